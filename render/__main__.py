@@ -1,0 +1,111 @@
+"""The command line: `python -m render [render|plan|models] [conf=NAME] [key=value ...]`.
+
+`make` passes its own key=value arguments in the environment variable RENDER_OVERRIDES, escaped as GNU make escapes
+MAKEOVERRIDES, so that no shell ever splits or expands them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+
+from render.errors import NumericalError, UserError
+
+_USAGE = """\
+usage: python -m render [COMMAND] [conf=NAME] [key=value ...]
+
+commands
+  render   dream a picture (default)
+  plan     say what a render would do and take, and refuse what cannot work
+  models   list the networks and their layers
+
+conf=NAME names a config in conf/ (default: preview), or a path to a YAML file of your own.
+Every other key=value changes a key of that config, such as image=me.jpg octaves.steps=20."""
+
+_COMMANDS = ("render", "plan", "models")
+_DEFAULT_ROOT = "preview"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code: 0, 2 for a user's error, 130 when interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments) + make_overrides(os.environ.get("RENDER_OVERRIDES", ""))
+    if any(word in ("-h", "--help", "help") for word in words):
+        print(_USAGE)
+        return 0
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        command, root, overrides = split_arguments(words)
+        return _run(command, root, overrides)
+    except (UserError, NumericalError) as error:
+        print(f"render: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("render: interrupted; no picture was written", file=sys.stderr)
+        return 130
+
+
+def split_arguments(words: Sequence[str]) -> tuple[str, str, list[str]]:
+    """Command, root config and overrides out of the command line's words."""
+    command, root, overrides = "render", _DEFAULT_ROOT, []
+    for position, word in enumerate(words):
+        if word.startswith("conf="):
+            root = word.removeprefix("conf=")
+        elif position == 0 and "=" not in word and not word.startswith("~"):
+            command = word
+        else:
+            overrides.append(word)
+    if command not in _COMMANDS:
+        raise UserError(f"there is no command {command!r}: choose {', '.join(_COMMANDS)}")
+    return command, root, overrides
+
+
+def make_overrides(escaped: str) -> list[str]:
+    """The words in GNU make's MAKEOVERRIDES, in which blanks and backslashes are preceded by a backslash."""
+    splitter = shlex.shlex(escaped, posix=True)
+    splitter.whitespace_split = True
+    splitter.quotes = ""
+    splitter.commenters = ""
+    return list(splitter)
+
+
+def _run(command: str, root: str, overrides: list[str]) -> int:
+    # Imported late: listing usage or refusing a word should not wait for JAX.
+    if command == "models":
+        from render.report import print_models
+
+        print_models()
+        return 0
+    from render.compose import load_config
+
+    config = load_config(root, overrides)
+    logging.getLogger("render").setLevel(logging.INFO)
+    from render import job as jobs
+    from render import report
+
+    jobs.use_compilation_cache()
+    draft = jobs.draft(config)
+    if command == "plan":
+        job = jobs.prepare(draft)
+        report.print_plan(job, jobs.calibrate(job))
+        return 0
+    if draft.directory.is_finished():
+        report.say(config, f"already finished: {draft.directory.picture} (fresh=true dreams it again)")
+        return 0
+    draft.directory.check()
+    job = jobs.prepare(draft)
+    report.say(config, report.summary(job))
+    picture = jobs.render(job)
+    report.say(config, f"{report.finished(job)}\n{picture}")
+    return 0
+
+
+def _interrupt(signal_number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

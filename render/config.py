@@ -1,0 +1,186 @@
+"""The schema of `conf/`: one dataclass per section. Everything past the entry point sees these, never a DictConfig.
+
+Types are checked by OmegaConf when a config is turned into a `Config`; values are checked here, in `validate`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from render.errors import UserError
+from render.geometry import BOUNDARY_MODES
+
+#: Picture formats by file suffix.
+FORMATS = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}
+_HALOS = ("exact", "balanced")
+_CM_PER_INCH = 2.54
+
+
+@dataclass
+class ModelConfig:
+    name: str = "inception_v3"
+    weights: str | None = None
+    sha256: str | None = None
+
+
+@dataclass
+class ObjectiveConfig:
+    terms: list[Any] | None = None
+
+
+@dataclass
+class SourceConfig:
+    background: list[int] = field(default_factory=lambda: [255, 255, 255])
+    max_megapixels: float = 400.0
+
+
+@dataclass
+class OctavesConfig:
+    count: int = 5
+    scale: float = 1.4
+    steps: int = 10
+
+
+@dataclass
+class TilesConfig:
+    size: int | str = "auto"
+    halo: int | str = "exact"
+
+
+@dataclass
+class BoundaryConfig:
+    mode: str = "reflect"
+    fill: int = 32
+
+
+@dataclass
+class OutputConfig:
+    dir: str | None = None
+    path: str | None = None
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    width_cm: float | None = None
+    width_in: float | None = None
+    dpi: float | None = None
+    quality: int = 92
+
+
+@dataclass
+class FarmConfig:
+    executor: str = "inline"
+    workers: int = 1
+
+
+@dataclass
+class Config:
+    """One dream job, complete: every key of a root config in `conf/`."""
+
+    name: str = "dream"
+    seed: int = 0
+    image: str = "sample:hubble"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    source: SourceConfig = field(default_factory=SourceConfig)
+    octaves: OctavesConfig = field(default_factory=OctavesConfig)
+    step_size: float = 1.5
+    tiles: TilesConfig = field(default_factory=TilesConfig)
+    boundary: BoundaryConfig = field(default_factory=BoundaryConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+    farm: FarmConfig = field(default_factory=FarmConfig)
+    overwrite: bool = False
+    fresh: bool = False
+    quiet: bool = False
+
+    def picture_settings(self) -> dict[str, Any]:
+        """The settings that decide the picture's pixels and file, as plain data: where it lands and how is left out."""
+        settings = asdict(self)
+        for key in ("overwrite", "fresh", "quiet", "farm"):
+            del settings[key]
+        for key in ("dir", "path"):
+            del settings["output"][key]
+        return settings
+
+    def digest(self, image_sha256: str) -> str:
+        """Name of the picture that these settings make of that image: sha256 in hex."""
+        settings = {**self.picture_settings(), "image_sha256": image_sha256}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def validate(config: Config) -> Config:
+    """The same config; `UserError` for the first value that cannot mean anything."""
+    _require(config.name.strip() != "" and "/" not in config.name, "name", config.name, "must be a plain file name")
+    _require(0 <= config.seed < 2**63, "seed", config.seed, "must be from 0 to 2^63 - 1")
+    _require(config.octaves.count >= 1, "octaves.count", config.octaves.count, "must be at least 1")
+    _require(1 < config.octaves.scale <= 100, "octaves.scale", config.octaves.scale, "must be above 1 (1.4 is usual)")
+    _require(config.octaves.steps >= 0, "octaves.steps", config.octaves.steps, "must be 0 or more")
+    _require(math.isfinite(config.step_size), "step_size", config.step_size, "must be a number")
+    _require(config.step_size > 0, "step_size", config.step_size, "must be above 0 (levels of 255 per step)")
+
+    size, halo = config.tiles.size, config.tiles.halo
+    _require(size == "auto" or _whole(size) >= 16, "tiles.size", size, "must be auto or at least 16 px")
+    _require(halo in _HALOS or _whole(halo) >= 0, "tiles.halo", halo, "must be exact, balanced, or 0 or more px")
+    mode = config.boundary.mode
+    _require(mode in BOUNDARY_MODES, "boundary.mode", mode, f"must be one of {', '.join(BOUNDARY_MODES)}")
+    _require(0 <= config.boundary.fill <= 4096, "boundary.fill", config.boundary.fill, "must be from 0 to 4096 px")
+
+    background = config.source.background
+    fine = len(background) == 3 and all(0 <= value <= 255 for value in background)
+    _require(fine, "source.background", background, "must be three values [R,G,B] from 0 to 255")
+    limit = config.source.max_megapixels
+    _require(limit > 0, "source.max_megapixels", limit, "must be above 0")
+
+    _validate_output(config.output)
+    _require(config.farm.executor == "inline", "farm.executor", config.farm.executor, "must be inline")
+    _require(config.farm.workers >= 1, "farm.workers", config.farm.workers, "must be at least 1")
+    return config
+
+
+def _validate_output(output: OutputConfig) -> None:
+    for key in ("width", "height", "width_cm", "width_in", "dpi"):
+        value = getattr(output, key)
+        if value is not None:
+            _require(math.isfinite(value) and value > 0, f"output.{key}", value, "must be above 0")
+    widths = [key for key in ("width", "width_cm", "width_in") if getattr(output, key) is not None]
+    if len(widths) > 1:
+        raise UserError(f"output.{widths[0]} and output.{widths[1]} both say how wide: set one of them to null")
+    if output.width is None and widths and output.dpi is None:
+        raise UserError(f"output.{widths[0]} needs output.dpi to become pixels (150 suits a poster, 300 a book)")
+    _require(1 <= output.quality <= 100, "output.quality", output.quality, "must be from 1 to 100")
+    if output.format is not None:
+        _require(output.format in FORMATS, "output.format", output.format, f"must be one of {', '.join(FORMATS)}")
+    if output.path is not None:
+        suffix = output.path.rpartition(".")[2].lower()
+        _require(suffix in FORMATS, "output.path", output.path, f"must end in one of .{', .'.join(FORMATS)}")
+        if output.format is not None and FORMATS[suffix] != FORMATS[output.format]:
+            raise UserError(f"output.path={output.path} and output.format={output.format} disagree: drop one of them")
+
+
+def picture_width(output: OutputConfig) -> int | None:
+    """Width in pixels that the output section asks for; None keeps the source's own."""
+    if output.width_cm is not None and output.dpi is not None:
+        return max(1, round(output.width_cm / _CM_PER_INCH * output.dpi))
+    if output.width_in is not None and output.dpi is not None:
+        return max(1, round(output.width_in * output.dpi))
+    return output.width
+
+
+def picture_format(output: OutputConfig) -> str:
+    """`png`, `jpeg` or `webp`: by output.format, else by the suffix of output.path, else png."""
+    if output.format is not None:
+        return FORMATS[output.format]
+    return FORMATS[output.path.rpartition(".")[2].lower()] if output.path else "png"
+
+
+def _whole(value: int | str) -> int:
+    """The value as a whole number; -1, which no setting allows, for other words."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else -1
+
+
+def _require(holds: bool, key: str, value: object, rule: str) -> None:
+    if not holds:
+        raise UserError(f"{key}={value}: {rule}")

@@ -1,0 +1,77 @@
+"""Lanczos resampling of any rectangle of a picture, so that a block's pixels do not depend on who computes them.
+
+Weights depend on global coordinates alone, and every output pixel is summed tap by tap in the same order whatever
+rectangle it is computed in: the parts are bit-identical to the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from render.geometry import Interval, Rect, whole
+
+Pixels = NDArray[np.float32]
+
+#: Reads a rectangle of the picture being resampled as (rows, columns, channels) float32.
+ReadPixels = Callable[[Rect], Pixels]
+
+_LOBES = 3
+
+
+def taps(in_length: int, out_length: int, out: Interval) -> tuple[Interval, csr_array]:
+    """Which input pixels the outputs `out` need along one axis, and their weights.
+
+    Returns the interval of inputs and a float32 matrix (out.size, inputs.size) whose rows sum to 1. Lanczos-3, widened by
+    the scale when shrinking (antialiasing), cut and renormalised at the edges, as Pillow and `jax.image.resize` do.
+    """
+    scale = in_length / out_length
+    widening = max(scale, 1.0)
+    centres = (np.arange(out.start, out.stop) + 0.5) * scale - 0.5
+    reach = int(np.ceil(_LOBES * widening))
+    firsts = np.floor(centres).astype(np.int64) - reach
+    indices = firsts[:, None] + np.arange(2 * reach + 2)
+    distance = (indices - centres[:, None]) / widening
+    weights = np.where(np.abs(distance) < _LOBES, np.sinc(distance) * np.sinc(distance / _LOBES), 0.0)
+    weights[(indices < 0) | (indices >= in_length)] = 0.0
+    weights /= weights.sum(axis=1, keepdims=True)
+    kept = weights != 0.0
+    inputs = Interval(int(indices[kept].min()), int(indices[kept].max()) + 1)
+    rows = np.broadcast_to(np.arange(out.size)[:, None], indices.shape)
+    matrix = csr_array(
+        (weights[kept].astype(np.float32), (rows[kept], indices[kept] - inputs.start)), shape=(out.size, inputs.size)
+    )
+    matrix.sort_indices()
+    return inputs, matrix
+
+
+def resample(read: ReadPixels, in_shape: tuple[int, int], out_shape: tuple[int, int], out: Rect) -> Pixels:
+    """The rectangle `out` of a picture of `in_shape` resampled to `out_shape` (rows, columns).
+
+    Returns (out.rows.size, out.columns.size, channels) float32 in the input's value range; Lanczos may overshoot it.
+    Reads only the inputs that the rectangle depends on.
+    """
+    if in_shape == out_shape:
+        return read(out)
+    in_rows, row_weights = taps(in_shape[0], out_shape[0], out.rows)
+    in_columns, column_weights = taps(in_shape[1], out_shape[1], out.columns)
+    pixels = read(Rect(in_rows, in_columns))
+    channels = pixels.shape[2]
+    tall = row_weights @ pixels.reshape(in_rows.size, -1)
+    turned = tall.reshape(out.rows.size, in_columns.size, channels).transpose(1, 0, 2).reshape(in_columns.size, -1)
+    wide = column_weights @ turned
+    result = wide.reshape(out.columns.size, out.rows.size, channels).transpose(1, 0, 2)
+    return np.ascontiguousarray(result, dtype=np.float32)
+
+
+def resample_array(pixels: Pixels, out_shape: tuple[int, int]) -> Pixels:
+    """A whole (rows, columns, channels) float32 picture resampled to `out_shape`."""
+    return resample(
+        lambda rect: pixels[rect.rows.start : rect.rows.stop, rect.columns.start : rect.columns.stop],
+        (pixels.shape[0], pixels.shape[1]),
+        out_shape,
+        whole(*out_shape),
+    )

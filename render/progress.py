@@ -1,0 +1,167 @@
+"""Signs of life on the terminal: a bar where there is one, lines where there is none, nothing when quiet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from render.plan import Octave, Plan
+
+_LINE_EVERY_S = 15.0
+
+
+class Display(Protocol):
+    """Told what happens, in order; work is counted in window pixels."""
+
+    def octave_started(self, octave: Octave) -> None:
+        """An octave begins."""
+
+    def tile_done(self, window_pixels: int) -> None:
+        """A tile's gradient is known."""
+
+    def step_done(self, octave: Octave, step: int) -> None:
+        """The canvas has been updated."""
+
+    def close(self) -> None:
+        """Leaves the terminal tidy."""
+
+
+class _Count:
+    """Where a render stands."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.octaves = len(plan.octaves)
+        self.total = plan.window_pixels
+        self.octave: Octave = plan.octaves[0]
+        self.step = self.tile = self.done = 0
+        self.begun = time.monotonic()
+
+    def begin(self, octave: Octave) -> None:
+        self.octave, self.step, self.tile = octave, 0, 0
+
+    def add(self, window_pixels: int) -> None:
+        self.tile += 1
+        self.done += window_pixels
+
+    def finish_step(self, step: int) -> None:
+        self.step, self.tile = step + 1, 0
+
+    @property
+    def rate(self) -> float:
+        """Window megapixels per second since the start."""
+        return self.done / 1e6 / max(1e-9, time.monotonic() - self.begun)
+
+    @property
+    def text(self) -> str:
+        height, width = self.octave.shape
+        where = f"octave {self.octave.index + 1}/{self.octaves} {width}x{height} step {self.step}/{self.octave.steps}"
+        return f"{where} tile {self.tile}/{self.octave.grid.tiles} {self.rate:.2f} Mpx/s"
+
+
+class BarDisplay:
+    """A bar with octave, step, tile, Mpx/s and the time left."""
+
+    def __init__(self, plan: Plan, console: Console) -> None:
+        self._count = _Count(plan)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            # Steps differ in cost by their octave, so the pace is taken over a long stretch.
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=console,
+            speed_estimate_period=120,
+            transient=True,
+        )
+        self._task = self._bar.add_task(self._count.text, total=self._count.total)
+        self._bar.start()
+
+    def octave_started(self, octave: Octave) -> None:
+        self._count.begin(octave)
+        self._show()
+
+    def tile_done(self, window_pixels: int) -> None:
+        self._count.add(window_pixels)
+        self._show()
+
+    def step_done(self, octave: Octave, step: int) -> None:
+        self._count.finish_step(step)
+        self._show()
+
+    def close(self) -> None:
+        self._bar.stop()
+
+    def _show(self) -> None:
+        self._bar.update(self._task, completed=self._count.done, description=self._count.text)
+
+
+class LineDisplay:
+    """A line now and then, for logs and pipes."""
+
+    def __init__(self, plan: Plan, console: Console) -> None:
+        self._count = _Count(plan)
+        self._console = console
+        self._last = time.monotonic()
+
+    def octave_started(self, octave: Octave) -> None:
+        self._count.begin(octave)
+
+    def tile_done(self, window_pixels: int) -> None:
+        self._count.add(window_pixels)
+        if time.monotonic() - self._last > _LINE_EVERY_S:
+            self._say()
+
+    def step_done(self, octave: Octave, step: int) -> None:
+        self._count.finish_step(step)
+        if self._count.step == octave.steps:
+            self._say()
+
+    def close(self) -> None:
+        pass
+
+    def _say(self) -> None:
+        self._last = time.monotonic()
+        count = self._count
+        left = (count.total - count.done) / 1e6 / max(1e-9, count.rate)
+        share = 100 * count.done / max(1, count.total)
+        self._console.print(f"{share:3.0f} % {count.text}, about {duration_text(left)} left", highlight=False, soft_wrap=True)
+
+
+class QuietDisplay:
+    """Says nothing."""
+
+    def octave_started(self, octave: Octave) -> None:
+        pass
+
+    def tile_done(self, window_pixels: int) -> None:
+        pass
+
+    def step_done(self, octave: Octave, step: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def make_display(plan: Plan, *, quiet: bool) -> Display:
+    """The display that suits standard error."""
+    if quiet:
+        return QuietDisplay()
+    console = Console(file=sys.stderr)
+    return BarDisplay(plan, console) if console.is_terminal else LineDisplay(plan, console)
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds for people: 45 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

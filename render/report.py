@@ -1,0 +1,97 @@
+"""What the commands print on standard output."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from render.config import Config
+from render.job import Job, device_name
+from render.models.architecture import Conv
+from render.models.weights import MODELS
+from render.plan import size_text
+from render.progress import duration_text
+
+
+def say(config: Config, text: str) -> None:
+    """Prints unless the job is quiet."""
+    if not config.quiet:
+        print(text, flush=True)
+
+
+def summary(job: Job) -> str:
+    """One line: what is about to be dreamed."""
+    height, width = job.plan.final.shape
+    return (
+        f"{job.config.image} -> {width} x {height} px, {job.config.model.name} {job.objective}, "
+        f"{len(job.plan.octaves)} octaves x {job.config.octaves.steps} steps, "
+        f"{sum(octave.grid.tiles for octave in job.plan.octaves)} tiles, {size_text(job.plan.memory_bytes)}"
+    )
+
+
+def finished(job: Job) -> str:
+    """One line: how long it took."""
+    seconds = job.directory.record["seconds"]
+    rate = job.plan.window_pixels / 1e6 / max(1e-9, seconds["dream"])
+    return f"finished in {duration_text(seconds['total'])} ({rate:.2f} Mpx/s); run directory {job.directory.path}"
+
+
+def print_plan(job: Job, pixels_per_second: float) -> None:
+    """The plan as a table, with memory, disk and time."""
+    plan, config = job.plan, job.config
+    console = _console()
+    table = Table(title=f"{config.name}: {job.objective} of {config.model.name} on {config.image}", title_justify="left")
+    for heading in ("octave", "canvas px", "tiles", "window px", "halo work", "steps", "time"):
+        table.add_column(heading, justify="right")
+    for octave in plan.octaves:
+        height, width = octave.shape
+        rows, columns = octave.grid.window_shape
+        work = octave.step_window_pixels / octave.grid.canvas.area
+        seconds = octave.steps * octave.step_window_pixels / pixels_per_second
+        table.add_row(
+            str(octave.index + 1), f"{width} x {height}", str(octave.grid.tiles), f"{columns} x {rows}",
+            f"x {work:.2f}", str(octave.steps), duration_text(seconds),
+        )  # fmt: skip
+    console.print(table)
+    if plan.skipped_octaves:
+        console.print(
+            f"{plan.skipped_octaves} of {config.octaves.count} octaves left out: "
+            f"their short side would be under {plan.useful_side} px, too small for {', '.join(job.objective.layers)}"
+        )
+    halo = "exact" if plan.halo == plan.exact_halo else f"exact would be {plan.exact_halo}: seams are possible"
+    console.print(f"tile core    {plan.tile} px, halo {plan.halo} px ({halo}), stride {plan.stride} px")
+    console.print(f"device       {device_name()}, kernel {size_text(plan.kernel_bytes)}")
+    console.print(f"memory       {size_text(plan.memory_bytes)} in all")
+    console.print(f"disk         up to {size_text(plan.disk_bytes)} in {job.directory.path}")
+    console.print(f"arithmetic   {plan.flops / 1e12:,.1f} TFLOP in convolutions")
+    console.print(
+        f"time         about {duration_text(plan.window_pixels / pixels_per_second)} "
+        f"at {pixels_per_second / 1e6:.2f} Mpx/s measured just now"
+    )
+    console.print(f"picture      {job.directory.picture}")
+
+
+def print_models() -> None:
+    """Every network's layers with kind, channels, stride and receptive field."""
+    console = _console()
+    for name, model in MODELS.items():
+        table = Table(title=f"{name} (weights: {model.published.what})", title_justify="left")
+        table.add_column("layer")
+        table.add_column("kind")
+        for heading in ("channels", "stride", "receptive field"):
+            table.add_column(heading, justify="right")
+        for layer in model.architecture.layers.values():
+            if isinstance(layer.node, Conv):
+                rows, columns = layer.node.kernel
+                kind = f"conv {rows}x{columns}"
+            else:
+                kind = layer.kind.lower()
+            table.add_row(layer.name, kind, str(layer.channels), str(layer.stride), str(layer.receptive_field))
+        console.print(table)
+
+
+def _console() -> Console:
+    """Standard output; wide enough for a table when it is not a terminal."""
+    return Console(file=sys.stdout, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 110)

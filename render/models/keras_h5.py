@@ -1,4 +1,4 @@
-"""Reads InceptionV3 weights from Keras' HDF5 files (`model.save_weights` or `model.save`, `.h5`).
+"""Reads InceptionV3 weights from Keras' HDF5 files: whole models (`.h5`), and weights of Keras 2 (`.h5`) and 3 (`.weights.h5`).
 
 Keras numbers its convolutions `conv2d`, `conv2d_1`, ... and batch norms likewise, counting on through a process, so only
 their order counts. It builds branches in an order of its own, given here block by block.
@@ -46,6 +46,10 @@ _BLOCK_ORDERS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+#: Keras 3 numbers a layer's variables instead of naming them. InceptionV3's batch norms have no gamma.
+_NUMBERED_VARIABLES = {"conv2d": ("kernel",), "batch_normalization": ("beta", "moving_mean", "moving_variance")}
+
+
 def read_parameters(path: Path, architecture: Architecture) -> dict[str, NDArray[np.float32]]:
     """LAYER/{weight,beta,mean,var} of every convolution: weights (out, in, rows, columns), float32.
 
@@ -76,10 +80,12 @@ def read_parameters(path: Path, architecture: Architecture) -> dict[str, NDArray
 
 
 def _layer_groups(file: h5py.File) -> Iterator[tuple[str, h5py.Group]]:
-    root = file["model_weights"] if "model_weights" in file else file
+    root = next((file[name] for name in ("model_weights", "layers") if name in file), file)
     for name, item in root.items():
         if isinstance(item, h5py.Group):
-            yield name, item
+            # Keras 3 counts layers anew in the group's name, and keeps their own name in an attribute.
+            variables = item.get("vars")
+            yield (name if variables is None else variables.attrs.get("name", name)), item
 
 
 def _arrays(group: h5py.Group) -> dict[str, NDArray[np.float32]]:
@@ -98,7 +104,11 @@ def _numbered(groups: dict[str, dict[str, NDArray[np.float32]]], stem: str) -> l
     """The groups called `stem` or `stem_N` that hold arrays, in Keras' order of creation."""
     matches = [(re.fullmatch(rf"{stem}(?:_(\d+))?", name), arrays) for name, arrays in groups.items()]
     numbered = [(int(match[1] or 0), arrays) for match, arrays in matches if match and arrays]
-    return [arrays for _, arrays in sorted(numbered, key=lambda item: item[0])]
+    names = {str(number): name for number, name in enumerate(_NUMBERED_VARIABLES[stem])}
+    return [
+        {names.get(name, name): array for name, array in arrays.items()}
+        for _, arrays in sorted(numbered, key=lambda item: item[0])
+    ]
 
 
 def _keras_order(architecture: Architecture) -> Iterator[str]:

@@ -48,8 +48,8 @@ class Network(nnx.Module):
             {
                 layer.name: ConvParameters(
                     # OIHW, as weights are stored, to the HWIO that XLA's CPU and TPU backends prefer.
-                    jnp.asarray(parameters[f"{layer.name}/weight"].transpose(2, 3, 1, 0)),
-                    jnp.asarray(parameters[f"{layer.name}/bias"]),
+                    jax.device_put(np.ascontiguousarray(parameters[f"{layer.name}/weight"].transpose(2, 3, 1, 0))),
+                    jax.device_put(parameters[f"{layer.name}/bias"]),
                 )
                 for layer in architecture.layers.values()
                 if isinstance(layer.node, Conv)
@@ -57,8 +57,8 @@ class Network(nnx.Module):
         )
         if architecture.classes:
             self.classifier = ConvParameters(
-                jnp.asarray(parameters[f"{architecture.classifier}/weight"].T),
-                jnp.asarray(parameters[f"{architecture.classifier}/bias"]),
+                jax.device_put(np.ascontiguousarray(parameters[f"{architecture.classifier}/weight"].T)),
+                jax.device_put(parameters[f"{architecture.classifier}/bias"]),
             )
 
     def __call__(self, pixels: jax.Array, layers: Iterable[str]) -> dict[str, jax.Array]:
@@ -66,9 +66,10 @@ class Network(nnx.Module):
 
         `pixels`: (height, width, 3) float32 RGB, 0..255. Each value is (rows, columns, channels) float32, after ReLU.
         """
-        wanted = frozenset(layers)
+        wanted = tuple(layers)
         found: dict[str, jax.Array] = {}
         self._run(self.architecture.nodes, preprocess(pixels, self.architecture.preprocess)[None], wanted, found)
+        # In the order asked for: the order of a set changes from process to process, and with it the compiled program.
         return {name: found[name][0] for name in wanted}
 
     def logits(self, pixels: jax.Array) -> jax.Array:
@@ -78,7 +79,7 @@ class Network(nnx.Module):
         return pooled @ self.classifier.kernel[...] + self.classifier.bias[...]
 
     def _run(
-        self, nodes: Iterable[Node], x: jax.Array, wanted: frozenset[str], found: dict[str, jax.Array]
+        self, nodes: Iterable[Node], x: jax.Array, wanted: tuple[str, ...], found: dict[str, jax.Array]
     ) -> jax.Array:
         for node in nodes:
             match node:

@@ -1,0 +1,94 @@
+"""Fixtures on real parts: the published InceptionV3 weights, and GoogLeNet's where they lie beside the checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from render.job import use_compilation_cache
+from render.models.network import Network
+from render.models.weights import Loaded, load
+
+ROOT = Path(__file__).parents[1]
+SHARED = Path(os.environ.get("RENDER_SHARED", ROOT.parent / "shared"))
+GOOGLENET_WEIGHTS = SHARED / "weights" / "bvlc_googlenet.npz"
+REFERENCE = SHARED / "reference" / "chelsea.npz"
+
+use_compilation_cache()
+
+
+def needs(path: Path) -> Path:
+    if not path.exists():
+        pytest.skip(f"needs {path.name}, which is kept outside the project and is not here")
+    return path
+
+
+@pytest.fixture(scope="session")
+def inception() -> Loaded:
+    return load("inception_v3")
+
+
+@pytest.fixture(scope="session")
+def googlenet() -> Loaded:
+    return load("googlenet", needs(GOOGLENET_WEIGHTS))
+
+
+@pytest.fixture(scope="session")
+def loaded_by_name(request: pytest.FixtureRequest):
+    return lambda name: request.getfixturevalue({"inception_v3": "inception"}.get(name, name))
+
+
+@pytest.fixture(scope="session")
+def reference() -> dict[str, np.ndarray]:
+    with np.load(needs(REFERENCE)) as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope="session")
+def inception_network(inception: Loaded) -> Network:
+    return Network(inception.architecture, inception.parameters)
+
+
+@dataclass
+class Finished:
+    code: int
+    out: str
+    err: str
+
+    def refused(self, *words: str) -> None:
+        """One line on standard error with all the words, exit code 2, no traceback."""
+        assert self.code == 2, (self.code, self.out, self.err)
+        lines = self.err.strip().splitlines()
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith("render: ")
+        for word in words:
+            assert word in lines[0], (word, lines[0])
+
+
+@pytest.fixture
+def command(tmp_path: Path):
+    """Runs `python -m render` as a user would, in an empty directory."""
+
+    def run(*words: str, env: dict[str, str] | None = None, timeout: float = 600) -> Finished:
+        finished = subprocess.run(
+            [sys.executable, "-m", "render", *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": "", **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Finished(finished.returncode, finished.stdout, finished.stderr)
+
+    return run
+
+
+#: A render small enough for a test: one tiny octave of a shallow layer.
+TINY = ("image=sample:chelsea", "output.width=96", "octaves.count=1", "octaves.steps=1", "objective.terms=[mixed0]")

@@ -160,7 +160,7 @@ def picture_settings(job: Job) -> dict[str, object]:
     """What the picture's metadata says about how it was made."""
     return {
         **job.config.picture_settings(),
-        "objective": str(job.objective),
+        "dreamed": str(job.objective),
         "image_sha256": job.source.sha256,
         "weights_sha256": job.loaded.sha256,
     }
@@ -201,7 +201,7 @@ def this_machine(run_directory: Path) -> Machine:
     device = jax.local_devices()[0]
     on_cpu = device.platform == "cpu"
     memory = host if on_cpu else int((device.memory_stats() or {}).get("bytes_limit", host))
-    return Machine(host, memory, free_disk(run_directory.absolute()), shares_memory=on_cpu)
+    return Machine(host, memory, free_disk(run_directory.absolute()), str(run_directory), shares_memory=on_cpu)
 
 
 def device_name() -> str:

@@ -20,9 +20,10 @@ WindowBytes = Callable[[tuple[int, int], tuple[int, int]], int]
 #: Largest side that a format can hold, px.
 SIDE_LIMITS = {"jpeg": 65_500, "webp": 16_383, "png": 2**31 - 1}
 
-#: Tile cores that `auto` chooses from, px. Larger ones do less halo work; beyond 2048 px the gain is small and the time
-#: between two signs of life long.
-_AUTO_CORES = (2048, 1536, 1024, 768, 512, 384, 256, 128)
+#: Largest window that `auto` takes, px: beyond it the saving is small and the time between two signs of life long.
+_AUTO_WINDOW = 3200 * 3200
+#: Shortest side of a tile that `auto` makes, px.
+_AUTO_SHORTEST = 64
 _SMALLEST_USEFUL = 48
 #: Share of the memory that a kernel call may take, and that everything may take.
 _KERNEL_SHARE, _TOTAL_SHARE = 0.5, 0.9
@@ -36,6 +37,7 @@ class Machine:
     host_bytes: int
     device_bytes: int
     disk_free: int
+    disk: str = "the disk"
     shares_memory: bool = True
 
 
@@ -69,7 +71,6 @@ class Plan:
     stride: int
     halo: int
     exact_halo: int
-    tile: int
     kernel_bytes: int
     host_bytes: int
     disk_bytes: int
@@ -132,31 +133,30 @@ def make_plan(
     shapes, skipped = _octave_shapes(picture_shape(config, source_shape), config, useful)
     _refuse_format(shapes[-1], picture_format(config.output))
 
-    def grid(shape: tuple[int, int], tile: int) -> Grid:
-        modes = BOUNDARY_MODES[config.boundary.mode]
+    modes = BOUNDARY_MODES[config.boundary.mode]
+
+    def grid(shape: tuple[int, int], tile: tuple[int, int]) -> Grid:
         rows, columns = (
-            Axis(length, tile, halo, _fill(mode, config.boundary.fill, exact_halo), stride, mode)
-            for length, mode in zip(shape, modes, strict=True)
+            Axis(length, core, halo, _fill(mode, config.boundary.fill, exact_halo), stride, mode)
+            for length, core, mode in zip(shape, tile, modes, strict=True)
         )
         return Grid(rows, columns)
 
-    def need(tile: int) -> int:
-        grids = [grid(shape, tile) for shape in shapes]
+    def need(grids: Sequence[Grid]) -> int:
+        _refuse_small(grids[0], truncated, layers)
         largest = max(grids, key=lambda g: g.window_shape[0] * g.window_shape[1])
         if window_bytes is not None:
             return window_bytes(largest.window_shape, largest.core_shape)
         return truncated.activation_bytes(*largest.window_shape)
 
-    if min(grid(shapes[0], 16).window_shape) < truncated.smallest_input():
-        raise UserError(
-            f"the coarsest octave is {shapes[0][1]} x {shapes[0][0]} px and {architecture.name} needs "
-            f"{truncated.smallest_input()} px a side for {', '.join(layers)}: render larger or choose a shallower layer"
-        )
-    budget = int(machine.device_bytes * _KERNEL_SHARE)
-    tile, kernel_bytes = _choose_tile(config.tiles.size, budget, need)
-    octaves = tuple(
-        Octave(index, grid(shape, tile), config.octaves.steps) for index, shape in enumerate(shapes)
-    )
+    size = config.tiles.size
+    if size == "auto":
+        budget = int(machine.device_bytes * _KERNEL_SHARE)
+        grids, kernel_bytes = _auto_grids(shapes, grid, budget, truncated.activation_bytes(1024, 1024) / 1024**2, need)
+    else:
+        grids = [grid(shape, (int(size), int(size))) for shape in shapes]
+        kernel_bytes = need(grids)
+    octaves = tuple(Octave(index, made, config.octaves.steps) for index, made in enumerate(grids))
     plan = Plan(
         octaves=octaves,
         skipped_octaves=skipped,
@@ -164,7 +164,6 @@ def make_plan(
         stride=stride,
         halo=halo,
         exact_halo=exact_halo,
-        tile=tile,
         kernel_bytes=kernel_bytes,
         host_bytes=_host_bytes(octaves[-1], config.farm.workers) + source_bytes,
         disk_bytes=_disk_bytes(shapes),
@@ -207,15 +206,47 @@ def _octave_shapes(final: tuple[int, int], config: Config, useful: int) -> tuple
     return shapes[::-1], config.octaves.count - len(shapes)
 
 
-def _choose_tile(size: int | str, budget: int, need: Callable[[int], int]) -> tuple[int, int]:
-    """The core's side and the bytes that its window's kernel call needs."""
-    if size != "auto":
-        return int(size), need(int(size))
-    for core in _AUTO_CORES:
-        bytes_needed = need(core)
-        if bytes_needed <= budget:
-            return core, bytes_needed
-    return _AUTO_CORES[-1], need(_AUTO_CORES[-1])
+MakeGrid = Callable[[tuple[int, int], tuple[int, int]], Grid]
+
+
+def _auto_grids(
+    shapes: Sequence[tuple[int, int]],
+    grid: MakeGrid,
+    budget: int,
+    bytes_per_pixel: float,
+    need: Callable[[Sequence[Grid]], int],
+) -> tuple[list[Grid], int]:
+    """For every octave the grid with the least work whose windows fit the budget, and the bytes that the largest needs.
+
+    `bytes_per_pixel` is a first guess; `need` knows, and the guess is mended until what it says fits.
+    """
+    area = min(float(_AUTO_WINDOW), budget / bytes_per_pixel)
+    while True:
+        grids = [_least_work(shape, grid, area) for shape in shapes]
+        needed = need(grids)
+        rows, columns = max((g.window_shape for g in grids), key=lambda shape: shape[0] * shape[1])
+        if needed <= budget or rows * columns > area:
+            # It fits, or the smallest windows there are do not: the caller refuses those.
+            return grids, needed
+        area = 0.95 * rows * columns * budget / needed
+
+
+def _least_work(shape: tuple[int, int], grid: MakeGrid, area: float) -> Grid:
+    """The grid of equal tiles with the fewest window pixels in all, among those whose windows are within `area` px."""
+    best: tuple[int, Grid] | None = None
+    across_at_least = 1
+    for down in range(max(1, shape[0] // _AUTO_SHORTEST), 0, -1):
+        # Fewer, taller rows of windows leave less width to each: the search for columns only ever moves on.
+        for across in range(across_at_least, max(1, shape[1] // _AUTO_SHORTEST) + 1):
+            made = grid(shape, (-(-shape[0] // down), -(-shape[1] // across)))
+            rows, columns = made.window_shape
+            if rows * columns <= area:
+                work = made.tiles * rows * columns
+                if best is None or work <= best[0]:
+                    best = (work, made)
+                break
+            across_at_least = across + 1
+    return best[1] if best else grid(shape, (_AUTO_SHORTEST, _AUTO_SHORTEST))
 
 
 def _host_bytes(final: Octave, workers: int) -> int:
@@ -242,11 +273,25 @@ def _refuse_format(shape: tuple[int, int], form: str) -> None:
         )
 
 
+def _refuse_small(coarsest: Grid, architecture: Architecture, layers: Sequence[str]) -> None:
+    side, needed = min(coarsest.window_shape), architecture.smallest_input()
+    if side >= needed:
+        return
+    rows, columns = coarsest.canvas.shape
+    mend = "render larger or choose a shallower layer"
+    if min(coarsest.extended_shape) >= needed:
+        mend = "set a larger tiles.size or tiles.halo"
+    raise UserError(
+        f"the coarsest octave, {columns} x {rows} px, has windows of {side} px and {architecture.name} needs {needed} px a "
+        f"side for {', '.join(layers)}: {mend}"
+    )
+
+
 def _refuse_size(plan: Plan, machine: Machine) -> None:
     rows, columns = plan.final.grid.window_shape
     if plan.kernel_bytes > machine.device_bytes * _TOTAL_SHARE:
         raise UserError(
-            f"a window of {columns} x {rows} px (tile {plan.tile}, halo {plan.halo}) needs {size_text(plan.kernel_bytes)} and "
+            f"a window of {columns} x {rows} px (halo {plan.halo}) needs {size_text(plan.kernel_bytes)} and "
             f"the device has {size_text(machine.device_bytes)}: set a smaller tiles.size, tiles.halo=balanced, or a "
             "shallower layer"
         )
@@ -259,8 +304,8 @@ def _refuse_size(plan: Plan, machine: Machine) -> None:
         )
     if plan.disk_bytes > machine.disk_free:
         raise UserError(
-            f"the run needs up to {size_text(plan.disk_bytes)} of disk and {size_text(machine.disk_free)} are free: "
-            "set output.dir to a larger disk"
+            f"the run needs up to {size_text(plan.disk_bytes)} of disk and {size_text(machine.disk_free)} are free in "
+            f"{machine.disk}: set output.dir to a larger one"
         )
 
 

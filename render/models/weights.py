@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,8 @@ from render.paths import cache_directory
 Parameters = dict[str, NDArray[np.float32]]
 
 _BATCH_NORM_EPSILON = 1e-3
+#: What readers raise on damaged files; `RuntimeError` is zipfile's for odd compression and HDF5's for broken insides.
+_UNREADABLE = (SafetensorError, zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -121,29 +125,33 @@ def _load_published(model: Model) -> Loaded:
     path, published = cached_path(model), model.published
     parameters = _read_cached(path, published.parameters_sha256)
     if parameters is None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            # Another process may have finished while this one waited.
-            parameters = _read_cached(path, published.parameters_sha256)
-            if parameters is None:
-                parameters = _convert(model, path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):
+                # Another process may have finished while this one waited.
+                parameters = _read_cached(path, published.parameters_sha256)
+                if parameters is None:
+                    parameters = _convert(model, path)
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"weights cannot be kept in {path.parent} ({_first_line(error)}): make room there, or set "
+                "XDG_CACHE_HOME to a directory that can be written"
+            ) from None
     return Loaded(model.architecture, parameters, published.parameters_sha256)
 
 
 def _read_cached(path: Path, expected: str) -> Parameters | None:
     """The cached parameters; None where there are none or they are damaged."""
-    if not path.exists():
-        return None
     try:
-        parameters = load_file(path)
-    except (SafetensorError, OSError):
+        parameters = _read_safetensors(path)
+    except (SafetensorError, OSError, ValueError):
         return None
     return parameters if fingerprint(parameters) == expected else None
 
 
 def _convert(model: Model, path: Path) -> Parameters:
     published = model.published
-    with fetch.scratch_directory(path.parent) as scratch:
+    with fetch.scratch_directory(path) as scratch:
         fetched = published.fetch(scratch)
         if published.sha256 is not None:
             check_sha256(fetched, published.sha256)
@@ -172,27 +180,44 @@ def _read_local(path: Path, architecture: Architecture) -> tuple[Parameters, Arc
     try:
         match path.suffix.lower():
             case ".safetensors":
-                return load_file(path), architecture
+                return _read_safetensors(path), architecture
             case ".npz":
-                with np.load(path, allow_pickle=False) as arrays:
-                    return dict(arrays), architecture
+                return _read_npz(path), architecture
             case ".caffemodel":
                 return caffe.read_parameters(path), architecture
             case ".h5" | ".hdf5":
                 if architecture is not INCEPTION_V3:
                     raise UserError(f"{path}: Keras files are read for inception_v3 only, not for {architecture.name}")
                 return keras_h5.read_parameters(path, INCEPTION_V3_KERAS), INCEPTION_V3_KERAS
-    except (SafetensorError, OSError, ValueError, EOFError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"model.weights={path} cannot be read: {reason[0]}") from None
+    except _UNREADABLE as error:
+        raise UserError(f"model.weights={path} cannot be read: {_first_line(error)}") from None
     raise UserError(f"model.weights={path}: must be .safetensors, .npz, .h5 or .caffemodel")
+
+
+def _read_safetensors(path: Path) -> Parameters:
+    try:
+        return load_file(path)
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"it holds numbers of a type that NumPy lacks: {error}") from None
+
+
+def _read_npz(path: Path) -> Parameters:
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is not an .npz archive, or is cut short")
+    with np.load(path, allow_pickle=False) as arrays:
+        # What is not an array in the archive comes as bytes.
+        return {name: np.asarray(array) for name, array in arrays.items()}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def checked(raw: Mapping[str, NDArray], architecture: Architecture, where: str) -> Parameters:
     """The architecture's parameters out of `raw`, float32, batch norm folded into the convolutions.
 
-    Raises one `UserError` that names every parameter that is missing, extra, misshapen or not finite. A file without the
-    classifier passes: dreaming does not need it.
+    Raises one `UserError` that names every parameter that is missing, extra, misshapen, not of real numbers or not
+    finite. A file without the classifier passes: dreaming does not need it.
     """
     folded = fold_batch_norm(raw)
     expected = architecture.parameters()
@@ -201,35 +226,48 @@ def checked(raw: Mapping[str, NDArray], architecture: Architecture, where: str) 
         expected = {name: shape for name, shape in expected.items() if name not in classifier}
     wrong = [f"missing {name} {shape}" for name, shape in expected.items() if name not in folded]
     wrong += [f"extra {name} {array.shape}" for name, array in folded.items() if name not in expected]
+    parameters: Parameters = {}
     for name, shape in expected.items():
         if name not in folded:
             continue
-        if folded[name].shape != shape:
-            wrong.append(f"{name} is {folded[name].shape}, not {shape}")
-        elif not np.isfinite(folded[name]).all():
-            wrong.append(f"{name} holds values that are not finite")
+        array = folded[name]
+        if array.shape != shape:
+            wrong.append(f"{name} is {array.shape}, not {shape}")
+        elif not _is_real(array):
+            wrong.append(f"{name} holds {array.dtype}, not real numbers")
+        else:
+            with np.errstate(over="ignore"):
+                parameters[name] = np.ascontiguousarray(array, dtype=np.float32)
+            if not np.isfinite(parameters[name]).all():
+                wrong.append(f"{name} holds values that are not finite")
     if wrong:
         raise UserError(f"{where} does not fit {architecture.name} ({len(wrong)} faults): {'; '.join(wrong)}")
-    return {name: np.ascontiguousarray(folded[name], dtype=np.float32) for name in expected}
+    return parameters
+
+
+def _is_real(array: NDArray) -> bool:
+    return np.can_cast(array.dtype, np.float32, "same_kind")
 
 
 def fold_batch_norm(raw: Mapping[str, NDArray]) -> dict[str, NDArray]:
     """`raw` with every LAYER/{beta,mean,var} worked into LAYER/{weight,bias}; other arrays are passed on.
 
-    Folding is done in float64: weight / sqrt(var + 1e-3), beta - mean / sqrt(var + 1e-3).
+    Folding is done in float64: weight / sqrt(var + 1e-3), beta - mean / sqrt(var + 1e-3). Statistics that are not
+    finite, or have no root, come out as values that are not finite.
     """
     folded = dict(raw)
     for name in raw:
         layer, _, kind = name.rpartition("/")
         parts = [f"{layer}/{part}" for part in ("weight", "beta", "mean", "var")]
-        if kind != "var" or any(part not in raw for part in parts):
+        if kind != "var" or any(part not in raw or not _is_real(raw[part]) for part in parts):
             continue
         weight, beta, mean, var = (np.asarray(raw[part], np.float64) for part in parts)
         if weight.ndim != 4 or any(part.shape != weight.shape[:1] for part in (beta, mean, var)):
             continue
-        factor = 1.0 / np.sqrt(var + _BATCH_NORM_EPSILON)
-        folded[f"{layer}/weight"] = (weight * factor[:, None, None, None]).astype(np.float32)
-        folded[f"{layer}/bias"] = (beta - mean * factor).astype(np.float32)
+        with np.errstate(all="ignore"):
+            factor = 1.0 / np.sqrt(np.where(np.isfinite(var), var, np.nan) + _BATCH_NORM_EPSILON)
+            folded[f"{layer}/weight"] = (weight * factor[:, None, None, None]).astype(np.float32)
+            folded[f"{layer}/bias"] = (beta - mean * factor).astype(np.float32)
         for part in parts[1:]:
             del folded[part]
     return folded

@@ -1,0 +1,256 @@
+"""Whole renders: bytes, blocks, run directory, interruption, and every bad input a user can bring."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from render.canvas.picture import read_settings
+from render.compose import load_config
+from render.farm.conductor import Conductor
+from render.farm.executors import InlineExecutor
+from render.farm.worker import Worker
+from render.job import draft, prepare
+from tests.conftest import ROOT, TINY
+
+#: A few real octaves, small enough for a test; tiles are smaller than the canvas.
+SMALL = (
+    "image=sample:chelsea",
+    "output.width=240",
+    "octaves.count=2",
+    "octaves.steps=3",
+    "objective.terms=[mixed1,mixed3]",
+    "tiles.size=96",
+)
+
+
+def dream(directory: Path, *overrides: str, workers: int = 1) -> np.ndarray:
+    """The finished float canvas of a job, by the inline executor."""
+    job = prepare(draft(load_config("preview", [*SMALL, f"output.dir={directory}", *overrides])))
+    executor = InlineExecutor(lambda: Worker(job.kernel, job.source), workers)
+    conductor = Conductor(job.plan, job.loaded.architecture, job.objective, executor)
+    for _ in conductor.run(job.config.seed, job.config.step_size):
+        pass
+    return conductor.read_rows(0, job.plan.final.shape[0])
+
+
+def psnr(first: np.ndarray, second: np.ndarray) -> float:
+    error = np.mean((np.rint(first) - np.rint(second)) ** 2)
+    return float("inf") if error == 0 else 10 * np.log10(255**2 / error)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("boundary", ["reflect", "wrap_x"])
+def test_the_canvas_does_not_depend_on_how_tiles_are_dealt(boundary: str, tmp_path: Path) -> None:
+    """Bit-identical float canvases for 1, 2, 3 and 5 blocks: margins and octave changes cross block borders."""
+    alone = dream(tmp_path, f"boundary.mode={boundary}")
+    assert alone.shape == (160, 240, 3)
+    assert alone.std() > 10
+    for workers in (2, 3, 5):
+        np.testing.assert_array_equal(dream(tmp_path, f"boundary.mode={boundary}", workers=workers), alone)
+
+
+@pytest.mark.slow
+def test_tile_size_does_not_show(tmp_path: Path) -> None:
+    """At least 60 dB between any two tile sizes; with halo 0 the same sizes are far apart."""
+    exact = [dream(tmp_path, f"tiles.size={size}") for size in (64, 104, 4096)]
+    assert min(psnr(exact[0], exact[1]), psnr(exact[0], exact[2]), psnr(exact[1], exact[2])) >= 60
+    cut = [dream(tmp_path, f"tiles.size={size}", "tiles.halo=0") for size in (64, 4096)]
+    assert psnr(*cut) < 40
+
+
+def test_detail_is_carried_from_octave_to_octave(tmp_path: Path) -> None:
+    """With no steps the result is the source; detail made in the coarse octave alone survives in the fine one."""
+    still = dream(tmp_path, "octaves.steps=0")
+    job = prepare(draft(load_config("preview", [*SMALL, f"output.dir={tmp_path}"])))
+    source = job.source.at((160, 240), job.plan.final.grid.canvas)
+    np.testing.assert_allclose(still, source, atol=1e-3)
+
+    executor = InlineExecutor(lambda: Worker(job.kernel, job.source))
+    conductor = Conductor(job.plan, job.loaded.architecture, job.objective, executor)
+    events = conductor.run(0, 1.5)
+    # The second octave has begun when its start is announced: source plus the first octave's resampled detail.
+    starts = 0
+    while starts < 2:
+        starts += type(next(events)).__name__ == "OctaveStarted"
+    begun = conductor.read_rows(0, 160)
+    change = begun - source
+    assert 1 < np.abs(change).mean() < 20
+    coarse = np.abs(np.diff(change, axis=1)).mean()
+    fine = np.abs(np.diff(source, axis=1)).mean()
+    assert coarse < 3 * fine
+
+
+def test_same_command_twice_gives_identical_bytes(command, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert command(*SMALL, "octaves.steps=2", f"output.dir={name}").code == 0
+    first, second = ((tmp_path / name / "preview.png").read_bytes() for name in ("a", "b"))
+    assert first == second
+    assert command(*SMALL, "octaves.steps=2", "output.dir=c", "seed=1").code == 0
+    assert (tmp_path / "c" / "preview.png").read_bytes() != first
+
+
+def test_run_directory_holds_picture_previews_log_and_record(command, tmp_path: Path) -> None:
+    done = command(*SMALL, "octaves.steps=2", "output.dir=run", "output.format=jpeg")
+    assert done.code == 0
+    assert done.out.strip().splitlines()[-1] == "run/preview.jpg"
+    run = tmp_path / "run"
+    with Image.open(run / "preview.jpg") as picture:
+        assert (picture.format, picture.size) == ("JPEG", (240, 160))
+    for octave, size in ((1, (171, 114)), (2, (240, 160))):
+        with Image.open(run / "previews" / f"octave-{octave}.png") as preview:
+            assert preview.size == size
+    record = json.loads((run / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["config"]["octaves"] == {"count": 2, "scale": 1.4, "steps": 2}
+    assert len(record["weights_sha256"]) == len(record["image_sha256"]) == 64
+    assert record["versions"]["jax"]
+    assert [len(octave["mean_gradient"]) for octave in record["octaves"]] == [2, 2]
+    assert all(value > 0 for octave in record["octaves"] for value in octave["mean_gradient"])
+    assert record["seconds"]["total"] > 0
+    log = (run / "render.log").read_text()
+    assert log.count("mean|g|") == 4
+    assert "finished" in log
+    settings = read_settings(run / "preview.jpg")
+    assert settings["weights_sha256"] == record["weights_sha256"]
+    assert settings["dreamed"] == "mixed1 + mixed3"
+    assert settings["step_size"] == 1.5
+    assert sorted(path.name for path in run.iterdir() if not path.name.startswith(".")) == [
+        "preview.jpg", "previews", "render.log", "run.json",
+    ]  # fmt: skip
+
+
+def test_quiet_prints_nothing(command) -> None:
+    done = command(*TINY, "quiet=true")
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
+def test_a_finished_run_is_not_dreamed_again(command, tmp_path: Path) -> None:
+    assert command(*TINY).code == 0
+    (picture,) = tmp_path.glob("dreams/*/preview.png")
+    before = picture.stat().st_mtime_ns
+    again = command(*TINY)
+    assert (again.code, picture.stat().st_mtime_ns) == (0, before)
+    assert "already finished" in again.out
+    assert command(*TINY, "fresh=true").code == 0
+    assert picture.stat().st_mtime_ns > before
+
+
+def test_a_run_directory_of_another_config_is_refused(command, tmp_path: Path) -> None:
+    assert command(*TINY, "output.dir=run").code == 0
+    before = (tmp_path / "run" / "preview.png").read_bytes()
+    command(*TINY, "output.dir=run", "step_size=3", "seed=9").refused("seed, step_size", "fresh=true")
+    assert (tmp_path / "run" / "preview.png").read_bytes() == before
+    assert command(*TINY, "output.dir=run", "step_size=3", "seed=9", "fresh=true").code == 0
+    assert (tmp_path / "run" / "preview.png").read_bytes() != before
+
+
+def test_a_picture_of_the_users_is_never_replaced_unasked(command, tmp_path: Path) -> None:
+    (tmp_path / "mine.png").write_bytes(b"precious")
+    command(*TINY, "output.path=mine.png").refused("mine.png", "overwrite=true")
+    assert (tmp_path / "mine.png").read_bytes() == b"precious"
+    assert command(*TINY, "output.path=mine.png", "overwrite=true").code == 0
+    with Image.open(tmp_path / "mine.png") as picture:
+        assert picture.size[0] == 96
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_render_leaves_no_picture(stop: signal.Signals, tmp_path: Path) -> None:
+    words = [*SMALL, "octaves.steps=500", "output.dir=run"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "render", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    log = tmp_path / "run" / "render.log"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and "step 2:" in log.read_text()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(stop)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.strip().splitlines()[-1].startswith("render: interrupted")
+    assert "Traceback" not in errors
+    assert not list(tmp_path.rglob("preview.png*"))
+    assert not list(tmp_path.rglob("*.partial"))
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
+    # The same command starts over and may be finished.
+    assert "interrupted" in log.read_text().lower() or "KeyboardInterrupt" in log.read_text()
+
+
+def test_a_directory_in_use_is_refused(command, tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    (tmp_path / "run").mkdir()
+    with FileLock(tmp_path / "run" / ".lock"):
+        command(*TINY, "output.dir=run").refused("still going", "output.dir")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["image=nowhere.jpg"], ["nowhere.jpg", "does not exist"]),
+        (["image=sample:hubbel"], ["sample:hubble"]),
+        (["objective.terms=[mixed44]"], ["mixed44", "mixed4"]),
+        (["objective.terms=['mixed4:768']"], ["mixed4", "0 to 767"]),
+        (["octave.count=3"], ["octave.count", "octaves.count"]),
+        (["output.width=-5"], ["output.width", "above 0"]),
+        (["output.width=0"], ["output.width", "above 0"]),
+        (["octaves.scale=1"], ["octaves.scale", "above 1"]),
+        (["tiles.halo=-1"], ["tiles.halo"]),
+        (["octaves.steps=many"], ["octaves.steps"]),
+        (["conf=postr"], ["postr", "poster"]),
+        (["model=inception_v4"], ["model"]),
+        (["model.weights=absent.npz"], ["absent.npz"]),
+        (["output.width=30", "image=noise", "boundary.fill=0", "objective.terms=[mixed8]"], ["coarsest octave", "larger"]),
+        (["dance"], ["dance"]),
+        (["objective.terms=[1e300*mixed0]"], ["not finite", "octave 1", "step 1", "tile 0"]),
+        (["output.width=400000"], ["memory", "smaller"]),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(overrides: list[str], words: list[str], command, tmp_path: Path) -> None:
+    command(*TINY, *overrides).refused(*words)
+    assert not list(tmp_path.rglob("*.png"))
+
+
+def test_a_gradient_that_is_zero_everywhere_is_explained(command, inception, tmp_path: Path) -> None:
+    """A first convolution that never fires leaves nothing to climb."""
+    first = {name: np.full_like(inception.parameters[name], -1e-3) for name in ("conv2d_1a_3x3/bias",)}
+    first["conv2d_1a_3x3/weight"] = np.zeros_like(inception.parameters["conv2d_1a_3x3/weight"])
+    np.savez(tmp_path / "dead.npz", **{**inception.parameters, **first})
+    command(*TINY, "model.weights=dead.npz").refused("zero everywhere", "octave 1", "mixed0")
+
+
+def test_output_that_cannot_be_written(command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a directory")
+    command(*TINY, "output.dir=file").refused("output.dir=file", "directory")
+    command(*TINY, "output.dir=file/run").refused("file/run")
+    command(*TINY, "output.dir=/proc/run").refused("/proc/run", "output.dir")
+    (tmp_path / "folder.png").mkdir()
+    command(*TINY, "output.path=folder.png").refused("folder.png", "directory")
+
+
+def test_a_disk_too_small_is_refused_before_work(command, tmp_path: Path) -> None:
+    """On a real, tiny file system where one may be mounted."""
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(small)], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        command(*TINY, "output.dir=small/run").refused("disk", "output.dir")
+    finally:
+        subprocess.run(["umount", str(small)], check=True)

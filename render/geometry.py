@@ -168,9 +168,9 @@ class Axis:
 
 
 class Tile(NamedTuple):
-    """A tile of the grid: its position in tile order (row by row) and on each axis."""
+    """A tile of the grid: its number in tile order (row by row) and its position on each axis."""
 
-    index: int
+    number: int
     row: int
     column: int
 

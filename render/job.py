@@ -126,7 +126,7 @@ def _render(job: Job, display: Display) -> Path:
                 display.octave_started(event.octave)
                 gradients, seconds = [], []
             case StepDone():
-                display.step_done(event.octave, event.step)
+                display.step_done(event.step)
                 gradients.append(event.mean_gradient)
                 seconds.append(round(event.seconds, 4))
                 log.info(

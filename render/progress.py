@@ -23,7 +23,7 @@ class Display(Protocol):
     def tile_done(self, window_pixels: int) -> None:
         """A tile's gradient is known."""
 
-    def step_done(self, octave: Octave, step: int) -> None:
+    def step_done(self, step: int) -> None:
         """The canvas has been updated."""
 
     def close(self) -> None:
@@ -90,7 +90,7 @@ class BarDisplay:
         self._count.add(window_pixels)
         self._show()
 
-    def step_done(self, octave: Octave, step: int) -> None:
+    def step_done(self, step: int) -> None:
         self._count.finish_step(step)
         self._show()
 
@@ -117,9 +117,9 @@ class LineDisplay:
         if time.monotonic() - self._last > _LINE_EVERY_S:
             self._say()
 
-    def step_done(self, octave: Octave, step: int) -> None:
+    def step_done(self, step: int) -> None:
         self._count.finish_step(step)
-        if self._count.step == octave.steps:
+        if step + 1 == self._count.octave.steps:
             self._say()
 
     def close(self) -> None:
@@ -130,7 +130,9 @@ class LineDisplay:
         count = self._count
         left = (count.total - count.done) / 1e6 / max(1e-9, count.rate)
         share = 100 * count.done / max(1, count.total)
-        self._console.print(f"{share:3.0f} % {count.text}, about {duration_text(left)} left", highlight=False, soft_wrap=True)
+        self._console.print(
+            f"{share:3.0f} % {count.text}, about {duration_text(left)} left", highlight=False, soft_wrap=True
+        )
 
 
 class QuietDisplay:
@@ -142,7 +144,7 @@ class QuietDisplay:
     def tile_done(self, window_pixels: int) -> None:
         pass
 
-    def step_done(self, octave: Octave, step: int) -> None:
+    def step_done(self, step: int) -> None:
         pass
 
     def close(self) -> None:

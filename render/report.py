@@ -52,7 +52,8 @@ def print_plan(job: Job, pixels_per_second: float) -> None:
         work = octave.step_window_pixels / octave.grid.canvas.area
         seconds = octave.steps * octave.step_window_pixels / pixels_per_second
         table.add_row(
-            str(octave.index + 1), f"{width} x {height}", str(octave.grid.tiles), f"{tile_columns} x {tile_rows}", f"{columns} x {rows}",
+            str(octave.index + 1), f"{width} x {height}", str(octave.grid.tiles),
+            f"{tile_columns} x {tile_rows}", f"{columns} x {rows}",
             f"x {work:.2f}", str(octave.steps), duration_text(seconds),
         )  # fmt: skip
     console.print(table)

@@ -79,7 +79,9 @@ class RunDirectory:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise UserError(f"{self.path} belongs to a run that is still going: wait for it or choose another output.dir") from None
+            raise UserError(
+                f"{self.path} belongs to a run that is still going: wait for it or choose another output.dir"
+            ) from None
         handler = None
         try:
             self._clear()
@@ -121,7 +123,7 @@ class RunDirectory:
         temporary = self.path / f".{_RECORD}.partial"
         try:
             temporary.write_text(json.dumps(self.record, indent=1) + "\n", encoding="utf-8")
-            os.replace(temporary, self.path / _RECORD)
+            temporary.replace(self.path / _RECORD)
         except OSError as error:
             raise UserError(f"{self.path / _RECORD} cannot be written ({error.strerror}): free some space") from None
 

@@ -16,9 +16,9 @@ from render.models.inception_v3 import INCEPTION_V3, INCEPTION_V3_KERAS
 from render.models.network import Network
 
 FIELDS = {
-    "googlenet": dict(zip(("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"), (59, 91, 171, 235, 299, 363, 427, 587, 715), strict=True)),
+    "googlenet": {"3a": 59, "3b": 91, "4a": 171, "4b": 235, "4c": 299, "4d": 363, "4e": 427, "5a": 587, "5b": 715},
     "inception_v3": dict(enumerate((63, 95, 127, 159, 351, 543, 735, 927, 1055, 1183, 1311))),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("block", FIELDS["googlenet"])
@@ -110,7 +110,7 @@ def test_every_convolution_is_addressable() -> None:
 
 
 def test_unknown_layer_suggests_the_nearest() -> None:
-    with pytest.raises(UserError, match="no layer 'inception_4g'.*inception_4"):
+    with pytest.raises(UserError, match=r"no layer 'inception_4g'.*inception_4"):
         GOOGLENET.layer("inception_4g")
 
 

@@ -91,7 +91,7 @@ def test_every_pixel_has_one_owner(grid: Grid, workers: int) -> None:
     for block in blocks:
         owned[slice(*block.pixels.rows), slice(*block.pixels.columns)] += 1
     assert (owned == 1).all()
-    tiles = [tile.index for block in blocks for tile in block.tiles()]
+    tiles = [tile.number for block in blocks for tile in block.tiles()]
     assert sorted(tiles) == list(range(grid.tiles))
 
 

@@ -97,11 +97,8 @@ def test_keras_weights_give_keras_activations(whole_model: bool, tmp_path: Path)
     random = np.random.default_rng(5)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            beta, mean, variance = layer.get_weights()
-            size = beta.shape
-            layer.set_weights(
-                [random.normal(0.2, 0.3, size), random.normal(0, 0.3, size), random.uniform(0.3, 2, size)]
-            )
+            size = layer.get_weights()[0].shape
+            layer.set_weights([random.normal(0.2, 0.3, size), random.normal(0, 0.3, size), random.uniform(0.3, 2, size)])
     path = tmp_path / "keras.weights.h5" if not whole_model else tmp_path / "keras.h5"
     model.save(path) if whole_model else model.save_weights(path)
     blocks = [f"mixed{index}" for index in range(11)]

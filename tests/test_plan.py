@@ -21,9 +21,8 @@ def job(**sections: object) -> Config:
     """A config with some keys changed: job(octaves=dict(count=3), output=dict(width=500))."""
     config = Config()
     for name, value in sections.items():
-        if isinstance(value, dict):
-            value = replace(getattr(config, name), **value)
-        setattr(config, name, value)
+        changed = replace(getattr(config, name), **value) if isinstance(value, dict) else value
+        setattr(config, name, changed)
     return validate(config)
 
 
@@ -39,8 +38,12 @@ def test_octaves_go_from_coarse_to_the_size_asked_for() -> None:
 
 
 @given(
-    st.integers(300, 20_000), st.floats(0.3, 3), st.integers(1, 12), st.floats(1.05, 3), st.sampled_from(["mixed2", "mixed7"])
-)  # fmt: skip
+    st.integers(300, 20_000),
+    st.floats(0.3, 3),
+    st.integers(1, 12),
+    st.floats(1.05, 3),
+    st.sampled_from(["mixed2", "mixed7"]),
+)
 def test_octaves_keep_their_ratio_and_never_get_useless(
     width: int, aspect: float, count: int, scale: float, layer: str
 ) -> None:

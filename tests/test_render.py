@@ -216,7 +216,10 @@ def test_a_directory_in_use_is_refused(command, tmp_path: Path) -> None:
         (["conf=postr"], ["postr", "poster"]),
         (["model=inception_v4"], ["model"]),
         (["model.weights=absent.npz"], ["absent.npz"]),
-        (["output.width=30", "image=noise", "boundary.fill=0", "objective.terms=[mixed8]"], ["coarsest octave", "larger"]),
+        (
+            ["output.width=30", "image=noise", "boundary.fill=0", "objective.terms=[mixed8]"],
+            ["coarsest octave", "larger"],
+        ),
         (["dance"], ["dance"]),
         (["objective.terms=[1e300*mixed0]"], ["not finite", "octave 1", "step 1", "tile 0"]),
         (["output.width=400000"], ["memory", "smaller"]),

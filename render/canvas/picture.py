@@ -36,8 +36,8 @@ def write_picture(
 ) -> None:
     """Writes (height, width, 3) uint8 RGB as `form` (png, jpeg or webp) under its final name only when it is complete.
 
-    `settings` go into the file as JSON: PNG text `Description`, EXIF ImageDescription elsewhere. The same arguments give the
-    same bytes. Raises `UserError` when the file cannot be written.
+    `settings` go into the file as JSON: PNG text `Description`, EXIF ImageDescription elsewhere. The same arguments
+    give the same bytes. Raises `UserError` when the file cannot be written.
     """
     software = f"{APPLICATION} {__version__}"
     description = json.dumps(settings, sort_keys=True) if settings is not None else ""
@@ -65,7 +65,7 @@ def write_picture(
             Image.fromarray(pixels).save(file, format=form.upper(), **options)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         hint = "free some space" if error.errno == errno.ENOSPC else "choose another output.path or output.dir"

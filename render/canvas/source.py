@@ -142,7 +142,7 @@ def read_photo(path: Path, how: SourceConfig) -> Pixels:
     except pyvips.Error as error:
         lines = [line.strip() for line in (str(error.detail) or error.message).splitlines() if line.strip()]
         why = lines[-1] if lines else "it is damaged"
-        raise UserError(f"image {str(path)!r} cannot be read as a picture: {why}") from None
+        raise UserError(f"image {str(path)!r} is no whole PNG, JPEG, WebP or TIFF picture: {why}") from None
 
 
 def _refuse_bomb(picture: pyvips.Image, path: Path, max_megapixels: float) -> None:

@@ -23,7 +23,7 @@ def magnitude(gradient: NDArray[np.float32]) -> float:
 
 
 def update(canvas: NDArray[np.float32], gradient: NDArray[np.float32], scale: float) -> None:
-    """canvas += scale * gradient in place, kept within the pixel range 0..255.
+    """Canvas += scale * gradient in place, kept within the pixel range 0..255.
 
     Both (rows, columns, 3) float32; `scale` is step_size / mean|gradient| of the whole canvas, so that a step moves pixels
     by `step_size` levels on average.

@@ -71,6 +71,7 @@ class Kernel:
     def memory(self, shape: KernelShape) -> int:
         """Bytes that one call needs beyond the weights, as XLA's own analysis of the executable has it."""
         analysis = self.compiled(shape).memory_analysis()
+        assert analysis is not None, "this backend does not say what a kernel needs"
         return analysis.temp_size_in_bytes + analysis.output_size_in_bytes + 12 * shape.window[0] * shape.window[1]
 
     def __call__(

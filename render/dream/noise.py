@@ -31,8 +31,8 @@ def fractal_noise(seed: int, shape: tuple[int, int], rect: Rect) -> NDArray[np.f
     level = 0
     while level == 0 or width / cells >= 2.0:
         down = max(1, round(cells * height / width))
-        rows = (np.arange(*rect.rows) + 0.5) * (down / height)
-        columns = (np.arange(*rect.columns) + 0.5) * (cells / width)
+        rows = (np.arange(*rect.rows, dtype=np.float64) + 0.5) * (down / height)
+        columns = (np.arange(*rect.columns, dtype=np.float64) + 0.5) * (cells / width)
         total += amplitude * _lattice(seed, level, (down, cells), rows, columns)
         amplitude *= _PERSISTENCE
         cells *= 2

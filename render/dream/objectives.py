@@ -18,7 +18,9 @@ import jax.numpy as jnp
 from render.errors import UserError
 from render.models.architecture import Architecture
 
-_TERM = re.compile(r"^\s*(?:(?P<weight>[-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*\*\s*)?(?P<layer>[^:*\s]+)\s*(?::(?P<channels>[\d\s,+]+))?$")
+_TERM = re.compile(
+    r"^\s*(?:(?P<weight>[-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*\*\s*)?(?P<layer>[^:*\s]+)\s*(?::(?P<channels>[\d\s,+]+))?$"
+)
 _KEYS = ("layer", "channels", "weight")
 
 
@@ -82,11 +84,14 @@ def parse_term(written: object) -> Term:
         for key in written:
             if key not in _KEYS:
                 near = difflib.get_close_matches(str(key), _KEYS, n=1)
-                raise UserError(f"objective term has an unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+                raise UserError(
+                    f"objective term has an unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+                )
         if not isinstance(written.get("layer"), str):
             raise UserError(f"objective term {dict(written)!r} needs a `layer`")
         return _checked(
-            Term(written["layer"], _channels(written.get("channels")), _number(written.get("weight", 1), written)), written
+            Term(written["layer"], _channels(written.get("channels")), _number(written.get("weight", 1), written)),
+            written,
         )
     raise UserError(f"objective term {written!r} is neither text nor a mapping with a `layer`")
 
@@ -101,10 +106,11 @@ def _number(value: object, written: object) -> float:
 def _channels(value: object) -> tuple[int, ...]:
     if value is None:
         return ()
-    numbers = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    if not all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
+    numbers = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    whole = [number for number in numbers if isinstance(number, int) and not isinstance(number, bool)]
+    if len(whole) < len(numbers):
         raise UserError(f"objective channels {value!r} must be whole numbers")
-    return tuple(int(number) for number in numbers)  # type: ignore[call-overload]
+    return tuple(whole)
 
 
 def _checked(term: Term, written: object) -> Term:

@@ -23,6 +23,8 @@ PREVIEW_SIDE = 1024
 
 @dataclass(frozen=True)
 class OctaveStarted:
+    """An octave's blocks lie with `workers` workers, filled."""
+
     octave: Octave
     workers: int
 
@@ -174,9 +176,7 @@ class Conductor:
         return mean
 
     def _everyone(self, method: str, deal: _Deal, *arguments: object) -> None:
-        self._executor.fetch(
-            [self._executor.call(worker, method, *arguments) for worker in range(len(deal.blocks))]
-        )
+        self._executor.fetch([self._executor.call(worker, method, *arguments) for worker in range(len(deal.blocks))])
 
     @property
     def _current(self) -> _Deal:

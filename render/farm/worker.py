@@ -55,7 +55,7 @@ class Worker:
         """`on_tile` is told the window's pixels after each tile, for progress."""
         self._kernel = kernel
         self._source = source
-        self._on_tile = on_tile or (lambda pixels: None)
+        self._on_tile = on_tile or (lambda _pixels: None)
         self._state: _State | None = None
         self._detail: tuple[Rect, tuple[int, int], Pixels] | None = None
 
@@ -125,7 +125,7 @@ class Worker:
         return sums
 
     def update(self, scale: float) -> None:
-        """canvas += scale * gradient for the block's own pixels."""
+        """Canvas += scale * gradient for the block's own pixels."""
         update(self._current.own, self._current.gradient, scale)
 
     @property
@@ -170,12 +170,12 @@ class Worker:
         total = magnitude(gradient)
         if not np.isfinite(total):
             raise NumericalError(
-                f"the gradient is not finite at octave {state.octave + 1}, step {step + 1}, tile {tile.index} "
+                f"the gradient is not finite at octave {state.octave + 1}, step {step + 1}, tile {tile.number} "
                 f"(row {tile.row}, column {tile.column}): lower step_size or the objective's weights"
             )
         state.gradient[core.slices_from(state.block.pixels)] = gradient
         self._on_tile(state.block.grid.window_shape[0] * state.block.grid.window_shape[1])
-        return TileSum(tile.index, total)
+        return TileSum(tile.number, total)
 
     @property
     def _current(self) -> _State:

@@ -1,4 +1,4 @@
-"""Reads InceptionV3 weights from Keras' HDF5 files: whole models (`.h5`), and weights of Keras 2 (`.h5`) and 3 (`.weights.h5`).
+"""Reads InceptionV3 weights from Keras' HDF5 files: whole models (`.h5`), weights of Keras 2 (`.h5`) and 3 (`.weights.h5`).
 
 Keras numbers its convolutions `conv2d`, `conv2d_1`, ... and batch norms likewise, counting on through a process, so only
 their order counts. It builds branches in an order of its own, given here block by block.
@@ -73,7 +73,12 @@ def read_parameters(path: Path, architecture: Architecture) -> dict[str, NDArray
             parameters[f"{name}/{'weight' if array == 'kernel' else array}"] = (
                 value.transpose(3, 2, 0, 1) if is_kernel else value
             )
-        for keras_name, part in (("beta", "beta"), ("moving_mean", "mean"), ("moving_variance", "var"), ("gamma", "gamma")):
+        for keras_name, part in (
+            ("beta", "beta"),
+            ("moving_mean", "mean"),
+            ("moving_variance", "var"),
+            ("gamma", "gamma"),
+        ):
             if keras_name in norm:
                 parameters[f"{name}/{part}"] = norm[keras_name]
     return parameters

@@ -78,9 +78,7 @@ class Network(nnx.Module):
         pooled = self(pixels, [last])[last].mean((0, 1))
         return pooled @ self.classifier.kernel[...] + self.classifier.bias[...]
 
-    def _run(
-        self, nodes: Iterable[Node], x: jax.Array, wanted: tuple[str, ...], found: dict[str, jax.Array]
-    ) -> jax.Array:
+    def _run(self, nodes: Iterable[Node], x: jax.Array, wanted: tuple[str, ...], found: dict[str, jax.Array]) -> jax.Array:
         for node in nodes:
             match node:
                 case Conv():

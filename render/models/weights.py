@@ -10,7 +10,6 @@ batch norm folded in.
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -161,7 +160,7 @@ def _convert(model: Model, path: Path) -> Parameters:
             raise UserError(f"{published.what} does not hold the weights expected of {model.architecture.name}: not used")
         temporary = scratch / "converted.safetensors"
         save_file(parameters, temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
     return parameters
 
 

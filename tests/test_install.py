@@ -1,0 +1,99 @@
+"""What a newcomer types: make, and an installed wheel, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, TINY
+
+
+def make(*words: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS", "RENDER"))}
+    return subprocess.run(
+        ["make", *words], cwd=ROOT, capture_output=True, text=True, timeout=timeout, env=environment, check=False
+    )
+
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+
+
+@pytest.fixture(autouse=True)
+def in_a_made_environment() -> None:
+    if not (ROOT / ".venv" / "installed-test").exists():
+        pytest.skip("needs the environment that `make test` makes")
+
+
+def test_make_help_lists_every_command() -> None:
+    shown = make("help").stdout
+    for target in ("render", "plan", "models", "setup", "test", "lint", "wheel", "clean"):
+        assert f"make {target}" in shown
+
+
+def test_make_does_nothing_twice() -> None:
+    assert make("-n", "setup").stdout.strip() in ("", "make: Nothing to be done for 'setup'.")
+
+
+def test_make_hands_on_any_key_and_value(tmp_path: Path) -> None:
+    """Blanks, shell characters, dots, brackets and dollars arrive as typed."""
+    folder = tmp_path / "my (new) $ pictures; 'best'"
+    done = make("render", *TINY, f"output.dir={folder}", "name=a b & c", "quiet=true")
+    assert done.returncode == 0, done.stderr
+    assert (folder / "a b & c.png").exists()
+
+
+def test_make_passes_on_the_refusal(tmp_path: Path) -> None:
+    done = make("render", *TINY, f"output.dir={tmp_path / 'run'}", "octaves.scale=0.5")
+    assert done.returncode == 2
+    assert "render: octaves.scale=0.5: must be above 1" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_make_plan_prints_a_plan_and_dreams_nothing(tmp_path: Path) -> None:
+    done = make("plan", "conf=poster", f"output.dir={tmp_path / 'run'}", "output.width_cm=20", "output.dpi=100")
+    assert done.returncode == 0, done.stderr
+    for word in ("octave", "787 x 686", "halo", "544 px (exact)", "memory", "disk", "time", "Mpx/s", "poster.png"):
+        assert word in done.stdout
+    assert not (tmp_path / "run").exists()
+
+
+def test_make_models_lists_layers() -> None:
+    shown = make("models").stdout
+    rows = {row[1]: row for row in (line.replace("│", " │ ").split() for line in shown.splitlines()) if len(row) > 5}
+    assert rows["mixed5"][-6:-1:2] == ["768", "16", "543"]
+    assert rows["inception_4c/3x3"][-6:-1:2] == ["256", "16", "267"]
+
+
+@pytest.mark.slow
+def test_the_wheel_renders_in_a_clean_environment(tmp_path: Path) -> None:
+    """Built, installed with its dependencies, run far from the checkout: configs and package are inside."""
+    built = subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path / "dist"), str(ROOT)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    environment = tmp_path / "venv"
+    venv.create(environment, with_pip=True)
+    python = environment / "bin" / "python"
+    install = [python, "-m", "pip", "install", "-q", "-c", ROOT / ".constraints.txt", wheel]
+    installed = subprocess.run(install, capture_output=True, text=True, check=False)
+    assert installed.returncode == 0, installed.stderr
+    clean = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "RENDER_OVERRIDES")}
+    done = subprocess.run(
+        [environment / "bin" / "pareidolia", "render", *TINY, "conf=noise", "image=noise", "output.dir=run"],
+        cwd=tmp_path, env=clean, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "noise.png").exists()
+    where = subprocess.run(
+        [python, "-c", "import render.paths as p; print(p.shipped_configs())"],
+        cwd=tmp_path, env=clean, capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    assert Path(where).is_relative_to(environment)

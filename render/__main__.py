@@ -64,8 +64,8 @@ def split_arguments(words: Sequence[str]) -> tuple[str, str, list[str]]:
 
 
 def make_overrides(escaped: str) -> list[str]:
-    """The words in GNU make's MAKEOVERRIDES, in which blanks and backslashes are preceded by a backslash."""
-    splitter = shlex.shlex(escaped, posix=True)
+    """The words in GNU make's MAKEOVERRIDES: a backslash precedes blanks and backslashes, and dollars are doubled."""
+    splitter = shlex.shlex(escaped.replace("$$", "$"), posix=True)
     splitter.whitespace_split = True
     splitter.quotes = ""
     splitter.commenters = ""

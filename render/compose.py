@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -19,8 +21,7 @@ from render.errors import UserError
 from render.paths import shipped_configs
 
 #: Values of these keys are file names, which may hold characters that Hydra's grammar keeps for itself.
-_PATH_KEYS = ("image", "model.weights", "output.dir", "output.path")
-_PLAIN = re.compile(r"^[\w./~:@%+\-]*$")
+_PATH_KEYS = ("name", "image", "model.weights", "output.dir", "output.path")
 
 
 def load_config(root: str, overrides: Sequence[str]) -> Config:
@@ -30,15 +31,30 @@ def load_config(root: str, overrides: Sequence[str]) -> Config:
     root config or key, a value of the wrong type, or one that cannot mean anything.
     """
     directory, name = _locate(root)
-    words = [_quoted(_checked_key(word, directory)) for word in overrides]
+    groups = _groups(directory)
+    ours = [key for key in schema_keys() + _sections() if key not in groups]
+    words = []
+    paths: dict[str, str] = {}
+    for word in overrides:
+        key, _, value = _checked(word, groups).partition("=")
+        if key in _PATH_KEYS and not _is_hydras(value):
+            paths[key] = value
+        else:
+            paths.pop(key, None)
+            # ++ sets a key that a user's own YAML leaves out, too: the schema knows it.
+            words.append(f"++{word}" if key in ours else word)
     if directory != shipped_configs():
         words.append(f"hydra.searchpath=[{_quote('file://' + str(shipped_configs()))}]")
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(directory.resolve()), version_base="1.3"):
             composed = compose(name, overrides=words)
+        for key, value in paths.items():
+            OmegaConf.update(composed, key, _literal(value), force_add=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"{_one_line(error)} (while composing config {root!r})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"config {root!r} is not valid YAML: {_one_line(error)}") from None
     return to_config(composed, root)
 
 
@@ -47,10 +63,15 @@ def to_config(composed: DictConfig, root: str) -> Config:
     schema = OmegaConf.structured(Config)
     _refuse_unknown(composed, root)
     try:
+        for key in OmegaConf.missing_keys(composed):
+            raise UserError(f"{key} has no value, only ??? (in config {root!r}): give it one, such as {key}=VALUE")
         config = OmegaConf.to_object(OmegaConf.merge(schema, composed))
     except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None)
-        raise UserError(f"{key or root}: {_first_line(error)}") from None
+        key = getattr(error, "full_key", None) or root
+        why = _first_line(error)
+        if "is not a ListConfig" in why:
+            why = f"must be a list in brackets, such as {key}=[A,B]"
+        raise UserError(f"{key}: {why}") from None
     assert isinstance(config, Config)
     return validate(config)
 
@@ -67,9 +88,15 @@ def schema_keys() -> list[str]:
 
 def _locate(root: str) -> tuple[Path, str]:
     if root.endswith((".yaml", ".yml")):
-        path = Path(root).expanduser()
-        if not path.is_file():
+        try:
+            path = Path(root).expanduser()
+            found = path.is_file()
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"conf={root}: {_one_line(error)}") from None
+        if not found:
             raise UserError(f"conf={root}: there is no such file")
+        if path.suffix != ".yaml":
+            raise UserError(f"conf={root}: give the file a name that ends in .yaml")
         return path.parent.absolute(), path.stem
     if root not in root_configs():
         near = difflib.get_close_matches(root, root_configs(), n=1)
@@ -80,18 +107,37 @@ def _locate(root: str) -> tuple[Path, str]:
     return shipped_configs(), root
 
 
-def _checked_key(word: str, directory: Path) -> str:
-    """The override, when its key is one of ours, a config group's or Hydra's."""
-    key, equals, _ = word.partition("=")
-    key = key.lstrip("+~")
+def _checked(word: str, groups: Mapping[str, Sequence[str]]) -> str:
+    """The override, when its key is one of ours, a config group's or Hydra's, and Hydra can read its value."""
+    written, equals, value = word.partition("=")
+    key = written.lstrip("+~").partition("@")[0]
     if not equals and not word.startswith("~"):
         raise UserError(f"{word!r} is not key=value")
-    known = schema_keys()
-    groups = [path.name for place in {directory, shipped_configs()} for path in place.iterdir() if path.is_dir()]
-    key = key.partition("@")[0]
-    if key in known or key in groups or key.startswith("hydra."):
+    keys = schema_keys()
+    if not (key in keys or key in _sections() or key in groups or key.startswith("hydra.")):
+        raise UserError(_unknown_key(key, keys + list(groups)))
+    if written in _PATH_KEYS and not _is_hydras(value):
         return word
-    raise UserError(_unknown_key(key, known + groups))
+    try:
+        parsed = OverridesParser.create().parse_override(word)
+    except HydraException as error:
+        raise UserError(f"{word!r} cannot be read ({_first_line(error)}): put the value in quotes") from None
+    if parsed.is_sweep_override():
+        raise UserError(f"{word!r} has several values where one is needed: a list is {written}=[A,B]")
+    if written in groups and parsed.value() not in groups[written]:
+        inside = ", ".join(name for name in keys if name.startswith(f"{written}."))
+        hint = "" if isinstance(parsed.value(), str) else f"; or do you mean {inside}?"
+        raise UserError(f"there is no {written} {value!r}: choose {' or '.join(groups[written])}{hint}")
+    return word
+
+
+def _groups(directory: Path) -> dict[str, list[str]]:
+    """The config groups, such as `model`, and the choices in each: ours, and those beside the root config."""
+    found: dict[str, set[str]] = {}
+    for place in (directory, shipped_configs()):
+        for path in place.glob("*/*.yaml"):
+            found.setdefault(path.parent.name, set()).add(path.stem)
+    return {group: sorted(choices) for group, choices in found.items()}
 
 
 def _refuse_unknown(composed: DictConfig, root: str) -> None:
@@ -102,11 +148,17 @@ def _refuse_unknown(composed: DictConfig, root: str) -> None:
 
 
 def _unknown_key(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    if not near:
-        # A bare last word, such as steps, is a likely slip for octaves.steps.
-        near = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    # A bare last word, such as steps, is a likely slip for octaves.steps.
+    words = {name.rpartition(".")[2]: name for name in reversed(known)}
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+    near = near or [words[word] for word in difflib.get_close_matches(key.rpartition(".")[2], words, n=1, cutoff=0.75)]
+    near = [words[key]] if key in words else near or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"unknown config key {key!r}" + (f": did you mean {near[0]!r}?" if near else "")
+
+
+def _sections() -> list[str]:
+    """The keys that hold others: `octaves={count: 3}` is good Hydra."""
+    return sorted({key.partition(".")[0] for key in schema_keys() if "." in key})
 
 
 def _leaves(container: Any, prefix: str = "") -> list[str]:
@@ -117,24 +169,28 @@ def _leaves(container: Any, prefix: str = "") -> list[str]:
     return [leaf for key, value in container.items() for leaf in _leaves(value, f"{prefix}{key}.")]
 
 
-def _quoted(word: str) -> str:
-    """File names are taken literally unless the user has quoted them."""
-    key, _, value = word.partition("=")
-    if key not in _PATH_KEYS or _PLAIN.match(value) or value[:1] in ("'", '"'):
-        return word
-    return f"{key}={_quote(value)}"
+def _is_hydras(value: str) -> bool:
+    """Whether a file name is left to Hydra's grammar: null, or in quotes. All others mean what they say."""
+    return value == "null" or (len(value) > 1 and value[0] in "'\"" and value[-1] == value[0])
+
+
+def _literal(value: str) -> str:
+    """Text that OmegaConf takes for no interpolation."""
+    return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", value)
 
 
 def _quote(value: str) -> str:
-    escaped = re.sub(r"(\\*)'", lambda match: match[1] * 2 + "\\'", value)
-    return f"'{escaped}'"
+    """Text as Hydra's grammar quotes it: what stands before a quotation mark needs its backslashes doubled."""
+    escaped = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", value)
+    return "'" + re.sub(r"(\\+)$", lambda match: match[1] * 2, escaped) + "'"
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
 
 
 def _one_line(error: Exception) -> str:
-    """The first lines of Hydra's message as one sentence."""
-    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
-    return " ".join(lines[:2]) if lines else type(error).__name__
+    """The message, with its lines joined and without the list of places that Hydra looked in."""
+    message = str(error).partition("Config search path:")[0]
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return " ".join(lines) if lines else type(error).__name__

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from render.errors import UserError
@@ -18,6 +19,8 @@ from render.geometry import BOUNDARY_MODES
 FORMATS = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}
 _HALOS = ("exact", "balanced")
 _CM_PER_INCH = 2.54
+#: Longest side that can be asked for, px; far beyond any printer.
+_LONGEST = 10_000_000
 
 
 @dataclass
@@ -121,17 +124,18 @@ class Config:
             del settings["output"][key]
         return settings
 
-    def digest(self, image_sha256: str) -> str:
-        """Name of the picture that these settings make of that image: sha256 in hex."""
-        settings = {**self.picture_settings(), "image_sha256": image_sha256}
+    def digest(self, image_sha256: str, objective: str) -> str:
+        """Names the picture that these settings make of that image with that resolved objective: sha256 in hex."""
+        settings = {**self.picture_settings(), "image_sha256": image_sha256, "dreamed": objective}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def validate(config: Config) -> Config:
     """The same config; `UserError` for the first value that cannot mean anything."""
-    _require(config.name.strip() != "" and "/" not in config.name, "name", config.name, "must be a plain file name")
+    plain = config.name.strip(" .") != "" and "/" not in config.name and config.name.isprintable()
+    _require(plain and len(config.name.encode()) <= 200, "name", config.name, "must be a plain file name")
     _require(0 <= config.seed < 2**63, "seed", config.seed, "must be from 0 to 2^63 - 1")
-    _require(config.octaves.count >= 1, "octaves.count", config.octaves.count, "must be at least 1")
+    _require(1 <= config.octaves.count <= 1000, "octaves.count", config.octaves.count, "must be from 1 to 1000")
     _require(1 < config.octaves.scale <= 100, "octaves.scale", config.octaves.scale, "must be above 1 (1.4 is usual)")
     _require(config.octaves.steps >= 0, "octaves.steps", config.octaves.steps, "must be 0 or more")
     _require(math.isfinite(config.step_size), "step_size", config.step_size, "must be a number")
@@ -161,16 +165,24 @@ def _validate_output(output: OutputConfig) -> None:
         value = getattr(output, key)
         if value is not None:
             _require(math.isfinite(value) and value > 0, f"output.{key}", value, "must be above 0")
+    if output.dpi is not None:
+        # The field in a JPEG holds 16 bits.
+        _require(1 <= output.dpi <= 65535, "output.dpi", output.dpi, "must be from 1 to 65535")
+    if output.height is not None:
+        _require(output.height <= _LONGEST, "output.height", output.height, f"must be at most {_LONGEST:,} px")
     widths = [key for key in ("width", "width_cm", "width_in") if getattr(output, key) is not None]
     if len(widths) > 1:
         raise UserError(f"output.{widths[0]} and output.{widths[1]} both say how wide: set one of them to null")
     if output.width is None and widths and output.dpi is None:
         raise UserError(f"output.{widths[0]} needs output.dpi to become pixels (150 suits a poster, 300 a book)")
+    for key in widths:
+        fits = (_exact_width(output) or 0) <= _LONGEST
+        _require(fits, f"output.{key}", getattr(output, key), f"must come to at most {_LONGEST:,} px")
     _require(1 <= output.quality <= 100, "output.quality", output.quality, "must be from 1 to 100")
     if output.format is not None:
         _require(output.format in FORMATS, "output.format", output.format, f"must be one of {', '.join(FORMATS)}")
     if output.path is not None:
-        suffix = output.path.rpartition(".")[2].lower()
+        suffix = _suffix(output.path)
         _require(suffix in FORMATS, "output.path", output.path, f"must end in one of .{', .'.join(FORMATS)}")
         if output.format is not None and FORMATS[suffix] != FORMATS[output.format]:
             raise UserError(f"output.path={output.path} and output.format={output.format} disagree: drop one of them")
@@ -178,10 +190,15 @@ def _validate_output(output: OutputConfig) -> None:
 
 def picture_width(output: OutputConfig) -> int | None:
     """Width in pixels that the output section asks for; None keeps the source's own."""
+    exact = _exact_width(output)
+    return None if exact is None else max(1, round(exact))
+
+
+def _exact_width(output: OutputConfig) -> float | None:
     if output.width_cm is not None and output.dpi is not None:
-        return max(1, round(output.width_cm / _CM_PER_INCH * output.dpi))
+        return output.width_cm / _CM_PER_INCH * output.dpi
     if output.width_in is not None and output.dpi is not None:
-        return max(1, round(output.width_in * output.dpi))
+        return output.width_in * output.dpi
     return output.width
 
 
@@ -189,7 +206,12 @@ def picture_format(output: OutputConfig) -> str:
     """`png`, `jpeg` or `webp`: by output.format, else by the suffix of output.path, else png."""
     if output.format is not None:
         return FORMATS[output.format]
-    return FORMATS[output.path.rpartition(".")[2].lower()] if output.path else "png"
+    return FORMATS[_suffix(output.path)] if output.path else "png"
+
+
+def _suffix(path: str) -> str:
+    """What follows the last dot of the file's name, in small letters; empty where there is none."""
+    return PurePath(path).suffix[1:].lower()
 
 
 def _whole(value: int | str) -> int:
@@ -199,4 +221,5 @@ def _whole(value: int | str) -> int:
 
 def _require(holds: bool, key: str, value: object, rule: str) -> None:
     if not holds:
-        raise UserError(f"{key}={value}: {rule}")
+        shown = repr(value) if isinstance(value, str) and not value.isprintable() else value
+        raise UserError(f"{key}={shown}: {rule}")

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 #: Layers dreamed when a config names none: chosen by eye, see README.
 DEFAULT_TERMS: dict[str, list[object]] = {
-    "inception_v3": ["mixed3", "mixed5"],
+    "inception_v3": ["mixed3", "mixed4"],
     "googlenet": ["inception_4c"],
 }
 _ROWS_AT_ONCE = 1024
@@ -66,7 +66,7 @@ def draft(config: Config) -> Draft:
     terms = config.objective.terms
     objective = resolve(DEFAULT_TERMS[config.model.name] if terms is None else terms, model.architecture)
     source = open_source(config.image, config.seed, config.source)
-    directory = RunDirectory(config, source.sha256)
+    directory = RunDirectory(config, source.sha256, str(objective))
     machine = this_machine(directory.path)
     plan = make_plan(config, model.architecture, objective.layers, source.size, source.nbytes, machine)
     return Draft(config, source, objective, directory, plan)
@@ -112,7 +112,6 @@ def _render(job: Job, display: Display) -> Path:
     directory.start_record(
         device=device_name(),
         weights_sha256=job.loaded.sha256,
-        objective=str(job.objective),
         plan=asdict(plan),
     )
     executor = InlineExecutor(lambda: Worker(job.kernel, job.source, display.tile_done), config.farm.workers)

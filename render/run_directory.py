@@ -31,9 +31,9 @@ _VERSIONED = ("jax", "jaxlib", "flax", "numpy", "scipy", "pillow", "pyvips", "hy
 class RunDirectory:
     """The directory of one run and what lies in it. Nothing of another run is ever written over."""
 
-    def __init__(self, config: Config, image_sha256: str) -> None:
+    def __init__(self, config: Config, image_sha256: str, objective: str) -> None:
         self._config = config
-        self.digest = config.digest(image_sha256)
+        self.digest = config.digest(image_sha256, objective)
         chosen = config.output.dir
         self.path = Path(chosen).expanduser() if chosen else Path("dreams") / f"{config.name}-{self.digest[:8]}"
         named = config.output.path
@@ -41,6 +41,7 @@ class RunDirectory:
         self.picture = Path(named).expanduser() if named else self.path / f"{config.name}{suffix}"
         self.record: dict[str, Any] = {}
         self._image_sha256 = image_sha256
+        self._objective = objective
 
     def is_finished(self) -> bool:
         """Whether this very picture lies here already, finished."""
@@ -109,6 +110,7 @@ class RunDirectory:
             "picture": str(self.picture),
             "config": asdict(self._config),
             "image_sha256": self._image_sha256,
+            "objective": self._objective,
             "versions": {"render": __version__, "python": platform.python_version()}
             | {name: version(name) for name in _VERSIONED},
             **facts,
@@ -143,9 +145,9 @@ class RunDirectory:
 
     def _differences(self, old: Mapping[str, Any]) -> str:
         """The settings in which the run that lies here differs."""
-        mine = _flat(asdict(self._config)) | {"image content": self._image_sha256}
-        theirs = _flat(old.get("config", {})) | {"image content": old.get("image_sha256")}
-        relevant = _flat(self._config.picture_settings()).keys() | {"image content"}
+        mine = _flat(asdict(self._config)) | {"image content": self._image_sha256, "objective": self._objective}
+        theirs = _flat(old.get("config", {})) | {"image content": old.get("image_sha256"), "objective": old.get("objective")}
+        relevant = _flat(self._config.picture_settings()).keys() | {"image content", "objective"}
         keys = [key for key in sorted(relevant) if mine.get(key) != theirs.get(key)]
         return "differs in " + ", ".join(keys) if keys else "made by another version"
 

@@ -58,7 +58,7 @@ def test_make_passes_on_the_refusal(tmp_path: Path) -> None:
 def test_make_plan_prints_a_plan_and_dreams_nothing(tmp_path: Path) -> None:
     done = make("plan", "conf=poster", f"output.dir={tmp_path / 'run'}", "output.width_cm=20", "output.dpi=100")
     assert done.returncode == 0, done.stderr
-    for word in ("octave", "787 x 686", "halo", "544 px (exact)", "memory", "disk", "time", "Mpx/s", "poster.png"):
+    for word in ("octave", "787 x 686", "halo", "352 px (exact)", "memory", "disk", "time", "Mpx/s", "poster.png"):
         assert word in done.stdout
     assert not (tmp_path / "run").exists()
 

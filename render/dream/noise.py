@@ -1,18 +1,20 @@
 """Seeded fractal noise as a source picture: smooth lattice noise at every scale, any rectangle at any octave size.
 
-The value at a lattice node is a hash of (seed, level, row, column, channel), so rectangles agree wherever they meet and no
-picture is held. Every level repeats a whole number of times across the picture, so the noise tiles the plane.
+The value at a lattice node is a hash of (seed, lattice, level, row, column, channel), so rectangles agree wherever they
+meet and no picture is held. Every level repeats a whole number of times across the picture, so the noise tiles the plane.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 
 from render.geometry import Rect
 
-#: Nodes across the picture's width at the coarsest level; each further level has twice as many.
-_COARSEST = 3
+#: Cells along the picture's short side at the coarsest level; each further level has twice as many.
+_COARSEST = 2
 #: Amplitude of a level relative to the level before.
 _PERSISTENCE = 0.62
 _AMPLITUDE = 52.0
@@ -24,20 +26,35 @@ def fractal_noise(seed: int, shape: tuple[int, int], rect: Rect) -> NDArray[np.f
     Returns (rect.rows.size, rect.columns.size, 3) float32 around 127.5, clipped to 0..255. Levels whose cells would be
     under 2 px are left out, so a coarse octave is the fine one without its finest detail.
     """
-    height, width = shape
     total = np.zeros((*rect.shape, 3))
-    amplitude = _AMPLITUDE
-    cells = _COARSEST
-    level = 0
-    while level == 0 or width / cells >= 2.0:
-        down = max(1, round(cells * height / width))
-        rows = (np.arange(*rect.rows, dtype=np.float64) + 0.5) * (down / height)
-        columns = (np.arange(*rect.columns, dtype=np.float64) + 0.5) * (cells / width)
-        total += amplitude * _lattice(seed, level, (down, cells), rows, columns)
-        amplitude *= _PERSISTENCE
-        cells *= 2
-        level += 1
+    for cells, weight in _coarsest_lattices(shape):
+        amplitude = _AMPLITUDE * weight
+        level = 0
+        while level == 0 or min(shape) / (_COARSEST << level) >= 2.0:
+            down, across = cells[0] << level, cells[1] << level
+            rows = (np.arange(*rect.rows, dtype=np.float64) + 0.5) * (down / shape[0])
+            columns = (np.arange(*rect.columns, dtype=np.float64) + 0.5) * (across / shape[1])
+            # Each lattice and level draws its own numbers.
+            total += amplitude * _lattice(seed, max(cells) << 6 | level, (down, across), rows, columns)
+            amplitude *= _PERSISTENCE
+            level += 1
     return np.clip(127.5 + total, 0.0, 255.0).astype(np.float32)
+
+
+def _coarsest_lattices(shape: tuple[int, int]) -> list[tuple[tuple[int, int], float]]:
+    """(rows, columns) of cells at the coarsest level, with the lattice's weight; squares of weights sum to 1.
+
+    To tile, the long side needs a whole number of cells. The two nearest are mixed, so that octaves whose aspect differs
+    by rounding look the same: a rounded number would jump.
+    """
+    wanted = _COARSEST * max(shape) / min(shape)
+    fewer = math.floor(wanted)
+    turn = (wanted - fewer) * math.pi / 2
+    lattices = []
+    for long, weight in ((fewer, math.cos(turn)), (fewer + 1, math.sin(turn))):
+        if weight > 0:
+            lattices.append(((long, _COARSEST) if shape[0] > shape[1] else (_COARSEST, long), weight))
+    return lattices
 
 
 def _lattice(
@@ -46,14 +63,13 @@ def _lattice(
     """Node values in [-1, 1], periodic in `cells`, interpolated with a quintic fade (Perlin 2002) at rows x columns."""
     top, left = np.floor(rows).astype(np.int64), np.floor(columns).astype(np.int64)
     down, across = _fade(rows - top)[:, None, None], _fade(columns - left)[None, :, None]
-    # Hash each node once, then look positions up: a cell covers many pixels.
+    # Hash each node once and interpolate along node rows first: a cell covers many pixels.
     node_rows = np.arange(top[0], top[-1] + 2) % cells[0]
     node_columns = np.arange(left[0], left[-1] + 2) % cells[1]
     nodes = _node_values(seed, level, node_rows, node_columns)
     i, j = top - top[0], left - left[0]
-    upper = nodes[i][:, j] * (1 - across) + nodes[i][:, j + 1] * across
-    lower = nodes[i + 1][:, j] * (1 - across) + nodes[i + 1][:, j + 1] * across
-    return upper * (1 - down) + lower * down
+    along = nodes[:, j] * (1 - across) + nodes[:, j + 1] * across
+    return along[i] * (1 - down) + along[i + 1] * down
 
 
 def _fade(t: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -19,21 +19,27 @@ from render.errors import UserError
 from render.models.architecture import Architecture
 
 _TERM = re.compile(
-    r"^\s*(?:(?P<weight>[-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*\*\s*)?(?P<layer>[^:*\s]+)\s*(?::(?P<channels>[\d\s,+]+))?$"
+    r"\s*(?:(?P<weight>[-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*\*\s*)?(?P<layer>[^:*\s]+)\s*"
+    r"(?::\s*(?P<channels>\d{1,9}(?:\s*[,+]\s*\d{1,9})*)\s*)?",
+    re.ASCII,
 )
 _KEYS = ("layer", "channels", "weight")
 
 
 @dataclass(frozen=True)
 class Term:
-    """`weight` times the mean square of a layer's activations, or the mean of some of its channels."""
+    """`weight` times the mean square of a layer's activations, or the mean of some of its channels.
+
+    Its text is what a config would say: `parse_term(str(term)) == term`.
+    """
 
     layer: str
     channels: tuple[int, ...] = ()
     weight: float = 1.0
 
     def __str__(self) -> str:
-        weight = "" if self.weight == 1 else f"{self.weight:g}*"
+        short = f"{self.weight:g}"
+        weight = "" if self.weight == 1 else f"{short if float(short) == self.weight else repr(self.weight)}*"
         channels = ":" + "+".join(map(str, self.channels)) if self.channels else ""
         return f"{weight}{self.layer}{channels}"
 
@@ -75,7 +81,7 @@ class Objective:
 def parse_term(written: object) -> Term:
     """A term from a config: a mapping with `layer`, `channels`, `weight`, or `[WEIGHT*]LAYER[:CHANNEL+CHANNEL...]`."""
     if isinstance(written, str):
-        match = _TERM.match(written)
+        match = _TERM.fullmatch(written)
         if match is None:
             raise UserError(f"objective term {written!r} is not [WEIGHT*]LAYER[:CHANNEL+CHANNEL], such as 0.5*mixed4:12+40")
         channels = tuple(int(word) for word in re.findall(r"\d+", match["channels"] or ""))
@@ -98,8 +104,10 @@ def parse_term(written: object) -> Term:
 
 def _number(value: object, written: object) -> float:
     try:
+        if isinstance(value, bool):
+            raise TypeError
         return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UserError(f"objective term {written!r}: weight {value!r} is not a number") from None
 
 
@@ -110,6 +118,8 @@ def _channels(value: object) -> tuple[int, ...]:
     whole = [number for number in numbers if isinstance(number, int) and not isinstance(number, bool)]
     if len(whole) < len(numbers):
         raise UserError(f"objective channels {value!r} must be whole numbers")
+    if not whole:
+        raise UserError("objective channels are empty: name at least one, or leave `channels` out for the whole layer")
     return tuple(whole)
 
 

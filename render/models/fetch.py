@@ -86,7 +86,7 @@ def from_url(url: str, path: Path) -> Path:
             if error.code in (401, 403, 404, 410):
                 break
         except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-            reason = str(getattr(error, "reason", error))
+            reason = " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
         log.info("attempt %d of %d: %s", attempt + 1, _ATTEMPTS, reason)
     raise UserError(f"{url} cannot be fetched ({reason}): connect to the internet once, or give model.weights=FILE")
 

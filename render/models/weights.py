@@ -201,9 +201,8 @@ def _read_safetensors(path: Path) -> Parameters:
 
 
 def _read_npz(path: Path) -> Parameters:
-    if not zipfile.is_zipfile(path):
-        raise ValueError("it is not an .npz archive, or is cut short")
-    with np.load(path, allow_pickle=False) as arrays:
+    # Not np.load, which tries other formats too, and leaves a broken archive open.
+    with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
         # What is not an array in the archive comes as bytes.
         return {name: np.asarray(array) for name, array in arrays.items()}
 
@@ -224,7 +223,12 @@ def checked(raw: Mapping[str, NDArray], architecture: Architecture, where: str) 
     if not classifier & folded.keys():
         expected = {name: shape for name, shape in expected.items() if name not in classifier}
     wrong = [f"missing {name} {shape}" for name, shape in expected.items() if name not in folded]
-    wrong += [f"extra {name} {array.shape}" for name, array in folded.items() if name not in expected]
+    # A damaged file's names may hold anything, line ends too.
+    wrong += [
+        f"extra {name if name.isprintable() else repr(name)} {array.shape}"
+        for name, array in folded.items()
+        if name not in expected
+    ]
     parameters: Parameters = {}
     for name, shape in expected.items():
         if name not in folded:

@@ -8,10 +8,10 @@ EXTRAS ?=
 export RENDER_OVERRIDES := $(filter-out PYTHON=% EXTRAS=%,$(MAKEOVERRIDES))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup render plan models test lint wheel clean
+.PHONY: help setup render plan models settings test lint wheel clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make render conf=poster image=me.jpg octaves.steps=20: any key of conf/job/default.yaml can be set so"
 
@@ -23,6 +23,9 @@ plan: $(VENV)/installed ## say what a render would do and take: make plan conf=p
 
 models: $(VENV)/installed ## list the networks and their layers, with channels, stride and receptive field
 	@RENDER_OVERRIDES= $(BIN)/python -m render models
+
+settings: $(VENV)/installed ## print the settings inside a finished picture: make settings image=dream.png
+	@$(BIN)/python -m render settings
 
 setup: $(VENV)/installed ## make the environment (EXTRAS=cuda or EXTRAS=tpu for accelerators)
 

@@ -22,11 +22,12 @@ commands
   render   dream a picture (default)
   plan     say what a render would do and take, and refuse what cannot work
   models   list the networks and their layers
+  settings print the settings inside a finished picture: settings image=dream.png
 
 conf=NAME names a config in conf/ (default: preview), or a path to a YAML file of your own.
 Every other key=value changes a key of that config, such as image=me.jpg octaves.steps=20."""
 
-_COMMANDS = ("render", "plan", "models")
+_COMMANDS = ("render", "plan", "models", "settings")
 _DEFAULT_ROOT = "preview"
 
 
@@ -78,6 +79,11 @@ def _run(command: str, root: str, overrides: list[str]) -> int:
         from render.report import print_models
 
         print_models()
+        return 0
+    if command == "settings":
+        from render.report import print_settings
+
+        print_settings(dict(word.partition("=")[::2] for word in overrides).get("image", ""))
         return 0
     from render.compose import load_config
 

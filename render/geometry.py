@@ -139,11 +139,6 @@ class Axis:
     def tiles(self) -> int:
         return -(-self.length // self.core_size)
 
-    @property
-    def reach(self) -> Interval:
-        """All extended coordinates that some window touches under some jitter."""
-        return Interval(1 - self.fill - self.stride, self.extended - self.fill)
-
     def core(self, index: int) -> Interval:
         """The pixels whose gradient tile `index` owns."""
         start = index * self.core_size

@@ -86,11 +86,6 @@ class Plan:
         return sum(octave.steps * octave.step_window_pixels for octave in self.octaves)
 
     @property
-    def canvas_pixels(self) -> int:
-        """Pixel-steps of canvas in the whole render."""
-        return sum(octave.steps * octave.grid.canvas.area for octave in self.octaves)
-
-    @property
     def memory_bytes(self) -> int:
         return self.kernel_bytes + self.host_bytes
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from render.canvas.picture import read_settings
 from render.config import Config
+from render.errors import UserError
 from render.job import Job, device_name
 from render.models.architecture import Conv
 from render.models.weights import MODELS
@@ -92,6 +96,17 @@ def print_models() -> None:
                 kind = layer.kind.lower()
             table.add_row(layer.name, kind, str(layer.channels), str(layer.stride), str(layer.receptive_field))
         console.print(table)
+
+
+def print_settings(image: str) -> None:
+    """The settings inside a finished picture, as JSON; `UserError` where there are none."""
+    try:
+        settings = read_settings(Path(image))
+    except OSError as error:
+        raise UserError(f"image {image!r} cannot be read: {error.strerror or error}") from None
+    if not settings:
+        raise UserError(f"image {image!r} holds no settings: name a picture that this program made")
+    print(json.dumps(settings, indent=1))
 
 
 def _console() -> Console:

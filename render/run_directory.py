@@ -146,7 +146,10 @@ class RunDirectory:
     def _differences(self, old: Mapping[str, Any]) -> str:
         """The settings in which the run that lies here differs."""
         mine = _flat(asdict(self._config)) | {"image content": self._image_sha256, "objective": self._objective}
-        theirs = _flat(old.get("config", {})) | {"image content": old.get("image_sha256"), "objective": old.get("objective")}
+        theirs = _flat(old.get("config", {})) | {
+            "image content": old.get("image_sha256"),
+            "objective": old.get("objective"),
+        }
         relevant = _flat(self._config.picture_settings()).keys() | {"image content", "objective"}
         keys = [key for key in sorted(relevant) if mine.get(key) != theirs.get(key)]
         return "differs in " + ", ".join(keys) if keys else "made by another version"

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from render.canvas.picture import read_settings
 from render.compose import load_config, root_configs
 from render.farm.conductor import Conductor
 from render.farm.executors import InlineExecutor
@@ -107,7 +106,9 @@ def test_run_directory_holds_picture_previews_log_and_record(command, tmp_path: 
     log = (run / "render.log").read_text()
     assert log.count("mean|g|") == 4
     assert "finished" in log
-    settings = read_settings(run / "preview.jpg")
+    printed = command("settings", "image=run/preview.jpg")
+    assert printed.code == 0, printed.err
+    settings = json.loads(printed.out)
     assert settings["weights_sha256"] == record["weights_sha256"]
     assert settings["dreamed"] == "mixed1 + mixed3"
     assert settings["step_size"] == 1.5
@@ -226,6 +227,13 @@ def test_a_directory_in_use_is_refused(command, tmp_path: Path) -> None:
 def test_bad_input_is_one_line_and_code_2(overrides: list[str], words: list[str], command, tmp_path: Path) -> None:
     command(*TINY, *overrides).refused(*words)
     assert not list(tmp_path.rglob("*.png"))
+
+
+def test_settings_of_a_foreign_picture_are_refused(command, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
+    command("settings", "image=plain.png").refused("plain.png", "no settings")
+    command("settings", "image=absent.png").refused("absent.png")
+    command("settings").refused("image")
 
 
 def test_a_gradient_that_is_zero_everywhere_is_explained(command, inception, tmp_path: Path) -> None:

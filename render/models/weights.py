@@ -10,6 +10,7 @@ batch norm folded in.
 from __future__ import annotations
 
 import hashlib
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -202,9 +203,12 @@ def _read_safetensors(path: Path) -> Parameters:
 
 def _read_npz(path: Path) -> Parameters:
     # Not np.load, which tries other formats too, and leaves a broken archive open.
-    with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
-        # What is not an array in the archive comes as bytes.
-        return {name: np.asarray(array) for name, array in arrays.items()}
+    try:
+        with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
+            # What is not an array in the archive comes as bytes.
+            return {name: np.asarray(array) for name, array in arrays.items()}
+    except (TypeError, tokenize.TokenError) as error:
+        raise ValueError(f"an array's header is damaged: {error}") from None
 
 
 def _first_line(error: Exception) -> str:

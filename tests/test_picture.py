@@ -1,0 +1,299 @@
+"""Finished pictures: read back by Pillow, with their settings, resolution and profile; and never half of one."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image, ImageCms, PngImagePlugin
+
+from render.canvas import picture as module
+from render.canvas.picture import read_settings, srgb_profile, to_bytes, write_picture
+from render.canvas.source import read_photo
+from render.config import SourceConfig
+from render.errors import UserError
+from tests.conftest import ROOT
+from tests.test_source import as_somebody_else, photo, random_pixels
+
+FORMS = ("png", "jpeg", "webp")
+forms = pytest.mark.parametrize("form", FORMS)
+SETTINGS: dict[str, Any] = {
+    "seed": 7,
+    "image": "grüße 猫 'n\" \\ (1).png",
+    "octaves": {"scale": 1.4, "count": 5},
+    "objective": {"terms": ["mixed3", {"layer": "mixed4", "channels": [1, 2]}]},
+    "output": {"width": None},
+}
+
+
+@forms
+def test_pillow_reads_what_was_written(form: str, tmp_path: Path) -> None:
+    pixels = photo(60, 83)
+    path = tmp_path / "deep" / "er" / "out"
+    write_picture(path, pixels, form)
+    with Image.open(path) as read:
+        assert read.format == form.upper()
+        assert read.mode == "RGB"
+        difference = np.abs(np.asarray(read, float) - pixels)
+    if form == "png":
+        assert difference.max() == 0
+    else:
+        assert difference.mean() < 2
+    assert [path.name] == os.listdir(path.parent)
+
+
+@pytest.mark.parametrize("form", ["jpeg", "webp"])
+def test_quality_is_quality(form: str, tmp_path: Path) -> None:
+    pixels = random_pixels(64, 64, 3)
+    errors, sizes = [], []
+    for quality in (10, 50, 92, 100):
+        path = tmp_path / f"{quality}"
+        write_picture(path, pixels, form, quality=quality)
+        with Image.open(path) as read:
+            errors.append(np.abs(np.asarray(read, float) - pixels).mean())
+        sizes.append(path.stat().st_size)
+    assert errors == sorted(errors, reverse=True)
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) == 4
+
+
+def test_jpeg_keeps_the_full_resolution_of_colour(tmp_path: Path) -> None:
+    """No chroma subsampling: one-pixel stripes of red and blue stay apart."""
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[:, ::2, 0], pixels[:, 1::2, 2] = 255, 255
+    write_picture(tmp_path / "stripes.jpg", pixels, "jpeg", quality=95)
+    with Image.open(tmp_path / "stripes.jpg") as read:
+        assert np.abs(np.asarray(read, float) - pixels).mean() < 6
+
+
+@forms
+def test_the_next_dream_reads_the_same_pixels(form: str, tmp_path: Path) -> None:
+    """A picture that this program wrote is a good source for it."""
+    write_picture(tmp_path / "out", photo(), form, SETTINGS, quality=100)
+    with Image.open(tmp_path / "out") as picture:
+        wanted = np.asarray(picture, np.float32)
+    assert np.abs(read_photo(tmp_path / "out", SourceConfig()) - wanted).max() <= 1
+
+
+@forms
+def test_settings_come_back(form: str, tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    write_picture(path, photo(), form, SETTINGS)
+    assert read_settings(path) == SETTINGS
+    # And with nothing but Pillow:
+    with Image.open(path) as read:
+        if form == "png":
+            assert isinstance(read, PngImagePlugin.PngImageFile)
+            description, software = read.text["Description"], read.text["Software"]
+        else:
+            description, software = read.getexif()[0x010E], read.getexif()[0x0131]
+    assert json.loads(description) == SETTINGS
+    assert software.startswith("pareidolia ")
+
+
+@forms
+def test_without_settings_there_are_none(form: str, tmp_path: Path) -> None:
+    write_picture(tmp_path / "out", photo(), form)
+    assert read_settings(tmp_path / "out") == {}
+
+
+@pytest.mark.parametrize("description", ["OLYMPUS DIGITAL CAMERA", "[1, 2]", '"text"', "{broken"])
+def test_somebody_elses_description_is_no_settings(description: str, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = description
+    Image.fromarray(photo()).save(tmp_path / "camera.jpg", exif=exif)
+    assert read_settings(tmp_path / "camera.jpg") == {}
+
+
+@pytest.mark.parametrize("dpi", [72, 150, 300, 300.5, 1])
+def test_resolution_is_in_png_and_jpeg(dpi: float, tmp_path: Path) -> None:
+    for form in FORMS:
+        write_picture(tmp_path / form, photo(), form, dpi=dpi)
+    with Image.open(tmp_path / "png") as read:
+        # A PNG counts pixels per metre, in whole numbers.
+        assert read.info["dpi"] == pytest.approx((dpi, dpi), abs=0.0128)
+    with Image.open(tmp_path / "jpeg") as read:
+        assert read.info["dpi"] == pytest.approx((dpi, dpi), abs=0.5)
+
+
+def test_without_resolution_none_is_claimed(tmp_path: Path) -> None:
+    write_picture(tmp_path / "out", photo(), "png")
+    with Image.open(tmp_path / "out") as read:
+        assert "dpi" not in read.info
+
+
+@forms
+def test_the_profile_inside_is_srgb(form: str, tmp_path: Path) -> None:
+    write_picture(tmp_path / "out", photo(), form)
+    with Image.open(tmp_path / "out") as read:
+        content = read.info["icc_profile"]
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(content))
+    assert "sRGB" in ImageCms.getProfileDescription(profile)
+    assert profile.profile.xcolor_space.strip() == "RGB"
+    assert profile.profile.creation_date is not None
+    every = Image.fromarray(random_pixels(64, 64, 3))
+    managed = ImageCms.profileToProfile(every, profile, ImageCms.createProfile("sRGB"))
+    assert managed is not None
+    assert np.abs(np.asarray(managed, float) - np.asarray(every)).max() <= 1
+
+
+def test_the_profile_does_not_know_what_time_it_is() -> None:
+    """Little CMS writes the time of creation into every profile that it makes."""
+    first = srgb_profile.__wrapped__()
+    raw = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    time.sleep(1.1)
+    later = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert raw != later, "the clock shows in Little CMS' own"
+    assert srgb_profile.__wrapped__() == first
+    assert first[36:40] == b"acsp"
+    assert int.from_bytes(first[:4], "big") == len(first)
+
+
+@forms
+def test_the_same_arguments_give_the_same_bytes(form: str, tmp_path: Path) -> None:
+    """In another process, a second later, with keys in another order."""
+    write_picture(tmp_path / "here", photo(), form, SETTINGS, dpi=150)
+    script = f"""
+import json, sys
+from pathlib import Path
+from tests.test_source import photo
+from render.canvas.picture import write_picture
+settings = json.loads(sys.stdin.read())
+write_picture(Path("there"), photo(), "{form}", dict(reversed(settings.items())), dpi=150)
+"""
+    time.sleep(1.1)
+    subprocess.run(
+        [sys.executable, "-c", script],
+        input=json.dumps(SETTINGS),
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        text=True,
+        check=True,
+    )
+    assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()
+    for changed in ({"pixels": 255 - photo()}, {"settings": {"seed": 8}}):
+        arguments = {"pixels": photo(), "form": form, "settings": SETTINGS, "dpi": 150, **changed}
+        write_picture(tmp_path / "other", **arguments)
+        assert (tmp_path / "other").read_bytes() != (tmp_path / "here").read_bytes()
+
+
+# What goes wrong
+
+
+def refused(path: Path, pixels: np.ndarray, form: str, **options: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        write_picture(path, pixels, form, **options)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert str(path) in message
+    return message
+
+
+def test_an_encoder_that_fails_leaves_the_old_picture_and_nothing_else(tmp_path: Path) -> None:
+    """WebP holds 16,383 px a side."""
+    path = tmp_path / "out.webp"
+    write_picture(path, photo(), "webp")
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+    message = refused(path, np.zeros((2, 16384, 3), np.uint8), "webp")
+    assert "16383" in message
+    assert "output.format=png" in message
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == before
+    assert os.listdir(tmp_path) == ["out.webp"]
+
+
+def test_settings_too_long_for_a_jpeg_are_refused_without_a_trace(tmp_path: Path) -> None:
+    assert "EXIF" in refused(tmp_path / "out.jpg", photo(), "jpeg", settings={"terms": ["mixed4"] * 10_000})
+    assert os.listdir(tmp_path) == []
+    write_picture(tmp_path / "out.png", photo(), "png", {"terms": ["mixed4"] * 10_000})
+    assert len(read_settings(tmp_path / "out.png")["terms"]) == 10_000
+
+
+def test_a_disk_that_fills_up_leaves_the_old_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes are out, and then the disk says no."""
+    path = tmp_path / "out.png"
+    write_picture(path, photo(), "png")
+    before = path.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(module.os, "fsync", full)
+    message = refused(path, 255 - photo(), "png")
+    assert "No space left" in message
+    assert "free some space" in message
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["out.png"]
+
+
+def test_an_interruption_leaves_the_old_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "out.png"
+    write_picture(path, photo(), "png")
+    before = path.read_bytes()
+
+    def interrupted(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module.os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_picture(path, 255 - photo(), "png")
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["out.png"]
+
+
+def test_the_old_picture_is_replaced_by_a_whole_one(tmp_path: Path) -> None:
+    path = tmp_path / "out.png"
+    write_picture(path, random_pixels(90, 90, 3), "png")
+    write_picture(path, photo(10, 10), "png")
+    with Image.open(path) as read:
+        np.testing.assert_array_equal(np.asarray(read), photo(10, 10))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="as root, to make a directory that somebody else may not write to")
+def test_a_directory_that_may_not_be_written_to(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with as_somebody_else():
+        message = refused(Path("/") / "out.png", photo(), "png")
+    assert "Permission denied" in message
+    assert "output.path" in message
+
+
+def test_a_place_that_cannot_be(tmp_path: Path) -> None:
+    """Below a file, in a directory's stead, under a name too long, on a file system of the kernel's."""
+    (tmp_path / "file").write_text("here already")
+    (tmp_path / "folder.png").mkdir()
+    refused(tmp_path / "file" / "out.png", photo(), "png")
+    refused(tmp_path / "file" / "further" / "out.png", photo(), "png")
+    refused(tmp_path / "folder.png", photo(), "png")
+    refused(tmp_path / ("x" * 300 + ".png"), photo(), "png")
+    if Path("/proc").is_dir():
+        refused(Path("/proc/nowhere/out.png"), photo(), "png")
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder.png"]
+    assert (tmp_path / "file").read_text() == "here already"
+
+
+# Rounding
+
+
+def test_to_bytes_rounds_and_clips() -> None:
+    values = np.array([-1e9, -0.6, -0.4, 0.4, 0.6, 1.5, 2.5, 127.49, 127.51, 254.4, 254.6, 255.4, 300, 1e9], np.float32)
+    assert to_bytes(values).tolist() == [0, 0, 0, 0, 1, 2, 2, 127, 128, 254, 255, 255, 255, 255]
+
+
+@given(arrays.arrays(np.float32, (3, 4, 3), elements=st.floats(-1000, 1000, width=32)))
+def test_to_bytes_is_the_nearest_byte(pixels: np.ndarray) -> None:
+    written = to_bytes(pixels)
+    assert written.dtype == np.uint8
+    assert written.shape == pixels.shape
+    assert np.abs(written - np.clip(pixels, 0, 255)).max() <= 0.5

@@ -81,7 +81,6 @@ def from_url(url: str, path: Path) -> Path:
                 return path
             reason = "the connection ended early"
         except urllib.error.HTTPError as error:
-            error.close()
             reason = f"the server answered {error.code} {error.reason}"
             if error.code in (401, 403, 404, 410):
                 break
@@ -100,7 +99,6 @@ def _download(url: str, path: Path) -> bool:
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:
             # The server will not continue from here: begin again.
-            error.close()
             path.unlink()
             return False
         raise

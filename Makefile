@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS ?=
+INSTALLED := $(VENV)/installed$(if $(EXTRAS),-$(EXTRAS))
 
 # What the user wrote as key=value, handed on untouched by any shell.
 export RENDER_OVERRIDES := $(filter-out PYTHON=% EXTRAS=%,$(MAKEOVERRIDES))
@@ -15,19 +16,19 @@ help: ## list these commands
 	@echo
 	@echo "  make render conf=poster image=me.jpg octaves.steps=20: any key of conf/job/default.yaml can be set so"
 
-render: $(VENV)/installed ## dream a picture: make render conf=preview image=me.jpg
+render: $(INSTALLED) ## dream a picture: make render conf=preview image=me.jpg
 	@$(BIN)/python -m render render
 
-plan: $(VENV)/installed ## say what a render would do and take: make plan conf=poster
+plan: $(INSTALLED) ## say what a render would do and take: make plan conf=poster
 	@$(BIN)/python -m render plan
 
-models: $(VENV)/installed ## list the networks and their layers, with channels, stride and receptive field
+models: $(INSTALLED) ## list the networks and their layers, with channels, stride and receptive field
 	@RENDER_OVERRIDES= $(BIN)/python -m render models
 
-settings: $(VENV)/installed ## print the settings inside a finished picture: make settings image=dream.png
+settings: $(INSTALLED) ## print the settings inside a finished picture: make settings image=dream.png
 	@$(BIN)/python -m render settings
 
-setup: $(VENV)/installed ## make the environment (EXTRAS=cuda or EXTRAS=tpu for accelerators)
+setup: $(INSTALLED) ## make the environment (EXTRAS=cuda or EXTRAS=tpu for accelerators)
 
 test: $(VENV)/installed-test ## prove the program right; PYTEST="-m 'not slow'" for the quick part
 	@RENDER_OVERRIDES= $(BIN)/python -m pytest $(PYTEST)
@@ -35,7 +36,7 @@ test: $(VENV)/installed-test ## prove the program right; PYTEST="-m 'not slow'" 
 lint: $(VENV)/installed-test ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-wheel: $(VENV)/installed ## build the wheel into dist/
+wheel: $(INSTALLED) ## build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean: ## remove the environment and what tools left; dreams/ stays
@@ -45,15 +46,16 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
 	  { echo "render: needs Python 3.11 to 3.13; say which with make PYTHON=python3.12 ..." >&2; exit 2; }
 	@echo "making $(VENV)" >&2
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "render: Python cannot make environments; on Debian install python3-venv" >&2; exit 2; }
 
-$(VENV)/installed: pyproject.toml .constraints.txt | $(VENV)/bin/python
+$(INSTALLED): pyproject.toml .constraints.txt | $(VENV)/bin/python
 	@echo "installing (once)" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .constraints.txt \
 	  -e '.$(if $(EXTRAS),[$(EXTRAS)])'
 	@touch $@
 
-$(VENV)/installed-test: $(VENV)/installed
+$(VENV)/installed-test: $(INSTALLED)
 	@echo "installing what the tests need (once)" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .constraints.txt -e '.[test]'
 	@touch $@

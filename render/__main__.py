@@ -6,13 +6,12 @@ MAKEOVERRIDES, so that no shell ever splits or expands them.
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
 
+from render import interrupts
 from render.errors import NumericalError, UserError
 
 _USAGE = """\
@@ -37,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if any(word in ("-h", "--help", "help") for word in words):
         print(_USAGE)
         return 0
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts.install()
     try:
         command, root, overrides = split_arguments(words)
         return _run(command, root, overrides)
@@ -45,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"render: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("render: interrupted; no picture was written", file=sys.stderr)
-        return 130
+        print("render: interrupted", file=sys.stderr)
+        return interrupts.EXIT_CODE
 
 
 def split_arguments(words: Sequence[str]) -> tuple[str, str, list[str]]:
@@ -88,29 +87,28 @@ def _run(command: str, root: str, overrides: list[str]) -> int:
     from render.compose import load_config
 
     config = load_config(root, overrides)
-    logging.getLogger("render").setLevel(logging.INFO)
     from render import job as jobs
     from render import report
 
+    interrupts.hold()
+    report.start_logging(quiet=config.quiet)
     jobs.use_compilation_cache()
     draft = jobs.draft(config)
+    directory = draft.directory
+    if not directory.is_finished():
+        directory.check()
     if command == "plan":
         job = jobs.prepare(draft)
         report.print_plan(job, jobs.calibrate(job))
         return 0
-    if draft.directory.is_finished():
-        report.say(config, f"already finished: {draft.directory.picture} (fresh=true dreams it again)")
+    if directory.is_finished():
+        report.say(config, f"already finished (fresh=true dreams it again)\n{directory.publish()}")
         return 0
-    draft.directory.check()
     job = jobs.prepare(draft)
     report.say(config, report.summary(job))
     picture = jobs.render(job)
     report.say(config, f"{report.finished(job)}\n{picture}")
     return 0
-
-
-def _interrupt(_signal_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

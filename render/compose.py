@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def load_config(root: str, overrides: Sequence[str]) -> Config:
     """
     directory, name = _locate(root)
     groups = _groups(directory)
-    ours = [key for key in schema_keys() + _sections() if key not in groups]
+    ours = [key for key in (*schema_keys(), *_sections()) if key not in groups]
     words = []
     paths: dict[str, str] = {}
     for word in overrides:
@@ -81,9 +82,10 @@ def root_configs() -> list[str]:
     return sorted(path.stem for path in shipped_configs().glob("*.yaml"))
 
 
-def schema_keys() -> list[str]:
+@cache
+def schema_keys() -> tuple[str, ...]:
     """Every key that a config may set, dotted."""
-    return _leaves(OmegaConf.to_container(OmegaConf.structured(Config)))
+    return tuple(_leaves(OmegaConf.to_container(OmegaConf.structured(Config))))
 
 
 def _locate(root: str) -> tuple[Path, str]:
@@ -115,7 +117,7 @@ def _checked(word: str, groups: Mapping[str, Sequence[str]]) -> str:
         raise UserError(f"{word!r} is not key=value")
     keys = schema_keys()
     if not (key in keys or key in _sections() or key in groups or key.startswith("hydra.")):
-        raise UserError(_unknown_key(key, keys + list(groups)))
+        raise UserError(_unknown_key(key, [*keys, *groups]))
     if written in _PATH_KEYS and not _is_hydras(value):
         return word
     try:
@@ -147,7 +149,7 @@ def _refuse_unknown(composed: DictConfig, root: str) -> None:
             raise UserError(f"{_unknown_key(key, known)} (in config {root!r})")
 
 
-def _unknown_key(key: str, known: list[str]) -> str:
+def _unknown_key(key: str, known: Sequence[str]) -> str:
     # A bare last word, such as steps, is a likely slip for octaves.steps.
     words = {name.rpartition(".")[2]: name for name in reversed(known)}
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.75)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePath
 from typing import Any
@@ -122,12 +123,15 @@ class Config:
             del settings[key]
         for key in ("dir", "path"):
             del settings["output"][key]
+        # Names without their directories: pictures are published, and the content counts, not where it lies.
+        settings["image"] = self.image.rpartition("/")[2]
+        if self.model.weights is not None:
+            settings["model"]["weights"] = self.model.weights.rpartition("/")[2]
         return settings
 
-    def digest(self, image_sha256: str, objective: str) -> str:
-        """Names the picture that these settings make of that image with that resolved objective: sha256 in hex."""
-        settings = {**self.picture_settings(), "image_sha256": image_sha256, "dreamed": objective}
-        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    def digest(self, identity: Mapping[str, str | None]) -> str:
+        """Names the picture that these settings make of what `identity` tells of image, weights, program: sha256, hex."""
+        return hashlib.sha256(json.dumps([self.picture_settings(), identity], sort_keys=True).encode()).hexdigest()
 
 
 def validate(config: Config) -> Config:
@@ -139,7 +143,7 @@ def validate(config: Config) -> Config:
     _require(1 < config.octaves.scale <= 100, "octaves.scale", config.octaves.scale, "must be above 1 (1.4 is usual)")
     _require(config.octaves.steps >= 0, "octaves.steps", config.octaves.steps, "must be 0 or more")
     _require(math.isfinite(config.step_size), "step_size", config.step_size, "must be a number")
-    _require(config.step_size > 0, "step_size", config.step_size, "must be above 0 (levels of 255 per step)")
+    _require(0 < config.step_size <= 255, "step_size", config.step_size, "must be above 0 and at most 255 levels")
 
     size, halo = config.tiles.size, config.tiles.halo
     _require(size == "auto" or _whole(size) >= 16, "tiles.size", size, "must be auto or at least 16 px")
@@ -183,7 +187,7 @@ def _validate_output(output: OutputConfig) -> None:
         _require(output.format in FORMATS, "output.format", output.format, f"must be one of {', '.join(FORMATS)}")
     if output.path is not None:
         suffix = _suffix(output.path)
-        _require(suffix in FORMATS, "output.path", output.path, f"must end in one of .{', .'.join(FORMATS)}")
+        _require(suffix in FORMATS, "output.path", output.path, f"must be a name that ends in .{', .'.join(FORMATS)}")
         if output.format is not None and FORMATS[suffix] != FORMATS[output.format]:
             raise UserError(f"output.path={output.path} and output.format={output.format} disagree: drop one of them")
 

@@ -283,25 +283,24 @@ class Piece(NamedTuple):
     owner: int
 
 
-def margin_pieces(block: Block, blocks: tuple[Block, ...]) -> list[Piece]:
-    """What a worker must fetch, from whom, so that its padded block is complete; its own pixels are left out.
+def pieces_of(rect: Rect, blocks: tuple[Block, ...]) -> Iterator[Piece]:
+    """Cuts a rectangle of extended pixels by who owns the canvas pixels it repeats.
 
-    The pieces' targets are disjoint and, with the block's own pixels, cover `block.padded` exactly.
+    The pieces' targets are disjoint and cover `rect` exactly.
     """
-    padded, own = block.padded, block.pixels
-    grid = block.grid
-    pieces = []
-    for rows in boundary_runs(padded.rows, grid.rows.length, grid.rows.mode):
-        for columns in boundary_runs(padded.columns, grid.columns.length, grid.columns.mode):
-            for owner, other in enumerate(blocks):
-                source = Rect(rows.source, columns.source).intersect(other.pixels)
-                if not source.area:
-                    continue
-                target = Rect(_image_of(rows, source.rows), _image_of(columns, source.columns))
-                if target == own:
-                    continue
-                pieces.append(Piece(target, source, rows.reversed, columns.reversed, owner))
-    return pieces
+    rows_axis, columns_axis = blocks[0].grid.rows, blocks[0].grid.columns
+    for rows in boundary_runs(rect.rows, rows_axis.length, rows_axis.mode):
+        for columns in boundary_runs(rect.columns, columns_axis.length, columns_axis.mode):
+            for owner, block in enumerate(blocks):
+                source = Rect(rows.source, columns.source).intersect(block.pixels)
+                if source.area:
+                    target = Rect(_image_of(rows, source.rows), _image_of(columns, source.columns))
+                    yield Piece(target, source, rows.reversed, columns.reversed, owner)
+
+
+def margin_pieces(block: Block, blocks: tuple[Block, ...]) -> list[Piece]:
+    """What a worker must fetch, from whom, so that its padded block is complete; its own pixels are left out."""
+    return [piece for piece in pieces_of(block.padded, blocks) if piece.target != block.pixels]
 
 
 def _image_of(run: Run, part: Interval) -> Interval:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,29 +12,29 @@ import jax
 import numpy as np
 import psutil
 
+from render import __version__, interrupts
 from render.canvas.picture import to_bytes, write_picture
 from render.canvas.source import Source, open_source
 from render.config import Config, picture_format
 from render.dream.kernel import Kernel, KernelShape
 from render.dream.objectives import Objective, resolve
+from render.errors import UserError
 from render.farm.conductor import Conductor, OctaveDone, OctaveStarted, StepDone
 from render.farm.executors import InlineExecutor
 from render.farm.worker import Worker
+from render.geometry import BOUNDARY_MODES
 from render.models.network import Network
 from render.models.weights import Loaded, find_model, load
-from render.paths import cache_directory
+from render.paths import cache_directory, user_path
 from render.plan import Machine, Plan, make_plan
 from render.progress import Display, make_display
-from render.run_directory import RunDirectory, free_disk
+from render.run_directory import RunDirectory, file_sha256, free_disk
 
 log = logging.getLogger(__name__)
 
-#: Layers dreamed when a config names none: chosen by eye, see README.
-DEFAULT_TERMS: dict[str, list[object]] = {
-    "inception_v3": ["mixed3", "mixed4"],
-    "googlenet": ["inception_4c"],
-}
 _ROWS_AT_ONCE = 1024
+#: What the process takes before it holds a canvas, measured; for plans made before weights are loaded.
+_PROGRAM_BYTES = 450_000_000
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Draft:
     objective: Objective
     directory: RunDirectory
     plan: Plan
+    begun: float
 
 
 @dataclass(frozen=True)
@@ -58,36 +60,56 @@ class Job:
     loaded: Loaded
     kernel: Kernel
     plan: Plan
+    begun: float
 
 
 def draft(config: Config) -> Draft:
     """Opens the source, resolves the objective and plans; raises `UserError` for what cannot work."""
+    begun = time.perf_counter()
     model = find_model(config.model.name)
     terms = config.objective.terms
-    objective = resolve(DEFAULT_TERMS[config.model.name] if terms is None else terms, model.architecture)
-    source = open_source(config.image, config.seed, config.source)
-    directory = RunDirectory(config, source.sha256, str(objective))
-    machine = this_machine(directory.path)
-    plan = make_plan(config, model.architecture, objective.layers, source.size, source.nbytes, machine)
-    return Draft(config, source, objective, directory, plan)
+    objective = resolve(model.default_terms if terms is None else terms, model.architecture)
+    local = _local_weights(config)
+    source = open_source(config.image, config.seed, config.source, BOUNDARY_MODES[config.boundary.mode])
+    directory = RunDirectory(
+        config,
+        {
+            "image content": source.sha256,
+            "weights content": file_sha256(local) if local else None,
+            "objective": str(objective),
+            "program": __version__,
+        },
+    )
+    held = source.nbytes + _PROGRAM_BYTES
+    plan = make_plan(config, model.architecture, objective.layers, source.size, held, this_machine(directory.path))
+    return Draft(config, source, objective, directory, plan, begun)
 
 
 def prepare(draft: Draft) -> Job:
     """Loads the weights, compiles the largest window and plans with what XLA says it needs. Raises `UserError`."""
     config, source, objective = draft.config, draft.source, draft.objective
-    local = Path(config.model.weights).expanduser() if config.model.weights else None
-    loaded = load(config.model.name, local, config.model.sha256)
+    loaded = load(config.model.name, _local_weights(config), config.model.sha256)
     kernel = make_kernel(loaded, objective)
     plan = make_plan(
         config,
         loaded.architecture,
         objective.layers,
         source.size,
-        source.nbytes,
+        # By now the process holds the program, the weights and the source.
+        psutil.Process().memory_info().rss,
         this_machine(draft.directory.path),
         lambda window, core: kernel.memory(KernelShape(window, core)),
     )
-    return Job(config, source, objective, draft.directory, loaded, kernel, plan)
+    return Job(config, source, objective, draft.directory, loaded, kernel, plan, draft.begun)
+
+
+def _local_weights(config: Config) -> Path | None:
+    if config.model.weights is None:
+        return None
+    path = user_path(config.model.weights, "model.weights")
+    if not path.is_file():
+        raise UserError(f"model.weights={path}: there is no such file")
+    return path
 
 
 def make_kernel(loaded: Loaded, objective: Objective) -> Kernel:
@@ -96,7 +118,7 @@ def make_kernel(loaded: Loaded, objective: Objective) -> Kernel:
 
 
 def render(job: Job) -> Path:
-    """Dreams the job's picture and writes it; returns its path. A finished run is left as it is."""
+    """Dreams the job's picture and writes it; returns its path."""
     with job.directory.opened():
         display = make_display(job.plan, quiet=job.config.quiet)
         try:
@@ -107,14 +129,22 @@ def render(job: Job) -> Path:
 
 def _render(job: Job, display: Display) -> Path:
     config, directory, plan = job.config, job.directory, job.plan
-    begun = time.perf_counter()
+    prepared = time.perf_counter()
     log.info("rendering %s: %s of %s on %s", directory.picture, job.objective, config.model.name, device_name())
     directory.start_record(
         device=device_name(),
+        cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        image_sha256=job.source.sha256,
+        objective=str(job.objective),
         weights_sha256=job.loaded.sha256,
         plan=asdict(plan),
     )
-    executor = InlineExecutor(lambda: Worker(job.kernel, job.source, display.tile_done), config.farm.workers)
+
+    def tile_done(window_pixels: int) -> None:
+        display.tile_done(window_pixels)
+        interrupts.check()
+
+    executor = InlineExecutor(lambda: Worker(job.kernel, job.source, tile_done), config.farm.workers)
     conductor = Conductor(plan, job.loaded.architecture, job.objective, executor)
     octaves: list[dict[str, object]] = []
     gradients: list[float] = []
@@ -137,7 +167,7 @@ def _render(job: Job, display: Display) -> Path:
                 octaves.append({"height": height, "width": width, "mean_gradient": gradients, "seconds": seconds})
                 directory.write_preview(event.octave.index, event.preview())
                 directory.save(octaves=octaves)
-    dreamed = time.perf_counter() - begun
+    dreamed = time.perf_counter()
     write_picture(
         directory.picture,
         _collect(conductor, plan.final.shape),
@@ -147,12 +177,17 @@ def _render(job: Job, display: Display) -> Path:
         quality=config.output.quality,
     )
     executor.close()
-    total = time.perf_counter() - begun
+    ended = time.perf_counter()
     compiling = sum(job.kernel.compile_seconds.values())
-    timings = {"dream": round(dreamed, 3), "compile": round(compiling, 3), "total": round(total, 3)}
-    directory.save(status="finished", seconds=timings)
-    log.info("finished in %.1f s: %s", total, directory.picture)
-    return directory.picture
+    timings = {
+        "prepare": prepared - job.begun,
+        "compile": compiling,
+        "dream": dreamed - prepared,
+        "total": ended - job.begun,
+    }
+    directory.finish(seconds={name: round(seconds, 3) for name, seconds in timings.items()})
+    log.info("finished in %.1f s: %s", timings["total"], directory.picture)
+    return directory.publish()
 
 
 def picture_settings(job: Job) -> dict[str, object]:

@@ -7,7 +7,22 @@ from pathlib import Path
 
 import platformdirs
 
+from render.errors import UserError
+
 APPLICATION = "pareidolia"
+
+
+def user_path(text: str, key: str) -> Path:
+    """A path as the user wrote it, `~` expanded; `UserError` naming the config key where there can be no such path."""
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except RuntimeError:
+        raise UserError(f"{key}={text}: there is no such user") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a name that a file can have"
+        raise UserError(f"{key}={text}: {reason}") from None
+    return path
 
 
 def cache_directory() -> Path:

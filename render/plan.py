@@ -25,8 +25,12 @@ _AUTO_WINDOW = 3200 * 3200
 #: Shortest side of a tile that `auto` makes, px.
 _AUTO_SHORTEST = 64
 _SMALLEST_USEFUL = 48
+#: How often a wrapping axis may be repeated within the network's view.
+_MOST_TURNS = 16
 #: Share of the memory that a kernel call may take, and that everything may take.
 _KERNEL_SHARE, _TOTAL_SHARE = 0.5, 0.9
+#: What a kernel call needs over the size of its activations, about, as XLA's analysis of real windows had it.
+_ESTIMATE = 2
 _PIXEL = 12  # bytes: three float32 channels
 
 
@@ -109,14 +113,14 @@ def make_plan(
     architecture: Architecture,
     layers: Sequence[str],
     source_shape: tuple[int, int] | None,
-    source_bytes: int,
+    held_bytes: int,
     machine: Machine,
     window_bytes: WindowBytes | None = None,
 ) -> Plan:
     """The plan for a job; `UserError` with the reason where it cannot work.
 
-    `layers` are those that the objective reads. Without `window_bytes` the kernel's memory is estimated from the size of
-    its activations.
+    `layers` are those that the objective reads; `held_bytes` of host memory are taken before there is a canvas. Without
+    `window_bytes` the kernel's memory is estimated from the size of its activations.
     """
     truncated = architecture.truncated(layers)
     read = [truncated.layer(name) for name in layers]
@@ -142,12 +146,14 @@ def make_plan(
         largest = max(grids, key=lambda g: g.window_shape[0] * g.window_shape[1])
         if window_bytes is not None:
             return window_bytes(largest.window_shape, largest.core_shape)
-        return truncated.activation_bytes(*largest.window_shape)
+        return _ESTIMATE * truncated.activation_bytes(*largest.window_shape)
 
     size = config.tiles.size
     if size == "auto":
         budget = int(machine.device_bytes * _KERNEL_SHARE)
-        grids, kernel_bytes = _auto_grids(shapes, grid, budget, truncated.activation_bytes(1024, 1024) / 1024**2, need)
+        grids, kernel_bytes = _auto_grids(
+            shapes, grid, budget, _ESTIMATE * truncated.activation_bytes(1024, 1024) / 1024**2, need
+        )
     else:
         grids = [grid(shape, (int(size), int(size))) for shape in shapes]
         kernel_bytes = need(grids)
@@ -160,7 +166,7 @@ def make_plan(
         halo=halo,
         exact_halo=exact_halo,
         kernel_bytes=kernel_bytes,
-        host_bytes=_host_bytes(octaves[-1], config.farm.workers) + source_bytes,
+        host_bytes=_host_bytes(octaves[-1], config.farm.workers) + held_bytes,
         disk_bytes=_disk_bytes(shapes),
         flops=sum(
             octave.steps * octave.grid.tiles * truncated.gradient_flops(*octave.grid.window_shape) for octave in octaves
@@ -269,6 +275,12 @@ def _refuse_format(shape: tuple[int, int], form: str) -> None:
 
 
 def _refuse_small(coarsest: Grid, architecture: Architecture, layers: Sequence[str]) -> None:
+    for axis in (coarsest.rows, coarsest.columns):
+        if axis.mode == "wrap" and axis.fill > _MOST_TURNS * axis.length:
+            raise UserError(
+                f"an axis of {axis.length} px cannot wrap for {', '.join(layers)}, which sees {axis.fill} px either way: "
+                "render larger, choose a shallower layer, or boundary.mode=reflect"
+            )
     side, needed = min(coarsest.window_shape), architecture.smallest_input()
     if side >= needed:
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from typing import Protocol
@@ -12,6 +13,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from render.plan import Octave, Plan
 
 _LINE_EVERY_S = 15.0
+
+
+class PatientConsole(Console):
+    """A console that goes on when nobody reads it any more."""
+
+    def on_broken_pipe(self) -> None:
+        """Does not end the process, as rich would."""
+        self.file = io.StringIO()
 
 
 class Display(Protocol):
@@ -44,11 +53,11 @@ class _Count:
         self.octave, self.step, self.tile = octave, 0, 0
 
     def add(self, window_pixels: int) -> None:
-        self.tile += 1
+        self.tile = self.tile % self.octave.grid.tiles + 1
         self.done += window_pixels
 
     def finish_step(self, step: int) -> None:
-        self.step, self.tile = step + 1, 0
+        self.step = step + 1
 
     @property
     def rate(self) -> float:
@@ -155,7 +164,7 @@ def make_display(plan: Plan, *, quiet: bool) -> Display:
     """The display that suits standard error."""
     if quiet:
         return QuietDisplay()
-    console = Console(file=sys.stderr)
+    console = PatientConsole(file=sys.stderr)
     return BarDisplay(plan, console) if console.is_terminal else LineDisplay(plan, console)
 
 
@@ -166,4 +175,6 @@ def duration_text(seconds: float) -> str:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole / 86400:,.1f} days"

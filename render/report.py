@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import sys
 from pathlib import Path
 
@@ -16,13 +18,27 @@ from render.job import Job, device_name
 from render.models.architecture import Conv
 from render.models.weights import MODELS
 from render.plan import size_text
-from render.progress import duration_text
+from render.progress import PatientConsole, duration_text
 
 
 def say(config: Config, text: str) -> None:
     """Prints unless the job is quiet."""
-    if not config.quiet:
+    if config.quiet:
+        return
+    try:
         print(text, flush=True)
+    except BrokenPipeError:
+        # Whoever read this has gone; the picture matters more. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def start_logging(*, quiet: bool) -> None:
+    """Lets the record keep everything, and standard output say what is being fetched unless quiet."""
+    logging.getLogger("render").setLevel(logging.INFO)
+    if not quiet:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logging.getLogger("render.models").addHandler(handler)
 
 
 def summary(job: Job) -> str:
@@ -111,4 +127,4 @@ def print_settings(image: str) -> None:
 
 def _console() -> Console:
     """Standard output; wide enough for a table when it is not a terminal."""
-    return Console(file=sys.stdout, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 110)
+    return PatientConsole(file=sys.stdout, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 110)

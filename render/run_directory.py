@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -19,9 +20,10 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from render import __version__
-from render.canvas.picture import write_picture
+from render.canvas.picture import replacing, write_picture
 from render.config import Config, picture_format
 from render.errors import UserError
+from render.paths import user_path
 
 _SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 _RECORD, _LOG, _PREVIEWS, _LOCK = "run.json", "render.log", "previews", ".lock"
@@ -29,71 +31,78 @@ _VERSIONED = ("jax", "jaxlib", "flax", "numpy", "scipy", "pillow", "pyvips", "hy
 
 
 class RunDirectory:
-    """The directory of one run and what lies in it. Nothing of another run is ever written over."""
+    """The directory of one run and what lies in it. Nothing that another run or the user put there is written over.
 
-    def __init__(self, config: Config, image_sha256: str, objective: str) -> None:
+    The finished picture always lies in the directory; `output.path`, where one is given, gets a copy.
+    """
+
+    def __init__(self, config: Config, identity: Mapping[str, str | None]) -> None:
+        """`identity` tells image, weights, objective and program apart where the settings' words do not."""
         self._config = config
-        self.digest = config.digest(image_sha256, objective)
-        chosen = config.output.dir
-        self.path = Path(chosen).expanduser() if chosen else Path("dreams") / f"{config.name}-{self.digest[:8]}"
-        named = config.output.path
-        suffix = _SUFFIXES[picture_format(config.output)]
-        self.picture = Path(named).expanduser() if named else self.path / f"{config.name}{suffix}"
+        self._identity = dict(identity)
+        self.digest = config.digest(identity)
+        output = config.output
+        default = Path("dreams") / f"{config.name}-{self.digest[:8]}"
+        self.path = user_path(output.dir, "output.dir") if output.dir else default
+        self.picture = self.path / f"{config.name}{_SUFFIXES[picture_format(output)]}"
+        # A link is followed: what it points to gets the picture, the link stays.
+        self.copy = Path(os.path.realpath(user_path(output.path, "output.path"))) if output.path else None
         self.record: dict[str, Any] = {}
-        self._image_sha256 = image_sha256
-        self._objective = objective
 
     def is_finished(self) -> bool:
-        """Whether this very picture lies here already, finished."""
+        """Whether this very picture lies here already, finished and untouched."""
         old = self._old_record()
-        return (
-            not self._config.fresh
-            and old.get("digest") == self.digest
-            and old.get("status") == "finished"
-            and old.get("picture") == str(self.picture)
-            and self.picture.exists()
-        )
+        finished = old.get("digest") == self.digest and old.get("status") == "finished"
+        return finished and not self._config.fresh and self._is_ours(old)
 
     def check(self) -> None:
-        """Raises `UserError` where the run would meet or replace what is not its own, or cannot write."""
+        """Raises `UserError` where the run would meet or replace what is not its own, or cannot write. Changes nothing."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"output.dir={self.path} is a file: name a directory")
         old = self._old_record()
-        if old and old.get("digest") != self.digest and not self._config.fresh:
+        if not old:
+            foreign = [name for name in (_RECORD, _LOG, _PREVIEWS, self.picture.name) if os.path.lexists(self.path / name)]
+            if foreign:
+                raise UserError(f"{self.path} holds a {foreign[0]} that no run made: choose another output.dir")
+        elif old.get("digest") != self.digest and not self._config.fresh:
             raise UserError(
                 f"{self.path} holds another run ({self._differences(old)}): choose another output.dir, or fresh=true to "
                 "replace it"
             )
-        if self.picture.is_dir():
-            raise UserError(f"output.path={self.picture} is a directory: name a file")
-        ours = old.get("picture") == str(self.picture)
-        if self.picture.exists() and not self._config.overwrite and not ours:
-            raise UserError(f"{self.picture} exists: choose another output.path, or overwrite=true to replace it")
-        for directory in (self.path, self.picture.parent):
-            _require_writable(directory)
+        elif os.path.lexists(self.picture) and not self._is_ours(old) and not self._config.overwrite:
+            raise UserError(f"{self.picture} is not as the run left it: move it away, or overwrite=true to replace it")
+        self._check_copy(old)
+        for directory in {self.path, (self.copy or self.picture).parent}:
+            nearest = next(place for place in (directory, *directory.absolute().parents) if place.exists())
+            if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+                raise UserError(f"{directory} cannot be written to: choose another output.dir or output.path")
 
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Holds the directory for this process, with the log attached; on the way out the record says how it ended."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / _LOCK)
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / _LOCK)
             lock.acquire(timeout=0)
         except Timeout:
             raise UserError(
                 f"{self.path} belongs to a run that is still going: wait for it or choose another output.dir"
             ) from None
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written to ({error.strerror}): choose another output.dir") from None
         handler = None
         try:
+            # Again, now that nobody else can: another run may have come and gone since.
+            self.check()
             self._clear()
-            handler = logging.FileHandler(self.path / _LOG, encoding="utf-8")
+            handler = logging.FileHandler(self.path / _LOG, encoding="utf-8", errors="backslashreplace")
             handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
             logging.getLogger("render").addHandler(handler)
             yield
         except BaseException as error:
+            logging.getLogger("render.run").error("%s: %s", type(error).__name__, error)
             interrupted = isinstance(error, KeyboardInterrupt)
             self.save(status="interrupted" if interrupted else "failed", error=str(error) or type(error).__name__)
-            logging.getLogger(__name__).error("%s: %s", type(error).__name__, error)
             raise
         finally:
             if handler is not None:
@@ -101,16 +110,61 @@ class RunDirectory:
                 handler.close()
             lock.release()
 
+    def finish(self, **facts: Any) -> None:
+        """Records the picture that now lies in the directory, and that the run is over."""
+        self.save(status="finished", picture_sha256=file_sha256(self.picture), **facts)
+
+    def publish(self) -> Path:
+        """Copies the finished picture to `output.path`, where one is given; returns where the picture is.
+
+        Raises `UserError` when it cannot; the picture in the run directory stays in any case.
+        """
+        if self.copy is None:
+            return self.picture
+        self._check_copy(self._old_record())
+        same = self.copy.exists() and file_sha256(self.copy) == file_sha256(self.picture)
+        if same:
+            return self.copy
+        try:
+            keep = not (self._config.overwrite or self._copy_is_ours)
+            with self.picture.open("rb") as picture, replacing(self.copy, keep=keep) as file:
+                shutil.copyfileobj(picture, file)
+        except FileExistsError:
+            raise UserError(f"{self.copy} exists by now and is left alone: the picture is {self.picture}") from None
+        except OSError as error:
+            raise UserError(f"{self.copy} cannot be written ({error.strerror}): the picture is {self.picture}") from None
+        return self.copy
+
+    def _check_copy(self, old: Mapping[str, Any]) -> None:
+        """Refuses an `output.path` that is a directory, an input, or somebody else's file."""
+        copy, config = self.copy, self._config
+        self._copy_is_ours = False
+        if copy is None or not copy.exists():
+            return
+        if copy.is_dir():
+            raise UserError(f"output.path={copy} is a directory: name a file")
+        for key, name in (("image", config.image), ("model.weights", config.model.weights)):
+            if name and Path(name).expanduser().exists() and copy.samefile(Path(name).expanduser()):
+                raise UserError(f"output.path={copy} is the {key} itself: choose another output.path")
+        self._copy_is_ours = file_sha256(copy) == old.get("picture_sha256")
+        if not config.overwrite and not self._copy_is_ours:
+            raise UserError(f"{copy} exists: choose another output.path, or overwrite=true to replace it")
+
+    def _is_ours(self, old: Mapping[str, Any]) -> bool:
+        """Whether the picture in the directory is the one that the record tells of."""
+        return self.picture.is_file() and file_sha256(self.picture) == old.get("picture_sha256")
+
     def start_record(self, **facts: Any) -> None:
         """Begins `run.json` with the whole config, versions and the given facts."""
         self.record = {
             "status": "running",
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "digest": self.digest,
-            "picture": str(self.picture),
+            "picture": self.picture.name,
+            # Until this run has a picture of its own, one that it is to replace stays and is known.
+            "picture_sha256": file_sha256(self.picture) if self.picture.is_file() else None,
             "config": asdict(self._config),
-            "image_sha256": self._image_sha256,
-            "objective": self._objective,
+            "identity": self._identity,
             "versions": {"render": __version__, "python": platform.python_version()}
             | {name: version(name) for name in _VERSIONED},
             **facts,
@@ -134,31 +188,35 @@ class RunDirectory:
         write_picture(self.path / _PREVIEWS / f"octave-{octave + 1}.png", pixels, "png")
 
     def _old_record(self) -> dict[str, Any]:
-        path = self.path / _RECORD
-        if not path.exists():
-            return {}
+        """The record of the run that lies here; empty where there is none."""
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            text = (self.path / _RECORD).read_text(encoding="utf-8")
+            record = json.loads(text)
         except (OSError, ValueError):
-            raise UserError(f"{path} cannot be read: choose another output.dir, or remove the file") from None
-        return record if isinstance(record, dict) else {}
+            return {}
+        return record if isinstance(record, dict) and {"digest", "status", "config"} <= record.keys() else {}
 
     def _differences(self, old: Mapping[str, Any]) -> str:
         """The settings in which the run that lies here differs."""
-        mine = _flat(asdict(self._config)) | {"image content": self._image_sha256, "objective": self._objective}
-        theirs = _flat(old.get("config", {})) | {
-            "image content": old.get("image_sha256"),
-            "objective": old.get("objective"),
-        }
-        relevant = _flat(self._config.picture_settings()).keys() | {"image content", "objective"}
+        mine = _flat(asdict(self._config)) | self._identity
+        theirs = _flat(old["config"]) | old.get("identity", {})
+        relevant = _flat(self._config.picture_settings()).keys() | self._identity.keys()
         keys = [key for key in sorted(relevant) if mine.get(key) != theirs.get(key)]
-        return "differs in " + ", ".join(keys) if keys else "made by another version"
+        return "differs in " + ", ".join(keys)
 
     def _clear(self) -> None:
-        """Removes what an unfinished or replaced run left: its previews, log and record."""
-        shutil.rmtree(self.path / _PREVIEWS, ignore_errors=True)
-        for name in (_RECORD, _LOG):
-            (self.path / name).unlink(missing_ok=True)
+        """Removes what an unfinished or replaced run left: its previews, log and record. The picture stays."""
+        previews = self.path / _PREVIEWS
+        for preview in previews.glob("octave-*.png"):
+            preview.unlink()
+        (self.path / _LOG).unlink(missing_ok=True)
+        (self.path / _RECORD).unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's content, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def free_disk(path: Path) -> int:
@@ -166,16 +224,6 @@ def free_disk(path: Path) -> int:
     while not path.exists():
         path = path.parent
     return shutil.disk_usage(path).free
-
-
-def _require_writable(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        probe = directory / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"{directory} cannot be written to ({error.strerror}): choose another output.dir") from None
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -15,10 +15,11 @@ import pytest
 from PIL import Image
 
 from render.compose import load_config, root_configs
+from render.errors import UserError
 from render.farm.conductor import Conductor
 from render.farm.executors import InlineExecutor
 from render.farm.worker import Worker
-from render.job import draft, prepare
+from render.job import draft, prepare, render
 from tests.conftest import ROOT, TINY
 from tests.seam_report import dream, psnr
 
@@ -162,6 +163,130 @@ def test_a_picture_of_the_users_is_never_replaced_unasked(command, tmp_path: Pat
         assert picture.size[0] == 96
 
 
+def test_files_that_no_run_made_are_left_alone(command, tmp_path: Path) -> None:
+    """A directory with things of the user's under the names that runs use is not a run directory, fresh or not."""
+    for name in ("previews/holiday.txt", "render.log", "run.json", "preview.png"):
+        folder = tmp_path / name.replace("/", "-")
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("{}")
+        command(*TINY, f"output.dir={folder}", "fresh=true").refused("no run made", "output.dir")
+        assert [path.read_text() for path in folder.rglob("*") if path.is_file()] == ["{}"]
+
+
+def test_a_finished_picture_that_was_touched_up_is_kept(command, tmp_path: Path) -> None:
+    assert command(*TINY, "output.dir=run").code == 0
+    (tmp_path / "run" / "preview.png").write_bytes(b"touched up")
+    for words in ((), ("fresh=true",)):
+        command(*TINY, "output.dir=run", *words).refused("preview.png", "overwrite=true")
+    assert (tmp_path / "run" / "preview.png").read_bytes() == b"touched up"
+    assert command(*TINY, "output.dir=run", "overwrite=true").code == 0
+    with Image.open(tmp_path / "run" / "preview.png") as picture:
+        assert picture.size[0] == 96
+
+
+def test_the_source_is_never_replaced(command, tmp_path: Path) -> None:
+    Image.new("RGB", (96, 64), "teal").save(tmp_path / "in.png")
+    (tmp_path / "link.png").symlink_to("in.png")
+    before = (tmp_path / "in.png").read_bytes()
+    for path in ("in.png", "link.png", "../" + tmp_path.name + "/in.png"):
+        command(*TINY, "image=in.png", f"output.path={path}", "overwrite=true").refused("image itself")
+    assert (tmp_path / "in.png").read_bytes() == before
+
+
+def test_a_finished_run_hands_out_copies_without_dreaming(command, tmp_path: Path) -> None:
+    assert command(*TINY, "output.dir=run").code == 0
+    picture = (tmp_path / "run" / "preview.png").read_bytes()
+    (tmp_path / "dangling.png").symlink_to("behind.png")
+    for name in ("one.png", "deep/er/two.png", "dangling.png", "one.png"):
+        copied = command(*TINY, "output.dir=run", f"output.path={name}")
+        assert copied.code == 0
+        assert "already finished" in copied.out
+        assert (tmp_path / name).read_bytes() == picture
+    assert (tmp_path / "dangling.png").is_symlink()
+    assert (tmp_path / "behind.png").read_bytes() == picture
+
+
+def test_a_picture_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
+    """Between check and publication another program may take the name: it wins, the run directory has the dream."""
+    words = [*TINY, f"output.dir={tmp_path / 'run'}", f"output.path={tmp_path / 'late.png'}"]
+    job = prepare(draft(load_config("preview", words)))
+    job.directory.check()
+    (tmp_path / "late.png").write_bytes(b"theirs")
+    with pytest.raises(UserError, match="exists"):
+        render(job)
+    assert (tmp_path / "late.png").read_bytes() == b"theirs"
+
+
+def test_when_the_copy_cannot_be_written_the_picture_is_in_the_run_directory(tmp_path: Path) -> None:
+    words = [*TINY, f"output.dir={tmp_path / 'run'}", f"output.path={tmp_path / 'gone' / 'late.png'}"]
+    job = prepare(draft(load_config("preview", words)))
+    (tmp_path / "gone").write_text("a file where a directory should come")
+    with pytest.raises(UserError, match="late"):
+        job.directory.publish()
+    (tmp_path / "gone").unlink()
+    assert render(job) == tmp_path / "gone" / "late.png"
+    assert (tmp_path / "run" / "preview.png").read_bytes() == (tmp_path / "gone" / "late.png").read_bytes()
+
+
+def test_other_weights_under_the_same_name_are_another_picture(command, inception, tmp_path: Path) -> None:
+    """What is in a weights file counts, not what it is called."""
+    np.savez(tmp_path / "w.npz", **inception.parameters)
+    words = (*TINY, "model.weights=w.npz", "output.dir=run")
+    assert command(*words).code == 0
+    changed = {"conv2d_1a_3x3/weight": 1.5 * inception.parameters["conv2d_1a_3x3/weight"]}
+    np.savez(tmp_path / "w.npz", **{**inception.parameters, **changed})
+    command(*words).refused("weights content", "fresh=true")
+
+
+def test_a_gradient_that_is_not_finite_names_octave_step_and_tile(command, inception, tmp_path: Path) -> None:
+    huge = {"conv2d_1a_3x3/weight": inception.parameters["conv2d_1a_3x3/weight"] * np.float32(1e20)}
+    np.savez(tmp_path / "huge.npz", **{**inception.parameters, **huge})
+    command(*TINY, "model.weights=huge.npz").refused("not finite", "octave 1", "step 1", "tile 0")
+    assert not list(tmp_path.rglob("*.png"))
+
+
+def test_nobody_reading_does_not_stop_a_render(tmp_path: Path) -> None:
+    """Standard output and error are pipes whose other end is closed at once."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [sys.executable, "-m", "render", *TINY, "octaves.steps=3", "output.dir=run"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, stdout=writer, stderr=writer, timeout=120)
+    os.close(writer)
+    assert done.returncode == 0
+    assert (tmp_path / "run" / "preview.png").exists()
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
+
+
+@pytest.mark.parametrize("boundary", ["wrap", "wrap_x"])
+def test_a_wrapped_picture_has_no_seam(boundary: str) -> None:
+    """Lines meet across the ends as they do anywhere else: steps, detail and source all go round."""
+    words = ("image=noise", "output.width=192", "output.height=192", "octaves.count=4", "octaves.steps=3", "seed=3")
+    canvas = dream("preview", [*words, "objective.terms=[mixed0]", f"boundary.mode={boundary}"], 2)
+    for axis in (0, 1) if boundary == "wrap" else (1,):
+        differences = np.abs(canvas - np.roll(canvas, 1, axis)).mean((1 - axis, 2))
+        assert differences[0] < 1.25 * np.median(differences)
+    if boundary == "wrap_x":
+        # Top and bottom do not meet, so the measure can tell.
+        differences = np.abs(canvas - np.roll(canvas, 1, 0)).mean((1, 2))
+        assert differences[0] > 1.25 * np.median(differences)
+
+
+@pytest.mark.parametrize("delay", [0.15, 0.5, 0.9, 1.4, 2.0])
+def test_ctrl_c_at_any_moment_ends_with_130(delay: float, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "render", *SMALL, "octaves.steps=400", "output.dir=run"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""}
+    process = subprocess.Popen(
+        words, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    time.sleep(delay)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors.count("render: interrupted") == 1
+    assert not list(tmp_path.rglob("preview.png"))
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_render_leaves_no_picture(stop: signal.Signals, tmp_path: Path) -> None:
     words = [*SMALL, "octaves.steps=500", "output.dir=run"]
@@ -220,7 +345,11 @@ def test_a_directory_in_use_is_refused(command, tmp_path: Path) -> None:
             ["coarsest octave", "larger"],
         ),
         (["dance"], ["dance"]),
-        (["objective.terms=[1e300*mixed0]"], ["not finite", "octave 1", "step 1", "tile 0"]),
+        (["step_size=1e300"], ["step_size", "at most 255"]),
+        (["boundary.mode=wrap", "image=noise", "output.width=3", "output.height=90"], ["3 px", "wrap", "larger"]),
+        (["output.dir=~nobody-here/x"], ["output.dir", "no such user"]),
+        (["output.path=" + 300 * "x" + ".png"], ["output.path"]),
+        (["model.weights=" + 300 * "x" + ".npz"], ["model.weights"]),
         (["output.width=400000"], ["memory", "smaller"]),
     ],
 )

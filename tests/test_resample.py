@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from render.dream.resample import Pixels, resample, resample_array, taps
-from render.geometry import Interval, Rect
+from render.geometry import AxisMode, Interval, Rect, whole
 
 Shape = tuple[int, int]
 
@@ -64,7 +64,7 @@ def test_agrees_with_pillow_on_whole_pictures(before: Shape, after: Shape) -> No
     np.testing.assert_allclose(resample_array(pixels, after), by_pillow(pixels, after), atol=1e-2, rtol=0)
 
 
-@settings(max_examples=25)  # Every pair of shapes compiles.
+@settings(max_examples=15)  # Every pair of shapes compiles.
 @given(shapes, shapes)
 @example((60, 43), (31, 60))
 @example((7, 1), (1, 7))
@@ -174,9 +174,80 @@ def test_weights_of_every_output_sum_to_one(before: int, after: int) -> None:
     np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-6)
 
 
+# An axis that wraps
+
+
+def wrapped(pixels: Pixels, rect: Rect) -> Pixels:
+    """The rectangle of the endless plane that the picture tiles."""
+    rows, columns = np.arange(*rect.rows), np.arange(*rect.columns)
+    return pixels[np.ix_(rows % pixels.shape[0], columns % pixels.shape[1])]
+
+
+@given(shapes, shapes)
+@example((60, 60), (1, 1))
+@example((1, 1), (60, 60))
+def test_on_a_torus_it_is_pillows_of_the_repeated_picture(before: Shape, after: Shape) -> None:
+    """As many copies as the kernel reaches; the one in the middle has no edge."""
+    pixels = picture(before)
+    copies = [2 * (1 + int(np.ceil(3 * max(1, b / a) / b))) + 1 for b, a in zip(before, after, strict=True)]
+    repeated = np.tile(pixels, (*copies, 1))
+    large = by_pillow(repeated, (after[0] * copies[0], after[1] * copies[1]))
+    middle = tuple(slice(copy // 2 * side, (copy // 2 + 1) * side) for copy, side in zip(copies, after, strict=True))
+    got = resample(lambda rect: wrapped(pixels, rect), before, after, whole(*after), ("wrap", "wrap"))
+    np.testing.assert_allclose(got, large[middle], atol=1e-2, rtol=0)
+
+
+@given(parts(), st.sampled_from([("wrap", "wrap"), ("reflect", "wrap"), ("wrap", "reflect")]))
+def test_on_a_torus_any_rectangle_is_bit_identical_to_that_part_of_the_whole(
+    part: tuple[Shape, Shape, Rect], modes: tuple[AxisMode, AxisMode]
+) -> None:
+    before, after, rect = part
+    pixels = picture(before)
+
+    def by_rect(wanted: Rect) -> Pixels:
+        return resample(lambda read: wrapped(pixels, read), before, after, wanted, modes)
+
+    complete = by_rect(whole(*after))
+    assert by_rect(rect).tobytes() == complete[slice(*rect.rows), slice(*rect.columns)].tobytes()
+
+
+@given(shapes, shapes)
+def test_only_the_axis_that_wraps_reads_beyond_its_ends(before: Shape, after: Shape) -> None:
+    pixels = picture(before)
+    reads: list[Rect] = []
+
+    def read(wanted: Rect) -> Pixels:
+        reads.append(wanted)
+        return wrapped(pixels, wanted)
+
+    resample(read, before, after, whole(*after), ("reflect", "wrap"))
+    assert Interval(0, before[0]).contains(reads[0].rows)
+    if before[1] > after[1] > 0:
+        # The kernel is wider than the distance of the outermost centres from the edge.
+        assert reads[0].columns.start < 0
+        assert reads[0].columns.stop > before[1]
+
+
 def test_a_ramp_stays_a_ramp() -> None:
     """A straight line in, the same line out, away from the edges."""
     line = np.broadcast_to(np.linspace(0, 255, 100, dtype=np.float32)[None, :, None], (20, 100, 3))
     resampled = resample_array(np.ascontiguousarray(line), (20, 150))
     wanted = 255 / 99 * ((np.arange(150) + 0.5) / 1.5 - 0.5)
     np.testing.assert_allclose(resampled[10, 10:-10, 0], wanted[10:-10], atol=0.5)
+
+
+@given(st.integers(4, 24), st.integers(1, 3), st.integers(1, 3), st.data())
+def test_on_a_torus_rolling_before_or_after_is_the_same(cells: int, into: int, out_of: int, data: st.DataObject) -> None:
+    """A shift that is whole pixels before and after resampling goes through it."""
+    before, after = (cells * out_of, cells * out_of), (cells * into, cells * into)
+    shift = data.draw(st.integers(0, cells))
+    pixels = picture(before)
+
+    def torus(values: Pixels) -> Pixels:
+        def read(rect: Rect) -> Pixels:
+            return values[np.ix_(np.arange(*rect.rows) % before[0], np.arange(*rect.columns) % before[1])]
+
+        return resample(read, before, after, whole(*after), ("wrap", "wrap"))
+
+    rolled = torus(np.roll(pixels, shift * out_of, (0, 1)))
+    np.testing.assert_allclose(rolled, np.roll(torus(pixels), shift * into, (0, 1)), atol=1e-3)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin
@@ -60,14 +61,9 @@ def write_picture(
         if form == "jpeg":
             options["subsampling"] = "4:4:4"
     picture = Image.fromarray(pixels)
-    temporary = path.with_name(f".{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with replacing(path) as file:
             picture.save(file, format=form.upper(), **options)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except (OSError, ValueError) as error:
         # Pillow's encoders say ValueError, or OSError without a number, for what their format cannot hold.
         number = error.errno if isinstance(error, OSError) else None
@@ -76,7 +72,28 @@ def write_picture(
             raise UserError(f"picture {path} cannot be written as {form} ({reason}): set output.format=png") from None
         hint = "free some space" if number == errno.ENOSPC else "choose another output.path or output.dir"
         raise UserError(f"picture {path} cannot be written ({reason}): {hint}") from None
+
+
+@contextmanager
+def replacing(path: Path, *, keep: bool = False) -> Iterator[IO[bytes]]:
+    """A file that takes the name `path` when it is complete, and leaves nothing when it is not.
+
+    With `keep`, a file that has that name by then stays, and FileExistsError is raised.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".render-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if keep:
+            # A link, unlike a rename, fails where the name is taken.
+            os.link(temporary, path)
+        else:
+            temporary.replace(path)
     finally:
+        # Gone already where it was renamed, unreachable where its directory is.
         with suppress(OSError):
             temporary.unlink()
 

@@ -16,7 +16,7 @@ from render.config import SourceConfig
 from render.dream.noise import fractal_noise
 from render.dream.resample import Pixels, resample
 from render.errors import UserError
-from render.geometry import Rect
+from render.geometry import AxisMode, Rect, whole
 
 #: Photos that ship inside the scikit-image package, CC0 or public domain: name here -> file there.
 SAMPLES = {
@@ -53,10 +53,11 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class PhotoSource:
-    """A photo held in memory: (height, width, 3) float32 RGB, 0..255."""
+    """A photo held in memory: (height, width, 3) float32 RGB, 0..255; `modes` are those of its axes' boundaries."""
 
     pixels: Pixels
     sha256: str
+    modes: tuple[AxisMode, AxisMode] = ("reflect", "reflect")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -67,11 +68,15 @@ class PhotoSource:
         return self.pixels.nbytes
 
     def at(self, shape: tuple[int, int], rect: Rect) -> Pixels:
-        resampled = resample(self._read, self.size, shape, rect)
+        resampled = resample(self._read, self.size, shape, rect, self.modes)
         return np.clip(resampled, 0.0, 255.0)
 
     def _read(self, rect: Rect) -> Pixels:
-        return self.pixels[slice(*rect.rows), slice(*rect.columns)]
+        if whole(*self.size).intersect(rect) == rect:
+            return self.pixels[slice(*rect.rows), slice(*rect.columns)]
+        # Beyond the ends of an axis that wraps.
+        rows, columns = np.arange(*rect.rows), np.arange(*rect.columns)
+        return self.pixels[np.ix_(rows % self.size[0], columns % self.size[1])]
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,9 @@ class NoiseSource:
         return fractal_noise(self.seed, shape, rect)
 
 
-def open_source(image: str, seed: int, how: SourceConfig) -> Source:
+def open_source(
+    image: str, seed: int, how: SourceConfig, modes: tuple[AxisMode, AxisMode] = ("reflect", "reflect")
+) -> Source:
     """The source that `image` names: `noise`, `sample:NAME`, or a path to a PNG, JPEG, WebP or TIFF file.
 
     Raises `UserError` for a file that is missing, unreadable, truncated, or larger than `how.max_megapixels`.
@@ -111,7 +118,7 @@ def open_source(image: str, seed: int, how: SourceConfig) -> Source:
         raise UserError(f"image {image!r} cannot be opened: {error.strerror}") from None
     except RuntimeError:
         raise UserError(f"image {image!r} begins with the home directory of a user who does not exist") from None
-    return PhotoSource(read_photo(path, how), digest)
+    return PhotoSource(read_photo(path, how), digest, modes)
 
 
 def sample_path(name: str) -> Path:

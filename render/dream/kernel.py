@@ -82,7 +82,5 @@ class Kernel:
         `window`: (*shape.window, 3) float32 RGB, 0..255. `divisors`: see `Objective.divisors`. `offset`: where the core
         begins in the window; it is clamped so that the core fits. Returns (*shape.core, 3) float32, not yet awaited.
         """
-        with np.errstate(over="ignore"):
-            # A weight beyond float32 becomes infinite, and the gradient with it, which is reported where it is summed.
-            weights = np.asarray(divisors, np.float32)
+        weights = np.asarray(divisors, np.float32)
         return self.compiled(shape)(self._state, window, weights, np.asarray(offset, np.int32))

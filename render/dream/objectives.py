@@ -68,9 +68,14 @@ class Objective:
         return tuple(dict.fromkeys(term.layer for term in self.terms))
 
     def divisors(self, architecture: Architecture, extended: tuple[int, int]) -> tuple[float, ...]:
-        """For each term its weight over the number of positions in the extended canvas of (rows, columns) px."""
+        """For each term its weight over the number of positions in the extended canvas of (rows, columns) px.
+
+        Weights count relative to the largest: the ascent divides the gradient by its mean, so only ratios matter, and
+        nobody's choice of unit should leave float32.
+        """
         sizes = architecture.output_sizes(*extended)
-        return tuple(term.weight / (sizes[term.layer][0] * sizes[term.layer][1]) for term in self.terms)
+        largest = max(abs(term.weight) for term in self.terms)
+        return tuple(term.weight / largest / (sizes[term.layer][0] * sizes[term.layer][1]) for term in self.terms)
 
     def total(self, activations: Mapping[str, jax.Array], divisors: jax.Array) -> jax.Array:
         """The window's share of the objective; shares of a partition of positions add up to the whole canvas' value."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from render.geometry import Interval, Rect, whole
+from render.geometry import AxisMode, Interval, Rect, whole
 
 Pixels = NDArray[np.float32]
 
@@ -22,11 +22,12 @@ ReadPixels = Callable[[Rect], Pixels]
 _LOBES = 3
 
 
-def taps(in_length: int, out_length: int, out: Interval) -> tuple[Interval, csr_array]:
+def taps(in_length: int, out_length: int, out: Interval, mode: AxisMode = "reflect") -> tuple[Interval, csr_array]:
     """Which input pixels the outputs `out` need along one axis, and their weights.
 
     Returns the interval of inputs and a float32 matrix (out.size, inputs.size) whose rows sum to 1. Lanczos-3, widened by
-    the scale when shrinking (antialiasing), cut and renormalised at the edges, as Pillow and `jax.image.resize` do.
+    the scale when shrinking (antialiasing), cut and renormalised at the edges, as Pillow and `jax.image.resize` do. On an
+    axis that wraps nothing is cut: the inputs may lie beyond [0, in_length) and name the pixels they repeat.
     """
     scale = in_length / out_length
     widening = max(scale, 1.0)
@@ -36,7 +37,8 @@ def taps(in_length: int, out_length: int, out: Interval) -> tuple[Interval, csr_
     indices = firsts[:, None] + np.arange(2 * reach + 2)
     distance = (indices - centres[:, None]) / widening
     weights = np.where(np.abs(distance) < _LOBES, np.sinc(distance) * np.sinc(distance / _LOBES), 0.0)
-    weights[(indices < 0) | (indices >= in_length)] = 0.0
+    if mode != "wrap":
+        weights[(indices < 0) | (indices >= in_length)] = 0.0
     weights /= weights.sum(axis=1, keepdims=True)
     kept = weights != 0.0
     inputs = Interval(int(indices[kept].min()), int(indices[kept].max()) + 1)
@@ -48,16 +50,22 @@ def taps(in_length: int, out_length: int, out: Interval) -> tuple[Interval, csr_
     return inputs, matrix
 
 
-def resample(read: ReadPixels, in_shape: tuple[int, int], out_shape: tuple[int, int], out: Rect) -> Pixels:
+def resample(
+    read: ReadPixels,
+    in_shape: tuple[int, int],
+    out_shape: tuple[int, int],
+    out: Rect,
+    modes: tuple[AxisMode, AxisMode] = ("reflect", "reflect"),
+) -> Pixels:
     """The rectangle `out` of a picture of `in_shape` resampled to `out_shape` (rows, columns).
 
     Returns (out.rows.size, out.columns.size, channels) float32 in the input's value range; Lanczos may overshoot it.
-    Reads only the inputs that the rectangle depends on.
+    Reads only the inputs that the rectangle depends on; on an axis that wraps, also beyond the picture's ends.
     """
     if in_shape == out_shape:
         return read(out)
-    in_rows, row_weights = taps(in_shape[0], out_shape[0], out.rows)
-    in_columns, column_weights = taps(in_shape[1], out_shape[1], out.columns)
+    in_rows, row_weights = taps(in_shape[0], out_shape[0], out.rows, modes[0])
+    in_columns, column_weights = taps(in_shape[1], out_shape[1], out.columns, modes[1])
     pixels = read(Rect(in_rows, in_columns))
     channels = pixels.shape[2]
     tall = row_weights @ pixels.reshape(in_rows.size, -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ import numpy as np
 from render.dream.ascent import jitter
 from render.dream.objectives import Objective
 from render.dream.resample import taps
-from render.errors import UserError
+from render.errors import NumericalError, UserError
 from render.farm.executors import Executor, Reference
-from render.geometry import Block, Interval, Piece, Rect, margin_pieces
+from render.geometry import Block, Interval, Piece, Rect, margin_pieces, pieces_of
 from render.models.architecture import Architecture
 from render.plan import Octave, Plan, blocks
 
@@ -133,21 +134,23 @@ class Conductor:
         if before is None:
             return
         # All parts are asked for before any worker drops its own.
-        requests = [(block, *self._detail_parts(before, block)) for block in self._deal.blocks]
+        requests = [self._detail_parts(before, block) for block in self._deal.blocks]
         added = [
-            self._executor.call(worker, "add_detail", before.octave.shape, needed, rects, *parts)
-            for worker, (_, needed, rects, parts) in enumerate(requests)
+            self._executor.call(worker, "add_detail", before.octave.shape, needed, pieces, *parts)
+            for worker, (needed, pieces, parts) in enumerate(requests)
         ]
         self._executor.fetch(added)
 
-    def _detail_parts(self, before: _Deal, block: Block) -> tuple[Rect, list[Rect], list[Reference]]:
-        """The rectangle of the last octave that a block's pixels depend on, and references to its parts."""
-        shape, new_shape = before.octave.shape, block.grid.canvas.shape
+    def _detail_parts(self, before: _Deal, block: Block) -> tuple[Rect, list[Piece], list[Reference]]:
+        """The rectangle of the last octave that a block's pixels depend on, its pieces, and references to their pixels."""
+        shape, grid = before.octave.shape, block.grid
         needed = Rect(
-            taps(shape[0], new_shape[0], block.pixels.rows)[0], taps(shape[1], new_shape[1], block.pixels.columns)[0]
+            taps(shape[0], grid.rows.length, block.pixels.rows, grid.rows.mode)[0],
+            taps(shape[1], grid.columns.length, block.pixels.columns, grid.columns.mode)[0],
         )
-        owners = list(before.owners(needed))
-        return needed, [part for _, part in owners], [self._executor.call(o, "read_detail", part) for o, part in owners]
+        # Beyond the ends there is something only where the axis wraps, so no piece is flipped.
+        pieces = list(pieces_of(needed, before.blocks))
+        return needed, pieces, [self._executor.call(piece.owner, "read_detail", piece.source) for piece in pieces]
 
     def _step(self, seed: int, step: int, step_size: float) -> float:
         """One update of the whole canvas; returns mean|g|."""
@@ -172,7 +175,13 @@ class Conductor:
                 f"the gradient is zero everywhere at octave {deal.octave.index + 1}, step {step + 1}: nothing in the "
                 f"picture excites {self._objective}; choose another layer or channel, or start from another image"
             )
-        self._everyone("update", deal, step_size / mean)
+        scale = step_size / mean
+        if not math.isfinite(scale):
+            raise NumericalError(
+                f"the gradient is too small to follow at octave {deal.octave.index + 1}, step {step + 1}: "
+                f"mean|g| is {mean:.3g}"
+            )
+        self._everyone("update", deal, scale)
         return mean
 
     def _everyone(self, method: str, deal: _Deal, *arguments: object) -> None:

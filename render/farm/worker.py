@@ -81,18 +81,19 @@ class Worker:
         own[...] = source
         self._state = _State(octave, block, canvas, own, np.empty_like(source), source, divisors)
 
-    def add_detail(self, shape: tuple[int, int], needed: Rect, rects: Sequence[Rect], *parts: Pixels) -> None:
-        """Adds the last octave's detail, resampled from `shape`; `parts` at `rects` cover the rectangle `needed` of it."""
+    def add_detail(self, shape: tuple[int, int], needed: Rect, pieces: Sequence[Piece], *parts: Pixels) -> None:
+        """Adds the last octave's detail, resampled from `shape`; `parts` are the pixels of `pieces` of `needed`."""
         state = self._current
         gathered = np.empty((*needed.shape, 3), np.float32)
-        for rect, pixels in zip(rects, parts, strict=True):
-            gathered[rect.slices_from(needed)] = pixels
+        for piece, pixels in zip(pieces, parts, strict=True):
+            gathered[piece.target.slices_from(needed)] = pixels
         self._detail = None
         state.own += resample(
             lambda rect: gathered[rect.slices_from(needed)],
             shape,
             state.block.grid.canvas.shape,
             state.block.pixels,
+            (state.block.grid.rows.mode, state.block.grid.columns.mode),
         )
         np.clip(state.own, 0.0, 255.0, out=state.own)
 

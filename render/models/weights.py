@@ -54,10 +54,11 @@ class Published:
 
 @dataclass(frozen=True)
 class Model:
-    """A network to dream with: its architecture and its published weights."""
+    """A network to dream with: its architecture, its published weights, and the terms dreamed when a job names none."""
 
     architecture: Architecture
     published: Published
+    default_terms: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ MODELS = {
             read=torchscript.read_parameters,
             parameters_sha256="431e13432cddbbce556ea2acc09cd9ae440b635b14d3cbebc8e14e799539999f",
         ),
+        ("mixed3", "mixed4"),
     ),
     "googlenet": Model(
         GOOGLENET,
@@ -91,6 +93,7 @@ MODELS = {
             read=lambda path, _: caffe.read_parameters(path),
             parameters_sha256="f6a10eeff8b845f5256b22275919258cdd9e6727c7285307cd92fd8923380d4c",
         ),
+        ("inception_4c",),
     ),
 }
 

@@ -1,0 +1,693 @@
+"""From words on the command line and YAML files to a validated config; and one line for everything that is wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from render.__main__ import make_overrides
+from render.compose import load_config, root_configs, schema_keys
+from render.config import Config, OutputConfig, picture_format, picture_width, validate
+from render.dream.objectives import Term, parse_term
+from render.errors import UserError
+from render.models.weights import MODELS
+from tests.conftest import ROOT
+
+CONF = ROOT / "conf"
+ROOTS = sorted(path.stem for path in CONF.glob("*.yaml"))
+GROUPS = {
+    folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in sorted(CONF.iterdir()) if folder.is_dir()
+}
+
+#: Keys that DESIGN promises to keep; farm.address and checkpoint.every come with the farm.
+PROMISED = {
+    *("name", "seed", "image", "model.name", "objective.terms", "step_size", "overwrite", "fresh"),
+    *("octaves.count", "octaves.scale", "octaves.steps", "tiles.size", "tiles.halo", "boundary.mode", "boundary.fill"),
+    *("output.dir", "output.path", "output.format", "output.width", "output.width_cm", "output.width_in", "output.dpi"),
+    *("farm.executor", "farm.workers"),
+}
+
+
+def load(*overrides: str, root: str = "preview") -> Config:
+    return load_config(root, overrides)
+
+
+def refusal(*overrides: str, root: str = "preview") -> str:
+    """The one line with which a config is refused."""
+    with pytest.raises(UserError) as caught:
+        load_config(root, overrides)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1, message
+    return message
+
+
+def keys_in(path: Path) -> dict[str, Any]:
+    """The leaves of a YAML file, dotted, without Hydra's defaults list."""
+    content = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(content, dict)
+    content.pop("defaults", None)
+
+    def leaves(value: Any, prefix: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            return {prefix[:-1]: value}
+        return {leaf: found for key, inner in value.items() for leaf, found in leaves(inner, f"{prefix}{key}.").items()}
+
+    return leaves(content, "")
+
+
+# What ships
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_every_root_config_composes_and_validates(root: str) -> None:
+    config = load(root=root)
+    assert config.name == root
+    assert config.model.name in MODELS
+    assert load("seed=5", root=root) == replace(config, seed=5)
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_every_root_config_says_what_it_is_for_and_how_to_run_it(root: str) -> None:
+    lines = (CONF / f"{root}.yaml").read_text().splitlines()
+    assert lines[0].startswith("# ")
+    assert any("make render" in line for line in lines if line.startswith("#"))
+
+
+def test_root_configs_are_those_that_ship() -> None:
+    assert root_configs() == ROOTS
+    assert {"preview", "poster", "panorama", "noise"} <= set(ROOTS)
+
+
+@pytest.mark.parametrize(("group", "choice"), [(group, choice) for group in GROUPS for choice in GROUPS[group]])
+def test_every_choice_of_every_group_composes(group: str, choice: str) -> None:
+    config = load(f"{group}={choice}")
+    if group == "model":
+        assert config.model.name == choice
+
+
+def shipped_keys() -> dict[str, Path]:
+    """Every key that conf/ documents, and where."""
+    found = dict.fromkeys(keys_in(CONF / "job" / "default.yaml"), CONF / "job" / "default.yaml")
+    for group in ("model", "objective"):
+        for path in (CONF / group).glob("*.yaml"):
+            found |= {f"{group}.{key}": path for key in keys_in(path)}
+    return found
+
+
+def test_conf_documents_every_key_of_the_schema_and_no_other() -> None:
+    """All but the name, which is each root config's own."""
+    assert set(shipped_keys()) - {"name"} == set(schema_keys()) - {"name"}
+    assert all(keys_in(CONF / f"{root}.yaml")["name"] == root for root in ROOTS)
+
+
+def test_every_key_has_a_comment() -> None:
+    """On its line, or right above it."""
+    for path in sorted(set(shipped_keys().values())):
+        lines = path.read_text().splitlines()
+        keys = 0
+        for above, line in zip(["", *lines], lines, strict=False):
+            if re.match(r"\s*\w+: *[^#\s]", line):
+                keys += 1
+                assert re.search(r" # \S", line) or above.lstrip().startswith("# "), f"{path.name}: {line}"
+        assert keys == len(keys_in(path)), path
+
+
+def test_defaults_in_conf_and_in_the_schema_are_the_same(tmp_path: Path) -> None:
+    """A config without a defaults list means what one with `job: default` means."""
+    (tmp_path / "bare.yaml").write_text("name: mine\n")
+    (tmp_path / "full.yaml").write_text(
+        "defaults: [{job: default}, {model: inception_v3}, {objective: auto}, _self_]\nname: mine\n"
+    )
+    assert load(root=str(tmp_path / "bare.yaml")) == load(root=str(tmp_path / "full.yaml")) == Config(name="mine")
+
+
+def test_the_keys_that_stay_put_are_there() -> None:
+    assert set(schema_keys()) >= PROMISED
+
+
+# Overrides
+
+
+@pytest.mark.parametrize(
+    ("overrides", "get", "wanted"),
+    [
+        (["octaves.steps=3"], lambda c: c.octaves.steps, 3),
+        (["octaves.scale=2"], lambda c: c.octaves.scale, 2.0),
+        (["octaves={count: 3, steps: 2}"], lambda c: (c.octaves.count, c.octaves.steps, c.octaves.scale), (3, 2, 1.4)),
+        (["seed=12"], lambda c: c.seed, 12),
+        (["seed=9223372036854775807"], lambda c: c.seed, 2**63 - 1),
+        (["seed=1", "seed=2"], lambda c: c.seed, 2),
+        (["step_size=1e-3"], lambda c: c.step_size, 0.001),
+        (["model=googlenet"], lambda c: c.model.name, "googlenet"),
+        (["model=googlenet", "model.weights=a.npz"], lambda c: (c.model.name, c.model.weights), ("googlenet", "a.npz")),
+        (["output.width=null"], lambda c: c.output.width, None),
+        (["output.dir=x", "output.dir=null"], lambda c: c.output.dir, None),
+        (["output.dir=null", "output.dir=x"], lambda c: c.output.dir, "x"),
+        (["model.weights=null"], lambda c: c.model.weights, None),
+        (["tiles.size=256"], lambda c: c.tiles.size, 256),
+        (["tiles.size=auto"], lambda c: c.tiles.size, "auto"),
+        (["tiles.halo=balanced"], lambda c: c.tiles.halo, "balanced"),
+        (["tiles.halo=0"], lambda c: c.tiles.halo, 0),
+        (["boundary.mode=wrap_x"], lambda c: c.boundary.mode, "wrap_x"),
+        (["source.background=[1,2,3]"], lambda c: c.source.background, [1, 2, 3]),
+        (["objective.terms=[mixed4]"], lambda c: c.objective.terms, ["mixed4"]),
+        (["objective.terms=[mixed3,0.5*mixed5]"], lambda c: c.objective.terms, ["mixed3", "0.5*mixed5"]),
+        (["objective.terms=[mixed4:12+40]"], lambda c: c.objective.terms, ["mixed4:12+40"]),
+        (["objective.terms=['mixed4:12+40', -1*mixed3]"], lambda c: c.objective.terms, ["mixed4:12+40", "-1*mixed3"]),
+        (["objective.terms=null"], lambda c: c.objective.terms, None),
+        (
+            ["objective.terms=[{layer: mixed4, channels: [12], weight: 2}]"],
+            lambda c: c.objective.terms,
+            [{"layer": "mixed4", "channels": [12], "weight": 2}],
+        ),
+        (["overwrite=true", "fresh=yes", "quiet=on"], lambda c: (c.overwrite, c.fresh, c.quiet), (True, True, True)),
+        (["++octaves.steps=3"], lambda c: c.octaves.steps, 3),
+        (["~octaves.steps"], lambda c: c.octaves.steps, 10),
+        (["step_size=${octaves.scale}"], lambda c: c.step_size, 1.4),
+        (["output.width=null", "output.width_cm=90", "output.dpi=200"], lambda c: picture_width(c.output), 7087),
+    ],
+    ids=str,
+)
+def test_overrides_change_the_config(overrides: list[str], get: Callable[[Config], Any], wanted: Any) -> None:
+    assert get(load(*overrides)) == wanted
+
+
+def test_overrides_change_nothing_else() -> None:
+    plain = load()
+    changed = load("octaves.steps=3", "seed=4")
+    assert changed == replace(plain, seed=4, octaves=replace(plain.octaves, steps=3))
+
+
+def test_terms_from_the_command_line_parse() -> None:
+    config = load("objective.terms=[mixed3,0.5*mixed5:1+2,{layer: mixed4, channels: [12], weight: 2}]")
+    assert config.objective.terms is not None
+    assert [parse_term(term) for term in config.objective.terms] == [
+        Term("mixed3"),
+        Term("mixed5", (1, 2), 0.5),
+        Term("mixed4", (12,), 2.0),
+    ]
+
+
+NAMES = [
+    "a b.png",
+    "holiday (1).png",
+    "a,b.png",
+    "it's.png",
+    'the "best".png',
+    "'half.png",
+    "Müller 猫.png",
+    "a=b.png",
+    "a$b.png",
+    "a${b}.png",
+    "${oc.env:HOME}.png",
+    "~/me.png",
+    "C:\\pictures\\me.png",
+    "[a].png",
+    "{a: b}.png",
+    "a\\",
+    "\\\\${x}.png",
+    "2024_01_05",
+    "1e3",
+    "1.50",
+    "true",
+    "0x10",
+    "range(3)",
+    "#hash;semi|colon&more*.png",
+    " blanks ",
+    "$(rm -rf .).png",
+    "",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_file_names_mean_what_they_say(name: str) -> None:
+    config = load(f"image={name}", f"output.dir={name}", f"output.path=x{name}.png", f"model.weights={name}")
+    assert config.image == config.output.dir == config.model.weights == name
+    assert config.output.path == f"x{name}.png"
+
+
+odd = st.sampled_from("${}\\'\"()[],=:;*?~#@!& \t|<>`%+-_./")
+
+
+@settings(max_examples=30)
+@given(st.text(odd | st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12))
+def test_any_text_is_a_file_name(name: str) -> None:
+    # A name in quotes is Hydra's; ??? is its word for a value that is missing.
+    in_quotes = len(name) > 1 and name[0] in "'\"" and name[-1] == name[0]
+    assume(not in_quotes and name not in ("null", "???"))
+    config = load(f"image={name}", f"output.path={name}x.jpg")
+    assert config.image == name
+    assert config.output.path == f"{name}x.jpg"
+
+
+def test_quotes_hand_a_file_name_to_hydra() -> None:
+    assert load("image='a b.png'").image == "a b.png"
+    assert load('image="it\'s.png"').image == "it's.png"
+    assert load("name='dream-${seed}'", "seed=7").name == "dream-7"
+
+
+# A user's own YAML
+
+
+@pytest.mark.parametrize("name", ["mine", "my dream (1)", "it's, a=b", "träume $x", "a.b"])
+def test_a_users_own_yaml_with_our_groups(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "my configs, (new) = it's $5"
+    folder.mkdir()
+    path = folder / f"{name}.yaml"
+    path.write_text(
+        "defaults:\n  - job: default\n  - model: googlenet\n  - objective: auto\n  - _self_\n"
+        "name: mine\noctaves:\n  steps: 3\nobjective:\n  terms: [inception_4c]\n"
+    )
+    config = load(root=str(path))
+    assert (config.name, config.model.name, config.octaves.steps) == ("mine", "googlenet", 3)
+    assert config.objective.terms == ["inception_4c"]
+    assert load("model=inception_v3", "octaves.steps=4", root=str(path)).model.name == "inception_v3"
+
+
+def test_a_users_own_yaml_by_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.yaml").write_text("seed: 3\n")
+    monkeypatch.chdir(tmp_path)
+    assert load(root="mine.yaml").seed == 3
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load(root="~/mine.yaml").seed == 3
+
+
+def test_a_short_yaml_takes_every_override(tmp_path: Path) -> None:
+    """Keys that the file leaves out are set as well as those in it."""
+    (tmp_path / "short.yaml").write_text("seed: 3\n")
+    words = ["octaves.steps=2", "image=a (1).png", "objective.terms=[mixed4]", "output.width=64", "seed=4"]
+    config = load(*words, root=str(tmp_path / "short.yaml"))
+    assert (config.octaves.steps, config.image, config.output.width, config.seed) == (2, "a (1).png", 64, 4)
+    assert config.objective.terms == ["mixed4"]
+
+
+def test_a_users_own_group_stands_beside_ours(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "tuned.yaml").write_text("name: googlenet\nweights: tuned.npz\n")
+    (tmp_path / "mine.yaml").write_text("defaults: [{job: default}, {model: tuned}, _self_]\n")
+    root = str(tmp_path / "mine.yaml")
+    assert load(root=root).model.weights == "tuned.npz"
+    assert load("model=googlenet", root=root).model.weights is None
+    assert "tuned" in refusal("model=other", root=root)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"ocatves:\n  steps: 3\n", ["ocatves.steps", "octaves.steps"]),
+        (b"octaves:\n  steps: many\n", ["octaves.steps", "many"]),
+        (b"octaves: {steps: -1}\n", ["octaves.steps=-1"]),
+        (b"seed: ???\n", ["seed", "???"]),
+        (b"seed: ${nope}\n", ["seed", "nope"]),
+        (b"seed: 3\nseed: 4\n", ["YAML", "seed", "line 2"]),
+        (b"seed: [1\n", ["YAML", "line"]),
+        (b"\xff\xfe\0", ["YAML"]),
+        (b"- 1\n- 2\n", ["mine.yaml"]),
+        (b"defaults: [{model: nope}]\n", ["model/nope", "googlenet"]),
+        (b"3: 4\n", ["3"]),
+        (b"output: {width: 10, width_cm: 5}\n", ["output.width", "output.width_cm"]),
+    ],
+)
+def test_a_faulty_yaml_is_one_line(content: bytes, words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_bytes(content)
+    message = refusal(root=str(tmp_path / "mine.yaml"))
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("root", "words"),
+    [
+        ("postr", ["postr", "did you mean poster"]),
+        ("prevew", ["did you mean preview"]),
+        ("zzzz", ["zzzz", "preview", ".yaml"]),
+        ("", ["preview"]),
+        ("nowhere/mine.yaml", ["nowhere/mine.yaml", "no such file"]),
+        ("~nobody-of-this-name/mine.yaml", ["~nobody-of-this-name/mine.yaml", "home"]),
+        ("x" * 300 + ".yaml", ["too long"]),
+    ],
+)
+def test_a_root_config_that_is_not_there(root: str, words: list[str]) -> None:
+    message = refusal(root=root)
+    for word in words:
+        assert word in message
+
+
+def test_yml_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    """Hydra looks for .yaml only."""
+    (tmp_path / "mine.yml").write_text("seed: 3\n")
+    assert "ends in .yaml" in refusal(root=str(tmp_path / "mine.yml"))
+
+
+# Bad values
+
+BAD_VALUES = [
+    ("name", "a/b"),
+    ("name", ""),
+    ("name", "..."),
+    ("name", "x" * 250),
+    ("name", "a\nb"),
+    ("seed", "-1"),
+    ("seed", "9223372036854775808"),
+    ("seed", "1.5"),
+    ("seed", "many"),
+    ("seed", "null"),
+    ("image", "null"),
+    ("image", "???"),
+    ("step_size", "0"),
+    ("step_size", "-1"),
+    ("step_size", "nan"),
+    ("step_size", "inf"),
+    ("step_size", "1e400"),
+    ("step_size", "256"),
+    ("step_size", "fast"),
+    ("octaves.count", "0"),
+    ("octaves.count", "-1"),
+    ("octaves.count", "many"),
+    ("octaves.count", "2.5"),
+    ("octaves.count", "true"),
+    ("octaves.count", "null"),
+    ("octaves.count", "1000000000"),
+    ("octaves.scale", "1"),
+    ("octaves.scale", "0.5"),
+    ("octaves.scale", "nan"),
+    ("octaves.scale", "inf"),
+    ("octaves.steps", "-1"),
+    ("octaves.steps", ""),
+    ("octaves.steps", "[1,2]"),
+    ("octaves.steps", "{a: 1}"),
+    ("tiles.size", "0"),
+    ("tiles.size", "-64"),
+    ("tiles.size", "15"),
+    ("tiles.size", "big"),
+    ("tiles.size", "12.5"),
+    ("tiles.size", "true"),
+    ("tiles.size", ""),
+    ("tiles.halo", "-1"),
+    ("tiles.halo", "foo"),
+    ("tiles.halo", "null"),
+    ("boundary.mode", "mirror"),
+    ("boundary.mode", ""),
+    ("boundary.fill", "-1"),
+    ("boundary.fill", "5000"),
+    ("source.background", "[1,2]"),
+    ("source.background", "[1,2,3,4]"),
+    ("source.background", "[1,2,300]"),
+    ("source.background", "[-1,2,3]"),
+    ("source.background", "[a,b,c]"),
+    ("source.background", "[1.5,2,3]"),
+    ("source.background", "white"),
+    ("source.max_megapixels", "0"),
+    ("source.max_megapixels", "-1"),
+    ("source.max_megapixels", "nan"),
+    ("output.width", "0"),
+    ("output.width", "-800"),
+    ("output.width", "100.5"),
+    ("output.width", "wide"),
+    ("output.width", "1000000000000"),
+    ("output.height", "0"),
+    ("output.height", "-1"),
+    ("output.height", "1000000000000"),
+    ("output.dpi", "0"),
+    ("output.dpi", "-300"),
+    ("output.dpi", "nan"),
+    ("output.dpi", "1e300"),
+    ("output.quality", "0"),
+    ("output.quality", "101"),
+    ("output.format", "bmp"),
+    ("output.format", ""),
+    ("output.path", "picture"),
+    ("output.path", "picture.bmp"),
+    ("output.path", "folder.png/picture"),
+    ("output.path", "png"),
+    ("output.path", ".png"),
+    ("output.path", ""),
+    ("farm.executor", "nobody"),
+    ("farm.workers", "0"),
+    ("farm.workers", "-2"),
+    ("objective.terms", "mixed4"),
+    ("overwrite", "maybe"),
+    ("quiet", "3.5"),
+    ("fresh", "null"),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), BAD_VALUES)
+def test_a_bad_value_is_refused_naming_its_key(key: str, value: str) -> None:
+    assert refusal(f"{key}={value}").startswith(key)
+
+
+def test_every_section_has_bad_values() -> None:
+    """What the table above leaves out takes any value that its type allows."""
+    free = {"model.name", "model.weights", "model.sha256", "output.dir", "output.width_cm", "output.width_in"}
+    assert {key for key, _ in BAD_VALUES} | free == set(schema_keys())
+
+
+@pytest.mark.parametrize("key", ["output.width_cm", "output.width_in"])
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "wide", "1e300"])
+def test_a_bad_width_in_centimetres_or_inches_is_refused(key: str, value: str) -> None:
+    assert refusal("output.width=null", "output.dpi=300", f"{key}={value}").startswith(key)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["output.width=100", "output.width_cm=10", "output.dpi=100"], ["output.width", "output.width_cm", "null"]),
+        (["output.width=null", "output.width_cm=10", "output.width_in=4", "output.dpi=100"], ["width_cm", "width_in"]),
+        (["output.width=null", "output.width_cm=10"], ["output.width_cm", "output.dpi"]),
+        (["output.width=null", "output.width_in=10"], ["output.width_in", "output.dpi"]),
+        (["output.format=png", "output.path=a.jpg"], ["output.format=png", "output.path=a.jpg"]),
+        (["output.format=webp", "output.path=a.PNG"], ["disagree"]),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(overrides: list[str], words: list[str]) -> None:
+    message = refusal(*overrides)
+    for word in words:
+        assert word in message
+
+
+def test_a_config_made_in_python_is_checked_too() -> None:
+    with pytest.raises(UserError, match=r"octaves\.count=0"):
+        validate(replace(Config(), octaves=replace(Config().octaves, count=0)))
+    assert validate(Config()) == Config()
+
+
+# Words that are no override
+
+
+@pytest.mark.parametrize(
+    ("word", "suggested"),
+    [
+        ("octaves.step=3", "'octaves.steps'"),
+        ("octave.steps=3", "'octaves.steps'"),
+        ("stepsize=3", "'step_size'"),
+        ("step-size=3", "'step_size'"),
+        ("steps=3", "'octaves.steps'"),
+        ("stpes=3", "'octaves.steps'"),
+        ("halo=8", "'tiles.halo'"),
+        ("width=800", "'output.width'"),
+        ("output.widht=800", "'output.width'"),
+        ("objective.term=[mixed4]", "'objective.terms'"),
+        ("modle=googlenet", "'model'"),
+        ("sed=3", "'seed'"),
+        ("seed.x=3", "'seed'"),
+        ("+octaves.step=3", "'octaves.steps'"),
+        ("~octaves.step", "'octaves.steps'"),
+    ],
+)
+def test_an_unknown_key_suggests_the_nearest(word: str, suggested: str) -> None:
+    message = refusal(word)
+    assert "unknown config key" in message
+    assert suggested in message
+
+
+def test_a_key_like_no_other_suggests_nothing() -> None:
+    assert refusal("qqq=1") == "unknown config key 'qqq'"
+    assert "unknown config key" in refusal("=1")
+
+
+@pytest.mark.parametrize(
+    ("word", "words"),
+    [
+        ("image", ["'image' is not key=value"]),
+        ("", ["'' is not key=value"]),
+        ("objective.terms=[mixed4", ["objective.terms=[mixed4", "cannot be read"]),
+        ("objective.terms=[mixed4]]", ["objective.terms", "cannot be read"]),
+        ("octaves={count: 3", ["octaves", "cannot be read"]),
+        ("boundary.mode=(", ["boundary.mode", "cannot be read"]),
+        ("boundary.mode='wrap", ["boundary.mode", "cannot be read"]),
+        ("seed=1,2", ["seed=1,2", "several values"]),
+        ("octaves.steps=range(3)", ["octaves.steps=range(3)", "several values"]),
+        ("seed=${nope}", ["seed", "nope"]),
+        ("seed=${oc.env:NOT_SET_ANYWHERE}", ["seed", "NOT_SET_ANYWHERE"]),
+        ("model=alexnet", ["alexnet", "googlenet", "inception_v3"]),
+        ("model=null", ["model", "googlenet"]),
+        ("objective=[mixed4]", ["objective.terms"]),
+        ("octaves=5", ["octaves"]),
+        ("+octaves.steps=3", ["octaves.steps"]),
+        ("hydra.nope=1", ["hydra.nope"]),
+    ],
+)
+def test_what_hydra_would_stumble_over_is_one_line(word: str, words: list[str]) -> None:
+    message = refusal(word)
+    for wanted in words:
+        assert wanted in message
+    assert "Search path" not in message
+
+
+def test_a_file_name_with_an_open_bracket_is_no_error() -> None:
+    assert load("image=[a").image == "[a"
+
+
+def test_the_command_says_it_in_one_line(command, tmp_path: Path) -> None:
+    (tmp_path / "my dream.yaml").write_text("octaves: {stebs: 3}\n")
+    command("conf=my dream.yaml").refused("octaves.stebs", "octaves.steps", "my dream.yaml")
+
+
+# make
+
+
+@given(st.lists(st.text(odd | st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n"), min_size=1)))
+def test_words_survive_make(words: list[str]) -> None:
+    """GNU make puts a backslash before every blank and backslash of MAKEOVERRIDES (quote_for_env in its main.c)."""
+    escaped = " ".join(re.sub(r"([ \t\\])", r"\\\1", word) for word in words)
+    assert make_overrides(escaped) == words
+
+
+def test_no_words_from_make() -> None:
+    assert make_overrides("") == make_overrides("  ") == []
+
+
+# Widths and formats
+
+
+@pytest.mark.parametrize(
+    ("output", "pixels"),
+    [
+        (OutputConfig(), None),
+        (OutputConfig(dpi=300), None),
+        (OutputConfig(width=800), 800),
+        (OutputConfig(width=800, dpi=300), 800),
+        (OutputConfig(width_in=12, dpi=300), 3600),
+        (OutputConfig(width_in=8.5, dpi=72), 612),
+        (OutputConfig(width_cm=2.54, dpi=300), 300),
+        (OutputConfig(width_cm=90, dpi=150), 5315),
+        (OutputConfig(width_cm=90, dpi=200), 7087),
+        (OutputConfig(width_cm=0.001, dpi=1), 1),
+    ],
+)
+def test_width_in_pixels(output: OutputConfig, pixels: int | None) -> None:
+    assert picture_width(output) == pixels
+
+
+@given(st.floats(0.1, 1000), st.floats(1, 2400))
+def test_inches_and_centimetres_agree(inches: float, dpi: float) -> None:
+    by_inch = picture_width(OutputConfig(width_in=inches, dpi=dpi))
+    by_cm = picture_width(OutputConfig(width_cm=2.54 * inches, dpi=dpi))
+    assert by_inch is not None
+    assert by_cm is not None
+    assert abs(by_inch - by_cm) <= 1  # A half may be rounded either way.
+    assert abs(by_inch - inches * dpi) <= 0.5 or by_inch == 1
+
+
+@pytest.mark.parametrize(
+    ("output", "form"),
+    [
+        (OutputConfig(), "png"),
+        (OutputConfig(path="a.png"), "png"),
+        (OutputConfig(path="a.b/c.JPG"), "jpeg"),
+        (OutputConfig(path="a.jpeg"), "jpeg"),
+        (OutputConfig(path="a.webp"), "webp"),
+        (OutputConfig(format="jpg"), "jpeg"),
+        (OutputConfig(format="webp"), "webp"),
+        (OutputConfig(format="jpeg", path="a.jpg"), "jpeg"),
+    ],
+)
+def test_format_is_the_one_asked_for_or_the_suffix(output: OutputConfig, form: str) -> None:
+    validate(replace(Config(), output=output))
+    assert picture_format(output) == form
+
+
+# The digest
+
+CHANGES = {
+    "name": "other",
+    "seed": "1",
+    "image": "other.png",
+    "step_size": "1.6",
+    "model.name": "googlenet",
+    "model.weights": "other.npz",
+    "model.sha256": "abc",
+    "objective.terms": "[mixed4]",
+    "source.background": "[0,0,0]",
+    "source.max_megapixels": "401",
+    "octaves.count": "4",
+    "octaves.scale": "1.5",
+    "octaves.steps": "11",
+    "tiles.size": "512",
+    "tiles.halo": "balanced",
+    "boundary.mode": "wrap",
+    "boundary.fill": "33",
+    "output.format": "jpeg",
+    "output.width": "801",
+    "output.height": "700",
+    "output.dpi": "150",
+    "output.quality": "93",
+}
+KEEPS = {
+    "output.dir": "elsewhere",
+    "output.path": "elsewhere/other.png",
+    "overwrite": "true",
+    "fresh": "true",
+    "quiet": "true",
+    "farm.workers": "3",
+    "farm.executor": "inline",
+}
+
+
+def digest(*overrides: str) -> str:
+    return load(*overrides).digest({"image content": "abc"})
+
+
+def test_the_digest_changes_with_every_setting_of_the_picture() -> None:
+    digests = [digest(), *(digest(f"{key}={value}") for key, value in CHANGES.items())]
+    digests.append(digest("output.width=null"))
+    digests.append(digest("output.width=null", "output.width_cm=10", "output.dpi=100"))
+    digests.append(digest("output.width=null", "output.width_in=10", "output.dpi=100"))
+    assert len(set(digests)) == len(digests)
+
+
+def test_the_digest_does_not_depend_on_where_and_how() -> None:
+    assert {digest(f"{key}={value}") for key, value in KEEPS.items()} == {digest()}
+
+
+def test_every_key_is_known_to_change_the_digest_or_not_to() -> None:
+    assert {*CHANGES, *KEEPS, "output.width_cm", "output.width_in"} == set(schema_keys())
+
+
+def test_the_digest_is_the_identitys_too() -> None:
+    """Of the image's content, the weights' and whatever else decides the picture."""
+    config = load()
+    plain = config.digest({"image": "abc", "weights": None})
+    assert re.fullmatch(r"[0-9a-f]{64}", plain)
+    assert load().digest({"weights": None, "image": "abc"}) == plain
+    others = [{"image": "abd", "weights": None}, {"image": "abc", "weights": "x"}, {"image": "abc"}, {}]
+    assert len({plain, *(config.digest(other) for other in others)}) == 5
+
+
+def test_directories_are_neither_in_the_digest_nor_in_the_picture() -> None:
+    """The content counts, not where it lies; and a published picture does not tell its maker's directories."""
+    here = load("image=/home/me/cat.jpg", "model.weights=/home/me/mine.npz", "output.dir=/home/me/out")
+    there = load("image=/srv/cat.jpg", "model.weights=mine.npz")
+    assert here.digest({}) == there.digest({})
+    assert "home" not in str(here.picture_settings())
+    assert here.picture_settings()["image"] == "cat.jpg"
+    assert (here.image, here.model.weights) == ("/home/me/cat.jpg", "/home/me/mine.npz")

@@ -268,10 +268,8 @@ def _refuse_format(shape: tuple[int, int], form: str) -> None:
     limit = SIDE_LIMITS[form]
     if max(shape) > limit:
         fitting = [other for other, most in SIDE_LIMITS.items() if max(shape) <= most]
-        raise UserError(
-            f"{form} holds at most {limit:,} px a side and the picture is {shape[1]:,} x {shape[0]:,}: "
-            f"set output.format={fitting[0]}"
-        )
+        mend = f"set output.format={fitting[0]}" if fitting else "render it smaller"
+        raise UserError(f"{form} holds at most {limit:,} px a side and the picture is {shape[1]:,} x {shape[0]:,}: {mend}")
 
 
 def _refuse_small(coarsest: Grid, architecture: Architecture, layers: Sequence[str]) -> None:

@@ -145,9 +145,9 @@ def test_pixels_that_are_not_read_do_not_matter(part: tuple[Shape, Shape, Rect])
 
 @given(shapes, shapes, st.floats(0, 255, width=32))
 def test_a_constant_stays_constant(before: Shape, after: Shape, value: float) -> None:
-    """To ten steps of float32 at 255, in which both passes sum; every pair of sides up to 60 was tried."""
+    """To 16 steps of float32 at 255, in which both passes sum: 15 was the worst of every pair of sides up to 60."""
     resampled = resample_array(np.full((*before, 3), value, np.float32), after)
-    np.testing.assert_allclose(resampled, value, atol=10 * 2**-16, rtol=0)
+    np.testing.assert_allclose(resampled, value, atol=16 * 2**-16, rtol=0)
 
 
 @given(parts())

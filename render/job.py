@@ -25,10 +25,10 @@ from render.farm.worker import Worker
 from render.geometry import BOUNDARY_MODES
 from render.models.network import Network
 from render.models.weights import Loaded, find_model, load
-from render.paths import cache_directory, user_path
+from render.paths import cache_directory, file_sha256, user_path
 from render.plan import Machine, Plan, make_plan
 from render.progress import Display, make_display
-from render.run_directory import RunDirectory, file_sha256, free_disk
+from render.run_directory import RunDirectory, free_disk
 
 log = logging.getLogger(__name__)
 

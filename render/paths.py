@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -23,6 +24,12 @@ def user_path(text: str, key: str) -> Path:
         reason = getattr(error, "strerror", None) or "not a name that a file can have"
         raise UserError(f"{key}={text}: {reason}") from None
     return path
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's content, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cache_directory() -> Path:

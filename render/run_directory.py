@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -23,7 +22,7 @@ from render import __version__
 from render.canvas.picture import replacing, write_picture
 from render.config import Config, picture_format
 from render.errors import UserError
-from render.paths import user_path
+from render.paths import file_sha256, user_path
 
 _SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 _RECORD, _LOG, _PREVIEWS, _LOCK = "run.json", "render.log", "previews", ".lock"
@@ -211,12 +210,6 @@ class RunDirectory:
             preview.unlink()
         (self.path / _LOG).unlink(missing_ok=True)
         (self.path / _RECORD).unlink(missing_ok=True)
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file's content, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def free_disk(path: Path) -> int:

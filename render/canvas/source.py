@@ -17,6 +17,7 @@ from render.dream.noise import fractal_noise
 from render.dream.resample import Pixels, resample
 from render.errors import UserError
 from render.geometry import AxisMode, Rect, whole
+from render.paths import file_sha256
 
 #: Photos that ship inside the scikit-image package, CC0 or public domain: name here -> file there.
 SAMPLES = {
@@ -113,7 +114,7 @@ def open_source(
             raise UserError(f"image {image!r} is a directory: name one picture in it")
         if not path.is_file():
             raise UserError(f"image {image!r} is not a file but a device or pipe: name a picture")
-        digest = _file_sha256(path)
+        digest = file_sha256(path)
     except OSError as error:
         raise UserError(f"image {image!r} cannot be opened: {error.strerror}") from None
     except RuntimeError:
@@ -204,8 +205,3 @@ def _to_srgb(picture: pyvips.Image, background: list[int]) -> Pixels:
         colours = colours * alpha + (alpha * -1.0 + 1.0) * background
     pixels = colours.cast("float").numpy()
     return np.clip(pixels, 0.0, 255.0, out=pixels)
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -28,7 +28,7 @@ from render.models import caffe, fetch, keras_h5, torchscript
 from render.models.architecture import Architecture
 from render.models.googlenet import GOOGLENET
 from render.models.inception_v3 import INCEPTION_V3, INCEPTION_V3_KERAS
-from render.paths import cache_directory
+from render.paths import cache_directory, file_sha256
 
 Parameters = dict[str, NDArray[np.float32]]
 
@@ -295,7 +295,6 @@ def fingerprint(parameters: Mapping[str, NDArray[np.float32]]) -> str:
 
 def check_sha256(path: Path, expected: str) -> None:
     """Raises `UserError` unless the file's sha256 is `expected`."""
-    with path.open("rb") as file:
-        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    actual = file_sha256(path)
     if actual != expected.lower():
         raise UserError(f"{path.name} has the wrong checksum: sha256 is {actual}, expected {expected}; fetch it anew")

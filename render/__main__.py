@@ -95,13 +95,14 @@ def _run(command: str, root: str, overrides: list[str]) -> int:
     jobs.use_compilation_cache()
     draft = jobs.draft(config)
     directory = draft.directory
-    if not directory.is_finished():
+    finished = directory.is_finished()
+    if not finished:
         directory.check()
     if command == "plan":
         job = jobs.prepare(draft)
         report.print_plan(job, jobs.calibrate(job))
         return 0
-    if directory.is_finished():
+    if finished:
         report.say(config, f"already finished (fresh=true dreams it again)\n{directory.publish()}")
         return 0
     job = jobs.prepare(draft)

@@ -47,6 +47,8 @@ class RunDirectory:
         # A link is followed: what it points to gets the picture, the link stays.
         self.copy = Path(os.path.realpath(user_path(output.path, "output.path"))) if output.path else None
         self.record: dict[str, Any] = {}
+        # Checksums of pictures that runs in this directory made: copies of those may be replaced.
+        self._made: set[str | None] = set()
 
     def is_finished(self) -> bool:
         """Whether this very picture lies here already, finished and untouched."""
@@ -70,7 +72,8 @@ class RunDirectory:
             )
         elif os.path.lexists(self.picture) and not self._is_ours(old) and not self._config.overwrite:
             raise UserError(f"{self.picture} is not as the run left it: move it away, or overwrite=true to replace it")
-        self._check_copy(old)
+        self._made.add(old.get("picture_sha256"))
+        self._check_copy()
         for directory in {self.path, (self.copy or self.picture).parent}:
             nearest = next(place for place in (directory, *directory.absolute().parents) if place.exists())
             if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
@@ -120,13 +123,10 @@ class RunDirectory:
         """
         if self.copy is None:
             return self.picture
-        self._check_copy(self._old_record())
-        same = self.copy.exists() and file_sha256(self.copy) == file_sha256(self.picture)
-        if same:
-            return self.copy
+        self._made.add(self._old_record().get("picture_sha256"))
+        replaceable = self._check_copy()
         try:
-            keep = not (self._config.overwrite or self._copy_is_ours)
-            with self.picture.open("rb") as picture, replacing(self.copy, keep=keep) as file:
+            with self.picture.open("rb") as picture, replacing(self.copy, keep=not replaceable) as file:
                 shutil.copyfileobj(picture, file)
         except FileExistsError:
             raise UserError(f"{self.copy} exists by now and is left alone: the picture is {self.picture}") from None
@@ -134,20 +134,19 @@ class RunDirectory:
             raise UserError(f"{self.copy} cannot be written ({error.strerror}): the picture is {self.picture}") from None
         return self.copy
 
-    def _check_copy(self, old: Mapping[str, Any]) -> None:
-        """Refuses an `output.path` that is a directory, an input, or somebody else's file."""
+    def _check_copy(self) -> bool:
+        """Whether a file at `output.path` may be replaced; refuses a directory, an input, or somebody else's file."""
         copy, config = self.copy, self._config
-        self._copy_is_ours = False
         if copy is None or not copy.exists():
-            return
+            return config.overwrite
         if copy.is_dir():
             raise UserError(f"output.path={copy} is a directory: name a file")
         for key, name in (("image", config.image), ("model.weights", config.model.weights)):
             if name and Path(name).expanduser().exists() and copy.samefile(Path(name).expanduser()):
                 raise UserError(f"output.path={copy} is the {key} itself: choose another output.path")
-        self._copy_is_ours = file_sha256(copy) == old.get("picture_sha256")
-        if not config.overwrite and not self._copy_is_ours:
+        if not config.overwrite and file_sha256(copy) not in self._made:
             raise UserError(f"{copy} exists: choose another output.path, or overwrite=true to replace it")
+        return True
 
     def _is_ours(self, old: Mapping[str, Any]) -> bool:
         """Whether the picture in the directory is the one that the record tells of."""

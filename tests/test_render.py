@@ -206,6 +206,14 @@ def test_a_finished_run_hands_out_copies_without_dreaming(command, tmp_path: Pat
     assert (tmp_path / "behind.png").read_bytes() == picture
 
 
+def test_a_copy_that_an_earlier_run_handed_out_follows_the_run(command, tmp_path: Path) -> None:
+    words = (*TINY, "output.dir=run", "output.path=out.png")
+    assert command(*words).code == 0
+    before = (tmp_path / "out.png").read_bytes()
+    assert command(*words, "seed=9", "step_size=3", "fresh=true").code == 0
+    assert (tmp_path / "out.png").read_bytes() == (tmp_path / "run" / "preview.png").read_bytes() != before
+
+
 def test_a_picture_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
     """Between check and publication another program may take the name: it wins, the run directory has the dream."""
     words = [*TINY, f"output.dir={tmp_path / 'run'}", f"output.path={tmp_path / 'late.png'}"]

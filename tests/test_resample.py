@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from render.dream.resample import Pixels, resample, resample_array, taps
+from render.dream.resample import Pixels, ReadPixels, resample, resample_array, taps
 from render.geometry import AxisMode, Interval, Rect, whole
 
 Shape = tuple[int, int]
@@ -102,17 +102,23 @@ def test_any_tiling_of_a_whole_picture_is_bit_identical(before: Shape, after: Sh
                 assert got.tobytes() == wanted[slice(*rows), slice(*columns)].tobytes()
 
 
-@given(parts())
-def test_reads_only_what_the_rectangle_depends_on(part: tuple[Shape, Shape, Rect]) -> None:
-    """One read, inside the picture, of three lobes on either side."""
-    before, after, rect = part
-    pixels = picture(before)
+def recording(pixels: Pixels) -> tuple[ReadPixels, list[Rect]]:
+    """A reader of these pixels, and the list in which it notes what it was asked for."""
     reads: list[Rect] = []
 
     def read(wanted: Rect) -> Pixels:
         reads.append(wanted)
         return pixels[slice(*wanted.rows), slice(*wanted.columns)]
 
+    return read, reads
+
+
+@given(parts())
+def test_reads_only_what_the_rectangle_depends_on(part: tuple[Shape, Shape, Rect]) -> None:
+    """One read, inside the picture, of three lobes on either side."""
+    before, after, rect = part
+    pixels = picture(before)
+    read, reads = recording(pixels)
     resample(read, before, after, rect)
     assert len(reads) == 1
     for axis in (0, 1):
@@ -129,12 +135,7 @@ def test_pixels_that_are_not_read_do_not_matter(part: tuple[Shape, Shape, Rect])
     """Nor does Pillow need them: what lies outside the rectangle that is read may be anything."""
     before, after, rect = part
     pixels = picture(before)
-    reads: list[Rect] = []
-
-    def read(wanted: Rect) -> Pixels:
-        reads.append(wanted)
-        return pixels[slice(*wanted.rows), slice(*wanted.columns)]
-
+    read, reads = recording(pixels)
     resample(read, before, after, rect)
     spoiled = np.full_like(pixels, 1e6)
     inside = (slice(*reads[0].rows), slice(*reads[0].columns))

@@ -43,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UserError, NumericalError) as error:
         print(f"render: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("render: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"render: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return interrupts.EXIT_CODE
 
 
@@ -89,26 +89,28 @@ def _run(command: str, root: str, overrides: list[str]) -> int:
     config = load_config(root, overrides)
     from render import job as jobs
     from render import report
+    from render.progress import say
 
     interrupts.hold()
     report.start_logging(quiet=config.quiet)
-    jobs.use_compilation_cache()
+    if command == "plan" and config.farm.address is None:
+        # The same machine and the same kernels, without starting Ray.
+        config.farm.executor = "inline"
     draft = jobs.draft(config)
     directory = draft.directory
     finished = directory.is_finished()
     if not finished:
         directory.check()
-    if command == "plan":
-        job = jobs.prepare(draft)
-        report.print_plan(job, jobs.calibrate(job))
+    if finished and command == "render":
+        say(f"already finished (fresh=true dreams it again)\n{directory.publish()}", quiet=config.quiet)
         return 0
-    if finished:
-        report.say(config, f"already finished (fresh=true dreams it again)\n{directory.publish()}")
-        return 0
-    job = jobs.prepare(draft)
-    report.say(config, report.summary(job))
-    picture = jobs.render(job)
-    report.say(config, f"{report.finished(job)}\n{picture}")
+    with jobs.prepared(draft) as job:
+        if command == "plan":
+            report.print_plan(job, jobs.calibrate(job))
+            return 0
+        say(report.summary(job), quiet=config.quiet)
+        picture = jobs.render(job)
+        say(f"{report.finished(job)}\n{picture}", quiet=config.quiet)
     return 0
 
 

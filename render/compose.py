@@ -22,7 +22,7 @@ from render.errors import UserError
 from render.paths import shipped_configs
 
 #: Values of these keys are file names, which may hold characters that Hydra's grammar keeps for itself.
-_PATH_KEYS = ("name", "image", "model.weights", "output.dir", "output.path")
+_PATH_KEYS = ("name", "image", "model.weights", "output.dir", "output.path", "farm.scratch")
 
 
 def load_config(root: str, overrides: Sequence[str]) -> Config:

@@ -19,6 +19,7 @@ from render.geometry import BOUNDARY_MODES
 #: Picture formats by file suffix.
 FORMATS = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}
 _HALOS = ("exact", "balanced")
+_EXECUTORS = ("ray", "inline")
 _CM_PER_INCH = 2.54
 #: Longest side that can be asked for, px; far beyond any printer.
 _LONGEST = 10_000_000
@@ -63,6 +64,7 @@ class TilesConfig:
 
     size: int | str = "auto"
     halo: int | str = "exact"
+    parallel: int = 1
 
 
 @dataclass
@@ -89,11 +91,35 @@ class OutputConfig:
 
 
 @dataclass
+class WorkerConfig:
+    """What each worker takes of its machine; None is found out."""
+
+    num_gpus: float | None = None
+    num_cpus: float | None = None
+    resources: dict[str, float] = field(default_factory=dict)
+    memory_gb: float | None = None
+    threads: int | None = None
+
+
+@dataclass
 class FarmConfig:
     """Who computes."""
 
-    executor: str = "inline"
-    workers: int = 1
+    executor: str = "ray"
+    address: str | None = None
+    workers: int | None = None
+    worker: WorkerConfig = field(default_factory=WorkerConfig)
+    scratch: str | None = None
+    retries: int = 3
+    timeout: float = 60.0
+    dashboard: bool = False
+
+
+@dataclass
+class CheckpointConfig:
+    """How often the canvas is saved, s."""
+
+    every: float = 300.0
 
 
 @dataclass
@@ -112,6 +138,7 @@ class Config:
     boundary: BoundaryConfig = field(default_factory=BoundaryConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
     farm: FarmConfig = field(default_factory=FarmConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     overwrite: bool = False
     fresh: bool = False
     quiet: bool = False
@@ -119,7 +146,7 @@ class Config:
     def picture_settings(self) -> dict[str, Any]:
         """The settings that decide the picture's pixels and file, as plain data: where it lands and how is left out."""
         settings = asdict(self)
-        for key in ("overwrite", "fresh", "quiet", "farm"):
+        for key in ("overwrite", "fresh", "quiet", "farm", "checkpoint"):
             del settings[key]
         for key in ("dir", "path"):
             del settings["output"][key]
@@ -148,6 +175,7 @@ def validate(config: Config) -> Config:
     size, halo = config.tiles.size, config.tiles.halo
     _require(size == "auto" or _whole(size) >= 16, "tiles.size", size, "must be auto or at least 16 px")
     _require(halo in _HALOS or _whole(halo) >= 0, "tiles.halo", halo, "must be exact, balanced, or 0 or more px")
+    _require(1 <= config.tiles.parallel <= 10_000, "tiles.parallel", config.tiles.parallel, "must be at least 1")
     mode = config.boundary.mode
     _require(mode in BOUNDARY_MODES, "boundary.mode", mode, f"must be one of {', '.join(BOUNDARY_MODES)}")
     _require(0 <= config.boundary.fill <= 4096, "boundary.fill", config.boundary.fill, "must be from 0 to 4096 px")
@@ -159,9 +187,31 @@ def validate(config: Config) -> Config:
     _require(limit > 0, "source.max_megapixels", limit, "must be above 0")
 
     _validate_output(config.output)
-    _require(config.farm.executor == "inline", "farm.executor", config.farm.executor, "must be inline")
-    _require(config.farm.workers >= 1, "farm.workers", config.farm.workers, "must be at least 1")
+    _validate_farm(config.farm)
+    every = config.checkpoint.every
+    _require(math.isfinite(every) and every >= 0, "checkpoint.every", every, "must be 0 (every step) or more seconds")
     return config
+
+
+def _validate_farm(farm: FarmConfig) -> None:
+    _require(farm.executor in _EXECUTORS, "farm.executor", farm.executor, f"must be {' or '.join(_EXECUTORS)}")
+    _require(
+        farm.workers is None or 1 <= farm.workers <= 10_000, "farm.workers", farm.workers, "must be null or at least 1"
+    )
+    _require(farm.retries >= 0, "farm.retries", farm.retries, "must be 0 or more")
+    _require(math.isfinite(farm.timeout) and farm.timeout >= 0, "farm.timeout", farm.timeout, "must be 0 or more seconds")
+    if farm.address is not None and farm.executor != "ray":
+        raise UserError(f"farm.address={farm.address} needs farm.executor=ray: drop one of them")
+    worker = farm.worker
+    for key, least in (("num_gpus", 0.0), ("num_cpus", 0.0), ("memory_gb", 1e-3), ("threads", 1)):
+        value = getattr(worker, key)
+        fine = value is None or (math.isfinite(value) and value >= least)
+        _require(fine, f"farm.worker.{key}", value, f"must be null or at least {least:g}")
+    whole = worker.num_gpus is None or worker.num_gpus <= 1
+    _require(whole, "farm.worker.num_gpus", worker.num_gpus, "must be at most 1: a worker steps one accelerator")
+    for name, amount in worker.resources.items():
+        fine = name not in ("CPU", "GPU") and math.isfinite(amount) and amount > 0
+        _require(fine, f"farm.worker.resources.{name}", amount, "must be above 0, of a resource other than CPU and GPU")
 
 
 def _validate_output(output: OutputConfig) -> None:

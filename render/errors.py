@@ -1,11 +1,17 @@
-"""The errors that end a command with one line.
+"""The errors that end a command with one line, and those that the farm mends by itself.
 
 RenderError
-  - UserError       something asked for cannot be done: says what, where and what to do (exit code 2)
-  - NumericalError  the gradient stopped being finite; names octave, step and tile (exit code 2)
+  - UserError           something asked for cannot be done: says what, where and what to do (exit code 2)
+  - NumericalError      the gradient stopped being finite; names octave, step and tile (exit code 2)
+  - DamagedCheckpoint   a canvas on disk is not what was written; the one before it is taken instead
+  - WorkersLost         workers died or cannot be reached; they are replaced and the last checkpoint is taken up
+
+UrgentInterrupt, a KeyboardInterrupt, asks to stop at once and leave everything as the last checkpoint has it.
 
 Anything else that escapes is a defect of the program and keeps its traceback.
 """
+
+from __future__ import annotations
 
 
 class RenderError(Exception):
@@ -18,3 +24,15 @@ class UserError(RenderError):
 
 class NumericalError(RenderError):
     """A gradient that is not finite, or that vanishes everywhere."""
+
+
+class DamagedCheckpoint(RenderError):
+    """A stored canvas that is missing, cut short, changed, or another one than the manifest names."""
+
+
+class WorkersLost(RenderError):
+    """Workers that no longer answer, or that ran out of memory; the message says which and why, as far as is known."""
+
+
+class UrgentInterrupt(KeyboardInterrupt):
+    """The second request to stop: whoever sent it does not want to wait for another checkpoint."""

@@ -8,8 +8,9 @@ Nothing here holds a pixel. One axis is worked out at a time and rectangles are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal, NamedTuple
 
 AxisMode = Literal["reflect", "wrap"]
@@ -20,6 +21,10 @@ BOUNDARY_MODES: dict[str, tuple[AxisMode, AxisMode]] = {
     "wrap": ("wrap", "wrap"),
     "wrap_x": ("reflect", "wrap"),
 }
+
+
+#: Pixels worked on at once where a whole block would be too much: 24 MB of float32.
+BAND = 2_000_000
 
 
 def round_up(value: int, multiple: int) -> int:
@@ -70,6 +75,24 @@ class Rect(NamedTuple):
     def slices_from(self, origin: Rect) -> tuple[slice, slice]:
         """This rectangle as slices of an array that covers `origin`."""
         return self.rows.slice_from(origin.rows.start), self.columns.slice_from(origin.columns.start)
+
+    def bands(self, pixels: int = BAND, multiple: int = 1) -> Iterator[Rect]:
+        """This rectangle cut into strips of at most `pixels`, in order; the strips cover it exactly.
+
+        Strips are of whole rows where a row fits. They begin a multiple of `multiple` rows (and columns, where rows are
+        cut) after the rectangle does, and are at least that large even where that is more than `pixels`.
+        """
+        if not self.area:
+            return
+        height = max(1, pixels // self.columns.size // multiple) * multiple
+        width = self.columns.size
+        if height * width > pixels:
+            width = max(1, pixels // height // multiple) * multiple
+        for top in range(*self.rows, height):
+            for left in range(*self.columns, width):
+                yield Rect(
+                    Interval(top, min(top + height, self.rows.stop)), Interval(left, min(left + width, self.columns.stop))
+                )
 
 
 def whole(height: int, width: int) -> Rect:
@@ -208,6 +231,18 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class KernelShape:
+    """What a compilation is for: window and core, (rows, columns) px."""
+
+    window: tuple[int, int]
+    core: tuple[int, int]
+
+    @classmethod
+    def of(cls, grid: Grid) -> KernelShape:
+        return cls(grid.window_shape, grid.core_shape)
+
+
+@dataclass(frozen=True)
 class Block:
     """The tiles that one worker owns: a rectangle of the tile grid, [start, stop) on each axis."""
 
@@ -220,6 +255,15 @@ class Block:
         for row in range(*self.tile_rows):
             for column in range(*self.tile_columns):
                 yield self.grid.tile(row, column)
+
+    @property
+    def size(self) -> int:
+        """How many tiles the block has."""
+        return self.tile_rows.size * self.tile_columns.size
+
+    def tiles_from(self, first: int, count: int) -> Iterator[Tile]:
+        """`count` of the block's tiles in tile order, from the `first` on; fewer where the block ends."""
+        return islice(self.tiles(), first, first + count)
 
     @property
     def pixels(self) -> Rect:
@@ -239,13 +283,26 @@ class Block:
         )
 
 
-def deal_blocks(grid: Grid, workers: int) -> tuple[Block, ...]:
-    """Deals the tile grid to at most `workers` blocks in the arrangement whose largest block with margins is smallest.
+def deal_blocks(grid: Grid, workers: int, arrangement: tuple[int, int] | None = None) -> tuple[Block, ...]:
+    """Deals the tile grid to at most `workers` blocks, in the arrangement of rows and columns of blocks that suits best.
 
+    The best has the fewest tiles on the busiest worker, and of those the shortest perimeter: the least to exchange.
     Every tile belongs to exactly one block. With more workers than tiles can use, there are fewer blocks than workers.
+    `arrangement` asks for (rows, columns) of blocks instead, if there are workers for so many.
     """
     if workers < 1:
         raise ValueError(f"cannot deal tiles to {workers} workers")
+    if arrangement and arrangement[0] * arrangement[1] > workers:
+        arrangement = None
+    down, across = arrangement or _arrange(grid, workers)
+    return tuple(
+        Block(grid, rows, columns)
+        for rows in _split(grid.rows.tiles, min(down, grid.rows.tiles))
+        for columns in _split(grid.columns.tiles, min(across, grid.columns.tiles))
+    )
+
+
+def _arrange(grid: Grid, workers: int) -> tuple[int, int]:
     best: tuple[tuple[int, int, int], int, int] | None = None
     for down in range(1, min(workers, grid.rows.tiles) + 1):
         across = min(workers // down, grid.columns.tiles)
@@ -256,12 +313,7 @@ def deal_blocks(grid: Grid, workers: int) -> tuple[Block, ...]:
         if best is None or cost < best[0]:
             best = (cost, down, across)
     assert best is not None
-    _, down, across = best
-    return tuple(
-        Block(grid, rows, columns)
-        for rows in _split(grid.rows.tiles, down)
-        for columns in _split(grid.columns.tiles, across)
-    )
+    return best[1:]
 
 
 def _split(count: int, parts: int) -> list[Interval]:
@@ -301,6 +353,41 @@ def pieces_of(rect: Rect, blocks: tuple[Block, ...]) -> Iterator[Piece]:
 def margin_pieces(block: Block, blocks: tuple[Block, ...]) -> list[Piece]:
     """What a worker must fetch, from whom, so that its padded block is complete; its own pixels are left out."""
     return [piece for piece in pieces_of(block.padded, blocks) if piece.target != block.pixels]
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """How one worker puts a rectangle together: pieces of its own pixels, and of others', owner by owner."""
+
+    own: tuple[Piece, ...]
+    others: tuple[tuple[int, tuple[Piece, ...]], ...]
+
+    @classmethod
+    def of(cls, pieces: Iterable[Piece], worker: int) -> Gathering:
+        by_owner: dict[int, list[Piece]] = {}
+        for piece in pieces:
+            by_owner.setdefault(piece.owner, []).append(piece)
+        own = by_owner.pop(worker, [])
+        return cls(tuple(own), tuple((owner, tuple(by_owner[owner])) for owner in sorted(by_owner)))
+
+    @property
+    def foreign_pixels(self) -> int:
+        """Pixels that travel from worker to worker."""
+        return sum(piece.source.area for _, pieces in self.others for piece in pieces)
+
+
+def chunk_extent(pixels: Rect, canvas: Rect, chunk: int) -> Rect:
+    """The chunks of a store, `chunk` px a side from the canvas' corner, that the owner of `pixels` writes: a rectangle.
+
+    A chunk belongs to the owner of its first pixel, so blocks that partition the canvas partition its chunks. The
+    extent may be empty, and may reach beyond `pixels` at its end.
+    """
+    return Rect(
+        *(
+            Interval(round_up(part.start, chunk), max(round_up(part.start, chunk), min(round_up(part.stop, chunk), stop)))
+            for part, stop in ((pixels.rows, canvas.rows.stop), (pixels.columns, canvas.columns.stop))
+        )
+    )
 
 
 def _image_of(run: Run, part: Interval) -> Interval:

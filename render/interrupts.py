@@ -1,18 +1,27 @@
 """Ctrl-C and SIGTERM end a render tidily, whenever they come.
 
-Raising KeyboardInterrupt from a signal handler is not enough: a callback inside JAX may swallow it. The request is kept as
-well, and `check` raises it again at the next tile.
+Raising KeyboardInterrupt from a signal handler is not enough: a callback inside JAX may swallow it, and in the middle of
+an update it would leave half a canvas. While a render is under way the request is only noted, and `check` raises it where
+the canvas is whole. Whoever asks twice does not want to wait.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from render.errors import UrgentInterrupt
 
 EXIT_CODE = 130
 
+_STOPPING = b"render: stopping: the tile in hand is finished and the canvas saved (once more to stop at once)\n"
+
 _asked = False
 _holding = False
+_deferring = False
+_quiet = False
 
 
 def install() -> None:
@@ -27,6 +36,18 @@ def hold() -> None:
     _holding = True
 
 
+@contextmanager
+def deferred(*, quiet: bool) -> Iterator[None]:
+    """Inside, the first signal only makes `check` raise; the second raises UrgentInterrupt at once."""
+    global _deferring, _quiet  # noqa: PLW0603
+    check()
+    _deferring, _quiet = True, quiet
+    try:
+        yield
+    finally:
+        _deferring = False
+
+
 def check() -> None:
     """Raises KeyboardInterrupt when a signal has come, even if the first one was swallowed."""
     if _asked:
@@ -34,9 +55,13 @@ def check() -> None:
 
 
 def _on_signal(_number: int, _frame: object) -> None:
-    global _asked  # noqa: PLW0603
+    global _asked
     if not _holding:
         os.write(2, b"render: interrupted\n")
         os._exit(EXIT_CODE)
-    _asked = True
-    raise KeyboardInterrupt
+    again, _asked = _asked, True
+    if _deferring and not again:
+        if not _quiet:
+            os.write(2, _STOPPING)
+        return
+    raise UrgentInterrupt if again else KeyboardInterrupt

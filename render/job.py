@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import jax
 import numpy as np
 import psutil
 
@@ -16,51 +18,88 @@ from render import __version__, interrupts
 from render.canvas.picture import to_bytes, write_picture
 from render.canvas.source import Source, open_source
 from render.config import Config, picture_format
-from render.dream.kernel import Kernel, KernelShape
 from render.dream.objectives import Objective, resolve
-from render.errors import UserError
-from render.farm.conductor import Conductor, OctaveDone, OctaveStarted, StepDone
-from render.farm.executors import InlineExecutor
-from render.farm.worker import Worker
-from render.geometry import BOUNDARY_MODES
-from render.models.network import Network
+from render.errors import RenderError, UserError
+from render.farm import scratch
+from render.farm.checkpoint import Fixed
+from render.farm.conductor import (
+    Conductor,
+    OctaveDone,
+    OctaveStarted,
+    Recovered,
+    Saved,
+    Saving,
+    StepDone,
+    TilesDone,
+    bytes_exchanged,
+)
+from render.farm.executors import Executor
+from render.farm.farms import Farm, open_farm
+from render.farm.messages import Facts
+from render.geometry import BAND, BOUNDARY_MODES, deal_blocks
+from render.machine import cores, free_disk, host_memory, same_disk
 from render.models.weights import Loaded, find_model, load
-from render.paths import cache_directory, file_sha256, user_path
+from render.paths import file_sha256, user_path
 from render.plan import Machine, Plan, make_plan
-from render.progress import Display, make_display
-from render.run_directory import RunDirectory, free_disk
+from render.progress import Display, make_display, say
+from render.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
 
-_ROWS_AT_ONCE = 1024
-#: What the process takes before it holds a canvas, measured; for plans made before weights are loaded.
+#: What a worker's process takes before it holds a canvas, and what Ray's own processes take, measured, bytes.
 _PROGRAM_BYTES = 450_000_000
+_RAY_BYTES = 500_000_000
+#: Strips of the canvas that Ray may hold for each worker, and what it holds besides, bytes.
+_STORED_STRIPS, _STORED_BYTES = 4, 150_000_000
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A job whose words have been checked, before weights are loaded: `plan` rests on an estimate of the memory."""
+    """A job whose words have been checked, before weights are loaded: `plan` rests on an estimate of the memory.
+
+    `fixed` is what an interrupted run of the same job left to go on from; None where there is nothing.
+    """
 
     config: Config
     source: Source
     objective: Objective
     directory: RunDirectory
     plan: Plan
+    fixed: Fixed | None
     begun: float
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of a kernel: as the config says, else as the interrupted run had them, else one for each core."""
+        asked = self.config.farm.worker.threads
+        return asked or (self.fixed.threads if self.fixed else cores())
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job that has passed every check, loaded and compiled: ready to run."""
+    """A job that has passed every check, with its workers ready to run."""
 
     config: Config
     source: Source
     objective: Objective
     directory: RunDirectory
     loaded: Loaded
-    kernel: Kernel
     plan: Plan
+    fixed: Fixed
+    executor: Executor
+    workers: tuple[Facts, ...]
     begun: float
+
+    @property
+    def device(self) -> str:
+        """What kernels run on, such as `cpu` or `NVIDIA H200`."""
+        return ", ".join(sorted({worker.device for worker in self.workers}))
+
+    def conductor(self, arrangement: tuple[int, int] | None = None) -> Conductor:
+        """Steps this job's workers, with checkpoints in its run directory."""
+        saving = Saving(self.directory.checkpoints, self.config.checkpoint.every, self.fixed)
+        place = scratch_directory(self.config, self.directory) if self.plan.scratch_bytes else None
+        return Conductor(self.plan, self.loaded.architecture, self.objective, self.executor, saving, place, arrangement)
 
 
 def draft(config: Config) -> Draft:
@@ -80,27 +119,71 @@ def draft(config: Config) -> Draft:
             "program": __version__,
         },
     )
-    held = source.nbytes + _PROGRAM_BYTES
-    plan = make_plan(config, model.architecture, objective.layers, source.size, held, this_machine(directory.path))
-    return Draft(config, source, objective, directory, plan, begun)
+    fixed = directory.unfinished()
+    plan = make_plan(
+        config,
+        model.architecture,
+        objective.layers,
+        source.size,
+        _guessed_machine(config, directory, source),
+        workers=config.farm.workers or 1,
+        tiles=fixed.tiles if fixed else None,
+    )
+    return Draft(config, source, objective, directory, plan, fixed, begun)
 
 
-def prepare(draft: Draft) -> Job:
-    """Loads the weights, compiles the largest window and plans with what XLA says it needs. Raises `UserError`."""
+@contextmanager
+def prepared(draft: Draft, farm: Farm | None = None) -> Iterator[Job]:
+    """The job with its workers: weights loaded and sent, the largest window compiled, planned with what XLA says of it.
+
+    Without a `farm` to lease from, one is opened for this job alone. Raises `UserError`.
+    """
+    config = draft.config
+    # A thread of its own, because starting Ray and reading weights both take seconds and wait for different things.
+    with ThreadPoolExecutor(1) as background:
+        loading = background.submit(load, config.model.name, _local_weights(config), config.model.sha256)
+        if farm is not None:
+            with farm.lease() as executor:
+                yield _prepare(draft, loading.result(), executor)
+            return
+        with (
+            open_farm(
+                config.farm,
+                threads=draft.threads,
+                store_bytes=_store_bytes(draft),
+                check=interrupts.check,
+                say=lambda line: say(line, quiet=config.quiet),
+            ) as own,
+            own.lease() as executor,
+        ):
+            yield _prepare(draft, loading.result(), executor)
+
+
+def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
     config, source, objective = draft.config, draft.source, draft.objective
-    loaded = load(config.model.name, _local_weights(config), config.model.sha256)
-    kernel = make_kernel(loaded, objective)
+    facts = executor.open(loaded, objective, source)
     plan = make_plan(
         config,
         loaded.architecture,
         objective.layers,
         source.size,
-        # By now the process holds the program, the weights and the source.
-        psutil.Process().memory_info().rss,
-        this_machine(draft.directory.path),
-        lambda window, core: kernel.memory(KernelShape(window, core)),
+        _farms_machine(config, draft.directory, source, facts),
+        lambda window, core: executor.fetch([executor.call(0, "window_bytes", window, core)])[0],
+        workers=executor.workers,
+        tiles=draft.fixed.tiles if draft.fixed else None,
     )
-    return Job(config, source, objective, draft.directory, loaded, kernel, plan, draft.begun)
+    fixed = Fixed(
+        draft.directory.digest,
+        loaded.sha256,
+        tuple(octave.grid.core_shape for octave in plan.octaves),
+        draft.threads,
+    )
+    if draft.fixed is not None and draft.fixed.weights_sha256 != loaded.sha256:
+        raise UserError(
+            f"{draft.directory.path} was begun with other weights (sha256 {draft.fixed.weights_sha256[:12]}, now "
+            f"{loaded.sha256[:12]}): restore them, or fresh=true to start over"
+        )
+    return Job(config, source, objective, draft.directory, loaded, plan, fixed, executor, tuple(facts), draft.begun)
 
 
 def _local_weights(config: Config) -> Path | None:
@@ -112,82 +195,87 @@ def _local_weights(config: Config) -> Path | None:
     return path
 
 
-def make_kernel(loaded: Loaded, objective: Objective) -> Kernel:
-    """The kernel of an objective on a network that stops at the deepest layer it needs."""
-    return Kernel(Network(loaded.architecture.truncated(objective.layers), loaded.parameters), objective)
-
-
 def render(job: Job) -> Path:
-    """Dreams the job's picture and writes it; returns its path."""
+    """Dreams the job's picture, or goes on with it, and writes it; returns its path."""
     with job.directory.opened():
         display = make_display(job.plan, quiet=job.config.quiet)
         try:
-            return _render(job, display)
+            with interrupts.deferred(quiet=job.config.quiet):
+                return _render(job, display)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"interrupted; {_how_to_go_on(job)}") from None
+        except RenderError as error:
+            raise type(error)(f"{error} ({_how_to_go_on(job)})" if _newest(job) else str(error)) from None
         finally:
             display.close()
 
 
 def _render(job: Job, display: Display) -> Path:
     config, directory, plan = job.config, job.directory, job.plan
-    prepared = time.perf_counter()
-    log.info("rendering %s: %s of %s on %s", directory.picture, job.objective, config.model.name, device_name())
+    started = time.perf_counter()
+    log.info("rendering %s: %s of %s on %s", directory.picture, job.objective, config.model.name, job.device)
     directory.start_record(
-        device=device_name(),
-        cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        device=job.device,
+        cpus=cores(),
+        threads=job.fixed.threads,
+        workers=[asdict(worker) for worker in job.workers],
         image_sha256=job.source.sha256,
         objective=str(job.objective),
         weights_sha256=job.loaded.sha256,
         plan=asdict(plan),
     )
-
-    def tile_done(window_pixels: int) -> None:
-        display.tile_done(window_pixels)
-        interrupts.check()
-
-    executor = InlineExecutor(lambda: Worker(job.kernel, job.source, tile_done), config.farm.workers)
-    conductor = Conductor(plan, job.loaded.architecture, job.objective, executor)
-    octaves: list[dict[str, object]] = []
-    gradients: list[float] = []
-    seconds: list[float] = []
-    for event in conductor.run(config.seed, config.step_size):
-        match event:
-            case OctaveStarted():
-                display.octave_started(event.octave)
-                gradients, seconds = [], []
-            case StepDone():
-                display.step_done(event.step)
-                gradients.append(event.mean_gradient)
-                seconds.append(round(event.seconds, 4))
-                log.info(
-                    "octave %d step %d: mean|g| %.6g in %.2f s",
-                    event.octave.index + 1, event.step + 1, event.mean_gradient, event.seconds,
-                )  # fmt: skip
-            case OctaveDone():
-                height, width = event.octave.shape
-                octaves.append({"height": height, "width": width, "mean_gradient": gradients, "seconds": seconds})
-                directory.write_preview(event.octave.index, event.preview())
-                directory.save(octaves=octaves)
+    if job.directory.fixed() not in (None, job.fixed):
+        log.warning("going on with other settings of the farm than before: sums may be rounded differently")
+    conductor = job.conductor()
+    _dream(job, conductor, display)
     dreamed = time.perf_counter()
     write_picture(
         directory.picture,
-        _collect(conductor, plan.final.shape),
+        _collect(conductor, plan, scratch_directory(config, directory)),
         picture_format(config.output),
         picture_settings(job),
         dpi=config.output.dpi,
         quality=config.output.quality,
     )
-    executor.close()
+    job.directory.checkpoints.keep_newest()
     ended = time.perf_counter()
-    compiling = sum(job.kernel.compile_seconds.values())
     timings = {
-        "prepare": prepared - job.begun,
-        "compile": compiling,
-        "dream": dreamed - prepared,
+        "prepare": started - job.begun,
+        "dream": dreamed - started,
         "total": ended - job.begun,
     }
     directory.finish(seconds={name: round(seconds, 3) for name, seconds in timings.items()})
     log.info("finished in %.1f s: %s", timings["total"], directory.picture)
     return directory.publish()
+
+
+def _dream(job: Job, conductor: Conductor, display: Display) -> None:
+    """Runs the conductor to its end, and shows and records what it tells."""
+    directory = job.directory
+    for event in conductor.run(job.config.seed, job.config.step_size):
+        match event:
+            case OctaveStarted():
+                display.octave_started(event.octave, event.steps)
+                height, width = event.octave.shape
+                log.info(
+                    "octave %d: %d x %d px, %d tiles with %d workers, from step %d",
+                    event.octave.index + 1, width, height, event.octave.grid.tiles, event.workers, event.steps + 1,
+                )  # fmt: skip
+            case TilesDone():
+                display.tiles_done(event.tiles)
+            case StepDone():
+                display.step_done(event.step)
+                log.info(
+                    "octave %d step %d: mean|g| %.6g in %.2f s",
+                    event.octave.index + 1, event.step + 1, event.mean_gradient, event.seconds,
+                )  # fmt: skip
+            case Saved():
+                log.info("saved octave %d, step %d in %.2f s", event.octave.index + 1, event.steps, event.seconds)
+                directory.save(octaves=[asdict(octave) for octave in conductor.history])
+            case OctaveDone():
+                directory.write_preview(event.octave.index, event.preview)
+            case Recovered():
+                display.say(f"{event.reason}; going on with {event.workers} workers from the last checkpoint")
 
 
 def picture_settings(job: Job) -> dict[str, object]:
@@ -200,51 +288,89 @@ def picture_settings(job: Job) -> dict[str, object]:
     }
 
 
-def _collect(conductor: Conductor, shape: tuple[int, int]) -> np.ndarray:
-    """The finished canvas as (height, width, 3) uint8, gathered by rows."""
-    height, width = shape
-    picture = np.empty((height, width, 3), np.uint8)
-    for start in range(0, height, _ROWS_AT_ONCE):
-        stop = min(start + _ROWS_AT_ONCE, height)
-        picture[start:stop] = to_bytes(conductor.read_rows(start, stop))
+def _collect(conductor: Conductor, plan: Plan, place: Path) -> np.ndarray:
+    """The finished canvas as (height, width, 3) uint8, gathered by rows; in a scratch file where memory is short."""
+    height, width = plan.final.shape
+    picture = scratch.empty((height, width, 3), place if plan.scratch_bytes else None, np.uint8)
+    for start, rows in conductor.rows(max(1, BAND // width)):
+        picture[start : start + len(rows)] = to_bytes(rows)
     return picture
 
 
+def _newest(job: Job) -> str:
+    """Where the newest checkpoint stands; empty where there is none."""
+    read = job.directory.checkpoints.read()
+    return f"octave {read[1][0].octave + 1}, step {read[1][0].steps}" if read and read[1] else ""
+
+
+def _how_to_go_on(job: Job) -> str:
+    newest = _newest(job)
+    return f"the same command goes on from {newest}" if newest else "nothing was saved yet"
+
+
 def calibrate(job: Job) -> float:
-    """Window pixels per second of the kernel on this machine, from two calls on the smallest octave's window."""
-    octave = job.plan.octaves[0]
-    shape = KernelShape.of(octave.grid)
-    window = np.full((*shape.window, 3), 128, np.float32) + np.random.default_rng(0).normal(
-        0, 30, (*shape.window, 3)
-    ).astype(np.float32)
-    divisors = job.objective.divisors(job.loaded.architecture, octave.grid.extended_shape)
-    job.kernel(shape, window, divisors, (0, 0)).block_until_ready()
-    start = time.perf_counter()
-    for _ in range(2):
-        job.kernel(shape, window, divisors, (0, 0)).block_until_ready()
-    return 2 * shape.window[0] * shape.window[1] / (time.perf_counter() - start)
+    """Window pixels per second of the whole farm, from two calls on the smallest octave's window on one worker."""
+    grid, executor = job.plan.octaves[0].grid, job.executor
+    (seconds,) = executor.fetch([executor.call(0, "window_seconds", grid.window_shape, grid.core_shape)])
+    return grid.window_shape[0] * grid.window_shape[1] / seconds
 
 
-def this_machine(run_directory: Path) -> Machine:
-    """Memory of this host and its accelerator, and free disk under the run directory."""
-    host = psutil.virtual_memory().total
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.exists():
-        text = limit.read_text().strip()
-        host = min(host, int(text)) if text.isdigit() else host
-    device = jax.local_devices()[0]
-    on_cpu = device.platform == "cpu"
-    memory = host if on_cpu else int((device.memory_stats() or {}).get("bytes_limit", host))
-    return Machine(host, memory, free_disk(run_directory.absolute()), str(run_directory), shares_memory=on_cpu)
+def scratch_directory(config: Config, directory: RunDirectory) -> Path:
+    """Where blocks larger than memory are mapped from."""
+    if config.farm.scratch is None:
+        return directory.path.absolute()
+    return user_path(config.farm.scratch, "farm.scratch").absolute()
 
 
-def device_name() -> str:
-    """The accelerator that kernels run on, such as `cpu` or `NVIDIA H200`."""
-    return jax.local_devices()[0].device_kind
+def _guessed_machine(config: Config, directory: RunDirectory, source: Source) -> Machine:
+    """What is known of the machines before the workers are: this one's; of a cluster, only the run directory's disk."""
+    host = host_memory() if config.farm.address is None else 1 << 50
+    shared = source.nbytes + _PROGRAM_BYTES + (_RAY_BYTES if config.farm.executor == "ray" else 0)
+    return _machine(config, directory, host, host, True, config.farm.workers or 1, _PROGRAM_BYTES, shared)
 
 
-def use_compilation_cache() -> None:
-    """Keeps compiled kernels in the user's cache, however quickly they compile."""
-    jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "kernels"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+def _farms_machine(config: Config, directory: RunDirectory, source: Source, workers: Sequence[Facts]) -> Machine:
+    """The least of what the workers say of their machines."""
+    crowd = max(Counter(worker.host for worker in workers).values())
+    mine = psutil.Process().memory_info().rss
+    if config.farm.executor == "inline":
+        held, shared = 0, mine
+    else:
+        held, shared = max(worker.held_bytes for worker in workers), mine + source.nbytes + _RAY_BYTES
+    return _machine(
+        config,
+        directory,
+        min(worker.host_bytes for worker in workers),
+        min(worker.device_bytes for worker in workers),
+        any(worker.shares_memory for worker in workers),
+        crowd,
+        held,
+        shared,
+    )
+
+
+def _machine(
+    config: Config, directory: RunDirectory, host: int, device: int, shares: bool, workers: int, held: int, shared: int
+) -> Machine:
+    place, run = scratch_directory(config, directory), directory.path.absolute()
+    limit = config.farm.worker.memory_gb
+    return Machine(
+        host_bytes=host,
+        device_bytes=device,
+        disk_free=free_disk(run),
+        disk=str(directory.path),
+        shares_memory=shares,
+        workers=workers,
+        held_bytes=held,
+        shared_bytes=shared,
+        worker_bytes=int(limit * 1e9) if limit else None,
+        scratch_free=None if same_disk(place, run) else free_disk(place),
+    )
+
+
+def _store_bytes(draft: Draft) -> int:
+    """What Ray holds at once on this machine, bytes: weights, source, and pixels on their way between workers."""
+    workers = draft.config.farm.workers or 1
+    travelling = workers * _STORED_STRIPS * 12 * min(BAND, draft.plan.final.grid.canvas.area)
+    margins = max(bytes_exchanged(deal_blocks(octave.grid, workers)) for octave in draft.plan.octaves)
+    return int(1.2 * (draft.source.nbytes + _STORED_BYTES + travelling + 2 * margins))

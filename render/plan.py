@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from render.config import Config, picture_format, picture_width
 from render.errors import UserError
-from render.geometry import BOUNDARY_MODES, Axis, AxisMode, Block, Grid, deal_blocks, round_up
+from render.geometry import BAND, BOUNDARY_MODES, Axis, AxisMode, Block, Grid, deal_blocks, round_up
 from render.models.architecture import Architecture
 
 #: Bytes that the kernel needs for a window of (rows, columns) px with a core of (rows, columns) px.
@@ -31,18 +31,46 @@ _MOST_TURNS = 16
 _KERNEL_SHARE, _TOTAL_SHARE = 0.5, 0.9
 #: What a kernel call needs over the size of its activations, about, as XLA's analysis of real windows had it.
 _ESTIMATE = 2
-_PIXEL = 12  # bytes: three float32 channels
+_PIXEL, _PICTURE_PIXEL = 12, 3  # bytes of three float32 or uint8 channels
+#: Strips of `BAND` px that are at hand at once while octaves change, the source's own included.
+_STRIPS = 8
+#: How many tiles `auto` considers to give each worker, where there are several.
+_MOST_TILES_EACH = 4
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a render may use: host and device memory (the same on CPU) and free disk, bytes."""
+    """What a render may use of each machine: memory of host and device (the same on CPU) and free disk, bytes.
+
+    `workers` live on it, with `held_bytes` each before they have a block, and `shared_bytes` are held once beside them.
+    `worker_bytes` is what the config allows a worker, and `scratch_free` what is free where blocks larger than memory go,
+    where that is another disk than the run's.
+    """
 
     host_bytes: int
     device_bytes: int
     disk_free: int
     disk: str = "the disk"
     shares_memory: bool = True
+    workers: int = 1
+    held_bytes: int = 0
+    shared_bytes: int = 0
+    worker_bytes: int | None = None
+    scratch_free: int | None = None
+
+    @property
+    def limit(self) -> int:
+        """Host memory that each worker may use in all."""
+        share = int((self.host_bytes * _TOTAL_SHARE - self.shared_bytes) / self.workers)
+        return share if self.worker_bytes is None else min(share, self.worker_bytes)
+
+    @property
+    def kernel_limit(self) -> int:
+        """Device memory that a kernel call should need at most. It does not depend on the number of workers, because
+        the tile grid must not.
+        """
+        most = self.device_bytes if self.worker_bytes is None or not self.shares_memory else self.worker_bytes
+        return int(most * _KERNEL_SHARE)
 
 
 @dataclass(frozen=True)
@@ -67,7 +95,11 @@ class Octave:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done, and what it takes."""
+    """What will be done, and what it takes.
+
+    `worker_bytes` is the host memory of the worker that needs most, `scratch_bytes` what all blocks take on disk because
+    they would not fit in memory (0 where they do), `disk_bytes` what lies in the run directory at most.
+    """
 
     octaves: tuple[Octave, ...]
     skipped_octaves: int
@@ -75,8 +107,11 @@ class Plan:
     stride: int
     halo: int
     exact_halo: int
+    workers: int
     kernel_bytes: int
-    host_bytes: int
+    worker_bytes: int
+    memory_bytes: int
+    scratch_bytes: int
     disk_bytes: int
     flops: int
 
@@ -88,10 +123,6 @@ class Plan:
     def window_pixels(self) -> int:
         """Pixels that the kernel processes in the whole render."""
         return sum(octave.steps * octave.step_window_pixels for octave in self.octaves)
-
-    @property
-    def memory_bytes(self) -> int:
-        return self.kernel_bytes + self.host_bytes
 
 
 def picture_shape(config: Config, source: tuple[int, int] | None) -> tuple[int, int]:
@@ -113,14 +144,17 @@ def make_plan(
     architecture: Architecture,
     layers: Sequence[str],
     source_shape: tuple[int, int] | None,
-    held_bytes: int,
     machine: Machine,
     window_bytes: WindowBytes | None = None,
+    *,
+    workers: int = 1,
+    tiles: Sequence[tuple[int, int]] | None = None,
 ) -> Plan:
     """The plan for a job; `UserError` with the reason where it cannot work.
 
-    `layers` are those that the objective reads; `held_bytes` of host memory are taken before there is a canvas. Without
-    `window_bytes` the kernel's memory is estimated from the size of its activations.
+    `layers` are those that the objective reads. Without `window_bytes` the kernel's memory is estimated from the size of
+    its activations. `workers` are those of the whole farm. `tiles` gives every octave's core in (rows, columns) px, as an
+    earlier plan of the same job had it.
     """
     truncated = architecture.truncated(layers)
     read = [truncated.layer(name) for name in layers]
@@ -149,15 +183,21 @@ def make_plan(
         return _ESTIMATE * truncated.activation_bytes(*largest.window_shape)
 
     size = config.tiles.size
-    if size == "auto":
-        budget = int(machine.device_bytes * _KERNEL_SHARE)
-        grids, kernel_bytes = _auto_grids(
-            shapes, grid, budget, _ESTIMATE * truncated.activation_bytes(1024, 1024) / 1024**2, need
-        )
+    if tiles is not None and len(tiles) == len(shapes):
+        grids = [grid(shape, tile) for shape, tile in zip(shapes, tiles, strict=True)]
+        kernel_bytes = need(grids)
+    elif size == "auto":
+        guess = _ESTIMATE * truncated.activation_bytes(1024, 1024) / 1024**2
+        grids, kernel_bytes = _auto_grids(shapes, grid, config.tiles.parallel, machine.kernel_limit, guess, need)
     else:
         grids = [grid(shape, (int(size), int(size))) for shape in shapes]
         kernel_bytes = need(grids)
     octaves = tuple(Octave(index, made, config.octaves.steps) for index, made in enumerate(grids))
+    # The same step on host and device: a kernel on a CPU takes host memory.
+    at_work = machine.held_bytes + _working_bytes(octaves[-1]) + (kernel_bytes if machine.shares_memory else 0)
+    blocks = _block_bytes(octaves, workers)
+    in_memory = at_work + max(blocks) <= machine.limit
+    worker_bytes = at_work + (max(blocks) if in_memory else 0)
     plan = Plan(
         octaves=octaves,
         skipped_octaves=skipped,
@@ -165,8 +205,11 @@ def make_plan(
         stride=stride,
         halo=halo,
         exact_halo=exact_halo,
+        workers=workers,
         kernel_bytes=kernel_bytes,
-        host_bytes=_host_bytes(octaves[-1], config.farm.workers) + held_bytes,
+        worker_bytes=worker_bytes,
+        memory_bytes=machine.shared_bytes + min(machine.workers, len(blocks)) * worker_bytes,
+        scratch_bytes=0 if in_memory else sum(blocks) + _PICTURE_PIXEL * octaves[-1].grid.canvas.area,
         disk_bytes=_disk_bytes(shapes),
         flops=sum(
             octave.steps * octave.grid.tiles * truncated.gradient_flops(*octave.grid.window_shape) for octave in octaves
@@ -174,11 +217,6 @@ def make_plan(
     )
     _refuse_size(plan, machine)
     return plan
-
-
-def blocks(octave: Octave, workers: int) -> tuple[Block, ...]:
-    """The octave's tiles dealt to at most `workers` workers."""
-    return deal_blocks(octave.grid, workers)
 
 
 def _halo(wanted: int | str, exact: int, stride: int) -> int:
@@ -213,6 +251,7 @@ MakeGrid = Callable[[tuple[int, int], tuple[int, int]], Grid]
 def _auto_grids(
     shapes: Sequence[tuple[int, int]],
     grid: MakeGrid,
+    parallel: int,
     budget: int,
     bytes_per_pixel: float,
     need: Callable[[Sequence[Grid]], int],
@@ -223,7 +262,7 @@ def _auto_grids(
     """
     area = min(float(_AUTO_WINDOW), budget / bytes_per_pixel)
     while True:
-        grids = [_least_work(shape, grid, area) for shape in shapes]
+        grids = [_least_work(shape, grid, area, parallel) for shape in shapes]
         needed = need(grids)
         rows, columns = max((g.window_shape for g in grids), key=lambda shape: shape[0] * shape[1])
         if needed <= budget or rows * columns > area:
@@ -232,36 +271,59 @@ def _auto_grids(
         area = 0.95 * rows * columns * budget / needed
 
 
-def _least_work(shape: tuple[int, int], grid: MakeGrid, area: float) -> Grid:
-    """The grid of equal tiles with the fewest window pixels in all, among those whose windows are within `area` px."""
-    best: tuple[int, Grid] | None = None
+def _least_work(shape: tuple[int, int], grid: MakeGrid, area: float, parallel: int) -> Grid:
+    """The grid of equal tiles with the fewest window pixels on each of `parallel` workers, then in all, among those whose
+    windows are within `area` px.
+    """
+    best: tuple[tuple[int, int], Grid] | None = None
     across_at_least = 1
     for down in range(max(1, shape[0] // _AUTO_SHORTEST), 0, -1):
         # Fewer, taller rows of windows leave less width to each: the search for columns only ever moves on.
         for across in range(across_at_least, max(1, shape[1] // _AUTO_SHORTEST) + 1):
             made = grid(shape, (-(-shape[0] // down), -(-shape[1] // across)))
-            rows, columns = made.window_shape
-            if rows * columns <= area:
-                work = made.tiles * rows * columns
-                if best is None or work <= best[0]:
-                    best = (work, made)
+            if made.window_shape[0] * made.window_shape[1] <= area:
                 break
             across_at_least = across + 1
+        else:
+            continue
+        # As few columns as fit; and, for several workers, as many as give each the same number of tiles.
+        columns = {across} | {-(-turns * parallel // down) for turns in range(1, _MOST_TILES_EACH + 1) if parallel > 1}
+        for count in sorted(columns):
+            if across <= count <= max(1, shape[1] // _AUTO_SHORTEST):
+                made = grid(shape, (-(-shape[0] // down), -(-shape[1] // count)))
+                window = made.window_shape[0] * made.window_shape[1]
+                cost = (-(-made.tiles // parallel) * window, made.tiles * window)
+                if best is None or cost <= best[0]:
+                    best = (cost, made)
     return best[1] if best else grid(shape, (_AUTO_SHORTEST, _AUTO_SHORTEST))
 
 
-def _host_bytes(final: Octave, workers: int) -> int:
-    """Host memory of the canvas at its largest: padded block, gradient and source, and what a transition holds besides."""
-    total = 0
-    for block in blocks(final, workers):
-        total += _PIXEL * (block.padded.area + 2 * block.pixels.area)
-        total += _PIXEL * 3 * block.pixels.area
-    return total
+def _block_bytes(octaves: Sequence[Octave], workers: int) -> list[int]:
+    """Bytes of each worker's arrays at their largest: the padded block and its gradient or, while an octave changes, the
+    octave before.
+    """
+    largest: dict[int, int] = {}
+    before: tuple[Block, ...] = ()
+    for octave in octaves:
+        dealt = deal_blocks(octave.grid, workers)
+        for number, block in enumerate(dealt):
+            beside = max(block.pixels.area, before[number].padded.area if number < len(before) else 0)
+            largest[number] = max(largest.get(number, 0), _PIXEL * (block.padded.area + beside))
+        before = dealt
+    return list(largest.values())
+
+
+def _working_bytes(final: Octave) -> int:
+    """Host memory for what is being worked on: strips of the canvas on their way, and windows."""
+    rows, columns = final.grid.window_shape
+    return _PIXEL * (_STRIPS * min(BAND, final.grid.canvas.area) + 2 * rows * columns)
 
 
 def _disk_bytes(shapes: list[tuple[int, int]]) -> int:
-    """At most what the picture and the previews take, uncompressed, and a little for log and record."""
-    return 3 * sum(height * width for height, width in shapes) + 3 * shapes[-1][0] * shapes[-1][1] + 2_000_000
+    """At most what lies in the run directory: two checkpoints, picture and previews uncompressed, log and record."""
+    area = shapes[-1][0] * shapes[-1][1]
+    previews = sum(min(height * width, 1024 * 1024) for height, width in shapes)
+    return 2 * _PIXEL * area + 2 * _PICTURE_PIXEL * area + _PICTURE_PIXEL * previews + 2_000_000
 
 
 def _refuse_format(shape: tuple[int, int], form: str) -> None:
@@ -300,17 +362,27 @@ def _refuse_size(plan: Plan, machine: Machine) -> None:
             f"the device has {size_text(machine.device_bytes)}: set a smaller tiles.size, tiles.halo=balanced, or a "
             "shallower layer"
         )
-    on_host = plan.memory_bytes if machine.shares_memory else plan.host_bytes
-    if on_host > machine.host_bytes * _TOTAL_SHARE:
-        height, width = plan.final.shape
+    if plan.worker_bytes > machine.limit:
+        each = "" if machine.workers == 1 else f" for each of {machine.workers} workers"
         raise UserError(
-            f"a canvas of {width:,} x {height:,} px needs {size_text(on_host)} of memory and this machine has "
-            f"{size_text(machine.host_bytes)}: render it smaller"
+            f"a worker needs {size_text(plan.worker_bytes)} of memory, {size_text(plan.kernel_bytes)} of it for a window "
+            f"of {columns} x {rows} px, and there are {size_text(machine.limit)}{each}: set a smaller tiles.size, fewer "
+            "farm.workers, or a larger farm.worker.memory_gb"
         )
-    if plan.disk_bytes > machine.disk_free:
+    height, width = plan.final.shape
+    on_disk = plan.disk_bytes
+    if plan.scratch_bytes and machine.scratch_free is None:
+        on_disk += plan.scratch_bytes
+    elif plan.scratch_bytes > (machine.scratch_free or 0):
         raise UserError(
-            f"the run needs up to {size_text(plan.disk_bytes)} of disk and {size_text(machine.disk_free)} are free in "
-            f"{machine.disk}: set output.dir to a larger one"
+            f"blocks of {width:,} x {height:,} px need {size_text(plan.scratch_bytes)} of scratch disk and "
+            f"{size_text(machine.scratch_free or 0)} are free: set farm.scratch to a larger disk, or render it smaller"
+        )
+    if on_disk > machine.disk_free:
+        scratch = f", {size_text(plan.scratch_bytes)} of it for scratch files," if plan.scratch_bytes else ""
+        raise UserError(
+            f"a canvas of {width:,} x {height:,} px needs up to {size_text(on_disk)} of disk{scratch} and "
+            f"{size_text(machine.disk_free)} are free in {machine.disk}: set output.dir to a larger one, or render smaller"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import time
 from typing import Protocol
@@ -26,43 +27,52 @@ class PatientConsole(Console):
 class Display(Protocol):
     """Told what happens, in order; work is counted in window pixels."""
 
-    def octave_started(self, octave: Octave) -> None:
-        """An octave begins."""
+    def octave_started(self, octave: Octave, steps: int) -> None:
+        """An octave begins, or is taken up again after `steps` steps."""
 
-    def tile_done(self, window_pixels: int) -> None:
-        """A tile's gradient is known."""
+    def tiles_done(self, tiles: int) -> None:
+        """The gradients of so many more tiles are known."""
 
     def step_done(self, step: int) -> None:
         """The canvas has been updated."""
+
+    def say(self, line: str) -> None:
+        """Something happened that whoever watches should know."""
 
     def close(self) -> None:
         """Leaves the terminal tidy."""
 
 
 class _Count:
-    """Where a render stands."""
+    """Where a render stands. `done` counts window pixels of the plan, whoever did them and when."""
 
     def __init__(self, plan: Plan) -> None:
+        self._plan = plan
         self.octaves = len(plan.octaves)
         self.total = plan.window_pixels
         self.octave: Octave = plan.octaves[0]
-        self.step = self.tile = self.done = 0
+        self.step = self.tile = self.done = self._worked = 0
         self.begun = time.monotonic()
 
-    def begin(self, octave: Octave) -> None:
-        self.octave, self.step, self.tile = octave, 0, 0
+    def begin(self, octave: Octave, steps: int) -> None:
+        self.octave, self.step, self.tile = octave, steps, 0
+        self.done = steps * octave.step_window_pixels + sum(
+            before.steps * before.step_window_pixels for before in self._plan.octaves[: octave.index]
+        )
 
-    def add(self, window_pixels: int) -> None:
-        self.tile = self.tile % self.octave.grid.tiles + 1
-        self.done += window_pixels
+    def add(self, tiles: int) -> None:
+        rows, columns = self.octave.grid.window_shape
+        self.tile += tiles
+        self.done += tiles * rows * columns
+        self._worked += tiles * rows * columns
 
     def finish_step(self, step: int) -> None:
-        self.step = step + 1
+        self.step, self.tile = step + 1, 0
 
     @property
     def rate(self) -> float:
         """Window megapixels per second since the start."""
-        return self.done / 1e6 / max(1e-9, time.monotonic() - self.begun)
+        return self._worked / 1e6 / max(1e-9, time.monotonic() - self.begun)
 
     @property
     def text(self) -> str:
@@ -91,17 +101,20 @@ class BarDisplay:
         self._task = self._bar.add_task(self._count.text, total=self._count.total)
         self._bar.start()
 
-    def octave_started(self, octave: Octave) -> None:
-        self._count.begin(octave)
+    def octave_started(self, octave: Octave, steps: int) -> None:
+        self._count.begin(octave, steps)
         self._show()
 
-    def tile_done(self, window_pixels: int) -> None:
-        self._count.add(window_pixels)
+    def tiles_done(self, tiles: int) -> None:
+        self._count.add(tiles)
         self._show()
 
     def step_done(self, step: int) -> None:
         self._count.finish_step(step)
         self._show()
+
+    def say(self, line: str) -> None:
+        self._bar.console.print(line, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         self._bar.stop()
@@ -118,11 +131,11 @@ class LineDisplay:
         self._console = console
         self._last = time.monotonic()
 
-    def octave_started(self, octave: Octave) -> None:
-        self._count.begin(octave)
+    def octave_started(self, octave: Octave, steps: int) -> None:
+        self._count.begin(octave, steps)
 
-    def tile_done(self, window_pixels: int) -> None:
-        self._count.add(window_pixels)
+    def tiles_done(self, tiles: int) -> None:
+        self._count.add(tiles)
         if time.monotonic() - self._last > _LINE_EVERY_S:
             self._say()
 
@@ -130,6 +143,9 @@ class LineDisplay:
         self._count.finish_step(step)
         if step + 1 == self._count.octave.steps:
             self._say()
+
+    def say(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         pass
@@ -147,17 +163,31 @@ class LineDisplay:
 class QuietDisplay:
     """Says nothing."""
 
-    def octave_started(self, octave: Octave) -> None:
+    def octave_started(self, octave: Octave, steps: int) -> None:
         pass
 
-    def tile_done(self, window_pixels: int) -> None:
+    def tiles_done(self, tiles: int) -> None:
         pass
 
     def step_done(self, step: int) -> None:
         pass
 
+    def say(self, line: str) -> None:
+        pass
+
     def close(self) -> None:
         pass
+
+
+def say(text: str, *, quiet: bool) -> None:
+    """Prints on standard output unless the job is quiet."""
+    if quiet:
+        return
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Whoever read this has gone; the picture matters more. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def make_display(plan: Plan, *, quiet: bool) -> Display:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 
@@ -12,24 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from render.canvas.picture import read_settings
-from render.config import Config
 from render.errors import UserError
-from render.job import Job, device_name
+from render.job import Job
 from render.models.architecture import Conv
 from render.models.weights import MODELS
 from render.plan import size_text
 from render.progress import PatientConsole, duration_text
-
-
-def say(config: Config, text: str) -> None:
-    """Prints unless the job is quiet."""
-    if config.quiet:
-        return
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        # Whoever read this has gone; the picture matters more. Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def start_logging(*, quiet: bool) -> None:
@@ -84,8 +71,11 @@ def print_plan(job: Job, pixels_per_second: float) -> None:
         )
     halo = "exact" if plan.halo == plan.exact_halo else f"exact would be {plan.exact_halo}: seams are possible"
     console.print(f"halo         {plan.halo} px ({halo}), stride {plan.stride} px")
-    console.print(f"device       {device_name()}, kernel {size_text(plan.kernel_bytes)}")
-    console.print(f"memory       {size_text(plan.memory_bytes)} in all")
+    console.print(f"device       {job.device}, kernel {size_text(plan.kernel_bytes)}")
+    each = f", {size_text(plan.worker_bytes)} of it for each of {plan.workers} workers" if plan.workers > 1 else ""
+    console.print(f"memory       {size_text(plan.memory_bytes)} in all{each}")
+    if plan.scratch_bytes:
+        console.print(f"scratch      {size_text(plan.scratch_bytes)} of mapped files: the canvas is larger than the memory")
     console.print(f"disk         up to {size_text(plan.disk_bytes)} in {job.directory.path}")
     console.print(f"arithmetic   {plan.flops / 1e12:,.1f} TFLOP in convolutions")
     console.print(

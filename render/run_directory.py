@@ -22,10 +22,12 @@ from render import __version__
 from render.canvas.picture import replacing, write_picture
 from render.config import Config, picture_format
 from render.errors import UserError
+from render.farm.checkpoint import Checkpoints, Fixed
+from render.machine import nearest
 from render.paths import file_sha256, user_path
 
 _SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
-_RECORD, _LOG, _PREVIEWS, _LOCK = "run.json", "render.log", "previews", ".lock"
+_RECORD, _LOG, _PREVIEWS, _CANVAS, _LOCK = "run.json", "render.log", "previews", "canvas", ".lock"
 _VERSIONED = ("jax", "jaxlib", "flax", "numpy", "scipy", "pillow", "pyvips", "hydra-core")
 
 
@@ -46,6 +48,7 @@ class RunDirectory:
         self.picture = self.path / f"{config.name}{_SUFFIXES[picture_format(output)]}"
         # A link is followed: what it points to gets the picture, the link stays.
         self.copy = Path(os.path.realpath(user_path(output.path, "output.path"))) if output.path else None
+        self.checkpoints = Checkpoints(self.path / _CANVAS)
         self.record: dict[str, Any] = {}
         # Checksums of pictures that runs in this directory made: copies of those may be replaced.
         self._made: set[str | None] = set()
@@ -56,13 +59,26 @@ class RunDirectory:
         finished = old.get("digest") == self.digest and old.get("status") == "finished"
         return finished and not self._config.fresh and self._is_ours(old)
 
+    def unfinished(self) -> Fixed | None:
+        """What an interrupted run of this very job left to go on from; None where there is nothing, or it is not wanted."""
+        if self._config.fresh or self._old_record().get("digest") != self.digest:
+            return None
+        return self.fixed()
+
+    def fixed(self) -> Fixed | None:
+        """What the checkpoints here have in common; None where there are none of this job."""
+        read = self.checkpoints.read()
+        return read[0] if read and read[1] and read[0].digest == self.digest else None
+
     def check(self) -> None:
         """Raises `UserError` where the run would meet or replace what is not its own, or cannot write. Changes nothing."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"output.dir={self.path} is a file: name a directory")
         old = self._old_record()
         if not old:
-            foreign = [name for name in (_RECORD, _LOG, _PREVIEWS, self.picture.name) if os.path.lexists(self.path / name)]
+            foreign = [
+                name for name in (_RECORD, _LOG, _PREVIEWS, _CANVAS, self.picture.name) if os.path.lexists(self.path / name)
+            ]
             if foreign:
                 raise UserError(f"{self.path} holds a {foreign[0]} that no run made: choose another output.dir")
         elif old.get("digest") != self.digest and not self._config.fresh:
@@ -75,8 +91,8 @@ class RunDirectory:
         self._made.add(old.get("picture_sha256"))
         self._check_copy()
         for directory in {self.path, (self.copy or self.picture).parent}:
-            nearest = next(place for place in (directory, *directory.absolute().parents) if place.exists())
-            if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+            place = nearest(directory)
+            if not (place.is_dir() and os.access(place, os.W_OK)):
                 raise UserError(f"{directory} cannot be written to: choose another output.dir or output.path")
 
     @contextmanager
@@ -96,7 +112,8 @@ class RunDirectory:
         try:
             # Again, now that nobody else can: another run may have come and gone since.
             self.check()
-            self._clear()
+            if self.unfinished() is None:
+                self._clear()
             handler = logging.FileHandler(self.path / _LOG, encoding="utf-8", errors="backslashreplace")
             handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
             logging.getLogger("render").addHandler(handler)
@@ -153,10 +170,12 @@ class RunDirectory:
         return self.picture.is_file() and file_sha256(self.picture) == old.get("picture_sha256")
 
     def start_record(self, **facts: Any) -> None:
-        """Begins `run.json` with the whole config, versions and the given facts."""
+        """Begins `run.json` with the whole config, versions and the given facts, or goes on with it."""
+        old, now = self._old_record(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
         self.record = {
             "status": "running",
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "started": old.get("started", now),
+            "resumed": [*old.get("resumed", []), now] if old else [],
             "digest": self.digest,
             "picture": self.picture.name,
             # Until this run has a picture of its own, one that it is to replace stays and is known.
@@ -203,19 +222,13 @@ class RunDirectory:
         return "differs in " + ", ".join(keys)
 
     def _clear(self) -> None:
-        """Removes what an unfinished or replaced run left: its previews, log and record. The picture stays."""
+        """Removes what a run left that is not gone on with: canvas, previews, log and record. The picture stays."""
+        self.checkpoints.discard()
         previews = self.path / _PREVIEWS
         for preview in previews.glob("octave-*.png"):
             preview.unlink()
         (self.path / _LOG).unlink(missing_ok=True)
         (self.path / _RECORD).unlink(missing_ok=True)
-
-
-def free_disk(path: Path) -> int:
-    """Free bytes on the disk that holds `path` or will."""
-    while not path.exists():
-        path = path.parent
-    return shutil.disk_usage(path).free
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -12,20 +12,8 @@ from flax import nnx
 from jax import lax
 
 from render.dream.objectives import Objective
-from render.geometry import Grid
+from render.geometry import KernelShape
 from render.models.network import Network
-
-
-@dataclass(frozen=True)
-class KernelShape:
-    """What a compilation is for: window and core, (rows, columns) px."""
-
-    window: tuple[int, int]
-    core: tuple[int, int]
-
-    @classmethod
-    def of(cls, grid: Grid) -> KernelShape:
-        return cls(grid.window_shape, grid.core_shape)
 
 
 @dataclass

@@ -2,6 +2,8 @@
 
 Every term here is a mean over positions of something computed at each position, so it is *tile-separable*: the
 gradient of the whole is the sum over windows, with the number of positions of the whole canvas as the divisor.
+
+JAX is imported where it computes: whoever only plans or conducts does without.
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import jax
-import jax.numpy as jnp
+from typing import TYPE_CHECKING
 
 from render.errors import UserError
 from render.models.architecture import Architecture
+
+if TYPE_CHECKING:
+    import jax
 
 _TERM = re.compile(
     r"\s*(?:(?P<weight>[-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*\*\s*)?(?P<layer>[^:*\s]+)\s*"
@@ -48,6 +51,8 @@ class Term:
 
         `activations`: (rows, columns, channels) float32. Returns a float32 scalar.
         """
+        import jax.numpy as jnp
+
         if self.channels:
             return activations[..., jnp.asarray(self.channels)].mean(-1).sum()
         return jnp.square(activations).mean(-1).sum()
@@ -79,6 +84,8 @@ class Objective:
 
     def total(self, activations: Mapping[str, jax.Array], divisors: jax.Array) -> jax.Array:
         """The window's share of the objective; shares of a partition of positions add up to the whole canvas' value."""
+        import jax.numpy as jnp
+
         shares = jnp.stack([term.total(activations[term.layer]) for term in self.terms])
         return jnp.dot(shares, divisors)
 

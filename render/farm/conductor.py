@@ -1,33 +1,58 @@
-"""The conductor: steps the workers through the plan. Holds numbers and references, never pixels of the canvas."""
+"""The conductor: steps the workers through the plan, saves, and takes up again what was saved when workers are lost.
+
+Holds numbers and references, never pixels of the canvas (but for small previews and the rows asked for).
+"""
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
+from render.canvas.store import CHUNK
 from render.dream.ascent import jitter
 from render.dream.objectives import Objective
 from render.dream.resample import taps
-from render.errors import NumericalError, UserError
+from render.errors import DamagedCheckpoint, NumericalError, RenderError, UrgentInterrupt, UserError, WorkersLost
+from render.farm.checkpoint import Checkpoints, Fixed, OctaveHistory
 from render.farm.executors import Executor, Reference
-from render.geometry import Block, Interval, Piece, Rect, margin_pieces, pieces_of
+from render.farm.messages import Ascended, TileSum
+from render.geometry import Block, Gathering, Interval, Rect, chunk_extent, deal_blocks, margin_pieces, pieces_of
 from render.models.architecture import Architecture
-from render.plan import Octave, Plan, blocks
+from render.plan import Octave, Plan
+
+log = logging.getLogger(__name__)
 
 #: Longest side of a preview picture, px.
 PREVIEW_SIDE = 1024
+#: Calls that a worker has at hand, so that it does not wait for the conductor, and how long one should take, s.
+_QUEUED, _CALL_SECONDS = 2, 0.5
+_MOST_TILES_A_CALL = 64
+#: Parts of an octave change that are on their way at once, for each worker.
+_PARTS_IN_FLIGHT = 3
 
 
 @dataclass(frozen=True)
 class OctaveStarted:
-    """An octave's blocks lie with `workers` workers, filled."""
+    """An octave's blocks lie with `workers` workers, filled, and `steps` of its steps are done."""
 
     octave: Octave
     workers: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class TilesDone:
+    """So many more tiles of the current step have their gradient."""
+
+    octave: Octave
+    tiles: int
 
 
 @dataclass(frozen=True)
@@ -41,28 +66,49 @@ class StepDone:
 
 
 @dataclass(frozen=True)
-class OctaveDone:
-    """`preview` makes a small uint8 RGB picture of the canvas as it is now."""
+class Saved:
+    """The canvas as it is now lies on disk: a run that stops goes on from here."""
 
     octave: Octave
-    preview: Callable[[], np.ndarray]
+    steps: int
+    seconds: float
 
 
-Event = OctaveStarted | StepDone | OctaveDone
+@dataclass(frozen=True)
+class OctaveDone:
+    """`preview` is a small uint8 RGB picture of the canvas as it is now."""
+
+    octave: Octave
+    preview: np.ndarray
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """Workers were lost and the farm has been put in order again; the last checkpoint is taken up."""
+
+    reason: str
+    workers: int
+
+
+Event = OctaveStarted | TilesDone | StepDone | Saved | OctaveDone | Recovered
 
 
 @dataclass(frozen=True)
 class _Deal:
-    """One octave's blocks, and what each block's margin is made of."""
+    """One octave's blocks, and how each block's margin is put together."""
 
     octave: Octave
     blocks: tuple[Block, ...]
-    margins: tuple[tuple[Piece, ...], ...]
+    margins: tuple[Gathering, ...]
 
     @classmethod
-    def of(cls, octave: Octave, workers: int) -> _Deal:
-        dealt = blocks(octave, workers)
-        return cls(octave, dealt, tuple(tuple(margin_pieces(block, dealt)) for block in dealt))
+    def of(cls, octave: Octave, workers: int, arrangement: tuple[int, int] | None) -> _Deal:
+        blocks = deal_blocks(octave.grid, workers, arrangement)
+        return cls(
+            octave,
+            blocks,
+            tuple(Gathering.of(margin_pieces(block, blocks), number) for number, block in enumerate(blocks)),
+        )
 
     def owners(self, rect: Rect) -> Iterator[tuple[int, Rect]]:
         """Which block owns which part of a canvas rectangle."""
@@ -72,40 +118,95 @@ class _Deal:
                 yield owner, part
 
 
+@dataclass(frozen=True)
+class Saving:
+    """Where checkpoints go, how often (s; 0 after every step), and what a resumed run must have in common."""
+
+    checkpoints: Checkpoints
+    every: float
+    fixed: Fixed
+
+
 class Conductor:
     """Runs a plan on an executor's workers."""
 
-    def __init__(self, plan: Plan, architecture: Architecture, objective: Objective, executor: Executor) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        architecture: Architecture,
+        objective: Objective,
+        executor: Executor,
+        saving: Saving | None = None,
+        scratch_directory: Path | None = None,
+        arrangement: tuple[int, int] | None = None,
+    ) -> None:
+        """`scratch_directory` is where the workers map their blocks from; None keeps them in memory.
+
+        `arrangement` asks for (rows, columns) of blocks, while there are workers for it.
+        """
         self._plan = plan
         self._architecture = architecture
         self._objective = objective
         self._executor = executor
+        self._saving = saving
+        self._scratch = scratch_directory
+        self._arrangement = arrangement
         self._deal: _Deal | None = None
+        self._saved_at = time.monotonic()
+        #: Steps done of the current octave while the canvas is whole; None between octaves.
+        self._steps: int | None = None
+        #: What is known of every octave begun so far.
+        self.history: list[OctaveHistory] = []
 
     def run(self, seed: int, step_size: float) -> Iterator[Event]:
-        """Dreams every octave, yielding an event at each step; the finished canvas stays with the workers.
+        """Dreams every octave, yielding an event at each turn; the finished canvas stays with the workers.
 
-        Raises `NumericalError` when a gradient is not finite and `UserError` when it is zero everywhere.
+        Where there are checkpoints it begins at the newest that is whole. Lost workers are mended and the newest
+        checkpoint is taken up again. On KeyboardInterrupt the canvas is saved first. Raises `NumericalError` when a
+        gradient is not finite and `UserError` when it is zero everywhere, or when the farm cannot be mended.
         """
-        for octave in self._plan.octaves:
-            self._begin(octave)
-            assert self._deal is not None
-            yield OctaveStarted(octave, len(self._deal.blocks))
-            for step in range(octave.steps):
-                start = time.perf_counter()
-                mean = self._step(seed, step, step_size)
-                yield StepDone(octave, step, mean, time.perf_counter() - start)
-            yield OctaveDone(octave, self.preview)
+        while True:
+            try:
+                yield from self._dream(seed, step_size)
+                return
+            except WorkersLost as lost:
+                yield self._mend(str(lost))
+            except UrgentInterrupt:
+                raise
+            except KeyboardInterrupt:
+                self._save_before_leaving()
+                raise
+
+    def rows(self, at_once: int) -> Iterator[tuple[int, np.ndarray]]:
+        """The finished canvas by strips of `at_once` rows: the first row's number, and the rows as `read_rows` has them.
+
+        Mends lost workers as `run` does. Raises `UserError` when the canvas is lost with them.
+        """
+        start, height = 0, self._plan.final.shape[0]
+        whole = True
+        while start < height:
+            try:
+                if not whole:
+                    final = self._plan.final
+                    if not (self._resume() and self._current.octave == final and self._steps == final.steps):
+                        raise UserError("the finished canvas was lost with the workers that held it: run the job again")
+                    whole = True
+                rows = self.read_rows(start, min(start + at_once, height))
+            except WorkersLost as lost:
+                self._mend(str(lost))
+                whole = False
+                continue
+            yield start, rows
+            start += at_once
 
     def read_rows(self, start: int, stop: int) -> np.ndarray:
         """Rows [start, stop) of the current canvas: (rows, width, 3) float32, 0..255."""
         deal = self._current
-        width = deal.octave.shape[1]
-        rect = Rect(Interval(start, stop), Interval(0, width))
+        rect = Rect(Interval(start, stop), Interval(0, deal.octave.shape[1]))
         parts = list(deal.owners(rect))
-        references = [self._executor.call(owner, "read", part) for owner, part in parts]
+        references = [self._executor.call(owner, "read", [part]) for owner, part in parts]
         rows = np.empty((*rect.shape, 3), np.float32)
-        for (_, part), pixels in zip(parts, self._executor.fetch(references), strict=True):
+        for (_, part), (pixels,) in zip(parts, self._executor.fetch(references), strict=True):
             rows[part.slices_from(rect)] = pixels
         return rows
 
@@ -115,59 +216,111 @@ class Conductor:
         height, width = deal.octave.shape
         every = -(-max(height, width) // PREVIEW_SIDE)
         small = np.zeros((-(-height // every), -(-width // every), 3), np.uint8)
-        references = [self._executor.call(owner, "thumbnail", every) for owner in range(len(deal.blocks))]
-        for rect, pixels in self._executor.fetch(references):
+        for rect, pixels in self._everyone("thumbnail", deal, every):
             small[slice(*rect.rows), slice(*rect.columns)] = pixels
         return small
 
+    def _dream(self, seed: int, step_size: float) -> Iterator[Event]:
+        resumed = self._resume()
+        first = self._deal.octave.index if resumed and self._deal else 0
+        for octave in self._plan.octaves[first:]:
+            if not (resumed and octave.index == first):
+                self._begin(octave)
+            assert self._steps is not None
+            yield OctaveStarted(octave, len(self._current.blocks), self._steps)
+            for step in range(self._steps, octave.steps):
+                start = time.perf_counter()
+                mean = yield from self._step(seed, step, step_size)
+                seconds = time.perf_counter() - start
+                self._record(mean, seconds)
+                yield StepDone(octave, step, mean, seconds)
+                if self._saving and step + 1 < octave.steps and time.monotonic() - self._saved_at >= self._saving.every:
+                    yield self._save()
+            if self._saving and not self._is_saved():
+                yield self._save()
+            yield OctaveDone(octave, self.preview())
+
     def _begin(self, octave: Octave) -> None:
         """Gives every worker its block: the source at this octave plus what the octave before added to it."""
-        before, self._deal = self._deal, _Deal.of(octave, self._executor.workers)
-        divisors = self._objective.divisors(self._architecture, octave.grid.extended_shape)
+        self._steps = None
+        before = self._deal
         if before is not None:
             self._everyone("end_octave", before)
-        begun = [
-            self._executor.call(worker, "begin_octave", octave.index, block, divisors)
-            for worker, block in enumerate(self._deal.blocks)
-        ]
-        self._executor.fetch(begun)
-        if before is None:
-            return
-        # All parts are asked for before any worker drops its own.
-        requests = [self._detail_parts(before, block) for block in self._deal.blocks]
-        added = [
-            self._executor.call(worker, "add_detail", before.octave.shape, needed, pieces, *parts)
-            for worker, (needed, pieces, parts) in enumerate(requests)
-        ]
-        self._executor.fetch(added)
+        joined = self._executor.grow()
+        if joined:
+            log.info("%d more workers from octave %d on: %d in all", joined, octave.index + 1, self._executor.workers)
+        deal = self._deal = _Deal.of(octave, self._executor.workers, self._arrangement)
+        self._give(deal, "begin_octave")
+        if before is not None:
+            self._add_detail(before, deal)
+            self._everyone("drop_detail", before)
+        self.history = [*self.history[: octave.index], OctaveHistory(*octave.shape)]
+        self._steps = 0
 
-    def _detail_parts(self, before: _Deal, block: Block) -> tuple[Rect, list[Piece], list[Reference]]:
-        """The rectangle of the last octave that a block's pixels depend on, its pieces, and references to their pixels."""
-        shape, grid = before.octave.shape, block.grid
+    def _give(self, deal: _Deal, method: str, *arguments: object) -> None:
+        """Hands every worker its block, by `begin_octave` or `load`."""
+        divisors = self._objective.divisors(self._architecture, deal.octave.grid.extended_shape)
+        self._executor.fetch(
+            [
+                self._executor.call(
+                    worker,
+                    method,
+                    *arguments,
+                    worker,
+                    deal.octave.index,
+                    block,
+                    deal.margins[worker],
+                    divisors,
+                    self._scratch,
+                )
+                for worker, block in enumerate(deal.blocks)
+            ]
+        )
+
+    def _add_detail(self, before: _Deal, deal: _Deal) -> None:
+        """Brings what the octave before added to every block, strip by strip so that no more than a few travel at once."""
+        strips = [deque(block.pixels.bands()) for block in deal.blocks]
+        on_their_way: dict[Reference, int] = {}
+        idle = deque(worker for worker in range(len(strips)) for _ in range(_PARTS_IN_FLIGHT))
+        while idle or on_their_way:
+            while idle:
+                worker = idle.popleft()
+                if strips[worker]:
+                    on_their_way[self._add_strip(before, deal, worker, strips[worker].popleft())] = worker
+            if on_their_way:
+                ready = self._executor.wait(list(on_their_way))
+                self._executor.fetch(ready)
+                idle.extend(on_their_way.pop(reference) for reference in ready)
+
+    def _add_strip(self, before: _Deal, deal: _Deal, worker: int, rect: Rect) -> Reference:
+        shape, grid = before.octave.shape, deal.octave.grid
         needed = Rect(
-            taps(shape[0], grid.rows.length, block.pixels.rows, grid.rows.mode)[0],
-            taps(shape[1], grid.columns.length, block.pixels.columns, grid.columns.mode)[0],
+            taps(shape[0], grid.rows.length, rect.rows, grid.rows.mode)[0],
+            taps(shape[1], grid.columns.length, rect.columns, grid.columns.mode)[0],
         )
         # Beyond the ends there is something only where the axis wraps, so no piece is flipped.
-        pieces = list(pieces_of(needed, before.blocks))
-        return needed, pieces, [self._executor.call(piece.owner, "read_detail", piece.source) for piece in pieces]
+        gathering = Gathering.of(pieces_of(needed, before.blocks), worker)
+        parts = self._parts("read_detail", gathering)
+        return self._executor.call(worker, "add_detail", rect, shape, needed, gathering, *parts)
 
-    def _step(self, seed: int, step: int, step_size: float) -> float:
+    def _parts(self, method: str, gathering: Gathering) -> list[Reference]:
+        """References to the pixels that a gathering needs of other workers."""
+        return [
+            self._executor.call(owner, method, [piece.source for piece in pieces]) for owner, pieces in gathering.others
+        ]
+
+    def _step(self, seed: int, step: int, step_size: float) -> Generator[TilesDone, None, float]:
         """One update of the whole canvas; returns mean|g|."""
         deal = self._current
-        filled = []
-        for worker, pieces in enumerate(deal.margins):
-            parts = [self._executor.call(piece.owner, "read", piece.source) for piece in pieces]
-            filled.append(self._executor.call(worker, "fill_margin", pieces, *parts))
-        self._executor.fetch(filled)
+        # All reads are asked for before any margin is filled, so that nobody waits for a worker who waits.
+        parts = [self._parts("read", margin) for margin in deal.margins]
+        filled = [self._executor.call(worker, "fill_margin", *parts[worker]) for worker in range(len(deal.blocks))]
         shift = jitter(seed, deal.octave.index, step, deal.octave.grid.rows.stride)
-        sums = self._executor.fetch(
-            [self._executor.call(worker, "ascend", step, shift) for worker in range(len(deal.blocks))]
-        )
+        sums = yield from self._gradient(deal, step, shift)
+        self._executor.fetch(filled)
         # Summed in tile order, so that the total does not depend on how tiles were dealt or who finished first.
-        in_order = sorted(tile_sum for worker_sums in sums for tile_sum in worker_sums)
         total = 0.0
-        for tile_sum in in_order:
+        for tile_sum in sorted(sums):
             total += tile_sum.total
         mean = total / (3 * deal.octave.grid.canvas.area)
         if mean == 0.0:
@@ -181,13 +334,129 @@ class Conductor:
                 f"the gradient is too small to follow at octave {deal.octave.index + 1}, step {step + 1}: "
                 f"mean|g| is {mean:.3g}"
             )
+        # While some have moved and others not, there is no canvas to save.
+        self._steps = None
         self._everyone("update", deal, scale)
+        self._steps = step + 1
         return mean
 
-    def _everyone(self, method: str, deal: _Deal, *arguments: object) -> None:
-        self._executor.fetch([self._executor.call(worker, method, *arguments) for worker in range(len(deal.blocks))])
+    def _gradient(self, deal: _Deal, step: int, shift: tuple[int, int]) -> Generator[TilesDone, None, list[TileSum]]:
+        """Lets every worker compute its block's gradient; returns the sums of all tiles, in any order."""
+        sums: list[TileSum] = []
+        given = [0] * len(deal.blocks)
+        tiles_a_call = [1] * len(deal.blocks)
+        running: dict[Reference, int] = {}
+
+        def hand_out(worker: int) -> None:
+            block = deal.blocks[worker]
+            if given[worker] < block.size:
+                reference = self._executor.call(worker, "ascend", step, shift, given[worker], tiles_a_call[worker])
+                given[worker] += tiles_a_call[worker]
+                running[reference] = worker
+
+        for _ in range(_QUEUED):
+            for worker in range(len(deal.blocks)):
+                hand_out(worker)
+        while running:
+            ready = self._executor.wait(list(running))
+            results: list[Ascended] = self._executor.fetch(ready)
+            for reference, result in zip(ready, results, strict=True):
+                worker = running.pop(reference)
+                sums.extend(result.sums)
+                tiles_a_call[worker] = _tiles_a_call(result)
+                hand_out(worker)
+            yield TilesDone(deal.octave, sum(len(result.sums) for result in results))
+        return sums
+
+    def _record(self, mean: float, seconds: float) -> None:
+        last = self.history[-1]
+        self.history[-1] = replace(
+            last, mean_gradient=(*last.mean_gradient, mean), seconds=(*last.seconds, round(seconds, 4))
+        )
+
+    def _save(self) -> Saved:
+        """Writes the canvas to the slot that does not count, then makes it count."""
+        assert self._saving is not None and self._steps is not None
+        begun = time.monotonic()
+        deal, checkpoints = self._current, self._saving.checkpoints
+        checkpoint = checkpoints.begin(deal.octave.shape, deal.octave.index, self._steps, self.history)
+        try:
+            written = []
+            for worker, block in enumerate(deal.blocks):
+                extent = chunk_extent(block.pixels, deal.octave.grid.canvas, CHUNK)
+                if extent.area:
+                    gathering = Gathering.of(pieces_of(extent, deal.blocks), worker)
+                    parts = self._parts("read", gathering)
+                    path = checkpoints.path(checkpoint)
+                    written.append(self._executor.call(worker, "save", path, checkpoint.token, extent, gathering, *parts))
+            self._executor.fetch(written)
+        except RenderError:
+            checkpoints.abandon(checkpoint)
+            raise
+        checkpoints.commit(self._saving.fixed, checkpoint)
+        self._executor.settled()
+        self._saved_at = time.monotonic()
+        return Saved(deal.octave, self._steps, time.monotonic() - begun)
+
+    def _is_saved(self) -> bool:
+        """Whether the canvas as it is now is the newest checkpoint."""
+        assert self._saving is not None
+        read = self._saving.checkpoints.read()
+        newest = read[1][0] if read and read[1] else None
+        return newest is not None and (newest.octave, newest.steps) == (self._current.octave.index, self._steps)
+
+    def _resume(self) -> bool:
+        """Takes up the newest checkpoint that is whole; False, with nothing begun, where there is none."""
+        self._deal, self._steps, self.history = None, None, []
+        read = self._saving.checkpoints.read() if self._saving else None
+        for checkpoint in read[1] if read else []:
+            assert self._saving is not None
+            octave = self._plan.octaves[checkpoint.octave]
+            deal = _Deal.of(octave, self._executor.workers, self._arrangement)
+            try:
+                self._give(deal, "load", self._saving.checkpoints.path(checkpoint), checkpoint.token)
+            except DamagedCheckpoint as damage:
+                log.warning("checkpoint of octave %d, step %d is damaged: %s", octave.index + 1, checkpoint.steps, damage)
+                self._saving.checkpoints.forget(checkpoint)
+                continue
+            self._deal, self._steps, self.history = deal, checkpoint.steps, list(checkpoint.history)
+            self._saved_at = time.monotonic()
+            log.info("going on from octave %d, step %d", octave.index + 1, checkpoint.steps)
+            return True
+        return False
+
+    def _mend(self, reason: str) -> Recovered:
+        log.warning("lost %s", reason)
+        self._executor.mend()
+        log.info("going on with %d workers", self._executor.workers)
+        return Recovered(reason, self._executor.workers)
+
+    def _save_before_leaving(self) -> None:
+        if self._saving is None or self._steps is None or self._is_saved():
+            return
+        try:
+            self._save()
+            log.info("saved octave %d, step %d", self._current.octave.index + 1, self._steps)
+        except WorkersLost as lost:
+            log.warning("not saved: %s", lost)
+
+    def _everyone(self, method: str, deal: _Deal, *arguments: object) -> list:
+        return self._executor.fetch([self._executor.call(worker, method, *arguments) for worker in range(len(deal.blocks))])
 
     @property
     def _current(self) -> _Deal:
         assert self._deal is not None, "no octave has begun"
         return self._deal
+
+
+def _tiles_a_call(last: Ascended) -> int:
+    """How many tiles to ask for at once: enough that a call is worth its way, few enough that progress shows."""
+    seconds = last.seconds / max(1, len(last.sums))
+    return max(1, min(_MOST_TILES_A_CALL, int(_CALL_SECONDS / max(1e-6, seconds))))
+
+
+def bytes_exchanged(blocks: Sequence[Block]) -> int:
+    """Bytes of pixels that a step sends from worker to worker when the tiles are dealt so."""
+    dealt = tuple(blocks)
+    pixels = sum(Gathering.of(margin_pieces(block, dealt), number).foreign_pixels for number, block in enumerate(dealt))
+    return 12 * pixels

@@ -1,155 +1,279 @@
 """A worker: owns one block of the canvas, computes its gradient by windows, and applies the update.
 
-The same class runs in-process for the `inline` executor and is written to live on another machine: what goes in and out of
-its methods is plain data (rectangles, numbers, arrays of the pixels asked for).
+The same class runs in-process for the `inline` executor and in a Ray actor on another machine: what goes in and out of its
+methods is plain data (rectangles, numbers, arrays of the pixels asked for). Whatever is as large as the block is worked on
+in strips, so that a block may live in a mapped file and be larger than memory.
 """
 
 from __future__ import annotations
 
-import logging
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Protocol
 
-import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
-from render.canvas.source import Source
+from render.canvas.store import CHUNK, CanvasStore
 from render.dream.ascent import magnitude, update
-from render.dream.kernel import Kernel, KernelShape
 from render.dream.resample import Pixels, resample
-from render.errors import NumericalError
-from render.geometry import Block, Interval, Piece, Rect, Tile
-
-log = logging.getLogger(__name__)
+from render.errors import NumericalError, UserError
+from render.farm import scratch
+from render.farm.messages import Ascended, TileSum
+from render.geometry import Block, Gathering, Interval, KernelShape, Piece, Rect, Tile
 
 #: Windows handed to the device before the oldest is awaited.
 _IN_FLIGHT = 2
 
 
-class TileSum(NamedTuple):
-    """A tile's share of the canvas' sum of absolute gradients."""
+class SourceOfPixels(Protocol):
+    """What a worker needs of a `canvas.source.Source`."""
 
-    tile: int
-    total: float
+    def at(self, shape: tuple[int, int], rect: Rect) -> Pixels:
+        """The rectangle of the source resampled to `shape`: (rows, columns, 3) float32 RGB, 0..255."""
+
+
+class Gradient(Protocol):
+    """What a worker needs of a `dream.kernel.Kernel`."""
+
+    def __call__(
+        self, shape: KernelShape, window: Pixels, divisors: tuple[float, ...], offset: tuple[int, int]
+    ) -> ArrayLike:
+        """d(objective)/d(pixel) of the core that begins at `offset` in the window; it need not be awaited yet."""
 
 
 @dataclass
 class _State:
     """A worker's block at one octave. `canvas` covers the padded block; `own` is the view of the block in it."""
 
+    number: int
     octave: int
     block: Block
+    margin: Gathering
+    divisors: tuple[float, ...]
+    directory: Path | None
     canvas: Pixels
     own: Pixels
-    gradient: Pixels
-    source: Pixels
-    divisors: tuple[float, ...]
+    gradient: Pixels | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.block.grid.canvas.shape
+
+    def part(self, rect: Rect) -> Pixels:
+        """The view of the block's own pixels in a rectangle of the canvas."""
+        return self.own[rect.slices_from(self.block.pixels)]
 
 
 class Worker:
-    """Steps one block. Methods are called in the conductor's order: begin, then fill, ascend, update for every step."""
+    """Steps one block. Methods are called in the conductor's order: begin or load, then fill, ascend, update per step."""
 
-    def __init__(self, kernel: Kernel, source: Source, on_tile: Callable[[int], None] | None = None) -> None:
-        """`on_tile` is told the window's pixels after each tile, for progress."""
+    def __init__(self, kernel: Gradient, source: SourceOfPixels) -> None:
         self._kernel = kernel
         self._source = source
-        self._on_tile = on_tile or (lambda _pixels: None)
         self._state: _State | None = None
-        self._detail: tuple[Rect, tuple[int, int], Pixels] | None = None
+        #: The block of the octave before, while the next one is being filled: what dreaming added to it.
+        self._detail: _State | None = None
+        self._bytes_sent = 0
+
+    def begin_octave(
+        self,
+        number: int,
+        octave: int,
+        block: Block,
+        margin: Gathering,
+        divisors: tuple[float, ...],
+        directory: Path | None = None,
+    ) -> None:
+        """Takes a block of a new octave as worker `number`, filled with the source; `directory` is for scratch files."""
+        self._state = state = self._take(number, octave, block, margin, divisors, directory)
+        for rect in block.pixels.bands():
+            state.part(rect)[...] = self._source.at(state.shape, rect)
+
+    def load(
+        self,
+        path: Path,
+        token: str,
+        number: int,
+        octave: int,
+        block: Block,
+        margin: Gathering,
+        divisors: tuple[float, ...],
+        directory: Path | None = None,
+    ) -> None:
+        """Takes a block as `begin_octave` does, filled from a stored canvas. Raises `DamagedCheckpoint`."""
+        # What an interrupted attempt left would cost memory twice.
+        self._state = self._detail = None
+        store = CanvasStore(path, token)
+        state = self._take(number, octave, block, margin, divisors, directory)
+        for rect in block.pixels.bands():
+            state.part(rect)[...] = store.read(rect)
+        self._state = state
 
     def end_octave(self) -> None:
-        """Keeps what dreaming added to the block so far, canvas minus source, for the next octave, and drops the rest."""
+        """Turns the canvas into what dreaming added to it, canvas minus source, for the next octave to build on."""
         state = self._current
-        shape = state.block.grid.canvas.shape
-        self._detail = (state.block.pixels, shape, state.own - state.source)
-        self._state = None
+        state.gradient = None
+        for rect in state.block.pixels.bands():
+            state.part(rect)[...] -= self._source.at(state.shape, rect)
+        self._detail, self._state = state, None
 
-    def read_detail(self, rect: Rect) -> Pixels:
-        """What dreaming added at the octave that ended, for a rectangle inside the block: float32, any sign."""
-        assert self._detail is not None, "no octave has ended yet"
-        pixels, _, detail = self._detail
-        return detail[rect.slices_from(pixels)]
+    def read_detail(self, rects: Sequence[Rect]) -> list[Pixels]:
+        """What dreaming added at the octave that ended, for rectangles inside the block: float32, any sign."""
+        assert self._detail is not None, "no octave has ended"
+        detail = self._detail
+        return [np.array(detail.part(rect)) for rect in rects]
 
-    def begin_octave(self, octave: int, block: Block, divisors: tuple[float, ...]) -> None:
-        """Takes a block of a new octave, filled with the source."""
-        padded, pixels = block.padded, block.pixels
-        canvas = np.empty((*padded.shape, 3), np.float32)
-        own = canvas[pixels.slices_from(padded)]
-        source = self._source.at(block.grid.canvas.shape, pixels)
-        own[...] = source
-        self._state = _State(octave, block, canvas, own, np.empty_like(source), source, divisors)
+    def add_detail(
+        self, rect: Rect, shape: tuple[int, int], needed: Rect, gathering: Gathering, *parts: list[Pixels]
+    ) -> None:
+        """Adds the last octave's detail, resampled from `shape`, to `rect` of the block.
 
-    def add_detail(self, shape: tuple[int, int], needed: Rect, pieces: Sequence[Piece], *parts: Pixels) -> None:
-        """Adds the last octave's detail, resampled from `shape`; `parts` are the pixels of `pieces` of `needed`."""
+        `gathering` says how `needed`, the part of the last octave that `rect` depends on, is put together; `parts` are the
+        other owners' pixels in it.
+        """
         state = self._current
         gathered = np.empty((*needed.shape, 3), np.float32)
-        for piece, pixels in zip(pieces, parts, strict=True):
-            gathered[piece.target.slices_from(needed)] = pixels
-        self._detail = None
-        state.own += resample(
-            lambda rect: gathered[rect.slices_from(needed)],
+        own = self.read_detail([piece.source for piece in gathering.own]) if gathering.own else []
+        _put(gathered, needed, gathering.own, own)
+        for (_, pieces), pixels in zip(gathering.others, parts, strict=True):
+            _put(gathered, needed, pieces, pixels)
+        target = state.part(rect)
+        target += resample(
+            lambda part: gathered[part.slices_from(needed)],
             shape,
-            state.block.grid.canvas.shape,
-            state.block.pixels,
+            state.shape,
+            rect,
             (state.block.grid.rows.mode, state.block.grid.columns.mode),
         )
-        np.clip(state.own, 0.0, 255.0, out=state.own)
+        np.clip(target, 0.0, 255.0, out=target)
 
-    def read(self, rect: Rect) -> Pixels:
-        """Canvas pixels of a rectangle inside the block: (rows, columns, 3) float32, 0..255."""
+    def drop_detail(self) -> None:
+        """Lets the octave before go; everybody has what they need of it."""
+        self._detail = None
+
+    def read(self, rects: Sequence[Rect]) -> list[Pixels]:
+        """Canvas pixels of rectangles inside the block, each (rows, columns, 3) float32, 0..255."""
         state = self._current
-        return state.own[rect.slices_from(state.block.pixels)]
+        found = [np.array(state.part(rect)) for rect in rects]
+        self._bytes_sent += sum(pixels.nbytes for pixels in found)
+        return found
 
-    def fill_margin(self, pieces: Sequence[Piece], *pixels: Pixels) -> None:
-        """Writes other owners' pixels (or this block's own, mirrored or wrapped) into the margin."""
+    def fill_margin(self, *parts: list[Pixels]) -> None:
+        """Writes other owners' pixels, and this block's own where it is mirrored or wrapped, into the margin.
+
+        `parts` are the pixels that `Gathering.others` of the margin names, in that order.
+        """
         state = self._current
-        for piece, values in zip(pieces, pixels, strict=True):
-            rows = slice(None, None, -1 if piece.flip_rows else 1)
-            columns = slice(None, None, -1 if piece.flip_columns else 1)
-            state.canvas[piece.target.slices_from(state.block.padded)] = values[rows, columns]
+        _put(state.canvas, state.block.padded, state.margin.own, (state.part(piece.source) for piece in state.margin.own))
+        for (_, pieces), pixels in zip(state.margin.others, parts, strict=True):
+            _put(state.canvas, state.block.padded, pieces, pixels)
 
-    def ascend(self, step: int, jitter: tuple[int, int]) -> list[TileSum]:
-        """Computes the block's gradient; returns sum|g| of each tile in tile order.
+    def ascend(self, step: int, jitter: tuple[int, int], first: int, count: int) -> Ascended:
+        """Computes the gradient of `count` of the block's tiles from the `first` on, in tile order.
 
         Raises `NumericalError` that names octave, step and tile when a gradient is not finite.
         """
+        begun = time.perf_counter()
+        state = self._current
+        if state.gradient is None:
+            state.gradient = scratch.empty(state.own.shape, state.directory)
         sums: list[TileSum] = []
-        pending: deque[tuple[Tile, Rect, jax.Array]] = deque()
-        for tile in self._current.block.tiles():
+        pending: deque[tuple[Tile, Rect, ArrayLike]] = deque()
+        for tile in state.block.tiles_from(first, count):
             pending.append(self._start_tile(tile, jitter))
             if len(pending) >= _IN_FLIGHT:
                 sums.append(self._finish_tile(step, *pending.popleft()))
         while pending:
             sums.append(self._finish_tile(step, *pending.popleft()))
-        return sums
+        return Ascended(tuple(sums), time.perf_counter() - begun)
 
     def update(self, scale: float) -> None:
         """Canvas += scale * gradient for the block's own pixels."""
-        update(self._current.own, self._current.gradient, scale)
+        state = self._current
+        for rect in state.block.pixels.bands():
+            update(state.part(rect), self.gradient[rect.slices_from(state.block.pixels)], scale)
 
     @property
     def gradient(self) -> Pixels:
         """The block's gradient from the last `ascend`: (rows, columns, 3) float32."""
+        assert self._current.gradient is not None, "ascend comes first"
         return self._current.gradient
 
+    def save(self, path: Path, token: str, extent: Rect, gathering: Gathering, *parts: list[Pixels]) -> None:
+        """Writes the chunks of `extent` to the stored canvas and waits until they have reached the disk.
+
+        `gathering` and `parts` bring the pixels of `extent` that others own. Raises `UserError` when the disk is full.
+        """
+        state = self._current
+        foreign = [
+            (piece.target, pixels)
+            for (_, pieces), arrays in zip(gathering.others, parts, strict=True)
+            for piece, pixels in zip(pieces, arrays, strict=True)
+        ]
+        try:
+            store = CanvasStore(path, token, mode="r+")
+            for rect in extent.bands(multiple=CHUNK):
+                pixels = np.empty((*rect.shape, 3), np.float32)
+                for piece in gathering.own:
+                    part = piece.target.intersect(rect)
+                    if part.area:
+                        pixels[part.slices_from(rect)] = state.part(part)
+                for target, values in foreign:
+                    part = target.intersect(rect)
+                    if part.area:
+                        pixels[part.slices_from(rect)] = values[part.slices_from(target)]
+                store.write(rect, pixels)
+                store.flush([rect])
+        except OSError as error:
+            raise UserError(f"checkpoint {path} cannot be written ({error.strerror or error}): free some space") from None
+
     def thumbnail(self, every: int) -> tuple[Rect, np.ndarray]:
-        """The block averaged over squares of `every` px: its rectangle in the small picture, and uint8 RGB."""
+        """The block averaged over squares of `every` px: its rectangle in the small picture, and uint8 RGB.
+
+        A square belongs to the block that holds its first pixel, and averages the part that lies in that block.
+        """
         state = self._current
         pixels = state.block.pixels
-        # A square belongs to the block that holds its first pixel, and averages the part that lies in that block.
-        first = [-(-start // every) * every for start in (pixels.rows.start, pixels.columns.start)]
-        inside = state.own[first[0] - pixels.rows.start :, first[1] - pixels.columns.start :]
-        counts = [len(range(0, length, every)) for length in inside.shape[:2]]
-        sums = np.add.reduceat(np.add.reduceat(inside, range(0, inside.shape[0], every), axis=0),
-                               range(0, inside.shape[1], every), axis=1)  # fmt: skip
-        areas = [np.minimum(every, length - np.arange(0, length, every)) for length in inside.shape[:2]]
-        means = sums / (areas[0][:, None] * areas[1][None, :])[..., None]
-        rect = Rect(*(Interval(at // every, at // every + n) for at, n in zip(first, counts, strict=True)))
-        return rect, np.clip(np.rint(means), 0, 255).astype(np.uint8)
+        inside = Rect(
+            *(
+                Interval(min(-(-part.start // every) * every, part.stop), part.stop)
+                for part in (pixels.rows, pixels.columns)
+            )
+        )
+        small = Rect(*(Interval(-(-part.start // every), -(-part.stop // every)) for part in inside))
+        means = np.zeros((*small.shape, 3), np.float32)
+        for rect in inside.bands(multiple=every):
+            starts = [range(0, part.size, every) for part in rect]
+            sums = np.add.reduceat(np.add.reduceat(state.part(rect), starts[0], axis=0), starts[1], axis=1)
+            areas = [np.minimum(every, part.size - np.asarray(start)) for part, start in zip(rect, starts, strict=True)]
+            top, left = (part.start // every - corner.start for part, corner in zip(rect, small, strict=True))
+            means[top : top + len(starts[0]), left : left + len(starts[1])] = (
+                sums / (areas[0][:, None] * areas[1][None, :])[..., None]
+            )
+        return small, np.clip(np.rint(means), 0, 255).astype(np.uint8)
 
-    def _start_tile(self, tile: Tile, jitter: tuple[int, int]) -> tuple[Tile, Rect, jax.Array]:
+    def bytes_sent(self) -> int:
+        """Bytes of canvas pixels that this worker has given out so far."""
+        return self._bytes_sent
+
+    def _take(
+        self,
+        number: int,
+        octave: int,
+        block: Block,
+        margin: Gathering,
+        divisors: tuple[float, ...],
+        directory: Path | None,
+    ) -> _State:
+        canvas = scratch.empty((*block.padded.shape, 3), directory)
+        own = canvas[block.pixels.slices_from(block.padded)]
+        return _State(number, octave, block, margin, divisors, directory, canvas, own)
+
+    def _start_tile(self, tile: Tile, jitter: tuple[int, int]) -> tuple[Tile, Rect, ArrayLike]:
         state = self._current
         grid = state.block.grid
         shape = KernelShape.of(grid)
@@ -164,7 +288,7 @@ class Worker:
         )
         return tile, cut, self._kernel(shape, pixels, state.divisors, (rows, columns))
 
-    def _finish_tile(self, step: int, tile: Tile, cut: Rect, result: jax.Array) -> TileSum:
+    def _finish_tile(self, step: int, tile: Tile, cut: Rect, result: ArrayLike) -> TileSum:
         state = self._current
         core = state.block.grid.core(tile)
         gradient = np.ascontiguousarray(np.asarray(result)[core.slices_from(cut)])
@@ -174,11 +298,18 @@ class Worker:
                 f"the gradient is not finite at octave {state.octave + 1}, step {step + 1}, tile {tile.number} "
                 f"(row {tile.row}, column {tile.column}): lower step_size or the objective's weights"
             )
-        state.gradient[core.slices_from(state.block.pixels)] = gradient
-        self._on_tile(state.block.grid.window_shape[0] * state.block.grid.window_shape[1])
+        self.gradient[core.slices_from(state.block.pixels)] = gradient
         return TileSum(tile.number, total)
 
     @property
     def _current(self) -> _State:
         assert self._state is not None, "begin_octave comes first"
         return self._state
+
+
+def _put(target: Pixels, where: Rect, pieces: Iterable[Piece], pixels: Iterable[Pixels]) -> None:
+    """Writes each piece's pixels, flipped as it says, into `target`, which covers the extended rectangle `where`."""
+    for piece, values in zip(pieces, pixels, strict=True):
+        rows = slice(None, None, -1 if piece.flip_rows else 1)
+        columns = slice(None, None, -1 if piece.flip_columns else 1)
+        target[piece.target.slices_from(where)] = values[rows, columns]

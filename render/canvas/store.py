@@ -1,0 +1,92 @@
+"""The canvas on disk: a Zarr array of float32 pixels whose every chunk carries a checksum."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec
+
+from render.dream.resample import Pixels
+from render.errors import DamagedCheckpoint
+from render.geometry import Rect, whole
+
+#: Side of a chunk, px: 3 MB each. One writer per chunk: see `geometry.chunk_extent`.
+CHUNK = 512
+
+_TOKEN = "token"
+
+
+def create(path: Path, shape: tuple[int, int], token: str) -> None:
+    """Makes an empty canvas of `shape` (rows, columns); `token` tells it from every other that had this path."""
+    zarr.create_array(
+        str(path),
+        shape=(*shape, 3),
+        chunks=(CHUNK, CHUNK, 3),
+        dtype="float32",
+        # Pixels of a dream hardly compress; the checksum is what this codec is for.
+        compressors=[Crc32cCodec()],
+        # A chunk that was never written, or is gone, reads as NaN, which no canvas holds.
+        fill_value=float("nan"),
+        attributes={_TOKEN: token},
+        dimension_names=("row", "column", "channel"),
+    )
+
+
+class CanvasStore:
+    """An existing canvas on disk, opened to read or to write."""
+
+    def __init__(self, path: Path, token: str | None = None, *, mode: str = "r") -> None:
+        """Raises `DamagedCheckpoint` where there is no such canvas, or not the one that `token` names."""
+        self._path = path
+        try:
+            # Chunks of zeros, too, are written: a missing one means damage.
+            self._array = zarr.open_array(str(path), mode=mode, config={"write_empty_chunks": True})
+        except (OSError, ValueError, KeyError, zarr.errors.BaseZarrError) as error:
+            raise DamagedCheckpoint(f"{path} is no canvas store ({type(error).__name__})") from None
+        if token is not None and self._array.attrs.get(_TOKEN) != token:
+            raise DamagedCheckpoint(f"{path} holds another canvas than the manifest names")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) px."""
+        return self._array.shape[0], self._array.shape[1]
+
+    def write(self, rect: Rect, pixels: Pixels) -> None:
+        """Writes whole chunks: `rect` begins on a chunk's border and ends on one, or at the canvas' end."""
+        self._array[slice(*rect.rows), slice(*rect.columns)] = pixels
+
+    def flush(self, rects: Iterable[Rect]) -> None:
+        """Returns when the chunks of these rectangles, and their names, have reached the disk."""
+        directories = set()
+        for rect in rects:
+            for row in range(rect.rows.start // CHUNK, -(-rect.rows.stop // CHUNK)):
+                for column in range(rect.columns.start // CHUNK, -(-rect.columns.stop // CHUNK)):
+                    directory = self._path / "c" / str(row) / str(column)
+                    _sync(directory / "0")
+                    directories |= {directory, directory.parent}
+        for directory in directories:
+            _sync(directory)
+
+    def read(self, rect: Rect) -> Pixels:
+        """(rect.rows.size, rect.columns.size, 3) float32. Raises `DamagedCheckpoint` for chunks damaged or missing."""
+        if whole(*self.shape).intersect(rect) != rect:
+            raise DamagedCheckpoint(f"{self._path} is {self.shape[1]} x {self.shape[0]} px and lacks {rect}")
+        try:
+            pixels = np.asarray(self._array[slice(*rect.rows), slice(*rect.columns)])
+        except (OSError, ValueError) as error:
+            raise DamagedCheckpoint(f"{self._path} has a damaged chunk ({str(error).splitlines()[0]})") from None
+        if np.isnan(pixels).any():
+            raise DamagedCheckpoint(f"{self._path} lacks a chunk")
+        return pixels
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

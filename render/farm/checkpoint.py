@@ -1,0 +1,170 @@
+"""Checkpoints of a run: two slots that take turns, and a manifest that says which canvas counts.
+
+A slot is written whole before the manifest names it, and the manifest is replaced in one move, so that at any moment it
+names a canvas that is complete, and beside it the one before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from render.canvas import store
+from render.errors import UserError
+
+_MANIFEST, _SLOTS = "manifest.json", ("a", "b")
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class OctaveHistory:
+    """What happened at one octave: its size, and of every step mean|g| and how long it took."""
+
+    height: int
+    width: int
+    mean_gradient: tuple[float, ...] = ()
+    seconds: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A stored canvas: `steps` steps of octave `octave` are done, and `history` led there."""
+
+    slot: str
+    token: str
+    octave: int
+    steps: int
+    history: tuple[OctaveHistory, ...]
+    saved: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """What a resumed run must have in common with the one that it continues, for the same bytes.
+
+    `digest` names the picture, `weights_sha256` the parameters, `tiles` the core of every octave's grid in (rows, columns)
+    px, and `threads` how many the kernel runs on where it runs on a CPU.
+    """
+
+    digest: str
+    weights_sha256: str
+    tiles: tuple[tuple[int, int], ...]
+    threads: int
+
+
+class Checkpoints:
+    """The checkpoints in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def path(self, checkpoint: Checkpoint) -> Path:
+        """Where its canvas lies, a Zarr array."""
+        return self._directory / checkpoint.slot
+
+    def read(self) -> tuple[Fixed, list[Checkpoint]] | None:
+        """What the manifest says, newest checkpoint first; None where there is no manifest.
+
+        Raises `UserError` for a manifest that no run wrote.
+        """
+        path = self._directory / _MANIFEST
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            if manifest["version"] != _VERSION:
+                raise ValueError(f"version {manifest['version']}")
+            fixed = manifest["fixed"]
+            found = [
+                Checkpoint(**{**one, "history": tuple(_history(octave) for octave in one["history"])})
+                for one in manifest["checkpoints"]
+            ]
+            tiles = tuple((int(rows), int(columns)) for rows, columns in fixed["tiles"])
+            return Fixed(**{**fixed, "tiles": tiles}), found
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise UserError(f"{path} cannot be read ({reason}): fresh=true starts over") from None
+
+    def begin(self, shape: tuple[int, int], octave: int, steps: int, history: Sequence[OctaveHistory]) -> Checkpoint:
+        """Empties the slot that does not count and makes a canvas of `shape` there, to be written and then committed."""
+        read = self.read()
+        taken = read[1][0].slot if read and read[1] else None
+        slot = next(slot for slot in _SLOTS if slot != taken)
+        checkpoint = Checkpoint(slot, secrets.token_hex(8), octave, steps, tuple(history))
+        path = self.path(checkpoint)
+        try:
+            if read and len(read[1]) > 1:
+                # From here on only one canvas can be relied on.
+                self._write(read[0], read[1][:1])
+            shutil.rmtree(path, ignore_errors=True)
+            store.create(path, shape, checkpoint.token)
+        except OSError as error:
+            raise _unwritable(path, error) from None
+        return checkpoint
+
+    def commit(self, fixed: Fixed, checkpoint: Checkpoint) -> None:
+        """From now on this checkpoint counts; the one that counted until now stays beside it."""
+        read = self.read()
+        before = [one for one in (read[1] if read else []) if one.slot != checkpoint.slot]
+        try:
+            self._write(fixed, [checkpoint, *before[:1]])
+        except OSError as error:
+            raise _unwritable(self._directory, error) from None
+
+    def forget(self, checkpoint: Checkpoint) -> None:
+        """Strikes a canvas that turned out to be damaged from the manifest."""
+        read = self.read()
+        if read is not None:
+            self._write(read[0], [one for one in read[1] if one.token != checkpoint.token])
+
+    def abandon(self, checkpoint: Checkpoint) -> None:
+        """Removes a canvas that could not be written whole; those before it still count."""
+        shutil.rmtree(self.path(checkpoint), ignore_errors=True)
+
+    def keep_newest(self) -> None:
+        """Drops the canvas that does not count any more: the run is over."""
+        read = self.read()
+        if read is None:
+            return
+        fixed, found = read
+        self._write(fixed, found[:1])
+        for slot in _SLOTS:
+            if slot != found[0].slot:
+                shutil.rmtree(self._directory / slot, ignore_errors=True)
+
+    def discard(self) -> None:
+        """Removes everything."""
+        # The manifest first: what it names must never be half there.
+        (self._directory / _MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _write(self, fixed: Fixed, checkpoints: Sequence[Checkpoint]) -> None:
+        manifest: dict[str, Any] = {
+            "version": _VERSION,
+            "fixed": asdict(fixed),
+            "checkpoints": [asdict(checkpoint) for checkpoint in checkpoints],
+        }
+        self._directory.mkdir(parents=True, exist_ok=True)
+        temporary = self._directory / f".{_MANIFEST}.partial"
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(manifest, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._directory / _MANIFEST)
+
+
+def _history(plain: dict[str, Any]) -> OctaveHistory:
+    return OctaveHistory(plain["height"], plain["width"], tuple(plain["mean_gradient"]), tuple(plain["seconds"]))
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"checkpoint {path} cannot be written ({error.strerror or error}): free some space; what was saved before is intact"
+    )

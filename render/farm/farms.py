@@ -1,0 +1,68 @@
+"""Where a job's workers come from: this process, a Ray of our own, or a running cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from render.config import FarmConfig
+from render.farm.executors import Executor, InlineExecutor
+
+
+class Farm(Protocol):
+    """Workers that jobs lease."""
+
+    def lease(self, workers: int | None = None) -> AbstractContextManager[Executor]:
+        """`workers` of them for one job, all by default."""
+
+    def close(self) -> None:
+        """Lets the workers go."""
+
+
+class InlineFarm:
+    """Workers in this very process, made when they are leased; their kernels are kept for the next job."""
+
+    def __init__(self, workers: int, threads: int, check: Callable[[], None] = lambda: None) -> None:
+        # Read by XLA when it starts its threads, at the first use of a device.
+        os.environ["NPROC"] = str(threads)
+        from render.farm.process import KernelCache
+
+        self._workers = workers
+        self._check = check
+        self._kernels = KernelCache()
+
+    @contextmanager
+    def lease(self, workers: int | None = None) -> Iterator[Executor]:
+        from render.farm.process import WorkerProcess
+
+        processes = [WorkerProcess(self._kernels) for _ in range(workers or self._workers)]
+        yield InlineExecutor(processes, self._check)
+
+    def close(self) -> None:
+        """Nothing is kept but memory."""
+
+
+@contextmanager
+def open_farm(
+    config: FarmConfig,
+    *,
+    threads: int,
+    store_bytes: int,
+    check: Callable[[], None],
+    say: Callable[[str], None],
+) -> Iterator[Farm]:
+    """The farm that a config asks for; closed on the way out. See `RayFarm` for the arguments and what is raised."""
+    farm: Farm
+    if config.executor == "inline":
+        farm = InlineFarm(config.workers or 1, threads, check)
+    else:
+        # Imported where it is needed: the inline executor does without Ray.
+        from render.farm.ray_farm import RayFarm
+
+        farm = RayFarm(config, threads=threads, store_bytes=store_bytes, check=check, say=say)
+    try:
+        yield farm
+    finally:
+        farm.close()

@@ -1,0 +1,134 @@
+"""What lives in a worker's process as long as the farm does: compiled kernels, reused from job to job, and the worker."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections import OrderedDict
+from typing import Any
+
+import jax
+import numpy as np
+import psutil
+
+from render.dream.kernel import Kernel
+from render.dream.objectives import Objective
+from render.errors import UserError
+from render.farm.messages import Facts
+from render.farm.worker import SourceOfPixels, Worker
+from render.geometry import KernelShape
+from render.machine import host_memory
+from render.models.network import Network
+from render.models.weights import Loaded, fingerprint
+from render.paths import cache_directory
+
+#: Kernels that a process keeps; each holds its network's weights.
+_KERNELS_KEPT = 8
+_OWN = ("open", "ping", "window_bytes", "window_seconds", "compile_seconds")
+
+
+class KernelCache:
+    """The kernels used last, by weights and objective: a job that needs one of them does not compile it again."""
+
+    def __init__(self) -> None:
+        self._kernels: OrderedDict[tuple[str, str], Kernel] = OrderedDict()
+
+    def find(self, loaded: Loaded, objective: Objective) -> Kernel:
+        """The kernel, made where it is not here yet. Raises `UserError` when the weights are not what their name says."""
+        key = (loaded.sha256, str(objective))
+        if key not in self._kernels:
+            arrived = fingerprint(loaded.parameters)
+            if arrived != loaded.sha256:
+                raise UserError(
+                    f"the weights that reached {platform.node()} are not those of the job: sha256 {arrived[:12]}, expected "
+                    f"{loaded.sha256[:12]}; run the job again"
+                )
+            self._kernels[key] = make_kernel(loaded, objective)
+        self._kernels.move_to_end(key)
+        while len(self._kernels) > _KERNELS_KEPT:
+            self._kernels.popitem(last=False)
+        return self._kernels[key]
+
+    def compilations(self) -> int:
+        """How many window shapes the kept kernels were compiled for."""
+        return sum(len(kernel.compile_seconds) for kernel in self._kernels.values())
+
+
+class WorkerProcess:
+    """Makes a `Worker` for each job that it is given; conductors call the worker's methods through `call`."""
+
+    def __init__(self, kernels: KernelCache | None = None) -> None:
+        use_compilation_cache()
+        self._kernels = kernels or KernelCache()
+        self._kernel: Kernel | None = None
+        self._worker: Worker | None = None
+
+    def open(self, loaded: Loaded, objective: Objective, source: SourceOfPixels) -> Facts:
+        """Makes ready for a job. Raises `UserError` when the weights that arrived are not those that were sent."""
+        self._worker = None
+        self._kernel = self._kernels.find(loaded, objective)
+        self._worker = Worker(self._kernel, source)
+        return facts(self._kernels.compilations())
+
+    def window_bytes(self, window: tuple[int, int], core: tuple[int, int]) -> int:
+        """Bytes that a kernel call on such a window needs, by XLA's analysis; compiles the kernel."""
+        assert self._kernel is not None, "open comes first"
+        return self._kernel.memory(KernelShape(window, core))
+
+    def window_seconds(self, window: tuple[int, int], core: tuple[int, int]) -> float:
+        """How long a kernel call on such a window takes here, s: the mean of two after a first."""
+        assert self._kernel is not None, "open comes first"
+        shape = KernelShape(window, core)
+        pixels = np.random.default_rng(0).normal(128, 30, (*window, 3)).astype(np.float32)
+        divisors = (1.0,) * len(self._kernel.objective.terms)
+        self._kernel(shape, pixels, divisors, (0, 0)).block_until_ready()
+        start = time.perf_counter()
+        for _ in range(2):
+            self._kernel(shape, pixels, divisors, (0, 0)).block_until_ready()
+        return (time.perf_counter() - start) / 2
+
+    def compile_seconds(self) -> float:
+        """Seconds spent on compiling this job's kernel, in this process."""
+        return sum(self._kernel.compile_seconds.values()) if self._kernel else 0.0
+
+    def ping(self) -> Facts:
+        """Answers."""
+        return facts(self._kernels.compilations())
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Calls a method of this object or of the job's worker."""
+        if method in _OWN:
+            return getattr(self, method)(*arguments)
+        assert self._worker is not None, "open comes first"
+        return getattr(self._worker, method)(*arguments)
+
+
+def make_kernel(loaded: Loaded, objective: Objective) -> Kernel:
+    """The kernel of an objective on a network that stops at the deepest layer it needs."""
+    return Kernel(Network(loaded.architecture.truncated(objective.layers), loaded.parameters), objective)
+
+
+def facts(compilations: int = 0) -> Facts:
+    """What this process runs on."""
+    device = jax.local_devices()[0]
+    host = host_memory()
+    on_cpu = device.platform == "cpu"
+    memory = host if on_cpu else int((device.memory_stats() or {}).get("bytes_limit", host))
+    return Facts(
+        host=platform.node(),
+        pid=os.getpid(),
+        device=device.device_kind,
+        platform=device.platform,
+        host_bytes=host,
+        device_bytes=memory,
+        held_bytes=psutil.Process().memory_info().rss,
+        compilations=compilations,
+    )
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled kernels in the user's cache, however quickly they compile."""
+    jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "kernels"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from render.job import use_compilation_cache
+from render.farm.process import use_compilation_cache
 from render.models.network import Network
 from render.models.weights import Loaded, load
 
@@ -94,5 +94,15 @@ def command(tmp_path: Path):
     return run
 
 
+#: What a test says that is not about Ray, whose start takes longer than a small render.
+INLINE = "farm.executor=inline"
+
 #: A render small enough for a test: one tiny octave of a shallow layer.
-TINY = ("image=sample:chelsea", "output.width=96", "octaves.count=1", "octaves.steps=1", "objective.terms=[mixed0]")
+TINY = (
+    "image=sample:chelsea",
+    "output.width=96",
+    "octaves.count=1",
+    "octaves.steps=1",
+    "objective.terms=[mixed0]",
+    INLINE,
+)

@@ -10,29 +10,27 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
 
 from render.__main__ import split_arguments
 from render.compose import load_config
-from render.farm.conductor import Conductor
-from render.farm.executors import InlineExecutor
-from render.farm.worker import Worker
-from render.job import draft, prepare, use_compilation_cache
+from render.job import draft, prepared
 
 _WHOLE = 1 << 20
 
 
-def dream(root: str, overrides: list[str], workers: int = 1) -> np.ndarray:
-    """The finished canvas of a job by inline workers: (height, width, 3) float32."""
+def dream(root: str, overrides: Sequence[str], workers: int = 1, arrangement: tuple[int, int] | None = None) -> np.ndarray:
+    """The finished canvas of a job, by inline workers unless it says otherwise: (height, width, 3) float32."""
     with tempfile.TemporaryDirectory() as directory:
-        job = prepare(draft(load_config(root, [*overrides, f"output.dir={directory}"])))
-    executor = InlineExecutor(lambda: Worker(job.kernel, job.source), workers)
-    conductor = Conductor(job.plan, job.loaded.architecture, job.objective, executor)
-    for _ in conductor.run(job.config.seed, job.config.step_size):
-        pass
-    return conductor.read_rows(0, job.plan.final.shape[0])
+        words = ["farm.executor=inline", f"farm.workers={workers}", *overrides, f"output.dir={directory}"]
+        with prepared(draft(load_config(root, words))) as job:
+            conductor = job.conductor(arrangement)
+            for _ in conductor.run(job.config.seed, job.config.step_size):
+                pass
+            return np.concatenate([rows for _, rows in conductor.rows(1000)])
 
 
 def psnr(first: np.ndarray, second: np.ndarray) -> float:
@@ -43,7 +41,6 @@ def psnr(first: np.ndarray, second: np.ndarray) -> float:
 
 def main() -> None:
     """Renders and prints."""
-    use_compilation_cache()
     _, root, overrides = split_arguments(sys.argv[1:])
     print("halo    tiles          PSNR        largest difference of the float canvas")
     for halo in ("exact", "0"):

@@ -20,7 +20,7 @@ from render.dream.kernel import Kernel
 from render.dream.objectives import Objective, resolve
 from render.dream.resample import Pixels, resample_array
 from render.farm.worker import Worker
-from render.geometry import BOUNDARY_MODES, Axis, Grid, Rect, deal_blocks, margin_pieces, round_up
+from render.geometry import BOUNDARY_MODES, Axis, Gathering, Grid, Rect, deal_blocks, margin_pieces, round_up
 from render.models.network import Network
 from render.models.weights import Loaded
 
@@ -95,15 +95,18 @@ def tiled_gradient(kernel: Kernel, loaded: Loaded, grid: Grid, canvas: Pixels, j
     blocks = deal_blocks(grid, workers)
     farm = [Worker(kernel, Still(canvas)) for _ in blocks]
     divisors = kernel.objective.divisors(loaded.architecture, grid.extended_shape)
-    for worker, block in zip(farm, blocks, strict=True):
-        worker.begin_octave(0, block, divisors)
+    margins = [Gathering.of(margin_pieces(block, blocks), number) for number, block in enumerate(blocks)]
+    for number, (worker, block) in enumerate(zip(farm, blocks, strict=True)):
+        worker.begin_octave(number, 0, block, margins[number], divisors)
     result = np.full_like(canvas, np.nan)
+    for worker, margin in zip(farm, margins, strict=True):
+        worker.fill_margin(*(farm[owner].read([piece.source for piece in pieces]) for owner, pieces in margin.others))
     for worker, block in zip(farm, blocks, strict=True):
-        pieces = margin_pieces(block, blocks)
-        worker.fill_margin(pieces, *(farm[piece.owner].read(piece.source) for piece in pieces))
-    for worker, block in zip(farm, blocks, strict=True):
-        worker.ascend(0, jitter)
+        # In parts, as the conductor asks for them.
+        sums = [part for first in range(0, block.size, 3) for part in worker.ascend(0, jitter, first, 3).sums]
+        assert [part.tile for part in sums] == [tile.number for tile in block.tiles()]
         result[slice(*block.pixels.rows), slice(*block.pixels.columns)] = worker.gradient
+        assert sum(part.total for part in sums) == pytest.approx(np.abs(worker.gradient).sum(dtype=float))
     return result
 
 

@@ -379,7 +379,7 @@ def _refuse_size(plan: Plan, machine: Machine) -> None:
             f"{size_text(machine.scratch_free or 0)} are free: set farm.scratch to a larger disk, or render it smaller"
         )
     if on_disk > machine.disk_free:
-        scratch = f", {size_text(plan.scratch_bytes)} of it for scratch files," if plan.scratch_bytes else ""
+        scratch = f", {size_text(plan.scratch_bytes)} of it for scratch files," if on_disk > plan.disk_bytes else ""
         raise UserError(
             f"a canvas of {width:,} x {height:,} px needs up to {size_text(on_disk)} of disk{scratch} and "
             f"{size_text(machine.disk_free)} are free in {machine.disk}: set output.dir to a larger one, or render smaller"

@@ -160,7 +160,7 @@ def _unknown_key(key: str, known: Sequence[str]) -> str:
 
 def _sections() -> list[str]:
     """The keys that hold others: `octaves={count: 3}` is good Hydra."""
-    return sorted({key.partition(".")[0] for key in schema_keys() if "." in key})
+    return sorted({key[:at] for key in schema_keys() for at, letter in enumerate(key) if letter == "."})
 
 
 def _leaves(container: Any, prefix: str = "") -> list[str]:

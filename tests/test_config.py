@@ -27,12 +27,12 @@ GROUPS = {
     folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in sorted(CONF.iterdir()) if folder.is_dir()
 }
 
-#: Keys that DESIGN promises to keep; farm.address and checkpoint.every come with the farm.
+#: Keys that DESIGN promises to keep.
 PROMISED = {
     *("name", "seed", "image", "model.name", "objective.terms", "step_size", "overwrite", "fresh"),
     *("octaves.count", "octaves.scale", "octaves.steps", "tiles.size", "tiles.halo", "boundary.mode", "boundary.fill"),
     *("output.dir", "output.path", "output.format", "output.width", "output.width_cm", "output.width_in", "output.dpi"),
-    *("farm.executor", "farm.workers"),
+    *("farm.executor", "farm.workers", "farm.address", "checkpoint.every"),
 }
 
 
@@ -56,7 +56,7 @@ def keys_in(path: Path) -> dict[str, Any]:
     content.pop("defaults", None)
 
     def leaves(value: Any, prefix: str) -> dict[str, Any]:
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) or (prefix and not value):
             return {prefix[:-1]: value}
         return {leaf: found for key, inner in value.items() for leaf, found in leaves(inner, f"{prefix}{key}.").items()}
 
@@ -156,6 +156,21 @@ def test_the_keys_that_stay_put_are_there() -> None:
         (["tiles.size=auto"], lambda c: c.tiles.size, "auto"),
         (["tiles.halo=balanced"], lambda c: c.tiles.halo, "balanced"),
         (["tiles.halo=0"], lambda c: c.tiles.halo, 0),
+        (["tiles.parallel=8"], lambda c: c.tiles.parallel, 8),
+        (["farm.workers=null"], lambda c: c.farm.workers, None),
+        (["farm.workers=4"], lambda c: c.farm.workers, 4),
+        (["farm.executor=inline"], lambda c: (c.farm.executor, c.farm.address), ("inline", None)),
+        (["farm.address=auto"], lambda c: (c.farm.executor, c.farm.address), ("ray", "auto")),
+        (["farm.address=10.0.0.7:6379"], lambda c: c.farm.address, "10.0.0.7:6379"),
+        (["farm.worker.num_gpus=0.5"], lambda c: c.farm.worker.num_gpus, 0.5),
+        (["farm.worker.num_gpus=0"], lambda c: c.farm.worker.num_gpus, 0.0),
+        (["farm.worker.resources={TPU: 1}"], lambda c: c.farm.worker.resources, {"TPU": 1.0}),
+        (["farm.worker={num_cpus: 2, memory_gb: 1.5}"], lambda c: c.farm.worker.memory_gb, 1.5),
+        (["farm.worker.threads=2"], lambda c: c.farm.worker.threads, 2),
+        (["farm.retries=0", "farm.timeout=0"], lambda c: (c.farm.retries, c.farm.timeout), (0, 0.0)),
+        (["farm.dashboard=true"], lambda c: c.farm.dashboard, True),
+        (["checkpoint.every=0"], lambda c: c.checkpoint.every, 0.0),
+        (["checkpoint.every=2.5"], lambda c: c.checkpoint.every, 2.5),
         (["boundary.mode=wrap_x"], lambda c: c.boundary.mode, "wrap_x"),
         (["source.background=[1,2,3]"], lambda c: c.source.background, [1, 2, 3]),
         (["objective.terms=[mixed4]"], lambda c: c.objective.terms, ["mixed4"]),
@@ -229,8 +244,9 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_file_names_mean_what_they_say(name: str) -> None:
-    config = load(f"image={name}", f"output.dir={name}", f"output.path=x{name}.png", f"model.weights={name}")
-    assert config.image == config.output.dir == config.model.weights == name
+    words = ("image", "output.dir", "model.weights", "farm.scratch")
+    config = load(*(f"{key}={name}" for key in words), f"output.path=x{name}.png")
+    assert config.image == config.output.dir == config.model.weights == config.farm.scratch == name
     assert config.output.path == f"x{name}.png"
 
 
@@ -394,6 +410,12 @@ BAD_VALUES = [
     ("tiles.halo", "-1"),
     ("tiles.halo", "foo"),
     ("tiles.halo", "null"),
+    ("tiles.parallel", "0"),
+    ("tiles.parallel", "-1"),
+    ("tiles.parallel", "1.5"),
+    ("tiles.parallel", "auto"),
+    ("tiles.parallel", "null"),
+    ("tiles.parallel", "1000000000"),
     ("boundary.mode", "mirror"),
     ("boundary.mode", ""),
     ("boundary.fill", "-1"),
@@ -431,8 +453,51 @@ BAD_VALUES = [
     ("output.path", ".png"),
     ("output.path", ""),
     ("farm.executor", "nobody"),
+    ("farm.executor", "dask"),
+    ("farm.executor", "Ray"),
+    ("farm.executor", "null"),
     ("farm.workers", "0"),
     ("farm.workers", "-2"),
+    ("farm.workers", "2.5"),
+    ("farm.workers", "auto"),
+    ("farm.workers", "1000000000"),
+    ("farm.worker.num_gpus", "2"),
+    ("farm.worker.num_gpus", "-1"),
+    ("farm.worker.num_gpus", "nan"),
+    ("farm.worker.num_gpus", "all"),
+    ("farm.worker.num_cpus", "-1"),
+    ("farm.worker.num_cpus", "inf"),
+    ("farm.worker.num_cpus", "all"),
+    ("farm.worker.resources", "{TPU: 0}"),
+    ("farm.worker.resources", "{TPU: -1}"),
+    ("farm.worker.resources", "{TPU: nan}"),
+    ("farm.worker.resources", "{TPU: many}"),
+    ("farm.worker.resources", "{CPU: 1}"),
+    ("farm.worker.resources", "{GPU: 1}"),
+    ("farm.worker.resources", "TPU"),
+    ("farm.worker.memory_gb", "0"),
+    ("farm.worker.memory_gb", "-4"),
+    ("farm.worker.memory_gb", "nan"),
+    ("farm.worker.memory_gb", "inf"),
+    ("farm.worker.memory_gb", "4GB"),
+    ("farm.worker.threads", "0"),
+    ("farm.worker.threads", "-1"),
+    ("farm.worker.threads", "1.5"),
+    ("farm.worker.threads", "many"),
+    ("farm.retries", "-1"),
+    ("farm.retries", "0.5"),
+    ("farm.retries", "null"),
+    ("farm.timeout", "-1"),
+    ("farm.timeout", "nan"),
+    ("farm.timeout", "inf"),
+    ("farm.timeout", "null"),
+    ("farm.dashboard", "maybe"),
+    ("farm.dashboard", "null"),
+    ("checkpoint.every", "-1"),
+    ("checkpoint.every", "nan"),
+    ("checkpoint.every", "inf"),
+    ("checkpoint.every", "never"),
+    ("checkpoint.every", "null"),
     ("objective.terms", "mixed4"),
     ("overwrite", "maybe"),
     ("quiet", "3.5"),
@@ -448,6 +513,7 @@ def test_a_bad_value_is_refused_naming_its_key(key: str, value: str) -> None:
 def test_every_section_has_bad_values() -> None:
     """What the table above leaves out takes any value that its type allows."""
     free = {"model.name", "model.weights", "model.sha256", "output.dir", "output.width_cm", "output.width_in"}
+    free |= {"farm.address", "farm.scratch"}
     assert {key for key, _ in BAD_VALUES} | free == set(schema_keys())
 
 
@@ -466,6 +532,8 @@ def test_a_bad_width_in_centimetres_or_inches_is_refused(key: str, value: str) -
         (["output.width=null", "output.width_in=10"], ["output.width_in", "output.dpi"]),
         (["output.format=png", "output.path=a.jpg"], ["output.format=png", "output.path=a.jpg"]),
         (["output.format=webp", "output.path=a.PNG"], ["disagree"]),
+        (["farm.executor=inline", "farm.address=auto"], ["farm.address=auto", "farm.executor=ray"]),
+        (["farm.address=10.0.0.7:6379", "farm.executor=inline"], ["farm.address=10.0.0.7:6379", "farm.executor=ray"]),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(overrides: list[str], words: list[str]) -> None:
@@ -477,6 +545,9 @@ def test_settings_that_contradict_each_other_are_refused(overrides: list[str], w
 def test_a_config_made_in_python_is_checked_too() -> None:
     with pytest.raises(UserError, match=r"octaves\.count=0"):
         validate(replace(Config(), octaves=replace(Config().octaves, count=0)))
+    with pytest.raises(UserError, match=r"farm\.worker\.num_gpus=2.*one accelerator"):
+        worker = replace(Config().farm.worker, num_gpus=2)
+        validate(replace(Config(), farm=replace(Config().farm, worker=worker)))
     assert validate(Config()) == Config()
 
 
@@ -493,6 +564,10 @@ def test_a_config_made_in_python_is_checked_too() -> None:
         ("steps=3", "'octaves.steps'"),
         ("stpes=3", "'octaves.steps'"),
         ("halo=8", "'tiles.halo'"),
+        ("workers=4", "'farm.workers'"),
+        ("num_gpus=1", "'farm.worker.num_gpus'"),
+        ("farm.worker.num_gpu=1", "'farm.worker.num_gpus'"),
+        ("checkpoint.evry=1", "'checkpoint.every'"),
         ("width=800", "'output.width'"),
         ("output.widht=800", "'output.width'"),
         ("objective.term=[mixed4]", "'objective.terms'"),
@@ -532,6 +607,8 @@ def test_a_key_like_no_other_suggests_nothing() -> None:
         ("model=null", ["model", "googlenet"]),
         ("objective=[mixed4]", ["objective.terms"]),
         ("octaves=5", ["octaves"]),
+        ("farm.worker=4", ["farm.worker"]),
+        ("farm.worker.resources=[TPU]", ["farm.worker.resources=[TPU]"]),
         ("+octaves.steps=3", ["octaves.steps"]),
         ("hydra.nope=1", ["hydra.nope"]),
     ],
@@ -634,6 +711,7 @@ CHANGES = {
     "octaves.steps": "11",
     "tiles.size": "512",
     "tiles.halo": "balanced",
+    "tiles.parallel": "2",
     "boundary.mode": "wrap",
     "boundary.fill": "33",
     "output.format": "jpeg",
@@ -650,6 +728,17 @@ KEEPS = {
     "quiet": "true",
     "farm.workers": "3",
     "farm.executor": "inline",
+    "farm.address": "auto",
+    "farm.worker.num_gpus": "1",
+    "farm.worker.num_cpus": "2",
+    "farm.worker.resources": "{TPU: 1}",
+    "farm.worker.memory_gb": "3.5",
+    "farm.worker.threads": "7",
+    "farm.scratch": "/elsewhere",
+    "farm.retries": "0",
+    "farm.timeout": "5",
+    "farm.dashboard": "true",
+    "checkpoint.every": "5",
 }
 
 

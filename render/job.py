@@ -275,7 +275,7 @@ def _dream(job: Job, conductor: Conductor, display: Display) -> None:
             case OctaveDone():
                 directory.write_preview(event.octave.index, event.preview)
             case Recovered():
-                display.say(f"{event.reason}; going on with {event.workers} workers from the last checkpoint")
+                display.say(f"a worker was lost: {event.reason}; going on with {event.workers} from the last checkpoint")
 
 
 def picture_settings(job: Job) -> dict[str, object]:

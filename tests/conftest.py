@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from render.compose import load_config
 from render.farm.process import use_compilation_cache
+from render.job import draft, prepared
 from render.models.network import Network
 from render.models.weights import Loaded, load
+from tests.farm_job import JOB, dreamed
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("RENDER_SHARED", ROOT.parent / "shared"))
@@ -106,3 +109,14 @@ TINY = (
     "objective.terms=[mixed0]",
     INLINE,
 )
+
+
+@pytest.fixture(scope="session")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    """The canvas that one worker in this process makes of the farm's test job."""
+    directory = tmp_path_factory.mktemp("inline") / "run"
+    with prepared(draft(load_config("preview", [*JOB, "farm.executor=inline", f"output.dir={directory}"]))) as job:
+        canvas = dreamed(job, job.conductor())
+    assert canvas.shape == (240, 192, 3)
+    assert canvas.std() > 10
+    return canvas

@@ -426,7 +426,7 @@ class Conductor:
         return False
 
     def _mend(self, reason: str) -> Recovered:
-        log.warning("lost %s", reason)
+        log.warning("a worker was lost: %s", reason)
         self._executor.mend()
         log.info("going on with %d workers", self._executor.workers)
         return Recovered(reason, self._executor.workers)

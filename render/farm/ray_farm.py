@@ -44,6 +44,7 @@ _SAY_EVERY = 30.0
 _CONNECT = 5.0
 #: Longest directory in which Ray's sockets still have names that the system takes.
 _LONGEST_DIRECTORY = 40
+_SESSION = "dream"
 _SMALLEST_STORE = 100_000_000
 
 
@@ -125,9 +126,9 @@ class RayFarm:
     ) -> None:
         """Starts Ray on this machine, or joins the cluster at `config.address`, and takes in the workers.
 
-        `threads` is how many a kernel runs on where it runs on a CPU; `store_bytes` is how much Ray may hold at once
-        on this machine; `check` is called while waiting and may raise; `say` is told what is waited for. Raises `UserError` when
-        there is no such cluster, or when it has no room for the workers.
+        `threads` is how many a kernel runs on where it runs on a CPU; `store_bytes` is how much Ray may hold at once on
+        this machine; `check` is called while waiting and may raise; `say` is told what is waited for. Raises `UserError`
+        when there is no such cluster, or when it has no room for the workers.
         """
         self._config = config
         self._threads = threads
@@ -239,8 +240,7 @@ class RayFarm:
         return self._config.retries
 
     def _start(self, store_bytes: int) -> None:
-        base = tempfile.gettempdir()
-        self._directory = Path(tempfile.mkdtemp(prefix="dream-", dir=base if len(base) <= _LONGEST_DIRECTORY else "/tmp"))
+        self._directory = _session_directory()
         worker = self._config.worker
         on_gpu = worker.num_gpus if worker.num_gpus is not None else _has_plugin("cuda")
         cpus = (self._config.workers or os.cpu_count() or 1) * max(1, int(worker.num_cpus or 1))
@@ -413,7 +413,7 @@ class RayExecutor:
             # Ray wraps what a worker raised; the error itself has the message for the user.
             cause = error.cause
             if isinstance(cause, RayError):
-                raise WorkersLost(_first_line(cause)) from None
+                raise WorkersLost(_cause_of_death(cause)) from None
             if isinstance(cause, RenderError):
                 raise cause from None
             if isinstance(cause, MemoryError) or "RESOURCE_EXHAUSTED" in str(cause):
@@ -426,7 +426,7 @@ class RayExecutor:
         except ObjectStoreFullError as error:
             raise UserError(f"Ray's object store is full ({_first_line(error)}): free some memory or disk") from None
         except RayError as error:
-            raise WorkersLost(_first_line(error)) from None
+            raise WorkersLost(_cause_of_death(error)) from None
 
     def grow(self) -> int:
         missing = (self._wanted if self._farm.embedded else max(self._wanted, self._farm.wanted())) - len(self.members)
@@ -508,12 +508,8 @@ class RayExecutor:
                 number = asked.pop(reference)
                 try:
                     ray.get(reference)
-                except OutOfMemoryError as error:
-                    lost[number] = f"out of memory ({_first_line(error)})"
-                except ActorDiedError as error:
-                    lost[number] = _cause_of_death(error)
                 except RayError as error:
-                    lost[number] = _first_line(error)
+                    lost[number] = _cause_of_death(error)
         return lost | dict.fromkeys(asked.values(), f"no answer for {_SILENCE:.0f} s")
 
 
@@ -539,6 +535,17 @@ def _join(address: str) -> None:
             f"farm.address={address}: cannot join a Ray cluster there ({_first_line(error)}); start one with "
             "`ray start --head`, or leave farm.address out to render on this machine"
         ) from None
+
+
+def _session_directory() -> Path:
+    """A new directory for Ray's sockets and logs. Those of farms that were killed are removed on the way."""
+    base = tempfile.gettempdir()
+    parent = Path(base if len(base) <= _LONGEST_DIRECTORY else "/tmp")
+    for old in parent.glob(f"{_SESSION}-*-*"):
+        pid = old.name.split("-")[1]
+        if old.stat().st_uid == os.getuid() and pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{_SESSION}-{os.getpid()}-", dir=parent))
 
 
 def _nodes() -> list[dict[str, Any]]:
@@ -580,8 +587,25 @@ def _first_line(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__).rstrip(".:")
 
 
-def _cause_of_death(error: ActorDiedError) -> str:
-    """What Ray knows of why an actor died, without its table of identifiers."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "killed" in line.lower() or "exit" in line.lower() or "node" in line.lower()]
-    return (telling[-1] if telling else lines[0] if lines else "it died").rstrip(".")
+def _cause_of_death(error: BaseException) -> str:
+    """Why a worker died, in few words: Ray's own are a page that guesses at everything."""
+    text = str(error)
+    if "node" in text and ("has died" in text or "was terminated" in text) and "worker process has died" not in text:
+        return "its node died"
+    if isinstance(error, OutOfMemoryError) or "memory monitor" in text or "low on memory" in text:
+        return "it was ended because its node ran out of memory"
+    if "creation task" in text:
+        return f"it could not start ({text.strip().splitlines()[-1].strip()})"
+    if isinstance(error, ActorDiedError):
+        return "its process died: it was killed, ran out of memory, or crashed"
+    return _first_line(error)
+
+
+def _keep_rays_words(data: dict[str, Any], *_: Any, **__: Any) -> None:
+    """Takes what Ray would print on standard output into the log: it prints deaths, at length, whatever it is told."""
+    for line in data.get("lines", []):
+        log.info("Ray says: %s", str(line).strip())
+
+
+if hasattr(ray._private.worker, "print_to_stdstream"):
+    ray._private.worker.print_to_stdstream = _keep_rays_words

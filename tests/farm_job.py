@@ -1,0 +1,40 @@
+"""The job that the farm's tests render, and what is read from its run directory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import zarr
+
+from render.farm.conductor import Conductor, Event
+from render.job import Job
+
+#: Five by four tiles at the second octave, so that blocks of 1 x 4, 2 x 2, 4 x 1 and 5 x 1 are possible.
+JOB = (
+    "image=sample:chelsea",
+    "output.width=192",
+    "output.height=240",
+    "octaves.count=2",
+    "octaves.steps=3",
+    "objective.terms=[mixed1]",
+    "tiles.size=48",
+    "checkpoint.every=0",
+)
+
+
+def stored(run: Path) -> np.ndarray:
+    """The canvas that a run's manifest names, read with Zarr alone."""
+    manifest = json.loads((run / "canvas" / "manifest.json").read_text())
+    return zarr.open_array(str(run / "canvas" / manifest["checkpoints"][0]["slot"]), mode="r")[:]
+
+
+def dreamed(job: Job, conductor: Conductor, watch: Callable[[Event], None] = lambda _event: None) -> np.ndarray:
+    """Runs to the end; returns the float canvas, which must be what lies on disk."""
+    for event in conductor.run(job.config.seed, job.config.step_size):
+        watch(event)
+    canvas = np.concatenate([rows for _, rows in conductor.rows(50)])
+    np.testing.assert_array_equal(stored(job.directory.path), canvas)
+    return canvas

@@ -1,0 +1,71 @@
+"""A cluster of real Ray nodes on this machine: nodes that leave, nodes that join, and room that is not there."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from render.compose import load_config
+from render.config import FarmConfig
+from render.errors import UserError
+from render.farm.conductor import Event, OctaveDone, OctaveStarted, Recovered, Saved
+from render.farm.ray_farm import RayFarm
+from render.job import draft, prepared
+from render.machine import cores
+from tests.farm_job import JOB, dreamed
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A Ray cluster of real nodes on this machine; its head has no CPU to lend."""
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.mark.slow
+def test_nodes_that_leave_and_join(expected: np.ndarray, tmp_path: Path, cluster: Cluster) -> None:
+    """Two nodes; one is removed in mid-step, the render goes on with the other; one joins and works at the next octave."""
+    cluster.add_node(num_cpus=1)
+    second = cluster.add_node(num_cpus=1)
+    own = RayFarm(FarmConfig(address=cluster.address, retries=3), threads=cores())
+    seen: list[tuple[str, int]] = []
+    try:
+        made = draft(load_config("preview", [*JOB, "farm.address=auto", f"output.dir={tmp_path / 'run'}"]))
+        with prepared(made, own) as job:
+            assert job.executor.workers == 2
+
+            def watch(event: Event) -> None:
+                if isinstance(event, (OctaveStarted, Recovered)):
+                    seen.append((type(event).__name__, event.workers))
+                if isinstance(event, Saved) and (event.octave.index, event.steps) == (0, 2):
+                    # The next step is under way by the time that the node goes.
+                    threading.Timer(0.2, cluster.remove_node, (second,), {"allow_graceful": False}).start()
+                if isinstance(event, OctaveDone) and event.octave.index == 0:
+                    cluster.add_node(num_cpus=1)
+
+            canvas = dreamed(job, job.conductor(), watch)
+            assert job.executor.workers == 2
+    finally:
+        own.close()
+    np.testing.assert_array_equal(canvas, expected)
+    assert seen == [("OctaveStarted", 2), ("Recovered", 1), ("OctaveStarted", 1), ("OctaveStarted", 2)]
+
+
+@pytest.mark.slow
+def test_a_cluster_without_room_is_refused_in_time_and_says_what_there_is(cluster: Cluster) -> None:
+    cluster.add_node(num_cpus=1)
+    begun = time.monotonic()
+    with pytest.raises(UserError, match=r"2 workers of 1 GPU.*0 GPU.*room for 0"):
+        config = FarmConfig(address=cluster.address, workers=2, timeout=3)
+        config.worker.num_gpus = 1
+        RayFarm(config, threads=1)
+    assert 3 <= time.monotonic() - begun < 60

@@ -1,0 +1,373 @@
+"""The farm on real Ray processes: the same floats from any number of workers, whatever dies on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from render.compose import load_config
+from render.config import FarmConfig
+from render.errors import UserError
+from render.farm.conductor import Event, OctaveDone, OctaveStarted, Recovered, StepDone, bytes_exchanged
+from render.farm.ray_farm import RayFarm
+from render.geometry import Rect, deal_blocks
+from render.job import Job, draft, prepared
+from render.machine import cores
+from tests.conftest import ROOT, Finished
+from tests.farm_job import JOB, dreamed, stored
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""}
+
+
+@pytest.fixture(scope="module")
+def farm() -> Iterator[RayFarm]:
+    """Five workers that the tests here share."""
+    shared = RayFarm(FarmConfig(workers=5), threads=cores(), store_bytes=300_000_000)
+    yield shared
+    shared.close()
+
+
+@dataclass(frozen=True)
+class Lent:
+    """A farm that hands out fewer workers than it has."""
+
+    farm: RayFarm
+    workers: int
+
+    def lease(self, workers: int | None = None):
+        return self.farm.lease(workers or self.workers)
+
+    def close(self) -> None:
+        pass
+
+
+def job_on(farm: RayFarm, workers: int, run: Path, *more: str):
+    return prepared(draft(load_config("preview", [*JOB, f"output.dir={run}", *more])), Lent(farm, workers))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("workers", "arrangement"), [(1, None), (2, None), (3, None), (5, None), (4, (1, 4)), (4, (2, 2)), (4, (4, 1))]
+)
+def test_any_number_of_ray_workers_makes_the_same_floats(
+    workers: int, arrangement: tuple[int, int] | None, farm: RayFarm, expected: np.ndarray, tmp_path: Path
+) -> None:
+    with job_on(farm, workers, tmp_path / "run") as job:
+        started = []
+
+        def watch(event: Event) -> None:
+            if isinstance(event, OctaveStarted):
+                started.append(event.workers)
+
+        canvas = dreamed(job, job.conductor(arrangement), watch)
+        blocks = deal_blocks(job.plan.final.grid, workers, arrangement)
+    np.testing.assert_array_equal(canvas, expected)
+    assert started[-1] == len(blocks) == workers
+    if arrangement:
+        assert (len({b.tile_rows for b in blocks}), len({b.tile_columns for b in blocks})) == arrangement
+
+
+@pytest.mark.slow
+def test_a_step_sends_what_the_geometry_says(farm: RayFarm, tmp_path: Path) -> None:
+    """Bytes that workers gave out during steps, against the rectangles; nothing passes through the conductor."""
+    with job_on(farm, 4, tmp_path / "run", "checkpoint.every=1000") as job:
+        counts = []
+
+        def sent() -> int:
+            executor = job.executor
+            return sum(executor.fetch([executor.call(worker, "bytes_sent") for worker in range(4)]))
+
+        for event in job.conductor().run(0, 1.5):
+            if isinstance(event, StepDone) and event.octave == job.plan.final:
+                counts.append(sent())
+    predicted = bytes_exchanged(deal_blocks(job.plan.final.grid, 4))
+    assert predicted > 0
+    assert [after - before for before, after in zip(counts, counts[1:], strict=False)] == [predicted] * 2
+
+
+def kill_worker(job: Job, number: int) -> None:
+    os.kill(job.executor.members[number].facts.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["mid-octave", "octave change", "checkpoint write", "export"])
+def test_a_killed_worker_is_replaced_and_nothing_shows(
+    moment: str, farm: RayFarm, expected: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with job_on(farm, 2, tmp_path / "run") as job:
+        recovered: list[str] = []
+        killed: list[int] = []
+
+        def kill_once(number: int = 1) -> None:
+            if not killed:
+                killed.append(job.executor.members[number].facts.pid)
+                kill_worker(job, number)
+
+        def watch(event: Event) -> None:
+            if isinstance(event, Recovered):
+                recovered.append(event.reason)
+            if moment == "mid-octave" and isinstance(event, StepDone) and (event.octave.index, event.step) == (1, 1):
+                kill_once()
+            if moment == "octave change" and isinstance(event, OctaveDone) and event.octave.index == 0:
+                kill_once(0)
+
+        if moment == "checkpoint write":
+            begin = job.directory.checkpoints.begin
+
+            def begin_and_kill(shape, octave: int, steps: int, history):
+                checkpoint = begin(shape, octave, steps, history)
+                if (octave, steps) == (1, 2):
+                    kill_once()
+                return checkpoint
+
+            monkeypatch.setattr(job.directory.checkpoints, "begin", begin_and_kill)
+        conductor = job.conductor()
+        if moment == "export":
+            read = conductor.read_rows
+
+            def kill_and_read(start: int, stop: int) -> np.ndarray:
+                if start >= 100:
+                    kill_once()
+                return read(start, stop)
+
+            monkeypatch.setattr(conductor, "read_rows", kill_and_read)
+        canvas = dreamed(job, conductor, watch)
+        assert len(killed) == 1
+        assert not psutil.pid_exists(killed[0])
+        assert job.executor.workers == 2
+        assert len(recovered) == (0 if moment == "export" else 1)
+        assert all("died" in reason for reason in recovered)
+    np.testing.assert_array_equal(canvas, expected)
+    assert farm.size == 5
+
+
+class Deadly:
+    """A source that kills every process that asks for it but the first."""
+
+    def __init__(self, source: Any, directory: Path, error: type[BaseException] | None = None) -> None:
+        self.source, self.directory, self.error = source, directory, error
+        self.size, self.sha256, self.nbytes = source.size, source.sha256, source.nbytes
+
+    def at(self, shape: tuple[int, int], rect: Rect) -> np.ndarray:
+        try:
+            (self.directory / "first").touch(exist_ok=False)
+            (self.directory / f"{os.getpid()}").touch()
+        except FileExistsError:
+            if not (self.directory / f"{os.getpid()}").exists():
+                if self.error is not None:
+                    raise self.error("no memory for this") from None
+                os.kill(os.getpid(), signal.SIGKILL)
+        return self.source.at(shape, rect)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", [None, MemoryError])
+def test_a_worker_that_fails_again_and_again_is_set_aside(
+    error: type[BaseException] | None, expected: np.ndarray, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = [*JOB, f"output.dir={tmp_path / 'run'}", "farm.workers=2", "farm.retries=1"]
+    made = draft(load_config("preview", words))
+    (tmp_path / "alive").mkdir()
+    own = RayFarm(made.config.farm, threads=cores(), store_bytes=300_000_000)
+    try:
+        with (
+            caplog.at_level("INFO", "render"),
+            prepared(replace(made, source=Deadly(made.source, tmp_path / "alive", error)), own) as job,
+        ):
+            canvas = dreamed(job, job.conductor())
+            assert job.executor.workers == 1
+        assert own.size == 1
+    finally:
+        own.close()
+    np.testing.assert_array_equal(canvas, expected)
+    assert caplog.text.count("since the last checkpoint") == 2
+    assert "set aside" in caplog.text
+    assert ("out of memory" if error else "died") in caplog.text
+
+
+@pytest.mark.slow
+def test_when_no_worker_survives_the_reason_is_told(tmp_path: Path) -> None:
+    words = [*JOB, f"output.dir={tmp_path / 'run'}", "farm.workers=1", "farm.retries=1"]
+    made = draft(load_config("preview", words))
+    (tmp_path / "alive").mkdir()
+    (tmp_path / "alive" / "first").touch()
+    own = RayFarm(made.config.farm, threads=cores(), store_bytes=300_000_000)
+    try:
+        with (
+            prepared(replace(made, source=Deadly(made.source, tmp_path / "alive")), own) as job,
+            pytest.raises(UserError, match=r"no worker is left after 1 retries.*died"),
+        ):
+            dreamed(job, job.conductor())
+    finally:
+        own.close()
+
+
+@pytest.mark.slow
+def test_jobs_share_a_farm_and_its_compiled_kernels(farm: RayFarm, expected: np.ndarray, tmp_path: Path) -> None:
+    """More jobs than the workers suffice for: they queue, all end alike, and no kernel is compiled twice."""
+    results: dict[int, np.ndarray] = {}
+    at_once: list[int] = []
+    errors: list[BaseException] = []
+
+    def dream(number: int) -> None:
+        try:
+            with job_on(farm, 2, tmp_path / f"run{number}") as job:
+                at_once.append(5 - len(farm._idle))
+                results[number] = dreamed(job, job.conductor())
+        except BaseException as error:
+            errors.append(error)
+            raise
+
+    def compilations() -> int:
+        with farm.lease(5) as executor:
+            facts = executor.fetch([executor.call(worker, "ping") for worker in range(5)])
+        return sum(one.compilations for one in facts)
+
+    with job_on(farm, 5, tmp_path / "first") as job:
+        dreamed(job, job.conductor())
+    before = compilations()
+    threads = [threading.Thread(target=dream, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(240)
+    assert not errors
+    for canvas in results.values():
+        np.testing.assert_array_equal(canvas, expected)
+    assert len(results) == 4
+    assert set(at_once) <= {2, 4}
+    assert compilations() == before
+
+
+def test_a_job_may_not_ask_for_more_than_the_farm_has(farm: RayFarm) -> None:
+    with pytest.raises(UserError, match="asks for 6 workers and the farm has 5"), farm.lease(6):
+        pass
+
+
+def test_weights_that_changed_on_the_way_are_refused(farm: RayFarm, inception, tmp_path: Path) -> None:
+    with farm.lease(1) as executor, pytest.raises(UserError, match="not those of the job"):
+        made = draft(load_config("preview", [*JOB, f"output.dir={tmp_path / 'run'}"]))
+        executor.open(replace(inception, sha256="0" * 64), made.objective, made.source)
+
+
+def run_command(*words: str, cwd: Path, timeout: float = 300) -> Finished:
+    done = subprocess.run(
+        [sys.executable, "-m", "render", *words],
+        cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout,
+    )  # fmt: skip
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def start(*words: str, cwd: Path) -> subprocess.Popen:
+    """The command as a terminal starts it: in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "render", *words],
+        cwd=cwd, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def wait_for(path: Path, text: str, process: subprocess.Popen, seconds: float = 180) -> None:
+    deadline = time.monotonic() + seconds
+    while not (path.exists() and text in path.read_text()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, f"no {text!r} in {path}"
+        time.sleep(0.05)
+
+
+def descendants(process: subprocess.Popen) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+@pytest.mark.slow
+def test_a_killed_driver_leaves_no_process_and_the_same_command_goes_on(tmp_path: Path, expected: np.ndarray) -> None:
+    words = (*JOB, "farm.workers=2", "output.dir=run")
+    process = start(*words, cwd=tmp_path)
+    wait_for(tmp_path / "run" / "render.log", "octave 2 step 2:", process)
+    children = descendants(process)
+    assert len([child for child in children if "WorkerActor" in " ".join(child.cmdline())]) == 2
+    process.kill()
+    process.communicate(timeout=30)
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
+    again = run_command(*words, cwd=tmp_path)
+    assert again.code == 0, again.err
+    np.testing.assert_array_equal(stored(tmp_path / "run"), expected)
+    log = (tmp_path / "run" / "render.log").read_text()
+    assert "going on from octave 2" in log
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert len(record["resumed"]) == 1
+    assert [len(octave["mean_gradient"]) for octave in record["octaves"]] == [3, 3]
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_the_terminal_saves_stops_everything_and_says_how_to_go_on(tmp_path: Path, expected: np.ndarray) -> None:
+    """The whole process group gets the signal, Ray's processes too."""
+    words = (*JOB, "farm.workers=2", "output.dir=run", "checkpoint.every=1000")
+    process = start(*words, cwd=tmp_path)
+    wait_for(tmp_path / "run" / "render.log", "octave 2 step 1:", process)
+    children = descendants(process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    last = errors.strip().splitlines()[-1]
+    assert last.startswith("render: interrupted; the same command goes on from octave 2, step ")
+    assert "Traceback" not in errors
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
+    again = run_command(*words, cwd=tmp_path)
+    assert again.code == 0, again.err
+    np.testing.assert_array_equal(stored(tmp_path / "run"), expected)
+
+
+def test_an_address_where_nothing_listens(tmp_path: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    start = time.monotonic()
+    run_command(*JOB, f"farm.address=127.0.0.1:{port}", "output.dir=run", cwd=tmp_path).refused(
+        f"127.0.0.1:{port}", "nothing listens"
+    )
+    assert time.monotonic() - start < 30
+    run_command(*JOB, "farm.address=somewhere", cwd=tmp_path).refused("farm.address=somewhere", "HOST:PORT")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_more_than_this_machine_has_is_refused_at_once(tmp_path: Path) -> None:
+    run_command(*JOB, "farm.worker.num_gpus=1", "farm.workers=3", cwd=tmp_path).refused(
+        "3 workers of 1 GPU", "this machine has", "0 GPU", "farm.worker"
+    )
+
+
+@pytest.mark.slow
+def test_weights_that_a_worker_cannot_hold_and_scratch_disk_too_small(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(small)], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        words = ("image=noise", "output.width=9000", "octaves.count=1", "octaves.steps=1", "objective.terms=[mixed0]")
+        run_command(
+            *words,
+            "farm.executor=inline",
+            "farm.worker.memory_gb=1.6",
+            f"farm.scratch={small}",
+            "output.dir=run",
+            cwd=tmp_path,
+        ).refused("scratch", "farm.scratch")
+    finally:
+        subprocess.run(["umount", str(small)], check=True)

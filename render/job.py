@@ -36,6 +36,7 @@ from render.farm.conductor import (
 from render.farm.executors import Executor
 from render.farm.farms import Farm, open_farm
 from render.farm.messages import Facts
+from render.farm.recipe import KernelRecipe
 from render.geometry import BAND, BOUNDARY_MODES, deal_blocks
 from render.machine import cores, free_disk, host_memory, same_disk
 from render.models.weights import Loaded, find_model, load
@@ -161,7 +162,7 @@ def prepared(draft: Draft, farm: Farm | None = None) -> Iterator[Job]:
 
 def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
     config, source, objective = draft.config, draft.source, draft.objective
-    facts = executor.open(loaded, objective, source)
+    facts = executor.open(KernelRecipe(loaded, objective), source)
     plan = make_plan(
         config,
         loaded.architecture,

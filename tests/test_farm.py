@@ -24,6 +24,7 @@ from render.config import FarmConfig
 from render.errors import UserError
 from render.farm.conductor import Event, OctaveDone, OctaveStarted, Recovered, StepDone, bytes_exchanged
 from render.farm.ray_farm import RayFarm
+from render.farm.recipe import KernelRecipe
 from render.geometry import Rect, deal_blocks
 from render.job import Job, draft, prepared
 from render.machine import cores
@@ -261,7 +262,7 @@ def test_a_job_may_not_ask_for_more_than_the_farm_has(farm: RayFarm) -> None:
 def test_weights_that_changed_on_the_way_are_refused(farm: RayFarm, inception, tmp_path: Path) -> None:
     with farm.lease(1) as executor, pytest.raises(UserError, match="not those of the job"):
         made = draft(load_config("preview", [*JOB, f"output.dir={tmp_path / 'run'}"]))
-        executor.open(replace(inception, sha256="0" * 64), made.objective, made.source)
+        executor.open(KernelRecipe(replace(inception, sha256="0" * 64), made.objective), made.source)
 
 
 def run_command(*words: str, cwd: Path, timeout: float = 300) -> Finished:

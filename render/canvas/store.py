@@ -18,6 +18,8 @@ from render.geometry import Rect, whole
 CHUNK = 512
 
 _TOKEN = "token"
+#: What Zarr raises, at one place or another, for metadata that it did not write.
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 def create(path: Path, shape: tuple[int, int], token: str) -> None:
@@ -34,6 +36,8 @@ def create(path: Path, shape: tuple[int, int], token: str) -> None:
         attributes={_TOKEN: token},
         dimension_names=("row", "column", "channel"),
     )
+    for written in (path / "zarr.json", path, path.parent):
+        sync(written)
 
 
 class CanvasStore:
@@ -45,8 +49,10 @@ class CanvasStore:
         try:
             # Chunks of zeros, too, are written: a missing one means damage.
             self._array = zarr.open_array(str(path), mode=mode, config={"write_empty_chunks": True})
-        except (OSError, ValueError, KeyError, zarr.errors.BaseZarrError) as error:
+        except _UNREADABLE as error:
             raise DamagedCheckpoint(f"{path} is no canvas store ({type(error).__name__})") from None
+        if self._array.shape[2:] != (3,) or self._array.dtype != np.float32:
+            raise DamagedCheckpoint(f"{path} is no canvas but {self._array.shape} of {self._array.dtype}")
         if token is not None and self._array.attrs.get(_TOKEN) != token:
             raise DamagedCheckpoint(f"{path} holds another canvas than the manifest names")
 
@@ -66,10 +72,11 @@ class CanvasStore:
             for row in range(rect.rows.start // CHUNK, -(-rect.rows.stop // CHUNK)):
                 for column in range(rect.columns.start // CHUNK, -(-rect.columns.stop // CHUNK)):
                     directory = self._path / "c" / str(row) / str(column)
-                    _sync(directory / "0")
-                    directories |= {directory, directory.parent}
+                    sync(directory / "0")
+                    # Up to the store itself: whoever comes first makes the directories.
+                    directories |= {directory, *directory.parents[:3]}
         for directory in directories:
-            _sync(directory)
+            sync(directory)
 
     def read(self, rect: Rect) -> Pixels:
         """(rect.rows.size, rect.columns.size, 3) float32. Raises `DamagedCheckpoint` for chunks damaged or missing."""
@@ -78,13 +85,15 @@ class CanvasStore:
         try:
             pixels = np.asarray(self._array[slice(*rect.rows), slice(*rect.columns)])
         except (OSError, ValueError) as error:
-            raise DamagedCheckpoint(f"{self._path} has a damaged chunk ({str(error).splitlines()[0]})") from None
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise DamagedCheckpoint(f"{self._path} has a damaged chunk ({reason})") from None
         if np.isnan(pixels).any():
             raise DamagedCheckpoint(f"{self._path} lacks a chunk")
         return pixels
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Returns when what a file holds, or which names a directory holds, has reached the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -6,6 +6,7 @@ names a canvas that is complete, and beside it the one before.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -79,6 +80,8 @@ class Checkpoints:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             if manifest["version"] != _VERSION:
                 raise ValueError(f"version {manifest['version']}")
+            if manifest["sha256"] != _sha256(manifest["fixed"], manifest["checkpoints"]):
+                raise ValueError("it is not as it was written")
             fixed = manifest["fixed"]
             found = [
                 Checkpoint(**{**one, "history": tuple(_history(octave) for octave in one["history"])})
@@ -88,7 +91,7 @@ class Checkpoints:
             return Fixed(**{**fixed, "tiles": tiles}), found
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise UserError(f"{path} cannot be read ({reason}): fresh=true starts over") from None
 
@@ -99,13 +102,13 @@ class Checkpoints:
         slot = next(slot for slot in _SLOTS if slot != taken)
         checkpoint = Checkpoint(slot, secrets.token_hex(8), octave, steps, tuple(history))
         path = self.path(checkpoint)
+        if read and len(read[1]) > 1:
+            # From here on only one canvas can be relied on.
+            self._write(read[0], read[1][:1])
+        shutil.rmtree(path, ignore_errors=True)
         try:
-            if read and len(read[1]) > 1:
-                # From here on only one canvas can be relied on.
-                self._write(read[0], read[1][:1])
-            shutil.rmtree(path, ignore_errors=True)
             store.create(path, shape, checkpoint.token)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # The latter where something could not be removed.
             raise _unwritable(path, error) from None
         return checkpoint
 
@@ -113,10 +116,7 @@ class Checkpoints:
         """From now on this checkpoint counts; the one that counted until now stays beside it."""
         read = self.read()
         before = [one for one in (read[1] if read else []) if one.slot != checkpoint.slot]
-        try:
-            self._write(fixed, [checkpoint, *before[:1]])
-        except OSError as error:
-            raise _unwritable(self._directory, error) from None
+        self._write(fixed, [checkpoint, *before[:1]])
 
     def forget(self, checkpoint: Checkpoint) -> None:
         """Strikes a canvas that turned out to be damaged from the manifest."""
@@ -131,7 +131,7 @@ class Checkpoints:
     def keep_newest(self) -> None:
         """Drops the canvas that does not count any more: the run is over."""
         read = self.read()
-        if read is None:
+        if read is None or not read[1]:
             return
         fixed, found = read
         self._write(fixed, found[:1])
@@ -146,25 +146,32 @@ class Checkpoints:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _write(self, fixed: Fixed, checkpoints: Sequence[Checkpoint]) -> None:
-        manifest: dict[str, Any] = {
-            "version": _VERSION,
-            "fixed": asdict(fixed),
-            "checkpoints": [asdict(checkpoint) for checkpoint in checkpoints],
-        }
-        self._directory.mkdir(parents=True, exist_ok=True)
+        plain = asdict(fixed), [asdict(checkpoint) for checkpoint in checkpoints]
+        manifest = {"version": _VERSION, "sha256": _sha256(*plain), "fixed": plain[0], "checkpoints": plain[1]}
         temporary = self._directory / f".{_MANIFEST}.partial"
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(manifest, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._directory / _MANIFEST)
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            with temporary.open("w", encoding="utf-8") as file:
+                json.dump(manifest, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._directory / _MANIFEST)
+            # Before the slot that the manifest named until now may be emptied, the new one must have reached the disk.
+            store.sync(self._directory)
+            store.sync(self._directory.parent)
+        except OSError as error:
+            raise _unwritable(self._directory, error) from None
 
 
 def _history(plain: dict[str, Any]) -> OctaveHistory:
     return OctaveHistory(plain["height"], plain["width"], tuple(plain["mean_gradient"]), tuple(plain["seconds"]))
 
 
-def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(
-        f"checkpoint {path} cannot be written ({error.strerror or error}): free some space; what was saved before is intact"
-    )
+def _sha256(fixed: dict[str, Any], checkpoints: list[dict[str, Any]]) -> str:
+    """Of what a manifest says: a changed digit would still be a number, and the run go on from there."""
+    return hashlib.sha256(json.dumps([fixed, checkpoints], sort_keys=True).encode()).hexdigest()
+
+
+def _unwritable(path: Path, error: Exception) -> UserError:
+    reason = getattr(error, "strerror", None) or error
+    return UserError(f"checkpoint {path} cannot be written ({reason}): free some space; what was saved before is intact")

@@ -155,6 +155,8 @@ class Conductor:
         self._saved_at = time.monotonic()
         #: Steps done of the current octave while the canvas is whole; None between octaves.
         self._steps: int | None = None
+        #: How many tiles to ask each worker for at once, from how long the last ones took.
+        self._tiles_a_call: dict[int, int] = {}
         #: What is known of every octave begun so far.
         self.history: list[OctaveHistory] = []
 
@@ -250,6 +252,7 @@ class Conductor:
         if joined:
             log.info("%d more workers from octave %d on: %d in all", joined, octave.index + 1, self._executor.workers)
         deal = self._deal = _Deal.of(octave, self._executor.workers, self._arrangement)
+        self._tiles_a_call = {}
         self._give(deal, "begin_octave")
         if before is not None:
             self._add_detail(before, deal)
@@ -334,9 +337,9 @@ class Conductor:
                 f"the gradient is too small to follow at octave {deal.octave.index + 1}, step {step + 1}: "
                 f"mean|g| is {mean:.3g}"
             )
-        # While some have moved and others not, there is no canvas to save.
-        self._steps = None
-        self._everyone("update", deal, scale)
+        # Not waited for: what a worker is asked next comes after its update, and one that dies before is noticed then.
+        for worker in range(len(deal.blocks)):
+            self._executor.call(worker, "update", scale)
         self._steps = step + 1
         return mean
 
@@ -344,14 +347,14 @@ class Conductor:
         """Lets every worker compute its block's gradient; returns the sums of all tiles, in any order."""
         sums: list[TileSum] = []
         given = [0] * len(deal.blocks)
-        tiles_a_call = [1] * len(deal.blocks)
         running: dict[Reference, int] = {}
 
         def hand_out(worker: int) -> None:
             block = deal.blocks[worker]
             if given[worker] < block.size:
-                reference = self._executor.call(worker, "ascend", step, shift, given[worker], tiles_a_call[worker])
-                given[worker] += tiles_a_call[worker]
+                count = self._tiles_a_call.get(worker, 1)
+                reference = self._executor.call(worker, "ascend", step, shift, given[worker], count)
+                given[worker] += count
                 running[reference] = worker
 
         for _ in range(_QUEUED):
@@ -363,7 +366,7 @@ class Conductor:
             for reference, result in zip(ready, results, strict=True):
                 worker = running.pop(reference)
                 sums.extend(result.sums)
-                tiles_a_call[worker] = _tiles_a_call(result)
+                self._tiles_a_call[worker] = _tiles_a_call(result)
                 hand_out(worker)
             yield TilesDone(deal.octave, sum(len(result.sums) for result in results))
         return sums
@@ -407,7 +410,7 @@ class Conductor:
 
     def _resume(self) -> bool:
         """Takes up the newest checkpoint that is whole; False, with nothing begun, where there is none."""
-        self._deal, self._steps, self.history = None, None, []
+        self._deal, self._steps, self.history, self._tiles_a_call = None, None, [], {}
         read = self._saving.checkpoints.read() if self._saving else None
         for checkpoint in read[1] if read else []:
             assert self._saving is not None

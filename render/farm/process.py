@@ -13,14 +13,11 @@ import numpy as np
 import psutil
 
 from render.dream.kernel import Kernel
-from render.dream.objectives import Objective
-from render.errors import UserError
 from render.farm.messages import Facts
+from render.farm.recipe import KernelRecipe
 from render.farm.worker import SourceOfPixels, Worker
 from render.geometry import KernelShape
 from render.machine import host_memory
-from render.models.network import Network
-from render.models.weights import Loaded, fingerprint
 from render.paths import cache_directory
 
 #: Kernels that a process keeps; each holds its network's weights.
@@ -34,21 +31,14 @@ class KernelCache:
     def __init__(self) -> None:
         self._kernels: OrderedDict[tuple[str, str], Kernel] = OrderedDict()
 
-    def find(self, loaded: Loaded, objective: Objective) -> Kernel:
-        """The kernel, made where it is not here yet. Raises `UserError` when the weights are not what their name says."""
-        key = (loaded.sha256, str(objective))
-        if key not in self._kernels:
-            arrived = fingerprint(loaded.parameters)
-            if arrived != loaded.sha256:
-                raise UserError(
-                    f"the weights that reached {platform.node()} are not those of the job: sha256 {arrived[:12]}, expected "
-                    f"{loaded.sha256[:12]}; run the job again"
-                )
-            self._kernels[key] = make_kernel(loaded, objective)
-        self._kernels.move_to_end(key)
+    def find(self, recipe: KernelRecipe) -> Kernel:
+        """The kernel, made where it is not here yet."""
+        if recipe.key not in self._kernels:
+            self._kernels[recipe.key] = recipe.make()
+        self._kernels.move_to_end(recipe.key)
         while len(self._kernels) > _KERNELS_KEPT:
             self._kernels.popitem(last=False)
-        return self._kernels[key]
+        return self._kernels[recipe.key]
 
     def compilations(self) -> int:
         """How many window shapes the kept kernels were compiled for."""
@@ -64,12 +54,12 @@ class WorkerProcess:
         self._kernel: Kernel | None = None
         self._worker: Worker | None = None
 
-    def open(self, loaded: Loaded, objective: Objective, source: SourceOfPixels) -> Facts:
-        """Makes ready for a job. Raises `UserError` when the weights that arrived are not those that were sent."""
+    def open(self, recipe: KernelRecipe, source: SourceOfPixels) -> Facts:
+        """Makes ready for a job. Raises what `KernelRecipe.make` raises."""
         self._worker = None
-        self._kernel = self._kernels.find(loaded, objective)
+        self._kernel = self._kernels.find(recipe)
         self._worker = Worker(self._kernel, source)
-        return facts(self._kernels.compilations())
+        return self.ping()
 
     def window_bytes(self, window: tuple[int, int], core: tuple[int, int]) -> int:
         """Bytes that a kernel call on such a window needs, by XLA's analysis; compiles the kernel."""
@@ -102,11 +92,6 @@ class WorkerProcess:
             return getattr(self, method)(*arguments)
         assert self._worker is not None, "open comes first"
         return getattr(self._worker, method)(*arguments)
-
-
-def make_kernel(loaded: Loaded, objective: Objective) -> Kernel:
-    """The kernel of an objective on a network that stops at the deepest layer it needs."""
-    return Kernel(Network(loaded.architecture.truncated(objective.layers), loaded.parameters), objective)
 
 
 def facts(compilations: int = 0) -> Facts:

@@ -1,0 +1,104 @@
+"""What the farm itself costs: the kernel is replaced by a sleep, so that all time beyond it is orchestration.
+
+    python -m tests.orchestration_report [workers=16] [tiles=8] [sleep_ms=200] [steps=4]
+
+Real Ray processes step a canvas whose margins are those of a real network (mixed0). Efficiency is the kernels' own time on
+the busiest worker over the time that the step took; bytes are those that workers gave out, against the geometry's.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from render.config import Config, FarmConfig, validate
+from render.dream.objectives import resolve
+from render.farm.conductor import Conductor, StepDone, bytes_exchanged
+from render.farm.ray_farm import RayFarm
+from render.geometry import KernelShape, Rect, deal_blocks
+from render.models.inception_v3 import INCEPTION_V3
+from render.plan import Machine, make_plan
+
+
+@dataclass(frozen=True)
+class Sleeper:
+    """A kernel that takes its time and gives back a gradient of ones."""
+
+    seconds: float
+    compile_seconds: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, shape: KernelShape, window: np.ndarray, divisors: Any, offset: Any) -> np.ndarray:
+        time.sleep(self.seconds)
+        return np.ones((*shape.core, 3), np.float32)
+
+
+@dataclass(frozen=True)
+class Grey:
+    """A source that costs nothing."""
+
+    size: None = None
+    sha256: str = ""
+    nbytes: int = 0
+
+    def at(self, shape: tuple[int, int], rect: Rect) -> np.ndarray:
+        return np.full((*rect.shape, 3), 128, np.float32)
+
+
+@dataclass(frozen=True)
+class Asleep:
+    """Stands for a `KernelRecipe`: makes the sleeping kernel."""
+
+    seconds: float
+    key: tuple[str, str] = ("asleep", "")
+
+    def make(self) -> Sleeper:
+        return Sleeper(self.seconds)
+
+
+def main() -> None:
+    """Steps and prints."""
+    settings = {"workers": 16, "tiles": 8, "sleep_ms": 200, "steps": 4} | {
+        name: int(value) for name, value in (word.split("=") for word in sys.argv[1:])
+    }
+    workers, tiles, seconds = settings["workers"], settings["tiles"], settings["sleep_ms"] / 1000
+    side = 128
+    rows = next(n for n in range(int((workers * tiles) ** 0.5), 0, -1) if (workers * tiles) % n == 0)
+    config = Config(image="noise")
+    config.octaves.count, config.octaves.steps = 1, settings["steps"]
+    config.tiles.size = side
+    config.output.width, config.output.height = side * workers * tiles // rows, side * rows
+    roomy = Machine(1 << 40, 1 << 40, 1 << 40)
+    objective = resolve(["mixed0"], INCEPTION_V3)
+    plan = make_plan(validate(config), INCEPTION_V3, objective.layers, None, roomy, workers=workers)
+    blocks = deal_blocks(plan.final.grid, workers)
+    busiest = max(block.size for block in blocks)
+    farm = RayFarm(FarmConfig(workers=workers), threads=1, store_bytes=400_000_000)
+    try:
+        with farm.lease() as executor:
+            executor.open(Asleep(seconds), Grey())
+            sent = []
+            times = []
+            for event in Conductor(plan, INCEPTION_V3, objective, executor).run(0, 1.5):
+                if isinstance(event, StepDone):
+                    times.append(event.seconds)
+                    sent.append(sum(executor.fetch([executor.call(n, "bytes_sent") for n in range(len(blocks))])))
+    finally:
+        farm.close()
+    height, width = plan.final.shape
+    print(f"canvas {width} x {height} px, {plan.final.grid.tiles} tiles of {side} px, {len(blocks)} workers, "
+          f"{busiest} tiles on the busiest, kernel {1000 * seconds:.0f} ms")  # fmt: skip
+    ideal = busiest * seconds
+    for step, taken in enumerate(times):
+        print(f"step {step + 1}: {taken:.3f} s, efficiency {100 * ideal / taken:.1f} %")
+    print(f"median efficiency after the first step: {100 * ideal / statistics.median(times[1:]):.1f} %")
+    exchanged = {after - before for before, after in zip(sent, sent[1:], strict=False)}
+    print(f"bytes exchanged a step: {', '.join(f'{n:,}' for n in exchanged)}; by geometry {bytes_exchanged(blocks):,}")
+
+
+if __name__ == "__main__":
+    main()

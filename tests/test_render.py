@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,9 @@ from PIL import Image
 
 from render.compose import load_config, root_configs
 from render.errors import UserError
-from render.farm.conductor import Conductor
-from render.farm.executors import InlineExecutor
-from render.farm.worker import Worker
-from render.job import draft, prepare, render
-from tests.conftest import ROOT, TINY
+from render.farm.checkpoint import Checkpoints
+from render.job import draft, prepared, render
+from tests.conftest import INLINE, ROOT, TINY
 from tests.seam_report import dream, psnr
 
 #: A few real octaves, small enough for a test; tiles are smaller than the canvas.
@@ -31,19 +31,40 @@ SMALL = (
     "octaves.steps=3",
     "objective.terms=[mixed1,mixed3]",
     "tiles.size=96",
+    INLINE,
 )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("boundary", ["reflect", "wrap_x"])
 def test_the_canvas_does_not_depend_on_how_tiles_are_dealt(boundary: str) -> None:
-    """Bit-identical float canvases for 1, 2, 3 and 5 blocks: margins and octave changes cross block borders."""
+    """Bit-identical float canvases for any blocks: margins and octave changes cross block borders.
+
+    Also for more workers than there are tiles, of which the first octave leaves more without any than the second.
+    """
     job = [*SMALL, f"boundary.mode={boundary}"]
     alone = dream("preview", job)
     assert alone.shape == (160, 240, 3)
     assert alone.std() > 10
-    for workers in (2, 3, 5):
-        np.testing.assert_array_equal(dream("preview", job, workers), alone)
+    for workers, arrangement in ((2, None), (3, (1, 3)), (5, None), (8, None)):
+        np.testing.assert_array_equal(dream("preview", job, workers, arrangement), alone)
+
+
+@pytest.mark.slow
+def test_blocks_in_scratch_files_make_the_same_canvas(tmp_path: Path) -> None:
+    """A mapped file in place of memory, as a plan has it for blocks that do not fit; nothing of it is left behind."""
+    words = [*SMALL, "farm.workers=2", f"output.dir={tmp_path / 'run'}"]
+    with prepared(draft(load_config("preview", words))) as job:
+        in_files = replace(job, plan=replace(job.plan, scratch_bytes=1))
+        canvases = []
+        for each in (job, in_files):
+            conductor = each.conductor()
+            for _ in conductor.run(job.config.seed, job.config.step_size):
+                pass
+            canvases.append(np.concatenate([rows for _, rows in conductor.rows(33)]))
+            each.directory.checkpoints.discard()
+    np.testing.assert_array_equal(*canvases)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == []
 
 
 @pytest.mark.slow
@@ -58,18 +79,17 @@ def test_tile_size_does_not_show() -> None:
 def test_detail_is_carried_from_octave_to_octave(tmp_path: Path) -> None:
     """With no steps the result is the source; detail made in the coarse octave alone survives in the fine one."""
     still = dream("preview", [*SMALL, "octaves.steps=0"])
-    job = prepare(draft(load_config("preview", [*SMALL, f"output.dir={tmp_path}"])))
-    source = job.source.at((160, 240), job.plan.final.grid.canvas)
-    np.testing.assert_allclose(still, source, atol=1e-3)
+    with prepared(draft(load_config("preview", [*SMALL, f"output.dir={tmp_path}"]))) as job:
+        source = job.source.at((160, 240), job.plan.final.grid.canvas)
+        np.testing.assert_allclose(still, source, atol=1e-3)
 
-    executor = InlineExecutor(lambda: Worker(job.kernel, job.source))
-    conductor = Conductor(job.plan, job.loaded.architecture, job.objective, executor)
-    events = conductor.run(0, 1.5)
-    # The second octave has begun when its start is announced: source plus the first octave's resampled detail.
-    starts = 0
-    while starts < 2:
-        starts += type(next(events)).__name__ == "OctaveStarted"
-    begun = conductor.read_rows(0, 160)
+        conductor = job.conductor()
+        events = conductor.run(0, 1.5)
+        # The second octave has begun when its start is announced: source plus the first octave's resampled detail.
+        starts = 0
+        while starts < 2:
+            starts += type(next(events)).__name__ == "OctaveStarted"
+        begun = conductor.read_rows(0, 160)
     change = begun - source
     assert 1 < np.abs(change).mean() < 20
     coarse = np.abs(np.diff(change, axis=1)).mean()
@@ -114,15 +134,21 @@ def test_run_directory_holds_picture_previews_log_and_record(command, tmp_path: 
     assert settings["dreamed"] == "mixed1 + mixed3"
     assert settings["step_size"] == 1.5
     assert sorted(path.name for path in run.iterdir() if not path.name.startswith(".")) == [
-        "preview.jpg", "previews", "render.log", "run.json",
+        "canvas", "preview.jpg", "previews", "render.log", "run.json",
     ]  # fmt: skip
+    # Of the canvas only the one that counts is kept: the finished one.
+    read = Checkpoints(run / "canvas").read()
+    assert read is not None
+    ((finished,),) = read[1:]
+    assert (finished.octave, finished.steps) == (1, 2)
+    assert sorted(path.name for path in (run / "canvas").iterdir()) == sorted(["manifest.json", finished.slot])
 
 
 @pytest.mark.parametrize("root", root_configs())
 def test_every_root_config_renders(root: str, command, tmp_path: Path) -> None:
     size = ("output.width=112", "output.height=80", "output.width_cm=null")
     done = command(
-        f"conf={root}", *size, "octaves.count=2", "octaves.steps=1", "objective.terms=[mixed0]", "output.dir=run"
+        f"conf={root}", *size, "octaves.count=2", "octaves.steps=1", "objective.terms=[mixed0]", "output.dir=run", INLINE
     )
     assert done.code == 0, done.err
     with Image.open(tmp_path / "run" / f"{root}.png") as picture:
@@ -165,7 +191,7 @@ def test_a_picture_of_the_users_is_never_replaced_unasked(command, tmp_path: Pat
 
 def test_files_that_no_run_made_are_left_alone(command, tmp_path: Path) -> None:
     """A directory with things of the user's under the names that runs use is not a run directory, fresh or not."""
-    for name in ("previews/holiday.txt", "render.log", "run.json", "preview.png"):
+    for name in ("previews/holiday.txt", "canvas/holiday.txt", "render.log", "run.json", "preview.png"):
         folder = tmp_path / name.replace("/", "-")
         (folder / name).parent.mkdir(parents=True)
         (folder / name).write_text("{}")
@@ -217,22 +243,22 @@ def test_a_copy_that_an_earlier_run_handed_out_follows_the_run(command, tmp_path
 def test_a_picture_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
     """Between check and publication another program may take the name: it wins, the run directory has the dream."""
     words = [*TINY, f"output.dir={tmp_path / 'run'}", f"output.path={tmp_path / 'late.png'}"]
-    job = prepare(draft(load_config("preview", words)))
-    job.directory.check()
-    (tmp_path / "late.png").write_bytes(b"theirs")
-    with pytest.raises(UserError, match="exists"):
-        render(job)
+    with prepared(draft(load_config("preview", words))) as job:
+        job.directory.check()
+        (tmp_path / "late.png").write_bytes(b"theirs")
+        with pytest.raises(UserError, match="exists"):
+            render(job)
     assert (tmp_path / "late.png").read_bytes() == b"theirs"
 
 
 def test_when_the_copy_cannot_be_written_the_picture_is_in_the_run_directory(tmp_path: Path) -> None:
     words = [*TINY, f"output.dir={tmp_path / 'run'}", f"output.path={tmp_path / 'gone' / 'late.png'}"]
-    job = prepare(draft(load_config("preview", words)))
-    (tmp_path / "gone").write_text("a file where a directory should come")
-    with pytest.raises(UserError, match="late"):
-        job.directory.publish()
-    (tmp_path / "gone").unlink()
-    assert render(job) == tmp_path / "gone" / "late.png"
+    with prepared(draft(load_config("preview", words))) as job:
+        (tmp_path / "gone").write_text("a file where a directory should come")
+        with pytest.raises(UserError, match="late"):
+            job.directory.publish()
+        (tmp_path / "gone").unlink()
+        assert render(job) == tmp_path / "gone" / "late.png"
     assert (tmp_path / "run" / "preview.png").read_bytes() == (tmp_path / "gone" / "late.png").read_bytes()
 
 
@@ -280,48 +306,136 @@ def test_a_wrapped_picture_has_no_seam(boundary: str) -> None:
         assert differences[0] > 1.25 * np.median(differences)
 
 
-@pytest.mark.parametrize("delay", [0.4, 0.6, 0.9, 1.4, 2.0])
-def test_ctrl_c_at_any_moment_ends_with_130(delay: float, tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "render", *SMALL, "octaves.steps=400", "output.dir=run"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""}
-    process = subprocess.Popen(
-        words, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    time.sleep(delay)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert errors.count("render: interrupted") == 1
-    assert not list(tmp_path.rglob("preview.png"))
+#: How an interrupted render says what the same command will do.
+GOES_ON = re.compile(r"render: interrupted; the same command goes on from octave (\d+), step (\d+)")
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_render_leaves_no_picture(stop: signal.Signals, tmp_path: Path) -> None:
-    words = [*SMALL, "octaves.steps=500", "output.dir=run"]
-    process = subprocess.Popen(
+def start(directory: Path, *words: str) -> subprocess.Popen[str]:
+    """`python -m render` in a directory, still running."""
+    return subprocess.Popen(
         [sys.executable, "-m", "render", *words],
-        cwd=tmp_path,
+        cwd=directory,
         env={**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""},
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    log = tmp_path / "run" / "render.log"
+
+
+def wait_for(log: Path, text: str, process: subprocess.Popen[str]) -> None:
+    """Returns once the log of a running render has the text."""
     deadline = time.monotonic() + 120
-    while not (log.exists() and "step 2:" in log.read_text()):
+    while not (log.exists() and text in log.read_text()):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
-        time.sleep(0.1)
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("delay", [0.4, 0.6, 0.9, 1.4, 2.0])
+def test_ctrl_c_at_any_moment_ends_with_130(delay: float, tmp_path: Path) -> None:
+    process = start(tmp_path, *SMALL, "octaves.steps=400", "output.dir=run")
+    time.sleep(delay)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors.count("render: interrupted") == 1
+    assert "Traceback" not in errors
+    assert not list(tmp_path.rglob("preview.png"))
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_render_leaves_no_picture(stop: signal.Signals, tmp_path: Path) -> None:
+    process = start(tmp_path, *SMALL, "octaves.steps=500", "output.dir=run")
+    log = tmp_path / "run" / "render.log"
+    wait_for(log, "step 2:", process)
     process.send_signal(stop)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.strip().splitlines()[-1].startswith("render: interrupted")
+    stopping, last = errors.strip().splitlines()[-2:]
+    assert stopping.startswith("render: stopping: ")
+    goes_on = GOES_ON.fullmatch(last)
+    assert goes_on, errors
     assert "Traceback" not in errors
     assert not list(tmp_path.rglob("preview.png*"))
     assert not list(tmp_path.rglob("*.partial"))
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
-    # The same command starts over and may be finished.
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["status"] == "interrupted"
+    assert goes_on[0].removeprefix("render: ") in record["error"]
     assert "interrupted" in log.read_text().lower() or "KeyboardInterrupt" in log.read_text()
+    # What was said is there, whole: the canvas after as many steps as the log tells of.
+    read = Checkpoints(tmp_path / "run" / "canvas").read()
+    assert read is not None
+    newest = read[1][0]
+    assert (newest.octave + 1, newest.steps) == (int(goes_on[1]), int(goes_on[2])) == (1, log.read_text().count("mean|g|"))
+
+
+@pytest.mark.slow
+def test_an_interrupted_render_goes_on_to_the_same_bytes(command, tmp_path: Path) -> None:
+    """Stopped once in each octave; the third time the same command ends where one that was left alone does."""
+    words = [*SMALL, "octaves.steps=6"]
+    run = tmp_path / "run"
+    said = []
+    for octave, step in ((1, 2), (2, 3)):
+        process = start(tmp_path, *words, "output.dir=run")
+        wait_for(run / "render.log", f"octave {octave} step {step}:", process)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 130, errors
+        goes_on = GOES_ON.fullmatch(errors.strip().splitlines()[-1])
+        assert goes_on, errors
+        assert int(goes_on[1]) == octave
+        assert int(goes_on[2]) >= step
+        said.append(f"going on from octave {goes_on[1]}, step {goes_on[2]}")
+    resumed = command(*words, "output.dir=run")
+    assert resumed.code == 0, resumed.err
+    assert command(*words, "output.dir=whole").code == 0
+    assert (run / "preview.png").read_bytes() == (tmp_path / "whole" / "preview.png").read_bytes()
+    log = (run / "render.log").read_text()
+    assert [log.count(line) for line in said] == [1, 1]
+    # Every step was done once, and is told of once.
+    assert log.count("mean|g|") == 12
+    records = [json.loads((tmp_path / name / "run.json").read_text()) for name in ("run", "whole")]
+    assert [len(record["resumed"]) for record in records] == [2, 0]
+    assert [record["status"] for record in records] == ["finished", "finished"]
+    gradients = [[octave["mean_gradient"] for octave in record["octaves"]] for record in records]
+    assert gradients[0] == gradients[1]
+    assert [len(octave) for octave in gradients[0]] == [6, 6]
+    for octave in (1, 2):
+        previews = [tmp_path / name / "previews" / f"octave-{octave}.png" for name in ("run", "whole")]
+        assert previews[0].read_bytes() == previews[1].read_bytes()
+
+
+def test_a_second_request_stops_at_once(tmp_path: Path) -> None:
+    """Without another checkpoint: what was saved before counts, and there is one line all the same."""
+    process = start(tmp_path, *SMALL, "octaves.steps=500", "checkpoint.every=0", "output.dir=run")
+    log = tmp_path / "run" / "render.log"
+    wait_for(log, "saved octave 1, step 2", process)
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert GOES_ON.fullmatch(errors.strip().splitlines()[-1]), errors
+    assert "Traceback" not in errors
+    assert not list(tmp_path.rglob("preview.png*"))
+    read = Checkpoints(tmp_path / "run" / "canvas").read()
+    assert read is not None
+    assert read[1][0].steps >= 2
+
+
+def test_fresh_forgets_what_was_saved(command, tmp_path: Path) -> None:
+    words = [*SMALL, "octaves.steps=2", "octaves.count=1", "checkpoint.every=0"]
+    process = start(tmp_path, *words, "octaves.steps=400", "output.dir=run")
+    wait_for(tmp_path / "run" / "render.log", "saved octave 1, step 1", process)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60)
+    # Another picture would have to be begun at its beginning: that is asked for, not guessed.
+    command(*words, "output.dir=run").refused("octaves.steps", "fresh=true")
+    assert (tmp_path / "run" / "canvas" / "manifest.json").exists()
+    assert command(*words, "output.dir=run", "fresh=true").code == 0
+    log = (tmp_path / "run" / "render.log").read_text()
+    assert "going on" not in log
+    assert log.count("mean|g|") == 2
 
 
 def test_a_directory_in_use_is_refused(command, tmp_path: Path) -> None:
@@ -358,7 +472,16 @@ def test_a_directory_in_use_is_refused(command, tmp_path: Path) -> None:
         (["output.dir=~nobody-here/x"], ["output.dir", "no such user"]),
         (["output.path=" + 300 * "x" + ".png"], ["output.path"]),
         (["model.weights=" + 300 * "x" + ".npz"], ["model.weights"]),
-        (["output.width=400000"], ["memory", "smaller"]),
+        (["output.width=400000"], ["400,000 x 266,000 px", "disk", "smaller"]),
+        (["output.width=2000", "farm.worker.memory_gb=0.1"], ["a worker needs", "memory", "farm.worker.memory_gb"]),
+        (["farm.workers=0"], ["farm.workers=0", "at least 1"]),
+        (["farm.executor=dask"], ["farm.executor=dask", "ray or inline"]),
+        (["farm.worker.num_gpus=2"], ["farm.worker.num_gpus", "at most 1"]),
+        (["farm.address=auto"], ["farm.address=auto", "farm.executor=ray"]),
+        (["farm.retries=-1"], ["farm.retries=-1"]),
+        (["farm.scratch=~nobody-here/x"], ["farm.scratch", "no such user"]),
+        (["checkpoint.every=-1"], ["checkpoint.every", "0 (every step)"]),
+        (["tiles.parallel=0"], ["tiles.parallel=0", "at least 1"]),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(overrides: list[str], words: list[str], command, tmp_path: Path) -> None:

@@ -102,16 +102,21 @@ def main() -> int:
         if driver.returncode:
             print(errors)
             return 1
-        same = np.array_equal(stored(peace), stored(war))
         log = (war / "render.log").read_text()
-        for text in ("failed,", "going on from octave", "worker started", "more workers from octave"):
-            print(f"{log.count(text):4} x {text!r} in the log")
-        alike = (peace / "preview.png").read_bytes() == (war / "preview.png").read_bytes()
-        names = ("DIFFERENT", "identical")
-        print(f"float canvases {names[same]}; pictures {names[alike]}")
         if "keep" in settings:
             Path(settings["keep"]).write_text(log)
-        return 0 if same and sum(counts.values()) >= kills else 1
+        return 0 if compare(peace, war, log) and sum(counts.values()) >= kills else 1
+
+
+def compare(peace: Path, war: Path, log: str) -> bool:
+    """Whether both runs came to the same; says so, and what the log tells."""
+    for text in ("failed,", "going on from octave", "worker started", "more workers from octave"):
+        print(f"{log.count(text):4} x {text!r} in the log")
+    same = np.array_equal(stored(peace), stored(war))
+    alike = (peace / "preview.png").read_bytes() == (war / "preview.png").read_bytes()
+    names = ("DIFFERENT", "identical")
+    print(f"float canvases {names[same]}; pictures {names[alike]}")
+    return same and alike
 
 
 if __name__ == "__main__":

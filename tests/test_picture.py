@@ -313,3 +313,45 @@ def test_to_bytes_is_the_nearest_byte(pixels: np.ndarray) -> None:
     assert written.dtype == np.uint8
     assert written.shape == pixels.shape
     assert np.abs(written - np.clip(pixels, 0, 255)).max() <= 0.5
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to tell whose memory it is")
+def test_a_png_is_streamed_from_mapped_pixels(tmp_path: Path) -> None:
+    """60 megapixels, 180 MB: what the process holds itself grows by far less, and the pixels come back."""
+    script = """
+import sys, threading, time
+from pathlib import Path
+import numpy as np
+from render.canvas.picture import read_settings, write_picture
+
+def anonymous():
+    return int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0]) / 1000
+
+pixels = np.memmap("pixels", np.uint8, "w+", shape=(6000, 10_000, 3))
+for row in range(0, 6000, 500):
+    pixels[row : row + 500] = np.arange(10_000)[None, :, None] + row // 100
+write_picture(Path("small.png"), np.zeros((8, 8, 3), np.uint8), "png")
+before, peak = anonymous(), 0
+done = threading.Event()
+def watch():
+    global peak
+    while not done.is_set():
+        peak = max(peak, anonymous())
+        time.sleep(0.01)
+thread = threading.Thread(target=watch)
+thread.start()
+write_picture(Path("large.png"), pixels.view(np.ndarray), "png", {"seed": 3})
+done.set()
+thread.join()
+assert read_settings(Path("large.png")) == {"seed": 3}
+print(peak - before)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 60
+    with Image.open(tmp_path / "large.png") as read:
+        strip = np.asarray(read.crop((0, 3000, 10_000, 3001)))
+    np.testing.assert_array_equal(strip[0, :, 0], (np.arange(10_000) + 30).astype(np.uint8))

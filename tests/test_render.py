@@ -472,7 +472,7 @@ def test_a_directory_in_use_is_refused(command, tmp_path: Path) -> None:
         (["output.dir=~nobody-here/x"], ["output.dir", "no such user"]),
         (["output.path=" + 300 * "x" + ".png"], ["output.path"]),
         (["model.weights=" + 300 * "x" + ".npz"], ["model.weights"]),
-        (["output.width=400000"], ["400,000 x 266,000 px", "disk", "smaller"]),
+        (["output.width=400000"], ["400,000 x 266,075 px", "disk", "smaller"]),
         (["output.width=2000", "farm.worker.memory_gb=0.1"], ["a worker needs", "memory", "farm.worker.memory_gb"]),
         (["farm.workers=0"], ["farm.workers=0", "at least 1"]),
         (["farm.executor=dask"], ["farm.executor=dask", "ray or inline"]),

@@ -1,11 +1,15 @@
-"""A cluster of real Ray nodes on this machine: nodes that leave, nodes that join, and room that is not there."""
+"""Farms that come and go: nodes that leave and join, room that is not there, workers that fail again and again."""
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +21,7 @@ from render.config import FarmConfig
 from render.errors import UserError
 from render.farm.conductor import Event, OctaveDone, OctaveStarted, Recovered, Saved
 from render.farm.ray_farm import RayFarm
+from render.geometry import Rect
 from render.job import draft, prepared
 from render.machine import cores
 from tests.farm_job import JOB, dreamed
@@ -69,3 +74,64 @@ def test_a_cluster_without_room_is_refused_in_time_and_says_what_there_is(cluste
         config.worker.num_gpus = 1
         RayFarm(config, threads=1)
     assert 3 <= time.monotonic() - begun < 60
+
+
+class Deadly:
+    """A source that kills every process that asks for it but the first."""
+
+    def __init__(self, source: Any, directory: Path, error: type[BaseException] | None = None) -> None:
+        self.source, self.directory, self.error = source, directory, error
+        self.size, self.sha256, self.nbytes = source.size, source.sha256, source.nbytes
+
+    def at(self, shape: tuple[int, int], rect: Rect) -> np.ndarray:
+        try:
+            (self.directory / "first").touch(exist_ok=False)
+            (self.directory / f"{os.getpid()}").touch()
+        except FileExistsError:
+            if not (self.directory / f"{os.getpid()}").exists():
+                if self.error is not None:
+                    raise self.error("no memory for this") from None
+                os.kill(os.getpid(), signal.SIGKILL)
+        return self.source.at(shape, rect)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", [None, MemoryError])
+def test_a_worker_that_fails_again_and_again_is_set_aside(
+    error: type[BaseException] | None, expected: np.ndarray, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = [*JOB, f"output.dir={tmp_path / 'run'}", "farm.workers=2", "farm.retries=1"]
+    made = draft(load_config("preview", words))
+    (tmp_path / "alive").mkdir()
+    own = RayFarm(made.config.farm, threads=cores(), store_bytes=300_000_000)
+    try:
+        with (
+            caplog.at_level("INFO", "render"),
+            prepared(replace(made, source=Deadly(made.source, tmp_path / "alive", error)), own) as job,
+        ):
+            canvas = dreamed(job, job.conductor())
+            assert job.executor.workers == 1
+        assert own.size == 1
+    finally:
+        own.close()
+    np.testing.assert_array_equal(canvas, expected)
+    assert caplog.text.count("since the last checkpoint") == 2
+    assert "set aside" in caplog.text
+    assert ("out of memory" if error else "died") in caplog.text
+
+
+@pytest.mark.slow
+def test_when_no_worker_survives_the_reason_is_told(tmp_path: Path) -> None:
+    words = [*JOB, f"output.dir={tmp_path / 'run'}", "farm.workers=1", "farm.retries=1"]
+    made = draft(load_config("preview", words))
+    (tmp_path / "alive").mkdir()
+    (tmp_path / "alive" / "first").touch()
+    own = RayFarm(made.config.farm, threads=cores(), store_bytes=300_000_000)
+    try:
+        with (
+            prepared(replace(made, source=Deadly(made.source, tmp_path / "alive")), own) as job,
+            pytest.raises(UserError, match=r"no worker is left after 1 retries.*died"),
+        ):
+            dreamed(job, job.conductor())
+    finally:
+        own.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -418,9 +419,9 @@ class RayExecutor:
                 raise cause from None
             if isinstance(cause, MemoryError) or "RESOURCE_EXHAUSTED" in str(cause):
                 reason = f"out of memory ({_first_line(cause)})"
-                self._blamed |= {
-                    n: reason for n, one in enumerate(self.members) if one.facts and one.facts.pid == error.pid
-                }
+                # Only the text says whose error it is: the attributes are those of the cause.
+                pids = {int(pid) for pid in re.findall(r"\(pid=(\d+)", str(error))}
+                self._blamed |= {n: reason for n, one in enumerate(self.members) if one.facts and one.facts.pid in pids}
                 raise WorkersLost(reason) from None
             raise
         except ObjectStoreFullError as error:

@@ -22,7 +22,7 @@ class Ascended(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """A worker's process and the machine that it runs on; memory in bytes, `compilations` of kernels so far."""
+    """A worker's process and the machine that it runs on; memory in bytes, `kernels_made` counts what it compiles for."""
 
     host: str
     pid: int
@@ -31,7 +31,7 @@ class Facts:
     host_bytes: int
     device_bytes: int
     held_bytes: int
-    compilations: int
+    kernels_made: int
 
     @property
     def shares_memory(self) -> bool:

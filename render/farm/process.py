@@ -30,19 +30,18 @@ class KernelCache:
 
     def __init__(self) -> None:
         self._kernels: OrderedDict[tuple[str, str], Kernel] = OrderedDict()
+        #: How many kernels were made here, forgotten ones included.
+        self.made = 0
 
     def find(self, recipe: KernelRecipe) -> Kernel:
         """The kernel, made where it is not here yet."""
         if recipe.key not in self._kernels:
             self._kernels[recipe.key] = recipe.make()
+            self.made += 1
         self._kernels.move_to_end(recipe.key)
         while len(self._kernels) > _KERNELS_KEPT:
             self._kernels.popitem(last=False)
         return self._kernels[recipe.key]
-
-    def compilations(self) -> int:
-        """How many window shapes the kept kernels were compiled for."""
-        return sum(len(kernel.compile_seconds) for kernel in self._kernels.values())
 
 
 class WorkerProcess:
@@ -84,7 +83,7 @@ class WorkerProcess:
 
     def ping(self) -> Facts:
         """Answers."""
-        return facts(self._kernels.compilations())
+        return facts(self._kernels.made)
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Calls a method of this object or of the job's worker."""
@@ -94,7 +93,7 @@ class WorkerProcess:
         return getattr(self._worker, method)(*arguments)
 
 
-def facts(compilations: int = 0) -> Facts:
+def facts(kernels_made: int = 0) -> Facts:
     """What this process runs on."""
     device = jax.local_devices()[0]
     host = host_memory()
@@ -108,7 +107,7 @@ def facts(compilations: int = 0) -> Facts:
         host_bytes=host,
         device_bytes=memory,
         held_bytes=psutil.Process().memory_info().rss,
-        compilations=compilations,
+        kernels_made=kernels_made,
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from render.dream.objectives import Objective, Term, parse_term, resolve
 from render.errors import UserError
 from render.models.weights import MODELS
+from tests.conftest import ROOT
 
 INCEPTION = MODELS["inception_v3"].architecture
 GOOGLENET = MODELS["googlenet"].architecture
@@ -181,6 +184,20 @@ def test_every_layer_of_every_network_can_be_dreamed_of() -> None:
     for architecture in (INCEPTION, GOOGLENET):
         names = list(architecture.layers)
         assert resolve(names, architecture).layers == tuple(names)
+
+
+def test_planning_and_conducting_do_without_jax() -> None:
+    """A driver that starts a farm must not take the device, nor wait for JAX before it refuses a word."""
+    program = """
+import sys
+import render.farm.conductor, render.farm.ray_farm, render.job
+from render.dream.objectives import resolve
+from render.models.weights import MODELS
+objective = resolve(["mixed3", "0.5*mixed5:1+2"], MODELS["inception_v3"].architecture)
+print(len(objective.divisors(MODELS["inception_v3"].architecture, (300, 203))), "jax" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.split() == ["2", "False"], done.stderr
 
 
 # Values

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Literal, NamedTuple
 
@@ -265,7 +266,7 @@ class Block:
         """`count` of the block's tiles in tile order, from the `first` on; fewer where the block ends."""
         return islice(self.tiles(), first, first + count)
 
-    @property
+    @cached_property
     def pixels(self) -> Rect:
         """The canvas pixels that the block owns."""
         rows, columns = self.grid.rows, self.grid.columns
@@ -274,7 +275,7 @@ class Block:
             Interval(columns.core(self.tile_columns.start).start, columns.core(self.tile_columns.stop - 1).stop),
         )
 
-    @property
+    @cached_property
     def padded(self) -> Rect:
         """The block with its margin: every extended pixel that its windows touch under any jitter."""
         return Rect(

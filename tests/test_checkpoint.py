@@ -36,6 +36,7 @@ from render.farm.checkpoint import Checkpoint, Checkpoints, Fixed, OctaveHistory
 from render.farm.conductor import Conductor, Event, OctaveStarted, Recovered, Saved, Saving
 from render.farm.executors import InlineExecutor, Reference
 from render.farm.farms import InlineFarm
+from render.farm.messages import Assignment
 from render.farm.worker import Worker
 from render.geometry import (
     Axis,
@@ -171,11 +172,11 @@ def workers_of(blocks: tuple[Block, ...], source: Still, path: Path | None = Non
     """Workers that hold their block of the source, or of a stored canvas."""
     workers = [Worker(no_kernel, source) for _ in blocks]
     for number, (worker, block) in enumerate(zip(workers, blocks, strict=True)):
-        given = (number, 0, block, Gathering.of(margin_pieces(block, blocks), number), (1.0,))
+        given = Assignment(number, 0, block, Gathering.of(margin_pieces(block, blocks), number), (), (1.0,))
         if path is None:
-            worker.begin_octave(*given)
+            worker.begin_octave(given)
         else:
-            worker.load(path, "token", *given)
+            worker.load(path, "token", given)
     return workers
 
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from render.dream.kernel import Kernel
 from render.dream.objectives import Objective, resolve
 from render.dream.resample import Pixels, resample_array
+from render.farm.messages import Assignment
 from render.farm.worker import Worker
 from render.geometry import BOUNDARY_MODES, Axis, Gathering, Grid, Rect, deal_blocks, margin_pieces, round_up
 from render.models.network import Network
@@ -97,7 +98,7 @@ def tiled_gradient(kernel: Kernel, loaded: Loaded, grid: Grid, canvas: Pixels, j
     divisors = kernel.objective.divisors(loaded.architecture, grid.extended_shape)
     margins = [Gathering.of(margin_pieces(block, blocks), number) for number, block in enumerate(blocks)]
     for number, (worker, block) in enumerate(zip(farm, blocks, strict=True)):
-        worker.begin_octave(number, 0, block, margins[number], divisors)
+        worker.begin_octave(Assignment(number, 0, block, margins[number], (), divisors))
     result = np.full_like(canvas, np.nan)
     for worker, margin in zip(farm, margins, strict=True):
         worker.fill_margin(*(farm[owner].read([piece.source for piece in pieces]) for owner, pieces in margin.others))

@@ -22,7 +22,7 @@ from render.dream.resample import taps
 from render.errors import DamagedCheckpoint, NumericalError, RenderError, UrgentInterrupt, UserError, WorkersLost
 from render.farm.checkpoint import Checkpoints, Fixed, OctaveHistory
 from render.farm.executors import Executor, Reference
-from render.farm.messages import Ascended, TileSum
+from render.farm.messages import Ascended, Assignment, TileSum
 from render.geometry import Block, Gathering, Interval, Rect, chunk_extent, deal_blocks, margin_pieces, pieces_of
 from render.models.architecture import Architecture
 from render.plan import Octave, Plan
@@ -95,20 +95,29 @@ Event = OctaveStarted | TilesDone | StepDone | Saved | OctaveDone | Recovered
 
 @dataclass(frozen=True)
 class _Deal:
-    """One octave's blocks, and how each block's margin is put together."""
+    """One octave's blocks, how each block's margin is put together, and what its owners lend for that.
+
+    `loans` is by owner and place: all that is lent to one place is one object, because many small ones would cost more
+    than the pixels in them.
+    """
 
     octave: Octave
     blocks: tuple[Block, ...]
+    places: tuple[str, ...]
     margins: tuple[Gathering, ...]
+    loans: tuple[dict[str, dict[int, list[Rect]]], ...]
 
     @classmethod
-    def of(cls, octave: Octave, workers: int, arrangement: tuple[int, int] | None) -> _Deal:
-        blocks = deal_blocks(octave.grid, workers, arrangement)
-        return cls(
-            octave,
-            blocks,
-            tuple(Gathering.of(margin_pieces(block, blocks), number) for number, block in enumerate(blocks)),
-        )
+    def of(cls, octave: Octave, executor: Executor, arrangement: tuple[int, int] | None) -> _Deal:
+        blocks = deal_blocks(octave.grid, executor.workers, arrangement)
+        places = tuple(executor.place(worker) for worker in range(len(blocks)))
+        margins = tuple(Gathering.of(margin_pieces(block, blocks), number) for number, block in enumerate(blocks))
+        loans: tuple[dict[str, dict[int, list[Rect]]], ...] = tuple({} for _ in blocks)
+        for borrower, margin in enumerate(margins):
+            for owner, pieces in margin.others:
+                loan = loans[owner].setdefault(places[borrower], {})
+                loan[borrower] = [piece.source for piece in pieces]
+        return cls(octave, blocks, places, margins, loans)
 
     def owners(self, rect: Rect) -> Iterator[tuple[int, Rect]]:
         """Which block owns which part of a canvas rectangle."""
@@ -155,6 +164,8 @@ class Conductor:
         self._saved_at = time.monotonic()
         #: Steps done of the current octave while the canvas is whole; None between octaves.
         self._steps: int | None = None
+        #: What the workers lend each other for the next step, where that has been asked for already.
+        self._lent: list[list[Reference]] | None = None
         #: How many tiles to ask each worker for at once, from how long the last ones took.
         self._tiles_a_call: dict[int, int] = {}
         #: What is known of every octave begun so far.
@@ -251,8 +262,8 @@ class Conductor:
         joined = self._executor.grow()
         if joined:
             log.info("%d more workers from octave %d on: %d in all", joined, octave.index + 1, self._executor.workers)
-        deal = self._deal = _Deal.of(octave, self._executor.workers, self._arrangement)
-        self._tiles_a_call = {}
+        deal = self._deal = _Deal.of(octave, self._executor, self._arrangement)
+        self._tiles_a_call, self._lent = {}, None
         self._give(deal, "begin_octave")
         if before is not None:
             self._add_detail(before, deal)
@@ -269,12 +280,15 @@ class Conductor:
                     worker,
                     method,
                     *arguments,
-                    worker,
-                    deal.octave.index,
-                    block,
-                    deal.margins[worker],
-                    divisors,
-                    self._scratch,
+                    Assignment(
+                        worker,
+                        deal.octave.index,
+                        block,
+                        deal.margins[worker],
+                        tuple(deal.loans[worker].values()),
+                        divisors,
+                        self._scratch,
+                    ),
                 )
                 for worker, block in enumerate(deal.blocks)
             ]
@@ -315,12 +329,8 @@ class Conductor:
     def _step(self, seed: int, step: int, step_size: float) -> Generator[TilesDone, None, float]:
         """One update of the whole canvas; returns mean|g|."""
         deal = self._current
-        # All reads are asked for before any margin is filled, so that nobody waits for a worker who waits.
-        parts = [self._parts("read", margin) for margin in deal.margins]
-        filled = [self._executor.call(worker, "fill_margin", *parts[worker]) for worker in range(len(deal.blocks))]
         shift = jitter(seed, deal.octave.index, step, deal.octave.grid.rows.stride)
         sums = yield from self._gradient(deal, step, shift)
-        self._executor.fetch(filled)
         # Summed in tile order, so that the total does not depend on how tiles were dealt or who finished first.
         total = 0.0
         for tile_sum in sorted(sums):
@@ -338,22 +348,48 @@ class Conductor:
                 f"mean|g| is {mean:.3g}"
             )
         # Not waited for: what a worker is asked next comes after its update, and one that dies before is noticed then.
-        for worker in range(len(deal.blocks)):
-            self._executor.call(worker, "update", scale)
+        if step + 1 < deal.octave.steps:
+            self._lent = self._lend(deal, scale)
+        else:
+            for worker in range(len(deal.blocks)):
+                self._executor.call(worker, "update", scale)
         self._steps = step + 1
         return mean
+
+    def _lend(self, deal: _Deal, *update: float) -> list[list[Reference]]:
+        """For every worker, references to what its margin's owners lend to workers at its place, in the margin's order.
+
+        With `update`, the scale of an update, everybody makes it first.
+        """
+        method = "update_and_lend" if update else "lend"
+        lent: dict[tuple[int, str], Reference] = {}
+        for owner, by_place in enumerate(deal.loans):
+            if by_place:
+                given = self._executor.call_parts(owner, method, len(by_place), *update)
+                lent |= {(owner, place): part for place, part in zip(by_place, given, strict=True)}
+            elif update:
+                self._executor.call(owner, "update", *update)
+        return [
+            [lent[owner, deal.places[borrower]] for owner, _ in margin.others]
+            for borrower, margin in enumerate(deal.margins)
+        ]
 
     def _gradient(self, deal: _Deal, step: int, shift: tuple[int, int]) -> Generator[TilesDone, None, list[TileSum]]:
         """Lets every worker compute its block's gradient; returns the sums of all tiles, in any order."""
         sums: list[TileSum] = []
         given = [0] * len(deal.blocks)
         running: dict[Reference, int] = {}
+        # All loans are asked for before anybody begins, so that nobody waits for a worker who waits.
+        margins, self._lent = self._lent or self._lend(deal), None
 
         def hand_out(worker: int) -> None:
             block = deal.blocks[worker]
             if given[worker] < block.size:
                 count = self._tiles_a_call.get(worker, 1)
-                reference = self._executor.call(worker, "ascend", step, shift, given[worker], count)
+                if given[worker]:
+                    reference = self._executor.call(worker, "ascend", step, shift, given[worker], count)
+                else:
+                    reference = self._executor.call(worker, "begin_step", step, shift, count, *margins[worker])
                 given[worker] += count
                 running[reference] = worker
 
@@ -410,12 +446,12 @@ class Conductor:
 
     def _resume(self) -> bool:
         """Takes up the newest checkpoint that is whole; False, with nothing begun, where there is none."""
-        self._deal, self._steps, self.history, self._tiles_a_call = None, None, [], {}
+        self._deal, self._steps, self.history, self._tiles_a_call, self._lent = None, None, [], {}, None
         read = self._saving.checkpoints.read() if self._saving else None
         for checkpoint in read[1] if read else []:
             assert self._saving is not None
             octave = self._plan.octaves[checkpoint.octave]
-            deal = _Deal.of(octave, self._executor.workers, self._arrangement)
+            deal = _Deal.of(octave, self._executor, self._arrangement)
             try:
                 self._give(deal, "load", self._saving.checkpoints.path(checkpoint), checkpoint.token)
             except DamagedCheckpoint as damage:

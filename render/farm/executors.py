@@ -20,11 +20,17 @@ class Executor(Protocol):
     def workers(self) -> int:
         """How many workers there are."""
 
+    def place(self, worker: int) -> str:
+        """Where a worker lives: what one call gives to several workers at one place had better be one result."""
+
     def open(self, *job: Any) -> list[Any]:
         """Makes every worker ready for a job; returns what each says of itself. Workers that join later get the same."""
 
     def call(self, worker: int, method: str, *arguments: Any) -> Reference:
         """Starts `worker.method(*arguments)`; calls to one worker run in the order in which they were made."""
+
+    def call_parts(self, worker: int, method: str, parts: int, *arguments: Any) -> list[Reference]:
+        """Starts a call as `call` does whose result is a list of `parts` parts; each part is a reference of its own."""
 
     def wait(self, references: Sequence[Reference]) -> list[Reference]:
         """Those of the references whose results are there, at least one; raises KeyboardInterrupt when asked to stop."""
@@ -70,12 +76,20 @@ class InlineExecutor:
     def workers(self) -> int:
         return len(self._workers)
 
+    def place(self, worker: int) -> str:  # noqa: ARG002
+        return "here"
+
     def open(self, *job: Any) -> list[Any]:
         return [worker.call("open", *job) for worker in self._workers]
 
     def call(self, worker: int, method: str, *arguments: Any) -> Reference:
         given = [argument.value if isinstance(argument, _Done) else argument for argument in arguments]
         return _Done(self._workers[worker].call(method, *given))
+
+    def call_parts(self, worker: int, method: str, parts: int, *arguments: Any) -> list[Reference]:
+        results = self.call(worker, method, *arguments).value
+        assert len(results) == parts
+        return [_Done(result) for result in results]
 
     def wait(self, references: Sequence[Reference]) -> list[Reference]:
         self._check()

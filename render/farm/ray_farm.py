@@ -61,6 +61,15 @@ class WorkerActor:
         """See `WorkerProcess.call`."""
         return self._process.call(method, *arguments)
 
+    def start(self) -> tuple[str, Any]:
+        """The node that Ray put this actor on, and what `WorkerProcess.ping` says."""
+        return ray.get_runtime_context().get_node_id(), self._process.ping()
+
+    def call_parts(self, method: str, *arguments: Any) -> Any:
+        """`call` for a method that returns a list, as Ray has it where each part becomes an object of its own."""
+        parts = self._process.call(method, *arguments)
+        return parts[0] if len(parts) == 1 else tuple(parts)
+
 
 @dataclass(frozen=True)
 class Demand:
@@ -212,7 +221,7 @@ class RayFarm:
         for member in members:
             try:
                 if _is_ready(member):
-                    member.facts = _get(member.ready)
+                    member.node, member.facts = _get(member.ready)
                     log.info("worker started: %s", member)
                     started.append(member)
                     continue
@@ -261,8 +270,7 @@ class RayFarm:
                 logging_level=logging.ERROR,
                 object_store_memory=memory,
                 _temp_dir=str(self._directory),
-                # Workers are started when they are asked for, each in its own surroundings.
-                _system_config={"enable_worker_prestart": False, "prestart_worker_first_driver": False},
+                _system_config=_system_config(dashboard=self._config.dashboard),
                 **options,
             )
         except (RayError, RuntimeError, OSError, ValueError, ConnectionError) as error:
@@ -297,7 +305,7 @@ class RayFarm:
         try:
             self._await(members, wanted)
             for member in members:
-                member.facts = _get(member.ready)
+                member.node, member.facts = _get(member.ready)
         except BaseException as error:
             for member in members:
                 ray.kill(member.handle)
@@ -371,7 +379,7 @@ class RayFarm:
             runtime_env={"env_vars": environment},
             scheduling_strategy=strategy,
         ).remote()
-        return _Member(handle, node, handle.call.remote("ping"))
+        return _Member(handle, node, handle.start.remote())
 
 
 class RayExecutor:
@@ -398,6 +406,13 @@ class RayExecutor:
 
     def call(self, worker: int, method: str, *arguments: Any) -> Reference:
         return self.members[worker].handle.call.remote(method, *arguments)
+
+    def place(self, worker: int) -> str:
+        return self.members[worker].node or ""
+
+    def call_parts(self, worker: int, method: str, parts: int, *arguments: Any) -> list[Reference]:
+        given = self.members[worker].handle.call_parts.options(num_returns=parts).remote(method, *arguments)
+        return [given] if parts == 1 else list(given)
 
     def wait(self, references: Sequence[Reference]) -> list[Reference]:
         while True:
@@ -512,6 +527,22 @@ class RayExecutor:
                 except RayError as error:
                     lost[number] = _cause_of_death(error)
         return lost | dict.fromkeys(asked.values(), f"no answer for {_SILENCE:.0f} s")
+
+
+def _system_config(*, dashboard: bool) -> dict[str, Any]:
+    """Settings of our own Ray: nothing that nobody looks at."""
+    # Workers are started when they are asked for, each in its own surroundings.
+    settings: dict[str, Any] = {"enable_worker_prestart": False, "prestart_worker_first_driver": False}
+    if not dashboard:
+        # Reports on every call, which only the dashboard shows; a step makes many calls.
+        settings |= {
+            "task_events_report_interval_ms": 0,
+            "enable_core_worker_task_event_to_gcs": False,
+            "enable_timeline": False,
+            "enable_metrics_collection": False,
+            "event_stats": False,
+        }
+    return settings
 
 
 def _join(address: str) -> None:

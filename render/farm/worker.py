@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +22,7 @@ from render.dream.ascent import magnitude, update
 from render.dream.resample import Pixels, resample
 from render.errors import NumericalError, UserError
 from render.farm import scratch
-from render.farm.messages import Ascended, TileSum
+from render.farm.messages import Ascended, Assignment, TileSum
 from render.geometry import Block, Gathering, Interval, KernelShape, Piece, Rect, Tile
 
 #: Windows handed to the device before the oldest is awaited.
@@ -49,15 +49,20 @@ class Gradient(Protocol):
 class _State:
     """A worker's block at one octave. `canvas` covers the padded block; `own` is the view of the block in it."""
 
-    number: int
-    octave: int
-    block: Block
-    margin: Gathering
-    divisors: tuple[float, ...]
-    directory: Path | None
+    given: Assignment
     canvas: Pixels
     own: Pixels
     gradient: Pixels | None = None
+
+    @classmethod
+    def of(cls, given: Assignment) -> _State:
+        block = given.block
+        canvas = scratch.empty((*block.padded.shape, 3), given.directory)
+        return cls(given, canvas, canvas[block.pixels.slices_from(block.padded)])
+
+    @property
+    def block(self) -> Block:
+        return self.given.block
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -69,7 +74,11 @@ class _State:
 
 
 class Worker:
-    """Steps one block. Methods are called in the conductor's order: begin or load, then fill, ascend, update per step."""
+    """Steps one block.
+
+    Methods are called in the conductor's order: begin or load; then, for each step, lend, begin_step, ascend until all
+    tiles are done, update.
+    """
 
     def __init__(self, kernel: Gradient, source: SourceOfPixels) -> None:
         self._kernel = kernel
@@ -79,37 +88,19 @@ class Worker:
         self._detail: _State | None = None
         self._bytes_sent = 0
 
-    def begin_octave(
-        self,
-        number: int,
-        octave: int,
-        block: Block,
-        margin: Gathering,
-        divisors: tuple[float, ...],
-        directory: Path | None = None,
-    ) -> None:
-        """Takes a block of a new octave as worker `number`, filled with the source; `directory` is for scratch files."""
-        self._state = state = self._take(number, octave, block, margin, divisors, directory)
-        for rect in block.pixels.bands():
+    def begin_octave(self, given: Assignment) -> None:
+        """Takes a block of a new octave, filled with the source."""
+        self._state = state = _State.of(given)
+        for rect in given.block.pixels.bands():
             state.part(rect)[...] = self._source.at(state.shape, rect)
 
-    def load(
-        self,
-        path: Path,
-        token: str,
-        number: int,
-        octave: int,
-        block: Block,
-        margin: Gathering,
-        divisors: tuple[float, ...],
-        directory: Path | None = None,
-    ) -> None:
+    def load(self, path: Path, token: str, given: Assignment) -> None:
         """Takes a block as `begin_octave` does, filled from a stored canvas. Raises `DamagedCheckpoint`."""
         # What an interrupted attempt left would cost memory twice.
         self._state = self._detail = None
         store = CanvasStore(path, token)
-        state = self._take(number, octave, block, margin, divisors, directory)
-        for rect in block.pixels.bands():
+        state = _State.of(given)
+        for rect in given.block.pixels.bands():
             state.part(rect)[...] = store.read(rect)
         self._state = state
 
@@ -162,15 +153,26 @@ class Worker:
         self._bytes_sent += sum(pixels.nbytes for pixels in found)
         return found
 
+    def lend(self) -> list[dict[int, list[Pixels]]]:
+        """For each place in the assignment's loans the pixels of all who borrow there, by the borrower's number."""
+        loans = self._current.given.loans
+        return [{borrower: self.read(rects) for borrower, rects in loan.items()} for loan in loans]
+
+    def update_and_lend(self, scale: float) -> list[dict[int, list[Pixels]]]:
+        """`update`, then `lend` for the next step: one call instead of two."""
+        self.update(scale)
+        return self.lend()
+
     def fill_margin(self, *parts: list[Pixels]) -> None:
         """Writes other owners' pixels, and this block's own where it is mirrored or wrapped, into the margin.
 
         `parts` are the pixels that `Gathering.others` of the margin names, in that order.
         """
         state = self._current
-        _put(state.canvas, state.block.padded, state.margin.own, (state.part(piece.source) for piece in state.margin.own))
-        for (_, pieces), pixels in zip(state.margin.others, parts, strict=True):
-            _put(state.canvas, state.block.padded, pieces, pixels)
+        margin, padded = state.given.margin, state.block.padded
+        _put(state.canvas, padded, margin.own, (state.part(piece.source) for piece in margin.own))
+        for (_, pieces), pixels in zip(margin.others, parts, strict=True):
+            _put(state.canvas, padded, pieces, pixels)
 
     def ascend(self, step: int, jitter: tuple[int, int], first: int, count: int) -> Ascended:
         """Computes the gradient of `count` of the block's tiles from the `first` on, in tile order.
@@ -180,7 +182,7 @@ class Worker:
         begun = time.perf_counter()
         state = self._current
         if state.gradient is None:
-            state.gradient = scratch.empty(state.own.shape, state.directory)
+            state.gradient = scratch.empty(state.own.shape, state.given.directory)
         sums: list[TileSum] = []
         pending: deque[tuple[Tile, Rect, ArrayLike]] = deque()
         for tile in state.block.tiles_from(first, count):
@@ -190,6 +192,14 @@ class Worker:
         while pending:
             sums.append(self._finish_tile(step, *pending.popleft()))
         return Ascended(tuple(sums), time.perf_counter() - begun)
+
+    def begin_step(self, step: int, jitter: tuple[int, int], count: int, *lent: Mapping[int, list[Pixels]]) -> Ascended:
+        """Fills the margin and computes the gradient of the first `count` tiles: one call instead of two.
+
+        `lent` is what the margin's owners, in its order, lend to all borrowers at this worker's place.
+        """
+        self.fill_margin(*(loan[self._current.given.number] for loan in lent))
+        return self.ascend(step, jitter, 0, count)
 
     def update(self, scale: float) -> None:
         """Canvas += scale * gradient for the block's own pixels."""
@@ -260,19 +270,6 @@ class Worker:
         """Bytes of canvas pixels that this worker has given out so far."""
         return self._bytes_sent
 
-    def _take(
-        self,
-        number: int,
-        octave: int,
-        block: Block,
-        margin: Gathering,
-        divisors: tuple[float, ...],
-        directory: Path | None,
-    ) -> _State:
-        canvas = scratch.empty((*block.padded.shape, 3), directory)
-        own = canvas[block.pixels.slices_from(block.padded)]
-        return _State(number, octave, block, margin, divisors, directory, canvas, own)
-
     def _start_tile(self, tile: Tile, jitter: tuple[int, int]) -> tuple[Tile, Rect, ArrayLike]:
         state = self._current
         grid = state.block.grid
@@ -286,7 +283,7 @@ class Worker:
             Interval(window.rows.start + rows, window.rows.start + rows + shape.core[0]),
             Interval(window.columns.start + columns, window.columns.start + columns + shape.core[1]),
         )
-        return tile, cut, self._kernel(shape, pixels, state.divisors, (rows, columns))
+        return tile, cut, self._kernel(shape, pixels, state.given.divisors, (rows, columns))
 
     def _finish_tile(self, step: int, tile: Tile, cut: Rect, result: ArrayLike) -> TileSum:
         state = self._current
@@ -295,7 +292,7 @@ class Worker:
         total = magnitude(gradient)
         if not np.isfinite(total):
             raise NumericalError(
-                f"the gradient is not finite at octave {state.octave + 1}, step {step + 1}, tile {tile.number} "
+                f"the gradient is not finite at octave {state.given.octave + 1}, step {step + 1}, tile {tile.number} "
                 f"(row {tile.row}, column {tile.column}): lower step_size or the objective's weights"
             )
         self.gradient[core.slices_from(state.block.pixels)] = gradient

@@ -98,19 +98,18 @@ def _run(command: str, root: str, overrides: list[str]) -> int:
         config.farm.executor = "inline"
     draft = jobs.draft(config)
     directory = draft.directory
-    finished = directory.is_finished()
-    if not finished:
-        directory.check()
-    if finished and command == "render":
-        say(f"already finished (fresh=true dreams it again)\n{directory.publish()}", quiet=config.quiet)
+    if directory.is_finished() and command == "render":
+        say("already finished (fresh=true dreams it again)", quiet=config.quiet)
+        say("\n".join(map(str, jobs.make_again(draft))), quiet=config.quiet)
         return 0
+    directory.check()
     with jobs.prepared(draft) as job:
         if command == "plan":
             report.print_plan(job, jobs.calibrate(job))
             return 0
         say(report.summary(job), quiet=config.quiet)
-        picture = jobs.render(job)
-        say(f"{report.finished(job)}\n{picture}", quiet=config.quiet)
+        pictures = jobs.render(job)
+        say("\n".join([report.finished(job), *map(str, pictures)]), quiet=config.quiet)
     return 0
 
 

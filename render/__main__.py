@@ -12,13 +12,14 @@ import sys
 from collections.abc import Sequence
 
 from render import interrupts
-from render.errors import NumericalError, UserError
+from render.errors import RenderError, UserError
 
 _USAGE = """\
 usage: python -m render [COMMAND] [conf=NAME] [key=value ...]
 
 commands
   render   dream a picture (default)
+  export   write a run's canvas to other files: export run=DIR output.format=bigtiff
   plan     say what a render would do and take, and refuse what cannot work
   models   list the networks and their layers
   settings print the settings inside a finished picture: settings image=dream.png
@@ -26,7 +27,7 @@ commands
 conf=NAME names a config in conf/ (default: preview), or a path to a YAML file of your own.
 Every other key=value changes a key of that config, such as image=me.jpg octaves.steps=20."""
 
-_COMMANDS = ("render", "plan", "models", "settings")
+_COMMANDS = ("render", "export", "plan", "models", "settings")
 _DEFAULT_ROOT = "preview"
 
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command, root, overrides = split_arguments(words)
         return _run(command, root, overrides)
-    except (UserError, NumericalError) as error:
+    except RenderError as error:
         print(f"render: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
@@ -83,6 +84,13 @@ def _run(command: str, root: str, overrides: list[str]) -> int:
         from render.report import print_settings
 
         print_settings(dict(word.partition("=")[::2] for word in overrides).get("image", ""))
+        return 0
+    if command == "export":
+        from render import report
+        from render.pictures import export_command
+
+        report.start_logging(quiet=True)
+        export_command(overrides)
         return 0
     from render.compose import load_config
 

@@ -14,10 +14,9 @@ from pathlib import Path
 import psutil
 
 from render import __version__, interrupts
-from render.canvas.profile import Profile, read_profile
+from render.canvas.profile import Profile
 from render.canvas.source import Source, open_source
 from render.config import Config
-from render.config import pictures as wanted_pictures
 from render.dream.objectives import Objective, resolve
 from render.errors import RenderError, UserError
 from render.farm.checkpoint import Fixed
@@ -36,12 +35,11 @@ from render.farm.executors import Executor
 from render.farm.farms import Farm, open_farm
 from render.farm.messages import Facts
 from render.farm.recipe import KernelRecipe
-from render.formats import FORMATS
 from render.geometry import BAND, BOUNDARY_MODES, deal_blocks
 from render.machine import cores, free_disk, host_memory, same_disk
 from render.models.weights import Loaded, find_model, load
 from render.paths import file_sha256, user_path
-from render.pictures import make_pictures
+from render.pictures import make_pictures, usable_profile
 from render.plan import Machine, Plan, make_plan
 from render.progress import Display, make_display, say
 from render.run_directory import RunDirectory
@@ -124,7 +122,7 @@ def draft(config: Config) -> Draft:
         },
     )
     fixed = directory.unfinished()
-    profile = _profile(config)
+    profile = usable_profile(config)
     plan = make_plan(
         config,
         model.architecture,
@@ -193,18 +191,6 @@ def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
     return Job(
         config, source, objective, draft.directory, loaded, plan, fixed, executor, tuple(facts), draft.profile, draft.begun
     )
-
-
-def _profile(config: Config) -> Profile:
-    """The profile to convert to. Raises `UserError` for a bad one, and for a format that does not hold its colours."""
-    profile = read_profile(config.output.profile)
-    for form in wanted_pictures(config.output):
-        if profile.channels != 3 and not FORMATS[form].takes_cmyk:
-            raise UserError(
-                f"output.profile={config.output.profile} is of {profile.space} colours, which {form} cannot hold here: "
-                "set output.format=tiff"
-            )
-    return profile
 
 
 def _local_weights(config: Config) -> Path | None:

@@ -22,6 +22,8 @@ from render.progress import PatientConsole, duration_text
 def start_logging(*, quiet: bool) -> None:
     """Lets the record keep everything, and standard output say what is being fetched unless quiet."""
     logging.getLogger("render").setLevel(logging.INFO)
+    # Errors are printed once, by whoever ends the command.
+    logging.getLogger("render").addHandler(logging.NullHandler())
     if not quiet:
         handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(logging.Formatter("%(message)s"))

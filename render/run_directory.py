@@ -60,6 +60,8 @@ class RunDirectory:
         self.targets = targets(self.path, config.name, output)
         self.checkpoints = Checkpoints(self.path / _CANVAS)
         self.record: dict[str, Any] = {}
+        #: What is known of the pictures that lie here, by name.
+        self._pictures: dict[str, Any] = {}
         # Checksums of pictures that runs in this directory made: copies of those may be replaced.
         self._made: set[str] = set()
 
@@ -150,6 +152,7 @@ class RunDirectory:
         try:
             # Again, now that nobody else can: another run may have come and gone since.
             self.check()
+            self._pictures = self._old_record().get("pictures", {})
             if self.unfinished() is None:
                 self._clear()
             handler = logging.FileHandler(self.path / _LOG, encoding="utf-8", errors="backslashreplace")
@@ -159,7 +162,8 @@ class RunDirectory:
         except BaseException as error:
             logging.getLogger("render.run").error("%s: %s", type(error).__name__, error)
             interrupted = isinstance(error, KeyboardInterrupt)
-            self.save(status="interrupted" if interrupted else "failed", error=str(error) or type(error).__name__)
+            if self.record.get("status") != "finished":
+                self.save(status="interrupted" if interrupted else "failed", error=str(error) or type(error).__name__)
             raise
         finally:
             if handler is not None:
@@ -230,7 +234,7 @@ class RunDirectory:
             "digest": self.digest,
             "picture": self.picture.name,
             # Until this run has pictures of its own, those that it is to replace stay and are known.
-            "pictures": old.get("pictures", {}),
+            "pictures": self._pictures,
             "config": asdict(self._config),
             "identity": self._identity,
             "versions": {"render": __version__, "python": platform.python_version()}
@@ -261,12 +265,7 @@ class RunDirectory:
 
     def _old_record(self) -> dict[str, Any]:
         """The record of the run that lies here; empty where there is none."""
-        try:
-            text = (self.path / _RECORD).read_text(encoding="utf-8")
-            record = json.loads(text)
-        except (OSError, ValueError):
-            return {}
-        return record if isinstance(record, dict) and {"digest", "status", "config"} <= record.keys() else {}
+        return read_record(self.path)
 
     def _differences(self, old: Mapping[str, Any]) -> str:
         """The settings in which the run that lies here differs."""
@@ -284,6 +283,15 @@ class RunDirectory:
             preview.unlink()
         (self.path / _LOG).unlink(missing_ok=True)
         (self.path / _RECORD).unlink(missing_ok=True)
+
+
+def read_record(directory: Path) -> dict[str, Any]:
+    """The record of the run in a directory; empty where there is none."""
+    try:
+        record = json.loads((directory / _RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) and {"digest", "status", "config"} <= record.keys() else {}
 
 
 def targets(directory: Path, name: str, output: OutputConfig) -> tuple[Target, ...]:

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -81,6 +82,16 @@ def _encode(image: pyvips.Image, name: str, form: str, encoding: Encoding) -> No
             )
         case _:
             raise ValueError(f"{form} is no file format")
+
+
+@cache
+def can_compress(compression: str) -> bool:
+    """Whether the libvips that is here writes TIFFs of that compression: builds differ."""
+    try:
+        pyvips.Image.black(8, 8).tiffsave_buffer(compression=compression)
+    except pyvips.Error:
+        return False
+    return True
 
 
 def unwritable(path: Path, error: Exception, form: str) -> UserError:

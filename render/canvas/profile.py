@@ -12,6 +12,7 @@ from render.canvas.metadata import srgb_profile
 from render.errors import UserError
 from render.paths import user_path
 
+_BUILT_IN = ("p3", "cmyk")
 _CHANNELS = {"RGB": 3, "CMYK": 4, "GRAY": 1}
 #: Classes of profiles that describe what a picture is printed or shown on: output, display, colour space.
 _CLASSES = ("prtr", "mntr", "spac")
@@ -35,17 +36,16 @@ class Profile:
 
 
 def read_profile(name: str | None) -> Profile:
-    """The profile that `output.profile` names: null or `srgb`, or a path to an .icc or .icm file of RGB, CMYK or grey.
+    """The profile that `output.profile` names: null or `srgb`, libvips' own `p3` or `cmyk`, or a path to an .icc file.
 
-    Raises `UserError` for what is no such profile.
+    Raises `UserError` for what is no profile of RGB, CMYK or grey.
     """
     if name is None or name == "srgb":
         return Profile()
-    path = user_path(name, "output.profile")
     try:
-        content = path.read_bytes()
+        content = pyvips.Image.profile_load(name) if name in _BUILT_IN else user_path(name, "output.profile").read_bytes()
     except OSError as error:
-        raise UserError(f"output.profile={name}: {error.strerror} (a path to an .icc file, or srgb)") from None
+        raise UserError(f"output.profile={name}: {error.strerror} (srgb, p3, cmyk, or a path to an .icc file)") from None
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(content)).profile
         space, kind = profile.xcolor_space.strip(), profile.device_class.strip()

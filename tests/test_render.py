@@ -259,7 +259,7 @@ def test_when_the_copy_cannot_be_written_the_picture_is_in_the_run_directory(tmp
         with pytest.raises(UserError, match="late"):
             job.directory.publish()
         (tmp_path / "gone").unlink()
-        assert render(job) == tmp_path / "gone" / "late.png"
+        assert render(job) == [tmp_path / "gone" / "late.png"]
     assert (tmp_path / "run" / "preview.png").read_bytes() == (tmp_path / "gone" / "late.png").read_bytes()
 
 

@@ -20,7 +20,6 @@ import pyvips
 from PIL import Image, ImageCms
 
 from render import __version__
-from render.errors import UserError
 from render.paths import APPLICATION
 
 _EXIF_DESCRIPTION, _EXIF_SOFTWARE, _EXIF_ARTIST = 0x010E, 0x0131, 0x013B
@@ -34,7 +33,7 @@ _TAIL = " ("
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description/{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Alt/*"
 _PACKET = """\
-<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmp="http://ns.adobe.com/xap/1.0/">
 <xmp:CreatorTool>{software}</xmp:CreatorTool>
@@ -81,13 +80,14 @@ class Metadata:
             if text is not None:
                 item = f"<rdf:{kind}><rdf:li{language}>{escape(_NOT_XML.sub('', text))}</rdf:li></rdf:{kind}>"
                 elements += f"<dc:{name}>{item}</dc:{name}>\n"
-        return _PACKET.format(software=escape(self.software), elements=elements).encode()
+        # In ASCII, with references for the rest: not every format's text is UTF-8.
+        return _PACKET.format(software=escape(self.software), elements=elements).encode("ascii", "xmlcharrefreplace")
 
 
 def with_metadata(image: pyvips.Image, metadata: Metadata, form: str) -> pyvips.Image:
     """The image as `form` (png, jpeg, webp or tiff) is to be written, with all that the file shall say of itself.
 
-    Raises `UserError` when a JPEG has no room for that.
+    Raises ValueError when a JPEG has no room for that.
     """
     packet = metadata.packet()
     per_mm = (metadata.dpi or _SCREEN_DPI) / 25.4
@@ -97,12 +97,14 @@ def with_metadata(image: pyvips.Image, metadata: Metadata, form: str) -> pyvips.
     if form in ("jpeg", "webp"):
         exif = _exif(metadata)
         if form == "jpeg" and max(len(exif), len(packet)) > _SEGMENT:
-            raise UserError(f"a JPEG has no room for settings of {len(packet):,} bytes: set output.format=png")
+            raise ValueError(f"a JPEG has no room for settings of {len(packet):,} bytes")
         made.set_type(pyvips.GValue.blob_type, "exif-data", exif)
     elif form == "png":
         texts = {"Software": metadata.software, "Title": metadata.title, "Author": metadata.author}
         texts["Description"] = metadata.description
-        for number, (key, text) in enumerate((key, text) for key, text in texts.items() if text):
+        # libvips writes UTF-8 where PNG has Latin-1; XMP has what is neither.
+        plain = {key: text for key, text in texts.items() if text and text.isascii() and text.isprintable()}
+        for number, (key, text) in enumerate(plain.items()):
             made.set_type(pyvips.GValue.gstr_type, f"png-comment-{number}-{key}", text)
     elif metadata.description is not None:
         made.set_type(pyvips.GValue.gstr_type, "image-description", metadata.description)

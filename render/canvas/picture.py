@@ -51,11 +51,11 @@ def write_picture(
     The same arguments give the same bytes. Raises `UserError` when the file cannot be written.
     """
     metadata, encoding = metadata or Metadata(), encoding or Encoding()
-    made = with_metadata(image, metadata, form)
     try:
+        made = with_metadata(image, metadata, form)
         with replacing(path) as file:
             _encode(made, file.name, form, encoding)
-    except (OSError, pyvips.Error) as error:
+    except (OSError, ValueError, pyvips.Error) as error:
         raise unwritable(path, error, form) from None
 
 

@@ -162,7 +162,7 @@ class Config:
         settings = asdict(self)
         for key in ("overwrite", "fresh", "quiet", "farm", "checkpoint"):
             del settings[key]
-        for key in ("dir", "path", "also"):
+        for key in ("dir", "path", "format", "also"):
             del settings["output"][key]
         # Names without their directories: pictures are published, and the content counts, not where it lies.
         settings["image"] = self.image.rpartition("/")[2]

@@ -76,6 +76,8 @@ def refuse_size(name: str, shape: tuple[int, int], bits: int, channels: int = 3)
         for other in FORMATS.values()
         if bits in other.bits and (channels < 4 or other.takes_cmyk) and not _why_not(other, shape, bits, channels)
     ]
+    # Who asked for a TIFF is best served by the other kind.
+    fitting.sort(key=lambda other: name != "tiff" or other != "bigtiff")
     mend = f"set output.format={fitting[0]}" if fitting else "render it smaller"
     raise UserError(f"{name} holds at most {why} and the picture is {shape[1]:,} x {shape[0]:,}: {mend}")
 

@@ -28,9 +28,10 @@ from render.run_directory import RunDirectory, Target, read_record, targets
 
 log = logging.getLogger(__name__)
 
+_WHICH = ("output.path", "output.format", "output.also")
 #: Keys that may differ from those of the run when its canvas is exported again.
 ALLOWED = (
-    "output.path", "output.format", "output.also", "output.dpi", "output.bits", "output.compression", "output.quality",
+    *_WHICH, "output.dpi", "output.bits", "output.compression", "output.quality",
     "output.profile", "output.title", "output.author", "output.panels", "overwrite", "quiet",
 )  # fmt: skip
 
@@ -110,7 +111,11 @@ def export_run(run: Path, overrides: Sequence[str], say: Callable[[str], None]) 
     record = read_record(run)
     if not record:
         raise UserError(f"run={run}: there is no run of this program; name a run directory, such as dreams/poster-1a2b3c4d")
-    config = recorded_config({**record["config"], "fresh": False, "overwrite": False}, overrides, ALLOWED)
+    recorded = {**record["config"], "fresh": False, "overwrite": False}
+    if any(word.startswith(_WHICH) for word in overrides):
+        # What the run itself made is not asked for once more.
+        recorded["output"] = {**recorded["output"], "path": None, "format": None, "also": []}
+    config = recorded_config(recorded, overrides, ALLOWED)
     config.output.dir = str(run)
     profile = usable_profile(config)
     directory = RunDirectory(config, record["identity"])

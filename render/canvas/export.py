@@ -11,7 +11,7 @@ import pyvips
 
 from render.canvas import store as stores
 from render.canvas.directory import replacing_directory
-from render.canvas.image import canvas_image
+from render.canvas.image import CanvasImage, canvas_image
 from render.canvas.metadata import Metadata
 from render.canvas.picture import Encoding, unwritable, write_picture
 from render.canvas.profile import Profile, converted
@@ -42,27 +42,28 @@ def export(canvas: CanvasStore, path: Path, form: str, style: Style) -> None:
     if form == "zarr":
         _write_zarr(canvas, path, style)
         return
-    with styled_image(canvas, style, form) as image:
+    with styled_image(canvas, style, form) as made:
         if form == "dzi":
             with replacing_directory(path) as directory:
-                write_zoom(image, directory / ZOOM_NAME, style.encoding.quality)
+                write_zoom(made, directory / ZOOM_NAME, style.encoding.quality)
         else:
-            write_picture(path, image, form, replace(style.metadata, profile=style.profile.icc), style.encoding)
+            metadata = replace(style.metadata, profile=style.profile.icc)
+            write_picture(path, made.image, form, metadata, style.encoding, made.check)
 
 
 @contextmanager
-def styled_image(canvas: CanvasStore, style: Style, form: str, *, random: bool = False) -> Iterator[pyvips.Image]:
+def styled_image(canvas: CanvasStore, style: Style, form: str, *, random: bool = False) -> Iterator[CanvasImage]:
     """The canvas as an image of the bits and colours that a format is to hold; see `image.canvas_image`."""
     bits = style.bits if style.bits in FORMATS[form].bits else 8
     foreign = style.profile.content is not None
-    with canvas_image(canvas, 16 if foreign else bits, random=random) as image:
-        yield converted(image, style.profile, bits)
+    with canvas_image(canvas, 16 if foreign else bits, random=random) as made:
+        yield replace(made, image=converted(made.image, style.profile, bits))
 
 
-def write_zoom(image: pyvips.Image, stem: Path, quality: int) -> None:
+def write_zoom(made: CanvasImage, stem: Path, quality: int) -> None:
     """Writes a Deep Zoom pyramid of JPEG tiles: `stem`.dzi and the directory `stem`_files."""
     try:
-        image.dzsave(
+        made.image.dzsave(
             str(stem),
             layout="dz",
             suffix=f".jpg[Q={quality},subsample-mode=off]",
@@ -71,7 +72,11 @@ def write_zoom(image: pyvips.Image, stem: Path, quality: int) -> None:
             keep="none",
         )
     except pyvips.Error as error:
+        made.check()
         raise unwritable(stem.parent, error, "dzi") from None
+    made.check()
+    # Tells the time of day, and nothing that the descriptor does not.
+    (stem.parent / f"{stem.name}_files" / "vips-properties.xml").unlink(missing_ok=True)
 
 
 def _write_zarr(canvas: CanvasStore, path: Path, style: Style) -> None:

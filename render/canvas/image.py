@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import pyvips
@@ -35,34 +36,37 @@ def to_integers(pixels: np.ndarray, bits: int) -> np.ndarray:
     return np.clip(np.rint(scaled), 0, 2**bits - 1).astype(np.uint8 if bits == 8 else np.uint16)
 
 
-@contextmanager
-def canvas_image(store: CanvasStore, bits: int = 8, *, random: bool = False) -> Iterator[pyvips.Image]:
-    """The canvas as an sRGB image of 8 or 16 bits, valid inside the context; from top to bottom unless `random`.
+@dataclass(frozen=True)
+class CanvasImage:
+    """An sRGB image of 8 or 16 bits. What is made of it is worth nothing until `check` has not raised."""
 
-    Raises `DamagedCheckpoint`, when the context ends, for what could not be read while libvips was at work.
+    image: pyvips.Image
+    check: Callable[[], None] = lambda: None
+
+
+@contextmanager
+def canvas_image(store: CanvasStore, bits: int = 8, *, random: bool = False) -> Iterator[CanvasImage]:
+    """The canvas as an image, valid inside the context; read from top to bottom unless `random`.
+
+    `check` raises `DamagedCheckpoint` for what could not be read while libvips was at work.
     """
     interpretation = "srgb" if bits == 8 else "rgb16"
     if store.shape[0] * store.shape[1] <= BAND:
-        pixels = np.ascontiguousarray(to_integers(store.read(whole(*store.shape)), bits))
+        pixels = np.ascontiguousarray(to_integers(store.read(store.rect), bits))
         kind = "uchar" if bits == 8 else "ushort"
         image = pyvips.Image.new_from_memory(pixels.data, store.shape[1], store.shape[0], _CHANNELS, kind)
-        yield image.copy(interpretation=interpretation)
+        yield CanvasImage(image.copy(interpretation=interpretation))
         return
     file = _VirtualTiff(store, bits)
     source = pyvips.SourceCustom()
     source.on_read(file.read)
     source.on_seek(file.seek)
     try:
-        image = pyvips.Image.tiffload_source(source, access="random" if random else "sequential")
-        yield image.copy(interpretation=interpretation)
-    except pyvips.Error:
-        if file.error is None:
-            raise
+        access = "random" if random else "sequential"
+        image = pyvips.Image.tiffload_source(source, access=access, fail_on="error")
+        yield CanvasImage(image.copy(interpretation=interpretation), file.check)
     finally:
         file.close()
-    if file.error is not None:
-        # An exception cannot pass through libvips: it was kept.
-        raise file.error
 
 
 class _VirtualTiff:
@@ -79,21 +83,26 @@ class _VirtualTiff:
         self._position = 0
         self._pool = ThreadPoolExecutor(_READERS)
         self._ready: dict[int, Future[bytes]] = {}
-        self.error: Exception | None = None
+        self._error: Exception | None = None
+
+    def check(self) -> None:
+        """Raises what a reader raised: an exception cannot pass through libvips."""
+        if self._error is not None:
+            raise self._error
 
     def read(self, length: int) -> bytes:
         """The bytes at the current position, at most `length`; none at the end, and after an error."""
         begun = self._position - len(self._header)
         if begun < 0:
             data = self._header[self._position : self._position + length]
-        elif begun >= self._tiles * self._size or self.error is not None:
+        elif begun >= self._tiles * self._size or self._error is not None:
             return b""
         else:
             number, offset = divmod(begun, self._size)
             try:
                 tile = self._tile(number)
             except Exception as error:
-                self.error = error
+                self._error = error
                 return b""
             data = tile if offset == 0 and length >= self._size else tile[offset : offset + length]
         self._position += len(data)

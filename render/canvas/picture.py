@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -44,18 +44,22 @@ def write_picture(
     form: str,
     metadata: Metadata | None = None,
     encoding: Encoding | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Writes an image as `form` (png, jpeg, webp, tiff or bigtiff) under its final name only when it is complete.
 
     A tiff is flat and in strips, as every press reads it; a bigtiff is a pyramid of tiles, as viewers of large pictures do.
-    The same arguments give the same bytes. Raises `UserError` when the file cannot be written.
+    The same arguments give the same bytes. `check` is called before the file takes its name, and may raise. Raises
+    `UserError` when the file cannot be written.
     """
     metadata, encoding = metadata or Metadata(), encoding or Encoding()
     try:
         made = with_metadata(image, metadata, form)
         with replacing(path) as file:
             _encode(made, file.name, form, encoding)
+            check()
     except (OSError, ValueError, pyvips.Error) as error:
+        check()
         raise unwritable(path, error, form) from None
 
 

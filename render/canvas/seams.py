@@ -126,7 +126,7 @@ class SeamMeter:
 
     def result(self, rows: Sequence[int] | None = None, columns: Sequence[int] | None = None) -> Seams | None:
         """What was measured, along all borders or along those at `rows` and `columns` only; None where there is nothing."""
-        done = np.array(self._columns_done).reshape(-1, len(self._columns))
+        done = np.array(self._columns_done).reshape(len(self._columns_done), len(self._columns))
         along_columns = {int(line): done[:, place] for place, line in enumerate(self._columns)}
         axes = []
         for lines, excess, wanted in (

@@ -1,4 +1,4 @@
-"""The command line: `python -m render [render|plan|models] [conf=NAME] [key=value ...]`.
+"""The command line: `python -m render [render|plan|models|...] [conf=NAME] [key=value ...]`.
 
 `make` passes its own key=value arguments in the environment variable RENDER_OVERRIDES, escaped as GNU make escapes
 MAKEOVERRIDES, so that no shell ever splits or expands them.
@@ -23,11 +23,13 @@ commands
   plan     say what a render would do and take, and refuse what cannot work
   models   list the networks and their layers
   settings print the settings inside a finished picture: settings image=dream.png
+  preflight
+           say what a print shop asks of a picture: preflight file=dream.tif [run=DIR] [tile=PX] [json=true]
 
 conf=NAME names a config in conf/ (default: preview), or a path to a YAML file of your own.
 Every other key=value changes a key of that config, such as image=me.jpg octaves.steps=20."""
 
-_COMMANDS = ("render", "export", "plan", "models", "settings")
+_COMMANDS = ("render", "export", "plan", "models", "settings", "preflight")
 _DEFAULT_ROOT = "preview"
 
 
@@ -91,6 +93,11 @@ def _run(command: str, root: str, overrides: list[str]) -> int:
 
         report.start_logging(quiet=True)
         export_command(overrides)
+        return 0
+    if command == "preflight":
+        from render import preflight
+
+        preflight.main(overrides)
         return 0
     from render.compose import load_config
 

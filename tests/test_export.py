@@ -411,4 +411,4 @@ def test_a_print_comes_in_panels_when_the_config_says_so(command, tmp_path: Path
     assert done.out.strip().splitlines()[-1] == "run/preview-panels"
     assert names(tmp_path / "run" / "preview-panels") == ["A1.tif", "A2.tif", "A3.tif", "map.png"]
     command(*words, "output.panels.overlap_mm=10", "fresh=true").refused("overlap", "larger than the overlap")
-    command("export", "run=run", "output.panels.width_cm=0.5").refused("output.panels.width_cm=0.5", "overlap")
+    command("export", "run=run", "output.panels.width_cm=0.2").refused("output.panels.width_cm=0.2", "overlap")

@@ -20,9 +20,12 @@ from render.geometry import BOUNDARY_MODES
 FORMATS = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}
 _HALOS = ("exact", "balanced")
 _EXECUTORS = ("ray", "inline")
+_FITS = ("crop", "contain", "stretch")
 _CM_PER_INCH = 2.54
 #: Longest side that can be asked for, px; far beyond any printer.
 _LONGEST = 10_000_000
+#: Widest bleed, mm; prints ask for 3 to 10.
+_WIDEST_BLEED_MM = 100
 
 
 @dataclass
@@ -46,7 +49,7 @@ class SourceConfig:
     """How a picture file becomes a canvas."""
 
     background: list[int] = field(default_factory=lambda: [255, 255, 255])
-    max_megapixels: float = 400.0
+    max_megapixels: float = 4000.0
 
 
 @dataclass
@@ -77,7 +80,7 @@ class BoundaryConfig:
 
 @dataclass
 class OutputConfig:
-    """Where the picture goes, in which format, how large (px, cm or inches with dots per inch)."""
+    """Where the picture goes, in which format, how large (px, cm or inches with dots per inch), how laid out."""
 
     dir: str | None = None
     path: str | None = None
@@ -87,6 +90,8 @@ class OutputConfig:
     width_cm: float | None = None
     width_in: float | None = None
     dpi: float | None = None
+    fit: str = "crop"
+    bleed_mm: float | None = None
     quality: int = 92
 
 
@@ -187,6 +192,11 @@ def validate(config: Config) -> Config:
     _require(limit > 0, "source.max_megapixels", limit, "must be above 0")
 
     _validate_output(config.output)
+    if config.output.bleed_mm and mode != "reflect":
+        raise UserError(
+            f"output.bleed_mm={config.output.bleed_mm:g} and boundary.mode={mode}: a picture that continues itself has no "
+            "bleed, for what is dreamed around it would break the repeat; drop one of them"
+        )
     _validate_farm(config.farm)
     every = config.checkpoint.every
     _require(math.isfinite(every) and every >= 0, "checkpoint.every", every, "must be 0 (every step) or more seconds")
@@ -232,6 +242,13 @@ def _validate_output(output: OutputConfig) -> None:
     for key in widths:
         fits = (_exact_width(output) or 0) <= _LONGEST
         _require(fits, f"output.{key}", getattr(output, key), f"must come to at most {_LONGEST:,} px")
+    _require(output.fit in _FITS, "output.fit", output.fit, f"must be one of {', '.join(_FITS)}")
+    bleed = output.bleed_mm
+    if bleed is not None:
+        fine = math.isfinite(bleed) and 0 <= bleed <= _WIDEST_BLEED_MM
+        _require(fine, "output.bleed_mm", bleed, f"must be null or from 0 to {_WIDEST_BLEED_MM} mm")
+        if output.dpi is None:
+            raise UserError("output.bleed_mm needs output.dpi to become pixels (150 suits a poster, 300 a book)")
     _require(1 <= output.quality <= 100, "output.quality", output.quality, "must be from 1 to 100")
     if output.format is not None:
         _require(output.format in FORMATS, "output.format", output.format, f"must be one of {', '.join(FORMATS)}")

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from render import __version__
 from render.canvas.picture import replacing, write_picture
+from render.canvas.pyramid import discard_levels
 from render.config import Config, picture_format
 from render.errors import UserError
 from render.farm.checkpoint import Checkpoints, Fixed
@@ -27,7 +28,9 @@ from render.machine import nearest
 from render.paths import file_sha256, user_path
 
 _SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
-_RECORD, _LOG, _PREVIEWS, _CANVAS, _LOCK = "run.json", "render.log", "previews", "canvas", ".lock"
+_RECORD, _LOG, _PREVIEWS, _CANVAS, _SOURCE, _LOCK = (
+    "run.json", "render.log", "previews", "canvas", "source", ".lock",
+)  # fmt: skip
 _VERSIONED = ("jax", "jaxlib", "flax", "numpy", "scipy", "pillow", "pyvips", "hydra-core")
 
 
@@ -49,6 +52,8 @@ class RunDirectory:
         # A link is followed: what it points to gets the picture, the link stays.
         self.copy = Path(os.path.realpath(user_path(output.path, "output.path"))) if output.path else None
         self.checkpoints = Checkpoints(self.path / _CANVAS)
+        #: Where a source that is larger than memory keeps itself.
+        self.levels = self.path / _SOURCE
         self.record: dict[str, Any] = {}
         # Checksums of pictures that runs in this directory made: copies of those may be replaced.
         self._made: set[str | None] = set()
@@ -76,9 +81,8 @@ class RunDirectory:
             raise UserError(f"output.dir={self.path} is a file: name a directory")
         old = self._old_record()
         if not old:
-            foreign = [
-                name for name in (_RECORD, _LOG, _PREVIEWS, _CANVAS, self.picture.name) if os.path.lexists(self.path / name)
-            ]
+            ours = (_RECORD, _LOG, _PREVIEWS, _CANVAS, _SOURCE, self.picture.name)
+            foreign = [name for name in ours if os.path.lexists(self.path / name)]
             if foreign:
                 raise UserError(f"{self.path} holds a {foreign[0]} that no run made: choose another output.dir")
         elif old.get("digest") != self.digest and not self._config.fresh:
@@ -224,6 +228,7 @@ class RunDirectory:
     def _clear(self) -> None:
         """Removes what a run left that is not gone on with: canvas, previews, log and record. The picture stays."""
         self.checkpoints.discard()
+        discard_levels(self.levels)
         previews = self.path / _PREVIEWS
         for preview in previews.glob("octave-*.png"):
             preview.unlink()

@@ -21,8 +21,8 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageCms, PngImagePlugin
 
 from render.canvas import picture as module
+from render.canvas.photo import read_photo
 from render.canvas.picture import read_settings, replacing, srgb_profile, to_bytes, write_picture
-from render.canvas.source import read_photo
 from render.config import SourceConfig
 from render.errors import UserError
 from tests.conftest import ROOT

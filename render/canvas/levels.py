@@ -25,6 +25,8 @@ from render.geometry import Rect
 #: Side of a chunk, px: 1.6 MB each.
 CHUNK = 512
 _CHUNK_BYTES = CHUNK * CHUNK * 6
+#: Columns that are written at once, px.
+_WRITTEN = 4 * CHUNK
 #: Between two signs of life while a level is made, s.
 _TOLD_EVERY = 10.0
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
@@ -71,7 +73,9 @@ def write_level(path: Path, shrunk: Shrunk, identity: dict[str, Any], told: Told
                 band[filled : filled + len(taken)] = taken
                 filled += len(taken)
                 if filled == len(band) or top + filled == height:
-                    array[top : top + filled] = band[:filled]
+                    # A few chunks at a time: Zarr copies what it is given.
+                    for left in range(0, width, _WRITTEN):
+                        array[top : top + filled, left : left + _WRITTEN] = band[:filled, left : left + _WRITTEN]
                     top, filled = top + filled, 0
             if time.monotonic() - last > _TOLD_EVERY:
                 last = time.monotonic()

@@ -718,6 +718,7 @@ CHANGES = {
     "output.width": "801",
     "output.height": "700",
     "output.dpi": "150",
+    "output.fit": "stretch",
     "output.quality": "93",
 }
 KEEPS = {
@@ -749,6 +750,7 @@ def digest(*overrides: str) -> str:
 def test_the_digest_changes_with_every_setting_of_the_picture() -> None:
     digests = [digest(), *(digest(f"{key}={value}") for key, value in CHANGES.items())]
     digests.append(digest("output.width=null"))
+    digests.append(digest("output.bleed_mm=3", "output.dpi=150"))
     digests.append(digest("output.width=null", "output.width_cm=10", "output.dpi=100"))
     digests.append(digest("output.width=null", "output.width_in=10", "output.dpi=100"))
     assert len(set(digests)) == len(digests)
@@ -759,7 +761,7 @@ def test_the_digest_does_not_depend_on_where_and_how() -> None:
 
 
 def test_every_key_is_known_to_change_the_digest_or_not_to() -> None:
-    assert {*CHANGES, *KEEPS, "output.width_cm", "output.width_in"} == set(schema_keys())
+    assert {*CHANGES, *KEEPS, "output.width_cm", "output.width_in", "output.bleed_mm"} == set(schema_keys())
 
 
 def test_the_digest_is_the_identitys_too() -> None:

@@ -29,6 +29,12 @@ class Sampling:
         """A span of the picture in samples instead of px."""
         return Span(self.count, (span.start - self.origin) / self.factor, span.extent / self.factor, span.beyond)
 
+    @property
+    def partial(self) -> tuple[int, float]:
+        """Which sample may cover less than the others, and which share of it is picture."""
+        covered = self.length - (self.count - 1) * self.factor
+        return (0 if self.origin < 0 else self.count - 1), min(1.0, covered / self.factor)
+
     def positions(self, indices: Interval, beyond: Beyond) -> NDArray[np.float64]:
         """Where in [0, count - 1] each sample lies that may be beyond the ends; NaN where there is background.
 
@@ -60,17 +66,31 @@ def reading_beyond(
     asked for.
     """
     stored = Rect(Interval(0, rows.count), Interval(0, columns.count))
+    colour = np.asarray(background, np.float32)
+
+    def read_stored(rect: Rect) -> Pixels:
+        pixels = read(rect)
+        for axis, (sampling, part, span) in enumerate(
+            ((rows, rect.rows, window.rows), (columns, rect.columns, window.columns))
+        ):
+            index, share = sampling.partial
+            if span.beyond == "background" and share < 1 and part.start <= index < part.stop:
+                # The rest of this sample is background.
+                pixels = pixels.copy()
+                edge = np.moveaxis(pixels, axis, 0)[index - part.start]
+                edge += (colour - edge) * np.float32(1 - share)
+        return pixels
 
     def read_any(rect: Rect) -> Pixels:
         if stored.intersect(rect) == rect:
-            return read(rect)
+            return read_stored(rect)
         pixels = np.empty((*rect.shape, 3), np.float32)
-        pixels[...] = background
+        pixels[...] = colour
         down = rows.positions(rect.rows, window.rows.beyond)
         across = columns.positions(rect.columns, window.columns.beyond)
         for part in _runs(down):
             for other in _runs(across):
-                pixels[part, other] = _between(read, down[part], across[other])
+                pixels[part, other] = _between(read_stored, down[part], across[other])
         return pixels
 
     return read_any

@@ -18,9 +18,12 @@ from render.geometry import BOUNDARY_MODES
 
 _HALOS = ("exact", "balanced")
 _EXECUTORS = ("ray", "inline")
-_CM_PER_INCH = 2.54
+_FITS = ("crop", "contain", "stretch")
+_CM_PER_INCH, _MM_PER_INCH = 2.54, 25.4
 #: Longest side that can be asked for, px; far beyond any printer.
 _LONGEST = 10_000_000
+#: Widest bleed, mm; prints ask for 3 to 10.
+_WIDEST_BLEED_MM = 100
 
 
 @dataclass
@@ -44,7 +47,7 @@ class SourceConfig:
     """How a picture file becomes a canvas."""
 
     background: list[int] = field(default_factory=lambda: [255, 255, 255])
-    max_megapixels: float = 400.0
+    max_megapixels: float = 4000.0
 
 
 @dataclass
@@ -84,7 +87,7 @@ class PanelsConfig:
 
 @dataclass
 class OutputConfig:
-    """Where the picture goes, in which formats, how large (px, cm or inches with dots per inch)."""
+    """Where the picture goes, in which formats, how large (px, cm or inches with dots per inch), how laid out."""
 
     dir: str | None = None
     path: str | None = None
@@ -95,6 +98,8 @@ class OutputConfig:
     width_cm: float | None = None
     width_in: float | None = None
     dpi: float | None = None
+    fit: str = "crop"
+    bleed_mm: float | None = None
     bits: int = 8
     compression: str = "lzw"
     quality: int = 92
@@ -172,7 +177,9 @@ class Config:
 
     def canvas_settings(self) -> dict[str, Any]:
         """The settings that decide the canvas: those of the picture, with no more of its output than the size in pixels."""
-        return self.picture_settings() | {"output": {"width": picture_width(self.output), "height": self.output.height}}
+        output = self.output
+        laid_out = {"fit": output.fit, "bleed": picture_bleed(output)}
+        return self.picture_settings() | {"output": {"width": picture_width(output), "height": output.height, **laid_out}}
 
     def digest(self, identity: Mapping[str, str | None]) -> str:
         """Names the canvas that these settings make of what `identity` tells of image, weights, program: sha256, hex."""
@@ -205,6 +212,11 @@ def validate(config: Config) -> Config:
     _require(limit > 0, "source.max_megapixels", limit, "must be above 0")
 
     _validate_output(config.output)
+    if config.output.bleed_mm and mode != "reflect":
+        raise UserError(
+            f"output.bleed_mm={config.output.bleed_mm:g} and boundary.mode={mode}: a picture that continues itself has no "
+            "bleed, for what is dreamed around it would break the repeat; drop one of them"
+        )
     _validate_farm(config.farm)
     every = config.checkpoint.every
     _require(math.isfinite(every) and every >= 0, "checkpoint.every", every, "must be 0 (every step) or more seconds")
@@ -261,7 +273,18 @@ def _validate_output(output: OutputConfig) -> None:
             raise UserError(f"output.path={output.path} and output.format={output.format} disagree: drop one of them")
     for also in output.also:
         _require(also in FORMATS or format_of(also) is not None, "output.also", also, f"{suffixes}, or a format's name")
+    _validate_layout(output)
     _validate_style(output)
+
+
+def _validate_layout(output: OutputConfig) -> None:
+    _require(output.fit in _FITS, "output.fit", output.fit, f"must be one of {', '.join(_FITS)}")
+    bleed = output.bleed_mm
+    if bleed is not None:
+        fine = math.isfinite(bleed) and 0 <= bleed <= _WIDEST_BLEED_MM
+        _require(fine, "output.bleed_mm", bleed, f"must be null or from 0 to {_WIDEST_BLEED_MM} mm")
+        if output.dpi is None:
+            raise UserError("output.bleed_mm needs output.dpi to become pixels (150 suits a poster, 300 a book)")
 
 
 def _validate_style(output: OutputConfig) -> None:
@@ -291,6 +314,13 @@ def picture_width(output: OutputConfig) -> int | None:
     """Width in pixels that the output section asks for; None keeps the source's own."""
     exact = _exact_width(output)
     return None if exact is None else max(1, round(exact))
+
+
+def picture_bleed(output: OutputConfig) -> int:
+    """Pixels that the canvas has beyond the size asked for on every side; 0 where no bleed is asked for."""
+    if output.bleed_mm is None or output.dpi is None:
+        return 0
+    return round(output.bleed_mm / _MM_PER_INCH * output.dpi)
 
 
 def _exact_width(output: OutputConfig) -> float | None:

@@ -51,6 +51,10 @@ class Interval(NamedTuple):
     def contains(self, other: Interval) -> bool:
         return self.start <= other.start and other.stop <= self.stop
 
+    def shifted(self, by: int) -> Interval:
+        """This interval moved along its axis."""
+        return Interval(self.start + by, self.stop + by)
+
     def slice_from(self, origin: int) -> slice:
         """This interval as a slice of an array whose first element lies at `origin`."""
         return slice(self.start - origin, self.stop - origin)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -36,6 +36,7 @@ from render.farm.farms import Farm, open_farm
 from render.farm.messages import Facts
 from render.farm.recipe import KernelRecipe
 from render.geometry import BAND, BOUNDARY_MODES, deal_blocks
+from render.layout import lay_out
 from render.machine import cores, free_disk, host_memory, same_disk
 from render.models.weights import Loaded, find_model, load
 from render.paths import file_sha256, user_path
@@ -97,11 +98,20 @@ class Job:
         """What kernels run on, such as `cpu` or `NVIDIA H200`."""
         return ", ".join(sorted({worker.device for worker in self.workers}))
 
-    def conductor(self, arrangement: tuple[int, int] | None = None) -> Conductor:
-        """Steps this job's workers, with checkpoints in its run directory."""
+    def conductor(self, arrangement: tuple[int, int] | None = None, told: Callable[[str], None] = log.info) -> Conductor:
+        """Steps this job's workers, with checkpoints in its run directory; `told` hears how a large source is read."""
         saving = Saving(self.directory.checkpoints, self.config.checkpoint.every, self.fixed)
         place = scratch_directory(self.config, self.directory) if self.plan.scratch_bytes else None
-        return Conductor(self.plan, self.loaded.architecture, self.objective, self.executor, saving, place, arrangement)
+        return Conductor(
+            self.plan,
+            self.loaded.architecture,
+            self.objective,
+            self.executor,
+            saving,
+            place,
+            arrangement,
+            lambda shape: self.source.prepare(shape, told),
+        )
 
 
 def draft(config: Config) -> Draft:
@@ -111,7 +121,7 @@ def draft(config: Config) -> Draft:
     terms = config.objective.terms
     objective = resolve(model.default_terms if terms is None else terms, model.architecture)
     local = _local_weights(config)
-    source = open_source(config.image, config.seed, config.source, BOUNDARY_MODES[config.boundary.mode])
+    source = open_source(config.image, config.seed, config.source)
     directory = RunDirectory(
         config,
         {
@@ -121,6 +131,8 @@ def draft(config: Config) -> Draft:
             "program": __version__,
         },
     )
+    layout = lay_out(config.output, source.size, BOUNDARY_MODES[config.boundary.mode])
+    source = source.laid_out(layout.window, directory.levels.absolute())
     fixed = directory.unfinished()
     profile = usable_profile(config)
     plan = make_plan(
@@ -132,6 +144,7 @@ def draft(config: Config) -> Draft:
         workers=config.farm.workers or 1,
         tiles=fixed.tiles if fixed else None,
         channels=profile.channels,
+        source_disk=source.disk_bytes,
     )
     if any(target.panels for target in directory.targets):
         cut_for(config, plan.final.shape)
@@ -178,6 +191,7 @@ def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
         workers=executor.workers,
         tiles=draft.fixed.tiles if draft.fixed else None,
         channels=draft.profile.channels,
+        source_disk=source.disk_bytes,
     )
     fixed = Fixed(
         draft.directory.digest,
@@ -235,13 +249,19 @@ def _render(job: Job, display: Display) -> list[Path]:
     )
     if job.directory.fixed() not in (None, job.fixed):
         log.warning("going on with other settings of the farm than before: sums may be rounded differently")
-    conductor = job.conductor()
+
+    def told(line: str) -> None:
+        log.info(line)
+        display.say(line)
+
+    conductor = job.conductor(told=told)
     _dream(job, conductor, display)
     # What follows is read from the checkpoint: their memory is free.
     conductor.release()
     dreamed = time.perf_counter()
     pictures = make_pictures(directory, config, job.profile, display.say)
     directory.checkpoints.keep_newest()
+    job.source.discard()
     ended = time.perf_counter()
     timings = {
         "prepare": started - job.begun,

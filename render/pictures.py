@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from render.canvas.picture import Encoding, can_compress
 from render.canvas.profile import Profile, read_profile
 from render.canvas.store import CanvasStore
 from render.compose import recorded_config
-from render.config import Config
+from render.config import Config, picture_bleed
 from render.config import pictures as wanted_pictures
 from render.errors import DamagedCheckpoint, UserError
 from render.formats import FORMATS, refuse_size
@@ -52,12 +52,16 @@ def style_of(config: Config, profile: Profile, record: Mapping[str, Any]) -> Sty
 
 def settings_of(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
     """What a picture's metadata says about how it was made."""
+    layout = Layout.from_record(record)
+    bleed = picture_bleed(config.output)
+    if layout.canvas is not None and not record.get("partial"):
+        layout = replace(layout, bleed_px=bleed, trim=(layout.canvas[0] - 2 * bleed, layout.canvas[1] - 2 * bleed))
     return {
         **config.picture_settings(),
         "dreamed": record["objective"],
         "image_sha256": record["image_sha256"],
         "weights_sha256": record["weights_sha256"],
-        LAYOUT_KEY: Layout.from_record(record).to_settings(),
+        LAYOUT_KEY: layout.to_settings(),
     }
 
 
@@ -172,7 +176,8 @@ def usable_profile(config: Config) -> Profile:
 def at_octave(record: Mapping[str, Any], octave: int) -> dict[str, Any]:
     """A run's record as it would be had the run ended at that octave, counted from 0."""
     plan = record["plan"]
-    return {**record, "plan": {**plan, "octaves": plan["octaves"][: octave + 1]}}
+    octaves = plan["octaves"][: octave + 1]
+    return {**record, "plan": {**plan, "octaves": octaves}, "partial": len(octaves) < len(plan["octaves"])}
 
 
 def _export(canvas: CanvasStore, target: Target, style: Style, config: Config) -> None:

@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from render.config import Config, OutputConfig, picture_width, pictures
+from render.config import Config, OutputConfig, pictures
 from render.errors import UserError
 from render.formats import FORMATS, refuse_size
 from render.geometry import BAND, BOUNDARY_MODES, Axis, AxisMode, Block, Grid, deal_blocks, round_up
+from render.layout import lay_out
 from render.models.architecture import Architecture
 
 #: Bytes that the kernel needs for a window of (rows, columns) px with a core of (rows, columns) px.
 WindowBytes = Callable[[tuple[int, int], tuple[int, int]], int]
+
+#: Bytes that the source takes on disk for octaves of these (rows, columns) px.
+SourceDisk = Callable[[Sequence[tuple[int, int]]], int]
 
 #: Largest window that `auto` takes, px: beyond it the saving is small and the time between two signs of life long.
 _AUTO_WINDOW = 3200 * 3200
@@ -124,17 +128,8 @@ class Plan:
 
 
 def picture_shape(config: Config, source: tuple[int, int] | None) -> tuple[int, int]:
-    """(height, width) px of the finished picture: the height follows the source's aspect unless it is given."""
-    width = picture_width(config.output)
-    height = config.output.height
-    if width is None:
-        if source is None:
-            raise UserError("noise has no size of its own: set output.width (and output.height)")
-        width = source[1] if height is None else max(1, round(source[1] * height / source[0]))
-    if height is None:
-        # Noise has no aspect: three to two, as photos have.
-        height = max(1, round(width * source[0] / source[1])) if source else max(1, round(width * 2 / 3))
-    return height, width
+    """(height, width) px of the finished picture, bleed included."""
+    return lay_out(config.output, source).shape
 
 
 def make_plan(
@@ -148,12 +143,14 @@ def make_plan(
     workers: int = 1,
     tiles: Sequence[tuple[int, int]] | None = None,
     channels: int = 3,
+    source_disk: SourceDisk = lambda _: 0,
 ) -> Plan:
     """The plan for a job; `UserError` with the reason where it cannot work.
 
     `layers` are those that the objective reads. Without `window_bytes` the kernel's memory is estimated from the size of
     its activations. `workers` are those of the whole farm. `tiles` gives every octave's core in (rows, columns) px, as an
-    earlier plan of the same job had it, and `channels` counts those of the finished picture.
+    earlier plan of the same job had it. `channels` counts those of the finished picture, and `source_disk` says what the
+    source keeps in the run directory.
     """
     truncated = architecture.truncated(layers)
     read = [truncated.layer(name) for name in layers]
@@ -210,7 +207,7 @@ def make_plan(
         worker_bytes=worker_bytes,
         memory_bytes=machine.shared_bytes + min(machine.workers, len(blocks)) * worker_bytes,
         scratch_bytes=0 if in_memory else sum(blocks),
-        disk_bytes=_disk_bytes(shapes, config.output, channels),
+        disk_bytes=_disk_bytes(shapes, config.output, channels) + source_disk(shapes),
         flops=sum(
             octave.steps * octave.grid.tiles * truncated.gradient_flops(*octave.grid.window_shape) for octave in octaves
         ),

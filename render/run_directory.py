@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from render import __version__
 from render.canvas.directory import replacing_directory, tree_sha256
 from render.canvas.picture import image_of, replacing, write_picture
+from render.canvas.pyramid import discard_levels
 from render.canvas.store import CanvasStore
 from render.config import Config, OutputConfig, pictures
 from render.errors import UserError
@@ -29,7 +30,9 @@ from render.formats import FORMATS
 from render.machine import nearest
 from render.paths import file_sha256, user_path
 
-_RECORD, _LOG, _PREVIEWS, _CANVAS, _LOCK = "run.json", "render.log", "previews", "canvas", ".lock"
+_RECORD, _LOG, _PREVIEWS, _CANVAS, _SOURCE, _LOCK = (
+    "run.json", "render.log", "previews", "canvas", "source", ".lock",
+)  # fmt: skip
 _VERSIONED = ("jax", "jaxlib", "flax", "numpy", "scipy", "pillow", "pyvips", "hydra-core")
 
 
@@ -63,6 +66,8 @@ class RunDirectory:
         #: The pictures that the config asks for, the one of `output.format` first.
         self.targets = targets(self.path, config.name, output)
         self.checkpoints = Checkpoints(self.path / _CANVAS)
+        #: Where a source that is larger than memory keeps itself.
+        self.levels = self.path / _SOURCE
         self.record: dict[str, Any] = {}
         #: What is known of the pictures that lie here, by name.
         self._pictures: dict[str, Any] = {}
@@ -114,11 +119,8 @@ class RunDirectory:
             raise UserError(f"output.dir={self.path} is a file: name a directory")
         old = self._old_record()
         if not old:
-            foreign = [
-                name
-                for name in (_RECORD, _LOG, _PREVIEWS, _CANVAS, *(target.path.name for target in self.targets))
-                if os.path.lexists(self.path / name)
-            ]
+            ours = (_RECORD, _LOG, _PREVIEWS, _CANVAS, _SOURCE, *(target.path.name for target in self.targets))
+            foreign = [name for name in ours if os.path.lexists(self.path / name)]
             if foreign:
                 raise UserError(f"{self.path} holds a {foreign[0]} that no run made: choose another output.dir")
         elif old.get("digest") != self.digest and not self._config.fresh:
@@ -282,6 +284,7 @@ class RunDirectory:
     def _clear(self) -> None:
         """Removes what a run left that is not gone on with: canvas, previews, log and record. The picture stays."""
         self.checkpoints.discard()
+        discard_levels(self.levels)
         previews = self.path / _PREVIEWS
         for preview in previews.glob("octave-*.png"):
             preview.unlink()

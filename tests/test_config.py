@@ -442,6 +442,11 @@ BAD_VALUES = [
     ("output.dpi", "-300"),
     ("output.dpi", "nan"),
     ("output.dpi", "1e300"),
+    ("output.fit", "cover"),
+    ("output.fit", ""),
+    ("output.bleed_mm", "-1"),
+    ("output.bleed_mm", "nan"),
+    ("output.bleed_mm", "101"),
     ("output.quality", "0"),
     ("output.quality", "101"),
     ("output.format", "bmp"),
@@ -729,6 +734,7 @@ CHANGES = {
     "boundary.fill": "33",
     "output.width": "801",
     "output.height": "700",
+    "output.fit": "stretch",
 }
 KEEPS = {
     "output.dir": "elsewhere",
@@ -771,6 +777,8 @@ def digest(*overrides: str) -> str:
 def test_the_digest_changes_with_every_setting_of_the_picture() -> None:
     digests = [digest(), *(digest(f"{key}={value}") for key, value in CHANGES.items())]
     digests.append(digest("output.width=null"))
+    digests.append(digest("output.bleed_mm=3", "output.dpi=300"))
+    digests.append(digest("output.bleed_mm=3", "output.dpi=150"))
     digests.append(digest("output.width=null", "output.width_cm=10", "output.dpi=100"))
     digests.append(digest("output.width=null", "output.width_in=10", "output.dpi=100"))
     assert len(set(digests)) == len(digests)
@@ -783,7 +791,7 @@ def test_the_digest_does_not_depend_on_where_and_how() -> None:
 
 
 def test_every_key_is_known_to_change_the_digest_or_not_to() -> None:
-    assert {*CHANGES, *KEEPS, "output.width_cm", "output.width_in"} == set(schema_keys())
+    assert {*CHANGES, *KEEPS, "output.width_cm", "output.width_in", "output.bleed_mm"} == set(schema_keys())
 
 
 def test_the_digest_is_the_identitys_too() -> None:

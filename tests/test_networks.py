@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from render.canvas.source import read_photo, sample_path
+from render.canvas.photo import read_photo
+from render.canvas.source import sample_path
 from render.config import SourceConfig
 from render.dream.resample import resample_array
 from render.models.network import Network

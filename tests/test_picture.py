@@ -24,8 +24,8 @@ from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 from render.canvas import picture as module
 from render.canvas.image import to_integers
 from render.canvas.metadata import Metadata, read_settings, srgb_profile
+from render.canvas.photo import read_photo
 from render.canvas.picture import Encoding, image_of, replacing, write_picture
-from render.canvas.source import read_photo
 from render.config import SourceConfig
 from render.errors import UserError
 from tests.conftest import ROOT

@@ -9,8 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from render.dream.resample import Pixels, ReadPixels, resample, resample_array, taps
+from render.dream.resample import Pixels, ReadPixels, resample, resample_array, span_taps, taps
 from render.geometry import AxisMode, Interval, Rect, whole
+from render.layout import Span
 
 Shape = tuple[int, int]
 
@@ -174,6 +175,52 @@ def test_weights_of_every_output_sum_to_one(before: int, after: int) -> None:
     assert Interval(0, before).contains(inputs)
     assert weights.shape == (after, inputs.size)
     np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-6)
+
+
+def former_taps(in_length: int, out_length: int, out: Interval, wraps: bool) -> tuple[Interval, np.ndarray]:
+    """The weights of a whole axis, written out for that case alone."""
+    scale = in_length / out_length
+    widening = max(scale, 1.0)
+    centres = (np.arange(out.start, out.stop) + 0.5) * scale - 0.5
+    reach = int(np.ceil(3 * widening))
+    indices = np.floor(centres).astype(np.int64)[:, None] - reach + np.arange(2 * reach + 2)
+    distance = (indices - centres[:, None]) / widening
+    weights = np.where(np.abs(distance) < 3, np.sinc(distance) * np.sinc(distance / 3), 0.0)
+    if not wraps:
+        weights[(indices < 0) | (indices >= in_length)] = 0.0
+    weights /= weights.sum(axis=1, keepdims=True)
+    first, last = int(indices[weights != 0].min()), int(indices[weights != 0].max())
+    dense = np.zeros((out.size, last + 1 - first), np.float32)
+    for row, (where, values) in enumerate(zip(indices, weights, strict=True)):
+        dense[row, where[values != 0] - first] = values[values != 0].astype(np.float32)
+    return Interval(first, last + 1), dense
+
+
+@given(sides, sides, st.booleans(), st.data())
+def test_a_window_on_a_whole_axis_weighs_as_if_there_were_no_windows(
+    before: int, after: int, wraps: bool, data: st.DataObject
+) -> None:
+    """To the bit: whole pictures come out as they did before sources had windows."""
+    start = data.draw(st.integers(0, after - 1))
+    out = Interval(start, data.draw(st.integers(start + 1, after)))
+    wanted_inputs, wanted = former_taps(before, after, out, wraps)
+    for inputs, weights in (
+        taps(before, after, out, "wrap" if wraps else "reflect"),
+        span_taps(Span(before, 0.0, float(before), "wrap" if wraps else "cut"), after, out),
+    ):
+        assert inputs == wanted_inputs
+        assert weights.toarray().tobytes() == wanted.tobytes()
+
+
+@given(sides, sides, st.floats(-20, 20), st.floats(0.5, 60))
+def test_a_window_beyond_the_ends_cuts_nothing(before: int, after: int, start: float, extent: float) -> None:
+    """It weighs as in the middle of a picture that goes on and on."""
+    dense = np.zeros((2, after, 1000))
+    for kind, span in enumerate((Span(before, start, extent, "mirror"), Span(1000, start + 400, extent, "cut"))):
+        inputs, weights = span_taps(span, after, Interval(0, after))
+        dense[kind, :, (inputs if kind else inputs.shifted(400)).slice_from(0)] = weights.toarray()
+    np.testing.assert_allclose(dense[0], dense[1], atol=1e-6)
+    np.testing.assert_allclose(dense[0].sum(axis=1), 1, atol=1e-6)
 
 
 # An axis that wraps

@@ -24,11 +24,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
-from render.canvas.source import SAMPLES, NoiseSource, PhotoSource, open_source, read_photo, sample_path
+from render.canvas.photo import PhotoSource, read_photo
+from render.canvas.source import SAMPLES, NoiseSource, open_source, sample_path
 from render.config import SourceConfig
 from render.dream.resample import resample_array
 from render.errors import UserError
 from render.geometry import Interval, Rect, whole
+from render.layout import SourceWindow
 from tests.conftest import ROOT
 
 DEFAULT = SourceConfig()
@@ -476,7 +478,7 @@ def test_a_flipped_bit_in_a_png_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
-    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", 70000, 70000, 8, 2, 0, 0, 0)
     data = zlib.compress(bytes(10_000_000))
     content = [chunk(b"IHDR", header), chunk(b"IDAT", data), chunk(b"IEND", b"")]
     path = tmp_path / "bomb.png"
@@ -486,7 +488,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path) ->
     begun = time.perf_counter()
     message = refusal(path)
     assert time.perf_counter() - begun < 1
-    for word in ("60000 x 60000", "source.max_megapixels=400", "3,600 megapixels"):
+    for word in ("70000 x 70000", "source.max_megapixels=4000", "4,900 megapixels"):
         assert word in message
 
 
@@ -618,8 +620,9 @@ def test_a_photo_on_a_torus_has_no_edge() -> None:
         (("reflect", "wrap"), (0, 18)),
         (("reflect", "reflect"), (12, 18)),
     ):
-        plain = PhotoSource(pixels, "x", modes).at((16, 24), canvas)
-        rolled = PhotoSource(np.roll(pixels, shift, (0, 1)), "x", modes).at((16, 24), canvas)
+        window = SourceWindow.whole((24, 36), modes)
+        plain = PhotoSource(pixels, "x", window=window).at((16, 24), canvas)
+        rolled = PhotoSource(np.roll(pixels, shift, (0, 1)), "x", window=window).at((16, 24), canvas)
         back = np.roll(rolled, (-shift[0] * 16 // 24, -shift[1] * 24 // 36), (0, 1))
         assert (np.abs(back - plain).max() < 1e-2) == ("wrap" in modes)
 

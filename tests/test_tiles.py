@@ -47,7 +47,8 @@ class Still:
 
 @cache
 def photo(height: int, width: int) -> Pixels:
-    from render.canvas.source import read_photo, sample_path
+    from render.canvas.photo import read_photo
+    from render.canvas.source import sample_path
     from render.config import SourceConfig
 
     return np.clip(resample_array(read_photo(sample_path("chelsea"), SourceConfig()), (height, width)), 0, 255)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from render.geometry import AxisMode, Interval, Rect, whole
+from render.layout import SourceWindow, Span
 
 Pixels = NDArray[np.float32]
 
@@ -23,22 +24,28 @@ _LOBES = 3
 
 
 def taps(in_length: int, out_length: int, out: Interval, mode: AxisMode = "reflect") -> tuple[Interval, csr_array]:
-    """Which input pixels the outputs `out` need along one axis, and their weights.
+    """`span_taps` of a whole axis: cut at its ends, unless it wraps."""
+    return span_taps(Span.whole(in_length, mode), out_length, out)
 
-    Returns the interval of inputs and a float32 matrix (out.size, inputs.size) whose rows sum to 1. Lanczos-3, widened by
-    the scale when shrinking (antialiasing), cut and renormalised at the edges, as Pillow and `jax.image.resize` do. On an
-    axis that wraps nothing is cut: the inputs may lie beyond [0, in_length) and name the pixels they repeat.
+
+def span_taps(span: Span, out_length: int, out: Interval) -> tuple[Interval, csr_array]:
+    """Which input pixels the outputs `out` of `out_length` need along one axis that shows `span`, and their weights.
+
+    Output i has its centre at span.start + (i + 0.5) * span.extent / out_length - 0.5. Returns the interval of inputs and a
+    float32 matrix (out.size, inputs.size) whose rows sum to 1. Lanczos-3, widened by the scale when shrinking
+    (antialiasing), cut and renormalised at the input's ends, as Pillow and `jax.image.resize` do. Where something lies
+    beyond them nothing is cut: the inputs may then lie beyond [0, span.length) and name the pixels found there.
     """
-    scale = in_length / out_length
+    scale = span.extent / out_length
     widening = max(scale, 1.0)
-    centres = (np.arange(out.start, out.stop) + 0.5) * scale - 0.5
+    centres = span.start + (np.arange(out.start, out.stop) + 0.5) * scale - 0.5
     reach = int(np.ceil(_LOBES * widening))
     firsts = np.floor(centres).astype(np.int64) - reach
     indices = firsts[:, None] + np.arange(2 * reach + 2)
     distance = (indices - centres[:, None]) / widening
     weights = np.where(np.abs(distance) < _LOBES, np.sinc(distance) * np.sinc(distance / _LOBES), 0.0)
-    if mode != "wrap":
-        weights[(indices < 0) | (indices >= in_length)] = 0.0
+    if span.beyond == "cut":
+        weights[(indices < 0) | (indices >= span.length)] = 0.0
     weights /= weights.sum(axis=1, keepdims=True)
     kept = weights != 0.0
     inputs = Interval(int(indices[kept].min()), int(indices[kept].max()) + 1)
@@ -57,15 +64,21 @@ def resample(
     out: Rect,
     modes: tuple[AxisMode, AxisMode] = ("reflect", "reflect"),
 ) -> Pixels:
-    """The rectangle `out` of a picture of `in_shape` resampled to `out_shape` (rows, columns).
+    """`resample_window` of a whole picture of `in_shape` (rows, columns) px."""
+    return resample_window(read, SourceWindow.whole(in_shape, modes), out_shape, out)
+
+
+def resample_window(read: ReadPixels, window: SourceWindow, out_shape: tuple[int, int], out: Rect) -> Pixels:
+    """The rectangle `out` of a window of a picture resampled to `out_shape` (rows, columns).
 
     Returns (out.rows.size, out.columns.size, channels) float32 in the input's value range; Lanczos may overshoot it.
-    Reads only the inputs that the rectangle depends on; on an axis that wraps, also beyond the picture's ends.
+    Reads only the inputs that the rectangle depends on; beyond the picture's ends where the window says what is there.
     """
-    if in_shape == out_shape:
-        return read(out)
-    in_rows, row_weights = taps(in_shape[0], out_shape[0], out.rows, modes[0])
-    in_columns, column_weights = taps(in_shape[1], out_shape[1], out.columns, modes[1])
+    down, across = window.rows.shift(out_shape[0]), window.columns.shift(out_shape[1])
+    if down is not None and across is not None:
+        return read(Rect(out.rows.shifted(down), out.columns.shifted(across)))
+    in_rows, row_weights = span_taps(window.rows, out_shape[0], out.rows)
+    in_columns, column_weights = span_taps(window.columns, out_shape[1], out.columns)
     pixels = read(Rect(in_rows, in_columns))
     channels = pixels.shape[2]
     tall = row_weights @ pixels.reshape(in_rows.size, -1)

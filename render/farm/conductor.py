@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -148,10 +148,12 @@ class Conductor:
         saving: Saving | None = None,
         scratch_directory: Path | None = None,
         arrangement: tuple[int, int] | None = None,
+        prepare: Callable[[tuple[int, int]], None] = lambda _: None,
     ) -> None:
         """`scratch_directory` is where the workers map their blocks from; None keeps them in memory.
 
-        `arrangement` asks for (rows, columns) of blocks, while there are workers for it.
+        `arrangement` asks for (rows, columns) of blocks, while there are workers for it. `prepare` is called with an
+        octave's shape before any worker asks the source for its pixels.
         """
         self._plan = plan
         self._architecture = architecture
@@ -160,6 +162,7 @@ class Conductor:
         self._saving = saving
         self._scratch = scratch_directory
         self._arrangement = arrangement
+        self._prepare = prepare
         self._deal: _Deal | None = None
         self._saved_at = time.monotonic()
         #: Steps done of the current octave while the canvas is whole; None between octaves.
@@ -230,6 +233,7 @@ class Conductor:
 
     def _begin(self, octave: Octave) -> None:
         """Gives every worker its block: the source at this octave plus what the octave before added to it."""
+        self._prepare(octave.shape)
         self._steps = None
         before = self._deal
         if before is not None:
@@ -426,6 +430,7 @@ class Conductor:
         for checkpoint in read[1] if read else []:
             assert self._saving is not None
             octave = self._plan.octaves[checkpoint.octave]
+            self._prepare(octave.shape)
             deal = _Deal.of(octave, self._executor, self._arrangement)
             try:
                 self._give(deal, "load", self._saving.checkpoints.path(checkpoint), checkpoint.token)

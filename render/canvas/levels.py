@@ -1,0 +1,138 @@
+"""Levels of a source on disk: Zarr arrays of uint16 sRGB with a checksum on every chunk, written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import Crc32cCodec
+
+from render.canvas.store import sync
+from render.canvas.streaming import SCALE, Shrunk
+from render.dream.resample import Pixels
+from render.errors import UserError
+from render.geometry import Rect
+
+#: Side of a chunk, px: 1.6 MB each.
+CHUNK = 512
+_CHUNK_BYTES = CHUNK * CHUNK * 6
+#: Columns that are written at once, px.
+_WRITTEN = 4 * CHUNK
+#: Between two signs of life while a level is made, s.
+_TOLD_EVERY = 10.0
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+
+#: Told, in a few words, how far something is.
+Told = Callable[[str], None]
+
+
+def level_bytes(shape: tuple[int, int]) -> int:
+    """What a level of (rows, columns) samples takes on disk, bytes."""
+    return -(-shape[0] // CHUNK) * -(-shape[1] // CHUNK) * _CHUNK_BYTES
+
+
+def write_level(path: Path, shrunk: Shrunk, identity: dict[str, Any], told: Told) -> None:
+    """Makes the level at `path` by decoding a picture; it has that name only when it is whole and has reached the disk.
+
+    `identity` says which picture it is of. Holds one row of chunks in memory. Raises `UserError` for a damaged picture or a
+    full disk.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    height, width = shrunk.shape
+    try:
+        # What a killed run left half made.
+        shutil.rmtree(temporary, ignore_errors=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        array = zarr.create_array(
+            str(temporary),
+            shape=(height, width, 3),
+            chunks=(CHUNK, CHUNK, 3),
+            dtype="uint16",
+            compressors=[Crc32cCodec()],
+            fill_value=0,
+            attributes={**identity, "factors": list(shrunk.factors)},
+            dimension_names=("row", "column", "channel"),
+            config={"write_empty_chunks": True},
+        )
+        band = np.empty((min(CHUNK, height), width, 3), np.uint16)
+        top = filled = 0
+        last = time.monotonic()
+        for decoded in shrunk.rows():
+            rows = decoded
+            while len(rows):
+                taken, rows = np.split(rows, [len(band) - filled])
+                band[filled : filled + len(taken)] = taken
+                filled += len(taken)
+                if filled == len(band) or top + filled == height:
+                    # A few chunks at a time: Zarr copies what it is given.
+                    for left in range(0, width, _WRITTEN):
+                        array[top : top + filled, left : left + _WRITTEN] = band[:filled, left : left + _WRITTEN]
+                    top, filled = top + filled, 0
+            if time.monotonic() - last > _TOLD_EVERY:
+                last = time.monotonic()
+                told(f"{100 * top // height} %")
+        for directory, _, files in os.walk(temporary, topdown=False):
+            for name in (*files, "."):
+                sync(Path(directory) / name)
+        shutil.rmtree(path, ignore_errors=True)
+        temporary.rename(path)
+        sync(path.parent)
+    except OSError as error:
+        hint = "free some space" if error.errno == errno.ENOSPC else "choose another output.dir"
+        raise UserError(f"source level {path} cannot be written ({error.strerror or error}): {hint}") from None
+    finally:
+        # Gone already where it was renamed.
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Level:
+    """A level on disk. Sample (i, j) covers `factors` px of the picture as it lies in its file."""
+
+    path: Path
+    shape: tuple[int, int]
+    factors: tuple[float, float]
+    identity: dict[str, Any]
+    array: zarr.Array = field(repr=False)
+
+    @classmethod
+    def open(cls, path: Path) -> Level | None:
+        """The level at `path`; None where there is none that is whole."""
+        try:
+            array = zarr.open_array(str(path), mode="r")
+            identity: dict[str, Any] = dict(array.attrs)
+            down, across = identity.pop("factors")
+            if array.shape[2:] != (3,) or array.dtype != np.uint16:
+                return None
+            return cls(path, (array.shape[0], array.shape[1]), (float(down), float(across)), identity, array)
+        except _UNREADABLE:
+            return None
+
+    def read(self, rect: Rect) -> Pixels:
+        """(rect.rows.size, rect.columns.size, 3) float32, 0..255. Raises `UserError` for chunks damaged or missing."""
+        try:
+            self._refuse_missing(rect)
+            stored: NDArray[np.uint16] = np.asarray(self.array[slice(*rect.rows), slice(*rect.columns)])
+        except (OSError, ValueError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"source level {self.path} has a damaged chunk ({reason}): remove that directory, and the same command "
+                "makes it anew and goes on"
+            ) from None
+        return stored.astype(np.float32) / np.float32(SCALE)
+
+    def _refuse_missing(self, rect: Rect) -> None:
+        """Zarr takes a chunk that is gone for one of zeros."""
+        for row in range(rect.rows.start // CHUNK, -(-rect.rows.stop // CHUNK)):
+            for column in range(rect.columns.start // CHUNK, -(-rect.columns.stop // CHUNK)):
+                if not (self.path / "c" / str(row) / str(column) / "0").is_file():
+                    raise ValueError(f"chunk {row}, {column} is missing")

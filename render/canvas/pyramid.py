@@ -1,0 +1,207 @@
+"""A photo larger than memory: shrunk by 1, 2, 4, 8 ... into levels on disk, each made when an octave first needs it."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from render.canvas.beyond import Sampling, reading_beyond
+from render.canvas.levels import Level, Told, level_bytes, write_level
+from render.canvas.streaming import open_shrunk
+from render.dream.resample import Pixels, resample_window
+from render.errors import UserError
+from render.geometry import Interval, Rect
+from render.layout import SourceWindow
+from render.paths import file_sha256
+
+log = logging.getLogger(__name__)
+
+#: Changes whenever levels of the same file come out otherwise.
+_RULE = 1
+#: Output pixels that are resampled at once, and the fewest columns among them: narrower ones would read chunks twice.
+_PIECE, _NARROWEST = 400_000, 1024
+_LEVEL_NAME = re.compile(r"\.?level-\d+(\.partial)?")
+
+
+class Turn(NamedTuple):
+    """From a picture as it lies in its file to upright: flipped along the file's axes, then transposed."""
+
+    transposed: bool
+    flip_rows: bool
+    flip_columns: bool
+
+
+#: By EXIF orientation, 1 to 8 (Exif 2.32, tag 0x0112).
+TURNS = (
+    Turn(False, False, False),
+    Turn(False, False, True),
+    Turn(False, True, True),
+    Turn(False, True, False),
+    Turn(True, False, False),
+    Turn(True, True, False),
+    Turn(True, True, True),
+    Turn(True, False, True),
+)
+
+
+@dataclass(frozen=True)
+class PyramidSource:
+    """A photo file that is read through levels in `directory`, which the processes that read it share.
+
+    `stored` is (height, width) px in the file, before it is turned upright by its EXIF `orientation`; `background` (R,G,B)
+    lies under transparent pixels and around the picture, and `window` is what the canvas shows of it, all by default.
+    """
+
+    path: Path
+    sha256: str
+    stored: tuple[int, int]
+    orientation: int = 1
+    background: tuple[int, ...] = (255, 255, 255)
+    window: SourceWindow | None = None
+    directory: Path | None = None
+    nbytes: int = 0
+    #: Levels that this process has opened; they do not travel.
+    _opened: dict[int, Level] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        height, width = self.stored
+        return (width, height) if self._turn.transposed else (height, width)
+
+    @property
+    def _turn(self) -> Turn:
+        return TURNS[self.orientation - 1]
+
+    @property
+    def _shown(self) -> SourceWindow:
+        return self.window or SourceWindow.whole(self.size)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": {}}
+
+    def laid_out(self, window: SourceWindow | None, directory: Path) -> PyramidSource:
+        return replace(self, window=window, directory=directory, _opened={})
+
+    def shrink_for(self, shape: tuple[int, int]) -> int:
+        """How much smaller the level is that an octave of (rows, columns) px is made from: the smallest that is not smaller
+        than the octave.
+        """
+        shrink = 1
+        while all(
+            span.extent / (2 * shrink) >= length
+            for span, length in zip((self._shown.rows, self._shown.columns), shape, strict=True)
+        ):
+            shrink *= 2
+        return shrink
+
+    def disk_bytes(self, shapes: Sequence[tuple[int, int]]) -> int:
+        """What the levels take that octaves of these (rows, columns) px need."""
+        return sum(
+            level_bytes((-(-self.stored[0] // shrink), -(-self.stored[1] // shrink)))
+            for shrink in {self.shrink_for(shape) for shape in shapes}
+        )
+
+    def prepare(self, shape: tuple[int, int], told: Told = log.info) -> None:
+        """Makes the level that an octave of `shape` (rows, columns) px needs, where it is not there yet.
+
+        `told` is told what happens, for it may take minutes. Raises `UserError` for a file that is damaged, or not the one
+        that the run began with, and leaves nothing half made.
+        """
+        shrink = self.shrink_for(shape)
+        path, identity = self._level_path(shrink), self._identity(shrink)
+        there = Level.open(path)
+        if there is not None and there.identity == identity:
+            return
+        size = "its full size" if shrink == 1 else f"1/{shrink} of its size"
+        told(f"reading {self.path.name} at {size} ...")
+        try:
+            changed = file_sha256(self.path) != self.sha256
+        except OSError as error:
+            raise UserError(f"image {str(self.path)!r} cannot be read any more: {error.strerror}") from None
+        if changed:
+            raise UserError(f"image {str(self.path)!r} has changed since the run began: restore it, or start over")
+        self._opened.pop(shrink, None)
+        write_level(
+            path,
+            open_shrunk(self.path, self.background, shrink),
+            identity,
+            lambda share: told(f"reading {self.path.name} at {size}: {share}"),
+        )
+
+    def discard(self) -> None:
+        """Removes all levels; the picture is finished."""
+        self._opened.clear()
+        if self.directory is not None:
+            discard_levels(self.directory)
+
+    def at(self, shape: tuple[int, int], rect: Rect) -> Pixels:
+        """As every source's; the level must have been prepared. Holds a few times the rectangle at most."""
+        level, turn = self._level(self.shrink_for(shape)), self._turn
+        samplings = [
+            Sampling(length, count, factor, length - count * factor if flipped else 0.0)
+            for length, count, factor, flipped in zip(
+                self.stored, level.shape, level.factors, (turn.flip_rows, turn.flip_columns), strict=True
+            )
+        ]
+        rows, columns = reversed(samplings) if turn.transposed else samplings
+        shown = SourceWindow(rows.span(self._shown.rows), columns.span(self._shown.columns))
+        read = reading_beyond(lambda part: _read_turned(level, turn, part), rows, columns, shown, self.background)
+        pixels = np.empty((*rect.shape, 3), np.float32)
+        for piece in _pieces(rect):
+            pixels[piece.slices_from(rect)] = resample_window(read, shown, shape, piece)
+        return np.clip(pixels, 0.0, 255.0, out=pixels)
+
+    def _level(self, shrink: int) -> Level:
+        if shrink not in self._opened:
+            path = self._level_path(shrink)
+            level = Level.open(path)
+            if level is None or level.identity != self._identity(shrink):
+                raise UserError(f"source level {path} is missing or of another picture: run the job again")
+            self._opened[shrink] = level
+        return self._opened[shrink]
+
+    def _level_path(self, shrink: int) -> Path:
+        assert self.directory is not None, "laid_out comes first"
+        return self.directory / f"level-{shrink}"
+
+    def _identity(self, shrink: int) -> dict[str, Any]:
+        """What a level is of, and how it is made; as JSON brings it back."""
+        return {"sha256": self.sha256, "background": list(self.background), "shrink": shrink, "rule": _RULE}
+
+
+def discard_levels(directory: Path) -> None:
+    """Removes the levels in a directory, and the directory where nothing else is in it."""
+    for path in directory.glob("*level-*"):
+        if _LEVEL_NAME.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        directory.rmdir()
+
+
+def _read_turned(level: Level, turn: Turn, rect: Rect) -> Pixels:
+    """A rectangle of an upright level: the one of the file's that it is, turned."""
+    wanted = Rect(rect.columns, rect.rows) if turn.transposed else rect
+    flips = turn.flip_rows, turn.flip_columns
+    rows, columns = (
+        Interval(count - part.stop, count - part.start) if flipped else part
+        for part, count, flipped in zip(wanted, level.shape, flips, strict=True)
+    )
+    pixels = level.read(Rect(rows, columns))
+    pixels = pixels[:: -1 if turn.flip_rows else 1, :: -1 if turn.flip_columns else 1]
+    return pixels.transpose(1, 0, 2) if turn.transposed else pixels
+
+
+def _pieces(rect: Rect) -> Iterator[Rect]:
+    """A rectangle cut so that what is read for one piece stays small: into columns first, for it is itself a strip."""
+    width = max(_NARROWEST, _PIECE // max(1, rect.rows.size))
+    for left in range(*rect.columns, width):
+        column = Rect(rect.rows, Interval(left, min(left + width, rect.columns.stop)))
+        yield from column.bands(_PIECE)

@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/installed$(if $(EXTRAS),-$(EXTRAS))
 export RENDER_OVERRIDES := $(filter-out PYTHON=% EXTRAS=%,$(MAKEOVERRIDES))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup render plan models settings test lint wheel clean
+.PHONY: help setup render plan models settings view test lint wheel clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ models: $(INSTALLED) ## list the networks and their layers, with channels, strid
 
 settings: $(INSTALLED) ## print the settings inside a finished picture: make settings image=dream.png
 	@$(BIN)/python -m render settings
+
+view: $(INSTALLED) ## show a run in the browser, also while it is going: make view run=dreams/NAME
+	@$(BIN)/python -m render view
 
 setup: $(INSTALLED) ## make the environment (EXTRAS=cuda or EXTRAS=tpu for accelerators)
 

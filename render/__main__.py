@@ -22,11 +22,12 @@ commands
   plan     say what a render would do and take, and refuse what cannot work
   models   list the networks and their layers
   settings print the settings inside a finished picture: settings image=dream.png
+  view     show a run in the browser, also while it is going: view run=dreams/NAME [port=8000] [open=false]
 
 conf=NAME names a config in conf/ (default: preview), or a path to a YAML file of your own.
 Every other key=value changes a key of that config, such as image=me.jpg octaves.steps=20."""
 
-_COMMANDS = ("render", "plan", "models", "settings")
+_COMMANDS = ("render", "plan", "models", "settings", "view")
 _DEFAULT_ROOT = "preview"
 
 
@@ -83,6 +84,11 @@ def _run(command: str, root: str, overrides: list[str]) -> int:
         from render.report import print_settings
 
         print_settings(dict(word.partition("=")[::2] for word in overrides).get("image", ""))
+        return 0
+    if command == "view":
+        from render.view import view
+
+        view(overrides)
         return 0
     from render.compose import load_config
 

@@ -202,16 +202,11 @@ class RunDirectory:
 
     def write_preview(self, octave: int, pixels: np.ndarray) -> None:
         """Keeps a small picture of an octave: `previews/octave-N.png`, counted from 1."""
-        write_picture(self.path / _PREVIEWS / f"octave-{octave + 1}.png", pixels, "png")
+        write_picture(preview_path(self.path, octave), pixels, "png")
 
     def _old_record(self) -> dict[str, Any]:
         """The record of the run that lies here; empty where there is none."""
-        try:
-            text = (self.path / _RECORD).read_text(encoding="utf-8")
-            record = json.loads(text)
-        except (OSError, ValueError):
-            return {}
-        return record if isinstance(record, dict) and {"digest", "status", "config"} <= record.keys() else {}
+        return read_record(self.path)
 
     def _differences(self, old: Mapping[str, Any]) -> str:
         """The settings in which the run that lies here differs."""
@@ -229,6 +224,25 @@ class RunDirectory:
             preview.unlink()
         (self.path / _LOG).unlink(missing_ok=True)
         (self.path / _RECORD).unlink(missing_ok=True)
+
+
+def read_record(directory: Path) -> dict[str, Any]:
+    """What `run.json` in a run's directory says; empty where no run has written one."""
+    try:
+        record = json.loads((directory / _RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) and {"digest", "status", "config"} <= record.keys() else {}
+
+
+def stored_checkpoints(directory: Path) -> Checkpoints:
+    """The checkpoints of the run in a directory."""
+    return Checkpoints(directory / _CANVAS)
+
+
+def preview_path(directory: Path, octave: int) -> Path:
+    """Where the small picture of an octave lies, counted from 0 here and from 1 in its name."""
+    return directory / _PREVIEWS / f"octave-{octave + 1}.png"
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

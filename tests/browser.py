@@ -20,11 +20,23 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-_FLAGS = """
---headless --no-sandbox --disable-gpu --disable-quic --no-first-run --no-default-browser-check --disable-background-networking
---disable-component-update --disable-sync --disable-extensions --disable-dev-shm-usage --force-color-profile=srgb
---force-prefers-reduced-motion --hide-scrollbars --remote-debugging-pipe
-""".split()
+_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-extensions",
+    "--disable-dev-shm-usage",
+    "--force-color-profile=srgb",
+    "--force-prefers-reduced-motion",
+    "--hide-scrollbars",
+    "--remote-debugging-pipe",
+]
 #: Chromium reads commands from descriptor 3 and writes to 4: put there by a Python that then becomes Chromium.
 _BECOME = (
     "import os, sys; r, w = map(int, sys.argv[1:3]); os.dup2(r, 3); os.dup2(w, 4); os.execv(sys.argv[3], sys.argv[3:])"
@@ -33,7 +45,7 @@ _PATIENCE_S = 60.0
 
 
 def find() -> str | None:
-    """Where Chromium is; where it is not, it is installed from Debian's packages if that is allowed. None if there is none."""
+    """Where Chromium is; where there is none, root gets it from Debian's packages. None where that cannot be."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None and shutil.which("apt-get") and os.geteuid() == 0:
@@ -45,12 +57,12 @@ def find() -> str | None:
 
 
 class Page:
-    """One tab. Whatever it says on its console, and every request that fails or leaves the machine, is kept in `complaints`."""
+    """One tab. `complaints` are the errors and warnings on its console, `requests` the addresses that it asked for."""
 
     def __init__(self, browser: Browser, width: int, height: int) -> None:
         self._browser = browser
-        target = browser.ask("Target.createTarget", url="about:blank")["targetId"]
-        self._session = browser.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._target = browser.ask("Target.createTarget", url="about:blank")["targetId"]
+        self._session = browser.ask("Target.attachToTarget", targetId=self._target, flatten=True)["sessionId"]
         browser.pages[self._session] = self
         self.complaints: list[str] = []
         self.requests: list[str] = []
@@ -60,6 +72,9 @@ class Page:
 
     def ask(self, method: str, **parameters: Any) -> Any:
         return self._browser.ask(method, self._session, **parameters)
+
+    def close(self) -> None:
+        self._browser.ask("Target.closeTarget", targetId=self._target)
 
     def resize(self, width: int, height: int, scale: float = 1) -> None:
         self.ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=False)
@@ -75,6 +90,10 @@ class Page:
         answer = self.ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, (script, answer["exceptionDetails"])
         return answer["result"].get("value")
+
+    def do(self, script: str) -> None:
+        """Evaluates an expression whose value does not matter."""
+        self.run(f"({script}, null)")
 
     def until(self, condition: str, seconds: float = _PATIENCE_S) -> None:
         """Waits for an expression to hold."""

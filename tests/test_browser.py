@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import pyvips
 
+from render import live
 from render.canvas import openseadragon
 from render.canvas.source import sample_path
 from render.canvas.viewer import ViewerFacts, write_viewer
@@ -354,8 +355,11 @@ def test_without_the_script_the_page_says_what_to_do_and_shows_a_small_picture(p
 # ---- A run
 
 
-def test_a_run_is_followed_from_nothing_to_its_end(page: browser.Page, script: bytes, tmp_path: Path) -> None:
+def test_a_run_is_followed_from_nothing_to_its_end(
+    page: browser.Page, script: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The page waits, shows the first checkpoint, and each that follows in the place of the one before."""
+    monkeypatch.setattr(live, "_POLL_MS", 300)
     job = LiveJob(tmp_path / "run", (327, 375), SHAPE)
     run = LiveRun(tmp_path / "run")
     with served(run, script) as server:

@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/installed$(if $(EXTRAS),-$(EXTRAS))
 export RENDER_OVERRIDES := $(filter-out PYTHON=% EXTRAS=%,$(MAKEOVERRIDES))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup render plan models settings view test lint wheel clean
+.PHONY: help setup render export plan models settings preflight view test lint wheel clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,11 +22,17 @@ render: $(INSTALLED) ## dream a picture: make render conf=preview image=me.jpg
 plan: $(INSTALLED) ## say what a render would do and take: make plan conf=poster
 	@$(BIN)/python -m render plan
 
+export: $(INSTALLED) ## write a run's canvas to other files: make export run=dreams/poster-1a2b3c4d output.format=bigtiff
+	@$(BIN)/python -m render export
+
 models: $(INSTALLED) ## list the networks and their layers, with channels, stride and receptive field
 	@RENDER_OVERRIDES= $(BIN)/python -m render models
 
 settings: $(INSTALLED) ## print the settings inside a finished picture: make settings image=dream.png
 	@$(BIN)/python -m render settings
+
+preflight: $(INSTALLED) ## say what a print shop asks of a picture: make preflight file=dream.tif
+	@$(BIN)/python -m render preflight
 
 view: $(INSTALLED) ## show a run in the browser, also while it is going: make view run=dreams/NAME
 	@$(BIN)/python -m render view

@@ -1,4 +1,4 @@
-"""The command line: `python -m render [render|plan|models] [conf=NAME] [key=value ...]`.
+"""The command line: `python -m render [render|plan|models|...] [conf=NAME] [key=value ...]`.
 
 `make` passes its own key=value arguments in the environment variable RENDER_OVERRIDES, escaped as GNU make escapes
 MAKEOVERRIDES, so that no shell ever splits or expands them.
@@ -12,22 +12,25 @@ import sys
 from collections.abc import Sequence
 
 from render import interrupts
-from render.errors import NumericalError, UserError
+from render.errors import RenderError, UserError
 
 _USAGE = """\
 usage: python -m render [COMMAND] [conf=NAME] [key=value ...]
 
 commands
   render   dream a picture (default)
+  export   write a run's canvas to other files: export run=DIR output.format=bigtiff
   plan     say what a render would do and take, and refuse what cannot work
   models   list the networks and their layers
   settings print the settings inside a finished picture: settings image=dream.png
+  preflight
+           say what a print shop asks of a picture: preflight file=dream.tif [run=DIR] [tile=PX] [json=true]
   view     show a run in the browser, also while it is going: view run=dreams/NAME [port=8000] [open=false]
 
 conf=NAME names a config in conf/ (default: preview), or a path to a YAML file of your own.
 Every other key=value changes a key of that config, such as image=me.jpg octaves.steps=20."""
 
-_COMMANDS = ("render", "plan", "models", "settings", "view")
+_COMMANDS = ("render", "export", "plan", "models", "settings", "preflight", "view")
 _DEFAULT_ROOT = "preview"
 
 
@@ -41,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command, root, overrides = split_arguments(words)
         return _run(command, root, overrides)
-    except (UserError, NumericalError) as error:
+    except RenderError as error:
         print(f"render: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
@@ -73,22 +76,41 @@ def make_overrides(escaped: str) -> list[str]:
     return list(splitter)
 
 
-def _run(command: str, root: str, overrides: list[str]) -> int:
+def _without_a_job(command: str, overrides: list[str]) -> bool:
+    """Runs a command that composes no config; False for the others."""
     # Imported late: listing usage or refusing a word should not wait for JAX.
     if command == "models":
         from render.report import print_models
 
         print_models()
-        return 0
+        return True
     if command == "settings":
         from render.report import print_settings
 
         print_settings(dict(word.partition("=")[::2] for word in overrides).get("image", ""))
-        return 0
+        return True
     if command == "view":
         from render.view import view
 
         view(overrides)
+        return True
+    if command == "export":
+        from render import report
+        from render.pictures import export_command
+
+        report.start_logging(quiet=True)
+        export_command(overrides)
+        return True
+    if command == "preflight":
+        from render import preflight
+
+        preflight.main(overrides)
+        return True
+    return False
+
+
+def _run(command: str, root: str, overrides: list[str]) -> int:
+    if _without_a_job(command, overrides):
         return 0
     from render.compose import load_config
 
@@ -104,19 +126,18 @@ def _run(command: str, root: str, overrides: list[str]) -> int:
         config.farm.executor = "inline"
     draft = jobs.draft(config)
     directory = draft.directory
-    finished = directory.is_finished()
-    if not finished:
-        directory.check()
-    if finished and command == "render":
-        say(f"already finished (fresh=true dreams it again)\n{directory.publish()}", quiet=config.quiet)
+    if directory.is_finished() and command == "render":
+        say("already finished (fresh=true dreams it again)", quiet=config.quiet)
+        say("\n".join(map(str, jobs.make_again(draft))), quiet=config.quiet)
         return 0
+    directory.check()
     with jobs.prepared(draft) as job:
         if command == "plan":
             report.print_plan(job, jobs.calibrate(job))
             return 0
         say(report.summary(job), quiet=config.quiet)
-        picture = jobs.render(job)
-        say(f"{report.finished(job)}\n{picture}", quiet=config.quiet)
+        pictures = jobs.render(job)
+        say("\n".join([report.finished(job), *map(str, pictures)]), quiet=config.quiet)
     return 0
 
 

@@ -21,8 +21,11 @@ from render.config import Config, validate
 from render.errors import UserError
 from render.paths import shipped_configs
 
-#: Values of these keys are file names, which may hold characters that Hydra's grammar keeps for itself.
-_PATH_KEYS = ("name", "image", "model.weights", "output.dir", "output.path", "farm.scratch")
+#: Values of these keys are file names or free text, which may hold characters that Hydra's grammar keeps for itself.
+_PATH_KEYS = (
+    "name", "image", "model.weights", "output.dir", "output.path", "output.profile", "output.title", "output.author",
+    "farm.scratch",
+)  # fmt: skip
 
 
 def load_config(root: str, overrides: Sequence[str]) -> Config:
@@ -75,6 +78,27 @@ def to_config(composed: DictConfig, root: str) -> Config:
         raise UserError(f"{key}: {why}") from None
     assert isinstance(config, Config)
     return validate(config)
+
+
+def recorded_config(recorded: Mapping[str, Any], overrides: Sequence[str], allowed: Sequence[str]) -> Config:
+    """The config that a run's `run.json` holds, with overrides of keys that begin with one of `allowed`.
+
+    Raises `UserError` for other keys, for values that mean nothing, and for a record of another version of the program.
+    """
+    composed = OmegaConf.create(dict(recorded))
+    assert isinstance(composed, DictConfig)
+    for word in overrides:
+        key, _, value = _checked(word, {}).partition("=")
+        key = key.lstrip("+")
+        if not key.startswith(tuple(allowed)):
+            raise UserError(f"{key} cannot be changed without dreaming again; these can: {', '.join(allowed)}")
+        plain = key in _PATH_KEYS and not _is_hydras(value)
+        try:
+            parsed = _literal(value) if plain else OverridesParser.create().parse_override(word).value()
+            OmegaConf.update(composed, key, parsed, force_add=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(f"{word!r}: {_first_line(error)}") from None
+    return to_config(composed, "run.json")
 
 
 def root_configs() -> list[str]:

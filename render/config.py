@@ -10,14 +10,12 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import PurePath
 from typing import Any
 
 from render.errors import UserError
+from render.formats import FORMATS, format_of, known_suffixes, names_of, suffix_of
 from render.geometry import BOUNDARY_MODES
 
-#: Picture formats by file suffix.
-FORMATS = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}
 _HALOS = ("exact", "balanced")
 _EXECUTORS = ("ray", "inline")
 _CM_PER_INCH = 2.54
@@ -76,18 +74,34 @@ class BoundaryConfig:
 
 
 @dataclass
+class PanelsConfig:
+    """Parts of a print that is wider or taller than the press; None is no limit."""
+
+    width_cm: float | None = None
+    height_cm: float | None = None
+    overlap_mm: float = 10.0
+
+
+@dataclass
 class OutputConfig:
-    """Where the picture goes, in which format, how large (px, cm or inches with dots per inch)."""
+    """Where the picture goes, in which formats, how large (px, cm or inches with dots per inch)."""
 
     dir: str | None = None
     path: str | None = None
     format: str | None = None
+    also: list[str] = field(default_factory=list)
     width: int | None = None
     height: int | None = None
     width_cm: float | None = None
     width_in: float | None = None
     dpi: float | None = None
+    bits: int = 8
+    compression: str = "lzw"
     quality: int = 92
+    profile: str | None = None
+    title: str | None = None
+    author: str | None = None
+    panels: PanelsConfig = field(default_factory=PanelsConfig)
 
 
 @dataclass
@@ -144,11 +158,11 @@ class Config:
     quiet: bool = False
 
     def picture_settings(self) -> dict[str, Any]:
-        """The settings that decide the picture's pixels and file, as plain data: where it lands and how is left out."""
+        """The settings that decide the picture, as plain data for its file: where it lands and how is left out."""
         settings = asdict(self)
         for key in ("overwrite", "fresh", "quiet", "farm", "checkpoint"):
             del settings[key]
-        for key in ("dir", "path"):
+        for key in ("dir", "path", "format", "also"):
             del settings["output"][key]
         # Names without their directories: pictures are published, and the content counts, not where it lies.
         settings["image"] = self.image.rpartition("/")[2]
@@ -156,9 +170,13 @@ class Config:
             settings["model"]["weights"] = self.model.weights.rpartition("/")[2]
         return settings
 
+    def canvas_settings(self) -> dict[str, Any]:
+        """The settings that decide the canvas: those of the picture, with no more of its output than the size in pixels."""
+        return self.picture_settings() | {"output": {"width": picture_width(self.output), "height": self.output.height}}
+
     def digest(self, identity: Mapping[str, str | None]) -> str:
-        """Names the picture that these settings make of what `identity` tells of image, weights, program: sha256, hex."""
-        return hashlib.sha256(json.dumps([self.picture_settings(), identity], sort_keys=True).encode()).hexdigest()
+        """Names the canvas that these settings make of what `identity` tells of image, weights, program: sha256, hex."""
+        return hashlib.sha256(json.dumps([self.canvas_settings(), identity], sort_keys=True).encode()).hexdigest()
 
 
 def validate(config: Config) -> Config:
@@ -233,13 +251,40 @@ def _validate_output(output: OutputConfig) -> None:
         fits = (_exact_width(output) or 0) <= _LONGEST
         _require(fits, f"output.{key}", getattr(output, key), f"must come to at most {_LONGEST:,} px")
     _require(1 <= output.quality <= 100, "output.quality", output.quality, "must be from 1 to 100")
+    suffixes = f"must be a name that ends in .{', .'.join(known_suffixes())}"
     if output.format is not None:
-        _require(output.format in FORMATS, "output.format", output.format, f"must be one of {', '.join(FORMATS)}")
+        known = format_of(f"x.{output.format}") is not None or output.format in FORMATS
+        _require(known, "output.format", output.format, f"must be one of {', '.join(FORMATS)}")
     if output.path is not None:
-        suffix = _suffix(output.path)
-        _require(suffix in FORMATS, "output.path", output.path, f"must be a name that ends in .{', .'.join(FORMATS)}")
-        if output.format is not None and FORMATS[suffix] != FORMATS[output.format]:
+        _require(format_of(output.path) is not None, "output.path", output.path, suffixes)
+        if suffix_of(output.path) not in FORMATS[picture_format(output)].suffixes:
             raise UserError(f"output.path={output.path} and output.format={output.format} disagree: drop one of them")
+    for also in output.also:
+        _require(also in FORMATS or format_of(also) is not None, "output.also", also, f"{suffixes}, or a format's name")
+    _validate_style(output)
+
+
+def _validate_style(output: OutputConfig) -> None:
+    _require(output.bits in (8, 16), "output.bits", output.bits, "must be 8 or 16")
+    holding = [name for name, form in FORMATS.items() if output.bits in form.bits]
+    form = FORMATS[picture_format(output)]
+    fits = output.bits in form.bits or form.directory
+    _require(fits, "output.bits", output.bits, f"{form.name} holds 8: take {names_of(holding)}")
+    known = FORMATS["tiff"].compressions
+    _require(output.compression in known, "output.compression", output.compression, f"must be {names_of(known)}")
+    if output.compression == "jpeg" and output.bits != 8:
+        raise UserError("output.compression=jpeg holds 8 bits: set output.bits=8 or another compression")
+    panels = output.panels
+    for key in ("width_cm", "height_cm"):
+        value = getattr(panels, key)
+        fine = value is None or (math.isfinite(value) and value > 0)
+        _require(fine, f"output.panels.{key}", value, "must be null or above 0")
+    fine = math.isfinite(panels.overlap_mm) and panels.overlap_mm >= 0
+    _require(fine, "output.panels.overlap_mm", panels.overlap_mm, "must be 0 or more")
+    if (panels.width_cm or panels.height_cm) and output.dpi is None:
+        raise UserError("output.panels needs output.dpi to become pixels (150 suits a poster, 300 a book)")
+    if (panels.width_cm or panels.height_cm) and form.directory:
+        raise UserError(f"output.panels cannot be written as {form.name}: set output.format=tiff")
 
 
 def picture_width(output: OutputConfig) -> int | None:
@@ -257,15 +302,24 @@ def _exact_width(output: OutputConfig) -> float | None:
 
 
 def picture_format(output: OutputConfig) -> str:
-    """`png`, `jpeg` or `webp`: by output.format, else by the suffix of output.path, else png."""
+    """The name of the format: by output.format, a name or a suffix, else by the suffix of output.path, else png."""
     if output.format is not None:
-        return FORMATS[output.format]
-    return FORMATS[_suffix(output.path)] if output.path else "png"
+        return output.format if output.format in FORMATS else format_of(f"x.{output.format}") or "png"
+    return (output.path and format_of(output.path)) or "png"
 
 
-def _suffix(path: str) -> str:
-    """What follows the last dot of the file's name, in small letters; empty where there is none."""
-    return PurePath(path).suffix[1:].lower()
+def pictures(output: OutputConfig) -> dict[str, list[str]]:
+    """What the output section asks for: each format, that of `picture_format` first, with the paths that want a copy."""
+    first = picture_format(output)
+    wanted: dict[str, list[str]] = {first: [output.path] if output.path is not None else []}
+    for also in output.also:
+        if also in FORMATS:
+            wanted.setdefault(also, [])
+        else:
+            # A name that ends in .tif suits both kinds of TIFF.
+            form = first if suffix_of(also) in FORMATS[first].suffixes else format_of(also) or first
+            wanted.setdefault(form, []).append(also)
+    return wanted
 
 
 def _whole(value: int | str) -> int:

@@ -11,16 +11,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import psutil
 
 from render import __version__, interrupts
-from render.canvas.picture import to_bytes, write_picture
+from render.canvas.profile import Profile
 from render.canvas.source import Source, open_source
-from render.config import Config, picture_format
+from render.config import Config
 from render.dream.objectives import Objective, resolve
 from render.errors import RenderError, UserError
-from render.farm import scratch
 from render.farm.checkpoint import Fixed
 from render.farm.conductor import (
     Conductor,
@@ -41,6 +39,7 @@ from render.geometry import BAND, BOUNDARY_MODES, deal_blocks
 from render.machine import cores, free_disk, host_memory, same_disk
 from render.models.weights import Loaded, find_model, load
 from render.paths import file_sha256, user_path
+from render.pictures import make_pictures, usable_profile
 from render.plan import Machine, Plan, make_plan
 from render.progress import Display, make_display, say
 from render.run_directory import RunDirectory
@@ -67,6 +66,7 @@ class Draft:
     directory: RunDirectory
     plan: Plan
     fixed: Fixed | None
+    profile: Profile
     begun: float
 
     @property
@@ -89,6 +89,7 @@ class Job:
     fixed: Fixed
     executor: Executor
     workers: tuple[Facts, ...]
+    profile: Profile
     begun: float
 
     @property
@@ -121,6 +122,7 @@ def draft(config: Config) -> Draft:
         },
     )
     fixed = directory.unfinished()
+    profile = usable_profile(config)
     plan = make_plan(
         config,
         model.architecture,
@@ -129,8 +131,9 @@ def draft(config: Config) -> Draft:
         _guessed_machine(config, directory, source),
         workers=config.farm.workers or 1,
         tiles=fixed.tiles if fixed else None,
+        channels=profile.channels,
     )
-    return Draft(config, source, objective, directory, plan, fixed, begun)
+    return Draft(config, source, objective, directory, plan, fixed, profile, begun)
 
 
 @contextmanager
@@ -172,6 +175,7 @@ def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
         lambda window, core: executor.fetch([executor.call(0, "window_bytes", window, core)])[0],
         workers=executor.workers,
         tiles=draft.fixed.tiles if draft.fixed else None,
+        channels=draft.profile.channels,
     )
     fixed = Fixed(
         draft.directory.digest,
@@ -184,7 +188,9 @@ def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
             f"{draft.directory.path} was begun with other weights (sha256 {draft.fixed.weights_sha256[:12]}, now "
             f"{loaded.sha256[:12]}): restore them, or fresh=true to start over"
         )
-    return Job(config, source, objective, draft.directory, loaded, plan, fixed, executor, tuple(facts), draft.begun)
+    return Job(
+        config, source, objective, draft.directory, loaded, plan, fixed, executor, tuple(facts), draft.profile, draft.begun
+    )
 
 
 def _local_weights(config: Config) -> Path | None:
@@ -196,8 +202,8 @@ def _local_weights(config: Config) -> Path | None:
     return path
 
 
-def render(job: Job) -> Path:
-    """Dreams the job's picture, or goes on with it, and writes it; returns its path."""
+def render(job: Job) -> list[Path]:
+    """Dreams the job's canvas, or goes on with it, and writes its pictures; returns their paths, `output.path` first."""
     with job.directory.opened():
         display = make_display(job.plan, quiet=job.config.quiet)
         try:
@@ -211,7 +217,7 @@ def render(job: Job) -> Path:
             display.close()
 
 
-def _render(job: Job, display: Display) -> Path:
+def _render(job: Job, display: Display) -> list[Path]:
     config, directory, plan = job.config, job.directory, job.plan
     started = time.perf_counter()
     log.info("rendering %s: %s of %s on %s", directory.picture, job.objective, config.model.name, job.device)
@@ -229,25 +235,28 @@ def _render(job: Job, display: Display) -> Path:
         log.warning("going on with other settings of the farm than before: sums may be rounded differently")
     conductor = job.conductor()
     _dream(job, conductor, display)
+    # What follows is read from the checkpoint: their memory is free.
+    conductor.release()
     dreamed = time.perf_counter()
-    write_picture(
-        directory.picture,
-        _collect(conductor, plan, scratch_directory(config, directory)),
-        picture_format(config.output),
-        picture_settings(job),
-        dpi=config.output.dpi,
-        quality=config.output.quality,
-    )
-    job.directory.checkpoints.keep_newest()
+    pictures = make_pictures(directory, config, job.profile, display.say)
+    directory.checkpoints.keep_newest()
     ended = time.perf_counter()
     timings = {
         "prepare": started - job.begun,
         "dream": dreamed - started,
+        "export": ended - dreamed,
         "total": ended - job.begun,
     }
-    directory.finish(seconds={name: round(seconds, 3) for name, seconds in timings.items()})
-    log.info("finished in %.1f s: %s", timings["total"], directory.picture)
-    return directory.publish()
+    directory.save(status="finished", seconds={name: round(seconds, 3) for name, seconds in timings.items()})
+    log.info("finished in %.1f s: %s", timings["total"], ", ".join(map(str, pictures)))
+    return pictures
+
+
+def make_again(draft: Draft) -> list[Path]:
+    """Writes what a finished run lacks of pictures and copies, without dreaming; returns their paths as `render` does."""
+    with draft.directory.opened():
+        draft.directory.reopen_record()
+        return make_pictures(draft.directory, draft.config, draft.profile, lambda line: say(line, quiet=draft.config.quiet))
 
 
 def _dream(job: Job, conductor: Conductor, display: Display) -> None:
@@ -277,25 +286,6 @@ def _dream(job: Job, conductor: Conductor, display: Display) -> None:
                 directory.write_preview(event.octave.index, event.preview)
             case Recovered():
                 display.say(f"a worker was lost: {event.reason}; going on with {event.workers} from the last checkpoint")
-
-
-def picture_settings(job: Job) -> dict[str, object]:
-    """What the picture's metadata says about how it was made."""
-    return {
-        **job.config.picture_settings(),
-        "dreamed": str(job.objective),
-        "image_sha256": job.source.sha256,
-        "weights_sha256": job.loaded.sha256,
-    }
-
-
-def _collect(conductor: Conductor, plan: Plan, place: Path) -> np.ndarray:
-    """The finished canvas as (height, width, 3) uint8, gathered by rows; in a scratch file where memory is short."""
-    height, width = plan.final.shape
-    picture = scratch.empty((height, width, 3), place if plan.scratch_bytes else None, np.uint8)
-    for start, rows in conductor.rows(max(1, BAND // width)):
-        picture[start : start + len(rows)] = to_bytes(rows)
-    return picture
 
 
 def _newest(job: Job) -> str:

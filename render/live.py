@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from render.canvas.picture import to_bytes
+from render.canvas.image import to_integers
 from render.canvas.pyramid import Pyramid
 from render.canvas.source import Source, open_source
 from render.canvas.store import CHUNK, CanvasStore
@@ -203,7 +203,7 @@ def _means(pixels: Pixels, factor: int, axis: int) -> Pixels:
 
 def _jpeg(pixels: Pixels) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(to_bytes(pixels)).save(file, "JPEG", quality=_QUALITY, subsampling="4:4:4")
+    Image.fromarray(to_integers(pixels, 8)).save(file, "JPEG", quality=_QUALITY, subsampling="4:4:4")
     return file.getvalue()
 
 

@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from render.config import Config, picture_format, picture_width
+from render.config import Config, OutputConfig, picture_width, pictures
 from render.errors import UserError
+from render.formats import FORMATS, refuse_size
 from render.geometry import BAND, BOUNDARY_MODES, Axis, AxisMode, Block, Grid, deal_blocks, round_up
 from render.models.architecture import Architecture
 
 #: Bytes that the kernel needs for a window of (rows, columns) px with a core of (rows, columns) px.
 WindowBytes = Callable[[tuple[int, int], tuple[int, int]], int]
-
-#: Largest side that a format can hold, px.
-SIDE_LIMITS = {"jpeg": 65_500, "webp": 16_383, "png": 2**31 - 1}
 
 #: Largest window that `auto` takes, px: beyond it the saving is small and the time between two signs of life long.
 _AUTO_WINDOW = 3200 * 3200
@@ -149,12 +147,13 @@ def make_plan(
     *,
     workers: int = 1,
     tiles: Sequence[tuple[int, int]] | None = None,
+    channels: int = 3,
 ) -> Plan:
     """The plan for a job; `UserError` with the reason where it cannot work.
 
     `layers` are those that the objective reads. Without `window_bytes` the kernel's memory is estimated from the size of
     its activations. `workers` are those of the whole farm. `tiles` gives every octave's core in (rows, columns) px, as an
-    earlier plan of the same job had it.
+    earlier plan of the same job had it, and `channels` counts those of the finished picture.
     """
     truncated = architecture.truncated(layers)
     read = [truncated.layer(name) for name in layers]
@@ -164,7 +163,8 @@ def make_plan(
     halo = _halo(config.tiles.halo, exact_halo, stride)
     useful = max(_SMALLEST_USEFUL, 4 * stride, field // 4)
     shapes, skipped = _octave_shapes(picture_shape(config, source_shape), config, useful)
-    _refuse_format(shapes[-1], picture_format(config.output))
+    for form in pictures(config.output):
+        refuse_size(form, shapes[-1], config.output.bits, channels)
 
     modes = BOUNDARY_MODES[config.boundary.mode]
 
@@ -209,8 +209,8 @@ def make_plan(
         kernel_bytes=kernel_bytes,
         worker_bytes=worker_bytes,
         memory_bytes=machine.shared_bytes + min(machine.workers, len(blocks)) * worker_bytes,
-        scratch_bytes=0 if in_memory else sum(blocks) + _PICTURE_PIXEL * octaves[-1].grid.canvas.area,
-        disk_bytes=_disk_bytes(shapes),
+        scratch_bytes=0 if in_memory else sum(blocks),
+        disk_bytes=_disk_bytes(shapes, config.output, channels),
         flops=sum(
             octave.steps * octave.grid.tiles * truncated.gradient_flops(*octave.grid.window_shape) for octave in octaves
         ),
@@ -319,19 +319,16 @@ def _working_bytes(final: Octave) -> int:
     return _PIXEL * (_STRIPS * min(BAND, final.grid.canvas.area) + 2 * rows * columns)
 
 
-def _disk_bytes(shapes: list[tuple[int, int]]) -> int:
-    """At most what lies in the run directory: two checkpoints, picture and previews uncompressed, log and record."""
+def _disk_bytes(shapes: list[tuple[int, int]], output: OutputConfig, channels: int) -> int:
+    """At most what lies on disk: two checkpoints, pictures, copies and previews uncompressed, log and record."""
     area = shapes[-1][0] * shapes[-1][1]
     previews = sum(min(height * width, 1024 * 1024) for height, width in shapes)
-    return 2 * _PIXEL * area + 2 * _PICTURE_PIXEL * area + _PICTURE_PIXEL * previews + 2_000_000
-
-
-def _refuse_format(shape: tuple[int, int], form: str) -> None:
-    limit = SIDE_LIMITS[form]
-    if max(shape) > limit:
-        fitting = [other for other, most in SIDE_LIMITS.items() if max(shape) <= most]
-        mend = f"set output.format={fitting[0]}" if fitting else "render it smaller"
-        raise UserError(f"{form} holds at most {limit:,} px a side and the picture is {shape[1]:,} x {shape[0]:,}: {mend}")
+    kept = 0.0
+    for form, copies in pictures(output).items():
+        bits = next(bits for bits in (output.bits, *FORMATS[form].bits) if bits in FORMATS[form].bits)
+        # One more while it is written beside an older one.
+        kept += (2 + len(copies)) * area * channels * bits / 8 * FORMATS[form].pyramid
+    return round(2 * _PIXEL * area + kept + _PICTURE_PIXEL * previews + 2_000_000)
 
 
 def _refuse_small(coarsest: Grid, architecture: Architecture, layers: Sequence[str]) -> None:

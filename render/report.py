@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from render.canvas.picture import read_settings
+from render.canvas.metadata import read_settings
 from render.errors import UserError
 from render.job import Job
 from render.models.architecture import Conv
@@ -22,6 +22,8 @@ from render.progress import PatientConsole, duration_text
 def start_logging(*, quiet: bool) -> None:
     """Lets the record keep everything, and standard output say what is being fetched unless quiet."""
     logging.getLogger("render").setLevel(logging.INFO)
+    # Errors are printed once, by whoever ends the command.
+    logging.getLogger("render").addHandler(logging.NullHandler())
     if not quiet:
         handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(logging.Formatter("%(message)s"))
@@ -82,7 +84,8 @@ def print_plan(job: Job, pixels_per_second: float) -> None:
         f"time         about {duration_text(plan.window_pixels / pixels_per_second)} "
         f"at {pixels_per_second / 1e6:.2f} Mpx/s measured just now"
     )
-    console.print(f"picture      {job.directory.picture}")
+    for target in job.directory.targets:
+        console.print(f"picture      {', '.join(map(str, (target.path, *target.copies)))}")
 
 
 def print_models() -> None:

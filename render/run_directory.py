@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,22 +19,33 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from render import __version__
-from render.canvas.picture import replacing, write_picture
-from render.config import Config, picture_format
+from render.canvas.directory import replacing_directory, tree_sha256
+from render.canvas.picture import image_of, replacing, write_picture
+from render.canvas.store import CanvasStore
+from render.config import Config, OutputConfig, pictures
 from render.errors import UserError
-from render.farm.checkpoint import Checkpoints, Fixed
+from render.farm.checkpoint import Checkpoint, Checkpoints, Fixed
+from render.formats import FORMATS
 from render.machine import nearest
 from render.paths import file_sha256, user_path
 
-_SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 _RECORD, _LOG, _PREVIEWS, _CANVAS, _LOCK = "run.json", "render.log", "previews", "canvas", ".lock"
 _VERSIONED = ("jax", "jaxlib", "flax", "numpy", "scipy", "pillow", "pyvips", "hydra-core")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A picture to be made as `form` at `path`, in the run directory, with copies for `copies`."""
+
+    form: str
+    path: Path
+    copies: tuple[Path, ...] = ()
 
 
 class RunDirectory:
     """The directory of one run and what lies in it. Nothing that another run or the user put there is written over.
 
-    The finished picture always lies in the directory; `output.path`, where one is given, gets a copy.
+    Finished pictures always lie in the directory; `output.path` and paths in `output.also` get copies.
     """
 
     def __init__(self, config: Config, identity: Mapping[str, str | None]) -> None:
@@ -45,19 +56,42 @@ class RunDirectory:
         output = config.output
         default = Path("dreams") / f"{config.name}-{self.digest[:8]}"
         self.path = user_path(output.dir, "output.dir") if output.dir else default
-        self.picture = self.path / f"{config.name}{_SUFFIXES[picture_format(output)]}"
-        # A link is followed: what it points to gets the picture, the link stays.
-        self.copy = Path(os.path.realpath(user_path(output.path, "output.path"))) if output.path else None
+        #: The pictures that the config asks for, the one of `output.format` first.
+        self.targets = targets(self.path, config.name, output)
         self.checkpoints = Checkpoints(self.path / _CANVAS)
         self.record: dict[str, Any] = {}
+        #: What is known of the pictures that lie here, by name.
+        self._pictures: dict[str, Any] = {}
         # Checksums of pictures that runs in this directory made: copies of those may be replaced.
-        self._made: set[str | None] = set()
+        self._made: set[str] = set()
+
+    @property
+    def picture(self) -> Path:
+        """The picture of `output.format`."""
+        return self.targets[0].path
 
     def is_finished(self) -> bool:
-        """Whether this very picture lies here already, finished and untouched."""
+        """Whether this very canvas lies here already, finished."""
         old = self._old_record()
         finished = old.get("digest") == self.digest and old.get("status") == "finished"
-        return finished and not self._config.fresh and self._is_ours(old)
+        return finished and not self._config.fresh and self.newest() is not None
+
+    def newest(self) -> Checkpoint | None:
+        """The checkpoint that counts; None where there is none."""
+        read = self.checkpoints.read()
+        return read[1][0] if read and read[1] else None
+
+    def canvas(self) -> CanvasStore:
+        """The canvas of the newest checkpoint; `UserError` where there is none, `DamagedCheckpoint` for a bad one."""
+        newest = self.newest()
+        if newest is None:
+            raise UserError(f"{self.path} holds no canvas yet")
+        return CanvasStore(self.checkpoints.path(newest), newest.token)
+
+    def missing(self, style: str) -> list[Target]:
+        """The pictures that do not lie here yet as `style`, a digest of all that decides their bytes, would have them."""
+        known = self._old_record().get("pictures", {})
+        return [target for target in self.targets if not self._is_ours(target, known, style)]
 
     def unfinished(self) -> Fixed | None:
         """What an interrupted run of this very job left to go on from; None where there is nothing, or it is not wanted."""
@@ -77,7 +111,9 @@ class RunDirectory:
         old = self._old_record()
         if not old:
             foreign = [
-                name for name in (_RECORD, _LOG, _PREVIEWS, _CANVAS, self.picture.name) if os.path.lexists(self.path / name)
+                name
+                for name in (_RECORD, _LOG, _PREVIEWS, _CANVAS, *(target.path.name for target in self.targets))
+                if os.path.lexists(self.path / name)
             ]
             if foreign:
                 raise UserError(f"{self.path} holds a {foreign[0]} that no run made: choose another output.dir")
@@ -86,11 +122,15 @@ class RunDirectory:
                 f"{self.path} holds another run ({self._differences(old)}): choose another output.dir, or fresh=true to "
                 "replace it"
             )
-        elif os.path.lexists(self.picture) and not self._is_ours(old) and not self._config.overwrite:
-            raise UserError(f"{self.picture} is not as the run left it: move it away, or overwrite=true to replace it")
-        self._made.add(old.get("picture_sha256"))
-        self._check_copy()
-        for directory in {self.path, (self.copy or self.picture).parent}:
+        known = old.get("pictures", {})
+        for target in self.targets:
+            if os.path.lexists(target.path) and not self._is_ours(target, known) and not self._config.overwrite:
+                raise UserError(f"{target.path} is not as the run left it: move it away, or overwrite=true to replace it")
+        self._made |= {one["sha256"] for one in known.values()}
+        copies = [copy for target in self.targets for copy in target.copies]
+        for copy in copies:
+            self._check_copy(copy)
+        for directory in {self.path, *(copy.parent for copy in copies)}:
             place = nearest(directory)
             if not (place.is_dir() and os.access(place, os.W_OK)):
                 raise UserError(f"{directory} cannot be written to: choose another output.dir or output.path")
@@ -112,6 +152,7 @@ class RunDirectory:
         try:
             # Again, now that nobody else can: another run may have come and gone since.
             self.check()
+            self._pictures = self._old_record().get("pictures", {})
             if self.unfinished() is None:
                 self._clear()
             handler = logging.FileHandler(self.path / _LOG, encoding="utf-8", errors="backslashreplace")
@@ -121,7 +162,8 @@ class RunDirectory:
         except BaseException as error:
             logging.getLogger("render.run").error("%s: %s", type(error).__name__, error)
             interrupted = isinstance(error, KeyboardInterrupt)
-            self.save(status="interrupted" if interrupted else "failed", error=str(error) or type(error).__name__)
+            if self.record.get("status") != "finished":
+                self.save(status="interrupted" if interrupted else "failed", error=str(error) or type(error).__name__)
             raise
         finally:
             if handler is not None:
@@ -129,45 +171,58 @@ class RunDirectory:
                 handler.close()
             lock.release()
 
-    def finish(self, **facts: Any) -> None:
-        """Records the picture that now lies in the directory, and that the run is over."""
-        self.save(status="finished", picture_sha256=file_sha256(self.picture), **facts)
+    def add_picture(self, target: Target, style: str) -> None:
+        """Records a picture that now lies in the directory."""
+        known = {**self.record.get("pictures", {}), target.path.name: {"sha256": _sha256(target.path), "style": style}}
+        self.save(pictures=known)
 
-    def publish(self) -> Path:
-        """Copies the finished picture to `output.path`, where one is given; returns where the picture is.
+    def publish(self) -> list[Path]:
+        """Copies finished pictures to where the config wants them; returns where they are, copies instead of originals.
 
-        Raises `UserError` when it cannot; the picture in the run directory stays in any case.
+        Raises `UserError` when one cannot be copied; the picture in the run directory stays in any case.
         """
-        if self.copy is None:
-            return self.picture
-        self._made.add(self._old_record().get("picture_sha256"))
-        replaceable = self._check_copy()
-        try:
-            with self.picture.open("rb") as picture, replacing(self.copy, keep=not replaceable) as file:
-                shutil.copyfileobj(picture, file)
-        except FileExistsError:
-            raise UserError(f"{self.copy} exists by now and is left alone: the picture is {self.picture}") from None
-        except OSError as error:
-            raise UserError(f"{self.copy} cannot be written ({error.strerror}): the picture is {self.picture}") from None
-        return self.copy
+        self._made |= {one["sha256"] for one in self._old_record().get("pictures", {}).values()}
+        published: list[Path] = []
+        for target in self.targets:
+            for copy in target.copies:
+                self._copy(target.path, copy)
+            published += target.copies or [target.path]
+        return published
 
-    def _check_copy(self) -> bool:
-        """Whether a file at `output.path` may be replaced; refuses a directory, an input, or somebody else's file."""
-        copy, config = self.copy, self._config
-        if copy is None or not copy.exists():
+    def _copy(self, picture: Path, copy: Path) -> None:
+        replaceable = self._check_copy(copy)
+        try:
+            if picture.is_dir():
+                with replacing_directory(copy) as directory:
+                    shutil.copytree(picture, directory, dirs_exist_ok=True)
+                return
+            with picture.open("rb") as file, replacing(copy, keep=not replaceable) as written:
+                shutil.copyfileobj(file, written)
+        except FileExistsError:
+            raise UserError(f"{copy} exists by now and is left alone: the picture is {picture}") from None
+        except OSError as error:
+            raise UserError(f"{copy} cannot be written ({error.strerror}): the picture is {picture}") from None
+
+    def _check_copy(self, copy: Path) -> bool:
+        """Whether what has the name of a copy may be replaced; refuses an input, or what is somebody else's."""
+        config = self._config
+        if not copy.exists():
             return config.overwrite
-        if copy.is_dir():
+        if copy.is_dir() and not any(FORMATS[target.form].directory for target in self.targets if copy in target.copies):
             raise UserError(f"output.path={copy} is a directory: name a file")
         for key, name in (("image", config.image), ("model.weights", config.model.weights)):
             if name and Path(name).expanduser().exists() and copy.samefile(Path(name).expanduser()):
                 raise UserError(f"output.path={copy} is the {key} itself: choose another output.path")
-        if not config.overwrite and file_sha256(copy) not in self._made:
+        if not config.overwrite and _sha256(copy) not in self._made:
             raise UserError(f"{copy} exists: choose another output.path, or overwrite=true to replace it")
         return True
 
-    def _is_ours(self, old: Mapping[str, Any]) -> bool:
-        """Whether the picture in the directory is the one that the record tells of."""
-        return self.picture.is_file() and file_sha256(self.picture) == old.get("picture_sha256")
+    def _is_ours(self, target: Target, known: Mapping[str, Any], style: str | None = None) -> bool:
+        """Whether the picture in the directory is the one that the record tells of, and of that style."""
+        one = known.get(target.path.name)
+        if one is None or not target.path.exists() or style not in (None, one["style"]):
+            return False
+        return _sha256(target.path) == one["sha256"]
 
     def start_record(self, **facts: Any) -> None:
         """Begins `run.json` with the whole config, versions and the given facts, or goes on with it."""
@@ -178,8 +233,8 @@ class RunDirectory:
             "resumed": [*old.get("resumed", []), now] if old else [],
             "digest": self.digest,
             "picture": self.picture.name,
-            # Until this run has a picture of its own, one that it is to replace stays and is known.
-            "picture_sha256": file_sha256(self.picture) if self.picture.is_file() else None,
+            # Until this run has pictures of its own, those that it is to replace stay and are known.
+            "pictures": self._pictures,
             "config": asdict(self._config),
             "identity": self._identity,
             "versions": {"render": __version__, "python": platform.python_version()}
@@ -187,6 +242,10 @@ class RunDirectory:
             **facts,
         }
         self.save()
+
+    def reopen_record(self) -> None:
+        """Goes on with the record of a run that is finished."""
+        self.record = self._old_record()
 
     def save(self, **facts: Any) -> None:
         """Adds facts to `run.json`, replacing the file as a whole. Before `start_record`, does nothing."""
@@ -202,7 +261,7 @@ class RunDirectory:
 
     def write_preview(self, octave: int, pixels: np.ndarray) -> None:
         """Keeps a small picture of an octave: `previews/octave-N.png`, counted from 1."""
-        write_picture(preview_path(self.path, octave), pixels, "png")
+        write_picture(preview_path(self.path, octave), image_of(pixels), "png")
 
     def _old_record(self) -> dict[str, Any]:
         """The record of the run that lies here; empty where there is none."""
@@ -212,7 +271,7 @@ class RunDirectory:
         """The settings in which the run that lies here differs."""
         mine = _flat(asdict(self._config)) | self._identity
         theirs = _flat(old["config"]) | old.get("identity", {})
-        relevant = _flat(self._config.picture_settings()).keys() | self._identity.keys()
+        relevant = _flat(self._config.canvas_settings()).keys() | self._identity.keys()
         keys = [key for key in sorted(relevant) if mine.get(key) != theirs.get(key)]
         return "differs in " + ", ".join(keys)
 
@@ -227,12 +286,31 @@ class RunDirectory:
 
 
 def read_record(directory: Path) -> dict[str, Any]:
-    """What `run.json` in a run's directory says; empty where no run has written one."""
+    """The record of the run in a directory; empty where there is none."""
     try:
         record = json.loads((directory / _RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) and {"digest", "status", "config"} <= record.keys() else {}
+
+
+def targets(directory: Path, name: str, output: OutputConfig) -> tuple[Target, ...]:
+    """The pictures that an output section asks for, that of `output.format` first; copies by format."""
+    return tuple(
+        Target(form, directory / f"{name}{FORMATS[form].ending}", tuple(_place(path, form) for path in paths))
+        for form, paths in pictures(output).items()
+    )
+
+
+def _place(path: str, form: str) -> Path:
+    """Where a copy goes. A deep zoom picture is a directory, named without the suffix."""
+    named = user_path(path, "output.path")
+    # A link is followed: what it points to gets the picture, the link stays.
+    return Path(os.path.realpath(named.with_suffix("") if form == "dzi" else named))
+
+
+def _sha256(path: Path) -> str:
+    return tree_sha256(path) if path.is_dir() else file_sha256(path)
 
 
 def stored_checkpoints(directory: Path) -> Checkpoints:

@@ -17,7 +17,7 @@ _RESERVED = {"null", "true", "false", "nan", "inf", "yes", "no", "on", "off"}
 #: Sections and keys that do not decide the picture.
 _ASIDE = ("farm", "checkpoint", "overwrite", "fresh", "quiet", "output.dir", "output.path")
 #: Names that may hold any character: they are not read by Hydra's grammar unless they are in quotes.
-_NAMES = ("name", "image", "model.weights")
+_NAMES = ("name", "image", "model.weights", "output.profile", "output.title", "output.author")
 
 
 def render_command(settings: Mapping[str, Any]) -> str:

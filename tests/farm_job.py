@@ -35,6 +35,17 @@ def dreamed(job: Job, conductor: Conductor, watch: Callable[[Event], None] = lam
     """Runs to the end; returns the float canvas, which must be what lies on disk."""
     for event in conductor.run(job.config.seed, job.config.step_size):
         watch(event)
-    canvas = np.concatenate([rows for _, rows in conductor.rows(50)])
+    canvas = held(conductor)
     np.testing.assert_array_equal(stored(job.directory.path), canvas)
+    return canvas
+
+
+def held(conductor: Conductor) -> np.ndarray:
+    """The canvas as the workers hold it now."""
+    deal, executor = conductor._current, conductor._executor
+    canvas = np.full((*deal.octave.shape, 3), np.nan, np.float32)
+    references = [executor.call(worker, "read", [block.pixels]) for worker, block in enumerate(deal.blocks)]
+    for block, (pixels,) in zip(deal.blocks, executor.fetch(references), strict=True):
+        canvas[slice(*block.pixels.rows), slice(*block.pixels.columns)] = pixels
+    assert not np.isnan(canvas).any()
     return canvas

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from render.canvas.picture import to_bytes, write_picture
+from render.canvas.image import to_integers
+from render.canvas.picture import image_of, write_picture
 from render.canvas.store import CHUNK, CanvasStore
 from render.config import Config
 from render.farm.checkpoint import Checkpoint, Fixed, OctaveHistory
@@ -62,7 +63,7 @@ class LiveJob:
         self.checkpoints.commit(FIXED, checkpoint)
         if steps == self.steps:
             every = -(-max(pixels.shape[:2]) // 1024)
-            write_picture(preview_path(self.directory, octave), to_bytes(pixels[::every, ::every]), "png")
+            write_picture(preview_path(self.directory, octave), image_of(to_integers(pixels[::every, ::every], 8)), "png")
         return checkpoint
 
     def finish(self) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from render.__main__ import split_arguments
 from render.compose import load_config
 from render.job import draft, prepared
+from tests.farm_job import held
 
 _WHOLE = 1 << 20
 
@@ -30,7 +31,7 @@ def dream(root: str, overrides: Sequence[str], workers: int = 1, arrangement: tu
             conductor = job.conductor(arrangement)
             for _ in conductor.run(job.config.seed, job.config.step_size):
                 pass
-            return np.concatenate([rows for _, rows in conductor.rows(1000)])
+            return held(conductor)
 
 
 def psnr(first: np.ndarray, second: np.ndarray) -> float:

@@ -55,6 +55,7 @@ from render.geometry import (
 from render.machine import cores
 from render.models.weights import find_model
 from tests.conftest import INLINE, ROOT
+from tests.farm_job import held
 
 FIXED = Fixed("digest", "weights", ((96, 96), (96, 80)), 2)
 SMALL = (
@@ -841,7 +842,7 @@ class Dream:
         )
         events = list(conductor.run(self._draft.config.seed, self._draft.config.step_size))
         self.history = conductor.history
-        return np.concatenate([rows for _, rows in conductor.rows(50)]), events
+        return held(conductor), events
 
     def stopped(self, stop: Stop, **arguments: Any) -> None:
         with pytest.raises(KeyboardInterrupt):

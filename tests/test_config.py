@@ -446,6 +446,13 @@ BAD_VALUES = [
     ("output.quality", "101"),
     ("output.format", "bmp"),
     ("output.format", ""),
+    ("output.bits", "12"),
+    ("output.bits", "deep"),
+    ("output.compression", "zip"),
+    ("output.also", "[gif]"),
+    ("output.also", "[a.bmp]"),
+    ("output.also", "dzi"),
+    ("output.panels.overlap_mm", "-1"),
     ("output.path", "picture"),
     ("output.path", "picture.bmp"),
     ("output.path", "folder.png/picture"),
@@ -513,6 +520,7 @@ def test_a_bad_value_is_refused_naming_its_key(key: str, value: str) -> None:
 def test_every_section_has_bad_values() -> None:
     """What the table above leaves out takes any value that its type allows."""
     free = {"model.name", "model.weights", "model.sha256", "output.dir", "output.width_cm", "output.width_in"}
+    free |= {"output.profile", "output.title", "output.author", "output.panels.width_cm", "output.panels.height_cm"}
     free |= {"farm.address", "farm.scratch"}
     assert {key for key, _ in BAD_VALUES} | free == set(schema_keys())
 
@@ -532,6 +540,11 @@ def test_a_bad_width_in_centimetres_or_inches_is_refused(key: str, value: str) -
         (["output.width=null", "output.width_in=10"], ["output.width_in", "output.dpi"]),
         (["output.format=png", "output.path=a.jpg"], ["output.format=png", "output.path=a.jpg"]),
         (["output.format=webp", "output.path=a.PNG"], ["disagree"]),
+        (["output.format=jpeg", "output.bits=16"], ["output.bits=16", "png, tiff or bigtiff"]),
+        (["output.format=tiff", "output.bits=16", "output.compression=jpeg"], ["compression", "8 bits"]),
+        (["output.panels.width_cm=10"], ["output.panels", "output.dpi"]),
+        (["output.panels.width_cm=0", "output.dpi=100"], ["output.panels.width_cm=0", "above 0"]),
+        (["output.panels.height_cm=10", "output.dpi=100", "output.format=dzi"], ["output.panels", "dzi", "tiff"]),
         (["farm.executor=inline", "farm.address=auto"], ["farm.address=auto", "farm.executor=ray"]),
         (["farm.address=10.0.0.7:6379", "farm.executor=inline"], ["farm.address=10.0.0.7:6379", "farm.executor=ray"]),
     ],
@@ -714,15 +727,24 @@ CHANGES = {
     "tiles.parallel": "2",
     "boundary.mode": "wrap",
     "boundary.fill": "33",
-    "output.format": "jpeg",
     "output.width": "801",
     "output.height": "700",
-    "output.dpi": "150",
-    "output.quality": "93",
 }
 KEEPS = {
     "output.dir": "elsewhere",
     "output.path": "elsewhere/other.png",
+    "output.format": "jpeg",
+    "output.also": "[dzi]",
+    "output.dpi": "150",
+    "output.bits": "16",
+    "output.compression": "deflate",
+    "output.quality": "93",
+    "output.profile": "p3",
+    "output.title": "A dream",
+    "output.author": "A dreamer",
+    "output.panels.width_cm": "100",
+    "output.panels.height_cm": "100",
+    "output.panels.overlap_mm": "5",
     "overwrite": "true",
     "fresh": "true",
     "quiet": "true",
@@ -755,7 +777,9 @@ def test_the_digest_changes_with_every_setting_of_the_picture() -> None:
 
 
 def test_the_digest_does_not_depend_on_where_and_how() -> None:
-    assert {digest(f"{key}={value}") for key, value in KEEPS.items()} == {digest()}
+    """Nor on the file that the canvas becomes: that can be had without dreaming again."""
+    assert {digest("output.dpi=300", f"{key}={value}") for key, value in KEEPS.items()} == {digest()}
+    assert digest("output.width=null", "output.width_in=8", "output.dpi=100") == digest("output.width=800")
 
 
 def test_every_key_is_known_to_change_the_digest_or_not_to() -> None:

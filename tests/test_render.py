@@ -21,6 +21,7 @@ from render.errors import UserError
 from render.farm.checkpoint import Checkpoints
 from render.job import draft, prepared, render
 from tests.conftest import INLINE, ROOT, TINY
+from tests.farm_job import held
 from tests.seam_report import dream, psnr
 
 #: A few real octaves, small enough for a test; tiles are smaller than the canvas.
@@ -61,7 +62,7 @@ def test_blocks_in_scratch_files_make_the_same_canvas(tmp_path: Path) -> None:
             conductor = each.conductor()
             for _ in conductor.run(job.config.seed, job.config.step_size):
                 pass
-            canvases.append(np.concatenate([rows for _, rows in conductor.rows(33)]))
+            canvases.append(held(conductor))
             each.directory.checkpoints.discard()
     np.testing.assert_array_equal(*canvases)
     assert [path.name for path in (tmp_path / "run").iterdir()] == []
@@ -89,7 +90,7 @@ def test_detail_is_carried_from_octave_to_octave(tmp_path: Path) -> None:
         starts = 0
         while starts < 2:
             starts += type(next(events)).__name__ == "OctaveStarted"
-        begun = conductor.read_rows(0, 160)
+        begun = held(conductor)
     change = begun - source
     assert 1 < np.abs(change).mean() < 20
     coarse = np.abs(np.diff(change, axis=1)).mean()
@@ -258,7 +259,7 @@ def test_when_the_copy_cannot_be_written_the_picture_is_in_the_run_directory(tmp
         with pytest.raises(UserError, match="late"):
             job.directory.publish()
         (tmp_path / "gone").unlink()
-        assert render(job) == tmp_path / "gone" / "late.png"
+        assert render(job) == [tmp_path / "gone" / "late.png"]
     assert (tmp_path / "run" / "preview.png").read_bytes() == (tmp_path / "gone" / "late.png").read_bytes()
 
 

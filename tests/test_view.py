@@ -32,7 +32,7 @@ from render.farm.checkpoint import Checkpoint
 from render.geometry import Interval, Rect
 from render.live import LiveRun, NoTile, shrunk
 from render.run_directory import preview_path
-from render.view import ViewServer, serving
+from render.view import ViewServer, serving, view
 from tests.conftest import ROOT
 from tests.live_run import LiveJob, smooth, sparse
 
@@ -68,14 +68,12 @@ def pixels_of(tile: bytes) -> np.ndarray:
 
 
 def means(canvas: np.ndarray, factor: int) -> np.ndarray:
-    """The canvas shrunk by the plainest means there are."""
+    """The canvas shrunk by the plainest means there are: of what lies in each square."""
     height, width = canvas.shape[:2]
-    return np.stack(
-        [
-            [canvas[y : y + factor, x : x + factor].mean((0, 1), dtype=np.float64) for x in range(0, width, factor)]
-            for y in range(0, height, factor)
-        ]
-    )
+    rows, columns = -(-height // factor), -(-width // factor)
+    padded = np.full((rows * factor, columns * factor, 3), np.nan)
+    padded[:height, :width] = canvas
+    return np.nanmean(padded.reshape(rows, factor, columns, factor, 3), axis=(1, 3))
 
 
 # ---- Tiles
@@ -112,8 +110,10 @@ def test_every_tile_of_every_level_shows_the_canvas(tmp_path: Path) -> None:
                 rows = slice(max(0, row * 254 - 1), min(height, row * 254 + 255))
                 columns = slice(max(0, column * 254 - 1), min(width, column * 254 + 255))
                 tile = pixels_of(run.tile("dream", status["version"], level, row, column))
-                # The coarsest levels are a few steep pixels, which JPEG renders less well.
-                assert np.abs(tile - expected[rows, columns]).max() <= (JPEG_LEVELS if factor <= 8 else 4 * JPEG_LEVELS)
+                difference = np.abs(tile - expected[rows, columns])
+                # Coarse levels are steep, which JPEG renders less well.
+                assert difference.mean() < (2 if factor <= 8 else 3)
+                assert difference.max() <= (JPEG_LEVELS if factor == 1 else 4 * JPEG_LEVELS)
     for beyond in ((11, 0, 0), (10, 3, 0), (10, 0, 3)):
         with pytest.raises(NoTile, match="no such tile"):
             run.tile("dream", status["version"], *beyond)
@@ -361,18 +361,30 @@ def test_the_cache_holds_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) ->
         ([], "view needs a run directory: run=dreams/NAME"),
         (["run=nowhere"], "run=nowhere: there is no such directory"),
         (["run=."], "is no run directory"),
-        (["run=.", "port=70000"], "is no run directory"),
         (["run=run", "port=70000"], "port=70000: must be a number"),
+        (["run=run", "port=-1"], "port=-1: must be a number"),
         (["run=run", "open=maybe"], "open=maybe: must be true or false"),
         (["run=run", "steps=3"], "view does not know 'steps=3'"),
-        (["run=run", "port=TAKEN"], "cannot be used (address already in use)"),
+        (["run=run", "quiet"], "view does not know 'quiet'"),
     ],
 )
-def test_bad_words_are_refused_in_one_line(tmp_path: Path, command, words: list[str], says: str) -> None:
+def test_bad_words_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str) -> None:
+    LiveJob(tmp_path / "run", (40, 50))
+    monkeypatch.chdir(tmp_path)
+    for name, value in without_npm(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=re.escape(says)) as refused:
+        view(words)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_port_that_is_taken_is_refused_in_one_line(tmp_path: Path, command) -> None:
     LiveJob(tmp_path / "run", (40, 50))
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        words = [word.replace("TAKEN", str(taken.getsockname()[1])) for word in words]
-        command("view", *words, env=without_npm(tmp_path)).refused(says)
+        port = taken.getsockname()[1]
+        command("view", "run=run", f"port={port}", env=without_npm(tmp_path)).refused(
+            f"port={port} cannot be used", "port=0"
+        )
 
 
 def without_npm(tmp_path: Path) -> dict[str, str]:

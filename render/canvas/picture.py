@@ -1,156 +1,115 @@
-"""Writes finished pictures: PNG, JPEG or WebP, sRGB, with the settings that made them inside."""
+"""Writes picture files of every format, complete or not at all. libvips encodes, from images that stream."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import secrets
-import struct
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import pyvips
-from PIL import Image, ImageCms
 
-from render import __version__
+from render.canvas.metadata import Metadata, with_metadata
 from render.errors import UserError
-from render.paths import APPLICATION
 
-_EXIF_DESCRIPTION, _EXIF_SOFTWARE = 0x010E, 0x0131
-#: Bytes of a PNG's signature and its IHDR chunk.
-_PNG_HEAD = 33
+#: Side of the tiles in a pyramid, px.
+_TILE = 256
+_PREDICTED = ("lzw", "deflate", "zstd")
 
 
-def to_bytes(pixels: np.ndarray) -> np.ndarray:
-    """Float pixels 0..255 rounded to uint8; values outside are clipped."""
-    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+@dataclass(frozen=True)
+class Encoding:
+    """How pixels become bytes: `quality` (1 to 100) where that is lossy, and `compression` of TIFF."""
+
+    quality: int = 92
+    compression: str = "lzw"
+
+
+def image_of(pixels: np.ndarray) -> pyvips.Image:
+    """(height, width, 3) uint8 RGB as an image."""
+    height, width = pixels.shape[:2]
+    image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, 3, "uchar")
+    return image.copy(interpretation="srgb")
 
 
 def write_picture(
     path: Path,
-    pixels: np.ndarray,
+    image: pyvips.Image,
     form: str,
-    settings: Mapping[str, Any] | None = None,
-    *,
-    dpi: float | None = None,
-    quality: int = 92,
+    metadata: Metadata | None = None,
+    encoding: Encoding | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
-    """Writes (height, width, 3) uint8 RGB as `form` (png, jpeg or webp) under its final name only when it is complete.
+    """Writes an image as `form` (png, jpeg, webp, tiff or bigtiff) under its final name only when it is complete.
 
-    `settings` go into the file as JSON: PNG text `Description`, EXIF ImageDescription elsewhere. The same arguments
-    give the same bytes. Raises `UserError` when the file cannot be written.
+    A tiff is flat and in strips, as every press reads it; a bigtiff is a pyramid of tiles, as viewers of large pictures do.
+    The same arguments give the same bytes. `check` is called before the file takes its name, and may raise. Raises
+    `UserError` when the file cannot be written.
     """
+    metadata, encoding = metadata or Metadata(), encoding or Encoding()
     try:
+        made = with_metadata(image, metadata, form)
         with replacing(path) as file:
-            if form == "png":
-                _write_png(file, pixels, _texts(settings), dpi)
-            else:
-                _write_with_exif(file, pixels, form, _texts(settings), dpi, quality)
-    except (OSError, ValueError) as error:
-        # Pillow's encoders say ValueError, or OSError without a number, for what their format cannot hold.
-        number = error.errno if isinstance(error, OSError) else None
-        reason = os.strerror(number) if number else str(error)
-        if number is None:
-            raise UserError(f"picture {path} cannot be written as {form} ({reason}): set output.format=png") from None
-        hint = "free some space" if number == errno.ENOSPC else "choose another output.path or output.dir"
-        raise UserError(f"picture {path} cannot be written ({reason}): {hint}") from None
+            _encode(made, file.name, form, encoding)
+            check()
+    except (OSError, ValueError, pyvips.Error) as error:
+        check()
+        raise unwritable(path, error, form) from None
 
 
-def _texts(settings: Mapping[str, Any] | None) -> dict[str, str]:
-    """What a picture says of itself: by whom it was made and, where they are given, with which settings."""
-    made_by = {"Software": f"{APPLICATION} {__version__}"}
-    return made_by if settings is None else made_by | {"Description": json.dumps(settings, sort_keys=True)}
+def _encode(image: pyvips.Image, name: str, form: str, encoding: Encoding) -> None:
+    match form:
+        case "png":
+            image.pngsave(name, compression=6)
+        case "jpeg":
+            image.jpegsave(name, Q=encoding.quality, subsample_mode="off", optimize_coding=True)
+        case "webp":
+            image.webpsave(name, Q=encoding.quality)
+        case "tiff" | "bigtiff":
+            image.tiffsave(
+                name,
+                compression=encoding.compression,
+                predictor="horizontal" if encoding.compression in _PREDICTED else "none",
+                Q=encoding.quality,
+                tile=form == "bigtiff",
+                tile_width=_TILE,
+                tile_height=_TILE,
+                pyramid=form == "bigtiff",
+                bigtiff=form == "bigtiff",
+                resunit="inch",
+            )
+        case _:
+            raise ValueError(f"{form} is no file format")
 
 
-def _write_png(file: IO[bytes], pixels: np.ndarray, texts: Mapping[str, str], dpi: float | None) -> None:
-    """Streams a PNG, so that pixels mapped from a file are never all in memory."""
-    height, width = pixels.shape[:2]
-    picture = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, 3, "uchar").copy(
-        interpretation="srgb"
-    )
-    stream = _PngStream(file, _png_header(texts, dpi))
-    target = pyvips.TargetCustom()
-    target.on_write(stream.write)
+@cache
+def can_compress(compression: str) -> bool:
+    """Whether the libvips that is here writes TIFFs of that compression: builds differ."""
     try:
-        picture.pngsave_target(target, compression=6, keep="none")
-    except pyvips.Error as error:
-        if stream.error is None:
-            raise ValueError(str(error).strip().splitlines()[-1]) from None
-    if stream.error is not None:
-        # An exception cannot pass through libvips: it was kept.
-        raise stream.error
+        pyvips.Image.black(8, 8).tiffsave_buffer(compression=compression)
+    except pyvips.Error:
+        return False
+    return True
 
 
-def _png_header(texts: Mapping[str, str], dpi: float | None) -> bytes:
-    """The chunks that say what the pixels mean, to stand before them (PNG specification, third edition, section 11.3)."""
-    chunks = [(b"iCCP", b"sRGB\0\0" + zlib.compress(srgb_profile(), 9))]
-    if dpi is not None:
-        per_metre = round(dpi / 0.0254)
-        chunks.append((b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1)))
-    for key, text in texts.items():
-        chunks.append((b"tEXt", key.encode("latin-1") + b"\0" + text.encode("ascii")))
-    return b"".join(_png_chunk(kind, data) for kind, data in chunks)
-
-
-def _png_chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-class _PngStream:
-    """Passes a PNG on, with other chunks between its header and its pixels than the encoder put there."""
-
-    def __init__(self, file: IO[bytes], header: bytes) -> None:
-        self._file = file
-        self._header = header
-        self._begun = bytearray()
-        self._in_pixels = False
-        self.error: Exception | None = None
-
-    def write(self, data: bytes) -> int:
-        """Takes what the encoder has; 0 after an error, which stops it."""
-        if self.error is not None:
-            return 0
-        try:
-            if self._in_pixels:
-                self._file.write(data)
-            else:
-                self._begun += data
-                self._pass_header()
-        except OSError as error:
-            self.error = error
-            return 0
-        return len(data)
-
-    def _pass_header(self) -> None:
-        pixels = self._begun.find(b"IDAT")
-        if pixels < 0:
-            return
-        # Signature and IHDR have a fixed length; a chunk's length stands before its name.
-        self._file.write(self._begun[:_PNG_HEAD] + self._header + self._begun[pixels - 4 :])
-        self._begun.clear()
-        self._in_pixels = True
-
-
-def _write_with_exif(
-    file: IO[bytes], pixels: np.ndarray, form: str, texts: Mapping[str, str], dpi: float | None, quality: int
-) -> None:
-    """JPEG or WebP, by Pillow, which holds the whole picture."""
-    exif = Image.Exif()
-    exif[_EXIF_SOFTWARE] = texts["Software"]
-    if "Description" in texts:
-        exif[_EXIF_DESCRIPTION] = texts["Description"]
-    options: dict[str, Any] = {"icc_profile": srgb_profile(), "exif": exif, "quality": quality}
-    if form == "jpeg":
-        options["subsampling"] = "4:4:4"
-        if dpi is not None:
-            options["dpi"] = (dpi, dpi)
-    Image.fromarray(pixels).save(file, format=form.upper(), **options)
+def unwritable(path: Path, error: Exception, form: str) -> UserError:
+    """One line for what went wrong while a picture was written."""
+    text = str(error)
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None:
+        # libvips hands on the system's words, not its numbers.
+        number = next((code for code in (errno.ENOSPC, errno.EDQUOT, errno.EIO) if os.strerror(code) in text), None)
+    if number is None:
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return UserError(f"picture {path} cannot be written as {form} ({lines[-1]}): set output.format=png")
+    hint = "free some space" if number in (errno.ENOSPC, errno.EDQUOT) else "choose another output.path or output.dir"
+    return UserError(f"picture {path} cannot be written ({os.strerror(number)}): {hint}")
 
 
 @contextmanager
@@ -160,7 +119,7 @@ def replacing(path: Path, *, keep: bool = False) -> Iterator[IO[bytes]]:
     With `keep`, a file that has that name by then stays, and FileExistsError is raised.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".render-{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = path.with_name(temporary_name())
     try:
         with temporary.open("xb") as file:
             yield file
@@ -177,32 +136,6 @@ def replacing(path: Path, *, keep: bool = False) -> Iterator[IO[bytes]]:
             temporary.unlink()
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """The settings inside a picture that `write_picture` wrote; empty where there are none."""
-    with _of_any_size(), Image.open(path) as picture:
-        text = picture.info.get("Description") or picture.getexif().get(_EXIF_DESCRIPTION)
-    try:
-        settings = json.loads(text or "{}")
-    except ValueError:
-        # Somebody else's description.
-        return {}
-    return settings if isinstance(settings, dict) else {}
-
-
-@contextmanager
-def _of_any_size() -> Iterator[None]:
-    """Lets Pillow open a print: it takes large pictures for attacks, but here no pixel is decoded."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-
-
-@cache
-def srgb_profile() -> bytes:
-    """An sRGB ICC profile whose bytes do not depend on the day it is made."""
-    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    # ICC.1:2022, table 17: date and time of creation are bytes 24 to 35 of the header.
-    profile[24:36] = bytes.fromhex("07e000010001000000000000")
-    return bytes(profile)
+def temporary_name() -> str:
+    """A name beside the final one for what is not complete yet."""
+    return f".render-{os.getpid()}-{secrets.token_hex(4)}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
@@ -22,8 +23,11 @@ _TOKEN = "token"
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
-def create(path: Path, shape: tuple[int, int], token: str) -> None:
-    """Makes an empty canvas of `shape` (rows, columns); `token` tells it from every other that had this path."""
+def create(path: Path, shape: tuple[int, int], token: str, attributes: Mapping[str, Any] | None = None) -> None:
+    """Makes an empty canvas of `shape` (rows, columns); `token` tells it from every other that had this path.
+
+    `attributes` are kept beside it.
+    """
     zarr.create_array(
         str(path),
         shape=(*shape, 3),
@@ -33,7 +37,7 @@ def create(path: Path, shape: tuple[int, int], token: str) -> None:
         compressors=[Crc32cCodec()],
         # A chunk that was never written, or is gone, reads as NaN, which no canvas holds.
         fill_value=float("nan"),
-        attributes={_TOKEN: token},
+        attributes={_TOKEN: token, **(attributes or {})},
         dimension_names=("row", "column", "channel"),
     )
     for written in (path / "zarr.json", path, path.parent):
@@ -60,6 +64,16 @@ class CanvasStore:
     def shape(self) -> tuple[int, int]:
         """(rows, columns) px."""
         return self._array.shape[0], self._array.shape[1]
+
+    @property
+    def token(self) -> str:
+        """Tells this canvas from every other that had its path."""
+        return str(self._array.attrs.get(_TOKEN, ""))
+
+    @property
+    def rect(self) -> Rect:
+        """The whole canvas."""
+        return whole(*self.shape)
 
     def write(self, rect: Rect, pixels: Pixels) -> None:
         """Writes whole chunks: `rect` begins on a chunk's border and ends on one, or at the canvas' end."""

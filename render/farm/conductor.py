@@ -1,6 +1,6 @@
 """The conductor: steps the workers through the plan, saves, and takes up again what was saved when workers are lost.
 
-Holds numbers and references, never pixels of the canvas (but for small previews and the rows asked for).
+Holds numbers and references, never pixels of the canvas (but for small previews).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from render.errors import DamagedCheckpoint, NumericalError, RenderError, Urgent
 from render.farm.checkpoint import Checkpoints, Fixed, OctaveHistory
 from render.farm.executors import Executor, Reference
 from render.farm.messages import Ascended, Assignment, TileSum
-from render.geometry import Block, Gathering, Interval, Rect, chunk_extent, deal_blocks, margin_pieces, pieces_of
+from render.geometry import Block, Gathering, Rect, chunk_extent, deal_blocks, margin_pieces, pieces_of
 from render.models.architecture import Architecture
 from render.plan import Octave, Plan
 
@@ -172,7 +172,7 @@ class Conductor:
         self.history: list[OctaveHistory] = []
 
     def run(self, seed: int, step_size: float) -> Iterator[Event]:
-        """Dreams every octave, yielding an event at each turn; the finished canvas stays with the workers.
+        """Dreams every octave, yielding an event at each turn; the finished canvas stays with the workers until `release`.
 
         Where there are checkpoints it begins at the newest that is whole. Lost workers are mended and the newest
         checkpoint is taken up again. On KeyboardInterrupt the canvas is saved first. Raises `NumericalError` when a
@@ -190,38 +190,13 @@ class Conductor:
                 self._save_before_leaving()
                 raise
 
-    def rows(self, at_once: int) -> Iterator[tuple[int, np.ndarray]]:
-        """The finished canvas by strips of `at_once` rows: the first row's number, and the rows as `read_rows` has them.
-
-        Mends lost workers as `run` does. Raises `UserError` when the canvas is lost with them.
-        """
-        start, height = 0, self._plan.final.shape[0]
-        whole = True
-        while start < height:
-            try:
-                if not whole:
-                    final = self._plan.final
-                    if not (self._resume() and self._current.octave == final and self._steps == final.steps):
-                        raise UserError("the finished canvas was lost with the workers that held it: run the job again")
-                    whole = True
-                rows = self.read_rows(start, min(start + at_once, height))
-            except WorkersLost as lost:
-                self._mend(str(lost))
-                whole = False
-                continue
-            yield start, rows
-            start += at_once
-
-    def read_rows(self, start: int, stop: int) -> np.ndarray:
-        """Rows [start, stop) of the current canvas: (rows, width, 3) float32, 0..255."""
-        deal = self._current
-        rect = Rect(Interval(start, stop), Interval(0, deal.octave.shape[1]))
-        parts = list(deal.owners(rect))
-        references = [self._executor.call(owner, "read", [part]) for owner, part in parts]
-        rows = np.empty((*rect.shape, 3), np.float32)
-        for (_, part), (pixels,) in zip(parts, self._executor.fetch(references), strict=True):
-            rows[part.slices_from(rect)] = pixels
-        return rows
+    def release(self) -> None:
+        """Lets the workers' blocks go: what was saved last is all that is needed from now on."""
+        deal, self._deal, self._steps = self._current, None, None
+        try:
+            self._everyone("release", deal)
+        except WorkersLost as lost:
+            log.warning("a worker was lost after its work was saved: %s", lost)
 
     def preview(self) -> np.ndarray:
         """The current canvas shrunk by a whole number to at most 1024 px: uint8 RGB."""

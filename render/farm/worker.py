@@ -142,6 +142,10 @@ class Worker:
         )
         np.clip(target, 0.0, 255.0, out=target)
 
+    def release(self) -> None:
+        """Lets the block go."""
+        self._state = self._detail = None
+
     def drop_detail(self) -> None:
         """Lets the octave before go; everybody has what they need of it."""
         self._detail = None

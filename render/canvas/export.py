@@ -1,0 +1,96 @@
+"""From a canvas on disk to files for printers, museums and browsers. Streams: memory does not grow with the canvas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pyvips
+
+from render.canvas import store as stores
+from render.canvas.directory import replacing_directory
+from render.canvas.image import CanvasImage, canvas_image
+from render.canvas.metadata import Metadata
+from render.canvas.picture import Encoding, unwritable, write_picture
+from render.canvas.profile import Profile, converted
+from render.canvas.store import CanvasStore
+from render.formats import FORMATS
+
+#: Deep Zoom as its viewers have it: tiles of 254 px that overlap by one.
+_ZOOM_TILE, _ZOOM_OVERLAP = 254, 1
+#: The name of the pyramid in a Deep Zoom directory.
+ZOOM_NAME = "dream"
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a canvas becomes a picture of any format: `bits` a channel, colours, compression and what the file says."""
+
+    bits: int = 8
+    profile: Profile = field(default_factory=Profile)
+    encoding: Encoding = field(default_factory=Encoding)
+    metadata: Metadata = field(default_factory=Metadata)
+
+
+def export(canvas: CanvasStore, path: Path, form: str, style: Style) -> None:
+    """Writes the canvas as `form` to `path`, a file or a directory, which takes that name only when it is complete.
+
+    Raises `UserError` when it cannot be written and `DamagedCheckpoint` when the canvas cannot be read.
+    """
+    if form == "zarr":
+        _write_zarr(canvas, path, style)
+        return
+    with styled_image(canvas, style, form) as made:
+        if form == "dzi":
+            with replacing_directory(path) as directory:
+                write_zoom(made, directory / ZOOM_NAME, style.encoding.quality)
+        else:
+            metadata = replace(style.metadata, profile=style.profile.icc)
+            write_picture(path, made.image, form, metadata, style.encoding, made.check)
+
+
+@contextmanager
+def styled_image(canvas: CanvasStore, style: Style, form: str, *, random: bool = False) -> Iterator[CanvasImage]:
+    """The canvas as an image of the bits and colours that a format is to hold; see `image.canvas_image`."""
+    bits = style.bits if style.bits in FORMATS[form].bits else 8
+    foreign = style.profile.content is not None
+    with canvas_image(canvas, 16 if foreign else bits, random=random) as made:
+        yield replace(made, image=converted(made.image, style.profile, bits))
+
+
+def write_zoom(made: CanvasImage, stem: Path, quality: int) -> None:
+    """Writes a Deep Zoom pyramid of JPEG tiles: `stem`.dzi and the directory `stem`_files."""
+    try:
+        made.image.dzsave(
+            str(stem),
+            layout="dz",
+            suffix=f".jpg[Q={quality},subsample-mode=off]",
+            tile_size=_ZOOM_TILE,
+            overlap=_ZOOM_OVERLAP,
+            keep="none",
+        )
+    except pyvips.Error as error:
+        made.check()
+        raise unwritable(stem.parent, error, "dzi") from None
+    made.check()
+    # Tells the time of day, and nothing that the descriptor does not.
+    (stem.parent / f"{stem.name}_files" / "vips-properties.xml").unlink(missing_ok=True)
+
+
+def _write_zarr(canvas: CanvasStore, path: Path, style: Style) -> None:
+    """A Zarr array of the float canvas, with the settings among its attributes."""
+    attributes = {"settings": dict(style.metadata.settings or {}), "value_range": [0, 255], "colours": "sRGB"}
+    with replacing_directory(path) as directory:
+        array = directory / "array"
+        try:
+            stores.create(array, canvas.shape, "", attributes)
+            copy = CanvasStore(array, mode="r+")
+            for rect in canvas.rect.bands(multiple=stores.CHUNK):
+                copy.write(rect, canvas.read(rect))
+        except OSError as error:
+            raise unwritable(path, error, "zarr") from None
+        for part in array.iterdir():
+            part.rename(directory / part.name)
+        array.rmdir()

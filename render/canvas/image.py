@@ -1,0 +1,173 @@
+"""A canvas on disk as a libvips image, so that libvips writes it to any format while a few chunks are in memory.
+
+libvips asks a custom source for bytes. What it is given is a TIFF file that does not exist: its header is made up here, and
+whatever tile is then read is the canvas' chunk of that place, converted when it is asked for. Tiles are the store's
+chunks, uncompressed, so nothing is read twice and nothing is written to be read again.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import pyvips
+
+from render.canvas.store import CHUNK, CanvasStore
+from render.geometry import BAND, Interval, Rect, whole
+
+#: Chunks that are read ahead, and how many at a time.
+_AHEAD, _READERS = 6, 2
+#: Tiles begin where a page does.
+_ALIGNMENT = 4096
+_CHANNELS = 3
+
+
+def to_integers(pixels: np.ndarray, bits: int) -> np.ndarray:
+    """Float pixels 0..255 as uint8, or as uint16 0..65535: the nearest whole number, without dithering.
+
+    Values outside are clipped. 16 bits are 257 steps to each of 8 bits, so white is white in both.
+    """
+    scaled = pixels if bits == 8 else pixels * np.float32(257)
+    return np.clip(np.rint(scaled), 0, 2**bits - 1).astype(np.uint8 if bits == 8 else np.uint16)
+
+
+@dataclass(frozen=True)
+class CanvasImage:
+    """An sRGB image of 8 or 16 bits. What is made of it is worth nothing until `check` has not raised."""
+
+    image: pyvips.Image
+    check: Callable[[], None] = lambda: None
+
+
+@contextmanager
+def canvas_image(store: CanvasStore, bits: int = 8, *, random: bool = False) -> Iterator[CanvasImage]:
+    """The canvas as an image, valid inside the context; read from top to bottom unless `random`.
+
+    `check` raises `DamagedCheckpoint` for what could not be read while libvips was at work.
+    """
+    interpretation = "srgb" if bits == 8 else "rgb16"
+    if store.shape[0] * store.shape[1] <= BAND:
+        pixels = np.ascontiguousarray(to_integers(store.read(store.rect), bits))
+        kind = "uchar" if bits == 8 else "ushort"
+        image = pyvips.Image.new_from_memory(pixels.data, store.shape[1], store.shape[0], _CHANNELS, kind)
+        yield CanvasImage(image.copy(interpretation=interpretation))
+        return
+    file = _VirtualTiff(store, bits)
+    source = pyvips.SourceCustom()
+    source.on_read(file.read)
+    source.on_seek(file.seek)
+    try:
+        access = "random" if random else "sequential"
+        image = pyvips.Image.tiffload_source(source, access=access, fail_on="error")
+        yield CanvasImage(image.copy(interpretation=interpretation), file.check)
+    finally:
+        file.close()
+
+
+class _VirtualTiff:
+    """A BigTIFF file whose tiles are a store's chunks; read by position as a file is."""
+
+    def __init__(self, store: CanvasStore, bits: int) -> None:
+        self._store = store
+        self._bits = bits
+        height, width = store.shape
+        self._across, down = -(-width // CHUNK), -(-height // CHUNK)
+        self._tiles = self._across * down
+        self._size = CHUNK * CHUNK * _CHANNELS * bits // 8
+        self._header = _header(store.shape, bits, self._tiles, self._size)
+        self._position = 0
+        self._pool = ThreadPoolExecutor(_READERS)
+        self._ready: dict[int, Future[bytes]] = {}
+        self._error: Exception | None = None
+
+    def check(self) -> None:
+        """Raises what a reader raised: an exception cannot pass through libvips."""
+        if self._error is not None:
+            raise self._error
+
+    def read(self, length: int) -> bytes:
+        """The bytes at the current position, at most `length`; none at the end, and after an error."""
+        begun = self._position - len(self._header)
+        if begun < 0:
+            data = self._header[self._position : self._position + length]
+        elif begun >= self._tiles * self._size or self._error is not None:
+            return b""
+        else:
+            number, offset = divmod(begun, self._size)
+            try:
+                tile = self._tile(number)
+            except Exception as error:
+                self._error = error
+                return b""
+            data = tile if offset == 0 and length >= self._size else tile[offset : offset + length]
+        self._position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int) -> int:
+        """Moves the position as `io.IOBase.seek` does."""
+        end = len(self._header) + self._tiles * self._size
+        self._position = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: end}[whence] + offset
+        return self._position
+
+    def close(self) -> None:
+        """Ends reading ahead."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _tile(self, number: int) -> bytes:
+        wanted = range(number, min(number + _AHEAD, self._tiles))
+        self._ready = {tile: future for tile, future in self._ready.items() if tile in wanted}
+        for tile in wanted:
+            if tile not in self._ready:
+                self._ready[tile] = self._pool.submit(self._read_chunk, tile)
+        return self._ready[number].result()
+
+    def _read_chunk(self, number: int) -> bytes:
+        row, column = divmod(number, self._across)
+        top, left = row * CHUNK, column * CHUNK
+        chunk = Rect(Interval(top, top + CHUNK), Interval(left, left + CHUNK))
+        inside = whole(*self._store.shape).intersect(chunk)
+        pixels = to_integers(self._store.read(inside), self._bits)
+        if inside != chunk:
+            full = np.zeros((CHUNK, CHUNK, _CHANNELS), pixels.dtype)
+            full[inside.slices_from(chunk)] = pixels
+            pixels = full
+        return pixels.tobytes()
+
+
+def _header(shape: tuple[int, int], bits: int, tiles: int, size: int) -> bytes:
+    """Header and directory of a little-endian BigTIFF of `tiles` uncompressed RGB tiles of `size` bytes.
+
+    Layout as in the BigTIFF design (LibTIFF, 2007); tags as in TIFF 6.0, sections 8 and 15.
+    """
+    short, long, long8 = 3, 4, 16
+    sixteen, eight = "<4H", "<Q"
+    tags = {
+        256: (long, 1, struct.pack(eight, shape[1])),
+        257: (long, 1, struct.pack(eight, shape[0])),
+        258: (short, 3, struct.pack(sixteen, bits, bits, bits, 0)),
+        259: (short, 1, struct.pack(sixteen, 1, 0, 0, 0)),  # not compressed
+        262: (short, 1, struct.pack(sixteen, 2, 0, 0, 0)),  # RGB
+        277: (short, 1, struct.pack(sixteen, _CHANNELS, 0, 0, 0)),
+        284: (short, 1, struct.pack(sixteen, 1, 0, 0, 0)),  # channels side by side
+        322: (long, 1, struct.pack(eight, CHUNK)),
+        323: (long, 1, struct.pack(eight, CHUNK)),
+        324: (long8, tiles, b""),  # where each tile begins
+        325: (long8, tiles, b""),  # how many bytes it has
+        339: (short, 3, struct.pack(sixteen, 1, 1, 1, 0)),  # whole numbers without sign
+    }
+    head = struct.pack("<2sHHHQQ", b"II", 43, 8, 0, 16, len(tags))
+    lists = len(head) + 20 * len(tags) + 8
+    first = -(-(lists + 16 * tiles) // _ALIGNMENT) * _ALIGNMENT
+    offsets = struct.pack(f"<{tiles}Q", *range(first, first + tiles * size, size))
+    counts = struct.pack(f"<{tiles}Q", *[size] * tiles)
+    # A list of one number stands in the directory itself.
+    one = tiles == 1
+    tags[324] = (long8, tiles, offsets if one else struct.pack(eight, lists))
+    tags[325] = (long8, tiles, counts if one else struct.pack(eight, lists + 8 * tiles))
+    directory = b"".join(struct.pack("<HHQ", tag, kind, count) + value for tag, (kind, count, value) in tags.items())
+    return (head + directory + struct.pack(eight, 0) + offsets + counts).ljust(first, b"\0")

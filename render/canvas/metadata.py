@@ -1,0 +1,144 @@
+"""What a picture file says of itself: title, author, program, the settings that made it, and its colour profile.
+
+Everything goes into an XMP packet, which every format holds and every cataloguing program reads, and into the format's own
+fields (PNG text, EXIF) for the others.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+import pyvips
+from PIL import Image, ImageCms
+
+from render import __version__
+from render.paths import APPLICATION
+
+_EXIF_DESCRIPTION, _EXIF_SOFTWARE, _EXIF_ARTIST = 0x010E, 0x0131, 0x013B
+#: What files say whose physical size nobody has chosen: formats want a figure, and this one is customary.
+_SCREEN_DPI = 72.0
+#: Bytes that a JPEG's segment holds, its name included: longer metadata has no place there.
+_SEGMENT = 65_000
+#: From here on libvips takes an EXIF text for its own remarks, and drops it.
+_TAIL = " ("
+#: Characters that no XML document may hold.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description/{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Alt/*"
+_PACKET = """\
+<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmp="http://ns.adobe.com/xap/1.0/">
+<xmp:CreatorTool>{software}</xmp:CreatorTool>
+{elements}</rdf:Description></rdf:RDF></x:xmpmeta>
+<?xpacket end="r"?>"""
+
+
+@cache
+def srgb_profile() -> bytes:
+    """An sRGB ICC profile whose bytes do not depend on the day it is made."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    # ICC.1:2022, table 17: date and time of creation are bytes 24 to 35 of the header.
+    profile[24:36] = bytes.fromhex("07e000010001000000000000")
+    return bytes(profile)
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """`settings` are kept as JSON; `dpi` None stands for 72, a screen's; `profile` is an ICC profile, sRGB's by default."""
+
+    settings: Mapping[str, Any] | None = None
+    title: str | None = None
+    author: str | None = None
+    dpi: float | None = None
+    profile: bytes = field(default_factory=srgb_profile)
+
+    @property
+    def software(self) -> str:
+        return f"{APPLICATION} {__version__}"
+
+    @property
+    def description(self) -> str | None:
+        """The settings as text."""
+        return None if self.settings is None else json.dumps(self.settings, sort_keys=True)
+
+    def packet(self) -> bytes:
+        """The XMP packet (ISO 16684-1): Dublin Core's title, creator and description, and the program."""
+        elements = ""
+        for name, text, kind, language in (
+            ("title", self.title, "Alt", ' xml:lang="x-default"'),
+            ("creator", self.author, "Seq", ""),
+            ("description", self.description, "Alt", ' xml:lang="x-default"'),
+        ):
+            if text is not None:
+                item = f"<rdf:{kind}><rdf:li{language}>{escape(_NOT_XML.sub('', text))}</rdf:li></rdf:{kind}>"
+                elements += f"<dc:{name}>{item}</dc:{name}>\n"
+        # In ASCII, with references for the rest: not every format's text is UTF-8.
+        return _PACKET.format(software=escape(self.software), elements=elements).encode("ascii", "xmlcharrefreplace")
+
+
+def with_metadata(image: pyvips.Image, metadata: Metadata, form: str) -> pyvips.Image:
+    """The image as `form` (png, jpeg, webp or tiff) is to be written, with all that the file shall say of itself.
+
+    Raises ValueError when a JPEG has no room for that.
+    """
+    packet = metadata.packet()
+    per_mm = (metadata.dpi or _SCREEN_DPI) / 25.4
+    made = image.copy(xres=per_mm, yres=per_mm)
+    made.set_type(pyvips.GValue.blob_type, "icc-profile-data", metadata.profile)
+    made.set_type(pyvips.GValue.blob_type, "xmp-data", packet)
+    if form in ("jpeg", "webp"):
+        exif = _exif(metadata)
+        if form == "jpeg" and max(len(exif), len(packet)) > _SEGMENT:
+            raise ValueError(f"a JPEG has no room for settings of {len(packet):,} bytes")
+        made.set_type(pyvips.GValue.blob_type, "exif-data", exif)
+    elif form == "png":
+        texts = {"Software": metadata.software, "Title": metadata.title, "Author": metadata.author}
+        texts["Description"] = metadata.description
+        # libvips writes UTF-8 where PNG has Latin-1; XMP has what is neither.
+        plain = {key: text for key, text in texts.items() if text and text.isascii() and text.isprintable()}
+        for number, (key, text) in enumerate(plain.items()):
+            made.set_type(pyvips.GValue.gstr_type, f"png-comment-{number}-{key}", text)
+    elif metadata.description is not None:
+        made.set_type(pyvips.GValue.gstr_type, "image-description", metadata.description)
+    return made
+
+
+def _exif(metadata: Metadata) -> bytes:
+    exif = Image.Exif()
+    exif[_EXIF_SOFTWARE] = metadata.software
+    if metadata.author and metadata.author.isascii() and _TAIL not in metadata.author:
+        exif[_EXIF_ARTIST] = metadata.author
+    if metadata.description is not None:
+        # Where it stands in JSON it stands in a string, which may say it otherwise.
+        exif[_EXIF_DESCRIPTION] = metadata.description.replace(_TAIL, " \\u0028")
+    return exif.tobytes()
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings inside a picture file that this program wrote, of any format and size; empty where there are none.
+
+    No pixel is decoded. Raises OSError where there is no file that can be read, or no picture in it.
+    """
+    with path.open("rb"):
+        pass
+    try:
+        image = pyvips.Image.new_from_source(pyvips.Source.new_from_file(str(path)), "", access="sequential")
+        packet = image.get("xmp-data") if image.get_typeof("xmp-data") else b""
+    except pyvips.Error as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise OSError(f"it is no picture ({lines[-1] if lines else 'damaged'})") from None
+    try:
+        found = ElementTree.fromstring(packet.rstrip(b"\0")).find(f".//{_DESCRIPTION}") if packet else None
+        settings = json.loads((found.text if found is not None else None) or "{}")
+    except (ValueError, ElementTree.ParseError):
+        # Somebody else's description.
+        return {}
+    return settings if isinstance(settings, dict) else {}

@@ -1,0 +1,181 @@
+"""The map of a print in panels: the dream, small, with every panel outlined and named, to hang the sheets by."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from render.canvas.panels import Panels, row_name
+from render.geometry import Interval
+
+#: Longest side of the map's picture, px, and of the least that it is enlarged to.
+_LONGEST = 1000
+_SHORTEST = 240
+_PAPER, _INK, _GREY = (255, 255, 255), (20, 20, 20), (110, 110, 110)
+_OUTLINE, _CASING = (255, 255, 255), (10, 10, 10)
+#: How far the dream is bleached, so that lines and names stand out of it, and overlaps further than the rest.
+_BLEACH, _BLEACH_OVERLAP = 0.18, 0.62
+_MARGIN, _CAPTION_SIZE, _AXIS_SIZE = 16, 18, 17
+_NAME_SHARE, _LARGEST_NAME, _SMALLEST_NAME = 0.42, 64, 11
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def map_picture(panels: Panels, thumbnail: NDArray[np.uint8]) -> Image.Image:
+    """The map of `panels`, at most about 1,200 px a side, from a small (rows, columns, 3) uint8 sRGB picture of the print.
+
+    Letters of the rows and numbers of the columns stand beside it as in an atlas, as many as there is room for; a panel
+    has its whole name where that is readable. Overlaps are bleached. Below are sizes and overlap in words.
+    """
+    height, width = _map_shape(panels.shape)
+    body = _body(panels, thumbnail, (height, width))
+    left, top = _axis_room(panels)
+    caption_lines = _wrap(caption(panels), _font(_CAPTION_SIZE), max(left + width, 420))
+    line = round(_CAPTION_SIZE * 1.4)
+    total_width = max(left + width, *(math.ceil(_font(_CAPTION_SIZE).getlength(text)) for text in caption_lines))
+    sheet = Image.new(
+        "RGB", (total_width + 2 * _MARGIN, top + height + _MARGIN // 2 + line * len(caption_lines) + 2 * _MARGIN), _PAPER
+    )
+    sheet.paste(body, (_MARGIN + left, _MARGIN + top))
+    draw = ImageDraw.Draw(sheet)
+    _draw_axes(draw, panels, (height, width), (_MARGIN + top, _MARGIN + left))
+    for number, text in enumerate(caption_lines):
+        at = (_MARGIN, _MARGIN + top + height + _MARGIN // 2 + number * line)
+        draw.text(at, text, _INK if number == 0 else _GREY, _font(_CAPTION_SIZE))
+    return sheet
+
+
+def caption(panels: Panels) -> str:
+    """What the map says below: one sentence on the print, one on the panels, one on the overlap."""
+    rows, columns = panels.shape
+    panel_rows, panel_columns = panels.panel_shape
+    count = len(panels.rows) * len(panels.columns)
+    sentences = [
+        f"{count} panel{'s' if count > 1 else ''} of {panels.cm(panel_columns):.1f} x {panels.cm(panel_rows):.1f} cm "
+        f"({panel_columns} x {panel_rows} px), {len(panels.columns)} across and {len(panels.rows)} down.",
+        f"Print {panels.cm(columns):.1f} x {panels.cm(rows):.1f} cm ({columns} x {rows} px at {panels.dpi:g} dpi).",
+    ]
+    down, across = panels.overlaps
+    shared = [f"{10 * panels.cm(pixels):.1f} mm {way}" for pixels, way in ((across, "across"), (down, "down")) if pixels]
+    if shared:
+        sentences.append(f"Neighbours overlap by {' and '.join(shared)}, the pale bands.")
+    return "\n".join(sentences)
+
+
+def _map_shape(shape: tuple[int, int]) -> tuple[int, int]:
+    """(rows, columns) px of the picture on the map: the print's aspect, the long side fixed, the short one visible."""
+    longest = max(shape)
+    rows, columns = (max(1, round(side * _LONGEST / longest)) for side in shape)
+    # A strip of a frieze is drawn taller than it is, rather than as a line.
+    return max(rows, min(_SHORTEST, _LONGEST)), max(columns, min(_SHORTEST, _LONGEST))
+
+
+def _body(panels: Panels, thumbnail: NDArray[np.uint8], shape: tuple[int, int]) -> Image.Image:
+    """The bleached dream with outlines and names."""
+    dream = Image.fromarray(thumbnail).convert("RGB").resize((shape[1], shape[0]), Image.Resampling.LANCZOS)
+    paper = Image.new("RGB", dream.size, _PAPER)
+    body = Image.blend(dream, paper, _BLEACH)
+    shared = Image.new("L", dream.size, 0)
+    bands = ImageDraw.Draw(shared)
+    for first, second in zip(panels.rows, panels.rows[1:], strict=False):
+        top, bottom = (_scaled(at, panels.shape[0], shape[0]) for at in (second.start, first.stop))
+        bands.rectangle((0, top, shape[1], bottom), 255)
+    for first, second in zip(panels.columns, panels.columns[1:], strict=False):
+        left, right = (_scaled(at, panels.shape[1], shape[1]) for at in (second.start, first.stop))
+        bands.rectangle((left, 0, right, shape[0]), 255)
+    body.paste(Image.blend(dream, paper, _BLEACH_OVERLAP), mask=shared)
+    draw = ImageDraw.Draw(body)
+    boxes = [_box(panel.rect.rows, panel.rect.columns, panels.shape, shape) for panel in panels.panels]
+    thick = 1 if min(_least_cell(panels, shape)) < 60 else 2
+    # Cased: a light line between dark ones is seen on any picture. Each casing goes under every line.
+    for box in boxes:
+        draw.rectangle(box, outline=_CASING, width=thick + 2)
+    for left, top, right, bottom in boxes:
+        draw.rectangle((left + 1, top + 1, right - 1, bottom - 1), outline=_OUTLINE, width=thick)
+    _draw_names(draw, panels, boxes, shape)
+    return body
+
+
+def _draw_names(
+    draw: ImageDraw.ImageDraw, panels: Panels, boxes: list[tuple[int, int, int, int]], shape: tuple[int, int]
+) -> None:
+    """Each panel's name in its middle, if it is readable there."""
+    cell_rows, cell_columns = _least_cell(panels, shape)
+    longest = f"{row_name(len(panels.rows) - 1)}{len(panels.columns)}"
+    # A letter is about 0.62 of the size wide; a little room stays on each side.
+    size = min(_LARGEST_NAME, cell_rows * _NAME_SHARE, cell_columns * 0.8 / (0.62 * len(longest)))
+    if size < _SMALLEST_NAME:
+        return
+    font = _font(size)
+    for panel, (left, top, right, bottom) in zip(panels.panels, boxes, strict=True):
+        draw.text(
+            ((left + right) / 2, (top + bottom) / 2), panel.name, _PAPER, font, anchor="mm",
+            stroke_width=max(2, round(size / 9)), stroke_fill=_INK,
+        )  # fmt: skip
+
+
+def _axis_room(panels: Panels) -> tuple[int, int]:
+    """Room for letters at the left and numbers at the top, px."""
+    font = _font(_AXIS_SIZE)
+    widest = max(font.getlength(row_name(row)) for row in range(len(panels.rows)))
+    return math.ceil(widest) + 10, round(_AXIS_SIZE * 1.4)
+
+
+def _draw_axes(draw: ImageDraw.ImageDraw, panels: Panels, shape: tuple[int, int], origin: tuple[int, int]) -> None:
+    """The rows' letters and the columns' numbers, beside the middles of their panels, some left out where it is tight."""
+    font = _font(_AXIS_SIZE)
+    widest = font.getlength(str(len(panels.columns)))
+    for column in _shown(len(panels.columns), shape[1], widest * 1.5):
+        middle = _middle(panels.columns[column], panels.shape[1], shape[1])
+        draw.text((origin[1] + middle, origin[0] - 6), str(column + 1), _INK, font, anchor="ms")
+    for row in _shown(len(panels.rows), shape[0], _AXIS_SIZE * 1.25):
+        middle = _middle(panels.rows[row], panels.shape[0], shape[0])
+        draw.text((origin[1] - 7, origin[0] + middle), row_name(row), _INK, font, anchor="rm")
+
+
+def _shown(count: int, length: int, room: float) -> range:
+    """Which of `count` names along `length` px are written, where each needs `room` px: all, or every second, fifth ..."""
+    steps = (factor * 10**power for power in range(5) for factor in (1, 2, 5))
+    return range(0, count, next(step for step in steps if step * length / count >= room))
+
+
+def _least_cell(panels: Panels, shape: tuple[int, int]) -> tuple[float, float]:
+    """Rows and columns of the map from one panel to the next, px: what a name may take."""
+    return shape[0] / len(panels.rows), shape[1] / len(panels.columns)
+
+
+def _middle(cut: Interval, length: int, drawn: int) -> float:
+    return (cut.start + cut.stop) / 2 * drawn / length
+
+
+def _scaled(at: int, length: int, drawn: int) -> int:
+    return round(at * drawn / length)
+
+
+def _box(rows: Interval, columns: Interval, shape: tuple[int, int], drawn: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of a panel on the map, inclusive; at least 3 px a side."""
+    top, bottom = (_scaled(at, shape[0], drawn[0]) for at in rows)
+    left, right = (_scaled(at, shape[1], drawn[1]) for at in columns)
+    return left, top, max(right - 1, left + 3), max(bottom - 1, top + 3)
+
+
+def _font(size: float) -> _Font:
+    return ImageFont.load_default(size)
+
+
+def _wrap(text: str, font: _Font, width: float) -> list[str]:
+    """Lines of at most `width` px, broken between words."""
+    lines: list[str] = []
+    for sentence in text.splitlines():
+        line = ""
+        for word in sentence.split():
+            longer = f"{line} {word}".strip()
+            if line and font.getlength(longer) > width:
+                lines.append(line)
+                line = word
+            else:
+                line = longer
+        lines.append(line)
+    return lines

@@ -1,0 +1,70 @@
+"""ICC profiles that a picture can be converted to on its way out."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import pyvips
+from PIL import ImageCms
+
+from render.canvas.metadata import srgb_profile
+from render.errors import UserError
+from render.paths import user_path
+
+_BUILT_IN = ("p3", "cmyk")
+_CHANNELS = {"RGB": 3, "CMYK": 4, "GRAY": 1}
+#: Classes of profiles that describe what a picture is printed or shown on: output, display, colour space.
+_CLASSES = ("prtr", "mntr", "spac")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """An ICC profile: `content` None stands for sRGB, which the canvas has."""
+
+    content: bytes | None = None
+    space: str = "RGB"
+
+    @property
+    def channels(self) -> int:
+        return _CHANNELS[self.space]
+
+    @property
+    def icc(self) -> bytes:
+        """The profile itself."""
+        return self.content or srgb_profile()
+
+
+def read_profile(name: str | None) -> Profile:
+    """The profile that `output.profile` names: null or `srgb`, libvips' own `p3` or `cmyk`, or a path to an .icc file.
+
+    Raises `UserError` for what is no profile of RGB, CMYK or grey.
+    """
+    if name is None or name == "srgb":
+        return Profile()
+    try:
+        content = pyvips.Image.profile_load(name) if name in _BUILT_IN else user_path(name, "output.profile").read_bytes()
+    except OSError as error:
+        raise UserError(f"output.profile={name}: {error.strerror} (srgb, p3, cmyk, or a path to an .icc file)") from None
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(content)).profile
+        space, kind = profile.xcolor_space.strip(), profile.device_class.strip()
+    except OSError:
+        raise UserError(f"output.profile={name}: it is no ICC profile") from None
+    if space not in _CHANNELS or kind not in _CLASSES:
+        raise UserError(f"output.profile={name}: a profile of {space} for {kind} cannot be written: take RGB, CMYK or grey")
+    return Profile(content, space)
+
+
+def converted(image: pyvips.Image, profile: Profile, bits: int) -> pyvips.Image:
+    """An sRGB image of 16 bits in another profile's colours, of 8 or 16 bits a channel.
+
+    Relative colorimetric with black point compensation, as prints are made. In two steps with 16 bits between them: in one
+    libvips rounds through a coarser table.
+    """
+    if profile.content is None:
+        return image
+    image.set_type(pyvips.GValue.blob_type, "icc-profile-data", srgb_profile())
+    lab = image.icc_import(embedded=True, pcs="lab", intent="relative", black_point_compensation=True)
+    lab.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile.content)
+    return lab.icc_export(depth=bits, intent="relative", black_point_compensation=True)

@@ -1,0 +1,166 @@
+"""From the canvas in a run directory to the pictures that its config asks for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from render import __version__
+from render.canvas.export import Style, export
+from render.canvas.metadata import Metadata
+from render.canvas.picture import Encoding, can_compress
+from render.canvas.profile import Profile, read_profile
+from render.canvas.store import CanvasStore
+from render.compose import recorded_config
+from render.config import Config
+from render.config import pictures as wanted_pictures
+from render.errors import DamagedCheckpoint, UserError
+from render.formats import FORMATS, refuse_size
+from render.paths import user_path
+from render.progress import say
+from render.run_directory import RunDirectory, Target, read_record, targets
+
+log = logging.getLogger(__name__)
+
+_WHICH = ("output.path", "output.format", "output.also")
+#: Keys that may differ from those of the run when its canvas is exported again.
+ALLOWED = (
+    *_WHICH, "output.dpi", "output.bits", "output.compression", "output.quality",
+    "output.profile", "output.title", "output.author", "output.panels", "overwrite", "quiet",
+)  # fmt: skip
+
+
+def style_of(config: Config, profile: Profile, record: Mapping[str, Any]) -> Style:
+    """How a run's pictures look and what they say, from its config and its `run.json`."""
+    output = config.output
+    return Style(
+        bits=output.bits,
+        profile=profile,
+        encoding=Encoding(output.quality, output.compression),
+        metadata=Metadata(settings_of(config, record), output.title, output.author, output.dpi),
+    )
+
+
+def settings_of(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a picture's metadata says about how it was made."""
+    final = record["plan"]["octaves"][-1]["grid"]
+    return {
+        **config.picture_settings(),
+        "dreamed": record["objective"],
+        "image_sha256": record["image_sha256"],
+        "weights_sha256": record["weights_sha256"],
+        # Where a seam would be, had tiles left one: the size of a tile, px.
+        "tiles": {"rows": final["rows"]["tile"], "columns": final["columns"]["tile"]},
+    }
+
+
+def style_digest(style: Style, canvas: str) -> str:
+    """The same for styles that make the same bytes of the canvas that `canvas` names: sha256, hex."""
+    plain = asdict(style)
+    for section in (plain["profile"], plain["metadata"]):
+        for key, value in section.items():
+            if isinstance(value, bytes):
+                section[key] = hashlib.sha256(value).hexdigest()
+    return hashlib.sha256(json.dumps([plain, canvas, __version__], sort_keys=True).encode()).hexdigest()
+
+
+def make_pictures(
+    directory: RunDirectory, config: Config, profile: Profile, say: Callable[[str], None] = lambda _line: None
+) -> list[Path]:
+    """Writes the pictures that are not in the run directory yet, hands out copies, and returns where they are.
+
+    Called with the directory open. Raises what `export` raises.
+    """
+    style = style_of(config, profile, directory.record)
+    canvas = directory.canvas()
+    digest = style_digest(style, canvas.token)
+    for target in directory.missing(digest):
+        say(f"writing {target.path}")
+        _export(canvas, target, style)
+        directory.add_picture(target, digest)
+        log.info("written: %s", target.path)
+    return directory.publish()
+
+
+def export_command(words: Sequence[str]) -> None:
+    """`export run=DIR [output.KEY=VALUE ...]`: prints where the pictures are."""
+    runs = [word.removeprefix("run=") for word in words if word.startswith("run=")]
+    if len(runs) != 1 or not runs[0]:
+        raise UserError("export needs one run=DIR, such as run=dreams/poster-1a2b3c4d")
+    quiet = "quiet=true" in words
+    paths = export_run(
+        user_path(runs[0], "run"),
+        [word for word in words if not word.startswith("run=")],
+        lambda line: say(line, quiet=quiet),
+    )
+    say("\n".join(map(str, paths)), quiet=quiet)
+
+
+def export_run(run: Path, overrides: Sequence[str], say: Callable[[str], None]) -> list[Path]:
+    """Writes the newest canvas of the run in a directory as `output.*` overrides say; returns where the pictures are.
+
+    A canvas that is not finished gets a name that says so. Raises `UserError`, also where a picture would replace one that
+    is not the run's.
+    """
+    record = read_record(run)
+    if not record:
+        raise UserError(f"run={run}: there is no run of this program; name a run directory, such as dreams/poster-1a2b3c4d")
+    recorded = {**record["config"], "fresh": False, "overwrite": False}
+    if any(word.startswith(_WHICH) for word in overrides):
+        # What the run itself made is not asked for once more.
+        recorded["output"] = {**recorded["output"], "path": None, "format": None, "also": []}
+    config = recorded_config(recorded, overrides, ALLOWED)
+    config.output.dir = str(run)
+    profile = usable_profile(config)
+    directory = RunDirectory(config, record["identity"])
+    canvas = directory.canvas()
+    for target in directory.targets:
+        refuse_size(target.form, canvas.shape, config.output.bits, profile.channels)
+    if record["status"] == "finished":
+        with directory.opened():
+            directory.reopen_record()
+            return make_pictures(directory, config, profile, say)
+    newest = directory.newest()
+    assert newest is not None
+    say(f"not finished: as saved at octave {newest.octave + 1}, step {newest.steps}")
+    directory.targets = targets(run, f"{config.name}-octave-{newest.octave + 1}-step-{newest.steps}", config.output)
+    for target in directory.targets:
+        if os.path.lexists(target.path) and not config.overwrite:
+            raise UserError(f"{target.path} exists: move it away, or overwrite=true to replace it")
+    for target in directory.targets:
+        _export(canvas, target, style_of(config, profile, record))
+    return directory.publish()
+
+
+def usable_profile(config: Config) -> Profile:
+    """The profile to convert to, when all pictures can be made so.
+
+    Raises `UserError` for a bad profile, a format that does not hold its colours, or a compression that libvips lacks here.
+    """
+    profile = read_profile(config.output.profile)
+    for form in wanted_pictures(config.output):
+        if profile.channels != 3 and not FORMATS[form].takes_cmyk:
+            raise UserError(
+                f"output.profile={config.output.profile} is of {profile.space}, which {form} does not hold: "
+                "set output.format=tiff"
+            )
+        if FORMATS[form].compressions and not can_compress(config.output.compression):
+            raise UserError(
+                f"output.compression={config.output.compression}: libvips was built without it here; take deflate"
+            )
+    return profile
+
+
+def _export(canvas: CanvasStore, target: Target, style: Style) -> None:
+    try:
+        export(canvas, target.path, target.form, style)
+    except DamagedCheckpoint as damage:
+        raise UserError(
+            f"the canvas cannot be read ({damage}): if the run is still going, try again; else fresh=true dreams it again"
+        ) from None

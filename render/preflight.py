@@ -1,0 +1,218 @@
+"""What a print shop asks before it prints: `python -m render preflight file=PICTURE [tile=PX] [run=DIR] [json=true]`.
+
+The file is read once, strip by strip, by libvips, so that memory stays flat however large it is.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyvips
+from numpy.typing import NDArray
+from PIL import ImageCms
+
+from render.canvas.header import Header, read_header
+from render.canvas.layout import Layout
+from render.canvas.metadata import read_settings
+from render.canvas.seams import LEAST_TILE, SeamMeter
+from render.errors import UserError
+from render.geometry import BAND, whole
+from render.paths import user_path
+from render.print_report import Clipped, Report, lines, plain
+
+_KEYS = ("file", "tile", "run", "json")
+#: Rows of a strip, at least: those of a row of tiles in most files.
+_STRIP_ROWS = 128
+_WHITE = {"uchar": 255, "ushort": 65535}
+_COLOURS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("cyan", "magenta", "yellow", "black")}
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which file, and where its borders are known from if it does not say; `tile` is (rows, columns) px."""
+
+    file: Path
+    tile: tuple[int, int] | None = None
+    record: Mapping[str, Any] | None = None
+    as_json: bool = False
+
+
+def main(words: Sequence[str]) -> None:
+    """Prints the report on the file that `key=value` words name; `UserError` where there can be none."""
+    request = parse(words)
+    report = inspect(request)
+    if request.as_json:
+        print(json.dumps(plain(report), indent=1))
+    else:
+        print("\n".join(lines(report)))
+
+
+def parse(words: Sequence[str]) -> Request:
+    """What the words on the command line ask for."""
+    given = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        if key not in _KEYS:
+            raise UserError(f"preflight does not know {key!r}: it takes {', '.join(f'{key}=' for key in _KEYS)}")
+        given[key] = value
+    if given.get("json", "false") not in ("true", "false"):
+        raise UserError(f"json={given['json']}: must be true or false")
+    record = None
+    if given.get("run"):
+        directory = user_path(given["run"], "run")
+        record = _record(directory)
+        if not given.get("file"):
+            given["file"] = str(directory / str(record.get("picture", "")))
+            if not Path(given["file"]).is_file():
+                raise UserError(f"run={directory} has no finished picture: go on with the run, or name one with file=")
+    if not given.get("file"):
+        raise UserError("preflight needs a picture: file=PICTURE, or run=DIR for the picture of a run")
+    return Request(user_path(given["file"], "file"), _tile(given.get("tile")), record, given.get("json") == "true")
+
+
+def inspect(request: Request) -> Report:
+    """The report on a picture file. Raises `UserError` for what is missing, no whole picture, or none that is printed."""
+    path = request.file
+    header = _header(path)
+    settings = _settings(path)
+    try:
+        source = pyvips.Source.new_from_file(str(path))
+        picture = pyvips.Image.new_from_source(source, "", access="sequential", fail_on="error")
+        if picture.format not in _WHITE or picture.coding != "none":
+            raise UserError(f"file {str(path)!r} holds samples of type {picture.format}: save it with 8 or 16 bits")
+        colours = _COLOURS.get(picture.bands - (1 if picture.hasalpha() else 0))
+        if colours is None or (len(colours) == 4 and picture.interpretation != "cmyk"):
+            raise UserError(f"file {str(path)!r} has {picture.bands} channels: save it as RGB, CMYK or grey")
+        shape = picture.height, picture.width
+        layout, note = _layout(request, settings, shape)
+        white = _WHITE[picture.format]
+        meter = SeamMeter(shape, *layout.tile_borders(shape), white=white)
+        low, high = np.zeros(len(colours), np.int64), np.zeros(len(colours), np.int64)
+        for strip in _strips(picture, len(colours)):
+            low += np.count_nonzero(strip == 0, axis=(0, 1))
+            high += np.count_nonzero(strip == white, axis=(0, 1))
+            meter.add(strip)
+    except pyvips.Error as error:
+        raise _damaged(path, error) from None
+    area = shape[0] * shape[1]
+    blocks = layout.block_borders(shape)
+    return Report(
+        file=str(path),
+        file_bytes=path.stat().st_size,
+        header=header,
+        shape=shape,
+        bits=8 if white == 255 else 16,
+        colour="CMYK" if len(colours) == 4 else "RGB" if len(colours) == 3 else "grey",
+        transparent=picture.hasalpha(),
+        turned=_field(picture, "orientation") not in (None, 1),
+        profile=_profile(picture),
+        has_profile=_field(picture, "icc-profile-data") is not None,
+        layout=layout,
+        clipped=tuple(Clipped(name, int(low[at]) / area, int(high[at]) / area) for at, name in enumerate(colours)),
+        seams=meter.result(),
+        block_seams=meter.result(*blocks) if blocks[0] or blocks[1] else None,
+        seams_note=note,
+    )
+
+
+def _header(path: Path) -> Header:
+    try:
+        if path.suffix.lower() == ".dzi":
+            raise UserError(f"file {str(path)!r} is a pyramid for screens: give the TIFF, PNG or JPEG that goes to print")
+        if path.is_dir():
+            raise UserError(f"file {str(path)!r} is a directory: name a picture in it, or say run={path}")
+        if path.exists() and not path.is_file():
+            raise UserError(f"file {str(path)!r} is not a file but a device or pipe: name a picture")
+        header = read_header(path)
+    except OSError as error:
+        raise UserError(f"file {str(path)!r} cannot be read ({error.strerror}): name a picture") from None
+    if header is None:
+        raise UserError(f"file {str(path)!r} is no whole PNG, JPEG, WebP or TIFF picture: name one of these")
+    return header
+
+
+def _settings(path: Path) -> Mapping[str, Any]:
+    try:
+        return read_settings(path)
+    except (OSError, SyntaxError, ValueError):
+        # Nothing that this program wrote.
+        return {}
+
+
+def _layout(request: Request, settings: Mapping[str, Any], shape: tuple[int, int]) -> tuple[Layout, str | None]:
+    """The file's layout, and why borders are not known or not to be measured, if so."""
+    layout = Layout.from_settings(settings)
+    if request.record is not None and layout.tiles is None:
+        layout = Layout.from_record(request.record)
+    if request.tile is not None:
+        layout = Layout(tiles=request.tile, origin=layout.origin, bleed_px=layout.bleed_px, trim=layout.trim)
+    blind = Layout(bleed_px=layout.bleed_px, trim=layout.trim)
+    if layout.tiles is None:
+        return blind, "borders not known: say tile=PX, or run=DIR of the run that made it"
+    if not layout.lies_on_canvas(shape):
+        rows, columns = layout.canvas or (0, 0)
+        return blind, f"not measured: the canvas was {columns} x {rows} px, so the file was resized or cut since"
+    if min(layout.tiles) < LEAST_TILE:
+        return layout, f"not measured along sides of tiles under {LEAST_TILE} px"
+    if not any(layout.tile_borders(shape)):
+        return layout, "one tile, no borders"
+    return layout, None
+
+
+def _record(directory: Path) -> Mapping[str, Any]:
+    try:
+        record = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        record = None
+    if not isinstance(record, dict):
+        raise UserError(f"run={directory} is no run directory: name one that holds a run.json")
+    return record
+
+
+def _tile(text: str | None) -> tuple[int, int] | None:
+    """192, or 192x320 for 192 px wide and 320 px tall, as (rows, columns)."""
+    if not text:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+        raise UserError(f"tile={text}: must be a number of px, or WIDTHxHEIGHT")
+    width, height = int(parts[0]), int(parts[-1])
+    if min(width, height) < LEAST_TILE:
+        raise UserError(f"tile={text}: the seam meter needs tiles of at least {LEAST_TILE} px")
+    return height, width
+
+
+def _strips(picture: pyvips.Image, channels: int) -> Iterator[NDArray[Any]]:
+    """The picture from the top in strips of (rows, columns, channels), transparency left out."""
+    region = pyvips.Region.new(picture)
+    dtype = np.uint8 if picture.format == "uchar" else np.uint16
+    for rect in whole(picture.height, picture.width).bands(max(BAND, _STRIP_ROWS * picture.width)):
+        fetched = region.fetch(0, rect.rows.start, picture.width, rect.rows.size)
+        yield np.frombuffer(fetched, dtype).reshape(*rect.shape, picture.bands)[..., :channels]
+
+
+def _profile(picture: pyvips.Image) -> str | None:
+    """The name of the ICC profile inside; None where there is none, or none that can be read."""
+    content = _field(picture, "icc-profile-data")
+    if content is None:
+        return None
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(content))
+        return ImageCms.getProfileDescription(profile).strip() or "without a name"
+    except (OSError, ImageCms.PyCMSError):
+        return None
+
+
+def _field(picture: pyvips.Image, name: str) -> Any:
+    return picture.get(name) if picture.get_typeof(name) else None
+
+
+def _damaged(path: Path, error: pyvips.Error) -> UserError:
+    found = [line.strip() for line in (str(error.detail) or error.message).splitlines() if line.strip()]
+    return UserError(f"file {str(path)!r} is no whole picture ({found[-1] if found else 'damaged'}): export it again")

@@ -1,0 +1,217 @@
+"""The report on a picture that is to be printed: facts, what to look at, and a verdict. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from render.canvas.header import Header
+from render.canvas.layout import Layout
+from render.canvas.seams import Seams
+from render.plan import size_text
+
+_CM = 2.54
+#: Below this, pixels are seen from where people stand, dpi.
+_LEAST_DPI = 100
+#: Share of pixels at a channel's end that is worth a look.
+_MOST_CLIPPED = 0.01
+#: Least angle that an eye of 20/20 vision tells apart: one minute of arc.
+_RESOLVED = math.radians(1 / 60)
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """Shares, 0..1, of pixels at the least and at the greatest value of a channel."""
+
+    channel: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known of a file; `shape` is (rows, columns) px. `block_seams` is the meter's along blocks' borders only."""
+
+    file: str
+    file_bytes: int
+    header: Header
+    shape: tuple[int, int]
+    bits: int
+    colour: str
+    transparent: bool
+    turned: bool
+    profile: str | None
+    has_profile: bool
+    layout: Layout
+    clipped: tuple[Clipped, ...]
+    seams: Seams | None
+    block_seams: Seams | None
+    seams_note: str | None
+
+    @property
+    def size_cm(self) -> tuple[float, float] | None:
+        """(width, height) on paper, bleed included."""
+        if self.header.dpi is None:
+            return None
+        return self.shape[1] / self.header.dpi[0] * _CM, self.shape[0] / self.header.dpi[1] * _CM
+
+    @property
+    def dpi(self) -> float | None:
+        """The lesser of the two resolutions."""
+        return None if self.header.dpi is None else min(self.header.dpi)
+
+
+def warnings(report: Report) -> list[str]:
+    """What should be looked at before printing, one short clause each; none where all is well."""
+    return [*_of_file(report), *_of_pixels(report)]
+
+
+def _of_file(report: Report) -> Iterator[str]:
+    header = report.header
+    if report.dpi is None:
+        yield "no resolution stated: the shop cannot know its size"
+    elif report.dpi < _LEAST_DPI:
+        yield f"{report.dpi:.0f} dpi is under {_LEAST_DPI}: for viewing from {viewing_cm(report.dpi):.0f} cm and more"
+    if header.dpi is not None and abs(header.dpi[0] / header.dpi[1] - 1) > 0.01:
+        yield "pixels are not square: horizontal and vertical dpi differ"
+    if not report.has_profile:
+        yield "no ICC profile: colours are anybody's guess"
+    elif report.profile is None:
+        yield "the ICC profile cannot be read"
+    if report.transparent:
+        yield "transparent: lay it over a background"
+    if report.turned:
+        yield "turned by EXIF alone, which a press may ignore"
+    if header.pages > 1:
+        yield f"{header.pages} pages: only the first was looked at"
+
+
+def _of_pixels(report: Report) -> Iterator[str]:
+    worst = [(channel.channel, max(channel.low, channel.high)) for channel in report.clipped]
+    clipped = [f"{name} {100 * share:.1f} %" for name, share in worst if share > _MOST_CLIPPED]
+    # No ink, and all of one, are what many colours are made of: nothing is lost there.
+    if clipped and report.colour != "CMYK":
+        yield f"clipped: {', '.join(clipped)}"
+    if report.seams is not None and report.seams.found:
+        yield "seams along the borders of tiles: render with tiles.halo=exact"
+    elif report.block_seams is not None and report.block_seams.found:
+        yield "seams along the borders of blocks"
+
+
+def verdict(report: Report) -> str:
+    """The last word."""
+    found = warnings(report)
+    if not found:
+        return "ready to print"
+    return f"{len(found)} thing{'s' if len(found) > 1 else ''} to look at before it is printed"
+
+
+def viewing_cm(dpi: float) -> float:
+    """Distance from which an eye of 20/20 vision no longer sees single pixels."""
+    return _CM / dpi / math.tan(_RESOLVED)
+
+
+def lines(report: Report) -> Iterator[str]:
+    """The report for people."""
+    header, layout = report.header, report.layout
+    rows, columns = report.shape
+    yield f"file         {report.file}, {size_text(report.file_bytes)}"
+    parts = [header.format]
+    if header.compression not in header.format:
+        parts.append(header.compression)
+    if header.tile is not None:
+        parts.append(f"tiles of {header.tile[1]} x {header.tile[0]} px")
+    if header.levels > 1:
+        parts.append(f"pyramid of {header.levels} levels")
+    yield f"format       {', '.join(parts)}"
+    yield f"pixels       {columns:,} x {rows:,}, {rows * columns / 1e6:,.1f} megapixels"
+    if report.size_cm is None or report.dpi is None:
+        yield "size         not known: the file states no dpi"
+    else:
+        yield f"size         {_size(report.size_cm)} at {report.dpi:.4g} dpi"
+        yield f"viewing      sharp from {viewing_cm(report.dpi):.0f} cm on"
+    yield f"bleed        {_bleed(report)}"
+    profile = report.profile or ("cannot be read" if report.has_profile else "none")
+    yield f"colour       {report.colour}{' with transparency' if report.transparent else ''}, {report.bits} bits a channel"
+    yield f"ICC profile  {profile}"
+    shares = (f"{channel.channel} {_share(channel.low)} / {_share(channel.high)}" for channel in report.clipped)
+    yield f"clipped      {', '.join(shares)} (at 0 / at {2**report.bits - 1})"
+    yield f"seams        {_seams(report.seams, report.seams_note, layout)}"
+    if report.block_seams is not None:
+        yield f"block seams  {_ratio(report.block_seams)}"
+    for warning in warnings(report):
+        yield f"warning      {warning}"
+    yield f"verdict      {verdict(report)}"
+
+
+def plain(report: Report) -> dict[str, Any]:
+    """The report for machines: JSON's types only; sizes and shapes named by what they are."""
+    header = report.header
+    return {
+        "file": report.file,
+        "bytes": report.file_bytes,
+        "format": header.format,
+        "compression": header.compression,
+        "tile": None if header.tile is None else {"width": header.tile[1], "height": header.tile[0]},
+        "levels": header.levels,
+        "pages": header.pages,
+        "width": report.shape[1],
+        "height": report.shape[0],
+        "dpi": None if header.dpi is None else list(header.dpi),
+        "width_cm": None if report.size_cm is None else round(report.size_cm[0], 3),
+        "height_cm": None if report.size_cm is None else round(report.size_cm[1], 3),
+        "bleed_px": report.layout.bleed_px,
+        "colour": report.colour,
+        "transparent": report.transparent,
+        "bits": report.bits,
+        "profile": report.profile,
+        "clipped": {one.channel: {"least": one.low, "greatest": one.high} for one in report.clipped},
+        "seams": _plain_seams(report.seams),
+        "block_seams": _plain_seams(report.block_seams),
+        "seams_note": report.seams_note,
+        "warnings": warnings(report),
+        "verdict": verdict(report),
+    }
+
+
+def _plain_seams(seams: Seams | None) -> dict[str, Any] | None:
+    if seams is None:
+        return None
+    return {"ratio": seams.ratio, "error": seams.error, "found": seams.found, "certain": seams.certain}
+
+
+def _bleed(report: Report) -> str:
+    bleed, trim = report.layout.bleed_px, report.layout.trim
+    if bleed is None:
+        return "not stated"
+    if bleed == 0:
+        return "none"
+    if trim is None:
+        trim = report.shape[0] - 2 * bleed, report.shape[1] - 2 * bleed
+    if report.header.dpi is None:
+        return f"{bleed} px on every side, trimmed to {trim[1]:,} x {trim[0]:,} px"
+    across, down = report.header.dpi
+    size = _size((trim[1] / across * _CM, trim[0] / down * _CM))
+    return f"{10 * _CM * bleed / across:.1f} mm ({bleed} px) on every side, trimmed to {size}"
+
+
+def _seams(seams: Seams | None, note: str | None, layout: Layout) -> str:
+    if seams is None:
+        return note or "the picture is too small to measure"
+    rows, columns = layout.tiles or (0, 0)
+    return f"{_ratio(seams)} along {sum(seams.borders)} borders of tiles of {columns} x {rows} px"
+
+
+def _ratio(seams: Seams) -> str:
+    say = "seams" if seams.found else "no seam" if seams.certain else "no seam found, but too little border to be sure"
+    return f"ratio {seams.ratio:.3f} +- {seams.error:.3f}: {say}"
+
+
+def _size(cm: tuple[float, float]) -> str:
+    return f"{cm[0]:.1f} x {cm[1]:.1f} cm ({cm[0] / _CM:.1f} x {cm[1] / _CM:.1f} in)"
+
+
+def _share(share: float) -> str:
+    return "0 %" if share == 0 else "under 0.01 %" if share < 1e-4 else f"{100 * share:.2f} %"

@@ -37,7 +37,7 @@ from tests.conftest import ROOT
 from tests.live_run import LiveJob, smooth, sparse
 
 #: What JPEG at quality 92 may change smooth pixels by, levels.
-JPEG_LEVELS = 4
+JPEG_LEVELS = 6
 
 
 @contextmanager

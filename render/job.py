@@ -39,7 +39,7 @@ from render.geometry import BAND, BOUNDARY_MODES, deal_blocks
 from render.machine import cores, free_disk, host_memory, same_disk
 from render.models.weights import Loaded, find_model, load
 from render.paths import file_sha256, user_path
-from render.pictures import make_pictures, usable_profile
+from render.pictures import cut_for, make_pictures, usable_profile
 from render.plan import Machine, Plan, make_plan
 from render.progress import Display, make_display, say
 from render.run_directory import RunDirectory
@@ -133,6 +133,8 @@ def draft(config: Config) -> Draft:
         tiles=fixed.tiles if fixed else None,
         channels=profile.channels,
     )
+    if any(target.panels for target in directory.targets):
+        cut_for(config, plan.final.shape)
     return Draft(config, source, objective, directory, plan, fixed, profile, begun)
 
 

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from render import __version__
-from render.canvas.export import Style, export
+from render.canvas.export import Style, export, export_panels
+from render.canvas.layout import KEY as LAYOUT_KEY
+from render.canvas.layout import Layout
 from render.canvas.metadata import Metadata
+from render.canvas.panels import Panels, cut_panels
 from render.canvas.picture import Encoding, can_compress
 from render.canvas.profile import Profile, read_profile
 from render.canvas.store import CanvasStore
@@ -49,14 +52,12 @@ def style_of(config: Config, profile: Profile, record: Mapping[str, Any]) -> Sty
 
 def settings_of(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
     """What a picture's metadata says about how it was made."""
-    final = record["plan"]["octaves"][-1]["grid"]
     return {
         **config.picture_settings(),
         "dreamed": record["objective"],
         "image_sha256": record["image_sha256"],
         "weights_sha256": record["weights_sha256"],
-        # Where a seam would be, had tiles left one: the size of a tile, px.
-        "tiles": {"rows": final["rows"]["tile"], "columns": final["columns"]["tile"]},
+        LAYOUT_KEY: Layout.from_record(record).to_settings(),
     }
 
 
@@ -82,7 +83,7 @@ def make_pictures(
     digest = style_digest(style, canvas.token)
     for target in directory.missing(digest):
         say(f"writing {target.path}")
-        _export(canvas, target, style)
+        _export(canvas, target, style, config)
         directory.add_picture(target, digest)
         log.info("written: %s", target.path)
     return directory.publish()
@@ -121,7 +122,10 @@ def export_run(run: Path, overrides: Sequence[str], say: Callable[[str], None]) 
     directory = RunDirectory(config, record["identity"])
     canvas = directory.canvas()
     for target in directory.targets:
-        refuse_size(target.form, canvas.shape, config.output.bits, profile.channels)
+        if target.panels:
+            cut_for(config, canvas.shape)
+        else:
+            refuse_size(target.form, canvas.shape, config.output.bits, profile.channels)
     if record["status"] == "finished":
         with directory.opened():
             directory.reopen_record()
@@ -134,8 +138,16 @@ def export_run(run: Path, overrides: Sequence[str], say: Callable[[str], None]) 
         if os.path.lexists(target.path) and not config.overwrite:
             raise UserError(f"{target.path} exists: move it away, or overwrite=true to replace it")
     for target in directory.targets:
-        _export(canvas, target, style_of(config, profile, record))
+        _export(canvas, target, style_of(config, profile, at_octave(record, newest.octave)), config)
     return directory.publish()
+
+
+def cut_for(config: Config, shape: tuple[int, int]) -> Panels:
+    """The panels of a print of `shape` (rows, columns) px, bleed included; `UserError` where they make no sense."""
+    wanted = config.output.panels
+    return cut_panels(
+        shape, config.output.dpi, width_cm=wanted.width_cm, height_cm=wanted.height_cm, overlap_mm=wanted.overlap_mm
+    )
 
 
 def usable_profile(config: Config) -> Profile:
@@ -157,9 +169,19 @@ def usable_profile(config: Config) -> Profile:
     return profile
 
 
-def _export(canvas: CanvasStore, target: Target, style: Style) -> None:
+def at_octave(record: Mapping[str, Any], octave: int) -> dict[str, Any]:
+    """A run's record as it would be had the run ended at that octave, counted from 0."""
+    plan = record["plan"]
+    return {**record, "plan": {**plan, "octaves": plan["octaves"][: octave + 1]}}
+
+
+def _export(canvas: CanvasStore, target: Target, style: Style, config: Config) -> None:
     try:
-        export(canvas, target.path, target.form, style)
+        if target.panels:
+            layout = Layout.from_settings(style.metadata.settings or {})
+            export_panels(canvas, target.path, target.form, style, cut_for(config, canvas.shape), layout)
+        else:
+            export(canvas, target.path, target.form, style)
     except DamagedCheckpoint as damage:
         raise UserError(
             f"the canvas cannot be read ({damage}): if the run is still going, try again; else fresh=true dreams it again"

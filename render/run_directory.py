@@ -35,11 +35,15 @@ _VERSIONED = ("jax", "jaxlib", "flax", "numpy", "scipy", "pillow", "pyvips", "hy
 
 @dataclass(frozen=True)
 class Target:
-    """A picture to be made as `form` at `path`, in the run directory, with copies for `copies`."""
+    """A picture to be made as `form` at `path`, in the run directory, with copies for `copies`.
+
+    With `panels` it is a directory of the picture's parts.
+    """
 
     form: str
     path: Path
     copies: tuple[Path, ...] = ()
+    panels: bool = False
 
 
 class RunDirectory:
@@ -296,10 +300,13 @@ def read_record(directory: Path) -> dict[str, Any]:
 
 def targets(directory: Path, name: str, output: OutputConfig) -> tuple[Target, ...]:
     """The pictures that an output section asks for, that of `output.format` first; copies by format."""
-    return tuple(
+    made = [
         Target(form, directory / f"{name}{FORMATS[form].ending}", tuple(_place(path, form) for path in paths))
         for form, paths in pictures(output).items()
-    )
+    ]
+    if output.panels.width_cm or output.panels.height_cm:
+        made.append(Target(made[0].form, directory / f"{name}-panels", panels=True))
+    return tuple(made)
 
 
 def _place(path: str, form: str) -> Path:

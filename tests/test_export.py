@@ -21,9 +21,11 @@ from PIL import Image, ImageCms
 
 from render.canvas import image as module
 from render.canvas import store as stores
-from render.canvas.export import Style, export
+from render.canvas.export import Style, export, export_panels
 from render.canvas.image import canvas_image, to_integers
+from render.canvas.layout import Layout
 from render.canvas.metadata import Metadata, read_settings, srgb_profile
+from render.canvas.panels import cut_panels
 from render.canvas.picture import Encoding
 from render.canvas.profile import Profile, read_profile
 from render.canvas.store import CanvasStore
@@ -375,3 +377,38 @@ def test_a_canvas_that_is_gone_or_damaged_is_said_to_be(command, tmp_path: Path)
     shutil.rmtree(tmp_path / "run" / "canvas")
     command("export", "run=run", "output.format=tiff").refused("run holds no canvas")
     assert not (tmp_path / "run" / "preview.tif").exists()
+
+
+@pytest.mark.parametrize("form", ["tiff", "png"])
+def test_panels_put_together_are_the_print(form: str, canvas: CanvasStore, pixels: np.ndarray, tmp_path: Path) -> None:
+    """Every panel holds its own pixels, says where it lies, and all of them leave nothing out."""
+    panels = cut_panels(SHAPE, 100.0, width_cm=20, height_cm=18, overlap_mm=12)
+    assert len(panels.panels) == 6
+    layout = Layout(canvas=SHAPE, tiles=(200, 300))
+    export_panels(canvas, tmp_path / "p", form, Style(16, metadata=Metadata(SETTINGS, dpi=100)), panels, layout)
+    ending = ".tif" if form == "tiff" else ".png"
+    assert names(tmp_path / "p") == sorted([*(f"{panel.name}{ending}" for panel in panels.panels), "map.png"])
+    whole = np.full((*SHAPE, 3), -1, int)
+    for panel in panels.panels:
+        path = tmp_path / "p" / f"{panel.name}{ending}"
+        whole[slice(*panel.rect.rows), slice(*panel.rect.columns)] = pyvips.Image.new_from_file(str(path)).numpy()
+        here = Layout.from_settings(read_settings(path))
+        assert (here.origin, here.canvas) == ((panel.rect.rows.start, panel.rect.columns.start), SHAPE)
+    np.testing.assert_array_equal(whole, to_integers(pixels, 16))
+
+
+def test_a_print_comes_in_panels_when_the_config_says_so(command, tmp_path: Path) -> None:
+    words = (
+        *TINY,
+        "output.dir=run",
+        "output.dpi=100",
+        "output.format=tiff",
+        "output.panels.width_cm=1",
+        "output.panels.overlap_mm=2",
+    )
+    done = command(*words)
+    assert done.code == 0, done.err
+    assert done.out.strip().splitlines()[-1] == "run/preview-panels"
+    assert names(tmp_path / "run" / "preview-panels") == ["A1.tif", "A2.tif", "A3.tif", "map.png"]
+    command(*words, "output.panels.overlap_mm=10", "fresh=true").refused("overlap", "larger than the overlap")
+    command("export", "run=run", "output.panels.width_cm=0.2").refused("output.panels.width_cm=0.2", "overlap")

@@ -7,12 +7,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pyvips
 
 from render.canvas import store as stores
 from render.canvas.directory import replacing_directory
 from render.canvas.image import CanvasImage, canvas_image
+from render.canvas.layout import KEY as LAYOUT_KEY
+from render.canvas.layout import Layout
 from render.canvas.metadata import Metadata
+from render.canvas.panel_map import map_picture
+from render.canvas.panels import Panels
 from render.canvas.picture import Encoding, unwritable, write_picture
 from render.canvas.profile import Profile, converted
 from render.canvas.store import CanvasStore
@@ -20,6 +25,8 @@ from render.formats import FORMATS
 
 #: Deep Zoom as its viewers have it: tiles of 254 px that overlap by one.
 _ZOOM_TILE, _ZOOM_OVERLAP = 254, 1
+#: Longest side of the picture that panels are drawn on, px.
+_MAP_SIDE = 1024
 #: The name of the pyramid in a Deep Zoom directory.
 ZOOM_NAME = "dream"
 
@@ -77,6 +84,32 @@ def write_zoom(made: CanvasImage, stem: Path, quality: int) -> None:
     made.check()
     # Tells the time of day, and nothing that the descriptor does not.
     (stem.parent / f"{stem.name}_files" / "vips-properties.xml").unlink(missing_ok=True)
+
+
+def export_panels(canvas: CanvasStore, path: Path, form: str, style: Style, panels: Panels, layout: Layout) -> None:
+    """Writes every panel of a print as a file of its own, named as on the map, which lies beside them as `map.png`.
+
+    `layout` is that of the whole print. Raises what `export` raises.
+    """
+    # Pieces of the canvas are read in the order of panels, which overlap.
+    with styled_image(canvas, style, form, random=True) as made, replacing_directory(path) as directory:
+        for panel in panels.panels:
+            rows, columns = panel.rect
+            part = made.image.crop(columns.start, rows.start, columns.size, rows.size)
+            here = replace(layout, origin=(rows.start, columns.start))
+            settings = {**(style.metadata.settings or {}), LAYOUT_KEY: here.to_settings()}
+            metadata = replace(style.metadata, settings=settings, profile=style.profile.icc)
+            name = f"{panel.name}{FORMATS[form].ending}"
+            write_picture(directory / name, part, form, metadata, style.encoding, made.check)
+        map_picture(panels, _thumbnail(canvas)).save(directory / "map.png")
+
+
+def _thumbnail(canvas: CanvasStore) -> np.ndarray:
+    """The canvas, small: (rows, columns, 3) uint8, at most 1024 px a side."""
+    with canvas_image(canvas) as made:
+        small = made.image.thumbnail_image(_MAP_SIDE, height=_MAP_SIDE, size="down").numpy()
+        made.check()
+    return small
 
 
 def _write_zarr(canvas: CanvasStore, path: Path, style: Style) -> None:

@@ -76,17 +76,17 @@ def cut_panels(
     """
     if dpi is None:
         raise UserError("panels are cut in cm, and the print has no resolution: set output.dpi")
-    for key, value in (("output.dpi", dpi), ("panels.width_cm", width_cm), ("panels.height_cm", height_cm)):
+    for key, value in (("output.dpi", dpi), ("output.panels.width_cm", width_cm), ("output.panels.height_cm", height_cm)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UserError(f"{key}={value:g}: must be above 0")
     if not (math.isfinite(overlap_mm) and overlap_mm >= 0):
-        raise UserError(f"panels.overlap_mm={overlap_mm:g}: must be 0 or more")
+        raise UserError(f"output.panels.overlap_mm={overlap_mm:g}: must be 0 or more")
     overlap = math.ceil(overlap_mm / _MM_PER_INCH * dpi - _ROUNDING)
-    rows = _cut(shape[0], height_cm, overlap, overlap_mm, dpi, "panels.height_cm")
-    columns = _cut(shape[1], width_cm, overlap, overlap_mm, dpi, "panels.width_cm")
+    rows = _cut(shape[0], height_cm, overlap, overlap_mm, dpi, "output.panels.height_cm")
+    columns = _cut(shape[1], width_cm, overlap, overlap_mm, dpi, "output.panels.width_cm")
     if len(rows) * len(columns) > _MOST:
         raise UserError(
-            f"panels.width_cm and panels.height_cm cut {_size(shape[1], dpi)} x {_size(shape[0], dpi)} cm into "
+            f"output.panels.width_cm and height_cm cut {_size(shape[1], dpi)} x {_size(shape[0], dpi)} cm into "
             f"{len(rows) * len(columns):,} panels, and {_MOST:,} is the most: give the press' size in cm"
         )
     return Panels(shape, dpi, rows, columns)
@@ -110,7 +110,7 @@ def _cut(
         return (Interval(0, length),)
     if overlap >= limit:
         raise UserError(
-            f"{key}={limit_cm:g} is {limit} px at {dpi:g} dpi and panels.overlap_mm={overlap_mm:g} is {overlap} px: "
+            f"{key}={limit_cm:g} is {limit} px at {dpi:g} dpi and output.panels.overlap_mm={overlap_mm:g} is {overlap} px: "
             "a panel must be larger than the overlap"
         )
     # n panels of the press' size show limit + (n - 1) * (limit - overlap) px.

@@ -10,7 +10,7 @@ import io
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,15 @@ from PIL import Image
 
 from render.canvas.image import to_integers
 from render.canvas.pyramid import Pyramid
+from render.canvas.shrink import shrunk
 from render.canvas.source import Source, open_source
-from render.canvas.store import CHUNK, CanvasStore
+from render.canvas.store import CanvasStore
 from render.canvas.viewer import DREAM, SOURCE, ViewerFacts, page
 from render.config import SourceConfig
 from render.dream.resample import Pixels, resample
 from render.errors import DamagedCheckpoint, RenderError, UserError
 from render.farm.checkpoint import Checkpoint
-from render.geometry import BOUNDARY_MODES, Interval, Rect
+from render.geometry import BOUNDARY_MODES, Rect
 from render.run_directory import preview_path, read_record, stored_checkpoints
 from render.words import render_command
 
@@ -172,33 +173,6 @@ def _decoded(path: Path) -> Pixels | None:
 
 def _enlarged(preview: Pixels, shape: tuple[int, int], rect: Rect) -> Pixels:
     return resample(lambda part: preview[slice(*part.rows), slice(*part.columns)], preview.shape[:2], shape, rect)
-
-
-def shrunk(read: Callable[[Rect], Pixels], shape: tuple[int, int], rect: Rect, factor: int) -> Pixels:
-    """The rectangle `rect` of a canvas of `shape` shrunk `factor` times: means of squares, of what is left at the ends.
-
-    `rect` is in shrunk pixels; `read` gives rectangles of the canvas, float32. Holds a band of the canvas at a time.
-    """
-    result = np.empty((*rect.shape, 3), np.float32)
-    step = max(1, CHUNK // factor)
-    columns = Interval(rect.columns.start * factor, min(rect.columns.stop * factor, shape[1]))
-    for start in range(0, rect.rows.size, step):
-        stop = min(start + step, rect.rows.size)
-        rows = Interval((rect.rows.start + start) * factor, min((rect.rows.start + stop) * factor, shape[0]))
-        result[start:stop] = _means(_means(read(Rect(rows, columns)), factor, 0), factor, 1)
-    return result
-
-
-def _means(pixels: Pixels, factor: int, axis: int) -> Pixels:
-    """Means of every `factor` pixels along an axis; the last one is of those that are left."""
-    if factor == 1:
-        return pixels
-    length = pixels.shape[axis]
-    starts = np.arange(0, length, factor)
-    counts = np.minimum(starts + factor, length) - starts
-    sums = np.add.reduceat(pixels, starts, axis=axis)
-    counts = counts.reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
-    return (sums / counts).astype(np.float32)
 
 
 def _jpeg(pixels: Pixels) -> bytes:

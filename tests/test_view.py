@@ -24,13 +24,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from render import live
+from render.canvas.shrink import shrunk
 from render.canvas.source import open_source
 from render.canvas.store import CanvasStore
 from render.config import SourceConfig
 from render.errors import DamagedCheckpoint, UserError
 from render.farm.checkpoint import Checkpoint
 from render.geometry import Interval, Rect
-from render.live import LiveRun, NoTile, shrunk
+from render.live import LiveRun, NoTile
 from render.run_directory import preview_path
 from render.view import ViewServer, serving, view
 from tests.conftest import ROOT

@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/installed$(if $(EXTRAS),-$(EXTRAS))
 export RENDER_OVERRIDES := $(filter-out PYTHON=% EXTRAS=%,$(MAKEOVERRIDES))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup render export plan models settings preflight test lint wheel clean
+.PHONY: help setup render export plan models settings preflight view test lint wheel clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ settings: $(INSTALLED) ## print the settings inside a finished picture: make set
 
 preflight: $(INSTALLED) ## say what a print shop asks of a picture: make preflight file=dream.tif
 	@$(BIN)/python -m render preflight
+
+view: $(INSTALLED) ## show a run in the browser, also while it is going: make view run=dreams/NAME
+	@$(BIN)/python -m render view
 
 setup: $(INSTALLED) ## make the environment (EXTRAS=cuda or EXTRAS=tpu for accelerators)
 

@@ -25,11 +25,12 @@ commands
   settings print the settings inside a finished picture: settings image=dream.png
   preflight
            say what a print shop asks of a picture: preflight file=dream.tif [run=DIR] [tile=PX] [json=true]
+  view     show a run in the browser, also while it is going: view run=dreams/NAME [port=8000] [open=false]
 
 conf=NAME names a config in conf/ (default: preview), or a path to a YAML file of your own.
 Every other key=value changes a key of that config, such as image=me.jpg octaves.steps=20."""
 
-_COMMANDS = ("render", "export", "plan", "models", "settings", "preflight")
+_COMMANDS = ("render", "export", "plan", "models", "settings", "preflight", "view")
 _DEFAULT_ROOT = "preview"
 
 
@@ -75,29 +76,41 @@ def make_overrides(escaped: str) -> list[str]:
     return list(splitter)
 
 
-def _run(command: str, root: str, overrides: list[str]) -> int:
+def _without_a_job(command: str, overrides: list[str]) -> bool:
+    """Runs a command that composes no config; False for the others."""
     # Imported late: listing usage or refusing a word should not wait for JAX.
     if command == "models":
         from render.report import print_models
 
         print_models()
-        return 0
+        return True
     if command == "settings":
         from render.report import print_settings
 
         print_settings(dict(word.partition("=")[::2] for word in overrides).get("image", ""))
-        return 0
+        return True
+    if command == "view":
+        from render.view import view
+
+        view(overrides)
+        return True
     if command == "export":
         from render import report
         from render.pictures import export_command
 
         report.start_logging(quiet=True)
         export_command(overrides)
-        return 0
+        return True
     if command == "preflight":
         from render import preflight
 
         preflight.main(overrides)
+        return True
+    return False
+
+
+def _run(command: str, root: str, overrides: list[str]) -> int:
+    if _without_a_job(command, overrides):
         return 0
     from render.compose import load_config
 

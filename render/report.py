@@ -27,7 +27,7 @@ def start_logging(*, quiet: bool) -> None:
     if not quiet:
         handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(logging.Formatter("%(message)s"))
-        logging.getLogger("render.models").addHandler(handler)
+        logging.getLogger("render.fetch").addHandler(handler)
 
 
 def summary(job: Job) -> str:

@@ -267,7 +267,7 @@ class RunDirectory:
 
     def write_preview(self, octave: int, pixels: np.ndarray) -> None:
         """Keeps a small picture of an octave: `previews/octave-N.png`, counted from 1."""
-        write_picture(self.path / _PREVIEWS / f"octave-{octave + 1}.png", image_of(pixels), "png")
+        write_picture(preview_path(self.path, octave), image_of(pixels), "png")
 
     def _old_record(self) -> dict[str, Any]:
         """The record of the run that lies here; empty where there is none."""
@@ -321,6 +321,16 @@ def _place(path: str, form: str) -> Path:
 
 def _sha256(path: Path) -> str:
     return tree_sha256(path) if path.is_dir() else file_sha256(path)
+
+
+def stored_checkpoints(directory: Path) -> Checkpoints:
+    """The checkpoints of the run in a directory."""
+    return Checkpoints(directory / _CANVAS)
+
+
+def preview_path(directory: Path, octave: int) -> Path:
+    """Where the small picture of an octave lies, counted from 0 here and from 1 in its name."""
+    return directory / _PREVIEWS / f"octave-{octave + 1}.png"
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

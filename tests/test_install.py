@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def in_a_made_environment() -> None:
 
 def test_make_help_lists_every_command() -> None:
     shown = make("help").stdout
-    for target in ("render", "plan", "models", "settings", "setup", "test", "lint", "wheel", "clean"):
+    for target in ("render", "plan", "models", "settings", "view", "setup", "test", "lint", "wheel", "clean"):
         assert f"make {target}" in shown
 
 
@@ -79,6 +80,8 @@ def test_the_wheel_renders_in_a_clean_environment(tmp_path: Path) -> None:
     )  # fmt: skip
     assert built.returncode == 0, built.stderr
     (wheel,) = (tmp_path / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as inside:
+        assert "render/canvas/viewer.html" in inside.namelist()
     environment = tmp_path / "venv"
     venv.create(environment, with_pip=True)
     python = environment / "bin" / "python"

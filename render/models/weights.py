@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from render import fetch
 from render.errors import UserError
-from render.models import caffe, fetch, keras_h5, torchscript
+from render.models import caffe, keras_h5, torchscript
 from render.models.architecture import Architecture
 from render.models.googlenet import GOOGLENET
 from render.models.inception_v3 import INCEPTION_V3, INCEPTION_V3_KERAS

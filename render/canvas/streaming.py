@@ -111,7 +111,11 @@ def _smaller_page(path: Path, picture: pyvips.Image, shrink: int) -> tuple[dict[
         if 2 * done > shrink:
             break
         options = {name: first + number}
-        smaller = load(path, **options)
+        try:
+            smaller = load(path, **options)
+        except pyvips.Error:
+            # A page of something else, which nobody asked for.
+            break
         half = all(
             length // (2 * done) <= side <= -(-length // (2 * done))
             for length, side in ((picture.height, smaller.height), (picture.width, smaller.width))

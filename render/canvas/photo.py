@@ -17,6 +17,9 @@ from render.errors import UserError
 from render.geometry import Rect
 from render.layout import SourceWindow
 
+# libvips would keep what it did last, and with it all that a decoder holds; nothing here is asked for twice.
+pyvips.cache_set_max(0)
+
 #: The value of white in each type of sample that is read.
 _WHITE = {"uchar": 255.0, "ushort": 65535.0}
 

@@ -67,12 +67,12 @@ class Seams:
 
     @property
     def found(self) -> bool:
-        """Whether there are seams: more than 0.02 above 1, by two standard errors."""
-        return self.ratio - 2 * self.error > 1 + _MAY_DIFFER
+        """Whether there are seams: more than 0.02 above 1, by three standard errors."""
+        return self.ratio - 3 * self.error > 1 + _MAY_DIFFER
 
     @property
     def certain(self) -> bool:
-        """Whether the picture is large enough to tell a ratio of 1.00 from one of 1.04."""
+        """Whether the picture is large enough to tell a ratio of 1.00 from one of 1.08."""
         return self.error <= _MAY_DIFFER
 
 

@@ -22,13 +22,14 @@ from render.canvas.layout import Layout
 from render.canvas.picture import read_settings
 from render.canvas.seams import LEAST_TILE, SeamMeter
 from render.errors import UserError
-from render.geometry import BAND, whole
+from render.geometry import whole
 from render.paths import user_path
 from render.print_report import Clipped, Report, lines, plain
 
 _KEYS = ("file", "tile", "run", "json")
-#: Rows of a strip, at least: those of a row of tiles in most files.
-_STRIP_ROWS = 128
+#: Bytes of a strip, at least. Memory is asked of and returned to the system in pieces of more than 32 MB (glibc's largest
+#: M_MMAP_THRESHOLD); smaller ones left holes in the heap, some runs as many as the picture is large.
+_STRIP_BYTES = 40_000_000
 _WHITE = {"uchar": 255, "ushort": 65535}
 _COLOURS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("cyan", "magenta", "yellow", "black")}
 
@@ -193,7 +194,8 @@ def _strips(picture: pyvips.Image, channels: int) -> Iterator[NDArray[Any]]:
     """The picture from the top in strips of (rows, columns, channels), transparency left out."""
     region = pyvips.Region.new(picture)
     dtype = np.uint8 if picture.format == "uchar" else np.uint16
-    for rect in whole(picture.height, picture.width).bands(max(BAND, _STRIP_ROWS * picture.width)):
+    rows = max(1, -(-_STRIP_BYTES // (picture.width * picture.bands * np.dtype(dtype).itemsize)))
+    for rect in whole(picture.height, picture.width).bands(rows * picture.width):
         fetched = region.fetch(0, rect.rows.start, picture.width, rect.rows.size)
         yield np.frombuffer(fetched, dtype).reshape(*rect.shape, picture.bands)[..., :channels]
 

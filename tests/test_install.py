@@ -32,7 +32,7 @@ def in_a_made_environment() -> None:
 
 def test_make_help_lists_every_command() -> None:
     shown = make("help").stdout
-    for target in ("render", "plan", "models", "settings", "setup", "test", "lint", "wheel", "clean"):
+    for target in ("render", "plan", "models", "settings", "preflight", "setup", "test", "lint", "wheel", "clean"):
         assert f"make {target}" in shown
 
 

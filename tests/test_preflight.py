@@ -286,7 +286,8 @@ def test_no_header_breaks_the_reader(tmp_path_factory: pytest.TempPathFactory, c
         b"\x89PNG\r\n\x1a\n",
     ):
         path.write_bytes(magic + content)
-        assert read_header(path) is None or magic
+        header = read_header(path)
+        assert header is None or (header.levels >= 1 and (header.dpi is None or min(header.dpi) > 1))
 
 
 def test_a_broken_profile_is_said_to_be(tmp_path: Path) -> None:
@@ -313,9 +314,10 @@ def test_the_picture_of_a_run(command: Any, tmp_path: Path) -> None:
     command("preflight", "file=gone.png").refused("gone.png")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to tell whose memory it is")
 def test_memory_stays_flat_as_the_picture_grows(tmp_path: Path) -> None:
-    """9,000 x 2,000 and 9,000 x 8,000 px of BigTIFF, 54 and 216 MB: the larger takes no more memory."""
+    """9,000 x 4,000 and 9,000 x 12,000 px of BigTIFF, 108 and 324 MB: the larger takes no more memory."""
     script = """
 import sys, threading, time
 from pathlib import Path
@@ -338,7 +340,7 @@ thread.join()
 print(peak - before)
 """
     peaks = []
-    for rows in (2000, 8000):
+    for rows in (4000, 12_000):
         picture = pyvips.Image.xyz(9000, rows).cast("uchar").bandjoin(pyvips.Image.black(9000, rows))
         picture.copy(interpretation="srgb").tiffsave(str(tmp_path / "big.tif"), bigtiff=True, tile=True)
         done = subprocess.run(
@@ -350,5 +352,5 @@ print(peak - before)
         )
         assert done.returncode == 0, done.stderr
         peaks.append(float(done.stdout))
-    assert peaks[1] < 300
-    assert peaks[1] < 1.2 * peaks[0] + 20
+    assert peaks[1] < 280
+    assert peaks[1] < 1.1 * peaks[0] + 20

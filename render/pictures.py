@@ -16,11 +16,11 @@ import numpy as np
 from render import __version__
 from render.canvas.export import Style, export, export_panels, write_zoom
 from render.canvas.image import CanvasImage, to_integers
-from render.canvas.layout import KEY as LAYOUT_KEY
-from render.canvas.layout import Layout
 from render.canvas.metadata import Metadata
 from render.canvas.panels import Panels, cut_panels
 from render.canvas.picture import Encoding, can_compress, image_of
+from render.canvas.print_layout import KEY as LAYOUT_KEY
+from render.canvas.print_layout import PrintLayout
 from render.canvas.profile import Profile, read_profile
 from render.canvas.source import open_source
 from render.canvas.store import CanvasStore
@@ -64,7 +64,7 @@ def style_of(config: Config, profile: Profile, record: Mapping[str, Any]) -> Sty
 
 def settings_of(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
     """What a picture's metadata says about how it was made."""
-    layout = Layout.from_record(record)
+    layout = PrintLayout.from_record(record)
     bleed = picture_bleed(config.output)
     if layout.canvas is not None and not record.get("partial"):
         layout = replace(layout, bleed_px=bleed, trim=(layout.canvas[0] - 2 * bleed, layout.canvas[1] - 2 * bleed))
@@ -225,7 +225,7 @@ def _export(canvas: CanvasStore, target: Target, style: Style, config: Config, r
 
     try:
         if target.panels:
-            layout = Layout.from_settings(style.metadata.settings or {})
+            layout = PrintLayout.from_settings(style.metadata.settings or {})
             export_panels(canvas, target.path, target.form, style, cut_for(config, canvas.shape), layout)
         else:
             export(canvas, target.path, target.form, style, complete)

@@ -18,17 +18,18 @@ from numpy.typing import NDArray
 from PIL import ImageCms
 
 from render.canvas.header import Header, read_header
-from render.canvas.layout import Layout
 from render.canvas.metadata import read_settings
+from render.canvas.print_layout import PrintLayout
 from render.canvas.seams import LEAST_TILE, SeamMeter
 from render.errors import UserError
-from render.geometry import BAND, whole
+from render.geometry import whole
 from render.paths import user_path
 from render.print_report import Clipped, Report, lines, plain
 
 _KEYS = ("file", "tile", "run", "json")
-#: Rows of a strip, at least: those of a row of tiles in most files.
-_STRIP_ROWS = 128
+#: Bytes of a strip, at least. Memory is asked of and returned to the system in pieces of more than 32 MB (glibc's largest
+#: M_MMAP_THRESHOLD); smaller ones left holes in the heap, some runs as many as the picture is large.
+_STRIP_BYTES = 40_000_000
 _WHITE = {"uchar": 255, "ushort": 65535}
 _COLOURS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("cyan", "magenta", "yellow", "black")}
 
@@ -95,8 +96,9 @@ def inspect(request: Request) -> Report:
         meter = SeamMeter(shape, *layout.tile_borders(shape), white=white)
         low, high = np.zeros(len(colours), np.int64), np.zeros(len(colours), np.int64)
         for strip in _strips(picture, len(colours)):
-            low += np.count_nonzero(strip == 0, axis=(0, 1))
-            high += np.count_nonzero(strip == white, axis=(0, 1))
+            # Channel by channel: twenty times as fast as along axes.
+            low += [np.count_nonzero(strip[..., at] == 0) for at in range(len(colours))]
+            high += [np.count_nonzero(strip[..., at] == white) for at in range(len(colours))]
             meter.add(strip)
     except pyvips.Error as error:
         raise _damaged(path, error) from None
@@ -109,7 +111,7 @@ def inspect(request: Request) -> Report:
         shape=shape,
         bits=8 if white == 255 else 16,
         colour="CMYK" if len(colours) == 4 else "RGB" if len(colours) == 3 else "grey",
-        transparent=picture.hasalpha(),
+        transparent=bool(picture.hasalpha()),
         turned=_field(picture, "orientation") not in (None, 1),
         profile=_profile(picture),
         has_profile=_field(picture, "icc-profile-data") is not None,
@@ -145,14 +147,14 @@ def _settings(path: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _layout(request: Request, settings: Mapping[str, Any], shape: tuple[int, int]) -> tuple[Layout, str | None]:
+def _layout(request: Request, settings: Mapping[str, Any], shape: tuple[int, int]) -> tuple[PrintLayout, str | None]:
     """The file's layout, and why borders are not known or not to be measured, if so."""
-    layout = Layout.from_settings(settings)
+    layout = PrintLayout.from_settings(settings)
     if request.record is not None and layout.tiles is None:
-        layout = Layout.from_record(request.record)
+        layout = PrintLayout.from_record(request.record)
     if request.tile is not None:
-        layout = Layout(tiles=request.tile, origin=layout.origin, bleed_px=layout.bleed_px, trim=layout.trim)
-    blind = Layout(bleed_px=layout.bleed_px, trim=layout.trim)
+        layout = PrintLayout(tiles=request.tile, origin=layout.origin, bleed_px=layout.bleed_px, trim=layout.trim)
+    blind = PrintLayout(bleed_px=layout.bleed_px, trim=layout.trim)
     if layout.tiles is None:
         return blind, "borders not known: say tile=PX, or run=DIR of the run that made it"
     if not layout.lies_on_canvas(shape):
@@ -192,7 +194,8 @@ def _strips(picture: pyvips.Image, channels: int) -> Iterator[NDArray[Any]]:
     """The picture from the top in strips of (rows, columns, channels), transparency left out."""
     region = pyvips.Region.new(picture)
     dtype = np.uint8 if picture.format == "uchar" else np.uint16
-    for rect in whole(picture.height, picture.width).bands(max(BAND, _STRIP_ROWS * picture.width)):
+    rows = max(1, -(-_STRIP_BYTES // (picture.width * picture.bands * np.dtype(dtype).itemsize)))
+    for rect in whole(picture.height, picture.width).bands(rows * picture.width):
         fetched = region.fetch(0, rect.rows.start, picture.width, rect.rows.size)
         yield np.frombuffer(fetched, dtype).reshape(*rect.shape, picture.bands)[..., :channels]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from render.canvas.header import Header
-from render.canvas.layout import Layout
+from render.canvas.print_layout import PrintLayout
 from render.canvas.seams import Seams
 from render.plan import size_text
 
@@ -44,7 +44,7 @@ class Report:
     turned: bool
     profile: str | None
     has_profile: bool
-    layout: Layout
+    layout: PrintLayout
     clipped: tuple[Clipped, ...]
     seams: Seams | None
     block_seams: Seams | None
@@ -197,7 +197,7 @@ def _bleed(report: Report) -> str:
     return f"{10 * _CM * bleed / across:.1f} mm ({bleed} px) on every side, trimmed to {size}"
 
 
-def _seams(seams: Seams | None, note: str | None, layout: Layout) -> str:
+def _seams(seams: Seams | None, note: str | None, layout: PrintLayout) -> str:
     if seams is None:
         return note or "the picture is too small to measure"
     rows, columns = layout.tiles or (0, 0)

@@ -23,10 +23,10 @@ from render.canvas import image as module
 from render.canvas import store as stores
 from render.canvas.export import Style, export, export_panels
 from render.canvas.image import canvas_image, to_integers
-from render.canvas.layout import Layout
 from render.canvas.metadata import Metadata, read_settings, srgb_profile
 from render.canvas.panels import cut_panels
 from render.canvas.picture import Encoding
+from render.canvas.print_layout import PrintLayout
 from render.canvas.profile import Profile, read_profile
 from render.canvas.store import CanvasStore
 from render.dream.resample import resample_array
@@ -384,7 +384,7 @@ def test_panels_put_together_are_the_print(form: str, canvas: CanvasStore, pixel
     """Every panel holds its own pixels, says where it lies, and all of them leave nothing out."""
     panels = cut_panels(SHAPE, 100.0, width_cm=20, height_cm=18, overlap_mm=12)
     assert len(panels.panels) == 6
-    layout = Layout(canvas=SHAPE, tiles=(200, 300))
+    layout = PrintLayout(canvas=SHAPE, tiles=(200, 300))
     export_panels(canvas, tmp_path / "p", form, Style(16, metadata=Metadata(SETTINGS, dpi=100)), panels, layout)
     ending = ".tif" if form == "tiff" else ".png"
     assert names(tmp_path / "p") == sorted([*(f"{panel.name}{ending}" for panel in panels.panels), "map.png"])
@@ -392,7 +392,7 @@ def test_panels_put_together_are_the_print(form: str, canvas: CanvasStore, pixel
     for panel in panels.panels:
         path = tmp_path / "p" / f"{panel.name}{ending}"
         whole[slice(*panel.rect.rows), slice(*panel.rect.columns)] = pyvips.Image.new_from_file(str(path)).numpy()
-        here = Layout.from_settings(read_settings(path))
+        here = PrintLayout.from_settings(read_settings(path))
         assert (here.origin, here.canvas) == ((panel.rect.rows.start, panel.rect.columns.start), SHAPE)
     np.testing.assert_array_equal(whole, to_integers(pixels, 16))
 

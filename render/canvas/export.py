@@ -13,12 +13,12 @@ import pyvips
 from render.canvas import store as stores
 from render.canvas.directory import replacing_directory
 from render.canvas.image import CanvasImage, canvas_image
-from render.canvas.layout import KEY as LAYOUT_KEY
-from render.canvas.layout import Layout
 from render.canvas.metadata import Metadata
 from render.canvas.panel_map import map_picture
 from render.canvas.panels import Panels
 from render.canvas.picture import Encoding, unwritable, write_picture
+from render.canvas.print_layout import KEY as LAYOUT_KEY
+from render.canvas.print_layout import PrintLayout
 from render.canvas.profile import Profile, converted
 from render.canvas.store import CanvasStore
 from render.canvas.viewer import DREAM
@@ -89,7 +89,7 @@ def write_zoom(made: CanvasImage, stem: Path, quality: int) -> None:
     (stem.parent / f"{stem.name}_files" / "vips-properties.xml").unlink(missing_ok=True)
 
 
-def export_panels(canvas: CanvasStore, path: Path, form: str, style: Style, panels: Panels, layout: Layout) -> None:
+def export_panels(canvas: CanvasStore, path: Path, form: str, style: Style, panels: Panels, layout: PrintLayout) -> None:
     """Writes every panel of a print as a file of its own, named as on the map, which lies beside them as `map.png`.
 
     `layout` is that of the whole print. Raises what `export` raises.

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from PIL import ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin
 
 _MAGIC = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
 #: Opened by their classes: `Image.open` takes a large print for an attack, but no pixel is decoded here.
 _READERS: dict[str, Callable[[Path], ImageFile.ImageFile]] = {
     "PNG": PngImagePlugin.PngImageFile,
     "JPEG": JpegImagePlugin.JpegImageFile,
-    "WebP": WebPImagePlugin.WebPImageFile,
 }
 _TIFF = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
 _EXIF_X, _EXIF_Y, _EXIF_UNIT = 0x011A, 0x011B, 0x0128
@@ -30,6 +29,8 @@ _TYPES = {1: (1, "B"), 3: (2, "H"), 4: (4, "I"), 5: (8, ""), 13: (4, "I"), 16: (
 _SUBFILE, _COMPRESSION, _X, _Y, _UNIT, _TILE_WIDTH, _TILE_HEIGHT, _SUB_IFDS = 254, 259, 282, 283, 296, 322, 323, 330
 #: Files say 1 dpi where they only mean an aspect, and libvips writes 1 pixel per mm where it knows of no resolution.
 _ASPECT_ONLY, _NONE_BY_LIBVIPS = 1.0, 25.4
+#: Bytes of the longest file that systems can have: a place beyond it cannot even be asked for.
+_LONGEST_FILE = 1 << 43
 #: More directories than a picture has, and more values than these tags have: the file is damaged.
 _MOST_DIRECTORIES, _MOST_VALUES = 1000, 64
 
@@ -62,7 +63,7 @@ def read_header(path: Path) -> Header | None:
             except (struct.error, ValueError, OverflowError):
                 return None
         if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-            return Header("WebP", _webp_compression(file), _dpi(path, "WebP"))
+            return _webp(file)
     for magic, form in _MAGIC.items():
         if start.startswith(magic):
             return Header(form, "deflate" if form == "PNG" else "JPEG", _dpi(path, form))
@@ -70,22 +71,23 @@ def read_header(path: Path) -> Header | None:
 
 
 def _dpi(path: Path, form: str) -> tuple[float, float] | None:
-    """The resolution that a PNG, JPEG or WebP states, by JFIF, pHYs or EXIF."""
+    """The resolution that a PNG or JPEG states, by pHYs, JFIF or EXIF."""
     try:
         with _READERS[form](path) as picture:
             stated = picture.info.get("dpi")
-            exif = picture.getexif()
-    except (OSError, SyntaxError, ValueError):
+            return _sensible(stated) if stated is not None else _exif_dpi(picture.getexif())
+    except (OSError, SyntaxError, ValueError, struct.error):
         return None
-    if stated is None and _EXIF_X in exif:
-        per_inch = 2.54 if exif.get(_EXIF_UNIT) == 3 else 1.0
-        stated = (_number(exif[_EXIF_X]) * per_inch, _number(exif.get(_EXIF_Y, exif[_EXIF_X])) * per_inch)
-    return _sensible(stated)
+
+
+def _exif_dpi(exif: Image.Exif) -> tuple[float, float] | None:
+    if _EXIF_X not in exif:
+        return None
+    per_inch = 2.54 if exif.get(_EXIF_UNIT) == 3 else 1.0
+    return _sensible((_number(exif[_EXIF_X]) * per_inch, _number(exif.get(_EXIF_Y, exif[_EXIF_X])) * per_inch))
 
 
 def _sensible(stated: Any) -> tuple[float, float] | None:
-    if stated is None:
-        return None
     across, down = (_number(value) for value in stated)
     if not (math.isfinite(across + down) and min(across, down) > _ASPECT_ONLY):
         return None
@@ -99,18 +101,25 @@ def _number(value: Any) -> float:
         return 0.0
 
 
-def _webp_compression(file: IO[bytes]) -> str:
-    """Lossless or lossy, by the first chunk that holds pixels (RFC 9649, section 2.5 on)."""
+def _webp(file: IO[bytes]) -> Header:
+    """Compression and EXIF resolution, from the chunks of the container (RFC 9649, section 2.3 on)."""
+    compression, exif = "unknown compression", Image.Exif()
     file.seek(12)
     for _ in range(_MOST_DIRECTORIES):
         head = file.read(8)
         if len(head) < 8:
             break
         kind, size = head[:4], struct.unpack("<I", head[4:])[0]
+        after = file.tell() + size + size % 2
         if kind in (b"VP8 ", b"VP8L"):
-            return "lossless" if kind == b"VP8L" else "lossy"
-        file.seek(size + size % 2, 1)
-    return "unknown compression"
+            compression = "lossless" if kind == b"VP8L" else "lossy"
+        elif kind == b"EXIF":
+            try:
+                exif.load(file.read(size))
+            except (OSError, SyntaxError, ValueError, struct.error):
+                exif = Image.Exif()
+        file.seek(after)
+    return Header("WebP", compression, _exif_dpi(exif))
 
 
 def _tiff(file: IO[bytes], order: str, big: bool) -> Header:
@@ -145,7 +154,7 @@ def _tiff(file: IO[bytes], order: str, big: bool) -> Header:
 def _directory(file: IO[bytes], at: int, order: str, big: bool) -> tuple[dict[int, list[Any]], int]:
     """The numbers in one directory by their tags, and where the next one begins, 0 where none does."""
     count_letter, offset_letter, entry_size = ("Q", "Q", 20) if big else ("H", "I", 12)
-    file.seek(at)
+    _seek(file, at)
     count = struct.unpack(order + count_letter, file.read(struct.calcsize(count_letter)))[0]
     entries = file.read(min(count, 4096) * entry_size)
     following = struct.unpack(order + offset_letter, file.read(struct.calcsize(offset_letter)))[0]
@@ -157,7 +166,7 @@ def _directory(file: IO[bytes], at: int, order: str, big: bool) -> tuple[dict[in
         size, letter = _TYPES[kind]
         field = entries[start + entry_size - struct.calcsize(offset_letter) : start + entry_size]
         if size * values > len(field):
-            file.seek(struct.unpack(order + offset_letter, field)[0])
+            _seek(file, struct.unpack(order + offset_letter, field)[0])
             field = file.read(size * values)
         if letter:
             tags[tag] = list(struct.unpack_from(f"{order}{values}{letter}", field))
@@ -165,3 +174,10 @@ def _directory(file: IO[bytes], at: int, order: str, big: bool) -> tuple[dict[in
             parts = struct.unpack_from(f"{order}{2 * values}I", field)
             tags[tag] = [over / under if under else 0.0 for over, under in zip(parts[::2], parts[1::2], strict=True)]
     return tags, following
+
+
+def _seek(file: IO[bytes], at: int) -> None:
+    """Goes to a place that the file names; ValueError where it names one that no file has."""
+    if at >= _LONGEST_FILE:
+        raise ValueError("offset beyond any file")
+    file.seek(at)

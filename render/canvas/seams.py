@@ -67,12 +67,12 @@ class Seams:
 
     @property
     def found(self) -> bool:
-        """Whether there are seams: more than 0.02 above 1, by two standard errors."""
-        return self.ratio - 2 * self.error > 1 + _MAY_DIFFER
+        """Whether there are seams: more than 0.02 above 1, by three standard errors."""
+        return self.ratio - 3 * self.error > 1 + _MAY_DIFFER
 
     @property
     def certain(self) -> bool:
-        """Whether the picture is large enough to tell a ratio of 1.00 from one of 1.04."""
+        """Whether the picture is large enough to tell a ratio of 1.00 from one of 1.08."""
         return self.error <= _MAY_DIFFER
 
 
@@ -99,13 +99,15 @@ class SeamMeter:
         self._rows_done: dict[int, NDArray[np.float64]] = {}
         self._columns = np.array(sorted({line for lines in self._column_lines.values() for line in lines}), np.int64)
         self._columns_done: list[NDArray[np.float64]] = []
-        self._held: NDArray[Any] | None = None
-        self._top = 0
+        # Rows of the picture from `_top` to `_bottom`, at the beginning of a buffer that is kept: one that grew and shrank
+        # with every strip would leave holes in the process' memory, in the end as large as the picture.
+        self._buffer: NDArray[Any] = np.empty((0, shape[1], 0))
+        self._top = self._bottom = 0
 
     def add(self, strip: NDArray[Any]) -> None:
         """The next rows of the picture: (rows, columns, channels) of any real type."""
-        self._held = strip if self._held is None else np.concatenate([self._held, strip])
-        bottom = self._top + len(self._held)
+        self._take(strip)
+        bottom = self._bottom
         while self._waiting and self._waiting[0] + REACH <= bottom:
             line = self._waiting.pop(0)
             band = self._rows(line - REACH, line + REACH)
@@ -121,7 +123,8 @@ class SeamMeter:
             self._columns_done.append(np.concatenate(groups) if groups else np.empty(0))
         needed = min(len(self._columns_done) * SEGMENT, self._waiting[0] - REACH if self._waiting else bottom)
         if needed > self._top:
-            self._held = self._held[needed - self._top :].copy()
+            kept = self._rows(needed, bottom).copy()
+            self._buffer[: len(kept)] = kept
             self._top = needed
 
     def result(self, rows: Sequence[int] | None = None, columns: Sequence[int] | None = None) -> Seams | None:
@@ -141,9 +144,18 @@ class SeamMeter:
             axes.append(_Axis(measured))
         return _combine(axes)
 
+    def _take(self, strip: NDArray[Any]) -> None:
+        held = self._bottom - self._top
+        if held + len(strip) > len(self._buffer) or strip.shape[2] != self._buffer.shape[2]:
+            larger = np.empty((held + len(strip) + SEGMENT, *strip.shape[1:]), strip.dtype)
+            if held:
+                larger[:held] = self._buffer[:held]
+            self._buffer = larger
+        self._buffer[held : held + len(strip)] = strip
+        self._bottom += len(strip)
+
     def _rows(self, start: int, stop: int) -> NDArray[Any]:
-        assert self._held is not None
-        return self._held[start - self._top : stop - self._top]
+        return self._buffer[start - self._top : stop - self._top]
 
     def _excess(self, stretches: NDArray[Any]) -> NDArray[np.float64]:
         parts = [_excess(some.astype(np.float64) * self._scale) for some in _batches(stretches)]

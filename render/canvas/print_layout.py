@@ -22,7 +22,7 @@ Shape = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Layout:
+class PrintLayout:
     """All (rows, columns) px; None where it is not known.
 
     `tiles` is the core of the last octave's grid, `blocks` how many blocks lie (below, beside) one another, `origin` the
@@ -43,7 +43,7 @@ class Layout:
         return plain if self.bleed_px is None else plain | {"bleed_px": self.bleed_px}
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Layout:
+    def from_settings(cls, settings: Mapping[str, Any]) -> PrintLayout:
         """The layout in a picture's settings or a run's record; whatever is missing or makes no sense is not known."""
         found = settings.get(KEY)
         if not isinstance(found, Mapping):
@@ -59,7 +59,7 @@ class Layout:
         )
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Layout:
+    def from_record(cls, record: Mapping[str, Any]) -> PrintLayout:
         """The layout of a run's own picture, from its `run.json`."""
         if isinstance(record.get(KEY), Mapping):
             return cls.from_settings(record)

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,11 +35,28 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""}
 
 
 @pytest.fixture(scope="module")
-def farm() -> Iterator[RayFarm]:
-    """Five workers that the tests here share."""
-    shared = RayFarm(FarmConfig(workers=5), threads=cores(), store_bytes=300_000_000)
+def asked_to_end() -> Iterator[list[int]]:
+    """The SIGTERMs that this process got, by a handler that was there before Ray."""
+    got: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: got.append(number))
+    yield got
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="module")
+def farm(asked_to_end: list[int]) -> Iterator[RayFarm]:
+    """Five workers that the tests here share, on a Ray of their own though the environment names a cluster."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
+        shared = RayFarm(FarmConfig(workers=5), threads=cores(), store_bytes=300_000_000)
     yield shared
     shared.close()
+
+
+def test_ray_leaves_sigterm_to_the_render(farm: RayFarm, asked_to_end: list[int]) -> None:
+    """Ray's own handlers would end the process at once, with nothing saved."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert asked_to_end == [signal.SIGTERM]
 
 
 @dataclass(frozen=True)
@@ -286,6 +304,26 @@ def test_an_address_where_nothing_listens(tmp_path: Path) -> None:
     assert time.monotonic() - start < 30
     run_command(*JOB, "farm.address=somewhere", cwd=tmp_path).refused("farm.address=somewhere", "HOST:PORT")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.0 400 Bad Request\r\n\r\n"])
+def test_an_address_where_something_else_listens(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray would knock for minutes at what says nothing, or speaks another language."""
+    monkeypatch.setattr("render.farm.ray_farm._CONNECT", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def reply() -> None:
+            with other.accept()[0] as connection, suppress(ConnectionError):
+                connection.sendall(answer)
+                while connection.recv(100):
+                    pass
+
+        thread = threading.Thread(target=reply)
+        thread.start()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"{address}: what listens there is not the head of a Ray cluster"):
+            RayFarm(FarmConfig(address=address), threads=1)
+        thread.join(10)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import socket
 import tempfile
 import threading
@@ -43,6 +44,9 @@ _START = 120.0
 _JOIN = 60.0
 _SAY_EVERY = 30.0
 _CONNECT = 5.0
+#: A cluster's head speaks HTTP/2, as gRPC does: how a client begins, and the kind of frame that the answer begins with.
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+_FRAME, _SETTINGS = 9, 4
 #: Longest directory in which Ray's sockets still have names that the system takes.
 _LONGEST_DIRECTORY = 40
 _SESSION = "dream"
@@ -261,13 +265,13 @@ class RayFarm:
             # Containers often have little; a file does as well, more slowly.
             options["_plasma_directory"] = str(self._directory)
         try:
-            ray.init(
+            _init_ray(
+                # A Ray of our own even where RAY_ADDRESS names a cluster.
+                address="local",
                 num_cpus=cpus,
                 num_gpus=None if on_gpu else 0,
                 resources=None,
                 include_dashboard=self._config.dashboard,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
                 object_store_memory=memory,
                 _temp_dir=str(self._directory),
                 _system_config=_system_config(dashboard=self._config.dashboard),
@@ -551,22 +555,43 @@ def _join(address: str) -> None:
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit():
             raise UserError(f"farm.address={address}: must be auto or HOST:PORT, such as 10.0.0.1:6379")
-        try:
-            # Asked first: Ray itself would knock for a long time, and noisily.
-            socket.create_connection((host, int(port)), timeout=_CONNECT).close()
-        except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise UserError(
-                f"farm.address={address}: nothing listens there ({reason}); start a cluster with `ray start --head`, or "
-                "leave farm.address out to render on this machine"
-            ) from None
+        _knock(address, host, int(port))
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        _init_ray(address=address)
     except (RayError, RuntimeError, ConnectionError, ValueError, OSError) as error:
         raise UserError(
             f"farm.address={address}: cannot join a Ray cluster there ({_first_line(error)}); start one with "
             "`ray start --head`, or leave farm.address out to render on this machine"
         ) from None
+
+
+def _knock(address: str, host: str, port: int) -> None:
+    """Raises `UserError` unless something like a cluster's head answers: Ray itself would knock for minutes, noisily."""
+    otherwise = "start a cluster with `ray start --head`, or leave farm.address out to render on this machine"
+    try:
+        with socket.create_connection((host, port), timeout=_CONNECT) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") != "0":
+                return
+            try:
+                connection.sendall(_HELLO)
+                answer = connection.recv(_FRAME, socket.MSG_WAITALL)
+            except OSError:
+                answer = b""
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"farm.address={address}: nothing listens there ({reason}); {otherwise}") from None
+    if len(answer) < _FRAME or answer[3] != _SETTINGS:
+        raise UserError(f"farm.address={address}: what listens there is not the head of a Ray cluster; {otherwise}")
+
+
+def _init_ray(**options: Any) -> None:
+    """`ray.init`, quiet, that leaves SIGTERM to whom it belongs: Ray would have it end the process at once."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    finally:
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _session_directory() -> Path:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import ray
 
 from render.compose import load_config
 from render.config import FarmConfig
@@ -25,6 +26,7 @@ from render.errors import UserError
 from render.farm.conductor import Event, OctaveDone, OctaveStarted, Recovered, StepDone, bytes_exchanged
 from render.farm.ray_farm import RayFarm
 from render.farm.recipe import KernelRecipe
+from render.farm.silence import Silence
 from render.geometry import deal_blocks
 from render.job import Job, draft, prepared
 from render.machine import cores
@@ -171,6 +173,65 @@ def test_a_killed_worker_is_replaced_and_nothing_shows(
         assert all("died" in reason for reason in recovered)
     np.testing.assert_array_equal(canvas, expected)
     assert farm.size == 5
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_replaced_and_those_who_wait_for_it_are_not(
+    farm: RayFarm, expected: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in the middle: it does not die, and its neighbours wait for its margins."""
+    monkeypatch.setattr(farm._config, "silence", 2.0)
+    monkeypatch.setattr("render.farm.silence._FAR_LONGER", 1)
+    with job_on(farm, 3, tmp_path / "run") as job:
+        pids = [member.facts.pid for member in job.executor.members]
+        reasons = []
+
+        def watch(event: Event) -> None:
+            if isinstance(event, Recovered):
+                reasons.append(event.reason)
+            if isinstance(event, StepDone) and (event.octave.index, event.step) == (1, 0) and not reasons:
+                os.kill(pids[1], signal.SIGSTOP)
+
+        canvas = dreamed(job, job.conductor(), watch)
+        assert {member.facts.pid for member in job.executor.members} >= {pids[0], pids[2]}
+        assert job.executor.workers == 3
+    np.testing.assert_array_equal(canvas, expected)
+    assert reasons == ["1 of 3 workers hang"]
+    assert not psutil.pid_exists(pids[1])
+
+
+@pytest.mark.slow
+def test_a_worker_amid_long_work_is_left_alone(farm: RayFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers nobody, but it computes."""
+    with farm.lease(2) as executor:
+        _, busy = executor.members
+        monkeypatch.setattr(farm._config, "silence", 3.0)
+        computing = busy.handle.__ray_call__.remote(lambda _actor: sum(number * number for number in range(150_000_000)))
+        assert executor._hanging([0, 1]) == set()
+        assert not ray.wait([computing], timeout=0)[0]
+        os.kill(busy.facts.pid, signal.SIGSTOP)
+        assert executor._hanging([0, 1]) == {1}
+        os.kill(busy.facts.pid, signal.SIGCONT)
+        assert executor._hanging([0, 1]) == set()
+
+
+def test_silence_is_suspicious_when_it_is_far_longer_than_any_before() -> None:
+    now = [0.0]
+    silence = Silence(900, lambda: now[0])
+    silence.begin()
+    now[0] = 60
+    silence.heard()
+    assert (silence.seconds, silence.bound) == (0, 1200)
+    now[0] = 1259
+    assert silence.seconds < silence.bound
+    now[0] = 1260
+    assert silence.seconds >= silence.bound
+    # Time between two waits is nobody's silence.
+    now[0] = 9000
+    silence.begin()
+    now[0] = 9001
+    silence.heard()
+    assert silence.bound == 1200
 
 
 @pytest.mark.slow

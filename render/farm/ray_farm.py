@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,11 +33,10 @@ from render.config import FarmConfig
 from render.errors import RenderError, UserError, WorkersLost
 from render.farm.executors import Reference
 from render.farm.messages import Facts
+from render.farm.silence import Silence, Suspect, hanging
 
 log = logging.getLogger(__name__)
 
-#: How long a worker that is alive may leave a simple question unanswered, s: it may be amid a large window.
-_SILENCE = 900.0
 #: How long a worker may take to start on a free machine, s.
 _START = 120.0
 #: How long to wait for workers that joined or are to replace others while the rest could go on, s.
@@ -253,6 +252,11 @@ class RayFarm:
         """How often a worker may fail between two checkpoints."""
         return self._config.retries
 
+    @property
+    def silence(self) -> float:
+        """How long nothing may come back from workers before somebody looks, s."""
+        return self._config.silence
+
     def _start(self, store_bytes: int) -> None:
         self._directory = _session_directory()
         worker = self._config.worker
@@ -398,6 +402,7 @@ class RayExecutor:
         self._check = check
         self._job: tuple[Reference, ...] = ()
         self._blamed: dict[int, str] = {}
+        self._silence = Silence(farm.silence)
 
     @property
     def workers(self) -> int:
@@ -419,14 +424,26 @@ class RayExecutor:
         return [given] if parts == 1 else list(given)
 
     def wait(self, references: Sequence[Reference]) -> list[Reference]:
+        self._silence.begin()
         while True:
             self._check()
             ready, _ = ray.wait(list(references), num_returns=1, timeout=1.0)
             if ready:
+                self._silence.heard()
                 # All that are there by now, so that many small results do not take as many turns.
                 return ray.wait(list(references), num_returns=len(references), timeout=0)[0]
+            self._find_hanging()
 
     def fetch(self, references: Sequence[Reference]) -> list[Any]:
+        # All of them before any error is raised: nobody is left at work on what is given up then.
+        waiting = list(references)
+        self._silence.begin()
+        while waiting:
+            ready, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=1.0)
+            if ready:
+                self._silence.heard()
+            else:
+                self._find_hanging()
         try:
             return ray.get(list(references))
         except RayTaskError as error:
@@ -516,11 +533,36 @@ class RayExecutor:
                 self._farm.kill(member)
         return good
 
+    def _find_hanging(self) -> None:
+        """Raises `WorkersLost` when nothing has come back for too long and there are workers who hang."""
+        if self._silence.seconds < self._silence.bound:
+            return
+        silent = self._silence.seconds
+        log.warning("nothing has come back for %.0f s: looking for workers that hang", silent)
+        found = self._hanging(range(len(self.members)))
+        if not found:
+            log.warning("every worker answers or is at work: waiting on")
+            self._silence.begin()
+            return
+        self._blamed |= dict.fromkeys(found, f"it hangs: neither an answer nor any work after {silent:.0f} s of silence")
+        raise WorkersLost(f"{len(found)} of {len(self.members)} workers hang")
+
+    def _hanging(self, numbers: Iterable[int]) -> set[int]:
+        suspects = {number: self.members[number] for number in numbers}
+        return hanging(
+            {n: Suspect(one.handle, one.node, one.facts.pid) for n, one in suspects.items() if one.node and one.facts},
+            self._farm.silence,
+        )
+
     def _find_lost(self) -> dict[int, str]:
         """Which workers do not answer, and why."""
         lost, self._blamed = dict(self._blamed), {}
+        for number in lost:
+            # At once: the others' calls may wait for what it will never give.
+            self._farm.kill(self.members[number])
         asked = {member.handle.call.remote("ping"): n for n, member in enumerate(self.members) if n not in lost}
-        deadline = time.monotonic() + _SILENCE
+        # One that is alive may be amid a large window.
+        deadline = time.monotonic() + self._silence.bound
         while asked and time.monotonic() < deadline:
             self._check()
             ready, _ = ray.wait(list(asked), num_returns=1, timeout=1.0)
@@ -530,7 +572,8 @@ class RayExecutor:
                     ray.get(reference)
                 except RayError as error:
                     lost[number] = _cause_of_death(error)
-        return lost | dict.fromkeys(asked.values(), f"no answer for {_SILENCE:.0f} s")
+        silent = self._hanging(asked.values()) if asked else set()
+        return lost | dict.fromkeys(silent, f"it hangs: neither an answer nor any work in {self._silence.bound:.0f} s")
 
 
 def _system_config(*, dashboard: bool) -> dict[str, Any]:

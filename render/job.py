@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 
 from render import __version__, interrupts
+from render.canvas import store
 from render.canvas.picture import to_bytes, write_picture
 from render.canvas.source import Source, open_source
 from render.config import Config, picture_format
@@ -143,6 +144,7 @@ def prepared(draft: Draft, farm: Farm | None = None) -> Iterator[Job]:
     # A thread of its own, because starting Ray and reading weights both take seconds and wait for different things.
     with ThreadPoolExecutor(1) as background:
         loading = background.submit(load, config.model.name, _local_weights(config), config.model.sha256)
+        background.submit(store.get_ready)
         if farm is not None:
             with farm.lease() as executor:
                 yield _prepare(draft, loading.result(), executor)

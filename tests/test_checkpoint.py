@@ -150,6 +150,13 @@ def test_any_zarr_reader_finds_the_canvas(tmp_path: Path) -> None:
     np.testing.assert_array_equal(array[...], canvas)
 
 
+def test_whoever_starts_does_not_wait_for_the_store_to_be_imported() -> None:
+    """A worker's process imports it, and what resamples, while its kernel compiles."""
+    words = "import sys, render.farm.process, render.job; print({'zarr', 'scipy.sparse', 'h5py'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
 # Several workers
 
 

@@ -7,12 +7,15 @@ rectangle it is computed in: the parts are bit-identical to the whole.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from render.geometry import AxisMode, Interval, Rect, whole
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Pixels = NDArray[np.float32]
 
@@ -29,6 +32,9 @@ def taps(in_length: int, out_length: int, out: Interval, mode: AxisMode = "refle
     the scale when shrinking (antialiasing), cut and renormalised at the edges, as Pillow and `jax.image.resize` do. On an
     axis that wraps nothing is cut: the inputs may lie beyond [0, in_length) and name the pixels they repeat.
     """
+    # Imported where it is needed: it takes its time, and every process that starts reads this module.
+    from scipy.sparse import csr_array
+
     scale = in_length / out_length
     widening = max(scale, 1.0)
     centres = (np.arange(out.start, out.stop) + 0.5) * scale - 0.5

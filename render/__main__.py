@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from render import interrupts
-from render.errors import NumericalError, UserError
+from render.errors import NumericalError, UserError, WorkersLost
 
 _USAGE = """\
 usage: python -m render [COMMAND] [conf=NAME] [key=value ...]
@@ -42,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(command, root, overrides)
     except (UserError, NumericalError) as error:
         print(f"render: {error}", file=sys.stderr)
+        return 2
+    except WorkersLost as error:
+        print(f"render: a worker was lost: {error}; run the command again", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         print(f"render: {str(interrupt) or 'interrupted'}", file=sys.stderr)

@@ -20,7 +20,7 @@ from render.canvas.picture import to_bytes, write_picture
 from render.canvas.source import Source, open_source
 from render.config import Config, picture_format
 from render.dream.objectives import Objective, resolve
-from render.errors import RenderError, UserError
+from render.errors import RenderError, UserError, WorkersLost
 from render.farm import scratch
 from render.farm.checkpoint import Fixed
 from render.farm.conductor import (
@@ -164,17 +164,22 @@ def prepared(draft: Draft, farm: Farm | None = None) -> Iterator[Job]:
 
 def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
     config, source, objective = draft.config, draft.source, draft.objective
-    facts = executor.open(KernelRecipe(loaded, objective), source)
-    plan = make_plan(
-        config,
-        loaded.architecture,
-        objective.layers,
-        source.size,
-        _farms_machine(config, draft.directory, source, facts),
-        lambda window, core: executor.fetch([executor.call(0, "window_bytes", window, core)])[0],
-        workers=executor.workers,
-        tiles=draft.fixed.tiles if draft.fixed else None,
-    )
+    while True:
+        facts = executor.open(KernelRecipe(loaded, objective), source)
+        try:
+            plan = make_plan(
+                config,
+                loaded.architecture,
+                objective.layers,
+                source.size,
+                _farms_machine(config, draft.directory, source, facts),
+                lambda window, core: executor.fetch([executor.call(0, "window_bytes", window, core)])[0],
+                workers=executor.workers,
+                tiles=draft.fixed.tiles if draft.fixed else None,
+            )
+            break
+        except WorkersLost:
+            executor.mend()
     fixed = Fixed(
         draft.directory.digest,
         loaded.sha256,

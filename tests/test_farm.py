@@ -20,6 +20,7 @@ import psutil
 import pytest
 import ray
 
+from render import job as jobs
 from render.compose import load_config
 from render.config import FarmConfig
 from render.errors import UserError
@@ -271,6 +272,40 @@ def test_jobs_share_a_farm_and_its_compiled_kernels(farm: RayFarm, expected: np.
     assert len(results) == 4
     assert set(at_once) <= {2, 4}
     assert kernels_made() == [1] * 5
+
+
+@pytest.mark.slow
+def test_workers_lost_while_a_job_is_made_ready_are_replaced(
+    farm: RayFarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One died while nobody used it, one dies before it says what memory a window takes."""
+    kill = [farm._idle[0].facts.pid]
+    os.kill(kill[0], signal.SIGKILL)
+
+    def machine(*arguments):
+        if len(kill) == 1:
+            kill.append(arguments[-1][0].pid)
+            os.kill(kill[1], signal.SIGKILL)
+        return made(*arguments)
+
+    made = jobs._farms_machine
+    monkeypatch.setattr(jobs, "_farms_machine", machine)
+    with job_on(farm, 2, tmp_path / "run") as job:
+        facts = job.executor.fetch([job.executor.call(worker, "ping") for worker in range(2)])
+        assert [one.pid for one in job.workers] == [one.pid for one in facts]
+        assert not {one.pid for one in facts} & set(kill)
+    assert farm.size == 5
+
+
+def test_calls_that_fail_though_every_worker_answers_are_not_repeated_for_ever(farm: RayFarm) -> None:
+    with farm.lease(1) as executor:
+        for _ in range(farm.retries):
+            executor.mend()
+        executor.settled()
+        for _ in range(farm.retries):
+            executor.mend()
+        with pytest.raises(UserError, match=f"failed {farm.retries + 1} times .* though every worker answers"):
+            executor.mend()
 
 
 def test_a_job_may_not_ask_for_more_than_the_farm_has(farm: RayFarm) -> None:

@@ -178,7 +178,7 @@ class RayFarm:
     def lease(self, workers: int | None = None) -> Iterator[RayExecutor]:
         """`workers` workers for one job, all by default; jobs that ask while too few are free wait for their turn.
 
-        Their compiled kernels stay with them for the next job.
+        A job gets fewer where the jobs before it lost some. Compiled kernels stay with the workers for the next job.
         """
         if workers is not None and workers > self.size:
             raise UserError(f"a job asks for {workers} workers and the farm has {self.size}: set a larger farm.workers")
@@ -186,9 +186,14 @@ class RayFarm:
         with self._changed:
             self._turns.append(turn)
             try:
-                while self._turns[0] is not turn or len(self._idle) < (workers or max(1, self.size)):
+                while self._turns[0] is not turn or len(self._idle) < min(workers or self.size, self.size):
                     self._changed.wait(0.5)
                     self._check()
+                if not self._idle:
+                    # All were set aside in the jobs before.
+                    self._idle = self.recruit(workers or self.wanted(), [], _START)
+                if not self._idle:
+                    raise UserError("the farm has lost all its workers and no new one starts: run the job again")
                 count = workers or len(self._idle)
                 members, self._idle = self._idle[:count], self._idle[count:]
                 self._leased += len(members)
@@ -403,15 +408,21 @@ class RayExecutor:
         self._job: tuple[Reference, ...] = ()
         self._blamed: dict[int, str] = {}
         self._silence = Silence(farm.silence)
+        #: Why calls failed the last time, and how often since the last checkpoint they did and yet every worker answered.
+        self._failure, self._unexplained = "", 0
 
     @property
     def workers(self) -> int:
         return len(self.members)
 
     def open(self, *job: Any) -> list[Facts]:
-        """See `WorkerProcess.open`; its arguments are sent to each node once."""
+        """See `WorkerProcess.open`; its arguments are sent to each node once. Workers lost at it are replaced."""
         self._job = tuple(ray.put(argument) for argument in job)
-        return self.fetch([self.call(worker, "open", *self._job) for worker in range(self.workers)])
+        while True:
+            try:
+                return self.fetch([self.call(worker, "open", *self._job) for worker in range(self.workers)])
+            except WorkersLost:
+                self.mend()
 
     def call(self, worker: int, method: str, *arguments: Any) -> Reference:
         return self.members[worker].handle.call.remote(method, *arguments)
@@ -450,7 +461,7 @@ class RayExecutor:
             # Ray wraps what a worker raised; the error itself has the message for the user.
             cause = error.cause
             if isinstance(cause, RayError):
-                raise WorkersLost(_cause_of_death(cause)) from None
+                raise self._lost(_cause_of_death(cause)) from None
             if isinstance(cause, RenderError):
                 raise cause from None
             if isinstance(cause, MemoryError) or "RESOURCE_EXHAUSTED" in str(cause):
@@ -458,12 +469,12 @@ class RayExecutor:
                 # Only the text says whose error it is: the attributes are those of the cause.
                 pids = {int(pid) for pid in re.findall(r"\(pid=(\d+)", str(error))}
                 self._blamed |= {n: reason for n, one in enumerate(self.members) if one.facts and one.facts.pid in pids}
-                raise WorkersLost(reason) from None
+                raise self._lost(reason) from None
             raise
         except ObjectStoreFullError as error:
             raise UserError(f"Ray's object store is full ({_first_line(error)}): free some memory or disk") from None
         except RayError as error:
-            raise WorkersLost(_cause_of_death(error)) from None
+            raise self._lost(_cause_of_death(error)) from None
 
     def grow(self) -> int:
         missing = (self._wanted if self._farm.embedded else max(self._wanted, self._farm.wanted())) - len(self.members)
@@ -475,6 +486,13 @@ class RayExecutor:
 
     def mend(self) -> None:
         lost = self._find_lost()
+        # Somebody else's loss may only pass through here: a node that vanished takes its objects along. Not for ever.
+        self._unexplained += not lost
+        if self._unexplained > self._farm.retries:
+            raise UserError(
+                f"calls to the workers failed {self._unexplained} times since the last checkpoint though every worker "
+                f"answers (the last: {self._failure}): mend that, and the same command goes on"
+            )
         reasons = []
         keep: list[_Member] = []
         replacements = 0
@@ -497,7 +515,6 @@ class RayExecutor:
                 log.warning("worker %d is set aside", number + 1)
                 self._wanted -= 1
         self.members = keep
-        # Somebody else's loss may only pass through here: a node that vanished takes its objects along.
         if replacements:
             new = self._open_new(self._farm.recruit(replacements, keep, _START if not keep else _JOIN))
             for member, count in zip(new, failures, strict=False):
@@ -511,6 +528,7 @@ class RayExecutor:
             )
 
     def settled(self) -> None:
+        self._unexplained = 0
         for member in self.members:
             member.failures = 0
 
@@ -520,16 +538,12 @@ class RayExecutor:
     def _open_new(self, members: list[_Member]) -> list[_Member]:
         """New workers, made ready for the job; those that fail at it are let go."""
         good = []
-        for member in members:
+        for member, opened in [(member, member.handle.call.remote("open", *self._job)) for member in members]:
             try:
-                ray.get(member.handle.call.remote("open", *self._job))
+                self.fetch([opened])
                 good.append(member)
-            except RayTaskError as error:
-                if isinstance(error.cause, RenderError):
-                    raise error.cause from None
-                raise
-            except RayError as error:
-                log.warning("a worker (%s) failed at once: %s", member, _first_line(error))
+            except WorkersLost as lost:
+                log.warning("a worker (%s) failed at once: %s", member, lost)
                 self._farm.kill(member)
         return good
 
@@ -545,7 +559,11 @@ class RayExecutor:
             self._silence.begin()
             return
         self._blamed |= dict.fromkeys(found, f"it hangs: neither an answer nor any work after {silent:.0f} s of silence")
-        raise WorkersLost(f"{len(found)} of {len(self.members)} workers hang")
+        raise self._lost(f"{len(found)} of {len(self.members)} workers hang")
+
+    def _lost(self, reason: str) -> WorkersLost:
+        self._failure = reason
+        return WorkersLost(reason)
 
     def _hanging(self, numbers: Iterable[int]) -> set[int]:
         suspects = {number: self.members[number] for number in numbers}

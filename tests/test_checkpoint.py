@@ -819,6 +819,36 @@ class MendingExecutor(InlineExecutor):
         self._workers = [self._make() for _ in self._workers]
 
 
+@dataclass(eq=False)
+class Failed:
+    """What came of a call that raised, as long as nobody has asked."""
+
+    error: MemoryError
+
+
+class LateExecutor(MendingExecutor):
+    """Keeps the errors of calls until somebody wants their results, as Ray does."""
+
+    def call(self, worker: int, method: str, *arguments: Any) -> Reference:
+        for argument in arguments:
+            if isinstance(argument, Failed):
+                return argument
+        try:
+            return super().call(worker, method, *arguments)
+        except MemoryError as error:
+            return Failed(error)
+
+    def call_parts(self, worker: int, method: str, parts: int, *arguments: Any) -> list[Reference]:
+        done = self.call(worker, method, *arguments)
+        return [done] * parts if isinstance(done, Failed) else [type(done)(part) for part in done.value]
+
+    def fetch(self, references: Sequence[Reference]) -> list[Any]:
+        for reference in references:
+            if isinstance(reference, Failed):
+                raise WorkersLost("out of memory") from reference.error
+        return super().fetch(references)
+
+
 @cache
 def small_draft() -> jobs.Draft:
     return jobs.draft(load_config("preview", [*SMALL]))
@@ -834,10 +864,15 @@ class Dream:
         self.history: list[OctaveHistory] = []
 
     def run(
-        self, stop: Stop | None = None, workers: int = 2, every: float = 0, mapped: bool = False
+        self,
+        stop: Stop | None = None,
+        workers: int = 2,
+        every: float = 0,
+        mapped: bool = False,
+        kind: type[MendingExecutor] = MendingExecutor,
     ) -> tuple[Pixels, list[Event]]:
         source, model = self._draft.source, find_model(self._draft.config.model.name)
-        executor = MendingExecutor(lambda: InProcess(Worker(Ripples(), source)), workers, stop or Stop())
+        executor = kind(lambda: InProcess(Worker(Ripples(), source)), workers, stop or Stop())
         conductor = Conductor(
             self._draft.plan,
             model.architecture,
@@ -1002,6 +1037,27 @@ def test_when_workers_are_lost_the_checkpoint_is_taken_up(
 ) -> None:
     assert moment < straight.moments
     canvas, events = dream.run(Stop(moment, WorkersLost), every=every)
+    assert sum(isinstance(event, Recovered) for event in events) == 1
+    straight.equals(canvas, dream)
+
+
+@pytest.mark.parametrize("every", [0, 1e9])
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("step", [4, 6])
+def test_an_update_that_fails_is_never_taken_for_done(
+    step: int, workers: int, every: float, dream: Dream, straight: Undisturbed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of the second octave and at its end: the worker lives on, with a canvas that lacks a step."""
+    update, updates = Worker.update, []
+
+    def update_or_not(self: Worker, scale: float) -> None:
+        updates.append(scale)
+        if len(updates) == step * workers:
+            raise MemoryError("no memory for this")
+        update(self, scale)
+
+    monkeypatch.setattr(Worker, "update", update_or_not)
+    canvas, events = dream.run(workers=workers, every=every, kind=LateExecutor)
     assert sum(isinstance(event, Recovered) for event in events) == 1
     straight.equals(canvas, dream)
 

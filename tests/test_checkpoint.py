@@ -1008,6 +1008,24 @@ def test_from_a_damaged_checkpoint_it_falls_back_to_the_one_before(
     straight.equals(canvas, dream)
 
 
+@pytest.mark.parametrize("method", ["load", "save"])
+def test_a_worker_that_does_not_see_the_disk_costs_no_checkpoint(
+    method: str, dream: Dream, straight: Undisturbed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine of the farm where the run directory is not mounted: refused, and nothing is struck from the manifest."""
+    dream.stopped(Stop(straight.moments))
+    saved = dream.saved
+    seen = getattr(Worker, method)
+    with monkeypatch.context() as patch:
+        patch.setattr(Worker, method, lambda self, path, *arguments: seen(self, Path(f"{path}-elsewhere"), *arguments))
+        with pytest.raises(UserError, match=r"elsewhere is no canvas store.*output\.dir must be on a disk.*share"):
+            dream.run()
+    assert dream.saved == (saved if method == "load" else saved[:1])
+    canvas, events = dream.run()
+    assert begun_at(events) == saved[0]
+    straight.equals(canvas, dream)
+
+
 def test_when_every_checkpoint_is_damaged_it_starts_over(
     dream: Dream, straight: Undisturbed, caplog: pytest.LogCaptureFixture
 ) -> None:

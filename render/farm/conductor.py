@@ -20,7 +20,7 @@ from render.dream.ascent import jitter
 from render.dream.objectives import Objective
 from render.dream.resample import taps
 from render.errors import DamagedCheckpoint, NumericalError, RenderError, UrgentInterrupt, UserError, WorkersLost
-from render.farm.checkpoint import Checkpoints, Fixed, OctaveHistory
+from render.farm.checkpoint import Checkpoint, Checkpoints, Fixed, OctaveHistory
 from render.farm.executors import Executor, Reference
 from render.farm.messages import Ascended, Assignment, TileSum
 from render.geometry import Block, Gathering, Interval, Rect, chunk_extent, deal_blocks, margin_pieces, pieces_of
@@ -34,6 +34,7 @@ PREVIEW_SIDE = 1024
 #: Calls that a worker has at hand, so that it does not wait for the conductor, and how long one should take, s.
 _QUEUED, _CALL_SECONDS = 2, 0.5
 _MOST_TILES_A_CALL = 64
+_SHARED = "output.dir must be on a disk that all workers' machines share"
 #: Parts of an octave change that are on their way at once, for each worker.
 _PARTS_IN_FLIGHT = 3
 
@@ -442,6 +443,10 @@ class Conductor:
                     path = checkpoints.path(checkpoint)
                     written.append(self._executor.call(worker, "save", path, checkpoint.token, extent, gathering, *parts))
             self._executor.fetch(written)
+        except DamagedCheckpoint as damage:
+            checkpoints.abandon(checkpoint)
+            # It was made a moment ago.
+            raise UserError(f"{damage}, says a worker that is to write there: {_SHARED}") from None
         except RenderError:
             checkpoints.abandon(checkpoint)
             raise
@@ -469,6 +474,7 @@ class Conductor:
             try:
                 self._give(deal, "load", self._saving.checkpoints.path(checkpoint), checkpoint.token)
             except DamagedCheckpoint as damage:
+                self._blame_the_canvas(checkpoint, damage)
                 log.warning("checkpoint of octave %d, step %d is damaged: %s", octave.index + 1, checkpoint.steps, damage)
                 self._saving.checkpoints.forget(checkpoint)
                 continue
@@ -477,6 +483,15 @@ class Conductor:
             log.info("going on from octave %d, step %d", octave.index + 1, checkpoint.steps)
             return True
         return False
+
+    def _blame_the_canvas(self, checkpoint: Checkpoint, damage: DamagedCheckpoint) -> None:
+        """Raises `UserError` where it is not the canvas' fault that a worker could not read it: work would be lost."""
+        assert self._saving is not None
+        try:
+            self._saving.checkpoints.check(checkpoint, self._plan.octaves[checkpoint.octave].shape)
+        except DamagedCheckpoint:
+            return
+        raise UserError(f"{damage}, says a worker, and here it is whole: {_SHARED}")
 
     def _mend(self, reason: str) -> Recovered:
         log.warning("a worker was lost: %s", reason)

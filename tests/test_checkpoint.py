@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -766,6 +767,21 @@ def test_a_manifest_that_finds_no_room_leaves_the_one_before(name: str, tmp_path
         filler.unlink()
         save_number(checkpoints, 3)
         assert numbers(checkpoints) == [3, 2]
+
+
+@pytest.mark.parametrize("error", [UserError, KeyboardInterrupt])
+def test_why_a_run_stopped_is_told_though_the_record_finds_no_room(
+    error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = jobs.draft(load_config("preview", [*SMALL, f"output.dir={tmp_path / 'run'}"])).directory
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(error, match="the same command goes on"), directory.opened():
+        directory.start_record()
+        monkeypatch.setattr(Path, "write_text", full)
+        raise error("the same command goes on")
 
 
 # Going on

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -420,6 +421,22 @@ def test_an_address_where_something_else_listens(answer: bytes, monkeypatch: pyt
         with pytest.raises(UserError, match=f"{address}: what listens there is not the head of a Ray cluster"):
             RayFarm(FarmConfig(address=address), threads=1)
         thread.join(10)
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_ray_starts_leaves_nothing(tmp_path: Path) -> None:
+    process = start(*JOB, "farm.workers=1", "output.dir=run", cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while not any("gcs_server" in child.name() for child in descendants(process)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    children = descendants(process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "render: interrupted\n")
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert not alive
+    assert not list(Path(tempfile.gettempdir()).glob(f"dream-{process.pid}-*"))
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 # Read when Ray is imported: it would announce, and send, statistics.
@@ -153,11 +154,13 @@ class RayFarm:
         self._leased = 0
         self._turns: deque[object] = deque()
         self._changed = threading.Condition()
-        if config.address is None:
-            self._start(store_bytes)
-        else:
-            _join(config.address)
+        if config.address not in (None, "auto"):
+            _knock(config.address)
         try:
+            if config.address is None:
+                self._start(store_bytes)
+            else:
+                _join(config.address)
             self.demand = self._find_demand()
             self._idle = self._take_in()
         except BaseException:
@@ -287,7 +290,6 @@ class RayFarm:
                 **options,
             )
         except (RayError, RuntimeError, OSError, ValueError, ConnectionError) as error:
-            self.close()
             raise UserError(
                 f"Ray cannot be started on this machine ({_first_line(error)}): set farm.executor=inline to do without"
             ) from None
@@ -612,11 +614,6 @@ def _system_config(*, dashboard: bool) -> dict[str, Any]:
 
 def _join(address: str) -> None:
     """Connects to a running cluster: `auto`, or HOST:PORT. Raises `UserError` when there is none."""
-    if address != "auto":
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdigit():
-            raise UserError(f"farm.address={address}: must be auto or HOST:PORT, such as 10.0.0.1:6379")
-        _knock(address, host, int(port))
     try:
         _init_ray(address=address)
     except (RayError, RuntimeError, ConnectionError, ValueError, OSError) as error:
@@ -626,11 +623,14 @@ def _join(address: str) -> None:
         ) from None
 
 
-def _knock(address: str, host: str, port: int) -> None:
+def _knock(address: str) -> None:
     """Raises `UserError` unless something like a cluster's head answers: Ray itself would knock for minutes, noisily."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"farm.address={address}: must be auto or HOST:PORT, such as 10.0.0.1:6379")
     otherwise = "start a cluster with `ray start --head`, or leave farm.address out to render on this machine"
     try:
-        with socket.create_connection((host, port), timeout=_CONNECT) as connection:
+        with socket.create_connection((host, int(port)), timeout=_CONNECT) as connection:
             if os.environ.get("RAY_USE_TLS", "0") != "0":
                 return
             try:
@@ -646,13 +646,34 @@ def _knock(address: str, host: str, port: int) -> None:
 
 
 def _init_ray(**options: Any) -> None:
-    """`ray.init`, quiet, that leaves SIGTERM to whom it belongs: Ray would have it end the process at once."""
-    handler = signal.getsignal(signal.SIGTERM)
+    """`ray.init`, quiet, that leaves signals to whom they belong: Ray would have SIGTERM end the process at once.
+
+    The first that comes meanwhile is handed on afterwards: half a Ray can neither be used nor stopped.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        _init_quietly(**options)
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    noted: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        handler = handlers[signal.Signals(number)]
+        if noted and callable(handler):
+            handler(number, frame)
+        noted.append(number)
+
+    signal.signal(signal.SIGINT, note)
     try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        _init_quietly(**options)
     finally:
-        if handler is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
+        for which, handler in handlers.items():
+            signal.signal(which, handler)
+        for number in noted[:1]:
+            signal.raise_signal(number)
+
+
+def _init_quietly(**options: Any) -> None:
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
 
 
 def _session_directory() -> Path:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from render import interrupts
-from render.errors import RenderError, UserError
+from render.errors import RenderError, UserError, WorkersLost
 
 _USAGE = """\
 usage: python -m render [COMMAND] [conf=NAME] [key=value ...]
@@ -44,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command, root, overrides = split_arguments(words)
         return _run(command, root, overrides)
+    except WorkersLost as error:
+        print(f"render: a worker was lost: {error}; run the command again", file=sys.stderr)
+        return 2
     except RenderError as error:
         print(f"render: {error}", file=sys.stderr)
         return 2

@@ -131,6 +131,7 @@ class FarmConfig:
     scratch: str | None = None
     retries: int = 3
     timeout: float = 60.0
+    silence: float = 900.0
     dashboard: bool = False
 
 
@@ -230,6 +231,7 @@ def _validate_farm(farm: FarmConfig) -> None:
     )
     _require(farm.retries >= 0, "farm.retries", farm.retries, "must be 0 or more")
     _require(math.isfinite(farm.timeout) and farm.timeout >= 0, "farm.timeout", farm.timeout, "must be 0 or more seconds")
+    _require(math.isfinite(farm.silence) and farm.silence > 0, "farm.silence", farm.silence, "must be above 0 seconds")
     if farm.address is not None and farm.executor != "ray":
         raise UserError(f"farm.address={farm.address} needs farm.executor=ray: drop one of them")
     worker = farm.worker

@@ -14,11 +14,12 @@ from pathlib import Path
 import psutil
 
 from render import __version__, interrupts
+from render.canvas import store
 from render.canvas.profile import Profile
 from render.canvas.source import Source, open_source
 from render.config import Config
 from render.dream.objectives import Objective, resolve
-from render.errors import RenderError, UserError
+from render.errors import RenderError, UserError, WorkersLost
 from render.farm.checkpoint import Fixed
 from render.farm.conductor import (
     Conductor,
@@ -161,6 +162,7 @@ def prepared(draft: Draft, farm: Farm | None = None) -> Iterator[Job]:
     # A thread of its own, because starting Ray and reading weights both take seconds and wait for different things.
     with ThreadPoolExecutor(1) as background:
         loading = background.submit(load, config.model.name, _local_weights(config), config.model.sha256)
+        background.submit(store.get_ready)
         if farm is not None:
             with farm.lease() as executor:
                 yield _prepare(draft, loading.result(), executor)
@@ -180,19 +182,24 @@ def prepared(draft: Draft, farm: Farm | None = None) -> Iterator[Job]:
 
 def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
     config, source, objective = draft.config, draft.source, draft.objective
-    facts = executor.open(KernelRecipe(loaded, objective), source)
-    plan = make_plan(
-        config,
-        loaded.architecture,
-        objective.layers,
-        source.size,
-        _farms_machine(config, draft.directory, source, facts),
-        lambda window, core: executor.fetch([executor.call(0, "window_bytes", window, core)])[0],
-        workers=executor.workers,
-        tiles=draft.fixed.tiles if draft.fixed else None,
-        channels=draft.profile.channels,
-        source_disk=source.disk_bytes,
-    )
+    while True:
+        facts = executor.open(KernelRecipe(loaded, objective), source)
+        try:
+            plan = make_plan(
+                config,
+                loaded.architecture,
+                objective.layers,
+                source.size,
+                _farms_machine(config, draft.directory, source, facts),
+                lambda window, core: executor.fetch([executor.call(0, "window_bytes", window, core)])[0],
+                workers=executor.workers,
+                tiles=draft.fixed.tiles if draft.fixed else None,
+                channels=draft.profile.channels,
+                source_disk=source.disk_bytes,
+            )
+            break
+        except WorkersLost:
+            executor.mend()
     fixed = Fixed(
         draft.directory.digest,
         loaded.sha256,

@@ -9,7 +9,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -169,7 +169,9 @@ class RunDirectory:
             logging.getLogger("render.run").error("%s: %s", type(error).__name__, error)
             interrupted = isinstance(error, KeyboardInterrupt)
             if self.record.get("status") != "finished":
-                self.save(status="interrupted" if interrupted else "failed", error=str(error) or type(error).__name__)
+                # Where the disk is full the record cannot say it: the error itself is what the user must read.
+                with suppress(UserError):
+                    self.save(status="interrupted" if interrupted else "failed", error=str(error) or type(error).__name__)
             raise
         finally:
             if handler is not None:

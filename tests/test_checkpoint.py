@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -149,6 +150,13 @@ def test_any_zarr_reader_finds_the_canvas(tmp_path: Path) -> None:
     assert array.metadata.dimension_names == ("row", "column", "channel")
     assert dict(array.attrs) == {"token": "a token"}
     np.testing.assert_array_equal(array[...], canvas)
+
+
+def test_whoever_starts_does_not_wait_for_the_store_to_be_imported() -> None:
+    """A worker's process imports it, and what resamples, while its kernel compiles."""
+    words = "import sys, render.farm.process, render.job; print({'zarr', 'scipy.sparse', 'h5py'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
 
 
 # Several workers
@@ -762,6 +770,21 @@ def test_a_manifest_that_finds_no_room_leaves_the_one_before(name: str, tmp_path
         assert numbers(checkpoints) == [3, 2]
 
 
+@pytest.mark.parametrize("error", [UserError, KeyboardInterrupt])
+def test_why_a_run_stopped_is_told_though_the_record_finds_no_room(
+    error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = jobs.draft(load_config("preview", [*SMALL, f"output.dir={tmp_path / 'run'}"])).directory
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(error, match="the same command goes on"), directory.opened():
+        directory.start_record()
+        monkeypatch.setattr(Path, "write_text", full)
+        raise error("the same command goes on")
+
+
 # Going on
 
 
@@ -813,6 +836,36 @@ class MendingExecutor(InlineExecutor):
         self._workers = [self._make() for _ in self._workers]
 
 
+@dataclass(eq=False)
+class Failed:
+    """What came of a call that raised, as long as nobody has asked."""
+
+    error: MemoryError
+
+
+class LateExecutor(MendingExecutor):
+    """Keeps the errors of calls until somebody wants their results, as Ray does."""
+
+    def call(self, worker: int, method: str, *arguments: Any) -> Reference:
+        for argument in arguments:
+            if isinstance(argument, Failed):
+                return argument
+        try:
+            return super().call(worker, method, *arguments)
+        except MemoryError as error:
+            return Failed(error)
+
+    def call_parts(self, worker: int, method: str, parts: int, *arguments: Any) -> list[Reference]:
+        done = self.call(worker, method, *arguments)
+        return [done] * parts if isinstance(done, Failed) else [type(done)(part) for part in done.value]
+
+    def fetch(self, references: Sequence[Reference]) -> list[Any]:
+        for reference in references:
+            if isinstance(reference, Failed):
+                raise WorkersLost("out of memory") from reference.error
+        return super().fetch(references)
+
+
 @cache
 def small_draft() -> jobs.Draft:
     return jobs.draft(load_config("preview", [*SMALL]))
@@ -828,10 +881,15 @@ class Dream:
         self.history: list[OctaveHistory] = []
 
     def run(
-        self, stop: Stop | None = None, workers: int = 2, every: float = 0, mapped: bool = False
+        self,
+        stop: Stop | None = None,
+        workers: int = 2,
+        every: float = 0,
+        mapped: bool = False,
+        kind: type[MendingExecutor] = MendingExecutor,
     ) -> tuple[Pixels, list[Event]]:
         source, model = self._draft.source, find_model(self._draft.config.model.name)
-        executor = MendingExecutor(lambda: InProcess(Worker(Ripples(), source)), workers, stop or Stop())
+        executor = kind(lambda: InProcess(Worker(Ripples(), source)), workers, stop or Stop())
         conductor = Conductor(
             self._draft.plan,
             model.architecture,
@@ -967,6 +1025,24 @@ def test_from_a_damaged_checkpoint_it_falls_back_to_the_one_before(
     straight.equals(canvas, dream)
 
 
+@pytest.mark.parametrize("method", ["load", "save"])
+def test_a_worker_that_does_not_see_the_disk_costs_no_checkpoint(
+    method: str, dream: Dream, straight: Undisturbed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine of the farm where the run directory is not mounted: refused, and nothing is struck from the manifest."""
+    dream.stopped(Stop(straight.moments))
+    saved = dream.saved
+    seen = getattr(Worker, method)
+    with monkeypatch.context() as patch:
+        patch.setattr(Worker, method, lambda self, path, *arguments: seen(self, Path(f"{path}-elsewhere"), *arguments))
+        with pytest.raises(UserError, match=r"elsewhere is no canvas store.*output\.dir must be on a disk.*share"):
+            dream.run()
+    assert dream.saved == (saved if method == "load" else saved[:1])
+    canvas, events = dream.run()
+    assert begun_at(events) == saved[0]
+    straight.equals(canvas, dream)
+
+
 def test_when_every_checkpoint_is_damaged_it_starts_over(
     dream: Dream, straight: Undisturbed, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -996,6 +1072,27 @@ def test_when_workers_are_lost_the_checkpoint_is_taken_up(
 ) -> None:
     assert moment < straight.moments
     canvas, events = dream.run(Stop(moment, WorkersLost), every=every)
+    assert sum(isinstance(event, Recovered) for event in events) == 1
+    straight.equals(canvas, dream)
+
+
+@pytest.mark.parametrize("every", [0, 1e9])
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("step", [4, 6])
+def test_an_update_that_fails_is_never_taken_for_done(
+    step: int, workers: int, every: float, dream: Dream, straight: Undisturbed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of the second octave and at its end: the worker lives on, with a canvas that lacks a step."""
+    update, updates = Worker.update, []
+
+    def update_or_not(self: Worker, scale: float) -> None:
+        updates.append(scale)
+        if len(updates) == step * workers:
+            raise MemoryError("no memory for this")
+        update(self, scale)
+
+    monkeypatch.setattr(Worker, "update", update_or_not)
+    canvas, events = dream.run(workers=workers, every=every, kind=LateExecutor)
     assert sum(isinstance(event, Recovered) for event in events) == 1
     straight.equals(canvas, dream)
 

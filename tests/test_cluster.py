@@ -104,14 +104,25 @@ def test_a_worker_that_fails_again_and_again_is_set_aside(
     made = draft(load_config("preview", words))
     (tmp_path / "alive").mkdir()
     own = RayFarm(made.config.farm, threads=cores(), store_bytes=300_000_000)
+    leased = []
+
+    def lease_both() -> None:
+        with own.lease(2) as executor:
+            leased.append(executor.workers)
+
     try:
         with (
             caplog.at_level("INFO", "render"),
             prepared(replace(made, source=Deadly(made.source, tmp_path / "alive", error)), own) as job,
         ):
+            waiting = threading.Thread(target=lease_both)
+            waiting.start()
             canvas = dreamed(job, job.conductor())
             assert job.executor.workers == 1
         assert own.size == 1
+        # Who waited for two workers is not left waiting for one that will not come.
+        waiting.join(30)
+        assert leased == [1]
     finally:
         own.close()
     np.testing.assert_array_equal(canvas, expected)
@@ -133,5 +144,8 @@ def test_when_no_worker_survives_the_reason_is_told(tmp_path: Path) -> None:
             pytest.raises(UserError, match=r"no worker is left after 1 retries.*died"),
         ):
             dreamed(job, job.conductor())
+        # The next job does not wait for workers that are gone.
+        with own.lease() as executor:
+            assert executor.workers == 1
     finally:
         own.close()

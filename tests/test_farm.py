@@ -8,22 +8,27 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+import ray
 
+from render import job as jobs
 from render.compose import load_config
 from render.config import FarmConfig
 from render.errors import UserError
 from render.farm.conductor import Event, OctaveDone, OctaveStarted, Recovered, StepDone, bytes_exchanged
 from render.farm.ray_farm import RayFarm
 from render.farm.recipe import KernelRecipe
+from render.farm.silence import Silence
 from render.geometry import deal_blocks
 from render.job import Job, draft, prepared
 from render.machine import cores
@@ -34,11 +39,28 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""}
 
 
 @pytest.fixture(scope="module")
-def farm() -> Iterator[RayFarm]:
-    """Five workers that the tests here share."""
-    shared = RayFarm(FarmConfig(workers=5), threads=cores(), store_bytes=300_000_000)
+def asked_to_end() -> Iterator[list[int]]:
+    """The SIGTERMs that this process got, by a handler that was there before Ray."""
+    got: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: got.append(number))
+    yield got
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="module")
+def farm(asked_to_end: list[int]) -> Iterator[RayFarm]:
+    """Five workers that the tests here share, on a Ray of their own though the environment names a cluster."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
+        shared = RayFarm(FarmConfig(workers=5), threads=cores(), store_bytes=300_000_000)
     yield shared
     shared.close()
+
+
+def test_ray_leaves_sigterm_to_the_render(farm: RayFarm, asked_to_end: list[int]) -> None:
+    """Ray's own handlers would end the process at once, with nothing saved."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert asked_to_end == [signal.SIGTERM]
 
 
 @dataclass(frozen=True)
@@ -156,6 +178,65 @@ def test_a_killed_worker_is_replaced_and_nothing_shows(
 
 
 @pytest.mark.slow
+def test_a_worker_that_hangs_is_replaced_and_those_who_wait_for_it_are_not(
+    farm: RayFarm, expected: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in the middle: it does not die, and its neighbours wait for its margins."""
+    monkeypatch.setattr(farm._config, "silence", 2.0)
+    monkeypatch.setattr("render.farm.silence._FAR_LONGER", 1)
+    with job_on(farm, 3, tmp_path / "run") as job:
+        pids = [member.facts.pid for member in job.executor.members]
+        reasons = []
+
+        def watch(event: Event) -> None:
+            if isinstance(event, Recovered):
+                reasons.append(event.reason)
+            if isinstance(event, StepDone) and (event.octave.index, event.step) == (1, 0) and not reasons:
+                os.kill(pids[1], signal.SIGSTOP)
+
+        canvas = dreamed(job, job.conductor(), watch)
+        assert {member.facts.pid for member in job.executor.members} >= {pids[0], pids[2]}
+        assert job.executor.workers == 3
+    np.testing.assert_array_equal(canvas, expected)
+    assert reasons == ["1 of 3 workers hang"]
+    assert not psutil.pid_exists(pids[1])
+
+
+@pytest.mark.slow
+def test_a_worker_amid_long_work_is_left_alone(farm: RayFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers nobody, but it computes."""
+    with farm.lease(2) as executor:
+        _, busy = executor.members
+        monkeypatch.setattr(farm._config, "silence", 3.0)
+        computing = busy.handle.__ray_call__.remote(lambda _actor: sum(number * number for number in range(150_000_000)))
+        assert executor._hanging([0, 1]) == set()
+        assert not ray.wait([computing], timeout=0)[0]
+        os.kill(busy.facts.pid, signal.SIGSTOP)
+        assert executor._hanging([0, 1]) == {1}
+        os.kill(busy.facts.pid, signal.SIGCONT)
+        assert executor._hanging([0, 1]) == set()
+
+
+def test_silence_is_suspicious_when_it_is_far_longer_than_any_before() -> None:
+    now = [0.0]
+    silence = Silence(900, lambda: now[0])
+    silence.begin()
+    now[0] = 60
+    silence.heard()
+    assert (silence.seconds, silence.bound) == (0, 1200)
+    now[0] = 1259
+    assert silence.seconds < silence.bound
+    now[0] = 1260
+    assert silence.seconds >= silence.bound
+    # Time between two waits is nobody's silence.
+    now[0] = 9000
+    silence.begin()
+    now[0] = 9001
+    silence.heard()
+    assert silence.bound == 1200
+
+
+@pytest.mark.slow
 def test_jobs_share_a_farm_and_its_compiled_kernels(farm: RayFarm, expected: np.ndarray, tmp_path: Path) -> None:
     """More jobs than the workers suffice for: they queue, all end alike, and no kernel is compiled twice."""
     results: dict[int, np.ndarray] = {}
@@ -192,6 +273,40 @@ def test_jobs_share_a_farm_and_its_compiled_kernels(farm: RayFarm, expected: np.
     assert len(results) == 4
     assert set(at_once) <= {2, 4}
     assert kernels_made() == [1] * 5
+
+
+@pytest.mark.slow
+def test_workers_lost_while_a_job_is_made_ready_are_replaced(
+    farm: RayFarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One died while nobody used it, one dies before it says what memory a window takes."""
+    kill = [farm._idle[0].facts.pid]
+    os.kill(kill[0], signal.SIGKILL)
+
+    def machine(*arguments):
+        if len(kill) == 1:
+            kill.append(arguments[-1][0].pid)
+            os.kill(kill[1], signal.SIGKILL)
+        return made(*arguments)
+
+    made = jobs._farms_machine
+    monkeypatch.setattr(jobs, "_farms_machine", machine)
+    with job_on(farm, 2, tmp_path / "run") as job:
+        facts = job.executor.fetch([job.executor.call(worker, "ping") for worker in range(2)])
+        assert [one.pid for one in job.workers] == [one.pid for one in facts]
+        assert not {one.pid for one in facts} & set(kill)
+    assert farm.size == 5
+
+
+def test_calls_that_fail_though_every_worker_answers_are_not_repeated_for_ever(farm: RayFarm) -> None:
+    with farm.lease(1) as executor:
+        for _ in range(farm.retries):
+            executor.mend()
+        executor.settled()
+        for _ in range(farm.retries):
+            executor.mend()
+        with pytest.raises(UserError, match=f"failed {farm.retries + 1} times .* though every worker answers"):
+            executor.mend()
 
 
 def test_a_job_may_not_ask_for_more_than_the_farm_has(farm: RayFarm) -> None:
@@ -286,6 +401,42 @@ def test_an_address_where_nothing_listens(tmp_path: Path) -> None:
     assert time.monotonic() - start < 30
     run_command(*JOB, "farm.address=somewhere", cwd=tmp_path).refused("farm.address=somewhere", "HOST:PORT")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.0 400 Bad Request\r\n\r\n"])
+def test_an_address_where_something_else_listens(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray would knock for minutes at what says nothing, or speaks another language."""
+    monkeypatch.setattr("render.farm.ray_farm._CONNECT", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def reply() -> None:
+            with other.accept()[0] as connection, suppress(ConnectionError):
+                connection.sendall(answer)
+                while connection.recv(100):
+                    pass
+
+        thread = threading.Thread(target=reply)
+        thread.start()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"{address}: what listens there is not the head of a Ray cluster"):
+            RayFarm(FarmConfig(address=address), threads=1)
+        thread.join(10)
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_ray_starts_leaves_nothing(tmp_path: Path) -> None:
+    process = start(*JOB, "farm.workers=1", "output.dir=run", cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while not any("gcs_server" in child.name() for child in descendants(process)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    children = descendants(process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "render: interrupted\n")
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert not alive
+    assert not list(Path(tempfile.gettempdir()).glob(f"dream-{process.pid}-*"))
 
 
 @pytest.mark.slow

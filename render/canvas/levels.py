@@ -9,18 +9,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec
 
 from render.canvas.store import sync
 from render.canvas.streaming import SCALE, Shrunk
 from render.dream.resample import Pixels
 from render.errors import UserError
 from render.geometry import Rect
+
+if TYPE_CHECKING:
+    import zarr
 
 #: Side of a chunk, px: 1.6 MB each.
 CHUNK = 512
@@ -52,6 +53,10 @@ def write_level(path: Path, shrunk: Shrunk, identity: dict[str, Any], told: Told
         # What a killed run left half made.
         shutil.rmtree(temporary, ignore_errors=True)
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Imported where it is needed, here and below: it takes its time, and every process that starts reads this module.
+        import zarr
+        from zarr.codecs import Crc32cCodec
+
         array = zarr.create_array(
             str(temporary),
             shape=(height, width, 3),
@@ -108,6 +113,8 @@ class Level:
     def open(cls, path: Path) -> Level | None:
         """The level at `path`; None where there is none that is whole."""
         try:
+            import zarr
+
             array = zarr.open_array(str(path), mode="r")
             identity: dict[str, Any] = dict(array.attrs)
             down, across = identity.pop("factors")

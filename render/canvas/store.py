@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
-from zarr.codecs import Crc32cCodec
 
 from render.dream.resample import Pixels
 from render.errors import DamagedCheckpoint
@@ -23,11 +21,20 @@ _TOKEN = "token"
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
+def get_ready() -> None:
+    """Imports what the first `create` or `CanvasStore` would wait for; called where something else is waited for."""
+    import zarr  # noqa: F401
+
+
 def create(path: Path, shape: tuple[int, int], token: str, attributes: Mapping[str, Any] | None = None) -> None:
     """Makes an empty canvas of `shape` (rows, columns); `token` tells it from every other that had this path.
 
     `attributes` are kept beside it.
     """
+    # Imported where it is needed, here and below: it takes its time, and every process that starts reads this module.
+    import zarr
+    from zarr.codecs import Crc32cCodec
+
     zarr.create_array(
         str(path),
         shape=(*shape, 3),
@@ -49,6 +56,8 @@ class CanvasStore:
 
     def __init__(self, path: Path, token: str | None = None, *, mode: str = "r") -> None:
         """Raises `DamagedCheckpoint` where there is no such canvas, or not the one that `token` names."""
+        import zarr
+
         self._path = path
         try:
             # Chunks of zeros, too, are written: a missing one means damage.

@@ -7,13 +7,16 @@ rectangle it is computed in: the parts are bit-identical to the whole.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from render.geometry import AxisMode, Interval, Rect, whole
 from render.layout import SourceWindow, Span
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Pixels = NDArray[np.float32]
 
@@ -36,6 +39,9 @@ def span_taps(span: Span, out_length: int, out: Interval) -> tuple[Interval, csr
     (antialiasing), cut and renormalised at the input's ends, as Pillow and `jax.image.resize` do. Where something lies
     beyond them nothing is cut: the inputs may then lie beyond [0, span.length) and name the pixels found there.
     """
+    # Imported where it is needed: it takes its time, and every process that starts reads this module.
+    from scipy.sparse import csr_array
+
     scale = span.extent / out_length
     widening = max(scale, 1.0)
     centres = span.start + (np.arange(out.start, out.stop) + 0.5) * scale - 0.5

@@ -19,6 +19,7 @@ from typing import Any
 
 from render.canvas import store
 from render.errors import UserError
+from render.geometry import whole
 
 _MANIFEST, _SLOTS = "manifest.json", ("a", "b")
 _VERSION = 1
@@ -94,6 +95,12 @@ class Checkpoints:
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise UserError(f"{path} cannot be read ({reason}): fresh=true starts over") from None
+
+    def check(self, checkpoint: Checkpoint, shape: tuple[int, int]) -> None:
+        """Reads a whole canvas of `shape`, strip by strip. Raises `DamagedCheckpoint` where it is not what was written."""
+        canvas = store.CanvasStore(self.path(checkpoint), checkpoint.token)
+        for rect in whole(*shape).bands(multiple=store.CHUNK):
+            canvas.read(rect)
 
     def begin(self, shape: tuple[int, int], octave: int, steps: int, history: Sequence[OctaveHistory]) -> Checkpoint:
         """Empties the slot that does not count and makes a canvas of `shape` there, to be written and then committed."""

@@ -20,7 +20,7 @@ from render.dream.ascent import jitter
 from render.dream.objectives import Objective
 from render.dream.resample import taps
 from render.errors import DamagedCheckpoint, NumericalError, RenderError, UrgentInterrupt, UserError, WorkersLost
-from render.farm.checkpoint import Checkpoints, Fixed, OctaveHistory
+from render.farm.checkpoint import Checkpoint, Checkpoints, Fixed, OctaveHistory
 from render.farm.executors import Executor, Reference
 from render.farm.messages import Ascended, Assignment, TileSum
 from render.geometry import Block, Gathering, Rect, chunk_extent, deal_blocks, margin_pieces, pieces_of
@@ -34,6 +34,7 @@ PREVIEW_SIDE = 1024
 #: Calls that a worker has at hand, so that it does not wait for the conductor, and how long one should take, s.
 _QUEUED, _CALL_SECONDS = 2, 0.5
 _MOST_TILES_A_CALL = 64
+_SHARED = "output.dir must be on a disk that all workers' machines share"
 #: Parts of an octave change that are on their way at once, for each worker.
 _PARTS_IN_FLIGHT = 3
 
@@ -169,6 +170,8 @@ class Conductor:
         self._steps: int | None = None
         #: What the workers lend each other for the next step, where that has been asked for already.
         self._lent: list[list[Reference]] | None = None
+        #: Updates that have been asked for, and nobody has looked yet whether they succeeded.
+        self._updates: list[Reference] = []
         #: How many tiles to ask each worker for at once, from how long the last ones took.
         self._tiles_a_call: dict[int, int] = {}
         #: What is known of every octave begun so far.
@@ -326,12 +329,14 @@ class Conductor:
                 f"the gradient is too small to follow at octave {deal.octave.index + 1}, step {step + 1}: "
                 f"mean|g| is {mean:.3g}"
             )
-        # Not waited for: what a worker is asked next comes after its update, and one that dies before is noticed then.
+        # Whatever interrupts here: some have been asked to update, others not.
+        self._steps = None
         if step + 1 < deal.octave.steps:
+            # Not waited for: what a worker is asked next comes after its update.
             self._lent = self._lend(deal, scale)
         else:
-            for worker in range(len(deal.blocks)):
-                self._executor.call(worker, "update", scale)
+            self._updates = [self._executor.call(worker, "update", scale) for worker in range(len(deal.blocks))]
+            self._settle_updates()
         self._steps = step + 1
         return mean
 
@@ -344,10 +349,12 @@ class Conductor:
         lent: dict[tuple[int, str], Reference] = {}
         for owner, by_place in enumerate(deal.loans):
             if by_place:
-                given = self._executor.call_parts(owner, method, len(by_place), *update)
+                given = self._executor.call_parts(owner, method, len(by_place) + len(update), *update)
+                if update:
+                    self._updates.append(given.pop())
                 lent |= {(owner, place): part for place, part in zip(by_place, given, strict=True)}
             elif update:
-                self._executor.call(owner, "update", *update)
+                self._updates.append(self._executor.call(owner, "update", *update))
         return [
             [lent[owner, deal.places[borrower]] for owner, _ in margin.others]
             for borrower, margin in enumerate(deal.margins)
@@ -384,7 +391,13 @@ class Conductor:
                 self._tiles_a_call[worker] = _tiles_a_call(result)
                 hand_out(worker)
             yield TilesDone(deal.octave, sum(len(result.sums) for result in results))
+        self._settle_updates()
         return sums
+
+    def _settle_updates(self) -> None:
+        """Raises what went wrong in updates: a worker that lacked memory for one is alive, and its canvas is wrong."""
+        asked, self._updates = self._updates, []
+        self._executor.fetch(asked)
 
     def _record(self, mean: float, seconds: float) -> None:
         last = self.history[-1]
@@ -396,6 +409,7 @@ class Conductor:
         """Writes the canvas to the slot that does not count, then makes it count."""
         assert self._saving is not None and self._steps is not None
         begun = time.monotonic()
+        self._settle_updates()
         deal, checkpoints = self._current, self._saving.checkpoints
         checkpoint = checkpoints.begin(deal.octave.shape, deal.octave.index, self._steps, self.history)
         try:
@@ -408,6 +422,10 @@ class Conductor:
                     path = checkpoints.path(checkpoint)
                     written.append(self._executor.call(worker, "save", path, checkpoint.token, extent, gathering, *parts))
             self._executor.fetch(written)
+        except DamagedCheckpoint as damage:
+            checkpoints.abandon(checkpoint)
+            # It was made a moment ago.
+            raise UserError(f"{damage}, says a worker that is to write there: {_SHARED}") from None
         except RenderError:
             checkpoints.abandon(checkpoint)
             raise
@@ -425,7 +443,8 @@ class Conductor:
 
     def _resume(self) -> bool:
         """Takes up the newest checkpoint that is whole; False, with nothing begun, where there is none."""
-        self._deal, self._steps, self.history, self._tiles_a_call, self._lent = None, None, [], {}, None
+        self._deal, self._steps, self.history = None, None, []
+        self._tiles_a_call, self._lent, self._updates = {}, None, []
         read = self._saving.checkpoints.read() if self._saving else None
         for checkpoint in read[1] if read else []:
             assert self._saving is not None
@@ -435,6 +454,7 @@ class Conductor:
             try:
                 self._give(deal, "load", self._saving.checkpoints.path(checkpoint), checkpoint.token)
             except DamagedCheckpoint as damage:
+                self._blame_the_canvas(checkpoint, damage)
                 log.warning("checkpoint of octave %d, step %d is damaged: %s", octave.index + 1, checkpoint.steps, damage)
                 self._saving.checkpoints.forget(checkpoint)
                 continue
@@ -443,6 +463,15 @@ class Conductor:
             log.info("going on from octave %d, step %d", octave.index + 1, checkpoint.steps)
             return True
         return False
+
+    def _blame_the_canvas(self, checkpoint: Checkpoint, damage: DamagedCheckpoint) -> None:
+        """Raises `UserError` where it is not the canvas' fault that a worker could not read it: work would be lost."""
+        assert self._saving is not None
+        try:
+            self._saving.checkpoints.check(checkpoint, self._plan.octaves[checkpoint.octave].shape)
+        except DamagedCheckpoint:
+            return
+        raise UserError(f"{damage}, says a worker, and here it is whole: {_SHARED}")
 
     def _mend(self, reason: str) -> Recovered:
         log.warning("a worker was lost: %s", reason)

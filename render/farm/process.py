@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
 import time
 from collections import OrderedDict
 from typing import Any
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 import psutil
 
+from render.canvas import store
 from render.dream.kernel import Kernel
 from render.farm.messages import Facts
 from render.farm.recipe import KernelRecipe
@@ -56,6 +58,8 @@ class WorkerProcess:
     def open(self, recipe: KernelRecipe, source: SourceOfPixels) -> Facts:
         """Makes ready for a job. Raises what `KernelRecipe.make` raises."""
         self._worker = None
+        # While the kernel is made and compiled.
+        threading.Thread(target=store.get_ready).start()
         self._kernel = self._kernels.find(recipe)
         self._worker = Worker(self._kernel, source)
         return self.ping()

@@ -7,15 +7,17 @@ import logging
 import os
 import re
 import shutil
+import signal
 import socket
 import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 # Read when Ray is imported: it would announce, and send, statistics.
@@ -32,17 +34,19 @@ from render.config import FarmConfig
 from render.errors import RenderError, UserError, WorkersLost
 from render.farm.executors import Reference
 from render.farm.messages import Facts
+from render.farm.silence import Silence, Suspect, hanging
 
 log = logging.getLogger(__name__)
 
-#: How long a worker that is alive may leave a simple question unanswered, s: it may be amid a large window.
-_SILENCE = 900.0
 #: How long a worker may take to start on a free machine, s.
 _START = 120.0
 #: How long to wait for workers that joined or are to replace others while the rest could go on, s.
 _JOIN = 60.0
 _SAY_EVERY = 30.0
 _CONNECT = 5.0
+#: A cluster's head speaks HTTP/2, as gRPC does: how a client begins, and the kind of frame that the answer begins with.
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+_FRAME, _SETTINGS = 9, 4
 #: Longest directory in which Ray's sockets still have names that the system takes.
 _LONGEST_DIRECTORY = 40
 _SESSION = "dream"
@@ -150,11 +154,13 @@ class RayFarm:
         self._leased = 0
         self._turns: deque[object] = deque()
         self._changed = threading.Condition()
-        if config.address is None:
-            self._start(store_bytes)
-        else:
-            _join(config.address)
+        if config.address not in (None, "auto"):
+            _knock(config.address)
         try:
+            if config.address is None:
+                self._start(store_bytes)
+            else:
+                _join(config.address)
             self.demand = self._find_demand()
             self._idle = self._take_in()
         except BaseException:
@@ -175,7 +181,7 @@ class RayFarm:
     def lease(self, workers: int | None = None) -> Iterator[RayExecutor]:
         """`workers` workers for one job, all by default; jobs that ask while too few are free wait for their turn.
 
-        Their compiled kernels stay with them for the next job.
+        A job gets fewer where the jobs before it lost some. Compiled kernels stay with the workers for the next job.
         """
         if workers is not None and workers > self.size:
             raise UserError(f"a job asks for {workers} workers and the farm has {self.size}: set a larger farm.workers")
@@ -183,9 +189,14 @@ class RayFarm:
         with self._changed:
             self._turns.append(turn)
             try:
-                while self._turns[0] is not turn or len(self._idle) < (workers or max(1, self.size)):
+                while self._turns[0] is not turn or len(self._idle) < min(workers or self.size, self.size):
                     self._changed.wait(0.5)
                     self._check()
+                if not self._idle:
+                    # All were set aside in the jobs before.
+                    self._idle = self.recruit(workers or self.wanted(), [], _START)
+                if not self._idle:
+                    raise UserError("the farm has lost all its workers and no new one starts: run the job again")
                 count = workers or len(self._idle)
                 members, self._idle = self._idle[:count], self._idle[count:]
                 self._leased += len(members)
@@ -249,6 +260,11 @@ class RayFarm:
         """How often a worker may fail between two checkpoints."""
         return self._config.retries
 
+    @property
+    def silence(self) -> float:
+        """How long nothing may come back from workers before somebody looks, s."""
+        return self._config.silence
+
     def _start(self, store_bytes: int) -> None:
         self._directory = _session_directory()
         worker = self._config.worker
@@ -261,20 +277,19 @@ class RayFarm:
             # Containers often have little; a file does as well, more slowly.
             options["_plasma_directory"] = str(self._directory)
         try:
-            ray.init(
+            _init_ray(
+                # A Ray of our own even where RAY_ADDRESS names a cluster.
+                address="local",
                 num_cpus=cpus,
                 num_gpus=None if on_gpu else 0,
                 resources=None,
                 include_dashboard=self._config.dashboard,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
                 object_store_memory=memory,
                 _temp_dir=str(self._directory),
                 _system_config=_system_config(dashboard=self._config.dashboard),
                 **options,
             )
         except (RayError, RuntimeError, OSError, ValueError, ConnectionError) as error:
-            self.close()
             raise UserError(
                 f"Ray cannot be started on this machine ({_first_line(error)}): set farm.executor=inline to do without"
             ) from None
@@ -394,15 +409,22 @@ class RayExecutor:
         self._check = check
         self._job: tuple[Reference, ...] = ()
         self._blamed: dict[int, str] = {}
+        self._silence = Silence(farm.silence)
+        #: Why calls failed the last time, and how often since the last checkpoint they did and yet every worker answered.
+        self._failure, self._unexplained = "", 0
 
     @property
     def workers(self) -> int:
         return len(self.members)
 
     def open(self, *job: Any) -> list[Facts]:
-        """See `WorkerProcess.open`; its arguments are sent to each node once."""
+        """See `WorkerProcess.open`; its arguments are sent to each node once. Workers lost at it are replaced."""
         self._job = tuple(ray.put(argument) for argument in job)
-        return self.fetch([self.call(worker, "open", *self._job) for worker in range(self.workers)])
+        while True:
+            try:
+                return self.fetch([self.call(worker, "open", *self._job) for worker in range(self.workers)])
+            except WorkersLost:
+                self.mend()
 
     def call(self, worker: int, method: str, *arguments: Any) -> Reference:
         return self.members[worker].handle.call.remote(method, *arguments)
@@ -415,21 +437,33 @@ class RayExecutor:
         return [given] if parts == 1 else list(given)
 
     def wait(self, references: Sequence[Reference]) -> list[Reference]:
+        self._silence.begin()
         while True:
             self._check()
             ready, _ = ray.wait(list(references), num_returns=1, timeout=1.0)
             if ready:
+                self._silence.heard()
                 # All that are there by now, so that many small results do not take as many turns.
                 return ray.wait(list(references), num_returns=len(references), timeout=0)[0]
+            self._find_hanging()
 
     def fetch(self, references: Sequence[Reference]) -> list[Any]:
+        # All of them before any error is raised: nobody is left at work on what is given up then.
+        waiting = list(references)
+        self._silence.begin()
+        while waiting:
+            ready, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=1.0)
+            if ready:
+                self._silence.heard()
+            else:
+                self._find_hanging()
         try:
             return ray.get(list(references))
         except RayTaskError as error:
             # Ray wraps what a worker raised; the error itself has the message for the user.
             cause = error.cause
             if isinstance(cause, RayError):
-                raise WorkersLost(_cause_of_death(cause)) from None
+                raise self._lost(_cause_of_death(cause)) from None
             if isinstance(cause, RenderError):
                 raise cause from None
             if isinstance(cause, MemoryError) or "RESOURCE_EXHAUSTED" in str(cause):
@@ -437,12 +471,12 @@ class RayExecutor:
                 # Only the text says whose error it is: the attributes are those of the cause.
                 pids = {int(pid) for pid in re.findall(r"\(pid=(\d+)", str(error))}
                 self._blamed |= {n: reason for n, one in enumerate(self.members) if one.facts and one.facts.pid in pids}
-                raise WorkersLost(reason) from None
+                raise self._lost(reason) from None
             raise
         except ObjectStoreFullError as error:
             raise UserError(f"Ray's object store is full ({_first_line(error)}): free some memory or disk") from None
         except RayError as error:
-            raise WorkersLost(_cause_of_death(error)) from None
+            raise self._lost(_cause_of_death(error)) from None
 
     def grow(self) -> int:
         missing = (self._wanted if self._farm.embedded else max(self._wanted, self._farm.wanted())) - len(self.members)
@@ -454,6 +488,13 @@ class RayExecutor:
 
     def mend(self) -> None:
         lost = self._find_lost()
+        # Somebody else's loss may only pass through here: a node that vanished takes its objects along. Not for ever.
+        self._unexplained += not lost
+        if self._unexplained > self._farm.retries:
+            raise UserError(
+                f"calls to the workers failed {self._unexplained} times since the last checkpoint though every worker "
+                f"answers (the last: {self._failure}): mend that, and the same command goes on"
+            )
         reasons = []
         keep: list[_Member] = []
         replacements = 0
@@ -476,7 +517,6 @@ class RayExecutor:
                 log.warning("worker %d is set aside", number + 1)
                 self._wanted -= 1
         self.members = keep
-        # Somebody else's loss may only pass through here: a node that vanished takes its objects along.
         if replacements:
             new = self._open_new(self._farm.recruit(replacements, keep, _START if not keep else _JOIN))
             for member, count in zip(new, failures, strict=False):
@@ -490,6 +530,7 @@ class RayExecutor:
             )
 
     def settled(self) -> None:
+        self._unexplained = 0
         for member in self.members:
             member.failures = 0
 
@@ -499,24 +540,49 @@ class RayExecutor:
     def _open_new(self, members: list[_Member]) -> list[_Member]:
         """New workers, made ready for the job; those that fail at it are let go."""
         good = []
-        for member in members:
+        for member, opened in [(member, member.handle.call.remote("open", *self._job)) for member in members]:
             try:
-                ray.get(member.handle.call.remote("open", *self._job))
+                self.fetch([opened])
                 good.append(member)
-            except RayTaskError as error:
-                if isinstance(error.cause, RenderError):
-                    raise error.cause from None
-                raise
-            except RayError as error:
-                log.warning("a worker (%s) failed at once: %s", member, _first_line(error))
+            except WorkersLost as lost:
+                log.warning("a worker (%s) failed at once: %s", member, lost)
                 self._farm.kill(member)
         return good
+
+    def _find_hanging(self) -> None:
+        """Raises `WorkersLost` when nothing has come back for too long and there are workers who hang."""
+        if self._silence.seconds < self._silence.bound:
+            return
+        silent = self._silence.seconds
+        log.warning("nothing has come back for %.0f s: looking for workers that hang", silent)
+        found = self._hanging(range(len(self.members)))
+        if not found:
+            log.warning("every worker answers or is at work: waiting on")
+            self._silence.begin()
+            return
+        self._blamed |= dict.fromkeys(found, f"it hangs: neither an answer nor any work after {silent:.0f} s of silence")
+        raise self._lost(f"{len(found)} of {len(self.members)} workers hang")
+
+    def _lost(self, reason: str) -> WorkersLost:
+        self._failure = reason
+        return WorkersLost(reason)
+
+    def _hanging(self, numbers: Iterable[int]) -> set[int]:
+        suspects = {number: self.members[number] for number in numbers}
+        return hanging(
+            {n: Suspect(one.handle, one.node, one.facts.pid) for n, one in suspects.items() if one.node and one.facts},
+            self._farm.silence,
+        )
 
     def _find_lost(self) -> dict[int, str]:
         """Which workers do not answer, and why."""
         lost, self._blamed = dict(self._blamed), {}
+        for number in lost:
+            # At once: the others' calls may wait for what it will never give.
+            self._farm.kill(self.members[number])
         asked = {member.handle.call.remote("ping"): n for n, member in enumerate(self.members) if n not in lost}
-        deadline = time.monotonic() + _SILENCE
+        # One that is alive may be amid a large window.
+        deadline = time.monotonic() + self._silence.bound
         while asked and time.monotonic() < deadline:
             self._check()
             ready, _ = ray.wait(list(asked), num_returns=1, timeout=1.0)
@@ -526,7 +592,8 @@ class RayExecutor:
                     ray.get(reference)
                 except RayError as error:
                     lost[number] = _cause_of_death(error)
-        return lost | dict.fromkeys(asked.values(), f"no answer for {_SILENCE:.0f} s")
+        silent = self._hanging(asked.values()) if asked else set()
+        return lost | dict.fromkeys(silent, f"it hangs: neither an answer nor any work in {self._silence.bound:.0f} s")
 
 
 def _system_config(*, dashboard: bool) -> dict[str, Any]:
@@ -547,26 +614,66 @@ def _system_config(*, dashboard: bool) -> dict[str, Any]:
 
 def _join(address: str) -> None:
     """Connects to a running cluster: `auto`, or HOST:PORT. Raises `UserError` when there is none."""
-    if address != "auto":
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdigit():
-            raise UserError(f"farm.address={address}: must be auto or HOST:PORT, such as 10.0.0.1:6379")
-        try:
-            # Asked first: Ray itself would knock for a long time, and noisily.
-            socket.create_connection((host, int(port)), timeout=_CONNECT).close()
-        except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise UserError(
-                f"farm.address={address}: nothing listens there ({reason}); start a cluster with `ray start --head`, or "
-                "leave farm.address out to render on this machine"
-            ) from None
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        _init_ray(address=address)
     except (RayError, RuntimeError, ConnectionError, ValueError, OSError) as error:
         raise UserError(
             f"farm.address={address}: cannot join a Ray cluster there ({_first_line(error)}); start one with "
             "`ray start --head`, or leave farm.address out to render on this machine"
         ) from None
+
+
+def _knock(address: str) -> None:
+    """Raises `UserError` unless something like a cluster's head answers: Ray itself would knock for minutes, noisily."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"farm.address={address}: must be auto or HOST:PORT, such as 10.0.0.1:6379")
+    otherwise = "start a cluster with `ray start --head`, or leave farm.address out to render on this machine"
+    try:
+        with socket.create_connection((host, int(port)), timeout=_CONNECT) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") != "0":
+                return
+            try:
+                connection.sendall(_HELLO)
+                answer = connection.recv(_FRAME, socket.MSG_WAITALL)
+            except OSError:
+                answer = b""
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"farm.address={address}: nothing listens there ({reason}); {otherwise}") from None
+    if len(answer) < _FRAME or answer[3] != _SETTINGS:
+        raise UserError(f"farm.address={address}: what listens there is not the head of a Ray cluster; {otherwise}")
+
+
+def _init_ray(**options: Any) -> None:
+    """`ray.init`, quiet, that leaves signals to whom they belong: Ray would have SIGTERM end the process at once.
+
+    The first that comes meanwhile is handed on afterwards: half a Ray can neither be used nor stopped.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        _init_quietly(**options)
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    noted: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        handler = handlers[signal.Signals(number)]
+        if noted and callable(handler):
+            handler(number, frame)
+        noted.append(number)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        _init_quietly(**options)
+    finally:
+        for which, handler in handlers.items():
+            signal.signal(which, handler)
+        for number in noted[:1]:
+            signal.raise_signal(number)
+
+
+def _init_quietly(**options: Any) -> None:
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
 
 
 def _session_directory() -> Path:

@@ -90,6 +90,10 @@ class Worker:
 
     def begin_octave(self, given: Assignment) -> None:
         """Takes a block of a new octave, filled with the source."""
+        # What an interrupted attempt left would cost memory twice.
+        self._state = None
+        if given.octave == 0:
+            self._detail = None
         self._state = state = _State.of(given)
         for rect in given.block.pixels.bands():
             state.part(rect)[...] = self._source.at(state.shape, rect)
@@ -162,10 +166,10 @@ class Worker:
         loans = self._current.given.loans
         return [{borrower: self.read(rects) for borrower, rects in loan.items()} for loan in loans]
 
-    def update_and_lend(self, scale: float) -> list[dict[int, list[Pixels]]]:
-        """`update`, then `lend` for the next step: one call instead of two."""
+    def update_and_lend(self, scale: float) -> list[dict[int, list[Pixels]] | None]:
+        """`update`, then `lend` for the next step: one call instead of two. After the loans None, for the update."""
         self.update(scale)
-        return self.lend()
+        return [*self.lend(), None]
 
     def fill_margin(self, *parts: list[Pixels]) -> None:
         """Writes other owners' pixels, and this block's own where it is mirrored or wrapped, into the margin.

@@ -25,7 +25,7 @@ from safetensors.numpy import load_file, save_file
 
 from render import fetch
 from render.errors import UserError
-from render.models import caffe, keras_h5, torchscript
+from render.models import caffe, torchscript
 from render.models.architecture import Architecture
 from render.models.googlenet import GOOGLENET
 from render.models.inception_v3 import INCEPTION_V3, INCEPTION_V3_KERAS
@@ -192,6 +192,9 @@ def _read_local(path: Path, architecture: Architecture) -> tuple[Parameters, Arc
             case ".h5" | ".hdf5":
                 if architecture is not INCEPTION_V3:
                     raise UserError(f"{path}: Keras files are read for inception_v3 only, not for {architecture.name}")
+                # Imported where it is needed: h5py takes its time.
+                from render.models import keras_h5
+
                 return keras_h5.read_parameters(path, INCEPTION_V3_KERAS), INCEPTION_V3_KERAS
     except _UNREADABLE as error:
         raise UserError(f"model.weights={path} cannot be read: {_first_line(error)}") from None

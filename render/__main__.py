@@ -93,19 +93,19 @@ def _without_a_job(command: str, overrides: list[str]) -> bool:
         print_settings(dict(word.partition("=")[::2] for word in overrides).get("image", ""))
         return True
     if command == "view":
-        from render.view import view
+        from render.viewer.view import view
 
         view(overrides)
         return True
     if command == "export":
         from render import report
-        from render.pictures import export_command
+        from render.export.pictures import export_command
 
         report.start_logging(quiet=True)
         export_command(overrides)
         return True
     if command == "preflight":
-        from render import preflight
+        from render.preflight import preflight
 
         preflight.main(overrides)
         return True

@@ -15,11 +15,11 @@ import psutil
 
 from render import __version__, interrupts
 from render.canvas import store
-from render.canvas.profile import Profile
-from render.canvas.source import Source, open_source
 from render.config import Config
 from render.dream.objectives import Objective, resolve
 from render.errors import RenderError, UserError, WorkersLost
+from render.export.pictures import cut_for, make_pictures, usable_profile
+from render.export.profile import Profile
 from render.farm.checkpoint import Fixed
 from render.farm.conductor import (
     Conductor,
@@ -41,10 +41,10 @@ from render.layout import lay_out
 from render.machine import cores, free_disk, host_memory, same_disk
 from render.models.weights import Loaded, find_model, load
 from render.paths import file_sha256, user_path
-from render.pictures import cut_for, make_pictures, usable_profile
 from render.plan import Machine, Plan, make_plan
 from render.progress import Display, make_display, say
 from render.run_directory import RunDirectory
+from render.source.source import Source, open_source
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from render.canvas.metadata import read_settings
 from render.errors import UserError
+from render.export.metadata import read_settings
 from render.job import Job
 from render.models.architecture import Conv
 from render.models.weights import MODELS

@@ -19,16 +19,16 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from render import __version__
-from render.canvas.directory import replacing_directory, tree_sha256
-from render.canvas.picture import image_of, replacing, write_picture
-from render.canvas.pyramid import discard_levels
 from render.canvas.store import CanvasStore
 from render.config import Config, OutputConfig, pictures
 from render.errors import UserError
+from render.export.directory import replacing_directory, tree_sha256
+from render.export.picture import image_of, replacing, write_picture
 from render.farm.checkpoint import Checkpoint, Checkpoints, Fixed
 from render.formats import FORMATS
 from render.machine import nearest
 from render.paths import file_sha256, user_path
+from render.source.pyramid import discard_levels
 
 _RECORD, _LOG, _PREVIEWS, _CANVAS, _SOURCE, _LOCK = (
     "run.json", "render.log", "previews", "canvas", "source", ".lock",

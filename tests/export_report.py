@@ -24,13 +24,13 @@ import numpy as np
 import pyvips
 
 from render.canvas import store as stores
-from render.canvas.export import Style, export
 from render.canvas.image import canvas_image
-from render.canvas.picture import Encoding
-from render.canvas.source import read_photo, sample_path
 from render.canvas.store import CanvasStore
 from render.config import SourceConfig
 from render.dream.resample import resample_array
+from render.export.export import Style, export
+from render.export.picture import Encoding
+from render.source.source import read_photo, sample_path
 from tests.conftest import ROOT
 
 _SIDE = 2048

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from render.canvas.image import to_integers
-from render.canvas.picture import image_of, write_picture
 from render.canvas.store import CHUNK, CanvasStore
 from render.config import Config
+from render.export.picture import image_of, write_picture
 from render.farm.checkpoint import Checkpoint, Fixed, OctaveHistory
 from render.geometry import Interval, Rect, whole
 from render.run_directory import preview_path, stored_checkpoints

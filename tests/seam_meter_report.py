@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image
 
 from render.__main__ import split_arguments
-from render.canvas.picture import to_bytes
-from render.canvas.seams import Seams, borders, measure
+from render.canvas.image import to_integers
+from render.export.print_layout import borders
+from render.preflight.seams import Seams, measure
 from tests.seam_report import dream
 
 _JOB = (
@@ -61,7 +62,7 @@ def main() -> None:
         start = time.perf_counter()
         canvas = dream(root, [*words, f"tiles.halo={halo}"])
         print(f"# halo {halo}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
-        picture = to_bytes(canvas)
+        picture = to_integers(canvas, 8)
         for name, pixels in (
             ("float canvas", canvas),
             ("8-bit picture", picture),

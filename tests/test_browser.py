@@ -18,13 +18,12 @@ import numpy as np
 import pytest
 import pyvips
 
-from render import live
-from render.canvas import openseadragon
-from render.canvas.source import sample_path
-from render.canvas.viewer import ViewerFacts, write_viewer
 from render.errors import UserError
-from render.live import LiveRun
 from render.paths import file_sha256
+from render.source.source import sample_path
+from render.viewer import live, openseadragon
+from render.viewer.live import LiveRun
+from render.viewer.viewer import ViewerFacts, write_viewer
 from tests import browser
 from tests.live_run import LiveJob, smooth
 from tests.test_view import JPEG_LEVELS, served

@@ -21,16 +21,16 @@ from PIL import Image, ImageCms
 
 from render.canvas import image as module
 from render.canvas import store as stores
-from render.canvas.export import Style, export, export_panels
 from render.canvas.image import canvas_image, to_integers
-from render.canvas.metadata import Metadata, read_settings, srgb_profile
-from render.canvas.panels import cut_panels
-from render.canvas.picture import Encoding
-from render.canvas.print_layout import PrintLayout
-from render.canvas.profile import Profile, read_profile
 from render.canvas.store import CanvasStore
 from render.dream.resample import resample_array
 from render.errors import DamagedCheckpoint, UserError
+from render.export.export import Style, export, export_panels
+from render.export.metadata import Metadata, read_settings, srgb_profile
+from render.export.panels import cut_panels
+from render.export.picture import Encoding
+from render.export.print_layout import PrintLayout
+from render.export.profile import Profile, read_profile
 from render.farm.checkpoint import Checkpoints
 from tests.conftest import INLINE, TINY
 from tests.test_picture import names
@@ -271,7 +271,7 @@ def test_memory_does_not_grow_with_the_canvas(form: str, tmp_path: Path) -> None
     script = """
 import sys, threading, time
 from pathlib import Path
-from render.canvas.export import Style, export
+from render.export.export import Style, export
 from render.canvas.store import CanvasStore
 
 peak = 0

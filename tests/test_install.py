@@ -83,7 +83,7 @@ def test_the_wheel_renders_in_a_clean_environment(tmp_path: Path) -> None:
     assert built.returncode == 0, built.stderr
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     with zipfile.ZipFile(wheel) as inside:
-        assert "render/canvas/viewer.html" in inside.namelist()
+        assert "render/viewer/viewer.html" in inside.namelist()
     environment = tmp_path / "venv"
     venv.create(environment, with_pip=True)
     python = environment / "bin" / "python"

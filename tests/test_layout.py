@@ -11,7 +11,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from render.canvas.photo import PhotoSource
 from render.compose import load_config
 from render.config import Config, OutputConfig, picture_bleed
 from render.dream.resample import Pixels
@@ -19,6 +18,7 @@ from render.errors import UserError
 from render.geometry import BOUNDARY_MODES, Interval, Rect, whole
 from render.layout import Layout, SourceWindow, lay_out
 from render.plan import picture_shape
+from render.source.photo import PhotoSource
 
 Shape = tuple[int, int]
 PLAIN = BOUNDARY_MODES["reflect"]

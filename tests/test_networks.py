@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from render.canvas.photo import read_photo
-from render.canvas.source import sample_path
 from render.config import SourceConfig
 from render.dream.resample import resample_array
 from render.models.network import Network
 from render.models.weights import Loaded, load
+from render.source.photo import read_photo
+from render.source.source import sample_path
 from tests.conftest import SHARED, needs
 
 #: Names in the reference file that differ from ours.

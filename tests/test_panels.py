@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from render.canvas.panel_map import caption, map_picture
-from render.canvas.panels import Panels, cut_panels, row_name
 from render.errors import UserError
+from render.export.panel_map import caption, map_picture
+from render.export.panels import Panels, cut_panels, row_name
 
 sides = st.integers(1, 4000)
 resolutions = st.floats(20, 600)

@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
-from render.canvas import picture as module
 from render.canvas.image import to_integers
-from render.canvas.metadata import Metadata, read_settings, srgb_profile
-from render.canvas.photo import read_photo
-from render.canvas.picture import Encoding, image_of, replacing, write_picture
 from render.config import SourceConfig
 from render.errors import UserError
+from render.export import picture as module
+from render.export.metadata import Metadata, read_settings, srgb_profile
+from render.export.picture import Encoding, image_of, replacing, write_picture
+from render.source.photo import read_photo
 from tests.conftest import ROOT
 from tests.test_source import as_somebody_else, photo, random_pixels
 
@@ -209,8 +209,8 @@ def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
 import json, sys
 from pathlib import Path
 import numpy as np
-from render.canvas.metadata import Metadata
-from render.canvas.picture import image_of, write_picture
+from render.export.metadata import Metadata
+from render.export.picture import image_of, write_picture
 settings = dict(reversed(json.loads(sys.stdin.read()).items()))
 for form in ("png", "jpeg", "webp", "tiff", "bigtiff"):
     write_picture(Path(f"there.{form}"), image_of(np.load("pixels.npy")), form, Metadata(settings, dpi=150))

@@ -17,15 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from render.canvas.header import Header, read_header
-from render.canvas.picture import srgb_profile, to_bytes, write_picture
-from render.canvas.print_layout import PrintLayout
-from render.canvas.seams import Seams
+from render.canvas.image import to_integers
 from render.errors import UserError
+from render.export.metadata import srgb_profile
+from render.export.print_layout import PrintLayout
 from render.geometry import Axis, Grid, deal_blocks
-from render.preflight import Request, inspect, parse
-from render.print_report import Clipped, Report, lines, plain, verdict, viewing_cm, warnings
+from render.preflight.header import Header, read_header
+from render.preflight.preflight import Request, inspect, parse
+from render.preflight.print_report import Clipped, Report, lines, plain, verdict, viewing_cm, warnings
+from render.preflight.seams import Seams
 from tests.conftest import ROOT, TINY
+from tests.test_picture import write
 from tests.test_seams import TILE, stepped, texture
 
 
@@ -44,7 +46,7 @@ def printed(path: Path, **options: Any) -> str:
     return "\n".join(lines(inspect(Request(path, **options))))
 
 
-PIXELS = np.clip(to_bytes(texture(2, (300, 420))), 40, 215)
+PIXELS = np.clip(to_integers(texture(2, (300, 420)), 8), 40, 215)
 
 
 @pytest.mark.parametrize(
@@ -120,10 +122,10 @@ def test_a_tiff_of_libvips_without_resolution_states_none(tmp_path: Path) -> Non
 
 def test_our_own_settings_say_where_the_borders_are(tmp_path: Path) -> None:
     """Of a picture with seams at its tiles' borders, and of one whose tiles end elsewhere than the seams."""
-    pixels = to_bytes(stepped(texture(3), 6))
+    pixels = to_integers(stepped(texture(3), 6), 8)
     layout = PrintLayout(canvas=(600, 720), tiles=(TILE, TILE), blocks=(2, 1), bleed_px=18, trim=(564, 684))
     settings = {"seed": 1, "tiles": {"size": TILE}, "print": layout.to_settings()}
-    write_picture(tmp_path / "a.png", pixels, "png", settings, dpi=150)
+    write(tmp_path / "a.png", pixels, "png", settings, dpi=150)
     report = inspect(Request(tmp_path / "a.png"))
     assert report.layout == layout
     assert report.seams is not None
@@ -138,10 +140,10 @@ def test_our_own_settings_say_where_the_borders_are(tmp_path: Path) -> None:
 
 
 def test_a_panel_knows_where_it_was_cut_out(tmp_path: Path) -> None:
-    pixels = to_bytes(stepped(texture(3), 6))
+    pixels = to_integers(stepped(texture(3), 6), 8)
     for origin, found in (((100, 50), True), ((120, 70), False)):
         layout = PrintLayout(canvas=(600, 720), tiles=(TILE, TILE), origin=origin)
-        write_picture(tmp_path / "panel.png", pixels[100:500, 50:600], "png", {"print": layout.to_settings()})
+        write(tmp_path / "panel.png", pixels[100:500, 50:600], "png", {"print": layout.to_settings()})
         report = inspect(Request(tmp_path / "panel.png"))
         assert report.seams is not None
         assert report.seams.found == found
@@ -149,7 +151,7 @@ def test_a_panel_knows_where_it_was_cut_out(tmp_path: Path) -> None:
 
 def test_a_resized_picture_is_not_measured(tmp_path: Path) -> None:
     layout = PrintLayout(canvas=(600, 840), tiles=(96, 96))
-    write_picture(tmp_path / "a.png", PIXELS, "png", {"print": layout.to_settings()})
+    write(tmp_path / "a.png", PIXELS, "png", {"print": layout.to_settings()})
     report = inspect(Request(tmp_path / "a.png"))
     assert report.seams is None
     assert report.seams_note is not None
@@ -321,7 +323,7 @@ def test_memory_stays_flat_as_the_picture_grows(tmp_path: Path) -> None:
     script = """
 import sys, threading, time
 from pathlib import Path
-from render.preflight import Request, inspect
+from render.preflight.preflight import Request, inspect
 
 def anonymous():
     return int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0]) / 1000

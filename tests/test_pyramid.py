@@ -23,13 +23,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from render import job as jobs
-from render.canvas import levels
-from render.canvas import source as source_module
-from render.canvas.beyond import Sampling
-from render.canvas.photo import PhotoSource
-from render.canvas.pyramid import PyramidSource
-from render.canvas.source import open_source, sample_path
-from render.canvas.streaming import open_shrunk
 from render.compose import load_config
 from render.config import OutputConfig, SourceConfig
 from render.dream.resample import Pixels
@@ -37,6 +30,13 @@ from render.errors import UserError
 from render.farm.conductor import Event, OctaveStarted, Saved
 from render.geometry import BOUNDARY_MODES, Interval, Rect, whole
 from render.layout import lay_out
+from render.source import levels
+from render.source import source as source_module
+from render.source.beyond import Sampling
+from render.source.photo import PhotoSource
+from render.source.pyramid import PyramidSource
+from render.source.source import open_source, sample_path
+from render.source.streaming import open_shrunk
 from tests.conftest import INLINE, ROOT
 from tests.farm_job import stored
 from tests.test_checkpoint import free, small_disk
@@ -292,8 +292,8 @@ def test_any_rectangle_is_bit_identical_to_that_part_of_the_whole(
     rect = Rect(*(Interval(*cut) for cut in cuts))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(levels, "CHUNK", 64)
-        patch.setattr("render.canvas.pyramid._PIECE", piece)
-        patch.setattr("render.canvas.pyramid._NARROWEST", narrowest)
+        patch.setattr("render.source.pyramid._PIECE", piece)
+        patch.setattr("render.source.pyramid._NARROWEST", narrowest)
         got = large.at(shape, rect)
     assert got.tobytes() == complete[shape][slice(*rect.rows), slice(*rect.columns)].tobytes()
 
@@ -393,7 +393,7 @@ def test_a_level_is_made_once_and_said(tmp_path: Path, monkeypatch: pytest.Monke
     said: list[str] = []
     large.prepare((150, 150), said.append)
     assert said == ["reading photo.png at 1/2 of its size ..."]
-    monkeypatch.setattr("render.canvas.pyramid.write_level", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr("render.source.pyramid.write_level", lambda *_: pytest.fail("made again"))
     large.prepare((150, 150), said.append)
     large.prepare((120, 140), said.append)
     assert len(said) == 1
@@ -456,7 +456,7 @@ def test_a_level_of_anything_else_is_made_anew(other: str, tmp_path: Path, monke
     elif other == "background":
         how = GREENISH
     elif other == "rule":
-        monkeypatch.setattr("render.canvas.pyramid._RULE", -1)
+        monkeypatch.setattr("render.source.pyramid._RULE", -1)
     else:
         (tmp_path / "source" / "level-1" / "zarr.json").write_text("{")
     before = (tmp_path / "source" / "level-1").stat().st_ino
@@ -508,7 +508,7 @@ def test_ctrl_c_ends_the_reading_and_leaves_nothing(tmp_path: Path) -> None:
 import os, signal, sys, threading, time
 from pathlib import Path
 from render import interrupts
-from render.canvas import source
+from render.source import source
 from render.config import SourceConfig
 source.IN_MEMORY = 0
 interrupts.install(); interrupts.hold()
@@ -644,7 +644,7 @@ def test_a_truncated_source_ends_a_render_with_one_line(command, tmp_path: Path)
 MEASURE = """
 import re, sys, threading, time
 from pathlib import Path
-from render.canvas.source import open_source
+from render.source.source import open_source
 from render.config import SourceConfig
 from render.geometry import whole
 

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from render.canvas.picture import to_bytes
-from render.canvas.seams import LEAST_TILE, SEGMENT, SeamMeter, borders
+from render.canvas.image import to_integers
+from render.export.print_layout import borders
+from render.preflight.seams import LEAST_TILE, SEGMENT, SeamMeter
 from tests.seam_meter_report import coded, meter
 from tests.seam_report import dream
 
@@ -34,7 +35,7 @@ def stepped(pixels: np.ndarray, height: float, tile: int = TILE, seed: int = 1) 
 
 @pytest.mark.parametrize("blur", [0.7, 1.5, 4.0])
 def test_a_picture_without_borders_has_none(blur: float) -> None:
-    for pixels in (texture(3, blur=blur), to_bytes(texture(3, blur=blur))):
+    for pixels in (texture(3, blur=blur), to_integers(texture(3, blur=blur), 8)):
         seams = meter(pixels, TILE)
         assert seams.borders == (6, 7)
         assert abs(seams.ratio - 1) < 3 * seams.error
@@ -48,7 +49,7 @@ def test_steps_are_found_and_grow() -> None:
     ratios = [meter(stepped(pixels, height), TILE).ratio for height in (0, 2, 4, 8, 16)]
     assert ratios == sorted(ratios)
     faint = stepped(pixels, 4)
-    for seams in (meter(faint, TILE), meter(to_bytes(faint), TILE)):
+    for seams in (meter(faint, TILE), meter(to_integers(faint, 8), TILE)):
         assert seams.found
         assert seams.ratio > 1.1
 
@@ -91,7 +92,7 @@ def test_the_error_tells_how_far_the_ratio_strays() -> None:
 )
 def test_the_grid_of_a_codec_is_no_seam(form: str, options: dict[str, int]) -> None:
     """Tiles end where blocks of 8 and 16 px do."""
-    picture = coded(to_bytes(texture(7)), form, **options)
+    picture = coded(to_integers(texture(7), 8), form, **options)
     seams = meter(picture, TILE)
     assert abs(seams.ratio - 1) < max(0.03, 3 * seams.error)
     # And the blocks are there to be found, by a meter that compares borders with whatever lies beside them:
@@ -106,7 +107,7 @@ def test_a_flat_picture_has_no_seam() -> None:
 
 
 def test_sixteen_bits_say_what_eight_do() -> None:
-    pixels = to_bytes(stepped(texture(8), 4))
+    pixels = to_integers(stepped(texture(8), 4), 8)
     wide = SeamMeter(pixels.shape[:2], borders(600, TILE), borders(720, TILE), white=65535)
     wide.add(pixels.astype(np.uint16) * 257)
     seams = wide.result()
@@ -163,11 +164,11 @@ def test_a_render_without_halo_has_seams_and_an_exact_one_has_none() -> None:
     )
     exact = dream("preview", [*job, "tiles.size=4096"])
     without = dream("preview", [*job, f"tiles.size={TILE}", "tiles.halo=0"])
-    for canvas in (without, to_bytes(without)):
+    for canvas in (without, to_integers(without, 8)):
         seams = meter(canvas, TILE)
         assert seams.found, seams
         assert seams.ratio > 1.08
-    for canvas in (exact, to_bytes(exact)):
+    for canvas in (exact, to_integers(exact, 8)):
         seams = meter(canvas, TILE)
         assert abs(seams.ratio - 1) < 2 * seams.error < 0.06, seams
         assert not seams.found

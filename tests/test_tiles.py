@@ -47,9 +47,9 @@ class Still:
 
 @cache
 def photo(height: int, width: int) -> Pixels:
-    from render.canvas.photo import read_photo
-    from render.canvas.source import sample_path
     from render.config import SourceConfig
+    from render.source.photo import read_photo
+    from render.source.source import sample_path
 
     return np.clip(resample_array(read_photo(sample_path("chelsea"), SourceConfig()), (height, width)), 0, 255)
 

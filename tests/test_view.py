@@ -23,17 +23,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from render import live
-from render.canvas.shrink import shrunk
-from render.canvas.source import open_source
 from render.canvas.store import CanvasStore
 from render.config import SourceConfig
 from render.errors import DamagedCheckpoint, UserError
 from render.farm.checkpoint import Checkpoint
 from render.geometry import Interval, Rect
-from render.live import LiveRun, NoTile
 from render.run_directory import preview_path
-from render.view import ViewServer, serving, view
+from render.source.source import open_source
+from render.viewer import live
+from render.viewer.live import LiveRun, NoTile
+from render.viewer.shrink import shrunk
+from render.viewer.view import ViewServer, serving, view
 from tests.conftest import ROOT
 from tests.live_run import LiveJob, smooth, sparse
 

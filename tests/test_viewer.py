@@ -20,13 +20,13 @@ import pyvips
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from render.canvas import openseadragon
-from render.canvas.viewer import ViewerFacts, page, read_descriptor, script_json, setting_text, write_viewer
-from render.canvas.zoom import Pyramid
 from render.compose import load_config
 from render.config import Config
 from render.errors import UserError
-from render.words import render_command
+from render.viewer import openseadragon
+from render.viewer.viewer import ViewerFacts, page, read_descriptor, script_json, setting_text, write_viewer
+from render.viewer.words import render_command
+from render.viewer.zoom import Pyramid
 
 FACTS = ViewerFacts("night", 300, 200, 100.0, {"octaves": {"count": 3}, "image": "me.jpg", "none": None}, "make render")
 

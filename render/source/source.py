@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from render.canvas.levels import Told
-from render.canvas.photo import PhotoSource, open_picture, orientation, read_photo
-from render.canvas.pyramid import PyramidSource
 from render.config import SourceConfig
 from render.dream.noise import fractal_noise
 from render.dream.resample import Pixels
@@ -20,6 +17,9 @@ from render.errors import UserError
 from render.geometry import Rect
 from render.layout import SourceWindow
 from render.paths import file_sha256
+from render.source.levels import Told
+from render.source.photo import PhotoSource, open_picture, orientation, read_photo
+from render.source.pyramid import PyramidSource
 
 #: Photos that ship inside the scikit-image package, CC0 or public domain: name here -> file there.
 SAMPLES = {

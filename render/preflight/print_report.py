@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from render.canvas.header import Header
-from render.canvas.print_layout import PrintLayout
-from render.canvas.seams import Seams
+from render.export.print_layout import PrintLayout
 from render.plan import size_text
+from render.preflight.header import Header
+from render.preflight.seams import Seams
 
 _CM = 2.54
 #: Below this, pixels are seen from where people stand, dpi.

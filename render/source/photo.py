@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pyvips
 
-from render.canvas.beyond import Sampling, reading_beyond
 from render.config import SourceConfig
 from render.dream.resample import Pixels, resample_window
 from render.errors import UserError
 from render.geometry import Rect
 from render.layout import SourceWindow
+from render.source.beyond import Sampling, reading_beyond
 
 # libvips would keep what it did last, and with it all that a decoder holds; nothing here is asked for twice.
 pyvips.cache_set_max(0)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from render.canvas import openseadragon
-from render.canvas.picture import replacing
-from render.canvas.zoom import Pyramid
 from render.errors import UserError
+from render.export.picture import replacing
+from render.viewer import openseadragon
+from render.viewer.zoom import Pyramid
 
 PAGE = "index.html"
 #: What there may be to see, by the stem of its .dzi; the second is what the first was dreamed from.

@@ -23,7 +23,7 @@ import pyvips
 from numpy.typing import NDArray
 
 from render import interrupts
-from render.canvas.photo import load, not_whole, to_srgb
+from render.source.photo import load, not_whole, to_srgb
 
 #: A level's value of a level of 255: 8 bits fit 16 exactly.
 SCALE = 257

@@ -14,28 +14,28 @@ from typing import Any
 import numpy as np
 
 from render import __version__
-from render.canvas.export import Style, export, export_panels, write_zoom
 from render.canvas.image import CanvasImage, to_integers
-from render.canvas.metadata import Metadata
-from render.canvas.panels import Panels, cut_panels
-from render.canvas.picture import Encoding, can_compress, image_of
-from render.canvas.print_layout import KEY as LAYOUT_KEY
-from render.canvas.print_layout import PrintLayout
-from render.canvas.profile import Profile, read_profile
-from render.canvas.source import open_source
 from render.canvas.store import CanvasStore
-from render.canvas.viewer import SOURCE, write_viewer
 from render.compose import recorded_config
 from render.config import Config, picture_bleed
 from render.config import pictures as wanted_pictures
 from render.errors import DamagedCheckpoint, UserError
+from render.export.export import Style, export, export_panels, write_zoom
+from render.export.metadata import Metadata
+from render.export.panels import Panels, cut_panels
+from render.export.picture import Encoding, can_compress, image_of
+from render.export.print_layout import KEY as LAYOUT_KEY
+from render.export.print_layout import PrintLayout
+from render.export.profile import Profile, read_profile
 from render.formats import FORMATS, refuse_size
 from render.geometry import BOUNDARY_MODES, whole
 from render.layout import lay_out
-from render.live import facts_of
 from render.paths import user_path
 from render.progress import say
 from render.run_directory import RunDirectory, Target, read_record, targets
+from render.source.source import open_source
+from render.viewer.live import facts_of
+from render.viewer.viewer import SOURCE, write_viewer
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pyvips
 from PIL import ImageCms
 
-from render.canvas.metadata import srgb_profile
 from render.errors import UserError
+from render.export.metadata import srgb_profile
 from render.paths import user_path
 
 _BUILT_IN = ("p3", "cmyk")

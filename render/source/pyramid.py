@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from render.canvas.beyond import Sampling, reading_beyond
-from render.canvas.levels import Level, Told, level_bytes, write_level
-from render.canvas.streaming import open_shrunk
 from render.dream.resample import Pixels, resample_window
 from render.errors import UserError
 from render.geometry import Interval, Rect
 from render.layout import SourceWindow
 from render.paths import file_sha256
+from render.source.beyond import Sampling, reading_beyond
+from render.source.levels import Level, Told, level_bytes, write_level
+from render.source.streaming import open_shrunk
 
 log = logging.getLogger(__name__)
 

@@ -11,18 +11,18 @@ import numpy as np
 import pyvips
 
 from render.canvas import store as stores
-from render.canvas.directory import replacing_directory
 from render.canvas.image import CanvasImage, canvas_image
-from render.canvas.metadata import Metadata
-from render.canvas.panel_map import map_picture
-from render.canvas.panels import Panels
-from render.canvas.picture import Encoding, unwritable, write_picture
-from render.canvas.print_layout import KEY as LAYOUT_KEY
-from render.canvas.print_layout import PrintLayout
-from render.canvas.profile import Profile, converted
 from render.canvas.store import CanvasStore
-from render.canvas.viewer import DREAM
+from render.export.directory import replacing_directory
+from render.export.metadata import Metadata
+from render.export.panel_map import map_picture
+from render.export.panels import Panels
+from render.export.picture import Encoding, unwritable, write_picture
+from render.export.print_layout import KEY as LAYOUT_KEY
+from render.export.print_layout import PrintLayout
+from render.export.profile import Profile, converted
 from render.formats import FORMATS
+from render.viewer.viewer import DREAM
 
 #: Deep Zoom as its viewers have it: tiles of 254 px that overlap by one.
 _ZOOM_TILE, _ZOOM_OVERLAP = 254, 1

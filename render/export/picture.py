@@ -15,8 +15,8 @@ from typing import IO
 import numpy as np
 import pyvips
 
-from render.canvas.metadata import Metadata, with_metadata
 from render.errors import UserError
+from render.export.metadata import Metadata, with_metadata
 
 #: Side of the tiles in a pyramid, px.
 _TILE = 256

@@ -17,14 +17,14 @@ import pyvips
 from numpy.typing import NDArray
 from PIL import ImageCms
 
-from render.canvas.header import Header, read_header
-from render.canvas.metadata import read_settings
-from render.canvas.print_layout import PrintLayout
-from render.canvas.seams import LEAST_TILE, SeamMeter
 from render.errors import UserError
+from render.export.metadata import read_settings
+from render.export.print_layout import PrintLayout
 from render.geometry import whole
 from render.paths import user_path
-from render.print_report import Clipped, Report, lines, plain
+from render.preflight.header import Header, read_header
+from render.preflight.print_report import Clipped, Report, lines, plain
+from render.preflight.seams import LEAST_TILE, SeamMeter
 
 _KEYS = ("file", "tile", "run", "json")
 #: Bytes of a strip, at least. Memory is asked of and returned to the system in pieces of more than 32 MB (glibc's largest

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from render.canvas.store import sync
-from render.canvas.streaming import SCALE, Shrunk
 from render.dream.resample import Pixels
 from render.errors import UserError
 from render.geometry import Rect
+from render.source.streaming import SCALE, Shrunk
 
 if TYPE_CHECKING:
     import zarr

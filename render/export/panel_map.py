@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from render.canvas.panels import Panels, row_name
+from render.export.panels import Panels, row_name
 from render.geometry import Interval
 
 #: Longest side of the map's picture, px, and of the least that it is enlarged to.

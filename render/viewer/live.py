@@ -19,11 +19,7 @@ import numpy as np
 from PIL import Image
 
 from render.canvas.image import to_integers
-from render.canvas.shrink import shrunk
-from render.canvas.source import IN_MEMORY, Source, open_source
 from render.canvas.store import CanvasStore
-from render.canvas.viewer import DREAM, SOURCE, ViewerFacts, page
-from render.canvas.zoom import Pyramid
 from render.compose import recorded_config
 from render.dream.resample import Pixels, resample
 from render.errors import DamagedCheckpoint, RenderError, UserError
@@ -31,7 +27,11 @@ from render.farm.checkpoint import Checkpoint
 from render.geometry import BOUNDARY_MODES, Rect
 from render.layout import lay_out
 from render.run_directory import preview_path, read_record, stored_checkpoints
-from render.words import render_command
+from render.source.source import IN_MEMORY, Source, open_source
+from render.viewer.shrink import shrunk
+from render.viewer.viewer import DREAM, SOURCE, ViewerFacts, page
+from render.viewer.words import render_command
+from render.viewer.zoom import Pyramid
 
 #: Canvas pixels that a tile may be read from; coarser tiles of larger canvases are cut from the run's preview.
 MOST_PIXELS = 4096 * 4096

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from render.canvas.picture import temporary_name, unwritable
+from render.export.picture import temporary_name, unwritable
 
 
 @contextmanager

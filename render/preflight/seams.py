@@ -178,12 +178,6 @@ def measure(
     return meter.result()
 
 
-def borders(length: int, tile: int, origin: int = 0) -> list[int]:
-    """Where tiles of `tile` px meet on an axis of `length` px that begins at pixel `origin` of the canvas."""
-    first = -(-(origin + 1) // tile) * tile
-    return list(range(first - origin, length, tile))
-
-
 def _lines(length: int, at: Sequence[int]) -> dict[int, list[int]]:
     """Each border that can be measured with the lines it is compared with: the border itself comes first.
 

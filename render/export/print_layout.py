@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from render.canvas.seams import borders
 from render.geometry import Axis, Grid, deal_blocks
 
 #: The key of the settings inside a picture, and of a run's record, that holds a layout.
@@ -111,3 +110,9 @@ def _shape(value: Any, least: int = 1) -> Shape | None:
     rows, columns = value
     fine = isinstance(rows, int) and isinstance(columns, int) and min(rows, columns) >= least
     return (rows, columns) if fine else None
+
+
+def borders(length: int, tile: int, origin: int = 0) -> list[int]:
+    """Where tiles of `tile` px meet on an axis of `length` px that begins at pixel `origin` of the canvas."""
+    first = -(-(origin + 1) // tile) * tile
+    return list(range(first - origin, length, tile))

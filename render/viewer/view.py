@@ -15,10 +15,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from render import interrupts
-from render.canvas import openseadragon
 from render.errors import DamagedCheckpoint, UserError
-from render.live import LiveRun, NoTile
 from render.paths import user_path
+from render.viewer import openseadragon
+from render.viewer.live import LiveRun, NoTile
 
 log = logging.getLogger(__name__)
 

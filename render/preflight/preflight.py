@@ -120,6 +120,7 @@ def inspect(request: Request) -> Report:
         seams=meter.result(),
         block_seams=meter.result(*blocks) if blocks[0] or blocks[1] else None,
         seams_note=note,
+        exact=_exact(settings or (request.record or {}).get("config", {})),
     )
 
 
@@ -165,6 +166,12 @@ def _layout(request: Request, settings: Mapping[str, Any], shape: tuple[int, int
     if not any(layout.tile_borders(shape)):
         return layout, "one tile, no borders"
     return layout, None
+
+
+def _exact(settings: Mapping[str, Any]) -> bool | None:
+    """Whether the settings of a picture, or of a run, have exact halos."""
+    tiles = settings.get("tiles")
+    return tiles["halo"] == "exact" if isinstance(tiles, Mapping) and "halo" in tiles else None
 
 
 def _record(directory: Path) -> Mapping[str, Any]:

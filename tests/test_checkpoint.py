@@ -1150,7 +1150,7 @@ def test_an_interrupted_job_ends_as_if_nothing_had_been(tmp_path: Path, monkeypa
     def record(name: str) -> dict[str, Any]:
         return json.loads((tmp_path / name / "run.json").read_text())
 
-    straight = render("straight")
+    (straight,) = render("straight")
     moments = stop.asked
     for moment, words in ((moments // 3, "octave 1"), (moments // 2, "octave 2")):
         stop = Stop(moment)
@@ -1160,7 +1160,7 @@ def test_an_interrupted_job_ends_as_if_nothing_had_been(tmp_path: Path, monkeypa
     checkpoints = Checkpoints(tmp_path / "stopped" / "canvas")
     spoil(checkpoints.path(checkpoints.read()[1][0]))
     stop = Stop()
-    picture = render("stopped")
+    (picture,) = render("stopped")
     assert 0 < stop.asked < moments
     assert "is damaged" in (tmp_path / "stopped" / "render.log").read_text()
     assert final("stopped").tobytes() == final("straight").tobytes()

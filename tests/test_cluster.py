@@ -27,7 +27,7 @@ from render.machine import cores
 from tests.farm_job import JOB, dreamed
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A Ray cluster of real nodes on this machine; its head has no CPU to lend."""
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
@@ -77,10 +77,10 @@ def test_a_cluster_without_room_is_refused_in_time_and_says_what_there_is(cluste
 
 
 class Deadly:
-    """A source that kills every process that asks for it but the first."""
+    """A source that is the end of every process that asks for it but the first: by turns killed, and out of memory."""
 
-    def __init__(self, source: Any, directory: Path, error: type[BaseException] | None = None) -> None:
-        self.source, self.directory, self.error = source, directory, error
+    def __init__(self, source: Any, directory: Path) -> None:
+        self.source, self.directory = source, directory
         self.size, self.sha256, self.nbytes = source.size, source.sha256, source.nbytes
 
     def at(self, shape: tuple[int, int], rect: Rect) -> np.ndarray:
@@ -89,63 +89,62 @@ class Deadly:
             (self.directory / f"{os.getpid()}").touch()
         except FileExistsError:
             if not (self.directory / f"{os.getpid()}").exists():
-                if self.error is not None:
-                    raise self.error("no memory for this") from None
+                if (self.directory / "killed").exists():
+                    raise MemoryError("no memory for this") from None
+                (self.directory / "killed").touch()
                 os.kill(os.getpid(), signal.SIGKILL)
         return self.source.at(shape, rect)
 
 
+@pytest.fixture(scope="module")
+def frail() -> Iterator[RayFarm]:
+    """Two workers that may fail once each between two checkpoints."""
+    own = RayFarm(FarmConfig(workers=2, retries=1), threads=cores(), store_bytes=300_000_000)
+    yield own
+    own.close()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("error", [None, MemoryError])
 def test_a_worker_that_fails_again_and_again_is_set_aside(
-    error: type[BaseException] | None, expected: np.ndarray, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    frail: RayFarm, expected: np.ndarray, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    words = [*JOB, f"output.dir={tmp_path / 'run'}", "farm.workers=2", "farm.retries=1"]
-    made = draft(load_config("preview", words))
+    made = draft(load_config("preview", [*JOB, f"output.dir={tmp_path / 'run'}"]))
     (tmp_path / "alive").mkdir()
-    own = RayFarm(made.config.farm, threads=cores(), store_bytes=300_000_000)
     leased = []
 
     def lease_both() -> None:
-        with own.lease(2) as executor:
+        with frail.lease(2) as executor:
             leased.append(executor.workers)
 
-    try:
-        with (
-            caplog.at_level("INFO", "render"),
-            prepared(replace(made, source=Deadly(made.source, tmp_path / "alive", error)), own) as job,
-        ):
-            waiting = threading.Thread(target=lease_both)
-            waiting.start()
-            canvas = dreamed(job, job.conductor())
-            assert job.executor.workers == 1
-        assert own.size == 1
-        # Who waited for two workers is not left waiting for one that will not come.
-        waiting.join(30)
-        assert leased == [1]
-    finally:
-        own.close()
+    with (
+        caplog.at_level("INFO", "render"),
+        prepared(replace(made, source=Deadly(made.source, tmp_path / "alive")), frail) as job,
+    ):
+        waiting = threading.Thread(target=lease_both)
+        waiting.start()
+        canvas = dreamed(job, job.conductor())
+        assert job.executor.workers == 1
+    assert frail.size == 1
+    # Who waited for two workers is not left waiting for one that will not come.
+    waiting.join(30)
+    assert leased == [1]
     np.testing.assert_array_equal(canvas, expected)
     assert caplog.text.count("since the last checkpoint") == 2
     assert "set aside" in caplog.text
-    assert ("out of memory" if error else "died") in caplog.text
+    assert "since the last checkpoint: its process died" in caplog.text
+    assert "since the last checkpoint: out of memory" in caplog.text
 
 
 @pytest.mark.slow
-def test_when_no_worker_survives_the_reason_is_told(tmp_path: Path) -> None:
-    words = [*JOB, f"output.dir={tmp_path / 'run'}", "farm.workers=1", "farm.retries=1"]
-    made = draft(load_config("preview", words))
+def test_when_no_worker_survives_the_reason_is_told(frail: RayFarm, tmp_path: Path) -> None:
+    made = draft(load_config("preview", [*JOB, f"output.dir={tmp_path / 'run'}"]))
     (tmp_path / "alive").mkdir()
     (tmp_path / "alive" / "first").touch()
-    own = RayFarm(made.config.farm, threads=cores(), store_bytes=300_000_000)
-    try:
-        with (
-            prepared(replace(made, source=Deadly(made.source, tmp_path / "alive")), own) as job,
-            pytest.raises(UserError, match=r"no worker is left after 1 retries.*died"),
-        ):
-            dreamed(job, job.conductor())
-        # The next job does not wait for workers that are gone.
-        with own.lease() as executor:
-            assert executor.workers == 1
-    finally:
-        own.close()
+    with (
+        prepared(replace(made, source=Deadly(made.source, tmp_path / "alive")), frail) as job,
+        pytest.raises(UserError, match=r"no worker is left after 1 retries \(the last: (its process died|out of memory)"),
+    ):
+        dreamed(job, job.conductor())
+    # The next job does not wait for workers that are gone.
+    with frail.lease() as executor:
+        assert executor.workers == 2

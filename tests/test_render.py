@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +18,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from render import interrupts
+from render.__main__ import main
 from render.compose import load_config, root_configs
 from render.errors import UserError
 from render.farm.checkpoint import Checkpoints
 from render.job import draft, prepared, render
-from tests.conftest import INLINE, ROOT, TINY
+from render.machine import cores
+from tests.conftest import INLINE, ROOT, TINY, Finished
 from tests.farm_job import held
 from tests.seam_report import dream, psnr
 
@@ -439,6 +444,27 @@ def test_fresh_forgets_what_was_saved(command, tmp_path: Path) -> None:
     assert log.count("mean|g|") == 2
 
 
+@pytest.fixture
+def command_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Finished]]:
+    """The command in this process, where nothing is imported anew; what it changes of the process is put back."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RENDER_OVERRIDES", "")
+    monkeypatch.setenv("NPROC", str(cores()))
+    monkeypatch.setattr(interrupts, "_holding", False)
+    monkeypatch.setattr(logging.getLogger("render.models"), "handlers", [])
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def run(*words: str) -> Finished:
+        code = main(words)
+        return Finished(code, *capsys.readouterr())
+
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
 def test_a_directory_in_use_is_refused(command, tmp_path: Path) -> None:
     from filelock import FileLock
 
@@ -485,8 +511,8 @@ def test_a_directory_in_use_is_refused(command, tmp_path: Path) -> None:
         (["tiles.parallel=0"], ["tiles.parallel=0", "at least 1"]),
     ],
 )
-def test_bad_input_is_one_line_and_code_2(overrides: list[str], words: list[str], command, tmp_path: Path) -> None:
-    command(*TINY, *overrides).refused(*words)
+def test_bad_input_is_one_line_and_code_2(overrides: list[str], words: list[str], command_here, tmp_path: Path) -> None:
+    command_here(*TINY, *overrides).refused(*words)
     assert not list(tmp_path.rglob("*.png"))
 
 

@@ -82,6 +82,7 @@ class Deadly:
     def __init__(self, source: Any, directory: Path) -> None:
         self.source, self.directory = source, directory
         self.size, self.sha256, self.nbytes = source.size, source.sha256, source.nbytes
+        self.disk_bytes, self.prepare, self.discard = source.disk_bytes, source.prepare, source.discard
 
     def at(self, shape: tuple[int, int], rect: Rect) -> np.ndarray:
         try:

@@ -503,6 +503,9 @@ BAD_VALUES = [
     ("farm.timeout", "nan"),
     ("farm.timeout", "inf"),
     ("farm.timeout", "null"),
+    ("farm.silence", "0"),
+    ("farm.silence", "inf"),
+    ("farm.silence", "null"),
     ("farm.dashboard", "maybe"),
     ("farm.dashboard", "null"),
     ("checkpoint.every", "-1"),
@@ -765,6 +768,7 @@ KEEPS = {
     "farm.scratch": "/elsewhere",
     "farm.retries": "0",
     "farm.timeout": "5",
+    "farm.silence": "60",
     "farm.dashboard": "true",
     "checkpoint.every": "5",
 }

@@ -417,7 +417,7 @@ def test_an_address_where_nothing_listens(tmp_path: Path) -> None:
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.0 400 Bad Request\r\n\r\n"])
 def test_an_address_where_something_else_listens(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray would knock for minutes at what says nothing, or speaks another language."""
-    monkeypatch.setattr("render.farm.ray_farm._CONNECT", 0.5)
+    monkeypatch.setattr("render.farm.ray_session._CONNECT", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as other:
 
         def reply() -> None:

@@ -1,0 +1,226 @@
+"""The workers that one job has leased: calls to them, what becomes of those that die or hang, and of those that join."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.exceptions import ObjectStoreFullError, RayError, RayTaskError
+
+from render.errors import RenderError, UserError, WorkersLost
+from render.farm.executors import Reference
+from render.farm.messages import Facts
+from render.farm.ray_members import START, Member
+from render.farm.ray_session import cause_of_death, first_line
+from render.farm.silence import Silence, Suspect, hanging
+
+if TYPE_CHECKING:
+    from render.farm.ray_farm import RayFarm
+
+log = logging.getLogger(__name__)
+
+#: How long to wait for workers that joined or are to replace others while the rest could go on, s.
+_JOIN = 60.0
+
+
+class RayExecutor:
+    """The workers that one job has leased."""
+
+    def __init__(self, farm: RayFarm, members: list[Member], check: Callable[[], None]) -> None:
+        self._farm = farm
+        self.members = members
+        #: How many of the farm's workers count as leased: those that were given, whatever became of them.
+        self.leased = len(members)
+        self._wanted = len(members)
+        self._check = check
+        self._job: tuple[Reference, ...] = ()
+        self._blamed: dict[int, str] = {}
+        self._silence = Silence(farm.silence)
+        #: Why calls failed the last time, and how often since the last checkpoint they did and yet every worker answered.
+        self._failure, self._unexplained = "", 0
+
+    @property
+    def workers(self) -> int:
+        return len(self.members)
+
+    def open(self, *job: Any) -> list[Facts]:
+        """See `WorkerProcess.open`; its arguments are sent to each node once. Workers lost at it are replaced."""
+        self._job = tuple(ray.put(argument) for argument in job)
+        while True:
+            try:
+                return self.fetch([self.call(worker, "open", *self._job) for worker in range(self.workers)])
+            except WorkersLost:
+                self.mend()
+
+    def call(self, worker: int, method: str, *arguments: Any) -> Reference:
+        return self.members[worker].handle.call.remote(method, *arguments)
+
+    def place(self, worker: int) -> str:
+        return self.members[worker].node or ""
+
+    def call_parts(self, worker: int, method: str, parts: int, *arguments: Any) -> list[Reference]:
+        given = self.members[worker].handle.call_parts.options(num_returns=parts).remote(method, *arguments)
+        return [given] if parts == 1 else list(given)
+
+    def wait(self, references: Sequence[Reference]) -> list[Reference]:
+        self._silence.begin()
+        while True:
+            self._check()
+            ready, _ = ray.wait(list(references), num_returns=1, timeout=1.0)
+            if ready:
+                self._silence.heard()
+                # All that are there by now, so that many small results do not take as many turns.
+                return ray.wait(list(references), num_returns=len(references), timeout=0)[0]
+            self._find_hanging()
+
+    def fetch(self, references: Sequence[Reference]) -> list[Any]:
+        # All of them before any error is raised: nobody is left at work on what is given up then.
+        waiting = list(references)
+        self._silence.begin()
+        while waiting:
+            ready, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=1.0)
+            if ready:
+                self._silence.heard()
+            else:
+                self._find_hanging()
+        try:
+            return ray.get(list(references))
+        except RayTaskError as error:
+            # Ray wraps what a worker raised; the error itself has the message for the user.
+            cause = error.cause
+            if isinstance(cause, RayError):
+                raise self._lost(cause_of_death(cause)) from None
+            if isinstance(cause, RenderError):
+                raise cause from None
+            if isinstance(cause, MemoryError) or "RESOURCE_EXHAUSTED" in str(cause):
+                reason = f"out of memory ({first_line(cause)})"
+                # Only the text says whose error it is: the attributes are those of the cause.
+                pids = {int(pid) for pid in re.findall(r"\(pid=(\d+)", str(error))}
+                self._blamed |= {n: reason for n, one in enumerate(self.members) if one.facts and one.facts.pid in pids}
+                raise self._lost(reason) from None
+            raise
+        except ObjectStoreFullError as error:
+            raise UserError(f"Ray's object store is full ({first_line(error)}): free some memory or disk") from None
+        except RayError as error:
+            raise self._lost(cause_of_death(error)) from None
+
+    def grow(self) -> int:
+        missing = (self._wanted if self._farm.embedded else max(self._wanted, self._farm.wanted())) - len(self.members)
+        if missing <= 0 or self._farm.room() <= len(self.members):
+            return 0
+        joined = self._open_new(self._farm.recruit(missing, self.members, _JOIN))
+        self.members += joined
+        return len(joined)
+
+    def mend(self) -> None:
+        lost = self._find_lost()
+        # Somebody else's loss may only pass through here: a node that vanished takes its objects along. Not for ever.
+        self._unexplained += not lost
+        if self._unexplained > self._farm.retries:
+            raise UserError(
+                f"calls to the workers failed {self._unexplained} times since the last checkpoint though every worker "
+                f"answers (the last: {self._failure}): mend that, and the same command goes on"
+            )
+        reasons = []
+        keep: list[Member] = []
+        replacements = 0
+        failures: list[int] = []
+        for number, member in enumerate(self.members):
+            if number not in lost:
+                keep.append(member)
+                continue
+            count = member.failures + 1
+            reasons.append(lost[number])
+            log.warning(
+                "worker %d (%s) failed, %d time%s since the last checkpoint: %s",
+                number + 1, member, count, "s" if count > 1 else "", lost[number],
+            )  # fmt: skip
+            self._farm.kill(member)
+            if count <= self._farm.retries:
+                replacements += 1
+                failures.append(count)
+            else:
+                log.warning("worker %d is set aside", number + 1)
+                self._wanted -= 1
+        self.members = keep
+        if replacements:
+            new = self._open_new(self._farm.recruit(replacements, keep, START if not keep else _JOIN))
+            for member, count in zip(new, failures, strict=False):
+                member.failures = count
+            self.members = keep + new
+        if not self.members:
+            why = f" (the last: {reasons[-1]})" if reasons else ""
+            raise UserError(
+                f"no worker is left after {self._farm.retries} retries{why}: the last checkpoint is kept, and the same "
+                "command goes on from it"
+            )
+
+    def settled(self) -> None:
+        self._unexplained = 0
+        for member in self.members:
+            member.failures = 0
+
+    def close(self) -> None:
+        """Nothing to do: the workers go back to the farm when the lease ends."""
+
+    def _open_new(self, members: list[Member]) -> list[Member]:
+        """New workers, made ready for the job; those that fail at it are let go."""
+        good = []
+        for member, opened in [(member, member.handle.call.remote("open", *self._job)) for member in members]:
+            try:
+                self.fetch([opened])
+                good.append(member)
+            except WorkersLost as lost:
+                log.warning("a worker (%s) failed at once: %s", member, lost)
+                self._farm.kill(member)
+        return good
+
+    def _find_hanging(self) -> None:
+        """Raises `WorkersLost` when nothing has come back for too long and there are workers who hang."""
+        if self._silence.seconds < self._silence.bound:
+            return
+        silent = self._silence.seconds
+        log.warning("nothing has come back for %.0f s: looking for workers that hang", silent)
+        found = self._hanging(range(len(self.members)))
+        if not found:
+            log.warning("every worker answers or is at work: waiting on")
+            self._silence.begin()
+            return
+        self._blamed |= dict.fromkeys(found, f"it hangs: neither an answer nor any work after {silent:.0f} s of silence")
+        raise self._lost(f"{len(found)} of {len(self.members)} workers hang")
+
+    def _lost(self, reason: str) -> WorkersLost:
+        self._failure = reason
+        return WorkersLost(reason)
+
+    def _hanging(self, numbers: Iterable[int]) -> set[int]:
+        suspects = {number: self.members[number] for number in numbers}
+        return hanging(
+            {n: Suspect(one.handle, one.node, one.facts.pid) for n, one in suspects.items() if one.node and one.facts},
+            self._farm.silence,
+        )
+
+    def _find_lost(self) -> dict[int, str]:
+        """Which workers do not answer, and why."""
+        lost, self._blamed = dict(self._blamed), {}
+        for number in lost:
+            # At once: the others' calls may wait for what it will never give.
+            self._farm.kill(self.members[number])
+        asked = {member.handle.call.remote("ping"): n for n, member in enumerate(self.members) if n not in lost}
+        # One that is alive may be amid a large window.
+        deadline = time.monotonic() + self._silence.bound
+        while asked and time.monotonic() < deadline:
+            self._check()
+            ready, _ = ray.wait(list(asked), num_returns=1, timeout=1.0)
+            for reference in ready:
+                number = asked.pop(reference)
+                try:
+                    ray.get(reference)
+                except RayError as error:
+                    lost[number] = cause_of_death(error)
+        silent = self._hanging(asked.values()) if asked else set()
+        return lost | dict.fromkeys(silent, f"it hangs: neither an answer nor any work in {self._silence.bound:.0f} s")

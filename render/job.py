@@ -311,6 +311,8 @@ def _dream(job: Job, conductor: Conductor, display: Display) -> None:
             case Saved():
                 log.info("saved octave %d, step %d in %.2f s", event.octave.index + 1, event.steps, event.seconds)
                 directory.save(octaves=[asdict(octave) for octave in conductor.history])
+                if event.preview is not None:
+                    directory.write_preview(event.octave.index, event.preview)
             case OctaveDone():
                 directory.write_preview(event.octave.index, event.preview)
             case Recovered():

@@ -23,6 +23,7 @@ from render.__main__ import main
 from render.compose import load_config, root_configs
 from render.errors import UserError
 from render.farm.checkpoint import Checkpoints
+from render.farm.conductor import Saved
 from render.job import draft, prepared, render
 from render.machine import cores
 from tests.conftest import INLINE, ROOT, TINY, Finished
@@ -101,6 +102,22 @@ def test_detail_is_carried_from_octave_to_octave(tmp_path: Path) -> None:
     coarse = np.abs(np.diff(change, axis=1)).mean()
     fine = np.abs(np.diff(source, axis=1)).mean()
     assert coarse < 3 * fine
+
+
+def test_every_saving_refreshes_the_preview(tmp_path: Path) -> None:
+    """Within an octave too: whoever looks sees what lies on disk, not the octave before."""
+    words = [*SMALL, "checkpoint.every=0", f"output.dir={tmp_path / 'run'}"]
+    seen = []
+    with prepared(draft(load_config("preview", words))) as job:
+        for event in job.conductor().run(0, 1.5):
+            if isinstance(event, Saved):
+                seen.append((event.octave.index, event.steps, event.preview))
+    assert [(octave, steps, preview is None) for octave, steps, preview in seen] == [
+        (0, 1, False), (0, 2, False), (0, 3, True), (1, 1, False), (1, 2, False), (1, 3, True),
+    ]  # fmt: skip
+    first, second = (preview for octave, steps, preview in seen if octave == 1 and steps < 3)
+    assert first.shape == (160, 240, 3)
+    assert (first != second).any()
 
 
 def test_same_command_twice_gives_identical_bytes(command, tmp_path: Path) -> None:

@@ -68,11 +68,15 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Saved:
-    """The canvas as it is now lies on disk: a run that stops goes on from here."""
+    """The canvas as it is now lies on disk: a run that stops goes on from here.
+
+    `preview` is a small uint8 RGB picture of it within an octave; at the end of one `OctaveDone` has it.
+    """
 
     octave: Octave
     steps: int
     seconds: float
+    preview: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -229,7 +233,7 @@ class Conductor:
                 self._record(mean, seconds)
                 yield StepDone(octave, step, mean, seconds)
                 if self._saving and step + 1 < octave.steps and time.monotonic() - self._saved_at >= self._saving.every:
-                    yield self._save()
+                    yield replace(self._save(), preview=self.preview())
             if self._saving and not self._is_saved():
                 yield self._save()
             yield OctaveDone(octave, self.preview())

@@ -66,6 +66,33 @@ def test_nodes_that_leave_and_join(expected: np.ndarray, tmp_path: Path, cluster
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_a_worker_that_dies_while_it_starts_is_started_again(
+    deaths: int, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As often as `farm.retries` says."""
+    cluster.add_node(num_cpus=1)
+    create, born = RayFarm._create, []
+
+    def create_and_kill(self: RayFarm, node: str | None) -> Any:
+        born.append(create(self, node))
+        if len(born) <= deaths:
+            ray.kill(born[-1].handle)
+        return born[-1]
+
+    monkeypatch.setattr(RayFarm, "_create", create_and_kill)
+    config = FarmConfig(address=cluster.address, workers=1, retries=1)
+    if deaths == 1:
+        own = RayFarm(config, threads=1)
+        assert own.size == 1
+        own.close()
+    else:
+        with pytest.raises(UserError, match="cannot be started, after 1 retries: its process died"):
+            RayFarm(config, threads=1)
+    assert len(born) == 2
+
+
+@pytest.mark.slow
 def test_a_cluster_without_room_is_refused_in_time_and_says_what_there_is(cluster: Cluster) -> None:
     cluster.add_node(num_cpus=1)
     begun = time.monotonic()

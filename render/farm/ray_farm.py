@@ -22,7 +22,7 @@ from render.config import FarmConfig
 from render.errors import UserError
 from render.farm.ray_executor import RayExecutor
 from render.farm.ray_members import START, Actor, Demand, Member, alive_nodes, has_plugin, is_ready, what_there_is
-from render.farm.ray_session import first_line, init_ray, join, knock, session_directory, system_config
+from render.farm.ray_session import cause_of_death, first_line, init_ray, join, knock, session_directory, system_config
 
 log = logging.getLogger(__name__)
 
@@ -217,23 +217,38 @@ class RayFarm:
         # Without a number, and on CPUs, a machine of our own has one worker, whose kernels use all its cores.
         if self.embedded and self._fixed is None and self.demand.platform == "cpu":
             self._fixed = 1
-        wanted = max(1, self.wanted())
-        if self.embedded and self.room() < wanted:
-            raise self._too_many(wanted)
+        if self.embedded and self.room() < max(1, self.wanted()):
+            raise self._too_many(max(1, self.wanted()))
         members: list[Member] = []
         try:
-            self._await(members, wanted)
-            for member in members:
-                member.node, member.facts = ray.get(member.ready)
-        except BaseException as error:
+            for attempt in range(self._config.retries + 1):
+                # Asked anew each time: nodes come and go.
+                self._await(members, max(1, self.wanted()))
+                reason = self._part_with_the_dead(members)
+                if reason is None:
+                    break
+                log.warning("a worker could not be started (attempt %d): %s", attempt + 1, reason)
+            else:
+                raise UserError(f"a worker cannot be started, after {self._config.retries} retries: {reason}")
+        except BaseException:
             for member in members:
                 ray.kill(member.handle)
-            if isinstance(error, RayError):
-                raise UserError(f"a worker cannot be started: {first_line(error)}") from None
             raise
         for member in members:
             log.info("worker started: %s", member)
         return members
+
+    def _part_with_the_dead(self, members: list[Member]) -> str | None:
+        """Takes those out of `members` that did not survive their start; returns why the last of them did not."""
+        reason = None
+        for member in list(members):
+            try:
+                member.node, member.facts = ray.get(member.ready)
+            except RayError as error:
+                reason = cause_of_death(error)
+                ray.kill(member.handle)
+                members.remove(member)
+        return reason
 
     def _await(self, members: list[Member], wanted: int) -> None:
         """Fills `members` with `wanted` workers and returns when all have started, or raises `UserError`."""
@@ -281,7 +296,8 @@ class RayFarm:
     def _create(self, node: str | None) -> Member:
         cpus = self.demand.num_cpus
         if cpus is None:
-            cpus = next(n["Resources"]["CPU"] for n in alive_nodes() if n["NodeID"] == node)
+            # A node that has gone meanwhile starts nothing, which is noticed where its worker is awaited.
+            cpus = next((n["Resources"]["CPU"] for n in alive_nodes() if n["NodeID"] == node), 1.0)
         share = min(1.0, self.demand.num_gpus or 1.0)
         environment = {
             "JAX_PLATFORMS": self.demand.platform,

@@ -134,6 +134,8 @@ def _run(command: str, root: str, overrides: list[str]) -> int:
         say("\n".join(map(str, jobs.make_again(draft))), quiet=config.quiet)
         return 0
     directory.check()
+    if command == "render":
+        directory.refuse_busy()
     with jobs.prepared(draft) as job:
         if command == "plan":
             report.print_plan(job, jobs.calibrate(job))

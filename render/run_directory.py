@@ -141,9 +141,12 @@ class RunDirectory:
             if not (place.is_dir() and os.access(place, os.W_OK)):
                 raise UserError(f"{directory} cannot be written to: choose another output.dir or output.path")
 
-    @contextmanager
-    def opened(self) -> Iterator[None]:
-        """Holds the directory for this process, with the log attached; on the way out the record says how it ended."""
+    def refuse_busy(self) -> None:
+        """Raises `UserError` where another run holds the directory: asked early, before a farm is started for nothing."""
+        if (self.path / _LOCK).exists():
+            self._lock().release()
+
+    def _lock(self) -> FileLock:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / _LOCK)
@@ -154,6 +157,12 @@ class RunDirectory:
             ) from None
         except OSError as error:
             raise UserError(f"{self.path} cannot be written to ({error.strerror}): choose another output.dir") from None
+        return lock
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Holds the directory for this process, with the log attached; on the way out the record says how it ended."""
+        lock = self._lock()
         handler = None
         try:
             # Again, now that nobody else can: another run may have come and gone since.

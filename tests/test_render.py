@@ -129,6 +129,16 @@ def test_same_command_twice_gives_identical_bytes(command, tmp_path: Path) -> No
     assert (tmp_path / "c" / "preview.png").read_bytes() != first
 
 
+def test_the_picture_does_not_tell_how_many_dreamed_it(command, tmp_path: Path) -> None:
+    """One worker and three: the same file, byte for byte, and the record knows."""
+    for workers in (1, 3):
+        assert command(*SMALL, "octaves.steps=1", f"farm.workers={workers}", f"output.dir={workers}").code == 0
+    one, three = ((tmp_path / str(workers) / "preview.png").read_bytes() for workers in (1, 3))
+    assert one == three
+    records = [json.loads((tmp_path / str(workers) / "run.json").read_text()) for workers in (1, 3)]
+    assert [record["plan"]["workers"] for record in records] == [1, 3]
+
+
 def test_run_directory_holds_picture_previews_log_and_record(command, tmp_path: Path) -> None:
     done = command(*SMALL, "octaves.steps=2", "output.dir=run", "output.format=jpeg")
     assert done.code == 0

@@ -64,7 +64,8 @@ def style_of(config: Config, profile: Profile, record: Mapping[str, Any]) -> Sty
 
 def settings_of(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
     """What a picture's metadata says about how it was made."""
-    layout = PrintLayout.from_record(record)
+    # Without the workers' blocks: the same dream is the same file, whoever dreamed it.
+    layout = replace(PrintLayout.from_record(record), blocks=None)
     bleed = picture_bleed(config.output)
     if layout.canvas is not None and not record.get("partial"):
         layout = replace(layout, bleed_px=bleed, trim=(layout.canvas[0] - 2 * bleed, layout.canvas[1] - 2 * bleed))

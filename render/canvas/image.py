@@ -22,6 +22,8 @@ from render.geometry import BAND, Interval, Rect, whole
 
 #: Chunks that are read ahead, and how many at a time.
 _AHEAD, _READERS = 6, 2
+#: Samples that are converted at once: 100 kB of float32.
+_CACHED = 25_000
 #: Tiles begin where a page does.
 _ALIGNMENT = 4096
 _CHANNELS = 3
@@ -32,8 +34,16 @@ def to_integers(pixels: np.ndarray, bits: int) -> np.ndarray:
 
     Values outside are clipped. 16 bits are 257 steps to each of 8 bits, so white is white in both.
     """
-    scaled = pixels if bits == 8 else pixels * np.float32(257)
-    return np.clip(np.rint(scaled), 0, 2**bits - 1).astype(np.uint8 if bits == 8 else np.uint16)
+    whole_numbers = np.empty(pixels.shape, np.uint8 if bits == 8 else np.uint16)
+    # A few rows at a time: what they pass through stays in the processor's cache, which is eight times as fast.
+    rows = max(1, _CACHED * len(pixels) // max(1, pixels.size))
+    buffer = np.empty((min(rows, len(pixels)), *pixels.shape[1:]), np.float32)
+    for start in range(0, len(pixels), rows):
+        part = pixels[start : start + rows]
+        scaled = buffer[: len(part)]
+        np.rint(part if bits == 8 else np.multiply(part, np.float32(257), out=scaled), out=scaled)
+        whole_numbers[start : start + rows] = np.clip(scaled, 0, 2**bits - 1, out=scaled)
+    return whole_numbers
 
 
 @dataclass(frozen=True)

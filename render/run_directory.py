@@ -22,7 +22,7 @@ from render import __version__
 from render.canvas.store import CanvasStore
 from render.config import Config, OutputConfig, pictures
 from render.errors import UserError
-from render.export.directory import replacing_directory, tree_sha256
+from render.export.directory import is_picture, replacing_directory, tree_sha256
 from render.export.picture import image_of, replacing, write_picture
 from render.farm.checkpoint import Checkpoint, Checkpoints, Fixed
 from render.formats import FORMATS
@@ -227,6 +227,8 @@ class RunDirectory:
             return config.overwrite
         if copy.is_dir() and not any(FORMATS[target.form].directory for target in self.targets if copy in target.copies):
             raise UserError(f"output.path={copy} is a directory: name a file")
+        if copy.is_dir() and not is_picture(copy):
+            raise UserError(f"{copy} is a directory of other things, which is never replaced: choose another output.path")
         for key, name in (("image", config.image), ("model.weights", config.model.weights)):
             if name and Path(name).expanduser().exists() and copy.samefile(Path(name).expanduser()):
                 raise UserError(f"output.path={copy} is the {key} itself: choose another output.path")

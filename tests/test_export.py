@@ -367,6 +367,22 @@ def test_bad_words_to_export(command, tmp_path: Path) -> None:
     assert names(tmp_path / "run") == [".lock", "canvas", "preview.png", "previews", "render.log", "run.json"]
 
 
+def test_a_directory_of_the_users_is_not_replaced_even_when_asked(command, tmp_path: Path) -> None:
+    """photos.dzi becomes the directory photos: what if that is where the photos are?"""
+    assert command(*TINY, "output.dir=run").code == 0
+    for name in ("photos", "photos.zarr"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "me.jpg").write_bytes(b"precious")
+    for suffix in ("dzi", "zarr"):
+        words = ("export", "run=run", f"output.path=photos.{suffix}", "overwrite=true")
+        command(*words).refused("photos", "never replaced", "output.path")
+    assert [path.read_bytes() for path in tmp_path.glob("photos*/*")] == [b"precious"] * 2
+    (tmp_path / "photos" / "me.jpg").unlink()
+    for _ in range(2):
+        assert command("export", "run=run", "output.path=photos.dzi", "overwrite=true").code == 0
+    assert (tmp_path / "photos" / "dream.dzi").exists()
+
+
 def test_a_canvas_that_is_gone_or_damaged_is_said_to_be(command, tmp_path: Path) -> None:
     assert command(*TINY, "output.dir=run", INLINE).code == 0
     (chunk,) = (tmp_path / "run" / "canvas").glob("*/c/0/0/0")

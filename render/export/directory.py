@@ -11,6 +11,9 @@ from pathlib import Path
 
 from render.export.picture import temporary_name, unwritable
 
+#: One of these lies in every directory that is a picture: deep zoom, Zarr, panels.
+_TELLING = ("dream.dzi", "zarr.json", "map.png")
+
 
 @contextmanager
 def replacing_directory(path: Path) -> Iterator[Path]:
@@ -33,6 +36,11 @@ def replacing_directory(path: Path) -> Iterator[Path]:
         for rest in (temporary, old):
             with suppress(OSError):
                 shutil.rmtree(rest)
+
+
+def is_picture(directory: Path) -> bool:
+    """Whether a directory is empty or holds what an export left: nothing else may be replaced, even when asked for."""
+    return not any(directory.iterdir()) or any((directory / name).is_file() for name in _TELLING)
 
 
 def tree_sha256(directory: Path) -> str:

@@ -4,7 +4,7 @@
 
 The canvas is synthetic: a photo, repeated. libvips reads it from an uncompressed file; each format is written in turn by
 the program, from the canvas' store, and by libvips alone. Every export runs in a process of its own, whose anonymous memory
-(RssAnon) is watched.
+(RssAnon) is watched. What is not compressed by LZW, which tifffile leaves to another package, is read back by tifffile.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from pathlib import Path
 
 import numpy as np
 import pyvips
+import tifffile
 
 from render.canvas import store as stores
-from render.canvas.image import canvas_image
+from render.canvas.image import canvas_image, to_integers
 from render.canvas.store import CanvasStore
 from render.config import SourceConfig
 from render.dream.resample import resample_array
 from render.export.export import Style, export
 from render.export.picture import Encoding
+from render.geometry import Interval, Rect
 from render.source.source import read_photo, sample_path
 from tests.conftest import ROOT
 
@@ -89,6 +91,24 @@ def one(words: dict[str, str]) -> None:
     print(json.dumps({"seconds": time.perf_counter() - begun, "peak": peak}))
 
 
+def read_back(path: Path, canvas: CanvasStore, bits: int) -> str:
+    """What tifffile finds in a BigTIFF: its size, its levels, and whether tiles from first to last are the canvas'."""
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        down, across = (-(-side // tile) for side, tile in zip(page.shape, (page.tilelength, page.tilewidth), strict=False))
+        for row, column in {(0, 0), (0, across - 1), (down // 2, across // 2), (down - 1, 0), (down - 1, across - 1)}:
+            number = row * across + column
+            file.filehandle.seek(page.dataoffsets[number])
+            raw = file.filehandle.read(page.databytecounts[number])
+            tile, _, _ = page.decode(raw, number)
+            top, left = row * page.tilelength, column * page.tilewidth
+            seen = canvas.rect.intersect(Rect(Interval(top, top + page.tilelength), Interval(left, left + page.tilewidth)))
+            got = np.squeeze(tile)[: seen.rows.size, : seen.columns.size]
+            np.testing.assert_array_equal(got, to_integers(canvas.read(seen), bits))
+        kind = "BigTIFF" if file.is_bigtiff else "classic TIFF"
+        return f"{kind} of {path.stat().st_size / 2**30:.2f} GiB, {len(file.pages)} levels, five tiles as in the canvas"
+
+
 def size_of(path: Path) -> int:
     """Bytes of a file or of all files in a directory."""
     return sum(one.stat().st_size for one in [path, *path.rglob("*")] if one.is_file())
@@ -123,6 +143,8 @@ def main() -> None:
                     result = json.loads(done.stdout.splitlines()[-1])
                     measured.append(megapixels / result["seconds"])
                     peaks[who] = max(peaks[who], result["peak"])
+                    if who == "program" and form == "bigtiff" and settings["compression"] != "lzw":
+                        print(f"tifffile reads {read_back(out, canvas, int(settings['bits']))}", flush=True)
                     for made in place.glob("out*"):
                         size = size_of(made) if who == "program" else size
                         shutil.rmtree(made) if made.is_dir() else made.unlink()

@@ -184,7 +184,9 @@ def test_every_root_config_renders(root: str, command, tmp_path: Path) -> None:
         f"conf={root}", *size, "octaves.count=2", "octaves.steps=1", "objective.terms=[mixed0]", "output.dir=run", INLINE
     )
     assert done.code == 0, done.err
-    with Image.open(tmp_path / "run" / f"{root}.png") as picture:
+    pictures = json.loads((tmp_path / "run" / "run.json").read_text())["pictures"]
+    assert set(pictures) == ({"gigapixel.btf", "gigapixel-zoom"} if root == "gigapixel" else {f"{root}.png"})
+    with Image.open(tmp_path / "run" / sorted(pictures)[-1]) as picture:
         assert picture.size == (112, 80)
 
 

@@ -28,12 +28,11 @@ from render.export.print_layout import KEY as LAYOUT_KEY
 from render.export.print_layout import PrintLayout
 from render.export.profile import Profile, read_profile
 from render.formats import FORMATS, refuse_size
-from render.geometry import BOUNDARY_MODES, whole
-from render.layout import lay_out
+from render.geometry import whole
 from render.paths import user_path
 from render.progress import say
 from render.run_directory import RunDirectory, Target, read_record, targets
-from render.source.source import open_source
+from render.source.source import reopen_source
 from render.viewer.live import facts_of
 from render.viewer.viewer import SOURCE, write_viewer
 
@@ -161,13 +160,9 @@ def _add_source(
     zoom: Path, shape: tuple[int, int], config: Config, record: Mapping[str, Any], levels: Path, style: Style
 ) -> bool:
     """Adds a pyramid of the source as the canvas of (rows, columns) px shows it, of at most 4,096 px; False without one."""
-    try:
-        source = open_source(config.image, config.seed, config.source)
-    except UserError:
+    source = reopen_source(config, record.get("image_sha256"), levels)
+    if source is None:
         return False
-    if source.sha256 != record.get("image_sha256"):
-        return False
-    source = source.laid_out(lay_out(config.output, source.size, BOUNDARY_MODES[config.boundary.mode]).window, levels)
     shrink = max(1.0, max(shape) / _SOURCE_SIDE)
     small = max(1, round(shape[0] / shrink)), max(1, round(shape[1] / shrink))
     try:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from render.config import SourceConfig
+from render.config import Config, SourceConfig
 from render.dream.noise import fractal_noise
 from render.dream.resample import Pixels
 from render.errors import UserError
-from render.geometry import Rect
-from render.layout import SourceWindow
+from render.geometry import BOUNDARY_MODES, Rect
+from render.layout import SourceWindow, lay_out
 from render.paths import file_sha256
 from render.source.levels import Told
 from render.source.photo import PhotoSource, open_picture, orientation, read_photo
@@ -121,6 +121,19 @@ def open_source(image: str, seed: int, how: SourceConfig) -> Source:
     if picture.width * picture.height <= IN_MEMORY:
         return PhotoSource(read_photo(path, how), digest, background)
     return PyramidSource(path.absolute(), digest, (picture.height, picture.width), orientation(picture), background)
+
+
+def reopen_source(config: Config, sha256: str | None, levels: Path) -> Source | None:
+    """The source that a run was dreamed from, laid out as it was then; None where it is gone or has other content.
+
+    `levels` is a directory for what a source larger than memory keeps.
+    """
+    try:
+        source = open_source(config.image, config.seed, config.source)
+    except UserError:
+        return None
+    layout = lay_out(config.output, source.size, BOUNDARY_MODES[config.boundary.mode])
+    return source.laid_out(layout.window, levels) if source.sha256 == sha256 else None
 
 
 def sample_path(name: str) -> Path:

@@ -24,10 +24,9 @@ from render.compose import recorded_config
 from render.dream.resample import Pixels, resample
 from render.errors import DamagedCheckpoint, RenderError, UserError
 from render.farm.checkpoint import Checkpoint
-from render.geometry import BOUNDARY_MODES, Rect
-from render.layout import lay_out
+from render.geometry import Rect
 from render.run_directory import preview_path, read_record, stored_checkpoints
-from render.source.source import IN_MEMORY, Source, open_source
+from render.source.source import IN_MEMORY, Source, reopen_source
 from render.viewer.shrink import shrunk
 from render.viewer.viewer import DREAM, SOURCE, ViewerFacts, page
 from render.viewer.words import render_command
@@ -215,12 +214,10 @@ def _open_source(record: Mapping[str, Any], levels: Path) -> Source | None:
     """What the run dreams from, to compare with; None where it is gone, changed, or too large to be held in memory."""
     try:
         config = recorded_config(record["config"], [], ())
-        config.source.max_megapixels = min(config.source.max_megapixels, IN_MEMORY / 1e6)
-        source = open_source(config.image, config.seed, config.source)
     except UserError:
         return None
-    layout = lay_out(config.output, source.size, BOUNDARY_MODES[config.boundary.mode])
-    return source.laid_out(layout.window, levels) if source.sha256 == record.get("image_sha256") else None
+    config.source.max_megapixels = min(config.source.max_megapixels, IN_MEMORY / 1e6)
+    return reopen_source(config, record.get("image_sha256"), levels)
 
 
 class _Cache:

@@ -64,11 +64,6 @@ class Pyramid:
         )
         return Rect(rows, columns)
 
-    @property
-    def overview(self) -> int:
-        """The largest level that is a single tile."""
-        return next(level for level in range(self.top, -1, -1) if self.tiles(level) == (1, 1))
-
     def descriptor(self, url: str, form: str) -> dict[str, Any]:
         """What OpenSeadragon wants to know: tiles lie at `url`LEVEL/COLUMN_ROW.`form`."""
         return {

@@ -22,6 +22,7 @@ _asked = False
 _holding = False
 _deferring = False
 _quiet = False
+_postponing = False
 
 
 def install() -> None:
@@ -48,6 +49,20 @@ def deferred(*, quiet: bool) -> Iterator[None]:
         _deferring = False
 
 
+@contextmanager
+def postponed() -> Iterator[None]:
+    """Inside, signals are only noted, and raised at the end: an exception while a native module starts would abort the
+    process. For a second or so at most.
+    """
+    global _postponing  # noqa: PLW0603
+    _postponing = True
+    try:
+        yield
+    finally:
+        _postponing = False
+    check()
+
+
 def check() -> None:
     """Raises KeyboardInterrupt when a signal has come, even if the first one was swallowed."""
     if _asked:
@@ -60,6 +75,8 @@ def _on_signal(_number: int, _frame: object) -> None:
         os.write(2, b"render: interrupted\n")
         os._exit(EXIT_CODE)
     again, _asked = _asked, True
+    if _postponing:
+        return
     if _deferring and not again:
         if not _quiet:
             os.write(2, _STOPPING)

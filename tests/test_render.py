@@ -378,6 +378,30 @@ def test_ctrl_c_at_any_moment_ends_with_130(delay: float, tmp_path: Path) -> Non
     assert not list(tmp_path.rglob("preview.png"))
 
 
+def test_ctrl_c_while_jax_is_imported_waits_for_the_import() -> None:
+    """The initialisation of its native modules ends the process where an exception passes through it."""
+    program = (
+        "import os, signal, sys\n"
+        "from render import interrupts\n"
+        "from render.farm.farms import InlineFarm\n"
+        "class Stopping:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.startswith(('jax', 'flax')):\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "interrupts.install()\n"
+        "interrupts.hold()\n"
+        "sys.meta_path.insert(0, Stopping())\n"
+        "try:\n"
+        "    InlineFarm(1, 1)\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(130 if 'jax' in sys.modules and 'render.farm.process' in sys.modules else 1)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 130, ended.stderr
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_render_leaves_no_picture(stop: signal.Signals, tmp_path: Path) -> None:
     process = start(tmp_path, *SMALL, "octaves.steps=500", "output.dir=run")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
+from render import interrupts
 from render.config import FarmConfig
 from render.farm.executors import Executor, InlineExecutor
 
@@ -27,7 +28,8 @@ class InlineFarm:
     def __init__(self, workers: int, threads: int, check: Callable[[], None] = lambda: None) -> None:
         # Read by XLA when it starts its threads, at the first use of a device.
         os.environ["NPROC"] = str(threads)
-        from render.farm.process import KernelCache
+        with interrupts.postponed():
+            from render.farm.process import KernelCache
 
         self._workers = workers
         self._check = check

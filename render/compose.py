@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from render.config import Config, validate
 from render.errors import UserError
 from render.paths import shipped_configs
+from render.schedule import check_stages
 
 #: Values of these keys are file names or free text, which may hold characters that Hydra's grammar keeps for itself.
 _PATH_KEYS = (
@@ -77,7 +78,7 @@ def to_config(composed: DictConfig, root: str) -> Config:
             why = f"must be a list in brackets, such as {key}=[A,B]"
         raise UserError(f"{key}: {why}") from None
     assert isinstance(config, Config)
-    return validate(config)
+    return check_stages(validate(config))
 
 
 def recorded_config(recorded: Mapping[str, Any], overrides: Sequence[str], allowed: Sequence[str]) -> Config:

@@ -37,9 +37,35 @@ class ModelConfig:
 
 @dataclass
 class ObjectiveConfig:
-    """What to make more of; None takes what the model dreams best."""
+    """What to make more of, and where; None takes what the model dreams best.
 
-    terms: list[Any] | None = None
+    `terms` is a list, a list of lists with one for each octave, or a mapping from models to such.
+    """
+
+    terms: Any = None
+    mask: Any = None
+    regions: list[Any] = field(default_factory=list)
+
+
+@dataclass
+class ConditioningConfig:
+    """What is done to the gradient before it moves pixels; each may be a list with one value for each octave."""
+
+    normalize: Any = "mean_abs"
+    laplacian: Any = 0
+    smoothing: Any = 0.0
+    total_variation: Any = 0.0
+    pull: Any = 0.0
+    luminance_only: Any = False
+
+
+@dataclass
+class OptimizerConfig:
+    """How steps build on those before them."""
+
+    name: str = "none"
+    momentum: float = 0.9
+    decay: float = 0.999
 
 
 @dataclass
@@ -56,7 +82,7 @@ class OctavesConfig:
 
     count: int = 5
     scale: float = 1.4
-    steps: int = 10
+    steps: Any = 10
 
 
 @dataclass
@@ -153,7 +179,10 @@ class Config:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     source: SourceConfig = field(default_factory=SourceConfig)
     octaves: OctavesConfig = field(default_factory=OctavesConfig)
-    step_size: float = 1.5
+    step_size: Any = 1.5
+    jitter: Any = None
+    conditioning: ConditioningConfig = field(default_factory=ConditioningConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     tiles: TilesConfig = field(default_factory=TilesConfig)
     boundary: BoundaryConfig = field(default_factory=BoundaryConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
@@ -194,9 +223,6 @@ def validate(config: Config) -> Config:
     _require(0 <= config.seed < 2**63, "seed", config.seed, "must be from 0 to 2^63 - 1")
     _require(1 <= config.octaves.count <= 1000, "octaves.count", config.octaves.count, "must be from 1 to 1000")
     _require(1 < config.octaves.scale <= 100, "octaves.scale", config.octaves.scale, "must be above 1 (1.4 is usual)")
-    _require(config.octaves.steps >= 0, "octaves.steps", config.octaves.steps, "must be 0 or more")
-    _require(math.isfinite(config.step_size), "step_size", config.step_size, "must be a number")
-    _require(0 < config.step_size <= 255, "step_size", config.step_size, "must be above 0 and at most 255 levels")
 
     size, halo = config.tiles.size, config.tiles.halo
     _require(size == "auto" or _whole(size) >= 16, "tiles.size", size, "must be auto or at least 16 px")

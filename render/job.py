@@ -16,7 +16,6 @@ import psutil
 from render import __version__, interrupts
 from render.canvas import store
 from render.config import Config
-from render.dream.objectives import Objective, resolve
 from render.errors import RenderError, UserError, WorkersLost
 from render.export.pictures import cut_for, make_pictures, usable_profile
 from render.export.profile import Profile
@@ -38,12 +37,15 @@ from render.farm.messages import Facts
 from render.farm.recipe import KernelRecipe
 from render.geometry import BAND, BOUNDARY_MODES, deal_blocks
 from render.layout import lay_out
+from render.library import Library
 from render.machine import cores, free_disk, host_memory, same_disk
 from render.models.weights import Loaded, find_model, load
 from render.paths import file_sha256, user_path
 from render.plan import Machine, Plan, make_plan
 from render.progress import Display, make_display, say
 from render.run_directory import RunDirectory
+from render.schedule import Schedule, make_schedule
+from render.source.mask import Mask, open_mask
 from render.source.source import Source, open_source
 
 log = logging.getLogger(__name__)
@@ -64,7 +66,8 @@ class Draft:
 
     config: Config
     source: Source
-    objective: Objective
+    schedule: Schedule
+    masks: tuple[Mask, ...]
     directory: RunDirectory
     plan: Plan
     fixed: Fixed | None
@@ -84,7 +87,8 @@ class Job:
 
     config: Config
     source: Source
-    objective: Objective
+    schedule: Schedule
+    masks: tuple[Mask, ...]
     directory: RunDirectory
     loaded: Loaded
     plan: Plan
@@ -106,7 +110,7 @@ class Job:
         return Conductor(
             self.plan,
             self.loaded.architecture,
-            self.objective,
+            self.schedule.objectives,
             self.executor,
             saving,
             place,
@@ -119,8 +123,8 @@ def draft(config: Config) -> Draft:
     """Opens the source, resolves the objective and plans; raises `UserError` for what cannot work."""
     begun = time.perf_counter()
     model = find_model(config.model.name)
-    terms = config.objective.terms
-    objective = resolve(model.default_terms if terms is None else terms, model.architecture)
+    schedule = make_schedule(config, model.architecture, model.default_terms, Library(config))
+    masks = tuple(open_mask(written, config.source, "objective mask") for written in schedule.masks)
     local = _local_weights(config)
     source = open_source(config.image, config.seed, config.source)
     directory = RunDirectory(
@@ -128,18 +132,21 @@ def draft(config: Config) -> Draft:
         {
             "image content": source.sha256,
             "weights content": file_sha256(local) if local else None,
-            "objective": str(objective),
+            "objective": str(schedule),
+            "looked at": schedule.content,
+            "masks": " ".join(mask.sha256 for mask in masks) or None,
             "program": __version__,
         },
     )
     layout = lay_out(config.output, source.size, BOUNDARY_MODES[config.boundary.mode])
     source = source.laid_out(layout.window, directory.levels.absolute())
+    masks = tuple(mask.laid_out(layout.window) for mask in masks)
     fixed = directory.unfinished()
     profile = usable_profile(config)
     plan = make_plan(
         config,
         model.architecture,
-        objective.layers,
+        schedule,
         source.size,
         _guessed_machine(config, directory, source),
         workers=config.farm.workers or 1,
@@ -149,7 +156,7 @@ def draft(config: Config) -> Draft:
     )
     if any(target.panels for target in directory.targets):
         cut_for(config, plan.final.shape)
-    return Draft(config, source, objective, directory, plan, fixed, profile, begun)
+    return Draft(config, source, schedule, masks, directory, plan, fixed, profile, begun)
 
 
 @contextmanager
@@ -181,17 +188,17 @@ def prepared(draft: Draft, farm: Farm | None = None) -> Iterator[Job]:
 
 
 def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
-    config, source, objective = draft.config, draft.source, draft.objective
+    config, source, schedule = draft.config, draft.source, draft.schedule
     while True:
-        facts = executor.open(KernelRecipe(loaded, objective), source)
+        facts = executor.open(KernelRecipe(loaded, schedule.objectives), source, draft.masks)
         try:
             plan = make_plan(
                 config,
                 loaded.architecture,
-                objective.layers,
+                schedule,
                 source.size,
                 _farms_machine(config, draft.directory, source, facts),
-                lambda window, core: executor.fetch([executor.call(0, "window_bytes", window, core)])[0],
+                lambda *window: executor.fetch([executor.call(0, "window_bytes", *window)])[0],
                 workers=executor.workers,
                 tiles=draft.fixed.tiles if draft.fixed else None,
                 channels=draft.profile.channels,
@@ -212,7 +219,18 @@ def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
             f"{loaded.sha256[:12]}): restore them, or fresh=true to start over"
         )
     return Job(
-        config, source, objective, draft.directory, loaded, plan, fixed, executor, tuple(facts), draft.profile, draft.begun
+        config,
+        source,
+        schedule,
+        draft.masks,
+        draft.directory,
+        loaded,
+        plan,
+        fixed,
+        executor,
+        tuple(facts),
+        draft.profile,
+        draft.begun,
     )
 
 
@@ -243,14 +261,14 @@ def render(job: Job) -> list[Path]:
 def _render(job: Job, display: Display) -> list[Path]:
     config, directory, plan = job.config, job.directory, job.plan
     started = time.perf_counter()
-    log.info("rendering %s: %s of %s on %s", directory.picture, job.objective, config.model.name, job.device)
+    log.info("rendering %s: %s of %s on %s", directory.picture, job.schedule, config.model.name, job.device)
     directory.start_record(
         device=job.device,
         cpus=cores(),
         threads=job.fixed.threads,
         workers=[asdict(worker) for worker in job.workers],
         image_sha256=job.source.sha256,
-        objective=str(job.objective),
+        objective=str(job.schedule),
         weights_sha256=job.loaded.sha256,
         plan=asdict(plan),
     )
@@ -291,7 +309,7 @@ def make_again(draft: Draft) -> list[Path]:
 def _dream(job: Job, conductor: Conductor, display: Display) -> None:
     """Runs the conductor to its end, and shows and records what it tells."""
     directory = job.directory
-    for event in conductor.run(job.config.seed, job.config.step_size):
+    for event in conductor.run(job.config.seed):
         match event:
             case OctaveStarted():
                 display.octave_started(event.octave, event.steps)
@@ -332,8 +350,9 @@ def _how_to_go_on(job: Job) -> str:
 
 def calibrate(job: Job) -> float:
     """Window pixels per second of the whole farm, from two calls on the smallest octave's window on one worker."""
-    grid, executor = job.plan.octaves[0].grid, job.executor
-    (seconds,) = executor.fetch([executor.call(0, "window_seconds", grid.window_shape, grid.core_shape)])
+    octave, executor = job.plan.octaves[0], job.executor
+    grid, objective = octave.grid, octave.stage.regions[0].objective
+    (seconds,) = executor.fetch([executor.call(0, "window_seconds", objective, grid.window_shape, grid.core_shape)])
     return grid.window_shape[0] * grid.window_shape[1] / seconds
 
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from render.config import Config, OutputConfig, pictures
+from render.dream.stage import Stage
 from render.errors import UserError
 from render.formats import FORMATS, refuse_size
 from render.geometry import BAND, BOUNDARY_MODES, Axis, AxisMode, Block, Grid, deal_blocks, round_up
 from render.layout import lay_out
 from render.models.architecture import Architecture
+from render.schedule import Schedule
 
-#: Bytes that the kernel needs for a window of (rows, columns) px with a core of (rows, columns) px.
-WindowBytes = Callable[[tuple[int, int], tuple[int, int]], int]
+#: Bytes that the kernel of an objective, by number, needs for a window of (rows, columns) px with a core of such.
+WindowBytes = Callable[[int, tuple[int, int], tuple[int, int]], int]
 
 #: Bytes that the source takes on disk for octaves of these (rows, columns) px.
 SourceDisk = Callable[[Sequence[tuple[int, int]]], int]
@@ -81,7 +84,12 @@ class Octave:
 
     index: int
     grid: Grid
-    steps: int
+    stage: Stage
+
+    @property
+    def steps(self) -> int:
+        """Updates of the whole canvas."""
+        return self.stage.steps
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -90,9 +98,9 @@ class Octave:
 
     @property
     def step_window_pixels(self) -> int:
-        """Pixels that the kernel processes in one step, halos included."""
+        """Pixels that the kernel processes in one step, halos included, if no mask spares it any."""
         rows, columns = self.grid.window_shape
-        return self.grid.tiles * rows * columns
+        return len(self.stage.regions) * self.grid.tiles * rows * columns
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,7 @@ def picture_shape(config: Config, source: tuple[int, int] | None) -> tuple[int, 
 def make_plan(
     config: Config,
     architecture: Architecture,
-    layers: Sequence[str],
+    schedule: Schedule,
     source_shape: tuple[int, int] | None,
     machine: Machine,
     window_bytes: WindowBytes | None = None,
@@ -147,73 +155,106 @@ def make_plan(
 ) -> Plan:
     """The plan for a job; `UserError` with the reason where it cannot work.
 
-    `layers` are those that the objective reads. Without `window_bytes` the kernel's memory is estimated from the size of
-    its activations. `workers` are those of the whole farm. `tiles` gives every octave's core in (rows, columns) px, as an
-    earlier plan of the same job had it. `channels` counts those of the finished picture, and `source_disk` says what the
-    source keeps in the run directory.
+    Without `window_bytes` the kernel's memory is estimated from the size of its activations. `workers` are those of the
+    whole farm. `tiles` gives every octave's core in (rows, columns) px, as an earlier plan of the same job had it.
+    `channels` counts those of the finished picture, and `source_disk` says what the source keeps in the run directory.
     """
-    truncated = architecture.truncated(layers)
-    read = [truncated.layer(name) for name in layers]
-    stride = max(layer.stride for layer in read)
-    field = max(layer.receptive_field for layer in read)
-    exact_halo = round_up(field - 1, stride)
-    halo = _halo(config.tiles.halo, exact_halo, stride)
-    useful = max(_SMALLEST_USEFUL, 4 * stride, field // 4)
-    shapes, skipped = _octave_shapes(picture_shape(config, source_shape), config, useful)
+    views = [_View.of(stage, schedule, architecture, config.tiles.halo) for stage in schedule.stages]
+    shapes, skipped = _octave_shapes(picture_shape(config, source_shape), config, [view.useful for view in views])
+    stages, views = schedule.last(len(shapes)), views[skipped:]
     for form in pictures(config.output):
         refuse_size(form, shapes[-1], config.output.bits, channels)
+    _refuse_reach(shapes, stages)
 
     modes = BOUNDARY_MODES[config.boundary.mode]
 
-    def grid(shape: tuple[int, int], tile: tuple[int, int]) -> Grid:
+    def grid(octave: int, tile: tuple[int, int]) -> Grid:
+        view = views[octave]
         rows, columns = (
-            Axis(length, core, halo, _fill(mode, config.boundary.fill, exact_halo), stride, mode)
-            for length, core, mode in zip(shape, tile, modes, strict=True)
+            Axis(length, core, view.halo, _fill(mode, config.boundary.fill, view.exact_halo), view.stride, mode)
+            for length, core, mode in zip(shapes[octave], tile, modes, strict=True)
         )
         return Grid(rows, columns)
 
     def need(grids: Sequence[Grid]) -> int:
-        _refuse_small(grids[0], truncated, layers)
-        largest = max(grids, key=lambda g: g.window_shape[0] * g.window_shape[1])
-        if window_bytes is not None:
-            return window_bytes(largest.window_shape, largest.core_shape)
-        return _ESTIMATE * truncated.activation_bytes(*largest.window_shape)
+        for made, view in zip(grids, views, strict=True):
+            _refuse_small(made, view)
+        # The largest window of every objective: others need less.
+        largest: dict[int, tuple[Grid, _View]] = {}
+        for made, view, stage in zip(grids, views, stages, strict=True):
+            for number in stage.objectives:
+                if number not in largest or _area(largest[number][0].window_shape) <= _area(made.window_shape):
+                    largest[number] = (made, view)
+        needs = []
+        for number, (made, view) in largest.items():
+            if window_bytes is not None:
+                needs.append(window_bytes(number, made.window_shape, made.core_shape))
+            else:
+                needs.append(_ESTIMATE * view.network.activation_bytes(*made.window_shape))
+        return max(needs)
 
     size = config.tiles.size
     if tiles is not None and len(tiles) == len(shapes):
-        grids = [grid(shape, tile) for shape, tile in zip(shapes, tiles, strict=True)]
+        grids = [grid(octave, tile) for octave, tile in enumerate(tiles)]
         kernel_bytes = need(grids)
     elif size == "auto":
-        guess = _ESTIMATE * truncated.activation_bytes(1024, 1024) / 1024**2
+        guess = max(_ESTIMATE * view.network.activation_bytes(1024, 1024) / 1024**2 for view in views)
         grids, kernel_bytes = _auto_grids(shapes, grid, config.tiles.parallel, machine.kernel_limit, guess, need)
     else:
-        grids = [grid(shape, (int(size), int(size))) for shape in shapes]
+        grids = [grid(octave, (int(size), int(size))) for octave in range(len(shapes))]
         kernel_bytes = need(grids)
-    octaves = tuple(Octave(index, made, config.octaves.steps) for index, made in enumerate(grids))
+    octaves = tuple(Octave(index, made, stage) for index, (made, stage) in enumerate(zip(grids, stages, strict=True)))
     # The same step on host and device: a kernel on a CPU takes host memory.
     at_work = machine.held_bytes + _working_bytes(octaves[-1]) + (kernel_bytes if machine.shares_memory else 0)
-    blocks = _block_bytes(octaves, workers)
+    blocks = _block_bytes(octaves, workers, schedule)
     in_memory = at_work + max(blocks) <= machine.limit
     worker_bytes = at_work + (max(blocks) if in_memory else 0)
     plan = Plan(
         octaves=octaves,
         skipped_octaves=skipped,
-        useful_side=useful,
-        stride=stride,
-        halo=halo,
-        exact_halo=exact_halo,
+        useful_side=max(view.useful for view in views),
+        stride=max(view.stride for view in views),
+        halo=max(view.halo for view in views),
+        exact_halo=max(view.exact_halo for view in views),
         workers=workers,
         kernel_bytes=kernel_bytes,
         worker_bytes=worker_bytes,
         memory_bytes=machine.shared_bytes + min(machine.workers, len(blocks)) * worker_bytes,
         scratch_bytes=0 if in_memory else sum(blocks),
-        disk_bytes=_disk_bytes(shapes, config.output, channels) + source_disk(shapes),
+        disk_bytes=_disk_bytes(shapes, config.output, channels, stages[-1].optimizer.moments) + source_disk(shapes),
         flops=sum(
-            octave.steps * octave.grid.tiles * truncated.gradient_flops(*octave.grid.window_shape) for octave in octaves
+            octave.steps
+            * len(octave.stage.regions)
+            * octave.grid.tiles
+            * view.network.gradient_flops(*octave.grid.window_shape)
+            for octave, view in zip(octaves, views, strict=True)
         ),
     )
     _refuse_size(plan, machine)
     return plan
+
+
+@dataclass(frozen=True)
+class _View:
+    """What the objectives of an octave see: the network up to their deepest layer, its stride, halos, and least canvas."""
+
+    layers: tuple[str, ...]
+    network: Architecture
+    stride: int
+    exact_halo: int
+    halo: int
+    useful: int
+
+    @classmethod
+    def of(cls, stage: Stage, schedule: Schedule, architecture: Architecture, wanted: int | str) -> _View:
+        layers = tuple(dict.fromkeys(name for number in stage.objectives for name in schedule.objectives[number].layers))
+        truncated = architecture.truncated(layers)
+        read = [truncated.layer(name) for name in layers]
+        stride = max(layer.stride for layer in read)
+        field = max(layer.receptive_field for layer in read)
+        exact = round_up(field - 1, stride)
+        useful = max(_SMALLEST_USEFUL, 4 * stride, field // 4)
+        return cls(layers, truncated, stride, exact, _halo(wanted, exact, stride), useful)
 
 
 def _halo(wanted: int | str, exact: int, stride: int) -> int:
@@ -230,19 +271,23 @@ def _fill(mode: AxisMode, fill: int, exact_halo: int) -> int:
     return exact_halo if mode == "wrap" else fill
 
 
-def _octave_shapes(final: tuple[int, int], config: Config, useful: int) -> tuple[list[tuple[int, int]], int]:
-    """(height, width) from coarse to fine, and how many of the octaves asked for would be too small to see anything."""
+def _octave_shapes(final: tuple[int, int], config: Config, useful: Sequence[int]) -> tuple[list[tuple[int, int]], int]:
+    """(height, width) from coarse to fine, and how many of the octaves asked for would be too small to see anything.
+
+    `useful` is the least short side for each of them.
+    """
     shapes = [final]
     for above in range(1, config.octaves.count):
         factor = config.octaves.scale**above
         shape = (max(1, round(final[0] / factor)), max(1, round(final[1] / factor)))
-        if min(shape) < useful:
+        if min(shape) < useful[-1 - above]:
             break
         shapes.append(shape)
     return shapes[::-1], config.octaves.count - len(shapes)
 
 
-MakeGrid = Callable[[tuple[int, int], tuple[int, int]], Grid]
+#: The grid of an octave, by number, with tiles of (rows, columns) px.
+MakeGrid = Callable[[int, tuple[int, int]], Grid]
 
 
 def _auto_grids(
@@ -259,7 +304,7 @@ def _auto_grids(
     """
     area = min(float(_AUTO_WINDOW), budget / bytes_per_pixel)
     while True:
-        grids = [_least_work(shape, grid, area, parallel) for shape in shapes]
+        grids = [_least_work(shape, partial(grid, octave), area, parallel) for octave, shape in enumerate(shapes)]
         needed = need(grids)
         rows, columns = max((g.window_shape for g in grids), key=lambda shape: shape[0] * shape[1])
         if needed <= budget or rows * columns > area:
@@ -268,7 +313,7 @@ def _auto_grids(
         area = 0.95 * rows * columns * budget / needed
 
 
-def _least_work(shape: tuple[int, int], grid: MakeGrid, area: float, parallel: int) -> Grid:
+def _least_work(shape: tuple[int, int], grid: Callable[[tuple[int, int]], Grid], area: float, parallel: int) -> Grid:
     """The grid of equal tiles with the fewest window pixels on each of `parallel` workers, then in all, among those whose
     windows are within `area` px.
     """
@@ -277,7 +322,7 @@ def _least_work(shape: tuple[int, int], grid: MakeGrid, area: float, parallel: i
     for down in range(max(1, shape[0] // _AUTO_SHORTEST), 0, -1):
         # Fewer, taller rows of windows leave less width to each: the search for columns only ever moves on.
         for across in range(across_at_least, max(1, shape[1] // _AUTO_SHORTEST) + 1):
-            made = grid(shape, (-(-shape[0] // down), -(-shape[1] // across)))
+            made = grid((-(-shape[0] // down), -(-shape[1] // across)))
             if made.window_shape[0] * made.window_shape[1] <= area:
                 break
             across_at_least = across + 1
@@ -287,27 +332,42 @@ def _least_work(shape: tuple[int, int], grid: MakeGrid, area: float, parallel: i
         columns = {across} | {-(-turns * parallel // down) for turns in range(1, _MOST_TILES_EACH + 1) if parallel > 1}
         for count in sorted(columns):
             if across <= count <= max(1, shape[1] // _AUTO_SHORTEST):
-                made = grid(shape, (-(-shape[0] // down), -(-shape[1] // count)))
+                made = grid((-(-shape[0] // down), -(-shape[1] // count)))
                 window = made.window_shape[0] * made.window_shape[1]
                 cost = (-(-made.tiles // parallel) * window, made.tiles * window)
                 if best is None or cost <= best[0]:
                     best = (cost, made)
-    return best[1] if best else grid(shape, (_AUTO_SHORTEST, _AUTO_SHORTEST))
+    return best[1] if best else grid((_AUTO_SHORTEST, _AUTO_SHORTEST))
 
 
-def _block_bytes(octaves: Sequence[Octave], workers: int) -> list[int]:
+def _block_bytes(octaves: Sequence[Octave], workers: int, schedule: Schedule) -> list[int]:
     """Bytes of each worker's arrays at their largest: the padded block and its gradient or, while an octave changes, the
-    octave before.
+    octave before; what stages need besides.
     """
     largest: dict[int, int] = {}
     before: tuple[Block, ...] = ()
     for octave in octaves:
         dealt = deal_blocks(octave.grid, workers)
         for number, block in enumerate(dealt):
-            beside = max(block.pixels.area, before[number].padded.area if number < len(before) else 0)
-            largest[number] = max(largest.get(number, 0), _PIXEL * (block.padded.area + beside))
+            gradients, others = _arrays(octave.stage, schedule, block)
+            beside = max(gradients, _PIXEL * before[number].padded.area if number < len(before) else 0)
+            largest[number] = max(largest.get(number, 0), _PIXEL * block.padded.area + beside + others)
         before = dealt
     return list(largest.values())
+
+
+def _arrays(stage: Stage, schedule: Schedule, block: Block) -> tuple[int, int]:
+    """Bytes of a block's gradients, and of what it has besides canvas and gradients: masks, moments, the source."""
+    area, conditioning = block.pixels.area, stage.conditioning
+    rows, columns = (side + 2 * conditioning.reach for side in block.pixels.shape)
+    gradients = len(stage.regions) * (rows * columns + (area if conditioning.filters else 0))
+    masks = sum(not region.everywhere for region in stage.regions)
+    source = 0
+    if any(schedule.objectives[number].looks_at_source for number in stage.objectives):
+        source = block.padded.area
+    elif conditioning.pull:
+        source = area
+    return _PIXEL * gradients, _PIXEL * (source + stage.optimizer.moments * area) + _PIXEL // 3 * masks * area
 
 
 def _working_bytes(final: Octave) -> int:
@@ -316,7 +376,7 @@ def _working_bytes(final: Octave) -> int:
     return _PIXEL * (_STRIPS * min(BAND, final.grid.canvas.area) + 2 * rows * columns)
 
 
-def _disk_bytes(shapes: list[tuple[int, int]], output: OutputConfig, channels: int) -> int:
+def _disk_bytes(shapes: list[tuple[int, int]], output: OutputConfig, channels: int, moments: int) -> int:
     """At most what lies on disk: two checkpoints, pictures, copies and previews uncompressed, log and record."""
     area = shapes[-1][0] * shapes[-1][1]
     previews = sum(min(height * width, 1024 * 1024) for height, width in shapes)
@@ -325,27 +385,42 @@ def _disk_bytes(shapes: list[tuple[int, int]], output: OutputConfig, channels: i
         bits = next(bits for bits in (output.bits, *FORMATS[form].bits) if bits in FORMATS[form].bits)
         # One more while it is written beside an older one.
         kept += (2 + len(copies)) * area * channels * bits / 8 * FORMATS[form].pyramid
-    return round(2 * _PIXEL * area + kept + _PICTURE_PIXEL * previews + 2_000_000)
+    return round(2 * (1 + moments) * _PIXEL * area + kept + _PICTURE_PIXEL * previews + 2_000_000)
 
 
-def _refuse_small(coarsest: Grid, architecture: Architecture, layers: Sequence[str]) -> None:
-    for axis in (coarsest.rows, coarsest.columns):
+def _refuse_small(made: Grid, view: _View) -> None:
+    for axis in (made.rows, made.columns):
         if axis.mode == "wrap" and axis.fill > _MOST_TURNS * axis.length:
             raise UserError(
-                f"an axis of {axis.length} px cannot wrap for {', '.join(layers)}, which sees {axis.fill} px either way: "
-                "render larger, choose a shallower layer, or boundary.mode=reflect"
+                f"an axis of {axis.length} px cannot wrap for {', '.join(view.layers)}, which sees {axis.fill} px either "
+                "way: render larger, choose a shallower layer, or boundary.mode=reflect"
             )
-    side, needed = min(coarsest.window_shape), architecture.smallest_input()
+    side, needed = min(made.window_shape), view.network.smallest_input()
     if side >= needed:
         return
-    rows, columns = coarsest.canvas.shape
+    rows, columns = made.canvas.shape
     mend = "render larger or choose a shallower layer"
-    if min(coarsest.extended_shape) >= needed:
+    if min(made.extended_shape) >= needed:
         mend = "set a larger tiles.size or tiles.halo"
     raise UserError(
-        f"the coarsest octave, {columns} x {rows} px, has windows of {side} px and {architecture.name} needs {needed} px a "
-        f"side for {', '.join(layers)}: {mend}"
+        f"an octave of {columns} x {rows} px has windows of {side} px and {view.network.name} needs {needed} px a "
+        f"side for {', '.join(view.layers)}: {mend}"
     )
+
+
+def _refuse_reach(shapes: Sequence[tuple[int, int]], stages: Sequence[Stage]) -> None:
+    for shape, stage in zip(shapes, stages, strict=True):
+        reach, side = stage.conditioning.reach, min(shape)
+        if reach >= side:
+            key = "laplacian" if stage.conditioning.laplacian else "smoothing"
+            raise UserError(
+                f"conditioning.{key}={getattr(stage.conditioning, key):g} looks {reach} px far, and an octave is only "
+                f"{shape[1]} x {shape[0]} px: set a smaller one, fewer octaves.count, or a list with one for each octave"
+            )
+
+
+def _area(shape: tuple[int, int]) -> int:
+    return shape[0] * shape[1]
 
 
 def _refuse_size(plan: Plan, machine: Machine) -> None:

@@ -34,10 +34,16 @@ def summary(job: Job) -> str:
     """One line: what is about to be dreamed."""
     height, width = job.plan.final.shape
     return (
-        f"{job.config.image} -> {width} x {height} px, {job.config.model.name} {job.objective}, "
-        f"{len(job.plan.octaves)} octaves x {job.config.octaves.steps} steps, "
+        f"{job.config.image} -> {width} x {height} px, {job.config.model.name} {job.schedule}, "
+        f"{len(job.plan.octaves)} octaves x {_steps(job)} steps, "
         f"{sum(octave.grid.tiles for octave in job.plan.octaves)} tiles, {size_text(job.plan.memory_bytes)}"
     )
+
+
+def _steps(job: Job) -> str:
+    """How many steps an octave takes: one number, or one for each."""
+    steps = [octave.steps for octave in job.plan.octaves]
+    return str(steps[0]) if len(set(steps)) == 1 else "/".join(map(str, steps))
 
 
 def finished(job: Job) -> str:
@@ -51,7 +57,7 @@ def print_plan(job: Job, pixels_per_second: float) -> None:
     """The plan as a table, with memory, disk and time."""
     plan, config = job.plan, job.config
     console = _console()
-    table = Table(title=f"{config.name}: {job.objective} of {config.model.name} on {config.image}", title_justify="left")
+    table = Table(title=f"{config.name}: {job.schedule} of {config.model.name} on {config.image}", title_justify="left")
     for heading in ("octave", "canvas px", "tiles", "tile px", "window px", "halo work", "steps", "time"):
         table.add_column(heading, justify="right")
     for octave in plan.octaves:
@@ -69,7 +75,7 @@ def print_plan(job: Job, pixels_per_second: float) -> None:
     if plan.skipped_octaves:
         console.print(
             f"{plan.skipped_octaves} of {config.octaves.count} octaves left out: "
-            f"their short side would be under {plan.useful_side} px, too small for {', '.join(job.objective.layers)}"
+            f"their short side would be under {plan.useful_side} px, too small for {', '.join(job.schedule.layers)}"
         )
     halo = "exact" if plan.halo == plan.exact_halo else f"exact would be {plan.exact_halo}: seams are possible"
     console.print(f"halo         {plan.halo} px ({halo}), stride {plan.stride} px")

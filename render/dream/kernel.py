@@ -3,72 +3,178 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
+from numpy.typing import NDArray
 
-from render.dream.objectives import Objective
-from render.geometry import KernelShape
+from render.dream.objectives import Given, Objective, owned
+from render.dream.terms import Evidence, Vector
+from render.geometry import KernelShape, Rect
 from render.models.network import Network
+from render.models.weights import Loaded
 
 
-@dataclass
-class Kernel:
-    """Gradient of one objective on one network, compiled once for each window shape that it meets."""
+class Programs:
+    """What has been compiled for one network, by the structure of the objective and the shape of the window."""
 
-    network: Network
-    objective: Objective
-    compile_seconds: dict[KernelShape, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        #: Seconds that each compilation took.
+        self.compile_seconds: dict[object, float] = {}
+        self._compiled: dict[object, jax.stages.Compiled] = {}
         # Splitting once and merging inside the traced function keeps the call overhead at that of plain jax.jit.
-        graph, self._state = nnx.split(self.network)
-        objective = self.objective
+        self._graph, self.state = nnx.split(network)
 
-        def value(state: nnx.State, window: jax.Array, divisors: jax.Array) -> jax.Array:
-            activations = nnx.merge(graph, state)(window, objective.layers)
-            return objective.total(activations, divisors)
-
-        def gradient(
-            core: tuple[int, int], state: nnx.State, window: jax.Array, divisors: jax.Array, offset: jax.Array
-        ) -> jax.Array:
-            whole = jax.grad(value, argnums=1)(state, window, divisors)
-            return lax.dynamic_slice(whole, (offset[0], offset[1], 0), (*core, 3))
-
-        self._gradient = jax.jit(gradient, static_argnums=0)
-        self._compiled: dict[KernelShape, jax.stages.Compiled] = {}
-
-    def compiled(self, shape: KernelShape) -> jax.stages.Compiled:
-        """The executable for a shape, compiled at the first call."""
-        if shape not in self._compiled:
-            start = time.perf_counter()
-            self._compiled[shape] = self._gradient.lower(
-                shape.core,
-                self._state,
+    def gradient(
+        self, objective: Objective, constants: Sequence[tuple[jax.Array, ...]], shape: KernelShape
+    ) -> jax.stages.Compiled:
+        """The executable that computes the gradient of an objective of this structure, compiled at the first call."""
+        sizes = tuple(tuple(array.shape for array in own) for own in constants)
+        key = (objective.structure, sizes, shape)
+        if key not in self._compiled:
+            terms = len(objective.terms)
+            arguments = (
+                self.state,
                 jax.ShapeDtypeStruct((*shape.window, 3), jnp.float32),
-                jax.ShapeDtypeStruct((len(self.objective.terms),), jnp.float32),
+                jax.ShapeDtypeStruct((*shape.window, 3), jnp.float32) if objective.needs_source else None,
+                constants,
+                jax.ShapeDtypeStruct((terms,), jnp.float32),
+                jax.ShapeDtypeStruct((terms, 2), jnp.int32),
                 jax.ShapeDtypeStruct((2,), jnp.int32),
-            ).compile()
-            self.compile_seconds[shape] = time.perf_counter() - start
-        return self._compiled[shape]
+            )
+            program = jax.jit(lambda *given: self._gradient(objective, shape.core, *given))
+            self._compile(key, program, arguments)
+        return self._compiled[key]
 
-    def memory(self, shape: KernelShape) -> int:
+    def sums(self, layer: str, shape: KernelShape) -> jax.stages.Compiled:
+        """The executable that adds up a layer's activations over some of a window's positions."""
+        key = (layer, shape.window)
+        if key not in self._compiled:
+            rows, columns = self.network.architecture.output_sizes(*shape.window)[layer]
+
+            def total(state: nnx.State, window: jax.Array, down: jax.Array, across: jax.Array) -> jax.Array:
+                activations = nnx.merge(self._graph, state)(window, [layer])[layer]
+                return jnp.einsum("rcf,r,c->f", activations, down, across)
+
+            arguments = (
+                self.state,
+                jax.ShapeDtypeStruct((*shape.window, 3), jnp.float32),
+                jax.ShapeDtypeStruct((rows,), jnp.float32),
+                jax.ShapeDtypeStruct((columns,), jnp.float32),
+            )
+            self._compile(key, jax.jit(total), arguments)
+        return self._compiled[key]
+
+    def _gradient(
+        self,
+        objective: Objective,
+        core: tuple[int, int],
+        state: nnx.State,
+        window: jax.Array,
+        source: jax.Array | None,
+        constants: Sequence[tuple[jax.Array, ...]],
+        divisors: jax.Array,
+        places: jax.Array,
+        offset: jax.Array,
+    ) -> jax.Array:
+        network = nnx.merge(self._graph, state)
+        given = list(constants)
+        if source is not None:
+            models = network(source, objective.layers)
+            given = [
+                (*own, models[term.layer]) if term.needs_source else own
+                for term, own in zip(objective.terms, constants, strict=True)
+            ]
+
+        def value(pixels: jax.Array) -> jax.Array:
+            return objective.total(network(pixels, objective.layers), divisors, given, places)
+
+        return lax.dynamic_slice(jax.grad(value)(window), (offset[0], offset[1], 0), (*core, 3))
+
+    def _compile(self, key: object, program: jax.stages.Wrapped, arguments: tuple) -> None:
+        start = time.perf_counter()
+        self._compiled[key] = program.lower(*arguments).compile()
+        self.compile_seconds[key] = time.perf_counter() - start
+
+
+class Kernel:
+    """Gradients of a job's objectives on one network."""
+
+    def __init__(self, programs: Programs, objectives: Sequence[Objective], loaded: Loaded) -> None:
+        """`loaded` is the whole model of which the programs' network is the first part."""
+        self.programs = programs
+        self.objectives = tuple(objectives)
+        self._evidence = Evidence(architecture=loaded.architecture, parameters=loaded.parameters, look=self._look)
+        self._constants: dict[int, list[tuple[jax.Array, ...]]] = {}
+
+    def memory(self, shape: KernelShape, objective: int = 0) -> int:
         """Bytes that one call needs beyond the weights, as XLA's own analysis of the executable has it."""
-        analysis = self.compiled(shape).memory_analysis()
+        wanted = self.objectives[objective]
+        analysis = self.programs.gradient(wanted, self._constants_of(objective), shape).memory_analysis()
         assert analysis is not None, "this backend does not say what a kernel needs"
-        return analysis.temp_size_in_bytes + analysis.output_size_in_bytes + 12 * shape.window[0] * shape.window[1]
+        windows = 2 if wanted.needs_source else 1
+        pixels = 12 * windows * shape.window[0] * shape.window[1]
+        return analysis.temp_size_in_bytes + analysis.output_size_in_bytes + pixels
 
     def __call__(
-        self, shape: KernelShape, window: np.ndarray, divisors: tuple[float, ...], offset: tuple[int, int]
+        self,
+        shape: KernelShape,
+        window: np.ndarray,
+        given: Given,
+        offset: tuple[int, int],
+        source: np.ndarray | None = None,
+        places: Sequence[tuple[int, int]] | None = None,
     ) -> jax.Array:
         """d(objective)/d(pixel) of a core.
 
-        `window`: (*shape.window, 3) float32 RGB, 0..255. `divisors`: see `Objective.divisors`. `offset`: where the core
-        begins in the window; it is clamped so that the core fits. Returns (*shape.core, 3) float32, not yet awaited.
+        `window`: (*shape.window, 3) float32 RGB, 0..255; `source` the source's pixels there, for objectives that need
+        them. `offset`: where the core begins in the window; it is clamped so that the core fits. `places`: see
+        `Objective.places`. Returns (*shape.core, 3) float32, not yet awaited.
         """
-        weights = np.asarray(divisors, np.float32)
-        return self.compiled(shape)(self._state, window, weights, np.asarray(offset, np.int32))
+        objective = self.objectives[given.objective]
+        constants = self._constants_of(given.objective)
+        compiled = self.programs.gradient(objective, constants, shape)
+        for number, channels in given.chosen.items():
+            vector = np.zeros(constants[number][0].shape, np.float32)
+            vector[list(channels)] = 1.0 / len(channels)
+            constants = [*constants[:number], (jnp.asarray(vector),), *constants[number + 1 :]]
+        return compiled(
+            self.programs.state,
+            window,
+            source if objective.needs_source else None,
+            constants,
+            np.asarray(given.divisors, np.float32),
+            np.asarray(places or [(-1, -1)] * len(objective.terms), np.int32),
+            np.asarray(offset, np.int32),
+        )
+
+    def channel_sums(
+        self, shape: KernelShape, window: np.ndarray, where: Rect, core: Rect, layer: str
+    ) -> NDArray[np.float64]:
+        """For every channel of a layer the sum of the activations whose view is centred in `core`: (channels,).
+
+        `window`: (*shape.window, 3) float32 RGB, 0..255, which lies at `where` on the canvas.
+        """
+        architecture = self.programs.network.architecture
+        sizes = architecture.output_sizes(*shape.window)[layer]
+        chosen = []
+        for span, part, inside, size in zip(architecture.layer(layer).spans, where, core, sizes, strict=True):
+            counted = np.zeros(size, np.float32)
+            counted[[index for index in owned(span, part, inside) if 0 <= index < size]] = 1.0
+            chosen.append(counted)
+        return np.asarray(self.programs.sums(layer, shape)(self.programs.state, window, *chosen), np.float64)
+
+    def _constants_of(self, number: int) -> list[tuple[jax.Array, ...]]:
+        if number not in self._constants:
+            self._constants[number] = [
+                tuple(map(jnp.asarray, term.constants(self._evidence))) for term in self.objectives[number].terms
+            ]
+        return self._constants[number]
+
+    def _look(self, pixels: Vector, layer: str) -> Vector:
+        return np.asarray(jax.jit(lambda p: self.programs.network(p, [layer])[layer])(jnp.asarray(pixels)))

@@ -16,13 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from render.canvas.store import CHUNK
-from render.dream.ascent import jitter
-from render.dream.objectives import Objective
+from render.dream.ascent import jitter, statistic
+from render.dream.filters import laplacian_gains
+from render.dream.objectives import Given, Objective
 from render.dream.resample import taps
 from render.errors import DamagedCheckpoint, NumericalError, RenderError, UrgentInterrupt, UserError, WorkersLost
+from render.farm.block import CANVAS, grown, moment_parts
 from render.farm.checkpoint import Checkpoint, Checkpoints, Fixed, OctaveHistory
 from render.farm.executors import Executor, Reference
-from render.farm.messages import Ascended, Assignment, TileSum
+from render.farm.messages import Ascended, Assignment, TileSum, TileSums
 from render.geometry import Block, Gathering, Rect, chunk_extent, deal_blocks, margin_pieces, pieces_of
 from render.models.architecture import Architecture
 from render.plan import Octave, Plan
@@ -34,6 +36,8 @@ PREVIEW_SIDE = 1024
 #: Calls that a worker has at hand, so that it does not wait for the conductor, and how long one should take, s.
 _QUEUED, _CALL_SECONDS = 2, 0.5
 _MOST_TILES_A_CALL = 64
+#: How many tiles a call is for that does without the kernel, or with half of it.
+_TILES_A_PASS = 16
 _SHARED = "output.dir must be on a disk that all workers' machines share"
 #: Parts of an octave change that are on their way at once, for each worker.
 _PARTS_IN_FLIGHT = 3
@@ -111,6 +115,8 @@ class _Deal:
     places: tuple[str, ...]
     margins: tuple[Gathering, ...]
     loans: tuple[dict[str, dict[int, list[Rect]]], ...]
+    #: What the gradient's filter needs around each block; empty where there is no filter.
+    around: tuple[Gathering, ...]
 
     @classmethod
     def of(cls, octave: Octave, executor: Executor, arrangement: tuple[int, int] | None) -> _Deal:
@@ -122,7 +128,14 @@ class _Deal:
             for owner, pieces in margin.others:
                 loan = loans[owner].setdefault(places[borrower], {})
                 loan[borrower] = [piece.source for piece in pieces]
-        return cls(octave, blocks, places, margins, loans)
+        reach = octave.stage.conditioning.reach
+        around = tuple(
+            Gathering.of(
+                (piece for piece in pieces_of(grown(block.pixels, reach), blocks) if piece.target != block.pixels), number
+            )
+            for number, block in enumerate(blocks if reach else ())
+        )
+        return cls(octave, blocks, places, margins, loans, around)
 
     def owners(self, rect: Rect) -> Iterator[tuple[int, Rect]]:
         """Which block owns which part of a canvas rectangle."""
@@ -148,7 +161,7 @@ class Conductor:
         self,
         plan: Plan,
         architecture: Architecture,
-        objective: Objective,
+        objectives: Sequence[Objective],
         executor: Executor,
         saving: Saving | None = None,
         scratch_directory: Path | None = None,
@@ -162,7 +175,7 @@ class Conductor:
         """
         self._plan = plan
         self._architecture = architecture
-        self._objective = objective
+        self._objectives = tuple(objectives)
         self._executor = executor
         self._saving = saving
         self._scratch = scratch_directory
@@ -181,7 +194,7 @@ class Conductor:
         #: What is known of every octave begun so far.
         self.history: list[OctaveHistory] = []
 
-    def run(self, seed: int, step_size: float) -> Iterator[Event]:
+    def run(self, seed: int) -> Iterator[Event]:
         """Dreams every octave, yielding an event at each turn; the finished canvas stays with the workers until `release`.
 
         Where there are checkpoints it begins at the newest that is whole. Lost workers are mended and the newest
@@ -190,7 +203,7 @@ class Conductor:
         """
         while True:
             try:
-                yield from self._dream(seed, step_size)
+                yield from self._dream(seed)
                 return
             except WorkersLost as lost:
                 yield self._mend(str(lost))
@@ -218,7 +231,7 @@ class Conductor:
             small[slice(*rect.rows), slice(*rect.columns)] = pixels
         return small
 
-    def _dream(self, seed: int, step_size: float) -> Iterator[Event]:
+    def _dream(self, seed: int) -> Iterator[Event]:
         resumed = self._resume()
         first = self._deal.octave.index if resumed and self._deal else 0
         for octave in self._plan.octaves[first:]:
@@ -228,7 +241,7 @@ class Conductor:
             yield OctaveStarted(octave, len(self._current.blocks), self._steps)
             for step in range(self._steps, octave.steps):
                 start = time.perf_counter()
-                mean = yield from self._step(seed, step, step_size)
+                mean = yield from self._step(seed, step)
                 seconds = time.perf_counter() - start
                 self._record(mean, seconds)
                 yield StepDone(octave, step, mean, seconds)
@@ -258,8 +271,12 @@ class Conductor:
         self._steps = 0
 
     def _give(self, deal: _Deal, method: str, *arguments: object) -> None:
-        """Hands every worker its block, by `begin_octave` or `load`."""
-        divisors = self._objective.divisors(self._architecture, deal.octave.grid.extended_shape)
+        """Hands every worker its block, by `begin_octave` or `load`, and says which channels its source excites most."""
+        stage, grid = deal.octave.stage, deal.octave.grid
+        given = tuple(
+            Given(region.objective, self._objectives[region.objective].divisors(self._architecture, grid.extended_shape))
+            for region in stage.regions
+        )
         self._executor.fetch(
             [
                 self._executor.call(
@@ -272,13 +289,27 @@ class Conductor:
                         block,
                         deal.margins[worker],
                         tuple(deal.loans[worker].values()),
-                        divisors,
+                        stage,
+                        given,
                         self._scratch,
                     ),
                 )
                 for worker, block in enumerate(deal.blocks)
             ]
         )
+        chosen = tuple(self._choose(deal, region, one) for region, one in enumerate(given))
+        if chosen != given:
+            self._everyone("choose", deal, chosen)
+
+    def _choose(self, deal: _Deal, region: int, given: Given) -> Given:
+        """Finds the channels of the terms that rest on a sum over the whole source."""
+        chosen = {}
+        for number, term in self._objectives[given.objective].statistics.items():
+            found: list[TileSums] = self._over_tiles(deal, "channel_sums", region, number)
+            total = np.sum([tile.sums for tile in sorted(found, key=_in_tile_order)], axis=0)
+            chosen[number] = term.choose(total)
+            log.info("octave %d: %s: channels %s", deal.octave.index + 1, term, ", ".join(map(str, chosen[number])))
+        return replace(given, chosen=chosen) if chosen else given
 
     def _add_detail(self, before: _Deal, deal: _Deal) -> None:
         """Brings what the octave before added to every block, strip by strip so that no more than a few travel at once."""
@@ -306,54 +337,94 @@ class Conductor:
         parts = self._parts("read_detail", gathering)
         return self._executor.call(worker, "add_detail", rect, shape, needed, gathering, *parts)
 
-    def _parts(self, method: str, gathering: Gathering) -> list[Reference]:
+    def _parts(self, method: str, gathering: Gathering, *arguments: object) -> list[Reference]:
         """References to the pixels that a gathering needs of other workers."""
         return [
-            self._executor.call(owner, method, [piece.source for piece in pieces]) for owner, pieces in gathering.others
+            self._executor.call(owner, method, [piece.source for piece in pieces], *arguments)
+            for owner, pieces in gathering.others
         ]
 
-    def _step(self, seed: int, step: int, step_size: float) -> Generator[TilesDone, None, float]:
-        """One update of the whole canvas; returns mean|g|."""
-        deal = self._current
-        shift = jitter(seed, deal.octave.index, step, deal.octave.grid.rows.stride)
+    def _step(self, seed: int, step: int) -> Generator[TilesDone, None, float]:
+        """One update of the whole canvas; returns mean|g|, or what else the gradient is divided by, over all regions."""
+        deal, stage = self._current, self._current.octave.stage
+        shift = jitter(seed, deal.octave.index, step, deal.octave.grid.rows.stride, stage.jitter)
         sums = yield from self._gradient(deal, step, shift)
-        # Summed in tile order, so that the total does not depend on how tiles were dealt or who finished first.
-        total = 0.0
-        for tile_sum in sorted(sums):
-            total += tile_sum.total
-        mean = total / (3 * deal.octave.grid.canvas.area)
-        if mean == 0.0:
-            raise UserError(
-                f"the gradient is zero everywhere at octave {deal.octave.index + 1}, step {step + 1}: nothing in the "
-                f"picture excites {self._objective}; choose another layer or channel, or start from another image"
-            )
-        scale = step_size / mean
-        if not math.isfinite(scale):
-            raise NumericalError(
-                f"the gradient is too small to follow at octave {deal.octave.index + 1}, step {step + 1}: "
-                f"mean|g| is {mean:.3g}"
-            )
+        if stage.conditioning.filters:
+            sums = self._filter(deal)
+        statistics = self._statistics(deal, step, sums)
         # Whatever interrupts here: some have been asked to update, others not.
         self._steps = None
         if step + 1 < deal.octave.steps:
             # Not waited for: what a worker is asked next comes after its update.
-            self._lent = self._lend(deal, scale)
+            self._lent = self._lend(deal, step, statistics)
         else:
-            self._updates = [self._executor.call(worker, "update", scale) for worker in range(len(deal.blocks))]
+            self._updates = [self._executor.call(worker, "update", step, statistics) for worker in range(len(deal.blocks))]
             self._settle_updates()
         self._steps = step + 1
-        return mean
+        counted = [value for value in statistics if value]
+        return sum(counted) / len(counted)
 
-    def _lend(self, deal: _Deal, *update: float) -> list[list[Reference]]:
+    def _statistics(self, deal: _Deal, step: int, sums: Sequence[TileSum]) -> tuple[float, ...]:
+        """What each region's gradient is divided by; 0 for a region whose mask shows nothing at this octave's size."""
+        stage, at = deal.octave.stage, f"octave {deal.octave.index + 1}, step {step + 1}"
+        found = []
+        for number, region in enumerate(stage.regions):
+            objective = self._objectives[region.objective]
+            # Summed in tile order, so that the total does not depend on how tiles were dealt or who finished first.
+            totals = [0.0, 0.0] if stage.conditioning.normalize == "mean_abs" else [0.0, 0.0, 0.0]
+            for tile in sorted(one for one in sums if one.region == number):
+                totals = [total + own for total, own in zip(totals, tile.sums, strict=True)]
+            support = objective.support(self._architecture, deal.octave.shape) if region.everywhere else 1.0
+            value = statistic(totals, stage.conditioning.normalize, support)
+            if value == 0.0 and totals[-1] > 0:
+                where = "" if region.everywhere else " under its mask"
+                raise UserError(
+                    f"the gradient is zero everywhere{where} at {at}: nothing in the picture excites {objective}; choose "
+                    "another layer or channel, or start from another image"
+                )
+            if value and not math.isfinite(stage.step_size / value):
+                raise NumericalError(f"the gradient is too small to follow at {at}: mean|g| is {value:.3g}")
+            found.append(value)
+        if not any(found):
+            raise UserError(f"the masks show nothing at {at}: draw them larger, or take fewer octaves.count")
+        return tuple(found)
+
+    def _filter(self, deal: _Deal) -> list[TileSum]:
+        """Filters the gradient, whose neighbours' parts are exchanged first; returns the sums of what comes out."""
+        lent = [self._parts("read_gradient", gathering) for gathering in deal.around]
+        self._executor.fetch(
+            [
+                self._executor.call(worker, "fill_gradient", gathering, *parts)
+                for worker, (gathering, parts) in enumerate(zip(deal.around, lent, strict=True))
+            ]
+        )
+        gains: list[Sequence[float]] = [()] * len(deal.octave.stage.regions)
+        if deal.octave.stage.conditioning.laplacian:
+            found: list[TileSums] = sorted(self._over_tiles(deal, "level_sums"), key=_in_tile_order)
+            for number in range(len(gains)):
+                levels = [tile.sums for tile in found if tile.number == number]
+                gains[number] = laplacian_gains(np.sum(levels, axis=0)) if levels else ()
+        return self._over_tiles(deal, "filter", gains)
+
+    def _over_tiles(self, deal: _Deal, method: str, *arguments: object) -> list:
+        """What a method returns for all tiles, in any order: a few tiles a call, so that nobody is silent for long."""
+        calls = [
+            self._executor.call(worker, method, *arguments, first, _TILES_A_PASS)
+            for worker, block in enumerate(deal.blocks)
+            for first in range(0, block.size, _TILES_A_PASS)
+        ]
+        return [one for found in self._executor.fetch(calls) for one in found]
+
+    def _lend(self, deal: _Deal, *update: object) -> list[list[Reference]]:
         """For every worker, references to what its margin's owners lend to workers at its place, in the margin's order.
 
-        With `update`, the scale of an update, everybody makes it first.
+        With `update`, the arguments of an update, everybody makes it first.
         """
         method = "update_and_lend" if update else "lend"
         lent: dict[tuple[int, str], Reference] = {}
         for owner, by_place in enumerate(deal.loans):
             if by_place:
-                given = self._executor.call_parts(owner, method, len(by_place) + len(update), *update)
+                given = self._executor.call_parts(owner, method, len(by_place) + bool(update), *update)
                 if update:
                     self._updates.append(given.pop())
                 lent |= {(owner, place): part for place, part in zip(by_place, given, strict=True)}
@@ -389,12 +460,14 @@ class Conductor:
         while running:
             ready = self._executor.wait(list(running))
             results: list[Ascended] = self._executor.fetch(ready)
+            done = 0
             for reference, result in zip(ready, results, strict=True):
                 worker = running.pop(reference)
                 sums.extend(result.sums)
+                done += result.tiles
                 self._tiles_a_call[worker] = _tiles_a_call(result)
                 hand_out(worker)
-            yield TilesDone(deal.octave, sum(len(result.sums) for result in results))
+            yield TilesDone(deal.octave, done)
         self._settle_updates()
         return sums
 
@@ -415,17 +488,13 @@ class Conductor:
         begun = time.monotonic()
         self._settle_updates()
         deal, checkpoints = self._current, self._saving.checkpoints
-        checkpoint = checkpoints.begin(deal.octave.shape, deal.octave.index, self._steps, self.history)
+        # At an octave's end the optimizer has done its work.
+        rest = deal.octave.stage.optimizer.moments if self._steps < deal.octave.steps else 0
+        names = moment_parts(rest)
+        checkpoint = checkpoints.begin(deal.octave.shape, deal.octave.index, self._steps, self.history, names)
         try:
-            written = []
-            for worker, block in enumerate(deal.blocks):
-                extent = chunk_extent(block.pixels, deal.octave.grid.canvas, CHUNK)
-                if extent.area:
-                    gathering = Gathering.of(pieces_of(extent, deal.blocks), worker)
-                    parts = self._parts("read", gathering)
-                    path = checkpoints.path(checkpoint)
-                    written.append(self._executor.call(worker, "save", path, checkpoint.token, extent, gathering, *parts))
-            self._executor.fetch(written)
+            for name in (CANVAS, *names):
+                self._write(deal, checkpoint, name)
         except DamagedCheckpoint as damage:
             checkpoints.abandon(checkpoint)
             # It was made a moment ago.
@@ -437,6 +506,19 @@ class Conductor:
         self._executor.settled()
         self._saved_at = time.monotonic()
         return Saved(deal.octave, self._steps, time.monotonic() - begun)
+
+    def _write(self, deal: _Deal, checkpoint: Checkpoint, part: str) -> None:
+        """Lets every worker write its chunks of the canvas, or of a moment."""
+        assert self._saving is not None
+        path, token = self._saving.checkpoints.path(checkpoint, part), checkpoint.token
+        written = []
+        for worker, block in enumerate(deal.blocks):
+            extent = chunk_extent(block.pixels, deal.octave.grid.canvas, CHUNK)
+            if extent.area:
+                gathering = Gathering.of(pieces_of(extent, deal.blocks), worker)
+                parts = self._parts("read", gathering, part)
+                written.append(self._executor.call(worker, "save", path, token, part, extent, gathering, *parts))
+        self._executor.fetch(written)
 
     def _is_saved(self) -> bool:
         """Whether the canvas as it is now is the newest checkpoint."""
@@ -456,7 +538,9 @@ class Conductor:
             self._prepare(octave.shape)
             deal = _Deal.of(octave, self._executor, self._arrangement)
             try:
-                self._give(deal, "load", self._saving.checkpoints.path(checkpoint), checkpoint.token)
+                kept = self._saving.checkpoints
+                parts = [kept.path(checkpoint, part) for part in checkpoint.parts]
+                self._give(deal, "load", kept.path(checkpoint), checkpoint.token, parts)
             except DamagedCheckpoint as damage:
                 self._blame_the_canvas(checkpoint, damage)
                 log.warning("checkpoint of octave %d, step %d is damaged: %s", octave.index + 1, checkpoint.steps, damage)
@@ -501,9 +585,13 @@ class Conductor:
         return self._deal
 
 
+def _in_tile_order(one: TileSums) -> int:
+    return one.tile
+
+
 def _tiles_a_call(last: Ascended) -> int:
     """How many tiles to ask for at once: enough that a call is worth its way, few enough that progress shows."""
-    seconds = last.seconds / max(1, len(last.sums))
+    seconds = last.seconds / max(1, last.tiles)
     return max(1, min(_MOST_TILES_A_CALL, int(_CALL_SECONDS / max(1e-6, seconds))))
 
 

@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from render.dream.objectives import Given
+from render.dream.stage import Stage
 from render.geometry import Block, Gathering, Rect
 
 #: The rectangles that workers at one place borrow of an owner, by the borrower's number.
@@ -16,7 +21,8 @@ Loan = Mapping[int, Sequence[Rect]]
 @dataclass(frozen=True)
 class Assignment:
     """What a worker has to do at one octave: its block as worker `number`, how the block's margin is put together, and what
-    it lends to workers at each of the places that borrow of it. `directory` is for scratch files, None for none.
+    it lends to workers at each of the places that borrow of it. `given` is for the kernel, for each of the stage's regions.
+    `directory` is for scratch files, None for none.
     """
 
     number: int
@@ -24,21 +30,32 @@ class Assignment:
     block: Block
     margin: Gathering
     loans: tuple[Loan, ...]
-    divisors: tuple[float, ...]
+    stage: Stage
+    given: tuple[Given, ...]
     directory: Path | None = None
 
 
 class TileSum(NamedTuple):
-    """A tile's share of the canvas' sum of absolute gradients."""
+    """A tile's share of the sums over the canvas' gradient toward one region's objective: see `ascent.measure`."""
 
     tile: int
-    total: float
+    region: int
+    sums: tuple[float, ...]
+
+
+class TileSums(NamedTuple):
+    """A tile's share of other sums: what is meant by `number` depends on who asks."""
+
+    tile: int
+    number: int
+    sums: NDArray[np.float64]
 
 
 class Ascended(NamedTuple):
     """What some tiles came to, and how long they took."""
 
     sums: tuple[TileSum, ...]
+    tiles: int
     seconds: float
 
 

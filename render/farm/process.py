@@ -7,6 +7,7 @@ import platform
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,10 +15,12 @@ import numpy as np
 import psutil
 
 from render.canvas import store
-from render.dream.kernel import Kernel
+from render.dream.kernel import Kernel, Programs
+from render.dream.objectives import Given
+from render.farm.block import MaskOfPixels, SourceOfPixels
 from render.farm.messages import Facts
 from render.farm.recipe import KernelRecipe
-from render.farm.worker import SourceOfPixels, Worker
+from render.farm.worker import Worker
 from render.geometry import KernelShape
 from render.machine import host_memory
 from render.paths import cache_directory
@@ -28,22 +31,23 @@ _OWN = ("open", "ping", "window_bytes", "window_seconds", "compile_seconds")
 
 
 class KernelCache:
-    """The kernels used last, by weights and objective: a job that needs one of them does not compile it again."""
+    """The networks used last, with all that was compiled for them: a job that needs no other does not compile again."""
 
     def __init__(self) -> None:
-        self._kernels: OrderedDict[tuple[str, str], Kernel] = OrderedDict()
-        #: How many kernels were made here, forgotten ones included.
+        self._programs: OrderedDict[tuple[str, str], Programs] = OrderedDict()
+        #: How many networks were made here, forgotten ones included.
         self.made = 0
 
     def find(self, recipe: KernelRecipe) -> Kernel:
-        """The kernel, made where it is not here yet."""
-        if recipe.key not in self._kernels:
-            self._kernels[recipe.key] = recipe.make()
+        """The kernel, on a network made where it is not here yet."""
+        key = recipe.network_key
+        if key not in self._programs:
+            self._programs[key] = recipe.make_programs()
             self.made += 1
-        self._kernels.move_to_end(recipe.key)
-        while len(self._kernels) > _KERNELS_KEPT:
-            self._kernels.popitem(last=False)
-        return self._kernels[recipe.key]
+        self._programs.move_to_end(key)
+        while len(self._programs) > _KERNELS_KEPT:
+            self._programs.popitem(last=False)
+        return recipe.make(self._programs[key])
 
 
 class WorkerProcess:
@@ -55,35 +59,40 @@ class WorkerProcess:
         self._kernel: Kernel | None = None
         self._worker: Worker | None = None
 
-    def open(self, recipe: KernelRecipe, source: SourceOfPixels) -> Facts:
-        """Makes ready for a job. Raises what `KernelRecipe.make` raises."""
+    def open(self, recipe: KernelRecipe, source: SourceOfPixels, masks: Sequence[MaskOfPixels] = ()) -> Facts:
+        """Makes ready for a job. Raises what `KernelRecipe.make_programs` raises."""
         self._worker = None
         # While the kernel is made and compiled.
         threading.Thread(target=store.get_ready).start()
         self._kernel = self._kernels.find(recipe)
-        self._worker = Worker(self._kernel, source)
+        self._worker = Worker(self._kernel, source, recipe.objectives, recipe.loaded.architecture, masks)
         return self.ping()
 
-    def window_bytes(self, window: tuple[int, int], core: tuple[int, int]) -> int:
-        """Bytes that a kernel call on such a window needs, by XLA's analysis; compiles the kernel."""
+    def window_bytes(self, objective: int, window: tuple[int, int], core: tuple[int, int]) -> int:
+        """Bytes that a kernel call on such a window needs, by XLA's analysis; compiles the objective's kernel."""
         assert self._kernel is not None, "open comes first"
-        return self._kernel.memory(KernelShape(window, core))
+        return self._kernel.memory(KernelShape(window, core), objective)
 
-    def window_seconds(self, window: tuple[int, int], core: tuple[int, int]) -> float:
+    def window_seconds(self, objective: int, window: tuple[int, int], core: tuple[int, int]) -> float:
         """How long a kernel call on such a window takes here, s: the mean of two after a first."""
         assert self._kernel is not None, "open comes first"
         shape = KernelShape(window, core)
         pixels = np.random.default_rng(0).normal(128, 30, (*window, 3)).astype(np.float32)
-        divisors = (1.0,) * len(self._kernel.objective.terms)
-        self._kernel(shape, pixels, divisors, (0, 0)).block_until_ready()
+        given = Given(objective, (1.0,) * len(self._kernel.objectives[objective].terms))
+
+        def run() -> None:
+            assert self._kernel is not None
+            self._kernel(shape, pixels, given, (0, 0), pixels).block_until_ready()
+
+        run()
         start = time.perf_counter()
         for _ in range(2):
-            self._kernel(shape, pixels, divisors, (0, 0)).block_until_ready()
+            run()
         return (time.perf_counter() - start) / 2
 
     def compile_seconds(self) -> float:
-        """Seconds spent on compiling this job's kernel, in this process."""
-        return sum(self._kernel.compile_seconds.values()) if self._kernel else 0.0
+        """Seconds spent on compiling for this job's network, in this process."""
+        return sum(self._kernel.programs.compile_seconds.values()) if self._kernel else 0.0
 
     def ping(self) -> Facts:
         """Answers."""

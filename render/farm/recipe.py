@@ -11,7 +11,7 @@ from render.errors import UserError
 from render.models.weights import Loaded, fingerprint
 
 if TYPE_CHECKING:
-    from render.dream.kernel import Kernel
+    from render.dream.kernel import Kernel, Programs
 
 
 @dataclass(frozen=True)
@@ -19,19 +19,24 @@ class KernelRecipe:
     """The weights of a network and what to make more of."""
 
     loaded: Loaded
-    objective: Objective
+    objectives: tuple[Objective, ...]
 
     @property
-    def key(self) -> tuple[str, str]:
-        """The same for kernels that do the same."""
-        return self.loaded.sha256, str(self.objective)
+    def layers(self) -> tuple[str, ...]:
+        """The layers that any of the objectives reads."""
+        return tuple(dict.fromkeys(layer for objective in self.objectives for layer in objective.layers))
 
-    def make(self) -> Kernel:
-        """The kernel on a network that stops at the deepest layer it needs.
+    @property
+    def network_key(self) -> tuple[str, str]:
+        """The same where the same network will do: these weights, up to this layer."""
+        return self.loaded.sha256, self.loaded.architecture.truncated(self.layers).nodes[-1].name
+
+    def make_programs(self) -> Programs:
+        """The network, up to the deepest layer that is needed, with nothing compiled yet.
 
         Raises `UserError` when the weights are not those that their checksum names, as after a broken transfer.
         """
-        from render.dream.kernel import Kernel
+        from render.dream.kernel import Programs
         from render.models.network import Network
 
         loaded = self.loaded
@@ -41,4 +46,10 @@ class KernelRecipe:
                 f"the weights that reached {platform.node()} are not those of the job: sha256 {arrived[:12]}, expected "
                 f"{loaded.sha256[:12]}; run the job again"
             )
-        return Kernel(Network(loaded.architecture.truncated(self.objective.layers), loaded.parameters), self.objective)
+        return Programs(Network(loaded.architecture.truncated(self.layers), loaded.parameters))
+
+    def make(self, programs: Programs) -> Kernel:
+        """The kernel on such a network."""
+        from render.dream.kernel import Kernel
+
+        return Kernel(programs, self.objectives, self.loaded)

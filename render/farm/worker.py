@@ -9,68 +9,54 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from render.canvas.store import CHUNK, CanvasStore
-from render.dream.ascent import magnitude, update
+from render.dream.ascent import blend, luminance, measure, update
+from render.dream.filters import cascade, laplacian_merge, laplacian_squares, total_variation
+from render.dream.objectives import Given, Objective
 from render.dream.resample import Pixels, resample
 from render.errors import NumericalError, UserError
-from render.farm import scratch
-from render.farm.messages import Ascended, Assignment, TileSum
-from render.geometry import Block, Gathering, Interval, KernelShape, Piece, Rect, Tile
+from render.farm.block import CANVAS, BlockArrays, MaskOfPixels, SourceOfPixels, moment_parts, put
+from render.farm.messages import Ascended, Assignment, TileSum, TileSums
+from render.geometry import Gathering, Interval, KernelShape, Rect, Tile
+from render.models.architecture import Architecture
 
 #: Windows handed to the device before the oldest is awaited.
 _IN_FLIGHT = 2
-
-
-class SourceOfPixels(Protocol):
-    """What a worker needs of a `canvas.source.Source`."""
-
-    def at(self, shape: tuple[int, int], rect: Rect) -> Pixels:
-        """The rectangle of the source resampled to `shape`: (rows, columns, 3) float32 RGB, 0..255."""
 
 
 class Gradient(Protocol):
     """What a worker needs of a `dream.kernel.Kernel`."""
 
     def __call__(
-        self, shape: KernelShape, window: Pixels, divisors: tuple[float, ...], offset: tuple[int, int]
+        self,
+        shape: KernelShape,
+        window: Pixels,
+        given: Given,
+        offset: tuple[int, int],
+        source: Pixels | None = None,
+        places: Sequence[tuple[int, int]] | None = None,
     ) -> ArrayLike:
         """d(objective)/d(pixel) of the core that begins at `offset` in the window; it need not be awaited yet."""
 
+    def channel_sums(self, shape: KernelShape, window: Pixels, where: Rect, core: Rect, layer: str) -> NDArray[np.float64]:
+        """For every channel of a layer the sum of the activations whose view is centred in `core`."""
 
-@dataclass
-class _State:
-    """A worker's block at one octave. `canvas` covers the padded block; `own` is the view of the block in it."""
 
-    given: Assignment
-    canvas: Pixels
-    own: Pixels
-    gradient: Pixels | None = None
+class _Pending(NamedTuple):
+    """A kernel call under way: for which tile and region, and which rectangle it will have cut out of its window."""
 
-    @classmethod
-    def of(cls, given: Assignment) -> _State:
-        block = given.block
-        canvas = scratch.empty((*block.padded.shape, 3), given.directory)
-        return cls(given, canvas, canvas[block.pixels.slices_from(block.padded)])
-
-    @property
-    def block(self) -> Block:
-        return self.given.block
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.block.grid.canvas.shape
-
-    def part(self, rect: Rect) -> Pixels:
-        """The view of the block's own pixels in a rectangle of the canvas."""
-        return self.own[rect.slices_from(self.block.pixels)]
+    tile: Tile
+    region: int
+    cut: Rect
+    result: ArrayLike
 
 
 class Worker:
@@ -80,12 +66,22 @@ class Worker:
     tiles are done, update.
     """
 
-    def __init__(self, kernel: Gradient, source: SourceOfPixels) -> None:
+    def __init__(
+        self,
+        kernel: Gradient,
+        source: SourceOfPixels,
+        objectives: Sequence[Objective] = (),
+        architecture: Architecture | None = None,
+        masks: Sequence[MaskOfPixels] = (),
+    ) -> None:
         self._kernel = kernel
         self._source = source
-        self._state: _State | None = None
+        self._objectives = tuple(objectives)
+        self._architecture = architecture
+        self._masks = masks
+        self._state: BlockArrays | None = None
         #: The block of the octave before, while the next one is being filled: what dreaming added to it.
-        self._detail: _State | None = None
+        self._detail: BlockArrays | None = None
         self._bytes_sent = 0
 
     def begin_octave(self, given: Assignment) -> None:
@@ -94,24 +90,36 @@ class Worker:
         self._state = None
         if given.octave == 0:
             self._detail = None
-        self._state = state = _State.of(given)
+        self._state = state = self._arrays(given)
+        state.begin_moments()
         for rect in given.block.pixels.bands():
             state.part(rect)[...] = self._source.at(state.shape, rect)
 
-    def load(self, path: Path, token: str, given: Assignment) -> None:
-        """Takes a block as `begin_octave` does, filled from a stored canvas. Raises `DamagedCheckpoint`."""
+    def load(self, path: Path, token: str, parts: Sequence[Path], given: Assignment) -> None:
+        """Takes a block as `begin_octave` does, filled from a stored canvas, with the optimizer's `parts` beside it.
+
+        Raises `DamagedCheckpoint`.
+        """
         # What an interrupted attempt left would cost memory twice.
         self._state = self._detail = None
-        store = CanvasStore(path, token)
-        state = _State.of(given)
-        for rect in given.block.pixels.bands():
-            state.part(rect)[...] = store.read(rect)
+        state = self._arrays(given)
+        state.begin_moments()
+        # At an octave's end there are none any more: nothing is to be done there.
+        names = (CANVAS, *moment_parts(len(parts)))
+        for name, where in zip(names, (path, *parts), strict=True):
+            store = CanvasStore(where, token)
+            for rect in given.block.pixels.bands():
+                state.part(rect, name)[...] = store.read(rect)
         self._state = state
+
+    def _arrays(self, given: Assignment) -> BlockArrays:
+        looks = any(self._objectives[number].looks_at_source for number in given.stage.objectives if self._objectives)
+        return BlockArrays(given, self._source, self._masks, needs_source=looks)
 
     def end_octave(self) -> None:
         """Turns the canvas into what dreaming added to it, canvas minus source, for the next octave to build on."""
         state = self._current
-        state.gradient = None
+        state.forget_gradients()
         for rect in state.block.pixels.bands():
             state.part(rect)[...] -= self._source.at(state.shape, rect)
         self._detail, self._state = state, None
@@ -133,9 +141,9 @@ class Worker:
         state = self._current
         gathered = np.empty((*needed.shape, 3), np.float32)
         own = self.read_detail([piece.source for piece in gathering.own]) if gathering.own else []
-        _put(gathered, needed, gathering.own, own)
+        put(gathered, needed, gathering.own, own)
         for (_, pieces), pixels in zip(gathering.others, parts, strict=True):
-            _put(gathered, needed, pieces, pixels)
+            put(gathered, needed, pieces, pixels)
         target = state.part(rect)
         target += resample(
             lambda part: gathered[part.slices_from(needed)],
@@ -154,10 +162,10 @@ class Worker:
         """Lets the octave before go; everybody has what they need of it."""
         self._detail = None
 
-    def read(self, rects: Sequence[Rect]) -> list[Pixels]:
-        """Canvas pixels of rectangles inside the block, each (rows, columns, 3) float32, 0..255."""
+    def read(self, rects: Sequence[Rect], part: str = CANVAS) -> list[Pixels]:
+        """Pixels of rectangles inside the block, each (rows, columns, 3) float32: the canvas', 0..255, or a moment's."""
         state = self._current
-        found = [np.array(state.part(rect)) for rect in rects]
+        found = [np.array(state.part(rect, part)) for rect in rects]
         self._bytes_sent += sum(pixels.nbytes for pixels in found)
         return found
 
@@ -166,9 +174,9 @@ class Worker:
         loans = self._current.given.loans
         return [{borrower: self.read(rects) for borrower, rects in loan.items()} for loan in loans]
 
-    def update_and_lend(self, scale: float) -> list[dict[int, list[Pixels]] | None]:
+    def update_and_lend(self, step: int, statistics: Sequence[float]) -> list[dict[int, list[Pixels]] | None]:
         """`update`, then `lend` for the next step: one call instead of two. After the loans None, for the update."""
-        self.update(scale)
+        self.update(step, statistics)
         return [*self.lend(), None]
 
     def fill_margin(self, *parts: list[Pixels]) -> None:
@@ -178,9 +186,28 @@ class Worker:
         """
         state = self._current
         margin, padded = state.given.margin, state.block.padded
-        _put(state.canvas, padded, margin.own, (state.part(piece.source) for piece in margin.own))
+        put(state.canvas, padded, margin.own, (state.part(piece.source) for piece in margin.own))
         for (_, pieces), pixels in zip(margin.others, parts, strict=True):
-            _put(state.canvas, padded, pieces, pixels)
+            put(state.canvas, padded, pieces, pixels)
+
+    def channel_sums(self, region: int, term: int, first: int, count: int) -> list[TileSums]:
+        """For `count` of the block's tiles, what every channel of a term's layer comes to over the source, by `term`."""
+        state = self._current
+        grid, objective = state.block.grid, self._objectives[state.given.given[region].objective]
+        found = []
+        for tile in state.block.tiles_from(first, count):
+            window = grid.window(tile, (0, 0))
+            pixels = state.source_window(window)
+            assert pixels is not None, "the objective looks at no source"
+            layer = objective.terms[term].layer
+            sums = self._kernel.channel_sums(KernelShape.of(grid), pixels, window, grid.core(tile), layer)
+            found.append(TileSums(tile.number, term, sums))
+        return found
+
+    def choose(self, given: Sequence[Given]) -> None:
+        """Tells the kernel which channels have been chosen, for each region."""
+        state = self._current
+        state.given = replace(state.given, given=tuple(given))
 
     def ascend(self, step: int, jitter: tuple[int, int], first: int, count: int) -> Ascended:
         """Computes the gradient of `count` of the block's tiles from the `first` on, in tile order.
@@ -189,17 +216,19 @@ class Worker:
         """
         begun = time.perf_counter()
         state = self._current
-        if state.gradient is None:
-            state.gradient = scratch.empty(state.own.shape, state.given.directory)
         sums: list[TileSum] = []
-        pending: deque[tuple[Tile, Rect, ArrayLike]] = deque()
-        for tile in state.block.tiles_from(first, count):
-            pending.append(self._start_tile(tile, jitter))
-            if len(pending) >= _IN_FLIGHT:
-                sums.append(self._finish_tile(step, *pending.popleft()))
+        tiles = list(state.block.tiles_from(first, count))
+        pending: deque[_Pending] = deque()
+        for tile in tiles:
+            for region in range(len(state.given.stage.regions)):
+                if not state.works_on(region, tile):
+                    continue
+                pending.append(self._start_tile(tile, region, jitter))
+                if len(pending) >= _IN_FLIGHT:
+                    sums.append(self._finish_tile(step, pending.popleft()))
         while pending:
-            sums.append(self._finish_tile(step, *pending.popleft()))
-        return Ascended(tuple(sums), time.perf_counter() - begun)
+            sums.append(self._finish_tile(step, pending.popleft()))
+        return Ascended(tuple(sums), len(tiles), time.perf_counter() - begun)
 
     def begin_step(self, step: int, jitter: tuple[int, int], count: int, *lent: Mapping[int, list[Pixels]]) -> Ascended:
         """Fills the margin and computes the gradient of the first `count` tiles: one call instead of two.
@@ -209,20 +238,103 @@ class Worker:
         self.fill_margin(*(loan[self._current.given.number] for loan in lent))
         return self.ascend(step, jitter, 0, count)
 
-    def update(self, scale: float) -> None:
-        """Canvas += scale * gradient for the block's own pixels."""
+    def read_gradient(self, rects: Sequence[Rect]) -> list[Pixels]:
+        """Gradients of rectangles inside the block, of one region after the other: each (rows, columns, 3) float32."""
         state = self._current
+        return [np.array(made[rect.slices_from(state.gradient_rect)]) for made in state.gradients for rect in rects]
+
+    def fill_gradient(self, gathering: Gathering, *parts: list[Pixels]) -> None:
+        """Writes the gradient around the block, as far as the filter looks: others' (`parts`), and this block's own where
+        it is mirrored or wrapped.
+        """
+        state = self._current
+        own = [piece.source for piece in gathering.own]
+        for region, made in enumerate(state.gradients):
+            pixels = [made[rect.slices_from(state.gradient_rect)] for rect in own]
+            put(made, state.gradient_rect, gathering.own, pixels)
+            for (_, pieces), found in zip(gathering.others, parts, strict=True):
+                put(made, state.gradient_rect, pieces, found[region * len(pieces) : (region + 1) * len(pieces)])
+
+    def level_sums(self, first: int, count: int) -> list[TileSums]:
+        """For `count` of the block's tiles the energy of every level of the gradient's Laplacian pyramid, by region."""
+        state = self._current
+        levels, rect = state.given.stage.conditioning.laplacian, state.gradient_rect
+        found = []
+        for tile in state.block.tiles_from(first, count):
+            core = state.block.grid.core(tile)
+            for region, made in enumerate(state.gradients):
+                if state.works_on(region, tile):
+                    sums = laplacian_squares(made, rect, core, levels, state.mask(region, core))
+                    found.append(TileSums(tile.number, region, sums))
+        return found
+
+    def filter(self, gains: Sequence[Sequence[float]], first: int, count: int) -> list[TileSum]:
+        """Filters the gradient of `count` of the block's tiles; `gains` are those of the pyramid's levels, by region."""
+        state = self._current
+        conditioning, rect = state.given.stage.conditioning, state.gradient_rect
+        sums = []
+        for tile in state.block.tiles_from(first, count):
+            core = state.block.grid.core(tile)
+            for region, (made, target) in enumerate(zip(state.gradients, state.conditioned, strict=True)):
+                if not state.works_on(region, tile):
+                    continue
+                if conditioning.laplacian:
+                    filtered = laplacian_merge(made, rect, core, gains[region])
+                else:
+                    filtered = cascade(made, rect, core, conditioning.smoothing)
+                target[core.slices_from(state.block.pixels)] = filtered
+                measured = measure(filtered, state.mask(region, core), conditioning.normalize)
+                sums.append(TileSum(tile.number, region, measured))
+        return sums
+
+    def update(self, step: int, statistics: Sequence[float]) -> None:
+        """Moves the block's own pixels along the gradient; `statistics` are what each region's is divided by."""
+        state = self._current
+        stage = state.given.stage
+        if stage.plain:
+            for rect in state.block.pixels.bands():
+                update(state.part(rect), self._conditioned(0, rect), stage.step_size / statistics[0])
+            return
+        # First where to, for all tiles, because the canvas' own smoothness depends on neighbours, then there.
+        for tile in state.block.tiles():
+            core = state.block.grid.core(tile)
+            self._conditioned(0, core)[...] = self._direction(step, tile, core, statistics)
         for rect in state.block.pixels.bands():
-            update(state.part(rect), self.gradient[rect.slices_from(state.block.pixels)], scale)
+            update(state.part(rect), self._conditioned(0, rect), 1.0)
+
+    def _direction(self, step: int, tile: Tile, core: Rect, statistics: Sequence[float]) -> Pixels:
+        """By how much a tile's pixels move."""
+        state = self._current
+        stage, conditioning = state.given.stage, state.given.stage.conditioning
+        regions = range(len(stage.regions))
+        direction, follow = blend(
+            [self._conditioned(region, core) if state.works_on(region, tile) else None for region in regions],
+            [state.mask(region, core) for region in regions],
+            statistics,
+        )
+        if conditioning.total_variation:
+            rough = total_variation(state.canvas, state.block.padded, core)
+            rough = luminance(rough) if conditioning.luminance_only else rough
+            direction = direction - np.float32(conditioning.total_variation) * rough
+        if state.moments:
+            moments = [moment[core.slices_from(state.block.pixels)] for moment in state.moments]
+            direction = stage.optimizer.update(direction, moments, step)
+        moved = np.float32(stage.step_size) * direction
+        if conditioning.pull:
+            moved = moved - np.float32(conditioning.pull) * (state.part(core) - state.own_source(core))
+        return moved if follow is None else follow[..., None] * moved
+
+    def _conditioned(self, region: int, rect: Rect) -> Pixels:
+        state = self._current
+        return state.conditioned[region][rect.slices_from(state.block.pixels)]
 
     @property
     def gradient(self) -> Pixels:
-        """The block's gradient from the last `ascend`: (rows, columns, 3) float32."""
-        assert self._current.gradient is not None, "ascend comes first"
-        return self._current.gradient
+        """The block's gradient toward the first region's objective, from the last `ascend`: (rows, columns, 3) float32."""
+        return self._current.conditioned[0]
 
-    def save(self, path: Path, token: str, extent: Rect, gathering: Gathering, *parts: list[Pixels]) -> None:
-        """Writes the chunks of `extent` to the stored canvas and waits until they have reached the disk.
+    def save(self, path: Path, token: str, part: str, extent: Rect, gathering: Gathering, *parts: list[Pixels]) -> None:
+        """Writes the chunks of `extent` of the canvas, or of a moment, to its store and waits until they are on the disk.
 
         `gathering` and `parts` bring the pixels of `extent` that others own. Raises `UserError` when the disk is full.
         """
@@ -237,13 +349,13 @@ class Worker:
             for rect in extent.bands(multiple=CHUNK):
                 pixels = np.empty((*rect.shape, 3), np.float32)
                 for piece in gathering.own:
-                    part = piece.target.intersect(rect)
-                    if part.area:
-                        pixels[part.slices_from(rect)] = state.part(part)
+                    common = piece.target.intersect(rect)
+                    if common.area:
+                        pixels[common.slices_from(rect)] = state.part(common, part)
                 for target, values in foreign:
-                    part = target.intersect(rect)
-                    if part.area:
-                        pixels[part.slices_from(rect)] = values[part.slices_from(target)]
+                    common = target.intersect(rect)
+                    if common.area:
+                        pixels[common.slices_from(rect)] = values[common.slices_from(target)]
                 store.write(rect, pixels)
                 store.flush([rect])
         except OSError as error:
@@ -278,9 +390,9 @@ class Worker:
         """Bytes of canvas pixels that this worker has given out so far."""
         return self._bytes_sent
 
-    def _start_tile(self, tile: Tile, jitter: tuple[int, int]) -> tuple[Tile, Rect, ArrayLike]:
+    def _start_tile(self, tile: Tile, region: int, jitter: tuple[int, int]) -> _Pending:
         state = self._current
-        grid = state.block.grid
+        grid, given = state.block.grid, state.given.given[region]
         shape = KernelShape.of(grid)
         window, core = grid.window(tile, jitter), grid.core(tile)
         pixels = np.ascontiguousarray(state.canvas[window.slices_from(state.block.padded)])
@@ -291,30 +403,29 @@ class Worker:
             Interval(window.rows.start + rows, window.rows.start + rows + shape.core[0]),
             Interval(window.columns.start + columns, window.columns.start + columns + shape.core[1]),
         )
-        return tile, cut, self._kernel(shape, pixels, state.given.divisors, (rows, columns))
+        more: list = []
+        if self._objectives and self._architecture:
+            objective = self._objectives[given.objective]
+            source = state.source_window(window) if objective.needs_source else None
+            more = [source, objective.places(self._architecture, grid, window, jitter)]
+        return _Pending(tile, region, cut, self._kernel(shape, pixels, given, (rows, columns), *more))
 
-    def _finish_tile(self, step: int, tile: Tile, cut: Rect, result: ArrayLike) -> TileSum:
-        state = self._current
-        core = state.block.grid.core(tile)
-        gradient = np.ascontiguousarray(np.asarray(result)[core.slices_from(cut)])
-        total = magnitude(gradient)
-        if not np.isfinite(total):
+    def _finish_tile(self, step: int, pending: _Pending) -> TileSum:
+        state, tile, region = self._current, pending.tile, pending.region
+        core, conditioning = state.block.grid.core(tile), state.given.stage.conditioning
+        gradient = np.ascontiguousarray(np.asarray(pending.result)[core.slices_from(pending.cut)])
+        if conditioning.luminance_only:
+            gradient = luminance(gradient)
+        sums = measure(gradient, state.mask(region, core), conditioning.normalize)
+        if not np.isfinite(sums).all():
             raise NumericalError(
                 f"the gradient is not finite at octave {state.given.octave + 1}, step {step + 1}, tile {tile.number} "
                 f"(row {tile.row}, column {tile.column}): lower step_size or the objective's weights"
             )
-        self.gradient[core.slices_from(state.block.pixels)] = gradient
-        return TileSum(tile.number, total)
+        state.gradients[region][core.slices_from(state.gradient_rect)] = gradient
+        return TileSum(tile.number, region, sums)
 
     @property
-    def _current(self) -> _State:
+    def _current(self) -> BlockArrays:
         assert self._state is not None, "begin_octave comes first"
         return self._state
-
-
-def _put(target: Pixels, where: Rect, pieces: Iterable[Piece], pixels: Iterable[Pixels]) -> None:
-    """Writes each piece's pixels, flipped as it says, into `target`, which covers the extended rectangle `where`."""
-    for piece, values in zip(pieces, pixels, strict=True):
-        rows = slice(None, None, -1 if piece.flip_rows else 1)
-        columns = slice(None, None, -1 if piece.flip_columns else 1)
-        target[piece.target.slices_from(where)] = values[rows, columns]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,6 +75,17 @@ def read_photo(path: Path, how: SourceConfig) -> Pixels:
     """
     try:
         pixels = to_srgb(_upright(open_picture(path, how)), how.background).numpy()
+    except pyvips.Error as error:
+        raise not_whole(path, error) from None
+    return np.clip(pixels, 0.0, 255.0, out=pixels)
+
+
+def read_small(path: Path, how: SourceConfig, area: int) -> Pixels:
+    """`read_photo` of a picture shrunk to about `area` px while it is decoded, where it is larger."""
+    try:
+        picture = to_srgb(_upright(open_picture(path, how)), how.background)
+        shrink = math.sqrt(area / (picture.width * picture.height))
+        pixels = (picture.resize(shrink) if shrink < 1 else picture).numpy()
     except pyvips.Error as error:
         raise not_whole(path, error) from None
     return np.clip(pixels, 0.0, 255.0, out=pixels)

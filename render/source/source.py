@@ -102,6 +102,16 @@ def open_source(image: str, seed: int, how: SourceConfig) -> Source:
     """
     if image == "noise":
         return NoiseSource(seed)
+    path, digest = find_picture(image)
+    picture = open_picture(path, how)
+    background = tuple(how.background)
+    if picture.width * picture.height <= IN_MEMORY:
+        return PhotoSource(read_photo(path, how), digest, background)
+    return PyramidSource(path.absolute(), digest, (picture.height, picture.width), orientation(picture), background)
+
+
+def find_picture(image: str) -> tuple[Path, str]:
+    """Where the picture lies that a path or `sample:NAME` names, and the sha256 of its file; `UserError` where nowhere."""
     try:
         path = sample_path(image.removeprefix("sample:")) if image.startswith("sample:") else Path(image).expanduser()
         if not path.exists():
@@ -111,16 +121,11 @@ def open_source(image: str, seed: int, how: SourceConfig) -> Source:
             raise UserError(f"image {image!r} is a directory: name one picture in it")
         if not path.is_file():
             raise UserError(f"image {image!r} is not a file but a device or pipe: name a picture")
-        digest = file_sha256(path)
+        return path, file_sha256(path)
     except OSError as error:
         raise UserError(f"image {image!r} cannot be opened: {error.strerror}") from None
     except RuntimeError:
         raise UserError(f"image {image!r} begins with the home directory of a user who does not exist") from None
-    picture = open_picture(path, how)
-    background = tuple(how.background)
-    if picture.width * picture.height <= IN_MEMORY:
-        return PhotoSource(read_photo(path, how), digest, background)
-    return PyramidSource(path.absolute(), digest, (picture.height, picture.width), orientation(picture), background)
 
 
 def reopen_source(config: Config, sha256: str | None, levels: Path) -> Source | None:

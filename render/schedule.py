@@ -1,0 +1,188 @@
+"""From a config to what every octave dreams: objectives, masks and one stage for each octave. Pure but for the materials.
+
+A setting that may change from octave to octave is written once, or as a list with one entry for each, coarse to fine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from render.config import Config
+from render.dream.objectives import Objective, resolve
+from render.dream.optimizer import OPTIMIZERS, Optimizer
+from render.dream.stage import NORMALIZATIONS, Conditioning, Region, Stage
+from render.dream.terms import Guide
+from render.dream.words import Materials
+from render.errors import UserError
+from render.models.architecture import Architecture
+
+#: Levels of a Laplacian pyramid: the coarsest of nine has a sample every 512 px.
+_MOST_LEVELS = 9
+_REGION_KEYS = ("mask", "terms")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a job dreams: its objectives, its masks as the config writes them, and a stage for each of `octaves.count`."""
+
+    objectives: tuple[Objective, ...]
+    masks: tuple[Any, ...]
+    stages: tuple[Stage, ...]
+
+    def __str__(self) -> str:
+        """The objectives, in words."""
+        return " | ".join(map(str, self.objectives))
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that any of the objectives reads."""
+        return tuple(dict.fromkeys(layer for objective in self.objectives for layer in objective.layers))
+
+    @property
+    def content(self) -> str | None:
+        """What names alone do not say of the pictures that objectives look at; None where there are none."""
+        guides = [term.sha256 for objective in self.objectives for term in objective.terms if isinstance(term, Guide)]
+        return " ".join(guides) or None
+
+    def last(self, count: int) -> tuple[Stage, ...]:
+        """The stages of the finest `count` octaves: where some are left out, it is the coarsest."""
+        return self.stages[len(self.stages) - count :]
+
+
+def make_schedule(
+    config: Config, architecture: Architecture, default_terms: Sequence[str], materials: Materials | None = None
+) -> Schedule:
+    """The schedule that a validated config asks for on a network; raises `UserError` for what cannot mean anything."""
+    count = config.octaves.count
+    objectives: list[Objective] = []
+    masks: list[Any] = []
+
+    def numbers(terms: object, key: str) -> list[int]:
+        """For each octave the number of the objective that the terms mean there."""
+        found = []
+        for one in _terms_by_octave(terms, count, key, architecture.name):
+            objective = resolve(one, architecture, materials)
+            if objective not in objectives:
+                objectives.append(objective)
+            found.append(objectives.index(objective))
+        return found
+
+    whole = [] if config.objective.mask is None else [0]
+    if whole:
+        masks.append(config.objective.mask)
+    regions: list[list[Region]] = [[] for _ in range(count)]
+    for position, region in enumerate(config.objective.regions):
+        key = f"objective.regions[{position}]"
+        terms = _region_terms(region, key)
+        masks.append(region["mask"])
+        for octave, number in enumerate(numbers(terms, f"{key}.terms")):
+            regions[octave].append(Region(number, (*whole, len(masks) - 1)))
+    terms = config.objective.terms
+    if terms is not None or not config.objective.regions:
+        elsewhere = tuple(range(len(whole), len(masks)))
+        for octave, number in enumerate(numbers(default_terms if terms is None else terms, "objective.terms")):
+            regions[octave].append(Region(number, tuple(whole), elsewhere))
+    return Schedule(tuple(objectives), tuple(masks), _stages(config, regions))
+
+
+def check_stages(config: Config) -> Config:
+    """The same config; `UserError` for the first setting of an octave that cannot mean anything on any network."""
+    _stages(config, [[]] * config.octaves.count)
+    return config
+
+
+def _terms_by_octave(terms: object, count: int, key: str, model: str) -> list[Sequence[object]]:
+    if isinstance(terms, dict):
+        if model not in terms:
+            raise UserError(
+                f"{key} is written for {', '.join(map(str, terms))}, not for {model}: choose another, or give terms"
+            )
+        terms = terms[model]
+    if not isinstance(terms, list | tuple):
+        raise UserError(f"{key}={terms!r}: must be a list of terms, such as [mixed4]")
+    if terms and all(isinstance(one, list | tuple) for one in terms):
+        _refuse_length(terms, count, key)
+        return list(terms)
+    return [terms] * count
+
+
+def _region_terms(region: object, key: str) -> object:
+    if not isinstance(region, dict) or set(region) != set(_REGION_KEYS):
+        raise UserError(f"{key}={region!r}: must be a mapping with {' and '.join(_REGION_KEYS)}")
+    return region["terms"]
+
+
+def _stages(config: Config, regions: Sequence[Sequence[Region]]) -> tuple[Stage, ...]:
+    count, given = config.octaves.count, config.conditioning
+    wanted = config.optimizer
+    if wanted.name not in OPTIMIZERS:
+        raise UserError(f"optimizer.name={wanted.name}: must be one of {', '.join(OPTIMIZERS)}")
+    for key in ("momentum", "decay"):
+        _check(getattr(wanted, key), f"optimizer.{key}", _number(0, 1, below=True), "must be from 0 to under 1")
+    optimizer = Optimizer(wanted.name, wanted.momentum, wanted.decay)
+
+    def each(value: object, key: str, holds: Callable[[Any], bool], rule: str) -> list[Any]:
+        values = value if isinstance(value, list | tuple) else [value] * count
+        _refuse_length(values, count, key)
+        for one in values:
+            _check(one, key, holds, rule)
+        return list(values)
+
+    steps = each(config.octaves.steps, "octaves.steps", _whole(0, 1_000_000), "must be 0 or more")
+    sizes = each(
+        config.step_size, "step_size", lambda v: _number(0, 255)(v) and v > 0, "must be above 0 and at most 255 levels"
+    )
+    jitters = each(config.jitter, "jitter", lambda v: v is None or _whole(0, 4096)(v), "must be null or 0 or more px")
+    normalize = each(
+        given.normalize, "conditioning.normalize", lambda v: v in NORMALIZATIONS, f"must be {' or '.join(NORMALIZATIONS)}"
+    )
+    laplacian = each(
+        given.laplacian, "conditioning.laplacian", _whole(0, _MOST_LEVELS), f"must be from 0 (off) to {_MOST_LEVELS} levels"
+    )
+    smoothing = each(given.smoothing, "conditioning.smoothing", _number(0, 64), "must be from 0 (off) to 64 px")
+    variation = each(given.total_variation, "conditioning.total_variation", _number(0, 100), "must be from 0 (off) to 100")
+    pull = each(given.pull, "conditioning.pull", _number(0, 1), "must be from 0 (off) to 1")
+    luminance = each(
+        given.luminance_only, "conditioning.luminance_only", lambda v: isinstance(v, bool), "must be true or false"
+    )
+    for levels, sigma in zip(laplacian, smoothing, strict=True):
+        if levels and sigma:
+            raise UserError(
+                f"conditioning.laplacian={levels} and conditioning.smoothing={sigma:g} both filter the gradient: "
+                "set one of them to 0"
+            )
+    conditionings = map(Conditioning, normalize, laplacian, map(float, smoothing), variation, pull, luminance)
+    return tuple(
+        Stage(step_count, float(size), tuple(where), jitter, conditioning, optimizer)
+        for step_count, size, where, jitter, conditioning in zip(steps, sizes, regions, jitters, conditionings, strict=True)
+    )
+
+
+def _refuse_length(values: Sequence[object], count: int, key: str) -> None:
+    if len(values) != count:
+        raise UserError(
+            f"{key} lists {len(values)} octaves and octaves.count={count}: give one entry for each, coarse to fine, "
+            "or one value"
+        )
+
+
+def _check(value: object, key: str, holds: Callable[[Any], bool], rule: str) -> None:
+    if not holds(value):
+        shown = repr(value) if isinstance(value, str) and not value.isprintable() else value
+        raise UserError(f"{key}={shown}: {rule}")
+
+
+def _whole(least: int, most: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _number(least: float, most: float, *, below: bool = False) -> Callable[[Any], bool]:
+    def holds(value: Any) -> bool:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            return False
+        return least <= value < most if below else least <= value <= most
+
+    return holds

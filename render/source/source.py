@@ -102,25 +102,32 @@ def open_source(image: str, seed: int, how: SourceConfig) -> Source:
     """
     if image == "noise":
         return NoiseSource(seed)
-    try:
-        path = sample_path(image.removeprefix("sample:")) if image.startswith("sample:") else Path(image).expanduser()
-        if not path.exists():
-            samples = ", ".join(SAMPLES)
-            raise UserError(f"image {image!r} does not exist (a path, sample:NAME or noise; samples: {samples})")
-        if path.is_dir():
-            raise UserError(f"image {image!r} is a directory: name one picture in it")
-        if not path.is_file():
-            raise UserError(f"image {image!r} is not a file but a device or pipe: name a picture")
-        digest = file_sha256(path)
-    except OSError as error:
-        raise UserError(f"image {image!r} cannot be opened: {error.strerror}") from None
-    except RuntimeError:
-        raise UserError(f"image {image!r} begins with the home directory of a user who does not exist") from None
+    path, digest = find_picture(image, "a path, sample:NAME or noise")
     picture = open_picture(path, how)
     background = tuple(how.background)
     if picture.width * picture.height <= IN_MEMORY:
         return PhotoSource(read_photo(path, how), digest, background)
     return PyramidSource(path.absolute(), digest, (picture.height, picture.width), orientation(picture), background)
+
+
+def find_picture(image: str, choices: str) -> tuple[Path, str]:
+    """The file that `image` names, a path or `sample:NAME`, and its sha256; `choices` says what else it may be.
+
+    Raises `UserError` for what is no file, or cannot be read.
+    """
+    try:
+        path = sample_path(image.removeprefix("sample:")) if image.startswith("sample:") else Path(image).expanduser()
+        if not path.exists():
+            raise UserError(f"image {image!r} does not exist ({choices}; samples: {', '.join(SAMPLES)})")
+        if path.is_dir():
+            raise UserError(f"image {image!r} is a directory: name one picture in it")
+        if not path.is_file():
+            raise UserError(f"image {image!r} is not a file but a device or pipe: name a picture")
+        return path, file_sha256(path)
+    except OSError as error:
+        raise UserError(f"image {image!r} cannot be opened: {error.strerror}") from None
+    except RuntimeError:
+        raise UserError(f"image {image!r} begins with the home directory of a user who does not exist") from None
 
 
 def reopen_source(config: Config, sha256: str | None, levels: Path) -> Source | None:

@@ -124,7 +124,9 @@ def draft(config: Config) -> Draft:
     begun = time.perf_counter()
     model = find_model(config.model.name)
     schedule = make_schedule(config, model.architecture, model.default_terms, Library(config))
-    masks = tuple(open_mask(written, config.source, "objective mask") for written in schedule.masks)
+    masks = tuple(
+        open_mask(written, config.source, key, BOUNDARY_MODES[config.boundary.mode]) for key, written in schedule.masks
+    )
     local = _local_weights(config)
     source = open_source(config.image, config.seed, config.source)
     directory = RunDirectory(

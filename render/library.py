@@ -29,7 +29,7 @@ class Library:
 
     def picture(self, path: str) -> Picture:
         """A guide, shrunk to about `GUIDE_AREA` px where it is larger; raises `UserError` as `open_source` does."""
-        where, digest = find_picture(path)
+        where, digest = find_picture(path, "a path or sample:NAME")
         return Picture(read_small(where, self._config.source, GUIDE_AREA), digest)
 
     def vector(self, path: str) -> tuple[float, ...]:

@@ -26,10 +26,10 @@ _REGION_KEYS = ("mask", "terms")
 
 @dataclass(frozen=True)
 class Schedule:
-    """What a job dreams: its objectives, its masks as the config writes them, and a stage for each of `octaves.count`."""
+    """What a job dreams: its objectives, its masks with the keys that name them, as the config writes them, and a stage for each of `octaves.count`."""
 
     objectives: tuple[Objective, ...]
-    masks: tuple[Any, ...]
+    masks: tuple[tuple[str, Any], ...]
     stages: tuple[Stage, ...]
 
     def __str__(self) -> str:
@@ -58,7 +58,7 @@ def make_schedule(
     """The schedule that a validated config asks for on a network; raises `UserError` for what cannot mean anything."""
     count = config.octaves.count
     objectives: list[Objective] = []
-    masks: list[Any] = []
+    masks: list[tuple[str, Any]] = []
 
     def numbers(terms: object, key: str) -> list[int]:
         """For each octave the number of the objective that the terms mean there."""
@@ -72,12 +72,12 @@ def make_schedule(
 
     whole = [] if config.objective.mask is None else [0]
     if whole:
-        masks.append(config.objective.mask)
+        masks.append(("objective.mask", config.objective.mask))
     regions: list[list[Region]] = [[] for _ in range(count)]
     for position, region in enumerate(config.objective.regions):
         key = f"objective.regions[{position}]"
         terms = _region_terms(region, key)
-        masks.append(region["mask"])
+        masks.append((f"{key}.mask", region["mask"]))
         for octave, number in enumerate(numbers(terms, f"{key}.terms")):
             regions[octave].append(Region(number, (*whole, len(masks) - 1)))
     terms = config.objective.terms

@@ -1,4 +1,4 @@
-"""Lanczos resampling of any rectangle of a picture, so that a block's pixels do not depend on who computes them.
+"""Resampling of any rectangle of a picture, so that a block's pixels do not depend on who computes them.
 
 Weights depend on global coordinates alone, and every output pixel is summed tap by tap in the same order whatever
 rectangle it is computed in: the parts are bit-identical to the whole.
@@ -7,7 +7,7 @@ rectangle it is computed in: the parts are bit-identical to the whole.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,18 @@ Pixels = NDArray[np.float32]
 #: Reads a rectangle of the picture being resampled as (rows, columns, channels) float32.
 ReadPixels = Callable[[Rect], Pixels]
 
-_LOBES = 3
+
+class Kernel(NamedTuple):
+    """What a pixel at a signed distance counts for; nothing from a distance of `reach` on. Not normalised."""
+
+    reach: int
+    weights: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+#: Lanczos-3, for pictures: sharp, and overshoots.
+LANCZOS = Kernel(3, lambda distance: np.sinc(distance) * np.sinc(distance / 3))
+#: Straight lines, for shares: never beyond what it lies between.
+TENT = Kernel(1, lambda distance: 1.0 - np.abs(distance))
 
 
 def taps(in_length: int, out_length: int, out: Interval, mode: AxisMode = "reflect") -> tuple[Interval, csr_array]:
@@ -31,11 +42,11 @@ def taps(in_length: int, out_length: int, out: Interval, mode: AxisMode = "refle
     return span_taps(Span.whole(in_length, mode), out_length, out)
 
 
-def span_taps(span: Span, out_length: int, out: Interval) -> tuple[Interval, csr_array]:
+def span_taps(span: Span, out_length: int, out: Interval, kernel: Kernel = LANCZOS) -> tuple[Interval, csr_array]:
     """Which input pixels the outputs `out` of `out_length` need along one axis that shows `span`, and their weights.
 
     Output i has its centre at span.start + (i + 0.5) * span.extent / out_length - 0.5. Returns the interval of inputs and a
-    float32 matrix (out.size, inputs.size) whose rows sum to 1. Lanczos-3, widened by the scale when shrinking
+    float32 matrix (out.size, inputs.size) whose rows sum to 1. The kernel is widened by the scale when shrinking
     (antialiasing), cut and renormalised at the input's ends, as Pillow and `jax.image.resize` do. Where something lies
     beyond them nothing is cut: the inputs may then lie beyond [0, span.length) and name the pixels found there.
     """
@@ -45,11 +56,11 @@ def span_taps(span: Span, out_length: int, out: Interval) -> tuple[Interval, csr
     scale = span.extent / out_length
     widening = max(scale, 1.0)
     centres = span.start + (np.arange(out.start, out.stop) + 0.5) * scale - 0.5
-    reach = int(np.ceil(_LOBES * widening))
+    reach = int(np.ceil(kernel.reach * widening))
     firsts = np.floor(centres).astype(np.int64) - reach
     indices = firsts[:, None] + np.arange(2 * reach + 2)
     distance = (indices - centres[:, None]) / widening
-    weights = np.where(np.abs(distance) < _LOBES, np.sinc(distance) * np.sinc(distance / _LOBES), 0.0)
+    weights = np.where(np.abs(distance) < kernel.reach, kernel.weights(distance), 0.0)
     if span.beyond == "cut":
         weights[(indices < 0) | (indices >= span.length)] = 0.0
     weights /= weights.sum(axis=1, keepdims=True)
@@ -74,7 +85,9 @@ def resample(
     return resample_window(read, SourceWindow.whole(in_shape, modes), out_shape, out)
 
 
-def resample_window(read: ReadPixels, window: SourceWindow, out_shape: tuple[int, int], out: Rect) -> Pixels:
+def resample_window(
+    read: ReadPixels, window: SourceWindow, out_shape: tuple[int, int], out: Rect, kernel: Kernel = LANCZOS
+) -> Pixels:
     """The rectangle `out` of a window of a picture resampled to `out_shape` (rows, columns).
 
     Returns (out.rows.size, out.columns.size, channels) float32 in the input's value range; Lanczos may overshoot it.
@@ -83,8 +96,8 @@ def resample_window(read: ReadPixels, window: SourceWindow, out_shape: tuple[int
     down, across = window.rows.shift(out_shape[0]), window.columns.shift(out_shape[1])
     if down is not None and across is not None:
         return read(Rect(out.rows.shifted(down), out.columns.shifted(across)))
-    in_rows, row_weights = span_taps(window.rows, out_shape[0], out.rows)
-    in_columns, column_weights = span_taps(window.columns, out_shape[1], out.columns)
+    in_rows, row_weights = span_taps(window.rows, out_shape[0], out.rows, kernel)
+    in_columns, column_weights = span_taps(window.columns, out_shape[1], out.columns, kernel)
     pixels = read(Rect(in_rows, in_columns))
     channels = pixels.shape[2]
     tall = row_weights @ pixels.reshape(in_rows.size, -1)

@@ -98,7 +98,7 @@ def parse_term(written: object, materials: Materials | None = None) -> Term:
         except (ValueError, RecursionError):
             loaded = None
         if not isinstance(loaded, dict):
-            raise UserError(f"objective term {written!r} is not a mapping such as {{"layer": "mixed4", "strongest": 5}}")
+            raise UserError(f"objective term {written!r} is not a mapping such as {{'layer': 'mixed4', 'strongest': 5}}")
         return parse_term(loaded, materials)
     if isinstance(written, str):
         return _parse_text(written, materials)

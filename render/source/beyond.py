@@ -58,12 +58,12 @@ class Sampling:
 
 
 def reading_beyond(
-    read: ReadPixels, rows: Sampling, columns: Sampling, window: SourceWindow, background: Sequence[int]
+    read: ReadPixels, rows: Sampling, columns: Sampling, window: SourceWindow, background: Sequence[float]
 ) -> ReadPixels:
     """A reader of any rectangle of samples, from one of those that exist.
 
-    `window` says what lies beyond each axis, `background` is R,G,B, 0..255. What is read at once is no larger than what was
-    asked for.
+    `window` says what lies beyond each axis; `background` has a value for each of the channels that are read: of a
+    photo R,G,B, 0..255. What is read at once is no larger than what was asked for.
     """
     stored = Rect(Interval(0, rows.count), Interval(0, columns.count))
     colour = np.asarray(background, np.float32)
@@ -84,7 +84,7 @@ def reading_beyond(
     def read_any(rect: Rect) -> Pixels:
         if stored.intersect(rect) == rect:
             return read_stored(rect)
-        pixels = np.empty((*rect.shape, 3), np.float32)
+        pixels = np.empty((*rect.shape, len(colour)), np.float32)
         pixels[...] = colour
         down = rows.positions(rect.rows, window.rows.beyond)
         across = columns.positions(rect.columns, window.columns.beyond)

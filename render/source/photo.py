@@ -100,7 +100,7 @@ def open_picture(path: Path, how: SourceConfig) -> pyvips.Image:
         picture = load(path)
     except pyvips.Error as error:
         raise not_whole(path, error) from None
-    _refuse_bomb(picture, path, how.max_megapixels)
+    refuse_bomb(picture, path, how.max_megapixels)
     _refuse_odd_samples(picture, path)
     return picture
 
@@ -124,7 +124,7 @@ def orientation(picture: pyvips.Image) -> int:
     return found if 1 <= found <= 8 else 1
 
 
-def _refuse_bomb(picture: pyvips.Image, path: Path, max_megapixels: float) -> None:
+def refuse_bomb(picture: pyvips.Image, path: Path, max_megapixels: float) -> None:
     """Refuses by the header's size, before a pixel is decoded."""
     megapixels = picture.width * picture.height / 1e6
     if megapixels > max_megapixels:

@@ -102,7 +102,7 @@ def open_source(image: str, seed: int, how: SourceConfig) -> Source:
     """
     if image == "noise":
         return NoiseSource(seed)
-    path, digest = find_picture(image)
+    path, digest = find_picture(image, "a path, sample:NAME or noise")
     picture = open_picture(path, how)
     background = tuple(how.background)
     if picture.width * picture.height <= IN_MEMORY:
@@ -110,13 +110,15 @@ def open_source(image: str, seed: int, how: SourceConfig) -> Source:
     return PyramidSource(path.absolute(), digest, (picture.height, picture.width), orientation(picture), background)
 
 
-def find_picture(image: str) -> tuple[Path, str]:
-    """Where the picture lies that a path or `sample:NAME` names, and the sha256 of its file; `UserError` where nowhere."""
+def find_picture(image: str, choices: str) -> tuple[Path, str]:
+    """The file that `image` names, a path or `sample:NAME`, and its sha256; `choices` says what else it may be.
+
+    Raises `UserError` for what is no file, or cannot be read.
+    """
     try:
         path = sample_path(image.removeprefix("sample:")) if image.startswith("sample:") else Path(image).expanduser()
         if not path.exists():
-            samples = ", ".join(SAMPLES)
-            raise UserError(f"image {image!r} does not exist (a path, sample:NAME or noise; samples: {samples})")
+            raise UserError(f"image {image!r} does not exist ({choices}; samples: {', '.join(SAMPLES)})")
         if path.is_dir():
             raise UserError(f"image {image!r} is a directory: name one picture in it")
         if not path.is_file():

@@ -54,7 +54,7 @@ class Shrunk:
     def rows(self) -> Iterator[NDArray[np.uint16]]:
         """The rows in order, some at a time: (rows, columns, 3). Raises `UserError` where the file is damaged or cut."""
         try:
-            yield from _rows(self.image)
+            yield from decoded_rows(self.image)
         except pyvips.Error as error:
             raise not_whole(self.path, error) from None
 
@@ -158,9 +158,13 @@ class _Blocks:
             yield block
 
 
-def _rows(image: pyvips.Image) -> Iterator[NDArray[np.uint16]]:
-    """The rows of a three-band image of uint16, as libvips computes them, in a thread of its own."""
-    line = 6 * image.width
+def decoded_rows(image: pyvips.Image) -> Iterator[NDArray[Any]]:
+    """The rows of an image of uint16 or float32, some at a time, as libvips computes them in a thread of its own.
+
+    (rows, columns, bands). Raises `pyvips.Error` where the file is damaged or cut.
+    """
+    kind = {"ushort": np.uint16, "float": np.float32}[image.format]
+    line = np.dtype(kind).itemsize * image.bands * image.width
     blocks = _Blocks()
 
     def take(data: Any) -> int:
@@ -185,7 +189,7 @@ def _rows(image: pyvips.Image) -> Iterator[NDArray[np.uint16]]:
             if count:
                 whole = bytes(begun[: count * line])
                 del begun[: count * line]
-                yield np.frombuffer(whole, np.uint16).reshape(count, image.width, 3)
+                yield np.frombuffer(whole, kind).reshape(count, image.width, image.bands)
     finally:
         blocks.unwanted = True
         thread.join()

@@ -1,0 +1,258 @@
+"""Masks: grey pictures that say where, and how much, there is to be dreaming: white dream, black leave.
+
+A mask belongs to the source picture and is stretched to its frame, so that whatever crops, frames or bleeds the source
+does the same to the mask. Its values are shares, not light: they are taken as they stand in the file, whatever profile is
+embedded, and resampled in straight lines, so that nothing beyond black or white, and no ripple into black, comes of it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyvips
+from numpy.typing import NDArray
+
+from render.config import SourceConfig
+from render.dream.resample import TENT, Pixels, resample_window
+from render.errors import UserError
+from render.geometry import AxisMode, Rect, whole
+from render.layout import SourceWindow
+from render.source.beyond import Sampling, reading_beyond
+from render.source.photo import load, not_whole, orientation, refuse_bomb
+from render.source.pyramid import TURNS
+from render.source.source import find_picture
+from render.source.streaming import decoded_rows
+
+#: Changes whenever a mask of the same file comes out otherwise.
+_RULE = 1
+#: Samples along a side that are held in memory at most.
+_MOST = 4096
+#: Samples to the sigma of a blur, at most: what is finer the blur takes away.
+_TO_SIGMA = 8
+#: Steps from black to white that `at` tells apart: that many let 1 be 1 whatever the weights' rounding.
+_STEPS = 65536
+#: Side of the grid on which the mean over the canvas is taken.
+_GRID = 256
+_KEYS = ("image", "invert", "feather")
+#: The value of white in each type of sample that libvips reads.
+_WHITE = {
+    **{"uchar": 2.0**8 - 1, "ushort": 2.0**16 - 1, "uint": 2.0**32 - 1, "float": 1.0, "double": 1.0},
+    **{"char": 2.0**7 - 1, "short": 2.0**15 - 1, "int": 2.0**31 - 1},
+}
+#: What float samples may miss 0 and 1 by.
+_SLACK = 1e-3
+#: ITU-R BT.709: what red, green and blue have in luma.
+_LUMA = (0.2126, 0.7152, 0.0722)
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A mask held in memory: (rows, columns, 1) float32, 0..1, whose samples cover the picture as `rows`, `columns` say.
+
+    `name` says in messages which mask it is, `around` is what lies around the picture where the canvas shows more, `modes`
+    how the canvas' (rows, columns) go on at their ends, and `coverage` the mean over what the canvas shows.
+    """
+
+    name: str
+    sha256: str
+    pixels: Pixels = field(repr=False, compare=False)
+    rows: Sampling
+    columns: Sampling
+    around: float = 0.0
+    modes: tuple[AxisMode, AxisMode] = ("reflect", "reflect")
+    window: SourceWindow | None = None
+    coverage: float = 1.0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the picture in its file, upright, px."""
+        return self.rows.length, self.columns.length
+
+    @property
+    def nbytes(self) -> int:
+        """Host memory held, bytes."""
+        return self.pixels.nbytes
+
+    def laid_out(self, window: SourceWindow | None) -> Mask:
+        """The same mask on a canvas that shows this window of the source (in the source's px); None: the mask fills it.
+
+        Raises `UserError` where nothing of what is shown is white.
+        """
+        shown = replace(self, window=window)
+        seen = shown._resampled((_GRID, _GRID), whole(_GRID, _GRID))
+        if not seen.any():
+            part = "" if window is None else " in the part of the picture that the canvas shows"
+            raise UserError(
+                f"{self.name} matches nothing: it is black{part}; paint white where to dream, or set invert: true"
+            )
+        return replace(shown, coverage=float(seen.mean(dtype=np.float64)))
+
+    def at(self, shape: tuple[int, int], rect: Rect) -> NDArray[np.float32]:
+        """The rectangle of the mask on a canvas of `shape` (rows, columns): (rows, columns) float32, 0..1.
+
+        What is black or white is exactly 0 or 1, and a rectangle's parts are bit-identical to the whole.
+        """
+        if not rect.area:
+            return np.zeros(rect.shape, np.float32)
+        shares = self._resampled(shape, rect)
+        return np.rint(shares * np.float32(_STEPS), out=shares) / np.float32(_STEPS)
+
+    def _resampled(self, shape: tuple[int, int], rect: Rect) -> NDArray[np.float32]:
+        window = self.window or SourceWindow.whole(self.size, self.modes)
+        rows, columns = _stretched(self.rows, window.rows.length), _stretched(self.columns, window.columns.length)
+        shown = SourceWindow(rows.span(window.rows), columns.span(window.columns))
+        read = reading_beyond(self._read, rows, columns, shown, [self.around])
+        return np.clip(resample_window(read, shown, shape, rect, TENT)[..., 0], 0.0, 1.0)
+
+    def _read(self, rect: Rect) -> Pixels:
+        return self.pixels[slice(*rect.rows), slice(*rect.columns)]
+
+
+def open_mask(
+    written: str | Mapping[str, Any],
+    how: SourceConfig,
+    key: str,
+    modes: tuple[AxisMode, AxisMode] = ("reflect", "reflect"),
+) -> Mask:
+    """The mask that `written` names: a path or `sample:NAME`, or a mapping of `image`, `invert` and `feather`.
+
+    Colours are turned into luma, transparency is black; float samples are taken as 0..1. `feather` softens the mask by a
+    Gaussian whose sigma is that share of the mask's short side, in per cent; it goes around the ends of an axis whose mode
+    is `wrap`. Large pictures are shrunk while they are read; `how.max_megapixels` limits them. Around the picture
+    (`output.fit=contain`) it is black, or white where it is inverted. Raises `UserError`, naming the config key, for
+    settings and files that cannot be a mask, and for one that is black everywhere.
+    """
+    image, invert, feather = _settings(written, key)
+    try:
+        path, digest = find_picture(image, "a path or sample:NAME")
+        pixels, rows, columns = _read_shares(path, how)
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from None
+    identity = json.dumps([_RULE, digest, invert, feather, modes])
+    sha256 = hashlib.sha256(identity.encode()).hexdigest()
+    mask = Mask(f"{key} {image!r}", sha256, pixels[..., None], rows, columns, modes=modes)
+    if feather:
+        mask = _feathered(mask, feather / 100)
+    if invert:
+        mask = replace(mask, pixels=1 - mask.pixels, around=1.0)
+    return mask.laid_out(None)
+
+
+def _settings(written: object, key: str) -> tuple[str, bool, float]:
+    """Image, invert and feather as they were written, checked."""
+    if isinstance(written, str):
+        return written, False, 0.0
+    if not isinstance(written, Mapping):
+        raise UserError(
+            f"{key}={written!r} is no mask: give a path, sample:NAME or {{image: ..., invert: ..., feather: ...}}"
+        )
+    for name in written:
+        if name not in _KEYS:
+            near = difflib.get_close_matches(str(name), _KEYS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"a mask has {', '.join(_KEYS)}"
+            raise UserError(f"{key} has an unknown key {name!r}: {hint}")
+    image, invert, feather = written.get("image"), written.get("invert", False), written.get("feather", 0.0)
+    if not isinstance(image, str):
+        raise UserError(f"{key}.image={image!r} is no picture: give a path or sample:NAME")
+    if not isinstance(invert, bool):
+        raise UserError(f"{key}.invert={invert!r}: must be true or false")
+    if isinstance(feather, bool) or not isinstance(feather, int | float) or not 0 <= feather <= 100:
+        raise UserError(f"{key}.feather={feather!r}: must be 0 to 100, in per cent of the mask's short side")
+    return image, invert, float(feather)
+
+
+def _stretched(sampling: Sampling, length: int) -> Sampling:
+    """An axis of the mask as one of the source, which has `length` px."""
+    scale = length / sampling.length
+    return Sampling(length, sampling.count, sampling.factor * scale, sampling.origin * scale)
+
+
+def _read_shares(path: Path, how: SourceConfig) -> tuple[Pixels, Sampling, Sampling]:
+    """The upright mask in a file, (rows, columns) 0..1, and what its samples cover."""
+    try:
+        picture = load(path)
+        refuse_bomb(picture, path, how.max_megapixels)
+        turn = TURNS[orientation(picture) - 1]
+        stored = picture.height, picture.width
+        factors = [-(-length // _MOST) for length in stored]
+        shares = _shares(picture, path)
+        if factors != [1, 1]:
+            shares = shares.shrink(factors[1], factors[0], ceil=True)
+        pixels: Pixels = np.empty((shares.height, shares.width), np.float32)
+        top = 0
+        for rows in decoded_rows(shares):
+            pixels[top : top + len(rows)] = rows[..., 0]
+            top += len(rows)
+    except pyvips.Error as error:
+        raise not_whole(path, error) from None
+    _refuse_odd_values(pixels, path)
+    pixels = pixels[:: -1 if turn.flip_rows else 1, :: -1 if turn.flip_columns else 1]
+    # A last sample that covers less comes first where the axis is flipped.
+    samplings = [
+        Sampling(length, count, factor, float(length - count * factor) if flipped else 0.0)
+        for length, count, factor, flipped in zip(
+            stored, pixels.shape, factors, (turn.flip_rows, turn.flip_columns), strict=True
+        )
+    ]
+    if turn.transposed:
+        pixels = pixels.T
+        samplings.reverse()
+    return np.clip(pixels, 0.0, 1.0), samplings[0], samplings[1]
+
+
+def _shares(picture: pyvips.Image, path: Path) -> pyvips.Image:
+    """A picture of any samples as one band of float32, 0 black to 1 white, yet to be computed."""
+    if picture.coding == "rad":
+        picture = picture.rad2float()
+    if picture.interpretation in ("cmyk", "lab", "labs"):
+        picture = picture.colourspace("srgb")
+    if picture.coding != "none" or picture.format not in _WHITE:
+        raise UserError(f"image {str(path)!r} holds samples of type {picture.format}: save it as grey of 8 or 16 bits")
+    share = 1 / _WHITE[picture.format]
+    has_alpha = picture.hasalpha()
+    colours = picture.extract_band(0, n=picture.bands - 1) if has_alpha else picture
+    if colours.bands not in (1, 3):
+        raise UserError(f"image {str(path)!r} has {picture.bands} channels: save it as grey, RGB or RGBA")
+    grey = colours.cast("float") * share
+    if grey.bands == 3:
+        grey = grey.recomb(pyvips.Image.new_from_array([list(_LUMA)]))
+    if has_alpha:
+        grey = grey * (picture[picture.bands - 1].cast("float") * share)
+    return grey.cast("float")
+
+
+def _refuse_odd_values(pixels: Pixels, path: Path) -> None:
+    """Refuses float and signed samples that are no shares."""
+    least, most = float(pixels.min()), float(pixels.max())
+    if not (math.isfinite(least) and math.isfinite(most)):
+        raise UserError(f"image {str(path)!r} holds values that are not finite: save it as grey of 8 or 16 bits")
+    if least < -_SLACK or most > 1 + _SLACK:
+        raise UserError(
+            f"image {str(path)!r} holds values from {least:.4g} to {most:.4g} of white: scale them to 0..1, or save it as "
+            "grey of 8 or 16 bits"
+        )
+
+
+def _feathered(mask: Mask, share: float) -> Mask:
+    """Softened by a Gaussian whose sigma is `share` of the short side, on as few samples as show it."""
+    # Imported where it is needed: it takes its time, and few masks are softened.
+    from scipy.ndimage import gaussian_filter
+
+    sigma = share * min(mask.size)
+    down, across = (
+        min(sampling.count, math.ceil(_TO_SIGMA * sampling.length / sigma)) for sampling in (mask.rows, mask.columns)
+    )
+    samplings = Sampling(mask.size[0], down, mask.size[0] / down), Sampling(mask.size[1], across, mask.size[1] / across)
+    ends: list[Literal["wrap", "reflect"]] = ["wrap" if mode == "wrap" else "reflect" for mode in mask.modes]
+    sharp = mask._resampled((down, across), whole(down, across))
+    soft = gaussian_filter(sharp, [sigma / sampling.factor for sampling in samplings], mode=ends)
+    pixels = np.clip(soft, 0.0, 1.0, dtype=np.float32)[..., None]
+    return replace(mask, pixels=pixels, rows=samplings[0], columns=samplings[1])

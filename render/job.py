@@ -124,9 +124,8 @@ def draft(config: Config) -> Draft:
     begun = time.perf_counter()
     model = find_model(config.model.name)
     schedule = make_schedule(config, model.architecture, model.default_terms, Library(config))
-    masks = tuple(
-        open_mask(written, config.source, key, BOUNDARY_MODES[config.boundary.mode]) for key, written in schedule.masks
-    )
+    modes = BOUNDARY_MODES[config.boundary.mode]
+    masks = tuple(open_mask(written, config.source, key, modes) for key, written in schedule.masks)
     local = _local_weights(config)
     source = open_source(config.image, config.seed, config.source)
     directory = RunDirectory(
@@ -140,7 +139,7 @@ def draft(config: Config) -> Draft:
             "program": __version__,
         },
     )
-    layout = lay_out(config.output, source.size, BOUNDARY_MODES[config.boundary.mode])
+    layout = lay_out(config.output, source.size, modes)
     source = source.laid_out(layout.window, directory.levels.absolute())
     masks = tuple(mask.laid_out(layout.window) for mask in masks)
     fixed = directory.unfinished()

@@ -26,7 +26,7 @@ _REGION_KEYS = ("mask", "terms")
 
 @dataclass(frozen=True)
 class Schedule:
-    """What a job dreams: its objectives, its masks with the keys that name them, as the config writes them, and a stage for each of `octaves.count`."""
+    """What a job dreams: its objectives, its masks (key and what the config writes), a stage for each of `octaves.count`."""
 
     objectives: tuple[Objective, ...]
     masks: tuple[tuple[str, Any], ...]

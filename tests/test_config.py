@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 from render.__main__ import make_overrides
 from render.compose import load_config, root_configs, schema_keys
 from render.config import Config, OutputConfig, picture_format, picture_width, validate
-from render.dream.objectives import Term, parse_term
+from render.dream.terms import Energy as Term
+from render.dream.words import parse_term
 from render.errors import UserError
 from render.models.weights import MODELS
 from tests.conftest import ROOT

@@ -12,7 +12,7 @@ from typing import Any
 
 from render.config import Config
 from render.dream.objectives import Objective, resolve
-from render.dream.optimizer import OPTIMIZERS, Optimizer
+from render.dream.optimizer import Optimizer
 from render.dream.stage import NORMALIZATIONS, Conditioning, Region, Stage
 from render.dream.terms import Guide
 from render.dream.words import Materials
@@ -26,7 +26,7 @@ _REGION_KEYS = ("mask", "terms")
 
 @dataclass(frozen=True)
 class Schedule:
-    """What a job dreams: its objectives, its masks (key and what the config writes), a stage for each of `octaves.count`."""
+    """What a job dreams: objectives, masks (each with its key, as the config writes it), a stage for each of `octaves.count`."""
 
     objectives: tuple[Objective, ...]
     masks: tuple[tuple[str, Any], ...]
@@ -118,10 +118,6 @@ def _region_terms(region: object, key: str) -> object:
 def _stages(config: Config, regions: Sequence[Sequence[Region]]) -> tuple[Stage, ...]:
     count, given = config.octaves.count, config.conditioning
     wanted = config.optimizer
-    if wanted.name not in OPTIMIZERS:
-        raise UserError(f"optimizer.name={wanted.name}: must be one of {', '.join(OPTIMIZERS)}")
-    for key in ("momentum", "decay"):
-        _check(getattr(wanted, key), f"optimizer.{key}", _number(0, 1, below=True), "must be from 0 to under 1")
     optimizer = Optimizer(wanted.name, wanted.momentum, wanted.decay)
 
     def each(value: object, key: str, holds: Callable[[Any], bool], rule: str) -> list[Any]:
@@ -179,10 +175,9 @@ def _whole(least: int, most: int) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
-def _number(least: float, most: float, *, below: bool = False) -> Callable[[Any], bool]:
+def _number(least: float, most: float) -> Callable[[Any], bool]:
     def holds(value: Any) -> bool:
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-            return False
-        return least <= value < most if below else least <= value <= most
+        plain = isinstance(value, int | float) and not isinstance(value, bool)
+        return plain and math.isfinite(value) and least <= value <= most
 
     return holds

@@ -33,7 +33,7 @@ def stored(run: Path) -> np.ndarray:
 
 def dreamed(job: Job, conductor: Conductor, watch: Callable[[Event], None] = lambda _event: None) -> np.ndarray:
     """Runs to the end; returns the float canvas, which must be what lies on disk."""
-    for event in conductor.run(job.config.seed, job.config.step_size):
+    for event in conductor.run(job.config.seed):
         watch(event)
     canvas = held(conductor)
     np.testing.assert_array_equal(stored(job.directory.path), canvas)

@@ -11,19 +11,21 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from render.config import Config, FarmConfig, validate
-from render.dream.objectives import resolve
+from render.dream.objectives import Objective
 from render.farm.conductor import Conductor, StepDone, bytes_exchanged
 from render.farm.ray_farm import RayFarm
 from render.geometry import KernelShape, Rect, deal_blocks
 from render.models.inception_v3 import INCEPTION_V3
 from render.plan import Machine, make_plan
+from render.schedule import make_schedule
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,8 @@ class Sleeper:
     """A kernel that takes its time and gives back a gradient of ones."""
 
     seconds: float
-    compile_seconds: dict[str, float] = field(default_factory=dict)
 
-    def __call__(self, shape: KernelShape, window: np.ndarray, divisors: Any, offset: Any) -> np.ndarray:
+    def __call__(self, shape: KernelShape, window: np.ndarray, given: Any, offset: Any, *more: Any) -> np.ndarray:
         time.sleep(self.seconds)
         return np.ones((*shape.core, 3), np.float32)
 
@@ -55,9 +56,14 @@ class Asleep:
     """Stands for a `KernelRecipe`: makes the sleeping kernel."""
 
     seconds: float
-    key: tuple[str, str] = ("asleep", "")
+    loaded: Any
+    objectives: tuple[Objective, ...]
+    network_key: tuple[str, str] = ("asleep", "")
 
-    def make(self) -> Sleeper:
+    def make_programs(self) -> None:
+        """There is nothing to compile."""
+
+    def make(self, _programs: None) -> Sleeper:
         return Sleeper(self.seconds)
 
 
@@ -74,17 +80,17 @@ def main() -> None:
     config.tiles.size = side
     config.output.width, config.output.height = side * workers * tiles // rows, side * rows
     roomy = Machine(1 << 40, 1 << 40, 1 << 40)
-    objective = resolve(["mixed0"], INCEPTION_V3)
-    plan = make_plan(validate(config), INCEPTION_V3, objective.layers, None, roomy, workers=workers)
+    schedule = make_schedule(validate(config), INCEPTION_V3, ["mixed0"])
+    plan = make_plan(config, INCEPTION_V3, schedule, None, roomy, workers=workers)
     blocks = deal_blocks(plan.final.grid, workers)
     busiest = max(block.size for block in blocks)
     farm = RayFarm(FarmConfig(workers=workers), threads=1, store_bytes=400_000_000)
     try:
         with farm.lease() as executor:
-            executor.open(Asleep(seconds), Grey())
+            executor.open(Asleep(seconds, SimpleNamespace(architecture=INCEPTION_V3), schedule.objectives), Grey())
             # By this clock, and with nothing asked in between: what a step leaves to be done is in the next one's time.
             ends = []
-            for event in Conductor(plan, INCEPTION_V3, objective, executor).run(0, 1.5):
+            for event in Conductor(plan, INCEPTION_V3, schedule.objectives, executor).run(0):
                 if isinstance(event, StepDone):
                     ends.append(time.perf_counter())
             sent = sum(executor.fetch([executor.call(n, "bytes_sent") for n in range(len(blocks))]))

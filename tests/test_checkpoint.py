@@ -30,6 +30,7 @@ from render import job as jobs
 from render.canvas import store
 from render.canvas.store import CanvasStore
 from render.compose import load_config
+from render.dream.objectives import Given
 from render.dream.resample import Pixels
 from render.errors import DamagedCheckpoint, UrgentInterrupt, UserError, WorkersLost
 from render.farm import scratch
@@ -792,11 +793,11 @@ class Ripples:
     """Stands for a network: a gradient that sees a few pixels around, and costs next to nothing."""
 
     def __call__(
-        self, shape: KernelShape, window: Pixels, divisors: tuple[float, ...], offset: tuple[int, int]
+        self, shape: KernelShape, window: Pixels, given: Given, offset: tuple[int, int], *more: object
     ) -> np.ndarray:
         assert window.shape[:2] == shape.window
         gradient = sum(np.sin(np.roll(window, shift, axis) / 9) for shift, axis in ((3, 0), (-5, 1))) - window / 500
-        return gradient[offset[0] : offset[0] + shape.core[0], offset[1] : offset[1] + shape.core[1]] / divisors[0]
+        return gradient[offset[0] : offset[0] + shape.core[0], offset[1] : offset[1] + shape.core[1]] / given.divisors[0]
 
 
 @dataclass(frozen=True)
@@ -893,12 +894,12 @@ class Dream:
         conductor = Conductor(
             self._draft.plan,
             model.architecture,
-            self._draft.objective,
+            self._draft.schedule.objectives,
             executor,
             Saving(self.checkpoints, every, FIXED),
             self.directory / "scratch" if mapped else None,
         )
-        events = list(conductor.run(self._draft.config.seed, self._draft.config.step_size))
+        events = list(conductor.run(self._draft.config.seed))
         self.history = conductor.history
         return held(conductor), events
 

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from render.__main__ import make_overrides
 from render.compose import load_config, root_configs, schema_keys
 from render.config import Config, OutputConfig, picture_format, picture_width, validate
-from render.dream.terms import Energy as Term
+from render.dream.terms import Energy
 from render.dream.words import parse_term
 from render.errors import UserError
 from render.models.weights import MODELS
@@ -206,9 +206,9 @@ def test_terms_from_the_command_line_parse() -> None:
     config = load("objective.terms=[mixed3,0.5*mixed5:1+2,{layer: mixed4, channels: [12], weight: 2}]")
     assert config.objective.terms is not None
     assert [parse_term(term) for term in config.objective.terms] == [
-        Term("mixed3"),
-        Term("mixed5", (1, 2), 0.5),
-        Term("mixed4", (12,), 2.0),
+        Energy("mixed3"),
+        Energy("mixed5", (1, 2), weight=0.5),
+        Energy("mixed4", (12,), weight=2.0),
     ]
 
 

@@ -178,7 +178,7 @@ def test_a_worker_killed_once_the_canvas_is_saved_costs_nothing(
     """Pictures are made of what is on disk; whoever leases the dead worker next gets another."""
     with job_on(farm, 2, tmp_path / "run") as job:
         conductor = job.conductor()
-        for _ in conductor.run(job.config.seed, job.config.step_size):
+        for _ in conductor.run(job.config.seed):
             pass
         pid = job.executor.members[1].facts.pid
         kill_worker(job, 1)
@@ -330,7 +330,7 @@ def test_a_job_may_not_ask_for_more_than_the_farm_has(farm: RayFarm) -> None:
 def test_weights_that_changed_on_the_way_are_refused(farm: RayFarm, inception, tmp_path: Path) -> None:
     with farm.lease(1) as executor, pytest.raises(UserError, match="not those of the job"):
         made = draft(load_config("preview", [*JOB, f"output.dir={tmp_path / 'run'}"]))
-        executor.open(KernelRecipe(replace(inception, sha256="0" * 64), made.objective), made.source)
+        executor.open(KernelRecipe(replace(inception, sha256="0" * 64), made.schedule.objectives), made.source)
 
 
 def run_command(*words: str, cwd: Path, timeout: float = 300) -> Finished:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from render.dream.objectives import Objective, Term, parse_term, resolve
+from render.dream.objectives import Objective, resolve
+from render.dream.terms import Energy, Evidence, Term
+from render.dream.words import parse_term
 from render.errors import UserError
 from render.models.weights import MODELS
 from tests.conftest import ROOT
@@ -21,29 +24,33 @@ INCEPTION = MODELS["inception_v3"].architecture
 GOOGLENET = MODELS["googlenet"].architecture
 
 
+def energy(layer: str, channels: tuple[int, ...] = (), weight: float = 1.0) -> Energy:
+    return Energy(layer, channels, weight=weight)
+
+
 @pytest.mark.parametrize(
     ("written", "term"),
     [
-        ("mixed4", Term("mixed4")),
-        ("  mixed4 ", Term("mixed4")),
-        ("0.5*mixed4", Term("mixed4", (), 0.5)),
-        ("0.5 * mixed4", Term("mixed4", (), 0.5)),
-        ("-1*mixed4", Term("mixed4", (), -1.0)),
-        ("+2*mixed4", Term("mixed4", (), 2.0)),
-        (".5*mixed4", Term("mixed4", (), 0.5)),
-        ("1e-3*mixed4", Term("mixed4", (), 0.001)),
-        ("mixed4:12", Term("mixed4", (12,))),
-        ("mixed4:12+40", Term("mixed4", (12, 40))),
-        ("mixed4:40+12+0", Term("mixed4", (40, 12, 0))),
-        ("mixed4:12,40", Term("mixed4", (12, 40))),
-        ("-0.5 * mixed4 : 12 + 40", Term("mixed4", (12, 40), -0.5)),
-        ("mixed4/branch-1.a_b:3", Term("mixed4/branch-1.a_b", (3,))),
-        ({"layer": "mixed4"}, Term("mixed4")),
-        ({"layer": "mixed4", "weight": 2}, Term("mixed4", (), 2.0)),
-        ({"layer": "mixed4", "weight": "2.5"}, Term("mixed4", (), 2.5)),
-        ({"layer": "mixed4", "channels": None}, Term("mixed4")),
-        ({"layer": "mixed4", "channels": 12}, Term("mixed4", (12,))),
-        ({"layer": "mixed4", "channels": [12, 40], "weight": -1}, Term("mixed4", (12, 40), -1.0)),
+        ("mixed4", energy("mixed4")),
+        ("  mixed4 ", energy("mixed4")),
+        ("0.5*mixed4", energy("mixed4", (), 0.5)),
+        ("0.5 * mixed4", energy("mixed4", (), 0.5)),
+        ("-1*mixed4", energy("mixed4", (), -1.0)),
+        ("+2*mixed4", energy("mixed4", (), 2.0)),
+        (".5*mixed4", energy("mixed4", (), 0.5)),
+        ("1e-3*mixed4", energy("mixed4", (), 0.001)),
+        ("mixed4:12", energy("mixed4", (12,))),
+        ("mixed4:12+40", energy("mixed4", (12, 40))),
+        ("mixed4:40+12+0", energy("mixed4", (40, 12, 0))),
+        ("mixed4:12,40", energy("mixed4", (12, 40))),
+        ("-0.5 * mixed4 : 12 + 40", energy("mixed4", (12, 40), -0.5)),
+        ("mixed4/branch-1.a_b:3", energy("mixed4/branch-1.a_b", (3,))),
+        ({"layer": "mixed4"}, energy("mixed4")),
+        ({"layer": "mixed4", "weight": 2}, energy("mixed4", (), 2.0)),
+        ({"layer": "mixed4", "weight": "2.5"}, energy("mixed4", (), 2.5)),
+        ({"layer": "mixed4", "channels": None}, energy("mixed4")),
+        ({"layer": "mixed4", "channels": 12}, energy("mixed4", (12,))),
+        ({"layer": "mixed4", "channels": [12, 40], "weight": -1}, energy("mixed4", (12, 40), -1.0)),
     ],
     ids=str,
 )
@@ -107,7 +114,7 @@ def test_a_term_that_means_nothing_is_refused(written: object, words: list[str])
 
 layers = st.sampled_from(sorted(INCEPTION.layers) + sorted(GOOGLENET.layers))
 weights = st.floats(-1e12, 1e12).filter(lambda weight: weight != 0)
-terms = st.builds(Term, layers, st.lists(st.integers(0, 10**9 - 1), unique=True, max_size=5).map(tuple), weights)
+terms = st.builds(energy, layers, st.lists(st.integers(0, 10**9 - 1), unique=True, max_size=5).map(tuple), weights)
 
 
 @given(terms)
@@ -132,10 +139,10 @@ def test_any_text_is_a_term_or_a_user_error(text: str) -> None:
 
 
 def test_texts_are_short_where_they_can_be() -> None:
-    assert str(Term("mixed4")) == "mixed4"
-    assert str(Term("mixed4", (12, 40), 0.5)) == "0.5*mixed4:12+40"
-    assert str(Term("mixed4", (), -2.0)) == "-2*mixed4"
-    assert str(Objective((Term("mixed3"), Term("mixed5", (), 0.5)))) == "mixed3 + 0.5*mixed5"
+    assert str(energy("mixed4")) == "mixed4"
+    assert str(energy("mixed4", (12, 40), 0.5)) == "0.5*mixed4:12+40"
+    assert str(energy("mixed4", (), -2.0)) == "-2*mixed4"
+    assert str(Objective((energy("mixed3"), energy("mixed5", (), 0.5)))) == "mixed3 + 0.5*mixed5"
 
 
 # On a network
@@ -151,7 +158,7 @@ def refusal(written: list[object]) -> str:
 
 def test_terms_resolve_in_their_order() -> None:
     objective = resolve(["mixed5", {"layer": "mixed3", "weight": 2}, "mixed5:1"], INCEPTION)
-    assert objective == Objective((Term("mixed5"), Term("mixed3", (), 2.0), Term("mixed5", (1,))))
+    assert objective == Objective((energy("mixed5"), energy("mixed3", (), 2.0), energy("mixed5", (1,))))
     assert objective.layers == ("mixed5", "mixed3")
 
 
@@ -207,9 +214,12 @@ print(len(objective.divisors(MODELS["inception_v3"].architecture, (300, 203))), 
 def test_a_term_is_the_mean_over_its_channels(chosen: tuple[int, ...]) -> None:
     """Mean square of the whole layer, mean of chosen channels, summed over positions; in float64 for comparison."""
     activations = np.random.default_rng(0).normal(size=(7, 4, 6))
-    term = Term("mixed4", chosen)
+    term = energy("mixed4", chosen)
+    layer = SimpleNamespace(layer=lambda name: SimpleNamespace(channels=6))
+    evidence = Evidence(architecture=layer, parameters={}, look=None)
     wanted = activations[..., list(chosen)].mean(-1).sum() if chosen else (activations**2).mean(-1).sum()
-    np.testing.assert_allclose(term.total(jnp.asarray(activations, jnp.float32)), wanted, rtol=1e-4, atol=1e-5)
+    found = term.total(jnp.asarray(activations, jnp.float32), term.constants(evidence), jnp.array([-1, -1]))
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_the_objective_is_the_weighted_mean_over_positions() -> None:
@@ -225,11 +235,13 @@ def test_the_objective_is_the_weighted_mean_over_positions() -> None:
         for name in objective.layers
     }
     divisors = jnp.asarray(objective.divisors(INCEPTION, (300, 203)))
-    whole = objective.total({name: jnp.asarray(values) for name, values in activations.items()}, divisors)
+    evidence = Evidence(architecture=INCEPTION, parameters={}, look=None)
+    constants = [term.constants(evidence) for term in objective.terms]
+    whole = objective.total({name: jnp.asarray(values) for name, values in activations.items()}, divisors, constants)
     wanted = np.mean(activations["mixed3"] ** 2) - 0.25 * np.mean(activations["mixed4"][..., [1, 2]])
     np.testing.assert_allclose(whole, wanted, rtol=1e-4)
     top, bottom = (
-        objective.total({name: jnp.asarray(values[part]) for name, values in activations.items()}, divisors)
+        objective.total({name: jnp.asarray(values[part]) for name, values in activations.items()}, divisors, constants)
         for part in (slice(0, 5), slice(5, None))
     )
     np.testing.assert_allclose(top + bottom, whole, rtol=1e-4)

@@ -14,6 +14,7 @@ from render.geometry import Grid, KernelShape, deal_blocks
 from render.models.googlenet import GOOGLENET
 from render.models.inception_v3 import INCEPTION_V3
 from render.plan import Machine, Plan, make_plan
+from render.schedule import make_schedule
 
 ROOMY = Machine(host_bytes=64 * 10**9, device_bytes=64 * 10**9, disk_free=10**12, held_bytes=10_000_000)
 GB = 10**9
@@ -29,7 +30,7 @@ def job(**sections: object) -> Config:
 
 
 def plan(config: Config, layers=("mixed4",), source=(872, 1000), machine: Machine = ROOMY, **more) -> Plan:
-    return make_plan(config, INCEPTION_V3, layers, source, machine, **more)
+    return make_plan(config, INCEPTION_V3, make_schedule(config, INCEPTION_V3, layers), source, machine, **more)
 
 
 def test_octaves_go_from_coarse_to_the_size_asked_for() -> None:
@@ -74,7 +75,7 @@ def test_halo_is_in_whole_strides_and_at_most_exact(halo: str | int, pixels: int
      (INCEPTION_V3, "mixed2", 128), (INCEPTION_V3, "mixed5", 544)],
 )  # fmt: skip
 def test_exact_halos_are_those_of_the_design(model, layer: str, exact: int) -> None:
-    assert make_plan(job(), model, (layer,), (872, 1000), ROOMY).halo == exact
+    assert make_plan(job(), model, make_schedule(job(), model, (layer,)), (872, 1000), ROOMY).halo == exact
 
 
 def test_several_layers_take_the_widest_field_and_stride() -> None:
@@ -85,7 +86,7 @@ def test_several_layers_take_the_widest_field_and_stride() -> None:
 def test_auto_fits_the_memory_with_as_little_halo_work_as_it_can() -> None:
     """Less memory, smaller windows, more work; what XLA says counts, not the first guess."""
 
-    def cost(window: tuple[int, int], core: tuple[int, int]) -> int:
+    def cost(objective: int, window: tuple[int, int], core: tuple[int, int]) -> int:
         return 1700 * window[0] * window[1]
 
     config = job(output={"width": 9000})

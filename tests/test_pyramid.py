@@ -575,7 +575,7 @@ def dreamed(run: Path, image: Path, *words: str, stop: Callable[[Event], bool] |
             return job
         with job.directory.opened():
             job.directory.start_record()
-            events = job.conductor().run(job.config.seed, job.config.step_size)
+            events = job.conductor().run(job.config.seed)
             next(event for event in events if stop(event))
     return job
 

@@ -66,7 +66,7 @@ def test_blocks_in_scratch_files_make_the_same_canvas(tmp_path: Path) -> None:
         canvases = []
         for each in (job, in_files):
             conductor = each.conductor()
-            for _ in conductor.run(job.config.seed, job.config.step_size):
+            for _ in conductor.run(job.config.seed):
                 pass
             canvases.append(held(conductor))
             each.directory.checkpoints.discard()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import hashlib
 import json
 import os
 import shutil
@@ -380,24 +381,40 @@ def test_a_worker_writes_to_no_other_canvas(tmp_path: Path) -> None:
 # Checkpoints
 
 
+MOMENTS = ("moment-1", "moment-2")
+
+
+def moment(shape: tuple[int, int], number: int, part: str) -> Pixels:
+    """Any finite numbers, the largest and the smallest of both signs among them."""
+    rng = np.random.default_rng([number, *part.encode()])
+    values = rng.integers(0, 1 << 32, (*shape, 3), dtype=np.uint32).view(np.float32)
+    return np.where(np.isfinite(values), values, np.float32(0))
+
+
 def save_number(
-    checkpoints: Checkpoints, number: int, shape: tuple[int, int] = (30, 30), tile: tuple[int, int] = (14, 40)
+    checkpoints: Checkpoints,
+    number: int,
+    shape: tuple[int, int] = (30, 30),
+    tile: tuple[int, int] = (14, 40),
+    parts: Sequence[str] = (),
 ) -> Checkpoint:
-    """Saves a canvas that its number decides, by two workers, in the conductor's order."""
+    """Saves a canvas and parts that its number decides, by two workers, in the conductor's order."""
     blocks = deal_blocks(grid_of(shape, tile), 2)
-    checkpoint = checkpoints.begin(shape, 0, number, [OctaveHistory(*shape, (0.1 * number,), (1.0,))])
-    save(workers_of(blocks, Still(noise(shape, number))), blocks, checkpoints.path(checkpoint), checkpoint.token)
+    checkpoint = checkpoints.begin(shape, 0, number, [OctaveHistory(*shape, (0.1 * number,), (1.0,))], parts)
+    contents = {"canvas": noise(shape, number), **{part: moment(shape, number, part) for part in parts}}
+    for part, content in contents.items():
+        save(workers_of(blocks, Still(content)), blocks, checkpoints.path(checkpoint, part), checkpoint.token)
     checkpoints.commit(FIXED, checkpoint)
     return checkpoint
 
 
-def canvas_of(checkpoints: Checkpoints, checkpoint: Checkpoint) -> Pixels:
-    opened = CanvasStore(checkpoints.path(checkpoint), checkpoint.token)
+def canvas_of(checkpoints: Checkpoints, checkpoint: Checkpoint, part: str = "canvas") -> Pixels:
+    opened = CanvasStore(checkpoints.path(checkpoint, part), checkpoint.token)
     return opened.read(whole(*opened.shape))
 
 
 def numbers(checkpoints: Checkpoints) -> list[int]:
-    """The numbers of the canvases that count, newest first; each is whole and as it was saved."""
+    """The numbers of the canvases that count, newest first; each is whole and as it was saved, with all its parts."""
     read = checkpoints.read()
     if read is None:
         return []
@@ -406,6 +423,10 @@ def numbers(checkpoints: Checkpoints) -> list[int]:
         canvas = canvas_of(checkpoints, checkpoint)
         height, width = canvas.shape[:2]
         np.testing.assert_array_equal(canvas, noise((height, width), checkpoint.steps))
+        for part in checkpoint.parts:
+            found = canvas_of(checkpoints, checkpoint, part)
+            assert found.tobytes() == moment((height, width), checkpoint.steps, part).tobytes()
+        checkpoints.check(checkpoint, (height, width))
         assert checkpoint.history == (OctaveHistory(height, width, (0.1 * checkpoint.steps,), (1.0,)),)
     return [checkpoint.steps for checkpoint in read[1]]
 
@@ -428,6 +449,109 @@ def test_two_slots_take_turns(checkpoints: Checkpoints, tmp_path: Path) -> None:
         assert numbers(checkpoints) == [number, number - 1][: min(number, 2)]
     assert slots == ["a", "b", "a", "b", "a"]
     assert sorted(path.name for path in (tmp_path / "canvas").iterdir()) == ["a", "b", "manifest.json"]
+
+
+def test_a_canvas_lies_where_it_always_lay_and_its_parts_beside_it(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    saved = save_number(checkpoints, 1, parts=MOMENTS)
+    assert saved.parts == MOMENTS
+    assert checkpoints.read()[1] == [saved]
+    assert numbers(checkpoints) == [1]
+    assert {part: checkpoints.path(saved, part) for part in ("canvas", *MOMENTS)} == {
+        "canvas": tmp_path / "canvas" / "a",
+        "moment-1": tmp_path / "canvas" / "a.moment-1",
+        "moment-2": tmp_path / "canvas" / "a.moment-2",
+    }
+    assert checkpoints.path(saved) == checkpoints.path(saved, "canvas")
+    assert names(tmp_path) == ["a", "a.moment-1", "a.moment-2", "manifest.json"]
+
+
+def names(tmp_path: Path) -> list[str]:
+    return sorted(path.name for path in (tmp_path / "canvas").iterdir())
+
+
+def test_parts_go_with_their_slot(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    """Begun anew it has those parts that were asked for this time, and no others."""
+    for number, parts in enumerate((MOMENTS, MOMENTS[:1], (), ("other",)), 1):
+        save_number(checkpoints, number, parts=parts)
+        assert checkpoints.read()[1][0].parts == parts
+        assert numbers(checkpoints)[0] == number
+    assert names(tmp_path) == ["a", "b", "b.other", "manifest.json"]
+    begun = checkpoints.begin((30, 30), 0, 9, [], MOMENTS)
+    assert numbers(checkpoints) == [4]
+    assert names(tmp_path) == ["a", "a.moment-1", "a.moment-2", "b", "b.other", "manifest.json"]
+    checkpoints.abandon(begun)
+    assert names(tmp_path) == ["b", "b.other", "manifest.json"]
+    save_number(checkpoints, 5, parts=MOMENTS)
+    assert numbers(checkpoints) == [5, 4]
+    checkpoints.keep_newest()
+    assert numbers(checkpoints) == [5]
+    assert names(tmp_path) == ["a", "a.moment-1", "a.moment-2", "manifest.json"]
+    checkpoints.discard()
+    assert not (tmp_path / "canvas").exists()
+
+
+def test_what_a_killed_run_left_beside_a_slot_is_cleared_away(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    save_number(checkpoints, 1)
+    store.create(tmp_path / "canvas" / "b.moment-7", (40, 40), "left")
+    save_number(checkpoints, 2)
+    assert numbers(checkpoints) == [2, 1]
+    assert names(tmp_path) == ["a", "b", "manifest.json"]
+
+
+@pytest.mark.parametrize("parts", [("canvas",), ("m", "m"), ("",), ("../a",), ("a.b",), ("M",), ("a/b",)])
+def test_a_part_has_a_plain_name_of_its_own(parts: tuple[str, ...], checkpoints: Checkpoints, tmp_path: Path) -> None:
+    save_number(checkpoints, 1)
+    with pytest.raises(ValueError, match="no names of parts"):
+        checkpoints.begin((30, 30), 0, 2, [], parts)
+    assert numbers(checkpoints) == [1]
+    assert names(tmp_path) == ["a", "manifest.json"]
+
+
+@pytest.mark.parametrize("part", ["canvas", *MOMENTS])
+def test_a_damaged_part_is_damage(part: str, checkpoints: Checkpoints) -> None:
+    saved = save_number(checkpoints, 1, parts=MOMENTS)
+    checkpoints.check(saved, (30, 30))
+    for damage in (spoil, lambda path: shutil.rmtree(path / "c" / "1"), shutil.rmtree):
+        damage(checkpoints.path(saved, part))
+        with pytest.raises(DamagedCheckpoint) as raised:
+            checkpoints.check(saved, (30, 30))
+        assert str(checkpoints.path(saved, part)) in str(raised.value)
+
+
+def test_a_manifest_from_before_there_were_parts_is_read(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    """Written by hand as it was written then."""
+    saved = save_number(checkpoints, 1)
+    fixed = {"digest": "digest", "weights_sha256": "weights", "tiles": [[96, 96], [96, 80]], "threads": 2}
+    history = [{"height": 30, "width": 30, "mean_gradient": [0.1], "seconds": [1.0]}]
+    one = {"slot": "a", "token": saved.token, "octave": 0, "steps": 1, "history": history, "saved": saved.saved}
+    digest = hashlib.sha256(json.dumps([fixed, [one]], sort_keys=True).encode()).hexdigest()
+    manifest = {"version": 1, "sha256": digest, "fixed": fixed, "checkpoints": [one]}
+    (tmp_path / "canvas" / "manifest.json").write_text(json.dumps(manifest))
+    assert checkpoints.read() == (FIXED, [saved])
+    assert numbers(checkpoints) == [1]
+    save_number(checkpoints, 2, parts=MOMENTS)
+    assert numbers(checkpoints) == [2, 1]
+
+
+finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@given(st.lists(finite, min_size=1, max_size=12))
+@example([3e38] * 6)
+@example([3e38, 3e38, -3e38, -3e38, 3e38, 3e38, -3e38])
+def test_any_finite_numbers_are_no_damage(values: list[float]) -> None:
+    """Though their sum be infinite, or none."""
+    canvas = np.resize(np.array(values, np.float32), (9, 7, 3))
+    with tempfile.TemporaryDirectory() as directory, chunks_of(16):
+        assert written(Path(directory) / "a", canvas).read(whole(9, 7)).tobytes() == canvas.tobytes()
+
+
+def test_a_missing_chunk_among_the_largest_numbers_is_damage(tmp_path: Path) -> None:
+    with chunks_of(16):
+        opened = written(tmp_path / "a", np.full((30, 30, 3), 3e38, np.float32))
+        (tmp_path / "a" / "c" / "1" / "1" / "0").unlink()
+        with pytest.raises(DamagedCheckpoint, match="lacks a chunk"):
+            opened.read(whole(30, 30))
 
 
 def test_nothing_counts_before_it_is_committed(checkpoints: Checkpoints) -> None:
@@ -598,7 +722,8 @@ def test_a_canvas_has_reached_the_disk_before_it_counts(
         if Path(target).name == "manifest.json":
             moved.append(str(target))
             slot = json.loads(self.read_text())["checkpoints"][0]["slot"]
-            for path in (self, *(tmp_path / "canvas" / slot).rglob("*"), tmp_path / "canvas" / slot):
+            arrays = [tmp_path / "canvas" / name for name in (slot, f"{slot}.moment-1", f"{slot}.moment-2")]
+            for path in (self, *arrays, *(path for array in arrays for path in array.rglob("*"))):
                 assert flushed.get(path.stat().st_ino) == state(path), path
             flushed.pop((tmp_path / "canvas").stat().st_ino, None)
         return move(self, target)
@@ -606,7 +731,7 @@ def test_a_canvas_has_reached_the_disk_before_it_counts(
     monkeypatch.setattr(os, "fsync", recording_fsync)
     monkeypatch.setattr(Path, "replace", checking_replace)
     for number in (1, 2, 3):
-        save_number(checkpoints, number)
+        save_number(checkpoints, number, parts=MOMENTS)
         for path in (tmp_path / "canvas", tmp_path):
             assert flushed[path.stat().st_ino] == state(path)
     # The third time, first of all the slot to be emptied is struck out.
@@ -640,9 +765,9 @@ class Death:
         self._manifests += event == "os.rename" and "manifest.json" in words
 
 
-def die_while_saving(prepared: Path, deaths: Path) -> None:
-    """Saves a third canvas again and again, each time killed one moment later, until it succeeds; prints the moments:
-    how often the manifest had been moved, and what was next.
+def die_while_saving(prepared: Path, deaths: Path, *parts: str) -> None:
+    """Saves a third canvas with its parts again and again, each time killed one moment later, until it succeeds; prints
+    the moments: how often the manifest had been moved, and what was next.
 
     Run in a process of its own that has no threads, so that it may fork.
     """
@@ -655,7 +780,7 @@ def die_while_saving(prepared: Path, deaths: Path) -> None:
             child = os.fork()
             if not child:
                 Death(moment, writer)
-                save_number(Checkpoints(directory), 3)
+                save_number(Checkpoints(directory), 3, parts=parts)
                 os._exit(0)
             os.close(writer)
             _, status = os.waitpid(child, 0)
@@ -668,20 +793,23 @@ def die_while_saving(prepared: Path, deaths: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("saved", [0, 2])
-def test_a_kill_at_any_moment_leaves_a_whole_canvas(saved: int, checkpoints: Checkpoints, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("saved", "parts"), [(0, ()), (2, ("moment-1",))])
+def test_a_kill_at_any_moment_leaves_a_whole_canvas(
+    saved: int, parts: tuple[str, ...], checkpoints: Checkpoints, tmp_path: Path
+) -> None:
     """What the manifest names afterwards is as it was saved, whatever the process was about to write, move or remove."""
     (tmp_path / "canvas").mkdir()
     for number in range(1, saved + 1):
-        save_number(checkpoints, number)
+        save_number(checkpoints, number, parts=parts)
     done = subprocess.run(
         [
             sys.executable,
             "-c",
             "import sys; from pathlib import Path; from tests.test_checkpoint import die_while_saving;"
-            "die_while_saving(*map(Path, sys.argv[1:]))",
+            "die_while_saving(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])",
             str(tmp_path / "canvas"),
             str(tmp_path / "deaths"),
+            *parts,
         ],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -695,9 +823,10 @@ def test_a_kill_at_any_moment_leaves_a_whole_canvas(saved: int, checkpoints: Che
     for directory in sorted((tmp_path / "deaths").iterdir()):
         left = Checkpoints(directory)
         outcomes.append(numbers(left))
+        assert all(checkpoint.parts == parts for checkpoint in (left.read() or (FIXED, []))[1])
         # Some of them go on.
         if len(outcomes) % 4 == 0:
-            save_number(left, 4)
+            save_number(left, 4, parts=parts)
             assert numbers(left) == [4, *outcomes[-1][:1]]
     assert len(outcomes) == len(moments)
     # Until the manifest is moved for the last time it names the one before, from then on the new one.
@@ -710,6 +839,10 @@ def test_a_kill_at_any_moment_leaves_a_whole_canvas(saved: int, checkpoints: Che
     # The promise was put to the test while emptying, making, writing and naming.
     for words in ("os.mkdir", "zarr.json", "/c/1/1/", "os.fsync", *(("os.remove", "os.rmdir") if saved > 1 else ())):
         assert any(words in moment for moment in moments), words
+    # In a part, too; a tree is removed by names without their directories, but for its own.
+    for words in ("os.rmdir", "os.mkdir", "zarr.json", "/c/1/1/"):
+        for part in parts:
+            assert any(words in moment and f"/a.{part}" in moment for moment in moments), (words, part)
     assert len(moments) > 40
 
 

@@ -1,4 +1,4 @@
-"""The canvas on disk: a Zarr array of float32 pixels whose every chunk carries a checksum."""
+"""The canvas on disk, and what is kept with it: Zarr arrays of float32 pixels whose every chunk carries a checksum."""
 
 from __future__ import annotations
 
@@ -110,8 +110,10 @@ class CanvasStore:
         except (OSError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise DamagedCheckpoint(f"{self._path} has a damaged chunk ({reason})") from None
-        # A sum is NaN where any of it is, and needs no array of answers.
-        if np.isnan(pixels.sum()):
+        # A sum is NaN where any of it is, and needs no array of answers; seldom it is where none is, as infinities cancel.
+        with np.errstate(over="ignore", invalid="ignore"):
+            perhaps = np.isnan(pixels.sum())
+        if perhaps and np.isnan(pixels).any():
             raise DamagedCheckpoint(f"{self._path} lacks a chunk")
         return pixels
 

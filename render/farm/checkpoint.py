@@ -1,7 +1,8 @@
 """Checkpoints of a run: two slots that take turns, and a manifest that says which canvas counts.
 
-A slot is written whole before the manifest names it, and the manifest is replaced in one move, so that at any moment it
-names a canvas that is complete, and beside it the one before.
+A slot holds the canvas and whatever else the next step depends on, in parts with names (an optimiser's moments). It is
+written whole before the manifest names it, and the manifest is replaced in one move, so that at any moment it names a
+canvas that is complete with its parts, and beside it the one before.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -21,7 +23,10 @@ from render.canvas import store
 from render.errors import UserError
 from render.geometry import whole
 
+#: The part that is there always.
+CANVAS = "canvas"
 _MANIFEST, _SLOTS = "manifest.json", ("a", "b")
+_PART = re.compile(r"[a-z][a-z0-9-]*")
 _VERSION = 1
 
 
@@ -37,7 +42,10 @@ class OctaveHistory:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A stored canvas: `steps` steps of octave `octave` are done, and `history` led there."""
+    """A stored canvas: `steps` steps of octave `octave` are done, and `history` led there.
+
+    `parts` are the names of what is stored beside it, arrays of its shape.
+    """
 
     slot: str
     token: str
@@ -45,6 +53,7 @@ class Checkpoint:
     steps: int
     history: tuple[OctaveHistory, ...]
     saved: float = field(default_factory=time.time)
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,9 +76,9 @@ class Checkpoints:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def path(self, checkpoint: Checkpoint) -> Path:
-        """Where its canvas lies, a Zarr array."""
-        return self._directory / checkpoint.slot
+    def path(self, checkpoint: Checkpoint, part: str = CANVAS) -> Path:
+        """Where its canvas lies, or another of its parts: a Zarr array."""
+        return self._directory / (checkpoint.slot if part == CANVAS else f"{checkpoint.slot}.{part}")
 
     def read(self) -> tuple[Fixed, list[Checkpoint]] | None:
         """What the manifest says, newest checkpoint first; None where there is no manifest.
@@ -85,7 +94,14 @@ class Checkpoints:
                 raise ValueError("it is not as it was written")
             fixed = manifest["fixed"]
             found = [
-                Checkpoint(**{**one, "history": tuple(_history(octave) for octave in one["history"])})
+                Checkpoint(
+                    **{
+                        **one,
+                        "history": tuple(_history(octave) for octave in one["history"]),
+                        # Older manifests say nothing of them.
+                        "parts": tuple(one.get("parts", ())),
+                    }
+                )
                 for one in manifest["checkpoints"]
             ]
             tiles = tuple((int(rows), int(columns)) for rows, columns in fixed["tiles"])
@@ -97,26 +113,43 @@ class Checkpoints:
             raise UserError(f"{path} cannot be read ({reason}): fresh=true starts over") from None
 
     def check(self, checkpoint: Checkpoint, shape: tuple[int, int]) -> None:
-        """Reads a whole canvas of `shape`, strip by strip. Raises `DamagedCheckpoint` where it is not what was written."""
-        canvas = store.CanvasStore(self.path(checkpoint), checkpoint.token)
-        for rect in whole(*shape).bands(multiple=store.CHUNK):
-            canvas.read(rect)
+        """Reads a whole canvas of `shape` and all its parts, strip by strip.
 
-    def begin(self, shape: tuple[int, int], octave: int, steps: int, history: Sequence[OctaveHistory]) -> Checkpoint:
-        """Empties the slot that does not count and makes a canvas of `shape` there, to be written and then committed."""
+        Raises `DamagedCheckpoint` where one is not what was written.
+        """
+        for part in (CANVAS, *checkpoint.parts):
+            stored = store.CanvasStore(self.path(checkpoint, part), checkpoint.token)
+            for rect in whole(*shape).bands(multiple=store.CHUNK):
+                stored.read(rect)
+
+    def begin(
+        self,
+        shape: tuple[int, int],
+        octave: int,
+        steps: int,
+        history: Sequence[OctaveHistory],
+        parts: Sequence[str] = (),
+    ) -> Checkpoint:
+        """Empties the slot that does not count and makes a canvas of `shape` there, to be written and then committed.
+
+        So are the further `parts`, each of the canvas' shape and with its token; names are of small letters, digits and -.
+        """
+        if len({CANVAS, *parts}) != 1 + len(parts) or not all(map(_PART.fullmatch, parts)):
+            raise ValueError(f"no names of parts: {parts}")
         read = self.read()
         taken = read[1][0].slot if read and read[1] else None
         slot = next(slot for slot in _SLOTS if slot != taken)
-        checkpoint = Checkpoint(slot, secrets.token_hex(8), octave, steps, tuple(history))
-        path = self.path(checkpoint)
+        checkpoint = Checkpoint(slot, secrets.token_hex(8), octave, steps, tuple(history), parts=tuple(parts))
         if read and len(read[1]) > 1:
             # From here on only one canvas can be relied on.
             self._write(read[0], read[1][:1])
-        shutil.rmtree(path, ignore_errors=True)
-        try:
-            store.create(path, shape, checkpoint.token)
-        except (OSError, ValueError) as error:  # The latter where something could not be removed.
-            raise _unwritable(path, error) from None
+        self._empty(slot)
+        for part in (CANVAS, *parts):
+            path = self.path(checkpoint, part)
+            try:
+                store.create(path, shape, checkpoint.token)
+            except (OSError, ValueError) as error:  # The latter where something could not be removed.
+                raise _unwritable(path, error) from None
         return checkpoint
 
     def commit(self, fixed: Fixed, checkpoint: Checkpoint) -> None:
@@ -133,7 +166,7 @@ class Checkpoints:
 
     def abandon(self, checkpoint: Checkpoint) -> None:
         """Removes a canvas that could not be written whole; those before it still count."""
-        shutil.rmtree(self.path(checkpoint), ignore_errors=True)
+        self._empty(checkpoint.slot)
 
     def keep_newest(self) -> None:
         """Drops the canvas that does not count any more: the run is over."""
@@ -144,13 +177,18 @@ class Checkpoints:
         self._write(fixed, found[:1])
         for slot in _SLOTS:
             if slot != found[0].slot:
-                shutil.rmtree(self._directory / slot, ignore_errors=True)
+                self._empty(slot)
 
     def discard(self) -> None:
         """Removes everything."""
         # The manifest first: what it names must never be half there.
         (self._directory / _MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _empty(self, slot: str) -> None:
+        """Removes a canvas and all that lies beside it, whichever checkpoint's parts they were."""
+        for path in (self._directory / slot, *self._directory.glob(f"{slot}.*")):
+            shutil.rmtree(path, ignore_errors=True)
 
     def _write(self, fixed: Fixed, checkpoints: Sequence[Checkpoint]) -> None:
         plain = asdict(fixed), [asdict(checkpoint) for checkpoint in checkpoints]

@@ -24,6 +24,8 @@ _CM_PER_INCH, _MM_PER_INCH = 2.54, 25.4
 _LONGEST = 10_000_000
 #: Widest bleed, mm; prints ask for 3 to 10.
 _WIDEST_BLEED_MM = 100
+#: Greatest factor on colours; far beyond it a picture has none but the primary ones.
+_STRONGEST = 100
 
 
 @dataclass
@@ -132,6 +134,8 @@ class OutputConfig:
     profile: str | None = None
     title: str | None = None
     author: str | None = None
+    saturation: float = 1.0
+    contrast: list[float] | None = None
     panels: PanelsConfig = field(default_factory=PanelsConfig)
 
 
@@ -303,6 +307,7 @@ def _validate_output(output: OutputConfig) -> None:
         _require(also in FORMATS or format_of(also) is not None, "output.also", also, f"{suffixes}, or a format's name")
     _validate_layout(output)
     _validate_style(output)
+    _validate_colour(output)
 
 
 def _validate_layout(output: OutputConfig) -> None:
@@ -336,6 +341,17 @@ def _validate_style(output: OutputConfig) -> None:
         raise UserError("output.panels needs output.dpi to become pixels (150 suits a poster, 300 a book)")
     if (panels.width_cm or panels.height_cm) and form.directory:
         raise UserError(f"output.panels cannot be written as {form.name}: set output.format=tiff")
+
+
+def _validate_colour(output: OutputConfig) -> None:
+    fine = 0 <= output.saturation <= _STRONGEST
+    rule = f"must be from 0 (grey) over 1 (as dreamed) to {_STRONGEST}"
+    _require(fine, "output.saturation", output.saturation, rule)
+    contrast = output.contrast
+    # Comparisons with NaN are false.
+    fine = contrast is None or (len(contrast) == 2 and 0 <= contrast[0] < contrast[1] <= 100)
+    rule = "must be null or two percentiles, the lower first, such as [0.5,99.5]"
+    _require(fine, "output.contrast", contrast, rule)
 
 
 def picture_width(output: OutputConfig) -> int | None:

@@ -18,6 +18,7 @@ import numpy as np
 import pyvips
 
 from render.canvas.store import CHUNK, CanvasStore
+from render.dream.resample import Pixels
 from render.geometry import BAND, Interval, Rect, whole
 
 #: Chunks that are read ahead, and how many at a time.
@@ -27,6 +28,9 @@ _CACHED = 25_000
 #: Tiles begin where a page does.
 _ALIGNMENT = 4096
 _CHANNELS = 3
+
+#: What is made of float pixels, (rows, columns, 3), each on its own.
+Show = Callable[[Pixels], Pixels]
 
 
 def to_integers(pixels: np.ndarray, bits: int) -> np.ndarray:
@@ -55,19 +59,22 @@ class CanvasImage:
 
 
 @contextmanager
-def canvas_image(store: CanvasStore, bits: int = 8, *, random: bool = False) -> Iterator[CanvasImage]:
+def canvas_image(
+    store: CanvasStore, bits: int = 8, *, random: bool = False, shown: Show = lambda pixels: pixels
+) -> Iterator[CanvasImage]:
     """The canvas as an image, valid inside the context; read from top to bottom unless `random`.
 
+    `shown` is applied to the float pixels, any rectangle of them at a time, before they become integers.
     `check` raises `DamagedCheckpoint` for what could not be read while libvips was at work.
     """
     interpretation = "srgb" if bits == 8 else "rgb16"
     if store.shape[0] * store.shape[1] <= BAND:
-        pixels = np.ascontiguousarray(to_integers(store.read(store.rect), bits))
+        pixels = np.ascontiguousarray(to_integers(shown(store.read(store.rect)), bits))
         kind = "uchar" if bits == 8 else "ushort"
         image = pyvips.Image.new_from_memory(pixels.data, store.shape[1], store.shape[0], _CHANNELS, kind)
         yield CanvasImage(image.copy(interpretation=interpretation))
         return
-    file = _VirtualTiff(store, bits)
+    file = _VirtualTiff(store, bits, shown)
     source = pyvips.SourceCustom()
     source.on_read(file.read)
     source.on_seek(file.seek)
@@ -82,9 +89,10 @@ def canvas_image(store: CanvasStore, bits: int = 8, *, random: bool = False) -> 
 class _VirtualTiff:
     """A BigTIFF file whose tiles are a store's chunks; read by position as a file is."""
 
-    def __init__(self, store: CanvasStore, bits: int) -> None:
+    def __init__(self, store: CanvasStore, bits: int, shown: Show) -> None:
         self._store = store
         self._bits = bits
+        self._shown = shown
         height, width = store.shape
         self._across, down = -(-width // CHUNK), -(-height // CHUNK)
         self._tiles = self._across * down
@@ -141,7 +149,7 @@ class _VirtualTiff:
         top, left = row * CHUNK, column * CHUNK
         chunk = Rect(Interval(top, top + CHUNK), Interval(left, left + CHUNK))
         inside = whole(*self._store.shape).intersect(chunk)
-        pixels = to_integers(self._store.read(inside), self._bits)
+        pixels = to_integers(self._shown(self._store.read(inside)), self._bits)
         if inside != chunk:
             full = np.zeros((CHUNK, CHUNK, _CHANNELS), pixels.dtype)
             full[inside.slices_from(chunk)] = pixels

@@ -13,6 +13,7 @@ import pyvips
 from render.canvas import store as stores
 from render.canvas.image import CanvasImage, canvas_image
 from render.canvas.store import CanvasStore
+from render.export.colour import COLOUR_KEYS, Colour
 from render.export.directory import replacing_directory
 from render.export.metadata import Metadata
 from render.export.panel_map import map_picture
@@ -32,10 +33,14 @@ _MAP_SIDE = 1024
 
 @dataclass(frozen=True)
 class Style:
-    """How a canvas becomes a picture of any format: `bits` a channel, colours, compression and what the file says."""
+    """How a canvas becomes a picture of any format: `bits` a channel, colours, compression and what the file says.
+
+    Only `zarr` is the canvas itself: floats, in the colours that were dreamed.
+    """
 
     bits: int = 8
     profile: Profile = field(default_factory=Profile)
+    colour: Colour = field(default_factory=Colour)
     encoding: Encoding = field(default_factory=Encoding)
     metadata: Metadata = field(default_factory=Metadata)
 
@@ -66,7 +71,7 @@ def styled_image(canvas: CanvasStore, style: Style, form: str, *, random: bool =
     """The canvas as an image of the bits and colours that a format is to hold; see `image.canvas_image`."""
     bits = style.bits if style.bits in FORMATS[form].bits else 8
     foreign = style.profile.content is not None
-    with canvas_image(canvas, 16 if foreign else bits, random=random) as made:
+    with canvas_image(canvas, 16 if foreign else bits, random=random, shown=style.colour) as made:
         yield replace(made, image=converted(made.image, style.profile, bits))
 
 
@@ -104,20 +109,23 @@ def export_panels(canvas: CanvasStore, path: Path, form: str, style: Style, pane
             metadata = replace(style.metadata, settings=settings, profile=style.profile.icc)
             name = f"{panel.name}{FORMATS[form].ending}"
             write_picture(directory / name, part, form, metadata, style.encoding, made.check)
-        map_picture(panels, _thumbnail(canvas)).save(directory / "map.png")
+        map_picture(panels, _thumbnail(canvas, style)).save(directory / "map.png")
 
 
-def _thumbnail(canvas: CanvasStore) -> np.ndarray:
+def _thumbnail(canvas: CanvasStore, style: Style) -> np.ndarray:
     """The canvas, small: (rows, columns, 3) uint8, at most 1024 px a side."""
-    with canvas_image(canvas) as made:
+    with canvas_image(canvas, shown=style.colour) as made:
         small = made.image.thumbnail_image(_MAP_SIDE, height=_MAP_SIDE, size="down").numpy()
         made.check()
     return small
 
 
 def _write_zarr(canvas: CanvasStore, path: Path, style: Style) -> None:
-    """A Zarr array of the float canvas, with the settings among its attributes."""
-    attributes = {"settings": dict(style.metadata.settings or {}), "value_range": [0, 255], "colours": "sRGB"}
+    """A Zarr array of the float canvas, with the settings among its attributes, without those of colours."""
+    settings = dict(style.metadata.settings or {})
+    if "output" in settings:
+        settings["output"] = {key: value for key, value in settings["output"].items() if key not in COLOUR_KEYS}
+    attributes = {"settings": settings, "value_range": [0, 255], "colours": "sRGB"}
     with replacing_directory(path) as directory:
         array = directory / "array"
         try:

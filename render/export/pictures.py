@@ -6,7 +6,8 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from render.compose import recorded_config
 from render.config import Config, picture_bleed
 from render.config import pictures as wanted_pictures
 from render.errors import DamagedCheckpoint, UserError
+from render.export.colour import measured
 from render.export.export import Style, export, export_panels, write_zoom
 from render.export.metadata import Metadata
 from render.export.panels import Panels, cut_panels
@@ -46,7 +48,8 @@ _WHICH = ("output.path", "output.format", "output.also")
 #: Keys that may differ from those of the run when its canvas is exported again.
 ALLOWED = (
     *_WHICH, "output.dpi", "output.bits", "output.compression", "output.quality",
-    "output.profile", "output.title", "output.author", "output.panels", "overwrite", "quiet",
+    "output.profile", "output.title", "output.author", "output.panels", "output.saturation", "output.contrast",
+    "overwrite", "quiet",
 )  # fmt: skip
 
 
@@ -77,6 +80,21 @@ def settings_of(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def coloured(style: Style, targets: Sequence[Target], canvas: CanvasStore, config: Config, say: Say) -> Style:
+    """The style with the colours that the config asks for: `output.contrast` has the canvas read once for all targets.
+
+    Raises `UserError` when it cannot be read.
+    """
+    output = config.output
+    # A canvas is written as it is: nothing to look for.
+    if all(target.form == "zarr" for target in targets):
+        return style
+    if output.contrast is not None:
+        say("measuring the canvas' luma for output.contrast")
+    with _readable():
+        return replace(style, colour=measured(canvas, output.saturation, output.contrast))
+
+
 def style_digest(style: Style, canvas: str) -> str:
     """The same for styles that make the same bytes of the canvas that `canvas` names: sha256, hex."""
     plain = asdict(style)
@@ -95,7 +113,9 @@ def make_pictures(directory: RunDirectory, config: Config, profile: Profile, say
     style = style_of(config, profile, directory.record)
     canvas = directory.canvas()
     digest = style_digest(style, canvas.token)
-    for target in directory.missing(digest):
+    missing = directory.missing(digest)
+    style = coloured(style, missing, canvas, config, say)
+    for target in missing:
         say(f"writing {target.path}")
         _export(canvas, target, style, config, directory.record, say)
         directory.add_picture(target, digest)
@@ -151,8 +171,10 @@ def export_run(run: Path, overrides: Sequence[str], say: Say) -> list[Path]:
     for target in directory.targets:
         if os.path.lexists(target.path) and not config.overwrite:
             raise UserError(f"{target.path} exists: move it away, or overwrite=true to replace it")
+    style = style_of(config, profile, at_octave(record, newest.octave))
+    style = coloured(style, directory.targets, canvas, config, say)
     for target in directory.targets:
-        _export(canvas, target, style_of(config, profile, at_octave(record, newest.octave)), config, record, say)
+        _export(canvas, target, style, config, record, say)
     return directory.publish()
 
 
@@ -219,12 +241,19 @@ def _export(canvas: CanvasStore, target: Target, style: Style, config: Config, r
         if missing:
             say(missing)
 
-    try:
+    with _readable():
         if target.panels:
             layout = PrintLayout.from_settings(style.metadata.settings or {})
             export_panels(canvas, target.path, target.form, style, cut_for(config, canvas.shape), layout)
         else:
             export(canvas, target.path, target.form, style, complete)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """A canvas that cannot be read, in the user's words."""
+    try:
+        yield
     except DamagedCheckpoint as damage:
         raise UserError(
             f"the canvas cannot be read ({damage}): if the run is still going, try again; else fresh=true dreams it again"

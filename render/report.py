@@ -14,6 +14,7 @@ from render.errors import UserError
 from render.export.metadata import read_settings
 from render.job import Job
 from render.models.architecture import Conv
+from render.models.labels import describe_classes
 from render.models.weights import MODELS
 from render.plan import size_text
 from render.progress import PatientConsole, duration_text
@@ -95,10 +96,11 @@ def print_plan(job: Job, pixels_per_second: float) -> None:
 
 
 def print_models() -> None:
-    """Every network's layers with kind, channels, stride and receptive field."""
+    """Every network's classes, and its layers with kind, channels, stride and receptive field."""
     console = _console()
     for name, model in MODELS.items():
-        table = Table(title=f"{name} (weights: {model.published.what})", title_justify="left")
+        title = f"{name} (weights: {model.published.what}; {describe_classes(name)})"
+        table = Table(title=title, title_justify="left")
         table.add_column("layer")
         table.add_column("kind")
         for heading in ("channels", "stride", "receptive field"):

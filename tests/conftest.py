@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 from render.compose import load_config
+from render.errors import UserError
 from render.farm.process import use_compilation_cache
 from render.job import draft, prepared
 from render.models.network import Network
@@ -44,6 +45,14 @@ def inception() -> Loaded:
 @pytest.fixture(scope="session")
 def googlenet() -> Loaded:
     return load("googlenet", needs(GOOGLENET_WEIGHTS))
+
+
+@pytest.fixture(scope="session")
+def slim() -> Loaded:
+    try:
+        return load("inception_v3_slim")
+    except UserError as error:
+        pytest.skip(f"needs npm and its registry: {error}")
 
 
 @pytest.fixture(scope="session")

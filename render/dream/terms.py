@@ -308,7 +308,10 @@ class Class(Term):
         """Whether there is such a class has been seen to where the layer was found."""
 
     def constants(self, evidence: Evidence) -> tuple[Vector, ...]:
-        return (np.asarray(evidence.parameters[f"{evidence.architecture.classifier}/weight"][self.number], np.float32),)
+        weights = evidence.parameters.get(f"{evidence.architecture.classifier}/weight")
+        if weights is None:
+            raise UserError(f"class {self.name or self.number}: the weights have no {evidence.architecture.classifier}")
+        return (np.asarray(weights[self.number], np.float32),)
 
     def total(self, activations: jax.Array, constants: tuple[jax.Array, ...], place: jax.Array) -> jax.Array:  # noqa: ARG002
         return (activations @ constants[0]).sum()

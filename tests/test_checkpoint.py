@@ -1220,11 +1220,11 @@ def test_an_update_that_fails_is_never_taken_for_done(
     """In the middle of the second octave and at its end: the worker lives on, with a canvas that lacks a step."""
     update, updates = Worker.update, []
 
-    def update_or_not(self: Worker, scale: float) -> None:
-        updates.append(scale)
+    def update_or_not(self: Worker, number: int, statistics: Sequence[float]) -> None:
+        updates.append(number)
         if len(updates) == step * workers:
             raise MemoryError("no memory for this")
-        update(self, scale)
+        update(self, number, statistics)
 
     monkeypatch.setattr(Worker, "update", update_or_not)
     canvas, events = dream.run(workers=workers, every=every, kind=LateExecutor)

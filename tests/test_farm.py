@@ -154,8 +154,8 @@ def test_killed_workers_are_replaced_and_nothing_shows(
 
         begin = job.directory.checkpoints.begin
 
-        def begin_and_kill(shape, octave: int, steps: int, history):
-            checkpoint = begin(shape, octave, steps, history)
+        def begin_and_kill(shape, octave: int, steps: int, history, parts=()):
+            checkpoint = begin(shape, octave, steps, history, parts)
             if (octave, steps) == (1, 2):
                 kill_once("checkpoint write", 1)
             return checkpoint

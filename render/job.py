@@ -20,17 +20,8 @@ from render.errors import RenderError, UserError, WorkersLost
 from render.export.pictures import cut_for, make_pictures, usable_profile
 from render.export.profile import Profile
 from render.farm.checkpoint import Fixed
-from render.farm.conductor import (
-    Conductor,
-    OctaveDone,
-    OctaveStarted,
-    Recovered,
-    Saved,
-    Saving,
-    StepDone,
-    TilesDone,
-    bytes_exchanged,
-)
+from render.farm.conductor import Conductor, Saving, bytes_exchanged
+from render.farm.events import OctaveDone, OctaveStarted, Recovered, Saved, StepDone, TilesDone
 from render.farm.executors import Executor
 from render.farm.farms import Farm, open_farm
 from render.farm.messages import Facts

@@ -20,7 +20,8 @@ import numpy as np
 
 from render.config import Config, FarmConfig, validate
 from render.dream.objectives import Objective
-from render.farm.conductor import Conductor, StepDone, bytes_exchanged
+from render.farm.conductor import Conductor, bytes_exchanged
+from render.farm.events import StepDone
 from render.farm.ray_farm import RayFarm
 from render.geometry import KernelShape, Rect, deal_blocks
 from render.models.inception_v3 import INCEPTION_V3

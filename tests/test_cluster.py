@@ -19,7 +19,7 @@ from ray.cluster_utils import Cluster
 from render.compose import load_config
 from render.config import FarmConfig
 from render.errors import UserError
-from render.farm.conductor import Event, OctaveDone, OctaveStarted, Recovered, Saved
+from render.farm.events import Event, OctaveDone, OctaveStarted, Recovered, Saved
 from render.farm.ray_farm import RayFarm
 from render.geometry import Rect
 from render.job import draft, prepared

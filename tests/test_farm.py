@@ -25,7 +25,8 @@ from render import job as jobs
 from render.compose import load_config
 from render.config import FarmConfig
 from render.errors import UserError
-from render.farm.conductor import Event, OctaveDone, OctaveStarted, Recovered, StepDone, bytes_exchanged
+from render.farm.conductor import bytes_exchanged
+from render.farm.events import Event, OctaveDone, OctaveStarted, Recovered, StepDone
 from render.farm.ray_farm import RayFarm
 from render.farm.recipe import KernelRecipe
 from render.farm.silence import Silence

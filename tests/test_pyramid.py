@@ -27,7 +27,7 @@ from render.compose import load_config
 from render.config import OutputConfig, SourceConfig
 from render.dream.resample import Pixels
 from render.errors import UserError
-from render.farm.conductor import Event, OctaveStarted, Saved
+from render.farm.events import Event, OctaveStarted, Saved
 from render.geometry import BOUNDARY_MODES, Interval, Rect, whole
 from render.layout import lay_out
 from render.source import levels

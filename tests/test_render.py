@@ -23,7 +23,7 @@ from render.__main__ import main
 from render.compose import load_config, root_configs
 from render.errors import UserError
 from render.farm.checkpoint import Checkpoints
-from render.farm.conductor import Saved
+from render.farm.events import Saved
 from render.job import draft, prepared, render
 from render.machine import cores
 from tests.conftest import INLINE, ROOT, TINY, Finished

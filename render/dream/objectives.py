@@ -5,6 +5,7 @@ JAX is imported where it computes: whoever only plans or conducts does without.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -142,7 +143,8 @@ def _nearest(axis: Axis, span: Span, count: int, share: float, start: int, jitte
     """
     pixel = min(int(share * axis.length), axis.length - 1)
     origin = -axis.fill - jitter
-    nearest = round((pixel - origin - (span.low + span.high) / 2) / span.stride)
+    # Of two that are as near the first.
+    nearest = math.ceil((pixel - origin - (span.low + span.high) / 2) / span.stride - 0.5)
     return min(max(nearest, 0), count - 1) - (start - origin) // span.stride
 
 

@@ -21,11 +21,21 @@ from render.dream.filters import laplacian_gains
 from render.dream.objectives import Given, Objective
 from render.dream.resample import taps
 from render.errors import DamagedCheckpoint, NumericalError, RenderError, UrgentInterrupt, UserError, WorkersLost
-from render.farm.block import CANVAS, grown, moment_parts
+from render.farm.block import CANVAS, moment_parts
 from render.farm.checkpoint import Checkpoint, Checkpoints, Fixed, OctaveHistory
+from render.farm.deal import Deal
+from render.farm.events import (
+    Event,
+    OctaveDone,
+    OctaveStarted,
+    Recovered,
+    Saved,
+    StepDone,
+    TilesDone,
+)
 from render.farm.executors import Executor, Reference
 from render.farm.messages import Ascended, Assignment, TileSum, TileSums
-from render.geometry import Block, Gathering, Rect, chunk_extent, deal_blocks, margin_pieces, pieces_of
+from render.geometry import Block, Gathering, Rect, chunk_extent, margin_pieces, pieces_of
 from render.models.architecture import Architecture
 from render.plan import Octave, Plan
 
@@ -41,108 +51,6 @@ _TILES_A_PASS = 16
 _SHARED = "output.dir must be on a disk that all workers' machines share"
 #: Parts of an octave change that are on their way at once, for each worker.
 _PARTS_IN_FLIGHT = 3
-
-
-@dataclass(frozen=True)
-class OctaveStarted:
-    """An octave's blocks lie with `workers` workers, filled, and `steps` of its steps are done."""
-
-    octave: Octave
-    workers: int
-    steps: int
-
-
-@dataclass(frozen=True)
-class TilesDone:
-    """So many more tiles of the current step have their gradient."""
-
-    octave: Octave
-    tiles: int
-
-
-@dataclass(frozen=True)
-class StepDone:
-    """`mean_gradient` is mean|g| over the whole canvas, per 0..255 level."""
-
-    octave: Octave
-    step: int
-    mean_gradient: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Saved:
-    """The canvas as it is now lies on disk: a run that stops goes on from here.
-
-    `preview` is a small uint8 RGB picture of it within an octave; at the end of one `OctaveDone` has it.
-    """
-
-    octave: Octave
-    steps: int
-    seconds: float
-    preview: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class OctaveDone:
-    """`preview` is a small uint8 RGB picture of the canvas as it is now."""
-
-    octave: Octave
-    preview: np.ndarray
-
-
-@dataclass(frozen=True)
-class Recovered:
-    """Workers were lost and the farm has been put in order again; the last checkpoint is taken up."""
-
-    reason: str
-    workers: int
-
-
-Event = OctaveStarted | TilesDone | StepDone | Saved | OctaveDone | Recovered
-
-
-@dataclass(frozen=True)
-class _Deal:
-    """One octave's blocks, how each block's margin is put together, and what its owners lend for that.
-
-    `loans` is by owner and place: all that is lent to one place is one object, because many small ones would cost more
-    than the pixels in them.
-    """
-
-    octave: Octave
-    blocks: tuple[Block, ...]
-    places: tuple[str, ...]
-    margins: tuple[Gathering, ...]
-    loans: tuple[dict[str, dict[int, list[Rect]]], ...]
-    #: What the gradient's filter needs around each block; empty where there is no filter.
-    around: tuple[Gathering, ...]
-
-    @classmethod
-    def of(cls, octave: Octave, executor: Executor, arrangement: tuple[int, int] | None) -> _Deal:
-        blocks = deal_blocks(octave.grid, executor.workers, arrangement)
-        places = tuple(executor.place(worker) for worker in range(len(blocks)))
-        margins = tuple(Gathering.of(margin_pieces(block, blocks), number) for number, block in enumerate(blocks))
-        loans: tuple[dict[str, dict[int, list[Rect]]], ...] = tuple({} for _ in blocks)
-        for borrower, margin in enumerate(margins):
-            for owner, pieces in margin.others:
-                loan = loans[owner].setdefault(places[borrower], {})
-                loan[borrower] = [piece.source for piece in pieces]
-        reach = octave.stage.conditioning.reach
-        around = tuple(
-            Gathering.of(
-                (piece for piece in pieces_of(grown(block.pixels, reach), blocks) if piece.target != block.pixels), number
-            )
-            for number, block in enumerate(blocks if reach else ())
-        )
-        return cls(octave, blocks, places, margins, loans, around)
-
-    def owners(self, rect: Rect) -> Iterator[tuple[int, Rect]]:
-        """Which block owns which part of a canvas rectangle."""
-        for owner, block in enumerate(self.blocks):
-            part = block.pixels.intersect(rect)
-            if part.area:
-                yield owner, part
 
 
 @dataclass(frozen=True)
@@ -181,7 +89,7 @@ class Conductor:
         self._scratch = scratch_directory
         self._arrangement = arrangement
         self._prepare = prepare
-        self._deal: _Deal | None = None
+        self._deal: Deal | None = None
         self._saved_at = time.monotonic()
         #: Steps done of the current octave while the canvas is whole; None between octaves.
         self._steps: int | None = None
@@ -261,7 +169,7 @@ class Conductor:
         joined = self._executor.grow()
         if joined:
             log.info("%d more workers from octave %d on: %d in all", joined, octave.index + 1, self._executor.workers)
-        deal = self._deal = _Deal.of(octave, self._executor, self._arrangement)
+        deal = self._deal = Deal.of(octave, self._executor, self._arrangement)
         self._tiles_a_call, self._lent = {}, None
         self._give(deal, "begin_octave")
         if before is not None:
@@ -270,7 +178,7 @@ class Conductor:
         self.history = [*self.history[: octave.index], OctaveHistory(*octave.shape)]
         self._steps = 0
 
-    def _give(self, deal: _Deal, method: str, *arguments: object) -> None:
+    def _give(self, deal: Deal, method: str, *arguments: object) -> None:
         """Hands every worker its block, by `begin_octave` or `load`, and says which channels its source excites most."""
         stage, grid = deal.octave.stage, deal.octave.grid
         given = tuple(
@@ -301,7 +209,7 @@ class Conductor:
         if chosen != given:
             self._everyone("choose", deal, chosen)
 
-    def _choose(self, deal: _Deal, region: int, given: Given) -> Given:
+    def _choose(self, deal: Deal, region: int, given: Given) -> Given:
         """Finds the channels of the terms that rest on a sum over the whole source."""
         chosen = {}
         for number, term in self._objectives[given.objective].statistics.items():
@@ -311,7 +219,7 @@ class Conductor:
             log.info("octave %d: %s: channels %s", deal.octave.index + 1, term, ", ".join(map(str, chosen[number])))
         return replace(given, chosen=chosen) if chosen else given
 
-    def _add_detail(self, before: _Deal, deal: _Deal) -> None:
+    def _add_detail(self, before: Deal, deal: Deal) -> None:
         """Brings what the octave before added to every block, strip by strip so that no more than a few travel at once."""
         strips = [deque(block.pixels.bands()) for block in deal.blocks]
         on_their_way: dict[Reference, int] = {}
@@ -326,7 +234,7 @@ class Conductor:
                 self._executor.fetch(ready)
                 idle.extend(on_their_way.pop(reference) for reference in ready)
 
-    def _add_strip(self, before: _Deal, deal: _Deal, worker: int, rect: Rect) -> Reference:
+    def _add_strip(self, before: Deal, deal: Deal, worker: int, rect: Rect) -> Reference:
         shape, grid = before.octave.shape, deal.octave.grid
         needed = Rect(
             taps(shape[0], grid.rows.length, rect.rows, grid.rows.mode)[0],
@@ -364,7 +272,7 @@ class Conductor:
         counted = [value for value in statistics if value]
         return sum(counted) / len(counted)
 
-    def _statistics(self, deal: _Deal, step: int, sums: Sequence[TileSum]) -> tuple[float, ...]:
+    def _statistics(self, deal: Deal, step: int, sums: Sequence[TileSum]) -> tuple[float, ...]:
         """What each region's gradient is divided by; 0 for a region whose mask shows nothing at this octave's size."""
         stage, at = deal.octave.stage, f"octave {deal.octave.index + 1}, step {step + 1}"
         found = []
@@ -389,7 +297,7 @@ class Conductor:
             raise UserError(f"the masks show nothing at {at}: draw them larger, or take fewer octaves.count")
         return tuple(found)
 
-    def _filter(self, deal: _Deal) -> list[TileSum]:
+    def _filter(self, deal: Deal) -> list[TileSum]:
         """Filters the gradient, whose neighbours' parts are exchanged first; returns the sums of what comes out."""
         lent = [self._parts("read_gradient", gathering) for gathering in deal.around]
         self._executor.fetch(
@@ -406,7 +314,7 @@ class Conductor:
                 gains[number] = laplacian_gains(np.sum(levels, axis=0)) if levels else ()
         return self._over_tiles(deal, "filter", gains)
 
-    def _over_tiles(self, deal: _Deal, method: str, *arguments: object) -> list:
+    def _over_tiles(self, deal: Deal, method: str, *arguments: object) -> list:
         """What a method returns for all tiles, in any order: a few tiles a call, so that nobody is silent for long."""
         calls = [
             self._executor.call(worker, method, *arguments, first, _TILES_A_PASS)
@@ -415,7 +323,7 @@ class Conductor:
         ]
         return [one for found in self._executor.fetch(calls) for one in found]
 
-    def _lend(self, deal: _Deal, *update: object) -> list[list[Reference]]:
+    def _lend(self, deal: Deal, *update: object) -> list[list[Reference]]:
         """For every worker, references to what its margin's owners lend to workers at its place, in the margin's order.
 
         With `update`, the arguments of an update, everybody makes it first.
@@ -435,7 +343,7 @@ class Conductor:
             for borrower, margin in enumerate(deal.margins)
         ]
 
-    def _gradient(self, deal: _Deal, step: int, shift: tuple[int, int]) -> Generator[TilesDone, None, list[TileSum]]:
+    def _gradient(self, deal: Deal, step: int, shift: tuple[int, int]) -> Generator[TilesDone, None, list[TileSum]]:
         """Lets every worker compute its block's gradient; returns the sums of all tiles, in any order."""
         sums: list[TileSum] = []
         given = [0] * len(deal.blocks)
@@ -507,7 +415,7 @@ class Conductor:
         self._saved_at = time.monotonic()
         return Saved(deal.octave, self._steps, time.monotonic() - begun)
 
-    def _write(self, deal: _Deal, checkpoint: Checkpoint, part: str) -> None:
+    def _write(self, deal: Deal, checkpoint: Checkpoint, part: str) -> None:
         """Lets every worker write its chunks of the canvas, or of a moment."""
         assert self._saving is not None
         path, token = self._saving.checkpoints.path(checkpoint, part), checkpoint.token
@@ -536,7 +444,7 @@ class Conductor:
             assert self._saving is not None
             octave = self._plan.octaves[checkpoint.octave]
             self._prepare(octave.shape)
-            deal = _Deal.of(octave, self._executor, self._arrangement)
+            deal = Deal.of(octave, self._executor, self._arrangement)
             try:
                 kept = self._saving.checkpoints
                 parts = [kept.path(checkpoint, part) for part in checkpoint.parts]
@@ -576,11 +484,11 @@ class Conductor:
         except WorkersLost as lost:
             log.warning("not saved: %s", lost)
 
-    def _everyone(self, method: str, deal: _Deal, *arguments: object) -> list:
+    def _everyone(self, method: str, deal: Deal, *arguments: object) -> list:
         return self._executor.fetch([self._executor.call(worker, method, *arguments) for worker in range(len(deal.blocks))])
 
     @property
-    def _current(self) -> _Deal:
+    def _current(self) -> Deal:
         assert self._deal is not None, "no octave has begun"
         return self._deal
 

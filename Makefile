@@ -9,10 +9,10 @@ INSTALLED := $(VENV)/installed$(if $(EXTRAS),-$(EXTRAS))
 export RENDER_OVERRIDES := $(filter-out PYTHON=% EXTRAS=%,$(MAKEOVERRIDES))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup render export plan models settings preflight view test lint wheel clean
+.PHONY: help setup render export plan models objectives classes settings preflight view test lint wheel clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make render conf=poster image=me.jpg octaves.steps=20: any key of conf/job/default.yaml can be set so"
 
@@ -27,6 +27,12 @@ export: $(INSTALLED) ## write a run's canvas to other files: make export run=dre
 
 models: $(INSTALLED) ## list the networks and their layers, with channels, stride and receptive field
 	@RENDER_OVERRIDES= $(BIN)/python -m render models
+
+objectives: $(INSTALLED) ## list what can be dreamed of, and the presets: make render objective=NAME
+	@RENDER_OVERRIDES= $(BIN)/python -m render objectives
+
+classes: $(INSTALLED) ## list what a network can tell apart: make classes model=googlenet words=dog
+	@$(BIN)/python -m render classes
 
 settings: $(INSTALLED) ## print the settings inside a finished picture: make settings image=dream.png
 	@$(BIN)/python -m render settings

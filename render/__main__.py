@@ -22,6 +22,9 @@ commands
   export   write a run's canvas to other files: export run=DIR output.format=bigtiff
   plan     say what a render would do and take, and refuse what cannot work
   models   list the networks and their layers
+  objectives
+           list what can be dreamed of, and the presets: objective=NAME
+  classes  list what a network can tell apart: classes model=googlenet [words=dog]
   settings print the settings inside a finished picture: settings image=dream.png
   preflight
            say what a print shop asks of a picture: preflight file=dream.tif [run=DIR] [tile=PX] [json=true]
@@ -30,7 +33,7 @@ commands
 conf=NAME names a config in conf/ (default: preview), or a path to a YAML file of your own.
 Every other key=value changes a key of that config, such as image=me.jpg octaves.steps=20."""
 
-_COMMANDS = ("render", "export", "plan", "models", "settings", "preflight", "view")
+_COMMANDS = ("render", "export", "plan", "models", "objectives", "classes", "settings", "preflight", "view")
 _DEFAULT_ROOT = "preview"
 
 
@@ -83,14 +86,24 @@ def _without_a_job(command: str, overrides: list[str]) -> bool:
     """Runs a command that composes no config; False for the others."""
     # Imported late: listing usage or refusing a word should not wait for JAX.
     if command == "models":
-        from render.report import print_models
+        from render.listing import print_models
 
         print_models()
+        return True
+    if command == "objectives":
+        from render.listing import print_objectives
+
+        print_objectives()
+        return True
+    if command == "classes":
+        from render.listing import print_classes
+
+        print_classes(_pairs(overrides))
         return True
     if command == "settings":
         from render.report import print_settings
 
-        print_settings(dict(word.partition("=")[::2] for word in overrides).get("image", ""))
+        print_settings(_pairs(overrides).get("image", ""))
         return True
     if command == "view":
         from render.viewer.view import view
@@ -110,6 +123,10 @@ def _without_a_job(command: str, overrides: list[str]) -> bool:
         preflight.main(overrides)
         return True
     return False
+
+
+def _pairs(words: list[str]) -> dict[str, str]:
+    return dict(word.partition("=")[::2] for word in words)
 
 
 def _run(command: str, root: str, overrides: list[str]) -> int:

@@ -24,6 +24,11 @@ class PatientConsole(Console):
         self.file = io.StringIO()
 
 
+def plain_console() -> PatientConsole:
+    """Standard output for tables; wide enough for one when it is not a terminal."""
+    return PatientConsole(file=sys.stdout, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 110)
+
+
 class Display(Protocol):
     """Told what happens, in order; work is counted in window pixels."""
 

@@ -7,17 +7,13 @@ import logging
 import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from render.errors import UserError
 from render.export.metadata import read_settings
 from render.job import Job
-from render.models.architecture import Conv
-from render.models.labels import describe_classes
-from render.models.weights import MODELS
 from render.plan import size_text
-from render.progress import PatientConsole, duration_text
+from render.progress import duration_text, plain_console
 
 
 def start_logging(*, quiet: bool) -> None:
@@ -57,7 +53,7 @@ def finished(job: Job) -> str:
 def print_plan(job: Job, pixels_per_second: float) -> None:
     """The plan as a table, with memory, disk and time."""
     plan, config = job.plan, job.config
-    console = _console()
+    console = plain_console()
     table = Table(title=f"{config.name}: {job.schedule} of {config.model.name} on {config.image}", title_justify="left")
     for heading in ("octave", "canvas px", "tiles", "tile px", "window px", "halo work", "steps", "time"):
         table.add_column(heading, justify="right")
@@ -95,26 +91,6 @@ def print_plan(job: Job, pixels_per_second: float) -> None:
         console.print(f"picture      {', '.join(map(str, (target.path, *target.copies)))}")
 
 
-def print_models() -> None:
-    """Every network's classes, and its layers with kind, channels, stride and receptive field."""
-    console = _console()
-    for name, model in MODELS.items():
-        title = f"{name} (weights: {model.published.what}; {describe_classes(name)})"
-        table = Table(title=title, title_justify="left")
-        table.add_column("layer")
-        table.add_column("kind")
-        for heading in ("channels", "stride", "receptive field"):
-            table.add_column(heading, justify="right")
-        for layer in model.architecture.layers.values():
-            if isinstance(layer.node, Conv):
-                rows, columns = layer.node.kernel
-                kind = f"conv {rows}x{columns}"
-            else:
-                kind = layer.kind.lower()
-            table.add_row(layer.name, kind, str(layer.channels), str(layer.stride), str(layer.receptive_field))
-        console.print(table)
-
-
 def print_settings(image: str) -> None:
     """The settings inside a finished picture, as JSON; `UserError` where there are none."""
     try:
@@ -124,8 +100,3 @@ def print_settings(image: str) -> None:
     if not settings:
         raise UserError(f"image {image!r} holds no settings: name a picture that this program made")
     print(json.dumps(settings, indent=1))
-
-
-def _console() -> Console:
-    """Standard output; wide enough for a table when it is not a terminal."""
-    return PatientConsole(file=sys.stdout, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 110)

@@ -54,6 +54,7 @@ class Term(ABC):
     #: What a config calls it, and what it makes more of, in a line.
     kind: ClassVar[str]
     about: ClassVar[str]
+    examples: ClassVar[tuple[str, ...]]
     #: Whether the kernel needs the source's pixels under the window.
     needs_source: ClassVar[bool] = False
 
@@ -127,6 +128,12 @@ class Energy(Term):
 
     kind = "energy"
     about = "all that a layer sees, or some of its channels (measure: square, mean, l1)"
+    examples = (
+        "0.5*mixed4",
+        "mixed4:12+40-44",
+        "/mixed[345]/",
+        "{layer: mixed4, measure: mean}",
+    )
 
     channels: tuple[int, ...] = ()
     measure: str | None = None
@@ -176,6 +183,7 @@ class Neuron(Term):
 
     kind = "neuron"
     about = "one channel at one place: at: [x, y], each from 0 to 1"
+    examples = ("{layer: mixed4, channels: 12, at: [0.5, 0.2]}",)
 
     channel: int
     at: tuple[float, float]
@@ -214,6 +222,10 @@ class Strongest(Term):
 
     kind = "strongest"
     about = "the channels that the source excites most (or weakest: least), chosen anew at each octave"
+    examples = (
+        "{layer: mixed4, strongest: 5}",
+        "{layer: mixed4, weakest: 5}",
+    )
 
     count: int
     weakest: bool = False
@@ -259,6 +271,7 @@ class Direction(Term):
 
     kind = "direction"
     about = "a direction in the layer's space: direction: a .npy file or a list of numbers; power: how strictly"
+    examples = ("{layer: mixed4, direction: eyes.npy, power: 1}",)
 
     vector: tuple[float, ...] = field(repr=False)
     power: float = 0.0
@@ -296,6 +309,10 @@ class Class(Term):
 
     kind = "class"
     about = "a class of a network that has a classifier: class: NAME or number"
+    examples = (
+        "class:goldfish",
+        "{class: 543}",
+    )
 
     number: int
     name: str = field(default="", compare=False)
@@ -333,6 +350,7 @@ class Guide(Term):
 
     kind = "guide"
     about = "what another picture shows: guide: its path"
+    examples = ("{layer: mixed4, guide: flower.jpg}",)
 
     image: str
     sha256: str
@@ -370,6 +388,7 @@ class Caricature(Term):
 
     kind = "caricature"
     about = "what the source itself shows there, exaggerated: caricature: true; power: how strictly"
+    examples = ("{layer: mixed4, caricature: true}",)
     needs_source = True
 
     power: float = 1.0

@@ -1,0 +1,204 @@
+"""From a config to stages: lists by octave, regions, presets for several models, and what is refused before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from render.compose import load_config
+from render.dream.optimizer import Optimizer
+from render.dream.stage import Conditioning, Region
+from render.dream.terms import Energy
+from render.dream.words import NoMaterials, Picture
+from render.errors import UserError
+from render.models.googlenet import GOOGLENET
+from render.models.inception_v3 import INCEPTION_V3
+from render.models.weights import MODELS
+from render.schedule import Schedule, make_schedule
+from tests.conftest import TINY
+
+
+def schedule(*words: str, architecture=INCEPTION_V3, materials=None) -> Schedule:
+    return make_schedule(load_config("preview", list(words)), architecture, ["mixed4"], materials)
+
+
+def test_a_config_that_says_nothing_dreams_as_ever() -> None:
+    made = schedule()
+    assert len(made.objectives) == 1
+    assert made.masks == ()
+    assert len(made.stages) == 5
+    (stage,) = set(made.stages)
+    assert (stage.steps, stage.step_size, stage.jitter) == (10, 1.5, None)
+    assert stage.regions == (Region(0),)
+    assert stage.conditioning == Conditioning()
+    assert stage.optimizer == Optimizer()
+    assert stage.plain
+
+
+def test_lists_have_one_entry_for_each_octave() -> None:
+    made = schedule(
+        "octaves.count=3",
+        "octaves.steps=[20,10,5]",
+        "step_size=[2,1.5,1]",
+        "jitter=[null,8,0]",
+        "objective.terms=[[mixed2],[mixed3,mixed4],[mixed2]]",
+        "conditioning.laplacian=[4,3,0]",
+        "conditioning.smoothing=[0,0,0.5]",
+        "conditioning.luminance_only=[true,false,false]",
+    )
+    assert [stage.steps for stage in made.stages] == [20, 10, 5]
+    assert [stage.step_size for stage in made.stages] == [2.0, 1.5, 1.0]
+    assert [stage.jitter for stage in made.stages] == [None, 8, 0]
+    assert [stage.conditioning.laplacian for stage in made.stages] == [4, 3, 0]
+    assert [stage.conditioning.luminance_only for stage in made.stages] == [True, False, False]
+    # What is the same is one objective, so that it is compiled once.
+    assert [str(one) for one in made.objectives] == ["mixed2", "mixed3 + mixed4"]
+    assert [stage.regions[0].objective for stage in made.stages] == [0, 1, 0]
+    assert [stage.steps for stage in made.last(2)] == [10, 5]
+
+
+def test_regions_and_what_is_left_over() -> None:
+    regions = "objective.regions=[{mask: a.png, terms: [mixed1]}, {mask: {image: b.png, invert: true}, terms: [mixed2]}]"
+    made = schedule("objective.mask=all.png", regions, "objective.terms=[mixed3]")
+    assert [key for key, _ in made.masks] == ["objective.mask", "objective.regions[0].mask", "objective.regions[1].mask"]
+    assert made.masks[2][1] == {"image": "b.png", "invert": True}
+    assert made.stages[0].regions == (Region(0, (0, 1)), Region(1, (0, 2)), Region(2, (0,), (1, 2)))
+    # Without terms of its own, nothing is dreamed elsewhere.
+    assert schedule(regions).stages[0].regions == (Region(0, (0,)), Region(1, (1,)))
+    assert not schedule(regions).stages[0].plain
+
+
+def test_a_preset_has_terms_for_several_models() -> None:
+    words = "objective.terms={inception_v3: [mixed3], googlenet: [inception_4c]}"
+    assert str(schedule(words)) == "mixed3"
+    assert str(schedule(words, architecture=GOOGLENET)) == "inception_4c"
+    with pytest.raises(UserError, match="written for googlenet, not for inception_v3"):
+        schedule("objective.terms={googlenet: [inception_4c]}")
+
+
+def test_a_regular_expression_names_layers_in_their_order() -> None:
+    made = schedule("objective.terms=['0.5*/mixed[357]/']")
+    assert [term.layer for term in made.objectives[0].terms] == ["mixed3", "mixed5", "mixed7"]
+    assert {term.weight for term in made.objectives[0].terms} == {0.5}
+    made = schedule("objective.terms=['/mixed4|mixed2/:3+5-7']")
+    assert made.objectives[0].terms == (Energy("mixed2", (3, 5, 6, 7)), Energy("mixed4", (3, 5, 6, 7)))
+
+
+class Guides(NoMaterials):
+    def picture(self, path: str) -> Picture:
+        return Picture(np.zeros((20, 30, 3), np.float32), "sha of " + path)
+
+
+def test_what_a_guide_shows_is_part_of_what_is_dreamed() -> None:
+    made = schedule("objective.terms=[{layer: conv2d_1a_3x3, guide: a.png}]", materials=Guides())
+    assert made.content == "sha of a.png"
+    assert schedule().content is None
+
+
+REFUSED = [
+    (["octaves.steps=[10,5]"], ["octaves.steps", "2", "octaves.count=5"]),
+    (["octaves.count=2", "step_size=[1,2,3]"], ["step_size", "3 octaves"]),
+    (["octaves.count=2", "objective.terms=[[mixed2],[mixed3],[mixed4]]"], ["objective.terms", "3 octaves"]),
+    (["octaves.count=2", "conditioning.laplacian=[4]"], ["conditioning.laplacian", "1 octaves"]),
+    (["octaves.steps=-1"], ["octaves.steps=-1", "0 or more"]),
+    (["octaves.steps=[3,3,3,3,2.5]"], ["octaves.steps=2.5"]),
+    (["step_size=0"], ["step_size=0", "above 0"]),
+    (["step_size=[1,1,1,1,nan]"], ["step_size=nan"]),
+    (["jitter=-1"], ["jitter=-1"]),
+    (["jitter=ten"], ["jitter=ten"]),
+    (["conditioning.normalize=max"], ["conditioning.normalize=max", "mean_abs or std"]),
+    (["conditioning.laplacian=20"], ["conditioning.laplacian=20", "9"]),
+    (["conditioning.laplacian=3", "conditioning.smoothing=1"], ["laplacian=3", "smoothing=1", "one of them"]),
+    (["conditioning.pull=2"], ["conditioning.pull=2"]),
+    (["conditioning.total_variation=-1"], ["conditioning.total_variation=-1"]),
+    (["conditioning.luminance_only=1"], ["conditioning.luminance_only=1", "true or false"]),
+    (["optimizer.name=adm"], ["optimizer.name", "adam"]),
+    (["optimizer.momentum=1"], ["optimizer.momentum"]),
+    (["objective.terms=mixed4"], ["objective.terms", "list"]),
+    (["objective.terms=[]"], ["objective.terms is empty"]),
+    (["objective.terms=[0*mixed4]"], ["weight", "other than 0"]),
+    (["objective.terms=['/mixd.*/']"], ["/mixd.*/", "matches no layer"]),
+    (["objective.terms=['/mixed[/']"], ["regular expression"]),
+    (["objective.terms=['mixed4:9-3']"], ["9-3", "smaller number first"]),
+    (["objective.terms=[{layer: mixed4, strongest: 0}]"], ["strongest", "at least 1"]),
+    (["objective.terms=[{layer: mixed4, strongest: 5000}]"], ["mixed4", "768 channels", "5000"]),
+    (["objective.terms=[{layer: mixed4, channels: 1, at: [2,0]}]"], ["at", "[2, 0]"]),
+    (["objective.terms=[{layer: mixed4, at: [0.5,0.5]}]"], ["one channel"]),
+    (["objective.terms=[{layer: mixed4, direction: [1,2]}]"], ["2 numbers", "768"]),
+    (["objective.terms=[{layer: mixed4, direction: [0,0]}]"], ["not all 0"]),
+    (["objective.terms=[{layer: mixed4, strongest: 3, guide: a.png}]"], ["both", "strongest", "guide"]),
+    (["objective.terms=[{layer: mixed4, strongest: 3, channels: 4}]"], ["'channels' does not go with 'strongest'"]),
+    (["objective.terms=[{layer: mixed4, measure: max}]"], ["measure", "square, mean, l1"]),
+    (["objective.terms=[{class: dog, layer: mixed4}]"], ["no `layer`"]),
+    (["objective.terms=[{class: 5}]"], ["inception_v3 has no classifier", "googlenet"]),
+    (["objective.terms=[{layer: mixed4, caricature: false}]"], ["caricature", "must be true"]),
+    (["objective.regions=[{mask: a.png}]"], ["objective.regions[0]", "mask and terms"]),
+    (["objective.regions=[{mask: a.png, terms: mixed4}]"], ["objective.regions[0].terms", "list"]),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), REFUSED, ids=lambda value: " ".join(value)[:60])
+def test_what_means_nothing_is_refused_in_one_line(words: list[str], said: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        schedule(*words)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    for word in said:
+        assert word in message
+
+
+def test_a_guide_too_small_for_the_layer_is_refused() -> None:
+    with pytest.raises(UserError, match=r"guide a\.png is 30 x 20 px and mixed4 of inception_v3 needs \d+ px"):
+        schedule("objective.terms=[{layer: mixed4, guide: a.png}]", materials=Guides())
+
+
+def test_every_preset_suits_the_models_it_names() -> None:
+    from render.paths import shipped_configs
+
+    presets = sorted(path.stem for path in (shipped_configs() / "objective").glob("*.yaml"))
+    for preset in presets:
+        config = load_config("preview", [f"objective={preset}"])
+        terms = config.objective.terms
+        for name in terms if isinstance(terms, dict) else MODELS:
+            make_schedule(config, MODELS[name].architecture, MODELS[name].default_terms)
+
+
+# As a user meets them
+
+
+def test_the_command_refuses_in_one_line_and_touches_nothing(command, tmp_path: Path) -> None:
+    Image.new("L", (40, 30)).save(tmp_path / "black.png")
+    Image.new("RGB", (12, 12), "red").save(tmp_path / "tiny.png")
+    np.save(tmp_path / "short.npy", np.ones(3))
+    (tmp_path / "text.npy").write_text("no numbers")
+    terms = "objective.terms=[{layer: mixed0, %s}]"
+    for words, said in (
+        (["objective.mask=black.png"], ["objective.mask", "black.png", "matches nothing"]),
+        (["objective.mask=none.png"], ["objective.mask", "none.png", "does not exist"]),
+        (["objective.regions=[{mask: {image: black.png, invrt: true}, terms: [mixed0]}]"], ["regions[0].mask", "invert"]),
+        ([terms % "guide: tiny.png"], ["guide tiny.png is 12 x 12 px", "mixed0"]),
+        ([terms % "guide: none.png"], ["none.png"]),
+        ([terms % "direction: short.npy"], ["3 numbers", "256"]),
+        ([terms % "direction: text.npy"], ["text.npy", "cannot be read"]),
+        (["conditioning.laplacian=6"], ["conditioning.laplacian=6", "252 px", "96 x 64"]),
+        (["objective.terms=[class:dumbbell]"], ["inception_v3", "no classifier"]),
+        (["model=googlenet", "objective.terms=[class:dumbell]"], ["dumbell", "dumbbell"]),
+        (["model=googlenet", "objective.terms=[class:crane]"], ["crane", "134", "517"]),
+    ):
+        command(*TINY[:4], "farm.executor=inline", "objective.terms=[mixed0]", *words, "output.dir=run").refused(*said)
+        assert not (tmp_path / "run").exists()
+
+
+def test_all_there_is_can_be_listed(command) -> None:
+    listed = command("objectives")
+    assert listed.code == 0, listed.err
+    for word in ("energy", "neuron", "strongest", "direction", "class", "guide", "caricature", "auto"):
+        assert word in listed.out
+    classes = command("classes", "model=googlenet", "words=dumbbell")
+    assert (classes.code, classes.out) == (0, " 543  dumbbell\n")
+    command("classes", "model=inception_v3").refused("no classifier")
+    command("classes", "model=googlenet", "words=zzz").refused("zzz")
+    command("classes", "word=dog").refused("'word'")

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from render.canvas.store import CHUNK, CanvasStore
-from render.dream.ascent import blend, luminance, measure, update
-from render.dream.filters import cascade, laplacian_merge, laplacian_squares, total_variation
+from render.dream.ascent import luminance, measure
 from render.dream.objectives import Given, Objective
 from render.dream.resample import Pixels, resample
 from render.errors import NumericalError, UserError
 from render.farm.block import CANVAS, BlockArrays, MaskOfPixels, SourceOfPixels, moment_parts, put
 from render.farm.messages import Ascended, Assignment, TileSum, TileSums
+from render.farm.moving import filter_tiles, level_sums, move
 from render.geometry import Gathering, Interval, KernelShape, Rect, Tile
 from render.models.architecture import Architecture
 
@@ -256,77 +256,16 @@ class Worker:
                 put(made, state.gradient_rect, pieces, found[region * len(pieces) : (region + 1) * len(pieces)])
 
     def level_sums(self, first: int, count: int) -> list[TileSums]:
-        """For `count` of the block's tiles the energy of every level of the gradient's Laplacian pyramid, by region."""
-        state = self._current
-        levels, rect = state.given.stage.conditioning.laplacian, state.gradient_rect
-        found = []
-        for tile in state.block.tiles_from(first, count):
-            core = state.block.grid.core(tile)
-            for region, made in enumerate(state.gradients):
-                if state.works_on(region, tile):
-                    sums = laplacian_squares(made, rect, core, levels, state.mask(region, core))
-                    found.append(TileSums(tile.number, region, sums))
-        return found
+        """See `moving.level_sums`."""
+        return level_sums(self._current, first, count)
 
     def filter(self, gains: Sequence[Sequence[float]], first: int, count: int) -> list[TileSum]:
-        """Filters the gradient of `count` of the block's tiles; `gains` are those of the pyramid's levels, by region."""
-        state = self._current
-        conditioning, rect = state.given.stage.conditioning, state.gradient_rect
-        sums = []
-        for tile in state.block.tiles_from(first, count):
-            core = state.block.grid.core(tile)
-            for region, (made, target) in enumerate(zip(state.gradients, state.conditioned, strict=True)):
-                if not state.works_on(region, tile):
-                    continue
-                if conditioning.laplacian:
-                    filtered = laplacian_merge(made, rect, core, gains[region])
-                else:
-                    filtered = cascade(made, rect, core, conditioning.smoothing)
-                target[core.slices_from(state.block.pixels)] = filtered
-                measured = measure(filtered, state.mask(region, core), conditioning.normalize)
-                sums.append(TileSum(tile.number, region, measured))
-        return sums
+        """See `moving.filter_tiles`."""
+        return filter_tiles(self._current, gains, first, count)
 
     def update(self, step: int, statistics: Sequence[float]) -> None:
-        """Moves the block's own pixels along the gradient; `statistics` are what each region's is divided by."""
-        state = self._current
-        stage = state.given.stage
-        if stage.plain:
-            for rect in state.block.pixels.bands():
-                update(state.part(rect), self._conditioned(0, rect), stage.step_size / statistics[0])
-            return
-        # First where to, for all tiles, because the canvas' own smoothness depends on neighbours, then there.
-        for tile in state.block.tiles():
-            core = state.block.grid.core(tile)
-            self._conditioned(0, core)[...] = self._direction(step, tile, core, statistics)
-        for rect in state.block.pixels.bands():
-            update(state.part(rect), self._conditioned(0, rect), 1.0)
-
-    def _direction(self, step: int, tile: Tile, core: Rect, statistics: Sequence[float]) -> Pixels:
-        """By how much a tile's pixels move."""
-        state = self._current
-        stage, conditioning = state.given.stage, state.given.stage.conditioning
-        regions = range(len(stage.regions))
-        direction, follow = blend(
-            [self._conditioned(region, core) if state.works_on(region, tile) else None for region in regions],
-            [state.mask(region, core) for region in regions],
-            statistics,
-        )
-        if conditioning.total_variation:
-            rough = total_variation(state.canvas, state.block.padded, core)
-            rough = luminance(rough) if conditioning.luminance_only else rough
-            direction = direction - np.float32(conditioning.total_variation) * rough
-        if state.moments:
-            moments = [moment[core.slices_from(state.block.pixels)] for moment in state.moments]
-            direction = stage.optimizer.update(direction, moments, step)
-        moved = np.float32(stage.step_size) * direction
-        if conditioning.pull:
-            moved = moved - np.float32(conditioning.pull) * (state.part(core) - state.own_source(core))
-        return moved if follow is None else follow[..., None] * moved
-
-    def _conditioned(self, region: int, rect: Rect) -> Pixels:
-        state = self._current
-        return state.conditioned[region][rect.slices_from(state.block.pixels)]
+        """See `moving.move`."""
+        move(self._current, step, statistics)
 
     @property
     def gradient(self) -> Pixels:

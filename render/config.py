@@ -18,6 +18,8 @@ from render.geometry import BOUNDARY_MODES
 
 _HALOS = ("exact", "balanced")
 _EXECUTORS = ("ray", "inline")
+#: The keys of an objective that name files.
+_FILES = ("mask", "image", "guide", "direction")
 _FITS = ("crop", "contain", "stretch")
 _CM_PER_INCH, _MM_PER_INCH = 2.54, 25.4
 #: Longest side that can be asked for, px; far beyond any printer.
@@ -205,6 +207,7 @@ class Config:
             del settings["output"][key]
         # Names without their directories: pictures are published, and the content counts, not where it lies.
         settings["image"] = self.image.rpartition("/")[2]
+        settings["objective"] = _without_directories(settings["objective"])
         if self.model.weights is not None:
             settings["model"]["weights"] = self.model.weights.rpartition("/")[2]
         return settings
@@ -218,6 +221,15 @@ class Config:
     def digest(self, identity: Mapping[str, str | None]) -> str:
         """Names the canvas that these settings make of what `identity` tells of image, weights, program: sha256, hex."""
         return hashlib.sha256(json.dumps([self.canvas_settings(), identity], sort_keys=True).encode()).hexdigest()
+
+
+def _without_directories(value: Any, key: str = "") -> Any:
+    """The value, with the files that an objective names called by their last names."""
+    if isinstance(value, dict):
+        return {inner: _without_directories(part, inner) for inner, part in value.items()}
+    if isinstance(value, list):
+        return [_without_directories(part) for part in value]
+    return value.rpartition("/")[2] if isinstance(value, str) and key in _FILES else value
 
 
 def validate(config: Config) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -367,6 +368,24 @@ def test_yml_is_refused_with_the_way_out(tmp_path: Path) -> None:
 # Bad values
 
 BAD_VALUES = [
+    ("objective.mask", "5"),
+    ("objective.mask", "''"),
+    ("objective.mask", "[a.png]"),
+    ("objective.regions", "[a.png]"),
+    ("objective.regions", "[{mask: a.png}]"),
+    ("jitter", "-1"),
+    ("jitter", "1.5"),
+    ("conditioning.normalize", "max"),
+    ("conditioning.laplacian", "-1"),
+    ("conditioning.laplacian", "10"),
+    ("conditioning.smoothing", "nan"),
+    ("conditioning.total_variation", "-0.1"),
+    ("conditioning.pull", "1.1"),
+    ("conditioning.luminance_only", "1"),
+    ("optimizer.name", "sgd"),
+    ("optimizer.momentum", "1"),
+    ("optimizer.momentum", "inf"),
+    ("optimizer.decay", "-0.5"),
     ("name", "a/b"),
     ("name", ""),
     ("name", "..."),
@@ -739,6 +758,18 @@ CHANGES = {
     "model.weights": "other.npz",
     "model.sha256": "abc",
     "objective.terms": "[mixed4]",
+    "objective.mask": "mask.png",
+    "objective.regions": "[{mask: mask.png, terms: [mixed4]}]",
+    "jitter": "3",
+    "conditioning.normalize": "std",
+    "conditioning.laplacian": "4",
+    "conditioning.smoothing": "1",
+    "conditioning.total_variation": "0.5",
+    "conditioning.pull": "0.1",
+    "conditioning.luminance_only": "true",
+    "optimizer.name": "adam",
+    "optimizer.momentum": "0.8",
+    "optimizer.decay": "0.99",
     "source.background": "[0,0,0]",
     "source.max_megapixels": "401",
     "octaves.count": "4",
@@ -832,3 +863,17 @@ def test_directories_are_neither_in_the_digest_nor_in_the_picture() -> None:
     assert "home" not in str(here.picture_settings())
     assert here.picture_settings()["image"] == "cat.jpg"
     assert (here.image, here.model.weights) == ("/home/me/cat.jpg", "/home/me/mine.npz")
+
+
+def test_a_picture_does_not_tell_where_its_makers_files_lie() -> None:
+    words = [
+        "image=/home/me/secret/a.png",
+        "objective.mask=/home/me/secret/b.png",
+        "objective.regions=[{mask: {image: /home/me/secret/c.png, invert: true}, terms: [mixed4]}]",
+        "objective.terms=[{layer: mixed4, guide: /home/me/secret/d.png}, '/mixed[34]/']",
+    ]
+    settings = load_config("preview", words).picture_settings()
+    assert "secret" not in json.dumps(settings)
+    assert settings["objective"]["mask"] == "b.png"
+    assert settings["objective"]["regions"][0]["mask"] == {"image": "c.png", "invert": True}
+    assert settings["objective"]["terms"] == [{"layer": "mixed4", "guide": "d.png"}, "/mixed[34]/"]

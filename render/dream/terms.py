@@ -11,6 +11,7 @@ JAX is imported where it computes: whoever only plans or conducts does without.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -98,7 +99,7 @@ class Term(ABC):
         }
 
     def __str__(self) -> str:
-        """What a config would say: `parse_term(str(term)) == term`."""
+        """What a config would say, in short: for terms that name no files `parse_term(str(term)) == term`."""
         return json.dumps(self.mapping())
 
 
@@ -296,7 +297,10 @@ class Direction(Term):
         return _aligned(activations, activations @ constants[0], self.power, 1.0).sum()
 
     def _own(self) -> dict[str, Any]:
-        return {"direction": list(self.vector), **({"power": self.power} if self.power else {})}
+        # Hundreds of numbers would hide everything else: they are named by their checksum.
+        content = hashlib.sha256(np.asarray(self.vector, np.float64).tobytes()).hexdigest()[:12]
+        named = self.named or f"{len(self.vector)} numbers"
+        return {"direction": f"{named} ({content})", **({"power": self.power} if self.power else {})}
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,15 @@ class KernelRecipe:
         from render.models.network import Network
 
         loaded = self.loaded
-        arrived = fingerprint(loaded.parameters)
-        if arrived != loaded.sha256:
-            raise UserError(
-                f"the weights that reached {platform.node()} are not those of the job: sha256 {arrived[:12]}, expected "
-                f"{loaded.sha256[:12]}; run the job again"
-            )
+        check_arrival(loaded)
         return Kernel(Network(loaded.architecture.truncated(self.objective.layers), loaded.parameters), self.objective)
+
+
+def check_arrival(loaded: Loaded) -> None:
+    """Raises `UserError` when the weights are not those that their checksum names, as after a broken transfer."""
+    arrived = fingerprint(loaded.parameters)
+    if arrived != loaded.sha256:
+        raise UserError(
+            f"the weights that reached {platform.node()} are not those of the job: sha256 {arrived[:12]}, expected "
+            f"{loaded.sha256[:12]}; run the job again"
+        )

@@ -14,7 +14,7 @@ from PIL import Image
 
 from render import __version__, interrupts
 from render.atlas.channels import draw_channels
-from render.atlas.config import AtlasConfig, chosen_channels
+from render.atlas.config import AtlasConfig, chosen_channels, ranges_text
 from render.atlas.directory import CHANNELS, PAGE, AtlasDirectory
 from render.atlas.page import Entry, page
 from render.atlas.progress import Tally
@@ -66,7 +66,7 @@ def _make_layer(config: AtlasConfig) -> list[Path]:
         try:
             if missing:
                 _draw(config, loaded, directory, missing, tally)
-            return _publish(config, directory, layer.name)
+            return _publish(config, directory, architecture, layer.name)
         except KeyboardInterrupt:
             done = sum(directory.has(_file(channel)) for channel in channels)
             raise KeyboardInterrupt(
@@ -112,7 +112,7 @@ def _keep(config: AtlasConfig, directory: AtlasDirectory, channel: int, picture:
     directory.add_picture(name, channel=channel, start=picture.start, end=picture.end, found=picture.found)
 
 
-def _publish(config: AtlasConfig, directory: AtlasDirectory, layer: str) -> list[Path]:
+def _publish(config: AtlasConfig, directory: AtlasDirectory, architecture: Architecture, layer: str) -> list[Path]:
     """Makes sheets and page of every channel that lies there, those of earlier commands too; returns their paths."""
     known = {facts["channel"]: (name, facts) for name, facts in directory.pictures.items() if "channel" in facts}
     drawn = [(channel, *known[channel]) for channel in sorted(known) if directory.has(known[channel][0])]
@@ -130,7 +130,9 @@ def _publish(config: AtlasConfig, directory: AtlasDirectory, layer: str) -> list
         )
         for channel, name, facts in drawn
     ]
-    atlas_command = make_command("atlas", [*model_words(config), f"layer={layer}", *changed_words(config, _DECIDING)])
+    words = [*model_words(config), f"layer={layer}", *changed_words(config, _DECIDING)]
+    if len(drawn) < architecture.layer(layer).channels:
+        words.append(f"channels={ranges_text([channel for channel, _, _ in drawn])}")
     made = [
         ("network", f"{config.model.name}, weights sha256 {directory.record['settings']['weights content'][:12]}"),
         ("layer", layer),
@@ -139,7 +141,7 @@ def _publish(config: AtlasConfig, directory: AtlasDirectory, layer: str) -> list
         ("settings", _how(config)),
         ("program", f"version {__version__}"),
     ]
-    directory.write(PAGE, page(title, "channels", entries, made, atlas_command))
+    directory.write(PAGE, page(title, "channels", (config.size, config.size), entries, made, make_command("atlas", words)))
     directory.save(sheets=[path.name for path in sheets])
     return [directory.path / PAGE, *sheets]
 

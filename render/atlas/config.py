@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,6 +135,17 @@ def channel_ranges(written: object) -> tuple[tuple[int, int], ...] | None:
     if not ranges:
         raise UserError("channels is empty: write 0-63, or null for all of the layer")
     return tuple(ranges)
+
+
+def ranges_text(channels: Sequence[int]) -> str:
+    """Ascending channels as a config writes them: 0-4,12."""
+    ranges: list[list[int]] = []
+    for channel in channels:
+        if ranges and channel == ranges[-1][1] + 1:
+            ranges[-1][1] = channel
+        else:
+            ranges.append([channel, channel])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
 
 
 def chosen_channels(written: object, layer: str, channels: int) -> tuple[int, ...]:

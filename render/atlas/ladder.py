@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from render import __version__
 from render import job as jobs
 from render.atlas.atlas import atlas_farm, atlas_path, changed_words, load_weights, model_words, write_sheets
@@ -142,7 +144,9 @@ def _publish(config: AtlasConfig, directory: AtlasDirectory, architecture: Archi
         ("program", f"version {__version__}"),
     ]
     words = [*model_words(config), f"image={name_text(config.image)}", *changed_words(config, _DECIDING)]
-    directory.write(PAGE, page(title, "layers", entries, made, make_command("atlas", words)))
+    with Image.open(directory.path / _SOURCE) as image:
+        size = image.height, image.width
+    directory.write(PAGE, page(title, "layers", size, entries, made, make_command("atlas", words)))
     directory.save(sheets=[path.name for path in sheets])
     return [directory.path / PAGE, *sheets]
 

@@ -28,8 +28,16 @@ class Entry:
     commands: tuple[tuple[str, str], ...]
 
 
-def page(title: str, what: str, entries: Sequence[Entry], made: Sequence[tuple[str, str]], command: str) -> str:
-    """The page's text. `what` names the pictures in the plural; `made` and `command` say how the atlas was made.
+def page(
+    title: str,
+    what: str,
+    size: tuple[int, int],
+    entries: Sequence[Entry],
+    made: Sequence[tuple[str, str]],
+    command: str,
+) -> str:
+    """The page's text. `what` names the pictures in the plural, all of `size` (rows, columns) px; `made` and `command` say
+    how the atlas was made.
 
     Nothing in it can become markup or script: text is escaped, and data is JSON without angle brackets.
     """
@@ -37,7 +45,7 @@ def page(title: str, what: str, entries: Sequence[Entry], made: Sequence[tuple[s
         "title": html.escape(title),
         "what": html.escape(what),
         "count": str(len(entries)),
-        "cells": "\n".join(map(_cell, entries)),
+        "cells": "\n".join(_cell(entry, size) for entry in entries),
         "made": "\n".join(
             f"<tr><th scope=row>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>" for key, value in made
         ),
@@ -48,11 +56,11 @@ def page(title: str, what: str, entries: Sequence[Entry], made: Sequence[tuple[s
     return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], _template())
 
 
-def _cell(entry: Entry) -> str:
+def _cell(entry: Entry, size: tuple[int, int]) -> str:
     anchor, title = html.escape(entry.anchor), html.escape(entry.title)
     return (
         f'<li><a class="cell" id="{anchor}" href="#{quote(entry.anchor)}" title="{title}">'
-        f'<img src="{html.escape(quote(entry.picture))}" alt="{title}" loading="lazy">'
+        f'<img src="{html.escape(quote(entry.picture))}" width="{size[1]}" height="{size[0]}" alt="{title}" loading="lazy">'
         f"<span>{html.escape(entry.label)}</span></a></li>"
     )
 

@@ -741,7 +741,7 @@ def test_the_ladder_dreams_every_layer_once(tmp_path: Path) -> None:
         np.testing.assert_array_equal(sheet[row : row + tile.shape[0], column : column + tile.shape[1]], tile)
     text = (directory / "index.html").read_text()
     assert re.findall(r'id="([^"]+)" href', text) == ["source", "conv1-7x7_s2", "inception_3a"]
-    assert "make atlas model=googlenet" in text
+    assert "layers=[conv1/7x7_s2,inception_3a]" in text
     assert "objective.terms=[inception_3a]" in text
     # Nothing is dreamed twice.
     stamps = {path: path.stat().st_mtime_ns for path in paths}

@@ -57,7 +57,7 @@ class AtlasConfig:
     transforms: TransformsConfig = field(default_factory=TransformsConfig)
     layers: list[str] | None = None
     image: str = "sample:chelsea"
-    octaves: OctavesConfig = field(default_factory=lambda: OctavesConfig(count=4))
+    octaves: OctavesConfig = field(default_factory=lambda: OctavesConfig(count=4, steps=20))
     step_size: float = 1.5
     output: AtlasOutputConfig = field(default_factory=AtlasOutputConfig)
     farm: FarmConfig = field(default_factory=FarmConfig)

@@ -26,7 +26,7 @@ from render.geometry import whole
 from render.models.architecture import Architecture, Block, Conv
 from render.models.weights import Loaded, find_model
 from render.viewer.viewer import flat
-from render.viewer.words import make_command, name_text, render_command
+from render.viewer.words import hydra_text, make_command, name_text, render_command
 
 log = logging.getLogger(__name__)
 
@@ -144,6 +144,8 @@ def _publish(config: AtlasConfig, directory: AtlasDirectory, architecture: Archi
         ("program", f"version {__version__}"),
     ]
     words = [*model_words(config), f"image={name_text(config.image)}", *changed_words(config, _DECIDING)]
+    if layers != ladder_layers(architecture, None):
+        words.append(f"layers={hydra_text(layers)}")
     with Image.open(directory.path / _SOURCE) as image:
         size = image.height, image.width
     directory.write(PAGE, page(title, "layers", size, entries, made, make_command("atlas", words)))

@@ -19,7 +19,7 @@ from render.atlas.directory import CHANNELS, PAGE, AtlasDirectory
 from render.atlas.page import Entry, page
 from render.atlas.progress import Tally
 from render.atlas.recipe import ChannelPicture, ChannelRecipe
-from render.atlas.sheet import Cell, draw_sheets
+from render.atlas.sheet import Cell, draw_sheets, sheet_layouts
 from render.errors import UserError
 from render.export.metadata import Metadata
 from render.export.picture import image_of, write_picture
@@ -160,10 +160,10 @@ def write_sheets(
         with Image.open(directory.path / names[number]) as image:
             return np.asarray(image.convert("RGB"))
 
-    sheets = list(draw_sheets(title, subtitle, cells, picture, columns))
+    alone = len(sheet_layouts(len(cells), picture(0).shape[:2], columns)) == 1
     written = []
-    for number, sheet in enumerate(sheets):
-        name = "sheet.png" if len(sheets) == 1 else f"sheet-{number + 1}.png"
+    for number, sheet in enumerate(draw_sheets(title, subtitle, cells, picture, columns)):
+        name = "sheet.png" if alone else f"sheet-{number + 1}.png"
         write_picture(directory.path / name, image_of(sheet), "png", Metadata(title=title))
         directory.add_picture(name)
         written.append(name)

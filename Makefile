@@ -28,7 +28,7 @@ export: $(INSTALLED) ## write a run's canvas to other files: make export run=dre
 models: $(INSTALLED) ## list the networks and their layers, with channels, stride and receptive field
 	@RENDER_OVERRIDES= $(BIN)/python -m render models
 
-atlas: $(INSTALLED) ## see inside a network: make atlas layer=inception_4c channels=0-63, or without a layer every layer
+atlas: $(INSTALLED) ## see inside a network: make atlas layer=mixed4 channels=0-63; without a layer, every layer
 	@$(BIN)/python -m render atlas
 
 settings: $(INSTALLED) ## print the settings inside a finished picture: make settings image=dream.png

@@ -22,8 +22,8 @@ commands
   export   write a run's canvas to other files: export run=DIR output.format=bigtiff
   plan     say what a render would do and take, and refuse what cannot work
   models   list the networks and their layers
-  atlas    see inside a network: what each channel of a layer likes, atlas layer=inception_4c channels=0-63, or, without
-           a layer, what each layer does to a picture, atlas model=inception_v3 image=me.jpg
+  atlas    see inside a network: what each channel of a layer likes, atlas layer=mixed4 channels=0-63, or, without a
+           layer, what each layer does to a picture, atlas model=googlenet image=me.jpg
   settings print the settings inside a finished picture: settings image=dream.png
   preflight
            say what a print shop asks of a picture: preflight file=dream.tif [run=DIR] [tile=PX] [json=true]

@@ -65,6 +65,7 @@ def recipe(loaded: Loaded, layer: str = LAYER, **changes: Any) -> ChannelRecipe:
 def words(directory: Path, *more: str) -> list[str]:
     weights = needs(GOOGLENET_WEIGHTS)
     return [
+        "model=googlenet",
         f"model.weights={weights}", f"layer={LAYER}", "size=64", "steps=4", "farm.executor=inline", "quiet=true",
         f"output.dir={directory}", *more,
     ]  # fmt: skip
@@ -513,7 +514,7 @@ def test_what_cannot_be_is_refused_in_one_line(more: list[str], said: list[str],
 
 
 def test_the_command_refuses_with_code_2(command: Any, tmp_path: Path) -> None:
-    command("atlas", "layer=inception_4z").refused("no layer 'inception_4z'", "inception_4")
+    command("atlas", "model=googlenet", "layer=inception_4z").refused("no layer 'inception_4z'", "inception_4")
     command("atlas", "conf=preview").refused("there is no config 'preview'", "there is atlas")
     assert list(tmp_path.iterdir()) == []
 

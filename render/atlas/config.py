@@ -47,7 +47,7 @@ class AtlasConfig:
 
     name: str | None = None
     seed: int = 0
-    model: ModelConfig = field(default_factory=lambda: ModelConfig("googlenet"))
+    model: ModelConfig = field(default_factory=ModelConfig)
     layer: str | None = None
     channels: Any = None
     neuron: bool = False
@@ -73,7 +73,7 @@ class AtlasConfig:
 def validate_atlas(config: AtlasConfig) -> AtlasConfig:
     """The same config; `UserError` for the first value that cannot mean anything."""
     if config.layer is None and config.channels is not None:
-        raise UserError(f"channels={config.channels}: of which layer? Name one, such as layer=inception_4c")
+        raise UserError(f"channels={config.channels}: of which layer? Name one, such as layer=mixed4")
     if config.layer is not None and config.layers is not None:
         raise UserError(
             f"layer={config.layer} and layers={config.layers}: drop one of them (layers are those of the ladder)"

@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/installed$(if $(EXTRAS),-$(EXTRAS))
 export RENDER_OVERRIDES := $(filter-out PYTHON=% EXTRAS=%,$(MAKEOVERRIDES))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup render export plan models objectives classes settings preflight view test lint wheel clean
+.PHONY: help setup render export plan models objectives classes atlas settings preflight view test lint wheel clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ objectives: $(INSTALLED) ## list what can be dreamed of, and the presets: make r
 
 classes: $(INSTALLED) ## list what a network can tell apart: make classes model=googlenet words=dog
 	@$(BIN)/python -m render classes
+
+atlas: $(INSTALLED) ## see inside a network: make atlas layer=mixed4 channels=0-63; without a layer, every layer
+	@$(BIN)/python -m render atlas
 
 settings: $(INSTALLED) ## print the settings inside a finished picture: make settings image=dream.png
 	@$(BIN)/python -m render settings

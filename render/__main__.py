@@ -25,6 +25,8 @@ commands
   objectives
            list what can be dreamed of, and the presets: objective=NAME
   classes  list what a network can tell apart: classes model=googlenet [words=dog]
+  atlas    see inside a network: what each channel of a layer likes, atlas layer=mixed4 channels=0-63, or, without a
+           layer, what each layer does to a picture, atlas model=googlenet image=me.jpg
   settings print the settings inside a finished picture: settings image=dream.png
   preflight
            say what a print shop asks of a picture: preflight file=dream.tif [run=DIR] [tile=PX] [json=true]
@@ -33,7 +35,8 @@ commands
 conf=NAME names a config in conf/ (default: preview), or a path to a YAML file of your own.
 Every other key=value changes a key of that config, such as image=me.jpg octaves.steps=20."""
 
-_COMMANDS = ("render", "export", "plan", "models", "objectives", "classes", "settings", "preflight", "view")
+_COMMANDS = ("render", "export", "plan", "models", "objectives", "classes", "atlas", "settings", "preflight", "view")
+_DEFAULT_ROOTS = {"atlas": "atlas"}
 _DEFAULT_ROOT = "preview"
 
 
@@ -60,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def split_arguments(words: Sequence[str]) -> tuple[str, str, list[str]]:
     """Command, root config and overrides out of the command line's words."""
-    command, root, overrides = "render", _DEFAULT_ROOT, []
+    command, root, overrides = "render", "", []
     for position, word in enumerate(words):
         if word.startswith("conf="):
             root = word.removeprefix("conf=")
@@ -70,7 +73,7 @@ def split_arguments(words: Sequence[str]) -> tuple[str, str, list[str]]:
             overrides.append(word)
     if command not in _COMMANDS:
         raise UserError(f"there is no command {command!r}: choose {', '.join(_COMMANDS)}")
-    return command, root, overrides
+    return command, root or _DEFAULT_ROOTS.get(command, _DEFAULT_ROOT), overrides
 
 
 def make_overrides(escaped: str) -> list[str]:
@@ -132,6 +135,9 @@ def _pairs(words: list[str]) -> dict[str, str]:
 def _run(command: str, root: str, overrides: list[str]) -> int:
     if _without_a_job(command, overrides):
         return 0
+    if command == "atlas":
+        _make_atlas(root, overrides)
+        return 0
     from render.compose import load_config
 
     config = load_config(root, overrides)
@@ -161,6 +167,19 @@ def _run(command: str, root: str, overrides: list[str]) -> int:
         pictures = jobs.render(job)
         say("\n".join([report.finished(job), *map(str, pictures)]), quiet=config.quiet)
     return 0
+
+
+def _make_atlas(root: str, overrides: list[str]) -> None:
+    from render.compose import ATLAS, load
+
+    config = load(ATLAS, root, overrides)
+    from render import report
+    from render.atlas.atlas import make_atlas
+    from render.progress import say
+
+    interrupts.hold()
+    report.start_logging(quiet=config.quiet)
+    say("\n".join(map(str, make_atlas(config))), quiet=config.quiet)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""From words on the command line to a `Config`: the only place, with the sweeps, that knows Hydra."""
+"""From words on the command line to a `Config`, or to another schema: the only place, with the sweeps, that knows Hydra."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
@@ -17,31 +18,59 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from render.atlas.config import AtlasConfig, validate_atlas
 from render.config import Config, validate
 from render.errors import UserError
 from render.paths import shipped_configs
 from render.schedule import check_stages
 
-#: Values of these keys are file names or free text, which may hold characters that Hydra's grammar keeps for itself.
+#: Values of these keys, of whichever schema, are file names or free text, which may hold characters that Hydra's grammar
+#: keeps for itself.
 _PATH_KEYS = (
     "name", "image", "model.weights", "output.dir", "output.path", "output.profile", "output.title", "output.author",
-    "farm.scratch",
+    "farm.scratch", "layer", "channels",
 )  # fmt: skip
+
+#: Root configs of commands other than render.
+_OTHER_ROOTS = ("atlas",)
+C = TypeVar("C", Config, AtlasConfig)
+
+
+@dataclass(frozen=True)
+class Schema(Generic[C]):
+    """A kind of config: its dataclass, what checks its values, the groups and the root configs in `conf/` that make it.
+
+    None for `groups` stands for all there are; None for `roots` for all that no other command has.
+    """
+
+    kind: type[C]
+    check: Callable[[C], C]
+    groups: tuple[str, ...] | None = None
+    roots: tuple[str, ...] | None = None
+
+
+JOB = Schema(Config, lambda config: check_stages(validate(config)))
+ATLAS = Schema(AtlasConfig, validate_atlas, groups=("model",), roots=_OTHER_ROOTS)
 
 
 def load_config(root: str, overrides: Sequence[str]) -> Config:
-    """The job that a root config makes with `key=value` overrides applied.
+    """The job that a root config makes with `key=value` overrides applied; see `load`."""
+    return load(JOB, root, overrides)
+
+
+def load(schema: Schema[C], root: str, overrides: Sequence[str]) -> C:
+    """The config that a root config makes with `key=value` overrides applied.
 
     `root` is a name in `conf/` (`poster`) or the path of a YAML file of the user's own. Raises `UserError` for an unknown
     root config or key, a value of the wrong type, or one that cannot mean anything.
     """
-    directory, name = _locate(root)
-    groups = _groups(directory)
-    ours = [key for key in (*schema_keys(), *_sections()) if key not in groups]
+    directory, name = _locate(root, schema)
+    groups = _groups(directory, schema)
+    ours = [key for key in (*schema_keys(schema), *_sections(schema)) if key not in groups]
     words = []
     paths: dict[str, str] = {}
     for word in overrides:
-        key, _, value = _checked(word, groups).partition("=")
+        key, _, value = _checked(word, groups, schema).partition("=")
         if key in _PATH_KEYS and not _is_hydras(value):
             paths[key] = value
         else:
@@ -60,25 +89,24 @@ def load_config(root: str, overrides: Sequence[str]) -> Config:
         raise UserError(f"{_one_line(error)} (while composing config {root!r})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"config {root!r} is not valid YAML: {_one_line(error)}") from None
-    return to_config(composed, root)
+    return to_config(composed, root, schema)
 
 
-def to_config(composed: DictConfig, root: str) -> Config:
-    """A composed DictConfig as a validated `Config`."""
-    schema = OmegaConf.structured(Config)
-    _refuse_unknown(composed, root)
+def to_config(composed: DictConfig, root: str, schema: Schema[C]) -> C:
+    """A composed DictConfig as a validated config."""
+    _refuse_unknown(composed, root, schema)
     try:
         for key in OmegaConf.missing_keys(composed):
             raise UserError(f"{key} has no value, only ??? (in config {root!r}): give it one, such as {key}=VALUE")
-        config = OmegaConf.to_object(OmegaConf.merge(schema, composed))
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema.kind), composed))
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or root
         why = _first_line(error)
         if "is not a ListConfig" in why:
             why = f"must be a list in brackets, such as {key}=[A,B]"
         raise UserError(f"{key}: {why}") from None
-    assert isinstance(config, Config)
-    return check_stages(validate(config))
+    assert isinstance(config, schema.kind)
+    return schema.check(config)
 
 
 def recorded_config(recorded: Mapping[str, Any], overrides: Sequence[str], allowed: Sequence[str]) -> Config:
@@ -89,7 +117,7 @@ def recorded_config(recorded: Mapping[str, Any], overrides: Sequence[str], allow
     composed = OmegaConf.create(dict(recorded))
     assert isinstance(composed, DictConfig)
     for word in overrides:
-        key, _, value = _checked(word, {}).partition("=")
+        key, _, value = _checked(word, {}, JOB).partition("=")
         key = key.lstrip("+")
         if not key.startswith(tuple(allowed)):
             raise UserError(f"{key} cannot be changed without dreaming again; these can: {', '.join(allowed)}")
@@ -99,21 +127,22 @@ def recorded_config(recorded: Mapping[str, Any], overrides: Sequence[str], allow
             OmegaConf.update(composed, key, parsed, force_add=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(f"{word!r}: {_first_line(error)}") from None
-    return to_config(composed, "run.json")
+    return to_config(composed, "run.json", JOB)
 
 
-def root_configs() -> list[str]:
+def root_configs(schema: Schema = JOB) -> list[str]:
     """Names of the root configs that ship."""
-    return sorted(path.stem for path in shipped_configs().glob("*.yaml"))
+    shipped = sorted(path.stem for path in shipped_configs().glob("*.yaml"))
+    return [name for name in shipped if (name in schema.roots if schema.roots else name not in _OTHER_ROOTS)]
 
 
 @cache
-def schema_keys() -> tuple[str, ...]:
+def schema_keys(schema: Schema = JOB) -> tuple[str, ...]:
     """Every key that a config may set, dotted."""
-    return tuple(_leaves(OmegaConf.to_container(OmegaConf.structured(Config))))
+    return tuple(_leaves(OmegaConf.to_container(OmegaConf.structured(schema.kind))))
 
 
-def _locate(root: str) -> tuple[Path, str]:
+def _locate(root: str, schema: Schema) -> tuple[Path, str]:
     if root.endswith((".yaml", ".yml")):
         try:
             path = Path(root).expanduser()
@@ -125,23 +154,23 @@ def _locate(root: str) -> tuple[Path, str]:
         if path.suffix != ".yaml":
             raise UserError(f"conf={root}: give the file a name that ends in .yaml")
         return path.parent.absolute(), path.stem
-    if root not in root_configs():
-        near = difflib.get_close_matches(root, root_configs(), n=1)
+    known = root_configs(schema)
+    if root not in known:
+        near = difflib.get_close_matches(root, known, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(
-            f"there is no config {root!r}: {hint}there are {', '.join(root_configs())}, or a path to a .yaml file"
-        )
+        are = "there are" if len(known) > 1 else "there is"
+        raise UserError(f"there is no config {root!r}: {hint}{are} {', '.join(known)}, or a path to a .yaml file")
     return shipped_configs(), root
 
 
-def _checked(word: str, groups: Mapping[str, Sequence[str]]) -> str:
+def _checked(word: str, groups: Mapping[str, Sequence[str]], schema: Schema) -> str:
     """The override, when its key is one of ours, a config group's or Hydra's, and Hydra can read its value."""
     written, equals, value = word.partition("=")
     key = written.lstrip("+~").partition("@")[0]
     if not equals and not word.startswith("~"):
         raise UserError(f"{word!r} is not key=value")
-    keys = schema_keys()
-    if not (key in keys or key in _sections() or key in groups or key.startswith("hydra.")):
+    keys = schema_keys(schema)
+    if not (key in keys or key in _sections(schema) or key in groups or key.startswith("hydra.")):
         raise UserError(_unknown_key(key, [*keys, *groups]))
     if written in _PATH_KEYS and not _is_hydras(value):
         return word
@@ -158,17 +187,18 @@ def _checked(word: str, groups: Mapping[str, Sequence[str]]) -> str:
     return word
 
 
-def _groups(directory: Path) -> dict[str, list[str]]:
+def _groups(directory: Path, schema: Schema) -> dict[str, list[str]]:
     """The config groups, such as `model`, and the choices in each: ours, and those beside the root config."""
     found: dict[str, set[str]] = {}
     for place in (directory, shipped_configs()):
         for path in place.glob("*/*.yaml"):
-            found.setdefault(path.parent.name, set()).add(path.stem)
+            if schema.groups is None or path.parent.name in schema.groups:
+                found.setdefault(path.parent.name, set()).add(path.stem)
     return {group: sorted(choices) for group, choices in found.items()}
 
 
-def _refuse_unknown(composed: DictConfig, root: str) -> None:
-    known = schema_keys()
+def _refuse_unknown(composed: DictConfig, root: str, schema: Schema) -> None:
+    known = schema_keys(schema)
     for key in _leaves(OmegaConf.to_container(composed)):
         if key not in known and not any(key.startswith(f"{whole}.") for whole in known):
             raise UserError(f"{_unknown_key(key, known)} (in config {root!r})")
@@ -183,9 +213,9 @@ def _unknown_key(key: str, known: Sequence[str]) -> str:
     return f"unknown config key {key!r}" + (f": did you mean {near[0]!r}?" if near else "")
 
 
-def _sections() -> list[str]:
+def _sections(schema: Schema) -> list[str]:
     """The keys that hold others: `octaves={count: 3}` is good Hydra."""
-    return sorted({key[:at] for key in schema_keys() for at, letter in enumerate(key) if letter == "."})
+    return sorted({key[:at] for key in schema_keys(schema) for at, letter in enumerate(key) if letter == "."})
 
 
 def _leaves(container: Any, prefix: str = "") -> list[str]:

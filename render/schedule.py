@@ -93,7 +93,7 @@ def check_stages(config: Config) -> Config:
     objective = config.objective
     terms = objective.terms is None or isinstance(objective.terms, list | dict)
     _check(objective.terms, "objective.terms", lambda _: terms, "must be a list of terms, such as [mixed4]")
-    mask = objective.mask is None or (isinstance(objective.mask, str | dict) and objective.mask)
+    mask = objective.mask is None or (isinstance(objective.mask, str | dict) and bool(objective.mask))
     _check(objective.mask, "objective.mask", lambda _: mask, "must be null, a path, or a mapping with an image")
     for position, region in enumerate(objective.regions):
         _region_terms(region, f"objective.regions[{position}]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from render.farm.process import use_compilation_cache
 from render.job import draft, prepared
 from render.models.network import Network
 from render.models.weights import Loaded, load
+from tests import browser
 from tests.farm_job import JOB, dreamed
 
 ROOT = Path(__file__).parents[1]
@@ -69,6 +71,15 @@ def reference() -> dict[str, np.ndarray]:
 @pytest.fixture(scope="session")
 def inception_network(inception: Loaded) -> Network:
     return Network(inception.architecture, inception.parameters)
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Browser]:
+    executable = browser.find()
+    if executable is None:
+        pytest.skip("needs Chromium: as root it is installed with apt-get, else install the package chromium")
+    with browser.opened(executable, tmp_path_factory.mktemp("chromium")) as started:
+        yield started
 
 
 @dataclass

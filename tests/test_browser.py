@@ -41,15 +41,6 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 @pytest.fixture(scope="session")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Browser]:
-    executable = browser.find()
-    if executable is None:
-        pytest.skip("needs Chromium: as root it is installed with apt-get, else install the package chromium")
-    with browser.opened(executable, tmp_path_factory.mktemp("chromium")) as started:
-        yield started
-
-
-@pytest.fixture(scope="session")
 def script() -> bytes:
     try:
         return openseadragon.load().script

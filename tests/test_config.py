@@ -24,7 +24,7 @@ from render.models.weights import MODELS
 from tests.conftest import ROOT
 
 CONF = ROOT / "conf"
-ROOTS = sorted(path.stem for path in CONF.glob("*.yaml"))
+ROOTS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem != "atlas")
 GROUPS = {
     folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in sorted(CONF.iterdir()) if folder.is_dir()
 }

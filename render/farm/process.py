@@ -8,12 +8,13 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 import psutil
 
+from render.atlas.recipe import ChannelRecipe
 from render.canvas import store
 from render.dream.kernel import Kernel, Programs
 from render.dream.objectives import Given
@@ -24,6 +25,9 @@ from render.farm.worker import Worker
 from render.geometry import KernelShape
 from render.machine import host_memory
 from render.paths import cache_directory
+
+if TYPE_CHECKING:
+    from render.atlas.visualiser import Visualiser
 
 #: Kernels that a process keeps; each holds its network's weights.
 _KERNELS_KEPT = 8
@@ -51,17 +55,28 @@ class KernelCache:
 
 
 class WorkerProcess:
-    """Makes a `Worker` for each job that it is given; conductors call the worker's methods through `call`."""
+    """Makes a `Worker` for each job that it is given, or a `Visualiser` for an atlas; whoever conducts calls their methods
+    through `call`.
+    """
 
     def __init__(self, kernels: KernelCache | None = None) -> None:
         use_compilation_cache()
         self._kernels = kernels or KernelCache()
         self._kernel: Kernel | None = None
-        self._worker: Worker | None = None
+        self._worker: Worker | Visualiser | None = None
 
-    def open(self, recipe: KernelRecipe, source: SourceOfPixels, masks: Sequence[MaskOfPixels] = ()) -> Facts:
-        """Makes ready for a job. Raises what `KernelRecipe.make_programs` raises."""
-        self._worker = None
+    def open(
+        self,
+        recipe: KernelRecipe | ChannelRecipe,
+        source: SourceOfPixels | None = None,
+        masks: Sequence[MaskOfPixels] = (),
+    ) -> Facts:
+        """Makes ready for a job; one that draws channels has no source. Raises what the recipe's `make` raises."""
+        self._worker = self._kernel = None
+        if isinstance(recipe, ChannelRecipe):
+            self._worker = recipe.make()
+            return self.ping()
+        assert source is not None, "a dream has a source"
         # While the kernel is made and compiled.
         threading.Thread(target=store.get_ready).start()
         self._kernel = self._kernels.find(recipe)

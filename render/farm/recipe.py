@@ -40,12 +40,7 @@ class KernelRecipe:
         from render.models.network import Network
 
         loaded = self.loaded
-        arrived = fingerprint(loaded.parameters)
-        if arrived != loaded.sha256:
-            raise UserError(
-                f"the weights that reached {platform.node()} are not those of the job: sha256 {arrived[:12]}, expected "
-                f"{loaded.sha256[:12]}; run the job again"
-            )
+        check_arrival(loaded)
         return Programs(Network(loaded.architecture.truncated(self.layers), loaded.parameters))
 
     def make(self, programs: Programs) -> Kernel:
@@ -53,3 +48,13 @@ class KernelRecipe:
         from render.dream.kernel import Kernel
 
         return Kernel(programs, self.objectives, self.loaded)
+
+
+def check_arrival(loaded: Loaded) -> None:
+    """Raises `UserError` when the weights are not those that their checksum names, as after a broken transfer."""
+    arrived = fingerprint(loaded.parameters)
+    if arrived != loaded.sha256:
+        raise UserError(
+            f"the weights that reached {platform.node()} are not those of the job: sha256 {arrived[:12]}, expected "
+            f"{loaded.sha256[:12]}; run the job again"
+        )

@@ -6,7 +6,7 @@ disagree with the whole picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -39,11 +39,18 @@ class Network(nnx.Module):
     """Runs the nodes of an architecture on one window.
 
     `parameters` holds, for every name in `architecture.parameters()`, a float32 array of that shape; names beyond those
-    are ignored, so that a truncated architecture loads from the whole network's weights.
+    are ignored, so that a truncated architecture loads from the whole network's weights. `rectify` is what follows every
+    convolution: a ReLU, whose gradient may be another.
     """
 
-    def __init__(self, architecture: Architecture, parameters: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        parameters: Mapping[str, np.ndarray],
+        rectify: Callable[[jax.Array], jax.Array] = jax.nn.relu,
+    ) -> None:
         self.architecture = architecture
+        self._rectify = rectify
         self.convolutions = nnx.Dict(
             {
                 layer.name: ConvParameters(
@@ -82,7 +89,7 @@ class Network(nnx.Module):
         for node in nodes:
             match node:
                 case Conv():
-                    x = _convolve(x, self.convolutions[node.name], node)
+                    x = self._rectify(_convolve(x, self.convolutions[node.name], node))
                 case MaxPool():
                     x = max_pool(x, node)
                 case AvgPool():
@@ -114,7 +121,7 @@ def _convolve(x: jax.Array, parameters: ConvParameters, node: Conv) -> jax.Array
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         precision=lax.Precision.HIGHEST,
     )
-    return jax.nn.relu(y + parameters.bias[...])
+    return y + parameters.bias[...]
 
 
 def max_pool(x: jax.Array, node: MaxPool) -> jax.Array:

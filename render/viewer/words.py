@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -33,9 +33,14 @@ def render_command(settings: Mapping[str, Any]) -> str:
     for key, value in _flat(settings):
         aside = any(key == one or key.startswith(f"{one}.") for one in _ASIDE)
         if not aside and key in known and usual.get(key) != value:
-            words.append(f"{key}={_name(value) if key in _NAMES else _hydra(value)}")
+            words.append(f"{key}={name_text(value) if key in _NAMES else hydra_text(value)}")
+    return make_command("render", words)
+
+
+def make_command(command: str, words: Sequence[str]) -> str:
+    """`make COMMAND key=value ...` as it is typed into a shell."""
     # make takes a single dollar for a variable of its own.
-    return " ".join(["make", "render", *(shlex.quote(word).replace("$", "$$") for word in words)])
+    return " ".join(["make", command, *(shlex.quote(word).replace("$", "$$") for word in words)])
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -45,22 +50,23 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
     return pairs
 
 
-def _name(value: object) -> str:
+def name_text(value: object) -> str:
+    """A file name or free text, as it is written where Hydra's grammar reads only quotes."""
     text = "null" if value is None else str(value)
     # Hydra would take off quotes that belong to the name.
     return _quoted(text) if value == "null" or (len(text) > 1 and text[0] in "'\"" and text[0] == text[-1]) else text
 
 
-def _hydra(value: object) -> str:
+def hydra_text(value: object) -> str:
     """A value in Hydra's grammar."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_hydra, value)) + "]"
+        return "[" + ",".join(map(hydra_text, value)) + "]"
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_hydra(inner)}" for key, inner in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{hydra_text(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, str):
         return value if _PLAIN.fullmatch(value) and value.lower() not in _RESERVED else _quoted(value)
     return f"{value:.0f}" if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else repr(value)

@@ -1,0 +1,176 @@
+"""An atlas' directory: who may use it, what lies in it, its log and its record `atlas.json`.
+
+The record names every picture with its checksum once it is whole, so that the same command goes on where it stopped and
+nothing that somebody else put there is taken for the atlas' own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from render import __version__
+from render.errors import UserError
+from render.export.picture import replacing
+from render.machine import nearest
+from render.paths import file_sha256
+
+_RECORD, _LOG, _LOCK = "atlas.json", "render.log", ".lock"
+PAGE, CHANNELS, RUNGS = "index.html", "channels", "rungs"
+_OURS = (_LOG, PAGE, CHANNELS, RUNGS)
+_VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
+
+
+class AtlasDirectory:
+    """The directory of one atlas. `settings`, dotted, are all that decides its pictures."""
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], *, fresh: bool) -> None:
+        self.path = path
+        self._settings = dict(settings)
+        self._fresh = fresh
+        self.digest = hashlib.sha256(json.dumps(self._settings, sort_keys=True).encode()).hexdigest()
+        self.record: dict[str, Any] = {}
+
+    @property
+    def pictures(self) -> dict[str, dict[str, Any]]:
+        """What is known of every picture that is whole, by its name in the directory."""
+        return self.record.get("pictures", {})
+
+    def check(self) -> None:
+        """Raises `UserError` where the atlas would replace what is not its own, or cannot write. Changes nothing."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"output.dir={self.path} is a file: name a directory")
+        old = self._old_record()
+        if not old:
+            foreign = [name for name in _OURS if os.path.lexists(self.path / name)]
+            foreign += sorted(path.name for path in self.path.glob("sheet*.png"))
+            if foreign:
+                raise UserError(f"{self.path} holds a {foreign[0]} that no atlas made: choose another output.dir")
+        elif old["digest"] != self.digest and not self._fresh:
+            raise UserError(
+                f"{self.path} holds another atlas ({self._differences(old)}): choose another output.dir, or fresh=true to "
+                "replace it"
+            )
+        for name, known in old.get("pictures", {}).items():
+            path = self.path / name
+            if path.exists() and file_sha256(path) != known["sha256"]:
+                raise UserError(f"{path} is not as the atlas left it: move it away")
+        place = nearest(self.path)
+        if not (place.is_dir() and os.access(place, os.W_OK)):
+            raise UserError(f"{self.path} cannot be written to: choose another output.dir")
+
+    @contextmanager
+    def opened(self, **facts: Any) -> Iterator[None]:
+        """Holds the directory for this process, with the log attached and `facts` in the record, which in the end says how
+        the atlas ended.
+        """
+        lock = self._lock()
+        handler = None
+        try:
+            # Again, now that nobody else can: another atlas may have come since.
+            self.check()
+            self._begin(facts)
+            handler = logging.FileHandler(self.path / _LOG, encoding="utf-8", errors="backslashreplace")
+            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+            logging.getLogger("render").addHandler(handler)
+            yield
+            self.save(status="finished")
+        except BaseException as error:
+            logging.getLogger("render.atlas").error("%s: %s", type(error).__name__, error)
+            interrupted = isinstance(error, KeyboardInterrupt)
+            if self.record:
+                # Where the disk is full the record cannot say it: the error itself is what the user must read.
+                with suppress(UserError):
+                    self.save(status="interrupted" if interrupted else "failed", error=str(error) or type(error).__name__)
+            raise
+        finally:
+            if handler is not None:
+                logging.getLogger("render").removeHandler(handler)
+                handler.close()
+            lock.release()
+
+    def has(self, name: str) -> bool:
+        """Whether a picture is whole and there."""
+        return name in self.pictures and (self.path / name).exists()
+
+    def add_picture(self, name: str, **facts: Any) -> None:
+        """Records a picture that now lies in the directory under `name`."""
+        self.save(pictures={**self.pictures, name: {"sha256": file_sha256(self.path / name), **facts}})
+
+    def drop_pictures(self, *names: str) -> None:
+        """Removes pictures that are the atlas' own."""
+        for name in names:
+            (self.path / name).unlink(missing_ok=True)
+        self.save(pictures={name: known for name, known in self.pictures.items() if name not in names})
+
+    def write(self, name: str, text: str) -> None:
+        """Writes a text file of the atlas, whole or not at all."""
+        try:
+            with replacing(self.path / name) as file:
+                file.write(text.encode())
+        except OSError as error:
+            raise UserError(f"{self.path / name} cannot be written ({error.strerror}): free some space") from None
+
+    def save(self, **facts: Any) -> None:
+        """Adds facts to `atlas.json`, replacing the file as a whole."""
+        self.record |= facts
+        self.write(_RECORD, json.dumps(self.record, indent=1) + "\n")
+
+    def _begin(self, facts: Mapping[str, Any]) -> None:
+        old, now = self._old_record(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        if old and (self._fresh or old["digest"] != self.digest):
+            for name in old.get("pictures", {}):
+                (self.path / name).unlink(missing_ok=True)
+            for name in (_LOG, PAGE, _RECORD):
+                (self.path / name).unlink(missing_ok=True)
+            old = {}
+        self.record = {
+            "status": "running",
+            "started": old.get("started", now),
+            "resumed": [*old.get("resumed", []), now] if old else [],
+            "digest": self.digest,
+            "settings": self._settings,
+            "versions": {"render": __version__, "python": platform.python_version()}
+            | {name: version(name) for name in _VERSIONED},
+            "pictures": old.get("pictures", {}),
+            **facts,
+        }
+        self.save()
+
+    def _lock(self) -> FileLock:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / _LOCK)
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"{self.path} belongs to an atlas that is still being made: wait for it or choose another output.dir"
+            ) from None
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written to ({error.strerror}): choose another output.dir") from None
+        return lock
+
+    def _old_record(self) -> dict[str, Any]:
+        """The record of the atlas that lies here; empty where there is none."""
+        try:
+            record = json.loads((self.path / _RECORD).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return record if isinstance(record, dict) and {"digest", "settings", "pictures"} <= record.keys() else {}
+
+    def _differences(self, old: Mapping[str, Any]) -> str:
+        """The settings in which the atlas that lies here differs."""
+        theirs = old["settings"]
+        keys = {key for key in self._settings.keys() | theirs.keys() if self._settings.get(key) != theirs.get(key)}
+        return "differs in " + ", ".join(sorted(keys))

@@ -1,0 +1,176 @@
+"""The ladder: one picture dreamed with every block of a network in turn, from edges to creatures."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from render import __version__
+from render import job as jobs
+from render.atlas.atlas import atlas_farm, atlas_path, changed_words, load_weights, model_words, write_sheets
+from render.atlas.config import AtlasConfig, rung_config
+from render.atlas.directory import PAGE, RUNGS, AtlasDirectory
+from render.atlas.page import Entry, page
+from render.atlas.progress import Tally
+from render.atlas.sheet import Cell
+from render.canvas.image import to_integers
+from render.config import Config
+from render.export.picture import image_of, write_picture
+from render.farm.farms import Farm
+from render.geometry import whole
+from render.models.architecture import Architecture, Block, Conv
+from render.models.weights import Loaded, find_model
+from render.viewer.viewer import flat
+from render.viewer.words import hydra_text, make_command, name_text, render_command
+
+log = logging.getLogger(__name__)
+
+#: What decides a rung, besides network, layer and picture.
+_DECIDING = ("seed", "octaves.count", "octaves.scale", "octaves.steps", "step_size", "output.width")
+_SOURCE = f"{RUNGS}/source.png"
+#: What Ray holds besides weights and source: strips and margins of small canvases, bytes.
+_STORED_BYTES = 300_000_000
+#: Bytes of a pixel of the canvas, float32, and how many canvases are on their way at most.
+_PIXEL, _CANVASES = 12, 4
+
+
+def make_ladder(config: AtlasConfig) -> list[Path]:
+    """Dreams every rung, or what is missing; returns page and sheets."""
+    architecture = find_model(config.model.name).architecture
+    layers = ladder_layers(architecture, config.layers)
+    loaded = load_weights(config)
+    path = atlas_path(config)
+    rungs = {layer: _rung(config, layer, path) for layer in layers}
+    # Before any work, so that the deepest layer is not refused when all others are done.
+    draft = None
+    for rung in rungs.values():
+        draft = jobs.draft(rung)
+    assert draft is not None
+    directory = AtlasDirectory(path, _settings(config, loaded, draft.source.sha256), fresh=config.fresh)
+    directory.check()
+    area = draft.plan.final.grid.canvas.area
+    weights = sum(array.nbytes for array in loaded.parameters.values())
+    store_bytes = _STORED_BYTES + round(1.2 * (draft.source.nbytes + weights)) + _CANVASES * _PIXEL * area
+    with directory.opened():
+        tally = Tally("layers", len(layers), 0, quiet=config.quiet)
+        try:
+            _write_source(draft, directory)
+            with atlas_farm(config, store_bytes, tally) as farm:
+                for layer, rung in rungs.items():
+                    _climb(layer, rung, directory, farm)
+                    tally.count(layer)
+            return _publish(config, directory, architecture)
+        finally:
+            tally.close()
+
+
+def ladder_layers(architecture: Architecture, asked: list[str] | None) -> list[str]:
+    """The rungs: the layers asked for, in the order in which they are computed, else every block and what leads to them.
+
+    Convolutions of 1 x 1 px between blocks are left out: they see no more than what is before them.
+    """
+    if asked is not None:
+        wanted = {architecture.layer(name).name for name in asked}
+        return [name for name in architecture.layers if name in wanted]
+    return [
+        node.name
+        for node in architecture.nodes
+        if isinstance(node, Block) or (isinstance(node, Conv) and max(node.kernel) > 1)
+    ]
+
+
+def _rung(config: AtlasConfig, layer: str, path: Path) -> Config:
+    plain = layer.replace("/", "_")
+    return rung_config(config, plain, layer, str(path / RUNGS / plain))
+
+
+def _climb(layer: str, rung: Config, directory: AtlasDirectory, farm: Farm) -> None:
+    """Dreams one rung, or takes it as it lies there."""
+    draft = jobs.draft(rung)
+    if draft.directory.is_finished():
+        (picture,) = jobs.make_again(draft)
+    else:
+        draft.directory.check()
+        try:
+            with jobs.prepared(draft, farm) as job:
+                (picture,) = jobs.render(job)
+        except KeyboardInterrupt as interrupt:
+            raise type(interrupt)(f"interrupted at {layer}; the same command goes on there") from None
+    log.info("%s: %s", layer, picture)
+    known = {**directory.record.get("rungs", {}), layer: os.path.relpath(picture, directory.path)}
+    directory.save(rungs=known)
+
+
+def _write_source(draft: jobs.Draft, directory: AtlasDirectory) -> None:
+    """Keeps the picture that is dreamed, as large as the dreams."""
+    if directory.has(_SOURCE):
+        return
+    shape = draft.plan.final.shape
+    draft.source.prepare(shape, log.info)
+    pixels = draft.source.at(shape, whole(*shape))
+    draft.source.discard()
+    write_picture(directory.path / _SOURCE, image_of(to_integers(pixels, 8)), "png")
+    directory.add_picture(_SOURCE)
+
+
+def _publish(config: AtlasConfig, directory: AtlasDirectory, architecture: Architecture) -> list[Path]:
+    """Sheets and page of every rung that lies there, in the order in which layers are computed."""
+    found: dict[str, str] = directory.record["rungs"]
+    layers = [layer for layer in architecture.layers if (directory.path / found.get(layer, "")).is_file()]
+    title = f"{config.model.name}, layer by layer"
+    cells = [Cell("source"), *map(Cell, layers)]
+    names = [_SOURCE, *(found[layer] for layer in layers)]
+    sheets = write_sheets(directory, title, _how(config), cells, names, config.output.columns)
+    entries = [Entry("source", "source", "the source", _SOURCE, "what every layer was given", ())]
+    for layer in layers:
+        one = architecture.layer(layer)
+        facts = f"{one.channels} channels, each sees {one.receptive_field} px, stride {one.stride} px"
+        words = [*model_words(config), f"layer={layer}"]
+        commands = (
+            ("Dream with this layer", _dream_command(config, layer)),
+            ("See its channels", make_command("atlas", words)),
+        )
+        entries.append(Entry(layer.replace("/", "-"), layer, layer, found[layer], facts, commands))
+    made = [
+        ("network", f"{config.model.name}, weights sha256 {directory.record['settings']['weights content'][:12]}"),
+        ("picture", config.image.rpartition("/")[2]),
+        ("method", "a DeepDream of the picture with the mean square of each layer's activations"),
+        ("settings", _how(config)),
+        ("program", f"version {__version__}"),
+    ]
+    words = [*model_words(config), f"image={name_text(config.image)}", *changed_words(config, _DECIDING)]
+    if layers != ladder_layers(architecture, None):
+        words.append(f"layers={hydra_text(layers)}")
+    with Image.open(directory.path / _SOURCE) as image:
+        size = image.height, image.width
+    directory.write(PAGE, page(title, "layers", size, entries, made, make_command("atlas", words)))
+    directory.save(sheets=[path.name for path in sheets])
+    return [directory.path / PAGE, *sheets]
+
+
+def _dream_command(config: AtlasConfig, layer: str) -> str:
+    rung = rung_config(config, "preview", layer, None)
+    return render_command(asdict(rung))
+
+
+def _how(config: AtlasConfig) -> str:
+    octaves = config.octaves
+    return (
+        f"{config.image.rpartition('/')[2]}, {config.output.width} px wide, {octaves.count} octaves at {octaves.scale:g}, "
+        f"{octaves.steps} steps of {config.step_size:g}, seed {config.seed}"
+    )
+
+
+def _settings(config: AtlasConfig, loaded: Loaded, image_sha256: str) -> dict[str, Any]:
+    """All that decides a rung."""
+    settings = dict(flat(asdict(config)))
+    return {key: settings[key] for key in ("model.name", "layer", *_DECIDING)} | {
+        "image content": image_sha256,
+        "weights content": loaded.sha256,
+        "program": __version__,
+    }

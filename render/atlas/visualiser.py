@@ -1,0 +1,95 @@
+"""What a channel likes: gradient ascent from noise on the spectrum of a picture, one compiled step for a whole layer."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from render import interrupts
+from render.atlas.recipe import ChannelPicture, ChannelRecipe
+from render.atlas.spectrum import noise_spectrum, pixels_of
+from render.atlas.transforms import STILL, draw_view, margin, seen
+from render.errors import NumericalError
+from render.models.network import Network
+
+
+class Visualiser:
+    """Draws the channels of one layer. A channel's picture depends on the recipe and the channel, on nothing else."""
+
+    def __init__(self, recipe: ChannelRecipe) -> None:
+        self._recipe = recipe
+        layer, neuron, size = recipe.layer, recipe.neuron, recipe.size
+        self._margin = margin(recipe.transforms, size)
+        side = self._side = size + 2 * self._margin
+        self._optimizer = optimizer = optax.adam(recipe.rate)
+        network = Network(recipe.loaded.architecture.truncated([layer]), recipe.loaded.parameters, waking_relu)
+        graph, self._state = nnx.split(network)
+
+        def activation(spectrum: jax.Array, state: nnx.State, channel: jax.Array, view: jax.Array) -> jax.Array:
+            view_of_it = seen(pixels_of(spectrum, side), view, size)
+            found = nnx.merge(graph, state)(view_of_it, [layer])[layer]
+            rows, columns = found.shape[:2]
+            # The channel is an argument, so that one executable serves the whole layer.
+            return jnp.take(found[rows // 2, columns // 2] if neuron else found.mean((0, 1)), channel)
+
+        def step(
+            spectrum: jax.Array, moments: optax.OptState, state: nnx.State, channel: jax.Array, view: jax.Array
+        ) -> tuple[jax.Array, optax.OptState, jax.Array, jax.Array]:
+            value, gradient = jax.value_and_grad(activation)(spectrum, state, channel, view)
+            # Adam descends.
+            change, moments = optimizer.update(-gradient, moments)
+            return spectrum + change, moments, value, jnp.abs(gradient).max()
+
+        self._step = jax.jit(step)
+        self._pixels = jax.jit(lambda spectrum: pixels_of(spectrum, side))
+
+    def channel_picture(self, channel: int) -> ChannelPicture:
+        """The picture of a channel. Raises `NumericalError` when an activation is not finite."""
+        recipe = self._recipe
+        spectrum = jnp.asarray(noise_spectrum(recipe.seed, channel, self._side))
+        moments = self._optimizer.init(spectrum)
+        number = np.int32(channel)
+        steepest = 0.0
+        # One more at either end, unmoved and not kept, tells what the network makes of noise and picture.
+        start = float(self._step(spectrum, moments, self._state, number, STILL)[2])
+        for step in range(recipe.steps):
+            view = draw_view(recipe.transforms, recipe.seed, channel, step)
+            spectrum, moments, value, gradient = self._step(spectrum, moments, self._state, number, view)
+            if not (math.isfinite(float(value)) and math.isfinite(float(gradient))):
+                raise NumericalError(
+                    f"the activation of {recipe.layer}:{channel} or its gradient is not finite at step {step + 1}"
+                )
+            steepest = max(steepest, float(gradient))
+            interrupts.check()
+        end = float(self._step(spectrum, moments, self._state, number, STILL)[2])
+        shown = slice(self._margin, self._margin + recipe.size)
+        pixels = np.asarray(self._pixels(spectrum))[shown, shown]
+        return ChannelPicture(np.rint(pixels).astype(np.uint8), start, end, steepest > 0)
+
+
+@jax.custom_vjp
+def waking_relu(x: jax.Array) -> jax.Array:
+    """A ReLU whose gradient is exact, except where none at all would get through: then it is what would wake it.
+
+    A channel that noise leaves silent everywhere has no gradient to follow. So where the gradient of a whole layer is zero,
+    what asks to raise a value is passed on as if the value were above zero (Lucid's redirected ReLU).
+    """
+    return jax.nn.relu(x)
+
+
+def _forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jax.nn.relu(x), x > 0
+
+
+def _backward(positive: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    exact = jnp.where(positive, gradient, 0)
+    waking = jnp.where(positive | (gradient > 0), gradient, 0)
+    return (jnp.where(jnp.any(exact != 0), exact, waking),)
+
+
+waking_relu.defvjp(_forward, _backward)

@@ -43,10 +43,11 @@ class ModelConfig:
 class ObjectiveConfig:
     """What to make more of, and where; None takes what the model dreams best.
 
-    `terms` is a list, a list of lists with one for each octave, or a mapping from models to such.
+    `terms` is a list, or a list of lists with one for each octave. Without, `by_model` has such for several models.
     """
 
     terms: Any = None
+    by_model: dict[str, Any] = field(default_factory=dict)
     mask: Any = None
     regions: list[Any] = field(default_factory=list)
 

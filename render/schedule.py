@@ -63,7 +63,7 @@ def make_schedule(
     def numbers(terms: object, key: str) -> list[int]:
         """For each octave the number of the objective that the terms mean there."""
         found = []
-        for one in _terms_by_octave(terms, count, key, architecture.name):
+        for one in _terms_by_octave(terms, count, key):
             objective = resolve(one, architecture, materials)
             if objective not in objectives:
                 objectives.append(objective)
@@ -80,7 +80,7 @@ def make_schedule(
         masks.append((f"{key}.mask", region["mask"]))
         for octave, number in enumerate(numbers(terms, f"{key}.terms")):
             regions[octave].append(Region(number, (*whole, len(masks) - 1)))
-    terms = config.objective.terms
+    terms = _terms_of(config, architecture.name)
     if terms is not None or not config.objective.regions:
         elsewhere = tuple(range(len(whole), len(masks)))
         for octave, number in enumerate(numbers(default_terms if terms is None else terms, "objective.terms")):
@@ -91,7 +91,7 @@ def make_schedule(
 def check_stages(config: Config) -> Config:
     """The same config; `UserError` for the first setting of an octave that cannot mean anything on any network."""
     objective = config.objective
-    terms = objective.terms is None or isinstance(objective.terms, list | dict)
+    terms = objective.terms is None or isinstance(objective.terms, list)
     _check(objective.terms, "objective.terms", lambda _: terms, "must be a list of terms, such as [mixed4]")
     mask = objective.mask is None or (isinstance(objective.mask, str | dict) and bool(objective.mask))
     _check(objective.mask, "objective.mask", lambda _: mask, "must be null, a path, or a mapping with an image")
@@ -101,19 +101,27 @@ def check_stages(config: Config) -> Config:
     return config
 
 
-def _terms_by_octave(terms: object, count: int, key: str, model: str) -> list[Sequence[object]]:
-    if isinstance(terms, dict):
-        if model not in terms:
-            raise UserError(
-                f"{key} is written for {', '.join(map(str, terms))}, not for {model}: choose another, or give terms"
-            )
-        terms = terms[model]
+def _terms_by_octave(terms: object, count: int, key: str) -> list[Sequence[object]]:
     if not isinstance(terms, list | tuple):
         raise UserError(f"{key}={terms!r}: must be a list of terms, such as [mixed4]")
     if terms and all(isinstance(one, list | tuple) for one in terms):
         _refuse_length(terms, count, key)
         return list(terms)
     return [terms] * count
+
+
+def _terms_of(config: Config, model: str) -> object:
+    """The terms for the whole canvas, or for what regions leave over; None where the config names none."""
+    objective = config.objective
+    if objective.terms is not None or not objective.by_model:
+        return objective.terms
+    if model not in objective.by_model:
+        known = ", ".join(objective.by_model)
+        raise UserError(
+            f"this objective has terms for {known}, not for {model}: add model={next(iter(objective.by_model))}, or "
+            "choose another objective"
+        )
+    return objective.by_model[model]
 
 
 def _region_terms(region: object, key: str) -> object:

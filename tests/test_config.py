@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -98,10 +99,19 @@ def test_every_choice_of_every_group_composes(group: str, choice: str) -> None:
 def shipped_keys() -> dict[str, Path]:
     """Every key that conf/ documents, and where."""
     found = dict.fromkeys(keys_in(CONF / "job" / "default.yaml"), CONF / "job" / "default.yaml")
-    for group in ("model", "objective"):
-        for path in (CONF / group).glob("*.yaml"):
+    for group, paths in (("model", "*.yaml"), ("objective", "auto.yaml")):
+        for path in (CONF / group).glob(paths):
             found |= {f"{group}.{key}": path for key in keys_in(path)}
     return found
+
+
+def test_a_preset_says_what_it_is_and_names_terms_for_models() -> None:
+    for path in set((CONF / "objective").glob("*.yaml")) - {CONF / "objective" / "auto.yaml"}:
+        assert re.match(r"# [A-Z].{5,80}\n", path.read_text()), path
+        preset = yaml.safe_load(path.read_text())
+        assert preset.keys() == {"terms", "by_model"}
+        assert preset["terms"] is None
+        assert set(preset["by_model"]) <= set(MODELS)
 
 
 def test_conf_documents_every_key_of_the_schema_and_no_other() -> None:
@@ -562,7 +572,7 @@ def test_every_section_has_bad_values() -> None:
     """What the table above leaves out takes any value that its type allows."""
     free = {"model.name", "model.weights", "model.sha256", "output.dir", "output.width_cm", "output.width_in"}
     free |= {"output.profile", "output.title", "output.author", "output.panels.width_cm", "output.panels.height_cm"}
-    free |= {"farm.address", "farm.scratch"}
+    free |= {"farm.address", "farm.scratch", "objective.by_model"}
     assert {key for key, _ in BAD_VALUES} | free == set(schema_keys())
 
 
@@ -758,6 +768,7 @@ CHANGES = {
     "model.weights": "other.npz",
     "model.sha256": "abc",
     "objective.terms": "[mixed4]",
+    "objective.by_model": "{inception_v3: [mixed4]}",
     "objective.mask": "mask.png",
     "objective.regions": "[{mask: mask.png, terms: [mixed4]}]",
     "jitter": "3",

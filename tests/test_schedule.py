@@ -72,11 +72,14 @@ def test_regions_and_what_is_left_over() -> None:
 
 
 def test_a_preset_has_terms_for_several_models() -> None:
-    words = "objective.terms={inception_v3: [mixed3], googlenet: [inception_4c]}"
+    words = "objective.by_model={inception_v3: [mixed3], googlenet: [inception_4c]}"
     assert str(schedule(words)) == "mixed3"
     assert str(schedule(words, architecture=GOOGLENET)) == "inception_4c"
-    with pytest.raises(UserError, match="written for googlenet, not for inception_v3"):
-        schedule("objective.terms={googlenet: [inception_4c]}")
+    # Terms of one's own come first.
+    assert str(schedule(words, "objective.terms=[mixed5]")) == "mixed5"
+    assert str(schedule("objective=eyes", "objective.terms=[mixed5]")) == "mixed5"
+    with pytest.raises(UserError, match="has terms for googlenet, not for inception_v3: add model=googlenet"):
+        schedule("objective.by_model={googlenet: [inception_4c]}")
 
 
 def test_a_regular_expression_names_layers_in_their_order() -> None:
@@ -161,9 +164,9 @@ def test_every_preset_suits_the_models_it_names() -> None:
     presets = sorted(path.stem for path in (shipped_configs() / "objective").glob("*.yaml"))
     for preset in presets:
         config = load_config("preview", [f"objective={preset}"])
-        terms = config.objective.terms
-        for name in terms if isinstance(terms, dict) else MODELS:
-            make_schedule(config, MODELS[name].architecture, MODELS[name].default_terms)
+        for name in config.objective.by_model or MODELS:
+            made = make_schedule(config, MODELS[name].architecture, MODELS[name].default_terms)
+            assert made.objectives
 
 
 # As a user meets them

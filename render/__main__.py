@@ -20,6 +20,7 @@ usage: python -m render [COMMAND] [conf=NAME] [key=value ...]
 commands
   render   dream a picture (default)
   export   write a run's canvas to other files: export run=DIR output.format=bigtiff
+  probe    dream a class and say what the network sees before and after: probe class=dumbbell [model=googlenet]
   plan     say what a render would do and take, and refuse what cannot work
   models   list the networks and their layers
   settings print the settings inside a finished picture: settings image=dream.png
@@ -27,10 +28,10 @@ commands
            say what a print shop asks of a picture: preflight file=dream.tif [run=DIR] [tile=PX] [json=true]
   view     show a run in the browser, also while it is going: view run=dreams/NAME [port=8000] [open=false]
 
-conf=NAME names a config in conf/ (default: preview), or a path to a YAML file of your own.
+conf=NAME names a config in conf/ (default: preview; of probe, probe), or a path to a YAML file of your own.
 Every other key=value changes a key of that config, such as image=me.jpg octaves.steps=20."""
 
-_COMMANDS = ("render", "export", "plan", "models", "settings", "preflight", "view")
+_COMMANDS = ("render", "export", "probe", "plan", "models", "settings", "preflight", "view")
 _DEFAULT_ROOT = "preview"
 
 
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def split_arguments(words: Sequence[str]) -> tuple[str, str, list[str]]:
     """Command, root config and overrides out of the command line's words."""
-    command, root, overrides = "render", _DEFAULT_ROOT, []
+    command, root, overrides = "render", "", []
     for position, word in enumerate(words):
         if word.startswith("conf="):
             root = word.removeprefix("conf=")
@@ -67,7 +68,7 @@ def split_arguments(words: Sequence[str]) -> tuple[str, str, list[str]]:
             overrides.append(word)
     if command not in _COMMANDS:
         raise UserError(f"there is no command {command!r}: choose {', '.join(_COMMANDS)}")
-    return command, root, overrides
+    return command, root or ("probe" if command == "probe" else _DEFAULT_ROOT), overrides
 
 
 def make_overrides(escaped: str) -> list[str]:
@@ -114,6 +115,11 @@ def _without_a_job(command: str, overrides: list[str]) -> bool:
 
 def _run(command: str, root: str, overrides: list[str]) -> int:
     if _without_a_job(command, overrides):
+        return 0
+    if command == "probe":
+        from render.probe import probe
+
+        probe(root, overrides)
         return 0
     from render.compose import load_config
 

@@ -115,6 +115,11 @@ def print_models() -> None:
         console.print(table)
 
 
+def print_table(table: Table) -> None:
+    """A table, without colours where nobody looks at a terminal."""
+    _console().print(table)
+
+
 def print_settings(image: str) -> None:
     """The settings inside a finished picture, as JSON; `UserError` where there are none."""
     try:

@@ -174,10 +174,9 @@ def _print(known: Mapping[str, Any], config: Config) -> None:
         return
     report.print_table(table(known, config.model.name))
     asked, places = known["asked"], [known[when] for when in ("before", "after")]
-    before, after = (f"{_percent(place['probability'])}, place {place['rank']:,}" for place in places)
+    before, after = (f"{_percent(place['probability'])}, rank {place['rank']:,}" for place in places)
     say(f"{asked['name']} ({asked['index']}): before {before}; after {after}", quiet=False)
 
 
 def _percent(share: float) -> str:
-    """Whole percents never say more than is true: 100 % is not said of what falls short of it by a thousandth."""
     return f"{100 * share:.1f} %" if share >= 0.0005 else "< 0.1 %"

@@ -29,8 +29,8 @@ from render.run_directory import read_record
 _WORD = "class="
 #: Whose answer is kept in `run.json`.
 RECORD = "probe"
-#: Pixels that are resampled at once: of a gigapixel canvas these take some 200 MB.
-_PART = 32 * 32
+#: Side of what is resampled at once, px: under a gigapixel canvas that reads 200 MB.
+_PART = 32
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def view(read: ReadPixels, shape: tuple[int, int], side: int) -> Pixels:
     factor = side / min(shape)
     small = max(side, round(shape[0] * factor)), max(side, round(shape[1] * factor))
     shown = np.empty((*small, 3), np.float32)
-    for rect in whole(*small).bands(_PART):
+    for rect in whole(*small).bands(_PART * _PART, _PART):
         shown[slice(*rect.rows), slice(*rect.columns)] = resample(read, shape, small, rect)
     return np.clip(shown, 0.0, 255.0, out=shown)
 

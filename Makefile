@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/installed$(if $(EXTRAS),-$(EXTRAS))
 export RENDER_OVERRIDES := $(filter-out PYTHON=% EXTRAS=%,$(MAKEOVERRIDES))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup render export plan models objectives classes atlas settings preflight view test lint wheel clean
+.PHONY: help setup render probe export plan models objectives classes atlas settings preflight view test lint wheel clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ render: $(INSTALLED) ## dream a picture: make render conf=preview image=me.jpg
 
 plan: $(INSTALLED) ## say what a render would do and take: make plan conf=poster
 	@$(BIN)/python -m render plan
+
+probe: $(INSTALLED) ## dream a class and say what the network sees before and after: make probe class=dumbbell
+	@$(BIN)/python -m render probe
 
 export: $(INSTALLED) ## write a run's canvas to other files: make export run=dreams/poster-1a2b3c4d output.format=bigtiff
 	@$(BIN)/python -m render export

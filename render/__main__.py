@@ -20,6 +20,7 @@ usage: python -m render [COMMAND] [conf=NAME] [key=value ...]
 commands
   render   dream a picture (default)
   export   write a run's canvas to other files: export run=DIR output.format=bigtiff
+  probe    dream a class and say what the network sees before and after: probe class=dumbbell [model=googlenet]
   plan     say what a render would do and take, and refuse what cannot work
   models   list the networks and their layers
   objectives
@@ -32,11 +33,13 @@ commands
            say what a print shop asks of a picture: preflight file=dream.tif [run=DIR] [tile=PX] [json=true]
   view     show a run in the browser, also while it is going: view run=dreams/NAME [port=8000] [open=false]
 
-conf=NAME names a config in conf/ (default: preview), or a path to a YAML file of your own.
+conf=NAME names a config in conf/ (default: preview; of probe, probe), or a path to a YAML file of your own.
 Every other key=value changes a key of that config, such as image=me.jpg octaves.steps=20."""
 
-_COMMANDS = ("render", "export", "plan", "models", "objectives", "classes", "atlas", "settings", "preflight", "view")
-_DEFAULT_ROOTS = {"atlas": "atlas"}
+_COMMANDS = (
+    "render", "export", "probe", "plan", "models", "objectives", "classes", "atlas", "settings", "preflight", "view",
+)  # fmt: skip
+_DEFAULT_ROOTS = {"atlas": "atlas", "probe": "probe"}
 _DEFAULT_ROOT = "preview"
 
 
@@ -137,6 +140,11 @@ def _run(command: str, root: str, overrides: list[str]) -> int:
         return 0
     if command == "atlas":
         _make_atlas(root, overrides)
+        return 0
+    if command == "probe":
+        from render.probe import probe
+
+        probe(root, overrides)
         return 0
     from render.compose import load_config
 

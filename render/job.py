@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -235,13 +236,17 @@ def _local_weights(config: Config) -> Path | None:
     return path
 
 
-def render(job: Job) -> list[Path]:
-    """Dreams the job's canvas, or goes on with it, and writes its pictures; returns their paths, `output.path` first."""
+def render(job: Job, finding: Callable[[], Mapping[str, Any]] = dict) -> list[Path]:
+    """Dreams the job's canvas, or goes on with it, and writes its pictures; returns their paths, `output.path` first.
+
+    `finding` is called last, with the canvas in the run directory and the workers still there: what it returns is
+    recorded, and only then is the run finished.
+    """
     with job.directory.opened():
         display = make_display(job.plan, quiet=job.config.quiet)
         try:
             with interrupts.deferred(quiet=job.config.quiet):
-                return _render(job, display)
+                return _render(job, display, finding)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"interrupted; {_how_to_go_on(job)}") from None
         except RenderError as error:
@@ -250,7 +255,7 @@ def render(job: Job) -> list[Path]:
             display.close()
 
 
-def _render(job: Job, display: Display) -> list[Path]:
+def _render(job: Job, display: Display, finding: Callable[[], Mapping[str, Any]]) -> list[Path]:
     config, directory, plan = job.config, job.directory, job.plan
     started = time.perf_counter()
     log.info("rendering %s: %s of %s on %s", directory.picture, job.schedule, config.model.name, job.device)
@@ -278,6 +283,8 @@ def _render(job: Job, display: Display) -> list[Path]:
     dreamed = time.perf_counter()
     pictures = make_pictures(directory, config, job.profile, display.say)
     directory.checkpoints.keep_newest()
+    # The history, too: where the canvas was finished before, nothing was saved this time.
+    directory.save(octaves=[asdict(octave) for octave in conductor.history], **finding())
     job.source.discard()
     ended = time.perf_counter()
     timings = {

@@ -91,6 +91,11 @@ def print_plan(job: Job, pixels_per_second: float) -> None:
         console.print(f"picture      {', '.join(map(str, (target.path, *target.copies)))}")
 
 
+def print_table(table: Table) -> None:
+    """A table, without colours where nobody looks at a terminal."""
+    plain_console().print(table)
+
+
 def print_settings(image: str) -> None:
     """The settings inside a finished picture, as JSON; `UserError` where there are none."""
     try:

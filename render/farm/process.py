@@ -24,6 +24,7 @@ from render.farm.recipe import KernelRecipe
 from render.farm.worker import Worker
 from render.geometry import KernelShape
 from render.machine import host_memory
+from render.models.network import Network, class_scores
 from render.paths import cache_directory
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 #: Kernels that a process keeps; each holds its network's weights.
 _KERNELS_KEPT = 8
-_OWN = ("open", "ping", "window_bytes", "window_seconds", "compile_seconds")
+_OWN = ("open", "ping", "window_bytes", "window_seconds", "compile_seconds", "class_scores")
 
 
 class KernelCache:
@@ -62,6 +63,7 @@ class WorkerProcess:
     def __init__(self, kernels: KernelCache | None = None) -> None:
         use_compilation_cache()
         self._kernels = kernels or KernelCache()
+        self._recipe: KernelRecipe | None = None
         self._kernel: Kernel | None = None
         self._worker: Worker | Visualiser | None = None
 
@@ -79,6 +81,7 @@ class WorkerProcess:
         assert source is not None, "a dream has a source"
         # While the kernel is made and compiled.
         threading.Thread(target=store.get_ready).start()
+        self._recipe = recipe
         self._kernel = self._kernels.find(recipe)
         self._worker = Worker(self._kernel, source, recipe.objectives, recipe.loaded.architecture, masks)
         return self.ping()
@@ -108,6 +111,15 @@ class WorkerProcess:
     def compile_seconds(self) -> float:
         """Seconds spent on compiling for this job's network, in this process."""
         return sum(self._kernel.programs.compile_seconds.values()) if self._kernel else 0.0
+
+    def class_scores(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What the job's network says of pictures, (rows, columns, 3) float32 RGB 0..255: (classes,) before softmax.
+
+        The kernels' network ends at the deepest layer that dreams; this is the whole one, made for the occasion.
+        """
+        assert self._recipe is not None, "open comes first"
+        loaded = self._recipe.loaded
+        return class_scores(Network(loaded.architecture, loaded.parameters), pictures)
 
     def ping(self) -> Facts:
         """Answers."""

@@ -141,13 +141,17 @@ def window_output(length: int, node: Conv | MaxPool, axis: int) -> int:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network: its nodes in order, its preprocessing, and its classifier (number of classes, 0 for none)."""
+    """A network: its nodes in order, its preprocessing, and its classifier (number of classes, 0 for none).
+
+    `native_side` is that of the squares, px, which the classifier was trained to tell apart.
+    """
 
     name: str
     nodes: tuple[Node, ...]
     preprocess: Preprocess
     classes: int = 0
     classifier: str = ""
+    native_side: int = 0
 
     @cached_property
     def layers(self) -> dict[str, Layer]:

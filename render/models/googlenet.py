@@ -68,4 +68,5 @@ GOOGLENET = Architecture(
     preprocess=Preprocess(mean=(123.0, 117.0, 104.0), scale=1.0, order="BGR"),
     classes=1000,
     classifier="loss3/classifier",
+    native_side=224,
 )

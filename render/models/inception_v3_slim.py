@@ -22,4 +22,5 @@ INCEPTION_V3_SLIM = Architecture(
     preprocess=Preprocess(mean=(128.0, 128.0, 128.0), scale=128.0),
     classes=1001,
     classifier="logits",
+    native_side=299,
 )

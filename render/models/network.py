@@ -6,7 +6,7 @@ disagree with the whole picture.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -101,6 +101,14 @@ class Network(nnx.Module):
             if node.name in wanted:
                 found[node.name] = x
         return x
+
+
+def class_scores(network: Network, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """`Network.logits` of each picture, (rows, columns, 3) float32 RGB 0..255: on the host, (classes,) float32."""
+    # Merged inside, so that the weights are arguments of what is compiled and not constants in it.
+    graph, state = nnx.split(network)
+    scores = jax.jit(lambda state, pixels: nnx.merge(graph, state).logits(pixels))
+    return [np.asarray(scores(state, picture)) for picture in pictures]
 
 
 def preprocess(pixels: jax.Array, how: Preprocess) -> jax.Array:

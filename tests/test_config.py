@@ -201,7 +201,7 @@ def test_the_keys_that_stay_put_are_there() -> None:
         (["step_size=${octaves.scale}"], lambda c: c.step_size, 1.4),
         (["output.width=null", "output.width_cm=90", "output.dpi=200"], lambda c: picture_width(c.output), 7087),
     ],
-    ids=str,
+    ids=lambda value: None if callable(value) else str(value),
 )
 def test_overrides_change_the_config(overrides: list[str], get: Callable[[Config], Any], wanted: Any) -> None:
     assert get(load(*overrides)) == wanted

@@ -15,14 +15,14 @@ import pytest
 
 from render import job as jobs
 from render.compose import load_config
-from render.dream.objectives import Given
+from render.dream.objectives import Given, Objective
 from render.dream.resample import Pixels
 from render.errors import WorkersLost
 from render.farm.checkpoint import Checkpoints, Fixed, OctaveHistory
 from render.farm.conductor import Conductor, Saving
 from render.farm.events import Event
 from render.farm.executors import InlineExecutor, Reference
-from render.farm.worker import Worker
+from render.farm.worker import Gradient, Worker
 from render.geometry import KernelShape
 from render.models.weights import find_model
 from tests.conftest import INLINE
@@ -157,12 +157,14 @@ class Dream:
         every: float = 0,
         mapped: bool = False,
         kind: type[MendingExecutor] = MendingExecutor,
+        kernel: Gradient | None = None,
     ) -> tuple[Pixels, list[Event]]:
+        """To the end, or to where `stop` raises; with a real `kernel` in place of ripples."""
         draft, model = self._draft, find_model(self._draft.config.model.name)
         objectives = draft.schedule.objectives
 
         def make() -> InProcess:
-            return InProcess(Worker(Ripples(), draft.source, objectives, model.architecture, draft.masks))
+            return InProcess(Worker(kernel or Ripples(), draft.source, objectives, model.architecture, draft.masks))
 
         executor = kind(make, workers, stop or Stop())
         conductor = Conductor(
@@ -180,6 +182,11 @@ class Dream:
     def stopped(self, stop: Stop, **arguments: Any) -> None:
         with pytest.raises(KeyboardInterrupt):
             self.run(stop, **arguments)
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What the job dreams of."""
+        return self._draft.schedule.objectives
 
     @property
     def gradients(self) -> list[tuple[float, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,9 +16,11 @@ from render.dream.objectives import Objective, resolve
 from render.dream.resample import Pixels
 from render.dream.terms import KINDS, Class, Neuron, Strongest
 from render.dream.words import NoMaterials, Picture
-from render.geometry import BOUNDARY_MODES, Interval, Rect
+from render.farm.events import StepDone
+from render.geometry import BOUNDARY_MODES, Interval, KernelShape, Rect
 from render.models.network import Network
 from render.models.weights import Loaded
+from tests.dream_in_process import Dream, Stop, chunks_of
 from tests.untiled import (
     assert_equal,
     extended,
@@ -224,8 +227,6 @@ def test_every_position_belongs_to_one_tile(inception: Loaded) -> None:
                 window, core = grid.window(one, (0, 0)), grid.core(one)
                 origin = Rect(Interval(-grid.rows.fill, 0), Interval(-grid.columns.fill, 0))
                 pixels = np.ascontiguousarray(made[window.slices_from(origin)])
-                from render.geometry import KernelShape
-
                 total += kernel.channel_sums(KernelShape.of(grid), pixels, window, core, "mixed1")
         sums.append(total)
     np.testing.assert_allclose(sums[0], sums[2], rtol=1e-4)
@@ -237,3 +238,36 @@ def test_the_strongest_channels_are_the_strongest() -> None:
     assert Strongest("mixed1", 2).choose(sums) == (2, 4)
     assert Strongest("mixed1", 2, weakest=True).choose(sums) == (3, 0)
     assert Strongest("mixed1", 5, weakest=True).choose(sums) == (3, 0, 2, 4, 1)
+
+
+#: All kinds but the class, which needs another network, in one objective; in another order at the second octave.
+EVERY_KIND = (
+    "mixed0",
+    "0.5*mixed1:7+30",
+    "{layer: mixed1, channels: 30, at: [0.3, 0.8]}",
+    "{layer: mixed0, strongest: 4}",
+    "{layer: mixed1, weakest: 3}",
+    f"{{layer: mixed0, direction: {[round(math.sin(i), 3) for i in range(256)]}, power: 1}}",
+    "{layer: mixed1, guide: 'sample:coffee'}",
+    "{layer: mixed1, caricature: true}",
+)
+
+
+@pytest.mark.slow
+def test_workers_and_stops_change_no_bit_of_any_objective(inception: Loaded, tmp_path: Path) -> None:
+    """With the real network: one worker, several, and a run that was stopped in the middle of each octave."""
+    words = (f"objective.terms=[[{', '.join(EVERY_KIND)}],[{', '.join(reversed(EVERY_KIND))}]]", "tiles.size=96")
+    alone = Dream(tmp_path / "alone", *words)
+    kernel = kernel_of(inception, *alone.objectives)
+    assert {type(term) for term in alone.objectives[0].terms} | {Class} == set(KINDS)
+    with chunks_of(64):
+        canvas, _ = alone.run(workers=1, kernel=kernel)
+        several, _ = Dream(tmp_path / "several", *words).run(workers=3, kernel=kernel)
+        assert several.tobytes() == canvas.tobytes()
+        stopped = Dream(tmp_path / "stopped", *words)
+        for _ in range(2):
+            stopped.stopped(Stop(8), workers=2, every=1e9, kernel=kernel)
+            assert stopped.saved
+        resumed, events = stopped.run(workers=4, kernel=kernel)
+        assert sum(isinstance(event, StepDone) for event in events) < 6
+        assert resumed.tobytes() == canvas.tobytes()

@@ -51,8 +51,8 @@ view: $(INSTALLED) ## show a run in the browser, also while it is going: make vi
 
 setup: $(INSTALLED) ## make the environment (EXTRAS=cuda or EXTRAS=tpu for accelerators)
 
-test: $(VENV)/installed-test ## prove the program right; PYTEST="-m 'not slow'" for the quick part
-	@RENDER_OVERRIDES= $(BIN)/python -m pytest $(PYTEST)
+test: $(VENV)/installed-test ## prove the program right, two files at a time; PYTEST="-m 'not slow'" for the quick part
+	@RENDER_OVERRIDES= $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
 lint: $(VENV)/installed-test ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -237,3 +239,15 @@ def test_all_there_is_can_be_listed(command) -> None:
     command("classes", "model=inception_v3").refused("no classifier")
     command("classes", "model=googlenet", "words=zzz").refused("zzz")
     command("classes", "word=dog").refused("'word'")
+
+
+def test_a_list_may_be_read_in_part() -> None:
+    """`make classes | head` ends as it should."""
+    command = [sys.executable, "-m", "render", "classes"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listing:
+        assert listing.stdout is not None
+        assert listing.stderr is not None
+        assert b"tench" in listing.stdout.readline()
+        listing.stdout.close()
+        assert listing.stderr.read() == b""
+    assert listing.returncode == 0

@@ -136,6 +136,19 @@ def test_every_stage_dreams_another_picture(masks: dict[str, Path], tmp_path: Pa
     assert len(found) == len(STAGES)
 
 
+@pytest.mark.parametrize("term", ["mixed1", "{layer: mixed1, channels: 3, at: [0.4,0.6]}"])
+def test_a_white_mask_is_no_mask(term: str, tmp_path: Path) -> None:
+    """The step of a neuron, too, which counts where its view is alone."""
+    Image.new("L", (30, 20), 255).save(tmp_path / "white.png")
+    means = []
+    for name, words in (("without", []), ("with", [f"objective.mask={tmp_path}/white.png"])):
+        dream = Dream(tmp_path / name, f"objective.terms=[{term}]", "octaves.count=1", *words)
+        with chunks_of(64):
+            dream.run(workers=2)
+        means.append(dream.gradients[0])
+    np.testing.assert_allclose(means[1], means[0], rtol=1e-4)
+
+
 PLANNED = {
     "plain": [],
     "regions that stay while octaves change": [

@@ -283,7 +283,10 @@ class Conductor:
             totals = [0.0, 0.0] if stage.conditioning.normalize == "mean_abs" else [0.0, 0.0, 0.0]
             for tile in sorted(one for one in sums if one.region == number):
                 totals = [total + own for total, own in zip(totals, tile.sums, strict=True)]
-            support = objective.support(self._architecture, deal.octave.shape) if region.everywhere else 1.0
+            support = objective.support(self._architecture, deal.octave.shape)
+            if totals[-1] > 0:
+                # Of the pixels that count, not of the canvas: under a mask these are fewer.
+                support = min(1.0, support * 3 * deal.octave.grid.canvas.area / totals[-1])
             value = statistic(totals, stage.conditioning.normalize, support)
             if value == 0.0 and totals[-1] > 0:
                 where = "" if region.everywhere else " under its mask"

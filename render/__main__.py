@@ -136,7 +136,14 @@ def _pairs(words: list[str]) -> dict[str, str]:
 
 
 def _run(command: str, root: str, overrides: list[str]) -> int:
-    if _without_a_job(command, overrides):
+    try:
+        alone = _without_a_job(command, overrides)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has seen enough, as `head` has; what is left goes nowhere, instead of into an error at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if alone:
         return 0
     if command == "atlas":
         _make_atlas(root, overrides)

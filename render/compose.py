@@ -86,6 +86,9 @@ def load(schema: Schema[C], root: str, overrides: Sequence[str]) -> C:
         for key, value in paths.items():
             OmegaConf.update(composed, key, _literal(value), force_add=True)
     except (HydraException, OmegaConfBaseException) as error:
+        if "Cannot merge" in str(error.__cause__) and "object_type=list" in str(error.__cause__):
+            key = getattr(error.__cause__, "full_key", root)
+            raise UserError(f"{key}: must be a list in brackets, such as {key}=[A,B]") from None
         raise UserError(f"{_one_line(error)} (while composing config {root!r})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"config {root!r} is not valid YAML: {_one_line(error)}") from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -49,7 +49,7 @@ class ObjectiveConfig:
     terms: Any = None
     by_model: dict[str, Any] = field(default_factory=dict)
     mask: Any = None
-    regions: list[Any] = field(default_factory=list)
+    regions: Any = field(default_factory=list)
 
 
 @dataclass
@@ -222,6 +222,18 @@ class Config:
     def digest(self, identity: Mapping[str, str | None]) -> str:
         """Names the canvas that these settings make of what `identity` tells of image, weights, program: sha256, hex."""
         return hashlib.sha256(json.dumps([self.canvas_settings(), identity], sort_keys=True).encode()).hexdigest()
+
+
+def named_files(value: Any, key: str = "objective") -> Iterator[tuple[str, str]]:
+    """The files that an objective's settings name, each with its key."""
+    if isinstance(value, dict):
+        for inner, part in value.items():
+            if isinstance(part, str) and inner in _FILES:
+                yield f"{key}.{inner}", part
+            yield from named_files(part, f"{key}.{inner}")
+    elif isinstance(value, list):
+        for number, part in enumerate(value):
+            yield from named_files(part, f"{key}[{number}]")
 
 
 def _without_directories(value: Any, key: str = "") -> Any:

@@ -24,6 +24,9 @@ BOUNDARY_MODES: dict[str, tuple[AxisMode, AxisMode]] = {
 }
 
 
+#: How often a wrapping axis may be repeated on either side, within the network's view.
+MOST_TURNS = 16
+
 #: Pixels worked on at once where a whole block would be too much: 24 MB of float32.
 BAND = 2_000_000
 

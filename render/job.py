@@ -21,7 +21,7 @@ from render.errors import RenderError, UserError, WorkersLost
 from render.export.pictures import cut_for, make_pictures, usable_profile
 from render.export.profile import Profile
 from render.farm.checkpoint import Fixed
-from render.farm.conductor import Conductor, Saving, bytes_exchanged
+from render.farm.conductor import Conductor, Saving, bytes_exchanged, filter_bytes_exchanged
 from render.farm.events import OctaveDone, OctaveStarted, Recovered, Saved, StepDone, TilesDone
 from render.farm.executors import Executor
 from render.farm.farms import Farm, open_farm
@@ -141,7 +141,7 @@ def draft(config: Config) -> Draft:
         model.architecture,
         schedule,
         source.size,
-        _guessed_machine(config, directory, source),
+        _guessed_machine(config, directory, _pictures_bytes(source, masks)),
         workers=config.farm.workers or 1,
         tiles=fixed.tiles if fixed else None,
         channels=profile.channels,
@@ -190,7 +190,7 @@ def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
                 loaded.architecture,
                 schedule,
                 source.size,
-                _farms_machine(config, draft.directory, source, facts),
+                _farms_machine(config, draft.directory, _pictures_bytes(source, draft.masks), facts),
                 lambda *window: executor.fetch([executor.call(0, "window_bytes", *window)])[0],
                 workers=executor.workers,
                 tiles=draft.fixed.tiles if draft.fixed else None,
@@ -362,21 +362,26 @@ def scratch_directory(config: Config, directory: RunDirectory) -> Path:
     return user_path(config.farm.scratch, "farm.scratch").absolute()
 
 
-def _guessed_machine(config: Config, directory: RunDirectory, source: Source) -> Machine:
+def _pictures_bytes(source: Source, masks: Sequence[Mask]) -> int:
+    """What is held once for all workers of a machine, bytes."""
+    return source.nbytes + sum(mask.nbytes for mask in masks)
+
+
+def _guessed_machine(config: Config, directory: RunDirectory, pictures: int) -> Machine:
     """What is known of the machines before the workers are: this one's; of a cluster, only the run directory's disk."""
     host = host_memory() if config.farm.address is None else 1 << 50
-    shared = source.nbytes + _PROGRAM_BYTES + (_RAY_BYTES if config.farm.executor == "ray" else 0)
+    shared = pictures + _PROGRAM_BYTES + (_RAY_BYTES if config.farm.executor == "ray" else 0)
     return _machine(config, directory, host, host, True, config.farm.workers or 1, _PROGRAM_BYTES, shared)
 
 
-def _farms_machine(config: Config, directory: RunDirectory, source: Source, workers: Sequence[Facts]) -> Machine:
+def _farms_machine(config: Config, directory: RunDirectory, pictures: int, workers: Sequence[Facts]) -> Machine:
     """The least of what the workers say of their machines."""
     crowd = max(Counter(worker.host for worker in workers).values())
     mine = psutil.Process().memory_info().rss
     if config.farm.executor == "inline":
         held, shared = 0, mine
     else:
-        held, shared = max(worker.held_bytes for worker in workers), mine + source.nbytes + _RAY_BYTES
+        held, shared = max(worker.held_bytes for worker in workers), mine + pictures + _RAY_BYTES
     return _machine(
         config,
         directory,
@@ -409,8 +414,13 @@ def _machine(
 
 
 def _store_bytes(draft: Draft) -> int:
-    """What Ray holds at once on this machine, bytes: weights, source, and pixels on their way between workers."""
+    """What Ray holds at once on this machine, bytes: weights, source and masks, and pixels on their way between workers."""
     workers = draft.config.farm.workers or 1
     travelling = workers * _STORED_STRIPS * 12 * min(BAND, draft.plan.final.grid.canvas.area)
-    margins = max(bytes_exchanged(deal_blocks(octave.grid, workers)) for octave in draft.plan.octaves)
-    return int(1.2 * (draft.source.nbytes + _STORED_BYTES + travelling + 2 * margins))
+    # Two steps' margins, and what the gradient's filter needs of neighbours.
+    exchanged = max(
+        2 * bytes_exchanged(blocks) + filter_bytes_exchanged(blocks, octave.stage)
+        for octave in draft.plan.octaves
+        for blocks in (deal_blocks(octave.grid, workers),)
+    )
+    return int(1.2 * (_pictures_bytes(draft.source, draft.masks) + _STORED_BYTES + travelling + exchanged))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tokenize
+
 import numpy as np
 
 from render.config import Config
@@ -29,19 +31,29 @@ class Library:
 
     def picture(self, path: str) -> Picture:
         """A guide, shrunk to about `GUIDE_AREA` px where it is larger; raises `UserError` as `open_source` does."""
-        where, digest = find_picture(path, "a path or sample:NAME")
-        return Picture(read_small(where, self._config.source, GUIDE_AREA), digest)
+        try:
+            where, digest = find_picture(path, "a path or sample:NAME")
+            return Picture(read_small(where, self._config.source, GUIDE_AREA), digest)
+        except UserError as error:
+            raise UserError(f"objective guide: {error}") from None
 
     def vector(self, path: str) -> tuple[float, ...]:
         """The numbers of a one-dimensional .npy file."""
         where = user_path(path, "objective direction")
         try:
-            vector = np.load(where, allow_pickle=False)
+            # Not np.load, which takes other files for pickles and says how to trust them.
+            with where.open("rb") as file:
+                vector = np.lib.format.read_array(file, allow_pickle=False)
         except FileNotFoundError:
             raise UserError(f"objective direction {path}: there is no such file") from None
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"objective direction {path} cannot be read as .npy: {error}") from None
-        if not isinstance(vector, np.ndarray) or vector.ndim != 1 or not np.issubdtype(vector.dtype, np.number):
+        except OSError as error:
+            raise UserError(f"objective direction {path!r} cannot be read: {error.strerror}") from None
+        except (ValueError, EOFError, MemoryError, tokenize.TokenError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"objective direction {path} is no .npy file of numbers ({reason}): write one with numpy.save"
+            ) from None
+        if vector.ndim != 1 or not np.issubdtype(vector.dtype, np.number):
             raise UserError(f"objective direction {path} must hold one row of numbers")
         if np.iscomplexobj(vector):
             raise UserError(f"objective direction {path} must hold real numbers")

@@ -14,7 +14,7 @@ from render.config import Config, OutputConfig, pictures
 from render.dream.stage import Stage
 from render.errors import UserError
 from render.formats import FORMATS, refuse_size
-from render.geometry import BAND, BOUNDARY_MODES, Axis, AxisMode, Block, Grid, deal_blocks, round_up
+from render.geometry import BAND, BOUNDARY_MODES, MOST_TURNS, Axis, AxisMode, Block, Grid, deal_blocks, round_up
 from render.layout import lay_out
 from render.models.architecture import Architecture
 from render.schedule import Schedule
@@ -30,8 +30,6 @@ _AUTO_WINDOW = 3200 * 3200
 #: Shortest side of a tile that `auto` makes, px.
 _AUTO_SHORTEST = 64
 _SMALLEST_USEFUL = 48
-#: How often a wrapping axis may be repeated within the network's view.
-_MOST_TURNS = 16
 #: Share of the memory that a kernel call may take, and that everything may take.
 _KERNEL_SHARE, _TOTAL_SHARE = 0.5, 0.9
 #: What a kernel call needs over the size of its activations, about, as XLA's analysis of real windows had it.
@@ -390,7 +388,7 @@ def _disk_bytes(shapes: list[tuple[int, int]], output: OutputConfig, channels: i
 
 def _refuse_small(made: Grid, view: _View) -> None:
     for axis in (made.rows, made.columns):
-        if axis.mode == "wrap" and axis.fill > _MOST_TURNS * axis.length:
+        if axis.mode == "wrap" and axis.fill > MOST_TURNS * axis.length:
             raise UserError(
                 f"an axis of {axis.length} px cannot wrap for {', '.join(view.layers)}, which sees {axis.fill} px either "
                 "way: render larger, choose a shallower layer, or boundary.mode=reflect"

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from render import __version__
 from render.canvas.store import CanvasStore
-from render.config import Config, OutputConfig, pictures
+from render.config import Config, OutputConfig, named_files, pictures
 from render.errors import UserError
 from render.export.directory import is_picture, replacing_directory, tree_sha256
 from render.export.picture import image_of, replacing, write_picture
@@ -229,7 +229,8 @@ class RunDirectory:
             raise UserError(f"output.path={copy} is a directory: name a file")
         if copy.is_dir() and not is_picture(copy):
             raise UserError(f"{copy} is a directory of other things, which is never replaced: choose another output.path")
-        for key, name in (("image", config.image), ("model.weights", config.model.weights)):
+        inputs = [("image", config.image), ("model.weights", config.model.weights), *named_files(asdict(config.objective))]
+        for key, name in inputs:
             if name and Path(name).expanduser().exists() and copy.samefile(Path(name).expanduser()):
                 raise UserError(f"output.path={copy} is the {key} itself: choose another output.path")
         if not config.overwrite and _sha256(copy) not in self._made:

@@ -95,6 +95,9 @@ def check_stages(config: Config) -> Config:
     _check(objective.terms, "objective.terms", lambda _: terms, "must be a list of terms, such as [mixed4]")
     mask = objective.mask is None or (isinstance(objective.mask, str | dict) and bool(objective.mask))
     _check(objective.mask, "objective.mask", lambda _: mask, "must be null, a path, or a mapping with an image")
+    regions = isinstance(objective.regions, list)
+    rule = "must be a list of mappings, such as [{mask: face.png, terms: [mixed4]}]"
+    _check(objective.regions, "objective.regions", lambda _: regions, rule)
     for position, region in enumerate(objective.regions):
         _region_terms(region, f"objective.regions[{position}]")
     _stages(config, [[]] * config.octaves.count)
@@ -142,17 +145,17 @@ def _stages(config: Config, regions: Sequence[Sequence[Region]]) -> tuple[Stage,
             _check(one, key, holds, rule)
         return list(values)
 
-    steps = each(config.octaves.steps, "octaves.steps", _whole(0, 1_000_000), "must be 0 or more")
+    steps = each(config.octaves.steps, "octaves.steps", _whole(0, 1_000_000), "must be a whole number from 0 to 1,000,000")
     sizes = each(
         config.step_size, "step_size", lambda v: _number(0, 255)(v) and v > 0, "must be above 0 and at most 255 levels"
     )
-    jitters = each(config.jitter, "jitter", lambda v: v is None or _whole(0, 4096)(v), "must be null or 0 or more px")
+    rule = "must be null, or a whole number from 0 to 4096 px"
+    jitters = each(config.jitter, "jitter", lambda v: v is None or _whole(0, 4096)(v), rule)
     normalize = each(
         given.normalize, "conditioning.normalize", lambda v: v in NORMALIZATIONS, f"must be {' or '.join(NORMALIZATIONS)}"
     )
-    laplacian = each(
-        given.laplacian, "conditioning.laplacian", _whole(0, _MOST_LEVELS), f"must be from 0 (off) to {_MOST_LEVELS} levels"
-    )
+    rule = f"must be a whole number from 0 (off) to {_MOST_LEVELS}"
+    laplacian = each(given.laplacian, "conditioning.laplacian", _whole(0, _MOST_LEVELS), rule)
     smoothing = each(given.smoothing, "conditioning.smoothing", _number(0, 64), "must be from 0 (off) to 64 px")
     variation = each(given.total_variation, "conditioning.total_variation", _number(0, 100), "must be from 0 (off) to 100")
     pull = each(given.pull, "conditioning.pull", _number(0, 1), "must be from 0 (off) to 1")

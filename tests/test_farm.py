@@ -119,7 +119,7 @@ def test_a_step_sends_what_the_geometry_says(farm: RayFarm, tmp_path: Path) -> N
             executor = job.executor
             return sum(executor.fetch([executor.call(worker, "bytes_sent") for worker in range(4)]))
 
-        for event in job.conductor().run(0, 1.5):
+        for event in job.conductor().run(0):
             if isinstance(event, OctaveStarted | StepDone) and event.octave == job.plan.final:
                 counts.append(sent())
     predicted = bytes_exchanged(deal_blocks(job.plan.final.grid, 4))

@@ -445,8 +445,8 @@ def test_a_mask_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
         ({"image": 3}, "image=3"),
         ({"image": "m", "invert": "yes"}, "true or false"),
         *(
-            ({"image": "m", "feather": value}, "0 to 100")
-            for value in (-1, float("nan"), float("inf"), 100.1, "2", True, None)
+            ({"image": "m", "feather": value}, "must be 0, or 0.001 to 100")
+            for value in (-1, 1e-310, float("nan"), float("inf"), 100.1, "2", True, None)
         ),
         (3, "is no mask"),
         (None, "is no mask"),

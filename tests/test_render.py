@@ -91,7 +91,7 @@ def test_detail_is_carried_from_octave_to_octave(tmp_path: Path) -> None:
         np.testing.assert_allclose(still, source, atol=1e-3)
 
         conductor = job.conductor()
-        events = conductor.run(0, 1.5)
+        events = conductor.run(0)
         # The second octave has begun when its start is announced: source plus the first octave's resampled detail.
         starts = 0
         while starts < 2:
@@ -109,7 +109,7 @@ def test_every_saving_refreshes_the_preview(tmp_path: Path) -> None:
     words = [*SMALL, "checkpoint.every=0", f"output.dir={tmp_path / 'run'}"]
     seen = []
     with prepared(draft(load_config("preview", words))) as job:
-        for event in job.conductor().run(0, 1.5):
+        for event in job.conductor().run(0):
             if isinstance(event, Saved):
                 seen.append((event.octave.index, event.steps, event.preview))
     assert [(octave, steps, preview is None) for octave, steps, preview in seen] == [
@@ -251,6 +251,10 @@ def test_the_source_is_never_replaced(command, tmp_path: Path) -> None:
     before = (tmp_path / "in.png").read_bytes()
     for path in ("in.png", "link.png", "../" + tmp_path.name + "/in.png"):
         command(*TINY, "image=in.png", f"output.path={path}", "overwrite=true").refused("image itself")
+    mask = ("objective.mask={image: in.png}", "objective.mask.image itself")
+    guide = ("objective.terms=[{layer: conv2d_1a_3x3, guide: in.png}]", "objective.terms[0].guide itself")
+    for word, said in (mask, guide):
+        command(*TINY, word, "output.path=in.png", "overwrite=true").refused(said)
     assert (tmp_path / "in.png").read_bytes() == before
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -101,16 +103,41 @@ def test_what_a_guide_shows_is_part_of_what_is_dreamed() -> None:
     assert schedule().content is None
 
 
+def test_where_files_lie_is_no_part_of_what_is_dreamed(tmp_path: Path) -> None:
+    """A run goes on when its guide was moved, and a published picture does not say where it was."""
+    np.save(tmp_path / "a.npy", np.arange(256.0))
+
+    class Vectors(Guides):
+        def picture(self, path: str) -> Picture:
+            return Picture(np.zeros((64, 64, 3), np.float32), "sha")
+
+        def vector(self, path: str) -> tuple[float, ...]:
+            return tuple(np.load(tmp_path / "a.npy"))
+
+    def written(directory: str) -> str:
+        guide, direction = (f"{directory}/{name}" for name in ("a.png", "a.npy"))
+        terms = f"[{{layer: mixed0, guide: {guide}}}, {{layer: mixed0, direction: {direction}}}]"
+        return str(schedule(f"objective.terms={terms}", materials=Vectors()))
+
+    assert written("/home/me/secret") == written("/srv")
+    assert "secret" not in written("/home/me/secret")
+    assert "a.png" in written("/srv")
+    assert "a.npy" in written("/srv")
+
+
 REFUSED = [
     (["octaves.steps=[10,5]"], ["octaves.steps", "2", "octaves.count=5"]),
     (["octaves.count=2", "step_size=[1,2,3]"], ["step_size", "3 octaves"]),
     (["octaves.count=2", "objective.terms=[[mixed2],[mixed3],[mixed4]]"], ["objective.terms", "3 octaves"]),
     (["octaves.count=2", "conditioning.laplacian=[4]"], ["conditioning.laplacian", "1 octaves"]),
-    (["octaves.steps=-1"], ["octaves.steps=-1", "0 or more"]),
+    (["octaves.steps=-1"], ["octaves.steps=-1", "whole number from 0"]),
+    (["octaves.steps=1e3"], ["octaves.steps=1000.0", "whole number"]),
+    (["octaves.steps=99999999999"], ["octaves.steps=99999999999", "to 1,000,000"]),
     (["octaves.steps=[3,3,3,3,2.5]"], ["octaves.steps=2.5"]),
     (["step_size=0"], ["step_size=0", "above 0"]),
     (["step_size=[1,1,1,1,nan]"], ["step_size=nan"]),
     (["jitter=-1"], ["jitter=-1"]),
+    (["jitter=5000"], ["jitter=5000", "to 4096 px"]),
     (["jitter=ten"], ["jitter=ten"]),
     (["conditioning.normalize=max"], ["conditioning.normalize=max", "mean_abs or std"]),
     (["conditioning.laplacian=20"], ["conditioning.laplacian=20", "9"]),
@@ -122,6 +149,7 @@ REFUSED = [
     (["optimizer.momentum=1"], ["optimizer.momentum"]),
     (["objective.terms=mixed4"], ["objective.terms", "list"]),
     (["objective.terms=[]"], ["objective.terms is empty"]),
+    (["objective.terms={}"], ["objective.terms is written for no model, not for inception_v3"]),
     (["objective.terms=[0*mixed4]"], ["weight", "other than 0"]),
     (["objective.terms=['/mixd.*/']"], ["/mixd.*/", "matches no layer"]),
     (["objective.terms=['/mixed[/']"], ["regular expression"]),
@@ -138,6 +166,10 @@ REFUSED = [
     (["objective.terms=[{class: dog, layer: mixed4}]"], ["no `layer`"]),
     (["objective.terms=[{class: 5}]"], ["inception_v3 has no classifier", "googlenet"]),
     (["objective.terms=[{layer: mixed4, caricature: false}]"], ["caricature", "must be true"]),
+    (["objective.terms=['class:²']"], ["class '²'"]),
+    (["objective.terms=[{class: '²'}]"], ["class '²'"]),
+    (["objective.regions=null"], ["objective.regions=None", "must be a list"]),
+    (["objective.regions={mask: a.png, terms: [mixed4]}"], ["objective.regions", "list in brackets"]),
     (["objective.regions=[{mask: a.png}]"], ["objective.regions[0]", "mask and terms"]),
     (["objective.regions=[{mask: a.png, terms: mixed4}]"], ["objective.regions[0].terms", "list"]),
 ]
@@ -177,15 +209,20 @@ def test_the_command_refuses_in_one_line_and_touches_nothing(command, tmp_path: 
     Image.new("RGB", (12, 12), "red").save(tmp_path / "tiny.png")
     np.save(tmp_path / "short.npy", np.ones(3))
     (tmp_path / "text.npy").write_text("no numbers")
+    (tmp_path / "directory.npy").mkdir()
+    with (tmp_path / "endless.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**14,)})
     terms = "objective.terms=[{layer: mixed0, %s}]"
     for words, said in (
         (["objective.mask=black.png"], ["objective.mask", "black.png", "matches nothing"]),
         (["objective.mask=none.png"], ["objective.mask", "none.png", "does not exist"]),
         (["objective.regions=[{mask: {image: black.png, invrt: true}, terms: [mixed0]}]"], ["regions[0].mask", "invert"]),
         ([terms % "guide: tiny.png"], ["guide tiny.png is 12 x 12 px", "mixed0"]),
-        ([terms % "guide: none.png"], ["none.png"]),
+        ([terms % "guide: none.png"], ["objective guide", "none.png"]),
         ([terms % "direction: short.npy"], ["3 numbers", "256"]),
-        ([terms % "direction: text.npy"], ["text.npy", "cannot be read"]),
+        ([terms % "direction: text.npy"], ["text.npy", "is no .npy file", "numpy.save"]),
+        ([terms % "direction: directory.npy"], ["directory.npy", "cannot be read", "directory"]),
+        ([terms % "direction: endless.npy"], ["endless.npy", "is no .npy file"]),
         (["conditioning.laplacian=6"], ["conditioning.laplacian=6", "252 px", "96 x 64"]),
         (["objective.terms=[class:dumbbell]"], ["inception_v3", "no classifier"]),
         (["model=googlenet", "objective.terms=[class:dumbell]"], ["dumbell", "dumbbell"]),
@@ -205,3 +242,15 @@ def test_all_there_is_can_be_listed(command) -> None:
     command("classes", "model=inception_v3").refused("no classifier")
     command("classes", "model=googlenet", "words=zzz").refused("zzz")
     command("classes", "word=dog").refused("'word'")
+
+
+def test_a_list_may_be_read_in_part() -> None:
+    """`make classes | head` ends as it should."""
+    command = [sys.executable, "-m", "render", "classes"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listing:
+        assert listing.stdout is not None
+        assert listing.stderr is not None
+        assert b"tench" in listing.stdout.readline()
+        listing.stdout.close()
+        assert listing.stderr.read() == b""
+    assert listing.returncode == 0

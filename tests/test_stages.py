@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,8 +18,12 @@ from render.dream.ascent import blend, jitter, luminance, measure, statistic
 from render.dream.filters import total_variation
 from render.dream.resample import Pixels, resample_array
 from render.dream.stage import Stage
+from render.farm import scratch
+from render.farm.conductor import filter_bytes_exchanged
 from render.farm.events import OctaveStarted, StepDone
-from render.geometry import Grid, Interval, KernelShape, Rect, whole
+from render.farm.worker import Worker
+from render.geometry import Grid, Interval, KernelShape, Rect, deal_blocks, whole
+from render.plan import _block_bytes
 from tests.dream_in_process import Dream, Ripples, Stop, chunks_of, small_draft
 from tests.test_filters import KERNEL
 from tests.untiled import extended
@@ -127,6 +134,87 @@ def test_every_stage_dreams_another_picture(masks: dict[str, Path], tmp_path: Pa
         with chunks_of(64):
             found.add(hashlib.sha256(Dream(tmp_path / name, *words).run(workers=1)[0].tobytes()).hexdigest())
     assert len(found) == len(STAGES)
+
+
+@pytest.mark.parametrize("term", ["mixed1", "{layer: mixed1, channels: 3, at: [0.4,0.6]}"])
+def test_a_white_mask_is_no_mask(term: str, tmp_path: Path) -> None:
+    """The step of a neuron, too, which counts where its view is alone."""
+    Image.new("L", (30, 20), 255).save(tmp_path / "white.png")
+    means = []
+    for name, words in (("without", []), ("with", [f"objective.mask={tmp_path}/white.png"])):
+        dream = Dream(tmp_path / name, f"objective.terms=[{term}]", "octaves.count=1", *words)
+        with chunks_of(64):
+            dream.run(workers=2)
+        means.append(dream.gradients[0])
+    np.testing.assert_allclose(means[1], means[0], rtol=1e-4)
+
+
+PLANNED = {
+    "plain": [],
+    "regions that stay while octaves change": [
+        "objective.regions=[{mask: {mask}, terms: [mixed0]},{mask: {half}, terms: [mixed1]}]",
+        "octaves.scale=1.05",
+    ],
+    "laplacian, adam, pull": ["conditioning.laplacian=3", "optimizer.name=adam", "conditioning.pull=0.1"],
+    "caricature": ["objective.terms=[{layer: mixed1, caricature: true}]", "conditioning.laplacian=[3,0]"],
+}
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("name", PLANNED)
+def test_blocks_take_what_the_plan_says(
+    name: str, workers: int, masks: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every array of a block is counted, and let go when the plan says so."""
+    words = [word.replace("{mask}", str(masks["mask"])).replace("{half}", str(masks["half"])) for word in PLANNED[name]]
+    held = most = 0
+    make = scratch.empty
+
+    def counted(*given: Any) -> Any:
+        nonlocal held, most
+        made = make(*given)
+        held += made.nbytes
+        most = max(most, held)
+        weakref.finalize(made, let_go, made.nbytes)
+        return made
+
+    def let_go(size: int) -> None:
+        nonlocal held
+        held -= size
+
+    monkeypatch.setattr(scratch, "empty", counted)
+    with chunks_of(64):
+        Dream(tmp_path, *words).run(workers=workers, every=1e9)
+    draft = small_draft(*words)
+    planned = sum(_block_bytes(draft.plan.octaves, workers, draft.schedule))
+    assert 0.9 * planned < most <= planned
+
+
+def test_masks_count_as_memory(tmp_path: Path) -> None:
+    plans = []
+    for side in (100, 1100):
+        Image.new("L", (side, side), 255).save(tmp_path / f"{side}.png")
+        plans.append(small_draft(f"objective.mask={tmp_path}/{side}.png").plan.memory_bytes)
+    assert plans[1] - plans[0] == 4 * (1100**2 - 100**2)
+
+
+def test_what_a_filter_sends_is_foreseen(tmp_path: Path) -> None:
+    """Bytes of gradients, by geometry, and as they are asked for."""
+    octave = small_draft("conditioning.laplacian=3").plan.final
+    blocks = deal_blocks(octave.grid, 4)
+    sent = 0
+    real = Worker.read_gradient
+
+    def counted(worker: Worker, rects: Sequence[Rect]) -> list[Pixels]:
+        nonlocal sent
+        found = real(worker, rects)
+        sent += sum(pixels.nbytes for pixels in found)
+        return found
+
+    with chunks_of(64), mock.patch.object(Worker, "read_gradient", counted):
+        Dream(tmp_path, "conditioning.laplacian=3", "octaves.steps=[0,1]").run(workers=4)
+    assert sent == filter_bytes_exchanged(blocks, octave.stage) > 0
+    assert filter_bytes_exchanged(blocks, Stage(1, 1.0)) == 0
 
 
 # The same in plain NumPy, on one array that is the whole canvas

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 
 from render.dream.objectives import Objective, resolve
 from render.dream.resample import Pixels
-from render.dream.terms import KINDS, Class, Neuron, Strongest
+from render.dream.terms import KINDS, Class, Evidence, Neuron, Strongest
 from render.dream.words import NoMaterials, Picture
+from render.errors import UserError
 from render.farm.events import StepDone
 from render.geometry import BOUNDARY_MODES, Interval, KernelShape, Rect
 from render.models.network import Network
@@ -54,6 +56,7 @@ TERMS = {
     "regular expression": ("inception_v3", ["/mixed[01]/", "0.5*/conv2d_.a_3x3/"]),
     "neuron": ("inception_v3", [{"layer": "mixed1", "channels": 30, "at": [0.3, 0.8]}]),
     "neuron at the corner": ("googlenet", [{"layer": "inception_3a", "channels": 80, "at": [1.0, 0.0]}]),
+    "neuron at the seam": ("inception_v3", [{"layer": "mixed0", "channels": 100, "at": [0.02, 0.99]}]),
     "strongest": ("inception_v3", [{"layer": "mixed1", "strongest": 4}]),
     "weakest": ("googlenet", [{"layer": "inception_3a", "weakest": 5}]),
     "direction": ("inception_v3", [{"layer": "mixed0", "direction": [math.sin(i) for i in range(256)]}]),
@@ -149,6 +152,7 @@ def raises_its_objective(loaded: Loaded, objective: Objective, source: Pixels, c
                 for term in objective.terms
                 if isinstance(term, Strongest)
             },
+            "wraps": (False, False),
             "guide": {
                 term: network(jnp.asarray(term.pixels), [term.layer])[term.layer]
                 for term in objective.terms
@@ -196,7 +200,7 @@ def test_a_class_is_the_networks_own_score(googlenet: Loaded) -> None:
 def test_a_neuron_looks_where_it_is_told(inception: Loaded) -> None:
     """Its gradient lies within its view, centred within a stride of the place, whatever the jitter."""
     shape = (200, 320)
-    objective = resolve([{"layer": "mixed0", "channels": 100, "at": [0.25, 0.7]}], inception.architecture)
+    objective = resolve([{"layer": "mixed0", "channels": 164, "at": [0.25, 0.7]}], inception.architecture)
     assert isinstance(objective.terms[0], Neuron)
     kernel = kernel_of(inception, objective)
     grid = make_grid(inception, objective, shape, 64, "reflect")
@@ -209,6 +213,62 @@ def test_a_neuron_looks_where_it_is_told(inception: Loaded) -> None:
         assert np.ptp(columns) < field
         assert abs(rows.mean() - 140) <= 8
         assert abs(columns.mean() - 80) <= 8
+
+
+def test_a_neurons_view_goes_around_the_seam(inception: Loaded) -> None:
+    """On a torus a place at the edge is like any other: its gradient is that of the middle, moved."""
+    picture = photo(128, 192)
+    gradients = {}
+    for at, shift in (((0.5, 0.5), (0, 0)), ((0.0, 0.0), (64, 96))):
+        objective = resolve([{"layer": "mixed0", "channels": 164, "at": list(at)}], inception.architecture)
+        grid = make_grid(inception, objective, picture.shape[:2], 64, "wrap")
+        moved = np.roll(picture, (-shift[0], -shift[1]), (0, 1))
+        found = tiled_gradient(kernel_of(inception, objective), inception, grid, moved, (0, 0), workers=3)
+        gradients[at] = np.roll(found, shift, (0, 1))
+    assert_equal(gradients[0.0, 0.0], gradients[0.5, 0.5], "moved")
+
+
+def test_a_class_needs_weights_that_have_a_classifier(googlenet: Loaded) -> None:
+    parameters = {name: array for name, array in googlenet.parameters.items() if not name.startswith("loss3/classifier/")}
+    kernel = kernel_of(replace(googlenet, parameters=parameters), resolve([{"class": 543}], googlenet.architecture))
+    with pytest.raises(UserError, match="the weights have no loss3/classifier; give weights that have one"):
+        kernel.memory(KernelShape((64, 64), (32, 32)))
+
+
+def test_the_length_of_a_direction_does_not_matter(inception: Loaded) -> None:
+    """However large or small its numbers."""
+    evidence = Evidence(architecture=inception.architecture, parameters={}, look=lambda pixels, layer: pixels)
+    first, *others = (
+        resolve([{"layer": "mixed0", "direction": [unit * math.sin(i) for i in range(256)]}], inception.architecture)
+        .terms[0]
+        .constants(evidence)[0]
+        for unit in (1, 1e300, 1e-300)
+    )
+    assert np.linalg.norm(first) == pytest.approx(1)
+    for other in others:
+        np.testing.assert_allclose(other, first, rtol=1e-6)
+
+
+def test_terms_that_differ_in_structure_share_no_kernel(inception: Loaded) -> None:
+    """Powers are compiled in; close ones are others."""
+    vector = [1.0] * 256
+    for kind in ({"direction": vector}, {"caricature": True}):
+        powers = (1.5, 1.5 + 1e-9)
+        structures = {
+            resolve([{"layer": "mixed0", "power": power, **kind}], inception.architecture).structure for power in powers
+        }
+        assert len(structures) == 2
+
+
+def test_weights_are_not_compiled_into_what_looks_at_a_guide(inception: Loaded) -> None:
+    """They are an argument: as constants they would be kept with every program, on disk too."""
+    programs = kernel_of(inception, resolve(["mixed0"], inception.architecture)).programs
+    compiled = programs.activations("mixed0", (64, 80))
+    weights = sum(array.nbytes for array in jax.tree.leaves(programs.state))
+    analysis = compiled.memory_analysis()
+    assert analysis is not None
+    assert analysis.argument_size_in_bytes >= weights
+    assert compiled is programs.activations("mixed0", (64, 80))
 
 
 def test_every_position_belongs_to_one_tile(inception: Loaded) -> None:

@@ -100,10 +100,17 @@ def plain_value(term: Term, loaded: Loaded, activations, source, before, canvas)
             measure = term.measure or ("mean" if term.channels else "square")
             return {"square": chosen**2, "mean": chosen, "l1": abs(chosen)}[measure].mean()
         case Neuron():
-            rows, columns = centres(loaded, term.layer, a.shape[:2], before)
-            row = np.abs(rows - min(int(term.at[1] * canvas[0]), canvas[0] - 1)).argmin()
-            column = np.abs(columns - min(int(term.at[0] * canvas[1]), canvas[1] - 1)).argmin()
-            return a[row, column, term.channel]
+            found = []
+            for axis, share, length, wraps in zip(
+                centres(loaded, term.layer, a.shape[:2], before), term.at[::-1], canvas, source["wraps"], strict=True
+            ):
+                pixel = min(int(share * length), length - 1)
+                copies = [pixel + turn * length for turn in range(-20, 21)] if wraps else [pixel]
+                half = (axis[1] - axis[0]) / 2
+                # Beyond the last view there is no copy.
+                near = [copy for copy in copies if not wraps or axis[0] - half <= copy <= axis[-1] + half]
+                found.append([np.abs(axis - copy).argmin() for copy in near])
+            return sum(a[row, column, term.channel] for row in found[0] for column in found[1])
         case Strongest():
             # The choice is made on the source's own grid, without jitter: see `strongest_channels`.
             return a[..., list(source["chosen"][term])].mean()
@@ -148,7 +155,7 @@ def untiled_gradient(
     """Gradient of the objective over the whole extended canvas, cut to the canvas."""
     network = Network(loaded.architecture.truncated(objective.layers), loaded.parameters)
     made, before = extended(grid, canvas, jitter)
-    known: dict = {"chosen": {}, "guide": {}}
+    known: dict = {"chosen": {}, "guide": {}, "wraps": [axis.mode == "wrap" for axis in (grid.rows, grid.columns)]}
     if source is not None:
         shown, _ = extended(grid, source, jitter)
         known["activations"] = network(jnp.asarray(shown), objective.layers)

@@ -12,7 +12,7 @@ from flax import nnx
 from jax import lax
 from numpy.typing import NDArray
 
-from render.dream.objectives import Given, Objective, owned
+from render.dream.objectives import MOST_COPIES, Given, Objective, owned
 from render.dream.terms import Evidence, Vector
 from render.geometry import KernelShape, Rect
 from render.models.network import Network
@@ -44,7 +44,7 @@ class Programs:
                 jax.ShapeDtypeStruct((*shape.window, 3), jnp.float32) if objective.needs_source else None,
                 constants,
                 jax.ShapeDtypeStruct((terms,), jnp.float32),
-                jax.ShapeDtypeStruct((terms, 2), jnp.int32),
+                jax.ShapeDtypeStruct((terms, 2, MOST_COPIES), jnp.int32),
                 jax.ShapeDtypeStruct((2,), jnp.int32),
             )
             program = jax.jit(lambda *given: self._gradient(objective, shape.core, *given))
@@ -68,6 +68,15 @@ class Programs:
                 jax.ShapeDtypeStruct((columns,), jnp.float32),
             )
             self._compile(key, jax.jit(total), arguments)
+        return self._compiled[key]
+
+    def activations(self, layer: str, shape: tuple[int, int]) -> jax.stages.Compiled:
+        """The executable that computes a layer's activations for a picture of (rows, columns) px."""
+        key = ("activations", layer, *shape)
+        if key not in self._compiled:
+            # The weights are given, not closed over: as constants they would be kept with every compiled program.
+            program = jax.jit(lambda state, pixels: nnx.merge(self._graph, state)(pixels, [layer])[layer])
+            self._compile(key, program, (self.state, jax.ShapeDtypeStruct((*shape, 3), jnp.float32)))
         return self._compiled[key]
 
     def _gradient(
@@ -128,7 +137,7 @@ class Kernel:
         given: Given,
         offset: tuple[int, int],
         source: np.ndarray | None = None,
-        places: Sequence[tuple[int, int]] | None = None,
+        places: NDArray[np.int32] | None = None,
     ) -> jax.Array:
         """d(objective)/d(pixel) of a core.
 
@@ -149,7 +158,7 @@ class Kernel:
             source if objective.needs_source else None,
             constants,
             np.asarray(given.divisors, np.float32),
-            np.asarray(places or [(-1, -1)] * len(objective.terms), np.int32),
+            np.full((len(objective.terms), 2, MOST_COPIES), -1, np.int32) if places is None else places,
             np.asarray(offset, np.int32),
         )
 
@@ -177,4 +186,5 @@ class Kernel:
         return self._constants[number]
 
     def _look(self, pixels: Vector, layer: str) -> Vector:
-        return np.asarray(jax.jit(lambda p: self.programs.network(p, [layer])[layer])(jnp.asarray(pixels)))
+        height, width = pixels.shape[:2]
+        return np.asarray(self.programs.activations(layer, (height, width))(self.programs.state, pixels))

@@ -10,14 +10,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from render.dream.terms import Class, Strongest, Term
 from render.dream.words import Materials, expand, parse_term
 from render.errors import UserError
-from render.geometry import Axis, Grid, Rect
+from render.geometry import MOST_TURNS, Axis, Grid, Rect
 from render.models.architecture import Architecture, Span
 
 if TYPE_CHECKING:
     import jax
+
+#: How often the extended canvas can show a pixel along an axis: see `geometry.MOST_TURNS`.
+MOST_COPIES = 2 * MOST_TURNS + 1
 
 
 @dataclass(frozen=True)
@@ -81,22 +87,23 @@ class Objective:
             area += min(field, canvas[0]) * min(field, canvas[1])
         return min(1.0, area / (canvas[0] * canvas[1]))
 
-    def places(
-        self, architecture: Architecture, grid: Grid, window: Rect, jitter: tuple[int, int]
-    ) -> list[tuple[int, int]]:
-        """For each term the row and column, among a window's activations, of the one it looks at; (-1, -1) for all."""
+    def places(self, architecture: Architecture, grid: Grid, window: Rect, jitter: tuple[int, int]) -> NDArray[np.int32]:
+        """Which of a window's activations terms look at, rows and columns: (terms, 2, `MOST_COPIES`) int32.
+
+        -1 stands for none. Where an axis wraps, the extended canvas repeats the place, and the term looks at every copy.
+        """
+        places = np.full((len(self.terms), 2, MOST_COPIES), -1, np.int32)
         if not any(term.places for term in self.terms):
-            return [(-1, -1)] * len(self.terms)
+            return places
         sizes = architecture.output_sizes(*grid.extended_shape)
-        places = []
-        for term in self.terms:
+        for number, term in enumerate(self.terms):
             if term.places is None:
-                places.append((-1, -1))
                 continue
-            layer, (x, y) = architecture.layer(term.layer), term.places
-            row = _nearest(grid.rows, layer.spans[0], sizes[term.layer][0], y, window.rows.start, jitter[0])
-            column = _nearest(grid.columns, layer.spans[1], sizes[term.layer][1], x, window.columns.start, jitter[1])
-            places.append((row, column))
+            layer, shares = architecture.layer(term.layer), term.places[::-1]
+            sides = zip((grid.rows, grid.columns), layer.spans, sizes[term.layer], shares, window, jitter, strict=True)
+            for side, (axis, span, count, share, part, shift) in enumerate(sides):
+                found = _nearest(axis, span, count, share, part.start, shift)
+                places[number, side, : len(found)] = found
         return places
 
     def total(
@@ -108,12 +115,12 @@ class Objective:
     ) -> jax.Array:
         """The window's share of the objective; shares of a partition of positions add up to the whole canvas' value.
 
-        `constants` are those of each term, `places` (terms, 2) int32.
+        `constants` are those of each term, `places` is what the method of that name returns.
         """
         import jax.numpy as jnp
 
         given = constants if constants is not None else [()] * len(self.terms)
-        where = places if places is not None else jnp.full((len(self.terms), 2), -1)
+        where = places if places is not None else jnp.full((len(self.terms), 2, MOST_COPIES), -1)
         shares = jnp.stack(
             [
                 term.total(activations[term.layer], own, place)
@@ -136,16 +143,25 @@ class Given:
     chosen: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
 
-def _nearest(axis: Axis, span: Span, count: int, share: float, start: int, jitter: int) -> int:
-    """Which of `count` activations of the extended canvas is centred nearest to the pixel at `share` of the axis.
+def _nearest(axis: Axis, span: Span, count: int, share: float, start: int, jitter: int) -> list[int]:
+    """Which of `count` activations of the extended canvas is centred nearest to the pixel at `share` of the axis, and to
+    each of its copies where the axis wraps.
 
     Counted from a window that begins at `start`; outside of it where the window does not hold it.
     """
     pixel = min(int(share * axis.length), axis.length - 1)
     origin = -axis.fill - jitter
-    # Of two that are as near the first.
-    nearest = math.ceil((pixel - origin - (span.low + span.high) / 2) / span.stride - 0.5)
-    return min(max(nearest, 0), count - 1) - (start - origin) // span.stride
+
+    def nearest(to: int) -> int:
+        # Of two that are as near the first.
+        return math.ceil((to - origin - (span.low + span.high) / 2) / span.stride - 0.5)
+
+    first = (start - origin) // span.stride
+    if axis.mode != "wrap":
+        return [min(max(nearest(pixel), 0), count - 1) - first]
+    turns = -(-axis.fill // axis.length)
+    copies = [nearest(pixel + turn * axis.length) for turn in range(-turns, turns + 1)]
+    return [copy - first for copy in copies if 0 <= copy < count]
 
 
 def owned(span: Span, window: tuple[int, int], core: tuple[int, int]) -> Iterator[int]:

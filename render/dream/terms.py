@@ -81,8 +81,8 @@ class Term(ABC):
     def total(self, activations: jax.Array, constants: tuple[jax.Array, ...], place: jax.Array) -> jax.Array:
         """Sum over positions of the term's value there, without its weight: a float32 scalar.
 
-        `activations`: (rows, columns, channels) float32. `place`: (2,) int32, the row and column of the activation that
-        `places` means, which may lie outside.
+        `activations`: (rows, columns, channels) float32. `place`: (2, n) int32, the rows and the columns of the activations
+        that `places` means, which may lie outside.
         """
 
     def mapping(self) -> dict[str, Any]:
@@ -106,6 +106,11 @@ class Term(ABC):
 def _times(weight: float, what: str) -> str:
     short = f"{weight:g}"
     return what if weight == 1 else f"{short if float(short) == weight else repr(weight)}*{what}"
+
+
+def file_name(path: str) -> str:
+    """A file without its directories: what says which run it is must not change where files are moved."""
+    return path.rpartition("/")[2]
 
 
 def _outside(layer: Layer, architecture: Architecture, channel: int) -> UserError:
@@ -179,7 +184,8 @@ class Energy(Term):
 class Neuron(Term):
     """One channel at one place of the canvas: `at` gives it in shares (x, y) of width and height.
 
-    The activation whose view is centred nearest to that pixel. Tile-separable: a window holds it or does not.
+    The activation whose view is centred nearest to that pixel, and where the canvas wraps those of its repetitions, so that
+    a view goes around the seam. Tile-separable: a window holds them or does not.
     """
 
     kind = "neuron"
@@ -203,8 +209,10 @@ class Neuron(Term):
     def total(self, activations: jax.Array, constants: tuple[jax.Array, ...], place: jax.Array) -> jax.Array:
         import jax.numpy as jnp
 
-        rows = jnp.arange(activations.shape[0]) == place[0]
-        columns = jnp.arange(activations.shape[1]) == place[1]
+        rows, columns = (
+            (jnp.arange(size)[:, None] == numbers).any(-1)
+            for size, numbers in zip(activations.shape[:2], place, strict=True)
+        )
         return jnp.where(rows[:, None] & columns[None, :], activations @ constants[0], 0.0).sum()
 
     def mapping(self) -> dict[str, Any]:
@@ -280,7 +288,7 @@ class Direction(Term):
 
     @property
     def structure(self) -> str:
-        return f"direction({self.layer},{self.power:g})"
+        return f"direction({self.layer},{self.power!r})"
 
     def check(self, layer: Layer, architecture: Architecture) -> None:
         if len(self.vector) != layer.channels:
@@ -291,6 +299,8 @@ class Direction(Term):
 
     def constants(self, evidence: Evidence) -> tuple[Vector, ...]:  # noqa: ARG002
         vector = np.asarray(self.vector, np.float64)
+        # The largest first, so that no square overflows or vanishes.
+        vector /= np.abs(vector).max()
         return ((vector / np.linalg.norm(vector)).astype(np.float32),)
 
     def total(self, activations: jax.Array, constants: tuple[jax.Array, ...], place: jax.Array) -> jax.Array:  # noqa: ARG002
@@ -299,7 +309,7 @@ class Direction(Term):
     def _own(self) -> dict[str, Any]:
         # Hundreds of numbers would hide everything else: they are named by their checksum.
         content = hashlib.sha256(np.asarray(self.vector, np.float64).tobytes()).hexdigest()[:12]
-        named = self.named or f"{len(self.vector)} numbers"
+        named = file_name(self.named) if self.named else f"{len(self.vector)} numbers"
         return {"direction": f"{named} ({content})", **({"power": self.power} if self.power else {})}
 
 
@@ -331,7 +341,10 @@ class Class(Term):
     def constants(self, evidence: Evidence) -> tuple[Vector, ...]:
         weights = evidence.parameters.get(f"{evidence.architecture.classifier}/weight")
         if weights is None:
-            raise UserError(f"class {self.name or self.number}: the weights have no {evidence.architecture.classifier}")
+            raise UserError(
+                f"class {self.name or self.number}: the weights have no {evidence.architecture.classifier}; "
+                "give weights that have one, or other terms"
+            )
         return (np.asarray(weights[self.number], np.float32),)
 
     def total(self, activations: jax.Array, constants: tuple[jax.Array, ...], place: jax.Array) -> jax.Array:  # noqa: ARG002
@@ -378,7 +391,7 @@ class Guide(Term):
         return matches.max(-1).sum()
 
     def mapping(self) -> dict[str, Any]:
-        plain: dict[str, Any] = {"layer": self.layer, "guide": self.image}
+        plain: dict[str, Any] = {"layer": self.layer, "guide": file_name(self.image)}
         return plain | ({"weight": self.weight} if self.weight != 1 else {})
 
 
@@ -402,7 +415,7 @@ class Caricature(Term):
 
     @property
     def structure(self) -> str:
-        return f"caricature({self.layer},{self.power:g})"
+        return f"caricature({self.layer},{self.power!r})"
 
     def total(self, activations: jax.Array, constants: tuple[jax.Array, ...], place: jax.Array) -> jax.Array:  # noqa: ARG002
         import jax.numpy as jnp

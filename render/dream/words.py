@@ -33,6 +33,8 @@ _TEXT = re.compile(
 )
 _CLASS = re.compile(_WEIGHT + r"class\s*:\s*(?P<name>\S.*?)\s*")
 _RANGE = re.compile(r"\s*(\d{1,9})\s*-\s*(\d{1,9})\s*", re.ASCII)
+#: `str.isdigit` is true of digits that are no numbers, too.
+_NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 #: More channels than any network's layer has.
 _MOST_CHANNELS = 100_000
 
@@ -75,7 +77,7 @@ class NoMaterials:
     """For terms that name nothing: a class must be a number, and directions lists."""
 
     def find_class(self, written: str | int) -> tuple[int, str]:
-        if isinstance(written, str) and not written.isdigit():
+        if isinstance(written, str) and not _NUMBER.fullmatch(written):
             raise UserError(f"class {written!r} needs a model that has a classifier")
         return int(written), ""
 
@@ -181,7 +183,7 @@ def _of_kind(kind: str, layer: str, weight: float, written: Mapping[Any, Any], m
 def _class(name: object, weight: float, materials: Materials) -> Class:
     if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
         raise UserError(f"objective class: {name!r} must be a name or a number")
-    number, found = materials.find_class(int(name) if isinstance(name, str) and name.isdigit() else name)
+    number, found = materials.find_class(int(name) if isinstance(name, str) and _NUMBER.fullmatch(name) else name)
     return Class("", number, found, weight=weight)
 
 

@@ -100,8 +100,8 @@ class BlockArrays:
                 moment[rect.slices_from(self.block.pixels)] = 0
 
     def forget_gradients(self) -> None:
-        """Lets gradients and all that goes with them go; the canvas stays."""
-        self._gradients, self._filtered, self.moments, self.source = [], [], [], None
+        """Lets gradients, masks and all that goes with them go; the canvas stays."""
+        self._gradients, self._filtered, self.moments, self.masks, self.source = [], [], [], [], None
 
     def array(self, part: str) -> Pixels:
         """The block's own pixels of the canvas, or of a moment, by the name that checkpoints give it."""

@@ -20,8 +20,9 @@ from render.dream.ascent import jitter, statistic
 from render.dream.filters import laplacian_gains
 from render.dream.objectives import Given, Objective
 from render.dream.resample import taps
+from render.dream.stage import Stage
 from render.errors import DamagedCheckpoint, NumericalError, RenderError, UrgentInterrupt, UserError, WorkersLost
-from render.farm.block import CANVAS, moment_parts
+from render.farm.block import CANVAS, grown, moment_parts
 from render.farm.checkpoint import Checkpoint, Checkpoints, Fixed, OctaveHistory
 from render.farm.deal import Deal
 from render.farm.events import (
@@ -282,7 +283,10 @@ class Conductor:
             totals = [0.0, 0.0] if stage.conditioning.normalize == "mean_abs" else [0.0, 0.0, 0.0]
             for tile in sorted(one for one in sums if one.region == number):
                 totals = [total + own for total, own in zip(totals, tile.sums, strict=True)]
-            support = objective.support(self._architecture, deal.octave.shape) if region.everywhere else 1.0
+            support = objective.support(self._architecture, deal.octave.shape)
+            if totals[-1] > 0:
+                # Of the pixels that count, not of the canvas: under a mask these are fewer.
+                support = min(1.0, support * 3 * deal.octave.grid.canvas.area / totals[-1])
             value = statistic(totals, stage.conditioning.normalize, support)
             if value == 0.0 and totals[-1] > 0:
                 where = "" if region.everywhere else " under its mask"
@@ -508,3 +512,12 @@ def bytes_exchanged(blocks: Sequence[Block]) -> int:
     dealt = tuple(blocks)
     pixels = sum(Gathering.of(margin_pieces(block, dealt), number).foreign_pixels for number, block in enumerate(dealt))
     return 12 * pixels
+
+
+def filter_bytes_exchanged(blocks: Sequence[Block], stage: Stage) -> int:
+    """Bytes of gradients that a step's filter sends from worker to worker besides; 0 where there is no filter."""
+    dealt, reach = tuple(blocks), stage.conditioning.reach
+    if not reach:
+        return 0
+    around = (Gathering.of(pieces_of(grown(block.pixels, reach), dealt), number) for number, block in enumerate(dealt))
+    return 12 * len(stage.regions) * sum(one.foreign_pixels for one in around)

@@ -42,7 +42,7 @@ class Gradient(Protocol):
         given: Given,
         offset: tuple[int, int],
         source: Pixels | None = None,
-        places: Sequence[tuple[int, int]] | None = None,
+        places: NDArray[np.int32] | None = None,
     ) -> ArrayLike:
         """d(objective)/d(pixel) of the core that begins at `offset` in the window; it need not be awaited yet."""
 

@@ -37,6 +37,8 @@ _RULE = 1
 _MOST = 4096
 #: Samples to the sigma of a blur, at most: what is finer the blur takes away.
 _TO_SIGMA = 8
+#: The least blur that is one, in per cent of the short side.
+_SHARPEST = 1e-3
 #: Steps from black to white that `at` tells apart: that many let 1 be 1 whatever the weights' rounding.
 _STEPS = 65536
 #: Side of the grid on which the mean over the canvas is taken.
@@ -164,8 +166,11 @@ def _settings(written: object, key: str) -> tuple[str, bool, float]:
         raise UserError(f"{key}.image={image!r} is no picture: give a path or sample:NAME")
     if not isinstance(invert, bool):
         raise UserError(f"{key}.invert={invert!r}: must be true or false")
-    if isinstance(feather, bool) or not isinstance(feather, int | float) or not 0 <= feather <= 100:
-        raise UserError(f"{key}.feather={feather!r}: must be 0 to 100, in per cent of the mask's short side")
+    fine = isinstance(feather, int | float) and not isinstance(feather, bool)
+    if not fine or not (feather == 0 or _SHARPEST <= feather <= 100):
+        raise UserError(
+            f"{key}.feather={feather!r}: must be 0, or {_SHARPEST:g} to 100, in per cent of the mask's short side"
+        )
     return image, invert, float(feather)
 
 

@@ -149,7 +149,6 @@ REFUSED = [
     (["optimizer.momentum=1"], ["optimizer.momentum"]),
     (["objective.terms=mixed4"], ["objective.terms", "list"]),
     (["objective.terms=[]"], ["objective.terms is empty"]),
-    (["objective.terms={}"], ["objective.terms is written for no model, not for inception_v3"]),
     (["objective.terms=[0*mixed4]"], ["weight", "other than 0"]),
     (["objective.terms=['/mixd.*/']"], ["/mixd.*/", "matches no layer"]),
     (["objective.terms=['/mixed[/']"], ["regular expression"]),

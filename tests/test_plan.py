@@ -156,7 +156,7 @@ def test_height_follows_the_source_or_is_given() -> None:
         ),
         (job(output={"width": 70_000, "also": ["web/a.jpg"]}), ROOMY, ("jpeg", "65,500", "output.format=png")),
         (job(output={"width": 3000}, tiles={"size": 3000}), replace(ROOMY, device_bytes=10**9), ("tiles.size", "window")),
-        (job(output={"width": 9, "height": 9}, boundary={"fill": 0}), ROOMY, ("coarsest octave", "mixed4")),
+        (job(output={"width": 9, "height": 9}, boundary={"fill": 0}), ROOMY, ("an octave of 9 x 9 px", "mixed4")),
     ],
 )  # fmt: skip
 def test_refuses_what_cannot_work(config: Config, machine: Machine, words: tuple[str, ...]) -> None:

@@ -163,7 +163,9 @@ class BlockArrays:
         for tile in self.block.tiles():
             core = grid.core(tile)
             if not mask[core.slices_from(self.block.pixels)].any() and not any(
-                self._mask_at(number, masks, rect).any() for rect in _repeated(grown(core, reach), self.block)
+                self._mask_at(number, masks, band).any()
+                for rect in _repeated(grown(core, reach), self.block)
+                for band in rect.bands()
             ):
                 idle.append(tile.number)
         return frozenset(idle)

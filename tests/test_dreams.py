@@ -44,7 +44,9 @@ def test_a_guided_dream_comes_to_resemble_its_own_guide(inception: Loaded, tmp_p
         gained = {name: likeness(inception, dreams[name], guides[own], "mixed5") - before[own] for name in dreams}
         assert gained[own] > 0.02
         assert gained[own] > gained[other] + 0.02
-    assert np.abs(dreams["coffee"] - dreams["rocket"]).mean() > 5
+    # They are as far from each other as either is from the source.
+    moved = min(np.abs(dream - source).mean() for dream in dreams.values())
+    assert np.abs(dreams["coffee"] - dreams["rocket"]).mean() > 0.8 * moved
 
 
 @pytest.mark.slow

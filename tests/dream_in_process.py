@@ -184,6 +184,12 @@ class Dream:
             self.run(stop, **arguments)
 
     @property
+    def source(self) -> Pixels:
+        """What it departs from, at the final size."""
+        final = self._draft.plan.final
+        return self._draft.source.at(final.shape, final.grid.canvas)
+
+    @property
     def objectives(self) -> tuple[Objective, ...]:
         """What the job dreams of."""
         return self._draft.schedule.objectives

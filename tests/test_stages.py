@@ -18,6 +18,7 @@ from render.dream.ascent import blend, jitter, luminance, measure, statistic
 from render.dream.filters import total_variation
 from render.dream.resample import Pixels, resample_array
 from render.dream.stage import Stage
+from render.errors import UserError
 from render.farm import scratch
 from render.farm.conductor import filter_bytes_exchanged
 from render.farm.events import OctaveStarted, StepDone
@@ -215,6 +216,30 @@ def test_what_a_filter_sends_is_foreseen(tmp_path: Path) -> None:
         Dream(tmp_path, "conditioning.laplacian=3", "octaves.steps=[0,1]").run(workers=4)
     assert sent == filter_bytes_exchanged(blocks, octave.stage) > 0
     assert filter_bytes_exchanged(blocks, Stage(1, 1.0)) == 0
+
+
+class Silent(Ripples):
+    """The first objective is excited by nothing."""
+
+    def __call__(self, shape, window, given, offset, *more) -> np.ndarray:
+        gradient = super().__call__(shape, window, given, offset)
+        return 0 * gradient if given.objective == 0 else gradient
+
+
+def test_a_region_that_nothing_excites_leaves_the_others_alone(
+    masks: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The silent region, left of the middle, keeps the source; where all are silent, the run says so and ends."""
+    region = f"objective.regions=[{{mask: {masks['half']}, terms: [mixed0]}}]"
+    dream = Dream(tmp_path / "one", region, "objective.terms=[mixed1]", "octaves.count=1")
+    canvas, _ = dream.run(kernel=Silent())
+    source = dream.source
+    assert (canvas[:, :65] == source[:, :65]).all()
+    assert np.abs(canvas[:, 75:] - source[:, 75:]).mean() > 1
+    assert "octave 1, step 1: nothing in the picture excites mixed0 under its mask" in caplog.text
+    alone = Dream(tmp_path / "all", "octaves.count=1")
+    with pytest.raises(UserError, match="zero everywhere at octave 1, step 1: nothing in the picture excites mixed1"):
+        alone.run(kernel=Silent())
 
 
 # The same in plain NumPy, on one array that is the whole canvas

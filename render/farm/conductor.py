@@ -274,9 +274,13 @@ class Conductor:
         return sum(counted) / len(counted)
 
     def _statistics(self, deal: Deal, step: int, sums: Sequence[TileSum]) -> tuple[float, ...]:
-        """What each region's gradient is divided by; 0 for a region whose mask shows nothing at this octave's size."""
+        """What each region's gradient is divided by.
+
+        0 for a region that has no part in this step: its mask shows nothing at this octave's size, or nothing under it
+        excites its objective. Raises `UserError` when that is so of all.
+        """
         stage, at = deal.octave.stage, f"octave {deal.octave.index + 1}, step {step + 1}"
-        found = []
+        found, silent = [], []
         for number, region in enumerate(stage.regions):
             objective = self._objectives[region.objective]
             # Summed in tile order, so that the total does not depend on how tiles were dealt or who finished first.
@@ -289,17 +293,20 @@ class Conductor:
                 support = min(1.0, support * 3 * deal.octave.grid.canvas.area / totals[-1])
             value = statistic(totals, stage.conditioning.normalize, support)
             if value == 0.0 and totals[-1] > 0:
-                where = "" if region.everywhere else " under its mask"
-                raise UserError(
-                    f"the gradient is zero everywhere{where} at {at}: nothing in the picture excites {objective}; choose "
-                    "another layer or channel, or start from another image"
-                )
+                silent.append(f"nothing in the picture excites {objective}")
             if value and not math.isfinite(stage.step_size / value):
                 raise NumericalError(f"the gradient is too small to follow at {at}: mean|g| is {value:.3g}")
             found.append(value)
-        if not any(found):
-            raise UserError(f"the masks show nothing at {at}: draw them larger, or take fewer octaves.count")
-        return tuple(found)
+        if any(found):
+            for reason in silent:
+                log.warning("%s: %s under its mask", at, reason)
+            return tuple(found)
+        if silent:
+            raise UserError(
+                f"the gradient is zero everywhere at {at}: {'; '.join(silent)}; choose another layer or channel, or start "
+                "from another image"
+            )
+        raise UserError(f"the masks show nothing at {at}: draw them larger, or take fewer octaves.count")
 
     def _filter(self, deal: Deal) -> list[TileSum]:
         """Filters the gradient, whose neighbours' parts are exchanged first; returns the sums of what comes out."""

@@ -33,6 +33,16 @@ settings.register_profile("render", deadline=None, print_blob=True)
 settings.load_profile("render")
 
 
+#: The files that take longest come first, so that processes that share the suite end at about the same time.
+LONGEST = ("farm", "terms", "tiles", "render", "architecture", "weights", "probe", "dreams", "atlas", "stages", "cluster")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; the order within a file, and of all others, stays."""
+    ranks = {f"test_{name}.py": rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+
+
 def needs(path: Path) -> Path:
     if not path.exists():
         pytest.skip(f"needs {path.name}, which is kept outside the project and is not here")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from render import __version__
 from render.canvas.store import CanvasStore
@@ -26,13 +26,12 @@ from render.export.directory import is_picture, replacing_directory, tree_sha256
 from render.export.picture import image_of, replacing, write_picture
 from render.farm.checkpoint import Checkpoint, Checkpoints, Fixed
 from render.formats import FORMATS
+from render.locking import LOCK, lock_directory
 from render.machine import nearest
 from render.paths import file_sha256, user_path
 from render.source.pyramid import discard_levels
 
-_RECORD, _LOG, _PREVIEWS, _CANVAS, _SOURCE, _LOCK = (
-    "run.json", "render.log", "previews", "canvas", "source", ".lock",
-)  # fmt: skip
+_RECORD, _LOG, _PREVIEWS, _CANVAS, _SOURCE = "run.json", "render.log", "previews", "canvas", "source"
 _VERSIONED = ("jax", "jaxlib", "flax", "numpy", "scipy", "pillow", "pyvips", "hydra-core")
 
 
@@ -143,21 +142,11 @@ class RunDirectory:
 
     def refuse_busy(self) -> None:
         """Raises `UserError` where another run holds the directory: asked early, before a farm is started for nothing."""
-        if (self.path / _LOCK).exists():
+        if (self.path / LOCK).exists():
             self._lock().release()
 
     def _lock(self) -> FileLock:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / _LOCK)
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(
-                f"{self.path} belongs to a run that is still going: wait for it or choose another output.dir"
-            ) from None
-        except OSError as error:
-            raise UserError(f"{self.path} cannot be written to ({error.strerror}): choose another output.dir") from None
-        return lock
+        return lock_directory(self.path, "a run that is still going")
 
     @contextmanager
     def opened(self) -> Iterator[None]:

@@ -18,15 +18,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from render import __version__
 from render.errors import UserError
 from render.export.picture import replacing
+from render.locking import lock_directory
 from render.machine import nearest
 from render.paths import file_sha256
 
-_RECORD, _LOG, _LOCK = "atlas.json", "render.log", ".lock"
+_RECORD, _LOG = "atlas.json", "render.log"
 PAGE, CHANNELS, RUNGS = "index.html", "channels", "rungs"
 _OURS = (_LOG, PAGE, CHANNELS, RUNGS)
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
@@ -149,17 +150,7 @@ class AtlasDirectory:
         self.save()
 
     def _lock(self) -> FileLock:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / _LOCK)
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(
-                f"{self.path} belongs to an atlas that is still being made: wait for it or choose another output.dir"
-            ) from None
-        except OSError as error:
-            raise UserError(f"{self.path} cannot be written to ({error.strerror}): choose another output.dir") from None
-        return lock
+        return lock_directory(self.path, "an atlas that is still being made")
 
     def _old_record(self) -> dict[str, Any]:
         """The record of the atlas that lies here; empty where there is none."""

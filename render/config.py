@@ -248,24 +248,24 @@ def _without_directories(value: Any, key: str = "") -> Any:
 def validate(config: Config) -> Config:
     """The same config; `UserError` for the first value that cannot mean anything."""
     plain = config.name.strip(" .") != "" and "/" not in config.name and config.name.isprintable()
-    _require(plain and len(config.name.encode()) <= 200, "name", config.name, "must be a plain file name")
-    _require(0 <= config.seed < 2**63, "seed", config.seed, "must be from 0 to 2^63 - 1")
-    _require(1 <= config.octaves.count <= 1000, "octaves.count", config.octaves.count, "must be from 1 to 1000")
-    _require(1 < config.octaves.scale <= 100, "octaves.scale", config.octaves.scale, "must be above 1 (1.4 is usual)")
+    require(plain and len(config.name.encode()) <= 200, "name", config.name, "must be a plain file name")
+    require(0 <= config.seed < 2**63, "seed", config.seed, "must be from 0 to 2^63 - 1")
+    require(1 <= config.octaves.count <= 1000, "octaves.count", config.octaves.count, "must be from 1 to 1000")
+    require(1 < config.octaves.scale <= 100, "octaves.scale", config.octaves.scale, "must be above 1 (1.4 is usual)")
 
     size, halo = config.tiles.size, config.tiles.halo
-    _require(size == "auto" or _whole(size) >= 16, "tiles.size", size, "must be auto or at least 16 px")
-    _require(halo in _HALOS or _whole(halo) >= 0, "tiles.halo", halo, "must be exact, balanced, or 0 or more px")
-    _require(1 <= config.tiles.parallel <= 10_000, "tiles.parallel", config.tiles.parallel, "must be at least 1")
+    require(size == "auto" or _whole(size) >= 16, "tiles.size", size, "must be auto or at least 16 px")
+    require(halo in _HALOS or _whole(halo) >= 0, "tiles.halo", halo, "must be exact, balanced, or 0 or more px")
+    require(1 <= config.tiles.parallel <= 10_000, "tiles.parallel", config.tiles.parallel, "must be at least 1")
     mode = config.boundary.mode
-    _require(mode in BOUNDARY_MODES, "boundary.mode", mode, f"must be one of {', '.join(BOUNDARY_MODES)}")
-    _require(0 <= config.boundary.fill <= 4096, "boundary.fill", config.boundary.fill, "must be from 0 to 4096 px")
+    require(mode in BOUNDARY_MODES, "boundary.mode", mode, f"must be one of {', '.join(BOUNDARY_MODES)}")
+    require(0 <= config.boundary.fill <= 4096, "boundary.fill", config.boundary.fill, "must be from 0 to 4096 px")
 
     background = config.source.background
     fine = len(background) == 3 and all(0 <= value <= 255 for value in background)
-    _require(fine, "source.background", background, "must be three values [R,G,B] from 0 to 255")
+    require(fine, "source.background", background, "must be three values [R,G,B] from 0 to 255")
     limit = config.source.max_megapixels
-    _require(limit > 0, "source.max_megapixels", limit, "must be above 0")
+    require(limit > 0, "source.max_megapixels", limit, "must be above 0")
 
     _validate_output(config.output)
     if config.output.bleed_mm and mode != "reflect":
@@ -275,42 +275,40 @@ def validate(config: Config) -> Config:
         )
     _validate_farm(config.farm)
     every = config.checkpoint.every
-    _require(math.isfinite(every) and every >= 0, "checkpoint.every", every, "must be 0 (every step) or more seconds")
+    require(math.isfinite(every) and every >= 0, "checkpoint.every", every, "must be 0 (every step) or more seconds")
     return config
 
 
 def _validate_farm(farm: FarmConfig) -> None:
-    _require(farm.executor in _EXECUTORS, "farm.executor", farm.executor, f"must be {' or '.join(_EXECUTORS)}")
-    _require(
-        farm.workers is None or 1 <= farm.workers <= 10_000, "farm.workers", farm.workers, "must be null or at least 1"
-    )
-    _require(farm.retries >= 0, "farm.retries", farm.retries, "must be 0 or more")
-    _require(math.isfinite(farm.timeout) and farm.timeout >= 0, "farm.timeout", farm.timeout, "must be 0 or more seconds")
-    _require(math.isfinite(farm.silence) and farm.silence > 0, "farm.silence", farm.silence, "must be above 0 seconds")
+    require(farm.executor in _EXECUTORS, "farm.executor", farm.executor, f"must be {' or '.join(_EXECUTORS)}")
+    require(farm.workers is None or 1 <= farm.workers <= 10_000, "farm.workers", farm.workers, "must be null or at least 1")
+    require(farm.retries >= 0, "farm.retries", farm.retries, "must be 0 or more")
+    require(math.isfinite(farm.timeout) and farm.timeout >= 0, "farm.timeout", farm.timeout, "must be 0 or more seconds")
+    require(math.isfinite(farm.silence) and farm.silence > 0, "farm.silence", farm.silence, "must be above 0 seconds")
     if farm.address is not None and farm.executor != "ray":
         raise UserError(f"farm.address={farm.address} needs farm.executor=ray: drop one of them")
     worker = farm.worker
     for key, least in (("num_gpus", 0.0), ("num_cpus", 0.0), ("memory_gb", 1e-3), ("threads", 1)):
         value = getattr(worker, key)
         fine = value is None or (math.isfinite(value) and value >= least)
-        _require(fine, f"farm.worker.{key}", value, f"must be null or at least {least:g}")
+        require(fine, f"farm.worker.{key}", value, f"must be null or at least {least:g}")
     whole = worker.num_gpus is None or worker.num_gpus <= 1
-    _require(whole, "farm.worker.num_gpus", worker.num_gpus, "must be at most 1: a worker steps one accelerator")
+    require(whole, "farm.worker.num_gpus", worker.num_gpus, "must be at most 1: a worker steps one accelerator")
     for name, amount in worker.resources.items():
         fine = name not in ("CPU", "GPU") and math.isfinite(amount) and amount > 0
-        _require(fine, f"farm.worker.resources.{name}", amount, "must be above 0, of a resource other than CPU and GPU")
+        require(fine, f"farm.worker.resources.{name}", amount, "must be above 0, of a resource other than CPU and GPU")
 
 
 def _validate_output(output: OutputConfig) -> None:
     for key in ("width", "height", "width_cm", "width_in", "dpi"):
         value = getattr(output, key)
         if value is not None:
-            _require(math.isfinite(value) and value > 0, f"output.{key}", value, "must be above 0")
+            require(math.isfinite(value) and value > 0, f"output.{key}", value, "must be above 0")
     if output.dpi is not None:
         # The field in a JPEG holds 16 bits.
-        _require(1 <= output.dpi <= 65535, "output.dpi", output.dpi, "must be from 1 to 65535")
+        require(1 <= output.dpi <= 65535, "output.dpi", output.dpi, "must be from 1 to 65535")
     if output.height is not None:
-        _require(output.height <= _LONGEST, "output.height", output.height, f"must be at most {_LONGEST:,} px")
+        require(output.height <= _LONGEST, "output.height", output.height, f"must be at most {_LONGEST:,} px")
     widths = [key for key in ("width", "width_cm", "width_in") if getattr(output, key) is not None]
     if len(widths) > 1:
         raise UserError(f"output.{widths[0]} and output.{widths[1]} both say how wide: set one of them to null")
@@ -318,50 +316,50 @@ def _validate_output(output: OutputConfig) -> None:
         raise UserError(f"output.{widths[0]} needs output.dpi to become pixels (150 suits a poster, 300 a book)")
     for key in widths:
         fits = (_exact_width(output) or 0) <= _LONGEST
-        _require(fits, f"output.{key}", getattr(output, key), f"must come to at most {_LONGEST:,} px")
-    _require(1 <= output.quality <= 100, "output.quality", output.quality, "must be from 1 to 100")
+        require(fits, f"output.{key}", getattr(output, key), f"must come to at most {_LONGEST:,} px")
+    require(1 <= output.quality <= 100, "output.quality", output.quality, "must be from 1 to 100")
     suffixes = f"must be a name that ends in .{', .'.join(known_suffixes())}"
     if output.format is not None:
         known = format_of(f"x.{output.format}") is not None or output.format in FORMATS
-        _require(known, "output.format", output.format, f"must be one of {', '.join(FORMATS)}")
+        require(known, "output.format", output.format, f"must be one of {', '.join(FORMATS)}")
     if output.path is not None:
-        _require(format_of(output.path) is not None, "output.path", output.path, suffixes)
+        require(format_of(output.path) is not None, "output.path", output.path, suffixes)
         if suffix_of(output.path) not in FORMATS[picture_format(output)].suffixes:
             raise UserError(f"output.path={output.path} and output.format={output.format} disagree: drop one of them")
     for also in output.also:
-        _require(also in FORMATS or format_of(also) is not None, "output.also", also, f"{suffixes}, or a format's name")
+        require(also in FORMATS or format_of(also) is not None, "output.also", also, f"{suffixes}, or a format's name")
     _validate_layout(output)
     _validate_style(output)
     _validate_colour(output)
 
 
 def _validate_layout(output: OutputConfig) -> None:
-    _require(output.fit in _FITS, "output.fit", output.fit, f"must be one of {', '.join(_FITS)}")
+    require(output.fit in _FITS, "output.fit", output.fit, f"must be one of {', '.join(_FITS)}")
     bleed = output.bleed_mm
     if bleed is not None:
         fine = math.isfinite(bleed) and 0 <= bleed <= _WIDEST_BLEED_MM
-        _require(fine, "output.bleed_mm", bleed, f"must be null or from 0 to {_WIDEST_BLEED_MM} mm")
+        require(fine, "output.bleed_mm", bleed, f"must be null or from 0 to {_WIDEST_BLEED_MM} mm")
         if output.dpi is None:
             raise UserError("output.bleed_mm needs output.dpi to become pixels (150 suits a poster, 300 a book)")
 
 
 def _validate_style(output: OutputConfig) -> None:
-    _require(output.bits in (8, 16), "output.bits", output.bits, "must be 8 or 16")
+    require(output.bits in (8, 16), "output.bits", output.bits, "must be 8 or 16")
     holding = [name for name, form in FORMATS.items() if output.bits in form.bits]
     form = FORMATS[picture_format(output)]
     fits = output.bits in form.bits or form.directory
-    _require(fits, "output.bits", output.bits, f"{form.name} holds 8: take {names_of(holding)}")
+    require(fits, "output.bits", output.bits, f"{form.name} holds 8: take {names_of(holding)}")
     known = FORMATS["tiff"].compressions
-    _require(output.compression in known, "output.compression", output.compression, f"must be {names_of(known)}")
+    require(output.compression in known, "output.compression", output.compression, f"must be {names_of(known)}")
     if output.compression == "jpeg" and output.bits != 8:
         raise UserError("output.compression=jpeg holds 8 bits: set output.bits=8 or another compression")
     panels = output.panels
     for key in ("width_cm", "height_cm"):
         value = getattr(panels, key)
         fine = value is None or (math.isfinite(value) and value > 0)
-        _require(fine, f"output.panels.{key}", value, "must be null or above 0")
+        require(fine, f"output.panels.{key}", value, "must be null or above 0")
     fine = math.isfinite(panels.overlap_mm) and panels.overlap_mm >= 0
-    _require(fine, "output.panels.overlap_mm", panels.overlap_mm, "must be 0 or more")
+    require(fine, "output.panels.overlap_mm", panels.overlap_mm, "must be 0 or more")
     if (panels.width_cm or panels.height_cm) and output.dpi is None:
         raise UserError("output.panels needs output.dpi to become pixels (150 suits a poster, 300 a book)")
     if (panels.width_cm or panels.height_cm) and form.directory:
@@ -371,12 +369,12 @@ def _validate_style(output: OutputConfig) -> None:
 def _validate_colour(output: OutputConfig) -> None:
     fine = 0 <= output.saturation <= _STRONGEST
     rule = f"must be from 0 (grey) over 1 (as dreamed) to {_STRONGEST}"
-    _require(fine, "output.saturation", output.saturation, rule)
+    require(fine, "output.saturation", output.saturation, rule)
     contrast = output.contrast
     # Comparisons with NaN are false.
     fine = contrast is None or (len(contrast) == 2 and 0 <= contrast[0] < contrast[1] <= 100)
     rule = "must be null or two percentiles, the lower first, such as [0.5,99.5]"
-    _require(fine, "output.contrast", contrast, rule)
+    require(fine, "output.contrast", contrast, rule)
 
 
 def picture_width(output: OutputConfig) -> int | None:
@@ -426,7 +424,8 @@ def _whole(value: int | str) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else -1
 
 
-def _require(holds: bool, key: str, value: object, rule: str) -> None:
+def require(holds: bool, key: str, value: object, rule: str) -> None:
+    """Raises `UserError` that names a key, its value and what it must be, unless that holds."""
     if not holds:
         shown = repr(value) if isinstance(value, str) and not value.isprintable() else value
         raise UserError(f"{key}={shown}: {rule}")

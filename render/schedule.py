@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from render.config import Config
+from render.config import Config, require
 from render.dream.objectives import Objective, resolve
 from render.dream.optimizer import Optimizer
 from render.dream.stage import NORMALIZATIONS, Conditioning, Region, Stage
@@ -92,12 +92,12 @@ def check_stages(config: Config) -> Config:
     """The same config; `UserError` for the first setting of an octave that cannot mean anything on any network."""
     objective = config.objective
     terms = objective.terms is None or isinstance(objective.terms, list)
-    _check(objective.terms, "objective.terms", lambda _: terms, "must be a list of terms, such as [mixed4]")
+    require(terms, "objective.terms", objective.terms, "must be a list of terms, such as [mixed4]")
     mask = objective.mask is None or (isinstance(objective.mask, str | dict) and bool(objective.mask))
-    _check(objective.mask, "objective.mask", lambda _: mask, "must be null, a path, or a mapping with an image")
+    require(mask, "objective.mask", objective.mask, "must be null, a path, or a mapping with an image")
     regions = isinstance(objective.regions, list)
     rule = "must be a list of mappings, such as [{mask: face.png, terms: [mixed4]}]"
-    _check(objective.regions, "objective.regions", lambda _: regions, rule)
+    require(regions, "objective.regions", objective.regions, rule)
     for position, region in enumerate(objective.regions):
         _region_terms(region, f"objective.regions[{position}]")
     _stages(config, [[]] * config.octaves.count)
@@ -142,7 +142,7 @@ def _stages(config: Config, regions: Sequence[Sequence[Region]]) -> tuple[Stage,
         values = value if isinstance(value, list | tuple) else [value] * count
         _refuse_length(values, count, key)
         for one in values:
-            _check(one, key, holds, rule)
+            require(holds(one), key, one, rule)
         return list(values)
 
     steps = each(config.octaves.steps, "octaves.steps", _whole(0, 1_000_000), "must be a whole number from 0 to 1,000,000")
@@ -181,12 +181,6 @@ def _refuse_length(values: Sequence[object], count: int, key: str) -> None:
             f"{key} lists {len(values)} octaves and octaves.count={count}: give one entry for each, coarse to fine, "
             "or one value"
         )
-
-
-def _check(value: object, key: str, holds: Callable[[Any], bool], rule: str) -> None:
-    if not holds(value):
-        shown = repr(value) if isinstance(value, str) and not value.isprintable() else value
-        raise UserError(f"{key}={shown}: {rule}")
 
 
 def _whole(least: int, most: int) -> Callable[[Any], bool]:

@@ -14,6 +14,7 @@ from render.config import (
     ObjectiveConfig,
     OctavesConfig,
     OutputConfig,
+    require,
     validate,
 )
 from render.errors import UserError
@@ -79,18 +80,18 @@ def validate_atlas(config: AtlasConfig) -> AtlasConfig:
             f"layer={config.layer} and layers={config.layers}: drop one of them (layers are those of the ladder)"
         )
     if config.layers is not None:
-        _require(len(config.layers) > 0, "layers", "[]", "is empty: name at least one, or null for every block")
-        _require(len(set(config.layers)) == len(config.layers), "layers", config.layers, "names a layer twice")
+        require(len(config.layers) > 0, "layers", "[]", "is empty: name at least one, or null for every block")
+        require(len(set(config.layers)) == len(config.layers), "layers", config.layers, "names a layer twice")
     channel_ranges(config.channels)
-    _require(1 <= config.size <= _LARGEST, "size", config.size, f"must be from 1 to {_LARGEST} px")
-    _require(1 <= config.steps <= _MOST_STEPS, "steps", config.steps, f"must be from 1 to {_MOST_STEPS:,}")
-    _require(0 < config.rate <= 10, "rate", config.rate, "must be above 0 and at most 10 (0.05 is usual)")
+    require(1 <= config.size <= _LARGEST, "size", config.size, f"must be from 1 to {_LARGEST} px")
+    require(1 <= config.steps <= _MOST_STEPS, "steps", config.steps, f"must be from 1 to {_MOST_STEPS:,}")
+    require(0 < config.rate <= 10, "rate", config.rate, "must be above 0 and at most 10 (0.05 is usual)")
     moves = config.transforms
-    _require(0 <= moves.jitter <= _LARGEST, "transforms.jitter", moves.jitter, "must be 0 (off) or more px")
-    _require(0 <= moves.scale <= 0.9, "transforms.scale", moves.scale, "must be from 0 (off) to 0.9, a part of the size")
-    _require(0 <= moves.rotate <= 180, "transforms.rotate", moves.rotate, "must be from 0 (off) to 180 degrees")
+    require(0 <= moves.jitter <= _LARGEST, "transforms.jitter", moves.jitter, "must be 0 (off) or more px")
+    require(0 <= moves.scale <= 0.9, "transforms.scale", moves.scale, "must be from 0 (off) to 0.9, a part of the size")
+    require(0 <= moves.rotate <= 180, "transforms.rotate", moves.rotate, "must be from 0 (off) to 180 degrees")
     columns = config.output.columns
-    _require(columns is None or 1 <= columns <= 1000, "output.columns", columns, "must be null or from 1 to 1000")
+    require(columns is None or 1 <= columns <= 1000, "output.columns", columns, "must be null or from 1 to 1000")
     # What the two kinds of config have in common is checked by the other's rules.
     validate(rung_config(config, config.title, "layer", None))
     return config
@@ -159,8 +160,3 @@ def chosen_channels(written: object, layer: str, channels: int) -> tuple[int, ..
             raise UserError(f"channels={written}: {layer} has channels 0 to {channels - 1}, not {last}")
         chosen |= set(range(first, last + 1))
     return tuple(sorted(chosen))
-
-
-def _require(holds: bool, key: str, value: object, rule: str) -> None:
-    if not holds:
-        raise UserError(f"{key}={value}: {rule}")

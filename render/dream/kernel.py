@@ -13,7 +13,7 @@ from jax import lax
 from numpy.typing import NDArray
 
 from render.dream.objectives import MOST_COPIES, Given, Objective, owned
-from render.dream.terms import Evidence, Vector
+from render.dream.terms import Evidence, Vector, mean_of
 from render.geometry import KernelShape, Rect
 from render.models.network import Network
 from render.models.weights import Loaded
@@ -149,9 +149,8 @@ class Kernel:
         constants = self._constants_of(given.objective)
         compiled = self.programs.gradient(objective, constants, shape)
         for number, channels in given.chosen.items():
-            vector = np.zeros(constants[number][0].shape, np.float32)
-            vector[list(channels)] = 1.0 / len(channels)
-            constants = [*constants[:number], (jnp.asarray(vector),), *constants[number + 1 :]]
+            vector = jnp.asarray(mean_of(channels, constants[number][0].size))
+            constants = [*constants[:number], (vector,), *constants[number + 1 :]]
         return compiled(
             self.programs.state,
             window,

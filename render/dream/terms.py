@@ -15,7 +15,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -87,16 +87,11 @@ class Term(ABC):
 
     def mapping(self) -> dict[str, Any]:
         """The term as a config writes it."""
-        plain: dict[str, Any] = {"layer": self.layer}
-        plain |= self._own()
-        if self.weight != 1:
-            plain["weight"] = self.weight
-        return plain
+        return self._written() | ({"weight": self.weight} if self.weight != 1 else {})
 
-    def _own(self) -> dict[str, Any]:
-        return {
-            one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("layer", "weight") and one.compare
-        }
+    @abstractmethod
+    def _written(self) -> dict[str, Any]:
+        """The same without its weight."""
 
     def __str__(self) -> str:
         """What a config would say, in short: for terms that name no files `parse_term(str(term)) == term`."""
@@ -117,7 +112,7 @@ def _outside(layer: Layer, architecture: Architecture, channel: int) -> UserErro
     return UserError(f"{layer.name} of {architecture.name} has channels 0 to {layer.channels - 1}, not {channel}")
 
 
-def _mean_of(channels: tuple[int, ...], of: int) -> Vector:
+def mean_of(channels: tuple[int, ...], of: int) -> Vector:
     """A vector whose dot product with activations is the mean of some channels."""
     vector = np.zeros(of, np.float32)
     vector[list(channels)] = 1.0 / len(channels)
@@ -160,7 +155,7 @@ class Energy(Term):
     def constants(self, evidence: Evidence) -> tuple[Vector, ...]:
         if not self.channels:
             return ()
-        return (_mean_of(self.channels, evidence.architecture.layer(self.layer).channels),)
+        return (mean_of(self.channels, evidence.architecture.layer(self.layer).channels),)
 
     def total(self, activations: jax.Array, constants: tuple[jax.Array, ...], place: jax.Array) -> jax.Array:  # noqa: ARG002
         import jax.numpy as jnp
@@ -169,15 +164,27 @@ class Energy(Term):
         measured = measure(activations)
         return (measured @ constants[0]).sum() if constants else measured.mean(-1).sum()
 
-    def mapping(self) -> dict[str, Any]:
+    def _written(self) -> dict[str, Any]:
         channels = {"channels": list(self.channels)} if self.channels else {}
         measure = {"measure": self.measure} if self.measure else {}
-        return {"layer": self.layer, **channels, **measure, **({"weight": self.weight} if self.weight != 1 else {})}
+        return {"layer": self.layer, **channels, **measure}
 
     def __str__(self) -> str:
         if self.measure:
             return super().__str__()
         return _times(self.weight, self.layer + (":" + "+".join(map(str, self.channels)) if self.channels else ""))
+
+
+@dataclass(frozen=True)
+class _Linear(Term):
+    """A term whose value at a position is the dot product with one vector, as that of an `Energy` of channels is."""
+
+    @property
+    def structure(self) -> str:
+        return f"mean({self.layer}:)"
+
+    def total(self, activations: jax.Array, constants: tuple[jax.Array, ...], place: jax.Array) -> jax.Array:  # noqa: ARG002
+        return (activations @ constants[0]).sum()
 
 
 @dataclass(frozen=True)
@@ -200,7 +207,7 @@ class Neuron(Term):
             raise _outside(layer, architecture, self.channel)
 
     def constants(self, evidence: Evidence) -> tuple[Vector, ...]:
-        return (_mean_of((self.channel,), evidence.architecture.layer(self.layer).channels),)
+        return (mean_of((self.channel,), evidence.architecture.layer(self.layer).channels),)
 
     @property
     def places(self) -> tuple[float, float] | None:
@@ -215,13 +222,12 @@ class Neuron(Term):
         )
         return jnp.where(rows[:, None] & columns[None, :], activations @ constants[0], 0.0).sum()
 
-    def mapping(self) -> dict[str, Any]:
-        plain: dict[str, Any] = {"layer": self.layer, "channels": self.channel, "at": list(self.at)}
-        return plain | ({"weight": self.weight} if self.weight != 1 else {})
+    def _written(self) -> dict[str, Any]:
+        return {"layer": self.layer, "channels": self.channel, "at": list(self.at)}
 
 
 @dataclass(frozen=True)
-class Strongest(Term):
+class Strongest(_Linear):
     """The mean of the `count` channels that the source excites most, or least where `weakest`.
 
     Which they are is a statistic of the whole source at the octave's size. It is made before the octave's ascent in a pass
@@ -243,10 +249,6 @@ class Strongest(Term):
         if self.count > layer.channels:
             raise UserError(f"{layer.name} of {architecture.name} has {layer.channels} channels, not {self.count}")
 
-    @property
-    def structure(self) -> str:
-        return f"mean({self.layer}:)"
-
     def constants(self, evidence: Evidence) -> tuple[Vector, ...]:
         # Holds the place of what is chosen.
         return (np.zeros(evidence.architecture.layer(self.layer).channels, np.float32),)
@@ -262,12 +264,8 @@ class Strongest(Term):
             order = np.concatenate([order[sums[order] > 0], order[sums[order] <= 0]])
         return tuple(int(channel) for channel in order[: self.count])
 
-    def total(self, activations: jax.Array, constants: tuple[jax.Array, ...], place: jax.Array) -> jax.Array:  # noqa: ARG002
-        return (activations @ constants[0]).sum()
-
-    def mapping(self) -> dict[str, Any]:
-        plain: dict[str, Any] = {"layer": self.layer, "weakest" if self.weakest else "strongest": self.count}
-        return plain | ({"weight": self.weight} if self.weight != 1 else {})
+    def _written(self) -> dict[str, Any]:
+        return {"layer": self.layer, "weakest" if self.weakest else "strongest": self.count}
 
 
 @dataclass(frozen=True)
@@ -306,15 +304,15 @@ class Direction(Term):
     def total(self, activations: jax.Array, constants: tuple[jax.Array, ...], place: jax.Array) -> jax.Array:  # noqa: ARG002
         return _aligned(activations, activations @ constants[0], self.power, 1.0).sum()
 
-    def _own(self) -> dict[str, Any]:
+    def _written(self) -> dict[str, Any]:
         # Hundreds of numbers would hide everything else: they are named by their checksum.
         content = hashlib.sha256(np.asarray(self.vector, np.float64).tobytes()).hexdigest()[:12]
         named = file_name(self.named) if self.named else f"{len(self.vector)} numbers"
-        return {"direction": f"{named} ({content})", **({"power": self.power} if self.power else {})}
+        return {"layer": self.layer, "direction": f"{named} ({content})", **({"power": self.power} if self.power else {})}
 
 
 @dataclass(frozen=True)
-class Class(Term):
+class Class(_Linear):
     """What the network would call by a name: its score for a class before softmax.
 
     The score is linear in the mean over positions of the last layer, so it is a mean over positions of a score at each:
@@ -331,10 +329,6 @@ class Class(Term):
     number: int
     name: str = field(default="", compare=False)
 
-    @property
-    def structure(self) -> str:
-        return f"mean({self.layer}:)"
-
     def check(self, layer: Layer, architecture: Architecture) -> None:
         """Whether there is such a class has been seen to where the layer was found."""
 
@@ -347,11 +341,8 @@ class Class(Term):
             )
         return (np.asarray(weights[self.number], np.float32),)
 
-    def total(self, activations: jax.Array, constants: tuple[jax.Array, ...], place: jax.Array) -> jax.Array:  # noqa: ARG002
-        return (activations @ constants[0]).sum()
-
-    def mapping(self) -> dict[str, Any]:
-        return {"class": self.number} | ({"weight": self.weight} if self.weight != 1 else {})
+    def _written(self) -> dict[str, Any]:
+        return {"class": self.number}
 
     def __str__(self) -> str:
         return _times(self.weight, f"class:{self.number}")
@@ -390,9 +381,8 @@ class Guide(Term):
         matches = activations.reshape(-1, activations.shape[-1]) @ constants[0].T
         return matches.max(-1).sum()
 
-    def mapping(self) -> dict[str, Any]:
-        plain: dict[str, Any] = {"layer": self.layer, "guide": file_name(self.image)}
-        return plain | ({"weight": self.weight} if self.weight != 1 else {})
+    def _written(self) -> dict[str, Any]:
+        return {"layer": self.layer, "guide": file_name(self.image)}
 
 
 @dataclass(frozen=True)
@@ -425,8 +415,8 @@ class Caricature(Term):
         dot = (activations * model).sum(-1)
         return _aligned(activations, dot, self.power, jnp.sqrt(jnp.square(model).sum(-1) + 1e-12)).sum()
 
-    def _own(self) -> dict[str, Any]:
-        return {"caricature": True, **({"power": self.power} if self.power != 1 else {})}
+    def _written(self) -> dict[str, Any]:
+        return {"layer": self.layer, "caricature": True, **({"power": self.power} if self.power != 1 else {})}
 
 
 def _aligned(activations: jax.Array, dot: jax.Array, power: float, length: jax.Array | float) -> jax.Array:

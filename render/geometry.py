@@ -80,6 +80,12 @@ class Rect(NamedTuple):
     def intersect(self, other: Rect) -> Rect:
         return Rect(self.rows.intersect(other.rows), self.columns.intersect(other.columns))
 
+    def grown(self, by: int) -> Rect:
+        """This rectangle with `by` px more on every side."""
+        return Rect(
+            Interval(self.rows.start - by, self.rows.stop + by), Interval(self.columns.start - by, self.columns.stop + by)
+        )
+
     def slices_from(self, origin: Rect) -> tuple[slice, slice]:
         """This rectangle as slices of an array that covers `origin`."""
         return self.rows.slice_from(origin.rows.start), self.columns.slice_from(origin.columns.start)

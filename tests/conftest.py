@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,6 +90,15 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Brows
         pytest.skip("needs Chromium: as root it is installed with apt-get, else install the package chromium")
     with browser.opened(executable, tmp_path_factory.mktemp("chromium")) as started:
         yield started
+
+
+def refusal(call: Callable[[], object]) -> str:
+    """The message of the `UserError` that a call must end with: one line."""
+    with pytest.raises(UserError) as caught:
+        call()
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1, message
+    return message
 
 
 @dataclass

@@ -38,10 +38,6 @@ def noise(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
     return (waves + random.normal(size=(*shape, 3))).astype(np.float32)
 
 
-def grown(rect: Rect, by: int) -> Rect:
-    return Rect(*(Interval(side.start - by, side.stop + by) for side in rect))
-
-
 def extended(canvas: np.ndarray, rect: Rect, modes: tuple[str, str]) -> np.ndarray:
     """The canvas as its boundary modes continue it, inside `rect`."""
     for axis, side in enumerate(rect):
@@ -56,7 +52,7 @@ def extended(canvas: np.ndarray, rect: Rect, modes: tuple[str, str]) -> np.ndarr
 def bordered_by_nan(pixels: np.ndarray, where: Rect, by: int = 3) -> tuple[np.ndarray, Rect]:
     """The same pixels with others around them that must not matter."""
     around = ((by, by), (by, by), (0, 0))
-    return np.pad(pixels, around, constant_values=np.nan), grown(where, by)
+    return np.pad(pixels, around, constant_values=np.nan), where.grown(by)
 
 
 @st.composite
@@ -81,12 +77,12 @@ def assert_tiles_are_the_whole(
 ) -> None:
     """Bit for bit, each tile with no more around it than the reach that it was promised to need."""
     canvas = noise(shape)
-    everything = grown(whole(*shape), reach)
+    everything = whole(*shape).grown(reach)
     expected = apply(extended(canvas, everything, modes), everything, whole(*shape))
     assert expected.shape == canvas.shape
     assert expected.dtype == np.float32
     for core in tiles:
-        where = grown(core, reach)
+        where = core.grown(reach)
         found = apply(*bordered_by_nan(extended(canvas, where, modes), where), core)
         np.testing.assert_array_equal(found, expected[core.slices_from(whole(*shape))])
 
@@ -125,7 +121,7 @@ def test_sums_over_tiles_are_those_of_the_whole(tiling, modes, levels: int, weig
     mask = np.random.default_rng(1).random(shape).astype(np.float32) if weighted else np.ones(shape, np.float32)
 
     def sums(core: Rect) -> np.ndarray:
-        where = grown(core, reach)
+        where = core.grown(reach)
         weights = mask[core.slices_from(whole(*shape))] if weighted else None
         return laplacian_squares(*bordered_by_nan(extended(canvas, where, modes), where), core, levels, weights)
 
@@ -164,7 +160,7 @@ def test_the_pyramid_is_convolution_and_zero_stuffing(height, width, top, left, 
     """For cores anywhere, also at negative coordinates, whose lattice is the canvas' own."""
     canvas = noise((height, width))
     core = Rect(Interval(top, top + 19), Interval(left, left + 22))
-    where = grown(core, laplacian_reach(levels))
+    where = core.grown(laplacian_reach(levels))
     pixels = extended(canvas, where, modes)
     gains = [0.5, 3.0, 0.0, 1.5, 2.0, 0.7][: levels + 1]
     # The oracle begins at a point of the coarsest lattice, so far away that its own edges do not matter.
@@ -191,7 +187,7 @@ def test_the_pyramid_is_convolution_and_zero_stuffing(height, width, top, left, 
 def test_a_pyramid_with_gains_of_one_is_the_gradient(tiling, modes, levels: int) -> None:
     shape, tiles = tiling
     canvas = noise(shape)
-    where = grown(tiles[-1], laplacian_reach(levels))
+    where = tiles[-1].grown(laplacian_reach(levels))
     found = laplacian_merge(extended(canvas, where, modes), where, tiles[-1], [1.0] * (levels + 1))
     np.testing.assert_allclose(found, canvas[tiles[-1].slices_from(whole(*shape))], atol=1e-5)
 
@@ -200,7 +196,7 @@ def test_a_pyramid_with_gains_of_one_is_the_gradient(tiling, modes, levels: int)
 def test_gains_make_every_level_equally_strong(unit: float) -> None:
     shape, levels = (150, 130), 4
     canvas = noise(shape) * np.float32(unit)
-    core, where = whole(*shape), grown(whole(*shape), laplacian_reach(levels))
+    core, where = whole(*shape), whole(*shape).grown(laplacian_reach(levels))
     pixels = extended(canvas, where, ("wrap", "reflect"))
     sums = laplacian_squares(pixels, where, core, levels)
     gains = laplacian_gains(sums)
@@ -217,7 +213,7 @@ def test_a_mask_weighs_the_strength_of_levels() -> None:
     canvas = noise(shape)
     mask = np.zeros(shape, np.float32)
     mask[:, 48:] = 1
-    core, where = whole(*shape), grown(whole(*shape), laplacian_reach(levels))
+    core, where = whole(*shape), whole(*shape).grown(laplacian_reach(levels))
     right = Rect(core.rows, Interval(48, 96))
     pixels = extended(canvas, where, ("wrap", "wrap"))
     np.testing.assert_allclose(
@@ -244,7 +240,7 @@ def test_sums_that_are_no_numbers_leave_no_gain_that_is_one() -> None:
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 2.5])
 def test_the_cascade_is_the_mean_of_three_gaussians(sigma: float) -> None:
     canvas = noise((40, 33))
-    core, where = whole(40, 33), grown(whole(40, 33), cascade_reach(sigma))
+    core, where = whole(40, 33), whole(40, 33).grown(cascade_reach(sigma))
     pixels = extended(canvas, where, ("wrap", "wrap"))
     expected = np.zeros(canvas.shape)
     for part in (sigma / 2, sigma, 2 * sigma):
@@ -259,7 +255,7 @@ def test_the_cascade_is_the_mean_of_three_gaussians(sigma: float) -> None:
 @given(st.floats(0.2, 3))
 def test_smoothing_keeps_what_is_flat(sigma: float) -> None:
     core = Rect(Interval(3, 9), Interval(-2, 4))
-    where = grown(core, cascade_reach(sigma))
+    where = core.grown(cascade_reach(sigma))
     flat = np.full((*where.shape, 3), 7, np.float32)
     np.testing.assert_allclose(cascade(flat, where, core, sigma), 7, rtol=1e-5)
 
@@ -285,6 +281,6 @@ def test_what_is_missing_around_a_core_is_refused() -> None:
         (lambda *a: cascade(*a, 1.5), cascade_reach(1.5)),
         (total_variation, 1),
     ):
-        where = grown(core, reach - 1)
+        where = core.grown(reach - 1)
         with pytest.raises(ValueError, match="is needed"):
             apply(np.zeros((*where.shape, 3), np.float32), where, core)

@@ -350,3 +350,7 @@ def test_no_workers_is_a_mistake() -> None:
     axis = Axis(length=64, tile=64, halo=16, fill=32, stride=16, mode="reflect")
     with pytest.raises(ValueError, match="0 workers"):
         deal_blocks(Grid(axis, axis), 0)
+
+
+def test_a_rectangle_grows_on_every_side() -> None:
+    assert Rect(Interval(3, 7), Interval(-2, 4)).grown(5) == Rect(Interval(-2, 12), Interval(-7, 9))

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,24 +16,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.special import softmax
 
-from render.errors import UserError
 from render.models.labels import ClassName, class_names, describe_classes, find_class, top_classes
-from tests.conftest import ROOT, SHARED, needs
+from tests.conftest import ROOT, SHARED, needs, refusal
 
 SHA256 = "acf75ef0abe89694b19056e0796401068b459c457baa30335f240c7692857355"
 
 
 def names() -> tuple[tuple[str, ...], ...]:
     return class_names("googlenet")
-
-
-def refusal(call: Callable[[], object]) -> str:
-    """The message of the `UserError` that a call must end with: one line."""
-    with pytest.raises(UserError) as caught:
-        call()
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1, message
-    return message
 
 
 # --- where they come from -----------------------------------------------------------------------------------------------

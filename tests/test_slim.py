@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import stat
 import tarfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from render.models.network import Network
 from render.models.weights import MODELS, Loaded, checked, fingerprint, load
 from render.source.photo import read_photo
 from render.source.source import sample_path
-from tests.conftest import TINY
+from tests.conftest import TINY, refusal
 
 PUBLISHED = MODELS["inception_v3_slim"].published
 #: The blocks' names in the file, mixed0 to mixed10.
@@ -42,15 +41,6 @@ BLOCKS = tuple(
     f"InceptionV3/InceptionV3/Mixed_{block}/concat"
     for block in ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
 )
-
-
-def refusal(call: Callable[[], object]) -> str:
-    """The message of the `UserError` that a call must end with: one line."""
-    with pytest.raises(UserError) as caught:
-        call()
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1, message
-    return message
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from render.farm import scratch
 from render.farm.conductor import filter_bytes_exchanged
 from render.farm.events import OctaveStarted, StepDone
 from render.farm.worker import Worker
-from render.geometry import Grid, Interval, KernelShape, Rect, deal_blocks, whole
+from render.geometry import Grid, KernelShape, Rect, deal_blocks, whole
 from render.plan import _block_bytes
 from tests.dream_in_process import Dream, Ripples, Stop, chunks_of, small_draft
 from tests.test_filters import KERNEL
@@ -298,7 +298,7 @@ def step_whole(draft, octave, canvas: Pixels, source: Pixels, masks, moments, st
     direction, follow = blend(gradients, weights, statistics)
     if conditioning.total_variation:
         around = padded(canvas, 1, grid)
-        rough = total_variation(around, grown(whole(*canvas.shape[:2]), 1), whole(*canvas.shape[:2]))
+        rough = total_variation(around, whole(*canvas.shape[:2]).grown(1), whole(*canvas.shape[:2]))
         direction = direction - conditioning.total_variation * (luminance(rough) if conditioning.luminance_only else rough)
     if moments:
         direction = stage.optimizer.update(direction.astype(np.float32), moments, step)
@@ -313,10 +313,6 @@ class GivenTo:
     def __init__(self, objective: int) -> None:
         self.objective = objective
         self.divisors = (1.0,)
-
-
-def grown(rect: Rect, by: int) -> Rect:
-    return Rect(*(Interval(side.start - by, side.stop + by) for side in rect))
 
 
 def padded(pixels: Pixels, by: int, grid: Grid) -> Pixels:

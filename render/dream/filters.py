@@ -131,7 +131,7 @@ def cascade(gradient: Pixels, where: Rect, core: Rect, sigma: float) -> Pixels:
     if not sigma > 0:
         raise ValueError(f"cannot smooth with sigma {sigma}")
     reach = cascade_reach(sigma)
-    needed = _grown(core, reach)
+    needed = core.grown(reach)
     _require(where, needed)
     height, width = core.shape
     # The channels of a row's pixels side by side: a shift by one pixel is one by three samples.
@@ -141,7 +141,7 @@ def cascade(gradient: Pixels, where: Rect, core: Rect, sigma: float) -> Pixels:
     for rows in _strips(core.rows, flat.shape[1]):
         target = result[rows.slice_from(core.rows.start)]
         for kernel in kernels:
-            near = _grown(Rect(rows, core.columns), len(kernel) - 1)
+            near = Rect(rows, core.columns).grown(len(kernel) - 1)
             down, across = near.slices_from(where)
             part = flat[down, _CHANNELS * across.start : _CHANNELS * across.stop]
             target += _blurred(_blurred(part, kernel, 0, 1), kernel, 1, _CHANNELS)
@@ -157,7 +157,7 @@ def total_variation(canvas: Pixels, where: Rect, core: Rect) -> Pixels:
     The pixels around `core` count as they stand. `canvas` is (rows, columns, 3) float32 and covers `where`, which holds
     `core` grown by 1 px. Raises ValueError where it does not.
     """
-    needed = _grown(core, 1)
+    needed = core.grown(1)
     _require(where, needed)
     pixels = canvas[needed.slices_from(where)]
     # The terms of `core` and of what lies one above and one to the left.
@@ -173,10 +173,6 @@ def total_variation(canvas: Pixels, where: Rect, core: Rect) -> Pixels:
     result -= right[1:, 1:]
     result -= below[1:, 1:]
     return result
-
-
-def _grown(rect: Rect, by: int) -> Rect:
-    return Rect(*(Interval(side.start - by, side.stop + by) for side in rect))
 
 
 def _require(where: Rect, needed: Rect) -> None:

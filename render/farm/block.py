@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from render.dream.resample import Pixels
 from render.farm import scratch
 from render.farm.messages import Assignment
-from render.geometry import Block, Interval, Piece, Rect, Tile, boundary_runs, deal_blocks, pieces_of
+from render.geometry import Block, Piece, Rect, Tile, boundary_runs, deal_blocks, pieces_of
+
+CANVAS, _MOMENT = "canvas", "moment-"
 
 
 class SourceOfPixels(Protocol):
@@ -52,8 +54,11 @@ class BlockArrays:
             for rect in block.pixels.bands():
                 self.source[rect.slices_from(block.pixels)] = source.at(self.shape, rect)
         self._covers_margin = needs_source
-        #: What the optimizer remembers, made when it is first asked.
-        self.moments: list[Pixels] = []
+        #: What the optimizer remembers: nothing yet, zeros.
+        self.moments = [self._room((*block.pixels.shape, 3)) for _ in range(stage.optimizer.moments)]
+        for moment in self.moments:
+            for rect in block.pixels.bands():
+                moment[rect.slices_from(block.pixels)] = 0
         self._gradients: list[Pixels] = []
         self._filtered: list[Pixels] = []
 
@@ -69,7 +74,7 @@ class BlockArrays:
     @property
     def gradient_rect(self) -> Rect:
         """What `gradients` cover: the block and as much around it as the filter looks at."""
-        return grown(self.block.pixels, self.given.stage.conditioning.reach)
+        return self.block.pixels.grown(self.given.stage.conditioning.reach)
 
     @property
     def gradients(self) -> list[Pixels]:
@@ -92,13 +97,6 @@ class BlockArrays:
             self._filtered = [self._room((*self.block.pixels.shape, 3)) for _ in self.given.stage.regions]
         return self._filtered
 
-    def begin_moments(self) -> None:
-        """Forgets what the optimizer remembers: zeros."""
-        self.moments = [self._room((*self.block.pixels.shape, 3)) for _ in range(self.given.stage.optimizer.moments)]
-        for moment in self.moments:
-            for rect in self.block.pixels.bands():
-                moment[rect.slices_from(self.block.pixels)] = 0
-
     def forget_gradients(self) -> None:
         """Lets gradients, masks and all that goes with them go; the canvas stays."""
         self._gradients, self._filtered, self.moments, self.masks, self.source = [], [], [], [], None
@@ -109,7 +107,7 @@ class BlockArrays:
             return self.own
         return self.moments[int(part.removeprefix(_MOMENT)) - 1]
 
-    def part(self, rect: Rect, part: str = "canvas") -> Pixels:
+    def part(self, rect: Rect, part: str = CANVAS) -> Pixels:
         """The view of the block's own pixels in a rectangle of the canvas."""
         return self.array(part)[rect.slices_from(self.block.pixels)]
 
@@ -164,7 +162,7 @@ class BlockArrays:
             core = grid.core(tile)
             if not mask[core.slices_from(self.block.pixels)].any() and not any(
                 self._mask_at(number, masks, band).any()
-                for rect in _repeated(grown(core, reach), self.block)
+                for rect in _repeated(core.grown(reach), self.block)
                 for band in rect.bands()
             ):
                 idle.append(tile.number)
@@ -179,19 +177,9 @@ class BlockArrays:
         return made
 
 
-CANVAS, _MOMENT = "canvas", "moment-"
-
-
 def moment_parts(count: int) -> tuple[str, ...]:
     """The names that checkpoints give to what an optimizer remembers."""
     return tuple(f"{_MOMENT}{number + 1}" for number in range(count))
-
-
-def grown(rect: Rect, by: int) -> Rect:
-    """A rectangle with `by` px more on every side."""
-    return Rect(
-        Interval(rect.rows.start - by, rect.rows.stop + by), Interval(rect.columns.start - by, rect.columns.stop + by)
-    )
 
 
 def put(target: Pixels, where: Rect, pieces: Iterable[Piece], pixels: Iterable[Pixels]) -> None:

@@ -22,7 +22,7 @@ from render.dream.objectives import Given, Objective
 from render.dream.resample import taps
 from render.dream.stage import Stage
 from render.errors import DamagedCheckpoint, NumericalError, RenderError, UrgentInterrupt, UserError, WorkersLost
-from render.farm.block import CANVAS, grown, moment_parts
+from render.farm.block import CANVAS, moment_parts
 from render.farm.checkpoint import Checkpoint, Checkpoints, Fixed, OctaveHistory
 from render.farm.deal import Deal
 from render.farm.events import (
@@ -526,5 +526,5 @@ def filter_bytes_exchanged(blocks: Sequence[Block], stage: Stage) -> int:
     dealt, reach = tuple(blocks), stage.conditioning.reach
     if not reach:
         return 0
-    around = (Gathering.of(pieces_of(grown(block.pixels, reach), dealt), number) for number, block in enumerate(dealt))
+    around = (Gathering.of(pieces_of(block.pixels.grown(reach), dealt), number) for number, block in enumerate(dealt))
     return 12 * len(stage.regions) * sum(one.foreign_pixels for one in around)

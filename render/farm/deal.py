@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from render.farm.block import grown
 from render.farm.executors import Executor
 from render.geometry import Block, Gathering, Rect, deal_blocks, margin_pieces, pieces_of
 from render.plan import Octave
@@ -40,7 +39,7 @@ class Deal:
         reach = octave.stage.conditioning.reach
         around = tuple(
             Gathering.of(
-                (piece for piece in pieces_of(grown(block.pixels, reach), blocks) if piece.target != block.pixels), number
+                (piece for piece in pieces_of(block.pixels.grown(reach), blocks) if piece.target != block.pixels), number
             )
             for number, block in enumerate(blocks if reach else ())
         )

@@ -91,7 +91,6 @@ class Worker:
         if given.octave == 0:
             self._detail = None
         self._state = state = self._arrays(given)
-        state.begin_moments()
         for rect in given.block.pixels.bands():
             state.part(rect)[...] = self._source.at(state.shape, rect)
 
@@ -103,7 +102,6 @@ class Worker:
         # What an interrupted attempt left would cost memory twice.
         self._state = self._detail = None
         state = self._arrays(given)
-        state.begin_moments()
         # At an octave's end there are none any more: nothing is to be done there.
         names = (CANVAS, *moment_parts(len(parts)))
         for name, where in zip(names, (path, *parts), strict=True):

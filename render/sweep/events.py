@@ -14,7 +14,7 @@ Kind = Literal["begun", "skipped", "started", "finished", "failed", "retried", "
 class Event:
     """`time` is seconds since the epoch; `point` the number of a point of this command, None for begun and ended.
 
-    What `facts` holds, by kind. begun: pid, points, axes. started: worker (what it runs on, such as `pid 12 on host (cpu)`),
+    What `facts` holds, by kind. begun: pid, points, axes. started: worker (what it runs on, such as `pid 12 on host`),
     attempt (from 1). finished: seconds, megapixels (of windows dreamed). failed, retried: reason. ended: status (finished,
     failed where a point failed, interrupted, stopped by an error), seconds.
     """

@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,10 @@ class RunDirectory:
     def picture(self) -> Path:
         """The picture of `output.format`."""
         return self.targets[0].path
+
+    def moved(self, path: Path) -> RunDirectory:
+        """The directory of the same job at another place."""
+        return RunDirectory(replace(self._config, output=replace(self._config.output, dir=str(path))), self._identity)
 
     def is_finished(self) -> bool:
         """Whether this very canvas lies here already, finished."""

@@ -48,36 +48,39 @@ class Display(Protocol):
         """Leaves the terminal tidy."""
 
 
-class _Count:
-    """Where a render stands. `done` counts window pixels of the plan, whoever did them and when."""
+class Count:
+    """Where a render stands. `done` counts window pixels of the plan, whoever did them and when, `worked` those of now."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self.octaves = len(plan.octaves)
         self.total = plan.window_pixels
         self.octave: Octave = plan.octaves[0]
-        self.step = self.tile = self.done = self._worked = 0
+        self.step = self.tile = self.done = self.worked = 0
         self.begun = time.monotonic()
 
     def begin(self, octave: Octave, steps: int) -> None:
+        """An octave begins, or is taken up again after `steps` steps."""
         self.octave, self.step, self.tile = octave, steps, 0
         self.done = steps * octave.step_window_pixels + sum(
             before.steps * before.step_window_pixels for before in self._plan.octaves[: octave.index]
         )
 
     def add(self, tiles: int) -> None:
+        """The gradients of so many more tiles are known."""
         rows, columns = self.octave.grid.window_shape
         self.tile += tiles
         self.done += tiles * rows * columns
-        self._worked += tiles * rows * columns
+        self.worked += tiles * rows * columns
 
     def finish_step(self, step: int) -> None:
+        """The canvas has been updated."""
         self.step, self.tile = step + 1, 0
 
     @property
     def rate(self) -> float:
         """Window megapixels per second since the start."""
-        return self._worked / 1e6 / max(1e-9, time.monotonic() - self.begun)
+        return self.worked / 1e6 / max(1e-9, time.monotonic() - self.begun)
 
     @property
     def text(self) -> str:
@@ -90,7 +93,7 @@ class BarDisplay:
     """A bar with octave, step, tile, Mpx/s and the time left."""
 
     def __init__(self, plan: Plan, console: Console) -> None:
-        self._count = _Count(plan)
+        self._count = Count(plan)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -132,7 +135,7 @@ class LineDisplay:
     """A line now and then, for logs and pipes."""
 
     def __init__(self, plan: Plan, console: Console) -> None:
-        self._count = _Count(plan)
+        self._count = Count(plan)
         self._console = console
         self._last = time.monotonic()
 

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import json
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from render.errors import UserError
+
+#: Its name in a sweep's directory.
+EVENTS = "events.jsonl"
 
 #: begun and ended frame a command; the others are about a point. `skipped` was done before; `failed` is for good;
 #: `retried` goes back into the queue; `interrupted` was saved and waits for the next command.
@@ -23,3 +33,64 @@ class Event:
     time: float
     point: int | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+class EventLog:
+    """The file that a command appends its events to; any number of threads may."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens the file, or makes it. `UserError` where it cannot be written."""
+        self._path = path
+        self._lock = threading.Lock()
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be written ({error.strerror}): free some space, or choose another place"
+            ) from None
+        # A driver that was killed, or a disk that was full, may have left half a line.
+        size = os.fstat(self._file).st_size
+        self._torn = size > 0 and os.pread(self._file, 1, size - 1) != b"\n"
+
+    def append(self, event: Event) -> None:
+        """Adds a line, in one write, so that whoever reads meets whole lines. `UserError` where the disk is full."""
+        line = json.dumps(asdict(event), ensure_ascii=False).encode() + b"\n"
+        with self._lock:
+            written, whole = 0, b"\n" + line if self._torn else line
+            try:
+                written = os.write(self._file, whole)
+            except OSError as error:
+                raise UserError(f"{self._path} cannot be written ({error.strerror}): free some space") from None
+            self._torn = written < len(whole)
+        if self._torn:
+            raise UserError(f"{self._path} cannot be written (the disk is full): free some space")
+
+    def close(self) -> None:
+        """Closes the file; nothing can be appended after."""
+        os.close(self._file)
+
+
+def read_events(path: Path) -> list[Event]:
+    """The events in a file, in their order; none where there is no file. Lines that are no events are left out."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError:
+        return []
+    # What follows the last line's end is being written, or never will be.
+    return [event for event in map(_event, lines[:-1]) if event is not None]
+
+
+def last_command(events: Sequence[Event]) -> list[Event]:
+    """The events of the last command: from its `begun` on."""
+    begun = [position for position, event in enumerate(events) if event.kind == "begun"]
+    return list(events[begun[-1] :]) if begun else []
+
+
+def _event(line: bytes) -> Event | None:
+    try:
+        found = json.loads(line)
+        event = Event(found["kind"], float(found["time"]), found.get("point"), found.get("facts", {}))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    numbered = isinstance(event.point, int) or event.point is None
+    return event if event.kind in get_args(Kind) and numbered and isinstance(event.facts, dict) else None

@@ -1,0 +1,351 @@
+"""Where the points of a sweep stand, from its events alone: counts, failures, the pace of the whole farm, the time left.
+
+Points differ in size, and each takes time that its size does not explain: its share of a compilation, files, a schedule.
+So the time left is reckoned in cost: window megapixels plus as many as a point's own time would be worth. That is read off
+the finished points, as a line through their seconds (Theil and Sen's, which a few odd ones do not turn).
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from render.sweep.events import EVENTS, Event, last_command, read_events
+from render.sweep.progress_file import Progress
+
+#: Its name in a sweep's directory.
+SWEEP = "sweep.json"
+
+State = Literal["waiting", "running", "done", "failed"]
+
+#: The pace is that of the last half hour: machines come and go.
+_WINDOW_S = 1800.0
+#: Finished points that the line is put through: it costs the square of them.
+_FITTED = 40
+#: A point that should be over by now is taken to be so far done.
+_OVERDUE = 0.95
+#: From this share on, what a point took so far says how long it will take.
+_TELLING = 0.1
+
+
+class Listed(Protocol):
+    """A point of a command, as the board needs to know it; `megapixels` of windows are to be dreamed for it."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def megapixels(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class BoardPoint:
+    """A point as `sweep.json` lists it; `directory` is the run's, relative to the sweep's."""
+
+    number: int
+    label: str
+    megapixels: float
+    directory: str = ""
+
+
+@dataclass
+class Standing:
+    """Where a point stands. `since` is when its last attempt was started, `until` when that ended: seconds since the epoch.
+
+    `seconds` it took and `megapixels` were dreamed for it, once it is done; `skipped` was done before. `reason` says why
+    it failed, or why it is tried again.
+    """
+
+    point: Listed
+    state: State = "waiting"
+    since: float = 0.0
+    until: float = 0.0
+    worker: str = ""
+    attempt: int = 0
+    skipped: bool = False
+    seconds: float = 0.0
+    megapixels: float = 0.0
+    reason: str = ""
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many points stand where; `skipped` are among those done."""
+
+    waiting: int
+    running: int
+    done: int
+    failed: int
+    skipped: int
+
+    @property
+    def total(self) -> int:
+        return self.waiting + self.running + self.done + self.failed
+
+
+class Board:
+    """The points of one command. Told its events in order, by one thread at a time.
+
+    `status` is running, or how the command ended; None before it has begun.
+    """
+
+    def __init__(self, points: Iterable[Listed]) -> None:
+        self.standings = {point.number: Standing(point) for point in points}
+        self.status: str | None = None
+        self.begun = self.ended = 0.0
+        self._first: float | None = None
+        # What is left cannot be reckoned in megapixels where nobody knows them.
+        self._sized = any(standing.point.megapixels > 0 for standing in self.standings.values())
+
+    @classmethod
+    def of(cls, directory: Path) -> Board:
+        """The board of the last command in a sweep's directory; empty where no sweep is."""
+        sweep = read_sweep(directory)
+        board = cls(listed_points(sweep))
+        events = last_command(read_events(directory / EVENTS))
+        # A command that has written its list, but not yet that it has begun, is another than the last in the events.
+        pid = sweep.get("pid")
+        if events and pid in (None, events[0].facts.get("pid", pid)):
+            for event in events:
+                board.apply(event)
+        return board
+
+    def apply(self, event: Event) -> None:
+        """Takes in what happened; events of points that are not on the board do nothing."""
+        if event.kind == "begun":
+            self.status, self.begun = "running", event.time
+        elif event.kind == "ended":
+            self.status, self.ended = str(event.facts.get("status", "finished")), event.time
+            for standing in self.running:
+                _leave(standing, "waiting", event)
+        elif event.point is not None and event.point in self.standings:
+            self._apply(self.standings[event.point], event)
+
+    def _apply(self, standing: Standing, event: Event) -> None:
+        facts = event.facts
+        match event.kind:
+            case "skipped":
+                standing.state, standing.skipped = "done", True
+            case "started":
+                self._first = event.time if self._first is None else self._first
+                standing.state, standing.since, standing.progress = "running", event.time, None
+                standing.worker = str(facts.get("worker", ""))
+                standing.attempt = int(facts.get("attempt", standing.attempt + 1))
+            case "finished":
+                _leave(standing, "done", event)
+                standing.seconds = float(facts.get("seconds", standing.until - standing.since))
+                standing.megapixels = float(facts.get("megapixels", standing.point.megapixels))
+            case "failed":
+                _leave(standing, "failed", event)
+                standing.reason = str(facts.get("reason", ""))
+            case "retried":
+                _leave(standing, "waiting", event)
+                standing.reason = str(facts.get("reason", ""))
+            case "interrupted":
+                _leave(standing, "waiting", event)
+
+    def heard(self, number: int, progress: Progress | None) -> None:
+        """Takes in how far a running point says it is."""
+        if number in self.standings:
+            self.standings[number].progress = progress
+
+    @property
+    def counts(self) -> Counts:
+        every = list(self.standings.values())
+        states = [standing.state for standing in every]
+        return Counts(
+            waiting=states.count("waiting"),
+            running=states.count("running"),
+            done=states.count("done"),
+            failed=states.count("failed"),
+            skipped=sum(standing.skipped for standing in every),
+        )
+
+    @property
+    def running(self) -> list[Standing]:
+        """The points under way, those that began first before others."""
+        return sorted(self._in("running"), key=lambda standing: (standing.since, standing.point.number))
+
+    @property
+    def failures(self) -> list[Standing]:
+        """The points that failed for good, in the order in which they did."""
+        return sorted(self._in("failed"), key=lambda standing: (standing.until, standing.point.number))
+
+    def elapsed(self, now: float) -> float:
+        """Seconds since the command began, or that it took."""
+        return max(0.0, (self.ended or now) - self.begun) if self.begun else 0.0
+
+    def share(self, now: float) -> float:
+        """How much of the work is over, 0..1, that of points that failed or were done before included."""
+        pace = self._pace()
+        total = over = 0.0
+        for standing in self.standings.values():
+            cost = self._cost(standing, pace)
+            total += cost
+            over += cost * self._share(standing, now, pace)
+        return min(1.0, over / total) if total else 1.0
+
+    def megapixels(self, now: float) -> tuple[float, float]:
+        """Window megapixels that are done, by whomever and whenever, and those that are left."""
+        pace = self._pace()
+        done = left = 0.0
+        for standing in self.standings.values():
+            if standing.state == "failed":
+                continue
+            share = self._share(standing, now, pace)
+            done += share * standing.point.megapixels
+            left += (1 - share) * standing.point.megapixels
+        return done, left
+
+    def rate(self, now: float) -> float:
+        """Window megapixels per second of the whole farm, over the last half hour; 0 where nothing is known yet."""
+        now, pace = self.ended or now, self._pace()
+        span = self._span(now)
+        return (
+            sum(self._recent(one, now, self._worked(one, now, pace)) for one in self._worked_on()) / span if span else 0.0
+        )
+
+    def left(self, now: float) -> float | None:
+        """Seconds until all points are done; None where nothing tells yet, 0 where the command has ended."""
+        if self.ended:
+            return 0.0
+        pace, span = self._pace(), self._span(now)
+        done = cost = longest = 0.0
+        for standing in self.standings.values():
+            whole, share = self._cost(standing, pace), self._share(standing, now, pace)
+            cost += (1 - share) * whole
+            if standing.state == "waiting" and pace is not None:
+                longest = max(longest, pace.seconds(standing.point.megapixels))
+            elif standing.state == "running":
+                longest = max(longest, self._remaining(standing, now, share))
+            done += self._recent(standing, now, whole * self._done_now(standing, now, pace))
+        if cost <= 0:
+            return 0.0
+        # However many workers there are, the last point cannot be over sooner than it takes.
+        return max(longest, cost * span / done) if done > 0 and span > 0 else None
+
+    def _in(self, state: State) -> list[Standing]:
+        return [standing for standing in self.standings.values() if standing.state == state]
+
+    def _worked_on(self) -> list[Standing]:
+        return [one for one in self.standings.values() if one.state in ("running", "done") and not one.skipped]
+
+    def _pace(self) -> _Pace | None:
+        finished = [
+            one for one in self.standings.values() if one.state == "done" and not one.skipped and one.until > one.since
+        ]
+        finished = sorted(finished, key=lambda one: one.until)[-_FITTED:]
+        return _pace([(one.megapixels, one.until - one.since) for one in finished])
+
+    def _cost(self, standing: Standing, pace: _Pace | None) -> float:
+        """What a point costs in megapixels, its own time included."""
+        if not self._sized:
+            return 1.0
+        return standing.point.megapixels + (pace.overhead if pace is not None else 0.0)
+
+    def _share(self, standing: Standing, now: float, pace: _Pace | None) -> float:
+        """How much of a point is over, 0..1."""
+        if standing.state in ("done", "failed"):
+            return 1.0
+        if standing.state == "waiting":
+            return 0.0
+        if standing.progress is not None:
+            return min(1.0, standing.progress.share)
+        if pace is None:
+            return 0.0
+        expected = pace.seconds(standing.point.megapixels)
+        return min(_OVERDUE, (now - standing.since) / expected) if expected > 0 else 0.0
+
+    def _done_now(self, standing: Standing, now: float, pace: _Pace | None) -> float:
+        """How much of a point this command has done, 0..1: less than is over where a run was taken up again."""
+        size = standing.point.megapixels
+        if standing.state == "running":
+            progress = standing.progress
+            return min(1.0, progress.worked / size) if progress and size > 0 else self._share(standing, now, pace)
+        if standing.state != "done" or standing.skipped:
+            return 0.0
+        return min(1.0, standing.megapixels / size) if size > 0 else 1.0
+
+    def _worked(self, standing: Standing, now: float, pace: _Pace | None) -> float:
+        """Megapixels that this command has dreamed of a point."""
+        if standing.state == "done":
+            return standing.megapixels
+        return self._done_now(standing, now, pace) * standing.point.megapixels
+
+    def _remaining(self, standing: Standing, now: float, share: float) -> float:
+        worked = standing.progress.worked if standing.progress else share * standing.point.megapixels
+        left = (1 - share) * standing.point.megapixels
+        telling = share >= _TELLING and worked > 0
+        return (now - standing.since) * left / worked if telling else 0.0
+
+    def _span(self, now: float) -> float:
+        """Seconds that the pace is taken over: from the first point that was started, half an hour at most."""
+        return 0.0 if self._first is None else max(0.0, min(now - self._first, _WINDOW_S))
+
+    def _recent(self, standing: Standing, now: float, work: float) -> float:
+        """What of a point's work falls into the last half hour, as if it had been done evenly."""
+        until = standing.until if standing.state == "done" else now
+        took = until - standing.since
+        if standing.state == "waiting" or took <= 0:
+            return work if until > now - _WINDOW_S else 0.0
+        return work * max(0.0, min(1.0, (until - (now - _WINDOW_S)) / took))
+
+
+@dataclass(frozen=True)
+class _Pace:
+    """What a point takes on what it runs on: `each` seconds for a megapixel, and the time of `overhead` of them besides."""
+
+    overhead: float
+    each: float
+
+    def seconds(self, megapixels: float) -> float:
+        return self.each * (self.overhead + megapixels)
+
+
+def _pace(finished: list[tuple[float, float]]) -> _Pace | None:
+    """From (megapixels, seconds) of finished points; None where there are none."""
+    sized = [(size, seconds) for size, seconds in finished if size > 0]
+    if not sized:
+        return None
+    slopes = [
+        (seconds - other_seconds) / (size - other_size)
+        for position, (size, seconds) in enumerate(sized)
+        for other_size, other_seconds in sized[:position]
+        if abs(size - other_size) > 0.01 * max(size, other_size)
+    ]
+    each = statistics.median(seconds / size for size, seconds in sized)
+    slope = statistics.median(slopes) if len(slopes) >= 3 else each
+    intercept = statistics.median(seconds - slope * size for size, seconds in sized)
+    # Neither can be negative: then size alone explains it, or nearly nothing does.
+    if not 0 < slope < each or intercept <= 0:
+        return _Pace(0.0, each)
+    return _Pace(intercept / slope, slope)
+
+
+def read_sweep(directory: Path) -> dict[str, Any]:
+    """The record `sweep.json` of the sweep in a directory; empty where there is none."""
+    try:
+        sweep = json.loads((directory / SWEEP).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    points = sweep.get("points") if isinstance(sweep, dict) and "status" in sweep else None
+    whole = isinstance(points, list) and all(isinstance(one, dict) and {"number", "label"} <= one.keys() for one in points)
+    return sweep if whole else {}
+
+
+def listed_points(sweep: dict[str, Any]) -> list[BoardPoint]:
+    """The points that a sweep's record lists."""
+    return [
+        BoardPoint(point["number"], point["label"], point.get("megapixels") or 0.0, point.get("directory") or "")
+        for point in sweep.get("points", [])
+    ]
+
+
+def _leave(standing: Standing, state: State, event: Event) -> None:
+    standing.state, standing.until, standing.progress = state, event.time, None

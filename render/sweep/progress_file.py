@@ -1,0 +1,101 @@
+"""`progress.json` in a run directory: where the run stands at this moment, for whoever looks on from another process."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from render.plan import Octave, Plan
+from render.progress import Count
+
+PROGRESS = "progress.json"
+#: Seconds between two writes, and before the first: a run that is over sooner leaves the disk alone.
+_EVERY_S = 1.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands. `octave` counts from 1, `step` those done of it; `share` of all its work is done, 0..1.
+
+    `worked` are the megapixels of windows dreamed since the run was begun or taken up, `rate` those a second; `time` is
+    when it was so, in seconds since the epoch.
+    """
+
+    octave: int
+    octaves: int
+    step: int
+    steps: int
+    share: float
+    worked: float
+    rate: float
+    time: float
+
+
+class ProgressFile:
+    """A `Display` that keeps the file up to date. It is removed when the display is closed."""
+
+    def __init__(self, directory: Path, plan: Plan) -> None:
+        """`directory` is the run's; it need not exist yet. What a killed run left there is removed."""
+        self._path = directory / PROGRESS
+        self._count = Count(plan)
+        self._last = time.monotonic()
+        self._remove()
+
+    def octave_started(self, octave: Octave, steps: int) -> None:
+        self._count.begin(octave, steps)
+        self._write()
+
+    def tiles_done(self, tiles: int) -> None:
+        self._count.add(tiles)
+        self._write()
+
+    def step_done(self, step: int) -> None:
+        self._count.finish_step(step)
+        self._write()
+
+    def say(self, line: str) -> None:
+        """What is said goes to the log."""
+
+    def close(self) -> None:
+        self._remove()
+
+    def _write(self) -> None:
+        now = time.monotonic()
+        if now - self._last < _EVERY_S:
+            return
+        self._last = now
+        count = self._count
+        progress = Progress(
+            octave=count.octave.index + 1,
+            octaves=count.octaves,
+            step=count.step,
+            steps=count.octave.steps,
+            share=round(min(1.0, count.done / max(1, count.total)), 4),
+            worked=round(count.worked / 1e6, 4),
+            rate=round(count.rate, 4),
+            time=time.time(),
+        )
+        temporary = self._path.with_name(f".{PROGRESS}.partial")
+        # It only tells: where it cannot be written, the picture is none the worse.
+        with suppress(OSError):
+            temporary.write_text(json.dumps(asdict(progress)) + "\n", encoding="utf-8")
+            temporary.replace(self._path)
+
+    def _remove(self) -> None:
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+            self._path.with_name(f".{PROGRESS}.partial").unlink(missing_ok=True)
+
+
+def read_progress(directory: Path) -> Progress | None:
+    """Where the run in a directory stands; None where nothing says so."""
+    try:
+        found = json.loads((directory / PROGRESS).read_bytes())
+        values = {one.name: found[one.name] for one in fields(Progress)}
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    numbers = all(isinstance(value, int | float) for value in values.values())
+    return Progress(**values) if numbers else None

@@ -1,0 +1,125 @@
+"""Checks every point of a sweep before the first is rendered: its source, its objective, its plan, what lies there of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from render import job as jobs
+from render.config import Config, FarmConfig, WorkerConfig
+from render.errors import RenderError, UserError
+from render.export.pictures import is_complete
+from render.models.weights import find_model
+from render.sweep.points import Point
+from render.sweep.queue import KernelKey
+from render.sweep.renderer import Sources, weights_key
+from render.sweep.thumbnails import has_thumbnail
+
+#: Where the points' run directories lie, in a sweep's.
+POINTS = "points"
+_LONGEST_NAME = 60
+#: Characters of a digest that tell run directories of one sweep apart.
+_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Drafted:
+    """A point that can be rendered.
+
+    `config` names its run directory, `directory` the same relative to the sweep's. `done`: its pictures lie there. `size`
+    is (rows, columns) of the picture, px; `megapixels` of windows are to be dreamed, in at most `tiles` tiles at once;
+    `fits` says whether it fits into one worker's memory.
+    """
+
+    point: Point
+    config: Config
+    directory: str
+    digest: str
+    done: bool
+    size: tuple[int, int]
+    megapixels: float
+    tiles: int
+    fits: bool
+    disk_bytes: int
+    kernels: frozenset[KernelKey]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A point that cannot be rendered, and why."""
+
+    point: Point
+    reason: str
+
+
+def draft_points(
+    points: Iterable[Point], home: Path | None, memory_gb: float | None = None, told: Callable[[int], None] = lambda _: None
+) -> Iterator[Drafted | Refused]:
+    """What each point needs, or why it cannot be rendered; nothing is written.
+
+    `home` is the sweep's directory, None for points that are only looked at; `memory_gb` is what one worker may use, None
+    this machine's. `told` hears how many are done. Raises `UserError` where two points are the same job.
+    """
+    sources = Sources()
+    seen: dict[str, Point] = {}
+    for number, point in enumerate(points):
+        told(number)
+        if point.config is None:
+            yield Refused(point, point.error)
+            continue
+        try:
+            drafted = _draft(point, point.config, home, memory_gb, sources)
+        except RenderError as error:
+            yield Refused(point, str(error))
+            continue
+        other = seen.setdefault(drafted.digest, point)
+        if other is not point:
+            raise UserError(f"{other.label} and {point.label} are the same job: take one of them out of the sweep")
+        yield drafted
+
+
+def _draft(point: Point, config: Config, home: Path | None, memory_gb: float | None, sources: Sources) -> Drafted:
+    """As one worker would do it, and else as all of them would together."""
+    limit = config.farm.worker.memory_gb or memory_gb
+    alone = FarmConfig(executor="inline", workers=1, worker=WorkerConfig(memory_gb=limit))
+    fits = True
+    try:
+        draft = jobs.draft(replace(config, farm=alone), sources)
+        fits = not draft.plan.scratch_bytes
+    except RenderError:
+        draft, fits = jobs.draft(config, sources), False
+    plan, name = draft.plan, f"{_slug(point.label)}-{draft.directory.digest[:_DIGITS]}"
+    done = False
+    if home is not None:
+        directory = home / POINTS / name
+        config = replace(config, output=replace(config.output, dir=str(directory)), quiet=True)
+        run = draft.directory.moved(directory)
+        done = run.is_finished() and has_thumbnail(directory) and is_complete(run, config, draft.profile)
+        if not done:
+            run.check()
+    network = (weights_key(config), find_model(config.model.name).architecture.truncated(draft.schedule.layers).nodes[-1].name)
+    kernels = {
+        (network, draft.schedule.objectives[number].structure, octave.grid.window_shape, octave.grid.core_shape)
+        for octave in plan.octaves
+        for number in octave.stage.objectives
+    }
+    return Drafted(
+        point,
+        config,
+        f"{POINTS}/{name}",
+        draft.directory.digest,
+        done,
+        plan.final.shape,
+        plan.window_pixels / 1e6,
+        max(octave.grid.tiles for octave in plan.octaves),
+        fits,
+        plan.disk_bytes,
+        frozenset(kernels),
+    )
+
+
+def _slug(label: str) -> str:
+    """A point's label as a file name."""
+    return re.sub(r"[^A-Za-z0-9.+]+", "-", label).strip("-.")[:_LONGEST_NAME].rstrip("-.") or "point"

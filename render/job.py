@@ -175,7 +175,7 @@ def prepared(draft: Draft, farm: Farm | None = None, loaded: Loaded | None = Non
             open_farm(
                 config.farm,
                 threads=draft.threads,
-                store_bytes=_store_bytes(draft),
+                store_bytes=store_bytes(draft),
                 check=interrupts.check,
                 say=lambda line: say(line, quiet=config.quiet),
             ) as own,
@@ -424,7 +424,7 @@ def _machine(
     )
 
 
-def _store_bytes(draft: Draft) -> int:
+def store_bytes(draft: Draft) -> int:
     """What Ray holds at once on this machine, bytes: weights, source and masks, and pixels on their way between workers."""
     workers = draft.config.farm.workers or 1
     travelling = workers * _STORED_STRIPS * 12 * min(BAND, draft.plan.final.grid.canvas.area)

@@ -22,6 +22,10 @@ class Farm(Protocol):
     def size(self) -> int:
         """How many workers there are, leased or not."""
 
+    @property
+    def together(self) -> int:
+        """How many of them one machine has, at most."""
+
     def share(self, value: Any) -> Reference:
         """Puts what many leases open with where all workers find it."""
 
@@ -51,6 +55,10 @@ class InlineFarm:
 
     @property
     def size(self) -> int:
+        return self._workers
+
+    @property
+    def together(self) -> int:
         return self._workers
 
     def share(self, value: Any) -> Reference:

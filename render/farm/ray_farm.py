@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,6 +68,8 @@ class RayFarm:
                 join(config.address)
             self.demand = self._find_demand()
             self._idle = self._take_in()
+            #: How many workers one machine has, at most; as many as there were when the farm was opened.
+            self.together = max(Counter(member.node for member in self._idle).values())
         except BaseException:
             self.close()
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from render.config import Config, FarmConfig, WorkerConfig
 from render.errors import RenderError, UserError
 from render.export.pictures import is_complete
 from render.models.weights import find_model
+from render.sweep.axes import Found
 from render.sweep.points import Point
 from render.sweep.queue import KernelKey
 from render.sweep.renderer import Sources, weights_key
@@ -34,6 +35,7 @@ class Drafted:
     """
 
     point: Point
+    label: str
     config: Config
     directory: str
     digest: str
@@ -51,36 +53,49 @@ class Refused:
     """A point that cannot be rendered, and why."""
 
     point: Point
+    label: str
     reason: str
 
 
 def draft_points(
-    points: Iterable[Point], home: Path | None, memory_gb: float | None = None, told: Callable[[int], None] = lambda _: None
+    found: Found,
+    points: Iterable[Point],
+    home: Path | None,
+    memory_gb: float | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[Drafted | Refused]:
     """What each point needs, or why it cannot be rendered; nothing is written.
 
     `home` is the sweep's directory, None for points that are only looked at; `memory_gb` is what one worker may use, None
-    this machine's. `told` hears how many are done. Raises `UserError` where two points are the same job.
+    this machine's. `check` is called before each, and may raise. Raises `UserError` where two points are the same job.
     """
     sources = Sources()
-    seen: dict[str, Point] = {}
-    for number, point in enumerate(points):
-        told(number)
+    seen: dict[str, str] = {}
+    for point in points:
+        check()
+        label = label_of(found, point.at)
         if point.config is None:
-            yield Refused(point, point.error)
+            yield Refused(point, label, point.error)
             continue
         try:
-            drafted = _draft(point, point.config, home, memory_gb, sources)
+            drafted = _draft(point, label, point.config, home, memory_gb, sources)
         except RenderError as error:
-            yield Refused(point, str(error))
+            yield Refused(point, label, str(error))
             continue
-        other = seen.setdefault(drafted.digest, point)
-        if other is not point:
-            raise UserError(f"{other.label} and {point.label} are the same job: take one of them out of the sweep")
+        if drafted.digest in seen:
+            raise UserError(f"{seen[drafted.digest]} and {label} are the same job: take one of them out of the sweep")
+        seen[drafted.digest] = label
         yield drafted
 
 
-def _draft(point: Point, config: Config, home: Path | None, memory_gb: float | None, sources: Sources) -> Drafted:
+def label_of(found: Found, at: Sequence[int]) -> str:
+    """What people call a point: the labels of its values."""
+    return ", ".join(axis.values[position].label for axis, position in zip(found.axes, at, strict=True))
+
+
+def _draft(
+    point: Point, label: str, config: Config, home: Path | None, memory_gb: float | None, sources: Sources
+) -> Drafted:
     """As one worker would do it, and else as all of them would together."""
     limit = config.farm.worker.memory_gb or memory_gb
     alone = FarmConfig(executor="inline", workers=1, worker=WorkerConfig(memory_gb=limit))
@@ -90,7 +105,7 @@ def _draft(point: Point, config: Config, home: Path | None, memory_gb: float | N
         fits = not draft.plan.scratch_bytes
     except RenderError:
         draft, fits = jobs.draft(config, sources), False
-    plan, name = draft.plan, f"{_slug(point.label)}-{draft.directory.digest[:_DIGITS]}"
+    plan, name = draft.plan, f"{_slug(label)}-{draft.directory.digest[:_DIGITS]}"
     done = False
     if home is not None:
         directory = home / POINTS / name
@@ -107,6 +122,7 @@ def _draft(point: Point, config: Config, home: Path | None, memory_gb: float | N
     }
     return Drafted(
         point,
+        label,
         config,
         f"{POINTS}/{name}",
         draft.directory.digest,

@@ -1,7 +1,6 @@
 """Submits a sweep's points to one farm: a whole point to each worker, or, for large ones, all workers to a point.
 
-Every worker has a thread here that hands it points and hears what became of them; events go to a queue, which whoever runs
-the launcher reads.
+Every worker has a thread here that hands it points and hears what became of them.
 """
 
 from __future__ import annotations
@@ -9,18 +8,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 from render import interrupts
 from render import job as jobs
 from render.config import Config
 from render.errors import RenderError, UrgentInterrupt, UserError, WorkersLost
-from render.farm.executors import Executor, Reference
+from render.farm.executors import Executor
 from render.farm.farms import Farm
 from render.machine import cores
 from render.models.weights import Loaded
@@ -32,6 +30,8 @@ log = logging.getLogger(__name__)
 
 #: How long a worker with nothing to do waits before it looks again, s; whoever finishes something wakes it.
 _NAP = 1.0
+#: How often whoever watches is called, s.
+_TICK = 0.25
 #: How many points in a row may cost a worker its life, each time again, before nobody is put in its place.
 _DEADLY = 3
 
@@ -59,123 +59,130 @@ class Launcher:
     def __init__(
         self,
         farm: Farm,
-        points: Sequence[Assigned],
         loaded: Mapping[WeightsKey, Loaded],
         *,
         retries: int,
         thumbnail: int,
         stop: Path,
+        tell: Callable[[Event], None],
+        tick: Callable[[], None],
     ) -> None:
-        """`stop` is a file that workers look for: once it is there, they save their canvas and leave it."""
-        self.events: SimpleQueue[Event] = SimpleQueue()
+        """`stop` is a file that workers look for: once it is there, they save their canvas and leave it.
+
+        `tell` hears of events, from several threads; `tick` is called all the while.
+        """
         self.tally = Tally()
         self._farm = farm
-        self._points = {point.number: point for point in points}
         self._loaded = loaded
-        self._queue = Queue([point.task for point in points], retries)
+        self._recipe = farm.share(RendererRecipe(loaded))
         self._retries = retries
         self._thumbnail = thumbnail
         self._stop = stop
+        self._tell_of = tell
+        self._tick = tick
+        self._points: dict[int, Assigned] = {}
+        self._queue = Queue([], retries)
         self._changed = threading.Condition()
-        #: Why workers gave up, where they did.
-        self._troubles: list[BaseException] = []
 
-    @contextmanager
-    def packed(self) -> Iterator[Callable[[], bool]]:
-        """Starts rendering, a point to a worker; gives a function that says whether that is still going on.
+    def pack(self, points: Sequence[Assigned]) -> None:
+        """Renders points, each within one worker, as many at once as there are workers.
 
-        On the way out it waits for all workers; raises KeyboardInterrupt where one was interrupted, and `UserError` where
-        points are left that nobody can render.
+        Raises KeyboardInterrupt, and `UserError` where points are left that no worker can render.
         """
-        recipe = self._farm.share(RendererRecipe(self._loaded))
-        threads = [
-            threading.Thread(target=self._guarded, args=(worker, recipe), name=f"worker-{worker + 1}", daemon=True)
-            for worker in range(min(self._farm.size, len(self._points)))
-        ]
+        self._points = {point.number: point for point in points}
+        self._queue = Queue([point.task for point in points], self._retries)
+        troubles = self._in_threads([partial(self._work, worker) for worker in range(min(self._farm.size, len(points)))])
+        if self._queue.waiting and troubles:
+            raise UserError(f"{self._queue.waiting} points could not be rendered: {troubles[-1]}")
+
+    def spread(self, points: Sequence[Assigned]) -> None:
+        """Renders points one after the other, each with all workers. Raises KeyboardInterrupt."""
+        for point in points:
+            self._in_threads([partial(self._share_out, point)])
+
+    def _in_threads(self, tasks: Sequence[Callable[[], None]]) -> list[RenderError]:
+        """Runs tasks at once and waits for all; returns what users' errors they ended with, and raises any other."""
+        raised: list[BaseException] = []
+
+        def guarded(task: Callable[[], None]) -> None:
+            try:
+                task()
+            except BaseException as error:
+                raised.append(error)
+
+        threads = [threading.Thread(target=guarded, args=(task,), daemon=True) for task in tasks]
         for thread in threads:
             thread.start()
-
-        def going() -> bool:
-            return any(thread.is_alive() for thread in threads)
-
         try:
-            yield going
-        except KeyboardInterrupt:
+            while any(thread.is_alive() for thread in threads):
+                self._tick()
+                interrupts.check()
+                threads[0].join(_TICK) if threads[0].is_alive() else time.sleep(_TICK)
+        except BaseException as error:
             self._stop.touch()
+            # Workers save their canvas; whoever asks twice does not wait for that.
+            while not isinstance(error, UrgentInterrupt) and any(thread.is_alive() for thread in threads):
+                time.sleep(_TICK)
             raise
-        finally:
-            # Workers that save their canvas take a while; a second interrupt does not wait for them.
-            while going():
-                time.sleep(0.05)
-        for trouble in self._troubles:
-            if not isinstance(trouble, RenderError):
-                raise trouble
-        if self._queue.waiting and self._troubles:
-            raise UserError(f"{self._queue.waiting} points could not be rendered: {self._troubles[-1]}")
+        for other in raised:
+            if not isinstance(other, RenderError):
+                raise other
+        return [trouble for trouble in raised if isinstance(trouble, RenderError)]
 
-    def spread(self, number: int) -> None:
-        """Renders one point on all of the farm's workers; tells what became of it. Raises KeyboardInterrupt."""
-        point, again, attempt = self._points[number], True, 0
+    def _share_out(self, point: Assigned) -> None:
+        again, attempt = True, 0
         while again:
             attempt += 1
-            self._tell("started", number, worker=f"all {self._farm.size} workers", attempt=attempt)
+            self._tell("started", point.number, worker=f"all {self._farm.size} workers", attempt=attempt)
             outcome = attempted(point.config, lambda: self._on_all(point))
             match outcome.status:
                 case "done":
-                    self._tell("finished", number, seconds=outcome.seconds, megapixels=outcome.megapixels)
+                    self._tell("finished", point.number, seconds=outcome.seconds, megapixels=outcome.megapixels)
                     return
                 case "interrupted":
-                    self._tell("interrupted", number)
+                    self._tell("interrupted", point.number)
                     raise KeyboardInterrupt
             again = outcome.again and attempt <= self._retries
-            self._tell("retried" if again else "failed", number, reason=outcome.reason)
+            self._tell("retried" if again else "failed", point.number, reason=outcome.reason)
 
     def _on_all(self, point: Assigned) -> float:
         draft = jobs.draft(point.config)
         return render_draft(draft, self._farm, self._loaded[weights_key(point.config)], self._thumbnail)
 
-    def _guarded(self, worker: int, recipe: Reference) -> None:
-        """One worker from its lease to its end; what goes wrong is kept for whoever waits for all of them."""
-        try:
-            with self._farm.lease(1) as executor:
-                self._work(worker, recipe, executor)
-        except BaseException as error:
-            if not isinstance(error, (RenderError, KeyboardInterrupt)):
-                log.exception("worker %d", worker + 1)
-            self._troubles.append(error)
-        finally:
-            with self._changed:
-                self._changed.notify_all()
+    def _work(self, worker: int) -> None:
+        """One worker from its lease to its end."""
+        with self._farm.lease(1) as executor:
+            try:
+                self._work_with(worker, executor)
+            finally:
+                with self._changed:
+                    self._queue.leave(worker)
+                    self._changed.notify_all()
 
-    def _work(self, worker: int, recipe: Reference, executor: Executor) -> None:
-        facts = executor.open(recipe)[0]
+    def _work_with(self, worker: int, executor: Executor) -> None:
+        facts = executor.open(self._recipe)[0]
         deadly = 0
         self._join(worker, executor)
-        try:
-            while (task := self._next(worker)) is not None:
-                where = f"pid {facts.pid} on {facts.host}"
-                self._tell("started", task.number, worker=where, attempt=self._queue.attempt(task.number))
-                try:
-                    outcome = self._run(worker, self._order(task, facts.host_bytes), executor)
-                except WorkersLost as lost:
-                    given_up = not self._failed(worker, task.number, f"its worker was lost: {lost}", again=True)
-                    deadly += given_up
-                    if deadly == _DEADLY:
-                        raise UserError(f"{deadly} points in a row were the end of a worker, the last: {lost}") from None
-                    executor.mend()
-                    if given_up:
-                        # The point is to blame, not whoever was given it.
-                        executor.settled()
-                    facts = executor.fetch([executor.call(0, "ping")])[0]
-                    self._join(worker, executor)
-                    continue
-                deadly = 0
-                executor.settled()
-                self._hear(worker, task.number, outcome)
-        finally:
-            with self._changed:
-                self._queue.leave(worker)
-                self._changed.notify_all()
+        while (task := self._next(worker)) is not None:
+            where = f"pid {facts.pid} on {facts.host}"
+            self._tell("started", task.number, worker=where, attempt=self._queue.attempt(task.number))
+            try:
+                outcome = self._run(worker, self._order(task, facts.host_bytes), executor)
+            except WorkersLost as lost:
+                given_up = not self._failed(worker, task.number, f"its worker was lost: {lost}", again=True)
+                deadly += given_up
+                if deadly == _DEADLY:
+                    raise UserError(f"{deadly} points in a row were the end of a worker, the last: {lost}") from None
+                executor.mend()
+                if given_up:
+                    # The point is to blame, not whoever was given it.
+                    executor.settled()
+                facts = executor.fetch([executor.call(0, "ping")])[0]
+                self._join(worker, executor)
+                continue
+            deadly = 0
+            executor.settled()
+            self._hear(worker, task.number, outcome)
 
     def _join(self, worker: int, executor: Executor) -> None:
         with self._changed:
@@ -243,8 +250,8 @@ class Launcher:
     def _order(self, task: Task, host_bytes: int) -> Order:
         config = self._points[task.number].config
         wanted = config.farm.worker
-        memory = int(wanted.memory_gb * 1e9) if wanted.memory_gb else host_bytes // max(1, self._farm.size)
+        memory = int(wanted.memory_gb * 1e9) if wanted.memory_gb else host_bytes // self._farm.together
         return Order(config, self._thumbnail, wanted.threads or cores(), memory, self._stop)
 
     def _tell(self, kind: Kind, number: int, **facts: Any) -> None:
-        self.events.put(Event(kind, time.time(), number, facts))
+        self._tell_of(Event(kind, time.time(), number, facts))

@@ -117,9 +117,9 @@ class Queue:
         return True
 
     def leave(self, worker: int) -> None:
-        """The worker is gone; a point that it was still at waits again, as the next of its like."""
-        hand = self._hands.pop(worker)
-        if hand.task is not None:
+        """The worker is gone, if ever it joined; a point that it was still at waits again, as the next of its like."""
+        hand = self._hands.pop(worker, None)
+        if hand is not None and hand.task is not None:
             self._groups.setdefault((hand.task.rank, hand.task.kernels), []).append(hand.task)
 
     def _compiling(self, hand: _Hand) -> set[KernelKey]:

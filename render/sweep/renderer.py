@@ -206,6 +206,10 @@ class _ThisProcess:
     def size(self) -> int:
         return 1
 
+    @property
+    def together(self) -> int:
+        return 1
+
     def share(self, value: Any) -> Reference:
         return value
 

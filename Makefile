@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/installed$(if $(EXTRAS),-$(EXTRAS))
 export RENDER_OVERRIDES := $(filter-out PYTHON=% EXTRAS=%,$(MAKEOVERRIDES))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup render probe export plan models objectives classes atlas settings preflight view test lint wheel clean
+.PHONY: help setup render probe export plan models objectives classes atlas settings preflight view status test lint wheel clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ preflight: $(INSTALLED) ## say what a print shop asks of a picture: make preflig
 
 view: $(INSTALLED) ## show a run in the browser, also while it is going: make view run=dreams/NAME
 	@$(BIN)/python -m render view
+
+status: $(INSTALLED) ## say how a sweep or a run stands: make status run=DIR, or watch=true until it ends
+	@$(BIN)/python -m render status
 
 setup: $(INSTALLED) ## make the environment (EXTRAS=cuda or EXTRAS=tpu for accelerators)
 

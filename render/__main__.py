@@ -32,19 +32,21 @@ commands
   preflight
            say what a print shop asks of a picture: preflight file=dream.tif [run=DIR] [tile=PX] [json=true]
   view     show a run in the browser, also while it is going: view run=dreams/NAME [port=8000] [open=false]
+  status   say how a sweep or a run stands: status run=DIR [watch=true]; exit code 1 if anything failed
 
 conf=NAME names a config in conf/ (default: preview; of probe, probe), or a path to a YAML file of your own.
 Every other key=value changes a key of that config, such as image=me.jpg octaves.steps=20."""
 
 _COMMANDS = (
     "render", "export", "probe", "plan", "models", "objectives", "classes", "atlas", "settings", "preflight", "view",
+    "status",
 )  # fmt: skip
 _DEFAULT_ROOTS = {"atlas": "atlas", "probe": "probe"}
 _DEFAULT_ROOT = "preview"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code: 0, 2 for a user's error, 130 when interrupted."""
+    """Runs one command; returns its exit code: 0, 1 if a part of it failed, 2 for a user's error, 130 when interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments) + make_overrides(os.environ.get("RENDER_OVERRIDES", ""))
     if any(word in ("-h", "--help", "help") for word in words):
         print(_USAGE)
@@ -88,47 +90,51 @@ def make_overrides(escaped: str) -> list[str]:
     return list(splitter)
 
 
-def _without_a_job(command: str, overrides: list[str]) -> bool:
-    """Runs a command that composes no config; False for the others."""
+def _without_a_job(command: str, overrides: list[str]) -> int | None:
+    """Runs a command that composes no config; returns its exit code, None for the others."""
     # Imported late: listing usage or refusing a word should not wait for JAX.
     if command == "models":
         from render.listing import print_models
 
         print_models()
-        return True
+        return 0
     if command == "objectives":
         from render.listing import print_objectives
 
         print_objectives()
-        return True
+        return 0
     if command == "classes":
         from render.listing import print_classes
 
         print_classes(_pairs(overrides))
-        return True
+        return 0
     if command == "settings":
         from render.report import print_settings
 
         print_settings(_pairs(overrides).get("image", ""))
-        return True
+        return 0
     if command == "view":
         from render.viewer.view import view
 
         view(overrides)
-        return True
+        return 0
     if command == "export":
         from render import report
         from render.export.pictures import export_command
 
         report.start_logging(quiet=True)
         export_command(overrides)
-        return True
+        return 0
     if command == "preflight":
         from render.preflight import preflight
 
         preflight.main(overrides)
-        return True
-    return False
+        return 0
+    if command == "status":
+        from render.sweep.status import print_status
+
+        return print_status(overrides)
+    return None
 
 
 def _pairs(words: list[str]) -> dict[str, str]:
@@ -137,14 +143,14 @@ def _pairs(words: list[str]) -> dict[str, str]:
 
 def _run(command: str, root: str, overrides: list[str]) -> int:
     try:
-        alone = _without_a_job(command, overrides)
+        code = _without_a_job(command, overrides)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read has seen enough, as `head` has; what is left goes nowhere, instead of into an error at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    if alone:
-        return 0
+    if code is not None:
+        return code
     if command == "atlas":
         _make_atlas(root, overrides)
         return 0

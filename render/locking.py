@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -26,3 +27,23 @@ def lock_directory(directory: Path, holder: str, key: str = "output.dir") -> Fil
     except OSError as error:
         raise UserError(f"{directory} cannot be written to ({error.strerror}): choose another {key}") from None
     return lock
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether a process holds the lock on a directory, which is left as it is; True where that cannot be found out."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        file = os.open(directory / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError)
+    try:
+        # Shared, so that two who ask do not take each other for the holder; closing the file gives it back.
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(file)
+    return False

@@ -8,8 +8,9 @@ the finished points, as a line through their seconds (Theil and Sen's, which a f
 from __future__ import annotations
 
 import json
+import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -33,7 +34,10 @@ _TELLING = 0.1
 
 
 class Listed(Protocol):
-    """A point of a command, as the board needs to know it; `megapixels` of windows are to be dreamed for it."""
+    """A point of a command, as the board needs to know it.
+
+    `megapixels` of windows are to be dreamed for it, and its run directory is `directory` in the sweep's.
+    """
 
     @property
     def number(self) -> int: ...
@@ -41,16 +45,18 @@ class Listed(Protocol):
     def label(self) -> str: ...
     @property
     def megapixels(self) -> float: ...
+    @property
+    def directory(self) -> str: ...
 
 
 @dataclass(frozen=True)
 class BoardPoint:
-    """A point as `sweep.json` lists it; `directory` is the run's, relative to the sweep's."""
+    """A point as `sweep.json` lists it."""
 
     number: int
     label: str
     megapixels: float
-    directory: str = ""
+    directory: str
 
 
 @dataclass
@@ -92,14 +98,17 @@ class Counts:
 class Board:
     """The points of one command. Told its events in order, by one thread at a time.
 
-    `status` is running, or how the command ended; None before it has begun.
+    `status` is running, or how the command ended; None before it has begun. `latest` is the time of the last event.
+    Times are seconds since the epoch.
     """
 
     def __init__(self, points: Iterable[Listed]) -> None:
         self.standings = {point.number: Standing(point) for point in points}
         self.status: str | None = None
-        self.begun = self.ended = 0.0
+        self.begun = self.ended = self.latest = 0.0
         self._first: float | None = None
+        self._known: _Pace | None = None
+        self._stale = False
         # What is left cannot be reckoned in megapixels where nobody knows them.
         self._sized = any(standing.point.megapixels > 0 for standing in self.standings.values())
 
@@ -108,16 +117,13 @@ class Board:
         """The board of the last command in a sweep's directory; empty where no sweep is."""
         sweep = read_sweep(directory)
         board = cls(listed_points(sweep))
-        events = last_command(read_events(directory / EVENTS))
-        # A command that has written its list, but not yet that it has begun, is another than the last in the events.
-        pid = sweep.get("pid")
-        if events and pid in (None, events[0].facts.get("pid", pid)):
-            for event in events:
-                board.apply(event)
+        for event in told(directory, sweep):
+            board.apply(event)
         return board
 
     def apply(self, event: Event) -> None:
         """Takes in what happened; events of points that are not on the board do nothing."""
+        self.latest = max(self.latest, event.time)
         if event.kind == "begun":
             self.status, self.begun = "running", event.time
         elif event.kind == "ended":
@@ -139,6 +145,7 @@ class Board:
                 standing.attempt = int(facts.get("attempt", standing.attempt + 1))
             case "finished":
                 _leave(standing, "done", event)
+                self._stale = True
                 standing.seconds = float(facts.get("seconds", standing.until - standing.since))
                 standing.megapixels = float(facts.get("megapixels", standing.point.megapixels))
             case "failed":
@@ -191,6 +198,10 @@ class Board:
             over += cost * self._share(standing, now, pace)
         return min(1.0, over / total) if total else 1.0
 
+    def share_of(self, standing: Standing, now: float) -> float:
+        """How much of one point is over, 0..1: what it says itself, or else what others lead to expect."""
+        return self._share(standing, now, self._pace())
+
     def megapixels(self, now: float) -> tuple[float, float]:
         """Window megapixels that are done, by whomever and whenever, and those that are left."""
         pace = self._pace()
@@ -204,7 +215,10 @@ class Board:
         return done, left
 
     def rate(self, now: float) -> float:
-        """Window megapixels per second of the whole farm, over the last half hour; 0 where nothing is known yet."""
+        """Window megapixels per second of the whole farm, over the last half hour, or all of a command that has ended.
+
+        0 where nothing is known yet.
+        """
         now, pace = self.ended or now, self._pace()
         span = self._span(now)
         return (
@@ -237,11 +251,14 @@ class Board:
         return [one for one in self.standings.values() if one.state in ("running", "done") and not one.skipped]
 
     def _pace(self) -> _Pace | None:
+        if not self._stale:
+            return self._known
         finished = [
             one for one in self.standings.values() if one.state == "done" and not one.skipped and one.until > one.since
         ]
         finished = sorted(finished, key=lambda one: one.until)[-_FITTED:]
-        return _pace([(one.megapixels, one.until - one.since) for one in finished])
+        self._known, self._stale = _pace([(one.megapixels, one.until - one.since) for one in finished]), False
+        return self._known
 
     def _cost(self, standing: Standing, pace: _Pace | None) -> float:
         """What a point costs in megapixels, its own time included."""
@@ -286,15 +303,18 @@ class Board:
 
     def _span(self, now: float) -> float:
         """Seconds that the pace is taken over: from the first point that was started, half an hour at most."""
-        return 0.0 if self._first is None else max(0.0, min(now - self._first, _WINDOW_S))
+        return 0.0 if self._first is None else max(0.0, min(now - self._first, self._window))
+
+    @property
+    def _window(self) -> float:
+        return math.inf if self.ended else _WINDOW_S
 
     def _recent(self, standing: Standing, now: float, work: float) -> float:
         """What of a point's work falls into the last half hour, as if it had been done evenly."""
         until = standing.until if standing.state == "done" else now
         took = until - standing.since
-        if standing.state == "waiting" or took <= 0:
-            return work if until > now - _WINDOW_S else 0.0
-        return work * max(0.0, min(1.0, (until - (now - _WINDOW_S)) / took))
+        recent = until - (now - self._window)
+        return work * max(0.0, min(1.0, recent / took)) if took > 0 else work
 
 
 @dataclass(frozen=True)
@@ -339,12 +359,20 @@ def read_sweep(directory: Path) -> dict[str, Any]:
     return sweep if whole else {}
 
 
-def listed_points(sweep: dict[str, Any]) -> list[BoardPoint]:
+def listed_points(sweep: Mapping[str, Any]) -> list[BoardPoint]:
     """The points that a sweep's record lists."""
     return [
         BoardPoint(point["number"], point["label"], point.get("megapixels") or 0.0, point.get("directory") or "")
         for point in sweep.get("points", [])
     ]
+
+
+def told(directory: Path, sweep: Mapping[str, Any]) -> list[Event]:
+    """The events of the command that wrote a sweep's record; none where it has not begun yet."""
+    events = last_command(read_events(directory / EVENTS))
+    # A command that has written its list, but not yet that it has begun, is another than the last in the events.
+    pid = sweep.get("pid")
+    return events if events and pid in (None, events[0].facts.get("pid", pid)) else []
 
 
 def _leave(standing: Standing, state: State, event: Event) -> None:

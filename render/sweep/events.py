@@ -54,7 +54,7 @@ class EventLog:
 
     def append(self, event: Event) -> None:
         """Adds a line, in one write, so that whoever reads meets whole lines. `UserError` where the disk is full."""
-        line = json.dumps(asdict(event), ensure_ascii=False).encode() + b"\n"
+        line = json.dumps(asdict(event)).encode() + b"\n"
         with self._lock:
             written, whole = 0, b"\n" + line if self._torn else line
             try:

@@ -1,0 +1,74 @@
+"""How a single run stands, in lines: what its record, its newest checkpoint and its `progress.json` say."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from render.errors import UserError
+from render.progress import duration_text
+from render.run_directory import stored_checkpoints
+from render.sweep.progress_file import read_progress
+
+
+def run_lines(directory: Path, record: Mapping[str, Any], *, gone: bool) -> list[str]:
+    """Lines about the run in a directory, the shortest account first; `gone` says that nobody works on it any more."""
+    state = "broken off" if gone else str(record["status"])
+    where = "" if state == "finished" else _where(directory, record, live=state == "running")
+    lines = [f"{directory}: {state}" + (f", {where}" if where else "")]
+    lines += [_line("dream", dream) for dream in _dream(record)]
+    begun, resumed = str(record.get("started", "")), len(record.get("resumed", []))
+    again = f", taken up again {resumed} time{'s'[: resumed > 1]}" if resumed else ""
+    lines.append(_line("begun", begun + again))
+    seconds = record.get("seconds")
+    if seconds:
+        parts = ", ".join(f"{name} {duration_text(value)}" for name, value in seconds.items() if name != "total")
+        lines.append(_line("took", f"{duration_text(seconds['total'])} ({parts})"))
+    if state == "failed":
+        lines.append(_line("reason", str(record.get("error") or "none was given")))
+    if state == "finished":
+        lines += [_line("picture", str(directory / name)) for name in record.get("pictures", {})]
+    elif state != "running":
+        lines.append(_line("go on", "the command that began it goes on from its last checkpoint"))
+    return lines
+
+
+def _where(directory: Path, record: Mapping[str, Any], *, live: bool) -> str:
+    """Octave and step: what the run says of itself at this moment, or else of its newest checkpoint."""
+    progress = read_progress(directory) if live else None
+    if progress is not None:
+        left = progress.worked * (1 - progress.share) / progress.share if progress.share else 0.0
+        return (
+            f"octave {progress.octave} of {progress.octaves}, step {progress.step} of {progress.steps}, "
+            f"{100 * progress.share:.0f} %, {progress.rate:.2f} Mpx/s"
+        ) + (f", about {duration_text(left / progress.rate)} left" if left and progress.rate else "")
+    try:
+        read = stored_checkpoints(directory).read()
+    except UserError as error:
+        return f"its checkpoint cannot be read: {error}"
+    if not read or not read[1]:
+        return "no checkpoint yet"
+    newest, octaves = read[1][0], record.get("plan", {}).get("octaves", [])
+    steps = octaves[newest.octave].get("steps") if newest.octave < len(octaves) else None
+    # Older records do not say how many there are to be.
+    of_octaves, of_steps = (f" of {len(octaves)}" if octaves else ""), (f" of {steps}" if steps is not None else "")
+    saved = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(newest.saved))
+    return f"octave {newest.octave + 1}{of_octaves}, step {newest.steps}{of_steps} (checkpoint of {saved})"
+
+
+def _dream(record: Mapping[str, Any]) -> list[str]:
+    try:
+        grid = record["plan"]["octaves"][-1]["grid"]
+        config = record["config"]
+        return [
+            f"{config['image']} -> {grid['columns']['length']} x {grid['rows']['length']} px, "
+            f"{config['model']['name']} {record['objective']}"
+        ]
+    except (KeyError, IndexError, TypeError):
+        return []
+
+
+def _line(name: str, text: str) -> str:
+    return f"  {name:8} {text}"

@@ -22,6 +22,7 @@ from render.sweep.board import SWEEP, read_sweep
 from render.sweep.drafting import POINTS
 from render.sweep.events import EVENTS, EventLog
 from render.sweep.gallery import PAGE
+from render.sweep.sheet import refuse_foreign
 
 _LOG, _STOP = "sweep.log", ".stop"
 _OURS = (SWEEP, EVENTS, _LOG, PAGE, POINTS)
@@ -43,9 +44,9 @@ class SweepDirectory:
             raise UserError(f"sweep.dir={self.path} is a file: name a directory")
         if not read_sweep(self.path):
             foreign = [name for name in _OURS if os.path.lexists(self.path / name)]
-            foreign += sorted(path.name for path in self.path.glob("sheet*.png"))
             if foreign:
                 raise UserError(f"{self.path} holds a {foreign[0]} that no sweep made: choose another sweep.dir")
+        refuse_foreign(self.path)
         place = nearest(self.path)
         if not (place.is_dir() and os.access(place, os.W_OK)):
             raise UserError(f"{self.path} cannot be written to: choose another sweep.dir")

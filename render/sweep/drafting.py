@@ -1,4 +1,4 @@
-"""Checks every point of a sweep before the first is rendered: its source, its objective, its plan, what lies there of it."""
+"""Checks every point of a sweep before the first is rendered: source, objective, plan, what lies there of it already."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from render.sweep.axes import Found
 from render.sweep.points import Point
 from render.sweep.queue import KernelKey
 from render.sweep.renderer import Sources, weights_key
-from render.sweep.thumbnails import has_thumbnail
+from render.sweep.thumbnails import THUMBNAIL
 
 #: Where the points' run directories lie, in a sweep's.
 POINTS = "points"
@@ -111,10 +111,11 @@ def _draft(
         directory = home / POINTS / name
         config = replace(config, output=replace(config.output, dir=str(directory)), quiet=True)
         run = draft.directory.moved(directory)
-        done = run.is_finished() and has_thumbnail(directory) and is_complete(run, config, draft.profile)
+        done = run.is_finished() and (directory / THUMBNAIL).exists() and is_complete(run, config, draft.profile)
         if not done:
             run.check()
-    network = (weights_key(config), find_model(config.model.name).architecture.truncated(draft.schedule.layers).nodes[-1].name)
+    architecture = find_model(config.model.name).architecture
+    network = (weights_key(config), architecture.truncated(draft.schedule.layers).nodes[-1].name)
     kernels = {
         (network, draft.schedule.objectives[number].structure, octave.grid.window_shape, octave.grid.core_shape)
         for octave in plan.octaves

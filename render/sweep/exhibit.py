@@ -30,7 +30,13 @@ def exhibition(
         made.append(("all share", " ".join(found.fixed) or "the settings of the config"))
     made.append(("program", f"version {__version__}"))
     return Exhibition(
-        found.job.name, found.axes, tuple(_shown(point, board, home) for point in points), rows, columns, tuple(made), command
+        found.job.name,
+        found.axes,
+        tuple(_shown(point, board, home) for point in points),
+        rows,
+        columns,
+        tuple(made),
+        command,
     )
 
 
@@ -71,8 +77,8 @@ def _shown(point: Drafted | Refused, board: Board, home: Path) -> Shown:
     state = standing.state if standing.state in ("done", "failed") else "waiting"
     picture = large = thumbnail = zoom = None
     if state == "done":
-        names = shown_files(directory, targets(directory, point.config.name, point.config.output)[0].path)
-        picture, large, thumbnail, zoom = (name and f"{point.directory}/{name}" for name in names)
+        finished = targets(directory, point.config.name, point.config.output)[0].path
+        picture, large, thumbnail, zoom = shown_files(directory, finished, home)
     return Shown(
         point.point.at,
         state,

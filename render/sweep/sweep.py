@@ -33,7 +33,7 @@ from render.sweep.exhibit import arranged, exhibition, sweep_command
 from render.sweep.gallery import write_gallery
 from render.sweep.launcher import Assigned, Launcher
 from render.sweep.points import count, expand, rank
-from render.sweep.projection import projected
+from render.sweep.projection import project
 from render.sweep.queue import KernelKey, Task
 from render.sweep.renderer import WeightsKey, weights_key
 from render.sweep.screen import Screen
@@ -64,7 +64,7 @@ def sweep(root: str, words: Sequence[str]) -> int:
     most, number = found.job.sweep.max, count(found)
     if number > most:
         raise UserError(
-            f"{number:,} points are more than sweep.max={most:,} ({projected(found)}): raise sweep.max to render them all"
+            f"{number:,} points are more than sweep.max={most:,} ({project(found)}): raise sweep.max to render them all"
         )
     directory = SweepDirectory(sweep_path(found))
     directory.check()
@@ -131,7 +131,7 @@ class _Run:
                 status = "interrupted"
                 done = self._board.counts.done
                 raise KeyboardInterrupt(
-                    f"interrupted; {done} of {len(self._points)} points are done, and the same command goes on with the others"
+                    f"interrupted; {done} of {len(self._points)} points are done: the same command goes on with the others"
                 ) from None
             finally:
                 seconds = round(time.time() - self._begun, 3)
@@ -235,8 +235,8 @@ class _Run:
         counts, failures = self._board.counts, self._board.failures
         seconds = self._board.elapsed(time.time())
         before = f", {counts.skipped} of them before" if counts.skipped else ""
-        say(f"{counts.done} of {counts.total} points are done{before}; took {duration_text(seconds)}", quiet=self._job.quiet)
-        say("\n".join(map(str, [*sheets, page])), quiet=self._job.quiet)
+        done = f"{counts.done} of {counts.total} points are done{before}; took {duration_text(seconds)}"
+        say("\n".join([done, *map(str, [*sheets, page])]), quiet=self._job.quiet)
         if failures:
             print(f"render: {len(failures)} of {counts.total} points failed:", file=sys.stderr)
             for standing in failures:
@@ -257,7 +257,7 @@ def _assigned(found: Found, point: Drafted) -> Assigned:
 
 def _listed(point: Drafted | Refused) -> BoardPoint:
     if isinstance(point, Refused):
-        return BoardPoint(point.point.number, point.label, 0.0)
+        return BoardPoint(point.point.number, point.label, 0.0, "")
     return BoardPoint(point.point.number, point.label, point.megapixels, point.directory)
 
 

@@ -132,6 +132,14 @@ def to_config(composed: DictConfig, root: str, schema: Schema[C]) -> C:
     return schema.check(config)
 
 
+def fill_missing(composed: DictConfig, schema: Schema[C]) -> set[str]:
+    """Sets keys that have no value, only ???, to what the schema has; returns them."""
+    missing = OmegaConf.missing_keys(composed)
+    for key in missing:
+        OmegaConf.update(composed, key, OmegaConf.select(OmegaConf.structured(schema.kind), key), force_add=True)
+    return missing
+
+
 def type_error(error: OmegaConfBaseException, root: str) -> str:
     """One line for a value that its key cannot hold; of the `root` config, where the error names no key."""
     key = getattr(error, "full_key", None) or root
@@ -169,11 +177,6 @@ def root_configs(schema: Schema = JOB) -> list[str]:
 def groups_of(root: str, schema: Schema = JOB) -> dict[str, list[str]]:
     """The config groups that a root config may choose from, such as `model`, with the choices in each."""
     return _groups(_locate(root, schema)[0], schema)
-
-
-def is_section(key: str, schema: Schema = JOB) -> bool:
-    """Whether a key holds others, as `octaves` does."""
-    return key in _sections(schema)
 
 
 def refuse_unknown(key: str, groups: Mapping[str, Sequence[str]], schema: Schema = JOB) -> None:

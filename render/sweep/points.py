@@ -22,6 +22,7 @@ from render.compose import (
     SWEEP,
     check_job,
     compose_root,
+    fill_missing,
     groups_of,
     is_hydras,
     literal,
@@ -33,7 +34,7 @@ from render.compose import (
 )
 from render.config import Config
 from render.errors import UserError
-from render.sweep.axes import Found, Value, key_of
+from render.sweep.axes import Found, Value, holds, key_of
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,12 @@ def expand(found: Found) -> Iterator[Point]:
             yield Point(number, at, words, None, str(error))
 
 
+def rank(found: Found, point: Point) -> int:
+    """How many items of `sweep.first` a point satisfies: those with more are rendered earlier."""
+    values = [(axis, axis.values[number]) for axis, number in zip(found.axes, point.at, strict=True)]
+    return sum(any(holds(item, axis, value) for axis, value in values) for item in found.job.sweep.first)
+
+
 class _Base:
     """The configs of all points with the same group choices."""
 
@@ -81,14 +88,13 @@ class _Base:
         self._patches: dict[Value, _Patch] = {}
         self._frozen: bytes | None = None
         self._error = ""
-        self._missing: set[str] = set()
         try:
             composed = compose_root(SWEEP, found.root, [*found.fixed, *choices])
         except UserError as error:
             self._error = str(error)
             return
-        self._missing = OmegaConf.missing_keys(composed)
-        if not self._missing and "${" not in str(OmegaConf.to_container(composed)):
+        self._missing = fill_missing(composed, SWEEP)
+        if "${" not in str(OmegaConf.to_container(composed)):
             self._frozen = pickle.dumps(to_config(composed, found.root, SWEEP).job())
             typed = OmegaConf.merge(OmegaConf.structured(SWEEP.kind), composed)
             assert isinstance(typed, DictConfig)
@@ -98,7 +104,7 @@ class _Base:
         """The config of one point; raises `UserError` where it cannot mean anything."""
         if self._error:
             raise UserError(self._error)
-        if self._frozen is None:
+        if self._frozen is None or not self._missing <= {key_of(word) for word in words}:
             return self._composed(words)
         config = pickle.loads(self._frozen)
         for value in values:

@@ -117,14 +117,15 @@ def _elements(key: str, text: str, parsed: Override, groups: Mapping[str, Sequen
     sweep: Any = parsed.value()
     elements: Iterable[Any]
     if isinstance(sweep, IntervalSweep):
-        raise UserError(f"{key}={text}: an interval has no end of values; write range(START,STOP,STEP), or the values")
+        raise UserError(f"{key}={text}: an interval has endlessly many values; write range(START,STOP,STEP), or the values")
     try:
         if isinstance(sweep, Glob):
             if key not in groups:
                 raise UserError(f"{key}={text}: glob is for groups ({', '.join(groups)}); write the values")
             elements = sweep.filter(list(groups[key]))
         elif isinstance(sweep, RangeSweep):
-            elements = sweep.range()
+            # Sums of steps such as 0.1 are off in the last digits.
+            elements = (float(f"{one:.12g}") if isinstance(one, float) else one for one in sweep.range())
         else:
             assert isinstance(sweep, ChoiceSweep)
             elements = sweep.list

@@ -25,7 +25,7 @@ from render.paths import user_path
 from render.progress import duration_text, say
 from render.report import start_logging
 from render.sweep.axes import Found, find_axes
-from render.sweep.board import Board, BoardPoint
+from render.sweep.board import Board, BoardPoint, Standing
 from render.sweep.directory import SweepDirectory
 from render.sweep.drafting import Drafted, Refused, draft_points
 from render.sweep.events import Event
@@ -47,6 +47,8 @@ _PAGE_EVERY = 30.0
 _MANY = 200
 #: What Ray holds besides the weights of a network, bytes, and what those take at most.
 _STORED_BYTES, _WEIGHTS_BYTES = 150_000_000, 120_000_000
+#: Failures that are listed one by one at the end.
+_LISTED = 30
 #: Exit code where points failed.
 FAILED = 1
 
@@ -145,11 +147,20 @@ class _Run:
 
     def _set_aside(self) -> None:
         """Tells of the points that need no rendering: those that are done, and those that cannot be rendered."""
+        refused = 0
         for point in self._points:
+            event = None
             if isinstance(point, Refused):
-                self._tell(Event("failed", time.time(), point.point.number, {"reason": point.reason}))
+                event = Event("failed", time.time(), point.point.number, {"reason": point.reason})
+                refused += 1
             elif point.done:
-                self._tell(Event("skipped", time.time(), point.point.number))
+                event = Event("skipped", time.time(), point.point.number)
+            if event is not None:
+                # Not by way of the screen, which would say each: there may be hundreds, and all are listed at the end.
+                self._board.apply(event)
+                self._events.append(event)
+        if refused:
+            self._screen.say(f"{refused} of {len(self._points)} points cannot be rendered: why is said at the end")
 
     def _render(self, waiting: Sequence[Drafted]) -> None:
         config = self._job
@@ -238,10 +249,21 @@ class _Run:
         done = f"{counts.done} of {counts.total} points are done{before}; took {duration_text(seconds)}"
         say("\n".join([done, *map(str, [*sheets, page])]), quiet=self._job.quiet)
         if failures:
-            print(f"render: {len(failures)} of {counts.total} points failed:", file=sys.stderr)
-            for standing in failures:
-                print(f"  {standing.point.label}: {standing.reason}", file=sys.stderr)
-            print("  the same command tries them again", file=sys.stderr)
+            print("\n".join(failure_lines(failures, counts.total)), file=sys.stderr)
+
+
+def failure_lines(failures: Sequence[Standing], total: int) -> list[str]:
+    """What failed and why, one line each; where they are many, one for each reason."""
+    lines = [f"render: {len(failures)} of {total} points failed; the same command tries them again"]
+    if len(failures) <= _LISTED:
+        return [*lines, *(f"  {one.point.label}: {one.reason}" for one in failures)]
+    reasons: dict[str, list[str]] = {}
+    for one in failures:
+        reasons.setdefault(one.reason, []).append(one.point.label)
+    for reason, labels in reasons.items():
+        more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
+        lines.append(f"  {labels[0]}{more}: {reason}")
+    return [*lines, "  sweep.json lists them all"]
 
 
 def _by_rank(found: Found, points: Sequence[Drafted]) -> Iterator[list[Drafted]]:

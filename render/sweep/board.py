@@ -1,7 +1,7 @@
 """Where the points of a sweep stand, from its events alone: counts, failures, the pace of the whole farm, the time left.
 
-The time left is reckoned in cost: window megapixels, plus as many as the time would be worth that a point takes whatever its
-size (pace.py).
+The time left is reckoned in cost: window megapixels, plus as many as the time would be worth that a point takes whatever
+its size (pace.py).
 """
 
 from __future__ import annotations

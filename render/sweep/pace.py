@@ -37,9 +37,7 @@ def fit_pace(finished: Sequence[tuple[float, float]]) -> Pace | None:
         if abs(size - other_size) > 0.01 * max(size, other_size)
     ]
     each = statistics.median(seconds / size for size, seconds in sized)
-    slope = statistics.median(slopes) if len(slopes) >= 3 else each
-    intercept = statistics.median(seconds - slope * size for size, seconds in sized)
-    # Neither can be negative: then size alone explains it, or nearly nothing does.
-    if not 0 < slope < each or intercept <= 0:
-        return Pace(0.0, each)
-    return Pace(intercept / slope, slope)
+    # Between two that cannot be: a point that takes no time for its size, and one that takes some only for its size.
+    slope = min(each, max(0.01 * each, statistics.median(slopes))) if len(slopes) >= 3 else each
+    own = max(0.0, statistics.median(seconds - slope * size for size, seconds in sized))
+    return Pace(own / slope, slope) if own and slope < each else Pace(0.0, each)

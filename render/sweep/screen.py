@@ -171,11 +171,11 @@ def line(board: Board, now: float) -> str:
 
 
 def counts_text(board: Board) -> str:
-    """`31 of 48 done, 2 failed, 8 running, 7 queued (12 were done before)`."""
+    """`31 of 48 done, 2 failed, 8 running, 7 queued (12 done before)`."""
     counts = board.counts
     parts = (("failed", counts.failed), ("running", counts.running), ("queued", counts.waiting))
     words = [f"{counts.done} of {counts.total} done", *(f"{count} {name}" for name, count in parts if count)]
-    return ", ".join(words) + (f" ({counts.skipped} were done before)" if counts.skipped else "")
+    return ", ".join(words) + (f" ({counts.skipped} done before)" if counts.skipped else "")
 
 
 def pace_text(board: Board, now: float) -> str:

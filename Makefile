@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/installed$(if $(EXTRAS),-$(EXTRAS))
 export RENDER_OVERRIDES := $(filter-out PYTHON=% EXTRAS=%,$(MAKEOVERRIDES))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup render probe export plan models objectives classes atlas settings preflight view status test lint wheel clean
+.PHONY: help setup render sweep probe export plan models objectives classes atlas settings preflight view status test lint wheel clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ help: ## list these commands
 
 render: $(INSTALLED) ## dream a picture: make render conf=preview image=me.jpg
 	@$(BIN)/python -m render render
+
+sweep: $(INSTALLED) ## render a grid of pictures, and a page to choose from: make sweep conf=layers
+	@$(BIN)/python -m render sweep
 
 plan: $(INSTALLED) ## say what a render would do and take: make plan conf=poster
 	@$(BIN)/python -m render plan

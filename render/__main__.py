@@ -29,6 +29,8 @@ commands
   atlas    see inside a network: what each channel of a layer likes, atlas layer=mixed4 channels=0-63, or, without a
            layer, what each layer does to a picture, atlas model=googlenet image=me.jpg
   settings print the settings inside a finished picture: settings image=dream.png
+  sweep    render a grid of pictures, and a page to choose from: sweep conf=layers, or sweep step_size=1,2,4 image=photos/*.jpg
+           (also written -m); exit code 1 if any failed
   preflight
            say what a print shop asks of a picture: preflight file=dream.tif [run=DIR] [tile=PX] [json=true]
   view     show a run in the browser, also while it is going: view run=dreams/NAME [port=8000] [open=false]
@@ -38,11 +40,13 @@ conf=NAME names a config in conf/ (default: preview; of probe, probe), or a path
 Every other key=value changes a key of that config, such as image=me.jpg octaves.steps=20."""
 
 _COMMANDS = (
-    "render", "export", "probe", "plan", "models", "objectives", "classes", "atlas", "settings", "preflight", "view",
+    "render", "export", "probe", "sweep", "plan", "models", "objectives", "classes", "atlas", "settings", "preflight", "view",
     "status",
 )  # fmt: skip
 _DEFAULT_ROOTS = {"atlas": "atlas", "probe": "probe"}
 _DEFAULT_ROOT = "preview"
+#: Hydra's own way of asking for a sweep.
+_MULTIRUN = ("-m", "--multirun")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def split_arguments(words: Sequence[str]) -> tuple[str, str, list[str]]:
     """Command, root config and overrides out of the command line's words."""
     command, root, overrides = "render", "", []
-    for position, word in enumerate(words):
+    several = [word for word in words if word in _MULTIRUN]
+    for position, word in enumerate(word for word in words if word not in _MULTIRUN):
         if word.startswith("conf="):
             root = word.removeprefix("conf=")
         elif position == 0 and "=" not in word and not word.startswith("~"):
@@ -78,6 +83,10 @@ def split_arguments(words: Sequence[str]) -> tuple[str, str, list[str]]:
             overrides.append(word)
     if command not in _COMMANDS:
         raise UserError(f"there is no command {command!r}: choose {', '.join(_COMMANDS)}")
+    if several:
+        if command not in ("render", "sweep"):
+            raise UserError(f"{several[0]} renders a grid, and {command} has none: drop it")
+        command = "sweep"
     return command, root or _DEFAULT_ROOTS.get(command, _DEFAULT_ROOT), overrides
 
 
@@ -159,6 +168,10 @@ def _run(command: str, root: str, overrides: list[str]) -> int:
 
         probe(root, overrides)
         return 0
+    if command == "sweep":
+        from render.sweep.sweep import sweep
+
+        return sweep(root, overrides)
     from render.compose import load_config
 
     config = load_config(root, overrides)

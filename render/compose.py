@@ -14,6 +14,7 @@ import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -23,34 +24,52 @@ from render.config import Config, validate
 from render.errors import UserError
 from render.paths import shipped_configs
 from render.schedule import check_stages
+from render.sweep.config import SweepJob, validate_sweep
 
 #: Values of these keys, of whichever schema, are file names or free text, which may hold characters that Hydra's grammar
 #: keeps for itself.
-_PATH_KEYS = (
+PATH_KEYS = (
     "name", "image", "model.weights", "output.dir", "output.path", "output.profile", "output.title", "output.author",
-    "farm.scratch", "layer", "channels",
+    "farm.scratch", "layer", "channels", "sweep.dir", "sweep.points", "sweep.channels",
 )  # fmt: skip
 
-#: Root configs of commands other than render.
-_OTHER_ROOTS = ("atlas",)
-C = TypeVar("C", Config, AtlasConfig)
+#: Root configs of the atlas, and of sweeps.
+_ATLASES = ("atlas",)
+_SWEEPS = ("channels", "grid", "layers")
+#: Below this key any other may stand.
+_AXES = "sweep.axes."
+C = TypeVar("C", Config, AtlasConfig, SweepJob)
 
 
 @dataclass(frozen=True)
 class Schema(Generic[C]):
     """A kind of config: its dataclass, what checks its values, the groups and the root configs in `conf/` that make it.
 
-    None for `groups` stands for all there are; None for `roots` for all that no other command has.
+    None for `groups` and `roots` stands for all there are, but for the roots in `others`.
     """
 
     kind: type[C]
     check: Callable[[C], C]
     groups: tuple[str, ...] | None = None
     roots: tuple[str, ...] | None = None
+    others: tuple[str, ...] = ()
 
 
-JOB = Schema(Config, lambda config: check_stages(validate(config)))
-ATLAS = Schema(AtlasConfig, validate_atlas, groups=("model",), roots=_OTHER_ROOTS)
+def check_job(config: Config) -> Config:
+    """The same config; `UserError` for the first value that cannot mean anything."""
+    return check_stages(validate(config))
+
+
+def _check_sweep(job: SweepJob) -> SweepJob:
+    # Only its own section: what is set for all points may need what an axis sets, so a job is checked point by point.
+    validate_sweep(job.sweep)
+    return job
+
+
+JOB = Schema(Config, check_job, others=(*_ATLASES, *_SWEEPS))
+ATLAS = Schema(AtlasConfig, validate_atlas, groups=("model",), roots=_ATLASES)
+#: A job with a `sweep` section; a root config without one may be swept as well.
+SWEEP = Schema(SweepJob, _check_sweep, others=_ATLASES)
 
 
 def load_config(root: str, overrides: Sequence[str]) -> Config:
@@ -64,6 +83,11 @@ def load(schema: Schema[C], root: str, overrides: Sequence[str]) -> C:
     `root` is a name in `conf/` (`poster`) or the path of a YAML file of the user's own. Raises `UserError` for an unknown
     root config or key, a value of the wrong type, or one that cannot mean anything.
     """
+    return to_config(compose_root(schema, root, overrides), root, schema)
+
+
+def compose_root(schema: Schema[C], root: str, overrides: Sequence[str]) -> DictConfig:
+    """What Hydra makes of a root config and overrides, before types and values are checked; raises `UserError`."""
     directory, name = _locate(root, schema)
     groups = _groups(directory, schema)
     ours = [key for key in (*schema_keys(schema), *_sections(schema)) if key not in groups]
@@ -71,20 +95,20 @@ def load(schema: Schema[C], root: str, overrides: Sequence[str]) -> C:
     paths: dict[str, str] = {}
     for word in overrides:
         key, _, value = _checked(word, groups, schema).partition("=")
-        if key in _PATH_KEYS and not _is_hydras(value):
+        if key in PATH_KEYS and not is_hydras(value):
             paths[key] = value
         else:
             paths.pop(key, None)
             # ++ sets a key that a user's own YAML leaves out, too: the schema knows it.
-            words.append(f"++{word}" if key in ours else word)
+            words.append(f"++{word}" if key in ours or key.startswith(_AXES) else word)
     if directory != shipped_configs():
         words.append(f"hydra.searchpath=[{_quote('file://' + str(shipped_configs()))}]")
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(directory.resolve()), version_base="1.3"):
-            composed = compose(name, overrides=words)
+            config = compose(name, overrides=words)
         for key, value in paths.items():
-            OmegaConf.update(composed, key, _literal(value), force_add=True)
+            OmegaConf.update(config, key, literal(value), force_add=True)
     except (HydraException, OmegaConfBaseException) as error:
         if "Cannot merge" in str(error.__cause__) and "object_type=list" in str(error.__cause__):
             key = getattr(error.__cause__, "full_key", root)
@@ -92,7 +116,7 @@ def load(schema: Schema[C], root: str, overrides: Sequence[str]) -> C:
         raise UserError(f"{_one_line(error)} (while composing config {root!r})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"config {root!r} is not valid YAML: {_one_line(error)}") from None
-    return to_config(composed, root, schema)
+    return config
 
 
 def to_config(composed: DictConfig, root: str, schema: Schema[C]) -> C:
@@ -103,13 +127,24 @@ def to_config(composed: DictConfig, root: str, schema: Schema[C]) -> C:
             raise UserError(f"{key} has no value, only ??? (in config {root!r}): give it one, such as {key}=VALUE")
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema.kind), composed))
     except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None) or root
-        why = _first_line(error)
-        if "is not a ListConfig" in why:
-            why = f"must be a list in brackets, such as {key}=[A,B]"
-        raise UserError(f"{key}: {why}") from None
+        raise UserError(type_error(error, root)) from None
     assert isinstance(config, schema.kind)
     return schema.check(config)
+
+
+def fill_missing(composed: DictConfig, schema: Schema[C]) -> set[str]:
+    """Sets keys that have no value, only ???, to what the schema has; returns them."""
+    missing = OmegaConf.missing_keys(composed)
+    for key in missing:
+        OmegaConf.update(composed, key, OmegaConf.select(OmegaConf.structured(schema.kind), key), force_add=True)
+    return missing
+
+
+def type_error(error: OmegaConfBaseException, root: str) -> str:
+    """One line for a value that its key cannot hold; of the `root` config, where the error names no key."""
+    key = getattr(error, "full_key", None) or root
+    why = _first_line(error)
+    return f"{key}: must be a list in brackets, such as {key}=[A,B]" if "is not a ListConfig" in why else f"{key}: {why}"
 
 
 def recorded_config(recorded: Mapping[str, Any], overrides: Sequence[str], allowed: Sequence[str]) -> Config:
@@ -124,9 +159,9 @@ def recorded_config(recorded: Mapping[str, Any], overrides: Sequence[str], allow
         key = key.lstrip("+")
         if not key.startswith(tuple(allowed)):
             raise UserError(f"{key} cannot be changed without dreaming again; these can: {', '.join(allowed)}")
-        plain = key in _PATH_KEYS and not _is_hydras(value)
+        plain = key in PATH_KEYS and not is_hydras(value)
         try:
-            parsed = _literal(value) if plain else OverridesParser.create().parse_override(word).value()
+            parsed = literal(value) if plain else OverridesParser.create().parse_override(word).value()
             OmegaConf.update(composed, key, parsed, force_add=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(f"{word!r}: {_first_line(error)}") from None
@@ -136,7 +171,27 @@ def recorded_config(recorded: Mapping[str, Any], overrides: Sequence[str], allow
 def root_configs(schema: Schema = JOB) -> list[str]:
     """Names of the root configs that ship."""
     shipped = sorted(path.stem for path in shipped_configs().glob("*.yaml"))
-    return [name for name in shipped if (name in schema.roots if schema.roots else name not in _OTHER_ROOTS)]
+    return [name for name in shipped if name not in schema.others and (schema.roots is None or name in schema.roots)]
+
+
+def groups_of(root: str, schema: Schema = JOB) -> dict[str, list[str]]:
+    """The config groups that a root config may choose from, such as `model`, with the choices in each."""
+    return _groups(_locate(root, schema)[0], schema)
+
+
+def refuse_unknown(key: str, groups: Mapping[str, Sequence[str]], schema: Schema = JOB) -> None:
+    """Raises `UserError` with the nearest key where there is no such, nor such a section or group."""
+    keys = schema_keys(schema)
+    if not (key in keys or key in _sections(schema) or key in groups or key.startswith("hydra.")):
+        raise UserError(_unknown_key(key, [*keys, *groups]))
+
+
+def parsed_word(word: str) -> Override:
+    """`key=value` as Hydra reads it; `UserError` where it cannot."""
+    try:
+        return OverridesParser.create().parse_override(word)
+    except HydraException as error:
+        raise UserError(f"{word!r} cannot be read ({_first_line(error)}): put the value in quotes") from None
 
 
 @cache
@@ -158,6 +213,8 @@ def _locate(root: str, schema: Schema) -> tuple[Path, str]:
             raise UserError(f"conf={root}: give the file a name that ends in .yaml")
         return path.parent.absolute(), path.stem
     known = root_configs(schema)
+    if schema.kind is Config and root in _SWEEPS:
+        raise UserError(f"conf={root} is a sweep: make sweep conf={root}")
     if root not in known:
         near = difflib.get_close_matches(root, known, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
@@ -172,19 +229,19 @@ def _checked(word: str, groups: Mapping[str, Sequence[str]], schema: Schema) -> 
     key = written.lstrip("+~").partition("@")[0]
     if not equals and not word.startswith("~"):
         raise UserError(f"{word!r} is not key=value")
-    keys = schema_keys(schema)
-    if not (key in keys or key in _sections(schema) or key in groups or key.startswith("hydra.")):
-        raise UserError(_unknown_key(key, [*keys, *groups]))
-    if written in _PATH_KEYS and not _is_hydras(value):
+    if schema.kind is Config and (key == "sweep" or key.startswith("sweep.")):
+        raise UserError(f"{key} is of sweeps alone: make sweep {word}")
+    axis = schema.kind is SweepJob and key.startswith(_AXES)
+    if not axis:
+        refuse_unknown(key, groups, schema)
+    if written in PATH_KEYS and not is_hydras(value):
         return word
-    try:
-        parsed = OverridesParser.create().parse_override(word)
-    except HydraException as error:
-        raise UserError(f"{word!r} cannot be read ({_first_line(error)}): put the value in quotes") from None
+    parsed = parsed_word(word)
     if parsed.is_sweep_override():
-        raise UserError(f"{word!r} has several values where one is needed: a list is {written}=[A,B]")
+        hint = "; make sweep renders each" if schema.kind is Config else ""
+        raise UserError(f"{word!r} has several values where one is needed: a list is {written}=[A,B]{hint}")
     if written in groups and parsed.value() not in groups[written]:
-        inside = ", ".join(name for name in keys if name.startswith(f"{written}."))
+        inside = ", ".join(name for name in schema_keys(schema) if name.startswith(f"{written}."))
         hint = "" if isinstance(parsed.value(), str) else f"; or do you mean {inside}?"
         raise UserError(f"there is no {written} {value!r}: choose {' or '.join(groups[written])}{hint}")
     return word
@@ -204,6 +261,8 @@ def _refuse_unknown(composed: DictConfig, root: str, schema: Schema) -> None:
     known = schema_keys(schema)
     for key in _leaves(OmegaConf.to_container(composed)):
         if key not in known and not any(key.startswith(f"{whole}.") for whole in known):
+            if schema.kind is Config and key.startswith("sweep."):
+                raise UserError(f"config {root!r} is a sweep: make sweep conf={root}")
             raise UserError(f"{_unknown_key(key, known)} (in config {root!r})")
 
 
@@ -229,12 +288,12 @@ def _leaves(container: Any, prefix: str = "") -> list[str]:
     return [leaf for key, value in container.items() for leaf in _leaves(value, f"{prefix}{key}.")]
 
 
-def _is_hydras(value: str) -> bool:
+def is_hydras(value: str) -> bool:
     """Whether a file name is left to Hydra's grammar: null, or in quotes. All others mean what they say."""
     return value == "null" or (len(value) > 1 and value[0] in "'\"" and value[-1] == value[0])
 
 
-def _literal(value: str) -> str:
+def literal(value: str) -> str:
     """Text that OmegaConf takes for no interpolation."""
     return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", value)
 

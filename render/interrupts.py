@@ -40,13 +40,14 @@ def hold() -> None:
 @contextmanager
 def deferred(*, quiet: bool) -> Iterator[None]:
     """Inside, the first signal only makes `check` raise; the second raises UrgentInterrupt at once."""
-    global _deferring, _quiet  # noqa: PLW0603
+    global _deferring, _quiet
     check()
+    before = _deferring, _quiet
     _deferring, _quiet = True, quiet
     try:
         yield
     finally:
-        _deferring = False
+        _deferring, _quiet = before
 
 
 @contextmanager

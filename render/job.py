@@ -16,7 +16,7 @@ import psutil
 
 from render import __version__, interrupts
 from render.canvas import store
-from render.config import Config
+from render.config import Config, SourceConfig
 from render.errors import RenderError, UserError, WorkersLost
 from render.export.pictures import cut_for, make_pictures, usable_profile
 from render.export.profile import Profile
@@ -111,15 +111,18 @@ class Job:
         )
 
 
-def draft(config: Config) -> Draft:
-    """Opens the source, resolves the objective and plans; raises `UserError` for what cannot work."""
+def draft(config: Config, opener: Callable[[str, int, SourceConfig], Source] = open_source) -> Draft:
+    """Opens the source, resolves the objective and plans; raises `UserError` for what cannot work.
+
+    `opener` opens the source: whoever drafts many jobs of one picture opens it once.
+    """
     begun = time.perf_counter()
     model = find_model(config.model.name)
     schedule = make_schedule(config, model.architecture, model.default_terms, Library(config))
     modes = BOUNDARY_MODES[config.boundary.mode]
     masks = tuple(open_mask(written, config.source, key, modes) for key, written in schedule.masks)
     local = _local_weights(config)
-    source = open_source(config.image, config.seed, config.source)
+    source = opener(config.image, config.seed, config.source)
     directory = RunDirectory(
         config,
         {
@@ -153,25 +156,26 @@ def draft(config: Config) -> Draft:
 
 
 @contextmanager
-def prepared(draft: Draft, farm: Farm | None = None) -> Iterator[Job]:
+def prepared(draft: Draft, farm: Farm | None = None, loaded: Loaded | None = None) -> Iterator[Job]:
     """The job with its workers: weights loaded and sent, the largest window compiled, planned with what XLA says of it.
 
-    Without a `farm` to lease from, one is opened for this job alone. Raises `UserError`.
+    Without a `farm` to lease from, one is opened for this job alone; with one, `loaded` may be the job's weights. Raises
+    `UserError`.
     """
     config = draft.config
+    if farm is not None:
+        with farm.lease() as executor:
+            yield _prepare(draft, loaded or load_weights(config), executor)
+        return
     # A thread of its own, because starting Ray and reading weights both take seconds and wait for different things.
     with ThreadPoolExecutor(1) as background:
-        loading = background.submit(load, config.model.name, _local_weights(config), config.model.sha256)
+        loading = background.submit(load_weights, config)
         background.submit(store.get_ready)
-        if farm is not None:
-            with farm.lease() as executor:
-                yield _prepare(draft, loading.result(), executor)
-            return
         with (
             open_farm(
                 config.farm,
                 threads=draft.threads,
-                store_bytes=_store_bytes(draft),
+                store_bytes=store_bytes(draft),
                 check=interrupts.check,
                 say=lambda line: say(line, quiet=config.quiet),
             ) as own,
@@ -227,6 +231,11 @@ def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
     )
 
 
+def load_weights(config: Config) -> Loaded:
+    """The weights of the job's model, published or local; `UserError` where they cannot be had."""
+    return load(config.model.name, _local_weights(config), config.model.sha256)
+
+
 def _local_weights(config: Config) -> Path | None:
     if config.model.weights is None:
         return None
@@ -236,14 +245,16 @@ def _local_weights(config: Config) -> Path | None:
     return path
 
 
-def render(job: Job, finding: Callable[[], Mapping[str, Any]] = dict) -> list[Path]:
+def render(
+    job: Job, finding: Callable[[], Mapping[str, Any]] = dict, shown: Callable[[Plan], Display] | None = None
+) -> list[Path]:
     """Dreams the job's canvas, or goes on with it, and writes its pictures; returns their paths, `output.path` first.
 
     `finding` is called last, with the canvas in the run directory and the workers still there: what it returns is
-    recorded, and only then is the run finished.
+    recorded, and only then is the run finished. `shown` makes what is told of its progress, instead of the terminal.
     """
     with job.directory.opened():
-        display = make_display(job.plan, quiet=job.config.quiet)
+        display = shown(job.plan) if shown else make_display(job.plan, quiet=job.config.quiet)
         try:
             with interrupts.deferred(quiet=job.config.quiet):
                 return _render(job, display, finding)
@@ -413,7 +424,7 @@ def _machine(
     )
 
 
-def _store_bytes(draft: Draft) -> int:
+def store_bytes(draft: Draft) -> int:
     """What Ray holds at once on this machine, bytes: weights, source and masks, and pixels on their way between workers."""
     workers = draft.config.farm.workers or 1
     travelling = workers * _STORED_STRIPS * 12 * min(BAND, draft.plan.final.grid.canvas.area)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from render.export.picture import image_of, replacing, write_picture
 from render.farm.checkpoint import Checkpoint, Checkpoints, Fixed
 from render.formats import FORMATS
 from render.locking import LOCK, lock_directory
+from render.logs import log_to
 from render.machine import nearest
 from render.paths import file_sha256, user_path
 from render.source.pyramid import discard_levels
@@ -77,6 +77,10 @@ class RunDirectory:
     def picture(self) -> Path:
         """The picture of `output.format`."""
         return self.targets[0].path
+
+    def moved(self, path: Path) -> RunDirectory:
+        """The directory of the same job at another place."""
+        return RunDirectory(replace(self._config, output=replace(self._config.output, dir=str(path))), self._identity)
 
     def is_finished(self) -> bool:
         """Whether this very canvas lies here already, finished."""
@@ -152,30 +156,20 @@ class RunDirectory:
     def opened(self) -> Iterator[None]:
         """Holds the directory for this process, with the log attached; on the way out the record says how it ended."""
         lock = self._lock()
-        handler = None
         try:
             # Again, now that nobody else can: another run may have come and gone since.
             self.check()
             self._pictures = self._old_record().get("pictures", {})
             if self.unfinished() is None:
                 self._clear()
-            handler = logging.FileHandler(self.path / _LOG, encoding="utf-8", errors="backslashreplace")
-            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-            logging.getLogger("render").addHandler(handler)
-            yield
-        except BaseException as error:
-            logging.getLogger("render.run").error("%s: %s", type(error).__name__, error)
-            interrupted = isinstance(error, KeyboardInterrupt)
-            if self.record.get("status") != "finished":
-                # Where the disk is full the record cannot say it: the error itself is what the user must read.
-                with suppress(UserError):
-                    self.save(status="interrupted" if interrupted else "failed", error=str(error) or type(error).__name__)
-            raise
+            with log_to(self.path / _LOG, self._broken_off):
+                yield
         finally:
-            if handler is not None:
-                logging.getLogger("render").removeHandler(handler)
-                handler.close()
             lock.release()
+
+    def _broken_off(self, **facts: Any) -> None:
+        if self.record.get("status") != "finished":
+            self.save(**facts)
 
     def add_picture(self, target: Target, style: str) -> None:
         """Records a picture that now lies in the directory."""

@@ -45,6 +45,7 @@ from render.export.metadata import read_settings
 from render.farm.executors import InlineExecutor
 from render.farm.process import WorkerProcess
 from render.farm.ray_farm import RayFarm
+from render.lettering import EMPTY
 from render.machine import cores
 from render.models.googlenet import GOOGLENET
 from render.models.weights import Loaded
@@ -152,7 +153,7 @@ def test_a_dead_channel_is_said_to_be_dead(googlenet: Loaded, tmp_path: Path) ->
     sheet = np.asarray(Image.open(tmp_path / "atlas" / "sheet.png"))
     ((_, layout),) = sheet_layouts(2, (64, 64))
     row, column = layout.corner(1)
-    flat = (sheet[row : row + 64, column : column + 64] == sheets._EMPTY).all(-1).mean()
+    flat = (sheet[row : row + 64, column : column + 64] == EMPTY).all(-1).mean()
     assert 0.5 < flat < 1
 
 

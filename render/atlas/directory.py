@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from render import __version__
 from render.errors import UserError
 from render.export.picture import replacing
 from render.locking import lock_directory
+from render.logs import log_to
 from render.machine import nearest
 from render.paths import file_sha256
 
@@ -77,28 +77,14 @@ class AtlasDirectory:
         the atlas ended.
         """
         lock = self._lock()
-        handler = None
         try:
             # Again, now that nobody else can: another atlas may have come since.
             self.check()
             self._begin(facts)
-            handler = logging.FileHandler(self.path / _LOG, encoding="utf-8", errors="backslashreplace")
-            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-            logging.getLogger("render").addHandler(handler)
-            yield
-            self.save(status="finished")
-        except BaseException as error:
-            logging.getLogger("render.atlas").error("%s: %s", type(error).__name__, error)
-            interrupted = isinstance(error, KeyboardInterrupt)
-            if self.record:
-                # Where the disk is full the record cannot say it: the error itself is what the user must read.
-                with suppress(UserError):
-                    self.save(status="interrupted" if interrupted else "failed", error=str(error) or type(error).__name__)
-            raise
+            with log_to(self.path / _LOG, self.save):
+                yield
+                self.save(status="finished")
         finally:
-            if handler is not None:
-                logging.getLogger("render").removeHandler(handler)
-                handler.close()
             lock.release()
 
     def has(self, name: str) -> bool:

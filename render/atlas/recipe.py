@@ -49,7 +49,7 @@ class ChannelRecipe:
             loaded, config.layer, config.neuron, config.size, config.steps, config.rate, config.transforms, config.seed
         )
 
-    def make(self) -> Visualiser:
+    def make(self, _kernels: object = None) -> Visualiser:
         """What draws them, on a network that stops at the layer. Raises `UserError` for weights broken on their way."""
         from render.atlas.visualiser import Visualiser
 

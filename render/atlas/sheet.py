@@ -9,7 +9,9 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from render.lettering import EMPTY, GROUND, INK, QUIET, Colour, draw_line, fitted, line_height
 
 #: Bytes of pixels, RGB, up to which pictures share a sheet.
 LARGEST_SHEET = 64_000_000
@@ -17,8 +19,6 @@ LARGEST_SHEET = 64_000_000
 _ASPECT = 1.5
 #: Least width, px: room for the title.
 _NARROWEST = 420
-_GROUND, _INK, _QUIET, _EMPTY = (11, 12, 13), (236, 236, 234), (169, 173, 178), (28, 31, 34)
-_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True)
@@ -127,29 +127,27 @@ def _draw(
     title: str, subtitle: str, cells: Sequence[Cell], picture: Callable[[int], NDArray[np.uint8]], layout: Layout
 ) -> NDArray[np.uint8]:
     height, width = layout.size
-    sheet = Image.new("RGB", (width, height), _GROUND)
+    sheet = Image.new("RGB", (width, height), GROUND)
     draw = ImageDraw.Draw(sheet)
     room = width - 2 * layout.margin
-    draw.text((layout.margin, layout.margin), *_fitted(title, layout.title, room, _INK))
-    draw.text((layout.margin, layout.margin + round(1.5 * layout.title)), *_fitted(subtitle, layout.font, room, _QUIET))
+    _write(sheet, (layout.margin, layout.margin), title, layout.title, room, INK)
+    _write(sheet, (layout.margin + round(1.5 * layout.title), layout.margin), subtitle, layout.font, room, QUIET)
     for number, cell in enumerate(cells):
         top, left = layout.corner(number)
         middle = left + layout.tile[1] / 2
         if cell.remark:
-            draw.rectangle((left, top, left + layout.tile[1] - 1, top + layout.tile[0] - 1), _EMPTY)
-            text, colour, font = _fitted(cell.remark, layout.font, layout.tile[1] - 4, _QUIET)
-            draw.text((middle, top + layout.tile[0] / 2), text, colour, font, anchor="mm")
+            draw.rectangle((left, top, left + layout.tile[1] - 1, top + layout.tile[0] - 1), EMPTY)
+            row = top + (layout.tile[0] - line_height(layout.font)) / 2
+            _write(sheet, (row, middle), cell.remark, layout.font, layout.tile[1] - 4, QUIET, 0.5)
         else:
             sheet.paste(Image.fromarray(picture(number)), (left, top))
-        text, colour, font = _fitted(cell.label, layout.font, layout.pitch[1], _INK)
-        draw.text((middle, top + layout.tile[0] + 0.3 * layout.font), text, colour, font, anchor="ma")
+        row = top + layout.tile[0] + 0.3 * layout.font
+        _write(sheet, (row, middle), cell.label, layout.font, layout.pitch[1], INK, 0.5)
     return np.asarray(sheet)
 
 
-def _fitted(text: str, size: float, room: float, colour: tuple[int, int, int]) -> tuple[str, tuple[int, int, int], _Font]:
-    """Text in letters of `size` px, or smaller ones where it would be wider than `room` px."""
-    font = ImageFont.load_default(size)
-    while size > 7 and font.getlength(text) > room:
-        size -= 1
-        font = ImageFont.load_default(size)
-    return text, colour, font
+def _write(
+    sheet: Image.Image, at: tuple[float, float], text: str, size: int, room: float, colour: Colour, across: float = 0
+) -> None:
+    shown, smaller = fitted(text, size, room)
+    draw_line(sheet, at, shown, smaller, colour, across=across, room=room)

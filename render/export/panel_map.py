@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from render.export.panels import Panels, row_name
 from render.geometry import Interval
+from render.lettering import font_of, text_width, wrapped
 
 #: Longest side of the map's picture, px, and of the least that it is enlarged to.
 _LONGEST = 1000
@@ -19,8 +20,9 @@ _OUTLINE, _CASING = (255, 255, 255), (10, 10, 10)
 #: How far the dream is bleached, so that lines and names stand out of it, and overlaps further than the rest.
 _BLEACH, _BLEACH_OVERLAP = 0.18, 0.62
 _MARGIN, _CAPTION_SIZE, _AXIS_SIZE = 16, 18, 17
+#: Lines that a sentence below the map may take.
+_MOST_LINES = 4
 _NAME_SHARE, _LARGEST_NAME, _SMALLEST_NAME = 0.42, 64, 11
-_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def map_picture(panels: Panels, thumbnail: NDArray[np.uint8]) -> Image.Image:
@@ -32,9 +34,11 @@ def map_picture(panels: Panels, thumbnail: NDArray[np.uint8]) -> Image.Image:
     height, width = _map_shape(panels.shape)
     body = _body(panels, thumbnail, (height, width))
     left, top = _axis_room(panels)
-    caption_lines = _wrap(caption(panels), _font(_CAPTION_SIZE), max(left + width, 420))
+    room = max(left + width, 420)
+    sentences = caption(panels).splitlines()
+    caption_lines = [line for sentence in sentences for line in wrapped(sentence, _CAPTION_SIZE, room, _MOST_LINES)]
     line = round(_CAPTION_SIZE * 1.4)
-    total_width = max(left + width, *(math.ceil(_font(_CAPTION_SIZE).getlength(text)) for text in caption_lines))
+    total_width = max(left + width, *(math.ceil(text_width(text, _CAPTION_SIZE)) for text in caption_lines))
     sheet = Image.new(
         "RGB", (total_width + 2 * _MARGIN, top + height + _MARGIN // 2 + line * len(caption_lines) + 2 * _MARGIN), _PAPER
     )
@@ -43,7 +47,7 @@ def map_picture(panels: Panels, thumbnail: NDArray[np.uint8]) -> Image.Image:
     _draw_axes(draw, panels, (height, width), (_MARGIN + top, _MARGIN + left))
     for number, text in enumerate(caption_lines):
         at = (_MARGIN, _MARGIN + top + height + _MARGIN // 2 + number * line)
-        draw.text(at, text, _INK if number == 0 else _GREY, _font(_CAPTION_SIZE))
+        draw.text(at, text, _INK if number == 0 else _GREY, font_of(_CAPTION_SIZE))
     return sheet
 
 
@@ -108,7 +112,7 @@ def _draw_names(
     size = min(_LARGEST_NAME, cell_rows * _NAME_SHARE, cell_columns * 0.8 / (0.62 * len(longest)))
     if size < _SMALLEST_NAME:
         return
-    font = _font(size)
+    font = font_of(size)
     for panel, (left, top, right, bottom) in zip(panels.panels, boxes, strict=True):
         draw.text(
             ((left + right) / 2, (top + bottom) / 2), panel.name, _PAPER, font, anchor="mm",
@@ -118,14 +122,14 @@ def _draw_names(
 
 def _axis_room(panels: Panels) -> tuple[int, int]:
     """Room for letters at the left and numbers at the top, px."""
-    font = _font(_AXIS_SIZE)
+    font = font_of(_AXIS_SIZE)
     widest = max(font.getlength(row_name(row)) for row in range(len(panels.rows)))
     return math.ceil(widest) + 10, round(_AXIS_SIZE * 1.4)
 
 
 def _draw_axes(draw: ImageDraw.ImageDraw, panels: Panels, shape: tuple[int, int], origin: tuple[int, int]) -> None:
     """The rows' letters and the columns' numbers, beside the middles of their panels, some left out where it is tight."""
-    font = _font(_AXIS_SIZE)
+    font = font_of(_AXIS_SIZE)
     widest = font.getlength(str(len(panels.columns)))
     for column in _shown(len(panels.columns), shape[1], widest * 1.5):
         middle = _middle(panels.columns[column], panels.shape[1], shape[1])
@@ -159,23 +163,3 @@ def _box(rows: Interval, columns: Interval, shape: tuple[int, int], drawn: tuple
     top, bottom = (_scaled(at, shape[0], drawn[0]) for at in rows)
     left, right = (_scaled(at, shape[1], drawn[1]) for at in columns)
     return left, top, max(right - 1, left + 3), max(bottom - 1, top + 3)
-
-
-def _font(size: float) -> _Font:
-    return ImageFont.load_default(size)
-
-
-def _wrap(text: str, font: _Font, width: float) -> list[str]:
-    """Lines of at most `width` px, broken between words."""
-    lines: list[str] = []
-    for sentence in text.splitlines():
-        line = ""
-        for word in sentence.split():
-            longer = f"{line} {word}".strip()
-            if line and font.getlength(longer) > width:
-                lines.append(line)
-                line = word
-            else:
-                line = longer
-        lines.append(line)
-    return lines

@@ -123,6 +123,15 @@ def make_pictures(directory: RunDirectory, config: Config, profile: Profile, say
     return directory.publish()
 
 
+def is_complete(directory: RunDirectory, config: Config, profile: Profile) -> bool:
+    """Whether the pictures that a config asks for all lie in the directory of a finished run, as it would have them."""
+    directory.reopen_record()
+    newest = directory.newest()
+    if newest is None:
+        return False
+    return not directory.missing(style_digest(style_of(config, profile, directory.record), newest.token))
+
+
 def export_command(words: Sequence[str]) -> None:
     """`export run=DIR [output.KEY=VALUE ...]`: prints where the pictures are."""
     runs = [word.removeprefix("run=") for word in words if word.startswith("run=")]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from render import interrupts
 from render.config import FarmConfig
-from render.farm.executors import Executor, InlineExecutor
+from render.farm.executors import Executor, InlineExecutor, Reference
 
 
 class Farm(Protocol):
@@ -17,6 +17,17 @@ class Farm(Protocol):
 
     def lease(self, workers: int | None = None) -> AbstractContextManager[Executor]:
         """`workers` of them for one job, all by default."""
+
+    @property
+    def size(self) -> int:
+        """How many workers there are, leased or not."""
+
+    @property
+    def together(self) -> int:
+        """How many of them one machine has, at most."""
+
+    def share(self, value: Any) -> Reference:
+        """Puts what many leases open with where all workers find it."""
 
     def close(self) -> None:
         """Lets the workers go."""
@@ -41,6 +52,17 @@ class InlineFarm:
 
         processes = [WorkerProcess(self._kernels) for _ in range(workers or self._workers)]
         yield InlineExecutor(processes, self._check)
+
+    @property
+    def size(self) -> int:
+        return self._workers
+
+    @property
+    def together(self) -> int:
+        return self._workers
+
+    def share(self, value: Any) -> Reference:
+        return value
 
     def close(self) -> None:
         """Nothing is kept but memory."""

@@ -8,13 +8,12 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 import psutil
 
-from render.atlas.recipe import ChannelRecipe
 from render.canvas import store
 from render.dream.kernel import Kernel, Programs
 from render.dream.objectives import Given
@@ -26,9 +25,6 @@ from render.geometry import KernelShape
 from render.machine import host_memory
 from render.models.network import Network, class_scores
 from render.paths import cache_directory
-
-if TYPE_CHECKING:
-    from render.atlas.visualiser import Visualiser
 
 #: Kernels that a process keeps; each holds its network's weights.
 _KERNELS_KEPT = 8
@@ -42,6 +38,12 @@ class KernelCache:
         self._programs: OrderedDict[tuple[str, str], Programs] = OrderedDict()
         #: How many networks were made here, forgotten ones included.
         self.made = 0
+        self._forgotten = 0
+
+    @property
+    def compilations(self) -> int:
+        """How many kernels were compiled here, or loaded from the cache on disk, those of forgotten networks included."""
+        return self._forgotten + sum(len(programs.compile_seconds) for programs in self._programs.values())
 
     def find(self, recipe: KernelRecipe) -> Kernel:
         """The kernel, on a network made where it is not here yet."""
@@ -51,12 +53,20 @@ class KernelCache:
             self.made += 1
         self._programs.move_to_end(key)
         while len(self._programs) > _KERNELS_KEPT:
-            self._programs.popitem(last=False)
+            _, forgotten = self._programs.popitem(last=False)
+            self._forgotten += len(forgotten.compile_seconds)
         return recipe.make(self._programs[key])
 
 
+class OtherRecipe(Protocol):
+    """What is sent to workers that do not share one canvas, as those of an atlas or a sweep."""
+
+    def make(self, kernels: KernelCache, /) -> Any:
+        """What does the work in this process."""
+
+
 class WorkerProcess:
-    """Makes a `Worker` for each job that it is given, or a `Visualiser` for an atlas; whoever conducts calls their methods
+    """Makes a `Worker` for each job that it is given, or what another recipe asks for; whoever conducts calls their methods
     through `call`.
     """
 
@@ -65,18 +75,18 @@ class WorkerProcess:
         self._kernels = kernels or KernelCache()
         self._recipe: KernelRecipe | None = None
         self._kernel: Kernel | None = None
-        self._worker: Worker | Visualiser | None = None
+        self._worker: Any = None
 
     def open(
         self,
-        recipe: KernelRecipe | ChannelRecipe,
+        recipe: KernelRecipe | OtherRecipe,
         source: SourceOfPixels | None = None,
         masks: Sequence[MaskOfPixels] = (),
     ) -> Facts:
-        """Makes ready for a job; one that draws channels has no source. Raises what the recipe's `make` raises."""
+        """Makes ready for a job; only a dream has a source. Raises what the recipe's `make` raises."""
         self._worker = self._kernel = None
-        if isinstance(recipe, ChannelRecipe):
-            self._worker = recipe.make()
+        if not isinstance(recipe, KernelRecipe):
+            self._worker = recipe.make(self._kernels)
             return self.ping()
         assert source is not None, "a dream has a source"
         # While the kernel is made and compiled.

@@ -48,8 +48,11 @@ class RayExecutor:
         return len(self.members)
 
     def open(self, *job: Any) -> list[Facts]:
-        """See `WorkerProcess.open`; its arguments are sent to each node once. Workers lost at it are replaced."""
-        self._job = tuple(ray.put(argument) for argument in job)
+        """See `WorkerProcess.open`; its arguments are sent to each node once. Workers lost at it are replaced.
+
+        What `RayFarm.share` has sent already may stand for an argument.
+        """
+        self._job = tuple(one if isinstance(one, ray.ObjectRef) else ray.put(one) for one in job)
         while True:
             try:
                 return self.fetch([self.call(worker, "open", *self._job) for worker in range(self.workers)])

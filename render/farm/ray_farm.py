@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from render.config import FarmConfig
 from render.errors import UserError
+from render.farm.executors import Reference
 from render.farm.ray_executor import RayExecutor
 from render.farm.ray_members import START, Actor, Demand, Member, alive_nodes, has_plugin, is_ready, what_there_is
 from render.farm.ray_session import cause_of_death, first_line, init_ray, join, knock, session_directory, system_config
@@ -67,6 +68,8 @@ class RayFarm:
                 join(config.address)
             self.demand = self._find_demand()
             self._idle = self._take_in()
+            #: How many workers one machine has, at most; as many as there were when the farm was opened.
+            self.together = max(Counter(member.node for member in self._idle).values())
         except BaseException:
             self.close()
             raise
@@ -115,6 +118,10 @@ class RayFarm:
                 self._leased -= executor.leased
                 self._idle += executor.members
                 self._changed.notify_all()
+
+    def share(self, value: Any) -> Reference:
+        """Sends a value once to each node, however many leases open with it."""
+        return ray.put(value)
 
     def close(self) -> None:
         """Lets the workers go, and stops Ray where this farm started it."""

@@ -1,0 +1,34 @@
+"""The log file that a run, an atlas or a sweep keeps in its directory, and what its record says when it breaks off."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from render.errors import UserError
+
+
+@contextmanager
+def log_to(path: Path, record: Callable[..., None]) -> Iterator[None]:
+    """Inside, what the program logs is appended to a file, each line with its time.
+
+    An exception is logged, and `record` is told of it before it goes on: `status` (interrupted or failed) and `error`.
+    """
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("render")
+    logger.addHandler(handler)
+    try:
+        yield
+    except BaseException as error:
+        logger.error("%s: %s", type(error).__name__, error)
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        # Where the disk is full the record cannot say it: the error itself is what the user must read.
+        with suppress(UserError):
+            record(status=status, error=str(error) or type(error).__name__)
+        raise
+    finally:
+        logger.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,96 @@
+"""A sweep's directory: who may use it, its log, its events and its record `sweep.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from render import __version__
+from render.errors import UserError
+from render.export.picture import replacing
+from render.locking import lock_directory
+from render.logs import log_to
+from render.machine import nearest
+from render.sweep.board import SWEEP, read_sweep
+from render.sweep.drafting import POINTS
+from render.sweep.events import EVENTS, EventLog
+from render.sweep.gallery import PAGE
+from render.sweep.sheet import refuse_foreign
+
+_LOG, _STOP = "sweep.log", ".stop"
+_OURS = (SWEEP, EVENTS, _LOG, PAGE, POINTS)
+_VERSIONED = ("jax", "ray", "numpy", "hydra-core")
+
+
+class SweepDirectory:
+    """The directory of one sweep. Run directories of earlier commands stay in it, whatever the one at hand asks for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        #: Workers save their canvas and leave it once there is such a file.
+        self.stop = path / _STOP
+        self.record: dict[str, Any] = {}
+
+    def check(self) -> None:
+        """Raises `UserError` where the sweep would replace what is not its own, or cannot write. Changes nothing."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"sweep.dir={self.path} is a file: name a directory")
+        if not read_sweep(self.path):
+            foreign = [name for name in _OURS if os.path.lexists(self.path / name)]
+            if foreign:
+                raise UserError(f"{self.path} holds a {foreign[0]} that no sweep made: choose another sweep.dir")
+        refuse_foreign(self.path)
+        place = nearest(self.path)
+        if not (place.is_dir() and os.access(place, os.W_OK)):
+            raise UserError(f"{self.path} cannot be written to: choose another sweep.dir")
+
+    @contextmanager
+    def opened(self, facts: Mapping[str, Any]) -> Iterator[EventLog]:
+        """Holds the directory for this process, with log and events attached and `facts` in the record, which in the end
+        says how the sweep ended.
+        """
+        lock = lock_directory(self.path, "a sweep that is still going", "sweep.dir")
+        try:
+            # Again, now that nobody else can: another sweep may have come since.
+            self.check()
+            self.stop.unlink(missing_ok=True)
+            self._begin(facts)
+            events = EventLog(self.path / EVENTS)
+            try:
+                with log_to(self.path / _LOG, self.save):
+                    yield events
+            finally:
+                events.close()
+                self.stop.unlink(missing_ok=True)
+        finally:
+            lock.release()
+
+    def save(self, **facts: Any) -> None:
+        """Adds facts to `sweep.json`, replacing the file as a whole."""
+        self.record |= facts
+        path = self.path / SWEEP
+        try:
+            with replacing(path) as file:
+                file.write((json.dumps(self.record, indent=1) + "\n").encode())
+        except OSError as error:
+            raise UserError(f"{path} cannot be written ({error.strerror}): free some space") from None
+
+    def _begin(self, facts: Mapping[str, Any]) -> None:
+        old, now = read_sweep(self.path), time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        self.record = {
+            "status": "running",
+            "pid": os.getpid(),
+            "started": old.get("started", now),
+            "resumed": [*old.get("resumed", []), now] if old else [],
+            "versions": {"render": __version__, "python": platform.python_version()}
+            | {name: version(name) for name in _VERSIONED},
+            **facts,
+        }
+        self.save()

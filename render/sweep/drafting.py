@@ -1,0 +1,142 @@
+"""Checks every point of a sweep before the first is rendered: source, objective, plan, what lies there of it already."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from render import job as jobs
+from render.config import Config, FarmConfig, WorkerConfig
+from render.errors import RenderError, UserError
+from render.export.pictures import is_complete
+from render.models.weights import find_model
+from render.sweep.axes import Found
+from render.sweep.points import Point
+from render.sweep.queue import KernelKey
+from render.sweep.renderer import Sources, weights_key
+from render.sweep.thumbnails import THUMBNAIL
+
+#: Where the points' run directories lie, in a sweep's.
+POINTS = "points"
+_LONGEST_NAME = 60
+#: Characters of a digest that tell run directories of one sweep apart.
+_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Drafted:
+    """A point that can be rendered.
+
+    `config` names its run directory, `directory` the same relative to the sweep's. `done`: its pictures lie there. `size`
+    is (rows, columns) of the picture, px; `megapixels` of windows are to be dreamed, in at most `tiles` tiles at once;
+    `fits` says whether it fits into one worker's memory.
+    """
+
+    point: Point
+    label: str
+    config: Config
+    directory: str
+    digest: str
+    done: bool
+    size: tuple[int, int]
+    megapixels: float
+    tiles: int
+    fits: bool
+    disk_bytes: int
+    kernels: frozenset[KernelKey]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A point that cannot be rendered, and why."""
+
+    point: Point
+    label: str
+    reason: str
+
+
+def draft_points(
+    found: Found,
+    points: Iterable[Point],
+    home: Path | None,
+    memory_gb: float | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[Drafted | Refused]:
+    """What each point needs, or why it cannot be rendered; nothing is written.
+
+    `home` is the sweep's directory, None for points that are only looked at; `memory_gb` is what one worker may use, None
+    this machine's. `check` is called before each, and may raise. Raises `UserError` where two points are the same job.
+    """
+    sources = Sources()
+    seen: dict[str, str] = {}
+    for point in points:
+        check()
+        label = label_of(found, point.at)
+        if point.config is None:
+            yield Refused(point, label, point.error)
+            continue
+        try:
+            drafted = _draft(point, label, point.config, home, memory_gb, sources)
+        except RenderError as error:
+            yield Refused(point, label, str(error))
+            continue
+        if drafted.digest in seen:
+            raise UserError(f"{seen[drafted.digest]} and {label} are the same job: take one of them out of the sweep")
+        seen[drafted.digest] = label
+        yield drafted
+
+
+def label_of(found: Found, at: Sequence[int]) -> str:
+    """What people call a point: the labels of its values."""
+    return ", ".join(axis.values[position].label for axis, position in zip(found.axes, at, strict=True))
+
+
+def _draft(
+    point: Point, label: str, config: Config, home: Path | None, memory_gb: float | None, sources: Sources
+) -> Drafted:
+    """As one worker would do it, and else as all of them would together."""
+    limit = config.farm.worker.memory_gb or memory_gb
+    alone = FarmConfig(executor="inline", workers=1, worker=WorkerConfig(memory_gb=limit))
+    fits = True
+    try:
+        draft = jobs.draft(replace(config, farm=alone), sources)
+        fits = not draft.plan.scratch_bytes
+    except RenderError:
+        draft, fits = jobs.draft(config, sources), False
+    plan, name = draft.plan, f"{_slug(label)}-{draft.directory.digest[:_DIGITS]}"
+    done = False
+    if home is not None:
+        directory = home / POINTS / name
+        config = replace(config, output=replace(config.output, dir=str(directory)), quiet=True)
+        run = draft.directory.moved(directory)
+        done = run.is_finished() and (directory / THUMBNAIL).exists() and is_complete(run, config, draft.profile)
+        if not done:
+            run.check()
+    architecture = find_model(config.model.name).architecture
+    network = (weights_key(config), architecture.truncated(draft.schedule.layers).nodes[-1].name)
+    kernels = {
+        (network, draft.schedule.objectives[number].structure, octave.grid.window_shape, octave.grid.core_shape)
+        for octave in plan.octaves
+        for number in octave.stage.objectives
+    }
+    return Drafted(
+        point,
+        label,
+        config,
+        f"{POINTS}/{name}",
+        draft.directory.digest,
+        done,
+        plan.final.shape,
+        plan.window_pixels / 1e6,
+        max(octave.grid.tiles for octave in plan.octaves),
+        fits,
+        plan.disk_bytes,
+        frozenset(kernels),
+    )
+
+
+def _slug(label: str) -> str:
+    """A point's label as a file name."""
+    return re.sub(r"[^A-Za-z0-9.+]+", "-", label).strip("-.")[:_LONGEST_NAME].rstrip("-.") or "point"

@@ -1,0 +1,96 @@
+"""What contact sheet and gallery are told of a sweep: its axes, and what became of each point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from render import __version__
+from render.errors import UserError
+from render.run_directory import targets
+from render.sweep.axes import Found
+from render.sweep.board import Board
+from render.sweep.commands import poster_command
+from render.sweep.drafting import Drafted, Refused
+from render.sweep.shown import Exhibition, Shown
+from render.sweep.thumbnails import shown_files
+from render.viewer.words import make_command, render_command
+
+
+def exhibition(
+    found: Found, points: Sequence[Drafted | Refused], board: Board, home: Path, command: str
+) -> Exhibition:
+    """A sweep as it stands."""
+    rows, columns = arranged(found)
+    first = next((point for point in points if isinstance(point, Drafted)), None)
+    made = [("points", f"{len(points):,}"), *((axis.key, ", ".join(v.label for v in axis.values)) for axis in found.axes)]
+    if first is not None:
+        made.append(("network", found.job.model.name))
+        made.append(("all share", " ".join(found.fixed) or "the settings of the config"))
+    made.append(("program", f"version {__version__}"))
+    return Exhibition(
+        found.job.name,
+        found.axes,
+        tuple(_shown(point, board, home) for point in points),
+        rows,
+        columns,
+        tuple(made),
+        command,
+    )
+
+
+def arranged(found: Found) -> tuple[int | None, int | None]:
+    """The axes of rows and of columns: those that the config names, else the last two; one axis alone has no rows."""
+    named = [_number(found, "rows"), _number(found, "columns")]
+    free = [number for number in range(len(found.axes)) if number not in named]
+    rows, columns = named
+    if columns is None and free:
+        columns = free.pop()
+    if rows is None and free:
+        rows = free.pop()
+    return rows, columns
+
+
+def sweep_command(root: str, words: Sequence[str]) -> str:
+    """The `make sweep ...` of a root config and words."""
+    return make_command("sweep", [f"conf={root}", *words])
+
+
+def _number(found: Found, side: str) -> int | None:
+    key = getattr(found.job.sweep, side)
+    if key is None:
+        return None
+    keys = [axis.key for axis in found.axes]
+    if key not in keys:
+        raise UserError(f"sweep.{side}={key} is no axis of this sweep: there is {', '.join(keys)}")
+    return keys.index(key)
+
+
+def _shown(point: Drafted | Refused, board: Board, home: Path) -> Shown:
+    standing = board.standings[point.point.number]
+    if isinstance(point, Refused):
+        return Shown(
+            point.point.at, "failed", point.reason, "", None, None, None, None, (0, 0), 0.0, point.point.words, "", ""
+        )
+    directory = home / point.directory
+    state = standing.state if standing.state in ("done", "failed") else "waiting"
+    picture = large = thumbnail = zoom = None
+    if state == "done":
+        finished = targets(directory, point.config.name, point.config.output)[0].path
+        picture, large, thumbnail, zoom = shown_files(directory, finished, home)
+    return Shown(
+        point.point.at,
+        state,
+        standing.reason if state == "failed" else "",
+        point.directory,
+        picture,
+        large,
+        thumbnail,
+        zoom,
+        point.size,
+        standing.seconds,
+        point.point.words,
+        render_command(asdict(point.config)),
+        poster_command(point.config, point.size),
+    )

@@ -1,0 +1,257 @@
+"""Submits a sweep's points to one farm: a whole point to each worker, or, for large ones, all workers to a point.
+
+Every worker has a thread here that hands it points and hears what became of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from render import interrupts
+from render import job as jobs
+from render.config import Config
+from render.errors import RenderError, UrgentInterrupt, UserError, WorkersLost
+from render.farm.executors import Executor
+from render.farm.farms import Farm
+from render.machine import cores
+from render.models.weights import Loaded
+from render.sweep.events import Event, Kind
+from render.sweep.queue import Queue, Task
+from render.sweep.renderer import Order, Outcome, RendererRecipe, WeightsKey, attempted, render_draft, weights_key
+
+log = logging.getLogger(__name__)
+
+#: How long a worker with nothing to do waits before it looks again, s; whoever finishes something wakes it.
+_NAP = 1.0
+#: How often whoever watches is called, s.
+_TICK = 0.25
+#: How many points in a row may cost a worker its life, each time again, before nobody is put in its place.
+_DEADLY = 3
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """A point to be rendered: its number, its config with a run directory, its task."""
+
+    number: int
+    config: Config
+    task: Task
+
+
+@dataclass
+class Tally:
+    """How many kernels each worker has compiled or loaded, and the most memory that any process has used, bytes."""
+
+    programs: dict[int, int] = field(default_factory=dict)
+    peak_bytes: int = 0
+
+
+class Launcher:
+    """Runs points on a farm's workers, and tells what happens."""
+
+    def __init__(
+        self,
+        farm: Farm,
+        loaded: Mapping[WeightsKey, Loaded],
+        *,
+        retries: int,
+        thumbnail: int,
+        stop: Path,
+        tell: Callable[[Event], None],
+        tick: Callable[[], None],
+    ) -> None:
+        """`stop` is a file that workers look for: once it is there, they save their canvas and leave it.
+
+        `tell` hears of events, from several threads; `tick` is called all the while.
+        """
+        self.tally = Tally()
+        self._farm = farm
+        self._loaded = loaded
+        self._recipe = farm.share(RendererRecipe(loaded))
+        self._retries = retries
+        self._thumbnail = thumbnail
+        self._stop = stop
+        self._tell_of = tell
+        self._tick = tick
+        self._points: dict[int, Assigned] = {}
+        self._queue = Queue([], retries)
+        self._changed = threading.Condition()
+
+    def pack(self, points: Sequence[Assigned]) -> None:
+        """Renders points, each within one worker, as many at once as there are workers.
+
+        Raises KeyboardInterrupt, and `UserError` where points are left that no worker can render.
+        """
+        self._points = {point.number: point for point in points}
+        self._queue = Queue([point.task for point in points], self._retries)
+        troubles = self._in_threads([partial(self._work, worker) for worker in range(min(self._farm.size, len(points)))])
+        if self._queue.waiting and troubles:
+            raise UserError(f"{self._queue.waiting} points could not be rendered: {troubles[-1]}")
+
+    def spread(self, points: Sequence[Assigned]) -> None:
+        """Renders points one after the other, each with all workers. Raises KeyboardInterrupt."""
+        for point in points:
+            self._in_threads([partial(self._share_out, point)])
+
+    def _in_threads(self, tasks: Sequence[Callable[[], None]]) -> list[RenderError]:
+        """Runs tasks at once and waits for all; returns what users' errors they ended with, and raises any other."""
+        raised: list[BaseException] = []
+
+        def guarded(task: Callable[[], None]) -> None:
+            try:
+                task()
+            except BaseException as error:
+                raised.append(error)
+
+        threads = [threading.Thread(target=guarded, args=(task,), daemon=True) for task in tasks]
+        for thread in threads:
+            thread.start()
+        try:
+            while any(thread.is_alive() for thread in threads):
+                self._tick()
+                interrupts.check()
+                threads[0].join(_TICK) if threads[0].is_alive() else time.sleep(_TICK)
+        except BaseException as error:
+            self._stop.touch()
+            # Workers save their canvas; whoever asks twice does not wait for that.
+            while not isinstance(error, UrgentInterrupt) and any(thread.is_alive() for thread in threads):
+                time.sleep(_TICK)
+            raise
+        for other in raised:
+            if not isinstance(other, RenderError):
+                raise other
+        return [trouble for trouble in raised if isinstance(trouble, RenderError)]
+
+    def _share_out(self, point: Assigned) -> None:
+        again, attempt = True, 0
+        while again:
+            attempt += 1
+            self._tell("started", point.number, worker=f"all {self._farm.size} workers", attempt=attempt)
+            outcome = attempted(point.config, lambda: self._on_all(point))
+            match outcome.status:
+                case "done":
+                    self._tell("finished", point.number, seconds=outcome.seconds, megapixels=outcome.megapixels)
+                    return
+                case "interrupted":
+                    self._tell("interrupted", point.number)
+                    raise KeyboardInterrupt
+            again = outcome.again and attempt <= self._retries
+            self._tell("retried" if again else "failed", point.number, reason=outcome.reason)
+
+    def _on_all(self, point: Assigned) -> float:
+        draft = jobs.draft(point.config)
+        return render_draft(draft, self._farm, self._loaded[weights_key(point.config)], self._thumbnail)
+
+    def _work(self, worker: int) -> None:
+        """One worker from its lease to its end."""
+        with self._farm.lease(1) as executor:
+            try:
+                self._work_with(worker, executor)
+            finally:
+                with self._changed:
+                    self._queue.leave(worker)
+                    self._changed.notify_all()
+
+    def _work_with(self, worker: int, executor: Executor) -> None:
+        facts = executor.open(self._recipe)[0]
+        deadly = 0
+        self._join(worker, executor)
+        while (task := self._next(worker)) is not None:
+            where = f"pid {facts.pid} on {facts.host}"
+            self._tell("started", task.number, worker=where, attempt=self._queue.attempt(task.number))
+            try:
+                outcome = self._run(worker, self._order(task, facts.host_bytes), executor)
+            except WorkersLost as lost:
+                given_up = not self._failed(worker, task.number, f"its worker was lost: {lost}", again=True)
+                deadly += given_up
+                if deadly == _DEADLY:
+                    raise UserError(f"{deadly} points in a row were the end of a worker, the last: {lost}") from None
+                executor.mend()
+                if given_up:
+                    # The point is to blame, not whoever was given it.
+                    executor.settled()
+                facts = executor.fetch([executor.call(0, "ping")])[0]
+                self._join(worker, executor)
+                continue
+            deadly = 0
+            executor.settled()
+            self._hear(worker, task.number, outcome)
+
+    def _join(self, worker: int, executor: Executor) -> None:
+        with self._changed:
+            self._queue.join(worker, executor.place(0))
+
+    def _next(self, worker: int) -> Task | None:
+        """The next point for a worker, awaited where there may be one later; None once there will be none."""
+        with self._changed:
+            while True:
+                interrupts.check()
+                if self._stop.exists():
+                    raise KeyboardInterrupt
+                task = self._queue.take(worker)
+                if task is not None or not (self._queue.waiting or self._queue.at_work):
+                    return task
+                self._changed.wait(_NAP)
+
+    def _run(self, worker: int, order: Order, executor: Executor) -> Outcome:
+        """Has a worker compile what it lacks for a point, and render it."""
+        if self._queue.lacks(worker):
+            compiled = self._call(executor, "compile_point", order)
+            if compiled.status != "done":
+                return compiled
+            with self._changed:
+                self._queue.compiled(worker)
+                self._changed.notify_all()
+        return self._call(executor, "render_point", order)
+
+    def _call(self, executor: Executor, method: str, order: Order) -> Outcome:
+        reference = executor.call(0, method, order)
+        try:
+            executor.wait([reference])
+        except UrgentInterrupt:
+            raise
+        except KeyboardInterrupt:
+            # The worker looks for this file, and answers once its canvas is saved.
+            self._stop.touch()
+        outcome = executor.fetch([reference])[0]
+        assert isinstance(outcome, Outcome)
+        return outcome
+
+    def _hear(self, worker: int, number: int, outcome: Outcome) -> None:
+        self.tally.peak_bytes = max(self.tally.peak_bytes, outcome.peak_bytes)
+        self.tally.programs[worker] = outcome.programs
+        match outcome.status:
+            case "done":
+                with self._changed:
+                    self._queue.finished(worker)
+                    self._changed.notify_all()
+                self._tell("finished", number, seconds=outcome.seconds, megapixels=outcome.megapixels)
+            case "failed":
+                self._failed(worker, number, outcome.reason, again=outcome.again)
+            case _:
+                self._tell("interrupted", number)
+                raise KeyboardInterrupt
+
+    def _failed(self, worker: int, number: int, reason: str, *, again: bool) -> bool:
+        """Tells of a failure; whether the point will be given out again."""
+        with self._changed:
+            again = self._queue.failed(worker, again=again)
+            self._changed.notify_all()
+        self._tell("retried" if again else "failed", number, reason=reason)
+        return again
+
+    def _order(self, task: Task, host_bytes: int) -> Order:
+        config = self._points[task.number].config
+        wanted = config.farm.worker
+        memory = int(wanted.memory_gb * 1e9) if wanted.memory_gb else host_bytes // self._farm.together
+        return Order(config, self._thumbnail, wanted.threads or cores(), memory, self._stop)
+
+    def _tell(self, kind: Kind, number: int, **facts: Any) -> None:
+        self._tell_of(Event(kind, time.time(), number, facts))

@@ -1,0 +1,75 @@
+"""What a sweep would take, from a few of its points: for those who ask first, and for grids larger than they look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from render import job as jobs
+from render.config import FarmConfig
+from render.errors import UserError
+from render.plan import size_text
+from render.progress import duration_text
+from render.sweep.axes import Axis, Found
+from render.sweep.drafting import Drafted, draft_points
+from render.sweep.points import count, expand
+
+#: Points that stand for all, at most.
+_SAMPLED = 12
+
+
+@dataclass(frozen=True)
+class Projection:
+    """What all points would take: window megapixels and how many of them a second, bytes on disk, distinct kernels.
+
+    `pixels_per_second` is that of this machine, measured, for one of the points.
+    """
+
+    points: int
+    megapixels: float
+    megapixels_per_second: float
+    disk_bytes: float
+
+    def __str__(self) -> str:
+        rate = self.megapixels_per_second
+        return (
+            f"about {duration_text(self.megapixels / rate)} at {rate:.2f} Mpx/s as this machine does them, and "
+            f"{size_text(round(self.disk_bytes))} of disk"
+        )
+
+
+def project(found: Found) -> Projection:
+    """What a sweep would take, as a few of its points say; nothing is written. Raises `UserError` where none can be."""
+    few = replace(found, axes=tuple(_thinned(found.axes)))
+    outcomes = list(draft_points(few, expand(few), None))
+    drafted = [point for point in outcomes if isinstance(point, Drafted)]
+    if not drafted:
+        raise UserError(f"{outcomes[0].label}: {getattr(outcomes[0], 'reason', '')}")
+    number = count(found)
+    typical = sorted(drafted, key=lambda point: point.megapixels)[len(drafted) // 2]
+    return Projection(
+        number,
+        number * sum(point.megapixels for point in drafted) / len(drafted),
+        _rate(typical),
+        number * sum(point.disk_bytes for point in drafted) / len(drafted),
+    )
+
+
+def _thinned(axes: Sequence[Axis]) -> list[Axis]:
+    """The axes with so few of their values, first and last among them, that there are at most `_SAMPLED` points."""
+    left, thinned = _SAMPLED, []
+    for axis in axes:
+        most = max(1, min(len(axis.values), 3, left))
+        left //= most
+        last = len(axis.values) - 1
+        chosen = sorted({round(position * last / max(1, most - 1)) for position in range(most)})
+        thinned.append(replace(axis, values=tuple(axis.values[position] for position in chosen)))
+    return thinned
+
+
+def _rate(point: Drafted) -> float:
+    """Megapixels of windows a second, measured in this process."""
+    farm = FarmConfig(executor="inline", worker=point.config.farm.worker)
+    config = replace(point.config, farm=farm, quiet=True)
+    with jobs.prepared(jobs.draft(config)) as job:
+        return jobs.calibrate(job) / 1e6

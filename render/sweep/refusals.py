@@ -1,0 +1,49 @@
+"""What no sweep can be made of; one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from render.compose import SWEEP, refuse_unknown
+from render.config import OutputConfig
+from render.errors import UserError
+from render.formats import FORMATS
+
+#: What no picture depends on: sections and keys that cannot be axes.
+_NO_AXES = ("farm", "checkpoint", "quiet", "fresh", "overwrite", "hydra", "output.also")
+#: Where pictures go.
+_PLACES = ("output.dir", "output.path")
+
+
+def refuse_axis(key: str, groups: Mapping[str, Sequence[str]], where: str) -> None:
+    """Raises `UserError` for a key that is unknown or decides no picture; `where` says how it is written."""
+    if key == "conf":
+        raise UserError(f"{where}: conf cannot be an axis; sweep one config at a time")
+    section = key.partition(".")[0]
+    if section == "sweep":
+        raise UserError(f"{where}: {key} is of the sweep itself and has one value; a list is {key}=[A,B]")
+    if section in _NO_AXES or key in _NO_AXES:
+        raise UserError(f"{where}: {key} cannot be an axis, for no picture depends on it; give it one value")
+    if key in _PLACES:
+        raise UserError(f"{where}: {key} cannot be an axis: every point has a directory of its own, in sweep.dir")
+    refuse_unknown(key, groups, SWEEP)
+
+
+def refuse_twice(texts: Sequence[str], where: str) -> None:
+    """Raises `UserError` for a text that is there more than once."""
+    seen: set[str] = set()
+    for text in texts:
+        if text in seen:
+            raise UserError(f"{where} has {text} twice: drop one")
+        seen.add(text)
+
+
+def refuse_shared(output: OutputConfig) -> None:
+    """Raises `UserError` for places that all points would write to."""
+    if output.dir is not None:
+        raise UserError(f"output.dir={output.dir}: every point has a directory of its own; sweep.dir says where all are")
+    if output.path is not None:
+        raise UserError(f"output.path={output.path}: all points would write to it; sweep.dir says where their pictures are")
+    shared = [also for also in output.also if also not in FORMATS]
+    if shared:
+        raise UserError(f"output.also has {shared[0]}, to which all points would write: name formats, such as [dzi]")

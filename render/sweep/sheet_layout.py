@@ -1,0 +1,355 @@
+"""Where everything is on contact sheets: cells as large as sheets allow, cut into blocks where even small are too many.
+
+A grid is cut into blocks of rows and columns, each with its names beside and above it. Those of a grid much wider than high
+stand below each other, those of one much higher than wide side by side; points in a row are the same, with a name under
+each. Pure: letters are measured, nothing is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from render.atlas.sheet import LARGEST_SHEET
+from render.geometry import Interval, Rect
+from render.lettering import ALARM, INK, QUIET, Colour, line_height, most_lines, shortened, text_width, tidy, wrapped
+from render.sweep.pages import Page, pages_of
+from render.sweep.shown import Exhibition, Shown
+
+#: Longest side of a sheet, px: half of what the least viewers show.
+LONGEST = 8000
+#: Longest side of a cell, px: the least in which pictures can still be told apart, and what small pictures are shown in.
+LEAST_CELL, _USUAL_CELL = 96, 160
+#: Width over height from which on a grid is cut into blocks below each other, and that of points in a row.
+_WIDEST, _FLOW = 5.0, 1.8
+#: Least width of a sheet, px: room for the title.
+_NARROWEST = 560
+_LEAST_WIDTH, _LEAST_LINES = 72, 3
+_CAPTION_LINES, _SHARED_LINES, _LABEL_LINES = 3, 4, 3
+
+
+@dataclass(frozen=True)
+class Text:
+    """Lines from top to bottom of `rect`, which holds them; `across` is 0, 0.5 or 1 for left, middle and right."""
+
+    rect: Rect
+    lines: tuple[str, ...]
+    size: int
+    colour: Colour = INK
+    across: float = 0
+
+
+@dataclass(frozen=True)
+class Place:
+    """The cell of a point, by its number in the exhibition."""
+
+    point: int
+    rect: Rect
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A sheet of `shape` (rows, columns) px; `font` is the size of its letters, px."""
+
+    shape: tuple[int, int]
+    font: int
+    texts: tuple[Text, ...]
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True)
+class _Style:
+    """Measures, px, that go with cells of `tile` (rows, columns) px."""
+
+    tile: tuple[int, int]
+
+    @property
+    def font(self) -> int:
+        return max(12, min(20, round(max(self.tile) * 0.065)))
+
+    @property
+    def line(self) -> int:
+        return line_height(self.font)
+
+    @property
+    def gap(self) -> int:
+        return max(4, round(max(self.tile) * 0.03))
+
+    @property
+    def margin(self) -> int:
+        return 4 * self.gap
+
+    @property
+    def pad(self) -> int:
+        """Between a cell and its name."""
+        return max(4, round(0.4 * self.font))
+
+
+class _Measured:
+    """A page at a style: how much room its names take."""
+
+    def __init__(self, page: Page, style: _Style) -> None:
+        self.page, self.style = page, style
+        self.rows, self.columns = page.shape
+        self.is_flow = not page.rows
+        #: What column names may be wide.
+        self.label_room = style.tile[1]
+        lines = _most_lines(page.columns, style.font, self.label_room)
+        under = lines * style.line + style.pad if self.is_flow else 0
+        #: Height of the names above a block, with that of the axis, and width of those beside it.
+        self.above = 0 if self.is_flow else (1 + lines) * style.line + 2 * style.pad
+        self.beside = 0 if self.is_flow else _beside(page, style) + 2 * style.pad
+        #: Between blocks.
+        self.apart = style.gap if self.is_flow else 4 * style.gap
+        self.pitch = style.tile[0] + under + style.gap, style.tile[1] + style.gap
+
+    def height(self, rows: int) -> int:
+        """Of a block of so many rows, px."""
+        return self.above + rows * self.pitch[0] - self.style.gap
+
+    def width(self, columns: int) -> int:
+        """Of a block of so many columns, px."""
+        return self.beside + columns * self.pitch[1] - self.style.gap
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A page cut into blocks of at most `rows` x `columns` points, of which a sheet has `down` or `across`."""
+
+    rows: int
+    columns: int
+    down: int = 1
+    across: int = 1
+
+
+def lay_out(exhibition: Exhibition, side: int = 320, largest: int = LARGEST_SHEET) -> list[Sheet]:
+    """The sheets of a sweep. Pictures are shown up to `side` px; a sheet takes at most `largest` bytes, RGB, unless a
+    single row of it is more.
+
+    Cells are as large as they can be without more sheets than the smallest would need.
+    """
+    pages = pages_of(exhibition)
+    if not pages:
+        return []
+    shared = shared_text(exhibition)
+    fewest: list[tuple[_Measured, _Cut]] = []
+    count = math.inf
+    for style in _styles(exhibition.points, side):
+        measured = [_Measured(page, style) for page in pages]
+        cuts = [(one, _cut(one, exhibition.title, shared, largest)) for one in measured]
+        sheets = sum(len(_blocks_by_sheet(one, cut)) for one, cut in cuts)
+        if sheets < count:
+            fewest, count = cuts, sheets
+    made: list[Sheet] = []
+    for one, cut in fewest:
+        for blocks in _blocks_by_sheet(one, cut):
+            number = f" ({len(made) + 1} of {count})" if count > 1 else ""
+            made.append(_sheet(one, cut, blocks, exhibition.title, number, shared))
+    return made
+
+
+def shared_text(exhibition: Exhibition) -> str:
+    """What all points have in common, and how many there are of each state."""
+    states = Counter(point.state for point in exhibition.points)
+    total = states.total()
+    points = f"{total} point{'' if total == 1 else 's'}"
+    if states["done"] < total:
+        points += ": " + ", ".join(f"{states[state]} {state}" for state in sorted(states))
+    return " \N{MIDDLE DOT} ".join([points, *(f"{what} {words}" for what, words in exhibition.made)])
+
+
+def remarks(point: Shown, rect: Rect, font: int) -> list[Text]:
+    """What a cell says that has no picture: the state of the point and, as far as there is room, why."""
+    inner = Rect(*(Interval(part.start + 4, part.stop - 4) for part in rect))
+    most = inner.rows.size // line_height(font)
+    state = ("no picture", QUIET) if point.state == "done" else (point.state, ALARM if point.state == "failed" else QUIET)
+    small = max(11, round(0.8 * font))
+    least = max(0, (inner.rows.size - line_height(font)) // line_height(small))
+    reason = wrapped(point.reason, small, inner.columns.size, least) if least and point.reason and most else []
+    height = line_height(font) + len(reason) * line_height(small)
+    top = inner.rows.start + max(0, inner.rows.size - height) // 2
+    named = (shortened(state[0], font, inner.columns.size),)
+    texts = [Text(Rect(Interval(top, top + line_height(font)), inner.columns), named, font, state[1], 0.5)]
+    if reason:
+        top += line_height(font)
+        rows = Interval(top, top + len(reason) * line_height(small))
+        texts.append(Text(Rect(rows, inner.columns), tuple(reason), small, QUIET, 0.5))
+    return texts
+
+
+def _styles(points: Sequence[Shown], side: int) -> Iterator[_Style]:
+    """Styles from the largest cells to the smallest; all cells are of one size, in which every picture fits."""
+    sizes = [point.size for point in points if min(point.size) > 0] or [(1, 1)]
+    rows, columns = (max(size[axis] / max(size) for size in sizes) for axis in (0, 1))
+    longest = max(max(size) for size in sizes) if sizes != [(1, 1)] else side
+    longest = max(LEAST_CELL, min(side, max(longest, _USUAL_CELL)))
+    while True:
+        font = _Style((longest, longest)).font
+        tile = max(round(longest * rows), _LEAST_LINES * line_height(font) + 8), max(round(longest * columns), _LEAST_WIDTH)
+        yield _Style(tile)
+        if longest == LEAST_CELL:
+            return
+        longest = max(LEAST_CELL, int(longest * 0.87))
+
+
+def _cut(one: _Measured, title: str, shared: str, largest: int) -> _Cut:
+    """How a page is cut: into as few sheets as its cells allow."""
+    style = one.style
+    rows, columns = one.rows, one.columns
+
+    def most_rows(width: int) -> int:
+        """Rows of px that blocks may take on a sheet of that width."""
+        head = _head_height(one.page.heading, style, title, shared, width)
+        return min(LONGEST, largest // (3 * width)) - head - 2 * style.margin
+
+    fit_columns = _balanced(columns, (LONGEST - 2 * style.margin - one.beside) // one.pitch[1])
+    fit_rows = rows
+    height, width = one.height(rows), one.width(columns)
+    if one.is_flow or width >= height:
+        bands = _bands(columns, one.pitch[1], one.beside, height + one.apart, _FLOW if one.is_flow else _WIDEST)
+        fit_columns = min(fit_columns, math.ceil(columns / bands))
+    elif fit_columns == columns:
+        bands = _bands(rows, one.pitch[0], one.above, width + one.apart, _WIDEST)
+        fit_rows = math.ceil(rows / bands)
+    sheet_width = _sheet_width(one, fit_columns, 1)
+    room = most_rows(sheet_width)
+    if one.height(fit_rows) > room:
+        fit_rows = _balanced(rows, (room - one.above) // one.pitch[0])
+    cut = _Cut(fit_rows, fit_columns)
+    blocks = math.ceil(rows / fit_rows) * math.ceil(columns / fit_columns)
+    if fit_rows == rows:
+        down = max(1, (room + one.apart) // (one.height(rows) + one.apart))
+        return _Cut(fit_rows, fit_columns, down=_balanced(blocks, down))
+    if fit_columns == columns:
+        across = 1
+        while across < blocks:
+            wider = _sheet_width(one, columns, across + 1)
+            if wider > LONGEST or one.height(fit_rows) > most_rows(wider):
+                break
+            across += 1
+        return _Cut(fit_rows, fit_columns, across=_balanced(blocks, across))
+    return cut
+
+
+def _balanced(count: int, most: int) -> int:
+    """How many of `count` go into each of as few parts as hold at most `most`, as equal as can be."""
+    return math.ceil(count / math.ceil(count / max(1, most)))
+
+
+def _bands(count: int, each: int, beside: int, height: int, aspect: float) -> int:
+    """Into how many parts below each other a row is cut, so that it is at most `aspect` times as wide as high."""
+    bands = 1
+    while bands < count and beside + math.ceil(count / bands) * each > aspect * bands * height:
+        bands += 1
+    return bands
+
+
+def _blocks_by_sheet(one: _Measured, cut: _Cut) -> list[list[Rect]]:
+    """The blocks of every sheet, in numbers of rows and columns of points."""
+    blocks = [
+        Rect(Interval(top, min(top + cut.rows, one.rows)), Interval(left, min(left + cut.columns, one.columns)))
+        for top in range(0, one.rows, cut.rows)
+        for left in range(0, one.columns, cut.columns)
+    ]
+    each = cut.down * cut.across
+    return [blocks[first : first + each] for first in range(0, len(blocks), each)]
+
+
+def _sheet_width(one: _Measured, columns: int, across: int) -> int:
+    style = one.style
+    blocks = across * (one.width(columns) + one.apart) - one.apart
+    return max(_NARROWEST, 2 * style.margin + blocks)
+
+
+def _sheet(one: _Measured, cut: _Cut, blocks: Sequence[Rect], title: str, number: str, shared: str) -> Sheet:
+    style = one.style
+    width = _sheet_width(one, cut.columns, cut.across)
+    head, texts = _head(one.page.heading, style, title, number, shared, width)
+    places: list[Place] = []
+    top = bottom = style.margin + head
+    left = style.margin
+    for block in blocks:
+        texts += _names(one, block, top, left)
+        places += _places(one, block, top, left)
+        bottom = max(bottom, top + one.height(block.rows.size))
+        if cut.across > 1:
+            left += one.width(cut.columns) + one.apart
+        else:
+            top = bottom + one.apart
+    return Sheet((bottom + style.margin, width), style.font, tuple(texts), tuple(places))
+
+
+def _head(heading: str, style: _Style, title: str, number: str, shared: str, width: int) -> tuple[int, list[Text]]:
+    """Height of what stands above the blocks, and that: title, what the page shows, what all points share."""
+    room = width - 2 * style.margin
+    columns = Interval(style.margin, width - style.margin)
+    large = round(1.6 * style.font)
+    named = shortened(title, large, room - text_width(number, large)) + number
+    parts = (
+        ((named,), large, INK),
+        (tuple(wrapped(heading, style.font, room, _CAPTION_LINES)), style.font, INK),
+        (tuple(wrapped(shared, style.font, room, _SHARED_LINES)), style.font, QUIET),
+    )
+    texts: list[Text] = []
+    top = style.margin
+    for lines, size, colour in parts:
+        if lines:
+            bottom = top + len(lines) * line_height(size)
+            texts.append(Text(Rect(Interval(top, bottom), columns), lines, size, colour))
+            top = bottom + style.pad
+    return top - style.margin + style.gap, texts
+
+
+@lru_cache(4096)
+def _head_height(heading: str, style: _Style, title: str, shared: str, width: int) -> int:
+    return _head(heading, style, title, "", shared, width)[0]
+
+
+def _names(one: _Measured, block: Rect, top: int, left: int) -> Iterator[Text]:
+    """The names of axes, rows and columns around a block that begins at (top, left); those under points in a row."""
+    style, page = one.style, one.page
+    line, font = style.line, style.font
+    for place, column in enumerate(range(*block.columns)):
+        lines = tuple(wrapped(page.columns[column], font, one.label_room, _LABEL_LINES))
+        start = left + one.beside + place * one.pitch[1]
+        begin = top + style.tile[0] + style.pad if one.is_flow else top + one.above - style.pad - len(lines) * line
+        yield Text(_rect(begin, start, len(lines) * line, style.tile[1]), lines, font, INK, 0.5)
+    if one.is_flow:
+        return
+    width = one.width(block.columns.size) - one.beside
+    yield Text(_rect(top, left + one.beside, line, width), (shortened(page.column_axis, font, width),), font, QUIET)
+    beside = one.beside - 2 * style.pad
+    name = (shortened(page.row_axis, font, beside),)
+    yield Text(_rect(top + one.above - style.pad - line, left, line, beside), name, font, QUIET, 1)
+    for place, row in enumerate(range(*block.rows)):
+        lines = tuple(wrapped(page.rows[row], font, beside, max(1, style.tile[0] // line)))
+        height = len(lines) * line
+        begin = top + one.above + place * one.pitch[0] + (style.tile[0] - height) // 2
+        yield Text(_rect(begin, left, height, beside), lines, font, INK, 1)
+
+
+def _places(one: _Measured, block: Rect, top: int, left: int) -> Iterator[Place]:
+    for down, row in enumerate(range(*block.rows)):
+        for along, column in enumerate(range(*block.columns)):
+            point = one.page.cells.get((row, column))
+            if point is not None:
+                at = top + one.above + down * one.pitch[0], left + one.beside + along * one.pitch[1]
+                yield Place(point, _rect(*at, *one.style.tile))
+
+
+def _beside(page: Page, style: _Style) -> int:
+    """Width of the names of rows, px: as wide as they are, up to a cell."""
+    widest = max(text_width(tidy(label), style.font) for label in (*page.rows, page.row_axis))
+    return math.ceil(min(widest, max(120, 1.1 * style.tile[1])))
+
+
+@lru_cache(256)
+def _most_lines(labels: tuple[str, ...], size: int, room: int) -> int:
+    return most_lines(labels, size, room, _LABEL_LINES)
+
+
+def _rect(top: int, left: int, height: int, width: int) -> Rect:
+    return Rect(Interval(top, top + height), Interval(left, left + width))

@@ -1,0 +1,106 @@
+"""What the `sweep` section says in short: all layers, a layer's channels, a file of points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import yaml  # type: ignore[import-untyped]
+
+from render.atlas.config import chosen_channels
+from render.compose import PATH_KEYS, SWEEP, refuse_unknown
+from render.errors import UserError
+from render.models.architecture import Architecture, Block
+from render.paths import user_path
+from render.sweep.values import Written, labels, of_name, of_text, plain_text, values_of_word
+from render.viewer.words import hydra_text
+
+#: The key that layers and channels are values of.
+TERMS = "objective.terms"
+
+
+def layer_values(given: object, architecture: Architecture | None) -> list[Written]:
+    """Values of `objective.terms` with one layer each: every block of the network for `all`, else those that are listed.
+
+    Without an `architecture`, where the model is an axis itself, `all` means nothing. Raises `UserError`.
+    """
+    if given == "all":
+        if architecture is None:
+            raise UserError("sweep.layers=all and an axis of models: all of which? List the layers, or sweep one model")
+        given = [node.name for node in architecture.nodes if isinstance(node, Block)]
+    if isinstance(given, str):
+        given = given.split(",")
+    if not isinstance(given, list) or not all(isinstance(layer, str) and layer.strip() for layer in given):
+        raise UserError(f"sweep.layers={given}: must be all, or a list of layers such as [mixed3,mixed4]")
+    return [Written(hydra_text([layer.strip()]), (layer.strip(),)) for layer in given]
+
+
+def channel_values(given: str, architecture: Architecture | None) -> list[Written]:
+    """Values of `objective.terms` with one channel each: all of `mixed4`, or those of `mixed4:0-63,70`.
+
+    Raises `UserError` for layers and channels that the network does not have.
+    """
+    if architecture is None:
+        raise UserError(f"sweep.channels={given} and an axis of models: channels of which? Sweep one model")
+    name, colon, ranges = given.partition(":")
+    layer = architecture.layer(name.strip())
+    try:
+        chosen = chosen_channels(ranges if colon else None, layer.name, layer.channels)
+    except UserError as error:
+        raise UserError(f"sweep.channels={given}: {str(error).partition(': ')[2] or error}") from None
+    return [Written(hydra_text([f"{layer.name}:{channel}"]), (str(channel),)) for channel in chosen]
+
+
+def read_points(path: str, groups: Mapping[str, Sequence[str]]) -> list[dict[str, Written]]:
+    """The points that a YAML file lists: a mapping of keys to values for each, text as words of the command line have it.
+
+    Raises `UserError` for a file that is no such list, and for keys that do not exist.
+    """
+    where = f"sweep.points={path}"
+    try:
+        listed = yaml.safe_load(user_path(path, "sweep.points").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{where}: there is no such file") from None
+    except OSError as error:
+        raise UserError(f"{where}: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
+    if listed is None or listed == []:
+        raise UserError(f"{where} lists no points: write one in a line, such as - {{step_size: 2}}")
+    if not isinstance(listed, list):
+        raise UserError(f"{where} is no list of points: write one in a line, such as - {{step_size: 2}}")
+    return [_point(point, f"{where}, point {number}", groups) for number, point in enumerate(listed, start=1)]
+
+
+def point_names(points: Sequence[Mapping[str, Written]]) -> list[str]:
+    """What points are called: by the values of those keys that not all have in common."""
+    keys = list(dict.fromkeys(key for point in points for key in point))
+    named: dict[str, dict[str, str]] = {}
+    for key in keys:
+        values = {point[key].text: point[key] for point in points if key in point}
+        if len(values) > 1 or not all(key in point for point in points):
+            named[key] = dict(zip(values, labels(list(values.values())), strict=True))
+    named = named or {key: {points[0][key].text: labels([points[0][key]])[0]} for key in keys}
+
+    def name(point: Mapping[str, Written]) -> str:
+        return " ".join(f"{key.rpartition('.')[2]}={named[key][point[key].text]}" for key in point if key in named)
+
+    return [name(point) or "as it is" for point in points]
+
+
+def _point(given: object, where: str, groups: Mapping[str, Sequence[str]]) -> dict[str, Written]:
+    if not isinstance(given, dict) or not given:
+        raise UserError(f"{where} is no mapping of keys to values: write it as {{step_size: 2, seed: 1}}")
+    point: dict[str, Written] = {}
+    for key, value in given.items():
+        try:
+            refuse_unknown(str(key), groups, SWEEP)
+            text = value if isinstance(value, str) else plain_text(key, value)
+            if key in PATH_KEYS:
+                point[key] = of_name(key, text)
+                continue
+            if values_of_word(key, text, groups) is not None:
+                raise UserError(f"{key}={text} has several values: a point has one of each")
+            point[key] = of_text(key, text)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+    return point

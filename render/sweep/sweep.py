@@ -1,0 +1,273 @@
+"""`make sweep`: a grid of jobs on one farm, from the words on the command line to the page that shows what came of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from render import interrupts
+from render import job as jobs
+from render.canvas import store
+from render.errors import RenderError, UserError
+from render.farm.farms import Farm, open_farm
+from render.machine import cores, host_memory
+from render.models.weights import Loaded
+from render.paths import user_path
+from render.progress import duration_text, say
+from render.report import start_logging
+from render.sweep.axes import Found, find_axes
+from render.sweep.board import Board, BoardPoint
+from render.sweep.directory import SweepDirectory
+from render.sweep.drafting import Drafted, Refused, draft_points
+from render.sweep.events import Event
+from render.sweep.exhibit import arranged, exhibition, sweep_command
+from render.sweep.gallery import write_gallery
+from render.sweep.launcher import Assigned, Launcher
+from render.sweep.points import count, expand, rank
+from render.sweep.projection import project
+from render.sweep.queue import KernelKey, Task
+from render.sweep.renderer import WeightsKey, weights_key
+from render.sweep.screen import Screen
+from render.sweep.sheet import write_sheets
+
+log = logging.getLogger(__name__)
+
+#: How often the page is written while points are rendered, s.
+_PAGE_EVERY = 30.0
+#: How many points may be checked before it is said that they are.
+_MANY = 200
+#: What Ray holds besides the weights of a network, bytes, and what those take at most.
+_STORED_BYTES, _WEIGHTS_BYTES = 150_000_000, 120_000_000
+#: Exit code where points failed.
+FAILED = 1
+
+
+def sweep(root: str, words: Sequence[str]) -> int:
+    """Renders all points of a sweep that are not done yet; returns the exit code: 1 where any failed.
+
+    Raises `UserError` before anything is rendered, for words that make no sweep.
+    """
+    found = find_axes(root, words)
+    arranged(found)
+    interrupts.hold()
+    quiet = found.job.quiet
+    start_logging(quiet=quiet)
+    most, number = found.job.sweep.max, count(found)
+    if number > most:
+        raise UserError(
+            f"{number:,} points are more than sweep.max={most:,} ({project(found)}): raise sweep.max to render them all"
+        )
+    directory = SweepDirectory(sweep_path(found))
+    directory.check()
+    if number > _MANY:
+        say(f"checking {number:,} points", quiet=quiet)
+    points = list(draft_points(found, expand(found), directory.path, _share_gb(found), interrupts.check))
+    refused = [point for point in points if isinstance(point, Refused)]
+    if refused and (found.job.sweep.strict or len(refused) == len(points)):
+        more = f" (and {len(refused) - 1} more of {len(points)} points)" if len(refused) > 1 else ""
+        raise UserError(f"{refused[0].label}: {refused[0].reason}{more}")
+    return _Run(root, words, found, directory, points).run()
+
+
+def sweep_path(found: Found) -> Path:
+    """The sweep's directory: the same for other values on the same axes."""
+    job = found.job
+    if job.sweep.dir:
+        return user_path(job.sweep.dir, "sweep.dir")
+    shared = [job.job().canvas_settings(), sorted(axis.key for axis in found.axes)]
+    return Path("sweeps") / f"{job.name}-{hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:8]}"
+
+
+def _share_gb(found: Found) -> float:
+    """What a worker may use where all are on this machine, GB."""
+    return host_memory() / (found.job.farm.workers or 1) / 1e9
+
+
+class _Run:
+    """One command, once its points have been checked."""
+
+    def __init__(
+        self, root: str, words: Sequence[str], found: Found, directory: SweepDirectory, points: Sequence[Drafted | Refused]
+    ) -> None:
+        self._found = found
+        self._job = found.job
+        self._directory = directory
+        self._points = points
+        self._drafted = {point.point.number: point for point in points if isinstance(point, Drafted)}
+        self._command = sweep_command(root, words)
+        self._board = Board([_listed(point) for point in points])
+        self._begun = time.time()
+        self._written = time.monotonic()
+
+    def run(self) -> int:
+        axes = [{"key": axis.key, "values": [value.label for value in axis.values]} for axis in self._found.axes]
+        facts = {
+            "name": self._job.name,
+            "command": self._command,
+            "axes": axes,
+            "points": [_recorded(point) for point in self._points],
+        }
+        with self._directory.opened(facts) as self._events:
+            self._screen = Screen(self._board, self._directory.path, quiet=self._job.quiet)
+            status = "failed"
+            try:
+                with interrupts.deferred(quiet=self._job.quiet):
+                    self._tell(Event("begun", self._begun, None, {"pid": os.getpid(), "points": len(self._points)}))
+                    self._set_aside()
+                    waiting = [one for one in self._drafted.values() if not one.done]
+                    if waiting:
+                        self._render(waiting)
+                status = "failed" if self._board.failures else "finished"
+            except KeyboardInterrupt:
+                status = "interrupted"
+                done = self._board.counts.done
+                raise KeyboardInterrupt(
+                    f"interrupted; {done} of {len(self._points)} points are done: the same command goes on with the others"
+                ) from None
+            finally:
+                seconds = round(time.time() - self._begun, 3)
+                self._tell(Event("ended", time.time(), None, {"status": status, "seconds": seconds}))
+                self._screen.close()
+                page, sheets = self._show(sheets=True)
+                failures = [{"point": one.point.label, "reason": one.reason} for one in self._board.failures]
+                self._directory.save(status=status, seconds=seconds, failures=failures, sheets=[one.name for one in sheets])
+        self._summarise(page, sheets)
+        return FAILED if self._board.failures else 0
+
+    def _set_aside(self) -> None:
+        """Tells of the points that need no rendering: those that are done, and those that cannot be rendered."""
+        for point in self._points:
+            if isinstance(point, Refused):
+                self._tell(Event("failed", time.time(), point.point.number, {"reason": point.reason}))
+            elif point.done:
+                self._tell(Event("skipped", time.time(), point.point.number))
+
+    def _render(self, waiting: Sequence[Drafted]) -> None:
+        config = self._job
+        with ThreadPoolExecutor(1) as background:
+            # Starting Ray and reading weights both take seconds and wait for different things.
+            loading = background.submit(self._load, waiting)
+            background.submit(store.get_ready)
+            with open_farm(
+                config.farm,
+                threads=config.farm.worker.threads or cores(),
+                store_bytes=_store_bytes(waiting, config.farm.workers or 1),
+                check=interrupts.check,
+                say=self._screen.say,
+            ) as farm:
+                loaded = loading.result()
+                self._launch(farm, [one for one in waiting if weights_key(one.config) in loaded], loaded)
+
+    def _load(self, waiting: Sequence[Drafted]) -> dict[WeightsKey, Loaded]:
+        """The weights of all networks; points whose weights cannot be had fail."""
+        loaded: dict[WeightsKey, Loaded] = {}
+        reasons: dict[WeightsKey, str] = {}
+        for point in waiting:
+            key = weights_key(point.config)
+            if key not in loaded and key not in reasons:
+                try:
+                    loaded[key] = jobs.load_weights(point.config)
+                except RenderError as error:
+                    reasons[key] = str(error)
+            if key in reasons:
+                self._tell(Event("failed", time.time(), point.point.number, {"reason": reasons[key]}))
+        return loaded
+
+    def _launch(self, farm: Farm, waiting: Sequence[Drafted], loaded: dict[WeightsKey, Loaded]) -> None:
+        """Rank by rank: points that suit one worker, as many at once as there are; then those that all workers share."""
+        total = sum(point.megapixels for point in waiting)
+        large = {
+            point.point.number
+            for point in waiting
+            if farm.size > 1 and (not point.fits or (point.tiles > 1 and point.megapixels * farm.size > total))
+        }
+        launcher = Launcher(
+            farm,
+            loaded,
+            retries=self._job.sweep.retries,
+            thumbnail=self._job.sweep.thumbnail,
+            stop=self._directory.stop,
+            tell=self._tell,
+            tick=self._tick,
+        )
+        try:
+            for points in _by_rank(self._found, waiting) if large else [waiting]:
+                assigned = [_assigned(self._found, point) for point in points]
+                launcher.pack([point for point in assigned if point.number not in large])
+                launcher.spread([point for point in assigned if point.number in large])
+        finally:
+            kernels = frozenset[KernelKey]().union(*(point.kernels for point in waiting))
+            self._directory.record |= {
+                "workers": farm.size,
+                "kernels": len(kernels),
+                "compiled": sum(launcher.tally.programs.values()),
+                "peak_bytes": launcher.tally.peak_bytes,
+            }
+
+    def _tell(self, event: Event) -> None:
+        self._screen.update(event)
+        self._events.append(event)
+        log.info("%s %s %s", event.kind, "" if event.point is None else self._points[event.point].label, event.facts)
+
+    def _tick(self) -> None:
+        self._screen.tick()
+        if time.monotonic() - self._written > _PAGE_EVERY:
+            self._show(sheets=False)
+
+    def _show(self, *, sheets: bool) -> tuple[Path, list[Path]]:
+        """Writes the page, and the contact sheets, as things stand."""
+        home = self._directory.path
+        shown = exhibition(self._found, self._points, self._board, home, self._command)
+        page = write_gallery(home, shown)
+        self._written = time.monotonic()
+        return page, write_sheets(home, shown) if sheets else []
+
+    def _summarise(self, page: Path, sheets: Sequence[Path]) -> None:
+        counts, failures = self._board.counts, self._board.failures
+        seconds = self._board.elapsed(time.time())
+        before = f", {counts.skipped} of them before" if counts.skipped else ""
+        done = f"{counts.done} of {counts.total} points are done{before}; took {duration_text(seconds)}"
+        say("\n".join([done, *map(str, [*sheets, page])]), quiet=self._job.quiet)
+        if failures:
+            print(f"render: {len(failures)} of {counts.total} points failed:", file=sys.stderr)
+            for standing in failures:
+                print(f"  {standing.point.label}: {standing.reason}", file=sys.stderr)
+            print("  the same command tries them again", file=sys.stderr)
+
+
+def _by_rank(found: Found, points: Sequence[Drafted]) -> Iterator[list[Drafted]]:
+    ranks = {point.point.number: rank(found, point.point) for point in points}
+    for wanted in sorted(set(ranks.values()), reverse=True):
+        yield [point for point in points if ranks[point.point.number] == wanted]
+
+
+def _assigned(found: Found, point: Drafted) -> Assigned:
+    number = point.point.number
+    return Assigned(number, point.config, Task(number, point.kernels, rank(found, point.point)))
+
+
+def _listed(point: Drafted | Refused) -> BoardPoint:
+    if isinstance(point, Refused):
+        return BoardPoint(point.point.number, point.label, 0.0, "")
+    return BoardPoint(point.point.number, point.label, point.megapixels, point.directory)
+
+
+def _recorded(point: Drafted | Refused) -> dict[str, Any]:
+    return asdict(_listed(point)) | {"at": point.point.at, "words": point.point.words}
+
+
+def _store_bytes(points: Sequence[Drafted], workers: int) -> int:
+    """What Ray holds at once on this machine, bytes: all weights, and what the largest point sends between workers."""
+    weights = _WEIGHTS_BYTES * len({weights_key(point.config) for point in points})
+    largest = max(points, key=lambda point: point.megapixels)
+    travelling = jobs.store_bytes(jobs.draft(largest.config)) if workers > 1 else 0
+    return _STORED_BYTES + weights + travelling

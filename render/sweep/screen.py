@@ -185,8 +185,10 @@ def pace_text(board: Board, now: float) -> str:
     if board.status is None:
         return "not begun yet"
     if board.status != "running":
-        return ", ".join([f"{board.status} after {took}", *pace])
-    left_text = "time left not known yet" if left is None else f"about {duration_text(left)} left"
+        # A sweep is said to have failed where any of its points has.
+        through = board.status == "failed" and not board.counts.waiting
+        return ", ".join([f"{'finished with failures' if through else board.status} after {took}", *pace])
+    left_text = "time left not known yet" if left is None else f"about {duration_text(left)} left" if left else "finishing"
     return ", ".join([*pace, f"{took} so far", left_text])
 
 

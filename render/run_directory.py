@@ -298,6 +298,12 @@ def read_record(directory: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) and {"digest", "status", "config"} <= record.keys() else {}
 
 
+def planned_steps(record: Mapping[str, Any]) -> list[int]:
+    """How many steps a run's record plans for each octave; older records have them beside the grid."""
+    octaves = record.get("plan", {}).get("octaves", [])
+    return [int(octave.get("stage", octave)["steps"]) for octave in octaves]
+
+
 def targets(directory: Path, name: str, output: OutputConfig) -> tuple[Target, ...]:
     """The pictures that an output section asks for, that of `output.format` first; copies by format."""
     made = [

@@ -37,7 +37,7 @@ class LiveJob:
             "status": "running",
             "config": asdict(Config(**config)),
             "image_sha256": image_sha256,
-            "plan": {"octaves": [{"grid": grid, "steps": steps} for grid in grids]},
+            "plan": {"octaves": [{"grid": grid, "stage": {"steps": steps}} for grid in grids]},
         }
         self.says("running")
 

@@ -1,21 +1,20 @@
 """Where the points of a sweep stand, from its events alone: counts, failures, the pace of the whole farm, the time left.
 
-Points differ in size, and each takes time that its size does not explain: its share of a compilation, files, a schedule.
-So the time left is reckoned in cost: window megapixels plus as many as a point's own time would be worth. That is read off
-the finished points, as a line through their seconds (Theil and Sen's, which a few odd ones do not turn).
+The time left is reckoned in cost: window megapixels, plus as many as the time would be worth that a point takes whatever
+its size (pace.py).
 """
 
 from __future__ import annotations
 
 import json
 import math
-import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from render.sweep.events import EVENTS, Event, last_command, read_events
+from render.sweep.pace import Pace, fit_pace
 from render.sweep.progress_file import Progress
 
 #: Its name in a sweep's directory.
@@ -25,8 +24,6 @@ State = Literal["waiting", "running", "done", "failed"]
 
 #: The pace is that of the last half hour: machines come and go.
 _WINDOW_S = 1800.0
-#: Finished points that the line is put through: it costs the square of them.
-_FITTED = 40
 #: A point that should be over by now is taken to be so far done.
 _OVERDUE = 0.95
 #: From this share on, what a point took so far says how long it will take.
@@ -107,7 +104,7 @@ class Board:
         self.status: str | None = None
         self.begun = self.ended = self.latest = 0.0
         self._first: float | None = None
-        self._known: _Pace | None = None
+        self._known: Pace | None = None
         self._stale = False
         # What is left cannot be reckoned in megapixels where nobody knows them.
         self._sized = any(standing.point.megapixels > 0 for standing in self.standings.values())
@@ -237,7 +234,7 @@ class Board:
             if standing.state == "waiting" and pace is not None:
                 longest = max(longest, pace.seconds(standing.point.megapixels))
             elif standing.state == "running":
-                longest = max(longest, self._remaining(standing, now, share))
+                longest = max(longest, self._remaining(standing, now, pace))
             done += self._recent(standing, now, whole * self._done_now(standing, now, pace))
         if cost <= 0:
             return 0.0
@@ -250,23 +247,23 @@ class Board:
     def _worked_on(self) -> list[Standing]:
         return [one for one in self.standings.values() if one.state in ("running", "done") and not one.skipped]
 
-    def _pace(self) -> _Pace | None:
+    def _pace(self) -> Pace | None:
         if not self._stale:
             return self._known
         finished = [
             one for one in self.standings.values() if one.state == "done" and not one.skipped and one.until > one.since
         ]
-        finished = sorted(finished, key=lambda one: one.until)[-_FITTED:]
-        self._known, self._stale = _pace([(one.megapixels, one.until - one.since) for one in finished]), False
+        finished.sort(key=lambda one: one.until)
+        self._known, self._stale = fit_pace([(one.megapixels, one.until - one.since) for one in finished]), False
         return self._known
 
-    def _cost(self, standing: Standing, pace: _Pace | None) -> float:
+    def _cost(self, standing: Standing, pace: Pace | None) -> float:
         """What a point costs in megapixels, its own time included."""
         if not self._sized:
             return 1.0
         return standing.point.megapixels + (pace.overhead if pace is not None else 0.0)
 
-    def _share(self, standing: Standing, now: float, pace: _Pace | None) -> float:
+    def _share(self, standing: Standing, now: float, pace: Pace | None) -> float:
         """How much of a point is over, 0..1."""
         if standing.state in ("done", "failed"):
             return 1.0
@@ -279,7 +276,7 @@ class Board:
         expected = pace.seconds(standing.point.megapixels)
         return min(_OVERDUE, (now - standing.since) / expected) if expected > 0 else 0.0
 
-    def _done_now(self, standing: Standing, now: float, pace: _Pace | None) -> float:
+    def _done_now(self, standing: Standing, now: float, pace: Pace | None) -> float:
         """How much of a point this command has done, 0..1: less than is over where a run was taken up again."""
         size = standing.point.megapixels
         if standing.state == "running":
@@ -289,17 +286,19 @@ class Board:
             return 0.0
         return min(1.0, standing.megapixels / size) if size > 0 else 1.0
 
-    def _worked(self, standing: Standing, now: float, pace: _Pace | None) -> float:
+    def _worked(self, standing: Standing, now: float, pace: Pace | None) -> float:
         """Megapixels that this command has dreamed of a point."""
         if standing.state == "done":
             return standing.megapixels
         return self._done_now(standing, now, pace) * standing.point.megapixels
 
-    def _remaining(self, standing: Standing, now: float, share: float) -> float:
-        worked = standing.progress.worked if standing.progress else share * standing.point.megapixels
-        left = (1 - share) * standing.point.megapixels
-        telling = share >= _TELLING and worked > 0
-        return (now - standing.since) * left / worked if telling else 0.0
+    def _remaining(self, standing: Standing, now: float, pace: Pace | None) -> float:
+        """Seconds that a running point still takes; 0 where nothing tells."""
+        share, size, progress = self._share(standing, now, pace), standing.point.megapixels, standing.progress
+        if progress is None:
+            return (1 - share) * pace.seconds(size) if pace is not None else 0.0
+        telling = share >= _TELLING and progress.worked > 0
+        return (now - standing.since) * (1 - share) * size / progress.worked if telling else 0.0
 
     def _span(self, now: float) -> float:
         """Seconds that the pace is taken over: from the first point that was started, half an hour at most."""
@@ -315,37 +314,6 @@ class Board:
         took = until - standing.since
         recent = until - (now - self._window)
         return work * max(0.0, min(1.0, recent / took)) if took > 0 else work
-
-
-@dataclass(frozen=True)
-class _Pace:
-    """What a point takes on what it runs on: `each` seconds for a megapixel, and the time of `overhead` of them besides."""
-
-    overhead: float
-    each: float
-
-    def seconds(self, megapixels: float) -> float:
-        return self.each * (self.overhead + megapixels)
-
-
-def _pace(finished: list[tuple[float, float]]) -> _Pace | None:
-    """From (megapixels, seconds) of finished points; None where there are none."""
-    sized = [(size, seconds) for size, seconds in finished if size > 0]
-    if not sized:
-        return None
-    slopes = [
-        (seconds - other_seconds) / (size - other_size)
-        for position, (size, seconds) in enumerate(sized)
-        for other_size, other_seconds in sized[:position]
-        if abs(size - other_size) > 0.01 * max(size, other_size)
-    ]
-    each = statistics.median(seconds / size for size, seconds in sized)
-    slope = statistics.median(slopes) if len(slopes) >= 3 else each
-    intercept = statistics.median(seconds - slope * size for size, seconds in sized)
-    # Neither can be negative: then size alone explains it, or nearly nothing does.
-    if not 0 < slope < each or intercept <= 0:
-        return _Pace(0.0, each)
-    return _Pace(intercept / slope, slope)
 
 
 def read_sweep(directory: Path) -> dict[str, Any]:

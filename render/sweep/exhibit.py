@@ -18,9 +18,7 @@ from render.sweep.thumbnails import shown_files
 from render.viewer.words import make_command, render_command
 
 
-def exhibition(
-    found: Found, points: Sequence[Drafted | Refused], board: Board, home: Path, command: str
-) -> Exhibition:
+def exhibition(found: Found, points: Sequence[Drafted | Refused], board: Board, home: Path, command: str) -> Exhibition:
     """A sweep as it stands."""
     rows, columns = arranged(found)
     first = next((point for point in points if isinstance(point, Drafted)), None)

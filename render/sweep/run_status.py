@@ -9,7 +9,7 @@ from typing import Any
 
 from render.errors import UserError
 from render.progress import duration_text
-from render.run_directory import stored_checkpoints
+from render.run_directory import planned_steps, stored_checkpoints
 from render.sweep.progress_file import read_progress
 
 
@@ -50,12 +50,11 @@ def _where(directory: Path, record: Mapping[str, Any], *, live: bool) -> str:
         return f"its checkpoint cannot be read: {error}"
     if not read or not read[1]:
         return "no checkpoint yet"
-    newest, octaves = read[1][0], record.get("plan", {}).get("octaves", [])
-    steps = octaves[newest.octave].get("steps") if newest.octave < len(octaves) else None
-    # Older records do not say how many there are to be.
-    of_octaves, of_steps = (f" of {len(octaves)}" if octaves else ""), (f" of {steps}" if steps is not None else "")
+    newest, planned = read[1][0], planned_steps(record)
+    steps = planned[newest.octave] if newest.octave < len(planned) else newest.steps
     saved = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(newest.saved))
-    return f"octave {newest.octave + 1}{of_octaves}, step {newest.steps}{of_steps} (checkpoint of {saved})"
+    where = f"octave {newest.octave + 1} of {len(planned)}, step {newest.steps} of {steps}"
+    return f"{where} (checkpoint of {saved})"
 
 
 def _dream(record: Mapping[str, Any]) -> list[str]:

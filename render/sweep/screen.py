@@ -171,11 +171,11 @@ def line(board: Board, now: float) -> str:
 
 
 def counts_text(board: Board) -> str:
-    """`31 of 48 done, 2 failed, 8 running, 7 queued (12 were done before)`."""
+    """`31 of 48 done, 2 failed, 8 running, 7 queued (12 done before)`."""
     counts = board.counts
     parts = (("failed", counts.failed), ("running", counts.running), ("queued", counts.waiting))
     words = [f"{counts.done} of {counts.total} done", *(f"{count} {name}" for name, count in parts if count)]
-    return ", ".join(words) + (f" ({counts.skipped} were done before)" if counts.skipped else "")
+    return ", ".join(words) + (f" ({counts.skipped} done before)" if counts.skipped else "")
 
 
 def pace_text(board: Board, now: float) -> str:
@@ -185,8 +185,10 @@ def pace_text(board: Board, now: float) -> str:
     if board.status is None:
         return "not begun yet"
     if board.status != "running":
-        return ", ".join([f"{board.status} after {took}", *pace])
-    left_text = "time left not known yet" if left is None else f"about {duration_text(left)} left"
+        # A sweep is said to have failed where any of its points has.
+        through = board.status == "failed" and not board.counts.waiting
+        return ", ".join([f"{'finished with failures' if through else board.status} after {took}", *pace])
+    left_text = "time left not known yet" if left is None else f"about {duration_text(left)} left" if left else "finishing"
     return ", ".join([*pace, f"{took} so far", left_text])
 
 

@@ -60,12 +60,12 @@ def _sweep_status(directory: Path, watch: bool, console: PatientConsole) -> int:
         board.apply(Event("ended", board.latest, None, {"status": "broken off"}))
     hear(board, directory)
     console.print(picture(board, str(directory), time.time(), console.width))
-    for line in failure_lines(board):
-        _print(console, line)
     if gone:
         _print(console, f"the process that ran it (pid {sweep.get('pid', 'unknown')}) is gone: {_again(sweep)}")
-    elif board.status in ("interrupted", "stopped"):
+    elif board.ended and board.counts.waiting + board.counts.failed:
         _print(console, _again(sweep))
+    for line in failure_lines(board):
+        _print(console, line)
     return 1 if gone or board.counts.failed or board.status in ("failed", "stopped") else 0
 
 

@@ -25,7 +25,7 @@ from render.dream.resample import Pixels, resample
 from render.errors import DamagedCheckpoint, RenderError, UserError
 from render.farm.checkpoint import Checkpoint
 from render.geometry import Rect
-from render.run_directory import preview_path, read_record, stored_checkpoints
+from render.run_directory import planned_steps, preview_path, read_record, stored_checkpoints
 from render.source.source import IN_MEMORY, Source, reopen_source
 from render.viewer.shrink import shrunk
 from render.viewer.viewer import DREAM, SOURCE, ViewerFacts, page
@@ -201,9 +201,9 @@ def facts_of(record: Mapping[str, Any]) -> ViewerFacts:
 
 def _words(state: str, newest: Checkpoint, record: Mapping[str, Any]) -> str:
     """Where the newest checkpoint stands, in a few words."""
-    octaves = record.get("plan", {}).get("octaves", [])
-    steps = octaves[newest.octave]["steps"] if newest.octave < len(octaves) else newest.steps
-    words = f"octave {newest.octave + 1} of {len(octaves)}, step {newest.steps} of {steps}"
+    planned = planned_steps(record)
+    steps = planned[newest.octave] if newest.octave < len(planned) else newest.steps
+    words = f"octave {newest.octave + 1} of {len(planned)}, step {newest.steps} of {steps}"
     if state == "finished":
         return "finished"
     saved = time.strftime("saved %H:%M:%S", time.localtime(newest.saved))

@@ -24,7 +24,8 @@ from render.compose import load_config
 from render.config import Config
 from render.errors import UserError
 from render.viewer import openseadragon
-from render.viewer.viewer import ViewerFacts, page, read_descriptor, script_json, setting_text, write_viewer
+from render.viewer.pages import script_json
+from render.viewer.viewer import ViewerFacts, page, read_descriptor, setting_text, write_viewer
 from render.viewer.words import render_command
 from render.viewer.zoom import Pyramid
 

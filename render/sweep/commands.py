@@ -44,9 +44,7 @@ def favourites_command(config: Config, size: tuple[int, int], keys: Collection[s
     says for each.
     """
     common = [
-        word
-        for word in _poster_words(config, size)
-        if not any(word.startswith((f"{key}=", f"{key}.")) for key in keys)
+        word for word in _poster_words(config, size) if not any(word.startswith((f"{key}=", f"{key}.")) for key in keys)
     ]
     return make_command("sweep", [f"conf={_PRINT}", f"sweep.points={FAVOURITES}", *common])
 

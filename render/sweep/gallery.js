@@ -114,8 +114,8 @@
   function grid(section) {
     const of = section.columns.length;
     const corner = element("span", { role: "columnheader" });
-    if (section.across) corner.append(element("b", { className: "over" }, `${section.across} →`));
-    if (section.down) corner.append(element("b", {}, `${section.down} ↓`));
+    if (section.across) corner.append(element("b", { className: "over" }, `${section.across}\u00a0→`));
+    if (section.down) corner.append(element("b", {}, `${section.down}\u00a0↓`));
     const table = element("div", { className: "table", role: "grid", ariaLabel: section.title || "Points", ariaColCount: of + 1 });
     table.style.setProperty("--of", of);
     table.append(element("div", { className: "line heads", role: "row" }, corner, ...section.columns.map((label) => heading(label, "columnheader"))));
@@ -170,6 +170,7 @@
   }
 
   function rove(number) {
+    if (!cells.length) return;
     cells[current].firstElementChild.tabIndex = -1;
     current = number;
     cells[current].firstElementChild.tabIndex = 0;
@@ -259,8 +260,16 @@
     update();
     $("filter").focus();
   };
-  $("size").value = parseInt(getComputedStyle(document.documentElement).getPropertyValue("--cell"), 10);
+  const lengthOf = (variable) => parseInt(getComputedStyle(document.documentElement).getPropertyValue(variable), 10);
   $("size").oninput = () => document.documentElement.style.setProperty("--cell", `${$("size").value}px`);
+
+  /** A grid of few columns has room for larger pictures. */
+  function fitSize() {
+    const usual = lengthOf("--cell"), columns = Math.max(0, ...laid.map((section) => section.columns?.length ?? 0));
+    const room = columns ? Math.floor(($("scroller").clientWidth - lengthOf("--head") - 32) / columns / 8) * 8 : 0;
+    $("size").value = Math.min(Math.max(room, usual), 256);
+    $("size").oninput();
+  }
   $("controls-toggle").onclick = () => {
     $("controls-toggle").setAttribute("aria-expanded", $("controls").classList.toggle("open"));
   };
@@ -408,7 +417,10 @@
 
   function compare(anew) {
     comparing = true;
-    if ($("large").open) $("large").close();
+    if ($("large").open) {
+      open = -1;
+      $("large").close();
+    }
     showPair();
     if (!$("pair").open) {
       pair.reset();
@@ -562,7 +574,7 @@
       } else if ($("large").open) $("large").close();
     }
   }
-  addEventListener("popstate", follow);
+  addEventListener("hashchange", follow);
 
   // ---- Mouse and keys
 
@@ -655,4 +667,5 @@
   });
   rove(0);
   follow();
+  fitSize();
 })();

@@ -42,8 +42,7 @@ def page(exhibition: Exhibition) -> str:
         "aspect": f"{_aspect(exhibition.points):.4f}",
         "cells": "\n".join(_cell(shown, point_label(shown, exhibition.axes, names)) for shown in exhibition.points),
         "made": "\n".join(
-            f"<tr><th scope=row>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>"
-            for key, value in exhibition.made
+            f"<tr><th scope=row>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>" for key, value in exhibition.made
         ),
         "command": html.escape(exhibition.command),
         "data": script_json(_data(exhibition, names)),

@@ -24,7 +24,8 @@ from render.compose import load_config
 from render.config import Config
 from render.errors import UserError
 from render.viewer import openseadragon
-from render.viewer.viewer import ViewerFacts, page, read_descriptor, script_json, setting_text, write_viewer
+from render.viewer.pages import script_json
+from render.viewer.viewer import ViewerFacts, page, read_descriptor, setting_text, write_viewer
 from render.viewer.words import render_command
 from render.viewer.zoom import Pyramid
 
@@ -349,3 +350,22 @@ def test_the_command_spells_out_only_what_differs() -> None:
     assert render_command(config) == "make render conf=poster image=me.jpg"
     assert render_command(asdict(load_config("preview", []))) == "make render"
     assert "unknown" not in render_command({**asdict(Config()), "unknown": 1})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["objective=eyes"],
+        ["objective=dogs", "model=googlenet"],
+        ["objective=eyes", "objective.terms=[mixed3]"],
+        ["objective.by_model={inception_v3:[mixed4:1+2,0.5*mixed5]}"],
+        ["objective.mask={image:m.png,feather:2,invert:true}"],
+        ["objective.regions=[{mask:{image:a.png},terms:[[mixed3],[mixed4]]}]"],
+    ],
+)
+def test_the_command_keeps_what_is_dreamed_and_where(words: list[str]) -> None:
+    """Settings that are mappings are spelled out whole, and an objective that ships is called by its name."""
+    wanted = load_config("preview", words)
+    _, _, *again = shlex.split(render_command(asdict(wanted)))
+    assert load_config("preview", again).picture_settings() == wanted.picture_settings()
+    assert [word for word in again if "by_model" in word] == [word for word in words if "by_model" in word]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-from render.viewer.viewer import script_json
+from render.viewer.pages import fill, script_json
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,7 @@ def page(
         "command": html.escape(command),
         "data": script_json([asdict(entry) | {"picture": quote(entry.picture)} for entry in entries]),
     }
-    # In one pass: a title that looks like a placeholder stays what it is.
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], _template())
+    return fill(Path(__file__).with_name("page.html"), values)
 
 
 def _cell(entry: Entry, size: tuple[int, int]) -> str:
@@ -63,8 +60,3 @@ def _cell(entry: Entry, size: tuple[int, int]) -> str:
         f'<img src="{html.escape(quote(entry.picture))}" width="{size[1]}" height="{size[0]}" alt="{title}" loading="lazy">'
         f"<span>{html.escape(entry.label)}</span></a></li>"
     )
-
-
-@cache
-def _template() -> str:
-    return (Path(__file__).parent / "page.html").read_text(encoding="utf-8")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import html
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,6 +13,7 @@ from xml.etree import ElementTree
 from render.errors import UserError
 from render.export.picture import replacing
 from render.viewer import openseadragon
+from render.viewer.pages import fill, script_json
 from render.viewer.zoom import Pyramid
 
 PAGE = "index.html"
@@ -86,8 +85,7 @@ def page(facts: ViewerFacts, images: Mapping[str, Any], live: Mapping[str, Any] 
     """
     data = {**facts.plain(), "images": dict(images), "live": live}
     values = {"title": html.escape(facts.title), "data": script_json(data), "script": openseadragon.SCRIPT}
-    # In one pass: a title that looks like a placeholder stays what it is.
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], _template())
+    return fill(Path(__file__).with_name("viewer.html"), values)
 
 
 def read_descriptor(directory: Path, stem: str) -> dict[str, Any]:
@@ -109,12 +107,6 @@ def read_descriptor(directory: Path, stem: str) -> dict[str, Any]:
         raise UserError(f"{path} is no deep-zoom picture ({error}): export it again") from None
 
 
-def script_json(data: Any) -> str:
-    """JSON that may stand inside a script element."""
-    text = json.dumps(data, allow_nan=False)
-    return text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
-
-
 def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """Nested settings as dotted keys, in their order."""
     pairs: list[tuple[str, Any]] = []
@@ -130,8 +122,3 @@ def setting_text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.15g}"
     return str(value) if isinstance(value, str) else json.dumps(value, default=str)
-
-
-@cache
-def _template() -> str:
-    return (Path(__file__).parent / "viewer.html").read_text(encoding="utf-8")

@@ -6,16 +6,21 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
-from render.compose import load_config, root_configs
-from render.config import Config
+import yaml  # type: ignore[import-untyped]
+
+from render.compose import load_config, root_configs, schema_keys
+from render.paths import shipped_configs
 
 #: What Hydra's grammar reads as the very text: layers, terms such as 0.5*mixed5, modes.
 _PLAIN = re.compile(r"(?:\d[\d.]*\*)?[A-Za-z_][\w./*:+-]*")
 _RESERVED = {"null", "true", "false", "nan", "inf", "yes", "no", "on", "off"}
 #: Sections and keys that do not decide the picture.
 _ASIDE = ("farm", "checkpoint", "overwrite", "fresh", "quiet", "output.dir", "output.path")
+#: What an objective of `conf/objective` is known by.
+_BY_MODEL = "objective.by_model"
 #: Names that may hold any character: they are not read by Hydra's grammar unless they are in quotes.
 _NAMES = ("name", "image", "model.weights", "output.profile", "output.title", "output.author")
 
@@ -27,14 +32,25 @@ def render_command(settings: Mapping[str, Any]) -> str:
     """
     name = str(settings.get("name", ""))
     root = name if name in root_configs() else "preview"
-    usual = dict(_flat(asdict(load_config(root, []))))
-    words = [] if root == "preview" else [f"conf={root}"]
-    known = dict(_flat(asdict(Config()))).keys()
-    for key, value in _flat(settings):
-        aside = any(key == one or key.startswith(f"{one}.") for one in _ASIDE)
-        if not aside and key in known and usual.get(key) != value:
+    return make_command("render", ([] if root == "preview" else [f"conf={root}"]) + differing_words(settings, root))
+
+
+def differing_words(settings: Mapping[str, Any], root: str, aside: Sequence[str] = ()) -> list[str]:
+    """The `key=value` that turn a root config that ships into these settings, a config as plain data.
+
+    Left out are `aside`, sections or keys, and those that do not decide the picture.
+    """
+    usual = _usual(root)
+    words = []
+    for key, value in _leaves(settings).items():
+        if usual[key] == value or any(key == one or key.startswith(f"{one}.") for one in (*_ASIDE, *aside)):
+            continue
+        preset = next((name for name, by_model in _presets() if by_model == value), None) if key == _BY_MODEL else None
+        if preset is not None:
+            words.append(f"objective={preset}")
+        else:
             words.append(f"{key}={name_text(value) if key in _NAMES else hydra_text(value)}")
-    return make_command("render", words)
+    return words
 
 
 def make_command(command: str, words: Sequence[str]) -> str:
@@ -43,11 +59,34 @@ def make_command(command: str, words: Sequence[str]) -> str:
     return " ".join(["make", command, *(shlex.quote(word).replace("$", "$$") for word in words)])
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
-    for key, value in settings.items():
-        pairs += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
-    return pairs
+@cache
+def _usual(root: str) -> dict[str, Any]:
+    """What a root config that ships sets, by dotted key."""
+    return _leaves(asdict(load_config(root, [])))
+
+
+@cache
+def _presets() -> tuple[tuple[str, Any], ...]:
+    """The objectives in `conf/objective` with what each has for several models."""
+    found = [
+        (path.stem, yaml.safe_load(path.read_text(encoding="utf-8")).get("by_model"))
+        for path in sorted((shipped_configs() / "objective").glob("*.yaml"))
+    ]
+    return tuple((name, by_model) for name, by_model in found if by_model)
+
+
+def _leaves(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings by dotted key, as the schema has keys: a mapping that is a value, such as a mask's, stays whole."""
+    found = {}
+    for key in schema_keys():
+        value: Any = settings
+        for part in key.split("."):
+            if not isinstance(value, Mapping) or part not in value:
+                break
+            value = value[part]
+        else:
+            found[key] = value
+    return found
 
 
 def name_text(value: object) -> str:

@@ -29,8 +29,8 @@ commands
   atlas    see inside a network: what each channel of a layer likes, atlas layer=mixed4 channels=0-63, or, without a
            layer, what each layer does to a picture, atlas model=googlenet image=me.jpg
   settings print the settings inside a finished picture: settings image=dream.png
-  sweep    render a grid of pictures, and a page to choose from: sweep conf=layers, or sweep step_size=1,2,4 image=photos/*.jpg
-           (also written -m); exit code 1 if any failed
+  sweep    render a grid of pictures, and a page to choose from: sweep conf=layers, sweep step_size=1,2,4 image=photos/*.jpg
+           -m says the same; exit code 1 if any failed
   preflight
            say what a print shop asks of a picture: preflight file=dream.tif [run=DIR] [tile=PX] [json=true]
   view     show a run in the browser, also while it is going: view run=dreams/NAME [port=8000] [open=false]
@@ -40,8 +40,8 @@ conf=NAME names a config in conf/ (default: preview; of probe, probe), or a path
 Every other key=value changes a key of that config, such as image=me.jpg octaves.steps=20."""
 
 _COMMANDS = (
-    "render", "export", "probe", "sweep", "plan", "models", "objectives", "classes", "atlas", "settings", "preflight", "view",
-    "status",
+    "render", "export", "probe", "sweep", "plan", "models", "objectives", "classes", "atlas", "settings", "preflight",
+    "view", "status",
 )  # fmt: skip
 _DEFAULT_ROOTS = {"atlas": "atlas", "probe": "probe"}
 _DEFAULT_ROOT = "preview"

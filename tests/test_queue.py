@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import time
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,7 +93,7 @@ def test_one_worker_takes_higher_ranks_first_and_stays_with_a_kernel(tasks):
     by_number = {task.number: task for task in tasks}
     order = [by_number[number] for number in night.taken]
     assert [task.rank for task in order] == sorted((task.rank for task in tasks), reverse=True)
-    for position, (task, following) in enumerate(zip(order, order[1:])):
+    for position, (task, following) in enumerate(itertools.pairwise(order)):
         at_hand = set().union(*(one.kernels for one in order[: position + 1]))
         if not following.kernels <= at_hand:
             # Nothing of this rank that needs nothing new was left.
@@ -158,8 +161,6 @@ def test_elsewhere_a_kernel_is_compiled_at_the_same_time():
 
 
 def test_two_thousand_points_with_kernels_of_their_own_are_given_out_in_a_few_milliseconds_each():
-    import time
-
     night = Night([Task(number, frozenset([str(number)])) for number in range(2000)], ["here"])
     begun = time.perf_counter()
     while night.take(0):

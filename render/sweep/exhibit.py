@@ -11,11 +11,11 @@ from render.errors import UserError
 from render.run_directory import targets
 from render.sweep.axes import Found
 from render.sweep.board import Board
-from render.sweep.commands import poster_command
+from render.sweep.commands import favourites_command, point_command, poster_command
 from render.sweep.drafting import Drafted, Refused
 from render.sweep.shown import Exhibition, Shown
 from render.sweep.thumbnails import shown_files
-from render.viewer.words import make_command, render_command
+from render.viewer.words import make_command
 
 
 def exhibition(found: Found, points: Sequence[Drafted | Refused], board: Board, home: Path, command: str) -> Exhibition:
@@ -35,6 +35,7 @@ def exhibition(found: Found, points: Sequence[Drafted | Refused], board: Board, 
         columns,
         tuple(made),
         command,
+        favourites_command(first.config, first.size, [axis.key for axis in found.axes]) if first is not None else "",
     )
 
 
@@ -89,6 +90,6 @@ def _shown(point: Drafted | Refused, board: Board, home: Path) -> Shown:
         point.size,
         standing.seconds,
         point.point.words,
-        render_command(asdict(point.config)),
+        point_command(asdict(point.config)),
         poster_command(point.config, point.size),
     )

@@ -1,4 +1,7 @@
-"""The page to choose from, in a real Chromium and on real picture files; RENDER_SCREENSHOTS names a directory for its looks."""
+"""The page to choose from, in a real Chromium and on real picture files.
+
+RENDER_SCREENSHOTS names a directory that gets what the browser shows, to be looked at.
+"""
 
 from __future__ import annotations
 
@@ -54,9 +57,14 @@ def shown(chromium: browser.Browser, sweep: Path) -> Iterator[browser.Page]:
     page.close()
 
 
-def look(page: browser.Page, name: str) -> np.ndarray:
+#: Runs what is given when the next frame has been drawn.
+DRAWN = "((then) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(then, 30))))"
+
+
+def look(page: browser.Page, name: str, *, wait: bool = True) -> np.ndarray:
     """What the browser shows, once it is drawn."""
-    page.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 80))))")
+    if wait:
+        page.run(f"new Promise((done) => {DRAWN}(done))")
     directory = os.environ.get("RENDER_SCREENSHOTS")
     return page.screenshot(Path(directory) / f"gallery-{name}.png" if directory else None)
 
@@ -98,6 +106,12 @@ def press(page: browser.Page, name: str, code: int = 0, **more: Any) -> None:
     code = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32}.get(name, code)
     page.ask("Input.dispatchKeyEvent", type="keyDown", key=name, code=name, windowsVirtualKeyCode=code, **more)
     page.ask("Input.dispatchKeyEvent", type="keyUp", key=name, code=name, windowsVirtualKeyCode=code)
+
+
+def close(page: browser.Page) -> None:
+    """Closes the dialog, and waits for the page to have noticed."""
+    press(page, "Escape")
+    page.until("!document.querySelector('dialog[open]') && !/point=|compare=/.test(location.hash)")
 
 
 # The grid
@@ -160,7 +174,7 @@ def test_any_axes_can_be_rows_and_columns(shown: browser.Page) -> None:
     assert links(shown, "section:nth-child(2)") == [point(number) for number in (3, 4, 5, 15, 16, 17)]
     assert text(shown, ".flow .cell span") == "chelsea \N{MIDDLE DOT} 1"
     # The address says so, to whoever follows it.
-    assert shown.run("location.hash") == "#rows=objective.terms&columns="
+    assert shown.run("location.hash") == "#columns="
     before = links(shown)
     shown.open(shown.run("location.href").replace("again", "once-more"))
     assert links(shown) == before
@@ -292,13 +306,18 @@ def test_a_picture_is_shown_pixel_by_pixel(shown: browser.Page, sweep: Path) -> 
     picture = np.asarray(Image.open(next(sweep.glob("points/chelsea-mixed3-1 *")) / "dream.png"))
     np.testing.assert_array_equal(screen[y : y + height, x : x + width], picture)
     assert text(shown, "#large-zoom") == "100 %"
-    # Zoomed with the wheel, what is under the pointer stays.
-    at = (x + 100, y + 50)
+    # Zoomed with the wheel where the picture fills the stage, what is under the pointer stays.
+    for _ in range(5):
+        shown.key("+")
+    x, y, width, height = shown.box("#large .pane img")
+    assert width == pytest.approx(450 * 1.25**5, rel=1e-3)
+    at = (stage[0] + 300, stage[1] + 200)
+    held = (at[0] - x) / width, (at[1] - y) / height
     for _ in range(6):
         shown.ask("Input.dispatchMouseEvent", type="mouseWheel", x=at[0], y=at[1], deltaX=0, deltaY=-200)
     shown.until("document.querySelector('#large .pane img').getBoundingClientRect().width > 4000")
     left, top, width, height = shown.box("#large .pane img")
-    assert ((at[0] - left) / width, (at[1] - top) / height) == pytest.approx((100 / 450, 50 / 300), abs=2e-3)
+    assert ((at[0] - left) / width, (at[1] - top) / height) == pytest.approx(held, abs=2e-3)
     shown.drag(at, (at[0] + 120, at[1] - 40))
     assert shown.box("#large .pane img")[:2] == pytest.approx((left + 120, top - 40), abs=1.5)
     shown.key("0")
@@ -337,6 +356,8 @@ def test_two_points_are_zoomed_and_moved_as_one(shown: browser.Page) -> None:
     differences = shown.run("[...document.querySelectorAll('#differences td')].map((one) => one.textContent)")
     assert differences == ["chelsea", "hubble", "mixed3", "mixed4", "1", "1.5"]
     fits = [shown.box(f"#pair .pane:nth-child({at}) img")[2] for at in (1, 2)]
+    for _ in range(3):
+        shown.key("+")  # until the pictures fill their panes
     x, y, width, height = shown.box("#pair .pane:nth-child(2)")
     at = (x + 0.6 * width, y + 0.4 * height)
     held = place(shown, 2, (0.6, 0.4))
@@ -399,16 +420,14 @@ def test_a_swipe_shows_one_left_and_the_other_right(shown: browser.Page) -> None
 
 def test_the_first_mark_stays_for_others_to_be_compared_with(shown: browser.Page) -> None:
     pairs(shown, 1, 4)
-    press(shown, "Escape")
-    shown.until("!document.querySelector('#pair').open")
+    close(shown)
     look(shown, "tray")
     marked = "[...document.querySelectorAll('[data-mark]')].map((one) => [one.dataset.mark, one.firstChild.title])"
     assert sorted(shown.run(marked)) == [["A", point(1)], ["B", point(4)]]
     shown.do(f"document.querySelector('[title={json.dumps(point(7))}]').click()")
     shown.key("c")
     shown.until("document.querySelector('#pair').open && !document.querySelector('#large').open")
-    press(shown, "Escape")
-    shown.until("!document.querySelector('#pair').open")
+    close(shown)
     assert sorted(shown.run(marked)) == [["A", point(1)], ["B", point(7)]]
     shown.click("#tray-clear")
     assert shown.run(marked) == []
@@ -430,14 +449,14 @@ def downloaded(page: browser.Page, directory: Path) -> str:
 
 
 def test_favourites_are_kept_and_exported(shown: browser.Page, tmp_path: Path) -> None:
-    for number in (2, 14):
+    for number in (14, 2):
         focus(shown, number)
         shown.key("f")
+    focus(shown, 0)
     shown.click(".cell a")
     shown.click("#large-favourite")
     assert shown.run("document.querySelector('#large-favourite').getAttribute('aria-pressed')") == "true"
-    press(shown, "Escape")
-    shown.until("!document.querySelector('#large').open")
+    close(shown)
     shown.open(shown.run("location.href").replace("again", "once-more"))
     assert shown.run("[...document.querySelectorAll('.favourite a')].map((one) => one.title)") == [
         point(number) for number in (0, 2, 14)
@@ -537,8 +556,7 @@ def test_the_page_is_reached_by_keys_alone(shown: browser.Page) -> None:
     focus(shown, 0)
     press(shown, "Enter", text="\r")
     shown.until("document.querySelector('#large').open")
-    press(shown, "Escape")
-    shown.until("!document.querySelector('#large').open")
+    close(shown)
     assert focused(shown) == point(0)
     shown.key("/")
     assert focused(shown) == "filter"
@@ -551,8 +569,7 @@ def test_the_page_is_reached_by_keys_alone(shown: browser.Page) -> None:
 
 def test_everything_has_a_name_and_can_be_read(shown: browser.Page) -> None:
     pairs(shown, 0, 1)
-    press(shown, "Escape")
-    shown.until("!document.querySelector('#pair').open")
+    close(shown)
     for state in ("", "document.querySelector('.cell a').click()", "document.querySelector('#tray-open').click()"):
         if state:
             shown.do(state)
@@ -569,8 +586,7 @@ def test_everything_has_a_name_and_can_be_read(shown: browser.Page) -> None:
             assert ("link", point(FAILED) + ", failed") in named
             assert len([role for role, _ in named if role == "gridcell"]) == 24
         elif "tray" not in state:
-            press(shown, "Escape")
-            shown.until("!document.querySelector('#large').open")
+            close(shown)
     press(shown, "Escape")
     selectors = ("h1", "#count", "label", ".menu summary b", ".line > span", ".failed", ".waiting", "#export", "footer th")
     for selector in (*selectors, "#tray-text", "aside h3", "aside th", "#commands pre", ".tag span", "#swipe"):
@@ -601,8 +617,7 @@ def test_a_narrow_screen_has_room_for_everything(shown: browser.Page, sweep: Pat
     assert panes[0][1] + panes[0][3] <= panes[1][1]
     assert min(pane[3] for pane in panes) > 120
     inside("#side", "#swipe", "#exchange", "#pair .close", "#pair-zoom")
-    press(shown, "Escape")
-    shown.until("!document.querySelector('#pair').open")
+    close(shown)
     shown.do("document.querySelector('.cell a').click()")
     look(shown, "narrow-point")
     inside(
@@ -623,7 +638,7 @@ def test_without_scripts_the_pictures_are_there(chromium: browser.Browser, sweep
     page.ask("Emulation.setScriptExecutionDisabled", value=True)
     page.open((sweep / "index.html").as_uri())
     page.until("[...document.images].slice(0, 5).every((one) => one.naturalWidth > 0)")
-    look(page, "no-script")
+    look(page, "no-script", wait=False)
     assert "Without JavaScript" in page.run("document.body.innerText")
     assert page.run("document.querySelector('.cell a').href").endswith("/dream.png")
     assert page.run("[...document.querySelectorAll('input, select, dialog')].some((one) => one.checkVisibility())") is False
@@ -651,7 +666,7 @@ def test_two_thousand_points_open_and_filter_within_a_second(chromium: browser.B
             opened.run(
                 "new Promise((done) => { const begun = performance.now(), filter = document.querySelector('#filter');"
                 f"filter.value = {json.dumps(words)}; filter.dispatchEvent(new Event('input'));"
-                "requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => done(performance.now() - begun)))); })"
+                f"{DRAWN}(() => done(performance.now() - begun)); }})"
             )
         )
         assert opened.run("document.querySelectorAll('#grid .cell').length") == count
@@ -661,7 +676,7 @@ def test_two_thousand_points_open_and_filter_within_a_second(chromium: browser.B
     flowing = opened.run(
         "new Promise((done) => { const begun = performance.now();"
         "for (const one of [rows, columns]) { one.value = ''; one.dispatchEvent(new Event('change')); }"
-        "requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => done(performance.now() - begun)))); })"
+        f"{DRAWN}(() => done(performance.now() - begun)); }})"
     )
     print(
         f"open {[round(one, 2) for one in opening]} s, filter {[round(one) for one in filtering]} ms, flow {flowing:.0f} ms"

@@ -79,11 +79,17 @@ function arranging(axes, points) {
     if (inside < 0) return undefined;
     const section = among[inside];
     if (section.flow) {
-      const order = among.flatMap((one) => one.flow), at = order.indexOf(number), page = key.startsWith("Page");
+      const order = among.flatMap((one) => one.flow), { flow } = section, at = flow.indexOf(number), page = key.startsWith("Page");
       if (key === "Home") return order[0];
       if (key === "End") return order.at(-1);
+      if (key === "ArrowLeft" || key === "ArrowRight") return order[order.indexOf(number) + step];
       if (page && among.length > 1) return among[inside + step]?.flow[0];
-      return order[at + step * (key === "ArrowLeft" || key === "ArrowRight" ? 1 : page ? 3 * across : across)];
+      const to = at + step * across * (page ? 3 : 1), last = (one) => one.length - 1 - ((one.length - 1) % across);
+      if (flow[to] !== undefined) return flow[to];
+      // The last line may be shorter than the one above it.
+      if (step > 0 && at < last(flow)) return flow.at(-1);
+      const beyond = among[inside + step]?.flow;
+      return beyond && beyond[Math.min((step > 0 ? 0 : last(beyond)) + (at % across), beyond.length - 1)];
     }
     const row = section.rows.findIndex((one) => one.cells.includes(number)), column = section.rows[row].cells.indexOf(number);
     const filled = (cells) => cells.filter((one) => one !== null);

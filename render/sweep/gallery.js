@@ -2,7 +2,6 @@
   const $ = (id) => document.getElementById(id);
   const data = JSON.parse($("data").textContent), { axes, points } = data;
   const { left, sections, neighbour, labels, several } = arranging(axes, points);
-  const cells = [...document.querySelectorAll(".cell")];
   const byName = new Map(points.map(({ id }, number) => [id, number]));
   const byPlace = new Map(points.map(({ at }, number) => [at.join(), number]));
   const plural = (count, what) => `${count.toLocaleString("en")} ${what}${count === 1 ? "" : "s"}`;
@@ -25,6 +24,17 @@
     made.append(...children);
     return made;
   }
+
+  /** A point's place on the page; where the link leads is for those who open it in a tab of its own. */
+  const cells = points.map(({ state, thumbnail, large: file, picture: whole }, number) => {
+    const source = thumbnail ?? file, words = { failed: "failed", waiting: "not dreamed yet" }[state] ?? "no picture to show";
+    const inside = source === null ? element("b", { className: state }, words)
+      : element("img", { loading: "lazy", decoding: "async", alt: "", src: source });
+    const link = element("a", { title: full(number), tabIndex: -1 }, inside, element("span"));
+    if (file ?? whole) link.href = file ?? whole; else link.setAttribute("role", "link");
+    return element("div", { className: "cell" }, link);
+  });
+
   function say(text) {
     $("said").textContent = text;
   }
@@ -158,7 +168,6 @@
       part.append(section.flow ? flow(section) : grid(section));
       return part;
     });
-    $("grid").className = "";
     $("grid").replaceChildren(...parts);
     $("none").hidden = shown.length > 0;
     const states = ["failed", "waiting"].map((state) => [state, points.filter((one) => one.state === state).length]).filter(([, count]) => count);
@@ -361,6 +370,15 @@
     remember();
   }
 
+  /** After a dialog: to the point that it showed last, unless the user is somewhere else by then. */
+  function goBack(number) {
+    const { activeElement } = document;
+    const elsewhere = activeElement !== document.body && !activeElement?.closest(".cell, #tray, dialog");
+    if (number < 0 || elsewhere || !cells[number].isConnected) return;
+    rove(number);
+    cells[number].firstElementChild.focus();
+  }
+
   function enlarge(number) {
     rove(number);
     show(number);
@@ -380,7 +398,7 @@
     open = -1;
     document.title = title;
     if (!comparing) {
-      if (last >= 0 && cells[last].isConnected) cells[last].firstElementChild.focus();
+      goBack(last);
       remember();
     }
   });
@@ -500,10 +518,7 @@
     comparing = false;
     document.title = title;
     const back = marks.at(-1);
-    if (back !== undefined && cells[back].isConnected) {
-      rove(back);
-      cells[back].firstElementChild.focus();
-    }
+    if (back !== undefined) goBack(back);
     remember();
   });
   for (const [dialog, panes] of [[$("large"), large], [$("pair"), pair]]) {
@@ -660,11 +675,6 @@
   // ---- The beginning
 
   for (const id of ["filter", "controls"]) $(id).hidden = false;
-  cells.forEach((cell, number) => {
-    const [link] = cell.children;
-    link.tabIndex = -1;
-    if (!link.hasAttribute("href")) link.setAttribute("role", "link");
-  });
   rove(0);
   follow();
   fitSize();

@@ -1,4 +1,4 @@
-"""The page to choose from: `gallery.html` and its scripts in one file. It needs no server, no network, nothing from elsewhere."""
+"""The page to choose from: `gallery.html` and its scripts in one file. It needs no server and no network."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_gallery(directory: Path, exhibition: Exhibition) -> Path:
 
 
 def page(exhibition: Exhibition) -> str:
-    """The page's text. Nothing in it can become markup or script: text is escaped, and data is JSON without angle brackets."""
+    """The page's text. Nothing in it becomes markup or script: text is escaped, and data is JSON without angle brackets."""
     names = axis_names(exhibition.axes)
     values = {
         "title": html.escape(exhibition.title),
@@ -72,7 +72,7 @@ def _aspect(points: tuple[Shown, ...]) -> float:
 
 
 def _cell(shown: Shown, label: str) -> str:
-    """A point's place on the page, which works by itself: the link leads to the picture's file."""
+    """A point where there is no script to show more of it: a picture that leads to its file."""
     text = html.escape(label)
     small = shown.thumbnail or shown.large
     if small is not None:

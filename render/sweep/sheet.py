@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from render.errors import UserError
 from render.export.metadata import Metadata, read_settings
 from render.export.picture import image_of, write_picture
 from render.lettering import EMPTY, GROUND, draw_line, line_height
+from render.source.photo import load
 from render.sweep.sheet_layout import Sheet, Text, lay_out, remarks
 from render.sweep.shown import Exhibition, Shown
 
@@ -110,10 +110,8 @@ def _thumbnail(directory: Path, point: Shown, room: tuple[int, int]) -> Image.Im
     if point.thumbnail is None:
         return None
     try:
-        # By a source: libvips takes a name that ends in brackets for options, and would remember what it read before.
-        file = pyvips.Source.new_from_file(os.fspath(directory / point.thumbnail))
-        made = pyvips.Image.thumbnail_source(file, room[1], height=room[0], size="both", fail_on="error")
-        return Image.fromarray(made.colourspace("srgb").flatten().numpy())
+        made = load(directory / point.thumbnail).thumbnail_image(room[1], height=room[0], size="both")
+        return Image.fromarray(made.colourspace("srgb").extract_band(0, n=3).numpy())
     except pyvips.Error:
         return None
 

@@ -22,7 +22,7 @@ from render.lettering import EMPTY, GROUND, LEAST, text_width
 from render.sweep import sheet as drawing
 from render.sweep.axes import Axis, Value
 from render.sweep.pages import axis_names, pages_of
-from render.sweep.sheet import write_sheets
+from render.sweep.sheet import check_sheets, write_sheets
 from render.sweep.sheet_layout import LEAST_CELL, LONGEST, Sheet, lay_out, remarks
 from render.sweep.shown import Exhibition, Shown
 from render.sweep.thumbnails import make_thumbnail
@@ -244,6 +244,7 @@ def test_the_sheet_shows_every_picture_and_what_became_of_the_others(tmp_path: P
             assert right[80, 80]
             assert right.mean() == pytest.approx(0.75, abs=0.02)
             assert (right[80].all(), right[:, 80].all()) == (wide, high)
+            assert (right == right[::-1, ::-1]).mean() > 0.97
             # In the middle, with nothing on the other sides.
             assert (cell[[0, -1]] == GROUND).all() == wide
             assert (cell[:, [0, -1]] == GROUND).all() == high
@@ -284,6 +285,8 @@ def test_older_sheets_go_and_what_is_not_ours_stays(tmp_path: Path) -> None:
     assert write_sheets(tmp_path, one) == [tmp_path / "sheet.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sheet-of-mine.png", "sheet.png"]
     (tmp_path / "sheet-2.png").write_bytes(b"mine")
+    write_sheets(tmp_path, one)
+    assert "sheet-2.png is no contact sheet" in refusal(lambda: check_sheets(tmp_path))
     message = refusal(lambda: write_sheets(tmp_path, three))
     assert "sheet-2.png" in message
     assert "move it away" in message

@@ -123,11 +123,12 @@ def test_a_pyramid_is_read_from_the_level_that_serves(tmp_path: Path) -> None:
         assert module._level(flat, load(flat), side).width == 700
 
 
-@pytest.mark.parametrize("side", [40, 300, 700])
+@pytest.mark.parametrize("side", [40, 300, 1000])
 def test_a_deep_zoom_picture_is_put_together_from_the_level_that_serves(side: int, tmp_path: Path) -> None:
     """Without seam or shift, although its tiles overlap."""
-    pixels = scene((600, 1000)).round().astype(np.uint8)
-    pixels[:, 700:] = pixels[:, 690:691]
+    rows, columns = np.mgrid[:600, :1000]
+    waves = 128 + 50 * np.sin(rows / 5) + 50 * np.sin(columns / 4)
+    pixels = np.stack([waves, waves, 255 - waves], -1).round().astype(np.uint8)
     (tmp_path / "me-zoom").mkdir()
     write_zoom(CanvasImage(image_of(pixels)), tmp_path / "me-zoom" / "dream", 95)
     read: list[str] = []
@@ -138,9 +139,9 @@ def test_a_deep_zoom_picture_is_put_together_from_the_level_that_serves(side: in
     wanted = image_of(pixels).thumbnail_image(side, height=side).numpy().astype(float)
     found = made.numpy()
     assert found.shape == wanted.shape
-    assert np.abs(found - wanted).mean() < 1.5
-    assert np.abs(found - wanted).max() < 16
-    assert set(read) == {{40: "6", 300: "9", 700: "10"}[side]}
+    # Levels are halved again and again, so that what is finer than a pixel comes out another way.
+    assert np.abs(found - wanted).max() < (20 if side == 40 else 10)
+    assert set(read) == {{40: "6", 300: "9", 1000: "10"}[side]}
 
 
 def test_what_cannot_be_read_is_said_in_a_line_and_what_was_there_stays(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,27 +34,30 @@ def write_sheets(directory: Path, exhibition: Exhibition, side: int = 320) -> li
     it is, so that doing this again while a sweep goes on costs what has changed. Raises `UserError` where a file that is no
     sheet of this program has such a name, or nothing can be written.
     """
-    refuse_foreign(directory)
     layouts = lay_out(exhibition, side)
-    written = []
-    for number, layout in enumerate(layouts):
-        path = directory / ("sheet.png" if len(layouts) == 1 else f"sheet-{number + 1}.png")
+    names = ["sheet.png"] if len(layouts) == 1 else [f"sheet-{number + 1}.png" for number in range(len(layouts))]
+    written = [directory / name for name in names]
+    _refuse_foreign(written)
+    for path, layout in zip(written, layouts, strict=True):
         digest = _digest(directory, exhibition, layout)
         if _settings(path).get(_DIGEST) != digest:
             settings = {"command": exhibition.command, "made": dict(exhibition.made), _DIGEST: digest}
             drawn = image_of(_draw(directory, exhibition.points, layout))
             write_picture(path, drawn, "png", Metadata(settings, title=exhibition.title))
-        written.append(path)
     for path in _sheets(directory):
-        if path not in written:
+        if path not in written and _DIGEST in _settings(path):
             path.unlink(missing_ok=True)
     return written
 
 
-def refuse_foreign(directory: Path) -> None:
-    """Raises `UserError` where a file has a sheet's name that this program did not write."""
-    for path in _sheets(directory):
-        if _DIGEST not in _settings(path):
+def check_sheets(directory: Path) -> None:
+    """Raises `UserError` where a file has a sheet's name that this program did not write: asked before a sweep begins."""
+    _refuse_foreign(_sheets(directory))
+
+
+def _refuse_foreign(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if os.path.lexists(path) and _DIGEST not in _settings(path):
             raise UserError(f"{path} is no contact sheet of this program: move it away")
 
 

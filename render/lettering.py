@@ -63,9 +63,11 @@ def text_width(text: str, size: int) -> float:
 def shortened(text: str, size: int, room: float) -> str:
     """The text in at most `room` px: where it is wider an ellipsis takes the place of its middle."""
     text = tidy(text)
-    if text_width(text, size) <= room:
+    width = text_width(text, size)
+    if width <= room:
         return text
-    for kept in range(min(len(text), _at_most(size, room)), -1, -1):
+    # From somewhat more than would fit if all characters were equally wide.
+    for kept in range(min(len(text), int(1.3 * len(text) * room / width) + 4), -1, -1):
         cut = _without_middle(text, kept)
         if text_width(cut, size) <= room:
             return cut

@@ -18,6 +18,7 @@ from render.errors import UserError
 from render.export.metadata import Metadata, read_settings
 from render.export.picture import image_of, write_picture
 from render.lettering import EMPTY, GROUND, draw_line, line_height
+from render.source.photo import load
 from render.sweep.sheet_layout import Sheet, Text, lay_out, remarks
 from render.sweep.shown import Exhibition, Shown
 
@@ -33,27 +34,30 @@ def write_sheets(directory: Path, exhibition: Exhibition, side: int = 320) -> li
     it is, so that doing this again while a sweep goes on costs what has changed. Raises `UserError` where a file that is no
     sheet of this program has such a name, or nothing can be written.
     """
-    refuse_foreign(directory)
     layouts = lay_out(exhibition, side)
-    written = []
-    for number, layout in enumerate(layouts):
-        path = directory / ("sheet.png" if len(layouts) == 1 else f"sheet-{number + 1}.png")
+    names = ["sheet.png"] if len(layouts) == 1 else [f"sheet-{number + 1}.png" for number in range(len(layouts))]
+    written = [directory / name for name in names]
+    _refuse_foreign(written)
+    for path, layout in zip(written, layouts, strict=True):
         digest = _digest(directory, exhibition, layout)
         if _settings(path).get(_DIGEST) != digest:
             settings = {"command": exhibition.command, "made": dict(exhibition.made), _DIGEST: digest}
             drawn = image_of(_draw(directory, exhibition.points, layout))
             write_picture(path, drawn, "png", Metadata(settings, title=exhibition.title))
-        written.append(path)
     for path in _sheets(directory):
-        if path not in written:
+        if path not in written and _DIGEST in _settings(path):
             path.unlink(missing_ok=True)
     return written
 
 
-def refuse_foreign(directory: Path) -> None:
-    """Raises `UserError` where a file has a sheet's name that this program did not write."""
-    for path in _sheets(directory):
-        if _DIGEST not in _settings(path):
+def check_sheets(directory: Path) -> None:
+    """Raises `UserError` where a file has a sheet's name that this program did not write: asked before a sweep begins."""
+    _refuse_foreign(_sheets(directory))
+
+
+def _refuse_foreign(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if os.path.lexists(path) and _DIGEST not in _settings(path):
             raise UserError(f"{path} is no contact sheet of this program: move it away")
 
 
@@ -110,10 +114,8 @@ def _thumbnail(directory: Path, point: Shown, room: tuple[int, int]) -> Image.Im
     if point.thumbnail is None:
         return None
     try:
-        # By a source: libvips takes a name that ends in brackets for options, and would remember what it read before.
-        file = pyvips.Source.new_from_file(os.fspath(directory / point.thumbnail))
-        made = pyvips.Image.thumbnail_source(file, room[1], height=room[0], size="both", fail_on="error")
-        return Image.fromarray(made.colourspace("srgb").flatten().numpy())
+        made = load(directory / point.thumbnail).thumbnail_image(room[1], height=room[0], size="both")
+        return Image.fromarray(made.colourspace("srgb").extract_band(0, n=3).numpy())
     except pyvips.Error:
         return None
 

@@ -19,8 +19,8 @@ from render.lettering import ALARM, INK, QUIET, Colour, line_height, most_lines,
 from render.sweep.pages import Page, pages_of
 from render.sweep.shown import Exhibition, Shown
 
-#: Longest side of a sheet, px: half of what the least viewers show.
-LONGEST = 8000
+#: Longest side of a sheet, px: one as wide as it may be is not twice as wide as high.
+LONGEST = 6000
 #: Longest side of a cell, px: the least in which pictures can still be told apart, and what small pictures are shown in.
 LEAST_CELL, _USUAL_CELL = 96, 160
 #: Width over height from which on a grid is cut into blocks below each other, and that of points in a row.

@@ -13,9 +13,11 @@ import pyvips
 from render.canvas.image import canvas_image
 from render.canvas.store import CanvasStore
 from render.errors import DamagedCheckpoint, UserError
+from render.export.metadata import srgb_profile
 from render.export.picture import replacing, unwritable
 from render.formats import FORMATS, format_of
 from render.geometry import Rect
+from render.source.photo import load
 from render.viewer.viewer import DREAM, PAGE, read_descriptor
 from render.viewer.zoom import Pyramid
 
@@ -63,7 +65,7 @@ def make_thumbnail(run_directory: Path, picture: Path, side: int) -> None:
         raise _unreadable(picture, lines[-1] if lines else "it is damaged") from None
     if opened.is_large:
         _write(run_directory / LARGE, first, _LARGE_QUALITY)
-    _write(run_directory / THUMBNAIL, _down(first, side), _THUMBNAIL_QUALITY)
+    _write(run_directory / THUMBNAIL, _down(first, side) if opened.is_large else first, _THUMBNAIL_QUALITY)
     if not opened.is_large:
         (run_directory / LARGE).unlink(missing_ok=True)
 
@@ -94,19 +96,30 @@ def _opened(picture: Path) -> Iterator[_Opened]:
         with canvas_image(CanvasStore(picture)) as made:
             yield _Opened(True, lambda side: _down(made.image, side), made.check)
     else:
-        # A source: libvips takes a name that ends in brackets for options.
-        header = pyvips.Image.new_from_source(pyvips.Source.new_from_file(os.fspath(picture)), "", access="sequential")
-        is_shown = header.get("vips-loader").startswith(_LOADERS) and header.interpretation != "cmyk"
-        yield _Opened(not is_shown or header.width * header.height > MOST_PIXELS, lambda side: _file(picture, side))
+        image = load(picture)
+        is_shown = image.get("vips-loader").startswith(_LOADERS) and image.interpretation != "cmyk"
+        is_large = not is_shown or image.width * image.height > MOST_PIXELS
+        yield _Opened(is_large, lambda side: _flat(_down(_level(picture, image, side), side, export_profile="srgb")))
 
 
-def _file(picture: Path, side: int) -> pyvips.Image:
-    """A picture file shrunk while it is decoded, as sRGB."""
-    source = pyvips.Source.new_from_file(os.fspath(picture))
-    made = pyvips.Image.thumbnail_source(
-        source, side, height=side, size="down", export_profile="srgb", fail_on="error"
-    ).colourspace("srgb")
-    return made.flatten(background=_BACKGROUND) if made.hasalpha() else made
+def _level(picture: Path, image: pyvips.Image, side: int) -> pyvips.Image:
+    """The image, or of a pyramid in a TIFF the least level that is not smaller than wanted."""
+    found = image
+    # libvips' own thumbnail finds levels as well, but takes a file that was cut short for a whole one.
+    pages = image.get("n-pages") if image.get_typeof("n-pages") and image.get("vips-loader").startswith("tiff") else 1
+    for page in range(1, pages):
+        level = load(picture, page=page)
+        half = abs(level.width - found.width / 2) <= 1 and abs(level.height - found.height / 2) <= 1
+        if not half or max(level.width, level.height) < side:
+            break
+        found = level
+    return found
+
+
+def _flat(image: pyvips.Image) -> pyvips.Image:
+    """Three bands of 8 bits, sRGB."""
+    image = image.colourspace("srgb")
+    return image.flatten(background=_BACKGROUND) if image.hasalpha() else image
 
 
 def _zoom_level(directory: Path, side: int) -> pyvips.Image:
@@ -122,10 +135,9 @@ def _zoom_level(directory: Path, side: int) -> pyvips.Image:
         for column in range(columns):
             covered = pyramid.rect(level, row, column)
             path = directory / f"{DREAM}_files" / str(level) / f"{column}_{row}.{described['Format']}"
-            tile = pyvips.Image.new_from_source(pyvips.Source.new_from_file(os.fspath(path)), "", fail_on="error")
             corner = row * pyramid.tile, column * pyramid.tile
             # Decoded now: hundreds of open files may be more than the system allows.
-            parts.append(_without_overlap(tile, covered, corner, pyramid.tile).copy_memory())
+            parts.append(_without_overlap(load(path), covered, corner, pyramid.tile).copy_memory())
     return _down(pyvips.Image.arrayjoin(parts, across=columns).crop(0, 0, width, height), side)
 
 
@@ -135,8 +147,12 @@ def _without_overlap(tile: pyvips.Image, covered: Rect, corner: tuple[int, int],
     return tile.crop(left, top, min(side, tile.width - left), min(side, tile.height - top))
 
 
-def _down(image: pyvips.Image, side: int) -> pyvips.Image:
-    return image.thumbnail_image(side, height=side, size="down")
+def _down(image: pyvips.Image, side: int, **options: str) -> pyvips.Image:
+    if image.get_typeof("icc-profile-data") and image.get("icc-profile-data") == srgb_profile():
+        # As nearly all are: to convert it would take longer than all else.
+        image = image.copy()
+        image.remove("icc-profile-data")
+    return image.thumbnail_image(side, height=side, size="down", **options)
 
 
 def _write(path: Path, image: pyvips.Image, quality: int) -> None:

@@ -19,13 +19,29 @@ from render.models.network import Network
 from render.models.weights import Loaded
 
 
+class _CacheHits:
+    """How often JAX has found a compiled program in its cache on disk."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        jax.monitoring.register_event_listener(self._hear)
+
+    def _hear(self, event: str, **_facts: object) -> None:
+        self.count += event == "/jax/compilation_cache/cache_hits"
+
+
+_cache_hits = _CacheHits()
+
+
 class Programs:
     """What has been compiled for one network, by the structure of the objective and the shape of the window."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        #: Seconds that each compilation took.
+        #: Seconds that each compilation took, or its loading from JAX's cache on disk.
         self.compile_seconds: dict[object, float] = {}
+        #: How many were not in that cache.
+        self.compilations = 0
         self._compiled: dict[object, jax.stages.Compiled] = {}
         # Splitting once and merging inside the traced function keeps the call overhead at that of plain jax.jit.
         self._graph, self.state = nnx.split(network)
@@ -106,9 +122,10 @@ class Programs:
         return lax.dynamic_slice(jax.grad(value)(window), (offset[0], offset[1], 0), (*core, 3))
 
     def _compile(self, key: object, program: jax.stages.Wrapped, arguments: tuple) -> None:
-        start = time.perf_counter()
+        start, hits = time.perf_counter(), _cache_hits.count
         self._compiled[key] = program.lower(*arguments).compile()
         self.compile_seconds[key] = time.perf_counter() - start
+        self.compilations += _cache_hits.count == hits
 
 
 class Kernel:

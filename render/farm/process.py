@@ -42,8 +42,8 @@ class KernelCache:
 
     @property
     def compilations(self) -> int:
-        """How many kernels were compiled here, or loaded from the cache on disk, those of forgotten networks included."""
-        return self._forgotten + sum(len(programs.compile_seconds) for programs in self._programs.values())
+        """How many kernels were compiled here, those of forgotten networks included; not those from the cache on disk."""
+        return self._forgotten + sum(programs.compilations for programs in self._programs.values())
 
     def find(self, recipe: KernelRecipe) -> Kernel:
         """The kernel, on a network made where it is not here yet."""
@@ -54,7 +54,7 @@ class KernelCache:
         self._programs.move_to_end(key)
         while len(self._programs) > _KERNELS_KEPT:
             _, forgotten = self._programs.popitem(last=False)
-            self._forgotten += len(forgotten.compile_seconds)
+            self._forgotten += forgotten.compilations
         return recipe.make(self._programs[key])
 
 

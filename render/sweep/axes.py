@@ -44,6 +44,18 @@ class Axis:
         return self.key.rpartition(".")[2]
 
 
+def axis_names(axes: Sequence[Axis]) -> list[str]:
+    """What each axis is called: its name, or its whole key where two would be called the same."""
+    names = [axis.name for axis in axes]
+    return [axis.key if names.count(axis.name) > 1 else axis.name for axis in axes]
+
+
+def point_label(axes: Sequence[Axis], at: Sequence[int]) -> str:
+    """What people call the point with these numbers of values: `terms mixed4, step_size 2`."""
+    named = zip(axis_names(axes), axes, at, strict=True)
+    return ", ".join(f"{name} {axis.values[number].label}" for name, axis, number in named)
+
+
 @dataclass(frozen=True)
 class Found:
     """A sweep's words, read: the root config, the words that hold for all points, and the axes, outermost first.

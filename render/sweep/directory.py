@@ -22,7 +22,7 @@ from render.sweep.board import SWEEP, read_sweep
 from render.sweep.drafting import POINTS
 from render.sweep.events import EVENTS, EventLog
 from render.sweep.gallery import PAGE
-from render.sweep.sheet import refuse_foreign
+from render.sweep.sheet import check_sheets
 
 _LOG, _STOP = "sweep.log", ".stop"
 _OURS = (SWEEP, EVENTS, _LOG, PAGE, POINTS)
@@ -46,7 +46,7 @@ class SweepDirectory:
             foreign = [name for name in _OURS if os.path.lexists(self.path / name)]
             if foreign:
                 raise UserError(f"{self.path} holds a {foreign[0]} that no sweep made: choose another sweep.dir")
-        refuse_foreign(self.path)
+        check_sheets(self.path)
         place = nearest(self.path)
         if not (place.is_dir() and os.access(place, os.W_OK)):
             raise UserError(f"{self.path} cannot be written to: choose another sweep.dir")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from render.config import Config, FarmConfig, WorkerConfig
 from render.errors import RenderError, UserError
 from render.export.pictures import is_complete
 from render.models.weights import find_model
-from render.sweep.axes import Found
+from render.sweep.axes import Axis, Found, point_label
 from render.sweep.points import Point
 from render.sweep.queue import KernelKey
 from render.sweep.renderer import Sources, weights_key
@@ -29,7 +30,8 @@ _DIGITS = 12
 class Drafted:
     """A point that can be rendered.
 
-    `config` names its run directory, `directory` the same relative to the sweep's. `done`: its pictures lie there. `size`
+    `config` names its run directory, `directory` the same relative to the sweep's; `job` is the same for points that would
+    be the same picture. `done`: its pictures lie there. `size`
     is (rows, columns) of the picture, px; `megapixels` of windows are to be dreamed, in at most `tiles` tiles at once;
     `fits` says whether it fits into one worker's memory.
     """
@@ -38,7 +40,7 @@ class Drafted:
     label: str
     config: Config
     directory: str
-    digest: str
+    job: str
     done: bool
     size: tuple[int, int]
     megapixels: float
@@ -73,28 +75,23 @@ def draft_points(
     seen: dict[str, str] = {}
     for point in points:
         check()
-        label = label_of(found, point.at)
+        label = point_label(found.axes, point.at)
         if point.config is None:
             yield Refused(point, label, point.error)
             continue
         try:
-            drafted = _draft(point, label, point.config, home, memory_gb, sources)
+            drafted = _draft(found, point, point.config, home, memory_gb, sources)
         except RenderError as error:
             yield Refused(point, label, str(error))
             continue
-        if drafted.digest in seen:
-            raise UserError(f"{seen[drafted.digest]} and {label} are the same job: take one of them out of the sweep")
-        seen[drafted.digest] = label
+        if drafted.job in seen:
+            raise UserError(f"{seen[drafted.job]} and {label} are the same job: take one of them out of the sweep")
+        seen[drafted.job] = label
         yield drafted
 
 
-def label_of(found: Found, at: Sequence[int]) -> str:
-    """What people call a point: the labels of its values."""
-    return ", ".join(axis.values[position].label for axis, position in zip(found.axes, at, strict=True))
-
-
 def _draft(
-    point: Point, label: str, config: Config, home: Path | None, memory_gb: float | None, sources: Sources
+    found: Found, point: Point, config: Config, home: Path | None, memory_gb: float | None, sources: Sources
 ) -> Drafted:
     """As one worker would do it, and else as all of them would together."""
     limit = config.farm.worker.memory_gb or memory_gb
@@ -105,7 +102,7 @@ def _draft(
         fits = not draft.plan.scratch_bytes
     except RenderError:
         draft, fits = jobs.draft(config, sources), False
-    plan, name = draft.plan, f"{_slug(label)}-{draft.directory.digest[:_DIGITS]}"
+    plan, name = draft.plan, f"{_slug(found.axes, point.at)}-{draft.directory.digest[:_DIGITS]}"
     done = False
     if home is not None:
         directory = home / POINTS / name
@@ -123,10 +120,10 @@ def _draft(
     }
     return Drafted(
         point,
-        label,
+        point_label(found.axes, point.at),
         config,
         f"{POINTS}/{name}",
-        draft.directory.digest,
+        json.dumps([_as_numbers(config.canvas_settings()), draft.source.sha256, draft.schedule.content]),
         done,
         plan.final.shape,
         plan.window_pixels / 1e6,
@@ -137,6 +134,16 @@ def _draft(
     )
 
 
-def _slug(label: str) -> str:
-    """A point's label as a file name."""
-    return re.sub(r"[^A-Za-z0-9.+]+", "-", label).strip("-.")[:_LONGEST_NAME].rstrip("-.") or "point"
+def _as_numbers(value: object) -> object:
+    """Settings in which 1 and 1.0 are the same."""
+    if isinstance(value, dict):
+        return {key: _as_numbers(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_numbers(one) for one in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _slug(axes: Sequence[Axis], at: Sequence[int]) -> str:
+    """A point's values as a file name."""
+    labels = "-".join(axis.values[number].label for axis, number in zip(axes, at, strict=True))
+    return re.sub(r"[^A-Za-z0-9.+]+", "-", labels).strip("-.")[:_LONGEST_NAME].rstrip("-.") or "point"

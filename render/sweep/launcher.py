@@ -47,9 +47,9 @@ class Assigned:
 
 @dataclass
 class Tally:
-    """How many kernels each worker has compiled or loaded, and the most memory that any process has used, bytes."""
+    """How many kernels each worker has compiled, and the most memory that any of their processes has used, bytes."""
 
-    programs: dict[int, int] = field(default_factory=dict)
+    compiled: dict[int, int] = field(default_factory=dict)
     peak_bytes: int = 0
 
 
@@ -226,7 +226,7 @@ class Launcher:
 
     def _hear(self, worker: int, number: int, outcome: Outcome) -> None:
         self.tally.peak_bytes = max(self.tally.peak_bytes, outcome.peak_bytes)
-        self.tally.programs[worker] = outcome.programs
+        self.tally.compiled[worker] = outcome.compiled
         match outcome.status:
             case "done":
                 with self._changed:

@@ -87,8 +87,8 @@ class Outcome:
     """What became of a point: `status` is done, failed or interrupted.
 
     `again` says whether a failure might not happen a second time. `seconds` is the whole time in the worker, `megapixels`
-    counts what the kernel had to process, `peak_bytes` is the most memory that the process has used so far, and `programs`
-    how many kernels it has compiled, or loaded from the cache on disk, so far.
+    counts what the kernel had to process, `peak_bytes` is the most memory that the process has used so far, and `compiled`
+    how many kernels it has compiled so far that were not in the cache on disk.
     """
 
     status: str
@@ -97,7 +97,7 @@ class Outcome:
     again: bool = False
     megapixels: float = 0.0
     peak_bytes: int = 0
-    programs: int = 0
+    compiled: int = 0
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Renderer:
 
     def _attempt(self, order: Order, work: Callable[[Order, jobs.Draft], float]) -> Outcome:
         outcome = attempted(order.config, lambda: work(order, jobs.draft(order.within, self._sources)))
-        return replace(outcome, peak_bytes=peak_bytes(), programs=self._kernels.compilations)
+        return replace(outcome, peak_bytes=peak_bytes(), compiled=self._kernels.compilations)
 
     def _compile(self, order: Order, draft: jobs.Draft) -> float:
         if draft.directory.is_finished():

@@ -220,7 +220,7 @@ class _Run:
             self._directory.record |= {
                 "workers": farm.size,
                 "kernels": len(kernels),
-                "compiled": sum(launcher.tally.programs.values()),
+                "compiled": sum(launcher.tally.compiled.values()),
                 "peak_bytes": launcher.tally.peak_bytes,
             }
 

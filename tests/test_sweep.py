@@ -41,7 +41,7 @@ def told(directory: Path, process: subprocess.Popen[str]) -> Iterator[Event]:
     heard, begun = 0, time.time()
     while True:
         ended = process.poll() is not None
-        events = [event for event in last_command(read_events(directory / EVENTS)) if event.time > begun - 1]
+        events = [event for event in last_command(read_events(directory / EVENTS)) if event.time > begun]
         yield from events[heard:]
         heard = len(events)
         if ended:

@@ -294,11 +294,12 @@ def test_older_sheets_go_and_what_is_not_ours_stays(tmp_path: Path) -> None:
     assert not (tmp_path / "sheet-1.png").exists()
 
 
-def test_a_thumbnail_that_cannot_be_read_spoils_no_sheet(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [0, 10, 40, 70])
+def test_a_thumbnail_that_cannot_be_read_spoils_no_sheet(kept: int, tmp_path: Path) -> None:
     shown = exhibition([axis("seed", range(2))], 0, sizes=[(60, 80)])
     hung(tmp_path, shown)
     thumbnail = tmp_path / "points" / "1" / "thumbnail.webp"
-    thumbnail.write_bytes(thumbnail.read_bytes()[:40])
+    thumbnail.write_bytes(thumbnail.read_bytes()[:kept])
     write_sheets(tmp_path, shown)
     sheet, (layout,) = opened(tmp_path / "sheet.png"), lay_out(shown)
     corners = [sheet[place.rect.rows.start, place.rect.columns.start].tolist() for place in layout.places]

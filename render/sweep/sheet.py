@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyvips
 from PIL import Image, ImageDraw
 
 from render import __version__
@@ -18,7 +17,6 @@ from render.errors import UserError
 from render.export.metadata import Metadata, read_settings
 from render.export.picture import image_of, write_picture
 from render.lettering import EMPTY, GROUND, draw_line, line_height
-from render.source.photo import load
 from render.sweep.sheet_layout import Sheet, Text, lay_out, remarks
 from render.sweep.shown import Exhibition, Shown
 
@@ -114,9 +112,12 @@ def _thumbnail(directory: Path, point: Shown, room: tuple[int, int]) -> Image.Im
     if point.thumbnail is None:
         return None
     try:
-        made = load(directory / point.thumbnail).thumbnail_image(room[1], height=room[0], size="both")
-        return Image.fromarray(made.colourspace("srgb").extract_band(0, n=3).numpy())
-    except pyvips.Error:
+        # By Pillow: what libvips takes to set up a pipeline is as much as there is to do.
+        with Image.open(directory / point.thumbnail) as image:
+            scale = min(room[0] / image.height, room[1] / image.width)
+            size = max(1, int(image.width * scale + 0.5)), max(1, int(image.height * scale + 0.5))
+            return image.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    except OSError:
         return None
 
 

@@ -25,9 +25,13 @@ from render.models.weights import MODELS
 from tests.conftest import ROOT
 
 CONF = ROOT / "conf"
-ROOTS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem != "atlas")
+#: Root configs of other commands.
+OTHERS = {"atlas", "channels", "grid", "layers"}
+ROOTS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem not in OTHERS)
 GROUPS = {
-    folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in sorted(CONF.iterdir()) if folder.is_dir()
+    folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
+    for folder in sorted(CONF.iterdir())
+    if folder.is_dir() and folder.name != "sweep"
 }
 
 #: Keys that DESIGN promises to keep.

@@ -178,7 +178,8 @@ def _axes_of_config(job: SweepJob, asked: Mapping[str, Axis | None], groups: Map
         refuse_axis(key, groups, f"sweep.points={section.points}")
         if key in asked:
             raise UserError(f"the points of {section.points} have {key} of their own: drop it here, or there")
-    sources = list(_sources(job, [*asked, *pointed], groups))
+    several = [*pointed, *(key for key, axis in asked.items() if axis is not None)]
+    sources = list(_sources(job, several, groups))
     if points:
         yield _points_axis(points, str(section.points))
     for source, key, make in sources:
@@ -204,7 +205,7 @@ _Source = tuple[str, str, Callable[[], list[Written]]]
 
 
 def _sources(job: SweepJob, others: Sequence[str], groups: Mapping[str, Sequence[str]]) -> Iterator[_Source]:
-    """All that the `sweep` section makes axes of; `others` are keys that words and points set."""
+    """All that the `sweep` section makes axes of; `others` are keys that words and points give several values."""
     section = job.sweep
     given = {key: value for key, value in _flat(section.axes).items() if value is not None}
 

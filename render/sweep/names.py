@@ -41,7 +41,8 @@ def listed(key: str, written: str) -> list[str] | None:
     for part in _joined(key, parts):
         if not part.strip():
             raise UserError(f"{key}={written} names nothing beside a comma: take the comma away")
-        values += [part] if is_hydras(part) else [value for value in matching(key, part) if value not in values]
+        pattern = _is_pattern(key, part)
+        values += [value for value in matching(key, part) if not (pattern and value in values)]
     return values
 
 
@@ -49,11 +50,7 @@ def matching(key: str, name: str) -> list[str]:
     """The files that a pattern matches, as words write them, in natural order; a name that is no pattern, as it stands."""
     if not _is_pattern(key, name):
         return [name if _exists(key, name) else name.strip()]
-    # Not Path.glob, which takes hidden files, and no pattern that begins at the root.
-    matched = glob.iglob(str(user_path(name, key)), recursive=True)  # noqa: PTH207
-    found = [path for path in matched if Path(path).is_file()]
-    if not found and not re.search(r"[*?]", name):
-        return [name]
+    found = _matched(key, name)
     if not found:
         place = _place(user_path(name, key))
         lacks = "matches no file" if place.is_dir() else "there is no such directory"
@@ -117,7 +114,16 @@ def _exists(key: str, name: str) -> bool:
 
 
 def _is_pattern(key: str, name: str) -> bool:
-    return not is_hydras(name) and glob.has_magic(name) and not _exists(key, name)
+    """Whether a name stands for the files that match it; with no more than brackets, only where there are such files."""
+    if is_hydras(name) or not glob.has_magic(name) or _exists(key, name):
+        return False
+    return bool(re.search(r"[*?]", name) or _matched(key, name))
+
+
+def _matched(key: str, pattern: str) -> list[str]:
+    # Not Path.glob, which takes hidden files, and no pattern that begins at the root.
+    matched = glob.iglob(str(user_path(pattern, key)), recursive=True)  # noqa: PTH207
+    return [path for path in matched if Path(path).is_file()]
 
 
 def _place(pattern: Path) -> Path:

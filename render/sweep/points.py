@@ -10,6 +10,7 @@ import itertools
 import math
 import pickle
 from collections.abc import Iterator
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -94,7 +95,10 @@ class _Base:
             self._error = str(error)
             return
         self._missing = fill_missing(composed, SWEEP)
-        if "${" not in str(OmegaConf.to_container(composed)):
+        # What a value could be made of another's, or mended by it, is left to Hydra.
+        with suppress(UserError):
+            if "${" in str(OmegaConf.to_container(composed)):
+                return
             self._frozen = pickle.dumps(to_config(composed, found.root, SWEEP).job())
             typed = OmegaConf.merge(OmegaConf.structured(SWEEP.kind), composed)
             assert isinstance(typed, DictConfig)

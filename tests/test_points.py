@@ -1,0 +1,202 @@
+"""Every combination of the axes' values is a config: the very one that Hydra composes, and fast."""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from render.compose import load_config
+from render.config import Config
+from render.errors import UserError
+from render.sweep.axes import Axis, Found, Value, find_axes
+from render.sweep.points import count, expand, rank
+
+#: Values of keys of every kind, good and bad ones, as words write them.
+VALUES = {
+    "seed": ["1", "7", "-1", "many", "1.5"],
+    "step_size": ["1", "2.0", "1e-1", "[1,2,3]", "fast", "null"],
+    "image": ["sample:coffee", "a b.jpg", "it's (1).png", "'quoted, name.png'", "1e3", "a${b}.png"],
+    "name": ["other", "'night'", "a/b"],
+    "objective": ["eyes", "dogs", "auto", "nothing"],
+    "model": ["googlenet", "inception_v3"],
+    "model.weights": ["mine.npz", "null"],
+    "objective.terms": ["[mixed4]", "[mixed3,0.5*mixed5:1+2]", "[{layer: mixed4, channels: [12]}]", "null", "mixed4"],
+    "objective.mask": ["null", "sky.png", "{image: a.png, feather: 2}", "{invert: true}", "5"],
+    "objective.regions": ["[]", "[{mask: a.png, terms: [mixed3]}]", "[a.png]"],
+    "objective.by_model": ["{inception_v3: [mixed4]}", "{googlenet: [inception_4c]}"],
+    "octaves.count": ["3", "4", "0", "1.5"],
+    "octaves.scale": ["1.3", "2", "1", "wide", "${octaves.count}"],
+    "octaves.steps": ["5", "[3,2,1]", "[4,3,2,1]", "many"],
+    "octaves": ["{count: 3}", "{count: 2, steps: 4}", "{cuont: 2}"],
+    "tiles.size": ["auto", "256", "3"],
+    "conditioning.laplacian": ["0", "4", "[1,2,3]"],
+    "conditioning.smoothing": ["0", "1.5"],
+    "conditioning.luminance_only": ["true", "false", "yes"],
+    "source.background": ["[1,2,3]", "[1,2]", "white"],
+    "output.contrast": ["null", "[1,99]", "[0.5,99.5]"],
+    "output.width": ["64", "null", "wide"],
+    "output.title": ["A dream", "'it, said'", "null"],
+    "boundary.mode": ["wrap", "reflect", "nowhere"],
+}
+
+
+def words(*keys: str):
+    pick = st.sampled_from(keys or sorted(VALUES))
+    return pick.flatmap(lambda key: st.sampled_from(VALUES[key]).map(lambda text: f"{key}={text}"))
+
+
+@st.composite
+def grids(draw: st.DrawFn) -> tuple[list[str], list[list[str]]]:
+    """Words that hold for all points, and the values of each axis."""
+    keys = draw(st.lists(st.sampled_from(sorted(VALUES)), min_size=1, max_size=3, unique=True))
+    axes = [
+        [f"{key}={text}" for text in draw(st.lists(st.sampled_from(VALUES[key]), min_size=1, max_size=2, unique=True))]
+        for key in keys
+    ]
+    rest = sorted(set(VALUES) - set(keys))
+    fixed = draw(st.lists(words(*rest), max_size=2, unique_by=lambda word: word.partition("=")[0]))
+    return fixed, axes
+
+
+def outcome(given: list[str]) -> Config | str:
+    """The config that words make, or why there is none."""
+    try:
+        return load_config("preview", given)
+    except UserError as error:
+        return str(error)
+
+
+JOB = find_axes("preview", ["seed=1,2"]).job
+
+
+@settings(max_examples=12)
+@given(grids())
+def test_points_are_what_hydra_composes(grid: tuple[list[str], list[list[str]]]) -> None:
+    fixed, words = grid
+    axes = [Axis(one[0].partition("=")[0], tuple(Value(word, (word,)) for word in one)) for one in words]
+    for point in expand(Found("preview", JOB, tuple(axes), tuple(fixed))):
+        wanted = outcome([*fixed, *point.words])
+        if isinstance(wanted, Config):
+            assert point.config == wanted
+            assert not point.error
+        else:
+            # Where several values are bad, either may be named.
+            assert point.config is None
+            assert len(point.error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("key", sorted(VALUES))
+def test_every_value_of_a_key_is_as_hydra_composes_it(key: str) -> None:
+    """One by one, bad values are refused in the same words."""
+    fixed = ["objective.mask={image: b.png, invert: false}"] if key != "objective.mask" else []
+    values = tuple(Value(text, (f"{key}={text}",)) for text in VALUES[key])
+    for point in expand(Found("preview", JOB, (Axis(key, values),), tuple(fixed))):
+        assert (point.config or point.error) == outcome([*fixed, *point.words])
+
+
+def test_points_come_in_order_the_last_axis_fastest() -> None:
+    found = find_axes("preview", ["objective=eyes,dogs", "seed=range(0,3)", "step_size=1,2"])
+    points = list(expand(found))
+    assert count(found) == len(points) == 12
+    assert [point.number for point in points] == list(range(12))
+    assert [point.at for point in points] == sorted(point.at for point in points)
+    assert points[7].at == (1, 0, 1)
+    assert points[7].words == ("objective=dogs", "seed=0", "step_size=2")
+    assert found.label(points[7].at) == "objective=dogs seed=0 step_size=2"
+
+
+def test_a_bad_value_spoils_its_own_points_alone() -> None:
+    found = find_axes("preview", ["step_size=1,fast,2", "objective=eyes,nothing", "seed=1,2"])
+    points = list(expand(found))
+    bad = [point for point in points if point.config is None]
+    assert [point.at for point in bad] == [point.at for point in points if point.at[0] == 1 or point.at[1] == 1]
+    assert all("step_size=fast" in point.error or "nothing" in point.error for point in bad)
+
+
+def test_combinations_are_checked_not_values_alone() -> None:
+    found = find_axes("preview", ["octaves.count=2,3", "octaves.steps=[4,5],[4,5,6],7"])
+    good = [point.at for point in expand(found) if point.config is not None]
+    assert good == [(0, 0), (0, 2), (1, 1), (1, 2)]
+    assert all("octaves.count" in point.error for point in expand(found) if point.config is None)
+
+
+def test_points_share_nothing_that_can_be_changed() -> None:
+    first, second = expand(find_axes("preview", ["objective.terms=[mixed4]", "seed=1,2", "output.contrast=choice([1,99])"]))
+    assert first.config is not None
+    assert second.config is not None
+    first.config.farm.executor = "inline"
+    first.config.objective.terms.append("mixed5")
+    assert first.config.output.contrast is not None
+    first.config.output.contrast.append(3)
+    assert (second.config.farm.executor, second.config.objective.terms) == ("ray", ["mixed4"])
+    assert second.config.output.contrast == [1, 99]
+
+
+def test_what_refers_to_another_key_follows_it(tmp_path: Path) -> None:
+    found = find_axes("preview", ["name='night-${seed}'", "seed=1,2", "step_size=2,'${octaves.scale}'"])
+    configs = [point.config for point in expand(found)]
+    assert [config and (config.name, config.step_size) for config in configs] == [
+        ("night-1", 2),
+        ("night-1", 1.4),
+        ("night-2", 2),
+        ("night-2", 1.4),
+    ]
+
+
+def test_a_config_may_leave_a_key_to_the_axes(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nimage: ???\n")
+    images = "image=sample:coffee,sample:hubble"
+    assert [point.config and point.config.image for point in expand(find_axes(str(path), [images]))] == [
+        "sample:coffee",
+        "sample:hubble",
+    ]
+    points = list(expand(find_axes(str(path), ["seed=1,2"])))
+    assert all(point.config is None and point.error.startswith("image has no value") for point in points)
+
+
+def test_a_thousand_points_take_under_two_milliseconds_each() -> None:
+    found = find_axes("preview", ["seed=range(0,25)", "step_size=range(1,5,0.1)", "objective.terms=[mixed3],[mixed4]"])
+    assert count(found) == 2000
+    started = time.perf_counter()
+    points = list(islice(expand(found), 1000))
+    seconds = time.perf_counter() - started
+    assert all(point.config is not None for point in points)
+    assert seconds < 2.0
+
+
+def test_an_axis_of_a_thousand_values_takes_under_two_milliseconds_each() -> None:
+    started = time.perf_counter()
+    points = list(expand(find_axes("preview", ["sweep.channels=mixed10:0-999"])))
+    seconds = time.perf_counter() - started
+    assert len(points) == 1000
+    assert seconds < 2.0
+
+
+def test_a_billion_points_are_counted_at_once() -> None:
+    started = time.perf_counter()
+    found = find_axes("preview", ["seed=range(0,1000)", "step_size=range(1,101,0.1)", "octaves.scale=range(2,102,0.1)"])
+    assert count(found) == 10**9
+    first = next(iter(expand(found)))
+    assert first.config is not None
+    assert time.perf_counter() - started < 2.0
+
+
+def test_points_with_more_of_what_comes_first_rank_higher(tmp_path: Path) -> None:
+    first = "sweep.first=['step_size=2','terms=mixed4','objective.terms=[mixed4]']"
+    found = find_axes("preview", ["objective.terms=[mixed3],[mixed4]", "step_size=1,2.0", first])
+    assert [rank(found, point) for point in expand(found)] == [0, 1, 2, 3]
+    path = tmp_path / "points.yaml"
+    path.write_text("- {seed: 1, step_size: 2}\n- {seed: 2, step_size: 2}\n")
+    found = find_axes("preview", [f"sweep.points={path}", "sweep.first=['seed=2']"])
+    assert [rank(found, point) for point in expand(found)] == [0, 1]
+
+
+def test_no_point_of_a_sweep_without_first_ranks_higher() -> None:
+    found = find_axes("preview", ["seed=1,2"])
+    assert {rank(found, point) for point in expand(found)} == {0}

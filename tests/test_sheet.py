@@ -20,8 +20,8 @@ from render.export.picture import image_of
 from render.geometry import whole
 from render.lettering import EMPTY, GROUND, LEAST, text_width
 from render.sweep import sheet as drawing
-from render.sweep.axes import Axis, Value
-from render.sweep.pages import axis_names, pages_of
+from render.sweep.axes import Axis, Value, axis_names
+from render.sweep.pages import pages_of
 from render.sweep.sheet import check_sheets, write_sheets
 from render.sweep.sheet_layout import LEAST_CELL, LONGEST, Sheet, lay_out, remarks
 from render.sweep.shown import Exhibition, Shown

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from render.sweep.axes import Axis
+from render.sweep.axes import axis_names
 from render.sweep.shown import Exhibition
 
 
@@ -61,12 +60,6 @@ def pages_of(exhibition: Exhibition) -> list[Page]:
             _grid(exhibition, caption, laid, names, points) if grid else _flow(exhibition, caption, laid, names, points)
         )
     return pages
-
-
-def axis_names(axes: Sequence[Axis]) -> list[str]:
-    """What axes are called where there is little room: whole keys where their last parts are the same."""
-    count = Counter(axis.name for axis in axes)
-    return [axis.name if count[axis.name] == 1 else axis.key for axis in axes]
 
 
 def _grid(exhibition: Exhibition, caption: str, laid: Sequence[int], names: Sequence[str], points: Sequence[int]) -> Page:

@@ -21,7 +21,7 @@ commands
   render   dream a picture (default)
   export   write a run's canvas to other files: export run=DIR output.format=bigtiff
   probe    dream a class and say what the network sees before and after: probe class=dumbbell [model=googlenet]
-  plan     say what a render would do and take, and refuse what cannot work
+  plan     say what a render or a sweep would do and take, and refuse what cannot work
   models   list the networks and their layers
   objectives
            list what can be dreamed of, and the presets: objective=NAME
@@ -84,9 +84,9 @@ def split_arguments(words: Sequence[str]) -> tuple[str, str, list[str]]:
     if command not in _COMMANDS:
         raise UserError(f"there is no command {command!r}: choose {', '.join(_COMMANDS)}")
     if several:
-        if command not in ("render", "sweep"):
+        if command not in ("render", "sweep", "plan"):
             raise UserError(f"{several[0]} renders a grid, and {command} has none: drop it")
-        command = "sweep"
+        command = "plan a sweep" if command == "plan" else "sweep"
     return command, root or _DEFAULT_ROOTS.get(command, _DEFAULT_ROOT), overrides
 
 
@@ -172,8 +172,13 @@ def _run(command: str, root: str, overrides: list[str]) -> int:
         from render.sweep.sweep import sweep
 
         return sweep(root, overrides)
-    from render.compose import load_config
+    from render.compose import is_sweep, load_config
 
+    if command == "plan a sweep" or (command == "plan" and is_sweep(root, overrides)):
+        from render.sweep.projection import print_sweep_plan
+
+        print_sweep_plan(root, overrides)
+        return 0
     config = load_config(root, overrides)
     from render import job as jobs
     from render import report

@@ -174,6 +174,19 @@ def root_configs(schema: Schema = JOB) -> list[str]:
     return [name for name in shipped if name not in schema.others and (schema.roots is None or name in schema.roots)]
 
 
+def is_sweep(root: str, words: Sequence[str]) -> bool:
+    """Whether a root config has a `sweep` section of its own, or words set one."""
+    if root in _SWEEPS or any(word.lstrip("+~").startswith("sweep.") for word in words):
+        return True
+    directory, name = _locate(root, SWEEP)
+    try:
+        written = yaml.safe_load((directory / f"{name}.yaml").read_bytes())
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        # Whoever composes it says what is wrong.
+        return False
+    return isinstance(written, dict) and "sweep" in written
+
+
 def groups_of(root: str, schema: Schema = JOB) -> dict[str, list[str]]:
     """The config groups that a root config may choose from, such as `model`, with the choices in each."""
     return _groups(_locate(root, schema)[0], schema)

@@ -284,7 +284,7 @@ def test_what_cannot_be_a_sweep_is_refused_before_anything_is_written(tmp_path: 
     command("sweep", *small, "objective.terms=[mixed0],[mixed99]", "sweep.strict=true").refused("mixed99")
     command("sweep", *small, "step_size=1,2", "output.path=a.png").refused("output.path")
     command("render", "-m", "conf=nix", "step_size=1,2").refused("nix")
-    command("plan", "-m", "step_size=1,2").refused("-m")
+    command("atlas", "-m", "layer=mixed4").refused("-m")
     assert not (tmp_path / "night").exists()
     (tmp_path / "night").mkdir()
     (tmp_path / "night" / "index.html").write_text("mine")

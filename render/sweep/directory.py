@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -18,6 +19,8 @@ from render.export.picture import replacing
 from render.locking import lock_directory
 from render.logs import log_to
 from render.machine import nearest
+from render.paths import user_path
+from render.sweep.axes import Found
 from render.sweep.board import SWEEP, read_sweep
 from render.sweep.drafting import POINTS
 from render.sweep.events import EVENTS, EventLog
@@ -27,6 +30,15 @@ from render.sweep.sheet import check_sheets
 _LOG, _STOP = "sweep.log", ".stop"
 _OURS = (SWEEP, EVENTS, _LOG, PAGE, POINTS)
 _VERSIONED = ("jax", "ray", "numpy", "hydra-core")
+
+
+def sweep_path(found: Found) -> Path:
+    """The sweep's directory: the same for other values on the same axes."""
+    job = found.job
+    if job.sweep.dir:
+        return user_path(job.sweep.dir, "sweep.dir")
+    shared = [job.job().canvas_settings(), sorted(axis.key for axis in found.axes)]
+    return Path("sweeps") / f"{job.name}-{hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:8]}"
 
 
 class SweepDirectory:

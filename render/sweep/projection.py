@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from rich.table import Table
+
 from render import job as jobs
 from render.config import FarmConfig
 from render.errors import UserError
 from render.plan import size_text
-from render.progress import duration_text
-from render.sweep.axes import Axis, Found
-from render.sweep.drafting import Drafted, draft_points
+from render.progress import duration_text, plain_console
+from render.sweep.axes import Axis, Found, find_axes
+from render.sweep.directory import sweep_path
+from render.sweep.drafting import Drafted, Refused, draft_points
 from render.sweep.points import count, expand
+from render.sweep.queue import KernelKey
 
 #: Points that stand for all, at most.
 _SAMPLED = 12
@@ -36,6 +40,36 @@ class Projection:
             f"about {duration_text(self.megapixels / rate)} at {rate:.2f} Mpx/s as this machine does them, and "
             f"{size_text(round(self.disk_bytes))} of disk"
         )
+
+
+def print_sweep_plan(root: str, words: Sequence[str]) -> None:
+    """`plan` of a sweep: its axes, which points cannot be rendered, what all would take; nothing is written."""
+    found = find_axes(root, words)
+    number, console = count(found), plain_console()
+    table = Table(title=f"{found.job.name}: {number:,} points", title_justify="left")
+    for heading in ("axis", "values", "of them"):
+        table.add_column(heading, justify="right" if heading == "of them" else "left", overflow="fold")
+    for axis in found.axes:
+        table.add_row(axis.key, _listed([value.label for value in axis.values]), f"{len(axis.values):,}")
+    console.print(table)
+    if number <= found.job.sweep.max:
+        points = list(draft_points(found, expand(found), sweep_path(found)))
+        drafted = [point for point in points if isinstance(point, Drafted)]
+        refused = [point for point in points if isinstance(point, Refused)]
+        console.print(f"kernels      {len(frozenset[KernelKey]().union(*(point.kernels for point in drafted)))} to compile")
+        console.print(f"done         {sum(point.done for point in drafted)} of them in {sweep_path(found)}")
+        for one in refused[:_SAMPLED]:
+            console.print(f"impossible   {one.label}: {one.reason}")
+        if len(refused) > _SAMPLED:
+            console.print(f"impossible   and {len(refused) - _SAMPLED} more")
+    else:
+        console.print(f"maximum      sweep.max={found.job.sweep.max:,}: raise it to render them")
+    console.print(f"takes        {project(found)}")
+
+
+def _listed(labels: Sequence[str]) -> str:
+    shown = ", ".join(labels[:_SAMPLED])
+    return shown if len(labels) <= _SAMPLED else f"{shown} ... {labels[-1]}"
 
 
 def project(found: Found) -> Projection:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import sys
@@ -21,12 +19,11 @@ from render.errors import RenderError, UserError
 from render.farm.farms import Farm, open_farm
 from render.machine import cores, host_memory
 from render.models.weights import Loaded
-from render.paths import user_path
 from render.progress import duration_text, say
 from render.report import start_logging
 from render.sweep.axes import Found, find_axes
 from render.sweep.board import Board, BoardPoint, Standing
-from render.sweep.directory import SweepDirectory
+from render.sweep.directory import SweepDirectory, sweep_path
 from render.sweep.drafting import Drafted, Refused, draft_points
 from render.sweep.events import Event
 from render.sweep.exhibit import arranged, exhibition, sweep_command
@@ -78,15 +75,6 @@ def sweep(root: str, words: Sequence[str]) -> int:
         more = f" (and {len(refused) - 1} more of {len(points)} points)" if len(refused) > 1 else ""
         raise UserError(f"{refused[0].label}: {refused[0].reason}{more}")
     return _Run(root, words, found, directory, points).run()
-
-
-def sweep_path(found: Found) -> Path:
-    """The sweep's directory: the same for other values on the same axes."""
-    job = found.job
-    if job.sweep.dir:
-        return user_path(job.sweep.dir, "sweep.dir")
-    shared = [job.job().canvas_settings(), sorted(axis.key for axis in found.axes)]
-    return Path("sweeps") / f"{job.name}-{hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:8]}"
 
 
 def _share_gb(found: Found) -> float:

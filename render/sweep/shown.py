@@ -36,7 +36,8 @@ class Shown:
 class Exhibition:
     """A sweep to be shown: `rows` and `columns` are numbers of the axes that are laid out so, None where there is none.
 
-    `made` are lines about how it was made: what, and the words for it. `command` makes it again.
+    `made` are lines about how it was made: what, and the words for it. `command` makes it again;
+    `favourites` dreams as prints what a file of favourites lists (empty: with nothing but the points' own words).
     """
 
     title: str
@@ -46,3 +47,4 @@ class Exhibition:
     columns: int | None
     made: tuple[tuple[str, str], ...]
     command: str
+    favourites: str = ""

@@ -1,0 +1,114 @@
+/** Which points a view leaves, and where each of them lies. Knows the data, not the page. */
+function arranging(axes, points) {
+  const several = axes.map((axis) => axis.values.length > 1);
+  const texts = points.map(({ at, words, state, reason }) =>
+    [...axes.map((axis, number) => `${axis.name}=${axis.values[at[number]]}`), ...words, state, reason].join(" ").toLowerCase());
+
+  const labels = (at, of, joint) => of.map((axis) => axes[axis].values[at[axis]]).join(joint);
+  const named = (at, of) => of.map((axis) => `${axes[axis].name} ${axes[axis].values[at[axis]]}`).join(" · ");
+  const namesOf = (of) => of.map((axis) => axes[axis].name).join(" · ");
+
+  /** What a word of the filter asks of a point: `key=value` one of an axis, `a,b` either of two, any other word some text. */
+  function asked(word) {
+    const equals = word.indexOf("="), key = word.slice(0, equals), text = word.slice(equals + 1);
+    const axis = equals < 1 ? -1 : axes.findIndex((one) => [one.key, one.name].some((name) => name.toLowerCase() === key));
+    if (axis < 0) return (number) => texts[number].includes(word);
+    const values = axes[axis].values.map((value) => value.toLowerCase());
+    const wanted = values.includes(text) ? [text] : text.split(",");
+    // A value that is none, and may become one when it is typed to its end, stands for those that begin so.
+    const fitting = new Set([...values.keys()].filter((value) => wanted.some((one) =>
+      values.includes(one) ? values[value] === one : values[value].startsWith(one))));
+    return (number) => fitting.has(points[number].at[axis]);
+  }
+
+  /** Numbers of the points that a view leaves, in their order. */
+  function left({ text, only, favourites }, isFavourite) {
+    const words = (text.toLowerCase().match(/(?:"[^"]*"|[^\s"])+/g) || []).map((word) => word.replaceAll('"', ""));
+    const tests = words.filter(Boolean).map(asked);
+    only.forEach((allowed, axis) => { if (allowed) tests.push((number) => allowed.has(points[number].at[axis])); });
+    if (favourites) tests.push(isFavourite);
+    return [...points.keys()].filter((number) => tests.every((holds) => holds(number)));
+  }
+
+  function grouped(numbers, key) {
+    const groups = new Map();
+    for (const number of numbers) {
+      const name = key(points[number].at);
+      if (groups.has(name)) groups.get(name).push(number); else groups.set(name, [number]);
+    }
+    return [...groups.values()];
+  }
+
+  /**
+   * Sections of the page. One with `columns` is a grid: its rows have a label and a point, or none, for each column.
+   * Others are a `flow` of points. `captions` are the axes that neither titles nor headings tell.
+   */
+  function sections({ rows, columns }, numbers) {
+    const others = axes.map((_, axis) => axis).filter((axis) => several[axis] && axis !== rows && axis !== columns);
+    const by = (of) => (at) => of.map((axis) => at[axis]).join();
+    const first = ([number]) => points[number].at;
+    if (columns === null) {
+      const captions = others.length || rows !== null ? others : axes.map((_, axis) => axis);
+      const groups = rows === null ? [numbers] : grouped(numbers, by([rows])).sort((a, b) => first(a)[rows] - first(b)[rows]);
+      return groups.filter((group) => group.length).map((flow) => ({ title: rows === null ? "" : named(first(flow), [rows]), flow, captions }));
+    }
+    const used = [...new Set(numbers.map((number) => points[number].at[columns]))].sort((a, b) => a - b);
+    const heads = used.map((value) => axes[columns].values[value]), place = new Map(used.map((value, position) => [value, position]));
+    const down = rows === null ? others : [rows], apart = rows === null ? [] : others;
+    return grouped(numbers, by(apart)).map((group) => {
+      const lines = grouped(group, by(down));
+      if (rows !== null) lines.sort((a, b) => first(a)[rows] - first(b)[rows]);
+      return {
+        title: named(first(group), apart),
+        across: axes[columns].name,
+        down: namesOf(down),
+        columns: heads,
+        rows: lines.map((line) => {
+          const cells = Array(used.length).fill(null);
+          for (const number of line) cells[place.get(points[number].at[columns])] = number;
+          return { label: labels(first(line), down, " · "), cells };
+        }),
+      };
+    });
+  }
+
+  /** Where a move leads from a point among sections; undefined where it leads nowhere. `across` is the width of a flow. */
+  function neighbour(among, number, key, across) {
+    const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1, PageUp: -1, PageDown: 1 }[key];
+    const inside = among.findIndex((section) => (section.flow ?? section.rows.flatMap((row) => row.cells)).includes(number));
+    if (inside < 0) return undefined;
+    const section = among[inside];
+    if (section.flow) {
+      const order = among.flatMap((one) => one.flow), { flow } = section, at = flow.indexOf(number), page = key.startsWith("Page");
+      if (key === "Home") return order[0];
+      if (key === "End") return order.at(-1);
+      if (key === "ArrowLeft" || key === "ArrowRight") return order[order.indexOf(number) + step];
+      if (page && among.length > 1) return among[inside + step]?.flow[0];
+      const to = at + step * across * (page ? 3 : 1), last = (one) => one.length - 1 - ((one.length - 1) % across);
+      if (flow[to] !== undefined) return flow[to];
+      // The last line may be shorter than the one above it.
+      if (step > 0 && at < last(flow)) return flow.at(-1);
+      const beyond = among[inside + step]?.flow;
+      return beyond && beyond[Math.min((step > 0 ? 0 : last(beyond)) + (at % across), beyond.length - 1)];
+    }
+    const row = section.rows.findIndex((one) => one.cells.includes(number)), column = section.rows[row].cells.indexOf(number);
+    const filled = (cells) => cells.filter((one) => one !== null);
+    if (key === "Home") return filled(section.rows[row].cells)[0];
+    if (key === "End") return filled(section.rows[row].cells).at(-1);
+    if (key.startsWith("Page")) {
+      return among[inside + step]?.rows.find((one) => one.label === section.rows[row].label)?.cells[column] ?? undefined;
+    }
+    if (key === "ArrowLeft" || key === "ArrowRight") {
+      const { cells } = section.rows[row];
+      let to = column + step;
+      while (cells[to] === null) to += step;
+      return cells[to];
+    }
+    const standing = among.flatMap((one) => one.rows.map(({ cells }) => cells[column]));
+    let to = among.slice(0, inside).reduce((sum, one) => sum + one.rows.length, 0) + row + step;
+    while (standing[to] === null) to += step;
+    return standing[to];
+  }
+
+  return { left, sections, neighbour, labels, several };
+}

@@ -1,0 +1,126 @@
+"""The page to choose from: `gallery.html` and its scripts in one file. It needs no server and no network."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import statistics
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from render.errors import UserError
+from render.export.picture import replacing
+from render.sweep.axes import Axis
+from render.sweep.commands import FAVOURITES
+from render.sweep.shown import Exhibition, Shown
+from render.viewer.pages import fill, script_json
+
+PAGE = "index.html"
+
+
+def write_gallery(directory: Path, exhibition: Exhibition) -> Path:
+    """Writes the page into a sweep's directory, in one piece, over an older one; gives its path.
+
+    Raises `UserError` where it cannot be written.
+    """
+    path = directory / PAGE
+    try:
+        with replacing(path) as file:
+            file.write(page(exhibition).encode())
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): free some space") from None
+    return path
+
+
+def page(exhibition: Exhibition) -> str:
+    """The page's text. Nothing in it becomes markup or script: text is escaped, and data is JSON without angle brackets."""
+    names = axis_names(exhibition.axes)
+    values = {
+        "title": html.escape(exhibition.title),
+        "count": _count(exhibition.points),
+        "aspect": f"{_aspect(exhibition.points):.4f}",
+        "cells": "\n".join(_cell(shown, point_label(shown, exhibition.axes, names)) for shown in exhibition.points),
+        "made": "\n".join(
+            f"<tr><th scope=row>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>" for key, value in exhibition.made
+        ),
+        "command": html.escape(exhibition.command),
+        "data": script_json(_data(exhibition, names)),
+    }
+    return fill(Path(__file__).with_name("gallery.html"), values)
+
+
+def axis_names(axes: tuple[Axis, ...]) -> list[str]:
+    """What each axis is called: its name, or its whole key where two would be called the same."""
+    names = [axis.name for axis in axes]
+    return [axis.key if names.count(axis.name) > 1 else axis.name for axis in axes]
+
+
+def point_label(shown: Shown, axes: tuple[Axis, ...], names: list[str]) -> str:
+    """Where a point lies, for people: `terms mixed4, step_size 2`."""
+    return ", ".join(f"{name} {axis.values[at].label}" for name, axis, at in zip(names, axes, shown.at, strict=True))
+
+
+def _count(points: tuple[Shown, ...]) -> str:
+    return f"{len(points):,} point{'' if len(points) == 1 else 's'}"
+
+
+def _aspect(points: tuple[Shown, ...]) -> float:
+    """Height by width of the usual picture."""
+    aspects = [shown.size[0] / shown.size[1] for shown in points if min(shown.size) > 0]
+    return min(3.0, max(1 / 3, statistics.median(aspects))) if aspects else 2 / 3
+
+
+def _cell(shown: Shown, label: str) -> str:
+    """A point where there is no script to show more of it: a picture that leads to its file."""
+    text = html.escape(label)
+    small = shown.thumbnail or shown.large
+    if small is not None:
+        inside = f'<img src="{_address(small)}" alt="{text}" loading="lazy" decoding="async">'
+    else:
+        words = {"failed": "failed", "waiting": "not dreamed yet"}.get(shown.state, "no picture to show")
+        inside = f'<b class="{html.escape(shown.state)}">{words}</b>'
+    link = shown.large or shown.picture
+    href = "" if link is None else f' href="{_address(link)}"'
+    return f'<div class="cell"><a{href} title="{text}">{inside}<span>{text}</span></a></div>'
+
+
+def _address(path: str) -> str:
+    return html.escape(quote(path))
+
+
+def _data(exhibition: Exhibition, names: list[str]) -> dict[str, Any]:
+    """What the page's scripts read."""
+    identity = hashlib.sha256("\n".join([exhibition.title, *(axis.key for axis in exhibition.axes)]).encode())
+    return {
+        "title": exhibition.title,
+        "storage": f"favourites of {identity.hexdigest()[:16]}",
+        "axes": [
+            {"key": axis.key, "name": name, "values": [value.label for value in axis.values]}
+            for axis, name in zip(exhibition.axes, names, strict=True)
+        ],
+        "rows": exhibition.rows,
+        "columns": exhibition.columns,
+        "favourites": {
+            "file": FAVOURITES,
+            "command": exhibition.favourites or f"make sweep conf=poster sweep.points={FAVOURITES}",
+        },
+        "points": [_point(shown, number) for number, shown in enumerate(exhibition.points)],
+    }
+
+
+def _point(shown: Shown, number: int) -> dict[str, Any]:
+    # The directory is named by what the point is: links and favourites outlast a sweep that grows.
+    name = shown.directory.rstrip("/").rpartition("/")[2] or str(number)
+    files = {key: getattr(shown, key) for key in ("picture", "large", "thumbnail", "zoom")}
+    return {
+        "id": name,
+        "at": shown.at,
+        "state": shown.state,
+        "reason": shown.reason,
+        "size": shown.size,
+        "seconds": shown.seconds,
+        "words": shown.words,
+        "command": shown.command,
+        "poster": shown.poster,
+    } | {key: None if path is None else quote(path) for key, path in files.items()}

@@ -24,8 +24,9 @@ from PIL import Image
 
 from render.compose import load_config
 from render.config import Config, picture_width
+from render.sweep.axes import axis_names
 from render.sweep.commands import favourites_command, point_command, poster_command
-from render.sweep.gallery import axis_names, page, write_gallery
+from render.sweep.gallery import page, write_gallery
 from render.sweep.shown import Exhibition, Shown
 from tests import browser
 from tests.conftest import refusal
@@ -253,6 +254,11 @@ def test_a_point_is_enlarged_with_all_that_is_known_of_it(shown: browser.Page, s
     shown.click("#large .close")
     shown.until("!document.querySelector('#large').open && location.hash === ''")
     assert focused(shown) == point(1)
+    # Going back is closing, too.
+    shown.do("document.querySelector('.cell a').click()")
+    shown.key("ArrowDown")
+    shown.do("history.back()")
+    shown.until("!document.querySelector('#large').open && location.hash === ''")
 
 
 def test_arrows_go_along_the_axes(shown: browser.Page) -> None:
@@ -467,7 +473,7 @@ def test_favourites_are_kept_and_exported(shown: browser.Page, tmp_path: Path) -
     assert shown.run("location.hash") == "#favourites=only"
     content = downloaded(shown, tmp_path)
     assert content.splitlines()[:2] == [
-        "# 3 favourites of layers-1a2b3c4d. This dreams them as prints:",
+        "# Favourites of layers-1a2b3c4d: 3. This dreams them as prints:",
         "#   make sweep conf=poster sweep.points=favourites.yaml octaves.count=13",
     ]
     assert yaml.safe_load(content) == [
@@ -520,7 +526,7 @@ def test_text_stays_text_to_the_end(chromium: browser.Browser, tmp_path: Path) -
     assert markup.count("</script>") == 2
     opened = chromium.page(1000, 700)
     opened.open(write_gallery(tmp_path, made).as_uri())
-    opened.until("[...document.images].every((one) => one.naturalWidth === 40)")
+    opened.until("[...document.querySelectorAll('.cell img')].filter((one) => one.naturalWidth === 40).length === 2")
     assert opened.run("document.title") == text(opened, "h1") == NASTY
     focus(opened, 0)
     opened.key("f")

@@ -84,7 +84,8 @@ def test_the_wheel_renders_in_a_clean_environment(tmp_path: Path) -> None:
     assert built.returncode == 0, built.stderr
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     with zipfile.ZipFile(wheel) as inside:
-        assert "render/viewer/viewer.html" in inside.namelist()
+        pages = ("viewer/viewer.html", "viewer/style.css", "atlas/page.html", "sweep/gallery.html", "sweep/gallery.js")
+        assert {f"render/{name}" for name in pages} <= set(inside.namelist())
     environment = tmp_path / "venv"
     venv.create(environment, with_pip=True)
     python = environment / "bin" / "python"

@@ -28,7 +28,7 @@ def exhibition(found: Found, points: Sequence[Drafted | Refused], board: Board, 
         made.append(("all share", " ".join(found.fixed) or "the settings of the config"))
     made.append(("program", f"version {__version__}"))
     return Exhibition(
-        found.job.name,
+        home.name,
         found.axes,
         tuple(_shown(point, board, home) for point in points),
         rows,

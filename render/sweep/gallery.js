@@ -10,7 +10,7 @@
   const brief = (number) => labels(points[number].at, told, " · ");
   const full = (number) => all.map((axis) => `${axes[axis].name} ${axes[axis].values[points[number].at[axis]]}`).join(", ");
 
-  const view = { rows: data.rows, columns: data.columns, text: "", only: axes.map(() => null), favourites: false };
+  const view = viewOf(new URLSearchParams(), data);
   let shown = [], laid = []; // the points that the view leaves, and the sections that they lie in
   let current = 0; // the point that the tab key comes to
   let open = -1, comparing = false, swiping = false;
@@ -25,11 +25,23 @@
     return made;
   }
 
+  // Pictures load as they come near: loading="lazy" fetches hundreds around the view before it shows what is in it.
+  const near = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (!isIntersecting) continue;
+      near.unobserve(target);
+      target.src = target.dataset.src;
+    }
+  }, { root: $("scroller"), rootMargin: "320px" });
+
   /** A point's place on the page; where the link leads is for those who open it in a tab of its own. */
   const cells = points.map(({ state, thumbnail, large: file, picture: whole }, number) => {
     const source = thumbnail ?? file, words = { failed: "failed", waiting: "not dreamed yet" }[state] ?? "no picture to show";
-    const inside = source === null ? element("b", { className: state }, words)
-      : element("img", { loading: "lazy", decoding: "async", alt: "", src: source });
+    const inside = source === null ? element("b", { className: state }, words) : element("img", { alt: "", decoding: "async" });
+    if (source !== null) {
+      inside.dataset.src = source;
+      near.observe(inside);
+    }
     const link = element("a", { title: full(number), tabIndex: -1 }, inside, element("span"));
     if (file ?? whole) link.href = file ?? whole; else link.setAttribute("role", "link");
     return element("div", { className: "cell" }, link);
@@ -39,67 +51,40 @@
     $("said").textContent = text;
   }
 
-  // ---- Favourites, kept by the browser under the sweep's name where it lets us
+  // ---- Favourites
 
-  const kept = {
-    read() {
-      try { return JSON.parse(localStorage.getItem(data.storage)) ?? []; } catch { return null; }
-    },
-    write(names) {
-      try { localStorage.setItem(data.storage, JSON.stringify(names)); return true; } catch { return false; }
-    },
-  };
-  const favourites = new Set([kept.read() ?? []].flat());
-  const isFavourite = (number) => favourites.has(points[number].id);
-  const chosen = () => points.map((_, number) => number).filter(isFavourite);
+  const favourites = new Favourites(data);
 
   function toggleFavourite(number) {
-    const { id } = points[number], adding = !favourites.delete(id);
-    if (adding) favourites.add(id);
-    const written = kept.write([...favourites]);
-    say(`${brief(number)} is ${adding ? "a favourite" : "no favourite any more"}${written ? "" : "; this browser keeps it only while the page is open: export it"}`);
+    const kept = favourites.toggle(number), words = favourites.has(number) ? "a favourite" : "no favourite any more";
+    say(`${brief(number)} is ${words}${kept ? "" : "; this browser keeps it only while the page is open: export it"}`);
     showFavourites();
     if (view.favourites) update();
   }
 
   function showFavourites() {
     cells.forEach((cell, number) => {
-      cell.classList.toggle("favourite", isFavourite(number));
+      cell.classList.toggle("favourite", favourites.has(number));
       name(number);
     });
-    const count = chosen().length;
+    const count = favourites.numbers().length;
     $("favourites").textContent = `★ ${plural(count, "favourite")}`;
     $("favourites").setAttribute("aria-pressed", view.favourites);
     $("favourites").title = view.favourites ? "Show all points again" : "Show the favourites alone";
     $("export").disabled = count === 0;
-    if (open >= 0) $("large-favourite").setAttribute("aria-pressed", isFavourite(open));
+    if (open >= 0) $("large-favourite").setAttribute("aria-pressed", favourites.has(open));
     showTags();
   }
 
   /** What a point is called by a screen reader. */
   function name(number) {
     const { state } = points[number], mark = marks.indexOf(number);
-    const more = [state === "done" ? "" : state, isFavourite(number) ? "favourite" : "", mark < 0 ? "" : `${"AB"[mark]} of the comparison`];
+    const more = [state === "done" ? "" : state, favourites.has(number) ? "favourite" : "", mark < 0 ? "" : `${"AB"[mark]} of the comparison`];
     cells[number].firstElementChild.ariaLabel = [full(number), ...more.filter(Boolean)].join(", ");
   }
 
-  /** The favourites as YAML that `sweep.points` reads: JSON's strings are YAML's, but for some signs that end a line there. */
-  function favouritesFile() {
-    const quoted = (text) => JSON.stringify(text).replace(/[\u007f-\u009f\u2028\u2029\ufeff]/g, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`);
-    const key = (text) => (/^[A-Za-z_][\w.]*$/.test(text) ? text : quoted(text));
-    const items = chosen().map((number) => points[number].words.map((word) => {
-      const equals = word.indexOf("=");
-      return `${key(word.slice(0, equals))}: ${quoted(word.slice(equals + 1))}`;
-    }).join(", "));
-    const comment = (text) => text.split(/[\r\n\u0085\u2028\u2029]/).map((line) => `# ${line}\n`).join("");
-    return comment(`${plural(items.length, "favourite")} of ${data.title}. This dreams them as prints:`) + comment(`  ${data.favourites.command}`) +
-      items.map((item) => `- {${item}}\n`).join("");
-  }
-
   $("export").onclick = () => {
-    const address = URL.createObjectURL(new Blob([favouritesFile()], { type: "application/yaml" }));
-    element("a", { href: address, download: data.favourites.file }).click();
-    setTimeout(() => URL.revokeObjectURL(address), 10000);
+    favourites.save();
     say(`${data.favourites.file} is saved`);
   };
   $("favourites").onclick = () => {
@@ -109,8 +94,7 @@
   };
   addEventListener("storage", (event) => {
     if (event.key !== data.storage) return;
-    favourites.clear();
-    for (const one of kept.read() ?? []) favourites.add(one);
+    favourites.read();
     showFavourites();
     if (view.favourites) update();
   });
@@ -159,7 +143,7 @@
 
   function lay() {
     const active = document.activeElement?.closest?.(".cell");
-    shown = left(view, isFavourite);
+    shown = left(view, (number) => favourites.has(number));
     laid = sections(view, shown);
     const parts = laid.map((section) => {
       const part = element("section");
@@ -352,7 +336,7 @@
       $(id).hidden = !address;
       if (address) $(id).href = address;
     }
-    $("large-favourite").setAttribute("aria-pressed", isFavourite(number));
+    $("large-favourite").setAttribute("aria-pressed", favourites.has(number));
     $("large-mark").setAttribute("aria-pressed", marks.includes(number));
     document.title = `${brief(number)} · ${title}`;
     if (!$("large").open) {
@@ -470,7 +454,7 @@
     pair.panes.forEach((pane, place) => {
       const button = pane.querySelector(".tag button");
       pane.querySelector(".tag span").textContent = `${"AB"[place]}: ${brief(marks[place])}`;
-      button.setAttribute("aria-pressed", isFavourite(marks[place]));
+      button.setAttribute("aria-pressed", favourites.has(marks[place]));
       button.ariaLabel = `${"AB"[place]} is a favourite`;
       button.onclick = () => toggleFavourite(marks[place]);
     });
@@ -532,22 +516,12 @@
   // ---- The address names the view and what is open
 
   function address() {
-    const words = new URLSearchParams();
+    const words = viewWords(view, data);
     if (open >= 0) words.set("point", points[open].id);
     if (comparing) {
       for (const number of marks) words.append("compare", points[number].id);
       if (swiping) words.set("by", "swipe");
     }
-    for (const id of ["rows", "columns"]) if (view[id] !== data[id]) words.set(id, view[id] === null ? "" : axes[view[id]].key);
-    if (view.text.trim()) words.set("filter", view.text.trim());
-    view.only.forEach((allowed, axis) => {
-      if (!allowed) return;
-      const { key, values } = axes[axis], most = allowed.size * 2 > values.length;
-      // Whichever list is shorter; none at all is an empty one.
-      if (!allowed.size) words.append(`only.${key}`, "");
-      values.forEach((label, value) => { if (allowed.has(value) !== most) words.append(`${most ? "not" : "only"}.${key}`, label); });
-    });
-    if (view.favourites) words.set("favourites", "only");
     return words.toString();
   }
 
@@ -559,18 +533,7 @@
 
   function follow() {
     const words = new URLSearchParams(location.hash.slice(1));
-    for (const id of ["rows", "columns"]) {
-      const axis = words.has(id) ? axes.findIndex(({ key }) => key === words.get(id)) : data[id];
-      view[id] = axis === null || axis < 0 ? null : axis;
-    }
-    if (view.rows !== null && view.rows === view.columns) view.columns = null;
-    view.text = words.get("filter") ?? "";
-    view.favourites = words.has("favourites");
-    view.only = axes.map(({ key, values }) => {
-      const only = words.getAll(`only.${key}`), not = words.getAll(`not.${key}`);
-      if (!only.length && !not.length) return null;
-      return new Set([...values.keys()].filter((value) => (only.length ? only.includes(values[value]) : !not.includes(values[value]))));
-    });
+    Object.assign(view, viewOf(words, data));
     showControls();
     showFavourites();
     lay();
@@ -598,7 +561,7 @@
   function bring({ target }) {
     const cell = target.closest?.(".cell"), number = numberOf(target);
     if (!cell || tools.parentElement === cell) return;
-    tools.querySelector("[data-tool=favourite]").setAttribute("aria-pressed", isFavourite(number));
+    tools.querySelector("[data-tool=favourite]").setAttribute("aria-pressed", favourites.has(number));
     tools.querySelector("[data-tool=mark]").setAttribute("aria-pressed", marks.includes(number));
     cell.append(tools);
   }

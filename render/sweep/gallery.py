@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from render.errors import UserError
 from render.export.picture import replacing
-from render.sweep.axes import Axis
+from render.sweep.axes import axis_names, point_label
 from render.sweep.commands import FAVOURITES
 from render.sweep.shown import Exhibition, Shown
 from render.viewer.pages import fill, script_json
@@ -40,7 +40,7 @@ def page(exhibition: Exhibition) -> str:
         "title": html.escape(exhibition.title),
         "count": _count(exhibition.points),
         "aspect": f"{_aspect(exhibition.points):.4f}",
-        "cells": "\n".join(_cell(shown, point_label(shown, exhibition.axes, names)) for shown in exhibition.points),
+        "cells": "\n".join(_cell(shown, point_label(exhibition.axes, shown.at)) for shown in exhibition.points),
         "made": "\n".join(
             f"<tr><th scope=row>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>" for key, value in exhibition.made
         ),
@@ -48,17 +48,6 @@ def page(exhibition: Exhibition) -> str:
         "data": script_json(_data(exhibition, names)),
     }
     return fill(Path(__file__).with_name("gallery.html"), values)
-
-
-def axis_names(axes: tuple[Axis, ...]) -> list[str]:
-    """What each axis is called: its name, or its whole key where two would be called the same."""
-    names = [axis.name for axis in axes]
-    return [axis.key if names.count(axis.name) > 1 else axis.name for axis in axes]
-
-
-def point_label(shown: Shown, axes: tuple[Axis, ...], names: list[str]) -> str:
-    """Where a point lies, for people: `terms mixed4, step_size 2`."""
-    return ", ".join(f"{name} {axis.values[at].label}" for name, axis, at in zip(names, axes, shown.at, strict=True))
 
 
 def _count(points: tuple[Shown, ...]) -> str:

@@ -1,0 +1,30 @@
+/** A view as words of the page's address, and back: what differs from the view that the page begins with. */
+function viewWords(view, { axes, ...usual }) {
+  const words = new URLSearchParams();
+  for (const way of ["rows", "columns"]) {
+    if (view[way] !== usual[way]) words.set(way, view[way] === null ? "" : axes[view[way]].key);
+  }
+  if (view.text.trim()) words.set("filter", view.text.trim());
+  view.only.forEach((allowed, axis) => {
+    if (!allowed) return;
+    const { key, values } = axes[axis], most = allowed.size * 2 > values.length;
+    // Whichever list is shorter; none at all is an empty one.
+    if (!allowed.size) words.append(`only.${key}`, "");
+    values.forEach((label, value) => { if (allowed.has(value) !== most) words.append(`${most ? "not" : "only"}.${key}`, label); });
+  });
+  if (view.favourites) words.set("favourites", "only");
+  return words;
+}
+
+function viewOf(words, { axes, ...usual }) {
+  const [rows, columns] = ["rows", "columns"].map((way) => {
+    const axis = words.has(way) ? axes.findIndex(({ key }) => key === words.get(way)) : usual[way];
+    return axis === -1 ? null : axis;
+  });
+  const only = axes.map(({ key, values }) => {
+    const those = words.getAll(`only.${key}`), others = words.getAll(`not.${key}`);
+    if (!those.length && !others.length) return null;
+    return new Set([...values.keys()].filter((value) => (those.length ? those.includes(values[value]) : !others.includes(values[value]))));
+  });
+  return { rows, columns: columns === rows ? null : columns, text: words.get("filter") ?? "", only, favourites: words.has("favourites") };
+}

@@ -89,7 +89,7 @@ def compare(directory: Path, environment: dict[str, str], words: list[str], sepa
         f"{len(seconds)} separate renders, kernels cached: {sum(seconds):.1f} s ({sum(seconds) / len(seconds):.2f} s each)"
     )
     print(
-        f"all {len(points)} so: {alone:.0f} s, {alone / wall:.2f} times the sweep; {same} of {len(seconds)} pictures the same"
+        f"all {len(points)} so: {alone:.0f} s, {alone / wall:.2f} times the sweep; {same} of {len(seconds)} pictures alike"
     )
 
 
@@ -104,9 +104,7 @@ def overhead(directory: Path, environment: dict[str, str], number: int) -> None:
     finished = [event for event in events if event.kind == "finished"]
     work = sum(event.facts["seconds"] for event in finished[1:])
     span = finished[-1].time - finished[0].time
-    print(
-        f"{number} points in {wall:.1f} s: {span:.1f} s from the first that was done to the last, {work:.1f} s of it in jobs"
-    )
+    print(f"{number} points in {wall:.1f} s: {span:.1f} s from the first done to the last, {work:.1f} s of it in jobs")
     print(f"handing out and hearing of a point: {1000 * (span - work) / (number - 1):.1f} ms")
     print(f"everything but jobs, with start-up, checking, page and sheets: {1000 * (wall - work) / number:.1f} ms a point")
     again = run(directory, environment, "sweep", *TINY, f"seed=range(0,{number})", "sweep.dir=sweep")

@@ -15,18 +15,15 @@ from render.sweep.commands import favourites_command, point_command, poster_comm
 from render.sweep.drafting import Drafted, Refused
 from render.sweep.shown import Exhibition, Shown
 from render.sweep.thumbnails import shown_files
-from render.viewer.words import make_command
+from render.viewer.viewer import setting_text
+from render.viewer.words import hydra_text, make_command
 
 
 def exhibition(found: Found, points: Sequence[Drafted | Refused], board: Board, home: Path, command: str) -> Exhibition:
     """A sweep as it stands."""
     rows, columns = arranged(found)
     first = next((point for point in points if isinstance(point, Drafted)), None)
-    made = [("points", f"{len(points):,}"), *((axis.key, ", ".join(v.label for v in axis.values)) for axis in found.axes)]
-    if first is not None:
-        made.append(("network", found.job.model.name))
-        made.append(("all share", " ".join(found.fixed) or "the settings of the config"))
-    made.append(("program", f"version {__version__}"))
+    made = [*_shared(found, first), ("program", f"version {__version__}")]
     return Exhibition(
         home.name,
         found.axes,
@@ -39,10 +36,31 @@ def exhibition(found: Found, points: Sequence[Drafted | Refused], board: Board, 
     )
 
 
+def _shared(found: Found, first: Drafted | None) -> list[tuple[str, str]]:
+    """What all points have in common, as one of them has it: picture, network, size, octaves, steps."""
+    if first is None:
+        return []
+    config, rows, columns = first.config, *first.size
+    said = {
+        "image": ("image", config.image),
+        "model": ("network", config.model.name),
+        "objective": ("objective", hydra_text(config.objective.terms)),
+        "output": ("size", f"{columns} x {rows} px"),
+        "octaves": ("octaves", f"{config.octaves.count} x {setting_text(config.octaves.steps)} steps"),
+        "step_size": ("step size", setting_text(config.step_size)),
+    }
+    swept = {word.partition("=")[0].partition(".")[0] for axis in found.axes for one in axis.values for word in one.words}
+    if "image" in swept:
+        swept.add("output")
+    if config.objective.terms is None:
+        swept.add("objective")
+    return [pair for key, pair in said.items() if key not in swept]
+
+
 def arranged(found: Found) -> tuple[int | None, int | None]:
-    """The axes of rows and of columns: those that the config names, else the last two; one axis alone has no rows."""
+    """The axes of rows and of columns: those that the config names, else the last two; one axis alone flows."""
     named = [_number(found, "rows"), _number(found, "columns")]
-    free = [number for number in range(len(found.axes)) if number not in named]
+    free = [number for number in range(len(found.axes)) if number not in named] if len(found.axes) > 1 else []
     rows, columns = named
     if columns is None and free:
         columns = free.pop()

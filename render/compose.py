@@ -133,8 +133,11 @@ def to_config(composed: DictConfig, root: str, schema: Schema[C]) -> C:
 
 
 def fill_missing(composed: DictConfig, schema: Schema[C]) -> set[str]:
-    """Sets keys that have no value, only ???, to what the schema has; returns them."""
-    missing = OmegaConf.missing_keys(composed)
+    """Sets keys that have no value, only ???, to what the schema has; returns them. Raises `UserError`."""
+    try:
+        missing = OmegaConf.missing_keys(composed)
+    except OmegaConfBaseException as error:
+        raise UserError(type_error(error, "config")) from None
     for key in missing:
         OmegaConf.update(composed, key, OmegaConf.select(OmegaConf.structured(schema.kind), key), force_add=True)
     return missing
@@ -253,10 +256,12 @@ def _checked(word: str, groups: Mapping[str, Sequence[str]], schema: Schema) -> 
     if parsed.is_sweep_override():
         hint = "; make sweep renders each" if schema.kind is Config else ""
         raise UserError(f"{word!r} has several values where one is needed: a list is {written}=[A,B]{hint}")
-    if written in groups and parsed.value() not in groups[written]:
-        inside = ", ".join(name for name in schema_keys(schema) if name.startswith(f"{written}."))
-        hint = "" if isinstance(parsed.value(), str) else f"; or do you mean {inside}?"
-        raise UserError(f"there is no {written} {value!r}: choose {' or '.join(groups[written])}{hint}")
+    chosen = parsed.value()
+    # Of a group in a package of its own (objective@x), Hydra itself says what there is.
+    if equals and key in groups and (chosen not in groups[key] if written == key else not isinstance(chosen, str)):
+        inside = ", ".join(name for name in schema_keys(schema) if name.startswith(f"{key}."))
+        hint = "" if isinstance(chosen, str) else f"; or do you mean {inside}?"
+        raise UserError(f"there is no {key} {value!r}: choose {' or '.join(groups[key])}{hint}")
     return word
 
 

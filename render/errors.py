@@ -36,3 +36,8 @@ class WorkersLost(RenderError):
 
 class UrgentInterrupt(KeyboardInterrupt):
     """The second request to stop: whoever sent it does not want to wait for another checkpoint."""
+
+
+def shown(text: str) -> str:
+    """Text of the user's as a message of one line has it."""
+    return text if text.isprintable() else repr(text)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
-from render.errors import UserError
+from render.errors import UserError, shown
 
 APPLICATION = "pareidolia"
 
@@ -19,10 +19,10 @@ def user_path(text: str, key: str) -> Path:
         path = Path(text).expanduser()
         path.exists()
     except RuntimeError:
-        raise UserError(f"{key}={text}: there is no such user") from None
+        raise UserError(f"{key}={shown(text)}: there is no such user") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a name that a file can have"
-        raise UserError(f"{key}={text}: {reason}") from None
+        raise UserError(f"{key}={shown(text)}: {reason}") from None
     return path
 
 

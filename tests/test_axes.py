@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from render.compose import SWEEP, load, load_config, root_configs, schema_keys
+from render.errors import UserError
 from render.models.weights import MODELS
 from render.sweep.axes import Found, find_axes
 from render.sweep.config import SweepConfig, SweepJob
@@ -403,6 +405,41 @@ def test_what_cannot_be_swept_is_refused_with_the_way_out(words: list[str], part
         assert part in message
 
 
+letters = st.sampled_from("12,'\"[]{}()=:*?/~\\$\n aé\0")
+bits = st.sampled_from(["range(", "glob(*)", "choice(", "null", "${seed}", "???", "mixed4", "a.jpg", "sort(", "nan", "all"])
+KEYS = (
+    *(
+        "image",
+        "seed",
+        "objective",
+        "objective@x",
+        "objective.terms",
+        "octaves",
+        "name",
+        "output.profile",
+        "~seed",
+        "+seed",
+    ),
+    *("sweep", "sweep.axes", "sweep.axes.step_size", "sweep.axes.image", "sweep.layers", "sweep.channels", "sweep.points"),
+)
+
+
+@settings(max_examples=60)
+@given(st.sampled_from(KEYS), st.lists(letters | bits, max_size=6).map("".join))
+def test_any_word_is_an_axis_a_value_or_one_line(key: str, text: str) -> None:
+    try:
+        one = find_axes("preview", [f"{key}={text}", "step_size=1,2"])
+    except UserError as error:
+        assert len(str(error).splitlines()) == 1
+        return
+    for axis in one.axes:
+        names = [value.label for value in axis.values]
+        assert len(set(names)) == len(names) > 0
+        assert all(name.isprintable() for name in names)
+    for point in islice(expand(one), 2):
+        assert (point.config is None) == (len(point.error.splitlines()) == 1)
+
+
 def test_a_pattern_without_a_match_says_where_it_looked(photos: Path) -> None:
     message = refusal("image=photos/*.tif")
     assert "image=photos/*.tif: matches no file" in message
@@ -413,6 +450,33 @@ def test_a_pattern_without_a_match_says_where_it_looked(photos: Path) -> None:
 def test_configs_cannot_be_an_axis() -> None:
     assert "conf cannot be an axis" in refusal("seed=1,2", root="layers,grid")
     assert "did you mean layers" in refusal("seed=1,2", root="layrs")
+
+
+# How it is laid out
+
+
+@pytest.mark.parametrize(
+    ("words", "numbers"),
+    [
+        (["seed=1,2"], (None, None)),
+        (["seed=1,2", "sweep.rows=seed"], (0, None)),
+        (["seed=1,2", "sweep.columns=seed"], (None, 0)),
+        (["seed=1,2", "step_size=1,2"], (0, 1)),
+        (["seed=1,2", "step_size=1,2", "sweep.columns=seed"], (1, 0)),
+        (["seed=1,2", "step_size=1,2", "octaves.scale=2,3"], (1, 2)),
+        (["seed=1,2", "step_size=1,2", "octaves.scale=2,3", "sweep.rows=scale"], (2, 1)),
+        (["seed=1,2", "step_size=1,2", "octaves.scale=2,3", "sweep.rows=seed", "sweep.columns=octaves.scale"], (0, 2)),
+    ],
+)
+def test_rows_and_columns_are_the_ones_asked_for_or_the_last(words: list[str], numbers: tuple[int, int]) -> None:
+    assert found(*words).layout() == numbers
+
+
+def test_a_point_is_called_by_its_values() -> None:
+    one = found("output.width=64,128", "octaves.scale=2,3", "output.panels.width_cm=10,20")
+    assert one.label((0, 1, 0)) == "width=64 scale=3 width_cm=10"
+    two = found("octaves.count=2,3", "objective.terms=[mixed3],[mixed4]")
+    assert two.label((1, 1)) == "count=3 terms=mixed4"
 
 
 # What ships

@@ -674,6 +674,7 @@ def test_a_key_like_no_other_suggests_nothing() -> None:
         ("model=alexnet", ["alexnet", "googlenet", "inception_v3"]),
         ("model=null", ["model", "googlenet"]),
         ("objective=[mixed4]", ["objective.terms"]),
+        ("objective@x=2", ["objective", "eyes"]),
         ("octaves=5", ["octaves"]),
         ("farm.worker=4", ["farm.worker"]),
         ("farm.worker.resources=[TPU]", ["farm.worker.resources=[TPU]"]),

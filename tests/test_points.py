@@ -163,28 +163,28 @@ def test_a_config_may_leave_a_key_to_the_axes(tmp_path: Path) -> None:
 def test_a_thousand_points_take_under_two_milliseconds_each() -> None:
     found = find_axes("preview", ["seed=range(0,25)", "step_size=range(1,5,0.1)", "objective.terms=[mixed3],[mixed4]"])
     assert count(found) == 2000
-    started = time.perf_counter()
+    started = time.process_time()
     points = list(islice(expand(found), 1000))
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     assert all(point.config is not None for point in points)
     assert seconds < 2.0
 
 
 def test_an_axis_of_a_thousand_values_takes_under_two_milliseconds_each() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     points = list(expand(find_axes("preview", ["sweep.channels=mixed10:0-999"])))
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     assert len(points) == 1000
     assert seconds < 2.0
 
 
 def test_a_billion_points_are_counted_at_once() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     found = find_axes("preview", ["seed=range(0,1000)", "step_size=range(1,101,0.1)", "octaves.scale=range(2,102,0.1)"])
     assert count(found) == 10**9
     first = next(iter(expand(found)))
     assert first.config is not None
-    assert time.perf_counter() - started < 2.0
+    assert time.process_time() - started < 2.0
 
 
 def test_points_with_more_of_what_comes_first_rank_higher(tmp_path: Path) -> None:

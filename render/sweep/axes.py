@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from render.compose import SWEEP, compose_root, fill_missing, groups_of, refuse_unknown, to_config
-from render.errors import UserError
+from render.errors import UserError, shown
 from render.models.architecture import Architecture
 from render.models.weights import find_model
 from render.sweep.config import SweepJob
@@ -148,12 +148,12 @@ def _axis_of_word(word: str, key: str, groups: Mapping[str, Sequence[str]]) -> A
         return None
     refuse_unknown(key, groups, SWEEP)
     if not text.strip() and key not in _TEXTS:
-        raise UserError(f"{word} has no value: give it one, or several with commas between them")
+        raise UserError(f"{shown(word)} has no value: give it one, or several with commas between them")
     several = values_of_word(key, text, groups)
     if several is None:
         return None
-    refuse_axis(key, groups, word)
-    return _axis(key, several, word)
+    refuse_axis(key, groups, shown(word))
+    return _axis(key, several, shown(word))
 
 
 def _axis(key: str, values: Sequence[Written], where: str) -> Axis:
@@ -207,6 +207,8 @@ _Source = tuple[str, str, Callable[[], list[Written]]]
 def _sources(job: SweepJob, others: Sequence[str], groups: Mapping[str, Sequence[str]]) -> Iterator[_Source]:
     """All that the `sweep` section makes axes of; `others` are keys that words and points give several values."""
     section = job.sweep
+    if not isinstance(section.axes, dict):
+        raise UserError(f"sweep.axes={section.axes}: must be keys with their values, such as {{step_size: [1, 2]}}")
     given = {key: value for key, value in _flat(section.axes).items() if value is not None}
 
     def architecture() -> Architecture | None:

@@ -251,7 +251,7 @@ class Launcher:
         config = self._points[task.number].config
         wanted = config.farm.worker
         memory = int(wanted.memory_gb * 1e9) if wanted.memory_gb else host_bytes // self._farm.together
-        return Order(config, self._thumbnail, wanted.threads or cores(), memory, self._stop)
+        return Order(Path.cwd(), config, self._thumbnail, wanted.threads or cores(), memory, self._stop)
 
     def _tell(self, kind: Kind, number: int, **facts: Any) -> None:
         self._tell_of(Event(kind, time.time(), number, facts))

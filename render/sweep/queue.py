@@ -77,8 +77,9 @@ class Queue:
             if kernels & compiling:
                 continue
             at_hand = len(kernels & hand.kernels)
-            # Of what is not at hand rather what nobody here has compiled: those who did will see to their own.
-            fitness = 2 if at_hand == len(kernels) else int(not kernels & compiled)
+            # Best with what is at hand, else with some of it; of the rest rather what nobody here has compiled: those who
+            # did will see to their own.
+            fitness = 3 if at_hand == len(kernels) else 2 if at_hand else int(not kernels & compiled)
             score = (rank, fitness, at_hand, -tasks[-1].number)
             if best is None or score > best:
                 best, chosen = score, (rank, kernels)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import platform
 import resource
 import sys
 import time
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from render import job as jobs
 from render.config import Config, FarmConfig, SourceConfig, WorkerConfig
-from render.errors import RenderError, UrgentInterrupt, WorkersLost
+from render.errors import RenderError, UrgentInterrupt, UserError, WorkersLost
 from render.farm.executors import Executor, InlineExecutor, Reference
 from render.farm.farms import Farm
 from render.farm.recipe import check_arrival
@@ -66,9 +68,10 @@ class Order:
     """A point as a worker gets it: its config, with a run directory; the side of its thumbnail, px; what tells to stop.
 
     `threads` are those of the worker's process and `memory` is what it may use, bytes. Once there is a file `stop`, the
-    canvas is saved and the point left.
+    canvas is saved and the point left. Files are named as seen from the directory `place`.
     """
 
+    place: Path
     config: Config
     thumbnail: int
     threads: int
@@ -133,7 +136,11 @@ class Renderer:
         return self._attempt(order, self._render)
 
     def _attempt(self, order: Order, work: Callable[[Order, jobs.Draft], float]) -> Outcome:
-        outcome = attempted(order.config, lambda: work(order, jobs.draft(order.within, self._sources)))
+        def attempt() -> float:
+            go_to(order.place)
+            return work(order, jobs.draft(order.within, self._sources))
+
+        outcome = attempted(order.config, attempt)
         return replace(outcome, peak_bytes=peak_bytes(), compiled=self._kernels.compilations)
 
     def _compile(self, order: Order, draft: jobs.Draft) -> float:
@@ -153,6 +160,18 @@ class Renderer:
 
     def _weights(self, order: Order) -> Loaded:
         return self._loaded[weights_key(order.config)]
+
+
+def go_to(place: Path) -> None:
+    """Makes a directory the current one of this process; `UserError` where this machine does not have it."""
+    if Path.cwd() == place:
+        return
+    try:
+        os.chdir(place)
+    except OSError as error:
+        raise UserError(
+            f"{platform.node()} has no {place} ({error.strerror}): a sweep needs a directory that all its machines share"
+        ) from None
 
 
 def render_draft(draft: jobs.Draft, farm: Farm, loaded: Loaded, thumbnail: int) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 from render import interrupts
 from render import job as jobs
 from render.canvas import store
-from render.errors import RenderError, UserError
+from render.errors import RenderError, UrgentInterrupt, UserError
 from render.farm.farms import Farm, open_farm
 from render.machine import cores, host_memory
 from render.models.weights import Loaded
@@ -108,7 +108,7 @@ class _Run:
         }
         with self._directory.opened(facts) as self._events:
             self._screen = Screen(self._board, self._directory.path, quiet=self._job.quiet)
-            status = "failed"
+            status, waited = "failed", True
             try:
                 with interrupts.deferred(quiet=self._job.quiet):
                     self._tell(Event("begun", self._begun, None, {"pid": os.getpid(), "points": len(self._points)}))
@@ -117,8 +117,8 @@ class _Run:
                     if waiting:
                         self._render(waiting)
                 status = "failed" if self._board.failures else "finished"
-            except KeyboardInterrupt:
-                status = "interrupted"
+            except KeyboardInterrupt as interrupt:
+                status, waited = "interrupted", not isinstance(interrupt, UrgentInterrupt)
                 done = self._board.counts.done
                 raise KeyboardInterrupt(
                     f"interrupted; {done} of {len(self._points)} points are done: the same command goes on with the others"
@@ -127,9 +127,10 @@ class _Run:
                 seconds = round(time.time() - self._begun, 3)
                 self._tell(Event("ended", time.time(), None, {"status": status, "seconds": seconds}))
                 self._screen.close()
-                page, sheets = self._show(sheets=True)
                 failures = [{"point": one.point.label, "reason": one.reason} for one in self._board.failures]
-                self._directory.save(status=status, seconds=seconds, failures=failures, sheets=[one.name for one in sheets])
+                self._directory.save(status=status, seconds=seconds, failures=failures)
+                if waited:
+                    page, sheets = self._show(sheets=True)
         self._summarise(page, sheets)
         return FAILED if self._board.failures else 0
 

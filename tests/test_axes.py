@@ -107,7 +107,8 @@ def test_axes_come_as_they_are_written_and_other_words_are_fixed() -> None:
 
 
 def test_the_last_word_for_a_key_counts() -> None:
-    assert labelled("step_size=1,2", "seed=1,2", "step_size=3,4") == {"seed": ["1", "2"], "step_size": ["3", "4"]}
+    again = labelled("step_size=1,2", "seed=1,2", "step_size=3,4")
+    assert list(again.items()) == [("seed", ["1", "2"]), ("step_size", ["3", "4"])]
     assert labelled("step_size=3", "step_size=1,2") == {"step_size": ["1", "2"]}
     assert labelled("step_size=1,2", "step_size=3", "seed=1,2") == {"seed": ["1", "2"]}
 

@@ -132,9 +132,9 @@ class _Base:
             key, _, text = word.partition("=")
             if word in self._choices:
                 continue
-            if key not in schema_keys(SWEEP) or "${" in text or "???" in text:
-                return None
             plain = key in PATH_KEYS and not is_hydras(text)
+            if key not in schema_keys(SWEEP) or "???" in text or ("${" in text and not plain):
+                return None
             try:
                 patch.append((key, _typed(self._typed, key, literal(text) if plain else parsed_word(word).value())))
             except UserError as error:

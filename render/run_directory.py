@@ -57,7 +57,8 @@ class RunDirectory:
     def __init__(self, config: Config, identity: Mapping[str, str | None]) -> None:
         """`identity` tells image, weights, objective and program apart where the settings' words do not."""
         self._config = config
-        self._identity = dict(identity)
+        #: What tells the job apart where its settings' words do not.
+        self.identity = dict(identity)
         self.digest = config.digest(identity)
         output = config.output
         default = Path("dreams") / f"{config.name}-{self.digest[:8]}"
@@ -80,7 +81,7 @@ class RunDirectory:
 
     def moved(self, path: Path) -> RunDirectory:
         """The directory of the same job at another place."""
-        return RunDirectory(replace(self._config, output=replace(self._config.output, dir=str(path))), self._identity)
+        return RunDirectory(replace(self._config, output=replace(self._config.output, dir=str(path))), self.identity)
 
     def is_finished(self) -> bool:
         """Whether this very canvas lies here already, finished."""
@@ -239,7 +240,7 @@ class RunDirectory:
             # Until this run has pictures of its own, those that it is to replace stay and are known.
             "pictures": self._pictures,
             "config": asdict(self._config),
-            "identity": self._identity,
+            "identity": self.identity,
             "versions": {"render": __version__, "python": platform.python_version()}
             | {name: version(name) for name in _VERSIONED},
             **facts,
@@ -272,9 +273,9 @@ class RunDirectory:
 
     def _differences(self, old: Mapping[str, Any]) -> str:
         """The settings in which the run that lies here differs."""
-        mine = _flat(asdict(self._config)) | self._identity
+        mine = _flat(asdict(self._config)) | self.identity
         theirs = _flat(old["config"]) | old.get("identity", {})
-        relevant = _flat(self._config.canvas_settings()).keys() | self._identity.keys()
+        relevant = _flat(self._config.canvas_settings()).keys() | self.identity.keys()
         keys = [key for key in sorted(relevant) if mine.get(key) != theirs.get(key)]
         return "differs in " + ", ".join(keys)
 

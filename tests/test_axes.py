@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from render.compose import SWEEP, load, load_config, root_configs, schema_keys
 from render.errors import UserError
 from render.models.weights import MODELS
-from render.sweep.axes import Found, find_axes
+from render.sweep.axes import Found, find_axes, point_label
 from render.sweep.config import SweepConfig, SweepJob
 from render.sweep.names import listed, natural
 from render.sweep.points import count, expand
@@ -475,9 +475,9 @@ def test_rows_and_columns_are_the_ones_asked_for_or_the_last(words: list[str], n
 
 def test_a_point_is_called_by_its_values() -> None:
     one = found("output.width=64,128", "octaves.scale=2,3", "output.panels.width_cm=10,20")
-    assert one.label((0, 1, 0)) == "width=64 scale=3 width_cm=10"
+    assert point_label(one.axes, (0, 1, 0)) == "width 64, scale 3, width_cm 10"
     two = found("octaves.count=2,3", "objective.terms=[mixed3],[mixed4]")
-    assert two.label((1, 1)) == "count=3 terms=mixed4"
+    assert point_label(two.axes, (1, 1)) == "count 3, terms mixed4"
 
 
 # What ships

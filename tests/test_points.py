@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from render.compose import load_config
 from render.config import Config
 from render.errors import UserError
-from render.sweep.axes import Axis, Found, Value, find_axes
+from render.sweep.axes import Axis, Found, Value, find_axes, point_label
 from render.sweep.points import count, expand, rank
 
 #: Values of keys of every kind, good and bad ones, as words write them.
@@ -107,7 +107,7 @@ def test_points_come_in_order_the_last_axis_fastest() -> None:
     assert [point.at for point in points] == sorted(point.at for point in points)
     assert points[7].at == (1, 0, 1)
     assert points[7].words == ("objective=dogs", "seed=0", "step_size=2")
-    assert found.label(points[7].at) == "objective=dogs seed=0 step_size=2"
+    assert point_label(found.axes, points[7].at) == "objective dogs, seed 0, step_size 2"
 
 
 def test_a_bad_value_spoils_its_own_points_alone() -> None:

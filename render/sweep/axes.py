@@ -53,7 +53,8 @@ def axis_names(axes: Sequence[Axis]) -> list[str]:
 def point_label(axes: Sequence[Axis], at: Sequence[int]) -> str:
     """What people call the point with these numbers of values: `terms mixed4, step_size 2`."""
     named = zip(axis_names(axes), axes, at, strict=True)
-    return ", ".join(f"{name} {axis.values[number].label}" for name, axis, number in named)
+    parts = [(axis.values[number].label, "" if axis.key == POINT else f"{name} ") for name, axis, number in named]
+    return ", ".join(f"{name}{label}" for label, name in parts)
 
 
 @dataclass(frozen=True)
@@ -67,16 +68,6 @@ class Found:
     job: SweepJob
     axes: tuple[Axis, ...]
     fixed: tuple[str, ...]
-
-    def label(self, at: Sequence[int]) -> str:
-        """What a point is called by the numbers of its values: `terms=mixed4 step_size=2`."""
-        names = [axis.name for axis in self.axes]
-        words = []
-        for axis, number in zip(self.axes, at, strict=True):
-            name = axis.name if names.count(axis.name) == 1 else axis.key
-            label = axis.values[number].label
-            words.append(label if axis.key == POINT else f"{name}={label}")
-        return " ".join(words)
 
     def layout(self) -> tuple[int | None, int | None]:
         """Numbers of the axes that are rows and columns: as the config says, else the last two; none where there is one."""

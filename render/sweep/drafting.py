@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -71,7 +72,7 @@ def draft_points(
     `home` is the sweep's directory, None for points that are only looked at; `memory_gb` is what one worker may use, None
     this machine's. `check` is called before each, and may raise. Raises `UserError` where two points are the same job.
     """
-    sources = Sources()
+    drafter = _Drafter(found, home, memory_gb)
     seen: dict[str, str] = {}
     for point in points:
         check()
@@ -80,7 +81,7 @@ def draft_points(
             yield Refused(point, label, point.error)
             continue
         try:
-            drafted = _draft(found, point, point.config, home, memory_gb, sources)
+            drafted = drafter.draft(point, label, point.config)
         except RenderError as error:
             yield Refused(point, label, str(error))
             continue
@@ -90,47 +91,65 @@ def draft_points(
         yield drafted
 
 
-def _draft(
-    found: Found, point: Point, config: Config, home: Path | None, memory_gb: float | None, sources: Sources
-) -> Drafted:
-    """As one worker would do it, and else as all of them would together."""
-    limit = config.farm.worker.memory_gb or memory_gb
-    alone = FarmConfig(executor="inline", workers=1, worker=WorkerConfig(memory_gb=limit))
-    fits = True
-    try:
-        draft = jobs.draft(replace(config, farm=alone), sources)
-        fits = not draft.plan.scratch_bytes
-    except RenderError:
-        draft, fits = jobs.draft(config, sources), False
-    plan, name = draft.plan, f"{_slug(found.axes, point.at)}-{draft.directory.digest[:_DIGITS]}"
-    done = False
-    if home is not None:
-        directory = home / POINTS / name
-        config = replace(config, output=replace(config.output, dir=str(directory)), quiet=True)
-        run = draft.directory.moved(directory)
-        done = run.is_finished() and (directory / THUMBNAIL).exists() and is_complete(run, config, draft.profile)
-        if not done:
-            run.check()
-    architecture = find_model(config.model.name).architecture
-    network = (weights_key(config), architecture.truncated(draft.schedule.layers).nodes[-1].name)
-    kernels = {
-        (network, draft.schedule.objectives[number].structure, octave.grid.window_shape, octave.grid.core_shape)
-        for octave in plan.octaves
+class _Drafter:
+    """Drafts points one after the other: as one worker would render them, else as all of them would together."""
+
+    def __init__(self, found: Found, home: Path | None, memory_gb: float | None) -> None:
+        self._found = found
+        self._home = home
+        self._memory_gb = memory_gb
+        self._sources = Sources()
+        # The run directories that are there, by the digits at their ends: labels change where values join an axis.
+        there = home / POINTS if home is not None else None
+        names = [path.name for path in there.iterdir()] if there is not None and there.is_dir() else []
+        self._known = {name[-_DIGITS:]: name for name in names}
+
+    def draft(self, point: Point, label: str, config: Config) -> Drafted:
+        limit = config.farm.worker.memory_gb or self._memory_gb
+        alone = FarmConfig(executor="inline", workers=1, worker=WorkerConfig(memory_gb=limit))
+        try:
+            draft = jobs.draft(replace(config, farm=alone), self._sources)
+            fits = not draft.plan.scratch_bytes
+        except RenderError:
+            draft, fits = jobs.draft(config, self._sources), False
+        plan = draft.plan
+        # Of the pictures, not of the canvas: points may differ in colours alone.
+        settings = json.dumps([_as_numbers(config.picture_settings()), draft.directory.identity], sort_keys=True)
+        job = hashlib.sha256(settings.encode()).hexdigest()[:_DIGITS]
+        name = self._known.get(job) or f"{_slug(self._found.axes, point.at)}-{job}"
+        done = False
+        if self._home is not None:
+            directory = self._home / POINTS / name
+            config = replace(config, output=replace(config.output, dir=str(directory)), quiet=True)
+            run = draft.directory.moved(directory)
+            done = run.is_finished() and (directory / THUMBNAIL).exists() and is_complete(run, config, draft.profile)
+            if not done:
+                run.check()
+        return Drafted(
+            point,
+            label,
+            config,
+            f"{POINTS}/{name}",
+            job,
+            done,
+            plan.final.shape,
+            plan.window_pixels / 1e6,
+            max(octave.grid.tiles for octave in plan.octaves),
+            fits,
+            plan.disk_bytes,
+            _kernels(draft),
+        )
+
+
+def _kernels(draft: jobs.Draft) -> frozenset[KernelKey]:
+    """The compiled kernels that a job needs, each by all that decides it."""
+    config, schedule = draft.config, draft.schedule
+    architecture = find_model(config.model.name).architecture.truncated(schedule.layers)
+    network = (weights_key(config), architecture.nodes[-1].name)
+    return frozenset(
+        (network, schedule.objectives[number].structure, octave.grid.window_shape, octave.grid.core_shape)
+        for octave in draft.plan.octaves
         for number in octave.stage.objectives
-    }
-    return Drafted(
-        point,
-        point_label(found.axes, point.at),
-        config,
-        f"{POINTS}/{name}",
-        json.dumps([_as_numbers(config.canvas_settings()), draft.source.sha256, draft.schedule.content]),
-        done,
-        plan.final.shape,
-        plan.window_pixels / 1e6,
-        max(octave.grid.tiles for octave in plan.octaves),
-        fits,
-        plan.disk_bytes,
-        frozenset(kernels),
     )
 
 

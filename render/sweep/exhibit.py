@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from render import __version__
-from render.errors import UserError
 from render.run_directory import targets
 from render.sweep.axes import Found
 from render.sweep.board import Board
@@ -21,7 +20,7 @@ from render.viewer.words import hydra_text, make_command
 
 def exhibition(found: Found, points: Sequence[Drafted | Refused], board: Board, home: Path, command: str) -> Exhibition:
     """A sweep as it stands."""
-    rows, columns = arranged(found)
+    rows, columns = found.layout()
     first = next((point for point in points if isinstance(point, Drafted)), None)
     made = [*_shared(found, first), ("program", f"version {__version__}")]
     return Exhibition(
@@ -57,31 +56,9 @@ def _shared(found: Found, first: Drafted | None) -> list[tuple[str, str]]:
     return [pair for key, pair in said.items() if key not in swept]
 
 
-def arranged(found: Found) -> tuple[int | None, int | None]:
-    """The axes of rows and of columns: those that the config names, else the last two; one axis alone flows."""
-    named = [_number(found, "rows"), _number(found, "columns")]
-    free = [number for number in range(len(found.axes)) if number not in named] if len(found.axes) > 1 else []
-    rows, columns = named
-    if columns is None and free:
-        columns = free.pop()
-    if rows is None and free:
-        rows = free.pop()
-    return rows, columns
-
-
 def sweep_command(root: str, words: Sequence[str]) -> str:
     """The `make sweep ...` of a root config and words."""
     return make_command("sweep", [f"conf={root}", *words])
-
-
-def _number(found: Found, side: str) -> int | None:
-    key = getattr(found.job.sweep, side)
-    if key is None:
-        return None
-    keys = [axis.key for axis in found.axes]
-    if key not in keys:
-        raise UserError(f"sweep.{side}={key} is no axis of this sweep: there is {', '.join(keys)}")
-    return keys.index(key)
 
 
 def _shown(point: Drafted | Refused, board: Board, home: Path) -> Shown:

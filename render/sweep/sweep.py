@@ -26,7 +26,7 @@ from render.sweep.board import Board, BoardPoint, Standing
 from render.sweep.directory import SweepDirectory, sweep_path
 from render.sweep.drafting import Drafted, Refused, draft_points
 from render.sweep.events import Event
-from render.sweep.exhibit import arranged, exhibition, sweep_command
+from render.sweep.exhibit import exhibition, sweep_command
 from render.sweep.gallery import write_gallery
 from render.sweep.launcher import Assigned, Launcher
 from render.sweep.points import count, expand, rank
@@ -56,7 +56,6 @@ def sweep(root: str, words: Sequence[str]) -> int:
     Raises `UserError` before anything is rendered, for words that make no sweep.
     """
     found = find_axes(root, words)
-    arranged(found)
     interrupts.hold()
     quiet = found.job.quiet
     start_logging(quiet=quiet)

@@ -27,7 +27,14 @@ from render.paths import cache_directory
 from render.sweep.events import EVENTS, read_events
 from tests.conftest import ROOT
 
-TINY = ("output.width=64", "octaves.count=1", "octaves.steps=1", "objective.terms=[mixed0]", "sweep.max=100000")
+TINY = (
+    "farm.workers=1",
+    "output.width=64",
+    "octaves.count=1",
+    "octaves.steps=1",
+    "objective.terms=[mixed0]",
+    "sweep.max=100000",
+)
 
 
 def main() -> None:

@@ -250,7 +250,7 @@ def test_points_too_large_for_a_share_are_spread_over_all_workers(tmp_path: Path
 
 def test_the_scheduler_costs_less_than_20_ms_a_point(tmp_path: Path):
     words = ("image=sample:chelsea", "output.width=64", "octaves.count=1", "octaves.steps=1", "objective.terms=[mixed0]")
-    finished = done(start(tmp_path, *words, "seed=range(0,60)", "sweep.dir=night", "quiet=true"))
+    finished = done(start(tmp_path, *words, "seed=range(0,60)", "farm.workers=1", "sweep.dir=night", "quiet=true"))
     assert finished.code == 0, finished.err
     assert finished.out == finished.err == ""
     events = [event for event in read_events(tmp_path / "night" / EVENTS) if event.point is not None]

@@ -34,7 +34,10 @@ settings.load_profile("render")
 
 
 #: The files that take longest come first, so that processes that share the suite end at about the same time.
-LONGEST = ("farm", "terms", "tiles", "render", "architecture", "weights", "probe", "dreams", "atlas", "stages", "cluster")
+LONGEST = (
+    "farm", "terms", "tiles", "render", "architecture", "weights", "probe", "dreams", "atlas", "stages", "cluster",
+    "sweep", "gallery", "axes",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -75,9 +75,11 @@ def run(directory: Path, environment: dict[str, str], *words: str) -> float:
 
 def compare(directory: Path, environment: dict[str, str], words: list[str], separate: int) -> None:
     wall = run(directory, environment, "sweep", *words, "sweep.dir=sweep")
+    warm = run(directory, environment, "sweep", *words, "sweep.dir=warm")
     made = json.loads((directory / "sweep" / "sweep.json").read_text())
     points = made["points"]
     print(f"sweep: {len(points)} points in {wall:.1f} s; {made['kernels']} kernels, {made['compiled']} compiled")
+    print(f"the same in another directory, kernels cached: {warm:.1f} s")
     print(f"most memory of a worker's process: {made['peak_bytes'] / 1e9:.2f} GB, of {made['workers']} worker")
     page = html.unescape((directory / "sweep" / "index.html").read_text())
     commands = dict.fromkeys(re.findall(r"make render [^\"\\]+", page.replace('\\"', "\N{RIGHT DOUBLE QUOTATION MARK}")))
@@ -95,9 +97,8 @@ def compare(directory: Path, environment: dict[str, str], words: list[str], sepa
     print(
         f"{len(seconds)} separate renders, kernels cached: {sum(seconds):.1f} s ({sum(seconds) / len(seconds):.2f} s each)"
     )
-    print(
-        f"all {len(points)} so: {alone:.0f} s, {alone / wall:.2f} times the sweep; {same} of {len(seconds)} pictures alike"
-    )
+    print(f"all {len(points)} so: {alone:.0f} s, {alone / warm:.2f} times the sweep with its kernels cached as well")
+    print(f"{alone / wall:.2f} times the sweep that had to compile them; {same} of {len(seconds)} pictures alike")
 
 
 def pixels(run_directory: Path) -> bytes:

@@ -22,7 +22,7 @@ from render.machine import cores, host_memory
 from render.models.weights import Loaded
 from render.progress import duration_text, say
 from render.report import start_logging
-from render.sweep.axes import Found, find_axes
+from render.sweep.axes import Found, axis_names, find_axes
 from render.sweep.board import Board, BoardPoint, Standing
 from render.sweep.directory import SweepDirectory, sweep_path
 from render.sweep.drafting import Drafted, Refused, draft_points
@@ -131,6 +131,7 @@ class _Run:
                     self._tell(Event("begun", self._begun, None, {"pid": os.getpid(), "points": len(self._points)}))
                     self._set_aside()
                     waiting = [one for one in self._drafted.values() if not one.done]
+                    self._screen.say(self._summary(waiting))
                     if waiting:
                         self._render(waiting)
                 status = "failed" if self._board.failures else "finished"
@@ -150,6 +151,14 @@ class _Run:
                     page, sheets = self._show(sheets=True)
         self._summarise(page, sheets)
         return FAILED if self._board.failures else 0
+
+    def _summary(self, waiting: Sequence[Drafted]) -> str:
+        """One line: what is about to be rendered."""
+        megapixels = sum(point.megapixels for point in waiting)
+        names = axis_names(self._found.axes)
+        axes = " x ".join(f"{len(axis.values)} {name}" for axis, name in zip(self._found.axes, names, strict=True))
+        todo = f"{len(waiting)} of {len(self._points)} points to render"
+        return f"{axes}: {todo}, {megapixels:,.1f} Mpx with {len(_kernels(waiting))} kernels -> {self._directory.path}"
 
     def _set_aside(self) -> None:
         """Tells of the points that need no rendering: those that are done, and those that cannot be rendered."""
@@ -221,10 +230,9 @@ class _Run:
                 launcher.pack([point for point in assigned if point.number not in large])
                 launcher.spread([point for point in assigned if point.number in large])
         finally:
-            kernels = frozenset[KernelKey]().union(*(point.kernels for point in waiting))
             self._directory.record |= {
                 "workers": farm.size,
-                "kernels": len(kernels),
+                "kernels": len(_kernels(waiting)),
                 "compiled": sum(launcher.tally.compiled.values()),
                 "peak_bytes": launcher.tally.peak_bytes,
             }
@@ -269,6 +277,10 @@ def failure_lines(failures: Sequence[Standing], total: int) -> list[str]:
         more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
         lines.append(f"  {labels[0]}{more}: {reason}")
     return [*lines, "  sweep.json lists them all"]
+
+
+def _kernels(points: Sequence[Drafted]) -> frozenset[KernelKey]:
+    return frozenset[KernelKey]().union(*(point.kernels for point in points))
 
 
 def _by_rank(found: Found, points: Sequence[Drafted]) -> Iterator[list[Drafted]]:

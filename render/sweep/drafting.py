@@ -32,7 +32,8 @@ class Drafted:
     """A point that can be rendered.
 
     `config` names its run directory, `directory` the same relative to the sweep's; `job` is the same for points that would
-    be the same picture. `done`: its pictures lie there. `size`
+    be the same picture. `done`: its pictures lie
+    there, and took `seconds`. `size`
     is (rows, columns) of the picture, px; `megapixels` of windows are to be dreamed, in at most `tiles` tiles at once;
     `fits` says whether it fits into one worker's memory.
     """
@@ -43,6 +44,7 @@ class Drafted:
     directory: str
     job: str
     done: bool
+    seconds: float
     size: tuple[int, int]
     megapixels: float
     tiles: int
@@ -117,13 +119,15 @@ class _Drafter:
         settings = json.dumps([_as_numbers(config.picture_settings()), draft.directory.identity], sort_keys=True)
         job = hashlib.sha256(settings.encode()).hexdigest()[:_DIGITS]
         name = self._known.get(job) or f"{_slug(self._found.axes, point.at)}-{job}"
-        done = False
+        done, seconds = False, 0.0
         if self._home is not None:
             directory = self._home / POINTS / name
             config = replace(config, output=replace(config.output, dir=str(directory)), quiet=True)
             run = draft.directory.moved(directory)
             done = run.is_finished() and (directory / THUMBNAIL).exists() and is_complete(run, config, draft.profile)
-            if not done:
+            if done:
+                seconds = run.record["seconds"]["total"]
+            else:
                 run.check()
         return Drafted(
             point,
@@ -132,6 +136,7 @@ class _Drafter:
             f"{POINTS}/{name}",
             job,
             done,
+            seconds,
             plan.final.shape,
             plan.window_pixels / 1e6,
             max(octave.grid.tiles for octave in plan.octaves),

@@ -83,7 +83,7 @@ def _shown(point: Drafted | Refused, board: Board, home: Path) -> Shown:
         thumbnail,
         zoom,
         point.size,
-        standing.seconds,
+        standing.seconds or point.seconds,
         point.point.words,
         point_command(asdict(point.config)),
         poster_command(point.config, point.size),

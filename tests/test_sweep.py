@@ -20,7 +20,8 @@ from PIL import Image
 
 from render.sweep.board import Board
 from render.sweep.events import EVENTS, Event, last_command, read_events
-from tests.conftest import INLINE, ROOT, Finished
+from render.viewer.live import LiveRun
+from tests.conftest import INLINE, ROOT, Finished, refusal
 
 #: Points that take a fraction of a second.
 SMALL = ("image=sample:chelsea", "output.width=96", "octaves.count=2", "octaves.steps=2", "sweep.dir=night")
@@ -89,6 +90,12 @@ def test_a_grid_ends_in_pictures_a_sheet_and_a_page(night: Path):
         assert min(sheet.size) > 2 * 96
     page = (night / "night" / "index.html").read_text()
     assert all(f"points/{name}/thumbnail.webp" in page for name in found)
+
+
+def test_its_points_are_shown_by_the_page_and_not_by_the_viewer(night: Path):
+    message = refusal(lambda: LiveRun(night / "night"))
+    assert "index.html" in message
+    assert LiveRun(next((night / "night").glob("points/*"))).status()["status"] == "finished"
 
 
 def test_no_kernel_is_compiled_twice(night: Path):

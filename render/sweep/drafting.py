@@ -32,10 +32,9 @@ class Drafted:
     """A point that can be rendered.
 
     `config` names its run directory, `directory` the same relative to the sweep's; `job` is the same for points that would
-    be the same picture. `done`: its pictures lie
-    there, and took `seconds`. `size`
-    is (rows, columns) of the picture, px; `megapixels` of windows are to be dreamed, in at most `tiles` tiles at once;
-    `fits` says whether it fits into one worker's memory.
+    be the same picture. `done`: its pictures lie there, and took `seconds`. `size` is (rows, columns) of the picture, px;
+    `megapixels` of windows are to be dreamed, in at most `tiles` tiles at once; `fits` says whether it fits into one
+    worker's memory.
     """
 
     point: Point

@@ -27,8 +27,9 @@ from render.farm.checkpoint import Checkpoint
 from render.geometry import Rect
 from render.run_directory import planned_steps, preview_path, read_record, stored_checkpoints
 from render.source.source import IN_MEMORY, Source, reopen_source
+from render.sweep.board import read_sweep
 from render.viewer.shrink import shrunk
-from render.viewer.viewer import DREAM, SOURCE, ViewerFacts, page
+from render.viewer.viewer import DREAM, PAGE, SOURCE, ViewerFacts, page
 from render.viewer.words import render_command
 from render.viewer.zoom import Pyramid
 
@@ -54,6 +55,8 @@ class LiveRun:
         if not directory.is_dir():
             raise UserError(f"run={directory}: there is no such directory")
         self._record = read_record(directory)
+        if not self._record and read_sweep(directory):
+            raise UserError(f"run={directory} is a sweep: open its {PAGE}, or view one of its points/")
         if not self._record:
             raise UserError(f"run={directory} is no run directory: it has no run.json that a render wrote")
         self._directory = directory

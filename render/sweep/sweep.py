@@ -131,8 +131,8 @@ class _Run:
                     self._tell(Event("begun", self._begun, None, {"pid": os.getpid(), "points": len(self._points)}))
                     self._set_aside()
                     waiting = [one for one in self._drafted.values() if not one.done]
-                    self._screen.say(self._summary(waiting))
                     if waiting:
+                        self._screen.say(self._summary(waiting))
                         self._render(waiting)
                 status = "failed" if self._board.failures else "finished"
             except KeyboardInterrupt as interrupt:

@@ -110,6 +110,7 @@ def _point(shown: Shown, number: int) -> dict[str, Any]:
         "size": shown.size,
         "seconds": shown.seconds,
         "words": shown.words,
+        "listed": shown.listed or shown.words,
         "command": shown.command,
         "poster": shown.poster,
     } | {key: None if path is None else quote(path) for key, path in files.items()}

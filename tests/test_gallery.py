@@ -491,6 +491,37 @@ def test_favourites_are_kept_and_exported(shown: browser.Page, tmp_path: Path) -
     assert focused(shown) == point(2)
 
 
+def test_the_buttons_on_a_point_say_what_keys_did(shown: browser.Page) -> None:
+    def pressed(tool: str) -> str:
+        return shown.run(f"document.querySelector('[data-tool={tool}]').getAttribute('aria-pressed')")
+
+    press(shown, "Tab")  # the focus is seen, so that the buttons come
+    focus(shown, 3)
+    for key, tool in (("f", "favourite"), ("c", "mark")):
+        assert pressed(tool) == "false"
+        shown.key(key)
+        assert pressed(tool) == "true"
+        shown.key(key)
+        assert pressed(tool) == "false"
+
+
+def test_pictures_are_as_large_as_there_is_room_until_someone_says_how_large(shown: browser.Page) -> None:
+    def width() -> int:
+        return int(shown.run("size.value"))
+
+    assert width() == 256  # three across
+    choose(shown, "#columns", "")
+    choose(shown, "#rows", "")
+    choose(shown, "#columns", "1")
+    assert width() == 256  # four
+    shown.resize(960, 800)
+    choose(shown, "#rows", "0")
+    assert width() == 200
+    choose(shown, "#size", "128")
+    choose(shown, "#columns", "2")
+    assert width() == 128
+
+
 def test_a_page_works_where_nothing_is_kept(chromium: browser.Browser, sweep: Path, tmp_path: Path) -> None:
     page = chromium.page(1280, 800)
     blocked = "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError'); } })"
@@ -623,7 +654,8 @@ def test_a_narrow_screen_has_room_for_everything(shown: browser.Page, sweep: Pat
     panes = [shown.box(f"#pair .pane:nth-child({at})") for at in (1, 2)]
     assert panes[0][1] + panes[0][3] <= panes[1][1]
     assert min(pane[3] for pane in panes) > 120
-    inside("#side", "#swipe", "#exchange", "#pair .close", "#pair-zoom")
+    inside("#side", "#swipe", "#exchange", "#pair .close")
+    assert shown.box("#pair > header")[3] < 96, "two lines"
     close(shown)
     shown.do("document.querySelector('.cell a').click()")
     look(shown, "narrow-point")

@@ -16,7 +16,7 @@ class Favourites {
   }
 
   has(number) {
-    return this.names.has(this.points[number].id);
+    return number in this.points && this.names.has(this.points[number].id);
   }
 
   /** Numbers of those on the page: the browser may know more, of other commands of the sweep. */

@@ -106,6 +106,16 @@ def test_two_thousand_points_and_64_workers_are_drawn_at_once() -> None:
     assert (time.perf_counter() - begun) / 5 < 0.1
 
 
+def test_a_failure_on_a_narrow_screen_says_why() -> None:
+    """The point's long name leaves room for it, and keeps its two ends."""
+    board = board_of(1, 1, label="image a-very-long-name-of-a-picture, objective mixed{0}, step_size 2")
+    (line,) = [line for line in drawn(board, 60, 20) if ": reason 1" in line]
+    assert line.startswith("  image a-ve") and "step_size 2: reason 1: there is" in line
+    assert cell_len(line) <= 60
+    (whole,) = [line for line in drawn(board, 300, 20) if ": reason 1" in line]
+    assert "image a-very-long-name-of-a-picture, objective mixed1, step_size 2: reason 1" in whole
+
+
 def test_every_failure_is_listed_last_each_in_a_line() -> None:
     lines = failure_lines(board_of(2, 30))
     assert lines[0] == "failed"

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from render import __version__
-from render.run_directory import targets
+from render.run_directory import read_record, targets
 from render.sweep.axes import Found
 from render.sweep.board import Board
 from render.sweep.commands import favourites_as_prints, point_command, poster_command
@@ -73,7 +73,10 @@ def _shown(point: Drafted | Refused, board: Board, home: Path, listed: tuple[str
     directory = home / point.directory
     state = standing.state if standing.state in ("done", "failed") else "waiting"
     picture = large = thumbnail = zoom = None
+    seconds = standing.seconds
     if state == "done":
+        # What an earlier command made took its time, too.
+        seconds = _seconds(directory) if standing.skipped else seconds
         finished = targets(directory, point.config.name, point.config.output)[0].path
         picture, large, thumbnail, zoom = shown_files(directory, finished, home)
     return Shown(
@@ -86,9 +89,16 @@ def _shown(point: Drafted | Refused, board: Board, home: Path, listed: tuple[str
         thumbnail,
         zoom,
         point.size,
-        standing.seconds,
+        seconds,
         point.point.words,
         point_command(asdict(point.config)),
         poster_command(point.config, point.size),
         listed,
     )
+
+
+def _seconds(directory: Path) -> float:
+    """What the run in a directory took; 0 where its record does not say."""
+    took = read_record(directory).get("seconds")
+    total = took.get("total") if isinstance(took, dict) else None
+    return float(total) if isinstance(total, int | float) else 0.0

@@ -16,9 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from render.progress import PatientConsole, duration_text
+from render.progress_file import read_progress
 from render.sweep.board import Board, Standing
 from render.sweep.events import Event
-from render.sweep.progress_file import read_progress
 
 _LINE_EVERY_S = 15.0
 #: What labels get before each point gets a bar, and is said where it is rendered; then how wide those are.

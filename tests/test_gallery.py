@@ -679,6 +679,7 @@ def test_without_scripts_the_pictures_are_there(chromium: browser.Browser, sweep
     page.until("[...document.images].slice(0, 5).every((one) => one.naturalWidth > 0)")
     look(page, "no-script", wait=False)
     assert "Without JavaScript" in page.run("document.body.innerText")
+    assert "did you mean mixed9?" in page.run("document.querySelector('noscript').innerText"), "why a point failed"
     assert page.run("document.querySelector('.cell a').href").endswith("/dream.png")
     assert page.run("[...document.querySelectorAll('input, select, dialog')].some((one) => one.checkVisibility())") is False
     page.close()

@@ -34,7 +34,8 @@ from render.machine import cores, free_disk, host_memory, same_disk
 from render.models.weights import Loaded, find_model, load
 from render.paths import file_sha256, user_path
 from render.plan import Machine, Plan, make_plan
-from render.progress import Display, make_display, say
+from render.progress import Display, Displays, make_display, say
+from render.progress_file import ProgressFile
 from render.run_directory import RunDirectory
 from render.schedule import Schedule, make_schedule
 from render.source.mask import Mask, open_mask
@@ -255,6 +256,8 @@ def render(
     """
     with job.directory.opened():
         display = shown(job.plan) if shown else make_display(job.plan, quiet=job.config.quiet)
+        # For `status`, from any other terminal.
+        display = Displays(display, ProgressFile(job.directory.path, job.plan))
         try:
             with interrupts.deferred(quiet=job.config.quiet):
                 return _render(job, display, finding)

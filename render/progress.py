@@ -187,6 +187,33 @@ class QuietDisplay:
         pass
 
 
+class Displays:
+    """Several displays that are told the same."""
+
+    def __init__(self, *displays: Display) -> None:
+        self._displays = displays
+
+    def octave_started(self, octave: Octave, steps: int) -> None:
+        for display in self._displays:
+            display.octave_started(octave, steps)
+
+    def tiles_done(self, tiles: int) -> None:
+        for display in self._displays:
+            display.tiles_done(tiles)
+
+    def step_done(self, step: int) -> None:
+        for display in self._displays:
+            display.step_done(step)
+
+    def say(self, line: str) -> None:
+        for display in self._displays:
+            display.say(line)
+
+    def close(self) -> None:
+        for display in self._displays:
+            display.close()
+
+
 def say(text: str, *, quiet: bool) -> None:
     """Prints on standard output unless the job is quiet."""
     if quiet:

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from render import progress_file
 from render.config import Config
 from render.plan import Plan
 from render.progress import Display
-from render.sweep import progress_file
+from render.progress_file import Progress, ProgressFile, read_progress
 from render.sweep.board import Board, BoardPoint, Counts
 from render.sweep.events import Event, EventLog, last_command, read_events
-from render.sweep.progress_file import Progress, ProgressFile, read_progress
 from tests.conftest import refusal
 from tests.test_plan import plan
 

@@ -24,9 +24,10 @@ from PIL import Image
 
 from render.compose import load_config
 from render.config import Config, picture_width
-from render.sweep.axes import axis_names
-from render.sweep.commands import favourites_command, point_command, poster_command
+from render.sweep.axes import axis_names, find_axes
+from render.sweep.commands import Prints, favourites_as_prints, point_command, poster_command
 from render.sweep.gallery import page, write_gallery
+from render.sweep.points import expand
 from render.sweep.shown import Exhibition, Shown
 from tests import browser
 from tests.conftest import refusal
@@ -490,6 +491,37 @@ def test_favourites_are_kept_and_exported(shown: browser.Page, tmp_path: Path) -
     assert focused(shown) == point(2)
 
 
+def test_the_buttons_on_a_point_say_what_keys_did(shown: browser.Page) -> None:
+    def pressed(tool: str) -> str:
+        return shown.run(f"document.querySelector('[data-tool={tool}]').getAttribute('aria-pressed')")
+
+    press(shown, "Tab")  # the focus is seen, so that the buttons come
+    focus(shown, 3)
+    for key, tool in (("f", "favourite"), ("c", "mark")):
+        assert pressed(tool) == "false"
+        shown.key(key)
+        assert pressed(tool) == "true"
+        shown.key(key)
+        assert pressed(tool) == "false"
+
+
+def test_pictures_are_as_large_as_there_is_room_until_someone_says_how_large(shown: browser.Page) -> None:
+    def width() -> int:
+        return int(shown.run("size.value"))
+
+    assert width() == 256  # three across
+    choose(shown, "#columns", "")
+    choose(shown, "#rows", "")
+    choose(shown, "#columns", "1")
+    assert width() == 256  # four
+    shown.resize(960, 800)
+    choose(shown, "#rows", "0")
+    assert width() == 200
+    choose(shown, "#size", "128")
+    choose(shown, "#columns", "2")
+    assert width() == 128
+
+
 def test_a_page_works_where_nothing_is_kept(chromium: browser.Browser, sweep: Path, tmp_path: Path) -> None:
     page = chromium.page(1280, 800)
     blocked = "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError'); } })"
@@ -622,7 +654,8 @@ def test_a_narrow_screen_has_room_for_everything(shown: browser.Page, sweep: Pat
     panes = [shown.box(f"#pair .pane:nth-child({at})") for at in (1, 2)]
     assert panes[0][1] + panes[0][3] <= panes[1][1]
     assert min(pane[3] for pane in panes) > 120
-    inside("#side", "#swipe", "#exchange", "#pair .close", "#pair-zoom")
+    inside("#side", "#swipe", "#exchange", "#pair .close")
+    assert shown.box("#pair > header")[3] < 96, "two lines"
     close(shown)
     shown.do("document.querySelector('.cell a').click()")
     look(shown, "narrow-point")
@@ -646,6 +679,7 @@ def test_without_scripts_the_pictures_are_there(chromium: browser.Browser, sweep
     page.until("[...document.images].slice(0, 5).every((one) => one.naturalWidth > 0)")
     look(page, "no-script", wait=False)
     assert "Without JavaScript" in page.run("document.body.innerText")
+    assert "did you mean mixed9?" in page.run("document.querySelector('noscript').innerText"), "why a point failed"
     assert page.run("document.querySelector('.cell a').href").endswith("/dream.png")
     assert page.run("[...document.querySelectorAll('input, select, dialog')].some((one) => one.checkVisibility())") is False
     page.close()
@@ -820,12 +854,54 @@ def test_a_point_that_asks_for_impossible_octaves_gets_what_the_schema_allows() 
     assert coarsest.octaves.count == 1
 
 
+def prints(root: str, words: list[str], sizes: list[tuple[int, int]]) -> tuple[Prints, list[Config]]:
+    """How the points of a sweep become prints, and what each is as one; `sizes` in turn are those of their pictures."""
+    points = [point for point in expand(find_axes(root, words)) if point.config is not None]
+    given = [(point.words, point.config, sizes[point.number % len(sizes)]) for point in points]
+    return favourites_as_prints(given), [composed(poster_command(config, size))[1] for _, config, size in given]
+
+
+def read_back(made: Prints, directory: Path) -> list[Config]:
+    """The configs that the command finds in a file of all points."""
+    file = directory / "favourites.yaml"
+    file.write_text(yaml.safe_dump([dict(word.split("=", 1) for word in words) for words in made.words]), encoding="utf-8")
+    words = shlex.split(made.command.replace("$$", "$"))[3:]
+    assert words[0] == "sweep.points=favourites.yaml"
+    points = expand(find_axes("poster", [f"sweep.points={file}", *words[1:]]))
+    return [point.config for point in points if point.config is not None]
+
+
 def test_favourites_become_prints_with_what_all_points_share() -> None:
-    config = load_config("preview", ["objective=eyes", "step_size=2", "seed=3", "image=me.jpg"])
-    command = favourites_command(config, (400, 720), ("objective", "step_size"))
-    assert command == "make sweep conf=poster sweep.points=favourites.yaml seed=3 image=me.jpg octaves.count=11"
-    what, poster = composed(command)
-    assert (what, poster.seed, poster.image, poster.objective.by_model) == ("sweep", 3, "me.jpg", {})
+    words = ["objective=eyes,dogs", "step_size=2,3", "seed=3", "image=me.jpg"]
+    made, _ = prints("preview", words, [(400, 720)])
+    assert made.command == "make sweep conf=poster sweep.points=favourites.yaml seed=3 image=me.jpg octaves.count=11"
+    assert made.words[1] == ("objective=eyes", "step_size=3")
+
+
+@pytest.mark.parametrize(
+    ("root", "words", "sizes"),
+    [
+        ("grid", ["step_size=2"], [(213, 320)]),  # with octave scales
+        ("preview", ["output.width=96,320", "objective=eyes,dogs"], [(64, 96), (64, 96), (213, 320), (213, 320)]),
+        ("preview", ["octaves.count=2,5"], [(213, 320)]),
+        ("preview", ["image=sample:chelsea,sample:hubble", "output.height=200"], [(200, 300), (200, 240)]),
+        ("preview", ["model=inception_v3,googlenet", "output.format=png,tiff", "output.bits=16"], [(213, 320)]),
+    ],
+)
+def test_favourites_become_the_prints_that_their_own_commands_make(
+    root: str, words: list[str], sizes: list[tuple[int, int]], tmp_path: Path
+) -> None:
+    made, posters = prints(root, words, sizes)
+    assert read_back(made, tmp_path) == posters
+
+
+def test_favourites_of_favourites_are_prints_too(tmp_path: Path) -> None:
+    """The keys of a file's points are theirs alone: the command does not repeat them."""
+    (tmp_path / "chosen.yaml").write_text('- {step_size: "2", seed: "1"}\n- {octaves.scale: "1.2"}\n')
+    made, posters = prints("preview", [f"sweep.points={tmp_path / 'chosen.yaml'}", "jitter=3"], [(213, 320)])
+    assert "step_size" not in made.command
+    assert "jitter=3" in made.command
+    assert read_back(made, tmp_path) == posters
 
 
 def test_a_point_is_made_again_by_the_command_of_its_config() -> None:

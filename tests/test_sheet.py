@@ -147,6 +147,22 @@ def test_points_in_a_row_have_their_names_under_them() -> None:
     assert len({place.rect.rows for place in sheet.places}) == 3
 
 
+@pytest.mark.parametrize("size", [(100, 100), (213, 320), (2000, 3000)])
+def test_three_points_are_a_row(size: tuple[int, int]) -> None:
+    (sheet,) = lay_out(exhibition([axis("seed", range(3))], 0, sizes=[size]))
+    assert len({place.rect.rows for place in sheet.places}) == 1
+
+
+def test_cells_have_the_aspect_of_their_own_page() -> None:
+    """A page of wide pictures leaves no room for the high ones of another; a page of both is of squares."""
+    axes = [axis("image", ["wide", "high"]), axis("seed", range(3)), axis("step", range(3))]
+    sizes = [(60, 80)] * 9 + [(80, 60)] * 9
+    shapes = [{place.rect.shape for place in sheet.places} for sheet in lay_out(exhibition(axes, 1, 2, sizes))]
+    assert shapes == [{(120, 160)}, {(160, 120)}]
+    (both,) = lay_out(exhibition(axes[:2], 0, 1, [(60, 80)] * 3 + [(80, 60)] * 3))
+    assert {place.rect.shape for place in both.places} == {(160, 160)}
+
+
 def test_further_axes_become_pages_whose_titles_name_their_values() -> None:
     axes = [axis("octaves.scale", [1.2, 1.4]), axis("a.steps", [1, 2, 3]), axis("seed", [5, 6, 7]), axis("b.steps", [8, 9])]
     shown = exhibition(axes, 2, 1)

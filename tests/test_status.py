@@ -19,14 +19,16 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from render import job as jobs
+from render import progress_file
 from render.__main__ import _COMMANDS, _USAGE, make_overrides
 from render.compose import load_config
 from render.locking import is_locked, lock_directory
+from render.progress import QuietDisplay
+from render.progress_file import Progress
 from render.run_directory import read_record
 from render.sweep import screen as screens
 from render.sweep.board import Board, BoardPoint
 from render.sweep.events import Event, EventLog
-from render.sweep.progress_file import Progress
 from render.sweep.screen import Screen, counts_text, failure_lines, picture, shortened
 from render.sweep.status import print_status
 from render.viewer.live import LiveRun
@@ -104,6 +106,16 @@ def test_two_thousand_points_and_64_workers_are_drawn_at_once() -> None:
         drawn(board, 120, 40)
     # Twice a second, beside the dispatching of points.
     assert (time.perf_counter() - begun) / 5 < 0.1
+
+
+def test_a_failure_on_a_narrow_screen_says_why() -> None:
+    """The point's long name leaves room for it, and keeps its two ends."""
+    board = board_of(1, 1, label="image a-very-long-name-of-a-picture, objective mixed{0}, step_size 2")
+    (line,) = [line for line in drawn(board, 60, 20) if ": reason 1" in line]
+    assert line.startswith("  image a-ve") and "step_size 2: reason 1: there is" in line
+    assert cell_len(line) <= 60
+    (whole,) = [line for line in drawn(board, 300, 20) if ": reason 1" in line]
+    assert "image a-very-long-name-of-a-picture, objective mixed1, step_size 2: reason 1" in whole
 
 
 def test_every_failure_is_listed_last_each_in_a_line() -> None:
@@ -310,7 +322,7 @@ def test_status_of_a_run_under_way_and_broken_off(tmp_path: Path, capsys: pytest
     run = LiveJob(tmp_path / "run", (40, 50), (60, 75))
     lock = lock_directory(run.directory, "a test")
     assert print_status([f"run={run.directory}"]) == 0
-    assert "running, no checkpoint yet" in capsys.readouterr().out
+    assert "running, no step is done yet" in capsys.readouterr().out
     run.save(0, 2, smooth(40, 50))
     assert print_status([f"run={run.directory}"]) == 0
     assert "running, octave 1 of 2, step 2 of 3 (checkpoint of " in capsys.readouterr().out
@@ -347,6 +359,28 @@ def test_what_a_render_records_is_understood_by_status_and_viewer(
     assert print_status([f"run={directory}"]) == 0
     assert "interrupted, octave 1 of 1, step 1 of 1" in capsys.readouterr().out
     assert LiveRun(directory).status()["words"] == "interrupted after octave 1 of 1, step 1 of 1"
+
+
+def test_a_run_says_where_it_is_between_its_checkpoints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of itself, without a sweep around it: whoever asks reads it from the run's directory."""
+    directory, seen = tmp_path / "run", []
+
+    class Asking(QuietDisplay):
+        def step_done(self, step: int) -> None:
+            assert print_status([f"run={directory}"]) == 0
+            seen.append(capsys.readouterr().out.splitlines()[0])
+
+    monkeypatch.setattr(progress_file, "_EVERY_S", 0.0)
+    monkeypatch.setattr(jobs, "make_display", lambda *_, **__: Asking())
+    config = load_config("preview", [*TINY, "octaves.steps=2", f"output.dir={directory}"])
+    with jobs.prepared(jobs.draft(config)) as job:
+        jobs.render(job)
+    assert [line.rpartition(" Mpx/s")[0].rpartition(" %")[0] for line in seen] == [
+        f"{directory}: running, octave 1 of 1, step {at} of 2, {share}" for at, share in ((0, 50), (1, 100))
+    ]
+    assert not (directory / "progress.json").exists()
 
 
 @pytest.mark.parametrize(

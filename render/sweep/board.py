@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from render.progress_file import Progress
 from render.sweep.events import EVENTS, Event, last_command, read_events
 from render.sweep.pace import Pace, fit_pace
-from render.sweep.progress_file import Progress
 
 #: Its name in a sweep's directory.
 SWEEP = "sweep.json"

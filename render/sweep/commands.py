@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
@@ -34,24 +34,49 @@ def poster_command(config: Config, size: tuple[int, int]) -> str:
     It has octaves enough for the coarsest to be as large as the point's; where a setting lists one value for each octave,
     it has as many as the point. A point whose height was given keeps its aspect.
     """
-    return make_command("render", [f"conf={_PRINT}", *_poster_words(config, size)])
+    return make_command("render", [f"conf={_PRINT}", *_with_count(*_poster_words(config, size))])
 
 
-def favourites_command(config: Config, size: tuple[int, int], keys: Collection[str]) -> str:
-    """The `make sweep conf=poster ...` that dreams the points which a favourites file lists as prints.
+@dataclass(frozen=True)
+class Prints:
+    """How favourites become prints: the `make sweep conf=poster ...` that reads a file of them, and what that says of each.
 
-    `config` and `size` are those of any point; `keys` are the keys and groups that the points' words set, which the file
-    says for each.
+    `words` are the `key=value` of every point, in the points' order.
     """
-    common = [
-        word for word in _poster_words(config, size) if not any(word.startswith((f"{key}=", f"{key}.")) for key in keys)
+
+    command: str
+    words: tuple[tuple[str, ...], ...]
+
+
+def favourites_as_prints(points: Sequence[tuple[Sequence[str], Config, tuple[int, int]]]) -> Prints:
+    """The command and the file's words that dream each point as `poster_command` does.
+
+    `points` are the `key=value` of a point's axes, its config and the (rows, columns) px of its picture. The command has
+    what all prints share. What a print has of its own, such as a width, is not in the file though it be an axis; what
+    follows from a point's size or scale is there where it is not the same for all.
+    """
+    rests, counts, axes = [], [], []
+    for words, config, size in points:
+        rest, count = _poster_words(config, size)
+        keys = [word.partition("=")[0] for word in words]
+        said = tuple(start for key in keys for start in (f"{key}=", f"{key}."))
+        rests.append([word for word in rest if not word.startswith(said)])
+        counts.append(count)
+        axes.append([word for key, word in zip(keys, words, strict=True) if key not in _ITS_OWN])
+    common = [word for word in (rests[0] if rests else ()) if all(word in rest for rest in rests)]
+    # A point of which nothing is left says this: a file has no empty points.
+    differ = len(set(counts)) > 1 or any(len(axis) < len(words) for axis, (words, *_) in zip(axes, points, strict=True))
+    listed = [
+        (*axis, *(word for word in rest if word not in common), *([f"octaves.count={count}"] if differ else []))
+        for axis, rest, count in zip(axes, rests, counts, strict=True)
     ]
-    return make_command("sweep", [f"conf={_PRINT}", f"sweep.points={FAVOURITES}", *common])
+    shared = common if differ or not counts else _with_count(common, counts[0])
+    return Prints(make_command("sweep", [f"conf={_PRINT}", f"sweep.points={FAVOURITES}", *shared]), tuple(listed))
 
 
-def _poster_words(config: Config, size: tuple[int, int]) -> list[str]:
-    usual = _print()
-    wide = picture_width(usual.output) or size[1]
+def _poster_words(config: Config, size: tuple[int, int]) -> tuple[list[str], int]:
+    """What differs from the usual print, but for the number of octaves, and that number."""
+    wide = picture_width(_print().output) or size[1]
     rows, columns = (max(1, side - 2 * picture_bleed(config.output)) for side in size)
     words = differing_words(asdict(config), _PRINT, aside=_ITS_OWN)
     if config.output.height is not None:
@@ -61,7 +86,11 @@ def _poster_words(config: Config, size: tuple[int, int]) -> list[str]:
         # The coarsest is columns / scale^(count - 1) px wide.
         count += round(math.log(wide / columns) / math.log(config.octaves.scale))
         count = min(max(1, count), _MOST_OCTAVES)
-    return words if count == usual.octaves.count else [*words, f"octaves.count={count}"]
+    return words, count
+
+
+def _with_count(words: list[str], count: int) -> list[str]:
+    return words if count == _print().octaves.count else [*words, f"octaves.count={count}"]
 
 
 @cache

@@ -10,7 +10,7 @@ from render import __version__
 from render.run_directory import targets
 from render.sweep.axes import Found
 from render.sweep.board import Board
-from render.sweep.commands import favourites_command, point_command, poster_command
+from render.sweep.commands import favourites_as_prints, point_command, poster_command
 from render.sweep.drafting import Drafted, Refused
 from render.sweep.shown import Exhibition, Shown
 from render.sweep.thumbnails import shown_files
@@ -21,17 +21,20 @@ from render.viewer.words import hydra_text, make_command
 def exhibition(found: Found, points: Sequence[Drafted | Refused], board: Board, home: Path, command: str) -> Exhibition:
     """A sweep as it stands."""
     rows, columns = found.layout()
-    first = next((point for point in points if isinstance(point, Drafted)), None)
+    drafted = [point for point in points if isinstance(point, Drafted)]
+    first = drafted[0] if drafted else None
+    prints = favourites_as_prints([(point.point.words, point.config, point.size) for point in drafted])
+    listed = {point.point.number: words for point, words in zip(drafted, prints.words, strict=True)}
     made = [*_shared(found, first), ("program", f"version {__version__}")]
     return Exhibition(
         home.name,
         found.axes,
-        tuple(_shown(point, board, home) for point in points),
+        tuple(_shown(point, board, home, listed.get(point.point.number, ())) for point in points),
         rows,
         columns,
         tuple(made),
         command,
-        favourites_command(first.config, first.size, [axis.key for axis in found.axes]) if first is not None else "",
+        prints.command if drafted else "",
     )
 
 
@@ -61,7 +64,7 @@ def sweep_command(root: str, words: Sequence[str]) -> str:
     return make_command("sweep", [f"conf={root}", *words])
 
 
-def _shown(point: Drafted | Refused, board: Board, home: Path) -> Shown:
+def _shown(point: Drafted | Refused, board: Board, home: Path, listed: tuple[str, ...]) -> Shown:
     standing = board.standings[point.point.number]
     if isinstance(point, Refused):
         return Shown(
@@ -71,6 +74,7 @@ def _shown(point: Drafted | Refused, board: Board, home: Path) -> Shown:
     state = standing.state if standing.state in ("done", "failed") else "waiting"
     picture = large = thumbnail = zoom = None
     if state == "done":
+        # What an earlier command made took its time, too.
         finished = targets(directory, point.config.name, point.config.output)[0].path
         picture, large, thumbnail, zoom = shown_files(directory, finished, home)
     return Shown(
@@ -87,4 +91,5 @@ def _shown(point: Drafted | Refused, board: Board, home: Path) -> Shown:
         point.point.words,
         point_command(asdict(point.config)),
         poster_command(point.config, point.size),
+        listed,
     )

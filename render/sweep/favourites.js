@@ -16,7 +16,7 @@ class Favourites {
   }
 
   has(number) {
-    return this.names.has(this.points[number].id);
+    return number in this.points && this.names.has(this.points[number].id);
   }
 
   /** Numbers of those on the page: the browser may know more, of other commands of the sweep. */
@@ -41,10 +41,11 @@ class Favourites {
     const quoted = (text) => JSON.stringify(text).replace(/[\u007f-\u009f\u2028\u2029\ufeff]/g, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`);
     const key = (text) => (/^[A-Za-z_][\w.]*$/.test(text) ? text : quoted(text));
     const comment = (text) => text.split(/[\r\n\u0085\u2028\u2029]/).map((line) => `# ${line}\n`).join("");
-    const items = this.numbers().map((number) => this.points[number].words.map((word) => {
+    // Points that differ in nothing but their size are one print.
+    const items = [...new Set(this.numbers().map((number) => this.points[number].listed.map((word) => {
       const equals = word.indexOf("=");
       return `${key(word.slice(0, equals))}: ${quoted(word.slice(equals + 1))}`;
-    }).join(", "));
+    }).join(", ")))];
     return comment(`Favourites of ${this.title}: ${items.length}. This dreams them as prints:`) + comment(`  ${this.command}`) +
       items.map((item) => `- {${item}}\n`).join("");
   }

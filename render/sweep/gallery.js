@@ -47,6 +47,9 @@
     return element("div", { className: "cell" }, link);
   });
 
+  const numberOf = (target) => cells.indexOf(target.closest?.(".cell"));
+  const tools = $("tools-template").content.firstElementChild; // buttons, on the point at hand
+
   function say(text) {
     $("said").textContent = text;
   }
@@ -74,6 +77,7 @@
     $("export").disabled = count === 0;
     if (open >= 0) $("large-favourite").setAttribute("aria-pressed", favourites.has(open));
     showTags();
+    showTools();
   }
 
   /** What a point is called by a screen reader. */
@@ -191,6 +195,7 @@
       if (view[id] !== null && view[id] === view[other]) view[other] = before;
       showControls();
       update();
+      if (!sized) fitSize();
     };
   }
 
@@ -254,14 +259,24 @@
     $("filter").focus();
   };
   const lengthOf = (variable) => parseInt(getComputedStyle(document.documentElement).getPropertyValue(variable), 10);
-  $("size").oninput = () => document.documentElement.style.setProperty("--cell", `${$("size").value}px`);
+  const setSize = () => document.documentElement.style.setProperty("--cell", `${$("size").value}px`);
+  let sized = false; // by the user
+  $("size").oninput = () => {
+    sized = true;
+    setSize();
+  };
+
+  function usualSize() {
+    document.documentElement.style.removeProperty("--cell");
+    return lengthOf("--cell");
+  }
 
   /** A grid of few columns has room for larger pictures. */
   function fitSize() {
-    const usual = lengthOf("--cell"), columns = Math.max(0, ...laid.map((section) => section.columns?.length ?? 0));
+    const usual = usualSize(), columns = Math.max(0, ...laid.map((section) => section.columns?.length ?? 0));
     const room = columns ? Math.floor(($("scroller").clientWidth - lengthOf("--head") - 32) / columns / 8) * 8 : 0;
     $("size").value = Math.min(Math.max(room, usual), 256);
-    $("size").oninput();
+    setSize();
   }
   $("controls-toggle").onclick = () => {
     $("controls-toggle").setAttribute("aria-expanded", $("controls").classList.toggle("open"));
@@ -415,6 +430,7 @@
     $("tray-text").replaceChildren(...(marks.length === 2 ? [bold(marks[0]), " and ", bold(marks[1])] : marks.length ? [bold(marks[0]), ", to be compared with another: press C on it"] : []));
     $("tray-open").disabled = marks.length < 2;
     if (open >= 0) $("large-mark").setAttribute("aria-pressed", marks.includes(open));
+    showTools();
   }
 
   function compare(anew) {
@@ -556,14 +572,17 @@
 
   // ---- Mouse and keys
 
-  const numberOf = (target) => cells.indexOf(target.closest?.(".cell"));
-  const tools = $("tools-template").content.firstElementChild;
   function bring({ target }) {
-    const cell = target.closest?.(".cell"), number = numberOf(target);
+    const cell = target.closest?.(".cell");
     if (!cell || tools.parentElement === cell) return;
+    cell.append(tools);
+    showTools();
+  }
+  /** The buttons on a point say what holds for it, also after a key. */
+  function showTools() {
+    const number = numberOf(tools);
     tools.querySelector("[data-tool=favourite]").setAttribute("aria-pressed", favourites.has(number));
     tools.querySelector("[data-tool=mark]").setAttribute("aria-pressed", marks.includes(number));
-    cell.append(tools);
   }
   $("grid").addEventListener("pointerover", (event) => { if (event.pointerType !== "touch") bring(event); });
   $("grid").addEventListener("focusin", (event) => {

@@ -71,7 +71,8 @@ def _cell(shown: Shown, label: str) -> str:
         inside = f'<b class="{html.escape(shown.state)}">{words}</b>'
     link = shown.large or shown.picture
     href = "" if link is None else f' href="{_address(link)}"'
-    return f'<div class="cell"><a{href} title="{text}">{inside}<span>{text}</span></a></div>'
+    why = f'<span class="quiet">{html.escape(shown.reason)}</span>' if shown.reason else ""
+    return f'<div class="cell"><a{href} title="{text}">{inside}<span>{text}</span></a>{why}</div>'
 
 
 def _address(path: str) -> str:
@@ -110,6 +111,7 @@ def _point(shown: Shown, number: int) -> dict[str, Any]:
         "size": shown.size,
         "seconds": shown.seconds,
         "words": shown.words,
+        "listed": shown.listed or shown.words,
         "command": shown.command,
         "poster": shown.poster,
     } | {key: None if path is None else quote(path) for key, path in files.items()}

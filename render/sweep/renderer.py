@@ -21,8 +21,8 @@ from render.farm.executors import Executor, InlineExecutor, Reference
 from render.farm.farms import Farm
 from render.farm.recipe import check_arrival
 from render.models.weights import Loaded
+from render.progress import QuietDisplay
 from render.source.source import Source, find_picture, open_source
-from render.sweep.progress_file import ProgressFile
 from render.sweep.thumbnails import make_thumbnail
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def render_draft(draft: jobs.Draft, farm: Farm, loaded: Loaded, thumbnail: int) 
     else:
         directory.check()
         with jobs.prepared(draft, farm, loaded) as job:
-            jobs.render(job, shown=lambda plan: ProgressFile(directory.path, plan))
+            jobs.render(job, shown=lambda _: QuietDisplay())
             megapixels = job.plan.window_pixels / 1e6
     make_thumbnail(directory.path, directory.picture, thumbnail)
     return megapixels

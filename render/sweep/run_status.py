@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from render.errors import UserError
 from render.progress import duration_text
+from render.progress_file import read_progress
 from render.run_directory import planned_steps, stored_checkpoints
-from render.sweep.progress_file import read_progress
 
 
 def run_lines(directory: Path, record: Mapping[str, Any], *, gone: bool) -> list[str]:
@@ -19,7 +20,7 @@ def run_lines(directory: Path, record: Mapping[str, Any], *, gone: bool) -> list
     where = "" if state == "finished" else _where(directory, record, live=state == "running")
     lines = [f"{directory}: {state}" + (f", {where}" if where else "")]
     lines += [_line("dream", dream) for dream in _dream(record)]
-    begun, resumed = str(record.get("started", "")), len(record.get("resumed", []))
+    begun, resumed = _local_time(str(record.get("started", ""))), len(record.get("resumed", []))
     again = f", taken up again {resumed} time{'s'[: resumed > 1]}" if resumed else ""
     lines.append(_line("begun", begun + again))
     seconds = record.get("seconds")
@@ -49,12 +50,20 @@ def _where(directory: Path, record: Mapping[str, Any], *, live: bool) -> str:
     except UserError as error:
         return f"its checkpoint cannot be read: {error}"
     if not read or not read[1]:
-        return "no checkpoint yet"
+        return "no step is done yet" if live else "no checkpoint yet"
     newest, planned = read[1][0], planned_steps(record)
     steps = planned[newest.octave] if newest.octave < len(planned) else newest.steps
     saved = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(newest.saved))
     where = f"octave {newest.octave + 1} of {len(planned)}, step {newest.steps} of {steps}"
     return f"{where} (checkpoint of {saved})"
+
+
+def _local_time(text: str) -> str:
+    """A record's time as clocks here have it."""
+    try:
+        return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return text
 
 
 def _dream(record: Mapping[str, Any]) -> list[str]:

@@ -16,9 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from render.progress import PatientConsole, duration_text
+from render.progress_file import read_progress
 from render.sweep.board import Board, Standing
 from render.sweep.events import Event
-from render.sweep.progress_file import read_progress
 
 _LINE_EVERY_S = 15.0
 #: What labels get before each point gets a bar, and is said where it is rendered; then how wide those are.
@@ -112,7 +112,7 @@ def picture(board: Board, title: str, now: float, width: int, height: int | None
     if failures:
         earlier = board.counts.failed - len(failures)
         parts.append(Text(f"failed ({earlier} more before)" if earlier else "failed", style="bold red"))
-        parts += [Text(f"  {failure_text(one)}", no_wrap=True, overflow="ellipsis") for one in failures]
+        parts += [Text(f"  {failure_text(one, width - 2)}", no_wrap=True, overflow="ellipsis") for one in failures]
     return Group(*parts)
 
 
@@ -192,11 +192,14 @@ def pace_text(board: Board, now: float) -> str:
     return ", ".join([*pace, f"{took} so far", left_text])
 
 
-def failure_text(standing: Standing) -> str:
-    """A point and why it failed, in one line."""
+def failure_text(standing: Standing, room: int | None = None) -> str:
+    """A point and why it failed, in one line; where both take more than `room` columns, the point gets less than half."""
     reason = one_line(standing.reason) or "no reason was given"
     tries = f" (tried {standing.attempt} times)" if standing.attempt > 1 else ""
-    return f"{one_line(standing.point.label)}: {reason}{tries}"
+    label = one_line(standing.point.label)
+    if room is not None:
+        label = shortened(label, max(2 * room // 5, room - cell_len(f": {reason}{tries}")))
+    return f"{label}: {reason}{tries}"
 
 
 def one_line(text: str) -> str:

@@ -137,8 +137,8 @@ def lay_out(exhibition: Exhibition, side: int = 320, largest: int = LARGEST_SHEE
     shared = shared_text(exhibition)
     fewest: list[tuple[_Measured, _Cut]] = []
     count = math.inf
-    for style in _styles(exhibition.points, side):
-        measured = [_Measured(page, style) for page in pages]
+    for styles in _styles(exhibition.points, pages, side):
+        measured = [_Measured(page, style) for page, style in zip(pages, styles, strict=True)]
         cuts = [(one, _cut(one, exhibition.title, shared, largest)) for one in measured]
         sheets = sum(len(_blocks_by_sheet(one, cut)) for one, cut in cuts)
         if sheets < count:
@@ -180,19 +180,29 @@ def remarks(point: Shown, rect: Rect, font: int) -> list[Text]:
     return texts
 
 
-def _styles(points: Sequence[Shown], side: int) -> Iterator[_Style]:
-    """Styles from the largest cells to the smallest; all cells are of one size, in which every picture fits."""
-    sizes = [point.size for point in points if min(point.size) > 0] or [(1, 1)]
-    rows, columns = (max(size[axis] / max(size) for size in sizes) for axis in (0, 1))
-    longest = max(max(size) for size in sizes) if sizes != [(1, 1)] else side
+def _styles(points: Sequence[Shown], pages: Sequence[Page], side: int) -> Iterator[list[_Style]]:
+    """Styles from the largest cells to the smallest, one for each page: its cells are of a size, in which all its pictures
+    fit. Their longest side is the same on all pages.
+    """
+    sizes = [point.size for point in points if min(point.size) > 0]
+    aspects = [_aspect([points[number].size for number in page.cells.values()] or sizes) for page in pages]
+    longest = max(map(max, sizes), default=side)
     longest = max(LEAST_CELL, min(side, max(longest, _USUAL_CELL)))
     while True:
-        font = _Style((longest, longest)).font
-        tile = max(round(longest * rows), _LEAST_LINES * line_height(font) + 8), max(round(longest * columns), _LEAST_WIDTH)
-        yield _Style(tile)
+        lowest = _LEAST_LINES * line_height(_Style((longest, longest)).font) + 8
+        tiles = [
+            (max(round(longest * rows), lowest), max(round(longest * columns), _LEAST_WIDTH)) for rows, columns in aspects
+        ]
+        yield [_Style(tile) for tile in tiles]
         if longest == LEAST_CELL:
             return
         longest = max(LEAST_CELL, int(longest * 0.87))
+
+
+def _aspect(sizes: Sequence[tuple[int, int]]) -> tuple[float, float]:
+    """(rows, columns) of what pictures of these sizes fit into, each drawn with a longest side of 1."""
+    known = [size for size in sizes if min(size) > 0] or [(1, 1)]
+    return max(size[0] / max(size) for size in known), max(size[1] / max(size) for size in known)
 
 
 def _cut(one: _Measured, title: str, shared: str, largest: int) -> _Cut:
@@ -210,6 +220,10 @@ def _cut(one: _Measured, title: str, shared: str, largest: int) -> _Cut:
     height, width = one.height(rows), one.width(columns)
     if one.is_flow or width >= height:
         bands = _bands(columns, one.pitch[1], one.beside, height + one.apart, _FLOW if one.is_flow else _WIDEST)
+        # Three points are a row, and so are as many as every sheet has room for.
+        room = _NARROWEST - 2 * style.margin
+        if one.is_flow and (columns <= 3 or width <= room):
+            bands = 1
         fit_columns = min(fit_columns, math.ceil(columns / bands))
     elif fit_columns == columns:
         bands = _bands(rows, one.pitch[0], one.above, width + one.apart, _WIDEST)

@@ -14,7 +14,8 @@ class Shown:
     `at` is the number of its value on each axis; `state` is done, failed or waiting, and `reason` says why it failed.
     `picture` is the finished file, `large` what a browser can show of it whole (the picture itself where it can),
     `thumbnail` a small WebP, `zoom` a page that shows it as deep zoom. `size` is (rows, columns) of the picture, px.
-    `words` are the `key=value` of its axes; `command` renders it again, `poster` as a print.
+    `words` are the `key=value` of its axes; `command` renders it again, `poster` as a print. `listed` are the `key=value`
+    that a file of favourites has for it: `words` where there are none.
     """
 
     at: tuple[int, ...]
@@ -30,6 +31,7 @@ class Shown:
     words: tuple[str, ...]
     command: str
     poster: str
+    listed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

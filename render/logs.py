@@ -15,8 +15,12 @@ def log_to(path: Path, record: Callable[..., None]) -> Iterator[None]:
     """Inside, what the program logs is appended to a file, each line with its time.
 
     An exception is logged, and `record` is told of it before it goes on: `status` (interrupted or failed) and `error`.
+    Raises `UserError` where the file cannot be written.
     """
-    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): move it away, or free some space") from None
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("render")
     logger.addHandler(handler)

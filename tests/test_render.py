@@ -234,6 +234,22 @@ def test_files_that_no_run_made_are_left_alone(command, tmp_path: Path) -> None:
         assert [path.read_text() for path in folder.rglob("*") if path.is_file()] == ["{}"]
 
 
+def test_a_run_that_was_killed_before_it_had_a_record_is_begun_again(command, tmp_path: Path) -> None:
+    """A full disk, or a kill at once, leaves a log beside the lock and nothing else."""
+    (tmp_path / "run").mkdir()
+    for name in (".lock", "render.log"):
+        (tmp_path / "run" / name).touch()
+    assert command(*TINY, "output.dir=run").code == 0
+
+
+def test_a_log_that_cannot_be_written_is_said_in_a_line(command, tmp_path: Path) -> None:
+    assert command(*TINY, "output.dir=run").code == 0
+    (tmp_path / "run" / "preview.png").unlink()
+    (tmp_path / "run" / "render.log").unlink()
+    (tmp_path / "run" / "render.log").mkdir()
+    command(*TINY, "output.dir=run").refused("render.log", "move it away")
+
+
 def test_a_finished_picture_that_was_touched_up_is_kept(command, tmp_path: Path) -> None:
     assert command(*TINY, "output.dir=run").code == 0
     (tmp_path / "run" / "preview.png").write_bytes(b"touched up")

@@ -25,6 +25,7 @@ from render.errors import UserError
 from render.farm.checkpoint import Checkpoints
 from render.farm.events import Saved
 from render.job import draft, prepared, render
+from render.logs import log_to
 from render.machine import cores
 from tests.conftest import INLINE, ROOT, TINY, Finished
 from tests.farm_job import held
@@ -248,6 +249,13 @@ def test_a_log_that_cannot_be_written_is_said_in_a_line(command, tmp_path: Path)
     (tmp_path / "run" / "render.log").unlink()
     (tmp_path / "run" / "render.log").mkdir()
     command(*TINY, "output.dir=run").refused("render.log", "move it away")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
+def test_a_full_disk_costs_a_log_its_lines_and_no_more(capfd: pytest.CaptureFixture[str]) -> None:
+    with log_to(Path("/dev/full"), lambda **_facts: None):
+        logging.getLogger("render").warning("what nobody will read")
+    assert capfd.readouterr().err == ""
 
 
 def test_a_finished_picture_that_was_touched_up_is_kept(command, tmp_path: Path) -> None:

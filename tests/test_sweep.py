@@ -298,6 +298,15 @@ def test_a_grid_over_the_maximum_says_what_it_would_take(tmp_path: Path, command
     assert not (tmp_path / "night").exists()
 
 
+def test_a_sweep_in_this_process_does_one_point_after_the_other(tmp_path: Path):
+    """Whatever the config says of workers: logs would have each other's lines."""
+    finished = done(start(tmp_path, *SMALL, "objective.terms=[mixed0]", "seed=1,2", INLINE, "farm.workers=2"))
+    assert finished.code == 0, finished.err
+    assert kinds(tmp_path / "night") == ["started", "finished"] * 2
+    for log in (tmp_path / "night").glob("points/*/render.log"):
+        assert log.read_text().count("rendering") == 1
+
+
 def test_one_sweep_at_a_time_in_a_directory(tmp_path: Path, command):
     process = start(tmp_path, *SMALL, "objective.terms=[mixed0]", STEPS, INLINE)
     for event in told(tmp_path / "night", process):

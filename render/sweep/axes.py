@@ -134,7 +134,7 @@ def find_axes(root: str, words: Sequence[str]) -> Found:
 
 def _axis_of_word(word: str, key: str, groups: Mapping[str, Sequence[str]]) -> Axis | None:
     """The axis that a word makes; None for one that gives one value."""
-    _, equals, text = word.partition("=")
+    written, equals, text = word.partition("=")
     if not equals or key.startswith("sweep.axes."):
         return None
     refuse_unknown(key, groups, SWEEP)
@@ -143,6 +143,8 @@ def _axis_of_word(word: str, key: str, groups: Mapping[str, Sequence[str]]) -> A
     several = values_of_word(key, text, groups)
     if several is None:
         return None
+    if "@" in written:
+        raise UserError(f"{shown(word)}: a group in a package of its own has one value; write {key}={shown(text)}")
     refuse_axis(key, groups, shown(word))
     return _axis(key, several, shown(word))
 

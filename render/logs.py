@@ -43,6 +43,6 @@ def log_to(path: Path, record: Callable[..., None]) -> Iterator[None]:
 class _LogFile(logging.FileHandler):
     """A log that lacks what a full disk has no room for: whoever writes pictures there says so, in a line."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+    def handleError(self, record: logging.LogRecord) -> None:
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)

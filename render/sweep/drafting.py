@@ -124,7 +124,12 @@ class _Drafter:
             run = draft.directory.moved(directory)
             done = run.is_finished() and (directory / THUMBNAIL).exists() and is_complete(run, config, draft.profile)
             if not done:
-                run.check()
+                try:
+                    run.check()
+                except UserError as error:
+                    # What to do about a run directory is another thing where the sweep names it.
+                    what = str(error).rpartition(": ")[0]
+                    raise UserError(f"{what}: move {directory} away, or choose another sweep.dir") from None
         return Drafted(
             point,
             label,

@@ -242,7 +242,12 @@ class _Run:
     def _tick(self) -> None:
         self._screen.tick()
         if time.monotonic() - self._written > _PAGE_EVERY:
-            self._show(sheets=False)
+            # A disk that is full for a while is no reason to stop; at the end it is said.
+            self._written = time.monotonic()
+            try:
+                self._show(sheets=False)
+            except (UserError, OSError) as error:
+                log.warning("the page is not up to date: %s", error)
 
     def _show(self, *, sheets: bool) -> tuple[Path, list[Path]]:
         """Writes the page, and the contact sheets, as things stand."""

@@ -385,6 +385,7 @@ def test_a_file_of_points_that_is_not_there(tmp_path: Path) -> None:
         (["seed=1,2", "step_size=1,2", "sweep.columns=x"], ["sweep.columns=x", "there are seed, step_size"]),
         (["seed=1,2", "step_size=1,2", "sweep.columns=seed", "sweep.rows=seed"], ["both seed"]),
         (["seed=1,2", "sweep.first=['seed=3']"], ["seed=3", "there is seed"]),
+        (["seed=1,2", "sweep.first=[seed=2]"], ["sweep.first=[seed=2]", "['step_size=2','seed=1']"]),
         (["sweep.layers=[]"], ["sweep.layers has no values"]),
         (["sweep.layers=[3]"], ["sweep.layers=[3]"]),
         (["sweep.layers={a: b}"], ["sweep.layers"]),

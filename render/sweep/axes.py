@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -140,6 +141,8 @@ def _axis_of_word(word: str, key: str, groups: Mapping[str, Sequence[str]]) -> A
     refuse_unknown(key, groups, SWEEP)
     if not text.strip() and key not in _TEXTS:
         raise UserError(f"{shown(word)} has no value: give it one, or several with commas between them")
+    if key == "sweep.first" and "=" in text and not re.search(r"""['"\\]""", text):
+        raise UserError(f"{shown(word)}: Hydra reads = only in quotes: \"sweep.first=['step_size=2','seed=1']\"")
     several = values_of_word(key, text, groups)
     if several is None:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,8 +16,12 @@ def log_to(path: Path, record: Callable[..., None]) -> Iterator[None]:
     """Inside, what the program logs is appended to a file, each line with its time.
 
     An exception is logged, and `record` is told of it before it goes on: `status` (interrupted or failed) and `error`.
+    Raises `UserError` where the file cannot be written.
     """
-    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    try:
+        handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): move it away, or free some space") from None
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("render")
     logger.addHandler(handler)
@@ -31,4 +36,13 @@ def log_to(path: Path, record: Callable[..., None]) -> Iterator[None]:
         raise
     finally:
         logger.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log that lacks what a full disk has no room for: whoever writes pictures there says so, in a line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)

@@ -125,7 +125,8 @@ class RunDirectory:
         if not old:
             ours = (_RECORD, _LOG, _PREVIEWS, _CANVAS, _SOURCE, *(target.path.name for target in self.targets))
             foreign = [name for name in ours if os.path.lexists(self.path / name)]
-            if foreign:
+            # Whoever takes the lock makes the log first: a run that was killed, or a full disk, may have left it at that.
+            if foreign and not (foreign == [_LOG] and (self.path / LOCK).exists()):
                 raise UserError(f"{self.path} holds a {foreign[0]} that no run made: choose another output.dir")
         elif old.get("digest") != self.digest and not self._config.fresh:
             raise UserError(

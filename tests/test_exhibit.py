@@ -24,8 +24,19 @@ def test_what_an_earlier_command_made_still_says_how_long_it_took(tmp_path: Path
         Image.new("RGB", (6, 4)).save(tmp_path / name / "preview.png")
         points.append(
             Drafted(
-                point, f"seed {point.number}", point.config, name, name, True, 0.0 if point.number else 32.5, (4, 6), 1.0, 1,
-                True, 0, frozenset(),
+                point,
+                f"seed {point.number}",
+                point.config,
+                name,
+                name,
+                True,
+                0.0 if point.number else 32.5,
+                (4, 6),
+                1.0,
+                1,
+                True,
+                0,
+                frozenset(),
             )  # fmt: skip
         )
     board = Board([BoardPoint(one.point.number, one.label, 1.0, one.directory) for one in points])

@@ -25,6 +25,7 @@ from render.errors import UserError
 from render.farm.checkpoint import Checkpoints
 from render.farm.events import Saved
 from render.job import draft, prepared, render
+from render.logs import log_to
 from render.machine import cores
 from tests.conftest import INLINE, ROOT, TINY, Finished
 from tests.farm_job import held
@@ -232,6 +233,29 @@ def test_files_that_no_run_made_are_left_alone(command, tmp_path: Path) -> None:
         (folder / name).write_text("{}")
         command(*TINY, f"output.dir={folder}", "fresh=true").refused("no run made", "output.dir")
         assert [path.read_text() for path in folder.rglob("*") if path.is_file()] == ["{}"]
+
+
+def test_a_run_that_was_killed_before_it_had_a_record_is_begun_again(command, tmp_path: Path) -> None:
+    """A full disk, or a kill at once, leaves a log beside the lock and nothing else."""
+    (tmp_path / "run").mkdir()
+    for name in (".lock", "render.log"):
+        (tmp_path / "run" / name).touch()
+    assert command(*TINY, "output.dir=run").code == 0
+
+
+def test_a_log_that_cannot_be_written_is_said_in_a_line(command, tmp_path: Path) -> None:
+    assert command(*TINY, "output.dir=run").code == 0
+    (tmp_path / "run" / "preview.png").unlink()
+    (tmp_path / "run" / "render.log").unlink()
+    (tmp_path / "run" / "render.log").mkdir()
+    command(*TINY, "output.dir=run").refused("render.log", "move it away")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
+def test_a_full_disk_costs_a_log_its_lines_and_no_more(capfd: pytest.CaptureFixture[str]) -> None:
+    with log_to(Path("/dev/full"), lambda **_facts: None):
+        logging.getLogger("render").warning("what nobody will read")
+    assert capfd.readouterr().err == ""
 
 
 def test_a_finished_picture_that_was_touched_up_is_kept(command, tmp_path: Path) -> None:

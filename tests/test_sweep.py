@@ -20,6 +20,8 @@ from PIL import Image
 
 from render.sweep.board import Board
 from render.sweep.events import EVENTS, Event, last_command, read_events
+from render.sweep.gallery import write_gallery
+from render.sweep.shown import Exhibition
 from render.viewer.live import LiveRun
 from tests.conftest import INLINE, ROOT, Finished, refusal
 
@@ -303,6 +305,47 @@ def test_a_grid_over_the_maximum_says_what_it_would_take(tmp_path: Path, command
     refused = command("sweep", *SMALL, INLINE, "objective.terms=[mixed0]", "seed=range(0,100000)", "step_size=1,2,4")
     refused.refused("300,000 points", "sweep.max=500", "Mpx/s", "of disk", "raise sweep.max")
     assert not (tmp_path / "night").exists()
+
+
+def test_a_page_that_cannot_be_written_for_a_while_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from render.errors import UserError
+    from render.sweep import sweep as module
+
+    written: list[Path] = []
+
+    def write(home: Path, exhibition: Exhibition) -> Path:
+        written.append(home)
+        if len(written) == 1:
+            raise UserError("index.html cannot be written (No space left on device): free some space")
+        return write_gallery(home, exhibition)
+
+    monkeypatch.setattr(module, "_PAGE_EVERY", 0.0)
+    monkeypatch.setattr(module, "write_gallery", write)
+    monkeypatch.chdir(tmp_path)
+    assert module.sweep("preview", [*SMALL, "objective.terms=[mixed0]", "seed=1,2", INLINE, "quiet=true"]) == 0
+    assert len(written) > 1
+    assert (tmp_path / "night" / "index.html").exists()
+
+
+def test_a_point_whose_directory_is_not_its_own_says_what_to_do_about_it(tmp_path: Path, command):
+    words = (*SMALL, "objective.terms=[mixed0]", "seed=1,2", INLINE)
+    assert command("sweep", *words).code == 0
+    (theirs,) = (tmp_path / "night" / "points").glob("1-*")
+    (theirs / "run.json").unlink()
+    finished = command("sweep", *words)
+    assert finished.code == 1
+    assert f"move night/points/{theirs.name} away" in finished.err
+    assert "output.dir" not in finished.err
+    assert next(theirs.glob("*.png")).exists()
+
+
+def test_a_sweep_in_this_process_does_one_point_after_the_other(tmp_path: Path):
+    """Whatever the config says of workers: logs would have each other's lines."""
+    finished = done(start(tmp_path, *SMALL, "objective.terms=[mixed0]", "seed=1,2", INLINE, "farm.workers=2"))
+    assert finished.code == 0, finished.err
+    assert kinds(tmp_path / "night") == ["started", "finished"] * 2
+    for log in (tmp_path / "night").glob("points/*/render.log"):
+        assert log.read_text().count("rendering") == 1
 
 
 def test_one_sweep_at_a_time_in_a_directory(tmp_path: Path, command):

@@ -90,7 +90,7 @@ class RayFarm:
 
         A job gets fewer where the jobs before it lost some. Compiled kernels stay with the workers for the next job.
         """
-        if workers is not None and workers > self.size:
+        if workers is not None and workers > max(1, self.size):
             raise UserError(f"a job asks for {workers} workers and the farm has {self.size}: set a larger farm.workers")
         turn = object()
         with self._changed:

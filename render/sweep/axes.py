@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -134,15 +135,19 @@ def find_axes(root: str, words: Sequence[str]) -> Found:
 
 def _axis_of_word(word: str, key: str, groups: Mapping[str, Sequence[str]]) -> Axis | None:
     """The axis that a word makes; None for one that gives one value."""
-    _, equals, text = word.partition("=")
+    written, equals, text = word.partition("=")
     if not equals or key.startswith("sweep.axes."):
         return None
     refuse_unknown(key, groups, SWEEP)
     if not text.strip() and key not in _TEXTS:
         raise UserError(f"{shown(word)} has no value: give it one, or several with commas between them")
+    if key == "sweep.first" and "=" in text and not re.search(r"""['"\\]""", text):
+        raise UserError(f"{shown(word)}: Hydra reads = only in quotes: \"sweep.first=['step_size=2','seed=1']\"")
     several = values_of_word(key, text, groups)
     if several is None:
         return None
+    if "@" in written:
+        raise UserError(f"{shown(word)}: a group in a package of its own has one value; write {key}={shown(text)}")
     refuse_axis(key, groups, shown(word))
     return _axis(key, several, shown(word))
 

@@ -14,6 +14,7 @@ from render.config import Config, FarmConfig, WorkerConfig
 from render.errors import RenderError, UserError
 from render.export.pictures import is_complete
 from render.models.weights import find_model
+from render.run_directory import RunDirectory
 from render.sweep.axes import Axis, Found, point_label
 from render.sweep.points import Point
 from render.sweep.queue import KernelKey
@@ -127,7 +128,7 @@ class _Drafter:
             if done:
                 seconds = run.record["seconds"]["total"]
             else:
-                run.check()
+                _check(run, directory)
         return Drafted(
             point,
             label,
@@ -143,6 +144,15 @@ class _Drafter:
             plan.disk_bytes,
             _kernels(draft),
         )
+
+
+def _check(run: RunDirectory, directory: Path) -> None:
+    """Raises `UserError` where a point cannot be rendered there; what to do is another thing where the sweep names it."""
+    try:
+        run.check()
+    except UserError as error:
+        what = str(error).rpartition(": ")[0]
+        raise UserError(f"{what}: move {directory} away, or choose another sweep.dir") from None
 
 
 def _kernels(draft: jobs.Draft) -> frozenset[KernelKey]:

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 _NAP = 1.0
 #: How often whoever watches is called, s.
 _TICK = 0.25
-#: How many points in a row may cost a worker its life, each time again, before nobody is put in its place.
+#: How many points in a row may cost a worker its life, each time again, before it is let go.
 _DEADLY = 3
 
 
@@ -91,7 +91,9 @@ class Launcher:
         """
         self._points = {point.number: point for point in points}
         self._queue = Queue([point.task for point in points], self._retries)
-        troubles = self._in_threads([partial(self._work, worker) for worker in range(min(self._farm.size, len(points)))])
+        # A farm that has lost all its workers is asked for one all the same.
+        workers = range(min(max(1, self._farm.size), len(points)))
+        troubles = self._in_threads([partial(self._work, worker) for worker in workers])
         if self._queue.waiting and troubles:
             raise UserError(f"{self._queue.waiting} points could not be rendered: {troubles[-1]}")
 
@@ -169,11 +171,14 @@ class Launcher:
             try:
                 outcome = self._run(worker, self._order(task, facts.host_bytes), executor)
             except WorkersLost as lost:
-                given_up = not self._failed(worker, task.number, f"its worker was lost: {lost}", again=True)
+                try:
+                    # First: one that hangs holds the point's directory until it is ended.
+                    executor.mend()
+                finally:
+                    given_up = not self._failed(worker, task.number, f"its worker was lost: {lost}", again=True)
                 deadly += given_up
                 if deadly == _DEADLY:
                     raise UserError(f"{deadly} points in a row were the end of a worker, the last: {lost}") from None
-                executor.mend()
                 if given_up:
                     # The point is to blame, not whoever was given it.
                     executor.settled()

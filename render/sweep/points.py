@@ -133,10 +133,14 @@ class _Base:
             if word in self._choices:
                 continue
             plain = key in PATH_KEYS and not is_hydras(text)
-            if key not in schema_keys(SWEEP) or "???" in text or ("${" in text and not plain):
+            if key not in schema_keys(SWEEP):
                 return None
             try:
-                patch.append((key, _typed(self._typed, key, literal(text) if plain else parsed_word(word).value())))
+                given = literal(text) if plain else parsed_word(word).value()
+                # As Hydra reads it, for a word may have backslashes in between.
+                if "???" in text or ("${" in str(given) and not plain):
+                    return None
+                patch.append((key, _typed(self._typed, key, given)))
             except UserError as error:
                 return str(error)
             except OmegaConfBaseException as error:

@@ -24,6 +24,8 @@ def refuse_axis(key: str, groups: Mapping[str, Sequence[str]], where: str) -> No
         raise UserError(f"{where}: {key} is of the sweep itself and has one value; a list is {key}=[A,B]")
     if section in _NO_AXES or key in _NO_AXES:
         raise UserError(f"{where}: {key} cannot be an axis, for no picture depends on it; give it one value")
+    if key == "output.format":
+        raise UserError(f"{where}: {key} cannot be an axis; further formats of every picture are output.also=[dzi] or such")
     if key in _PLACES:
         raise UserError(f"{where}: {key} cannot be an axis: every point has a directory of its own, in sweep.dir")
     refuse_unknown(key, groups, SWEEP)

@@ -83,8 +83,11 @@ def sweep_farm(farm: FarmConfig, points: int) -> FarmConfig:
     """The farm for so many points: on this machine's CPUs it has two workers where the config names no number.
 
     While one reads, writes or schedules the other computes; on two cores that takes a fifth off the time. Each has as many
-    threads as a lone render would, so that sums are rounded alike.
+    threads as a lone render would, so that sums are rounded alike. This very process does one point after the other: its
+    kernels, and the log that each run keeps, are one worker's.
     """
+    if farm.executor == "inline":
+        return replace(farm, workers=1)
     if farm.executor != "ray" or farm.address is not None or farm.workers is not None or points < 2 or cores() < 2:
         return farm
     from render.farm.ray_members import has_plugin
@@ -143,8 +146,10 @@ class _Run:
                 ) from None
             finally:
                 seconds = round(time.time() - self._begun, 3)
-                self._tell(Event("ended", time.time(), None, {"status": status, "seconds": seconds}))
-                self._screen.close()
+                try:
+                    self._tell(Event("ended", time.time(), None, {"status": status, "seconds": seconds}))
+                finally:
+                    self._screen.close()
                 failures = [{"point": one.point.label, "reason": one.reason} for one in self._board.failures]
                 self._directory.save(status=status, seconds=seconds, failures=failures)
                 if waited:
@@ -245,7 +250,12 @@ class _Run:
     def _tick(self) -> None:
         self._screen.tick()
         if time.monotonic() - self._written > _PAGE_EVERY:
-            self._show(sheets=False)
+            # A disk that is full for a while is no reason to stop; at the end it is said.
+            self._written = time.monotonic()
+            try:
+                self._show(sheets=False)
+            except (UserError, OSError) as error:
+                log.warning("the page is not up to date: %s", error)
 
     def _show(self, *, sheets: bool) -> tuple[Path, list[Path]]:
         """Writes the page, and the contact sheets, as things stand."""

@@ -16,6 +16,7 @@ from hydra.core.override_parser.types import (
     Override,
     QuotedString,
     RangeSweep,
+    Sweep,
     Transformer,
 )
 from hydra.errors import HydraException
@@ -130,6 +131,8 @@ def _elements(key: str, text: str, parsed: Override, groups: Mapping[str, Sequen
             assert isinstance(sweep, ChoiceSweep)
             elements = sweep.list
         found = list(islice(elements, MOST_VALUES + 1))
+        if any(isinstance(one, Sweep) for one in found):
+            raise ValueError("a choice among choices is read by nobody; write all values in one")
     except (HydraException, ValueError, ArithmeticError) as error:
         raise UserError(f"{key}={shown(text)}: {error}") from None
     if not found:

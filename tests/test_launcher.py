@@ -1,0 +1,93 @@
+"""The launcher of a sweep with workers that are played: who is lost, and what becomes of its point."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from render.config import Config
+from render.errors import WorkersLost
+from render.sweep.events import Event
+from render.sweep.launcher import Assigned, Launcher
+from render.sweep.queue import Task
+from render.sweep.renderer import Outcome
+
+
+class Hanging:
+    """An executor whose worker hangs at the first point that it renders, and holds that until it is mended."""
+
+    def __init__(self, farm: Farm) -> None:
+        self.farm = farm
+
+    def open(self, *_job: Any) -> list[Any]:
+        return [SimpleNamespace(pid=1, host="here", host_bytes=1 << 30)]
+
+    def place(self, _worker: int) -> str:
+        return "here"
+
+    def call(self, _worker: int, method: str, *order: Any) -> Any:
+        return method, *(one.config.seed for one in order)
+
+    def wait(self, references: list[Any]) -> list[Any]:
+        return references
+
+    def fetch(self, references: list[Any]) -> list[Any]:
+        ((method, *point),) = references
+        if method == "ping":
+            return self.open()
+        with self.farm.lock:
+            if method == "render_point" and not self.farm.hung:
+                self.farm.hung, self.farm.held = True, point
+                raise WorkersLost("it hangs")
+            if self.farm.held == point:
+                return [Outcome("failed", 0.0, "its directory belongs to a run that is still going")]
+        return [Outcome("done", 0.0)]
+
+    def mend(self) -> None:
+        # Long enough for the other worker to take what is there to be taken.
+        time.sleep(0.5)
+        with self.farm.lock:
+            self.farm.held = None
+
+    def settled(self) -> None:
+        pass
+
+
+class Farm:
+    together = 2
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.lock = threading.Lock()
+        self.hung, self.held = False, None
+
+    @contextmanager
+    def lease(self, _workers: int) -> Iterator[Hanging]:
+        yield Hanging(self)
+
+    def share(self, value: Any) -> Any:
+        return value
+
+
+def packed(farm: Any, tmp_path: Path, points: int) -> list[Event]:
+    events: list[Event] = []
+    launcher = Launcher(farm, {}, retries=2, thumbnail=64, stop=tmp_path / "stop", tell=events.append, tick=lambda: None)
+    launcher.pack([Assigned(number, Config(seed=number), Task(number, frozenset("k"))) for number in range(points)])
+    return events
+
+
+def test_a_point_is_given_out_again_once_its_worker_is_ended(tmp_path: Path) -> None:
+    """A worker that hangs holds the directory of its point: whoever is given that too early would fail at it."""
+    events = packed(Farm(2), tmp_path, 2)
+    assert sorted(event.kind for event in events) == ["finished", "finished", "retried", "started", "started", "started"]
+
+
+def test_a_farm_without_workers_is_asked_for_one(tmp_path: Path) -> None:
+    """As after points of a higher rank that have cost it all: the others are not passed over in silence."""
+    farm = Farm(0)
+    assert [event.kind for event in packed(farm, tmp_path, 1)].count("finished") == 1

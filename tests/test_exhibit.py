@@ -22,23 +22,9 @@ def test_what_an_earlier_command_made_still_says_how_long_it_took(tmp_path: Path
         name = f"points/{point.number}"
         (tmp_path / name).mkdir(parents=True)
         Image.new("RGB", (6, 4)).save(tmp_path / name / "preview.png")
-        points.append(
-            Drafted(
-                point,
-                f"seed {point.number}",
-                point.config,
-                name,
-                name,
-                True,
-                0.0 if point.number else 32.5,
-                (4, 6),
-                1.0,
-                1,
-                True,
-                0,
-                frozenset(),
-            )  # fmt: skip
-        )
+        took = 0.0 if point.number else 32.5
+        label = f"seed {point.number}"
+        points.append(Drafted(point, label, point.config, name, name, True, took, (4, 6), 1.0, 1, True, 0, frozenset()))
     board = Board([BoardPoint(one.point.number, one.label, 1.0, one.directory) for one in points])
     told = [event("begun", 0), event("skipped", 0, 0), event("skipped", 0, 1), event("started", 1, 2)]
     for one in [*told, event("finished", 9, 2, seconds=8.0)]:

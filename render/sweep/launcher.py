@@ -47,7 +47,7 @@ class Assigned:
 
 @dataclass
 class Tally:
-    """How many kernels each worker has compiled, and the most memory that any of their processes has used, bytes."""
+    """Of packed points: how many kernels each process has compiled, and the most memory that any of them used, bytes."""
 
     compiled: dict[int, int] = field(default_factory=dict)
     peak_bytes: int = 0
@@ -187,6 +187,8 @@ class Launcher:
                 continue
             deadly = 0
             executor.settled()
+            # By process: one that replaces another begins with nothing compiled.
+            self.tally.compiled[facts.pid] = outcome.compiled
             self._hear(worker, task.number, outcome)
 
     def _join(self, worker: int, executor: Executor) -> None:
@@ -231,7 +233,6 @@ class Launcher:
 
     def _hear(self, worker: int, number: int, outcome: Outcome) -> None:
         self.tally.peak_bytes = max(self.tally.peak_bytes, outcome.peak_bytes)
-        self.tally.compiled[worker] = outcome.compiled
         match outcome.status:
             case "done":
                 with self._changed:

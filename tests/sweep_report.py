@@ -80,7 +80,7 @@ def compare(directory: Path, environment: dict[str, str], words: list[str], sepa
     points = made["points"]
     print(f"sweep: {len(points)} points in {wall:.1f} s; {made['kernels']} kernels, {made['compiled']} compiled")
     print(f"the same in another directory, kernels cached: {warm:.1f} s")
-    print(f"most memory of a worker's process: {made['peak_bytes'] / 1e9:.2f} GB, of {made['workers']} worker")
+    print(f"most memory of a worker's process: {made['peak_bytes'] / 1e9:.2f} GB, of {made['workers']} workers")
     page = html.unescape((directory / "sweep" / "index.html").read_text())
     commands = dict.fromkeys(re.findall(r"make render [^\"\\]+", page.replace('\\"', "\N{RIGHT DOUBLE QUOTATION MARK}")))
     commands = [one for one in commands if "conf=poster" not in one]

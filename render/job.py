@@ -246,18 +246,16 @@ def _local_weights(config: Config) -> Path | None:
     return path
 
 
-def render(
-    job: Job, finding: Callable[[], Mapping[str, Any]] = dict, shown: Callable[[Plan], Display] | None = None
-) -> list[Path]:
+def render(job: Job, finding: Callable[[], Mapping[str, Any]] = dict) -> list[Path]:
     """Dreams the job's canvas, or goes on with it, and writes its pictures; returns their paths, `output.path` first.
 
     `finding` is called last, with the canvas in the run directory and the workers still there: what it returns is
-    recorded, and only then is the run finished. `shown` makes what is told of its progress, instead of the terminal.
+    recorded, and only then is the run finished.
     """
     with job.directory.opened():
-        display = shown(job.plan) if shown else make_display(job.plan, quiet=job.config.quiet)
-        # For `status`, from any other terminal.
-        display = Displays(display, ProgressFile(job.directory.path, job.plan))
+        # The file is for `status`, from any other terminal.
+        progress = ProgressFile(job.directory.path, job.plan)
+        display = Displays(make_display(job.plan, quiet=job.config.quiet), progress)
         try:
             with interrupts.deferred(quiet=job.config.quiet):
                 return _render(job, display, finding)

@@ -74,7 +74,6 @@ def _shown(point: Drafted | Refused, board: Board, home: Path, listed: tuple[str
     state = standing.state if standing.state in ("done", "failed") else "waiting"
     picture = large = thumbnail = zoom = None
     if state == "done":
-        # What an earlier command made took its time, too.
         finished = targets(directory, point.config.name, point.config.output)[0].path
         picture, large, thumbnail, zoom = shown_files(directory, finished, home)
     return Shown(
@@ -87,6 +86,7 @@ def _shown(point: Drafted | Refused, board: Board, home: Path, listed: tuple[str
         thumbnail,
         zoom,
         point.size,
+        # What an earlier command made took its time, too.
         standing.seconds or point.seconds,
         point.point.words,
         point_command(asdict(point.config)),

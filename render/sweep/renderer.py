@@ -21,7 +21,6 @@ from render.farm.executors import Executor, InlineExecutor, Reference
 from render.farm.farms import Farm
 from render.farm.recipe import check_arrival
 from render.models.weights import Loaded
-from render.progress import QuietDisplay
 from render.source.source import Source, find_picture, open_source
 from render.sweep.thumbnails import make_thumbnail
 
@@ -182,7 +181,7 @@ def render_draft(draft: jobs.Draft, farm: Farm, loaded: Loaded, thumbnail: int) 
     else:
         directory.check()
         with jobs.prepared(draft, farm, loaded) as job:
-            jobs.render(job, shown=lambda _: QuietDisplay())
+            jobs.render(job)
             megapixels = job.plan.window_pixels / 1e6
     make_thumbnail(directory.path, directory.picture, thumbnail)
     return megapixels

@@ -267,6 +267,8 @@ def test_words_replace_an_axis_of_the_config_and_one_value_removes_it() -> None:
     assert list(labelled("seed=1,2", "step_size=7,8", root="grid")) == [*keys, "seed"]
     one = found("step_size=7", "objective.terms=[mixed4]", root="grid")
     assert [axis.key for axis in one.axes] == ["octaves.scale"]
+    # What the config says of rows and columns goes with its axes.
+    assert one.layout() == (None, None)
     assert (one.job.step_size, one.job.objective.terms) == (7, ["mixed4"])
     assert labelled("sweep.axes.step_size=[7,8]", root="grid")["step_size"] == ["7", "8"]
     assert list(labelled("sweep.axes.step_size=null", root="grid")) == ["objective.terms", "octaves.scale"]

@@ -885,7 +885,7 @@ def test_favourites_become_prints_with_what_all_points_share() -> None:
         ("preview", ["output.width=96,320", "objective=eyes,dogs"], [(64, 96), (64, 96), (213, 320), (213, 320)]),
         ("preview", ["octaves.count=2,5"], [(213, 320)]),
         ("preview", ["image=sample:chelsea,sample:hubble", "output.height=200"], [(200, 300), (200, 240)]),
-        ("preview", ["model=inception_v3,googlenet", "output.format=png,tiff", "output.bits=16"], [(213, 320)]),
+        ("preview", ["model=inception_v3,googlenet", "seed=1,2", "output.format=tiff", "output.bits=16"], [(213, 320)]),
     ],
 )
 def test_favourites_become_the_prints_that_their_own_commands_make(

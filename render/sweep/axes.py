@@ -74,10 +74,11 @@ class Found:
         """Numbers of the axes that are rows and columns: as the config says, else the last two; none where there is one."""
         section = self.job.sweep
         rows, columns = (named_axis(self.axes, key) for key in (section.rows, section.columns))
+        asked = columns is not None
         free = [number for number in range(len(self.axes)) if number not in (rows, columns)]
         if columns is None and (rows is not None or len(free) > 1) and free:
             columns = free.pop()
-        if rows is None and free and (section.columns is not None or len(self.axes) > 1):
+        if rows is None and free and (asked or len(self.axes) > 1):
             rows = free.pop()
         return rows, columns
 
@@ -246,7 +247,9 @@ def _check(found: Found) -> None:
     are = f"there {'are' if len(axes) > 1 else 'is'} {', '.join(axis.key for axis in axes)}"
     rows, columns = (named_axis(axes, key) for key in (section.rows, section.columns))
     for key, named, number in (("rows", section.rows, rows), ("columns", section.columns, columns)):
-        if named is not None and number is None:
+        # What a root config says of an axis that words have taken away is not meant any more.
+        asked = any(key_of(word) == f"sweep.{key}" for word in found.fixed)
+        if asked and named is not None and number is None:
             raise UserError(f"sweep.{key}={named} is no axis: {are}")
     if rows is not None and rows == columns:
         raise UserError(f"sweep.rows and sweep.columns are both {section.rows}: set one of them to null")

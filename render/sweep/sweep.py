@@ -128,7 +128,6 @@ class _Run:
         }
         with self._directory.opened(facts) as self._events:
             self._screen = Screen(self._board, self._directory.path, quiet=self._job.quiet)
-            status, waited = "failed", True
             try:
                 with interrupts.deferred(quiet=self._job.quiet):
                     self._tell(Event("begun", self._begun, None, {"pid": os.getpid(), "points": len(self._points)}))
@@ -137,25 +136,39 @@ class _Run:
                     if waiting:
                         self._screen.say(self._summary(waiting))
                         self._render(waiting)
-                status = "failed" if self._board.failures else "finished"
             except KeyboardInterrupt as interrupt:
-                status, waited = "interrupted", not isinstance(interrupt, UrgentInterrupt)
+                self._break_off("interrupted", show=not isinstance(interrupt, UrgentInterrupt))
                 done = self._board.counts.done
                 raise KeyboardInterrupt(
                     f"interrupted; {done} of {len(self._points)} points are done: the same command goes on with the others"
                 ) from None
-            finally:
-                seconds = round(time.time() - self._begun, 3)
-                try:
-                    self._tell(Event("ended", time.time(), None, {"status": status, "seconds": seconds}))
-                finally:
-                    self._screen.close()
-                failures = [{"point": one.point.label, "reason": one.reason} for one in self._board.failures]
-                self._directory.save(status=status, seconds=seconds, failures=failures)
-                if waited:
-                    page, sheets = self._show(sheets=True)
+            except BaseException:
+                self._break_off("failed", show=True)
+                raise
+            self._end("failed" if self._board.failures else "finished")
+            page, sheets = self._show(sheets=True)
         self._summarise(page, sheets)
         return FAILED if self._board.failures else 0
+
+    def _end(self, status: str) -> None:
+        """Tells and records how the command ended."""
+        seconds = round(time.time() - self._begun, 3)
+        try:
+            self._tell(Event("ended", time.time(), None, {"status": status, "seconds": seconds}))
+        finally:
+            self._screen.close()
+        failures = [{"point": one.point.label, "reason": one.reason} for one in self._board.failures]
+        self._directory.save(status=status, seconds=seconds, failures=failures)
+
+    def _break_off(self, status: str, *, show: bool) -> None:
+        """Leaves things in order where something else is being raised, which is what the user must read last."""
+        try:
+            self._end(status)
+            if show:
+                self._show(sheets=True)
+        except (UserError, OSError) as error:
+            log.warning("the sweep's record and page are not up to date: %s", error)
+        self._list_failures()
 
     def _summary(self, waiting: Sequence[Drafted]) -> str:
         """One line: what is about to be rendered."""
@@ -266,13 +279,16 @@ class _Run:
         return page, write_sheets(home, shown) if sheets else []
 
     def _summarise(self, page: Path, sheets: Sequence[Path]) -> None:
-        counts, failures = self._board.counts, self._board.failures
+        counts = self._board.counts
         seconds = self._board.elapsed(time.time())
         before = f", {counts.skipped} of them before" if counts.skipped else ""
         done = f"{counts.done} of {counts.total} points are done{before}; took {duration_text(seconds)}"
         say("\n".join([done, *map(str, [*sheets, page])]), quiet=self._job.quiet)
-        if failures:
-            print("\n".join(failure_lines(failures, counts.total)), file=sys.stderr)
+        self._list_failures()
+
+    def _list_failures(self) -> None:
+        if self._board.failures:
+            print("\n".join(failure_lines(self._board.failures, self._board.counts.total)), file=sys.stderr)
 
 
 def failure_lines(failures: Sequence[Standing], total: int) -> list[str]:

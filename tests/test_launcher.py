@@ -10,12 +10,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from render.config import Config
+from PIL import Image
+
+from render.config import Config, SourceConfig
 from render.errors import WorkersLost
 from render.sweep.events import Event
 from render.sweep.launcher import Assigned, Launcher
 from render.sweep.queue import Task
-from render.sweep.renderer import Outcome
+from render.sweep.renderer import Outcome, Sources
 
 
 class Hanging:
@@ -91,3 +93,14 @@ def test_a_farm_without_workers_is_asked_for_one(tmp_path: Path) -> None:
     """As after points of a higher rank that have cost it all: the others are not passed over in silence."""
     farm = Farm(0)
     assert [event.kind for event in packed(farm, tmp_path, 1)].count("finished") == 1
+
+
+def test_a_picture_is_opened_once_for_many_points_and_anew_when_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (8, 8), (10, 20, 30)).save(path)
+    sources = Sources()
+    first = sources(str(path), 0, SourceConfig())
+    assert sources(str(path), 1, SourceConfig()) is first
+    assert sources(str(path), 0, SourceConfig(background=[0, 0, 0])) is not first
+    Image.new("RGB", (9, 8), (10, 20, 30)).save(path)
+    assert sources(str(path), 0, SourceConfig()).sha256 != first.sha256

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from render import interrupts
 from render.config import FarmConfig
 from render.farm.executors import Executor, InlineExecutor, Reference
+
+if TYPE_CHECKING:
+    from render.farm.process import KernelCache
 
 
 class Farm(Protocol):
@@ -34,17 +37,28 @@ class Farm(Protocol):
 
 
 class InlineFarm:
-    """Workers in this very process, made when they are leased; their kernels are kept for the next job."""
+    """Workers in this very process, made when they are leased; their kernels are kept for the next job.
 
-    def __init__(self, workers: int, threads: int, check: Callable[[], None] = lambda: None) -> None:
+    `kernels` are those that the process has already.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        threads: int,
+        check: Callable[[], None] = lambda: None,
+        kernels: KernelCache | None = None,
+    ) -> None:
         # Read by XLA when it starts its threads, at the first use of a device.
         os.environ["NPROC"] = str(threads)
-        with interrupts.postponed():
-            from render.farm.process import KernelCache
+        if kernels is None:
+            with interrupts.postponed():
+                from render.farm.process import KernelCache
 
+            kernels = KernelCache()
         self._workers = workers
         self._check = check
-        self._kernels = KernelCache()
+        self._kernels = kernels
 
     @contextmanager
     def lease(self, workers: int | None = None) -> Iterator[Executor]:

@@ -115,6 +115,15 @@ def find_picture(image: str, choices: str) -> tuple[Path, str]:
 
     Raises `UserError` for what is no file, or cannot be read.
     """
+    path = picture_path(image, choices)
+    try:
+        return path, file_sha256(path)
+    except OSError as error:
+        raise UserError(f"image {image!r} cannot be opened: {error.strerror}") from None
+
+
+def picture_path(image: str, choices: str) -> Path:
+    """The file that `image` names, as `find_picture` finds it, without a look at its content."""
     try:
         path = sample_path(image.removeprefix("sample:")) if image.startswith("sample:") else Path(image).expanduser()
         if not path.exists():
@@ -123,7 +132,7 @@ def find_picture(image: str, choices: str) -> tuple[Path, str]:
             raise UserError(f"image {image!r} is a directory: name one picture in it")
         if not path.is_file():
             raise UserError(f"image {image!r} is not a file but a device or pipe: name a picture")
-        return path, file_sha256(path)
+        return path
     except OSError as error:
         raise UserError(f"image {image!r} cannot be opened: {error.strerror}") from None
     except RuntimeError:

@@ -8,20 +8,18 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from render import job as jobs
 from render.config import Config, FarmConfig, SourceConfig, WorkerConfig
 from render.errors import RenderError, UrgentInterrupt, UserError, WorkersLost
-from render.farm.executors import Executor, InlineExecutor, Reference
-from render.farm.farms import Farm
+from render.farm.farms import Farm, InlineFarm
 from render.farm.recipe import check_arrival
 from render.models.weights import Loaded
-from render.source.source import Source, find_picture, open_source
+from render.source.source import Source, open_source, picture_path
 from render.sweep.thumbnails import make_thumbnail
 
 if TYPE_CHECKING:
@@ -52,7 +50,7 @@ class Sources:
         """See `open_source`."""
         if image == "noise":
             return open_source(image, seed, how)
-        path, _ = find_picture(image, "a path, sample:NAME or noise")
+        path = picture_path(image, "a path, sample:NAME or noise")
         status = path.stat()
         key = (str(path.absolute()), status.st_mtime_ns, status.st_size, str(how))
         source = self._kept.pop(key, None) or open_source(image, seed, how)
@@ -155,7 +153,7 @@ class Renderer:
         return render_draft(draft, self._farm(order), self._weights(order), order.thumbnail)
 
     def _farm(self, order: Order) -> Farm:
-        return _ThisProcess(self._kernels, order.stop)
+        return InlineFarm(1, order.threads, _Stop(order.stop), self._kernels)
 
     def _weights(self, order: Order) -> Loaded:
         return self._loaded[weights_key(order.config)]
@@ -206,38 +204,17 @@ def attempted(config: Config, work: Callable[[], float]) -> Outcome:
     return Outcome(status, time.perf_counter() - begun, reason, again, megapixels)
 
 
-class _ThisProcess:
-    """A farm of one worker: this process, with the kernels that it keeps."""
+class _Stop:
+    """Raises KeyboardInterrupt, when called, once there is such a file; looks now and then."""
 
-    def __init__(self, kernels: KernelCache, stop: Path) -> None:
-        self._kernels = kernels
-        self._stop = stop
+    def __init__(self, file: Path) -> None:
+        self._file = file
         self._looked = time.monotonic()
 
-    @contextmanager
-    def lease(self, workers: int | None = None) -> Iterator[Executor]:  # noqa: ARG002
-        from render.farm.process import WorkerProcess
-
-        yield InlineExecutor([WorkerProcess(self._kernels)], self._check)
-
-    @property
-    def size(self) -> int:
-        return 1
-
-    @property
-    def together(self) -> int:
-        return 1
-
-    def share(self, value: Any) -> Reference:
-        return value
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-    def _check(self) -> None:
+    def __call__(self) -> None:
         if time.monotonic() - self._looked > _LOOK:
             self._looked = time.monotonic()
-            if self._stop.exists():
+            if self._file.exists():
                 raise KeyboardInterrupt
 
 

@@ -276,7 +276,7 @@ class _Run:
         shown = exhibition(self._found, self._points, self._board, home, self._command)
         page = write_gallery(home, shown)
         self._written = time.monotonic()
-        return page, write_sheets(home, shown) if sheets else []
+        return page, write_sheets(home, shown, self._job.sweep.thumbnail) if sheets else []
 
     def _summarise(self, page: Path, sheets: Sequence[Path]) -> None:
         counts = self._board.counts
@@ -331,8 +331,10 @@ def _recorded(point: Drafted | Refused) -> dict[str, Any]:
 
 
 def _store_bytes(points: Sequence[Drafted], workers: int) -> int:
-    """What Ray holds at once on this machine, bytes: all weights, and what the largest point sends between workers."""
+    """What Ray holds at once on this machine, bytes: all weights, and what the largest point that may be spread sends."""
     weights = _WEIGHTS_BYTES * len({weights_key(point.config) for point in points})
-    largest = max(points, key=lambda point: point.megapixels)
-    travelling = jobs.store_bytes(jobs.draft(largest.config)) if workers > 1 else 0
-    return _STORED_BYTES + weights + travelling
+    spread = [point for point in points if workers > 1 and (point.tiles > 1 or not point.fits)]
+    if not spread:
+        return _STORED_BYTES + weights
+    largest = max(spread, key=lambda point: point.megapixels)
+    return _STORED_BYTES + weights + jobs.store_bytes(jobs.draft(largest.config))

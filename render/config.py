@@ -224,6 +224,14 @@ class Config:
         return hashlib.sha256(json.dumps([self.canvas_settings(), identity], sort_keys=True).encode()).hexdigest()
 
 
+def dotted(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted key; a key that is there more than once has what stands last."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
 def named_files(value: Any, key: str = "objective") -> Iterator[tuple[str, str]]:
     """The files that an objective's settings name, each with its key."""
     if isinstance(value, dict):

@@ -1,14 +1,34 @@
-"""The log file that a run, an atlas or a sweep keeps in its directory, and what its record says when it breaks off."""
+"""The log file that a run, an atlas or a sweep keeps in its directory, and how its record begins and breaks off."""
 
 from __future__ import annotations
 
 import logging
+import platform
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+from render import __version__
 from render.errors import UserError
+
+
+def opening(old: Mapping[str, Any], packages: Sequence[str]) -> dict[str, Any]:
+    """How the record of a run, an atlas or a sweep begins; `old` is the one that is gone on with, empty for none.
+
+    `packages` are those whose versions it says.
+    """
+    now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    versions = {name: version(name) for name in packages}
+    return {
+        "status": "running",
+        "started": old.get("started", now),
+        "resumed": [*old.get("resumed", []), now] if old else [],
+        "versions": {"render": __version__, "python": platform.python_version()} | versions,
+    }
 
 
 @contextmanager

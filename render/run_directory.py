@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock
 
-from render import __version__
 from render.canvas.store import CanvasStore
-from render.config import Config, OutputConfig, named_files, pictures
+from render.config import Config, OutputConfig, dotted, named_files, pictures
 from render.errors import UserError
 from render.export.directory import is_picture, replacing_directory, tree_sha256
 from render.export.picture import image_of, replacing, write_picture
 from render.farm.checkpoint import Checkpoint, Checkpoints, Fixed
 from render.formats import FORMATS
 from render.locking import LOCK, lock_directory
-from render.logs import log_to
+from render.logs import log_to, opening
 from render.machine import nearest
 from render.paths import file_sha256, user_path
 from render.source.pyramid import discard_levels
@@ -231,19 +227,14 @@ class RunDirectory:
 
     def start_record(self, **facts: Any) -> None:
         """Begins `run.json` with the whole config, versions and the given facts, or goes on with it."""
-        old, now = self._old_record(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
         self.record = {
-            "status": "running",
-            "started": old.get("started", now),
-            "resumed": [*old.get("resumed", []), now] if old else [],
+            **opening(self._old_record(), _VERSIONED),
             "digest": self.digest,
             "picture": self.picture.name,
             # Until this run has pictures of its own, those that it is to replace stay and are known.
             "pictures": self._pictures,
             "config": asdict(self._config),
             "identity": self.identity,
-            "versions": {"render": __version__, "python": platform.python_version()}
-            | {name: version(name) for name in _VERSIONED},
             **facts,
         }
         self.save()
@@ -274,9 +265,9 @@ class RunDirectory:
 
     def _differences(self, old: Mapping[str, Any]) -> str:
         """The settings in which the run that lies here differs."""
-        mine = _flat(asdict(self._config)) | self.identity
-        theirs = _flat(old["config"]) | old.get("identity", {})
-        relevant = _flat(self._config.canvas_settings()).keys() | self.identity.keys()
+        mine = dotted(asdict(self._config)) | self.identity
+        theirs = dotted(old["config"]) | old.get("identity", {})
+        relevant = dotted(self._config.canvas_settings()).keys() | self.identity.keys()
         keys = [key for key in sorted(relevant) if mine.get(key) != theirs.get(key)]
         return "differs in " + ", ".join(keys)
 
@@ -336,13 +327,3 @@ def stored_checkpoints(directory: Path) -> Checkpoints:
 def preview_path(directory: Path, octave: int) -> Path:
     """Where the small picture of an octave lies, counted from 0 here and from 1 in its name."""
     return directory / _PREVIEWS / f"octave-{octave + 1}.png"
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

@@ -9,21 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from render import __version__
 from render.errors import UserError
-from render.export.picture import replacing
+from render.export.picture import write_whole
 from render.locking import lock_directory
-from render.logs import log_to
+from render.logs import log_to, opening
 from render.machine import nearest
 from render.paths import file_sha256
 
@@ -103,11 +99,7 @@ class AtlasDirectory:
 
     def write(self, name: str, text: str) -> None:
         """Writes a text file of the atlas, whole or not at all."""
-        try:
-            with replacing(self.path / name) as file:
-                file.write(text.encode())
-        except OSError as error:
-            raise UserError(f"{self.path / name} cannot be written ({error.strerror}): free some space") from None
+        write_whole(self.path / name, text.encode())
 
     def save(self, **facts: Any) -> None:
         """Adds facts to `atlas.json`, replacing the file as a whole."""
@@ -115,7 +107,7 @@ class AtlasDirectory:
         self.write(_RECORD, json.dumps(self.record, indent=1) + "\n")
 
     def _begin(self, facts: Mapping[str, Any]) -> None:
-        old, now = self._old_record(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        old = self._old_record()
         if old and (self._fresh or old["digest"] != self.digest):
             for name in old.get("pictures", {}):
                 (self.path / name).unlink(missing_ok=True)
@@ -123,13 +115,9 @@ class AtlasDirectory:
                 (self.path / name).unlink(missing_ok=True)
             old = {}
         self.record = {
-            "status": "running",
-            "started": old.get("started", now),
-            "resumed": [*old.get("resumed", []), now] if old else [],
+            **opening(old, _VERSIONED),
             "digest": self.digest,
             "settings": self._settings,
-            "versions": {"render": __version__, "python": platform.python_version()}
-            | {name: version(name) for name in _VERSIONED},
             "pictures": old.get("pictures", {}),
             **facts,
         }

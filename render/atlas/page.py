@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from render.viewer.pages import fill, script_json
+from render.viewer.pages import fill, script_json, table_rows
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,7 @@ def page(
         "what": html.escape(what),
         "count": str(len(entries)),
         "cells": "\n".join(_cell(entry, size) for entry in entries),
-        "made": "\n".join(
-            f"<tr><th scope=row>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>" for key, value in made
-        ),
+        "made": table_rows(made),
         "command": html.escape(command),
         "data": script_json([asdict(entry) | {"picture": quote(entry.picture)} for entry in entries]),
     }

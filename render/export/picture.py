@@ -88,6 +88,15 @@ def _encode(image: pyvips.Image, name: str, form: str, encoding: Encoding) -> No
             raise ValueError(f"{form} is no file format")
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a small file of the program's own, whole or not at all; `UserError` where it cannot be written."""
+    try:
+        with replacing(path) as file:
+            file.write(content)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): free some space") from None
+
+
 @cache
 def can_compress(compression: str) -> bool:
     """Whether the libvips that is here writes TIFFs of that compression: builds differ."""

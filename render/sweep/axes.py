@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from render.compose import SWEEP, compose_root, fill_missing, groups_of, refuse_unknown, to_config
+from render.config import dotted
 from render.errors import UserError, shown
 from render.models.architecture import Architecture
 from render.models.weights import find_model
@@ -206,7 +206,7 @@ def _sources(job: SweepJob, others: Sequence[str], groups: Mapping[str, Sequence
     section = job.sweep
     if not isinstance(section.axes, dict):
         raise UserError(f"sweep.axes={section.axes}: must be keys with their values, such as {{step_size: [1, 2]}}")
-    given = {key: value for key, value in _flat(section.axes).items() if value is not None}
+    given = {key: value for key, value in dotted(section.axes).items() if value is not None}
 
     def architecture() -> Architecture | None:
         several = any(key in _MODELS for key in (*given, *others))
@@ -228,14 +228,6 @@ def _points_axis(points: Sequence[Mapping[str, Written]], path: str) -> Axis:
     refuse_twice([" ".join(sorted(one)) for one in words], f"sweep.points={path}")
     names = labels([Written(" ".join(one), (name,)) for one, name in zip(words, point_names(points), strict=True)])
     return Axis(POINT, tuple(map(Value, names, words)))
-
-
-def _flat(axes: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys and what they are given; a key that is there more than once has what stands last."""
-    found: dict[str, Any] = {}
-    for key, value in axes.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
 
 
 def _check(found: Found) -> None:

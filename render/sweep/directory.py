@@ -5,19 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from render import __version__
 from render.errors import UserError
-from render.export.picture import replacing
+from render.export.picture import write_whole
 from render.locking import lock_directory
-from render.logs import log_to
+from render.logs import log_to, opening
 from render.machine import nearest
 from render.paths import user_path
 from render.sweep.axes import Found
@@ -87,22 +83,12 @@ class SweepDirectory:
     def save(self, **facts: Any) -> None:
         """Adds facts to `sweep.json`, replacing the file as a whole."""
         self.record |= facts
-        path = self.path / SWEEP
-        try:
-            with replacing(path) as file:
-                file.write((json.dumps(self.record, indent=1) + "\n").encode())
-        except OSError as error:
-            raise UserError(f"{path} cannot be written ({error.strerror}): free some space") from None
+        write_whole(self.path / SWEEP, (json.dumps(self.record, indent=1) + "\n").encode())
 
     def _begin(self, facts: Mapping[str, Any]) -> None:
-        old, now = read_sweep(self.path), time.strftime("%Y-%m-%dT%H:%M:%S%z")
         self.record = {
-            "status": "running",
+            **opening(read_sweep(self.path), _VERSIONED),
             "pid": os.getpid(),
-            "started": old.get("started", now),
-            "resumed": [*old.get("resumed", []), now] if old else [],
-            "versions": {"render": __version__, "python": platform.python_version()}
-            | {name: version(name) for name in _VERSIONED},
             **facts,
         }
         self.save()

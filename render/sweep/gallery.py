@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from render.errors import UserError
-from render.export.picture import replacing
+from render.export.picture import write_whole
 from render.sweep.axes import axis_names, point_label
 from render.sweep.commands import FAVOURITES
 from render.sweep.shown import Exhibition, Shown
-from render.viewer.pages import fill, script_json
+from render.viewer.pages import fill, script_json, table_rows
 
 PAGE = "index.html"
 
@@ -25,11 +24,7 @@ def write_gallery(directory: Path, exhibition: Exhibition) -> Path:
     Raises `UserError` where it cannot be written.
     """
     path = directory / PAGE
-    try:
-        with replacing(path) as file:
-            file.write(page(exhibition).encode())
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): free some space") from None
+    write_whole(path, page(exhibition).encode())
     return path
 
 
@@ -41,9 +36,7 @@ def page(exhibition: Exhibition) -> str:
         "count": _count(exhibition.points),
         "aspect": f"{_aspect(exhibition.points):.4f}",
         "cells": "\n".join(_cell(shown, point_label(exhibition.axes, shown.at)) for shown in exhibition.points),
-        "made": "\n".join(
-            f"<tr><th scope=row>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>" for key, value in exhibition.made
-        ),
+        "made": table_rows(exhibition.made),
         "command": html.escape(exhibition.command),
         "data": script_json(_data(exhibition, names)),
     }

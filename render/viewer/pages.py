@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,11 @@ def fill(template: Path, values: Mapping[str, str]) -> str:
 
     # In one pass: a title that looks like a placeholder stays what it is.
     return re.sub(r"\{\{([\w.]+)\}\}", filling, _read(template))
+
+
+def table_rows(pairs: Sequence[tuple[str, str]]) -> str:
+    """Rows of a table, a name and what it says each, escaped."""
+    return "\n".join(f"<tr><th scope=row>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>" for key, value in pairs)
 
 
 def script_json(data: Any) -> str:

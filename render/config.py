@@ -18,6 +18,8 @@ from render.geometry import BOUNDARY_MODES
 
 _HALOS = ("exact", "balanced")
 _EXECUTORS = ("ray", "inline")
+_PRECISIONS = ("float32", "bfloat16")
+_LOGS = ("text", "json")
 #: The keys of an objective that name files.
 _FILES = ("mask", "image", "guide", "direction")
 _FITS = ("crop", "contain", "stretch")
@@ -32,11 +34,12 @@ _STRONGEST = 100
 
 @dataclass
 class ModelConfig:
-    """Which network, and its weights where they are not the published ones."""
+    """Which network, its weights where they are not the published ones, and what kernels compute in."""
 
     name: str = "inception_v3"
     weights: str | None = None
     sha256: str | None = None
+    precision: str = "float32"
 
 
 @dataclass
@@ -165,6 +168,7 @@ class FarmConfig:
     retries: int = 3
     timeout: float = 60.0
     silence: float = 900.0
+    notices: bool = True
     dashboard: bool = False
 
 
@@ -198,11 +202,12 @@ class Config:
     overwrite: bool = False
     fresh: bool = False
     quiet: bool = False
+    log: str = "text"
 
     def picture_settings(self) -> dict[str, Any]:
         """The settings that decide the picture, as plain data for its file: where it lands and how is left out."""
         settings = asdict(self)
-        for key in ("overwrite", "fresh", "quiet", "farm", "checkpoint"):
+        for key in ("overwrite", "fresh", "quiet", "log", "farm", "checkpoint"):
             del settings[key]
         for key in ("dir", "path", "format", "also"):
             del settings["output"][key]
@@ -275,6 +280,9 @@ def validate(config: Config) -> Config:
     limit = config.source.max_megapixels
     require(limit > 0, "source.max_megapixels", limit, "must be above 0")
 
+    precision = config.model.precision
+    require(precision in _PRECISIONS, "model.precision", precision, f"must be {' or '.join(_PRECISIONS)}")
+    require(config.log in _LOGS, "log", config.log, f"must be {' or '.join(_LOGS)}")
     _validate_output(config.output)
     if config.output.bleed_mm and mode != "reflect":
         raise UserError(

@@ -1,7 +1,7 @@
-"""Hosts on one machine: network, mount, process and name spaces of their own, joined by a bridge that stands for their network.
+"""Hosts on one machine, each with network, mounts, processes and a name of its own, joined by a bridge: their network.
 
-A host has its own address, host name and processes, and its own /tmp and /dev/shm; nothing but the network leads from one to
-the other. What is read only, such as the program, they see as it lies on this machine, as they would a container's image.
+Each has its own address, /tmp and /dev/shm; only the network leads from one to another. The program they all see as it lies
+on this machine, as they would in a container's image.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ mkdir /tmp/home
 hostname "$1"
 exec "$2" -c "$3"
 """
+_UNSHARE = ("unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc")
 _START = 30.0
 
 
@@ -98,10 +99,11 @@ def hosts(names: Sequence[str], network: int, environment: Mapping[str, str]) ->
         for number, name in enumerate(names, 1):
             address, cable, inside = f"10.{network}.0.{number}", f"dream{network}-{number}", f"eth{network}-{number}"
             init = subprocess.Popen(
-                ["unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]
-                + ["sh", "-c", _SETUP, "sh", name, sys.executable, _INIT],
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            )  # fmt: skip
+                [*_UNSHARE, "sh", "-c", _SETUP, "sh", name, sys.executable, _INIT],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
             inits.append(init)
             assert init.stdout is not None and init.stderr is not None
             if init.stdout.readline() != "up\n":

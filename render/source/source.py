@@ -20,6 +20,7 @@ from render.paths import file_sha256
 from render.source.levels import Told
 from render.source.photo import PhotoSource, open_picture, orientation, read_photo
 from render.source.pyramid import PyramidSource
+from render.storage.url import Place
 
 #: Photos that ship inside the scikit-image package, CC0 or public domain: name here -> file there.
 SAMPLES = {
@@ -50,8 +51,8 @@ class Source(Protocol):
     def nbytes(self) -> int:
         """Host memory held, bytes."""
 
-    def laid_out(self, window: SourceWindow | None, directory: Path) -> Source:
-        """The same source, shown on the canvas through a window; what it keeps on disk goes to `directory`."""
+    def laid_out(self, window: SourceWindow | None, directory: Place) -> Source:
+        """The same source, shown on the canvas through a window; what it keeps goes to `directory`, also a URL."""
 
     def disk_bytes(self, shapes: Sequence[tuple[int, int]]) -> int:
         """What it keeps on disk for octaves of these (rows, columns) px, bytes."""
@@ -78,7 +79,7 @@ class NoiseSource:
     def sha256(self) -> str:
         return hashlib.sha256(f"fractal noise {self.seed}".encode()).hexdigest()
 
-    def laid_out(self, _window: SourceWindow | None, _directory: Path) -> NoiseSource:
+    def laid_out(self, _window: SourceWindow | None, _directory: Place) -> NoiseSource:
         return self
 
     def disk_bytes(self, _shapes: object) -> int:

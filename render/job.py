@@ -33,7 +33,7 @@ from render.layout import lay_out
 from render.library import Library
 from render.machine import cores, free_disk, host_memory, same_disk
 from render.models.weights import Loaded, find_model, load
-from render.paths import file_sha256, user_path
+from render.paths import file_sha256, input_path, user_path
 from render.plan import Machine, Plan, make_plan
 from render.progress import Display, Displays, make_display, say
 from render.progress_file import ProgressFile
@@ -244,7 +244,7 @@ def load_weights(config: Config) -> Loaded:
 def _local_weights(config: Config) -> Path | None:
     if config.model.weights is None:
         return None
-    path = user_path(config.model.weights, "model.weights")
+    path = input_path(config.model.weights, "model.weights")
     if not path.is_file():
         raise UserError(f"model.weights={path}: there is no such file")
     return path

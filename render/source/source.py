@@ -16,11 +16,11 @@ from render.dream.resample import Pixels
 from render.errors import UserError
 from render.geometry import BOUNDARY_MODES, Rect
 from render.layout import SourceWindow, lay_out
-from render.paths import file_sha256
+from render.paths import file_sha256, input_path
 from render.source.levels import Told
 from render.source.photo import PhotoSource, open_picture, orientation, read_photo
 from render.source.pyramid import PyramidSource
-from render.storage.url import Place
+from render.storage.url import Place, checked_url
 
 #: Photos that ship inside the scikit-image package, CC0 or public domain: name here -> file there.
 SAMPLES = {
@@ -125,6 +125,8 @@ def find_picture(image: str, choices: str) -> tuple[Path, str]:
 
 def picture_path(image: str, choices: str) -> Path:
     """The file that `image` names, as `find_picture` finds it, without a look at its content."""
+    if checked_url(image, "image") is not None:
+        return input_path(image, "image")
     try:
         path = sample_path(image.removeprefix("sample:")) if image.startswith("sample:") else Path(image).expanduser()
         if not path.exists():

@@ -63,7 +63,7 @@ class Lease:
         """Raises `Overtaken` once another process has it, or may have taken it."""
         if self._lost or time.monotonic() - self._fresh > STALE_S:
             raise Overtaken(
-                f"{self._storage.place} was out of reach for {STALE_S:.0f} s and may be another run's by now: this one stops"
+                f"{self._storage.place} was out of reach for {STALE_S:.0f} s and may be another run's: this one stops"
             )
 
     def _takeable(self) -> Version | Seen:

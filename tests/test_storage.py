@@ -28,6 +28,7 @@ from render.paths import input_path
 from render.source.levels import Level
 from render.source.source import open_source
 from render.storage import lease as leases
+from render.storage.fetch import LEDGER, fetch_run
 from render.storage.lease import LEASE, Lease, is_held
 from render.storage.objects import ObjectStorage
 from render.storage.storage import Seen, Storage, open_storage
@@ -410,3 +411,48 @@ def test_levels_of_a_large_source_are_read_from_the_store(
         pickle.loads(pickle.dumps(there)).at((150, 225), whole(150, 225))
     there.discard()
     assert names(bucket) == []
+
+
+def test_fetch_brings_a_run_that_is_whole_and_never_replaces_what_is_not_its_own(bucket: str, tmp_path: Path) -> None:
+    url, here = f"{bucket}/dreams/one", tmp_path / "here"
+    with prepared(draft(load_config("preview", [*TINY, "output.also=[dzi]", f"output.dir={url}"]))) as job:
+        render(job)
+    storage = ObjectStorage(url)
+    assert fetch_run(url, here, print, pictures=True) == [here / "preview.png", here / "preview-zoom"]
+    assert not (here / "run.json").exists()
+    fetch_run(url, here, print)
+    assert {path.name for path in here.iterdir()} == {
+        "preview.png", "preview-zoom", "previews", "run.json", "render.log", LEDGER, ".lock",
+    }  # fmt: skip
+    stamp = (here / "preview.png").stat().st_mtime_ns
+    fetch_run(url, here, print, canvas=True)
+    assert (here / "preview.png").stat().st_mtime_ns == stamp
+    # It is a run as on disk: finished, with nothing to be done, and its canvas is the one that was dreamed.
+    again = draft(load_config("preview", [*TINY, "output.also=[dzi]", f"output.dir={here}"]))
+    assert again.directory.is_finished()
+    again.directory.check()
+    np.testing.assert_array_equal(again.directory.canvas().read(whole(64, 96)), canvas_at(url))
+
+    # What has changed there since is brought, what has been changed here is not replaced.
+    storage.write("render.log", b"more")
+    fetch_run(url, here, print)
+    assert (here / "render.log").read_bytes() == b"more"
+    (here / "preview.png").write_bytes(b"mine")
+    assert "differs from" in refusal(lambda: fetch_run(url, here, print))
+    assert (here / "preview.png").read_bytes() == b"mine"
+    fetch_run(url, here, print, overwrite=True)
+    assert (here / "preview.png").read_bytes() == storage.load("preview.png")[0]
+    # Without a ledger the same bytes are no conflict.
+    (here / LEDGER).unlink()
+    fetch_run(url, here, print)
+
+
+def test_commands_say_what_they_cannot_do_with_a_url(command, bucket: str) -> None:
+    command("fetch", f"run={bucket}/none").refused(f"run={bucket}/none: there is no run")
+    command("fetch", "run=dreams/one").refused("is on a disk already")
+    command("fetch", f"run={bucket}/one", "from=here").refused("fetch does not know 'from=here'")
+    command("status", f"run={bucket}/none").refused("there is no run")
+    command("view", f"run={bucket}/one").refused(f"make fetch run={bucket}/one canvas=true")
+    command("sweep", "step_size=1,2", f"sweep.dir={bucket}/sweep").refused("a sweep is kept on a disk")
+    command("atlas", "layer=mixed0", f"output.dir={bucket}/atlas").refused("an atlas is kept on a disk")
+    command("export", f"run={bucket}/none").refused("there is no run")

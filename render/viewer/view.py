@@ -39,7 +39,7 @@ def view(words: Sequence[str], say: Callable[[str], None] = print) -> None:
     options = _options(words)
     url = checked_url(options["run"], "run")
     if url is not None:
-        raise UserError(f"run={url} is not on this machine: make fetch run={url} brings it, then view what that names")
+        raise UserError(f"run={url} is not on this machine: make fetch run={url} canvas=true brings it")
     run = LiveRun(user_path(options["run"], "run"))
     script = None
     try:

@@ -254,7 +254,8 @@ class RunDirectory:
         published: list[Place] = []
         for target in self.targets:
             for copy in target.copies:
-                if not (self._mirror and self._has_copy(copy, known.get(target.path.name))):
+                elsewhere = self._mirror or isinstance(copy, str)
+                if not (elsewhere and self._has_copy(copy, known.get(target.path.name))):
                     if self._mirror and not target.path.exists():
                         self._mirror.fetch(target.path.name)
                     self._copy(target.path, copy)
@@ -295,7 +296,7 @@ class RunDirectory:
             if other == url:
                 raise UserError(f"output.path={url} is the {key} itself: choose another output.path")
         storage = ObjectStorage(parent)
-        there = storage.facts(name) is not None or any(True for _ in storage.children(name))
+        there = storage.facts(name) is not None or next(storage.tree(name), None) is not None
         if there and not self._config.overwrite and not self._is_our_copy(url):
             raise UserError(f"{url} exists: choose another output.path, or overwrite=true to replace it")
 
@@ -367,7 +368,7 @@ class RunDirectory:
             "pictures": self._pictures,
             "config": asdict(self._config),
             "identity": self.identity,
-            **({"copies": self._old_record().get("copies", {})} if self._mirror else {}),
+            **({"copies": copies} if (copies := self._copied()) else {}),
             **facts,
         }
         self.save()

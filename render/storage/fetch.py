@@ -50,8 +50,8 @@ def fetch_run(
 ) -> list[Path]:
     """Brings the run at a URL, all but its canvas, to a directory; returns where its pictures are, or else the directory.
 
-    With `pictures` nothing but those, with `canvas` that as well. What is here already and was brought before is not brought
-    again. Raises `UserError` where a file would be replaced that is not as it was brought, unless `overwrite` allows it.
+    With `pictures` nothing but those, with `canvas` that as well. What is here and was brought before is not brought again.
+    Raises `UserError` where a file would be replaced that is not as it was brought, unless `overwrite` allows it.
     """
     record = read_record(url)
     if not record:

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from render import interrupts
 from render.errors import Overtaken, StorageError, UserError
 from render.storage.objects import ObjectStorage
 from render.storage.storage import Seen, Version
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 LEASE = ".lease"
 #: Seconds after which a lease that nobody has kept fresh may be taken, and between two refreshes.
 STALE_S, _EVERY_S = 90.0, 20.0
+#: Seconds between two looks at a lease that is watched.
+_WATCHED_EVERY_S = 2.0
 _CLOCK = ".clock"
 
 
@@ -72,7 +75,7 @@ class Lease:
             content, version = self._storage.load(LEASE)
         except FileNotFoundError:
             return Seen.NOTHING
-        if _is_held(self._storage, content):
+        if _is_held(self._storage, content, version):
             raise self._refusal()
         log.info("the lease on %s is stale: its holder is gone", self._storage.place)
         return version
@@ -98,16 +101,19 @@ class Lease:
                 log.warning("the lease cannot be refreshed: %s", error)
 
 
-def is_held(storage: ObjectStorage) -> bool:
-    """Whether a process holds the lease at a URL, which is left as it is."""
+def is_held(storage: ObjectStorage, *, wait: bool = False) -> bool:
+    """Whether a process holds the lease at a URL, which is left as it is.
+
+    Of one on another machine a fresh lease is all that is known: with `wait` it is watched until it is refreshed, or stale.
+    """
     try:
-        content, _ = storage.load(LEASE)
+        content, version = storage.load(LEASE)
     except FileNotFoundError:
         return False
-    return _is_held(storage, content)
+    return _is_held(storage, content, version if wait else None)
 
 
-def _is_held(storage: ObjectStorage, content: bytes) -> bool:
+def _is_held(storage: ObjectStorage, content: bytes, watched: Version | None) -> bool:
     """By the store's own clock, or by a look at the process where that ran on this machine."""
     try:
         holder = json.loads(content)
@@ -122,7 +128,20 @@ def _is_held(storage: ObjectStorage, content: bytes) -> bool:
         except (psutil.Error, KeyError, TypeError, ValueError):
             return False
     try:
-        return _age(storage) < STALE_S
+        age = _age(storage)
+        if watched is None or age >= STALE_S:
+            return age < STALE_S
+        log.warning(
+            "another machine held %s %.0f s ago: waiting for at most %.0f s to see whether it is still there",
+            storage.place, age, STALE_S - age,
+        )  # fmt: skip
+        ends = time.monotonic() + STALE_S - age
+        while time.monotonic() < ends:
+            time.sleep(min(_WATCHED_EVERY_S, max(0.0, ends - time.monotonic())))
+            interrupts.check()
+            if storage.load(LEASE)[1] != watched:
+                return True
+        return False
     except FileNotFoundError:
         return False
 

@@ -56,7 +56,7 @@ class Mirror:
 
     def refuse_busy(self) -> None:
         """Raises `UserError` where another process holds the run."""
-        if is_held(self._quick):
+        if is_held(self._quick, wait=True):
             raise UserError(f"{self.url} belongs to {self._holder}: wait for it or choose another {self._key}")
 
     def take(self) -> None:
@@ -141,7 +141,7 @@ class Mirror:
 
     def has(self, name: str) -> bool:
         """Whether an object has the name, or is below it."""
-        return self._quick.facts(name) is not None or bool(self._quick.children(name))
+        return self._quick.facts(name) is not None or next(self._quick.tree(name), None) is not None
 
     def clear(self, *kept: str) -> None:
         """Empties the directory on this machine, but for the lock and what is kept."""
@@ -163,7 +163,7 @@ class Mirror:
 def probe(storage: ObjectStorage) -> None:
     """Raises `StorageError` where a store cannot be reached, has no such bucket, or may not be read and written."""
     name = f".probe-{secrets.token_hex(4)}"
-    storage.children()
+    next(storage.tree(), None)
     try:
         storage.write(name, b"")
         storage.remove(name)

@@ -134,7 +134,9 @@ class RunDirectory:
         return read[0] if read and read[1] and read[0].digest == self.digest else None
 
     def check(self) -> None:
-        """Raises `UserError` where the run would meet or replace what is not its own, or cannot write. Changes nothing."""
+        """Raises `UserError` where the run would meet or replace what is not its own, or cannot write. Changes nothing,
+        but that a store is tried with an object, which goes again.
+        """
         if self._mirror:
             self._mirror.probe()
         elif self.path.exists() and not self.path.is_dir():

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -312,13 +313,34 @@ def test_another_run_and_a_second_driver_are_refused(bucket: str) -> None:
     assert "holds a previews that no run made" in refusal(fourth.directory.check)
 
 
+def test_a_driver_that_lost_its_lease_stops_and_touches_nothing(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that the network cut off for longer than a lease lasts: another has taken the run up meanwhile."""
+    monkeypatch.setattr(leases, "_EVERY_S", 0.05)
+    storage = ObjectStorage(f"{bucket}/run")
+    with prepared(draft(load_config("preview", [*SMALL, INLINE, "checkpoint.every=0", f"output.dir={bucket}/run"]))) as job:
+        commit = job.directory.checkpoints.commit
+
+        def commit_and_be_overtaken(*words: Any) -> None:
+            commit(*words)
+            for name in (LEASE, "run.json", "render.log"):
+                storage.write(name, b"theirs")
+            time.sleep(1)
+
+        monkeypatch.setattr(job.directory.checkpoints, "commit", commit_and_be_overtaken)
+        assert "may be another run's" in refusal(lambda: render(job))
+    assert {storage.load(name)[0] for name in (LEASE, "run.json", "render.log")} == {b"theirs"}
+
+
 @pytest.mark.slow
 def test_a_store_that_cannot_work_is_found_before_rendering(
     command, bucket: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(place: str) -> str:
-        config = load_config("preview", [*TINY, f"output.dir={place}"])
-        return refusal(lambda: draft(config).directory.check())
+        # The message may come of either: the record is looked for first.
+        def look() -> None:
+            draft(load_config("preview", [*TINY, f"output.dir={place}"])).directory.check()
+
+        return refusal(look)
 
     assert refused("s3://there-is-none/run") == "there is no bucket s3://there-is-none: make it, or choose another"
     assert (

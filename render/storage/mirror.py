@@ -88,7 +88,8 @@ class Mirror:
         return self._quick.load(name)[0]
 
     def send(self, name: str) -> None:
-        """Sends a file of the directory, where there is one."""
+        """Sends a file of the directory, where there is one. Raises `Overtaken` where the run is another's by now."""
+        self.check()
         path = self.path / name
         with suppress(FileNotFoundError):
             self._patient.write_file(name, path)

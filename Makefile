@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/installed$(if $(EXTRAS),-$(EXTRAS))
 export RENDER_OVERRIDES := $(filter-out PYTHON=% EXTRAS=%,$(MAKEOVERRIDES))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup render sweep probe export plan models objectives classes atlas settings preflight view status test lint wheel clean
+.PHONY: help setup render sweep probe export plan models objectives classes atlas settings preflight view status fetch test lint wheel clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ view: $(INSTALLED) ## show a run in the browser, also while it is going: make vi
 
 status: $(INSTALLED) ## say how a sweep or a run stands: make status run=DIR, or watch=true until it ends
 	@$(BIN)/python -m render status
+
+fetch: $(INSTALLED) ## bring a run from an object store: make fetch run=s3://bucket/dreams/poster pictures=true
+	@$(BIN)/python -m render fetch
 
 setup: $(INSTALLED) ## make the environment (EXTRAS=cuda or EXTRAS=tpu for accelerators)
 

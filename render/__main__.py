@@ -20,6 +20,7 @@ usage: python -m render [COMMAND] [conf=NAME] [key=value ...]
 commands
   render   dream a picture (default)
   export   write a run's canvas to other files: export run=DIR output.format=bigtiff
+  fetch    bring a run from an object store: fetch run=s3://bucket/dreams/poster [to=DIR] [pictures=true] [canvas=true]
   probe    dream a class and say what the network sees before and after: probe class=dumbbell [model=googlenet]
   plan     say what a render or a sweep would do and take, and refuse what cannot work
   models   list the networks and their layers
@@ -41,7 +42,7 @@ Every other key=value changes a key of that config, such as image=me.jpg octaves
 
 _COMMANDS = (
     "render", "export", "probe", "sweep", "plan", "models", "objectives", "classes", "atlas", "settings", "preflight",
-    "view", "status",
+    "view", "status", "fetch",
 )  # fmt: skip
 _DEFAULT_ROOTS = {"atlas": "atlas", "probe": "probe"}
 _DEFAULT_ROOT = "preview"
@@ -133,6 +134,11 @@ def _without_a_job(command: str, overrides: list[str]) -> int | None:
 
         report.start_logging(quiet=True)
         export_command(overrides)
+        return 0
+    if command == "fetch":
+        from render.storage.fetch import fetch_command
+
+        fetch_command(overrides)
         return 0
     if command == "preflight":
         from render.preflight import preflight

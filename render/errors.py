@@ -2,6 +2,8 @@
 
 RenderError
   - UserError           something asked for cannot be done: says what, where and what to do (exit code 2)
+    - StorageError      an object store cannot be reached, or does not let us
+      - Overtaken       an object there is not as we last saw it: somebody else writes to it
   - NumericalError      the gradient stopped being finite; names octave, step and tile (exit code 2)
   - DamagedCheckpoint   a canvas on disk is not what was written; the one before it is taken instead
   - WorkersLost         workers died or cannot be reached; they are replaced and the last checkpoint is taken up
@@ -20,6 +22,14 @@ class RenderError(Exception):
 
 class UserError(RenderError):
     """Bad input or surroundings; the message is one line: what, where, what to do."""
+
+
+class StorageError(UserError):
+    """An object store that cannot be reached, or that refuses what is asked of it."""
+
+
+class Overtaken(StorageError):
+    """An object that was to be replaced as it was last seen, and is another by now."""
 
 
 class NumericalError(RenderError):

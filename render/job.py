@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +33,7 @@ from render.layout import lay_out
 from render.library import Library
 from render.machine import cores, free_disk, host_memory, same_disk
 from render.models.weights import Loaded, find_model, load
-from render.paths import file_sha256, user_path
+from render.paths import file_sha256, input_path, user_path
 from render.plan import Machine, Plan, make_plan
 from render.progress import Display, Displays, make_display, say
 from render.progress_file import ProgressFile
@@ -40,6 +41,7 @@ from render.run_directory import RunDirectory
 from render.schedule import Schedule, make_schedule
 from render.source.mask import Mask, open_mask
 from render.source.source import Source, open_source
+from render.storage.url import Place
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,8 @@ _PROGRAM_BYTES = 450_000_000
 _RAY_BYTES = 500_000_000
 #: Strips of the canvas that Ray may hold for each worker, and what it holds besides, bytes.
 _STORED_STRIPS, _STORED_BYTES = 4, 150_000_000
+#: The room that an object store has, bytes.
+_BOUNDLESS = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ def draft(config: Config, opener: Callable[[str, int, SourceConfig], Source] = o
         },
     )
     layout = lay_out(config.output, source.size, modes)
-    source = source.laid_out(layout.window, directory.levels.absolute())
+    source = source.laid_out(layout.window, directory.levels)
     masks = tuple(mask.laid_out(layout.window) for mask in masks)
     fixed = directory.unfinished()
     profile = usable_profile(config)
@@ -213,7 +217,7 @@ def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
     )
     if draft.fixed is not None and draft.fixed.weights_sha256 != loaded.sha256:
         raise UserError(
-            f"{draft.directory.path} was begun with other weights (sha256 {draft.fixed.weights_sha256[:12]}, now "
+            f"{draft.directory.place} was begun with other weights (sha256 {draft.fixed.weights_sha256[:12]}, now "
             f"{loaded.sha256[:12]}): restore them, or fresh=true to start over"
         )
     return Job(
@@ -240,13 +244,13 @@ def load_weights(config: Config) -> Loaded:
 def _local_weights(config: Config) -> Path | None:
     if config.model.weights is None:
         return None
-    path = user_path(config.model.weights, "model.weights")
+    path = input_path(config.model.weights, "model.weights")
     if not path.is_file():
         raise UserError(f"model.weights={path}: there is no such file")
     return path
 
 
-def render(job: Job, finding: Callable[[], Mapping[str, Any]] = dict) -> list[Path]:
+def render(job: Job, finding: Callable[[], Mapping[str, Any]] = dict) -> list[Place]:
     """Dreams the job's canvas, or goes on with it, and writes its pictures; returns their paths, `output.path` first.
 
     `finding` is called last, with the canvas in the run directory and the workers still there: what it returns is
@@ -254,7 +258,7 @@ def render(job: Job, finding: Callable[[], Mapping[str, Any]] = dict) -> list[Pa
     """
     with job.directory.opened():
         # The file is for `status`, from any other terminal.
-        progress = ProgressFile(job.directory.path, job.plan)
+        progress = ProgressFile(job.directory.path, job.plan, job.directory.tell)
         display = Displays(make_display(job.plan, quiet=job.config.quiet), progress)
         try:
             with interrupts.deferred(quiet=job.config.quiet):
@@ -267,10 +271,12 @@ def render(job: Job, finding: Callable[[], Mapping[str, Any]] = dict) -> list[Pa
             display.close()
 
 
-def _render(job: Job, display: Display, finding: Callable[[], Mapping[str, Any]]) -> list[Path]:
+def _render(job: Job, display: Display, finding: Callable[[], Mapping[str, Any]]) -> list[Place]:
     config, directory, plan = job.config, job.directory, job.plan
     started = time.perf_counter()
-    log.info("rendering %s: %s of %s on %s", directory.picture, job.schedule, config.model.name, job.device)
+    log.info(
+        "rendering %s: %s of %s on %s", directory.kept(directory.targets[0]), job.schedule, config.model.name, job.device
+    )
     directory.start_record(
         device=job.device,
         cpus=cores(),
@@ -310,7 +316,7 @@ def _render(job: Job, display: Display, finding: Callable[[], Mapping[str, Any]]
     return pictures
 
 
-def make_again(draft: Draft) -> list[Path]:
+def make_again(draft: Draft) -> list[Place]:
     """Writes what a finished run lacks of pictures and copies, without dreaming; returns their paths as `render` does."""
     with draft.directory.opened():
         draft.directory.reopen_record()
@@ -321,6 +327,7 @@ def _dream(job: Job, conductor: Conductor, display: Display) -> None:
     """Runs the conductor to its end, and shows and records what it tells."""
     directory = job.directory
     for event in conductor.run(job.config.seed):
+        directory.check_held()
         match event:
             case OctaveStarted():
                 display.octave_started(event.octave, event.steps)
@@ -369,6 +376,9 @@ def calibrate(job: Job) -> float:
 
 def scratch_directory(config: Config, directory: RunDirectory) -> Path:
     """Where blocks larger than memory are mapped from."""
+    if config.farm.scratch is None and directory.place is not directory.path:
+        # The mirror of a run at a URL is this machine's alone.
+        return Path(tempfile.gettempdir())
     if config.farm.scratch is None:
         return directory.path.absolute()
     return user_path(config.farm.scratch, "farm.scratch").absolute()
@@ -414,14 +424,14 @@ def _machine(
     return Machine(
         host_bytes=host,
         device_bytes=device,
-        disk_free=free_disk(run),
-        disk=str(directory.path),
+        disk_free=free_disk(run) if directory.place is directory.path else _BOUNDLESS,
+        disk=str(directory.place),
         shares_memory=shares,
         workers=workers,
         held_bytes=held,
         shared_bytes=shared,
         worker_bytes=int(limit * 1e9) if limit else None,
-        scratch_free=None if same_disk(place, run) else free_disk(place),
+        scratch_free=None if directory.place is directory.path and same_disk(place, run) else free_disk(place),
     )
 
 

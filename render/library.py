@@ -10,7 +10,7 @@ from render.config import Config
 from render.dream.words import Picture
 from render.errors import UserError
 from render.models.labels import find_class
-from render.paths import user_path
+from render.paths import input_path
 from render.source.photo import read_small
 from render.source.source import find_picture
 
@@ -39,7 +39,7 @@ class Library:
 
     def vector(self, path: str) -> tuple[float, ...]:
         """The numbers of a one-dimensional .npy file."""
-        where = user_path(path, "objective direction")
+        where = input_path(path, "objective direction")
         try:
             # Not np.load, which takes other files for pickles and says how to trust them.
             with where.open("rb") as file:

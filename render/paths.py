@@ -9,12 +9,15 @@ from pathlib import Path
 import platformdirs
 
 from render.errors import UserError, shown
+from render.storage.url import checked_url
 
 APPLICATION = "pareidolia"
 
 
 def user_path(text: str, key: str) -> Path:
     """A path as the user wrote it, `~` expanded; `UserError` naming the config key where there can be no such path."""
+    if checked_url(text, key) is not None:
+        raise UserError(f"{key}={shown(text)}: this is kept on a disk alone: name a path")
     try:
         path = Path(text).expanduser()
         path.exists()
@@ -24,6 +27,21 @@ def user_path(text: str, key: str) -> Path:
         reason = getattr(error, "strerror", None) or "not a name that a file can have"
         raise UserError(f"{key}={shown(text)}: {reason}") from None
     return path
+
+
+def input_path(text: str, key: str) -> Path:
+    """A file to be read, as the user wrote it: a path as `user_path` takes it, or what a URL in an object store names.
+
+    The latter is brought into the user's cache when it is first asked for, and again when it has changed there. Raises
+    `UserError` that names the config key.
+    """
+    url = checked_url(text, key)
+    if url is None:
+        return user_path(text, key)
+    # Whoever reads from no object store does not wait for its client.
+    from render.storage.inputs import brought
+
+    return brought(url, key, cache_directory() / "inputs")
 
 
 def file_sha256(path: Path) -> str:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from render.plan import Octave, Plan
 from render.progress import Count
+from render.storage.storage import open_storage
+from render.storage.url import Place
 
 PROGRESS = "progress.json"
+Told = Callable[[str, bytes | None], None]
 #: Seconds between two writes, and before the first: a run that is over sooner leaves the disk alone.
 _EVERY_S = 1.0
 
@@ -37,8 +41,12 @@ class Progress:
 class ProgressFile:
     """A `Display` that keeps the file up to date. It is removed when the display is closed."""
 
-    def __init__(self, directory: Path, plan: Plan) -> None:
-        """`directory` is the run's; it need not exist yet. What a killed run left there is removed."""
+    def __init__(self, directory: Path, plan: Plan, told: Told = lambda _name, _data: None) -> None:
+        """`directory` is the run's; it need not exist yet. What a killed run left there is removed.
+
+        `told` hears what is written, and None when it is removed.
+        """
+        self._told = told
         self._path = directory / PROGRESS
         self._count = Count(plan)
         self._last = time.monotonic()
@@ -61,6 +69,7 @@ class ProgressFile:
 
     def close(self) -> None:
         self._remove()
+        self._told(PROGRESS, None)
 
     def _write(self) -> None:
         now = time.monotonic()
@@ -80,9 +89,11 @@ class ProgressFile:
         )
         temporary = self._path.with_name(f".{PROGRESS}.partial")
         # It only tells: where it cannot be written, the picture is none the worse.
+        content = json.dumps(asdict(progress)) + "\n"
         with suppress(OSError):
-            temporary.write_text(json.dumps(asdict(progress)) + "\n", encoding="utf-8")
+            temporary.write_text(content, encoding="utf-8")
             temporary.replace(self._path)
+        self._told(PROGRESS, content.encode())
 
     def _remove(self) -> None:
         with suppress(OSError):
@@ -90,10 +101,10 @@ class ProgressFile:
             self._path.with_name(f".{PROGRESS}.partial").unlink(missing_ok=True)
 
 
-def read_progress(directory: Path) -> Progress | None:
-    """Where the run in a directory stands; None where nothing says so."""
+def read_progress(directory: Place) -> Progress | None:
+    """Where the run in a directory or at a URL stands; None where nothing says so."""
     try:
-        found = json.loads((directory / PROGRESS).read_bytes())
+        found = json.loads(open_storage(directory).load(PROGRESS)[0])
         values = {one.name: found[one.name] for one in fields(Progress)}
     except (OSError, ValueError, TypeError, KeyError):
         return None

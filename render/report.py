@@ -47,7 +47,7 @@ def finished(job: Job) -> str:
     """One line: how long it took."""
     seconds = job.directory.record["seconds"]
     rate = job.plan.window_pixels / 1e6 / max(1e-9, seconds["dream"])
-    return f"finished in {duration_text(seconds['total'])} ({rate:.2f} Mpx/s); run directory {job.directory.path}"
+    return f"finished in {duration_text(seconds['total'])} ({rate:.2f} Mpx/s); run directory {job.directory.place}"
 
 
 def print_plan(job: Job, pixels_per_second: float) -> None:
@@ -81,7 +81,7 @@ def print_plan(job: Job, pixels_per_second: float) -> None:
     console.print(f"memory       {size_text(plan.memory_bytes)} in all{each}")
     if plan.scratch_bytes:
         console.print(f"scratch      {size_text(plan.scratch_bytes)} of mapped files: the canvas is larger than the memory")
-    console.print(f"disk         up to {size_text(plan.disk_bytes)} in {job.directory.path}")
+    console.print(f"disk         up to {size_text(plan.disk_bytes)} in {job.directory.place}")
     console.print(f"arithmetic   {plan.flops / 1e12:,.1f} TFLOP in convolutions")
     console.print(
         f"time         about {duration_text(plan.window_pixels / pixels_per_second)} "

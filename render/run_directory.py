@@ -1,4 +1,4 @@
-"""A run's directory: who may use it, its log, its previews and its record `run.json`."""
+"""A run's directory, on a disk or in an object store: who may use it, its log, its previews and its record `run.json`."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from filelock import FileLock
 
 from render.canvas.store import CanvasStore
 from render.config import Config, OutputConfig, dotted, named_files, pictures
-from render.errors import UserError
+from render.errors import StorageError, UserError
 from render.export.directory import is_picture, replacing_directory, tree_sha256
 from render.export.picture import image_of, replacing, write_picture
 from render.farm.checkpoint import Checkpoint, Checkpoints, Fixed
@@ -25,7 +25,13 @@ from render.locking import LOCK, lock_directory
 from render.logs import log_to, opening
 from render.machine import nearest
 from render.paths import file_sha256, user_path
+from render.progress_file import PROGRESS
 from render.source.pyramid import discard_levels
+from render.storage.storage import open_storage
+from render.storage.url import Place, checked_url, joined
+
+if TYPE_CHECKING:
+    from render.storage.mirror import Mirror
 
 _RECORD, _LOG, _PREVIEWS, _CANVAS, _SOURCE = "run.json", "render.log", "previews", "canvas", "source"
 _VERSIONED = ("jax", "jaxlib", "flax", "numpy", "scipy", "pillow", "pyvips", "hydra-core")
@@ -40,14 +46,15 @@ class Target:
 
     form: str
     path: Path
-    copies: tuple[Path, ...] = ()
+    copies: tuple[Place, ...] = ()
     panels: bool = False
 
 
 class RunDirectory:
     """The directory of one run and what lies in it. Nothing that another run or the user put there is written over.
 
-    Finished pictures always lie in the directory; `output.path` and paths in `output.also` get copies.
+    Finished pictures always lie in the directory; `output.path` and paths in `output.also` get copies. Where the
+    directory is a URL, `path` is its mirror on this machine, which holds what must be files.
     """
 
     def __init__(self, config: Config, identity: Mapping[str, str | None]) -> None:
@@ -58,12 +65,21 @@ class RunDirectory:
         self.digest = config.digest(identity)
         output = config.output
         default = Path("dreams") / f"{config.name}-{self.digest[:8]}"
-        self.path = user_path(output.dir, "output.dir") if output.dir else default
+        url = checked_url(output.dir, "output.dir") if output.dir else None
+        self._mirror: Mirror | None = None
+        if url is not None:
+            # Whoever keeps runs on disk does not wait for the client of object stores.
+            from render.storage.mirror import Mirror
+
+            self._mirror = Mirror(url)
+        self.path = self._mirror.path if self._mirror else user_path(output.dir, "output.dir") if output.dir else default
+        #: Where the run is kept: `path`, or the URL.
+        self.place: Place = url or self.path
         #: The pictures that the config asks for, the one of `output.format` first.
         self.targets = targets(self.path, config.name, output)
-        self.checkpoints = Checkpoints(self.path / _CANVAS)
+        self.checkpoints = Checkpoints(joined(self.place, _CANVAS))
         #: Where a source that is larger than memory keeps itself.
-        self.levels = self.path / _SOURCE
+        self.levels = joined(self.place if self._mirror else self.path.absolute(), _SOURCE)
         self.record: dict[str, Any] = {}
         #: What is known of the pictures that lie here, by name.
         self._pictures: dict[str, Any] = {}
@@ -74,6 +90,10 @@ class RunDirectory:
     def picture(self) -> Path:
         """The picture of `output.format`."""
         return self.targets[0].path
+
+    def kept(self, target: Target) -> Place:
+        """Where a picture is kept."""
+        return joined(self.place, target.path.name) if self._mirror else target.path
 
     def moved(self, path: Path) -> RunDirectory:
         """The directory of the same job at another place."""
@@ -94,7 +114,7 @@ class RunDirectory:
         """The canvas of the newest checkpoint; `UserError` where there is none, `DamagedCheckpoint` for a bad one."""
         newest = self.newest()
         if newest is None:
-            raise UserError(f"{self.path} holds no canvas yet")
+            raise UserError(f"{self.place} holds no canvas yet")
         return CanvasStore(self.checkpoints.path(newest), newest.token)
 
     def missing(self, style: str) -> list[Target]:
@@ -114,37 +134,48 @@ class RunDirectory:
         return read[0] if read and read[1] and read[0].digest == self.digest else None
 
     def check(self) -> None:
-        """Raises `UserError` where the run would meet or replace what is not its own, or cannot write. Changes nothing."""
-        if self.path.exists() and not self.path.is_dir():
+        """Raises `UserError` where the run would meet or replace what is not its own, or cannot write. Changes nothing,
+        but that a store is tried with an object, which goes again.
+        """
+        if self._mirror:
+            self._mirror.probe()
+        elif self.path.exists() and not self.path.is_dir():
             raise UserError(f"output.dir={self.path} is a file: name a directory")
         old = self._old_record()
         if not old:
             ours = (_RECORD, _LOG, _PREVIEWS, _CANVAS, _SOURCE, *(target.path.name for target in self.targets))
-            foreign = [name for name in ours if os.path.lexists(self.path / name)]
+            there = self._mirror.children() if self._mirror else None
+            foreign = [name for name in ours if (os.path.lexists(self.path / name) if there is None else name in there)]
             # Whoever takes the lock makes the log first: a run that was killed, or a full disk, may have left it at that.
-            if foreign and not (foreign == [_LOG] and (self.path / LOCK).exists()):
-                raise UserError(f"{self.path} holds a {foreign[0]} that no run made: choose another output.dir")
+            if foreign and not (foreign == [_LOG] and (self._mirror or (self.path / LOCK).exists())):
+                raise UserError(f"{self.place} holds a {foreign[0]} that no run made: choose another output.dir")
         elif old.get("digest") != self.digest and not self._config.fresh:
             raise UserError(
-                f"{self.path} holds another run ({self._differences(old)}): choose another output.dir, or fresh=true to "
+                f"{self.place} holds another run ({self._differences(old)}): choose another output.dir, or fresh=true to "
                 "replace it"
             )
         known = old.get("pictures", {})
         for target in self.targets:
-            if os.path.lexists(target.path) and not self._is_ours(target, known) and not self._config.overwrite:
-                raise UserError(f"{target.path} is not as the run left it: move it away, or overwrite=true to replace it")
+            if self.lies(target) and not self._is_ours(target, known) and not self._config.overwrite:
+                raise UserError(
+                    f"{self.kept(target)} is not as the run left it: move it away, or overwrite=true to replace it"
+                )
         self._made |= {one["sha256"] for one in known.values()}
         copies = [copy for target in self.targets for copy in target.copies]
         for copy in copies:
             self._check_copy(copy)
-        for directory in {self.path, *(copy.parent for copy in copies)}:
+        for url in {copy.rpartition("/")[0] for copy in copies if isinstance(copy, str)}:
+            probe_url(url)
+        for directory in {self.path, *(copy.parent for copy in copies if isinstance(copy, Path))}:
             place = nearest(directory)
             if not (place.is_dir() and os.access(place, os.W_OK)):
                 raise UserError(f"{directory} cannot be written to: choose another output.dir or output.path")
 
     def refuse_busy(self) -> None:
         """Raises `UserError` where another run holds the directory: asked early, before a farm is started for nothing."""
-        if (self.path / LOCK).exists():
+        if self._mirror:
+            self._mirror.refuse_busy()
+        elif (self.path / LOCK).exists():
             self._lock().release()
 
     def _lock(self) -> FileLock:
@@ -153,17 +184,51 @@ class RunDirectory:
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Holds the directory for this process, with the log attached; on the way out the record says how it ended."""
-        lock = self._lock()
-        try:
+        with self._held():
             # Again, now that nobody else can: another run may have come and gone since.
             self.check()
             self._pictures = self._old_record().get("pictures", {})
             if self.unfinished() is None:
                 self._clear()
-            with log_to(self.path / _LOG, self._broken_off):
+            if self._mirror:
+                self._mirror.clear(_LOG)
+                self._mirror.take_up_log(_LOG)
+            try:
+                with log_to(self.path / _LOG, self._broken_off):
+                    yield
+            finally:
+                if self._mirror:
+                    # Where the store does not answer any more, the error that led here is what the user must read.
+                    with suppress(StorageError):
+                        self._mirror.send(_LOG)
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        if self._mirror:
+            self._mirror.take()
+            try:
                 yield
+            finally:
+                self._mirror.release()
+            return
+        lock = self._lock()
+        try:
+            yield
         finally:
             lock.release()
+
+    def check_held(self) -> None:
+        """Raises `Overtaken` once another process has taken the run, as it may where this one could not be heard of."""
+        if self._mirror:
+            self._mirror.check()
+
+    def tell(self, name: str, data: bytes | None) -> None:
+        """Hands on what only tells how far the run is, to those who look from elsewhere; None: nothing any more."""
+        if self._mirror and data is not None:
+            self._mirror.tell(name, data)
+        elif self._mirror:
+            with suppress(StorageError):
+                self._mirror.drop(name)
 
     def _broken_off(self, **facts: Any) -> None:
         if self.record.get("status") != "finished":
@@ -171,23 +236,82 @@ class RunDirectory:
 
     def add_picture(self, target: Target, style: str) -> None:
         """Records a picture that now lies in the directory."""
-        known = {**self.record.get("pictures", {}), target.path.name: {"sha256": _sha256(target.path), "style": style}}
-        self.save(pictures=known)
+        one: dict[str, Any] = {"sha256": _sha256(target.path), "style": style}
+        if self._mirror:
+            one["stored"] = self._mirror.send_picture(target.path)
+        self.save(pictures={**self.record.get("pictures", {}), target.path.name: one})
 
-    def publish(self) -> list[Path]:
+    def hand_over(self, target: Target) -> None:
+        """Sends a picture that is no part of the record to where the run is kept."""
+        if self._mirror:
+            self._mirror.send_picture(target.path)
+
+    def publish(self) -> list[Place]:
         """Copies finished pictures to where the config wants them; returns where they are, copies instead of originals.
 
         Raises `UserError` when one cannot be copied; the picture in the run directory stays in any case.
         """
-        self._made |= {one["sha256"] for one in self._old_record().get("pictures", {}).values()}
-        published: list[Path] = []
+        known = self._old_record().get("pictures", {})
+        self._made |= {one["sha256"] for one in known.values()}
+        published: list[Place] = []
         for target in self.targets:
             for copy in target.copies:
-                self._copy(target.path, copy)
-            published += target.copies or [target.path]
+                elsewhere = self._mirror or isinstance(copy, str)
+                if not (elsewhere and self._has_copy(copy, known.get(target.path.name))):
+                    if self._mirror and not target.path.exists():
+                        self._mirror.fetch(target.path.name)
+                    self._copy(target.path, copy)
+            published += target.copies or [self.kept(target)]
+            if self._mirror:
+                # Sent and copied: here it would only fill the disk.
+                self._mirror.remove_here(target.path.name)
         return published
 
-    def _copy(self, picture: Path, copy: Path) -> None:
+    def _has_copy(self, copy: Place, one: Mapping[str, Any] | None) -> bool:
+        """Whether a copy of a recorded picture is there: one that is kept elsewhere need not be fetched for it."""
+        if one is None:
+            return False
+        if isinstance(copy, str):
+            return self._copied().get(copy, {}).get("of") == one["sha256"] and self._is_our_copy(copy)
+        return copy.exists() and _sha256(copy) == one["sha256"]
+
+    def _copied(self) -> dict[str, Any]:
+        """What is known of copies in object stores, by URL."""
+        found: dict[str, Any] = (self.record or self._old_record()).get("copies", {})
+        return found
+
+    def _is_our_copy(self, url: str) -> bool:
+        from render.storage.mirror import stored
+        from render.storage.objects import ObjectStorage
+
+        known = self._copied().get(url, {}).get("stored", {})
+        parent, _, name = url.rpartition("/")
+        return bool(known) and stored(ObjectStorage(parent), name, directory="files" in known) == known
+
+    def _check_url(self, url: str) -> None:
+        """Refuses to replace what is not a copy that this run made."""
+        from render.storage.objects import ObjectStorage
+
+        parent, _, name = url.rpartition("/")
+        inputs = [("image", self._config.image), ("model.weights", self._config.model.weights)]
+        for key, other in [*inputs, *named_files(asdict(self._config.objective))]:
+            if other == url:
+                raise UserError(f"output.path={url} is the {key} itself: choose another output.path")
+        storage = ObjectStorage(parent)
+        there = storage.facts(name) is not None or next(storage.tree(name), None) is not None
+        if there and not self._config.overwrite and not self._is_our_copy(url):
+            raise UserError(f"{url} exists: choose another output.path, or overwrite=true to replace it")
+
+    def _copy(self, picture: Path, copy: Place) -> None:
+        if isinstance(copy, str):
+            from render.storage.mirror import send_picture
+            from render.storage.objects import ObjectStorage
+
+            self._check_url(copy)
+            parent, _, name = copy.rpartition("/")
+            told = {"of": _sha256(picture), "stored": send_picture(ObjectStorage(parent, patient=True), name, picture)}
+            self.save(copies={**self._copied(), copy: told})
+            return
         replaceable = self._check_copy(copy)
         try:
             if picture.is_dir():
@@ -201,9 +325,12 @@ class RunDirectory:
         except OSError as error:
             raise UserError(f"{copy} cannot be written ({error.strerror}): the picture is {picture}") from None
 
-    def _check_copy(self, copy: Path) -> bool:
+    def _check_copy(self, copy: Place) -> bool:
         """Whether what has the name of a copy may be replaced; refuses an input, or what is somebody else's."""
         config = self._config
+        if isinstance(copy, str):
+            self._check_url(copy)
+            return True
         if not copy.exists():
             return config.overwrite
         if copy.is_dir() and not any(FORMATS[target.form].directory for target in self.targets if copy in target.copies):
@@ -221,9 +348,17 @@ class RunDirectory:
     def _is_ours(self, target: Target, known: Mapping[str, Any], style: str | None = None) -> bool:
         """Whether the picture in the directory is the one that the record tells of, and of that style."""
         one = known.get(target.path.name)
-        if one is None or not target.path.exists() or style not in (None, one["style"]):
+        if one is None or style not in (None, one["style"]):
+            return False
+        if self._mirror:
+            return self._mirror.knows_picture(target.path.name, one.get("stored"))
+        if not target.path.exists():
             return False
         return _sha256(target.path) == one["sha256"]
+
+    def lies(self, target: Target) -> bool:
+        """Whether anything has a picture's name."""
+        return self._mirror.has(target.path.name) if self._mirror else os.path.lexists(target.path)
 
     def start_record(self, **facts: Any) -> None:
         """Begins `run.json` with the whole config, versions and the given facts, or goes on with it."""
@@ -235,6 +370,7 @@ class RunDirectory:
             "pictures": self._pictures,
             "config": asdict(self._config),
             "identity": self.identity,
+            **({"copies": copies} if (copies := self._copied()) else {}),
             **facts,
         }
         self.save()
@@ -254,14 +390,21 @@ class RunDirectory:
             temporary.replace(self.path / _RECORD)
         except OSError as error:
             raise UserError(f"{self.path / _RECORD} cannot be written ({error.strerror}): free some space") from None
+        if self._mirror:
+            self._mirror.check()
+            self._mirror.send(_RECORD)
+            self._mirror.send(_LOG)
 
     def write_preview(self, octave: int, pixels: np.ndarray) -> None:
         """Keeps a small picture of an octave: `previews/octave-N.png`, counted from 1."""
-        write_picture(preview_path(self.path, octave), image_of(pixels), "png")
+        path = preview_path(self.path, octave)
+        write_picture(path, image_of(pixels), "png")
+        if self._mirror:
+            self._mirror.send(path.relative_to(self.path).as_posix())
 
     def _old_record(self) -> dict[str, Any]:
         """The record of the run that lies here; empty where there is none."""
-        return read_record(self.path)
+        return read_record(self.place)
 
     def _differences(self, old: Mapping[str, Any]) -> str:
         """The settings in which the run that lies here differs."""
@@ -280,12 +423,14 @@ class RunDirectory:
             preview.unlink()
         (self.path / _LOG).unlink(missing_ok=True)
         (self.path / _RECORD).unlink(missing_ok=True)
+        if self._mirror:
+            self._mirror.drop(_RECORD, _LOG, _PREVIEWS, PROGRESS)
 
 
-def read_record(directory: Path) -> dict[str, Any]:
-    """The record of the run in a directory; empty where there is none."""
+def read_record(directory: Place) -> dict[str, Any]:
+    """The record of the run in a directory or at a URL; empty where there is none."""
     try:
-        record = json.loads((directory / _RECORD).read_text(encoding="utf-8"))
+        record = json.loads(open_storage(directory).load(_RECORD)[0].decode("utf-8"))
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) and {"digest", "status", "config"} <= record.keys() else {}
@@ -308,8 +453,19 @@ def targets(directory: Path, name: str, output: OutputConfig) -> tuple[Target, .
     return tuple(made)
 
 
-def _place(path: str, form: str) -> Path:
+def probe_url(url: str) -> None:
+    """Raises `StorageError` where nothing may be written below a URL."""
+    from render.storage.mirror import probe
+    from render.storage.objects import ObjectStorage
+
+    probe(ObjectStorage(url))
+
+
+def _place(path: str, form: str) -> Place:
     """Where a copy goes. A deep zoom picture is a directory, named without the suffix."""
+    url = checked_url(path, "output.path")
+    if url is not None:
+        return url.rpartition(".")[0] if form == "dzi" else url
     named = user_path(path, "output.path")
     # A link is followed: what it points to gets the picture, the link stays.
     return Path(os.path.realpath(named.with_suffix("") if form == "dzi" else named))
@@ -319,9 +475,9 @@ def _sha256(path: Path) -> str:
     return tree_sha256(path) if path.is_dir() else file_sha256(path)
 
 
-def stored_checkpoints(directory: Path) -> Checkpoints:
-    """The checkpoints of the run in a directory."""
-    return Checkpoints(directory / _CANVAS)
+def stored_checkpoints(directory: Place) -> Checkpoints:
+    """The checkpoints of the run in a directory or at a URL."""
+    return Checkpoints(joined(directory, _CANVAS))
 
 
 def preview_path(directory: Path, octave: int) -> Path:

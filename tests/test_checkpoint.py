@@ -7,6 +7,7 @@ import gc
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -423,10 +424,10 @@ def test_two_slots_take_turns(checkpoints: Checkpoints, tmp_path: Path) -> None:
     assert checkpoints.read() is None
     slots = []
     for number in range(1, 6):
-        slots.append(save_number(checkpoints, number).slot)
+        slots.append(save_number(checkpoints, number))
         assert numbers(checkpoints) == [number, number - 1][: min(number, 2)]
-    assert slots == ["a", "b", "a", "b", "a"]
-    assert sorted(path.name for path in (tmp_path / "canvas").iterdir()) == ["a", "b", "manifest.json"]
+    assert [one.slot for one in slots] == [f"{letter}-{one.token[:8]}" for letter, one in zip("ababa", slots, strict=True)]
+    assert names(tmp_path) == ["a", "b", "manifest.json"]
 
 
 def test_a_canvas_lies_where_it_always_lay_and_its_parts_beside_it(checkpoints: Checkpoints, tmp_path: Path) -> None:
@@ -435,16 +436,17 @@ def test_a_canvas_lies_where_it_always_lay_and_its_parts_beside_it(checkpoints: 
     assert checkpoints.read()[1] == [saved]
     assert numbers(checkpoints) == [1]
     assert {part: checkpoints.path(saved, part) for part in ("canvas", *MOMENTS)} == {
-        "canvas": tmp_path / "canvas" / "a",
-        "moment-1": tmp_path / "canvas" / "a.moment-1",
-        "moment-2": tmp_path / "canvas" / "a.moment-2",
+        "canvas": tmp_path / "canvas" / saved.slot,
+        "moment-1": tmp_path / "canvas" / f"{saved.slot}.moment-1",
+        "moment-2": tmp_path / "canvas" / f"{saved.slot}.moment-2",
     }
     assert checkpoints.path(saved) == checkpoints.path(saved, "canvas")
     assert names(tmp_path) == ["a", "a.moment-1", "a.moment-2", "manifest.json"]
 
 
 def names(tmp_path: Path) -> list[str]:
-    return sorted(path.name for path in (tmp_path / "canvas").iterdir())
+    """Of what lies there, without the tokens that slots have of their own."""
+    return sorted(re.sub("^([ab])-[0-9a-f]{8}", r"\1", path.name) for path in (tmp_path / "canvas").iterdir())
 
 
 def test_parts_go_with_their_slot(checkpoints: Checkpoints, tmp_path: Path) -> None:
@@ -505,10 +507,14 @@ def test_a_manifest_from_before_there_were_parts_is_read(checkpoints: Checkpoint
     digest = hashlib.sha256(json.dumps([fixed, [one]], sort_keys=True).encode()).hexdigest()
     manifest = {"version": 1, "sha256": digest, "fixed": fixed, "checkpoints": [one]}
     (tmp_path / "canvas" / "manifest.json").write_text(json.dumps(manifest))
-    assert checkpoints.read() == (FIXED, [saved])
+    checkpoints.path(saved).rename(tmp_path / "canvas" / "a")
+    assert checkpoints.read() == (FIXED, [replace(saved, slot="a")])
     assert numbers(checkpoints) == [1]
     save_number(checkpoints, 2, parts=MOMENTS)
     assert numbers(checkpoints) == [2, 1]
+    save_number(checkpoints, 3)
+    assert numbers(checkpoints) == [3, 2]
+    assert not (tmp_path / "canvas" / "a").exists()
 
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -546,7 +552,7 @@ def test_nothing_counts_before_it_is_committed(checkpoints: Checkpoints) -> None
     checkpoints.abandon(begun)
     assert numbers(checkpoints) == [2]
     assert content_of(checkpoints.path(checkpoints.read()[1][0])) == before
-    assert save_number(checkpoints, 4).slot == begun.slot
+    assert save_number(checkpoints, 4).slot[0] == begun.slot[0]
     assert numbers(checkpoints) == [4, 2]
 
 
@@ -559,7 +565,8 @@ def test_after_a_fallback_the_good_canvas_is_never_written_over(newest: int, che
     assert numbers(checkpoints) == [newest - 1]
     before = content_of(checkpoints.path(good))
     begun = checkpoints.begin((30, 30), 0, 9, [])
-    assert begun.slot == damaged.slot
+    assert begun.slot[0] == damaged.slot[0]
+    assert not checkpoints.path(damaged).exists()
     assert content_of(checkpoints.path(good)) == before
     assert numbers(checkpoints) == [newest - 1]
     checkpoints.abandon(begun)
@@ -588,7 +595,7 @@ def test_a_finished_run_keeps_one_canvas(checkpoints: Checkpoints, tmp_path: Pat
         save_number(checkpoints, number)
     checkpoints.keep_newest()
     assert numbers(checkpoints) == [3]
-    assert sorted(path.name for path in (tmp_path / "canvas").iterdir()) == ["a", "manifest.json"]
+    assert names(tmp_path) == ["a", "manifest.json"]
     checkpoints.keep_newest()
     assert numbers(checkpoints) == [3]
 
@@ -633,19 +640,15 @@ GARBAGE = (
 def test_a_manifest_that_no_run_wrote_says_how_to_start_over(
     content: bytes, checkpoints: Checkpoints, tmp_path: Path
 ) -> None:
-    save_number(checkpoints, 1)
+    saved = save_number(checkpoints, 1)
     (tmp_path / "canvas" / "manifest.json").write_bytes(content)
     for attempt in (checkpoints.read, lambda: checkpoints.begin((9, 9), 0, 0, []), checkpoints.keep_newest):
         with pytest.raises(UserError, match="fresh=true") as raised:
             attempt()
         assert str(tmp_path / "canvas" / "manifest.json") in str(raised.value)
         assert "\n" not in str(raised.value)
-    assert numbers_survive(checkpoints, tmp_path)
-
-
-def numbers_survive(checkpoints: Checkpoints, tmp_path: Path) -> bool:
-    """Whether the first slot still holds the first canvas: what cannot be read is not cleared away unasked."""
-    return bool((zarr.open_array(str(tmp_path / "canvas" / "a"), mode="r")[...] == noise((30, 30), 1)).all())
+    # What cannot be read is not cleared away unasked.
+    assert (zarr.open_array(str(checkpoints.path(saved)), mode="r")[...] == noise((30, 30), 1)).all()
 
 
 def test_a_changed_manifest_is_never_believed(checkpoints: Checkpoints, tmp_path: Path) -> None:
@@ -666,19 +669,35 @@ def test_a_changed_manifest_is_never_believed(checkpoints: Checkpoints, tmp_path
             checkpoints.read()
 
 
-def test_a_slot_that_cannot_be_emptied_is_explained(checkpoints: Checkpoints, tmp_path: Path) -> None:
+def test_what_cannot_be_emptied_is_not_in_the_way(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    """A slot has a name that nothing had before."""
     save_number(checkpoints, 1)
     (tmp_path / "elsewhere").mkdir()
-    save_number(Checkpoints(tmp_path / "elsewhere"), 7)
-    (tmp_path / "canvas" / "b").symlink_to(tmp_path / "elsewhere" / "a")
-    with pytest.raises(UserError, match="cannot be written"):
-        checkpoints.begin((30, 30), 0, 2, [])
-    (tmp_path / "canvas" / "b").unlink()
-    (tmp_path / "canvas" / "b").write_text("mine")
-    with pytest.raises(UserError, match="cannot be written"):
-        checkpoints.begin((30, 30), 0, 2, [])
-    assert numbers(checkpoints) == [1]
+    other = save_number(Checkpoints(tmp_path / "elsewhere"), 7)
+    (tmp_path / "canvas" / "b").symlink_to(tmp_path / "elsewhere" / other.slot)
+    save_number(checkpoints, 2)
+    (tmp_path / "canvas" / "a").write_text("mine")
+    save_number(checkpoints, 3)
+    assert numbers(checkpoints) == [3, 2]
+    assert (tmp_path / "canvas" / "a").read_text() == "mine"
     assert numbers(Checkpoints(tmp_path / "elsewhere")) == [7]
+
+
+def test_who_was_cut_off_writes_to_what_nothing_names(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    """A worker of a checkpoint that was given up goes on writing, while the slot of that letter is made anew and counts."""
+    save_number(checkpoints, 1)
+    begun = checkpoints.begin((30, 30), 0, 2, [])
+    late = CanvasStore(checkpoints.path(begun), begun.token, mode="r+")
+    late.write(Rect(Interval(0, 16), Interval(0, 30)), np.zeros((16, 30, 3), np.float32))
+    saved = save_number(checkpoints, 2)
+    assert saved.slot[0] == begun.slot[0]
+    late.write(Rect(Interval(16, 30), Interval(0, 30)), np.zeros((14, 30, 3), np.float32))
+    assert numbers(checkpoints) == [2, 1]
+    assert names(tmp_path) == ["a", "b", "b", "manifest.json"]
+    # What was written late goes with the next one.
+    save_number(checkpoints, 3)
+    assert numbers(checkpoints) == [3, 2]
+    assert names(tmp_path) == ["a", "b", "manifest.json"]
 
 
 def test_a_canvas_has_reached_the_disk_before_it_counts(

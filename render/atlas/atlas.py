@@ -27,7 +27,8 @@ from render.farm.farms import Farm, open_farm
 from render.machine import cores
 from render.models.architecture import Architecture
 from render.models.weights import Loaded, find_model, load
-from render.paths import user_path
+from render.paths import input_path, user_path
+from render.storage.url import checked_url
 from render.viewer.viewer import flat
 from render.viewer.words import hydra_text, make_command, name_text
 
@@ -181,13 +182,15 @@ def atlas_farm(config: AtlasConfig, store_bytes: int, tally: Tally) -> Iterator[
 
 def atlas_path(config: AtlasConfig) -> Path:
     """The atlas' directory."""
+    if config.output.dir and checked_url(config.output.dir, "output.dir"):
+        raise UserError(f"output.dir={config.output.dir}: an atlas is kept on a disk: name a path")
     return user_path(config.output.dir, "output.dir") if config.output.dir else Path("atlas") / config.title
 
 
 def load_weights(config: AtlasConfig) -> Loaded:
     """The weights of the model, published or local; `UserError` where they cannot be had."""
     model = config.model
-    return load(model.name, user_path(model.weights, "model.weights") if model.weights else None, model.sha256)
+    return load(model.name, input_path(model.weights, "model.weights") if model.weights else None, model.sha256)
 
 
 def model_words(config: AtlasConfig) -> list[str]:

@@ -1,8 +1,7 @@
-"""The canvas on disk, and what is kept with it: Zarr arrays of float32 pixels whose every chunk carries a checksum."""
+"""The canvas as it is kept, and what is kept beside it: Zarr arrays of float32 pixels, a checksum on every chunk."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,9 @@ import numpy as np
 from render.dream.resample import Pixels
 from render.errors import DamagedCheckpoint
 from render.geometry import Rect, whole
+from render.storage.local import sync
+from render.storage.storage import asking, open_storage
+from render.storage.url import Place
 
 #: Side of a chunk, px: 3 MB each. One writer per chunk: see `geometry.chunk_extent`.
 CHUNK = 512
@@ -26,42 +28,48 @@ def get_ready() -> None:
     import zarr  # noqa: F401
 
 
-def create(path: Path, shape: tuple[int, int], token: str, attributes: Mapping[str, Any] | None = None) -> None:
-    """Makes an empty canvas of `shape` (rows, columns); `token` tells it from every other that had this path.
+def create(place: Place, shape: tuple[int, int], token: str, attributes: Mapping[str, Any] | None = None) -> None:
+    """Makes an empty canvas of `shape` (rows, columns); `token` tells it from every other that had this place.
 
-    `attributes` are kept beside it.
+    `attributes` are kept beside it. Raises `StorageError` for an object store that does not take it.
     """
     # Imported where it is needed, here and below: it takes its time, and every process that starts reads this module.
     import zarr
     from zarr.codecs import Crc32cCodec
 
-    zarr.create_array(
-        str(path),
-        shape=(*shape, 3),
-        chunks=(CHUNK, CHUNK, 3),
-        dtype="float32",
-        # Pixels of a dream hardly compress; the checksum is what this codec is for.
-        compressors=[Crc32cCodec()],
-        # A chunk that was never written, or is gone, reads as NaN, which no canvas holds.
-        fill_value=float("nan"),
-        attributes={_TOKEN: token, **(attributes or {})},
-        dimension_names=("row", "column", "channel"),
-    )
-    for written in (path / "zarr.json", path, path.parent):
-        sync(written)
+    with asking(place):
+        zarr.create_array(
+            _array_store(place),
+            shape=(*shape, 3),
+            chunks=(CHUNK, CHUNK, 3),
+            dtype="float32",
+            # Pixels of a dream hardly compress; the checksum is what this codec is for.
+            compressors=[Crc32cCodec()],
+            # A chunk that was never written, or is gone, reads as NaN, which no canvas holds.
+            fill_value=float("nan"),
+            attributes={_TOKEN: token, **(attributes or {})},
+            dimension_names=("row", "column", "channel"),
+        )
+    if isinstance(place, Path):
+        for written in (place / "zarr.json", place, place.parent):
+            sync(written)
 
 
 class CanvasStore:
-    """An existing canvas on disk, opened to read or to write."""
+    """An existing canvas on disk or in an object store, opened to read or to write.
 
-    def __init__(self, path: Path, token: str | None = None, *, mode: str = "r") -> None:
+    An object store that cannot be asked is a `StorageError`, and never taken for damage.
+    """
+
+    def __init__(self, path: Place, token: str | None = None, *, mode: str = "r") -> None:
         """Raises `DamagedCheckpoint` where there is no such canvas, or not the one that `token` names."""
         import zarr
 
         self._path = path
         try:
             # Chunks of zeros, too, are written: a missing one means damage.
-            self._array = zarr.open_array(str(path), mode=mode, config={"write_empty_chunks": True})
+            with asking(path):
+                self._array = zarr.open_array(_array_store(path, mode), mode=mode, config={"write_empty_chunks": True})
         except _UNREADABLE as error:
             raise DamagedCheckpoint(f"{path} is no canvas store ({type(error).__name__})") from None
         if self._array.shape[2:] != (3,) or self._array.dtype != np.float32:
@@ -86,10 +94,14 @@ class CanvasStore:
 
     def write(self, rect: Rect, pixels: Pixels) -> None:
         """Writes whole chunks: `rect` begins on a chunk's border and ends on one, or at the canvas' end."""
-        self._array[slice(*rect.rows), slice(*rect.columns)] = pixels
+        with asking(self._path):
+            self._array[slice(*rect.rows), slice(*rect.columns)] = pixels
 
     def flush(self, rects: Iterable[Rect]) -> None:
         """Returns when the chunks of these rectangles, and their names, have reached the disk."""
+        if not isinstance(self._path, Path):
+            # An object that has been written is there.
+            return
         directories = set()
         for rect in rects:
             for row in range(rect.rows.start // CHUNK, -(-rect.rows.stop // CHUNK)):
@@ -106,7 +118,8 @@ class CanvasStore:
         if whole(*self.shape).intersect(rect) != rect:
             raise DamagedCheckpoint(f"{self._path} is {self.shape[1]} x {self.shape[0]} px and lacks {rect}")
         try:
-            pixels = np.asarray(self._array[slice(*rect.rows), slice(*rect.columns)])
+            with asking(self._path):
+                pixels = np.asarray(self._array[slice(*rect.rows), slice(*rect.columns)])
         except (OSError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise DamagedCheckpoint(f"{self._path} has a damaged chunk ({reason})") from None
@@ -118,10 +131,6 @@ class CanvasStore:
         return pixels
 
 
-def sync(path: Path) -> None:
-    """Returns when what a file holds, or which names a directory holds, has reached the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _array_store(place: Place, mode: str = "w") -> Any:
+    """What Zarr opens or makes an array in."""
+    return open_storage(place, patient=True).zarr("", read_only=mode == "r")

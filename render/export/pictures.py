@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -35,6 +34,7 @@ from render.paths import user_path
 from render.progress import say
 from render.run_directory import RunDirectory, Target, read_record, targets
 from render.source.source import reopen_source
+from render.storage.url import Place, checked_url
 from render.viewer.live import facts_of
 from render.viewer.viewer import SOURCE, write_viewer
 
@@ -105,7 +105,7 @@ def style_digest(style: Style, canvas: str) -> str:
     return hashlib.sha256(json.dumps([plain, canvas, __version__], sort_keys=True).encode()).hexdigest()
 
 
-def make_pictures(directory: RunDirectory, config: Config, profile: Profile, say: Say = lambda _line: None) -> list[Path]:
+def make_pictures(directory: RunDirectory, config: Config, profile: Profile, say: Say = lambda _line: None) -> list[Place]:
     """Writes the pictures that are not in the run directory yet, hands out copies, and returns where they are.
 
     Called with the directory open. Raises what `export` raises.
@@ -116,10 +116,10 @@ def make_pictures(directory: RunDirectory, config: Config, profile: Profile, say
     missing = directory.missing(digest)
     style = coloured(style, missing, canvas, config, say)
     for target in missing:
-        say(f"writing {target.path}")
+        say(f"writing {directory.kept(target)}")
         _export(canvas, target, style, config, directory.record, say)
         directory.add_picture(target, digest)
-        log.info("written: %s", target.path)
+        log.info("written: %s", directory.kept(target))
     return directory.publish()
 
 
@@ -139,14 +139,14 @@ def export_command(words: Sequence[str]) -> None:
         raise UserError("export needs one run=DIR, such as run=dreams/poster-1a2b3c4d")
     quiet = "quiet=true" in words
     paths = export_run(
-        user_path(runs[0], "run"),
+        checked_url(runs[0], "run") or user_path(runs[0], "run"),
         [word for word in words if not word.startswith("run=")],
         lambda line: say(line, quiet=quiet),
     )
     say("\n".join(map(str, paths)), quiet=quiet)
 
 
-def export_run(run: Path, overrides: Sequence[str], say: Say) -> list[Path]:
+def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:
     """Writes the newest canvas of the run in a directory as `output.*` overrides say; returns where the pictures are.
 
     A canvas that is not finished gets a name that says so. Raises `UserError`, also where a picture would replace one that
@@ -176,14 +176,17 @@ def export_run(run: Path, overrides: Sequence[str], say: Say) -> list[Path]:
     newest = directory.newest()
     assert newest is not None
     say(f"not finished: as saved at octave {newest.octave + 1}, step {newest.steps}")
-    directory.targets = targets(run, f"{config.name}-octave-{newest.octave + 1}-step-{newest.steps}", config.output)
+    directory.targets = targets(
+        directory.path, f"{config.name}-octave-{newest.octave + 1}-step-{newest.steps}", config.output
+    )
     for target in directory.targets:
-        if os.path.lexists(target.path) and not config.overwrite:
-            raise UserError(f"{target.path} exists: move it away, or overwrite=true to replace it")
+        if directory.lies(target) and not config.overwrite:
+            raise UserError(f"{directory.kept(target)} exists: move it away, or overwrite=true to replace it")
     style = style_of(config, profile, at_octave(record, newest.octave))
     style = coloured(style, directory.targets, canvas, config, say)
     for target in directory.targets:
         _export(canvas, target, style, config, record, say)
+        directory.hand_over(target)
     return directory.publish()
 
 

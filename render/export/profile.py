@@ -10,7 +10,7 @@ from PIL import ImageCms
 
 from render.errors import UserError
 from render.export.metadata import srgb_profile
-from render.paths import user_path
+from render.paths import input_path
 
 _BUILT_IN = ("p3", "cmyk")
 _CHANNELS = {"RGB": 3, "CMYK": 4, "GRAY": 1}
@@ -43,7 +43,7 @@ def read_profile(name: str | None) -> Profile:
     if name is None or name == "srgb":
         return Profile()
     try:
-        content = pyvips.Image.profile_load(name) if name in _BUILT_IN else user_path(name, "output.profile").read_bytes()
+        content = pyvips.Image.profile_load(name) if name in _BUILT_IN else input_path(name, "output.profile").read_bytes()
     except OSError as error:
         raise UserError(f"output.profile={name}: {error.strerror} (srgb, p3, cmyk, or a path to an .icc file)") from None
     try:

@@ -3,29 +3,33 @@
 A slot holds the canvas and whatever else the next step depends on, in parts with names (an optimiser's moments). It is
 written whole before the manifest names it, and the manifest is replaced in one move, so that at any moment it names a
 canvas that is complete with its parts, and beside it the one before.
+
+A slot has a name of its own every time that it is made: who was cut off and writes late writes to what nothing names any
+more. In an object store the manifest is replaced only as it was last seen, so that of two drivers one must stop.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import secrets
-import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from render.canvas import store
-from render.errors import UserError
+from render.errors import Overtaken, StorageError, UserError
 from render.geometry import whole
+from render.storage.storage import Seen, Version, open_storage
+from render.storage.url import Place, joined
 
 #: The part that is there always.
 CANVAS = "canvas"
 _MANIFEST, _SLOTS = "manifest.json", ("a", "b")
+#: A slot or a part of one, also as older versions named them, without a token.
+_SLOT = re.compile(r"(?P<slot>[ab](-[0-9a-f]{8})?)(\.[a-z][a-z0-9-]*)?")
 _PART = re.compile(r"[a-z][a-z0-9-]*")
 _VERSION = 1
 
@@ -71,23 +75,32 @@ class Fixed:
 
 
 class Checkpoints:
-    """The checkpoints in a directory."""
+    """The checkpoints in a directory or in an object store."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._storage = open_storage(place, patient=True)
+        #: The manifest as this process knows it, and whether it is this process that wrote it.
+        self._seen: Version | Seen = Seen.NOTHING
+        self._ours = False
 
-    def path(self, checkpoint: Checkpoint, part: str = CANVAS) -> Path:
+    def path(self, checkpoint: Checkpoint, part: str = CANVAS) -> Place:
         """Where its canvas lies, or another of its parts: a Zarr array."""
-        return self._directory / (checkpoint.slot if part == CANVAS else f"{checkpoint.slot}.{part}")
+        return joined(self._place, checkpoint.slot if part == CANVAS else f"{checkpoint.slot}.{part}")
 
     def read(self) -> tuple[Fixed, list[Checkpoint]] | None:
         """What the manifest says, newest checkpoint first; None where there is no manifest.
 
-        Raises `UserError` for a manifest that no run wrote.
+        Raises `UserError` for a manifest that no run wrote, and `Overtaken` where this process wrote one and another has
+        replaced it.
         """
-        path = self._directory / _MANIFEST
+        path = joined(self._place, _MANIFEST)
         try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
+            content, seen = self._storage.load(_MANIFEST)
+            if self._ours and seen != self._seen:
+                raise self._overtaken()
+            self._seen = seen
+            manifest = json.loads(content.decode("utf-8"))
             if manifest["version"] != _VERSION:
                 raise ValueError(f"version {manifest['version']}")
             if manifest["sha256"] != _sha256(manifest["fixed"], manifest["checkpoints"]):
@@ -107,6 +120,9 @@ class Checkpoints:
             tiles = tuple((int(rows), int(columns)) for rows, columns in fixed["tiles"])
             return Fixed(**{**fixed, "tiles": tiles}), found
         except FileNotFoundError:
+            if self._ours and isinstance(self._seen, Version) and self._seen.tag is not None:
+                raise self._overtaken() from None
+            self._seen = Seen.NOTHING
             return None
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -137,17 +153,21 @@ class Checkpoints:
         if len({CANVAS, *parts}) != 1 + len(parts) or not all(map(_PART.fullmatch, parts)):
             raise ValueError(f"no names of parts: {parts}")
         read = self.read()
-        taken = read[1][0].slot if read and read[1] else None
-        slot = next(slot for slot in _SLOTS if slot != taken)
-        checkpoint = Checkpoint(slot, secrets.token_hex(8), octave, steps, tuple(history), parts=tuple(parts))
+        taken = read[1][0].slot if read and read[1] else ""
+        letter = next(letter for letter in _SLOTS if letter != taken[:1])
+        token = secrets.token_hex(8)
+        slot = f"{letter}-{token[:8]}"
+        checkpoint = Checkpoint(slot, token, octave, steps, tuple(history), parts=tuple(parts))
         if read and len(read[1]) > 1:
             # From here on only one canvas can be relied on.
             self._write(read[0], read[1][:1])
-        self._empty(slot)
+        self._empty_all_but(taken)
         for part in (CANVAS, *parts):
             path = self.path(checkpoint, part)
             try:
                 store.create(path, shape, checkpoint.token)
+            except StorageError:
+                raise
             except (OSError, ValueError) as error:  # The latter where something could not be removed.
                 raise _unwritable(path, error) from None
         return checkpoint
@@ -155,7 +175,7 @@ class Checkpoints:
     def commit(self, fixed: Fixed, checkpoint: Checkpoint) -> None:
         """From now on this checkpoint counts; the one that counted until now stays beside it."""
         read = self.read()
-        before = [one for one in (read[1] if read else []) if one.slot != checkpoint.slot]
+        before = [one for one in (read[1] if read else []) if one.slot[:1] != checkpoint.slot[:1]]
         self._write(fixed, [checkpoint, *before[:1]])
 
     def forget(self, checkpoint: Checkpoint) -> None:
@@ -166,7 +186,7 @@ class Checkpoints:
 
     def abandon(self, checkpoint: Checkpoint) -> None:
         """Removes a canvas that could not be written whole; those before it still count."""
-        self._empty(checkpoint.slot)
+        self._empty(lambda slot: slot == checkpoint.slot)
 
     def keep_newest(self) -> None:
         """Drops the canvas that does not count any more: the run is over."""
@@ -175,37 +195,40 @@ class Checkpoints:
             return
         fixed, found = read
         self._write(fixed, found[:1])
-        for slot in _SLOTS:
-            if slot != found[0].slot:
-                self._empty(slot)
+        self._empty_all_but(found[0].slot)
 
     def discard(self) -> None:
         """Removes everything."""
         # The manifest first: what it names must never be half there.
-        (self._directory / _MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._storage.remove(_MANIFEST)
+        self._seen, self._ours = Seen.NOTHING, False
+        self._storage.remove_tree("")
 
-    def _empty(self, slot: str) -> None:
-        """Removes a canvas and all that lies beside it, whichever checkpoint's parts they were."""
-        for path in (self._directory / slot, *self._directory.glob(f"{slot}.*")):
-            shutil.rmtree(path, ignore_errors=True)
+    def _empty_all_but(self, kept: str) -> None:
+        """Removes what does not count: the other slot, and what was abandoned or written late."""
+        self._empty(lambda slot: slot != kept)
+
+    def _empty(self, emptied: Callable[[str], bool]) -> None:
+        """Removes the canvases of slots, and all that lies beside them, whichever checkpoint's parts they were."""
+        for name in self._storage.children():
+            matched = _SLOT.fullmatch(name)
+            if matched and emptied(matched["slot"]):
+                self._storage.remove_tree(name)
 
     def _write(self, fixed: Fixed, checkpoints: Sequence[Checkpoint]) -> None:
         plain = asdict(fixed), [asdict(checkpoint) for checkpoint in checkpoints]
         manifest = {"version": _VERSION, "sha256": _sha256(*plain), "fixed": plain[0], "checkpoints": plain[1]}
-        temporary = self._directory / f".{_MANIFEST}.partial"
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            with temporary.open("w", encoding="utf-8") as file:
-                json.dump(manifest, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._directory / _MANIFEST)
             # Before the slot that the manifest named until now may be emptied, the new one must have reached the disk.
-            store.sync(self._directory)
-            store.sync(self._directory.parent)
+            self._seen = self._storage.write(_MANIFEST, json.dumps(manifest, indent=1).encode(), self._seen)
+            self._ours = True
+        except Overtaken:
+            raise self._overtaken() from None
         except OSError as error:
-            raise _unwritable(self._directory, error) from None
+            raise _unwritable(self._place, error) from None
+
+    def _overtaken(self) -> Overtaken:
+        return Overtaken(f"another run has saved in {self._place} meanwhile and goes on there: this one stops")
 
 
 def _history(plain: dict[str, Any]) -> OctaveHistory:
@@ -217,6 +240,6 @@ def _sha256(fixed: dict[str, Any], checkpoints: list[dict[str, Any]]) -> str:
     return hashlib.sha256(json.dumps([fixed, checkpoints], sort_keys=True).encode()).hexdigest()
 
 
-def _unwritable(path: Path, error: Exception) -> UserError:
+def _unwritable(path: Place, error: Exception) -> UserError:
     reason = getattr(error, "strerror", None) or error
     return UserError(f"checkpoint {path} cannot be written ({reason}): free some space; what was saved before is intact")

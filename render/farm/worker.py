@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -27,6 +26,7 @@ from render.farm.messages import Ascended, Assignment, TileSum, TileSums
 from render.farm.moving import filter_tiles, level_sums, move
 from render.geometry import Gathering, Interval, KernelShape, Rect, Tile
 from render.models.architecture import Architecture
+from render.storage.url import Place
 
 #: Windows handed to the device before the oldest is awaited.
 _IN_FLIGHT = 2
@@ -94,7 +94,7 @@ class Worker:
         for rect in given.block.pixels.bands():
             state.part(rect)[...] = self._source.at(state.shape, rect)
 
-    def load(self, path: Path, token: str, parts: Sequence[Path], given: Assignment) -> None:
+    def load(self, path: Place, token: str, parts: Sequence[Place], given: Assignment) -> None:
         """Takes a block as `begin_octave` does, filled from a stored canvas, with the optimizer's `parts` beside it.
 
         Raises `DamagedCheckpoint`.
@@ -270,7 +270,7 @@ class Worker:
         """The block's gradient toward the first region's objective, from the last `ascend`: (rows, columns, 3) float32."""
         return self._current.conditioned[0]
 
-    def save(self, path: Path, token: str, part: str, extent: Rect, gathering: Gathering, *parts: list[Pixels]) -> None:
+    def save(self, path: Place, token: str, part: str, extent: Rect, gathering: Gathering, *parts: list[Pixels]) -> None:
         """Writes the chunks of `extent` of the canvas, or of a moment, to its store and waits until they are on the disk.
 
         `gathering` and `parts` bring the pixels of `extent` that others own. Raises `UserError` when the disk is full.

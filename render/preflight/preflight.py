@@ -21,7 +21,7 @@ from render.errors import UserError
 from render.export.metadata import read_settings
 from render.export.print_layout import PrintLayout
 from render.geometry import whole
-from render.paths import user_path
+from render.paths import input_path, user_path
 from render.preflight.header import Header, read_header
 from render.preflight.print_report import Clipped, Report, lines, plain
 from render.preflight.seams import LEAST_TILE, SeamMeter
@@ -74,7 +74,7 @@ def parse(words: Sequence[str]) -> Request:
                 raise UserError(f"run={directory} has no finished picture: go on with the run, or name one with file=")
     if not given.get("file"):
         raise UserError("preflight needs a picture: file=PICTURE, or run=DIR for the picture of a run")
-    return Request(user_path(given["file"], "file"), _tile(given.get("tile")), record, given.get("json") == "true")
+    return Request(input_path(given["file"], "file"), _tile(given.get("tile")), record, given.get("json") == "true")
 
 
 def inspect(request: Request) -> Report:

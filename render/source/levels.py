@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from render.canvas.store import sync
 from render.dream.resample import Pixels
 from render.errors import UserError
 from render.geometry import Rect
+from render.paths import cache_directory
 from render.source.streaming import SCALE, Shrunk
+from render.storage.local import sync
+from render.storage.storage import asking, open_storage
+from render.storage.url import Place, last_name
 
 if TYPE_CHECKING:
     import zarr
@@ -32,6 +37,8 @@ _WRITTEN = 4 * CHUNK
 _TOLD_EVERY = 10.0
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
+#: What makes a directory a Zarr array, and files that are on their way to a store at once.
+_METADATA, _SENT_AT_ONCE = "zarr.json", 16
 #: Told, in a few words, how far something is.
 Told = Callable[[str], None]
 
@@ -41,7 +48,29 @@ def level_bytes(shape: tuple[int, int]) -> int:
     return -(-shape[0] // CHUNK) * -(-shape[1] // CHUNK) * _CHUNK_BYTES
 
 
-def write_level(path: Path, shrunk: Shrunk, identity: dict[str, Any], told: Told) -> None:
+def write_level(place: Place, shrunk: Shrunk, identity: dict[str, Any], told: Told) -> None:
+    """Makes the level at a path or a URL; for the latter it is made on this machine first. See `_write_local`."""
+    if isinstance(place, Path):
+        _write_local(place, shrunk, identity, told)
+        return
+    cache = cache_directory() / "levels"
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as directory:
+        made = Path(directory) / last_name(place)
+        _write_local(made, shrunk, identity, told)
+        told("sending it to the store")
+        storage = open_storage(place, patient=True)
+        # What says that the level is there goes first, and comes last.
+        storage.remove(_METADATA)
+        storage.remove_tree("")
+        names = [path.relative_to(made).as_posix() for path in sorted(made.rglob("*")) if path.is_file()]
+        with ThreadPoolExecutor(_SENT_AT_ONCE) as pool:
+            for _ in pool.map(lambda name: storage.write_file(name, made / name), set(names) - {_METADATA}):
+                pass
+        storage.write_file(_METADATA, made / _METADATA)
+
+
+def _write_local(path: Path, shrunk: Shrunk, identity: dict[str, Any], told: Told) -> None:
     """Makes the level at `path` by decoding a picture; it has that name only when it is whole and has reached the disk.
 
     `identity` says which picture it is of. Holds one row of chunks in memory. Raises `UserError` for a damaged picture or a
@@ -101,21 +130,22 @@ def write_level(path: Path, shrunk: Shrunk, identity: dict[str, Any], told: Told
 
 @dataclass(frozen=True)
 class Level:
-    """A level on disk. Sample (i, j) covers `factors` px of the picture as it lies in its file."""
+    """A level on disk, or in an object store. Sample (i, j) covers `factors` px of the picture as it lies in its file."""
 
-    path: Path
+    path: Place
     shape: tuple[int, int]
     factors: tuple[float, float]
     identity: dict[str, Any]
     array: zarr.Array = field(repr=False)
 
     @classmethod
-    def open(cls, path: Path) -> Level | None:
+    def open(cls, path: Place) -> Level | None:
         """The level at `path`; None where there is none that is whole."""
         try:
             import zarr
 
-            array = zarr.open_array(str(path), mode="r")
+            with asking(path):
+                array = zarr.open_array(open_storage(path, patient=True).zarr("", read_only=True), mode="r")
             identity: dict[str, Any] = dict(array.attrs)
             down, across = identity.pop("factors")
             if array.shape[2:] != (3,) or array.dtype != np.uint16:
@@ -128,7 +158,8 @@ class Level:
         """(rect.rows.size, rect.columns.size, 3) float32, 0..255. Raises `UserError` for chunks damaged or missing."""
         try:
             self._refuse_missing(rect)
-            stored: NDArray[np.uint16] = np.asarray(self.array[slice(*rect.rows), slice(*rect.columns)])
+            with asking(self.path):
+                stored: NDArray[np.uint16] = np.asarray(self.array[slice(*rect.rows), slice(*rect.columns)])
         except (OSError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(
@@ -139,7 +170,8 @@ class Level:
 
     def _refuse_missing(self, rect: Rect) -> None:
         """Zarr takes a chunk that is gone for one of zeros."""
+        storage = open_storage(self.path, patient=True)
         for row in range(rect.rows.start // CHUNK, -(-rect.rows.stop // CHUNK)):
             for column in range(rect.columns.start // CHUNK, -(-rect.columns.stop // CHUNK)):
-                if not (self.path / "c" / str(row) / str(column) / "0").is_file():
+                if storage.facts(f"c/{row}/{column}/0") is None:
                     raise ValueError(f"chunk {row}, {column} is missing")

@@ -17,6 +17,7 @@ from render.errors import UserError
 from render.geometry import Rect
 from render.layout import SourceWindow
 from render.source.beyond import Sampling, reading_beyond
+from render.storage.url import Place
 
 # libvips would keep what it did last, and with it all that a decoder holds; nothing here is asked for twice.
 pyvips.cache_set_max(0)
@@ -45,7 +46,7 @@ class PhotoSource:
     def nbytes(self) -> int:
         return self.pixels.nbytes
 
-    def laid_out(self, window: SourceWindow | None, _directory: Path) -> PhotoSource:
+    def laid_out(self, window: SourceWindow | None, _directory: Place) -> PhotoSource:
         return replace(self, window=window)
 
     def disk_bytes(self, _shapes: object) -> int:

@@ -21,6 +21,8 @@ from render.paths import file_sha256
 from render.source.beyond import Sampling, reading_beyond
 from render.source.levels import Level, Told, level_bytes, write_level
 from render.source.streaming import open_shrunk
+from render.storage.storage import open_storage
+from render.storage.url import Place, joined
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ TURNS = (
 
 @dataclass(frozen=True)
 class PyramidSource:
-    """A photo file that is read through levels in `directory`, which the processes that read it share.
+    """A photo file that is read through levels in `directory`, or at that URL, which the processes that read it share.
 
     `stored` is (height, width) px in the file, before it is turned upright by its EXIF `orientation`; `background` (R,G,B)
     lies under transparent pixels and around the picture, and `window` is what the canvas shows of it, all by default.
@@ -66,7 +68,7 @@ class PyramidSource:
     orientation: int = 1
     background: tuple[int, ...] = (255, 255, 255)
     window: SourceWindow | None = None
-    directory: Path | None = None
+    directory: Place | None = None
     nbytes: int = 0
     #: Levels that this process has opened; they do not travel.
     _opened: dict[int, Level] = field(default_factory=dict, repr=False, compare=False)
@@ -87,7 +89,7 @@ class PyramidSource:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": {}}
 
-    def laid_out(self, window: SourceWindow | None, directory: Path) -> PyramidSource:
+    def laid_out(self, window: SourceWindow | None, directory: Place) -> PyramidSource:
         return replace(self, window=window, directory=directory, _opened={})
 
     def shrink_for(self, shape: tuple[int, int]) -> int:
@@ -168,17 +170,23 @@ class PyramidSource:
             self._opened[shrink] = level
         return self._opened[shrink]
 
-    def _level_path(self, shrink: int) -> Path:
+    def _level_path(self, shrink: int) -> Place:
         assert self.directory is not None, "laid_out comes first"
-        return self.directory / f"level-{shrink}"
+        return joined(self.directory, f"level-{shrink}")
 
     def _identity(self, shrink: int) -> dict[str, Any]:
         """What a level is of, and how it is made; as JSON brings it back."""
         return {"sha256": self.sha256, "background": list(self.background), "shrink": shrink, "rule": _RULE}
 
 
-def discard_levels(directory: Path) -> None:
+def discard_levels(directory: Place) -> None:
     """Removes the levels in a directory, and the directory where nothing else is in it."""
+    if not isinstance(directory, Path):
+        storage = open_storage(directory, patient=True)
+        for name in storage.children():
+            if _LEVEL_NAME.fullmatch(name):
+                storage.remove_tree(name)
+        return
     for path in directory.glob("*level-*"):
         if _LEVEL_NAME.fullmatch(path.name):
             shutil.rmtree(path, ignore_errors=True)

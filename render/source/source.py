@@ -16,10 +16,11 @@ from render.dream.resample import Pixels
 from render.errors import UserError
 from render.geometry import BOUNDARY_MODES, Rect
 from render.layout import SourceWindow, lay_out
-from render.paths import file_sha256
+from render.paths import file_sha256, input_path
 from render.source.levels import Told
 from render.source.photo import PhotoSource, open_picture, orientation, read_photo
 from render.source.pyramid import PyramidSource
+from render.storage.url import Place, checked_url
 
 #: Photos that ship inside the scikit-image package, CC0 or public domain: name here -> file there.
 SAMPLES = {
@@ -50,8 +51,8 @@ class Source(Protocol):
     def nbytes(self) -> int:
         """Host memory held, bytes."""
 
-    def laid_out(self, window: SourceWindow | None, directory: Path) -> Source:
-        """The same source, shown on the canvas through a window; what it keeps on disk goes to `directory`."""
+    def laid_out(self, window: SourceWindow | None, directory: Place) -> Source:
+        """The same source, shown on the canvas through a window; what it keeps goes to `directory`, also a URL."""
 
     def disk_bytes(self, shapes: Sequence[tuple[int, int]]) -> int:
         """What it keeps on disk for octaves of these (rows, columns) px, bytes."""
@@ -78,7 +79,7 @@ class NoiseSource:
     def sha256(self) -> str:
         return hashlib.sha256(f"fractal noise {self.seed}".encode()).hexdigest()
 
-    def laid_out(self, _window: SourceWindow | None, _directory: Path) -> NoiseSource:
+    def laid_out(self, _window: SourceWindow | None, _directory: Place) -> NoiseSource:
         return self
 
     def disk_bytes(self, _shapes: object) -> int:
@@ -124,6 +125,8 @@ def find_picture(image: str, choices: str) -> tuple[Path, str]:
 
 def picture_path(image: str, choices: str) -> Path:
     """The file that `image` names, as `find_picture` finds it, without a look at its content."""
+    if checked_url(image, "image") is not None:
+        return input_path(image, "image")
     try:
         path = sample_path(image.removeprefix("sample:")) if image.startswith("sample:") else Path(image).expanduser()
         if not path.exists():

@@ -16,6 +16,7 @@ from render.locking import lock_directory
 from render.logs import log_to, opening
 from render.machine import nearest
 from render.paths import user_path
+from render.storage.url import checked_url
 from render.sweep.axes import Found
 from render.sweep.board import SWEEP, read_sweep
 from render.sweep.drafting import POINTS
@@ -31,6 +32,10 @@ _VERSIONED = ("jax", "ray", "numpy", "hydra-core")
 def sweep_path(found: Found) -> Path:
     """The sweep's directory: the same for other values on the same axes."""
     job = found.job
+    if job.sweep.dir and checked_url(job.sweep.dir, "sweep.dir"):
+        raise UserError(
+            f"sweep.dir={job.sweep.dir}: a sweep is kept on a disk: name a path, or render its points with output.dir"
+        )
     if job.sweep.dir:
         return user_path(job.sweep.dir, "sweep.dir")
     shared = [job.job().canvas_settings(), sorted(axis.key for axis in found.axes)]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from render.errors import UserError
 from render.progress import duration_text
 from render.progress_file import read_progress
 from render.run_directory import planned_steps, stored_checkpoints
+from render.storage.url import Place, joined
 
 
-def run_lines(directory: Path, record: Mapping[str, Any], *, gone: bool) -> list[str]:
+def run_lines(directory: Place, record: Mapping[str, Any], *, gone: bool) -> list[str]:
     """Lines about the run in a directory, the shortest account first; `gone` says that nobody works on it any more."""
     state = "broken off" if gone else str(record["status"])
     where = "" if state == "finished" else _where(directory, record, live=state == "running")
@@ -30,13 +30,13 @@ def run_lines(directory: Path, record: Mapping[str, Any], *, gone: bool) -> list
     if state == "failed":
         lines.append(_line("reason", str(record.get("error") or "none was given")))
     if state == "finished":
-        lines += [_line("picture", str(directory / name)) for name in record.get("pictures", {})]
+        lines += [_line("picture", str(joined(directory, name))) for name in record.get("pictures", {})]
     elif state != "running":
         lines.append(_line("go on", "the command that began it goes on from its last checkpoint"))
     return lines
 
 
-def _where(directory: Path, record: Mapping[str, Any], *, live: bool) -> str:
+def _where(directory: Place, record: Mapping[str, Any], *, live: bool) -> str:
     """Octave and step: what the run says of itself at this moment, or else of its newest checkpoint."""
     progress = read_progress(directory) if live else None
     if progress is not None:

@@ -16,12 +16,14 @@ from render.locking import is_locked
 from render.paths import user_path
 from render.progress import PatientConsole, plain_console
 from render.run_directory import read_record
+from render.storage.url import Place, checked_url
 from render.sweep.board import SWEEP, Board, listed_points, read_sweep, told
 from render.sweep.events import EVENTS, Event
 from render.sweep.run_status import run_lines
 from render.sweep.screen import Screen, failure_lines, hear, one_line, picture, printable
 
-_POLL_S = 0.5
+#: Seconds between two looks at a disk, and at an object store.
+_POLL_S, _POLL_STORE_S = 0.5, 10.0
 #: Seconds between two lines of a run that is watched where there is no terminal.
 _LINE_EVERY_S = 15.0
 
@@ -32,6 +34,11 @@ def print_status(words: Sequence[str]) -> int:
     Returns the exit code: 0, or 1 where a point or the run failed or its process is gone. Raises `UserError`.
     """
     options = _options(words)
+    url = checked_url(options["run"], "run")
+    if url is not None:
+        if read_record(url):
+            return _run_status(url, options["watch"] == "true", plain_console())
+        raise UserError(f"run={url}: there is no run of this program")
     directory = user_path(options["run"], "run")
     if not directory.is_dir():
         raise UserError(f"run={directory}: there is no such directory")
@@ -45,7 +52,7 @@ def print_status(words: Sequence[str]) -> int:
     raise UserError(f"run={directory} is neither a sweep's directory nor a run's: it holds no {SWEEP} and no run.json")
 
 
-def is_gone(directory: Path, record: Mapping[str, Any]) -> bool:
+def is_gone(directory: Place, record: Mapping[str, Any]) -> bool:
     """Whether a record that is read from a directory says that it is being worked on, and nobody does."""
     return record.get("status") == "running" and not is_locked(directory)
 
@@ -94,7 +101,7 @@ def _watch_sweep(directory: Path, console: PatientConsole) -> None:
         screen.close()
 
 
-def _run_status(directory: Path, watch: bool, console: PatientConsole) -> int:
+def _run_status(directory: Place, watch: bool, console: PatientConsole) -> int:
     record = _settled(directory, read_record)
     if watch:
         record = _watch_run(directory, record, console)
@@ -104,7 +111,7 @@ def _run_status(directory: Path, watch: bool, console: PatientConsole) -> int:
     return 1 if gone or record.get("status") == "failed" else 0
 
 
-def _watch_run(directory: Path, record: dict[str, Any], console: PatientConsole) -> dict[str, Any]:
+def _watch_run(directory: Place, record: dict[str, Any], console: PatientConsole) -> dict[str, Any]:
     """Shows where a run stands until it ends; returns its record then."""
     last = 0.0
     try:
@@ -115,14 +122,14 @@ def _watch_run(directory: Path, record: dict[str, Any], console: PatientConsole)
                 if not console.is_terminal and time.monotonic() - last > _LINE_EVERY_S:
                     last = time.monotonic()
                     _print(console, where)
-                time.sleep(_POLL_S)
+                time.sleep(_POLL_S if isinstance(directory, Path) else _POLL_STORE_S)
                 record = _settled(directory, read_record)
     except KeyboardInterrupt:
         pass
     return record
 
 
-def _settled(directory: Path, read: Any) -> dict[str, Any]:
+def _settled(directory: Place, read: Any) -> dict[str, Any]:
     """The record in a directory. Its process writes how it ended before it lets go of the lock, so that of a process that
     seems to be gone is read once more.
     """

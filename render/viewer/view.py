@@ -17,6 +17,7 @@ from typing import Any
 from render import interrupts
 from render.errors import DamagedCheckpoint, UserError
 from render.paths import user_path
+from render.storage.url import checked_url
 from render.viewer import openseadragon
 from render.viewer.live import LiveRun, NoTile
 
@@ -36,6 +37,9 @@ def view(words: Sequence[str], say: Callable[[str], None] = print) -> None:
     `open=false` leaves the browser alone. Raises `UserError`.
     """
     options = _options(words)
+    url = checked_url(options["run"], "run")
+    if url is not None:
+        raise UserError(f"run={url} is not on this machine: make fetch run={url} canvas=true brings it")
     run = LiveRun(user_path(options["run"], "run"))
     script = None
     try:

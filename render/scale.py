@@ -232,4 +232,3 @@ def _rate(gbit: float | None) -> float:
 def _largest(blocks: Sequence[Block]) -> tuple[int, int]:
     """(rows, columns) px of the block with most pixels."""
     return max((block.pixels.shape for block in blocks), key=lambda shape: shape[0] * shape[1])
-

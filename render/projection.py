@@ -91,7 +91,7 @@ def bytes_table(costs: Mapping[int, StepCost], title: str) -> Table:
 def times_table(costs: Mapping[int, StepCost], title: str) -> Table:
     """Seconds of a step, by the number of workers, and of a checkpoint; what bounds it.
 
-    Efficiency is one worker's time for the same tiles over that of all workers together.
+    `share` is the efficiency: one worker's time for the same tiles over that of all workers together.
     """
     table = Table(title=title, title_justify="left")
     headings = (
@@ -162,13 +162,14 @@ def _prices(draft: jobs.Draft, architecture: Architecture, workers: int) -> Tabl
             continue
         table.add_row(
             node.name, f"{made.nodes:,}", _seconds(made.final.seconds), duration_text(made.steps),
-            duration_text(made.saves), duration_text(made.changes), duration_text(made.seconds), _dollars(made.price), _dollars(made.spot_price),
+            duration_text(made.saves), duration_text(made.changes), duration_text(made.seconds),
+            _dollars(made.price), _dollars(made.spot_price),
         )  # fmt: skip
     return table
 
 
 def _seconds(value: float) -> str:
-    return f"{value:.3g} s" if value < 100 else duration_text(value)
+    return f"{value:.2g} s" if value < 1 else f"{value:,.1f} s"
 
 
 def _dollars(value: float | None) -> str:

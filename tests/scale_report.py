@@ -1,10 +1,12 @@
-"""What 1 to 512 accelerators would do on 1 to 100 gigapixels: a step's work, bytes and seconds, and the whole render's price.
+"""What 1 to 512 accelerators would do on 1 to 100 gigapixels: a step's work, bytes and seconds, and the render's price.
 
-    python -m tests.scale_report [node=aws_p5] [precision=bfloat16] [objective=mixed5] [gigapixels=1,10,100] [workers=1,8,64,512]
+    python -m tests.scale_report [node=aws_p5] [precision=bfloat16] [objective=mixed5] [gigapixels=1,10,100]
+        [workers=1,8,64,512]
 
-A model on paper: nothing is rendered. Windows and bytes come from the code that renders deal by; sizes are made up (3 : 2, no
-source), for a source of 100 gigapixels is more than `source.max_megapixels` lets in, and no picture format but `zarr`
-and `dzi` is asked to hold it. Each farm gets tiles cut for it (`tiles.parallel`). Seconds rest on the node's figures.
+A model on paper: nothing is rendered. Windows and bytes come from the code by which renders deal tiles. Sizes are made up
+(3 : 2, no source): a source of 100 gigapixels is more than `source.max_megapixels` lets in unless it is raised. The canvas
+is its own picture (`output.format=zarr`). Each farm gets tiles cut for it (`tiles.parallel`). Seconds rest on the node's
+figures; a block that is larger than the machine's memory would wait for its disk besides.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from render.scale import StepCost, step_cost
 from render.schedule import Schedule, make_schedule
 
 #: Farms that are tried for the point at which the network bounds a step; tiles smaller than a halo make no sense beyond.
-_MOST = 8192
+_MOST = 2048
 
 
 def main() -> None:

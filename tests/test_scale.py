@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+import time
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from render.__main__ import main
 from render.canvas.store import CHUNK
+from render.compose import node_types
 from render.config import Config, NodeConfig
+from render.errors import UserError
 from render.farm.conductor import bytes_exchanged
 from render.geometry import Axis, Block, Gathering, Grid, chunk_extent, deal_blocks, margin_pieces, round_up
 from render.models.architecture import Conv
 from render.models.inception_v3 import INCEPTION_V3
 from render.plan import Machine, Octave, Plan, make_plan, window_flops
+from render.price import estimate, machine_of, network_bound_from
 from render.scale import StepCost, Traffic, step_cost
 from render.schedule import Schedule, make_schedule
 
@@ -156,3 +161,58 @@ def test_a_hundred_gigapixels_on_512_workers_are_counted_at_once() -> None:
     assert max(traffic.rows.needs.size, traffic.columns.needs.size) <= 512**2
     assert 0 < traffic.node_bytes < traffic.bytes
     assert np.all(traffic.received > 0)
+
+
+def test_a_price_is_nodes_times_hours() -> None:
+    plan, schedule = planned()
+    made = estimate(plan, schedule, INCEPTION_V3, 20, NODE, precision="bfloat16", every=300.0)
+    assert made.nodes == 3
+    octave = cost(plan.final, schedule, 20)
+    assert made.steps == pytest.approx(plan.final.steps * octave.seconds)
+    assert made.saves == pytest.approx(octave.save)
+    assert made.price == pytest.approx(3 * 8.0 * made.seconds / 3600)
+    assert made.spot_price == pytest.approx(made.price / 2)
+    often = estimate(plan, schedule, INCEPTION_V3, 20, NODE, precision="bfloat16", every=0.0)
+    assert often.saves == pytest.approx((1 + plan.final.steps) * octave.save)
+
+
+def test_what_nobody_knows_is_asked_for() -> None:
+    plan, schedule = planned()
+    unknown = replace(NODE, tflops_bfloat16=None)
+    with pytest.raises(UserError, match="tflops_bfloat16 is not known of made up: set it"):
+        estimate(plan, schedule, INCEPTION_V3, 8, unknown, precision="bfloat16", every=300.0)
+
+
+@pytest.mark.parametrize("threshold", [1, 2, 3, 63, 64, 65, 100])
+def test_the_point_where_the_network_bounds_is_found(threshold: int) -> None:
+    plan, schedule = planned()
+    fast, slow = (
+        cost(plan.final, schedule, 64, replace(NODE, network_gbit=1e6)),
+        cost(plan.final, schedule, 64, replace(NODE, network_gbit=1e-3)),
+    )
+    assert network_bound_from(lambda workers: slow if workers >= threshold else fast, 100) == threshold
+    assert network_bound_from(lambda _: fast, 100) is None
+
+
+@pytest.mark.slow
+def test_a_plan_for_512_workers_starts_none_and_prices_them(capsys: pytest.CaptureFixture[str]) -> None:
+    begun = time.monotonic()
+    words = ["conf=gigapixel", "farm.workers=512", "model.precision=bfloat16"]
+    assert main(["plan", *words]) == 0
+    # Seconds on a laptop: generous for a machine that runs other tests.
+    assert time.monotonic() - begun < 60
+    told = capsys.readouterr().out
+    assert "40000 x 25000 px" in told and "idle         341 of 512 workers" in told
+    assert all(node.name in told for node in node_types())
+    assert main(["plan", *words, "node=aws_p5", "tiles.parallel=512", "node.price_per_hour=null"]) == 0
+    told = capsys.readouterr().out
+    assert "idle" not in told and "gcp_a3" not in told and "bound by" in told
+    assert "price_per_hour=98.32" not in told
+
+
+def test_nodes_that_ship_are_whole() -> None:
+    for node in node_types():
+        figures = {one.name: getattr(node, one.name) for one in fields(node)}
+        assert all(value is not None for key, value in figures.items() if key != "device_gb"), figures
+        assert figures["spot_price_per_hour"] < figures["price_per_hour"]
+        assert figures["tflops_float32"] is not None and machine_of(node).host_bytes == int(figures["memory_gb"] * 1e9)

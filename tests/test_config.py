@@ -308,7 +308,7 @@ def test_a_users_own_yaml_with_our_groups(name: str, tmp_path: Path) -> None:
     "content", ["name: mine\n", "defaults: [{job: default}, {model: googlenet}, _self_]\nname: mine\n"]
 )
 def test_a_users_own_yaml_that_says_nothing_of_nodes_takes_one(content: str, tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(f"{content}name: mine\n")
+    (tmp_path / "mine.yaml").write_text(content)
     config = load("node=aws_p5", "node.price_per_hour=30", root=str(tmp_path / "mine.yaml"))
     assert (config.node.name, config.node.workers, config.node.price_per_hour) == ("aws_p5", 8, 30)
 

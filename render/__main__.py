@@ -192,6 +192,12 @@ def _run(command: str, root: str, overrides: list[str]) -> int:
 
     interrupts.hold()
     report.start_logging(quiet=config.quiet)
+    if command == "plan":
+        from render.projection import is_projected, print_projection
+
+        if is_projected(config):
+            print_projection(config)
+            return 0
     if command == "plan" and config.farm.address is None:
         # The same machine and the same kernels, without starting Ray.
         config.farm.executor = "inline"

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from render.atlas.config import AtlasConfig, validate_atlas
-from render.config import Config, validate
+from render.config import Config, NodeConfig, validate
 from render.errors import UserError
 from render.paths import shipped_configs
 from render.schedule import check_stages
@@ -103,10 +103,8 @@ def compose_root(schema: Schema[C], root: str, overrides: Sequence[str]) -> Dict
             words.append(f"++{word}" if key in ours or key.startswith(_AXES) else word)
     if directory != shipped_configs():
         words.append(f"hydra.searchpath=[{_quote('file://' + str(shipped_configs()))}]")
-    GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(directory.resolve()), version_base="1.3"):
-            config = compose(name, overrides=words)
+        config = _composed(directory, name, words)
         for key, value in paths.items():
             OmegaConf.update(config, key, literal(value), force_add=True)
     except (HydraException, OmegaConfBaseException) as error:
@@ -117,6 +115,18 @@ def compose_root(schema: Schema[C], root: str, overrides: Sequence[str]) -> Dict
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"config {root!r} is not valid YAML: {_one_line(error)}") from None
     return config
+
+
+def _composed(directory: Path, name: str, words: Sequence[str]) -> DictConfig:
+    """What Hydra makes of a root config; nodes may be chosen where its defaults list leaves them, and all of ours, out."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(directory.resolve()), version_base="1.3"):
+        try:
+            return compose(name, overrides=list(words))
+        except HydraException as error:
+            if not str(error).startswith("Could not override 'node'"):
+                raise
+            return compose(name, overrides=[f"+{word}" if word.startswith("node=") else word for word in words])
 
 
 def to_config(composed: DictConfig, root: str, schema: Schema[C]) -> C:
@@ -188,6 +198,14 @@ def is_sweep(root: str, words: Sequence[str]) -> bool:
         # Whoever composes it says what is wrong.
         return False
     return isinstance(written, dict) and "sweep" in written
+
+
+def node_types() -> list[NodeConfig]:
+    """The kinds of nodes in `conf/node` that times can be reckoned with."""
+    schema = OmegaConf.structured(NodeConfig)
+    paths = sorted((shipped_configs() / "node").glob("*.yaml"))
+    found = [OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.load(path))) for path in paths]
+    return [node for node in found if isinstance(node, NodeConfig) and node.known]
 
 
 def groups_of(root: str, schema: Schema = JOB) -> dict[str, list[str]]:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from render.errors import UserError
@@ -173,6 +173,32 @@ class FarmConfig:
 
 
 @dataclass
+class NodeConfig:
+    """What a plan reckons with of a cluster's machines: nothing of it touches a render. None is unknown.
+
+    `workers` live on a machine. Kernels of each reach `tflops_float32` or `tflops_bfloat16`, 10^12 operations a second;
+    each has `device_gb` of its accelerator's memory, and all share `memory_gb` of the machine's, `network_gbit` to other
+    machines and `store_gbit` to where checkpoints go. Prices are for a machine, in dollars an hour.
+    """
+
+    name: str = "here"
+    workers: int = 1
+    tflops_float32: float | None = None
+    tflops_bfloat16: float | None = None
+    device_gb: float | None = None
+    memory_gb: float | None = None
+    network_gbit: float | None = None
+    store_gbit: float | None = None
+    price_per_hour: float | None = None
+    spot_price_per_hour: float | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether times can be reckoned with it."""
+        return self.tflops_float32 is not None or self.tflops_bfloat16 is not None
+
+
+@dataclass
 class CheckpointConfig:
     """How often the canvas is saved, s."""
 
@@ -198,6 +224,7 @@ class Config:
     boundary: BoundaryConfig = field(default_factory=BoundaryConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
     farm: FarmConfig = field(default_factory=FarmConfig)
+    node: NodeConfig = field(default_factory=NodeConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     overwrite: bool = False
     fresh: bool = False
@@ -207,7 +234,7 @@ class Config:
     def picture_settings(self) -> dict[str, Any]:
         """The settings that decide the picture, as plain data for its file: where it lands and how is left out."""
         settings = asdict(self)
-        for key in ("overwrite", "fresh", "quiet", "log", "farm", "checkpoint"):
+        for key in ("overwrite", "fresh", "quiet", "log", "farm", "node", "checkpoint"):
             del settings[key]
         for key in ("dir", "path", "format", "also"):
             del settings["output"][key]
@@ -290,6 +317,7 @@ def validate(config: Config) -> Config:
             "bleed, for what is dreamed around it would break the repeat; drop one of them"
         )
     _validate_farm(config.farm)
+    _validate_node(config.node)
     every = config.checkpoint.every
     require(math.isfinite(every) and every >= 0, "checkpoint.every", every, "must be 0 (every step) or more seconds")
     return config
@@ -313,6 +341,16 @@ def _validate_farm(farm: FarmConfig) -> None:
     for name, amount in worker.resources.items():
         fine = name not in ("CPU", "GPU") and math.isfinite(amount) and amount > 0
         require(fine, f"farm.worker.resources.{name}", amount, "must be above 0, of a resource other than CPU and GPU")
+
+
+def _validate_node(node: NodeConfig) -> None:
+    require(node.name.strip() != "" and node.name.isprintable(), "node.name", node.name, "must be a name")
+    require(1 <= node.workers <= 1000, "node.workers", node.workers, "must be from 1 to 1000")
+    for one in fields(node):
+        value = getattr(node, one.name)
+        if isinstance(value, float):
+            fine = math.isfinite(value) and value > 0
+            require(fine, f"node.{one.name}", value, "must be null or above 0")
 
 
 def _validate_output(output: OutputConfig) -> None:

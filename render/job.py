@@ -116,10 +116,15 @@ class Job:
         )
 
 
-def draft(config: Config, opener: Callable[[str, int, SourceConfig], Source] = open_source) -> Draft:
+def draft(
+    config: Config,
+    opener: Callable[[str, int, SourceConfig], Source] = open_source,
+    machine: Machine | None = None,
+) -> Draft:
     """Opens the source, resolves the objective and plans; raises `UserError` for what cannot work.
 
-    `opener` opens the source: whoever drafts many jobs of one picture opens it once.
+    `opener` opens the source: whoever drafts many jobs of one picture opens it once. `machine` is planned for instead of
+    this one.
     """
     begun = time.perf_counter()
     model = find_model(config.model.name)
@@ -149,7 +154,7 @@ def draft(config: Config, opener: Callable[[str, int, SourceConfig], Source] = o
         model.architecture,
         schedule,
         source.size,
-        _guessed_machine(config, directory, _pictures_bytes(source, masks)),
+        machine or _guessed_machine(config, directory, _pictures_bytes(source, masks)),
         workers=config.farm.workers or 1,
         tiles=fixed.tiles if fixed else None,
         channels=profile.channels,

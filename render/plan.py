@@ -232,6 +232,12 @@ def make_plan(
     return plan
 
 
+def window_flops(octave: Octave, schedule: Schedule, architecture: Architecture) -> int:
+    """Floating-point operations of the kernel for one window of an octave, convolutions only, as `Plan.flops` has them."""
+    view = _View.of(octave.stage, schedule, architecture, "exact")
+    return view.network.gradient_flops(*octave.grid.window_shape)
+
+
 @dataclass(frozen=True)
 class _View:
     """What the objectives of an octave see: the network up to their deepest layer, its stride, halos, and least canvas."""

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from rich.table import Table
 
+from render.config import Config
 from render.errors import UserError
 from render.export.metadata import read_settings
 from render.job import Job
-from render.plan import size_text
+from render.plan import Plan, size_text
 from render.progress import duration_text, plain_console
+from render.schedule import Schedule
 
 
 def start_logging(*, quiet: bool) -> None:
@@ -50,30 +52,39 @@ def finished(job: Job) -> str:
     return f"finished in {duration_text(seconds['total'])} ({rate:.2f} Mpx/s); run directory {job.directory.place}"
 
 
-def print_plan(job: Job, pixels_per_second: float) -> None:
-    """The plan as a table, with memory, disk and time."""
-    plan, config = job.plan, job.config
+def print_octaves(plan: Plan, config: Config, schedule: Schedule, pixels_per_second: float | None = None) -> None:
+    """The octaves as a table, with their times where the rate is known, and what was left out."""
     console = plain_console()
-    table = Table(title=f"{config.name}: {job.schedule} of {config.model.name} on {config.image}", title_justify="left")
-    for heading in ("octave", "canvas px", "tiles", "tile px", "window px", "halo work", "steps", "time"):
+    table = Table(title=f"{config.name}: {schedule} of {config.model.name} on {config.image}", title_justify="left")
+    for heading in ("octave", "canvas px", "tiles", "tile px", "window px", "halo work", "steps", "time")[
+        : None if pixels_per_second else -1
+    ]:
         table.add_column(heading, justify="right")
     for octave in plan.octaves:
         height, width = octave.shape
         rows, columns = octave.grid.window_shape
         tile_rows, tile_columns = octave.grid.core_shape
         work = octave.step_window_pixels / octave.grid.canvas.area
-        seconds = octave.steps * octave.step_window_pixels / pixels_per_second
+        work_pixels = octave.steps * octave.step_window_pixels
+        times = [duration_text(work_pixels / pixels_per_second)] if pixels_per_second else []
         table.add_row(
             str(octave.index + 1), f"{width} x {height}", str(octave.grid.tiles),
             f"{tile_columns} x {tile_rows}", f"{columns} x {rows}",
-            f"x {work:.2f}", str(octave.steps), duration_text(seconds),
+            f"x {work:.2f}", str(octave.steps), *times,
         )  # fmt: skip
     console.print(table)
     if plan.skipped_octaves:
         console.print(
             f"{plan.skipped_octaves} of {config.octaves.count} octaves left out: "
-            f"their short side would be under {plan.useful_side} px, too small for {', '.join(job.schedule.layers)}"
+            f"their short side would be under {plan.useful_side} px, too small for {', '.join(schedule.layers)}"
         )
+
+
+def print_plan(job: Job, pixels_per_second: float) -> None:
+    """The plan as a table, with memory, disk and time."""
+    plan = job.plan
+    console = plain_console()
+    print_octaves(plan, job.config, job.schedule, pixels_per_second)
     halo = "exact" if plan.halo == plan.exact_halo else f"exact would be {plan.exact_halo}: seams are possible"
     console.print(f"halo         {plan.halo} px ({halo}), stride {plan.stride} px")
     console.print(f"device       {job.device}, kernel {size_text(plan.kernel_bytes)}")

@@ -96,14 +96,14 @@ def test_root_configs_are_those_that_ship() -> None:
 @pytest.mark.parametrize(("group", "choice"), [(group, choice) for group in GROUPS for choice in GROUPS[group]])
 def test_every_choice_of_every_group_composes(group: str, choice: str) -> None:
     config = load(f"{group}={choice}")
-    if group == "model":
-        assert config.model.name == choice
+    if group in ("model", "node"):
+        assert getattr(config, group).name == choice
 
 
 def shipped_keys() -> dict[str, Path]:
     """Every key that conf/ documents, and where."""
     found = dict.fromkeys(keys_in(CONF / "job" / "default.yaml"), CONF / "job" / "default.yaml")
-    for group, paths in (("model", "*.yaml"), ("objective", "auto.yaml")):
+    for group, paths in (("model", "*.yaml"), ("node", "*.yaml"), ("objective", "auto.yaml")):
         for path in (CONF / group).glob(paths):
             found |= {f"{group}.{key}": path for key in keys_in(path)}
     return found
@@ -302,6 +302,15 @@ def test_a_users_own_yaml_with_our_groups(name: str, tmp_path: Path) -> None:
     assert (config.name, config.model.name, config.octaves.steps) == ("mine", "googlenet", 3)
     assert config.objective.terms == ["inception_4c"]
     assert load("model=inception_v3", "octaves.steps=4", root=str(path)).model.name == "inception_v3"
+
+
+@pytest.mark.parametrize(
+    "content", ["name: mine\n", "defaults: [{job: default}, {model: googlenet}, _self_]\nname: mine\n"]
+)
+def test_a_users_own_yaml_that_says_nothing_of_nodes_takes_one(content: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(content)
+    config = load("node=aws_p5", "node.price_per_hour=30", root=str(tmp_path / "mine.yaml"))
+    assert (config.node.name, config.node.workers, config.node.price_per_hour) == ("aws_p5", 8, 30)
 
 
 def test_a_users_own_yaml_by_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -833,6 +842,16 @@ KEEPS = {
     "farm.timeout": "5",
     "farm.silence": "60",
     "farm.dashboard": "true",
+    "node.name": "mine",
+    "node.workers": "4",
+    "node.tflops_float32": "10",
+    "node.tflops_bfloat16": "100",
+    "node.device_gb": "80",
+    "node.memory_gb": "512",
+    "node.network_gbit": "100",
+    "node.store_gbit": "50",
+    "node.price_per_hour": "9.5",
+    "node.spot_price_per_hour": "4",
     "checkpoint.every": "5",
 }
 

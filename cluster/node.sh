@@ -39,8 +39,9 @@ tell "export RAY_AUTH_MODE=token"
 case ,$extras, in
   *,aws,*)
     metadata=${PAREIDOLIA_METADATA:-http://169.254.169.254}/latest
-    if token=$(curl -fsS -m 5 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$metadata/api/token" 2>/dev/null) &&
-      region=$(curl -fsS -m 5 -H "X-aws-ec2-metadata-token: $token" "$metadata/meta-data/placement/region" 2>/dev/null); then
+    ask() { curl -fsS -m 5 "$@" 2>/dev/null; }
+    if token=$(ask -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$metadata/api/token") &&
+      region=$(ask -H "X-aws-ec2-metadata-token: $token" "$metadata/meta-data/placement/region"); then
       tell "export AWS_REGION=$region"
     fi
     ;;

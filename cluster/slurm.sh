@@ -9,13 +9,13 @@
 #   make attach cluster=slurm job=ID
 #   make cluster-status cluster=slurm
 #
-# Without make, from the project's directory: sbatch cluster/slurm.sh conf=poster image=me.jpg output.dir=/shared/dreams/poster.
+# Without make, from the project's directory: sbatch cluster/slurm.sh conf=poster image=me.jpg output.dir=/shared/poster.
 # What is below is said otherwise to sbatch: sbatch --nodes=8 --time=12:00:00 cluster/slurm.sh ..., or in the
-# environment: SBATCH_PARTITION=gpu SBATCH_ACCOUNT=mine SBATCH_TIMELIMIT=12:00:00 make submit ... The project's directory
-# with its .venv (make setup EXTRAS=cuda), the picture and output.dir must be seen by all nodes; or output.dir is s3://..., as in
-# the clouds. Three minutes before the time is up the render saves the canvas, and the job is queued again and goes on from
-# there: a short time limit gets long renders through. scancel --batch --signal=TERM JOB ends it for good, after saving;
-# plain scancel ends it at once, and the same command goes on from the last checkpoint.
+# environment: SBATCH_PARTITION=gpu SBATCH_ACCOUNT=mine SBATCH_TIMELIMIT=12:00:00 make submit ...
+# All nodes must see the project's directory with its .venv (make setup EXTRAS=cuda), the picture, and output.dir; that may
+# be s3://... as in the clouds. Three minutes before the time is up the render saves the canvas, and the job is queued again
+# and goes on from there: a short time limit gets long renders through. scancel --batch --signal=TERM JOB ends it for good,
+# after saving; plain scancel ends it at once, and the same command goes on from the last checkpoint.
 #
 #SBATCH --job-name=pareidolia
 #SBATCH --nodes=2
@@ -51,6 +51,8 @@ bin=$(dirname "$python")
 export RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=$("$python" -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_TOKEN
+# Nodes are ended when the render is done with them.
+export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=5
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 # The address by which the other nodes reach this one, the first.
@@ -78,9 +80,10 @@ trap finish EXIT
 start "${nodes[0]}" --head --node-ip-address="$address" --port="$port" --temp-dir="$temporary" \
   --dashboard-host=127.0.0.1 --dashboard-port="$dashboard"
 # The head is up when it answers; the others would give up before.
+record=$temporary-${nodes[0]}.log
 until (exec 3<>"/dev/tcp/$address/$port") 2>/dev/null; do
-  kill -0 "${started[0]}" 2>/dev/null || { say "Ray did not start on ${nodes[0]}: see $temporary-${nodes[0]}.log"; exit 1; }
-  [ "$SECONDS" -lt "$patience" ] || { say "Ray did not start on ${nodes[0]} within $patience s: see $temporary-${nodes[0]}.log"; exit 1; }
+  kill -0 "${started[0]}" 2>/dev/null || { say "Ray did not start on ${nodes[0]}: see $record"; exit 1; }
+  [ "$SECONDS" -lt "$patience" ] || { say "Ray took over $patience s on ${nodes[0]}: see $record"; exit 1; }
   sleep 1
 done
 for node in "${nodes[@]:1}"; do start "$node" --address="$address:$port"; done
@@ -104,6 +107,19 @@ on_end() {
   again=
   leave "to be ended: saving"
 }
+# await: the exit code of $render into $code. A signal ends the wait, not the render.
+await() {
+  while true; do
+    code=0
+    wait "$render" || code=$?
+    kill -0 "$render" 2>/dev/null || break
+  done
+}
+requeue() {
+  finish
+  scontrol requeue "$SLURM_JOB_ID"
+  exit 0
+}
 trap on_time USR1
 trap on_end TERM
 
@@ -121,25 +137,16 @@ while (there := sum(node["Alive"] for node in ray.nodes())) < wanted:
     time.sleep(1)
 PYTHON
 render=$!
-code=0
-wait "$render" || code=$?
+await
+[ -z "$again" ] || requeue
+[ "$code" = 0 ] || exit "$code"
 
-if [ "$code" = 0 ] && [ -z "$again" ]; then
-  "$python" -m render render "farm.address=$address:$port" "$@" &
-  render=$!
-  while true; do
-    code=0
-    wait "$render" || code=$?
-    # A signal ends the wait, not the render.
-    kill -0 "$render" 2>/dev/null || break
-  done
-fi
-
+"$python" -m render render "farm.address=$address:$port" "$@" &
+render=$!
+await
 finish
-if [ -n "$again" ] && { [ "$code" = 130 ] || [ "$code" = 143 ]; }; then
-  scontrol requeue "$SLURM_JOB_ID"
-  exit 0
-fi
+# Interrupted is not failed: only that is worth another turn.
+if [ -n "$again" ] && [ "$code" = 130 ]; then requeue; fi
 # Ray's logs are kept where something went wrong.
 if [ "$code" = 0 ]; then
   srun --nodes="${#nodes[@]}" --ntasks="${#nodes[@]}" rm -rf "$temporary" || true

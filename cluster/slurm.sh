@@ -94,6 +94,7 @@ render=
 again=
 # shellcheck disable=SC2329 # called by the traps
 leave() {
+  heard=yes
   say "$1"
   [ -z "$render" ] || kill -TERM "$render" 2>/dev/null || true
 }
@@ -107,12 +108,17 @@ on_end() {
   again=
   leave "to be ended: saving"
 }
-# await: the exit code of $render into $code. A signal ends the wait, not the render.
+# await: the exit code of $render into $code. A signal ends `wait`, not the render, and comes with a code of its own; 127 is
+# that bash has nothing to add to what it said before.
 await() {
+  local said
+  code=
   while true; do
-    code=0
-    wait "$render" || code=$?
-    kill -0 "$render" 2>/dev/null || break
+    heard=
+    said=0
+    wait "$render" || said=$?
+    if [ "$said" != 127 ] || [ -z "$code" ]; then code=$said; fi
+    [ -n "$heard" ] || break
   done
 }
 requeue() {

@@ -400,7 +400,7 @@ class Slurm:
     """slurm.sh on an allocation of two nodes, both of them this machine: `srun` and `scontrol` are stubs, Ray is real."""
 
     WORDS = (
-        "image=sample:chelsea", "output.width=144", "output.height=120", "octaves.count=2", "octaves.steps=12",
+        "image=sample:chelsea", "output.width=96", "output.height=80", "octaves.count=2", "octaves.steps=8",
         "objective.terms=[mixed0]", "tiles.size=48", "farm.worker.threads=1", "checkpoint.every=0",
     )  # fmt: skip
 
@@ -482,11 +482,47 @@ def test_slurm_job_saves_before_its_time_is_up_and_goes_on_when_queued_again(slu
     np.testing.assert_array_equal(stored(tmp_path / "run"), stored(tmp_path / "local"))
 
 
-@pytest.mark.slow
-def test_slurm_job_that_fails_is_not_queued_again_and_hands_its_exit_code_on(slurm: Slurm, tmp_path: Path) -> None:
-    assert slurm.submit("octaves.count=none", f"output.dir={tmp_path / 'run'}").wait(120) == 2
-    assert "requeue" not in slurm.asked.read_text()
-    assert "render: octaves.count" in slurm.log.read_text()
+def quick(directory: Path, render: str) -> str:
+    """A `python` whose nodes are there at once and whose render is `render`, beside a `ray` that only listens."""
+    script = (
+        f'case $1 in -c) exec {sys.executable} "$@" ;; -) cat >/dev/null; exit ;; esac\necho "$@" >> {directory}/rendered'
+    )
+    stub(directory / "quick", "python", f"{script}\n{render}")
+    stub(
+        directory / "quick", "ray",
+        f'for word; do [[ $word != --port=* ]] || exec {sys.executable} -m http.server "${{word#*=}}"; done; exec sleep 60',
+    )  # fmt: skip
+    return str(directory / "quick" / "python")
+
+
+@pytest.mark.parametrize(
+    ("render", "number", "code", "queued"),
+    [
+        ("exit 0", None, 0, False),
+        ("exit 2", None, 2, False),
+        ("trap 'exit 130' TERM; sleep 60 & wait", signal.SIGUSR1, 0, True),
+        ("trap 'exit 130' TERM; sleep 60 & wait", signal.SIGTERM, 130, False),
+        ("trap 'exit 0' TERM; sleep 60 & wait", signal.SIGUSR1, 0, False),
+        ("trap 'exit 2' TERM; sleep 60 & wait", signal.SIGUSR1, 2, False),
+    ],
+    ids=["done", "failed", "time is up", "ended", "done in time", "failed as time was up"],
+)
+def test_slurm_job_is_queued_again_only_where_its_render_was_interrupted_by_its_time(
+    slurm: Slurm, tmp_path: Path, render: str, number: signal.Signals | None, code: int, queued: bool
+) -> None:
+    job = slurm.submit("conf=poster", "output.title=two words", RENDER_PYTHON=quick(tmp_path, render))
+    if number is not None:
+        until = time.monotonic() + 30
+        while not (tmp_path / "rendered").exists():
+            assert job.poll() is None and time.monotonic() < until, slurm.log.read_text()
+            time.sleep(0.05)
+        time.sleep(0.3)
+        job.send_signal(number)
+    assert job.wait(40) == code, slurm.log.read_text()
+    assert ("scontrol requeue 4242" in slurm.asked.read_text()) == queued
+    words = (tmp_path / "rendered").read_text().split(" ", 4)
+    assert words[:3] == ["-m", "render", "render"] and words[4] == "conf=poster output.title=two words\n"
+    assert re.fullmatch(r"farm\.address=[\d.]+:\d+", words[3])
 
 
 def test_slurm_job_without_an_environment_says_what_to_do(slurm: Slurm) -> None:

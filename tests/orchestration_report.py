@@ -59,7 +59,7 @@ class Asleep:
     seconds: float
     loaded: Any
     objectives: tuple[Objective, ...]
-    network_key: tuple[str, str] = ("asleep", "")
+    network_key: tuple[str, ...] = ("asleep",)
 
     def make_programs(self) -> None:
         """There is nothing to compile."""

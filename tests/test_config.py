@@ -382,6 +382,9 @@ def test_yml_is_refused_with_the_way_out(tmp_path: Path) -> None:
 # Bad values
 
 BAD_VALUES = [
+    ("model.precision", "float16"),
+    ("model.precision", "bf16"),
+    ("model.precision", "null"),
     ("objective.mask", "5"),
     ("objective.mask", "''"),
     ("objective.mask", "[a.png]"),

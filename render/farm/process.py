@@ -35,7 +35,7 @@ class KernelCache:
     """The networks used last, with all that was compiled for them: a job that needs no other does not compile again."""
 
     def __init__(self) -> None:
-        self._programs: OrderedDict[tuple[str, str], Programs] = OrderedDict()
+        self._programs: OrderedDict[tuple[str, ...], Programs] = OrderedDict()
         #: How many networks were made here, forgotten ones included.
         self.made = 0
         self._forgotten = 0

@@ -34,6 +34,7 @@ class Sleeper:
     """A kernel that takes its time and gives back a gradient of ones."""
 
     seconds: float
+    devices: int = 1
 
     def __call__(self, shape: KernelShape, window: np.ndarray, given: Any, offset: Any, *more: Any) -> np.ndarray:
         time.sleep(self.seconds)

@@ -158,9 +158,12 @@ def test_slices_of_one_host_are_not(nodes: list[dict[str, Any]]) -> None:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A head that lends nothing; one node that claims a GPU, and one that claims a host's share of a larger TPU slice."""
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    made.add_node(num_cpus=2, num_gpus=1)
-    made.add_node(num_cpus=1, resources={"TPU": 4, "TPU-v6e-16-head": 1})
+    with pytest.MonkeyPatch.context() as patch:
+        # Where the nodes find the program, whoever connects.
+        patch.setenv("PYTHONPATH", str(ROOT))
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        made.add_node(num_cpus=2, num_gpus=1)
+        made.add_node(num_cpus=1, resources={"TPU": 4, "TPU-v6e-16-head": 1})
     yield made
     ray.shutdown()
     made.shutdown()

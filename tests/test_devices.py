@@ -22,7 +22,7 @@ from render.farm.ray_farm import RayFarm
 from render.farm.ray_members import Demand
 from render.farm.ray_session import join
 from render.farm.tpu_slices import multi_host_slice
-from tests.conftest import ROOT, refusal
+from tests.conftest import ROOT, TINY, refusal
 
 
 def render_on(devices: int, directory: Path, *words: str) -> tuple[np.ndarray, list[int]]:
@@ -78,7 +78,7 @@ def test_a_batch_has_the_source_places_and_channels_that_its_objective_looks_at(
     Image.fromarray(shade).save(tmp_path / "mask.png")
     words = [word.replace("MASK", str(tmp_path / "mask.png")) for word in MIXED]
     found = []
-    for devices in (1, 4):
+    for devices in (1, 2):
         (tmp_path / str(devices)).mkdir()
         found.append(render_on(devices, tmp_path / str(devices), *words)[0])
     np.testing.assert_array_equal(*found)
@@ -178,6 +178,18 @@ def test_a_device_that_cannot_be_used_ends_the_command_at_once(cluster: Cluster,
     )
     finished.refused("cannot use its GPU", "make setup EXTRAS=cuda", "farm.worker.num_gpus=0")
     assert time.monotonic() - begun < 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("farm.worker.num_gpus=1", ("cannot use its GPU", "EXTRAS=cuda", "farm.worker.num_gpus=0")),
+        ("farm.worker.resources={TPU: 4}", ("cannot use its TPU", "EXTRAS=tpu")),
+    ],
+)
+def test_a_render_in_this_process_does_not_fall_back_to_the_cpu(asked: str, words: tuple[str, ...], command) -> None:
+    command("render", *TINY, asked).refused(*words)
 
 
 @pytest.mark.slow

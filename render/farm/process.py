@@ -87,6 +87,7 @@ class WorkerProcess:
     ) -> Facts:
         """Makes ready for a job; only a dream has a source. Raises what the recipe's `make` raises."""
         self._worker = self._kernel = None
+        _devices()
         if not isinstance(recipe, KernelRecipe):
             self._worker = recipe.make(self._kernels)
             return self.ping()

@@ -1,12 +1,12 @@
 """What one machine's accelerator makes of the kernel and of a whole render, in float32 and in bfloat16.
 
-    python -m tests.benchmarks.gpu [--quick] [--json] [--model NAME] [--weights FILE] [--layer NAME] [--side PX] [--width PX]
+    python -m tests.benchmarks.gpu [--quick] [--json] [--model M] [--weights FILE] [--layer L] [--side PX] [--width PX]
 
 From a checkout with `make setup EXTRAS=cuda` (or tpu); installs nothing. Says what a plain matrix product reaches, then for
 each precision what the gradient of a window of `side` px does: megapixels of window a second, TFLOP/s by the network's own
 count, and how much that is of the product in bfloat16. Then how far the two gradients are apart, and a real render of
-sample:hubble at `width` px with each: its speed, how busy the device was, and how far the pictures are apart. `--quick` does
-all of it with tiny sizes, for a machine without an accelerator; `--json` prints one JSON object and nothing else.
+sample:hubble at `width` px with each: its speed, how busy the device was, and how far the pictures are apart. `--quick`
+does all of it with tiny sizes, for a machine without an accelerator; `--json` prints one JSON object and nothing else.
 """
 
 from __future__ import annotations
@@ -219,8 +219,8 @@ def report(found: dict[str, Any]) -> str:
     for name, one in found["kernel"].items():
         lines.append(
             f"kernel    {name:<8}  {found['side']} px, {found['model']} {found['layer']}: "
-            f"{one['megapixels_per_second']:.2f} Mpx/s, {one['tflops']:.2f} TFLOP/s, {100 * one['share_of_product']:.0f} % of "
-            f"the bfloat16 product, {one['memory_gb']:.2f} GB"
+            f"{one['megapixels_per_second']:.2f} Mpx/s, {one['tflops']:.2f} TFLOP/s, {100 * one['share_of_product']:.0f} % "
+            f"of the bfloat16 product, {one['memory_gb']:.2f} GB"
         )
     lines.append(f"gradient  bfloat16 is {found['gradient_error']:.3f} from float32 (L2, relative)")
     for name, one in found["render"].items():
@@ -228,8 +228,8 @@ def report(found: dict[str, Any]) -> str:
         watched = f", {busy['utilization_percent']:.0f} % busy" if busy else ""
         lines.append(
             f"render    {name:<8}  {found['width']} px: {one['megapixels_per_second']:.2f} Mpx/s of canvas, "
-            f"{one['tflops']:.2f} TFLOP/s, {one['tiles']} tiles, a step {one['step_seconds']:.2f} s, all {one['seconds']:.1f} s"
-            f"{watched}"
+            f"{one['tflops']:.2f} TFLOP/s, {one['tiles']} tiles, a step {one['step_seconds']:.2f} s, all "
+            f"{one['seconds']:.1f} s{watched}"
         )
     picture = found["picture"]
     lines.append(

@@ -20,6 +20,8 @@ _HALOS = ("exact", "balanced")
 _EXECUTORS = ("ray", "inline")
 _PRECISIONS = ("float32", "bfloat16")
 _LOGS = ("text", "json")
+#: How many chips of a host a process can be given, by libtpu and Ray.
+_TPU_CHIPS = (1, 2, 4, 8)
 #: The keys of an objective that name files.
 _FILES = ("mask", "image", "guide", "direction")
 _FITS = ("crop", "contain", "stretch")
@@ -336,11 +338,18 @@ def _validate_farm(farm: FarmConfig) -> None:
         value = getattr(worker, key)
         fine = value is None or (math.isfinite(value) and value >= least)
         require(fine, f"farm.worker.{key}", value, f"must be null or at least {least:g}")
-    whole = worker.num_gpus is None or worker.num_gpus <= 1
-    require(whole, "farm.worker.num_gpus", worker.num_gpus, "must be at most 1: a worker steps one accelerator")
+    whole = worker.num_gpus is None or worker.num_gpus <= 1 or float(worker.num_gpus).is_integer()
+    require(whole, "farm.worker.num_gpus", worker.num_gpus, "must be a share of one GPU, or a whole number of them")
     for name, amount in worker.resources.items():
         fine = name not in ("CPU", "GPU") and math.isfinite(amount) and amount > 0
         require(fine, f"farm.worker.resources.{name}", amount, "must be above 0, of a resource other than CPU and GPU")
+        chips = name != "TPU" or amount in _TPU_CHIPS
+        require(chips, f"farm.worker.resources.{name}", amount, "must be 1, 2, 4 or 8: a host's chips are lent so")
+    if worker.num_gpus and "TPU" in worker.resources:
+        raise UserError(
+            f"farm.worker.num_gpus={worker.num_gpus:g} and farm.worker.resources.TPU={worker.resources['TPU']:g}: a worker "
+            "computes on one kind of device; drop one of them"
+        )
 
 
 def _validate_node(node: NodeConfig) -> None:

@@ -197,7 +197,7 @@ def prepared(draft: Draft, farm: Farm | None = None, loaded: Loaded | None = Non
 def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
     config, source, schedule = draft.config, draft.source, draft.schedule
     while True:
-        facts = executor.open(KernelRecipe(loaded, schedule.objectives), source, draft.masks)
+        facts = executor.open(KernelRecipe(loaded, schedule.objectives, config.model.precision), source, draft.masks)
         try:
             plan = make_plan(
                 config,

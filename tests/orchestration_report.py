@@ -34,6 +34,7 @@ class Sleeper:
     """A kernel that takes its time and gives back a gradient of ones."""
 
     seconds: float
+    devices: int = 1
 
     def __call__(self, shape: KernelShape, window: np.ndarray, given: Any, offset: Any, *more: Any) -> np.ndarray:
         time.sleep(self.seconds)
@@ -59,7 +60,7 @@ class Asleep:
     seconds: float
     loaded: Any
     objectives: tuple[Objective, ...]
-    network_key: tuple[str, str] = ("asleep", "")
+    network_key: tuple[str, ...] = ("asleep",)
 
     def make_programs(self) -> None:
         """There is nothing to compile."""

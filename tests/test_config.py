@@ -179,6 +179,8 @@ def test_the_keys_that_stay_put_are_there() -> None:
         (["farm.address=auto"], lambda c: (c.farm.executor, c.farm.address), ("ray", "auto")),
         (["farm.address=10.0.0.7:6379"], lambda c: c.farm.address, "10.0.0.7:6379"),
         (["farm.worker.num_gpus=0.5"], lambda c: c.farm.worker.num_gpus, 0.5),
+        (["farm.worker.num_gpus=4"], lambda c: c.farm.worker.num_gpus, 4.0),
+        (["farm.worker.resources={TPU: 4}"], lambda c: c.farm.worker.resources, {"TPU": 4.0}),
         (["farm.worker.num_gpus=0"], lambda c: c.farm.worker.num_gpus, 0.0),
         (["farm.worker.resources={TPU: 1}"], lambda c: c.farm.worker.resources, {"TPU": 1.0}),
         (["farm.worker={num_cpus: 2, memory_gb: 1.5}"], lambda c: c.farm.worker.memory_gb, 1.5),
@@ -391,6 +393,9 @@ def test_yml_is_refused_with_the_way_out(tmp_path: Path) -> None:
 # Bad values
 
 BAD_VALUES = [
+    ("model.precision", "float16"),
+    ("model.precision", "bf16"),
+    ("model.precision", "null"),
     ("objective.mask", "5"),
     ("objective.mask", "''"),
     ("objective.mask", "[a.png]"),
@@ -529,7 +534,7 @@ BAD_VALUES = [
     ("farm.workers", "2.5"),
     ("farm.workers", "auto"),
     ("farm.workers", "1000000000"),
-    ("farm.worker.num_gpus", "2"),
+    ("farm.worker.num_gpus", "1.5"),
     ("farm.worker.num_gpus", "-1"),
     ("farm.worker.num_gpus", "nan"),
     ("farm.worker.num_gpus", "all"),
@@ -537,6 +542,9 @@ BAD_VALUES = [
     ("farm.worker.num_cpus", "inf"),
     ("farm.worker.num_cpus", "all"),
     ("farm.worker.resources", "{TPU: 0}"),
+    ("farm.worker.resources", "{TPU: 0.5}"),
+    ("farm.worker.resources", "{TPU: 3}"),
+    ("farm.worker.resources", "{TPU: 16}"),
     ("farm.worker.resources", "{TPU: -1}"),
     ("farm.worker.resources", "{TPU: nan}"),
     ("farm.worker.resources", "{TPU: many}"),
@@ -606,6 +614,7 @@ def test_a_bad_width_in_centimetres_or_inches_is_refused(key: str, value: str) -
         (["output.format=webp", "output.path=a.PNG"], ["disagree"]),
         (["output.format=jpeg", "output.bits=16"], ["output.bits=16", "png, tiff or bigtiff"]),
         (["output.format=tiff", "output.bits=16", "output.compression=jpeg"], ["compression", "8 bits"]),
+        (["farm.worker.num_gpus=1", "farm.worker.resources={TPU: 4}"], ["num_gpus=1", "resources.TPU=4", "one kind"]),
         (["output.panels.width_cm=10"], ["output.panels", "output.dpi"]),
         (["output.panels.width_cm=0", "output.dpi=100"], ["output.panels.width_cm=0", "above 0"]),
         (["output.panels.height_cm=10", "output.dpi=100", "output.format=dzi"], ["output.panels", "dzi", "tiff"]),
@@ -622,8 +631,8 @@ def test_settings_that_contradict_each_other_are_refused(overrides: list[str], w
 def test_a_config_made_in_python_is_checked_too() -> None:
     with pytest.raises(UserError, match=r"octaves\.count=0"):
         validate(replace(Config(), octaves=replace(Config().octaves, count=0)))
-    with pytest.raises(UserError, match=r"farm\.worker\.num_gpus=2.*one accelerator"):
-        worker = replace(Config().farm.worker, num_gpus=2)
+    with pytest.raises(UserError, match=r"farm\.worker\.num_gpus=2\.5.*whole number"):
+        worker = replace(Config().farm.worker, num_gpus=2.5)
         validate(replace(Config(), farm=replace(Config().farm, worker=worker)))
     assert validate(Config()) == Config()
 

@@ -12,11 +12,15 @@ from flax import nnx
 from jax import lax
 from numpy.typing import NDArray
 
+from render.dream.devices import Devices
 from render.dream.objectives import MOST_COPIES, Given, Objective, owned
 from render.dream.terms import Evidence, Vector, mean_of
 from render.geometry import KernelShape, Rect
 from render.models.network import Network
 from render.models.weights import Loaded
+
+#: Which arguments of `Programs._gradient` are each window's own: the window, its source, its places and its offset.
+_OWN = (False, True, True, False, False, True, True)
 
 
 class _CacheHits:
@@ -36,20 +40,26 @@ _cache_hits = _CacheHits()
 class Programs:
     """What has been compiled for one network, by the structure of the objective and the shape of the window."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, devices: Sequence[jax.Device] | None = None) -> None:
+        """`devices` are those that windows are spread over, by default all of this process."""
         self.network = network
+        self.devices = Devices(jax.local_devices() if devices is None else devices)
         #: Seconds that each compilation took, or its loading from JAX's cache on disk.
         self.compile_seconds: dict[object, float] = {}
         #: How many were not in that cache.
         self.compilations = 0
         self._compiled: dict[object, jax.stages.Compiled] = {}
         # Splitting once and merging inside the traced function keeps the call overhead at that of plain jax.jit.
-        self._graph, self.state = nnx.split(network)
+        self._graph, state = nnx.split(network)
+        self.state = self.devices.everywhere(state)
 
     def gradient(
         self, objective: Objective, constants: Sequence[tuple[jax.Array, ...]], shape: KernelShape
     ) -> jax.stages.Compiled:
-        """The executable that computes the gradient of an objective of this structure, compiled at the first call."""
+        """The executable that computes the gradient of an objective of this structure, compiled at the first call.
+
+        With several devices it is that of a batch of windows: see `Devices.program`.
+        """
         sizes = tuple(tuple(array.shape for array in own) for own in constants)
         key = (objective.structure, sizes, shape)
         if key not in self._compiled:
@@ -63,8 +73,10 @@ class Programs:
                 jax.ShapeDtypeStruct((terms, 2, MOST_COPIES), jnp.int32),
                 jax.ShapeDtypeStruct((2,), jnp.int32),
             )
-            program = jax.jit(lambda *given: self._gradient(objective, shape.core, *given))
-            self._compile(key, program, arguments)
+            self._compile(
+                key,
+                *self.devices.program(lambda *given: self._gradient(objective, shape.core, *given), arguments, _OWN),
+            )
         return self._compiled[key]
 
     def sums(self, layer: str, shape: KernelShape) -> jax.stages.Compiled:
@@ -138,8 +150,13 @@ class Kernel:
         self._evidence = Evidence(architecture=loaded.architecture, parameters=loaded.parameters, look=self._look)
         self._constants: dict[int, list[tuple[jax.Array, ...]]] = {}
 
+    @property
+    def devices(self) -> int:
+        """How many windows a batch has: one for each device."""
+        return self.programs.devices.count
+
     def memory(self, shape: KernelShape, objective: int = 0) -> int:
-        """Bytes that one call needs beyond the weights, as XLA's own analysis of the executable has it."""
+        """Bytes that one call needs on each device beyond the weights, as XLA's own analysis of the executable has it."""
         wanted = self.objectives[objective]
         analysis = self.programs.gradient(wanted, self._constants_of(objective), shape).memory_analysis()
         assert analysis is not None, "this backend does not say what a kernel needs"
@@ -163,6 +180,39 @@ class Kernel:
         `Objective.places`. Returns (*shape.core, 3) float32, not yet awaited.
         """
         objective = self.objectives[given.objective]
+        if places is None:
+            places = np.full((len(objective.terms), 2, MOST_COPIES), -1, np.int32)
+        if self.devices > 1:
+            return self.batch(shape, [window], given, [offset], None if source is None else [source], [places])[0]
+        return self._call(shape, given, window, source, places, np.asarray(offset, np.int32))
+
+    def batch(
+        self,
+        shape: KernelShape,
+        windows: Sequence[np.ndarray],
+        given: Given,
+        offsets: Sequence[tuple[int, int]],
+        sources: Sequence[np.ndarray] | None,
+        places: Sequence[NDArray[np.int32]],
+    ) -> jax.Array:
+        """The same for at most as many windows as there are devices, at once: each device has one.
+
+        Returns (devices, *shape.core, 3) float32, not yet awaited; what lies beyond the windows given means nothing.
+        """
+        batch = self.programs.devices.batch
+        where = batch([np.asarray(offset, np.int32) for offset in offsets])
+        return self._call(shape, given, batch(windows), None if sources is None else batch(sources), batch(places), where)
+
+    def _call(
+        self,
+        shape: KernelShape,
+        given: Given,
+        window: np.ndarray,
+        source: np.ndarray | None,
+        places: NDArray[np.int32],
+        offset: NDArray[np.int32],
+    ) -> jax.Array:
+        objective = self.objectives[given.objective]
         constants = self._constants_of(given.objective)
         compiled = self.programs.gradient(objective, constants, shape)
         for number, channels in given.chosen.items():
@@ -174,8 +224,8 @@ class Kernel:
             source if objective.needs_source else None,
             constants,
             np.asarray(given.divisors, np.float32),
-            np.full((len(objective.terms), 2, MOST_COPIES), -1, np.int32) if places is None else places,
-            np.asarray(offset, np.int32),
+            places,
+            offset,
         )
 
     def channel_sums(
@@ -196,9 +246,9 @@ class Kernel:
 
     def _constants_of(self, number: int) -> list[tuple[jax.Array, ...]]:
         if number not in self._constants:
-            self._constants[number] = [
-                tuple(map(jnp.asarray, term.constants(self._evidence))) for term in self.objectives[number].terms
-            ]
+            self._constants[number] = self.programs.devices.everywhere(
+                [tuple(map(jnp.asarray, term.constants(self._evidence))) for term in self.objectives[number].terms]
+            )
         return self._constants[number]
 
     def _look(self, pixels: Vector, layer: str) -> Vector:

@@ -511,7 +511,9 @@ def _in_tile_order(one: TileSums) -> int:
 def _tiles_a_call(last: Ascended) -> int:
     """How many tiles to ask for at once: enough that a call is worth its way, few enough that progress shows."""
     seconds = last.seconds / max(1, last.tiles)
-    return max(1, min(_MOST_TILES_A_CALL, int(_CALL_SECONDS / max(1e-6, seconds))))
+    count = max(1, min(_MOST_TILES_A_CALL, int(_CALL_SECONDS / max(1e-6, seconds))))
+    # No device of a worker's goes without.
+    return -(-count // last.together) * last.together
 
 
 def bytes_exchanged(blocks: Sequence[Block]) -> int:

@@ -94,6 +94,10 @@ def open_farm(
     """The farm that a config asks for; closed on the way out. See `RayFarm` for the arguments and what is raised."""
     farm: Farm
     if config.executor == "inline":
+        # Where a device is asked for, one that is taken is an error and not a slow render. Read when JAX is imported.
+        wanted = "tpu" if "TPU" in config.worker.resources else {None: None, 0.0: "cpu"}.get(config.worker.num_gpus, "cuda")
+        if wanted:
+            os.environ["JAX_PLATFORMS"] = wanted
         farm = InlineFarm(config.workers or 1, threads, check)
     else:
         # Imported where it is needed: the inline executor does without Ray.

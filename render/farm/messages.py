@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,16 +52,20 @@ class TileSums(NamedTuple):
 
 
 class Ascended(NamedTuple):
-    """What some tiles came to, and how long they took."""
+    """What some tiles came to, and how long they took; `together` is how many the worker's devices compute at once."""
 
     sums: tuple[TileSum, ...]
     tiles: int
     seconds: float
+    together: int = 1
 
 
 @dataclass(frozen=True)
 class Facts:
-    """A worker's process and the machine that it runs on; memory in bytes, `kernels_made` counts what it compiles for."""
+    """A worker's process and the machine that it runs on; memory in bytes, `kernels_made` counts what it compiles for.
+
+    `device_bytes` is that of one of its `devices`, the least, and `versions` are those of `versions.own_versions`.
+    """
 
     host: str
     pid: int
@@ -71,6 +75,8 @@ class Facts:
     device_bytes: int
     held_bytes: int
     kernels_made: int
+    devices: int = 1
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def shares_memory(self) -> bool:

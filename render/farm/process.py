@@ -17,9 +17,11 @@ import psutil
 from render.canvas import store
 from render.dream.kernel import Kernel, Programs
 from render.dream.objectives import Given
+from render.errors import UserError
 from render.farm.block import MaskOfPixels, SourceOfPixels
 from render.farm.messages import Facts
 from render.farm.recipe import KernelRecipe
+from render.farm.versions import own_versions
 from render.farm.worker import Worker
 from render.geometry import KernelShape
 from render.machine import host_memory
@@ -35,7 +37,7 @@ class KernelCache:
     """The networks used last, with all that was compiled for them: a job that needs no other does not compile again."""
 
     def __init__(self) -> None:
-        self._programs: OrderedDict[tuple[str, str], Programs] = OrderedDict()
+        self._programs: OrderedDict[tuple[str, ...], Programs] = OrderedDict()
         #: How many networks were made here, forgotten ones included.
         self.made = 0
         self._forgotten = 0
@@ -85,6 +87,7 @@ class WorkerProcess:
     ) -> Facts:
         """Makes ready for a job; only a dream has a source. Raises what the recipe's `make` raises."""
         self._worker = self._kernel = None
+        _devices()
         if not isinstance(recipe, KernelRecipe):
             self._worker = recipe.make(self._kernels)
             return self.ping()
@@ -93,7 +96,9 @@ class WorkerProcess:
         threading.Thread(target=store.get_ready).start()
         self._recipe = recipe
         self._kernel = self._kernels.find(recipe)
-        self._worker = Worker(self._kernel, source, recipe.objectives, recipe.loaded.architecture, masks)
+        self._worker = Worker(
+            self._kernel, source, recipe.objectives, recipe.loaded.architecture, masks, self._kernel.devices
+        )
         return self.ping()
 
     def window_bytes(self, objective: int, window: tuple[int, int], core: tuple[int, int]) -> int:
@@ -102,7 +107,7 @@ class WorkerProcess:
         return self._kernel.memory(KernelShape(window, core), objective)
 
     def window_seconds(self, objective: int, window: tuple[int, int], core: tuple[int, int]) -> float:
-        """How long a kernel call on such a window takes here, s: the mean of two after a first."""
+        """How long such a window takes here, s: the mean of two kernel calls after a first, shared among the devices."""
         assert self._kernel is not None, "open comes first"
         shape = KernelShape(window, core)
         pixels = np.random.default_rng(0).normal(128, 30, (*window, 3)).astype(np.float32)
@@ -116,7 +121,7 @@ class WorkerProcess:
         start = time.perf_counter()
         for _ in range(2):
             run()
-        return (time.perf_counter() - start) / 2
+        return (time.perf_counter() - start) / 2 / self._kernel.devices
 
     def compile_seconds(self) -> float:
         """Seconds spent on compiling for this job's network, in this process."""
@@ -144,11 +149,12 @@ class WorkerProcess:
 
 
 def facts(kernels_made: int = 0) -> Facts:
-    """What this process runs on."""
-    device = jax.local_devices()[0]
+    """What this process runs on. Raises `UserError` where it cannot use the platform that it is to run on."""
+    devices = _devices()
+    device = devices[0]
     host = host_memory()
     on_cpu = device.platform == "cpu"
-    memory = host if on_cpu else int((device.memory_stats() or {}).get("bytes_limit", host))
+    memory = host if on_cpu else min(int((one.memory_stats() or {}).get("bytes_limit", host)) for one in devices)
     return Facts(
         host=platform.node(),
         pid=os.getpid(),
@@ -158,7 +164,24 @@ def facts(kernels_made: int = 0) -> Facts:
         device_bytes=memory,
         held_bytes=psutil.Process().memory_info().rss,
         kernels_made=kernels_made,
+        devices=len(devices),
+        versions=own_versions(),
     )
+
+
+def _devices() -> list[jax.Device]:
+    wanted = os.environ.get("JAX_PLATFORMS", "")
+    try:
+        return jax.local_devices()
+    # Without a word where the CUDA plugin is not installed.
+    except (RuntimeError, AssertionError) as error:
+        what = {"cuda": "GPU", "tpu": "TPU"}.get(wanted, wanted or "device")
+        why = (str(error).splitlines() or [f"JAX has no support for {wanted} there"])[0].partition(" (set JAX_PLATFORMS")[0]
+        otherwise = ", or set farm.worker.num_gpus=0 to render on CPUs" if wanted == "cuda" else ""
+        raise UserError(
+            f"a worker on {platform.node()} cannot use its {what} ({why}): end what else holds it, or install the extra "
+            f"{wanted} there (make setup EXTRAS={wanted}){otherwise}"
+        ) from None
 
 
 def use_compilation_cache() -> None:

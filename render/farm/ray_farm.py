@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from render.config import FarmConfig
@@ -24,6 +24,8 @@ from render.farm.executors import Reference
 from render.farm.ray_executor import RayExecutor
 from render.farm.ray_members import START, Actor, Demand, Member, alive_nodes, has_plugin, is_ready, what_there_is
 from render.farm.ray_session import cause_of_death, first_line, init_ray, join, knock, session_directory, system_config
+from render.farm.tpu_slices import SHAPES, multi_host_slice
+from render.farm.versions import own_versions, refuse_mismatch
 
 log = logging.getLogger(__name__)
 
@@ -143,12 +145,12 @@ class RayFarm:
         for member in members:
             try:
                 if is_ready(member):
-                    member.node, member.facts = ray.get(member.ready)
+                    self._meet(member)
                     log.info("worker started: %s", member)
                     started.append(member)
                     continue
                 reason = "did not start in time"
-            except RayError as error:
+            except (RayError, UserError) as error:
                 reason = first_line(error)
             log.warning("a worker could not be started: %s", reason)
             ray.kill(member.handle)
@@ -246,22 +248,37 @@ class RayFarm:
         return members
 
     def _part_with_the_dead(self, members: list[Member]) -> str | None:
-        """Takes those out of `members` that did not survive their start; returns why the last of them did not."""
+        """Takes those out of `members` that did not survive their start; returns why the last of them did not.
+
+        Raises `UserError` where another start would end the same way: for want of the device, or with other versions.
+        """
         reason = None
         for member in list(members):
             try:
-                member.node, member.facts = ray.get(member.ready)
+                self._meet(member)
             except RayError as error:
                 reason = cause_of_death(error)
                 ray.kill(member.handle)
                 members.remove(member)
         return reason
 
+    def _meet(self, member: Member) -> None:
+        """Hears who has started, and where."""
+        try:
+            member.node, facts = ray.get(member.ready)
+        except RayTaskError as error:
+            # What the worker itself says, and not where Ray heard it.
+            raise (error.cause if isinstance(error.cause, UserError) else error) from None
+        # One of an older program says nothing of its versions.
+        refuse_mismatch(own_versions(), getattr(facts, "versions", {}), facts.host)
+        member.facts = facts
+
     def _await(self, members: list[Member], wanted: int) -> None:
         """Fills `members` with `wanted` workers and returns when all have started, or raises `UserError`."""
         begun = said = time.monotonic()
         while True:
             if len(members) < wanted:
+                self._refuse_slices()
                 members += [self._create(node) for node in self._places(wanted - len(members), members)]
             waiting = [member for member in members if not is_ready(member)]
             if not waiting and len(members) >= wanted:
@@ -286,6 +303,11 @@ class RayFarm:
             f"{wanted} worker{'s' if wanted > 1 else ''} of {self.demand} cannot be had: {where} has {what_there_is()}, "
             f"room for {self.room()}; change farm.workers or farm.worker.{{num_gpus,num_cpus,resources}}"
         )
+
+    def _refuse_slices(self) -> None:
+        found = multi_host_slice(alive_nodes()) if self.demand.platform == "tpu" else None
+        if found:
+            raise UserError(f"{found}, which a worker cannot use by itself: {SHAPES}")
 
     def _is_busy(self, missing: int) -> bool:
         """Whether others hold what the missing workers wait for."""

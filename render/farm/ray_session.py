@@ -18,6 +18,7 @@ import ray
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError
 
 from render.errors import UserError
+from render.farm.versions import rays_mismatch
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ def join(address: str) -> None:
     try:
         init_ray(address=address)
     except (RayError, RuntimeError, ConnectionError, ValueError, OSError) as error:
+        if mismatch := rays_mismatch(error):
+            raise UserError(f"farm.address={address}: {mismatch}") from None
         raise UserError(
             f"farm.address={address}: cannot join a Ray cluster there ({first_line(error)}); start one with "
             "`ray start --head`, or leave farm.address out to render on this machine"

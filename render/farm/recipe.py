@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KernelRecipe:
-    """The weights of a network and what to make more of."""
+    """The weights of a network, what to make more of, and what kernels compute in: `float32` or `bfloat16`."""
 
     loaded: Loaded
     objectives: tuple[Objective, ...]
+    precision: str = "float32"
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -27,9 +28,9 @@ class KernelRecipe:
         return tuple(dict.fromkeys(layer for objective in self.objectives for layer in objective.layers))
 
     @property
-    def network_key(self) -> tuple[str, str]:
-        """The same where the same network will do: these weights, up to this layer."""
-        return self.loaded.sha256, self.loaded.architecture.truncated(self.layers).nodes[-1].name
+    def network_key(self) -> tuple[str, ...]:
+        """The same where the same network will do: these weights, up to this layer, in this precision."""
+        return self.loaded.sha256, self.loaded.architecture.truncated(self.layers).nodes[-1].name, self.precision
 
     def make_programs(self) -> Programs:
         """The network, up to the deepest layer that is needed, with nothing compiled yet.
@@ -41,7 +42,7 @@ class KernelRecipe:
 
         loaded = self.loaded
         check_arrival(loaded)
-        return Programs(Network(loaded.architecture.truncated(self.layers), loaded.parameters))
+        return Programs(Network(loaded.architecture.truncated(self.layers), loaded.parameters, precision=self.precision))
 
     def make(self, programs: Programs) -> Kernel:
         """The kernel on such a network."""

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,7 +28,7 @@ from render.geometry import Gathering, Interval, KernelShape, Rect, Tile
 from render.models.architecture import Architecture
 from render.storage.url import Place
 
-#: Windows handed to the device before the oldest is awaited.
+#: Windows handed to the device, or one for each of several, before the oldest is awaited.
 _IN_FLIGHT = 2
 
 
@@ -46,16 +46,37 @@ class Gradient(Protocol):
     ) -> ArrayLike:
         """d(objective)/d(pixel) of the core that begins at `offset` in the window; it need not be awaited yet."""
 
+    def batch(
+        self,
+        shape: KernelShape,
+        windows: Sequence[Pixels],
+        given: Given,
+        offsets: Sequence[tuple[int, int]],
+        sources: Sequence[Pixels] | None,
+        places: Sequence[NDArray[np.int32]],
+    ) -> ArrayLike:
+        """The same for several windows at once, one for each device: an array of results."""
+
     def channel_sums(self, shape: KernelShape, window: Pixels, where: Rect, core: Rect, layer: str) -> NDArray[np.float64]:
         """For every channel of a layer the sum of the activations whose view is centred in `core`."""
 
 
-class _Pending(NamedTuple):
-    """A kernel call under way: for which tile and region, and which rectangle it will have cut out of its window."""
+class _Window(NamedTuple):
+    """What a kernel is given for a tile and region, and which rectangle it will cut out of the window."""
 
     tile: Tile
     region: int
+    pixels: Pixels
+    offset: tuple[int, int]
     cut: Rect
+    #: The source's pixels and the objective's places, where the objective is known.
+    more: tuple[Any, ...]
+
+
+class _Pending(NamedTuple):
+    """A kernel call under way: for which windows, and what will have come of each."""
+
+    windows: list[_Window]
     result: ArrayLike
 
 
@@ -73,8 +94,11 @@ class Worker:
         objectives: Sequence[Objective] = (),
         architecture: Architecture | None = None,
         masks: Sequence[MaskOfPixels] = (),
+        devices: int = 1,
     ) -> None:
+        """`devices` is how many windows the kernel works on at once."""
         self._kernel = kernel
+        self._devices = devices
         self._source = source
         self._objectives = tuple(objectives)
         self._architecture = architecture
@@ -217,16 +241,22 @@ class Worker:
         sums: list[TileSum] = []
         tiles = list(state.block.tiles_from(first, count))
         pending: deque[_Pending] = deque()
+        # Of each region as many windows as there are devices: one kernel call has one objective.
+        gathered: dict[int, list[_Window]] = {region: [] for region in range(len(state.given.stage.regions))}
         for tile in tiles:
-            for region in range(len(state.given.stage.regions)):
+            for region, windows in gathered.items():
                 if not state.works_on(region, tile):
                     continue
-                pending.append(self._start_tile(tile, region, jitter))
-                if len(pending) >= _IN_FLIGHT:
-                    sums.append(self._finish_tile(step, pending.popleft()))
+                windows.append(self._window(tile, region, jitter))
+                if len(windows) == self._devices:
+                    pending.append(self._start(windows))
+                    gathered[region] = []
+                    if len(pending) >= _IN_FLIGHT:
+                        sums += self._finish(step, pending.popleft())
+        pending += [self._start(windows) for windows in gathered.values() if windows]
         while pending:
-            sums.append(self._finish_tile(step, pending.popleft()))
-        return Ascended(tuple(sums), len(tiles), time.perf_counter() - begun)
+            sums += self._finish(step, pending.popleft())
+        return Ascended(tuple(sums), len(tiles), time.perf_counter() - begun, self._devices)
 
     def begin_step(self, step: int, jitter: tuple[int, int], count: int, *lent: Mapping[int, list[Pixels]]) -> Ascended:
         """Fills the margin and computes the gradient of the first `count` tiles: one call instead of two.
@@ -327,7 +357,7 @@ class Worker:
         """Bytes of canvas pixels that this worker has given out so far."""
         return self._bytes_sent
 
-    def _start_tile(self, tile: Tile, region: int, jitter: tuple[int, int]) -> _Pending:
+    def _window(self, tile: Tile, region: int, jitter: tuple[int, int]) -> _Window:
         state = self._current
         grid, given = state.block.grid, state.given.given[region]
         shape = KernelShape.of(grid)
@@ -340,17 +370,41 @@ class Worker:
             Interval(window.rows.start + rows, window.rows.start + rows + shape.core[0]),
             Interval(window.columns.start + columns, window.columns.start + columns + shape.core[1]),
         )
-        more: list = []
+        more: tuple[Any, ...] = ()
         if self._objectives and self._architecture:
             objective = self._objectives[given.objective]
             source = state.source_window(window) if objective.needs_source else None
-            more = [source, objective.places(self._architecture, grid, window, jitter)]
-        return _Pending(tile, region, cut, self._kernel(shape, pixels, given, (rows, columns), *more))
+            more = (source, objective.places(self._architecture, grid, window, jitter))
+        return _Window(tile, region, pixels, (rows, columns), cut, more)
 
-    def _finish_tile(self, step: int, pending: _Pending) -> TileSum:
-        state, tile, region = self._current, pending.tile, pending.region
+    def _start(self, windows: list[_Window]) -> _Pending:
+        state, first = self._current, windows[0]
+        shape, given = KernelShape.of(state.block.grid), state.given.given[first.region]
+        if self._devices == 1:
+            return _Pending(windows, self._kernel(shape, first.pixels, given, first.offset, *first.more))
+        sources, places = zip(*(window.more for window in windows), strict=True)
+        return _Pending(
+            windows,
+            self._kernel.batch(
+                shape,
+                [window.pixels for window in windows],
+                given,
+                [window.offset for window in windows],
+                None if sources[0] is None else sources,
+                places,
+            ),
+        )
+
+    def _finish(self, step: int, pending: _Pending) -> list[TileSum]:
+        results = np.asarray(pending.result)
+        if self._devices == 1:
+            results = results[None]
+        return [self._finish_tile(step, *one) for one in zip(pending.windows, results, strict=False)]
+
+    def _finish_tile(self, step: int, window: _Window, result: NDArray[np.float32]) -> TileSum:
+        state, tile, region = self._current, window.tile, window.region
         core, conditioning = state.block.grid.core(tile), state.given.stage.conditioning
-        gradient = np.ascontiguousarray(np.asarray(pending.result)[core.slices_from(pending.cut)])
+        gradient = np.ascontiguousarray(result[core.slices_from(window.cut)])
         if conditioning.luminance_only:
             gradient = luminance(gradient)
         sums = measure(gradient, state.mask(region, core), conditioning.normalize)

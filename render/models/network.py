@@ -2,6 +2,10 @@
 
 Padding is explicit everywhere: XLA's `SAME` pads odd and even sizes differently at stride 2, which would make tiles
 disagree with the whole picture.
+
+A network computes in float32 or, faster on accelerators, in bfloat16: pixels are brought to its range in float32, then what
+convolutions and pools take and give has 8 bits of mantissa. What they add up on the way has 24: matrix units accumulate
+products so, and where an operation would not, it is asked to. Activations leave in float32 either way.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from render.models.architecture import (
 
 
 class ConvParameters(nnx.Module):
-    """Weights of one convolution: `kernel` (rows, columns, in, out) and `bias` (out,), float32."""
+    """Weights of one convolution: `kernel` (rows, columns, in, out) and `bias` (out,), the bias always float32."""
 
     def __init__(self, kernel: jax.Array, bias: jax.Array) -> None:
         self.kernel = nnx.Param(kernel)
@@ -40,7 +44,7 @@ class Network(nnx.Module):
 
     `parameters` holds, for every name in `architecture.parameters()`, a float32 array of that shape; names beyond those
     are ignored, so that a truncated architecture loads from the whole network's weights. `rectify` is what follows every
-    convolution: a ReLU, whose gradient may be another.
+    convolution: a ReLU, whose gradient may be another. `precision` is `float32` or `bfloat16`.
     """
 
     def __init__(
@@ -48,14 +52,18 @@ class Network(nnx.Module):
         architecture: Architecture,
         parameters: Mapping[str, np.ndarray],
         rectify: Callable[[jax.Array], jax.Array] = jax.nn.relu,
+        precision: str = "float32",
     ) -> None:
         self.architecture = architecture
         self._rectify = rectify
+        self._precision = jnp.dtype(precision)
         self.convolutions = nnx.Dict(
             {
                 layer.name: ConvParameters(
                     # OIHW, as weights are stored, to the HWIO that XLA's CPU and TPU backends prefer.
-                    jax.device_put(np.ascontiguousarray(parameters[f"{layer.name}/weight"].transpose(2, 3, 1, 0))),
+                    jax.device_put(
+                        np.ascontiguousarray(parameters[f"{layer.name}/weight"].transpose(2, 3, 1, 0), self._precision)
+                    ),
                     jax.device_put(parameters[f"{layer.name}/bias"]),
                 )
                 for layer in architecture.layers.values()
@@ -75,9 +83,10 @@ class Network(nnx.Module):
         """
         wanted = tuple(layers)
         found: dict[str, jax.Array] = {}
-        self._run(self.architecture.nodes, preprocess(pixels, self.architecture.preprocess)[None], wanted, found)
+        x = preprocess(pixels, self.architecture.preprocess)[None].astype(self._precision)
+        self._run(self.architecture.nodes, x, wanted, found)
         # In the order asked for: the order of a set changes from process to process, and with it the compiled program.
-        return {name: found[name][0] for name in wanted}
+        return {name: found[name][0].astype(jnp.float32) for name in wanted}
 
     def logits(self, pixels: jax.Array) -> jax.Array:
         """Class scores (classes,) before softmax, from the mean of the last layer's activations."""
@@ -93,9 +102,9 @@ class Network(nnx.Module):
                 case MaxPool():
                     x = max_pool(x, node)
                 case AvgPool():
-                    x = average_pool(x, node)
+                    x = average_pool(x.astype(jnp.float32), node).astype(x.dtype)
                 case LocalResponseNorm():
-                    x = local_response_norm(x, node)
+                    x = local_response_norm(x.astype(jnp.float32), node).astype(x.dtype)
                 case Block():
                     x = jnp.concatenate([self._run(branch, x, wanted, found) for branch in node.branches], axis=-1)
             if node.name in wanted:
@@ -127,9 +136,10 @@ def _convolve(x: jax.Array, parameters: ConvParameters, node: Conv) -> jax.Array
         window_strides=(node.stride, node.stride),
         padding=((rows, rows), (columns, columns)),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        # Asked for a float32 result, JAX would have the gradient's convolution in float32 as well.
         precision=lax.Precision.HIGHEST,
     )
-    return y + parameters.bias[...]
+    return (y.astype(jnp.float32) + parameters.bias[...]).astype(x.dtype)
 
 
 def max_pool(x: jax.Array, node: MaxPool) -> jax.Array:

@@ -159,7 +159,7 @@ def _kernels(draft: jobs.Draft) -> frozenset[KernelKey]:
     """The compiled kernels that a job needs, each by all that decides it."""
     config, schedule = draft.config, draft.schedule
     architecture = find_model(config.model.name).architecture.truncated(schedule.layers)
-    network = (weights_key(config), architecture.nodes[-1].name)
+    network = (weights_key(config), architecture.nodes[-1].name, config.model.precision)
     return frozenset(
         (network, schedule.objectives[number].structure, octave.grid.window_shape, octave.grid.core_shape)
         for octave in draft.plan.octaves

@@ -1,0 +1,58 @@
+"""Several devices of one process: each runs the same program on a window of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+_WINDOWS = "windows"
+
+
+class Devices:
+    """The devices that a batch of windows is spread over, one window each.
+
+    With one there is no batch: programs are compiled and called as JAX has it by itself.
+    """
+
+    def __init__(self, devices: Sequence[jax.Device]) -> None:
+        self.count = len(devices)
+        self._mesh = Mesh(np.array(devices), (_WINDOWS,))
+
+    def everywhere(self, arrays: Any) -> Any:
+        """The same arrays (any tree of them), with a copy on each device."""
+        return arrays if self.count == 1 else jax.device_put(arrays, NamedSharding(self._mesh, PartitionSpec()))
+
+    def program(
+        self, function: Callable[..., jax.Array], arguments: tuple, apart: Sequence[bool]
+    ) -> tuple[jax.stages.Wrapped, tuple]:
+        """The program that computes `function`, and what to compile it for.
+
+        With several devices, those arguments that are `apart` come in batches: they and the result have a first axis more,
+        with an entry for each device. A device runs the function on its entry, without that axis, so that it does what one
+        does alone; the other arguments are the same for all.
+        """
+        if self.count == 1:
+            return jax.jit(function), arguments
+        specs = tuple(PartitionSpec(_WINDOWS) if own else PartitionSpec() for own in apart)
+
+        def on_each(*given: Any) -> jax.Array:
+            pairs = zip(given, apart, strict=True)
+            return function(*(jax.tree.map(lambda array: array[0], one) if own else one for one, own in pairs))[None]
+
+        def batch(one: Any, own: bool, spec: PartitionSpec) -> Any:
+            sharding = NamedSharding(self._mesh, spec)
+            first = (self.count,) if own else ()
+            return jax.tree.map(
+                lambda array: jax.ShapeDtypeStruct((*first, *array.shape), array.dtype, sharding=sharding), one
+            )
+
+        spread = jax.shard_map(on_each, mesh=self._mesh, in_specs=specs, out_specs=PartitionSpec(_WINDOWS), check_vma=False)
+        return jax.jit(spread), tuple(map(batch, arguments, apart, specs))
+
+    def batch(self, values: Sequence[np.ndarray]) -> np.ndarray:
+        """Stacked, one for each device; the last is repeated where there are fewer: (devices, ...)."""
+        return np.stack([*values, *[values[-1]] * (self.count - len(values))])

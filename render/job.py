@@ -22,7 +22,7 @@ from render.export.pictures import cut_for, make_pictures, usable_profile
 from render.export.profile import Profile
 from render.farm.checkpoint import Fixed
 from render.farm.conductor import Conductor, Saving, bytes_exchanged, filter_bytes_exchanged
-from render.farm.events import OctaveDone, OctaveStarted, Recovered, Saved, StepDone, TilesDone
+from render.farm.events import Noticed, OctaveDone, OctaveStarted, Recovered, Saved, StepDone, TilesDone
 from render.farm.executors import Executor
 from render.farm.farms import Farm, open_farm
 from render.farm.messages import Facts
@@ -346,6 +346,10 @@ def _dream(job: Job, conductor: Conductor, display: Display) -> None:
                 directory.write_preview(event.octave.index, event.preview)
             case Recovered():
                 display.say(f"a worker was lost: {event.reason}; going on with {event.workers} from the last checkpoint")
+            case Noticed():
+                machines = "the machine of a worker is" if event.gone == 1 else f"the machines of {event.gone} workers are"
+                where = "from here, which is saved" if event.saved else "from the last checkpoint"
+                display.say(f"{machines} about to go ({event.reason}): going on with {event.workers} {where}")
 
 
 def _newest(job: Job) -> str:

@@ -553,6 +553,8 @@ BAD_VALUES = [
     ("farm.silence", "0"),
     ("farm.silence", "inf"),
     ("farm.silence", "null"),
+    ("farm.notices", "maybe"),
+    ("farm.notices", "null"),
     ("farm.dashboard", "maybe"),
     ("farm.dashboard", "null"),
     ("checkpoint.every", "-1"),
@@ -563,6 +565,9 @@ BAD_VALUES = [
     ("objective.terms", "mixed4"),
     ("overwrite", "maybe"),
     ("quiet", "3.5"),
+    ("log", "xml"),
+    ("log", "null"),
+    ("log", "true"),
     ("fresh", "null"),
 ]
 
@@ -820,6 +825,7 @@ KEEPS = {
     "overwrite": "true",
     "fresh": "true",
     "quiet": "true",
+    "log": "json",
     "farm.workers": "3",
     "farm.executor": "inline",
     "farm.address": "auto",
@@ -832,6 +838,7 @@ KEEPS = {
     "farm.retries": "0",
     "farm.timeout": "5",
     "farm.silence": "60",
+    "farm.notices": "false",
     "farm.dashboard": "true",
     "checkpoint.every": "5",
 }

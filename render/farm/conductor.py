@@ -38,7 +38,7 @@ from render.farm.events import (
 from render.farm.executors import Executor, Reference
 from render.farm.messages import Ascended, Assignment, TileSum, TileSums
 from render.farm.notice import Notice
-from render.geometry import Block, Gathering, Rect, chunk_extent, margin_pieces, pieces_of
+from render.geometry import Block, Gathering, Rect, chunk_extent, deal_blocks, margin_pieces, pieces_of
 from render.models.architecture import Architecture
 from render.plan import Octave, Plan
 
@@ -178,8 +178,10 @@ class Conductor:
         return True
 
     def _grow(self) -> bool:
-        """Takes in workers that are ready to join, where there are tiles for them."""
-        if len(self._current.blocks) == self._current.octave.grid.tiles or not self._executor.joining():
+        """Takes in workers that are ready to join, where the tiles make blocks for more than there are."""
+        deal, joining = self._current, self._executor.joining()
+        more = deal_blocks(deal.octave.grid, self._executor.workers + joining, self._arrangement) if joining else ()
+        if len(more) <= len(deal.blocks):
             return False
         joined = self._executor.grow()
         if joined:

@@ -26,10 +26,12 @@ from render.farm.events import Noticed, OctaveDone, OctaveStarted, Recovered, Sa
 from render.farm.executors import Executor
 from render.farm.farms import Farm, open_farm
 from render.farm.messages import Facts
+from render.farm.metrics import Metrics, NoMetrics, open_metrics
 from render.farm.recipe import KernelRecipe
 from render.geometry import BAND, BOUNDARY_MODES, deal_blocks
 from render.layout import lay_out
 from render.library import Library
+from render.logs import is_cluster_job
 from render.machine import cores, free_disk, host_memory, same_disk
 from render.models.weights import Loaded, find_model, load
 from render.paths import file_sha256, user_path
@@ -255,7 +257,9 @@ def render(job: Job, finding: Callable[[], Mapping[str, Any]] = dict) -> list[Pa
     with job.directory.opened():
         # The file is for `status`, from any other terminal.
         progress = ProgressFile(job.directory.path, job.plan)
-        display = Displays(make_display(job.plan, quiet=job.config.quiet), progress)
+        # Where the log goes to standard output for programs to read, it says it all.
+        quiet = job.config.quiet or (job.config.log == "json" and is_cluster_job())
+        display = Displays(make_display(job.plan, quiet=quiet), progress)
         try:
             with interrupts.deferred(quiet=job.config.quiet):
                 return _render(job, display, finding)
@@ -289,7 +293,11 @@ def _render(job: Job, display: Display, finding: Callable[[], Mapping[str, Any]]
         display.say(line)
 
     conductor = job.conductor(told=told)
-    _dream(job, conductor, display)
+    metrics = open_metrics(config.farm, directory.run_id)
+    try:
+        _dream(job, conductor, display, metrics)
+    finally:
+        metrics.close()
     # What follows is read from the checkpoint: their memory is free.
     conductor.release()
     dreamed = time.perf_counter()
@@ -317,10 +325,11 @@ def make_again(draft: Draft) -> list[Path]:
         return make_pictures(draft.directory, draft.config, draft.profile, lambda line: say(line, quiet=draft.config.quiet))
 
 
-def _dream(job: Job, conductor: Conductor, display: Display) -> None:
+def _dream(job: Job, conductor: Conductor, display: Display, metrics: Metrics | NoMetrics) -> None:
     """Runs the conductor to its end, and shows and records what it tells."""
     directory = job.directory
     for event in conductor.run(job.config.seed):
+        metrics.tell(event)
         match event:
             case OctaveStarted():
                 display.octave_started(event.octave, event.steps)
@@ -328,6 +337,7 @@ def _dream(job: Job, conductor: Conductor, display: Display) -> None:
                 log.info(
                     "octave %d: %d x %d px, %d tiles with %d workers, from step %d",
                     event.octave.index + 1, width, height, event.octave.grid.tiles, event.workers, event.steps + 1,
+                    extra=_where(event.octave.index, event.steps),
                 )  # fmt: skip
             case TilesDone():
                 display.tiles_done(event.tiles)
@@ -336,6 +346,7 @@ def _dream(job: Job, conductor: Conductor, display: Display) -> None:
                 log.info(
                     "octave %d step %d: mean|g| %.6g in %.2f s",
                     event.octave.index + 1, event.step + 1, event.mean_gradient, event.seconds,
+                    extra=_where(event.octave.index, event.step + 1),
                 )  # fmt: skip
             case Saved():
                 log.info("saved octave %d, step %d in %.2f s", event.octave.index + 1, event.steps, event.seconds)
@@ -350,6 +361,11 @@ def _dream(job: Job, conductor: Conductor, display: Display) -> None:
                 machines = "the machine of a worker is" if event.gone == 1 else f"the machines of {event.gone} workers are"
                 where = "from here, which is saved" if event.saved else "from the last checkpoint"
                 display.say(f"{machines} about to go ({event.reason}): going on with {event.workers} {where}")
+
+
+def _where(octave: int, steps: int) -> dict[str, int]:
+    """Where the run stands, for a log that programs read; `octave` counts from 0 here, and from 1 there."""
+    return {"octave": octave + 1, "step": steps}
 
 
 def _newest(job: Job) -> str:

@@ -71,6 +71,13 @@ class RunDirectory:
         self._made: set[str] = set()
 
     @property
+    def run_id(self) -> str:
+        """What logs and metrics know the run by: the directory's name, and what tells its canvas from others."""
+        name = Path(self._config.output.dir or self.path).name or self._config.name
+        mark = self.digest[:8]
+        return name if name.endswith(mark) else f"{name}-{mark}"
+
+    @property
     def picture(self) -> Path:
         """The picture of `output.format`."""
         return self.targets[0].path
@@ -160,7 +167,7 @@ class RunDirectory:
             self._pictures = self._old_record().get("pictures", {})
             if self.unfinished() is None:
                 self._clear()
-            with log_to(self.path / _LOG, self._broken_off):
+            with log_to(self.path / _LOG, self._broken_off, json_of=self.run_id if self._config.log == "json" else None):
                 yield
         finally:
             lock.release()

@@ -177,7 +177,7 @@ def test_a_notice_at_any_moment_leaves_the_same_canvas(tmp_path: Path, straight:
 
 
 def test_workers_that_join_within_an_octave_leave_the_same_canvas(tmp_path: Path, straight: Pixels) -> None:
-    """Dealt anew at a checkpoint only where that makes more blocks; at an octave's start all that are ready are taken in."""
+    """Dealt anew at a checkpoint only where that makes more blocks; at an octave's start all who are ready come in."""
     kind = type("Kind", (ComingAndGoing,), {"joins": True})
     with chunks_of(64):
         canvas, events = Dream(tmp_path).run(workers=1, kind=kind)

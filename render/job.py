@@ -23,14 +23,16 @@ from render.export.pictures import cut_for, make_pictures, usable_profile
 from render.export.profile import Profile
 from render.farm.checkpoint import Fixed
 from render.farm.conductor import Conductor, Saving, bytes_exchanged, filter_bytes_exchanged
-from render.farm.events import OctaveDone, OctaveStarted, Recovered, Saved, StepDone, TilesDone
+from render.farm.events import Noticed, OctaveDone, OctaveStarted, Recovered, Saved, StepDone, TilesDone
 from render.farm.executors import Executor
 from render.farm.farms import Farm, open_farm
 from render.farm.messages import Facts
+from render.farm.metrics import Metrics, NoMetrics, open_metrics
 from render.farm.recipe import KernelRecipe
 from render.geometry import BAND, BOUNDARY_MODES, deal_blocks
 from render.layout import lay_out
 from render.library import Library
+from render.logs import is_cluster_job
 from render.machine import cores, free_disk, host_memory, same_disk
 from render.models.weights import Loaded, find_model, load
 from render.paths import file_sha256, input_path, user_path
@@ -264,7 +266,9 @@ def render(job: Job, finding: Callable[[], Mapping[str, Any]] = dict) -> list[Pl
     with job.directory.opened():
         # The file is for `status`, from any other terminal.
         progress = ProgressFile(job.directory.path, job.plan, job.directory.tell)
-        display = Displays(make_display(job.plan, quiet=job.config.quiet), progress)
+        # Where the log goes to standard output for programs to read, it says it all.
+        quiet = job.config.quiet or (job.config.log == "json" and is_cluster_job())
+        display = Displays(make_display(job.plan, quiet=quiet), progress)
         try:
             with interrupts.deferred(quiet=job.config.quiet):
                 return _render(job, display, finding)
@@ -300,7 +304,11 @@ def _render(job: Job, display: Display, finding: Callable[[], Mapping[str, Any]]
         display.say(line)
 
     conductor = job.conductor(told=told)
-    _dream(job, conductor, display)
+    metrics = open_metrics(config.farm, directory.run_id)
+    try:
+        _dream(job, conductor, display, metrics)
+    finally:
+        metrics.close()
     # What follows is read from the checkpoint: their memory is free.
     conductor.release()
     dreamed = time.perf_counter()
@@ -328,11 +336,12 @@ def make_again(draft: Draft) -> list[Place]:
         return make_pictures(draft.directory, draft.config, draft.profile, lambda line: say(line, quiet=draft.config.quiet))
 
 
-def _dream(job: Job, conductor: Conductor, display: Display) -> None:
+def _dream(job: Job, conductor: Conductor, display: Display, metrics: Metrics | NoMetrics) -> None:
     """Runs the conductor to its end, and shows and records what it tells."""
     directory = job.directory
     for event in conductor.run(job.config.seed):
         directory.check_held()
+        metrics.tell(event)
         match event:
             case OctaveStarted():
                 display.octave_started(event.octave, event.steps)
@@ -340,6 +349,7 @@ def _dream(job: Job, conductor: Conductor, display: Display) -> None:
                 log.info(
                     "octave %d: %d x %d px, %d tiles with %d workers, from step %d",
                     event.octave.index + 1, width, height, event.octave.grid.tiles, event.workers, event.steps + 1,
+                    extra=_where(event.octave.index, event.steps),
                 )  # fmt: skip
             case TilesDone():
                 display.tiles_done(event.tiles)
@@ -348,6 +358,7 @@ def _dream(job: Job, conductor: Conductor, display: Display) -> None:
                 log.info(
                     "octave %d step %d: mean|g| %.6g in %.2f s",
                     event.octave.index + 1, event.step + 1, event.mean_gradient, event.seconds,
+                    extra=_where(event.octave.index, event.step + 1),
                 )  # fmt: skip
             case Saved():
                 log.info("saved octave %d, step %d in %.2f s", event.octave.index + 1, event.steps, event.seconds)
@@ -358,6 +369,15 @@ def _dream(job: Job, conductor: Conductor, display: Display) -> None:
                 directory.write_preview(event.octave.index, event.preview)
             case Recovered():
                 display.say(f"a worker was lost: {event.reason}; going on with {event.workers} from the last checkpoint")
+            case Noticed():
+                machines = "the machine of a worker is" if event.gone == 1 else f"the machines of {event.gone} workers are"
+                where = "from here, which is saved" if event.saved else "from the last checkpoint"
+                display.say(f"{machines} about to go ({event.reason}): going on with {event.workers} {where}")
+
+
+def _where(octave: int, steps: int) -> dict[str, int]:
+    """Where the run stands, for a log that programs read; `octave` counts from 0 here, and from 1 there."""
+    return {"octave": octave + 1, "step": steps}
 
 
 def _newest(job: Job) -> str:

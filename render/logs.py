@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,9 +35,11 @@ def opening(old: Mapping[str, Any], packages: Sequence[str]) -> dict[str, Any]:
 
 
 @contextmanager
-def log_to(path: Path, record: Callable[..., None]) -> Iterator[None]:
+def log_to(path: Path, record: Callable[..., None], json_of: str | None = None) -> Iterator[None]:
     """Inside, what the program logs is appended to a file, each line with its time.
 
+    With `json_of`, the name of a run, each line is a JSON object: see `JsonLines`. Where the program runs as a job on a
+    cluster, the same lines go to standard output, which is what is kept of a job.
     An exception is logged, and `record` is told of it before it goes on: `status` (interrupted or failed) and `error`.
     Raises `UserError` where the file cannot be written.
     """
@@ -42,9 +47,15 @@ def log_to(path: Path, record: Callable[..., None]) -> Iterator[None]:
         handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): move it away, or free some space") from None
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    plain = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    formatter = plain if json_of is None else JsonLines(json_of)
+    handlers: list[logging.Handler] = [handler]
+    if json_of is not None and is_cluster_job():
+        handlers.append(logging.StreamHandler(sys.stdout))
     logger = logging.getLogger("render")
-    logger.addHandler(handler)
+    for one in handlers:
+        one.setFormatter(formatter)
+        logger.addHandler(one)
     try:
         yield
     except BaseException as error:
@@ -55,9 +66,45 @@ def log_to(path: Path, record: Callable[..., None]) -> Iterator[None]:
             record(status=status, error=str(error) or type(error).__name__)
         raise
     finally:
-        logger.removeHandler(handler)
+        for one in handlers:
+            logger.removeHandler(one)
         with suppress(OSError):
             handler.close()
+
+
+class JsonLines(logging.Formatter):
+    """Lines that programs read: `time` (ISO 8601, UTC), `level`, `run`, `message`; `octave` (from 1) and `step` (those
+    done) once they are known, and `exception` with a traceback where there is one.
+
+    Whoever knows where the run stands says so by `extra={"octave": ..., "step": ...}`; it holds until the next who does.
+    """
+
+    def __init__(self, run: str) -> None:
+        super().__init__()
+        self._run = run
+        self._where: dict[str, int] = {}
+
+    def format(self, record: logging.LogRecord) -> str:
+        self._where |= {key: int(getattr(record, key)) for key in ("octave", "step") if hasattr(record, key)}
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "run": self._run,
+            **self._where,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def is_cluster_job() -> bool:
+    """Whether this process is the entry point of a job that a Ray cluster runs."""
+    try:
+        told = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    except ValueError:
+        return False
+    return isinstance(told, dict) and "job_submission_id" in (told.get("metadata") or {})
 
 
 class _LogFile(logging.FileHandler):

@@ -87,6 +87,13 @@ class RunDirectory:
         self._made: set[str] = set()
 
     @property
+    def run_id(self) -> str:
+        """What logs and metrics know the run by: the directory's name, and what tells its canvas from others."""
+        name = Path(self._config.output.dir or self.path).name or self._config.name
+        mark = self.digest[:8]
+        return name if name.endswith(mark) else f"{name}-{mark}"
+
+    @property
     def picture(self) -> Path:
         """The picture of `output.format`."""
         return self.targets[0].path
@@ -193,8 +200,9 @@ class RunDirectory:
             if self._mirror:
                 self._mirror.clear(_LOG)
                 self._mirror.take_up_log(_LOG)
+            json_of = self.run_id if self._config.log == "json" else None
             try:
-                with log_to(self.path / _LOG, self._broken_off):
+                with log_to(self.path / _LOG, self._broken_off, json_of=json_of):
                     yield
             finally:
                 if self._mirror:

@@ -374,6 +374,7 @@ def test_a_file_of_points_that_is_not_there(tmp_path: Path) -> None:
         (["farm.worker.memory_gb=1,2"], ["farm.worker.memory_gb cannot be an axis"]),
         (["checkpoint.every=1,2"], ["checkpoint.every cannot be an axis"]),
         (["quiet=true,false"], ["quiet cannot be an axis"]),
+        (["log=text,json"], ["log cannot be an axis"]),
         (["fresh=true,false"], ["fresh cannot be an axis"]),
         (["overwrite=true,false"], ["overwrite cannot be an axis"]),
         (["output.also=[dzi],[webp]"], ["output.also cannot be an axis"]),

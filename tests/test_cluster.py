@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,12 +22,14 @@ from ray.cluster_utils import Cluster
 from render.compose import load_config
 from render.config import FarmConfig
 from render.errors import UserError
-from render.farm.events import Event, OctaveDone, OctaveStarted, Recovered, Saved
+from render.farm.events import Event, Noticed, OctaveDone, OctaveStarted, Recovered, Saved, StepDone
+from render.farm.executors import Executor
 from render.farm.ray_farm import RayFarm
 from render.geometry import Rect
 from render.job import draft, prepared
 from render.machine import cores
 from tests.farm_job import JOB, dreamed
+from tests.metadata_server import metadata_service
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +41,19 @@ def cluster() -> Iterator[Cluster]:
     made.shutdown()
 
 
+@pytest.fixture
+def bare(cluster: Cluster) -> Cluster:
+    """The cluster without the nodes of the tests before."""
+    for node in list(cluster.worker_nodes):
+        cluster.remove_node(node)
+    return cluster
+
+
 @pytest.mark.slow
 def test_nodes_that_leave_and_join(expected: np.ndarray, tmp_path: Path, cluster: Cluster) -> None:
-    """Two nodes; one is removed in mid-step, the render goes on with the other; one joins and works at the next octave."""
+    """Two nodes; one is removed in mid-step, the render goes on with the other; one joins, for which nobody waits, and
+    works from the checkpoint on before which it was ready.
+    """
     cluster.add_node(num_cpus=1)
     second = cluster.add_node(num_cpus=1)
     own = RayFarm(FarmConfig(address=cluster.address, retries=3), threads=cores())
@@ -56,13 +71,109 @@ def test_nodes_that_leave_and_join(expected: np.ndarray, tmp_path: Path, cluster
                     threading.Timer(0.2, cluster.remove_node, (second,), {"allow_graceful": False}).start()
                 if isinstance(event, OctaveDone) and event.octave.index == 0:
                     cluster.add_node(num_cpus=1)
+                if isinstance(event, Saved) and (event.octave.index, event.steps) == (1, 1):
+                    await_joining(job.executor)
 
             canvas = dreamed(job, job.conductor(), watch)
             assert job.executor.workers == 2
     finally:
         own.close()
     np.testing.assert_array_equal(canvas, expected)
-    assert seen == [("OctaveStarted", 2), ("Recovered", 1), ("OctaveStarted", 1), ("OctaveStarted", 2)]
+    assert seen == [
+        ("OctaveStarted", 2),
+        ("Recovered", 1),
+        ("OctaveStarted", 1),
+        ("OctaveStarted", 1),
+        ("OctaveStarted", 2),
+    ]
+
+
+def await_joining(executor: Executor) -> None:
+    """Until a worker has started in the background: the steps of a test's job are over sooner."""
+    deadline = time.monotonic() + 60
+    while not executor.joining():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def drain(cluster: Cluster, node: str, seconds: int) -> None:
+    """As an autoscaler, or a node that is told to stop, has Ray empty it."""
+    words = ["--node-id", node, "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
+    command = [str(Path(sys.executable).with_name("ray")), "drain-node", "--address", cluster.address, *words]
+    subprocess.run([*command, "--deadline-remaining-seconds", str(seconds)], check=True, capture_output=True)
+
+
+@pytest.mark.slow
+def test_a_node_about_to_go_is_saved_from_and_left(expected: np.ndarray, tmp_path: Path, bare: Cluster) -> None:
+    """Ray empties one of two nodes in the middle of a step: what there is is saved, and nothing is lost or counted a
+    failure. Checkpoints are far apart: only the notice has the canvas saved.
+    """
+    nodes = [bare.add_node(num_cpus=1) for _ in range(2)]
+    own = RayFarm(FarmConfig(address=bare.address, retries=0), threads=cores())
+    seen: list[tuple[str, int]] = []
+    steps: list[tuple[int, int]] = []
+    notices: list[Noticed] = []
+    try:
+        words = [*JOB, "farm.address=auto", "checkpoint.every=1000", f"output.dir={tmp_path / 'run'}"]
+        with prepared(draft(load_config("preview", words)), own) as job:
+
+            def watch(event: Event) -> None:
+                if isinstance(event, (OctaveStarted, Recovered, Noticed)):
+                    seen.append((type(event).__name__, event.workers))
+                if isinstance(event, StepDone):
+                    steps.append((event.octave.index, event.step))
+                    if steps[-1] == (0, 0):
+                        drain(bare, nodes[1].node_id, 100)
+                        while not job.executor.notices():
+                            time.sleep(0.1)
+                if isinstance(event, Noticed):
+                    notices.append(event)
+
+            canvas = dreamed(job, job.conductor(), watch)
+            assert job.executor.workers == 1
+    finally:
+        own.close()
+    np.testing.assert_array_equal(canvas, expected)
+    assert seen == [("OctaveStarted", 2), ("Noticed", 1), ("OctaveStarted", 1), ("OctaveStarted", 1)]
+    (notice,) = notices
+    assert notice.gone == 1
+    assert notice.saved
+    assert re.fullmatch(r"Ray is emptying its node, in \d+ s", notice.reason)
+    # No step was made twice.
+    assert steps == [(octave, step) for octave in range(2) for step in range(3)]
+
+
+@pytest.mark.slow
+def test_when_all_nodes_are_about_to_go_it_says_how_to_go_on(
+    tmp_path: Path, bare: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the cloud gives notice, of which Ray knows nothing, and no other node comes in time."""
+    with metadata_service() as service:
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", service.url)
+        monkeypatch.setenv("GCE_METADATA_HOST", "127.0.0.1:9")
+        bare.add_node(num_cpus=1)
+        own = RayFarm(FarmConfig(address=bare.address, timeout=2), threads=cores())
+        try:
+            words = [*JOB, "farm.address=auto", "checkpoint.every=1000", f"output.dir={tmp_path / 'run'}"]
+            with prepared(draft(load_config("preview", words)), own) as job:
+
+                def watch(event: Event) -> None:
+                    if isinstance(event, StepDone) and (event.octave.index, event.step) == (0, 1):
+                        service.action = '{"action": "terminate", "time": "2017-09-18T08:22:00Z"}'
+                        deadline = time.monotonic() + 60
+                        while not job.executor.notices():
+                            assert time.monotonic() < deadline
+                            time.sleep(0.1)
+
+                with pytest.raises(UserError, match=r"no other came within 2 s.*the same command goes on from it"):
+                    dreamed(job, job.conductor(), watch)
+                read = job.directory.checkpoints.read()
+                assert read is not None
+                assert (read[1][0].octave, read[1][0].steps) == (0, 2)
+                # The room that was made is not used again, though Ray offers it.
+                assert own.room() == 0
+        finally:
+            own.close()
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ _WHICH = ("output.path", "output.format", "output.also")
 ALLOWED = (
     *_WHICH, "output.dpi", "output.bits", "output.compression", "output.quality",
     "output.profile", "output.title", "output.author", "output.panels", "output.saturation", "output.contrast",
-    "overwrite", "quiet",
+    "overwrite", "quiet", "log",
 )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from render.farm.checkpoint import Checkpoint, Checkpoints, Fixed, OctaveHistory
 from render.farm.deal import Deal
 from render.farm.events import (
     Event,
+    Noticed,
     OctaveDone,
     OctaveStarted,
     Recovered,
@@ -36,7 +37,8 @@ from render.farm.events import (
 )
 from render.farm.executors import Executor, Reference
 from render.farm.messages import Ascended, Assignment, TileSum, TileSums
-from render.geometry import Block, Gathering, Rect, chunk_extent, margin_pieces, pieces_of
+from render.farm.notice import Notice
+from render.geometry import Block, Gathering, Rect, chunk_extent, deal_blocks, margin_pieces, pieces_of
 from render.models.architecture import Architecture
 from render.plan import Octave, Plan
 
@@ -61,6 +63,14 @@ class Saving:
     checkpoints: Checkpoints
     every: float
     fixed: Fixed
+
+
+class _MachinesGo(Exception):
+    """What is under way is given up: machines of workers are about to go."""
+
+    def __init__(self, notices: Sequence[Notice]) -> None:
+        super().__init__("; ".join(sorted({str(notice) for notice in notices})))
+        self.workers = sorted({number for notice in notices for number in notice.workers})
 
 
 class Conductor:
@@ -107,15 +117,18 @@ class Conductor:
         """Dreams every octave, yielding an event at each turn; the finished canvas stays with the workers until `release`.
 
         Where there are checkpoints it begins at the newest that is whole. Lost workers are mended and the newest
-        checkpoint is taken up again. On KeyboardInterrupt the canvas is saved first. Raises `NumericalError` when a
+        checkpoint is taken up again. Workers that have joined get their share at the next checkpoint, or the next octave.
+        Where machines are about to go the canvas is saved first, and on KeyboardInterrupt. Raises `NumericalError` when a
         gradient is not finite and `UserError` when it is zero everywhere, or when the farm cannot be mended.
         """
         while True:
             try:
-                yield from self._dream(seed)
-                return
+                if (yield from self._dream(seed)):
+                    return
             except WorkersLost as lost:
                 yield self._mend(str(lost))
+            except _MachinesGo as going:
+                yield self._part_with(going)
             except UrgentInterrupt:
                 raise
             except KeyboardInterrupt:
@@ -140,7 +153,8 @@ class Conductor:
             small[slice(*rect.rows), slice(*rect.columns)] = pixels
         return small
 
-    def _dream(self, seed: int) -> Iterator[Event]:
+    def _dream(self, seed: int) -> Generator[Event, None, bool]:
+        """To the end; False where it has stopped at a checkpoint, which is to be taken up with more workers."""
         resumed = self._resume()
         first = self._deal.octave.index if resumed and self._deal else 0
         for octave in self._plan.octaves[first:]:
@@ -156,9 +170,36 @@ class Conductor:
                 yield StepDone(octave, step, mean, seconds)
                 if self._saving and step + 1 < octave.steps and time.monotonic() - self._saved_at >= self._saving.every:
                     yield replace(self._save(), preview=self.preview())
+                    if self._grow():
+                        return False
             if self._saving and not self._is_saved():
                 yield self._save()
             yield OctaveDone(octave, self.preview())
+        return True
+
+    def _grow(self) -> bool:
+        """Takes in workers that are ready to join, where the tiles make blocks for more than there are."""
+        deal, joining = self._current, self._executor.joining()
+        more = deal_blocks(deal.octave.grid, self._executor.workers + joining, self._arrangement) if joining else ()
+        if len(more) <= len(deal.blocks):
+            return False
+        joined = self._executor.grow()
+        if joined:
+            log.info("%d more workers from the checkpoint on: %d in all", joined, self._executor.workers)
+        return bool(joined)
+
+    def _heed(self) -> None:
+        notices = self._executor.notices()
+        if notices:
+            raise _MachinesGo(notices)
+
+    def _part_with(self, going: _MachinesGo) -> Noticed:
+        """Saves what there is, and lets the workers go whose machines are about to."""
+        log.warning("machines of %d workers are about to go: %s", len(going.workers), going)
+        saved = self._save_before_leaving()
+        self._executor.retire(going.workers)
+        log.info("going on with %d workers", self._executor.workers)
+        return Noticed(str(going), len(going.workers), self._executor.workers, saved)
 
     def _begin(self, octave: Octave) -> None:
         """Gives every worker its block: the source at this octave plus what the octave before added to it."""
@@ -233,6 +274,7 @@ class Conductor:
             if on_their_way:
                 ready = self._executor.wait(list(on_their_way))
                 self._executor.fetch(ready)
+                self._heed()
                 idle.extend(on_their_way.pop(reference) for reference in ready)
 
     def _add_strip(self, before: Deal, deal: Deal, worker: int, rect: Rect) -> Reference:
@@ -387,6 +429,7 @@ class Conductor:
                 self._tiles_a_call[worker] = _tiles_a_call(result)
                 hand_out(worker)
             yield TilesDone(deal.octave, done)
+            self._heed()
         self._settle_updates()
         return sums
 
@@ -486,14 +529,19 @@ class Conductor:
         log.info("going on with %d workers", self._executor.workers)
         return Recovered(reason, self._executor.workers)
 
-    def _save_before_leaving(self) -> None:
-        if self._saving is None or self._steps is None or self._is_saved():
-            return
+    def _save_before_leaving(self) -> bool:
+        """Whether the canvas as it is now is the newest checkpoint by now."""
+        if self._saving is None or self._steps is None:
+            return False
+        if self._is_saved():
+            return True
         try:
             self._save()
-            log.info("saved octave %d, step %d", self._current.octave.index + 1, self._steps)
         except WorkersLost as lost:
             log.warning("not saved: %s", lost)
+            return False
+        log.info("saved octave %d, step %d", self._current.octave.index + 1, self._steps)
+        return True
 
     def _everyone(self, method: str, deal: Deal, *arguments: object) -> list:
         return self._executor.fetch([self._executor.call(worker, method, *arguments) for worker in range(len(deal.blocks))])

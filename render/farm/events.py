@@ -65,4 +65,17 @@ class Recovered:
     workers: int
 
 
-Event = OctaveStarted | TilesDone | StepDone | Saved | OctaveDone | Recovered
+@dataclass(frozen=True)
+class Noticed:
+    """The machines of `gone` workers are about to go: they have been let go, and `workers` go on.
+
+    `saved` tells whether the canvas was saved first; else the last checkpoint is taken up.
+    """
+
+    reason: str
+    gone: int
+    workers: int
+    saved: bool
+
+
+Event = OctaveStarted | TilesDone | StepDone | Saved | OctaveDone | Recovered | Noticed

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from render.farm.notice import Notice
+
 #: Stands for a result that stays where it was made until somebody needs it.
 Reference = Any
 
@@ -39,7 +41,19 @@ class Executor(Protocol):
         """Waits for results and brings them here, in order."""
 
     def grow(self) -> int:
-        """Takes in workers that have become available, where more were wanted; returns how many."""
+        """Takes in workers that have become available, where more were wanted; returns how many. Waits for none."""
+
+    def joining(self) -> int:
+        """How many workers `grow` would take in by now; starts those for which there is room. Cheap."""
+
+    def notices(self) -> list[Notice]:
+        """Which workers' machines are about to go; told anew until they are retired. Cheap."""
+
+    def retire(self, workers: Sequence[int]) -> None:
+        """Lets workers go whose machines are about to; no failure is counted, and nothing starts on those machines again.
+
+        Where all go, waits for others. Raises `UserError` when none come.
+        """
 
     def mend(self) -> None:
         """Replaces the workers that died, or goes on with fewer. Raises `UserError` when that is of no use any more."""
@@ -100,6 +114,15 @@ class InlineExecutor:
 
     def grow(self) -> int:
         return 0
+
+    def joining(self) -> int:
+        return 0
+
+    def notices(self) -> list[Notice]:
+        return []
+
+    def retire(self, workers: Sequence[int]) -> None:  # noqa: ARG002
+        raise AssertionError("this process does not go on without its machine")
 
     def mend(self) -> None:
         raise AssertionError("workers in this process cannot be lost")

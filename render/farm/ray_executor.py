@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -14,7 +15,8 @@ from ray.exceptions import ObjectStoreFullError, RayError, RayTaskError
 from render.errors import RenderError, UserError, WorkersLost
 from render.farm.executors import Reference
 from render.farm.messages import Facts
-from render.farm.ray_members import START, Member
+from render.farm.notice import Notice
+from render.farm.ray_members import START, Member, is_ready
 from render.farm.ray_session import cause_of_death, first_line
 from render.farm.silence import Silence, Suspect, hanging
 
@@ -23,8 +25,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: How long to wait for workers that joined or are to replace others while the rest could go on, s.
+#: How long to wait for workers that are to replace others while the rest could go on, s.
 _JOIN = 60.0
+#: How often to look whether there is room for more, and how long at most not to after some failed to start, s.
+_LOOK_EVERY, _LONGEST_PAUSE = 5.0, 60.0
+#: After how long a worker that does not start is begun anew, s.
+_GIVE_UP = 300.0
+
+
+@dataclass(eq=False)
+class _Joining:
+    """A worker that starts while the others work; `opened` resolves once it is ready for the job."""
+
+    member: Member
+    begun: float
+    opened: Reference | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is ready for the job, or failed at that."""
+        return self.opened is not None and bool(ray.wait([self.opened], timeout=0)[0])
 
 
 class RayExecutor:
@@ -38,6 +58,9 @@ class RayExecutor:
         self._wanted = len(members)
         self._check = check
         self._job: tuple[Reference, ...] = ()
+        self._joining: list[_Joining] = []
+        self._look_at = self._paused_until = 0.0
+        self._failed_starts = 0
         self._blamed: dict[int, str] = {}
         self._silence = Silence(farm.silence)
         #: Why calls failed the last time, and how often since the last checkpoint they did and yet every worker answered.
@@ -112,12 +135,40 @@ class RayExecutor:
             raise self._lost(cause_of_death(error)) from None
 
     def grow(self) -> int:
-        missing = (self._wanted if self._farm.embedded else max(self._wanted, self._farm.wanted())) - len(self.members)
-        if missing <= 0 or self._farm.room() <= len(self.members):
-            return 0
-        joined = self._open_new(self._farm.recruit(missing, self.members, _JOIN))
-        self.members += joined
-        return len(joined)
+        self._begin_more()
+        return self._take_in()
+
+    def joining(self) -> int:
+        if time.monotonic() >= self._look_at:
+            self._begin_more()
+        self._tend()
+        return sum(one.is_ready for one in self._joining)
+
+    def notices(self) -> list[Notice]:
+        warned = self._farm.warned
+        if not warned:
+            return []
+        found: dict[str, list[int]] = {}
+        for number, member in enumerate(self.members):
+            if member.node in warned:
+                found.setdefault(member.node, []).append(number)
+        now = time.time()
+        return [Notice(tuple(numbers), warned[node].reason, warned[node].left(now)) for node, numbers in found.items()]
+
+    def retire(self, workers: Sequence[int]) -> None:
+        going = set(workers)
+        for number in going:
+            log.info("worker %d (%s) is let go", number + 1, self.members[number])
+            self._farm.kill(self.members[number])
+        self.members = [member for number, member in enumerate(self.members) if number not in going]
+        self._blamed = {}
+        if not self.members:
+            self._await_any(len(going))
+        if not self.members:
+            raise UserError(
+                f"the machines of all workers are about to go, and no other came within {self._farm.timeout:g} s "
+                "(farm.timeout): the last checkpoint is kept, and the same command goes on from it"
+            )
 
     def mend(self) -> None:
         lost = self._find_lost()
@@ -151,10 +202,15 @@ class RayExecutor:
                 self._wanted -= 1
         self.members = keep
         if replacements:
-            new = self._open_new(self._farm.recruit(replacements, keep, START if not keep else _JOIN))
-            for member, count in zip(new, failures, strict=False):
-                member.failures = count
-            self.members = keep + new
+            begun = self._begin(replacements)
+            for one, count in zip(begun, failures, strict=False):
+                one.member.failures = count
+            if keep:
+                # Those for whom there is no room by now are taken in when there is.
+                self._await(begun, _JOIN)
+                self._take_in()
+            else:
+                self._await_any(replacements)
         if not self.members:
             why = f" (the last: {reasons[-1]})" if reasons else ""
             raise UserError(
@@ -168,19 +224,99 @@ class RayExecutor:
             member.failures = 0
 
     def close(self) -> None:
-        """Nothing to do: the workers go back to the farm when the lease ends."""
+        """Lets go of workers that have not been taken in; the others go back to the farm when the lease ends."""
+        for one in self._joining:
+            self._farm.kill(one.member)
+        self._joining = []
 
-    def _open_new(self, members: list[Member]) -> list[Member]:
-        """New workers, made ready for the job; those that fail at it are let go."""
-        good = []
-        for member, opened in [(member, member.handle.call.remote("open", *self._job)) for member in members]:
+    def _begin_more(self) -> None:
+        """Starts workers for which there is room, without waiting for them."""
+        self._look_at = time.monotonic() + _LOOK_EVERY
+        self._tend()
+        if time.monotonic() < self._paused_until:
+            return
+        wanted = self._wanted if self._farm.embedded else max(self._wanted, self._farm.wanted())
+        have = len(self.members) + len(self._joining)
+        # What waits for room is what makes a cluster that can grow do so.
+        expected = not self._farm.embedded and self._farm.fixed
+        if have < wanted and (expected or self._farm.room() > have):
+            self._begin(wanted - have)
+
+    def _begin(self, count: int) -> list[_Joining]:
+        taken = self.members + [one.member for one in self._joining]
+        now = time.monotonic()
+        begun = [_Joining(member, now) for member in self._farm.begin(count, taken)]
+        self._joining += begun
+        return begun
+
+    def _tend(self) -> None:
+        """Has workers that have started made ready for the job; lets those go that failed or take too long."""
+        warned = self._farm.warned
+        for one in list(self._joining):
+            late = time.monotonic() - one.begun > _GIVE_UP
+            if one.opened is None and is_ready(one.member):
+                if self._farm.has_started(one.member):
+                    one.opened = one.member.handle.call.remote("open", *self._job)
+                else:
+                    self._fail(one)
+            elif one.member.node in warned or (late and not one.is_ready):
+                self._part_with(one)
+
+    def _part_with(self, one: _Joining) -> None:
+        self._joining.remove(one)
+        self._farm.kill(one.member)
+
+    def _fail(self, one: _Joining) -> None:
+        """Lets a worker go that failed at its start. Each in a row puts the next off for longer."""
+        self._part_with(one)
+        self._failed_starts += 1
+        self._paused_until = time.monotonic() + min(_LONGEST_PAUSE, _LOOK_EVERY * self._failed_starts)
+
+    def _take_in(self) -> int:
+        """Takes in those that are ready for the job; returns how many."""
+        self._tend()
+        joined = 0
+        for one in list(self._joining):
+            if not one.is_ready:
+                continue
             try:
-                self.fetch([opened])
-                good.append(member)
+                self.fetch([one.opened])
             except WorkersLost as lost:
-                log.warning("a worker (%s) failed at once: %s", member, lost)
-                self._farm.kill(member)
-        return good
+                log.warning("a worker (%s) failed at once: %s", one.member, lost)
+                self._fail(one)
+                continue
+            self._joining.remove(one)
+            self._failed_starts = 0
+            self.members.append(one.member)
+            joined += 1
+        return joined
+
+    def _await(self, these: Sequence[_Joining], seconds: float) -> None:
+        """Waits until these are ready for the job, while there is room for them, and for so many seconds at most."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self._tend()
+            waiting = [one for one in these if one in self._joining and not one.is_ready]
+            if not waiting or self._farm.room() <= len(self.members):
+                return
+            ray.wait([one.opened or one.member.ready for one in waiting], num_returns=1, timeout=1.0)
+            self._check()
+
+    def _await_any(self, count: int) -> None:
+        """Waits for workers where there are none: for room as long as the config says, then until they have started.
+
+        At most `count`, which start again as often as `retries` says.
+        """
+        deadline = time.monotonic() + self._farm.timeout
+        attempts = 0
+        while not self.members and (time.monotonic() < deadline or self._joining) and attempts <= self._farm.retries:
+            if not self._joining:
+                attempts += bool(self._begin(count))
+            self._await(self._joining, START)
+            if self._take_in() or time.monotonic() > deadline:
+                return
+            time.sleep(1.0)
+            self._check()
 
     def _find_hanging(self) -> None:
         """Raises `WorkersLost` when nothing has come back for too long and there are workers who hang."""

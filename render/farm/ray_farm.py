@@ -21,6 +21,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from render.config import FarmConfig
 from render.errors import UserError
 from render.farm.executors import Reference
+from render.farm.lookout import Lookout
+from render.farm.notice import Warned
 from render.farm.ray_executor import RayExecutor
 from render.farm.ray_members import START, Actor, Demand, Member, alive_nodes, has_plugin, is_ready, what_there_is
 from render.farm.ray_session import cause_of_death, first_line, init_ray, join, knock, session_directory, system_config
@@ -60,6 +62,7 @@ class RayFarm:
         self._idle: list[Member] = []
         self._leased = 0
         self._turns: deque[object] = deque()
+        self._lookout: Lookout | None = None
         self._changed = threading.Condition()
         if config.address not in (None, "auto"):
             knock(config.address)
@@ -68,6 +71,8 @@ class RayFarm:
                 self._start(store_bytes)
             else:
                 join(config.address)
+                # On this machine nobody gives notice.
+                self._lookout = Lookout() if config.notices else None
             self.demand = self._find_demand()
             self._idle = self._take_in()
             #: How many workers one machine has, at most; as many as there were when the farm was opened.
@@ -116,6 +121,7 @@ class RayFarm:
         try:
             yield executor
         finally:
+            executor.close()
             with self._changed:
                 self._leased -= executor.leased
                 self._idle += executor.members
@@ -130,35 +136,51 @@ class RayFarm:
         for member in self._idle:
             ray.kill(member.handle)
         self._idle = []
+        if self._lookout is not None:
+            self._lookout.close()
         ray.shutdown()
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def recruit(self, count: int, taken: Sequence[Member], patience: float) -> list[Member]:
         """At most `count` new workers that start within `patience` seconds, besides those in `taken`."""
-        members = [self._create(node) for node in self._places(count, taken)]
+        members = self.begin(count, taken)
         deadline = time.monotonic() + patience
         while (waiting := [member for member in members if not is_ready(member)]) and time.monotonic() < deadline:
             ray.wait([member.ready for member in waiting], num_returns=1, timeout=1.0)
             self._check()
-        started = []
-        for member in members:
-            try:
-                if is_ready(member):
-                    self._meet(member)
-                    log.info("worker started: %s", member)
-                    started.append(member)
-                    continue
-                reason = "did not start in time"
-            except (RayError, UserError) as error:
-                reason = first_line(error)
-            log.warning("a worker could not be started: %s", reason)
+        for member in waiting:
+            log.warning("a worker could not be started: did not start in time")
             ray.kill(member.handle)
-        return started
+        return [member for member in members if member not in waiting and self.has_started(member)]
+
+    def begin(self, count: int, taken: Sequence[Member]) -> list[Member]:
+        """At most `count` new workers, besides those in `taken`, that are about to start: nobody waits for them here."""
+        return [self._create(node) for node in self._places(count, taken)]
+
+    def has_started(self, member: Member) -> bool:
+        """Whether a worker that is ready did start; one that failed to is let go."""
+        try:
+            self._meet(member)
+        except (RayError, UserError) as error:
+            log.warning("a worker could not be started: %s", first_line(error))
+            ray.kill(member.handle)
+            return False
+        log.info("worker started: %s", member)
+        return True
 
     def room(self) -> int:
         """How many workers the cluster's nodes have room for when nobody else uses them."""
-        return sum(self.demand.fits(node) for node in alive_nodes())
+        return sum(self.demand.fits(node) for node in self._usable_nodes())
+
+    @property
+    def warned(self) -> dict[str, Warned]:
+        """The nodes that are about to go, by their Ray names; none of them is used again."""
+        return self._lookout.warned if self._lookout is not None else {}
+
+    def _usable_nodes(self) -> list[dict[str, Any]]:
+        going = self.warned
+        return [node for node in alive_nodes() if node["NodeID"] not in going]
 
     def wanted(self) -> int:
         """How many workers there should be: as many as the config says, or as there is room for."""
@@ -167,6 +189,16 @@ class RayFarm:
     def kill(self, member: Member) -> None:
         """Ends a worker for good."""
         ray.kill(member.handle)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the config says how many workers there should be."""
+        return self._config.workers is not None
+
+    @property
+    def timeout(self) -> float:
+        """How long to wait for room for workers where there are none, s."""
+        return self._config.timeout
 
     @property
     def retries(self) -> int:
@@ -272,6 +304,8 @@ class RayFarm:
         # One of an older program says nothing of its versions.
         refuse_mismatch(own_versions(), getattr(facts, "versions", {}), facts.host)
         member.facts = facts
+        if self._lookout is not None and member.node is not None:
+            self._lookout.add(member.node)
 
     def _await(self, members: list[Member], wanted: int) -> None:
         """Fills `members` with `wanted` workers and returns when all have started, or raises `UserError`."""
@@ -317,10 +351,23 @@ class RayFarm:
 
     def _places(self, count: int, taken: Sequence[Member]) -> list[str | None]:
         """Nodes for at most `count` new workers; None leaves the choice to Ray."""
-        if self.demand.num_cpus is not None:
+        nodes = self._usable_nodes()
+        if self.demand.num_cpus is None:
+            used = {member.node for member in taken}
+            return [node["NodeID"] for node in nodes if self.demand.fits(node) and node["NodeID"] not in used][:count]
+        if not self._tempting():
             return [None] * count
-        used = {member.node for member in taken}
-        return [node["NodeID"] for node in alive_nodes() if self.demand.fits(node) and node["NodeID"] not in used][:count]
+        # Ray would start them on the very node that goes: the workers that are let go make room there.
+        taken_up = Counter(member.node for member in taken)
+        free = [node["NodeID"] for node in nodes for _ in range(self.demand.fits(node) - taken_up[node["NodeID"]])]
+        return free[:count]
+
+    def _tempting(self) -> bool:
+        """Whether there are nodes about to go of which Ray does not know."""
+        if self._lookout is None:
+            return False
+        unknown = self.warned.keys() - self._lookout.emptied
+        return any(node["NodeID"] in unknown for node in alive_nodes())
 
     def _create(self, node: str | None) -> Member:
         cpus = self.demand.num_cpus

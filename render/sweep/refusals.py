@@ -10,7 +10,7 @@ from render.errors import UserError, shown
 from render.formats import FORMATS
 
 #: What no picture depends on: sections and keys that cannot be axes.
-_NO_AXES = ("farm", "checkpoint", "quiet", "fresh", "overwrite", "hydra", "output.also")
+_NO_AXES = ("farm", "checkpoint", "quiet", "log", "fresh", "overwrite", "hydra", "output.also")
 #: Where pictures go.
 _PLACES = ("output.dir", "output.path")
 

@@ -18,7 +18,7 @@ from render.paths import shipped_configs
 _PLAIN = re.compile(r"(?:\d[\d.]*\*)?[A-Za-z_][\w./*:+-]*")
 _RESERVED = {"null", "true", "false", "nan", "inf", "yes", "no", "on", "off"}
 #: Sections and keys that do not decide the picture.
-_ASIDE = ("farm", "checkpoint", "overwrite", "fresh", "quiet", "output.dir", "output.path")
+_ASIDE = ("farm", "checkpoint", "overwrite", "fresh", "quiet", "log", "output.dir", "output.path")
 #: What an objective of `conf/objective` is known by.
 _BY_MODEL = "objective.by_model"
 #: Names that may hold any character: they are not read by Hydra's grammar unless they are in quotes.

@@ -12,12 +12,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 from render import __version__
 from render.cluster import commands, jobs
@@ -284,7 +286,7 @@ def test_files_of_this_machine_are_brought_along_under_their_own_names(
     config = load_config(
         "preview",
         [
-            "image=me.jpg", "model.weights=weights.npz", "output.dir=gs://b/run", 
+            "image=me.jpg", "model.weights=weights.npz", "output.dir=gs://b/run",
             "objective.mask={image: sky.png, invert: true}",
             "objective.terms=[{layer: mixed4, guide: flower.jpg}, {layer: mixed3, guide: 'sample:rocket'}]",
             "objective.regions=[{mask: sky.png, terms: [mixed2]}, {mask: 's3://b/hair.png', terms: [mixed3]}]",
@@ -425,8 +427,6 @@ def test_what_a_clusters_file_says_of_its_farm_gives_way_to_the_jobs_own_words(
     monkeypatch.setattr(commands, "require_tools", lambda *_: None)
     monkeypatch.setattr(jobs, "refuse_other_ray", lambda *_: None)
     monkeypatch.setattr(jobs, "send", lambda _dashboard, _job, settings, *_: sent.update(settings))
-    from contextlib import nullcontext
-
     monkeypatch.setattr(commands, "_reached", lambda *_: nullcontext(None))
     said = {"pareidolia/submit": '["farm.workers=4", "farm.timeout=1800"]'}
     words = ["image=noise", "output.dir=s3://b/x", "farm.workers=2", "follow=false"]
@@ -556,11 +556,9 @@ def test_a_job_outlives_who_sent_it_and_stops_at_a_checkpoint(
     command: Command, head: ray_head.Head, tmp_path: Path
 ) -> None:
     """Sent and detached from; attached to; stopped; the same command goes on from there. The picture is of this machine."""
-    from PIL import Image
-
     Image.new("RGB", (96, 120), (90, 120, 200)).save(tmp_path / "me.png")
     run = tmp_path / "run"
-    sent = ("submit", f"cluster={head.url}", *SMALL, "image=me.png", "octaves.steps=40", f"output.dir={run}")
+    sent = ("submit", f"cluster={head.url}", *SMALL, "image=me.png", "octaves.steps=16", f"output.dir={run}")
     process = command.start(*sent, **head.environment)
     wait_until(lambda: "saved octave 1, step 1 " in logged(run))
     process.send_signal(signal.SIGINT)
@@ -608,6 +606,7 @@ def test_a_job_that_fails_hands_its_exit_code_on(command: Command, head: ray_hea
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:ssl=None:DeprecationWarning")
 def test_a_job_of_another_version_is_refused_on_the_cluster_with_both(
     head: ray_head.Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,14 +5,18 @@ BIN := $(VENV)/bin
 EXTRAS ?=
 INSTALLED := $(VENV)/installed$(if $(EXTRAS),-$(EXTRAS))
 
+# What talks to a cluster needs more of Ray. status does where it is asked of one: make status cluster=NAME.
+CLUSTER := $(VENV)/installed-cluster
+
 # What the user wrote as key=value, handed on untouched by any shell.
 export RENDER_OVERRIDES := $(filter-out PYTHON=% EXTRAS=%,$(MAKEOVERRIDES))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup render sweep probe export plan models objectives classes atlas settings preflight view status fetch test lint wheel clean
+.PHONY: help setup render sweep probe export plan models objectives classes atlas settings preflight view status fetch \
+  cluster-up cluster-status cluster-down submit attach stop test lint wheel clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make render conf=poster image=me.jpg octaves.steps=20: any key of conf/job/default.yaml can be set so"
 
@@ -52,11 +56,29 @@ preflight: $(INSTALLED) ## say what a print shop asks of a picture: make preflig
 view: $(INSTALLED) ## show a run in the browser, also while it is going: make view run=dreams/NAME
 	@$(BIN)/python -m render view
 
-status: $(INSTALLED) ## say how a sweep or a run stands: make status run=DIR, or watch=true until it ends
+status: $(INSTALLED) $(if $(filter command,$(firstword $(origin cluster))),$(CLUSTER)) ## say how a sweep or a run stands: make status run=DIR, or watch=true until it ends
 	@$(BIN)/python -m render status
 
 fetch: $(INSTALLED) ## bring a run from an object store: make fetch run=s3://bucket/dreams/poster pictures=true
 	@$(BIN)/python -m render fetch
+
+cluster-up: $(CLUSTER) ## start a cluster: make cluster-up cluster=aws-gpu EXTRAS=aws; cluster/README.md says which there are
+	@$(BIN)/python -m render cluster-up
+
+cluster-status: $(CLUSTER) ## say how a cluster stands, with its nodes and jobs: make cluster-status cluster=aws-gpu
+	@$(BIN)/python -m render cluster-status
+
+cluster-down: $(CLUSTER) ## end a cluster: make cluster-down cluster=aws-gpu
+	@$(BIN)/python -m render cluster-down
+
+submit: $(CLUSTER) ## render on a cluster, which goes on without this machine: make submit cluster=aws-gpu conf=poster output.dir=s3://BUCKET/poster
+	@$(BIN)/python -m render submit
+
+attach: $(CLUSTER) ## follow a submitted job again: make attach cluster=aws-gpu job=ID
+	@$(BIN)/python -m render attach
+
+stop: $(CLUSTER) ## have a submitted job save its canvas and end: make stop cluster=aws-gpu job=ID
+	@$(BIN)/python -m render stop
 
 setup: $(INSTALLED) ## make the environment (EXTRAS=cuda or EXTRAS=tpu for accelerators)
 
@@ -83,6 +105,11 @@ $(INSTALLED): pyproject.toml .constraints.txt | $(VENV)/bin/python
 	@echo "installing (once)" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .constraints.txt \
 	  -e '.$(if $(EXTRAS),[$(EXTRAS)])'
+	@touch $@
+
+$(CLUSTER): $(INSTALLED)
+	@echo "installing what clusters need (once)" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .constraints.txt -e '.[cluster]'
 	@touch $@
 
 $(VENV)/installed-test: $(INSTALLED)

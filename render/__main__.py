@@ -36,14 +36,22 @@ commands
            say what a print shop asks of a picture: preflight file=dream.tif [run=DIR] [tile=PX] [json=true]
   view     show a run in the browser, also while it is going: view run=dreams/NAME [port=8000] [open=false]
   status   say how a sweep or a run stands: status run=DIR [watch=true]; exit code 1 if anything failed
+  cluster-up, cluster-status, cluster-down
+           start a cluster, say how it stands, end it: cluster=NAME; NAME is one of cluster/, a .yaml or .sh file, local, or
+           the http address of a Ray dashboard
+  submit   render on a cluster that goes on without this machine: submit cluster=NAME conf=poster output.dir=s3://BUCKET/poster
+           [follow=false] [shared=true]; Ctrl-C detaches
+  attach   follow a submitted job again: attach cluster=NAME [job=ID]
+  stop     have a submitted job save its canvas and end: stop cluster=NAME [job=ID]
 
 conf=NAME names a config in conf/ (default: preview; of probe, probe), or a path to a YAML file of your own.
 Every other key=value changes a key of that config, such as image=me.jpg octaves.steps=20."""
 
 _COMMANDS = (
     "render", "export", "probe", "sweep", "plan", "models", "objectives", "classes", "atlas", "settings", "preflight",
-    "view", "status", "fetch",
+    "view", "status", "fetch", "cluster-up", "cluster-status", "cluster-down", "submit", "attach", "stop",
 )  # fmt: skip
+_OF_CLUSTERS = _COMMANDS[-6:]
 _DEFAULT_ROOTS = {"atlas": "atlas", "probe": "probe"}
 _DEFAULT_ROOT = "preview"
 #: Hydra's own way of asking for a sweep.
@@ -156,9 +164,26 @@ def _pairs(words: list[str]) -> dict[str, str]:
     return dict(word.partition("=")[::2] for word in words)
 
 
+def _of_clusters(command: str, root: str, words: list[str]) -> int | None:
+    """Runs a command about a cluster; returns its exit code, None for the others."""
+    if command == "status" and any(word.startswith("cluster=") for word in words):
+        command = "cluster-status"
+    if command not in _OF_CLUSTERS:
+        return None
+    from render.cluster.commands import run_cluster_command
+
+    return run_cluster_command(command, root, words)
+
+
 def _run(command: str, root: str, overrides: list[str]) -> int:
+    sender = os.environ.get("RENDER_SENT_BY")
+    if sender is not None:
+        from render.cluster.jobs import refuse_other_version
+
+        refuse_other_version(sender)
     try:
-        code = _without_a_job(command, overrides)
+        code = _of_clusters(command, root, overrides)
+        code = _without_a_job(command, overrides) if code is None else code
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read has seen enough, as `head` has; what is left goes nowhere, instead of into an error at the end.

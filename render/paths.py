@@ -61,3 +61,10 @@ def shipped_configs() -> Path:
     package = Path(__file__).parent
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
+
+
+def shipped_clusters() -> Path:
+    """The directory of launch files: inside the package when installed from a wheel, beside it in a checkout."""
+    package = Path(__file__).parent
+    inside = package / "cluster" / "files"
+    return inside if inside.is_dir() else package.parent / "cluster"

@@ -35,9 +35,15 @@ def test_make_help_lists_every_command() -> None:
     shown = make("help").stdout
     for target in (
         "render", "export", "plan", "models", "atlas", "settings", "preflight", "view", "setup", "test", "lint", "wheel",
-        "clean",
+        "clean", "cluster-up", "cluster-status", "cluster-down", "submit", "attach", "stop",
     ):  # fmt: skip
-        assert f"make {target}" in shown
+        assert f"make {target} " in shown
+
+
+def test_what_a_cluster_needs_is_installed_where_one_is_asked_for() -> None:
+    for target in ("cluster-up", "cluster-status", "cluster-down", "submit", "attach", "stop", "status"):
+        assert ".[cluster]" in make("-n", "-W", "pyproject.toml", target, "cluster=local").stdout
+    assert ".[cluster]" not in make("-n", "-W", "pyproject.toml", "status", "run=x").stdout
 
 
 def test_make_does_nothing_twice() -> None:
@@ -86,6 +92,8 @@ def test_the_wheel_renders_in_a_clean_environment(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as inside:
         pages = ("viewer/viewer.html", "viewer/style.css", "atlas/page.html", "sweep/gallery.html", "sweep/gallery.js")
         assert {f"render/{name}" for name in pages} <= set(inside.namelist())
+        clusters = {f"render/cluster/files/{path.name}" for path in (ROOT / "cluster").iterdir()}
+        assert clusters <= set(inside.namelist())
     environment = tmp_path / "venv"
     venv.create(environment, with_pip=True)
     python = environment / "bin" / "python"

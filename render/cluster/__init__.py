@@ -1,0 +1,1 @@
+"""Clusters from this machine: started and ended, jobs sent to them, followed and stopped. Nothing here renders."""

@@ -1,0 +1,38 @@
+"""The token that a cluster asks for: Ray's own rules for where it lies, and a Kubernetes cluster's secret."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from render.cluster.tools import last_line, output_of, ray_command
+from render.errors import UserError
+
+_DEFAULT = Path("~/.ray/auth_token")
+
+
+def local_token() -> str | None:
+    """The token that Ray would take on this machine: RAY_AUTH_TOKEN, the file RAY_AUTH_TOKEN_PATH, ~/.ray/auth_token."""
+    token = os.environ.get("RAY_AUTH_TOKEN", "").strip()
+    if token:
+        return token
+    place = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or _DEFAULT).expanduser()
+    try:
+        return place.read_text(encoding="utf-8").strip() or None
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the token in {place} cannot be read ({getattr(error, 'strerror', None) or 'no text'})") from None
+
+
+def make_token() -> None:
+    """Makes the token file that is copied to nodes, ~/.ray/auth_token, where there is none. Prints nothing of it."""
+    place = _DEFAULT.expanduser()
+    if place.exists():
+        return
+    made = output_of(ray_command("get-auth-token", "--generate"))
+    if made.returncode or not place.exists():
+        raise UserError(
+            f"no token can be made in {place} ({last_line(made.stderr)}): make it with `ray get-auth-token --generate`"
+        )
+    place.chmod(0o600)

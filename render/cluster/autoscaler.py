@@ -1,0 +1,84 @@
+"""Clusters of Ray's own autoscaler: `ray up` on a cloud, or on machines that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from render.cluster.access import local_token, make_token
+from render.cluster.dashboard import Dashboard
+from render.cluster.names import DASHBOARD_PORT, Cluster
+from render.cluster.tools import output_of, ray_command, run
+from render.cluster.tunnel import forwarded
+from render.errors import UserError
+
+_WHEELS = "dist"
+_TOKEN = "~/.ray/auth_token"
+_BUILD_S = 300.0
+
+
+def up(cluster: Cluster) -> None:
+    """Starts the head, which starts the others, or brings a running cluster to what its file says by now."""
+    root = _root()
+    mounts = _mounts(cluster)
+    if any(str(local).startswith(f"{_WHEELS}/") for local in mounts.values()):
+        _build_wheel(cluster, root)
+    if _TOKEN in mounts.values():
+        make_token()
+    for remote, local in mounts.items():
+        path = Path(str(local)).expanduser()
+        if not (path if path.is_absolute() else root / path).exists():
+            raise UserError(
+                f"{cluster.path}: file_mounts has {remote}: {local}, which is not here: its path is looked for from {root}"
+            )
+    run(ray_command("up", "--yes", str(cluster.path.absolute())), directory=root)
+
+
+def down(cluster: Cluster) -> None:
+    """Ends every machine of the cluster."""
+    run(ray_command("down", "--yes", str(cluster.path.absolute())), directory=_root())
+
+
+@contextmanager
+def reached(cluster: Cluster) -> Iterator[Dashboard]:
+    """The head's dashboard, by ssh."""
+    path = str(cluster.path.absolute())
+
+    def arguments(port: int) -> list[str]:
+        return ray_command("dashboard", "--port", str(port), "--remote-port", str(DASHBOARD_PORT), path)
+
+    with forwarded(arguments, cluster.word) as url:
+        yield Dashboard(cluster.word, url, local_token()).greeted()
+
+
+def submit_words(cluster: Cluster) -> list[str]:
+    """What the cluster's file has a job say of its farm where its own words do not."""
+    return [str(word) for word in (cluster.document.get("metadata") or {}).get("submit") or []]
+
+
+def _root() -> Path:
+    """Where the relative paths of a cluster's file begin: the project's directory; without a checkout, the current one."""
+    checkout = Path(__file__).parents[2]
+    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
+
+
+def _mounts(cluster: Cluster) -> dict[str, object]:
+    mounts = cluster.document.get("file_mounts") or {}
+    if not isinstance(mounts, dict):
+        raise UserError(f"{cluster.path}: file_mounts must be pairs of REMOTE: LOCAL")
+    return mounts
+
+
+def _build_wheel(cluster: Cluster, root: Path) -> None:
+    """The package as it is now, for the nodes."""
+    if not (root / "pyproject.toml").is_file():
+        raise UserError(
+            f"cluster={cluster.word} copies a wheel from {_WHEELS}/, which is built from a checkout of the project: run "
+            "make there"
+        )
+    print("building the wheel for the nodes", flush=True)
+    wheel = ["-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", "--wheel-dir", _WHEELS, "."]
+    built = output_of([ray_command()[0], *wheel], patience=_BUILD_S, directory=root)
+    if built.returncode:
+        raise UserError(f"the wheel for the nodes cannot be built: {' '.join(built.stderr.split())[-300:]}")

@@ -1,0 +1,217 @@
+"""Jobs on a running cluster, through Ray's own job service: sent, followed, stopped. They outlive whoever sent them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from render import __version__, interrupts
+from render.cluster.dashboard import Dashboard
+from render.cluster.packing import JOB_FILE, pack
+from render.errors import UserError
+
+if TYPE_CHECKING:
+    from ray.dashboard.modules.job.pydantic_models import JobDetails
+    from ray.job_submission import JobSubmissionClient
+
+#: The environment variable that tells a job the version of the program that sent it; see `refuse_other_version`.
+SENT_BY = "RENDER_SENT_BY"
+#: What a job runs. `exec`, so that one process gets the signal to stop, not a shell as well.
+ENTRY_POINT = f"exec python -m render render conf={JOB_FILE}"
+#: The longest that a job takes to finish the tile in hand and save its canvas, s. Ray's 3 s would kill it amid that.
+STOP_S = 1800
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+
+_TRIES, _PAUSE_S, _POLL_S = 5, 2.0, 0.3
+#: What Ray writes into a job's log before the job does.
+_RAYS_OWN = re.compile(r"INFO job_manager\.py|^Running entrypoint for job ")
+
+
+def refuse_other_version(sender: str) -> None:
+    """Raises `UserError` where a job was sent by another version of the program than runs here."""
+    if sender != __version__:
+        raise UserError(
+            f"version mismatch between driver and cluster: the job was sent by {sender}, and the cluster has {__version__}"
+            ": bring both to the same version"
+        )
+
+
+def refuse_other_ray(dashboard: Dashboard) -> None:
+    """Raises `UserError` where the cluster runs another Ray than is installed here."""
+    if dashboard.ray != ray.__version__:
+        raise UserError(
+            f"cluster={dashboard.word}: version mismatch: Ray {ray.__version__} here, Ray {dashboard.ray} on the cluster; "
+            "bring both to the same version"
+        )
+
+
+def job_id(name: str) -> str:
+    """A new id that says which picture it is: `poster-1a2b3c`."""
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
+    return f"{plain or 'dream'}-{secrets.token_hex(3)}"
+
+
+def environment() -> dict[str, str]:
+    """What a job finds in its environment."""
+    return {SENT_BY: __version__, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S)}
+
+
+def send(dashboard: Dashboard, job: str, settings: dict[str, Any], files: dict[str, Path], again: str) -> None:
+    """Sends a job with its files; `again` is the command that sends the same once more."""
+    client = dashboard.client()
+    with tempfile.TemporaryDirectory(prefix="render-job-") as directory:
+        pack(settings, files, Path(directory))
+        try:
+            client.submit_job(
+                entrypoint=ENTRY_POINT,
+                submission_id=job,
+                runtime_env={"working_dir": directory, "env_vars": environment()},
+                metadata={"again": again, "output": str(settings["output"]["dir"])},
+            )
+        except (RuntimeError, ValueError, OSError) as error:
+            raise UserError(f"cluster={dashboard.word} does not take the job ({_brief(error)})") from None
+
+
+def details(client: JobSubmissionClient, word: str, job: str) -> JobDetails:
+    """What the cluster knows of a job; `UserError` where it knows none of that id."""
+    try:
+        return client.get_job_info(job)
+    except RuntimeError as error:
+        if "404" not in str(error):
+            raise UserError(f"cluster={word} does not tell of job {job} ({_brief(error)})") from None
+    ids = ", ".join(_known(client.list_jobs()))
+    raise UserError(f"cluster={word} has no job {job!r}: {f'there are {ids}' if ids else 'there is none'}")
+
+
+def listed(client: JobSubmissionClient) -> list[JobDetails]:
+    """The jobs that were sent to the cluster, the oldest first."""
+    return sorted((job for job in client.list_jobs() if job.submission_id), key=lambda job: job.start_time or 0)
+
+
+def only_running(client: JobSubmissionClient, word: str) -> str:
+    """The job that runs where there is but one; else `UserError` with those there are."""
+    jobs = listed(client)
+    running = _known(job for job in jobs if job.status not in ENDED)
+    if len(running) == 1:
+        return running[0]
+    ids = ", ".join(running or _known(jobs))
+    what = f"which job? job=ID, with one of {ids}" if ids else "no job was sent to it"
+    raise UserError(f"cluster={word}: {what}")
+
+
+def follow(dashboard: Dashboard, job: str, *, skip: int = 0) -> JobDetails:
+    """Prints a job's log as it grows, from character `skip` on, until the job ends; returns how it did.
+
+    Raises `UserError` where the connection is lost for good; the job goes on.
+    """
+    client = dashboard.client()
+    log, lost, why = _Log(skip), _lost(), ""
+    for number in range(_TRIES):
+        try:
+            asyncio.run(log.copy(client, job))
+            while (info := details(client, dashboard.word, job)).status not in ENDED:
+                # Its log is closed a moment before.
+                time.sleep(_POLL_S)
+            return info
+        except lost as error:
+            log.reopen()
+            why = _brief(error)
+            if number < _TRIES - 1:
+                time.sleep(_PAUSE_S)
+        finally:
+            log.flush()
+    raise UserError(
+        f"the connection to cluster={dashboard.word} is lost ({why}); the job goes on: make attach "
+        f"cluster={dashboard.word} job={job}"
+    )
+
+
+def exit_code(info: JobDetails) -> int:
+    """What a followed job's end is to the command that followed: 0, its own exit code, 130 where it was stopped."""
+    job, again = info.submission_id, (info.metadata or {}).get("again", "")
+    if info.status == "SUCCEEDED":
+        return 0
+    onward = f"; to go on: {again}" if again else ""
+    if info.status == "STOPPED":
+        print(f"render: job {job} was stopped{onward}", file=sys.stderr)
+        return interrupts.EXIT_CODE
+    code = info.driver_exit_code
+    if code is None:
+        print(f"render: job {job} failed ({_brief(info.message or 'no reason given')}){onward}", file=sys.stderr)
+        return 1
+    if code < 0 or code > 128:
+        print(f"render: job {job} was killed by signal {-code if code < 0 else code - 128}{onward}", file=sys.stderr)
+        return 1
+    print(f"render: job {job} failed with exit code {code}: its last lines say why", file=sys.stderr)
+    return code
+
+
+def stop(dashboard: Dashboard, job: str) -> JobDetails:
+    """Asks a job to save its canvas and end, and prints what it says until it has. Returns how it ended."""
+    client = dashboard.client()
+    info = details(client, dashboard.word, job)
+    if info.status in ENDED:
+        raise UserError(f"job {job} has ended already: {info.status.lower()}")
+    said = len(client.get_job_logs(job))
+    client.stop_job(job)
+    return follow(dashboard, job, skip=said)
+
+
+class _Log:
+    """A job's log on its way to standard output, which may be opened more than once."""
+
+    def __init__(self, skip: int) -> None:
+        self._seen, self._position, self._rest = skip, 0, ""
+
+    async def copy(self, client: JobSubmissionClient, job: str) -> None:
+        """Prints what is new until the job ends."""
+        async for text in client.tail_job_logs(job):
+            begin, self._position = self._position, self._position + len(text)
+            if self._position > self._seen:
+                self._write(text[max(0, self._seen - begin) :])
+                self._seen = self._position
+
+    def reopen(self) -> None:
+        """The next text begins at the log's beginning again."""
+        self._position = 0
+
+    def _write(self, text: str) -> None:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            if not _RAYS_OWN.search(line):
+                sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+    def flush(self) -> None:
+        """Prints the beginning of a line that has no end."""
+        if self._rest:
+            sys.stdout.write(self._rest + "\n")
+            sys.stdout.flush()
+            self._rest = ""
+
+
+def _lost() -> tuple[type[Exception], ...]:
+    """What a connection that breaks raises."""
+    import aiohttp
+    import requests
+
+    return RuntimeError, OSError, aiohttp.ClientError, requests.RequestException
+
+
+def _known(jobs: Iterable[JobDetails]) -> list[str]:
+    return [job.submission_id for job in jobs if job.submission_id]
+
+
+def _brief(error: object) -> str:
+    """One line of an error of Ray's, without the page that may follow."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).rstrip(".:")[:300]

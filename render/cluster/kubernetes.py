@@ -1,0 +1,158 @@
+"""Clusters of KubeRay: a RayCluster, to which jobs are sent, or a RayJob, which is a cluster for one job."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from render.cluster.access import local_token
+from render.cluster.dashboard import Dashboard
+from render.cluster.names import DASHBOARD_PORT, KUBERNETES_JOB, Cluster
+from render.cluster.tools import last_line, output_of, run
+from render.cluster.tunnel import forwarded
+from render.errors import UserError
+
+#: The annotation with what a job says of its farm where its own words do not.
+SUBMIT = "pareidolia/submit"
+#: The label of RayJobs that says which file they are of.
+_LABEL = "pareidolia/cluster"
+_TOKEN_KEY = "auth_token"
+
+
+def up(cluster: Cluster, container: str) -> None:
+    """Applies the file, with `container` for its images where that names one."""
+    documents = [part for part in yaml.safe_load_all(cluster.path.read_text(encoding="utf-8")) if part]
+    run(["kubectl", "apply", "-f", "-"], given=yaml.safe_dump_all(_with_image(documents, container)))
+
+
+def down(cluster: Cluster) -> None:
+    """Deletes what the file has made; of a RayJob's, what was made by any of its jobs."""
+    if cluster.kind == KUBERNETES_JOB:
+        run(
+            [
+                "kubectl",
+                *_namespace(cluster),
+                "delete",
+                "rayjobs",
+                "--selector",
+                f"{_LABEL}={cluster.document['metadata']['name']}",
+            ]
+        )
+    run(["kubectl", "delete", "--ignore-not-found", "-f", cluster.path])
+
+
+def pods(cluster: Cluster) -> str:
+    """What Kubernetes says of the cluster's pods, as it says it."""
+    name = cluster.document["metadata"]["name"]
+    selector = "ray.io/originated-from-crd=RayJob" if cluster.kind == KUBERNETES_JOB else f"ray.io/cluster={name}"
+    shown = output_of(["kubectl", *_namespace(cluster), "get", "pods", "--selector", selector, "--output", "wide"])
+    if shown.returncode:
+        raise UserError(f"cluster={cluster.word}: kubectl tells of no pods ({last_line(shown.stderr)})")
+    return shown.stdout
+
+
+def job_list(cluster: Cluster) -> str:
+    """The RayJobs that were sent from the cluster's file."""
+    selector = f"{_LABEL}={cluster.document['metadata']['name']}"
+    shown = output_of(["kubectl", *_namespace(cluster), "get", "rayjobs", "--selector", selector])
+    if shown.returncode:
+        raise UserError(f"cluster={cluster.word}: kubectl tells of no jobs ({last_line(shown.stderr)})")
+    return shown.stdout
+
+
+@contextmanager
+def reached(cluster: Cluster, job: str = "") -> Iterator[Dashboard]:
+    """The head's dashboard, by kubectl; `job` is the RayJob whose cluster is meant."""
+    name = _ray_cluster(cluster, job or cluster.document["metadata"]["name"])
+    service = f"service/{name}-head-svc"
+
+    def arguments(port: int) -> list[str]:
+        forward = ["port-forward", "--address", "127.0.0.1", service, f"{port}:{DASHBOARD_PORT}"]
+        return ["kubectl", *_namespace(cluster), *forward]
+
+    with forwarded(arguments, cluster.word) as url:
+        yield Dashboard(cluster.word, url, _token(cluster, name)).greeted()
+
+
+def submit_words(cluster: Cluster) -> list[str]:
+    """What the cluster's file has a job say of its farm where its own words do not."""
+    if cluster.kind == KUBERNETES_JOB:
+        words = shlex.split(str(cluster.document["spec"].get("entrypoint") or ""))
+        return [word for word in words if word.startswith("farm.") and not word.startswith("farm.address=")]
+    written = (cluster.document["metadata"].get("annotations") or {}).get(SUBMIT, "[]")
+    try:
+        return [str(word) for word in json.loads(written)]
+    except (TypeError, ValueError):
+        raise UserError(f'{cluster.path}: the annotation {SUBMIT} must be a list such as ["farm.workers=4"]') from None
+
+
+def send_job(
+    cluster: Cluster, job: str, words: Sequence[str], environment: dict[str, str], again: str, container: str
+) -> None:
+    """Makes a RayJob of that name, which renders `words` on a cluster of its own and takes it down afterwards."""
+    (document,) = _with_image([cluster.document], container)
+    metadata, spec = document["metadata"], document["spec"]
+    runtime = yaml.safe_load(spec.get("runtimeEnvYAML") or "{}")
+    runtime["env_vars"] = {**runtime.get("env_vars", {}), **environment}
+    document["metadata"] = {**metadata, "name": job, "labels": {**(metadata.get("labels") or {}), _LABEL: metadata["name"]}}
+    document["spec"] = {
+        **spec,
+        "entrypoint": shlex.join(["python", "-m", "render", "render", *words]),
+        "jobId": job,
+        "metadata": {"again": again},
+        "runtimeEnvYAML": yaml.safe_dump(runtime),
+    }
+    made = output_of(["kubectl", *_namespace(cluster), "create", "-f", "-"], given=yaml.safe_dump(document))
+    if made.returncode:
+        raise UserError(f"cluster={cluster.word}: kubectl does not take the job ({last_line(made.stderr)})")
+
+
+def _with_image(value: Any, container: str) -> Any:
+    """A copy in which every container has that image; the same image where `container` is empty."""
+    if isinstance(value, list):
+        return [_with_image(part, container) for part in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: container if container and key == "image" and isinstance(part, str) else _with_image(part, container)
+        for key, part in value.items()
+    }
+
+
+def _ray_cluster(cluster: Cluster, name: str) -> str:
+    """The RayCluster of that name, or of the RayJob of that name."""
+    if cluster.kind != KUBERNETES_JOB:
+        return name
+    path = "jsonpath={.status.rayClusterName}"
+    found = output_of(["kubectl", *_namespace(cluster), "get", "rayjob", name, "--output", path])
+    if found.returncode or not found.stdout.strip():
+        why = last_line(found.stderr) if found.returncode else "it has no cluster yet, or no more"
+        raise UserError(f"cluster={cluster.word}: there is no cluster of the RayJob {name} ({why})")
+    return found.stdout.strip()
+
+
+def _token(cluster: Cluster, name: str) -> str | None:
+    """The token in the secret that KubeRay makes, or that the file names; this machine's own where that may not be read."""
+    spec: dict[str, Any] = cluster.document["spec"]
+    options = (spec.get("rayClusterSpec", spec).get("authOptions")) or {}
+    if options.get("mode") != "token":
+        return local_token()
+    secret = options.get("secretName") or name
+    path = "jsonpath={.data." + _TOKEN_KEY + "}"
+    found = output_of(["kubectl", *_namespace(cluster), "get", "secret", secret, "--output", path])
+    try:
+        token = base64.b64decode(found.stdout, validate=True).decode().strip() if found.returncode == 0 else ""
+    except ValueError:
+        token = ""
+    return token or local_token()
+
+
+def _namespace(cluster: Cluster) -> list[str]:
+    namespace = cluster.document["metadata"].get("namespace")
+    return ["--namespace", str(namespace)] if namespace else []

@@ -1,0 +1,100 @@
+"""Slurm: a job is a batch script, which starts Ray on the nodes that it was given and renders."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from render import interrupts
+from render.cluster.names import Cluster
+from render.cluster.tools import last_line, output_of
+from render.errors import UserError
+
+#: States in which a job has not ended; see squeue(1).
+_GOING = (
+    "PENDING",
+    "CONFIGURING",
+    "RUNNING",
+    "COMPLETING",
+    "SUSPENDED",
+    "REQUEUED",
+    "RESIZING",
+    "SIGNALING",
+    "STAGE_OUT",
+    "STOPPED",
+)
+_POLL_S = 2.0
+_PATIENCE_S = 60.0
+
+
+def send(cluster: Cluster, name: str, words: Sequence[str]) -> str:
+    """Queues the script with the job's words, from this directory; returns the job's number."""
+    # The Python of this very environment, which all nodes see, unless the user's says otherwise.
+    os.environ.setdefault("RENDER_PYTHON", sys.executable)
+    made = output_of(["sbatch", "--parsable", f"--job-name={name}", cluster.path.absolute(), *words], patience=_PATIENCE_S)
+    job = made.stdout.strip().partition(";")[0]
+    if made.returncode or not job.isdigit():
+        raise UserError(f"cluster={cluster.word}: sbatch does not take the job ({last_line(made.stderr)})")
+    return job
+
+
+def follow(cluster: Cluster, job: str, *, skip: int = 0) -> int:
+    """Prints what a job writes, from byte `skip` on, until it has ended; returns its exit code."""
+    position = skip
+    while True:
+        state, code, log = _facts(cluster, job)
+        position = _print_from(log, position)
+        if state not in _GOING:
+            _print_from(log, position)
+            if state != "COMPLETED":
+                print(f"render: job {job} ended: {state.lower()}", file=sys.stderr)
+            return 0 if state == "COMPLETED" else interrupts.EXIT_CODE if state == "CANCELLED" else code or 1
+        time.sleep(_POLL_S)
+
+
+def stop(cluster: Cluster, job: str) -> int:
+    """Sends the script SIGTERM, which it hands on to the render, and prints what that says until it has ended."""
+    state, _, log = _facts(cluster, job)
+    if state not in _GOING:
+        raise UserError(f"job {job} has ended already: {state.lower()}")
+    asked = output_of(["scancel", *([] if state == "PENDING" else ["--signal=TERM", "--batch"]), job])
+    if asked.returncode:
+        raise UserError(f"cluster={cluster.word}: scancel does not stop job {job} ({last_line(asked.stderr)})")
+    return follow(cluster, job, skip=log.stat().st_size if log.is_file() else 0)
+
+
+def queue(cluster: Cluster) -> str:
+    """The user's jobs, as Slurm lists them."""
+    shown = output_of(["squeue", "--me"])
+    if shown.returncode:
+        raise UserError(f"cluster={cluster.word}: squeue gives no answer ({last_line(shown.stderr)})")
+    return shown.stdout
+
+
+def _facts(cluster: Cluster, job: str) -> tuple[str, int, Path]:
+    """A job's state, exit code and log; `UserError` where Slurm knows none of that number, as soon after its end."""
+    if not job.isdigit():
+        raise UserError(f"cluster={cluster.word}: job={job} is no number of a Slurm job: squeue --me lists yours")
+    told = output_of(["scontrol", "show", "job", "--oneliner", job])
+    if told.returncode or "JobState=" not in told.stdout:
+        raise UserError(f"cluster={cluster.word} has no job {job} ({last_line(told.stderr)}): squeue --me lists yours")
+    state = re.search(r"\bJobState=(\w+)", told.stdout)
+    code = re.search(r"\bExitCode=(\d+):(\d+)", told.stdout)
+    log = re.search(r"\bStdOut=(\S.*?)(?= \w+=|$)", told.stdout.strip())
+    return (state[1] if state else ""), int(code[1]) if code else 0, Path(log[1] if log else "/dev/null")
+
+
+def _print_from(log: Path, position: int) -> int:
+    """Prints what a file has beyond a position; returns where it ends now."""
+    if not log.is_file():
+        return position
+    with log.open("rb") as file:
+        file.seek(position)
+        text = file.read()
+    sys.stdout.write(text.decode(errors="replace"))
+    sys.stdout.flush()
+    return position + len(text)

@@ -1,0 +1,154 @@
+"""What a cluster's commands need on this machine, found out before anything is done: programs, packages, credentials."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from render.cluster.names import AUTOSCALER, KUBERNETES, KUBERNETES_JOB, SLURM, Cluster
+from render.errors import UserError
+
+#: Where to get a program that is missing.
+_SOURCES = {
+    "kubectl": "install it (kubernetes.io/docs/tasks/tools)",
+    "sbatch": "run this on a login node of the Slurm cluster",
+    "squeue": "run this on a login node of the Slurm cluster",
+    "scancel": "run this on a login node of the Slurm cluster",
+    "scontrol": "run this on a login node of the Slurm cluster",
+    "ssh": "install OpenSSH's client",
+    "rsync": "install rsync",
+}
+_PROGRAMS = {
+    AUTOSCALER: ("ssh", "rsync"),
+    KUBERNETES: ("kubectl",),
+    KUBERNETES_JOB: ("kubectl",),
+    SLURM: ("sbatch", "squeue", "scancel", "scontrol"),
+}
+#: What Ray's autoscaler imports for a cloud, and the extra of this package that has it.
+_MODULES = {"aws": ("boto3", "aws"), "gcp": ("googleapiclient", "gcp")}
+_PATIENCE_S = 20.0
+
+
+def require_tools(cluster: Cluster, command: str) -> None:
+    """Raises `UserError`, in one line, where this machine lacks what `command` needs for the cluster."""
+    require_ray()
+    for program in _PROGRAMS.get(cluster.kind, ()):
+        if shutil.which(program) is None:
+            raise UserError(f"cluster={cluster.word} needs {program}, which is not on this machine: {_SOURCES[program]}")
+    module, extra = _MODULES.get(cluster.cloud, ("", ""))
+    if module and importlib.util.find_spec(module) is None:
+        raise UserError(
+            f"cluster={cluster.word} needs the package {module}, which make {command} cluster={cluster.word} "
+            f"EXTRAS={extra} installs"
+        )
+    if cluster.cloud == "aws":
+        _require_aws(cluster)
+    if cluster.cloud == "gcp":
+        _require_google(cluster)
+    if cluster.kind in (KUBERNETES, KUBERNETES_JOB):
+        _require_context(cluster)
+
+
+def require_ray() -> None:
+    """Raises `UserError` unless Ray is here with the parts that talk to a cluster's dashboard."""
+    missing = [module for module in ("aiohttp", "requests", "colorful") if importlib.util.find_spec(module) is None]
+    if missing:
+        raise UserError(
+            f"clusters need ray[default], of which {missing[0]} is missing: make does it by itself; else install "
+            "pareidolia[cluster]"
+        )
+
+
+def _require_aws(cluster: Cluster) -> None:
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
+    # It says at length where it looked.
+    logging.getLogger("botocore").setLevel(logging.ERROR)
+    why = "there are none"
+    try:
+        credentials = boto3.Session().get_credentials()
+        if credentials is not None and credentials.get_frozen_credentials().access_key:
+            return
+    except BotoCoreError as error:
+        why = " ".join(str(error).split())
+    raise UserError(
+        f"cluster={cluster.word} needs AWS credentials ({why}): run `aws configure`, or set AWS_PROFILE, or "
+        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    )
+
+
+def _require_google(cluster: Cluster) -> None:
+    import google.auth
+    from google.auth.exceptions import GoogleAuthError
+
+    project = str(cluster.document["provider"].get("project_id") or "")
+    if not project or not project.replace("-", "").isalnum() or not project.islower():
+        raise UserError(
+            f"{cluster.path}: provider.project_id is {project!r}: write the id of your Google Cloud project there"
+        )
+    try:
+        google.auth.default()
+    except GoogleAuthError as error:
+        why = str(error).split(".")[0]
+        raise UserError(
+            f"cluster={cluster.word} needs Google Cloud credentials ({why}): run `gcloud auth application-default login`"
+        ) from None
+
+
+def _require_context(cluster: Cluster) -> None:
+    found = output_of(["kubectl", "config", "current-context"])
+    if found.returncode:
+        raise UserError(
+            f"cluster={cluster.word}: kubectl has no context ({last_line(found.stderr)}): log in to a Kubernetes cluster, "
+            "then `kubectl config use-context NAME`"
+        )
+
+
+def ray_command(*arguments: str) -> list[str]:
+    """Ray's own command line, of the Ray that this process would import."""
+    return [sys.executable, "-m", "ray.scripts.scripts", *arguments]
+
+
+def output_of(
+    arguments: Sequence[str | Path], *, patience: float = _PATIENCE_S, directory: Path | None = None, given: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """A program's exit code and what it prints with `given` as its input; `UserError` where it does not end in time, s."""
+    try:
+        return subprocess.run(
+            [*map(str, arguments)],
+            input=given,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=patience,
+            cwd=directory,
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(f"`{_spoken(arguments)}` gives no answer in {patience:g} s: is the network up?") from None
+
+
+def run(arguments: Sequence[str | Path], *, directory: Path | None = None, given: str | None = None) -> None:
+    """Runs a program that talks to the user itself; `UserError` where it fails."""
+    sys.stdout.flush()
+    code = subprocess.run([*map(str, arguments)], cwd=directory, input=given, text=True, check=False).returncode
+    if code:
+        raise UserError(f"`{_spoken(arguments)}` failed with exit code {code}: what it printed above says why")
+
+
+def last_line(text: str) -> str:
+    """The last line that says something, which is the reason in what most programs print."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else "no reason given"
+
+
+def _spoken(arguments: Sequence[str | Path]) -> str:
+    words = [*map(str, arguments)]
+    if words[:3] == ray_command():
+        words[:3] = ["ray"]
+    return " ".join(words)

@@ -1,0 +1,75 @@
+"""A cluster's dashboard on loopback, for as long as a command needs it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from render.cluster.tools import last_line
+from render.errors import UserError
+
+_PATIENCE_S = 60.0
+_POLL_S = 0.1
+_GOODBYE_S = 5.0
+
+
+@contextmanager
+def forwarded(arguments: Callable[[int], Sequence[str]], word: str) -> Iterator[str]:
+    """The address at which the dashboard of the cluster `word` can be reached inside.
+
+    `arguments` is the program that forwards a port of loopback. It is ended with the block. Raises `UserError` where
+    nothing listens there within a minute.
+    """
+    port = _free_port()
+    with tempfile.TemporaryFile("w+") as words:
+        # A session of its own: Ctrl-C is for the command, which may want a last word with the cluster. Its input stays
+        # open, for a remote shell would end with it.
+        process = subprocess.Popen(
+            [*arguments(port)],
+            stdin=subprocess.PIPE,
+            stdout=words,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            deadline = time.monotonic() + _PATIENCE_S
+            while not _listens(port):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    words.seek(0)
+                    raise UserError(
+                        f"cluster={word} cannot be reached ({last_line(words.read())}): is it up? make cluster-up"
+                    )
+                time.sleep(_POLL_S)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        process.communicate(timeout=_GOODBYE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _listens(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False

@@ -91,7 +91,7 @@ def bytes_table(costs: Mapping[int, StepCost], title: str) -> Table:
 def times_table(costs: Mapping[int, StepCost], title: str) -> Table:
     """Seconds of a step, by the number of workers, and of a checkpoint; what bounds it.
 
-    `share` is the efficiency: one worker's time for the same tiles over that of all workers together.
+    Efficiency is one worker's time for the same tiles over that of all workers together.
     """
     table = Table(title=title, title_justify="left")
     headings = (

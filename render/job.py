@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -429,7 +429,7 @@ def _farms_machine(config: Config, directory: RunDirectory, pictures: int, worke
         held, shared = 0, mine
     else:
         held, shared = max(worker.held_bytes for worker in workers), mine + pictures + _RAY_BYTES
-    return _machine(
+    machine = _machine(
         config,
         directory,
         min(worker.host_bytes for worker in workers),
@@ -439,6 +439,7 @@ def _farms_machine(config: Config, directory: RunDirectory, pictures: int, worke
         held,
         shared,
     )
+    return replace(machine, devices=max(worker.devices for worker in workers))
 
 
 def _machine(

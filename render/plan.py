@@ -47,7 +47,7 @@ class Machine:
 
     `workers` live on it, with `held_bytes` each before they have a block, and `shared_bytes` are held once beside them.
     `worker_bytes` is what the config allows a worker, and `scratch_free` what is free where blocks larger than memory go,
-    where that is another disk than the run's.
+    where that is another disk than the run's. Each worker has so many `devices`, with `device_bytes` and a window each.
     """
 
     host_bytes: int
@@ -60,6 +60,7 @@ class Machine:
     shared_bytes: int = 0
     worker_bytes: int | None = None
     scratch_free: int | None = None
+    devices: int = 1
 
     @property
     def limit(self) -> int:
@@ -203,7 +204,8 @@ def make_plan(
         kernel_bytes = need(grids)
     octaves = tuple(Octave(index, made, stage) for index, (made, stage) in enumerate(zip(grids, stages, strict=True)))
     # The same step on host and device: a kernel on a CPU takes host memory.
-    at_work = machine.held_bytes + _working_bytes(octaves[-1]) + (kernel_bytes if machine.shares_memory else 0)
+    at_work = machine.held_bytes + _working_bytes(octaves[-1], machine.devices)
+    at_work += machine.devices * kernel_bytes if machine.shares_memory else 0
     blocks = _block_bytes(octaves, workers, schedule)
     in_memory = at_work + max(blocks) <= machine.limit
     worker_bytes = at_work + (max(blocks) if in_memory else 0)
@@ -374,10 +376,12 @@ def _arrays(stage: Stage, schedule: Schedule, block: Block) -> tuple[int, int]:
     return _PIXEL * gradients, _PIXEL * (source + stage.optimizer.moments * area) + _PIXEL // 3 * masks * area
 
 
-def _working_bytes(final: Octave) -> int:
+def _working_bytes(final: Octave, devices: int) -> int:
     """Host memory for what is being worked on: strips of the canvas on their way, and windows."""
     rows, columns = final.grid.window_shape
-    return _PIXEL * (_STRIPS * min(BAND, final.grid.canvas.area) + 2 * rows * columns)
+    # Two in flight, and where they go to several devices once more, in one piece.
+    windows = 2 if devices == 1 else 4 * devices
+    return _PIXEL * (_STRIPS * min(BAND, final.grid.canvas.area) + windows * rows * columns)
 
 
 def _disk_bytes(shapes: list[tuple[int, int]], output: OutputConfig, channels: int, moments: int) -> int:

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import ray
+from hypothesis import given
+from hypothesis import strategies as st
 from ray.cluster_utils import Cluster
 
-from render.config import FarmConfig, WorkerConfig
+from render.config import Config, FarmConfig, WorkerConfig, validate
 from render.farm import ray_farm
+from render.farm.conductor import _tiles_a_call
+from render.farm.messages import Ascended
 from render.farm.ray_farm import RayFarm
 from render.farm.ray_members import Demand
 from render.farm.ray_session import join
 from render.farm.tpu_slices import multi_host_slice
+from render.plan import Machine
 from tests.conftest import ROOT, TINY, refusal
+from tests.test_plan import plan
 
 
 def render_on(devices: int, directory: Path, *words: str) -> tuple[np.ndarray, list[int]]:
@@ -99,6 +107,25 @@ def test_a_batch_has_the_source_places_and_channels_that_its_objective_looks_at(
 def test_a_node_has_room_for_workers_with_several_devices_each(worker: Demand, platform: str, fits: int) -> None:
     assert worker.platform == platform
     assert worker.fits({"Resources": {"CPU": 64, "GPU": 8, "TPU": 4}}) == fits
+
+
+def test_what_a_worker_with_several_devices_needs_is_planned_for_each_of_them() -> None:
+    """Tiles are as one device has them; windows take host memory for all, and so do kernels where memory is shared."""
+    for shares in (False, True):
+        one = Machine(64 * 10**9, 16 * 10**9, 10**12, shares_memory=shares)
+        alone, four = (plan(validate(Config()), machine=replace(one, devices=devices)) for devices in (1, 4))
+        assert four.final.grid == alone.final.grid
+        assert four.kernel_bytes == alone.kernel_bytes
+        windows = 12 * 14 * math.prod(alone.final.grid.window_shape)
+        assert four.worker_bytes - alone.worker_bytes == windows + (3 * alone.kernel_bytes if shares else 0)
+
+
+@given(st.integers(1, 8), st.integers(1, 64), st.floats(1e-6, 1000))
+def test_no_device_is_left_out_of_a_call(devices: int, tiles: int, seconds: float) -> None:
+    count = _tiles_a_call(Ascended((), tiles, seconds, devices))
+    assert count % devices == 0
+    alone = _tiles_a_call(Ascended((), tiles, seconds))
+    assert alone <= count < alone + devices
 
 
 # TPU slices

@@ -83,7 +83,10 @@ class Member:
     failures: int = 0
 
     def __str__(self) -> str:
-        return f"pid {self.facts.pid} on {self.facts.host} ({self.facts.device})" if self.facts else "not started"
+        if self.facts is None:
+            return "not started"
+        several = f"{self.facts.devices} x " if self.facts.devices > 1 else ""
+        return f"pid {self.facts.pid} on {self.facts.host} ({several}{self.facts.device})"
 
 
 #: Never restarted behind our back: a new worker has to be given its block, and the others theirs anew.

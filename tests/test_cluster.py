@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from ray.exceptions import RayActorError
 
 from render.compose import load_config
 from render.config import FarmConfig
@@ -25,6 +26,7 @@ from render.errors import UserError
 from render.farm.events import Event, Noticed, OctaveDone, OctaveStarted, Recovered, Saved, StepDone
 from render.farm.executors import Executor
 from render.farm.ray_farm import RayFarm
+from render.farm.ray_members import Member
 from render.geometry import Rect
 from render.job import draft, prepared
 from render.machine import cores
@@ -241,6 +243,37 @@ def frail() -> Iterator[RayFarm]:
     own = RayFarm(FarmConfig(workers=2, retries=1), threads=cores(), store_bytes=300_000_000)
     yield own
     own.close()
+
+
+@pytest.mark.slow
+def test_nobody_waits_for_a_worker_that_does_not_start(frail: RayFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is begun once, and let go with the lease."""
+
+    @ray.remote(num_cpus=1000)
+    class Never:
+        def start(self) -> None:
+            """There is no room for it."""
+
+    begun: list[Member] = []
+
+    def begin(_self: RayFarm, count: int, _taken: Sequence[Member]) -> list[Member]:
+        handles = [Never.remote() for _ in range(count)]
+        new = [Member(handle, None, handle.start.remote()) for handle in handles]
+        begun.extend(new)
+        return new
+
+    monkeypatch.setattr(RayFarm, "begin", begin)
+    with frail.lease(2) as executor:
+        one = executor.members.pop()
+        started = time.monotonic()
+        assert [executor.grow(), executor.joining(), executor.grow()] == [0, 0, 0]
+        assert time.monotonic() - started < 5
+        assert len(begun) == 1
+        executor.members.append(one)
+    with pytest.raises(RayActorError):
+        ray.get(begun[0].ready, timeout=30)
+    # On this machine nobody gives notice, and nobody is asked for it.
+    assert frail._lookout is None
 
 
 @pytest.mark.slow

@@ -23,10 +23,11 @@ from PIL import Image
 
 from render import __version__
 from render.cluster import commands, jobs
+from render.cluster.autoscaler import _file
 from render.cluster.dashboard import Dashboard
 from render.cluster.names import find_cluster, known_clusters
 from render.cluster.packing import JOB_FILE, MOST_BYTES, pack, travelling
-from render.cluster.tools import require_tools
+from render.cluster.tools import google_project, require_tools
 from render.compose import JOB, load_config, root_configs
 from tests import ray_head
 from tests.conftest import ROOT, refusal
@@ -200,6 +201,33 @@ def test_missing_credentials_are_said_before_anything_is_started(command: Comman
         line = command.refused(words[0], f"cluster={file}", *words[1:])
         assert "needs AWS credentials (there are none): run `aws configure`" in line
     assert (command.directory / "ssh.calls").read_text() == ""
+
+
+def test_google_needs_credentials_and_a_project_and_ray_is_told_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    google = pytest.importorskip("google.auth")
+    file = tmp_path / "mine.yaml"
+    autoscaler(file, "gcp")
+    document = yaml.safe_load(file.read_text())
+    document["provider"]["project_id"] = None
+    cluster = find_cluster(written(file, document))
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    assert "needs Google Cloud credentials" in refusal(lambda: google_project(cluster))
+    monkeypatch.setattr(google, "default", lambda: (None, None))
+    assert "needs a project: `gcloud config set project PROJECT`" in refusal(lambda: google_project(cluster))
+    monkeypatch.setattr(google, "default", lambda: (None, "dreams-7"))
+    told = _file(cluster)
+    assert told != file
+    document["provider"]["project_id"] = "dreams-7"
+    assert yaml.safe_load(told.read_text()) == document
+    own = find_cluster(autoscaler(tmp_path / "own.yaml", "gcp"))
+    assert _file(own) == tmp_path / "own.yaml"
 
 
 def test_kubectl_without_a_context_is_said(command: Command) -> None:

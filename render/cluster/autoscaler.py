@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import yaml  # type: ignore[import-untyped]
+
 from render.cluster.access import local_token, make_token
 from render.cluster.dashboard import Dashboard
 from render.cluster.names import DASHBOARD_PORT, Cluster
-from render.cluster.tools import output_of, ray_command, run
+from render.cluster.tools import google_project, output_of, ray_command, run
 from render.cluster.tunnel import forwarded
 from render.errors import UserError
+from render.paths import cache_directory
 
 _WHEELS = "dist"
 _TOKEN = "~/.ray/auth_token"
@@ -32,18 +36,18 @@ def up(cluster: Cluster) -> None:
             raise UserError(
                 f"{cluster.path}: file_mounts has {remote}: {local}, which is not here: its path is looked for from {root}"
             )
-    run(ray_command("up", "--yes", str(cluster.path.absolute())), directory=root)
+    run(ray_command("up", "--yes", str(_file(cluster))), directory=root)
 
 
 def down(cluster: Cluster) -> None:
     """Ends every machine of the cluster."""
-    run(ray_command("down", "--yes", str(cluster.path.absolute())), directory=_root())
+    run(ray_command("down", "--yes", str(_file(cluster))), directory=_root())
 
 
 @contextmanager
 def reached(cluster: Cluster) -> Iterator[Dashboard]:
     """The head's dashboard, by ssh."""
-    path = str(cluster.path.absolute())
+    path = str(_file(cluster))
 
     def arguments(port: int) -> list[str]:
         return ray_command("dashboard", "--port", str(port), "--remote-port", str(DASHBOARD_PORT), path)
@@ -55,6 +59,19 @@ def reached(cluster: Cluster) -> Iterator[Dashboard]:
 def submit_words(cluster: Cluster) -> list[str]:
     """What the cluster's file has a job say of its farm where its own words do not."""
     return [str(word) for word in (cluster.document.get("metadata") or {}).get("submit") or []]
+
+
+def _file(cluster: Cluster) -> Path:
+    """The file that Ray reads: the cluster's own, or a copy in the user's cache with the project that it leaves open."""
+    if cluster.cloud != "gcp" or cluster.document["provider"].get("project_id"):
+        return cluster.path.absolute()
+    document = {**cluster.document, "provider": {**cluster.document["provider"], "project_id": google_project(cluster)}}
+    copies = cache_directory() / "clusters"
+    copies.mkdir(parents=True, exist_ok=True)
+    copy = copies / f"{cluster.path.stem}-{document['provider']['project_id']}.yaml"
+    partial = copy.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    return partial.replace(copy)
 
 
 def _root() -> Path:

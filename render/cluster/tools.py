@@ -49,7 +49,7 @@ def require_tools(cluster: Cluster, command: str) -> None:
     if cluster.cloud == "aws":
         _require_aws(cluster)
     if cluster.cloud == "gcp":
-        _require_google(cluster)
+        google_project(cluster)
     if cluster.kind in (KUBERNETES, KUBERNETES_JOB):
         _require_context(cluster)
 
@@ -83,22 +83,29 @@ def _require_aws(cluster: Cluster) -> None:
     )
 
 
-def _require_google(cluster: Cluster) -> None:
+def google_project(cluster: Cluster) -> str:
+    """The project that a cluster on Google's cloud belongs to: its file's, else that of the credentials or of gcloud.
+
+    Raises `UserError` where there is none, or no credentials.
+    """
     import google.auth
     from google.auth.exceptions import GoogleAuthError
 
-    project = str(cluster.document["provider"].get("project_id") or "")
-    if not project or not project.replace("-", "").isalnum() or not project.islower():
-        raise UserError(
-            f"{cluster.path}: provider.project_id is {project!r}: write the id of your Google Cloud project there"
-        )
+    logging.getLogger("google.auth").setLevel(logging.ERROR)
     try:
-        google.auth.default()
+        _, found = google.auth.default()
     except GoogleAuthError as error:
-        why = str(error).split(".")[0]
+        why = " ".join(str(error).split()).split(". ")[0]
         raise UserError(
             f"cluster={cluster.word} needs Google Cloud credentials ({why}): run `gcloud auth application-default login`"
         ) from None
+    project = cluster.document["provider"].get("project_id") or found
+    if not project:
+        raise UserError(
+            f"cluster={cluster.word} needs a project: `gcloud config set project PROJECT`, or provider.project_id in "
+            f"{cluster.path}"
+        )
+    return str(project)
 
 
 def _require_context(cluster: Cluster) -> None:

@@ -10,9 +10,13 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from render import interrupts
 from render.errors import RenderError, UserError, WorkersLost
+
+if TYPE_CHECKING:
+    from render.config import Config
 
 _USAGE = """\
 usage: python -m render [COMMAND] [conf=NAME] [key=value ...]
@@ -210,7 +214,10 @@ def _run(command: str, root: str, overrides: list[str]) -> int:
 
         print_sweep_plan(root, overrides)
         return 0
-    config = load_config(root, overrides)
+    return _render_or_plan(command, load_config(root, overrides))
+
+
+def _render_or_plan(command: str, config: Config) -> int:
     from render import job as jobs
     from render import report
     from render.progress import say

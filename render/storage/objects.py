@@ -216,7 +216,7 @@ def _profile_credentials() -> Any:
         from obstore.auth.boto3 import Boto3CredentialProvider
     except ImportError:
         return None
-    from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+    from botocore.exceptions import BotoCoreError
 
     try:
         return Boto3CredentialProvider()

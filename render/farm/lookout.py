@@ -69,7 +69,8 @@ class Lookout:
         self._wanted: set[str] = set()
         self._watchers: dict[str, tuple[Any, Reference]] = {}
         self._closing = threading.Event()
-        self._look_once()
+        self._failed = False
+        self._try(self._look_once)
         self._thread = threading.Thread(target=self._run, name="lookout", daemon=True)
         self._thread.start()
 
@@ -99,17 +100,18 @@ class Lookout:
         self._watchers = {}
 
     def _run(self) -> None:
-        failed = False
         while not self._closing.wait(_LOOK_EVERY):
-            try:
-                self._look_once()
-                self._tend_watchers()
-                failed = False
-            except Exception as error:
-                # Without notices a render goes on; it only loses more when a node is lost.
-                if not failed:
-                    log.warning("cannot look out for nodes that are about to go (%s: %s)", type(error).__name__, error)
-                failed = True
+            self._try(self._look_once)
+            self._try(self._tend_watchers)
+
+    def _try(self, step: Callable[[], None]) -> None:
+        """Without notices a render goes on; it only loses more when a node is lost."""
+        try:
+            step()
+        except Exception as error:
+            if not self._failed:
+                log.warning("cannot look out for nodes that are about to go (%s: %s)", type(error).__name__, error)
+            self._failed = True
 
     def _look_once(self) -> None:
         found = self._look()

@@ -99,7 +99,7 @@ def print_plan(job: Job, pixels_per_second: float) -> None:
         f"at {pixels_per_second / 1e6:.2f} Mpx/s measured just now"
     )
     for target in job.directory.targets:
-        console.print(f"picture      {', '.join(map(str, (target.path, *target.copies)))}")
+        console.print(f"picture      {', '.join(map(str, (job.directory.kept(target), *target.copies)))}")
 
 
 def print_table(table: Table) -> None:

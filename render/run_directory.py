@@ -83,6 +83,8 @@ class RunDirectory:
         self.record: dict[str, Any] = {}
         #: What is known of the pictures that lie here, by name.
         self._pictures: dict[str, Any] = {}
+        #: What is known of copies in object stores, by URL.
+        self._copies: dict[str, Any] = {}
         # Checksums of pictures that runs in this directory made: copies of those may be replaced.
         self._made: set[str] = set()
 
@@ -195,6 +197,7 @@ class RunDirectory:
             # Again, now that nobody else can: another run may have come and gone since.
             self.check()
             self._pictures = self._old_record().get("pictures", {})
+            self._copies = self._old_record().get("copies", {})
             if self.unfinished() is None:
                 self._clear()
             if self._mirror:
@@ -284,9 +287,9 @@ class RunDirectory:
         return copy.exists() and _sha256(copy) == one["sha256"]
 
     def _copied(self) -> dict[str, Any]:
-        """What is known of copies in object stores, by URL."""
-        found: dict[str, Any] = (self.record or self._old_record()).get("copies", {})
-        return found
+        """What is known of copies in object stores, by URL, also while a run starts over."""
+        known = (self.record or self._old_record()).get("copies", {})
+        return {**self._copies, **known}
 
     def _is_our_copy(self, url: str) -> bool:
         from render.storage.mirror import stored

@@ -280,7 +280,11 @@ def test_finished_pictures_are_known_without_reading_them(bucket: str) -> None:
         assert render(job) == [f"{bucket}/out/dream.png"]
     again = draft(load_config("preview", words))
     assert again.directory.is_finished() and again.directory.missing(_style_of(bucket)) == []
+    # Its own copy a run replaces when it starts over.
+    with prepared(draft(load_config("preview", [*words, "fresh=true", "output.quality=80"]))) as job:
+        assert render(job) == [f"{bucket}/out/dream.png"]
     storage = ObjectStorage(bucket)
+    again = draft(load_config("preview", words))
     # A copy that is no more what we made is not replaced, nor a picture in the run's place.
     storage.write("out/dream.png", b"mine")
     assert "exists" in refusal(again.directory.check)

@@ -51,6 +51,7 @@ class Command:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.programs = directory / "bin"
+        self.processes: list[subprocess.Popen] = []
         self.programs.mkdir()
         (directory / "home").mkdir()
         kept = {
@@ -66,11 +67,13 @@ class Command:
         }
 
     def start(self, *words: str, **environment: str) -> subprocess.Popen:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "render", *words],
             cwd=self.directory, env=self.environment | environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
+        self.processes.append(process)
+        return process
 
     def __call__(self, *words: str, **environment: str) -> tuple[int, str, str]:
         process = self.start(*words, **environment)
@@ -98,9 +101,18 @@ class Command:
         return calls
 
 
+def refused(command: str, *words: str) -> str:
+    """The one line of a refusal, in this process."""
+    return refusal(lambda: commands.run_cluster_command(command, "preview", words))
+
+
 @pytest.fixture
-def command(tmp_path: Path) -> Command:
-    return Command(tmp_path)
+def command(tmp_path: Path) -> Iterator[Command]:
+    made = Command(tmp_path)
+    yield made
+    for process in made.processes:
+        process.kill()
+        process.communicate()
 
 
 def written(path: Path, document: dict[str, Any]) -> str:
@@ -134,7 +146,7 @@ def test_an_unknown_cluster_is_refused_with_those_there_are(command: Command) ->
     assert "there is no cluster 'locla': did you mean local?" in line
     for name in known_clusters():
         assert name in line
-    assert "which cluster? cluster=NAME" in command.refused("submit")
+    assert "which cluster? cluster=NAME" in refused("submit")
 
 
 @pytest.mark.parametrize(
@@ -157,10 +169,10 @@ def test_every_file_in_cluster_that_is_offered_is_a_cluster() -> None:
         assert find_cluster(name).word == name
 
 
-def test_options_of_other_commands_are_refused(command: Command) -> None:
-    assert "attach does not know 'run=x'" in command.refused("attach", "cluster=local", "run=x")
-    assert "follow=maybe: must be true or false" in command.refused("submit", "cluster=local", "follow=maybe")
-    assert "start it with `ray start --head`" in command.refused("cluster-up", "cluster=local")
+def test_options_of_other_commands_are_refused() -> None:
+    assert "attach does not know 'run=x'" in refused("attach", "cluster=local", "run=x")
+    assert "follow=maybe: must be true or false" in refused("submit", "cluster=local", "follow=maybe")
+    assert "start it with `ray start --head`" in refused("cluster-up", "cluster=local")
 
 
 # Tools and credentials
@@ -192,14 +204,20 @@ def test_a_missing_package_is_named_with_the_extra_that_has_it(
     assert f"EXTRAS={extra}" in line
 
 
-def test_missing_credentials_are_said_before_anything_is_started(command: Command) -> None:
+def test_missing_credentials_are_said_before_anything_is_started(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("boto3")
     for name in ("ssh", "rsync"):
         assert command.stub(name, "").read_text() == ""
     file = autoscaler(command.directory / "aws.yaml", "aws")
-    for words in (("cluster-up",), ("attach", "job=x"), ("submit", "image=noise", "output.dir=s3://bucket/run")):
-        line = command.refused(words[0], f"cluster={file}", *words[1:])
-        assert "needs AWS credentials (there are none): run `aws configure`" in line
+    said = "needs AWS credentials (there are none): run `aws configure`"
+    assert said in command.refused("cluster-up", f"cluster={file}")
+    for name in os.environ:
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    for name in ("HOME", "PATH", "AWS_EC2_METADATA_DISABLED"):
+        monkeypatch.setenv(name, command.environment[name])
+    for words in (("attach", "job=x"), ("submit", "image=noise", "output.dir=s3://bucket/run")):
+        assert said in refused(words[0], f"cluster={file}", *words[1:])
     assert (command.directory / "ssh.calls").read_text() == ""
 
 
@@ -586,7 +604,7 @@ def test_a_job_outlives_who_sent_it_and_stops_at_a_checkpoint(
     """Sent and detached from; attached to; stopped; the same command goes on from there. The picture is of this machine."""
     Image.new("RGB", (96, 120), (90, 120, 200)).save(tmp_path / "me.png")
     run = tmp_path / "run"
-    sent = ("submit", f"cluster={head.url}", *SMALL, "image=me.png", "octaves.steps=16", f"output.dir={run}")
+    sent = ("submit", f"cluster={head.url}", *SMALL, "image=me.png", "octaves.steps=400", f"output.dir={run}")
     process = command.start(*sent, **head.environment)
     wait_until(lambda: "saved octave 1, step 1 " in logged(run))
     process.send_signal(signal.SIGINT)
@@ -610,18 +628,27 @@ def test_a_job_outlives_who_sent_it_and_stops_at_a_checkpoint(
     assert f"job {job} was stopped; to go on: make submit" in err
     assert json.loads((run / "run.json").read_text())["status"] != "finished"
 
-    code, out, err = command(*sent, **head.environment)
+    code, out, _ = command(*sent, "follow=false", **head.environment)
+    assert code == 0
+    assert "make attach" in out
+    wait_until(lambda: f"from step {int(stopped[1]) + 1}" in logged(run))
+    # The only one that runs need not be named.
+    assert command("stop", f"cluster={head.url}", **head.environment)[0] == 0
+    line = command.refused("stop", f"cluster={head.url}", f"job={job}", **head.environment)
+    assert f"job {job} has ended already: stopped" in line
+
+
+@pytest.mark.slow
+def test_a_job_that_succeeds_is_told_of_to_its_end(command: Command, head: ray_head.Head, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    code, out, err = command("submit", f"cluster={head.url}", *SMALL, f"output.dir={run}", **head.environment)
     assert code == 0, (out, err)
-    assert f"from step {int(stopped[1]) + 1}" in logged(run)
+    assert err == ""
+    assert f"{run}/preview.png" in out.splitlines()
     assert (run / "preview.png").exists()
     code, out, _ = command("cluster-status", f"cluster={head.url}", **head.environment)
     assert code == 0
-    assert job in out
-    assert "stopped" in out
     assert "succeeded" in out
-    assert f"job {job} has ended already: stopped" in command.refused(
-        "stop", f"cluster={head.url}", f"job={job}", **head.environment
-    )
 
 
 @pytest.mark.slow

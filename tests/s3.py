@@ -1,4 +1,4 @@
-"""A server that speaks S3, in a process of its own on loopback, for tests."""
+"""A server that speaks S3, in a process of its own, for tests."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ class Server:
 
     port: int
     process: subprocess.Popen[bytes]
+    address: str = "127.0.0.1"
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.address}:{self.port}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -44,15 +45,15 @@ class Server:
 
 
 @contextmanager
-def serving(log: Path) -> Iterator[Server]:
-    """Starts the server, with what it says going to a file, and sets this process' environment for it."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+def serving(log: Path, address: str = "127.0.0.1") -> Iterator[Server]:
+    """Starts the server at an address of this machine, its words going to a file, and sets this process' environment."""
+    with socket.create_server((address, 0)) as taken:
         port = taken.getsockname()[1]
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=file, stderr=file
+            [sys.executable, "-m", "moto.server", "-H", address, "-p", str(port)], stdout=file, stderr=file
         )
-    server = Server(port, process)
+    server = Server(port, process, address)
     try:
         deadline = time.monotonic() + 60
         while True:

@@ -18,7 +18,7 @@ import psutil
 from render import __version__, interrupts
 from render.canvas import store
 from render.config import Config, SourceConfig
-from render.errors import RenderError, UserError, WorkersLost
+from render.errors import Overtaken, RenderError, StorageError, UserError, WorkersLost
 from render.export.pictures import cut_for, make_pictures, usable_profile
 from render.export.profile import Profile
 from render.farm.checkpoint import Fixed
@@ -274,6 +274,11 @@ def render(job: Job, finding: Callable[[], Mapping[str, Any]] = dict) -> list[Pl
                 return _render(job, display, finding)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"interrupted; {_how_to_go_on(job)}") from None
+        except Overtaken:
+            raise
+        except StorageError as error:
+            # Asked again it would not answer either.
+            raise StorageError(f"{error} (then the same command goes on from what was saved)") from None
         except RenderError as error:
             raise type(error)(f"{error} ({_how_to_go_on(job)})" if _newest(job) else str(error)) from None
         finally:

@@ -28,7 +28,7 @@ from render.paths import file_sha256, user_path
 from render.progress_file import PROGRESS
 from render.source.pyramid import discard_levels
 from render.storage.storage import open_storage
-from render.storage.url import Place, checked_url, joined
+from render.storage.url import Place, checked_url, joined, last_name
 
 if TYPE_CHECKING:
     from render.storage.mirror import Mirror
@@ -77,7 +77,7 @@ class RunDirectory:
         self.place: Place = url or self.path
         #: The pictures that the config asks for, the one of `output.format` first.
         self.targets = targets(self.path, config.name, output)
-        self.checkpoints = Checkpoints(joined(self.place, _CANVAS))
+        self.checkpoints = Checkpoints(joined(self.place, _CANVAS), self._confirm_held)
         #: Where a source that is larger than memory keeps itself.
         self.levels = joined(self.place if self._mirror else self.path.absolute(), _SOURCE)
         self.record: dict[str, Any] = {}
@@ -206,7 +206,12 @@ class RunDirectory:
             json_of = self.run_id if self._config.log == "json" else None
             try:
                 with log_to(self.path / _LOG, self._broken_off, json_of=json_of):
-                    yield
+                    try:
+                        yield
+                    except StorageError:
+                        if self._mirror:
+                            self._mirror.hurry()
+                        raise
             finally:
                 if self._mirror:
                     # Where the store does not answer any more, the error that led here is what the user must read.
@@ -233,13 +238,14 @@ class RunDirectory:
         if self._mirror:
             self._mirror.check()
 
+    def _confirm_held(self) -> None:
+        if self._mirror:
+            self._mirror.confirm()
+
     def tell(self, name: str, data: bytes | None) -> None:
         """Hands on what only tells how far the run is, to those who look from elsewhere; None: nothing any more."""
-        if self._mirror and data is not None:
+        if self._mirror:
             self._mirror.tell(name, data)
-        elif self._mirror:
-            with suppress(StorageError):
-                self._mirror.drop(name)
 
     def _broken_off(self, **facts: Any) -> None:
         if self.record.get("status") != "finished":
@@ -247,10 +253,13 @@ class RunDirectory:
 
     def add_picture(self, target: Target, style: str) -> None:
         """Records a picture that now lies in the directory."""
+        known = self.record.get("pictures", {})
         one: dict[str, Any] = {"sha256": _sha256(target.path), "style": style}
         if self._mirror:
+            # A run that is killed on the way finds what is there of it to be its own, and unfinished.
+            self.save(pictures={**known, target.path.name: {**one, "style": "", "sending": True}})
             one["stored"] = self._mirror.send_picture(target.path)
-        self.save(pictures={**self.record.get("pictures", {}), target.path.name: one})
+        self.save(pictures={**known, target.path.name: one})
 
     def hand_over(self, target: Target) -> None:
         """Sends a picture that is no part of the record to where the run is kept."""
@@ -295,12 +304,16 @@ class RunDirectory:
         from render.storage.mirror import stored
         from render.storage.objects import ObjectStorage
 
-        known = self._copied().get(url, {}).get("stored", {})
+        copied = self._copied().get(url, {})
+        known = copied.get("stored", {})
+        if copied.get("sending"):
+            return True
         parent, _, name = url.rpartition("/")
         return bool(known) and stored(ObjectStorage(parent), name, directory="files" in known) == known
 
     def _check_url(self, url: str) -> None:
         """Refuses to replace what is not a copy that this run made."""
+        from render.storage.mirror import is_stored_picture
         from render.storage.objects import ObjectStorage
 
         parent, _, name = url.rpartition("/")
@@ -309,8 +322,12 @@ class RunDirectory:
             if other == url:
                 raise UserError(f"output.path={url} is the {key} itself: choose another output.path")
         storage = ObjectStorage(parent)
-        there = storage.facts(name) is not None or next(storage.tree(name), None) is not None
-        if there and not self._config.overwrite and not self._is_our_copy(url):
+        below = next(storage.tree(name), None) is not None
+        if not (below or storage.facts(name) is not None) or self._is_our_copy(url):
+            return
+        if below and not is_stored_picture(storage, name):
+            raise UserError(f"{url} has other things below it, which are never replaced: choose another output.path")
+        if not self._config.overwrite:
             raise UserError(f"{url} exists: choose another output.path, or overwrite=true to replace it")
 
     def _copy(self, picture: Path, copy: Place) -> None:
@@ -320,8 +337,12 @@ class RunDirectory:
 
             self._check_url(copy)
             parent, _, name = copy.rpartition("/")
+            known = self._copied()
+            if picture.is_dir():
+                # As in `add_picture`: of many files some may be there when the run is killed.
+                self.save(copies={**known, copy: {"of": "", "sending": True}})
             told = {"of": _sha256(picture), "stored": send_picture(ObjectStorage(parent, patient=True), name, picture)}
-            self.save(copies={**self._copied(), copy: told})
+            self.save(copies={**known, copy: told})
             return
         replaceable = self._check_copy(copy)
         try:
@@ -362,7 +383,7 @@ class RunDirectory:
         if one is None or style not in (None, one["style"]):
             return False
         if self._mirror:
-            return self._mirror.knows_picture(target.path.name, one.get("stored"))
+            return one.get("sending", False) or self._mirror.knows_picture(target.path.name, one.get("stored"))
         if not target.path.exists():
             return False
         return _sha256(target.path) == one["sha256"]
@@ -402,7 +423,6 @@ class RunDirectory:
         except OSError as error:
             raise UserError(f"{self.path / _RECORD} cannot be written ({error.strerror}): free some space") from None
         if self._mirror:
-            self._mirror.check()
             self._mirror.send(_RECORD)
             self._mirror.send(_LOG)
 
@@ -476,7 +496,9 @@ def _place(path: str, form: str) -> Place:
     """Where a copy goes. A deep zoom picture is a directory, named without the suffix."""
     url = checked_url(path, "output.path")
     if url is not None:
-        return url.rpartition(".")[0] if form == "dzi" else url
+        if "/" not in url.partition("://")[2]:
+            raise UserError(f"output.path={url}: it names a bucket: name an object in it")
+        return str(joined(url.rpartition("/")[0], Path(str(last_name(url))).stem)) if form == "dzi" else url
     named = user_path(path, "output.path")
     # A link is followed: what it points to gets the picture, the link stays.
     return Path(os.path.realpath(named.with_suffix("") if form == "dzi" else named))

@@ -204,6 +204,95 @@ def test_a_lease_is_one_process_and_grows_stale(bucket: str, monkeypatch: pytest
     assert storage.load(LEASE)[0] == b"{}"
 
 
+def test_a_holder_that_was_cut_off_goes_on_where_nobody_took_its_lease(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "STALE_S", 0.3)
+    monkeypatch.setattr(leases, "_EVERY_S", 1000.0)
+    storage = ObjectStorage(bucket)
+    held = Lease(storage, "a test", "output.dir")
+    held.take()
+    before = storage.load(LEASE)[0]
+    time.sleep(0.5)
+    held.check()
+    held.confirm()
+    assert storage.load(LEASE)[0] != before
+    # Whoever took it has finished meanwhile, and given it back.
+    storage.remove(LEASE)
+    time.sleep(0.5)
+    with pytest.raises(Overtaken):
+        held.confirm()
+    with pytest.raises(Overtaken):
+        held.check()
+    held.release()
+
+
+def test_a_driver_that_lost_its_lease_removes_nothing_of_the_other_s(bucket: str) -> None:
+    lost: list[str] = []
+
+    def confirm() -> None:
+        if lost:
+            raise Overtaken(lost[0])
+
+    mine, theirs = Checkpoints(f"{bucket}/canvas", confirm), Checkpoints(f"{bucket}/canvas")
+    mine.commit(FIXED, mine.begin((30, 30), 0, 1, []))
+    begun = theirs.begin((30, 30), 0, 2, [])
+    lost.append("it is another's")
+    with pytest.raises(Overtaken):
+        mine.begin((30, 30), 0, 2, [])
+    CanvasStore(theirs.path(begun), begun.token)
+
+
+@pytest.mark.slow
+def test_who_has_hours_of_work_waits_for_a_store_that_refuses_connections(
+    bucket: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For longer than any number of attempts would take that come soon after one another."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    ObjectStorage(bucket).write("x", b"1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+
+    def listen() -> None:
+        with socket.create_server(("127.0.0.1", port)) as listening:
+            come, _ = listening.accept()
+            with come, socket.create_connection(("127.0.0.1", server.port)) as gone_to:
+                gone_to.sendall(come.recv(1 << 16))
+                # The server's words come in two parts.
+                gone_to.shutdown(socket.SHUT_WR)
+                while words := gone_to.recv(1 << 16):
+                    come.sendall(words)
+
+    listening = threading.Timer(12, listen)
+    listening.start()
+    assert ObjectStorage(bucket, patient=True).load("x")[0] == b"1"
+    listening.join()
+
+
+@pytest.mark.slow
+def test_a_store_that_is_gone_for_good_ends_a_run_soon_and_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is waited for once, and not again for the log, the record, the lease and the manifest."""
+    monkeypatch.setattr("render.storage.objects._PATIENT", (1, 2, 15, 1000))
+    with serving(tmp_path / "log") as dying:
+        place = f"{dying.make_bucket('dying')}/run"
+        words = [*SMALL, INLINE, "checkpoint.every=0", f"output.dir={place}"]
+        with prepared(draft(load_config("preview", words))) as job:
+            commit = job.directory.checkpoints.commit
+
+            def commit_and_lose(*words: Any) -> None:
+                commit(*words)
+                dying.process.kill()
+                dying.process.wait(30)
+
+            monkeypatch.setattr(job.directory.checkpoints, "commit", commit_and_lose)
+            begun = time.monotonic()
+            message = refusal(lambda: render(job))
+            assert time.monotonic() - begun < 40
+    assert "cannot be reached" in message and "the same command goes on from what was saved" in message
+
+
 @pytest.mark.slow
 def test_a_render_by_two_workers_is_the_one_on_disk(expected: np.ndarray, bucket: str, tmp_path: Path, cache: Path) -> None:
     """Workers write their chunks to the store; the run's directory and picture are as on disk, and nothing stays here."""
@@ -298,6 +387,41 @@ def _style_of(bucket: str) -> str:
     record = json.loads(open_storage(f"{bucket}/run").load("run.json")[0])
     style: str = record["pictures"]["preview.png"]["style"]
     return style
+
+
+def test_what_lies_below_a_name_is_never_replaced_by_a_copy(bucket: str) -> None:
+    storage = ObjectStorage(bucket)
+    storage.write("photos/one.jpg", b"mine")
+    storage.write("a.png/one.jpg", b"mine")
+    for path in ("photos.dzi", "a.png"):
+        words = [*TINY, "overwrite=true", f"output.dir={bucket}/run", f"output.path={bucket}/{path}"]
+        assert "other things below it" in refusal(draft(load_config("preview", words)).directory.check)
+    assert names(bucket) == ["a.png/one.jpg", "photos/one.jpg"]
+    bare = load_config("preview", [*TINY, "output.path=s3://bucket.png"])
+    assert refusal(lambda: draft(bare)) == "output.path=s3://bucket.png: it names a bucket: name an object in it"
+
+
+def test_a_run_that_was_killed_while_it_sent_a_picture_sends_it_again(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of a directory is there, of the run's own and of a copy, and nothing that says what it is."""
+    words = [*TINY, "output.format=dzi", f"output.dir={bucket}/run", f"output.path={bucket}/out/dream.dzi"]
+    write_file = ObjectStorage.write_file
+    for cut_off in (f"{bucket}/run", f"{bucket}/out"):
+
+        def killed(self: ObjectStorage, name: str, path: Path, cut_off: str = cut_off) -> Any:
+            if name.endswith("dream.dzi") and self.place == cut_off:
+                raise SystemExit
+            return write_file(self, name, path)
+
+        monkeypatch.setattr(ObjectStorage, "write_file", killed)
+        with pytest.raises(SystemExit), prepared(draft(load_config("preview", words))) as job:
+            render(job)
+        assert not any(
+            name.startswith(cut_off.removeprefix(f"{bucket}/")) and "dream.dzi" in name for name in names(bucket)
+        )
+    monkeypatch.setattr(ObjectStorage, "write_file", write_file)
+    with prepared(draft(load_config("preview", words))) as job:
+        assert render(job) == [f"{bucket}/out/dream"]
+    assert {"run/preview-zoom/dream.dzi", "out/dream/dream.dzi"} <= set(names(bucket))
 
 
 def test_another_run_and_a_second_driver_are_refused(bucket: str) -> None:
@@ -423,6 +547,11 @@ def test_inputs_are_brought_once_and_again_when_they_change(
     assert input_path(url, "image") == first and first.stat().st_mtime_ns == stamp
     storage.write_file("a.png", sample_path("coffee"))
     assert open_source(url, 0, SourceConfig()).sha256 == open_source("sample:coffee", 0, SourceConfig()).sha256
+    # A name is what it says, though it looks like an escape in a URL.
+    storage.write_file("100%/d%20e.png", sample_path("chelsea"))
+    assert input_path(f"{bucket}/in/100%/d%20e.png", "image").read_bytes() == sample_path("chelsea").read_bytes()
+    ObjectStorage(f"{bucket}/in/d%20e").write("x", b"1")
+    assert "in/d%20e/x" in names(bucket)
     for text, words in (
         (f"{bucket}/in/none.png", "there is no such object"),
         ("s3://there-is-none/a.png", "there is no bucket"),

@@ -77,8 +77,10 @@ class Fixed:
 class Checkpoints:
     """The checkpoints in a directory or in an object store."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, confirm: Callable[[], None] = lambda: None) -> None:
+        """`confirm` is called before room is made, and raises where the place is another run's by now."""
         self._place = place
+        self._confirm = confirm
         self._storage = open_storage(place, patient=True)
         #: The manifest as this process knows it, and whether it is this process that wrote it.
         self._seen: Version | Seen = Seen.NOTHING
@@ -153,6 +155,7 @@ class Checkpoints:
         if len({CANVAS, *parts}) != 1 + len(parts) or not all(map(_PART.fullmatch, parts)):
             raise ValueError(f"no names of parts: {parts}")
         read = self.read()
+        self._confirm()
         taken = read[1][0].slot if read and read[1] else ""
         letter = next(letter for letter in _SLOTS if letter != taken[:1])
         token = secrets.token_hex(8)

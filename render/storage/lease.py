@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 LEASE = ".lease"
 #: Seconds after which a lease that nobody has kept fresh may be taken, and between two refreshes.
 STALE_S, _EVERY_S = 90.0, 20.0
+#: How long a holder that was cut off tries to find out whether it still has the lease, and between two tries, s.
+_CONFIRM_S, _TRY_EVERY_S = 180.0, 2.0
 #: Seconds between two looks at a lease that is watched.
 _WATCHED_EVERY_S = 2.0
 _CLOCK = ".clock"
@@ -40,6 +42,7 @@ class Lease:
         self._version: Version | None = None
         self._fresh = 0.0
         self._lost = False
+        self._refreshing = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
@@ -63,11 +66,27 @@ class Lease:
                 self._storage.remove(LEASE)
 
     def check(self) -> None:
-        """Raises `Overtaken` once another process has it, or may have taken it."""
-        if self._lost or time.monotonic() - self._fresh > STALE_S:
+        """Raises `Overtaken` once it is known that another process has taken it. Asks nothing of the store."""
+        if self._lost:
             raise Overtaken(
                 f"{self._storage.place} was out of reach for {STALE_S:.0f} s and may be another run's: this one stops"
             )
+
+    def confirm(self) -> None:
+        """As `check`, for who is about to write: where it could not be kept fresh the store is asked whose it is.
+
+        Nobody else need have wanted it meanwhile. Raises `StorageError` where the store does not answer for minutes.
+        """
+        deadline = time.monotonic() + _CONFIRM_S
+        while not self._lost and time.monotonic() - self._fresh > STALE_S:
+            try:
+                self._refresh()
+            except StorageError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_TRY_EVERY_S)
+                interrupts.check()
+        self.check()
 
     def _takeable(self) -> Version | Seen:
         """What may be replaced; raises `UserError` where somebody holds it."""
@@ -88,17 +107,22 @@ class Lease:
         return json.dumps({"token": self._token, **_identity(), "time": time.time()}).encode()
 
     def _keep(self) -> None:
-        while not self._ended.wait(_EVERY_S):
+        while not self._ended.wait(_EVERY_S) and not self._lost:
+            try:
+                self._refresh()
+            except StorageError as error:
+                log.warning("the lease cannot be refreshed: %s", error)
+
+    def _refresh(self) -> None:
+        with self._refreshing:
             assert self._version is not None
             begun = time.monotonic()
             try:
                 self._version = self._storage.write(LEASE, self._content(), self._version)
                 self._fresh = begun
-            except Overtaken:
+            except (Overtaken, FileNotFoundError):
+                # Gone where whoever took it has finished.
                 self._lost = True
-                return
-            except (StorageError, OSError) as error:
-                log.warning("the lease cannot be refreshed: %s", error)
 
 
 def is_held(storage: ObjectStorage, *, wait: bool = False) -> bool:

@@ -63,7 +63,8 @@ class Mirror:
         """Holds the run for this process."""
         lock = lock_directory(self.path, self._holder, self._key, shown=self.url)
         try:
-            lease = Lease(self._patient, self._holder, self._key)
+            # Refreshed soon again where the store does not answer: nobody waits long for its thread to end.
+            lease = Lease(self._quick, self._holder, self._key)
             lease.take()
         except BaseException:
             lock.release()
@@ -83,20 +84,35 @@ class Mirror:
         if self._lease is not None:
             self._lease.check()
 
+    def confirm(self) -> None:
+        """As `check`, for who is about to write: see `Lease.confirm`."""
+        if self._lease is not None:
+            self._lease.confirm()
+
+    def hurry(self) -> None:
+        """From now on a store that does not answer is not waited for: it has been, and this is the end."""
+        self._patient = self._quick
+
     def load(self, name: str) -> bytes:
         """Raises FileNotFoundError where there is no such object."""
         return self._quick.load(name)[0]
 
     def send(self, name: str) -> None:
         """Sends a file of the directory, where there is one. Raises `Overtaken` where the run is another's by now."""
-        self.check()
+        self.confirm()
         path = self.path / name
         with suppress(FileNotFoundError):
             self._patient.write_file(name, path)
 
-    def tell(self, name: str, data: bytes) -> None:
-        """Sends what only tells how far the run is: now and then, and not at all where the store does not answer."""
-        if time.monotonic() - self._told >= _TOLD_EVERY_S:
+    def tell(self, name: str, data: bytes | None) -> None:
+        """Sends what only tells how far the run is: now and then, and not at all where the store does not answer.
+
+        Without `data` it is removed.
+        """
+        if data is None:
+            with suppress(StorageError):
+                self._quick.remove(name)
+        elif time.monotonic() - self._told >= _TOLD_EVERY_S:
             with suppress(StorageError):
                 self._quick.write(name, data)
             self._told = time.monotonic()
@@ -205,6 +221,11 @@ def stored(storage: ObjectStorage, name: str, *, directory: bool) -> dict[str, A
         digest.update(f"{one.name}\0{one.size}\0{one.tag}\n".encode())
         count += 1
     return {"files": count, "tag": digest.hexdigest()} if count else {}
+
+
+def is_stored_picture(storage: ObjectStorage, name: str) -> bool:
+    """Whether what is below a name is what an export sent: see `render.export.directory.is_picture`."""
+    return any(storage.facts(f"{name}/{telling}") is not None for telling in _TELLING)
 
 
 def _told(known: Facts) -> dict[str, Any]:

@@ -32,8 +32,9 @@ _PART, _PARTS = 16 << 20, 9000
 _FETCHED = 32 << 20
 #: Objects that one request removes at most.
 _REMOVED = 1000
-#: Seconds: to connect, for one request, and until it is not tried again; who waits at a prompt, and who has hours of work.
-_QUICK, _PATIENT = (4, 12, 8, 2), (10, 120, 150, 10)
+#: Seconds: to connect, for one request, and until it is not tried again; and how often it is at most. For who waits at a
+#: prompt, and for who has hours of work: there the seconds count, as connections may be refused many times in a few.
+_QUICK, _PATIENT = (4, 12, 8, 2), (10, 120, 180, 1000)
 
 
 class ObjectStorage:
@@ -193,7 +194,8 @@ def connect(place: str, *, patient: bool) -> Any:
         provider = _profile_credentials()
         if provider is not None:
             options["credential_provider"] = provider
-    return from_url(place, **options)
+    # A name is meant as it is written, and a URL's escapes would be undone.
+    return from_url(place.replace("%", "%25"), **options)
 
 
 def _allows_http() -> bool:

@@ -238,6 +238,9 @@ class Config:
         settings = asdict(self)
         for key in ("overwrite", "fresh", "quiet", "log", "farm", "node", "checkpoint"):
             del settings[key]
+        if self.model.precision == ModelConfig.precision:
+            # As it was before there was a choice: runs that were begun then are gone on with.
+            del settings["model"]["precision"]
         for key in ("dir", "path", "format", "also"):
             del settings["output"][key]
         # Names without their directories: pictures are published, and the content counts, not where it lies.

@@ -15,7 +15,7 @@ import numpy as np
 from filelock import FileLock
 
 from render.canvas.store import CanvasStore
-from render.config import Config, OutputConfig, dotted, named_files, pictures
+from render.config import Config, ModelConfig, OutputConfig, dotted, named_files, pictures
 from render.errors import StorageError, UserError
 from render.export.directory import is_picture, replacing_directory, tree_sha256
 from render.export.picture import image_of, replacing, write_picture
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from render.storage.mirror import Mirror
 
 _RECORD, _LOG, _PREVIEWS, _CANVAS, _SOURCE = "run.json", "render.log", "previews", "canvas", "source"
+#: A setting of the canvas that is left out where it is as it always was.
+_PRECISION = "model.precision"
 _VERSIONED = ("jax", "jaxlib", "flax", "numpy", "scipy", "pillow", "pyvips", "hydra-core")
 
 
@@ -440,8 +442,9 @@ class RunDirectory:
     def _differences(self, old: Mapping[str, Any]) -> str:
         """The settings in which the run that lies here differs."""
         mine = dotted(asdict(self._config)) | self.identity
-        theirs = dotted(old["config"]) | old.get("identity", {})
-        relevant = dotted(self._config.canvas_settings()).keys() | self.identity.keys()
+        # Older records do not say it.
+        theirs = {_PRECISION: ModelConfig.precision} | dotted(old["config"]) | old.get("identity", {})
+        relevant = dotted(self._config.canvas_settings()).keys() | self.identity.keys() | {_PRECISION}
         keys = [key for key in sorted(relevant) if mine.get(key) != theirs.get(key)]
         return "differs in " + ", ".join(keys)
 

@@ -938,3 +938,11 @@ def test_a_picture_does_not_tell_where_its_makers_files_lie() -> None:
     assert settings["objective"]["mask"] == "b.png"
     assert settings["objective"]["regions"][0]["mask"] == {"image": "c.png", "invert": True}
     assert settings["objective"]["terms"] == [{"layer": "mixed4", "guide": "d.png"}, "/mixed[34]/"]
+
+
+def test_the_usual_precision_changes_no_name_of_a_canvas() -> None:
+    """Runs that were begun before there was a choice are gone on with by the same command."""
+    usual, other = (load_config("preview", [f"model.precision={one}"]) for one in ("float32", "bfloat16"))
+    assert "precision" not in usual.canvas_settings()["model"]
+    assert other.canvas_settings()["model"]["precision"] == "bfloat16"
+    assert usual.digest({}) != other.digest({})

@@ -436,6 +436,8 @@ def test_another_run_and_a_second_driver_are_refused(bucket: str) -> None:
         job.directory.start_record(status="running")
     third = draft(load_config("preview", [*words, "seed=3"]))
     assert "holds another run (differs in seed)" in refusal(third.directory.check)
+    coarse = draft(load_config("preview", [*words, "model.precision=bfloat16"]))
+    assert "holds another run (differs in model.precision)" in refusal(coarse.directory.check)
     ObjectStorage(bucket).write("mine/previews/a.png", b"1")
     fourth = draft(load_config("preview", [*TINY, f"output.dir={bucket}/mine"]))
     assert "holds a previews that no run made" in refusal(fourth.directory.check)

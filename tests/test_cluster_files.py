@@ -376,6 +376,11 @@ def test_a_node_that_leaves_says_so_and_never_stays_longer_than_it_may(tmp_path:
     assert "--reason=DRAIN_NODE_REASON_PREEMPTION" in asked
 
 
+@pytest.mark.parametrize("name", CLOUDS)
+def test_a_clouds_file_says_what_has_to_be_installed_for_it(name: str) -> None:
+    assert f"make setup EXTRAS={loaded(name)['provider']['type']}." in text_of(name)
+
+
 @pytest.mark.parametrize("name", KUBERNETES)
 def test_a_file_names_the_command_that_takes_its_image(name: str) -> None:
     """A RayJob is never brought up: `cluster-up` refuses it."""

@@ -90,10 +90,10 @@ def submit_words(cluster: Cluster) -> list[str]:
         return [word for word in words if word.startswith("farm.") and not word.startswith("farm.address=")]
     annotations = cluster.document["metadata"].get("annotations") or {}
     try:
-        words: object = json.loads(annotations.get(SUBMIT, "[]"))
+        listed: object = json.loads(annotations.get(SUBMIT, "[]"))
     except (AttributeError, TypeError, ValueError):
-        words = None
-    return job_words(cluster, f"the annotation {SUBMIT}", words)
+        listed = None
+    return job_words(cluster, f"the annotation {SUBMIT}", listed)
 
 
 def send_job(

@@ -33,7 +33,12 @@ def is_projected(config: Config) -> bool:
 
 def print_projection(config: Config) -> None:
     """The plan for `farm.workers` workers of `config.node`, or of every kind of node there is; raises `UserError`."""
-    node, console = config.node, plain_console()
+    node, console, held = config.node, plain_console(), config.farm.worker
+    if max(held.num_gpus or 1, held.resources.get("TPU", 1)) > 1:
+        raise UserError(
+            "a plan for other machines reckons with one accelerator a worker: leave out farm.worker.num_gpus and "
+            "farm.worker.resources, and let farm.workers count accelerators"
+        )
     workers = config.farm.workers or node.workers
     config = replace(config, farm=replace(config.farm, workers=workers))
     # Refused before anything is opened.

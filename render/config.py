@@ -301,7 +301,7 @@ def validate(config: Config) -> Config:
     size, halo = config.tiles.size, config.tiles.halo
     require(size == "auto" or _whole(size) >= 16, "tiles.size", size, "must be auto or at least 16 px")
     require(halo in _HALOS or _whole(halo) >= 0, "tiles.halo", halo, "must be exact, balanced, or 0 or more px")
-    require(1 <= config.tiles.parallel <= 10_000, "tiles.parallel", config.tiles.parallel, "must be at least 1")
+    require(1 <= config.tiles.parallel <= 10_000, "tiles.parallel", config.tiles.parallel, "must be from 1 to 10000")
     mode = config.boundary.mode
     require(mode in BOUNDARY_MODES, "boundary.mode", mode, f"must be one of {', '.join(BOUNDARY_MODES)}")
     require(0 <= config.boundary.fill <= 4096, "boundary.fill", config.boundary.fill, "must be from 0 to 4096 px")
@@ -330,7 +330,8 @@ def validate(config: Config) -> Config:
 
 def _validate_farm(farm: FarmConfig) -> None:
     require(farm.executor in _EXECUTORS, "farm.executor", farm.executor, f"must be {' or '.join(_EXECUTORS)}")
-    require(farm.workers is None or 1 <= farm.workers <= 10_000, "farm.workers", farm.workers, "must be null or at least 1")
+    rule = "must be null or from 1 to 10000"
+    require(farm.workers is None or 1 <= farm.workers <= 10_000, "farm.workers", farm.workers, rule)
     require(farm.retries >= 0, "farm.retries", farm.retries, "must be 0 or more")
     require(math.isfinite(farm.timeout) and farm.timeout >= 0, "farm.timeout", farm.timeout, "must be 0 or more seconds")
     require(math.isfinite(farm.silence) and farm.silence > 0, "farm.silence", farm.silence, "must be above 0 seconds")

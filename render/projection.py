@@ -33,7 +33,12 @@ def is_projected(config: Config) -> bool:
 
 def print_projection(config: Config) -> None:
     """The plan for `farm.workers` workers of `config.node`, or of every kind of node there is; raises `UserError`."""
-    node, console = config.node, plain_console()
+    node, console, held = config.node, plain_console(), config.farm.worker
+    if max(held.num_gpus or 1, held.resources.get("TPU", 1)) > 1:
+        raise UserError(
+            "a plan for other machines reckons with one accelerator a worker: leave out farm.worker.num_gpus and "
+            "farm.worker.resources, and let farm.workers count accelerators"
+        )
     workers = config.farm.workers or node.workers
     config = replace(config, farm=replace(config.farm, workers=workers))
     # Refused before anything is opened.
@@ -59,14 +64,16 @@ def print_projection(config: Config) -> None:
         point = network_bound_from(lambda size: step_cost(final, size, node, flops, tflops), min(_MOST, tiles))
         console.print(f"network      {_network(point, tiles)}")
     console.print(_prices(draft, architecture, workers))
-    console.print(f"disk         up to {size_text(draft.plan.disk_bytes)} in {draft.directory.path}")
+    console.print(f"disk         up to {size_text(draft.plan.disk_bytes)} in {draft.directory.place}")
     console.print(f"arithmetic   {draft.plan.flops / 1e12:,.1f} TFLOP in convolutions")
     console.print("\n".join(assumptions(node)))
 
 
 def _network(point: int | None, tiles: int) -> str:
     if point is None:
-        return f"never what bounds a step of this grid: {tiles} tiles are at most as many workers"
+        return (
+            f"never what bounds a step of this grid: it has {tiles} tile{'s' * (tiles != 1)}, for as many workers at most"
+        )
     return f"bounds a step from {point} workers on"
 
 
@@ -147,7 +154,8 @@ def assumptions(node: NodeConfig) -> list[str]:
 def _prices(draft: jobs.Draft, architecture: Architecture, workers: int) -> Table:
     """The whole render on the node that is given, or on each kind there is; each with tiles that its memory allows."""
     config = draft.config
-    table = Table(title=f"the whole render, {workers} workers, {config.model.precision}", title_justify="left")
+    farm = f"{workers} worker{'s' * (workers != 1)}"
+    table = Table(title=f"the whole render, {farm}, {config.model.precision}", title_justify="left")
     for heading in ("node", "nodes", "step", "steps", "checkpoints", "octave changes", "time", "on demand", "spot"):
         table.add_column(heading, justify="left" if heading == "node" else "right")
     for node in [config.node] if config.node.known else node_types():

@@ -35,7 +35,10 @@ def main() -> None:
     words = {"node": "aws_p5", "precision": "bfloat16", "objective": "mixed5", "gigapixels": "1,10,100"}
     words |= {"workers": "1,8,64,512"}
     words |= dict(word.split("=", 1) for word in sys.argv[1:])
-    node = next(one for one in node_types() if one.name == words["node"])
+    nodes = {one.name: one for one in node_types()}
+    if words["node"] not in nodes:
+        raise SystemExit(f"there is no node {words['node']!r}: choose {', '.join(nodes)}")
+    node = nodes[words["node"]]
     workers = [int(word) for word in words["workers"].split(",")]
     console = plain_console()
     whole = Table(

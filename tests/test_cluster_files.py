@@ -369,10 +369,23 @@ def test_a_node_that_leaves_says_so_and_never_stays_longer_than_it_may(tmp_path:
     assert subprocess.run(["bash", CLUSTER / "leave.sh"], env=environment).returncode == 0
     busy.kill()
     busy.wait()
-    assert 2 <= time.monotonic() - begun < 10
+    # Bash counts whole seconds of the clock: the first may be short.
+    assert 1 <= time.monotonic() - begun < 10
     asked = (tmp_path / "asked").read_text().splitlines()
     assert asked[0] == "drain-node" and "--deadline-remaining-seconds=2" in asked
     assert "--reason=DRAIN_NODE_REASON_PREEMPTION" in asked
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_a_clouds_file_says_what_has_to_be_installed_for_it(name: str) -> None:
+    assert f"make setup EXTRAS={loaded(name)['provider']['type']}." in text_of(name)
+
+
+@pytest.mark.parametrize("name", KUBERNETES)
+def test_a_file_names_the_command_that_takes_its_image(name: str) -> None:
+    """A RayJob is never brought up: `cluster-up` refuses it."""
+    command = "submit" if name.endswith("-job") else "cluster-up"
+    assert f"or make {command} container=" in text_of(name)
 
 
 def test_roles_are_asked_for_with_policies_that_are_json(tmp_path: Path) -> None:

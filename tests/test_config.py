@@ -805,6 +805,7 @@ CHANGES = {
     "model.name": "googlenet",
     "model.weights": "other.npz",
     "model.sha256": "abc",
+    "model.precision": "bfloat16",
     "objective.terms": "[mixed4]",
     "objective.by_model": "{inception_v3: [mixed4]}",
     "objective.mask": "mask.png",

@@ -173,6 +173,8 @@ def test_a_slice_of_several_hosts_is_found_and_named(nodes: list[dict[str, Any]]
         [node(4, head="TPU-v5p-8-head")],
         # A machine beside the slices, which has its name and no chips of it.
         [node(4, "v6e-4", "a"), node(0, "v6e-4", "a")],
+        # A label that somebody wrote: it says nothing.
+        [node(4, "v6e"), node(4, "v6e-4-spot")],
     ],
 )
 def test_slices_of_one_host_are_not(nodes: list[dict[str, Any]]) -> None:

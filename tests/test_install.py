@@ -34,8 +34,8 @@ def in_a_made_environment() -> None:
 def test_make_help_lists_every_command() -> None:
     shown = make("help").stdout
     for target in (
-        "render", "export", "plan", "models", "atlas", "settings", "preflight", "view", "setup", "test", "lint", "wheel",
-        "clean", "cluster-up", "cluster-status", "cluster-down", "submit", "attach", "stop",
+        "render", "export", "plan", "models", "atlas", "settings", "preflight", "view", "status", "fetch", "sweep", "setup",
+        "test", "lint", "wheel", "clean", "cluster-up", "cluster-status", "cluster-down", "submit", "attach", "stop",
     ):  # fmt: skip
         assert f"make {target} " in shown
 

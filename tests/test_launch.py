@@ -27,7 +27,7 @@ from render.cluster.autoscaler import _file
 from render.cluster.dashboard import Dashboard
 from render.cluster.names import find_cluster, known_clusters
 from render.cluster.packing import JOB_FILE, MOST_BYTES, pack, travelling
-from render.cluster.tools import google_project, require_tools
+from render.cluster.tools import google_project, require_ray, require_tools
 from render.compose import JOB, load_config, root_configs
 from tests import ray_head
 from tests.conftest import ROOT, refusal
@@ -164,6 +164,45 @@ def test_a_file_that_is_no_cluster_is_refused(tmp_path: Path, text: str, words: 
     assert "no such file" in refusal(lambda: find_cluster(str(tmp_path / "other.yaml")))
 
 
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({"kind": "RayCluster", "spec": {}}, "has no metadata.name: the name of the RayCluster"),
+        ({"kind": "RayJob", "metadata": {"name": 7}, "spec": {}}, "has no metadata.name"),
+        ({"kind": "RayJob", "metadata": {"name": "x"}}, "has no spec"),
+        ({"kind": "RayJob", "metadata": {"name": "x"}, "spec": {"entrypoint": "python 'oops"}}, "no command of a shell"),
+        (
+            {"kind": "RayCluster", "metadata": {"name": "x", "annotations": ["a"]}, "spec": {}},
+            "must be a list of key=value",
+        ),
+        (
+            {"kind": "RayCluster", "metadata": {"name": "x", "annotations": {"pareidolia/submit": '"a=b"'}}, "spec": {}},
+            "pareidolia/submit must be a list of key=value",
+        ),
+        ({"cluster_name": "x", "provider": {"type": "local"}, "metadata": ["a=b"]}, "metadata must be pairs"),
+        (
+            {"cluster_name": "x", "provider": {"type": "local"}, "metadata": {"submit": "farm.workers=4"}},
+            "metadata.submit must be a list of key=value",
+        ),
+    ],
+)
+def test_what_is_misshapen_in_a_clusters_file_is_said_before_the_job_is_composed(
+    tmp_path: Path, document: dict[str, Any], words: str
+) -> None:
+    file = written(tmp_path / "mine.yaml", document)
+    assert words in refused("submit", f"cluster={file}", "image=noise", "output.dir=s3://b/x")
+
+
+@pytest.mark.parametrize("word", ["http://", "http://[::1", "https://host:port", "http://host:99999"])
+def test_an_address_that_is_none_is_refused(word: str) -> None:
+    assert "is no address of a dashboard" in refused("cluster-status", f"cluster={word}")
+
+
+@pytest.mark.parametrize("name", ["poster", "Große Platte", "2026 prints", "", "x" * 39 + " y", "-" * 60])
+def test_a_jobs_id_is_a_name_that_kubernetes_takes(name: str) -> None:
+    assert re.fullmatch(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?", jobs.job_id(name))
+
+
 def test_every_file_in_cluster_that_is_offered_is_a_cluster() -> None:
     for name in known_clusters():
         assert find_cluster(name).word == name
@@ -187,6 +226,13 @@ def test_a_missing_program_is_named_with_where_to_get_it(command: Command, monke
     assert "needs sbatch" in refusal(lambda: require_tools(find_cluster(str(batch)), "submit"))
     aws = find_cluster(autoscaler(command.directory / "a.yaml", "aws"))
     assert "needs ssh" in refusal(lambda: require_tools(aws, "cluster-up"))
+
+
+def test_rays_parts_are_found_whether_or_not_they_are_imported() -> None:
+    require_ray()
+    import colorful  # type: ignore[import-untyped]  # noqa: F401
+
+    require_ray()
 
 
 @pytest.mark.parametrize(("cloud", "module", "extra"), [("aws", "boto3", "aws"), ("gcp", "googleapiclient", "gcp")])
@@ -359,6 +405,7 @@ def test_files_of_this_machine_are_brought_along_under_their_own_names(
         (["output.dir=s3://b/run", "image=large.tif"], "brings at most 100 MB along: put it into the bucket"),
         ([], "needs output.dir"),
         (["output.dir=dreams/x"], "output.dir=dreams/x would be left on a node"),
+        (["output.dir=s4://b/run"], "s4:// is not known: take s3://, gs://, az://"),
         (["output.dir=/dreams/x"], "output.dir=/dreams/x would be left on a node"),
         (["output.dir=dreams/x", "shared=true"], "output.dir=dreams/x would be left on a node"),
         (["output.dir=s3://b/run", "output.path=me.png"], "output.path=me.png would be left on a node"),
@@ -449,12 +496,13 @@ def test_a_rayjob_is_made_with_the_words_of_the_job(command: Command) -> None:
     command.stub("kubectl", _FORWARDER)
     file, applied = ray_job(command.directory / "j.yaml"), command.directory / "applied.yaml"
     words = ("conf=noise", "image=noise", "output.dir=gs://bucket/a run", "name=two words")
-    code, out, err = command("submit", f"cluster={file}", *words, APPLIED=str(applied))
+    code, out, err = command("submit", f"cluster={file}", *words, "container=mine:1", APPLIED=str(applied))
     assert code == 0, err
     job = re.search(r"job (two-words-[0-9a-f]{6})", out)
     assert job is not None
     document = yaml.safe_load(applied.read_text())
     assert document["metadata"]["name"] == document["spec"]["jobId"] == job[1]
+    assert document["spec"]["metadata"]["again"].endswith("'name=two words' container=mine:1")
     assert document["spec"]["entrypoint"] == (
         "python -m render render conf=noise farm.workers=4 image=noise 'output.dir=gs://bucket/a run' 'name=two words' "
         "farm.address=auto"
@@ -476,12 +524,16 @@ def test_what_a_clusters_file_says_of_its_farm_gives_way_to_the_jobs_own_words(
     monkeypatch.setattr(commands, "_reached", lambda *_: nullcontext(None))
     said = {"pareidolia/submit": '["farm.workers=4", "farm.timeout=1800"]'}
     words = ["image=noise", "output.dir=s3://b/x", "farm.workers=2", "follow=false"]
+    root = written(command.directory / "mine.yaml", {"defaults": [{"job": "default"}, "_self_"], "farm": {"workers": 3}})
     kubernetes = ray_cluster(command.directory / "k.yaml", **said)
     scaled = autoscaler(command.directory / "a.yaml", "aws", metadata={"submit": ["farm.workers=4", "farm.timeout=1800"]})
     for file in (kubernetes, scaled):
         sent.clear()
         assert commands.run_cluster_command("submit", "preview", [f"cluster={file}", *words]) == 0
         assert (sent["farm"]["workers"], sent["farm"]["timeout"]) == (2, 1800)
+        # So does what the job's own config says.
+        assert commands.run_cluster_command("submit", root, [f"cluster={file}", *words[:2], words[-1]]) == 0
+        assert (sent["farm"]["workers"], sent["farm"]["timeout"]) == (3, 1800)
 
 
 # Ray's autoscaler, on a machine that a stub of ssh stands for

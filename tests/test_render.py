@@ -584,7 +584,9 @@ def test_a_directory_in_use_is_refused(command, tmp_path: Path) -> None:
         (["output.width=2000", "farm.worker.memory_gb=0.1"], ["a worker needs", "memory", "farm.worker.memory_gb"]),
         (["farm.workers=0"], ["farm.workers=0", "at least 1"]),
         (["farm.executor=dask"], ["farm.executor=dask", "ray or inline"]),
-        (["farm.worker.num_gpus=2"], ["farm.worker.num_gpus", "at most 1"]),
+        (["farm.worker.num_gpus=1.5"], ["farm.worker.num_gpus", "whole"]),
+        # This process has no GPU, and has begun to use its CPU besides.
+        (["farm.worker.num_gpus=1"], ["cannot use its GPU", "make setup EXTRAS=cuda"]),
         (["farm.address=auto"], ["farm.address=auto", "farm.executor=ray"]),
         (["farm.retries=-1"], ["farm.retries=-1"]),
         (["farm.scratch=~nobody-here/x"], ["farm.scratch", "no such user"]),

@@ -210,6 +210,18 @@ def test_a_plan_for_512_workers_starts_none_and_prices_them(capsys: pytest.Captu
     assert "price_per_hour=98.32" not in told
 
 
+@pytest.mark.parametrize("word", ["farm.worker.num_gpus=4", "farm.worker.resources={TPU: 4}"])
+def test_several_devices_a_worker_are_not_priced_as_one(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "image=noise", "farm.workers=64", "node=aws_p5", word]) == 2
+    assert "reckons with one accelerator a worker" in capsys.readouterr().err
+
+
+def test_one_worker_and_one_tile_are_said_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "image=noise", "output.width=300", "output.height=200", "node=cpu"]) == 0
+    told = capsys.readouterr().out
+    assert "it has 1 tile," in told and "the whole render, 1 worker," in told
+
+
 def test_nodes_that_ship_are_whole() -> None:
     for node in node_types():
         figures = {one.name: getattr(node, one.name) for one in fields(node)}

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from render.__main__ import main
 from render.atlas.atlas import atlas_path
 from render.canvas.store import CanvasStore
 from render.compose import ATLAS, load, load_config
@@ -459,6 +460,11 @@ def test_a_driver_that_lost_its_lease_stops_and_touches_nothing(bucket: str, mon
         monkeypatch.setattr(job.directory.checkpoints, "commit", commit_and_be_overtaken)
         assert "may be another run's" in refusal(lambda: render(job))
     assert {storage.load(name)[0] for name in (LEASE, "run.json", "render.log")} == {b"theirs"}
+
+
+def test_a_plan_for_other_machines_says_where_the_run_will_be(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", *SMALL, f"output.dir={bucket}/run", "node=cpu"]) == 0
+    assert f"in {bucket}/run\n" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import yaml  # type: ignore[import-untyped]
 
 from render.cluster.access import local_token, make_token
 from render.cluster.dashboard import Dashboard
-from render.cluster.names import DASHBOARD_PORT, Cluster
+from render.cluster.names import DASHBOARD_PORT, Cluster, job_words
 from render.cluster.tools import google_project, output_of, ray_command, run
 from render.cluster.tunnel import forwarded
 from render.errors import UserError
@@ -58,7 +58,7 @@ def reached(cluster: Cluster) -> Iterator[Dashboard]:
 
 def submit_words(cluster: Cluster) -> list[str]:
     """What the cluster's file has a job say of its farm where its own words do not."""
-    return [str(word) for word in (cluster.document.get("metadata") or {}).get("submit") or []]
+    return job_words(cluster, "metadata.submit", (cluster.document.get("metadata") or {}).get("submit") or [])
 
 
 def _file(cluster: Cluster) -> Path:

@@ -18,6 +18,7 @@ from render.cluster.names import AUTOSCALER, KUBERNETES, KUBERNETES_JOB, RUNNING
 from render.cluster.packing import travelling
 from render.cluster.tools import require_ray, require_tools
 from render.compose import load_config
+from render.config import Config
 from render.errors import UserError
 from render.progress import plain_console
 
@@ -144,12 +145,12 @@ def _print_status(dashboard: Dashboard) -> None:
 def _submit(cluster: Cluster, root: str, words: list[str], options: dict[str, str]) -> int:
     again = shlex.join(["make", "submit", f"cluster={cluster.word}", f"conf={root}", *words])
     again += " shared=true" * (options["shared"] == "true")
+    again += f" {shlex.quote('container=' + options['container'])}" * bool(options["container"])
     if cluster.kind == SLURM:
         return _submit_to_slurm(cluster, root, words, follow=options["follow"] == "true")
-    mine = {word.lstrip("+~").partition("=")[0] for word in words}
     given = kubernetes.submit_words(cluster) if cluster.kind in (KUBERNETES, KUBERNETES_JOB) else []
     given = autoscaler.submit_words(cluster) if cluster.kind == AUTOSCALER else given
-    words = [*(word for word in given if word.partition("=")[0] not in mine), *words]
+    words = [*_unsaid(given, root, words), *words]
     config = load_config(root, words)
     settings, files = travelling(config, shared=options["shared"] == "true")
     # What is wrong with the words is said before anybody is asked for credentials.
@@ -179,6 +180,21 @@ def _submit(cluster: Cluster, root: str, words: list[str], options: dict[str, st
             return 0
         with _detaching(cluster, job):
             return jobs.exit_code(jobs.follow(dashboard, job))
+
+
+def _unsaid(given: list[str], root: str, words: list[str]) -> list[str]:
+    """Those of the cluster's words about which the job's own words and its root config say nothing."""
+    mine = {word.lstrip("+~").partition("=")[0] for word in words}
+    said, usual = load_config(root, words), Config()
+    return [word for word in given if (key := word.partition("=")[0]) not in mine and _at(said, key) == _at(usual, key)]
+
+
+def _at(config: Config, key: str) -> object:
+    """A setting by its key; None where there is none: what is wrong with the word is said when it is composed."""
+    value: object = config
+    for part in key.split("."):
+        value = getattr(value, part, None)
+    return value
 
 
 def _submit_to_slurm(cluster: Cluster, root: str, words: list[str], *, follow: bool) -> int:

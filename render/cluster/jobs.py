@@ -55,9 +55,11 @@ def refuse_other_ray(dashboard: Dashboard) -> None:
 
 
 def job_id(name: str) -> str:
-    """A new id that says which picture it is: `poster-1a2b3c`."""
-    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
-    return f"{plain or 'dream'}-{secrets.token_hex(3)}"
+    """A new id that says which picture it is: `poster-1a2b3c`. Kubernetes takes it as a RayJob's name, too."""
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if not plain[:1].isalpha():
+        plain = f"dream-{plain}"
+    return f"{plain[:40].strip('-')}-{secrets.token_hex(3)}"
 
 
 def environment() -> dict[str, str]:

@@ -13,7 +13,7 @@ import yaml  # type: ignore[import-untyped]
 
 from render.cluster.access import local_token
 from render.cluster.dashboard import Dashboard
-from render.cluster.names import DASHBOARD_PORT, KUBERNETES_JOB, Cluster
+from render.cluster.names import DASHBOARD_PORT, KUBERNETES_JOB, Cluster, job_words
 from render.cluster.tools import last_line, output_of, run
 from render.cluster.tunnel import forwarded
 from render.errors import UserError
@@ -83,13 +83,17 @@ def reached(cluster: Cluster, job: str = "") -> Iterator[Dashboard]:
 def submit_words(cluster: Cluster) -> list[str]:
     """What the cluster's file has a job say of its farm where its own words do not."""
     if cluster.kind == KUBERNETES_JOB:
-        words = shlex.split(str(cluster.document["spec"].get("entrypoint") or ""))
+        try:
+            words = shlex.split(str(cluster.document["spec"].get("entrypoint") or ""))
+        except ValueError as error:
+            raise UserError(f"{cluster.path}: spec.entrypoint is no command of a shell ({str(error).lower()})") from None
         return [word for word in words if word.startswith("farm.") and not word.startswith("farm.address=")]
-    written = (cluster.document["metadata"].get("annotations") or {}).get(SUBMIT, "[]")
+    annotations = cluster.document["metadata"].get("annotations") or {}
     try:
-        return [str(word) for word in json.loads(written)]
-    except (TypeError, ValueError):
-        raise UserError(f'{cluster.path}: the annotation {SUBMIT} must be a list such as ["farm.workers=4"]') from None
+        listed: object = json.loads(annotations.get(SUBMIT, "[]"))
+    except (AttributeError, TypeError, ValueError):
+        listed = None
+    return job_words(cluster, f"the annotation {SUBMIT}", listed)
 
 
 def send_job(

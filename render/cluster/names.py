@@ -6,6 +6,7 @@ import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml  # type: ignore[import-untyped]
 
@@ -59,7 +60,7 @@ def find_cluster(word: str) -> Cluster:
     if word == LOCAL:
         return Cluster(word, RUNNING, url=_LOCAL_URL)
     if word.startswith(("http://", "https://")):
-        return Cluster(word, RUNNING, url=word.rstrip("/"))
+        return Cluster(word, RUNNING, url=_dashboard_url(word))
     if word.endswith((".yaml", ".yml", ".sh")):
         path = Path(word).expanduser()
         if not path.is_file():
@@ -84,10 +85,22 @@ def known_clusters() -> list[str]:
 def _shipped() -> dict[str, Path]:
     """The files in `cluster/` that describe one, by name."""
     found = {}
-    for path in sorted(shipped_clusters().glob("*")):
+    for path in sorted(shipped_clusters().glob("*"), key=lambda path: path.stem):
         if (path.suffix == ".sh" and _is_batch(path)) or (path.suffix == ".yaml" and _resource(path) is not None):
             found[path.stem] = path
     return found
+
+
+def _dashboard_url(word: str) -> str:
+    try:
+        parts = urlsplit(word)
+        # A port that is no number is found out by asking for it.
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UserError(f"cluster={shown(word)} is no address of a dashboard: write http://HOST:{DASHBOARD_PORT}")
+    return word.rstrip("/")
 
 
 def _is_batch(path: Path) -> bool:
@@ -126,4 +139,20 @@ def _described(word: str, path: Path) -> Cluster:
             f"cluster={shown(word)} describes no cluster: it must be one of Ray's autoscaler (with cluster_name and "
             "provider), or a RayCluster or RayJob of Kubernetes"
         )
-    return Cluster(word, resource[0], path, document=resource[1])
+    kind, document = resource
+    metadata = document.get("metadata")
+    if kind != AUTOSCALER:
+        if not (isinstance(metadata, dict) and isinstance(metadata.get("name"), str)):
+            raise UserError(f"cluster={shown(word)} has no metadata.name: the name of the {document['kind']}")
+        if not isinstance(document.get("spec"), dict):
+            raise UserError(f"cluster={shown(word)} has no spec: it says of no nodes")
+    elif not isinstance(metadata, dict | None):
+        raise UserError(f"cluster={shown(word)}: metadata must be pairs, such as submit: [farm.workers=4]")
+    return Cluster(word, kind, path, document=document)
+
+
+def job_words(cluster: Cluster, where: str, written: object) -> list[str]:
+    """The words in a cluster's file that a job of it gets; `UserError` where `written`, at `where`, is no list of such."""
+    if not isinstance(written, list) or not all(isinstance(word, str) and "=" in word for word in written):
+        raise UserError(f'{cluster.path}: {where} must be a list of key=value, such as ["farm.workers=4"]')
+    return written

@@ -14,7 +14,7 @@ from render.config import Config
 from render.errors import UserError, shown
 from render.formats import FORMATS
 from render.paths import user_path
-from render.storage.url import is_url
+from render.storage.url import checked_url, is_url
 
 #: The config's file in the job's working directory.
 JOB_FILE = "job.yaml"
@@ -91,7 +91,7 @@ def _check_outputs(config: Config, *, shared: bool) -> None:
     paths = [("output.dir", output.dir), *([("output.path", output.path)] if output.path else [])]
     paths += [("output.also", also) for also in output.also if also not in FORMATS]
     for key, text in paths:
-        if not is_url(text) and not (shared and text.startswith("/")):
+        if checked_url(text, key) is None and not (shared and text.startswith("/")):
             raise UserError(f"{key}={shown(text)} would be left on a node of the cluster: {otherwise}")
 
 

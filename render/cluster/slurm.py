@@ -61,10 +61,12 @@ def stop(cluster: Cluster, job: str) -> int:
     state, _, log = _facts(cluster, job)
     if state not in _GOING:
         raise UserError(f"job {job} has ended already: {state.lower()}")
+    # What it says from now on, however soon it does.
+    said = log.stat().st_size if log.is_file() else 0
     asked = output_of(["scancel", *([] if state == "PENDING" else ["--signal=TERM", "--batch"]), job])
     if asked.returncode:
         raise UserError(f"cluster={cluster.word}: scancel does not stop job {job} ({last_line(asked.stderr)})")
-    return follow(cluster, job, skip=log.stat().st_size if log.is_file() else 0)
+    return follow(cluster, job, skip=said)
 
 
 def queue(cluster: Cluster) -> str:

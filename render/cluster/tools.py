@@ -56,12 +56,17 @@ def require_tools(cluster: Cluster, command: str) -> None:
 
 def require_ray() -> None:
     """Raises `UserError` unless Ray is here with the parts that talk to a cluster's dashboard."""
-    missing = [module for module in ("aiohttp", "requests", "colorful") if importlib.util.find_spec(module) is None]
+    missing = [module for module in ("aiohttp", "requests", "colorful") if not _is_here(module)]
     if missing:
         raise UserError(
             f"clusters need ray[default], of which {missing[0]} is missing: make does it by itself; else install "
             "pareidolia[cluster]"
         )
+
+
+def _is_here(module: str) -> bool:
+    # One that is imported may have no spec any more: colorful puts an object in its own place.
+    return module in sys.modules or importlib.util.find_spec(module) is not None
 
 
 def _require_aws(cluster: Cluster) -> None:

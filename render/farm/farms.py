@@ -39,7 +39,7 @@ class Farm(Protocol):
 class InlineFarm:
     """Workers in this very process, made when they are leased; their kernels are kept for the next job.
 
-    `kernels` are those that the process has already.
+    `kernels` are those that the process has already; `platform` is what JAX must run on, None for what there is.
     """
 
     def __init__(
@@ -48,7 +48,13 @@ class InlineFarm:
         threads: int,
         check: Callable[[], None] = lambda: None,
         kernels: KernelCache | None = None,
+        platform: str | None = None,
     ) -> None:
+        self._platform_before = os.environ.get("JAX_PLATFORMS")
+        if platform is not None:
+            # Where a device is asked for, one that is taken is an error and not a slow render. Read when JAX is imported.
+            os.environ["JAX_PLATFORMS"] = platform
+        self._platform = platform
         # Read by XLA when it starts its threads, at the first use of a device.
         os.environ["NPROC"] = str(threads)
         if kernels is None:
@@ -80,6 +86,10 @@ class InlineFarm:
 
     def close(self) -> None:
         """Nothing is kept but memory."""
+        if self._platform is not None:
+            os.environ.pop("JAX_PLATFORMS")
+            if self._platform_before is not None:
+                os.environ["JAX_PLATFORMS"] = self._platform_before
 
 
 @contextmanager
@@ -94,11 +104,8 @@ def open_farm(
     """The farm that a config asks for; closed on the way out. See `RayFarm` for the arguments and what is raised."""
     farm: Farm
     if config.executor == "inline":
-        # Where a device is asked for, one that is taken is an error and not a slow render. Read when JAX is imported.
         wanted = "tpu" if "TPU" in config.worker.resources else {None: None, 0.0: "cpu"}.get(config.worker.num_gpus, "cuda")
-        if wanted:
-            os.environ["JAX_PLATFORMS"] = wanted
-        farm = InlineFarm(config.workers or 1, threads, check)
+        farm = InlineFarm(config.workers or 1, threads, check, platform=wanted)
     else:
         # Imported where it is needed: the inline executor does without Ray.
         from render.farm.ray_farm import RayFarm

@@ -30,6 +30,8 @@ from render.paths import cache_directory
 
 #: Kernels that a process keeps; each holds its network's weights.
 _KERNELS_KEPT = 8
+#: What can be asked for, and what people call it.
+_PLATFORMS = {"cuda": "GPU", "tpu": "TPU"}
 _OWN = ("open", "ping", "window_bytes", "window_seconds", "compile_seconds", "class_scores")
 
 
@@ -170,12 +172,17 @@ def facts(kernels_made: int = 0) -> Facts:
 
 
 def _devices() -> list[jax.Device]:
+    """The devices of the platform that was asked for. Raises `UserError` where there are none: never those of another."""
     wanted = os.environ.get("JAX_PLATFORMS", "")
     try:
-        return jax.local_devices()
+        found = jax.local_devices()
+        # Whoever asks after JAX has begun to use another gets that.
+        if found[0].platform != {"cuda": "gpu"}.get(wanted, wanted) and wanted in _PLATFORMS:
+            raise RuntimeError(f"JAX runs on {found[0].platform} there already")
+        return found
     # Without a word where the CUDA plugin is not installed.
     except (RuntimeError, AssertionError) as error:
-        what = {"cuda": "GPU", "tpu": "TPU"}.get(wanted, wanted or "device")
+        what = _PLATFORMS.get(wanted, wanted or "device")
         why = (str(error).splitlines() or [f"JAX has no support for {wanted} there"])[0].partition(" (set JAX_PLATFORMS")[0]
         otherwise = ", or set farm.worker.num_gpus=0 to render on CPUs" if wanted == "cuda" else ""
         raise UserError(

@@ -46,5 +46,6 @@ def _chips(kind: str | None, topology: str | None) -> int:
         return math.prod(map(int, topology.split("x")))
     if kind:
         generation, _, size = kind.rpartition("-")
-        return int(size) if generation in _ONE_CORE else max(1, int(size) // 2)
+        if size.isdecimal():
+            return int(size) if generation in _ONE_CORE else max(1, int(size) // 2)
     return 1

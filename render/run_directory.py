@@ -172,7 +172,9 @@ class RunDirectory:
                     f"{self.kept(target)} is not as the run left it: move it away, or overwrite=true to replace it"
                 )
         self._made |= {one["sha256"] for one in known.values()}
-        copies = [copy for target in self.targets for copy in target.copies]
+        copies = [
+            copy for target in self.targets for copy in target.copies if not (self._mirror and copy == self.kept(target))
+        ]
         for copy in copies:
             self._check_copy(copy)
         for url in {copy.rpartition("/")[0] for copy in copies if isinstance(copy, str)}:
@@ -278,6 +280,8 @@ class RunDirectory:
         published: list[Place] = []
         for target in self.targets:
             for copy in target.copies:
+                if self._mirror and copy == self.kept(target):
+                    continue
                 elsewhere = self._mirror or isinstance(copy, str)
                 if not (elsewhere and self._has_copy(copy, known.get(target.path.name))):
                     if self._mirror and not target.path.exists():

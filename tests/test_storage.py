@@ -402,6 +402,13 @@ def test_what_lies_below_a_name_is_never_replaced_by_a_copy(bucket: str) -> None
     assert refusal(lambda: draft(bare)) == "output.path=s3://bucket.png: it names a bucket: name an object in it"
 
 
+def test_a_picture_may_be_asked_for_where_it_is_kept(bucket: str) -> None:
+    words = [*TINY, f"output.dir={bucket}/run", f"output.path={bucket}/run/preview.png"]
+    for _ in range(2):
+        with prepared(draft(load_config("preview", words))) as job:
+            assert render(job) == [f"{bucket}/run/preview.png"]
+
+
 def test_a_run_that_was_killed_while_it_sent_a_picture_sends_it_again(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of a directory is there, of the run's own and of a copy, and nothing that says what it is."""
     words = [*TINY, "output.format=dzi", f"output.dir={bucket}/run", f"output.path={bucket}/out/dream.dzi"]

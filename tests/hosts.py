@@ -21,13 +21,21 @@ import psutil
 
 #: The first process of a host: it reaps what others leave, and ends when the test's process does.
 _INIT = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN); print('up', flush=True); signal.pause()"
-#: Run as root of the host before anything else; `$1` is its name.
+#: Run as root of the host before anything else: its name, Python, the first process' program, and what the image holds.
 _SETUP = """set -e
+name=$1 python=$2 init=$3
+shift 3
 mount --make-rprivate /
+mount --bind /tmp /mnt
 for place in /tmp /dev/shm; do mount -t tmpfs none $place; done
+# The program may lie in this machine's /tmp: then it is in the host's, too.
+for part in "$@"; do
+  case $part in /tmp/*) mkdir -p "$part"; mount --bind "/mnt/${part#/tmp/}" "$part";; esac
+done
+umount /mnt
 mkdir /tmp/home
-hostname "$1"
-exec "$2" -c "$3"
+hostname "$name"
+exec "$python" -c "$init"
 """
 _UNSHARE = ("unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc")
 _START = 30.0
@@ -79,9 +87,12 @@ class Host:
 
 
 @contextmanager
-def hosts(names: Sequence[str], network: int, environment: Mapping[str, str]) -> Iterator[tuple[str, list[Host]]]:
+def hosts(
+    names: Sequence[str], network: int, environment: Mapping[str, str], image: Sequence[Path] = ()
+) -> Iterator[tuple[str, list[Host]]]:
     """Hosts of these names on a network 10.`network`.0.0/24 of their own: this machine's address there, and the hosts.
 
+    `image` are directories that they see as they are here, wherever they lie.
     Raises `NotPermitted` where the system does not let us.
     """
     for tool in ("ip", "nsenter", "unshare"):
@@ -99,7 +110,7 @@ def hosts(names: Sequence[str], network: int, environment: Mapping[str, str]) ->
         for number, name in enumerate(names, 1):
             address, cable, inside = f"10.{network}.0.{number}", f"dream{network}-{number}", f"eth{network}-{number}"
             init = subprocess.Popen(
-                [*_UNSHARE, "sh", "-c", _SETUP, "sh", name, sys.executable, _INIT],
+                [*_UNSHARE, "sh", "-c", _SETUP, "sh", name, sys.executable, _INIT, *map(str, image)],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,

@@ -25,11 +25,17 @@ _PATIENCE_S = 120.0
 
 @dataclass(frozen=True)
 class Head:
-    """`url` of its dashboard, the file with its token, its port for nodes."""
+    """`url` of its dashboard, the file with its token, its port for nodes, and the directory where Ray keeps things."""
 
     url: str
     token: Path
     port: int
+    directory: Path
+
+    @property
+    def address(self) -> str:
+        """What a job joins it by."""
+        return f"127.0.0.1:{self.port}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -38,8 +44,8 @@ class Head:
 
 
 @contextmanager
-def started(*, cpus: int = 2) -> Iterator[Head]:
-    """`ray start --head` with token authentication and the dashboard on loopback."""
+def started(*, cpus: int = 2, **settings: str) -> Iterator[Head]:
+    """`ray start --head` with token authentication and the dashboard on loopback; `settings` join its environment."""
     # A short name: Ray's sockets lie in it.
     directory = Path(tempfile.mkdtemp(prefix="head-", dir="/tmp"))
     token = directory / "token"
@@ -51,6 +57,7 @@ def started(*, cpus: int = 2) -> Iterator[Head]:
         "RAY_AUTH_TOKEN_PATH": str(token),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
+        **settings,
     }
     any_port = (
         "min-worker",
@@ -78,7 +85,7 @@ def started(*, cpus: int = 2) -> Iterator[Head]:
             [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *words],
             env=environment, cwd=directory, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
-    head = Head(f"http://127.0.0.1:{dashboard}", token, port)
+    head = Head(f"http://127.0.0.1:{dashboard}", token, port, directory / "r")
     try:
         _wait_for(head, process, directory / "log")
         yield head

@@ -47,9 +47,10 @@ def three(tmp_path: Path, inception: Loaded) -> Iterator[tuple[s3.Server, list[H
         "RAY_health_check_timeout_ms": "3000",
         "RAY_health_check_failure_threshold": "3",
     }
+    weights = cache_directory() / "weights"
     try:
         with (
-            hosts(["head", "left", "right"], 77, environment) as (here, made),
+            hosts(["head", "left", "right"], 77, environment, [ROOT, Path(sys.prefix), weights]) as (here, made),
             s3.serving(tmp_path / "s3.log", here) as server,
         ):
             for host in made:
@@ -61,7 +62,7 @@ def three(tmp_path: Path, inception: Loaded) -> Iterator[tuple[s3.Server, list[H
             # What lies in a node's image; the rest of the cache is each host's own.
             cache = "/tmp/home/.cache/pareidolia"
             head.run("mkdir", "-p", cache)
-            head.run("ln", "-s", str(cache_directory() / "weights"), cache)
+            head.run("ln", "-s", str(weights), cache)
             yield server, made
     except NotPermitted as reason:
         pytest.skip(f"hosts cannot be simulated here: {reason}")

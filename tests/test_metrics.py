@@ -6,8 +6,6 @@ import json
 import logging
 import os
 import re
-import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -22,8 +20,10 @@ import pytest
 
 from render.farm.metrics import METRICS, PREFIX
 from render.logs import JsonLines, is_cluster_job, log_to
+from tests import ray_head
 from tests.conftest import ROOT
 from tests.farm_job import JOB
+from tests.ray_head import Head
 
 DASHBOARD = ROOT / "cluster" / "grafana.json"
 _RAY = str(Path(sys.executable).with_name("ray"))
@@ -74,12 +74,10 @@ def test_the_dashboard_has_what_grafana_imports() -> None:
 
 
 @dataclass
-class Head:
-    """`environment` is what its clients need: the token, too."""
+class Watched:
+    """A cluster, and the `environment` of its clients, who need the token, too."""
 
-    address: str
-    dashboard: str
-    directory: Path
+    head: Head
     environment: dict[str, str]
 
     def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -90,7 +88,7 @@ class Head:
 
     def metrics(self) -> str:
         """What Prometheus reads of all endpoints that Ray lists for it."""
-        listed = json.loads((self.directory / "prom_metrics_service_discovery.json").read_text())
+        listed = json.loads((self.head.directory / "prom_metrics_service_discovery.json").read_text())
         texts = []
         for target in (target for one in listed for target in one["targets"]):
             # Ray's own processes have some, too, of which not all may be there yet.
@@ -99,54 +97,25 @@ class Head:
         return "\n".join(texts)
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 @pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    """The head of a cluster, started as its users start it, with two CPUs to lend."""
-    port, dashboard, client = free_ports(3)
-    directory = tmp_path_factory.mktemp("r")
-    words = ["--head", f"--port={port}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1", "--num-cpus=2"]
-    words += ["--node-ip-address=127.0.0.1", f"--ray-client-server-port={client}", "--num-gpus=0", "--block"]
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    environment = {**os.environ, **token, "RAY_metrics_report_interval_ms": "1000", "RAY_JOB_STOP_WAIT_TIME_S": "60"}
-    environment |= {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
-    environment |= {"PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""}
-    environment.pop("RAY_ADDRESS", None)
-    with (directory / "head.log").open("wb") as written:
-        process = subprocess.Popen(
-            [_RAY, "start", *words, f"--temp-dir={directory}"],
-            env=environment, stdout=written, stderr=written, start_new_session=True,
-        )  # fmt: skip
-        try:
-            _await_answer(f"http://127.0.0.1:{dashboard}/api/version", process)
-            yield Head(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", directory, environment)
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-def _await_answer(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 90
-    while True:
-        try:
-            _read(url)
-            return
-        except urllib.error.HTTPError:
-            # It asks for the token, which Ray's own clients find by themselves.
-            return
-        except OSError:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
+def watched() -> Iterator[Watched]:
+    """A cluster whose numbers are new every second, and whose jobs have a minute to end."""
+    settings = {
+        "RAY_metrics_report_interval_ms": "1000",
+        "RAY_JOB_STOP_WAIT_TIME_S": "60",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        "RENDER_OVERRIDES": "",
+    }
+    with ray_head.started(**settings) as head:
+        environment = {
+            **os.environ,
+            "RAY_AUTH_MODE": "token",
+            **head.environment,
+            "PYTHONPATH": str(ROOT),
+            "RENDER_OVERRIDES": "",
+        }
+        environment.pop("RAY_ADDRESS", None)
+        yield Watched(head, environment)
 
 
 def _read(url: str) -> str:
@@ -165,19 +134,23 @@ def _numbers(text: str, run: str) -> dict[str, float]:
 
 
 @pytest.mark.slow
-def test_prometheus_sees_a_render(head: Head, tmp_path: Path) -> None:
+def test_prometheus_sees_a_render(watched: Watched, tmp_path: Path) -> None:
     """A small render on a real cluster, asked for at the endpoint that Ray names while it is under way."""
     words = [
         *JOB,
         "octaves.steps=300",
-        f"farm.address={head.address}",
+        f"farm.address={watched.head.address}",
         "farm.workers=2",
         "log=json",
         f"output.dir={tmp_path / 'seen'}",
     ]
     with (tmp_path / "out").open("wb") as out:
         render = subprocess.Popen(
-            [sys.executable, "-m", "render", "render", *words], cwd=tmp_path, env=head.environment, stdout=out, stderr=out
+            [sys.executable, "-m", "render", "render", *words],
+            cwd=tmp_path,
+            env=watched.environment,
+            stdout=out,
+            stderr=out,
         )
     record = tmp_path / "seen" / "run.json"
     wanted = {f"{PREFIX}{name}" for name in METRICS} - {f"{PREFIX}render_losses_total", f"{PREFIX}render_notices_total"}
@@ -189,7 +162,7 @@ def test_prometheus_sees_a_render(head: Head, tmp_path: Path) -> None:
         time.sleep(0.5)
         if record.exists():
             digest = json.loads(record.read_text())["digest"]
-            seen |= _numbers(head.metrics(), f"seen-{digest[:8]}")
+            seen |= _numbers(watched.metrics(), f"seen-{digest[:8]}")
     assert seen[f"{PREFIX}render_workers"] == 2
     assert seen[f"{PREFIX}render_octave"] in (1, 2)
     assert 0 <= seen[f"{PREFIX}render_step"] <= 300
@@ -204,23 +177,23 @@ def test_prometheus_sees_a_render(head: Head, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_job_that_is_stopped_saves_first(head: Head, tmp_path: Path) -> None:
+def test_a_job_that_is_stopped_saves_first(watched: Watched, tmp_path: Path) -> None:
     """Ray sends SIGTERM, as a batch system or Kubernetes does, and waits: the same job goes on from where it was."""
     run = tmp_path / "stopped"
     words = [*JOB, "octaves.steps=500", "checkpoint.every=1000", "farm.address=auto", "farm.workers=2", "log=json"]
     command = [sys.executable, "-m", "render", "render", *words, f"output.dir={run}"]
-    job = ["--address", head.dashboard]
-    head.run("job", "submit", *job, "--no-wait", "--submission-id", "stopped-1", "--", *command)
+    job = ["--address", watched.head.url]
+    watched.run("job", "submit", *job, "--no-wait", "--submission-id", "stopped-1", "--", *command)
     deadline = time.monotonic() + 120
     while "octave 1 step 3:" not in ((run / "render.log").read_text() if (run / "render.log").exists() else ""):
-        assert time.monotonic() < deadline, head.run("job", "logs", *job, "stopped-1", check=False).stdout
+        assert time.monotonic() < deadline, watched.run("job", "logs", *job, "stopped-1", check=False).stdout
         time.sleep(0.5)
-    head.run("job", "stop", *job, "stopped-1")
+    watched.run("job", "stop", *job, "stopped-1")
     assert json.loads((run / "run.json").read_text())["status"] == "interrupted"
     (newest, *_) = json.loads((run / "canvas" / "manifest.json").read_text())["checkpoints"]
     assert newest["octave"] == 0
     assert newest["steps"] >= 3
-    printed = head.run("job", "logs", *job, "stopped-1").stdout
+    printed = watched.run("job", "logs", *job, "stopped-1").stdout
     lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
     assert [line["message"] for line in lines if line["message"].startswith("saved octave 1, step")]
     assert (run / "render.log").read_text().splitlines() == [line for line in printed.splitlines() if line.startswith("{")]

@@ -582,7 +582,7 @@ def test_a_directory_in_use_is_refused(command, tmp_path: Path) -> None:
         (["model.weights=" + 300 * "x" + ".npz"], ["model.weights"]),
         (["output.width=400000"], ["400,000 x 266,075 px", "disk", "smaller"]),
         (["output.width=2000", "farm.worker.memory_gb=0.1"], ["a worker needs", "memory", "farm.worker.memory_gb"]),
-        (["farm.workers=0"], ["farm.workers=0", "at least 1"]),
+        (["farm.workers=0"], ["farm.workers=0", "from 1 to"]),
         (["farm.executor=dask"], ["farm.executor=dask", "ray or inline"]),
         (["farm.worker.num_gpus=1.5"], ["farm.worker.num_gpus", "whole"]),
         # This process has no GPU, and has begun to use its CPU besides.
@@ -591,7 +591,7 @@ def test_a_directory_in_use_is_refused(command, tmp_path: Path) -> None:
         (["farm.retries=-1"], ["farm.retries=-1"]),
         (["farm.scratch=~nobody-here/x"], ["farm.scratch", "no such user"]),
         (["checkpoint.every=-1"], ["checkpoint.every", "0 (every step)"]),
-        (["tiles.parallel=0"], ["tiles.parallel=0", "at least 1"]),
+        (["tiles.parallel=0"], ["tiles.parallel=0", "from 1 to"]),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(overrides: list[str], words: list[str], command_here, tmp_path: Path) -> None:

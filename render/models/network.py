@@ -56,13 +56,14 @@ class Network(nnx.Module):
     ) -> None:
         self.architecture = architecture
         self._rectify = rectify
-        self._precision = jnp.dtype(precision)
+        #: What activations and weights are narrowed to; None leaves them as they are given.
+        self._narrow = None if precision == "float32" else jnp.dtype(precision)
         self.convolutions = nnx.Dict(
             {
                 layer.name: ConvParameters(
                     # OIHW, as weights are stored, to the HWIO that XLA's CPU and TPU backends prefer.
                     jax.device_put(
-                        np.ascontiguousarray(parameters[f"{layer.name}/weight"].transpose(2, 3, 1, 0), self._precision)
+                        np.ascontiguousarray(parameters[f"{layer.name}/weight"].transpose(2, 3, 1, 0), self._narrow)
                     ),
                     jax.device_put(parameters[f"{layer.name}/bias"]),
                 )
@@ -83,10 +84,11 @@ class Network(nnx.Module):
         """
         wanted = tuple(layers)
         found: dict[str, jax.Array] = {}
-        x = preprocess(pixels, self.architecture.preprocess)[None].astype(self._precision)
+        x = preprocess(pixels, self.architecture.preprocess)[None]
+        x = x if self._narrow is None else x.astype(self._narrow)
         self._run(self.architecture.nodes, x, wanted, found)
         # In the order asked for: the order of a set changes from process to process, and with it the compiled program.
-        return {name: found[name][0].astype(jnp.float32) for name in wanted}
+        return {name: _wide(found[name][0]) for name in wanted}
 
     def logits(self, pixels: jax.Array) -> jax.Array:
         """Class scores (classes,) before softmax, from the mean of the last layer's activations."""
@@ -102,9 +104,9 @@ class Network(nnx.Module):
                 case MaxPool():
                     x = max_pool(x, node)
                 case AvgPool():
-                    x = average_pool(x.astype(jnp.float32), node).astype(x.dtype)
+                    x = average_pool(_wide(x), node).astype(x.dtype)
                 case LocalResponseNorm():
-                    x = local_response_norm(x.astype(jnp.float32), node).astype(x.dtype)
+                    x = local_response_norm(_wide(x), node).astype(x.dtype)
                 case Block():
                     x = jnp.concatenate([self._run(branch, x, wanted, found) for branch in node.branches], axis=-1)
             if node.name in wanted:
@@ -139,7 +141,12 @@ def _convolve(x: jax.Array, parameters: ConvParameters, node: Conv) -> jax.Array
         # Asked for a float32 result, JAX would have the gradient's convolution in float32 as well.
         precision=lax.Precision.HIGHEST,
     )
-    return (y.astype(jnp.float32) + parameters.bias[...]).astype(x.dtype)
+    return (_wide(y) + parameters.bias[...]).astype(x.dtype)
+
+
+def _wide(x: jax.Array) -> jax.Array:
+    """The array in float32, where it is narrower."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def max_pool(x: jax.Array, node: MaxPool) -> jax.Array:

@@ -22,7 +22,7 @@ from render.errors import Overtaken, RenderError, StorageError, UserError, Worke
 from render.export.pictures import cut_for, make_pictures, usable_profile
 from render.export.profile import Profile
 from render.farm.checkpoint import Fixed
-from render.farm.conductor import Conductor, Saving, bytes_exchanged, filter_bytes_exchanged
+from render.farm.conductor import Conductor, Saving, filter_bytes_exchanged
 from render.farm.events import Noticed, OctaveDone, OctaveStarted, Recovered, Saved, StepDone, TilesDone
 from render.farm.executors import Executor
 from render.farm.farms import Farm, open_farm
@@ -40,6 +40,7 @@ from render.plan import Machine, Plan, make_plan
 from render.progress import Display, Displays, make_display, say
 from render.progress_file import ProgressFile
 from render.run_directory import RunDirectory
+from render.scale import Traffic
 from render.schedule import Schedule, make_schedule
 from render.source.mask import Mask, open_mask
 from render.source.source import Source, open_source
@@ -472,8 +473,7 @@ def store_bytes(draft: Draft) -> int:
     travelling = workers * _STORED_STRIPS * 12 * min(BAND, draft.plan.final.grid.canvas.area)
     # Two steps' margins, and what the gradient's filter needs of neighbours.
     exchanged = max(
-        2 * bytes_exchanged(blocks) + filter_bytes_exchanged(blocks, octave.stage)
+        2 * Traffic.of(octave.grid, workers).bytes + filter_bytes_exchanged(deal_blocks(octave.grid, workers), octave.stage)
         for octave in draft.plan.octaves
-        for blocks in (deal_blocks(octave.grid, workers),)
     )
     return int(1.2 * (_pictures_bytes(draft.source, draft.masks) + _STORED_BYTES + travelling + exchanged))

@@ -19,6 +19,7 @@ from render.plan import size_text, window_flops
 from render.price import estimate, kernel_tflops, machine_of, network_bound_from
 from render.progress import duration_text, plain_console
 from render.scale import CALL, CALL_WITH_MARGINS, CUT, KEEP, LEND, REACHED, RESAMPLE, UPDATE, StepCost, Traffic, step_cost
+from render.source.source import Source, open_source
 
 #: Sizes of farms that are shown beside the one that is asked for.
 _SIZES = (1, 8, 64, 512)
@@ -43,7 +44,9 @@ def print_projection(config: Config) -> None:
     config = replace(config, farm=replace(config.farm, workers=workers))
     # Refused before anything is opened.
     tflops = kernel_tflops(node, config.model.precision) if node.known else 1.0
-    draft = jobs.draft(config, machine=machine_of(node))
+    # Once, however many kinds of node there are.
+    source = open_source(config.image, config.seed, config.source)
+    draft = jobs.draft(config, lambda *_: source, machine_of(node))
     architecture = find_model(config.model.name).architecture
     report.print_octaves(draft.plan, config, draft.schedule)
     sizes = sorted({*_SIZES, workers})
@@ -63,7 +66,7 @@ def print_projection(config: Config) -> None:
     if node.known:
         point = network_bound_from(lambda size: step_cost(final, size, node, flops, tflops), min(_MOST, tiles))
         console.print(f"network      {_network(point, tiles)}")
-    console.print(_prices(draft, architecture, workers))
+    console.print(_prices(draft, source, architecture, workers))
     console.print(f"disk         up to {size_text(draft.plan.disk_bytes)} in {draft.directory.place}")
     console.print(f"arithmetic   {draft.plan.flops / 1e12:,.1f} TFLOP in convolutions")
     console.print("\n".join(assumptions(node)))
@@ -151,7 +154,7 @@ def assumptions(node: NodeConfig) -> list[str]:
     return lines
 
 
-def _prices(draft: jobs.Draft, architecture: Architecture, workers: int) -> Table:
+def _prices(draft: jobs.Draft, source: Source, architecture: Architecture, workers: int) -> Table:
     """The whole render on the node that is given, or on each kind there is; each with tiles that its memory allows."""
     config = draft.config
     farm = f"{workers} worker{'s' * (workers != 1)}"
@@ -160,7 +163,7 @@ def _prices(draft: jobs.Draft, architecture: Architecture, workers: int) -> Tabl
         table.add_column(heading, justify="left" if heading == "node" else "right")
     for node in [config.node] if config.node.known else node_types():
         try:
-            plan = draft.plan if node is config.node else jobs.draft(config, machine=machine_of(node)).plan
+            plan = draft.plan if node is config.node else jobs.draft(config, lambda *_: source, machine_of(node)).plan
             made = estimate(
                 plan, draft.schedule, architecture, workers, node,
                 precision=config.model.precision, every=config.checkpoint.every,

@@ -323,8 +323,7 @@ class RunDirectory:
         from render.storage.objects import ObjectStorage
 
         parent, _, name = url.rpartition("/")
-        inputs = [("image", self._config.image), ("model.weights", self._config.model.weights)]
-        for key, other in [*inputs, *named_files(asdict(self._config.objective))]:
+        for key, other in self._inputs():
             if other == url:
                 raise UserError(f"output.path={url} is the {key} itself: choose another output.path")
         storage = ObjectStorage(parent)
@@ -375,13 +374,18 @@ class RunDirectory:
             raise UserError(f"output.path={copy} is a directory: name a file")
         if copy.is_dir() and not is_picture(copy):
             raise UserError(f"{copy} is a directory of other things, which is never replaced: choose another output.path")
-        inputs = [("image", config.image), ("model.weights", config.model.weights), *named_files(asdict(config.objective))]
-        for key, name in inputs:
+        for key, name in self._inputs():
             if name and Path(name).expanduser().exists() and copy.samefile(Path(name).expanduser()):
                 raise UserError(f"output.path={copy} is the {key} itself: choose another output.path")
         if not config.overwrite and _sha256(copy) not in self._made:
             raise UserError(f"{copy} exists: choose another output.path, or overwrite=true to replace it")
         return True
+
+    def _inputs(self) -> Iterator[tuple[str, str | None]]:
+        """What the job reads, by the key that names it."""
+        yield "image", self._config.image
+        yield "model.weights", self._config.model.weights
+        yield from named_files(asdict(self._config.objective))
 
     def _is_ours(self, target: Target, known: Mapping[str, Any], style: str | None = None) -> bool:
         """Whether the picture in the directory is the one that the record tells of, and of that style."""

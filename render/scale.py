@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from render.canvas.store import CHUNK
 from render.config import NodeConfig
+from render.farm.deal import tiles_a_call
 from render.geometry import Axis, Block, Grid, Interval, Rect, boundary_runs, chunk_extent, deal_blocks
 from render.plan import Octave
 
@@ -33,8 +34,6 @@ RESAMPLE = 3 * 21e-9
 CALL_WITH_MARGINS, CALL = 1.0e-3, 0.3e-3
 #: Share of a network's or a store's nominal rate that is reached. Assumed.
 REACHED = 0.5
-#: Tiles that the conductor asks for in one call at most, and the seconds that one should take (as `farm.conductor`).
-_MOST_TILES_A_CALL, _CALL_SECONDS = 64, 0.5
 _PIXEL = 12
 
 
@@ -203,8 +202,7 @@ def step_cost(octave: Octave, workers: int, node: NodeConfig, flops: int, tflops
     area = octave.grid.window_shape[0] * octave.grid.window_shape[1]
     block = traffic.largest[0] * traffic.largest[1]
     kernels = windows * flops / (tflops * 1e12)
-    tiles_a_call = max(1, min(_MOST_TILES_A_CALL, int(_CALL_SECONDS / max(1e-9, kernels / traffic.busiest_tiles))))
-    more_calls = -(-max(0, traffic.busiest_tiles - 1) // tiles_a_call)
+    more_calls = -(-max(0, traffic.busiest_tiles - 1) // tiles_a_call(kernels / traffic.busiest_tiles))
     received = int(traffic.received.max())
     parts = 1 + octave.stage.optimizer.moments
     return StepCost(

@@ -49,7 +49,7 @@ def chunks_of(side: int) -> Iterator[None]:
             stack.enter_context(mock.patch(f"render.{module}.CHUNK", side))
         stack.enter_context(mock.patch("os.fsync"))
         # One tile a call, however fast they are, so that a run has the same moments each time.
-        stack.enter_context(mock.patch("render.farm.conductor._CALL_SECONDS", 0))
+        stack.enter_context(mock.patch("render.farm.deal._CALL_SECONDS", 0))
         yield
 
 

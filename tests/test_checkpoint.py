@@ -1135,7 +1135,7 @@ def test_a_run_that_filled_the_disk_goes_on_when_there_is_room(tmp_path: Path, s
 def test_an_interrupted_job_ends_as_if_nothing_had_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole of it with a real network: stopped twice, its newest canvas damaged, and still the same picture."""
     monkeypatch.setenv("NPROC", str(cores()))
-    monkeypatch.setattr("render.farm.conductor._CALL_SECONDS", 0)
+    monkeypatch.setattr("render.farm.deal._CALL_SECONDS", 0)
     stop = Stop()
     farm = InlineFarm(2, cores(), lambda: stop())  # noqa: PLW0108 - another one from time to time
 

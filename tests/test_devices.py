@@ -22,7 +22,7 @@ from ray.cluster_utils import Cluster
 
 from render.config import Config, FarmConfig, WorkerConfig, validate
 from render.farm import ray_farm
-from render.farm.conductor import _tiles_a_call
+from render.farm.conductor import _next_tiles
 from render.farm.messages import Ascended
 from render.farm.ray_farm import RayFarm
 from render.farm.ray_members import Demand
@@ -122,9 +122,9 @@ def test_what_a_worker_with_several_devices_needs_is_planned_for_each_of_them() 
 
 @given(st.integers(1, 8), st.integers(1, 64), st.floats(1e-6, 1000))
 def test_no_device_is_left_out_of_a_call(devices: int, tiles: int, seconds: float) -> None:
-    count = _tiles_a_call(Ascended((), tiles, seconds, devices))
+    count = _next_tiles(Ascended((), tiles, seconds, devices))
     assert count % devices == 0
-    alone = _tiles_a_call(Ascended((), tiles, seconds))
+    alone = _next_tiles(Ascended((), tiles, seconds))
     assert alone <= count < alone + devices
 
 

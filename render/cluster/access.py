@@ -8,7 +8,8 @@ from pathlib import Path
 from render.cluster.tools import last_line, output_of, ray_command
 from render.errors import UserError
 
-_DEFAULT = Path("~/.ray/auth_token")
+#: Where Ray keeps the token, here and on nodes.
+TOKEN = "~/.ray/auth_token"
 
 
 def local_token() -> str | None:
@@ -16,7 +17,7 @@ def local_token() -> str | None:
     token = os.environ.get("RAY_AUTH_TOKEN", "").strip()
     if token:
         return token
-    place = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or _DEFAULT).expanduser()
+    place = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or TOKEN).expanduser()
     try:
         return place.read_text(encoding="utf-8").strip() or None
     except FileNotFoundError:
@@ -27,7 +28,7 @@ def local_token() -> str | None:
 
 def make_token() -> None:
     """Makes the token file that is copied to nodes, ~/.ray/auth_token, where there is none. Prints nothing of it."""
-    place = _DEFAULT.expanduser()
+    place = Path(TOKEN).expanduser()
     if place.exists():
         return
     made = output_of(ray_command("get-auth-token", "--generate"))

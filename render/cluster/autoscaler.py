@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]
 
-from render.cluster.access import local_token, make_token
+from render.cluster.access import TOKEN, local_token, make_token
 from render.cluster.dashboard import Dashboard
 from render.cluster.names import DASHBOARD_PORT, Cluster, job_words
 from render.cluster.tools import google_project, output_of, ray_command, run
 from render.cluster.tunnel import forwarded
 from render.errors import UserError
+from render.export.picture import write_whole
 from render.paths import cache_directory
 
 _WHEELS = "dist"
-_TOKEN = "~/.ray/auth_token"
 _BUILD_S = 300.0
 
 
@@ -28,7 +27,7 @@ def up(cluster: Cluster) -> None:
     mounts = _mounts(cluster)
     if any(str(local).startswith(f"{_WHEELS}/") for local in mounts.values()):
         _build_wheel(cluster, root)
-    if _TOKEN in mounts.values():
+    if TOKEN in mounts.values():
         make_token()
     for remote, local in mounts.items():
         path = Path(str(local)).expanduser()
@@ -66,12 +65,9 @@ def _file(cluster: Cluster) -> Path:
     if cluster.cloud != "gcp" or cluster.document["provider"].get("project_id"):
         return cluster.path.absolute()
     document = {**cluster.document, "provider": {**cluster.document["provider"], "project_id": google_project(cluster)}}
-    copies = cache_directory() / "clusters"
-    copies.mkdir(parents=True, exist_ok=True)
-    copy = copies / f"{cluster.path.stem}-{document['provider']['project_id']}.yaml"
-    partial = copy.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
-    return partial.replace(copy)
+    copy = cache_directory() / "clusters" / f"{cluster.path.stem}-{document['provider']['project_id']}.yaml"
+    write_whole(copy, yaml.safe_dump(document, sort_keys=False).encode())
+    return copy
 
 
 def _root() -> Path:

@@ -20,6 +20,7 @@ from render.cluster.tools import require_ray, require_tools
 from render.compose import load_config
 from render.config import Config
 from render.errors import UserError
+from render.options import check_switches, split_words
 from render.progress import plain_console
 
 COMMANDS = ("cluster-up", "cluster-status", "cluster-down", "submit", "attach", "stop")
@@ -59,18 +60,10 @@ def run_cluster_command(command: str, root: str, words: Sequence[str]) -> int:
 
 def _options(command: str, words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """The command's own options, and the words that are left for the job."""
-    options, rest = {"cluster": "", **_OPTIONS[command]}, []
-    for word in words:
-        key, equals, value = word.partition("=")
-        if equals and key in options:
-            options[key] = value
-        else:
-            rest.append(word)
+    options, rest = split_words(words, {"cluster": "", **_OPTIONS[command]})
     if rest and command != "submit":
         raise UserError(f"{command} does not know {rest[0]!r}: it takes {', '.join(f'{key}=' for key in options)}")
-    for key in _SWITCHES:
-        if options.get(key) not in (None, "true", "false"):
-            raise UserError(f"{key}={options[key]}: must be true or false")
+    check_switches(options, [key for key in _SWITCHES if key in options])
     return options, rest
 
 
@@ -184,6 +177,8 @@ def _submit(cluster: Cluster, root: str, words: list[str], options: dict[str, st
 
 def _unsaid(given: list[str], root: str, words: list[str]) -> list[str]:
     """Those of the cluster's words about which the job's own words and its root config say nothing."""
+    if not given:
+        return []
     mine = {word.lstrip("+~").partition("=")[0] for word in words}
     said, usual = load_config(root, words), Config()
     return [word for word in given if (key := word.partition("=")[0]) not in mine and _at(said, key) == _at(usual, key)]

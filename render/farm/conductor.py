@@ -24,7 +24,7 @@ from render.dream.stage import Stage
 from render.errors import DamagedCheckpoint, NumericalError, RenderError, UrgentInterrupt, UserError, WorkersLost
 from render.farm.block import CANVAS, moment_parts
 from render.farm.checkpoint import Checkpoint, Checkpoints, Fixed, OctaveHistory
-from render.farm.deal import Deal
+from render.farm.deal import Deal, tiles_a_call
 from render.farm.events import (
     Event,
     Noticed,
@@ -46,9 +46,8 @@ log = logging.getLogger(__name__)
 
 #: Longest side of a preview picture, px.
 PREVIEW_SIDE = 1024
-#: Calls that a worker has at hand, so that it does not wait for the conductor, and how long one should take, s.
-_QUEUED, _CALL_SECONDS = 2, 0.5
-_MOST_TILES_A_CALL = 64
+#: Calls that a worker has at hand, so that it does not wait for the conductor.
+_QUEUED = 2
 #: How many tiles a call is for that does without the kernel, or with half of it.
 _TILES_A_PASS = 16
 _SHARED = "output.dir must be on a disk that all workers' machines share"
@@ -426,7 +425,7 @@ class Conductor:
                 worker = running.pop(reference)
                 sums.extend(result.sums)
                 done += result.tiles
-                self._tiles_a_call[worker] = _tiles_a_call(result)
+                self._tiles_a_call[worker] = _next_tiles(result)
                 hand_out(worker)
             yield TilesDone(deal.octave, done)
             self._heed()
@@ -556,10 +555,9 @@ def _in_tile_order(one: TileSums) -> int:
     return one.tile
 
 
-def _tiles_a_call(last: Ascended) -> int:
-    """How many tiles to ask for at once: enough that a call is worth its way, few enough that progress shows."""
-    seconds = last.seconds / max(1, last.tiles)
-    count = max(1, min(_MOST_TILES_A_CALL, int(_CALL_SECONDS / max(1e-6, seconds))))
+def _next_tiles(last: Ascended) -> int:
+    """How many tiles to ask a worker for next, from how long the last ones took."""
+    count = tiles_a_call(last.seconds / max(1, last.tiles))
     # No device of a worker's goes without.
     return -(-count // last.together) * last.together
 

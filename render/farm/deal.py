@@ -9,6 +9,16 @@ from render.farm.executors import Executor
 from render.geometry import Block, Gathering, Rect, deal_blocks, margin_pieces, pieces_of
 from render.plan import Octave
 
+#: How long one call to a worker should take, s, and for how many tiles it is at most.
+_CALL_SECONDS, _MOST_TILES_A_CALL = 0.5, 64
+
+
+def tiles_a_call(seconds: float) -> int:
+    """How many tiles of so many seconds each to ask a worker for at once: enough that a call is worth its way, few enough
+    that progress shows.
+    """
+    return max(1, min(_MOST_TILES_A_CALL, int(_CALL_SECONDS / max(1e-9, seconds))))
+
 
 @dataclass(frozen=True)
 class Deal:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from render.config import FarmConfig
-from render.farm.conductor import bytes_exchanged, filter_bytes_exchanged
+from render.farm.conductor import filter_bytes_exchanged
 from render.farm.events import Event, Noticed, OctaveStarted, Recovered, Saved, StepDone, TilesDone
 from render.geometry import deal_blocks
+from render.scale import Traffic
 
 #: What Ray puts in front of every name.
 PREFIX = "ray_"
@@ -83,8 +84,9 @@ class Metrics:
         made = self._made
         match event:
             case OctaveStarted():
-                blocks = deal_blocks(event.octave.grid, event.workers)
-                self._sent = bytes_exchanged(blocks) + filter_bytes_exchanged(blocks, event.octave.stage)
+                grid = event.octave.grid
+                filtered = filter_bytes_exchanged(deal_blocks(grid, event.workers), event.octave.stage)
+                self._sent = Traffic.of(grid, event.workers).bytes + filtered
                 made["render_workers"].set(event.workers)
                 made["render_octave"].set(event.octave.index + 1)
                 made["render_step"].set(event.steps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 
 from render import __version__
@@ -15,7 +16,8 @@ _HOW = "install the same on both (the project's .constraints.txt pins all of it)
 _RAYS_OWN = re.compile(r"Ray: (?P<ray>\S+)\s+Python: (?P<python>\S+)")
 
 
-def own_versions() -> dict[str, str]:
+@cache
+def own_versions() -> Mapping[str, str]:
     """Of this process: the program, JAX (which is not imported for that), and Python up to its minor version."""
     return {"render": __version__, "jax": version("jax"), "python": "{}.{}".format(*sys.version_info)}
 

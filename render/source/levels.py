@@ -8,7 +8,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,8 +36,6 @@ _WRITTEN = 4 * CHUNK
 _TOLD_EVERY = 10.0
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
-#: What makes a directory a Zarr array, and files that are on their way to a store at once.
-_METADATA, _SENT_AT_ONCE = "zarr.json", 16
 #: Told, in a few words, how far something is.
 Told = Callable[[str], None]
 
@@ -59,15 +56,11 @@ def write_level(place: Place, shrunk: Shrunk, identity: dict[str, Any], told: To
         made = Path(directory) / last_name(place)
         _write_local(made, shrunk, identity, told)
         told("sending it to the store")
-        storage = open_storage(place, patient=True)
-        # What says that the level is there goes first, and comes last.
-        storage.remove(_METADATA)
-        storage.remove_tree("")
-        names = [path.relative_to(made).as_posix() for path in sorted(made.rglob("*")) if path.is_file()]
-        with ThreadPoolExecutor(_SENT_AT_ONCE) as pool:
-            for _ in pool.map(lambda name: storage.write_file(name, made / name), set(names) - {_METADATA}):
-                pass
-        storage.write_file(_METADATA, made / _METADATA)
+        # Whoever has no object store does not wait for its client.
+        from render.storage.mirror import send_picture
+        from render.storage.objects import ObjectStorage
+
+        send_picture(ObjectStorage(place.rpartition("/")[0], patient=True), made.name, made)
 
 
 def _write_local(path: Path, shrunk: Shrunk, identity: dict[str, Any], told: Told) -> None:

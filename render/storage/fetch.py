@@ -14,6 +14,7 @@ from render import interrupts
 from render.errors import UserError
 from render.locking import lock_directory
 from render.machine import free_disk
+from render.options import check_switches, split_words
 from render.paths import file_sha256, user_path
 from render.progress import say
 from render.run_directory import read_record
@@ -168,17 +169,12 @@ class _Ledger:
 
 def _options(words: Sequence[str]) -> dict[str, str]:
     flags = ("pictures", "canvas", "overwrite", "quiet")
-    options = {"run": "", "to": "", **dict.fromkeys(flags, "false")}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or key not in options:
-            raise UserError(
-                f"fetch does not know {word!r}: give it run=URL, and perhaps to=DIR, pictures=true or canvas=true"
-            )
-        options[key] = value
+    options, others = split_words(words, {"run": "", "to": "", **dict.fromkeys(flags, "false")})
+    if others:
+        raise UserError(
+            f"fetch does not know {others[0]!r}: give it run=URL, and perhaps to=DIR, pictures=true or canvas=true"
+        )
     if not options["run"]:
         raise UserError("fetch needs a run in an object store: run=s3://bucket/dreams/poster")
-    for key in flags:
-        if options[key] not in ("true", "false"):
-            raise UserError(f"{key}={options[key]}: must be true or false")
+    check_switches(options, flags)
     return options

@@ -13,6 +13,7 @@ from rich.text import Text
 from render import interrupts
 from render.errors import UserError
 from render.locking import is_locked
+from render.options import check_switches, split_words
 from render.paths import user_path
 from render.progress import PatientConsole, plain_console
 from render.run_directory import read_record
@@ -155,14 +156,10 @@ def _print(console: PatientConsole, line: str) -> None:
 
 
 def _options(words: Sequence[str]) -> dict[str, str]:
-    options = {"run": "", "watch": "false"}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or key not in options:
-            raise UserError(f"status does not know {word!r}: give it run=DIR, and perhaps watch=true")
-        options[key] = value
+    options, others = split_words(words, {"run": "", "watch": "false"})
+    if others:
+        raise UserError(f"status does not know {others[0]!r}: give it run=DIR, and perhaps watch=true")
     if not options["run"]:
         raise UserError("status needs the directory of a sweep or a run: run=sweeps/NAME")
-    if options["watch"] not in ("true", "false"):
-        raise UserError(f"watch={options['watch']}: must be true or false")
+    check_switches(options, ["watch"])
     return options

@@ -16,6 +16,7 @@ from typing import Any
 
 from render import interrupts
 from render.errors import DamagedCheckpoint, UserError
+from render.options import check_switches, split_words
 from render.paths import user_path
 from render.storage.url import checked_url
 from render.viewer import openseadragon
@@ -142,16 +143,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _options(words: Sequence[str]) -> dict[str, str]:
-    options = {"run": "", "port": "0", "open": "true"}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or key not in options:
-            raise UserError(f"view does not know {word!r}: give it run=DIR, and perhaps port=8000 or open=false")
-        options[key] = value
+    options, others = split_words(words, {"run": "", "port": "0", "open": "true"})
+    if others:
+        raise UserError(f"view does not know {others[0]!r}: give it run=DIR, and perhaps port=8000 or open=false")
     if not options["run"]:
         raise UserError("view needs a run directory: run=dreams/NAME")
-    if options["open"] not in ("true", "false"):
-        raise UserError(f"open={options['open']}: must be true or false")
+    check_switches(options, ["open"])
     return options
 
 

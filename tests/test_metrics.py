@@ -18,7 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from render.farm.metrics import METRICS, PREFIX
+from render.compose import load_config
+from render.farm.conductor import bytes_exchanged
+from render.farm.events import Noticed, OctaveStarted, Recovered, Saved, StepDone, TilesDone
+from render.farm.metrics import METRICS, PREFIX, Metrics
+from render.geometry import deal_blocks
+from render.job import draft
 from render.logs import JsonLines, is_cluster_job, log_to
 from tests import ray_head
 from tests.conftest import ROOT
@@ -68,6 +73,59 @@ def test_the_dashboard_has_what_grafana_imports() -> None:
         assert all(target["refId"] and target["expr"] for target in panel["targets"])
         used = set(re.findall(r"\$\{?(\w+)", json.dumps(panel)))
         assert used <= variables | {"__rate_interval", "__range"}
+
+
+# What is told
+
+
+class Told:
+    """Stands for a metric of Ray's, and keeps what it is told."""
+
+    def __init__(self, name: str, *_: object) -> None:
+        self.name, self.told = name, []
+
+    def set_default_tags(self, tags: dict[str, str]) -> None:
+        assert tags == {"run": "poster-1a2b"}
+
+    def set(self, value: float = 1.0) -> None:
+        self.told.append(value)
+
+    inc = observe = set
+
+
+def test_every_event_moves_its_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in ("Gauge", "Counter", "Histogram"):
+        monkeypatch.setattr(f"ray.util.metrics.{kind}", Told)
+    now = [100.0]
+    metrics = Metrics("poster-1a2b", lambda: now[0])
+    octave = draft(load_config("preview", [*JOB, "octaves.count=1"])).plan.final
+    rows, columns = octave.grid.window_shape
+
+    def told(name: str) -> list[float]:
+        return metrics._made[f"render_{name}"].told
+
+    metrics.tell(OctaveStarted(octave, 2, 3))
+    assert (told("workers"), told("octave"), told("step")) == ([2], [1], [3])
+    metrics.tell(TilesDone(octave, 4))
+    now[0] = 110.0
+    metrics.tell(StepDone(octave, 3, 1e-6, 2.5))
+    assert told("tiles_total") == [4]
+    assert told("step_seconds") == [2.5]
+    assert told("step")[-1] == 4
+    assert told("exchanged_bytes_total") == [bytes_exchanged(deal_blocks(octave.grid, 2))]
+    assert told("megapixels_per_second") == [pytest.approx(4 * rows * columns / 1e6 / 10)]
+    # Nothing was saved yet: since the beginning.
+    assert told("checkpoint_age_seconds") == [10]
+    now[0] = 112.0
+    metrics.tell(Saved(octave, 4, 0.1))
+    now[0] = 120.0
+    metrics.tell(Recovered("gone", 1))
+    assert told("checkpoint_age_seconds")[-1] == 8
+    assert told("losses_total") == [1.0]
+    metrics.tell(Noticed("spot", 1, 1, saved=True))
+    assert told("notices_total") == [1.0]
+    metrics.close()
+    assert (told("workers")[-1], told("megapixels_per_second")[-1]) == (0, 0)
 
 
 # A cluster

@@ -12,13 +12,45 @@ from hypothesis import strategies as st
 from render.dream.resample import Pixels
 from render.farm import lookout
 from render.farm.events import Noticed, OctaveStarted, Recovered, StepDone
-from render.farm.lookout import Watcher
+from render.farm.lookout import Lookout, Watcher
 from render.farm.metadata import Aws, Gcp, find_service
 from render.farm.notice import Notice, Warned, read_aws_action, read_gcp_maintenance, read_gcp_preempted
 from tests.dream_in_process import Dream, InProcess, MendingExecutor, Stop, chunks_of
 from tests.metadata_server import MetadataServer, metadata_service
 
 TERMINATE = '{"action": "terminate", "time": "2026-03-01T08:22:00Z"}'
+
+
+# Who keeps the list
+
+
+def test_a_node_that_was_told_to_go_stays_on_the_list_as_it_was_told_first() -> None:
+    """Ray forgets a node that is gone, and whoever asks later must not use one of its name."""
+    said = [{"n1": Warned("first", 10.0)}, {"n1": Warned("again"), "n2": Warned("second")}, {}]
+    kept = Lookout(lambda: said[0])
+    try:
+        assert kept.warned == {"n1": Warned("first", 10.0)}
+        assert kept.emptied == {"n1"}
+        for found, emptied in ((said[1], {"n1", "n2"}), (said[2], set())):
+            kept._look = lambda found=found: found
+            kept._look_once()
+            assert kept.warned == {"n1": Warned("first", 10.0), "n2": Warned("second")}
+            assert kept.emptied == emptied
+    finally:
+        kept.close()
+
+
+def test_a_list_that_cannot_be_asked_for_is_said_once_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def look() -> dict[str, Warned]:
+        raise RuntimeError("no such table")
+
+    kept = Lookout(look)
+    try:
+        kept._try(kept._look_once)
+        assert kept.warned == {}
+        assert caplog.text.count("no such table") == 1
+    finally:
+        kept.close()
 
 
 # How clouds word it

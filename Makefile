@@ -13,7 +13,7 @@ export RENDER_OVERRIDES := $(filter-out PYTHON=% EXTRAS=%,$(MAKEOVERRIDES))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup render sweep probe export plan models objectives classes atlas settings preflight view status fetch \
-  cluster-up cluster-status cluster-down submit attach stop test lint wheel clean
+  cluster-up cluster-status cluster-down submit attach stop test lint bench wheel clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ test: $(VENV)/installed-test ## prove the program right, two files at a time; PY
 
 lint: $(VENV)/installed-test ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: $(VENV)/installed-test $(VENV)/installed-bench ## measure speed and memory, beside PyTorch: make bench names="kernels linear" quick=true
+	@RENDER_OVERRIDES= $(BIN)/python -m tests.benchmarks $(names) $(if $(filter true,$(quick)),--quick)
 
 wheel: $(INSTALLED) ## build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

@@ -1,0 +1,46 @@
+"""Runs benchmarks and says what they found: `make bench`, or `python -m tests.benchmarks [NAME ...] [--quick]`.
+
+Without names all of them run, in an order in which nothing competes with anything. `--quick` takes small sizes, to see that
+all works; its figures mean nothing. The exit code says nothing of goals: a machine may be slow or busy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+#: Each a module here with `measure(quick: bool) -> Table`, and what it needs of a second or more on two cores.
+NAMES = ("kernels", "layers", "compiling", "memory", "tiles", "phases", "overhead", "scaling", "linear", "starting")
+
+
+def main(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(NAMES)}; all by default")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see that all works")
+    parser.add_argument("--json", type=Path, default=Path("bench.json"), help="file for the figures (bench.json)")
+    given = parser.parse_args(words)
+    unknown = [name for name in given.names if name not in NAMES]
+    if unknown:
+        parser.error(f"there is no benchmark {unknown[0]!r}: {', '.join(NAMES)}")
+    machine = {"python": platform.python_version(), "processor": platform.machine(), "cores": os.cpu_count()}
+    tables = []
+    for name in given.names or NAMES:
+        print(f"\n{name} ...", file=sys.stderr, flush=True)
+        begun = time.perf_counter()
+        table = importlib.import_module(f"tests.benchmarks.{name}").measure(given.quick)
+        tables.append(table.plain() | {"seconds": round(time.perf_counter() - begun, 1)})
+        print(f"\n{table.text()}", flush=True)
+        # After each: what has been measured is not lost where a later one fails.
+        given.json.write_text(json.dumps({"machine": machine, "quick": given.quick, "tables": tables}, indent=1))
+    print(f"\n{given.json}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

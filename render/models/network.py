@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import lax
 
 from render.models.architecture import (
     Architecture,
@@ -27,8 +26,8 @@ from render.models.architecture import (
     MaxPool,
     Node,
     Preprocess,
-    window_output,
 )
+from render.models.operations import average_pool, convolve, local_response_norm, max_pool
 
 
 class ConvParameters(nnx.Module):
@@ -96,17 +95,21 @@ class Network(nnx.Module):
         pooled = self(pixels, [last])[last].mean((0, 1))
         return pooled @ self.classifier.kernel[...] + self.classifier.bias[...]
 
+    def _convolved(self, x: jax.Array, node: Conv) -> jax.Array:
+        own = self.convolutions[node.name]
+        return (_wide(convolve(x, own.kernel[...], node)) + own.bias[...]).astype(x.dtype)
+
     def _run(self, nodes: Iterable[Node], x: jax.Array, wanted: tuple[str, ...], found: dict[str, jax.Array]) -> jax.Array:
         for node in nodes:
             match node:
                 case Conv():
-                    x = self._rectify(_convolve(x, self.convolutions[node.name], node))
+                    x = self._rectify(self._convolved(x, node))
                 case MaxPool():
-                    x = max_pool(x, node)
+                    x = max_pool(node, x)
                 case AvgPool():
                     x = average_pool(_wide(x), node).astype(x.dtype)
                 case LocalResponseNorm():
-                    x = local_response_norm(_wide(x), node).astype(x.dtype)
+                    x = local_response_norm(node, _wide(x)).astype(x.dtype)
                 case Block():
                     x = jnp.concatenate([self._run(branch, x, wanted, found) for branch in node.branches], axis=-1)
             if node.name in wanted:
@@ -130,58 +133,6 @@ def preprocess(pixels: jax.Array, how: Preprocess) -> jax.Array:
     return (pixels - jnp.asarray(how.mean, pixels.dtype)) / how.scale
 
 
-def _convolve(x: jax.Array, parameters: ConvParameters, node: Conv) -> jax.Array:
-    rows, columns = node.padding
-    y = lax.conv_general_dilated(
-        x,
-        parameters.kernel[...],
-        window_strides=(node.stride, node.stride),
-        padding=((rows, rows), (columns, columns)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        # Asked for a float32 result, JAX would have the gradient's convolution in float32 as well.
-        precision=lax.Precision.HIGHEST,
-    )
-    return (_wide(y) + parameters.bias[...]).astype(x.dtype)
-
-
 def _wide(x: jax.Array) -> jax.Array:
     """The array in float32, where it is narrower."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
-def max_pool(x: jax.Array, node: MaxPool) -> jax.Array:
-    """Max over windows of (1, rows, columns, channels) activations; positions beyond the edge never win."""
-    padding = [(0, 0)]
-    for axis in (0, 1):
-        length = x.shape[axis + 1]
-        covered = (window_output(length, node, axis) - 1) * node.stride + node.size
-        padding.append((node.padding, max(0, covered - length - node.padding)))
-    padding.append((0, 0))
-    window = (1, node.size, node.size, 1)
-    return lax.reduce_window(x, -jnp.inf, lax.max, window, (1, node.stride, node.stride, 1), padding)
-
-
-def average_pool(x: jax.Array, node: AvgPool) -> jax.Array:
-    """Mean over the positions of each window that lie inside the input; size kept."""
-    half = node.size // 2
-    window, strides, padding = (1, node.size, node.size, 1), (1, 1, 1, 1), ((0, 0), (half, half), (half, half), (0, 0))
-    total = lax.reduce_window(x, 0.0, lax.add, window, strides, padding)
-    # Counted here, not by XLA: it would fold a reduce_window of ones at compile time, slowly for large windows.
-    rows, columns = (_neighbours(length, half) for length in x.shape[1:3])
-    return total / (rows[:, None] * columns[None, :])[None, :, :, None]
-
-
-def _neighbours(length: int, half: int) -> np.ndarray:
-    """For each of `length` positions, how many lie within `half` of it: (length,) float32."""
-    positions = np.arange(length)
-    first, last = np.maximum(positions - half, 0), np.minimum(positions + half, length - 1)
-    return (last - first + 1).astype(np.float32)
-
-
-def local_response_norm(x: jax.Array, node: LocalResponseNorm) -> jax.Array:
-    """Each value over a power of its neighbouring channels' squares."""
-    half = node.n // 2
-    squares = lax.reduce_window(
-        x * x, 0.0, lax.add, (1, 1, 1, node.n), (1, 1, 1, 1), ((0, 0), (0, 0), (0, 0), (half, half))
-    )
-    return x * (node.k + (node.alpha / node.n) * squares) ** -node.beta

@@ -11,6 +11,7 @@ products so, and where an operation would not, it is asked to. Activations leave
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,7 @@ from render.models.architecture import (
     Node,
     Preprocess,
 )
-from render.models.operations import average_pool, convolve, local_response_norm, max_pool
+from render.models.operations import average_pool, convolve, is_mix, local_response_norm, max_pool, mix
 
 
 class ConvParameters(nnx.Module):
@@ -36,6 +37,29 @@ class ConvParameters(nnx.Module):
     def __init__(self, kernel: jax.Array, bias: jax.Array) -> None:
         self.kernel = nnx.Param(kernel)
         self.bias = nnx.Param(bias)
+
+
+class _Head(NamedTuple):
+    """A 1x1 convolution that a branch begins with, if need be after an average pool, and how many nodes that is."""
+
+    conv: Conv
+    pool: AvgPool | None
+    length: int
+
+
+def _head(branch: Sequence[Node], wanted: Sequence[str]) -> _Head | None:
+    """None where a branch begins with something else, or what lies before the convolution is itself wanted."""
+    match tuple(branch):
+        case (Conv() as conv, *_) if is_mix(conv):
+            return _Head(conv, None, 1)
+        case (AvgPool() as pool, Conv() as conv, *_) if is_mix(conv) and pool.name not in wanted:
+            return _Head(conv, pool, 2)
+    return None
+
+
+def _ends(kernels: Sequence[jax.Array]) -> list[int]:
+    """Where each kernel's outputs end and the next one's begin."""
+    return np.cumsum([kernel.shape[1] for kernel in kernels])[:-1].tolist()
 
 
 class Network(nnx.Module):
@@ -96,8 +120,10 @@ class Network(nnx.Module):
         return pooled @ self.classifier.kernel[...] + self.classifier.bias[...]
 
     def _convolved(self, x: jax.Array, node: Conv) -> jax.Array:
-        own = self.convolutions[node.name]
-        return (_wide(convolve(x, own.kernel[...], node)) + own.bias[...]).astype(x.dtype)
+        return self._biased(convolve(x, self.convolutions[node.name].kernel[...], node), node)
+
+    def _biased(self, y: jax.Array, node: Conv) -> jax.Array:
+        return (_wide(y) + self.convolutions[node.name].bias[...]).astype(y.dtype)
 
     def _run(self, nodes: Iterable[Node], x: jax.Array, wanted: tuple[str, ...], found: dict[str, jax.Array]) -> jax.Array:
         for node in nodes:
@@ -111,10 +137,35 @@ class Network(nnx.Module):
                 case LocalResponseNorm():
                     x = local_response_norm(node, _wide(x)).astype(x.dtype)
                 case Block():
-                    x = jnp.concatenate([self._run(branch, x, wanted, found) for branch in node.branches], axis=-1)
+                    x = jnp.concatenate(self._branches(node, x, wanted, found), axis=-1)
             if node.name in wanted:
                 found[node.name] = x
         return x
+
+    def _branches(
+        self, block: Block, x: jax.Array, wanted: tuple[str, ...], found: dict[str, jax.Array]
+    ) -> list[jax.Array]:
+        """What each branch comes to. The 1x1 convolutions that they begin with are one: it reads the input once."""
+        heads = [_head(branch, wanted) for branch in block.branches]
+        merged = [head for head in heads if head is not None]
+        if not merged:
+            return [self._run(branch, x, wanted, found) for branch in block.branches]
+        kernels = [self.convolutions[head.conv.name].kernel[...][0, 0] for head in merged]
+        parts = iter(jnp.split(mix(x, jnp.concatenate(kernels, axis=1)), _ends(kernels), axis=-1))
+        outputs = []
+        for branch, head in zip(block.branches, heads, strict=True):
+            if head is None:
+                outputs.append(self._run(branch, x, wanted, found))
+                continue
+            part = next(parts)
+            if head.pool is not None:
+                # A mean of positions and a mix of channels may change places, and the mix leaves fewer channels.
+                part = average_pool(_wide(part), head.pool).astype(x.dtype)
+            y = self._rectify(self._biased(part, head.conv))
+            if head.conv.name in wanted:
+                found[head.conv.name] = y
+            outputs.append(self._run(branch[head.length :], y, wanted, found))
+        return outputs
 
 
 def class_scores(network: Network, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -20,11 +20,16 @@ from render.models.architecture import AvgPool, Conv, LocalResponseNorm, MaxPool
 
 def convolve(x: jax.Array, kernel: jax.Array, node: Conv) -> jax.Array:
     """Convolution with `kernel` (rows, columns, in, out), without the bias."""
-    if node.kernel == (1, 1) and node.stride == 1 and node.padding == (0, 0):
+    if is_mix(node):
         return mix(x, kernel[0, 0])
     if jax.default_backend() == "cpu" and node.padding == (0, 0):
         return _convolve_unpadded(node, x, kernel)
     return _convolve(node, x, kernel)
+
+
+def is_mix(node: Conv) -> bool:
+    """Whether a convolution looks at no more than one position."""
+    return node.kernel == (1, 1) and node.stride == 1 and node.padding == (0, 0)
 
 
 def mix(x: jax.Array, weights: jax.Array) -> jax.Array:

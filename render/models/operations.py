@@ -147,17 +147,22 @@ def _max_and_winner(node: MaxPool, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         for span, length in zip(spans, x.shape[1:3], strict=True)
     ]
     padded = lax.pad(x, jnp.array(-jnp.inf, x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
-    best, winner = None, None
+    best, winner, number_type = None, None, _number_type(node)
     for number, (row, column) in enumerate(_positions(node.size)):
         rows, columns = (slice(at, at + span, node.stride) for at, span in zip((row, column), spans, strict=True))
         value = padded[:, rows, columns]
         if best is None or winner is None:
-            best, winner = value, jnp.zeros(value.shape, jnp.uint8)
+            best, winner = value, jnp.zeros(value.shape, number_type)
         else:
-            winner = jnp.where(value > best, jnp.uint8(number), winner)
+            winner = jnp.where(value > best, number_type(number), winner)
             best = jnp.maximum(best, value)
     assert best is not None and winner is not None
     return best, winner
+
+
+def _number_type(node: MaxPool) -> type[jnp.uint8] | type[jnp.int32]:
+    """Of a position in a window, and one more: as narrow as may be, since it is kept for the gradient."""
+    return jnp.uint8 if node.size**2 < 256 else jnp.int32
 
 
 def _max_pool_forward(node: MaxPool, x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, tuple[int, ...]]]:
@@ -179,11 +184,11 @@ def _max_pool_backward(node: MaxPool, kept: tuple[jax.Array, tuple[int, ...]], g
         (0, 0, 0),
     ]
     gradients = lax.pad(_wide(g), jnp.zeros((), _wide(g).dtype), edges)
-    winners = lax.pad(winner, jnp.uint8(255), edges)
+    winners = lax.pad(winner, _number_type(node)(node.size**2), edges)
 
     def gathered(row: int, column: int) -> jax.Array:
         """For inputs that are `row`, `column` px from a window's beginning, or whole strides further."""
-        total = jnp.zeros((), gradients.dtype)
+        total = jnp.zeros((1, *counts, shape[3]), gradients.dtype)
         for down in range(row, node.size, stride):
             for across in range(column, node.size, stride):
                 tops = [further - at // stride for at in (down, across)]

@@ -88,10 +88,10 @@ def _convolve_folded(node: Conv, x: jax.Array, kernel: jax.Array) -> jax.Array:
     folded = _folded_kernel(stride, kernel)
     lengths = [size - 1 + reach for size, reach in zip(sizes, folded.shape, strict=False)]
     edges = [
-        (before, stride * length - before - size, 0)
+        (before, stride * length - before - size)
         for before, length, size in zip(node.padding, lengths, x.shape[1:3], strict=True)
     ]
-    padded = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
+    padded = _pad(x, (0, 0), *edges, (0, 0))
     squares = padded.reshape(1, lengths[0], stride, lengths[1], stride * x.shape[3])
     positions = jnp.concatenate([squares[:, :, row] for row in range(stride)], axis=-1)
     # A row more than is wanted: see `_convolve_unpadded`.
@@ -102,7 +102,7 @@ def _folded_kernel(stride: int, kernel: jax.Array) -> jax.Array:
     """(rows, columns, in, out) to (rows / stride, columns / stride, stride * stride * in, out), zeros at the end."""
     reach = [-(-length // stride) for length in kernel.shape[:2]]
     ends = [(0, stride * count - length) for count, length in zip(reach, kernel.shape, strict=False)]
-    split = jnp.pad(kernel, (*ends, (0, 0), (0, 0))).reshape(reach[0], stride, reach[1], stride, *kernel.shape[2:])
+    split = _pad(kernel, *ends, (0, 0), (0, 0)).reshape(reach[0], stride, reach[1], stride, *kernel.shape[2:])
     return split.transpose(0, 2, 1, 3, 4, 5).reshape(*reach, -1, kernel.shape[3])
 
 
@@ -121,11 +121,11 @@ def _folded_backward(node: Conv, kept: tuple[jax.Array, jax.Array], g: jax.Array
     lines = [positions[..., row * width : (row + 1) * width].reshape(1, rows, columns * width) for row in range(stride)]
     whole = jnp.stack(lines, axis=2).reshape(1, stride * rows, stride * columns, channels)
     edges = [
-        (-before, length + before - size, 0)
+        (-before, length + before - size)
         for before, length, size in zip(node.padding, x.shape[1:3], whole.shape[1:3], strict=True)
     ]
     # Inputs beyond the last window have no gradient; nobody asks for the kernel's, so it is never computed.
-    gradient = lax.pad(whole, jnp.zeros((), g.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
+    gradient = _pad(whole, (0, 0), *edges, (0, 0))
     return gradient, jax.vjp(partial(_convolve, node, x), kernel)[1](g)[0]
 
 
@@ -143,10 +143,10 @@ def _max_and_winner(node: MaxPool, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     sizes = [window_output(length, node, axis) for axis, length in enumerate(x.shape[1:3])]
     spans = [(size - 1) * node.stride + 1 for size in sizes]
     edges = [
-        (node.padding, span - 1 + node.size - length - node.padding, 0)
+        (node.padding, span - 1 + node.size - length - node.padding)
         for span, length in zip(spans, x.shape[1:3], strict=True)
     ]
-    padded = lax.pad(x, jnp.array(-jnp.inf, x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
+    padded = _pad(x, (0, 0), *edges, (0, 0), value=-np.inf)
     best, winner, number_type = None, None, _number_type(node)
     for number, (row, column) in enumerate(_positions(node.size)):
         rows, columns = (slice(at, at + span, node.stride) for at, span in zip((row, column), spans, strict=True))
@@ -178,23 +178,19 @@ def _max_pool_backward(node: MaxPool, kept: tuple[jax.Array, tuple[int, ...]], g
     stride, dtype = node.stride, g.dtype
     further = (node.size - 1) // stride
     counts = [-(-(length + node.padding) // stride) for length in shape[1:3]]
-    edges = [
-        (0, 0, 0),
-        *((further, count - size, 0) for count, size in zip(counts, g.shape[1:3], strict=True)),
-        (0, 0, 0),
-    ]
-    gradients = lax.pad(_wide(g), jnp.zeros((), _wide(g).dtype), edges)
-    winners = lax.pad(winner, _number_type(node)(node.size**2), edges)
+    edges = [(further, count - size) for count, size in zip(counts, g.shape[1:3], strict=True)]
+    gradients = _pad(_wide(g), (0, 0), *edges, (0, 0))
+    winners = _pad(winner, (0, 0), *edges, (0, 0), value=node.size**2)
 
     def gathered(row: int, column: int) -> jax.Array:
         """For inputs that are `row`, `column` px from a window's beginning, or whole strides further."""
-        total = jnp.zeros((1, *counts, shape[3]), gradients.dtype)
+        total = nothing = jnp.zeros((1, *counts, shape[3]), gradients.dtype)
         for down in range(row, node.size, stride):
             for across in range(column, node.size, stride):
                 tops = [further - at // stride for at in (down, across)]
                 rows, columns = (slice(top, top + count) for top, count in zip(tops, counts, strict=True))
                 won = winners[:, rows, columns] == down * node.size + across
-                total = total + jnp.where(won, gradients[:, rows, columns], 0)
+                total = total + jnp.where(won, gradients[:, rows, columns], nothing)
         return total.astype(dtype)
 
     lines = [
@@ -223,7 +219,7 @@ def average_pool(x: jax.Array, node: AvgPool) -> jax.Array:
 def _sum_windows(size: int, x: jax.Array) -> jax.Array:
     """Sum over the window around each position, zeros beyond the edge. It is its own transpose."""
     half = size // 2
-    padded = jnp.pad(x, ((0, 0), (half, half), (half, half), (0, 0)))
+    padded = _pad(x, (0, 0), (half, half), (half, half), (0, 0))
     rows, columns = x.shape[1:3]
     total = jnp.zeros((), x.dtype)
     for row, column in _positions(size):
@@ -261,7 +257,7 @@ local_response_norm.defvjp(_norm_forward, _norm_backward)
 def _sum_channels(n: int, x: jax.Array) -> jax.Array:
     """Sum over the `n` channels around each, an odd number. It is its own transpose."""
     half = n // 2
-    padded = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (half, half)))
+    padded = _pad(x, (0, 0), (0, 0), (0, 0), (half, half))
     total = jnp.zeros((), x.dtype)
     for first in range(n):
         total = total + padded[..., first : first + x.shape[3]]
@@ -274,6 +270,11 @@ def _power(x: jax.Array, exponent: float) -> jax.Array:
         return x**exponent
     root = jnp.sqrt(x)
     return 1 / (root * jnp.sqrt(root))
+
+
+def _pad(x: jax.Array, *edges: tuple[int, int], value: float = 0) -> jax.Array:
+    """The array with so many of `value` before and after along each axis; fewer than 0 cut some off."""
+    return lax.pad(x, np.asarray(value, x.dtype), [(before, after, 0) for before, after in edges])
 
 
 def _positions(size: int) -> Iterator[tuple[int, int]]:

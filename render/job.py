@@ -165,6 +165,7 @@ def draft(
     )
     if any(target.panels for target in directory.targets):
         cut_for(config, plan.final.shape)
+    log.info("drafted in %.2f s", time.perf_counter() - begun)
     return Draft(config, source, schedule, masks, directory, plan, fixed, profile, begun)
 
 
@@ -217,6 +218,7 @@ def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
             break
         except WorkersLost:
             executor.mend()
+    log.info("kernel ready")
     fixed = Fixed(
         draft.directory.digest,
         loaded.sha256,
@@ -246,7 +248,9 @@ def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
 
 def load_weights(config: Config) -> Loaded:
     """The weights of the job's model, published or local; `UserError` where they cannot be had."""
-    return load(config.model.name, _local_weights(config), config.model.sha256)
+    loaded = load(config.model.name, _local_weights(config), config.model.sha256)
+    log.info("weights loaded: sha256 %s", loaded.sha256)
+    return loaded
 
 
 def _local_weights(config: Config) -> Path | None:

@@ -9,27 +9,22 @@ import signal
 import socket
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import psutil
 import ray
-from ray._private import node, services, state, utils
-from ray._raylet import GcsClientOptions
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError
 
 from render.errors import UserError
+from render.farm.ray_bare import bare
 from render.farm.versions import rays_mismatch
 
 log = logging.getLogger(__name__)
 
 _CONNECT = 5.0
-#: How long a node of our own may take until it says that it is there, and how often to look, s.
-_REGISTER, _LOOK_EVERY = 30.0, 0.02
 #: A cluster's head speaks HTTP/2, as gRPC does: how a client begins, and the kind of frame that the answer begins with.
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 _FRAME, _SETTINGS = 9, 4
@@ -118,52 +113,8 @@ def init_ray(**options: Any) -> None:
 
 def _init_quietly(**options: Any) -> None:
     # Only a Ray of our own that nobody looks at says so.
-    with _bare() if options.get("include_dashboard") is False else nullcontext():
+    with bare() if options.get("include_dashboard") is False else nullcontext():
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-
-
-@contextmanager
-def _bare() -> Iterator[None]:
-    """Inside, Ray starts without the processes that serve only its dashboard, its autoscaler and the printing of logs.
-
-    Ray has no options for that. They would take 3 of the 4 s that it starts in on two cores, and do nothing for us. A Ray
-    that calls them otherwise starts with them.
-    """
-    unused: list[tuple[Any, str, Callable[..., Any]]] = [
-        (node.Node, "start_api_server", _start_nothing),
-        (node.Node, "start_monitor", _start_nothing),
-        (node.Node, "start_log_monitor", _start_nothing),
-        # What Ray asks before it lets its agent, which it cannot be without, load all that a dashboard can show.
-        (utils, "get_dashboard_dependency_error", lambda: ImportError("not wanted")),
-        (services, "get_node", _get_node(services.get_node)),
-    ]
-    kept = [(owner, name, getattr(owner, name), instead) for owner, name, instead in unused if hasattr(owner, name)]
-    for owner, name, _, instead in kept:
-        setattr(owner, name, instead)
-    try:
-        yield
-    finally:
-        for owner, name, own, _ in kept:
-            setattr(owner, name, own)
-
-
-def _get_node(own: Callable[[str, str], Any]) -> Callable[[str, str], Any]:
-    """Ray's own way to wait for its node looks once a second; this one looks often, and leaves the rest to it."""
-
-    def get_node(address: str, node_id: str) -> Any:
-        known = state.GlobalState()
-        known._initialize_global_state(GcsClientOptions.create(address, None, True, False))
-        deadline = time.monotonic() + _REGISTER
-        while time.monotonic() < deadline and all(one["NodeID"] != node_id for one in known.node_table()):
-            time.sleep(_LOOK_EVERY)
-        known.disconnect()
-        return own(address, node_id)
-
-    return get_node
-
-
-def _start_nothing(*_: Any, **__: Any) -> None:
-    """Stands in for what starts a process."""
 
 
 def session_directory() -> Path:

@@ -184,7 +184,6 @@ def prepared(draft: Draft, farm: Farm | None = None, loaded: Loaded | None = Non
     # A thread of its own, because starting Ray and reading weights both take seconds and wait for different things.
     with ThreadPoolExecutor(1) as background:
         loading = background.submit(load_weights, config)
-        background.submit(store.get_ready)
         with (
             open_farm(
                 config.farm,
@@ -195,7 +194,10 @@ def prepared(draft: Draft, farm: Farm | None = None, loaded: Loaded | None = Non
             ) as own,
             own.lease() as executor,
         ):
-            yield _prepare(draft, loading.result(), executor)
+            loaded = loading.result()
+            # Now that workers have work: Ray's processes need every core to start.
+            background.submit(store.get_ready)
+            yield _prepare(draft, loaded, executor)
 
 
 def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:

@@ -165,6 +165,7 @@ def draft(
     )
     if any(target.panels for target in directory.targets):
         cut_for(config, plan.final.shape)
+    log.info("drafted in %.2f s", time.perf_counter() - begun)
     return Draft(config, source, schedule, masks, directory, plan, fixed, profile, begun)
 
 
@@ -183,7 +184,6 @@ def prepared(draft: Draft, farm: Farm | None = None, loaded: Loaded | None = Non
     # A thread of its own, because starting Ray and reading weights both take seconds and wait for different things.
     with ThreadPoolExecutor(1) as background:
         loading = background.submit(load_weights, config)
-        background.submit(store.get_ready)
         with (
             open_farm(
                 config.farm,
@@ -194,7 +194,10 @@ def prepared(draft: Draft, farm: Farm | None = None, loaded: Loaded | None = Non
             ) as own,
             own.lease() as executor,
         ):
-            yield _prepare(draft, loading.result(), executor)
+            loaded = loading.result()
+            # Now that workers have work: Ray's processes need every core to start.
+            background.submit(store.get_ready)
+            yield _prepare(draft, loaded, executor)
 
 
 def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
@@ -217,6 +220,7 @@ def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
             break
         except WorkersLost:
             executor.mend()
+    log.info("kernel ready")
     fixed = Fixed(
         draft.directory.digest,
         loaded.sha256,
@@ -246,7 +250,9 @@ def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
 
 def load_weights(config: Config) -> Loaded:
     """The weights of the job's model, published or local; `UserError` where they cannot be had."""
-    return load(config.model.name, _local_weights(config), config.model.sha256)
+    loaded = load(config.model.name, _local_weights(config), config.model.sha256)
+    log.info("weights loaded: sha256 %s", loaded.sha256)
+    return loaded
 
 
 def _local_weights(config: Config) -> Path | None:

@@ -58,6 +58,14 @@ def farm(asked_to_end: list[int]) -> Iterator[RayFarm]:
     shared.close()
 
 
+def test_a_ray_of_our_own_starts_no_process_that_nobody_looks_at(farm: RayFarm) -> None:
+    assert farm.embedded
+    commands = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    assert any("raylet/raylet" in command for command in commands)
+    unused = ("dashboard/dashboard.py", "autoscaler/_private/monitor.py", "log_monitor.py")
+    assert [command for command in commands if any(f"{name} " in command for name in unused)] == []
+
+
 def test_ray_leaves_sigterm_to_the_render(farm: RayFarm, asked_to_end: list[int]) -> None:
     """Ray's own handlers would end the process at once, with nothing saved."""
     os.kill(os.getpid(), signal.SIGTERM)

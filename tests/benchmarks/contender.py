@@ -143,6 +143,8 @@ class _Side:
             self._gradient = TorchKernel(
                 loaded.architecture.truncated([layer]), loaded.parameters, channels_last=self._kind == CHANNELS_LAST
             )
+            # What PyTorch loads at its first call is no need of a call.
+            self._gradient(np.zeros((128, 128, 3), np.float32))
         self._window = np.random.default_rng(0).normal(128, 30, (side, side, 3)).clip(0, 255).astype(np.float32)
         _forget_peak()
         self._held = _status("VmRSS") or 0

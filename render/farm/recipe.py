@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from render.dream.objectives import Objective
 from render.errors import UserError
+from render.farm.residence import Residence
 from render.models.weights import Loaded, fingerprint
 
 if TYPE_CHECKING:
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KernelRecipe:
-    """The weights of a network, what to make more of, and what kernels compute in: `float32` or `bfloat16`."""
+    """The weights of a network, what to make more of, what kernels compute in, `float32` or `bfloat16`, and where blocks live."""
 
     loaded: Loaded
     objectives: tuple[Objective, ...]
     precision: str = "float32"
+    residence: Residence = Residence()
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -109,7 +109,7 @@ class Programs:
         return self._compiled[key]
 
     def program(self, key: object, make: Callable[[], tuple[jax.stages.Wrapped, tuple]]) -> jax.stages.Compiled:
-        """The executable of another program, compiled at the first call for a `key`: `make` returns it and its arguments."""
+        """The executable of another program, compiled at the first call for a `key`; `make` makes it, and its arguments."""
         if key not in self._compiled:
             self._compile(key, *make())
         return self._compiled[key]

@@ -3,6 +3,8 @@
 A canvas is (rows, columns, 3) float32, 0..255, and covers a block with its margin. Its gradient is an array of slots: each
 of the block's tiles has one, as large as a full core, in which the tile's core begins at the first row and column and zeros
 fill the rest. So no tile's slot overlaps another's, and what a tile comes to does not depend on who else is in the block.
+The network's own program knows nothing of blocks: it takes windows and gives cores, and is compiled once for all blocks and
+octaves whose windows are alike. Small programs between it and the block cut and keep.
 
 Arrays that are replaced are donated: they are written where they were. All that goes to the device or comes from it does so
 by `jax.device_put` and `jax.device_get`, which `jax.transfer_guard` tells from transfers that nobody asked for.
@@ -10,7 +12,6 @@ by `jax.device_put` and `jax.device_get`, which `jax.transfer_guard` tells from 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -18,12 +19,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax import lax
 
 from render.dream.ascent import LUMINANCE
-from render.dream.kernel import Kernel, Programs
-from render.dream.objectives import MOST_COPIES, Given, Objective
+from render.dream.kernel import Kernel
+from render.dream.objectives import MOST_COPIES, Given
 from render.dream.resample import Pixels
 from render.geometry import KernelShape
 
@@ -44,14 +44,10 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True)
 class Form:
-    """What an ascent is compiled for: windows, how many of them a call has, (rows, columns) of canvas and slots, and what
-    tiles are measured by.
-    """
+    """The shape of windows, how many of them a kernel call has, and what `ascent.measure` makes of their gradients."""
 
     kernel: KernelShape
-    windows: int
-    canvas: tuple[int, int]
-    slots: tuple[int, int]
+    windows: int = 1
     normalize: str = "mean_abs"
     luminance_only: bool = False
 
@@ -61,72 +57,72 @@ class Form:
         return 1 if self.normalize == "mean_abs" else 2
 
 
-def compiled_ascent(kernel: Kernel, given: Given, form: Form) -> jax.stages.Compiled:
-    """The executable that computes the gradients of a few tiles toward the objective that is given.
+def compiled_cores(kernel: Kernel, given: Given, form: Form) -> jax.stages.Compiled:
+    """The executable that computes the cores' gradients of a call's windows toward an objective, without regard to blocks.
 
-    From the network's state, canvas, slots (donated), the objective's constants, divisors, places (windows, terms, 2,
-    `MOST_COPIES`) and positions (windows, 5, 2) int32, it makes the slots anew, and for each window (sums, rows) float32: of
-    every row of the core the sum of its absolute values or, for `std`, of its values and of their squares.
+    For one window it is the one that `Programs.gradient` has for everybody. For several, window, places and offset have a
+    first axis more, and so has what it makes: (windows, *core, 3) float32.
     """
-    programs, objective = kernel.programs, kernel.objectives[given.objective]
-    constants = kernel.constants(given)
+    programs, objective, constants = kernel.programs, kernel.objectives[given.objective], kernel.constants(given)
+    if form.windows == 1:
+        return programs.gradient(objective, constants, form.kernel)
     sizes = tuple(tuple(array.shape for array in own) for own in constants)
 
     def make() -> tuple[jax.stages.Wrapped, tuple]:
-        terms = len(objective.terms)
+        terms, windows = len(objective.terms), form.windows
         arguments = (
             programs.state,
-            jax.ShapeDtypeStruct((*form.canvas, 3), jnp.float32),
-            jax.ShapeDtypeStruct((*form.slots, 3), jnp.float32),
+            jax.ShapeDtypeStruct((windows, *form.kernel.window, 3), jnp.float32),
+            None,
             constants,
             jax.ShapeDtypeStruct((terms,), jnp.float32),
-            jax.ShapeDtypeStruct((form.windows, terms, 2, MOST_COPIES), jnp.int32),
-            jax.ShapeDtypeStruct((form.windows, len(Position._fields), 2), jnp.int32),
+            jax.ShapeDtypeStruct((windows, terms, 2, MOST_COPIES), jnp.int32),
+            jax.ShapeDtypeStruct((windows, 2), jnp.int32),
         )
-        return jax.jit(partial(_ascend, programs, objective, form), donate_argnums=2), arguments
+        core = partial(programs.core_gradient, objective, form.kernel.core)
+        return jax.jit(jax.vmap(core, (None, 0, None, None, None, 0, 0))), arguments
 
-    return programs.program(("ascent", objective.structure, sizes, form), make)
+    return programs.program(("windows", objective.structure, sizes, form.kernel, form.windows), make)
 
 
-def device_bytes(ascent: jax.stages.Compiled, block: tuple[int, int]) -> int:
-    """Bytes of device memory that a block of (rows, columns) px takes while it is stepped: by XLA's analysis of an ascent,
-    canvas, slots and weights included.
+def device_bytes(cores: jax.stages.Compiled, canvas: tuple[int, int], slots: tuple[int, int]) -> int:
+    """Bytes of device memory that a block takes while it is stepped: canvas and slots of (rows, columns) px, weights, and
+    windows by XLA's analysis of `compiled_cores`.
     """
-    analysis = ascent.memory_analysis()
-    assert analysis is not None, "this backend does not say what an ascent needs"
-    held = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-    # An update may have to make the block's pixels once more.
-    return held + max(analysis.temp_size_in_bytes, 12 * block[0] * block[1])
+    analysis = cores.memory_analysis()
+    assert analysis is not None, "this backend does not say what a kernel needs"
+    kernel = analysis.temp_size_in_bytes + analysis.output_size_in_bytes
+    pixels = [12 * rows * columns for rows, columns in (canvas, slots)]
+    # An update, which comes when the kernel has done, may have to make the block's pixels once more.
+    return sum(pixels) + analysis.argument_size_in_bytes + max(kernel, pixels[1])
 
 
-def _ascend(
-    programs: Programs,
-    objective: Objective,
-    form: Form,
-    state: nnx.State,
-    canvas: jax.Array,
-    slots: jax.Array,
-    constants: Sequence[tuple[jax.Array, ...]],
-    divisors: jax.Array,
-    places: jax.Array,
-    positions: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    where = [Position(*positions[number]) for number in range(form.windows)]
-    windows = [lax.dynamic_slice(canvas, (*at.corner, 0), (*form.kernel.window, 3)) for at in where]
-    core_of = partial(programs.core_gradient, objective, form.kernel.core, state)
-    if form.windows == 1:
-        cores = core_of(windows[0], None, constants, divisors, places[0], where[0].offset)[None]
-    else:
-        offsets = jnp.stack([at.offset for at in where])
-        each = jax.vmap(core_of, (0, None, None, None, 0, 0))
-        cores = each(jnp.stack(windows), None, constants, divisors, places, offsets)
+@partial(jax.jit, static_argnames="form")
+def windows_of(canvas: jax.Array, positions: jax.Array, form: Form) -> jax.Array:
+    """What the kernel is given: (rows, columns, 3), or (windows, rows, columns, 3) where a call has several.
+
+    `positions`: (windows, 5, 2) int32, each a `Position`.
+    """
+    cut = [
+        lax.dynamic_slice(canvas, (at[0, 0], at[0, 1], 0), (*form.kernel.window, 3))
+        for at in (positions[number] for number in range(form.windows))
+    ]
+    return cut[0] if form.windows == 1 else jnp.stack(cut)
+
+
+@partial(jax.jit, static_argnames="form", donate_argnames="slots")
+def kept(slots: jax.Array, cores: jax.Array, positions: jax.Array, form: Form) -> tuple[jax.Array, jax.Array]:
+    """The slots with what the kernel has made in them, and for each window (sums, rows) float32: of every row of the tile's
+    core the sum of its absolute values or, for `std`, of its values and of their squares.
+    """
     found = []
-    for core, at in zip(cores, where, strict=True):
-        gradient = _aligned(core, at)
+    for number in range(form.windows):
+        _, _, shift, size, slot = positions[number]
+        gradient = _aligned(cores if form.windows == 1 else cores[number], shift, size)
         if form.luminance_only:
             # Not a product of matrices: accelerators may round those.
             gradient = jnp.broadcast_to((gradient * LUMINANCE).sum(-1, keepdims=True), gradient.shape)
-        slots = lax.dynamic_update_slice(slots, gradient, (*at.slot, 0))
+        slots = lax.dynamic_update_slice(slots, gradient, (slot[0], slot[1], 0))
         if form.normalize == "mean_abs":
             found.append(jnp.abs(gradient).sum((1, 2))[None])
         else:
@@ -134,11 +130,11 @@ def _ascend(
     return slots, jnp.stack(found)
 
 
-def _aligned(core: jax.Array, at: Position) -> jax.Array:
+def _aligned(core: jax.Array, shift: jax.Array, size: jax.Array) -> jax.Array:
     """What the kernel has cut with the tile's own core first, and zeros after it."""
-    core = jnp.roll(core, (-at.shift[0], -at.shift[1]), (0, 1))
-    rows, columns = (jnp.arange(length) < size for length, size in zip(core.shape[:2], at.size, strict=True))
-    return jnp.where((rows[:, None] & columns)[..., None], core, 0)
+    core = jnp.roll(jnp.roll(core, -shift[0], 0), -shift[1], 1)
+    inside = (jnp.arange(core.shape[0]) < size[0])[:, None] & (jnp.arange(core.shape[1]) < size[1])
+    return jnp.where(inside[..., None], core, 0)
 
 
 @partial(jax.jit, static_argnames="shape")
@@ -158,14 +154,17 @@ def moved(
     return lax.dynamic_update_slice(canvas, own, start)
 
 
-def taken(array: jax.Array, corner: tuple[int, int], shape: tuple[int, int], flip: tuple[bool, bool] = (False, False)):
+def taken(
+    array: jax.Array, corner: tuple[int, int], shape: tuple[int, int], flip: tuple[bool, bool] = (False, False)
+) -> jax.Array:
     """A rectangle of an array on the device, flipped along the axes that say so: another array there."""
     return _taken(array, jax.device_put(np.asarray(corner, np.int32)), shape=shape, flip=flip)
 
 
 def replaced(array: jax.Array, corner: tuple[int, int], pixels: jax.Array | Pixels) -> jax.Array:
     """An array with `pixels` in it from `corner` on; it is donated."""
-    return _replaced(array, jax.device_put(pixels), jax.device_put(np.asarray(corner, np.int32)))
+    there = pixels if isinstance(pixels, jax.Array) else jax.device_put(pixels)
+    return _replaced(array, there, jax.device_put(np.asarray(corner, np.int32)))
 
 
 @partial(jax.jit, static_argnames=("shape", "flip"))

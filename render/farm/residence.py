@@ -1,4 +1,4 @@
-"""Where blocks live while they are stepped: in the host's memory, or in the device's. Pure, and light enough for a driver."""
+"""Where blocks live while they are stepped: in the host's memory, or in the device's. Pure, and light for a driver."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Residence:
         return platform != "cpu" if self.resident == "auto" else bool(self.resident)
 
     def together(self, platform: str, window: tuple[int, int], window_bytes: int, limit: int) -> int:
-        """How many windows of (rows, columns) px a kernel call has, where each needs `window_bytes`, for all at most `limit`.
+        """How many windows of (rows, columns) px a kernel call has; each needs `window_bytes`, all at most `limit`.
 
         By itself as many as keep an accelerator busy, and one on a CPU. The number of workers has no part in it.
         """

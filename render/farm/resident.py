@@ -14,7 +14,18 @@ import numpy as np
 from render.dream.kernel import Kernel
 from render.dream.objectives import Given
 from render.dream.resample import Pixels
-from render.dream.resident import Form, Position, compiled_ascent, device_bytes, moved, replaced, taken, zeros
+from render.dream.resident import (
+    Form,
+    Position,
+    compiled_cores,
+    device_bytes,
+    kept,
+    moved,
+    replaced,
+    taken,
+    windows_of,
+    zeros,
+)
 from render.errors import UserError
 from render.farm.block import CANVAS, BlockArrays, MaskOfPixels, SourceOfPixels, not_finite
 from render.farm.messages import Assignment, TileSum
@@ -29,11 +40,11 @@ _ESTIMATE = 2
 
 
 class Ascent:
-    """The compiled ascent of a block, and what it is given besides pixels."""
+    """What computes the gradients of a block's tiles on the device, a few at once."""
 
     def __init__(self, kernel: Kernel, given: Given, form: Form) -> None:
         self.form = form
-        self.compiled = compiled_ascent(kernel, given, form)
+        self.cores = compiled_cores(kernel, given, form)
         self._kernel = kernel
         self._given: Given | None = None
         self._constants: tuple = ()
@@ -41,15 +52,22 @@ class Ascent:
     def __call__(
         self, given: Given, canvas: jax.Array, slots: jax.Array, positions: Sequence[Position], places: Sequence[np.ndarray]
     ) -> tuple[jax.Array, jax.Array]:
-        """See `resident.compiled_ascent`; fewer positions than the form has windows are made up with the last."""
+        """The slots with the tiles at `positions` in them, and the tiles' sums: see `dream.resident.kept`.
+
+        `slots` are donated. Where there are fewer positions than windows in a call, the last is computed again.
+        """
         if given is not self._given:
             self._given = given
             self._constants = jax.device_put((self._kernel.constants(given), np.asarray(given.divisors, np.float32)))
         missing = self.form.windows - len(positions)
         where = np.asarray([*positions, *[positions[-1]] * missing], np.int32)
-        arguments = jax.device_put((np.stack([*places, *[places[-1]] * missing]), where))
-        slots, sums = self.compiled(self._kernel.programs.state, canvas, slots, *self._constants, *arguments)
-        return slots, sums
+        looked_at, offsets = np.stack([*places, *[places[-1]] * missing]), where[:, 1]
+        if self.form.windows == 1:
+            looked_at, offsets = looked_at[0], offsets[0]
+        there, *arguments = jax.device_put((where, looked_at, np.ascontiguousarray(offsets)))
+        windows = windows_of(canvas, there, self.form)
+        cores = self.cores(self._kernel.programs.state, windows, None, *self._constants, *arguments)
+        return kept(slots, cores, there, self.form)
 
     def places(self, given: Given, block: Block, window: Rect, jitter: tuple[int, int]) -> np.ndarray:
         """See `Objective.places`."""
@@ -83,28 +101,31 @@ class Residency:
             return None
         shape = KernelShape.of(block.grid)
         each = _ESTIMATE * self._kernel.programs.network.architecture.activation_bytes(*shape.window)
-        form = Form(
-            shape,
-            self._asked.together(self._platform, shape.window, each, int(self._memory * _WINDOWS_SHARE)),
-            block.padded.shape,
-            (block.tile_rows.size * shape.core[0], block.tile_columns.size * shape.core[1]),
-            stage.conditioning.normalize,
-            stage.conditioning.luminance_only,
-        )
-        # Before anything is compiled: what lies there in any case.
-        least = 12 * (form.canvas[0] * form.canvas[1] + form.slots[0] * form.slots[1])
+        together = self._asked.together(self._platform, shape.window, each, int(self._memory * _WINDOWS_SHARE))
+        form = Form(shape, together, stage.conditioning.normalize, stage.conditioning.luminance_only)
         limit = int(self._memory * _TOTAL_SHARE)
-        made = Ascent(self._kernel, toward, form) if least <= limit else None
-        needed = device_bytes(made.compiled, block.pixels.shape) if made is not None else least
+        arrays = block.padded.shape, slots_shape(block)
+        # Before anything is compiled: what lies there in any case.
+        needed = sum(12 * rows * columns for rows, columns in arrays)
+        made = None
+        if needed <= limit:
+            made = Ascent(self._kernel, toward, form)
+            needed = device_bytes(made.cores, *arrays)
         if needed <= limit:
             return made
         if self._asked.resident == "auto":
             return None
         raise UserError(
             f"farm.worker.resident=true: a block of {block.pixels.columns.size:,} x {block.pixels.rows.size:,} px needs "
-            f"{size_text(needed)} on its device and there are {size_text(limit)}: set more farm.workers, a smaller tiles.size "
-            "or farm.worker.batch, or farm.worker.resident=auto"
+            f"{size_text(needed)} on its device and there are {size_text(limit)}: set more farm.workers, a smaller "
+            "tiles.size or farm.worker.batch, or farm.worker.resident=auto"
         )
+
+
+def slots_shape(block: Block) -> tuple[int, int]:
+    """(rows, columns) px of the slots of a block's tiles."""
+    rows, columns = block.grid.core_shape
+    return block.tile_rows.size * rows, block.tile_columns.size * columns
 
 
 class ResidentBlock(BlockArrays):
@@ -157,7 +178,7 @@ class ResidentBlock(BlockArrays):
         """What the gradient of some tiles measures, which stays on the device itself. Raises `NumericalError`."""
         canvas, given, form = self._resident(), self.given.given[0], self._ascent.form
         if self._slots is None:
-            self._slots = zeros((*form.slots, 3))
+            self._slots = zeros((*slots_shape(self.block), 3))
         rows: list[jax.Array] = []
         # All are handed over before the first is awaited.
         for first in range(0, len(tiles), form.windows):
@@ -204,7 +225,7 @@ class ResidentBlock(BlockArrays):
         return rect.rows.start - self.block.padded.rows.start, rect.columns.start - self.block.padded.columns.start
 
     def _position(self, tile: Tile, window: Rect) -> Position:
-        grid, shape, form = self.block.grid, self._ascent.form.kernel, self.block
+        grid, shape, pixels = self.block.grid, self._ascent.form.kernel, self.block.pixels
         core = grid.core(tile)
         ahead = core.rows.start - window.rows.start, core.columns.start - window.columns.start
         # The kernel cuts out a full core: where it would begin too near the window's end, it begins earlier.
@@ -214,7 +235,7 @@ class ResidentBlock(BlockArrays):
             offset,
             (ahead[0] - offset[0], ahead[1] - offset[1]),
             core.shape,
-            (core.rows.start - form.pixels.rows.start, core.columns.start - form.pixels.columns.start),
+            (core.rows.start - pixels.rows.start, core.columns.start - pixels.columns.start),
         )
 
     def _measured(self, step: int, tile: Tile, rows: np.ndarray) -> TileSum:

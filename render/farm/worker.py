@@ -243,7 +243,7 @@ class Worker:
         tiles = list(state.block.tiles_from(first, count))
         if isinstance(state, ResidentBlock):
             measured = state.ascend(step, jitter, tiles)
-            return Ascended(measured, len(tiles), time.perf_counter() - begun, state.together)
+            return Ascended(tuple(measured), len(tiles), time.perf_counter() - begun, state.together)
         sums: list[TileSum] = []
         pending: deque[_Pending] = deque()
         # Of each region as many windows as there are devices: one kernel call has one objective.

@@ -35,6 +35,8 @@ from render.plan import size_text
 
 #: Share of a device's memory that windows may take, and that everything may take.
 _WINDOWS_SHARE, _TOTAL_SHARE = 0.5, 0.9
+#: Calls handed to the device before the oldest is awaited.
+_IN_FLIGHT = 3
 #: What a window needs over the size of its activations, about.
 _ESTIMATE = 2
 
@@ -180,8 +182,10 @@ class ResidentBlock(BlockArrays):
         if self._slots is None:
             self._slots = zeros((*slots_shape(self.block), 3))
         rows: list[jax.Array] = []
-        # All are handed over before the first is awaited.
         for first in range(0, len(tiles), form.windows):
+            if len(rows) >= _IN_FLIGHT:
+                # A device that has enough at hand is not handed more: each call that waits holds memory.
+                rows[-_IN_FLIGHT].block_until_ready()
             together = tiles[first : first + form.windows]
             windows = [self.block.grid.window(tile, jitter) for tile in together]
             places = [self._ascent.places(given, self.block, window, jitter) for window in windows]
@@ -226,6 +230,8 @@ class ResidentBlock(BlockArrays):
 
     def _position(self, tile: Tile, window: Rect) -> Position:
         grid, shape, pixels = self.block.grid, self._ascent.form.kernel, self.block.pixels
+        # A device would cut another window without a word.
+        assert window.intersect(self.block.padded) == window, "the window lies beyond the margin"
         core = grid.core(tile)
         ahead = core.rows.start - window.rows.start, core.columns.start - window.columns.start
         # The kernel cuts out a full core: where it would begin too near the window's end, it begins earlier.

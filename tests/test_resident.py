@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from render.compose import load_config
 from render.dream.kernel import Kernel
 from render.dream.objectives import Given, Objective, resolve
 from render.dream.stage import Conditioning, Region, Stage
@@ -20,9 +21,11 @@ from render.farm.residence import Residence, suits
 from render.farm.resident import Residency, ResidentBlock
 from render.farm.worker import Worker
 from render.geometry import Gathering, Grid, deal_blocks, margin_pieces
+from render.job import draft, prepared
 from render.models.weights import Loaded
 from tests.conftest import refusal
 from tests.dream_in_process import Dream, Stop, chunks_of, small_draft
+from tests.farm_job import JOB, dreamed
 from tests.untiled import Still, assert_equal, kernel_of, make_grid, photo, tiled_gradient, untiled_gradient
 
 MEMORY = 64 * 10**9
@@ -262,3 +265,19 @@ def test_windows_go_together_while_a_device_has_room_and_is_not_full() -> None:
     assert asked.together("cpu", window, 10**9, 10**11) == 1
     for platform, batch in itertools.product(("cpu", "gpu"), (1, 5)):
         assert Residence(batch=batch).together(platform, window, 10**9, 10) == batch
+
+
+@pytest.mark.slow
+def test_a_job_asks_its_workers_for_resident_blocks(tmp_path: Path) -> None:
+    """From the config to workers in processes of their own, and to the same bytes from one and from two."""
+    asked = (*JOB, "octaves.steps=2", "objective.terms=[mixed0]", "farm.worker.resident=true", "farm.worker.batch=2")
+    found = []
+    for name, words in (("inline", ["farm.executor=inline"]), ("ray", ["farm.workers=2"])):
+        with prepared(draft(load_config("preview", [*asked, *words, f"output.dir={tmp_path / name}"]))) as job:
+            found.append(dreamed(job, job.conductor()))
+            executor = job.executor
+            calls = [executor.call(worker, "ascend", 2, (0, 0), 0, 1) for worker in range(executor.workers)]
+            # What a host's block would have one of.
+            assert [done.together for done in executor.fetch(calls)] == [2] * len(calls)
+    assert len(calls) == 2
+    np.testing.assert_array_equal(*found)

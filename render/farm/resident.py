@@ -198,10 +198,10 @@ class ResidentBlock(BlockArrays):
 
     def move(self, statistics: Sequence[float]) -> None:
         """Moves the block's own pixels along the gradient: see `moving.move`."""
+        assert self._slots is not None, "ascend comes first"
         scale = jax.device_put(np.float32(self.given.stage.step_size / statistics[0]))
         pixels = self.block.pixels
-        canvas, self._canvas = self._resident(), None
-        self._canvas = moved(canvas, self._slots, scale, self._corner(pixels), pixels.shape)
+        self._canvas = moved(self._resident(), self._slots, scale, self._corner(pixels), pixels.shape)
 
     def forget_gradients(self) -> None:
         """As on the host, to which the canvas comes back."""

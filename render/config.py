@@ -156,6 +156,8 @@ class WorkerConfig:
     resources: dict[str, float] = field(default_factory=dict)
     memory_gb: float | None = None
     threads: int | None = None
+    resident: bool | str = "auto"
+    batch: int | str = "auto"
 
 
 @dataclass
@@ -344,6 +346,10 @@ def _validate_farm(farm: FarmConfig) -> None:
         require(fine, f"farm.worker.{key}", value, f"must be null or at least {least:g}")
     whole = worker.num_gpus is None or worker.num_gpus <= 1 or float(worker.num_gpus).is_integer()
     require(whole, "farm.worker.num_gpus", worker.num_gpus, "must be a share of one GPU, or a whole number of them")
+    fine = worker.resident == "auto" or isinstance(worker.resident, bool)
+    require(fine, "farm.worker.resident", worker.resident, "must be auto, true or false")
+    fine = worker.batch == "auto" or 1 <= _whole(worker.batch) <= 1024
+    require(fine, "farm.worker.batch", worker.batch, "must be auto or from 1 to 1024")
     for name, amount in worker.resources.items():
         fine = name not in ("CPU", "GPU") and math.isfinite(amount) and amount > 0
         require(fine, f"farm.worker.resources.{name}", amount, "must be above 0, of a resource other than CPU and GPU")

@@ -29,6 +29,7 @@ from render.farm.farms import Farm, open_farm
 from render.farm.messages import Facts
 from render.farm.metrics import Metrics, NoMetrics, open_metrics
 from render.farm.recipe import KernelRecipe
+from render.farm.residence import Residence
 from render.geometry import BAND, BOUNDARY_MODES, deal_blocks
 from render.layout import lay_out
 from render.library import Library
@@ -203,7 +204,9 @@ def prepared(draft: Draft, farm: Farm | None = None, loaded: Loaded | None = Non
 def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
     config, source, schedule = draft.config, draft.source, draft.schedule
     while True:
-        facts = executor.open(KernelRecipe(loaded, schedule.objectives, config.model.precision), source, draft.masks)
+        residence = Residence(config.farm.worker.resident, config.farm.worker.batch)
+        recipe = KernelRecipe(loaded, schedule.objectives, config.model.precision, residence)
+        facts = executor.open(recipe, source, draft.masks)
         try:
             plan = make_plan(
                 config,

@@ -36,7 +36,7 @@ settings.load_profile("render")
 #: The files that take longest come first, so that processes that share the suite end at about the same time.
 LONGEST = (
     "farm", "terms", "tiles", "render", "architecture", "weights", "probe", "dreams", "atlas", "stages", "cluster",
-    "sweep", "devices", "cluster_files", "launch", "gallery", "axes", "config", "storage", "hosts", "metrics",
+    "sweep", "devices", "resident", "cluster_files", "launch", "gallery", "axes", "config", "storage", "hosts", "metrics",
 )  # fmt: skip
 
 

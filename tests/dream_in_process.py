@@ -22,6 +22,7 @@ from render.farm.checkpoint import Checkpoints, Fixed, OctaveHistory
 from render.farm.conductor import Conductor, Saving
 from render.farm.events import Event
 from render.farm.executors import InlineExecutor, Reference
+from render.farm.resident import Residency
 from render.farm.worker import Gradient, Worker
 from render.geometry import KernelShape
 from render.models.weights import find_model
@@ -158,13 +159,17 @@ class Dream:
         mapped: bool = False,
         kind: type[MendingExecutor] = MendingExecutor,
         kernel: Gradient | None = None,
+        residency: Residency | None = None,
     ) -> tuple[Pixels, list[Event]]:
-        """To the end, or to where `stop` raises; with a real `kernel` in place of ripples."""
+        """To the end, or to where `stop` raises; with a real `kernel` in place of ripples, on the device by `residency`."""
         draft, model = self._draft, find_model(self._draft.config.model.name)
         objectives = draft.schedule.objectives
 
         def make() -> InProcess:
-            return InProcess(Worker(kernel or Ripples(), draft.source, objectives, model.architecture, draft.masks))
+            made = Worker(
+                kernel or Ripples(), draft.source, objectives, model.architecture, draft.masks, residency=residency
+            )
+            return InProcess(made)
 
         executor = kind(make, workers, stop or Stop())
         conductor = Conductor(

@@ -35,7 +35,7 @@ needs_torch = pytest.mark.skipif(
 @pytest.mark.slow
 def test_the_gpu_benchmark_measures_both_precisions(tmp_path: Path) -> None:
     finished = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.gpu", "--quick", "--json", "--layer", "mixed0"],
+        [sys.executable, "-m", "tests.benchmarks.gpu", "--quick", "--json", "--layer", "mixed0", "--profile", "trace"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""},
         capture_output=True,
@@ -51,11 +51,21 @@ def test_the_gpu_benchmark_measures_both_precisions(tmp_path: Path) -> None:
             assert min(one["megapixels_per_second"], one["tflops"], found["product_tflops"][precision]) > 0
     assert 0 < found["gradient_error"] < 0.5
     assert 0 < found["picture"]["mean_difference"] < 10
-    assert list(tmp_path.iterdir()) == []
+    assert [(one["side"], one["batch"]) for one in found["batches"]] == [(96, 1), (96, 2), (128, 1), (128, 2)]
+    resident, host = found["steps"]
+    assert (resident["resident"], host["resident"]) == (True, False)
+    for one in (*found["batches"], resident, host):
+        assert min(one["megapixels_per_second"], one["tflops"], one["share_of_product"]) > 0
+    assert resident["extrapolated"]
+    assert resident["gigapixel_seconds"] == pytest.approx(1e9 / resident["side"] ** 2 * resident["step_seconds"])
+    assert [path.name for path in tmp_path.iterdir()] == ["trace"]
+    assert list(tmp_path.rglob("*.xplane.pb"))
     lines = report(found).splitlines()
     assert [line.split()[0] for line in lines] == [
-        "device", "product", "kernel", "kernel", "gradient", "render", "render", "picture",
+        "device", "product", "kernel", "kernel", "gradient", *["windows"] * 4, "step", "step", "gigapixel", "render",
+        "render", "picture",
     ]  # fmt: skip
+    assert "extrapolated from a block of 160 px" in lines[11]
 
 
 def test_what_nvidia_smi_says_is_read() -> None:

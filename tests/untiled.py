@@ -22,6 +22,7 @@ from render.dream.resample import Pixels, resample_array
 from render.dream.stage import Stage
 from render.dream.terms import Caricature, Class, Direction, Energy, Guide, Neuron, Strongest, Term
 from render.farm.messages import Assignment
+from render.farm.resident import Residency
 from render.farm.worker import Worker
 from render.geometry import BOUNDARY_MODES, Axis, Gathering, Grid, Rect, deal_blocks, margin_pieces, round_up
 from render.models.network import Network
@@ -188,12 +189,13 @@ def tiled_gradient(
     jitter,
     workers: int = 1,
     source: Pixels | None = None,
+    residency: Residency | None = None,
 ) -> Pixels:
     """The same by the program's own workers, blocks, margins and windows."""
     blocks = deal_blocks(grid, workers)
     objective = kernel.objectives[0]
     shown = Still(canvas if source is None else source)
-    farm = [Worker(kernel, shown, kernel.objectives, loaded.architecture) for _ in blocks]
+    farm = [Worker(kernel, shown, kernel.objectives, loaded.architecture, residency=residency) for _ in blocks]
     given = Given(0, objective.divisors(loaded.architecture, grid.extended_shape))
     margins = [Gathering.of(margin_pieces(block, blocks), number) for number, block in enumerate(blocks)]
     for number, (worker, block) in enumerate(zip(farm, blocks, strict=True)):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Rec. 709 weights of R, G and B in luminance.
-_LUMINANCE = np.asarray((0.2126, 0.7152, 0.0722), np.float32)
+LUMINANCE = np.asarray((0.2126, 0.7152, 0.0722), np.float32)
 
 Gradient = NDArray[np.float32]
 
@@ -28,7 +28,7 @@ def jitter(seed: int, octave: int, step: int, stride: int, most: int | None = No
 
 def luminance(gradient: Gradient) -> Gradient:
     """The gradient (rows, columns, 3) of a canvas whose channels can only move alike: all get its luminance."""
-    grey = gradient[..., 0] * _LUMINANCE[0] + gradient[..., 1] * _LUMINANCE[1] + gradient[..., 2] * _LUMINANCE[2]
+    grey = gradient[..., 0] * LUMINANCE[0] + gradient[..., 1] * LUMINANCE[1] + gradient[..., 2] * LUMINANCE[2]
     return np.repeat(grey[..., None], 3, axis=-1)
 
 

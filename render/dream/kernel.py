@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -106,6 +107,16 @@ class Programs:
             program = jax.jit(lambda state, pixels: nnx.merge(self._graph, state)(pixels, [layer])[layer])
             self._compile(key, program, (self.state, jax.ShapeDtypeStruct((*shape, 3), jnp.float32)))
         return self._compiled[key]
+
+    def program(self, key: object, make: Callable[[], tuple[jax.stages.Wrapped, tuple]]) -> jax.stages.Compiled:
+        """The executable of another program, compiled at the first call for a `key`; `make` makes it, and its arguments."""
+        if key not in self._compiled:
+            self._compile(key, *make())
+        return self._compiled[key]
+
+    def core_gradient(self, objective: Objective, core: tuple[int, int], *given: Any) -> jax.Array:
+        """What `gradient` compiles, for programs that have it in them; `given` as for the executable."""
+        return self._gradient(objective, core, *given)
 
     def _gradient(
         self,
@@ -213,12 +224,8 @@ class Kernel:
         offset: NDArray[np.int32],
     ) -> jax.Array:
         objective = self.objectives[given.objective]
-        constants = self._constants_of(given.objective)
-        compiled = self.programs.gradient(objective, constants, shape)
-        for number, channels in given.chosen.items():
-            vector = jnp.asarray(mean_of(channels, constants[number][0].size))
-            constants = [*constants[:number], (vector,), *constants[number + 1 :]]
-        return compiled(
+        constants = self.constants(given)
+        return self.programs.gradient(objective, constants, shape)(
             self.programs.state,
             window,
             source if objective.needs_source else None,
@@ -227,6 +234,14 @@ class Kernel:
             places,
             offset,
         )
+
+    def constants(self, given: Given) -> list[tuple[jax.Array, ...]]:
+        """The constants of each term of an objective, the channels that have been chosen included."""
+        constants = self._constants_of(given.objective)
+        for number, channels in given.chosen.items():
+            vector = jnp.asarray(mean_of(channels, constants[number][0].size))
+            constants = [*constants[:number], (vector,), *constants[number + 1 :]]
+        return constants
 
     def channel_sums(
         self, shape: KernelShape, window: np.ndarray, where: Rect, core: Rect, layer: str

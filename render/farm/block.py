@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from render.dream.resample import Pixels
+from render.errors import NumericalError
 from render.farm import scratch
 from render.farm.messages import Assignment
 from render.geometry import Block, Piece, Rect, Tile, boundary_runs, deal_blocks, pieces_of
@@ -97,6 +98,16 @@ class BlockArrays:
             self._filtered = [self._room((*self.block.pixels.shape, 3)) for _ in self.given.stage.regions]
         return self._filtered
 
+    def fill_margin(self, *parts: Sequence[Pixels]) -> None:
+        """Writes the block's own pixels where it is mirrored or wrapped, and those of others, into the margin.
+
+        `parts` are the pixels that `Gathering.others` of the margin names, in that order.
+        """
+        margin, padded = self.given.margin, self.block.padded
+        put(self.canvas, padded, margin.own, (self.part(piece.source) for piece in margin.own))
+        for (_, pieces), pixels in zip(margin.others, parts, strict=True):
+            put(self.canvas, padded, pieces, pixels)
+
     def forget_gradients(self) -> None:
         """Lets gradients, masks and all that goes with them go; the canvas stays."""
         self._gradients, self._filtered, self.moments, self.masks, self.source = [], [], [], [], None
@@ -175,6 +186,14 @@ class BlockArrays:
             pieces = list(pieces_of(band, everything))
             put(made, self.block.padded, pieces, (source.at(self.shape, piece.source) for piece in pieces))
         return made
+
+
+def not_finite(octave: int, step: int, tile: Tile) -> NumericalError:
+    """What is wrong where a tile's gradient has an infinity in it, or what is no number."""
+    return NumericalError(
+        f"the gradient is not finite at octave {octave + 1}, step {step + 1}, tile {tile.number} "
+        f"(row {tile.row}, column {tile.column}): lower step_size or the objective's weights"
+    )
 
 
 def moment_parts(count: int) -> tuple[str, ...]:

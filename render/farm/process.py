@@ -21,6 +21,7 @@ from render.errors import UserError
 from render.farm.block import MaskOfPixels, SourceOfPixels
 from render.farm.messages import Facts
 from render.farm.recipe import KernelRecipe
+from render.farm.resident import Residency
 from render.farm.versions import own_versions
 from render.farm.worker import Worker
 from render.geometry import KernelShape
@@ -98,10 +99,17 @@ class WorkerProcess:
         threading.Thread(target=store.get_ready).start()
         self._recipe = recipe
         self._kernel = self._kernels.find(recipe)
+        found = self.ping()
         self._worker = Worker(
-            self._kernel, source, recipe.objectives, recipe.loaded.architecture, masks, self._kernel.devices
+            self._kernel,
+            source,
+            recipe.objectives,
+            recipe.loaded.architecture,
+            masks,
+            self._kernel.devices,
+            Residency(self._kernel, recipe.residence, found.platform, found.device_bytes),
         )
-        return self.ping()
+        return found
 
     def window_bytes(self, objective: int, window: tuple[int, int], core: tuple[int, int]) -> int:
         """Bytes that a kernel call on such a window needs, by XLA's analysis; compiles the objective's kernel."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from render.dream.objectives import Objective
 from render.errors import UserError
+from render.farm.residence import Residence
 from render.models.weights import Loaded, fingerprint
 
 if TYPE_CHECKING:
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KernelRecipe:
-    """The weights of a network, what to make more of, and what kernels compute in: `float32` or `bfloat16`."""
+    """A network's weights, what to make more of, what kernels compute in (`float32` or `bfloat16`), where blocks live."""
 
     loaded: Loaded
     objectives: tuple[Objective, ...]
     precision: str = "float32"
+    residence: Residence = field(default_factory=Residence)
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -20,10 +20,11 @@ from render.canvas.store import CHUNK, CanvasStore
 from render.dream.ascent import luminance, measure
 from render.dream.objectives import Given, Objective
 from render.dream.resample import Pixels, resample
-from render.errors import NumericalError, UserError
-from render.farm.block import CANVAS, BlockArrays, MaskOfPixels, SourceOfPixels, moment_parts, put
+from render.errors import UserError
+from render.farm.block import CANVAS, BlockArrays, MaskOfPixels, SourceOfPixels, moment_parts, not_finite, put
 from render.farm.messages import Ascended, Assignment, TileSum, TileSums
 from render.farm.moving import filter_tiles, level_sums, move
+from render.farm.resident import Residency, ResidentBlock
 from render.geometry import Gathering, Interval, KernelShape, Rect, Tile
 from render.models.architecture import Architecture
 from render.storage.url import Place
@@ -95,9 +96,11 @@ class Worker:
         architecture: Architecture | None = None,
         masks: Sequence[MaskOfPixels] = (),
         devices: int = 1,
+        residency: Residency | None = None,
     ) -> None:
-        """`devices` is how many windows the kernel works on at once."""
+        """`devices` is how many windows the kernel works on at once; `residency` may keep blocks in the device's memory."""
         self._kernel = kernel
+        self._residency = residency
         self._devices = devices
         self._source = source
         self._objectives = tuple(objectives)
@@ -136,6 +139,9 @@ class Worker:
 
     def _arrays(self, given: Assignment) -> BlockArrays:
         looks = any(self._objectives[number].looks_at_source for number in given.stage.objectives if self._objectives)
+        ascent = self._residency.ascent(given) if self._residency is not None else None
+        if ascent is not None:
+            return ResidentBlock(given, self._source, self._masks, needs_source=looks, ascent=ascent)
         return BlockArrays(given, self._source, self._masks, needs_source=looks)
 
     def end_octave(self) -> None:
@@ -206,11 +212,7 @@ class Worker:
 
         `parts` are the pixels that `Gathering.others` of the margin names, in that order.
         """
-        state = self._current
-        margin, padded = state.given.margin, state.block.padded
-        put(state.canvas, padded, margin.own, (state.part(piece.source) for piece in margin.own))
-        for (_, pieces), pixels in zip(margin.others, parts, strict=True):
-            put(state.canvas, padded, pieces, pixels)
+        self._current.fill_margin(*parts)
 
     def channel_sums(self, region: int, term: int, first: int, count: int) -> list[TileSums]:
         """For `count` of the block's tiles, what every channel of a term's layer comes to over the source, by `term`."""
@@ -238,8 +240,11 @@ class Worker:
         """
         begun = time.perf_counter()
         state = self._current
-        sums: list[TileSum] = []
         tiles = list(state.block.tiles_from(first, count))
+        if isinstance(state, ResidentBlock):
+            measured = state.ascend(step, jitter, tiles)
+            return Ascended(tuple(measured), len(tiles), time.perf_counter() - begun, state.together)
+        sums: list[TileSum] = []
         pending: deque[_Pending] = deque()
         # Of each region as many windows as there are devices: one kernel call has one objective.
         gathered: dict[int, list[_Window]] = {region: [] for region in range(len(state.given.stage.regions))}
@@ -293,7 +298,11 @@ class Worker:
 
     def update(self, step: int, statistics: Sequence[float]) -> None:
         """See `moving.move`."""
-        move(self._current, step, statistics)
+        state = self._current
+        if isinstance(state, ResidentBlock):
+            state.move(statistics)
+        else:
+            move(state, step, statistics)
 
     @property
     def gradient(self) -> Pixels:
@@ -409,10 +418,7 @@ class Worker:
             gradient = luminance(gradient)
         sums = measure(gradient, state.mask(region, core), conditioning.normalize)
         if not np.isfinite(sums).all():
-            raise NumericalError(
-                f"the gradient is not finite at octave {state.given.octave + 1}, step {step + 1}, tile {tile.number} "
-                f"(row {tile.row}, column {tile.column}): lower step_size or the objective's weights"
-            )
+            raise not_finite(state.given.octave, step, tile)
         state.gradients[region][core.slices_from(state.gradient_rect)] = gradient
         return TileSum(tile.number, region, sums)
 

@@ -1,12 +1,17 @@
 """What one machine's accelerator makes of the kernel and of a whole render, in float32 and in bfloat16.
 
     python -m tests.benchmarks.gpu [--quick] [--json] [--model M] [--weights FILE] [--layer L] [--side PX] [--width PX]
+                                   [--canvas PX] [--tile PX] [--profile DIR]
 
 From a checkout with `make setup EXTRAS=cuda` (or tpu); installs nothing. Says what a plain matrix product reaches, then for
 each precision what the gradient of a window of `side` px does: megapixels of window a second, TFLOP/s by the network's own
-count, and how much that is of the product in bfloat16. Then how far the two gradients are apart, and a real render of
-sample:hubble at `width` px with each: its speed, how busy the device was, and how far the pictures are apart. `--quick`
-does all of it with tiny sizes, for a machine without an accelerator; `--json` prints one JSON object and nothing else.
+count, and how much that is of the product in bfloat16. Then how far the two gradients are apart; in bfloat16 what smaller
+windows do by the batch; and one worker's whole step of a gigapixel, `canvas` px a side in tiles of `tile`, its block in the
+device's memory, beside that of a block in the host's. Where there is no memory or time for so much a part is stepped, and
+said to be one. Last a real render of sample:hubble at `width` px in each precision: its speed, how busy the device was, and
+how far the pictures are apart. `--profile` has the profiler trace one step of the resident block, for TensorBoard or
+Perfetto. `--quick` does all of it with tiny sizes, for a machine without an accelerator; `--json` prints one JSON object
+and nothing else.
 """
 
 from __future__ import annotations
@@ -20,7 +25,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -32,29 +36,16 @@ from PIL import Image
 
 from render.compose import load_config
 from render.config import Config
-from render.dream.kernel import Kernel, Programs
-from render.dream.objectives import Given, resolve
+from render.dream.objectives import Given
+from render.farm.messages import Facts
 from render.farm.process import facts, use_compilation_cache
 from render.geometry import KernelShape
 from render.job import draft, load_weights, prepared, render
-from render.models.network import Network
 from render.models.weights import Loaded
+from tests.benchmarks.device import kernel_of, measure_batch, measure_step, seconds_of
 
 PRECISIONS = ("float32", "bfloat16")
 _SMI = "utilization.gpu,memory.used,power.draw"
-
-
-def seconds_of(call: Callable[[], jax.Array], least: float) -> float:
-    """How long one call takes, s, of as many as `least` seconds hold, all handed over before the last is awaited."""
-    call().block_until_ready()
-    begun = time.perf_counter()
-    call().block_until_ready()
-    count = max(2, math.ceil(least / max(1e-6, time.perf_counter() - begun)))
-    begun = time.perf_counter()
-    for _ in range(count):
-        last = call()
-    last.block_until_ready()
-    return (time.perf_counter() - begun) / count
 
 
 def measure_product(side: int, precision: str, least: float) -> float:
@@ -68,9 +59,8 @@ def measure_kernel(
     loaded: Loaded, layer: str, side: int, precision: str, least: float
 ) -> tuple[dict[str, float], np.ndarray]:
     """What one device does with a window that it has already, and the gradient itself."""
-    architecture = loaded.architecture.truncated([layer])
-    network = Network(architecture, loaded.parameters, precision=precision)
-    kernel = Kernel(Programs(network, jax.local_devices()[:1]), [resolve([layer], loaded.architecture)], loaded)
+    kernel = kernel_of(loaded, layer, precision)
+    architecture = kernel.programs.network.architecture
     shape = KernelShape((side, side), (side, side))
     window = jnp.asarray(np.random.default_rng(0).normal(128, 30, (side, side, 3)).clip(0, 255), jnp.float32)
     given = Given(0, (1.0,))
@@ -85,6 +75,24 @@ def measure_kernel(
         "compile_seconds": sum(kernel.programs.compile_seconds.values()),
     }
     return found, gradient
+
+
+def measure_resident(settings: argparse.Namespace, loaded: Loaded, here: Facts, least: float) -> dict[str, Any]:
+    """Batches of small windows, and steps of one worker, in bfloat16."""
+    quick = settings.quick
+    kernel = kernel_of(loaded, settings.layer, "bfloat16")
+    sides, batches = ((96, 128), (1, 2)) if quick else ((512, 1024, 2048), (1, 2, 4, 8, 16))
+    tried = (measure_batch(kernel, side, batch, least, here.device_bytes) for side in sides for batch in batches)
+    windows = [one for one in tried if one]
+    rate = 1e6 * max(one["megapixels_per_second"] for one in windows)
+    canvas, tile = settings.canvas or (160 if quick else 32768), settings.tile or (64 if quick else 2048)
+    # The host's is only beside it: by the pixel it takes as long for a part.
+    blocks = (canvas, True, settings.profile), (min(canvas, max(2 * tile, 8192)), False, None)
+    steps = [
+        measure_step(kernel, loaded, here, side=side, tile=tile, rate=rate, resident=resident, profile=profile)
+        for side, resident, profile in blocks
+    ]
+    return {"batches": windows, "steps": steps}
 
 
 class Watch:
@@ -192,6 +200,9 @@ def measure(settings: argparse.Namespace) -> dict[str, Any]:
         gradients.append(gradient)
     exact, rounded = gradients
     found["kernel"] = kernels
+    found |= measure_resident(settings, loaded, here, least)
+    for one in (*found["batches"], *found["steps"]):
+        one["share_of_product"] = one["tflops"] / found["product_tflops"]["bfloat16"]
     found["gradient_error"] = float(np.linalg.norm(rounded - exact) / np.linalg.norm(exact))
     with tempfile.TemporaryDirectory() as place:
         for precision in PRECISIONS:
@@ -223,6 +234,22 @@ def report(found: dict[str, Any]) -> str:
             f"of the bfloat16 product, {one['memory_gb']:.2f} GB"
         )
     lines.append(f"gradient  bfloat16 is {found['gradient_error']:.3f} from float32 (L2, relative)")
+    for one in found["batches"]:
+        lines.append(
+            f"windows   bfloat16  {one['batch']} x {one['side']} px: {one['megapixels_per_second']:.2f} Mpx/s, "
+            f"{one['tflops']:.2f} TFLOP/s, {100 * one['share_of_product']:.0f} % of the bfloat16 product"
+        )
+    for one in found["steps"]:
+        where = "device's" if one["resident"] else "host's"
+        lines.append(
+            f"step      bfloat16  block of {one['side']} px in the {where} memory, {one['tiles']} tiles of {one['tile']} "
+            f"px in windows of {one['window']}, {one['batch']} a call: {one['step_seconds']:.2f} s, "
+            f"{one['megapixels_per_second']:.2f} Mpx/s of canvas, {one['tflops']:.2f} TFLOP/s, "
+            f"{100 * one['share_of_product']:.0f} % of the bfloat16 product"
+        )
+    first = found["steps"][0]
+    how = f"extrapolated from a block of {first['side']} px" if first["extrapolated"] else "measured"
+    lines.append(f"gigapixel a step of 10^9 px of canvas takes {first['gigapixel_seconds']:.2f} s ({how})")
     for name, one in found["render"].items():
         busy = one["device"]
         watched = f", {busy['utilization_percent']:.0f} % busy" if busy else ""
@@ -246,9 +273,12 @@ def main(words: list[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--model", default="inception_v3")
     parser.add_argument("--weights", type=Path, help="a file of weights instead of the published ones")
-    parser.add_argument("--layer", default="mixed4")
+    parser.add_argument("--layer", default="mixed5")
     parser.add_argument("--side", type=int, help="of the kernel's window, px")
     parser.add_argument("--width", type=int, help="of the render, px")
+    parser.add_argument("--canvas", type=int, help="side of the block that is stepped, px (32768)")
+    parser.add_argument("--tile", type=int, help="of that block, px (2048)")
+    parser.add_argument("--profile", type=Path, metavar="DIR", help="trace a step into this directory")
     settings = parser.parse_args(words)
     use_compilation_cache()
     found = measure(settings)

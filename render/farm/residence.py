@@ -1,0 +1,41 @@
+"""Where blocks live while they are stepped: in the host's memory, or in the device's. Pure, and light for a driver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from render.dream.objectives import Objective
+from render.dream.stage import Stage
+
+#: Pixels of windows, about, with which a kernel call has an accelerator fully at work, and the most windows of a call.
+_FULL, _MOST_WINDOWS = 4_000_000, 16
+
+
+@dataclass(frozen=True)
+class Residence:
+    """What is asked for: `farm.worker.resident`, true, false or auto, and `farm.worker.batch`, a number or auto."""
+
+    resident: bool | str = "auto"
+    batch: int | str = "auto"
+
+    def asked(self, platform: str) -> bool:
+        """Whether blocks are to live on a device of such a platform, where they can; on a CPU not by themselves."""
+        return platform != "cpu" if self.resident == "auto" else bool(self.resident)
+
+    def together(self, platform: str, window: tuple[int, int], window_bytes: int, limit: int) -> int:
+        """How many windows of (rows, columns) px a kernel call has; each needs `window_bytes`, all at most `limit`.
+
+        By itself as many as keep an accelerator busy, and one on a CPU. The number of workers has no part in it.
+        """
+        if self.batch != "auto":
+            return int(self.batch)
+        if platform == "cpu":
+            return 1
+        return max(1, min(_FULL // (window[0] * window[1]), limit // max(1, window_bytes), _MOST_WINDOWS))
+
+
+def suits(stage: Stage, objective: Objective) -> bool:
+    """Whether a stage can be stepped on a device: one region without a mask, the update the scaled gradient, no filter, and
+    an objective that does not compare with the source.
+    """
+    return stage.plain and not stage.conditioning.filters and not objective.needs_source

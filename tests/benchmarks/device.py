@@ -1,0 +1,181 @@
+"""What one device makes of windows by the batch, and of whole steps of a block that lives in its memory."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from render.dream.ascent import statistic
+from render.dream.kernel import Kernel, Programs
+from render.dream.objectives import MOST_COPIES, Given, resolve
+from render.dream.resample import Pixels
+from render.dream.resident import Form, compiled_cores
+from render.dream.stage import Stage
+from render.errors import UserError
+from render.farm.messages import Ascended, Assignment, Facts, TileSum
+from render.farm.residence import Residence
+from render.farm.resident import Residency
+from render.farm.worker import Worker
+from render.geometry import Axis, Gathering, Grid, Interval, KernelShape, Rect, deal_blocks, margin_pieces, round_up, whole
+from render.models.network import Network
+from render.models.weights import Loaded
+
+_GIGAPIXEL = 1e9
+#: Share of a memory that windows, or a block, may take here, and the longest that a step may be expected to take, s.
+_SHARE, _LONGEST = 0.5, 120.0
+_PATTERN = 1024
+#: Steps that are measured, after a first in which all is compiled, and tiles that a call is for.
+_STEPS, _TILES = 2, 64
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A source of any size: one square of noise, repeated."""
+
+    pattern: Pixels
+
+    @classmethod
+    def made(cls) -> Noise:
+        normal = np.random.default_rng(0).normal(128, 40, (_PATTERN, _PATTERN, 3))
+        return cls(normal.clip(0, 255).astype(np.float32))
+
+    def at(self, shape: tuple[int, int], rect: Rect) -> Pixels:
+        rows, columns = (np.arange(*side) % _PATTERN for side in rect)
+        return self.pattern[rows[:, None], columns]
+
+
+def seconds_of(call: Callable[[], jax.Array], least: float) -> float:
+    """How long one call takes, s, of as many as `least` seconds hold, all handed over before the last is awaited."""
+    call().block_until_ready()
+    begun = time.perf_counter()
+    call().block_until_ready()
+    count = max(2, math.ceil(least / max(1e-6, time.perf_counter() - begun)))
+    begun = time.perf_counter()
+    for _ in range(count):
+        last = call()
+    last.block_until_ready()
+    return (time.perf_counter() - begun) / count
+
+
+def kernel_of(loaded: Loaded, layer: str, precision: str) -> Kernel:
+    """On the first device alone."""
+    network = Network(loaded.architecture.truncated([layer]), loaded.parameters, precision=precision)
+    return Kernel(Programs(network, jax.local_devices()[:1]), [resolve([layer], loaded.architecture)], loaded)
+
+
+def measure_batch(kernel: Kernel, side: int, batch: int, least: float, memory: int) -> dict[str, float] | None:
+    """What the kernel does with `batch` windows of `side` px at once; None where `memory` might be too little."""
+    architecture = kernel.programs.network.architecture
+    if 2 * batch * architecture.activation_bytes(side, side) > _SHARE * memory:
+        return None
+    given = Given(0, (1.0,))
+    compiled = compiled_cores(kernel, given, Form(KernelShape((side, side), (side, side)), batch))
+    first = (batch,) if batch > 1 else ()
+    window = Noise.made().at((side, side), whole(side, side))
+    arguments = (
+        np.broadcast_to(window, (*first, *window.shape)).copy(),
+        None,
+        kernel.constants(given),
+        np.ones(1, np.float32),
+        np.full((*first, 1, 2, MOST_COPIES), -1, np.int32),
+        np.zeros((*first, 2), np.int32),
+    )
+    there = jax.device_put(arguments)
+    seconds = seconds_of(lambda: compiled(kernel.programs.state, *there), least)
+    return {
+        "side": side,
+        "batch": batch,
+        "megapixels_per_second": batch * side**2 / seconds / 1e6,
+        "tflops": batch * architecture.gradient_flops(side, side) / seconds / 1e12,
+    }
+
+
+def measure_step(
+    kernel: Kernel,
+    loaded: Loaded,
+    facts: Facts,
+    *,
+    side: int,
+    tile: int,
+    rate: float,
+    resident: bool,
+    profile: Path | None = None,
+) -> dict[str, Any]:
+    """A worker's whole step: margin, gradient and update of a square block of `side` px a side, or of the half, the
+    quarter... of that for which there is memory and patience. `rate` is the kernel's, window pixels a second.
+
+    With `profile` one more step is traced, into that directory.
+    """
+    while not (found := _worker(kernel, loaded, facts, side, tile, rate, resident)):
+        if side <= 2 * tile:
+            raise UserError(f"there is no room for a block of {side} px: set a smaller --tile")
+        side //= 2
+    worker, grid = found
+    seconds = []
+    for step in range(1 + _STEPS):
+        begun = time.perf_counter()
+        last = _step(worker, grid, step)
+        seconds.append(time.perf_counter() - begun)
+    with jax.profiler.trace(str(profile)) if profile else nullcontext():
+        if profile:
+            _step(worker, grid, 1 + _STEPS)
+    taken = statistics.median(seconds[1:])
+    rows, columns = grid.window_shape
+    flops = grid.tiles * kernel.programs.network.architecture.gradient_flops(rows, columns)
+    return {
+        "resident": resident,
+        "side": side,
+        "tile": grid.core_shape[0],
+        "window": rows,
+        "tiles": grid.tiles,
+        "batch": last.together,
+        "step_seconds": taken,
+        "megapixels_per_second": side**2 / taken / 1e6,
+        "window_megapixels_per_second": grid.tiles * rows * columns / taken / 1e6,
+        "tflops": flops / taken / 1e12,
+        "gigapixel_seconds": taken * _GIGAPIXEL / side**2,
+        "extrapolated": side**2 < _GIGAPIXEL,
+    }
+
+
+def _worker(
+    kernel: Kernel, loaded: Loaded, facts: Facts, side: int, tile: int, rate: float, resident: bool
+) -> tuple[Worker, Grid] | None:
+    """A worker with such a block; None where that would not fit, or a step take too long."""
+    layer = loaded.architecture.layer(kernel.objectives[0].terms[0].layer)
+    axis = Axis(side, tile, round_up(layer.receptive_field - 1, layer.stride), 32, layer.stride, "reflect")
+    grid = Grid(axis, axis)
+    (block,) = blocks = deal_blocks(grid, 1)
+    arrays = 24 * block.padded.area
+    if grid.tiles * axis.window**2 / rate > _LONGEST or arrays > _SHARE * facts.host_bytes:
+        return None
+    given = Given(0, kernel.objectives[0].divisors(loaded.architecture, grid.extended_shape))
+    assignment = Assignment(0, 0, block, Gathering.of(margin_pieces(block, blocks), 0), (), Stage(1, 1.5), (given,))
+    residency = Residency(kernel, Residence(resident), facts.platform, facts.device_bytes)
+    worker = Worker(kernel, Noise.made(), kernel.objectives, loaded.architecture, residency=residency)
+    try:
+        worker.begin_octave(assignment)
+    except UserError:
+        return None
+    return worker, grid
+
+
+def _step(worker: Worker, grid: Grid, step: int) -> Ascended:
+    """As the conductor has it, in calls of several tiles; until the new canvas is there."""
+    shift = 5 * step % grid.rows.stride, 3 * step % grid.columns.stride
+    last = done = worker.begin_step(step, shift, _TILES)
+    sums: list[TileSum] = list(done.sums)
+    while (done := worker.ascend(step, shift, len(sums), _TILES)).tiles:
+        sums += done.sums
+    worker.update(step, [statistic(np.sum([one.sums for one in sums], axis=0).tolist(), "mean_abs")])
+    worker.read([Rect(Interval(0, 1), Interval(0, 1))])
+    return last

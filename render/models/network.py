@@ -29,6 +29,7 @@ from render.models.architecture import (
     Preprocess,
     window_output,
 )
+from render.models.residuals import relu
 
 
 class ConvParameters(nnx.Module):
@@ -51,7 +52,7 @@ class Network(nnx.Module):
         self,
         architecture: Architecture,
         parameters: Mapping[str, np.ndarray],
-        rectify: Callable[[jax.Array], jax.Array] = jax.nn.relu,
+        rectify: Callable[[jax.Array], jax.Array] = relu,
         precision: str = "float32",
     ) -> None:
         self.architecture = architecture

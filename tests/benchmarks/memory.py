@@ -47,7 +47,9 @@ def peaks(words: Sequence[str]) -> dict[int, tuple[str, int]]:
     found: dict[int, tuple[str, int]] = {}
     command = [sys.executable, "-m", "render", *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
         watched = psutil.Process(process.pid)
         while process.poll() is None:
             _look(watched, found)

@@ -115,6 +115,11 @@ $(CLUSTER): $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .constraints.txt -e '.[cluster]'
 	@touch $@
 
+$(VENV)/installed-bench: $(INSTALLED)
+	@echo "installing what benchmarks compare with (once)" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .constraints.txt -e '.[bench]'
+	@touch $@
+
 $(VENV)/installed-test: $(INSTALLED)
 	@echo "installing what the tests need (once)" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .constraints.txt -e '.[test]'

@@ -11,12 +11,12 @@ products so, and where an operation would not, it is asked to. Activations leave
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import lax
 
 from render.models.architecture import (
     Architecture,
@@ -27,8 +27,8 @@ from render.models.architecture import (
     MaxPool,
     Node,
     Preprocess,
-    window_output,
 )
+from render.models.operations import average_pool, convolve, is_mix, local_response_norm, max_pool, mix
 from render.models.residuals import relu
 
 
@@ -38,6 +38,29 @@ class ConvParameters(nnx.Module):
     def __init__(self, kernel: jax.Array, bias: jax.Array) -> None:
         self.kernel = nnx.Param(kernel)
         self.bias = nnx.Param(bias)
+
+
+class _Head(NamedTuple):
+    """A 1x1 convolution that a branch begins with, if need be after an average pool, and how many nodes that is."""
+
+    conv: Conv
+    pool: AvgPool | None
+    length: int
+
+
+def _head(branch: Sequence[Node], wanted: Sequence[str]) -> _Head | None:
+    """None where a branch begins with something else, or what lies before the convolution is itself wanted."""
+    match tuple(branch):
+        case (Conv() as conv, *_) if is_mix(conv):
+            return _Head(conv, None, 1)
+        case (AvgPool() as pool, Conv() as conv, *_) if is_mix(conv) and pool.name not in wanted:
+            return _Head(conv, pool, 2)
+    return None
+
+
+def _ends(kernels: Sequence[jax.Array]) -> list[int]:
+    """Where each kernel's outputs end and the next one's begin."""
+    return np.cumsum([kernel.shape[1] for kernel in kernels])[:-1].tolist()
 
 
 class Network(nnx.Module):
@@ -97,22 +120,53 @@ class Network(nnx.Module):
         pooled = self(pixels, [last])[last].mean((0, 1))
         return pooled @ self.classifier.kernel[...] + self.classifier.bias[...]
 
+    def _convolved(self, x: jax.Array, node: Conv) -> jax.Array:
+        return self._biased(convolve(x, self.convolutions[node.name].kernel[...], node), node)
+
+    def _biased(self, y: jax.Array, node: Conv) -> jax.Array:
+        return (_wide(y) + self.convolutions[node.name].bias[...]).astype(y.dtype)
+
     def _run(self, nodes: Iterable[Node], x: jax.Array, wanted: tuple[str, ...], found: dict[str, jax.Array]) -> jax.Array:
         for node in nodes:
             match node:
                 case Conv():
-                    x = self._rectify(_convolve(x, self.convolutions[node.name], node))
+                    x = self._rectify(self._convolved(x, node))
                 case MaxPool():
-                    x = max_pool(x, node)
+                    x = max_pool(node, x)
                 case AvgPool():
                     x = average_pool(_wide(x), node).astype(x.dtype)
                 case LocalResponseNorm():
-                    x = local_response_norm(_wide(x), node).astype(x.dtype)
+                    x = local_response_norm(node, _wide(x)).astype(x.dtype)
                 case Block():
-                    x = jnp.concatenate([self._run(branch, x, wanted, found) for branch in node.branches], axis=-1)
+                    x = jnp.concatenate(self._branches(node, x, wanted, found), axis=-1)
             if node.name in wanted:
                 found[node.name] = x
         return x
+
+    def _branches(
+        self, block: Block, x: jax.Array, wanted: tuple[str, ...], found: dict[str, jax.Array]
+    ) -> list[jax.Array]:
+        """What each branch comes to. The 1x1 convolutions that they begin with are one: it reads the input once."""
+        heads = [_head(branch, wanted) for branch in block.branches]
+        merged = [head for head in heads if head is not None]
+        if not merged:
+            return [self._run(branch, x, wanted, found) for branch in block.branches]
+        kernels = [self.convolutions[head.conv.name].kernel[...][0, 0] for head in merged]
+        parts = iter(jnp.split(mix(x, jnp.concatenate(kernels, axis=1)), _ends(kernels), axis=-1))
+        outputs = []
+        for branch, head in zip(block.branches, heads, strict=True):
+            if head is None:
+                outputs.append(self._run(branch, x, wanted, found))
+                continue
+            part = next(parts)
+            if head.pool is not None:
+                # A mean of positions and a mix of channels may change places, and the mix leaves fewer channels.
+                part = average_pool(_wide(part), head.pool).astype(x.dtype)
+            y = self._rectify(self._biased(part, head.conv))
+            if head.conv.name in wanted:
+                found[head.conv.name] = y
+            outputs.append(self._run(branch[head.length :], y, wanted, found))
+        return outputs
 
 
 def class_scores(network: Network, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -131,58 +185,6 @@ def preprocess(pixels: jax.Array, how: Preprocess) -> jax.Array:
     return (pixels - jnp.asarray(how.mean, pixels.dtype)) / how.scale
 
 
-def _convolve(x: jax.Array, parameters: ConvParameters, node: Conv) -> jax.Array:
-    rows, columns = node.padding
-    y = lax.conv_general_dilated(
-        x,
-        parameters.kernel[...],
-        window_strides=(node.stride, node.stride),
-        padding=((rows, rows), (columns, columns)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        # Asked for a float32 result, JAX would have the gradient's convolution in float32 as well.
-        precision=lax.Precision.HIGHEST,
-    )
-    return (_wide(y) + parameters.bias[...]).astype(x.dtype)
-
-
 def _wide(x: jax.Array) -> jax.Array:
     """The array in float32, where it is narrower."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
-def max_pool(x: jax.Array, node: MaxPool) -> jax.Array:
-    """Max over windows of (1, rows, columns, channels) activations; positions beyond the edge never win."""
-    padding = [(0, 0)]
-    for axis in (0, 1):
-        length = x.shape[axis + 1]
-        covered = (window_output(length, node, axis) - 1) * node.stride + node.size
-        padding.append((node.padding, max(0, covered - length - node.padding)))
-    padding.append((0, 0))
-    window = (1, node.size, node.size, 1)
-    return lax.reduce_window(x, -jnp.inf, lax.max, window, (1, node.stride, node.stride, 1), padding)
-
-
-def average_pool(x: jax.Array, node: AvgPool) -> jax.Array:
-    """Mean over the positions of each window that lie inside the input; size kept."""
-    half = node.size // 2
-    window, strides, padding = (1, node.size, node.size, 1), (1, 1, 1, 1), ((0, 0), (half, half), (half, half), (0, 0))
-    total = lax.reduce_window(x, 0.0, lax.add, window, strides, padding)
-    # Counted here, not by XLA: it would fold a reduce_window of ones at compile time, slowly for large windows.
-    rows, columns = (_neighbours(length, half) for length in x.shape[1:3])
-    return total / (rows[:, None] * columns[None, :])[None, :, :, None]
-
-
-def _neighbours(length: int, half: int) -> np.ndarray:
-    """For each of `length` positions, how many lie within `half` of it: (length,) float32."""
-    positions = np.arange(length)
-    first, last = np.maximum(positions - half, 0), np.minimum(positions + half, length - 1)
-    return (last - first + 1).astype(np.float32)
-
-
-def local_response_norm(x: jax.Array, node: LocalResponseNorm) -> jax.Array:
-    """Each value over a power of its neighbouring channels' squares."""
-    half = node.n // 2
-    squares = lax.reduce_window(
-        x * x, 0.0, lax.add, (1, 1, 1, node.n), (1, 1, 1, 1), ((0, 0), (0, 0), (0, 0), (half, half))
-    )
-    return x * (node.k + (node.alpha / node.n) * squares) ** -node.beta

@@ -1,0 +1,225 @@
+"""What the nodes of a network compute, with gradients written by hand where XLA's own are slow.
+
+All take and give (1, rows, columns, channels) activations. What is written by hand is the same function as the plain
+operation, and the same gradient but for the order in which float32 sums are rounded; `tests/test_operations.py` compares
+them. On CPUs XLA finds the fast convolution only for some forms of the same one, so there the form is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from render.models.architecture import AvgPool, Conv, LocalResponseNorm, MaxPool, window_output
+
+
+def convolve(x: jax.Array, kernel: jax.Array, node: Conv) -> jax.Array:
+    """Convolution with `kernel` (rows, columns, in, out), without the bias."""
+    if is_mix(node):
+        return mix(x, kernel[0, 0])
+    if jax.default_backend() == "cpu" and node.padding == (0, 0):
+        return _convolve_unpadded(node, x, kernel)
+    return _convolve(node, x, kernel)
+
+
+def is_mix(node: Conv) -> bool:
+    """Whether a convolution looks at no more than one position."""
+    return node.kernel == (1, 1) and node.stride == 1 and node.padding == (0, 0)
+
+
+def mix(x: jax.Array, weights: jax.Array) -> jax.Array:
+    """A 1x1 convolution: every position's channels times `weights` (in, out)."""
+    return lax.dot_general(x, weights, (((3,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)
+
+
+def _convolve(node: Conv, x: jax.Array, kernel: jax.Array, below: int = 0) -> jax.Array:
+    """The plain convolution, with further rows of zeros below."""
+    rows, columns = node.padding
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(node.stride, node.stride),
+        padding=((rows, rows + below), (columns, columns)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        # Asked for a float32 result, JAX would have the gradient's convolution in float32 as well.
+        precision=lax.Precision.HIGHEST,
+    )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _convolve_unpadded(node: Conv, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """One more row than is wanted: XLA's convolution on CPUs is up to eight times as fast where there is any padding."""
+    wanted = window_output(x.shape[1], node, 0)
+    return _convolve(node, x, kernel, below=node.stride)[:, :wanted]
+
+
+def _unpadded_forward(node: Conv, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _convolve_unpadded(node, x, kernel), (x, kernel)
+
+
+def _unpadded_backward(node: Conv, kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jax.vjp(partial(_convolve, node), *kept)[1](g)
+
+
+_convolve_unpadded.defvjp(_unpadded_forward, _unpadded_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def max_pool(node: MaxPool, x: jax.Array) -> jax.Array:
+    """Max over windows; positions beyond the edge never win. Of equal values the first, row by row, takes the gradient."""
+    return _max_and_winner(node, x)[0]
+
+
+def _max_and_winner(node: MaxPool, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The maxima, and which position of its window each was found at, counted row by row."""
+    sizes = [window_output(length, node, axis) for axis, length in enumerate(x.shape[1:3])]
+    spans = [(size - 1) * node.stride + 1 for size in sizes]
+    edges = [
+        (node.padding, span - 1 + node.size - length - node.padding, 0)
+        for span, length in zip(spans, x.shape[1:3], strict=True)
+    ]
+    padded = lax.pad(x, jnp.array(-jnp.inf, x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
+    best, winner = None, None
+    for number, (row, column) in enumerate(_positions(node.size)):
+        rows, columns = (slice(at, at + span, node.stride) for at, span in zip((row, column), spans, strict=True))
+        value = padded[:, rows, columns]
+        if best is None or winner is None:
+            best, winner = value, jnp.zeros(value.shape, jnp.uint8)
+        else:
+            winner = jnp.where(value > best, jnp.uint8(number), winner)
+            best = jnp.maximum(best, value)
+    assert best is not None and winner is not None
+    return best, winner
+
+
+def _max_pool_forward(node: MaxPool, x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, tuple[int, ...]]]:
+    best, winner = _max_and_winner(node, x)
+    return best, (winner, x.shape)
+
+
+def _max_pool_backward(node: MaxPool, kept: tuple[jax.Array, tuple[int, ...]], g: jax.Array) -> tuple[jax.Array]:
+    """Each input's gradient, gathered from the windows that hold it. Those whose inputs have the same place modulo the
+    stride are added up at once: every pass is dense.
+    """
+    winner, shape = kept
+    stride, dtype = node.stride, g.dtype
+    further = (node.size - 1) // stride
+    counts = [-(-(length + node.padding) // stride) for length in shape[1:3]]
+    edges = [
+        (0, 0, 0),
+        *((further, count - size, 0) for count, size in zip(counts, g.shape[1:3], strict=True)),
+        (0, 0, 0),
+    ]
+    gradients = lax.pad(_wide(g), jnp.zeros((), _wide(g).dtype), edges)
+    winners = lax.pad(winner, jnp.uint8(255), edges)
+
+    def gathered(row: int, column: int) -> jax.Array:
+        """For inputs that are `row`, `column` px from a window's beginning, or whole strides further."""
+        total = jnp.zeros((), gradients.dtype)
+        for down in range(row, node.size, stride):
+            for across in range(column, node.size, stride):
+                tops = [further - at // stride for at in (down, across)]
+                rows, columns = (slice(top, top + count) for top, count in zip(tops, counts, strict=True))
+                won = winners[:, rows, columns] == down * node.size + across
+                total = total + jnp.where(won, gradients[:, rows, columns], 0)
+        return total.astype(dtype)
+
+    lines = [
+        jnp.stack([gathered(row, column) for column in range(stride)], axis=3).reshape(
+            1, counts[0], stride * counts[1], shape[3]
+        )
+        for row in range(stride)
+    ]
+    whole = jnp.stack(lines, axis=2).reshape(1, stride * counts[0], stride * counts[1], shape[3])
+    top, rows, columns = node.padding, shape[1], shape[2]
+    return (whole[:, top : top + rows, top : top + columns],)
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+def average_pool(x: jax.Array, node: AvgPool) -> jax.Array:
+    """Mean over the positions of each window that lie inside the input; size kept."""
+    half = node.size // 2
+    # Counted here, not by XLA: it would fold a sum of ones at compile time, slowly for large windows.
+    rows, columns = (_neighbours(length, half) for length in x.shape[1:3])
+    return _sum_windows(node.size, x) / (rows[:, None] * columns[None, :])[None, :, :, None]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _sum_windows(size: int, x: jax.Array) -> jax.Array:
+    """Sum over the window around each position, zeros beyond the edge. It is its own transpose."""
+    half = size // 2
+    padded = jnp.pad(x, ((0, 0), (half, half), (half, half), (0, 0)))
+    rows, columns = x.shape[1:3]
+    total = jnp.zeros((), x.dtype)
+    for row, column in _positions(size):
+        total = total + padded[:, row : row + rows, column : column + columns]
+    return total
+
+
+_sum_windows.defvjp(lambda size, x: (_sum_windows(size, x), None), lambda size, _, g: (_sum_windows(size, g),))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def local_response_norm(node: LocalResponseNorm, x: jax.Array) -> jax.Array:
+    """Each value over a power of its neighbouring channels' squares."""
+    return x * _power(_response(node, x), -node.beta)
+
+
+def _response(node: LocalResponseNorm, x: jax.Array) -> jax.Array:
+    return node.k + (node.alpha / node.n) * _sum_channels(node.n, x * x)
+
+
+def _norm_forward(node: LocalResponseNorm, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return local_response_norm(node, x), x
+
+
+def _norm_backward(node: LocalResponseNorm, x: jax.Array, g: jax.Array) -> tuple[jax.Array]:
+    response = _response(node, x)
+    power = _power(response, -node.beta)
+    shared = _sum_channels(node.n, g * x * power / response)
+    return (g * power - (2 * node.beta * node.alpha / node.n) * x * shared,)
+
+
+local_response_norm.defvjp(_norm_forward, _norm_backward)
+
+
+def _sum_channels(n: int, x: jax.Array) -> jax.Array:
+    """Sum over the `n` channels around each, an odd number. It is its own transpose."""
+    half = n // 2
+    padded = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (half, half)))
+    total = jnp.zeros((), x.dtype)
+    for first in range(n):
+        total = total + padded[..., first : first + x.shape[3]]
+    return total
+
+
+def _power(x: jax.Array, exponent: float) -> jax.Array:
+    """Positive numbers to a power; a quarter of a whole one by square roots, which take far less time than a logarithm."""
+    if exponent != -0.75:
+        return x**exponent
+    root = jnp.sqrt(x)
+    return 1 / (root * jnp.sqrt(root))
+
+
+def _positions(size: int) -> Iterator[tuple[int, int]]:
+    """The places in a square window, row by row."""
+    return ((row, column) for row in range(size) for column in range(size))
+
+
+def _neighbours(length: int, half: int) -> np.ndarray:
+    """For each of `length` positions, how many lie within `half` of it: (length,) float32."""
+    positions = np.arange(length)
+    first, last = np.maximum(positions - half, 0), np.minimum(positions + half, length - 1)
+    return (last - first + 1).astype(np.float32)
+
+
+def _wide(x: jax.Array) -> jax.Array:
+    """The array in float32, where it is narrower."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

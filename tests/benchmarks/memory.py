@@ -36,7 +36,7 @@ JOBS: dict[str, tuple[str, ...]] = {
     "4c, 1500 px": (*_GOOGLENET, "objective.terms=[inception_4c]", "output.width=1500"),
     "3b, 5000 px": (*_GOOGLENET, "objective.terms=[inception_3b]", "output.width=5000", "tiles.size=512"),
 }
-_QUICK = {"mixed0, 200 px": ("objective.terms=[mixed0]", "output.width=200", "farm.executor=inline")}
+_QUICK = {"mixed0, 96 px": ("objective.terms=[mixed0]", "output.width=96", "farm.executor=inline")}
 _COMMON = ("image=sample:hubble", "octaves.count=2", "octaves.steps=1", "quiet=true")
 
 

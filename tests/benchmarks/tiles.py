@@ -38,7 +38,7 @@ CANVASES = (
     ("inception_v3", "mixed5", (2304, 3456), (256, 512, 1024, 1728)),
     ("googlenet", "inception_4c", (2304, 3456), (256, 512, 1024, 1728)),
 )
-_QUICK = (("inception_v3", "mixed0", (192, 256), (64, 128)),)
+_QUICK = (("inception_v3", "mixed0", (128, 192), (64,)),)
 #: Memory to plan for, besides this machine's: less, where `auto` has to cut.
 _MEMORIES = (4e9,)
 

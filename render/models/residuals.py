@@ -27,7 +27,9 @@ def kept(reduce: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
         # Infinity, or no number at all: true, and more than XLA works out.
         always = (first <= jnp.inf) | jnp.isnan(first)
         result = jax.eval_shape(reduce, x)
-        return lax.cond(always, reduce, lambda _: jnp.zeros(result.shape, result.dtype), x)
+        # A number chosen, not a truth converted: programs in float32 are known by converting nothing.
+        index = lax.select(always, jnp.int32(1), jnp.int32(0))
+        return lax.switch(index, [lambda _: jnp.zeros(result.shape, result.dtype), reduce], x)
 
     return lax.platform_dependent(x, cpu=branch, default=reduce)
 

@@ -7,7 +7,7 @@ them. On CPUs XLA finds the fast convolution only for some forms of the same one
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import jax
@@ -17,13 +17,19 @@ from jax import lax
 
 from render.models.architecture import AvgPool, Conv, LocalResponseNorm, MaxPool, window_output
 
+#: Channels up to which a strided convolution is folded.
+_FEW = 4
+
 
 def convolve(x: jax.Array, kernel: jax.Array, node: Conv) -> jax.Array:
     """Convolution with `kernel` (rows, columns, in, out), without the bias."""
     if is_mix(node):
         return mix(x, kernel[0, 0])
-    if jax.default_backend() == "cpu" and node.padding == (0, 0):
-        return _convolve_unpadded(node, x, kernel)
+    if jax.default_backend() == "cpu":
+        if node.stride > 1 and x.shape[3] <= _FEW:
+            return _convolve_folded(node, x, kernel)
+        if node.padding == (0, 0):
+            return _convolve_unpadded(node, x, kernel)
     return _convolve(node, x, kernel)
 
 
@@ -40,11 +46,15 @@ def mix(x: jax.Array, weights: jax.Array) -> jax.Array:
 def _convolve(node: Conv, x: jax.Array, kernel: jax.Array, below: int = 0) -> jax.Array:
     """The plain convolution, with further rows of zeros below."""
     rows, columns = node.padding
+    return _slide(x, kernel, node.stride, ((rows, rows + below), (columns, columns)))
+
+
+def _slide(x: jax.Array, kernel: jax.Array, stride: int, padding: Sequence[tuple[int, int]]) -> jax.Array:
     return lax.conv_general_dilated(
         x,
         kernel,
-        window_strides=(node.stride, node.stride),
-        padding=((rows, rows + below), (columns, columns)),
+        window_strides=(stride, stride),
+        padding=padding,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         # Asked for a float32 result, JAX would have the gradient's convolution in float32 as well.
         precision=lax.Precision.HIGHEST,
@@ -70,6 +80,59 @@ _convolve_unpadded.defvjp(_unpadded_forward, _unpadded_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _convolve_folded(node: Conv, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A strided convolution of few channels, as a plain one of the picture folded to as many more: each square of `stride`
+    px a side becomes one position. With three channels XLA's strided one hardly fills a vector.
+    """
+    stride, sizes = node.stride, [window_output(length, node, axis) for axis, length in enumerate(x.shape[1:3])]
+    folded = _folded_kernel(stride, kernel)
+    lengths = [size - 1 + reach for size, reach in zip(sizes, folded.shape, strict=False)]
+    edges = [
+        (before, stride * length - before - size, 0)
+        for before, length, size in zip(node.padding, lengths, x.shape[1:3], strict=True)
+    ]
+    padded = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
+    squares = padded.reshape(1, lengths[0], stride, lengths[1], stride * x.shape[3])
+    positions = jnp.concatenate([squares[:, :, row] for row in range(stride)], axis=-1)
+    # A row more than is wanted: see `_convolve_unpadded`.
+    return _slide(positions, folded, 1, ((0, 1), (0, 0)))[:, : sizes[0]]
+
+
+def _folded_kernel(stride: int, kernel: jax.Array) -> jax.Array:
+    """(rows, columns, in, out) to (rows / stride, columns / stride, stride * stride * in, out), zeros at the end."""
+    reach = [-(-length // stride) for length in kernel.shape[:2]]
+    ends = [(0, stride * count - length) for count, length in zip(reach, kernel.shape, strict=False)]
+    split = jnp.pad(kernel, (*ends, (0, 0), (0, 0))).reshape(reach[0], stride, reach[1], stride, *kernel.shape[2:])
+    return split.transpose(0, 2, 1, 3, 4, 5).reshape(*reach, -1, kernel.shape[3])
+
+
+def _folded_forward(node: Conv, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _convolve_folded(node, x, kernel), (x, kernel)
+
+
+def _folded_backward(node: Conv, kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = kept
+    stride, channels = node.stride, x.shape[3]
+    turned = _folded_kernel(stride, kernel)[::-1, ::-1].transpose(0, 1, 3, 2)
+    around = [(reach - 1, reach - 1) for reach in turned.shape[:2]]
+    positions = _slide(g, turned, 1, around)
+    rows, columns = positions.shape[1:3]
+    width = stride * channels
+    lines = [positions[..., row * width : (row + 1) * width].reshape(1, rows, columns * width) for row in range(stride)]
+    whole = jnp.stack(lines, axis=2).reshape(1, stride * rows, stride * columns, channels)
+    edges = [
+        (-before, length + before - size, 0)
+        for before, length, size in zip(node.padding, x.shape[1:3], whole.shape[1:3], strict=True)
+    ]
+    # Inputs beyond the last window have no gradient; nobody asks for the kernel's, so it is never computed.
+    gradient = lax.pad(whole, jnp.zeros((), g.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
+    return gradient, jax.vjp(partial(_convolve, node, x), kernel)[1](g)[0]
+
+
+_convolve_folded.defvjp(_folded_forward, _folded_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
 def max_pool(node: MaxPool, x: jax.Array) -> jax.Array:
     """Max over windows; positions beyond the edge never win. Of equal values the first, row by row, takes the gradient."""
     return _max_and_winner(node, x)[0]
@@ -84,17 +147,22 @@ def _max_and_winner(node: MaxPool, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         for span, length in zip(spans, x.shape[1:3], strict=True)
     ]
     padded = lax.pad(x, jnp.array(-jnp.inf, x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
-    best, winner = None, None
+    best, winner, number_type = None, None, _number_type(node)
     for number, (row, column) in enumerate(_positions(node.size)):
         rows, columns = (slice(at, at + span, node.stride) for at, span in zip((row, column), spans, strict=True))
         value = padded[:, rows, columns]
         if best is None or winner is None:
-            best, winner = value, jnp.zeros(value.shape, jnp.uint8)
+            best, winner = value, jnp.zeros(value.shape, number_type)
         else:
-            winner = jnp.where(value > best, jnp.uint8(number), winner)
+            winner = jnp.where(value > best, number_type(number), winner)
             best = jnp.maximum(best, value)
     assert best is not None and winner is not None
     return best, winner
+
+
+def _number_type(node: MaxPool) -> type[jnp.uint8] | type[jnp.int32]:
+    """Of a position in a window, and one more: as narrow as may be, since it is kept for the gradient."""
+    return jnp.uint8 if node.size**2 < 256 else jnp.int32
 
 
 def _max_pool_forward(node: MaxPool, x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, tuple[int, ...]]]:
@@ -116,11 +184,11 @@ def _max_pool_backward(node: MaxPool, kept: tuple[jax.Array, tuple[int, ...]], g
         (0, 0, 0),
     ]
     gradients = lax.pad(_wide(g), jnp.zeros((), _wide(g).dtype), edges)
-    winners = lax.pad(winner, jnp.uint8(255), edges)
+    winners = lax.pad(winner, _number_type(node)(node.size**2), edges)
 
     def gathered(row: int, column: int) -> jax.Array:
         """For inputs that are `row`, `column` px from a window's beginning, or whole strides further."""
-        total = jnp.zeros((), gradients.dtype)
+        total = jnp.zeros((1, *counts, shape[3]), gradients.dtype)
         for down in range(row, node.size, stride):
             for across in range(column, node.size, stride):
                 tops = [further - at // stride for at in (down, across)]

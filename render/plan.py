@@ -25,15 +25,18 @@ WindowBytes = Callable[[int, tuple[int, int], tuple[int, int]], int]
 #: Bytes that the source takes on disk for octaves of these (rows, columns) px.
 SourceDisk = Callable[[Sequence[tuple[int, int]]], int]
 
-#: Largest window that `auto` takes, px: beyond it the saving is small and the time between two signs of life long.
-_AUTO_WINDOW = 3200 * 3200
+#: Largest window that `auto` takes, px: beyond it signs of life are far apart, and tiles too few to deal out.
+_AUTO_WINDOW = 4096 * 4096
+#: Share of the memory allowed from which on `auto` does not ask again for larger windows: asking is compiling.
+_WELL_USED = 0.8
 #: Shortest side of a tile that `auto` makes, px.
 _AUTO_SHORTEST = 64
 _SMALLEST_USEFUL = 48
 #: Share of the memory that a kernel call may take, and that everything may take.
 _KERNEL_SHARE, _TOTAL_SHARE = 0.5, 0.9
-#: What a kernel call needs over the size of its activations, about, as XLA's analysis of real windows had it.
-_ESTIMATE = 2
+#: What a kernel call needs over the size of its activations, about: XLA's analysis of real windows has 0.5 for InceptionV3
+#: and 1.1 for GoogLeNet.
+_ESTIMATE = 1
 _PIXEL, _PICTURE_PIXEL = 12, 3  # bytes of three float32 or uint8 channels
 #: Strips of `BAND` px that are at hand at once while octaves change, the source's own included.
 _STRIPS = 8
@@ -306,17 +309,22 @@ def _auto_grids(
 ) -> tuple[list[Grid], int]:
     """For every octave the grid with the least work whose windows fit the budget, and the bytes that the largest needs.
 
-    `bytes_per_pixel` is a first guess; `need` knows, and the guess is mended until what it says fits.
+    `bytes_per_pixel` is a first guess; `need` knows. The guess is mended until what it says fits, and once upwards where
+    far more would fit.
     """
-    area = min(float(_AUTO_WINDOW), budget / bytes_per_pixel)
+    area, grown = min(float(_AUTO_WINDOW), budget / bytes_per_pixel), False
     while True:
         grids = [_least_work(shape, partial(grid, octave), area, parallel) for octave, shape in enumerate(shapes)]
         needed = need(grids)
-        rows, columns = max((g.window_shape for g in grids), key=lambda shape: shape[0] * shape[1])
-        if needed <= budget or rows * columns > area:
+        largest = max(_area(made.window_shape) for made in grids)
+        if needed > budget and largest <= area:
+            area = 0.95 * largest * budget / needed
+        elif needed <= _WELL_USED * budget and area < _AUTO_WINDOW and not grown and any(made.tiles > 1 for made in grids):
+            # Once is enough: from there on the guess is mended downwards alone.
+            area, grown = min(float(_AUTO_WINDOW), max(area, 0.95 * largest * budget / needed)), True
+        else:
             # It fits, or the smallest windows there are do not: the caller refuses those.
             return grids, needed
-        area = 0.95 * rows * columns * budget / needed
 
 
 def _least_work(shape: tuple[int, int], grid: Callable[[tuple[int, int]], Grid], area: float, parallel: int) -> Grid:

@@ -103,6 +103,22 @@ def test_auto_fits_the_memory_with_as_little_halo_work_as_it_can() -> None:
     assert work[0] <= min(other.window_pixels for other in by_hand)
 
 
+def test_auto_takes_the_memory_that_the_first_guess_left_unused() -> None:
+    """Where a window needs a fourth of what was guessed, it asks once more, for larger ones, and has less work."""
+    asked: list[tuple[int, int]] = []
+
+    def cost(objective: int, window: tuple[int, int], core: tuple[int, int]) -> int:
+        asked.append(window)
+        return 125 * window[0] * window[1]
+
+    config = job(output={"width": 9000}, octaves={"count": 1})
+    machine = replace(ROOMY, device_bytes=2 * GB, shares_memory=False)
+    guessed, made = plan(config, machine=machine), plan(config, machine=machine, window_bytes=cost)
+    assert len(asked) == 2
+    assert made.window_pixels < 0.75 * guessed.window_pixels
+    assert 0.8 * GB < made.kernel_bytes <= GB
+
+
 def test_auto_does_not_cut_what_fits_in_one_window() -> None:
     made = plan(job(output={"width": 2700}, octaves={"count": 3}))
     assert [octave.grid.tiles for octave in made.octaves] == [1, 1, 1]

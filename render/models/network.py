@@ -29,6 +29,7 @@ from render.models.architecture import (
     Preprocess,
 )
 from render.models.operations import average_pool, convolve, is_mix, local_response_norm, max_pool, mix
+from render.models.residuals import relu
 
 
 class ConvParameters(nnx.Module):
@@ -74,7 +75,7 @@ class Network(nnx.Module):
         self,
         architecture: Architecture,
         parameters: Mapping[str, np.ndarray],
-        rectify: Callable[[jax.Array], jax.Array] = jax.nn.relu,
+        rectify: Callable[[jax.Array], jax.Array] = relu,
         precision: str = "float32",
     ) -> None:
         self.architecture = architecture

@@ -49,9 +49,9 @@ def spends_on(phase: str) -> Callable[[Method], Method]:
 
     def counting(method: Method) -> Method:
         @wraps(method)
-        def counted(self: Any, *arguments: Any) -> Any:
+        def counted(self: Any, *arguments: Any, **keywords: Any) -> Any:
             with self.spent.on(phase):
-                return method(self, *arguments)
+                return method(self, *arguments, **keywords)
 
         return cast(Method, counted)
 

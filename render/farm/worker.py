@@ -25,6 +25,7 @@ from render.farm.block import CANVAS, BlockArrays, MaskOfPixels, SourceOfPixels,
 from render.farm.messages import Ascended, Assignment, TileSum, TileSums
 from render.farm.moving import filter_tiles, level_sums, move
 from render.farm.resident import Residency, ResidentBlock
+from render.farm.spent import Spent, spends_on
 from render.geometry import Gathering, Interval, KernelShape, Rect, Tile
 from render.models.architecture import Architecture
 from render.storage.url import Place
@@ -110,7 +111,10 @@ class Worker:
         #: The block of the octave before, while the next one is being filled: what dreaming added to it.
         self._detail: BlockArrays | None = None
         self._bytes_sent = 0
+        #: What this worker's calls have taken, by phase.
+        self.spent = Spent()
 
+    @spends_on("resample")
     def begin_octave(self, given: Assignment) -> None:
         """Takes a block of a new octave, filled with the source."""
         # What an interrupted attempt left would cost memory twice.
@@ -121,6 +125,7 @@ class Worker:
         for rect in given.block.pixels.bands():
             state.part(rect)[...] = self._source.at(state.shape, rect)
 
+    @spends_on("checkpoint")
     def load(self, path: Place, token: str, parts: Sequence[Place], given: Assignment) -> None:
         """Takes a block as `begin_octave` does, filled from a stored canvas, with the optimizer's `parts` beside it.
 
@@ -144,6 +149,7 @@ class Worker:
             return ResidentBlock(given, self._source, self._masks, needs_source=looks, ascent=ascent)
         return BlockArrays(given, self._source, self._masks, needs_source=looks)
 
+    @spends_on("resample")
     def end_octave(self) -> None:
         """Turns the canvas into what dreaming added to it, canvas minus source, for the next octave to build on."""
         state = self._current
@@ -152,12 +158,14 @@ class Worker:
             state.part(rect)[...] -= self._source.at(state.shape, rect)
         self._detail, self._state = state, None
 
+    @spends_on("resample")
     def read_detail(self, rects: Sequence[Rect]) -> list[Pixels]:
         """What dreaming added at the octave that ended, for rectangles inside the block: float32, any sign."""
         assert self._detail is not None, "no octave has ended"
         detail = self._detail
         return [np.array(detail.part(rect)) for rect in rects]
 
+    @spends_on("resample")
     def add_detail(
         self, rect: Rect, shape: tuple[int, int], needed: Rect, gathering: Gathering, *parts: list[Pixels]
     ) -> None:
@@ -190,23 +198,23 @@ class Worker:
         """Lets the octave before go; everybody has what they need of it."""
         self._detail = None
 
+    @spends_on("checkpoint")
     def read(self, rects: Sequence[Rect], part: str = CANVAS) -> list[Pixels]:
         """Pixels of rectangles inside the block, each (rows, columns, 3) float32: the canvas', 0..255, or a moment's."""
-        state = self._current
-        found = [np.array(state.part(rect, part)) for rect in rects]
-        self._bytes_sent += sum(pixels.nbytes for pixels in found)
-        return found
+        return self._copies(rects, part)
 
+    @spends_on("margin")
     def lend(self) -> list[dict[int, list[Pixels]]]:
         """For each place in the assignment's loans the pixels of all who borrow there, by the borrower's number."""
         loans = self._current.given.loans
-        return [{borrower: self.read(rects) for borrower, rects in loan.items()} for loan in loans]
+        return [{borrower: self._copies(rects) for borrower, rects in loan.items()} for loan in loans]
 
     def update_and_lend(self, step: int, statistics: Sequence[float]) -> list[dict[int, list[Pixels]] | None]:
         """`update`, then `lend` for the next step: one call instead of two. After the loans None, for the update."""
         self.update(step, statistics)
         return [*self.lend(), None]
 
+    @spends_on("margin")
     def fill_margin(self, *parts: list[Pixels]) -> None:
         """Writes other owners' pixels, and this block's own where it is mirrored or wrapped, into the margin.
 
@@ -214,6 +222,7 @@ class Worker:
         """
         self._current.fill_margin(*parts)
 
+    @spends_on("kernel")
     def channel_sums(self, region: int, term: int, first: int, count: int) -> list[TileSums]:
         """For `count` of the block's tiles, what every channel of a term's layer comes to over the source, by `term`."""
         state = self._current
@@ -271,11 +280,13 @@ class Worker:
         self.fill_margin(*(loan[self._current.given.number] for loan in lent))
         return self.ascend(step, jitter, 0, count)
 
+    @spends_on("filter")
     def read_gradient(self, rects: Sequence[Rect]) -> list[Pixels]:
         """Gradients of rectangles inside the block, of one region after the other: each (rows, columns, 3) float32."""
         state = self._current
         return [np.array(made[rect.slices_from(state.gradient_rect)]) for made in state.gradients for rect in rects]
 
+    @spends_on("filter")
     def fill_gradient(self, gathering: Gathering, *parts: list[Pixels]) -> None:
         """Writes the gradient around the block, as far as the filter looks: others' (`parts`), and this block's own where
         it is mirrored or wrapped.
@@ -288,14 +299,17 @@ class Worker:
             for (_, pieces), found in zip(gathering.others, parts, strict=True):
                 put(made, state.gradient_rect, pieces, found[region * len(pieces) : (region + 1) * len(pieces)])
 
+    @spends_on("filter")
     def level_sums(self, first: int, count: int) -> list[TileSums]:
         """See `moving.level_sums`."""
         return level_sums(self._current, first, count)
 
+    @spends_on("filter")
     def filter(self, gains: Sequence[Sequence[float]], first: int, count: int) -> list[TileSum]:
         """See `moving.filter_tiles`."""
         return filter_tiles(self._current, gains, first, count)
 
+    @spends_on("update")
     def update(self, step: int, statistics: Sequence[float]) -> None:
         """See `moving.move`."""
         state = self._current
@@ -309,6 +323,7 @@ class Worker:
         """The block's gradient toward the first region's objective, from the last `ascend`: (rows, columns, 3) float32."""
         return self._current.conditioned[0]
 
+    @spends_on("checkpoint")
     def save(self, path: Place, token: str, part: str, extent: Rect, gathering: Gathering, *parts: list[Pixels]) -> None:
         """Writes the chunks of `extent` of the canvas, or of a moment, to its store and waits until they are on the disk.
 
@@ -337,6 +352,7 @@ class Worker:
         except OSError as error:
             raise UserError(f"checkpoint {path} cannot be written ({error.strerror or error}): free some space") from None
 
+    @spends_on("preview")
     def thumbnail(self, every: int) -> tuple[Rect, np.ndarray]:
         """The block averaged over squares of `every` px: its rectangle in the small picture, and uint8 RGB.
 
@@ -362,10 +378,20 @@ class Worker:
             )
         return small, np.clip(np.rint(means), 0, 255).astype(np.uint8)
 
+    def seconds_spent(self) -> dict[str, float]:
+        """Seconds that this worker's calls have taken so far, by phase: `kernel` is the wait for the device."""
+        return self.spent.seconds()
+
     def bytes_sent(self) -> int:
         """Bytes of canvas pixels that this worker has given out so far."""
         return self._bytes_sent
 
+    def _copies(self, rects: Sequence[Rect], part: str = CANVAS) -> list[Pixels]:
+        found = [np.array(self._current.part(rect, part)) for rect in rects]
+        self._bytes_sent += sum(pixels.nbytes for pixels in found)
+        return found
+
+    @spends_on("windows")
     def _window(self, tile: Tile, region: int, jitter: tuple[int, int]) -> _Window:
         state = self._current
         grid, given = state.block.grid, state.given.given[region]
@@ -386,6 +412,7 @@ class Worker:
             more = (source, objective.places(self._architecture, grid, window, jitter))
         return _Window(tile, region, pixels, (rows, columns), cut, more)
 
+    @spends_on("kernel")
     def _start(self, windows: list[_Window]) -> _Pending:
         state, first = self._current, windows[0]
         shape, given = KernelShape.of(state.block.grid), state.given.given[first.region]
@@ -405,11 +432,13 @@ class Worker:
         )
 
     def _finish(self, step: int, pending: _Pending) -> list[TileSum]:
-        results = np.asarray(pending.result)
+        with self.spent.on("kernel"):
+            results = np.asarray(pending.result)
         if self._devices == 1:
             results = results[None]
         return [self._finish_tile(step, *one) for one in zip(pending.windows, results, strict=False)]
 
+    @spends_on("gradients")
     def _finish_tile(self, step: int, window: _Window, result: NDArray[np.float32]) -> TileSum:
         state, tile, region = self._current, window.tile, window.region
         core, conditioning = state.block.grid.core(tile), state.given.stage.conditioning

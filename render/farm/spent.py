@@ -1,0 +1,58 @@
+"""What a worker spends its time on."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+class Spent:
+    """Counts seconds by phase. A phase that begins within another stops the other's count until it ends."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._phase: str | None = None
+        self._since = 0.0
+
+    @contextmanager
+    def on(self, phase: str) -> Iterator[None]:
+        """Counts the time in the block as that of `phase`."""
+        outer = self._turn_to(phase)
+        try:
+            yield
+        finally:
+            self._turn_to(outer)
+
+    def seconds(self) -> dict[str, float]:
+        """The seconds of each phase so far; what lay between phases counts nowhere."""
+        self._turn_to(self._phase)
+        return dict(self._seconds)
+
+    def _turn_to(self, phase: str | None) -> str | None:
+        now = self._clock()
+        if self._phase is not None:
+            self._seconds[self._phase] += now - self._since
+        self._since = now
+        before, self._phase = self._phase, phase
+        return before
+
+
+def spends_on(phase: str) -> Callable[[Method], Method]:
+    """Counts a method's calls as a phase of what its object has `spent`, a `Spent`."""
+
+    def counting(method: Method) -> Method:
+        @wraps(method)
+        def counted(self: Any, *arguments: Any, **keywords: Any) -> Any:
+            with self.spent.on(phase):
+                return method(self, *arguments, **keywords)
+
+        return cast(Method, counted)
+
+    return counting

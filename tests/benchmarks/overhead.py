@@ -1,0 +1,113 @@
+"""What tiles and the farm cost: the steps of a render on Ray against what the kernel alone needs for the same windows."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean, median
+
+from render.compose import load_config
+from render.farm.events import OctaveStarted, StepDone
+from render.geometry import deal_blocks
+from render.job import Job, draft, prepared
+from tests.benchmarks.table import Table
+
+#: By how much steps may be slower than their kernels.
+ALLOWED = 0.08
+#: Four by three tiles.
+FULL = ("output.width=3264", "output.height=2448", "tiles.size=816", "objective.terms=[mixed3]")
+QUICK = ("output.width=192", "output.height=144", "tiles.size=48", "objective.terms=[mixed0]")
+
+
+@dataclass(frozen=True)
+class Step:
+    """How long a step took, and how long the kernel alone takes on the busiest worker for the windows of it, s."""
+
+    seconds: float
+    kernel: float
+
+    @property
+    def overhead(self) -> float:
+        """By what share the step is slower."""
+        return self.seconds / self.kernel - 1
+
+
+def measure(quick: bool) -> Table:
+    """One worker with all cores, and, unless `quick`, two that share them."""
+    rows = [_row(quick, 1, 0)] if quick else [_row(quick, 1, 0), _row(quick, 2, 1)]
+    return Table(
+        name="overhead",
+        title="steps of a tiled render on Ray against the bare kernel, called in the same processes before and after each",
+        columns=("workers", "threads", "Mpx", "tiles", "window px", "kernel s", "step s", "overhead %", "worst %"),
+        rows=rows,
+        goals={
+            f"{row['workers']} x {row['threads']} threads: at most {100 * ALLOWED:.0f} % slower than the kernel": float(
+                row["overhead %"]
+            )
+            <= 100 * ALLOWED
+            for row in rows
+        },
+        notes=("a step is timed until every worker has updated its block and lent its margins",),
+    )
+
+
+def _row(quick: bool, workers: int, threads: int) -> dict[str, str | float]:
+    """`threads` 0 takes all cores."""
+    with tempfile.TemporaryDirectory() as place:
+        words = [
+            "image=noise",
+            "quiet=true",
+            "octaves.count=1",
+            f"octaves.steps={2 if quick else 3}",
+            f"farm.workers={workers}",
+            f"farm.worker.threads={threads or 'null'}",
+            f"output.dir={place}/run",
+            *(QUICK if quick else FULL),
+        ]
+        with prepared(draft(load_config("preview", words))) as job:
+            steps = stepped(job)
+            grid, used = job.plan.final.grid, job.fixed.threads
+    rows, columns = grid.window_shape
+    return {
+        "workers": workers,
+        "threads": used,
+        "Mpx": grid.canvas.area / 1e6,
+        "tiles": grid.tiles,
+        "window px": f"{columns} x {rows}",
+        "kernel s": median(step.kernel for step in steps),
+        "step s": median(step.seconds for step in steps),
+        "overhead %": 100 * median(step.overhead for step in steps),
+        "worst %": 100 * max(step.overhead for step in steps),
+    }
+
+
+def stepped(job: Job) -> list[Step]:
+    """Steps a job of one octave; before, between and after steps all workers at once time the kernel alone."""
+    grid, executor = job.plan.final.grid, job.executor
+    blocks = deal_blocks(grid, executor.workers)
+    seconds: list[float] = []
+    windows: list[list[float]] = []
+
+    def everyone(method: str, *arguments: object) -> list[float]:
+        return executor.fetch([executor.call(number, method, *arguments) for number in range(len(blocks))])
+
+    def bare() -> list[float]:
+        """What a window takes on each worker, s."""
+        return everyone("window_seconds", 0, grid.window_shape, grid.core_shape)
+
+    begun = 0.0
+    for event in job.conductor().run(job.config.seed):
+        if isinstance(event, StepDone):
+            # Answered after the update and the loans, which have been asked for before.
+            everyone("bytes_sent")
+            seconds.append(time.perf_counter() - begun)
+        if isinstance(event, OctaveStarted | StepDone):
+            windows.append(bare())
+            begun = time.perf_counter()
+    steps = []
+    for taken, (before, after) in zip(seconds, pairwise(windows), strict=True):
+        means = [fmean(pair) for pair in zip(before, after, strict=True)]
+        steps.append(Step(taken, max(block.size * mean for block, mean in zip(blocks, means, strict=True))))
+    return steps

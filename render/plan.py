@@ -343,7 +343,8 @@ def _least_work(shape: tuple[int, int], grid: Callable[[tuple[int, int]], Grid],
         else:
             continue
         # As few columns as fit; and, for several workers, as many as give each the same number of tiles.
-        columns = {across} | {-(-turns * parallel // down) for turns in range(1, _MOST_TILES_EACH + 1) if parallel > 1}
+        dealt = range(parallel, parallel * _MOST_TILES_EACH + 1, parallel) if parallel > 1 else ()
+        columns = {across} | {count for tiles in dealt for count in (tiles // down, -(-tiles // down))}
         for count in sorted(columns):
             if across <= count <= max(1, shape[1] // _AUTO_SHORTEST):
                 made = grid((-(-shape[0] // down), -(-shape[1] // count)))

@@ -98,6 +98,12 @@ def test_a_job_on_three_hosts_loses_one_and_gives_the_same_bytes(
     assert record()["status"] == "finished"
 
     local = _rendered_here(tmp_path / "local")
+    # First the steps: should one differ, they tell which, and the log what happened there.
+    here, there = (
+        [octave["mean_gradient"] for octave in one["octaves"]]
+        for one in (json.loads((local / "run.json").read_text()), record())
+    )
+    assert there == here, store.load("render.log")[0].decode()
     canvas, picture = _canvas(store.place), Image.open(io.BytesIO(store.load("preview.png")[0]))
     np.testing.assert_array_equal(canvas, _canvas(local))
     np.testing.assert_array_equal(np.asarray(picture), np.asarray(Image.open(local / "preview.png")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from render.config import Config, validate
@@ -357,6 +357,7 @@ def busiest(grid: Grid, workers: int) -> int:
     return rows * columns * max(block.size for block in deal_blocks(grid, workers))
 
 
+@example(width=2290, aspect=1.0, parallel=29)
 @given(st.integers(500, 12_000), st.floats(0.3, 3), st.integers(1, 32))
 def test_auto_for_many_does_no_worse_than_tiles_by_hand(width: int, aspect: float, parallel: int) -> None:
     """By much: it looks at grids of equal tiles only. Counted as if tiles could be dealt one by one."""

@@ -477,7 +477,7 @@ def test_weights_that_a_worker_cannot_hold_and_scratch_disk_too_small(tmp_path: 
         run_command(
             *words,
             "farm.executor=inline",
-            "farm.worker.memory_gb=1.6",
+            "farm.worker.memory_gb=2.2",
             f"farm.scratch={small}",
             "output.dir=run",
             cwd=tmp_path,

@@ -206,7 +206,7 @@ def test_a_plan_for_512_workers_starts_none_and_prices_them(capsys: pytest.Captu
     assert all(node.name in told for node in node_types())
     assert main(["plan", *words, "node=aws_p5", "tiles.parallel=512", "node.price_per_hour=null"]) == 0
     told = capsys.readouterr().out
-    assert "idle" not in told and "gcp_a3" not in told and "bound by" in told
+    assert "idle         2 of 512 workers" in told and "gcp_a3" not in told and "bound by" in told
     assert "price_per_hour=98.32" not in told
 
 

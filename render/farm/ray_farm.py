@@ -25,7 +25,16 @@ from render.farm.lookout import Lookout
 from render.farm.notice import Warned
 from render.farm.ray_executor import RayExecutor
 from render.farm.ray_members import START, Actor, Demand, Member, alive_nodes, has_plugin, is_ready, what_there_is
-from render.farm.ray_session import cause_of_death, first_line, init_ray, join, knock, session_directory, system_config
+from render.farm.ray_session import (
+    cause_of_death,
+    first_line,
+    init_ray,
+    join,
+    knock,
+    large_pages,
+    session_directory,
+    system_config,
+)
 from render.farm.tpu_slices import SHAPES, multi_host_slice
 from render.farm.versions import own_versions, refuse_mismatch
 
@@ -33,7 +42,7 @@ log = logging.getLogger(__name__)
 
 _SAY_EVERY = 30.0
 #: What the user's environment may say otherwise than workers are told.
-_USERS_OWN = ("XLA_PYTHON_CLIENT_MEM_FRACTION", "GLIBC_TUNABLES")
+_USERS_OWN = ("XLA_PYTHON_CLIENT_MEM_FRACTION",)
 _SMALLEST_STORE = 100_000_000
 
 
@@ -382,8 +391,6 @@ class RayFarm:
             "NPROC": str(self._threads),
             # One worker has the accelerator, or its share, to itself.
             "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * share:.2f}",
-            # XLA takes its memory on a CPU anew for each window. In pages of 4 kB that is a quarter of the time.
-            "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
         }
         environment |= {name: os.environ[name] for name in _USERS_OWN if name in os.environ}
         strategy = NodeAffinitySchedulingStrategy(node, soft=False) if node else "SPREAD"
@@ -392,5 +399,7 @@ class RayFarm:
             num_gpus=self.demand.num_gpus,
             resources=self.demand.resources or None,
             scheduling_strategy=strategy,
+            # Where Ray is our own, its workers have that from us.
+            runtime_env=None if self.embedded else {"env_vars": large_pages()},
         ).remote(environment)
         return Member(handle, node, handle.start.remote())

@@ -208,7 +208,9 @@ def make_plan(
     octaves = tuple(Octave(index, made, stage) for index, (made, stage) in enumerate(zip(grids, stages, strict=True)))
     # The same step on host and device: a kernel on a CPU takes host memory.
     at_work = machine.held_bytes + _working_bytes(octaves[-1], machine.devices)
-    at_work += machine.devices * kernel_bytes if machine.shares_memory else 0
+    asked = config.farm.worker
+    batch = int(asked.batch) if asked.resident is True and asked.batch != "auto" else 1
+    at_work += max(machine.devices, batch) * kernel_bytes if machine.shares_memory else 0
     blocks = _block_bytes(octaves, workers, schedule)
     in_memory = at_work + max(blocks) <= machine.limit
     worker_bytes = at_work + (max(blocks) if in_memory else 0)

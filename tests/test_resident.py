@@ -206,10 +206,11 @@ def test_what_a_device_cannot_step_stays_on_the_host(kernel: Kernel, inception: 
     grid = make_grid(inception, objective, (150, 211), 64, "reflect")
     plain = assignment(grid, objective, inception)
     assert residency_of(kernel).ascent(plain) is not None
-    # By itself a CPU keeps to the host; and so do blocks that have outgrown its memory.
+    # By itself a CPU keeps to the host; blocks that have outgrown its memory cannot be kept there.
     assert residency_of(kernel, resident="auto").ascent(plain) is None
     assert residency_of(kernel, resident=False).ascent(plain) is None
-    assert residency_of(kernel).ascent(replace(plain, directory=Path("/nowhere"))) is None
+    outgrown = replace(plain, directory=Path("/nowhere"))
+    assert "farm.worker.resident=true" in refusal(lambda: residency_of(kernel).ascent(outgrown))
     assert residency_of(kernel).ascent(replace(plain, stage=Stage(2, 1.5, conditioning=Conditioning(pull=0.1)))) is None
 
 

@@ -99,11 +99,16 @@ class Residency:
             return None
         on_cpu = self._platform == "cpu"
         if on_cpu and given.directory is not None:
-            # A CPU's memory is the host's, which the block has outgrown.
-            return None
+            # A CPU's memory is the host's. Stepped window by window, sums would round otherwise.
+            raise UserError(
+                "farm.worker.resident=true: blocks have outgrown this machine's memory and lie in scratch files: set "
+                "farm.worker.resident=auto, or render smaller"
+            )
         shape = KernelShape.of(block.grid)
         each = _ESTIMATE * self._kernel.programs.network.architecture.activation_bytes(*shape.window)
         together = self._asked.together(self._platform, shape.window, each, int(self._memory * _WINDOWS_SHARE))
+        # Of the whole grid, not of the block: the number of workers has no part in it.
+        together = min(together, block.grid.tiles)
         form = Form(shape, together, stage.conditioning.normalize, stage.conditioning.luminance_only)
         limit = int(self._memory * _TOTAL_SHARE)
         arrays = block.padded.shape, slots_shape(block)

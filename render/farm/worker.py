@@ -144,7 +144,9 @@ class Worker:
 
     def _arrays(self, given: Assignment) -> BlockArrays:
         looks = any(self._objectives[number].looks_at_source for number in given.stage.objectives if self._objectives)
-        ascent = self._residency.ascent(given) if self._residency is not None else None
+        # Compiles: counted where whoever calls a kernel first would wait.
+        with self.spent.on("kernel"):
+            ascent = self._residency.ascent(given) if self._residency is not None else None
         if ascent is not None:
             return ResidentBlock(given, self._source, self._masks, needs_source=looks, ascent=ascent)
         return BlockArrays(given, self._source, self._masks, needs_source=looks)
@@ -251,7 +253,8 @@ class Worker:
         state = self._current
         tiles = list(state.block.tiles_from(first, count))
         if isinstance(state, ResidentBlock):
-            measured = state.ascend(step, jitter, tiles)
+            with self.spent.on("kernel"):
+                measured = state.ascend(step, jitter, tiles)
             return Ascended(tuple(measured), len(tiles), time.perf_counter() - begun, state.together)
         sums: list[TileSum] = []
         pending: deque[_Pending] = deque()

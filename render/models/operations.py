@@ -265,7 +265,7 @@ def _sum_channels(n: int, x: jax.Array) -> jax.Array:
 
 
 def _power(x: jax.Array, exponent: float) -> jax.Array:
-    """Positive numbers to a power; a quarter of a whole one by square roots, which take far less time than a logarithm."""
+    """Positive numbers to a power; -0.75, which networks have, by square roots: far less time than a logarithm."""
     if exponent != -0.75:
         return x**exponent
     root = jnp.sqrt(x)

@@ -55,7 +55,7 @@ def test_a_phase_within_a_phase_stops_the_other() -> None:
 def test_phases_add_up_to_the_whole_render() -> None:
     table = phases.measure(quick=True)
     *parts, whole = column(table, "seconds")
-    assert sum(parts) == pytest.approx(whole, rel=0.02)
+    assert sum(parts) == pytest.approx(whole, rel=1e-3)
     assert column(table, "percent")[-1] == 100
     found = {str(row["phase"]): float(row["seconds"]) for row in table.rows}
     for phase in ("kernel", "margin", "windows", "gradients", "update", "resample", "checkpoint", "preview"):
@@ -85,7 +85,8 @@ def test_a_sleeping_device_takes_one_window_after_the_other() -> None:
     shape = KernelShape((8, 8), (4, 4))
     sleeper = scaling.Sleeper(0.05)
     first, second = (sleeper(shape, np.zeros((8, 8, 3), np.float32), None, (0, 0)) for _ in range(2))
-    assert second._there == pytest.approx(first._there + 0.05)
+    # Later still where this process was made to pause in between.
+    assert second._there >= first._there + 0.05
     np.testing.assert_array_equal(np.asarray(second), np.ones((4, 4, 3), np.float32))
 
 

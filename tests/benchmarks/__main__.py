@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-#: Each a module here with `measure(quick: bool) -> Table`, and what it needs of a second or more on two cores.
+#: Each a module here with `measure(quick: bool) -> Table`.
 NAMES = ("kernels", "layers", "compiling", "memory", "tiles", "phases", "overhead", "scaling", "linear", "starting")
 
 

@@ -52,12 +52,13 @@ def measure(quick: bool) -> Table:
             before = fmean(asked("compile_seconds"))
             started = time.perf_counter()
             render(job, finding)
-            rendered = time.perf_counter()
             workers = job.executor.workers
         total = time.perf_counter() - begun
         record = json.loads((Path(place) / "run" / "run.json").read_text())
         height, width = job.plan.final.shape
-    rows = split(spent, record["seconds"], started - begun, begun + total - rendered)
+    # What is left: the record written, the screen told, workers let go.
+    closing = total - (started - begun) - record["seconds"]["dream"] - record["seconds"]["export"]
+    rows = split(spent, record["seconds"], started - begun, closing)
     return Table(
         name="phases",
         title=f"a whole render, {width} x {height} px, {', '.join(job.schedule.layers)}, {workers} worker of "

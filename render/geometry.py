@@ -255,6 +255,14 @@ class KernelShape:
     def of(cls, grid: Grid) -> KernelShape:
         return cls(grid.window_shape, grid.core_shape)
 
+    def offset(self, window: Rect, core: Rect) -> tuple[int, int]:
+        """Where in a window the kernel cuts out a full core, so that it fits: a last, smaller core lies at its end."""
+        rows, columns = (
+            min(inner.start - outer.start, length - cut)
+            for outer, inner, length, cut in zip(window, core, self.window, self.core, strict=True)
+        )
+        return rows, columns
+
 
 @dataclass(frozen=True)
 class Block:

@@ -205,9 +205,9 @@ def prepared(draft: Draft, farm: Farm | None = None, loaded: Loaded | None = Non
 
 def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
     config, source, schedule = draft.config, draft.source, draft.schedule
+    residence = Residence(config.farm.worker.resident, config.farm.worker.batch)
+    recipe = KernelRecipe(loaded, schedule.objectives, config.model.precision, residence)
     while True:
-        residence = Residence(config.farm.worker.resident, config.farm.worker.batch)
-        recipe = KernelRecipe(loaded, schedule.objectives, config.model.precision, residence)
         facts = executor.open(recipe, source, draft.masks)
         try:
             plan = make_plan(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +19,7 @@ from render.geometry import KernelShape, Rect
 from render.models.network import Network
 from render.models.weights import Loaded
 
-#: Which arguments of `Programs._gradient` are each window's own: the window, its source, its places and its offset.
+#: Which arguments of `Programs.core_gradient` are each window's own: the window, its source, its places and its offset.
 _OWN = (False, True, True, False, False, True, True)
 
 
@@ -76,7 +75,7 @@ class Programs:
             )
             self._compile(
                 key,
-                *self.devices.program(lambda *given: self._gradient(objective, shape.core, *given), arguments, _OWN),
+                *self.devices.program(lambda *given: self.core_gradient(objective, shape.core, *given), arguments, _OWN),
             )
         return self._compiled[key]
 
@@ -114,11 +113,7 @@ class Programs:
             self._compile(key, *make())
         return self._compiled[key]
 
-    def core_gradient(self, objective: Objective, core: tuple[int, int], *given: Any) -> jax.Array:
-        """What `gradient` compiles, for programs that have it in them; `given` as for the executable."""
-        return self._gradient(objective, core, *given)
-
-    def _gradient(
+    def core_gradient(
         self,
         objective: Objective,
         core: tuple[int, int],
@@ -130,6 +125,7 @@ class Programs:
         places: jax.Array,
         offset: jax.Array,
     ) -> jax.Array:
+        """What `gradient` compiles, for programs that have it in them; from `state` on as for the executable."""
         network = nnx.merge(self._graph, state)
         given = list(constants)
         if source is not None:

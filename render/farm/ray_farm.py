@@ -41,8 +41,6 @@ from render.farm.versions import own_versions, refuse_mismatch
 log = logging.getLogger(__name__)
 
 _SAY_EVERY = 30.0
-#: What the user's environment may say otherwise than workers are told.
-_USERS_OWN = ("XLA_PYTHON_CLIENT_MEM_FRACTION",)
 _SMALLEST_STORE = 100_000_000
 
 
@@ -233,6 +231,8 @@ class RayFarm:
             # Containers often have little; a file does as well, more slowly.
             options["_plasma_directory"] = str(self._directory)
         try:
+            # What Ray starts has our environment.
+            os.environ.update(large_pages())
             init_ray(
                 # A Ray of our own even where RAY_ADDRESS names a cluster.
                 address="local",
@@ -389,17 +389,16 @@ class RayFarm:
         environment = {
             "JAX_PLATFORMS": self.demand.platform,
             "NPROC": str(self._threads),
-            # One worker has the accelerator, or its share, to itself.
-            "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * share:.2f}",
+            # One worker has the accelerator, or its share, to itself; the user's own value counts.
+            "XLA_PYTHON_CLIENT_MEM_FRACTION": os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 * share:.2f}"),
         }
-        environment |= {name: os.environ[name] for name in _USERS_OWN if name in os.environ}
         strategy = NodeAffinitySchedulingStrategy(node, soft=False) if node else "SPREAD"
         handle = Actor.options(
             num_cpus=cpus,
             num_gpus=self.demand.num_gpus,
             resources=self.demand.resources or None,
             scheduling_strategy=strategy,
-            # Where Ray is our own, its workers have that from us.
+            # Where Ray is our own, its workers have that from the start.
             runtime_env=None if self.embedded else {"env_vars": large_pages()},
         ).remote(environment)
         return Member(handle, node, handle.start.remote())

@@ -113,16 +113,14 @@ def init_ray(**options: Any) -> None:
 
 def _init_quietly(**options: Any) -> None:
     # Only a Ray of our own that nobody looks at says so.
-    # Its processes have our environment; the C library reads this when a process starts. The user's own value counts.
-    if options.get("address") in (None, "local"):
-        os.environ.update(large_pages())
     with bare() if options.get("include_dashboard") is False else nullcontext():
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
 
 
 def large_pages() -> dict[str, str]:
-    """A worker's environment for large pages: XLA takes its memory on a CPU anew for each window, and in pages of
-    4 kB that is a quarter of the time.
+    """What a worker's process must be started with for large pages; the user's own value counts.
+
+    XLA takes its memory on a CPU anew for each window, and in pages of 4 kB that is a quarter of the time.
     """
     return {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")}
 

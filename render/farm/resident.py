@@ -97,8 +97,7 @@ class Residency:
             return None
         if not suits(stage, self._kernel.objectives[toward.objective]):
             return None
-        on_cpu = self._platform == "cpu"
-        if on_cpu and given.directory is not None:
+        if self._platform == "cpu" and given.directory is not None:
             # A CPU's memory is the host's. Stepped window by window, sums would round otherwise.
             raise UserError(
                 "farm.worker.resident=true: blocks have outgrown this machine's memory and lie in scratch files: set "
@@ -239,8 +238,7 @@ class ResidentBlock(BlockArrays):
         assert window.intersect(self.block.padded) == window, "the window lies beyond the margin"
         core = grid.core(tile)
         ahead = core.rows.start - window.rows.start, core.columns.start - window.columns.start
-        # The kernel cuts out a full core: where it would begin too near the window's end, it begins earlier.
-        offset = min(ahead[0], shape.window[0] - shape.core[0]), min(ahead[1], shape.window[1] - shape.core[1])
+        offset = shape.offset(window, core)
         return Position(
             self._corner(window),
             offset,

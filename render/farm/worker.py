@@ -401,9 +401,7 @@ class Worker:
         shape = KernelShape.of(grid)
         window, core = grid.window(tile, jitter), grid.core(tile)
         pixels = np.ascontiguousarray(state.canvas[window.slices_from(state.block.padded)])
-        # The kernel cuts out a full-size core; a last, smaller tile lies at the end of what it cuts.
-        rows = min(core.rows.start - window.rows.start, shape.window[0] - shape.core[0])
-        columns = min(core.columns.start - window.columns.start, shape.window[1] - shape.core[1])
+        rows, columns = shape.offset(window, core)
         cut = Rect(
             Interval(window.rows.start + rows, window.rows.start + rows + shape.core[0]),
             Interval(window.columns.start + columns, window.columns.start + columns + shape.core[1]),

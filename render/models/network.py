@@ -28,7 +28,7 @@ from render.models.architecture import (
     Node,
     Preprocess,
 )
-from render.models.operations import average_pool, convolve, is_mix, local_response_norm, max_pool, mix
+from render.models.operations import average_pool, convolve, is_mix, local_response_norm, max_pool, mix, wide
 from render.models.residuals import relu
 
 
@@ -112,7 +112,7 @@ class Network(nnx.Module):
         x = x if self._narrow is None else x.astype(self._narrow)
         self._run(self.architecture.nodes, x, wanted, found)
         # In the order asked for: the order of a set changes from process to process, and with it the compiled program.
-        return {name: _wide(found[name][0]) for name in wanted}
+        return {name: wide(found[name][0]) for name in wanted}
 
     def logits(self, pixels: jax.Array) -> jax.Array:
         """Class scores (classes,) before softmax, from the mean of the last layer's activations."""
@@ -124,7 +124,7 @@ class Network(nnx.Module):
         return self._biased(convolve(x, self.convolutions[node.name].kernel[...], node), node)
 
     def _biased(self, y: jax.Array, node: Conv) -> jax.Array:
-        return (_wide(y) + self.convolutions[node.name].bias[...]).astype(y.dtype)
+        return (wide(y) + self.convolutions[node.name].bias[...]).astype(y.dtype)
 
     def _run(self, nodes: Iterable[Node], x: jax.Array, wanted: tuple[str, ...], found: dict[str, jax.Array]) -> jax.Array:
         for node in nodes:
@@ -134,9 +134,9 @@ class Network(nnx.Module):
                 case MaxPool():
                     x = max_pool(node, x)
                 case AvgPool():
-                    x = average_pool(_wide(x), node).astype(x.dtype)
+                    x = average_pool(wide(x), node).astype(x.dtype)
                 case LocalResponseNorm():
-                    x = local_response_norm(node, _wide(x)).astype(x.dtype)
+                    x = local_response_norm(node, wide(x)).astype(x.dtype)
                 case Block():
                     x = jnp.concatenate(self._branches(node, x, wanted, found), axis=-1)
             if node.name in wanted:
@@ -161,7 +161,7 @@ class Network(nnx.Module):
             part = next(parts)
             if head.pool is not None:
                 # A mean of positions and a mix of channels may change places, and the mix leaves fewer channels.
-                part = average_pool(_wide(part), head.pool).astype(x.dtype)
+                part = average_pool(wide(part), head.pool).astype(x.dtype)
             y = self._rectify(self._biased(part, head.conv))
             if head.conv.name in wanted:
                 found[head.conv.name] = y
@@ -183,8 +183,3 @@ def preprocess(pixels: jax.Array, how: Preprocess) -> jax.Array:
         pixels = pixels[..., ::-1]
         return (pixels - jnp.asarray(how.mean[::-1], pixels.dtype)) / how.scale
     return (pixels - jnp.asarray(how.mean, pixels.dtype)) / how.scale
-
-
-def _wide(x: jax.Array) -> jax.Array:
-    """The array in float32, where it is narrower."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

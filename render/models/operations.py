@@ -179,7 +179,7 @@ def _max_pool_backward(node: MaxPool, kept: tuple[jax.Array, tuple[int, ...]], g
     further = (node.size - 1) // stride
     counts = [-(-(length + node.padding) // stride) for length in shape[1:3]]
     edges = [(further, count - size) for count, size in zip(counts, g.shape[1:3], strict=True)]
-    gradients = _pad(_wide(g), (0, 0), *edges, (0, 0))
+    gradients = _pad(wide(g), (0, 0), *edges, (0, 0))
     winners = _pad(winner, (0, 0), *edges, (0, 0), value=node.size**2)
 
     def gathered(row: int, column: int) -> jax.Array:
@@ -289,6 +289,6 @@ def _neighbours(length: int, half: int) -> np.ndarray:
     return (last - first + 1).astype(np.float32)
 
 
-def _wide(x: jax.Array) -> jax.Array:
+def wide(x: jax.Array) -> jax.Array:
     """The array in float32, where it is narrower."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))

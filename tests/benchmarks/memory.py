@@ -20,9 +20,7 @@ from pathlib import Path
 import psutil
 
 from tests.benchmarks.table import Table
-
-ROOT = Path(__file__).parents[2]
-GOOGLENET = Path(os.environ.get("RENDER_SHARED", ROOT.parent / "shared")) / "weights" / "bvlc_googlenet.npz"
+from tests.benchmarks.trained import GOOGLENET, ROOT, missing
 
 #: How far off a prediction may be.
 BOUND = 0.15
@@ -82,8 +80,10 @@ def _look(watched: psutil.Process, found: dict[int, tuple[str, int]]) -> None:
 def measure(quick: bool) -> Table:
     """Peaks of some renders, and by how much their plans miss them."""
     rows: list[dict[str, str | float]] = []
+    notes: tuple[str, ...] = ()
     for name, words in (_QUICK if quick else JOBS).items():
-        if _GOOGLENET[1] in words and not GOOGLENET.exists():
+        if _GOOGLENET[1] in words and (lacking := missing("googlenet")):
+            notes = (lacking,)
             continue
         with tempfile.TemporaryDirectory() as directory:
             run = Path(directory) / "run"
@@ -115,4 +115,5 @@ def measure(quick: bool) -> Table:
         tuple(rows[0]),
         rows,
         {f"every peak is within {BOUND:.0%} of the plan's prediction: {off:.0%}": off <= BOUND},
+        notes,
     )

@@ -5,11 +5,9 @@ A step's time is that of one window times the tiles: all windows of a grid have 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from statistics import median
 
 import jax
@@ -23,13 +21,11 @@ from render.farm.process import use_compilation_cache
 from render.geometry import Grid, KernelShape
 from render.machine import host_memory
 from render.models.network import Network
-from render.models.weights import Loaded, load
+from render.models.weights import Loaded
 from render.plan import Machine, make_plan
 from render.schedule import make_schedule
 from tests.benchmarks.table import Table, interleaved
-
-ROOT = Path(__file__).parents[2]
-GOOGLENET = Path(os.environ.get("RENDER_SHARED", ROOT.parent / "shared")) / "weights" / "bvlc_googlenet.npz"
+from tests.benchmarks.trained import missing, trained
 
 #: How much slower than the best size `auto` may be.
 BOUND = 0.1
@@ -50,10 +46,10 @@ def measure(quick: bool) -> Table:
     goals = {}
     notes = []
     for model, layer, shape, sizes in _QUICK if quick else CANVASES:
-        if model == "googlenet" and not GOOGLENET.exists():
-            notes.append(f"{model} is left out: {GOOGLENET.name} is not here")
+        if lacking := missing(model):
+            notes.append(lacking)
             continue
-        loaded = load(model, GOOGLENET if model == "googlenet" else None)
+        loaded = trained(model)
         kernel = _kernel(loaded, layer)
         for memory in (host_memory(), *(() if quick else _MEMORIES)):
             plans = {str(size): _grid(kernel, loaded, layer, shape, size, memory) for size in ("auto", *sizes)}

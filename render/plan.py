@@ -231,7 +231,7 @@ def make_plan(
             octave.steps
             * len(octave.stage.regions)
             * octave.grid.tiles
-            * view.network.gradient_flops(*octave.grid.window_shape)
+            * view.network.gradient_flops(octave.grid.window_shape, octave.grid.core_shape)
             for octave, view in zip(octaves, views, strict=True)
         ),
     )
@@ -242,7 +242,7 @@ def make_plan(
 def window_flops(octave: Octave, schedule: Schedule, architecture: Architecture) -> int:
     """Floating-point operations of the kernel for one window of an octave, convolutions only, as `Plan.flops` has them."""
     view = _View.of(octave.stage, schedule, architecture, "exact")
-    return view.network.gradient_flops(*octave.grid.window_shape)
+    return view.network.gradient_flops(octave.grid.window_shape, octave.grid.core_shape)
 
 
 @dataclass(frozen=True)
@@ -330,8 +330,8 @@ def _auto_grids(
 
 
 def _least_work(shape: tuple[int, int], grid: Callable[[tuple[int, int]], Grid], area: float, parallel: int) -> Grid:
-    """The grid of equal tiles with the fewest window pixels on each of `parallel` workers, then in all, among those whose
-    windows are within `area` px.
+    """The grid of equal tiles with the least work on each of `parallel` workers, then in all, among those whose windows
+    are within `area` px.
     """
     best: tuple[tuple[int, int], Grid] | None = None
     across_at_least = 1
@@ -350,11 +350,20 @@ def _least_work(shape: tuple[int, int], grid: Callable[[tuple[int, int]], Grid],
         for count in sorted(columns):
             if across <= count <= max(1, shape[1] // _AUTO_SHORTEST):
                 made = grid((-(-shape[0] // down), -(-shape[1] // count)))
-                window = made.window_shape[0] * made.window_shape[1]
-                cost = (-(-made.tiles // parallel) * window, made.tiles * window)
+                work = _window_work(made)
+                cost = (-(-made.tiles // parallel) * work, made.tiles * work)
                 if best is None or cost <= best[0]:
                     best = (cost, made)
     return best[1] if best else grid((_AUTO_SHORTEST, _AUTO_SHORTEST))
+
+
+def _window_work(grid: Grid) -> int:
+    """What a window takes, as pixels: forward all of it, back from a part that on average is half a halo wider than the
+    core.
+    """
+    sides = zip(grid.window_shape, grid.core_shape, (grid.rows.halo, grid.columns.halo), strict=True)
+    rows, columns = (min(window, core + halo) for window, core, halo in sides)
+    return _area(grid.window_shape) + rows * columns
 
 
 def _block_bytes(octaves: Sequence[Octave], workers: int, schedule: Schedule) -> list[int]:

@@ -142,4 +142,4 @@ def test_caffe_drops_a_last_window_that_starts_in_the_padding() -> None:
 
 def test_gradient_flops_count_both_passes() -> None:
     one = Architecture("one", (Conv("c", 8, (3, 3), padding=(1, 1)),), INCEPTION_V3.preprocess)
-    assert one.gradient_flops(10, 20) == 2 * 2 * 10 * 20 * 8 * 3 * 9
+    assert one.gradient_flops((10, 20), (10, 20)) == 2 * 2 * 10 * 20 * 8 * 3 * 9

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import lax
 from numpy.typing import NDArray
 
 from render.dream.devices import Devices
 from render.dream.objectives import MOST_COPIES, Given, Objective, owned
 from render.dream.terms import Evidence, Vector, mean_of
 from render.geometry import KernelShape, Rect
+from render.models.backward import core_gradient
 from render.models.network import Network
 from render.models.weights import Loaded
 
@@ -135,10 +135,9 @@ class Programs:
                 for term, own in zip(objective.terms, constants, strict=True)
             ]
 
-        def value(pixels: jax.Array) -> jax.Array:
-            return objective.total(network(pixels, objective.layers), divisors, given, places)
-
-        return lax.dynamic_slice(jax.grad(value)(window), (offset[0], offset[1], 0), (*core, 3))
+        activations, tape = network.taped(window, objective.layers)
+        cotangents = jax.grad(lambda found: objective.total(found, divisors, given, places))(activations)
+        return core_gradient(network, tape, cotangents, (window.shape[0], window.shape[1]), core, offset)
 
     def _compile(self, key: object, program: jax.stages.Wrapped, arguments: tuple) -> None:
         start, hits = time.perf_counter(), _cache_hits.count

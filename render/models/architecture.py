@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -92,6 +92,10 @@ class Span:
     def receptive_field(self) -> int:
         return self.high - self.low + 1
 
+    def touching(self, length: int) -> int:
+        """How many indices see any of so many inputs in a row, at most."""
+        return (length - 1 + self.high - self.low) // self.stride + 1
+
     def through(self, kernel: int, stride: int, padding: int) -> Span:
         """The span after a further sliding-window layer."""
         return Span(
@@ -137,6 +141,43 @@ def window_output(length: int, node: Conv | MaxPool, axis: int) -> int:
     count = -(-span // node.stride) + 1
     # Caffe drops a last window that would start beyond the input and its leading padding.
     return count - 1 if (count - 1) * node.stride >= length + node.padding else count
+
+
+def node_stride(node: Node) -> int:
+    """How many inputs a node moves on from one output to the next, along either axis."""
+    match node:
+        case Conv() | MaxPool():
+            return node.stride
+        case Block():
+            # Branches of one block agree.
+            return math.prod(map(node_stride, node.branches[0]))
+    return 1
+
+
+def inputs_of(node: Node, size: tuple[int, int], whole: tuple[int, int], given: tuple[int, int]) -> tuple[int, int]:
+    """(rows, columns) of inputs of which a node makes `size` outputs, where of all it is `given` it makes `whole`.
+
+    Wherever the outputs begin, inputs begin so many strides in, and never end after the last one given.
+    """
+    stride = node_stride(node)
+    return given[0] - stride * (whole[0] - size[0]), given[1] - stride * (whole[1] - size[1])
+
+
+def output_size(node: Node, size: tuple[int, int], sizes: dict[str, tuple[int, int]] | None = None) -> tuple[int, int]:
+    """(rows, columns) of what a node makes of an input of such a size; `sizes` takes those of all nodes, by name."""
+    if isinstance(node, Conv | MaxPool):
+        size = (window_output(size[0], node, 0), window_output(size[1], node, 1))
+    elif isinstance(node, Block):
+        ends = []
+        for branch in node.branches:
+            inner = size
+            for one in branch:
+                inner = output_size(one, inner, sizes)
+            ends.append(inner)
+        size = ends[-1]
+    if sizes is not None:
+        sizes[node.name] = size
+    return size
 
 
 @dataclass(frozen=True)
@@ -226,17 +267,9 @@ class Architecture:
     def output_sizes(self, height: int, width: int) -> dict[str, tuple[int, int]]:
         """(rows, columns) of every layer's activations for an input of `height` x `width` px."""
         sizes: dict[str, tuple[int, int]] = {}
-
-        def walk(nodes: Iterable[Node], size: tuple[int, int]) -> tuple[int, int]:
-            for node in nodes:
-                if isinstance(node, Conv | MaxPool):
-                    size = (window_output(size[0], node, 0), window_output(size[1], node, 1))
-                elif isinstance(node, Block):
-                    size = [walk(branch, size) for branch in node.branches][-1]
-                sizes[node.name] = size
-            return size
-
-        walk(self.nodes, (height, width))
+        size = (height, width)
+        for node in self.nodes:
+            size = output_size(node, size, sizes)
         return sizes
 
     def smallest_input(self) -> int:
@@ -250,20 +283,63 @@ class Architecture:
                 low = middle + 1
         return low
 
-    def gradient_flops(self, height: int, width: int) -> int:
-        """Floating-point operations of one forward and one input-gradient pass over a window, convolutions only."""
-        sizes = self.output_sizes(height, width)
+    def followed_sizes(self, window: tuple[int, int], core: tuple[int, int]) -> dict[str, tuple[int, int]]:
+        """How many (rows, columns) of every layer's activations are followed from a window back to a core inside.
+
+        At least those that see any of the core, wherever it lies, where a layer has as many.
+        """
+        sizes = self.output_sizes(*window)
+        found: dict[str, tuple[int, int]] = {}
+        deeper: Node | None = None
+        size = sizes[self.nodes[-1].name]
+        left = len(self.nodes)
+        for node, given in zip(reversed(self.nodes), reversed(self._inputs(window, sizes)), strict=True):
+            layer, most = self.layer(node.name), sizes[node.name]
+            # To cut what comes out of these once more takes longer than the few rows are worth.
+            cut = not isinstance(deeper, MaxPool | LocalResponseNorm)
+            if cut and not any(map(_looks_back, self.nodes[:left])):
+                size = (
+                    min(layer.spans[0].touching(core[0]), most[0], size[0]),
+                    min(layer.spans[1].touching(core[1]), most[1], size[1]),
+                )
+            inputs = inputs_of(node, size, most, given)
+            output_size(node, inputs, found)
+            size, deeper, left = inputs, node, left - 1
+        return found
+
+    def _inputs(self, window: tuple[int, int], sizes: Mapping[str, tuple[int, int]]) -> list[tuple[int, int]]:
+        return [window, *(sizes[node.name] for node in self.nodes[:-1])]
+
+    def gradient_flops(self, window: tuple[int, int], core: tuple[int, int]) -> int:
+        """Floating-point operations, convolutions only, of a window's activations and the gradient of a core inside."""
+        sizes, followed = self.output_sizes(*window), self.followed_sizes(window, core)
         total = 0
         for layer in self.layers.values():
             if isinstance(layer.node, Conv):
-                rows, columns = sizes[layer.name]
-                total += 4 * rows * columns * layer.channels * layer.in_channels * math.prod(layer.node.kernel)
+                positions = math.prod(sizes[layer.name]) + math.prod(followed[layer.name])
+                total += 2 * positions * layer.channels * layer.in_channels * math.prod(layer.node.kernel)
         return total
 
     def activation_bytes(self, height: int, width: int) -> int:
         """Bytes of every float32 activation of one window: a first guess at what a gradient pass keeps."""
         sizes = self.output_sizes(height, width)
         return sum(4 * layer.channels * math.prod(sizes[layer.name]) for layer in self.layers.values())
+
+
+def _looks_back(node: Node) -> bool:
+    """Whether an input may be seen only by outputs whose own places, times the stride, come after it.
+
+    So it is with kernels that hardly reach beyond their padding. What is followed of such a node begins where its inputs
+    begin.
+    """
+    match node:
+        case Conv():
+            return any(pad > 0 and size - pad < node.stride for size, pad in zip(node.kernel, node.padding, strict=True))
+        case MaxPool():
+            return node.padding > 0 and node.size - node.padding < node.stride
+        case Block():
+            return any(_looks_back(one) for branch in node.branches for one in branch)
+    return False
 
 
 def _flatten(node: Node) -> Iterator[Node]:

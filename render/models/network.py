@@ -11,6 +11,7 @@ products so, and where an operation would not, it is asked to. Activations leave
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -28,8 +29,17 @@ from render.models.architecture import (
     Node,
     Preprocess,
 )
-from render.models.operations import average_pool, convolve, is_mix, local_response_norm, max_pool, mix, wide
-from render.models.residuals import relu
+from render.models.operations import (
+    average_pool,
+    convolve,
+    is_mix,
+    local_response_norm,
+    max_pool,
+    mix,
+    wide,
+    winners,
+)
+from render.models.residuals import kept, relu
 
 
 class ConvParameters(nnx.Module):
@@ -40,7 +50,19 @@ class ConvParameters(nnx.Module):
         self.bias = nnx.Param(bias)
 
 
-class _Head(NamedTuple):
+class Tape(NamedTuple):
+    """What a forward pass leaves for the gradient, by the name of the node at which it is met on the way back.
+
+    `signs`: where the ReLU after a node gives more than 0, bool. `winners`: what `render.models.operations.winners` finds.
+    `normed`: the input of a response norm. All of shape (1, rows, columns, channels).
+    """
+
+    signs: dict[str, jax.Array]
+    winners: dict[str, jax.Array]
+    normed: dict[str, jax.Array]
+
+
+class Head(NamedTuple):
     """A 1x1 convolution that a branch begins with, if need be after an average pool, and how many nodes that is."""
 
     conv: Conv
@@ -48,13 +70,13 @@ class _Head(NamedTuple):
     length: int
 
 
-def _head(branch: Sequence[Node], wanted: Sequence[str]) -> _Head | None:
+def head_of(branch: Sequence[Node], wanted: Sequence[str]) -> Head | None:
     """None where a branch begins with something else, or what lies before the convolution is itself wanted."""
     match tuple(branch):
         case (Conv() as conv, *_) if is_mix(conv):
-            return _Head(conv, None, 1)
+            return Head(conv, None, 1)
         case (AvgPool() as pool, Conv() as conv, *_) if is_mix(conv) and pool.name not in wanted:
-            return _Head(conv, pool, 2)
+            return Head(conv, pool, 2)
     return None
 
 
@@ -108,11 +130,26 @@ class Network(nnx.Module):
         """
         wanted = tuple(layers)
         found: dict[str, jax.Array] = {}
-        x = preprocess(pixels, self.architecture.preprocess)[None]
-        x = x if self._narrow is None else x.astype(self._narrow)
-        self._run(self.architecture.nodes, x, wanted, found)
+        self._run(self.architecture.nodes, self._input(pixels), wanted, found)
         # In the order asked for: the order of a set changes from process to process, and with it the compiled program.
         return {name: wide(found[name][0]) for name in wanted}
+
+    def taped(self, pixels: jax.Array, layers: Iterable[str]) -> tuple[dict[str, jax.Array], Tape]:
+        """The same activations, and what `render.models.backward` needs to find their gradient."""
+        wanted = tuple(layers)
+        tape = Tape({}, {}, {})
+        found: dict[str, jax.Array] = {}
+        self._run(self.architecture.nodes, self._input(pixels), wanted, found, tape)
+        return {name: wide(found[name][0]) for name in wanted}, tape
+
+    @property
+    def number_type(self) -> np.dtype:
+        """Of activations inside."""
+        return jnp.dtype(jnp.float32) if self._narrow is None else self._narrow
+
+    def _input(self, pixels: jax.Array) -> jax.Array:
+        x = preprocess(pixels, self.architecture.preprocess)[None]
+        return x if self._narrow is None else x.astype(self._narrow)
 
     def logits(self, pixels: jax.Array) -> jax.Array:
         """Class scores (classes,) before softmax, from the mean of the last layer's activations."""
@@ -120,52 +157,74 @@ class Network(nnx.Module):
         pooled = self(pixels, [last])[last].mean((0, 1))
         return pooled @ self.classifier.kernel[...] + self.classifier.bias[...]
 
-    def _convolved(self, x: jax.Array, node: Conv) -> jax.Array:
-        return self._biased(convolve(x, self.convolutions[node.name].kernel[...], node), node)
+    def _finished(self, y: jax.Array, node: Conv, tape: Tape | None, name: str) -> jax.Array:
+        """What is left to do of a convolution: its bias and its ReLU. Signs go on the tape as those of the node `name`."""
+        y = (wide(y) + self.convolutions[node.name].bias[...]).astype(y.dtype)
+        if tape is None:
+            return self._rectify(y)
+        y = jax.nn.relu(y)
+        tape.signs[name] = kept(lambda y: y > 0, y)
+        return y
 
-    def _biased(self, y: jax.Array, node: Conv) -> jax.Array:
-        return (wide(y) + self.convolutions[node.name].bias[...]).astype(y.dtype)
-
-    def _run(self, nodes: Iterable[Node], x: jax.Array, wanted: tuple[str, ...], found: dict[str, jax.Array]) -> jax.Array:
-        for node in nodes:
+    def _run(
+        self,
+        nodes: Iterable[Node],
+        x: jax.Array,
+        wanted: tuple[str, ...],
+        found: dict[str, jax.Array],
+        tape: Tape | None = None,
+    ) -> jax.Array:
+        nodes, late = tuple(nodes), None
+        for node, following in zip(nodes, (*nodes, None)[1:], strict=True):
             match node:
                 case Conv():
-                    x = self._rectify(self._convolved(x, node))
+                    x = convolve(x, self.convolutions[node.name].kernel[...], node)
+                    if isinstance(following, MaxPool) and node.name not in wanted:
+                        late = node
+                    else:
+                        x = self._finished(x, node, tape, node.name)
                 case MaxPool():
+                    if tape is not None:
+                        tape.winners[node.name] = kept(partial(winners, node), x)
                     x = max_pool(node, x)
+                    if late is not None:
+                        # A maximum and what never decreases may change places, and a pool leaves fewer values.
+                        x, late = self._finished(x, late, tape, node.name), None
                 case AvgPool():
                     x = average_pool(wide(x), node).astype(x.dtype)
                 case LocalResponseNorm():
+                    if tape is not None:
+                        tape.normed[node.name] = x
                     x = local_response_norm(node, wide(x)).astype(x.dtype)
                 case Block():
-                    x = jnp.concatenate(self._branches(node, x, wanted, found), axis=-1)
+                    x = jnp.concatenate(self._branches(node, x, wanted, found, tape), axis=-1)
             if node.name in wanted:
                 found[node.name] = x
         return x
 
     def _branches(
-        self, block: Block, x: jax.Array, wanted: tuple[str, ...], found: dict[str, jax.Array]
+        self, block: Block, x: jax.Array, wanted: tuple[str, ...], found: dict[str, jax.Array], tape: Tape | None
     ) -> list[jax.Array]:
         """What each branch comes to. The 1x1 convolutions that they begin with are one: it reads the input once."""
-        heads = [_head(branch, wanted) for branch in block.branches]
+        heads = [head_of(branch, wanted) for branch in block.branches]
         merged = [head for head in heads if head is not None]
         if not merged:
-            return [self._run(branch, x, wanted, found) for branch in block.branches]
+            return [self._run(branch, x, wanted, found, tape) for branch in block.branches]
         kernels = [self.convolutions[head.conv.name].kernel[...][0, 0] for head in merged]
         parts = iter(jnp.split(mix(x, jnp.concatenate(kernels, axis=1)), _ends(kernels), axis=-1))
         outputs = []
         for branch, head in zip(block.branches, heads, strict=True):
             if head is None:
-                outputs.append(self._run(branch, x, wanted, found))
+                outputs.append(self._run(branch, x, wanted, found, tape))
                 continue
             part = next(parts)
             if head.pool is not None:
                 # A mean of positions and a mix of channels may change places, and the mix leaves fewer channels.
                 part = average_pool(wide(part), head.pool).astype(x.dtype)
-            y = self._rectify(self._biased(part, head.conv))
+            y = self._finished(part, head.conv, tape, head.conv.name)
             if head.conv.name in wanted:
                 found[head.conv.name] = y
-            outputs.append(self._run(branch[head.length :], y, wanted, found))
+            outputs.append(self._run(branch[head.length :], y, wanted, found, tape))
         return outputs
 
 

@@ -33,6 +33,16 @@ def convolve(x: jax.Array, kernel: jax.Array, node: Conv) -> jax.Array:
     return _convolve(node, x, kernel)
 
 
+def convolve_back(node: Conv, size: tuple[int, int], kernel: jax.Array, g: jax.Array) -> jax.Array:
+    """The transpose of `convolve`: the gradient of an input of (rows, columns) `size`, from that of what it comes to."""
+    if is_mix(node):
+        return mix_back(g, kernel[0, 0])
+    if jax.default_backend() == "cpu" and node.stride > 1 and kernel.shape[2] <= _FEW:
+        return _folded_back(node, size, kernel, g)
+    x = jax.ShapeDtypeStruct((1, *size, kernel.shape[2]), g.dtype)
+    return jax.linear_transpose(lambda x: _convolve(node, x, kernel), x)(g)[0]
+
+
 def is_mix(node: Conv) -> bool:
     """Whether a convolution looks at no more than one position."""
     return node.kernel == (1, 1) and node.stride == 1 and node.padding == (0, 0)
@@ -41,6 +51,11 @@ def is_mix(node: Conv) -> bool:
 def mix(x: jax.Array, weights: jax.Array) -> jax.Array:
     """A 1x1 convolution: every position's channels times `weights` (in, out)."""
     return lax.dot_general(x, weights, (((3,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)
+
+
+def mix_back(g: jax.Array, weights: jax.Array) -> jax.Array:
+    """The transpose of `mix`."""
+    return lax.dot_general(g, weights, (((3,), (1,)), ((), ())), precision=lax.Precision.HIGHEST)
 
 
 def _convolve(node: Conv, x: jax.Array, kernel: jax.Array, below: int = 0) -> jax.Array:
@@ -112,7 +127,12 @@ def _folded_forward(node: Conv, x: jax.Array, kernel: jax.Array) -> tuple[jax.Ar
 
 def _folded_backward(node: Conv, kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = kept
-    stride, channels = node.stride, x.shape[3]
+    # Nobody asks for the kernel's gradient, so it is never computed.
+    return _folded_back(node, x.shape[1:3], kernel, g), jax.vjp(partial(_convolve, node, x), kernel)[1](g)[0]
+
+
+def _folded_back(node: Conv, size: Sequence[int], kernel: jax.Array, g: jax.Array) -> jax.Array:
+    stride, channels = node.stride, kernel.shape[2]
     turned = _folded_kernel(stride, kernel)[::-1, ::-1].transpose(0, 1, 3, 2)
     around = [(reach - 1, reach - 1) for reach in turned.shape[:2]]
     positions = _slide(g, turned, 1, around)
@@ -120,13 +140,12 @@ def _folded_backward(node: Conv, kept: tuple[jax.Array, jax.Array], g: jax.Array
     width = stride * channels
     lines = [positions[..., row * width : (row + 1) * width].reshape(1, rows, columns * width) for row in range(stride)]
     whole = jnp.stack(lines, axis=2).reshape(1, stride * rows, stride * columns, channels)
+    # Inputs beyond the last window have no gradient.
     edges = [
-        (-before, length + before - size)
-        for before, length, size in zip(node.padding, x.shape[1:3], whole.shape[1:3], strict=True)
+        (-before, length + before - found)
+        for before, length, found in zip(node.padding, size, whole.shape[1:3], strict=True)
     ]
-    # Inputs beyond the last window have no gradient; nobody asks for the kernel's, so it is never computed.
-    gradient = _pad(whole, (0, 0), *edges, (0, 0))
-    return gradient, jax.vjp(partial(_convolve, node, x), kernel)[1](g)[0]
+    return _pad(whole, (0, 0), *edges, (0, 0))
 
 
 _convolve_folded.defvjp(_folded_forward, _folded_backward)
@@ -136,6 +155,11 @@ _convolve_folded.defvjp(_folded_forward, _folded_backward)
 def max_pool(node: MaxPool, x: jax.Array) -> jax.Array:
     """Max over windows; positions beyond the edge never win. Of equal values the first, row by row, takes the gradient."""
     return _max_and_winner(node, x)[0]
+
+
+def winners(node: MaxPool, x: jax.Array) -> jax.Array:
+    """Which position of its window each maximum is found at, counted row by row."""
+    return _max_and_winner(node, x)[1]
 
 
 def _max_and_winner(node: MaxPool, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -171,10 +195,17 @@ def _max_pool_forward(node: MaxPool, x: jax.Array) -> tuple[jax.Array, tuple[jax
 
 
 def _max_pool_backward(node: MaxPool, kept: tuple[jax.Array, tuple[int, ...]], g: jax.Array) -> tuple[jax.Array]:
-    """Each input's gradient, gathered from the windows that hold it. Those whose inputs have the same place modulo the
-    stride are added up at once: every pass is dense.
-    """
     winner, shape = kept
+    return (max_pool_back(node, shape[1:3], winner, g),)
+
+
+def max_pool_back(node: MaxPool, size: Sequence[int], winner: jax.Array, g: jax.Array) -> jax.Array:
+    """The gradient of an input of (rows, columns) `size`, given which position of each window has the maximum.
+
+    Each input's is gathered from the windows that hold it. Those whose inputs have the same place modulo the stride are
+    added up at once: every pass is dense.
+    """
+    shape = (1, *size, g.shape[3])
     stride, dtype = node.stride, g.dtype
     further = (node.size - 1) // stride
     counts = [-(-(length + node.padding) // stride) for length in shape[1:3]]
@@ -201,7 +232,7 @@ def _max_pool_backward(node: MaxPool, kept: tuple[jax.Array, tuple[int, ...]], g
     ]
     whole = jnp.stack(lines, axis=2).reshape(1, stride * counts[0], stride * counts[1], shape[3])
     top, rows, columns = node.padding, shape[1], shape[2]
-    return (whole[:, top : top + rows, top : top + columns],)
+    return whole[:, top : top + rows, top : top + columns]
 
 
 max_pool.defvjp(_max_pool_forward, _max_pool_backward)
@@ -209,10 +240,22 @@ max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 def average_pool(x: jax.Array, node: AvgPool) -> jax.Array:
     """Mean over the positions of each window that lie inside the input; size kept."""
-    half = node.size // 2
-    # Counted here, not by XLA: it would fold a sum of ones at compile time, slowly for large windows.
-    rows, columns = (_neighbours(length, half) for length in x.shape[1:3])
+    rows, columns = neighbours(node, x.shape[1:3])
     return _sum_windows(node.size, x) / (rows[:, None] * columns[None, :])[None, :, :, None]
+
+
+def average_pool_back(node: AvgPool, counts: Sequence[jax.Array], g: jax.Array) -> jax.Array:
+    """The transpose of `average_pool`; `counts` of each row and each column are what `neighbours` says."""
+    rows, columns = counts
+    return _sum_windows(node.size, g / (rows[:, None] * columns[None, :])[None, :, :, None])
+
+
+def neighbours(node: AvgPool, size: Sequence[int]) -> list[np.ndarray]:
+    """For each row, and for each column, of so many: how many lie within the window around it, float32.
+
+    Counted here, not by XLA: it would fold a sum of ones at compile time, slowly for large windows.
+    """
+    return [_neighbours(length, node.size // 2) for length in size]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -245,10 +288,15 @@ def _norm_forward(node: LocalResponseNorm, x: jax.Array) -> tuple[jax.Array, jax
 
 
 def _norm_backward(node: LocalResponseNorm, x: jax.Array, g: jax.Array) -> tuple[jax.Array]:
+    return (local_response_norm_back(node, x, g),)
+
+
+def local_response_norm_back(node: LocalResponseNorm, x: jax.Array, g: jax.Array) -> jax.Array:
+    """The gradient of the input `x`."""
     response = _response(node, x)
     power = _power(response, -node.beta)
     shared = _sum_channels(node.n, g * x * power / response)
-    return (g * power - (2 * node.beta * node.alpha / node.n) * x * shared,)
+    return g * power - (2 * node.beta * node.alpha / node.n) * x * shared
 
 
 local_response_norm.defvjp(_norm_forward, _norm_backward)
@@ -257,6 +305,10 @@ local_response_norm.defvjp(_norm_forward, _norm_backward)
 def _sum_channels(n: int, x: jax.Array) -> jax.Array:
     """Sum over the `n` channels around each, an odd number. It is its own transpose."""
     half = n // 2
+    if jax.default_backend() == "cpu":
+        # Added up one by one, everything before would be computed as often: fusion knows no better.
+        channel = np.arange(x.shape[3])
+        return mix(x, jnp.asarray(np.abs(channel[:, None] - channel) <= half, x.dtype))
     padded = _pad(x, (0, 0), (0, 0), (0, 0), (half, half))
     total = jnp.zeros((), x.dtype)
     for first in range(n):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 
-def kept(reduce: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+def kept(reduce: Callable[[jax.Array], jax.Array], x: jax.Array, witness: jax.Array | None = None) -> jax.Array:
     """`reduce(x)`, computed once and held, so that the float array `x` can go; for residuals of custom gradients.
 
     Without, it may be fused into whatever reads it, and computed there from an `x` that lives on. On a CPU, where XLA drops
@@ -23,7 +23,8 @@ def kept(reduce: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
     """
 
     def branch(x: jax.Array) -> jax.Array:
-        first = x[(0,) * x.ndim]
+        sample = x if witness is None else witness
+        first = sample[(0,) * sample.ndim]
         # Infinity, or no number at all: true, and more than XLA works out.
         always = (first <= jnp.inf) | jnp.isnan(first)
         result = jax.eval_shape(reduce, x)

@@ -95,7 +95,7 @@ def measure_batch(kernel: Kernel, side: int, batch: int, least: float, memory: i
         "side": side,
         "batch": batch,
         "megapixels_per_second": batch * side**2 / seconds / 1e6,
-        "tflops": batch * architecture.gradient_flops(side, side) / seconds / 1e12,
+        "tflops": batch * architecture.gradient_flops((side, side), (side, side)) / seconds / 1e12,
     }
 
 
@@ -130,7 +130,7 @@ def measure_step(
             _step(worker, grid, 1 + _STEPS)
     taken = statistics.median(seconds[1:])
     rows, columns = grid.window_shape
-    flops = grid.tiles * kernel.programs.network.architecture.gradient_flops(rows, columns)
+    flops = grid.tiles * kernel.programs.network.architecture.gradient_flops((rows, columns), grid.core_shape)
     return {
         "resident": resident,
         "side": side,

@@ -70,7 +70,7 @@ def measure_kernel(
     found = {
         "seconds": seconds,
         "megapixels_per_second": side**2 / seconds / 1e6,
-        "tflops": architecture.gradient_flops(side, side) / seconds / 1e12,
+        "tflops": architecture.gradient_flops(shape.window, shape.core) / seconds / 1e12,
         "memory_gb": memory / 1e9,
         "compile_seconds": sum(kernel.programs.compile_seconds.values()),
     }
@@ -154,7 +154,10 @@ def measure_render(config: Config) -> tuple[dict[str, Any], np.ndarray]:
             "step_seconds": step,
             "megapixels_per_second": final.grid.canvas.area / step / 1e6,
             "window_megapixels_per_second": final.step_window_pixels / step / 1e6,
-            "tflops": final.grid.tiles * network.gradient_flops(*final.grid.window_shape) / step / 1e12,
+            "tflops": final.grid.tiles
+            * network.gradient_flops(final.grid.window_shape, final.grid.core_shape)
+            / step
+            / 1e12,
             "tiles": final.grid.tiles,
             "device": watch.summary,
         }

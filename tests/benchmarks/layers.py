@@ -102,7 +102,7 @@ def _rows(model: str, layer: str, side: int, rounds: int, product: float) -> lis
     pixels = jnp.asarray(np.random.default_rng(0).normal(128, 30, (side, side, 3)).clip(0, 255), jnp.float32)
     gradient = jax.jit(jax.grad(lambda x: jnp.square(whole(x, [layer])[layer]).mean()))
     seconds = median(interleaved({"": _timed(lambda: gradient(pixels))}, rounds)[""])
-    flops = architecture.gradient_flops(side, side) / 2
+    flops = architecture.gradient_flops((side, side), (side, side)) / 2
     last = _row(model, "= the kernel", [Timing(architecture.layer(layer), 0.0, seconds, flops)], total, product)
     return [*rows, {name: value for name, value in last.items() if name not in ("forward ms", "backward ms")}]
 
@@ -138,7 +138,7 @@ def _time(layer: Layer, parameters: Mapping[str, np.ndarray], size: tuple[int, i
     cotangent = jnp.asarray(draw.normal(0, 1, forward(x).shape), jnp.float32)
     calls = {"forward": _timed(lambda: forward(x)), "both": _timed(lambda: differentiated(x, cotangent))}
     found = interleaved(calls, rounds)
-    return Timing(layer, median(found["forward"]), median(found["both"]), part.gradient_flops(*size) / 2)
+    return Timing(layer, median(found["forward"]), median(found["both"]), part.gradient_flops(size, size) / 2)
 
 
 def _timed(call: Callable[[], object], least: float = 0.03) -> Callable[[], float]:

@@ -1,0 +1,203 @@
+"""The gradient of a window's core, and of no more of the window than that takes.
+
+A window is a core with a halo around it, and who wants the core's gradient need not follow the halo's. On the way back,
+layer by layer, only those activations are followed whose view touches the core: about the core and the layer's receptive
+field, where the whole window is the core and twice the deepest layer's. What is left out never reaches the core, so the
+gradient is the same, for a fraction of the work: see `Architecture.followed_sizes`.
+
+A part of a layer's activations is followed as if it were all there is: a node's inputs begin where its outputs do, times
+the stride, so they meet the node's windows as they do in the whole. Near the part's edges sums are then incomplete, but
+there they belong to activations that do not touch the core. Where the part ends with the window, so does the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from render.models.architecture import (
+    AvgPool,
+    Block,
+    Conv,
+    Layer,
+    LocalResponseNorm,
+    MaxPool,
+    Node,
+    Span,
+    inputs_of,
+    node_stride,
+    output_size,
+)
+from render.models.network import Head, Network, Tape, head_of, preprocess
+from render.models.operations import (
+    average_pool_back,
+    convolve_back,
+    local_response_norm_back,
+    max_pool_back,
+    mix_back,
+    neighbours,
+    wide,
+)
+from render.models.residuals import kept
+
+
+class Part(NamedTuple):
+    """So many rows and columns of a layer's activations, from a row and a column on: int32 scalars."""
+
+    start: tuple[jax.Array, jax.Array]
+    size: tuple[int, int]
+
+    def of(self, values: jax.Array) -> jax.Array:
+        """This part of (1, rows, columns, channels)."""
+        if values.shape[1:3] == self.size:
+            return values
+        return lax.dynamic_slice(values, (0, *self.start, 0), (1, *self.size, values.shape[3]))
+
+
+def core_gradient(
+    network: Network,
+    tape: Tape,
+    cotangents: Mapping[str, jax.Array],
+    window: tuple[int, int],
+    core: tuple[int, int],
+    offset: jax.Array,
+) -> jax.Array:
+    """d(value)/d(pixel) of the core: (*core, 3) float32.
+
+    `tape` is what `Network.taped` left for a window of (rows, columns) `window`, `cotangents` the gradients of the
+    activations that it gave, by layer. `offset`: where the core begins, (2,) int32; clamped so that the core fits.
+    """
+    at = [jnp.clip(offset[axis], 0, window[axis] - core[axis]) for axis in range(2)]
+    architecture = network.architecture
+    sizes, followed = architecture.output_sizes(*window), architecture.followed_sizes(window, core)
+    back = _Back(network, tape, cotangents, sizes)
+    zero = jnp.int32(0)
+    part, g = Part((zero, zero), sizes[architecture.nodes[-1].name]), None
+    inputs = [window, *(sizes[node.name] for node in architecture.nodes[:-1])]
+    for node, given in zip(reversed(architecture.nodes), reversed(inputs), strict=True):
+        layer, whole = architecture.layer(node.name), sizes[node.name]
+        smaller = part
+        if followed[node.name] != part.size:
+            smaller = _touching(layer.spans, whole, at, followed[node.name], part)
+            g = None if g is None else _within(part, smaller).of(g)
+        stride = node_stride(node)
+        part = Part((stride * smaller.start[0], stride * smaller.start[1]), inputs_of(node, smaller.size, whole, given))
+        g = back.through(node, smaller, part, g)
+    if g is None:
+        return jnp.zeros((*core, 3), jnp.float32)
+    pixels = jax.vjp(partial(preprocess, how=architecture.preprocess), jnp.zeros((*part.size, 3), jnp.float32))[1]
+    gradient = lax.dynamic_update_slice(jnp.zeros((*window, 3), jnp.float32), pixels(wide(g)[0])[0], (*part.start, 0))
+    return lax.dynamic_slice(gradient, (*at, 0), (*core, 3))
+
+
+def _touching(
+    spans: Sequence[Span], whole: Sequence[int], at: Sequence[jax.Array], size: tuple[int, int], within: Part
+) -> Part:
+    """So many of a layer's activations, of `whole`, from the first on that sees what begins `at` a pixel; of those in a
+    part.
+    """
+    starts = []
+    for axis, span in enumerate(spans):
+        # The first whose view ends there or beyond, rounded up.
+        first = -((span.high - at[axis]) // span.stride)
+        start = jnp.clip(first, 0, whole[axis] - size[axis])
+        starts.append(jnp.clip(start, within.start[axis], within.start[axis] + within.size[axis] - size[axis]))
+    return Part((starts[0], starts[1]), size)
+
+
+def _within(outer: Part, inner: Part) -> Part:
+    """The inner part as a part of the outer one."""
+    return Part((inner.start[0] - outer.start[0], inner.start[1] - outer.start[1]), inner.size)
+
+
+class _Back:
+    def __init__(
+        self,
+        network: Network,
+        tape: Tape,
+        cotangents: Mapping[str, jax.Array],
+        sizes: Mapping[str, tuple[int, int]],
+    ) -> None:
+        self._network = network
+        self._tape = tape
+        self._cotangents = cotangents
+        self._sizes = sizes
+
+    def through(self, node: Node, part: Part, inputs: Part, g: jax.Array | None) -> jax.Array | None:
+        """From the gradient of a part of what a node makes to that of the part of its inputs; None stands for zeros."""
+        g = self._arrived(node.name, part, g)
+        if isinstance(node, Block):
+            return self._through_block(node, inputs, g)
+        if g is None:
+            return None
+        match node:
+            case Conv():
+                return convolve_back(node, inputs.size, self._kernel(node), g)
+            case MaxPool():
+                return max_pool_back(node, inputs.size, kept(part.of, self._tape.winners[node.name], g), g)
+            case AvgPool():
+                return self._through_average(node, part, g)
+            case LocalResponseNorm():
+                x = part.of(self._tape.normed[node.name])
+                return local_response_norm_back(node, wide(x), wide(g)).astype(g.dtype)
+
+    def _arrived(self, name: str, part: Part, g: jax.Array | None) -> jax.Array | None:
+        """The gradient before the ReLU that follows a node, if one does, with what the value itself wants of the node."""
+        if name in self._cotangents:
+            own = part.of(self._cotangents[name][None]).astype(self._network.number_type)
+            g = own if g is None else g + own
+        if g is None or name not in self._tape.signs:
+            return g
+        return jnp.where(part.of(self._tape.signs[name]), g, jnp.zeros_like(g))
+
+    def _through_average(self, node: AvgPool, part: Part, g: jax.Array) -> jax.Array:
+        counts = [
+            lax.dynamic_slice(jnp.asarray(count), (start,), (length,))
+            for count, start, length in zip(neighbours(node, self._sizes[node.name]), part.start, part.size, strict=True)
+        ]
+        return average_pool_back(node, counts, wide(g)).astype(g.dtype)
+
+    def _through_block(self, block: Block, inputs: Part, g: jax.Array | None) -> jax.Array | None:
+        ends = np.cumsum([self._layer(branch[-1]).channels for branch in block.branches])[:-1].tolist()
+        shares = [None] * len(block.branches) if g is None else jnp.split(g, ends, axis=-1)
+        found, mixed, kernels = [], [], []
+        for branch, share in zip(block.branches, shares, strict=True):
+            head = head_of(branch, tuple(self._cotangents))
+            if head is None:
+                found.append(self._through_branch(branch, inputs, share))
+                continue
+            y = self._through_head(head, inputs, self._through_branch(branch[head.length :], inputs, share))
+            if y is not None:
+                mixed.append(y)
+                kernels.append(self._kernel(head.conv)[0, 0])
+        if mixed:
+            # As they are one product on the way there.
+            found.append(mix_back(jnp.concatenate(mixed, axis=-1), jnp.concatenate(kernels, axis=1)))
+        gradients = [one for one in found if one is not None]
+        return sum(gradients[1:], gradients[0]) if gradients else None
+
+    def _through_head(self, head: Head, part: Part, g: jax.Array | None) -> jax.Array | None:
+        g = self._arrived(head.conv.name, part, g)
+        return g if g is None or head.pool is None else self._through_average(head.pool, part, g)
+
+    def _through_branch(self, branch: Sequence[Node], inputs: Part, g: jax.Array | None) -> jax.Array | None:
+        parts = [inputs]
+        for node in branch:
+            start, size = parts[-1]
+            stride = node_stride(node)
+            parts.append(Part((start[0] // stride, start[1] // stride), output_size(node, size)))
+        for node, before, after in reversed(list(zip(branch, parts[:-1], parts[1:], strict=True))):
+            g = self.through(node, after, before, g)
+        return g
+
+    def _kernel(self, node: Conv) -> jax.Array:
+        return self._network.convolutions[node.name].kernel[...]
+
+    def _layer(self, node: Node) -> Layer:
+        return self._network.architecture.layer(node.name)

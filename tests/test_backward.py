@@ -1,0 +1,188 @@
+"""The gradient of a core, followed through no more of its window than that takes, against that of the whole window."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from render.models.architecture import (
+    Architecture,
+    AvgPool,
+    Block,
+    Conv,
+    LocalResponseNorm,
+    MaxPool,
+    Node,
+    Preprocess,
+)
+from render.models.backward import core_gradient
+from render.models.network import Network
+from tests.benchmarks.trained import missing, trained
+
+Size = tuple[int, int]
+
+
+def gradients(network: Network, layers: Sequence[str], window: np.ndarray, core: Size, at: Size) -> tuple[np.ndarray, ...]:
+    """The core's gradient of a sum over activations, weighted at random: followed from it, and cut out of the whole."""
+    graph, state = nnx.split(network)
+    sizes = network.architecture.output_sizes(*window.shape[:2])
+    draw = np.random.default_rng(1)
+    weights = {
+        name: draw.normal(size=(*sizes[name], network.architecture.layer(name).channels)).astype(np.float32)
+        for name in layers
+    }
+
+    def value(found: dict[str, jax.Array]) -> jax.Array:
+        return sum((jnp.sum(weights[name] * found[name] ** 2) for name in layers), jnp.float32(0))
+
+    @jax.jit
+    def followed(state: nnx.State, window: jax.Array, at: jax.Array) -> jax.Array:
+        merged = nnx.merge(graph, state)
+        activations, tape = merged.taped(window, layers)
+        return core_gradient(merged, tape, jax.grad(value)(activations), window.shape[:2], core, at)
+
+    @jax.jit
+    def whole(state: nnx.State, window: jax.Array) -> jax.Array:
+        return jax.grad(lambda pixels: value(nnx.merge(graph, state)(pixels, layers)))(window)
+
+    ours = np.asarray(followed(state, window, jnp.asarray(at, jnp.int32)))
+    row, column = at
+    return ours, np.asarray(whole(state, window))[row : row + core[0], column : column + core[1]]
+
+
+def agree(ours: np.ndarray, expected: np.ndarray, tolerance: float = 1e-5) -> None:
+    scale = max(float(np.abs(expected).max()), 1e-20)
+    np.testing.assert_allclose(ours / scale, expected / scale, rtol=0, atol=tolerance)
+
+
+def picture(rows: int, columns: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(128, 40, (rows, columns, 3)).clip(0, 255).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("model", "layers", "side"),
+    [
+        ("googlenet", ["inception_3a", "conv2/3x3"], 271),
+        ("googlenet", ["inception_3b/3x3_reduce"], 222),
+        ("googlenet", ["pool3/3x3_s2"], 265),
+        ("inception_v3", ["mixed3", "mixed1"], 299),
+        ("inception_v3", ["mixed0/branch_pool", "maxpool1", "conv2d_2b_3x3"], 200),
+    ],
+)
+def test_a_core_has_the_gradient_that_its_window_gives_it(model: str, layers: list[str], side: int) -> None:
+    if (why := missing(model)) is not None:
+        pytest.skip(why)
+    loaded = trained(model)
+    network = Network(loaded.architecture.truncated(layers), loaded.parameters)
+    rows, columns = side, side + 14
+    core = (61, 38)
+    for at in [(0, 0), (rows - core[0], columns - core[1]), (0, columns - core[1]), (101, 83)]:
+        ours, expected = gradients(network, layers, picture(rows, columns), core, at)
+        assert np.abs(expected).max() > 0
+        agree(ours, expected)
+
+
+def convolutions(name: str) -> some.SearchStrategy[Node]:
+    return some.builds(
+        lambda size, stride, pad: Conv(name, 4, (size, size), stride, (min(pad, size // 2),) * 2),
+        some.integers(1, 5),
+        some.integers(1, 2),
+        some.integers(0, 2),
+    )
+
+
+def level(name: str) -> some.SearchStrategy[Node]:
+    """A node that keeps the size of what it is given."""
+    return some.sampled_from(
+        [
+            Conv(name, 4, (3, 3), padding=(1, 1)),
+            Conv(name, 3, (1, 5), padding=(0, 2)),
+            Conv(name, 5, (1, 1)),
+            AvgPool(name, 3),
+            LocalResponseNorm(name, 5, 1e-2, 0.75, 1.0),
+        ]
+    )
+
+
+@some.composite
+def blocks(draw: some.DrawFn, name: str) -> Node:
+    """Branches that all halve the resolution, or none."""
+    ends: list[Node]
+    if draw(some.booleans()):
+        ends = [Conv(f"{name}/a_end", 3, (3, 3), 2), MaxPool(f"{name}/b_end", 3, 2)]
+    else:
+        ends = [draw(level(f"{name}/a_end")), draw(level(f"{name}/b_end"))]
+    first = draw(some.lists(some.just(0), max_size=2))
+    branches = (
+        (*(draw(level(f"{name}/a{number}")) for number, _ in enumerate(first)), ends[0]),
+        (draw(level(f"{name}/b")), ends[1]),
+    )
+    return Block(name, branches)
+
+
+def _pool(name: str, size: int, ceil: bool) -> Node:
+    return MaxPool(name, size, 2, ceil=ceil)
+
+
+@some.composite
+def networks(draw: some.DrawFn) -> Architecture:
+    nodes: list[Node] = [draw(convolutions("first"))]
+    for number in range(draw(some.integers(1, 4))):
+        name = f"n{number}"
+        pools = some.builds(partial(_pool, name), some.integers(2, 3), some.booleans())
+        nodes.append(draw(some.one_of(convolutions(name), level(name), pools, blocks(name))))
+    return Architecture("random", tuple(nodes), Preprocess((117.0,) * 3, 60.0))
+
+
+@settings(max_examples=25, deadline=None)
+@given(networks(), some.integers(24, 60), some.integers(24, 60), some.data())
+def test_any_core_of_any_network(architecture: Architecture, rows: int, columns: int, data: some.DataObject) -> None:
+    draw = np.random.default_rng(3)
+    parameters = {
+        name: draw.normal(0, 1 / math.sqrt(max(1, math.prod(shape[1:]))), shape).astype(np.float32)
+        for name, shape in architecture.parameters().items()
+    }
+    if min(map(min, architecture.output_sizes(rows, columns).values())) < 1:
+        return
+    core = data.draw(some.integers(1, rows)), data.draw(some.integers(1, columns))
+    at = data.draw(some.integers(0, rows - core[0])), data.draw(some.integers(0, columns - core[1]))
+    layers = data.draw(
+        some.lists(some.sampled_from(sorted(architecture.layers)), min_size=1, max_size=2, unique=True), label="layers"
+    )
+    network = Network(architecture.truncated(layers), parameters)
+    ours, expected = gradients(network, layers, picture(rows, columns), core, at)
+    agree(ours, expected, 1e-4)
+
+
+def test_less_is_followed_the_nearer_to_the_core() -> None:
+    architecture = trained("inception_v3").architecture.truncated(["mixed5"])
+    window, core = (2048, 2048), (945, 945)
+    sizes, followed = architecture.output_sizes(*window), architecture.followed_sizes(window, core)
+    # Pools make no difference worth a cut.
+    nodes = [node for node in architecture.nodes if not isinstance(node, MaxPool)]
+    shares = [math.prod(followed[node.name]) / math.prod(sizes[node.name]) for node in nodes]
+    assert shares[4:] == sorted(shares[4:])
+    assert shares[0] < 0.25
+    # A deepest activation sees 543 px.
+    assert shares[-1] == pytest.approx(((945 + 543) / 2048) ** 2, rel=0.03)
+    whole = architecture.gradient_flops(window, window)
+    assert 0.65 < architecture.gradient_flops(window, core) / whole < 0.75
+    assert architecture.followed_sizes(window, window) == sizes
+
+
+def test_bfloat16_follows_the_same_parts() -> None:
+    loaded = trained("inception_v3")
+    layers = ["mixed2"]
+    network = Network(loaded.architecture.truncated(layers), loaded.parameters, precision="bfloat16")
+    ours, expected = gradients(network, layers, picture(241, 233), (40, 50), (90, 70))
+    distance = np.linalg.norm(ours - expected) / np.linalg.norm(expected)
+    assert distance < 0.02

@@ -39,7 +39,7 @@ from render.models.operations import (
     wide,
     winners,
 )
-from render.models.residuals import kept, relu
+from render.models.residuals import kept
 
 
 class ConvParameters(nnx.Module):
@@ -97,7 +97,7 @@ class Network(nnx.Module):
         self,
         architecture: Architecture,
         parameters: Mapping[str, np.ndarray],
-        rectify: Callable[[jax.Array], jax.Array] = relu,
+        rectify: Callable[[jax.Array], jax.Array] = jax.nn.relu,
         precision: str = "float32",
     ) -> None:
         self.architecture = architecture
@@ -135,7 +135,7 @@ class Network(nnx.Module):
         return {name: wide(found[name][0]) for name in wanted}
 
     def taped(self, pixels: jax.Array, layers: Iterable[str]) -> tuple[dict[str, jax.Array], Tape]:
-        """The same activations, and what `render.models.backward` needs to find their gradient."""
+        """The same activations, and what `render.models.backward` needs to find their gradient: that of plain ReLUs."""
         wanted = tuple(layers)
         tape = Tape({}, {}, {})
         found: dict[str, jax.Array] = {}

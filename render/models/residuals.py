@@ -15,7 +15,9 @@ from jax import lax
 
 
 def kept(reduce: Callable[[jax.Array], jax.Array], x: jax.Array, witness: jax.Array | None = None) -> jax.Array:
-    """`reduce(x)`, computed once and held, so that the float array `x` can go; for residuals of custom gradients.
+    """`reduce(x)`, computed once and held, so that the array `x` can go; for what a gradient needs of the way there.
+
+    `witness` is any array of floats at hand, where `x` is none.
 
     Without, it may be fused into whatever reads it, and computed there from an `x` that lives on. On a CPU, where XLA drops
     optimisation barriers before it fuses, it is a branch on what is always true that keeps the two apart. Devices with
@@ -33,22 +35,3 @@ def kept(reduce: Callable[[jax.Array], jax.Array], x: jax.Array, witness: jax.Ar
         return lax.switch(index, [lambda _: jnp.zeros(result.shape, result.dtype), reduce], x)
 
     return lax.platform_dependent(x, cpu=branch, default=reduce)
-
-
-@jax.custom_vjp
-def relu(x: jax.Array) -> jax.Array:
-    """max(x, 0), with a gradient of 0 at 0, as `jax.nn.relu`. For reverse mode only."""
-    return jax.nn.relu(x)
-
-
-def _relu_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    y = jax.nn.relu(x)
-    # Of the result: the sum before it is then needed by nobody.
-    return y, kept(lambda y: y > 0, y)
-
-
-def _relu_backward(positive: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
-    return (jnp.where(positive, gradient, jnp.zeros_like(gradient)),)
-
-
-relu.defvjp(_relu_forward, _relu_backward)

@@ -3,8 +3,9 @@
 Contenders take turns, call by call, each in a process of its own: see `contender`. Rates are megapixels a second, medians
 over rounds; ratios are medians of the ratio within each round. `window` counts all pixels that the kernel is given, `core`
 those whose gradient is exact, which is what a tiled render gets; where the exact halo leaves no core such a window serves
-only canvases that fit into it. Memory is the peak of a call, beyond what the process holds anyway. `apart` is the largest
-relative distance (L2) of another's gradient of the core from ours: the same work is done by all.
+only canvases that fit into it, and the gradient of all of it is computed. Otherwise ours computes that of the core alone,
+others, for want of such a kernel, that of the window. Memory is the peak of a call, beyond what the process holds anyway.
+`apart` is the largest relative distance (L2) of another's gradient of the core from ours.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ LAYERS = {
     "inception_v3": ("mixed2", "mixed4", "mixed5", "mixed7"),
 }
 #: Side of the windows, px, and rounds.
-SIDES = {512: 5, 1024: 3}
+SIDES = {512: 5, 1024: 3, 2048: 3}
 QUICK_LAYERS = {"googlenet": ("inception_3a",), "inception_v3": ("mixed0",)}
 QUICK_SIDES = {160: 1}
 #: Model, layer, side, contender, and how many times as fast as it we mean to be.

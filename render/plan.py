@@ -31,6 +31,8 @@ _AUTO_WINDOW = 4096 * 4096
 _WELL_USED = 0.8
 #: Shortest side of a tile that `auto` makes, px.
 _AUTO_SHORTEST = 64
+#: For more of a step's time than this share of what it takes with the least work in all, `auto` does not cut.
+_WORTH = 0.9
 _SMALLEST_USEFUL = 48
 #: Share of the memory that a kernel call may take, and that everything may take.
 _KERNEL_SHARE, _TOTAL_SHARE = 0.5, 0.9
@@ -331,9 +333,10 @@ def _auto_grids(
 
 def _least_work(shape: tuple[int, int], grid: Callable[[tuple[int, int]], Grid], area: float, parallel: int) -> Grid:
     """The grid of equal tiles with the least work on each of `parallel` workers, then in all, among those whose windows
-    are within `area` px.
+    are within `area` px; that with the least in all where the other would be done hardly sooner.
     """
     best: tuple[tuple[int, int], Grid] | None = None
+    least: tuple[tuple[int, int], Grid] | None = None
     across_at_least = 1
     for down in range(max(1, shape[0] // _AUTO_SHORTEST), 0, -1):
         # Fewer, taller rows of windows leave less width to each: the search for columns only ever moves on.
@@ -354,6 +357,10 @@ def _least_work(shape: tuple[int, int], grid: Callable[[tuple[int, int]], Grid],
                 cost = (-(-made.tiles // parallel) * work, made.tiles * work)
                 if best is None or cost <= best[0]:
                     best = (cost, made)
+                if least is None or cost[::-1] <= least[0][::-1]:
+                    least = (cost, made)
+    if best and least and best[0][0] > _WORTH * least[0][0]:
+        best = least
     return best[1] if best else grid((_AUTO_SHORTEST, _AUTO_SHORTEST))
 
 

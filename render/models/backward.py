@@ -73,7 +73,7 @@ def core_gradient(
     `tape` is what `Network.taped` left for a window of (rows, columns) `window`, `cotangents` the gradients of the
     activations that it gave, by layer. `offset`: where the core begins, (2,) int32; clamped so that the core fits.
     """
-    at = [jnp.clip(offset[axis], 0, window[axis] - core[axis]) for axis in range(2)]
+    at = [_clamp(0, offset[axis], window[axis] - core[axis]) for axis in range(2)]
     architecture = network.architecture
     sizes, followed = architecture.output_sizes(*window), architecture.followed_sizes(window, core)
     back = _Back(network, tape, cotangents, sizes)
@@ -106,9 +106,14 @@ def _touching(
     for axis, span in enumerate(spans):
         # The first whose view ends there or beyond, rounded up.
         first = -((span.high - at[axis]) // span.stride)
-        start = jnp.clip(first, 0, whole[axis] - size[axis])
-        starts.append(jnp.clip(start, within.start[axis], within.start[axis] + within.size[axis] - size[axis]))
+        start = _clamp(0, first, whole[axis] - size[axis])
+        begin = within.start[axis]
+        starts.append(_clamp(begin, start, begin + (within.size[axis] - size[axis])))
     return Part((starts[0], starts[1]), size)
+
+
+def _clamp(least: jax.Array | int, x: jax.Array, most: jax.Array | int) -> jax.Array:
+    return lax.clamp(jnp.int32(least), x, jnp.int32(most))
 
 
 def _within(outer: Part, inner: Part) -> Part:

@@ -51,9 +51,9 @@ log = logging.getLogger(__name__)
 
 #: What a worker's process takes before it holds a canvas, and what Ray's own processes take, measured, bytes.
 _PROGRAM_BYTES = 450_000_000
-_RAY_BYTES = 600_000_000
+_RAY_BYTES = 400_000_000
 #: What compiling kernels and calling them for the first time leaves in a worker's process, beyond what XLA says of them.
-_COMPILED_BYTES = 200_000_000
+_COMPILED_BYTES = 300_000_000
 #: Strips of the canvas that Ray may hold for each worker, and what it holds besides, bytes.
 _STORED_STRIPS, _STORED_BYTES = 4, 150_000_000
 #: The room that an object store has, bytes.

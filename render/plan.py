@@ -366,7 +366,7 @@ def _least_work(shape: tuple[int, int], grid: Callable[[tuple[int, int]], Grid],
 
 def _window_work(grid: Grid) -> int:
     """What a window takes, as pixels: forward all of it, back from a part that on average is half a halo wider than the
-    core.
+    core on every side.
     """
     sides = zip(grid.window_shape, grid.core_shape, (grid.rows.halo, grid.columns.halo), strict=True)
     rows, columns = (min(window, core + halo) for window, core, halo in sides)

@@ -25,6 +25,7 @@ from render.models.architecture import (
     Preprocess,
 )
 from render.models.backward import core_gradient
+from render.models.inception_v3 import INCEPTION_V3
 from render.models.network import Network
 from tests.benchmarks.trained import missing, trained
 
@@ -143,14 +144,17 @@ def networks(draw: some.DrawFn) -> Architecture:
     return Architecture("random", tuple(nodes), Preprocess((117.0,) * 3, 60.0))
 
 
-@settings(max_examples=25, deadline=None)
-@given(networks(), some.integers(24, 60), some.integers(24, 60), some.data())
-def test_any_core_of_any_network(architecture: Architecture, rows: int, columns: int, data: some.DataObject) -> None:
+def random_parameters(architecture: Architecture) -> dict[str, np.ndarray]:
     draw = np.random.default_rng(3)
-    parameters = {
+    return {
         name: draw.normal(0, 1 / math.sqrt(max(1, math.prod(shape[1:]))), shape).astype(np.float32)
         for name, shape in architecture.parameters().items()
     }
+
+
+@settings(max_examples=25, deadline=None)
+@given(networks(), some.integers(24, 60), some.integers(24, 60), some.data())
+def test_any_core_of_any_network(architecture: Architecture, rows: int, columns: int, data: some.DataObject) -> None:
     if min(map(min, architecture.output_sizes(rows, columns).values())) < 1:
         return
     core = data.draw(some.integers(1, rows)), data.draw(some.integers(1, columns))
@@ -158,13 +162,91 @@ def test_any_core_of_any_network(architecture: Architecture, rows: int, columns:
     layers = data.draw(
         some.lists(some.sampled_from(sorted(architecture.layers)), min_size=1, max_size=2, unique=True), label="layers"
     )
-    network = Network(architecture.truncated(layers), parameters)
+    network = Network(architecture.truncated(layers), random_parameters(architecture))
     ours, expected = gradients(network, layers, picture(rows, columns), core, at)
     agree(ours, expected, 1e-4)
 
 
+CORNERS: dict[str, tuple[tuple[Node, ...], list[str], int, int]] = {
+    "a short last window": ((Conv("a", 4, (1, 1)), MaxPool("b", 2, 2, ceil=True)), ["b"], 31, 11),
+    "inputs that no output sees": ((Conv("a", 4, (3, 3)), Conv("b", 4, (1, 1), 2)), ["a", "b"], 30, 4),
+    "more padding than reach": ((Conv("a", 4, (3, 3)), Conv("b", 4, (2, 2), 2, (1, 1))), ["b"], 30, 13),
+    "blocks of blocks": (
+        (
+            Conv("a", 4, (7, 7), 2, (3, 3)),
+            MaxPool("b", 3, 2, ceil=True),
+            LocalResponseNorm("n", 5, 1e-2, 0.75, 1.0),
+            Block(
+                "c",
+                (
+                    (Conv("c1", 3, (3, 3), 2),),
+                    (Conv("c2", 3, (1, 1)), Conv("c3", 3, (3, 3), padding=(1, 1)), Conv("c4", 3, (3, 3), 2)),
+                    (MaxPool("c5", 3, 2),),
+                ),
+            ),
+            Block(
+                "d",
+                (
+                    (Conv("d1", 3, (1, 1)),),
+                    (
+                        Conv("d2", 4, (1, 1)),
+                        Block("d3", ((Conv("d4", 3, (1, 3), padding=(0, 1)),), (Conv("d5", 3, (3, 1), padding=(1, 0)),))),
+                    ),
+                    (AvgPool("d6", 3), Conv("d7", 3, (1, 1))),
+                    (MaxPool("d8", 3, 1, 1), Conv("d9", 3, (1, 1))),
+                ),
+            ),
+        ),
+        ["d", "d5"],
+        97,
+        41,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CORNERS)
+def test_corners(name: str) -> None:
+    nodes, layers, side, at = CORNERS[name]
+    architecture = Architecture(name, nodes, Preprocess((117.0,) * 3, 60.0))
+    network = Network(architecture, random_parameters(architecture))
+    for row, column in [(at, at), (0, at), (side - 3, side - 3), (at + 1, 0)]:
+        ours, expected = gradients(network, layers, picture(side, side), (3, 3), (row, column))
+        agree(ours, expected, 1e-4)
+
+
+def test_windows_in_batches_each_have_their_own_offset() -> None:
+    architecture = Architecture("blocks", CORNERS["blocks of blocks"][0], Preprocess((117.0,) * 3, 60.0))
+    network = Network(architecture, random_parameters(architecture))
+
+    def followed(window: jax.Array, at: jax.Array) -> jax.Array:
+        activations, tape = network.taped(window, ["d"])
+        cotangents = jax.grad(lambda found: jnp.sum(found["d"] ** 2))(activations)
+        return core_gradient(network, tape, cotangents, (97, 97), (20, 30), at)
+
+    windows = jnp.stack([picture(97, 97, seed) for seed in range(3)])
+    # The last lies beyond the window, and is moved in.
+    offsets = jnp.asarray([[0, 5], [40, 41], [90, 97]], jnp.int32)
+    together = jax.jit(jax.vmap(followed))(windows, offsets)
+    for one, window, at in zip(together, windows, [[0, 5], [40, 41], [77, 67]], strict=True):
+        agree(np.asarray(one), np.asarray(jax.jit(followed)(window, jnp.asarray(at, jnp.int32))))
+
+
+@pytest.mark.parametrize("layer", ["inception_3a", "mixed0"])
+def test_what_is_no_number_reaches_the_gradient(layer: str) -> None:
+    """Through pools, whose maxima come before the ReLU: a farm looks for it there."""
+    model = "googlenet" if layer.startswith("inception") else "inception_v3"
+    if (why := missing(model)) is not None:
+        pytest.skip(why)
+    loaded = trained(model)
+    network = Network(loaded.architecture.truncated([layer]), loaded.parameters)
+    window = picture(128, 128)
+    window[64, 64, 1] = np.nan
+    ours, _ = gradients(network, [layer], window, (128, 128), (0, 0))
+    assert np.isnan(ours).any()
+
+
 def test_less_is_followed_the_nearer_to_the_core() -> None:
-    architecture = trained("inception_v3").architecture.truncated(["mixed5"])
+    architecture = INCEPTION_V3.truncated(["mixed5"])
     window, core = (2048, 2048), (945, 945)
     sizes, followed = architecture.output_sizes(*window), architecture.followed_sizes(window, core)
     # Pools make no difference worth a cut.

@@ -78,6 +78,7 @@ def waking_relu(x: jax.Array) -> jax.Array:
 
     A channel that noise leaves silent everywhere has no gradient to follow. So where the gradient of a whole layer is zero,
     what asks to raise a value is passed on as if the value were above zero (Lucid's redirected ReLU).
+    Where a max pool follows, values are those that it leaves.
     """
     return jax.nn.relu(x)
 

@@ -297,7 +297,7 @@ class Architecture:
             layer, most = self.layer(node.name), sizes[node.name]
             # To cut what comes out of these once more takes longer than the few rows are worth.
             cut = not isinstance(deeper, MaxPool | LocalResponseNorm)
-            if cut and not any(map(_looks_back, self.nodes[:left])):
+            if cut and not any(map(_reaches_short, self.nodes[:left])):
                 size = (
                     min(layer.spans[0].touching(core[0]), most[0], size[0]),
                     min(layer.spans[1].touching(core[1]), most[1], size[1]),
@@ -326,19 +326,19 @@ class Architecture:
         return sum(4 * layer.channels * math.prod(sizes[layer.name]) for layer in self.layers.values())
 
 
-def _looks_back(node: Node) -> bool:
-    """Whether an input may be seen only by outputs whose own places, times the stride, come after it.
+def _reaches_short(node: Node) -> bool:
+    """Whether an input that touches the core may lie outside of what followed outputs are followed to.
 
-    So it is with kernels that hardly reach beyond their padding. What is followed of such a node begins where its inputs
-    begin.
+    So it may with kernels that reach less than a stride beyond their padding, or beyond what a last window lacks. Such a
+    node is followed whole.
     """
     match node:
         case Conv():
-            return any(pad > 0 and size - pad < node.stride for size, pad in zip(node.kernel, node.padding, strict=True))
+            return any(size - pad < node.stride for size, pad in zip(node.kernel, node.padding, strict=True))
         case MaxPool():
-            return node.padding > 0 and node.size - node.padding < node.stride
+            return node.size - node.padding - (node.stride - 1 if node.ceil else 0) < node.stride
         case Block():
-            return any(_looks_back(one) for branch in node.branches for one in branch)
+            return any(_reaches_short(one) for branch in node.branches for one in branch)
     return False
 
 

@@ -53,8 +53,8 @@ class ConvParameters(nnx.Module):
 class Tape(NamedTuple):
     """What a forward pass leaves for the gradient, by the name of the node at which it is met on the way back.
 
-    `signs`: where the ReLU after a node gives more than 0, bool. `winners`: what `render.models.operations.winners` finds.
-    `normed`: the input of a response norm. All of shape (1, rows, columns, channels).
+    `signs`: where the ReLU after a node gives more than 0, or no number: bool. `winners`: those of a pool, as
+    `render.models.operations` finds them. `normed`: the input of a response norm. All (1, rows, columns, channels).
     """
 
     signs: dict[str, jax.Array]
@@ -90,7 +90,7 @@ class Network(nnx.Module):
 
     `parameters` holds, for every name in `architecture.parameters()`, a float32 array of that shape; names beyond those
     are ignored, so that a truncated architecture loads from the whole network's weights. `rectify` is what follows every
-    convolution: a ReLU, whose gradient may be another. `precision` is `float32` or `bfloat16`.
+    convolution, or the max pool after it: a ReLU, whose gradient may be another. `precision` is `float32` or `bfloat16`.
     """
 
     def __init__(
@@ -162,8 +162,10 @@ class Network(nnx.Module):
         y = (wide(y) + self.convolutions[node.name].bias[...]).astype(y.dtype)
         if tape is None:
             return self._rectify(y)
+        assert self._rectify is jax.nn.relu, "the way back knows no other gradient"
         y = jax.nn.relu(y)
-        tape.signs[name] = kept(lambda y: y > 0, y)
+        # True of what is no number, too: it must reach the gradient, where it is looked for.
+        tape.signs[name] = kept(lambda y: ~(y <= 0), y)
         return y
 
     def _run(

@@ -17,7 +17,7 @@ from jax import lax
 def kept(reduce: Callable[[jax.Array], jax.Array], x: jax.Array, witness: jax.Array | None = None) -> jax.Array:
     """`reduce(x)`, computed once and held, so that the array `x` can go; for what a gradient needs of the way there.
 
-    `witness` is any array of floats at hand, where `x` is none.
+    For an `x` that is not of floats, `witness` is any array at hand that is.
 
     Without, it may be fused into whatever reads it, and computed there from an `x` that lives on. On a CPU, where XLA drops
     optimisation barriers before it fuses, it is a branch on what is always true that keeps the two apart. Devices with

@@ -4,8 +4,8 @@ Every node of the network up to `layer` runs alone, through `Network` itself, on
 forward, and forward with the gradient of its input. First the network's own nodes, whole blocks among them; then, on lines
 that begin with a dash, what blocks are made of, nodes of one kind, size and resolution together. `lost` is the time beyond
 what the same arithmetic takes as a product of two square float32 matrices in the same run (sgemm): for nodes without
-arithmetic worth the name, all of it. `share` is of all nodes' time; the kernel as a whole is on the last line, and can
-take less, since XLA fuses across nodes, or more, since caches are shared.
+arithmetic worth the name, all of it. `share` is of all nodes' time, each differentiated by JAX; the kernel as a whole, as
+renders have it, is on the last line, and can take less, since XLA fuses across nodes, or more, since caches are shared.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from render.dream.objectives import Given
 from render.farm.process import use_compilation_cache
+from render.geometry import KernelShape
 from render.models.architecture import Architecture, Block, Conv, Layer, Node, Preprocess, Span
 from render.models.network import Network
+from tests.benchmarks.device import kernel_of
 from tests.benchmarks.others import Others
 from tests.benchmarks.table import Table, interleaved
 from tests.benchmarks.trained import missing, trained
@@ -98,10 +101,9 @@ def _rows(model: str, layer: str, side: int, rounds: int, product: float) -> lis
         (_row(model, f"- {len(members)} x {kind}", members, total, product) for kind, members in kinds.items()),
         key=lambda row: -float(row["lost ms"]),
     )
-    whole = Network(architecture, loaded.parameters)
-    pixels = jnp.asarray(np.random.default_rng(0).normal(128, 30, (side, side, 3)).clip(0, 255), jnp.float32)
-    gradient = jax.jit(jax.grad(lambda x: jnp.square(whole(x, [layer])[layer]).mean()))
-    seconds = median(interleaved({"": _timed(lambda: gradient(pixels))}, rounds)[""])
+    kernel, shape = kernel_of(loaded, layer, "float32"), KernelShape((side, side), (side, side))
+    pixels = np.random.default_rng(0).normal(128, 30, (side, side, 3)).clip(0, 255).astype(np.float32)
+    seconds = median(interleaved({"": _timed(lambda: kernel(shape, pixels, Given(0, (1.0,)), (0, 0)))}, rounds)[""])
     flops = architecture.gradient_flops((side, side), (side, side)) / 2
     last = _row(model, "= the kernel", [Timing(architecture.layer(layer), 0.0, seconds, flops)], total, product)
     return [*rows, {name: value for name, value in last.items() if name not in ("forward ms", "backward ms")}]

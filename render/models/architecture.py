@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -293,7 +293,7 @@ class Architecture:
         deeper: Node | None = None
         size = sizes[self.nodes[-1].name]
         left = len(self.nodes)
-        for node, given in zip(reversed(self.nodes), reversed(self._inputs(window, sizes)), strict=True):
+        for node, given in zip(reversed(self.nodes), reversed(self.given_sizes(*window)), strict=True):
             layer, most = self.layer(node.name), sizes[node.name]
             # To cut what comes out of these once more takes longer than the few rows are worth.
             cut = not isinstance(deeper, MaxPool | LocalResponseNorm)
@@ -307,8 +307,10 @@ class Architecture:
             size, deeper, left = inputs, node, left - 1
         return found
 
-    def _inputs(self, window: tuple[int, int], sizes: Mapping[str, tuple[int, int]]) -> list[tuple[int, int]]:
-        return [window, *(sizes[node.name] for node in self.nodes[:-1])]
+    def given_sizes(self, height: int, width: int) -> list[tuple[int, int]]:
+        """(rows, columns) of what each of `nodes` is given, for an input of `height` x `width` px."""
+        sizes = self.output_sizes(height, width)
+        return [(height, width), *(sizes[node.name] for node in self.nodes[:-1])]
 
     def gradient_flops(self, window: tuple[int, int], core: tuple[int, int]) -> int:
         """Floating-point operations, convolutions only, of a window's activations and the gradient of a core inside."""

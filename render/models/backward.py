@@ -79,8 +79,7 @@ def core_gradient(
     back = _Back(network, tape, cotangents, sizes)
     zero = jnp.int32(0)
     part, g = Part((zero, zero), sizes[architecture.nodes[-1].name]), None
-    inputs = [window, *(sizes[node.name] for node in architecture.nodes[:-1])]
-    for node, given in zip(reversed(architecture.nodes), reversed(inputs), strict=True):
+    for node, given in zip(reversed(architecture.nodes), reversed(architecture.given_sizes(*window)), strict=True):
         layer, whole = architecture.layer(node.name), sizes[node.name]
         smaller = part
         if followed[node.name] != part.size:

@@ -409,11 +409,11 @@ def _how_to_go_on(job: Job) -> str:
 
 
 def calibrate(job: Job) -> float:
-    """Window pixels per second of the whole farm, from two calls on the smallest octave's window on one worker."""
+    """Seconds that a window of the smallest octave takes, from two calls on one worker."""
     octave, executor = job.plan.octaves[0], job.executor
     grid, objective = octave.grid, octave.stage.regions[0].objective
     (seconds,) = executor.fetch([executor.call(0, "window_seconds", objective, grid.window_shape, grid.core_shape)])
-    return grid.window_shape[0] * grid.window_shape[1] / seconds
+    return seconds
 
 
 def scratch_directory(config: Config, directory: RunDirectory) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -13,7 +14,7 @@ from render.config import Config
 from render.errors import UserError
 from render.export.metadata import read_settings
 from render.job import Job
-from render.plan import Plan, size_text
+from render.plan import Plan, size_text, window_flops
 from render.progress import duration_text, plain_console
 from render.schedule import Schedule
 
@@ -52,12 +53,12 @@ def finished(job: Job) -> str:
     return f"finished in {duration_text(seconds['total'])} ({rate:.2f} Mpx/s); run directory {job.directory.place}"
 
 
-def print_octaves(plan: Plan, config: Config, schedule: Schedule, pixels_per_second: float | None = None) -> None:
-    """The octaves as a table, with their times where the rate is known, and what was left out."""
+def print_octaves(plan: Plan, config: Config, schedule: Schedule, seconds: Sequence[float] | None = None) -> None:
+    """The octaves as a table, with the seconds of each where they are known, and what was left out."""
     console = plain_console()
     table = Table(title=f"{config.name}: {schedule} of {config.model.name} on {config.image}", title_justify="left")
     for heading in ("octave", "canvas px", "tiles", "tile px", "window px", "halo work", "steps", "time")[
-        : None if pixels_per_second else -1
+        : None if seconds else -1
     ]:
         table.add_column(heading, justify="right")
     for octave in plan.octaves:
@@ -65,8 +66,7 @@ def print_octaves(plan: Plan, config: Config, schedule: Schedule, pixels_per_sec
         rows, columns = octave.grid.window_shape
         tile_rows, tile_columns = octave.grid.core_shape
         work = octave.step_window_pixels / octave.grid.canvas.area
-        work_pixels = octave.steps * octave.step_window_pixels
-        times = [duration_text(work_pixels / pixels_per_second)] if pixels_per_second else []
+        times = [duration_text(seconds[octave.index])] if seconds else []
         table.add_row(
             str(octave.index + 1), f"{width} x {height}", str(octave.grid.tiles),
             f"{tile_columns} x {tile_rows}", f"{columns} x {rows}",
@@ -80,11 +80,23 @@ def print_octaves(plan: Plan, config: Config, schedule: Schedule, pixels_per_sec
         )
 
 
-def print_plan(job: Job, pixels_per_second: float) -> None:
-    """The plan as a table, with memory, disk and time."""
+def print_plan(job: Job, window_seconds: float) -> None:
+    """The plan as a table, with memory, disk and time, where a window of the smallest octave takes `window_seconds`.
+
+    Windows are counted by their arithmetic: of two as large that with the smaller core takes less.
+    """
     plan = job.plan
     console = plain_console()
-    print_octaves(plan, job.config, job.schedule, pixels_per_second)
+    operations = [
+        octave.steps
+        * octave.grid.tiles
+        * len(octave.stage.regions)
+        * window_flops(octave, job.schedule, job.loaded.architecture)
+        for octave in plan.octaves
+    ]
+    rate = window_flops(plan.octaves[0], job.schedule, job.loaded.architecture) / window_seconds
+    seconds = [count / rate for count in operations]
+    print_octaves(plan, job.config, job.schedule, seconds)
     halo = "exact" if plan.halo == plan.exact_halo else f"exact would be {plan.exact_halo}: seams are possible"
     console.print(f"halo         {plan.halo} px ({halo}), stride {plan.stride} px")
     console.print(f"device       {job.device}, kernel {size_text(plan.kernel_bytes)}")
@@ -95,8 +107,8 @@ def print_plan(job: Job, pixels_per_second: float) -> None:
     console.print(f"disk         up to {size_text(plan.disk_bytes)} in {job.directory.place}")
     console.print(f"arithmetic   {plan.flops / 1e12:,.1f} TFLOP in convolutions")
     console.print(
-        f"time         about {duration_text(plan.window_pixels / pixels_per_second)} "
-        f"at {pixels_per_second / 1e6:.2f} Mpx/s measured just now"
+        f"time         about {duration_text(sum(seconds))} "
+        f"at {plan.window_pixels / sum(seconds) / 1e6:.2f} Mpx/s, from what a window took just now"
     )
     for target in job.directory.targets:
         console.print(f"picture      {', '.join(map(str, (job.directory.kept(target), *target.copies)))}")

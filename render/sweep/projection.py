@@ -106,4 +106,5 @@ def _rate(point: Drafted) -> float:
     farm = FarmConfig(executor="inline", worker=point.config.farm.worker)
     config = replace(point.config, farm=farm, quiet=True)
     with jobs.prepared(jobs.draft(config)) as job:
-        return jobs.calibrate(job) / 1e6
+        rows, columns = job.plan.octaves[0].grid.window_shape
+        return rows * columns / jobs.calibrate(job) / 1e6

@@ -229,13 +229,7 @@ def make_plan(
         memory_bytes=machine.shared_bytes + min(machine.workers, len(blocks)) * worker_bytes,
         scratch_bytes=0 if in_memory else sum(blocks),
         disk_bytes=_disk_bytes(shapes, config.output, channels, stages[-1].optimizer.moments) + source_disk(shapes),
-        flops=sum(
-            octave.steps
-            * len(octave.stage.regions)
-            * octave.grid.tiles
-            * view.network.gradient_flops(octave.grid.window_shape, octave.grid.core_shape)
-            for octave, view in zip(octaves, views, strict=True)
-        ),
+        flops=sum(octave_flops(octave, schedule, architecture) for octave in octaves),
     )
     _refuse_size(plan, machine)
     return plan
@@ -245,6 +239,12 @@ def window_flops(octave: Octave, schedule: Schedule, architecture: Architecture)
     """Floating-point operations of the kernel for one window of an octave, convolutions only, as `Plan.flops` has them."""
     view = _View.of(octave.stage, schedule, architecture, "exact")
     return view.network.gradient_flops(octave.grid.window_shape, octave.grid.core_shape)
+
+
+def octave_flops(octave: Octave, schedule: Schedule, architecture: Architecture) -> int:
+    """The same for all windows of all steps of an octave."""
+    windows = octave.steps * len(octave.stage.regions) * octave.grid.tiles
+    return windows * window_flops(octave, schedule, architecture)
 
 
 @dataclass(frozen=True)

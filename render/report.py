@@ -14,7 +14,7 @@ from render.config import Config
 from render.errors import UserError
 from render.export.metadata import read_settings
 from render.job import Job
-from render.plan import Plan, size_text, window_flops
+from render.plan import Plan, octave_flops, size_text, window_flops
 from render.progress import duration_text, plain_console
 from render.schedule import Schedule
 
@@ -87,15 +87,8 @@ def print_plan(job: Job, window_seconds: float) -> None:
     """
     plan = job.plan
     console = plain_console()
-    operations = [
-        octave.steps
-        * octave.grid.tiles
-        * len(octave.stage.regions)
-        * window_flops(octave, job.schedule, job.loaded.architecture)
-        for octave in plan.octaves
-    ]
     rate = window_flops(plan.octaves[0], job.schedule, job.loaded.architecture) / window_seconds
-    seconds = [count / rate for count in operations]
+    seconds = [octave_flops(octave, job.schedule, job.loaded.architecture) / rate for octave in plan.octaves]
     print_octaves(plan, job.config, job.schedule, seconds)
     halo = "exact" if plan.halo == plan.exact_halo else f"exact would be {plan.exact_halo}: seams are possible"
     console.print(f"halo         {plan.halo} px ({halo}), stride {plan.stride} px")

@@ -128,28 +128,26 @@ class Network(nnx.Module):
 
         `pixels`: (height, width, 3) float32 RGB, 0..255. Each value is (rows, columns, channels) float32, after ReLU.
         """
-        wanted = tuple(layers)
-        found: dict[str, jax.Array] = {}
-        self._run(self.architecture.nodes, self._input(pixels), wanted, found)
-        # In the order asked for: the order of a set changes from process to process, and with it the compiled program.
-        return {name: wide(found[name][0]) for name in wanted}
+        return self._activations(pixels, layers, None)
 
     def taped(self, pixels: jax.Array, layers: Iterable[str]) -> tuple[dict[str, jax.Array], Tape]:
         """The same activations, and what `render.models.backward` needs to find their gradient: that of plain ReLUs."""
-        wanted = tuple(layers)
         tape = Tape({}, {}, {})
+        return self._activations(pixels, layers, tape), tape
+
+    def _activations(self, pixels: jax.Array, layers: Iterable[str], tape: Tape | None) -> dict[str, jax.Array]:
+        wanted = tuple(layers)
         found: dict[str, jax.Array] = {}
-        self._run(self.architecture.nodes, self._input(pixels), wanted, found, tape)
-        return {name: wide(found[name][0]) for name in wanted}, tape
+        x = preprocess(pixels, self.architecture.preprocess)[None]
+        x = x if self._narrow is None else x.astype(self._narrow)
+        self._run(self.architecture.nodes, x, wanted, found, tape)
+        # In the order asked for: the order of a set changes from process to process, and with it the compiled program.
+        return {name: wide(found[name][0]) for name in wanted}
 
     @property
     def number_type(self) -> np.dtype:
         """Of activations inside."""
         return jnp.dtype(jnp.float32) if self._narrow is None else self._narrow
-
-    def _input(self, pixels: jax.Array) -> jax.Array:
-        x = preprocess(pixels, self.architecture.preprocess)[None]
-        return x if self._narrow is None else x.astype(self._narrow)
 
     def logits(self, pixels: jax.Array) -> jax.Array:
         """Class scores (classes,) before softmax, from the mean of the last layer's activations."""
@@ -174,7 +172,7 @@ class Network(nnx.Module):
         x: jax.Array,
         wanted: tuple[str, ...],
         found: dict[str, jax.Array],
-        tape: Tape | None = None,
+        tape: Tape | None,
     ) -> jax.Array:
         nodes, late = tuple(nodes), None
         for node, following in zip(nodes, (*nodes, None)[1:], strict=True):

@@ -156,8 +156,12 @@ TINY = (
 @pytest.fixture(scope="session")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     """The canvas that one worker in this process makes of the farm's test job."""
-    directory = tmp_path_factory.mktemp("inline") / "run"
-    with prepared(draft(load_config("preview", [*JOB, "farm.executor=inline", f"output.dir={directory}"]))) as job:
+    return dreamed_here(tmp_path_factory.mktemp("inline") / "run")
+
+
+def dreamed_here(directory: Path, *more: str) -> np.ndarray:
+    """What `expected` is, of a job with more said."""
+    with prepared(draft(load_config("preview", [*JOB, *more, INLINE, f"output.dir={directory}"]))) as job:
         canvas = dreamed(job, job.conductor())
     assert canvas.shape == (240, 192, 3)
     assert canvas.std() > 10

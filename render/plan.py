@@ -84,11 +84,16 @@ class Machine:
 
 @dataclass(frozen=True)
 class Octave:
-    """One resolution of the canvas and the work done on it."""
+    """One resolution of the canvas and the work done on it.
+
+    `window_flops` are the floating-point operations of a kernel call for one window, those of convolutions alone. Windows
+    are counted by them wherever time is told from work: of two as large that with the smaller core takes less.
+    """
 
     index: int
     grid: Grid
     stage: Stage
+    window_flops: int
 
     @property
     def steps(self) -> int:
@@ -104,7 +109,21 @@ class Octave:
     def step_window_pixels(self) -> int:
         """Pixels that the kernel processes in one step, halos included, if no mask spares it any."""
         rows, columns = self.grid.window_shape
-        return len(self.stage.regions) * self.grid.tiles * rows * columns
+        return self._step_windows * rows * columns
+
+    @property
+    def step_flops(self) -> int:
+        """Floating-point operations of one step, as `window_flops` counts them."""
+        return self._step_windows * self.window_flops
+
+    @property
+    def flops(self) -> int:
+        """The same of all its steps."""
+        return self.steps * self.step_flops
+
+    @property
+    def _step_windows(self) -> int:
+        return len(self.stage.regions) * self.grid.tiles
 
 
 @dataclass(frozen=True)
@@ -127,7 +146,6 @@ class Plan:
     memory_bytes: int
     scratch_bytes: int
     disk_bytes: int
-    flops: int
 
     @property
     def final(self) -> Octave:
@@ -137,6 +155,11 @@ class Plan:
     def window_pixels(self) -> int:
         """Pixels that the kernel processes in the whole render."""
         return sum(octave.steps * octave.step_window_pixels for octave in self.octaves)
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of the whole render, as `Octave.window_flops` counts them."""
+        return sum(octave.flops for octave in self.octaves)
 
 
 def picture_shape(config: Config, source: tuple[int, int] | None) -> tuple[int, int]:
@@ -207,7 +230,10 @@ def make_plan(
     else:
         grids = [grid(octave, (int(size), int(size))) for octave in range(len(shapes))]
         kernel_bytes = need(grids)
-    octaves = tuple(Octave(index, made, stage) for index, (made, stage) in enumerate(zip(grids, stages, strict=True)))
+    octaves = tuple(
+        Octave(index, made, stage, view.network.gradient_flops(made.window_shape, made.core_shape))
+        for index, (made, stage, view) in enumerate(zip(grids, stages, views, strict=True))
+    )
     # The same step on host and device: a kernel on a CPU takes host memory.
     at_work = machine.held_bytes + _working_bytes(octaves[-1], machine.devices)
     asked = config.farm.worker
@@ -229,22 +255,9 @@ def make_plan(
         memory_bytes=machine.shared_bytes + min(machine.workers, len(blocks)) * worker_bytes,
         scratch_bytes=0 if in_memory else sum(blocks),
         disk_bytes=_disk_bytes(shapes, config.output, channels, stages[-1].optimizer.moments) + source_disk(shapes),
-        flops=sum(octave_flops(octave, schedule, architecture) for octave in octaves),
     )
     _refuse_size(plan, machine)
     return plan
-
-
-def window_flops(octave: Octave, schedule: Schedule, architecture: Architecture) -> int:
-    """Floating-point operations of the kernel for one window of an octave, convolutions only, as `Plan.flops` has them."""
-    view = _View.of(octave.stage, schedule, architecture, "exact")
-    return view.network.gradient_flops(octave.grid.window_shape, octave.grid.core_shape)
-
-
-def octave_flops(octave: Octave, schedule: Schedule, architecture: Architecture) -> int:
-    """The same for all windows of all steps of an octave."""
-    windows = octave.steps * len(octave.stage.regions) * octave.grid.tiles
-    return windows * window_flops(octave, schedule, architecture)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 from render.config import NodeConfig
 from render.errors import UserError
-from render.models.architecture import Architecture
-from render.plan import Machine, Plan, window_flops
+from render.plan import Machine, Plan
 from render.scale import StepCost, step_cost
-from render.schedule import Schedule
 
 #: Stands for memory and disk that nothing is known of, bytes.
 _PLENTY = 1 << 60
@@ -48,8 +46,6 @@ class Estimate:
 
 def estimate(
     plan: Plan,
-    schedule: Schedule,
-    architecture: Architecture,
     workers: int,
     node: NodeConfig,
     *,
@@ -62,9 +58,7 @@ def estimate(
     node does not say what its kernels reach.
     """
     tflops = kernel_tflops(node, precision)
-    costs = [
-        step_cost(octave, workers, node, window_flops(octave, schedule, architecture), tflops) for octave in plan.octaves
-    ]
+    costs = [step_cost(octave, workers, node, tflops) for octave in plan.octaves]
     steps = [octave.steps * cost.seconds for octave, cost in zip(plan.octaves, costs, strict=True)]
     # Each octave's end, and `every` so many seconds, or every step, before.
     counts = [

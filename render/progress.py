@@ -30,7 +30,7 @@ def plain_console() -> PatientConsole:
 
 
 class Display(Protocol):
-    """Told what happens, in order; work is counted in window pixels."""
+    """Told what happens, in order."""
 
     def octave_started(self, octave: Octave, steps: int) -> None:
         """An octave begins, or is taken up again after `steps` steps."""
@@ -49,29 +49,31 @@ class Display(Protocol):
 
 
 class Count:
-    """Where a render stands. `done` counts window pixels of the plan, whoever did them and when, `worked` those of now."""
+    """Where a render stands, in operations of its kernels: `done` counts those of the plan's `total`, whoever did them
+    and when, `worked` those of now.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self.octaves = len(plan.octaves)
-        self.total = plan.window_pixels
+        self.total = plan.flops
         self.octave: Octave = plan.octaves[0]
         self.step = self.tile = self.done = self.worked = 0
-        self.begun = time.monotonic()
+        self._pixels = 0
+        self._begun = time.monotonic()
 
     def begin(self, octave: Octave, steps: int) -> None:
         """An octave begins, or is taken up again after `steps` steps."""
         self.octave, self.step, self.tile = octave, steps, 0
-        self.done = steps * octave.step_window_pixels + sum(
-            before.steps * before.step_window_pixels for before in self._plan.octaves[: octave.index]
-        )
+        self.done = steps * octave.step_flops + sum(before.flops for before in self._plan.octaves[: octave.index])
 
     def add(self, tiles: int) -> None:
         """The gradients of so many more tiles are known."""
         rows, columns = self.octave.grid.window_shape
         self.tile += tiles
-        self.done += tiles * rows * columns
-        self.worked += tiles * rows * columns
+        self.done += tiles * self.octave.window_flops
+        self.worked += tiles * self.octave.window_flops
+        self._pixels += tiles * rows * columns
 
     def finish_step(self, step: int) -> None:
         """The canvas has been updated."""
@@ -80,7 +82,26 @@ class Count:
     @property
     def rate(self) -> float:
         """Window megapixels per second since the start."""
-        return self.worked / 1e6 / max(1e-9, time.monotonic() - self.begun)
+        return self._pixels / 1e6 / max(1e-9, self._elapsed)
+
+    @property
+    def share(self) -> float:
+        """How much of all the work is done, 0..1."""
+        return min(1.0, self.done / self.total)
+
+    @property
+    def worked_share(self) -> float:
+        """How much of all the work has been done since the start, 0..1."""
+        return min(1.0, self.worked / self.total)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that what is left takes at the pace since the start; None where nothing tells yet."""
+        return self._elapsed * max(0, self.total - self.done) / self.worked if self.worked else None
+
+    @property
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._begun
 
     @property
     def text(self) -> str:
@@ -160,12 +181,9 @@ class LineDisplay:
 
     def _say(self) -> None:
         self._last = time.monotonic()
-        count = self._count
-        left = (count.total - count.done) / 1e6 / max(1e-9, count.rate)
-        share = 100 * count.done / max(1, count.total)
-        self._console.print(
-            f"{share:3.0f} % {count.text}, about {duration_text(left)} left", highlight=False, soft_wrap=True
-        )
+        count, left = self._count, self._count.left
+        rest = "" if left is None else f", about {duration_text(left)} left"
+        self._console.print(f"{100 * count.share:3.0f} % {count.text}{rest}", highlight=False, soft_wrap=True)
 
 
 class QuietDisplay:

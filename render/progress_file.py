@@ -24,8 +24,9 @@ _EVERY_S = 1.0
 class Progress:
     """Where a run stands. `octave` counts from 1, `step` those done of it; `share` of all its work is done, 0..1.
 
-    `worked` are the megapixels of windows dreamed since the run was begun or taken up, `rate` those a second; `time` is
-    when it was so, in seconds since the epoch.
+    `worked` is how much of it has been done since the run was begun or taken up, 0..1, `rate` the megapixels of windows a
+    second since then, `left` the seconds that it may still take (None where nothing tells yet), `time` when it was so, in
+    seconds since the epoch.
     """
 
     octave: int
@@ -35,6 +36,7 @@ class Progress:
     share: float
     worked: float
     rate: float
+    left: float | None
     time: float
 
 
@@ -82,9 +84,10 @@ class ProgressFile:
             octaves=count.octaves,
             step=count.step,
             steps=count.octave.steps,
-            share=round(min(1.0, count.done / max(1, count.total)), 4),
-            worked=round(count.worked / 1e6, 4),
+            share=round(count.share, 4),
+            worked=round(count.worked_share, 4),
             rate=round(count.rate, 4),
+            left=None if count.left is None else round(count.left, 1),
             time=time.time(),
         )
         temporary = self._path.with_name(f".{PROGRESS}.partial")
@@ -108,5 +111,5 @@ def read_progress(directory: Place) -> Progress | None:
         values = {one.name: found[one.name] for one in fields(Progress)}
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    numbers = all(isinstance(value, int | float) for value in values.values())
+    numbers = all(isinstance(value, int | float) for name, value in values.items() if (name, value) != ("left", None))
     return Progress(**values) if numbers else None

@@ -13,9 +13,7 @@ from render.compose import node_types
 from render.config import Config, NodeConfig
 from render.errors import UserError
 from render.machine import cores
-from render.models.architecture import Architecture
-from render.models.weights import find_model
-from render.plan import size_text, window_flops
+from render.plan import size_text
 from render.price import estimate, kernel_tflops, machine_of, network_bound_from
 from render.progress import duration_text, plain_console
 from render.scale import CALL, CALL_WITH_MARGINS, CUT, KEEP, LEND, REACHED, RESAMPLE, UPDATE, StepCost, Traffic, step_cost
@@ -47,13 +45,11 @@ def print_projection(config: Config) -> None:
     # Once, however many kinds of node there are.
     source = open_source(config.image, config.seed, config.source)
     draft = jobs.draft(config, lambda *_: source, machine_of(node))
-    architecture = find_model(config.model.name).architecture
     report.print_octaves(draft.plan, config, draft.schedule)
     sizes = sorted({*_SIZES, workers})
     final = draft.plan.final
-    flops = window_flops(final, draft.schedule, architecture)
     # Bytes are the same whatever kernels reach.
-    costs = {size: step_cost(final, size, node, flops, tflops) for size in sizes}
+    costs = {size: step_cost(final, size, node, tflops) for size in sizes}
     console.print(bytes_table(costs, f"a step at {final.shape[1]} x {final.shape[0]} px"))
     if node.known:
         console.print(times_table(costs, f"s a step on {node.name}, {config.model.precision}"))
@@ -64,9 +60,9 @@ def print_projection(config: Config) -> None:
             f"tiles.parallel={workers} cuts more, with more halo"
         )
     if node.known:
-        point = network_bound_from(lambda size: step_cost(final, size, node, flops, tflops), min(_MOST, tiles))
+        point = network_bound_from(lambda size: step_cost(final, size, node, tflops), min(_MOST, tiles))
         console.print(f"network      {_network(point, tiles)}")
-    console.print(_prices(draft, source, architecture, workers))
+    console.print(_prices(draft, source, workers))
     console.print(f"disk         up to {size_text(draft.plan.disk_bytes)} in {draft.directory.place}")
     console.print(f"arithmetic   {draft.plan.flops / 1e12:,.1f} TFLOP in convolutions")
     console.print("\n".join(assumptions(node)))
@@ -154,7 +150,7 @@ def assumptions(node: NodeConfig) -> list[str]:
     return lines
 
 
-def _prices(draft: jobs.Draft, source: Source, architecture: Architecture, workers: int) -> Table:
+def _prices(draft: jobs.Draft, source: Source, workers: int) -> Table:
     """The whole render on the node that is given, or on each kind there is; each with tiles that its memory allows."""
     config = draft.config
     farm = f"{workers} worker{'s' * (workers != 1)}"
@@ -165,7 +161,7 @@ def _prices(draft: jobs.Draft, source: Source, architecture: Architecture, worke
         try:
             plan = draft.plan if node is config.node else jobs.draft(config, lambda *_: source, machine_of(node)).plan
             made = estimate(
-                plan, draft.schedule, architecture, workers, node,
+                plan, workers, node,
                 precision=config.model.precision, every=config.checkpoint.every,
             )  # fmt: skip
         except UserError as error:

@@ -14,7 +14,7 @@ from render.config import Config
 from render.errors import UserError
 from render.export.metadata import read_settings
 from render.job import Job
-from render.plan import Plan, octave_flops, size_text, window_flops
+from render.plan import Plan, size_text
 from render.progress import duration_text, plain_console
 from render.schedule import Schedule
 
@@ -81,14 +81,11 @@ def print_octaves(plan: Plan, config: Config, schedule: Schedule, seconds: Seque
 
 
 def print_plan(job: Job, window_seconds: float) -> None:
-    """The plan as a table, with memory, disk and time, where a window of the smallest octave takes `window_seconds`.
-
-    Windows are counted by their arithmetic: of two as large that with the smaller core takes less.
-    """
+    """The plan as a table, with memory, disk and time, where a window of the smallest octave takes `window_seconds`."""
     plan = job.plan
     console = plain_console()
-    rate = window_flops(plan.octaves[0], job.schedule, job.loaded.architecture) / window_seconds
-    seconds = [octave_flops(octave, job.schedule, job.loaded.architecture) / rate for octave in plan.octaves]
+    rate = plan.octaves[0].window_flops / window_seconds
+    seconds = [octave.flops / rate for octave in plan.octaves]
     print_octaves(plan, job.config, job.schedule, seconds)
     halo = "exact" if plan.halo == plan.exact_halo else f"exact would be {plan.exact_halo}: seams are possible"
     console.print(f"halo         {plan.halo} px ({halo}), stride {plan.stride} px")

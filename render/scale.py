@@ -189,19 +189,19 @@ class StepCost:
         return self.network > max(self.kernels, self.host) + self.update
 
 
-def step_cost(octave: Octave, workers: int, node: NodeConfig, flops: int, tflops: float) -> StepCost:
+def step_cost(octave: Octave, workers: int, node: NodeConfig, tflops: float) -> StepCost:
     """What a step of an octave takes on `workers` workers of a kind of node.
 
-    `flops` are those of one window (`plan.window_flops`), `tflops` what a worker's kernels reach, 10^12 a second. Measured:
-    what a process takes for a pixel, and the driver for a call. Assumed: `tflops`, the rates of network and store, and
-    that `REACHED` of these is had. Counted exactly: windows, bytes of margins and of checkpoints. Not counted: filters of
-    the gradient, PCIe (24 bytes a pixel, below the host's own work), a network's oversubscription, stragglers.
+    `tflops` is what a worker's kernels reach, 10^12 operations a second. Measured: what a process takes for a pixel, and
+    the driver for a call. Assumed: `tflops`, the rates of network and store, and that `REACHED` of these is had. Counted
+    exactly: windows, bytes of margins and of checkpoints. Not counted: filters of the gradient, PCIe (24 bytes a pixel,
+    below the host's own work), a network's oversubscription, stragglers.
     """
     traffic = Traffic.of(octave.grid, workers, node.workers)
     windows = traffic.busiest_tiles * len(octave.stage.regions)
     area = octave.grid.window_shape[0] * octave.grid.window_shape[1]
     block = traffic.largest[0] * traffic.largest[1]
-    kernels = windows * flops / (tflops * 1e12)
+    kernels = windows * octave.window_flops / (tflops * 1e12)
     more_calls = -(-max(0, traffic.busiest_tiles - 1) // tiles_a_call(kernels / traffic.busiest_tiles))
     received = int(traffic.received.max())
     parts = 1 + octave.stage.optimizer.moments

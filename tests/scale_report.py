@@ -19,12 +19,12 @@ from rich.table import Table
 from render.compose import load_config, node_types
 from render.config import Config, NodeConfig
 from render.models.inception_v3 import INCEPTION_V3
-from render.plan import Plan, make_plan, window_flops
+from render.plan import Plan, make_plan
 from render.price import Estimate, estimate, kernel_tflops, machine_of, network_bound_from
 from render.progress import duration_text, plain_console
 from render.projection import assumptions, bytes_table, times_table
 from render.scale import StepCost, step_cost
-from render.schedule import Schedule, make_schedule
+from render.schedule import make_schedule
 
 #: Farms that are tried for the point at which the network bounds a step; tiles smaller than a halo make no sense beyond.
 _MOST = 2048
@@ -49,9 +49,9 @@ def main() -> None:
     for gigapixels in map(float, words["gigapixels"].split(",")):
         costs: dict[int, StepCost] = {}
         for count in workers:
-            plan, schedule = _plan(gigapixels, count, words["objective"], node)
+            plan = _plan(gigapixels, count, words["objective"], node)
             made = estimate(
-                plan, schedule, INCEPTION_V3, count, node, precision=words["precision"], every=300.0
+                plan, count, node, precision=words["precision"], every=300.0
             )  # fmt: skip
             costs[count] = made.final
             whole.add_row(f"{gigapixels:g}", str(count), *_whole(made))
@@ -74,25 +74,23 @@ def _config(gigapixels: float, parallel: int, octaves: int) -> Config:
     return config
 
 
-def _plan(gigapixels: float, workers: int, layer: str, node: NodeConfig, octaves: int = 20) -> tuple[Plan, Schedule]:
+def _plan(gigapixels: float, workers: int, layer: str, node: NodeConfig, octaves: int = 20) -> Plan:
     config = _config(gigapixels, workers, octaves)
     schedule = make_schedule(config, INCEPTION_V3, [layer])
-    return make_plan(config, INCEPTION_V3, schedule, None, machine_of(node), workers=workers), schedule
+    return make_plan(config, INCEPTION_V3, schedule, None, machine_of(node), workers=workers)
 
 
 def _points(gigapixels: float, layer: str, precision: str, node: NodeConfig) -> list[str]:
     """From how many workers on the network bounds a step, at its own rate and at less."""
-    known: dict[int, tuple[Plan, Schedule]] = {}
+    known: dict[int, Plan] = {}
     found = []
     for gbit in (10.0, 25.0, 100.0, node.network_gbit or 100.0):
 
         def cost(workers: int, gbit: float = gbit) -> StepCost:
             if workers not in known:
                 known[workers] = _plan(gigapixels, workers, layer, node, octaves=1)
-            plan, schedule = known[workers]
-            flops = window_flops(plan.final, schedule, INCEPTION_V3)
             slower = replace(node, network_gbit=gbit)
-            return step_cost(plan.final, workers, slower, flops, kernel_tflops(node, precision))
+            return step_cost(known[workers].final, workers, slower, kernel_tflops(node, precision))
 
         point = network_bound_from(cost, _MOST)
         found.append(f"{f'{point} workers' if point else f'none of {_MOST}'} at {gbit:g} Gbit/s a node")

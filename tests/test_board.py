@@ -26,7 +26,7 @@ BEGUN = 1_000_000.0
 
 
 def points(*sizes: float) -> list[BoardPoint]:
-    return [BoardPoint(number, f"point {number}", size, f"points/{number}") for number, size in enumerate(sizes)]
+    return [BoardPoint(number, f"point {number}", size, size / 2, f"points/{number}") for number, size in enumerate(sizes)]
 
 
 def event(kind: str, time: float, point: int | None = None, **facts: object) -> Event:
@@ -133,11 +133,23 @@ def test_nothing_is_promised_before_anything_tells() -> None:
 
 def test_a_running_points_own_word_is_enough() -> None:
     board = board_of([4.0] * 4, event("started", 0, 0))
-    board.heard(0, Progress(1, 2, 5, 10, share=0.5, worked=2.0, rate=0.2, time=BEGUN + 10))
+    board.heard(0, Progress(1, 2, 5, 10, share=0.5, worked=0.5, rate=0.2, left=10, time=BEGUN + 10))
     assert board.rate(BEGUN + 10) == pytest.approx(0.2)
     assert board.left(BEGUN + 10) == pytest.approx(70)
     assert board.share(BEGUN + 10) == pytest.approx(0.125)
     assert board.megapixels(BEGUN + 10) == pytest.approx((2, 14))
+
+
+def test_the_time_left_goes_by_arithmetic_not_by_pixels() -> None:
+    """A layer twice as deep takes longer for as many pixels."""
+    board = Board([BoardPoint(n, f"p{n}", 1.0, 1.0 if n < 10 else 5.0, f"points/{n}") for n in range(20)])
+    board.apply(event("begun", 0, pid=7))
+    for number in range(10):
+        board.apply(event("started", 2 * number, number))
+        board.apply(event("finished", 2 * number + 2, number, seconds=2, megapixels=1.0))
+    assert board.left(BEGUN + 20) == pytest.approx(100)
+    assert board.share(BEGUN + 20) == pytest.approx(1 / 6)
+    assert board.rate(BEGUN + 20) == pytest.approx(0.5)
 
 
 def test_points_done_before_say_nothing_of_the_pace() -> None:
@@ -149,7 +161,7 @@ def test_points_done_before_say_nothing_of_the_pace() -> None:
 
 def test_what_a_run_that_was_taken_up_again_had_done_is_no_pace() -> None:
     board = board_of([10.0] * 2, event("started", 0, 0))
-    board.heard(0, Progress(4, 4, 9, 10, share=0.9, worked=1.0, rate=0.1, time=BEGUN + 10))
+    board.heard(0, Progress(4, 4, 9, 10, share=0.9, worked=0.1, rate=0.1, left=10, time=BEGUN + 10))
     assert board.rate(BEGUN + 10) == pytest.approx(0.1)
     assert board.left(BEGUN + 10) == pytest.approx(110)
 
@@ -248,7 +260,10 @@ def test_a_command_is_what_stands_after_its_beginning() -> None:
 
 
 def write_sweep(directory: Path, pid: int = 7, **more: object) -> None:
-    listed = [{"number": n, "at": [n], "label": f"p{n}", "directory": f"points/{n}", "megapixels": 1.0} for n in range(3)]
+    listed = [
+        {"number": n, "at": [n], "label": f"p{n}", "directory": f"points/{n}", "megapixels": 1.0, "teraflops": 2.0}
+        for n in range(3)
+    ]
     (directory / "sweep.json").write_text(json.dumps({"status": "running", "pid": pid, "points": listed, **more}))
 
 
@@ -307,8 +322,7 @@ def test_it_says_where_the_run_stands_and_goes_with_it(tmp_path: Path, monkeypat
     found = read_progress(tmp_path)
     assert found is not None
     assert (found.octave, found.octaves, found.step, found.steps) == (1, 2, 4, 4)
-    assert found.worked == pytest.approx(4 * coarse.step_window_pixels / 1e6, abs=1e-3)
-    assert found.share == pytest.approx(4 * coarse.step_window_pixels / made.window_pixels, abs=1e-3)
+    assert found.share == found.worked == pytest.approx(4 * coarse.step_flops / made.flops, abs=1e-4)
     display.octave_started(fine, 2)
     taken_up = read_progress(tmp_path)
     assert taken_up is not None

@@ -24,8 +24,10 @@ def test_what_an_earlier_command_made_still_says_how_long_it_took(tmp_path: Path
         Image.new("RGB", (6, 4)).save(tmp_path / name / "preview.png")
         took = 0.0 if point.number else 32.5
         label = f"seed {point.number}"
-        points.append(Drafted(point, label, point.config, name, name, True, took, (4, 6), 1.0, 1, True, 0, frozenset()))
-    board = Board([BoardPoint(one.point.number, one.label, 1.0, one.directory) for one in points])
+        points.append(
+            Drafted(point, label, point.config, name, name, True, took, (4, 6), 1.0, 0.1, 1, True, 0, frozenset())
+        )
+    board = Board([BoardPoint(one.point.number, one.label, 1.0, 0.1, one.directory) for one in points])
     told = [event("begun", 0), event("skipped", 0, 0), event("skipped", 0, 1), event("started", 1, 2)]
     for one in [*told, event("finished", 9, 2, seconds=8.0)]:
         board.apply(one)

@@ -21,10 +21,10 @@ from render.farm.conductor import bytes_exchanged
 from render.geometry import Axis, Block, Gathering, Grid, chunk_extent, deal_blocks, margin_pieces, round_up
 from render.models.architecture import Conv
 from render.models.inception_v3 import INCEPTION_V3
-from render.plan import Machine, Octave, Plan, make_plan, window_flops
+from render.plan import Machine, Octave, Plan, make_plan
 from render.price import estimate, machine_of, network_bound_from
 from render.scale import StepCost, Traffic, step_cost
-from render.schedule import Schedule, make_schedule
+from render.schedule import make_schedule
 
 NODE = NodeConfig("made up", 8, 10.0, 100.0, 80.0, 1000.0, 100.0, 50.0, 8.0, 4.0)
 ROOMY = Machine(1 << 50, 40_000_000_000, 1 << 60, shares_memory=False)
@@ -100,27 +100,25 @@ def test_middle_canvases_agree_as_well(shape: tuple[int, int], mode: str) -> Non
         assert Traffic.of(grid, workers, 8).bytes == bytes_exchanged(deal_blocks(grid, workers))
 
 
-def planned(
-    terms: str = "mixed5", *, width: int = 20_000, height: int = 10_000, parallel: int = 64
-) -> tuple[Plan, Schedule]:
+def planned(terms: str = "mixed5", *, width: int = 20_000, height: int = 10_000, parallel: int = 64) -> Plan:
     config = Config(image="noise")
     config.octaves.count = 1
     config.tiles.parallel = parallel
     config.output.width, config.output.height = width, height
     schedule = make_schedule(config, INCEPTION_V3, [terms])
-    return make_plan(config, INCEPTION_V3, schedule, None, ROOMY, workers=parallel), schedule
+    return make_plan(config, INCEPTION_V3, schedule, None, ROOMY, workers=parallel)
 
 
-def cost(octave: Octave, schedule: Schedule, workers: int, node: NodeConfig = NODE, tflops: float = 100.0) -> StepCost:
-    return step_cost(octave, workers, node, window_flops(octave, schedule, INCEPTION_V3), tflops)
+def cost(octave: Octave, workers: int, node: NodeConfig = NODE, tflops: float = 100.0) -> StepCost:
+    return step_cost(octave, workers, node, tflops)
 
 
 def test_arithmetic_is_the_architectures() -> None:
     """Both passes over every convolution's outputs: one for each square of its stride, few less at a window's edges."""
-    plan, schedule = planned()
+    plan = planned()
     octave = plan.final
     rows, columns = octave.grid.window_shape
-    flops = window_flops(octave, schedule, INCEPTION_V3)
+    flops = octave.window_flops
     convolutions = [one for one in INCEPTION_V3.truncated(["mixed5"]).layers.values() if isinstance(one.node, Conv)]
     by_stride = sum(4 * one.channels * one.in_channels * math.prod(one.node.kernel) / one.stride**2 for one in convolutions)
     # All activations are computed, and followed back from around the core alone.
@@ -131,31 +129,31 @@ def test_arithmetic_is_the_architectures() -> None:
         176e3, rel=0.005
     )
     assert octave.steps * octave.grid.tiles * flops == plan.flops
-    assert cost(octave, schedule, 1).kernels == pytest.approx(octave.grid.tiles * flops / 100e12)
+    assert cost(octave, 1).kernels == pytest.approx(octave.grid.tiles * flops / 100e12)
 
 
 def test_a_slow_network_bounds_a_step_and_a_fast_one_does_not() -> None:
-    plan, schedule = planned()
-    fast = cost(plan.final, schedule, 64, replace(NODE, network_gbit=1000.0))
+    plan = planned()
+    fast = cost(plan.final, 64, replace(NODE, network_gbit=1000.0))
     assert not fast.network_bound
-    slow = cost(plan.final, schedule, 64, replace(NODE, network_gbit=0.1))
+    slow = cost(plan.final, 64, replace(NODE, network_gbit=0.1))
     assert slow.network_bound and slow.bound == "network"
     assert slow.seconds - fast.seconds == pytest.approx(slow.network - fast.network)
     assert slow.network == pytest.approx(10_000 * fast.network)
-    assert cost(plan.final, schedule, 64, tflops=0.01).bound == "kernels"
+    assert cost(plan.final, 64, tflops=0.01).bound == "kernels"
 
 
 def test_one_worker_sends_nothing() -> None:
-    plan, schedule = planned()
-    alone = cost(plan.final, schedule, 1)
+    plan = planned()
+    alone = cost(plan.final, 1)
     assert alone.exchange == 0 and alone.traffic.bytes == 0
     assert alone.save_bytes == 12 * 20_000 * 10_000 == alone.traffic.node_saved
 
 
 def test_more_workers_than_tiles_do_no_more() -> None:
-    plan, schedule = planned(parallel=1)
+    plan = planned(parallel=1)
     tiles = plan.final.grid.tiles
-    assert cost(plan.final, schedule, 10 * tiles).traffic.workers <= tiles
+    assert cost(plan.final, 10 * tiles).traffic.workers <= tiles
 
 
 def test_a_hundred_gigapixels_on_512_workers_are_counted_at_once() -> None:
@@ -169,31 +167,31 @@ def test_a_hundred_gigapixels_on_512_workers_are_counted_at_once() -> None:
 
 
 def test_a_price_is_nodes_times_hours() -> None:
-    plan, schedule = planned()
-    made = estimate(plan, schedule, INCEPTION_V3, 20, NODE, precision="bfloat16", every=300.0)
+    plan = planned()
+    made = estimate(plan, 20, NODE, precision="bfloat16", every=300.0)
     assert made.nodes == 3
-    octave = cost(plan.final, schedule, 20)
+    octave = cost(plan.final, 20)
     assert made.steps == pytest.approx(plan.final.steps * octave.seconds)
     assert made.saves == pytest.approx(octave.save)
     assert made.price == pytest.approx(3 * 8.0 * made.seconds / 3600)
     assert made.spot_price == pytest.approx(made.price / 2)
-    often = estimate(plan, schedule, INCEPTION_V3, 20, NODE, precision="bfloat16", every=0.0)
+    often = estimate(plan, 20, NODE, precision="bfloat16", every=0.0)
     assert often.saves == pytest.approx((1 + plan.final.steps) * octave.save)
 
 
 def test_what_nobody_knows_is_asked_for() -> None:
-    plan, schedule = planned()
+    plan = planned()
     unknown = replace(NODE, tflops_bfloat16=None)
     with pytest.raises(UserError, match="tflops_bfloat16 is not known of made up: set it"):
-        estimate(plan, schedule, INCEPTION_V3, 8, unknown, precision="bfloat16", every=300.0)
+        estimate(plan, 8, unknown, precision="bfloat16", every=300.0)
 
 
 @pytest.mark.parametrize("threshold", [1, 2, 3, 63, 64, 65, 100])
 def test_the_point_where_the_network_bounds_is_found(threshold: int) -> None:
-    plan, schedule = planned()
+    plan = planned()
     fast, slow = (
-        cost(plan.final, schedule, 64, replace(NODE, network_gbit=1e6)),
-        cost(plan.final, schedule, 64, replace(NODE, network_gbit=1e-3)),
+        cost(plan.final, 64, replace(NODE, network_gbit=1e6)),
+        cost(plan.final, 64, replace(NODE, network_gbit=1e-3)),
     )
     assert network_bound_from(lambda workers: slow if workers >= threshold else fast, 100) == threshold
     assert network_bound_from(lambda _: fast, 100) is None

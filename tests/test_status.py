@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -42,7 +43,7 @@ NOW = BEGUN + 60
 def board_of(running: int, failed: int, *, total: int | None = None, label: str = "mixed{} step_size=2") -> Board:
     """Some points under way, every other of which says where it stands, some that failed, and some done before."""
     count = running + failed + 3 if total is None else total
-    board = Board([BoardPoint(n, label.format(n), 1.0 + n % 3, f"points/{n}") for n in range(count)])
+    board = Board([BoardPoint(n, label.format(n), 1.0 + n % 3, 2.0 + n % 3, f"points/{n}") for n in range(count)])
     board.apply(event("begun", 0, pid=7))
     for number in range(running + failed):
         board.apply(
@@ -51,7 +52,7 @@ def board_of(running: int, failed: int, *, total: int | None = None, label: str 
         if number >= running:
             board.apply(event("failed", 2, number, reason=f"reason {number}:\nthere is no such layer, " + "because " * 20))
         elif number % 2:
-            board.heard(number, Progress(2, 5, 3, 10, share=0.3, worked=0.3, rate=0.5, time=NOW))
+            board.heard(number, Progress(2, 5, 3, 10, share=0.3, worked=0.3, rate=0.5, left=1.4, time=NOW))
     board.apply(event("skipped", 0, count - 1))
     return board
 
@@ -152,7 +153,7 @@ def test_without_a_terminal_there_is_a_line_now_and_then_and_one_for_each_failur
     now = [0.0]
     monkeypatch.setattr(screens, "time", SimpleNamespace(monotonic=lambda: now[0], time=lambda: BEGUN + now[0]))
     console = Console(file=io.StringIO(), width=80, force_terminal=False)
-    screen = Screen(Board([BoardPoint(n, f"p{n}", 1.0, f"points/{n}") for n in range(4)]), tmp_path, console=console)
+    screen = Screen(Board([BoardPoint(n, f"p{n}", 1.0, 2.0, f"points/{n}") for n in range(4)]), tmp_path, console=console)
     screen.update(event("begun", 0, pid=7))
     for tenth in range(400):
         now[0] = tenth / 10
@@ -176,7 +177,7 @@ def test_a_terminal_is_left_as_it_was_with_what_was_said(tmp_path: Path) -> None
     screen = Screen(board_of(3, 0), tmp_path, console=console)
     (tmp_path / "points" / "0").mkdir(parents=True)
     (tmp_path / "points" / "0" / "progress.json").write_text(
-        json.dumps({"octave": 4, "octaves": 5, "step": 7, "steps": 9, "share": 0.8, "worked": 0.8, "rate": 1, "time": NOW})
+        json.dumps(asdict(Progress(4, 5, 7, 9, share=0.8, worked=0.8, rate=1, left=5, time=NOW)))
     )
     screen.tick()
     screen.say("something happened")
@@ -224,7 +225,7 @@ class SweepOnDisk:
 
     def says(self, status: str) -> None:
         points = [
-            {"number": n, "at": [n], "label": f"mixed{n}", "directory": f"points/{n}", "megapixels": 1.0}
+            {"number": n, "at": [n], "label": f"mixed{n}", "directory": f"points/{n}", "megapixels": 1.0, "teraflops": 0.1}
             for n in range(self.count)
         ]
         facts = {"status": status, "pid": os.getpid(), "command": "make sweep conf=layers", "points": points}
@@ -327,7 +328,7 @@ def test_status_of_a_run_under_way_and_broken_off(tmp_path: Path, capsys: pytest
     assert print_status([f"run={run.directory}"]) == 0
     assert "running, octave 1 of 2, step 2 of 3 (checkpoint of " in capsys.readouterr().out
     (run.directory / "progress.json").write_text(
-        json.dumps({"octave": 2, "octaves": 2, "step": 1, "steps": 3, "share": 0.6, "worked": 6, "rate": 0.5, "time": 1})
+        json.dumps(asdict(Progress(2, 2, 1, 3, share=0.6, worked=0.6, rate=0.5, left=8.2, time=1)))
     )
     assert print_status([f"run={run.directory}"]) == 0
     assert "running, octave 2 of 2, step 1 of 3, 60 %, 0.50 Mpx/s, about 8 s left" in capsys.readouterr().out

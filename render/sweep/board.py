@@ -1,7 +1,7 @@
 """Where the points of a sweep stand, from its events alone: counts, failures, the pace of the whole farm, the time left.
 
-The time left is reckoned in cost: window megapixels, plus as many as the time would be worth that a point takes whatever
-its size (pace.py).
+The time left is reckoned in cost: teraflops of kernels, plus as many as the time would be worth that a point takes
+whatever its size (pace.py).
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ _TELLING = 0.1
 class Listed(Protocol):
     """A point of a command, as the board needs to know it.
 
-    `megapixels` of windows are to be dreamed for it, and its run directory is `directory` in the sweep's.
+    `megapixels` of windows are to be dreamed for it, in 10^12 times `teraflops` operations, and its run directory is
+    `directory` in the sweep's.
     """
 
     @property
@@ -42,6 +43,8 @@ class Listed(Protocol):
     def label(self) -> str: ...
     @property
     def megapixels(self) -> float: ...
+    @property
+    def teraflops(self) -> float: ...
     @property
     def directory(self) -> str: ...
 
@@ -53,6 +56,7 @@ class BoardPoint:
     number: int
     label: str
     megapixels: float
+    teraflops: float
     directory: str
 
 
@@ -106,8 +110,8 @@ class Board:
         self._first: float | None = None
         self._known: Pace | None = None
         self._stale = False
-        # What is left cannot be reckoned in megapixels where nobody knows them.
-        self._sized = any(standing.point.megapixels > 0 for standing in self.standings.values())
+        # What is left cannot be reckoned in teraflops where nobody knows them.
+        self._sized = any(standing.point.teraflops > 0 for standing in self.standings.values())
 
     @classmethod
     def of(cls, directory: Path) -> Board:
@@ -232,7 +236,7 @@ class Board:
             whole, share = self._cost(standing, pace), self._share(standing, now, pace)
             cost += (1 - share) * whole
             if standing.state == "waiting" and pace is not None:
-                longest = max(longest, pace.seconds(standing.point.megapixels))
+                longest = max(longest, pace.seconds(standing.point.teraflops))
             elif standing.state == "running":
                 longest = max(longest, self._remaining(standing, now, pace))
             done += self._recent(standing, now, whole * self._done_now(standing, now, pace))
@@ -254,14 +258,15 @@ class Board:
             one for one in self.standings.values() if one.state == "done" and not one.skipped and one.until > one.since
         ]
         finished.sort(key=lambda one: one.until)
-        self._known, self._stale = fit_pace([(one.megapixels, one.until - one.since) for one in finished]), False
+        sized = [(_dreamed(one) * one.point.teraflops, one.until - one.since) for one in finished]
+        self._known, self._stale = fit_pace(sized), False
         return self._known
 
     def _cost(self, standing: Standing, pace: Pace | None) -> float:
-        """What a point costs in megapixels, its own time included."""
+        """What a point costs in teraflops, its own time included."""
         if not self._sized:
             return 1.0
-        return standing.point.megapixels + (pace.overhead if pace is not None else 0.0)
+        return standing.point.teraflops + (pace.overhead if pace is not None else 0.0)
 
     def _share(self, standing: Standing, now: float, pace: Pace | None) -> float:
         """How much of a point is over, 0..1."""
@@ -273,18 +278,15 @@ class Board:
             return min(1.0, standing.progress.share)
         if pace is None:
             return 0.0
-        expected = pace.seconds(standing.point.megapixels)
+        expected = pace.seconds(standing.point.teraflops)
         return min(_OVERDUE, (now - standing.since) / expected) if expected > 0 else 0.0
 
     def _done_now(self, standing: Standing, now: float, pace: Pace | None) -> float:
         """How much of a point this command has done, 0..1: less than is over where a run was taken up again."""
-        size = standing.point.megapixels
         if standing.state == "running":
             progress = standing.progress
-            return min(1.0, progress.worked / size) if progress and size > 0 else self._share(standing, now, pace)
-        if standing.state != "done" or standing.skipped:
-            return 0.0
-        return min(1.0, standing.megapixels / size) if size > 0 else 1.0
+            return min(1.0, progress.worked) if progress else self._share(standing, now, pace)
+        return _dreamed(standing) if standing.state == "done" and not standing.skipped else 0.0
 
     def _worked(self, standing: Standing, now: float, pace: Pace | None) -> float:
         """Megapixels that this command has dreamed of a point."""
@@ -294,11 +296,11 @@ class Board:
 
     def _remaining(self, standing: Standing, now: float, pace: Pace | None) -> float:
         """Seconds that a running point still takes; 0 where nothing tells."""
-        share, size, progress = self._share(standing, now, pace), standing.point.megapixels, standing.progress
+        share, progress = self._share(standing, now, pace), standing.progress
         if progress is None:
-            return (1 - share) * pace.seconds(size) if pace is not None else 0.0
+            return (1 - share) * pace.seconds(standing.point.teraflops) if pace is not None else 0.0
         telling = share >= _TELLING and progress.worked > 0
-        return (now - standing.since) * (1 - share) * size / progress.worked if telling else 0.0
+        return (now - standing.since) * (1 - share) / progress.worked if telling else 0.0
 
     def _span(self, now: float) -> float:
         """Seconds that the pace is taken over: from the first point that was started, half an hour at most."""
@@ -330,7 +332,13 @@ def read_sweep(directory: Path) -> dict[str, Any]:
 def listed_points(sweep: Mapping[str, Any]) -> list[BoardPoint]:
     """The points that a sweep's record lists."""
     return [
-        BoardPoint(point["number"], point["label"], point.get("megapixels") or 0.0, point.get("directory") or "")
+        BoardPoint(
+            point["number"],
+            point["label"],
+            point.get("megapixels") or 0.0,
+            point.get("teraflops") or 0.0,
+            point.get("directory") or "",
+        )
         for point in sweep.get("points", [])
     ]
 
@@ -341,6 +349,12 @@ def told(directory: Path, sweep: Mapping[str, Any]) -> list[Event]:
     # A command that has written its list, but not yet that it has begun, is another than the last in the events.
     pid = sweep.get("pid")
     return events if events and pid in (None, events[0].facts.get("pid", pid)) else []
+
+
+def _dreamed(standing: Standing) -> float:
+    """How much of a point that is done was dreamed for it, 0..1: nothing where its picture alone was made again."""
+    size = standing.point.megapixels
+    return min(1.0, standing.megapixels / size) if size > 0 else 1.0
 
 
 def _leave(standing: Standing, state: State, event: Event) -> None:

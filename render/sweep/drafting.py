@@ -34,8 +34,8 @@ class Drafted:
 
     `config` names its run directory, `directory` the same relative to the sweep's; `job` is the same for points that would
     be the same picture. `done`: its pictures lie there, and took `seconds`. `size` is (rows, columns) of the picture, px;
-    `megapixels` of windows are to be dreamed, in at most `tiles` tiles at once; `fits` says whether it fits into one
-    worker's memory.
+    `megapixels` of windows are to be dreamed in 10^12 times `teraflops` operations, in at most `tiles` tiles at once;
+    `fits` says whether it fits into one worker's memory.
     """
 
     point: Point
@@ -47,6 +47,7 @@ class Drafted:
     seconds: float
     size: tuple[int, int]
     megapixels: float
+    teraflops: float
     tiles: int
     fits: bool
     disk_bytes: int
@@ -139,6 +140,7 @@ class _Drafter:
             seconds,
             plan.final.shape,
             plan.window_pixels / 1e6,
+            plan.flops / 1e12,
             max(octave.grid.tiles for octave in plan.octaves),
             fits,
             plan.disk_bytes,

@@ -1,4 +1,4 @@
-"""How long a point takes: some time whatever its size (files, its share of a compilation), and some for each megapixel."""
+"""How long a point takes: some time whatever its size (files, compiling its share), and some for what is computed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ _FITTED = 40
 
 @dataclass(frozen=True)
 class Pace:
-    """What a point takes on what it runs on: `each` seconds for a megapixel, and the time of `overhead` of them besides."""
+    """What a point takes on what it runs on: `each` seconds for 10^12 operations, and as long as `overhead` times so many
+    take besides.
+    """
 
     overhead: float
     each: float
 
-    def seconds(self, megapixels: float) -> float:
-        """What a point of so many megapixels should take."""
-        return self.each * (self.overhead + megapixels)
+    def seconds(self, teraflops: float) -> float:
+        """What a point of so many should take."""
+        return self.each * (self.overhead + teraflops)
 
 
 def fit_pace(finished: Sequence[tuple[float, float]]) -> Pace | None:
-    """From (megapixels, seconds) of finished points, the last of which count; None where there are none.
+    """From (teraflops, seconds) of finished points, the last of which count; None where there are none.
 
     The line through them is Theil and Sen's: the median of the slopes between any two, which a few odd ones do not turn.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import mean
 
 from rich.table import Table
 
@@ -24,21 +25,17 @@ _SAMPLED = 12
 
 @dataclass(frozen=True)
 class Projection:
-    """What all points would take: window megapixels and how many of them a second, bytes on disk, distinct kernels.
-
-    `pixels_per_second` is that of this machine, measured, for one of the points.
-    """
+    """What all points would take: window megapixels, seconds on this machine, bytes on disk."""
 
     points: int
     megapixels: float
-    megapixels_per_second: float
+    seconds: float
     disk_bytes: float
 
     def __str__(self) -> str:
-        rate = self.megapixels_per_second
         return (
-            f"about {duration_text(self.megapixels / rate)} at {rate:.2f} Mpx/s as this machine does them, and "
-            f"{size_text(round(self.disk_bytes))} of disk"
+            f"about {duration_text(self.seconds)} at {self.megapixels / self.seconds:.2f} Mpx/s as this machine does them, "
+            f"and {size_text(round(self.disk_bytes))} of disk"
         )
 
 
@@ -80,12 +77,12 @@ def project(found: Found) -> Projection:
     if not drafted:
         raise UserError(f"{outcomes[0].label}: {getattr(outcomes[0], 'reason', '')}")
     number = count(found)
-    typical = sorted(drafted, key=lambda point: point.megapixels)[len(drafted) // 2]
+    typical = sorted(drafted, key=lambda point: point.teraflops)[len(drafted) // 2]
     return Projection(
         number,
-        number * sum(point.megapixels for point in drafted) / len(drafted),
-        _rate(typical),
-        number * sum(point.disk_bytes for point in drafted) / len(drafted),
+        number * mean(point.megapixels for point in drafted),
+        number * mean(point.teraflops for point in drafted) * _seconds(typical),
+        number * mean(point.disk_bytes for point in drafted),
     )
 
 
@@ -101,10 +98,9 @@ def _thinned(axes: Sequence[Axis]) -> list[Axis]:
     return thinned
 
 
-def _rate(point: Drafted) -> float:
-    """Megapixels of windows a second, measured in this process."""
+def _seconds(point: Drafted) -> float:
+    """What 10^12 operations of a point's kernels take, measured in this process."""
     farm = FarmConfig(executor="inline", worker=point.config.farm.worker)
     config = replace(point.config, farm=farm, quiet=True)
     with jobs.prepared(jobs.draft(config)) as job:
-        rows, columns = job.plan.octaves[0].grid.window_shape
-        return rows * columns / jobs.calibrate(job) / 1e6
+        return jobs.calibrate(job) / (job.plan.octaves[0].window_flops / 1e12)

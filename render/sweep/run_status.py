@@ -40,11 +40,10 @@ def _where(directory: Place, record: Mapping[str, Any], *, live: bool) -> str:
     """Octave and step: what the run says of itself at this moment, or else of its newest checkpoint."""
     progress = read_progress(directory) if live else None
     if progress is not None:
-        left = progress.worked * (1 - progress.share) / progress.share if progress.share else 0.0
         return (
             f"octave {progress.octave} of {progress.octaves}, step {progress.step} of {progress.steps}, "
             f"{100 * progress.share:.0f} %, {progress.rate:.2f} Mpx/s"
-        ) + (f", about {duration_text(left / progress.rate)} left" if left and progress.rate else "")
+        ) + ("" if progress.left is None else f", about {duration_text(progress.left)} left")
     try:
         read = stored_checkpoints(directory).read()
     except UserError as error:

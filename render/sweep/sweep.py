@@ -227,11 +227,11 @@ class _Run:
 
     def _launch(self, farm: Farm, waiting: Sequence[Drafted], loaded: dict[WeightsKey, Loaded]) -> None:
         """Rank by rank: points that suit one worker, as many at once as there are; then those that all workers share."""
-        total = sum(point.megapixels for point in waiting)
+        total = sum(point.teraflops for point in waiting)
         large = {
             point.point.number
             for point in waiting
-            if farm.size > 1 and (not point.fits or (point.tiles > 1 and point.megapixels * farm.size > total))
+            if farm.size > 1 and (not point.fits or (point.tiles > 1 and point.teraflops * farm.size > total))
         }
         launcher = Launcher(
             farm,
@@ -322,8 +322,8 @@ def _assigned(found: Found, point: Drafted) -> Assigned:
 
 def _listed(point: Drafted | Refused) -> BoardPoint:
     if isinstance(point, Refused):
-        return BoardPoint(point.point.number, point.label, 0.0, "")
-    return BoardPoint(point.point.number, point.label, point.megapixels, point.directory)
+        return BoardPoint(point.point.number, point.label, 0.0, 0.0, "")
+    return BoardPoint(point.point.number, point.label, point.megapixels, point.teraflops, point.directory)
 
 
 def _recorded(point: Drafted | Refused) -> dict[str, Any]:

@@ -51,9 +51,7 @@ log = logging.getLogger(__name__)
 
 #: What a worker's process takes before it holds a canvas, and what Ray's own processes take, measured, bytes.
 _PROGRAM_BYTES = 450_000_000
-_RAY_BYTES = 400_000_000
-#: What compiling kernels and calling them for the first time leaves in a worker's process, beyond what XLA says of them.
-_COMPILED_BYTES = 300_000_000
+_RAY_BYTES = 300_000_000
 #: Strips of the canvas that Ray may hold for each worker, and what it holds besides, bytes.
 _STORED_STRIPS, _STORED_BYTES = 4, 150_000_000
 #: The room that an object store has, bytes.
@@ -434,9 +432,8 @@ def _pictures_bytes(source: Source, masks: Sequence[Mask]) -> int:
 def _guessed_machine(config: Config, directory: RunDirectory, pictures: int) -> Machine:
     """What is known of the machines before the workers are: this one's; of a cluster, only the run directory's disk."""
     host = host_memory() if config.farm.address is None else 1 << 50
-    held = _PROGRAM_BYTES + _COMPILED_BYTES
     shared = pictures + _PROGRAM_BYTES + (_RAY_BYTES if config.farm.executor == "ray" else 0)
-    return _machine(config, directory, host, host, True, config.farm.workers or 1, held, shared)
+    return _machine(config, directory, host, host, True, config.farm.workers or 1, _PROGRAM_BYTES, shared)
 
 
 def _farms_machine(config: Config, directory: RunDirectory, pictures: int, workers: Sequence[Facts]) -> Machine:
@@ -444,9 +441,9 @@ def _farms_machine(config: Config, directory: RunDirectory, pictures: int, worke
     crowd = max(Counter(worker.host for worker in workers).values())
     mine = psutil.Process().memory_info().rss
     if config.farm.executor == "inline":
-        held, shared = 0, mine + _COMPILED_BYTES
+        held, shared = 0, mine
     else:
-        held = max(worker.held_bytes for worker in workers) + _COMPILED_BYTES
+        held = max(worker.held_bytes for worker in workers)
         shared = mine + pictures + _RAY_BYTES
     machine = _machine(
         config,

@@ -39,6 +39,9 @@ _KERNEL_SHARE, _TOTAL_SHARE = 0.5, 0.9
 #: What a kernel call needs over the size of its activations, about: XLA's analysis of real windows has 0.5 for InceptionV3
 #: and 1.1 for GoogLeNet.
 _ESTIMATE = 1
+#: What compiling kernels and calling them for the first time leaves in a worker's process, beyond what XLA says of them:
+#: the compiler's part, and that of each layer, measured, bytes.
+_COMPILER_BYTES, _LAYER_BYTES = 170_000_000, 3_300_000
 _PIXEL, _PICTURE_PIXEL = 12, 3  # bytes of three float32 or uint8 channels
 #: Strips of `BAND` px that are at hand at once while octaves change, the source's own included.
 _STRIPS = 8
@@ -235,7 +238,8 @@ def make_plan(
         for index, (made, stage, view) in enumerate(zip(grids, stages, views, strict=True))
     )
     # The same step on host and device: a kernel on a CPU takes host memory.
-    at_work = machine.held_bytes + _working_bytes(octaves[-1], machine.devices)
+    compiled = _COMPILER_BYTES + _LAYER_BYTES * max(len(view.network.layers) for view in views)
+    at_work = machine.held_bytes + compiled + _working_bytes(octaves[-1], machine.devices)
     asked = config.farm.worker
     batch = int(asked.batch) if asked.resident is True and asked.batch != "auto" else 1
     at_work += max(machine.devices, batch) * kernel_bytes if machine.shares_memory else 0

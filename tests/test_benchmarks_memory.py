@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from render.farm.process import KERNELS
+from render.paths import cache_directory
 from tests.benchmarks import memory, tiles
 
 
@@ -23,6 +26,18 @@ def test_the_memory_benchmark_compares_the_plan_with_what_a_render_took() -> Non
 def test_a_render_that_fails_is_not_measured() -> None:
     with pytest.raises(subprocess.CalledProcessError):
         memory.peaks(["octaves.count=none"])
+
+
+def test_kernels_are_compiled_where_memory_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All else that the user has is there: weights are not fetched again."""
+    users = tmp_path / "users"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(users))
+    for name in (KERNELS, "weights"):
+        (cache_directory() / name).mkdir(parents=True)
+    made = memory.cache_without_kernels(tmp_path / "ours")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(made))
+    assert [entry.name for entry in cache_directory().iterdir()] == ["weights"]
+    assert (cache_directory() / "weights").resolve() == users / cache_directory().name / "weights"
 
 
 def test_the_tiles_benchmark_measures_what_auto_would_take() -> None:

@@ -29,6 +29,8 @@ from render.machine import host_memory
 from render.models.network import Network, class_scores
 from render.paths import cache_directory
 
+#: Where compiled kernels lie in the user's cache.
+KERNELS = "kernels"
 #: Kernels that a process keeps; each holds its network's weights.
 _KERNELS_KEPT = 8
 #: What can be asked for, and what people call it.
@@ -201,6 +203,6 @@ def _devices() -> list[jax.Device]:
 
 def use_compilation_cache() -> None:
     """Keeps compiled kernels in the user's cache, however quickly they compile."""
-    jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "kernels"))
+    jax.config.update("jax_compilation_cache_dir", str(cache_directory() / KERNELS))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -88,7 +88,7 @@ test: $(VENV)/installed-test ## prove the program right, two files at a time; PY
 lint: $(VENV)/installed-test ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-bench: $(VENV)/installed-test $(VENV)/installed-bench ## measure speed and memory, beside PyTorch: make bench names="kernels linear" quick=true
+bench: $(VENV)/installed-test $(VENV)/installed-bench $(if $(filter true,$(tensorflow)),$(VENV)/tensorflow/installed) ## measure speed and memory, beside PyTorch: make bench names="kernels linear" quick=true
 	@RENDER_OVERRIDES= $(BIN)/python -m tests.benchmarks $(names) $(if $(filter true,$(quick)),--quick)
 
 wheel: $(INSTALLED) ## build the wheel into dist/
@@ -118,6 +118,13 @@ $(CLUSTER): $(INSTALLED)
 $(VENV)/installed-bench: $(INSTALLED)
 	@echo "installing what benchmarks compare with (once)" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .constraints.txt -e '.[bench]'
+	@touch $@
+
+# Apart: it wants older libraries than the tests.
+$(VENV)/tensorflow/installed: | $(VENV)/bin/python
+	@echo "installing TensorFlow to compare with (once)" >&2
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check tensorflow-cpu==2.21.0
 	@touch $@
 
 $(VENV)/installed-test: $(INSTALLED)

@@ -20,7 +20,7 @@ from render.models.architecture import Block
 from render.models.googlenet import GOOGLENET
 from render.models.inception_v3 import INCEPTION_V3
 from tests.benchmarks import compiling, kernels, layers, trained
-from tests.benchmarks.contender import CHANNELS_LAST, EAGER, OURS, Contender, core_side
+from tests.benchmarks.contender import CHANNELS_LAST, EAGER, OURS, TENSORFLOW, TENSORFLOW_PYTHON, Contender, core_side
 from tests.benchmarks.gpu import report, summary
 from tests.benchmarks.others import Others
 from tests.benchmarks.table import Table, interleaved, ratio
@@ -137,6 +137,23 @@ def test_pytorch_computes_the_same_gradient(loaded_by_name, model: str, layer: s
         apart.append(np.linalg.norm(other - ours) / np.linalg.norm(ours))
     # Not of every window: where an activation is within a rounding of zero or of its neighbour in a pool, one of the two
     # passes its gradient on and the other does not, which in float64 is no different.
+    assert np.median(apart) < 1e-5
+
+
+@pytest.mark.skipif(not TENSORFLOW_PYTHON.exists(), reason="needs TensorFlow, which only tensorflow=true installs")
+@pytest.mark.parametrize(("model", "layer"), [("inception_v3", "mixed4"), ("googlenet", "inception_4b")])
+def test_tensorflow_computes_the_same_gradient(model: str, layer: str, tmp_path: Path) -> None:
+    apart = []
+    with Contender(OURS) as ours, Contender(TENSORFLOW) as theirs:
+        # Odd and even, so that pools which round up have something to round; small, so that little is near a tie.
+        for side in (88, 101, 112, 123, 134):
+            gradients = []
+            for contender in (ours, theirs):
+                contender.prepare(model, layer, side)
+                gradients.append(contender.gradient(tmp_path / "gradient.npy"))
+            assert gradients[0].shape == gradients[1].shape == (side, side, 3)
+            apart.append(np.linalg.norm(gradients[1] - gradients[0]) / np.linalg.norm(gradients[0]))
+    # As above.
     assert np.median(apart) < 1e-5
 
 

@@ -4,7 +4,8 @@ Why processes: XLA and PyTorch each keep a pool of threads, and their own memory
 could not be told from the other's, and whoever has just finished still has threads that spin in wait for more. A process
 that waits for its next line sleeps, so contenders can take turns, call by call, and each has the machine to itself.
 
-The child reads one JSON object a line and answers with one: see `_serve`.
+The child reads one JSON object a line and answers with one: see `_serve`. One runs in another environment, in which little
+of what this program needs is installed: what a child of any kind imports, this module does not.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,11 +26,14 @@ from typing import IO, Any
 import numpy as np
 
 from render.geometry import round_up
-from render.machine import cores
-from render.models.architecture import Layer
-from tests.benchmarks.trained import ROOT, trained
+from render.models.architecture import Architecture, Layer
 
-OURS, EAGER, CHANNELS_LAST = "ours", "torch eager", "torch channels_last"
+ROOT = Path(__file__).parents[2]
+OURS, EAGER, CHANNELS_LAST, TENSORFLOW = "ours", "torch eager", "torch channels_last", "tensorflow"
+#: The interpreter of an environment that has TensorFlow: `make bench tensorflow=true` makes it.
+TENSORFLOW_PYTHON = ROOT / ".venv" / "tensorflow" / "bin" / "python"
+#: How many threads a child has, as XLA reads it, too.
+_THREADS = "NPROC"
 
 
 def core_side(layer: Layer, window: int) -> int:
@@ -52,11 +57,14 @@ class Contender:
     """
 
     def __init__(self, kind: str, cache: Path | None = None) -> None:
+        from render.machine import cores
+
         self._kind = kind
-        threads = str(cores())
+        self._place = tempfile.TemporaryDirectory()
+        python, threads = str(TENSORFLOW_PYTHON) if kind == TENSORFLOW else sys.executable, str(cores())
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.contender", kind, *([str(cache)] if cache else [])],
+            [python, "-m", "tests.benchmarks.contender", kind, *([str(cache)] if cache else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -64,8 +72,9 @@ class Contender:
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join(paths),
                 "JAX_PLATFORMS": "cpu",
-                # XLA reads the first, PyTorch the second.
-                "NPROC": threads,
+                "TF_CPP_MIN_LOG_LEVEL": "2",
+                # XLA reads the first, PyTorch and TensorFlow the second.
+                _THREADS: threads,
                 "OMP_NUM_THREADS": threads,
                 # As a farm's workers are started: large pages, which help everybody here.
                 "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"),
@@ -77,10 +86,22 @@ class Contender:
 
     def __exit__(self, *_: object) -> None:
         self._process.communicate()
+        self._place.cleanup()
 
     def prepare(self, model: str, layer: str, side: int) -> Ready:
         """Makes the kernel for windows of `side` x `side` px, and forgets the one before."""
-        return Ready(**self._ask("prepare", model, layer, side))
+        return Ready(
+            **self._ask("prepare", model, layer, side, self._parameters(model) if self._kind == TENSORFLOW else None)
+        )
+
+    def _parameters(self, model: str) -> str:
+        """The file that has a model's weights for who cannot read them: written once."""
+        from tests.benchmarks.trained import trained
+
+        file = Path(self._place.name) / f"{model}.npz"
+        if not file.exists():
+            np.savez(file, **{name: np.asarray(values) for name, values in trained(model).parameters.items()})
+        return str(file)
 
     def call(self) -> float:
         """Seconds that one call takes, from a window on the host to its gradient there."""
@@ -128,24 +149,36 @@ class _Side:
             use_compilation_cache()
             if cache is not None:
                 jax.config.update("jax_compilation_cache_dir", cache)
+        elif kind == TENSORFLOW:
+            import tensorflow
+
+            tensorflow.config.threading.set_intra_op_parallelism_threads(int(os.environ[_THREADS]))
+            tensorflow.config.threading.set_inter_op_parallelism_threads(1)
         else:
             import torch
 
-            torch.set_num_threads(cores())
+            torch.set_num_threads(int(os.environ[_THREADS]))
 
-    def prepare(self, model: str, layer: str, side: int) -> dict[str, float]:
+    def prepare(self, model: str, layer: str, side: int, parameters: str | None) -> dict[str, float]:
         self._gradient = None
         made = {"compile_seconds": 0.0, "compilations": 0}
         if self._kind == OURS:
             self._gradient, made = _ours(model, layer, side)
+        elif parameters is not None:
+            from tests.benchmarks.tensorflow_network import TensorFlowKernel
+
+            with np.load(parameters) as found:
+                self._gradient = TensorFlowKernel(_architecture(model).truncated([layer]), found)
         else:
             from tests.benchmarks.torch_network import TorchKernel
+            from tests.benchmarks.trained import trained
 
             loaded = trained(model)
             self._gradient = TorchKernel(
                 loaded.architecture.truncated([layer]), loaded.parameters, channels_last=self._kind == CHANNELS_LAST
             )
-            # What PyTorch loads at its first call is no need of a call.
+        if self._kind != OURS:
+            # What libraries load at their first call is no need of a call.
             self._gradient(np.zeros((128, 128, 3), np.float32))
         self._window = np.random.default_rng(0).normal(128, 30, (side, side, 3)).clip(0, 255).astype(np.float32)
         _forget_peak()
@@ -172,6 +205,7 @@ def _ours(model: str, layer: str, side: int) -> tuple[Gradient, dict[str, float]
     from render.dream.objectives import Given, resolve
     from render.farm.recipe import KernelRecipe
     from render.geometry import KernelShape
+    from tests.benchmarks.trained import trained
 
     loaded = trained(model)
     objective = resolve([layer], loaded.architecture)
@@ -188,6 +222,14 @@ def _ours(model: str, layer: str, side: int) -> tuple[Gradient, dict[str, float]
         "compilations": kernel.programs.compilations,
     }
     return lambda window: np.asarray(kernel(shape, window, given, offset)), made
+
+
+def _architecture(model: str) -> Architecture:
+    """By name, without what reads weights."""
+    from render.models.googlenet import GOOGLENET
+    from render.models.inception_v3 import INCEPTION_V3
+
+    return {architecture.name: architecture for architecture in (GOOGLENET, INCEPTION_V3)}[model]
 
 
 def _forget_peak() -> None:

@@ -1,11 +1,12 @@
 """What the kernel makes of a window, next to PyTorch on the same weights, layer, window, objective and threads.
 
-Contenders take turns, call by call, each in a process of its own: see `contender`. Rates are megapixels a second, medians
-over rounds; ratios are medians of the ratio within each round. `window` counts all pixels that the kernel is given, `core`
-those whose gradient is exact, which is what a tiled render gets; where the exact halo leaves no core such a window serves
-only canvases that fit into it, and the gradient of all of it is computed. Otherwise ours computes that of the core alone,
-others, for want of such a kernel, that of the window. Memory is the peak of a call, beyond what the process holds anyway.
-`apart` is the largest relative distance (L2) of another's gradient of the core from ours.
+Next to TensorFlow, too, where it has been asked for. Contenders take turns, call by call, each in a process of its own:
+see `contender`. Rates are megapixels a second, medians over rounds; ratios are medians of the ratio within each round.
+`window` counts all pixels that the kernel is given, `core` those whose gradient is exact, which is what a tiled render
+gets; where the exact halo leaves no core such a window serves only canvases that fit into it, and the gradient of all of
+it is computed. Otherwise ours computes that of the core alone, others, for want of such a kernel, that of the window.
+Memory is the peak of a call, beyond what the process holds anyway. `apart` is the largest relative distance (L2) of
+another's gradient of the core from ours.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from statistics import median
 import numpy as np
 
 from render.machine import cores
-from tests.benchmarks.contender import CHANNELS_LAST, EAGER, OURS, Contender, core_side
+from tests.benchmarks.contender import CHANNELS_LAST, EAGER, OURS, TENSORFLOW, TENSORFLOW_PYTHON, Contender, core_side
 from tests.benchmarks.others import Others
 from tests.benchmarks.table import Table, interleaved, ratio
 from tests.benchmarks.trained import missing, trained
@@ -43,10 +44,14 @@ _RIVALS = (EAGER, CHANNELS_LAST)
 
 def measure(quick: bool) -> Table:
     layers, sides = (QUICK_LAYERS, QUICK_SIDES) if quick else (LAYERS, SIDES)
-    names, notes = (OURS, *_RIVALS), []
+    names, notes = [OURS, *_RIVALS], []
     if importlib.util.find_spec("torch") is None:
-        names = (OURS,)
+        names = [OURS]
         notes.append("PyTorch is left out: it is not installed (the extra bench has it)")
+    if TENSORFLOW_PYTHON.exists():
+        names.append(TENSORFLOW)
+    else:
+        notes.append("TensorFlow is left out: tensorflow=true installs it, in an environment of its own")
     notes += filter(None, map(missing, layers))
     rows, goals = [], {}
     with ExitStack() as stack, tempfile.TemporaryDirectory() as place:

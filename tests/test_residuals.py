@@ -11,7 +11,7 @@ from render.dream.kernel import Kernel, Programs
 from render.dream.objectives import Given, resolve
 from render.geometry import KernelShape
 from render.models.network import Network
-from render.models.residuals import kept
+from render.models.residuals import materialized
 from render.models.weights import Loaded
 from tests.untiled import photo
 
@@ -24,9 +24,9 @@ def test_what_is_kept_is_what_is_asked_for() -> None:
         for turn in range(len(values)):
             rolled = jnp.roll(jnp.asarray(values, precision), turn)
             for apply in (lambda f: f, jax.jit):
-                signs = apply(lambda x: kept(lambda y: y > 0, x))(rolled)
+                signs = apply(lambda x: materialized(lambda y: y > 0, x))(rolled)
                 np.testing.assert_array_equal(signs, rolled > 0)
-                last = apply(lambda x: kept(lambda y: y[2:], jnp.arange(8), x))(rolled)
+                last = apply(lambda x: materialized(lambda y: y[2:], jnp.arange(8), x))(rolled)
                 np.testing.assert_array_equal(last, np.arange(2, 8))
 
 
@@ -47,7 +47,7 @@ def test_what_is_kept_is_computed_before_it_is_needed() -> None:
         assert analysis is not None
         return analysis.temp_size_in_bytes
 
-    assert needed(lambda x: kept(lambda y: y > 0, x)) < 0.6 * needed(lambda x: x > 0)
+    assert needed(lambda x: materialized(lambda y: y > 0, x)) < 0.6 * needed(lambda x: x > 0)
 
 
 def test_kernels_need_less_memory_for_the_same_gradient(inception: Loaded) -> None:

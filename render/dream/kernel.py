@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from render.models.backward import core_gradient
 from render.models.network import Network
 from render.models.weights import Loaded
 
-#: Which arguments of `Programs.core_gradient` are each window's own: the window, its source, its places and its offset.
+#: Which arguments of `Programs.objective_gradient` are each window's own: the window, its source, its places, its offset.
 _OWN = (False, True, True, False, False, True, True)
 
 
@@ -73,10 +74,8 @@ class Programs:
                 jax.ShapeDtypeStruct((terms, 2, MOST_COPIES), jnp.int32),
                 jax.ShapeDtypeStruct((2,), jnp.int32),
             )
-            self._compile(
-                key,
-                *self.devices.program(lambda *given: self.core_gradient(objective, shape.core, *given), arguments, _OWN),
-            )
+            gradient = partial(self.objective_gradient, objective, shape.core)
+            self._compile(key, *self.devices.program(gradient, arguments, _OWN))
         return self._compiled[key]
 
     def sums(self, layer: str, shape: KernelShape) -> jax.stages.Compiled:
@@ -113,7 +112,7 @@ class Programs:
             self._compile(key, *make())
         return self._compiled[key]
 
-    def core_gradient(
+    def objective_gradient(
         self,
         objective: Objective,
         core: tuple[int, int],

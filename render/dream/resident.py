@@ -79,7 +79,7 @@ def compiled_cores(kernel: Kernel, given: Given, form: Form) -> jax.stages.Compi
             jax.ShapeDtypeStruct((windows, terms, 2, MOST_COPIES), jnp.int32),
             jax.ShapeDtypeStruct((windows, 2), jnp.int32),
         )
-        core = partial(programs.core_gradient, objective, form.kernel.core)
+        core = partial(programs.objective_gradient, objective, form.kernel.core)
         return jax.jit(jax.vmap(core, (None, 0, None, None, None, 0, 0))), arguments
 
     return programs.program(("windows", objective.structure, sizes, form.kernel, form.windows), make)

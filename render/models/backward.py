@@ -44,7 +44,7 @@ from render.models.operations import (
     neighbours,
     wide,
 )
-from render.models.residuals import kept
+from render.models.residuals import materialized
 
 
 class Part(NamedTuple):
@@ -144,7 +144,7 @@ class _Back:
             case Conv():
                 return convolve_back(node, inputs.size, self._kernel(node), g)
             case MaxPool():
-                return max_pool_back(node, inputs.size, kept(part.of, self._tape.winners[node.name], g), g)
+                return max_pool_back(node, inputs.size, materialized(part.of, self._tape.winners[node.name], g), g)
             case AvgPool():
                 return self._through_average(node, part, g)
             case LocalResponseNorm():

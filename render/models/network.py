@@ -39,7 +39,7 @@ from render.models.operations import (
     wide,
     winners,
 )
-from render.models.residuals import kept
+from render.models.residuals import materialized
 
 
 class ConvParameters(nnx.Module):
@@ -163,7 +163,7 @@ class Network(nnx.Module):
         assert self._rectify is jax.nn.relu, "the way back knows no other gradient"
         y = jax.nn.relu(y)
         # True of what is no number, too: it must reach the gradient, where it is looked for.
-        tape.signs[name] = kept(lambda y: ~(y <= 0), y)
+        tape.signs[name] = materialized(lambda y: ~(y <= 0), y)
         return y
 
     def _run(
@@ -185,7 +185,7 @@ class Network(nnx.Module):
                         x = self._finished(x, node, tape, node.name)
                 case MaxPool():
                     if tape is not None:
-                        tape.winners[node.name] = kept(partial(winners, node), x)
+                        tape.winners[node.name] = materialized(partial(winners, node), x)
                     x = max_pool(node, x)
                     if late is not None:
                         # A maximum and what never decreases may change places, and a pool leaves fewer values.

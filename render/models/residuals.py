@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 
-def kept(reduce: Callable[[jax.Array], jax.Array], x: jax.Array, witness: jax.Array | None = None) -> jax.Array:
+def materialized(reduce: Callable[[jax.Array], jax.Array], x: jax.Array, witness: jax.Array | None = None) -> jax.Array:
     """`reduce(x)`, computed once and held, so that the array `x` can go; for what a gradient needs of the way there.
 
     For an `x` that is not of floats, `witness` is any array at hand that is.

@@ -108,7 +108,10 @@ class Contender:
         return self._ask("call")
 
     def peak_bytes(self) -> int | None:
-        """The most memory that calls since `prepare` took, beyond what the process held then; None where none tells."""
+        """The most memory that calls since `prepare` took, beyond what the process held then; None where none tells.
+
+        TensorFlow keeps what earlier windows took, and tells nothing.
+        """
         return self._ask("peak_bytes")
 
     def gradient(self, path: Path) -> np.ndarray:
@@ -192,7 +195,7 @@ class _Side:
         return time.perf_counter() - begun
 
     def peak_bytes(self) -> int | None:
-        peak = _status("VmHWM")
+        peak = None if self._kind == TENSORFLOW else _status("VmHWM")
         return None if peak is None else peak - self._held
 
     def save(self, path: str) -> None:

@@ -13,6 +13,7 @@ from functools import partial
 from render.config import Config, OutputConfig, pictures
 from render.dream.stage import Stage
 from render.errors import UserError
+from render.farm.residence import Residence, estimated_bytes, suits
 from render.formats import FORMATS, refuse_size
 from render.geometry import BAND, BOUNDARY_MODES, MOST_TURNS, Axis, AxisMode, Block, Grid, deal_blocks, round_up
 from render.layout import lay_out
@@ -90,13 +91,17 @@ class Octave:
     """One resolution of the canvas and the work done on it.
 
     `window_flops` are the floating-point operations of a kernel call for one window, those of convolutions alone. Windows
-    are counted by them wherever time is told from work: of two as large that with the smaller core takes less.
+    are counted by them wherever time is told from work: of two as large that with the smaller core takes less. `residence`
+    says how blocks live on devices, where these have the memory, with about `device_window_bytes` for each window besides;
+    None where they cannot.
     """
 
     index: int
     grid: Grid
     stage: Stage
     window_flops: int
+    device_window_bytes: int
+    residence: Residence | None
 
     @property
     def steps(self) -> int:
@@ -233,14 +238,22 @@ def make_plan(
     else:
         grids = [grid(octave, (int(size), int(size))) for octave in range(len(shapes))]
         kernel_bytes = need(grids)
+    asked = config.farm.worker
+    residence = None if asked.resident is False else Residence(asked.resident, asked.batch)
     octaves = tuple(
-        Octave(index, made, stage, view.network.gradient_flops(made.window_shape, made.core_shape))
+        Octave(
+            index,
+            made,
+            stage,
+            view.network.gradient_flops(made.window_shape, made.core_shape),
+            estimated_bytes(view.network, made.window_shape),
+            residence if all(suits(stage, schedule.objectives[number]) for number in stage.objectives) else None,
+        )
         for index, (made, stage, view) in enumerate(zip(grids, stages, views, strict=True))
     )
     # The same step on host and device: a kernel on a CPU takes host memory.
     compiled = _COMPILER_BYTES + _LAYER_BYTES * max(len(view.network.layers) for view in views)
     at_work = machine.held_bytes + compiled + _working_bytes(octaves[-1], machine.devices)
-    asked = config.farm.worker
     batch = int(asked.batch) if asked.resident is True and asked.batch != "auto" else 1
     at_work += max(machine.devices, batch) * kernel_bytes if machine.shares_memory else 0
     blocks = _block_bytes(octaves, workers, schedule)

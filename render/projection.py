@@ -138,7 +138,7 @@ def assumptions(node: NodeConfig) -> list[str]:
         f"             {RESAMPLE * 1e9:.0f} ns a pixel between octaves, {CALL_WITH_MARGINS * 1e3:.1f} ms of the driver for "
         f"a call with margins, {CALL * 1e3:.1f} for others; on a two-core machine",
         f"assumed      {REACHED:.0%} of net and store; what kernels reach; a node's workers numbered one after another",
-        "not counted  starting machines, compiling, reading a large source, writing pictures, filters, lost machines",
+        "not counted  starting machines, compiling, PCIe, reading a large source, writing pictures, filters, lost machines",
     ]
     if node.known:
         given = [

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from render.canvas.store import CHUNK
 from render.config import NodeConfig
 from render.farm.deal import tiles_a_call
+from render.farm.residence import TOTAL_SHARE, WINDOWS_SHARE, block_bytes
 from render.geometry import Axis, Block, Grid, Interval, Rect, boundary_runs, chunk_extent, deal_blocks
 from render.plan import Octave
 
@@ -70,6 +71,8 @@ class Traffic:
     per_node: int
     largest: tuple[int, int]
     busiest_tiles: int
+    #: What the largest block takes of a device's memory where it lives there.
+    device_bytes: int
 
     @classmethod
     def of(cls, grid: Grid, workers: int, per_node: int = 1) -> Traffic:
@@ -83,6 +86,7 @@ class Traffic:
             per_node,
             _largest(blocks),
             max(block.size for block in blocks),
+            max(map(block_bytes, blocks)),
         )
 
     @property
@@ -194,8 +198,11 @@ def step_cost(octave: Octave, workers: int, node: NodeConfig, tflops: float) -> 
 
     `tflops` is what a worker's kernels reach, 10^12 operations a second. Measured: what a process takes for a pixel, and
     the driver for a call. Assumed: `tflops`, the rates of network and store, and that `REACHED` of these is had. Counted
-    exactly: windows, bytes of margins and of checkpoints. Not counted: filters of the gradient, PCIe (24 bytes a pixel,
-    below the host's own work), a network's oversubscription, stragglers.
+    exactly: windows, bytes of margins and of checkpoints. Not counted: filters of the gradient, PCIe (24 bytes a pixel of
+    what travels to a device and back, below the host's own work), a network's oversubscription, stragglers.
+
+    Where a block lives on its device, the host neither cuts windows nor keeps gradients nor updates, and what the device
+    takes for that, tens of bytes a pixel of its own memory, is nothing beside kernels.
     """
     traffic = Traffic.of(octave.grid, workers, node.workers)
     windows = traffic.busiest_tiles * len(octave.stage.regions)
@@ -204,22 +211,34 @@ def step_cost(octave: Octave, workers: int, node: NodeConfig, tflops: float) -> 
     kernels = windows * octave.window_flops / (tflops * 1e12)
     more_calls = -(-max(0, traffic.busiest_tiles - 1) // tiles_a_call(kernels / traffic.busiest_tiles))
     received = int(traffic.received.max())
+    hosted = not resides(octave, traffic, node)
     parts = 1 + octave.stage.optimizer.moments
     return StepCost(
         traffic=traffic,
         window_pixels=windows * area,
         halo_work=octave.step_window_pixels / octave.grid.canvas.area,
         kernels=kernels,
-        host=windows * area * CUT + len(octave.stage.regions) * block * KEEP,
+        host=hosted * (windows * area * CUT + len(octave.stage.regions) * block * KEEP),
         # One call begins a step, one updates and lends.
         driver=traffic.workers * (2 * (CALL_WITH_MARGINS if received else CALL) + more_calls * CALL),
-        update=block * UPDATE,
+        update=hosted * block * UPDATE,
         network=traffic.node_bytes / _rate(node.network_gbit),
         copies=received / _PIXEL * LEND,
         save=parts * traffic.node_saved / _rate(node.store_gbit),
         save_bytes=parts * _PIXEL * octave.grid.canvas.area,
         change=block * RESAMPLE,
     )
+
+
+def resides(octave: Octave, traffic: Traffic, node: NodeConfig) -> bool:
+    """Whether an octave's blocks live on the devices of a kind of node, as workers decide it there but for an estimate of
+    what windows take.
+    """
+    if octave.residence is None or node.device_gb is None:
+        return False
+    memory, each = int(1e9 * node.device_gb), octave.device_window_bytes
+    together = octave.residence.together("gpu", octave.grid.window_shape, each, int(WINDOWS_SHARE * memory))
+    return traffic.device_bytes + min(together, octave.grid.tiles) * each <= TOTAL_SHARE * memory
 
 
 def _rate(gbit: float | None) -> float:

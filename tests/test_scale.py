@@ -100,8 +100,10 @@ def test_middle_canvases_agree_as_well(shape: tuple[int, int], mode: str) -> Non
         assert Traffic.of(grid, workers, 8).bytes == bytes_exchanged(deal_blocks(grid, workers))
 
 
-def planned(terms: str = "mixed5", *, width: int = 20_000, height: int = 10_000, parallel: int = 64) -> Plan:
-    config = Config(image="noise")
+def planned(
+    terms: str = "mixed5", *, width: int = 20_000, height: int = 10_000, parallel: int = 64, config: Config | None = None
+) -> Plan:
+    config = replace(config or Config(), image="noise")
     config.octaves.count = 1
     config.tiles.parallel = parallel
     config.output.width, config.output.height = width, height
@@ -141,6 +143,32 @@ def test_a_slow_network_bounds_a_step_and_a_fast_one_does_not() -> None:
     assert slow.seconds - fast.seconds == pytest.approx(slow.network - fast.network)
     assert slow.network == pytest.approx(10_000 * fast.network)
     assert cost(plan.final, 64, tflops=0.01).bound == "kernels"
+
+
+def test_blocks_that_live_on_devices_cost_the_host_nothing() -> None:
+    """As workers would have it: where the stage can be stepped there, nobody forbids it, and there is room."""
+    octave, node = planned().final, replace(NODE, device_gb=80.0)
+    there, here = cost(octave, 8, node), cost(octave, 8, replace(node, device_gb=None))
+    assert (there.host, there.update) == (0, 0)
+    assert min(here.host, here.update) > 0
+    assert (there.kernels, there.exchange, there.driver) == (here.kernels, here.exchange, here.driver)
+    # A block's canvas with its margin, and a whole core for each of its tiles.
+    block = there.traffic.device_bytes
+    assert block == max(
+        12 * (one.padded.area + one.size * math.prod(octave.grid.core_shape)) for one in deal_blocks(octave.grid, 8)
+    )
+    assert octave.residence is not None
+    together = octave.residence.together("gpu", octave.grid.window_shape, octave.device_window_bytes, 10**12)
+    needed = (block + together * octave.device_window_bytes) / 0.9 / 1e9
+    assert cost(octave, 8, replace(node, device_gb=1.01 * needed)).host == 0
+    assert cost(octave, 8, replace(node, device_gb=0.5 * needed)).host == here.host
+    forbidden, filtered = Config(), Config()
+    forbidden.farm.worker.resident = False
+    filtered.conditioning.laplacian = 4
+    for config in (forbidden, filtered):
+        octave = planned(config=config).final
+        assert octave.residence is None
+        assert cost(octave, 8, node).host == here.host
 
 
 def test_one_worker_sends_nothing() -> None:

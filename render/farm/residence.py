@@ -6,9 +6,17 @@ from dataclasses import dataclass
 
 from render.dream.objectives import Objective
 from render.dream.stage import Stage
+from render.geometry import Block
+from render.models.architecture import Architecture
 
 #: Pixels of windows, about, with which a kernel call has an accelerator fully at work, and the most windows of a call.
 _FULL, _MOST_WINDOWS = 4_000_000, 16
+
+
+#: Share of a device's memory that windows may take, and that everything may take.
+WINDOWS_SHARE, TOTAL_SHARE = 0.5, 0.9
+#: What a window needs over the size of its activations, about.
+_ESTIMATE = 2
 
 
 @dataclass(frozen=True)
@@ -39,3 +47,19 @@ def suits(stage: Stage, objective: Objective) -> bool:
     an objective that does not compare with the source.
     """
     return stage.plain and not stage.conditioning.filters and not objective.needs_source
+
+
+def estimated_bytes(architecture: Architecture, window: tuple[int, int]) -> int:
+    """What the kernel takes on a device for a window of (rows, columns) px, about, before it has been compiled."""
+    return _ESTIMATE * architecture.activation_bytes(*window)
+
+
+def slots_shape(block: Block) -> tuple[int, int]:
+    """(rows, columns) px of the slots of a block's tiles."""
+    rows, columns = block.grid.core_shape
+    return block.tile_rows.size * rows, block.tile_columns.size * columns
+
+
+def block_bytes(block: Block) -> int:
+    """What a block takes of a device's memory without weights and windows: its canvas and its slots, float32 RGB."""
+    return sum(12 * rows * columns for rows, columns in (block.padded.shape, slots_shape(block)))

@@ -29,16 +29,20 @@ from render.dream.resident import (
 from render.errors import UserError
 from render.farm.block import CANVAS, BlockArrays, MaskOfPixels, SourceOfPixels, not_finite
 from render.farm.messages import Assignment, TileSum
-from render.farm.residence import Residence, suits
+from render.farm.residence import (
+    TOTAL_SHARE,
+    WINDOWS_SHARE,
+    Residence,
+    block_bytes,
+    estimated_bytes,
+    slots_shape,
+    suits,
+)
 from render.geometry import Block, KernelShape, Rect, Tile
 from render.plan import size_text
 
-#: Share of a device's memory that windows may take, and that everything may take.
-_WINDOWS_SHARE, _TOTAL_SHARE = 0.5, 0.9
 #: Calls handed to the device before the oldest is awaited.
 _IN_FLIGHT = 3
-#: What a window needs over the size of its activations, about.
-_ESTIMATE = 2
 
 
 class Ascent:
@@ -104,19 +108,17 @@ class Residency:
                 "farm.worker.resident=auto, or render smaller"
             )
         shape = KernelShape.of(block.grid)
-        each = _ESTIMATE * self._kernel.programs.network.architecture.activation_bytes(*shape.window)
-        together = self._asked.together(self._platform, shape.window, each, int(self._memory * _WINDOWS_SHARE))
+        each = estimated_bytes(self._kernel.programs.network.architecture, shape.window)
+        together = self._asked.together(self._platform, shape.window, each, int(self._memory * WINDOWS_SHARE))
         # Of the whole grid, not of the block: the number of workers has no part in it.
         together = min(together, block.grid.tiles)
         form = Form(shape, together, stage.conditioning.normalize, stage.conditioning.luminance_only)
-        limit = int(self._memory * _TOTAL_SHARE)
-        arrays = block.padded.shape, slots_shape(block)
+        limit = int(self._memory * TOTAL_SHARE)
         # Before anything is compiled: what lies there in any case.
-        needed = sum(12 * rows * columns for rows, columns in arrays)
-        made = None
+        needed, made = block_bytes(block), None
         if needed <= limit:
             made = Ascent(self._kernel, toward, form)
-            needed = device_bytes(made.cores, *arrays)
+            needed = device_bytes(made.cores, block.padded.shape, slots_shape(block))
         if needed <= limit:
             return made
         if self._asked.resident == "auto":
@@ -126,12 +128,6 @@ class Residency:
             f"{size_text(needed)} on its device and there are {size_text(limit)}: set more farm.workers, a smaller "
             "tiles.size or farm.worker.batch, or farm.worker.resident=auto"
         )
-
-
-def slots_shape(block: Block) -> tuple[int, int]:
-    """(rows, columns) px of the slots of a block's tiles."""
-    rows, columns = block.grid.core_shape
-    return block.tile_rows.size * rows, block.tile_columns.size * columns
 
 
 class ResidentBlock(BlockArrays):

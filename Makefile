@@ -123,8 +123,8 @@ $(VENV)/installed-bench: $(INSTALLED)
 # Apart: it wants older libraries than the tests.
 $(VENV)/tensorflow/installed: | $(VENV)/bin/python
 	@echo "installing TensorFlow to compare with (once)" >&2
-	@$(PYTHON) -m venv $(@D)
-	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check tensorflow-cpu==2.21.0
+	@$(BIN)/python -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check tensorflow-cpu==2.21.0 || { rm -rf $(@D); exit 2; }
 	@touch $@
 
 $(VENV)/installed-test: $(INSTALLED)

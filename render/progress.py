@@ -6,10 +6,11 @@ import io
 import os
 import sys
 import time
+from datetime import timedelta
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from render.plan import Octave, Plan
 
@@ -70,10 +71,12 @@ class Count:
     def add(self, tiles: int) -> None:
         """The gradients of so many more tiles are known."""
         rows, columns = self.octave.grid.window_shape
+        # A tile has a window for each region.
+        windows = tiles * len(self.octave.stage.regions)
         self.tile += tiles
-        self.done += tiles * self.octave.window_flops
-        self.worked += tiles * self.octave.window_flops
-        self._pixels += tiles * rows * columns
+        self.done += windows * self.octave.window_flops
+        self.worked += windows * self.octave.window_flops
+        self._pixels += windows * rows * columns
 
     def finish_step(self, step: int) -> None:
         """The canvas has been updated."""
@@ -86,13 +89,13 @@ class Count:
 
     @property
     def share(self) -> float:
-        """How much of all the work is done, 0..1."""
-        return min(1.0, self.done / self.total)
+        """How much of all the work is done, 0..1; all of it where there is none."""
+        return min(1.0, self.done / self.total) if self.total else 1.0
 
     @property
     def worked_share(self) -> float:
         """How much of all the work has been done since the start, 0..1."""
-        return min(1.0, self.worked / self.total)
+        return min(1.0, self.worked / self.total) if self.total else 0.0
 
     @property
     def left(self) -> float | None:
@@ -120,14 +123,11 @@ class BarDisplay:
             BarColumn(),
             TaskProgressColumn(),
             TimeElapsedColumn(),
-            TextColumn("ETA"),
-            # Steps differ in cost by their octave, so the pace is taken over a long stretch.
-            TimeRemainingColumn(elapsed_when_finished=False),
+            TextColumn("ETA {task.fields[left]}"),
             console=console,
-            speed_estimate_period=120,
             transient=True,
         )
-        self._task = self._bar.add_task(self._count.text, total=self._count.total)
+        self._task = self._bar.add_task(self._count.text, total=self._count.total, left="-:--:--")
         self._bar.start()
 
     def octave_started(self, octave: Octave, steps: int) -> None:
@@ -149,7 +149,9 @@ class BarDisplay:
         self._bar.stop()
 
     def _show(self) -> None:
-        self._bar.update(self._task, completed=self._count.done, description=self._count.text)
+        left = self._count.left
+        remaining = "-:--:--" if left is None else str(timedelta(seconds=round(left)))
+        self._bar.update(self._task, completed=self._count.done, description=self._count.text, left=remaining)
 
 
 class LineDisplay:

@@ -97,8 +97,9 @@ def print_plan(job: Job, window_seconds: float) -> None:
     console.print(f"disk         up to {size_text(plan.disk_bytes)} in {job.directory.place}")
     console.print(f"arithmetic   {plan.flops / 1e12:,.1f} TFLOP in convolutions")
     console.print(
-        f"time         about {duration_text(sum(seconds))} "
-        f"at {plan.window_pixels / sum(seconds) / 1e6:.2f} Mpx/s, from what a window took just now"
+        f"time         about {duration_text(sum(seconds))}"
+        + (f" at {plan.window_pixels / sum(seconds) / 1e6:.2f} Mpx/s" if sum(seconds) else "")
+        + ", from what a window took just now"
     )
     for target in job.directory.targets:
         console.print(f"picture      {', '.join(map(str, (job.directory.kept(target), *target.copies)))}")

@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from render.canvas.store import CHUNK
 from render.config import NodeConfig
 from render.farm.deal import tiles_a_call
-from render.farm.residence import TOTAL_SHARE, WINDOWS_SHARE, block_bytes
+from render.farm.residence import (
+    ALLOCATED,
+    TOTAL_SHARE,
+    WINDOWS_SHARE,
+    canvas_bytes,
+    slots_bytes,
+    stepping_bytes,
+)
 from render.geometry import Axis, Block, Grid, Interval, Rect, boundary_runs, chunk_extent, deal_blocks
 from render.plan import Octave
 
@@ -71,8 +78,9 @@ class Traffic:
     per_node: int
     largest: tuple[int, int]
     busiest_tiles: int
-    #: What the largest block takes of a device's memory where it lives there.
-    device_bytes: int
+    #: What the largest canvas and the largest slots of a block take of a device's memory where they live there.
+    canvas_bytes: int
+    slots_bytes: int
 
     @classmethod
     def of(cls, grid: Grid, workers: int, per_node: int = 1) -> Traffic:
@@ -86,7 +94,8 @@ class Traffic:
             per_node,
             _largest(blocks),
             max(block.size for block in blocks),
-            max(map(block_bytes, blocks)),
+            max(map(canvas_bytes, blocks)),
+            max(map(slots_bytes, blocks)),
         )
 
     @property
@@ -231,14 +240,15 @@ def step_cost(octave: Octave, workers: int, node: NodeConfig, tflops: float) -> 
 
 
 def resides(octave: Octave, traffic: Traffic, node: NodeConfig) -> bool:
-    """Whether an octave's blocks live on the devices of a kind of node, as workers decide it there but for an estimate of
-    what windows take.
+    """Whether an octave's blocks live on the devices of a kind of node: what workers decide there from a compiled kernel,
+    from an estimate of what it takes. Where it is asked for and there is no room they refuse, and here it is the host's.
     """
     if octave.residence is None or node.device_gb is None:
         return False
-    memory, each = int(1e9 * node.device_gb), octave.device_window_bytes
+    memory, each = int(ALLOCATED * 1e9 * node.device_gb), octave.device_window_bytes
     together = octave.residence.together("gpu", octave.grid.window_shape, each, int(WINDOWS_SHARE * memory))
-    return traffic.device_bytes + min(together, octave.grid.tiles) * each <= TOTAL_SHARE * memory
+    windows = min(together, octave.grid.tiles) * each
+    return stepping_bytes(traffic.canvas_bytes, traffic.slots_bytes, windows) <= TOTAL_SHARE * memory
 
 
 def _rate(gbit: float | None) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -12,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
+
+import pytest
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,10 @@ def serving(log: Path, address: str = "127.0.0.1") -> Iterator[Server]:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(log.read_text(errors="replace")) from None
                 time.sleep(0.1)
-        with mock.patch.dict(os.environ, server.environment):
+        with pytest.MonkeyPatch.context() as patch:
+            # These alone are put back: Ray says in the environment what it remembers besides, that it asks for a token.
+            for name, value in server.environment.items():
+                patch.setenv(name, value)
             yield server
     finally:
         process.terminate()

@@ -143,6 +143,8 @@ def test_pytorch_computes_the_same_gradient(loaded_by_name, model: str, layer: s
 @pytest.mark.skipif(not TENSORFLOW_PYTHON.exists(), reason="needs TensorFlow, which only tensorflow=true installs")
 @pytest.mark.parametrize(("model", "layer"), [("inception_v3", "mixed4"), ("googlenet", "inception_4b")])
 def test_tensorflow_computes_the_same_gradient(model: str, layer: str, tmp_path: Path) -> None:
+    if reason := trained.missing(model):
+        pytest.skip(reason)
     apart = []
     with Contender(OURS) as ours, Contender(TENSORFLOW) as theirs:
         # Odd and even, so that pools which round up have something to round; small, so that little is near a tie.

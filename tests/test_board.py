@@ -303,7 +303,7 @@ def go_through(display: Display, made: Plan, octaves: int = 2) -> None:
     for octave in made.octaves[:octaves]:
         display.octave_started(octave, 0)
         for step in range(octave.steps):
-            display.tiles_done(octave.grid.tiles * len(octave.stage.regions))
+            display.tiles_done(octave.grid.tiles)
             display.step_done(step)
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from render import progress_file
 from render.config import Config
 from render.plan import Plan
-from render.progress import Count, LineDisplay
+from render.progress import BarDisplay, Count, LineDisplay
 from tests.test_plan import plan
 
 
@@ -22,12 +25,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def made() -> Plan:
+def made(steps: int = 4) -> Plan:
     """A small octave whose one window is all core, and a large one whose windows are mostly halo."""
     config = Config()
     config.image, config.tiles.size = "noise", 1024
     config.output.width = config.output.height = 2048
-    config.octaves.count, config.octaves.scale, config.octaves.steps = 2, 8.0, 4
+    config.octaves.count, config.octaves.scale, config.octaves.steps = 2, 8.0, steps
     return plan(config)
 
 
@@ -80,3 +83,51 @@ def test_lines_say_where_it_stands(clock: list[float]) -> None:
     assert "octave 1/2 256x256 step 4/4" in " ".join(lines)
     assert lines[-1].startswith("100 % octave 2/2 2048x2048 step 4/4 ")
     assert lines[-1].endswith(", about 0 s left")
+
+
+def test_a_render_without_a_step_is_done(clock: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_file, "_EVERY_S", 0.0)
+    done = made(steps=0)
+    assert done.flops == 0
+    console = Console(file=io.StringIO(), width=200, force_terminal=True)
+    displays = [BarDisplay(done, console), LineDisplay(done, console), progress_file.ProgressFile(tmp_path, done)]
+    for octave in done.octaves:
+        for display in displays:
+            display.octave_started(octave, 0)
+    found = progress_file.read_progress(tmp_path)
+    assert found is not None
+    assert (found.share, found.worked, found.left) == (1.0, 0.0, None)
+    for display in displays:
+        display.close()
+
+
+def test_a_tile_is_a_window_for_each_region(clock: list[float]) -> None:
+    config = Config(image="noise")
+    config.octaves.count, config.octaves.steps = 1, 2
+    config.output.width = config.output.height = 256
+    done = plan(config)
+    (octave,) = done.octaves
+    stage = replace(octave.stage, regions=octave.stage.regions * 2)
+    octave = replace(octave, stage=stage)
+    count = Count(replace(done, octaves=(octave,)))
+    count.begin(octave, 0)
+    for step in range(octave.steps):
+        clock[0] += 5
+        count.add(octave.grid.tiles)
+        count.finish_step(step)
+    assert (count.share, count.worked_share, count.left) == (1.0, 1.0, 0.0)
+
+
+def test_the_bar_says_how_long_the_rest_takes(clock: list[float]) -> None:
+    done = made()
+    console = Console(file=io.StringIO(), width=200, force_terminal=True)
+    bar = BarDisplay(done, console)
+    coarse, fine = done.octaves
+    bar.octave_started(coarse, coarse.steps)
+    bar.octave_started(fine, 0)
+    clock[0] += 3600
+    bar.tiles_done(fine.grid.tiles)
+    bar.step_done(0)
+    bar.close()
+    # Three steps of four are left, of an hour each.
+    assert "ETA 3:00:00" in console.file.getvalue()  # type: ignore[attr-defined]

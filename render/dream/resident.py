@@ -85,16 +85,11 @@ def compiled_cores(kernel: Kernel, given: Given, form: Form) -> jax.stages.Compi
     return programs.program(("windows", objective.structure, sizes, form.kernel, form.windows), make)
 
 
-def device_bytes(cores: jax.stages.Compiled, canvas: tuple[int, int], slots: tuple[int, int]) -> int:
-    """Bytes of device memory that a block takes while it is stepped: canvas and slots of (rows, columns) px, weights, and
-    windows by XLA's analysis of `compiled_cores`.
-    """
+def call_bytes(cores: jax.stages.Compiled) -> tuple[int, int]:
+    """Bytes of device memory that a call of `compiled_cores` is given, weights and windows, and that it takes besides."""
     analysis = cores.memory_analysis()
     assert analysis is not None, "this backend does not say what a kernel needs"
-    kernel = analysis.temp_size_in_bytes + analysis.output_size_in_bytes
-    pixels = [12 * rows * columns for rows, columns in (canvas, slots)]
-    # An update, which comes when the kernel has done, may have to make the block's pixels once more.
-    return sum(pixels) + analysis.argument_size_in_bytes + max(kernel, pixels[1])
+    return analysis.argument_size_in_bytes, analysis.temp_size_in_bytes + analysis.output_size_in_bytes
 
 
 @partial(jax.jit, static_argnames="form")

@@ -35,6 +35,7 @@ from render.farm.ray_session import (
     session_directory,
     system_config,
 )
+from render.farm.residence import ALLOCATED
 from render.farm.tpu_slices import SHAPES, multi_host_slice
 from render.farm.versions import own_versions, refuse_mismatch
 
@@ -390,7 +391,7 @@ class RayFarm:
             "JAX_PLATFORMS": self.demand.platform,
             "NPROC": str(self._threads),
             # One worker has the accelerator, or its share, to itself; the user's own value counts.
-            "XLA_PYTHON_CLIENT_MEM_FRACTION": os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 * share:.2f}"),
+            "XLA_PYTHON_CLIENT_MEM_FRACTION": os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{ALLOCATED * share:.2f}"),
         }
         strategy = NodeAffinitySchedulingStrategy(node, soft=False) if node else "SPREAD"
         handle = Actor.options(

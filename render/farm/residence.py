@@ -11,10 +11,10 @@ from render.models.architecture import Architecture
 
 #: Pixels of windows, about, with which a kernel call has an accelerator fully at work, and the most windows of a call.
 _FULL, _MOST_WINDOWS = 4_000_000, 16
-
-
 #: Share of a device's memory that windows may take, and that everything may take.
 WINDOWS_SHARE, TOTAL_SHARE = 0.5, 0.9
+#: Share of an accelerator that JAX takes for itself, which is all the memory that it knows of.
+ALLOCATED = 0.9
 #: What a window needs over the size of its activations, about.
 _ESTIMATE = 2
 
@@ -60,6 +60,19 @@ def slots_shape(block: Block) -> tuple[int, int]:
     return block.tile_rows.size * rows, block.tile_columns.size * columns
 
 
-def block_bytes(block: Block) -> int:
-    """What a block takes of a device's memory without weights and windows: its canvas and its slots, float32 RGB."""
-    return sum(12 * rows * columns for rows, columns in (block.padded.shape, slots_shape(block)))
+def canvas_bytes(block: Block) -> int:
+    """What a block's canvas with its margin takes of a device's memory, float32 RGB."""
+    return 12 * block.padded.area
+
+
+def slots_bytes(block: Block) -> int:
+    """What the gradient's slots of a block's tiles take there."""
+    rows, columns = slots_shape(block)
+    return 12 * rows * columns
+
+
+def stepping_bytes(canvas: int, slots: int, windows: int) -> int:
+    """What a block takes of a device's memory while it is stepped, weights not counted, where a kernel's call takes so
+    much: an update, which comes when the kernel has done, may have to make the block's pixels once more.
+    """
+    return canvas + slots + max(windows, slots)

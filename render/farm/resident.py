@@ -17,8 +17,8 @@ from render.dream.resample import Pixels
 from render.dream.resident import (
     Form,
     Position,
+    call_bytes,
     compiled_cores,
-    device_bytes,
     kept,
     moved,
     replaced,
@@ -33,9 +33,11 @@ from render.farm.residence import (
     TOTAL_SHARE,
     WINDOWS_SHARE,
     Residence,
-    block_bytes,
+    canvas_bytes,
     estimated_bytes,
+    slots_bytes,
     slots_shape,
+    stepping_bytes,
     suits,
 )
 from render.geometry import Block, KernelShape, Rect, Tile
@@ -115,10 +117,12 @@ class Residency:
         form = Form(shape, together, stage.conditioning.normalize, stage.conditioning.luminance_only)
         limit = int(self._memory * TOTAL_SHARE)
         # Before anything is compiled: what lies there in any case.
-        needed, made = block_bytes(block), None
+        canvas, slots, made = canvas_bytes(block), slots_bytes(block), None
+        needed = canvas + slots
         if needed <= limit:
             made = Ascent(self._kernel, toward, form)
-            needed = device_bytes(made.cores, block.padded.shape, slots_shape(block))
+            given_bytes, kernel = call_bytes(made.cores)
+            needed = given_bytes + stepping_bytes(canvas, slots, kernel)
         if needed <= limit:
             return made
         if self._asked.resident == "auto":

@@ -33,9 +33,10 @@ class Projection:
     disk_bytes: float
 
     def __str__(self) -> str:
+        rate = f" at {self.megapixels / self.seconds:.2f} Mpx/s" if self.seconds else ""
         return (
-            f"about {duration_text(self.seconds)} at {self.megapixels / self.seconds:.2f} Mpx/s as this machine does them, "
-            f"and {size_text(round(self.disk_bytes))} of disk"
+            f"about {duration_text(self.seconds)}{rate} as this machine does them, and "
+            f"{size_text(round(self.disk_bytes))} of disk"
         )
 
 

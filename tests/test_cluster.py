@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
+from ray._raylet import AuthenticationMode, get_authentication_mode
 from ray.cluster_utils import Cluster
 from ray.exceptions import RayActorError
 
@@ -38,10 +39,14 @@ from tests.metadata_server import metadata_service
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A Ray cluster of real nodes on this machine; its head has no CPU to lend."""
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    yield made
-    ray.shutdown()
-    made.shutdown()
+    # A Ray of our own that a test had here before made this process ask for a token: the cluster is to know, too.
+    mode = "token" if get_authentication_mode() == AuthenticationMode.TOKEN else "disabled"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", mode)
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        yield made
+        ray.shutdown()
+        made.shutdown()
 
 
 @pytest.fixture

@@ -50,9 +50,7 @@ def main() -> None:
         costs: dict[int, StepCost] = {}
         for count in workers:
             plan = _plan(gigapixels, count, words["objective"], node)
-            made = estimate(
-                plan, count, node, precision=words["precision"], every=300.0
-            )  # fmt: skip
+            made = estimate(plan, count, node, precision=words["precision"], every=300.0)
             costs[count] = made.final
             whole.add_row(f"{gigapixels:g}", str(count), *_whole(made))
         height, width = plan.final.shape

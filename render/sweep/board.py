@@ -204,7 +204,7 @@ class Board:
         return self._share(standing, now, self._pace())
 
     def megapixels(self, now: float) -> tuple[float, float]:
-        """Window megapixels that are done, by whomever and whenever, and those that are left."""
+        """Window megapixels that are done, by whomever and whenever, and those that are left: of running points about."""
         pace = self._pace()
         done = left = 0.0
         for standing in self.standings.values():
@@ -216,7 +216,8 @@ class Board:
         return done, left
 
     def rate(self, now: float) -> float:
-        """Window megapixels per second of the whole farm, over the last half hour, or all of a command that has ended.
+        """Window megapixels per second of the whole farm, over the last half hour, or all of a command that has ended: of
+        running points about, since their share of the work is one of operations.
 
         0 where nothing is known yet.
         """

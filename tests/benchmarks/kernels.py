@@ -70,7 +70,7 @@ def measure(quick: bool) -> Table:
         notes.append(others.note)
     columns = (
         "model", "layer", "window", "core", *(f"{name} Mpx/s" for name in names), *(f"/ {name}" for name in names[1:]),
-        "of core Mpx/s", *(f"{name} GB" for name in names), *(["apart"] if len(names) > 1 else []),
+        "of core Mpx/s", *(f"{name} GB" for name in names if name != TENSORFLOW), *(["apart"] if len(names) > 1 else []),
     )  # fmt: skip
     title = f"Kernel throughput, {cores()} threads each: windows of WINDOW x WINDOW px, exact halo"
     return Table("kernels", title, columns, rows, goals, tuple(notes))

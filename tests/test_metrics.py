@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -99,6 +99,7 @@ def test_every_event_moves_its_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     metrics = Metrics("poster-1a2b", lambda: now[0])
     octave = draft(load_config("preview", [*JOB, "octaves.count=1"])).plan.final
+    octave = replace(octave, stage=replace(octave.stage, regions=octave.stage.regions * 2))
     rows, columns = octave.grid.window_shape
 
     def told(name: str) -> list[float]:
@@ -113,7 +114,7 @@ def test_every_event_moves_its_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told("step_seconds") == [2.5]
     assert told("step")[-1] == 4
     assert told("exchanged_bytes_total") == [bytes_exchanged(deal_blocks(octave.grid, 2))]
-    assert told("megapixels_per_second") == [pytest.approx(4 * rows * columns / 1e6 / 10)]
+    assert told("megapixels_per_second") == [pytest.approx(4 * 2 * rows * columns / 1e6 / 10)]
     # Nothing was saved yet: since the beginning.
     assert told("checkpoint_age_seconds") == [10]
     now[0] = 112.0

@@ -92,7 +92,8 @@ class Metrics:
                 made["render_step"].set(event.steps)
             case TilesDone():
                 rows, columns = event.octave.grid.window_shape
-                self._pixels += event.tiles * rows * columns
+                # A tile has a window for each region.
+                self._pixels += event.tiles * len(event.octave.stage.regions) * rows * columns
                 if event.tiles:
                     made["render_tiles_total"].inc(event.tiles)
             case StepDone():

@@ -114,24 +114,29 @@ class Octave:
         return self.grid.rows.length, self.grid.columns.length
 
     @property
+    def tile_pixels(self) -> int:
+        """Pixels that the kernel processes for a tile, halos included: a window for each region."""
+        return len(self.stage.regions) * _area(self.grid.window_shape)
+
+    @property
+    def tile_flops(self) -> int:
+        """Floating-point operations of the same, as `window_flops` counts them."""
+        return len(self.stage.regions) * self.window_flops
+
+    @property
     def step_window_pixels(self) -> int:
-        """Pixels that the kernel processes in one step, halos included, if no mask spares it any."""
-        rows, columns = self.grid.window_shape
-        return self._step_windows * rows * columns
+        """Pixels that the kernel processes in one step, if no mask spares it any."""
+        return self.grid.tiles * self.tile_pixels
 
     @property
     def step_flops(self) -> int:
         """Floating-point operations of one step, as `window_flops` counts them."""
-        return self._step_windows * self.window_flops
+        return self.grid.tiles * self.tile_flops
 
     @property
     def flops(self) -> int:
         """The same of all its steps."""
         return self.steps * self.step_flops
-
-    @property
-    def _step_windows(self) -> int:
-        return len(self.stage.regions) * self.grid.tiles
 
 
 @dataclass(frozen=True)

@@ -70,13 +70,10 @@ class Count:
 
     def add(self, tiles: int) -> None:
         """The gradients of so many more tiles are known."""
-        rows, columns = self.octave.grid.window_shape
-        # A tile has a window for each region.
-        windows = tiles * len(self.octave.stage.regions)
         self.tile += tiles
-        self.done += windows * self.octave.window_flops
-        self.worked += windows * self.octave.window_flops
-        self._pixels += windows * rows * columns
+        self.done += tiles * self.octave.tile_flops
+        self.worked += tiles * self.octave.tile_flops
+        self._pixels += tiles * self.octave.tile_pixels
 
     def finish_step(self, step: int) -> None:
         """The canvas has been updated."""

@@ -20,7 +20,7 @@ from render.models.architecture import Block
 from render.models.googlenet import GOOGLENET
 from render.models.inception_v3 import INCEPTION_V3
 from tests.benchmarks import compiling, kernels, layers, trained
-from tests.benchmarks.contender import CHANNELS_LAST, EAGER, OURS, TENSORFLOW, TENSORFLOW_PYTHON, Contender, core_side
+from tests.benchmarks.contender import CHANNELS_LAST, EAGER, OURS, TENSORFLOW, TENSORFLOW_READY, Contender, core_side
 from tests.benchmarks.gpu import report, summary
 from tests.benchmarks.others import Others
 from tests.benchmarks.table import Table, interleaved, ratio
@@ -140,7 +140,7 @@ def test_pytorch_computes_the_same_gradient(loaded_by_name, model: str, layer: s
     assert np.median(apart) < 1e-5
 
 
-@pytest.mark.skipif(not TENSORFLOW_PYTHON.exists(), reason="needs TensorFlow, which only tensorflow=true installs")
+@pytest.mark.skipif(not TENSORFLOW_READY.exists(), reason="needs TensorFlow, which only tensorflow=true installs")
 @pytest.mark.parametrize(("model", "layer"), [("inception_v3", "mixed4"), ("googlenet", "inception_4b")])
 def test_tensorflow_computes_the_same_gradient(model: str, layer: str, tmp_path: Path) -> None:
     if reason := trained.missing(model):

@@ -91,9 +91,7 @@ class Metrics:
                 made["render_octave"].set(event.octave.index + 1)
                 made["render_step"].set(event.steps)
             case TilesDone():
-                rows, columns = event.octave.grid.window_shape
-                # A tile has a window for each region.
-                self._pixels += event.tiles * len(event.octave.stage.regions) * rows * columns
+                self._pixels += event.tiles * event.octave.tile_pixels
                 if event.tiles:
                     made["render_tiles_total"].inc(event.tiles)
             case StepDone():

@@ -32,6 +32,8 @@ ROOT = Path(__file__).parents[2]
 OURS, EAGER, CHANNELS_LAST, TENSORFLOW = "ours", "torch eager", "torch channels_last", "tensorflow"
 #: The interpreter of an environment that has TensorFlow: `make bench tensorflow=true` makes it.
 TENSORFLOW_PYTHON = ROOT / ".venv" / "tensorflow" / "bin" / "python"
+#: What make leaves there once all of it is installed.
+TENSORFLOW_READY = ROOT / ".venv" / "tensorflow" / "installed"
 #: How many threads a child has, as XLA reads it, too.
 _THREADS = "NPROC"
 

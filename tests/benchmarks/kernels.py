@@ -21,7 +21,7 @@ from statistics import median
 import numpy as np
 
 from render.machine import cores
-from tests.benchmarks.contender import CHANNELS_LAST, EAGER, OURS, TENSORFLOW, TENSORFLOW_PYTHON, Contender, core_side
+from tests.benchmarks.contender import CHANNELS_LAST, EAGER, OURS, TENSORFLOW, TENSORFLOW_READY, Contender, core_side
 from tests.benchmarks.others import Others
 from tests.benchmarks.table import Table, interleaved, ratio
 from tests.benchmarks.trained import missing, trained
@@ -48,7 +48,7 @@ def measure(quick: bool) -> Table:
     if importlib.util.find_spec("torch") is None:
         names = [OURS]
         notes.append("PyTorch is left out: it is not installed (the extra bench has it)")
-    if TENSORFLOW_PYTHON.exists():
+    if TENSORFLOW_READY.exists():
         names.append(TENSORFLOW)
     else:
         notes.append("TensorFlow is left out: tensorflow=true installs it, in an environment of its own")

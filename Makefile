@@ -1,22 +1,38 @@
 # Everything a user does. Each command sets up what it needs on first use; nothing is done twice.
-PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
-EXTRAS ?=
-INSTALLED := $(VENV)/installed$(if $(EXTRAS),-$(EXTRAS))
+# What a user typed is taken by $(value ...) and never expanded, since make would run a $(shell ...) in it.
+override PYTHON := $(or $(value PYTHON),python3)
+override VENV := $(or $(value VENV),.venv)
+override EXTRAS := $(value EXTRAS)
+override BIN := $(VENV)/bin
+override comma := ,
+override unknown_extras := $(filter-out aws cluster cuda gcp tpu,$(subst $(comma), ,$(EXTRAS)))
+ifneq ($(unknown_extras),)
+  $(error EXTRAS has no $(firstword $(unknown_extras)): choose from aws, cluster, cuda, gcp and tpu, with commas between)
+endif
+override INSTALLED := $(VENV)/installed$(if $(EXTRAS),-$(EXTRAS))
 
 # What talks to a cluster needs more of Ray. status does where it is asked of one: make status cluster=NAME.
-CLUSTER := $(VENV)/installed-cluster
+override CLUSTER := $(VENV)/installed-cluster
 
-# What the user wrote as key=value, handed on untouched by any shell.
-export RENDER_OVERRIDES := $(filter-out PYTHON=% EXTRAS=%,$(MAKEOVERRIDES))
+# The user's key=value words in make's own escapes, which render/__main__.py undoes: no shell splits or expands them.
+export RENDER_OVERRIDES := $(MAKEOVERRIDES)
+# make would also export each key as a variable, with its value expanded: image=$(shell ...) would run.
+$(foreach command-line-variable,$(.VARIABLES),$(if $(filter command,$(origin $(command-line-variable))),\
+  $(eval unexport $(command-line-variable))))
+
+# Settings of pip that would install elsewhere than into .venv, or less than is needed; pip.conf below has the others.
+export PIP_USER := 0
+export PIP_REQUIRE_HASHES := 0
+export PIP_NO_DEPS := 0
+export PIP_DRY_RUN := 0
+unexport PIP_TARGET PIP_PREFIX PIP_ROOT
 
 .DEFAULT_GOAL := help
 .PHONY: help setup render sweep probe export plan models objectives classes atlas settings preflight view status fetch \
   cluster-up cluster-status cluster-down submit attach stop test lint bench wheel clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  make render conf=poster image=me.jpg octaves.steps=20: any key of conf/job/default.yaml can be set so"
 
@@ -82,14 +98,15 @@ stop: $(CLUSTER) ## have a submitted job save its canvas and end: make stop clus
 
 setup: $(INSTALLED) ## make the environment (EXTRAS=cuda or EXTRAS=tpu for accelerators)
 
+test: export PYTEST_ADDOPTS := -n 2 --dist loadfile $(value PYTEST)
 test: $(VENV)/installed-test ## prove the program right, two files at a time; PYTEST="-m 'not slow'" for the quick part
-	@RENDER_OVERRIDES= $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
+	@RENDER_OVERRIDES= $(BIN)/python -m pytest
 
 lint: $(VENV)/installed-test ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-bench: $(VENV)/installed-test $(VENV)/installed-bench $(if $(filter true,$(tensorflow)),$(VENV)/tensorflow/installed) ## measure speed and memory, beside PyTorch: make bench names="kernels linear" quick=true
-	@RENDER_OVERRIDES= $(BIN)/python -m tests.benchmarks $(names) $(if $(filter true,$(quick)),--quick)
+bench: $(VENV)/installed-test $(VENV)/installed-bench $(if $(filter true,$(value tensorflow)),$(VENV)/tensorflow/installed) ## measure speed and memory, beside PyTorch: make bench names="kernels linear" quick=true
+	@$(BIN)/python -m tests.benchmarks
 
 wheel: $(INSTALLED) ## build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
@@ -103,6 +120,7 @@ $(VENV)/bin/python:
 	@echo "making $(VENV)" >&2
 	@$(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo "render: Python cannot make environments; on Debian install python3-venv" >&2; exit 2; }
+	@printf '[%s]\ntarget =\nprefix =\nroot =\n' global install > $(VENV)/pip.conf
 
 $(INSTALLED): pyproject.toml .constraints.txt | $(VENV)/bin/python
 	@echo "installing (once)" >&2

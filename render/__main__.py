@@ -7,7 +7,7 @@ MAKEOVERRIDES, so that no shell ever splits or expands them.
 from __future__ import annotations
 
 import os
-import shlex
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -58,6 +58,8 @@ _COMMANDS = (
 _OF_CLUSTERS = _COMMANDS[-6:]
 _DEFAULT_ROOTS = {"atlas": "atlas", "probe": "probe"}
 _DEFAULT_ROOT = "preview"
+#: Variables of the Makefile that a user may set beside the keys of a config.
+_MAKEFILE_VARIABLES = ("PYTHON", "EXTRAS", "VENV")
 #: Hydra's own way of asking for a sweep.
 _MULTIRUN = ("-m", "--multirun")
 
@@ -104,12 +106,16 @@ def split_arguments(words: Sequence[str]) -> tuple[str, str, list[str]]:
 
 
 def make_overrides(escaped: str) -> list[str]:
-    """The words in GNU make's MAKEOVERRIDES: a backslash precedes blanks and backslashes, and dollars are doubled."""
-    splitter = shlex.shlex(escaped.replace("$$", "$"), posix=True)
-    splitter.whitespace_split = True
-    splitter.quotes = ""
-    splitter.commenters = ""
-    return list(splitter)
+    """Return the words in GNU make's MAKEOVERRIDES, without those that are the Makefile's own.
+
+    make puts blanks between the words, a backslash before every blank, tab and backslash of theirs, and doubles their
+    dollars (`quote_for_env` in its `main.c`); a line break stands as it is.
+    """
+    words = (
+        re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL)
+        for word in re.findall(r"(?:\\.|[^ \t\\])+", escaped.replace("$$", "$"), re.DOTALL)
+    )
+    return [word for word in words if word.partition("=")[0] not in _MAKEFILE_VARIABLES]
 
 
 def _without_a_job(command: str, overrides: list[str]) -> int | None:

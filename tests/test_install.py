@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import venv
 import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,10 +18,18 @@ import pytest
 from tests.conftest import ROOT, TINY
 
 
-def make(*words: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+def make(
+    *words: str, timeout: float = 300, cwd: Path = ROOT, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS", "RENDER"))}
     return subprocess.run(
-        ["make", *words], cwd=ROOT, capture_output=True, text=True, timeout=timeout, env=environment, check=False
+        ["make", *words],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment | (env or {}),
+        check=False,
     )
 
 
@@ -56,6 +67,87 @@ def test_make_hands_on_any_key_and_value(tmp_path: Path) -> None:
     done = make("render", *TINY, f"output.dir={folder}", "name=a b & c", "quiet=true")
     assert done.returncode == 0, done.stderr
     assert (folder / "a b & c.png").exists()
+
+
+@pytest.fixture
+def words_of_make(tmp_path: Path) -> Callable[..., list[str]]:
+    """Runs make with an interpreter that only prints the words it is handed; returns them."""
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    interpreter = tmp_path / "venv" / "bin" / "python"
+    says = "from render.__main__ import make_overrides; print(json.dumps(make_overrides(os.environ['RENDER_OVERRIDES'])))"
+    interpreter.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -c "import json, os; {says}"\n')
+    interpreter.chmod(0o755)
+    for name in ("", "-cluster", "-test", "-bench"):
+        (tmp_path / "venv" / f"installed{name}").touch()
+
+    def run(*words: str) -> list[str]:
+        done = make(f"VENV={tmp_path / 'venv'}", *words)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+def test_no_value_is_run_by_make(words_of_make, tmp_path: Path) -> None:
+    """make expands what it exports, and a recipe what it uses: neither may run the name of a file."""
+    mark = tmp_path / "RUN"
+    targets = re.search(r"^\.PHONY: ((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert targets is not None
+    keys = (
+        "image",
+        "run",
+        "name",
+        "names",
+        "cluster",
+        "tensorflow",
+        "quick",
+        "conf",
+        "file",
+        "BIN",
+        "INSTALLED",
+        "octaves.count",
+    )
+    for target in set(targets[1].replace("\\\n", " ").split()) - {"help", "setup", "lint", "clean", "wheel", "test"}:
+        words = [f"{key}=$(shell touch {mark})`touch {mark}`;touch {mark}" for key in keys]
+        arrived = words_of_make(target, *words)
+        assert sorted(arrived) == ([] if target in ("models", "objectives") else sorted(words)), target
+        assert not mark.exists(), target
+    for word in (f"PYTEST=$(shell touch {mark})", f"PYTEST=`touch {mark}`;touch {mark}"):
+        words_of_make("test", word)
+        assert not mark.exists()
+    for word in (f"EXTRAS=$(shell touch {mark})", f"EXTRAS=x]';touch {mark};'"):
+        refused = make("render", word)
+        assert refused.returncode == 2
+        assert "choose from aws, cluster, cuda, gcp and tpu" in refused.stderr
+        assert not mark.exists()
+
+
+def test_make_hands_on_blanks_tabs_and_line_breaks(words_of_make) -> None:
+    word = "image=a\tb\n  c\\ \\\\ $d $(e) #f 'g' \"h\" \u3042.jpg"
+    assert words_of_make("render", word, "name=two\n\nlines") == ["name=two\n\nlines", word]
+
+
+@pytest.mark.slow
+def test_set_up_survives_settings_of_pip(tmp_path: Path) -> None:
+    """A user's own pip may install elsewhere, or less: what the program needs comes into its environment all the same."""
+    project, home = tmp_path / "project", tmp_path / "home"
+    (home / ".config" / "pip").mkdir(parents=True)
+    (home / ".config" / "pip" / "pip.conf").write_text(
+        f"[global]\ntarget = {tmp_path / 'elsewhere'}\n[install]\nuser = yes\nprefix = {tmp_path / 'elsewhere'}\n"
+    )
+    (project / "small").mkdir(parents=True)
+    shutil.copy(ROOT / "Makefile", project)
+    (project / ".constraints.txt").touch()
+    (project / "small" / "__init__.py").touch()
+    (project / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+        '[project]\nname = "small"\nversion = "1"\ndependencies = ["iniconfig"]\n'
+    )
+    settings = {"PIP_TARGET": str(tmp_path / "elsewhere"), "PIP_NO_DEPS": "1", "PIP_REQUIRE_HASHES": "1", "PIP_USER": "1"}
+    done = make("setup", cwd=project, env={"HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config"), **settings})
+    assert done.returncode == 0, done.stderr
+    subprocess.run([project / ".venv" / "bin" / "python", "-I", "-c", "import small, iniconfig"], check=True)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_make_passes_on_the_refusal(tmp_path: Path) -> None:

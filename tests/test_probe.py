@@ -246,7 +246,7 @@ def test_a_name_with_blanks_comes_through_make(name: str, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     called, handed = done.stdout.splitlines()
     assert called == "-m render probe"
-    words = [word for word in make_overrides(handed) if not word.startswith("VENV=")]
+    words = make_overrides(handed)
     assert sorted(words) == sorted([f"class={name}", "model=googlenet"])
     assert probe.take_class(words) == (name.strip(), ["model=googlenet"])
 

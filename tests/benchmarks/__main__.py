@@ -15,6 +15,8 @@ import sys
 import time
 from pathlib import Path
 
+from render.__main__ import make_overrides
+
 #: Each a module here with `measure(quick: bool) -> Table`.
 NAMES = ("kernels", "layers", "compiling", "memory", "tiles", "phases", "overhead", "scaling", "linear", "starting")
 
@@ -42,5 +44,11 @@ def main(words: list[str]) -> int:
     return 0
 
 
+def words_of_make(escaped: str) -> list[str]:
+    """Return the arguments that `make bench names="kernels tiles" quick=true` means."""
+    settings = dict(word.partition("=")[::2] for word in make_overrides(escaped))
+    return settings.get("names", "").split() + ["--quick"] * (settings.get("quick") == "true")
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:] + words_of_make(os.environ.pop("RENDER_OVERRIDES", ""))))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from render import interrupts
 from render.errors import RenderError, UserError, WorkersLost
+from render.terminal.console import accept_any_text, print_lines
 
 if TYPE_CHECKING:
     from render.config import Config
@@ -70,18 +71,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if any(word in ("-h", "--help", "help") for word in words):
         print(_USAGE)
         return 0
+    accept_any_text()
     interrupts.install()
     try:
         command, root, overrides = split_arguments(words)
         return _run(command, root, overrides)
     except WorkersLost as error:
-        print(f"render: a worker was lost: {error}; run the command again", file=sys.stderr)
+        print_lines(f"render: a worker was lost: {error}; run the command again", file=sys.stderr)
         return 2
     except RenderError as error:
-        print(f"render: {error}", file=sys.stderr)
+        print_lines(f"render: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
-        print(f"render: {str(interrupt) or 'interrupted'}", file=sys.stderr)
+        print_lines(f"render: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return interrupts.EXIT_CODE
 
 
@@ -243,7 +245,7 @@ def _render_or_plan(command: str, config: Config) -> int:
     directory = draft.directory
     if directory.is_finished() and command == "render":
         say("already finished (fresh=true dreams it again)", quiet=config.quiet)
-        say("\n".join(map(str, jobs.make_again(draft))), quiet=config.quiet)
+        say(*map(str, jobs.make_again(draft)), quiet=config.quiet)
         return 0
     directory.check()
     if command == "render":
@@ -254,7 +256,7 @@ def _render_or_plan(command: str, config: Config) -> int:
             return 0
         say(report.summary(job), quiet=config.quiet)
         pictures = jobs.render(job)
-        say("\n".join([report.finished(job), *map(str, pictures)]), quiet=config.quiet)
+        say(report.finished(job), *map(str, pictures), quiet=config.quiet)
     return 0
 
 
@@ -268,7 +270,7 @@ def _make_atlas(root: str, overrides: list[str]) -> None:
 
     interrupts.hold()
     report.start_logging(quiet=config.quiet)
-    say("\n".join(map(str, make_atlas(config))), quiet=config.quiet)
+    say(*map(str, make_atlas(config)), quiet=config.quiet)
 
 
 if __name__ == "__main__":

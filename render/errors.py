@@ -15,9 +15,14 @@ Anything else that escapes is a defect of the program and keeps its traceback.
 
 from __future__ import annotations
 
+from render.terminal.text import escaped
+
 
 class RenderError(Exception):
-    """Base of the errors whose message is written for the person at the keyboard."""
+    """Base of the errors whose message is written for the person at the keyboard: one line, whatever names it quotes."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(escaped(message))
 
 
 class UserError(RenderError):
@@ -46,8 +51,3 @@ class WorkersLost(RenderError):
 
 class UrgentInterrupt(KeyboardInterrupt):
     """The second request to stop: whoever sent it does not want to wait for another checkpoint."""
-
-
-def shown(text: str) -> str:
-    """Text of the user's as a message of one line has it."""
-    return text if text.isprintable() else repr(text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rich.markup import escape
 from rich.table import Table
 
 from render.dream.terms import KINDS
@@ -13,7 +12,7 @@ from render.models.architecture import Conv
 from render.models.labels import class_names, describe_classes
 from render.models.weights import MODELS, find_model
 from render.paths import shipped_configs
-from render.progress import plain_console
+from render.terminal.console import plain_console, print_lines
 
 
 def print_models() -> None:
@@ -43,14 +42,14 @@ def print_objectives() -> None:
     for heading in ("kind", "what there will be more of", "such as"):
         table.add_column(heading)
     for kind in KINDS:
-        table.add_row(kind.kind, escape(kind.about), escape("\n".join(kind.examples)))
+        table.add_row(kind.kind, kind.about, "\n".join(kind.examples))
     console.print(table)
     table = Table(title="presets: objective=NAME", title_justify="left")
     table.add_column("name")
     table.add_column("what it is")
     for path in sorted((shipped_configs() / "objective").glob("*.yaml")):
         first = path.read_text(encoding="utf-8").partition("\n")[0]
-        table.add_row(path.stem, escape(first.removeprefix("# ")))
+        table.add_row(path.stem, first.removeprefix("# "))
     console.print(table)
 
 
@@ -67,5 +66,4 @@ def print_classes(given: Mapping[str, str]) -> None:
     ]
     if not found:
         raise UserError(f"no class of {model} has {words!r} in its name")
-    for number, names in found:
-        print(f"{number:4d}  {names}")
+    print_lines(*(f"{number:4d}  {names}" for number, names in found))

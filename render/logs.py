@@ -17,6 +17,7 @@ from typing import Any
 
 from render import __version__
 from render.errors import UserError
+from render.terminal.text import escaped
 
 
 def opening(old: Mapping[str, Any], packages: Sequence[str]) -> dict[str, Any]:
@@ -47,8 +48,7 @@ def log_to(path: Path, record: Callable[..., None], json_of: str | None = None) 
         handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): move it away, or free some space") from None
-    plain = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-    formatter = plain if json_of is None else JsonLines(json_of)
+    formatter = EscapedLines("%(asctime)s %(levelname)s %(message)s") if json_of is None else JsonLines(json_of)
     handlers: list[logging.Handler] = [handler]
     if json_of is not None and is_cluster_job():
         handlers.append(logging.StreamHandler(sys.stdout))
@@ -70,6 +70,19 @@ def log_to(path: Path, record: Callable[..., None], json_of: str | None = None) 
             logger.removeHandler(one)
         with suppress(OSError):
             handler.close()
+
+
+class EscapedLines(logging.Formatter):
+    """Lines for people: each message on one, with what is not printable escaped, and a traceback's lines below it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the record's line without a traceback."""
+        record.message = escaped(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        """Return a traceback, whose last lines may hold text from outside."""
+        return escaped(super().formatException(ei), keep="\n")
 
 
 class JsonLines(logging.Formatter):
@@ -95,7 +108,8 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        text = json.dumps(line, ensure_ascii=False)
+        return text if text.isprintable() else json.dumps(line)
 
 
 def is_cluster_job() -> bool:

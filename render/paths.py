@@ -8,7 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
-from render.errors import UserError, shown
+from render.errors import UserError
 from render.storage.url import checked_url
 
 APPLICATION = "pareidolia"
@@ -17,15 +17,15 @@ APPLICATION = "pareidolia"
 def user_path(text: str, key: str) -> Path:
     """A path as the user wrote it, `~` expanded; `UserError` naming the config key where there can be no such path."""
     if checked_url(text, key) is not None:
-        raise UserError(f"{key}={shown(text)}: this is kept on a disk alone: name a path")
+        raise UserError(f"{key}={text}: this is kept on a disk alone: name a path")
     try:
         path = Path(text).expanduser()
         path.exists()
     except RuntimeError:
-        raise UserError(f"{key}={shown(text)}: there is no such user") from None
+        raise UserError(f"{key}={text}: there is no such user") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a name that a file can have"
-        raise UserError(f"{key}={shown(text)}: {reason}") from None
+        raise UserError(f"{key}={text}: {reason}") from None
     return path
 
 

@@ -69,7 +69,7 @@ def probe(root: str, words: Sequence[str]) -> None:
     if directory.is_finished() and known and known["asked"] == asdict(asked):
         say("already finished (fresh=true dreams it again)", quiet=config.quiet)
         _print(known, config)
-        say("\n".join(map(str, jobs.make_again(draft))), quiet=config.quiet)
+        say(*map(str, jobs.make_again(draft)), quiet=config.quiet)
         return
     directory.check()
     directory.refuse_busy()
@@ -78,7 +78,7 @@ def probe(root: str, words: Sequence[str]) -> None:
         say(report.summary(job), quiet=config.quiet)
         pictures = jobs.render(job, lambda: {RECORD: answer(job, asked)})
         _print(directory.record[RECORD], config)
-        say("\n".join([report.finished(job), *map(str, pictures)]), quiet=config.quiet)
+        say(report.finished(job), *map(str, pictures), quiet=config.quiet)
 
 
 def take_class(words: Sequence[str]) -> tuple[str, list[str]]:

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import os
 import sys
 import time
 from datetime import timedelta
 from typing import Protocol
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from render.plan import Octave, Plan
+from render.terminal.console import PatientConsole, print_lines
 
 _LINE_EVERY_S = 15.0
-
-
-class PatientConsole(Console):
-    """A console that goes on when nobody reads it any more."""
-
-    def on_broken_pipe(self) -> None:
-        """Does not end the process, as rich would."""
-        self.file = io.StringIO()
-
-
-def plain_console() -> PatientConsole:
-    """Standard output for tables; wide enough for one when it is not a terminal."""
-    return PatientConsole(file=sys.stdout, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 110)
 
 
 class Display(Protocol):
@@ -113,10 +98,11 @@ class Count:
 class BarDisplay:
     """A bar with octave, step, tile, Mpx/s and the time left."""
 
-    def __init__(self, plan: Plan, console: Console) -> None:
+    def __init__(self, plan: Plan, console: PatientConsole) -> None:
         self._count = Count(plan)
+        self._console = console
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
             TimeElapsedColumn(),
@@ -140,7 +126,7 @@ class BarDisplay:
         self._show()
 
     def say(self, line: str) -> None:
-        self._bar.console.print(line, highlight=False, soft_wrap=True)
+        self._console.write_line(line)
 
     def close(self) -> None:
         self._bar.stop()
@@ -154,7 +140,7 @@ class BarDisplay:
 class LineDisplay:
     """A line now and then, for logs and pipes."""
 
-    def __init__(self, plan: Plan, console: Console) -> None:
+    def __init__(self, plan: Plan, console: PatientConsole) -> None:
         self._count = Count(plan)
         self._console = console
         self._last = time.monotonic()
@@ -173,7 +159,7 @@ class LineDisplay:
             self._say()
 
     def say(self, line: str) -> None:
-        self._console.print(line, highlight=False, soft_wrap=True)
+        self._console.write_line(line)
 
     def close(self) -> None:
         pass
@@ -182,7 +168,7 @@ class LineDisplay:
         self._last = time.monotonic()
         count, left = self._count, self._count.left
         rest = "" if left is None else f", about {duration_text(left)} left"
-        self._console.print(f"{100 * count.share:3.0f} % {count.text}{rest}", highlight=False, soft_wrap=True)
+        self._console.write_line(f"{100 * count.share:3.0f} % {count.text}{rest}")
 
 
 class QuietDisplay:
@@ -231,15 +217,10 @@ class Displays:
             display.close()
 
 
-def say(text: str, *, quiet: bool) -> None:
-    """Prints on standard output unless the job is quiet."""
-    if quiet:
-        return
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        # Whoever read this has gone; the picture matters more. Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def say(*lines: str, quiet: bool) -> None:
+    """Print lines on standard output unless the job is quiet."""
+    if not quiet:
+        print_lines(*lines)
 
 
 def make_display(plan: Plan, *, quiet: bool) -> Display:

@@ -15,9 +15,10 @@ from render.errors import UserError
 from render.machine import cores
 from render.plan import size_text
 from render.price import estimate, kernel_tflops, machine_of, network_bound_from
-from render.progress import duration_text, plain_console
+from render.progress import duration_text
 from render.scale import CALL, CALL_WITH_MARGINS, CUT, KEEP, LEND, REACHED, RESAMPLE, UPDATE, StepCost, Traffic, step_cost
 from render.source.source import Source, open_source
+from render.terminal.console import plain_console, print_lines
 
 #: Sizes of farms that are shown beside the one that is asked for.
 _SIZES = (1, 8, 64, 512)
@@ -55,17 +56,17 @@ def print_projection(config: Config) -> None:
         console.print(times_table(costs, f"s a step on {node.name}, {config.model.precision}"))
     tiles, used = final.grid.tiles, Traffic.of(final.grid, workers, node.workers).workers
     if used < workers:
-        console.print(
+        console.write_line(
             f"idle         {workers - used} of {workers} workers: {tiles} tiles are dealt in {used} blocks; "
             f"tiles.parallel={workers} cuts more, with more halo"
         )
     if node.known:
         point = network_bound_from(lambda size: step_cost(final, size, node, tflops), min(_MOST, tiles))
-        console.print(f"network      {_network(point, tiles)}")
+        console.write_line(f"network      {_network(point, tiles)}")
     console.print(_prices(draft, source, workers))
-    console.print(f"disk         up to {size_text(draft.plan.disk_bytes)} in {draft.directory.place}")
-    console.print(f"arithmetic   {draft.plan.flops / 1e12:,.1f} TFLOP in convolutions")
-    console.print("\n".join(assumptions(node)))
+    console.write_line(f"disk         up to {size_text(draft.plan.disk_bytes)} in {draft.directory.place}")
+    console.write_line(f"arithmetic   {draft.plan.flops / 1e12:,.1f} TFLOP in convolutions")
+    print_lines(*assumptions(node))
 
 
 def _network(point: int | None, tiles: int) -> str:

@@ -14,9 +14,12 @@ from render.config import Config
 from render.errors import UserError
 from render.export.metadata import read_settings
 from render.job import Job
+from render.logs import EscapedLines
 from render.plan import Plan, size_text
-from render.progress import duration_text, plain_console
+from render.progress import duration_text
 from render.schedule import Schedule
+from render.terminal.console import plain_console
+from render.terminal.text import escaped
 
 
 def start_logging(*, quiet: bool) -> None:
@@ -26,7 +29,7 @@ def start_logging(*, quiet: bool) -> None:
     logging.getLogger("render").addHandler(logging.NullHandler())
     if not quiet:
         handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(EscapedLines("%(message)s"))
         logging.getLogger("render.fetch").addHandler(handler)
 
 
@@ -56,7 +59,8 @@ def finished(job: Job) -> str:
 def print_octaves(plan: Plan, config: Config, schedule: Schedule, seconds: Sequence[float] | None = None) -> None:
     """The octaves as a table, with the seconds of each where they are known, and what was left out."""
     console = plain_console()
-    table = Table(title=f"{config.name}: {schedule} of {config.model.name} on {config.image}", title_justify="left")
+    title = escaped(f"{config.name}: {schedule} of {config.model.name} on {config.image}")
+    table = Table(title=title, title_justify="left")
     for heading in ("octave", "canvas px", "tiles", "tile px", "window px", "halo work", "steps", "time")[
         : None if seconds else -1
     ]:
@@ -74,7 +78,7 @@ def print_octaves(plan: Plan, config: Config, schedule: Schedule, seconds: Seque
         )  # fmt: skip
     console.print(table)
     if plan.skipped_octaves:
-        console.print(
+        console.write_line(
             f"{plan.skipped_octaves} of {config.octaves.count} octaves left out: "
             f"their short side would be under {plan.useful_side} px, too small for {', '.join(schedule.layers)}"
         )
@@ -88,21 +92,23 @@ def print_plan(job: Job, window_seconds: float) -> None:
     seconds = [octave.flops / rate for octave in plan.octaves]
     print_octaves(plan, job.config, job.schedule, seconds)
     halo = "exact" if plan.halo == plan.exact_halo else f"exact would be {plan.exact_halo}: seams are possible"
-    console.print(f"halo         {plan.halo} px ({halo}), stride {plan.stride} px")
-    console.print(f"device       {job.device}, kernel {size_text(plan.kernel_bytes)}")
+    console.write_line(f"halo         {plan.halo} px ({halo}), stride {plan.stride} px")
+    console.write_line(f"device       {job.device}, kernel {size_text(plan.kernel_bytes)}")
     each = f", {size_text(plan.worker_bytes)} of it for each of {plan.workers} workers" if plan.workers > 1 else ""
-    console.print(f"memory       {size_text(plan.memory_bytes)} in all{each}")
+    console.write_line(f"memory       {size_text(plan.memory_bytes)} in all{each}")
     if plan.scratch_bytes:
-        console.print(f"scratch      {size_text(plan.scratch_bytes)} of mapped files: the canvas is larger than the memory")
-    console.print(f"disk         up to {size_text(plan.disk_bytes)} in {job.directory.place}")
-    console.print(f"arithmetic   {plan.flops / 1e12:,.1f} TFLOP in convolutions")
-    console.print(
+        console.write_line(
+            f"scratch      {size_text(plan.scratch_bytes)} of mapped files: the canvas is larger than the memory"
+        )
+    console.write_line(f"disk         up to {size_text(plan.disk_bytes)} in {job.directory.place}")
+    console.write_line(f"arithmetic   {plan.flops / 1e12:,.1f} TFLOP in convolutions")
+    console.write_line(
         f"time         about {duration_text(sum(seconds))}"
         + (f" at {plan.window_pixels / sum(seconds) / 1e6:.2f} Mpx/s" if sum(seconds) else "")
         + ", from what a window took just now"
     )
     for target in job.directory.targets:
-        console.print(f"picture      {', '.join(map(str, (job.directory.kept(target), *target.copies)))}")
+        console.write_line(f"picture      {', '.join(map(str, (job.directory.kept(target), *target.copies)))}")
 
 
 def print_table(table: Table) -> None:

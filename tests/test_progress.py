@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from render import progress_file
 from render.config import Config
 from render.plan import Plan
 from render.progress import BarDisplay, Count, LineDisplay
+from render.terminal.console import PatientConsole
 from tests.test_plan import plan
 
 
@@ -70,7 +70,7 @@ def test_what_was_done_before_says_nothing_of_the_pace(clock: list[float]) -> No
 
 def test_lines_say_where_it_stands(clock: list[float]) -> None:
     done = made()
-    console = Console(file=io.StringIO(), width=200)
+    console = PatientConsole(file=io.StringIO(), width=200)
     display = LineDisplay(done, console)
     for octave in done.octaves:
         display.octave_started(octave, 0)
@@ -89,7 +89,7 @@ def test_a_render_without_a_step_is_done(clock: list[float], tmp_path: Path, mon
     monkeypatch.setattr(progress_file, "_EVERY_S", 0.0)
     done = made(steps=0)
     assert done.flops == 0
-    console = Console(file=io.StringIO(), width=200, force_terminal=True)
+    console = PatientConsole(file=io.StringIO(), width=200, force_terminal=True)
     displays = [BarDisplay(done, console), LineDisplay(done, console), progress_file.ProgressFile(tmp_path, done)]
     for octave in done.octaves:
         for display in displays:
@@ -120,7 +120,7 @@ def test_a_tile_is_a_window_for_each_region(clock: list[float]) -> None:
 
 def test_the_bar_says_how_long_the_rest_takes(clock: list[float]) -> None:
     done = made()
-    console = Console(file=io.StringIO(), width=200, force_terminal=True)
+    console = PatientConsole(file=io.StringIO(), width=200, force_terminal=True)
     bar = BarDisplay(done, console)
     coarse, fine = done.octaves
     bar.octave_started(coarse, coarse.steps)

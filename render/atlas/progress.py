@@ -7,7 +7,9 @@ import time
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from render.progress import PatientConsole, duration_text
+from render.progress import duration_text
+from render.terminal.console import PatientConsole
+from render.terminal.text import escaped
 
 _LINE_EVERY_S = 15.0
 
@@ -24,8 +26,8 @@ class Tally:
         self._bar: Progress | None = None
         if self._console is not None and self._console.is_terminal:
             self._bar = Progress(
-                TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("ETA"),
-                TimeRemainingColumn(elapsed_when_finished=False), TextColumn("{task.description}"),
+                TextColumn(what, markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("ETA"),
+                TimeRemainingColumn(elapsed_when_finished=False), TextColumn("{task.description}", markup=False),
                 console=self._console, speed_estimate_period=120, transient=True,
             )  # fmt: skip
             self._task = self._bar.add_task("", total=total, completed=done)
@@ -35,7 +37,7 @@ class Tally:
         """One more picture is there."""
         self._done += 1
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._done, description=name)
+            self._bar.update(self._task, completed=self._done, description=escaped(name))
         elif self._console is not None and (time.monotonic() - self._said > _LINE_EVERY_S or self._done == self._total):
             self._said = time.monotonic()
             self.say(f"{100 * self._done / self._total:3.0f} % {self._done}/{self._total} {self._what}, {self._left()}")
@@ -43,7 +45,7 @@ class Tally:
     def say(self, line: str) -> None:
         """Something happened that whoever watches should know."""
         if self._console is not None:
-            self._console.print(line, highlight=False, soft_wrap=True)
+            self._console.write_line(line)
 
     def close(self) -> None:
         """Leaves the terminal tidy."""

@@ -16,6 +16,7 @@ from render.cluster.tunnel import forwarded
 from render.errors import UserError
 from render.export.picture import write_whole
 from render.paths import cache_directory
+from render.terminal.console import print_lines
 
 _WHEELS = "dist"
 _BUILD_S = 300.0
@@ -90,7 +91,7 @@ def _build_wheel(cluster: Cluster, root: Path) -> None:
             f"cluster={cluster.word} copies a wheel from {_WHEELS}/, which is built from a checkout of the project: run "
             "make there"
         )
-    print("building the wheel for the nodes", flush=True)
+    print_lines("building the wheel for the nodes")
     wheel = ["-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", "--wheel-dir", _WHEELS, "."]
     built = output_of([ray_command()[0], *wheel], patience=_BUILD_S, directory=root)
     if built.returncode:

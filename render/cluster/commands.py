@@ -21,7 +21,8 @@ from render.compose import load_config
 from render.config import Config
 from render.errors import UserError
 from render.options import check_switches, split_words
-from render.progress import plain_console
+from render.terminal.console import plain_console, print_lines
+from render.terminal.text import escaped
 
 COMMANDS = ("cluster-up", "cluster-status", "cluster-down", "submit", "attach", "stop")
 
@@ -100,12 +101,12 @@ def _down(cluster: Cluster) -> int:
 
 def _status(cluster: Cluster) -> int:
     if cluster.kind == SLURM:
-        print(slurm.queue(cluster), end="")
+        print_lines(*slurm.queue(cluster).splitlines())
         return 0
     if cluster.kind in (KUBERNETES, KUBERNETES_JOB):
-        print(kubernetes.pods(cluster), end="", flush=True)
+        print_lines(*kubernetes.pods(cluster).splitlines())
     if cluster.kind == KUBERNETES_JOB:
-        print(kubernetes.job_list(cluster), end="", flush=True)
+        print_lines(*kubernetes.job_list(cluster).splitlines())
         return 0
     with _reached(cluster) as dashboard:
         _print_status(dashboard)
@@ -117,7 +118,7 @@ def _print_status(dashboard: Dashboard) -> None:
 
     nodes, told = dashboard.nodes(), jobs.listed(dashboard.client())
     console = plain_console()
-    console.print(f"{dashboard.word}: Ray {dashboard.ray}, {len(nodes)} node{'s' * (len(nodes) != 1)}")
+    console.write_line(f"{dashboard.word}: Ray {dashboard.ray}, {len(nodes)} node{'s' * (len(nodes) != 1)}")
     table = Table("node", "", "CPUs", "GPUs", "TPUs", "memory")
     for node in nodes:
         room = node["resources_total"]
@@ -125,13 +126,13 @@ def _print_status(dashboard: Dashboard) -> None:
         table.add_row(node["node_ip"], "head" * node["is_head_node"], *amounts, f"{room.get('memory', 0) / 1e9:.0f} GB")
     console.print(table)
     if not told:
-        console.print("no jobs")
+        console.write_line("no jobs")
         return
     table = Table("job", "how", "since", "run directory")
     for job in told:
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime((job.start_time or 0) / 1e3))
         output = (job.metadata or {}).get("output", "")
-        table.add_row(job.submission_id, job.status.lower(), since, Text(output, overflow="fold"))
+        table.add_row(job.submission_id, job.status.lower(), since, Text(escaped(output), overflow="fold"))
     console.print(table)
 
 
@@ -268,4 +269,4 @@ def _how_to_attach(cluster: Cluster, job: str) -> str:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    print_lines(line)

@@ -18,6 +18,8 @@ from render import __version__, interrupts
 from render.cluster.dashboard import Dashboard
 from render.cluster.packing import JOB_FILE, pack
 from render.errors import UserError
+from render.terminal.console import print_lines
+from render.terminal.text import without_colours
 
 if TYPE_CHECKING:
     from ray.dashboard.modules.job.pydantic_models import JobDetails
@@ -144,16 +146,16 @@ def exit_code(info: JobDetails) -> int:
         return 0
     onward = f"; to go on: {again}" if again else ""
     if info.status == "STOPPED":
-        print(f"render: job {job} was stopped{onward}", file=sys.stderr)
+        print_lines(f"render: job {job} was stopped{onward}", file=sys.stderr)
         return interrupts.EXIT_CODE
     code = info.driver_exit_code
     if code is None:
-        print(f"render: job {job} failed ({_brief(info.message or 'no reason given')}){onward}", file=sys.stderr)
+        print_lines(f"render: job {job} failed ({_brief(info.message or 'no reason given')}){onward}", file=sys.stderr)
         return 1
     if code < 0 or code > 128:
-        print(f"render: job {job} was killed by signal {-code if code < 0 else code - 128}{onward}", file=sys.stderr)
+        print_lines(f"render: job {job} was killed by signal {-code if code < 0 else code - 128}{onward}", file=sys.stderr)
         return 1
-    print(f"render: job {job} failed with exit code {code}: its last lines say why", file=sys.stderr)
+    print_lines(f"render: job {job} failed with exit code {code}: its last lines say why", file=sys.stderr)
     return code
 
 
@@ -190,14 +192,12 @@ class _Log:
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             if not _RAYS_OWN.search(line):
-                sys.stdout.write(line + "\n")
-        sys.stdout.flush()
+                print_lines(without_colours(line))
 
     def flush(self) -> None:
         """Prints the beginning of a line that has no end."""
         if self._rest:
-            sys.stdout.write(self._rest + "\n")
-            sys.stdout.flush()
+            print_lines(without_colours(self._rest))
             self._rest = ""
 
 

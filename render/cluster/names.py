@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import yaml  # type: ignore[import-untyped]
 
-from render.errors import UserError, shown
+from render.errors import UserError
 from render.paths import shipped_clusters
 
 #: The name of the cluster that runs here, or whose dashboard a tunnel of the user's brings here.
@@ -64,7 +64,7 @@ def find_cluster(word: str) -> Cluster:
     if word.endswith((".yaml", ".yml", ".sh")):
         path = Path(word).expanduser()
         if not path.is_file():
-            raise UserError(f"cluster={shown(word)}: there is no such file")
+            raise UserError(f"cluster={word}: there is no such file")
         return _described(word, path)
     known = _shipped()
     if word not in known:
@@ -99,7 +99,7 @@ def _dashboard_url(word: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise UserError(f"cluster={shown(word)} is no address of a dashboard: write http://HOST:{DASHBOARD_PORT}")
+        raise UserError(f"cluster={word} is no address of a dashboard: write http://HOST:{DASHBOARD_PORT}")
     return word.rstrip("/")
 
 
@@ -126,28 +126,26 @@ def _described(word: str, path: Path) -> Cluster:
         if path.suffix == ".sh":
             if _is_batch(path):
                 return Cluster(word, SLURM, path)
-            raise UserError(
-                f"cluster={shown(word)} describes no cluster: a script of Slurm's has lines that begin with #SBATCH"
-            )
+            raise UserError(f"cluster={word} describes no cluster: a script of Slurm's has lines that begin with #SBATCH")
         resource = _resource(path)
     except OSError as error:
-        raise UserError(f"cluster={shown(word)}: {error.strerror}") from None
+        raise UserError(f"cluster={word}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"cluster={shown(word)} cannot be read: {' '.join(str(error).split())}") from None
+        raise UserError(f"cluster={word} cannot be read: {' '.join(str(error).split())}") from None
     if resource is None:
         raise UserError(
-            f"cluster={shown(word)} describes no cluster: it must be one of Ray's autoscaler (with cluster_name and "
+            f"cluster={word} describes no cluster: it must be one of Ray's autoscaler (with cluster_name and "
             "provider), or a RayCluster or RayJob of Kubernetes"
         )
     kind, document = resource
     metadata = document.get("metadata")
     if kind != AUTOSCALER:
         if not (isinstance(metadata, dict) and isinstance(metadata.get("name"), str)):
-            raise UserError(f"cluster={shown(word)} has no metadata.name: the name of the {document['kind']}")
+            raise UserError(f"cluster={word} has no metadata.name: the name of the {document['kind']}")
         if not isinstance(document.get("spec"), dict):
-            raise UserError(f"cluster={shown(word)} has no spec: it says of no nodes")
+            raise UserError(f"cluster={word} has no spec: it says of no nodes")
     elif not isinstance(metadata, dict | None):
-        raise UserError(f"cluster={shown(word)}: metadata must be pairs, such as submit: [farm.workers=4]")
+        raise UserError(f"cluster={word}: metadata must be pairs, such as submit: [farm.workers=4]")
     return Cluster(word, kind, path, document=document)
 
 

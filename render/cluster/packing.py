@@ -11,7 +11,7 @@ from typing import Any
 
 from render.compose import check_job, literal
 from render.config import Config
-from render.errors import UserError, shown
+from render.errors import UserError
 from render.formats import FORMATS
 from render.paths import user_path
 from render.storage.url import checked_url, is_url
@@ -46,7 +46,7 @@ def travelling(config: Config, *, shared: bool) -> tuple[dict[str, Any], dict[st
         path = user_path(text, key)
         if not path.is_file():
             hint = "" if shared else "; files of the cluster's are named by URL, or by absolute paths with shared=true"
-            raise UserError(f"{key}={shown(text)}: there is no such file{hint}")
+            raise UserError(f"{key}={text}: there is no such file{hint}")
         name = next((name for name, known in files.items() if known == path), f"{_INPUTS}/{len(files)}/{path.name}")
         files[name] = path
         return name
@@ -92,7 +92,7 @@ def _check_outputs(config: Config, *, shared: bool) -> None:
     paths += [("output.also", also) for also in output.also if also not in FORMATS]
     for key, text in paths:
         if checked_url(text, key) is None and not (shared and text.startswith("/")):
-            raise UserError(f"{key}={shown(text)} would be left on a node of the cluster: {otherwise}")
+            raise UserError(f"{key}={text} would be left on a node of the cluster: {otherwise}")
 
 
 def _moved_picture(key: str, text: str, moved: Callable[[str, str], str]) -> str:

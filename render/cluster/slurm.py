@@ -13,6 +13,8 @@ from render import interrupts
 from render.cluster.names import Cluster
 from render.cluster.tools import last_line, output_of
 from render.errors import UserError
+from render.terminal.console import print_lines
+from render.terminal.text import escaped, without_colours
 
 #: States in which a job has not ended; see squeue(1).
 _GOING = (
@@ -51,7 +53,7 @@ def follow(cluster: Cluster, job: str, *, skip: int = 0) -> int:
         if state not in _GOING:
             _print_from(log, position)
             if state != "COMPLETED":
-                print(f"render: job {job} ended: {state.lower()}", file=sys.stderr)
+                print_lines(f"render: job {job} ended: {state.lower()}", file=sys.stderr)
             return 0 if state == "COMPLETED" else interrupts.EXIT_CODE if state == "CANCELLED" else code or 1
         time.sleep(_POLL_S)
 
@@ -97,6 +99,6 @@ def _print_from(log: Path, position: int) -> int:
     with log.open("rb") as file:
         file.seek(position)
         text = file.read()
-    sys.stdout.write(text.decode(errors="replace"))
+    sys.stdout.write(escaped(without_colours(text.decode(errors="replace")), keep="\n\t"))
     sys.stdout.flush()
     return position + len(text)

@@ -143,7 +143,7 @@ def export_command(words: Sequence[str]) -> None:
         [word for word in words if not word.startswith("run=")],
         lambda line: say(line, quiet=quiet),
     )
-    say("\n".join(map(str, paths)), quiet=quiet)
+    say(*map(str, paths), quiet=quiet)
 
 
 def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:

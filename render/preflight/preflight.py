@@ -25,6 +25,7 @@ from render.paths import input_path, user_path
 from render.preflight.header import Header, read_header
 from render.preflight.print_report import Clipped, Report, lines, plain
 from render.preflight.seams import LEAST_TILE, SeamMeter
+from render.terminal.console import print_lines
 
 _KEYS = ("file", "tile", "run", "json")
 #: Bytes of a strip, at least. Memory is asked of and returned to the system in pieces of more than 32 MB (glibc's largest
@@ -51,7 +52,7 @@ def main(words: Sequence[str]) -> None:
     if request.as_json:
         print(json.dumps(plain(report), indent=1))
     else:
-        print("\n".join(lines(report)))
+        print_lines(*lines(report))
 
 
 def parse(words: Sequence[str]) -> Request:

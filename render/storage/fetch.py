@@ -43,7 +43,7 @@ def fetch_command(words: Sequence[str]) -> None:
     flags = {key: options[key] == "true" for key in ("pictures", "canvas", "overwrite", "quiet")}
     quiet = flags.pop("quiet")
     interrupts.hold()
-    say("\n".join(map(str, fetch_run(url, to, lambda line: say(line, quiet=quiet), **flags))), quiet=quiet)
+    say(*map(str, fetch_run(url, to, lambda line: say(line, quiet=quiet), **flags)), quiet=quiet)
 
 
 def fetch_run(

@@ -6,7 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from render.errors import UserError, shown
+from render.errors import UserError
 
 #: Object stores that a run can be kept in, and that pictures can be read from.
 SCHEMES = ("s3", "gs", "az")
@@ -27,12 +27,12 @@ def checked_url(text: str, key: str) -> str | None:
         return None
     if not is_url(text):
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-        raise UserError(f"{key}={shown(text)}: {text.partition('://')[0]}:// is not known: take {known} or a path")
+        raise UserError(f"{key}={text}: {text.partition('://')[0]}:// is not known: take {known} or a path")
     bucket, *parts = text.partition("://")[2].rstrip("/").split("/")
     if not bucket:
-        raise UserError(f"{key}={shown(text)}: it names no bucket: write it as {text.partition('://')[0]}://bucket/name")
+        raise UserError(f"{key}={text}: it names no bucket: write it as {text.partition('://')[0]}://bucket/name")
     if not text.isprintable() or any(part in ("", ".", "..") or set(part) & set("?#") for part in parts):
-        raise UserError(f"{key}={shown(text)}: not a name that an object can have")
+        raise UserError(f"{key}={text}: not a name that an object can have")
     return text.rstrip("/")
 
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from render.compose import SWEEP, compose_root, fill_missing, groups_of, refuse_unknown, to_config
 from render.config import dotted
-from render.errors import UserError, shown
+from render.errors import UserError
 from render.models.architecture import Architecture
 from render.models.weights import find_model
 from render.sweep.config import SweepJob
@@ -141,16 +141,16 @@ def _axis_of_word(word: str, key: str, groups: Mapping[str, Sequence[str]]) -> A
         return None
     refuse_unknown(key, groups, SWEEP)
     if not text.strip() and key not in _TEXTS:
-        raise UserError(f"{shown(word)} has no value: give it one, or several with commas between them")
+        raise UserError(f"{word} has no value: give it one, or several with commas between them")
     if key == "sweep.first" and "=" in text and not re.search(r"""['"\\]""", text):
-        raise UserError(f"{shown(word)}: Hydra reads = only in quotes: \"sweep.first=['step_size=2','seed=1']\"")
+        raise UserError(f"{word}: Hydra reads = only in quotes: \"sweep.first=['step_size=2','seed=1']\"")
     several = values_of_word(key, text, groups)
     if several is None:
         return None
     if "@" in written:
-        raise UserError(f"{shown(word)}: a group in a package of its own has one value; write {key}={shown(text)}")
-    refuse_axis(key, groups, shown(word))
-    return _axis(key, several, shown(word))
+        raise UserError(f"{word}: a group in a package of its own has one value; write {key}={text}")
+    refuse_axis(key, groups, word)
+    return _axis(key, several, word)
 
 
 def _axis(key: str, values: Sequence[Written], where: str) -> Axis:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from render.compose import is_hydras, parsed_word
-from render.errors import UserError, shown
+from render.errors import UserError
 from render.paths import user_path
 from render.viewer.words import name_text
 
@@ -33,14 +33,14 @@ def listed(key: str, written: str) -> list[str] | None:
         return None
     bracketed = written.startswith("[") and written.endswith("]")
     if bracketed and not written[1:-1].strip():
-        raise UserError(f"{key}={shown(written)} lists nothing: name at least one file")
+        raise UserError(f"{key}={written} lists nothing: name at least one file")
     parts = list(_items(written[1:-1] if bracketed else written))
     if len(parts) == 1 and not bracketed and not _is_pattern(key, parts[0]):
         return None
     values: list[str] = []
     for part in _joined(key, parts):
         if not part.strip():
-            raise UserError(f"{key}={shown(written)} names nothing beside a comma: take the comma away")
+            raise UserError(f"{key}={written} names nothing beside a comma: take the comma away")
         pattern = _is_pattern(key, part)
         values += [value for value in matching(key, part) if not (pattern and value in values)]
     return values
@@ -54,7 +54,7 @@ def matching(key: str, name: str) -> list[str]:
     if not found:
         place = _place(user_path(name, key))
         lacks = "matches no file" if place.is_dir() else "there is no such directory"
-        raise UserError(f"{key}={shown(name)}: {lacks}; looked in {place.absolute()}")
+        raise UserError(f"{key}={name}: {lacks}; looked in {place.absolute()}")
     return [name_text(path) for path in sorted(found, key=natural)]
 
 

@@ -12,12 +12,13 @@ from render import job as jobs
 from render.config import FarmConfig
 from render.errors import UserError
 from render.plan import size_text
-from render.progress import duration_text, plain_console
+from render.progress import duration_text
 from render.sweep.axes import Axis, Found, find_axes
 from render.sweep.directory import sweep_path
 from render.sweep.drafting import Drafted, Refused, draft_points
 from render.sweep.points import count, expand
 from render.sweep.queue import KernelKey
+from render.terminal.console import plain_console
 
 #: Points that stand for all, at most.
 _SAMPLED = 12
@@ -54,15 +55,17 @@ def print_sweep_plan(root: str, words: Sequence[str]) -> None:
         points = list(draft_points(found, expand(found), sweep_path(found)))
         drafted = [point for point in points if isinstance(point, Drafted)]
         refused = [point for point in points if isinstance(point, Refused)]
-        console.print(f"kernels      {len(frozenset[KernelKey]().union(*(point.kernels for point in drafted)))} to compile")
-        console.print(f"done         {sum(point.done for point in drafted)} of them in {sweep_path(found)}")
+        console.write_line(
+            f"kernels      {len(frozenset[KernelKey]().union(*(point.kernels for point in drafted)))} to compile"
+        )
+        console.write_line(f"done         {sum(point.done for point in drafted)} of them in {sweep_path(found)}")
         for one in refused[:_SAMPLED]:
-            console.print(f"impossible   {one.label}: {one.reason}")
+            console.write_line(f"impossible   {one.label}: {one.reason}")
         if len(refused) > _SAMPLED:
-            console.print(f"impossible   and {len(refused) - _SAMPLED} more")
+            console.write_line(f"impossible   and {len(refused) - _SAMPLED} more")
     else:
-        console.print(f"maximum      sweep.max={found.job.sweep.max:,}: raise it to render them")
-    console.print(f"takes        {project(found)}")
+        console.write_line(f"maximum      sweep.max={found.job.sweep.max:,}: raise it to render them")
+    console.write_line(f"takes        {project(found)}")
 
 
 def _listed(labels: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from render.compose import SWEEP, refuse_unknown
 from render.config import OutputConfig
-from render.errors import UserError, shown
+from render.errors import UserError
 from render.formats import FORMATS
 
 #: What no picture depends on: sections and keys that cannot be axes.
@@ -36,7 +36,7 @@ def refuse_twice(texts: Sequence[str], where: str) -> None:
     seen: set[str] = set()
     for text in texts:
         if text in seen:
-            raise UserError(f"{where} has {shown(text)} twice: drop one")
+            raise UserError(f"{where} has {text} twice: drop one")
         seen.add(text)
 
 

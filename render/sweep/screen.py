@@ -9,16 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from render.progress import PatientConsole, duration_text
+from render.progress import duration_text
 from render.progress_file import read_progress
 from render.sweep.board import Board, Standing
 from render.sweep.events import Event
+from render.terminal.console import PatientConsole
+from render.terminal.text import one_line
 
 _LINE_EVERY_S = 15.0
 #: What labels get before each point gets a bar, and is said where it is rendered; then how wide those are.
@@ -31,7 +33,9 @@ _HEAD_LINES, _LEAST_LINES = 4, 3
 class Screen:
     """Shows a board on standard error, and keeps it up to date. Any number of threads may tell it things."""
 
-    def __init__(self, board: Board, directory: Path, *, quiet: bool = False, console: Console | None = None) -> None:
+    def __init__(
+        self, board: Board, directory: Path, *, quiet: bool = False, console: PatientConsole | None = None
+    ) -> None:
         """`directory` is the sweep's."""
         self.board = board
         self._directory = directory
@@ -72,7 +76,7 @@ class Screen:
             return
         with self._lock:
             self._last = time.monotonic()
-            self._console.print(Text(printable(text)), soft_wrap=True)
+            self._console.write_line(text)
 
     def close(self) -> None:
         """Leaves the terminal tidy: the picture goes."""
@@ -200,16 +204,6 @@ def failure_text(standing: Standing, room: int | None = None) -> str:
     if room is not None:
         label = shortened(label, max(2 * room // 5, room - cell_len(f": {reason}{tries}")))
     return f"{label}: {reason}{tries}"
-
-
-def one_line(text: str) -> str:
-    """Text on one line, that leaves a terminal as it is."""
-    return printable(" ".join(text.split()))
-
-
-def printable(text: str) -> str:
-    """Text with what cannot be printed, or would move a terminal's cursor, replaced."""
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
 def shortened(text: str, width: int) -> str:

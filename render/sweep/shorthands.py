@@ -8,7 +8,7 @@ import yaml  # type: ignore[import-untyped]
 
 from render.atlas.config import chosen_channels
 from render.compose import PATH_KEYS, SWEEP, refuse_unknown
-from render.errors import UserError, shown
+from render.errors import UserError
 from render.models.architecture import Architecture, Block
 from render.paths import user_path
 from render.sweep.values import Written, labels, of_name, of_text, plain_text, values_of_word
@@ -55,7 +55,7 @@ def read_points(path: str, groups: Mapping[str, Sequence[str]]) -> list[dict[str
 
     Raises `UserError` for a file that is no such list, and for keys that do not exist.
     """
-    where = f"sweep.points={shown(path)}"
+    where = f"sweep.points={path}"
     try:
         listed = yaml.safe_load(user_path(path, "sweep.points").read_text(encoding="utf-8"))
     except FileNotFoundError:

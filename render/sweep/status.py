@@ -15,13 +15,14 @@ from render.errors import UserError
 from render.locking import is_locked
 from render.options import check_switches, split_words
 from render.paths import user_path
-from render.progress import PatientConsole, plain_console
 from render.run_directory import read_record
 from render.storage.url import Place, checked_url
 from render.sweep.board import SWEEP, Board, listed_points, read_sweep, told
 from render.sweep.events import EVENTS, Event
 from render.sweep.run_status import run_lines
-from render.sweep.screen import Screen, failure_lines, hear, one_line, picture, printable
+from render.sweep.screen import Screen, failure_lines, hear, picture
+from render.terminal.console import PatientConsole, plain_console
+from render.terminal.text import one_line
 
 #: Seconds between two looks at a disk, and at an object store.
 _POLL_S, _POLL_STORE_S = 0.5, 10.0
@@ -69,11 +70,11 @@ def _sweep_status(directory: Path, watch: bool, console: PatientConsole) -> int:
     hear(board, directory)
     console.print(picture(board, str(directory), time.time(), console.width))
     if gone:
-        _print(console, f"the process that ran it (pid {sweep.get('pid', 'unknown')}) is gone: {_again(sweep)}")
+        console.write_line(f"the process that ran it (pid {sweep.get('pid', 'unknown')}) is gone: {_again(sweep)}")
     elif board.ended and board.counts.waiting + board.counts.failed:
-        _print(console, _again(sweep))
+        console.write_line(_again(sweep))
     for line in failure_lines(board):
-        _print(console, line)
+        console.write_line(line)
     return 1 if gone or board.counts.failed or board.status in ("failed", "stopped") else 0
 
 
@@ -108,7 +109,7 @@ def _run_status(directory: Place, watch: bool, console: PatientConsole) -> int:
         record = _watch_run(directory, record, console)
     gone = is_gone(directory, record)
     for line in run_lines(directory, record, gone=gone):
-        _print(console, line)
+        console.write_line(line)
     return 1 if gone or record.get("status") == "failed" else 0
 
 
@@ -122,7 +123,7 @@ def _watch_run(directory: Place, record: dict[str, Any], console: PatientConsole
                 status.update(Text(one_line(where)))
                 if not console.is_terminal and time.monotonic() - last > _LINE_EVERY_S:
                     last = time.monotonic()
-                    _print(console, where)
+                    console.write_line(where)
                 time.sleep(_POLL_S if isinstance(directory, Path) else _POLL_STORE_S)
                 record = _settled(directory, read_record)
     except KeyboardInterrupt:
@@ -149,10 +150,6 @@ def _again(sweep: Mapping[str, Any]) -> str:
     command = sweep.get("command") or ""
     text = command if isinstance(command, str) else shlex.join(map(str, command))
     return f"the same command goes on with it: {text}" if text else "the same command goes on with it"
-
-
-def _print(console: PatientConsole, line: str) -> None:
-    console.print(Text(printable(line)), soft_wrap=True)
 
 
 def _options(words: Sequence[str]) -> dict[str, str]:

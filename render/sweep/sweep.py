@@ -36,6 +36,7 @@ from render.sweep.queue import KernelKey, Task
 from render.sweep.renderer import WeightsKey, weights_key
 from render.sweep.screen import Screen
 from render.sweep.sheet import write_sheets
+from render.terminal.console import print_lines
 
 log = logging.getLogger(__name__)
 
@@ -283,12 +284,12 @@ class _Run:
         seconds = self._board.elapsed(time.time())
         before = f", {counts.skipped} of them before" if counts.skipped else ""
         done = f"{counts.done} of {counts.total} points are done{before}; took {duration_text(seconds)}"
-        say("\n".join([done, *map(str, [*sheets, page])]), quiet=self._job.quiet)
+        say(done, *map(str, [*sheets, page]), quiet=self._job.quiet)
         self._list_failures()
 
     def _list_failures(self) -> None:
         if self._board.failures:
-            print("\n".join(failure_lines(self._board.failures, self._board.counts.total)), file=sys.stderr)
+            print_lines(*failure_lines(self._board.failures, self._board.counts.total), file=sys.stderr)
 
 
 def failure_lines(failures: Sequence[Standing], total: int) -> list[str]:

@@ -22,7 +22,7 @@ from hydra.core.override_parser.types import (
 from hydra.errors import HydraException
 
 from render.compose import PATH_KEYS, is_hydras, parsed_word
-from render.errors import UserError, shown
+from render.errors import UserError
 from render.sweep.names import FILES, listed, matching, names_of, text_of
 from render.viewer.words import hydra_text, name_text
 
@@ -118,11 +118,11 @@ def _elements(key: str, text: str, parsed: Override, groups: Mapping[str, Sequen
     sweep: Any = parsed.value()
     elements: Iterable[Any]
     if isinstance(sweep, IntervalSweep):
-        raise UserError(f"{key}={shown(text)}: an interval has endlessly many values; write range(START,STOP,STEP)")
+        raise UserError(f"{key}={text}: an interval has endlessly many values; write range(START,STOP,STEP)")
     try:
         if isinstance(sweep, Glob):
             if key not in groups:
-                raise UserError(f"{key}={shown(text)}: glob is for groups ({', '.join(groups)}); write the values")
+                raise UserError(f"{key}={text}: glob is for groups ({', '.join(groups)}); write the values")
             elements = sweep.filter(list(groups[key]))
         elif isinstance(sweep, RangeSweep):
             # Sums of steps such as 0.1 are off in the last digits.
@@ -134,11 +134,11 @@ def _elements(key: str, text: str, parsed: Override, groups: Mapping[str, Sequen
         if any(isinstance(one, Sweep) for one in found):
             raise ValueError("a choice among choices is read by nobody; write all values in one")
     except (HydraException, ValueError, ArithmeticError) as error:
-        raise UserError(f"{key}={shown(text)}: {error}") from None
+        raise UserError(f"{key}={text}: {error}") from None
     if not found:
-        raise UserError(f"{key}={shown(text)} has no values: give it at least one")
+        raise UserError(f"{key}={text} has no values: give it at least one")
     if len(found) > MOST_VALUES:
-        raise UserError(f"{key}={shown(text)} has more values than an axis may have ({MOST_VALUES:,}): give it fewer")
+        raise UserError(f"{key}={text} has more values than an axis may have ({MOST_VALUES:,}): give it fewer")
     if getattr(sweep, "shuffle", False):
         # The same order whenever the command is given.
         random.Random(0).shuffle(found)

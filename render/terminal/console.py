@@ -1,0 +1,57 @@
+"""Where lines and tables for people go: standard output and standard error, which may be closed, or hold few letters."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import IO, Any
+
+from rich.console import Console
+from rich.text import Text
+
+from render.terminal.text import escaped
+
+
+class PatientConsole(Console):
+    """A console that goes on when nobody reads it any more, and takes no text for markup or for control characters.
+
+    Line breaks in cells of tables are the program's own: text from outside goes in through `escaped`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def on_broken_pipe(self) -> None:
+        """Does not end the process, as rich would."""
+        self.file = io.StringIO()
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return text as rich shows it, escaped."""
+        return super().render_str(escaped(text, keep="\n"), **options)
+
+    def write_line(self, line: str) -> None:
+        """Print one line, escaped, as long as it is."""
+        self.print(Text(escaped(line)), soft_wrap=True)
+
+
+def plain_console() -> PatientConsole:
+    """Return standard output for tables; wide enough for one when it is not a terminal."""
+    return PatientConsole(file=sys.stdout, soft_wrap=True, width=None if sys.stdout.isatty() else 110)
+
+
+def print_lines(*lines: str, file: IO[str] | None = None) -> None:
+    """Print lines, each escaped, on standard output or `file`; where nobody can read them any more, nothing happens."""
+    stream = file or sys.stdout
+    try:
+        print("\n".join(map(escaped, lines)), file=stream, flush=True)
+    except OSError:
+        # The reader has gone, and the picture matters more. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def accept_any_text() -> None:
+    """Let standard output and error show characters that their encoding lacks as backslash escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -545,6 +545,12 @@ class read_only:
         self._server.server_close()
 
 
+ODD_NAMES = (
+    "a#b", "a?b", "a?b=c&d#e", "sp ace", "A", "a", "\u00e9", "e\u0301",
+    "[b]{c}~^`|<>\"\\", "*:;@,!$'()+", "\u3000\U0001f408",
+)  # fmt: skip
+
+
 def test_inputs_are_brought_once_and_again_when_they_change(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -567,6 +573,12 @@ def test_inputs_are_brought_once_and_again_when_they_change(
     assert input_path(f"{bucket}/in/100%/d%20e.png", "image").read_bytes() == sample_path("chelsea").read_bytes()
     ObjectStorage(f"{bucket}/in/d%20e").write("x", b"1")
     assert "in/d%20e/x" in names(bucket)
+    # Names that differ by case or by Unicode form alone are two.
+    for number, name in enumerate(ODD_NAMES):
+        ObjectStorage(f"{bucket}/odd/{name}").write(f"x{name}", bytes([number]))
+        assert f"odd/{name}/x{name}" in names(bucket)
+        assert input_path(f"{bucket}/odd/{name}/x{name}", "image").read_bytes() == bytes([number])
+    assert {Path(name).name for name in ObjectStorage(f"{bucket}/odd").children()} == set(ODD_NAMES)
     for text, words in (
         (f"{bucket}/in/none.png", "there is no such object"),
         ("s3://there-is-none/a.png", "there is no bucket"),

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
@@ -195,7 +196,8 @@ def connect(place: str, *, patient: bool) -> Any:
         if provider is not None:
             options["credential_provider"] = provider
     # A name is meant as it is written, and a URL's escapes would be undone.
-    return from_url(place.replace("%", "%25"), **options)
+    scheme, _, name = place.partition("://")
+    return from_url(f"{scheme}://{quote(name)}", **options)
 
 
 def _allows_http() -> bool:

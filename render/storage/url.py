@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from render.errors import UserError
+from render.terminal.text import escaped
 
 #: Object stores that a run can be kept in, and that pictures can be read from.
 SCHEMES = ("s3", "gs", "az")
@@ -31,7 +32,7 @@ def checked_url(text: str, key: str) -> str | None:
     bucket, *parts = text.partition("://")[2].rstrip("/").split("/")
     if not bucket:
         raise UserError(f"{key}={text}: it names no bucket: write it as {text.partition('://')[0]}://bucket/name")
-    if not text.isprintable() or any(part in ("", ".", "..") or set(part) & set("?#") for part in parts):
+    if escaped(text) != text or any(part in ("", ".", "..") for part in parts):
         raise UserError(f"{key}={text}: not a name that an object can have")
     return text.rstrip("/")
 

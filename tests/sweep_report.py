@@ -87,7 +87,7 @@ def compare(directory: Path, environment: dict[str, str], words: list[str], sepa
     assert len(commands) == len(points), (len(commands), len(points))
     seconds = []
     for number, command in enumerate(commands[:separate]):
-        given = shlex.split(command.replace("\N{RIGHT DOUBLE QUOTATION MARK}", '"').replace("$$", "$"))[2:]
+        given = shlex.split(command.replace("\N{RIGHT DOUBLE QUOTATION MARK}", '"'))[2:]
         seconds.append(run(directory, environment, "render", *given, f"output.dir=alone-{number}", "quiet=true"))
     same = sum(
         pixels(directory / f"alone-{n}") == pixels(directory / "sweep" / points[n]["directory"])

@@ -778,7 +778,7 @@ def test_a_page_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 def composed(command: str) -> tuple[str, Config]:
     """The root config and the config that a command in a shell makes."""
-    make, what, *words = shlex.split(command.replace("$$", "$"))
+    make, what, *words = shlex.split(command)
     assert make == "make"
     root = next((word.removeprefix("conf=") for word in words if word.startswith("conf=")), "preview")
     return what, load_config(root, [word for word in words if not word.startswith(("conf=", "sweep."))])
@@ -865,7 +865,7 @@ def read_back(made: Prints, directory: Path) -> list[Config]:
     """The configs that the command finds in a file of all points."""
     file = directory / "favourites.yaml"
     file.write_text(yaml.safe_dump([dict(word.split("=", 1) for word in words) for words in made.words]), encoding="utf-8")
-    words = shlex.split(made.command.replace("$$", "$"))[3:]
+    words = shlex.split(made.command)[3:]
     assert words[0] == "sweep.points=favourites.yaml"
     points = expand(find_axes("poster", [f"sweep.points={file}", *words[1:]]))
     return [point.config for point in points if point.config is not None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from render.viewer.words import make_command
 from tests.conftest import ROOT, TINY
 
 
@@ -125,6 +127,12 @@ def test_no_value_is_run_by_make(words_of_make, tmp_path: Path) -> None:
 def test_make_hands_on_blanks_tabs_and_line_breaks(words_of_make) -> None:
     word = "image=a\tb\n  c\\ \\\\ $d $(e) #f 'g' \"h\" \u3042.jpg"
     assert words_of_make("render", word, "name=two\n\nlines") == ["name=two\n\nlines", word]
+
+
+def test_a_command_that_a_page_shows_means_the_same_names(words_of_make) -> None:
+    words = ["image=a$x $$(y) `z` 'q' \"d\".jpg", "name=two\nlines\tand tab", "output.title=$(shell false) ${HOME} \\"]
+    command = make_command("render", words)
+    assert sorted(words_of_make(*shlex.split(command)[1:])) == sorted(words)
 
 
 @pytest.mark.slow

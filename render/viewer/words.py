@@ -55,8 +55,7 @@ def differing_words(settings: Mapping[str, Any], root: str, aside: Sequence[str]
 
 def make_command(command: str, words: Sequence[str]) -> str:
     """`make COMMAND key=value ...` as it is typed into a shell."""
-    # make takes a single dollar for a variable of its own.
-    return " ".join(["make", command, *(shlex.quote(word).replace("$", "$$") for word in words)])
+    return " ".join(["make", command, *map(shlex.quote, words)])
 
 
 @cache

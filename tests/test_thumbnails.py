@@ -19,7 +19,7 @@ from render.export.picture import image_of, write_picture
 from render.export.profile import converted, read_profile
 from render.formats import FORMATS
 from render.run_directory import targets
-from render.source.photo import load
+from render.source.loaders import open_stream
 from render.sweep import thumbnails as module
 from render.sweep.thumbnails import make_thumbnail, shown_files
 from tests.conftest import refusal
@@ -119,8 +119,8 @@ def test_a_pyramid_is_read_from_the_level_that_serves(tmp_path: Path) -> None:
     picture = kept(tmp_path, "bigtiff", scene())
     flat = kept(tmp_path / "flat", "tiff", scene())
     for side, width in ((140, 175), (176, 350), (350, 350), (351, 700), (2560, 700)):
-        assert module._level(picture, load(picture), side).width == width
-        assert module._level(flat, load(flat), side).width == 700
+        assert module._level(picture, open_stream(picture), side).width == width
+        assert module._level(flat, open_stream(flat), side).width == 700
 
 
 @pytest.mark.parametrize("side", [40, 300, 1000])

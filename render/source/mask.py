@@ -26,13 +26,15 @@ from render.errors import UserError
 from render.geometry import AxisMode, Rect, whole
 from render.layout import SourceWindow
 from render.source.beyond import Sampling, reading_beyond
-from render.source.photo import load, not_whole, orientation, refuse_bomb
-from render.source.pyramid import TURNS
+from render.source.decoding import decoded_rows
+from render.source.facts import open_file
+from render.source.photo import not_whole, orientation, refuse_bomb
 from render.source.source import find_picture
-from render.source.streaming import decoded_rows
+from render.source.tiff_picture import Channels
+from render.source.turning import TURNS
 
 #: Changes whenever a mask of the same file comes out otherwise.
-_RULE = 1
+_RULE = 2
 #: Samples along a side that are held in memory at most.
 _MOST = 4096
 #: Samples to the sigma of a blur, at most: what is finer the blur takes away.
@@ -183,12 +185,12 @@ def _stretched(sampling: Sampling, length: int) -> Sampling:
 def _read_shares(path: Path, how: SourceConfig) -> tuple[Pixels, Sampling, Sampling]:
     """The upright mask in a file, (rows, columns) 0..1, and what its samples cover."""
     try:
-        picture = load(path)
+        picture, facts = open_file(path)
         refuse_bomb(picture, path, how.max_megapixels)
         turn = TURNS[orientation(picture) - 1]
         stored = picture.height, picture.width
         factors = [-(-length // _MOST) for length in stored]
-        shares = _shares(picture, path)
+        shares = _shares(picture, facts.channels, path)
         if factors != [1, 1]:
             shares = shares.shrink(factors[1], factors[0], ceil=True)
         pixels: Pixels = np.empty((shares.height, shares.width), np.float32)
@@ -213,24 +215,20 @@ def _read_shares(path: Path, how: SourceConfig) -> tuple[Pixels, Sampling, Sampl
     return np.clip(pixels, 0.0, 1.0), samplings[0], samplings[1]
 
 
-def _shares(picture: pyvips.Image, path: Path) -> pyvips.Image:
+def _shares(picture: pyvips.Image, channels: Channels, path: Path) -> pyvips.Image:
     """A picture of any samples as one band of float32, 0 black to 1 white, yet to be computed."""
-    if picture.coding == "rad":
-        picture = picture.rad2float()
-    if picture.interpretation in ("cmyk", "lab", "labs"):
-        picture = picture.colourspace("srgb")
-    if picture.coding != "none" or picture.format not in _WHITE:
-        raise UserError(f"image {str(path)!r} holds samples of type {picture.format}: save it as grey of 8 or 16 bits")
-    share = 1 / _WHITE[picture.format]
-    has_alpha = picture.hasalpha()
-    colours = picture.extract_band(0, n=picture.bands - 1) if has_alpha else picture
-    if colours.bands not in (1, 3):
+    stored = picture.extract_band(0, n=channels.colours) if channels.colours < picture.bands else picture
+    if stored.interpretation in ("cmyk", "lab", "labs"):
+        stored = stored.colourspace("srgb")
+    if stored.coding != "none" or stored.format not in _WHITE:
+        raise UserError(f"image {str(path)!r} holds samples of type {stored.format}: save it as grey of 8 or 16 bits")
+    if stored.bands not in (1, 3):
         raise UserError(f"image {str(path)!r} has {picture.bands} channels: save it as grey, RGB or RGBA")
-    grey = colours.cast("float") * share
+    grey = stored.cast("float") / _WHITE[stored.format]
     if grey.bands == 3:
         grey = grey.recomb(pyvips.Image.new_from_array([list(_LUMA)]))
-    if has_alpha:
-        grey = grey * (picture[picture.bands - 1].cast("float") * share)
+    if channels.alpha is not None:
+        grey = grey * (picture[channels.alpha].cast("float") / _WHITE[picture.format])
     return grey.cast("float")
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyvips
@@ -17,13 +16,15 @@ from render.errors import UserError
 from render.geometry import Rect
 from render.layout import SourceWindow
 from render.source.beyond import Sampling, reading_beyond
+from render.source.decoding import decoded
+from render.source.facts import Facts, open_file
+from render.source.loaders import PICTURES
+from render.source.srgb import WHITE, to_srgb
+from render.source.turning import TURNS
 from render.storage.url import Place
 
-# libvips would keep what it did last, and with it all that a decoder holds; nothing here is asked for twice.
-pyvips.cache_set_max(0)
-
-#: The value of white in each type of sample that is read.
-_WHITE = {"uchar": 255.0, "ushort": 65535.0}
+#: How decoders say that they do not know a kind of file, whole as it may be.
+_UNREAD = re.compile("not configured|not implemented|not supported|[Uu]nsupported|not a whole number of bytes")
 
 
 @dataclass(frozen=True)
@@ -71,52 +72,54 @@ class PhotoSource:
 def read_photo(path: Path, how: SourceConfig) -> Pixels:
     """Decodes a picture to (height, width, 3) float32 RGB in sRGB, 0..255, upright.
 
-    16-bit files keep their precision, grey becomes three equal channels, an embedded ICC profile is converted to sRGB, and
-    transparency is laid over `how.background`. Raises `UserError` for what is no such picture or not a whole one.
+    16-bit files keep their precision, grey becomes three equal channels, the colours that the file states are converted to
+    sRGB, and transparency is laid over `how.background`. Raises `UserError` for what is no such picture or not a whole one.
     """
     try:
-        pixels = to_srgb(_upright(open_picture(path, how)), how.background).numpy()
+        picture, facts = open_picture(path, how)
+        pixels = decoded(to_srgb(picture, facts, how.background))
     except pyvips.Error as error:
         raise not_whole(path, error) from None
-    return np.clip(pixels, 0.0, 255.0, out=pixels)
+    return np.clip(upright(pixels, picture), 0.0, 255.0)
 
 
 def read_small(path: Path, how: SourceConfig, area: int) -> Pixels:
     """`read_photo` of a picture shrunk to about `area` px while it is decoded, where it is larger."""
     try:
-        picture = to_srgb(_upright(open_picture(path, how)), how.background)
+        picture, facts = open_picture(path, how)
+        image = to_srgb(picture, facts, how.background)
         shrink = math.sqrt(area / (picture.width * picture.height))
-        pixels = (picture.resize(shrink) if shrink < 1 else picture).numpy()
+        pixels = decoded(image.resize(shrink) if shrink < 1 else image)
     except pyvips.Error as error:
         raise not_whole(path, error) from None
-    return np.clip(pixels, 0.0, 255.0, out=pixels)
+    return np.clip(upright(pixels, picture), 0.0, 255.0)
 
 
-def open_picture(path: Path, how: SourceConfig) -> pyvips.Image:
-    """A picture of which only the header has been read, to be decoded once from top to bottom.
+def open_picture(path: Path, how: SourceConfig) -> tuple[pyvips.Image, Facts]:
+    """A picture of which only the header has been read, to be decoded once from top to bottom, and the facts about it.
 
     Raises `UserError` for what is no such picture, too large, or not in colours or grey of 8 or 16 bits.
     """
     try:
-        picture = load(path)
+        picture, facts = open_file(path)
     except pyvips.Error as error:
         raise not_whole(path, error) from None
+    except OSError as error:
+        raise UserError(f"image {str(path)!r} cannot be opened: {error.strerror}") from None
     refuse_bomb(picture, path, how.max_megapixels)
-    _refuse_odd_samples(picture, path)
-    return picture
-
-
-def load(path: Path, **options: Any) -> pyvips.Image:
-    """Opens a picture as a stream with a loader's options: libvips takes a name that ends in brackets for such."""
-    file = pyvips.Source.new_from_file(str(path))
-    return pyvips.Image.new_from_source(file, "", access="sequential", fail_on="error", **options)
+    _refuse_odd_samples(picture, facts, path)
+    return picture, facts
 
 
 def not_whole(path: Path, error: pyvips.Error) -> UserError:
     """What to say of a file that libvips cannot read to its end."""
     lines = [line.strip() for line in (str(error.detail) or error.message).splitlines() if line.strip()]
     why = lines[-1] if lines else "it is damaged"
-    return UserError(f"image {str(path)!r} is no whole PNG, JPEG, WebP or TIFF picture: {why}")
+    if _UNREAD.search(why):
+        return UserError(
+            f"image {str(path)!r} is of a kind that is not read ({why}): save it as {PICTURES} of 8 or 16 bits"
+        )
+    return UserError(f"image {str(path)!r} is no whole {PICTURES} picture: {why}")
 
 
 def orientation(picture: pyvips.Image) -> int:
@@ -135,44 +138,19 @@ def refuse_bomb(picture: pyvips.Image, path: Path, max_megapixels: float) -> Non
         )
 
 
-def _refuse_odd_samples(picture: pyvips.Image, path: Path) -> None:
+def _refuse_odd_samples(picture: pyvips.Image, facts: Facts, path: Path) -> None:
     """Refuses samples of which nothing says what white is: float, signed, 32-bit; and channels that are no colours."""
-    if picture.coding != "none" or picture.format not in _WHITE:
+    if picture.coding != "none" or (picture.format not in WHITE and picture.interpretation != "labs"):
         raise UserError(
             f"image {str(path)!r} holds {picture.interpretation} samples of type {picture.format}: "
             "save it as RGB or grey of 8 or 16 bits"
         )
-    colours = picture.bands - (1 if picture.hasalpha() else 0)
-    if colours not in (1, 3) and picture.interpretation != "cmyk":
+    if facts.channels.colours not in (1, 3) and picture.interpretation != "cmyk":
         raise UserError(f"image {str(path)!r} has {picture.bands} channels: save it as RGB, RGBA or grey")
 
 
-def _upright(picture: pyvips.Image) -> pyvips.Image:
-    """Turned and mirrored as EXIF says."""
-    if orientation(picture) == 1:
-        return picture
-    # Turning reads out of order, which a decoder that streams cannot.
-    return picture.copy_memory().autorot()
-
-
-def to_srgb(picture: pyvips.Image, background: Sequence[int]) -> pyvips.Image:
-    """A picture of 8- or 16-bit samples as three bands of float32 sRGB, 0..255 but for rounding, yet to be computed."""
-    if picture.get_typeof("icc-profile-data") != 0:
-        if picture.format == "uchar":
-            picture = picture.icc_transform("srgb", embedded=True, depth=8)
-        else:
-            # In one go, 16 bits pass through a coarse table: up to 15 levels of 255 wrong where a channel clips.
-            picture = picture.icc_import(embedded=True, pcs="lab", intent="relative")
-            picture = picture.icc_export(output_profile="srgb", depth=16, intent="relative")
-    elif picture.interpretation == "cmyk":
-        picture = picture.colourspace("srgb")
-    full = _WHITE[picture.format]
-    has_alpha = picture.hasalpha()
-    colours = picture.extract_band(0, n=picture.bands - 1) if has_alpha else picture
-    colours = colours.cast("float") * (255.0 / full)
-    if colours.bands == 1:
-        colours = colours.bandjoin([colours, colours])
-    if has_alpha:
-        alpha = picture[picture.bands - 1].cast("float") / full
-        colours = colours * alpha + (alpha * -1.0 + 1.0) * list(background)
-    return colours.cast("float")
+def upright(pixels: Pixels, picture: pyvips.Image) -> Pixels:
+    """Pixels (rows, columns, channels) turned and mirrored as the EXIF of their picture says."""
+    turn = TURNS[orientation(picture) - 1]
+    turned = pixels[:: -1 if turn.flip_rows else 1, :: -1 if turn.flip_columns else 1]
+    return np.ascontiguousarray(turned.transpose(1, 0, 2) if turn.transposed else turned)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,37 +21,17 @@ from render.paths import file_sha256
 from render.source.beyond import Sampling, reading_beyond
 from render.source.levels import Level, Told, level_bytes, write_level
 from render.source.streaming import open_shrunk
+from render.source.turning import TURNS, Turn
 from render.storage.storage import open_storage
 from render.storage.url import Place, joined
 
 log = logging.getLogger(__name__)
 
 #: Changes whenever levels of the same file come out otherwise.
-_RULE = 1
+_RULE = 2
 #: Output pixels that are resampled at once, and the fewest columns among them: narrower ones would read chunks twice.
 _PIECE, _NARROWEST = 400_000, 1024
 _LEVEL_NAME = re.compile(r"\.?level-\d+(\.partial)?")
-
-
-class Turn(NamedTuple):
-    """From a picture as it lies in its file to upright: flipped along the file's axes, then transposed."""
-
-    transposed: bool
-    flip_rows: bool
-    flip_columns: bool
-
-
-#: By EXIF orientation, 1 to 8 (Exif 2.32, tag 0x0112).
-TURNS = (
-    Turn(False, False, False),
-    Turn(False, False, True),
-    Turn(False, True, True),
-    Turn(False, True, False),
-    Turn(True, False, False),
-    Turn(True, True, False),
-    Turn(True, True, True),
-    Turn(True, False, True),
-)
 
 
 @dataclass(frozen=True)

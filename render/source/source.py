@@ -104,7 +104,7 @@ def open_source(image: str, seed: int, how: SourceConfig) -> Source:
     if image == "noise":
         return NoiseSource(seed)
     path, digest = find_picture(image, "a path, sample:NAME or noise")
-    picture = open_picture(path, how)
+    picture, _ = open_picture(path, how)
     background = tuple(how.background)
     if picture.width * picture.height <= IN_MEMORY:
         return PhotoSource(read_photo(path, how), digest, background)

@@ -17,7 +17,8 @@ from render.export.metadata import srgb_profile
 from render.export.picture import replacing, unwritable
 from render.formats import FORMATS, format_of
 from render.geometry import Rect
-from render.source.photo import load
+from render.source.facts import open_file
+from render.source.loaders import open_stream
 from render.viewer.viewer import DREAM, PAGE, read_descriptor
 from render.viewer.zoom import Pyramid
 
@@ -27,8 +28,8 @@ LARGE_SIDE = 2560
 #: Pixels of a picture up to which it stands for itself.
 MOST_PIXELS = 25_000_000
 
-#: What browsers show, and how libvips' loaders of it begin.
-_SHOWN, _LOADERS = ("png", "jpeg", "webp"), ("pngload", "jpegload", "webpload")
+#: What browsers show.
+_SHOWN = ("png", "jpeg", "webp")
 #: What transparent pixels are laid over: white, as sources are by default.
 _BACKGROUND = [255.0]
 _THUMBNAIL_QUALITY, _LARGE_QUALITY = 82, 90
@@ -96,8 +97,11 @@ def _opened(picture: Path) -> Iterator[_Opened]:
         with canvas_image(CanvasStore(picture)) as made:
             yield _Opened(True, lambda side: _down(made.image, side), made.check)
     else:
-        image = load(picture)
-        is_shown = image.get("vips-loader").startswith(_LOADERS) and image.interpretation != "cmyk"
+        try:
+            image, facts = open_file(picture)
+        except UserError as error:
+            raise _unreadable(picture, str(error)) from None
+        is_shown = facts.kind in _SHOWN and image.interpretation != "cmyk"
         is_large = not is_shown or image.width * image.height > MOST_PIXELS
         yield _Opened(is_large, lambda side: _flat(_down(_level(picture, image, side), side, export_profile="srgb")))
 
@@ -108,7 +112,7 @@ def _level(picture: Path, image: pyvips.Image, side: int) -> pyvips.Image:
     # libvips' own thumbnail finds levels as well, but takes a file that was cut short for a whole one.
     pages = image.get("n-pages") if image.get_typeof("n-pages") and image.get("vips-loader").startswith("tiff") else 1
     for page in range(1, pages):
-        level = load(picture, page=page)
+        level = open_stream(picture, page=page)
         half = abs(level.width - found.width / 2) <= 1 and abs(level.height - found.height / 2) <= 1
         if not half or max(level.width, level.height) < side:
             break
@@ -137,7 +141,7 @@ def _zoom_level(directory: Path, side: int) -> pyvips.Image:
             path = directory / f"{DREAM}_files" / str(level) / f"{column}_{row}.{described['Format']}"
             corner = row * pyramid.tile, column * pyramid.tile
             # Decoded now: hundreds of open files may be more than the system allows.
-            parts.append(_without_overlap(load(path), covered, corner, pyramid.tile).copy_memory())
+            parts.append(_without_overlap(open_stream(path), covered, corner, pyramid.tile).copy_memory())
     return _down(pyvips.Image.arrayjoin(parts, across=columns).crop(0, 0, width, height), side)
 
 

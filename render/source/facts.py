@@ -1,0 +1,151 @@
+"""What a picture file says beside its pixels: its kind, what its channels are, and which colours they stand for."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyvips
+
+from render.errors import UserError
+from render.source import tiff as tags
+from render.source.colour_space import ColourSpace, Unknown
+from render.source.decoding import tiles_checked
+from render.source.loaders import PICTURES, identify, open_stream
+from render.source.png import png_space
+from render.source.tiff import Damaged, Tiff, read_tiff
+from render.source.tiff_picture import (
+    ICC_LAB,
+    LAB,
+    PLAIN,
+    Channels,
+    channels,
+    levels,
+    refuse_unreadable,
+    stated_space,
+)  # fmt: skip
+
+_ICC = "icc-profile-data"
+#: Compressions that every libtiff decodes: none, LZW, JPEG, deflate and PackBits.
+_COMMON = (1, 5, 7, 8, 32773, 32946)
+_NO_DECODER = re.compile("not configured|not implemented|not supported")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """`space` is None where the picture is in sRGB, in its ICC profile's colours, or says nothing.
+
+    `tiff` is None for other kinds of files; `photometric` is its PhotometricInterpretation. `profile` is the ICC profile of
+    the first picture in the file, which holds for its smaller copies, too.
+    """
+
+    kind: str
+    channels: Channels
+    space: ColourSpace | None = None
+    profile: bytes | None = None
+    tiff: Tiff | None = None
+
+    @property
+    def photometric(self) -> int | None:
+        return None if self.tiff is None else self.tiff.first.integer(tags.PHOTOMETRIC, 1)
+
+    def level_options(self, shape: tuple[int, int], shrink: int) -> tuple[dict[str, Any], int]:
+        """Loader's options for the smallest copy of a picture of `shape` that `shrink` (a power of two) asks for.
+
+        And how many times smaller it is: 1, without options, where there is none.
+        """
+        options: dict[str, Any] = {}
+        done = 1
+        for option, directory in levels(self.tiff) if self.tiff else ():
+            factor = 2 * done
+            while factor <= shrink:
+                if all(
+                    length // factor <= side <= -(-length // factor)
+                    for length, side in zip(shape, directory.shape, strict=True)
+                ):
+                    options, done = option, factor
+                factor *= 2
+        return options, done
+
+
+def open_file(path: Path, **options: Any) -> tuple[pyvips.Image, Facts]:
+    """A picture of which only the header has been read, to be decoded once from top to bottom, and the facts about it.
+
+    Raises `UserError` for what cannot be read as the file means it, and `pyvips.Error` for what its loader refuses.
+    """
+    kind, tiff = _kind_and_tiff(path)
+    picture = open_stream(path, **options)
+    if tiff is not None:
+        _refuse_compression(path, tiff)
+    meant = channels(tiff.first, picture.bands) if tiff else _plain_channels(picture)
+    if meant is None:
+        raise UserError(f"image {str(path)!r} has {picture.bands} channels: save it as RGB, RGBA or grey")
+    facts = Facts(kind, meant, None, picture.get(_ICC) if picture.get_typeof(_ICC) else None, tiff)
+    try:
+        return picture, replace(facts, space=_space(path, picture, facts))
+    except Unknown as unknown:
+        raise UserError(f"image {str(path)!r} cannot be turned into sRGB, {unknown}: convert it to sRGB") from None
+
+
+def _kind_and_tiff(path: Path) -> tuple[str, Tiff | None]:
+    kind = identify(path)
+    if kind != "tiff":
+        return kind, None
+    with path.open("rb") as file:
+        try:
+            tiff = read_tiff(file)
+        except Damaged as damage:
+            raise UserError(f"image {str(path)!r} is no whole {PICTURES} picture: {damage}") from None
+        refuse_unreadable(path, file, tiff)
+    return kind, tiff
+
+
+def _refuse_compression(path: Path, tiff: Tiff) -> None:
+    """Raises `UserError` where libvips has no decoder for a TIFF's compression, which it says at the first pixel."""
+    number = tiff.first.integer(tags.COMPRESSION, 1)
+    if number in _COMMON:
+        return
+    try:
+        corner = open_stream(path).crop(0, 0, 1, 1)
+        with tiles_checked(corner):
+            corner.avg()
+    except pyvips.Error as error:
+        if _NO_DECODER.search(str(error)):
+            name = tags.COMPRESSIONS.get(number, f"compression {number}")
+            raise UserError(
+                f"image {str(path)!r} is compressed with {name}, which the libvips here does not read: {PLAIN}"
+            ) from None
+
+
+def _plain_channels(picture: pyvips.Image) -> Channels:
+    """In every other format an extra channel is transparency."""
+    return Channels(picture.bands - 1, picture.bands - 1) if picture.hasalpha() else Channels(picture.bands, None)
+
+
+def _space(path: Path, picture: pyvips.Image, facts: Facts) -> ColourSpace | None:
+    """The space by the first of what the file states: cICP, ICC profile, sRGB, gAMA with cHRM, EXIF, colorimetry."""
+    if facts.kind == "png":
+        space, exif_counts = png_space(path)
+        if space is not None or not exif_counts:
+            return space
+    colours = facts.channels.colours
+    if facts.profile is not None or colours not in (1, 3) or facts.photometric in (LAB, ICC_LAB):
+        return None
+    if facts.tiff is not None:
+        with path.open("rb") as file:
+            return stated_space(file, facts.tiff, facts.tiff.first)
+    return _exif_space(picture)
+
+
+def _exif_space(picture: pyvips.Image) -> ColourSpace | None:
+    if not picture.get_typeof("exif-data"):
+        return None
+    block = io.BytesIO(picture.get("exif-data").removeprefix(b"Exif\0\0"))
+    try:
+        exif = read_tiff(block)
+    except Damaged:
+        return None
+    return stated_space(block, exif, exif.first)

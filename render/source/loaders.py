@@ -1,0 +1,87 @@
+"""The loaders that foreign pictures are opened with: four, chosen by a file's content. libvips has no others here.
+
+libvips reads many formats, some of them programs more than pictures. Every loader but these four is blocked in each process
+that imports this module, and so is what libvips itself marks as not fit for files from strangers.
+"""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import pyvips
+
+from render.errors import UserError
+from render.source.tiff import is_tiff
+
+# libvips would keep what it did last, and with it all that a decoder holds; nothing is asked for twice.
+pyvips.cache_set_max(0)
+pyvips.operation_block_set("VipsForeignLoad", True)
+for _class in ("Png", "Jpeg", "Webp", "Tiff"):
+    pyvips.operation_block_set(f"VipsForeignLoad{_class}", False)
+pyvips.block_untrusted_set(True)
+
+PICTURES = "PNG, JPEG, WebP or TIFF"
+RAW = "a camera's raw file"
+_DEVELOP = "develop it first, in darktable, RawTherapee or the camera maker's program, and save a TIFF of 16 bits"
+#: Bytes that tell a format.
+_START = 512
+#: How other files begin: (offset, bytes, name). TIFFs of cameras are told by their directories.
+_OTHERS = (
+    (0, b"FUJIFILMCCD-RAW", RAW), (0, b"IIRO", RAW), (0, b"IIRS", RAW), (0, b"MMOR", RAW), (0, b"IIU\0", RAW),
+    (8, b"CR\x02", RAW), (8, b"IIII", RAW), (8, b"MMMM", RAW), (4, b"ftypcrx", RAW), (0, b"\0MRM", RAW), (0, b"FOVb", RAW),
+    (6, b"HEAPCCDR", RAW), (0, b"GIF8", "a GIF"), (0, b"BM", "a BMP"), (0, b"%PDF", "a PDF"), (0, b"8BPS", "a PSD"),
+    (0, b"\xff\x0a", "a JPEG XL"), (4, b"JXL ", "a JPEG XL"), (4, b"jP  ", "a JPEG 2000"), (0, b"\xff\x4f", "a JPEG 2000"),
+    (4, b"ftyphei", "a HEIF"), (4, b"ftyphev", "a HEIF"), (4, b"ftypmif1", "a HEIF"), (4, b"ftypmsf1", "a HEIF"),
+    (4, b"ftypavi", "an AVIF"), (0, b"v/1\x01", "an OpenEXR"), (0, b"#?", "a Radiance"), (0, b"SIMPLE  =", "a FITS"),
+    (0, b"\x08\xf2\xa6\xb6", "a libvips file"), (0, b"\xb6\xa6\xf2\x08", "a libvips file"), (0, b"II\xbc", "a JPEG XR"),
+    (0, b"\0\0\1\0", "an icon"), (0, b"DDS ", "a DDS"), (0, b"gimp xcf", "an XCF"), (0, b"\x1f\x8b", "a gzip file"),
+)  # fmt: skip
+
+
+def identify(path: Path) -> str:
+    """`png`, `jpeg`, `webp` or `tiff`, by a file's first bytes.
+
+    Raises `UserError` that names what else it is, and OSError where it cannot be read.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise UserError(f"image {str(path)!r} is not a file but a device, pipe or directory: name a picture")
+    with path.open("rb") as file:
+        start = file.read(_START)
+    for offset, magic, name in _OTHERS:
+        if start.startswith(magic, offset):
+            raise _refusal(path, name)
+    if start.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if start.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
+        return "webp"
+    if is_tiff(start):
+        return "tiff"
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<svg", b"<?xml", b"<!doctype svg")):
+        raise _refusal(path, "an SVG drawing" if b"<svg" in text else "an XML file")
+    raise UserError(f"image {str(path)!r} is no whole {PICTURES} picture: it begins like none of them")
+
+
+def open_stream(path: Path, **options: Any) -> pyvips.Image:
+    """A picture of which only the header has been read, to be decoded once from top to bottom.
+
+    Opened as a stream: libvips takes a name that ends in brackets for one with options. Raises `UserError` for what is none
+    of the four formats, OSError where it cannot be read, and `pyvips.Error` for what its loader refuses.
+    """
+    loader = f"{identify(path)}load_source"
+    file = pyvips.Source.new_from_file(str(path))
+    return getattr(pyvips.Image, loader)(file, access="sequential", fail_on="error", **options)
+
+
+def raw_refusal(path: Path) -> UserError:
+    """What to say of the raw file of a camera."""
+    return _refusal(path, RAW)
+
+
+def _refusal(path: Path, name: str) -> UserError:
+    remedy = _DEVELOP if name == RAW else f"save it as {PICTURES}"
+    return UserError(f"image {str(path)!r} is {name}: {remedy}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 import tokenize
 
 import numpy as np
@@ -10,12 +12,24 @@ from render.config import Config
 from render.dream.words import Picture
 from render.errors import UserError
 from render.models.labels import find_class
-from render.paths import input_path
+from render.paths import input_path, read_bounded
 from render.source.photo import read_small
 from render.source.source import find_picture
 
 #: Pixels that a guide is shrunk to at most: at stride 16 about a thousand features to match.
 GUIDE_AREA = 512 * 512
+#: Bytes of the longest file of a direction: a number for each channel of a layer, and to spare.
+_LONGEST = 16_000_000
+
+
+def _refuse_size(content: io.BytesIO) -> None:
+    """Raises ValueError where the header of an .npy file states more numbers than the file has bytes for."""
+    version = np.lib.format.read_magic(content)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, kind = read_header(content)
+    if math.prod(shape) * max(1, kind.itemsize) > len(content.getbuffer()):
+        raise ValueError(f"it states {math.prod(shape):,} numbers and is shorter")
+    content.seek(0)
 
 
 class Library:
@@ -41,14 +55,15 @@ class Library:
         """The numbers of a one-dimensional .npy file."""
         where = input_path(path, "objective direction")
         try:
+            content = io.BytesIO(read_bounded(where, _LONGEST))
+            _refuse_size(content)
             # Not np.load, which takes other files for pickles and says how to trust them.
-            with where.open("rb") as file:
-                vector = np.lib.format.read_array(file, allow_pickle=False)
+            vector = np.lib.format.read_array(content, allow_pickle=False)
         except FileNotFoundError:
             raise UserError(f"objective direction {path}: there is no such file") from None
         except OSError as error:
             raise UserError(f"objective direction {path!r} cannot be read: {error.strerror}") from None
-        except (ValueError, EOFError, MemoryError, tokenize.TokenError) as error:
+        except (ValueError, EOFError, MemoryError, RecursionError, tokenize.TokenError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(
                 f"objective direction {path} is no .npy file of numbers ({reason}): write one with numpy.save"

@@ -8,30 +8,33 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 import pyvips
 from PIL import Image, ImageCms
 
 from render import __version__
+from render.errors import UserError
+from render.export.xmp import read_description
 from render.paths import APPLICATION
+from render.source.loaders import open_stream
 
 _EXIF_DESCRIPTION, _EXIF_SOFTWARE, _EXIF_ARTIST = 0x010E, 0x0131, 0x013B
 #: What files say whose physical size nobody has chosen: formats want a figure, and this one is customary.
 _SCREEN_DPI = 72.0
 #: Bytes that a JPEG's segment holds, its name included: longer metadata has no place there.
 _SEGMENT = 65_000
+#: Mappings in mappings that settings have at most; ours have about five.
+_MAX_DEPTH = 64
 #: From here on libvips takes an EXIF text for its own remarks, and drops it.
 _TAIL = " ("
 #: Characters that no XML document may hold.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description/{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Alt/*"
 _PACKET = """\
 <?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
@@ -127,18 +130,31 @@ def read_settings(path: Path) -> dict[str, Any]:
 
     No pixel is decoded. Raises OSError where there is no file that can be read, or no picture in it.
     """
-    with path.open("rb"):
-        pass
     try:
-        image = pyvips.Image.new_from_source(pyvips.Source.new_from_file(str(path)), "", access="sequential")
+        image = open_stream(path)
         packet = image.get("xmp-data") if image.get_typeof("xmp-data") else b""
+    except UserError as error:
+        raise OSError(str(error)) from None
     except pyvips.Error as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise OSError(f"it is no picture ({lines[-1] if lines else 'damaged'})") from None
     try:
-        found = ElementTree.fromstring(packet.rstrip(b"\0")).find(f".//{_DESCRIPTION}") if packet else None
-        settings = json.loads((found.text if found is not None else None) or "{}")
-    except (ValueError, ElementTree.ParseError):
+        settings = json.loads(read_description(packet) or "{}")
+    except (ValueError, RecursionError):
         # Somebody else's description.
         return {}
-    return settings if isinstance(settings, dict) else {}
+    return settings if isinstance(settings, dict) and _is_shallow(settings) else {}
+
+
+def _is_shallow(settings: Any) -> bool:
+    """Whether values hold values hold values no deeper than settings do."""
+    level = [settings]
+    for _ in range(_MAX_DEPTH):
+        level = [part for value in level if isinstance(value, dict | list) for part in _parts(value)]
+        if not level:
+            return True
+    return False
+
+
+def _parts(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value

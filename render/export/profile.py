@@ -10,8 +10,10 @@ from PIL import ImageCms
 
 from render.errors import UserError
 from render.export.metadata import srgb_profile
-from render.paths import input_path
+from render.paths import input_path, read_bounded
 
+#: Bytes of the longest ICC profiles: those of presses, with fine tables, have a few million.
+_LONGEST = 64_000_000
 _BUILT_IN = ("p3", "cmyk")
 _CHANNELS = {"RGB": 3, "CMYK": 4, "GRAY": 1}
 #: Classes of profiles that describe what a picture is printed or shown on: output, display, colour space.
@@ -43,7 +45,11 @@ def read_profile(name: str | None) -> Profile:
     if name is None or name == "srgb":
         return Profile()
     try:
-        content = pyvips.Image.profile_load(name) if name in _BUILT_IN else input_path(name, "output.profile").read_bytes()
+        content = (
+            pyvips.Image.profile_load(name)
+            if name in _BUILT_IN
+            else read_bounded(input_path(name, "output.profile"), _LONGEST)
+        )
     except OSError as error:
         raise UserError(f"output.profile={name}: {error.strerror} (srgb, p3, cmyk, or a path to an .icc file)") from None
     try:

@@ -1,0 +1,62 @@
+"""Reads the description in an XMP packet (ISO 16684-1) of anybody's: no tree is built, and no entity is defined."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+_DUBLIN_CORE, _RDF = "http://purl.org/dc/elements/1.1/", "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+#: The elements that the text stands in, from the outside in; the innermost may have any name.
+_PATH = (f"{{{_DUBLIN_CORE}}}description", f"{{{_RDF}}}Alt")
+#: Elements in elements, and bytes of a packet, at most: XMP needs about ten, and a record of settings a few thousand.
+MAX_DEPTH, MAX_BYTES = 64, 16_000_000
+
+
+def read_description(packet: bytes) -> str | None:
+    """The text of the first `dc:description`; None where there is none.
+
+    Raises ValueError for what is no XML, and for a packet that is longer, deeper or cleverer than XMP needs to be.
+    """
+    if len(packet) > MAX_BYTES:
+        raise ValueError(f"the packet has more than {MAX_BYTES} bytes")
+    content = packet.rstrip(b"\0")
+    if not content:
+        return None
+    target = _Description()
+    parser = ElementTree.XMLParser(target=target)
+    try:
+        parser.feed(content)
+        parser.close()
+    except ElementTree.ParseError as error:
+        raise ValueError(f"the packet is no XML: {error}") from None
+    return target.text
+
+
+class _Description:
+    """Hears of elements as they are parsed, and keeps the text of the one that is looked for."""
+
+    def __init__(self) -> None:
+        self.text: str | None = None
+        self._open: list[str] = []
+        self._parts: list[str] | None = None
+
+    def start(self, name: str, _attributes: dict[str, str]) -> None:
+        self._open.append(name)
+        if len(self._open) > MAX_DEPTH:
+            raise ValueError(f"the packet has elements in more than {MAX_DEPTH} others")
+        if self.text is None and tuple(self._open[-3:-1]) == _PATH:
+            self._parts = []
+
+    def data(self, text: str) -> None:
+        if self._parts is not None:
+            self._parts.append(text)
+
+    def end(self, _name: str) -> None:
+        if self._parts is not None:
+            self.text, self._parts = "".join(self._parts), None
+        self._open.pop()
+
+    def doctype(self, _name: str, _public: str | None, _system: str | None) -> None:
+        raise ValueError("the packet defines a document type")
+
+    def close(self) -> None:
+        """Nothing is left to do."""

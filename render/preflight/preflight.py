@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,21 @@ from render.errors import UserError
 from render.export.metadata import read_settings
 from render.export.print_layout import PrintLayout
 from render.geometry import whole
-from render.paths import input_path, user_path
+from render.paths import input_path, read_bounded, user_path
 from render.preflight.header import Header, read_header
 from render.preflight.print_report import Clipped, Report, lines, plain
 from render.preflight.seams import LEAST_TILE, SeamMeter
+from render.source.decoding import tiles_checked
+from render.source.facts import open_file
+from render.source.loaders import identify
 from render.terminal.console import print_lines
 
 _KEYS = ("file", "tile", "run", "json")
 #: Bytes of a strip, at least. Memory is asked of and returned to the system in pieces of more than 32 MB (glibc's largest
 #: M_MMAP_THRESHOLD); smaller ones left holes in the heap, some runs as many as the picture is large.
 _STRIP_BYTES = 40_000_000
+#: Bytes of the longest record of a run.
+_LONGEST_RECORD = 256_000_000
 _WHITE = {"uchar": 255, "ushort": 65535}
 _COLOURS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("cyan", "magenta", "yellow", "black")}
 
@@ -84,11 +90,11 @@ def inspect(request: Request) -> Report:
     header = _header(path)
     settings = _settings(path)
     try:
-        source = pyvips.Source.new_from_file(str(path))
-        picture = pyvips.Image.new_from_source(source, "", access="sequential", fail_on="error")
+        with _named_file():
+            picture, facts = open_file(path)
         if picture.format not in _WHITE or picture.coding != "none":
             raise UserError(f"file {str(path)!r} holds samples of type {picture.format}: save it with 8 or 16 bits")
-        colours = _COLOURS.get(picture.bands - (1 if picture.hasalpha() else 0))
+        colours = _COLOURS.get(facts.channels.colours)
         if colours is None or (len(colours) == 4 and picture.interpretation != "cmyk"):
             raise UserError(f"file {str(path)!r} has {picture.bands} channels: save it as RGB, CMYK or grey")
         shape = picture.height, picture.width
@@ -96,11 +102,12 @@ def inspect(request: Request) -> Report:
         white = _WHITE[picture.format]
         meter = SeamMeter(shape, *layout.tile_borders(shape), white=white)
         low, high = np.zeros(len(colours), np.int64), np.zeros(len(colours), np.int64)
-        for strip in _strips(picture, len(colours)):
-            # Channel by channel: twenty times as fast as along axes.
-            low += [np.count_nonzero(strip[..., at] == 0) for at in range(len(colours))]
-            high += [np.count_nonzero(strip[..., at] == white) for at in range(len(colours))]
-            meter.add(strip)
+        with tiles_checked(picture):
+            for strip in _strips(picture, len(colours)):
+                # Channel by channel: twenty times as fast as along axes.
+                low += [np.count_nonzero(strip[..., at] == 0) for at in range(len(colours))]
+                high += [np.count_nonzero(strip[..., at] == white) for at in range(len(colours))]
+                meter.add(strip)
     except pyvips.Error as error:
         raise _damaged(path, error) from None
     area = shape[0] * shape[1]
@@ -112,7 +119,7 @@ def inspect(request: Request) -> Report:
         shape=shape,
         bits=8 if white == 255 else 16,
         colour="CMYK" if len(colours) == 4 else "RGB" if len(colours) == 3 else "grey",
-        transparent=bool(picture.hasalpha()),
+        transparent=facts.channels.alpha is not None,
         turned=_field(picture, "orientation") not in (None, 1),
         profile=_profile(picture),
         has_profile=_field(picture, "icc-profile-data") is not None,
@@ -121,8 +128,19 @@ def inspect(request: Request) -> Report:
         seams=meter.result(),
         block_seams=meter.result(*blocks) if blocks[0] or blocks[1] else None,
         seams_note=note,
+        space=None if facts.space is None else facts.space.name,
+        extra_channels=picture.bands - len(colours) - (facts.channels.alpha is not None),
         exact=_exact(settings or (request.record or {}).get("config", {})),
     )
+
+
+@contextmanager
+def _named_file() -> Iterator[None]:
+    """Inside, what is wrong with a picture is said of `file`, the word that preflight has for it."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"file {str(error).removeprefix('image ')}") from None
 
 
 def _header(path: Path) -> Header:
@@ -133,6 +151,8 @@ def _header(path: Path) -> Header:
             raise UserError(f"file {str(path)!r} is a directory: name a picture in it, or say run={path}")
         if path.exists() and not path.is_file():
             raise UserError(f"file {str(path)!r} is not a file but a device or pipe: name a picture")
+        with _named_file():
+            identify(path)
         header = read_header(path)
     except OSError as error:
         raise UserError(f"file {str(path)!r} cannot be read ({error.strerror}): name a picture") from None
@@ -177,8 +197,8 @@ def _exact(settings: Mapping[str, Any]) -> bool | None:
 
 def _record(directory: Path) -> Mapping[str, Any]:
     try:
-        record = json.loads((directory / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = json.loads(read_bounded(directory / "run.json", _LONGEST_RECORD))
+    except (OSError, ValueError, RecursionError):
         record = None
     if not isinstance(record, dict):
         raise UserError(f"run={directory} is no run directory: name one that holds a run.json")

@@ -51,6 +51,10 @@ class Report:
     seams_note: str | None
     #: Whether its settings say that halos were exact; None where they say nothing.
     exact: bool | None = None
+    #: Where the file states its colours if not by an ICC profile, which it may have as well.
+    space: str | None = None
+    #: Channels that are neither colour nor transparency.
+    extra_channels: int = 0
 
     @property
     def size_cm(self) -> tuple[float, float] | None:
@@ -78,12 +82,16 @@ def _of_file(report: Report) -> Iterator[str]:
         yield f"{report.dpi:.0f} dpi is under {_LEAST_DPI}: for viewing from {viewing_cm(report.dpi):.0f} cm and more"
     if header.dpi is not None and abs(header.dpi[0] / header.dpi[1] - 1) > 0.01:
         yield "pixels are not square: horizontal and vertical dpi differ"
-    if not report.has_profile:
+    if report.space is not None:
+        yield f"its colours are stated by {report.space}, which presses do not read: convert it to an ICC profile"
+    elif not report.has_profile:
         yield "no ICC profile: colours are anybody's guess"
     elif report.profile is None:
         yield "the ICC profile cannot be read"
     if report.transparent:
         yield "transparent: lay it over a background"
+    if report.extra_channels:
+        yield "a channel that is neither colour nor transparency: take it out, for it may be printed as an ink"
     if report.turned:
         yield "turned by EXIF alone, which a press may ignore"
     if header.pages > 1:
@@ -168,7 +176,9 @@ def plain(report: Report) -> dict[str, Any]:
         "height_cm": None if report.size_cm is None else round(report.size_cm[1], 3),
         "bleed_px": report.layout.bleed_px,
         "colour": report.colour,
+        "stated_colours": report.space,
         "transparent": report.transparent,
+        "extra_channels": report.extra_channels,
         "bits": report.bits,
         "profile": report.profile,
         "clipped": {one.channel: {"least": one.low, "greatest": one.high} for one in report.clipped},

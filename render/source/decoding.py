@@ -19,7 +19,7 @@ _AHEAD = 64
 #: How often a decoder that waits looks whether anybody still wants its pixels, s.
 _LOOK_EVERY = 0.1
 #: For how long a decoder that is not wanted any more is waited for, s: some look up only at the first row they have ready.
-_END_WITHIN = 2.0
+_END_WITHIN = 1.0
 #: What libtiff says of a tile that a file leaves out on purpose.
 _EMPTY_TILE = "Invalid tile byte count"
 

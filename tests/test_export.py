@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -213,6 +214,20 @@ def test_a_wide_profile_keeps_the_colours_in_sixteen_bits(tmp_path: Path) -> Non
     back = lab.icc_export(output_profile="srgb", depth=16, intent="relative").numpy() / 257
     assert np.abs(back - pixels).mean() < 0.1
     assert np.abs(back - pixels).max() < 2, "at the edge of what both can show"
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "pipe.icc", "endless.icc", "."])
+def test_a_profile_without_end_is_refused_and_not_read(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device, one by another name, a pipe that nobody writes to, a file of holes larger than any profile."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.icc")
+    Path("endless.icc").symlink_to("/dev/zero")
+    with pytest.raises(UserError, match="device, pipe or directory"):
+        read_profile(name)
+    with Path("holes.icc").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(UserError, match="longer than 64 MB"):
+        read_profile("holes.icc")
 
 
 @pytest.mark.parametrize(("content", "words"), [(b"", "no ICC profile"), (b"not a profile" * 50, "no ICC profile")])

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import pyvips
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -27,6 +28,9 @@ from render.errors import UserError
 from render.export import picture as module
 from render.export.metadata import Metadata, read_settings, srgb_profile
 from render.export.picture import Encoding, image_of, replacing, write_picture
+from render.export.print_layout import PrintLayout
+from render.preflight.preflight import Request, inspect
+from render.report import print_settings
 from render.source.photo import read_photo
 from tests.conftest import ROOT
 from tests.test_source import as_somebody_else, photo, random_pixels
@@ -151,6 +155,55 @@ def test_somebody_elses_description_is_no_settings(description: str, tmp_path: P
     exif[0x010E] = description
     Image.fromarray(photo()).save(tmp_path / "camera.jpg", exif=exif)
     assert read_settings(tmp_path / "camera.jpg") == {}
+
+
+HEAD = (
+    b"<x:xmpmeta xmlns:x='adobe:ns:meta/' xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#' "
+    b"xmlns:dc='http://purl.org/dc/elements/1.1/'>"
+)
+DEEP = 100_000
+
+
+def described(text: bytes) -> bytes:
+    return HEAD + b"<dc:description><rdf:Alt><rdf:li>" + text + b"</rdf:li></rdf:Alt></dc:description></x:xmpmeta>"
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        HEAD + b"<a>" * DEEP + b"</a>" * DEEP + b"</x:xmpmeta>",
+        HEAD + b"<a>" * DEEP,
+        described(b"<a>" * DEEP + b"</a>" * DEEP),
+        described(b"[" * DEEP + b"]" * DEEP),
+        described(b'{"a":' * DEEP + b"1" + b"}" * DEEP),
+        described(b'{"a":' * 900 + b"1" + b"}" * 900),
+        described(b"9" * DEEP),
+        b"<!DOCTYPE x [<!ENTITY a '{}'>]>" + described(b"&a;"),
+        b"<!DOCTYPE x [<!ENTITY a SYSTEM 'file:///etc/passwd'>]>" + described(b"&a;"),
+        b"\xff\xfe\0",
+    ],
+    ids=["elements", "open", "inside", "lists", "mappings", "900", "digits", "entity", "file", "no text"],
+)
+@pytest.mark.parametrize("form", ["png", "webp", "tif"])
+def test_no_packet_breaks_what_reads_settings(packet: bytes, form: str, tmp_path: Path) -> None:
+    image = image_of(photo()).copy()
+    image.set_type(pyvips.GValue.blob_type, "xmp-data", packet)
+    path = tmp_path / f"a.{form}"
+    image.write_to_file(str(path))
+    assert read_settings(path) == {}
+    with pytest.raises(UserError, match="holds no settings"):
+        print_settings(str(path))
+    assert inspect(Request(path)).layout == PrintLayout()
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "pipe", "."])
+def test_settings_of_what_is_no_file_are_refused_and_not_waited_for(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    with pytest.raises(UserError, match="device, pipe or directory"):
+        print_settings(name)
 
 
 @pytest.mark.parametrize("dpi", [72, 150, 300, 300.5, 1])

@@ -128,22 +128,19 @@ def _plain_channels(picture: pyvips.Image) -> Channels:
 def _space(path: Path, picture: pyvips.Image, facts: Facts) -> ColourSpace | None:
     """The space by the first of what the file states: cICP, ICC profile, sRGB, gAMA with cHRM, EXIF, colorimetry."""
     if facts.kind == "png":
-        space, exif_counts = png_space(path)
-        if space is not None or not exif_counts:
-            return space
+        space, exif = png_space(path)
+        return space if exif is None or facts.channels.colours not in (1, 3) else _exif_space(exif)
     colours = facts.channels.colours
     if facts.profile is not None or colours not in (1, 3) or facts.photometric in (LAB, ICC_LAB):
         return None
     if facts.tiff is not None:
         with path.open("rb") as file:
             return stated_space(file, facts.tiff, facts.tiff.first)
-    return _exif_space(picture)
+    return _exif_space(picture.get("exif-data")) if picture.get_typeof("exif-data") else None
 
 
-def _exif_space(picture: pyvips.Image) -> ColourSpace | None:
-    if not picture.get_typeof("exif-data"):
-        return None
-    block = io.BytesIO(picture.get("exif-data").removeprefix(b"Exif\0\0"))
+def _exif_space(content: bytes) -> ColourSpace | None:
+    block = io.BytesIO(content.removeprefix(b"Exif\0\0"))
     try:
         exif = read_tiff(block)
     except Damaged:

@@ -96,12 +96,30 @@ def decoded_rows(image: pyvips.Image) -> Iterator[NDArray[Any]]:
 
 def decoded(image: pyvips.Image) -> NDArray[np.float32]:
     """A whole image of float32: (rows, columns, bands). Raises `pyvips.Error` where the file is damaged or cut."""
-    pixels = np.empty((image.height, image.width, image.bands), np.float32)
-    top = 0
-    for rows in decoded_rows(image):
-        pixels[top : top + len(rows)] = rows
-        top += len(rows)
-    return pixels
+    pixels: list[NDArray[np.float32]] = []
+    failures: list[Exception] = []
+
+    def compute() -> None:
+        try:
+            with tiles_checked(image):
+                pixels.append(image.numpy())
+        except Exception as error:
+            # Raised below, in the thread that waits.
+            failures.append(error)
+
+    thread = threading.Thread(target=compute, name="decoder", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            interrupts.check()
+            thread.join(_LOOK_EVERY)
+    finally:
+        if thread.is_alive():
+            image.set_kill(True)
+            thread.join(_END_WITHIN)
+    if failures:
+        raise failures[0]
+    return pixels[0].reshape(image.height, image.width, image.bands)
 
 
 @contextmanager

@@ -80,7 +80,8 @@ def read_photo(path: Path, how: SourceConfig) -> Pixels:
         pixels = decoded(to_srgb(picture, facts, how.background))
     except pyvips.Error as error:
         raise not_whole(path, error) from None
-    return np.clip(upright(pixels, picture), 0.0, 255.0)
+    pixels = upright(pixels, picture)
+    return np.clip(pixels, 0.0, 255.0, out=pixels)
 
 
 def read_small(path: Path, how: SourceConfig, area: int) -> Pixels:
@@ -92,7 +93,8 @@ def read_small(path: Path, how: SourceConfig, area: int) -> Pixels:
         pixels = decoded(image.resize(shrink) if shrink < 1 else image)
     except pyvips.Error as error:
         raise not_whole(path, error) from None
-    return np.clip(upright(pixels, picture), 0.0, 255.0)
+    pixels = upright(pixels, picture)
+    return np.clip(pixels, 0.0, 255.0, out=pixels)
 
 
 def open_picture(path: Path, how: SourceConfig) -> tuple[pyvips.Image, Facts]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
+import shutil
 import sys
 import unicodedata
 
@@ -127,3 +129,30 @@ def test_a_name_that_the_output_cannot_hold_is_escaped(encoding: str, command, t
         assert r"\u3042.png" in done.out
     refused = command("render", *words, "image=い.png", env={"PYTHONIOENCODING": encoding})
     refused.refused(r"\u3044.png")
+
+
+def test_a_name_that_is_no_text_works_everywhere(command, tmp_path) -> None:
+    """A name of bytes that are no UTF-8, and any other where the locale knows ASCII alone: both are undecodable."""
+    folder = os.fsdecode(b"f\xe9")
+    (tmp_path / folder).mkdir()
+    picture = tmp_path / folder / os.fsdecode(b"p\xff.png")
+    Image.new("RGB", (120, 90), (90, 120, 60)).save(picture)
+    words = [word for word in TINY if not word.startswith("image=")]
+    run = f"{folder}/run"
+    rendered = command(*words, f"image={folder}/{picture.name}", f"output.dir={run}", f"output.path={folder}/out.dzi")
+    assert rendered.code == 0, rendered.err
+    assert (tmp_path / folder / "out" / "dream.dzi").exists()
+    assert r"p\udcff.png" in rendered.out
+    for more in (["export", f"run={run}", f"output.path={folder}/out.tif"], ["status", f"run={run}"]):
+        done = command(*more)
+        assert done.code == 0, done.err
+    with Image.open(tmp_path / folder / "out.tif") as exported:
+        assert exported.width == 96
+    swept = command("sweep", *words, f"image={folder}/*.png", "seed=1,2", f"sweep.dir={folder}/sweep")
+    assert swept.code == 0, swept.err
+    assert r"image=f\udce9/p\udcff.png" in (tmp_path / folder / "sweep" / "index.html").read_text(encoding="utf-8")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    shutil.copy(picture, tmp_path / "é.png")
+    done = command(*words, "image=é.png", "output.dir=é", env=ascii_only)
+    assert done.code == 0, done.err
+    assert (tmp_path / "é" / "preview.png").exists()

@@ -22,6 +22,7 @@ from render.locking import lock_directory
 from render.logs import log_to, opening
 from render.machine import nearest
 from render.paths import file_sha256
+from render.terminal.text import encoded
 
 _RECORD, _LOG = "atlas.json", "render.log"
 PAGE, CHANNELS, RUNGS = "index.html", "channels", "rungs"
@@ -99,7 +100,7 @@ class AtlasDirectory:
 
     def write(self, name: str, text: str) -> None:
         """Writes a text file of the atlas, whole or not at all."""
-        write_whole(self.path / name, text.encode())
+        write_whole(self.path / name, encoded(text))
 
     def save(self, **facts: Any) -> None:
         """Adds facts to `atlas.json`, replacing the file as a whole."""

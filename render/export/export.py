@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -79,7 +80,7 @@ def write_zoom(made: CanvasImage, stem: Path, quality: int) -> None:
     """Writes a Deep Zoom pyramid of JPEG tiles: `stem`.dzi and the directory `stem`_files."""
     try:
         made.image.dzsave(
-            str(stem),
+            os.fsencode(stem),
             layout="dz",
             suffix=f".jpg[Q={quality},subsample-mode=off]",
             tile_size=_ZOOM_TILE,

@@ -56,14 +56,14 @@ def write_picture(
     try:
         made = with_metadata(image, metadata, form)
         with replacing(path) as file:
-            _encode(made, file.name, form, encoding)
+            _encode(made, os.fsencode(file.name), form, encoding)
             check()
     except (OSError, ValueError, pyvips.Error) as error:
         check()
         raise unwritable(path, error, form) from None
 
 
-def _encode(image: pyvips.Image, name: str, form: str, encoding: Encoding) -> None:
+def _encode(image: pyvips.Image, name: bytes, form: str, encoding: Encoding) -> None:
     match form:
         case "png":
             image.pngsave(name, compression=6)

@@ -6,6 +6,7 @@ that imports this module, and so is what libvips itself marks as not fit for fil
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def open_stream(path: Path, **options: Any) -> pyvips.Image:
     of the four formats, OSError where it cannot be read, and `pyvips.Error` for what its loader refuses.
     """
     loader = f"{identify(path)}load_source"
-    file = pyvips.Source.new_from_file(str(path))
+    file = pyvips.Source.new_from_file(os.fsencode(path))
     return getattr(pyvips.Image, loader)(file, access="sequential", fail_on="error", **options)
 
 

@@ -13,6 +13,7 @@ from render.export.picture import write_whole
 from render.sweep.axes import axis_names, point_label
 from render.sweep.commands import FAVOURITES
 from render.sweep.shown import Exhibition, Shown
+from render.terminal.text import encoded
 from render.viewer.pages import fill, script_json, table_rows
 
 PAGE = "index.html"
@@ -24,7 +25,7 @@ def write_gallery(directory: Path, exhibition: Exhibition) -> Path:
     Raises `UserError` where it cannot be written.
     """
     path = directory / PAGE
-    write_whole(path, page(exhibition).encode())
+    write_whole(path, encoded(page(exhibition)))
     return path
 
 
@@ -74,7 +75,7 @@ def _address(path: str) -> str:
 
 def _data(exhibition: Exhibition, names: list[str]) -> dict[str, Any]:
     """What the page's scripts read."""
-    identity = hashlib.sha256("\n".join([exhibition.title, *(axis.key for axis in exhibition.axes)]).encode())
+    identity = hashlib.sha256(encoded("\n".join([exhibition.title, *(axis.key for axis in exhibition.axes)])))
     return {
         "title": exhibition.title,
         "storage": f"favourites of {identity.hexdigest()[:16]}",

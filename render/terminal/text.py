@@ -21,6 +21,11 @@ def escaped(text: str, keep: str = "") -> str:
     return "".join(letter if _is_shown(letter) or letter in keep else _escape(letter) for letter in text)
 
 
+def encoded(text: str) -> bytes:
+    """Return text as UTF-8 for a page, with undecodable bytes of file names as backslash escapes."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def without_colours(text: str) -> str:
     """Return text that another program printed without the colours it set."""
     return _COLOURS.sub("", text)

@@ -19,6 +19,7 @@ from render.errors import DamagedCheckpoint, UserError
 from render.options import check_switches, split_words
 from render.paths import user_path
 from render.storage.url import checked_url
+from render.terminal.text import encoded
 from render.viewer import openseadragon
 from render.viewer.live import LiveRun, NoTile
 
@@ -127,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
         address = self.path.partition("?")[0]
         match address:
             case "/":
-                return HTTPStatus.OK, _HTML, run.page().encode(), False
+                return HTTPStatus.OK, _HTML, encoded(run.page()), False
             case "/status.json":
                 return HTTPStatus.OK, _JSON, json.dumps(run.status()).encode(), False
             case "/openseadragon.min.js" if self.server.script is not None:

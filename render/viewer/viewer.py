@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 from render.errors import UserError
 from render.export.picture import replacing
+from render.terminal.text import encoded
 from render.viewer import openseadragon
 from render.viewer.pages import fill, script_json
 from render.viewer.zoom import Pyramid
@@ -68,7 +69,7 @@ def write_viewer(directory: Path, facts: ViewerFacts) -> str | None:
             f"the deep-zoom picture is whole, but its {PAGE} lacks OpenSeadragon ({error}): run `npm pack "
             f"{openseadragon.PACKAGE}` and put its build/openseadragon/{openseadragon.SCRIPT} beside {PAGE}"
         )
-    files[PAGE] = page(facts, images).encode()
+    files[PAGE] = encoded(page(facts, images))
     try:
         for name, content in files.items():
             with replacing(directory / name) as file:

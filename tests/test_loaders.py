@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import pyvips
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -24,12 +25,14 @@ from render.errors import UserError
 from render.export.metadata import read_settings
 from render.library import Library
 from render.preflight.preflight import Request, inspect
+from render.source.colour_space import ADOBE
 from render.source.loaders import identify, open_stream
 from render.source.mask import open_mask
 from render.source.photo import read_photo, read_small
 from render.source.source import open_source
 from tests.conftest import INLINE, ROOT
-from tests.test_source import photo, random_pixels
+from tests.test_source import p3_profile, photo, random_pixels
+from tests.test_stated_colours import camera, chrm, cicp, gama
 
 HOW = SourceConfig()
 SVG = b"<svg xmlns='http://www.w3.org/2000/svg' width='60' height='40'><rect width='60' height='40' fill='red'/></svg>"
@@ -226,3 +229,42 @@ def test_a_direction_that_states_more_than_it_holds_is_refused(
     (tmp_path / "a.npy").write_bytes(changed)
     with pytest.raises(UserError, match="is shorter"):
         vector_of(tmp_path / "a.npy")
+
+
+# Altered files
+
+
+def made_of_everything(path: Path, form: str) -> None:
+    """A small picture with a profile, EXIF and XMP."""
+    exif = camera(2, "R03")
+    lossless = {"JPEG": {"quality": 90}, "WEBP": {"lossless": True}}.get(form, {})
+    Image.fromarray(photo()).save(path, form, exif=exif, icc_profile=p3_profile(), **lossless)
+    if form == "PNG":
+        content = path.read_bytes()
+        path.write_bytes(content[:33] + cicp(12, 13) + gama(1.8) + chrm(ADOBE) + content[33:])
+
+
+@given(st.data())
+@settings(max_examples=100)
+def test_no_altered_picture_breaks_a_reader(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Any bytes changed, and the file cut anywhere: read, or refused in one line."""
+    form = data.draw(st.sampled_from(["PNG", "JPEG", "WEBP", "TIFF"]))
+    made, path = (tmp_path_factory.getbasetemp() / f"{name}.{form}" for name in ("everything", "altered"))
+    if not made.exists():
+        made_of_everything(made, form)
+    content = bytearray(made.read_bytes())
+    for _ in range(data.draw(st.integers(1, 6))):
+        content[data.draw(st.integers(0, min(2000, len(content) - 1)))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content))) if data.draw(st.booleans()) else None])
+    small = SourceConfig(max_megapixels=1)
+    for read in (
+        lambda: read_photo(path, small),
+        lambda: open_mask(str(path), small, "mask"),
+        lambda: read_small(path, small, 100),
+    ):
+        try:
+            read()
+        except UserError as error:
+            assert len(str(error).splitlines()) == 1
+    with suppress(OSError):
+        read_settings(path)

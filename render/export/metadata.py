@@ -134,7 +134,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         image = open_stream(path)
         packet = image.get("xmp-data") if image.get_typeof("xmp-data") else b""
     except UserError as error:
-        raise OSError(str(error)) from None
+        raise OSError(f"it {str(error).removeprefix(f'image {str(path)!r} ')}") from None
     except pyvips.Error as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise OSError(f"it is no picture ({lines[-1] if lines else 'damaged'})") from None

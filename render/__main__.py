@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from render import interrupts
-from render.errors import RenderError, UserError, WorkersLost
-from render.terminal.console import accept_any_text, print_lines
+from render.errors import NodeLost, RenderError, UserError, WorkersLost
+from render.terminal.console import print_lines
+from render.terminal.streams import accept_any_text, outlast
 
 if TYPE_CHECKING:
     from render.config import Config
@@ -72,10 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_USAGE)
         return 0
     accept_any_text()
+    outlast()
     interrupts.install()
     try:
         command, root, overrides = split_arguments(words)
-        return _run(command, root, overrides)
+        return _run_again(command, root, overrides)
     except WorkersLost as error:
         print_lines(f"render: a worker was lost: {error}; run the command again", file=sys.stderr)
         return 2
@@ -85,6 +87,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         print_lines(f"render: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return interrupts.EXIT_CODE
+
+
+def _run_again(command: str, root: str, overrides: list[str]) -> int:
+    """Runs a command, once more where Ray itself has ended on the way: it goes on from what was saved."""
+    try:
+        return _run(command, root, overrides)
+    except NodeLost as lost:
+        if interrupts.is_asked():
+            raise
+        print(f"render: {lost}: starting Ray anew to go on", file=sys.stderr)
+    started_over = [word for word in overrides if word.startswith("fresh=")]
+    return _run(
+        command, root, [word for word in overrides if word not in started_over] + ["fresh=false"] * bool(started_over)
+    )
 
 
 def split_arguments(words: Sequence[str]) -> tuple[str, str, list[str]]:

@@ -6,6 +6,7 @@ RenderError
       - Overtaken       an object there is not as we last saw it: somebody else writes to it
   - NumericalError      the gradient stopped being finite; names octave, step and tile (exit code 2)
   - DamagedCheckpoint   a canvas on disk is not what was written; the one before it is taken instead
+  - NodeLost            Ray's own processes on this machine have ended; the command is run once more from what is saved
   - WorkersLost         workers died or cannot be reached; they are replaced and the last checkpoint is taken up
 
 UrgentInterrupt, a KeyboardInterrupt, asks to stop at once and leave everything as the last checkpoint has it.
@@ -47,6 +48,10 @@ class DamagedCheckpoint(RenderError):
 
 class WorkersLost(RenderError):
     """Workers that no longer answer, or that ran out of memory; the message says which and why, as far as is known."""
+
+
+class NodeLost(RenderError):
+    """Ray's own processes on this machine ended: every worker is lost with them, and Ray has to be started anew."""
 
 
 class UrgentInterrupt(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a render tidily, whenever they come.
+"""Ctrl-C, SIGTERM, and a terminal that goes, end a render tidily, whenever they come.
 
 Raising KeyboardInterrupt from a signal handler is not enough: a callback inside JAX may swallow it, and in the middle of
 an update it would leave half a canvas. While a render is under way the request is only noted, and `check` raises it where
@@ -9,16 +9,23 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from render.errors import UrgentInterrupt
+from render.terminal import streams
 
 EXIT_CODE = 130
+#: Those that ask to stop: SIGHUP comes when the terminal goes, as that of a connection that breaks.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+#: A second signal so soon is the first by another way: `make` and `timeout` send on what the whole group gets, s.
+_SAME = 0.3
 
 _STOPPING = b"render: stopping: the tile in hand is finished and the canvas saved (once more to stop at once)\n"
 
 _asked = False
+_asked_at = 0.0
 _holding = False
 _deferring = False
 _quiet = False
@@ -26,9 +33,13 @@ _postponing = False
 
 
 def install() -> None:
-    """Takes over both signals. Until `hold`, they end the process at once: nothing needs tidying yet."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _on_signal)
+    """Takes over the signals. Until `hold`, they end the process at once: nothing needs tidying yet.
+
+    A SIGHUP that is ignored stays so: `nohup` asks for that.
+    """
+    for number in SIGNALS:
+        if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _on_signal)
 
 
 def hold() -> None:
@@ -70,16 +81,24 @@ def check() -> None:
         raise KeyboardInterrupt
 
 
+def is_asked() -> bool:
+    """Whether a signal has come."""
+    return _asked
+
+
 def _on_signal(_number: int, _frame: object) -> None:
-    global _asked
+    global _asked, _asked_at
     if not _holding:
-        os.write(2, b"render: interrupted\n")
+        streams.write_error(b"render: interrupted\n")
         os._exit(EXIT_CODE)
-    again, _asked = _asked, True
+    now = time.monotonic()
+    if _asked and now - _asked_at < _SAME:
+        return
+    again, _asked, _asked_at = _asked, True, now
     if _postponing:
         return
     if _deferring and not again:
         if not _quiet:
-            os.write(2, _STOPPING)
+            streams.write_error(_STOPPING)
         return
     raise UrgentInterrupt if again else KeyboardInterrupt

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from render import interrupts
 from render.config import FarmConfig
 from render.farm.executors import Executor, InlineExecutor, Reference
+from render.farm.surroundings import settle_jax
 
 if TYPE_CHECKING:
     from render.farm.process import KernelCache
@@ -59,6 +60,7 @@ class InlineFarm:
         os.environ["NPROC"] = str(threads)
         if kernels is None:
             with interrupts.postponed():
+                settle_jax()
                 from render.farm.process import KernelCache
 
             kernels = KernelCache()

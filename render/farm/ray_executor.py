@@ -108,6 +108,7 @@ class RayExecutor:
         waiting = list(references)
         self._silence.begin()
         while waiting:
+            self._farm.check_node()
             ready, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=1.0)
             if ready:
                 self._silence.heard()
@@ -171,6 +172,7 @@ class RayExecutor:
             )
 
     def mend(self) -> None:
+        self._farm.check_node()
         lost = self._find_lost()
         # Somebody else's loss may only pass through here: a node that vanished takes its objects along. Not for ever.
         self._unexplained += not lost

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import psutil
 import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -25,15 +22,13 @@ from render.farm.lookout import Lookout
 from render.farm.notice import Warned
 from render.farm.ray_executor import RayExecutor
 from render.farm.ray_members import START, Actor, Demand, Member, alive_nodes, has_plugin, is_ready, what_there_is
+from render.farm.ray_node import RayNode
 from render.farm.ray_session import (
     cause_of_death,
     first_line,
-    init_ray,
     join,
     knock,
     large_pages,
-    session_directory,
-    system_config,
 )
 from render.farm.residence import ALLOCATED
 from render.farm.tpu_slices import SHAPES, multi_host_slice
@@ -65,10 +60,10 @@ class RayFarm:
         """
         self._config = config
         self._threads = threads
-        self._check = check
+        self._interrupt = check
         self._say = say
         self._fixed = config.workers
-        self._directory: Path | None = None
+        self._node: RayNode | None = None
         self._idle: list[Member] = []
         self._leased = 0
         self._turns: deque[object] = deque()
@@ -78,13 +73,15 @@ class RayFarm:
             knock(config.address)
         try:
             if config.address is None:
-                self._start(store_bytes)
+                self._node = RayNode.start(config, max(_SMALLEST_STORE, store_bytes), say)
             else:
                 join(config.address)
                 # On this machine nobody gives notice.
                 self._lookout = Lookout() if config.notices else None
             self.demand = self._find_demand()
             self._idle = self._take_in()
+            if self._node is not None:
+                self._node.remember()
             #: How many workers one machine has, at most; as many as there were when the farm was opened.
             self.together = max(Counter(member.node for member in self._idle).values())
         except BaseException:
@@ -115,7 +112,7 @@ class RayFarm:
             try:
                 while self._turns[0] is not turn or len(self._idle) < min(workers or self.size, self.size):
                     self._changed.wait(0.5)
-                    self._check()
+                    self.check()
                 if not self._idle:
                     # All were set aside in the jobs before.
                     self._idle = self.recruit(workers or self.wanted(), [], START)
@@ -127,7 +124,7 @@ class RayFarm:
             finally:
                 self._turns.remove(turn)
                 self._changed.notify_all()
-        executor = RayExecutor(self, members, self._check)
+        executor = RayExecutor(self, members, self.check)
         try:
             yield executor
         finally:
@@ -144,13 +141,24 @@ class RayFarm:
     def close(self) -> None:
         """Lets the workers go, and stops Ray where this farm started it."""
         for member in self._idle:
-            ray.kill(member.handle)
+            self.kill(member)
         self._idle = []
         if self._lookout is not None:
             self._lookout.close()
-        ray.shutdown()
-        if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
+        if self._node is not None:
+            self._node.close()
+        else:
+            ray.shutdown()
+
+    def check(self) -> None:
+        """Raises what the farm's `check` raises, and `NodeLost`."""
+        self._interrupt()
+        self.check_node()
+
+    def check_node(self) -> None:
+        """Raises `NodeLost` once Ray's own processes on this machine have ended."""
+        if self._node is not None:
+            self._node.check()
 
     def recruit(self, count: int, taken: Sequence[Member], patience: float) -> list[Member]:
         """At most `count` new workers that start within `patience` seconds, besides those in `taken`."""
@@ -158,10 +166,10 @@ class RayFarm:
         deadline = time.monotonic() + patience
         while (waiting := [member for member in members if not is_ready(member)]) and time.monotonic() < deadline:
             ray.wait([member.ready for member in waiting], num_returns=1, timeout=1.0)
-            self._check()
+            self.check()
         for member in waiting:
             log.warning("a worker could not be started: did not start in time")
-            ray.kill(member.handle)
+            self.kill(member)
         return [member for member in members if member not in waiting and self.has_started(member)]
 
     def begin(self, count: int, taken: Sequence[Member]) -> list[Member]:
@@ -174,7 +182,7 @@ class RayFarm:
             self._meet(member)
         except (RayError, UserError) as error:
             log.warning("a worker could not be started: %s", first_line(error))
-            ray.kill(member.handle)
+            self.kill(member)
             return False
         log.info("worker started: %s", member)
         return True
@@ -198,7 +206,9 @@ class RayFarm:
 
     def kill(self, member: Member) -> None:
         """Ends a worker for good."""
-        ray.kill(member.handle)
+        # Where the node is lost so are its workers, and nobody is there to ask.
+        if self._node is None or not self._node.is_lost:
+            ray.kill(member.handle)
 
     @property
     def fixed(self) -> bool:
@@ -219,38 +229,6 @@ class RayFarm:
     def silence(self) -> float:
         """How long nothing may come back from workers before somebody looks, s."""
         return self._config.silence
-
-    def _start(self, store_bytes: int) -> None:
-        self._directory = session_directory()
-        worker = self._config.worker
-        on_gpu = worker.num_gpus if worker.num_gpus is not None else has_plugin("cuda")
-        cpus = (self._config.workers or os.cpu_count() or 1) * max(1, int(worker.num_cpus or 1))
-        memory = max(_SMALLEST_STORE, store_bytes)
-        options: dict[str, Any] = {}
-        shared = Path("/dev/shm")
-        if shared.is_dir() and psutil.disk_usage(str(shared)).free < memory:
-            # Containers often have little; a file does as well, more slowly.
-            options["_plasma_directory"] = str(self._directory)
-        try:
-            # What Ray starts has our environment.
-            os.environ.update(large_pages())
-            init_ray(
-                # A Ray of our own even where RAY_ADDRESS names a cluster.
-                address="local",
-                num_cpus=cpus,
-                num_gpus=None if on_gpu else 0,
-                resources=None,
-                include_dashboard=self._config.dashboard,
-                object_store_memory=memory,
-                _temp_dir=str(self._directory),
-                _system_config=system_config(dashboard=self._config.dashboard),
-                **options,
-            )
-        except (RayError, RuntimeError, OSError, ValueError, ConnectionError) as error:
-            raise UserError(
-                f"Ray cannot be started on this machine ({first_line(error)}): set farm.executor=inline to do without"
-            ) from None
-        log.info("Ray %s started in %s", ray.__version__, self._directory)
 
     def _find_demand(self) -> Demand:
         worker = self._config.worker
@@ -285,7 +263,7 @@ class RayFarm:
                 raise UserError(f"a worker cannot be started, after {self._config.retries} retries: {reason}")
         except BaseException:
             for member in members:
-                ray.kill(member.handle)
+                self.kill(member)
             raise
         for member in members:
             log.info("worker started: %s", member)
@@ -302,7 +280,7 @@ class RayFarm:
                 self._meet(member)
             except RayError as error:
                 reason = cause_of_death(error)
-                ray.kill(member.handle)
+                self.kill(member)
                 members.remove(member)
         return reason
 
@@ -330,7 +308,7 @@ class RayFarm:
             if not waiting and len(members) >= wanted:
                 return
             ray.wait([member.ready for member in waiting], timeout=1.0) if waiting else time.sleep(1.0)
-            self._check()
+            self.check()
             waited = time.monotonic() - begun
             if waited > self._config.timeout and self.room() < wanted:
                 raise self._too_many(wanted)

@@ -29,6 +29,10 @@ class WorkerActor:
         after the other.
         """
         os.environ.update(environment)
+        from render.farm.surroundings import settle_jax, settle_warnings
+
+        settle_warnings()
+        settle_jax()
         from render.farm.process import WorkerProcess
 
         self._process = WorkerProcess()

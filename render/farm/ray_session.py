@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import socket
-import tempfile
 import threading
 from contextlib import nullcontext
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import psutil
 import ray
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError
 
+from render import interrupts
 from render.errors import UserError
 from render.farm.ray_bare import bare
 from render.farm.versions import rays_mismatch
+from render.terminal.streams import divert_native
 
 log = logging.getLogger(__name__)
 
@@ -28,15 +26,17 @@ _CONNECT = 5.0
 #: A cluster's head speaks HTTP/2, as gRPC does: how a client begins, and the kind of frame that the answer begins with.
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 _FRAME, _SETTINGS = 9, 4
-#: Longest directory in which Ray's sockets still have names that the system takes.
-_LONGEST_DIRECTORY = 40
-_SESSION = "dream"
 
 
 def system_config(*, dashboard: bool) -> dict[str, Any]:
     """Settings of our own Ray: nothing that nobody looks at."""
     # Workers are started when they are asked for, each in its own surroundings.
-    settings: dict[str, Any] = {"enable_worker_prestart": False, "prestart_worker_first_driver": False}
+    # A machine that is busy answers late, and one whose node has ended is noticed here: see `RayNode`.
+    settings: dict[str, Any] = {
+        "enable_worker_prestart": False,
+        "prestart_worker_first_driver": False,
+        "health_check_failure_threshold": 40,
+    }
     if not dashboard:
         # Reports on every call, which only the dashboard shows; a step makes many calls.
         settings |= {
@@ -92,7 +92,7 @@ def init_ray(**options: Any) -> None:
     if threading.current_thread() is not threading.main_thread():
         _init_quietly(**options)
         return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
     noted: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -112,8 +112,10 @@ def init_ray(**options: Any) -> None:
 
 
 def _init_quietly(**options: Any) -> None:
-    # Only a Ray of our own that nobody looks at says so.
-    with bare() if options.get("include_dashboard") is False else nullcontext():
+    divert_native()
+    # Only a Ray of our own says whether it has a dashboard.
+    dashboard = options.get("include_dashboard")
+    with nullcontext() if dashboard is None else bare(dashboard=dashboard):
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
 
 
@@ -123,17 +125,6 @@ def large_pages() -> dict[str, str]:
     XLA takes its memory on a CPU anew for each window, and in pages of 4 kB that is a quarter of the time.
     """
     return {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")}
-
-
-def session_directory() -> Path:
-    """A new directory for Ray's sockets and logs. Those of farms that were killed are removed on the way."""
-    base = tempfile.gettempdir()
-    parent = Path(base if len(base) <= _LONGEST_DIRECTORY else "/tmp")
-    for old in parent.glob(f"{_SESSION}-*-*"):
-        pid = old.name.split("-")[1]
-        if old.stat().st_uid == os.getuid() and pid.isdigit() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{_SESSION}-{os.getpid()}-", dir=parent))
 
 
 def first_line(error: BaseException) -> str:

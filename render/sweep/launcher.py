@@ -17,7 +17,7 @@ from typing import Any
 from render import interrupts
 from render import job as jobs
 from render.config import Config
-from render.errors import RenderError, UrgentInterrupt, UserError, WorkersLost
+from render.errors import NodeLost, RenderError, UrgentInterrupt, UserError, WorkersLost
 from render.farm.executors import Executor
 from render.farm.farms import Farm
 from render.machine import cores
@@ -127,7 +127,7 @@ class Launcher:
                 time.sleep(_TICK)
             raise
         for other in raised:
-            if not isinstance(other, RenderError):
+            if isinstance(other, NodeLost) or not isinstance(other, RenderError):
                 raise other
         return [trouble for trouble in raised if isinstance(trouble, RenderError)]
 

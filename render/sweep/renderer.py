@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from render import job as jobs
 from render.config import Config, FarmConfig, SourceConfig, WorkerConfig
-from render.errors import RenderError, UrgentInterrupt, UserError, WorkersLost
+from render.errors import NodeLost, RenderError, UrgentInterrupt, UserError, WorkersLost
 from render.farm.farms import Farm, InlineFarm
 from render.farm.recipe import check_arrival
 from render.models.weights import Loaded
@@ -191,7 +191,7 @@ def attempted(config: Config, work: Callable[[], float]) -> Outcome:
     status, reason, again, megapixels = "done", "", False, 0.0
     try:
         megapixels = work()
-    except UrgentInterrupt:
+    except (UrgentInterrupt, NodeLost):
         raise
     except KeyboardInterrupt:
         status = "interrupted"

@@ -48,10 +48,3 @@ def print_lines(*lines: str, file: IO[str] | None = None) -> None:
     except OSError:
         # The reader has gone, and the picture matters more. Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def accept_any_text() -> None:
-    """Let standard output and error show characters that their encoding lacks as backslash escapes."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")

@@ -97,10 +97,8 @@ def _run_again(command: str, root: str, overrides: list[str]) -> int:
         if interrupts.is_asked():
             raise
         print(f"render: {lost}: starting Ray anew to go on", file=sys.stderr)
-    started_over = [word for word in overrides if word.startswith("fresh=")]
-    return _run(
-        command, root, [word for word in overrides if word not in started_over] + ["fresh=false"] * bool(started_over)
-    )
+    # It has started over already.
+    return _run(command, root, ["fresh=false" if word.startswith("fresh=") else word for word in overrides])
 
 
 def split_arguments(words: Sequence[str]) -> tuple[str, str, list[str]]:

@@ -101,7 +101,9 @@ def init_ray(**options: Any) -> None:
             handler(number, frame)
         noted.append(number)
 
-    signal.signal(signal.SIGINT, note)
+    for signal_number, handler in handlers.items():
+        if signal_number != signal.SIGTERM and callable(handler):
+            signal.signal(signal_number, note)
     try:
         _init_quietly(**options)
     finally:

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from contextlib import suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class _Lasting(io.FileIO):
         super().__init__(descriptor, "w", closefd=False)
         self._pipe_ends = pipe_ends
 
-    def write(self, data: bytes, /) -> int:  # type: ignore[override]
+    def write(self, data: Any, /) -> int:
         try:
             return super().write(data) or 0
         except BrokenPipeError:
@@ -37,7 +37,7 @@ class _Lasting(io.FileIO):
         except OSError:
             # Such as EIO: the terminal is gone.
             pass
-        return len(bytes(data))
+        return memoryview(data).nbytes
 
 
 def accept_any_text() -> None:
@@ -81,7 +81,7 @@ def write_error(words: bytes) -> None:
 
 
 def _lasting(stream: io.TextIOWrapper, descriptor: int, *, pipe_ends: bool) -> TextIO:
-    raw = _Lasting(descriptor, pipe_ends=pipe_ends)
+    raw: Any = _Lasting(descriptor, pipe_ends=pipe_ends)
     return io.TextIOWrapper(
         io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=stream.line_buffering, write_through=False
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from render import interrupts
 from render.errors import NodeLost, RenderError, UserError, WorkersLost
+from render.farm.surroundings import settle_warnings
 from render.terminal.console import print_lines
 from render.terminal.streams import accept_any_text, outlast
 
@@ -74,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     accept_any_text()
     outlast()
+    settle_warnings()
     interrupts.install()
     try:
         command, root, overrides = split_arguments(words)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from render import interrupts
 from render.config import FarmConfig
 from render.farm.executors import Executor, InlineExecutor, Reference
-from render.farm.surroundings import settle_jax
+from render.farm.surroundings import check_xla_flags, settle_jax
 
 if TYPE_CHECKING:
     from render.farm.process import KernelCache
@@ -105,6 +105,8 @@ def open_farm(
 ) -> Iterator[Farm]:
     """The farm that a config asks for; closed on the way out. See `RayFarm` for the arguments and what is raised."""
     farm: Farm
+    if config.address is None:
+        check_xla_flags()
     if config.executor == "inline":
         wanted = "tpu" if "TPU" in config.worker.resources else {None: None, 0.0: "cpu"}.get(config.worker.num_gpus, "cuda")
         farm = InlineFarm(config.workers or 1, threads, check, platform=wanted)

@@ -322,7 +322,7 @@ class RayExecutor:
 
     def _find_hanging(self) -> None:
         """Raises `WorkersLost` when nothing has come back for too long and there are workers who hang."""
-        if self._silence.seconds < self._silence.bound:
+        if self._silence.seconds < self._silence.least:
             return
         silent = self._silence.seconds
         log.warning("nothing has come back for %.0f s: looking for workers that hang", silent)
@@ -339,11 +339,13 @@ class RayExecutor:
         return WorkersLost(reason)
 
     def _hanging(self, numbers: Iterable[int]) -> set[int]:
-        suspects = {number: self.members[number] for number in numbers}
-        return hanging(
-            {n: Suspect(one.handle, one.node, one.facts.pid) for n, one in suspects.items() if one.node and one.facts},
-            self._farm.silence,
-        )
+        patient = not self._silence.is_far_longer
+        suspects = {
+            number: Suspect(member.handle, member.node, member.facts.pid, patient and member.facts.platform != "cpu")
+            for number in numbers
+            if (member := self.members[number]).node and member.facts
+        }
+        return hanging(suspects, self._farm.silence, self._farm.check_node)
 
     def _find_lost(self) -> dict[int, str]:
         """Which workers do not answer, and why."""
@@ -353,7 +355,7 @@ class RayExecutor:
             self._farm.kill(self.members[number])
         asked = {member.handle.call.remote("ping"): n for n, member in enumerate(self.members) if n not in lost}
         # One that is alive may be amid a large window.
-        deadline = time.monotonic() + self._silence.bound
+        deadline = time.monotonic() + self._silence.least
         while asked and time.monotonic() < deadline:
             self._check()
             ready, _ = ray.wait(list(asked), num_returns=1, timeout=1.0)
@@ -364,4 +366,4 @@ class RayExecutor:
                 except RayError as error:
                     lost[number] = cause_of_death(error)
         silent = self._hanging(asked.values()) if asked else set()
-        return lost | dict.fromkeys(silent, f"it hangs: neither an answer nor any work in {self._silence.bound:.0f} s")
+        return lost | dict.fromkeys(silent, f"it hangs: neither an answer nor any work in {self._silence.least:.0f} s")

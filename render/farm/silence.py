@@ -1,4 +1,8 @@
-"""Workers that hang without dying: stopped, or waiting for what never comes. They are found by nothing coming back."""
+"""Workers that hang without dying: stopped, or waiting for what never comes. They are looked for when nothing comes back.
+
+One that is stopped hangs, and so does one on a CPU that uses none. One that waits for its accelerator may look the same:
+it is given time, as many times as long as the longest silence that ended by itself.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +30,20 @@ class Silence:
 
     def __init__(self, least: float, clock: Callable[[], float] = time.monotonic) -> None:
         """`least` is how long nothing may come back in any case, s."""
-        self._least = least
+        self.least = least
         self._clock = clock
         self._longest = 0.0
         self._since = clock()
 
     @property
     def bound(self) -> float:
-        """How long nothing may come back before somebody looks, s."""
-        return max(self._least, _FAR_LONGER * self._longest)
+        """How long nothing may come back before a worker that waits for its accelerator is taken to hang, s."""
+        return max(self.least, _FAR_LONGER * self._longest)
+
+    @property
+    def is_far_longer(self) -> bool:
+        """Whether it lasts far longer than any that ended by itself."""
+        return self.seconds >= self.bound
 
     @property
     def seconds(self) -> float:
@@ -53,11 +62,12 @@ class Silence:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A worker's actor and where its process is."""
+    """A worker's actor and where its process is; `may_wait` where it may be at work without using a CPU."""
 
     handle: Any
     node: str
     pid: int
+    may_wait: bool = False
 
 
 def hanging(suspects: Mapping[int, Suspect], least: float, check: Callable[[], None] = lambda: None) -> set[int]:
@@ -96,8 +106,10 @@ def _look(suspects: Mapping[int, Suspect], patience: float) -> set[int]:
     found = set()
     for reference in silent:
         number = asked[reference]
-        worked = _cpu_seconds(suspects[number].pid) - before[number]
-        if worked < _WORKING * patience and not _awaits_disk(suspects[number].pid):
+        suspect = suspects[number]
+        worked = _cpu_seconds(suspect.pid) - before[number]
+        idle = worked < _WORKING * patience and not _awaits_disk(suspect.pid)
+        if _is_stopped(suspect.pid) or (idle and not suspect.may_wait):
             found.add(number)
     return found
 
@@ -111,6 +123,13 @@ def _cpu_seconds(pid: int) -> float:
     except psutil.Error:
         return 0.0
     return times.user + times.system
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    except psutil.Error:
+        return False
 
 
 def _awaits_disk(pid: int) -> bool:

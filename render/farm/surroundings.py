@@ -7,11 +7,15 @@ render nor change a pixel of it.
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from render.errors import UserError, shown
 
 #: Options of JAX's that decide results, or whether a computation runs at all, and what kernels are written for.
 _JAX: dict[str, Any] = {
@@ -88,3 +92,23 @@ def clean_environment() -> Iterator[None]:
         yield
     finally:
         os.environ.update(removed)
+
+
+def check_xla_flags() -> None:
+    """Raise `UserError` for XLA_FLAGS that XLA does not know: it would abort the process, without the name in the end.
+
+    Tried in a process of its own, and only where there are any.
+    """
+    flags = os.environ.get("XLA_FLAGS", "").strip()
+    if not flags:
+        return
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    tried = subprocess.run(
+        [sys.executable, "-c", "import jax; jax.devices()"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False, env=environment,
+    )  # fmt: skip
+    unknown = re.search(r"Unknown flags? in XLA_FLAGS: *(.+)", tried.stderr)
+    if tried.returncode and unknown:
+        raise UserError(f"XLA_FLAGS={shown(flags)}: XLA does not know {shown(unknown[1].strip())}: take it out")
+    if tried.returncode < 0:
+        raise UserError(f"XLA_FLAGS={shown(flags)}: XLA does not start with it: take it out")

@@ -266,6 +266,7 @@ def _render_or_plan(command: str, config: Config) -> int:
     directory.check()
     if command == "render":
         directory.refuse_busy()
+        jobs.say_resumption(draft)
     with jobs.prepared(draft) as job:
         if command == "plan":
             report.print_plan(job, jobs.calibrate(job))

@@ -170,6 +170,13 @@ def draft(
     return Draft(config, source, schedule, masks, directory, plan, fixed, profile, begun)
 
 
+def say_resumption(draft: Draft) -> None:
+    """Say at once where a run that was stopped or killed is taken up; nothing where it begins, or is quiet."""
+    newest = draft.directory.newest() if draft.fixed else None
+    if newest is not None:
+        say(f"going on from octave {newest.octave + 1}, step {newest.steps}", quiet=draft.config.quiet)
+
+
 @contextmanager
 def prepared(draft: Draft, farm: Farm | None = None, loaded: Loaded | None = None) -> Iterator[Job]:
     """The job with its workers: weights loaded and sent, the largest window compiled, planned with what XLA says of it.

@@ -73,6 +73,7 @@ def probe(root: str, words: Sequence[str]) -> None:
         return
     directory.check()
     directory.refuse_busy()
+    jobs.say_resumption(draft)
     with jobs.prepared(draft) as job:
         _refuse_without_classifier(job)
         say(report.summary(job), quiet=config.quiet)

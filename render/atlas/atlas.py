@@ -64,6 +64,8 @@ def _make_layer(config: AtlasConfig) -> list[Path]:
     with directory.opened():
         missing = [channel for channel in channels if not directory.has(_file(channel))]
         tally = Tally("channels", len(channels), len(channels) - len(missing), quiet=config.quiet)
+        if missing and len(missing) < len(channels):
+            tally.say(f"going on after {len(channels) - len(missing)} of {len(channels)} channels, which are drawn")
         try:
             if missing:
                 _draw(config, loaded, directory, missing, tally)

@@ -36,6 +36,8 @@ def system_config(*, dashboard: bool) -> dict[str, Any]:
         "enable_worker_prestart": False,
         "prestart_worker_first_driver": False,
         "health_check_failure_threshold": 40,
+        # Ray would start workers at 15: beside anything else that keeps the machine busy they would stand still.
+        "worker_niceness": 0,
     }
     if not dashboard:
         # Reports on every call, which only the dashboard shows; a step makes many calls.

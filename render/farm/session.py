@@ -42,6 +42,12 @@ class Session:
     root: Path
     _locks: list[FileLock] = field(default_factory=list)
 
+    def shut(self) -> None:
+        """Take from other users what Ray has opened to them: it does so to its directories when its processes start."""
+        for path in self.root.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                path.chmod(0o700)
+
     def close(self) -> None:
         """Removes all of it."""
         for directory in {self.home, self.root.parent}:

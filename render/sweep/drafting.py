@@ -52,6 +52,8 @@ class Drafted:
     fits: bool
     disk_bytes: int
     kernels: frozenset[KernelKey]
+    #: A run that was stopped or killed, which is gone on with.
+    begun: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class _Drafter:
         settings = json.dumps([_as_numbers(config.picture_settings()), draft.directory.identity], sort_keys=True)
         job = hashlib.sha256(settings.encode()).hexdigest()[:_DIGITS]
         name = self._known.get(job) or f"{_slug(self._found.axes, point.at)}-{job}"
-        done, seconds = False, 0.0
+        done, begun, seconds = False, False, 0.0
         if self._home is not None:
             directory = self._home / POINTS / name
             config = replace(config, output=replace(config.output, dir=str(directory)), quiet=True)
@@ -130,6 +132,7 @@ class _Drafter:
                 seconds = run.record["seconds"]["total"]
             else:
                 _check(run, directory)
+                begun = run.unfinished() is not None
         return Drafted(
             point,
             label,
@@ -145,6 +148,7 @@ class _Drafter:
             fits,
             plan.disk_bytes,
             _kernels(draft),
+            begun,
         )
 
 

@@ -176,7 +176,9 @@ class _Run:
         megapixels = sum(point.megapixels for point in waiting)
         names = axis_names(self._found.axes)
         axes = " x ".join(f"{len(axis.values)} {name}" for axis, name in zip(self._found.axes, names, strict=True))
-        todo = f"{len(waiting)} of {len(self._points)} points to render"
+        begun = sum(point.begun for point in waiting)
+        where = f" ({begun} from where they stopped)" if begun else ""
+        todo = f"{len(waiting)} of {len(self._points)} points to render{where}"
         return f"{axes}: {todo}, {megapixels:,.1f} Mpx with {len(_kernels(waiting))} kernels -> {self._directory.path}"
 
     def _set_aside(self) -> None:

@@ -430,7 +430,7 @@ def test_ctrl_c_while_jax_is_imported_waits_for_the_import() -> None:
     assert ended.returncode == 130, ended.stderr
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_render_leaves_no_picture(stop: signal.Signals, tmp_path: Path) -> None:
     process = start(tmp_path, *SMALL, "octaves.steps=500", "output.dir=run")
     log = tmp_path / "run" / "render.log"
@@ -492,6 +492,39 @@ def test_an_interrupted_render_goes_on_to_the_same_bytes(command, tmp_path: Path
         assert previews[0].read_bytes() == previews[1].read_bytes()
 
 
+def test_one_request_that_comes_by_two_ways_is_one(tmp_path: Path) -> None:
+    """`timeout make render` has SIGTERM come twice at the same moment: the canvas is saved all the same."""
+    process = start(tmp_path, *SMALL, "octaves.steps=500", "checkpoint.every=1000", "output.dir=run")
+    wait_for(tmp_path / "run" / "render.log", "step 2:", process)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGHUP)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert GOES_ON.fullmatch(errors.strip().splitlines()[-1]), errors
+    read = Checkpoints(tmp_path / "run" / "canvas").read()
+    assert read is not None
+    assert read[1][0].steps >= 2
+
+
+def test_a_render_that_is_taken_up_says_so_first(command, tmp_path: Path) -> None:
+    words = [*SMALL, "octaves.count=1", "octaves.steps=400", "output.dir=run"]
+    process = start(tmp_path, *words, "checkpoint.every=0")
+    wait_for(tmp_path / "run" / "render.log", "saved octave 1, step 1 ", process)
+    process.kill()
+    process.communicate(timeout=60)
+    read = Checkpoints(tmp_path / "run" / "canvas").read()
+    assert read is not None
+    again = start(tmp_path, *words)
+    assert again.stdout is not None
+    assert again.stdout.readline() == f"going on from octave 1, step {read[1][0].steps}\n"
+    again.kill()
+    again.communicate(timeout=60)
+    quiet = start(tmp_path, *words, "quiet=true")
+    wait_for(tmp_path / "run" / "render.log", f"step {read[1][0].steps + 2}:", quiet)
+    quiet.send_signal(signal.SIGTERM)
+    assert quiet.communicate(timeout=60)[0] == ""
+
+
 def test_a_second_request_stops_at_once(tmp_path: Path) -> None:
     """Without another checkpoint: what was saved before counts, and there is one line all the same."""
     process = start(tmp_path, *SMALL, "octaves.steps=500", "checkpoint.every=0", "output.dir=run")
@@ -499,7 +532,7 @@ def test_a_second_request_stops_at_once(tmp_path: Path) -> None:
     wait_for(log, "saved octave 1, step 2", process)
     for _ in range(2):
         process.send_signal(signal.SIGINT)
-        time.sleep(0.02)
+        time.sleep(0.4)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert GOES_ON.fullmatch(errors.strip().splitlines()[-1]), errors

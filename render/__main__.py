@@ -291,4 +291,6 @@ def _make_atlas(root: str, overrides: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    _code = main()
+    interrupts.disregard()
+    sys.exit(_code)

@@ -81,6 +81,12 @@ def check() -> None:
         raise KeyboardInterrupt
 
 
+def disregard() -> None:
+    """Ignore further requests: the command has ended, and its exit code is to be the one that it says."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def is_asked() -> bool:
     """Whether a signal has come."""
     return _asked

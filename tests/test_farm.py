@@ -24,16 +24,18 @@ import ray
 from render import job as jobs
 from render.compose import load_config
 from render.config import FarmConfig
-from render.errors import UserError
+from render.errors import NodeLost, UserError, WorkersLost
+from render.farm import ray_node
 from render.farm.conductor import bytes_exchanged
 from render.farm.events import Event, OctaveDone, OctaveStarted, Recovered, StepDone
 from render.farm.ray_farm import RayFarm
 from render.farm.recipe import KernelRecipe
+from render.farm.session import Session, open_session
 from render.farm.silence import Silence
 from render.geometry import deal_blocks
 from render.job import Job, draft, prepared
 from render.machine import cores
-from tests.conftest import ROOT, Finished, dreamed_here
+from tests.conftest import ROOT, Finished, dreamed_here, refusal
 from tests.farm_job import JOB, dreamed, stored
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""}
@@ -490,3 +492,120 @@ def test_weights_that_a_worker_cannot_hold_and_scratch_disk_too_small(tmp_path: 
         ).refused("scratch", "farm.scratch")
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+def rays_process(process: subprocess.Popen, name: str) -> psutil.Process:
+    return next(child for child in descendants(process) if child.name() == name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_ray_itself_killed_is_one_line_and_the_run_goes_on(name: str, tmp_path: Path) -> None:
+    """Ray would end the driver in its own words, after a minute, with a record that says it is running."""
+    words = (*JOB, "octaves.steps=20", "farm.workers=2", "output.dir=run")
+    process = start(*words, cwd=tmp_path)
+    wait_for(tmp_path / "run" / "render.log", "saved octave 1, step 3 ", process)
+    children = descendants(process)
+    rays_process(process, name).kill()
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    (line,) = [one for one in errors.splitlines() if one.startswith("render: ")]
+    assert "on this machine was ended by SIGKILL (the same command goes on from octave 1, step " in line
+    assert "core_worker" not in errors
+    assert "Traceback" not in errors
+    log = (tmp_path / "run" / "render.log").read_text()
+    assert "ERROR NodeLost" in log
+    assert "going on from octave 1, step " in log
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (record["status"], len(record["resumed"])) == ("finished", 1)
+    np.testing.assert_array_equal(stored(tmp_path / "run"), dreamed_here(tmp_path / "here", "octaves.steps=20"))
+    assert not psutil.wait_procs(children, timeout=10)[1], "nothing of either Ray is left running"
+
+
+@pytest.mark.slow
+def test_ray_killed_twice_is_a_refusal_and_the_record_says_so(tmp_path: Path) -> None:
+    process = start(*JOB, "octaves.steps=400", "farm.workers=1", "output.dir=run", cwd=tmp_path)
+    log = tmp_path / "run" / "render.log"
+    wait_for(log, "saved octave 1, step 2 ", process)
+    rays_process(process, "raylet").kill()
+    wait_for(log, "going on from octave 1", process)
+    wait_for(tmp_path / "run" / "progress.json", '"octave": 1', process)
+    rays_process(process, "raylet").kill()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2, errors
+    assert errors.splitlines()[-1].startswith("render: Ray's raylet on this machine was ended by SIGKILL (the same command")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["status"] == "failed"
+    assert "raylet" in record["error"]
+
+
+def test_a_node_that_does_not_come_up_is_tried_once_more_and_then_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried, said = [], []
+
+    def init(_config: FarmConfig, _memory: int, session: Session) -> None:
+        tried.append(session.home)
+        raise Exception("The current node timed out during startup.\nIt may be busy.")
+
+    monkeypatch.setattr(ray_node, "_init", init)
+    with pytest.MonkeyPatch.context() as patch:
+        # The Ray that other tests share is not to be stopped.
+        patch.setattr(ray, "shutdown", lambda: None)
+        patch.setattr(ray_node, "_end_children", lambda: None)
+        message = refusal(lambda: RayFarm(FarmConfig(), threads=1, say=said.append))
+    assert message.startswith("Ray cannot be started on this machine (The current node timed out during startup)")
+    assert said == ["Ray has not started (The current node timed out during startup): trying once more"]
+    assert len(set(tried)) == 2
+    assert not any(home.exists() for home in tried)
+
+
+def test_a_node_that_is_stopped_counts_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_node, "_STOPPED", 0.2)
+    monkeypatch.setattr(ray_node, "_LOOK_EVERY", 0.0)
+    sleeping = subprocess.Popen(["sleep", "60"])
+    try:
+        node = ray_node.RayNode({"raylet": sleeping}, open_session())
+        node.check()
+        sleeping.send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + 20
+        with pytest.raises(NodeLost, match="raylet on this machine has been stopped"):
+            while time.monotonic() < deadline:
+                node.check()
+                time.sleep(0.05)
+        assert node.is_lost
+    finally:
+        sleeping.kill()
+        sleeping.wait()
+        node._session.close()
+
+
+def test_workers_run_at_the_priority_of_the_command(farm: RayFarm) -> None:
+    """At Ray's own, 15 lower, a sweep beside other work had done nothing in five minutes."""
+    here = psutil.Process().nice()
+    assert {psutil.Process(member.facts.pid).nice() for member in farm._idle if member.facts} == {here}
+
+
+def test_rays_directories_are_this_users_alone(farm: RayFarm) -> None:
+    assert farm._node is not None
+    session = farm._node._session
+    # Nobody else gets through these to what is below.
+    for directory in {session.home, session.root.parent}:
+        assert directory.stat().st_mode & 0o777 == 0o700, directory
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_stopped_is_found_after_the_silence_that_is_asked_for(
+    farm: RayFarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the silence before was, as while kernels are compiled."""
+    monkeypatch.setattr(farm._config, "silence", 3.0)
+    with farm.lease(1) as executor:
+        executor._silence._longest = 600.0
+        (member,) = executor.members
+        assert member.facts is not None
+        os.kill(member.facts.pid, signal.SIGSTOP)
+        begun = time.monotonic()
+        with pytest.raises(WorkersLost, match="1 of 1 workers hang"):
+            executor.fetch([executor.call(0, "ping")])
+        assert time.monotonic() - begun < 60
+        executor.mend()
+        assert executor.fetch([executor.call(0, "ping")])[0].pid != member.facts.pid

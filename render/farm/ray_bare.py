@@ -13,7 +13,6 @@ from typing import Any
 
 import psutil
 import ray
-from ray._common import utils as common
 from ray._private import node, services, utils
 
 #: How long a node may take until it says that it is there, and how often to look, s.
@@ -23,21 +22,14 @@ _UNUSED = ("start_api_server", "start_monitor", "start_log_monitor")
 
 
 @contextmanager
-def bare(*, dashboard: bool = False) -> Iterator[None]:
-    """Inside, `ray.init` starts a Ray for this user alone, without autoscaler and printed logs, and without a dashboard
-    unless one is asked for. Not for several threads at once.
-    """
+def bare() -> Iterator[None]:
+    """Inside, `ray.init` starts a Ray without dashboard, autoscaler and printed logs. Not for several threads at once."""
     wanted: list[tuple[Any, str, Callable[[Any], Any]]] = [
-        # Ray opens its directories to all users of the machine.
-        (common, "try_make_directory_shared", lambda _own: _start_nothing),
+        *((node.Node, name, lambda _own: _start_nothing) for name in _UNUSED),
+        # What Ray asks before it lets its agent, which it cannot be without, load all that a dashboard can show.
+        (utils, "get_dashboard_dependency_error", lambda _own: _no_dashboard),
+        (services, "get_node", _looking_often),
     ]
-    if not dashboard:
-        wanted += [
-            *((node.Node, name, lambda _own: _start_nothing) for name in _UNUSED),
-            # What Ray asks before it lets its agent, which it cannot be without, load all that a dashboard can show.
-            (utils, "get_dashboard_dependency_error", lambda _own: _no_dashboard),
-            (services, "get_node", _looking_often),
-        ]
     kept = [(owner, name, getattr(owner, name), made) for owner, name, made in wanted if hasattr(owner, name)]
     for owner, name, own, made in kept:
         setattr(owner, name, made(own))
@@ -49,7 +41,7 @@ def bare(*, dashboard: bool = False) -> Iterator[None]:
 
 
 def _start_nothing(*_: Any, **__: Any) -> None:
-    """Stands in for what starts a process, or opens a directory to everybody."""
+    """Stands in for what starts a process."""
 
 
 def _no_dashboard() -> ImportError:

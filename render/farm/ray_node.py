@@ -97,7 +97,6 @@ class RayNode:
 
     def remember(self) -> None:
         """Take down which processes there are, to be ended with the node if they do not end by themselves."""
-        self._session.shut()
         for process in self._processes.values():
             with suppress(psutil.Error):
                 vital = psutil.Process(process.pid)

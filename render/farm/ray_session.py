@@ -117,9 +117,8 @@ def init_ray(**options: Any) -> None:
 
 def _init_quietly(**options: Any) -> None:
     divert_native()
-    # Only a Ray of our own says whether it has a dashboard.
-    dashboard = options.get("include_dashboard")
-    with nullcontext() if dashboard is None else bare(dashboard=dashboard):
+    # Only a Ray of our own that nobody looks at says so.
+    with bare() if options.get("include_dashboard") is False else nullcontext():
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
 
 

@@ -35,18 +35,13 @@ _PLAIN = re.compile(r"[\w./+-]+", re.ASCII)
 class Session:
     """A directory that is this process' as long as its lock is held.
 
-    `root` is what Ray is told; `home` holds the files, also where `root` leads there by a link.
+    `root` is what Ray is told; `home` holds the files, also where `root` leads there by a link. No other user can pass
+    through `home`: Ray opens its own directories to all users of the machine.
     """
 
     home: Path
     root: Path
     _locks: list[FileLock] = field(default_factory=list)
-
-    def shut(self) -> None:
-        """Take from other users what Ray has opened to them: it does so to its directories when its processes start."""
-        for path in self.root.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                path.chmod(0o700)
 
     def close(self) -> None:
         """Removes all of it."""

@@ -98,7 +98,7 @@ def _run_again(command: str, root: str, overrides: list[str]) -> int:
     except NodeLost as lost:
         if interrupts.is_asked():
             raise
-        print(f"render: {lost}: starting Ray anew to go on", file=sys.stderr)
+        print_lines(f"render: {lost}: starting Ray anew to go on", file=sys.stderr)
     # It has started over already.
     return _run(command, root, ["fresh=false" if word.startswith("fresh=") else word for word in overrides])
 

@@ -77,8 +77,10 @@ def test_stale_sessions_go_and_nothing_else_does(tmp_path: Path, monkeypatch: py
     (tmp_path / "dream-1-reused" / ".lock").touch()
     (tmp_path / f"dream-{number}-dangling").symlink_to("/nonexistent")
     (tmp_path / f"dream-{number}-file").write_text("a file of the user's")
+    (tmp_path / f"dream-{number}-photos").mkdir()
+    (tmp_path / f"dream-{number}-photos" / "me.jpg").write_text("a picture of the user's")
     (tmp_path / f"dream-{number}-link").symlink_to(tmp_path)
-    kept |= {f"dream-{number}-{name}" for name in ("dangling", "file", "link")}
+    kept |= {f"dream-{number}-{name}" for name in ("dangling", "file", "link", "photos")}
     with FileLock(tmp_path / f"dream-{number}-held" / ".lock"):
         remove_stale(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == kept
@@ -88,8 +90,9 @@ def test_many_starts_at_once_beside_stale_sessions_all_succeed(tmp_path: Path, m
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     number = gone()
     for name in range(40):
-        (tmp_path / f"dream-{number}-{name}").mkdir()
-        (tmp_path / f"dream-{number}-{name}" / "socket").touch()
+        (tmp_path / f"dream-{number}-{name}" / "ray").mkdir(parents=True)
+        (tmp_path / f"dream-{number}-{name}" / "ray" / "socket").touch()
+        (tmp_path / f"dream-{number}-{name}" / ".lock").touch()
     with ThreadPoolExecutor(8) as pool:
         opened = list(pool.map(lambda _: open_session(), range(16)))
     assert len({one.home for one in opened}) == 16

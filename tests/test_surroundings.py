@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from render.farm.surroundings import check_xla_flags, clean_environment, settle_warnings
+from render.farm.surroundings import check_xla_flags, clean_environment, private_token, settle_warnings
 from tests.conftest import TINY, refusal
 
 #: Each ended a render with a traceback, or would change its pixels.
@@ -27,6 +27,17 @@ SWITCHES = {
     "PYTHONOPTIMIZE": "2",
     "PYTHONWARNINGS": "error",
 }
+
+
+def test_a_ray_of_our_own_has_a_token_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    token = private_token()
+    assert set(token) == {"RAY_AUTH_TOKEN"}
+    assert len(bytes.fromhex(token["RAY_AUTH_TOKEN"])) == 32
+    assert token != private_token()
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    assert private_token() == {}
 
 
 def test_a_render_has_the_same_bytes_under_any_switch(command, tmp_path: Path) -> None:

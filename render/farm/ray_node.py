@@ -21,7 +21,7 @@ from render.errors import NodeLost, UserError
 from render.farm.ray_members import has_plugin
 from render.farm.ray_session import first_line, init_ray, large_pages, system_config
 from render.farm.session import Session, open_session
-from render.farm.surroundings import clean_environment
+from render.farm.surroundings import clean_environment, private_token
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +136,8 @@ def _init(config: FarmConfig, memory: int, session: Session) -> None:
         options["_plasma_directory"] = str(session.root)
     # What Ray starts has our environment.
     os.environ.update(large_pages())
+    if not config.dashboard:
+        os.environ.update(private_token())
     with clean_environment():
         init_ray(
             # A Ray of our own even where RAY_ADDRESS names a cluster.

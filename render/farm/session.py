@@ -106,8 +106,11 @@ def _remove_if_stale(directory: Path) -> None:
         if not directory.is_dir() or directory.is_symlink() or facts.st_uid != os.getuid():
             return
         # Also where its number is another process' by now: whoever uses a session has its lock.
+        names = {path.name for path in directory.iterdir()}
+        if not names <= {_LOCK, _ROOT} or (names and _LOCK not in names):
+            return
         young = time.time() - facts.st_mtime < _MAKING
-        if psutil.pid_exists(int(directory.name.split("-")[1])) and (young or not (directory / _LOCK).exists()):
+        if psutil.pid_exists(int(directory.name.split("-")[1])) and (young or not names):
             return
         lock = FileLock(directory / _LOCK)
         lock.acquire(timeout=0)

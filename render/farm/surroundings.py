@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import subprocess
 import sys
 import warnings
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from render.errors import UserError, shown
+from render.errors import UserError
 
 #: Options of JAX's that decide results, or whether a computation runs at all, and what kernels are written for.
 _JAX: dict[str, Any] = {
@@ -94,6 +95,17 @@ def clean_environment() -> Iterator[None]:
         os.environ.update(removed)
 
 
+def private_token() -> dict[str, str]:
+    """Return the environment in which a Ray of our own takes in nobody else; the user's own settings count.
+
+    Ray would keep a token in a file of the home directory, which everybody on the machine may read.
+    """
+    if any(os.environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        return {}
+    # With a token and no mode Ray asks for the token by itself; a mode that is set would not reach this process any more.
+    return {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
 def check_xla_flags() -> None:
     """Raise `UserError` for XLA_FLAGS that XLA does not know: it would abort the process, without the name in the end.
 
@@ -109,6 +121,6 @@ def check_xla_flags() -> None:
     )  # fmt: skip
     unknown = re.search(r"Unknown flags? in XLA_FLAGS: *(.+)", tried.stderr)
     if tried.returncode and unknown:
-        raise UserError(f"XLA_FLAGS={shown(flags)}: XLA does not know {shown(unknown[1].strip())}: take it out")
+        raise UserError(f"XLA_FLAGS={flags}: XLA does not know {unknown[1].strip()}: take it out")
     if tried.returncode < 0:
-        raise UserError(f"XLA_FLAGS={shown(flags)}: XLA does not start with it: take it out")
+        raise UserError(f"XLA_FLAGS={flags}: XLA does not start with it: take it out")

@@ -24,7 +24,7 @@ from render.atlas.atlas import atlas_path
 from render.canvas.store import CanvasStore
 from render.compose import ATLAS, load, load_config
 from render.errors import DamagedCheckpoint, Overtaken, StorageError, UserError
-from render.export.pictures import export_command
+from render.export.again import export_command
 from render.farm.checkpoint import Checkpoints, Fixed
 from render.geometry import whole
 from render.job import draft, prepared, render

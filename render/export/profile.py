@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass
 
@@ -12,7 +13,9 @@ from render.errors import UserError
 from render.export.metadata import srgb_profile
 from render.paths import input_path
 
-_BUILT_IN = ("p3", "cmyk")
+_SHIPPED = ("p3", "cmyk")
+#: Names that stand for no file.
+BUILT_IN = ("srgb", *_SHIPPED)
 _CHANNELS = {"RGB": 3, "CMYK": 4, "GRAY": 1}
 #: Classes of profiles that describe what a picture is printed or shown on: output, display, colour space.
 _CLASSES = ("prtr", "mntr", "spac")
@@ -34,6 +37,11 @@ class Profile:
         """The profile itself."""
         return self.content or srgb_profile()
 
+    @property
+    def sha256(self) -> str | None:
+        """Tells its content from others; None for sRGB."""
+        return None if self.content is None else hashlib.sha256(self.content).hexdigest()
+
 
 def read_profile(name: str | None) -> Profile:
     """The profile that `output.profile` names: null or `srgb`, libvips' own `p3` or `cmyk`, or a path to an .icc file.
@@ -43,7 +51,7 @@ def read_profile(name: str | None) -> Profile:
     if name is None or name == "srgb":
         return Profile()
     try:
-        content = pyvips.Image.profile_load(name) if name in _BUILT_IN else input_path(name, "output.profile").read_bytes()
+        content = pyvips.Image.profile_load(name) if name in _SHIPPED else input_path(name, "output.profile").read_bytes()
     except OSError as error:
         raise UserError(f"output.profile={name}: {error.strerror} (srgb, p3, cmyk, or a path to an .icc file)") from None
     try:

@@ -25,6 +25,7 @@ from render.paths import input_path, user_path
 from render.preflight.header import Header, read_header
 from render.preflight.print_report import Clipped, Report, lines, plain
 from render.preflight.seams import LEAST_TILE, SeamMeter
+from render.run_record import read_run, without_record
 
 _KEYS = ("file", "tile", "run", "json")
 #: Bytes of a strip, at least. Memory is asked of and returned to the system in pieces of more than 32 MB (glibc's largest
@@ -175,13 +176,12 @@ def _exact(settings: Mapping[str, Any]) -> bool | None:
 
 
 def _record(directory: Path) -> Mapping[str, Any]:
-    try:
-        record = json.loads((directory / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        record = None
-    if not isinstance(record, dict):
+    reading = read_run(directory)
+    if not reading.record and reading.damage:
+        raise UserError(without_record(directory, reading))
+    if not reading.record:
         raise UserError(f"run={directory} is no run directory: name one that holds a run.json")
-    return record
+    return reading.record
 
 
 def _tile(text: str | None) -> tuple[int, int] | None:

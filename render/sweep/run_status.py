@@ -10,7 +10,8 @@ from typing import Any
 from render.errors import UserError
 from render.progress import duration_text
 from render.progress_file import read_progress
-from render.run_directory import planned_steps, stored_checkpoints
+from render.run_directory import stored_checkpoints
+from render.run_record import planned_steps
 from render.storage.url import Place, joined
 
 
@@ -26,7 +27,7 @@ def run_lines(directory: Place, record: Mapping[str, Any], *, gone: bool) -> lis
     seconds = record.get("seconds")
     if seconds:
         parts = ", ".join(f"{name} {duration_text(value)}" for name, value in seconds.items() if name != "total")
-        lines.append(_line("took", f"{duration_text(seconds['total'])} ({parts})"))
+        lines.append(_line("took", f"{duration_text(seconds.get('total', 0.0))} ({parts})"))
     if state == "failed":
         lines.append(_line("reason", str(record.get("error") or "none was given")))
     if state == "finished":

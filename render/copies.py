@@ -12,7 +12,7 @@ from typing import Any
 from render.config import Config, named_files
 from render.errors import UserError
 from render.export.directory import refuse_foreign, replacing_directory
-from render.export.metadata import read_settings
+from render.export.metadata import says_its_settings
 from render.paths import file_sha256
 from render.storage.local import replacing
 from render.storage.markers import adopt, is_picture, tree_sha256
@@ -145,11 +145,8 @@ class Copies:
         """Whether a run in this directory wrote it: the record says so, and so does the picture itself."""
         if copy.is_dir():
             return self._is_known_tree(copy)
-        try:
-            # Somebody's record may say anything of anybody's file.
-            return copy.is_file() and file_sha256(copy) in self._made and bool(read_settings(copy))
-        except OSError:
-            return False
+        # Somebody's record may say anything of anybody's file.
+        return copy.is_file() and file_sha256(copy) in self._made and says_its_settings(copy)
 
     def _is_known_tree(self, copy: Path) -> bool:
         return copy.is_dir() and not copy.is_symlink() and tree_sha256(copy) in self._made and is_picture(copy)

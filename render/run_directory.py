@@ -93,6 +93,7 @@ class RunDirectory:
         #: Where a source that is larger than memory keeps itself.
         self.levels = joined(self.place if self._mirror else self.path.absolute(), _SOURCE)
         self.record: dict[str, Any] = {}
+        self._is_held = False
         #: What is known of the pictures that lie here, by name.
         self._pictures: dict[str, Any] = {}
         self.copies = Copies(config, self.digest, lambda: self.record or self._reading().record, self.save)
@@ -171,16 +172,7 @@ class RunDirectory:
                 f"{self.place} holds another run ({self._differences(old)}): choose another output.dir, or fresh=true to "
                 "replace it"
             )
-        known = old.get("pictures", {})
-        for target in self.targets:
-            if not self.lies(target):
-                continue
-            if not self._is_ours(target, known) and not self._config.overwrite:
-                raise UserError(
-                    f"{self.kept(target)} is not as the run left it: move it away, or overwrite=true to replace it"
-                )
-            if self._is_tree(target) and not self._mirror and not self._is_ours(target, known):
-                refuse_foreign(target.path)
+        self._check_pictures(old.get("pictures", {}))
         self.copies.learn(old)
         self._check_copies()
 
@@ -215,6 +207,18 @@ class RunDirectory:
             return
         raise UserError(f"{self.place} holds a {foreign[0]} that no run made: choose another output.dir")
 
+    def _check_pictures(self, known: Mapping[str, Any]) -> None:
+        """Raises `UserError` where a picture in the directory would be replaced that is not as a run left it."""
+        others = [target for target in self.targets if self.lies(target) and not self._is_ours(target, known)]
+        if others and not self._config.overwrite:
+            names = ", ".join(str(self.kept(target)) for target in others)
+            is_not, it = ("are not", "them") if len(others) > 1 else ("is not", "it")
+            left = "they were" if len(others) > 1 else "the run left it"
+            raise UserError(f"{names} {is_not} as {left}: move {it} away, or overwrite=true to replace {it}")
+        for target in others:
+            if self._is_tree(target) and not self._mirror:
+                refuse_foreign(target.path)
+
     def _check_copies(self) -> None:
         copies = [
             (copy, self._is_tree(target))
@@ -246,6 +250,7 @@ class RunDirectory:
         With `begins`, what cannot be gone on with is cleared away for a run that begins.
         """
         with self._held():
+            self._is_held = True
             # Again, now that nobody else can: another run may have come and gone since.
             self.check()
             if not self._mirror:
@@ -267,6 +272,7 @@ class RunDirectory:
                             self._mirror.hurry()
                         raise
             finally:
+                self._is_held = False
                 if self._mirror:
                     # Where the store does not answer any more, the error that led here is what the user must read.
                     with suppress(StorageError):
@@ -390,8 +396,11 @@ class RunDirectory:
         self.save()
 
     def reopen_record(self) -> None:
-        """Goes on with the record of a run that is finished."""
-        self.record = dict(self._reading().record)
+        """Goes on with the record of a run that is finished; one that was lost is written anew."""
+        reading = self._reading()
+        self.record = dict(reading.record)
+        if reading.is_kept and self._is_held:
+            self.save()
 
     def save(self, **facts: Any) -> None:
         """Adds facts to `run.json`, replacing the file as a whole. Before `start_record`, does nothing."""

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, TypedDict
 
 from render.errors import UserError
-from render.farm.checkpoint import Checkpoints
+from render.farm.checkpoint import MANIFEST, Checkpoints
 from render.geometry import BOUNDARY_MODES
 from render.storage.records import (
     Between,
-    Count,
     FileName,
     MalformedRecord,
     Matching,
     Seconds,
     Side,
+    WholeNumber,
     check_shape,
     parse_record,
 )
@@ -40,8 +40,8 @@ class _AxisRequired(TypedDict):
 
 class _Axis(_AxisRequired, total=False):
     tile: Side
-    halo: Count
-    fill: Count
+    halo: WholeNumber
+    fill: WholeNumber
     stride: Side
     mode: Annotated[str, Matching("|".join(BOUNDARY_MODES))]
 
@@ -52,7 +52,7 @@ class _Grid(TypedDict):
 
 
 class _Stage(TypedDict):
-    steps: Count
+    steps: WholeNumber
 
 
 class _OctaveRequired(TypedDict):
@@ -61,7 +61,7 @@ class _OctaveRequired(TypedDict):
 
 class _Octave(_OctaveRequired, total=False):
     stage: _Stage
-    steps: Count
+    steps: WholeNumber
 
 
 class _PlanRequired(TypedDict):
@@ -153,7 +153,8 @@ def read_run(directory: Place) -> Reading:
     try:
         return Reading(checked_record(parse_record(open_storage(directory).load(RECORD)[0])))
     except FileNotFoundError:
-        pass
+        if open_storage(joined(directory, CANVAS)).facts(MANIFEST) is not None:
+            damage = "it is missing"
     except MalformedRecord as error:
         damage = str(error)
     except OSError as error:

@@ -16,7 +16,16 @@ from typing import Any
 
 from render.canvas.store import CanvasStore
 from render.compose import recorded_config
-from render.config import Config, FarmConfig, NodeConfig, picture_bleed, picture_format, picture_width, pictures
+from render.config import (
+    Config,
+    FarmConfig,
+    NodeConfig,
+    PanelsConfig,
+    picture_bleed,
+    picture_format,
+    picture_width,
+    pictures,
+)
 from render.copies import Copies, picture_sha256
 from render.errors import UserError
 from render.export.export import Style
@@ -141,6 +150,8 @@ def exported_config(record: Mapping[str, Any], overrides: Sequence[str]) -> Conf
     if any(key.startswith(_WHICH) for key in asked):
         # What the run itself made is not asked for once more.
         output |= {"format": None, "also": []}
+        if not any(key.startswith("output.panels") for key in asked):
+            output["panels"] = asdict(PanelsConfig())
     if "output.dpi" in asked:
         output |= {"width": picture_width(recorded.output), "width_cm": None, "width_in": None}
     config = recorded_config(plain, overrides, ALLOWED)

@@ -26,11 +26,11 @@ from render.errors import Overtaken, StorageError, UserError
 from render.geometry import whole
 from render.storage.records import (
     Between,
-    Count,
     MalformedRecord,
     Matching,
     Seconds,
     Side,
+    WholeNumber,
     check_shape,
     parse_record,
 )
@@ -39,7 +39,8 @@ from render.storage.url import Place, joined
 
 #: The part that is there always.
 CANVAS = "canvas"
-_MANIFEST, _SLOTS = "manifest.json", ("a", "b")
+MANIFEST = "manifest.json"
+_SLOTS = ("a", "b")
 #: A slot or a part of one, also as older versions named them, without a token.
 _SLOT_NAME, _PART_NAME = r"[ab](-[0-9a-f]{8})?", r"[a-z][a-z0-9-]{0,63}"
 _SLOT = re.compile(rf"(?P<slot>{_SLOT_NAME})(\.{_PART_NAME})?")
@@ -102,8 +103,8 @@ class _StoredHistory(TypedDict):
 class _StoredRequired(TypedDict):
     slot: Annotated[str, Matching(_SLOT_NAME)]
     token: Annotated[str, Matching("[0-9a-f]{1,32}")]
-    octave: Count
-    steps: Count
+    octave: WholeNumber
+    steps: WholeNumber
     history: list[_StoredHistory]
     saved: Seconds
 
@@ -151,9 +152,9 @@ class Checkpoints:
         Raises `UserError` for a manifest that no run wrote, and `Overtaken` where this process wrote one and another has
         replaced it.
         """
-        path = joined(self._place, _MANIFEST)
+        path = joined(self._place, MANIFEST)
         try:
-            content, seen = self._storage.load(_MANIFEST)
+            content, seen = self._storage.load(MANIFEST)
             if self._ours and seen != self._seen:
                 raise self._overtaken()
             self._seen = seen
@@ -171,7 +172,7 @@ class Checkpoints:
     def read_about(self) -> Any:
         """What the manifest says of its run, as it was written; None where it says nothing that can be relied on."""
         try:
-            manifest = parse_record(self._storage.load(_MANIFEST)[0])
+            manifest = parse_record(self._storage.load(MANIFEST)[0])
         except (OSError, MalformedRecord):
             return None
         said = manifest.get("about") if isinstance(manifest, dict) else None
@@ -252,7 +253,7 @@ class Checkpoints:
     def discard(self) -> None:
         """Removes everything."""
         # The manifest first: what it names must never be half there.
-        self._storage.remove(_MANIFEST)
+        self._storage.remove(MANIFEST)
         self._seen, self._ours = Seen.NOTHING, False
         self._empty(lambda _slot: True)
         if isinstance(self._place, Path):
@@ -279,7 +280,7 @@ class Checkpoints:
             manifest["about"] = {"sha256": _sha256(run), "run": run}
         try:
             # Before the slot that the manifest named until now may be emptied, the new one must have reached the disk.
-            self._seen = self._storage.write(_MANIFEST, json.dumps(manifest, indent=1).encode(), self._seen)
+            self._seen = self._storage.write(MANIFEST, json.dumps(manifest, indent=1).encode(), self._seen)
             self._ours = True
         except Overtaken:
             raise self._overtaken() from None

@@ -13,7 +13,7 @@ from typing import TypedDict
 
 from render.paths import APPLICATION, file_sha256
 from render.storage.local import read_record_file, write_durably
-from render.storage.records import Count, InnerName, MalformedRecord, check_shape, parse_record
+from render.storage.records import InnerName, MalformedRecord, WholeNumber, check_shape, parse_record
 
 #: Its name in every directory that is a picture.
 MARKER = f".{APPLICATION}.json"
@@ -26,7 +26,7 @@ _HASHED_BYTES = 1 << 20
 class WrittenFile(TypedDict):
     """A file as a marker lists it; `sha256` None for one that is known by its size alone."""
 
-    size: Count
+    size: WholeNumber
     sha256: str | None
 
 

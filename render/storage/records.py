@@ -45,7 +45,7 @@ class Between:
 
 
 #: A whole number that is a length, a count of steps or of tiles: no picture comes near the most.
-Count = Annotated[int, Between(0, 1 << 40)]
+WholeNumber = Annotated[int, Between(0, 1 << 40)]
 #: A side of a picture, px.
 Side = Annotated[int, Between(1, 1 << 25)]
 #: Seconds since the epoch, or that something took.

@@ -183,7 +183,11 @@ def recorded_config(recorded: Mapping[str, Any], overrides: Sequence[str], allow
             OmegaConf.update(composed, key, parsed, force_add=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(f"{word!r}: {_first_line(error)}") from None
-    return to_config(composed, "run.json", JOB)
+    try:
+        return to_config(composed, "run.json", JOB)
+    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
+        # Values that no config on a command line can have.
+        raise UserError(f"run.json: its config is none of this program ({_one_line(error)})") from None
 
 
 def root_configs(schema: Schema = JOB) -> list[str]:

@@ -366,11 +366,12 @@ class RunDirectory:
         if self._is_tree(target) and not self._mirror and one is not None:
             adopt(target.path, one["sha256"], self.digest)
 
-    def check_writable(self) -> None:
-        """Raises `UserError` where nothing can be written to the directory."""
+    def check_exported(self) -> None:
+        """Raises `UserError` where a finished canvas cannot be exported into the directory."""
         if not self._mirror:
             refuse_links(self.path, *_OURS)
-            refuse_unwritable(self.path)
+            if not is_writable(self.path):
+                raise UserError(f"run={self.path} cannot be written to: output.path=FILE writes elsewhere")
 
     @staticmethod
     def _is_tree(target: Target) -> bool:
@@ -465,10 +466,15 @@ def targets(directory: Path, name: str, output: OutputConfig) -> tuple[Target, .
     return tuple(made)
 
 
+def is_writable(directory: Path) -> bool:
+    """Whether this process may make files in a directory."""
+    return directory.is_dir() and os.access(directory, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
 def refuse_unwritable(directory: Path) -> None:
     """Raises `UserError` where nothing can be written to a directory, or where it would have to be made."""
     place = nearest(directory)
-    if not (place.is_dir() and os.access(place, os.W_OK)):
+    if not is_writable(place):
         raise UserError(f"{directory} cannot be written to: choose another output.dir or output.path")
 
 

@@ -114,6 +114,8 @@ def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:
     shown = record if finished else at_octave(record, newest.octave)
     style = style_of(config, profile, shown)
     copies = Copies(config, record["digest"], dict, lambda **_facts: None)
+    if directory.targets:
+        directory.check_exported()
     for target, place in outside:
         _refuse_other(copies, target, place, style)
     written: list[Place] = []
@@ -238,7 +240,6 @@ def _write_unfinished(
     for target in directory.targets:
         if directory.lies(target) and not config.overwrite:
             raise UserError(f"{directory.kept(target)} exists: move it away, or overwrite=true to replace it")
-    directory.check_writable()
     for target in directory.targets:
         write_target(canvas, target, style, config, record, say)
         directory.hand_over(target)

@@ -102,7 +102,7 @@ class _StoredHistory(TypedDict):
 
 class _StoredRequired(TypedDict):
     slot: Annotated[str, Matching(_SLOT_NAME)]
-    token: Annotated[str, Matching("[0-9a-f]{1,32}")]
+    token: Annotated[str, Matching("[0-9A-Za-z]{1,32}")]
     octave: WholeNumber
     steps: WholeNumber
     history: list[_StoredHistory]

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from filelock import FileLock
 
 from render.canvas.store import CanvasStore
-from render.config import Config, ModelConfig, OutputConfig, dotted, pictures
+from render.config import Config, ModelConfig, dotted
 from render.copies import Copies, picture_sha256
 from render.errors import StorageError, UserError
 from render.export.directory import refuse_foreign, remove_replaced
@@ -24,40 +24,35 @@ from render.farm.checkpoint import Checkpoint, Checkpoints, Fixed
 from render.formats import FORMATS
 from render.locking import LOCK, lock_directory
 from render.logs import log_to, opening
-from render.machine import nearest
 from render.paths import user_path
 from render.progress_file import PROGRESS
 from render.run_record import CANVAS, RECORD, Reading, kept_facts, read_run
 from render.source.pyramid import discard_levels
 from render.storage.local import refuse_links, remove_abandoned, write_durably
 from render.storage.markers import adopt
-from render.storage.url import Place, checked_url, joined, last_name
+from render.storage.url import Place, checked_url, joined
+from render.targets import (
+    PREVIEWS,
+    Target,
+    is_writable,
+    preview_path,
+    probe_url,
+    refuse_unwritable,
+    targets,
+)
 
 if TYPE_CHECKING:
     from render.storage.mirror import Mirror
 
-_LOG, _PREVIEWS, _SOURCE = "render.log", "previews", "source"
+_LOG, _SOURCE = "render.log", "source"
 _PREVIEW = re.compile(r"octave-[1-9]\d*\.png")
 #: What a record is renamed to that cannot be read, where a run starts over.
 _UNREADABLE = f"{RECORD}.unreadable"
 #: All that a run writes through the names of its directory.
-_OURS = (RECORD, _LOG, _PREVIEWS, CANVAS, _SOURCE)
+_OURS = (RECORD, _LOG, PREVIEWS, CANVAS, _SOURCE)
 #: A setting of the canvas that is left out where it is as it always was.
 _PRECISION = "model.precision"
 _VERSIONED = ("jax", "jaxlib", "flax", "numpy", "scipy", "pillow", "pyvips", "hydra-core")
-
-
-@dataclass(frozen=True)
-class Target:
-    """A picture to be made as `form` at `path`, in the run directory, with copies for `copies`.
-
-    With `panels` it is a directory of the picture's parts.
-    """
-
-    form: str
-    path: Path
-    copies: tuple[Place, ...] = ()
-    panels: bool = False
 
 
 class RunDirectory:
@@ -213,8 +208,7 @@ class RunDirectory:
         if others and not self._config.overwrite:
             names = ", ".join(str(self.kept(target)) for target in others)
             is_not, it = ("are not", "them") if len(others) > 1 else ("is not", "it")
-            left = "they were" if len(others) > 1 else "the run left it"
-            raise UserError(f"{names} {is_not} as {left}: move {it} away, or overwrite=true to replace {it}")
+            raise UserError(f"{names} {is_not} as the run left {it}: move {it} away, or overwrite=true to replace {it}")
         for target in others:
             if self._is_tree(target) and not self._mirror:
                 refuse_foreign(target.path)
@@ -442,9 +436,9 @@ class RunDirectory:
         self.checkpoints.discard()
         discard_levels(self.levels)
         if self._mirror:
-            previews = [f"{_PREVIEWS}/{name}" for name in self._mirror.children(_PREVIEWS) if _PREVIEW.fullmatch(name)]
+            previews = [f"{PREVIEWS}/{name}" for name in self._mirror.children(PREVIEWS) if _PREVIEW.fullmatch(name)]
             self._mirror.drop(RECORD, _LOG, PROGRESS, *previews)
-        for preview in (self.path / _PREVIEWS).glob("octave-*.png"):
+        for preview in (self.path / PREVIEWS).glob("octave-*.png"):
             if _PREVIEW.fullmatch(preview.name):
                 preview.unlink()
         if known or self._mirror:
@@ -455,54 +449,6 @@ class RunDirectory:
             (self.path / RECORD).replace(self.path / _UNREADABLE)
 
 
-def targets(directory: Path, name: str, output: OutputConfig) -> tuple[Target, ...]:
-    """The pictures that an output section asks for, that of `output.format` first; copies by format."""
-    made = [
-        Target(form, directory / f"{name}{FORMATS[form].ending}", tuple(_place(path, form) for path in paths))
-        for form, paths in pictures(output).items()
-    ]
-    if output.panels.width_cm or output.panels.height_cm:
-        made.append(Target(made[0].form, directory / f"{name}-panels", panels=True))
-    return tuple(made)
-
-
-def is_writable(directory: Path) -> bool:
-    """Whether this process may make files in a directory."""
-    return directory.is_dir() and os.access(directory, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
-
-
-def refuse_unwritable(directory: Path) -> None:
-    """Raises `UserError` where nothing can be written to a directory, or where it would have to be made."""
-    place = nearest(directory)
-    if not is_writable(place):
-        raise UserError(f"{directory} cannot be written to: choose another output.dir or output.path")
-
-
-def probe_url(url: str) -> None:
-    """Raises `StorageError` where nothing may be written below a URL."""
-    from render.storage.mirror import probe
-    from render.storage.objects import ObjectStorage
-
-    probe(ObjectStorage(url))
-
-
-def _place(path: str, form: str) -> Place:
-    """Where a copy goes. A deep zoom picture is a directory, named without the suffix."""
-    url = checked_url(path, "output.path")
-    if url is not None:
-        if "/" not in url.partition("://")[2]:
-            raise UserError(f"output.path={url}: it names a bucket: name an object in it")
-        return str(joined(url.rpartition("/")[0], Path(str(last_name(url))).stem)) if form == "dzi" else url
-    named = user_path(path, "output.path")
-    # A link is followed: what it points to gets the picture, the link stays.
-    return Path(os.path.realpath(named.with_suffix("") if form == "dzi" else named))
-
-
 def stored_checkpoints(directory: Place) -> Checkpoints:
     """The checkpoints of the run in a directory or at a URL."""
     return Checkpoints(joined(directory, CANVAS))
-
-
-def preview_path(directory: Path, octave: int) -> Path:
-    """Where the small picture of an octave lies, counted from 0 here and from 1 in its name."""
-    return directory / _PREVIEWS / f"octave-{octave + 1}.png"

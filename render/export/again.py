@@ -45,9 +45,10 @@ from render.export.profile import BUILT_IN
 from render.formats import FORMATS, refuse_size
 from render.paths import cache_directory, file_sha256, user_path
 from render.progress import say
-from render.run_directory import RunDirectory, Target, refuse_unwritable, targets
+from render.run_directory import RunDirectory
 from render.run_record import RECORD, read_run, without_record
 from render.storage.url import Place, checked_url
+from render.targets import Target, refuse_unwritable, targets
 
 _WHICH = ("output.path", "output.format", "output.also")
 #: Keys that may differ from those of the run when its canvas is exported again.
@@ -84,13 +85,7 @@ def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:
     else: the run's directory may be read-only. Raises `UserError`, also where a picture would replace one that is not the
     run's.
     """
-    reading = read_run(run)
-    record = reading.record
-    if not record:
-        raise UserError(without_record(run, reading))
-    lacking = [key for key in _NEEDED if key not in record]
-    if lacking or not record["plan"]["octaves"]:
-        raise UserError(f"run={run}: its {RECORD} says nothing of {(lacking or ['octaves'])[0]}: it is no whole record")
+    record = _whole_record(run)
     config = exported_config(record, overrides)
     config.output.dir = str(run)
     _refuse_unknown_profile(run, config, record, overrides)
@@ -133,6 +128,17 @@ def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:
         _write_outside(copies, target, place, canvas, style, config, record, say)
         written.append(place)
     return written
+
+
+def _whole_record(run: Place) -> dict[str, Any]:
+    """The record of a run, with all that its pictures say of themselves; raises `UserError`."""
+    reading = read_run(run)
+    if not reading.record:
+        raise UserError(without_record(run, reading))
+    lacking = [key for key in _NEEDED if key not in reading.record]
+    if lacking or not reading.record["plan"]["octaves"]:
+        raise UserError(f"run={run}: its {RECORD} says nothing of {(lacking or ['octaves'])[0]}: it is no whole record")
+    return reading.record
 
 
 def exported_config(record: Mapping[str, Any], overrides: Sequence[str]) -> Config:

@@ -30,9 +30,10 @@ from render.export.print_layout import PrintLayout
 from render.export.profile import Profile, read_profile
 from render.formats import FORMATS
 from render.geometry import whole
-from render.run_directory import RunDirectory, Target
+from render.run_directory import RunDirectory
 from render.source.source import reopen_source
 from render.storage.url import Place
+from render.targets import Target
 from render.viewer.live import facts_of
 from render.viewer.viewer import SOURCE, write_viewer
 

@@ -28,7 +28,6 @@ from render.storage.records import (
     Between,
     MalformedRecord,
     Matching,
-    Seconds,
     Side,
     WholeNumber,
     check_shape,
@@ -46,6 +45,8 @@ _SLOT_NAME, _PART_NAME = r"[ab](-[0-9a-f]{8})?", r"[a-z][a-z0-9-]{0,63}"
 _SLOT = re.compile(rf"(?P<slot>{_SLOT_NAME})(\.{_PART_NAME})?")
 _PART = re.compile(_PART_NAME)
 _VERSION = 1
+#: Seconds since the epoch of the latest time that is told: clocks end somewhere.
+_LAST_TIME = 1e11
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,10 @@ class Checkpoint:
     saved: float = field(default_factory=time.time)
     parts: tuple[str, ...] = ()
 
+    def saved_at(self, form: str) -> str:
+        """When it was saved, by this machine's clock and in a form of `time.strftime`."""
+        return time.strftime(form, time.localtime(min(self.saved, _LAST_TIME)))
+
     @property
     def is_told(self) -> bool:
         """Whether the history leads to this octave, whose size it then knows."""
@@ -93,11 +98,14 @@ class Fixed:
     threads: int
 
 
+_NotNegative = Annotated[float, Between(0.0, float("inf"))]
+
+
 class _StoredHistory(TypedDict):
     height: Side
     width: Side
     mean_gradient: list[float]
-    seconds: list[Seconds]
+    seconds: list[_NotNegative]
 
 
 class _StoredRequired(TypedDict):
@@ -106,7 +114,7 @@ class _StoredRequired(TypedDict):
     octave: WholeNumber
     steps: WholeNumber
     history: list[_StoredHistory]
-    saved: Seconds
+    saved: _NotNegative
 
 
 class _StoredCheckpoint(_StoredRequired, total=False):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -53,7 +52,7 @@ def _where(directory: Place, record: Mapping[str, Any], *, live: bool) -> str:
         return "no step is done yet" if live else "no checkpoint yet"
     newest, planned = read[1][0], planned_steps(record)
     steps = planned[newest.octave] if newest.octave < len(planned) else newest.steps
-    saved = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(newest.saved))
+    saved = newest.saved_at("%Y-%m-%d %H:%M:%S")
     where = f"octave {newest.octave + 1} of {len(planned)}, step {newest.steps} of {steps}"
     return f"{where} (checkpoint of {saved})"
 

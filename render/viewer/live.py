@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
@@ -25,10 +24,11 @@ from render.dream.resample import Pixels, resample
 from render.errors import DamagedCheckpoint, RenderError, UserError
 from render.farm.checkpoint import Checkpoint
 from render.geometry import Rect
-from render.run_directory import preview_path, stored_checkpoints
+from render.run_directory import stored_checkpoints
 from render.run_record import planned_steps, read_record, read_run, without_record
 from render.source.source import IN_MEMORY, Source, reopen_source
 from render.sweep.board import read_sweep
+from render.targets import preview_path
 from render.viewer.shrink import shrunk
 from render.viewer.viewer import DREAM, PAGE, SOURCE, ViewerFacts, page
 from render.viewer.words import render_command
@@ -216,7 +216,7 @@ def _words(state: str, newest: Checkpoint, record: Mapping[str, Any]) -> str:
     words = f"octave {newest.octave + 1} of {len(planned)}, step {newest.steps} of {steps}"
     if state == "finished":
         return "finished"
-    saved = time.strftime("saved %H:%M:%S", time.localtime(newest.saved))
+    saved = newest.saved_at("saved %H:%M:%S")
     return f"{words}, {saved}" if state == "running" else f"{state} after {words}"
 
 

@@ -54,6 +54,8 @@ def print_status(words: Sequence[str]) -> int:
         return _run_status(directory, watch, console)
     if reading.damage:
         raise UserError(without_record(directory, reading))
+    if (directory / SWEEP).exists():
+        raise UserError(f"run={directory}: its {SWEEP} cannot be read: the command that made the sweep writes it anew")
     raise UserError(f"run={directory} is neither a sweep's directory nor a run's: it holds no {SWEEP} and no run.json")
 
 

@@ -122,6 +122,7 @@ class RunRecord(_Required, total=False):
     resumed: list[str]
     error: str
     identity: dict[str, str | None]
+    picture: FileName
     pictures: dict[FileName, _Picture]
     copies: dict[str, _Copy]
     objective: str

@@ -170,6 +170,10 @@ def test_points_in_a_file_are_values_alone(tmp_path: Path) -> None:
 def test_a_recorded_picture_has_a_plain_name(name: str, run: Path) -> None:
     changed(run, lambda record: record["pictures"].update({name: {"sha256": "0", "style": "0"}}))
     assert "pictures" in read_run(run).damage
+    changed(run, lambda record: record["pictures"].pop(name))
+    assert not read_run(run).damage
+    changed(run, lambda record: record.update(picture=name))
+    assert "picture" in read_run(run).damage
     # What is kept beside the canvas is whole.
     assert set(read_run(run).record["pictures"]) == {"preview.png", "preview-zoom"}
 

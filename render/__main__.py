@@ -166,7 +166,7 @@ def _without_a_job(command: str, overrides: list[str]) -> int | None:
         return 0
     if command == "export":
         from render import report
-        from render.export.pictures import export_command
+        from render.export.again import export_command
 
         report.start_logging(quiet=True)
         export_command(overrides)

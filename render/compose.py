@@ -163,9 +163,14 @@ def type_error(error: OmegaConfBaseException, root: str) -> str:
 def recorded_config(recorded: Mapping[str, Any], overrides: Sequence[str], allowed: Sequence[str]) -> Config:
     """The config that a run's `run.json` holds, with overrides of keys that begin with one of `allowed`.
 
-    Raises `UserError` for other keys, for values that mean nothing, and for a record of another version of the program.
+    What was recorded is data, and may be somebody else's: `${...}` in it is that very text, and nothing is looked up for
+    it. The places that it names are for the caller to leave out. Raises `UserError` for other keys, for values that mean
+    nothing, and for a record of another version of the program.
     """
-    composed = OmegaConf.create(dict(recorded))
+    try:
+        composed = OmegaConf.create(_literals(dict(recorded)))
+    except OmegaConfBaseException as error:
+        raise UserError(f"run.json: {_first_line(error)}") from None
     assert isinstance(composed, DictConfig)
     for word in overrides:
         key, _, value = _checked(word, {}, JOB).partition("=")
@@ -178,7 +183,11 @@ def recorded_config(recorded: Mapping[str, Any], overrides: Sequence[str], allow
             OmegaConf.update(composed, key, parsed, force_add=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(f"{word!r}: {_first_line(error)}") from None
-    return to_config(composed, "run.json", JOB)
+    try:
+        return to_config(composed, "run.json", JOB)
+    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
+        # Values that no config on a command line can have.
+        raise UserError(f"run.json: its config is none of this program ({_one_line(error)})") from None
 
 
 def root_configs(schema: Schema = JOB) -> list[str]:
@@ -327,6 +336,15 @@ def _leaves(container: Any, prefix: str = "") -> list[str]:
 def is_hydras(value: str) -> bool:
     """Whether a file name is left to Hydra's grammar: null, or in quotes. All others mean what they say."""
     return value == "null" or (len(value) > 1 and value[0] in "'\"" and value[-1] == value[0])
+
+
+def _literals(value: Any) -> Any:
+    """Recorded settings, with all text such that OmegaConf takes none of it for an interpolation."""
+    if isinstance(value, dict):
+        return {key: _literals(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_literals(inner) for inner in value]
+    return literal(value) if isinstance(value, str) else value
 
 
 def literal(value: str) -> str:

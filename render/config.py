@@ -400,7 +400,8 @@ def _validate_output(output: OutputConfig) -> None:
         if suffix_of(output.path) not in FORMATS[picture_format(output)].suffixes:
             raise UserError(f"output.path={output.path} and output.format={output.format} disagree: drop one of them")
     for also in output.also:
-        require(also in FORMATS or format_of(also) is not None, "output.also", also, f"{suffixes}, or a format's name")
+        known = isinstance(also, str) and (also in FORMATS or format_of(also) is not None)
+        require(known, "output.also", also, f"{suffixes}, or a format's name")
     _validate_layout(output)
     _validate_style(output)
     _validate_colour(output)

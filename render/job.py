@@ -316,6 +316,7 @@ def _render(job: Job, display: Display, finding: Callable[[], Mapping[str, Any]]
         image_sha256=job.source.sha256,
         objective=str(job.schedule),
         weights_sha256=job.loaded.sha256,
+        profile_sha256=job.profile.sha256,
         plan=asdict(plan),
     )
     if job.directory.fixed() not in (None, job.fixed):
@@ -353,7 +354,7 @@ def _render(job: Job, display: Display, finding: Callable[[], Mapping[str, Any]]
 
 def make_again(draft: Draft) -> list[Place]:
     """Writes what a finished run lacks of pictures and copies, without dreaming; returns their paths as `render` does."""
-    with draft.directory.opened():
+    with draft.directory.opened(begins=False):
         draft.directory.reopen_record()
         return make_pictures(draft.directory, draft.config, draft.profile, lambda line: say(line, quiet=draft.config.quiet))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from render.errors import UserError
+from render.storage.local import refuse_links
 from render.storage.url import Place
 
 LOCK = ".lock"
@@ -21,6 +22,8 @@ def lock_directory(directory: Path, holder: str, key: str = "output.dir", shown:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        # To lock a file is to empty it.
+        refuse_links(directory, LOCK)
         lock = FileLock(directory / LOCK)
         lock.acquire(timeout=0)
     except Timeout:
@@ -42,7 +45,7 @@ def is_locked(directory: Place) -> bool:
     except ImportError:
         return True
     try:
-        file = os.open(directory / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        file = os.open(directory / LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
     except OSError as error:
         return not isinstance(error, FileNotFoundError)
     try:

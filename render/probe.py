@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,8 @@ from render.errors import UserError, WorkersLost
 from render.geometry import whole
 from render.models.labels import ClassName, class_names, find_class, top_classes
 from render.progress import say
-from render.run_directory import read_record
+from render.run_record import read_record
+from render.storage.records import fits
 
 _WORD = "class="
 #: Whose answer is kept in `run.json`.
@@ -54,6 +55,30 @@ class Sight:
     probability: float
 
 
+class _StoredGuess(TypedDict):
+    name: str
+    probability: float
+
+
+class _StoredSight(TypedDict):
+    top: list[_StoredGuess]
+    rank: int
+    probability: float
+
+
+class _Asked(TypedDict):
+    index: int
+    name: str
+
+
+class _Answer(TypedDict):
+    """What `answer` returns, as it is read again."""
+
+    asked: _Asked
+    before: _StoredSight
+    after: _StoredSight
+
+
 def probe(root: str, words: Sequence[str]) -> None:
     """`probe class=NAME [key=value ...]`: dreams the class, prints what the network saw before and after, records it.
 
@@ -65,8 +90,8 @@ def probe(root: str, words: Sequence[str]) -> None:
     report.start_logging(quiet=config.quiet)
     draft = jobs.draft(config)
     directory = draft.directory
-    known = read_record(directory.path).get(RECORD)
-    if directory.is_finished() and known and known["asked"] == asdict(asked):
+    known = read_record(directory.place).get(RECORD)
+    if directory.is_finished() and isinstance(known, dict) and fits(known, _Answer) and known["asked"] == asdict(asked):
         say("already finished (fresh=true dreams it again)", quiet=config.quiet)
         _print(known, config)
         say(*map(str, jobs.make_again(draft)), quiet=config.quiet)
@@ -137,7 +162,7 @@ def table(known: Mapping[str, Any], model: str) -> Table:
     for when in ("before", "after"):
         made.add_column(when)
         made.add_column("", justify="right")
-    for number, pair in enumerate(zip(known["before"]["top"], known["after"]["top"], strict=True)):
+    for number, pair in enumerate(zip(known["before"]["top"], known["after"]["top"], strict=False)):
         cells = [cell for guess in pair for cell in (guess["name"], _percent(guess["probability"]))]
         made.add_row(str(number + 1), *cells)
     return made

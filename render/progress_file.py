@@ -8,9 +8,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Annotated, TypedDict
 
 from render.plan import Octave, Plan
 from render.progress import Count
+from render.storage.local import write_durably
+from render.storage.records import Between, MalformedRecord, Seconds, WholeNumber, check_shape, parse_record
 from render.storage.storage import open_storage
 from render.storage.url import Place
 
@@ -38,6 +41,23 @@ class Progress:
     rate: float
     left: float | None
     time: float
+
+
+_Share = Annotated[float, Between(0.0, 1.0)]
+
+
+class _StoredProgress(TypedDict):
+    """The file as it is read."""
+
+    octave: WholeNumber
+    octaves: WholeNumber
+    step: WholeNumber
+    steps: WholeNumber
+    share: _Share
+    worked: _Share
+    rate: Annotated[float, Between(0, 1e12)]
+    left: Seconds | None
+    time: Seconds
 
 
 class ProgressFile:
@@ -90,26 +110,22 @@ class ProgressFile:
             left=None if count.left is None else round(count.left, 1),
             time=time.time(),
         )
-        temporary = self._path.with_name(f".{PROGRESS}.partial")
         # It only tells: where it cannot be written, the picture is none the worse.
-        content = json.dumps(asdict(progress)) + "\n"
+        content = (json.dumps(asdict(progress)) + "\n").encode()
         with suppress(OSError):
-            temporary.write_text(content, encoding="utf-8")
-            temporary.replace(self._path)
-        self._told(PROGRESS, content.encode())
+            write_durably(self._path, content)
+        self._told(PROGRESS, content)
 
     def _remove(self) -> None:
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
-            self._path.with_name(f".{PROGRESS}.partial").unlink(missing_ok=True)
 
 
 def read_progress(directory: Place) -> Progress | None:
     """Where the run in a directory or at a URL stands; None where nothing says so."""
     try:
-        found = json.loads(open_storage(directory).load(PROGRESS)[0])
-        values = {one.name: found[one.name] for one in fields(Progress)}
-    except (OSError, ValueError, TypeError, KeyError):
+        told = parse_record(open_storage(directory).load(PROGRESS)[0])
+        check_shape(told, _StoredProgress)
+    except (OSError, MalformedRecord):
         return None
-    numbers = all(isinstance(value, int | float) for name, value in values.items() if (name, value) != ("left", None))
-    return Progress(**values) if numbers else None
+    return Progress(**{one.name: told[one.name] for one in fields(Progress)})

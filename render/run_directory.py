@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,41 +15,44 @@ import numpy as np
 from filelock import FileLock
 
 from render.canvas.store import CanvasStore
-from render.config import Config, ModelConfig, OutputConfig, dotted, named_files, pictures
+from render.config import Config, ModelConfig, dotted
+from render.copies import Copies, picture_sha256
 from render.errors import StorageError, UserError
-from render.export.directory import is_picture, replacing_directory, tree_sha256
-from render.export.picture import image_of, replacing, write_picture
+from render.export.directory import refuse_foreign, remove_replaced
+from render.export.picture import image_of, write_picture
 from render.farm.checkpoint import Checkpoint, Checkpoints, Fixed
 from render.formats import FORMATS
 from render.locking import LOCK, lock_directory
 from render.logs import log_to, opening
-from render.machine import nearest
-from render.paths import file_sha256, user_path
+from render.paths import user_path
 from render.progress_file import PROGRESS
+from render.run_record import CANVAS, RECORD, Reading, kept_facts, read_run
 from render.source.pyramid import discard_levels
-from render.storage.storage import open_storage
-from render.storage.url import Place, checked_url, joined, last_name
+from render.storage.local import refuse_links, remove_abandoned, write_durably
+from render.storage.markers import adopt
+from render.storage.url import Place, checked_url, joined
+from render.targets import (
+    PREVIEWS,
+    Target,
+    is_writable,
+    preview_path,
+    probe_url,
+    refuse_unwritable,
+    targets,
+)
 
 if TYPE_CHECKING:
     from render.storage.mirror import Mirror
 
-_RECORD, _LOG, _PREVIEWS, _CANVAS, _SOURCE = "run.json", "render.log", "previews", "canvas", "source"
+_LOG, _SOURCE = "render.log", "source"
+_PREVIEW = re.compile(r"octave-[1-9]\d*\.png")
+#: What a record is renamed to that cannot be read, where a run starts over.
+_UNREADABLE = f"{RECORD}.unreadable"
+#: All that a run writes through the names of its directory.
+_OURS = (RECORD, _LOG, PREVIEWS, CANVAS, _SOURCE)
 #: A setting of the canvas that is left out where it is as it always was.
 _PRECISION = "model.precision"
 _VERSIONED = ("jax", "jaxlib", "flax", "numpy", "scipy", "pillow", "pyvips", "hydra-core")
-
-
-@dataclass(frozen=True)
-class Target:
-    """A picture to be made as `form` at `path`, in the run directory, with copies for `copies`.
-
-    With `panels` it is a directory of the picture's parts.
-    """
-
-    form: str
-    path: Path
-    copies: tuple[Place, ...] = ()
-    panels: bool = False
 
 
 class RunDirectory:
@@ -59,12 +62,14 @@ class RunDirectory:
     directory is a URL, `path` is its mirror on this machine, which holds what must be files.
     """
 
-    def __init__(self, config: Config, identity: Mapping[str, str | None]) -> None:
-        """`identity` tells image, weights, objective and program apart where the settings' words do not."""
+    def __init__(self, config: Config, identity: Mapping[str, str | None], digest: str | None = None) -> None:
+        """`identity` tells image, weights, objective and program apart where the settings' words do not; `digest` names a
+        canvas that is there already, whatever the config's words would make of it.
+        """
         self._config = config
         #: What tells the job apart where its settings' words do not.
         self.identity = dict(identity)
-        self.digest = config.digest(identity)
+        self.digest = digest or config.digest(identity)
         output = config.output
         default = Path("dreams") / f"{config.name}-{self.digest[:8]}"
         url = checked_url(output.dir, "output.dir") if output.dir else None
@@ -79,16 +84,15 @@ class RunDirectory:
         self.place: Place = url or self.path
         #: The pictures that the config asks for, the one of `output.format` first.
         self.targets = targets(self.path, config.name, output)
-        self.checkpoints = Checkpoints(joined(self.place, _CANVAS), self._confirm_held)
+        self.checkpoints = Checkpoints(joined(self.place, CANVAS), self._confirm_held)
         #: Where a source that is larger than memory keeps itself.
         self.levels = joined(self.place if self._mirror else self.path.absolute(), _SOURCE)
         self.record: dict[str, Any] = {}
+        self._is_held = False
         #: What is known of the pictures that lie here, by name.
         self._pictures: dict[str, Any] = {}
-        #: What is known of copies in object stores, by URL.
-        self._copies: dict[str, Any] = {}
-        # Checksums of pictures that runs in this directory made: copies of those may be replaced.
-        self._made: set[str] = set()
+        self.copies = Copies(config, self.digest, lambda: self.record or self._reading().record, self.save)
+        self.checkpoints.about = lambda: kept_facts(self.record)
 
     @property
     def run_id(self) -> str:
@@ -112,7 +116,7 @@ class RunDirectory:
 
     def is_finished(self) -> bool:
         """Whether this very canvas lies here already, finished."""
-        old = self._old_record()
+        old = self._reading().record
         finished = old.get("digest") == self.digest and old.get("status") == "finished"
         return finished and not self._config.fresh and self.newest() is not None
 
@@ -130,12 +134,12 @@ class RunDirectory:
 
     def missing(self, style: str) -> list[Target]:
         """The pictures that do not lie here yet as `style`, a digest of all that decides their bytes, would have them."""
-        known = self._old_record().get("pictures", {})
+        known = self._reading().record.get("pictures", {})
         return [target for target in self.targets if not self._is_ours(target, known, style)]
 
     def unfinished(self) -> Fixed | None:
         """What an interrupted run of this very job left to go on from; None where there is nothing, or it is not wanted."""
-        if self._config.fresh or self._old_record().get("digest") != self.digest:
+        if self._config.fresh or self._reading().record.get("digest") != self.digest:
             return None
         return self.fixed()
 
@@ -152,37 +156,76 @@ class RunDirectory:
             self._mirror.probe()
         elif self.path.exists() and not self.path.is_dir():
             raise UserError(f"output.dir={self.path} is a file: name a directory")
-        old = self._old_record()
+        else:
+            refuse_links(self.path, *_OURS, LOCK, PROGRESS)
+        reading = self._reading()
+        old = reading.record
         if not old:
-            ours = (_RECORD, _LOG, _PREVIEWS, _CANVAS, _SOURCE, *(target.path.name for target in self.targets))
-            there = self._mirror.children() if self._mirror else None
-            foreign = [name for name in ours if (os.path.lexists(self.path / name) if there is None else name in there)]
-            # Whoever takes the lock makes the log first: a run that was killed, or a full disk, may have left it at that.
-            if foreign and not (foreign == [_LOG] and (self._mirror or (self.path / LOCK).exists())):
-                raise UserError(f"{self.place} holds a {foreign[0]} that no run made: choose another output.dir")
-        elif old.get("digest") != self.digest and not self._config.fresh:
+            self._check_without_record(reading)
+        elif old["digest"] != self.digest and not self._config.fresh:
             raise UserError(
                 f"{self.place} holds another run ({self._differences(old)}): choose another output.dir, or fresh=true to "
                 "replace it"
             )
-        known = old.get("pictures", {})
-        for target in self.targets:
-            if self.lies(target) and not self._is_ours(target, known) and not self._config.overwrite:
+        self._check_pictures(old.get("pictures", {}))
+        self.copies.learn(old)
+        self._check_copies()
+
+    def _check_without_record(self, reading: Reading) -> None:
+        """As `check`, where no record says what lies here: its checkpoints may say it, or nothing does."""
+        try:
+            read = self.checkpoints.read()
+        except StorageError:
+            raise
+        except UserError:
+            read = None
+        if read and (read[0].digest == self.digest or self._config.fresh):
+            return
+        if read:
+            raise UserError(
+                f"{self.place} holds another run, whose {RECORD} is gone: choose another output.dir, or fresh=true to "
+                "replace it"
+            )
+        there = self._mirror.children() if self._mirror else None
+        ours = (*_OURS, *(target.path.name for target in self.targets))
+        foreign = [name for name in ours if (os.path.lexists(self.path / name) if there is None else name in there)]
+        # Whoever takes the lock makes the log first: a run that was killed, or a full disk, may have left it at that.
+        locked = (self.path / LOCK).exists() if there is None else _LOG in there
+        if not foreign or (foreign == [_LOG] and locked):
+            return
+        if reading.damage and locked:
+            if not self._config.fresh:
                 raise UserError(
-                    f"{self.kept(target)} is not as the run left it: move it away, or overwrite=true to replace it"
+                    f"{joined(self.place, RECORD)} cannot be read ({reading.damage}), and nothing else says which run "
+                    "this is: fresh=true starts over, or choose another output.dir"
                 )
-        self._made |= {one["sha256"] for one in known.values()}
+            return
+        raise UserError(f"{self.place} holds a {foreign[0]} that no run made: choose another output.dir")
+
+    def _check_pictures(self, known: Mapping[str, Any]) -> None:
+        """Raises `UserError` where a picture in the directory would be replaced that is not as a run left it."""
+        others = [target for target in self.targets if self.lies(target) and not self._is_ours(target, known)]
+        if others and not self._config.overwrite:
+            names = ", ".join(str(self.kept(target)) for target in others)
+            is_not, it = ("are not", "them") if len(others) > 1 else ("is not", "it")
+            raise UserError(f"{names} {is_not} as the run left {it}: move {it} away, or overwrite=true to replace {it}")
+        for target in others:
+            if self._is_tree(target) and not self._mirror:
+                refuse_foreign(target.path)
+
+    def _check_copies(self) -> None:
         copies = [
-            copy for target in self.targets for copy in target.copies if not (self._mirror and copy == self.kept(target))
+            (copy, self._is_tree(target))
+            for target in self.targets
+            for copy in target.copies
+            if not (self._mirror and copy == self.kept(target))
         ]
-        for copy in copies:
-            self._check_copy(copy)
-        for url in {copy.rpartition("/")[0] for copy in copies if isinstance(copy, str)}:
+        for copy, tree in copies:
+            self.copies.check(copy, tree=tree)
+        for url in {copy.rpartition("/")[0] for copy, _ in copies if isinstance(copy, str)}:
             probe_url(url)
-        for directory in {self.path, *(copy.parent for copy in copies if isinstance(copy, Path))}:
-            place = nearest(directory)
-            if not (place.is_dir() and os.access(place, os.W_OK)):
-                raise UserError(f"{directory} cannot be written to: choose another output.dir or output.path")
+        for directory in {self.path, *(copy.parent for copy, _ in copies if isinstance(copy, Path))}:
+            refuse_unwritable(directory)
 
     def refuse_busy(self) -> None:
         """Raises `UserError` where another run holds the directory: asked early, before a farm is started for nothing."""
@@ -195,14 +238,20 @@ class RunDirectory:
         return lock_directory(self.path, "a run that is still going")
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
-        """Holds the directory for this process, with the log attached; on the way out the record says how it ended."""
+    def opened(self, *, begins: bool = True) -> Iterator[None]:
+        """Holds the directory for this process, with the log attached; on the way out the record says how it ended.
+
+        With `begins`, what cannot be gone on with is cleared away for a run that begins.
+        """
         with self._held():
+            self._is_held = True
             # Again, now that nobody else can: another run may have come and gone since.
             self.check()
-            self._pictures = self._old_record().get("pictures", {})
-            self._copies = self._old_record().get("copies", {})
-            if self.unfinished() is None:
+            if not self._mirror:
+                remove_abandoned(self.path)
+                remove_replaced(self.path)
+            self._pictures = self._reading().record.get("pictures", {})
+            if begins and self.unfinished() is None:
                 self._clear()
             if self._mirror:
                 self._mirror.clear(_LOG)
@@ -217,6 +266,7 @@ class RunDirectory:
                             self._mirror.hurry()
                         raise
             finally:
+                self._is_held = False
                 if self._mirror:
                     # Where the store does not answer any more, the error that led here is what the user must read.
                     with suppress(StorageError):
@@ -258,7 +308,7 @@ class RunDirectory:
     def add_picture(self, target: Target, style: str) -> None:
         """Records a picture that now lies in the directory."""
         known = self.record.get("pictures", {})
-        one: dict[str, Any] = {"sha256": _sha256(target.path), "style": style}
+        one: dict[str, Any] = {"sha256": picture_sha256(target.path), "style": style}
         if self._mirror:
             # A run that is killed on the way finds what is there of it to be its own, and unfinished.
             self.save(pictures={**known, target.path.name: {**one, "style": "", "sending": True}})
@@ -275,117 +325,23 @@ class RunDirectory:
 
         Raises `UserError` when one cannot be copied; the picture in the run directory stays in any case.
         """
-        known = self._old_record().get("pictures", {})
-        self._made |= {one["sha256"] for one in known.values()}
+        old = self._reading().record
+        self.copies.learn(old)
         published: list[Place] = []
         for target in self.targets:
             for copy in target.copies:
                 if self._mirror and copy == self.kept(target):
                     continue
                 elsewhere = self._mirror or isinstance(copy, str)
-                if not (elsewhere and self._has_copy(copy, known.get(target.path.name))):
+                if not (elsewhere and self.copies.has(copy, old.get("pictures", {}).get(target.path.name))):
                     if self._mirror and not target.path.exists():
                         self._mirror.fetch(target.path.name)
-                    self._copy(target.path, copy)
+                    self.copies.write(target.path, copy)
             published += target.copies or [self.kept(target)]
             if self._mirror:
                 # Sent and copied: here it would only fill the disk.
                 self._mirror.remove_here(target.path.name)
         return published
-
-    def _has_copy(self, copy: Place, one: Mapping[str, Any] | None) -> bool:
-        """Whether a copy of a recorded picture is there: one that is kept elsewhere need not be fetched for it."""
-        if one is None:
-            return False
-        if isinstance(copy, str):
-            return self._copied().get(copy, {}).get("of") == one["sha256"] and self._is_our_copy(copy)
-        return copy.exists() and _sha256(copy) == one["sha256"]
-
-    def _copied(self) -> dict[str, Any]:
-        """What is known of copies in object stores, by URL, also while a run starts over."""
-        known = (self.record or self._old_record()).get("copies", {})
-        return {**self._copies, **known}
-
-    def _is_our_copy(self, url: str) -> bool:
-        from render.storage.mirror import stored
-        from render.storage.objects import ObjectStorage
-
-        copied = self._copied().get(url, {})
-        known = copied.get("stored", {})
-        if copied.get("sending"):
-            return True
-        parent, _, name = url.rpartition("/")
-        return bool(known) and stored(ObjectStorage(parent), name, directory="files" in known) == known
-
-    def _check_url(self, url: str) -> None:
-        """Refuses to replace what is not a copy that this run made."""
-        from render.storage.mirror import is_stored_picture
-        from render.storage.objects import ObjectStorage
-
-        parent, _, name = url.rpartition("/")
-        for key, other in self._inputs():
-            if other == url:
-                raise UserError(f"output.path={url} is the {key} itself: choose another output.path")
-        storage = ObjectStorage(parent)
-        below = next(storage.tree(name), None) is not None
-        if not (below or storage.facts(name) is not None) or self._is_our_copy(url):
-            return
-        if below and not is_stored_picture(storage, name):
-            raise UserError(f"{url} has other things below it, which are never replaced: choose another output.path")
-        if not self._config.overwrite:
-            raise UserError(f"{url} exists: choose another output.path, or overwrite=true to replace it")
-
-    def _copy(self, picture: Path, copy: Place) -> None:
-        if isinstance(copy, str):
-            from render.storage.mirror import send_picture
-            from render.storage.objects import ObjectStorage
-
-            self._check_url(copy)
-            parent, _, name = copy.rpartition("/")
-            known = self._copied()
-            if picture.is_dir():
-                # As in `add_picture`: of many files some may be there when the run is killed.
-                self.save(copies={**known, copy: {"of": "", "sending": True}})
-            told = {"of": _sha256(picture), "stored": send_picture(ObjectStorage(parent, patient=True), name, picture)}
-            self.save(copies={**known, copy: told})
-            return
-        replaceable = self._check_copy(copy)
-        try:
-            if picture.is_dir():
-                with replacing_directory(copy) as directory:
-                    shutil.copytree(picture, directory, dirs_exist_ok=True)
-                return
-            with picture.open("rb") as file, replacing(copy, keep=not replaceable) as written:
-                shutil.copyfileobj(file, written)
-        except FileExistsError:
-            raise UserError(f"{copy} exists by now and is left alone: the picture is {picture}") from None
-        except OSError as error:
-            raise UserError(f"{copy} cannot be written ({error.strerror}): the picture is {picture}") from None
-
-    def _check_copy(self, copy: Place) -> bool:
-        """Whether what has the name of a copy may be replaced; refuses an input, or what is somebody else's."""
-        config = self._config
-        if isinstance(copy, str):
-            self._check_url(copy)
-            return True
-        if not copy.exists():
-            return config.overwrite
-        if copy.is_dir() and not any(FORMATS[target.form].directory for target in self.targets if copy in target.copies):
-            raise UserError(f"output.path={copy} is a directory: name a file")
-        if copy.is_dir() and not is_picture(copy):
-            raise UserError(f"{copy} is a directory of other things, which is never replaced: choose another output.path")
-        for key, name in self._inputs():
-            if name and Path(name).expanduser().exists() and copy.samefile(Path(name).expanduser()):
-                raise UserError(f"output.path={copy} is the {key} itself: choose another output.path")
-        if not config.overwrite and _sha256(copy) not in self._made:
-            raise UserError(f"{copy} exists: choose another output.path, or overwrite=true to replace it")
-        return True
-
-    def _inputs(self) -> Iterator[tuple[str, str | None]]:
-        """What the job reads, by the key that names it."""
-        yield "image", self._config.image
-        yield "model.weights", self._config.model.weights
-        yield from named_files(asdict(self._config.objective))
 
     def _is_ours(self, target: Target, known: Mapping[str, Any], style: str | None = None) -> bool:
         """Whether the picture in the directory is the one that the record tells of, and of that style."""
@@ -396,7 +352,24 @@ class RunDirectory:
             return one.get("sending", False) or self._mirror.knows_picture(target.path.name, one.get("stored"))
         if not target.path.exists():
             return False
-        return _sha256(target.path) == one["sha256"]
+        return picture_sha256(target.path) == one["sha256"]
+
+    def make_room(self, target: Target) -> None:
+        """Makes ready for a picture in the directory: one that an older version left without a marker gets its own."""
+        one = self._reading().record.get("pictures", {}).get(target.path.name)
+        if self._is_tree(target) and not self._mirror and one is not None:
+            adopt(target.path, one["sha256"], self.digest)
+
+    def check_exported(self) -> None:
+        """Raises `UserError` where a finished canvas cannot be exported into the directory."""
+        if not self._mirror:
+            refuse_links(self.path, *_OURS)
+            if not is_writable(self.path):
+                raise UserError(f"run={self.path} cannot be written to: output.path=FILE writes elsewhere")
+
+    @staticmethod
+    def _is_tree(target: Target) -> bool:
+        return target.panels or FORMATS[target.form].directory
 
     def lies(self, target: Target) -> bool:
         """Whether anything has a picture's name."""
@@ -405,35 +378,36 @@ class RunDirectory:
     def start_record(self, **facts: Any) -> None:
         """Begins `run.json` with the whole config, versions and the given facts, or goes on with it."""
         self.record = {
-            **opening(self._old_record(), _VERSIONED),
+            **opening(self._reading().record, _VERSIONED),
             "digest": self.digest,
             "picture": self.picture.name,
             # Until this run has pictures of its own, those that it is to replace stay and are known.
             "pictures": self._pictures,
             "config": asdict(self._config),
             "identity": self.identity,
-            **({"copies": copies} if (copies := self._copied()) else {}),
+            **({"copies": copies} if (copies := self.copies.stored) else {}),
             **facts,
         }
         self.save()
 
     def reopen_record(self) -> None:
-        """Goes on with the record of a run that is finished."""
-        self.record = self._old_record()
+        """Goes on with the record of a run that is finished; one that was lost is written anew."""
+        reading = self._reading()
+        self.record = dict(reading.record)
+        if reading.is_kept and self._is_held:
+            self.save()
 
     def save(self, **facts: Any) -> None:
         """Adds facts to `run.json`, replacing the file as a whole. Before `start_record`, does nothing."""
         if not self.record:
             return
         self.record |= facts
-        temporary = self.path / f".{_RECORD}.partial"
         try:
-            temporary.write_text(json.dumps(self.record, indent=1) + "\n", encoding="utf-8")
-            temporary.replace(self.path / _RECORD)
+            write_durably(self.path / RECORD, (json.dumps(self.record, indent=1) + "\n").encode())
         except OSError as error:
-            raise UserError(f"{self.path / _RECORD} cannot be written ({error.strerror}): free some space") from None
+            raise UserError(f"{self.path / RECORD} cannot be written ({error.strerror}): free some space") from None
         if self._mirror:
-            self._mirror.send(_RECORD)
+            self._mirror.send(RECORD)
             self._mirror.send(_LOG)
 
     def write_preview(self, octave: int, pixels: np.ndarray) -> None:
@@ -443,9 +417,9 @@ class RunDirectory:
         if self._mirror:
             self._mirror.send(path.relative_to(self.path).as_posix())
 
-    def _old_record(self) -> dict[str, Any]:
-        """The record of the run that lies here; empty where there is none."""
-        return read_record(self.place)
+    def _reading(self) -> Reading:
+        """The record of the run that lies here, as far as it can be read."""
+        return read_run(self.place)
 
     def _differences(self, old: Mapping[str, Any]) -> str:
         """The settings in which the run that lies here differs."""
@@ -454,76 +428,27 @@ class RunDirectory:
         theirs = {_PRECISION: ModelConfig.precision} | dotted(old["config"]) | old.get("identity", {})
         relevant = dotted(self._config.canvas_settings()).keys() | self.identity.keys() | {_PRECISION}
         keys = [key for key in sorted(relevant) if mine.get(key) != theirs.get(key)]
-        return "differs in " + ", ".join(keys)
+        return "differs in " + ", ".join(keys) if keys else "of another version of the program"
 
     def _clear(self) -> None:
         """Removes what a run left that is not gone on with: canvas, previews, log and record. The picture stays."""
+        known = bool(self._reading().record)
         self.checkpoints.discard()
         discard_levels(self.levels)
-        previews = self.path / _PREVIEWS
-        for preview in previews.glob("octave-*.png"):
-            preview.unlink()
-        (self.path / _LOG).unlink(missing_ok=True)
-        (self.path / _RECORD).unlink(missing_ok=True)
         if self._mirror:
-            self._mirror.drop(_RECORD, _LOG, _PREVIEWS, PROGRESS)
-
-
-def read_record(directory: Place) -> dict[str, Any]:
-    """The record of the run in a directory or at a URL; empty where there is none."""
-    try:
-        record = json.loads(open_storage(directory).load(_RECORD)[0].decode("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) and {"digest", "status", "config"} <= record.keys() else {}
-
-
-def planned_steps(record: Mapping[str, Any]) -> list[int]:
-    """How many steps a run's record plans for each octave; older records have them beside the grid."""
-    octaves = record.get("plan", {}).get("octaves", [])
-    return [int(octave.get("stage", octave)["steps"]) for octave in octaves]
-
-
-def targets(directory: Path, name: str, output: OutputConfig) -> tuple[Target, ...]:
-    """The pictures that an output section asks for, that of `output.format` first; copies by format."""
-    made = [
-        Target(form, directory / f"{name}{FORMATS[form].ending}", tuple(_place(path, form) for path in paths))
-        for form, paths in pictures(output).items()
-    ]
-    if output.panels.width_cm or output.panels.height_cm:
-        made.append(Target(made[0].form, directory / f"{name}-panels", panels=True))
-    return tuple(made)
-
-
-def probe_url(url: str) -> None:
-    """Raises `StorageError` where nothing may be written below a URL."""
-    from render.storage.mirror import probe
-    from render.storage.objects import ObjectStorage
-
-    probe(ObjectStorage(url))
-
-
-def _place(path: str, form: str) -> Place:
-    """Where a copy goes. A deep zoom picture is a directory, named without the suffix."""
-    url = checked_url(path, "output.path")
-    if url is not None:
-        if "/" not in url.partition("://")[2]:
-            raise UserError(f"output.path={url}: it names a bucket: name an object in it")
-        return str(joined(url.rpartition("/")[0], Path(str(last_name(url))).stem)) if form == "dzi" else url
-    named = user_path(path, "output.path")
-    # A link is followed: what it points to gets the picture, the link stays.
-    return Path(os.path.realpath(named.with_suffix("") if form == "dzi" else named))
-
-
-def _sha256(path: Path) -> str:
-    return tree_sha256(path) if path.is_dir() else file_sha256(path)
+            previews = [f"{PREVIEWS}/{name}" for name in self._mirror.children(PREVIEWS) if _PREVIEW.fullmatch(name)]
+            self._mirror.drop(RECORD, _LOG, PROGRESS, *previews)
+        for preview in (self.path / PREVIEWS).glob("octave-*.png"):
+            if _PREVIEW.fullmatch(preview.name):
+                preview.unlink()
+        if known or self._mirror:
+            (self.path / _LOG).unlink(missing_ok=True)
+            (self.path / RECORD).unlink(missing_ok=True)
+        elif (self.path / RECORD).exists():
+            # Nothing proves that it was a run's.
+            (self.path / RECORD).replace(self.path / _UNREADABLE)
 
 
 def stored_checkpoints(directory: Place) -> Checkpoints:
     """The checkpoints of the run in a directory or at a URL."""
-    return Checkpoints(joined(directory, _CANVAS))
-
-
-def preview_path(directory: Path, octave: int) -> Path:
-    """Where the small picture of an octave lies, counted from 0 here and from 1 in its name."""
-    return directory / _PREVIEWS / f"octave-{octave + 1}.png"
+    return Checkpoints(joined(directory, CANVAS))

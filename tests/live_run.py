@@ -15,7 +15,8 @@ from render.config import Config
 from render.export.picture import image_of, write_picture
 from render.farm.checkpoint import Checkpoint, Fixed, OctaveHistory
 from render.geometry import Interval, Rect, whole
-from render.run_directory import preview_path, stored_checkpoints
+from render.run_directory import stored_checkpoints
+from render.targets import preview_path
 
 FIXED = Fixed("digest", "weights", ((64, 64),), 2)
 

@@ -33,6 +33,7 @@ from render.export.picture import Encoding
 from render.export.print_layout import PrintLayout
 from render.export.profile import Profile, read_profile
 from render.farm.checkpoint import Checkpoints
+from render.storage.markers import MARKER
 from tests.conftest import INLINE, TINY
 from tests.test_picture import names
 from tests.test_source import photo
@@ -418,7 +419,7 @@ def test_panels_put_together_are_the_print(form: str, canvas: CanvasStore, pixel
     layout = PrintLayout(canvas=SHAPE, tiles=(200, 300))
     export_panels(canvas, tmp_path / "p", form, Style(16, metadata=Metadata(SETTINGS, dpi=100)), panels, layout)
     ending = ".tif" if form == "tiff" else ".png"
-    assert names(tmp_path / "p") == sorted([*(f"{panel.name}{ending}" for panel in panels.panels), "map.png"])
+    assert names(tmp_path / "p") == sorted([MARKER, *(f"{panel.name}{ending}" for panel in panels.panels), "map.png"])
     whole = np.full((*SHAPE, 3), -1, int)
     for panel in panels.panels:
         path = tmp_path / "p" / f"{panel.name}{ending}"
@@ -440,6 +441,6 @@ def test_a_print_comes_in_panels_when_the_config_says_so(command, tmp_path: Path
     done = command(*words)
     assert done.code == 0, done.err
     assert done.out.strip().splitlines()[-1] == "run/preview-panels"
-    assert names(tmp_path / "run" / "preview-panels") == ["A1.tif", "A2.tif", "A3.tif", "map.png"]
+    assert names(tmp_path / "run" / "preview-panels") == [MARKER, "A1.tif", "A2.tif", "A3.tif", "map.png"]
     command(*words, "output.panels.overlap_mm=10", "fresh=true").refused("overlap", "larger than the overlap")
     command("export", "run=run", "output.panels.width_cm=0.2").refused("output.panels.width_cm=0.2", "overlap")

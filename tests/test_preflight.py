@@ -251,7 +251,9 @@ def test_bad_input_is_refused_in_one_line(
     monkeypatch.chdir(tmp_path)
     for directory in ("folder", "young"):
         Path(directory).mkdir()
-    Path("young/run.json").write_text('{"status": "running", "picture": "dream.png"}')
+    config = {"name": "dream", "image": "noise", "model": {"name": "inception_v3"}, "output": {}}
+    record = {"digest": "1234", "status": "running", "picture": "dream.png", "config": config}
+    Path("young/run.json").write_text(json.dumps(record))
     Path("notes.txt").write_text("no picture")
     Path("empty.png").write_bytes(b"")
     Path("dream.dzi").write_text("<Image/>")

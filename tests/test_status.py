@@ -25,7 +25,7 @@ from render.compose import load_config
 from render.locking import is_locked, lock_directory
 from render.progress import QuietDisplay
 from render.progress_file import Progress
-from render.run_directory import read_record
+from render.run_record import read_record
 from render.sweep import screen as screens
 from render.sweep.board import Board, BoardPoint
 from render.sweep.events import Event, EventLog

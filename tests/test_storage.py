@@ -24,7 +24,7 @@ from render.atlas.atlas import atlas_path
 from render.canvas.store import CanvasStore
 from render.compose import ATLAS, load, load_config
 from render.errors import DamagedCheckpoint, Overtaken, StorageError, UserError
-from render.export.pictures import export_command
+from render.export.again import export_command, export_run
 from render.farm.checkpoint import Checkpoints, Fixed
 from render.geometry import whole
 from render.job import draft, prepared, render
@@ -34,6 +34,7 @@ from render.source.source import open_source
 from render.storage import lease as leases
 from render.storage.fetch import LEDGER, fetch_command, fetch_run
 from render.storage.lease import LEASE, Lease, is_held
+from render.storage.markers import MARKER
 from render.storage.objects import ObjectStorage
 from render.storage.storage import Seen, Storage, open_storage
 from render.sweep.status import print_status
@@ -400,6 +401,34 @@ def test_what_lies_below_a_name_is_never_replaced_by_a_copy(bucket: str) -> None
     assert names(bucket) == ["a.png/one.jpg", "photos/one.jpg"]
     bare = load_config("preview", [*TINY, "output.path=s3://bucket.png"])
     assert refusal(lambda: draft(bare)) == "output.path=s3://bucket.png: it names a bucket: name an object in it"
+
+
+def test_exports_write_to_and_from_a_store_what_was_asked_for(bucket: str, tmp_path: Path) -> None:
+    """A directory there is replaced where its marker vouches for all of it; the run, here or there, stays as it is."""
+    storage, run = ObjectStorage(bucket), f"{bucket}/run"
+    with prepared(draft(load_config("preview", [*TINY, f"output.dir={run}"]))) as job:
+        render(job)
+    before = {found.name: found.tag for found in storage.tree("run")}
+    assert export_run(run, [f"output.path={tmp_path / 'a.dzi'}"], print) == [tmp_path / "a"]
+    zoom = [f"output.path={bucket}/out/a.dzi"]
+    assert export_run(run, zoom, print) == [f"{bucket}/out/a"]
+    assert f"out/a/{MARKER}" in names(bucket)
+    assert "overwrite=true" in refusal(lambda: export_run(run, zoom, print))
+    assert export_run(run, [*zoom, "overwrite=true", "output.quality=30"], print) == [f"{bucket}/out/a"]
+    for name in ("notes.txt", "dream_files/0/9_9.jpg"):
+        storage.write(f"out/a/{name}", b"mine")
+        assert f"such as {name}, which are never replaced" in refusal(
+            lambda: export_run(run, [*zoom, "overwrite=true"], print)
+        )
+        assert storage.load(f"out/a/{name}")[0] == b"mine"
+        storage.remove(f"out/a/{name}")
+    for telling in ("map.png", MARKER):
+        storage.write(f"photos/{telling}", b"mine")
+        storage.write("photos/one.jpg", b"mine")
+        photos = [f"output.path={bucket}/photos.dzi", "overwrite=true"]
+        assert "never replaced" in refusal(lambda photos=photos: export_run(run, photos, print))
+        assert storage.load("photos/one.jpg")[0] == storage.load(f"photos/{telling}")[0] == b"mine"
+    assert {found.name: found.tag for found in storage.tree("run")} == before
 
 
 def test_a_picture_may_be_asked_for_where_it_is_kept(bucket: str) -> None:

@@ -18,10 +18,10 @@ from render.export.metadata import Metadata
 from render.export.picture import image_of, write_picture
 from render.export.profile import converted, read_profile
 from render.formats import FORMATS
-from render.run_directory import targets
 from render.source.loaders import open_stream
 from render.sweep import thumbnails as module
 from render.sweep.thumbnails import make_thumbnail, shown_files
+from render.targets import targets
 from tests.conftest import refusal
 
 SHAPE = (420, 700)

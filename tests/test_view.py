@@ -28,8 +28,8 @@ from render.config import SourceConfig
 from render.errors import DamagedCheckpoint, UserError
 from render.farm.checkpoint import Checkpoint
 from render.geometry import Interval, Rect
-from render.run_directory import preview_path
 from render.source.source import open_source
+from render.targets import preview_path
 from render.viewer import live
 from render.viewer.live import LiveRun, NoTile
 from render.viewer.shrink import shrunk

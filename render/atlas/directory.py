@@ -12,22 +12,44 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from filelock import FileLock
 
 from render.errors import UserError
+from render.export.metadata import says_its_settings
 from render.export.picture import write_whole
-from render.locking import lock_directory
+from render.locking import LOCK, lock_directory
 from render.logs import log_to, opening
 from render.machine import nearest
 from render.paths import file_sha256
+from render.storage.local import read_record_file, refuse_links, remove_abandoned
+from render.storage.records import InnerName, MalformedRecord, check_shape, parse_record
 from render.terminal.text import encoded
 
 _RECORD, _LOG = "atlas.json", "render.log"
 PAGE, CHANNELS, RUNGS = "index.html", "channels", "rungs"
 _OURS = (_LOG, PAGE, CHANNELS, RUNGS)
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
+
+
+class _Picture(TypedDict):
+    sha256: str
+
+
+class _Required(TypedDict):
+    digest: str
+    settings: dict[str, Any]
+    pictures: dict[InnerName, _Picture]
+
+
+class _AtlasRecord(_Required, total=False):
+    """What is read of `atlas.json`."""
+
+    status: str
+    started: str
+    resumed: list[str]
+    rungs: dict[str, InnerName]
 
 
 class AtlasDirectory:
@@ -49,8 +71,11 @@ class AtlasDirectory:
         """Raises `UserError` where the atlas would replace what is not its own, or cannot write. Changes nothing."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"output.dir={self.path} is a file: name a directory")
-        old = self._old_record()
-        if not old:
+        refuse_links(self.path, *_OURS, _RECORD, LOCK)
+        old, damage = self._old_record(), self._damage()
+        if damage and (self.path / LOCK).exists():
+            self._check_without_record(damage)
+        elif not old:
             foreign = [name for name in _OURS if os.path.lexists(self.path / name)]
             foreign += sorted(path.name for path in self.path.glob("sheet*.png"))
             if foreign:
@@ -62,6 +87,7 @@ class AtlasDirectory:
             )
         for name, known in old.get("pictures", {}).items():
             path = self.path / name
+            refuse_links(self.path, name)
             if path.exists() and file_sha256(path) != known["sha256"]:
                 raise UserError(f"{path} is not as the atlas left it: move it away")
         place = nearest(self.path)
@@ -77,6 +103,7 @@ class AtlasDirectory:
         try:
             # Again, now that nobody else can: another atlas may have come since.
             self.check()
+            remove_abandoned(self.path)
             self._begin(facts)
             with log_to(self.path / _LOG, self.save):
                 yield
@@ -124,19 +151,45 @@ class AtlasDirectory:
         }
         self.save()
 
+    def _check_without_record(self, damage: str) -> None:
+        """As `check`, where a record cannot be read: begun anew, pictures are replaced that say they are this program's."""
+        if not self._fresh:
+            raise UserError(
+                f"{self.path / _RECORD} cannot be read ({damage}): fresh=true starts over, or choose another output.dir"
+            )
+        for path in [*self.path.glob(f"{CHANNELS}/*"), *self.path.glob("*.png")]:
+            if not says_its_settings(path):
+                raise UserError(f"{path} is no picture of this program: move it away")
+
     def _lock(self) -> FileLock:
         return lock_directory(self.path, "an atlas that is still being made")
 
     def _old_record(self) -> dict[str, Any]:
         """The record of the atlas that lies here; empty where there is none."""
         try:
-            record = json.loads((self.path / _RECORD).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return _read_record(self.path)
+        except (OSError, MalformedRecord):
             return {}
-        return record if isinstance(record, dict) and {"digest", "settings", "pictures"} <= record.keys() else {}
+
+    def _damage(self) -> str:
+        """Why the record that lies here cannot be read; empty where there is none, or it can."""
+        try:
+            _read_record(self.path)
+        except FileNotFoundError:
+            return ""
+        except (OSError, MalformedRecord) as error:
+            return getattr(error, "strerror", None) or str(error)
+        return ""
 
     def _differences(self, old: Mapping[str, Any]) -> str:
         """The settings in which the atlas that lies here differs."""
         theirs = old["settings"]
         keys = {key for key in self._settings.keys() | theirs.keys() if self._settings.get(key) != theirs.get(key)}
         return "differs in " + ", ".join(sorted(keys))
+
+
+def _read_record(directory: Path) -> dict[str, Any]:
+    record = parse_record(read_record_file(directory / _RECORD))
+    check_shape(record, _AtlasRecord)
+    assert isinstance(record, dict)
+    return record

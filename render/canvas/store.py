@@ -19,8 +19,15 @@ from render.storage.url import Place
 CHUNK = 512
 
 _TOKEN = "token"
+#: Longest side of an array that anybody dreams, px.
+_MOST_SIDE = 1 << 25
 #: What Zarr raises, at one place or another, for metadata that it did not write.
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, ArithmeticError,
+    NotImplementedError,
+)  # fmt: skip
+#: How every array of this program turns numbers into bytes, and back. No other is ever run.
+_CODECS = ("BytesCodec", "Crc32cCodec")
 
 
 def get_ready() -> None:
@@ -55,6 +62,27 @@ def create(place: Place, shape: tuple[int, int], token: str, attributes: Mapping
             sync(written)
 
 
+def open_array(place: Place, mode: str = "r", dtype: str = "float32") -> Any:
+    """The Zarr array of (rows, columns, 3) numbers that this program made at a place, opened to read or to write.
+
+    Raises ValueError, or another of `UNREADABLE`, for whatever is no such array: nothing of it is decoded before its
+    format, its codecs and its chunks are known to be those that this program writes.
+    """
+    import zarr
+
+    with asking(place):
+        # Chunks of zeros, too, are written: a missing one means damage.
+        array = zarr.open_array(_array_store(place, mode), mode=mode, zarr_format=3, config={"write_empty_chunks": True})
+    codecs = tuple(type(codec).__name__ for codec in getattr(array.metadata, "codecs", ()))
+    if codecs != _CODECS:
+        raise ValueError(f"its codecs are {', '.join(codecs) or 'unknown'}")
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.dtype(dtype):
+        raise ValueError(f"it is {array.shape} of {array.dtype}")
+    if array.chunks != (CHUNK, CHUNK, 3) or not all(1 <= side <= _MOST_SIDE for side in array.shape):
+        raise ValueError(f"it is {array.shape} in chunks of {array.chunks}")
+    return array
+
+
 class CanvasStore:
     """An existing canvas on disk or in an object store, opened to read or to write.
 
@@ -63,17 +91,12 @@ class CanvasStore:
 
     def __init__(self, path: Place, token: str | None = None, *, mode: str = "r") -> None:
         """Raises `DamagedCheckpoint` where there is no such canvas, or not the one that `token` names."""
-        import zarr
-
         self._path = path
         try:
-            # Chunks of zeros, too, are written: a missing one means damage.
-            with asking(path):
-                self._array = zarr.open_array(_array_store(path, mode), mode=mode, config={"write_empty_chunks": True})
-        except _UNREADABLE as error:
-            raise DamagedCheckpoint(f"{path} is no canvas store ({type(error).__name__})") from None
-        if self._array.shape[2:] != (3,) or self._array.dtype != np.float32:
-            raise DamagedCheckpoint(f"{path} is no canvas but {self._array.shape} of {self._array.dtype}")
+            self._array = open_array(path, mode)
+        except UNREADABLE as error:
+            why = str(error).splitlines()[0] if isinstance(error, ValueError) and str(error) else type(error).__name__
+            raise DamagedCheckpoint(f"{path} is no canvas store ({why})") from None
         if token is not None and self._array.attrs.get(_TOKEN) != token:
             raise DamagedCheckpoint(f"{path} holds another canvas than the manifest names")
 

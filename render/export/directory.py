@@ -1,52 +1,87 @@
-"""Pictures that are many files: a directory of them is complete or not there."""
+"""Pictures that are many files: a directory of them is complete or not there, and replaced only where all of it is ours.
+
+A marker lies with its files that lists them: see `render.storage.markers`.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from render.export.picture import temporary_name, unwritable
-
-#: One of these lies in every directory that is a picture: deep zoom, Zarr, panels.
-_TELLING = ("dream.dzi", "zarr.json", "map.png")
+from render.errors import UserError
+from render.export.picture import unwritable
+from render.storage.local import temporary_name
+from render.storage.markers import MARKER, foreign_entry, mark, written_files
 
 
 @contextmanager
-def replacing_directory(path: Path) -> Iterator[Path]:
-    """A directory that takes the name `path`, and the place of one that has it, when complete; else nothing is left."""
+def replacing_directory(path: Path, run: str = "", *, keep: bool = False) -> Iterator[Path]:
+    """A directory that takes the name `path` when complete, and the place of a picture that has it; else nothing is left.
+
+    `run` is the digest of the run that it is a picture of. With `keep`, whatever has the name by then stays. Raises
+    `UserError` where something else has it, and where nothing can be written.
+    """
+    if not keep:
+        refuse_foreign(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(temporary_name())
     old = path.with_name(f"{temporary.name}-old")
     try:
         temporary.mkdir()
         yield temporary
+        mark(temporary, run)
         os.sync()
         if os.path.lexists(path):
+            if keep:
+                raise UserError(f"{path} exists by now and is left alone: choose another name, or overwrite=true")
+            # Again, now that it is about to go: somebody may have put something there meanwhile.
+            refuse_foreign(path)
             path.rename(old)
         temporary.rename(path)
+        if old.is_dir():
+            _remove_written(old)
     except OSError as error:
         if os.path.lexists(old) and not os.path.lexists(path):
             old.rename(path)
         raise unwritable(path, error, "a directory") from None
     finally:
-        for rest in (temporary, old):
-            with suppress(OSError):
-                shutil.rmtree(rest)
+        # What was half written there is this call's own.
+        with suppress(OSError):
+            shutil.rmtree(temporary)
 
 
-def is_picture(directory: Path) -> bool:
-    """Whether a directory is empty or holds what an export left: nothing else may be replaced, even when asked for."""
-    return not any(directory.iterdir()) or any((directory / name).is_file() for name in _TELLING)
+def refuse_foreign(path: Path) -> None:
+    """Raises `UserError` where anything has this name but a directory all of which an export wrote."""
+    if path.is_symlink():
+        raise UserError(f"{path} is a link, which is never replaced: choose another output.path")
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise UserError(f"{path} is a file, and a directory would take its place: choose another output.path")
+    other = foreign_entry(path)
+    if other is not None:
+        raise UserError(
+            f"{other} is no part of a picture as it was written there, so {path} is never replaced: move it away, or "
+            "choose another output.path"
+        )
 
 
-def tree_sha256(directory: Path) -> str:
-    """Tells a directory from others: sha256, hex, over the names and sizes of all files in it, not over their content."""
-    digest = hashlib.sha256()
-    for path in sorted(directory.rglob("*")):
-        if path.is_file():
-            digest.update(f"{path.relative_to(directory)}\0{path.stat().st_size}\n".encode())
-    return digest.hexdigest()
+def remove_replaced(parent: Path) -> None:
+    """Removes the pictures that were to be replaced when a process was killed, of a directory whose lock is held."""
+    for old in parent.glob(".render-*-old"):
+        if old.is_dir() and not old.is_symlink():
+            _remove_written(old)
+
+
+def _remove_written(directory: Path) -> None:
+    """Removes a picture file by file, and the directories that are empty then; what else has come there stays."""
+    for name in written_files(directory) or ():
+        (directory / name).unlink(missing_ok=True)
+    (directory / MARKER).unlink(missing_ok=True)
+    inner = [path for path in directory.rglob("*") if path.is_dir() and not path.is_symlink()]
+    for path in [*sorted(inner, reverse=True), directory]:
+        with suppress(OSError):
+            path.rmdir()

@@ -47,24 +47,32 @@ class Style:
 
 
 def export(
-    canvas: CanvasStore, path: Path, form: str, style: Style, complete: Callable[[Path], None] = lambda _directory: None
+    canvas: CanvasStore,
+    path: Path,
+    form: str,
+    style: Style,
+    complete: Callable[[Path], None] = lambda _directory: None,
+    *,
+    run: str = "",
+    keep: bool = False,
 ) -> None:
     """Writes the canvas as `form` to `path`, a file or a directory, which takes that name only when it is complete.
 
-    `complete` adds what else belongs into a Deep Zoom directory.
+    `complete` adds what else belongs into a Deep Zoom directory; `run` is the digest of the run, for a directory's marker.
+    With `keep` nothing is replaced.
     Raises `UserError` when it cannot be written and `DamagedCheckpoint` when the canvas cannot be read.
     """
     if form == "zarr":
-        _write_zarr(canvas, path, style)
+        _write_zarr(canvas, path, style, run, keep)
         return
     with styled_image(canvas, style, form) as made:
         if form == "dzi":
-            with replacing_directory(path) as directory:
+            with replacing_directory(path, run, keep=keep) as directory:
                 write_zoom(made, directory / DREAM, style.encoding.quality)
                 complete(directory)
         else:
             metadata = replace(style.metadata, profile=style.profile.icc)
-            write_picture(path, made.image, form, metadata, style.encoding, made.check)
+            write_picture(path, made.image, form, metadata, style.encoding, made.check, keep=keep)
 
 
 @contextmanager
@@ -95,13 +103,15 @@ def write_zoom(made: CanvasImage, stem: Path, quality: int) -> None:
     (stem.parent / f"{stem.name}_files" / "vips-properties.xml").unlink(missing_ok=True)
 
 
-def export_panels(canvas: CanvasStore, path: Path, form: str, style: Style, panels: Panels, layout: PrintLayout) -> None:
+def export_panels(
+    canvas: CanvasStore, path: Path, form: str, style: Style, panels: Panels, layout: PrintLayout, *, run: str = ""
+) -> None:
     """Writes every panel of a print as a file of its own, named as on the map, which lies beside them as `map.png`.
 
-    `layout` is that of the whole print. Raises what `export` raises.
+    `layout` is that of the whole print, `run` as for `export`. Raises what `export` raises.
     """
     # Pieces of the canvas are read in the order of panels, which overlap.
-    with styled_image(canvas, style, form, random=True) as made, replacing_directory(path) as directory:
+    with styled_image(canvas, style, form, random=True) as made, replacing_directory(path, run) as directory:
         for panel in panels.panels:
             rows, columns = panel.rect
             part = made.image.crop(columns.start, rows.start, columns.size, rows.size)
@@ -121,13 +131,13 @@ def _thumbnail(canvas: CanvasStore, style: Style) -> np.ndarray:
     return small
 
 
-def _write_zarr(canvas: CanvasStore, path: Path, style: Style) -> None:
+def _write_zarr(canvas: CanvasStore, path: Path, style: Style, run: str, keep: bool) -> None:
     """A Zarr array of the float canvas, with the settings among its attributes, without those of colours."""
     settings = dict(style.metadata.settings or {})
     if "output" in settings:
         settings["output"] = {key: value for key, value in settings["output"].items() if key not in COLOUR_KEYS}
     attributes = {"settings": settings, "value_range": [0, 255], "colours": "sRGB"}
-    with replacing_directory(path) as directory:
+    with replacing_directory(path, run, keep=keep) as directory:
         array = directory / "array"
         try:
             stores.create(array, canvas.shape, "", attributes)

@@ -125,6 +125,14 @@ def _exif(metadata: Metadata) -> bytes:
     return exif.tobytes()
 
 
+def says_its_settings(path: Path) -> bool:
+    """Whether a file is a picture that says which settings of this program made it."""
+    try:
+        return path.is_file() and not path.is_symlink() and bool(read_settings(path))
+    except OSError:
+        return False
+
+
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings inside a picture file that this program wrote, of any format and size; empty where there are none.
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pyvips
 
 from render.errors import UserError
 from render.export.metadata import Metadata, with_metadata
+from render.storage.local import replacing, write_durably
 
 #: Side of the tiles in a pyramid, px.
 _TILE = 256
@@ -45,19 +43,23 @@ def write_picture(
     metadata: Metadata | None = None,
     encoding: Encoding | None = None,
     check: Callable[[], None] = lambda: None,
+    *,
+    keep: bool = False,
 ) -> None:
     """Writes an image as `form` (png, jpeg, webp, tiff or bigtiff) under its final name only when it is complete.
 
     A tiff is flat and in strips, as every press reads it; a bigtiff is a pyramid of tiles, as viewers of large pictures do.
-    The same arguments give the same bytes. `check` is called before the file takes its name, and may raise. Raises
-    `UserError` when the file cannot be written.
+    The same arguments give the same bytes. `check` is called before the file takes its name, and may raise. With `keep` a
+    file that has the name by then stays. Raises `UserError` when the file cannot be written.
     """
     metadata, encoding = metadata or Metadata(), encoding or Encoding()
     try:
         made = with_metadata(image, metadata, form)
-        with replacing(path) as file:
+        with replacing(path, keep=keep) as file:
             _encode(made, os.fsencode(file.name), form, encoding)
             check()
+    except FileExistsError:
+        raise UserError(f"{path} exists by now and is left alone: choose another name, or overwrite=true") from None
     except (OSError, ValueError, pyvips.Error) as error:
         check()
         raise unwritable(path, error, form) from None
@@ -91,8 +93,7 @@ def _encode(image: pyvips.Image, name: bytes, form: str, encoding: Encoding) -> 
 def write_whole(path: Path, content: bytes) -> None:
     """Writes a small file of the program's own, whole or not at all; `UserError` where it cannot be written."""
     try:
-        with replacing(path) as file:
-            file.write(content)
+        write_durably(path, content)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): free some space") from None
 
@@ -119,32 +120,3 @@ def unwritable(path: Path, error: Exception, form: str) -> UserError:
         return UserError(f"picture {path} cannot be written as {form} ({lines[-1]}): set output.format=png")
     hint = "free some space" if number in (errno.ENOSPC, errno.EDQUOT) else "choose another output.path or output.dir"
     return UserError(f"picture {path} cannot be written ({os.strerror(number)}): {hint}")
-
-
-@contextmanager
-def replacing(path: Path, *, keep: bool = False) -> Iterator[IO[bytes]]:
-    """A file that takes the name `path` when it is complete, and leaves nothing when it is not.
-
-    With `keep`, a file that has that name by then stays, and FileExistsError is raised.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(temporary_name())
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if keep:
-            # A link, unlike a rename, fails where the name is taken.
-            os.link(temporary, path)
-        else:
-            temporary.replace(path)
-    finally:
-        # Gone already where it was renamed, unreachable where its directory is.
-        with suppress(OSError):
-            temporary.unlink()
-
-
-def temporary_name() -> str:
-    """A name beside the final one for what is not complete yet."""
-    return f".render-{os.getpid()}-{secrets.token_hex(4)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -16,7 +17,6 @@ import numpy as np
 from render import __version__
 from render.canvas.image import CanvasImage, to_integers
 from render.canvas.store import CanvasStore
-from render.compose import recorded_config
 from render.config import Config, picture_bleed
 from render.config import pictures as wanted_pictures
 from render.errors import DamagedCheckpoint, UserError
@@ -28,13 +28,12 @@ from render.export.picture import Encoding, can_compress, image_of
 from render.export.print_layout import KEY as LAYOUT_KEY
 from render.export.print_layout import PrintLayout
 from render.export.profile import Profile, read_profile
-from render.formats import FORMATS, refuse_size
+from render.formats import FORMATS
 from render.geometry import whole
-from render.paths import user_path
-from render.progress import say
-from render.run_directory import RunDirectory, Target, read_record, targets
+from render.run_directory import RunDirectory
 from render.source.source import reopen_source
-from render.storage.url import Place, checked_url
+from render.storage.url import Place
+from render.targets import Target
 from render.viewer.live import facts_of
 from render.viewer.viewer import SOURCE, write_viewer
 
@@ -43,14 +42,6 @@ log = logging.getLogger(__name__)
 Say = Callable[[str], None]
 #: Longest side of the source that a page compares with, px.
 _SOURCE_SIDE = 4096
-
-_WHICH = ("output.path", "output.format", "output.also")
-#: Keys that may differ from those of the run when its canvas is exported again.
-ALLOWED = (
-    *_WHICH, "output.dpi", "output.bits", "output.compression", "output.quality",
-    "output.profile", "output.title", "output.author", "output.panels", "output.saturation", "output.contrast",
-    "overwrite", "quiet", "log",
-)  # fmt: skip
 
 
 def style_of(config: Config, profile: Profile, record: Mapping[str, Any]) -> Style:
@@ -91,7 +82,7 @@ def coloured(style: Style, targets: Sequence[Target], canvas: CanvasStore, confi
         return style
     if output.contrast is not None:
         say("measuring the canvas' luma for output.contrast")
-    with _readable():
+    with readable():
         return replace(style, colour=measured(canvas, output.saturation, output.contrast))
 
 
@@ -117,7 +108,8 @@ def make_pictures(directory: RunDirectory, config: Config, profile: Profile, say
     style = coloured(style, missing, canvas, config, say)
     for target in missing:
         say(f"writing {directory.kept(target)}")
-        _export(canvas, target, style, config, directory.record, say)
+        directory.make_room(target)
+        write_target(canvas, target, style, config, directory.record, say)
         directory.add_picture(target, digest)
         log.info("written: %s", directory.kept(target))
     return directory.publish()
@@ -132,80 +124,19 @@ def is_complete(directory: RunDirectory, config: Config, profile: Profile) -> bo
     return not directory.missing(style_digest(style_of(config, profile, directory.record), newest.token))
 
 
-def export_command(words: Sequence[str]) -> None:
-    """`export run=DIR [output.KEY=VALUE ...]`: prints where the pictures are."""
-    runs = [word.removeprefix("run=") for word in words if word.startswith("run=")]
-    if len(runs) != 1 or not runs[0]:
-        raise UserError("export needs one run=DIR, such as run=dreams/poster-1a2b3c4d")
-    quiet = "quiet=true" in words
-    paths = export_run(
-        checked_url(runs[0], "run") or user_path(runs[0], "run"),
-        [word for word in words if not word.startswith("run=")],
-        lambda line: say(line, quiet=quiet),
-    )
-    say(*map(str, paths), quiet=quiet)
-
-
-def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:
-    """Writes the newest canvas of the run in a directory as `output.*` overrides say; returns where the pictures are.
-
-    A canvas that is not finished gets a name that says so. Raises `UserError`, also where a picture would replace one that
-    is not the run's.
-    """
-    record = read_record(run)
-    if not record:
-        raise UserError(f"run={run}: there is no run of this program; name a run directory, such as dreams/poster-1a2b3c4d")
-    recorded = {**record["config"], "fresh": False, "overwrite": False}
-    if any(word.startswith(_WHICH) for word in overrides):
-        # What the run itself made is not asked for once more.
-        recorded["output"] = {**recorded["output"], "path": None, "format": None, "also": []}
-    config = recorded_config(recorded, overrides, ALLOWED)
-    config.output.dir = str(run)
-    profile = usable_profile(config)
-    directory = RunDirectory(config, record["identity"])
-    canvas = directory.canvas()
-    for target in directory.targets:
-        if target.panels:
-            cut_for(config, canvas.shape)
-        else:
-            refuse_size(target.form, canvas.shape, config.output.bits, profile.channels)
-    if record["status"] == "finished":
-        with directory.opened():
-            directory.reopen_record()
-            return make_pictures(directory, config, profile, say)
-    newest = directory.newest()
-    assert newest is not None
-    say(f"not finished: as saved at octave {newest.octave + 1}, step {newest.steps}")
-    directory.targets = targets(
-        directory.path, f"{config.name}-octave-{newest.octave + 1}-step-{newest.steps}", config.output
-    )
-    for target in directory.targets:
-        if directory.lies(target) and not config.overwrite:
-            raise UserError(f"{directory.kept(target)} exists: move it away, or overwrite=true to replace it")
-    style = style_of(config, profile, at_octave(record, newest.octave))
-    style = coloured(style, directory.targets, canvas, config, say)
-    for target in directory.targets:
-        _export(canvas, target, style, config, record, say)
-        directory.hand_over(target)
-    return directory.publish()
-
-
-def _add_source(
-    zoom: Path, shape: tuple[int, int], config: Config, record: Mapping[str, Any], levels: Path, style: Style
-) -> bool:
+def _add_source(zoom: Path, shape: tuple[int, int], config: Config, record: Mapping[str, Any], style: Style) -> bool:
     """Adds a pyramid of the source as the canvas of (rows, columns) px shows it, of at most 4,096 px; False without one."""
-    source = reopen_source(config, record.get("image_sha256"), levels)
-    if source is None:
-        return False
     shrink = max(1.0, max(shape) / _SOURCE_SIDE)
     small = max(1, round(shape[0] / shrink)), max(1, round(shape[1] / shrink))
-    try:
+    # Of its own: what a larger source keeps is removed again, and nothing else is.
+    with tempfile.TemporaryDirectory(prefix=".source-", dir=zoom) as levels:
+        source = reopen_source(config, record.get("image_sha256"), Path(levels))
+        if source is None:
+            return False
         source.prepare(small)
         pixels = np.empty((*small, 3), np.uint8)
         for rect in whole(*small).bands():
             pixels[slice(*rect.rows), slice(*rect.columns)] = to_integers(source.at(small, rect), 8)
-    finally:
-        source.discard()
     write_zoom(CanvasImage(image_of(pixels)), zoom / SOURCE, style.encoding.quality)
     return True
 
@@ -244,25 +175,38 @@ def at_octave(record: Mapping[str, Any], octave: int) -> dict[str, Any]:
     return {**record, "plan": {**plan, "octaves": octaves}, "partial": len(octaves) < len(plan["octaves"])}
 
 
-def _export(canvas: CanvasStore, target: Target, style: Style, config: Config, record: Mapping[str, Any], say: Say) -> None:
+def write_target(
+    canvas: CanvasStore,
+    target: Target,
+    style: Style,
+    config: Config,
+    record: Mapping[str, Any],
+    say: Say,
+    *,
+    keep: bool = False,
+) -> None:
+    """Writes one picture of a canvas to where the target says; with `keep`, nothing is replaced. Raises `UserError`."""
+
     def complete(zoom: Path) -> None:
         """The page, and what was dreamed from to compare with."""
-        if not _add_source(zoom, canvas.shape, config, record, target.path.parent / f"{target.path.name}-source", style):
-            say("the page has no source to compare with: the image is gone or has changed")
+        if not _add_source(zoom, canvas.shape, config, record, style):
+            say("the page has no source to compare with: the image is gone or has changed, or is not on this machine")
         missing = write_viewer(zoom, facts_of(record))
         if missing:
             say(missing)
 
-    with _readable():
+    run = str(record["digest"])
+    with readable():
         if target.panels:
             layout = PrintLayout.from_settings(style.metadata.settings or {})
-            export_panels(canvas, target.path, target.form, style, cut_for(config, canvas.shape), layout)
+            panels = cut_for(config, canvas.shape)
+            export_panels(canvas, target.path, target.form, style, panels, layout, run=run)
         else:
-            export(canvas, target.path, target.form, style, complete)
+            export(canvas, target.path, target.form, style, complete, run=run, keep=keep)
 
 
 @contextmanager
-def _readable() -> Iterator[None]:
+def readable() -> Iterator[None]:
     """A canvas that cannot be read, in the user's words."""
     try:
         yield

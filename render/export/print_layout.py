@@ -17,6 +17,8 @@ from render.geometry import Axis, Grid, deal_blocks
 
 #: The key of the settings inside a picture, and of a run's record, that holds a layout.
 KEY = "print"
+#: Longest side of a canvas, px, and most blocks of one: settings in a picture may say anything.
+_MOST_SIDE, _MOST_BLOCKS = 1 << 25, 100_000
 Shape = tuple[int, int]
 
 
@@ -51,9 +53,9 @@ class PrintLayout:
         return cls(
             canvas=_shape(found.get("canvas")),
             tiles=_shape(found.get("tiles")),
-            blocks=_shape(found.get("blocks")),
+            blocks=_blocks(found.get("blocks")),
             origin=_shape(found.get("origin"), least=0) or (0, 0),
-            bleed_px=bleed if isinstance(bleed, int) and bleed >= 0 else None,
+            bleed_px=bleed if type(bleed) is int and 0 <= bleed <= _MOST_SIDE else None,
             trim=_shape(found.get("trim")),
         )
 
@@ -104,11 +106,16 @@ class PrintLayout:
         return sorted(starts[0].intersection(tiles[0])), sorted(starts[1].intersection(tiles[1]))
 
 
+def _blocks(value: Any) -> Shape | None:
+    blocks = _shape(value)
+    return blocks if blocks is not None and operator.mul(*blocks) <= _MOST_BLOCKS else None
+
+
 def _shape(value: Any, least: int = 1) -> Shape | None:
     if not isinstance(value, list | tuple) or len(value) != 2:
         return None
     rows, columns = value
-    fine = isinstance(rows, int) and isinstance(columns, int) and min(rows, columns) >= least
+    fine = all(type(side) is int and least <= side <= _MOST_SIDE for side in (rows, columns))
     return (rows, columns) if fine else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass
 
@@ -14,7 +15,9 @@ from render.paths import input_path, read_bounded
 
 #: Bytes of the longest ICC profiles: those of presses, with fine tables, have a few million.
 _LONGEST = 64_000_000
-_BUILT_IN = ("p3", "cmyk")
+_SHIPPED = ("p3", "cmyk")
+#: Names that stand for no file.
+BUILT_IN = ("srgb", *_SHIPPED)
 _CHANNELS = {"RGB": 3, "CMYK": 4, "GRAY": 1}
 #: Classes of profiles that describe what a picture is printed or shown on: output, display, colour space.
 _CLASSES = ("prtr", "mntr", "spac")
@@ -36,6 +39,11 @@ class Profile:
         """The profile itself."""
         return self.content or srgb_profile()
 
+    @property
+    def sha256(self) -> str | None:
+        """Tells its content from others; None for sRGB."""
+        return None if self.content is None else hashlib.sha256(self.content).hexdigest()
+
 
 def read_profile(name: str | None) -> Profile:
     """The profile that `output.profile` names: null or `srgb`, libvips' own `p3` or `cmyk`, or a path to an .icc file.
@@ -47,7 +55,7 @@ def read_profile(name: str | None) -> Profile:
     try:
         content = (
             pyvips.Image.profile_load(name)
-            if name in _BUILT_IN
+            if name in _SHIPPED
             else read_bounded(input_path(name, "output.profile"), _LONGEST)
         )
     except OSError as error:

@@ -15,23 +15,38 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
 
 from render.canvas import store
 from render.errors import Overtaken, StorageError, UserError
 from render.geometry import whole
+from render.storage.records import (
+    Between,
+    MalformedRecord,
+    Matching,
+    Side,
+    WholeNumber,
+    check_shape,
+    parse_record,
+)
 from render.storage.storage import Seen, Version, open_storage
 from render.storage.url import Place, joined
 
 #: The part that is there always.
 CANVAS = "canvas"
-_MANIFEST, _SLOTS = "manifest.json", ("a", "b")
+MANIFEST = "manifest.json"
+_SLOTS = ("a", "b")
 #: A slot or a part of one, also as older versions named them, without a token.
-_SLOT = re.compile(r"(?P<slot>[ab](-[0-9a-f]{8})?)(\.[a-z][a-z0-9-]*)?")
-_PART = re.compile(r"[a-z][a-z0-9-]*")
+_SLOT_NAME, _PART_NAME = r"[ab](-[0-9a-f]{8})?", r"[a-z][a-z0-9-]{0,63}"
+_SLOT = re.compile(rf"(?P<slot>{_SLOT_NAME})(\.{_PART_NAME})?")
+_PART = re.compile(_PART_NAME)
 _VERSION = 1
+#: Seconds since the epoch of the latest time that is told: clocks end somewhere.
+_LAST_TIME = 1e11
 
 
 @dataclass(frozen=True)
@@ -59,6 +74,15 @@ class Checkpoint:
     saved: float = field(default_factory=time.time)
     parts: tuple[str, ...] = ()
 
+    def saved_at(self, form: str) -> str:
+        """When it was saved, by this machine's clock and in a form of `time.strftime`."""
+        return time.strftime(form, time.localtime(min(self.saved, _LAST_TIME)))
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the history leads to this octave, whose size it then knows."""
+        return len(self.history) == self.octave + 1
+
 
 @dataclass(frozen=True)
 class Fixed:
@@ -74,6 +98,44 @@ class Fixed:
     threads: int
 
 
+_NotNegative = Annotated[float, Between(0.0, float("inf"))]
+
+
+class _StoredHistory(TypedDict):
+    height: Side
+    width: Side
+    mean_gradient: list[float]
+    seconds: list[_NotNegative]
+
+
+class _StoredRequired(TypedDict):
+    slot: Annotated[str, Matching(_SLOT_NAME)]
+    token: Annotated[str, Matching("[0-9A-Za-z]{1,32}")]
+    octave: WholeNumber
+    steps: WholeNumber
+    history: list[_StoredHistory]
+    saved: _NotNegative
+
+
+class _StoredCheckpoint(_StoredRequired, total=False):
+    #: Older manifests say nothing of them.
+    parts: list[Annotated[str, Matching(_PART_NAME)]]
+
+
+class _StoredFixed(TypedDict):
+    digest: str
+    weights_sha256: str
+    tiles: list[list[Side]]
+    threads: Annotated[int, Between(1, 100_000)]
+
+
+class _Manifest(TypedDict):
+    version: int
+    sha256: str
+    fixed: _StoredFixed
+    checkpoints: list[_StoredCheckpoint]
+
+
 class Checkpoints:
     """The checkpoints in a directory or in an object store."""
 
@@ -85,6 +147,8 @@ class Checkpoints:
         #: The manifest as this process knows it, and whether it is this process that wrote it.
         self._seen: Version | Seen = Seen.NOTHING
         self._ours = False
+        #: What a manifest has to say of its run, for the day when the run's own record is lost.
+        self.about: Callable[[], Mapping[str, Any]] = dict
 
     def path(self, checkpoint: Checkpoint, part: str = CANVAS) -> Place:
         """Where its canvas lies, or another of its parts: a Zarr array."""
@@ -96,39 +160,33 @@ class Checkpoints:
         Raises `UserError` for a manifest that no run wrote, and `Overtaken` where this process wrote one and another has
         replaced it.
         """
-        path = joined(self._place, _MANIFEST)
+        path = joined(self._place, MANIFEST)
         try:
-            content, seen = self._storage.load(_MANIFEST)
+            content, seen = self._storage.load(MANIFEST)
             if self._ours and seen != self._seen:
                 raise self._overtaken()
             self._seen = seen
-            manifest = json.loads(content.decode("utf-8"))
-            if manifest["version"] != _VERSION:
-                raise ValueError(f"version {manifest['version']}")
-            if manifest["sha256"] != _sha256(manifest["fixed"], manifest["checkpoints"]):
-                raise ValueError("it is not as it was written")
-            fixed = manifest["fixed"]
-            found = [
-                Checkpoint(
-                    **{
-                        **one,
-                        "history": tuple(_history(octave) for octave in one["history"]),
-                        # Older manifests say nothing of them.
-                        "parts": tuple(one.get("parts", ())),
-                    }
-                )
-                for one in manifest["checkpoints"]
-            ]
-            tiles = tuple((int(rows), int(columns)) for rows, columns in fixed["tiles"])
-            return Fixed(**{**fixed, "tiles": tiles}), found
+            manifest = _checked_manifest(parse_record(content))
+            return _fixed(manifest["fixed"]), [_checkpoint(stored) for stored in manifest["checkpoints"]]
         except FileNotFoundError:
             if self._ours and isinstance(self._seen, Version) and self._seen.tag is not None:
                 raise self._overtaken() from None
             self._seen = Seen.NOTHING
             return None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise UserError(f"{path} cannot be read ({reason}): fresh=true starts over") from None
+        except (OSError, MalformedRecord) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise UserError(f"{path} cannot be read ({reason}): rendered with fresh=true, it starts over") from None
+
+    def read_about(self) -> Any:
+        """What the manifest says of its run, as it was written; None where it says nothing that can be relied on."""
+        try:
+            manifest = parse_record(self._storage.load(MANIFEST)[0])
+        except (OSError, MalformedRecord):
+            return None
+        said = manifest.get("about") if isinstance(manifest, dict) else None
+        if not isinstance(said, dict) or said.get("sha256") != _sha256(said.get("run")):
+            return None
+        return said["run"]
 
     def check(self, checkpoint: Checkpoint, shape: tuple[int, int]) -> None:
         """Reads a whole canvas of `shape` and all its parts, strip by strip.
@@ -203,9 +261,13 @@ class Checkpoints:
     def discard(self) -> None:
         """Removes everything."""
         # The manifest first: what it names must never be half there.
-        self._storage.remove(_MANIFEST)
+        self._storage.remove(MANIFEST)
         self._seen, self._ours = Seen.NOTHING, False
-        self._storage.remove_tree("")
+        self._empty(lambda _slot: True)
+        if isinstance(self._place, Path):
+            # What else lies there is nobody's business.
+            with suppress(OSError):
+                self._place.rmdir()
 
     def _empty_all_but(self, kept: str) -> None:
         """Removes what does not count: the other slot, and what was abandoned or written late."""
@@ -221,9 +283,12 @@ class Checkpoints:
     def _write(self, fixed: Fixed, checkpoints: Sequence[Checkpoint]) -> None:
         plain = asdict(fixed), [asdict(checkpoint) for checkpoint in checkpoints]
         manifest = {"version": _VERSION, "sha256": _sha256(*plain), "fixed": plain[0], "checkpoints": plain[1]}
+        run = json.loads(json.dumps(self.about()))
+        if run:
+            manifest["about"] = {"sha256": _sha256(run), "run": run}
         try:
             # Before the slot that the manifest named until now may be emptied, the new one must have reached the disk.
-            self._seen = self._storage.write(_MANIFEST, json.dumps(manifest, indent=1).encode(), self._seen)
+            self._seen = self._storage.write(MANIFEST, json.dumps(manifest, indent=1).encode(), self._seen)
             self._ours = True
         except Overtaken:
             raise self._overtaken() from None
@@ -234,13 +299,43 @@ class Checkpoints:
         return Overtaken(f"another run has saved in {self._place} meanwhile and goes on there: this one stops")
 
 
-def _history(plain: dict[str, Any]) -> OctaveHistory:
-    return OctaveHistory(plain["height"], plain["width"], tuple(plain["mean_gradient"]), tuple(plain["seconds"]))
+def _checked_manifest(manifest: Any) -> _Manifest:
+    """The manifest, when it is one of this program as it was written; raises `MalformedRecord`."""
+    check_shape(manifest, _Manifest)
+    if manifest["version"] != _VERSION:
+        raise MalformedRecord(f"version {manifest['version']}")
+    if manifest["sha256"] != _sha256(manifest["fixed"], manifest["checkpoints"]):
+        raise MalformedRecord("it is not as it was written")
+    if not all(len(tile) == 2 for tile in manifest["fixed"]["tiles"]):
+        raise MalformedRecord("fixed.tiles is not what it can be")
+    checked: _Manifest = manifest
+    return checked
 
 
-def _sha256(fixed: dict[str, Any], checkpoints: list[dict[str, Any]]) -> str:
+def _fixed(stored: _StoredFixed) -> Fixed:
+    tiles = tuple((rows, columns) for rows, columns in stored["tiles"])
+    return Fixed(stored["digest"], stored["weights_sha256"], tiles, stored["threads"])
+
+
+def _checkpoint(stored: _StoredCheckpoint) -> Checkpoint:
+    history = tuple(
+        OctaveHistory(octave["height"], octave["width"], tuple(octave["mean_gradient"]), tuple(octave["seconds"]))
+        for octave in stored["history"]
+    )
+    return Checkpoint(
+        stored["slot"],
+        stored["token"],
+        stored["octave"],
+        stored["steps"],
+        history,
+        stored["saved"],
+        tuple(stored.get("parts", ())),
+    )
+
+
+def _sha256(*said: Any) -> str:
     """Of what a manifest says: a changed digit would still be a number, and the run go on from there."""
-    return hashlib.sha256(json.dumps([fixed, checkpoints], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(list(said), sort_keys=True).encode()).hexdigest()
 
 
 def _unwritable(path: Place, error: Exception) -> UserError:

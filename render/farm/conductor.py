@@ -495,6 +495,10 @@ class Conductor:
         read = self._saving.checkpoints.read() if self._saving else None
         for checkpoint in read[1] if read else []:
             assert self._saving is not None
+            if checkpoint.octave >= len(self._plan.octaves) or not checkpoint.is_told:
+                log.warning("a checkpoint of octave %d is none of this plan", checkpoint.octave + 1)
+                self._saving.checkpoints.forget(checkpoint)
+                continue
             octave = self._plan.octaves[checkpoint.octave]
             self._prepare(octave.shape)
             deal = Deal.of(octave, self._executor, self._arrangement)

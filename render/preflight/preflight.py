@@ -22,10 +22,11 @@ from render.errors import UserError
 from render.export.metadata import read_settings
 from render.export.print_layout import PrintLayout
 from render.geometry import whole
-from render.paths import input_path, read_bounded, user_path
+from render.paths import input_path, user_path
 from render.preflight.header import Header, read_header
 from render.preflight.print_report import Clipped, Report, lines, plain
 from render.preflight.seams import LEAST_TILE, SeamMeter
+from render.run_record import read_run, without_record
 from render.source.decoding import tiles_checked
 from render.source.facts import open_file
 from render.source.loaders import identify
@@ -196,13 +197,12 @@ def _exact(settings: Mapping[str, Any]) -> bool | None:
 
 
 def _record(directory: Path) -> Mapping[str, Any]:
-    try:
-        record = json.loads(read_bounded(directory / "run.json", _LONGEST_RECORD))
-    except (OSError, ValueError, RecursionError):
-        record = None
-    if not isinstance(record, dict):
+    reading = read_run(directory)
+    if not reading.record and reading.damage:
+        raise UserError(without_record(directory, reading))
+    if not reading.record:
         raise UserError(f"run={directory} is no run directory: name one that holds a run.json")
-    return record
+    return reading.record
 
 
 def _tile(text: str | None) -> tuple[int, int] | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from render.canvas.store import UNREADABLE, open_array
 from render.dream.resample import Pixels
 from render.errors import UserError
 from render.geometry import Rect
@@ -34,7 +35,6 @@ _CHUNK_BYTES = CHUNK * CHUNK * 6
 _WRITTEN = 4 * CHUNK
 #: Between two signs of life while a level is made, s.
 _TOLD_EVERY = 10.0
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 #: Told, in a few words, how far something is.
 Told = Callable[[str], None]
@@ -135,16 +135,11 @@ class Level:
     def open(cls, path: Place) -> Level | None:
         """The level at `path`; None where there is none that is whole."""
         try:
-            import zarr
-
-            with asking(path):
-                array = zarr.open_array(open_storage(path, patient=True).zarr("", read_only=True), mode="r")
+            array = open_array(path, dtype="uint16")
             identity: dict[str, Any] = dict(array.attrs)
             down, across = identity.pop("factors")
-            if array.shape[2:] != (3,) or array.dtype != np.uint16:
-                return None
             return cls(path, (array.shape[0], array.shape[1]), (float(down), float(across)), identity, array)
-        except _UNREADABLE:
+        except UNREADABLE:
             return None
 
     def read(self, rect: Rect) -> Pixels:

@@ -145,13 +145,19 @@ def picture_path(image: str, choices: str) -> Path:
 def reopen_source(config: Config, sha256: str | None, levels: Path) -> Source | None:
     """The source that a run was dreamed from, laid out as it was then; None where it is gone or has other content.
 
-    `levels` is a directory for what a source larger than memory keeps.
+    A record may come from somebody else: no URL of it is fetched, and a file is decoded only once its content is known to
+    be what the record says. `levels` is a directory for what a source larger than memory keeps.
     """
     try:
+        if config.image != "noise":
+            if checked_url(config.image, "image") is not None:
+                return None
+            if find_picture(config.image, "a path, sample:NAME or noise")[1] != sha256:
+                return None
         source = open_source(config.image, config.seed, config.source)
+        layout = lay_out(config.output, source.size, BOUNDARY_MODES[config.boundary.mode])
     except UserError:
         return None
-    layout = lay_out(config.output, source.size, BOUNDARY_MODES[config.boundary.mode])
     return source.laid_out(layout.window, levels) if source.sha256 == sha256 else None
 
 

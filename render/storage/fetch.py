@@ -17,7 +17,7 @@ from render.machine import free_disk
 from render.options import check_switches, split_words
 from render.paths import file_sha256, user_path
 from render.progress import say
-from render.run_directory import read_record
+from render.run_record import read_run, without_record
 from render.storage.local import LocalStorage
 from render.storage.objects import ObjectStorage
 from render.storage.storage import Facts
@@ -54,9 +54,10 @@ def fetch_run(
     With `pictures` nothing but those, with `canvas` that as well. What is here and was brought before is not brought again.
     Raises `UserError` where a file would be replaced that is not as it was brought, unless `overwrite` allows it.
     """
-    record = read_record(url)
+    reading = read_run(url)
+    record = reading.record
     if not record:
-        raise UserError(f"run={url}: there is no run of this program")
+        raise UserError(without_record(url, reading))
     storage = ObjectStorage(url, patient=True)
     made = list(record.get("pictures", {}))
     found = [one for one in storage.tree() if _is_wanted(one.name, made, pictures=pictures, canvas=canvas)]

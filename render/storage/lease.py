@@ -18,6 +18,7 @@ import psutil
 from render import interrupts
 from render.errors import Overtaken, StorageError, UserError
 from render.storage.objects import ObjectStorage
+from render.storage.records import MalformedRecord, parse_record
 from render.storage.storage import Seen, Version
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class Lease:
             self._thread.join()
         # Where the store cannot be asked it grows stale by itself.
         with suppress(StorageError, FileNotFoundError):
-            if not self._lost and json.loads(self._storage.load(LEASE)[0]).get("token") == self._token:
+            if not self._lost and _holder(self._storage.load(LEASE)[0]).get("token") == self._token:
                 self._storage.remove(LEASE)
 
     def check(self) -> None:
@@ -139,17 +140,11 @@ def is_held(storage: ObjectStorage, *, wait: bool = False) -> bool:
 
 def _is_held(storage: ObjectStorage, content: bytes, watched: Version | None) -> bool:
     """By the store's own clock, or by a look at the process where that ran on this machine."""
-    try:
-        holder = json.loads(content)
-        if not isinstance(holder, dict):
-            holder = {}
-    except ValueError:
-        holder = {}
-    mine = _identity()
+    holder, mine = _holder(content), _identity()
     if mine["machine"] and holder.get("machine") == mine["machine"]:
         try:
             return bool(psutil.Process(int(holder["pid"])).create_time() == holder["started"])
-        except (psutil.Error, KeyError, TypeError, ValueError):
+        except (psutil.Error, KeyError, TypeError, ValueError, OverflowError):
             return False
     try:
         age = _age(storage)
@@ -168,6 +163,15 @@ def _is_held(storage: ObjectStorage, content: bytes, watched: Version | None) ->
         return False
     except FileNotFoundError:
         return False
+
+
+def _holder(content: bytes) -> dict[str, Any]:
+    """What a lease says of its holder; empty where that cannot be read."""
+    try:
+        holder = parse_record(content)
+    except MalformedRecord:
+        return {}
+    return holder if isinstance(holder, dict) else {}
 
 
 def _age(storage: ObjectStorage) -> float:

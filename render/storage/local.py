@@ -1,15 +1,25 @@
-"""Storage in a directory: small files are written beside their name, flushed, and renamed."""
+"""Storage in a directory: every file is written beside its name, flushed, renamed, and its name flushed, too."""
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import secrets
 import shutil
+import stat
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from render.storage.storage import Facts, Seen, Version
+from render.errors import UserError
+from render.storage.storage import Facts, Seen, Version, inner_name
+
+#: Bytes of the largest record that is read: a sweep of 100,000 points has 40 MB.
+MAX_RECORD_BYTES = 256 << 20
+_TEMPORARY = re.compile(r"\.render-\d+-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -19,51 +29,116 @@ class LocalStorage:
     place: Path
 
     def load(self, name: str) -> tuple[bytes, Version]:
-        return (self.place / name).read_bytes(), Version(None)
+        return read_record_file(self._path(name)), Version(None)
 
     def write(self, name: str, data: bytes, seen: Version | Seen = Seen.ANYTHING) -> Version:  # noqa: ARG002
-        path = self.place / name
-        temporary = path.with_name(f".{path.name}.partial")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync(path.parent)
+        path = self._path(name)
+        write_durably(path, data)
         sync(path.parent.parent)
         return Version(None)
 
     def write_file(self, name: str, path: Path) -> Facts:
-        target = self.place / name
+        target = self._path(name)
         _copy(path, target)
         return Facts(name, target.stat().st_size, _tag(target))
 
     def fetch(self, name: str, path: Path, known: Facts | None = None) -> None:  # noqa: ARG002
-        _copy(self.place / name, path)
+        _copy(self._path(name), path)
 
     def facts(self, name: str) -> Facts | None:
-        path = self.place / name
+        path = self._path(name)
         return Facts(name, path.stat().st_size, _tag(path)) if path.is_file() else None
 
     def children(self, prefix: str = "") -> list[str]:
-        directory = self.place / prefix
+        directory = self._path(prefix)
         return sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
 
     def tree(self, prefix: str = "") -> Iterator[Facts]:
-        root = self.place / prefix
+        root = self._path(prefix)
         for path in sorted(root.rglob("*")):
             if path.is_file():
                 yield Facts(path.relative_to(root).as_posix(), path.stat().st_size, _tag(path))
 
     def remove(self, name: str) -> None:
-        (self.place / name).unlink(missing_ok=True)
+        self._path(name).unlink(missing_ok=True)
 
     def remove_tree(self, prefix: str) -> None:
-        shutil.rmtree(self.place / prefix, ignore_errors=True)
+        # Of a link nothing is removed, not even what it points to.
+        shutil.rmtree(self._path(prefix), ignore_errors=True)
 
     def zarr(self, name: str, *, read_only: bool) -> Any:  # noqa: ARG002
-        return str(self.place / name)
+        return str(self._path(name))
+
+    def _path(self, name: str) -> Path:
+        return self.place / inner_name(name) if name else self.place
+
+
+def read_record_file(path: Path) -> bytes:
+    """The content of a small file of the program's own.
+
+    Raises OSError for what is no regular file (a link, a device, a pipe), and for one that is too large to be a record.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no file but a directory, device or pipe", str(path))
+        if status.st_size > MAX_RECORD_BYTES:
+            raise OSError(errno.EFBIG, "it is too large for a record", str(path))
+        return file.read(MAX_RECORD_BYTES)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Writes a small file whole or not at all; it is there after a loss of power once this returns."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path, *, keep: bool = False) -> Iterator[IO[bytes]]:
+    """A file that takes the name `path` when it is complete and on the disk, and leaves nothing when it is not.
+
+    With `keep`, a file that has that name by then stays, and FileExistsError is raised.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(temporary_name())
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if keep:
+            # A link, unlike a rename, fails where the name is taken.
+            os.link(temporary, path)
+        else:
+            temporary.replace(path)
+        sync(path.parent)
+    finally:
+        # Gone already where it was renamed, unreachable where its directory is.
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def temporary_name() -> str:
+    """A name beside the final one for what is not complete yet."""
+    return f".render-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def refuse_links(directory: Path, *names: str) -> None:
+    """Raises `UserError` where one of these names in a directory is a link: what is written there would land elsewhere."""
+    for name in names:
+        if (directory / name).is_symlink():
+            raise UserError(f"{directory / name} is a link, and nothing is written through links: put what it names there")
+
+
+def remove_abandoned(directory: Path) -> None:
+    """Removes what a killed process left half written in a directory whose lock is held."""
+    for path in directory.glob(".render-*"):
+        if _TEMPORARY.fullmatch(path.name) and not path.is_symlink():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
@@ -76,13 +151,8 @@ def sync(path: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.partial")
-    with source.open("rb") as file, temporary.open("wb") as copy:
+    with source.open("rb") as file, replacing(target) as copy:
         shutil.copyfileobj(file, copy)
-        copy.flush()
-        os.fsync(copy.fileno())
-    temporary.replace(target)
 
 
 def _tag(path: Path) -> str:

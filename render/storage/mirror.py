@@ -21,8 +21,11 @@ from render.errors import StorageError, UserError
 from render.locking import LOCK, lock_directory
 from render.paths import cache_directory
 from render.storage.lease import Lease, is_held
+from render.storage.local import write_durably
+from render.storage.markers import MARKER, read_marker
 from render.storage.objects import ObjectStorage
-from render.storage.storage import Facts
+from render.storage.records import MalformedRecord
+from render.storage.storage import Facts, inner_name
 from render.storage.url import url_digest
 
 #: Seconds between two sendings of what only tells how far the run is.
@@ -50,9 +53,9 @@ class Mirror:
         """Raises `StorageError` where the store cannot be reached, has no such bucket, or may not be written to."""
         probe(self._quick)
 
-    def children(self) -> list[str]:
-        """The first parts of the names of all that lies there."""
-        return self._quick.children()
+    def children(self, prefix: str = "") -> list[str]:
+        """The first parts of the names of all that lies there, below a prefix."""
+        return self._quick.children(prefix)
 
     def refuse_busy(self) -> None:
         """Raises `UserError` where another process holds the run."""
@@ -130,6 +133,11 @@ class Mirror:
             self._patient.fetch(name, self.path / name, known)
             return True
         found = list(self._patient.tree(name))
+        for one in found:
+            try:
+                inner_name(one.name)
+            except ValueError:
+                raise UserError(f"{self.url}/{name} holds {one.name!r}, which no run put there: remove it") from None
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             for _ in pool.map(
                 lambda one: self._patient.fetch(f"{name}/{one.name}", self.path / name / one.name, one), found
@@ -146,7 +154,7 @@ class Mirror:
             path.unlink(missing_ok=True)
             return
         if not (path.is_file() and path.read_bytes().startswith(there)):
-            path.write_bytes(there)
+            write_durably(path, there)
 
     def send_picture(self, path: Path) -> dict[str, Any]:
         """Sends a picture, a file or a directory; returns what tells that it lies there."""
@@ -172,6 +180,7 @@ class Mirror:
         """Removes a file or a directory on this machine."""
         path = self.path / name
         if path.is_dir() and not path.is_symlink():
+            # In the program's own cache, under the digest of the URL.
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
@@ -197,7 +206,10 @@ def send_picture(storage: ObjectStorage, name: str, path: Path) -> dict[str, Any
     for telling in _TELLING:
         storage.remove(f"{name}/{telling}")
     storage.remove_tree(name)
-    files = sorted(one for one in path.rglob("*") if one.is_file())
+    if (path / MARKER).is_file():
+        # First of all: of what is cut off on its way, it says that it is ours.
+        storage.write_file(f"{name}/{MARKER}", path / MARKER)
+    files = sorted(one for one in path.rglob("*") if one.is_file() and one.name != MARKER)
     last = [one for one in files if one.relative_to(path).as_posix() in _TELLING]
 
     def send(one: Path) -> None:
@@ -223,9 +235,20 @@ def stored(storage: ObjectStorage, name: str, *, directory: bool) -> dict[str, A
     return {"files": count, "tag": digest.hexdigest()} if count else {}
 
 
-def is_stored_picture(storage: ObjectStorage, name: str) -> bool:
-    """Whether what is below a name is what an export sent: see `render.export.directory.is_picture`."""
-    return any(storage.facts(f"{name}/{telling}") is not None for telling in _TELLING)
+def foreign_object(storage: ObjectStorage, name: str) -> str | None:
+    """The first object below a name that is not of a picture that this program sent; None where all of them are.
+
+    See `render.export.directory`: which objects are, is said by the marker that was sent before all others.
+    """
+    try:
+        files = read_marker(storage.load(f"{name}/{MARKER}")[0])["files"]
+    except (FileNotFoundError, MalformedRecord):
+        files = {}
+    for found in storage.tree(name):
+        known = files.get(found.name)
+        if not (files and found.name == MARKER) and (known is None or known["size"] != found.size):
+            return found.name
+    return None
 
 
 def _told(known: Facts) -> dict[str, Any]:

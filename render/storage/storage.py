@@ -80,6 +80,13 @@ class Storage(Protocol):
         """What Zarr opens or makes an array in."""
 
 
+def inner_name(name: str) -> str:
+    """The same name, such as `canvas/manifest.json`; ValueError for what would lie outside of the place that it is in."""
+    if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
+        raise ValueError(f"{name!r} is no name inside a directory")
+    return name
+
+
 def open_storage(place: Place, *, patient: bool = False) -> Storage:
     """The storage at a place. With `patient`, an object store that does not answer is asked for minutes, not seconds."""
     from render.storage.local import LocalStorage

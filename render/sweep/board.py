@@ -6,19 +6,48 @@ whatever its size (pace.py).
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, TypedDict
 
 from render.progress_file import Progress
+from render.storage.local import read_record_file
+from render.storage.records import Between, MalformedRecord, Matching, WholeNumber, check_shape, parse_record
 from render.sweep.events import EVENTS, Event, last_command, read_events
 from render.sweep.pace import Pace, fit_pace
 
 #: Its name in a sweep's directory.
 SWEEP = "sweep.json"
+#: Where a point's run directory lies in a sweep's: nothing else is looked into.
+_POINT_DIRECTORY = r"|points/(?!\.{1,2}$)[^/\0]{1,255}"
+
+
+class _PointRequired(TypedDict):
+    number: WholeNumber
+    label: str
+
+
+class _RecordedPoint(_PointRequired, total=False):
+    megapixels: Annotated[float, Between(0, 1e12)] | None
+    teraflops: Annotated[float, Between(0, 1e15)] | None
+    directory: Annotated[str, Matching(_POINT_DIRECTORY)] | None
+
+
+class _Required(TypedDict):
+    status: str
+    points: list[_RecordedPoint]
+
+
+class _SweepRecord(_Required, total=False):
+    """What is read of `sweep.json`."""
+
+    pid: int
+    command: str | list[str]
+    started: str
+    resumed: list[str]
+
 
 State = Literal["waiting", "running", "done", "failed"]
 
@@ -322,12 +351,12 @@ class Board:
 def read_sweep(directory: Path) -> dict[str, Any]:
     """The record `sweep.json` of the sweep in a directory; empty where there is none."""
     try:
-        sweep = json.loads((directory / SWEEP).read_bytes())
-    except (OSError, ValueError):
+        sweep = parse_record(read_record_file(directory / SWEEP))
+        check_shape(sweep, _SweepRecord)
+    except (OSError, MalformedRecord):
         return {}
-    points = sweep.get("points") if isinstance(sweep, dict) and "status" in sweep else None
-    whole = isinstance(points, list) and all(isinstance(one, dict) and {"number", "label"} <= one.keys() for one in points)
-    return sweep if whole else {}
+    assert isinstance(sweep, dict)
+    return sweep
 
 
 def listed_points(sweep: Mapping[str, Any]) -> list[BoardPoint]:

@@ -12,15 +12,16 @@ from typing import Any
 
 from render.errors import UserError
 from render.export.picture import write_whole
-from render.locking import lock_directory
+from render.locking import LOCK, lock_directory
 from render.logs import log_to, opening
 from render.machine import nearest
 from render.paths import user_path
+from render.storage.local import refuse_links, remove_abandoned
 from render.storage.url import checked_url
 from render.sweep.axes import Found
 from render.sweep.board import SWEEP, read_sweep
 from render.sweep.drafting import POINTS
-from render.sweep.events import EVENTS, EventLog
+from render.sweep.events import EVENTS, EventLog, read_events
 from render.sweep.gallery import PAGE
 from render.sweep.sheet import check_sheets
 
@@ -55,7 +56,9 @@ class SweepDirectory:
         """Raises `UserError` where the sweep would replace what is not its own, or cannot write. Changes nothing."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"sweep.dir={self.path} is a file: name a directory")
-        if not read_sweep(self.path):
+        refuse_links(self.path, *_OURS, _STOP, LOCK)
+        # Its events tell a sweep whose record is lost: the record is made anew by every command.
+        if not read_sweep(self.path) and not read_events(self.path / EVENTS):
             foreign = [name for name in _OURS if os.path.lexists(self.path / name)]
             if foreign:
                 raise UserError(f"{self.path} holds a {foreign[0]} that no sweep made: choose another sweep.dir")
@@ -73,6 +76,7 @@ class SweepDirectory:
         try:
             # Again, now that nobody else can: another sweep may have come since.
             self.check()
+            remove_abandoned(self.path)
             self.stop.unlink(missing_ok=True)
             self._begin(facts)
             events = EventLog(self.path / EVENTS)

@@ -106,7 +106,9 @@ class _Drafter:
         self._sources = Sources()
         # The run directories that are there, by the digits at their ends: labels change where values join an axis.
         there = home / POINTS if home is not None else None
-        names = [path.name for path in there.iterdir()] if there is not None and there.is_dir() else []
+        # Through a link a point would be rendered elsewhere.
+        found_there = there.iterdir() if there is not None and there.is_dir() else ()
+        names = [path.name for path in found_there if path.is_dir() and not path.is_symlink()]
         self._known = {name[-_DIGITS:]: name for name in names}
 
     def draft(self, point: Point, label: str, config: Config) -> Drafted:
@@ -129,7 +131,7 @@ class _Drafter:
             run = draft.directory.moved(directory)
             done = run.is_finished() and (directory / THUMBNAIL).exists() and is_complete(run, config, draft.profile)
             if done:
-                seconds = run.record["seconds"]["total"]
+                seconds = float(run.record.get("seconds", {}).get("total", 0.0))
             else:
                 _check(run, directory)
                 begun = run.unfinished() is not None

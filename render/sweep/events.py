@@ -8,9 +8,11 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypedDict
 
 from render.errors import UserError
+from render.storage.local import read_record_file
+from render.storage.records import Between, MalformedRecord, Seconds, WholeNumber, check_shape, parse_record
 
 #: Its name in a sweep's directory.
 EVENTS = "events.jsonl"
@@ -18,6 +20,29 @@ EVENTS = "events.jsonl"
 #: begun and ended frame a command; the others are about a point. `skipped` was done before; `failed` is for good;
 #: `retried` goes back into the queue; `interrupted` was saved and waits for the next command.
 Kind = Literal["begun", "skipped", "started", "finished", "failed", "retried", "interrupted", "ended"]
+
+
+class _StoredFacts(TypedDict, total=False):
+    pid: int
+    points: int
+    worker: str
+    attempt: WholeNumber
+    seconds: Seconds
+    megapixels: Annotated[float, Between(0, 1e12)]
+    reason: str
+    status: str
+
+
+class _EventRequired(TypedDict):
+    kind: Kind
+    time: Seconds
+
+
+class _StoredEvent(_EventRequired, total=False):
+    """A line as it is read."""
+
+    point: WholeNumber | None
+    facts: _StoredFacts
 
 
 @dataclass(frozen=True)
@@ -73,7 +98,7 @@ class EventLog:
 def read_events(path: Path) -> list[Event]:
     """The events in a file, in their order; none where there is no file. Lines that are no events are left out."""
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = read_record_file(path).split(b"\n")
     except OSError:
         return []
     # What follows the last line's end is being written, or never will be.
@@ -88,9 +113,8 @@ def last_command(events: Sequence[Event]) -> list[Event]:
 
 def _event(line: bytes) -> Event | None:
     try:
-        found = json.loads(line)
-        event = Event(found["kind"], float(found["time"]), found.get("point"), found.get("facts", {}))
-    except (ValueError, TypeError, KeyError, AttributeError):
+        told = parse_record(line)
+        check_shape(told, _StoredEvent)
+    except MalformedRecord:
         return None
-    numbered = isinstance(event.point, int) or event.point is None
-    return event if event.kind in get_args(Kind) and numbered and isinstance(event.facts, dict) else None
+    return Event(told["kind"], float(told["time"]), told.get("point"), told.get("facts", {}))

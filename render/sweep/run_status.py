@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 from render.errors import UserError
 from render.progress import duration_text
 from render.progress_file import read_progress
-from render.run_directory import planned_steps, stored_checkpoints
+from render.run_directory import stored_checkpoints
+from render.run_record import planned_steps
 from render.storage.url import Place, joined
 
 
@@ -26,7 +26,7 @@ def run_lines(directory: Place, record: Mapping[str, Any], *, gone: bool) -> lis
     seconds = record.get("seconds")
     if seconds:
         parts = ", ".join(f"{name} {duration_text(value)}" for name, value in seconds.items() if name != "total")
-        lines.append(_line("took", f"{duration_text(seconds['total'])} ({parts})"))
+        lines.append(_line("took", f"{duration_text(seconds.get('total', 0.0))} ({parts})"))
     if state == "failed":
         lines.append(_line("reason", str(record.get("error") or "none was given")))
     if state == "finished":
@@ -52,7 +52,7 @@ def _where(directory: Place, record: Mapping[str, Any], *, live: bool) -> str:
         return "no step is done yet" if live else "no checkpoint yet"
     newest, planned = read[1][0], planned_steps(record)
     steps = planned[newest.octave] if newest.octave < len(planned) else newest.steps
-    saved = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(newest.saved))
+    saved = newest.saved_at("%Y-%m-%d %H:%M:%S")
     where = f"octave {newest.octave + 1} of {len(planned)}, step {newest.steps} of {steps}"
     return f"{where} (checkpoint of {saved})"
 

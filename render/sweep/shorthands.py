@@ -7,15 +7,18 @@ from collections.abc import Mapping, Sequence
 import yaml  # type: ignore[import-untyped]
 
 from render.atlas.config import chosen_channels
-from render.compose import PATH_KEYS, SWEEP, refuse_unknown
+from render.compose import PATH_KEYS, SWEEP, is_hydras, parsed_word, refuse_unknown
 from render.errors import UserError
 from render.models.architecture import Architecture, Block
 from render.paths import user_path
+from render.storage.url import SCHEMES
 from render.sweep.values import Written, labels, of_name, of_text, plain_text, values_of_word
 from render.viewer.words import hydra_text
 
 #: The key that layers and channels are values of.
 TERMS = "objective.terms"
+#: Keys whose values name nothing.
+_TEXTS = ("name", "output.title", "output.author")
 
 
 def layer_values(given: object, architecture: Architecture | None) -> list[Written]:
@@ -95,6 +98,7 @@ def _point(given: object, where: str, groups: Mapping[str, Sequence[str]]) -> di
         try:
             refuse_unknown(str(key), groups, SWEEP)
             text = value if isinstance(value, str) else plain_text(key, value)
+            _refuse_references(key, text)
             if key in PATH_KEYS:
                 point[key] = of_name(key, text)
                 continue
@@ -104,3 +108,15 @@ def _point(given: object, where: str, groups: Mapping[str, Sequence[str]]) -> di
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
     return point
+
+
+def _refuse_references(key: str, text: str) -> None:
+    """Raises `UserError` for a value that stands for something else: a file of points may be somebody else's.
+
+    It holds values alone: no `${...}`, however it is written, and no address in an object store.
+    """
+    means = text if key in PATH_KEYS and not is_hydras(text) else str(parsed_word(f"{key}={text}").value())
+    if "${" in means and not (key in PATH_KEYS and not is_hydras(text)):
+        raise UserError(f"{key}={text}: a file of points has values alone: write out what ${{...}} stands for")
+    if key not in _TEXTS and any(f"{scheme}://" in means for scheme in SCHEMES):
+        raise UserError(f"{key}={text}: a file of points names no URLs: bring the file, and name it here")

@@ -15,7 +15,7 @@ from render.errors import UserError
 from render.locking import is_locked
 from render.options import check_switches, split_words
 from render.paths import user_path
-from render.run_directory import read_record
+from render.run_record import read_record, read_run, without_record
 from render.storage.url import Place, checked_url
 from render.sweep.board import SWEEP, Board, listed_points, read_sweep, told
 from render.sweep.events import EVENTS, Event
@@ -38,9 +38,10 @@ def print_status(words: Sequence[str]) -> int:
     options = _options(words)
     url = checked_url(options["run"], "run")
     if url is not None:
-        if read_record(url):
+        reading = read_run(url)
+        if reading.record:
             return _run_status(url, options["watch"] == "true", plain_console())
-        raise UserError(f"run={url}: there is no run of this program")
+        raise UserError(without_record(url, reading))
     directory = user_path(options["run"], "run")
     if not directory.is_dir():
         raise UserError(f"run={directory}: there is no such directory")
@@ -49,8 +50,13 @@ def print_status(words: Sequence[str]) -> int:
         interrupts.hold()
     if read_sweep(directory):
         return _sweep_status(directory, watch, console)
-    if read_record(directory):
+    reading = read_run(directory)
+    if reading.record:
         return _run_status(directory, watch, console)
+    if reading.damage:
+        raise UserError(without_record(directory, reading))
+    if (directory / SWEEP).exists():
+        raise UserError(f"run={directory}: its {SWEEP} cannot be read: the command that made the sweep writes it anew")
     raise UserError(f"run={directory} is neither a sweep's directory nor a run's: it holds no {SWEEP} and no run.json")
 
 

@@ -14,11 +14,12 @@ from render.canvas.image import canvas_image
 from render.canvas.store import CanvasStore
 from render.errors import DamagedCheckpoint, UserError
 from render.export.metadata import srgb_profile
-from render.export.picture import replacing, unwritable
+from render.export.picture import unwritable
 from render.formats import FORMATS, format_of
 from render.geometry import Rect
 from render.source.facts import open_file
 from render.source.loaders import open_stream
+from render.storage.local import replacing
 from render.viewer.viewer import DREAM, PAGE, read_descriptor
 from render.viewer.zoom import Pyramid
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
@@ -25,9 +24,11 @@ from render.dream.resample import Pixels, resample
 from render.errors import DamagedCheckpoint, RenderError, UserError
 from render.farm.checkpoint import Checkpoint
 from render.geometry import Rect
-from render.run_directory import planned_steps, preview_path, read_record, stored_checkpoints
+from render.run_directory import stored_checkpoints
+from render.run_record import planned_steps, read_record, read_run, without_record
 from render.source.source import IN_MEMORY, Source, reopen_source
 from render.sweep.board import read_sweep
+from render.targets import preview_path
 from render.viewer.shrink import shrunk
 from render.viewer.viewer import DREAM, PAGE, SOURCE, ViewerFacts, page
 from render.viewer.words import render_command
@@ -54,11 +55,14 @@ class LiveRun:
         """Raises `UserError` where `directory` is no run's."""
         if not directory.is_dir():
             raise UserError(f"run={directory}: there is no such directory")
-        self._record = read_record(directory)
+        reading = read_run(directory)
+        self._record = reading.record
         if not self._record and read_sweep(directory):
             raise UserError(f"run={directory} is a sweep: open its {PAGE}, or view one of its points/")
-        if not self._record:
+        if not self._record and not reading.damage:
             raise UserError(f"run={directory} is no run directory: it has no run.json that a render wrote")
+        if not self._record:
+            raise UserError(without_record(directory, reading))
         self._directory = directory
         self._checkpoints = stored_checkpoints(directory)
         self._source = _open_source(self._record, directory / "source")
@@ -119,7 +123,7 @@ class LiveRun:
 
     def _newest(self) -> list[Checkpoint]:
         read = self._checkpoints.read()
-        return read[1] if read else []
+        return [checkpoint for checkpoint in read[1] if checkpoint.is_told] if read else []
 
     def _find(self, token: str) -> Checkpoint:
         try:
@@ -152,7 +156,7 @@ class LiveRun:
     def _preview(self, checkpoint: Checkpoint) -> Path | None:
         """The newest small picture: this octave's once the octave is over, until then that of the one before."""
         paths = (preview_path(self._directory, octave) for octave in range(checkpoint.octave, -1, -1))
-        return next((path for path in paths if path.is_file()), None)
+        return next((path for path in paths if path.is_file() and not path.is_symlink()), None)
 
     def _version(self, checkpoint: Checkpoint) -> str:
         """Changes when any tile does: those cut from the preview do when a newer preview appears."""
@@ -168,7 +172,7 @@ def _decoded(path: Path) -> Pixels | None:
     try:
         with Image.open(path) as picture:
             return np.asarray(picture.convert("RGB"), np.float32)
-    except OSError:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
 
 
@@ -190,13 +194,16 @@ def _pyramid(checkpoint: Checkpoint) -> Pyramid:
 def facts_of(record: Mapping[str, Any]) -> ViewerFacts:
     """What a page says of a run, from its `run.json`."""
     config = record["config"]
-    grid = record["plan"]["octaves"][-1]["grid"]
+    octaves = record.get("plan", {}).get("octaves")
+    if not octaves:
+        raise UserError("the run's run.json says nothing of its octaves: it is no whole record")
+    grid = octaves[-1]["grid"]
     made = {key: record[key] for key in ("objective", "weights_sha256", "image_sha256", "started") if key in record}
     return ViewerFacts(
         title=config["name"],
         width=grid["columns"]["length"],
         height=grid["rows"]["length"],
-        dpi=config["output"]["dpi"],
+        dpi=config["output"].get("dpi"),
         parameters={**config, **made},
         command=render_command(config),
     )
@@ -209,12 +216,14 @@ def _words(state: str, newest: Checkpoint, record: Mapping[str, Any]) -> str:
     words = f"octave {newest.octave + 1} of {len(planned)}, step {newest.steps} of {steps}"
     if state == "finished":
         return "finished"
-    saved = time.strftime("saved %H:%M:%S", time.localtime(newest.saved))
+    saved = newest.saved_at("saved %H:%M:%S")
     return f"{words}, {saved}" if state == "running" else f"{state} after {words}"
 
 
 def _open_source(record: Mapping[str, Any], levels: Path) -> Source | None:
-    """What the run dreams from, to compare with; None where it is gone, changed, or too large to be held in memory."""
+    """What the run dreams from, to compare with; None where it is gone, changed, elsewhere than on this machine's disks, or
+    too large to be held in memory.
+    """
     try:
         config = recorded_config(record["config"], [], ())
     except UserError:

@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from render.errors import UserError
-from render.export.picture import replacing
+from render.storage.local import replacing
 from render.terminal.text import encoded
 from render.viewer import openseadragon
 from render.viewer.pages import fill, script_json

@@ -1,0 +1,171 @@
+"""Small records in JSON, read within bounds and checked against a shape before anything relies on them.
+
+Whoever reads a record, one that somebody else may have sent, gets it from here: what a shape says holds for all of it, and
+what it does not name is never looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+#: Levels of a record that may lie within one another: a config has eight.
+MAX_DEPTH = 64
+
+
+class MalformedRecord(ValueError):
+    """Content that is no record, or not one of the shape that it should have; the message says where and why."""
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Text that a pattern matches whole: for `Annotated`."""
+
+    pattern: str
+
+    def holds(self, value: str) -> bool:
+        return re.fullmatch(self.pattern, value) is not None
+
+
+@dataclass(frozen=True)
+class Between:
+    """A number from `least` to `most`: for `Annotated`."""
+
+    least: float
+    most: float
+
+    def holds(self, value: float) -> bool:
+        return self.least <= value <= self.most
+
+
+#: A whole number that is a length, a count of steps or of tiles: no picture comes near the most.
+WholeNumber = Annotated[int, Between(0, 1 << 40)]
+#: A side of a picture, px.
+Side = Annotated[int, Between(1, 1 << 25)]
+#: Seconds since the epoch, or that something took.
+Seconds = Annotated[float, Between(0.0, 1e11)]
+_PART = r"(?!\.{1,2}(?:/|$))[^/\0]{1,255}"
+#: The name of a file or a directory in the one that the record is of; of one somewhere below it.
+FileName = Annotated[str, Matching(_PART)]
+InnerName = Annotated[str, Matching(rf"{_PART}(?:/{_PART}){{0,63}}")]
+
+
+def parse_record(content: bytes) -> Any:
+    """The value that JSON text stands for. Raises `MalformedRecord` for what is none, or lies too deep."""
+    if not content.strip(b"\0 \t\r\n"):
+        raise MalformedRecord("it is empty")
+    try:
+        value = json.loads(content.decode("utf-8"))
+    except RecursionError:
+        raise MalformedRecord("it is nested too deep") from None
+    except ValueError as error:
+        raise MalformedRecord(f"it is no JSON: {error}") from None
+    if any(depth > MAX_DEPTH for depth in _depths(value)):
+        raise MalformedRecord("it is nested too deep")
+    return value
+
+
+def check_shape(value: object, shape: Any, name: str = "it") -> None:
+    """Raises `MalformedRecord` that names the place where a value is not what a type says.
+
+    Args:
+        value: What `parse_record` returned, or a part of it.
+        shape: A TypedDict (keys that it does not name may be there), `dict[str, X]`, `list[X]`, a union, a `Literal`,
+            `str`, `int`, `float` (whole numbers count; finite ones alone), `bool`, `Any`, or `Annotated` one of these
+            with `Matching` or `Between`.
+        name: What the value is called in the message.
+    """
+    wrong = next(_misfits(value, shape, name), None)
+    if wrong is not None:
+        raise MalformedRecord(wrong)
+
+
+def fits(value: object, shape: Any) -> bool:
+    """Whether a value is what a type says: see `check_shape`."""
+    return next(_misfits(value, shape, ""), None) is None
+
+
+def _misfits(value: object, shape: Any, name: str) -> Iterator[str]:
+    origin = get_origin(shape)
+    if shape is Any:
+        return
+    if is_typeddict(shape):
+        yield from _misfit_keys(value, shape, name)
+    elif origin in (list, dict):
+        yield from _misfit_items(value, origin, get_args(shape), name)
+    elif origin is Annotated:
+        kind, *rules = get_args(shape)
+        wrong = next(_misfits(value, kind, name), None)
+        if wrong is not None or not all(rule.holds(value) for rule in rules):
+            yield wrong or f"{name} is not what it can be"
+    elif origin in (Union, UnionType, Literal):
+        if not any(_is_choice(value, choice, origin) for choice in get_args(shape)):
+            yield f"{name} is not what it can be"
+    elif not _is_plain(value, shape):
+        yield f"{name} is no {shape.__name__}"
+
+
+def _misfit_items(value: object, kind: type, shapes: tuple[Any, ...], name: str) -> Iterator[str]:
+    if kind is list and isinstance(value, list):
+        for number, one in enumerate(value):
+            yield from _misfits(one, shapes[0], f"{name}[{number}]")
+    elif kind is dict and isinstance(value, dict):
+        for key, one in value.items():
+            yield from _misfits(key, shapes[0], f"a key of {name}")
+            yield from _misfits(one, shapes[1], f"{name}[{key!r}]")
+    else:
+        yield f"{name} is no {'list' if kind is list else 'mapping'}"
+
+
+def _is_choice(value: object, choice: Any, origin: Any) -> bool:
+    if origin is Literal:
+        return type(value) is type(choice) and value == choice
+    return next(_misfits(value, choice, ""), None) is None
+
+
+def _misfit_keys(value: object, shape: Any, name: str) -> Iterator[str]:
+    if not isinstance(value, dict):
+        yield f"{name} is no mapping"
+        return
+    for key, kind in _keys(shape).items():
+        if key in value:
+            yield from _misfits(value[key], kind, key if name == "it" else f"{name}.{key}")
+        elif key in shape.__required_keys__:
+            yield f"{name} has no {key}"
+
+
+@cache
+def _keys(shape: Any) -> dict[str, Any]:
+    return get_type_hints(shape, include_extras=True)
+
+
+def _is_plain(value: object, kind: type) -> bool:
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return value is None if kind is NoneType else isinstance(value, kind)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        # A whole number beyond all floats.
+        return False
+
+
+def _depths(value: object) -> Iterator[int]:
+    """How deep every list and mapping lies; no call lies within another."""
+    waiting = [(value, 1)]
+    while waiting:
+        inner, depth = waiting.pop()
+        if isinstance(inner, dict | list):
+            yield depth
+            waiting += [(one, depth + 1) for one in (inner.values() if isinstance(inner, dict) else inner)]

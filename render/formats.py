@@ -8,6 +8,9 @@ from pathlib import PurePath
 
 from render.errors import UserError
 
+#: Formats that Pillow may take a small picture of the program's own for. It would hand some others to other programs.
+SMALL_PICTURES = ("PNG", "JPEG", "WEBP")
+
 
 @dataclass(frozen=True)
 class Format:

@@ -24,6 +24,7 @@ from render.errors import UserError
 from render.export.metadata import Metadata
 from render.export.picture import image_of, write_picture
 from render.farm.farms import Farm, open_farm
+from render.formats import SMALL_PICTURES
 from render.machine import cores
 from render.models.architecture import Architecture
 from render.models.weights import Loaded, find_model, load
@@ -160,7 +161,7 @@ def write_sheets(
     """Writes `sheet.png`, or `sheet-1.png` and so on, from the pictures `names` in the directory; drops older ones."""
 
     def picture(number: int) -> np.ndarray:
-        with Image.open(directory.path / names[number]) as image:
+        with Image.open(directory.path / names[number], formats=SMALL_PICTURES) as image:
             return np.asarray(image.convert("RGB"))
 
     alone = len(sheet_layouts(len(cells), picture(0).shape[:2], columns)) == 1

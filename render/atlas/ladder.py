@@ -22,6 +22,7 @@ from render.canvas.image import to_integers
 from render.config import Config
 from render.export.picture import image_of, write_picture
 from render.farm.farms import Farm
+from render.formats import SMALL_PICTURES
 from render.geometry import whole
 from render.models.architecture import Architecture, Block, Conv
 from render.models.weights import Loaded, find_model
@@ -146,7 +147,7 @@ def _publish(config: AtlasConfig, directory: AtlasDirectory, architecture: Archi
     words = [*model_words(config), f"image={name_text(config.image)}", *changed_words(config, _DECIDING)]
     if layers != ladder_layers(architecture, None):
         words.append(f"layers={hydra_text(layers)}")
-    with Image.open(directory.path / _SOURCE) as image:
+    with Image.open(directory.path / _SOURCE, formats=SMALL_PICTURES) as image:
         size = image.height, image.width
     directory.write(PAGE, page(title, "layers", size, entries, made, make_command("atlas", words)))
     directory.save(sheets=[path.name for path in sheets])

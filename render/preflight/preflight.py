@@ -36,8 +36,6 @@ _KEYS = ("file", "tile", "run", "json")
 #: Bytes of a strip, at least. Memory is asked of and returned to the system in pieces of more than 32 MB (glibc's largest
 #: M_MMAP_THRESHOLD); smaller ones left holes in the heap, some runs as many as the picture is large.
 _STRIP_BYTES = 40_000_000
-#: Bytes of the longest record of a run.
-_LONGEST_RECORD = 256_000_000
 _WHITE = {"uchar": 255, "ushort": 65535}
 _COLOURS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("cyan", "magenta", "yellow", "black")}
 

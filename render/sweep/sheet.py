@@ -16,6 +16,7 @@ from render import __version__
 from render.errors import UserError
 from render.export.metadata import Metadata, read_settings
 from render.export.picture import image_of, write_picture
+from render.formats import SMALL_PICTURES
 from render.lettering import EMPTY, GROUND, draw_line, line_height
 from render.sweep.sheet_layout import Sheet, Text, lay_out, remarks
 from render.sweep.shown import Exhibition, Shown
@@ -113,7 +114,7 @@ def _thumbnail(directory: Path, point: Shown, room: tuple[int, int]) -> Image.Im
         return None
     try:
         # By Pillow: what libvips takes to set up a pipeline is as much as there is to do.
-        with Image.open(directory / point.thumbnail) as image:
+        with Image.open(directory / point.thumbnail, formats=SMALL_PICTURES) as image:
             scale = min(room[0] / image.height, room[1] / image.width)
             size = max(1, int(image.width * scale + 0.5)), max(1, int(image.height * scale + 0.5))
             return image.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)

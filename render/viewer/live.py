@@ -23,6 +23,7 @@ from render.compose import recorded_config
 from render.dream.resample import Pixels, resample
 from render.errors import DamagedCheckpoint, RenderError, UserError
 from render.farm.checkpoint import Checkpoint
+from render.formats import SMALL_PICTURES
 from render.geometry import Rect
 from render.run_directory import stored_checkpoints
 from render.run_record import planned_steps, read_record, read_run, without_record
@@ -170,7 +171,7 @@ class LiveRun:
 
 def _decoded(path: Path) -> Pixels | None:
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=SMALL_PICTURES) as picture:
             return np.asarray(picture.convert("RGB"), np.float32)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None

@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -21,10 +20,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from render.atlas.config import AtlasConfig, validate_atlas
 from render.config import Config, NodeConfig, validate
-from render.errors import UserError
+from render.errors import UserError, shown
+from render.hydra_files import check_tree, use_checked_files
 from render.paths import shipped_configs
+from render.references import check_references
 from render.schedule import check_stages
 from render.sweep.config import SweepJob, validate_sweep
+from render.yaml_files import UnsafeYaml, load_yaml, read_yaml_text
 
 #: Values of these keys, of whichever schema, are file names or free text, which may hold characters that Hydra's grammar
 #: keeps for itself.
@@ -104,6 +106,7 @@ def compose_root(schema: Schema[C], root: str, overrides: Sequence[str]) -> Dict
     if directory != shipped_configs():
         words.append(f"hydra.searchpath=[{_quote('file://' + str(shipped_configs()))}]")
     try:
+        check_tree(name, (directory, shipped_configs()))
         config = _composed(directory, name, words)
         for key, value in paths.items():
             OmegaConf.update(config, key, literal(value), force_add=True)
@@ -112,14 +115,20 @@ def compose_root(schema: Schema[C], root: str, overrides: Sequence[str]) -> Dict
             key = getattr(error.__cause__, "full_key", root)
             raise UserError(f"{key}: must be a list in brackets, such as {key}=[A,B]") from None
         raise UserError(f"{_one_line(error)} (while composing config {root!r})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"config {root!r} is not valid YAML: {_one_line(error)}") from None
+    except UnsafeYaml as error:
+        raise UserError(f"config {root!r} is not valid YAML: {error}") from None
+    except RecursionError:
+        raise UserError(f"config {root!r} is nested too deep, or its defaults lead back to it: name each once") from None
+    except OSError as error:
+        raise UserError(f"config {root!r} cannot be read ({error.strerror or error}): give a file of YAML") from None
+    check_references(config)
     return config
 
 
 def _composed(directory: Path, name: str, words: Sequence[str]) -> DictConfig:
     """What Hydra makes of a root config; nodes may be chosen where its defaults list leaves them, and all of ours, out."""
     GlobalHydra.instance().clear()
+    use_checked_files()
     with initialize_config_dir(str(directory.resolve()), version_base="1.3"):
         try:
             return compose(name, overrides=list(words))
@@ -193,8 +202,8 @@ def is_sweep(root: str, words: Sequence[str]) -> bool:
         return True
     directory, name = _locate(root, SWEEP)
     try:
-        written = yaml.safe_load((directory / f"{name}.yaml").read_bytes())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        written = load_yaml(read_yaml_text(directory / f"{name}.yaml"))
+    except (OSError, UnsafeYaml):
         # Whoever composes it says what is wrong.
         return False
     return isinstance(written, dict) and "sweep" in written
@@ -238,11 +247,11 @@ def _locate(root: str, schema: Schema) -> tuple[Path, str]:
     if root.endswith((".yaml", ".yml")):
         try:
             path = Path(root).expanduser()
-            found = path.is_file()
-        except (OSError, RuntimeError) as error:
-            raise UserError(f"conf={root}: {_one_line(error)}") from None
-        if not found:
-            raise UserError(f"conf={root}: there is no such file")
+            there, regular = path.exists(), path.is_file()
+        except (OSError, RuntimeError, ValueError) as error:
+            raise UserError(f"conf={shown(root)}: {_one_line(error)}") from None
+        if not regular:
+            raise UserError(f"conf={shown(root)}: {'this is no file' if there else 'there is no such file'}")
         if path.suffix != ".yaml":
             raise UserError(f"conf={root}: give the file a name that ends in .yaml")
         return path.parent.absolute(), path.stem
@@ -346,6 +355,7 @@ def _first_line(error: Exception) -> str:
 
 def _one_line(error: Exception) -> str:
     """The message, with its lines joined and without the list of places that Hydra looked in."""
-    message = str(error).partition("Config search path:")[0]
+    # Hydra's own says nothing where OmegaConf's says why.
+    message = (str(error) or str(error.__cause__ or "")).partition("Config search path:")[0]
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return " ".join(lines) if lines else type(error).__name__

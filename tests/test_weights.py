@@ -928,7 +928,7 @@ def test_an_unknown_model_is_refused_naming_those_there_are() -> None:
 def test_a_missing_file_and_an_unknown_suffix_are_refused(tmp_path: Path) -> None:
     missing = tmp_path / "none.npz"
     assert f"{missing}: there is no such file" in refusal(lambda: load("googlenet", missing))
-    assert "there is no such file" in refusal(lambda: load("googlenet", tmp_path))
+    assert "a directory, not a file" in refusal(lambda: load("googlenet", tmp_path))
     for name in ("weights.pt", "weights.pkl", "weights"):
         (tmp_path / name).write_bytes(b"anything")
         message = refusal(lambda name=name: load("googlenet", tmp_path / name))

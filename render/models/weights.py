@@ -207,18 +207,22 @@ def _convert(model: Model, path: Path) -> Parameters:
 
 
 def _load_local(architecture: Architecture, path: Path, sha256: str | None) -> Loaded:
-    where = shown(str(path))
+    check_local(path)
+    if sha256 is not None:
+        check_sha256(path, sha256)
+    raw, architecture = _read_local(path, architecture)
+    parameters = checked(raw, architecture, shown(str(path)))
+    return Loaded(architecture, parameters, fingerprint(parameters))
+
+
+def check_local(path: Path) -> None:
+    """Raise `UserError` unless there is a regular file of weights that is not too large."""
     try:
         check_file(path)
-        if sha256 is not None:
-            check_sha256(path, sha256)
     except FileNotFoundError:
-        raise UserError(f"model.weights={where}: there is no such file") from None
+        raise UserError(f"model.weights={shown(str(path))}: there is no such file") from None
     except OSError as error:
-        raise UserError(f"model.weights={where} cannot be read: {error.strerror}") from None
-    raw, architecture = _read_local(path, architecture)
-    parameters = checked(raw, architecture, where)
-    return Loaded(architecture, parameters, fingerprint(parameters))
+        raise UserError(f"model.weights={shown(str(path))} cannot be read: {error.strerror}") from None
 
 
 def _read_local(path: Path, architecture: Architecture) -> tuple[Mapping[str, NDArray | Declared], Architecture]:

@@ -26,7 +26,7 @@ from render.paths import shipped_configs
 from render.references import check_references
 from render.schedule import check_stages
 from render.sweep.config import SweepJob, validate_sweep
-from render.yaml_files import UnsafeYaml, load_yaml, read_yaml_text
+from render.yaml_files import LONGEST_NUMBER, UnsafeYaml, load_yaml, read_yaml_text
 
 #: Values of these keys, of whichever schema, are file names or free text, which may hold characters that Hydra's grammar
 #: keeps for itself.
@@ -40,6 +40,8 @@ _ATLASES = ("atlas",)
 _SWEEPS = ("channels", "grid", "layers")
 #: Below this key any other may stand.
 _AXES = "sweep.axes."
+#: More digits than any number has that is meant.
+_ENDLESS = re.compile(rf"\d{{{LONGEST_NUMBER + 1},}}")
 C = TypeVar("C", Config, AtlasConfig, SweepJob)
 
 
@@ -235,6 +237,8 @@ def parsed_word(word: str) -> Override:
         return OverridesParser.create().parse_override(word)
     except HydraException as error:
         raise UserError(f"{word!r} cannot be read ({_first_line(error)}): put the value in quotes") from None
+    except RecursionError:
+        raise UserError(f"{shown(word[:80])}... is nested too deep: write fewer brackets") from None
 
 
 @cache
@@ -279,6 +283,8 @@ def _checked(word: str, groups: Mapping[str, Sequence[str]], schema: Schema) -> 
         refuse_unknown(key, groups, schema)
     if written in PATH_KEYS and not is_hydras(value):
         return word
+    if number := _ENDLESS.search(value):
+        raise UserError(f"{shown(written)}: a number of {len(number[0]):,} digits is too long")
     parsed = parsed_word(word)
     if parsed.is_sweep_override():
         hint = "; make sweep renders each" if schema.kind is Config else ""

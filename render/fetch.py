@@ -172,6 +172,7 @@ def from_url(url: str, path: Path) -> Path:
             reason = str(error)
             break
         except urllib.error.HTTPError as error:
+            error.close()
             reason = shown(f"the server answered {error.code} {error.reason}")
             if error.code in (401, 403, 404, 410):
                 break
@@ -189,6 +190,7 @@ def _download(url: str, path: Path, stop: threading.Event) -> None:
         answer = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:
+            error.close()
             # The server will not continue from here: begin again.
             path.unlink()
             raise ConnectionError(_EARLY) from None

@@ -101,8 +101,8 @@ def call(work: Callable[[threading.Event], None], path: Path) -> None:
         wait(lambda: not thread.is_alive(), lambda: _size(path))
     finally:
         stop.set()
-    for failure in failures:
-        raise failure
+    if failures:
+        raise failures.pop()
 
 
 def interruptible(work: Callable[[], T]) -> T:
@@ -125,8 +125,8 @@ def interruptible(work: Callable[[], T]) -> T:
     thread.start()
     while thread.is_alive():
         thread.join(_LOOK_EVERY_S)
-    for failure in failures:
-        raise failure
+    if failures:
+        raise failures.pop()
     return results[0]
 
 

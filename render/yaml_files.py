@@ -21,8 +21,8 @@ from render.reading import read_regular
 MAX_BYTES, MAX_NODES, MAX_DEPTH = 8 << 20, 500_000, 32
 #: References `${...}` in one value; they may nest, too.
 MAX_REFERENCES = 64
-#: Characters of a number.
-_LONGEST_NUMBER = 400
+#: Characters of a number; Python turns no longer ones than 4,300 into text, and no float has over 309.
+LONGEST_NUMBER = 100
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CORE_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map")} | {"!"}
@@ -119,7 +119,7 @@ class _Weigher:
 
     def _scalar(self, event: Any) -> None:
         _refuse_tag(event)
-        if event.implicit[0] and len(event.value) > _LONGEST_NUMBER and _NUMBER.fullmatch(event.value):
+        if event.implicit[0] and len(event.value) > LONGEST_NUMBER and _NUMBER.fullmatch(event.value):
             raise UnsafeYaml(f"{_line(event)} a number of {len(event.value):,} characters is too long")
         if event.value.count("${") > MAX_REFERENCES:
             raise UnsafeYaml(f"{_line(event)} a value has more than {MAX_REFERENCES} references ${{...}}")

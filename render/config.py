@@ -532,7 +532,7 @@ def _refuse_sections(section: Any, prefix: str = "") -> None:
     """Raises `UserError` where a key holds a whole section of the config, as a reference such as `${node}` makes it."""
     for one in fields(section):
         value = getattr(section, one.name)
-        if isinstance(one.default_factory, type) and is_dataclass(one.default_factory):
+        if is_dataclass(value) and getattr(one, "default_factory", None) is type(value):
             _refuse_sections(value, f"{prefix}{one.name}.")
         elif _holds_section(value):
             raise UserError(f"{prefix}{one.name}: it refers to a section of the config: refer to a single key")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from render.errors import UserError
+from render.errors import UserError, shown
 from render.models.architecture import Architecture, Conv
 
 _FOLDER = "out_jit_module/data"
@@ -35,8 +35,10 @@ def read_parameters(path: Path, architecture: Architecture) -> dict[str, NDArray
                     shape = shapes[f"{layer}/weight"] if kind == "weight" else shapes[f"{layer}/bias"]
                     content = _read_stored(archive, f"{_FOLDER}/{4 * position + part}", 4 * math.prod(shape))
                     parameters[f"{layer}/{kind}"] = np.frombuffer(content, "<f4").reshape(shape)
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, RuntimeError) as error:
-        raise UserError(f"{path.name} is not the expected archive of InceptionV3 weights: {error}") from None
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError, RuntimeError) as error:
+        raise UserError(
+            f"{shown(path.name)} is not the expected archive of InceptionV3 weights: {shown(str(error))}"
+        ) from None
     return parameters
 
 

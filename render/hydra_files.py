@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.plugins import Plugins
@@ -14,7 +15,7 @@ from hydra.errors import ConfigCompositionException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
 
-from render.yaml_files import check_yaml, load_yaml, read_yaml_text
+from render.yaml_files import UnsafeYaml, check_yaml, load_yaml, one_line, read_yaml_text
 
 #: Values that a config may hold with all aliases written out: Hydra takes some 150 us for each.
 MAX_CONFIG_NODES = 50_000
@@ -109,6 +110,9 @@ def _as_config(text: str, name: str) -> DictConfig:
     except OSError:
         # What OmegaConf says to a bare number.
         config = None
+    except (yaml.YAMLError, ValueError) as error:
+        # OmegaConf's parser, in Python, takes less than libyaml's.
+        raise UnsafeYaml(one_line(error)) from None
     if not isinstance(config, DictConfig) or _is_word(text):
         raise ConfigCompositionException(f"{name} holds no keys with values: write lines such as seed: 1")
     return config

@@ -70,7 +70,7 @@ def _load(text: str) -> list[Any]:
     try:
         return list(yaml.load_all(text, Loader=_LOADER))
     except (yaml.YAMLError, ValueError) as error:
-        raise UnsafeYaml(_reason(error)) from None
+        raise UnsafeYaml(one_line(error)) from None
 
 
 def check_yaml(text: str, max_nodes: int = MAX_NODES, *, one_document: bool = False) -> None:
@@ -80,7 +80,7 @@ def check_yaml(text: str, max_nodes: int = MAX_NODES, *, one_document: bool = Fa
     except UnsafeYaml:
         raise
     except (yaml.YAMLError, ValueError) as error:
-        raise UnsafeYaml(_reason(error)) from None
+        raise UnsafeYaml(one_line(error)) from None
 
 
 class _Weigher:
@@ -171,6 +171,6 @@ def _line(event: Any) -> str:
     return f"line {event.start_mark.line + 1}:"
 
 
-def _reason(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """The parser's words in one line, without its name for a text that is no file."""
     return shown(" ".join(re.sub(r'\s+in "<[a-z ]+>"', "", str(error)).split()))

@@ -36,6 +36,7 @@ from render.progress_file import read_progress
 from render.source.source import open_source
 from render.sweep.shorthands import read_points
 from render.sweep.status import print_status
+from tests.test_slim import small_graph
 
 #: What one read may take, s, and by how much the process may grow in all, bytes.
 MAX_SECONDS, MAX_GROWTH = 10.0, 2 << 30
@@ -228,17 +229,6 @@ def _torchscript() -> bytes:
     return file.getvalue()
 
 
-def _flatbuffer() -> bytes:
-    import flatbuffers
-    import tflite as schema
-
-    builder = flatbuffers.Builder(256)
-    schema.ModelStart(builder)
-    schema.ModelAddVersion(builder, 3)
-    builder.Finish(schema.ModelEnd(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
-
-
 def _picture(form: str, mode: str = "RGB", **options: Any) -> bytes:
     file = BytesIO()
     pixels = (np.arange(24 * 16 * 3).reshape(24, 16, 3) % 256).astype(np.uint8)
@@ -328,7 +318,9 @@ TARGETS: dict[str, Target] = {
         # As the reader and `load` have it.
         allowed=(*weights._UNREADABLE, *keras_h5._DAMAGED),
     ),
-    "tflite": Target("w.tflite", lambda path: tflite.read_parameters(path, INCEPTION_V3_SLIM), (_flatbuffer(),)),
+    "tflite": Target(
+        "w.tflite", lambda path: tflite.read_parameters(path, INCEPTION_V3_SLIM), (small_graph(), small_graph(0.25))
+    ),
     "torchscript": Target("w.pt", lambda path: torchscript.read_parameters(path, TINY), (_torchscript(),)),
     "labels": Target("names.txt", labels._read_cached, (b"n01440764 tench, Tinca tinca\n" * 9,)),
     "config": Target("c.yaml", lambda path: load_config(str(path), []), _YAML),

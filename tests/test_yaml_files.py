@@ -48,6 +48,8 @@ def config_refusal(tmp_path: Path, text: str | bytes, name: str = "c") -> str:
         ("seed: 0x" + "f" * 5000 + "\n", "a number of 5,002 characters is too long"),
         ("name: " + "${" * 2000 + "a" + "}" * 2000 + "\n", "more than 64 references"),
         ("octaves:\n\tcount: 1\n", "line 3"),
+        # What libyaml takes, and PyYAML's own parser does not.
+        ("a: {j?b: 1}\n", "is not valid YAML"),
         ("[1, 2]: 3\n", "a key is a mapping or a list"),
         ("---\nseed: 1\n", "another document begins"),
     ],

@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -22,9 +21,12 @@ from omegaconf.errors import OmegaConfBaseException
 from render.atlas.config import AtlasConfig, validate_atlas
 from render.config import Config, NodeConfig, validate
 from render.errors import UserError
+from render.hydra_files import check_tree, use_checked_files
 from render.paths import shipped_configs
+from render.references import check_references
 from render.schedule import check_stages
 from render.sweep.config import SweepJob, validate_sweep
+from render.yaml_files import LONGEST_NUMBER, UnsafeYaml, load_yaml, read_yaml_text
 
 #: Values of these keys, of whichever schema, are file names or free text, which may hold characters that Hydra's grammar
 #: keeps for itself.
@@ -38,6 +40,8 @@ _ATLASES = ("atlas",)
 _SWEEPS = ("channels", "grid", "layers")
 #: Below this key any other may stand.
 _AXES = "sweep.axes."
+#: More digits than any number has that is meant.
+_ENDLESS = re.compile(rf"\d{{{LONGEST_NUMBER + 1},}}")
 C = TypeVar("C", Config, AtlasConfig, SweepJob)
 
 
@@ -104,6 +108,7 @@ def compose_root(schema: Schema[C], root: str, overrides: Sequence[str]) -> Dict
     if directory != shipped_configs():
         words.append(f"hydra.searchpath=[{_quote('file://' + str(shipped_configs()))}]")
     try:
+        check_tree(name, (directory, shipped_configs()))
         config = _composed(directory, name, words)
         for key, value in paths.items():
             OmegaConf.update(config, key, literal(value), force_add=True)
@@ -112,14 +117,20 @@ def compose_root(schema: Schema[C], root: str, overrides: Sequence[str]) -> Dict
             key = getattr(error.__cause__, "full_key", root)
             raise UserError(f"{key}: must be a list in brackets, such as {key}=[A,B]") from None
         raise UserError(f"{_one_line(error)} (while composing config {root!r})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"config {root!r} is not valid YAML: {_one_line(error)}") from None
+    except UnsafeYaml as error:
+        raise UserError(f"config {root!r} is not valid YAML: {error}") from None
+    except RecursionError:
+        raise UserError(f"config {root!r} is nested too deep, or its defaults lead back to it: name each once") from None
+    except OSError as error:
+        raise UserError(f"config {root!r} cannot be read ({error.strerror or error}): give a file of YAML") from None
+    check_references(config)
     return config
 
 
 def _composed(directory: Path, name: str, words: Sequence[str]) -> DictConfig:
     """What Hydra makes of a root config; nodes may be chosen where its defaults list leaves them, and all of ours, out."""
     GlobalHydra.instance().clear()
+    use_checked_files()
     with initialize_config_dir(str(directory.resolve()), version_base="1.3"):
         try:
             return compose(name, overrides=list(words))
@@ -202,8 +213,8 @@ def is_sweep(root: str, words: Sequence[str]) -> bool:
         return True
     directory, name = _locate(root, SWEEP)
     try:
-        written = yaml.safe_load((directory / f"{name}.yaml").read_bytes())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        written = load_yaml(read_yaml_text(directory / f"{name}.yaml"))
+    except (OSError, UnsafeYaml):
         # Whoever composes it says what is wrong.
         return False
     return isinstance(written, dict) and "sweep" in written
@@ -235,6 +246,8 @@ def parsed_word(word: str) -> Override:
         return OverridesParser.create().parse_override(word)
     except HydraException as error:
         raise UserError(f"{word!r} cannot be read ({_first_line(error)}): put the value in quotes") from None
+    except RecursionError:
+        raise UserError(f"{word[:80]}... is nested too deep: write fewer brackets") from None
 
 
 @cache
@@ -247,11 +260,11 @@ def _locate(root: str, schema: Schema) -> tuple[Path, str]:
     if root.endswith((".yaml", ".yml")):
         try:
             path = Path(root).expanduser()
-            found = path.is_file()
-        except (OSError, RuntimeError) as error:
+            there, regular = path.exists(), path.is_file()
+        except (OSError, RuntimeError, ValueError) as error:
             raise UserError(f"conf={root}: {_one_line(error)}") from None
-        if not found:
-            raise UserError(f"conf={root}: there is no such file")
+        if not regular:
+            raise UserError(f"conf={root}: {'this is no file' if there else 'there is no such file'}")
         if path.suffix != ".yaml":
             raise UserError(f"conf={root}: give the file a name that ends in .yaml")
         return path.parent.absolute(), path.stem
@@ -279,6 +292,8 @@ def _checked(word: str, groups: Mapping[str, Sequence[str]], schema: Schema) -> 
         refuse_unknown(key, groups, schema)
     if written in PATH_KEYS and not is_hydras(value):
         return word
+    if number := _ENDLESS.search(value):
+        raise UserError(f"{written}: a number of {len(number[0]):,} digits is too long")
     parsed = parsed_word(word)
     if parsed.is_sweep_override():
         hint = "; make sweep renders each" if schema.kind is Config else ""
@@ -364,6 +379,7 @@ def _first_line(error: Exception) -> str:
 
 def _one_line(error: Exception) -> str:
     """The message, with its lines joined and without the list of places that Hydra looked in."""
-    message = str(error).partition("Config search path:")[0]
+    # Hydra's own says nothing where OmegaConf's says why.
+    message = (str(error) or str(error.__cause__ or "")).partition("Config search path:")[0]
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return " ".join(lines) if lines else type(error).__name__

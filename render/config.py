@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from render.errors import UserError
@@ -30,6 +30,12 @@ _CM_PER_INCH, _MM_PER_INCH = 2.54, 25.4
 _LONGEST = 10_000_000
 #: Widest bleed, mm; prints ask for 3 to 10.
 _WIDEST_BLEED_MM = 100
+#: Longest time that can be waited for, s: thirty years; and the most of a thing that a farm has.
+_LONGEST_S, _MOST = 1_000_000_000, 1_000_000
+#: Least and greatest number that is reckoned with of a machine, or asked for of a resource: Ray's are of this fineness.
+_LEAST, _LARGEST = 1e-4, 1e9
+#: Letters of a value that a message repeats.
+_SHOWN_LETTERS = 200
 #: Greatest factor on colours; far beyond it a picture has none but the primary ones.
 _STRONGEST = 100
 
@@ -294,6 +300,7 @@ def _without_directories(value: Any, key: str = "") -> Any:
 
 def validate(config: Config) -> Config:
     """The same config; `UserError` for the first value that cannot mean anything."""
+    _refuse_sections(config)
     plain = config.name.strip(" .") != "" and "/" not in config.name and config.name.isprintable()
     require(plain and len(config.name.encode()) <= 200, "name", config.name, "must be a plain file name")
     require(0 <= config.seed < 2**63, "seed", config.seed, "must be from 0 to 2^63 - 1")
@@ -326,7 +333,8 @@ def validate(config: Config) -> Config:
     _validate_farm(config.farm)
     _validate_node(config.node)
     every = config.checkpoint.every
-    require(math.isfinite(every) and every >= 0, "checkpoint.every", every, "must be 0 (every step) or more seconds")
+    rule = f"must be from 0 (every step) to {_LONGEST_S:,} seconds"
+    require(_is_finite(every) and 0 <= every <= _LONGEST_S, "checkpoint.every", every, rule)
     return config
 
 
@@ -334,16 +342,18 @@ def _validate_farm(farm: FarmConfig) -> None:
     require(farm.executor in _EXECUTORS, "farm.executor", farm.executor, f"must be {' or '.join(_EXECUTORS)}")
     rule = "must be null or from 1 to 10000"
     require(farm.workers is None or 1 <= farm.workers <= 10_000, "farm.workers", farm.workers, rule)
-    require(farm.retries >= 0, "farm.retries", farm.retries, "must be 0 or more")
-    require(math.isfinite(farm.timeout) and farm.timeout >= 0, "farm.timeout", farm.timeout, "must be 0 or more seconds")
-    require(math.isfinite(farm.silence) and farm.silence > 0, "farm.silence", farm.silence, "must be above 0 seconds")
+    require(0 <= farm.retries <= _MOST, "farm.retries", farm.retries, f"must be from 0 to {_MOST:,}")
+    fine = _is_finite(farm.timeout) and 0 <= farm.timeout <= _LONGEST_S
+    require(fine, "farm.timeout", farm.timeout, f"must be from 0 to {_LONGEST_S:,} seconds")
+    fine = _is_finite(farm.silence) and 0 < farm.silence <= _LONGEST_S
+    require(fine, "farm.silence", farm.silence, f"must be above 0 and at most {_LONGEST_S:,} seconds")
     if farm.address is not None and farm.executor != "ray":
         raise UserError(f"farm.address={farm.address} needs farm.executor=ray: drop one of them")
     worker = farm.worker
     for key, least in (("num_gpus", 0.0), ("num_cpus", 0.0), ("memory_gb", 1e-3), ("threads", 1)):
         value = getattr(worker, key)
-        fine = value is None or (math.isfinite(value) and value >= least)
-        require(fine, f"farm.worker.{key}", value, f"must be null or at least {least:g}")
+        fine = value is None or (_is_finite(value) and least <= value <= _MOST)
+        require(fine, f"farm.worker.{key}", value, f"must be null or at least {least:g}, and at most {_MOST:,}")
     whole = worker.num_gpus is None or worker.num_gpus <= 1 or float(worker.num_gpus).is_integer()
     require(whole, "farm.worker.num_gpus", worker.num_gpus, "must be a share of one GPU, or a whole number of them")
     fine = worker.resident == "auto" or isinstance(worker.resident, bool)
@@ -351,8 +361,9 @@ def _validate_farm(farm: FarmConfig) -> None:
     fine = worker.batch == "auto" or 1 <= _whole(worker.batch) <= 1024
     require(fine, "farm.worker.batch", worker.batch, "must be auto or from 1 to 1024")
     for name, amount in worker.resources.items():
-        fine = name not in ("CPU", "GPU") and math.isfinite(amount) and amount > 0
-        require(fine, f"farm.worker.resources.{name}", amount, "must be above 0, of a resource other than CPU and GPU")
+        fine = name not in ("CPU", "GPU") and name.isprintable() and _is_finite(amount) and _LEAST <= amount <= _MOST
+        rule = f"must be from {_LEAST:g} to {_MOST:,}, of a resource other than CPU and GPU"
+        require(fine, f"farm.worker.resources.{name}", amount, rule)
         chips = name != "TPU" or amount in _TPU_CHIPS
         require(chips, f"farm.worker.resources.{name}", amount, "must be 1, 2, 4 or 8: a host's chips are lent so")
     if worker.num_gpus and "TPU" in worker.resources:
@@ -368,15 +379,16 @@ def _validate_node(node: NodeConfig) -> None:
     for one in fields(node):
         value = getattr(node, one.name)
         if isinstance(value, float):
-            fine = math.isfinite(value) and value > 0
-            require(fine, f"node.{one.name}", value, "must be null or above 0")
+            # Times and prices are quotients of these: none may come out as zero or without end.
+            fine = _is_finite(value) and _LEAST <= value <= _LARGEST
+            require(fine, f"node.{one.name}", value, f"must be null or from {_LEAST:g} to {_LARGEST:g}")
 
 
 def _validate_output(output: OutputConfig) -> None:
     for key in ("width", "height", "width_cm", "width_in", "dpi"):
         value = getattr(output, key)
         if value is not None:
-            require(math.isfinite(value) and value > 0, f"output.{key}", value, "must be above 0")
+            require(_is_finite(value) and value > 0, f"output.{key}", value, "must be above 0")
     if output.dpi is not None:
         # The field in a JPEG holds 16 bits.
         require(1 <= output.dpi <= 65535, "output.dpi", output.dpi, "must be from 1 to 65535")
@@ -411,7 +423,7 @@ def _validate_layout(output: OutputConfig) -> None:
     require(output.fit in _FITS, "output.fit", output.fit, f"must be one of {', '.join(_FITS)}")
     bleed = output.bleed_mm
     if bleed is not None:
-        fine = math.isfinite(bleed) and 0 <= bleed <= _WIDEST_BLEED_MM
+        fine = _is_finite(bleed) and 0 <= bleed <= _WIDEST_BLEED_MM
         require(fine, "output.bleed_mm", bleed, f"must be null or from 0 to {_WIDEST_BLEED_MM} mm")
         if output.dpi is None:
             raise UserError("output.bleed_mm needs output.dpi to become pixels (150 suits a poster, 300 a book)")
@@ -430,9 +442,9 @@ def _validate_style(output: OutputConfig) -> None:
     panels = output.panels
     for key in ("width_cm", "height_cm"):
         value = getattr(panels, key)
-        fine = value is None or (math.isfinite(value) and value > 0)
+        fine = value is None or (_is_finite(value) and value > 0)
         require(fine, f"output.panels.{key}", value, "must be null or above 0")
-    fine = math.isfinite(panels.overlap_mm) and panels.overlap_mm >= 0
+    fine = _is_finite(panels.overlap_mm) and panels.overlap_mm >= 0
     require(fine, "output.panels.overlap_mm", panels.overlap_mm, "must be 0 or more")
     if (panels.width_cm or panels.height_cm) and output.dpi is None:
         raise UserError("output.panels needs output.dpi to become pixels (150 suits a poster, 300 a book)")
@@ -501,5 +513,30 @@ def _whole(value: int | str) -> int:
 def require(holds: bool, key: str, value: object, rule: str) -> None:
     """Raises `UserError` that names a key, its value and what it must be, unless that holds."""
     if not holds:
-        shown = repr(value) if isinstance(value, str) and not value.isprintable() else value
-        raise UserError(f"{key}={shown}: {rule}")
+        text = str(value)
+        text = text if len(text) <= _SHOWN_LETTERS else f"{text[:_SHOWN_LETTERS]}..."
+        raise UserError(f"{key}={text}: {rule}")
+
+
+def _is_finite(value: float) -> bool:
+    """Whether a number is finite, and a float can hold it."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _refuse_sections(section: Any, prefix: str = "") -> None:
+    """Raises `UserError` where a key holds a whole section of the config, as a reference such as `${node}` makes it."""
+    for one in fields(section):
+        value = getattr(section, one.name)
+        if is_dataclass(value) and getattr(one, "default_factory", None) is type(value):
+            _refuse_sections(value, f"{prefix}{one.name}.")
+        elif _holds_section(value):
+            raise UserError(f"{prefix}{one.name}: it refers to a section of the config: refer to a single key")
+
+
+def _holds_section(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_section, value.values()))
+    return any(map(_holds_section, value)) if isinstance(value, list) else is_dataclass(value)

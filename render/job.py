@@ -35,7 +35,7 @@ from render.layout import lay_out
 from render.library import Library
 from render.logs import is_cluster_job
 from render.machine import cores, free_disk, host_memory, same_disk
-from render.models.weights import Loaded, find_model, load
+from render.models.weights import Loaded, check_local, find_model, load
 from render.paths import file_sha256, input_path, user_path
 from render.plan import Machine, Plan, make_plan
 from render.progress import Display, Displays, make_display, say
@@ -269,8 +269,7 @@ def _local_weights(config: Config) -> Path | None:
     if config.model.weights is None:
         return None
     path = input_path(config.model.weights, "model.weights")
-    if not path.is_file():
-        raise UserError(f"model.weights={path}: there is no such file")
+    check_local(path)
     return path
 
 

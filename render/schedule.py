@@ -22,6 +22,8 @@ from render.models.architecture import Architecture
 #: Levels of a Laplacian pyramid: the coarsest of nine has a sample every 512 px.
 _MOST_LEVELS = 9
 _REGION_KEYS = ("mask", "terms")
+#: Models that a message names, and letters that it takes for them.
+_MOST_NAMED, _LONGEST_NAMES = 10, 400
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def _terms_of(config: Config, model: str) -> object:
     if objective.terms is not None or not objective.by_model:
         return objective.terms
     if model not in objective.by_model:
-        known = ", ".join(objective.by_model)
+        known = ", ".join(list(map(str, objective.by_model))[:_MOST_NAMED])[:_LONGEST_NAMES]
         raise UserError(
             f"this objective has terms for {known}, not for {model}: add model={next(iter(objective.by_model))}, or "
             "choose another objective"

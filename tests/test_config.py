@@ -961,3 +961,36 @@ def test_the_usual_precision_changes_no_name_of_a_canvas() -> None:
     assert "precision" not in usual.canvas_settings()["model"]
     assert other.canvas_settings()["model"]["precision"] == "bfloat16"
     assert usual.digest({}) != other.digest({})
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("node.tflops_float32=1e-320", "node.tflops_float32=1e-320: must be null or from 0.0001 to 1e+09"),
+        ("node.network_gbit=1e308", "node.network_gbit=1e+308"),
+        ("farm.timeout=1e308", "must be from 0 to 1,000,000,000 seconds"),
+        ("farm.silence=1e-320", ""),
+        ("farm.retries=99999999999", "must be from 0 to 1,000,000"),
+        ("farm.worker.threads=99999999", "at most 1,000,000"),
+        ("farm.worker.resources={x: 1e-320}", "farm.worker.resources.x"),
+        ("seed=" + "9" * 5000, "a number of 5,000 digits is too long"),
+        ("step_size=" + "9" * 99, "must be above 0 and at most 255"),
+        ("output.width_cm=" + "9" * 99, "output.width_cm"),
+        ("objective.terms=" + "[" * 5000 + "]" * 5000, "nested too deep"),
+        ("objective.terms='${node}'", "refers to a section"),
+        ("farm.worker.resources='${node}'", "farm.worker.resources"),
+        ("farm.worker.resources='${oc.env:NOT_SET_ANYWHERE}'", "farm.worker.resources"),
+        ("output.also='${node}'", "output.also"),
+        ("output.also=[{}]", "output.also"),
+        ("output.contrast='${node}'", "output.contrast"),
+        ("source.background='${node}'", "source.background"),
+        ("output.path=" + "9" * 5000, "output.path=99"),
+    ],
+)
+def test_numbers_and_references_without_meaning_are_refused_shortly(word: str, said: str) -> None:
+    """Denormals, what no float holds, and whole sections; the command would divide by them, or print them all."""
+    if not said:
+        assert load(word).farm.silence == 1e-320
+        return
+    message = refusal(word)
+    assert said in message and len(message) < 500

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from render.storage import lease as leases
 from render.storage.fetch import LEDGER, fetch_command, fetch_run
 from render.storage.lease import LEASE, Lease, is_held
 from render.storage.markers import MARKER
+from render.storage.mirror import probe
 from render.storage.objects import ObjectStorage
 from render.storage.storage import Seen, Storage, open_storage
 from render.sweep.status import print_status
@@ -693,3 +695,129 @@ def test_commands_say_what_they_cannot_do_with_a_url(bucket: str) -> None:
         (lambda: export_command([f"run={bucket}/none"]), "there is no run"),
     ):
         assert words in refusal(call)
+
+
+class answering:
+    """A server that gives one answer to everything, or none: what a network's sign-in page, or a hung store, is like."""
+
+    def __init__(self, answer: bytes | None) -> None:
+        self._answer, self._ended = answer, threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(0.2)
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+
+    def __enter__(self) -> str:
+        self._thread.start()
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._listener.close()
+
+    def _listen(self) -> None:
+        while not self._ended.is_set():
+            with suppress(TimeoutError):
+                threading.Thread(target=self._serve, args=(self._listener.accept()[0],), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.settimeout(0.5)
+            head = b""
+            while not self._ended.is_set():
+                try:
+                    words = connection.recv(1 << 16)
+                except TimeoutError:
+                    continue
+                if not words:
+                    return
+                head += words
+                if b"\r\n\r\n" in head and self._answer is not None:
+                    body = self._answer.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+                    connection.sendall(body if head.startswith(b"HEAD") else self._answer)
+                    head = b""
+
+
+PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>Welcome</body></html>"
+
+
+def page(more: bytes = b"") -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n%sContent-Length: %d\r\n\r\n%s" % (more, len(PAGE), PAGE)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        page(),
+        page(b'ETag: "x"\r\nLast-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\n'),
+        b"HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n",
+    ],
+    ids=["page", "page with a tag", "redirect"],
+)
+def test_a_web_page_in_place_of_a_store_is_called_one(
+    answer: bytes, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is asked: it is no run, no picture, no empty prefix and no other region."""
+    with answering(answer) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        monkeypatch.setattr("render.paths.cache_directory", lambda: tmp_path / "cache")
+        storage = ObjectStorage("s3://hotel/run")
+        for ask in (
+            lambda: storage.load("run.json"),
+            lambda: storage.facts("dream.png"),
+            lambda: probe(storage),
+            lambda: fetch_run("s3://hotel/run", tmp_path / "to", print),
+            lambda: input_path("s3://hotel/me.jpg", "image"),
+        ):
+            message = refusal(ask)
+            assert "is answered by a web page" in message and "sign in to this network" in message
+
+
+def test_a_store_that_never_answers_is_waited_for_as_long_as_is_said(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("render.storage.objects.SILENCE_S", 2)
+    monkeypatch.setattr("render.storage.objects._PATIENT", (10, 120, 1, 1000))
+    with answering(None) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        begun = time.monotonic()
+        message = refusal(lambda: ObjectStorage("s3://hung/run", patient=True).load("run.json"))
+        assert time.monotonic() - begun < 10
+        assert "s3://hung/run cannot be reached: nothing came in 2 s" in message
+
+
+def test_a_signal_ends_the_waiting_for_a_store(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering(None) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        begun = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            ObjectStorage("s3://hung/run", patient=True).load("run.json")
+        assert time.monotonic() - begun < 10
+
+
+def test_nothing_stays_of_trying_whether_a_store_can_be_written(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = ObjectStorage(bucket)
+    probe(storage)
+    assert names(bucket) == []
+    write = storage.write
+
+    def write_and_lose(name: str, data: bytes) -> None:
+        write(name, data)
+        raise StorageError("no answer came")
+
+    def write_and_stop(name: str, data: bytes) -> None:
+        write(name, data)
+        raise KeyboardInterrupt
+
+    for way, ends in ((write_and_lose, StorageError), (write_and_stop, KeyboardInterrupt)):
+        monkeypatch.setattr(storage, "write", way)
+        with pytest.raises(ends):
+            probe(storage)
+        assert names(bucket) == []
+    monkeypatch.undo()
+    monkeypatch.setattr("render.storage.mirror._ABANDONED_S", -1.0)
+    for name, data in ((".probe-0123abcd", b""), (".probe-of-mine", b""), (".probe-0123abce", b"a word")):
+        write(name, data)
+    probe(storage)
+    assert names(bucket) == [".probe-0123abce", ".probe-of-mine"]

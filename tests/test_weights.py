@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import threading
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -928,7 +929,7 @@ def test_an_unknown_model_is_refused_naming_those_there_are() -> None:
 def test_a_missing_file_and_an_unknown_suffix_are_refused(tmp_path: Path) -> None:
     missing = tmp_path / "none.npz"
     assert f"{missing}: there is no such file" in refusal(lambda: load("googlenet", missing))
-    assert "there is no such file" in refusal(lambda: load("googlenet", tmp_path))
+    assert "a directory, not a file" in refusal(lambda: load("googlenet", tmp_path))
     for name in ("weights.pt", "weights.pkl", "weights"):
         (tmp_path / name).write_bytes(b"anything")
         message = refusal(lambda name=name: load("googlenet", tmp_path / name))
@@ -1034,6 +1035,82 @@ def test_safetensors_of_any_type_of_number_are_read_or_refused(kind: str, size: 
     assert "extra conv/bias (2,)" in message or "numbers of a type that NumPy lacks" in message
 
 
+def write_header(path: Path, name: str, shape: str, kind: str = "<f4", content: bytes = b"") -> None:
+    """An archive with one array, of which the header says what it likes."""
+    header = f"{{'descr': {kind!r}, 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(200) + b"\n"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + content)
+
+
+@pytest.mark.parametrize("shape", ["(1000000, 1000000, 1000)", "(99999999999999999999,)", "(-5, 3)", f"({'1,' * 70})"])
+@pytest.mark.parametrize("name", ["conv1/7x7_s2/weight", "other"])
+def test_an_array_of_an_impossible_shape_is_named_and_never_made(name: str, shape: str, tmp_path: Path) -> None:
+    path = tmp_path / "weights.npz"
+    write_header(path, name, shape)
+    message = refusal(lambda: load("googlenet", path))
+    assert ("conv1/7x7_s2/weight is (" if name != "other" else "extra other (") in message
+
+
+def test_an_array_that_unpacks_to_a_disk_full_is_never_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "weights.npz"
+    write_header(path, "conv1/7x7_s2/bias", "(64000000,)", content=bytes(256_000_000))
+    tracemalloc.start()
+    try:
+        assert "conv1/7x7_s2/bias is (64000000,), not (64,)" in refusal(lambda: load("googlenet", path))
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors", "caffemodel", "h5"])
+def test_files_that_are_endless_or_too_large_are_not_read(suffix: str, tmp_path: Path) -> None:
+    pipe, large, zero = (tmp_path / f"{name}.{suffix}" for name in ("pipe", "large", "zero"))
+    os.mkfifo(pipe)
+    zero.symlink_to("/dev/zero")
+    with large.open("wb") as file:
+        file.truncate(5 << 30)
+    for path, said in ((pipe, "a device, a pipe or a socket"), (zero, "a device, a pipe"), (large, "larger than 1024 MiB")):
+        assert said in refusal(lambda path=path: load("inception_v3", path))
+
+
+def test_a_caffemodel_of_endless_small_fields_is_refused_soon(tmp_path: Path) -> None:
+    path = tmp_path / "weights.caffemodel"
+    path.write_bytes(b"\x08\x00" * 5_000_000)
+    assert "more than 500,000 fields" in refusal(lambda: load("googlenet", path))
+
+
+def test_converted_weights_can_be_read_by_whoever_shares_the_cache(fetched: Fetched) -> None:
+    mask = os.umask(0)
+    os.umask(mask)
+    assert fetched.file.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+def test_another_user_reads_a_shared_cache_or_is_told_why_not(fetched: Fetched, tmp_path: Path) -> None:
+    cache = tmp_path / "shared"
+    copy = fetched.copied_to(cache)
+    for directory in (*copy.parents,):
+        if directory.is_relative_to("/tmp") and directory != Path("/tmp"):
+            directory.chmod(directory.stat().st_mode | 0o055)
+    # Not started as that user, who may not even run this Python.
+    script = (
+        "import os\nfrom render.models import weights\nos.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "try: print(weights.load('inception_v3').sha256)\nexcept weights.UserError as error: print(error)"
+    )
+
+    def as_nobody() -> str:
+        environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(ROOT)}
+        return subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True
+        ).stdout.strip()
+
+    copy.chmod(0o644)
+    assert as_nobody() == INCEPTION_SHA256
+    copy.chmod(0o600)
+    message = as_nobody()
+    assert f"{copy} may not be read by this user" in message and "chmod a+r" in message
+
+
 # --- Keras files ----------------------------------------------------------------------------------------------------------
 
 
@@ -1091,6 +1168,35 @@ def test_hdf5_that_keras_never_wrote_is_refused(tmp_path: Path) -> None:
         file["conv2d_1"] = h5py.SoftLink("/nowhere")
         file["batch_normalization"] = h5py.ExternalLink("elsewhere.h5", "/")
     assert "holds 0 convolutions and 0 batch norms" in refusal(lambda: load("inception_v3", path))
+
+
+def test_a_keras_layer_whose_name_is_no_text_is_refused_and_the_process_ends(command, tmp_path: Path) -> None:
+    path = tmp_path / "attr.h5"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("layers/x/vars")
+        group.attrs["name"] = np.array([1, 2, 3])
+        group.create_dataset("0", data=np.zeros(3, "f4"))
+    finished = command("plan", *TINY, f"model.weights={path}", timeout=120)
+    finished.refused("the name of its layer 'x' is no text")
+
+
+def test_keras_arrays_of_impossible_shapes_are_named_and_never_made(tmp_path: Path) -> None:
+    path = tmp_path / "keras.h5"
+    write_keras(path, 93, 94)
+    with h5py.File(path, "a") as file:
+        shape, chunks = (1 << 20, 1 << 20, 3, 32), (16, 16, 3, 32)
+        file.create_dataset("conv2d_93/conv2d_93/kernel:0", shape=shape, dtype="f4", chunks=chunks)
+    assert f"is (32, 3, {1 << 20}, {1 << 20}), not" in refusal(lambda: load("inception_v3", path))
+
+
+def test_keras_values_in_other_files_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(bytes(4 * 32))
+    path = tmp_path / "keras.h5"
+    write_keras(path, 94, 94, without="batch_normalization/beta:0")
+    with h5py.File(path, "a") as file:
+        name = "batch_normalization/batch_normalization/beta:0"
+        file.create_dataset(name, shape=(32,), dtype="f4", external=[(str(tmp_path / "secret"), 0, 4 * 32)])
+    assert "has its values in another file" in refusal(lambda: load("inception_v3", path))
 
 
 # --- the fingerprint ------------------------------------------------------------------------------------------------------

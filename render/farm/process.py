@@ -6,6 +6,7 @@ import os
 import platform
 import threading
 import time
+import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -203,6 +204,10 @@ def _devices() -> list[jax.Device]:
 
 def use_compilation_cache() -> None:
     """Keeps compiled kernels in the user's cache, however quickly they compile."""
-    jax.config.update("jax_compilation_cache_dir", str(cache_directory() / KERNELS))
+    kernels = cache_directory() / KERNELS
+    jax.config.update("jax_compilation_cache_dir", str(kernels))
+    if kernels.exists() and not os.access(kernels, os.W_OK):
+        # A cache that others keep is read; that nothing is added to it is no news at every kernel.
+        warnings.filterwarnings("ignore", message="Error writing persistent compilation cache entry")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

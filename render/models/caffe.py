@@ -14,11 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from render.errors import UserError
+from render.models.declared import MAX_FILE_BYTES
+from render.reading import read_regular
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 #: NetParameter field -> (name field, blobs field) of its layers.
 _LAYER_FIELDS = {100: (1, 7), 2: (4, 6)}
 _KINDS = ("weight", "bias")
+#: Fields of a whole file; the published one has some 3,000, and each array is one.
+_MOST_FIELDS = 500_000
 
 
 def read_parameters(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -28,21 +32,22 @@ def read_parameters(path: Path) -> dict[str, NDArray[np.float32]]:
     """
     parameters: dict[str, NDArray[np.float32]] = {}
     try:
-        for number, layer in _fields(memoryview(path.read_bytes())):
+        budget = iter(range(_MOST_FIELDS))
+        for number, layer in _fields(memoryview(read_regular(path, MAX_FILE_BYTES)), budget):
             if number not in _LAYER_FIELDS or not isinstance(layer, memoryview):
                 continue
             name_field, blobs_field = _LAYER_FIELDS[number]
             name, blobs = "", []
-            for inner, value in _fields(layer):
+            for inner, value in _fields(layer, budget):
                 if inner == name_field and isinstance(value, memoryview):
                     name = bytes(value).decode()
                 elif inner == blobs_field and isinstance(value, memoryview):
-                    blobs.append(_blob(value))
+                    blobs.append(_blob(value, budget))
             if name.startswith(("loss1/", "loss2/")):
                 continue
             for kind, blob in zip(_KINDS, blobs, strict=False):
                 parameters[f"{name}/{kind}"] = _without_unit_axes(blob, kind)
-    except (IndexError, ValueError) as error:
+    except (IndexError, ValueError, OverflowError) as error:
         raise UserError(f"{path.name} is not a Caffe model, or is cut short: {error}") from None
     if not parameters:
         raise UserError(f"{path.name} is not a Caffe model: it holds no layer with parameters")
@@ -56,23 +61,23 @@ def _without_unit_axes(blob: NDArray[np.float32], kind: str) -> NDArray[np.float
     return blob.reshape(blob.shape[2:]) if blob.ndim == 4 and blob.shape[:2] == (1, 1) else blob
 
 
-def _blob(message: memoryview) -> NDArray[np.float32]:
+def _blob(message: memoryview, budget: Iterator[int]) -> NDArray[np.float32]:
     legacy = {1: 1, 2: 1, 3: 1, 4: 1}
     shape: list[int] | None = None
     values: list[NDArray[np.float32]] = []
-    for number, value in _fields(message):
+    for number, value in _fields(message, budget):
         if number in legacy and isinstance(value, int):
             legacy[number] = value
         elif number == 5 and isinstance(value, memoryview):
             values.append(np.frombuffer(value, "<f4"))
         elif number == 7 and isinstance(value, memoryview):
-            shape = list(_dimensions(value))
+            shape = list(_dimensions(value, budget))
     data = np.concatenate(values) if values else np.empty(0, np.float32)
     return data.reshape(shape if shape is not None else list(legacy.values()))
 
 
-def _dimensions(message: memoryview) -> Iterator[int]:
-    for number, value in _fields(message):
+def _dimensions(message: memoryview, budget: Iterator[int]) -> Iterator[int]:
+    for number, value in _fields(message, budget):
         if number != 1:
             continue
         if isinstance(value, int):
@@ -81,13 +86,15 @@ def _dimensions(message: memoryview) -> Iterator[int]:
             at = 0
             while at < len(value):
                 dimension, at = _varint(value, at)
+                _spend(budget)
                 yield dimension
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """The fields of a protobuf message in order: number, and an integer or the field's bytes."""
+def _fields(message: memoryview, budget: Iterator[int]) -> Iterator[tuple[int, int | memoryview]]:
+    """The fields of a protobuf message in order: number, and an integer or the field's bytes. Each takes of the budget."""
     at = 0
     while at < len(message):
+        _spend(budget)
         key, at = _varint(message, at)
         number, wire = key >> 3, key & 7
         if wire == _VARINT:
@@ -104,6 +111,11 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             raise ValueError(f"a field of {length} bytes at byte {at} goes past the end")
         yield number, message[at : at + length]
         at += length
+
+
+def _spend(budget: Iterator[int]) -> None:
+    if next(budget, None) is None:
+        raise ValueError(f"it has more than {_MOST_FIELDS:,} fields")
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:

@@ -6,6 +6,7 @@ their order counts. It builds branches in an order of its own, given here block 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from render.errors import UserError
 from render.models.architecture import Architecture, Conv
+from render.models.declared import MAX_PARTS, Declared, Expected, check_file
 
 #: keras.applications.inception_v3 creates each block's branches in this order.
 _BLOCK_ORDERS: dict[str, tuple[str, ...]] = {
@@ -50,69 +52,122 @@ _BLOCK_ORDERS: dict[str, tuple[str, ...]] = {
 _NUMBERED_VARIABLES = {"conv2d": ("kernel",), "batch_normalization": ("beta", "moving_mean", "moving_variance")}
 
 
-def read_parameters(path: Path, architecture: Architecture) -> dict[str, NDArray[np.float32]]:
+_NORM_PARTS = {"beta": "beta", "moving_mean": "mean", "moving_variance": "var", "gamma": "gamma"}
+#: Bytes of the pieces that a dataset may be stored in: one is unpacked whole for any value in it.
+_LARGEST_CHUNK = 64 << 20
+#: What h5py raises on damaged files besides `OSError`, `RuntimeError` and `ValueError`.
+_DAMAGED = (KeyError, TypeError, AttributeError, OverflowError, MemoryError)
+
+_Datasets = dict[str, h5py.Dataset]
+
+
+def read_parameters(path: Path, architecture: Architecture) -> dict[str, NDArray | Declared]:
     """LAYER/{weight,beta,mean,var} of every convolution: weights (out, in, rows, columns), float32.
 
     A classifier (`predictions`) in the file is left aside. Raises `UserError` where the counts do not fit, `OSError` where
-    the file is not HDF5.
+    the file is not HDF5, and `ValueError` where it is damaged.
     """
-    with h5py.File(path, "r") as file:
-        groups = {name: _arrays(group) for name, group in _layer_groups(file)}
+    check_file(path)
+    try:
+        with h5py.File(path, "r") as file:
+            groups = {_layer_name(name, group): _datasets(group) for name, group in _layer_groups(file)}
+            return _parameters(groups, architecture, path)
+    except _DAMAGED as error:
+        raise ValueError(f"it is damaged: {error}") from None
+
+
+def _parameters(groups: dict[str, _Datasets], architecture: Architecture, path: Path) -> dict[str, NDArray | Declared]:
+    expected = Expected(architecture)
     convolutions = _numbered(groups, "conv2d")
     norms = _numbered(groups, "batch_normalization")
     names = list(_keras_order(architecture))
     if len(convolutions) != len(names) or len(norms) != len(names):
         raise UserError(
-            f"{path} does not fit {architecture.name}: it holds {len(convolutions)} convolutions and {len(norms)} batch "
-            f"norms, not {len(names)} of each"
+            f"{path!s} does not fit {architecture.name}: it holds {len(convolutions)} convolutions and "
+            f"{len(norms)} batch norms, not {len(names)} of each"
         )
     parameters = {}
     for name, convolution, norm in zip(names, convolutions, norms, strict=True):
-        for array, value in convolution.items():
-            is_kernel = array == "kernel" and value.ndim == 4
-            parameters[f"{name}/{'weight' if array == 'kernel' else array}"] = (
-                value.transpose(3, 2, 0, 1) if is_kernel else value
-            )
-        for keras_name, part in (
-            ("beta", "beta"),
-            ("moving_mean", "mean"),
-            ("moving_variance", "var"),
-            ("gamma", "gamma"),
-        ):
+        for array, dataset in convolution.items():
+            parameter = f"{name}/{'weight' if array == 'kernel' else array}"
+            parameters[parameter] = _read(dataset, parameter, expected, kernel=array == "kernel")
+        for keras_name, part in _NORM_PARTS.items():
             if keras_name in norm:
-                parameters[f"{name}/{part}"] = norm[keras_name]
+                parameters[f"{name}/{part}"] = _read(norm[keras_name], f"{name}/{part}", expected)
     return parameters
 
 
-def _layer_groups(file: h5py.File) -> Iterator[tuple[str, h5py.Group]]:
-    root = next((file[name] for name in ("model_weights", "layers") if isinstance(file.get(name), h5py.Group)), file)
-    for name, item in root.items():
-        if isinstance(item, h5py.Group):
-            # Keras 3 counts layers anew in the group's name, and keeps their own name in an attribute.
-            variables = item.get("vars")
-            yield (name if variables is None else variables.attrs.get("name", name)), item
+def _read(dataset: h5py.Dataset, name: str, expected: Expected, *, kernel: bool = False) -> NDArray | Declared:
+    """A dataset's values, float32, where it is of the parameter's shape; kernels come as (rows, columns, in, out)."""
+    axes = (3, 2, 0, 1) if kernel and dataset.ndim == 4 else tuple(range(dataset.ndim))
+    shape = tuple(dataset.shape[axis] for axis in axes)
+    if not expected.has(name, shape, dataset.dtype):
+        return Declared(shape, str(dataset.dtype))
+    if dataset.external or dataset.is_virtual:
+        raise ValueError(f"{name} has its values in another file")
+    if dataset.chunks and math.prod(dataset.chunks) * dataset.dtype.itemsize > _LARGEST_CHUNK:
+        raise ValueError(f"{name} is stored in pieces of {dataset.chunks} values")
+    return np.asarray(dataset, np.float32).transpose(axes)
 
 
-def _arrays(group: h5py.Group) -> dict[str, NDArray[np.float32]]:
+def _layer_groups(file: h5py.File) -> list[tuple[str, h5py.Group]]:
+    """The groups of layers by their names in the file.
+
+    All at once: an iteration over a group that is left off holds the lock of the library, and the process never ends.
+    """
+    root = next((group for name in ("model_weights", "layers") if (group := _group(file, name)) is not None), file)
+    if len(root) > MAX_PARTS:
+        raise ValueError(f"it holds {len(root):,} layers")
+    named = [(name, _group(root, name)) for name in list(root)]
+    return [(name, group) for name, group in named if group is not None]
+
+
+def _group(parent: h5py.Group, name: str) -> h5py.Group | None:
+    """The group of a name in this very file; None where there is none."""
+    if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
+        return None
+    item = parent.get(name)
+    return item if isinstance(item, h5py.Group) else None
+
+
+def _layer_name(name: str, group: h5py.Group) -> str:
+    """A layer's own name: Keras 3 counts layers anew in the group's, and keeps theirs in an attribute."""
+    variables = _group(group, "vars")
+    if variables is None or "name" not in variables.attrs:
+        return name
+    attribute = variables.attrs.get_id("name")
+    # Looked at before it is read: it may be declared as long as it likes.
+    text = variables.attrs["name"] if attribute.shape == () and attribute.dtype.kind in "OSU" else None
+    if isinstance(text, bytes):
+        text = text.decode()
+    if not isinstance(text, str):
+        raise ValueError(f"the name of its layer {name[:80]!r} is no text")
+    return text
+
+
+def _datasets(group: h5py.Group) -> _Datasets:
     """Every dataset of numbers below a layer's group by its last name, without Keras' `:0`."""
-    found: dict[str, NDArray[np.float32]] = {}
+    found: _Datasets = {}
+    visited = iter(range(MAX_PARTS))
 
-    def visit(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiu":
-            found[name.rpartition("/")[2].removesuffix(":0")] = np.asarray(item, np.float32)
+    def visit(name: str, item: object) -> bool | None:
+        if isinstance(item, h5py.Dataset) and item.shape is not None and item.dtype.kind in "fiu":
+            found[name.rpartition("/")[2].removesuffix(":0")] = item
+        # Anything but None ends the visit.
+        return None if next(visited, None) is not None else True
 
     group.visititems(visit)
     return found
 
 
-def _numbered(groups: dict[str, dict[str, NDArray[np.float32]]], stem: str) -> list[dict[str, NDArray[np.float32]]]:
+def _numbered(groups: dict[str, _Datasets], stem: str) -> list[_Datasets]:
     """The groups called `stem` or `stem_N` that hold arrays, in Keras' order of creation."""
-    matches = [(re.fullmatch(rf"{stem}(?:_(\d+))?", name), arrays) for name, arrays in groups.items()]
-    numbered = [(int(match[1] or 0), arrays) for match, arrays in matches if match and arrays]
+    matches = [(re.fullmatch(rf"{stem}(?:_(\d{{1,9}}))?", name), datasets) for name, datasets in groups.items()]
+    numbered = [(int(match[1] or 0), datasets) for match, datasets in matches if match and datasets]
     names = {str(number): name for number, name in enumerate(_NUMBERED_VARIABLES[stem])}
     return [
-        {names.get(name, name): array for name, array in arrays.items()}
-        for _, arrays in sorted(numbered, key=lambda item: item[0])
+        {names.get(name, name): dataset for name, dataset in datasets.items()}
+        for _, datasets in sorted(numbered, key=lambda item: item[0])
     ]
 
 

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from render import fetch
 from render.errors import UserError
-from render.models.weights import MODELS, find_model
+from render.models.weights import MODELS, find_model, unreadable_cache
 from render.paths import cache_directory
+from render.reading import read_regular
 
 #: For each logit its synonyms, the first the usual one.
 Names = tuple[tuple[str, ...], ...]
@@ -30,6 +31,8 @@ _REQUIREMENT = "timm==1.0.31"
 _SYNSETS, _NAMES = "timm/data/_info/imagenet_synsets.txt", "timm/data/_info/imagenet_synset_to_lemma.txt"
 #: sha256 of the file in the cache.
 _SHA256 = "acf75ef0abe89694b19056e0796401068b459c457baa30335f240c7692857355"
+#: Bytes of that file at most: it has 31,675.
+_MOST_BYTES = 1 << 20
 #: A classifier may have logits before those of the thousand, that stand for no class.
 _DUMMIES: dict[int, Names] = {1000: (), 1001: (("dummy",),)}
 _MOST_CANDIDATES = 5
@@ -174,9 +177,11 @@ def _imagenet_names(directory: Path) -> Names:
 def _read_cached(path: Path) -> bytes | None:
     """The file's content; None where there is none or it is damaged."""
     try:
-        content = path.read_bytes()
+        content = read_regular(path, _MOST_BYTES)
     except FileNotFoundError:
         return None
+    except PermissionError:
+        raise unreadable_cache(path) from None
     return content if hashlib.sha256(content).hexdigest() == _SHA256 else None
 
 

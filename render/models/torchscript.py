@@ -6,6 +6,7 @@ convolution: weight (out, in, rows, columns), then batch norm's beta, mean and v
 
 from __future__ import annotations
 
+import math
 import zipfile
 from pathlib import Path
 
@@ -31,9 +32,17 @@ def read_parameters(path: Path, architecture: Architecture) -> dict[str, NDArray
         with zipfile.ZipFile(path) as archive:
             for position, layer in enumerate(convolutions):
                 for part, kind in enumerate(_PARTS):
-                    values = np.frombuffer(archive.read(f"{_FOLDER}/{4 * position + part}"), "<f4")
                     shape = shapes[f"{layer}/weight"] if kind == "weight" else shapes[f"{layer}/bias"]
-                    parameters[f"{layer}/{kind}"] = values.reshape(shape)
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise UserError(f"{path.name} is not the expected archive of InceptionV3 weights: {error}") from None
+                    content = _read_stored(archive, f"{_FOLDER}/{4 * position + part}", 4 * math.prod(shape))
+                    parameters[f"{layer}/{kind}"] = np.frombuffer(content, "<f4").reshape(shape)
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError, RuntimeError) as error:
+        raise UserError(f"{path.name} is not the expected archive of InceptionV3 weights: {error!s}") from None
     return parameters
+
+
+def _read_stored(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
+    """An uncompressed member of a known size; raises `ValueError` for another."""
+    info = archive.getinfo(name)
+    if info.compress_type != zipfile.ZIP_STORED or info.file_size != size:
+        raise ValueError(f"{name} is no uncompressed tensor of {size:,} bytes")
+    return archive.read(info)

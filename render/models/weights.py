@@ -10,7 +10,7 @@ batch norm folded in.
 from __future__ import annotations
 
 import hashlib
-import tokenize
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -21,12 +21,13 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save
 
 from render import fetch
 from render.errors import UserError
-from render.models import caffe, tflite, torchscript
+from render.models import arrays, caffe, tflite, torchscript
 from render.models.architecture import Architecture
+from render.models.declared import Declared, Expected, check_file
 from render.models.googlenet import GOOGLENET
 from render.models.inception_v3 import INCEPTION_V3, INCEPTION_V3_KERAS
 from render.models.inception_v3_slim import INCEPTION_V3_SLIM
@@ -37,6 +38,8 @@ Parameters = dict[str, NDArray[np.float32]]
 _BATCH_NORM_EPSILON = 1e-3
 #: What readers raise on damaged files; `RuntimeError` is zipfile's for odd compression and HDF5's for broken insides.
 _UNREADABLE = (SafetensorError, zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError)
+#: Faults that one message names, more than the largest model has parameters; and letters of a name in it.
+_MOST_FAULTS, _LONGEST_NAME = 1000, 200
 
 
 @dataclass(frozen=True)
@@ -145,13 +148,13 @@ def cached_path(model: Model) -> Path:
 
 def _load_published(model: Model) -> Loaded:
     path, published = cached_path(model), model.published
-    parameters = _read_cached(path, published.parameters_sha256)
+    parameters = _read_cached(path, model)
     if parameters is None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):
                 # Another process may have finished while this one waited.
-                parameters = _read_cached(path, published.parameters_sha256)
+                parameters = _read_cached(path, model)
                 if parameters is None:
                     parameters = _convert(model, path)
         except (OSError, SafetensorError) as error:
@@ -162,13 +165,25 @@ def _load_published(model: Model) -> Loaded:
     return Loaded(model.architecture, parameters, published.parameters_sha256)
 
 
-def _read_cached(path: Path, expected: str) -> Parameters | None:
+def _read_cached(path: Path, model: Model) -> Parameters | None:
     """The cached parameters; None where there are none or they are damaged."""
     try:
-        parameters = _read_safetensors(path)
+        read = arrays.read_safetensors(path, Expected(model.architecture))
+    except PermissionError:
+        raise unreadable_cache(path) from None
     except (SafetensorError, OSError, ValueError):
         return None
-    return parameters if fingerprint(parameters) == expected else None
+    parameters = {name: array for name, array in read.items() if not isinstance(array, Declared)}
+    whole = len(parameters) == len(read) and fingerprint(parameters) == model.published.parameters_sha256
+    return parameters if whole else None
+
+
+def unreadable_cache(path: Path) -> UserError:
+    """The error for a file of the cache that another user has, and lets nobody read."""
+    return UserError(
+        f"{path} may not be read by this user: have its owner run chmod a+r on it, or set XDG_CACHE_HOME to a directory "
+        "of your own"
+    )
 
 
 def _convert(model: Model, path: Path) -> Parameters:
@@ -182,14 +197,17 @@ def _convert(model: Model, path: Path) -> Parameters:
         if fingerprint(parameters) != published.parameters_sha256:
             raise UserError(f"{published.what} does not hold the weights expected of {model.architecture.name}: not used")
         temporary = scratch / "converted.safetensors"
-        save_file(parameters, temporary)
+        # Not save_file, which lets nobody else read what it writes: the cache may be shared.
+        with temporary.open("wb") as file:
+            file.write(save(parameters))
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
     return parameters
 
 
 def _load_local(architecture: Architecture, path: Path, sha256: str | None) -> Loaded:
-    if not path.is_file():
-        raise UserError(f"model.weights={path}: there is no such file")
+    check_local(path)
     if sha256 is not None:
         check_sha256(path, sha256)
     raw, architecture = _read_local(path, architecture)
@@ -197,56 +215,50 @@ def _load_local(architecture: Architecture, path: Path, sha256: str | None) -> L
     return Loaded(architecture, parameters, fingerprint(parameters))
 
 
-def _read_local(path: Path, architecture: Architecture) -> tuple[Parameters, Architecture]:
+def check_local(path: Path) -> None:
+    """Raise `UserError` unless there is a regular file of weights that is not too large."""
+    try:
+        check_file(path)
+    except FileNotFoundError:
+        raise UserError(f"model.weights={path!s}: there is no such file") from None
+    except OSError as error:
+        raise UserError(f"model.weights={path!s} cannot be read: {error.strerror}") from None
+
+
+def _read_local(path: Path, architecture: Architecture) -> tuple[Mapping[str, NDArray | Declared], Architecture]:
     """Raw parameters of a file by its suffix, and the variant of the architecture that such files are trained for."""
+    where = str(path)
     try:
         match path.suffix.lower():
             case ".safetensors":
-                return _read_safetensors(path), architecture
+                return arrays.read_safetensors(path, Expected(architecture)), architecture
             case ".npz":
-                return _read_npz(path), architecture
+                return arrays.read_npz(path, Expected(architecture)), architecture
             case ".caffemodel":
                 return caffe.read_parameters(path), architecture
             case ".tflite" | ".lite":
                 if architecture is not INCEPTION_V3_SLIM:
                     raise UserError(
-                        f"{path}: TensorFlow Lite files are read for inception_v3_slim only, not for {architecture.name}"
+                        f"{where}: TensorFlow Lite files are read for inception_v3_slim only, not for {architecture.name}"
                     )
                 return tflite.read_parameters(path, architecture), architecture
             case ".h5" | ".hdf5":
                 if architecture is not INCEPTION_V3:
-                    raise UserError(f"{path}: Keras files are read for inception_v3 only, not for {architecture.name}")
+                    raise UserError(f"{where}: Keras files are read for inception_v3 only, not for {architecture.name}")
                 # Imported where it is needed: h5py takes its time.
                 from render.models import keras_h5
 
                 return keras_h5.read_parameters(path, INCEPTION_V3_KERAS), INCEPTION_V3_KERAS
     except _UNREADABLE as error:
-        raise UserError(f"model.weights={path} cannot be read: {_first_line(error)}") from None
-    raise UserError(f"model.weights={path}: must be .safetensors, .npz, .h5, .caffemodel or .tflite")
-
-
-def _read_safetensors(path: Path) -> Parameters:
-    try:
-        return load_file(path)
-    except (AttributeError, TypeError) as error:
-        raise ValueError(f"it holds numbers of a type that NumPy lacks: {error}") from None
-
-
-def _read_npz(path: Path) -> Parameters:
-    # Not np.load, which tries other formats too, and leaves a broken archive open.
-    try:
-        with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
-            # What is not an array in the archive comes as bytes.
-            return {name: np.asarray(array) for name, array in arrays.items()}
-    except (TypeError, tokenize.TokenError) as error:
-        raise ValueError(f"an array's header is damaged: {error}") from None
+        raise UserError(f"model.weights={where} cannot be read: {_first_line(error)}") from None
+    raise UserError(f"model.weights={where}: must be .safetensors, .npz, .h5, .caffemodel or .tflite")
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def checked(raw: Mapping[str, NDArray], architecture: Architecture, where: str) -> Parameters:
+def checked(raw: Mapping[str, NDArray | Declared], architecture: Architecture, where: str) -> Parameters:
     """The architecture's parameters out of `raw`, float32, batch norm folded into the convolutions.
 
     Raises one `UserError` that names every parameter that is missing, extra, misshapen, not of real numbers or not
@@ -259,11 +271,7 @@ def checked(raw: Mapping[str, NDArray], architecture: Architecture, where: str) 
         expected = {name: shape for name, shape in expected.items() if name not in classifier}
     wrong = [f"missing {name} {shape}" for name, shape in expected.items() if name not in folded]
     # A damaged file's names may hold anything, line ends too.
-    wrong += [
-        f"extra {name if name.isprintable() else repr(name)} {array.shape}"
-        for name, array in folded.items()
-        if name not in expected
-    ]
+    wrong += [f"extra {name[:_LONGEST_NAME]} {array.shape}" for name, array in folded.items() if name not in expected]
     parameters: Parameters = {}
     for name, shape in expected.items():
         if name not in folded:
@@ -271,7 +279,7 @@ def checked(raw: Mapping[str, NDArray], architecture: Architecture, where: str) 
         array = folded[name]
         if array.shape != shape:
             wrong.append(f"{name} is {array.shape}, not {shape}")
-        elif not _is_real(array):
+        elif isinstance(array, Declared) or not _is_real(array):
             wrong.append(f"{name} holds {array.dtype}, not real numbers")
         else:
             with np.errstate(over="ignore"):
@@ -279,7 +287,9 @@ def checked(raw: Mapping[str, NDArray], architecture: Architecture, where: str) 
             if not np.isfinite(parameters[name]).all():
                 wrong.append(f"{name} holds values that are not finite")
     if wrong:
-        raise UserError(f"{where} does not fit {architecture.name} ({len(wrong)} faults): {'; '.join(wrong)}")
+        more = f"; and {len(wrong) - _MOST_FAULTS} more" if len(wrong) > _MOST_FAULTS else ""
+        named = "; ".join(wrong[:_MOST_FAULTS])
+        raise UserError(f"{where} does not fit {architecture.name} ({len(wrong)} faults): {named}{more}")
     return parameters
 
 
@@ -287,7 +297,7 @@ def _is_real(array: NDArray) -> bool:
     return np.can_cast(array.dtype, np.float32, "same_kind")
 
 
-def fold_batch_norm(raw: Mapping[str, NDArray]) -> dict[str, NDArray]:
+def fold_batch_norm(raw: Mapping[str, NDArray | Declared]) -> dict[str, NDArray | Declared]:
     """`raw` with every LAYER/{beta,mean,var} worked into LAYER/{weight,bias}; other arrays are passed on.
 
     Folding is done in float64: weight / sqrt(var + 1e-3), beta - mean / sqrt(var + 1e-3). Statistics that are not
@@ -297,9 +307,10 @@ def fold_batch_norm(raw: Mapping[str, NDArray]) -> dict[str, NDArray]:
     for name in raw:
         layer, _, kind = name.rpartition("/")
         parts = [f"{layer}/{part}" for part in ("weight", "beta", "mean", "var")]
-        if kind != "var" or any(part not in raw or not _is_real(raw[part]) for part in parts):
+        present = [array for part in parts if (array := raw.get(part)) is not None and not isinstance(array, Declared)]
+        if kind != "var" or len(present) != len(parts) or not all(map(_is_real, present)):
             continue
-        weight, beta, mean, var = (np.asarray(raw[part], np.float64) for part in parts)
+        weight, beta, mean, var = (np.asarray(array, np.float64) for array in present)
         if weight.ndim != 4 or any(part.shape != weight.shape[:1] for part in (beta, mean, var)):
             continue
         with np.errstate(all="ignore"):

@@ -7,16 +7,19 @@ the log, and pictures on their way.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from render import interrupts
 from render.errors import StorageError, UserError
 from render.locking import LOCK, lock_directory
 from render.paths import cache_directory
@@ -32,6 +35,8 @@ from render.storage.url import url_digest
 _TOLD_EVERY_S = 10.0
 #: Files of a directory that are on their way at once.
 _AT_ONCE = 16
+#: The names of objects that are written to see whether one may, and seconds after which none is needed any more.
+_PROBE, _ABANDONED_S = ".probe-", 3600.0
 #: One of these is sent last: where it is, a directory is whole.
 _TELLING = ("dream.dzi", "zarr.json", "map.png")
 
@@ -188,13 +193,30 @@ class Mirror:
 
 def probe(storage: ObjectStorage) -> None:
     """Raises `StorageError` where a store cannot be reached, has no such bucket, or may not be read and written."""
-    name = f".probe-{secrets.token_hex(4)}"
+    name = f"{_PROBE}{secrets.token_hex(4)}"
+    # A signal that ended the process at once would leave what is written here behind.
+    interrupts.hold()
     next(storage.tree(), None)
     try:
-        storage.write(name, b"")
-        storage.remove(name)
+        try:
+            storage.write(name, b"")
+        finally:
+            # Where no answer came it may have been written all the same.
+            storage.remove(name)
     except StorageError as error:
         raise StorageError(f"it cannot be written to: {error}") from None
+    with suppress(StorageError, FileNotFoundError):
+        _remove_abandoned(storage)
+
+
+def _remove_abandoned(storage: ObjectStorage) -> None:
+    """Removes what killed processes tried with; those of others that are trying now are younger."""
+    for name in storage.children():
+        facts = storage.facts(name) if re.fullmatch(rf"{re.escape(_PROBE)}[0-9a-f]{{8}}", name) else None
+        if facts is not None and facts.size == 0:
+            age = datetime.now(UTC) - storage.written(name)
+            if age.total_seconds() > _ABANDONED_S:
+                storage.remove(name)
 
 
 def send_picture(storage: ObjectStorage, name: str, path: Path) -> dict[str, Any]:

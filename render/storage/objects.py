@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ from obstore.store import from_url
 
 from render.errors import Overtaken, StorageError
 from render.storage.storage import Facts, Seen, Version
+from render.watched import interruptible
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -35,7 +37,14 @@ _FETCHED = 32 << 20
 _REMOVED = 1000
 #: Seconds: to connect, for one request, and until it is not tried again; and how often it is at most. For who waits at a
 #: prompt, and for who has hours of work: there the seconds count, as connections may be refused many times in a few.
-_QUICK, _PATIENT = (4, 12, 8, 2), (10, 120, 180, 1000)
+_QUICK, _PATIENT = (4, 12, 8, 2), (10, 120, 59, 1000)
+#: Seconds without a byte after which a store that took the request is not waited for; a part that is sent has the whole
+#: time of a request, as the answer comes after it.
+SILENCE_S = 60
+#: Seconds for which who has hours of work asks again a store that cannot be connected to, and between two tries.
+_REFUSED_S, _AGAIN_S = 180.0, 2.0
+#: What the client says where a connection does not come about.
+_NOT_CONNECTED = ("error sending request", "Connection refused")
 
 
 class ObjectStorage:
@@ -45,6 +54,8 @@ class ObjectStorage:
         self._place = place
         self._patient = patient
         self._client = self._said(lambda: connect(place, patient=patient))
+        # Of its own, as an answer to much that is sent may be long in coming.
+        self._sender = self._said(lambda: connect(place, patient=patient, sending=True)) if patient else self._client
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopened, (self._place, self._patient)
@@ -54,8 +65,9 @@ class ObjectStorage:
         return self._place
 
     def load(self, name: str) -> tuple[bytes, Version]:
-        found = self._said(lambda: obstore.get(self._client, name))
-        return bytes(self._said(found.bytes)), Version(found.meta["e_tag"], found.meta["version"])
+        found = self._asked(lambda: obstore.get(self._client, name))
+        self._refuse_page(name, found.attributes)
+        return bytes(self._asked(found.bytes)), Version(found.meta["e_tag"], found.meta["version"])
 
     def write(self, name: str, data: bytes, seen: Version | Seen = Seen.ANYTHING) -> Version:
         mode: Any = "overwrite"
@@ -64,7 +76,7 @@ class ObjectStorage:
         elif isinstance(seen, Version):
             mode = {key: value for key, value in (("e_tag", seen.tag), ("version", seen.number)) if value is not None}
         try:
-            put = self._said(lambda: obstore.put(self._client, name, data, mode=mode, use_multipart=False))
+            put = self._said(lambda: obstore.put(self._sender, name, data, mode=mode, use_multipart=False))
             return Version(put["e_tag"], put["version"])
         except Overtaken:
             # An answer that was lost on its way makes the client ask again, and meet its own writing.
@@ -79,7 +91,7 @@ class ObjectStorage:
     def write_file(self, name: str, path: Path) -> Facts:
         size = path.stat().st_size
         part = max(_PART, -(-size // _PARTS))
-        put = self._said(lambda: obstore.put(self._client, name, path, chunk_size=part, max_concurrency=4))
+        put = self._said(lambda: obstore.put(self._sender, name, path, chunk_size=part, max_concurrency=4))
         return Facts(name, size, put["e_tag"] or "")
 
     def fetch(self, name: str, path: Path, known: Facts | None = None) -> None:
@@ -98,34 +110,43 @@ class ObjectStorage:
         temporary.replace(path)
 
     def _part(self, name: str, tag: str, start: int, stop: int) -> memoryview:
+        options: Any = {"range": (start, stop)} | ({"if_match": tag} if tag else {})
         try:
-            found = self._said(
-                lambda: obstore.get(self._client, name, options={"range": (start, stop), "if_match": tag or None})
-            )
+            found = self._asked(lambda: obstore.get(self._client, name, options=options))
         except Overtaken:
             raise StorageError(f"{self._place}/{name} was replaced while it was read: run the command again") from None
-        return memoryview(self._said(found.bytes))
+        return memoryview(self._asked(found.bytes))
 
     def facts(self, name: str) -> Facts | None:
         try:
-            meta = self._said(lambda: obstore.head(self._client, name))
+            meta = self._head(name)
         except FileNotFoundError:
             return None
         return Facts(name, meta["size"], meta["e_tag"] or "")
 
     def written(self, name: str) -> datetime:
         """When an object was written, by the store's clock. Raises FileNotFoundError where there is none."""
-        return self._said(lambda: obstore.head(self._client, name))["last_modified"]
+        return self._head(name)["last_modified"]
+
+    def _head(self, name: str) -> Any:
+        found = self._asked(lambda: obstore.get(self._client, name, options={"head": True}))
+        self._refuse_page(name, found.attributes)
+        return found.meta
+
+    def _refuse_page(self, name: str, attributes: Mapping[Any, Any]) -> None:
+        """Raises `StorageError` where a network that wants a sign-in first answers everything with its web page."""
+        if str(attributes.get("Content-Type", "")).startswith("text/html") and not name.endswith((".html", ".htm")):
+            raise StorageError(f"{self._place} {_NO_STORE}")
 
     def children(self, prefix: str = "") -> list[str]:
-        found = self._said(lambda: obstore.list_with_delimiter(self._client, _below(prefix)))
+        found = self._asked(lambda: obstore.list_with_delimiter(self._client, _below(prefix)))
         names = [*found["common_prefixes"], *(meta["path"] for meta in found["objects"])]
         return sorted({name.rstrip("/").rpartition("/")[2] for name in names} - {""})
 
     def tree(self, prefix: str = "") -> Iterator[Facts]:
         below = _below(prefix)
         pages = iter(obstore.list(self._client, below))
-        while (page := self._said(lambda: next(pages, None))) is not None:
+        while (page := self._asked(lambda: next(pages, None))) is not None:
             for meta in page:
                 yield Facts(meta["path"].removeprefix(below or ""), meta["size"], meta["e_tag"] or "")
 
@@ -151,13 +172,25 @@ class ObjectStorage:
     def zarr(self, name: str, *, read_only: bool) -> Any:
         from zarr.storage import ObjectStore
 
-        client = connect(f"{self._place}/{name}", patient=self._patient) if name else self._client
+        client = connect(f"{self._place}/{name}", patient=self._patient, sending=True) if name else self._sender
         return ObjectStore(client, read_only=read_only)
+
+    def _asked(self, call: Callable[[], T]) -> T:
+        """As `_said`, for what changes nothing: a signal need not wait for the answer."""
+        return self._said(lambda: interruptible(call))
 
     def _said(self, call: Callable[[], T]) -> T:
         """What the call returns; what went wrong in one line."""
+        begun = time.monotonic()
         try:
-            return call()
+            while True:
+                try:
+                    return call()
+                except BaseError as error:
+                    refused = any(mark in str(error) for mark in _NOT_CONNECTED) and not _is_silence(str(error))
+                    if not (self._patient and refused and time.monotonic() - begun < _REFUSED_S):
+                        raise
+                time.sleep(_AGAIN_S)
         except (AlreadyExistsError, PreconditionError):
             raise Overtaken(f"{self._place} is being written to by another run") from None
         except FileNotFoundError as error:
@@ -181,14 +214,16 @@ def _reopened(place: str, patient: bool) -> ObjectStorage:
     return ObjectStorage(place, patient=patient)
 
 
-def connect(place: str, *, patient: bool) -> Any:
-    """The client of an object store, whose names begin after `place`. Asks nothing of the store yet."""
+def connect(place: str, *, patient: bool, sending: bool = False) -> Any:
+    """The client of an object store, whose names begin after `place`, to send or to read. Asks nothing of it yet."""
     connecting, request, retrying, retries = _PATIENT if patient else _QUICK
     client: ClientConfig = {
         "connect_timeout": timedelta(seconds=connecting),
         "timeout": timedelta(seconds=request),
         "allow_http": _allows_http(),
     }
+    if not sending:
+        client["read_timeout"] = timedelta(seconds=SILENCE_S)
     retry: RetryConfig = {"max_retries": retries, "retry_timeout": timedelta(seconds=retrying)}
     options: dict[str, Any] = {"client_options": client, "retry_config": retry}
     if place.startswith("s3://"):
@@ -230,6 +265,11 @@ def _profile_credentials() -> Any:
         return None
 
 
+def _is_silence(text: str) -> bool:
+    """Whether the client's words are about an answer that did not come in time."""
+    return any(mark in text for mark in ("timed out", "kind: Timeout", "TimedOut"))
+
+
 def _below(prefix: str) -> str | None:
     return f"{prefix.rstrip('/')}/" if prefix else None
 
@@ -240,6 +280,8 @@ def storage_error(place: str, error: Exception) -> StorageError:
     bucket = f"{scheme}://{rest.partition('/')[0]}"
     text = str(error)
     status = re.search(r"status code: (\d+)", text)
+    waited = re.search(r" in (\d+(?:\.\d+)?)s\b", text) if _is_silence(text) else None
+    silent = f"nothing came in {float(waited[1]):.0f} s; " if waited else ""
     reason = f"{place} cannot be used ({(text.splitlines() or [type(error).__name__])[0].partition(' - ')[0]})"
     for marks, said in (
         (
@@ -258,13 +300,15 @@ def storage_error(place: str, error: Exception) -> StorageError:
             ("403 Forbidden", "AccessDenied"),
             f"no permission for {place}: have it given to these credentials, or choose another",
         ),
+        (_NOT_STORES, f"{place} {_NO_STORE}"),
         (
             ("redirect", "PermanentRedirect", "AuthorizationHeaderMalformed"),
             f"{bucket} is in another region: set AWS_REGION to it",
         ),
         (
             ("error sending request", "operation timed out", "HTTP error", "timed out"),
-            f"{place} cannot be reached: look at the network, and at AWS_ENDPOINT_URL where it is a server of your own",
+            f"{place} cannot be reached: {silent}look at the network, and at AWS_ENDPOINT_URL where it is a server of your "
+            "own",
         ),
     ):
         if any(mark in text for mark in marks):
@@ -273,6 +317,15 @@ def storage_error(place: str, error: Exception) -> StorageError:
         reason = f"{place} cannot be used now (the server answers {status[1]})"
     return StorageError(f"{reason}: try again later")
 
+
+_NO_STORE = (
+    "is answered by a web page, not by an object store: sign in to this network in a browser, or correct AWS_ENDPOINT_URL"
+)
+#: What the client says to answers that no store gives.
+_NOT_STORES = (
+    "error following redirect", "302 Found", "303 See Other", "Received non-partial response", "Got invalid",
+    "unknown variant `head`", "unknown variant `body`", "Unable to extract metadata from headers",
+)  # fmt: skip
 
 _HINTS = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, or give the machine a role",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import yaml  # type: ignore[import-untyped]
-
 from render.atlas.config import chosen_channels
 from render.compose import PATH_KEYS, SWEEP, is_hydras, parsed_word, refuse_unknown
 from render.errors import UserError
@@ -14,6 +12,7 @@ from render.paths import user_path
 from render.storage.url import SCHEMES
 from render.sweep.values import Written, labels, of_name, of_text, plain_text, values_of_word
 from render.viewer.words import hydra_text
+from render.yaml_files import UnsafeYaml, load_yaml, read_yaml_text
 
 #: The key that layers and channels are values of.
 TERMS = "objective.terms"
@@ -60,13 +59,13 @@ def read_points(path: str, groups: Mapping[str, Sequence[str]]) -> list[dict[str
     """
     where = f"sweep.points={path}"
     try:
-        listed = yaml.safe_load(user_path(path, "sweep.points").read_text(encoding="utf-8"))
+        listed = load_yaml(read_yaml_text(user_path(path, "sweep.points")))
     except FileNotFoundError:
         raise UserError(f"{where}: there is no such file") from None
     except OSError as error:
         raise UserError(f"{where}: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
+    except UnsafeYaml as error:
+        raise UserError(f"{where} is not valid YAML: {error}") from None
     if listed is None or listed == []:
         raise UserError(f"{where} lists no points: write one in a line, such as - {{step_size: 2}}")
     if not isinstance(listed, list):

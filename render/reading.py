@@ -1,0 +1,54 @@
+"""Reads files of the user's and of others: regular ones alone, and never more of them than was asked for."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+
+def open_regular(path: Path, limit: int) -> BinaryIO:
+    """Open a regular file of at most `limit` bytes for reading.
+
+    Raises:
+        OSError: the file cannot be opened, is a device, a pipe or a socket, or is larger; `strerror` says which.
+    """
+    # Looked at first: to open a device may already do something, and a pipe would be waited for.
+    _refuse_special(path, path.stat())
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)), "rb")
+    try:
+        facts = os.fstat(file.fileno())
+        _refuse_special(path, facts)
+        if facts.st_size > limit:
+            raise _too_large(path, limit)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Return the content of a regular file of at most `limit` bytes; raises `OSError` as `open_regular` does."""
+    with open_regular(path, limit) as file:
+        # Files of the kernel's say that they hold nothing.
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise _too_large(path, limit)
+    return content
+
+
+def _refuse_special(path: Path, facts: os.stat_result) -> None:
+    if stat.S_ISDIR(facts.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "a directory, not a file", str(path))
+    if not stat.S_ISREG(facts.st_mode):
+        raise OSError(errno.EINVAL, "a device, a pipe or a socket, not a file", str(path))
+
+
+def _too_large(path: Path, limit: int) -> OSError:
+    return OSError(errno.EFBIG, f"larger than {_size(limit)}, the most that is read", str(path))
+
+
+def _size(count: int) -> str:
+    return f"{count >> 20} MiB" if count >= 1 << 20 else f"{count:,} bytes"

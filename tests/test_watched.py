@@ -1,0 +1,125 @@
+"""What waits for servers of others ends with one signal, with all that it started, and where nothing comes any more."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from render import fetch, watched
+from tests.conftest import ROOT, refusal
+
+
+@pytest.fixture
+def trickling() -> Iterator[int]:
+    """The port of a server that sends a byte now and then, for as long as the test lasts."""
+    ended = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 1000000\r\n\r\n")
+            while not ended.wait(0.2):
+                connection.sendall(b" ")
+
+    def listen(listener: socket.socket) -> None:
+        while not ended.is_set():
+            with suppress(TimeoutError):
+                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.2)
+        thread = threading.Thread(target=listen, args=(listener,))
+        thread.start()
+        yield listener.getsockname()[1]
+        ended.set()
+        thread.join()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [("classes", "model=googlenet"), ("render", "image=noise", "farm.executor=inline")])
+def test_one_signal_ends_a_trickling_index_and_pip(words: tuple[str, ...], trickling: int, tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "RENDER_OVERRIDES": "",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "PIP_INDEX_URL": f"http://127.0.0.1:{trickling}/simple",
+        "PIP_EXTRA_INDEX_URL": "",
+        "PIP_FIND_LINKS": "",
+        "PIP_CONFIG_FILE": os.devnull,
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "render", *words], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        children: list[psutil.Process] = []
+        deadline = time.monotonic() + 60
+        while not any("pip" in child.cmdline() for child in children) and time.monotonic() < deadline:
+            time.sleep(0.1)
+            with suppress(psutil.Error):
+                children = psutil.Process(process.pid).children(recursive=True)
+        assert children, "pip was never started"
+        time.sleep(1)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=15)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "render: interrupted"
+    assert psutil.wait_procs(children, timeout=5)[1] == []
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+
+
+def test_a_download_that_trickles_is_given_up(trickling: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watched, "STALL_S", 1.0)
+    begun = time.monotonic()
+    message = refusal(lambda: fetch.from_url(f"http://127.0.0.1:{trickling}/x", tmp_path / "x"))
+    assert "under 64 KiB came in 1 s" in message
+    assert time.monotonic() - begun < 10
+
+
+def test_a_program_that_brings_nothing_is_ended_with_its_children(tmp_path: Path) -> None:
+    script = (
+        "import subprocess, time; print(subprocess.Popen(['sleep', '600']).pid, file=open('pid', 'w', 1)); time.sleep(600)"
+    )
+    with pytest.raises(watched.Stalled):
+        watched.run([sys.executable, "-c", script], tmp_path, {}, stall_s=2.0)
+    pid = int((tmp_path / "pid").read_text())
+    with suppress(psutil.NoSuchProcess):
+        # What nobody waits for any more may be a zombie until init has seen it.
+        assert psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_what_a_program_says_and_how_it_ends_is_told(tmp_path: Path) -> None:
+    ended = watched.run([sys.executable, "-c", "import sys; sys.exit('no such thing')"], tmp_path, {})
+    assert (ended.code, ended.errors.strip()) == (1, "no such thing")
+
+
+def test_what_goes_wrong_in_a_thread_is_raised_here(tmp_path: Path) -> None:
+    def fail(*_: object) -> None:
+        raise ConnectionError("lost")
+
+    with pytest.raises(ConnectionError, match="lost"):
+        watched.call(fail, tmp_path / "x")
+    with pytest.raises(ConnectionError, match="lost"):
+        watched.interruptible(fail)
+    assert watched.interruptible(lambda: 3) == 3
+
+
+def test_a_signal_is_heard_while_a_call_waits() -> None:
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        watched.interruptible(lambda: time.sleep(30))
+    assert time.monotonic() - begun < 10

@@ -11,11 +11,14 @@ from render.dream.words import Picture
 from render.errors import UserError
 from render.models.labels import find_class
 from render.paths import input_path
+from render.reading import open_regular
 from render.source.photo import read_small
 from render.source.source import find_picture
 
 #: Pixels that a guide is shrunk to at most: at stride 16 about a thousand features to match.
 GUIDE_AREA = 512 * 512
+#: Bytes of a direction's file at most; no layer has over 2,048 channels.
+_MOST_BYTES = 1 << 20
 
 
 class Library:
@@ -42,7 +45,7 @@ class Library:
         where = input_path(path, "objective direction")
         try:
             # Not np.load, which takes other files for pickles and says how to trust them.
-            with where.open("rb") as file:
+            with open_regular(where, _MOST_BYTES) as file:
                 vector = np.lib.format.read_array(file, allow_pickle=False)
         except FileNotFoundError:
             raise UserError(f"objective direction {path}: there is no such file") from None

@@ -36,7 +36,10 @@ class CheckedFiles(FileConfigSource):
         text = read_yaml_text(path)
         check_yaml(text, MAX_CONFIG_NODES, one_document=True)
         config = _as_config(text, path.name)
-        _check_defaults(config.get("defaults"), path.name)
+        if "defaults" in config:
+            plain = OmegaConf.to_container(config, resolve=False)
+            assert isinstance(plain, dict)
+            _check_defaults(plain["defaults"], path.name)
         return ConfigResult(
             config=config,
             path=f"{self.scheme()}://{self.path}",
@@ -125,14 +128,10 @@ def _is_word(text: str) -> bool:
 
 def _check_defaults(defaults: Any, name: str) -> None:
     """Raise unless the defaults list names configs: `NAME`, or `GROUP: NAME`, `[NAME, ...]` or null."""
-    if defaults is None:
-        return
     rule = "write them as a list, such as [{job: default}, _self_]"
-    if not OmegaConf.is_list(defaults):
+    if not isinstance(defaults, list):
         raise ConfigCompositionException(f"{name}: defaults={_short(defaults)} is no list of configs: {rule}")
-    entries = OmegaConf.to_container(defaults, resolve=False)
-    assert isinstance(entries, list)
-    for entry in entries:
+    for entry in defaults:
         pairs = list(entry.items()) if isinstance(entry, dict) else [(entry, None)]
         fits = len(pairs) == 1 and isinstance(pairs[0][0], str) and pairs[0][0] not in ("", "???")
         if not (fits and (_is_choice(pairs[0][1]))):

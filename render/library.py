@@ -12,9 +12,10 @@ from render.config import Config
 from render.dream.words import Picture
 from render.errors import UserError
 from render.models.labels import find_class
-from render.paths import input_path, read_bounded
+from render.paths import input_path
 from render.source.photo import read_small
 from render.source.source import find_picture
+from render.storage.reading import read_regular
 
 #: Pixels that a guide is shrunk to at most: at stride 16 about a thousand features to match.
 GUIDE_AREA = 512 * 512
@@ -55,7 +56,7 @@ class Library:
         """The numbers of a one-dimensional .npy file."""
         where = input_path(path, "objective direction")
         try:
-            content = io.BytesIO(read_bounded(where, _LONGEST))
+            content = io.BytesIO(read_regular(where, _LONGEST))
             _refuse_size(content)
             # Not np.load, which takes other files for pickles and says how to trust them.
             vector = np.lib.format.read_array(content, allow_pickle=False)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import stat
 from pathlib import Path
 
 import platformdirs
@@ -44,20 +42,6 @@ def input_path(text: str, key: str) -> Path:
     from render.storage.inputs import brought
 
     return brought(url, key, cache_directory() / "inputs")
-
-
-def read_bounded(path: Path, most: int) -> bytes:
-    """The content of a file of at most `most` bytes; OSError for a longer one, and for what is no regular file.
-
-    Devices and pipes have no end, and a file may be longer than it said.
-    """
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "it is not a file but a device, pipe or directory")
-    with path.open("rb") as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise OSError(errno.EFBIG, f"it is longer than {most / 1e6:g} MB")
-    return content
 
 
 def file_sha256(path: Path) -> str:

@@ -15,8 +15,6 @@ from tests.fuzzing import TARGETS, Target, check, contents, of_run
 
 _EXAMPLES = 150
 _OF_RUNS = ("run", "progress", "manifest")
-#: Readers whose mends are on their way: emptied when they are here.
-_AWAITED = ("icc", "run", "manifest")
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +31,6 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Target]:
 def test_damaged_files_are_read_or_refused_in_one_line(
     name: str, targets: dict[str, Target], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    if name in _AWAITED:
-        pytest.skip("this reader is being mended")
     target = targets[name]
 
     @seed(20)

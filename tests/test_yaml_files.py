@@ -67,6 +67,7 @@ def test_the_reported_bomb_is_refused_soon(tmp_path: Path) -> None:
     ("defaults", "said"),
     [
         ("5", "defaults=5 is no list"),
+        ("null", "defaults=None is no list"),
         ("job", "defaults='job' is no list"),
         ("{a: 1}", "is no list"),
         ("[5]", "has 5, which names no config"),

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml  # type: ignore[import-untyped]
-
 from render.errors import UserError
 from render.paths import shipped_clusters
+from render.yaml_files import UnsafeYaml, load_all_yaml, read_yaml_text
 
 #: The name of the cluster that runs here, or whose dashboard a tunnel of the user's brings here.
 LOCAL = "local"
@@ -105,12 +104,12 @@ def _dashboard_url(word: str) -> str:
 
 def _is_batch(path: Path) -> bool:
     """Whether a shell script is one of Slurm's, not a helper of the other files."""
-    return any(line.startswith("#SBATCH") for line in path.read_text(encoding="utf-8").splitlines())
+    return any(line.startswith("#SBATCH") for line in read_yaml_text(path).splitlines())
 
 
 def _resource(path: Path) -> tuple[str, dict[str, Any]] | None:
     """Kind and document of a YAML file, or None where it describes no cluster."""
-    for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+    for document in load_all_yaml(read_yaml_text(path)):
         if not isinstance(document, dict):
             continue
         if document.get("kind") in _RESOURCES:
@@ -130,8 +129,8 @@ def _described(word: str, path: Path) -> Cluster:
         resource = _resource(path)
     except OSError as error:
         raise UserError(f"cluster={word}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"cluster={word} cannot be read: {' '.join(str(error).split())}") from None
+    except UnsafeYaml as error:
+        raise UserError(f"cluster={word} cannot be read: {error}") from None
     if resource is None:
         raise UserError(
             f"cluster={word} describes no cluster: it must be one of Ray's autoscaler (with cluster_name and "

@@ -11,10 +11,11 @@ from PIL import ImageCms
 
 from render.errors import UserError
 from render.export.metadata import srgb_profile
-from render.paths import input_path, read_bounded
+from render.paths import input_path
+from render.storage.reading import read_regular
 
 #: Bytes of the longest ICC profiles: those of presses, with fine tables, have a few million.
-_LONGEST = 64_000_000
+_LONGEST = 64 << 20
 _SHIPPED = ("p3", "cmyk")
 #: Names that stand for no file.
 BUILT_IN = ("srgb", *_SHIPPED)
@@ -56,7 +57,7 @@ def read_profile(name: str | None) -> Profile:
         content = (
             pyvips.Image.profile_load(name)
             if name in _SHIPPED
-            else read_bounded(input_path(name, "output.profile"), _LONGEST)
+            else read_regular(input_path(name, "output.profile"), _LONGEST)
         )
     except OSError as error:
         raise UserError(f"output.profile={name}: {error.strerror} (srgb, p3, cmyk, or a path to an .icc file)") from None

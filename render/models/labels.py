@@ -22,7 +22,7 @@ from render import fetch
 from render.errors import UserError
 from render.models.weights import MODELS, find_model, unreadable_cache
 from render.paths import cache_directory
-from render.reading import read_regular
+from render.storage.reading import read_regular
 
 #: For each logit its synonyms, the first the usual one.
 Names = tuple[tuple[str, ...], ...]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import secrets
 import shutil
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from render.errors import UserError
+from render.storage.reading import read_regular
 from render.storage.storage import Facts, Seen, Version, inner_name
 
 #: Bytes of the largest record that is read: a sweep of 100,000 points has 40 MB.
@@ -78,14 +77,7 @@ def read_record_file(path: Path) -> bytes:
 
     Raises OSError for what is no regular file (a link, a device, a pipe), and for one that is too large to be a record.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is no file but a directory, device or pipe", str(path))
-        if status.st_size > MAX_RECORD_BYTES:
-            raise OSError(errno.EFBIG, "it is too large for a record", str(path))
-        return file.read(MAX_RECORD_BYTES)
+    return read_regular(path, MAX_RECORD_BYTES, follow=False)
 
 
 def write_durably(path: Path, content: bytes) -> None:

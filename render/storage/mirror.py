@@ -200,9 +200,12 @@ def probe(storage: ObjectStorage) -> None:
     try:
         try:
             storage.write(name, b"")
-        finally:
+        except BaseException:
             # Where no answer came it may have been written all the same.
-            storage.remove(name)
+            with suppress(StorageError):
+                storage.remove(name)
+            raise
+        storage.remove(name)
     except StorageError as error:
         raise StorageError(f"it cannot be written to: {error}") from None
     with suppress(StorageError, FileNotFoundError):

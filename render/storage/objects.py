@@ -37,12 +37,12 @@ _FETCHED = 32 << 20
 _REMOVED = 1000
 #: Seconds: to connect, for one request, and until it is not tried again; and how often it is at most. For who waits at a
 #: prompt, and for who has hours of work: there the seconds count, as connections may be refused many times in a few.
-_QUICK, _PATIENT = (4, 12, 8, 2), (10, 120, 59, 1000)
+_QUICK, _PATIENT = (4, 12, 8, 2), (10, 120, 180, 1000)
 #: Seconds without a byte after which a store that took the request is not waited for; a part that is sent has the whole
 #: time of a request, as the answer comes after it.
 SILENCE_S = 60
-#: Seconds for which who has hours of work asks again a store that cannot be connected to, and between two tries.
-_REFUSED_S, _AGAIN_S = 180.0, 2.0
+#: Seconds between two tries to connect to a store.
+_AGAIN_S = 2.0
 #: What the client says where a connection does not come about.
 _NOT_CONNECTED = ("error sending request", "Connection refused")
 
@@ -188,7 +188,7 @@ class ObjectStorage:
                     return call()
                 except BaseError as error:
                     refused = any(mark in str(error) for mark in _NOT_CONNECTED) and not _is_silence(str(error))
-                    if not (self._patient and refused and time.monotonic() - begun < _REFUSED_S):
+                    if not (self._patient and refused and time.monotonic() - begun < _PATIENT[2]):
                         raise
                 time.sleep(_AGAIN_S)
         except (AlreadyExistsError, PreconditionError):
@@ -224,7 +224,9 @@ def connect(place: str, *, patient: bool, sending: bool = False) -> Any:
     }
     if not sending:
         client["read_timeout"] = timedelta(seconds=SILENCE_S)
-    retry: RetryConfig = {"max_retries": retries, "retry_timeout": timedelta(seconds=retrying)}
+    # One that took a request and was silent is not asked again: only connections that are refused are, by `_said`.
+    again = min(retrying, max(1, SILENCE_S - 1))
+    retry: RetryConfig = {"max_retries": retries, "retry_timeout": timedelta(seconds=again)}
     options: dict[str, Any] = {"client_options": client, "retry_config": retry}
     if place.startswith("s3://"):
         provider = _profile_credentials()

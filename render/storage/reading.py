@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def open_regular(path: Path, limit: int) -> BinaryIO:
-    """Open a regular file of at most `limit` bytes for reading.
+def open_regular(path: Path, limit: int, *, follow: bool = True) -> BinaryIO:
+    """Open a regular file of at most `limit` bytes for reading; without `follow`, not through a link.
 
     Raises:
         OSError: the file cannot be opened, is a device, a pipe or a socket, or is larger; `strerror` says which.
     """
     # Looked at first: to open a device may already do something, and a pipe would be waited for.
-    _refuse_special(path, path.stat())
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)), "rb")
+    _refuse_special(path, path.stat(follow_symlinks=follow))
+    flags = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | (0 if follow else os.O_NOFOLLOW)
+    file = os.fdopen(os.open(path, flags), "rb")
     try:
         facts = os.fstat(file.fileno())
         _refuse_special(path, facts)
@@ -29,9 +30,9 @@ def open_regular(path: Path, limit: int) -> BinaryIO:
     return file
 
 
-def read_regular(path: Path, limit: int) -> bytes:
+def read_regular(path: Path, limit: int, *, follow: bool = True) -> bytes:
     """Return the content of a regular file of at most `limit` bytes; raises `OSError` as `open_regular` does."""
-    with open_regular(path, limit) as file:
+    with open_regular(path, limit, follow=follow) as file:
         # Files of the kernel's say that they hold nothing.
         content = file.read(limit + 1)
     if len(content) > limit:
@@ -43,7 +44,8 @@ def _refuse_special(path: Path, facts: os.stat_result) -> None:
     if stat.S_ISDIR(facts.st_mode):
         raise IsADirectoryError(errno.EISDIR, "a directory, not a file", str(path))
     if not stat.S_ISREG(facts.st_mode):
-        raise OSError(errno.EINVAL, "a device, a pipe or a socket, not a file", str(path))
+        kind = "a link" if stat.S_ISLNK(facts.st_mode) else "a device, a pipe or a socket"
+        raise OSError(errno.EINVAL, f"{kind}, not a file", str(path))
 
 
 def _too_large(path: Path, limit: int) -> OSError:

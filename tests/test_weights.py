@@ -875,7 +875,7 @@ def test_every_fault_is_named_in_one_error(googlenet: Loaded, tmp_path: Path) ->
         "missing conv2/3x3/weight (192, 64, 3, 3)",
         "missing inception_5b/pool_proj/bias (128,)",
         "extra conv9/weight (2, 3)",
-        r"extra 'my\nnotes' ()",
+        r"extra my\nnotes ()",
         "inception_3a/1x1/weight is (64, 5, 1, 1), not (64, 192, 1, 1)",
         "inception_4a/1x1/bias holds values that are not finite",
         "inception_4b/1x1/bias holds values that are not finite",

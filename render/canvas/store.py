@@ -62,7 +62,7 @@ def create(place: Place, shape: tuple[int, int], token: str, attributes: Mapping
             sync(written)
 
 
-def open_array(place: Place, mode: str = "r", dtype: str = "float32") -> Any:
+def open_array(place: Place, mode: str = "r", dtype: str = "float32", chunk: int = CHUNK) -> Any:
     """The Zarr array of (rows, columns, 3) numbers that this program made at a place, opened to read or to write.
 
     Raises ValueError, or another of `UNREADABLE`, for whatever is no such array: nothing of it is decoded before its
@@ -78,7 +78,7 @@ def open_array(place: Place, mode: str = "r", dtype: str = "float32") -> Any:
         raise ValueError(f"its codecs are {', '.join(codecs) or 'unknown'}")
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.dtype(dtype):
         raise ValueError(f"it is {array.shape} of {array.dtype}")
-    if array.chunks != (CHUNK, CHUNK, 3) or not all(1 <= side <= _MOST_SIDE for side in array.shape):
+    if array.chunks != (chunk, chunk, 3) or not all(1 <= side <= _MOST_SIDE for side in array.shape):
         raise ValueError(f"it is {array.shape} in chunks of {array.chunks}")
     return array
 

@@ -135,7 +135,7 @@ class Level:
     def open(cls, path: Place) -> Level | None:
         """The level at `path`; None where there is none that is whole."""
         try:
-            array = open_array(path, dtype="uint16")
+            array = open_array(path, dtype="uint16", chunk=CHUNK)
             identity: dict[str, Any] = dict(array.attrs)
             down, across = identity.pop("factors")
             return cls(path, (array.shape[0], array.shape[1]), (float(down), float(across)), identity, array)

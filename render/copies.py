@@ -146,7 +146,7 @@ class Copies:
         if copy.is_dir():
             return self._is_known_tree(copy)
         # Somebody's record may say anything of anybody's file.
-        return copy.is_file() and file_sha256(copy) in self._made and says_its_settings(copy)
+        return copy.is_file() and picture_sha256(copy) in self._made and says_its_settings(copy)
 
     def _is_known_tree(self, copy: Path) -> bool:
         return copy.is_dir() and not copy.is_symlink() and tree_sha256(copy) in self._made and is_picture(copy)
@@ -159,5 +159,8 @@ class Copies:
 
 
 def picture_sha256(path: Path) -> str:
-    """Tells a picture, a file or a directory, from others."""
-    return tree_sha256(path) if path.is_dir() else file_sha256(path)
+    """Return what tells a picture, a file or a directory, from others; empty for what is neither, or cannot be read."""
+    try:
+        return tree_sha256(path) if path.is_dir() else file_sha256(path)
+    except OSError:
+        return ""

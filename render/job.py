@@ -141,7 +141,7 @@ def draft(
         config,
         {
             "image content": source.sha256,
-            "weights content": file_sha256(local) if local else None,
+            "weights content": _content(local) if local else None,
             "objective": str(schedule),
             "looked at": schedule.content,
             "masks": " ".join(mask.sha256 for mask in masks) or None,
@@ -263,6 +263,14 @@ def load_weights(config: Config) -> Loaded:
     loaded = load(config.model.name, _local_weights(config), config.model.sha256)
     log.info("weights loaded: sha256 %s", loaded.sha256)
     return loaded
+
+
+def _content(weights: Path) -> str:
+    """Return the sha256 of a file of the user's weights; `UserError` where it cannot be read."""
+    try:
+        return file_sha256(weights)
+    except OSError as error:
+        raise UserError(f"model.weights={weights} cannot be read: {error.strerror}") from None
 
 
 def _local_weights(config: Config) -> Path | None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import sys
 from pathlib import Path
 
 import platformdirs
 
 from render.errors import UserError
+from render.storage.reading import open_regular
 from render.storage.url import checked_url
 
 APPLICATION = "pareidolia"
+#: Bytes of a file that are hashed at a time.
+_HASHED = 1 << 20
 
 
 def user_path(text: str, key: str) -> Path:
@@ -45,9 +50,19 @@ def input_path(text: str, key: str) -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a file's content, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the sha256 of a file's content, hex.
+
+    Raises OSError for what cannot be read, is no regular file, or goes on beyond its size, as some of the kernel's do.
+    """
+    digest = hashlib.sha256()
+    with open_regular(path, sys.maxsize) as file:
+        left = os.fstat(file.fileno()).st_size
+        while chunk := file.read(_HASHED):
+            left -= len(chunk)
+            if left < 0:
+                raise OSError(errno.EFBIG, "longer than it says", str(path))
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def cache_directory() -> Path:

@@ -545,12 +545,14 @@ class read_only:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                request = urllib.request.Request(f"{server.endpoint}{self.path}")
+                request = urllib.request.Request(f"{server.endpoint}{self.path}", method=self.command)
                 try:
                     with urllib.request.urlopen(request, timeout=30) as answer:
                         self._answer(answer.status, answer.read())
                 except urllib.error.HTTPError as error:
                     self._answer(error.code, error.read())
+
+            do_HEAD = do_GET
 
             def do_PUT(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -560,7 +562,8 @@ class read_only:
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                if self.command != "HEAD":
+                    self.wfile.write(body)
 
             def log_message(self, *words: object) -> None:
                 """Says nothing."""

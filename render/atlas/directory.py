@@ -16,6 +16,7 @@ from typing import Any, TypedDict
 
 from filelock import FileLock
 
+from render.copies import picture_sha256
 from render.errors import UserError
 from render.export.metadata import says_its_settings
 from render.export.picture import write_whole
@@ -88,7 +89,7 @@ class AtlasDirectory:
         for name, known in old.get("pictures", {}).items():
             path = self.path / name
             refuse_links(self.path, name)
-            if path.exists() and file_sha256(path) != known["sha256"]:
+            if path.exists() and picture_sha256(path) != known["sha256"]:
                 raise UserError(f"{path} is not as the atlas left it: move it away")
         place = nearest(self.path)
         if not (place.is_dir() and os.access(place, os.W_OK)):

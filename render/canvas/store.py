@@ -12,11 +12,14 @@ from render.dream.resample import Pixels
 from render.errors import DamagedCheckpoint
 from render.geometry import Rect, whole
 from render.storage.local import sync
+from render.storage.reading import open_regular
 from render.storage.storage import asking, open_storage
 from render.storage.url import Place
 
 #: Side of a chunk, px: 3 MB each. One writer per chunk: see `geometry.chunk_extent`.
 CHUNK = 512
+#: Bytes of what Zarr says of an array at most.
+_MOST_METADATA = 1 << 20
 
 _TOKEN = "token"
 #: Longest side of an array that anybody dreams, px.
@@ -70,6 +73,9 @@ def open_array(place: Place, mode: str = "r", dtype: str = "float32", chunk: int
     """
     import zarr
 
+    if isinstance(place, Path):
+        # Zarr would make the directory that it is to write to.
+        open_regular(place / "zarr.json", _MOST_METADATA, follow=False).close()
     with asking(place):
         # Chunks of zeros, too, are written: a missing one means damage.
         array = zarr.open_array(_array_store(place, mode), mode=mode, zarr_format=3, config={"write_empty_chunks": True})

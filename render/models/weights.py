@@ -334,6 +334,9 @@ def fingerprint(parameters: Mapping[str, NDArray[np.float32]]) -> str:
 
 def check_sha256(path: Path, expected: str) -> None:
     """Raises `UserError` unless the file's sha256 is `expected`."""
-    actual = file_sha256(path)
+    try:
+        actual = file_sha256(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
     if actual != expected.lower():
         raise UserError(f"{path.name} has the wrong checksum: sha256 is {actual}, expected {expected}; fetch it anew")

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -154,7 +154,9 @@ def reopen_source(config: Config, sha256: str | None, levels: Path) -> Source | 
                 return None
             if find_picture(config.image, "a path, sample:NAME or noise")[1] != sha256:
                 return None
-        source = open_source(config.image, config.seed, config.source)
+        # What the user trusts a file of today's with, a record does not say.
+        most = min(config.source.max_megapixels, SourceConfig.max_megapixels)
+        source = open_source(config.image, config.seed, replace(config.source, max_megapixels=most))
         layout = lay_out(config.output, source.size, BOUNDARY_MODES[config.boundary.mode])
     except UserError:
         return None

@@ -18,8 +18,9 @@ from render.options import check_switches, split_words
 from render.paths import file_sha256, user_path
 from render.progress import say
 from render.run_record import read_run, without_record
-from render.storage.local import LocalStorage
+from render.storage.local import LocalStorage, read_record_file
 from render.storage.objects import ObjectStorage
+from render.storage.records import MalformedRecord, parse_record
 from render.storage.storage import Facts
 from render.storage.url import checked_url, last_name
 
@@ -137,8 +138,9 @@ class _Ledger:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._known: dict[str, Any] = {}
-        with suppress(OSError, ValueError):
-            known = json.loads((directory / LEDGER).read_bytes())
+        # Without one, or with one that is damaged, everything is brought again.
+        with suppress(OSError, MalformedRecord):
+            known = parse_record(read_record_file(directory / LEDGER))
             self._known = known if isinstance(known, dict) else {}
 
     def has(self, one: Facts) -> bool:

@@ -65,8 +65,10 @@ class LocalStorage:
         # Of a link nothing is removed, not even what it points to.
         shutil.rmtree(self._path(prefix), ignore_errors=True)
 
-    def zarr(self, name: str, *, read_only: bool) -> Any:  # noqa: ARG002
-        return str(self._path(name))
+    def zarr(self, name: str, *, read_only: bool) -> Any:
+        from render.storage.zarr_files import RegularFiles
+
+        return RegularFiles(self._path(name), read_only=read_only)
 
     def _path(self, name: str) -> Path:
         return self.place / inner_name(name) if name else self.place

@@ -17,6 +17,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 #: Levels of a record that may lie within one another: a config has eight.
 MAX_DEPTH = 64
+#: Lists, mappings and their items in a record: a sweep of 100,000 points has about two million.
+MAX_ITEMS = 6_000_000
 
 
 class MalformedRecord(ValueError):
@@ -60,6 +62,8 @@ def parse_record(content: bytes) -> Any:
     """The value that JSON text stands for. Raises `MalformedRecord` for what is none, or lies too deep."""
     if not content.strip(b"\0 \t\r\n"):
         raise MalformedRecord("it is empty")
+    if sum(content.count(mark) for mark in (b"[", b"{", b",")) > MAX_ITEMS:
+        raise MalformedRecord(f"it holds more than {MAX_ITEMS:,} items")
     try:
         value = json.loads(content.decode("utf-8"))
     except RecursionError:

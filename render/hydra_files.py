@@ -74,7 +74,7 @@ class _Tree:
         self._above: list[str] = []
 
     def count(self, name: str) -> int:
-        """How many configs a config is made of, itself included."""
+        """Return the number of configs that a config is made of, itself included."""
         if name in self._above:
             way = " > ".join([*self._above[self._above.index(name) :], name])
             raise ConfigCompositionException(f"its defaults lead in a circle: {way}: leave one of them out")

@@ -72,7 +72,7 @@ class _Asked(TypedDict):
 
 
 class _Answer(TypedDict):
-    """What `answer` returns, as it is read again."""
+    """The record that `answer` returns, as it is read again."""
 
     asked: _Asked
     before: _StoredSight

@@ -34,7 +34,7 @@ def check_references(config: DictConfig) -> None:
 
 
 class _Sizes:
-    """What values come to where references are followed: letters of text, and one for each other value."""
+    """Sizes of values with references followed: letters of text, and one for each other value."""
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw

@@ -88,7 +88,7 @@ class _ConfigRequired(TypedDict):
 
 
 class _RecordedConfig(_ConfigRequired, total=False):
-    """What readers take from a recorded config without making a `Config` of it."""
+    """The part of a recorded config that is read without making a `Config` of it."""
 
     tiles: dict[str, Any]
 
@@ -116,7 +116,7 @@ class _Required(TypedDict):
 
 
 class RunRecord(_Required, total=False):
-    """What is read of `run.json`: all of it is optional but what tells a run from other JSON."""
+    """The keys that are read of `run.json`; only those that tell a run from other JSON are required."""
 
     started: str
     resumed: list[str]
@@ -177,7 +177,7 @@ def checked_record(value: object) -> dict[str, Any]:
 
 
 def without_record(run: Place, reading: Reading) -> str:
-    """What is said where a run's record is needed and cannot be read; one line."""
+    """Return the message, one line, for a run whose record is needed and cannot be read."""
     if reading.damage:
         return (
             f"run={run} is no run directory that can be read ({RECORD}: {reading.damage}): the command that made the run "
@@ -187,7 +187,7 @@ def without_record(run: Place, reading: Reading) -> str:
 
 
 def kept_facts(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a record is kept beside the canvas."""
+    """Return the part of a record that is kept beside the canvas."""
     return {key: value for key, value in record.items() if key not in _GROWING}
 
 

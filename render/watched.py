@@ -30,7 +30,7 @@ class Stalled(Exception):
 
 @dataclass(frozen=True)
 class Ended:
-    """How a program ended: its exit code, and what it wrote to standard error."""
+    """The end of a program: its exit code, and what it wrote to standard error."""
 
     code: int
     errors: str

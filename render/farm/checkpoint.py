@@ -178,7 +178,7 @@ class Checkpoints:
             raise UserError(f"{path} cannot be read ({reason}): rendered with fresh=true, it starts over") from None
 
     def read_about(self) -> Any:
-        """What the manifest says of its run, as it was written; None where it says nothing that can be relied on."""
+        """Return the manifest's words on its run; None where there are none that can be relied on."""
         try:
             manifest = parse_record(self._storage.load(MANIFEST)[0])
         except (OSError, MalformedRecord):

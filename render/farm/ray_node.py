@@ -111,7 +111,7 @@ class RayNode:
         psutil.wait_procs(left, timeout=5.0)
 
     def _fate(self, called: str, process: Popen[bytes], now: float) -> str:
-        """What has become of a process: empty where it is well."""
+        """Return why a process counts as lost; empty where it is well."""
         code = process.poll()
         if code is not None:
             how = f"was ended by {_signal_name(-code)}" if code < 0 else f"ended with code {code}"

@@ -37,7 +37,7 @@ class Silence:
 
     @property
     def bound(self) -> float:
-        """How long nothing may come back before a worker that waits for its accelerator is taken to hang, s."""
+        """Return the seconds of silence after which a worker that waits for its accelerator is taken to hang."""
         return max(self.least, _FAR_LONGER * self._longest)
 
     @property

@@ -144,7 +144,7 @@ def coded_space(primaries: int, transfer: int, full_range: bool, bits: int) -> C
 
 
 def _scales(chromaticities: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """How much of each primary makes white."""
+    """Return the amount of each primary that makes white."""
     numbers = np.asarray(chromaticities, np.float64)
     return np.asarray(np.linalg.solve(_xyz(numbers[2:]), _xyz(numbers[:2])[:, 0]), np.float64)
 

@@ -1,4 +1,4 @@
-"""What a picture file says beside its pixels: its kind, what its channels are, and which colours they stand for."""
+"""Facts of a picture file beside its pixels: its kind, its channels, and the colours that they stand for."""
 
 from __future__ import annotations
 

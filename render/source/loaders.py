@@ -79,7 +79,7 @@ def open_stream(path: Path, **options: Any) -> pyvips.Image:
 
 
 def raw_refusal(path: Path) -> UserError:
-    """What to say of the raw file of a camera."""
+    """Return the error for the raw file of a camera."""
     return _refusal(path, RAW)
 
 

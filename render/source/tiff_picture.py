@@ -96,7 +96,7 @@ def why_cut(file: IO[bytes], tiff: Tiff) -> str | None:
 
 
 def channels(first: Directory, bands: int) -> Channels | None:
-    """What the bands mean of a picture that libvips made of a directory; None where the file does not say it."""
+    """Return the meaning of each band that libvips made of a directory; None where the file does not say it."""
     samples = first.integer(tags.SAMPLES, 1)
     basic = _COLOURS.get(first.integer(tags.PHOTOMETRIC, 1))
     if basic is None or samples < basic:
@@ -162,7 +162,7 @@ def _curves(file: IO[bytes], tiff: Tiff, directory: Directory) -> tuple[Curve, .
 
 
 def _copies(tiff: Tiff) -> Iterator[tuple[dict[str, Any], Directory]]:
-    """What hangs on the first directory, or follows it, and says that it is a smaller copy."""
+    """Return the directories below or after the first that say they are smaller copies of it."""
     for number, directory in enumerate(tiff.first.children):
         if directory.is_reduced:
             yield {"subifd": number}, directory
@@ -172,7 +172,7 @@ def _copies(tiff: Tiff) -> Iterator[tuple[dict[str, Any], Directory]]:
 
 
 def _why_unreadable(directory: Directory) -> str | None:
-    """What there is about a directory that libvips does not read, or reads as something else."""
+    """Return why libvips does not read a directory, or reads it as something else; None where it reads it."""
     bits, samples = directory.integer(tags.BITS, 1), directory.integer(tags.SAMPLES, 1)
     photometric = directory.integer(tags.PHOTOMETRIC, 1)
     if directory.integer(tags.COMPRESSION, _NONE) == _OLD_JPEG:

@@ -1,4 +1,4 @@
-"""How pictures lie in their files, by EXIF orientation."""
+"""Turning and mirroring of pictures, by EXIF orientation."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ def _is_held(storage: ObjectStorage, content: bytes, watched: Version | None) ->
 
 
 def _holder(content: bytes) -> dict[str, Any]:
-    """What a lease says of its holder; empty where that cannot be read."""
+    """Return a lease's words on its holder; empty where they cannot be read."""
     try:
         holder = parse_record(content)
     except MalformedRecord:

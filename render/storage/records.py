@@ -166,7 +166,7 @@ def _is_finite(value: float) -> bool:
 
 
 def _depths(value: object) -> Iterator[int]:
-    """How deep every list and mapping lies; no call lies within another."""
+    """Yield the depth of every list and mapping, without recursion."""
     waiting = [(value, 1)]
     while waiting:
         inner, depth = waiting.pop()

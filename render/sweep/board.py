@@ -41,7 +41,7 @@ class _Required(TypedDict):
 
 
 class _SweepRecord(_Required, total=False):
-    """What is read of `sweep.json`."""
+    """The keys that are read of `sweep.json`."""
 
     pid: int
     command: str | list[str]

@@ -1,4 +1,4 @@
-"""Where lines and tables for people go: standard output and standard error, which may be closed, or hold few letters."""
+"""Lines and tables for people, on standard output and standard error, which may be closed or hold few letters."""
 
 from __future__ import annotations
 

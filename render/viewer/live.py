@@ -222,7 +222,7 @@ def _words(state: str, newest: Checkpoint, record: Mapping[str, Any]) -> str:
 
 
 def _open_source(record: Mapping[str, Any], levels: Path) -> Source | None:
-    """What the run dreams from, to compare with; None where it is gone, changed, elsewhere than on this machine's disks, or
+    """Return the source that the run dreams from; None where it is gone, changed, elsewhere than on this machine's disks, or
     too large to be held in memory.
     """
     try:

@@ -222,8 +222,9 @@ def _words(state: str, newest: Checkpoint, record: Mapping[str, Any]) -> str:
 
 
 def _open_source(record: Mapping[str, Any], levels: Path) -> Source | None:
-    """Return the source that the run dreams from; None where it is gone, changed, elsewhere than on this machine's disks, or
-    too large to be held in memory.
+    """Return the source that the run dreams from.
+
+    None where it is gone, changed, elsewhere than on this machine's disks, or too large to be held in memory.
     """
     try:
         config = recorded_config(record["config"], [], ())

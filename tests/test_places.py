@@ -111,6 +111,19 @@ def test_the_same_export_twice_is_no_replacement(run: Path, tmp_path: Path) -> N
     assert (tmp_path / "a.png").read_bytes() == bytes(content)
 
 
+@pytest.mark.parametrize("image", ["~nosuch/x.png", "a" * 5000, "/" + "a" * 5000, "x/" * 3000, "a\0b", "/dev/null/x.png"])
+@pytest.mark.parametrize("form", ["png", "dzi"])
+def test_a_recorded_input_that_can_be_no_file_is_none(form: str, image: str, run: Path, tmp_path: Path) -> None:
+    record = json.loads((run / "run.json").read_text())
+    record["config"]["image"] = image
+    (run / "run.json").write_text(json.dumps(record))
+    (tmp_path / "ex").mkdir()
+    (tmp_path / "ex.png").touch()
+    words = [f"output.path=ex.{form}", "overwrite=true"]
+    written = export_run(run, words, say)
+    assert [Path(str(path)).name for path in written] == ["ex.png" if form == "png" else "ex"]
+
+
 def test_the_master_is_not_a_place_for_other_settings(run: Path) -> None:
     """Named by its path under another format's name, it is not the run's own target."""
     before = contents(run)

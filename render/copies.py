@@ -13,7 +13,7 @@ from render.config import Config, named_files
 from render.errors import UserError
 from render.export.directory import refuse_foreign, replacing_directory
 from render.export.metadata import says_its_settings
-from render.paths import file_sha256
+from render.paths import file_sha256, is_same_file
 from render.storage.local import replacing
 from render.storage.markers import adopt, is_picture, tree_sha256
 from render.storage.url import Place
@@ -65,14 +65,14 @@ class Copies:
         if not self._is_known_tree(copy) and (tree or not copy.is_file()):
             refuse_foreign(copy)
         for key, name in self._inputs():
-            if name and Path(name).expanduser().exists() and copy.samefile(Path(name).expanduser()):
+            if is_same_file(name, copy):
                 raise UserError(f"output.path={copy} is the {key} itself: choose another output.path")
         if not self._config.overwrite and not self._is_known(copy):
             raise UserError(f"{copy} exists: choose another output.path, or overwrite=true to replace it")
         return True
 
     def has(self, copy: Place, picture: Mapping[str, Any] | None) -> bool:
-        """Whether a copy of a recorded picture is there: one that is kept elsewhere need not be fetched for it."""
+        """Whether a copy is the recorded picture; then the picture need not be fetched from a store to be copied again."""
         if picture is None:
             return False
         if isinstance(copy, str):

@@ -34,6 +34,14 @@ def user_path(text: str, key: str) -> Path:
     return path
 
 
+def is_same_file(text: str | None, path: Path) -> bool:
+    """Whether a text, recorded by anybody, names the very file at a path; False where it can name none."""
+    try:
+        return bool(text) and Path(str(text)).expanduser().samefile(path)
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
 def input_path(text: str, key: str) -> Path:
     """A file to be read, as the user wrote it: a path as `user_path` takes it, or what a URL in an object store names.
 

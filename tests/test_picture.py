@@ -358,6 +358,15 @@ def test_a_file_to_keep_is_kept_and_nothing_else_is_left(tmp_path: Path) -> None
     assert names(tmp_path) == ["mine"]
 
 
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK])
+def test_a_file_is_kept_where_there_are_no_links(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_names: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", refuse)
+    test_a_file_to_keep_is_kept_and_nothing_else_is_left(tmp_path)
+
+
 def test_the_old_picture_is_replaced_by_a_whole_one(tmp_path: Path) -> None:
     path = tmp_path / "out.png"
     write(path, random_pixels(90, 90, 3), "png")

@@ -111,6 +111,19 @@ def test_the_same_export_twice_is_no_replacement(run: Path, tmp_path: Path) -> N
     assert (tmp_path / "a.png").read_bytes() == bytes(content)
 
 
+@pytest.mark.parametrize("image", ["~nosuch/x.png", "a" * 5000, "/" + "a" * 5000, "x/" * 3000, "a\0b", "/dev/null/x.png"])
+@pytest.mark.parametrize("form", ["png", "dzi"])
+def test_a_recorded_input_that_can_be_no_file_is_none(form: str, image: str, run: Path, tmp_path: Path) -> None:
+    record = json.loads((run / "run.json").read_text())
+    record["config"]["image"] = image
+    (run / "run.json").write_text(json.dumps(record))
+    (tmp_path / "ex").mkdir()
+    (tmp_path / "ex.png").touch()
+    words = [f"output.path=ex.{form}", "overwrite=true"]
+    written = export_run(run, words, say)
+    assert [Path(str(path)).name for path in written] == ["ex.png" if form == "png" else "ex"]
+
+
 def test_the_master_is_not_a_place_for_other_settings(run: Path) -> None:
     """Named by its path under another format's name, it is not the run's own target."""
     before = contents(run)
@@ -282,8 +295,8 @@ def test_a_file_and_a_link_are_no_directories_to_replace(canvas: CanvasStore, ru
     assert (tmp_path / "photos").read_bytes() == b"precious"
 
 
-def test_directories_of_older_versions_are_known_by_the_record_alone(run: Path, tmp_path: Path) -> None:
-    """Without markers: the run's own is replaced as the record has it, anybody else's is not."""
+def test_directories_without_markers_are_known_by_the_record_alone(run: Path, tmp_path: Path) -> None:
+    """The run's own is replaced as the record has it, anybody else's is not."""
     zoom = run / "preview-zoom"
     (zoom / MARKER).unlink()
     record = json.loads((run / "run.json").read_text())
@@ -314,8 +327,65 @@ def test_what_a_killed_process_left_half_written_goes_and_nothing_else(canvas: C
     remove_abandoned(tmp_path)
     remove_replaced(tmp_path)
     assert names(tmp_path) == [".render-1-0a1b2c3d-old", ".render-3-0a1b2c3d", ".render-mine", "canvas"]
-    assert names(old) == ["notes.txt"]
+    # All of it stays where anything has been added.
+    assert {"notes.txt", "zarr.json", MARKER} <= set(names(old))
+    (old / "notes.txt").unlink()
+    remove_replaced(tmp_path)
+    assert not old.exists()
     assert stores.CanvasStore(tmp_path / "canvas").shape == (90, 120)
+
+
+@pytest.mark.parametrize("link", ["inner", "whole", "file"])
+def test_a_received_run_removes_nothing_through_links(link: str, run: Path, tmp_path: Path) -> None:
+    """A marker in a directory that waits for removal lists names that lead elsewhere."""
+    victim, old = tmp_path / "victim", run / ".render-1-00000000-old"
+    victim.mkdir()
+    (victim / "important.txt").write_bytes(b"x")
+    known = {"size": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
+    marker = json.dumps({"run": "x", "files": {"sub/important.txt": known, "important.txt": known}})
+    match link:
+        case "inner":
+            old.mkdir()
+            (old / "sub").symlink_to(victim)
+            (old / MARKER).write_text(marker)
+        case "whole":
+            old.symlink_to(victim)
+            (victim / MARKER).write_text(marker)
+        case "file":
+            (old / "sub").mkdir(parents=True)
+            (old / "sub" / "important.txt").symlink_to(victim / "important.txt")
+            (old / MARKER).write_text(marker)
+    before = contents(victim)
+    export_run(run, ["output.format=tiff", "output.quality=12"], say)
+    assert contents(victim) == before
+    assert os.path.lexists(old)
+
+
+@pytest.mark.parametrize("name", [".render-1-00000000-old", ".render-a-old", ".render-1-00000000-olds"])
+def test_a_marker_alone_has_nothing_removed_that_is_not_as_it_says(name: str, run: Path) -> None:
+    (run / name).mkdir()
+    (run / name / "notes").write_bytes(b"x")
+    for sha256 in (None, "", hashlib.sha256(b"y").hexdigest()):
+        (run / name / MARKER).write_text(json.dumps({"run": "x", "files": {"notes": {"size": 1, "sha256": sha256}}}))
+        export_run(run, ["output.format=tiff", "output.title=x"], say)
+        assert (run / name / "notes").read_bytes() == b"x"
+
+
+def test_a_retouched_picture_of_any_size_is_never_replaced(canvas: CanvasStore, tmp_path: Path) -> None:
+    """The size, the name and the time of change as they were: a pixel differs, so it is the painter's."""
+    path = tmp_path / "out"
+    with replacing_directory(path, "1234") as directory:
+        (directory / "A1.tif").write_bytes(bytes(2 << 20))
+        (directory / "map.png").write_bytes(b"map")
+    known, facts = tree_sha256(path), (path / "A1.tif").stat()
+    with (path / "A1.tif").open("r+b") as file:
+        file.seek(1 << 20)
+        file.write(b"\1")
+    os.utime(path / "A1.tif", ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    before = contents(path)
+    assert "A1.tif is no part" in refusal(lambda: export(canvas, path, "zarr", Style()))
+    assert contents(path) == before
+    assert tree_sha256(path) != known
 
 
 def test_starting_over_removes_what_runs_write_and_nothing_else(run: Path) -> None:

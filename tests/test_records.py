@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +240,10 @@ def test_locks_and_points_are_not_followed(tmp_path: Path) -> None:
     assert read_sweep(tmp_path) == {}
 
 
-@pytest.mark.parametrize("name", ["../precious.png", "/etc/hostname", "channels/../../precious.png"])
+@pytest.mark.parametrize(
+    "name",
+    ["../precious.png", "/etc/hostname", "channels/../../precious.png", "notes.txt", "link/.bashrc", "channels/me.png"],
+)
 def test_an_atlas_removes_nothing_outside_of_itself(name: str, tmp_path: Path) -> None:
     atlas, precious = tmp_path / "atlas", tmp_path / "precious.png"
     precious.write_bytes(b"precious")
@@ -253,6 +257,32 @@ def test_an_atlas_removes_nothing_outside_of_itself(name: str, tmp_path: Path) -
         pass
     assert directory.record["pictures"] == {}
     assert precious.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("name", ["link/.bashrc", "channels/channel-3.png", "sheet.png"])
+def test_an_atlas_removes_nothing_through_links(name: str, tmp_path: Path) -> None:
+    atlas, home = tmp_path / "atlas", tmp_path / "home"
+    atlas.mkdir()
+    home.mkdir()
+    target = home / Path(name).name
+    target.write_bytes(b"precious")
+    link = atlas / Path(name).parts[0]
+    link.symlink_to(home if "/" in name else target)
+    known = {name: {"sha256": hashlib.sha256(b"precious").hexdigest()}}
+    (atlas / "atlas.json").write_text(json.dumps({"digest": "x", "settings": {}, "pictures": known}))
+    directory = AtlasDirectory(atlas, {"size": 3}, fresh=True)
+    with suppress(UserError), directory.opened():
+        pass
+    assert target.read_bytes() == b"precious"
+
+
+def test_no_directory_on_the_way_is_a_link(tmp_path: Path) -> None:
+    (tmp_path / "run" / "inner").mkdir(parents=True)
+    (tmp_path / "run" / "inner" / "link").symlink_to(tmp_path)
+    (tmp_path / "through").symlink_to(tmp_path / "run")
+    refuse_links(tmp_path / "through", "inner", "inner/new.png")
+    for name in ("inner/link", "inner/link/x.png", "inner/link/a/b.png"):
+        assert f"{Path('inner', 'link')} is a link" in refusal(lambda name=name: refuse_links(tmp_path / "run", name))
 
 
 def test_an_array_is_decoded_only_where_it_is_one_of_ours(tmp_path: Path) -> None:

@@ -75,12 +75,15 @@ def test_stale_sessions_go_and_nothing_else_does(tmp_path: Path, monkeypatch: py
         (tmp_path / name).mkdir()
     # Another process has that number by now, and yet nobody has the lock.
     (tmp_path / "dream-1-reused" / ".lock").touch()
+    (tmp_path / f"dream-{number}-stale" / ".lock").touch()
+    # Nothing says whose an empty directory is.
+    (tmp_path / f"dream-{number}-summer").mkdir()
     (tmp_path / f"dream-{number}-dangling").symlink_to("/nonexistent")
     (tmp_path / f"dream-{number}-file").write_text("a file of the user's")
     (tmp_path / f"dream-{number}-photos").mkdir()
     (tmp_path / f"dream-{number}-photos" / "me.jpg").write_text("a picture of the user's")
     (tmp_path / f"dream-{number}-link").symlink_to(tmp_path)
-    kept |= {f"dream-{number}-{name}" for name in ("dangling", "file", "link", "photos")}
+    kept |= {f"dream-{number}-{name}" for name in ("dangling", "file", "link", "photos", "summer")}
     with FileLock(tmp_path / f"dream-{number}-held" / ".lock"):
         remove_stale(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == kept

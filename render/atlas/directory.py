@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 from filelock import FileLock
 
@@ -25,12 +25,16 @@ from render.logs import log_to, opening
 from render.machine import nearest
 from render.paths import file_sha256
 from render.storage.local import read_record_file, refuse_links, remove_abandoned
-from render.storage.records import InnerName, MalformedRecord, check_shape, parse_record
+from render.storage.records import InnerName, MalformedRecord, Matching, check_shape, parse_record
 from render.terminal.text import encoded
 
 _RECORD, _LOG = "atlas.json", "render.log"
 PAGE, CHANNELS, RUNGS = "index.html", "channels", "rungs"
 _OURS = (_LOG, PAGE, CHANNELS, RUNGS)
+#: The names under which atlases write pictures.
+_PictureName = Annotated[
+    str, Matching(rf"{CHANNELS}/channel-[0-9]{{1,9}}\.png|{RUNGS}/source\.png|sheet(?:-[0-9]{{1,9}})?\.png")
+]
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
 
 
@@ -41,7 +45,7 @@ class _Picture(TypedDict):
 class _Required(TypedDict):
     digest: str
     settings: dict[str, Any]
-    pictures: dict[InnerName, _Picture]
+    pictures: dict[_PictureName, _Picture]
 
 
 class _AtlasRecord(_Required, total=False):

@@ -6,6 +6,7 @@ A marker lies with its files that lists them: see `render.storage.markers`.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +15,10 @@ from pathlib import Path
 from render.errors import UserError
 from render.export.picture import unwritable
 from render.storage.local import temporary_name
-from render.storage.markers import MARKER, foreign_entry, mark, written_files
+from render.storage.markers import foreign_entry, mark, remove_written
+
+#: The names of directories that were moved aside to be replaced.
+_REPLACED = re.compile(r"\.render-\d+-[0-9a-f]{8}-old")
 
 
 @contextmanager
@@ -42,7 +46,7 @@ def replacing_directory(path: Path, run: str = "", *, keep: bool = False) -> Ite
             path.rename(old)
         temporary.rename(path)
         if old.is_dir():
-            _remove_written(old)
+            remove_written(old)
     except OSError as error:
         if os.path.lexists(old) and not os.path.lexists(path):
             old.rename(path)
@@ -70,18 +74,10 @@ def refuse_foreign(path: Path) -> None:
 
 
 def remove_replaced(parent: Path) -> None:
-    """Removes the pictures that were to be replaced when a process was killed, of a directory whose lock is held."""
+    """Removes the pictures that were to be replaced when a process was killed, of a directory whose lock is held.
+
+    Of a directory that is not as an export wrote it nothing is removed: whoever sent it may have put it there.
+    """
     for old in parent.glob(".render-*-old"):
-        if old.is_dir() and not old.is_symlink():
-            _remove_written(old)
-
-
-def _remove_written(directory: Path) -> None:
-    """Removes a picture file by file, and the directories that are empty then; what else has come there stays."""
-    for name in written_files(directory) or ():
-        (directory / name).unlink(missing_ok=True)
-    (directory / MARKER).unlink(missing_ok=True)
-    inner = [path for path in directory.rglob("*") if path.is_dir() and not path.is_symlink()]
-    for path in [*sorted(inner, reverse=True), directory]:
-        with suppress(OSError):
-            path.rmdir()
+        if _REPLACED.fullmatch(old.name) and old.is_dir() and not old.is_symlink() and foreign_entry(old) is None:
+            remove_written(old)

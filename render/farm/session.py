@@ -107,10 +107,10 @@ def _remove_if_stale(directory: Path) -> None:
             return
         # Also where its number is another process' by now: whoever uses a session has its lock.
         names = {path.name for path in directory.iterdir()}
-        if not names <= {_LOCK, _ROOT} or (names and _LOCK not in names):
+        if _LOCK not in names or not names <= {_LOCK, _ROOT}:
             return
         young = time.time() - facts.st_mtime < _MAKING
-        if psutil.pid_exists(int(directory.name.split("-")[1])) and (young or not names):
+        if psutil.pid_exists(int(directory.name.split("-")[1])) and young:
             return
         lock = FileLock(directory / _LOCK)
         lock.acquire(timeout=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -9,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any
 
 from render.errors import UserError
@@ -18,6 +19,8 @@ from render.storage.storage import Facts, Seen, Version, inner_name
 
 #: Bytes of the largest record that is read: a sweep of 100,000 points has 40 MB.
 MAX_RECORD_BYTES = 256 << 20
+#: What exFAT, SMB and FUSE say to a link.
+_WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _TEMPORARY = re.compile(r"\.render-\d+-[0-9a-f]{8}")
 
 
@@ -102,8 +105,7 @@ def replacing(path: Path, *, keep: bool = False) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         if keep:
-            # A link, unlike a rename, fails where the name is taken.
-            os.link(temporary, path)
+            _take_free_name(temporary, path)
         else:
             temporary.replace(path)
         sync(path.parent)
@@ -113,16 +115,39 @@ def replacing(path: Path, *, keep: bool = False) -> Iterator[IO[bytes]]:
             temporary.unlink()
 
 
+def _take_free_name(temporary: Path, path: Path) -> None:
+    """Gives a file a name that nothing has yet; raises FileExistsError where something has it."""
+    try:
+        # A link, unlike a rename, fails where the name is taken.
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in _WITHOUT_LINKS:
+            raise
+    else:
+        return
+    # Such a file system has no links: an empty file holds the name until the rename.
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    try:
+        temporary.replace(path)
+    except BaseException:
+        path.unlink()
+        raise
+
+
 def temporary_name() -> str:
     """A name beside the final one for what is not complete yet."""
     return f".render-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def refuse_links(directory: Path, *names: str) -> None:
-    """Raises `UserError` where one of these names in a directory is a link: what is written there would land elsewhere."""
+    """Raises `UserError` where one of these names in a directory, or a directory on the way to it, is a link.
+
+    What is written or removed there would be elsewhere.
+    """
     for name in names:
-        if (directory / name).is_symlink():
-            raise UserError(f"{directory / name} is a link, and nothing is written through links: put what it names there")
+        for path in (directory / name, *map(directory.joinpath, PurePath(name).parents)):
+            if path != directory and path.is_symlink():
+                raise UserError(f"{path} is a link, and nothing is written through links: put what it names there")
 
 
 def remove_abandoned(directory: Path) -> None:

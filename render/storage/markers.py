@@ -7,27 +7,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
 
 from render.paths import APPLICATION, file_sha256
 from render.storage.local import read_record_file, write_durably
-from render.storage.records import InnerName, MalformedRecord, WholeNumber, check_shape, parse_record
+from render.storage.records import InnerName, MalformedRecord, Sha256, WholeNumber, check_shape, parse_record
 
 #: Its name in every directory that is a picture.
 MARKER = f".{APPLICATION}.json"
 #: One of these lies in every directory that is a picture: deep zoom, Zarr, panels.
 _TELLING = ("dream.dzi", "zarr.json", "map.png")
-#: Bytes up to which a file is known by its content, and not by its size alone: to read gigabytes again takes too long.
-_HASHED_BYTES = 1 << 20
 
 
 class WrittenFile(TypedDict):
-    """A file as a marker lists it; `sha256` None for one that is known by its size alone."""
+    """A file as a marker lists it."""
 
     size: WholeNumber
-    sha256: str | None
+    sha256: Sha256
 
 
 class Marker(TypedDict):
@@ -40,7 +40,7 @@ class Marker(TypedDict):
 def mark(directory: Path, run: str) -> None:
     """Writes the marker of a directory that holds nothing but a picture of a run."""
     files = {
-        path.relative_to(directory).as_posix(): WrittenFile(size=path.stat().st_size, sha256=_content_sha256(path))
+        path.relative_to(directory).as_posix(): WrittenFile(size=path.stat().st_size, sha256=file_sha256(path))
         for path in sorted(directory.rglob("*"))
         if path.is_file() and path.name != MARKER
     }
@@ -56,6 +56,7 @@ def foreign_entry(directory: Path) -> Path | None:
     files = written_files(directory)
     if files is None:
         return min(directory.iterdir(), default=None)
+    # No walk here follows a link: what a name on the list leads to by one is somebody else's.
     parents = {parent for name in files for parent in Path(name).parents}
     for path in sorted(directory.rglob("*")):
         name = path.relative_to(directory)
@@ -67,6 +68,23 @@ def foreign_entry(directory: Path) -> Path | None:
         elif name.as_posix() != MARKER and not _is_as_written(path, files.get(name.as_posix())):
             return path
     return None
+
+
+def remove_written(directory: Path) -> None:
+    """Removes a picture file by file, as its marker lists them, and what is empty then; all that differs stays."""
+    files = written_files(directory) or {}
+    for path in sorted(directory.rglob("*")):
+        if _is_as_written(path, files.get(path.relative_to(directory).as_posix())):
+            path.unlink()
+    for path in sorted(directory.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            with suppress(OSError):
+                path.rmdir()
+    # Last: were the process killed before, it still says whose the rest is.
+    if [path.name for path in directory.iterdir()] == [MARKER]:
+        (directory / MARKER).unlink()
+    with suppress(OSError):
+        directory.rmdir()
 
 
 def written_files(directory: Path) -> Mapping[str, WrittenFile] | None:
@@ -99,19 +117,20 @@ def is_picture(directory: Path) -> bool:
 
 
 def tree_sha256(directory: Path) -> str:
-    """Tells a directory from others: sha256, hex, over the names and sizes of all files in it, not over their content."""
+    """Tells a directory from others: sha256, hex, over the names and the content of all files in it but its marker."""
     digest = hashlib.sha256()
     for path in sorted(directory.rglob("*")):
-        if path.is_file():
-            digest.update(f"{path.relative_to(directory)}\0{path.stat().st_size}\n".encode())
+        name = path.relative_to(directory).as_posix()
+        if path.is_symlink():
+            digest.update(f"{name}\0link\n".encode())
+        elif path.is_file() and name != MARKER:
+            digest.update(f"{name}\0{file_sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
 def _is_as_written(path: Path, known: WrittenFile | None) -> bool:
-    if known is None or not path.is_file() or path.stat().st_size != known["size"]:
+    """Whether a path is a file with the listed content; a link is not, wherever it leads."""
+    if known is None:
         return False
-    return known["sha256"] is None or known["sha256"] == file_sha256(path)
-
-
-def _content_sha256(path: Path) -> str | None:
-    return file_sha256(path) if path.stat().st_size <= _HASHED_BYTES else None
+    facts = path.lstat()
+    return stat.S_ISREG(facts.st_mode) and facts.st_size == known["size"] and file_sha256(path) == known["sha256"]

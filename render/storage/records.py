@@ -52,6 +52,8 @@ WholeNumber = Annotated[int, Between(0, 1 << 40)]
 Side = Annotated[int, Between(1, 1 << 25)]
 #: Seconds since the epoch, or that something took.
 Seconds = Annotated[float, Between(0.0, 1e11)]
+#: sha256 of something, hex.
+Sha256 = Annotated[str, Matching("[0-9a-f]{64}")]
 _PART = r"(?!\.{1,2}(?:/|$))[^/\0]{1,255}"
 #: The name of a file or a directory in the one that the record is of; of one somewhere below it.
 FileName = Annotated[str, Matching(_PART)]

@@ -65,7 +65,7 @@ def create(place: Place, shape: tuple[int, int], token: str, attributes: Mapping
             sync(written)
 
 
-def open_array(place: Place, mode: str = "r", dtype: str = "float32", chunk: int = CHUNK) -> Any:
+def open_array(place: Place, mode: str = "r", dtype: str = "float32", chunk: int | None = None) -> Any:
     """The Zarr array of (rows, columns, 3) numbers that this program made at a place, opened to read or to write.
 
     Raises ValueError, or another of `UNREADABLE`, for whatever is no such array: nothing of it is decoded before its
@@ -73,6 +73,7 @@ def open_array(place: Place, mode: str = "r", dtype: str = "float32", chunk: int
     """
     import zarr
 
+    chunk = CHUNK if chunk is None else chunk
     if isinstance(place, Path):
         # Zarr would make the directory that it is to write to.
         open_regular(place / "zarr.json", _MOST_METADATA, follow=False).close()

@@ -209,7 +209,7 @@ def test_a_direction_without_end_is_refused_and_not_waited_for(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     os.mkfifo("pipe.npy")
-    with pytest.raises(UserError, match="device, pipe or directory"):
+    with pytest.raises(UserError, match="not a file"):
         vector_of(name)
 
 

@@ -515,7 +515,7 @@ def test_shapes_tell_what_is_wrong_and_where() -> None:
 
 def test_records_are_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "run.json")
-    assert "no file" in read_run(tmp_path).damage
+    assert "not a file" in read_run(tmp_path).damage
     (tmp_path / "run.json").unlink()
     (tmp_path / "run.json").symlink_to("/dev/zero")
     assert read_run(tmp_path).damage

@@ -169,7 +169,11 @@ def _without_a_job(command: str, overrides: list[str]) -> int | None:
         from render.export.again import export_command
 
         report.start_logging(quiet=True)
-        export_command(overrides)
+        # An exception cannot pass through libvips: it is raised where the canvas is read, and what is half written removed.
+        interrupts.hold()
+        with interrupts.deferred(quiet=True):
+            export_command(overrides)
+        interrupts.check()
         return 0
     if command == "fetch":
         from render.storage.fetch import fetch_command

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyvips
 
+from render import interrupts
 from render.canvas.store import CHUNK, CanvasStore
 from render.dream.resample import Pixels
 from render.geometry import BAND, Interval, Rect, whole
@@ -101,7 +102,7 @@ class _VirtualTiff:
         self._position = 0
         self._pool = ThreadPoolExecutor(_READERS)
         self._ready: dict[int, Future[bytes]] = {}
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
 
     def check(self) -> None:
         """Raises what a reader raised: an exception cannot pass through libvips."""
@@ -118,8 +119,9 @@ class _VirtualTiff:
         else:
             number, offset = divmod(begun, self._size)
             try:
+                interrupts.check()
                 tile = self._tile(number)
-            except Exception as error:
+            except (Exception, KeyboardInterrupt) as error:
                 self._error = error
                 return b""
             data = tile if offset == 0 and length >= self._size else tile[offset : offset + length]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from render import interrupts
 from render.errors import NodeLost, RenderError, UserError, WorkersLost
 from render.farm.surroundings import settle_warnings
-from render.terminal.console import print_lines
+from render.terminal.lines import print_lines
 from render.terminal.streams import accept_any_text, outlast
 
 if TYPE_CHECKING:
@@ -169,11 +169,7 @@ def _without_a_job(command: str, overrides: list[str]) -> int | None:
         from render.export.again import export_command
 
         report.start_logging(quiet=True)
-        # An exception cannot pass through libvips: it is raised where the canvas is read, and what is half written removed.
-        interrupts.hold()
-        with interrupts.deferred(quiet=True):
-            export_command(overrides)
-        interrupts.check()
+        export_command(overrides)
         return 0
     if command == "fetch":
         from render.storage.fetch import fetch_command

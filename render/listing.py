@@ -12,7 +12,8 @@ from render.models.architecture import Conv
 from render.models.labels import class_names, describe_classes
 from render.models.weights import MODELS, find_model
 from render.paths import shipped_configs
-from render.terminal.console import plain_console, print_lines
+from render.terminal.console import plain_console
+from render.terminal.lines import print_lines
 
 
 def print_models() -> None:

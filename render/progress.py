@@ -10,7 +10,8 @@ from typing import Protocol
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from render.plan import Octave, Plan
-from render.terminal.console import PatientConsole, print_lines
+from render.terminal.console import PatientConsole
+from render.terminal.lines import print_lines
 
 _LINE_EVERY_S = 15.0
 

@@ -18,7 +18,8 @@ from render.price import estimate, kernel_tflops, machine_of, network_bound_from
 from render.progress import duration_text
 from render.scale import CALL, CALL_WITH_MARGINS, CUT, KEEP, LEND, REACHED, RESAMPLE, UPDATE, StepCost, Traffic, step_cost
 from render.source.source import Source, open_source
-from render.terminal.console import plain_console, print_lines
+from render.terminal.console import plain_console
+from render.terminal.lines import print_lines
 
 #: Sizes of farms that are shown beside the one that is asked for.
 _SIZES = (1, 8, 64, 512)

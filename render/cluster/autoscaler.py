@@ -16,7 +16,7 @@ from render.cluster.tunnel import forwarded
 from render.errors import UserError
 from render.export.picture import write_whole
 from render.paths import cache_directory
-from render.terminal.console import print_lines
+from render.terminal.lines import print_lines
 
 _WHEELS = "dist"
 _BUILD_S = 300.0

@@ -21,7 +21,8 @@ from render.compose import load_config
 from render.config import Config
 from render.errors import UserError
 from render.options import check_switches, split_words
-from render.terminal.console import plain_console, print_lines
+from render.terminal.console import plain_console
+from render.terminal.lines import print_lines
 from render.terminal.text import escaped
 
 COMMANDS = ("cluster-up", "cluster-status", "cluster-down", "submit", "attach", "stop")

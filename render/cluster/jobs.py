@@ -18,7 +18,7 @@ from render import __version__, interrupts
 from render.cluster.dashboard import Dashboard
 from render.cluster.packing import JOB_FILE, pack
 from render.errors import UserError
-from render.terminal.console import print_lines
+from render.terminal.lines import print_lines
 from render.terminal.text import without_colours
 
 if TYPE_CHECKING:
@@ -190,9 +190,7 @@ class _Log:
 
     def _write(self, text: str) -> None:
         *lines, self._rest = (self._rest + text).split("\n")
-        for line in lines:
-            if not _RAYS_OWN.search(line):
-                print_lines(without_colours(line))
+        print_lines(*(without_colours(line) for line in lines if not _RAYS_OWN.search(line)))
 
     def flush(self) -> None:
         """Prints the beginning of a line that has no end."""

@@ -13,7 +13,7 @@ from render import interrupts
 from render.cluster.names import Cluster
 from render.cluster.tools import last_line, output_of
 from render.errors import UserError
-from render.terminal.console import print_lines
+from render.terminal.lines import print_lines
 from render.terminal.text import escaped, without_colours
 
 #: States in which a job has not ended; see squeue(1).

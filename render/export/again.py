@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from render import interrupts
 from render.canvas.store import CanvasStore
 from render.compose import recorded_config
 from render.config import (
@@ -70,12 +71,16 @@ def export_command(words: Sequence[str]) -> None:
     if len(runs) != 1 or not runs[0]:
         raise UserError("export needs one run=DIR, such as run=dreams/poster-1a2b3c4d")
     quiet = "quiet=true" in words
-    paths = export_run(
-        checked_url(runs[0], "run") or user_path(runs[0], "run"),
-        [word for word in words if not word.startswith("run=")],
-        lambda line: say(line, quiet=quiet),
-    )
-    say(*map(str, paths), quiet=quiet)
+    # An exception cannot pass through libvips: it is raised where the canvas is read, and what is half written removed.
+    interrupts.hold()
+    with interrupts.deferred(quiet=True):
+        paths = export_run(
+            checked_url(runs[0], "run") or user_path(runs[0], "run"),
+            [word for word in words if not word.startswith("run=")],
+            lambda line: say(line, quiet=quiet),
+        )
+        say(*map(str, paths), quiet=quiet)
+    interrupts.check()
 
 
 def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:

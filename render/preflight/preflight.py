@@ -30,7 +30,7 @@ from render.run_record import read_run, without_record
 from render.source.decoding import tiles_checked
 from render.source.facts import open_file
 from render.source.loaders import identify
-from render.terminal.console import print_lines
+from render.terminal.lines import print_lines
 
 _KEYS = ("file", "tile", "run", "json")
 #: Bytes of a strip, at least. Memory is asked of and returned to the system in pieces of more than 32 MB (glibc's largest

@@ -36,7 +36,7 @@ from render.sweep.queue import KernelKey, Task
 from render.sweep.renderer import WeightsKey, weights_key
 from render.sweep.screen import Screen
 from render.sweep.sheet import write_sheets
-from render.terminal.console import print_lines
+from render.terminal.lines import print_lines
 
 log = logging.getLogger(__name__)
 

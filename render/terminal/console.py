@@ -1,11 +1,10 @@
-"""Lines and tables for people, on standard output and standard error, which may be closed or hold few letters."""
+"""Tables and bars for people, by rich, which takes its time to import."""
 
 from __future__ import annotations
 
 import io
-import os
 import sys
-from typing import IO, Any
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -38,13 +37,3 @@ class PatientConsole(Console):
 def plain_console() -> PatientConsole:
     """Return standard output for tables; wide enough for one when it is not a terminal."""
     return PatientConsole(file=sys.stdout, soft_wrap=True, width=None if sys.stdout.isatty() else 110)
-
-
-def print_lines(*lines: str, file: IO[str] | None = None) -> None:
-    """Print lines, each escaped, on standard output or `file`; where nobody can read them any more, nothing happens."""
-    stream = file or sys.stdout
-    try:
-        print("\n".join(map(escaped, lines)), file=stream, flush=True)
-    except OSError:
-        # The reader has gone, and the picture matters more. Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -16,7 +16,7 @@ from hypothesis import settings
 from render.compose import load_config
 from render.errors import UserError
 from render.farm.process import use_compilation_cache
-from render.job import draft, prepared
+from render.job import draft, prepared, render
 from render.models.network import Network
 from render.models.weights import Loaded, load
 from tests import browser
@@ -151,6 +151,13 @@ TINY = (
     "objective.terms=[mixed0]",
     INLINE,
 )
+
+
+def rendered(directory: Path, *words: str) -> Path:
+    """A run directory in which a job of the `preview` config has been rendered to its end."""
+    with prepared(draft(load_config("preview", [*words, f"output.dir={directory}"]))) as job:
+        render(job)
+    return directory
 
 
 @pytest.fixture(scope="session")

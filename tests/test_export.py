@@ -34,7 +34,7 @@ from render.export.print_layout import PrintLayout
 from render.export.profile import Profile, read_profile
 from render.farm.checkpoint import Checkpoints
 from render.storage.markers import MARKER
-from tests.conftest import INLINE, TINY
+from tests.conftest import INLINE, ROOT, TINY, rendered
 from tests.test_picture import names
 from tests.test_source import photo
 
@@ -444,3 +444,30 @@ def test_a_print_comes_in_panels_when_the_config_says_so(command, tmp_path: Path
     assert names(tmp_path / "run" / "preview-panels") == [MARKER, "A1.tif", "A2.tif", "A3.tif", "map.png"]
     command(*words, "output.panels.overlap_mm=10", "fresh=true").refused("overlap", "larger than the overlap")
     command("export", "run=run", "output.panels.width_cm=0.2").refused("output.panels.width_cm=0.2", "overlap")
+
+
+def test_a_stopped_export_of_many_files_leaves_nothing(tmp_path: Path) -> None:
+    """The signal comes while libvips reads the canvas, through which no exception passes."""
+    rendered(tmp_path / "run", *TINY, "octaves.steps=0", "output.width=1100")
+    program = (
+        "import os, signal, sys\n"
+        "from render.__main__ import main\n"
+        "from render.canvas import image\n"
+        "image.BAND, whole = 0, image._VirtualTiff._tile\n"
+        "def stopped(self, number):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return whole(self, number)\n"
+        "image._VirtualTiff._tile = stopped\n"
+        "sys.exit(main(['export', 'run=run', 'output.path=out/o.dzi']))\n"
+    )
+    (tmp_path / "out").mkdir()
+    before = sorted(path.name for path in (tmp_path / "run").iterdir())
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""},
+    )  # fmt: skip
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.splitlines()[-1] == "render: interrupted"
+    assert "Traceback" not in done.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == before

@@ -8,9 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from render.compose import load_config
-from render.job import draft, prepared, render
-from tests.conftest import TINY
+from tests.conftest import TINY, rendered
 from tests.fuzzing import TARGETS, Target, check, contents, of_run
 
 _EXAMPLES = 150
@@ -20,10 +18,7 @@ _OF_RUNS = ("run", "progress", "manifest")
 @pytest.fixture(scope="module")
 def targets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Target]:
     """All targets: those of a run begin with one that was really rendered."""
-    directory = tmp_path_factory.mktemp("run") / "run"
-    with prepared(draft(load_config("preview", [*TINY, f"output.dir={directory}"]))) as job:
-        render(job)
-    return TARGETS | of_run(directory)
+    return TARGETS | of_run(rendered(tmp_path_factory.mktemp("run") / "run", *TINY))
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -18,13 +18,13 @@ from PIL import Image
 from render.compose import load_config
 from render.config import SourceConfig
 from render.errors import UserError
-from render.job import draft, prepared, render
+from render.job import draft
 from render.models.weights import check_sha256
 from render.paths import file_sha256
 from render.source.source import open_source, reopen_source
 from render.storage.fetch import LEDGER, _Ledger
 from render.storage.records import MAX_ITEMS, MalformedRecord, parse_record
-from tests.conftest import ROOT, TINY, Finished, refusal
+from tests.conftest import ROOT, TINY, Finished, refusal, rendered
 
 #: A regular file whose size is 0 and that goes on for many gigabytes.
 ENDLESS = Path("/proc/self/pagemap")
@@ -32,10 +32,7 @@ ENDLESS = Path("/proc/self/pagemap")
 
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("sent") / "run"
-    with prepared(draft(load_config("preview", [*TINY, f"output.dir={run}"]))) as job:
-        render(job)
-    return run
+    return rendered(tmp_path_factory.mktemp("sent") / "run", *TINY)
 
 
 @pytest.fixture

@@ -25,11 +25,11 @@ from render.export.directory import remove_replaced, replacing_directory
 from render.export.export import Style, export
 from render.export.metadata import Metadata, read_settings
 from render.export.print_layout import PrintLayout
-from render.job import draft, prepared, render
+from render.job import draft
 from render.run_record import read_record
 from render.storage.local import remove_abandoned
 from render.storage.markers import MARKER, foreign_entry, tree_sha256
-from tests.conftest import TINY, refusal
+from tests.conftest import TINY, refusal, rendered
 from tests.test_export import smooth, stored
 from tests.test_picture import names
 from tests.test_records import contents
@@ -54,10 +54,7 @@ def say(line: str) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("made") / "run"
-    with prepared(draft(load_config("preview", [*PRINT, f"output.dir={directory}"]))) as job:
-        render(job)
-    return directory
+    return rendered(tmp_path_factory.mktemp("made") / "run", *PRINT)
 
 
 @pytest.fixture

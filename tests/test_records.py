@@ -36,7 +36,7 @@ from render.sweep.board import Board, read_sweep
 from render.sweep.shorthands import read_points
 from render.sweep.status import print_status
 from render.viewer.live import LiveRun
-from tests.conftest import TINY, refusal
+from tests.conftest import TINY, refusal, rendered
 from tests.test_picture import names
 
 #: A render with all that a record can be wrong about: a print with bleed, in cm, as a picture and as deep zoom.
@@ -53,10 +53,7 @@ PRINT = (
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("made") / "run"
-    with prepared(draft(load_config("preview", [*PRINT, f"output.dir={directory}"]))) as job:
-        render(job)
-    return directory
+    return rendered(tmp_path_factory.mktemp("made") / "run", *PRINT)
 
 
 @pytest.fixture

@@ -133,7 +133,7 @@ def make_overrides(escaped: str) -> list[str]:
         re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL)
         for word in re.findall(r"(?:\\.|[^ \t\\])+", escaped.replace("$$", "$"), re.DOTALL)
     )
-    return [word for word in words if word.partition("=")[0] not in _MAKEFILE_VARIABLES]
+    return [word for word in words if not word.startswith(tuple(f"{name}=" for name in _MAKEFILE_VARIABLES))]
 
 
 def _without_a_job(command: str, overrides: list[str]) -> int | None:

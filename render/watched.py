@@ -1,4 +1,4 @@
-"""Work that waits for somebody else's server: it ends with the first signal, and where nothing comes any more."""
+"""Work that stays outside of Python, for somebody else's server or in a library: signals are heard meanwhile."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +130,25 @@ def interruptible(work: Callable[[], T]) -> T:
     if failures:
         raise failures.pop()
     return results[0]
+
+
+def in_thread(work: Callable[[], T]) -> T:
+    """Return what a call returns that stays outside of Python for long and reads by way of Python, as an encoder does.
+
+    Its reader has to call `interrupts.check`: Python hears signals in its main thread alone, which only waits here. A
+    signal is raised when the call has ended.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+    with ThreadPoolExecutor(1, "encoder") as pool:
+        result = pool.submit(work)
+        while not result.done():
+            wait_for([result], _LOOK_EVERY_S)
+        try:
+            return result.result()
+        finally:
+            # Its failure holds this frame, and so itself and all files that are open in it.
+            del result
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

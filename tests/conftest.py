@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from render import interrupts
 from render.compose import load_config
 from render.errors import UserError
 from render.farm.process import use_compilation_cache
@@ -44,6 +46,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first; the order within a file, and of all others, stays."""
     ranks = {f"test_{name}.py": rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """What a command run in this process has changed of its signals ends with the test."""
+    handlers = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
+    state = {name: value for name, value in vars(interrupts).items() if isinstance(value, bool | float)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    vars(interrupts).update(state)
 
 
 def needs(path: Path) -> Path:

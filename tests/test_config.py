@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -743,6 +743,7 @@ def test_the_command_says_it_in_one_line(command, tmp_path: Path) -> None:
 
 
 @given(st.lists(st.text(odd | st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)))
+@example(["VENV"])
 def test_words_survive_make(words: list[str]) -> None:
     """GNU make puts a backslash before every blank and backslash of MAKEOVERRIDES and doubles dollars (quote_for_env)."""
     escaped = " ".join(re.sub(r"([ \t\\])", r"\\\1", word).replace("$", "$$") for word in words)

@@ -279,6 +279,24 @@ def test_a_disk_that_fills_up_leaves_nothing(form: str, canvas: CanvasStore, tmp
         subprocess.run(["umount", str(small)], check=True)
 
 
+def test_a_descriptor_that_is_cut_short_is_a_full_disk(
+    canvas: CanvasStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libvips says nothing where the disk was full for the descriptor alone."""
+    save = getattr(pyvips.Image, "dzsave", None) or (
+        lambda image, stem, **options: pyvips.Operation.call("dzsave", image, stem, **options)
+    )
+
+    def cut(image: pyvips.Image, stem: bytes, **options: object) -> None:
+        save(image, stem, **options)
+        Path(f"{os.fsdecode(stem)}.dzi").write_bytes(b"")
+
+    monkeypatch.setattr(pyvips.Image, "dzsave", cut, raising=False)
+    with pytest.raises(UserError, match=r"out cannot be written \(No space left on device\): free some space"):
+        export(canvas, tmp_path / "out", "dzi", Style())
+    assert names(tmp_path) == []
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to tell whose memory it is")
 @pytest.mark.parametrize("form", ["png", "bigtiff", "dzi"])
@@ -446,19 +464,22 @@ def test_a_print_comes_in_panels_when_the_config_says_so(command, tmp_path: Path
     command("export", "run=run", "output.panels.width_cm=0.2").refused("output.panels.width_cm=0.2", "overlap")
 
 
-def test_a_stopped_export_of_many_files_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["o.dzi", "o.png", "o.tif"])
+def test_a_stopped_export_leaves_nothing(name: str, tmp_path: Path) -> None:
     """The signal comes while libvips reads the canvas, through which no exception passes."""
     rendered(tmp_path / "run", *TINY, "octaves.steps=0", "output.width=1100")
     program = (
-        "import os, signal, sys\n"
+        "import os, signal, sys, time\n"
+        "from render import interrupts\n"
         "from render.__main__ import main\n"
         "from render.canvas import image\n"
         "image.BAND, whole = 0, image._VirtualTiff._tile\n"
         "def stopped(self, number):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    while not interrupts.is_asked(): time.sleep(0.01)\n"
         "    return whole(self, number)\n"
         "image._VirtualTiff._tile = stopped\n"
-        "sys.exit(main(['export', 'run=run', 'output.path=out/o.dzi']))\n"
+        f"sys.exit(main(['export', 'run=run', 'output.path=out/{name}']))\n"
     )
     (tmp_path / "out").mkdir()
     before = sorted(path.name for path in (tmp_path / "run").iterdir())

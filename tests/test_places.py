@@ -27,12 +27,13 @@ from render.export.metadata import Metadata, read_settings
 from render.export.print_layout import PrintLayout
 from render.job import draft
 from render.run_record import read_record
-from render.storage.local import remove_abandoned
+from render.storage.local import UNFINISHED, remove_abandoned
 from render.storage.markers import MARKER, foreign_entry, tree_sha256
 from tests.conftest import TINY, refusal, rendered
 from tests.test_export import smooth, stored
 from tests.test_picture import names
 from tests.test_records import contents
+from tests.test_session import gone
 
 #: A print whose every size is in cm, with its master in 16 bits.
 PRINT = (
@@ -313,16 +314,26 @@ def test_directories_without_markers_are_known_by_the_record_alone(run: Path, tm
 
 
 def test_what_a_killed_process_left_half_written_goes_and_nothing_else(canvas: CanvasStore, tmp_path: Path) -> None:
-    half, old = tmp_path / ".render-1-0a1b2c3d", tmp_path / ".render-1-0a1b2c3d-old"
+    half, old = tmp_path / f".render-{gone()}-0a1b2c3d", tmp_path / ".render-1-0a1b2c3d-old"
     half.mkdir()
     (half / "x").write_bytes(b"half")
-    (tmp_path / ".render-2-0a1b2c3d").write_bytes(b"half")
+    (half / UNFINISHED).touch()
+    (tmp_path / f".render-{gone()}-0a1b2c3d").write_bytes(b"half")
+    mine = tmp_path / f".render-{gone()}-deadbeef"
+    mine.mkdir()
+    (mine / "notes").write_bytes(b"precious")
+    in_hand = tmp_path / f".render-{os.getpid()}-deadbeef"
+    in_hand.write_bytes(b"half")
     export(canvas, old, "zarr", Style())
     (old / "notes.txt").write_bytes(b"precious")
     (tmp_path / ".render-mine").write_bytes(b"precious")
     (tmp_path / ".render-3-0a1b2c3d").symlink_to(canvas._path)
     remove_abandoned(tmp_path)
     remove_replaced(tmp_path)
+    assert (mine / "notes").read_bytes() == b"precious"
+    assert in_hand.exists()
+    shutil.rmtree(mine)
+    in_hand.unlink()
     assert names(tmp_path) == [".render-1-0a1b2c3d-old", ".render-3-0a1b2c3d", ".render-mine", "canvas"]
     # All of it stays where anything has been added.
     assert {"notes.txt", "zarr.json", MARKER} <= set(names(old))

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from render import interrupts
 from render.__main__ import main
 from render.compose import load_config, root_configs
 from render.errors import UserError
@@ -561,22 +560,18 @@ def test_fresh_forgets_what_was_saved(command, tmp_path: Path) -> None:
 @pytest.fixture
 def command_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., Finished]]:
+) -> Callable[..., Finished]:
     """The command in this process, where nothing is imported anew; what it changes of the process is put back."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RENDER_OVERRIDES", "")
     monkeypatch.setenv("NPROC", str(cores()))
-    monkeypatch.setattr(interrupts, "_holding", False)
     monkeypatch.setattr(logging.getLogger("render.models"), "handlers", [])
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def run(*words: str) -> Finished:
         code = main(words)
         return Finished(code, *capsys.readouterr())
 
-    yield run
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    return run
 
 
 def test_a_directory_in_use_is_refused(command, tmp_path: Path) -> None:

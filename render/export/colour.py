@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from render import interrupts
 from render.canvas.store import CHUNK, CanvasStore
 from render.dream.resample import Pixels
 
@@ -69,6 +70,7 @@ def measured(canvas: CanvasStore, saturation: float, contrast: Sequence[float] |
         return Colour(saturation)
     counts = np.zeros(_LUMAS, np.int64)
     for rect in canvas.rect.bands(multiple=CHUNK):
+        interrupts.check()
         lumas = luma(canvas.read(rect))
         lumas *= np.float32((_LUMAS - 1) / _WHITE)
         np.rint(lumas, out=lumas)

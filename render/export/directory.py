@@ -14,7 +14,7 @@ from pathlib import Path
 
 from render.errors import UserError
 from render.export.picture import unwritable
-from render.storage.local import temporary_name
+from render.storage.local import UNFINISHED, temporary_name
 from render.storage.markers import foreign_entry, mark, remove_written
 
 #: The names of directories that were moved aside to be replaced.
@@ -35,7 +35,9 @@ def replacing_directory(path: Path, run: str = "", *, keep: bool = False) -> Ite
     old = path.with_name(f"{temporary.name}-old")
     try:
         temporary.mkdir()
+        (temporary / UNFINISHED).touch()
         yield temporary
+        (temporary / UNFINISHED).unlink()
         mark(temporary, run)
         os.sync()
         if os.path.lexists(path):
@@ -47,6 +49,9 @@ def replacing_directory(path: Path, run: str = "", *, keep: bool = False) -> Ite
         temporary.rename(path)
         if old.is_dir():
             remove_written(old)
+    except UserError as error:
+        # By the name that the user knows.
+        raise UserError(str(error).replace(str(temporary), str(path))) from None
     except OSError as error:
         if os.path.lexists(old) and not os.path.lexists(path):
             old.rename(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyvips
 
+from render import interrupts
 from render.canvas import store as stores
 from render.canvas.image import CanvasImage, canvas_image
 from render.canvas.store import CanvasStore
@@ -25,6 +27,7 @@ from render.export.print_layout import PrintLayout
 from render.export.profile import Profile, converted
 from render.formats import FORMATS
 from render.viewer.viewer import DREAM
+from render.watched import in_thread
 
 #: Deep Zoom as its viewers have it: tiles of 254 px that overlap by one.
 _ZOOM_TILE, _ZOOM_OVERLAP = 254, 1
@@ -87,18 +90,23 @@ def styled_image(canvas: CanvasStore, style: Style, form: str, *, random: bool =
 def write_zoom(made: CanvasImage, stem: Path, quality: int) -> None:
     """Writes a Deep Zoom pyramid of JPEG tiles: `stem`.dzi and the directory `stem`_files."""
     try:
-        made.image.dzsave(
-            os.fsencode(stem),
-            layout="dz",
-            suffix=f".jpg[Q={quality},subsample-mode=off]",
-            tile_size=_ZOOM_TILE,
-            overlap=_ZOOM_OVERLAP,
-            keep="none",
+        in_thread(
+            lambda: made.image.dzsave(
+                os.fsencode(stem),
+                layout="dz",
+                suffix=f".jpg[Q={quality},subsample-mode=off]",
+                tile_size=_ZOOM_TILE,
+                overlap=_ZOOM_OVERLAP,
+                keep="none",
+            )
         )
     except pyvips.Error as error:
         made.check()
         raise unwritable(stem.parent, error, "dzi") from None
     made.check()
+    if not Path(f"{stem}.dzi").read_bytes().endswith(b">\n"):
+        # libvips does not notice that a disk is full when it writes so little.
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     # Tells the time of day, and nothing that the descriptor does not.
     (stem.parent / f"{stem.name}_files" / "vips-properties.xml").unlink(missing_ok=True)
 
@@ -143,6 +151,7 @@ def _write_zarr(canvas: CanvasStore, path: Path, style: Style, run: str, keep: b
             stores.create(array, canvas.shape, "", attributes)
             copy = CanvasStore(array, mode="r+")
             for rect in canvas.rect.bands(multiple=stores.CHUNK):
+                interrupts.check()
                 copy.write(rect, canvas.read(rect))
         except OSError as error:
             raise unwritable(path, error, "zarr") from None

@@ -15,6 +15,7 @@ import pyvips
 from render.errors import UserError
 from render.export.metadata import Metadata, with_metadata
 from render.storage.local import replacing, write_durably
+from render.watched import in_thread
 
 #: Side of the tiles in a pyramid, px.
 _TILE = 256
@@ -56,7 +57,7 @@ def write_picture(
     try:
         made = with_metadata(image, metadata, form)
         with replacing(path, keep=keep) as file:
-            _encode(made, os.fsencode(file.name), form, encoding)
+            in_thread(lambda: _encode(made, os.fsencode(file.name), form, encoding))
             check()
     except FileExistsError:
         raise UserError(f"{path} exists by now and is left alone: choose another name, or overwrite=true") from None

@@ -13,15 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import IO, Any
 
+import psutil
+
 from render.errors import UserError
 from render.storage.reading import read_regular
 from render.storage.storage import Facts, Seen, Version, inner_name
 
 #: Bytes of the largest record that is read: a sweep of 100,000 points has 40 MB.
 MAX_RECORD_BYTES = 256 << 20
+#: A file in directories of the program's own that are not complete yet.
+UNFINISHED = ".pareidolia-unfinished"
 #: What exFAT, SMB and FUSE say to a link.
 _WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-_TEMPORARY = re.compile(r"\.render-\d+-[0-9a-f]{8}")
+_TEMPORARY = re.compile(r"\.render-(\d{1,9})-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -151,13 +155,18 @@ def refuse_links(directory: Path, *names: str) -> None:
 
 
 def remove_abandoned(directory: Path) -> None:
-    """Removes what a killed process left half written in a directory whose lock is held."""
+    """Removes what a killed process left half written in a directory whose lock is held.
+
+    Of directories those that say of themselves that they are not complete.
+    """
     for path in directory.glob(".render-*"):
-        if _TEMPORARY.fullmatch(path.name) and not path.is_symlink():
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+        name = _TEMPORARY.fullmatch(path.name)
+        if name is None or path.is_symlink() or psutil.pid_exists(int(name[1])):
+            continue
+        if not path.is_dir():
+            path.unlink(missing_ok=True)
+        elif (path / UNFINISHED).is_file():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

@@ -12,14 +12,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from render import interrupts
 from render.errors import NodeLost, RenderError, UserError, WorkersLost
-from render.farm.surroundings import settle_warnings
+from render.system import interrupts
+from render.system.surroundings import settle_warnings
 from render.terminal.lines import print_lines
 from render.terminal.streams import accept_any_text, outlast
 
 if TYPE_CHECKING:
-    from render.config import Config
+    from render.config.schema import Config
 
 _USAGE = """\
 usage: python -m render [COMMAND] [conf=NAME] [key=value ...]
@@ -140,39 +140,39 @@ def _without_a_job(command: str, overrides: list[str]) -> int | None:
     """Runs a command that composes no config; returns its exit code, None for the others."""
     # Imported late: listing usage or refusing a word should not wait for JAX.
     if command == "models":
-        from render.listing import print_models
+        from render.commands.listing import print_models
 
         print_models()
         return 0
     if command == "objectives":
-        from render.listing import print_objectives
+        from render.commands.listing import print_objectives
 
         print_objectives()
         return 0
     if command == "classes":
-        from render.listing import print_classes
+        from render.commands.listing import print_classes
 
         print_classes(_pairs(overrides))
         return 0
     if command == "settings":
-        from render.report import print_settings
+        from render.job.report import print_settings
 
         print_settings(_pairs(overrides).get("image", ""))
         return 0
     if command == "view":
-        from render.viewer.view import view
+        from render.viewer.server import view
 
         view(overrides)
         return 0
     if command == "export":
-        from render import report
-        from render.export.again import export_command
+        from render.job import report
+        from render.job.reexport import export_command
 
         report.start_logging(quiet=True)
         export_command(overrides)
         return 0
     if command == "fetch":
-        from render.storage.fetch import fetch_command
+        from render.commands.fetch import fetch_command
 
         fetch_command(overrides)
         return 0
@@ -198,7 +198,7 @@ def _of_clusters(command: str, root: str, words: list[str]) -> int | None:
         command = "cluster-status"
     if command not in _OF_CLUSTERS:
         return None
-    from render.cluster.commands import run_cluster_command
+    from render.commands.clusters import run_cluster_command
 
     return run_cluster_command(command, root, words)
 
@@ -223,7 +223,7 @@ def _run(command: str, root: str, overrides: list[str]) -> int:
         _make_atlas(root, overrides)
         return 0
     if command == "probe":
-        from render.probe import probe
+        from render.probe.probe import probe
 
         probe(root, overrides)
         return 0
@@ -231,10 +231,10 @@ def _run(command: str, root: str, overrides: list[str]) -> int:
         from render.sweep.sweep import sweep
 
         return sweep(root, overrides)
-    from render.compose import is_sweep, load_config
+    from render.config.compose import is_sweep, load_config
 
     if command == "plan a sweep" or (command == "plan" and is_sweep(root, overrides)):
-        from render.sweep.projection import print_sweep_plan
+        from render.sweep.estimate import print_sweep_plan
 
         print_sweep_plan(root, overrides)
         return 0
@@ -242,14 +242,14 @@ def _run(command: str, root: str, overrides: list[str]) -> int:
 
 
 def _render_or_plan(command: str, config: Config) -> int:
-    from render import job as jobs
-    from render import report
-    from render.progress import say
+    from render.job import job as jobs
+    from render.job import report
+    from render.job.progress import say
 
     interrupts.hold()
     report.start_logging(quiet=config.quiet)
     if command == "plan":
-        from render.projection import is_projected, print_projection
+        from render.job.projection import is_projected, print_projection
 
         if is_projected(config):
             print_projection(config)
@@ -278,12 +278,12 @@ def _render_or_plan(command: str, config: Config) -> int:
 
 
 def _make_atlas(root: str, overrides: list[str]) -> None:
-    from render.compose import ATLAS, load
+    from render.config.compose import ATLAS, load
 
     config = load(ATLAS, root, overrides)
-    from render import report
     from render.atlas.atlas import make_atlas
-    from render.progress import say
+    from render.job import report
+    from render.job.progress import say
 
     interrupts.hold()
     report.start_logging(quiet=config.quiet)

@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from render.compose import load_config
+from render.config.compose import load_config
 from render.dream.resample import Pixels
-from render.geometry import whole
-from render.job import draft, prepared
+from render.geometry.geometry import whole
+from render.job.job import draft, prepared
 
 
 def dreamed(words: list[str]) -> tuple[Pixels, Pixels]:

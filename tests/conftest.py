@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from render import interrupts
-from render.compose import load_config
+from render.config.compose import load_config
 from render.errors import UserError
-from render.farm.process import use_compilation_cache
-from render.job import draft, prepared, render
+from render.farm.worker.process import use_compilation_cache
+from render.job.job import draft, prepared, render
 from render.models.network import Network
 from render.models.weights import Loaded, load
+from render.system import interrupts
 from tests import browser
 from tests.farm_job import JOB, dreamed
 

@@ -13,8 +13,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from render import job as jobs
-from render.compose import load_config
+from render.config.compose import load_config
 from render.dream.objectives import Given, Objective
 from render.dream.resample import Pixels
 from render.errors import WorkersLost
@@ -22,9 +21,10 @@ from render.farm.checkpoint import Checkpoints, Fixed, OctaveHistory
 from render.farm.conductor import Conductor, Saving
 from render.farm.events import Event
 from render.farm.executors import InlineExecutor, Reference
-from render.farm.resident import Residency
-from render.farm.worker import Gradient, Worker
-from render.geometry import KernelShape
+from render.farm.worker.resident_block import Residency
+from render.farm.worker.worker import Gradient, Worker
+from render.geometry.geometry import KernelShape
+from render.job import job as jobs
 from render.models.weights import find_model
 from tests.conftest import INLINE
 from tests.farm_job import held
@@ -50,7 +50,7 @@ def chunks_of(side: int) -> Iterator[None]:
             stack.enter_context(mock.patch(f"render.{module}.CHUNK", side))
         stack.enter_context(mock.patch("os.fsync"))
         # One tile a call, however fast they are, so that a run has the same moments each time.
-        stack.enter_context(mock.patch("render.farm.deal._CALL_SECONDS", 0))
+        stack.enter_context(mock.patch("render.planning.deal._CALL_SECONDS", 0))
         yield
 
 

@@ -27,11 +27,11 @@ import tifffile
 from render.canvas import store as stores
 from render.canvas.image import canvas_image, to_integers
 from render.canvas.store import CanvasStore
-from render.config import SourceConfig
+from render.config.schema import SourceConfig
 from render.dream.resample import resample_array
 from render.export.export import Style, export
 from render.export.picture import Encoding
-from render.geometry import Interval, Rect
+from render.geometry.geometry import Interval, Rect
 from render.source.source import read_photo, sample_path
 from tests.conftest import ROOT
 

@@ -11,7 +11,7 @@ import zarr
 
 from render.farm.conductor import Conductor
 from render.farm.events import Event
-from render.job import Job
+from render.job.job import Job
 
 #: Five by four tiles at the second octave, so that blocks of 1 x 4, 2 x 2, 4 x 1 and 5 x 1 are possible.
 JOB = (

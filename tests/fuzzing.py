@@ -20,19 +20,19 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from safetensors.numpy import save
 
-from render.compose import load_config
-from render.config import SourceConfig
+from render.config.compose import load_config
+from render.config.schema import SourceConfig
 from render.errors import RenderError
 from render.export.metadata import read_settings
 from render.export.profile import read_profile
 from render.farm.checkpoint import Checkpoints, _sha256
+from render.job.progress_file import read_progress
 from render.models import keras_h5, labels, tflite, torchscript, weights
 from render.models.architecture import Architecture, Conv, Preprocess
 from render.models.declared import Expected
 from render.models.inception_v3 import INCEPTION_V3_KERAS
 from render.models.inception_v3_slim import INCEPTION_V3_SLIM
 from render.preflight.header import read_header
-from render.progress_file import read_progress
 from render.source.source import open_source
 from render.sweep.shorthands import read_points
 from render.sweep.status import print_status

@@ -11,12 +11,12 @@ import numpy as np
 
 from render.canvas.image import to_integers
 from render.canvas.store import CHUNK, CanvasStore
-from render.config import Config
+from render.config.schema import Config
 from render.export.picture import image_of, write_picture
 from render.farm.checkpoint import Checkpoint, Fixed, OctaveHistory
-from render.geometry import Interval, Rect, whole
-from render.run_directory import stored_checkpoints
-from render.targets import preview_path
+from render.geometry.geometry import Interval, Rect, whole
+from render.job.run_directory import stored_checkpoints
+from render.job.targets import preview_path
 
 FIXED = Fixed("digest", "weights", ((64, 64),), 2)
 

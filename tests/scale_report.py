@@ -16,15 +16,15 @@ from dataclasses import replace
 
 from rich.table import Table
 
-from render.compose import load_config, node_types
-from render.config import Config, NodeConfig
+from render.config.compose import load_config, node_types
+from render.config.schema import Config, NodeConfig
+from render.job.progress import duration_text, plain_console
+from render.job.projection import assumptions, bytes_table, times_table
 from render.models.inception_v3 import INCEPTION_V3
-from render.plan import Plan, make_plan
-from render.price import Estimate, estimate, kernel_tflops, machine_of, network_bound_from
-from render.progress import duration_text, plain_console
-from render.projection import assumptions, bytes_table, times_table
-from render.scale import StepCost, step_cost
-from render.schedule import make_schedule
+from render.planning.cost import StepCost, step_cost
+from render.planning.plan import Plan, make_plan
+from render.planning.price import Estimate, estimate, kernel_tflops, machine_of, network_bound_from
+from render.planning.schedule import make_schedule
 
 #: Farms that are tried for the point at which the network bounds a step; tiles smaller than a halo make no sense beyond.
 _MOST = 2048

@@ -16,8 +16,8 @@ from itertools import combinations
 import numpy as np
 
 from render.__main__ import split_arguments
-from render.compose import load_config
-from render.job import draft, prepared
+from render.config.compose import load_config
+from render.job.job import draft, prepared
 from tests.farm_job import held
 
 _WHOLE = 1 << 20

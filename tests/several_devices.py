@@ -10,8 +10,8 @@ import sys
 
 import numpy as np
 
-from render.compose import load_config
-from render.job import draft, prepared
+from render.config.compose import load_config
+from render.job.job import draft, prepared
 from tests.farm_job import JOB, dreamed
 
 if __name__ == "__main__":

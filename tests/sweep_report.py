@@ -23,8 +23,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from render.paths import cache_directory
-from render.sweep.events import EVENTS, read_events
+from render.sweep.event_log import EVENTS, read_events
+from render.system.paths import cache_directory
 from tests.conftest import ROOT
 
 TINY = (

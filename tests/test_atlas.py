@@ -27,28 +27,28 @@ from safetensors.numpy import save_file
 from scipy import ndimage
 
 from render.__main__ import split_arguments
-from render.atlas import sheet as sheets
 from render.atlas.atlas import make_atlas
+from render.atlas.channel_recipe import ChannelRecipe
 from render.atlas.channels import draw_channels
-from render.atlas.config import AtlasConfig, TransformsConfig, chosen_channels, ranges_text
 from render.atlas.ladder import ladder_layers
 from render.atlas.page import Entry, page
-from render.atlas.recipe import ChannelRecipe
-from render.atlas.sheet import Cell, Layout, draw_sheets, sheet_layouts
 from render.atlas.spectrum import noise_spectrum, pixels_of
 from render.atlas.transforms import STILL, draw_view, margin, seen
 from render.atlas.visualiser import waking_relu
-from render.compose import ATLAS, load, load_config, root_configs, schema_keys
-from render.config import FarmConfig
+from render.config.atlas_schema import AtlasConfig, TransformsConfig, chosen_channels, ranges_text
+from render.config.compose import ATLAS, load, load_config, root_configs, schema_keys
+from render.config.schema import FarmConfig
 from render.errors import UserError
+from render.export import labelled_sheet as sheets
+from render.export.labelled_sheet import Cell, Layout, draw_sheets, sheet_layouts
+from render.export.lettering import EMPTY
 from render.export.metadata import read_settings
 from render.farm.executors import InlineExecutor
-from render.farm.process import WorkerProcess
-from render.farm.ray_farm import RayFarm
-from render.lettering import EMPTY
-from render.machine import cores
+from render.farm.ray.pool import RayFarm
+from render.farm.worker.process import WorkerProcess
 from render.models.googlenet import GOOGLENET
 from render.models.weights import Loaded
+from render.system.machine import cores
 from tests import browser
 from tests.conftest import GOOGLENET_WEIGHTS, ROOT, needs
 

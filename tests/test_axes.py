@@ -11,12 +11,12 @@ import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from render.compose import SWEEP, load, load_config, root_configs, schema_keys
+from render.config.compose import SWEEP, load, load_config, root_configs, schema_keys
+from render.config.sweep_schema import SweepConfig, SweepJob
 from render.errors import UserError
 from render.models.weights import MODELS
 from render.sweep.axes import Found, find_axes, point_label
-from render.sweep.config import SweepConfig, SweepJob
-from render.sweep.names import listed, natural
+from render.sweep.file_names import listed, natural
 from render.sweep.points import count, expand
 from render.sweep.values import Written, labels, values_of_config
 from tests import conftest

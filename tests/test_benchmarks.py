@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from render.dream.objectives import Given, resolve
-from render.geometry import Axis, KernelShape, round_up
+from render.geometry.geometry import Axis, KernelShape, round_up
 from render.models.architecture import Block
 from render.models.googlenet import GOOGLENET
 from render.models.inception_v3 import INCEPTION_V3

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from render.config import FarmConfig
-from render.farm.ray_farm import RayFarm
-from render.farm.spent import Spent, spends_on
-from render.geometry import KernelShape
+from render.config.schema import FarmConfig
+from render.farm.ray.pool import RayFarm
+from render.farm.worker.timings import Spent, spends_on
+from render.geometry.geometry import KernelShape
 from tests.benchmarks import linear, overhead, phases, scaling
 from tests.benchmarks.table import Table
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from render.farm.process import KERNELS
-from render.paths import cache_directory
+from render.farm.worker.process import KERNELS
+from render.system.paths import cache_directory
 from tests.benchmarks import memory, tiles
 
 

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from render import progress_file
-from render.config import Config
-from render.plan import Plan
-from render.progress import Display
-from render.progress_file import Progress, ProgressFile, read_progress
+from render.config.schema import Config
+from render.job import progress_file
+from render.job.progress import Display
+from render.job.progress_file import Progress, ProgressFile, read_progress
+from render.planning.plan import Plan
 from render.sweep.board import Board, BoardPoint, Counts
-from render.sweep.events import Event, EventLog, last_command, read_events
+from render.sweep.event_log import Event, EventLog, last_command, read_events
 from tests.conftest import refusal
 from tests.test_plan import plan
 

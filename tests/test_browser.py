@@ -19,11 +19,12 @@ import pytest
 import pyvips
 
 from render.errors import UserError
-from render.paths import file_sha256
+from render.pages import openseadragon
+from render.pages.zoom_page import ViewerFacts, write_viewer
 from render.source.source import sample_path
-from render.viewer import live, openseadragon
-from render.viewer.live import LiveRun
-from render.viewer.viewer import ViewerFacts, write_viewer
+from render.system.paths import file_sha256
+from render.viewer import live_run as live
+from render.viewer.live_run import LiveRun
 from tests import browser
 from tests.live_run import LiveJob, smooth
 from tests.test_view import JPEG_LEVELS, served

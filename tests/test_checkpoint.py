@@ -26,20 +26,19 @@ import zarr
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from render import job as jobs
 from render.canvas import store
 from render.canvas.store import CanvasStore
-from render.compose import load_config
+from render.config.compose import load_config
 from render.dream.resample import Pixels
 from render.dream.stage import Stage
 from render.errors import DamagedCheckpoint, UrgentInterrupt, UserError, WorkersLost
-from render.farm import scratch
 from render.farm.checkpoint import Checkpoint, Checkpoints, OctaveHistory
 from render.farm.events import Event, OctaveStarted, Recovered, Saved
 from render.farm.farms import InlineFarm
 from render.farm.messages import Assignment
-from render.farm.worker import Worker
-from render.geometry import (
+from render.farm.worker import scratch
+from render.farm.worker.worker import Worker
+from render.geometry.geometry import (
     Axis,
     Block,
     Gathering,
@@ -52,7 +51,8 @@ from render.geometry import (
     pieces_of,
     whole,
 )
-from render.machine import cores
+from render.job import job as jobs
+from render.system.machine import cores
 from tests.conftest import ROOT
 from tests.dream_in_process import (
     FIXED,
@@ -135,7 +135,8 @@ def test_any_zarr_reader_finds_the_canvas(tmp_path: Path) -> None:
 
 def test_whoever_starts_does_not_wait_for_the_store_to_be_imported() -> None:
     """A worker's process imports it, and what resamples, while its kernel compiles."""
-    words = "import sys, render.farm.process, render.job; print({'zarr', 'scipy.sparse', 'h5py'} & sys.modules.keys())"
+    imports = "import sys, render.farm.worker.process, render.job.job"
+    words = f"{imports}; print({{'zarr', 'scipy.sparse', 'h5py'}} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("set()\n", "")
 
@@ -1135,7 +1136,7 @@ def test_a_run_that_filled_the_disk_goes_on_when_there_is_room(tmp_path: Path, s
 def test_an_interrupted_job_ends_as_if_nothing_had_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole of it with a real network: stopped twice, its newest canvas damaged, and still the same picture."""
     monkeypatch.setenv("NPROC", str(cores()))
-    monkeypatch.setattr("render.farm.deal._CALL_SECONDS", 0)
+    monkeypatch.setattr("render.planning.deal._CALL_SECONDS", 0)
     stop = Stop()
     farm = InlineFarm(2, cores(), lambda: stop())  # noqa: PLW0108 - another one from time to time
 
@@ -1233,7 +1234,7 @@ def test_a_disk_too_small_for_scratch_is_explained_and_left_as_it_was(tmp_path: 
 
 
 def test_a_killed_process_leaves_no_scratch(tmp_path: Path) -> None:
-    words = "from pathlib import Path; from render.farm.scratch import empty; import sys, time;" \
+    words = "from pathlib import Path; from render.farm.worker.scratch import empty; import sys, time;" \
         "held = empty((1 << 18,), Path(sys.argv[1])); held[...] = 1; print('held', flush=True); time.sleep(60)"  # fmt: skip
     with small_disk(tmp_path / "small", "4m") as disk:
         before = free(disk)

@@ -21,16 +21,16 @@ from ray._raylet import AuthenticationMode, get_authentication_mode
 from ray.cluster_utils import Cluster
 from ray.exceptions import RayActorError
 
-from render.compose import load_config
-from render.config import FarmConfig
+from render.config.compose import load_config
+from render.config.schema import FarmConfig
 from render.errors import UserError
 from render.farm.events import Event, Noticed, OctaveDone, OctaveStarted, Recovered, Saved, StepDone
 from render.farm.executors import Executor
-from render.farm.ray_farm import RayFarm
-from render.farm.ray_members import Member
-from render.geometry import Rect
-from render.job import draft, prepared
-from render.machine import cores
+from render.farm.ray.actors import Member
+from render.farm.ray.pool import RayFarm
+from render.geometry.geometry import Rect
+from render.job.job import draft, prepared
+from render.system.machine import cores
 from tests.conftest import dreamed_here
 from tests.farm_job import JOB, dreamed
 from tests.metadata_server import metadata_service

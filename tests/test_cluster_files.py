@@ -28,7 +28,7 @@ from ray._private.accelerators import tpu
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from render import __version__
-from render.compose import load_config
+from render.config.compose import load_config
 from tests.farm_job import stored
 
 ROOT = Path(__file__).parents[1]

@@ -23,7 +23,7 @@ from render.export.metadata import Metadata, read_settings
 from render.export.panels import cut_panels
 from render.export.print_layout import PrintLayout
 from render.export.profile import read_profile
-from render.geometry import BAND
+from render.geometry.geometry import BAND
 from tests.conftest import TINY
 from tests.test_config import load
 from tests.test_export import SHAPE, smooth, stored

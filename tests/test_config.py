@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from render.__main__ import make_overrides
-from render.compose import load_config, root_configs, schema_keys
-from render.config import Config, OutputConfig, picture_format, picture_width, validate
+from render.config.compose import load_config, root_configs, schema_keys
+from render.config.schema import Config, OutputConfig, picture_format, picture_width, validate
+from render.dream.term_syntax import parse_term
 from render.dream.terms import Energy
-from render.dream.words import parse_term
 from render.errors import UserError
 from render.models.weights import MODELS
 from tests.conftest import ROOT

@@ -20,15 +20,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.cluster_utils import Cluster
 
-from render.config import Config, FarmConfig, WorkerConfig, validate
-from render.farm import ray_farm
+from render.config.schema import Config, FarmConfig, WorkerConfig, validate
 from render.farm.conductor import _next_tiles
 from render.farm.messages import Ascended
-from render.farm.ray_farm import RayFarm
-from render.farm.ray_members import Demand
-from render.farm.ray_session import join
-from render.farm.tpu_slices import multi_host_slice
-from render.plan import Machine
+from render.farm.ray import pool as ray_farm
+from render.farm.ray.actors import Demand
+from render.farm.ray.pool import RayFarm
+from render.farm.ray.startup import join
+from render.farm.ray.tpu_slices import multi_host_slice
+from render.planning.plan import Machine
 from tests.conftest import ROOT, TINY, refusal
 from tests.test_plan import plan
 

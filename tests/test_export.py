@@ -470,7 +470,7 @@ def test_a_stopped_export_leaves_nothing(name: str, tmp_path: Path) -> None:
     rendered(tmp_path / "run", *TINY, "octaves.steps=0", "output.width=1100")
     program = (
         "import os, signal, sys, time\n"
-        "from render import interrupts\n"
+        "from render.system import interrupts\n"
         "from render.__main__ import main\n"
         "from render.canvas import image\n"
         "image.BAND, whole = 0, image._VirtualTiff._tile\n"

@@ -21,20 +21,20 @@ import psutil
 import pytest
 import ray
 
-from render import job as jobs
-from render.compose import load_config
-from render.config import FarmConfig
+from render.config.compose import load_config
+from render.config.schema import FarmConfig
 from render.errors import NodeLost, UserError, WorkersLost
-from render.farm import ray_node
 from render.farm.conductor import bytes_exchanged
 from render.farm.events import Event, OctaveDone, OctaveStarted, Recovered, StepDone
-from render.farm.ray_farm import RayFarm
-from render.farm.recipe import KernelRecipe
-from render.farm.session import Session, open_session
-from render.farm.silence import Silence
-from render.geometry import deal_blocks
-from render.job import Job, draft, prepared
-from render.machine import cores
+from render.farm.ray import node as ray_node
+from render.farm.ray.pool import RayFarm
+from render.farm.ray.session_directory import Session, open_session
+from render.farm.ray.silence import Silence
+from render.farm.worker.kernel_recipe import KernelRecipe
+from render.geometry.geometry import deal_blocks
+from render.job import job as jobs
+from render.job.job import Job, draft, prepared
+from render.system.machine import cores
 from tests.conftest import ROOT, Finished, dreamed_here, refusal
 from tests.farm_job import JOB, dreamed, stored
 
@@ -211,7 +211,7 @@ def test_a_worker_that_hangs_is_replaced_and_those_who_wait_for_it_are_not(
 ) -> None:
     """Stopped in the middle: it does not die, and its neighbours wait for its margins."""
     monkeypatch.setattr(farm._config, "silence", 2.0)
-    monkeypatch.setattr("render.farm.silence._FAR_LONGER", 1)
+    monkeypatch.setattr("render.farm.ray.silence._FAR_LONGER", 1)
     with job_on(farm, 3, tmp_path / "run") as job:
         pids = [member.facts.pid for member in job.executor.members]
         reasons = []
@@ -434,7 +434,7 @@ def test_an_address_where_nothing_listens(tmp_path: Path) -> None:
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.0 400 Bad Request\r\n\r\n"])
 def test_an_address_where_something_else_listens(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray would knock for minutes at what says nothing, or speaks another language."""
-    monkeypatch.setattr("render.farm.ray_session._CONNECT", 0.5)
+    monkeypatch.setattr("render.farm.ray.startup._CONNECT", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as other:
 
         def reply() -> None:

@@ -22,7 +22,7 @@ from render.dream.filters import (
     laplacian_squares,
     total_variation,
 )
-from render.geometry import Interval, Rect, boundary_runs, whole
+from render.geometry.geometry import Interval, Rect, boundary_runs, whole
 
 MODES = st.sampled_from([("reflect", "reflect"), ("wrap", "wrap"), ("reflect", "wrap")])
 LEVELS = st.integers(1, 5)

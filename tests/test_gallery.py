@@ -22,8 +22,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from render.compose import load_config
-from render.config import Config, picture_width
+from render.config.compose import load_config
+from render.config.schema import Config, picture_width
 from render.sweep.axes import axis_names, find_axes
 from render.sweep.commands import Prints, favourites_as_prints, point_command, poster_command
 from render.sweep.gallery import page, write_gallery

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from render.geometry import (
+from render.geometry.geometry import (
     BAND,
     BOUNDARY_MODES,
     Axis,

@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from render.compose import load_config
-from render.config import SourceConfig
+from render.commands.fetch import LEDGER, _Ledger
+from render.config.compose import load_config
+from render.config.schema import SourceConfig
 from render.errors import UserError
-from render.job import draft
+from render.job.job import draft
 from render.models.weights import check_sha256
-from render.paths import file_sha256
 from render.source.source import open_source, reopen_source
-from render.storage.fetch import LEDGER, _Ledger
 from render.storage.records import MAX_ITEMS, MalformedRecord, parse_record
+from render.system.paths import file_sha256
 from tests.conftest import ROOT, TINY, Finished, refusal, rendered
 
 #: A regular file whose size is 0 and that goes on for many gigabytes.

@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from render.canvas.store import CanvasStore
-from render.geometry import whole
+from render.geometry.geometry import whole
 from render.models.weights import Loaded
-from render.paths import cache_directory
 from render.storage.storage import open_storage
+from render.system.paths import cache_directory
 from tests import s3
 from tests.conftest import ROOT
 from tests.hosts import Host, NotPermitted, hosts, until

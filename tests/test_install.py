@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from render.viewer.words import make_command
+from render.config.command_words import make_command
 from tests.conftest import ROOT, TINY
 
 
@@ -190,7 +190,7 @@ def test_the_wheel_renders_in_a_clean_environment(tmp_path: Path) -> None:
     assert built.returncode == 0, built.stderr
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     with zipfile.ZipFile(wheel) as inside:
-        pages = ("viewer/viewer.html", "viewer/style.css", "atlas/page.html", "sweep/gallery.html", "sweep/gallery.js")
+        pages = ("pages/viewer.html", "pages/style.css", "atlas/page.html", "sweep/gallery.html", "sweep/gallery.js")
         assert {f"render/{name}" for name in pages} <= set(inside.namelist())
         clusters = {f"render/cluster/files/{path.name}" for path in (ROOT / "cluster").iterdir()}
         assert clusters <= set(inside.namelist())
@@ -210,7 +210,7 @@ def test_the_wheel_renders_in_a_clean_environment(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "noise.png").exists()
     where = subprocess.run(
-        [python, "-c", "import render.paths as p; print(p.shipped_configs())"],
+        [python, "-c", "import render.system.paths as p; print(p.shipped_configs())"],
         cwd=tmp_path, env=clean, capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
     assert Path(where).is_relative_to(environment)

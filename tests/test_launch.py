@@ -22,13 +22,14 @@ import yaml
 from PIL import Image
 
 from render import __version__
-from render.cluster import commands, jobs
+from render.cluster import jobs
 from render.cluster.autoscaler import _file
+from render.cluster.cluster_files import find_cluster, known_clusters
 from render.cluster.dashboard import Dashboard
-from render.cluster.names import find_cluster, known_clusters
 from render.cluster.packing import JOB_FILE, MOST_BYTES, pack, travelling
 from render.cluster.tools import google_project, require_ray, require_tools
-from render.compose import JOB, load_config, root_configs
+from render.commands import clusters as commands
+from render.config.compose import JOB, load_config, root_configs
 from tests import ray_head
 from tests.conftest import ROOT, refusal
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from PIL import Image
 
-from render.config import Config, SourceConfig
+from render.config.schema import Config, SourceConfig
 from render.errors import WorkersLost
-from render.sweep.events import Event
+from render.sweep.event_log import Event
 from render.sweep.launcher import Assigned, Launcher
 from render.sweep.queue import Task
 from render.sweep.renderer import Outcome, Sources

@@ -11,13 +11,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from render.compose import load_config
-from render.config import Config, OutputConfig, picture_bleed
+from render.config.compose import load_config
+from render.config.schema import Config, OutputConfig, picture_bleed
 from render.dream.resample import Pixels
 from render.errors import UserError
-from render.geometry import BOUNDARY_MODES, Interval, Rect, whole
-from render.layout import Layout, SourceWindow, lay_out
-from render.plan import picture_shape
+from render.geometry.geometry import BOUNDARY_MODES, Interval, Rect, whole
+from render.planning.layout import Layout, SourceWindow, lay_out
+from render.planning.plan import picture_shape
 from render.source.photo import PhotoSource
 
 Shape = tuple[int, int]

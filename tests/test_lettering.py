@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from render import lettering
-from render.lettering import draw_line, fitted, line_height, most_lines, shortened, text_width, tidy, wrapped
+from render.export import lettering
+from render.export.lettering import draw_line, fitted, line_height, most_lines, shortened, text_width, tidy, wrapped
 
 NAMES = st.text(st.sampled_from("abcXYZ019 _-/.,=:[]"), max_size=80)
 ANY = NAMES | st.text(max_size=30)

@@ -19,11 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from render.compose import load_config
-from render.config import SourceConfig
+from render.config.compose import load_config
+from render.config.schema import SourceConfig
 from render.errors import UserError
 from render.export.metadata import read_settings
-from render.library import Library
+from render.job.materials import Library
 from render.preflight.preflight import Request, inspect
 from render.source.colour_space import ADOBE
 from render.source.loaders import identify, open_stream
@@ -150,9 +150,9 @@ def test_ctrl_c_ends_a_plan_while_a_picture_is_decoded(tmp_path: Path) -> None:
     script = f"""
 import os, signal, threading, time
 from pathlib import Path
-from render import interrupts
-from render.compose import load_config
-from render.config import SourceConfig
+from render.system import interrupts
+from render.config.compose import load_config
+from render.config.schema import SourceConfig
 from render.source.source import open_source
 interrupts.install(); interrupts.hold()
 def stop():

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from scipy.ndimage import gaussian_filter
 
-from render.config import OutputConfig, SourceConfig
+from render.config.schema import OutputConfig, SourceConfig
 from render.errors import UserError
-from render.geometry import Interval, Rect, whole
-from render.layout import SourceWindow, Span, lay_out
+from render.geometry.geometry import Interval, Rect, whole
+from render.planning.layout import SourceWindow, Span, lay_out
 from render.source import mask as masks
 from render.source.mask import Mask, open_mask
 from render.source.photo import PhotoSource

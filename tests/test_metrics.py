@@ -18,13 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from render.compose import load_config
+from render.config.compose import load_config
 from render.farm.conductor import bytes_exchanged
 from render.farm.events import Noticed, OctaveStarted, Recovered, Saved, StepDone, TilesDone
-from render.farm.metrics import METRICS, PREFIX, Metrics
-from render.geometry import deal_blocks
-from render.job import draft
-from render.logs import JsonLines, is_cluster_job, log_to
+from render.farm.ray.metrics import METRICS, PREFIX, Metrics
+from render.geometry.geometry import deal_blocks
+from render.job.job import draft
+from render.system.logs import JsonLines, is_cluster_job, log_to
 from tests import ray_head
 from tests.conftest import ROOT
 from tests.farm_job import JOB

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from render.config import SourceConfig
+from render.config.schema import SourceConfig
 from render.dream.resample import resample_array
 from render.models.network import Network
 from render.models.weights import Loaded, load

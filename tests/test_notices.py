@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from render.dream.resample import Pixels
-from render.farm import lookout
 from render.farm.events import Noticed, OctaveStarted, Recovered, StepDone
-from render.farm.lookout import Lookout, Watcher
-from render.farm.metadata import Aws, Gcp, find_service
 from render.farm.notice import Notice, Warned, read_aws_action, read_gcp_maintenance, read_gcp_preempted
+from render.farm.ray import notice_watch as lookout
+from render.farm.ray.cloud_metadata import Aws, Gcp, find_service
+from render.farm.ray.notice_watch import Lookout, Watcher
 from tests.dream_in_process import Dream, InProcess, MendingExecutor, Stop, chunks_of
 from tests.metadata_server import MetadataServer, metadata_service
 

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from render.dream.objectives import Objective, resolve
+from render.dream.term_syntax import parse_term
 from render.dream.terms import Energy, Evidence, Term
-from render.dream.words import parse_term
 from render.errors import UserError
 from render.models.weights import MODELS
 from tests.conftest import ROOT
@@ -197,7 +197,7 @@ def test_planning_and_conducting_do_without_jax() -> None:
     """A driver that starts a farm must not take the device, nor wait for JAX before it refuses a word."""
     program = """
 import sys
-import render.farm.conductor, render.farm.ray_farm, render.job
+import render.farm.conductor, render.farm.ray.pool, render.job.job
 from render.dream.objectives import resolve
 from render.models.weights import MODELS
 objective = resolve(["mixed3", "0.5*mixed5:1+2"], MODELS["inception_v3"].architecture)

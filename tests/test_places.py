@@ -18,15 +18,15 @@ from PIL import Image
 
 from render.canvas import store as stores
 from render.canvas.store import CanvasStore
-from render.compose import load_config
-from render.config import picture_bleed, picture_width
-from render.export.again import export_run, exported_config
-from render.export.directory import remove_replaced, replacing_directory
+from render.config.compose import load_config
+from render.config.schema import picture_bleed, picture_width
 from render.export.export import Style, export
 from render.export.metadata import Metadata, read_settings
+from render.export.picture_directory import remove_replaced, replacing_directory
 from render.export.print_layout import PrintLayout
-from render.job import draft
-from render.run_record import read_record
+from render.job.job import draft
+from render.job.reexport import export_run, exported_config
+from render.job.run_record import read_record
 from render.storage.local import UNFINISHED, remove_abandoned
 from render.storage.markers import MARKER, foreign_entry, tree_sha256
 from tests.conftest import TINY, refusal, rendered

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from render.config import Config, validate
+from render.config.schema import Config, validate
 from render.errors import UserError
-from render.geometry import Grid, KernelShape, deal_blocks
+from render.geometry.geometry import Grid, KernelShape, deal_blocks
 from render.models.googlenet import GOOGLENET
 from render.models.inception_v3 import INCEPTION_V3
-from render.plan import Machine, Plan, make_plan
-from render.schedule import make_schedule
+from render.planning.plan import Machine, Plan, make_plan
+from render.planning.schedule import make_schedule
 
 ROOMY = Machine(host_bytes=64 * 10**9, device_bytes=64 * 10**9, disk_free=10**12, held_bytes=10_000_000)
 GB = 10**9

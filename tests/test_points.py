@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from render.compose import load_config
-from render.config import Config
+from render.config.compose import load_config
+from render.config.schema import Config
 from render.errors import UserError
 from render.sweep.axes import Axis, Found, Value, find_axes, point_label
 from render.sweep.points import count, expand, rank

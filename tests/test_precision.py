@@ -8,13 +8,13 @@ import jax
 import numpy as np
 import pytest
 
-from render.compose import load_config
+from render.config.compose import load_config
 from render.dream.kernel import Kernel, Programs
 from render.dream.objectives import Given, resolve
-from render.farm.process import KernelCache
-from render.farm.recipe import KernelRecipe
-from render.geometry import KernelShape
-from render.job import draft, prepared
+from render.farm.worker.kernel_recipe import KernelRecipe
+from render.farm.worker.process import KernelCache
+from render.geometry.geometry import KernelShape
+from render.job.job import draft, prepared
 from render.models.network import Network
 from render.models.weights import Loaded
 from tests.conftest import INLINE

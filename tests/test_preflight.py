@@ -21,7 +21,7 @@ from render.canvas.image import to_integers
 from render.errors import UserError
 from render.export.metadata import srgb_profile
 from render.export.print_layout import PrintLayout
-from render.geometry import Axis, Grid, deal_blocks
+from render.geometry.geometry import Axis, Grid, deal_blocks
 from render.preflight.header import Header, read_header
 from render.preflight.preflight import Request, inspect, parse
 from render.preflight.print_report import Clipped, Report, lines, plain, verdict, viewing_cm, warnings

@@ -17,18 +17,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from render import probe
 from render.__main__ import make_overrides, split_arguments
-from render.compose import load_config
+from render.config.compose import load_config
 from render.dream.resample import resample_array
 from render.errors import UserError, WorkersLost
 from render.farm.farms import InlineFarm
-from render.geometry import Rect
-from render.job import draft, prepared, render
-from render.machine import cores
+from render.geometry.geometry import Rect
+from render.job.job import draft, prepared, render
 from render.models.labels import class_names, find_class
 from render.models.network import Network
 from render.models.weights import Loaded
+from render.probe import probe
+from render.system.machine import cores
 from tests.conftest import GOOGLENET_WEIGHTS, INLINE, ROOT, needs
 from tests.farm_job import stored
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from render import progress_file
-from render.config import Config
-from render.plan import Plan
-from render.progress import BarDisplay, Count, LineDisplay
+from render.config.schema import Config
+from render.job import progress_file
+from render.job.progress import BarDisplay, Count, LineDisplay
+from render.planning.plan import Plan
 from render.terminal.console import PatientConsole
 from tests.test_plan import plan
 

@@ -22,14 +22,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from render import job as jobs
-from render.compose import load_config
-from render.config import OutputConfig, SourceConfig
+from render.config.compose import load_config
+from render.config.schema import OutputConfig, SourceConfig
 from render.dream.resample import Pixels
 from render.errors import UserError
 from render.farm.events import Event, OctaveStarted, Saved
-from render.geometry import BOUNDARY_MODES, Interval, Rect, whole
-from render.layout import lay_out
+from render.geometry.geometry import BOUNDARY_MODES, Interval, Rect, whole
+from render.job import job as jobs
+from render.planning.layout import lay_out
 from render.source import levels
 from render.source import source as source_module
 from render.source.beyond import Sampling
@@ -507,9 +507,9 @@ def test_ctrl_c_ends_the_reading_and_leaves_nothing(tmp_path: Path) -> None:
     script = f"""
 import os, signal, sys, threading, time
 from pathlib import Path
-from render import interrupts
+from render.system import interrupts
 from render.source import source
-from render.config import SourceConfig
+from render.config.schema import SourceConfig
 source.IN_MEMORY = 0
 interrupts.install(); interrupts.hold()
 here = Path({str(tmp_path)!r})
@@ -645,8 +645,8 @@ MEASURE = """
 import re, sys, threading, time
 from pathlib import Path
 from render.source.source import open_source
-from render.config import SourceConfig
-from render.geometry import whole
+from render.config.schema import SourceConfig
+from render.geometry.geometry import whole
 
 def anonymous():
     return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1e3

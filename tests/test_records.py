@@ -17,25 +17,25 @@ import numpy as np
 import pytest
 import zarr
 
-from render.atlas.directory import AtlasDirectory
+from render.atlas.atlas_directory import AtlasDirectory
 from render.canvas.store import CanvasStore
-from render.compose import load_config
+from render.config.compose import load_config
 from render.errors import DamagedCheckpoint, RenderError, UserError
-from render.export.again import export_run
 from render.export.metadata import read_settings
 from render.export.profile import read_profile
 from render.farm.checkpoint import Checkpoints
-from render.job import draft, make_again, prepared, render
-from render.locking import lock_directory
+from render.job.job import draft, make_again, prepared, render
+from render.job.reexport import export_run
+from render.job.run_record import read_run
 from render.preflight import preflight
-from render.run_record import read_run
 from render.storage import inputs
 from render.storage.local import LocalStorage, refuse_links, replacing, write_durably
+from render.storage.locking import lock_directory
 from render.storage.records import MalformedRecord, Side, WholeNumber, check_shape, fits, parse_record
 from render.sweep.board import Board, read_sweep
 from render.sweep.shorthands import read_points
 from render.sweep.status import print_status
-from render.viewer.live import LiveRun
+from render.viewer.live_run import LiveRun
 from tests.conftest import TINY, refusal, rendered
 from tests.test_picture import names
 
@@ -382,8 +382,8 @@ def test_files_that_no_run_made_are_refused_begun_anew_or_not(tmp_path: Path) ->
 
 
 def test_a_lost_sweep_record_is_no_foreign_file(tmp_path: Path) -> None:
-    from render.sweep.directory import SweepDirectory
-    from render.sweep.events import Event
+    from render.sweep.event_log import Event
+    from render.sweep.sweep_directory import SweepDirectory
 
     with SweepDirectory(tmp_path).opened({"points": []}) as events:
         events.append(Event("begun", 1.0, None, {"pid": 1, "points": 0}))

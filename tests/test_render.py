@@ -19,13 +19,13 @@ import pytest
 from PIL import Image
 
 from render.__main__ import main
-from render.compose import load_config, root_configs
+from render.config.compose import load_config, root_configs
 from render.errors import UserError
 from render.farm.checkpoint import Checkpoints
 from render.farm.events import Saved
-from render.job import draft, prepared, render
-from render.logs import log_to
-from render.machine import cores
+from render.job.job import draft, prepared, render
+from render.system.logs import log_to
+from render.system.machine import cores
 from tests.conftest import INLINE, ROOT, TINY, Finished
 from tests.farm_job import held
 from tests.seam_report import dream, psnr
@@ -409,7 +409,7 @@ def test_ctrl_c_while_jax_is_imported_waits_for_the_import() -> None:
     """The initialisation of its native modules ends the process where an exception passes through it."""
     program = (
         "import os, signal, sys\n"
-        "from render import interrupts\n"
+        "from render.system import interrupts\n"
         "from render.farm.farms import InlineFarm\n"
         "class Stopping:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
@@ -421,7 +421,7 @@ def test_ctrl_c_while_jax_is_imported_waits_for_the_import() -> None:
         "try:\n"
         "    InlineFarm(1, 1)\n"
         "except KeyboardInterrupt:\n"
-        "    sys.exit(130 if 'jax' in sys.modules and 'render.farm.process' in sys.modules else 1)\n"
+        "    sys.exit(130 if 'jax' in sys.modules and 'render.farm.worker.process' in sys.modules else 1)\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True, timeout=60, check=False

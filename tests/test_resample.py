@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from render.dream.resample import Pixels, ReadPixels, resample, resample_array, span_taps, taps
-from render.geometry import AxisMode, Interval, Rect, whole
-from render.layout import Span
+from render.geometry.geometry import AxisMode, Interval, Rect, whole
+from render.planning.layout import Span
 
 Shape = tuple[int, int]
 

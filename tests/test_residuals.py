@@ -9,7 +9,7 @@ from flax import nnx
 
 from render.dream.kernel import Kernel, Programs
 from render.dream.objectives import Given, resolve
-from render.geometry import KernelShape
+from render.geometry.geometry import KernelShape
 from render.models.network import Network
 from render.models.residuals import materialized
 from render.models.weights import Loaded

@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 
 from render.__main__ import main
 from render.canvas.store import CHUNK
-from render.compose import node_types
-from render.config import Config, NodeConfig
+from render.config.compose import node_types
+from render.config.schema import Config, NodeConfig
 from render.errors import UserError
 from render.farm.conductor import bytes_exchanged
-from render.geometry import Axis, Block, Gathering, Grid, chunk_extent, deal_blocks, margin_pieces, round_up
+from render.geometry.geometry import Axis, Block, Gathering, Grid, chunk_extent, deal_blocks, margin_pieces, round_up
 from render.models.architecture import Conv
 from render.models.inception_v3 import INCEPTION_V3
-from render.plan import Machine, Octave, Plan, make_plan
-from render.price import estimate, machine_of, network_bound_from
-from render.scale import StepCost, Traffic, step_cost
-from render.schedule import make_schedule
+from render.planning.cost import StepCost, Traffic, step_cost
+from render.planning.plan import Machine, Octave, Plan, make_plan
+from render.planning.price import estimate, machine_of, network_bound_from
+from render.planning.schedule import make_schedule
 
 NODE = NodeConfig("made up", 8, 10.0, 100.0, 80.0, 1000.0, 100.0, 50.0, 8.0, 4.0)
 ROOMY = Machine(1 << 50, 40_000_000_000, 1 << 60, shares_memory=False)

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from render.compose import load_config
+from render.config.compose import load_config
 from render.dream.optimizer import Optimizer
 from render.dream.stage import Conditioning, Region
+from render.dream.term_syntax import NoMaterials, Picture
 from render.dream.terms import Energy
-from render.dream.words import NoMaterials, Picture
 from render.errors import UserError
 from render.models.googlenet import GOOGLENET
 from render.models.inception_v3 import INCEPTION_V3
 from render.models.weights import MODELS
-from render.schedule import Schedule, make_schedule
+from render.planning.schedule import Schedule, make_schedule
 from tests.conftest import TINY
 
 
@@ -190,7 +190,7 @@ def test_a_guide_too_small_for_the_layer_is_refused() -> None:
 
 
 def test_every_preset_suits_the_models_it_names() -> None:
-    from render.paths import shipped_configs
+    from render.system.paths import shipped_configs
 
     presets = sorted(path.stem for path in (shipped_configs() / "objective").glob("*.yaml"))
     for preset in presets:

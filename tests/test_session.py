@@ -14,8 +14,8 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from render.farm import session
-from render.farm.session import open_session, remove_stale, takes_sockets
+from render.farm.ray import session_directory as session
+from render.farm.ray.session_directory import open_session, remove_stale, takes_sockets
 from tests.conftest import ROOT, refusal
 
 
@@ -115,7 +115,9 @@ def test_without_a_directory_that_can_be_written_one_line_says_so(monkeypatch: p
 
 
 def test_what_a_killed_process_leaves_goes_with_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = "import os; from render.farm.session import open_session; open_session(); os.kill(os.getpid(), 9)"
+    program = (
+        "import os; from render.farm.ray.session_directory import open_session; open_session(); os.kill(os.getpid(), 9)"
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     killed = subprocess.Popen([sys.executable, "-c", program], env=environment)
     assert killed.wait() == -9

@@ -14,16 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from render.atlas.sheet import LARGEST_SHEET
+from render.export.labelled_sheet import LARGEST_SHEET
+from render.export.lettering import EMPTY, GROUND, LEAST, text_width
 from render.export.metadata import read_settings
 from render.export.picture import image_of
-from render.geometry import whole
-from render.lettering import EMPTY, GROUND, LEAST, text_width
+from render.geometry.geometry import whole
 from render.sweep import sheet as drawing
 from render.sweep.axes import Axis, Value, axis_names
-from render.sweep.pages import pages_of
 from render.sweep.sheet import check_sheets, write_sheets
 from render.sweep.sheet_layout import LEAST_CELL, LONGEST, Sheet, lay_out, remarks
+from render.sweep.sheet_pages import pages_of
 from render.sweep.shown import Exhibition, Shown
 from render.sweep.thumbnails import make_thumbnail
 from tests.conftest import refusal

@@ -24,11 +24,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
-from render.config import SourceConfig
+from render.config.schema import SourceConfig
 from render.dream.resample import resample_array
 from render.errors import UserError
-from render.geometry import Interval, Rect, whole
-from render.layout import SourceWindow
+from render.geometry.geometry import Interval, Rect, whole
+from render.planning.layout import SourceWindow
 from render.source.photo import PhotoSource, read_photo
 from render.source.source import SAMPLES, NoiseSource, open_source, sample_path
 from tests.conftest import ROOT
@@ -547,7 +547,7 @@ def test_decoders_do_not_talk_on_standard_error(damage: str, command, tmp_path: 
         command("image=photo.jpg").refused("photo.jpg", "premature end")
         return
     script = (
-        "from render.source.source import open_source; from render.config import SourceConfig;"
+        "from render.source.source import open_source; from render.config.schema import SourceConfig;"
         "print(open_source('photo.jpg', 0, SourceConfig()).size)"
     )
     words = [sys.executable, "-c", script]

@@ -19,12 +19,12 @@ from render.dream.filters import total_variation
 from render.dream.resample import Pixels, resample_array
 from render.dream.stage import Stage
 from render.errors import UserError
-from render.farm import scratch
 from render.farm.conductor import filter_bytes_exchanged
 from render.farm.events import OctaveStarted, StepDone
-from render.farm.worker import Worker
-from render.geometry import Grid, KernelShape, Rect, deal_blocks, whole
-from render.plan import _block_bytes
+from render.farm.worker import scratch
+from render.farm.worker.worker import Worker
+from render.geometry.geometry import Grid, KernelShape, Rect, deal_blocks, whole
+from render.planning.plan import _block_bytes
 from tests.dream_in_process import Dream, Ripples, Stop, chunks_of, small_draft
 from tests.test_filters import KERNEL
 from tests.untiled import extended

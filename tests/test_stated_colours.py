@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from render.config import SourceConfig
+from render.config.schema import SourceConfig
 from render.errors import UserError
 from render.preflight.preflight import Request, inspect
 from render.preflight.print_report import warnings

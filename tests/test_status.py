@@ -18,21 +18,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from render import job as jobs
-from render import progress_file
 from render.__main__ import _COMMANDS, _USAGE, make_overrides
-from render.compose import load_config
-from render.locking import is_locked, lock_directory
-from render.progress import QuietDisplay
-from render.progress_file import Progress
-from render.run_record import read_record
+from render.config.compose import load_config
+from render.job import job as jobs
+from render.job import progress_file
+from render.job.progress import QuietDisplay
+from render.job.progress_file import Progress
+from render.job.run_record import read_record
+from render.storage.locking import is_locked, lock_directory
 from render.sweep import screen as screens
 from render.sweep.board import Board, BoardPoint
-from render.sweep.events import Event, EventLog
+from render.sweep.event_log import Event, EventLog
 from render.sweep.screen import Screen, counts_text, failure_lines, picture, shortened
 from render.sweep.status import print_status
 from render.terminal.console import PatientConsole
-from render.viewer.live import LiveRun
+from render.viewer.live_run import LiveRun
 from tests.conftest import ROOT, TINY, refusal
 from tests.live_run import LiveJob, smooth
 from tests.test_board import BEGUN, event

@@ -23,17 +23,16 @@ import pytest
 from render.__main__ import main
 from render.atlas.atlas import atlas_path
 from render.canvas.store import CanvasStore
-from render.compose import ATLAS, load, load_config
+from render.commands.fetch import LEDGER, fetch_command, fetch_run
+from render.config.compose import ATLAS, load, load_config
 from render.errors import DamagedCheckpoint, Overtaken, StorageError, UserError
-from render.export.again import export_command, export_run
 from render.farm.checkpoint import Checkpoints, Fixed
-from render.geometry import whole
-from render.job import draft, prepared, render
-from render.paths import input_path
+from render.geometry.geometry import whole
+from render.job.job import draft, prepared, render
+from render.job.reexport import export_command, export_run
 from render.source.levels import Level
 from render.source.source import open_source
 from render.storage import lease as leases
-from render.storage.fetch import LEDGER, fetch_command, fetch_run
 from render.storage.lease import LEASE, Lease, is_held
 from render.storage.markers import MARKER
 from render.storage.mirror import probe
@@ -41,7 +40,8 @@ from render.storage.objects import ObjectStorage
 from render.storage.storage import Seen, Storage, open_storage
 from render.sweep.status import print_status
 from render.sweep.sweep import sweep
-from render.viewer.view import view
+from render.system.paths import input_path
+from render.viewer.server import view
 from tests.conftest import INLINE, ROOT, TINY, refusal
 from tests.farm_job import JOB
 from tests.s3 import Server, serving
@@ -356,7 +356,7 @@ def _log(storage: Storage) -> str:
 
 def _with_other_cache(tmp_path: Path) -> dict[str, str]:
     """An empty cache but for the weights, which would be downloaded."""
-    from render.paths import APPLICATION, cache_directory
+    from render.system.paths import APPLICATION, cache_directory
 
     other = tmp_path / "other" / APPLICATION
     other.mkdir(parents=True)
@@ -588,10 +588,10 @@ ODD_NAMES = (
 def test_inputs_are_brought_once_and_again_when_they_change(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from render.config import SourceConfig
+    from render.config.schema import SourceConfig
     from render.source.source import sample_path
 
-    monkeypatch.setattr("render.paths.cache_directory", lambda: tmp_path / "cache")
+    monkeypatch.setattr("render.system.paths.cache_directory", lambda: tmp_path / "cache")
     storage = ObjectStorage(f"{bucket}/in")
     storage.write_file("a.png", sample_path("chelsea"))
     url = f"{bucket}/in/a.png"
@@ -627,7 +627,7 @@ def test_inputs_are_brought_once_and_again_when_they_change(
 def test_levels_of_a_large_source_are_read_from_the_store(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from render.config import SourceConfig
+    from render.config.schema import SourceConfig
     from render.source import source as sources
     from render.source.source import sample_path
 
@@ -763,7 +763,7 @@ def test_a_web_page_in_place_of_a_store_is_called_one(
     """Whatever is asked: it is no run, no picture, no empty prefix and no other region."""
     with answering(answer) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        monkeypatch.setattr("render.paths.cache_directory", lambda: tmp_path / "cache")
+        monkeypatch.setattr("render.system.paths.cache_directory", lambda: tmp_path / "cache")
         storage = ObjectStorage("s3://hotel/run")
         for ask in (
             lambda: storage.load("run.json"),

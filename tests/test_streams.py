@@ -18,7 +18,7 @@ import pytest
 from render.farm.checkpoint import Checkpoints
 from tests.conftest import ROOT, TINY
 
-WORDS = (*TINY, "octaves.steps=30", "checkpoint.every=1000", "output.dir=run")
+WORDS = (*TINY, "octaves.steps=100", "checkpoint.every=1000", "output.dir=run")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""}
 
 

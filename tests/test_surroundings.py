@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from render.farm.surroundings import check_xla_flags, clean_environment, private_token, settle_warnings
+from render.system.surroundings import check_xla_flags, clean_environment, private_token, settle_warnings
 from tests.conftest import TINY, refusal
 
 #: Each ended a render with a traceback, or would change its pixels.

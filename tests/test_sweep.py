@@ -6,6 +6,7 @@ import html
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +20,10 @@ import pytest
 from PIL import Image
 
 from render.sweep.board import Board
-from render.sweep.events import EVENTS, Event, last_command, read_events
+from render.sweep.event_log import EVENTS, Event, last_command, read_events
 from render.sweep.gallery import write_gallery
 from render.sweep.shown import Exhibition
-from render.viewer.live import LiveRun
+from render.viewer.live_run import LiveRun
 from tests.conftest import INLINE, ROOT, Finished, refusal
 
 #: Points that take a fraction of a second.
@@ -331,7 +332,9 @@ def test_a_point_whose_directory_is_not_its_own_says_what_to_do_about_it(tmp_pat
     words = (*SMALL, "objective.terms=[mixed0]", "seed=1,2", INLINE)
     assert command("sweep", *words).code == 0
     (theirs,) = (tmp_path / "night" / "points").glob("1-*")
-    (theirs / "run.json").unlink()
+    (other,) = (tmp_path / "night" / "points").glob("2-*")
+    shutil.rmtree(theirs)
+    shutil.copytree(other, theirs)
     finished = command("sweep", *words)
     assert finished.code == 1
     assert f"move night/points/{theirs.name} away" in finished.err
@@ -371,7 +374,7 @@ def test_the_small_pictures_of_a_point_are_made_anew_where_they_are_gone(night: 
 
 
 def test_what_breaks_inside_a_point_is_its_reason_and_not_the_end(tmp_path: Path):
-    from render.config import Config
+    from render.config.schema import Config
     from render.errors import NumericalError, UrgentInterrupt, WorkersLost
     from render.sweep.renderer import attempted
 

@@ -17,7 +17,7 @@ from PIL import Image
 from rich.table import Table
 
 from render.errors import UserError, WorkersLost
-from render.logs import EscapedLines, JsonLines
+from render.system.logs import EscapedLines, JsonLines
 from render.terminal.console import PatientConsole
 from render.terminal.text import escaped, without_colours
 from tests.conftest import TINY, Finished

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from render.dream.objectives import Objective, resolve
 from render.dream.resample import Pixels
+from render.dream.term_syntax import NoMaterials, Picture
 from render.dream.terms import KINDS, Class, Evidence, Neuron, Strongest
-from render.dream.words import NoMaterials, Picture
 from render.errors import UserError
 from render.farm.events import StepDone
-from render.geometry import BOUNDARY_MODES, Interval, KernelShape, Rect
+from render.geometry.geometry import BOUNDARY_MODES, Interval, KernelShape, Rect
 from render.models.network import Network
 from render.models.weights import Loaded
 from tests.dream_in_process import Dream, Stop, chunks_of

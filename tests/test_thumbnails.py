@@ -13,16 +13,16 @@ from PIL import Image
 
 from render.canvas.image import CanvasImage
 from render.canvas.store import CanvasStore, create
-from render.config import OutputConfig
+from render.config.formats import FORMATS
+from render.config.schema import OutputConfig
 from render.export.export import Style, export, write_zoom
 from render.export.metadata import Metadata
 from render.export.picture import image_of, write_picture
 from render.export.profile import converted, read_profile
-from render.formats import FORMATS
+from render.job.targets import targets
 from render.source.loaders import open_stream
 from render.sweep import thumbnails as module
 from render.sweep.thumbnails import make_thumbnail, shown_files
-from render.targets import targets
 from tests.conftest import refusal
 
 SHAPE = (420, 700)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from render.dream.objectives import resolve
-from render.geometry import BOUNDARY_MODES
+from render.geometry.geometry import BOUNDARY_MODES
 from render.models.weights import Loaded
 from tests.untiled import assert_equal, kernel_of, make_grid, photo, tiled_gradient, untiled_gradient
 

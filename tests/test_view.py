@@ -24,16 +24,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from render.canvas.store import CanvasStore
-from render.config import SourceConfig
+from render.config.schema import SourceConfig
 from render.errors import DamagedCheckpoint, UserError
 from render.farm.checkpoint import Checkpoint
-from render.geometry import Interval, Rect
+from render.geometry.geometry import Interval, Rect
+from render.job.targets import preview_path
 from render.source.source import open_source
-from render.targets import preview_path
-from render.viewer import live
-from render.viewer.live import LiveRun, NoTile
+from render.viewer import live_run as live
+from render.viewer.live_run import LiveRun, NoTile
+from render.viewer.server import ViewServer, serving, view
 from render.viewer.shrink import shrunk
-from render.viewer.view import ViewServer, serving, view
 from tests.conftest import ROOT
 from tests.live_run import LiveJob, smooth, sparse
 

@@ -20,14 +20,14 @@ import pyvips
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from render.compose import load_config
-from render.config import Config
+from render.config.command_words import render_command
+from render.config.compose import load_config
+from render.config.schema import Config
 from render.errors import UserError
-from render.viewer import openseadragon
-from render.viewer.pages import script_json
-from render.viewer.viewer import ViewerFacts, page, read_descriptor, setting_text, write_viewer
-from render.viewer.words import render_command
-from render.viewer.zoom import Pyramid
+from render.pages import openseadragon
+from render.pages.templates import script_json
+from render.pages.zoom_levels import Pyramid
+from render.pages.zoom_page import ViewerFacts, page, read_descriptor, setting_text, write_viewer
 
 FACTS = ViewerFacts("night", 300, 200, 100.0, {"octaves": {"count": 3}, "image": "me.jpg", "none": None}, "make render")
 

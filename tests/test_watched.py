@@ -16,7 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from render import fetch, watched
+from render.storage import downloads as fetch
+from render.system import watched
 from tests.conftest import ROOT, refusal
 
 

@@ -34,12 +34,12 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from render import fetch
 from render.errors import UserError
 from render.models import caffe, torchscript
 from render.models.googlenet import GOOGLENET
 from render.models.inception_v3 import INCEPTION_V3
 from render.models.weights import MODELS, Loaded, Parameters, checked, fingerprint, fold_batch_norm, load
+from render.storage import downloads as fetch
 from tests.conftest import GOOGLENET_WEIGHTS, ROOT, TINY, Finished, needs
 
 INCEPTION_SHA256 = MODELS["inception_v3"].published.parameters_sha256

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from render.compose import is_sweep, load_config
+from render.config.compose import is_sweep, load_config
+from render.config.yaml_files import MAX_DEPTH, UnsafeYaml, check_yaml, load_all_yaml, load_yaml
 from render.sweep.shorthands import read_points
-from render.yaml_files import MAX_DEPTH, UnsafeYaml, check_yaml, load_all_yaml, load_yaml
 from tests.conftest import SHARED, needs, refusal
 
 DEFAULTS = "defaults: [{job: default}, {model: inception_v3}, {objective: auto}, _self_]\n"

@@ -22,9 +22,9 @@ from render.dream.resample import Pixels, resample_array
 from render.dream.stage import Stage
 from render.dream.terms import Caricature, Class, Direction, Energy, Guide, Neuron, Strongest, Term
 from render.farm.messages import Assignment
-from render.farm.resident import Residency
-from render.farm.worker import Worker
-from render.geometry import BOUNDARY_MODES, Axis, Gathering, Grid, Rect, deal_blocks, margin_pieces, round_up
+from render.farm.worker.resident_block import Residency
+from render.farm.worker.worker import Worker
+from render.geometry.geometry import BOUNDARY_MODES, Axis, Gathering, Grid, Rect, deal_blocks, margin_pieces, round_up
 from render.models.network import Network
 from render.models.weights import Loaded
 
@@ -48,7 +48,7 @@ class Still:
 
 @cache
 def photo(height: int, width: int, name: str = "chelsea") -> Pixels:
-    from render.config import SourceConfig
+    from render.config.schema import SourceConfig
     from render.source.photo import read_photo
     from render.source.source import sample_path
 

@@ -12,26 +12,27 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from render import __version__, interrupts
+from render import __version__
+from render.atlas.atlas_directory import CHANNELS, PAGE, AtlasDirectory
+from render.atlas.channel_recipe import ChannelPicture, ChannelRecipe
 from render.atlas.channels import draw_channels
-from render.atlas.config import AtlasConfig, chosen_channels, ranges_text
-from render.atlas.directory import CHANNELS, PAGE, AtlasDirectory
+from render.atlas.display import Tally
 from render.atlas.page import Entry, page
-from render.atlas.progress import Tally
-from render.atlas.recipe import ChannelPicture, ChannelRecipe
-from render.atlas.sheet import Cell, draw_sheets, sheet_layouts
+from render.config.atlas_schema import AtlasConfig, chosen_channels, ranges_text
+from render.config.command_words import hydra_text, make_command, name_text
+from render.config.formats import SMALL_PICTURES
 from render.errors import UserError
+from render.export.labelled_sheet import Cell, draw_sheets, sheet_layouts
 from render.export.metadata import Metadata
 from render.export.picture import image_of, write_picture
 from render.farm.farms import Farm, open_farm
-from render.formats import SMALL_PICTURES
-from render.machine import cores
 from render.models.architecture import Architecture
 from render.models.weights import Loaded, find_model, load
-from render.paths import input_path, user_path
+from render.pages.zoom_page import flat
 from render.storage.url import checked_url
-from render.viewer.viewer import flat
-from render.viewer.words import hydra_text, make_command, name_text
+from render.system import interrupts
+from render.system.machine import cores
+from render.system.paths import input_path, user_path
 
 log = logging.getLogger(__name__)
 

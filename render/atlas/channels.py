@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from render.atlas.recipe import ChannelPicture, ChannelRecipe
+from render.atlas.channel_recipe import ChannelPicture, ChannelRecipe
 from render.errors import WorkersLost
 from render.farm.executors import Executor, Reference
 

@@ -11,23 +11,23 @@ from typing import Any
 from PIL import Image
 
 from render import __version__
-from render import job as jobs
 from render.atlas.atlas import atlas_farm, atlas_path, changed_words, load_weights, model_words, write_sheets
-from render.atlas.config import AtlasConfig, rung_config
-from render.atlas.directory import PAGE, RUNGS, AtlasDirectory
+from render.atlas.atlas_directory import PAGE, RUNGS, AtlasDirectory
+from render.atlas.display import Tally
 from render.atlas.page import Entry, page
-from render.atlas.progress import Tally
-from render.atlas.sheet import Cell
 from render.canvas.image import to_integers
-from render.config import Config
+from render.config.atlas_schema import AtlasConfig, rung_config
+from render.config.command_words import hydra_text, make_command, name_text, render_command
+from render.config.formats import SMALL_PICTURES
+from render.config.schema import Config
+from render.export.labelled_sheet import Cell
 from render.export.picture import image_of, write_picture
 from render.farm.farms import Farm
-from render.formats import SMALL_PICTURES
-from render.geometry import whole
+from render.geometry.geometry import whole
+from render.job import job as jobs
 from render.models.architecture import Architecture, Block, Conv
 from render.models.weights import Loaded, find_model
-from render.viewer.viewer import flat
-from render.viewer.words import hydra_text, make_command, name_text, render_command
+from render.pages.zoom_page import flat
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from render.viewer.pages import fill, script_json, table_rows
+from render.pages.templates import fill, script_json, table_rows
 
 
 @dataclass(frozen=True)

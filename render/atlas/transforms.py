@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from render.atlas.config import TransformsConfig
+from render.config.atlas_schema import TransformsConfig
 
 if TYPE_CHECKING:
     import jax

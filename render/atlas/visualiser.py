@@ -10,12 +10,12 @@ import numpy as np
 import optax
 from flax import nnx
 
-from render import interrupts
-from render.atlas.recipe import ChannelPicture, ChannelRecipe
+from render.atlas.channel_recipe import ChannelPicture, ChannelRecipe
 from render.atlas.spectrum import noise_spectrum, pixels_of
 from render.atlas.transforms import STILL, draw_view, margin, seen
 from render.errors import NumericalError
 from render.models.network import Network
+from render.system import interrupts
 
 
 class Visualiser:

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyvips
 
-from render import interrupts
 from render.canvas.store import CHUNK, CanvasStore
 from render.dream.resample import Pixels
-from render.geometry import BAND, Interval, Rect, whole
+from render.geometry.geometry import BAND, Interval, Rect, whole
+from render.system import interrupts
 
 #: Chunks that are read ahead, and how many at a time.
 _AHEAD, _READERS = 6, 2

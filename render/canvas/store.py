@@ -10,7 +10,7 @@ import numpy as np
 
 from render.dream.resample import Pixels
 from render.errors import DamagedCheckpoint
-from render.geometry import Rect, whole
+from render.geometry.geometry import Rect, whole
 from render.storage.local import sync
 from render.storage.reading import open_regular
 from render.storage.storage import asking, open_storage

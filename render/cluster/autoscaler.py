@@ -9,13 +9,13 @@ from pathlib import Path
 import yaml  # type: ignore[import-untyped]
 
 from render.cluster.access import TOKEN, local_token, make_token
+from render.cluster.cluster_files import DASHBOARD_PORT, Cluster, job_words
 from render.cluster.dashboard import Dashboard
-from render.cluster.names import DASHBOARD_PORT, Cluster, job_words
 from render.cluster.tools import google_project, output_of, ray_command, run
 from render.cluster.tunnel import forwarded
 from render.errors import UserError
 from render.export.picture import write_whole
-from render.paths import cache_directory
+from render.system.paths import cache_directory
 from render.terminal.lines import print_lines
 
 _WHEELS = "dist"

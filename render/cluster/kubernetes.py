@@ -12,8 +12,8 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from render.cluster.access import local_token
+from render.cluster.cluster_files import DASHBOARD_PORT, KUBERNETES_JOB, Cluster, job_words
 from render.cluster.dashboard import Dashboard
-from render.cluster.names import DASHBOARD_PORT, KUBERNETES_JOB, Cluster, job_words
 from render.cluster.tools import last_line, output_of, run
 from render.cluster.tunnel import forwarded
 from render.errors import UserError

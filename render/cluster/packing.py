@@ -9,12 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from render.compose import check_job, literal
-from render.config import Config
+from render.config.compose import check_job, literal
+from render.config.formats import FORMATS
+from render.config.schema import Config
 from render.errors import UserError
-from render.formats import FORMATS
-from render.paths import user_path
 from render.storage.url import checked_url, is_url
+from render.system.paths import user_path
 
 #: The config's file in the job's working directory.
 JOB_FILE = "job.yaml"

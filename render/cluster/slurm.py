@@ -9,10 +9,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from render import interrupts
-from render.cluster.names import Cluster
+from render.cluster.cluster_files import Cluster
 from render.cluster.tools import last_line, output_of
 from render.errors import UserError
+from render.system import interrupts
 from render.terminal.lines import print_lines
 from render.terminal.text import escaped, without_colours
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from render.cluster.names import AUTOSCALER, KUBERNETES, KUBERNETES_JOB, SLURM, Cluster
+from render.cluster.cluster_files import AUTOSCALER, KUBERNETES, KUBERNETES_JOB, SLURM, Cluster
 from render.errors import UserError
 
 #: Where to get a program that is missing.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from render.dream.resample import Pixels
-from render.geometry import Interval, Rect
+from render.geometry.geometry import Interval, Rect
 
 _CHANNELS = 3
 #: Taps on either side of the middle of the pyramid's kernel (1, 4, 6, 4, 1) / 16.

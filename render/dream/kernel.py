@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from render.dream.devices import Devices
 from render.dream.objectives import MOST_COPIES, Given, Objective, owned
 from render.dream.terms import Evidence, Vector, mean_of
-from render.geometry import KernelShape, Rect
+from render.geometry.geometry import KernelShape, Rect
 from render.models.backward import core_gradient
 from render.models.network import Network
 from render.models.weights import Loaded

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from render.geometry import Rect
+from render.geometry.geometry import Rect
 
 #: Cells along the picture's short side at the coarsest level; each further level has twice as many.
 _COARSEST = 2

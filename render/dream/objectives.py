@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from render.dream.term_syntax import Materials, expand, parse_term
 from render.dream.terms import Class, Strongest, Term
-from render.dream.words import Materials, expand, parse_term
 from render.errors import UserError
-from render.geometry import MOST_TURNS, Axis, Grid, Rect
+from render.geometry.geometry import MOST_TURNS, Axis, Grid, Rect
 from render.models.architecture import Architecture, Span
 
 if TYPE_CHECKING:

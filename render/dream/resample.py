@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from render.geometry import AxisMode, Interval, Rect, whole
-from render.layout import SourceWindow, Span
+from render.geometry.geometry import AxisMode, Interval, Rect, whole
+from render.planning.layout import SourceWindow, Span
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

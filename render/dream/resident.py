@@ -25,7 +25,7 @@ from render.dream.ascent import LUMINANCE
 from render.dream.kernel import Kernel
 from render.dream.objectives import MOST_COPIES, Given
 from render.dream.resample import Pixels
-from render.geometry import KernelShape
+from render.geometry.geometry import KernelShape
 
 
 class Position(NamedTuple):

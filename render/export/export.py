@@ -12,22 +12,22 @@ from pathlib import Path
 import numpy as np
 import pyvips
 
-from render import interrupts
 from render.canvas import store as stores
 from render.canvas.image import CanvasImage, canvas_image
 from render.canvas.store import CanvasStore
+from render.config.formats import FORMATS
 from render.export.colour import COLOUR_KEYS, Colour
-from render.export.directory import replacing_directory
 from render.export.metadata import Metadata
 from render.export.panel_map import map_picture
 from render.export.panels import Panels
 from render.export.picture import Encoding, unwritable, write_picture
+from render.export.picture_directory import replacing_directory
 from render.export.print_layout import KEY as LAYOUT_KEY
 from render.export.print_layout import PrintLayout
 from render.export.profile import Profile, converted
-from render.formats import FORMATS
-from render.viewer.viewer import DREAM
-from render.watched import in_thread
+from render.pages.zoom_page import DREAM
+from render.system import interrupts
+from render.system.watched import in_thread
 
 #: Deep Zoom as its viewers have it: tiles of 254 px that overlap by one.
 _ZOOM_TILE, _ZOOM_OVERLAP = 254, 1

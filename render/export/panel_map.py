@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from render.export.lettering import font_of, text_width, wrapped
 from render.export.panels import Panels, row_name
-from render.geometry import Interval
-from render.lettering import font_of, text_width, wrapped
+from render.geometry.geometry import Interval
 
 #: Longest side of the map's picture, px, and of the least that it is enlarged to.
 _LONGEST = 1000

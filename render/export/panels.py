@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from render.errors import UserError
-from render.geometry import Interval, Rect
+from render.geometry.geometry import Interval, Rect
 
 _CM_PER_INCH, _MM_PER_INCH = 2.54, 25.4
 #: More panels than anybody hangs: a size was given in the wrong unit.

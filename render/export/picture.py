@@ -15,7 +15,7 @@ import pyvips
 from render.errors import UserError
 from render.export.metadata import Metadata, with_metadata
 from render.storage.local import replacing, write_durably
-from render.watched import in_thread
+from render.system.watched import in_thread
 
 #: Side of the tiles in a pyramid, px.
 _TILE = 256

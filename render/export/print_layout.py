@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from render.geometry import Axis, Grid, deal_blocks
+from render.geometry.geometry import Axis, Grid, deal_blocks
 
 #: The key of the settings inside a picture, and of a run's record, that holds a layout.
 KEY = "print"

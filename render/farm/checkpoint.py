@@ -23,7 +23,7 @@ from typing import Annotated, Any, TypedDict
 
 from render.canvas import store
 from render.errors import Overtaken, StorageError, UserError
-from render.geometry import whole
+from render.geometry.geometry import whole
 from render.storage.records import (
     Between,
     MalformedRecord,

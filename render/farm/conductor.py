@@ -22,9 +22,7 @@ from render.dream.objectives import Given, Objective
 from render.dream.resample import taps
 from render.dream.stage import Stage
 from render.errors import DamagedCheckpoint, NumericalError, RenderError, UrgentInterrupt, UserError, WorkersLost
-from render.farm.block import CANVAS, moment_parts
 from render.farm.checkpoint import Checkpoint, Checkpoints, Fixed, OctaveHistory
-from render.farm.deal import Deal, tiles_a_call
 from render.farm.events import (
     Event,
     Noticed,
@@ -38,9 +36,11 @@ from render.farm.events import (
 from render.farm.executors import Executor, Reference
 from render.farm.messages import Ascended, Assignment, TileSum, TileSums
 from render.farm.notice import Notice
-from render.geometry import Block, Gathering, Rect, chunk_extent, deal_blocks, margin_pieces, pieces_of
+from render.farm.worker.block import CANVAS, moment_parts
+from render.geometry.geometry import Block, Gathering, Rect, chunk_extent, deal_blocks, margin_pieces, pieces_of
 from render.models.architecture import Architecture
-from render.plan import Octave, Plan
+from render.planning.deal import Deal, tiles_a_call
+from render.planning.plan import Octave, Plan
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from render.plan import Octave
+from render.planning.plan import Octave
 
 
 @dataclass(frozen=True)

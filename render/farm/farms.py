@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from render import interrupts
-from render.config import FarmConfig
+from render.config.schema import FarmConfig
 from render.farm.executors import Executor, InlineExecutor, Reference
-from render.farm.surroundings import check_xla_flags, settle_jax
+from render.system import interrupts
+from render.system.surroundings import check_xla_flags, settle_jax
 
 if TYPE_CHECKING:
-    from render.farm.process import KernelCache
+    from render.farm.worker.process import KernelCache
 
 
 class Farm(Protocol):
@@ -61,7 +61,7 @@ class InlineFarm:
         if kernels is None:
             with interrupts.postponed():
                 settle_jax()
-                from render.farm.process import KernelCache
+                from render.farm.worker.process import KernelCache
 
             kernels = KernelCache()
         self._workers = workers
@@ -70,7 +70,7 @@ class InlineFarm:
 
     @contextmanager
     def lease(self, workers: int | None = None) -> Iterator[Executor]:
-        from render.farm.process import WorkerProcess
+        from render.farm.worker.process import WorkerProcess
 
         processes = [WorkerProcess(self._kernels) for _ in range(workers or self._workers)]
         yield InlineExecutor(processes, self._check)
@@ -112,7 +112,7 @@ def open_farm(
         farm = InlineFarm(config.workers or 1, threads, check, platform=wanted)
     else:
         # Imported where it is needed: the inline executor does without Ray.
-        from render.farm.ray_farm import RayFarm
+        from render.farm.ray.pool import RayFarm
 
         farm = RayFarm(config, threads=threads, store_bytes=store_bytes, check=check, say=say)
     try:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from render.dream.objectives import Given
 from render.dream.stage import Stage
-from render.geometry import Block, Gathering, Rect
+from render.geometry.geometry import Block, Gathering, Rect
 
 #: The rectangles that workers at one place borrow of an owner, by the borrower's number.
 Loan = Mapping[int, Sequence[Rect]]

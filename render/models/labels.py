@@ -18,11 +18,11 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from render import fetch
 from render.errors import UserError
 from render.models.weights import MODELS, find_model, unreadable_cache
-from render.paths import cache_directory
+from render.storage import downloads as fetch
 from render.storage.reading import read_regular
+from render.system.paths import cache_directory
 
 #: For each logit its synonyms, the first the usual one.
 Names = tuple[tuple[str, ...], ...]

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import save
 
-from render import fetch
 from render.errors import UserError
 from render.models import arrays, caffe, tflite, torchscript
 from render.models.architecture import Architecture
@@ -31,7 +30,8 @@ from render.models.declared import Declared, Expected, check_file
 from render.models.googlenet import GOOGLENET
 from render.models.inception_v3 import INCEPTION_V3, INCEPTION_V3_KERAS
 from render.models.inception_v3_slim import INCEPTION_V3_SLIM
-from render.paths import cache_directory, file_sha256
+from render.storage import downloads as fetch
+from render.system.paths import cache_directory, file_sha256
 
 Parameters = dict[str, NDArray[np.float32]]
 

@@ -21,15 +21,15 @@ from PIL import ImageCms
 from render.errors import UserError
 from render.export.metadata import read_settings
 from render.export.print_layout import PrintLayout
-from render.geometry import whole
-from render.paths import input_path, user_path
+from render.geometry.geometry import whole
+from render.job.run_record import read_run, without_record
 from render.preflight.header import Header, read_header
 from render.preflight.print_report import Clipped, Report, lines, plain
 from render.preflight.seams import LEAST_TILE, SeamMeter
-from render.run_record import read_run, without_record
 from render.source.decoding import tiles_checked
 from render.source.facts import open_file
 from render.source.loaders import identify
+from render.system.paths import input_path, user_path
 from render.terminal.lines import print_lines
 
 _KEYS = ("file", "tile", "run", "json")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from render.export.print_layout import PrintLayout
-from render.plan import size_text
+from render.planning.plan import size_text
 from render.preflight.header import Header
 from render.preflight.seams import Seams
 

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from render.geometry import Interval, Rect, whole
+from render.geometry.geometry import Interval, Rect, whole
 
 #: Stretch of a border on which the prediction is fitted, px.
 SEGMENT = 48

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from render.dream.resample import Pixels, ReadPixels
-from render.geometry import Interval, Rect
-from render.layout import Beyond, SourceWindow, Span
+from render.geometry.geometry import Interval, Rect
+from render.planning.layout import Beyond, SourceWindow, Span
 
 
 @dataclass(frozen=True)

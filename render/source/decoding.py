@@ -12,7 +12,7 @@ import numpy as np
 import pyvips
 from numpy.typing import NDArray
 
-from render import interrupts
+from render.system import interrupts
 
 #: Lines, and blocks of shorter ones, that are decoded ahead.
 _AHEAD = 64

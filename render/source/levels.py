@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from render.canvas.store import UNREADABLE, open_array
 from render.dream.resample import Pixels
 from render.errors import UserError
-from render.geometry import Rect
-from render.paths import cache_directory
+from render.geometry.geometry import Rect
 from render.source.streaming import SCALE, Shrunk
 from render.storage.local import sync
 from render.storage.storage import asking, open_storage
 from render.storage.url import Place, last_name
+from render.system.paths import cache_directory
 
 if TYPE_CHECKING:
     import zarr

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pyvips
 
-from render.config import SourceConfig
+from render.config.schema import SourceConfig
 from render.dream.resample import Pixels, resample_window
 from render.errors import UserError
-from render.geometry import Rect
-from render.layout import SourceWindow
+from render.geometry.geometry import Rect
+from render.planning.layout import SourceWindow
 from render.source.beyond import Sampling, reading_beyond
 from render.source.decoding import decoded
 from render.source.facts import Facts, open_file

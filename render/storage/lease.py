@@ -15,11 +15,11 @@ from typing import Any
 
 import psutil
 
-from render import interrupts
 from render.errors import Overtaken, StorageError, UserError
 from render.storage.objects import ObjectStorage
 from render.storage.records import MalformedRecord, parse_record
 from render.storage.storage import Seen, Version
+from render.system import interrupts
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
 
-from render.paths import APPLICATION, file_sha256
 from render.storage.local import read_record_file, write_durably
 from render.storage.records import InnerName, MalformedRecord, Sha256, WholeNumber, check_shape, parse_record
+from render.system.paths import APPLICATION, file_sha256
 
 #: Its name in every directory that is a picture.
 MARKER = f".{APPLICATION}.json"

@@ -19,17 +19,17 @@ from typing import Any
 
 from filelock import FileLock
 
-from render import interrupts
 from render.errors import StorageError, UserError
-from render.locking import LOCK, lock_directory
-from render.paths import cache_directory
 from render.storage.lease import Lease, is_held
 from render.storage.local import write_durably
+from render.storage.locking import LOCK, lock_directory
 from render.storage.markers import MARKER, read_marker
 from render.storage.objects import ObjectStorage
 from render.storage.records import MalformedRecord
 from render.storage.storage import Facts, inner_name
 from render.storage.url import url_digest
+from render.system import interrupts
+from render.system.paths import cache_directory
 
 #: Seconds between two sendings of what only tells how far the run is.
 _TOLD_EVERY_S = 10.0
@@ -263,7 +263,7 @@ def stored(storage: ObjectStorage, name: str, *, directory: bool) -> dict[str, A
 def foreign_object(storage: ObjectStorage, name: str) -> str | None:
     """The first object below a name that is not of a picture that this program sent; None where all of them are.
 
-    See `render.export.directory`: which objects are, is said by the marker that was sent before all others.
+    See `render.export.picture_directory`: which objects are, is said by the marker that was sent before all others.
     """
     try:
         files = read_marker(storage.load(f"{name}/{MARKER}")[0])["files"]

@@ -22,7 +22,7 @@ from obstore.store import from_url
 
 from render.errors import Overtaken, StorageError
 from render.storage.storage import Facts, Seen, Version
-from render.watched import interruptible
+from render.system.watched import interruptible
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from render.compose import SWEEP, compose_root, fill_missing, groups_of, refuse_unknown, to_config
-from render.config import dotted
+from render.config.compose import SWEEP, compose_root, fill_missing, groups_of, refuse_unknown, to_config
+from render.config.schema import dotted
+from render.config.sweep_schema import SweepJob
 from render.errors import UserError
 from render.models.architecture import Architecture
 from render.models.weights import find_model
-from render.sweep.config import SweepJob
 from render.sweep.refusals import refuse_axis, refuse_shared, refuse_twice
 from render.sweep.shorthands import TERMS, channel_values, layer_values, point_names, read_points
 from render.sweep.values import Written, labels, values_of_config, values_of_word

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypedDict
 
-from render.progress_file import Progress
+from render.job.progress_file import Progress
 from render.storage.local import read_record_file
 from render.storage.records import Between, MalformedRecord, Matching, WholeNumber, check_shape, parse_record
-from render.sweep.events import EVENTS, Event, last_command, read_events
+from render.sweep.event_log import EVENTS, Event, last_command, read_events
 from render.sweep.pace import Pace, fit_pace
 
 #: Its name in a sweep's directory.

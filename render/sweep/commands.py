@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
-from render.compose import load_config
-from render.config import Config, picture_bleed, picture_width
-from render.viewer.words import differing_words, make_command, render_command
+from render.config.command_words import differing_words, make_command, render_command
+from render.config.compose import load_config
+from render.config.schema import Config, picture_bleed, picture_width
 
 #: What a gallery exports, and what `sweep.points` then reads.
 FAVOURITES = "favourites.yaml"

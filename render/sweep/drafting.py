@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from render import job as jobs
-from render.config import Config, FarmConfig, WorkerConfig
+from render.config.schema import Config, FarmConfig, WorkerConfig
 from render.errors import RenderError, UserError
-from render.export.pictures import is_complete
+from render.job import job as jobs
+from render.job.pictures import is_complete
+from render.job.run_directory import RunDirectory
 from render.models.weights import find_model
-from render.run_directory import RunDirectory
 from render.sweep.axes import Axis, Found, point_label
 from render.sweep.points import Point
 from render.sweep.queue import KernelKey

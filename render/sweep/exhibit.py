@@ -7,15 +7,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 from render import __version__
+from render.config.command_words import hydra_text, make_command
+from render.job.targets import targets
+from render.pages.zoom_page import setting_text
 from render.sweep.axes import Found
 from render.sweep.board import Board
 from render.sweep.commands import favourites_as_prints, point_command, poster_command
 from render.sweep.drafting import Drafted, Refused
 from render.sweep.shown import Exhibition, Shown
 from render.sweep.thumbnails import shown_files
-from render.targets import targets
-from render.viewer.viewer import setting_text
-from render.viewer.words import hydra_text, make_command
 
 
 def exhibition(found: Found, points: Sequence[Drafted | Refused], board: Board, home: Path, command: str) -> Exhibition:

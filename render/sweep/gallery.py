@@ -10,11 +10,11 @@ from typing import Any
 from urllib.parse import quote
 
 from render.export.picture import write_whole
+from render.pages.templates import fill, script_json, table_rows
 from render.sweep.axes import axis_names, point_label
 from render.sweep.commands import FAVOURITES
 from render.sweep.shown import Exhibition, Shown
 from render.terminal.text import encoded
-from render.viewer.pages import fill, script_json, table_rows
 
 PAGE = "index.html"
 

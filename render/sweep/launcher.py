@@ -14,17 +14,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from render import interrupts
-from render import job as jobs
-from render.config import Config
+from render.config.schema import Config
 from render.errors import NodeLost, RenderError, UrgentInterrupt, UserError, WorkersLost
 from render.farm.executors import Executor
 from render.farm.farms import Farm
-from render.machine import cores
+from render.job import job as jobs
 from render.models.weights import Loaded
-from render.sweep.events import Event, Kind
+from render.sweep.event_log import Event, Kind
 from render.sweep.queue import Queue, Task
 from render.sweep.renderer import Order, Outcome, RendererRecipe, WeightsKey, attempted, render_draft, weights_key
+from render.system import interrupts
+from render.system.machine import cores
 
 log = logging.getLogger(__name__)
 

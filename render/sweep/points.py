@@ -18,7 +18,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from render.compose import (
+from render.config.compose import (
     PATH_KEYS,
     SWEEP,
     check_job,
@@ -33,7 +33,7 @@ from render.compose import (
     to_config,
     type_error,
 )
-from render.config import Config
+from render.config.schema import Config
 from render.errors import UserError
 from render.sweep.axes import Found, Value, holds, key_of
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from render.compose import SWEEP, refuse_unknown
-from render.config import OutputConfig
+from render.config.compose import SWEEP, refuse_unknown
+from render.config.formats import FORMATS
+from render.config.schema import OutputConfig
 from render.errors import UserError
-from render.formats import FORMATS
 
 #: What no picture depends on: sections and keys that cannot be axes.
 _NO_AXES = ("farm", "checkpoint", "quiet", "log", "fresh", "overwrite", "hydra", "output.also")

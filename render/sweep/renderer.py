@@ -13,17 +13,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from render import job as jobs
-from render.config import Config, FarmConfig, SourceConfig, WorkerConfig
+from render.config.schema import Config, FarmConfig, SourceConfig, WorkerConfig
 from render.errors import NodeLost, RenderError, UrgentInterrupt, UserError, WorkersLost
 from render.farm.farms import Farm, InlineFarm
-from render.farm.recipe import check_arrival
+from render.farm.worker.kernel_recipe import check_arrival
+from render.job import job as jobs
 from render.models.weights import Loaded
 from render.source.source import Source, open_source, picture_path
 from render.sweep.thumbnails import make_thumbnail
 
 if TYPE_CHECKING:
-    from render.farm.process import KernelCache
+    from render.farm.worker.process import KernelCache
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from render.errors import UserError
-from render.progress import duration_text
-from render.progress_file import read_progress
-from render.run_directory import stored_checkpoints
-from render.run_record import planned_steps
+from render.job.progress import duration_text
+from render.job.progress_file import read_progress
+from render.job.run_directory import stored_checkpoints
+from render.job.run_record import planned_steps
 from render.storage.url import Place, joined
 
 

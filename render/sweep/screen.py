@@ -15,10 +15,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from render.progress import duration_text
-from render.progress_file import read_progress
+from render.job.progress import duration_text
+from render.job.progress_file import read_progress
 from render.sweep.board import Board, Standing
-from render.sweep.events import Event
+from render.sweep.event_log import Event
 from render.terminal.console import PatientConsole
 from render.terminal.text import one_line
 

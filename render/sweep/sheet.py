@@ -13,11 +13,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from render import __version__
+from render.config.formats import SMALL_PICTURES
 from render.errors import UserError
+from render.export.lettering import EMPTY, GROUND, draw_line, line_height
 from render.export.metadata import Metadata, read_settings
 from render.export.picture import image_of, write_picture
-from render.formats import SMALL_PICTURES
-from render.lettering import EMPTY, GROUND, draw_line, line_height
 from render.sweep.sheet_layout import Sheet, Text, lay_out, remarks
 from render.sweep.shown import Exhibition, Shown
 

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from render.atlas.sheet import LARGEST_SHEET
-from render.geometry import Interval, Rect
-from render.lettering import ALARM, INK, QUIET, Colour, line_height, most_lines, shortened, text_width, tidy, wrapped
-from render.sweep.pages import Page, pages_of
+from render.export.labelled_sheet import LARGEST_SHEET
+from render.export.lettering import ALARM, INK, QUIET, Colour, line_height, most_lines, shortened, text_width, tidy, wrapped
+from render.geometry.geometry import Interval, Rect
+from render.sweep.sheet_pages import Page, pages_of
 from render.sweep.shown import Exhibition, Shown
 
 #: Longest side of a sheet, px: one as wide as it may be is not twice as wide as high.

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from render.atlas.config import chosen_channels
-from render.compose import PATH_KEYS, SWEEP, is_hydras, parsed_word, refuse_unknown
+from render.config.atlas_schema import chosen_channels
+from render.config.command_words import hydra_text
+from render.config.compose import PATH_KEYS, SWEEP, is_hydras, parsed_word, refuse_unknown
+from render.config.yaml_files import UnsafeYaml, load_yaml, read_yaml_text
 from render.errors import UserError
 from render.models.architecture import Architecture, Block
-from render.paths import user_path
 from render.storage.url import SCHEMES
 from render.sweep.values import Written, labels, of_name, of_text, plain_text, values_of_word
-from render.viewer.words import hydra_text
-from render.yaml_files import UnsafeYaml, load_yaml, read_yaml_text
+from render.system.paths import user_path
 
 #: The key that layers and channels are values of.
 TERMS = "objective.terms"

@@ -12,30 +12,30 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from render import interrupts
-from render import job as jobs
 from render.canvas import store
-from render.config import FarmConfig
+from render.config.schema import FarmConfig
 from render.errors import RenderError, UrgentInterrupt, UserError
 from render.farm.farms import Farm, open_farm
-from render.machine import cores, host_memory
+from render.job import job as jobs
+from render.job.progress import duration_text, say
+from render.job.report import start_logging
 from render.models.weights import Loaded
-from render.progress import duration_text, say
-from render.report import start_logging
 from render.sweep.axes import Found, axis_names, find_axes
 from render.sweep.board import Board, BoardPoint, Standing
-from render.sweep.directory import SweepDirectory, sweep_path
 from render.sweep.drafting import Drafted, Refused, draft_points
-from render.sweep.events import Event
+from render.sweep.estimate import project
+from render.sweep.event_log import Event
 from render.sweep.exhibit import exhibition, sweep_command
 from render.sweep.gallery import write_gallery
 from render.sweep.launcher import Assigned, Launcher
 from render.sweep.points import count, expand, rank
-from render.sweep.projection import project
 from render.sweep.queue import KernelKey, Task
 from render.sweep.renderer import WeightsKey, weights_key
 from render.sweep.screen import Screen
 from render.sweep.sheet import write_sheets
+from render.sweep.sweep_directory import SweepDirectory, sweep_path
+from render.system import interrupts
+from render.system.machine import cores, host_memory
 from render.terminal.lines import print_lines
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def sweep_farm(farm: FarmConfig, points: int) -> FarmConfig:
         return replace(farm, workers=1)
     if farm.executor != "ray" or farm.address is not None or farm.workers is not None or points < 2 or cores() < 2:
         return farm
-    from render.farm.ray_members import has_plugin
+    from render.farm.ray.actors import has_plugin
 
     return farm if has_plugin("cuda") or has_plugin("tpu") else replace(farm, workers=2)
 

@@ -12,16 +12,16 @@ import pyvips
 
 from render.canvas.image import canvas_image
 from render.canvas.store import CanvasStore
+from render.config.formats import FORMATS, format_of
 from render.errors import DamagedCheckpoint, UserError
 from render.export.metadata import srgb_profile
 from render.export.picture import unwritable
-from render.formats import FORMATS, format_of
-from render.geometry import Rect
+from render.geometry.geometry import Rect
+from render.pages.zoom_levels import Pyramid
+from render.pages.zoom_page import DREAM, PAGE, read_descriptor
 from render.source.facts import open_file
 from render.source.loaders import open_stream
 from render.storage.local import replacing
-from render.viewer.viewer import DREAM, PAGE, read_descriptor
-from render.viewer.zoom import Pyramid
 
 THUMBNAIL, LARGE = "thumbnail.webp", "large.webp"
 #: Longest side of what stands for a picture that a browser cannot show whole, px.

@@ -21,10 +21,10 @@ from hydra.core.override_parser.types import (
 )
 from hydra.errors import HydraException
 
-from render.compose import PATH_KEYS, is_hydras, parsed_word
+from render.config.command_words import hydra_text, name_text
+from render.config.compose import PATH_KEYS, is_hydras, parsed_word
 from render.errors import UserError
-from render.sweep.names import FILES, listed, matching, names_of, text_of
-from render.viewer.words import hydra_text, name_text
+from render.sweep.file_names import FILES, listed, matching, names_of, text_of
 
 #: Values that an axis may have at most, so that a range without end is refused before it fills the memory.
 MOST_VALUES = 100_000

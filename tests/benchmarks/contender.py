@@ -25,7 +25,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from render.geometry import round_up
+from render.geometry.geometry import round_up
 from render.models.architecture import Architecture, Layer
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ class Contender:
     """
 
     def __init__(self, kind: str, cache: Path | None = None) -> None:
-        from render.machine import cores
+        from render.system.machine import cores
 
         self._kind = kind
         self._place = tempfile.TemporaryDirectory()
@@ -149,7 +149,7 @@ class _Side:
         if kind == OURS:
             import jax
 
-            from render.farm.process import use_compilation_cache
+            from render.farm.worker.process import use_compilation_cache
 
             use_compilation_cache()
             if cache is not None:
@@ -208,8 +208,8 @@ class _Side:
 def _ours(model: str, layer: str, side: int) -> tuple[Gradient, dict[str, float]]:
     """The kernel as a worker makes and calls it."""
     from render.dream.objectives import Given, resolve
-    from render.farm.recipe import KernelRecipe
-    from render.geometry import KernelShape
+    from render.farm.worker.kernel_recipe import KernelRecipe
+    from render.geometry.geometry import KernelShape
     from tests.benchmarks.trained import trained
 
     loaded = trained(model)

@@ -22,12 +22,23 @@ from render.dream.resident import Form, compiled_cores
 from render.dream.stage import Stage
 from render.errors import UserError
 from render.farm.messages import Ascended, Assignment, Facts, TileSum
-from render.farm.residence import Residence
-from render.farm.resident import Residency
-from render.farm.worker import Worker
-from render.geometry import Axis, Gathering, Grid, Interval, KernelShape, Rect, deal_blocks, margin_pieces, round_up, whole
+from render.farm.worker.resident_block import Residency
+from render.farm.worker.worker import Worker
+from render.geometry.geometry import (
+    Axis,
+    Gathering,
+    Grid,
+    Interval,
+    KernelShape,
+    Rect,
+    deal_blocks,
+    margin_pieces,
+    round_up,
+    whole,
+)
 from render.models.network import Network
 from render.models.weights import Loaded
+from render.planning.residence import Residence
 
 _GIGAPIXEL = 1e9
 #: Share of a memory that windows, or a block, may take here, and the longest that a step may be expected to take, s.

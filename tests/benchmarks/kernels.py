@@ -20,7 +20,7 @@ from statistics import median
 
 import numpy as np
 
-from render.machine import cores
+from render.system.machine import cores
 from tests.benchmarks.contender import CHANNELS_LAST, EAGER, OURS, TENSORFLOW, TENSORFLOW_READY, Contender, core_side
 from tests.benchmarks.others import Others
 from tests.benchmarks.table import Table, interleaved, ratio

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from render.dream.objectives import Given
-from render.farm.process import use_compilation_cache
-from render.geometry import KernelShape
+from render.farm.worker.process import use_compilation_cache
+from render.geometry.geometry import KernelShape
 from render.models.architecture import Architecture, Block, Conv, Layer, Node, Preprocess, Span
 from render.models.network import Network
 from tests.benchmarks.device import kernel_of

@@ -10,12 +10,12 @@ from itertools import count
 from statistics import median
 from typing import NamedTuple
 
-from render import interrupts
-from render.compose import load_config
-from render.config import Config
+from render.config.compose import load_config
+from render.config.schema import Config
 from render.farm.farms import Farm, open_farm
-from render.job import draft, load_weights, prepared, store_bytes
+from render.job.job import draft, load_weights, prepared, store_bytes
 from render.models.weights import Loaded
+from render.system import interrupts
 from tests.benchmarks.table import Table
 
 #: By how much the dearest pixel may cost more than the cheapest.

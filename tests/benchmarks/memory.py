@@ -20,8 +20,8 @@ from pathlib import Path
 
 import psutil
 
-from render.farm.process import KERNELS
-from render.paths import cache_directory
+from render.farm.worker.process import KERNELS
+from render.system.paths import cache_directory
 from tests.benchmarks.table import Table
 from tests.benchmarks.trained import GOOGLENET, ROOT, missing, trained
 

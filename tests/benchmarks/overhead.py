@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, median
 
-from render.compose import load_config
+from render.config.compose import load_config
 from render.farm.events import OctaveStarted, StepDone
-from render.geometry import deal_blocks
-from render.job import Job, draft, prepared
+from render.geometry.geometry import deal_blocks
+from render.job.job import Job, draft, prepared
 from tests.benchmarks.table import Table
 
 #: By how much steps may be slower than their kernels.

@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from render.compose import load_config
-from render.job import draft, prepared, render
+from render.config.compose import load_config
+from render.job.job import draft, prepared, render
 from tests.benchmarks.table import Table
 
 #: What a phase of `seconds_spent` is, for people.

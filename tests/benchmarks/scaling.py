@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from render.config import Config, FarmConfig, validate
+from render.config.schema import Config, FarmConfig, validate
 from render.dream.objectives import Objective
 from render.farm.conductor import Conductor, bytes_exchanged
 from render.farm.events import StepDone
-from render.farm.process import KernelCache
-from render.farm.ray_executor import RayExecutor
-from render.farm.ray_farm import RayFarm
-from render.farm.worker import Worker
-from render.geometry import KernelShape, Rect, deal_blocks
+from render.farm.ray.executor import RayExecutor
+from render.farm.ray.pool import RayFarm
+from render.farm.worker.process import KernelCache
+from render.farm.worker.worker import Worker
+from render.geometry.geometry import KernelShape, Rect, deal_blocks
 from render.models.inception_v3 import INCEPTION_V3
-from render.plan import Machine, Plan, make_plan
-from render.schedule import Schedule, make_schedule
+from render.planning.plan import Machine, Plan, make_plan
+from render.planning.schedule import Schedule, make_schedule
 from tests.benchmarks.table import Table
 
 #: What kernels should be of the busiest worker's time.

@@ -14,16 +14,16 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from render.config import Config, validate
+from render.config.schema import Config, validate
 from render.dream.kernel import Kernel, Programs
 from render.dream.objectives import Given, resolve
-from render.farm.process import use_compilation_cache
-from render.geometry import Grid, KernelShape
-from render.machine import host_memory
+from render.farm.worker.process import use_compilation_cache
+from render.geometry.geometry import Grid, KernelShape
 from render.models.network import Network
 from render.models.weights import Loaded
-from render.plan import Machine, make_plan
-from render.schedule import make_schedule
+from render.planning.plan import Machine, make_plan
+from render.planning.schedule import make_schedule
+from render.system.machine import host_memory
 from tests.benchmarks.table import Table, interleaved
 from tests.benchmarks.trained import missing, trained
 

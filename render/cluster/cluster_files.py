@@ -1,0 +1,155 @@
+"""Clusters by name: the files of `cluster/`, a file of the user's own, or one that is running at an address."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from render.config.yaml_files import UnsafeYaml, load_all_yaml, read_yaml_text
+from render.errors import UserError
+from render.system.paths import shipped_clusters
+
+#: The name of the cluster that runs here, or whose dashboard a tunnel of the user's brings here.
+LOCAL = "local"
+#: Where Ray's dashboard, which takes jobs, listens.
+DASHBOARD_PORT = 8265
+_LOCAL_URL = f"http://127.0.0.1:{DASHBOARD_PORT}"
+
+#: Kinds: a Ray that is running, Ray's own autoscaler on a cloud or on machines by name, KubeRay's two resources, Slurm.
+RUNNING, AUTOSCALER, KUBERNETES, KUBERNETES_JOB, SLURM = "running", "autoscaler", "kubernetes", "kubernetes job", "slurm"
+_RESOURCES = {"RayCluster": KUBERNETES, "RayJob": KUBERNETES_JOB}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster: `word` is what the user calls it, `file` what describes it, `url` where its dashboard is known to listen.
+
+    `document` is the part of the file that Ray or KubeRay reads; empty for the other kinds.
+    """
+
+    word: str
+    kind: str
+    file: Path | None = None
+    url: str | None = None
+    document: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def cloud(self) -> str:
+        """The autoscaler's provider, such as `aws` or `gcp`; empty for the other kinds."""
+        return str(self.document["provider"]["type"]) if self.kind == AUTOSCALER else ""
+
+    @property
+    def path(self) -> Path:
+        """The file that describes it."""
+        assert self.file is not None
+        return self.file
+
+
+def find_cluster(word: str) -> Cluster:
+    """The cluster that `cluster=WORD` names.
+
+    `WORD` is a name in `cluster/` (`aws-gpu`), the path of a .yaml or .sh file, `local`, or the http address of a Ray
+    dashboard. Raises `UserError` for a name that is not there, and for a file that describes no cluster.
+    """
+    if not word:
+        raise UserError(f"which cluster? cluster=NAME, with one of {', '.join(known_clusters())}")
+    if word == LOCAL:
+        return Cluster(word, RUNNING, url=_LOCAL_URL)
+    if word.startswith(("http://", "https://")):
+        return Cluster(word, RUNNING, url=_dashboard_url(word))
+    if word.endswith((".yaml", ".yml", ".sh")):
+        path = Path(word).expanduser()
+        if not path.is_file():
+            raise UserError(f"cluster={word}: there is no such file")
+        return _described(word, path)
+    known = _shipped()
+    if word not in known:
+        near = difflib.get_close_matches(word, [*known, LOCAL], n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UserError(
+            f"there is no cluster {word!r}: {hint}there are {', '.join(known_clusters())}; or give a .yaml or .sh file, or "
+            "the http address of a Ray dashboard"
+        )
+    return _described(word, known[word])
+
+
+def known_clusters() -> list[str]:
+    """What `cluster=` may name: the files that ship, and `local`."""
+    return [*_shipped(), LOCAL]
+
+
+def _shipped() -> dict[str, Path]:
+    """The files in `cluster/` that describe one, by name."""
+    found = {}
+    for path in sorted(shipped_clusters().glob("*"), key=lambda path: path.stem):
+        if (path.suffix == ".sh" and _is_batch(path)) or (path.suffix == ".yaml" and _resource(path) is not None):
+            found[path.stem] = path
+    return found
+
+
+def _dashboard_url(word: str) -> str:
+    try:
+        parts = urlsplit(word)
+        # A port that is no number is found out by asking for it.
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UserError(f"cluster={word} is no address of a dashboard: write http://HOST:{DASHBOARD_PORT}")
+    return word.rstrip("/")
+
+
+def _is_batch(path: Path) -> bool:
+    """Whether a shell script is one of Slurm's, not a helper of the other files."""
+    return any(line.startswith("#SBATCH") for line in read_yaml_text(path).splitlines())
+
+
+def _resource(path: Path) -> tuple[str, dict[str, Any]] | None:
+    """Kind and document of a YAML file, or None where it describes no cluster."""
+    for document in load_all_yaml(read_yaml_text(path)):
+        if not isinstance(document, dict):
+            continue
+        if document.get("kind") in _RESOURCES:
+            return _RESOURCES[document["kind"]], document
+        provider = document.get("provider")
+        if isinstance(provider, dict) and "type" in provider and "cluster_name" in document:
+            return AUTOSCALER, document
+    return None
+
+
+def _described(word: str, path: Path) -> Cluster:
+    try:
+        if path.suffix == ".sh":
+            if _is_batch(path):
+                return Cluster(word, SLURM, path)
+            raise UserError(f"cluster={word} describes no cluster: a script of Slurm's has lines that begin with #SBATCH")
+        resource = _resource(path)
+    except OSError as error:
+        raise UserError(f"cluster={word}: {error.strerror}") from None
+    except UnsafeYaml as error:
+        raise UserError(f"cluster={word} cannot be read: {error}") from None
+    if resource is None:
+        raise UserError(
+            f"cluster={word} describes no cluster: it must be one of Ray's autoscaler (with cluster_name and "
+            "provider), or a RayCluster or RayJob of Kubernetes"
+        )
+    kind, document = resource
+    metadata = document.get("metadata")
+    if kind != AUTOSCALER:
+        if not (isinstance(metadata, dict) and isinstance(metadata.get("name"), str)):
+            raise UserError(f"cluster={word} has no metadata.name: the name of the {document['kind']}")
+        if not isinstance(document.get("spec"), dict):
+            raise UserError(f"cluster={word} has no spec: it says of no nodes")
+    elif not isinstance(metadata, dict | None):
+        raise UserError(f"cluster={word}: metadata must be pairs, such as submit: [farm.workers=4]")
+    return Cluster(word, kind, path, document=document)
+
+
+def job_words(cluster: Cluster, where: str, written: object) -> list[str]:
+    """The words in a cluster's file that a job of it gets; `UserError` where `written`, at `where`, is no list of such."""
+    if not isinstance(written, list) or not all(isinstance(word, str) and "=" in word for word in written):
+        raise UserError(f'{cluster.path}: {where} must be a list of key=value, such as ["farm.workers=4"]')
+    return written

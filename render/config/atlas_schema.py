@@ -1,0 +1,162 @@
+"""The schema of `conf/atlas.yaml`: what an atlas shows, and how its pictures are made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from render.config.schema import (
+    Config,
+    FarmConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    OctavesConfig,
+    OutputConfig,
+    require,
+    validate,
+)
+from render.errors import UserError
+
+#: Largest side of a channel's picture and most steps, far beyond what is of use.
+_LARGEST, _MOST_STEPS = 8192, 1_000_000
+_RANGE = re.compile(r"(\d{1,9})(?:\s*-\s*(\d{1,9}))?", re.ASCII)
+
+
+@dataclass
+class TransformsConfig:
+    """How the network's view of a channel's picture is moved at every step: px, part of the size, degrees; 0 is off."""
+
+    jitter: int = 8
+    scale: float = 0.1
+    rotate: float = 10.0
+
+
+@dataclass
+class AtlasOutputConfig:
+    """Where an atlas goes; `width` is that of the ladder's pictures and `columns` those of the sheets, in pictures."""
+
+    dir: str | None = None
+    width: int = 320
+    columns: int | None = None
+
+
+@dataclass
+class AtlasConfig:
+    """One atlas: of a layer's channels, or, without a layer, of what each layer does to a picture."""
+
+    name: str | None = None
+    seed: int = 0
+    model: ModelConfig = field(default_factory=ModelConfig)
+    layer: str | None = None
+    channels: Any = None
+    neuron: bool = False
+    size: int = 160
+    steps: int = 128
+    rate: float = 0.05
+    transforms: TransformsConfig = field(default_factory=TransformsConfig)
+    layers: list[str] | None = None
+    image: str = "sample:chelsea"
+    octaves: OctavesConfig = field(default_factory=lambda: OctavesConfig(count=4, steps=20))
+    step_size: float = 1.5
+    output: AtlasOutputConfig = field(default_factory=AtlasOutputConfig)
+    farm: FarmConfig = field(default_factory=FarmConfig)
+    fresh: bool = False
+    quiet: bool = False
+
+    @property
+    def title(self) -> str:
+        """What the atlas is called where no name is given; a plain file name."""
+        return self.name or f"{self.model.name}-{self.layer or 'ladder'}".replace("/", "_")
+
+
+def validate_atlas(config: AtlasConfig) -> AtlasConfig:
+    """The same config; `UserError` for the first value that cannot mean anything."""
+    if config.layer is None and config.channels is not None:
+        raise UserError(f"channels={config.channels}: of which layer? Name one, such as layer=mixed4")
+    if config.layer is not None and config.layers is not None:
+        raise UserError(
+            f"layer={config.layer} and layers={config.layers}: drop one of them (layers are those of the ladder)"
+        )
+    if config.layers is not None:
+        require(len(config.layers) > 0, "layers", "[]", "is empty: name at least one, or null for every block")
+        require(len(set(config.layers)) == len(config.layers), "layers", config.layers, "names a layer twice")
+    channel_ranges(config.channels)
+    require(1 <= config.size <= _LARGEST, "size", config.size, f"must be from 1 to {_LARGEST} px")
+    require(1 <= config.steps <= _MOST_STEPS, "steps", config.steps, f"must be from 1 to {_MOST_STEPS:,}")
+    require(0 < config.rate <= 10, "rate", config.rate, "must be above 0 and at most 10 (0.05 is usual)")
+    moves = config.transforms
+    require(0 <= moves.jitter <= _LARGEST, "transforms.jitter", moves.jitter, "must be 0 (off) or more px")
+    require(0 <= moves.scale <= 0.9, "transforms.scale", moves.scale, "must be from 0 (off) to 0.9, a part of the size")
+    require(0 <= moves.rotate <= 180, "transforms.rotate", moves.rotate, "must be from 0 (off) to 180 degrees")
+    columns = config.output.columns
+    require(columns is None or 1 <= columns <= 1000, "output.columns", columns, "must be null or from 1 to 1000")
+    # What the two kinds of config have in common is checked by the other's rules.
+    validate(rung_config(config, config.title, "layer", None))
+    return config
+
+
+def rung_config(config: AtlasConfig, name: str, layer: str, directory: str | None) -> Config:
+    """The dream job of one rung of the ladder."""
+    return Config(
+        name=name,
+        seed=config.seed,
+        image=config.image,
+        model=config.model,
+        objective=ObjectiveConfig([layer]),
+        octaves=config.octaves,
+        step_size=config.step_size,
+        output=OutputConfig(dir=directory, width=config.output.width),
+        farm=config.farm,
+        fresh=config.fresh,
+        quiet=True,
+    )
+
+
+def channel_ranges(written: object) -> tuple[tuple[int, int], ...] | None:
+    """(first, last) of every range in a config's `channels`; None for all of a layer.
+
+    Ranges are `5` or `0-63`, in a list, or in a text with commas or plus signs between them. Raises `UserError`.
+    """
+    if written is None:
+        return None
+    words = written if isinstance(written, list | tuple) else re.split(r"[,+]", str(written).strip().strip("[]"))
+    ranges = []
+    for word in words:
+        match = _RANGE.fullmatch(str(word).strip())
+        if match is None or isinstance(word, bool):
+            empty = not str(word).strip()
+            what = "is empty" if empty else "is not a range"
+            raise UserError(f"channels={written}: {str(word).strip()!r} {what}; write 0-63, or 3,12,40-47")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise UserError(f"channels={written}: {first}-{last} runs backwards; write {last}-{first}")
+        ranges.append((first, last))
+    if not ranges:
+        raise UserError("channels is empty: write 0-63, or null for all of the layer")
+    return tuple(ranges)
+
+
+def ranges_text(channels: Sequence[int]) -> str:
+    """Ascending channels as a config writes them: 0-4,12."""
+    ranges: list[list[int]] = []
+    for channel in channels:
+        if ranges and channel == ranges[-1][1] + 1:
+            ranges[-1][1] = channel
+        else:
+            ranges.append([channel, channel])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
+
+
+def chosen_channels(written: object, layer: str, channels: int) -> tuple[int, ...]:
+    """The channels that a config's `channels` means on a layer that has so many, ascending, each once.
+
+    Raises `UserError` where the layer has no such channel.
+    """
+    chosen: set[int] = set()
+    for first, last in channel_ranges(written) or ((0, channels - 1),):
+        if last >= channels:
+            raise UserError(f"channels={written}: {layer} has channels 0 to {channels - 1}, not {last}")
+        chosen |= set(range(first, last + 1))
+    return tuple(sorted(chosen))

@@ -1,0 +1,153 @@
+"""A labelled sheet of pictures: a title, a grid, a name under each, on several sheets where one would be too large."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from render.export.lettering import EMPTY, GROUND, INK, QUIET, Colour, draw_line, fitted, line_height
+
+#: Bytes of pixels, RGB, up to which pictures share a sheet.
+LARGEST_SHEET = 64_000_000
+#: Width over height that a sheet is laid out for.
+_ASPECT = 1.5
+#: Least width, px: room for the title.
+_NARROWEST = 420
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One picture of a sheet: the name under it, and a remark that is written onto it, empty for none."""
+
+    label: str
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things are on a sheet of `columns` x `rows` pictures of `tile` (rows, columns) px."""
+
+    columns: int
+    rows: int
+    tile: tuple[int, int]
+
+    @property
+    def font(self) -> int:
+        """Size of the names, px."""
+        return max(11, min(28, round(min(self.tile) * 0.105)))
+
+    @property
+    def title(self) -> int:
+        return round(self.font * 1.7)
+
+    @property
+    def gap(self) -> int:
+        return max(4, round(min(self.tile) * 0.04))
+
+    @property
+    def margin(self) -> int:
+        return 3 * self.gap
+
+    @property
+    def head(self) -> int:
+        """Height of the title and the line below it."""
+        return round(1.5 * self.title + 2.2 * self.font)
+
+    @property
+    def pitch(self) -> tuple[int, int]:
+        """(rows, columns) px from one picture to the next."""
+        return self.tile[0] + round(1.7 * self.font) + self.gap, self.tile[1] + self.gap
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(rows, columns) px of the sheet."""
+        return (
+            2 * self.margin + self.head + self.rows * self.pitch[0] - self.gap,
+            max(_NARROWEST, 2 * self.margin + self.columns * self.pitch[1] - self.gap),
+        )
+
+    def corner(self, number: int) -> tuple[int, int]:
+        """(row, column) at which the picture of a cell begins, px."""
+        row, column = divmod(number, self.columns)
+        return self.margin + self.head + row * self.pitch[0], self.margin + column * self.pitch[1]
+
+
+def sheet_layouts(count: int, tile: tuple[int, int], columns: int | None = None) -> list[tuple[int, Layout]]:
+    """How many of `count` pictures of `tile` (rows, columns) px go onto each sheet, in order, and its layout.
+
+    `columns` None finds a number that makes a sheet somewhat wider than high. Sheets stay within `LARGEST_SHEET` bytes
+    while they hold more than one row.
+    """
+    one = Layout(1, 1, tile)
+    if columns is None:
+        columns = math.ceil(math.sqrt(count * _ASPECT * one.pitch[0] / one.pitch[1]))
+        # The same number of rows, as full as can be.
+        columns = math.ceil(count / math.ceil(count / columns))
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    width = Layout(columns, 1, tile).size[1]
+    head = one.size[0] - one.pitch[0]
+    most = max(1, (LARGEST_SHEET // (3 * width) - head) // one.pitch[0])
+    sheets = math.ceil(rows / most)
+    each = math.ceil(rows / sheets) * columns
+    counts = [min(each, count - first) for first in range(0, count, each)]
+    return [(on_it, Layout(columns, math.ceil(on_it / columns), tile)) for on_it in counts]
+
+
+def draw_sheets(
+    title: str,
+    subtitle: str,
+    cells: Sequence[Cell],
+    picture: Callable[[int], NDArray[np.uint8]],
+    columns: int | None = None,
+) -> Iterator[NDArray[np.uint8]]:
+    """The sheets, (rows, columns, 3) uint8 RGB, one after the other.
+
+    `picture` gives the pixels of a cell, (rows, columns, 3) uint8, all of one size; it is called once for each.
+    """
+    layouts = sheet_layouts(len(cells), picture(0).shape[:2], columns)
+    first = 0
+    for number, (count, layout) in enumerate(layouts):
+        which = f" ({number + 1} of {len(layouts)})" if len(layouts) > 1 else ""
+        yield _draw(title + which, subtitle, cells[first : first + count], partial(_later, picture, first), layout)
+        first += count
+
+
+def _later(picture: Callable[[int], NDArray[np.uint8]], first: int, number: int) -> NDArray[np.uint8]:
+    return picture(first + number)
+
+
+def _draw(
+    title: str, subtitle: str, cells: Sequence[Cell], picture: Callable[[int], NDArray[np.uint8]], layout: Layout
+) -> NDArray[np.uint8]:
+    height, width = layout.size
+    sheet = Image.new("RGB", (width, height), GROUND)
+    draw = ImageDraw.Draw(sheet)
+    room = width - 2 * layout.margin
+    _write(sheet, (layout.margin, layout.margin), title, layout.title, room, INK)
+    _write(sheet, (layout.margin + round(1.5 * layout.title), layout.margin), subtitle, layout.font, room, QUIET)
+    for number, cell in enumerate(cells):
+        top, left = layout.corner(number)
+        middle = left + layout.tile[1] / 2
+        if cell.remark:
+            draw.rectangle((left, top, left + layout.tile[1] - 1, top + layout.tile[0] - 1), EMPTY)
+            row = top + (layout.tile[0] - line_height(layout.font)) / 2
+            _write(sheet, (row, middle), cell.remark, layout.font, layout.tile[1] - 4, QUIET, 0.5)
+        else:
+            sheet.paste(Image.fromarray(picture(number)), (left, top))
+        row = top + layout.tile[0] + 0.3 * layout.font
+        _write(sheet, (row, middle), cell.label, layout.font, layout.pitch[1], INK, 0.5)
+    return np.asarray(sheet)
+
+
+def _write(
+    sheet: Image.Image, at: tuple[float, float], text: str, size: int, room: float, colour: Colour, across: float = 0
+) -> None:
+    shown, smaller = fitted(text, size, room)
+    draw_line(sheet, at, shown, smaller, colour, across=across, room=room)

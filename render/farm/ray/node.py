@@ -1,0 +1,177 @@
+"""A Ray of our own on this machine: its processes, without which no call is answered, and what they leave."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import psutil
+import ray
+
+from render.config.schema import FarmConfig
+from render.errors import NodeLost, UserError
+from render.farm.ray.actors import has_plugin
+from render.farm.ray.session_directory import Session, open_session
+from render.farm.ray.startup import first_line, init_ray, large_pages, system_config
+from render.system.surroundings import clean_environment, private_token
+
+log = logging.getLogger(__name__)
+
+#: Ray's names of the processes that it cannot be without, and what to call them.
+_VITAL = {"raylet": "raylet", "gcs_server": "control store"}
+#: How often to look at them, and how long one may be stopped, s.
+_LOOK_EVERY, _STOPPED = 0.5, 60.0
+
+
+class RayNode:
+    """A Ray of our own: started, watched, and ended with all that belongs to it."""
+
+    def __init__(self, processes: Mapping[str, Popen[bytes]], session: Session) -> None:
+        """`processes` are those that it cannot be without, by what to call them."""
+        self._processes = dict(processes)
+        self._session = session
+        self._family: set[psutil.Process] = set()
+        self._stopped: dict[str, float] = {}
+        self._lost = ""
+        self._looked = 0.0
+        self._lock = threading.Lock()
+
+    @classmethod
+    def start(cls, config: FarmConfig, memory: int, say: Callable[[str], None]) -> RayNode:
+        """Start Ray, once more where the machine was too busy for it; `memory` is its object store's, bytes.
+
+        Raises `UserError` where it does not start.
+        """
+        for last in (False, True):
+            session = open_session()
+            try:
+                _init(config, memory, session)
+                node = getattr(ray._private.worker, "_global_node", None)
+                known = getattr(node, "all_processes", {})
+                log.info("Ray %s started in %s", ray.__version__, session.home)
+                return cls({called: known[name][0].process for name, called in _VITAL.items() if known.get(name)}, session)
+            except BaseException as error:
+                ray.shutdown()
+                _end_children()
+                session.close()
+                # Ray raises anything here, also plain Exceptions.
+                if not isinstance(error, Exception):
+                    raise
+                if last:
+                    raise UserError(
+                        f"Ray cannot be started on this machine ({first_line(error)}): end what else keeps it busy and run "
+                        "the command again, or set farm.executor=inline to do without Ray"
+                    ) from None
+                log.warning("Ray has not started", exc_info=True)
+                say(f"Ray has not started ({first_line(error)}): trying once more")
+        raise AssertionError("the last attempt returns or raises")
+
+    def close(self) -> None:
+        """Stop Ray, and end and remove all that is left of it."""
+        ray.shutdown()
+        self.end()
+        self._session.close()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether one of the processes was seen to have ended."""
+        return bool(self._lost)
+
+    def check(self) -> None:
+        """Raise `NodeLost` once one of the processes has ended, or does nothing any more. Cheap."""
+        with self._lock:
+            now = time.monotonic()
+            if not self._lost and now - self._looked >= _LOOK_EVERY:
+                self._looked = now
+                self._lost = next(filter(None, (self._fate(*one, now) for one in self._processes.items())), "")
+        if self._lost:
+            raise NodeLost(f"Ray's {self._lost}")
+
+    def remember(self) -> None:
+        """Take down which processes there are, to be ended with the node if they do not end by themselves."""
+        for process in self._processes.values():
+            with suppress(psutil.Error):
+                vital = psutil.Process(process.pid)
+                self._family |= {vital, *vital.children(recursive=True)}
+
+    def end(self) -> None:
+        """End all that is left of it: Ray's agents would take a minute to notice that they are alone."""
+        left = [one for one in self._family if one.is_running()]
+        for one in left:
+            with suppress(psutil.Error):
+                one.kill()
+        psutil.wait_procs(left, timeout=5.0)
+
+    def _fate(self, called: str, process: Popen[bytes], now: float) -> str:
+        """Return why a process counts as lost; empty where it is well."""
+        code = process.poll()
+        if code is not None:
+            how = f"was ended by {_signal_name(-code)}" if code < 0 else f"ended with code {code}"
+            return f"{called} on this machine {how}"
+        with suppress(psutil.Error):
+            if psutil.Process(process.pid).status() == psutil.STATUS_STOPPED:
+                if now - self._stopped.setdefault(called, now) > _STOPPED:
+                    return f"{called} on this machine has been stopped for {_STOPPED:.0f} s"
+                return ""
+        self._stopped.pop(called, None)
+        return ""
+
+
+def _init(config: FarmConfig, memory: int, session: Session) -> None:
+    worker = config.worker
+    on_gpu = worker.num_gpus if worker.num_gpus is not None else has_plugin("cuda")
+    cpus = (config.workers or os.cpu_count() or 1) * max(1, int(worker.num_cpus or 1))
+    options: dict[str, Any] = {}
+    shared = Path("/dev/shm")
+    if shared.is_dir() and psutil.disk_usage(str(shared)).free < memory:
+        # Containers often have little; a file does as well, more slowly.
+        options["_plasma_directory"] = str(session.root)
+    # What Ray starts has our environment.
+    os.environ.update(large_pages())
+    if not config.dashboard:
+        os.environ.update(private_token())
+    with clean_environment():
+        init_ray(
+            # A Ray of our own even where RAY_ADDRESS names a cluster.
+            address="local",
+            num_cpus=cpus,
+            num_gpus=None if on_gpu else 0,
+            resources=None,
+            include_dashboard=config.dashboard,
+            object_store_memory=memory,
+            _temp_dir=str(session.root),
+            _system_config=system_config(dashboard=config.dashboard),
+            **options,
+        )
+
+
+def _end_children() -> None:
+    """End Ray's processes that this one has started, where Ray itself knows nothing of them: its start has failed."""
+    ours = [child for child in psutil.Process().children(recursive=True) if _is_rays(child)]
+    for child in ours:
+        with suppress(psutil.Error):
+            child.kill()
+    psutil.wait_procs(ours, timeout=5.0)
+
+
+def _is_rays(process: psutil.Process) -> bool:
+    try:
+        words = process.cmdline()
+    except psutil.Error:
+        return False
+    return bool(words) and (words[0].startswith("ray::") or any("/ray/" in word for word in words[:3]))
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

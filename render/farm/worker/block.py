@@ -1,0 +1,217 @@
+"""The arrays of a worker's block at one octave: canvas, gradients, and what masks, sources and optimizers need besides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from render.dream.resample import Pixels
+from render.errors import NumericalError
+from render.farm.messages import Assignment
+from render.farm.worker import scratch
+from render.geometry.geometry import Block, Piece, Rect, Tile, boundary_runs, deal_blocks, pieces_of
+
+CANVAS, _MOMENT = "canvas", "moment-"
+
+
+class SourceOfPixels(Protocol):
+    """What a worker needs of a `canvas.source.Source`."""
+
+    def at(self, shape: tuple[int, int], rect: Rect) -> Pixels:
+        """The rectangle of the source resampled to `shape`: (rows, columns, 3) float32 RGB, 0..255."""
+
+
+class MaskOfPixels(Protocol):
+    """What a worker needs of a `source.mask.Mask`."""
+
+    def at(self, shape: tuple[int, int], rect: Rect) -> NDArray[np.float32]:
+        """The rectangle of the mask resampled to `shape`: (rows, columns) float32, 0..1."""
+
+
+class BlockArrays:
+    """A worker's block. `canvas` covers the block with its margin, `own` is the view of the block in it."""
+
+    def __init__(
+        self, given: Assignment, source: SourceOfPixels, masks: Sequence[MaskOfPixels], *, needs_source: bool
+    ) -> None:
+        """Takes room for the canvas, fills masks and source; `needs_source` asks for the source under margins too."""
+        self.given = given
+        block, stage = given.block, given.stage
+        self.canvas: Pixels = self._room((*block.padded.shape, 3))
+        self.own: Pixels = self.canvas[block.pixels.slices_from(block.padded)]
+        #: For each region its mask, None where there is none.
+        self.masks = [self._mask(number, masks) for number in range(len(stage.regions))]
+        #: For each region the numbers of the tiles that it has no part in.
+        self.idle = [self._idle(number, masks) for number in range(len(stage.regions))]
+        #: The source: under the whole of `canvas`, under `own` alone, or None where nobody looks at it.
+        self.source: Pixels | None = None
+        if needs_source:
+            self.source = self._padded_source(source)
+        elif stage.conditioning.pull:
+            self.source = self._room((*block.pixels.shape, 3))
+            for rect in block.pixels.bands():
+                self.source[rect.slices_from(block.pixels)] = source.at(self.shape, rect)
+        self._covers_margin = needs_source
+        #: What the optimizer remembers: nothing yet, zeros.
+        self.moments = [self._room((*block.pixels.shape, 3)) for _ in range(stage.optimizer.moments)]
+        for moment in self.moments:
+            for rect in block.pixels.bands():
+                moment[rect.slices_from(block.pixels)] = 0
+        self._gradients: list[Pixels] = []
+        self._filtered: list[Pixels] = []
+
+    @property
+    def block(self) -> Block:
+        return self.given.block
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) px of the whole canvas."""
+        return self.block.grid.canvas.shape
+
+    @property
+    def gradient_rect(self) -> Rect:
+        """What `gradients` cover: the block and as much around it as the filter looks at."""
+        return self.block.pixels.grown(self.given.stage.conditioning.reach)
+
+    @property
+    def gradients(self) -> list[Pixels]:
+        """Each region's gradient, over `gradient_rect`; 0 in tiles that the region has no part in."""
+        if not self._gradients:
+            for idle in self.idle:
+                made = self._room((*self.gradient_rect.shape, 3))
+                for tile in self.block.tiles():
+                    if tile.number in idle:
+                        made[self.block.grid.core(tile).slices_from(self.gradient_rect)] = 0
+                self._gradients.append(made)
+        return self._gradients
+
+    @property
+    def conditioned(self) -> list[Pixels]:
+        """Each region's gradient as it is to be followed, over the block alone: filtered, where there is a filter."""
+        if not self.given.stage.conditioning.filters:
+            return [made[self.block.pixels.slices_from(self.gradient_rect)] for made in self.gradients]
+        if not self._filtered:
+            self._filtered = [self._room((*self.block.pixels.shape, 3)) for _ in self.given.stage.regions]
+        return self._filtered
+
+    def fill_margin(self, *parts: Sequence[Pixels]) -> None:
+        """Writes the block's own pixels where it is mirrored or wrapped, and those of others, into the margin.
+
+        `parts` are the pixels that `Gathering.others` of the margin names, in that order.
+        """
+        margin, padded = self.given.margin, self.block.padded
+        put(self.canvas, padded, margin.own, (self.part(piece.source) for piece in margin.own))
+        for (_, pieces), pixels in zip(margin.others, parts, strict=True):
+            put(self.canvas, padded, pieces, pixels)
+
+    def forget_gradients(self) -> None:
+        """Lets gradients, masks and all that goes with them go; the canvas stays."""
+        self._gradients, self._filtered, self.moments, self.masks, self.source = [], [], [], [], None
+
+    def array(self, part: str) -> Pixels:
+        """The block's own pixels of the canvas, or of a moment, by the name that checkpoints give it."""
+        if part == CANVAS:
+            return self.own
+        return self.moments[int(part.removeprefix(_MOMENT)) - 1]
+
+    def part(self, rect: Rect, part: str = CANVAS) -> Pixels:
+        """The view of the block's own pixels in a rectangle of the canvas."""
+        return self.array(part)[rect.slices_from(self.block.pixels)]
+
+    def own_source(self, rect: Rect) -> Pixels:
+        """The source's pixels in a rectangle of the block."""
+        assert self.source is not None, "nobody asked for the source"
+        return self.source[rect.slices_from(self.block.padded if self._covers_margin else self.block.pixels)]
+
+    def source_window(self, window: Rect) -> Pixels | None:
+        """The source's pixels under a window; None where the kernel does without."""
+        if self.source is None or not self._covers_margin:
+            return None
+        return np.ascontiguousarray(self.source[window.slices_from(self.block.padded)])
+
+    def mask(self, region: int, rect: Rect) -> NDArray[np.float32] | None:
+        """A region's mask in a rectangle of the block; None where it is 1."""
+        mask = self.masks[region]
+        return None if mask is None else mask[rect.slices_from(self.block.pixels)]
+
+    def works_on(self, region: int, tile: Tile) -> bool:
+        """Whether a region has a part in a tile."""
+        return tile.number not in self.idle[region]
+
+    def _room(self, shape: tuple[int, ...]) -> NDArray:
+        return scratch.empty(shape, self.given.directory)
+
+    def _mask_at(self, number: int, masks: Sequence[MaskOfPixels], rect: Rect) -> NDArray[np.float32]:
+        region = self.given.stage.regions[number]
+        value = np.ones(rect.shape, np.float32)
+        for mask in region.masks:
+            value *= masks[mask].at(self.shape, rect)
+        if region.outside:
+            others = np.sum([masks[mask].at(self.shape, rect) for mask in region.outside], axis=0, dtype=np.float32)
+            value *= np.float32(1) - np.minimum(others, np.float32(1))
+        return value
+
+    def _mask(self, number: int, masks: Sequence[MaskOfPixels]) -> NDArray[np.float32] | None:
+        if self.given.stage.regions[number].everywhere:
+            return None
+        made = self._room(self.block.pixels.shape)
+        for rect in self.block.pixels.bands():
+            made[rect.slices_from(self.block.pixels)] = self._mask_at(number, masks, rect)
+        return made
+
+    def _idle(self, number: int, masks: Sequence[MaskOfPixels]) -> frozenset[int]:
+        """The tiles in which a region's mask is 0, and wherever the filter looks from there."""
+        mask, reach = self.masks[number], self.given.stage.conditioning.reach
+        if mask is None:
+            return frozenset()
+        grid, idle = self.block.grid, []
+        for tile in self.block.tiles():
+            core = grid.core(tile)
+            if not mask[core.slices_from(self.block.pixels)].any() and not any(
+                self._mask_at(number, masks, band).any()
+                for rect in _repeated(core.grown(reach), self.block)
+                for band in rect.bands()
+            ):
+                idle.append(tile.number)
+        return frozenset(idle)
+
+    def _padded_source(self, source: SourceOfPixels) -> Pixels:
+        made = self._room((*self.block.padded.shape, 3))
+        everything = deal_blocks(self.block.grid, 1)
+        for band in self.block.padded.bands():
+            pieces = list(pieces_of(band, everything))
+            put(made, self.block.padded, pieces, (source.at(self.shape, piece.source) for piece in pieces))
+        return made
+
+
+def not_finite(octave: int, step: int, tile: Tile) -> NumericalError:
+    """What is wrong where a tile's gradient has an infinity in it, or what is no number."""
+    return NumericalError(
+        f"the gradient is not finite at octave {octave + 1}, step {step + 1}, tile {tile.number} "
+        f"(row {tile.row}, column {tile.column}): lower step_size or the objective's weights"
+    )
+
+
+def moment_parts(count: int) -> tuple[str, ...]:
+    """The names that checkpoints give to what an optimizer remembers."""
+    return tuple(f"{_MOMENT}{number + 1}" for number in range(count))
+
+
+def put(target: Pixels, where: Rect, pieces: Iterable[Piece], pixels: Iterable[Pixels]) -> None:
+    """Writes each piece's pixels, flipped as it says, into `target`, which covers the extended rectangle `where`."""
+    for piece, values in zip(pieces, pixels, strict=True):
+        rows = slice(None, None, -1 if piece.flip_rows else 1)
+        columns = slice(None, None, -1 if piece.flip_columns else 1)
+        target[piece.target.slices_from(where)] = values[rows, columns]
+
+
+def _repeated(rect: Rect, block: Block) -> Iterable[Rect]:
+    """The rectangles of the canvas that a rectangle of extended pixels repeats."""
+    rows, columns = block.grid.rows, block.grid.columns
+    for down in boundary_runs(rect.rows, rows.length, rows.mode):
+        for across in boundary_runs(rect.columns, columns.length, columns.mode):
+            yield Rect(down.source, across.source)

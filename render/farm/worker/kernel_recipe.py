@@ -1,0 +1,63 @@
+"""What a worker's process needs to make a job's kernel; sent to it once, and light enough for a driver without JAX."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from render.dream.objectives import Objective
+from render.errors import UserError
+from render.models.weights import Loaded, fingerprint
+from render.planning.residence import Residence
+
+if TYPE_CHECKING:
+    from render.dream.kernel import Kernel, Programs
+
+
+@dataclass(frozen=True)
+class KernelRecipe:
+    """A network's weights, what to make more of, what kernels compute in (`float32` or `bfloat16`), where blocks live."""
+
+    loaded: Loaded
+    objectives: tuple[Objective, ...]
+    precision: str = "float32"
+    residence: Residence = field(default_factory=Residence)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that any of the objectives reads."""
+        return tuple(dict.fromkeys(layer for objective in self.objectives for layer in objective.layers))
+
+    @property
+    def network_key(self) -> tuple[str, ...]:
+        """The same where the same network will do: these weights, up to this layer, in this precision."""
+        return self.loaded.sha256, self.loaded.architecture.truncated(self.layers).nodes[-1].name, self.precision
+
+    def make_programs(self) -> Programs:
+        """The network, up to the deepest layer that is needed, with nothing compiled yet.
+
+        Raises `UserError` when the weights are not those that their checksum names, as after a broken transfer.
+        """
+        from render.dream.kernel import Programs
+        from render.models.network import Network
+
+        loaded = self.loaded
+        check_arrival(loaded)
+        return Programs(Network(loaded.architecture.truncated(self.layers), loaded.parameters, precision=self.precision))
+
+    def make(self, programs: Programs) -> Kernel:
+        """The kernel on such a network."""
+        from render.dream.kernel import Kernel
+
+        return Kernel(programs, self.objectives, self.loaded)
+
+
+def check_arrival(loaded: Loaded) -> None:
+    """Raises `UserError` when the weights are not those that their checksum names, as after a broken transfer."""
+    arrived = fingerprint(loaded.parameters)
+    if arrived != loaded.sha256:
+        raise UserError(
+            f"the weights that reached {platform.node()} are not those of the job: sha256 {arrived[:12]}, expected "
+            f"{loaded.sha256[:12]}; run the job again"
+        )

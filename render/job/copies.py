@@ -1,0 +1,166 @@
+"""Pictures that go where the user says, outside of a run's directory: what may be replaced there, and what never is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from render.config.schema import Config, named_files
+from render.errors import UserError
+from render.export.metadata import says_its_settings
+from render.export.picture_directory import refuse_foreign, replacing_directory
+from render.storage.local import replacing
+from render.storage.markers import adopt, is_picture, tree_sha256
+from render.storage.url import Place
+from render.system.paths import file_sha256, is_same_file
+
+#: Adds facts to the run's record.
+Save = Callable[..., None]
+
+
+class Copies:
+    """The places outside of its directory that a job writes pictures to.
+
+    What lies there is replaced where `overwrite` asks for it and all of it is a picture, or where it is known to be a
+    picture that a run in the same directory wrote.
+    """
+
+    def __init__(self, config: Config, run: str, record: Callable[[], Mapping[str, Any]], save: Save) -> None:
+        """`run` is the digest of the run; `record` reads what its record says now, and `save` adds to it."""
+        self._config = config
+        self._run = run
+        self._record = record
+        self._save = save
+        #: Checksums of pictures that runs in this directory made.
+        self._made: set[str] = set()
+        #: What was known of copies in object stores before this run began its record, by URL.
+        self._before: dict[str, Any] = {}
+
+    def learn(self, record: Mapping[str, Any]) -> None:
+        """Takes in which pictures a record knows."""
+        self._made |= {known["sha256"] for known in record.get("pictures", {}).values()}
+        self._before |= record.get("copies", {})
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """What is known of copies in object stores, by URL."""
+        return {**self._before, **self._record().get("copies", {})}
+
+    def check(self, copy: Place, *, tree: bool) -> bool:
+        """Whether what has the name of a copy may be replaced; `tree` says that the copy is a directory of files.
+
+        Raises `UserError` for an input of the job, and for what is somebody else's. Changes nothing.
+        """
+        if isinstance(copy, str):
+            self._check_url(copy)
+            return True
+        if not os.path.lexists(copy):
+            return self._config.overwrite
+        if copy.is_dir() and not tree:
+            raise UserError(f"output.path={copy} is a directory: name a file")
+        if not self._is_known_tree(copy) and (tree or not copy.is_file()):
+            refuse_foreign(copy)
+        for key, name in self._inputs():
+            if is_same_file(name, copy):
+                raise UserError(f"output.path={copy} is the {key} itself: choose another output.path")
+        if not self._config.overwrite and not self._is_known(copy):
+            raise UserError(f"{copy} exists: choose another output.path, or overwrite=true to replace it")
+        return True
+
+    def has(self, copy: Place, picture: Mapping[str, Any] | None) -> bool:
+        """Whether a copy is the recorded picture; then the picture need not be fetched from a store to be copied again."""
+        if picture is None:
+            return False
+        if isinstance(copy, str):
+            return self.stored.get(copy, {}).get("of") == picture["sha256"] and self._is_our_object(copy)
+        return copy.exists() and picture_sha256(copy) == picture["sha256"]
+
+    def write(self, picture: Path, copy: Place) -> None:
+        """Copies a picture, a file or a directory. Raises `UserError`, and leaves the picture in any case."""
+        if isinstance(copy, str):
+            self._send(picture, copy)
+            return
+        replaceable = self.check(copy, tree=picture.is_dir())
+        try:
+            if picture.is_dir():
+                for tree in self._made:
+                    adopt(copy, tree, self._run)
+                with replacing_directory(copy, self._run) as directory:
+                    shutil.copytree(picture, directory, dirs_exist_ok=True, symlinks=True)
+                return
+            with picture.open("rb") as file, replacing(copy, keep=not replaceable) as written:
+                shutil.copyfileobj(file, written)
+        except FileExistsError:
+            raise UserError(f"{copy} exists by now and is left alone: the picture is {picture}") from None
+        except OSError as error:
+            raise UserError(f"{copy} cannot be written ({error.strerror}): the picture is {picture}") from None
+
+    def _send(self, picture: Path, url: str) -> None:
+        from render.storage.mirror import send_picture
+        from render.storage.objects import ObjectStorage
+
+        self._check_url(url)
+        parent, _, name = url.rpartition("/")
+        known = self.stored
+        if picture.is_dir():
+            # Of many files some may be there when the run is killed.
+            self._save(copies={**known, url: {"of": "", "sending": True}})
+        told = {"of": picture_sha256(picture), "stored": send_picture(ObjectStorage(parent, patient=True), name, picture)}
+        self._save(copies={**known, url: told})
+
+    def _check_url(self, url: str) -> None:
+        """Refuses to replace what is not a copy that this run made."""
+        from render.storage.mirror import foreign_object
+        from render.storage.objects import ObjectStorage
+
+        parent, _, name = url.rpartition("/")
+        for key, other in self._inputs():
+            if other == url:
+                raise UserError(f"output.path={url} is the {key} itself: choose another output.path")
+        storage = ObjectStorage(parent)
+        below = next(storage.tree(name), None) is not None
+        if not (below or storage.facts(name) is not None) or self._is_our_object(url):
+            return
+        other = foreign_object(storage, name) if below else None
+        if other is not None:
+            raise UserError(
+                f"{url} has other things below it, such as {other}, which are never replaced: choose another output.path"
+            )
+        if not self._config.overwrite and not (below and self.stored.get(url, {}).get("sending")):
+            raise UserError(f"{url} exists: choose another output.path, or overwrite=true to replace it")
+
+    def _is_our_object(self, url: str) -> bool:
+        from render.storage.mirror import stored
+        from render.storage.objects import ObjectStorage
+
+        known = self.stored.get(url, {}).get("stored", {})
+        parent, _, name = url.rpartition("/")
+        return bool(known) and stored(ObjectStorage(parent), name, directory="files" in known) == known
+
+    def _is_known(self, copy: Path) -> bool:
+        """Whether a run in this directory wrote it: the record says so, and so does the picture itself."""
+        if copy.is_dir():
+            return self._is_known_tree(copy)
+        # Somebody's record may say anything of anybody's file.
+        return copy.is_file() and picture_sha256(copy) in self._made and says_its_settings(copy)
+
+    def _is_known_tree(self, copy: Path) -> bool:
+        return copy.is_dir() and not copy.is_symlink() and tree_sha256(copy) in self._made and is_picture(copy)
+
+    def _inputs(self) -> Iterator[tuple[str, str | None]]:
+        """What the job reads, by the key that names it."""
+        yield "image", self._config.image
+        yield "model.weights", self._config.model.weights
+        yield from named_files(asdict(self._config.objective))
+
+
+def picture_sha256(path: Path) -> str:
+    """Return what tells a picture, a file or a directory, from others; empty for what is neither, or cannot be read."""
+    try:
+        return tree_sha256(path) if path.is_dir() else file_sha256(path)
+    except OSError:
+        return ""

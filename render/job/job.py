@@ -1,0 +1,505 @@
+"""One dream job from its config to its picture: config -> plan -> conductor -> workers -> picture."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from render import __version__
+from render.canvas import store
+from render.config.schema import Config, SourceConfig
+from render.errors import Overtaken, RenderError, StorageError, UserError, WorkersLost
+from render.export.profile import Profile
+from render.farm.checkpoint import Fixed
+from render.farm.conductor import Conductor, Saving, filter_bytes_exchanged
+from render.farm.events import Noticed, OctaveDone, OctaveStarted, Recovered, Saved, StepDone, TilesDone
+from render.farm.executors import Executor
+from render.farm.farms import Farm, open_farm
+from render.farm.messages import Facts
+from render.farm.ray.metrics import Metrics, NoMetrics, open_metrics
+from render.farm.worker.kernel_recipe import KernelRecipe
+from render.geometry.geometry import BAND, BOUNDARY_MODES, deal_blocks
+from render.job.materials import Library
+from render.job.pictures import cut_for, make_pictures, usable_profile
+from render.job.progress import Display, Displays, make_display, say
+from render.job.progress_file import ProgressFile
+from render.job.run_directory import RunDirectory
+from render.models.weights import Loaded, check_local, find_model, load
+from render.planning.cost import Traffic
+from render.planning.layout import lay_out
+from render.planning.plan import Machine, Plan, make_plan
+from render.planning.residence import Residence
+from render.planning.schedule import Schedule, make_schedule
+from render.source.mask import Mask, open_mask
+from render.source.source import Source, open_source
+from render.storage.url import Place
+from render.system import interrupts
+from render.system.logs import is_cluster_job
+from render.system.machine import cores, free_disk, host_memory, same_disk
+from render.system.paths import file_sha256, input_path, user_path
+
+log = logging.getLogger(__name__)
+
+#: What a worker's process takes before it holds a canvas, and what Ray's own processes take, measured, bytes.
+_PROGRAM_BYTES = 450_000_000
+_RAY_BYTES = 300_000_000
+#: Strips of the canvas that Ray may hold for each worker, and what it holds besides, bytes.
+_STORED_STRIPS, _STORED_BYTES = 4, 150_000_000
+#: The room that an object store has, bytes.
+_BOUNDLESS = 1 << 62
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A job whose words have been checked, before weights are loaded: `plan` rests on an estimate of the memory.
+
+    `fixed` is what an interrupted run of the same job left to go on from; None where there is nothing.
+    """
+
+    config: Config
+    source: Source
+    schedule: Schedule
+    masks: tuple[Mask, ...]
+    directory: RunDirectory
+    plan: Plan
+    fixed: Fixed | None
+    profile: Profile
+    begun: float
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of a kernel: as the config says, else as the interrupted run had them, else one for each core."""
+        asked = self.config.farm.worker.threads
+        return asked or (self.fixed.threads if self.fixed else cores())
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that has passed every check, with its workers ready to run."""
+
+    config: Config
+    source: Source
+    schedule: Schedule
+    masks: tuple[Mask, ...]
+    directory: RunDirectory
+    loaded: Loaded
+    plan: Plan
+    fixed: Fixed
+    executor: Executor
+    workers: tuple[Facts, ...]
+    profile: Profile
+    begun: float
+
+    @property
+    def device(self) -> str:
+        """What kernels run on, such as `cpu` or `NVIDIA H200`."""
+        return ", ".join(sorted({worker.device for worker in self.workers}))
+
+    def conductor(self, arrangement: tuple[int, int] | None = None, told: Callable[[str], None] = log.info) -> Conductor:
+        """Steps this job's workers, with checkpoints in its run directory; `told` hears how a large source is read."""
+        saving = Saving(self.directory.checkpoints, self.config.checkpoint.every, self.fixed)
+        place = scratch_directory(self.config, self.directory) if self.plan.scratch_bytes else None
+        return Conductor(
+            self.plan,
+            self.loaded.architecture,
+            self.schedule.objectives,
+            self.executor,
+            saving,
+            place,
+            arrangement,
+            lambda shape: self.source.prepare(shape, told),
+        )
+
+
+def draft(
+    config: Config,
+    opener: Callable[[str, int, SourceConfig], Source] = open_source,
+    machine: Machine | None = None,
+) -> Draft:
+    """Opens the source, resolves the objective and plans; raises `UserError` for what cannot work.
+
+    `opener` opens the source: whoever drafts many jobs of one picture opens it once. `machine` is planned for instead of
+    this one.
+    """
+    begun = time.perf_counter()
+    model = find_model(config.model.name)
+    schedule = make_schedule(config, model.architecture, model.default_terms, Library(config))
+    modes = BOUNDARY_MODES[config.boundary.mode]
+    masks = tuple(open_mask(written, config.source, key, modes) for key, written in schedule.masks)
+    local = _local_weights(config)
+    source = opener(config.image, config.seed, config.source)
+    directory = RunDirectory(
+        config,
+        {
+            "image content": source.sha256,
+            "weights content": _content(local) if local else None,
+            "objective": str(schedule),
+            "looked at": schedule.content,
+            "masks": " ".join(mask.sha256 for mask in masks) or None,
+            "program": __version__,
+        },
+    )
+    layout = lay_out(config.output, source.size, modes)
+    source = source.laid_out(layout.window, directory.levels)
+    masks = tuple(mask.laid_out(layout.window) for mask in masks)
+    fixed = directory.unfinished()
+    profile = usable_profile(config)
+    plan = make_plan(
+        config,
+        model.architecture,
+        schedule,
+        source.size,
+        machine or _guessed_machine(config, directory, _pictures_bytes(source, masks)),
+        workers=config.farm.workers or 1,
+        tiles=fixed.tiles if fixed else None,
+        channels=profile.channels,
+        source_disk=source.disk_bytes,
+    )
+    if any(target.panels for target in directory.targets):
+        cut_for(config, plan.final.shape)
+    log.info("drafted in %.2f s", time.perf_counter() - begun)
+    return Draft(config, source, schedule, masks, directory, plan, fixed, profile, begun)
+
+
+def say_resumption(draft: Draft) -> None:
+    """Say at once where a run that was stopped or killed is taken up; nothing where it begins, or is quiet."""
+    newest = draft.directory.newest() if draft.fixed else None
+    if newest is not None:
+        say(f"going on from octave {newest.octave + 1}, step {newest.steps}", quiet=draft.config.quiet)
+
+
+@contextmanager
+def prepared(draft: Draft, farm: Farm | None = None, loaded: Loaded | None = None) -> Iterator[Job]:
+    """The job with its workers: weights loaded and sent, the largest window compiled, planned with what XLA says of it.
+
+    Without a `farm` to lease from, one is opened for this job alone; with one, `loaded` may be the job's weights. Raises
+    `UserError`.
+    """
+    config = draft.config
+    if farm is not None:
+        with farm.lease() as executor:
+            yield _prepare(draft, loaded or load_weights(config), executor)
+        return
+    # A thread of its own, because starting Ray and reading weights both take seconds and wait for different things.
+    with ThreadPoolExecutor(1) as background:
+        loading = background.submit(load_weights, config)
+        with (
+            open_farm(
+                config.farm,
+                threads=draft.threads,
+                store_bytes=store_bytes(draft),
+                check=interrupts.check,
+                say=lambda line: say(line, quiet=config.quiet),
+            ) as own,
+            own.lease() as executor,
+        ):
+            loaded = loading.result()
+            # Now that workers have work: Ray's processes need every core to start.
+            background.submit(store.get_ready)
+            yield _prepare(draft, loaded, executor)
+
+
+def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
+    config, source, schedule = draft.config, draft.source, draft.schedule
+    residence = Residence(config.farm.worker.resident, config.farm.worker.batch)
+    recipe = KernelRecipe(loaded, schedule.objectives, config.model.precision, residence)
+    while True:
+        facts = executor.open(recipe, source, draft.masks)
+        try:
+            plan = make_plan(
+                config,
+                loaded.architecture,
+                schedule,
+                source.size,
+                _farms_machine(config, draft.directory, _pictures_bytes(source, draft.masks), facts),
+                lambda *window: executor.fetch([executor.call(0, "window_bytes", *window)])[0],
+                workers=executor.workers,
+                tiles=draft.fixed.tiles if draft.fixed else None,
+                channels=draft.profile.channels,
+                source_disk=source.disk_bytes,
+            )
+            break
+        except WorkersLost:
+            executor.mend()
+    log.info("kernel ready")
+    fixed = Fixed(
+        draft.directory.digest,
+        loaded.sha256,
+        tuple(octave.grid.core_shape for octave in plan.octaves),
+        draft.threads,
+    )
+    if draft.fixed is not None and draft.fixed.weights_sha256 != loaded.sha256:
+        raise UserError(
+            f"{draft.directory.place} was begun with other weights (sha256 {draft.fixed.weights_sha256[:12]}, now "
+            f"{loaded.sha256[:12]}): restore them, or fresh=true to start over"
+        )
+    return Job(
+        config,
+        source,
+        schedule,
+        draft.masks,
+        draft.directory,
+        loaded,
+        plan,
+        fixed,
+        executor,
+        tuple(facts),
+        draft.profile,
+        draft.begun,
+    )
+
+
+def load_weights(config: Config) -> Loaded:
+    """The weights of the job's model, published or local; `UserError` where they cannot be had."""
+    loaded = load(config.model.name, _local_weights(config), config.model.sha256)
+    log.info("weights loaded: sha256 %s", loaded.sha256)
+    return loaded
+
+
+def _content(weights: Path) -> str:
+    """Return the sha256 of a file of the user's weights; `UserError` where it cannot be read."""
+    try:
+        return file_sha256(weights)
+    except OSError as error:
+        raise UserError(f"model.weights={weights} cannot be read: {error.strerror}") from None
+
+
+def _local_weights(config: Config) -> Path | None:
+    if config.model.weights is None:
+        return None
+    path = input_path(config.model.weights, "model.weights")
+    check_local(path)
+    return path
+
+
+def render(job: Job, finding: Callable[[], Mapping[str, Any]] = dict) -> list[Place]:
+    """Dreams the job's canvas, or goes on with it, and writes its pictures; returns their paths, `output.path` first.
+
+    `finding` is called last, with the canvas in the run directory and the workers still there: what it returns is
+    recorded, and only then is the run finished.
+    """
+    with job.directory.opened():
+        # The file is for `status`, from any other terminal.
+        progress = ProgressFile(job.directory.path, job.plan, job.directory.tell)
+        # Where the log goes to standard output for programs to read, it says it all.
+        quiet = job.config.quiet or (job.config.log == "json" and is_cluster_job())
+        display = Displays(make_display(job.plan, quiet=quiet), progress)
+        try:
+            with interrupts.deferred(quiet=job.config.quiet):
+                return _render(job, display, finding)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"interrupted; {_how_to_go_on(job)}") from None
+        except Overtaken:
+            raise
+        except StorageError as error:
+            # Asked again it would not answer either.
+            raise StorageError(f"{error} (then the same command goes on from what was saved)") from None
+        except RenderError as error:
+            raise type(error)(f"{error} ({_how_to_go_on(job)})" if _newest(job) else str(error)) from None
+        finally:
+            display.close()
+
+
+def _render(job: Job, display: Display, finding: Callable[[], Mapping[str, Any]]) -> list[Place]:
+    config, directory, plan = job.config, job.directory, job.plan
+    started = time.perf_counter()
+    log.info(
+        "rendering %s: %s of %s on %s", directory.kept(directory.targets[0]), job.schedule, config.model.name, job.device
+    )
+    directory.start_record(
+        device=job.device,
+        cpus=cores(),
+        threads=job.fixed.threads,
+        workers=[asdict(worker) for worker in job.workers],
+        image_sha256=job.source.sha256,
+        objective=str(job.schedule),
+        weights_sha256=job.loaded.sha256,
+        profile_sha256=job.profile.sha256,
+        plan=asdict(plan),
+    )
+    if job.directory.fixed() not in (None, job.fixed):
+        log.warning("going on with other settings of the farm than before: sums may be rounded differently")
+
+    def told(line: str) -> None:
+        log.info(line)
+        display.say(line)
+
+    conductor = job.conductor(told=told)
+    metrics = open_metrics(config.farm, directory.run_id)
+    try:
+        _dream(job, conductor, display, metrics)
+    finally:
+        metrics.close()
+    # What follows is read from the checkpoint: their memory is free.
+    conductor.release()
+    dreamed = time.perf_counter()
+    pictures = make_pictures(directory, config, job.profile, display.say)
+    directory.checkpoints.keep_newest()
+    # The history, too: where the canvas was finished before, nothing was saved this time.
+    directory.save(octaves=[asdict(octave) for octave in conductor.history], **finding())
+    job.source.discard()
+    ended = time.perf_counter()
+    timings = {
+        "prepare": started - job.begun,
+        "dream": dreamed - started,
+        "export": ended - dreamed,
+        "total": ended - job.begun,
+    }
+    directory.save(status="finished", seconds={name: round(seconds, 3) for name, seconds in timings.items()})
+    log.info("finished in %.1f s: %s", timings["total"], ", ".join(map(str, pictures)))
+    return pictures
+
+
+def make_again(draft: Draft) -> list[Place]:
+    """Writes what a finished run lacks of pictures and copies, without dreaming; returns their paths as `render` does."""
+    with draft.directory.opened(begins=False):
+        draft.directory.reopen_record()
+        return make_pictures(draft.directory, draft.config, draft.profile, lambda line: say(line, quiet=draft.config.quiet))
+
+
+def _dream(job: Job, conductor: Conductor, display: Display, metrics: Metrics | NoMetrics) -> None:
+    """Runs the conductor to its end, and shows and records what it tells."""
+    directory = job.directory
+    for event in conductor.run(job.config.seed):
+        directory.check_held()
+        metrics.tell(event)
+        match event:
+            case OctaveStarted():
+                display.octave_started(event.octave, event.steps)
+                height, width = event.octave.shape
+                log.info(
+                    "octave %d: %d x %d px, %d tiles with %d workers, from step %d",
+                    event.octave.index + 1, width, height, event.octave.grid.tiles, event.workers, event.steps + 1,
+                    extra=_where(event.octave.index, event.steps),
+                )  # fmt: skip
+            case TilesDone():
+                display.tiles_done(event.tiles)
+            case StepDone():
+                display.step_done(event.step)
+                log.info(
+                    "octave %d step %d: mean|g| %.6g in %.2f s",
+                    event.octave.index + 1, event.step + 1, event.mean_gradient, event.seconds,
+                    extra=_where(event.octave.index, event.step + 1),
+                )  # fmt: skip
+            case Saved():
+                log.info("saved octave %d, step %d in %.2f s", event.octave.index + 1, event.steps, event.seconds)
+                directory.save(octaves=[asdict(octave) for octave in conductor.history])
+                if event.preview is not None:
+                    directory.write_preview(event.octave.index, event.preview)
+            case OctaveDone():
+                directory.write_preview(event.octave.index, event.preview)
+            case Recovered():
+                display.say(f"a worker was lost: {event.reason}; going on with {event.workers} from the last checkpoint")
+            case Noticed():
+                machines = "the machine of a worker is" if event.gone == 1 else f"the machines of {event.gone} workers are"
+                where = "from here, which is saved" if event.saved else "from the last checkpoint"
+                display.say(f"{machines} about to go ({event.reason}): going on with {event.workers} {where}")
+
+
+def _where(octave: int, steps: int) -> dict[str, int]:
+    """Where the run stands, for a log that programs read; `octave` counts from 0 here, and from 1 there."""
+    return {"octave": octave + 1, "step": steps}
+
+
+def _newest(job: Job) -> str:
+    """Where the newest checkpoint stands; empty where there is none."""
+    read = job.directory.checkpoints.read()
+    return f"octave {read[1][0].octave + 1}, step {read[1][0].steps}" if read and read[1] else ""
+
+
+def _how_to_go_on(job: Job) -> str:
+    newest = _newest(job)
+    return f"the same command goes on from {newest}" if newest else "nothing was saved yet"
+
+
+def calibrate(job: Job) -> float:
+    """Seconds that a window of the smallest octave takes, from two calls on one worker."""
+    octave, executor = job.plan.octaves[0], job.executor
+    grid, objective = octave.grid, octave.stage.regions[0].objective
+    (seconds,) = executor.fetch([executor.call(0, "window_seconds", objective, grid.window_shape, grid.core_shape)])
+    return seconds
+
+
+def scratch_directory(config: Config, directory: RunDirectory) -> Path:
+    """Where blocks larger than memory are mapped from."""
+    if config.farm.scratch is None and directory.place is not directory.path:
+        # The mirror of a run at a URL is this machine's alone.
+        return Path(tempfile.gettempdir())
+    if config.farm.scratch is None:
+        return directory.path.absolute()
+    return user_path(config.farm.scratch, "farm.scratch").absolute()
+
+
+def _pictures_bytes(source: Source, masks: Sequence[Mask]) -> int:
+    """What is held once for all workers of a machine, bytes."""
+    return source.nbytes + sum(mask.nbytes for mask in masks)
+
+
+def _guessed_machine(config: Config, directory: RunDirectory, pictures: int) -> Machine:
+    """What is known of the machines before the workers are: this one's; of a cluster, only the run directory's disk."""
+    host = host_memory() if config.farm.address is None else 1 << 50
+    shared = pictures + _PROGRAM_BYTES + (_RAY_BYTES if config.farm.executor == "ray" else 0)
+    return _machine(config, directory, host, host, True, config.farm.workers or 1, _PROGRAM_BYTES, shared)
+
+
+def _farms_machine(config: Config, directory: RunDirectory, pictures: int, workers: Sequence[Facts]) -> Machine:
+    """The least of what the workers say of their machines."""
+    crowd = max(Counter(worker.host for worker in workers).values())
+    mine = psutil.Process().memory_info().rss
+    if config.farm.executor == "inline":
+        held, shared = 0, mine
+    else:
+        held = max(worker.held_bytes for worker in workers)
+        shared = mine + pictures + _RAY_BYTES
+    machine = _machine(
+        config,
+        directory,
+        min(worker.host_bytes for worker in workers),
+        min(worker.device_bytes for worker in workers),
+        any(worker.shares_memory for worker in workers),
+        crowd,
+        held,
+        shared,
+    )
+    return replace(machine, devices=max(worker.devices for worker in workers))
+
+
+def _machine(
+    config: Config, directory: RunDirectory, host: int, device: int, shares: bool, workers: int, held: int, shared: int
+) -> Machine:
+    place, run = scratch_directory(config, directory), directory.path.absolute()
+    limit = config.farm.worker.memory_gb
+    return Machine(
+        host_bytes=host,
+        device_bytes=device,
+        disk_free=free_disk(run) if directory.place is directory.path else _BOUNDLESS,
+        disk=str(directory.place),
+        shares_memory=shares,
+        workers=workers,
+        held_bytes=held,
+        shared_bytes=shared,
+        worker_bytes=int(limit * 1e9) if limit else None,
+        scratch_free=None if directory.place is directory.path and same_disk(place, run) else free_disk(place),
+    )
+
+
+def store_bytes(draft: Draft) -> int:
+    """What Ray holds at once on this machine, bytes: weights, source and masks, and pixels on their way between workers."""
+    workers = draft.config.farm.workers or 1
+    travelling = workers * _STORED_STRIPS * 12 * min(BAND, draft.plan.final.grid.canvas.area)
+    # Two steps' margins, and what the gradient's filter needs of neighbours.
+    exchanged = max(
+        2 * Traffic.of(octave.grid, workers).bytes + filter_bytes_exchanged(deal_blocks(octave.grid, workers), octave.stage)
+        for octave in draft.plan.octaves
+    )
+    return int(1.2 * (_pictures_bytes(draft.source, draft.masks) + _STORED_BYTES + travelling + exchanged))

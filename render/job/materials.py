@@ -1,0 +1,76 @@
+"""What the words of an objective refer to: classes of the model, pictures to be guided by, vectors in files."""
+
+from __future__ import annotations
+
+import io
+import math
+import tokenize
+
+import numpy as np
+
+from render.config.schema import Config
+from render.dream.term_syntax import Picture
+from render.errors import UserError
+from render.models.labels import find_class
+from render.source.photo import read_small
+from render.source.source import find_picture
+from render.storage.reading import read_regular
+from render.system.paths import input_path
+
+#: Pixels that a guide is shrunk to at most: at stride 16 about a thousand features to match.
+GUIDE_AREA = 512 * 512
+#: Bytes of the longest file of a direction: a number for each channel of a layer, and to spare.
+_LONGEST = 16_000_000
+
+
+def _refuse_size(content: io.BytesIO) -> None:
+    """Raises ValueError where the header of an .npy file states more numbers than the file has bytes for."""
+    version = np.lib.format.read_magic(content)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, kind = read_header(content)
+    if math.prod(shape) * max(1, kind.itemsize) > len(content.getbuffer()):
+        raise ValueError(f"it states {math.prod(shape):,} numbers and is shorter")
+    content.seek(0)
+
+
+class Library:
+    """The `Materials` of a job."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def find_class(self, written: str | int) -> tuple[int, str]:
+        """Number and name of a class of the job's model."""
+        found = find_class(written, self._config.model.name)
+        return found.index, found.name
+
+    def picture(self, path: str) -> Picture:
+        """A guide, shrunk to about `GUIDE_AREA` px where it is larger; raises `UserError` as `open_source` does."""
+        try:
+            where, digest = find_picture(path, "a path or sample:NAME")
+            return Picture(read_small(where, self._config.source, GUIDE_AREA), digest)
+        except UserError as error:
+            raise UserError(f"objective guide: {error}") from None
+
+    def vector(self, path: str) -> tuple[float, ...]:
+        """The numbers of a one-dimensional .npy file."""
+        where = input_path(path, "objective direction")
+        try:
+            content = io.BytesIO(read_regular(where, _LONGEST))
+            _refuse_size(content)
+            # Not np.load, which takes other files for pickles and says how to trust them.
+            vector = np.lib.format.read_array(content, allow_pickle=False)
+        except FileNotFoundError:
+            raise UserError(f"objective direction {path}: there is no such file") from None
+        except OSError as error:
+            raise UserError(f"objective direction {path!r} cannot be read: {error.strerror}") from None
+        except (ValueError, EOFError, MemoryError, RecursionError, tokenize.TokenError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"objective direction {path} is no .npy file of numbers ({reason}): write one with numpy.save"
+            ) from None
+        if vector.ndim != 1 or not np.issubdtype(vector.dtype, np.number):
+            raise UserError(f"objective direction {path} must hold one row of numbers")
+        if np.iscomplexobj(vector):
+            raise UserError(f"objective direction {path} must hold real numbers")
+        return tuple(float(value) for value in vector)

@@ -1,0 +1,216 @@
+"""From the canvas in a run directory to the pictures that its config asks for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from render import __version__
+from render.canvas.image import CanvasImage, to_integers
+from render.canvas.store import CanvasStore
+from render.config.formats import FORMATS
+from render.config.schema import Config, picture_bleed
+from render.config.schema import pictures as wanted_pictures
+from render.errors import DamagedCheckpoint, UserError
+from render.export.colour import measured
+from render.export.export import Style, export, export_panels, write_zoom
+from render.export.metadata import Metadata
+from render.export.panels import Panels, cut_panels
+from render.export.picture import Encoding, can_compress, image_of
+from render.export.print_layout import KEY as LAYOUT_KEY
+from render.export.print_layout import PrintLayout
+from render.export.profile import Profile, read_profile
+from render.geometry.geometry import whole
+from render.job.run_directory import RunDirectory
+from render.job.targets import Target
+from render.pages.zoom_page import SOURCE, write_viewer
+from render.source.source import reopen_source
+from render.storage.url import Place
+from render.viewer.live_run import facts_of
+
+log = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+#: Longest side of the source that a page compares with, px.
+_SOURCE_SIDE = 4096
+
+
+def style_of(config: Config, profile: Profile, record: Mapping[str, Any]) -> Style:
+    """How a run's pictures look and what they say, from its config and its `run.json`."""
+    output = config.output
+    return Style(
+        bits=output.bits,
+        profile=profile,
+        encoding=Encoding(output.quality, output.compression),
+        metadata=Metadata(settings_of(config, record), output.title, output.author, output.dpi),
+    )
+
+
+def settings_of(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a picture's metadata says about how it was made."""
+    # Without the workers' blocks: the same dream is the same file, whoever dreamed it.
+    layout = replace(PrintLayout.from_record(record), blocks=None)
+    bleed = picture_bleed(config.output)
+    if layout.canvas is not None and not record.get("partial"):
+        layout = replace(layout, bleed_px=bleed, trim=(layout.canvas[0] - 2 * bleed, layout.canvas[1] - 2 * bleed))
+    return {
+        **config.picture_settings(),
+        "dreamed": record["objective"],
+        "image_sha256": record["image_sha256"],
+        "weights_sha256": record["weights_sha256"],
+        LAYOUT_KEY: layout.to_settings(),
+    }
+
+
+def coloured(style: Style, targets: Sequence[Target], canvas: CanvasStore, config: Config, say: Say) -> Style:
+    """The style with the colours that the config asks for: `output.contrast` has the canvas read once for all targets.
+
+    Raises `UserError` when it cannot be read.
+    """
+    output = config.output
+    # A canvas is written as it is: nothing to look for.
+    if all(target.form == "zarr" for target in targets):
+        return style
+    if output.contrast is not None:
+        say("measuring the canvas' luma for output.contrast")
+    with readable():
+        return replace(style, colour=measured(canvas, output.saturation, output.contrast))
+
+
+def style_digest(style: Style, canvas: str) -> str:
+    """The same for styles that make the same bytes of the canvas that `canvas` names: sha256, hex."""
+    plain = asdict(style)
+    for section in (plain["profile"], plain["metadata"]):
+        for key, value in section.items():
+            if isinstance(value, bytes):
+                section[key] = hashlib.sha256(value).hexdigest()
+    return hashlib.sha256(json.dumps([plain, canvas, __version__], sort_keys=True).encode()).hexdigest()
+
+
+def make_pictures(directory: RunDirectory, config: Config, profile: Profile, say: Say = lambda _line: None) -> list[Place]:
+    """Writes the pictures that are not in the run directory yet, hands out copies, and returns where they are.
+
+    Called with the directory open. Raises what `export` raises.
+    """
+    style = style_of(config, profile, directory.record)
+    canvas = directory.canvas()
+    digest = style_digest(style, canvas.token)
+    missing = directory.missing(digest)
+    style = coloured(style, missing, canvas, config, say)
+    for target in missing:
+        say(f"writing {directory.kept(target)}")
+        directory.make_room(target)
+        write_target(canvas, target, style, config, directory.record, say)
+        directory.add_picture(target, digest)
+        log.info("written: %s", directory.kept(target))
+    return directory.publish()
+
+
+def is_complete(directory: RunDirectory, config: Config, profile: Profile) -> bool:
+    """Whether the pictures that a config asks for all lie in the directory of a finished run, as it would have them."""
+    directory.reopen_record()
+    newest = directory.newest()
+    if newest is None:
+        return False
+    return not directory.missing(style_digest(style_of(config, profile, directory.record), newest.token))
+
+
+def _add_source(zoom: Path, shape: tuple[int, int], config: Config, record: Mapping[str, Any], style: Style) -> bool:
+    """Adds a pyramid of the source as the canvas of (rows, columns) px shows it, of at most 4,096 px; False without one."""
+    shrink = max(1.0, max(shape) / _SOURCE_SIDE)
+    small = max(1, round(shape[0] / shrink)), max(1, round(shape[1] / shrink))
+    # Of its own: what a larger source keeps is removed again, and nothing else is.
+    with tempfile.TemporaryDirectory(prefix=".source-", dir=zoom) as levels:
+        source = reopen_source(config, record.get("image_sha256"), Path(levels))
+        if source is None:
+            return False
+        source.prepare(small)
+        pixels = np.empty((*small, 3), np.uint8)
+        for rect in whole(*small).bands():
+            pixels[slice(*rect.rows), slice(*rect.columns)] = to_integers(source.at(small, rect), 8)
+    write_zoom(CanvasImage(image_of(pixels)), zoom / SOURCE, style.encoding.quality)
+    return True
+
+
+def cut_for(config: Config, shape: tuple[int, int]) -> Panels:
+    """The panels of a print of `shape` (rows, columns) px, bleed included; `UserError` where they make no sense."""
+    wanted = config.output.panels
+    return cut_panels(
+        shape, config.output.dpi, width_cm=wanted.width_cm, height_cm=wanted.height_cm, overlap_mm=wanted.overlap_mm
+    )
+
+
+def usable_profile(config: Config) -> Profile:
+    """The profile to convert to, when all pictures can be made so.
+
+    Raises `UserError` for a bad profile, a format that does not hold its colours, or a compression that libvips lacks here.
+    """
+    profile = read_profile(config.output.profile)
+    for form in wanted_pictures(config.output):
+        if profile.channels != 3 and not FORMATS[form].takes_cmyk:
+            raise UserError(
+                f"output.profile={config.output.profile} is of {profile.space}, which {form} does not hold: "
+                "set output.format=tiff"
+            )
+        if FORMATS[form].compressions and not can_compress(config.output.compression):
+            raise UserError(
+                f"output.compression={config.output.compression}: libvips was built without it here; take deflate"
+            )
+    return profile
+
+
+def at_octave(record: Mapping[str, Any], octave: int) -> dict[str, Any]:
+    """A run's record as it would be had the run ended at that octave, counted from 0."""
+    plan = record["plan"]
+    octaves = plan["octaves"][: octave + 1]
+    return {**record, "plan": {**plan, "octaves": octaves}, "partial": len(octaves) < len(plan["octaves"])}
+
+
+def write_target(
+    canvas: CanvasStore,
+    target: Target,
+    style: Style,
+    config: Config,
+    record: Mapping[str, Any],
+    say: Say,
+    *,
+    keep: bool = False,
+) -> None:
+    """Writes one picture of a canvas to where the target says; with `keep`, nothing is replaced. Raises `UserError`."""
+
+    def complete(zoom: Path) -> None:
+        """The page, and what was dreamed from to compare with."""
+        if not _add_source(zoom, canvas.shape, config, record, style):
+            say("the page has no source to compare with: the image is gone or has changed, or is not on this machine")
+        missing = write_viewer(zoom, facts_of(record))
+        if missing:
+            say(missing)
+
+    run = str(record["digest"])
+    with readable():
+        if target.panels:
+            layout = PrintLayout.from_settings(style.metadata.settings or {})
+            panels = cut_for(config, canvas.shape)
+            export_panels(canvas, target.path, target.form, style, panels, layout, run=run)
+        else:
+            export(canvas, target.path, target.form, style, complete, run=run, keep=keep)
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """A canvas that cannot be read, in the user's words."""
+    try:
+        yield
+    except DamagedCheckpoint as damage:
+        raise UserError(
+            f"the canvas cannot be read ({damage}): if the run is still going, try again; else fresh=true dreams it again"
+        ) from None

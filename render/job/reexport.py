@@ -1,0 +1,271 @@
+"""`export run=DIR`: the canvas of a run becomes other files, without dreaming again and without touching the run's own.
+
+Where pictures go is said by the words of the command alone. A run's record may come from somebody else: of the places that
+it names none is written to, none is connected to, and none is read unless what lies there is what the record knows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from render.canvas.store import CanvasStore
+from render.config.compose import recorded_config
+from render.config.formats import FORMATS, refuse_size
+from render.config.schema import (
+    Config,
+    FarmConfig,
+    NodeConfig,
+    PanelsConfig,
+    picture_bleed,
+    picture_format,
+    picture_width,
+    pictures,
+)
+from render.errors import UserError
+from render.export.export import Style
+from render.export.metadata import read_settings
+from render.export.profile import BUILT_IN
+from render.job.copies import Copies, picture_sha256
+from render.job.pictures import (
+    Say,
+    at_octave,
+    coloured,
+    cut_for,
+    make_pictures,
+    readable,
+    style_of,
+    usable_profile,
+    write_target,
+)
+from render.job.progress import say
+from render.job.run_directory import RunDirectory
+from render.job.run_record import RECORD, read_run, without_record
+from render.job.targets import Target, refuse_unwritable, targets
+from render.storage.url import Place, checked_url
+from render.system import interrupts
+from render.system.paths import cache_directory, file_sha256, user_path
+
+_WHICH = ("output.path", "output.format", "output.also")
+#: Keys that may differ from those of the run when its canvas is exported again.
+ALLOWED = (
+    *_WHICH, "output.dpi", "output.bits", "output.compression", "output.quality",
+    "output.profile", "output.title", "output.author", "output.panels", "output.saturation", "output.contrast",
+    "overwrite", "quiet", "log",
+)  # fmt: skip
+#: Facts of a record that a picture says of itself.
+_NEEDED = ("objective", "image_sha256", "weights_sha256", "plan")
+_MM_PER_INCH = 25.4
+#: Bytes of the largest profile that a record may name: those of presses have 2 MB.
+_MOST_PROFILE_BYTES = 64 << 20
+
+
+def export_command(words: Sequence[str]) -> None:
+    """`export run=DIR [output.KEY=VALUE ...]`: prints where the pictures are."""
+    runs = [word.removeprefix("run=") for word in words if word.startswith("run=")]
+    if len(runs) != 1 or not runs[0]:
+        raise UserError("export needs one run=DIR, such as run=dreams/poster-1a2b3c4d")
+    quiet = "quiet=true" in words
+    # An exception cannot pass through libvips: it is raised where the canvas is read, and what is half written removed.
+    interrupts.hold()
+    with interrupts.deferred(quiet=True):
+        paths = export_run(
+            checked_url(runs[0], "run") or user_path(runs[0], "run"),
+            [word for word in words if not word.startswith("run=")],
+            lambda line: say(line, quiet=quiet),
+        )
+        say(*map(str, paths), quiet=quiet)
+    interrupts.check()
+
+
+def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:
+    """Writes the newest canvas of the run in a directory as `output.*` overrides say; returns where the pictures are.
+
+    A canvas that is not finished gets a name that says so. Pictures with a place of their own are written there and nowhere
+    else: the run's directory may be read-only. Raises `UserError`, also where a picture would replace one that is not the
+    run's.
+    """
+    record = _whole_record(run)
+    config = exported_config(record, overrides)
+    config.output.dir = str(run)
+    _refuse_unknown_profile(run, config, record, overrides)
+    profile = usable_profile(config)
+    directory = RunDirectory(config, record.get("identity", {}), record["digest"])
+    with readable():
+        canvas = directory.canvas()
+    for target in directory.targets:
+        if target.panels:
+            cut_for(config, canvas.shape)
+        else:
+            refuse_size(target.form, canvas.shape, config.output.bits, profile.channels)
+    newest = directory.newest()
+    assert newest is not None
+    finished = record["status"] == "finished"
+    if not finished:
+        say(f"not finished: as saved at octave {newest.octave + 1}, step {newest.steps}")
+        name = f"{config.name}-octave-{newest.octave + 1}-step-{newest.steps}"
+        directory.targets = targets(directory.path, name, config.output)
+    directory.targets, outside = _divided(directory)
+    shown = record if finished else at_octave(record, newest.octave)
+    style = style_of(config, profile, shown)
+    copies = Copies(config, record["digest"], dict, lambda **_facts: None)
+    if directory.targets:
+        directory.check_exported()
+    for target, place in outside:
+        _refuse_other(copies, target, place, style)
+    written: list[Place] = []
+    if directory.targets and finished:
+        with directory.opened(begins=False):
+            directory.reopen_record()
+            written += make_pictures(directory, config, profile, say)
+    elif directory.targets:
+        style = coloured(style, directory.targets, canvas, config, say)
+        written += _write_unfinished(directory, canvas, style, config, record, say)
+    if outside:
+        style = coloured(style, [target for target, _ in outside], canvas, config, say)
+    for target, place in outside:
+        say(f"writing {place}")
+        _write_outside(copies, target, place, canvas, style, config, record, say)
+        written.append(place)
+    return written
+
+
+def _whole_record(run: Place) -> dict[str, Any]:
+    """The record of a run, with all that its pictures say of themselves; raises `UserError`."""
+    reading = read_run(run)
+    if not reading.record:
+        raise UserError(without_record(run, reading))
+    lacking = [key for key in _NEEDED if key not in reading.record]
+    if lacking or not reading.record["plan"]["octaves"]:
+        raise UserError(f"run={run}: its {RECORD} says nothing of {(lacking or ['octaves'])[0]}: it is no whole record")
+    return reading.record
+
+
+def exported_config(record: Mapping[str, Any], overrides: Sequence[str]) -> Config:
+    """The config that a run's record holds, with what today's words say of pictures in place of all that it says of places.
+
+    Another `output.dpi` changes no pixel: sizes in cm and inches become those of the canvas, in px, and a bleed as many mm
+    as its pixels are then. Raises `UserError`.
+    """
+    recorded = recorded_config(record["config"], [], ())
+    plain = asdict(recorded)
+    output = plain["output"]
+    plain |= {"fresh": False, "overwrite": False, "quiet": False, "log": "text"}
+    plain |= {"farm": asdict(FarmConfig()), "node": asdict(NodeConfig())}
+    asked = [word.partition("=")[0].lstrip("+") for word in overrides]
+    others = list(pictures(recorded.output))[1:]
+    output |= {"dir": None, "path": None, "format": picture_format(recorded.output), "also": others}
+    if any(key.startswith(_WHICH) for key in asked):
+        # What the run itself made is not asked for once more.
+        output |= {"format": None, "also": []}
+        if not any(key.startswith("output.panels") for key in asked):
+            output["panels"] = asdict(PanelsConfig())
+    if "output.dpi" in asked:
+        output |= {"width": picture_width(recorded.output), "width_cm": None, "width_in": None}
+    config = recorded_config(plain, overrides, ALLOWED)
+    bleed = picture_bleed(recorded.output)
+    if "output.dpi" in asked and bleed and config.output.dpi:
+        config.output.bleed_mm = bleed / config.output.dpi * _MM_PER_INCH
+    return config
+
+
+def _refuse_unknown_profile(run: Place, config: Config, record: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Raises `UserError` for a profile that the record alone names, and that is not the very one that the run knew."""
+    name = config.output.profile
+    said = any(word.lstrip("+").startswith("output.profile=") for word in overrides)
+    if name is None or name in BUILT_IN or said:
+        return
+    if checked_url(name, "output.profile") is None:
+        path = user_path(name, "output.profile")
+        known = record.get("profile_sha256")
+        if known and path.is_file() and path.stat().st_size <= _MOST_PROFILE_BYTES and file_sha256(path) == known:
+            return
+    raise UserError(
+        f"run={run} was made with output.profile={name}, which is not read unasked: say output.profile=FILE, or "
+        "output.profile=srgb"
+    )
+
+
+def _divided(directory: RunDirectory) -> tuple[tuple[Target, ...], list[tuple[Target, Place]]]:
+    """The pictures that go into the run's directory, and those that go elsewhere, each with its place."""
+    inside: list[Target] = []
+    outside: list[tuple[Target, Place]] = []
+    for target in directory.targets:
+        here = directory.kept(target)
+        kept = here if isinstance(here, str) else Path(os.path.realpath(here))
+        elsewhere = [copy for copy in target.copies if copy != kept]
+        outside += [(target, copy) for copy in elsewhere]
+        if not target.copies or len(elsewhere) < len(target.copies):
+            inside.append(replace(target, copies=()))
+    return tuple(inside), outside
+
+
+def _refuse_other(copies: Copies, target: Target, place: Place, style: Style) -> None:
+    """Raises `UserError` where a place has what may not be replaced; what says the same of itself is compared later."""
+    if isinstance(place, Path):
+        refuse_unwritable(place.parent)
+    if not (isinstance(place, Path) and _says_the_same(place, style)):
+        copies.check(place, tree=_is_tree(target))
+
+
+def _write_outside(
+    copies: Copies,
+    target: Target,
+    place: Place,
+    canvas: CanvasStore,
+    style: Style,
+    config: Config,
+    record: Mapping[str, Any],
+    say: Say,
+) -> None:
+    """Writes one picture to its place, and nothing anywhere else."""
+    if isinstance(place, Path) and not _says_the_same(place, style):
+        replaceable = copies.check(place, tree=_is_tree(target))
+        write_target(canvas, replace(target, path=place), style, config, record, say, keep=not replaceable)
+        return
+    beside = cache_directory() / "exports" if isinstance(place, str) else place.parent
+    beside.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".render-export-", dir=beside) as temporary:
+        made = Path(temporary) / target.path.name
+        write_target(canvas, replace(target, path=made), style, config, record, say)
+        if isinstance(place, str) or config.overwrite:
+            copies.write(made, place)
+        elif picture_sha256(made) != picture_sha256(place):
+            raise UserError(f"{place} exists: choose another output.path, or overwrite=true to replace it")
+
+
+def _write_unfinished(
+    directory: RunDirectory,
+    canvas: CanvasStore,
+    style: Style,
+    config: Config,
+    record: Mapping[str, Any],
+    say: Say,
+) -> list[Place]:
+    """Writes pictures of a run that may go on at any moment into its directory; its record stays as it is."""
+    for target in directory.targets:
+        if directory.lies(target) and not config.overwrite:
+            raise UserError(f"{directory.kept(target)} exists: move it away, or overwrite=true to replace it")
+    for target in directory.targets:
+        write_target(canvas, target, style, config, record, say)
+        directory.hand_over(target)
+    return directory.publish()
+
+
+def _says_the_same(place: Path, style: Style) -> bool:
+    """Whether a file says of itself that it was made with the very settings that a picture would have."""
+    if not place.is_file() or style.metadata.settings is None:
+        return False
+    try:
+        return read_settings(place) == json.loads(json.dumps(style.metadata.settings))
+    except OSError:
+        return False
+
+
+def _is_tree(target: Target) -> bool:
+    return target.panels or FORMATS[target.form].directory

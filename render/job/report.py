@@ -1,0 +1,127 @@
+"""What the commands print on standard output."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from render.config.schema import Config
+from render.errors import UserError
+from render.export.metadata import read_settings
+from render.job.job import Job
+from render.job.progress import duration_text
+from render.planning.plan import Plan, size_text
+from render.planning.schedule import Schedule
+from render.system.logs import EscapedLines
+from render.terminal.console import plain_console
+from render.terminal.text import escaped
+
+
+def start_logging(*, quiet: bool) -> None:
+    """Lets the record keep everything, and standard output say what is being fetched unless quiet."""
+    logging.getLogger("render").setLevel(logging.INFO)
+    # Errors are printed once, by whoever ends the command.
+    logging.getLogger("render").addHandler(logging.NullHandler())
+    if not quiet:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(EscapedLines("%(message)s"))
+        logging.getLogger("render.storage.downloads").addHandler(handler)
+
+
+def summary(job: Job) -> str:
+    """One line: what is about to be dreamed."""
+    height, width = job.plan.final.shape
+    return (
+        f"{job.config.image} -> {width} x {height} px, {job.config.model.name} {job.schedule}, "
+        f"{len(job.plan.octaves)} octaves x {_steps(job)} steps, "
+        f"{sum(octave.grid.tiles for octave in job.plan.octaves)} tiles, {size_text(job.plan.memory_bytes)}"
+    )
+
+
+def _steps(job: Job) -> str:
+    """How many steps an octave takes: one number, or one for each."""
+    steps = [octave.steps for octave in job.plan.octaves]
+    return str(steps[0]) if len(set(steps)) == 1 else "/".join(map(str, steps))
+
+
+def finished(job: Job) -> str:
+    """One line: how long it took."""
+    seconds = job.directory.record["seconds"]
+    rate = job.plan.window_pixels / 1e6 / max(1e-9, seconds["dream"])
+    return f"finished in {duration_text(seconds['total'])} ({rate:.2f} Mpx/s); run directory {job.directory.place}"
+
+
+def print_octaves(plan: Plan, config: Config, schedule: Schedule, seconds: Sequence[float] | None = None) -> None:
+    """The octaves as a table, with the seconds of each where they are known, and what was left out."""
+    console = plain_console()
+    title = escaped(f"{config.name}: {schedule} of {config.model.name} on {config.image}")
+    table = Table(title=title, title_justify="left")
+    for heading in ("octave", "canvas px", "tiles", "tile px", "window px", "halo work", "steps", "time")[
+        : None if seconds else -1
+    ]:
+        table.add_column(heading, justify="right")
+    for octave in plan.octaves:
+        height, width = octave.shape
+        rows, columns = octave.grid.window_shape
+        tile_rows, tile_columns = octave.grid.core_shape
+        work = octave.step_window_pixels / octave.grid.canvas.area
+        times = [duration_text(seconds[octave.index])] if seconds else []
+        table.add_row(
+            str(octave.index + 1), f"{width} x {height}", str(octave.grid.tiles),
+            f"{tile_columns} x {tile_rows}", f"{columns} x {rows}",
+            f"x {work:.2f}", str(octave.steps), *times,
+        )  # fmt: skip
+    console.print(table)
+    if plan.skipped_octaves:
+        console.write_line(
+            f"{plan.skipped_octaves} of {config.octaves.count} octaves left out: "
+            f"their short side would be under {plan.useful_side} px, too small for {', '.join(schedule.layers)}"
+        )
+
+
+def print_plan(job: Job, window_seconds: float) -> None:
+    """The plan as a table, with memory, disk and time, where a window of the smallest octave takes `window_seconds`."""
+    plan = job.plan
+    console = plain_console()
+    rate = plan.octaves[0].window_flops / window_seconds
+    seconds = [octave.flops / rate for octave in plan.octaves]
+    print_octaves(plan, job.config, job.schedule, seconds)
+    halo = "exact" if plan.halo == plan.exact_halo else f"exact would be {plan.exact_halo}: seams are possible"
+    console.write_line(f"halo         {plan.halo} px ({halo}), stride {plan.stride} px")
+    console.write_line(f"device       {job.device}, kernel {size_text(plan.kernel_bytes)}")
+    each = f", {size_text(plan.worker_bytes)} of it for each of {plan.workers} workers" if plan.workers > 1 else ""
+    console.write_line(f"memory       {size_text(plan.memory_bytes)} in all{each}")
+    if plan.scratch_bytes:
+        console.write_line(
+            f"scratch      {size_text(plan.scratch_bytes)} of mapped files: the canvas is larger than the memory"
+        )
+    console.write_line(f"disk         up to {size_text(plan.disk_bytes)} in {job.directory.place}")
+    console.write_line(f"arithmetic   {plan.flops / 1e12:,.1f} TFLOP in convolutions")
+    console.write_line(
+        f"time         about {duration_text(sum(seconds))}"
+        + (f" at {plan.window_pixels / sum(seconds) / 1e6:.2f} Mpx/s" if sum(seconds) else "")
+        + ", from what a window took just now"
+    )
+    for target in job.directory.targets:
+        console.write_line(f"picture      {', '.join(map(str, (job.directory.kept(target), *target.copies)))}")
+
+
+def print_table(table: Table) -> None:
+    """A table, without colours where nobody looks at a terminal."""
+    plain_console().print(table)
+
+
+def print_settings(image: str) -> None:
+    """The settings inside a finished picture, as JSON; `UserError` where there are none."""
+    try:
+        settings = read_settings(Path(image))
+    except OSError as error:
+        raise UserError(f"image {image!r} cannot be read: {error.strerror or error}") from None
+    if not settings:
+        raise UserError(f"image {image!r} holds no settings: name a picture that this program made")
+    print(json.dumps(settings, indent=1))

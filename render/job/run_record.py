@@ -1,0 +1,212 @@
+"""The record `run.json` of a run as it is read: its shape, and where it is found again when the file is lost.
+
+A record may come from somebody else. Nothing of it is a target, and nothing is interpolated: see `compose.recorded_config`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypedDict
+
+from render.errors import UserError
+from render.farm.checkpoint import MANIFEST, Checkpoints
+from render.geometry.geometry import BOUNDARY_MODES
+from render.storage.records import (
+    Between,
+    FileName,
+    MalformedRecord,
+    Matching,
+    Seconds,
+    Side,
+    WholeNumber,
+    check_shape,
+    parse_record,
+)
+from render.storage.storage import open_storage
+from render.storage.url import Place, joined
+
+#: Its name in a run directory, and that of the directory of checkpoints.
+RECORD, CANVAS = "run.json", "canvas"
+#: Facts that grow with the run, and that no reader needs: left out where the record is kept beside the canvas.
+_GROWING = ("octaves", "workers", "resumed")
+
+_Workers = Annotated[int, Between(1, 100_000)]
+
+
+class _AxisRequired(TypedDict):
+    length: Side
+
+
+class _Axis(_AxisRequired, total=False):
+    tile: Side
+    halo: WholeNumber
+    fill: WholeNumber
+    stride: Side
+    mode: Annotated[str, Matching("|".join(BOUNDARY_MODES))]
+
+
+class _Grid(TypedDict):
+    rows: _Axis
+    columns: _Axis
+
+
+class _Stage(TypedDict):
+    steps: WholeNumber
+
+
+class _OctaveRequired(TypedDict):
+    grid: _Grid
+
+
+class _Octave(_OctaveRequired, total=False):
+    stage: _Stage
+    steps: WholeNumber
+
+
+class _PlanRequired(TypedDict):
+    octaves: list[_Octave]
+
+
+class _Plan(_PlanRequired, total=False):
+    workers: _Workers
+
+
+class _ModelConfig(TypedDict):
+    name: str
+
+
+class _OutputConfig(TypedDict, total=False):
+    dpi: Annotated[float, Between(0, 1e9)] | None
+
+
+class _ConfigRequired(TypedDict):
+    name: Annotated[str, Matching(r"[^\0\ud800-\udfff]{1,255}")]
+    image: str
+    model: _ModelConfig
+    output: _OutputConfig
+
+
+class _RecordedConfig(_ConfigRequired, total=False):
+    """The part of a recorded config that is read without making a `Config` of it."""
+
+    tiles: dict[str, Any]
+
+
+class _PictureRequired(TypedDict):
+    sha256: str
+    style: str
+
+
+class _Picture(_PictureRequired, total=False):
+    sending: bool
+    stored: dict[str, int | str]
+
+
+class _Copy(TypedDict, total=False):
+    of: str
+    sending: bool
+    stored: dict[str, int | str]
+
+
+class _Required(TypedDict):
+    digest: str
+    status: str
+    config: _RecordedConfig
+
+
+class RunRecord(_Required, total=False):
+    """The keys that are read of `run.json`; only those that tell a run from other JSON are required."""
+
+    started: str
+    resumed: list[str]
+    error: str
+    identity: dict[str, str | None]
+    picture: FileName
+    pictures: dict[FileName, _Picture]
+    copies: dict[str, _Copy]
+    objective: str
+    image_sha256: str | None
+    weights_sha256: str
+    profile_sha256: str | None
+    plan: _Plan
+    seconds: dict[str, Seconds]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A record, empty where there is none that can be read; `damage` says why a file that is there is not one.
+
+    `is_kept` tells that it is the copy beside the canvas, because the file itself is lost.
+    """
+
+    record: dict[str, Any] = field(default_factory=dict)
+    damage: str = ""
+    is_kept: bool = False
+
+
+def read_run(directory: Place) -> Reading:
+    """The record of the run in a directory or at a URL; where it is lost, the one that its newest checkpoint has with it.
+
+    Raises `StorageError` where an object store cannot be asked.
+    """
+    damage = ""
+    try:
+        return Reading(checked_record(parse_record(open_storage(directory).load(RECORD)[0])))
+    except FileNotFoundError:
+        if open_storage(joined(directory, CANVAS)).facts(MANIFEST) is not None:
+            damage = "it is missing"
+    except MalformedRecord as error:
+        damage = str(error)
+    except OSError as error:
+        damage = error.strerror or str(error)
+    kept = _kept_record(directory)
+    return Reading(kept, damage, is_kept=True) if kept else Reading({}, damage)
+
+
+def read_record(directory: Place) -> dict[str, Any]:
+    """As `read_run`, the record alone; empty where there is none."""
+    return read_run(directory).record
+
+
+def checked_record(value: object) -> dict[str, Any]:
+    """The value, when it is a run's record; raises `MalformedRecord`."""
+    check_shape(value, RunRecord)
+    assert isinstance(value, dict)
+    return value
+
+
+def without_record(run: Place, reading: Reading) -> str:
+    """Return the message, one line, for a run whose record is needed and cannot be read."""
+    if reading.damage:
+        return (
+            f"run={run} is no run directory that can be read ({RECORD}: {reading.damage}): the command that made the run "
+            "writes it anew, with fresh=true where nothing else helps"
+        )
+    return f"run={run}: there is no run of this program; name a run directory, such as dreams/poster-1a2b3c4d"
+
+
+def kept_facts(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a record that is kept beside the canvas."""
+    return {key: value for key, value in record.items() if key not in _GROWING}
+
+
+def planned_steps(record: Mapping[str, Any]) -> list[int]:
+    """How many steps a run's record plans for each octave; older records have them beside the grid."""
+    octaves = record.get("plan", {}).get("octaves", [])
+    return [int(octave.get("stage", octave).get("steps", 0)) for octave in octaves]
+
+
+def _kept_record(directory: Place) -> dict[str, Any]:
+    """The record that lies with the newest checkpoint, its status by how far that is; empty where there is none."""
+    checkpoints = Checkpoints(joined(directory, CANVAS))
+    try:
+        read, about = checkpoints.read(), checkpoints.read_about()
+        record = checked_record(about)
+        if read is None or not read[1] or read[0].digest != record["digest"]:
+            return {}
+    except (UserError, MalformedRecord):
+        return {}
+    newest, planned = read[1][0], planned_steps(record)
+    over = len(planned) == newest.octave + 1 and newest.steps >= planned[-1]
+    return {**record, "status": "finished" if over else "interrupted"}

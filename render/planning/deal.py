@@ -1,0 +1,63 @@
+"""Which worker has which block at an octave, and what each gives to the others. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from render.farm.executors import Executor
+from render.geometry.geometry import Block, Gathering, Rect, deal_blocks, margin_pieces, pieces_of
+from render.planning.plan import Octave
+
+#: How long one call to a worker should take, s, and for how many tiles it is at most.
+_CALL_SECONDS, _MOST_TILES_A_CALL = 0.5, 64
+
+
+def tiles_a_call(seconds: float) -> int:
+    """How many tiles of so many seconds each to ask a worker for at once: enough that a call is worth its way, few enough
+    that progress shows.
+    """
+    return max(1, min(_MOST_TILES_A_CALL, int(_CALL_SECONDS / max(1e-9, seconds))))
+
+
+@dataclass(frozen=True)
+class Deal:
+    """One octave's blocks, how each block's margin is put together, and what its owners lend for that.
+
+    `loans` is by owner and place: all that is lent to one place is one object, because many small ones would cost more
+    than the pixels in them.
+    """
+
+    octave: Octave
+    blocks: tuple[Block, ...]
+    places: tuple[str, ...]
+    margins: tuple[Gathering, ...]
+    loans: tuple[dict[str, dict[int, list[Rect]]], ...]
+    #: What the gradient's filter needs around each block; empty where there is no filter.
+    around: tuple[Gathering, ...]
+
+    @classmethod
+    def of(cls, octave: Octave, executor: Executor, arrangement: tuple[int, int] | None) -> Deal:
+        blocks = deal_blocks(octave.grid, executor.workers, arrangement)
+        places = tuple(executor.place(worker) for worker in range(len(blocks)))
+        margins = tuple(Gathering.of(margin_pieces(block, blocks), number) for number, block in enumerate(blocks))
+        loans: tuple[dict[str, dict[int, list[Rect]]], ...] = tuple({} for _ in blocks)
+        for borrower, margin in enumerate(margins):
+            for owner, pieces in margin.others:
+                loan = loans[owner].setdefault(places[borrower], {})
+                loan[borrower] = [piece.source for piece in pieces]
+        reach = octave.stage.conditioning.reach
+        around = tuple(
+            Gathering.of(
+                (piece for piece in pieces_of(block.pixels.grown(reach), blocks) if piece.target != block.pixels), number
+            )
+            for number, block in enumerate(blocks if reach else ())
+        )
+        return cls(octave, blocks, places, margins, loans, around)
+
+    def owners(self, rect: Rect) -> Iterator[tuple[int, Rect]]:
+        """Which block owns which part of a canvas rectangle."""
+        for owner, block in enumerate(self.blocks):
+            part = block.pixels.intersect(rect)
+            if part.area:
+                yield owner, part

@@ -1,0 +1,110 @@
+"""What a sweep would take, from a few of its points: for those who ask first, and for grids larger than they look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import mean
+
+from rich.table import Table
+
+from render.config.schema import FarmConfig
+from render.errors import UserError
+from render.job import job as jobs
+from render.job.progress import duration_text
+from render.planning.plan import size_text
+from render.sweep.axes import Axis, Found, find_axes
+from render.sweep.drafting import Drafted, Refused, draft_points
+from render.sweep.points import count, expand
+from render.sweep.queue import KernelKey
+from render.sweep.sweep_directory import sweep_path
+from render.terminal.console import plain_console
+
+#: Points that stand for all, at most.
+_SAMPLED = 12
+
+
+@dataclass(frozen=True)
+class Projection:
+    """What all points would take: window megapixels, seconds on this machine, bytes on disk."""
+
+    points: int
+    megapixels: float
+    seconds: float
+    disk_bytes: float
+
+    def __str__(self) -> str:
+        rate = f" at {self.megapixels / self.seconds:.2f} Mpx/s" if self.seconds else ""
+        return (
+            f"about {duration_text(self.seconds)}{rate} as this machine does them, and "
+            f"{size_text(round(self.disk_bytes))} of disk"
+        )
+
+
+def print_sweep_plan(root: str, words: Sequence[str]) -> None:
+    """`plan` of a sweep: its axes, which points cannot be rendered, what all would take; nothing is written."""
+    found = find_axes(root, words)
+    number, console = count(found), plain_console()
+    table = Table(title=f"{found.job.name}: {number:,} points", title_justify="left")
+    for heading in ("axis", "values", "of them"):
+        table.add_column(heading, justify="right" if heading == "of them" else "left", overflow="fold")
+    for axis in found.axes:
+        table.add_row(axis.key, _listed([value.label for value in axis.values]), f"{len(axis.values):,}")
+    console.print(table)
+    if number <= found.job.sweep.max:
+        points = list(draft_points(found, expand(found), sweep_path(found)))
+        drafted = [point for point in points if isinstance(point, Drafted)]
+        refused = [point for point in points if isinstance(point, Refused)]
+        console.write_line(
+            f"kernels      {len(frozenset[KernelKey]().union(*(point.kernels for point in drafted)))} to compile"
+        )
+        console.write_line(f"done         {sum(point.done for point in drafted)} of them in {sweep_path(found)}")
+        for one in refused[:_SAMPLED]:
+            console.write_line(f"impossible   {one.label}: {one.reason}")
+        if len(refused) > _SAMPLED:
+            console.write_line(f"impossible   and {len(refused) - _SAMPLED} more")
+    else:
+        console.write_line(f"maximum      sweep.max={found.job.sweep.max:,}: raise it to render them")
+    console.write_line(f"takes        {project(found)}")
+
+
+def _listed(labels: Sequence[str]) -> str:
+    shown = ", ".join(labels[:_SAMPLED])
+    return shown if len(labels) <= _SAMPLED else f"{shown} ... {labels[-1]}"
+
+
+def project(found: Found) -> Projection:
+    """What a sweep would take, as a few of its points say; nothing is written. Raises `UserError` where none can be."""
+    few = replace(found, axes=tuple(_thinned(found.axes)))
+    outcomes = list(draft_points(few, expand(few), None))
+    drafted = [point for point in outcomes if isinstance(point, Drafted)]
+    if not drafted:
+        raise UserError(f"{outcomes[0].label}: {getattr(outcomes[0], 'reason', '')}")
+    number = count(found)
+    typical = sorted(drafted, key=lambda point: point.teraflops)[len(drafted) // 2]
+    return Projection(
+        number,
+        number * mean(point.megapixels for point in drafted),
+        number * mean(point.teraflops for point in drafted) * _seconds(typical),
+        number * mean(point.disk_bytes for point in drafted),
+    )
+
+
+def _thinned(axes: Sequence[Axis]) -> list[Axis]:
+    """The axes with so few of their values, first and last among them, that there are at most `_SAMPLED` points."""
+    left, thinned = _SAMPLED, []
+    for axis in axes:
+        most = max(1, min(len(axis.values), 3, left))
+        left //= most
+        last = len(axis.values) - 1
+        chosen = sorted({round(position * last / max(1, most - 1)) for position in range(most)})
+        thinned.append(replace(axis, values=tuple(axis.values[position] for position in chosen)))
+    return thinned
+
+
+def _seconds(point: Drafted) -> float:
+    """What 10^12 operations of a point's kernels take, measured in this process."""
+    farm = FarmConfig(executor="inline", worker=point.config.farm.worker)
+    config = replace(point.config, farm=farm, quiet=True)
+    with jobs.prepared(jobs.draft(config)) as job:
+        return jobs.calibrate(job) / (job.plan.octaves[0].window_flops / 1e12)

@@ -1,0 +1,103 @@
+"""A sweep's directory: who may use it, its log, its events and its record `sweep.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from render.errors import UserError
+from render.export.picture import write_whole
+from render.storage.local import refuse_links, remove_abandoned
+from render.storage.locking import LOCK, lock_directory
+from render.storage.url import checked_url
+from render.sweep.axes import Found
+from render.sweep.board import SWEEP, read_sweep
+from render.sweep.drafting import POINTS
+from render.sweep.event_log import EVENTS, EventLog, read_events
+from render.sweep.gallery import PAGE
+from render.sweep.sheet import check_sheets
+from render.system.logs import log_to, opening
+from render.system.machine import nearest
+from render.system.paths import user_path
+
+_LOG, _STOP = "sweep.log", ".stop"
+_OURS = (SWEEP, EVENTS, _LOG, PAGE, POINTS)
+_VERSIONED = ("jax", "ray", "numpy", "hydra-core")
+
+
+def sweep_path(found: Found) -> Path:
+    """The sweep's directory: the same for other values on the same axes."""
+    job = found.job
+    if job.sweep.dir and checked_url(job.sweep.dir, "sweep.dir"):
+        raise UserError(
+            f"sweep.dir={job.sweep.dir}: a sweep is kept on a disk: name a path, or render its points with output.dir"
+        )
+    if job.sweep.dir:
+        return user_path(job.sweep.dir, "sweep.dir")
+    shared = [job.job().canvas_settings(), sorted(axis.key for axis in found.axes)]
+    return Path("sweeps") / f"{job.name}-{hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:8]}"
+
+
+class SweepDirectory:
+    """The directory of one sweep. Run directories of earlier commands stay in it, whatever the one at hand asks for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        #: Workers save their canvas and leave it once there is such a file.
+        self.stop = path / _STOP
+        self.record: dict[str, Any] = {}
+
+    def check(self) -> None:
+        """Raises `UserError` where the sweep would replace what is not its own, or cannot write. Changes nothing."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"sweep.dir={self.path} is a file: name a directory")
+        refuse_links(self.path, *_OURS, _STOP, LOCK)
+        # Its events tell a sweep whose record is lost: the record is made anew by every command.
+        if not read_sweep(self.path) and not read_events(self.path / EVENTS):
+            foreign = [name for name in _OURS if os.path.lexists(self.path / name)]
+            if foreign:
+                raise UserError(f"{self.path} holds a {foreign[0]} that no sweep made: choose another sweep.dir")
+        check_sheets(self.path)
+        place = nearest(self.path)
+        if not (place.is_dir() and os.access(place, os.W_OK)):
+            raise UserError(f"{self.path} cannot be written to: choose another sweep.dir")
+
+    @contextmanager
+    def opened(self, facts: Mapping[str, Any]) -> Iterator[EventLog]:
+        """Holds the directory for this process, with log and events attached and `facts` in the record, which in the end
+        says how the sweep ended.
+        """
+        lock = lock_directory(self.path, "a sweep that is still going", "sweep.dir")
+        try:
+            # Again, now that nobody else can: another sweep may have come since.
+            self.check()
+            remove_abandoned(self.path)
+            self.stop.unlink(missing_ok=True)
+            self._begin(facts)
+            events = EventLog(self.path / EVENTS)
+            try:
+                with log_to(self.path / _LOG, self.save):
+                    yield events
+            finally:
+                events.close()
+                self.stop.unlink(missing_ok=True)
+        finally:
+            lock.release()
+
+    def save(self, **facts: Any) -> None:
+        """Adds facts to `sweep.json`, replacing the file as a whole."""
+        self.record |= facts
+        write_whole(self.path / SWEEP, (json.dumps(self.record, indent=1) + "\n").encode())
+
+    def _begin(self, facts: Mapping[str, Any]) -> None:
+        self.record = {
+            **opening(read_sweep(self.path), _VERSIONED),
+            "pid": os.getpid(),
+            **facts,
+        }
+        self.save()

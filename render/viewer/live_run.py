@@ -1,0 +1,257 @@
+"""A run as it lies on disk, finished or still going: how far it is, and tiles of its newest checkpoint at any zoom.
+
+Tiles are cut from the canvas store when they are asked for. The render may replace a canvas at any moment, but takes it
+out of its manifest first: pixels count only if the manifest still names their canvas after they have been read.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from render.canvas.image import to_integers
+from render.canvas.store import CanvasStore
+from render.config.command_words import render_command
+from render.config.compose import recorded_config
+from render.config.formats import SMALL_PICTURES
+from render.dream.resample import Pixels, resample
+from render.errors import DamagedCheckpoint, RenderError, UserError
+from render.farm.checkpoint import Checkpoint
+from render.geometry.geometry import Rect
+from render.job.run_directory import stored_checkpoints
+from render.job.run_record import planned_steps, read_record, read_run, without_record
+from render.job.targets import preview_path
+from render.pages.zoom_levels import Pyramid
+from render.pages.zoom_page import DREAM, PAGE, SOURCE, ViewerFacts, page
+from render.source.source import IN_MEMORY, Source, reopen_source
+from render.sweep.board import read_sweep
+from render.viewer.shrink import shrunk
+
+#: Canvas pixels that a tile may be read from; coarser tiles of larger canvases are cut from the run's preview.
+MOST_PIXELS = 4096 * 4096
+
+_STATUS, _POLL_MS = "status.json", 5000
+_CACHE_BYTES = 64 << 20
+_QUALITY = 92
+#: Tiles cut at once: each may hold a band of the canvas in memory.
+_AT_ONCE = 2
+
+
+class NoTile(RenderError):
+    """There is no such tile, or its checkpoint has been replaced by a newer one."""
+
+
+class LiveRun:
+    """What a run directory has to show. Any number of threads may ask at once."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises `UserError` where `directory` is no run's."""
+        if not directory.is_dir():
+            raise UserError(f"run={directory}: there is no such directory")
+        reading = read_run(directory)
+        self._record = reading.record
+        if not self._record and read_sweep(directory):
+            raise UserError(f"run={directory} is a sweep: open its {PAGE}, or view one of its points/")
+        if not self._record and not reading.damage:
+            raise UserError(f"run={directory} is no run directory: it has no run.json that a render wrote")
+        if not self._record:
+            raise UserError(without_record(directory, reading))
+        self._directory = directory
+        self._checkpoints = stored_checkpoints(directory)
+        self._source = _open_source(self._record, directory / "source")
+        self._cache = _Cache(_CACHE_BYTES)
+        self._readers = threading.Semaphore(_AT_ONCE)
+
+    def page(self) -> str:
+        """The viewer's page for this run."""
+        return page(facts_of(self._newest_record()), {}, {"status": _STATUS, "every": _POLL_MS})
+
+    def status(self) -> dict[str, Any]:
+        """What the page asks for again and again: how far the run is, and where the newest checkpoint's tiles are."""
+        record = self._newest_record()
+        state = str(record.get("status", "running"))
+        status: dict[str, Any] = {"state": state, "version": None, "images": {}, "waiting": ""}
+        try:
+            newest = next(iter(self._newest()), None)
+        except UserError as error:
+            return status | {"state": "failed", "words": "the checkpoint cannot be read", "waiting": str(error)}
+        if newest is None:
+            waiting = "No checkpoint yet: the picture appears here as soon as the render has saved its first."
+            if state in ("failed", "interrupted"):
+                waiting = f"The run was {state} before its first checkpoint: the same render command goes on with it."
+            return status | {"words": "waiting for the first checkpoint", "waiting": waiting}
+        pyramid, version = _pyramid(newest), self._version(newest)
+        shown = (DREAM,) if self._source is None else (DREAM, SOURCE)
+        images = {what: pyramid.descriptor(f"{what}/{version}_files/", "jpg") for what in shown}
+        return status | {"version": version, "images": images, "words": _words(state, newest, record)}
+
+    def tile(self, what: str, version: str, level: int, row: int, column: int) -> bytes:
+        """A JPEG tile of the dream or of its source, at the checkpoint that `version` of `status` names.
+
+        Raises `NoTile` where there is none, and `DamagedCheckpoint` where its pixels cannot be read (now).
+        """
+        key, token = (what, version, level, row, column), version.partition("-")[0]
+        cached = self._cache.get(key)
+        if cached is not None:
+            return cached
+        checkpoint = self._find(token)
+        pyramid = _pyramid(checkpoint)
+        if not pyramid.has(level, row, column):
+            raise NoTile(f"a picture of {pyramid.width} x {pyramid.height} px has no such tile")
+        rect = pyramid.rect(level, row, column)
+        try:
+            with self._readers:
+                pixels = self._read(what, checkpoint, pyramid, level, rect)
+        finally:
+            # A canvas that is no longer named may be another's, or half of one: that counts, whatever came of reading it.
+            self._find(token)
+        content = _jpeg(pixels)
+        self._cache.put(key, content)
+        return content
+
+    def _newest_record(self) -> dict[str, Any]:
+        # A run that starts over has none for a moment.
+        self._record = read_record(self._directory) or self._record
+        return self._record
+
+    def _newest(self) -> list[Checkpoint]:
+        read = self._checkpoints.read()
+        return [checkpoint for checkpoint in read[1] if checkpoint.is_told] if read else []
+
+    def _find(self, token: str) -> Checkpoint:
+        try:
+            found = [one for one in self._newest() if one.token == token]
+        except UserError as error:
+            raise DamagedCheckpoint(str(error)) from None
+        if not found:
+            raise NoTile("another checkpoint has taken its place")
+        return found[0]
+
+    def _read(self, what: str, checkpoint: Checkpoint, pyramid: Pyramid, level: int, rect: Rect) -> Pixels:
+        if what != SOURCE:
+            return self._dream(checkpoint, pyramid, level, rect)
+        if self._source is None:
+            raise NoTile("the source is not here")
+        return self._source.at(pyramid.shape(level), rect)
+
+    def _dream(self, checkpoint: Checkpoint, pyramid: Pyramid, level: int, rect: Rect) -> Pixels:
+        if pyramid.covered(level, rect).area > MOST_PIXELS:
+            path = self._preview(checkpoint)
+            preview = None if path is None else _decoded(path)
+            if preview is not None:
+                return _enlarged(preview, pyramid.shape(level), rect)
+        # Without a preview, which somebody has removed, the canvas itself: slow, but right.
+        store = CanvasStore(self._checkpoints.path(checkpoint), token=checkpoint.token)
+        if store.shape != (pyramid.height, pyramid.width):
+            raise DamagedCheckpoint(f"canvas {checkpoint.token} has not the size that the manifest says")
+        return shrunk(store.read, store.shape, rect, pyramid.shrink(level))
+
+    def _preview(self, checkpoint: Checkpoint) -> Path | None:
+        """The newest small picture: this octave's once the octave is over, until then that of the one before."""
+        paths = (preview_path(self._directory, octave) for octave in range(checkpoint.octave, -1, -1))
+        return next((path for path in paths if path.is_file() and not path.is_symlink()), None)
+
+    def _version(self, checkpoint: Checkpoint) -> str:
+        """Changes when any tile does: those cut from the preview do when a newer preview appears."""
+        pyramid, stamp = _pyramid(checkpoint), 0
+        preview = self._preview(checkpoint)
+        if preview is not None and pyramid.height * pyramid.width > MOST_PIXELS:
+            with suppress(OSError):
+                stamp = preview.stat().st_mtime_ns
+        return f"{checkpoint.token}-{stamp:x}"
+
+
+def _decoded(path: Path) -> Pixels | None:
+    try:
+        with Image.open(path, formats=SMALL_PICTURES) as picture:
+            return np.asarray(picture.convert("RGB"), np.float32)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+def _enlarged(preview: Pixels, shape: tuple[int, int], rect: Rect) -> Pixels:
+    return resample(lambda part: preview[slice(*part.rows), slice(*part.columns)], preview.shape[:2], shape, rect)
+
+
+def _jpeg(pixels: Pixels) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(to_integers(pixels, 8)).save(file, "JPEG", quality=_QUALITY, subsampling="4:4:4")
+    return file.getvalue()
+
+
+def _pyramid(checkpoint: Checkpoint) -> Pyramid:
+    octave = checkpoint.history[checkpoint.octave]
+    return Pyramid(octave.height, octave.width)
+
+
+def facts_of(record: Mapping[str, Any]) -> ViewerFacts:
+    """What a page says of a run, from its `run.json`."""
+    config = record["config"]
+    octaves = record.get("plan", {}).get("octaves")
+    if not octaves:
+        raise UserError("the run's run.json says nothing of its octaves: it is no whole record")
+    grid = octaves[-1]["grid"]
+    made = {key: record[key] for key in ("objective", "weights_sha256", "image_sha256", "started") if key in record}
+    return ViewerFacts(
+        title=config["name"],
+        width=grid["columns"]["length"],
+        height=grid["rows"]["length"],
+        dpi=config["output"].get("dpi"),
+        parameters={**config, **made},
+        command=render_command(config),
+    )
+
+
+def _words(state: str, newest: Checkpoint, record: Mapping[str, Any]) -> str:
+    """Where the newest checkpoint stands, in a few words."""
+    planned = planned_steps(record)
+    steps = planned[newest.octave] if newest.octave < len(planned) else newest.steps
+    words = f"octave {newest.octave + 1} of {len(planned)}, step {newest.steps} of {steps}"
+    if state == "finished":
+        return "finished"
+    saved = newest.saved_at("saved %H:%M:%S")
+    return f"{words}, {saved}" if state == "running" else f"{state} after {words}"
+
+
+def _open_source(record: Mapping[str, Any], levels: Path) -> Source | None:
+    """Return the source that the run dreams from.
+
+    None where it is gone, changed, elsewhere than on this machine's disks, or too large to be held in memory.
+    """
+    try:
+        config = recorded_config(record["config"], [], ())
+    except UserError:
+        return None
+    config.source.max_megapixels = min(config.source.max_megapixels, IN_MEMORY / 1e6)
+    return reopen_source(config, record.get("image_sha256"), levels)
+
+
+class _Cache:
+    """The tiles asked for last, up to so many bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+        self._tiles: OrderedDict[tuple, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple) -> bytes | None:
+        with self._lock:
+            if key in self._tiles:
+                self._tiles.move_to_end(key)
+            return self._tiles.get(key)
+
+    def put(self, key: tuple, tile: bytes) -> None:
+        with self._lock:
+            self._held += len(tile) - len(self._tiles.pop(key, b""))
+            self._tiles[key] = tile
+            while self._held > self._limit:
+                self._held -= len(self._tiles.popitem(last=False)[1])

@@ -102,8 +102,8 @@ test: export PYTEST_ADDOPTS := -n 2 --dist loadfile $(value PYTEST)
 test: $(VENV)/installed-test ## prove the program right, two files at a time; PYTEST="-m 'not slow'" for the quick part
 	@RENDER_OVERRIDES= $(BIN)/python -m pytest
 
-lint: $(VENV)/installed-test ## style and types
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+lint: $(VENV)/installed-test ## style, types and layers
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 
 bench: $(VENV)/installed-test $(VENV)/installed-bench $(if $(filter true,$(value tensorflow)),$(VENV)/tensorflow/installed) ## measure speed and memory, beside PyTorch: make bench names="kernels linear" quick=true
 	@$(BIN)/python -m tests.benchmarks

@@ -1,3 +1,5 @@
 """A distributed, exact, high-resolution DeepDream renderer."""
 
-__version__ = "0.1.0"
+from render.system.version import __version__
+
+__all__ = ["__version__"]

@@ -177,9 +177,9 @@ def _without_a_job(command: str, overrides: list[str]) -> int | None:
         fetch_command(overrides)
         return 0
     if command == "preflight":
-        from render.preflight import preflight
+        from render.commands.preflight import preflight_command
 
-        preflight.main(overrides)
+        preflight_command(overrides)
         return 0
     if command == "status":
         from render.sweep.status import print_status

@@ -46,7 +46,7 @@ SMALL = (
 def chunks_of(side: int) -> Iterator[None]:
     """Chunks small enough that a small canvas has many; and nobody waits for the disk, as no power fails here."""
     with ExitStack() as stack:
-        for module in ("canvas.store", "farm.worker", "farm.conductor"):
+        for module in ("canvas.store", "farm.worker.worker", "farm.conductor"):
             stack.enter_context(mock.patch(f"render.{module}.CHUNK", side))
         stack.enter_context(mock.patch("os.fsync"))
         # One tile a call, however fast they are, so that a run has the same moments each time.

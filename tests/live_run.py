@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from render.canvas.image import to_integers
-from render.canvas.store import CHUNK, CanvasStore
+from render.canvas.store import CanvasStore
 from render.config.schema import Config
 from render.export.picture import image_of, write_picture
 from render.farm.checkpoint import Checkpoint, Fixed, OctaveHistory
-from render.geometry.geometry import Interval, Rect, whole
+from render.geometry.geometry import CHUNK, Interval, Rect, whole
 from render.job.run_directory import stored_checkpoints
 from render.job.targets import preview_path
 

@@ -27,8 +27,8 @@ from botocore.validate import ParamValidator
 from ray._private.accelerators import tpu
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from render import __version__
 from render.config.compose import load_config
+from render.system.version import __version__
 from tests.farm_job import stored
 
 ROOT = Path(__file__).parents[1]

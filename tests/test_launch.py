@@ -21,7 +21,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from render import __version__
 from render.cluster import jobs
 from render.cluster.autoscaler import _file
 from render.cluster.cluster_files import find_cluster, known_clusters
@@ -30,6 +29,7 @@ from render.cluster.packing import JOB_FILE, MOST_BYTES, pack, travelling
 from render.cluster.tools import google_project, require_ray, require_tools
 from render.commands import clusters as commands
 from render.config.compose import JOB, load_config, root_configs
+from render.system.version import __version__
 from tests import ray_head
 from tests.conftest import ROOT, refusal
 

@@ -16,7 +16,8 @@ from render.config.schema import Config, OutputConfig, picture_bleed
 from render.dream.resample import Pixels
 from render.errors import UserError
 from render.geometry.geometry import BOUNDARY_MODES, Interval, Rect, whole
-from render.planning.layout import Layout, SourceWindow, lay_out
+from render.geometry.source_window import SourceWindow
+from render.planning.layout import Layout, lay_out
 from render.planning.plan import picture_shape
 from render.source.photo import PhotoSource
 

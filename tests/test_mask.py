@@ -21,7 +21,8 @@ from scipy.ndimage import gaussian_filter
 from render.config.schema import OutputConfig, SourceConfig
 from render.errors import UserError
 from render.geometry.geometry import Interval, Rect, whole
-from render.planning.layout import SourceWindow, Span, lay_out
+from render.geometry.source_window import SourceWindow, Span
+from render.planning.layout import lay_out
 from render.source import mask as masks
 from render.source.mask import Mask, open_mask
 from render.source.photo import PhotoSource

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from render.storage.storage import open_storage
+from render.storage.opening import open_storage
 from tests.conftest import Finished
 from tests.farm_job import stored
 from tests.reports.older_runs import BUCKET, DATA, RUN, STORED, SWEEP

@@ -13,7 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from render.dream.optimizer import Optimizer
+from render.config.octave_settings import OPTIMIZERS as NAMES
+from render.config.octave_settings import settings_by_octave
+from render.config.schema import Config, OptimizerConfig
+from render.dream.optimizer import MOMENTS, Optimizer
 from render.errors import UserError
 from tests.conftest import ROOT
 
@@ -159,8 +162,12 @@ def test_it_says_how_many_moments_it_keeps(name: str, moments: int) -> None:
 )
 def test_what_is_no_optimiser_is_refused(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words) as raised:
-        Optimizer(**arguments)
+        settings_by_octave(Config(optimizer=OptimizerConfig(**arguments)))
     assert "\n" not in str(raised.value)
+
+
+def test_every_name_of_the_config_is_an_optimiser() -> None:
+    assert set(NAMES) == set(MOMENTS)
 
 
 def test_whoever_reads_the_module_does_not_load_jax() -> None:

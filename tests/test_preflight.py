@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from render.canvas.image import to_integers
+from render.commands.preflight import parse
 from render.errors import UserError
 from render.export.metadata import srgb_profile
 from render.export.print_layout import PrintLayout
 from render.geometry.geometry import Axis, Grid, deal_blocks
 from render.preflight.header import Header, read_header
-from render.preflight.preflight import Request, inspect, parse
+from render.preflight.preflight import Request, inspect
 from render.preflight.print_report import Clipped, Report, lines, plain, verdict, viewing_cm, warnings
 from render.preflight.seams import Seams
 from tests.conftest import ROOT, TINY

@@ -19,6 +19,7 @@ import zarr
 
 from render.atlas.atlas_directory import AtlasDirectory
 from render.canvas.store import CanvasStore
+from render.commands.preflight import preflight_command
 from render.config.compose import load_config
 from render.errors import DamagedCheckpoint, RenderError, UserError
 from render.export.metadata import read_settings
@@ -27,7 +28,6 @@ from render.farm.checkpoint import Checkpoints
 from render.job.job import draft, make_again, prepared, render
 from render.job.reexport import export_run
 from render.job.run_record import read_run
-from render.preflight import preflight
 from render.storage import inputs
 from render.storage.local import LocalStorage, refuse_links, replacing, write_durably
 from render.storage.locking import lock_directory
@@ -353,7 +353,7 @@ def test_where_nothing_says_which_run_it_is_every_command_says_so(kind: str, run
         lambda: export_run(run, ["output.path=x.png"], say),
         lambda: print_status([f"run={run}"]),
         lambda: LiveRun(run),
-        lambda: preflight.main([f"file={run / 'preview.png'}", f"run={run}"]),
+        lambda: preflight_command([f"file={run / 'preview.png'}", f"run={run}"]),
         draft(load_config("preview", [*PRINT, f"output.dir={run}"])).directory.check,
     ):
         assert "run" in refusal(command)
@@ -454,7 +454,7 @@ def test_altered_records_end_in_one_line_and_touch_nothing(seed: int, run: Path,
         for command in (
             lambda: print_status([f"run={run}"]),
             lambda: LiveRun(run).page(),
-            lambda: preflight.main([f"file={run / 'preview.png'}", f"run={run}"]),
+            lambda: preflight_command([f"file={run / 'preview.png'}", f"run={run}"]),
             lambda: export_run(run, ["output.path=out.png"], say),
         ):
             try:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from render.dream.resample import Pixels, ReadPixels, resample, resample_array, span_taps, taps
 from render.geometry.geometry import AxisMode, Interval, Rect, whole
-from render.planning.layout import Span
+from render.geometry.source_window import Span
 
 Shape = tuple[int, int]
 

@@ -13,12 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from render.__main__ import main
-from render.canvas.store import CHUNK
 from render.config.compose import node_types
 from render.config.schema import Config, NodeConfig
 from render.errors import UserError
 from render.farm.conductor import bytes_exchanged
-from render.geometry.geometry import Axis, Block, Gathering, Grid, chunk_extent, deal_blocks, margin_pieces, round_up
+from render.geometry.geometry import CHUNK, Axis, Block, Gathering, Grid, chunk_extent, deal_blocks, margin_pieces, round_up
 from render.models.architecture import Conv
 from render.models.inception_v3 import INCEPTION_V3
 from render.planning.cost import StepCost, Traffic, step_cost

@@ -28,7 +28,7 @@ from render.config.schema import SourceConfig
 from render.dream.resample import resample_array
 from render.errors import UserError
 from render.geometry.geometry import Interval, Rect, whole
-from render.planning.layout import SourceWindow
+from render.geometry.source_window import SourceWindow
 from render.source.photo import PhotoSource, read_photo
 from render.source.source import SAMPLES, NoiseSource, open_source, sample_path
 from tests.conftest import ROOT

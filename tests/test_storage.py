@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from render.__main__ import main
-from render.atlas.atlas import atlas_path
+from render.atlas.channel_atlas import atlas_path
 from render.canvas.store import CanvasStore
 from render.commands.fetch import LEDGER, fetch_command, fetch_run
 from render.config.compose import ATLAS, load, load_config
@@ -37,10 +37,11 @@ from render.storage.lease import LEASE, Lease, is_held
 from render.storage.markers import MARKER
 from render.storage.mirror import probe
 from render.storage.objects import ObjectStorage
-from render.storage.storage import Seen, Storage, open_storage
+from render.storage.opening import open_storage
+from render.storage.storage import Seen, Storage
+from render.storage.user_paths import input_path
 from render.sweep.status import print_status
 from render.sweep.sweep import sweep
-from render.system.paths import input_path
 from render.viewer.server import view
 from tests.conftest import INLINE, ROOT, TINY, refusal
 from tests.farm_job import JOB

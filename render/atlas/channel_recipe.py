@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from render.config.atlas_schema import AtlasConfig, TransformsConfig
 from render.farm.worker.kernel_recipe import check_arrival
@@ -13,19 +11,6 @@ from render.models.weights import Loaded
 
 if TYPE_CHECKING:
     from render.atlas.visualiser import Visualiser
-
-
-class ChannelPicture(NamedTuple):
-    """A channel's picture, (size, size, 3) uint8 RGB.
-
-    `start` and `end` are what the network makes of the noise and of the picture: the channel's activation, its mean or
-    that of one neuron. `found` is whether any step had a gradient to follow: without one the picture is still noise.
-    """
-
-    pixels: np.ndarray
-    start: float
-    end: float
-    found: bool
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from render.atlas.channel_recipe import ChannelPicture, ChannelRecipe
+from render.atlas.channel_picture import ChannelPicture
+from render.atlas.channel_recipe import ChannelRecipe
 from render.errors import WorkersLost
 from render.farm.executors import Executor, Reference
 

@@ -10,9 +10,8 @@ from typing import Any
 
 from PIL import Image
 
-from render import __version__
-from render.atlas.atlas import atlas_farm, atlas_path, changed_words, load_weights, model_words, write_sheets
 from render.atlas.atlas_directory import PAGE, RUNGS, AtlasDirectory
+from render.atlas.channel_atlas import atlas_farm, atlas_path, changed_words, load_weights, model_words, write_sheets
 from render.atlas.display import Tally
 from render.atlas.page import Entry, page
 from render.canvas.image import to_integers
@@ -28,6 +27,7 @@ from render.job import job as jobs
 from render.models.architecture import Architecture, Block, Conv
 from render.models.weights import Loaded, find_model
 from render.pages.zoom_page import flat
+from render.system.version import __version__
 
 log = logging.getLogger(__name__)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +11,15 @@ import numpy as np
 import optax
 from flax import nnx
 
-from render.atlas.channel_recipe import ChannelPicture, ChannelRecipe
+from render.atlas.channel_picture import ChannelPicture
 from render.atlas.spectrum import noise_spectrum, pixels_of
 from render.atlas.transforms import STILL, draw_view, margin, seen
 from render.errors import NumericalError
 from render.models.network import Network
 from render.system import interrupts
+
+if TYPE_CHECKING:
+    from render.atlas.channel_recipe import ChannelRecipe
 
 
 class Visualiser:

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyvips
 
-from render.canvas.store import CHUNK, CanvasStore
+from render.canvas.store import CanvasStore
 from render.dream.resample import Pixels
-from render.geometry.geometry import BAND, Interval, Rect, whole
+from render.geometry.geometry import BAND, CHUNK, Interval, Rect, whole
 from render.system import interrupts
 
 #: Chunks that are read ahead, and how many at a time.

@@ -10,14 +10,13 @@ import numpy as np
 
 from render.dream.resample import Pixels
 from render.errors import DamagedCheckpoint
+from render.geometry.geometry import CHUNK as CHUNK  # noqa: PLC0414 - callers name it by this module
 from render.geometry.geometry import Rect, whole
 from render.storage.local import sync
-from render.storage.reading import open_regular
-from render.storage.storage import asking, open_storage
+from render.storage.opening import asking, open_storage
 from render.storage.url import Place
+from render.system.reading import open_regular
 
-#: Side of a chunk, px: 3 MB each. One writer per chunk: see `geometry.chunk_extent`.
-CHUNK = 512
 #: Bytes of what Zarr says of an array at most.
 _MOST_METADATA = 1 << 20
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from render import __version__
 from render.cluster.dashboard import Dashboard
 from render.cluster.packing import JOB_FILE, pack
 from render.errors import UserError
 from render.system import interrupts
+from render.system.version import __version__
 from render.terminal.lines import print_lines
 from render.terminal.text import without_colours
 

@@ -14,7 +14,7 @@ from render.config.formats import FORMATS
 from render.config.schema import Config
 from render.errors import UserError
 from render.storage.url import checked_url, is_url
-from render.system.paths import user_path
+from render.storage.user_paths import user_path
 
 #: The config's file in the job's working directory.
 JOB_FILE = "job.yaml"

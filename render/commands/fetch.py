@@ -20,9 +20,10 @@ from render.storage.objects import ObjectStorage
 from render.storage.records import MalformedRecord, parse_record
 from render.storage.storage import Facts
 from render.storage.url import checked_url, last_name
+from render.storage.user_paths import user_path
 from render.system import interrupts
 from render.system.machine import free_disk
-from render.system.paths import file_sha256, user_path
+from render.system.paths import file_sha256
 
 #: In the directory: what was brought, with its tag in the store and how the file was left here.
 LEDGER = ".fetched.json"

@@ -20,12 +20,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from render.config.atlas_schema import AtlasConfig, validate_atlas
 from render.config.hydra_files import check_tree, use_checked_files
+from render.config.octave_settings import check_octaves
 from render.config.references import check_references
 from render.config.schema import Config, NodeConfig, validate
 from render.config.sweep_schema import SweepJob, validate_sweep
 from render.config.yaml_files import LONGEST_NUMBER, UnsafeYaml, load_yaml, read_yaml_text
 from render.errors import UserError
-from render.planning.schedule import check_stages
 from render.system.paths import shipped_configs
 
 #: Values of these keys, of whichever schema, are file names or free text, which may hold characters that Hydra's grammar
@@ -61,7 +61,7 @@ class Schema(Generic[C]):
 
 def check_job(config: Config) -> Config:
     """The same config; `UserError` for the first value that cannot mean anything."""
-    return check_stages(validate(config))
+    return check_octaves(validate(config))
 
 
 def _check_sweep(job: SweepJob) -> SweepJob:

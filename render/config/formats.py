@@ -11,6 +11,9 @@ from render.errors import UserError
 #: Formats that Pillow may take a small picture of the program's own for. It would hand some others to other programs.
 SMALL_PICTURES = ("PNG", "JPEG", "WEBP")
 
+#: Stems of the pictures in a deep zoom directory: the dream, and what it was dreamed from.
+DREAM, SOURCE = "dream", "source"
+
 
 @dataclass(frozen=True)
 class Format:

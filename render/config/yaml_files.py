@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from render.storage.reading import read_regular
+from render.system.reading import read_regular
 
 #: The most that a file may hold: bytes, values with all aliases written out, and brackets within brackets.
 MAX_BYTES, MAX_NODES, MAX_DEPTH = 8 << 20, 500_000, 32

@@ -5,8 +5,6 @@ All of them are elementwise, so that tiles need nothing of each other: the momen
 
 from __future__ import annotations
 
-import difflib
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,8 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-
-from render.errors import UserError
 
 if TYPE_CHECKING:
     import jax
@@ -36,22 +32,12 @@ class Optimizer:
 
     `momentum` is the decay of the moving average, `decay` that of the square, a step. All averages are corrected for their
     start at zero, so that momentum's directions are as large as gradients are, and `step_size` keeps its meaning; Adam's
-    are about 1 in size wherever the gradient keeps its sign, however small it is. Raises `UserError` for what is no
-    optimiser.
+    are about 1 in size wherever the gradient keeps its sign, however small it is.
     """
 
     name: str = "none"
     momentum: float = 0.9
     decay: float = 0.999
-
-    def __post_init__(self) -> None:
-        if self.name not in MOMENTS:
-            near = difflib.get_close_matches(str(self.name), MOMENTS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(MOMENTS)}"
-            raise UserError(f"optimizer.name={self.name!r} is no optimiser: {hint}")
-        for key, value in (("momentum", self.momentum), ("decay", self.decay)):
-            if not (math.isfinite(value) and 0 <= value < 1):
-                raise UserError(f"optimizer.{key}={value}: must be at least 0 and below 1")
 
     @property
     def moments(self) -> int:

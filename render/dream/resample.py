@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from render.geometry.geometry import AxisMode, Interval, Rect, whole
-from render.planning.layout import SourceWindow, Span
+from render.geometry.source_window import SourceWindow, Span
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from render.dream.filters import cascade_reach, laplacian_reach
 from render.dream.optimizer import Optimizer
 
-NORMALIZATIONS = ("mean_abs", "std")
-
 
 @dataclass(frozen=True)
 class Conditioning:

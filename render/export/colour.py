@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from render.canvas.store import CHUNK, CanvasStore
+from render.canvas.store import CanvasStore
 from render.dream.resample import Pixels
+from render.geometry.geometry import CHUNK
 from render.system import interrupts
 
 #: Keys of `output` that say how pictures differ from the canvas.

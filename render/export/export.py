@@ -15,7 +15,7 @@ import pyvips
 from render.canvas import store as stores
 from render.canvas.image import CanvasImage, canvas_image
 from render.canvas.store import CanvasStore
-from render.config.formats import FORMATS
+from render.config.formats import DREAM, FORMATS
 from render.export.colour import COLOUR_KEYS, Colour
 from render.export.metadata import Metadata
 from render.export.panel_map import map_picture
@@ -25,7 +25,6 @@ from render.export.picture_directory import replacing_directory
 from render.export.print_layout import KEY as LAYOUT_KEY
 from render.export.print_layout import PrintLayout
 from render.export.profile import Profile, converted
-from render.pages.zoom_page import DREAM
 from render.system import interrupts
 from render.system.watched import in_thread
 

@@ -18,11 +18,11 @@ from xml.sax.saxutils import escape
 import pyvips
 from PIL import Image, ImageCms
 
-from render import __version__
 from render.errors import UserError
 from render.export.xmp import read_description
 from render.source.loaders import open_stream
 from render.system.paths import APPLICATION
+from render.system.version import __version__
 
 _EXIF_DESCRIPTION, _EXIF_SOFTWARE, _EXIF_ARTIST = 0x010E, 0x0131, 0x013B
 #: What files say whose physical size nobody has chosen: formats want a figure, and this one is customary.

@@ -11,8 +11,8 @@ from PIL import ImageCms
 
 from render.errors import UserError
 from render.export.metadata import srgb_profile
-from render.storage.reading import read_regular
-from render.system.paths import input_path
+from render.storage.user_paths import input_path
+from render.system.reading import read_regular
 
 #: Bytes of the longest ICC profiles: those of presses, with fine tables, have a few million.
 _LONGEST = 64 << 20

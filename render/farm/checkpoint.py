@@ -24,6 +24,7 @@ from typing import Annotated, Any, TypedDict
 from render.canvas import store
 from render.errors import Overtaken, StorageError, UserError
 from render.geometry.geometry import whole
+from render.storage.opening import open_storage
 from render.storage.records import (
     Between,
     MalformedRecord,
@@ -33,7 +34,7 @@ from render.storage.records import (
     check_shape,
     parse_record,
 )
-from render.storage.storage import Seen, Version, open_storage
+from render.storage.storage import Seen, Version
 from render.storage.url import Place, joined
 
 #: The part that is there always.

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from render.canvas.store import CHUNK
 from render.dream.ascent import jitter, statistic
 from render.dream.filters import laplacian_gains
 from render.dream.objectives import Given, Objective
@@ -37,7 +36,7 @@ from render.farm.executors import Executor, Reference
 from render.farm.messages import Ascended, Assignment, TileSum, TileSums
 from render.farm.notice import Notice
 from render.farm.worker.block import CANVAS, moment_parts
-from render.geometry.geometry import Block, Gathering, Rect, chunk_extent, deal_blocks, margin_pieces, pieces_of
+from render.geometry.geometry import CHUNK, Block, Gathering, Rect, chunk_extent, deal_blocks, margin_pieces, pieces_of
 from render.models.architecture import Architecture
 from render.planning.deal import Deal, tiles_a_call
 from render.planning.plan import Octave, Plan
@@ -111,6 +110,10 @@ class Conductor:
         self._tiles_a_call: dict[int, int] = {}
         #: What is known of every octave begun so far.
         self.history: list[OctaveHistory] = []
+
+    def _places(self) -> list[str]:
+        """Return the place of every worker, by number."""
+        return [self._executor.place(worker) for worker in range(self._executor.workers)]
 
     def run(self, seed: int) -> Iterator[Event]:
         """Dreams every octave, yielding an event at each turn; the finished canvas stays with the workers until `release`.
@@ -210,7 +213,7 @@ class Conductor:
         joined = self._executor.grow()
         if joined:
             log.info("%d more workers from octave %d on: %d in all", joined, octave.index + 1, self._executor.workers)
-        deal = self._deal = Deal.of(octave, self._executor, self._arrangement)
+        deal = self._deal = Deal.of(octave, self._places(), self._arrangement)
         self._tiles_a_call, self._lent = {}, None
         self._give(deal, "begin_octave")
         if before is not None:
@@ -501,7 +504,7 @@ class Conductor:
                 continue
             octave = self._plan.octaves[checkpoint.octave]
             self._prepare(octave.shape)
-            deal = Deal.of(octave, self._executor, self._arrangement)
+            deal = Deal.of(octave, self._places(), self._arrangement)
             try:
                 kept = self._saving.checkpoints
                 parts = [kept.path(checkpoint, part) for part in checkpoint.parts]

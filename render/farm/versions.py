@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 
-from render import __version__
 from render.errors import UserError
+from render.system.version import __version__
 
 _HOW = "install the same on both (the project's .constraints.txt pins all of it)"
 #: How Ray words it when a process joins a cluster of another version, or of another Python.

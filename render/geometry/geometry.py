@@ -30,6 +30,9 @@ MOST_TURNS = 16
 #: Pixels worked on at once where a whole block would be too much: 24 MB of float32.
 BAND = 2_000_000
 
+#: Side of a chunk of a canvas on disk, px: 3 MB each. One writer per chunk: see `chunk_extent`.
+CHUNK = 512
+
 
 def round_up(value: int, multiple: int) -> int:
     """The least multiple of `multiple` that is not below `value`."""

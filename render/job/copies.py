@@ -16,7 +16,8 @@ from render.export.picture_directory import refuse_foreign, replacing_directory
 from render.storage.local import replacing
 from render.storage.markers import adopt, is_picture, tree_sha256
 from render.storage.url import Place
-from render.system.paths import file_sha256, is_same_file
+from render.storage.user_paths import is_same_file
+from render.system.paths import file_sha256
 
 #: Adds facts to the run's record.
 Save = Callable[..., None]

@@ -15,7 +15,6 @@ from typing import Any
 
 import psutil
 
-from render import __version__
 from render.canvas import store
 from render.config.schema import Config, SourceConfig
 from render.errors import Overtaken, RenderError, StorageError, UserError, WorkersLost
@@ -43,10 +42,12 @@ from render.planning.schedule import Schedule, make_schedule
 from render.source.mask import Mask, open_mask
 from render.source.source import Source, open_source
 from render.storage.url import Place
+from render.storage.user_paths import input_path, user_path
 from render.system import interrupts
 from render.system.logs import is_cluster_job
 from render.system.machine import cores, free_disk, host_memory, same_disk
-from render.system.paths import file_sha256, input_path, user_path
+from render.system.paths import file_sha256
+from render.system.version import __version__
 
 log = logging.getLogger(__name__)
 

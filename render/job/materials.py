@@ -14,8 +14,8 @@ from render.errors import UserError
 from render.models.labels import find_class
 from render.source.photo import read_small
 from render.source.source import find_picture
-from render.storage.reading import read_regular
-from render.system.paths import input_path
+from render.storage.user_paths import input_path
+from render.system.reading import read_regular
 
 #: Pixels that a guide is shrunk to at most: at stride 16 about a thousand features to match.
 GUIDE_AREA = 512 * 512

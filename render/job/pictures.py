@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from render import __version__
 from render.canvas.image import CanvasImage, to_integers
 from render.canvas.store import CanvasStore
-from render.config.formats import FORMATS
+from render.config.formats import FORMATS, SOURCE
 from render.config.schema import Config, picture_bleed
 from render.config.schema import pictures as wanted_pictures
 from render.errors import DamagedCheckpoint, UserError
@@ -32,10 +31,11 @@ from render.export.profile import Profile, read_profile
 from render.geometry.geometry import whole
 from render.job.run_directory import RunDirectory
 from render.job.targets import Target
-from render.pages.zoom_page import SOURCE, write_viewer
+from render.pages.run_facts import facts_of
+from render.pages.zoom_page import write_viewer
 from render.source.source import reopen_source
 from render.storage.url import Place
-from render.viewer.live_run import facts_of
+from render.system.version import __version__
 
 log = logging.getLogger(__name__)
 

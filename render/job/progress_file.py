@@ -13,8 +13,8 @@ from typing import Annotated, TypedDict
 from render.job.progress import Count
 from render.planning.plan import Octave, Plan
 from render.storage.local import write_durably
+from render.storage.opening import open_storage
 from render.storage.records import Between, MalformedRecord, Seconds, WholeNumber, check_shape, parse_record
-from render.storage.storage import open_storage
 from render.storage.url import Place
 
 PROGRESS = "progress.json"

@@ -48,8 +48,9 @@ from render.job.run_directory import RunDirectory
 from render.job.run_record import RECORD, read_run, without_record
 from render.job.targets import Target, refuse_unwritable, targets
 from render.storage.url import Place, checked_url
+from render.storage.user_paths import user_path
 from render.system import interrupts
-from render.system.paths import cache_directory, file_sha256, user_path
+from render.system.paths import cache_directory, file_sha256
 
 _WHICH = ("output.path", "output.format", "output.also")
 #: Keys that may differ from those of the run when its canvas is exported again.

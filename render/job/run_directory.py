@@ -38,8 +38,8 @@ from render.storage.local import refuse_links, remove_abandoned, write_durably
 from render.storage.locking import LOCK, lock_directory
 from render.storage.markers import adopt
 from render.storage.url import Place, checked_url, joined
+from render.storage.user_paths import user_path
 from render.system.logs import log_to, opening
-from render.system.paths import user_path
 
 if TYPE_CHECKING:
     from render.storage.mirror import Mirror

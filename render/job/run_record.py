@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypedDict
 from render.errors import UserError
 from render.farm.checkpoint import MANIFEST, Checkpoints
 from render.geometry.geometry import BOUNDARY_MODES
+from render.storage.opening import open_storage
 from render.storage.records import (
     Between,
     FileName,
@@ -23,7 +24,6 @@ from render.storage.records import (
     check_shape,
     parse_record,
 )
-from render.storage.storage import open_storage
 from render.storage.url import Place, joined
 
 #: Its name in a run directory, and that of the directory of checkpoints.

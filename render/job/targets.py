@@ -10,8 +10,8 @@ from render.config.formats import FORMATS
 from render.config.schema import OutputConfig, pictures
 from render.errors import UserError
 from render.storage.url import Place, checked_url, joined, last_name
+from render.storage.user_paths import user_path
 from render.system.machine import nearest
-from render.system.paths import user_path
 
 #: The directory of small pictures of octaves.
 PREVIEWS = "previews"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from render.models.declared import MAX_FILE_BYTES, MAX_PARTS, Declared, Expected, check_file
-from render.storage.reading import open_regular
+from render.system.reading import open_regular
 
 #: What safetensors calls the types that NumPy has.
 _TYPES = {

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from render.errors import UserError
 from render.models.declared import MAX_FILE_BYTES
-from render.storage.reading import read_regular
+from render.system.reading import read_regular
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 #: NetParameter field -> (name field, blobs field) of its layers.

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from render.models.architecture import Architecture
-from render.storage.reading import open_regular
+from render.system.reading import open_regular
 
 #: Bytes of the largest file that is looked into: several times the largest model's, in float64.
 MAX_FILE_BYTES = 1 << 30

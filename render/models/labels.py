@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from render.errors import UserError
 from render.models.weights import MODELS, find_model, unreadable_cache
 from render.storage import downloads as fetch
-from render.storage.reading import read_regular
 from render.system.paths import cache_directory
+from render.system.reading import read_regular
 
 #: For each logit its synonyms, the first the usual one.
 Names = tuple[tuple[str, ...], ...]

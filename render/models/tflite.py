@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from render.errors import UserError
 from render.models.architecture import Architecture, Conv
 from render.models.declared import MAX_FILE_BYTES, Expected
-from render.storage.reading import read_regular
+from render.system.reading import read_regular
 
 _IDENTIFIER = b"TFL3"
 #: schema.fbs: BuiltinOperator.CONV_2D, and the TensorTypes of weights and biases.

@@ -16,7 +16,8 @@ from filelock import FileLock
 
 from render.errors import UserError
 from render.storage import downloads as fetch
-from render.system.paths import cache_directory, user_path
+from render.storage.user_paths import user_path
+from render.system.paths import cache_directory
 
 PACKAGE = "openseadragon@6.1.1"
 #: What the files are called beside a page. The licence asks to be passed on with the script.

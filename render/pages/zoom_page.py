@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from render.config.formats import DREAM, SOURCE
 from render.errors import UserError
 from render.pages import openseadragon
 from render.pages.templates import fill, script_json
@@ -18,8 +19,6 @@ from render.storage.local import replacing
 from render.terminal.text import encoded
 
 PAGE = "index.html"
-#: What there may be to see, by the stem of its .dzi; the second is what the first was dreamed from.
-DREAM, SOURCE = "dream", "source"
 
 _CM_PER_INCH = 2.54
 

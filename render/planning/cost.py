@@ -15,9 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from render.canvas.store import CHUNK
 from render.config.schema import NodeConfig
-from render.geometry.geometry import Axis, Block, Grid, Interval, Rect, boundary_runs, chunk_extent, deal_blocks
+from render.geometry.geometry import CHUNK, Axis, Block, Grid, Interval, Rect, boundary_runs, chunk_extent, deal_blocks
 from render.planning.deal import tiles_a_call
 from render.planning.plan import Octave
 from render.planning.residence import (

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from render.farm.executors import Executor
 from render.geometry.geometry import Block, Gathering, Rect, deal_blocks, margin_pieces, pieces_of
 from render.planning.plan import Octave
 
@@ -37,9 +36,10 @@ class Deal:
     around: tuple[Gathering, ...]
 
     @classmethod
-    def of(cls, octave: Octave, executor: Executor, arrangement: tuple[int, int] | None) -> Deal:
-        blocks = deal_blocks(octave.grid, executor.workers, arrangement)
-        places = tuple(executor.place(worker) for worker in range(len(blocks)))
+    def of(cls, octave: Octave, workers: Sequence[str], arrangement: tuple[int, int] | None) -> Deal:
+        """Deal an octave's tiles to workers, each given by its place."""
+        blocks = deal_blocks(octave.grid, len(workers), arrangement)
+        places = tuple(workers[: len(blocks)])
         margins = tuple(Gathering.of(margin_pieces(block, blocks), number) for number, block in enumerate(blocks))
         loans: tuple[dict[str, dict[int, list[Rect]]], ...] = tuple({} for _ in blocks)
         for borrower, margin in enumerate(margins):

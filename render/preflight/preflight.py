@@ -6,8 +6,7 @@ The file is read once, strip by strip, by libvips, so that memory stays flat how
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +21,13 @@ from render.errors import UserError
 from render.export.metadata import read_settings
 from render.export.print_layout import PrintLayout
 from render.geometry.geometry import whole
-from render.job.run_record import read_run, without_record
 from render.preflight.header import Header, read_header
-from render.preflight.print_report import Clipped, Report, lines, plain
+from render.preflight.print_report import Clipped, Report
 from render.preflight.seams import LEAST_TILE, SeamMeter
 from render.source.decoding import tiles_checked
 from render.source.facts import open_file
 from render.source.loaders import identify
-from render.system.paths import input_path, user_path
-from render.terminal.lines import print_lines
 
-_KEYS = ("file", "tile", "run", "json")
 #: Bytes of a strip, at least. Memory is asked of and returned to the system in pieces of more than 32 MB (glibc's largest
 #: M_MMAP_THRESHOLD); smaller ones left holes in the heap, some runs as many as the picture is large.
 _STRIP_BYTES = 40_000_000
@@ -48,39 +43,6 @@ class Request:
     tile: tuple[int, int] | None = None
     record: Mapping[str, Any] | None = None
     as_json: bool = False
-
-
-def main(words: Sequence[str]) -> None:
-    """Prints the report on the file that `key=value` words name; `UserError` where there can be none."""
-    request = parse(words)
-    report = inspect(request)
-    if request.as_json:
-        print(json.dumps(plain(report), indent=1))
-    else:
-        print_lines(*lines(report))
-
-
-def parse(words: Sequence[str]) -> Request:
-    """What the words on the command line ask for."""
-    given = {}
-    for word in words:
-        key, _, value = word.partition("=")
-        if key not in _KEYS:
-            raise UserError(f"preflight does not know {key!r}: it takes {', '.join(f'{key}=' for key in _KEYS)}")
-        given[key] = value
-    if given.get("json", "false") not in ("true", "false"):
-        raise UserError(f"json={given['json']}: must be true or false")
-    record = None
-    if given.get("run"):
-        directory = user_path(given["run"], "run")
-        record = _record(directory)
-        if not given.get("file"):
-            given["file"] = str(directory / str(record.get("picture", "")))
-            if not Path(given["file"]).is_file():
-                raise UserError(f"run={directory} has no finished picture: go on with the run, or name one with file=")
-    if not given.get("file"):
-        raise UserError("preflight needs a picture: file=PICTURE, or run=DIR for the picture of a run")
-    return Request(input_path(given["file"], "file"), _tile(given.get("tile")), record, given.get("json") == "true")
 
 
 def inspect(request: Request) -> Report:
@@ -192,28 +154,6 @@ def _exact(settings: Mapping[str, Any]) -> bool | None:
     """Whether the settings of a picture, or of a run, have exact halos."""
     tiles = settings.get("tiles")
     return tiles["halo"] == "exact" if isinstance(tiles, Mapping) and "halo" in tiles else None
-
-
-def _record(directory: Path) -> Mapping[str, Any]:
-    reading = read_run(directory)
-    if not reading.record and reading.damage:
-        raise UserError(without_record(directory, reading))
-    if not reading.record:
-        raise UserError(f"run={directory} is no run directory: name one that holds a run.json")
-    return reading.record
-
-
-def _tile(text: str | None) -> tuple[int, int] | None:
-    """192, or 192x320 for 192 px wide and 320 px tall, as (rows, columns)."""
-    if not text:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
-        raise UserError(f"tile={text}: must be a number of px, or WIDTHxHEIGHT")
-    width, height = int(parts[0]), int(parts[-1])
-    if min(width, height) < LEAST_TILE:
-        raise UserError(f"tile={text}: the seam meter needs tiles of at least {LEAST_TILE} px")
-    return height, width
 
 
 def _strips(picture: pyvips.Image, channels: int) -> Iterator[NDArray[Any]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from render.dream.resample import Pixels, ReadPixels
 from render.geometry.geometry import Interval, Rect
-from render.planning.layout import Beyond, SourceWindow, Span
+from render.geometry.source_window import Beyond, SourceWindow, Span
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from render.errors import UserError
 from render.geometry.geometry import Rect
 from render.source.streaming import SCALE, Shrunk
 from render.storage.local import sync
-from render.storage.storage import asking, open_storage
+from render.storage.opening import asking, open_storage
 from render.storage.url import Place, last_name
 from render.system.paths import cache_directory
 

@@ -24,7 +24,7 @@ from render.config.schema import SourceConfig
 from render.dream.resample import TENT, Pixels, resample_window
 from render.errors import UserError
 from render.geometry.geometry import AxisMode, Rect, whole
-from render.planning.layout import SourceWindow
+from render.geometry.source_window import SourceWindow
 from render.source.beyond import Sampling, reading_beyond
 from render.source.decoding import decoded_rows
 from render.source.facts import open_file

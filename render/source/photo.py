@@ -14,7 +14,7 @@ from render.config.schema import SourceConfig
 from render.dream.resample import Pixels, resample_window
 from render.errors import UserError
 from render.geometry.geometry import Rect
-from render.planning.layout import SourceWindow
+from render.geometry.source_window import SourceWindow
 from render.source.beyond import Sampling, reading_beyond
 from render.source.decoding import decoded
 from render.source.facts import Facts, open_file

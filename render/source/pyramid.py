@@ -16,12 +16,12 @@ import numpy as np
 from render.dream.resample import Pixels, resample_window
 from render.errors import UserError
 from render.geometry.geometry import Interval, Rect
-from render.planning.layout import SourceWindow
+from render.geometry.source_window import SourceWindow
 from render.source.beyond import Sampling, reading_beyond
 from render.source.levels import Level, Told, level_bytes, write_level
 from render.source.streaming import open_shrunk
 from render.source.turning import TURNS, Turn
-from render.storage.storage import open_storage
+from render.storage.opening import open_storage
 from render.storage.url import Place, joined
 from render.system.paths import file_sha256
 

@@ -15,12 +15,14 @@ from render.dream.noise import fractal_noise
 from render.dream.resample import Pixels
 from render.errors import UserError
 from render.geometry.geometry import BOUNDARY_MODES, Rect
-from render.planning.layout import SourceWindow, lay_out
+from render.geometry.source_window import SourceWindow
+from render.planning.layout import lay_out
 from render.source.levels import Told
 from render.source.photo import PhotoSource, open_picture, orientation, read_photo
 from render.source.pyramid import PyramidSource
 from render.storage.url import Place, checked_url
-from render.system.paths import file_sha256, input_path
+from render.storage.user_paths import input_path
+from render.system.paths import file_sha256
 
 #: Photos that ship inside the scikit-image package, CC0 or public domain: name here -> file there.
 SAMPLES = {

@@ -16,8 +16,8 @@ from typing import IO, Any
 import psutil
 
 from render.errors import UserError
-from render.storage.reading import read_regular
 from render.storage.storage import Facts, Seen, Version, inner_name
+from render.system.reading import read_regular
 
 #: Bytes of the largest record that is read: a sweep of 100,000 points has 40 MB.
 MAX_RECORD_BYTES = 256 << 20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -85,24 +84,3 @@ def inner_name(name: str) -> str:
     if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
         raise ValueError(f"{name!r} is no name inside a directory")
     return name
-
-
-def open_storage(place: Place, *, patient: bool = False) -> Storage:
-    """The storage at a place. With `patient`, an object store that does not answer is asked for minutes, not seconds."""
-    from render.storage.local import LocalStorage
-
-    if isinstance(place, Path):
-        return LocalStorage(place)
-    # Whoever has no object store does not wait for its client.
-    from render.storage.objects import ObjectStorage
-
-    return ObjectStorage(place, patient=patient)
-
-
-def asking(place: Place) -> AbstractContextManager[None]:
-    """Around what Zarr does at a place: what an object store had against it becomes a `StorageError`."""
-    if isinstance(place, Path):
-        return nullcontext()
-    from render.storage.objects import translated
-
-    return translated(place)

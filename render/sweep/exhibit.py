@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from render import __version__
 from render.config.command_words import hydra_text, make_command
 from render.job.targets import targets
 from render.pages.zoom_page import setting_text
@@ -16,6 +15,7 @@ from render.sweep.commands import favourites_as_prints, point_command, poster_co
 from render.sweep.drafting import Drafted, Refused
 from render.sweep.shown import Exhibition, Shown
 from render.sweep.thumbnails import shown_files
+from render.system.version import __version__
 
 
 def exhibition(found: Found, points: Sequence[Drafted | Refused], board: Board, home: Path, command: str) -> Exhibition:

@@ -13,7 +13,7 @@ from pathlib import Path
 from render.config.command_words import name_text
 from render.config.compose import is_hydras, parsed_word
 from render.errors import UserError
-from render.system.paths import user_path
+from render.storage.user_paths import user_path
 
 #: The keys whose values name files that are read.
 FILES = ("image", "model.weights", "output.profile")

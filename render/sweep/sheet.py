@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from render import __version__
 from render.config.formats import SMALL_PICTURES
 from render.errors import UserError
 from render.export.lettering import EMPTY, GROUND, draw_line, line_height
@@ -20,6 +19,7 @@ from render.export.metadata import Metadata, read_settings
 from render.export.picture import image_of, write_picture
 from render.sweep.sheet_layout import Sheet, Text, lay_out, remarks
 from render.sweep.shown import Exhibition, Shown
+from render.system.version import __version__
 
 _NAME = re.compile(r"sheet(-[1-9]\d*)?\.png")
 #: Key of a sheet's settings: of everything that is on it, sha256.

@@ -11,8 +11,8 @@ from render.config.yaml_files import UnsafeYaml, load_yaml, read_yaml_text
 from render.errors import UserError
 from render.models.architecture import Architecture, Block
 from render.storage.url import SCHEMES
+from render.storage.user_paths import user_path
 from render.sweep.values import Written, labels, of_name, of_text, plain_text, values_of_word
-from render.system.paths import user_path
 
 #: The key that layers and channels are values of.
 TERMS = "objective.terms"

@@ -15,12 +15,12 @@ from render.errors import UserError
 from render.job.run_record import read_record, read_run, without_record
 from render.storage.locking import is_locked
 from render.storage.url import Place, checked_url
+from render.storage.user_paths import user_path
 from render.sweep.board import SWEEP, Board, listed_points, read_sweep, told
 from render.sweep.event_log import EVENTS, Event
 from render.sweep.run_status import run_lines
 from render.sweep.screen import Screen, failure_lines, hear, picture
 from render.system import interrupts
-from render.system.paths import user_path
 from render.terminal.console import PatientConsole, plain_console
 from render.terminal.text import one_line
 

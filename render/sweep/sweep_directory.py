@@ -15,6 +15,7 @@ from render.export.picture import write_whole
 from render.storage.local import refuse_links, remove_abandoned
 from render.storage.locking import LOCK, lock_directory
 from render.storage.url import checked_url
+from render.storage.user_paths import user_path
 from render.sweep.axes import Found
 from render.sweep.board import SWEEP, read_sweep
 from render.sweep.drafting import POINTS
@@ -23,7 +24,6 @@ from render.sweep.gallery import PAGE
 from render.sweep.sheet import check_sheets
 from render.system.logs import log_to, opening
 from render.system.machine import nearest
-from render.system.paths import user_path
 
 _LOG, _STOP = "sweep.log", ".stop"
 _OURS = (SWEEP, EVENTS, _LOG, PAGE, POINTS)

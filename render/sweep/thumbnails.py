@@ -12,13 +12,13 @@ import pyvips
 
 from render.canvas.image import canvas_image
 from render.canvas.store import CanvasStore
-from render.config.formats import FORMATS, format_of
+from render.config.formats import DREAM, FORMATS, format_of
 from render.errors import DamagedCheckpoint, UserError
 from render.export.metadata import srgb_profile
 from render.export.picture import unwritable
 from render.geometry.geometry import Rect
 from render.pages.zoom_levels import Pyramid
-from render.pages.zoom_page import DREAM, PAGE, read_descriptor
+from render.pages.zoom_page import PAGE, read_descriptor
 from render.source.facts import open_file
 from render.source.loaders import open_stream
 from render.storage.local import replacing

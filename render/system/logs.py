@@ -15,8 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from render import __version__
 from render.errors import UserError
+from render.system.version import __version__
 from render.terminal.text import escaped
 
 

@@ -19,9 +19,8 @@ from PIL import Image
 
 from render.canvas.image import to_integers
 from render.canvas.store import CanvasStore
-from render.config.command_words import render_command
 from render.config.compose import recorded_config
-from render.config.formats import SMALL_PICTURES
+from render.config.formats import DREAM, SMALL_PICTURES, SOURCE
 from render.dream.resample import Pixels, resample
 from render.errors import DamagedCheckpoint, RenderError, UserError
 from render.farm.checkpoint import Checkpoint
@@ -29,8 +28,9 @@ from render.geometry.geometry import Rect
 from render.job.run_directory import stored_checkpoints
 from render.job.run_record import planned_steps, read_record, read_run, without_record
 from render.job.targets import preview_path
+from render.pages.run_facts import facts_of
 from render.pages.zoom_levels import Pyramid
-from render.pages.zoom_page import DREAM, PAGE, SOURCE, ViewerFacts, page
+from render.pages.zoom_page import PAGE, page
 from render.source.source import IN_MEMORY, Source, reopen_source
 from render.sweep.board import read_sweep
 from render.viewer.shrink import shrunk
@@ -190,24 +190,6 @@ def _jpeg(pixels: Pixels) -> bytes:
 def _pyramid(checkpoint: Checkpoint) -> Pyramid:
     octave = checkpoint.history[checkpoint.octave]
     return Pyramid(octave.height, octave.width)
-
-
-def facts_of(record: Mapping[str, Any]) -> ViewerFacts:
-    """What a page says of a run, from its `run.json`."""
-    config = record["config"]
-    octaves = record.get("plan", {}).get("octaves")
-    if not octaves:
-        raise UserError("the run's run.json says nothing of its octaves: it is no whole record")
-    grid = octaves[-1]["grid"]
-    made = {key: record[key] for key in ("objective", "weights_sha256", "image_sha256", "started") if key in record}
-    return ViewerFacts(
-        title=config["name"],
-        width=grid["columns"]["length"],
-        height=grid["rows"]["length"],
-        dpi=config["output"].get("dpi"),
-        parameters={**config, **made},
-        command=render_command(config),
-    )
 
 
 def _words(state: str, newest: Checkpoint, record: Mapping[str, Any]) -> str:

@@ -18,8 +18,8 @@ from render.config.options import check_switches, split_words
 from render.errors import DamagedCheckpoint, UserError
 from render.pages import openseadragon
 from render.storage.url import checked_url
+from render.storage.user_paths import user_path
 from render.system import interrupts
-from render.system.paths import user_path
 from render.terminal.text import encoded
 from render.viewer.live_run import LiveRun, NoTile
 

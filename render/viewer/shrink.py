@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from render.canvas.store import CHUNK
 from render.dream.resample import Pixels
-from render.geometry.geometry import Interval, Rect
+from render.geometry.geometry import CHUNK, Interval, Rect
 
 
 def shrunk(read: Callable[[Rect], Pixels], shape: tuple[int, int], rect: Rect, factor: int) -> Pixels:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from render.storage.storage import open_storage
+from render.storage.opening import open_storage
 from tests.reports.same_canvases import ROOT, checked_out
 from tests.s3 import serving
 

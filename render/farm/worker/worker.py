@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from render.canvas.store import CHUNK, CanvasStore
+from render.canvas.store import CanvasStore
 from render.dream.ascent import luminance, measure
 from render.dream.objectives import Given, Objective
 from render.dream.resample import Pixels, resample
@@ -26,7 +26,7 @@ from render.farm.worker.block import CANVAS, BlockArrays, MaskOfPixels, SourceOf
 from render.farm.worker.resident_block import Residency, ResidentBlock
 from render.farm.worker.timings import Spent, spends_on
 from render.farm.worker.update import filter_tiles, level_sums, move
-from render.geometry.geometry import Gathering, Interval, KernelShape, Rect, Tile
+from render.geometry.geometry import CHUNK, Gathering, Interval, KernelShape, Rect, Tile
 from render.models.architecture import Architecture
 from render.storage.url import Place
 

@@ -1,0 +1,243 @@
+"""`make atlas`: of a layer, what each channel likes; without a layer, what each of them does to a picture."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from render.atlas.atlas_directory import CHANNELS, PAGE, AtlasDirectory
+from render.atlas.channel_picture import ChannelPicture
+from render.atlas.channel_recipe import ChannelRecipe
+from render.atlas.channels import draw_channels
+from render.atlas.display import Tally
+from render.atlas.page import Entry, page
+from render.config.atlas_schema import AtlasConfig, chosen_channels, ranges_text
+from render.config.command_words import hydra_text, make_command, name_text
+from render.config.formats import SMALL_PICTURES
+from render.errors import UserError
+from render.export.labelled_sheet import Cell, draw_sheets, sheet_layouts
+from render.export.metadata import Metadata
+from render.export.picture import image_of, write_picture
+from render.farm.farms import Farm, open_farm
+from render.models.architecture import Architecture
+from render.models.weights import Loaded, find_model, load
+from render.pages.zoom_page import flat
+from render.storage.url import checked_url
+from render.storage.user_paths import input_path, user_path
+from render.system import interrupts
+from render.system.machine import cores
+from render.system.version import __version__
+
+log = logging.getLogger(__name__)
+
+#: What Ray holds besides weights: the recipe's small parts and pictures on their way, bytes.
+_STORED_BYTES = 150_000_000
+#: What decides a channel's picture, besides network and layer.
+_DECIDING = (
+    "seed", "neuron", "size", "steps", "rate", "transforms.jitter", "transforms.scale", "transforms.rotate",
+)  # fmt: skip
+_SILENT = "nothing excites it"
+
+
+def make_channel_atlas(config: AtlasConfig) -> list[Path]:
+    """Make the atlas of a layer's channels, or what is missing of it; return its page and its sheets."""
+    assert config.layer is not None
+    architecture = find_model(config.model.name).architecture
+    layer = architecture.layer(config.layer)
+    channels = chosen_channels(config.channels, layer.name, layer.channels)
+    _refuse_small(config, architecture.truncated([layer.name]))
+    loaded = load_weights(config)
+    directory = AtlasDirectory(atlas_path(config), _settings(config, loaded), fresh=config.fresh)
+    directory.check()
+    with directory.opened():
+        missing = [channel for channel in channels if not directory.has(_file(channel))]
+        tally = Tally("channels", len(channels), len(channels) - len(missing), quiet=config.quiet)
+        if missing and len(missing) < len(channels):
+            tally.say(f"going on after {len(channels) - len(missing)} of {len(channels)} channels, which are drawn")
+        try:
+            if missing:
+                _draw(config, loaded, directory, missing, tally)
+            return _publish(config, directory, architecture, layer.name)
+        except KeyboardInterrupt:
+            done = sum(directory.has(_file(channel)) for channel in channels)
+            raise KeyboardInterrupt(
+                f"interrupted; {done} of {len(channels)} channels are drawn, and the same command goes on with the others"
+            ) from None
+        finally:
+            tally.close()
+
+
+def _draw(config: AtlasConfig, loaded: Loaded, directory: AtlasDirectory, channels: Sequence[int], tally: Tally) -> None:
+    """Draws channels and keeps each as it comes."""
+    recipe = ChannelRecipe.of(config, loaded)
+    weights = sum(array.nbytes for array in loaded.parameters.values())
+    log.info("%s of %s: %d channels to draw", config.layer, config.model.name, len(channels))
+
+    def told(line: str) -> None:
+        log.warning(line)
+        tally.say(line)
+
+    # The first Ctrl-C is noted and raised where nothing is half done, soon enough: between two steps, or while waiting.
+    with (
+        interrupts.deferred(quiet=True),
+        atlas_farm(config, _STORED_BYTES + round(1.2 * weights), tally) as farm,
+        farm.lease() as executor,
+    ):
+        # What is called in this very process is done at once.
+        queued = 1 if config.farm.executor == "inline" else 2
+        for channel, picture in draw_channels(executor, recipe, channels, told, queued):
+            _keep(config, directory, channel, picture)
+            log.info("channel %d: activation %.4g of noise, %.4g of the picture", channel, picture.start, picture.end)
+            tally.count(f"channel {channel}")
+
+
+def _keep(config: AtlasConfig, directory: AtlasDirectory, channel: int, picture: ChannelPicture) -> None:
+    name = _file(channel)
+    made_by = {**directory.record["settings"], "channel": channel}
+    write_picture(
+        directory.path / name,
+        image_of(picture.pixels),
+        "png",
+        Metadata(made_by, f"{config.model.name} {config.layer}, channel {channel}"),
+    )
+    directory.add_picture(name, channel=channel, start=picture.start, end=picture.end, found=picture.found)
+
+
+def _publish(config: AtlasConfig, directory: AtlasDirectory, architecture: Architecture, layer: str) -> list[Path]:
+    """Makes sheets and page of every channel that lies there, those of earlier commands too; returns their paths."""
+    known = {facts["channel"]: (name, facts) for name, facts in directory.pictures.items() if "channel" in facts}
+    drawn = [(channel, *known[channel]) for channel in sorted(known) if directory.has(known[channel][0])]
+    cells = [Cell(str(channel), "" if facts["found"] else _SILENT) for channel, _, facts in drawn]
+    title = f"{config.model.name} {layer}"
+    sheets = write_sheets(directory, title, _how(config), cells, [name for _, name, _ in drawn], config.output.columns)
+    entries = [
+        Entry(
+            anchor=f"channel-{channel}",
+            label=str(channel),
+            title=f"{layer}, channel {channel}",
+            picture=name,
+            facts=_facts(facts),
+            commands=(("Dream with this channel", _dream_command(config, layer, channel)),),
+        )
+        for channel, name, facts in drawn
+    ]
+    words = [*model_words(config), f"layer={layer}", *changed_words(config, _DECIDING)]
+    if len(drawn) < architecture.layer(layer).channels:
+        words.append(f"channels={ranges_text([channel for channel, _, _ in drawn])}")
+    made = [
+        ("network", f"{config.model.name}, weights sha256 {directory.record['settings']['weights content'][:12]}"),
+        ("layer", layer),
+        ("shown", f"{len(drawn)} channels"),
+        ("method", "gradient ascent from noise on a Fourier spectrum in decorrelated colours, by Adam"),
+        ("settings", _how(config)),
+        ("program", f"version {__version__}"),
+    ]
+    directory.write(PAGE, page(title, "channels", (config.size, config.size), entries, made, make_command("atlas", words)))
+    directory.save(sheets=[path.name for path in sheets])
+    return [directory.path / PAGE, *sheets]
+
+
+def write_sheets(
+    directory: AtlasDirectory,
+    title: str,
+    subtitle: str,
+    cells: Sequence[Cell],
+    names: Sequence[str],
+    columns: int | None,
+) -> list[Path]:
+    """Writes `sheet.png`, or `sheet-1.png` and so on, from the pictures `names` in the directory; drops older ones."""
+
+    def picture(number: int) -> np.ndarray:
+        with Image.open(directory.path / names[number], formats=SMALL_PICTURES) as image:
+            return np.asarray(image.convert("RGB"))
+
+    alone = len(sheet_layouts(len(cells), picture(0).shape[:2], columns)) == 1
+    written = []
+    for number, sheet in enumerate(draw_sheets(title, subtitle, cells, picture, columns)):
+        name = "sheet.png" if alone else f"sheet-{number + 1}.png"
+        write_picture(directory.path / name, image_of(sheet), "png", Metadata(title=title))
+        directory.add_picture(name)
+        written.append(name)
+    directory.drop_pictures(*(name for name in directory.pictures if name.startswith("sheet") and name not in written))
+    return [directory.path / name for name in written]
+
+
+@contextmanager
+def atlas_farm(config: AtlasConfig, store_bytes: int, tally: Tally) -> Iterator[Farm]:
+    """The farm that draws an atlas."""
+    threads = config.farm.worker.threads or cores()
+    with open_farm(config.farm, threads=threads, store_bytes=store_bytes, check=interrupts.check, say=tally.say) as farm:
+        yield farm
+
+
+def atlas_path(config: AtlasConfig) -> Path:
+    """The atlas' directory."""
+    if config.output.dir and checked_url(config.output.dir, "output.dir"):
+        raise UserError(f"output.dir={config.output.dir}: an atlas is kept on a disk: name a path")
+    return user_path(config.output.dir, "output.dir") if config.output.dir else Path("atlas") / config.title
+
+
+def load_weights(config: AtlasConfig) -> Loaded:
+    """The weights of the model, published or local; `UserError` where they cannot be had."""
+    model = config.model
+    return load(model.name, input_path(model.weights, "model.weights") if model.weights else None, model.sha256)
+
+
+def model_words(config: AtlasConfig) -> list[str]:
+    """The words that choose the model."""
+    words = [f"model={config.model.name}"]
+    if config.model.weights is not None:
+        words.append(f"model.weights={name_text(config.model.weights)}")
+    return words
+
+
+def changed_words(config: AtlasConfig, keys: Sequence[str]) -> list[str]:
+    """The words for those of `keys` that a config has otherwise than usual."""
+    usual, settings = dict(flat(asdict(AtlasConfig()))), dict(flat(asdict(config)))
+    return [f"{key}={hydra_text(settings[key])}" for key in keys if settings[key] != usual[key]]
+
+
+def _how(config: AtlasConfig) -> str:
+    """How a layer's channels are drawn, in a line."""
+    moves = config.transforms
+    which = "the middle neuron" if config.neuron else "the whole channel"
+    return (
+        f"{which} from noise, {config.size} px, {config.steps} steps at rate {config.rate:g}, jitter {moves.jitter} px, "
+        f"scale {moves.scale:g}, rotate {moves.rotate:g}\N{DEGREE SIGN}, seed {config.seed}"
+    )
+
+
+def _file(channel: int) -> str:
+    return f"{CHANNELS}/channel-{channel}.png"
+
+
+def _facts(known: dict[str, Any]) -> str:
+    if not known["found"]:
+        return f"{_SILENT}: no step had a gradient to follow, so this is still noise"
+    return f"activation {known['start']:.3g} of the noise, {known['end']:.4g} of the picture"
+
+
+def _dream_command(config: AtlasConfig, layer: str, channel: int) -> str:
+    return make_command("render", [*model_words(config), f"objective.terms={hydra_text([f'{layer}:{channel}'])}"])
+
+
+def _settings(config: AtlasConfig, loaded: Loaded) -> dict[str, Any]:
+    """All that decides a channel's picture."""
+    settings = dict(flat(asdict(config)))
+    return {key: settings[key] for key in ("model.name", "layer", *_DECIDING)} | {
+        "weights content": loaded.sha256,
+        "program": __version__,
+    }
+
+
+def _refuse_small(config: AtlasConfig, architecture: Architecture) -> None:
+    needed = architecture.smallest_input()
+    if config.size < needed:
+        raise UserError(f"size={config.size}: {config.layer} of {architecture.name} needs at least {needed} px")

@@ -1,0 +1,125 @@
+"""The settings of each octave. One that may change from octave to octave is written once, or as a list, coarse to fine."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from render.config.schema import Config, OptimizerConfig, require
+from render.errors import UserError
+
+NORMALIZATIONS = ("mean_abs", "std")
+OPTIMIZERS = ("none", "momentum", "adam")
+#: Levels of a Laplacian pyramid: the coarsest of nine has a sample every 512 px.
+_MOST_LEVELS = 9
+_REGION_KEYS = ("mask", "terms")
+
+
+@dataclass(frozen=True)
+class OctaveSettings:
+    """One octave's values of the keys that may be lists: `octaves.steps`, `step_size`, `jitter` and `conditioning`."""
+
+    steps: int
+    step_size: float
+    jitter: int | None
+    normalize: str
+    laplacian: int
+    smoothing: float
+    total_variation: float
+    pull: float
+    luminance_only: bool
+
+
+def check_octaves(config: Config) -> Config:
+    """The same config; `UserError` for the first setting of an octave that cannot mean anything on any network."""
+    objective = config.objective
+    terms = objective.terms is None or isinstance(objective.terms, list)
+    require(terms, "objective.terms", objective.terms, "must be a list of terms, such as [mixed4]")
+    mask = objective.mask is None or (isinstance(objective.mask, str | dict) and bool(objective.mask))
+    require(mask, "objective.mask", objective.mask, "must be null, a path, or a mapping with an image")
+    regions = isinstance(objective.regions, list)
+    rule = "must be a list of mappings, such as [{mask: face.png, terms: [mixed4]}]"
+    require(regions, "objective.regions", objective.regions, rule)
+    for position, region in enumerate(objective.regions):
+        region_terms(region, f"objective.regions[{position}]")
+    settings_by_octave(config)
+    return config
+
+
+def settings_by_octave(config: Config) -> tuple[OctaveSettings, ...]:
+    """Return the settings of each of `octaves.count` octaves, coarse to fine; raises `UserError` for a bad value."""
+    count, conditioning = config.octaves.count, config.conditioning
+
+    def each(value: object, key: str, holds: Callable[[Any], bool], rule: str) -> list[Any]:
+        values = value if isinstance(value, list | tuple) else [value] * count
+        refuse_length(values, count, key)
+        for octave_value in values:
+            require(holds(octave_value), key, octave_value, rule)
+        return list(values)
+
+    _check_optimizer(config.optimizer)
+    steps = each(config.octaves.steps, "octaves.steps", _whole(0, 1_000_000), "must be a whole number from 0 to 1,000,000")
+    sizes = each(
+        config.step_size, "step_size", lambda v: _number(0, 255)(v) and v > 0, "must be above 0 and at most 255 levels"
+    )
+    rule = "must be null, or a whole number from 0 to 4096 px"
+    jitters = each(config.jitter, "jitter", lambda v: v is None or _whole(0, 4096)(v), rule)
+
+    def conditioned(name: str, holds: Callable[[Any], bool], rule: str) -> list[Any]:
+        return each(getattr(conditioning, name), f"conditioning.{name}", holds, f"must be {rule}")
+
+    normalize = conditioned("normalize", lambda v: v in NORMALIZATIONS, " or ".join(NORMALIZATIONS))
+    laplacian = conditioned("laplacian", _whole(0, _MOST_LEVELS), f"a whole number from 0 (off) to {_MOST_LEVELS}")
+    smoothing = conditioned("smoothing", _number(0, 64), "from 0 (off) to 64 px")
+    variation = conditioned("total_variation", _number(0, 100), "from 0 (off) to 100")
+    pull = conditioned("pull", _number(0, 1), "from 0 (off) to 1")
+    luminance = conditioned("luminance_only", lambda v: isinstance(v, bool), "true or false")
+    for levels, sigma in zip(laplacian, smoothing, strict=True):
+        if levels and sigma:
+            raise UserError(
+                f"conditioning.laplacian={levels} and conditioning.smoothing={sigma:g} both filter the gradient: "
+                "set one of them to 0"
+            )
+    values = (steps, map(float, sizes), jitters, normalize, laplacian, map(float, smoothing), variation, pull, luminance)
+    return tuple(OctaveSettings(*octave) for octave in zip(*values, strict=True))
+
+
+def _check_optimizer(optimizer: OptimizerConfig) -> None:
+    """Raise `UserError` for no optimiser, or decays that do not decay."""
+    if optimizer.name not in OPTIMIZERS:
+        near = difflib.get_close_matches(str(optimizer.name), OPTIMIZERS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(OPTIMIZERS)}"
+        raise UserError(f"optimizer.name={optimizer.name!r} is no optimiser: {hint}")
+    for key, value in (("momentum", optimizer.momentum), ("decay", optimizer.decay)):
+        require(math.isfinite(value) and 0 <= value < 1, f"optimizer.{key}", value, "must be at least 0 and below 1")
+
+
+def region_terms(region: object, key: str) -> object:
+    """Return the terms of an entry of `objective.regions`; raises `UserError` where it is no such mapping."""
+    if not isinstance(region, dict) or set(region) != set(_REGION_KEYS):
+        raise UserError(f"{key}={region!r}: must be a mapping with {' and '.join(_REGION_KEYS)}")
+    return region["terms"]
+
+
+def refuse_length(values: Sequence[object], count: int, key: str) -> None:
+    """Raise `UserError` unless a list has one entry for each octave."""
+    if len(values) != count:
+        raise UserError(
+            f"{key} lists {len(values)} octaves and octaves.count={count}: give one entry for each, coarse to fine, "
+            "or one value"
+        )
+
+
+def _whole(least: int, most: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _number(least: float, most: float) -> Callable[[Any], bool]:
+    def holds(value: Any) -> bool:
+        plain = isinstance(value, int | float) and not isinstance(value, bool)
+        return plain and math.isfinite(value) and least <= value <= most
+
+    return holds

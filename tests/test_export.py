@@ -231,7 +231,15 @@ def test_a_profile_without_end_is_refused_and_not_read(name: str, tmp_path: Path
         read_profile("holes.icc")
 
 
-@pytest.mark.parametrize(("content", "words"), [(b"", "no ICC profile"), (b"not a profile" * 50, "no ICC profile")])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "no ICC profile"),
+        (b"not a profile" * 50, "no ICC profile"),
+        # Its class, and its colour space, in bytes that are no letters.
+        *((srgb_profile()[:at] + b"\xff\xa6\x84 " + srgb_profile()[at + 4 :], "no ICC profile") for at in (12, 16)),
+    ],
+)
 def test_a_file_that_is_no_profile(content: bytes, words: str, tmp_path: Path) -> None:
     (tmp_path / "x.icc").write_bytes(content)
     with pytest.raises(UserError, match=words):

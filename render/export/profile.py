@@ -64,7 +64,8 @@ def read_profile(name: str | None) -> Profile:
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(content)).profile
         space, kind = profile.xcolor_space.strip(), profile.device_class.strip()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
+        # Pillow decodes its four-letter signatures as ASCII, whatever they hold.
         raise UserError(f"output.profile={name}: it is no ICC profile") from None
     if space not in _CHANNELS or kind not in _CLASSES:
         raise UserError(f"output.profile={name}: a profile of {space} for {kind} cannot be written: take RGB, CMYK or grey")

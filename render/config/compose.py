@@ -106,7 +106,7 @@ def compose_root(schema: Schema[C], root: str, overrides: Sequence[str]) -> Dict
             # ++ sets a key that a user's own YAML leaves out, too: the schema knows it.
             words.append(f"++{word}" if key in ours or key.startswith(_AXES) else word)
     if directory != shipped_configs():
-        words.append(f"hydra.searchpath=[{_quote('file://' + str(shipped_configs()))}]")
+        words.append(f"hydra.searchpath=[{quoted('file://' + str(shipped_configs()))}]")
     try:
         check_tree(name, (directory, shipped_configs()))
         config = _composed(directory, name, words)
@@ -179,7 +179,7 @@ def recorded_config(recorded: Mapping[str, Any], overrides: Sequence[str], allow
     nothing, and for a record of another version of the program.
     """
     try:
-        composed = OmegaConf.create(_literals(dict(recorded)))
+        composed = OmegaConf.create(literals(dict(recorded)))
     except OmegaConfBaseException as error:
         raise UserError(f"run.json: {_first_line(error)}") from None
     assert isinstance(composed, DictConfig)
@@ -353,12 +353,12 @@ def is_hydras(value: str) -> bool:
     return value == "null" or (len(value) > 1 and value[0] in "'\"" and value[-1] == value[0])
 
 
-def _literals(value: Any) -> Any:
-    """Recorded settings, with all text such that OmegaConf takes none of it for an interpolation."""
+def literals(value: Any) -> Any:
+    """Return settings with all text such that OmegaConf takes none of it for an interpolation."""
     if isinstance(value, dict):
-        return {key: _literals(inner) for key, inner in value.items()}
+        return {key: literals(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_literals(inner) for inner in value]
+        return [literals(inner) for inner in value]
     return literal(value) if isinstance(value, str) else value
 
 
@@ -367,7 +367,7 @@ def literal(value: str) -> str:
     return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", value)
 
 
-def _quote(value: str) -> str:
+def quoted(value: str) -> str:
     """Text as Hydra's grammar quotes it: what stands before a quotation mark needs its backslashes doubled."""
     escaped = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", value)
     return "'" + re.sub(r"(\\+)$", lambda match: match[1] * 2, escaped) + "'"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,6 +80,26 @@ def check() -> None:
     """Raises KeyboardInterrupt when a signal has come, even if the first one was swallowed."""
     if _asked:
         raise KeyboardInterrupt
+
+
+@contextmanager
+def heard_here() -> Iterator[None]:
+    """Inside, Ctrl-C is heard as in a command, and is the caller's own again afterwards; for a job in another's process.
+
+    Elsewhere than in the main thread nothing changes: Python hears signals there alone.
+    """
+    global _asked, _holding
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before, holding = signal.getsignal(signal.SIGINT), _holding
+    signal.signal(signal.SIGINT, _on_signal)
+    hold()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        _asked, _holding = False, holding
 
 
 def disregard() -> None:

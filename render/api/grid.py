@@ -1,0 +1,84 @@
+"""`render.sweep`: a grid of dreams from Python."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from render.api.jobs import Source, Target, objective_settings, running
+from render.config.keywords import flattened, plain, untouched_hydra
+from render.config.words import word_of
+from render.errors import UserError
+from render.storage.user_paths import user_path
+from render.sweep.axes import find_axes
+from render.sweep.sweep import sweep as run_sweep
+from render.sweep.sweep_directory import sweep_path
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a sweep: `label` says its values, `directory` is its run directory."""
+
+    label: str
+    directory: Path
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A sweep that has ended.
+
+    Attributes:
+        directory: The sweep's directory, with `index.html` to choose from and `sheet.png`.
+        points: All points, in order.
+        failures: Why points failed, by their labels.
+    """
+
+    directory: Path
+    points: tuple[Point, ...]
+    failures: Mapping[str, str]
+
+    def _repr_png_(self) -> bytes | None:
+        """Return the contact sheet as PNG; None where it takes several."""
+        sheet = self.directory / "sheet.png"
+        return sheet.read_bytes() if sheet.is_file() else None
+
+
+def sweep(
+    image: Source = None,
+    *,
+    axes: Mapping[str, Sequence[Any]],
+    objective: Target = None,
+    root: str = "preview",
+    quiet: bool = False,
+    **settings: Any,
+) -> SweepResult:
+    """Dream every combination of the axes' values, or what is missing of them, on one farm.
+
+    Args:
+        image: As for `dream`.
+        axes: Values by key, such as `{"step_size": [1, 2], "objective.terms": [["mixed3"], ["mixed4"]]}`.
+        objective: As for `dream`, for all points.
+        root: The root config, by name or path.
+        quiet: Show no progress.
+        **settings: As for `dream`, for all points; `**{"sweep.dir": "night"}` says where.
+
+    Raises:
+        UserError: For settings that cannot work. Points that fail on their way are in `failures`.
+    """
+    shared = dict(flattened({**({} if image is None else {"image": image}), **objective_settings(objective), **settings}))
+    words = [word_of(key, [value]) for key, value in {**shared, "quiet": quiet}.items()]
+    for key, values in axes.items():
+        if isinstance(values, str | Mapping) or not list(values):
+            raise UserError(f"axes: {key} needs a list of values, not {values!r}")
+        words.append(word_of(key, [plain(value) for value in values]))
+    with untouched_hydra(), running():
+        directory = user_path(str(sweep_path(find_axes(root, words))), "sweep.dir")
+        run_sweep(root, words)
+    record = json.loads((directory / "sweep.json").read_text())
+    points = tuple(
+        Point(point["label"], directory / point["directory"]) for point in record["points"] if "directory" in point
+    )
+    return SweepResult(directory, points, {failure["point"]: failure["reason"] for failure in record.get("failures", [])})

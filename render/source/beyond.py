@@ -61,17 +61,10 @@ class Sampling:
 def reading_beyond(
     read: ReadPixels, rows: Sampling, columns: Sampling, window: SourceWindow, background: Sequence[float]
 ) -> ReadPixels:
-    """Return a reader of any rectangle of samples, given a reader of the samples that exist.
+    """Return a reader of any rectangle of samples, given `read`, a reader of the samples that exist.
 
-    Args:
-        read: reader of rectangles within the stored samples.
-        rows: sampling of the row axis.
-        columns: sampling of the column axis.
-        window: the rule beyond each axis.
-        background: one value for each channel that is read; for a photo R,G,B, 0..255.
-
-    Returns:
-        A reader. It never reads more at once than the size of the requested rectangle.
+    `window` has the rule beyond each axis; `background` has one value per channel, for a photo R,G,B, 0..255. The reader
+    never reads more at once than the size of the requested rectangle.
     """
     stored = Rect(Interval(0, rows.count), Interval(0, columns.count))
     colour = np.asarray(background, np.float32)

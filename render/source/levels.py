@@ -66,16 +66,8 @@ def write_level(place: Place, shrunk: Shrunk, identity: dict[str, Any], told: To
 def _write_local(path: Path, shrunk: Shrunk, identity: dict[str, Any], told: Told) -> None:
     """Decode a picture into the level at `path`, which gets that name once it is complete and flushed to disk.
 
-    Holds one row of chunks in memory.
-
-    Args:
-        path: directory of the level.
-        shrunk: the picture.
-        identity: attributes that identify the picture.
-        told: receiver of progress messages.
-
-    Raises:
-        UserError: the picture is damaged or the disk is full.
+    `identity` holds attributes that identify the picture. Memory holds one row of chunks. Raises `UserError` for a damaged
+    picture or a full disk.
     """
     temporary = path.with_name(f".{path.name}.partial")
     height, width = shrunk.shape

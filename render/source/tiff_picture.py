@@ -1,7 +1,7 @@
 """The picture in a TIFF: whether it is complete and readable, its channels, its levels, and its colours.
 
-Raise `UserError` where libvips would misread the file: it reads missing tiles as black and a camera's raw file as its
-thumbnail.
+Files that libvips would misread are refused with `UserError`: it reads missing tiles as black and a camera's raw file as
+its thumbnail.
 """
 
 from __future__ import annotations

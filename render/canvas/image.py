@@ -63,7 +63,7 @@ class CanvasImage:
 def canvas_image(
     store: CanvasStore, bits: int = 8, *, random: bool = False, shown: Show = lambda pixels: pixels
 ) -> Iterator[CanvasImage]:
-    """Return the canvas as an image, valid inside the context; read from top to bottom unless `random`.
+    """Yield the canvas as an image, valid inside the context; read from top to bottom unless `random`.
 
     `shown` is applied to rectangles of float pixels before they become integers. `check` raises `DamagedCheckpoint` for
     chunks that could not be read while libvips was working.
@@ -164,21 +164,21 @@ def _header(shape: tuple[int, int], bits: int, tiles: int, size: int) -> bytes:
 
     Layout as in the BigTIFF design (LibTIFF, 2007); tags as in TIFF 6.0, sections 8 and 15.
     """
-    short, long, long8 = 3, 4, 16
-    four_shorts, one_long8 = "<4H", "<Q"
+    uint16, uint32, uint64 = 3, 4, 16
+    four_uint16, one_uint64 = "<4H", "<Q"
     tags = {
-        256: (long, 1, struct.pack(one_long8, shape[1])),
-        257: (long, 1, struct.pack(one_long8, shape[0])),
-        258: (short, 3, struct.pack(four_shorts, bits, bits, bits, 0)),
-        259: (short, 1, struct.pack(four_shorts, 1, 0, 0, 0)),  # not compressed
-        262: (short, 1, struct.pack(four_shorts, 2, 0, 0, 0)),  # RGB
-        277: (short, 1, struct.pack(four_shorts, _CHANNELS, 0, 0, 0)),
-        284: (short, 1, struct.pack(four_shorts, 1, 0, 0, 0)),  # channels side by side
-        322: (long, 1, struct.pack(one_long8, CHUNK)),
-        323: (long, 1, struct.pack(one_long8, CHUNK)),
-        324: (long8, tiles, b""),  # where each tile begins
-        325: (long8, tiles, b""),  # how many bytes it has
-        339: (short, 3, struct.pack(four_shorts, 1, 1, 1, 0)),  # whole numbers without sign
+        256: (uint32, 1, struct.pack(one_uint64, shape[1])),
+        257: (uint32, 1, struct.pack(one_uint64, shape[0])),
+        258: (uint16, 3, struct.pack(four_uint16, bits, bits, bits, 0)),
+        259: (uint16, 1, struct.pack(four_uint16, 1, 0, 0, 0)),  # not compressed
+        262: (uint16, 1, struct.pack(four_uint16, 2, 0, 0, 0)),  # RGB
+        277: (uint16, 1, struct.pack(four_uint16, _CHANNELS, 0, 0, 0)),
+        284: (uint16, 1, struct.pack(four_uint16, 1, 0, 0, 0)),  # channels side by side
+        322: (uint32, 1, struct.pack(one_uint64, CHUNK)),
+        323: (uint32, 1, struct.pack(one_uint64, CHUNK)),
+        324: (uint64, tiles, b""),  # where each tile begins
+        325: (uint64, tiles, b""),  # how many bytes it has
+        339: (uint16, 3, struct.pack(four_uint16, 1, 1, 1, 0)),  # whole numbers without sign
     }
     head = struct.pack("<2sHHHQQ", b"II", 43, 8, 0, 16, len(tags))
     lists = len(head) + 20 * len(tags) + 8
@@ -187,7 +187,7 @@ def _header(shape: tuple[int, int], bits: int, tiles: int, size: int) -> bytes:
     counts = struct.pack(f"<{tiles}Q", *[size] * tiles)
     # A list of one number is stored in the directory itself.
     is_single = tiles == 1
-    tags[324] = (long8, tiles, offsets if is_single else struct.pack(one_long8, lists))
-    tags[325] = (long8, tiles, counts if is_single else struct.pack(one_long8, lists + 8 * tiles))
+    tags[324] = (uint64, tiles, offsets if is_single else struct.pack(one_uint64, lists))
+    tags[325] = (uint64, tiles, counts if is_single else struct.pack(one_uint64, lists + 8 * tiles))
     directory = b"".join(struct.pack("<HHQ", tag, kind, count) + value for tag, (kind, count, value) in tags.items())
-    return (head + directory + struct.pack(one_long8, 0) + offsets + counts).ljust(first, b"\0")
+    return (head + directory + struct.pack(one_uint64, 0) + offsets + counts).ljust(first, b"\0")

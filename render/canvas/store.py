@@ -38,9 +38,10 @@ def get_ready() -> None:
 
 
 def create(place: Place, shape: tuple[int, int], token: str, attributes: Mapping[str, Any] | None = None) -> None:
-    """Create an empty canvas of `shape` (rows, columns); `token` distinguishes it from every other canvas at this place.
+    """Create an empty canvas of `shape` (rows, columns).
 
-    `attributes` are stored with it. Raises `StorageError` for an object store that refuses it.
+    `token` distinguishes it from every other canvas at this place; `attributes` are stored with it. Raises `StorageError`
+    for an object store that refuses it.
     """
     # Imported here and below because the import is slow and every process that starts reads this module.
     import zarr

@@ -1,4 +1,4 @@
-"""Labelled sheets of pictures: a title, a grid, and a name under each picture; several sheets if one would be too large."""
+"""Labelled sheets of pictures: a title, a grid, and a name under each picture; several if one would be too large."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Layout:
 
 
 def sheet_layouts(count: int, tile: tuple[int, int], columns: int | None = None) -> list[tuple[int, Layout]]:
-    """Distribute `count` pictures of `tile` (rows, columns) px over sheets: return each one's picture count and layout.
+    """Return the picture count and the layout of each sheet, for `count` pictures of `tile` (rows, columns) px.
 
     With `columns` None their number makes a sheet somewhat wider than high. A sheet of more than one row has at most
     `LARGEST_SHEET` bytes.

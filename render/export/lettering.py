@@ -102,7 +102,7 @@ def most_lines(texts: Iterable[str], size: int, room: float, most: int) -> int:
 
 
 def fitted(text: str, size: int, room: float, least: int = LEAST) -> tuple[str, int]:
-    """Return the text and its size of letters, reduced from `size` to fit into `room`; at `least` the text is shortened."""
+    """Return the text and its size of letters: `size`, reduced to fit into `room`; at `least` the text is shortened."""
     text = tidy(text)
     while size > least and text_width(text, size) > room:
         size -= 1
@@ -210,8 +210,8 @@ def _has_pango() -> bool:
 @cache
 def _advance(char: str) -> float:
     """Return the width that a character adds to a line, px at the size of measuring."""
-    wide, narrow = (_pango_mask(text, _MEASURED)[0].shape[1] for text in (f"H{char}H", "HH"))
-    return max(0, wide - narrow)
+    with_char, without_char = (_pango_mask(text, _MEASURED)[0].shape[1] for text in (f"H{char}H", "HH"))
+    return max(0, with_char - without_char)
 
 
 @lru_cache(4096)

@@ -138,7 +138,7 @@ def says_its_settings(path: Path) -> bool:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Return the settings inside a picture file that this program wrote, of any format and size; empty if there are none.
+    """Return the settings inside a picture file that this program wrote, of any format; empty if there are none.
 
     No pixel is decoded. Raises OSError where there is no readable file, or no picture in it.
     """

@@ -1,4 +1,4 @@
-"""Map of a print in panels: the dream, small, with every panel outlined and named, as a guide for hanging the sheets."""
+"""Map of a print in panels: the dream, small, with every panel outlined and named, for hanging the sheets."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _axis_room(panels: Panels) -> tuple[int, int]:
 
 
 def _draw_axes(draw: ImageDraw.ImageDraw, panels: Panels, shape: tuple[int, int], origin: tuple[int, int]) -> None:
-    """Draw the rows' letters and the columns' numbers beside the middles of their panels, without those that do not fit."""
+    """Draw the rows' letters and the columns' numbers beside their panels' middles, without those that do not fit."""
     font = font_of(_AXIS_SIZE)
     widest = font.getlength(str(len(panels.columns)))
     for column in _shown(len(panels.columns), shape[1], widest * 1.5):

@@ -1,4 +1,4 @@
-"""Pictures that are directories: written completely or not at all, and replaced only if all files are an export's own.
+"""Pictures that are directories: written completely or not at all, and replaced only if every file is an export's.
 
 A marker beside the files lists them: see `render.storage.markers`.
 """

@@ -120,6 +120,6 @@ def _shape(value: Any, least: int = 1) -> Shape | None:
 
 
 def borders(length: int, tile: int, origin: int = 0) -> list[int]:
-    """Return the positions where tiles of `tile` px meet on an axis of `length` px that begins at canvas pixel `origin`."""
+    """Return where tiles of `tile` px meet on an axis of `length` px that begins at canvas pixel `origin`."""
     first = -(-(origin + 1) // tile) * tile
     return list(range(first - origin, length, tile))

@@ -47,7 +47,7 @@ class Profile:
 
 
 def read_profile(name: str | None) -> Profile:
-    """Return the profile `name` of `output.profile`: null or `srgb`, libvips' own `p3` or `cmyk`, or an .icc file's path.
+    """Return the profile for `output.profile`: null or `srgb`, libvips' own `p3` or `cmyk`, or an .icc file's path.
 
     Raises:
         UserError: it is no profile of RGB, CMYK or grey.

@@ -1,4 +1,7 @@
-"""Levels of a source on disk: Zarr arrays of uint16 sRGB, a checksum on every chunk, written completely or not at all."""
+"""Levels of a source on disk: Zarr arrays of uint16 sRGB, each written completely or not at all.
+
+Every chunk has a checksum.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +95,7 @@ def _write_local(path: Path, shrunk: Shrunk, identity: dict[str, Any], told: Tol
         )
         band = np.empty((min(CHUNK, height), width, 3), np.uint16)
         top = filled = 0
-        last = time.monotonic()
+        last_report = time.monotonic()
         for decoded_rows in shrunk.rows():
             rows = decoded_rows
             while len(rows):
@@ -104,8 +107,8 @@ def _write_local(path: Path, shrunk: Shrunk, identity: dict[str, Any], told: Tol
                     for left in range(0, width, _WRITTEN):
                         array[top : top + filled, left : left + _WRITTEN] = band[:filled, left : left + _WRITTEN]
                     top, filled = top + filled, 0
-            if time.monotonic() - last > _TOLD_EVERY:
-                last = time.monotonic()
+            if time.monotonic() - last_report > _TOLD_EVERY:
+                last_report = time.monotonic()
                 told(f"{100 * top // height} %")
         for directory, _, files in os.walk(temporary, topdown=False):
             for name in (*files, "."):

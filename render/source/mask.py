@@ -59,10 +59,12 @@ _LUMA = (0.2126, 0.7152, 0.0722)
 
 @dataclass(frozen=True)
 class Mask:
-    """A mask held in memory: (rows, columns, 1) float32, 0..1; `rows` and `columns` say how its samples cover the picture.
+    """A mask held in memory: (rows, columns, 1) float32, 0..1.
 
     Attributes:
         name: name of the mask in messages.
+        rows: sampling of the picture's rows.
+        columns: sampling of the picture's columns.
         around: value around the picture, where the canvas shows more than the picture.
         modes: how the canvas' (rows, columns) continue beyond their ends.
         coverage: mean over the part that the canvas shows.
@@ -245,12 +247,12 @@ def _shares(picture: pyvips.Image, channels: Channels, path: Path) -> pyvips.Ima
 
 def _refuse_odd_values(pixels: Pixels, path: Path) -> None:
     """Raise `UserError` for float and signed samples outside 0..1."""
-    least, most = float(pixels.min()), float(pixels.max())
-    if not (math.isfinite(least) and math.isfinite(most)):
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise UserError(f"image {str(path)!r} holds values that are not finite: save it as grey of 8 or 16 bits")
-    if least < -_SLACK or most > 1 + _SLACK:
+    if low < -_SLACK or high > 1 + _SLACK:
         raise UserError(
-            f"image {str(path)!r} holds values from {least:.4g} to {most:.4g} of white: scale them to 0..1, or save it as "
+            f"image {str(path)!r} holds values from {low:.4g} to {high:.4g} of white: scale them to 0..1, or save it as "
             "grey of 8 or 16 bits"
         )
 
@@ -266,7 +268,7 @@ def _feathered(mask: Mask, share: float) -> Mask:
     )
     samplings = Sampling(mask.size[0], down, mask.size[0] / down), Sampling(mask.size[1], across, mask.size[1] / across)
     ends: list[Literal["wrap", "reflect"]] = ["wrap" if mode == "wrap" else "reflect" for mode in mask.modes]
-    sharp = mask._resampled((down, across), whole(down, across))
-    soft = gaussian_filter(sharp, [sigma / sampling.factor for sampling in samplings], mode=ends)
-    pixels = np.clip(soft, 0.0, 1.0, dtype=np.float32)[..., None]
+    samples = mask._resampled((down, across), whole(down, across))
+    blurred = gaussian_filter(samples, [sigma / sampling.factor for sampling in samplings], mode=ends)
+    pixels = np.clip(blurred, 0.0, 1.0, dtype=np.float32)[..., None]
     return replace(mask, pixels=pixels, rows=samplings[0], columns=samplings[1])

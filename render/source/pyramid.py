@@ -1,4 +1,4 @@
-"""A photo larger than memory: shrunk by 1, 2, 4, 8 ... into levels on disk, each made when an octave first needs it."""
+"""A photo larger than memory: shrunk by 1, 2, 4, 8 ... into levels on disk, each made when first needed."""
 
 from __future__ import annotations
 

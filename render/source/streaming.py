@@ -1,4 +1,4 @@
-"""Streaming of a picture file from top to bottom, shrunk on the way and in sRGB, so that it is never whole in memory.
+"""Streaming of a picture file from top to bottom, shrunk and converted to sRGB, never whole in memory.
 
 A level that is `shrink` times smaller is always made from the file itself. First the decoder shrinks as far as it can while
 it decodes: JPEG by leaving out frequencies of its 8 x 8 blocks, WebP by averaging areas, a pyramidal TIFF by its smaller

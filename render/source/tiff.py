@@ -109,11 +109,11 @@ class Tiff:
 
     def everything(self) -> Iterator[Directory]:
         """Yield all directories, nested ones included."""
-        waiting = list(self.directories)
-        while waiting:
-            directory = waiting.pop(0)
+        queue = list(self.directories)
+        while queue:
+            directory = queue.pop(0)
             yield directory
-            waiting[:0] = directory.children
+            queue[:0] = directory.children
 
 
 def is_tiff(start: bytes) -> bool:
@@ -209,13 +209,13 @@ class _Reader:
         long: dict[int, tuple[int, int, int]] = {}
         for start in range(0, len(entries), self._entry):
             self._value(entries[start : start + self._entry], values, long)
-        following = at + head + len(entries)
+        link_position = at + head + len(entries)
         # Writers of EXIF omit the next offset in the last directory.
-        last = following + self._width > self._size
-        after = 0 if last else self._unpack(self._offset, self._bytes(following, self._width))
+        is_last = link_position + self._width > self._size
+        next_offset = 0 if is_last else self._unpack(self._offset, self._bytes(link_position, self._width))
         exif = self._hanging(values, EXIF_IFD, depth) or self._hanging(values, INTEROP_IFD, depth)
         directory = Directory(values, long, self._hanging(values, SUB_IFDS, depth), exif[0] if exif else None)
-        return directory, after
+        return directory, next_offset
 
     def _value(
         self, entry: bytes, values: dict[int, tuple[float, ...] | bytes], long: dict[int, tuple[int, int, int]]

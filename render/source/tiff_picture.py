@@ -87,11 +87,11 @@ def why_cut(file: IO[bytes], tiff: Tiff) -> str | None:
         if chunks is None:
             continue
         offsets, counts = chunks
-        beyond = int(np.count_nonzero(offsets + counts > tiff.size))
-        if beyond:
+        missing_count = int(np.count_nonzero(offsets + counts > tiff.size))
+        if missing_count:
             name = "tiles" if directory.tile else "strips"
             part = "" if number == 0 else " of a smaller copy"
-            return f"{beyond:,} of its {len(offsets):,} {name}{part} lie beyond its end"
+            return f"{missing_count:,} of its {len(offsets):,} {name}{part} lie beyond its end"
     return None
 
 

@@ -1,8 +1,8 @@
-"""A canvas on disk as a libvips image, so that libvips writes it to any format while a few chunks are in memory.
+"""A canvas on disk as a libvips image: libvips writes it to any format while only a few chunks are in memory.
 
-libvips asks a custom source for bytes. What it is given is a TIFF file that does not exist: its header is made up here, and
-whatever tile is then read is the canvas' chunk of that place, converted when it is asked for. Tiles are the store's
-chunks, uncompressed, so nothing is read twice and nothing is written to be read again.
+libvips reads bytes from a custom source: a virtual TIFF file. Its header is generated here, and each of its tiles is one
+of the store's chunks, converted on demand. The tiles are not compressed, so no chunk is read twice and no temporary file
+is written.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from render.dream.resample import Pixels
 from render.geometry.geometry import BAND, CHUNK, Interval, Rect, whole
 from render.system import interrupts
 
-#: Chunks that are read ahead, and how many at a time.
+#: Number of chunks that are read ahead, and of threads that read them.
 _AHEAD, _READERS = 6, 2
 #: Samples that are converted at once: 100 kB of float32.
 _CACHED = 25_000
-#: Tiles begin where a page does.
+#: Tiles begin at a page boundary.
 _ALIGNMENT = 4096
 _CHANNELS = 3
 
-#: What is made of float pixels, (rows, columns, 3), each on its own.
+#: Function from float pixels, (rows, columns, 3), to the pixels that are shown; it treats each pixel alone.
 Show = Callable[[Pixels], Pixels]
 
 
 def to_integers(pixels: np.ndarray, bits: int) -> np.ndarray:
-    """Float pixels 0..255 as uint8, or as uint16 0..65535: the nearest whole number, without dithering.
+    """Return float pixels 0..255 rounded to uint8, or to uint16 0..65535, without dithering.
 
-    Values outside are clipped. 16 bits are 257 steps to each of 8 bits, so white is white in both.
+    Values outside are clipped. In 16 bits, 257 steps equal one step of 8 bits, so white is white in both.
     """
     whole_numbers = np.empty(pixels.shape, np.uint8 if bits == 8 else np.uint16)
-    # A few rows at a time: what they pass through stays in the processor's cache, which is eight times as fast.
+    # A few rows at a time: the intermediate values fit into the processor's cache, which is eight times as fast.
     rows = max(1, _CACHED * len(pixels) // max(1, pixels.size))
     buffer = np.empty((min(rows, len(pixels)), *pixels.shape[1:]), np.float32)
     for start in range(0, len(pixels), rows):
@@ -53,7 +53,7 @@ def to_integers(pixels: np.ndarray, bits: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CanvasImage:
-    """An sRGB image of 8 or 16 bits. What is made of it is worth nothing until `check` has not raised."""
+    """An sRGB image of 8 or 16 bits. Results made from it are valid only after `check` has returned without error."""
 
     image: pyvips.Image
     check: Callable[[], None] = lambda: None
@@ -63,16 +63,16 @@ class CanvasImage:
 def canvas_image(
     store: CanvasStore, bits: int = 8, *, random: bool = False, shown: Show = lambda pixels: pixels
 ) -> Iterator[CanvasImage]:
-    """The canvas as an image, valid inside the context; read from top to bottom unless `random`.
+    """Yield the canvas as an image, valid inside the context; read from top to bottom unless `random`.
 
-    `shown` is applied to the float pixels, any rectangle of them at a time, before they become integers.
-    `check` raises `DamagedCheckpoint` for what could not be read while libvips was at work.
+    `shown` is applied to rectangles of float pixels before they become integers. `check` raises `DamagedCheckpoint` for
+    chunks that could not be read while libvips was working.
     """
     interpretation = "srgb" if bits == 8 else "rgb16"
     if store.shape[0] * store.shape[1] <= BAND:
         pixels = np.ascontiguousarray(to_integers(shown(store.read(store.rect)), bits))
-        kind = "uchar" if bits == 8 else "ushort"
-        image = pyvips.Image.new_from_memory(pixels.data, store.shape[1], store.shape[0], _CHANNELS, kind)
+        format_name = "uchar" if bits == 8 else "ushort"
+        image = pyvips.Image.new_from_memory(pixels.data, store.shape[1], store.shape[0], _CHANNELS, format_name)
         yield CanvasImage(image.copy(interpretation=interpretation))
         return
     file = _VirtualTiff(store, bits, shown)
@@ -88,7 +88,7 @@ def canvas_image(
 
 
 class _VirtualTiff:
-    """A BigTIFF file whose tiles are a store's chunks; read by position as a file is."""
+    """A BigTIFF file whose tiles are a store's chunks; read by position like a real file."""
 
     def __init__(self, store: CanvasStore, bits: int, shown: Show) -> None:
         self._store = store
@@ -105,19 +105,19 @@ class _VirtualTiff:
         self._error: BaseException | None = None
 
     def check(self) -> None:
-        """Raises what a reader raised: an exception cannot pass through libvips."""
+        """Raise the error of an earlier read: an exception cannot pass through libvips."""
         if self._error is not None:
             raise self._error
 
     def read(self, length: int) -> bytes:
-        """The bytes at the current position, at most `length`; none at the end, and after an error."""
-        begun = self._position - len(self._header)
-        if begun < 0:
+        """Return at most `length` bytes from the current position; none at the end, and after an error."""
+        tiles_offset = self._position - len(self._header)
+        if tiles_offset < 0:
             data = self._header[self._position : self._position + length]
-        elif begun >= self._tiles * self._size or self._error is not None:
+        elif tiles_offset >= self._tiles * self._size or self._error is not None:
             return b""
         else:
-            number, offset = divmod(begun, self._size)
+            number, offset = divmod(tiles_offset, self._size)
             try:
                 interrupts.check()
                 tile = self._tile(number)
@@ -129,19 +129,19 @@ class _VirtualTiff:
         return data
 
     def seek(self, offset: int, whence: int) -> int:
-        """Moves the position as `io.IOBase.seek` does."""
+        """Move the position like `io.IOBase.seek`."""
         end = len(self._header) + self._tiles * self._size
         self._position = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: end}[whence] + offset
         return self._position
 
     def close(self) -> None:
-        """Ends reading ahead."""
+        """Stop reading ahead."""
         self._pool.shutdown(cancel_futures=True)
 
     def _tile(self, number: int) -> bytes:
-        wanted = range(number, min(number + _AHEAD, self._tiles))
-        self._ready = {tile: future for tile, future in self._ready.items() if tile in wanted}
-        for tile in wanted:
+        numbers = range(number, min(number + _AHEAD, self._tiles))
+        self._ready = {tile: future for tile, future in self._ready.items() if tile in numbers}
+        for tile in numbers:
             if tile not in self._ready:
                 self._ready[tile] = self._pool.submit(self._read_chunk, tile)
         return self._ready[number].result()
@@ -160,34 +160,34 @@ class _VirtualTiff:
 
 
 def _header(shape: tuple[int, int], bits: int, tiles: int, size: int) -> bytes:
-    """Header and directory of a little-endian BigTIFF of `tiles` uncompressed RGB tiles of `size` bytes.
+    """Return header and directory of a little-endian BigTIFF of `tiles` uncompressed RGB tiles of `size` bytes.
 
     Layout as in the BigTIFF design (LibTIFF, 2007); tags as in TIFF 6.0, sections 8 and 15.
     """
-    short, long, long8 = 3, 4, 16
-    sixteen, eight = "<4H", "<Q"
+    uint16, uint32, uint64 = 3, 4, 16
+    four_uint16, one_uint64 = "<4H", "<Q"
     tags = {
-        256: (long, 1, struct.pack(eight, shape[1])),
-        257: (long, 1, struct.pack(eight, shape[0])),
-        258: (short, 3, struct.pack(sixteen, bits, bits, bits, 0)),
-        259: (short, 1, struct.pack(sixteen, 1, 0, 0, 0)),  # not compressed
-        262: (short, 1, struct.pack(sixteen, 2, 0, 0, 0)),  # RGB
-        277: (short, 1, struct.pack(sixteen, _CHANNELS, 0, 0, 0)),
-        284: (short, 1, struct.pack(sixteen, 1, 0, 0, 0)),  # channels side by side
-        322: (long, 1, struct.pack(eight, CHUNK)),
-        323: (long, 1, struct.pack(eight, CHUNK)),
-        324: (long8, tiles, b""),  # where each tile begins
-        325: (long8, tiles, b""),  # how many bytes it has
-        339: (short, 3, struct.pack(sixteen, 1, 1, 1, 0)),  # whole numbers without sign
+        256: (uint32, 1, struct.pack(one_uint64, shape[1])),
+        257: (uint32, 1, struct.pack(one_uint64, shape[0])),
+        258: (uint16, 3, struct.pack(four_uint16, bits, bits, bits, 0)),
+        259: (uint16, 1, struct.pack(four_uint16, 1, 0, 0, 0)),  # not compressed
+        262: (uint16, 1, struct.pack(four_uint16, 2, 0, 0, 0)),  # RGB
+        277: (uint16, 1, struct.pack(four_uint16, _CHANNELS, 0, 0, 0)),
+        284: (uint16, 1, struct.pack(four_uint16, 1, 0, 0, 0)),  # channels side by side
+        322: (uint32, 1, struct.pack(one_uint64, CHUNK)),
+        323: (uint32, 1, struct.pack(one_uint64, CHUNK)),
+        324: (uint64, tiles, b""),  # where each tile begins
+        325: (uint64, tiles, b""),  # how many bytes it has
+        339: (uint16, 3, struct.pack(four_uint16, 1, 1, 1, 0)),  # whole numbers without sign
     }
     head = struct.pack("<2sHHHQQ", b"II", 43, 8, 0, 16, len(tags))
     lists = len(head) + 20 * len(tags) + 8
     first = -(-(lists + 16 * tiles) // _ALIGNMENT) * _ALIGNMENT
     offsets = struct.pack(f"<{tiles}Q", *range(first, first + tiles * size, size))
     counts = struct.pack(f"<{tiles}Q", *[size] * tiles)
-    # A list of one number stands in the directory itself.
-    one = tiles == 1
-    tags[324] = (long8, tiles, offsets if one else struct.pack(eight, lists))
-    tags[325] = (long8, tiles, counts if one else struct.pack(eight, lists + 8 * tiles))
+    # A list of one number is stored in the directory itself.
+    is_single = tiles == 1
+    tags[324] = (uint64, tiles, offsets if is_single else struct.pack(one_uint64, lists))
+    tags[325] = (uint64, tiles, counts if is_single else struct.pack(one_uint64, lists + 8 * tiles))
     directory = b"".join(struct.pack("<HHQ", tag, kind, count) + value for tag, (kind, count, value) in tags.items())
-    return (head + directory + struct.pack(eight, 0) + offsets + counts).ljust(first, b"\0")
+    return (head + directory + struct.pack(one_uint64, 0) + offsets + counts).ljust(first, b"\0")

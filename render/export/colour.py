@@ -1,7 +1,7 @@
-"""Colours of the pictures: the canvas stays what was dreamed, and what is written of it may be stronger or paler.
+"""Colours of the exported pictures: saturation and contrast are changed in the pictures, never in the canvas.
 
-Both settings are linear in the canvas' sRGB values and the same everywhere, so a picture's parts fit together. They
-commute: saturation leaves the luma alone from which contrast is measured.
+Both settings are linear in the canvas' sRGB values and the same everywhere, so the parts of a picture fit together. They
+commute: saturation does not change the luma from which contrast is measured.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from render.dream.resample import Pixels
 from render.geometry.geometry import CHUNK
 from render.system import interrupts
 
-#: Keys of `output` that say how pictures differ from the canvas.
+#: Keys of `output` by which pictures differ from the canvas.
 COLOUR_KEYS = ("saturation", "contrast")
-#: Red, green and blue in luma (ITU-R BT.709), for sRGB values as they are.
+#: Weights of red, green and blue in luma (ITU-R BT.709), applied to sRGB values directly.
 _LUMA = (0.2126, 0.7152, 0.0722)
 _WHITE = 255.0
-#: Lumas that are told apart: as many as 16 bits hold.
+#: Number of distinct lumas: as many as 16 bits hold.
 _LUMAS = 2**16
 
 
 @dataclass(frozen=True)
 class Colour:
-    """What pictures show of a canvas: as it is, or with other `saturation` and `black` and `white` at 0 and 255.
+    """Colours of pictures of a canvas: unchanged by default.
 
-    `saturation` is a factor on what tells a pixel from a grey one of its luma: 0 is grey, 1 as dreamed. `black` and
-    `white` are levels of 0..255.
+    `saturation` is a factor on the difference between a pixel and the grey of its luma: 0 is grey, 1 is unchanged. `black`
+    and `white`, levels of 0..255 in the canvas, become 0 and 255.
     """
 
     saturation: float = 1.0
@@ -39,7 +39,7 @@ class Colour:
     white: float = _WHITE
 
     def __call__(self, pixels: Pixels) -> Pixels:
-        """(rows, columns, 3) float32 as pictures show it; not clipped. A pixel's depends on no other one."""
+        """Return (rows, columns, 3) float32 pixels with these colours, not clipped; each pixel is computed alone."""
         if self == Colour():
             return pixels
         gain = _WHITE / (self.white - self.black)
@@ -53,7 +53,7 @@ class Colour:
 
 
 def luma(pixels: Pixels) -> NDArray[np.float32]:
-    """0.2126 R + 0.7152 G + 0.0722 B (ITU-R BT.709): (rows, columns) float32 in the value range of the pixels."""
+    """Return 0.2126 R + 0.7152 G + 0.0722 B (ITU-R BT.709): (rows, columns) float32 in the value range of the pixels."""
     weighted = pixels[..., 0] * np.float32(_LUMA[0])
     for channel in (1, 2):
         weighted += pixels[..., channel] * np.float32(_LUMA[channel])
@@ -61,11 +61,11 @@ def luma(pixels: Pixels) -> NDArray[np.float32]:
 
 
 def measured(canvas: CanvasStore, saturation: float, contrast: Sequence[float] | None) -> Colour:
-    """The colours that `output.saturation` and `output.contrast` ask for.
+    """Return the colours for `output.saturation` and `output.contrast`.
 
-    With `contrast`, two percentiles of 0..100, the canvas is read once, strip by strip, for the levels of luma that they
-    lie at: the least luma that such a part of the pixels does not exceed, to 1/257 of a level. Where both lie at one
-    level, as on a flat canvas, there is nothing to stretch. Raises `DamagedCheckpoint` when the canvas cannot be read.
+    With `contrast`, two percentiles of 0..100, the canvas is read once, strip by strip, to find their levels of luma: the
+    smallest luma that this share of the pixels does not exceed, to 1/257 of a level. If both are at one level, as on a flat
+    canvas, the contrast is not stretched. Raises `DamagedCheckpoint` when the canvas cannot be read.
     """
     if contrast is None:
         return Colour(saturation)
@@ -77,9 +77,11 @@ def measured(canvas: CanvasStore, saturation: float, contrast: Sequence[float] |
         np.rint(lumas, out=lumas)
         np.clip(lumas, 0, _LUMAS - 1, out=lumas)
         counts += np.bincount(lumas.astype(np.uint16).ravel(), minlength=_LUMAS)
-    reached = np.cumsum(counts)
+    cumulative_counts = np.cumsum(counts)
     black, white = (
-        int(np.searchsorted(reached, max(1.0, percentile / 100 * float(reached[-1])))) * _WHITE / (_LUMAS - 1)
+        int(np.searchsorted(cumulative_counts, max(1.0, percentile / 100 * float(cumulative_counts[-1]))))
+        * _WHITE
+        / (_LUMAS - 1)
         for percentile in contrast
     )
     return Colour(saturation, black, white) if black < white else Colour(saturation)

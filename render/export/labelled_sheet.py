@@ -1,4 +1,4 @@
-"""A labelled sheet of pictures: a title, a grid, a name under each, on several sheets where one would be too large."""
+"""Labelled sheets of pictures: a title, a grid, and a name under each picture; several if one would be too large."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from PIL import Image, ImageDraw
 
 from render.export.lettering import EMPTY, GROUND, INK, QUIET, Colour, draw_line, fitted, line_height
 
-#: Bytes of pixels, RGB, up to which pictures share a sheet.
+#: Most bytes of RGB pixels on a sheet.
 LARGEST_SHEET = 64_000_000
-#: Width over height that a sheet is laid out for.
+#: Aspect of a sheet, width over height.
 _ASPECT = 1.5
-#: Least width, px: room for the title.
+#: Minimum width, px: room for the title.
 _NARROWEST = 420
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One picture of a sheet: the name under it, and a remark that is written onto it, empty for none."""
+    """One picture of a sheet: the name under it, and a remark shown in the picture's place, empty for none."""
 
     label: str
     remark: str = ""
@@ -31,7 +31,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things are on a sheet of `columns` x `rows` pictures of `tile` (rows, columns) px."""
+    """Layout of a sheet of `columns` x `rows` pictures of `tile` (rows, columns) px."""
 
     columns: int
     rows: int
@@ -56,7 +56,7 @@ class Layout:
 
     @property
     def head(self) -> int:
-        """Height of the title and the line below it."""
+        """Height of the title and the line below it, px."""
         return round(1.5 * self.title + 2.2 * self.font)
 
     @property
@@ -73,31 +73,31 @@ class Layout:
         )
 
     def corner(self, number: int) -> tuple[int, int]:
-        """(row, column) at which the picture of a cell begins, px."""
+        """Return the (row, column) at which the picture of a cell begins, px."""
         row, column = divmod(number, self.columns)
         return self.margin + self.head + row * self.pitch[0], self.margin + column * self.pitch[1]
 
 
 def sheet_layouts(count: int, tile: tuple[int, int], columns: int | None = None) -> list[tuple[int, Layout]]:
-    """How many of `count` pictures of `tile` (rows, columns) px go onto each sheet, in order, and its layout.
+    """Return the picture count and the layout of each sheet, for `count` pictures of `tile` (rows, columns) px.
 
-    `columns` None finds a number that makes a sheet somewhat wider than high. Sheets stay within `LARGEST_SHEET` bytes
-    while they hold more than one row.
+    With `columns` None their number makes a sheet somewhat wider than high. A sheet of more than one row has at most
+    `LARGEST_SHEET` bytes.
     """
-    one = Layout(1, 1, tile)
+    single = Layout(1, 1, tile)
     if columns is None:
-        columns = math.ceil(math.sqrt(count * _ASPECT * one.pitch[0] / one.pitch[1]))
-        # The same number of rows, as full as can be.
+        columns = math.ceil(math.sqrt(count * _ASPECT * single.pitch[0] / single.pitch[1]))
+        # Keep the number of rows, and fill them evenly.
         columns = math.ceil(count / math.ceil(count / columns))
     columns = min(columns, count)
     rows = math.ceil(count / columns)
     width = Layout(columns, 1, tile).size[1]
-    head = one.size[0] - one.pitch[0]
-    most = max(1, (LARGEST_SHEET // (3 * width) - head) // one.pitch[0])
-    sheets = math.ceil(rows / most)
-    each = math.ceil(rows / sheets) * columns
-    counts = [min(each, count - first) for first in range(0, count, each)]
-    return [(on_it, Layout(columns, math.ceil(on_it / columns), tile)) for on_it in counts]
+    head = single.size[0] - single.pitch[0]
+    max_rows = max(1, (LARGEST_SHEET // (3 * width) - head) // single.pitch[0])
+    sheets = math.ceil(rows / max_rows)
+    cells_per_sheet = math.ceil(rows / sheets) * columns
+    counts = [min(cells_per_sheet, count - first) for first in range(0, count, cells_per_sheet)]
+    return [(cell_count, Layout(columns, math.ceil(cell_count / columns), tile)) for cell_count in counts]
 
 
 def draw_sheets(
@@ -107,15 +107,16 @@ def draw_sheets(
     picture: Callable[[int], NDArray[np.uint8]],
     columns: int | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
-    """The sheets, (rows, columns, 3) uint8 RGB, one after the other.
+    """Yield the sheets in order, (rows, columns, 3) uint8 RGB.
 
-    `picture` gives the pixels of a cell, (rows, columns, 3) uint8, all of one size; it is called once for each.
+    `picture` returns the pixels of a cell, (rows, columns, 3) uint8, all of one size. It is called for each cell without a
+    remark, and once for the size.
     """
     layouts = sheet_layouts(len(cells), picture(0).shape[:2], columns)
     first = 0
     for number, (count, layout) in enumerate(layouts):
-        which = f" ({number + 1} of {len(layouts)})" if len(layouts) > 1 else ""
-        yield _draw(title + which, subtitle, cells[first : first + count], partial(_later, picture, first), layout)
+        suffix = f" ({number + 1} of {len(layouts)})" if len(layouts) > 1 else ""
+        yield _draw(title + suffix, subtitle, cells[first : first + count], partial(_later, picture, first), layout)
         first += count
 
 
@@ -149,5 +150,5 @@ def _draw(
 def _write(
     sheet: Image.Image, at: tuple[float, float], text: str, size: int, room: float, colour: Colour, across: float = 0
 ) -> None:
-    shown, smaller = fitted(text, size, room)
-    draw_line(sheet, at, shown, smaller, colour, across=across, room=room)
+    line, line_size = fitted(text, size, room)
+    draw_line(sheet, at, line, line_size, colour, across=across, room=room)

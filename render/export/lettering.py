@@ -1,7 +1,7 @@
-"""Text on pictures: what fits into how many pixels, and how it gets there. Lines only, from left to right of a picture.
+"""Text on pictures: its width in pixels, where it breaks, and how it is drawn. Lines run from left to right only.
 
-Letters are Pillow's own font, the same on every machine. It has ASCII and little more, so that text with any other
-character is drawn as a whole by Pango, which finds a font of the machine that has it.
+Letters are Pillow's own font, the same on every machine. It has ASCII and little more, so text with any other character
+is drawn as a whole by Pango, with a font of the machine that has the character.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
-#: Of sheets: behind everything, text, text that steps back, where a picture should be, and what went wrong.
+#: Colours of sheets: background, text, secondary text, the place of a missing picture, and failures.
 GROUND, INK, QUIET = (11, 12, 13), (236, 236, 234), (169, 173, 178)
 EMPTY, ALARM = (28, 31, 34), (229, 120, 109)
-#: Letters that can be read without effort, px.
+#: Smallest size of letters that is easy to read, px.
 LEAST = 11
 
 _ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
-#: Where a line may end: after a space or a joint of a name, but not within a number.
+#: Possible line ends: after a space or a joint of a name, but not within a number.
 _JOINTS = re.compile(r"(?<=[\s_/=;:])|(?<=\w-)(?!\d)|(?<=[.,])(?!\d)")
 _SPACES = re.compile(r"\s+")
-#: Size at which Pango's letters are measured, px: once each.
+#: Size at which the widths of Pango's letters are measured, px; each is measured once.
 _MEASURED = 32
 
 
 def font_of(size: float) -> ImageFont.FreeTypeFont:
-    """Pillow's own font, letters of `size` px."""
+    """Return Pillow's own font with letters of `size` px."""
     font = ImageFont.load_default(size)
     if not isinstance(font, ImageFont.FreeTypeFont):
         raise ImportError("Pillow was built without FreeType: it has one size of letters alone")
@@ -42,57 +42,57 @@ def font_of(size: float) -> ImageFont.FreeTypeFont:
 
 
 def line_height(size: int) -> int:
-    """Rows of pixels that a line of text takes."""
+    """Return the rows of pixels that a line of text takes."""
     return math.ceil(1.3 * size)
 
 
 def tidy(text: str) -> str:
-    """The text in one line, without what no font has: control characters, halves of characters."""
+    """Return the text in one line, without characters that no font has: control characters, halves of surrogate pairs."""
     spaced = _SPACES.sub(" ", text).strip().encode("utf-8", "replace").decode()
     return "".join(char for char in spaced if unicodedata.category(char) not in ("Cc", "Cn", "Co"))
 
 
 @lru_cache(1 << 16)
 def text_width(text: str, size: int) -> float:
-    """Columns of pixels that a tidy text takes; about, where Pango is to draw it."""
+    """Return the columns of pixels that a tidy text takes; an estimate where Pango draws it."""
     if _is_known(text) or not _has_pango():
         return _sized_font(size).getlength(_replaced(text))
     return sum(map(_advance, text)) * size / _MEASURED
 
 
 def shortened(text: str, size: int, room: float) -> str:
-    """The text in at most `room` px: where it is wider an ellipsis takes the place of its middle."""
+    """Return the text in at most `room` px; in a wider text an ellipsis replaces the middle."""
     text = tidy(text)
     width = text_width(text, size)
     if width <= room:
         return text
-    # From somewhat more than would fit if all characters were equally wide.
-    for kept in range(min(len(text), int(1.3 * len(text) * room / width) + 4), -1, -1):
-        cut = _without_middle(text, kept)
-        if text_width(cut, size) <= room:
-            return cut
+    # Start somewhat above the length that would fit if all characters were equally wide.
+    for length in range(min(len(text), int(1.3 * len(text) * room / width) + 4), -1, -1):
+        candidate = _without_middle(text, length)
+        if text_width(candidate, size) <= room:
+            return candidate
     return ""
 
 
 def wrapped(text: str, size: int, room: float, most: int) -> list[str]:
-    """The text in at most `most` lines of at most `room` px, its middle left out where there is more of it.
+    """Return the text in at most `most` lines of at most `room` px; the middle of a longer text is left out.
 
-    Lines end between words and parts of names, and within them only where one is wider than a line.
+    Lines end between words and parts of names, and within one only if it is wider than a line.
     """
     text = tidy(text)
     lines = _lines(text, size, room)
     if len(lines) <= most:
         return lines
-    kept = min(len(text), most * _at_most(size, room))
-    # Where lines end decides what fits, so that more may fit than less: the first that does, from the long end.
-    while kept > 0 and len(lines) > most:
-        kept -= max(1, kept // 24)
-        lines = _lines(_without_middle(text, kept), size, room)
+    length = min(len(text), most * _at_most(size, room))
+    # What fits depends on the line ends, so the longest text that fits is found by trying from the long end.
+    while length > 0 and len(lines) > most:
+        length -= max(1, length // 24)
+        lines = _lines(_without_middle(text, length), size, room)
     return lines[:most]
 
 
 def most_lines(texts: Iterable[str], size: int, room: float, most: int) -> int:
-    """How many lines the longest of `texts` takes, `most` at most."""
+    """Return the number of lines of the longest of `texts`, `most` at most."""
     longest = 0
     for text in texts:
         longest = max(longest, len(_lines(tidy(text), size, room)))
@@ -102,7 +102,7 @@ def most_lines(texts: Iterable[str], size: int, room: float, most: int) -> int:
 
 
 def fitted(text: str, size: int, room: float, least: int = LEAST) -> tuple[str, int]:
-    """The text and the size of its letters: `size` px, less where it would be wider than `room`, at `least` shortened."""
+    """Return the text and its size of letters: `size`, reduced to fit into `room`; at `least` the text is shortened."""
     text = tidy(text)
     while size > least and text_width(text, size) > room:
         size -= 1
@@ -119,33 +119,33 @@ def draw_line(
     across: float = 0,
     room: float = 1e9,
 ) -> None:
-    """Writes one tidy line whose top is at `at` (row, column), px.
+    """Draw one tidy line whose top is at `at` (row, column), px.
 
-    `across` says where along the text that column is: 0 at its left end, 0.5 in its middle, 1 at its right end. Text is
-    squeezed into `room` px where it turns out wider than `text_width` said.
+    `across` is the position of that column along the text: 0 for its left end, 0.5 for its middle, 1 for its right end.
+    Text that is wider than `text_width` estimated is squeezed into `room` px.
     """
     row, column = at
     if not text:
         return
     if _is_known(text) or not _has_pango():
-        font, shown = _sized_font(size), _replaced(text)
-        left = column - across * font.getlength(shown)
-        ImageDraw.Draw(sheet).text((left, row), shown, colour, font, anchor="la")
+        font, glyphs = _sized_font(size), _replaced(text)
+        left = column - across * font.getlength(glyphs)
+        ImageDraw.Draw(sheet).text((left, row), glyphs, colour, font, anchor="la")
         return
     ink, (down, right) = _pango_mask(text, size)
     mask = Image.fromarray(ink)
     scale = min(1.0, room / mask.width, line_height(size) / mask.height)
     if scale < 1:
         mask = mask.resize((max(1, int(mask.width * scale)), max(1, int(mask.height * scale))))
-    # Some fonts have taller lines: what they would write into the next one begins higher.
+    # Text of fonts with taller lines starts higher, so that it does not reach into the next line.
     top = min(max(0, down), line_height(size) - mask.height)
-    wide = mask.width if scale < 1 else mask.width + max(0, right)
-    left = column - across * wide + (0 if scale < 1 else max(0, right))
+    width = mask.width if scale < 1 else mask.width + max(0, right)
+    left = column - across * width + (0 if scale < 1 else max(0, right))
     sheet.paste(colour, (round(left), round(row + top)), mask)
 
 
 def _lines(text: str, size: int, room: float) -> list[str]:
-    """As many lines as it takes."""
+    """Return the text in lines, as many as needed."""
     lines, line = [], ""
     for part in filter(None, _JOINTS.split(text)):
         if line and text_width((line + part).rstrip(), size) > room:
@@ -164,7 +164,7 @@ def _without_middle(text: str, kept: int) -> str:
 
 
 def _at_most(size: int, room: float) -> int:
-    """Characters that can be in a line: the narrowest are a sixth as wide as the font is high."""
+    """Return the most characters in a line: the narrowest are a sixth as wide as the font is high."""
     return max(1, int(6 * room / size))
 
 
@@ -181,7 +181,7 @@ def _glyph(char: str) -> tuple[tuple[int, int], bytes]:
 
 @cache
 def _is_in_font(char: str) -> bool:
-    """Whether Pillow's font has it: what it lacks is drawn as what no font has."""
+    """Return whether Pillow's font has the character: it draws all others like one that no font has."""
     return char == " " or _glyph(char) != _glyph("\uffff")
 
 
@@ -190,7 +190,7 @@ def _is_known(text: str) -> bool:
 
 
 def _replaced(text: str) -> str:
-    """The text in the letters of Pillow's font: without accents, and with question marks for what is no letter with one."""
+    """Return the text in the letters of Pillow's font: without accents, and with question marks for other characters."""
     if _is_known(text):
         return text
     bare = (char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
@@ -199,7 +199,7 @@ def _replaced(text: str) -> str:
 
 @cache
 def _has_pango() -> bool:
-    """Whether libvips can write here, with a font: without any, all letters look the same."""
+    """Return whether libvips can draw text here, with a font: without one, all letters look the same."""
     try:
         first, second = (_pango_mask(char, _MEASURED)[0] for char in "xi")
     except pyvips.Error:
@@ -209,15 +209,15 @@ def _has_pango() -> bool:
 
 @cache
 def _advance(char: str) -> float:
-    """How much wider a line gets by a character, px at the size of measuring."""
-    wide, narrow = (_pango_mask(text, _MEASURED)[0].shape[1] for text in (f"H{char}H", "HH"))
-    return max(0, wide - narrow)
+    """Return the width that a character adds to a line, px at the size of measuring."""
+    with_char, without_char = (_pango_mask(text, _MEASURED)[0].shape[1] for text in (f"H{char}H", "HH"))
+    return max(0, with_char - without_char)
 
 
 @lru_cache(4096)
 def _pango_mask(text: str, size: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """The ink of a line, (rows, columns) uint8, and how far (down, right) of the line's corner it begins, px."""
+    """Return the ink of a line, (rows, columns) uint8, and its (down, right) distance from the line's corner, px."""
     # At 72 dpi a point is a pixel.
-    made = pyvips.Image.text(html.escape(text, quote=False), font=f"sans {size}", dpi=72)
-    ink = made.numpy()
-    return ink.reshape(ink.shape[:2]), (made.yoffset, made.xoffset)
+    rendered = pyvips.Image.text(html.escape(text, quote=False), font=f"sans {size}", dpi=72)
+    ink = rendered.numpy()
+    return ink.reshape(ink.shape[:2]), (rendered.yoffset, rendered.xoffset)

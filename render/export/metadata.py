@@ -1,7 +1,7 @@
-"""What a picture file says of itself: title, author, program, the settings that made it, and its colour profile.
+"""Metadata of a picture file: title, author, program, the settings that made it, and its colour profile.
 
-Everything goes into an XMP packet, which every format holds and every cataloguing program reads, and into the format's own
-fields (PNG text, EXIF) for the others.
+All of it is in an XMP packet, which every format supports and every cataloguing program reads, and in the format's own
+fields (PNG text, EXIF) for other programs.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from render.system.paths import APPLICATION
 from render.system.version import __version__
 
 _EXIF_DESCRIPTION, _EXIF_SOFTWARE, _EXIF_ARTIST = 0x010E, 0x0131, 0x013B
-#: What files say whose physical size nobody has chosen: formats want a figure, and this one is customary.
+#: Resolution of files whose physical size nobody has chosen: formats need a number, and this one is customary.
 _SCREEN_DPI = 72.0
-#: Bytes that a JPEG's segment holds, its name included: longer metadata has no place there.
+#: Bytes of a JPEG's segment, its name included: longer metadata does not fit.
 _SEGMENT = 65_000
-#: Mappings in mappings that settings have at most; ours have about five.
+#: Greatest depth of nested mappings in settings; this program's have about five.
 _MAX_DEPTH = 64
-#: From here on libvips takes an EXIF text for its own remarks, and drops it.
+#: Start of the part of an EXIF text that libvips takes for its own remark and drops.
 _TAIL = " ("
-#: Characters that no XML document may hold.
+#: Characters that are not allowed in XML.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _PACKET = """\
 <?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -46,7 +46,7 @@ _PACKET = """\
 
 @cache
 def srgb_profile() -> bytes:
-    """An sRGB ICC profile whose bytes do not depend on the day it is made."""
+    """Return an sRGB ICC profile whose bytes do not depend on the date."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     # ICC.1:2022, table 17: date and time of creation are bytes 24 to 35 of the header.
     profile[24:36] = bytes.fromhex("07e000010001000000000000")
@@ -55,7 +55,10 @@ def srgb_profile() -> bytes:
 
 @dataclass(frozen=True)
 class Metadata:
-    """`settings` are kept as JSON; `dpi` None stands for 72, a screen's; `profile` is an ICC profile, sRGB's by default."""
+    """Metadata of a picture.
+
+    `settings` are stored as JSON; `dpi` None stands for 72, a screen's; `profile` is an ICC profile, sRGB's by default.
+    """
 
     settings: Mapping[str, Any] | None = None
     title: str | None = None
@@ -69,11 +72,11 @@ class Metadata:
 
     @property
     def description(self) -> str | None:
-        """The settings as text."""
+        """The settings as JSON text."""
         return None if self.settings is None else json.dumps(self.settings, sort_keys=True)
 
     def packet(self) -> bytes:
-        """The XMP packet (ISO 16684-1): Dublin Core's title, creator and description, and the program."""
+        """Return the XMP packet (ISO 16684-1): Dublin Core's title, creator and description, and the program."""
         elements = ""
         for name, text, kind, language in (
             ("title", self.title, "Alt", ' xml:lang="x-default"'),
@@ -83,35 +86,36 @@ class Metadata:
             if text is not None:
                 item = f"<rdf:{kind}><rdf:li{language}>{escape(_NOT_XML.sub('', text))}</rdf:li></rdf:{kind}>"
                 elements += f"<dc:{name}>{item}</dc:{name}>\n"
-        # In ASCII, with references for the rest: not every format's text is UTF-8.
+        # In ASCII, with character references: not every format's text is UTF-8.
         return _PACKET.format(software=escape(self.software), elements=elements).encode("ascii", "xmlcharrefreplace")
 
 
 def with_metadata(image: pyvips.Image, metadata: Metadata, form: str) -> pyvips.Image:
-    """The image as `form` (png, jpeg, webp or tiff) is to be written, with all that the file shall say of itself.
+    """Return the image with all metadata, ready to be written as `form` (png, jpeg, webp or tiff).
 
-    Raises ValueError when a JPEG has no room for that.
+    Raises:
+        ValueError: the metadata does not fit into a JPEG.
     """
     packet = metadata.packet()
     per_mm = (metadata.dpi or _SCREEN_DPI) / 25.4
-    made = image.copy(xres=per_mm, yres=per_mm)
-    made.set_type(pyvips.GValue.blob_type, "icc-profile-data", metadata.profile)
-    made.set_type(pyvips.GValue.blob_type, "xmp-data", packet)
+    annotated = image.copy(xres=per_mm, yres=per_mm)
+    annotated.set_type(pyvips.GValue.blob_type, "icc-profile-data", metadata.profile)
+    annotated.set_type(pyvips.GValue.blob_type, "xmp-data", packet)
     if form in ("jpeg", "webp"):
         exif = _exif(metadata)
         if form == "jpeg" and max(len(exif), len(packet)) > _SEGMENT:
             raise ValueError(f"a JPEG has no room for settings of {len(packet):,} bytes")
-        made.set_type(pyvips.GValue.blob_type, "exif-data", exif)
+        annotated.set_type(pyvips.GValue.blob_type, "exif-data", exif)
     elif form == "png":
         texts = {"Software": metadata.software, "Title": metadata.title, "Author": metadata.author}
         texts["Description"] = metadata.description
-        # libvips writes UTF-8 where PNG has Latin-1; XMP has what is neither.
+        # libvips writes UTF-8 where PNG expects Latin-1; texts that are not ASCII are in XMP only.
         plain = {key: text for key, text in texts.items() if text and text.isascii() and text.isprintable()}
         for number, (key, text) in enumerate(plain.items()):
-            made.set_type(pyvips.GValue.gstr_type, f"png-comment-{number}-{key}", text)
+            annotated.set_type(pyvips.GValue.gstr_type, f"png-comment-{number}-{key}", text)
     elif metadata.description is not None:
-        made.set_type(pyvips.GValue.gstr_type, "image-description", metadata.description)
-    return made
+        annotated.set_type(pyvips.GValue.gstr_type, "image-description", metadata.description)
+    return annotated
 
 
 def _exif(metadata: Metadata) -> bytes:
@@ -120,13 +124,13 @@ def _exif(metadata: Metadata) -> bytes:
     if metadata.author and metadata.author.isascii() and _TAIL not in metadata.author:
         exif[_EXIF_ARTIST] = metadata.author
     if metadata.description is not None:
-        # Where it stands in JSON it stands in a string, which may say it otherwise.
+        # In JSON it can only be within a string, where an escape has the same meaning.
         exif[_EXIF_DESCRIPTION] = metadata.description.replace(_TAIL, " \\u0028")
     return exif.tobytes()
 
 
 def says_its_settings(path: Path) -> bool:
-    """Whether a file is a picture that says which settings of this program made it."""
+    """Return whether a file is a picture that contains the settings of this program."""
     try:
         return path.is_file() and not path.is_symlink() and bool(read_settings(path))
     except OSError:
@@ -134,9 +138,9 @@ def says_its_settings(path: Path) -> bool:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The settings inside a picture file that this program wrote, of any format and size; empty where there are none.
+    """Return the settings inside a picture file that this program wrote, of any format; empty if there are none.
 
-    No pixel is decoded. Raises OSError where there is no file that can be read, or no picture in it.
+    No pixel is decoded. Raises OSError where there is no readable file, or no picture in it.
     """
     try:
         image = open_stream(path)
@@ -149,13 +153,13 @@ def read_settings(path: Path) -> dict[str, Any]:
     try:
         settings = json.loads(read_description(packet) or "{}")
     except (ValueError, RecursionError):
-        # Somebody else's description.
+        # The description of another program.
         return {}
     return settings if isinstance(settings, dict) and _is_shallow(settings) else {}
 
 
 def _is_shallow(settings: Any) -> bool:
-    """Whether values hold values hold values no deeper than settings do."""
+    """Return whether values are nested no deeper than settings are."""
     level = [settings]
     for _ in range(_MAX_DEPTH):
         level = [part for value in level if isinstance(value, dict | list) for part in _parts(value)]

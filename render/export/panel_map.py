@@ -1,4 +1,4 @@
-"""The map of a print in panels: the dream, small, with every panel outlined and named, to hang the sheets by."""
+"""Map of a print in panels: the dream, small, with every panel outlined and named, for hanging the sheets."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from render.export.lettering import font_of, text_width, wrapped
 from render.export.panels import Panels, row_name
 from render.geometry.geometry import Interval
 
-#: Longest side of the map's picture, px, and of the least that it is enlarged to.
+#: Longest side of the map's picture, and the size to which a short side is enlarged, px.
 _LONGEST = 1000
 _SHORTEST = 240
 _PAPER, _INK, _GREY = (255, 255, 255), (20, 20, 20), (110, 110, 110)
 _OUTLINE, _CASING = (255, 255, 255), (10, 10, 10)
-#: How far the dream is bleached, so that lines and names stand out of it, and overlaps further than the rest.
+#: Share of white in the dream, so that lines and names are visible on it; larger where panels overlap.
 _BLEACH, _BLEACH_OVERLAP = 0.18, 0.62
 _MARGIN, _CAPTION_SIZE, _AXIS_SIZE = 16, 18, 17
-#: Lines that a sentence below the map may take.
+#: Most lines of a sentence below the map.
 _MOST_LINES = 4
 _NAME_SHARE, _LARGEST_NAME, _SMALLEST_NAME = 0.42, 64, 11
 
 
 def map_picture(panels: Panels, thumbnail: NDArray[np.uint8]) -> Image.Image:
-    """The map of `panels`, at most about 1,200 px a side, from a small (rows, columns, 3) uint8 sRGB picture of the print.
+    """Return the map of `panels`, at most about 1,200 px a side, drawn on a small picture of the print.
 
-    Letters of the rows and numbers of the columns stand beside it as in an atlas, as many as there is room for; a panel
-    has its whole name where that is readable. Overlaps are bleached. Below are sizes and overlap in words.
+    The rows' letters and the columns' numbers are beside it as in an atlas, as many as fit; a panel has its full name if
+    that is readable. Overlaps are bleached. Sizes and overlap are in words below. `thumbnail` is the picture of the print,
+    (rows, columns, 3) uint8 sRGB.
     """
     height, width = _map_shape(panels.shape)
     body = _body(panels, thumbnail, (height, width))
@@ -46,13 +47,13 @@ def map_picture(panels: Panels, thumbnail: NDArray[np.uint8]) -> Image.Image:
     draw = ImageDraw.Draw(sheet)
     _draw_axes(draw, panels, (height, width), (_MARGIN + top, _MARGIN + left))
     for number, text in enumerate(caption_lines):
-        at = (_MARGIN, _MARGIN + top + height + _MARGIN // 2 + number * line)
-        draw.text(at, text, _INK if number == 0 else _GREY, font_of(_CAPTION_SIZE))
+        corner = (_MARGIN, _MARGIN + top + height + _MARGIN // 2 + number * line)
+        draw.text(corner, text, _INK if number == 0 else _GREY, font_of(_CAPTION_SIZE))
     return sheet
 
 
 def caption(panels: Panels) -> str:
-    """What the map says below: one sentence on the print, one on the panels, one on the overlap."""
+    """Return the text below the map: one sentence on the panels, one on the print, one on the overlap."""
     rows, columns = panels.shape
     panel_rows, panel_columns = panels.panel_shape
     count = len(panels.rows) * len(panels.columns)
@@ -62,42 +63,46 @@ def caption(panels: Panels) -> str:
         f"Print {panels.cm(columns):.1f} x {panels.cm(rows):.1f} cm ({columns} x {rows} px at {panels.dpi:g} dpi).",
     ]
     down, across = panels.overlaps
-    shared = [f"{10 * panels.cm(pixels):.1f} mm {way}" for pixels, way in ((across, "across"), (down, "down")) if pixels]
-    if shared:
-        sentences.append(f"Neighbours overlap by {' and '.join(shared)}, the pale bands.")
+    overlaps = [
+        f"{10 * panels.cm(pixels):.1f} mm {direction}"
+        for pixels, direction in ((across, "across"), (down, "down"))
+        if pixels
+    ]
+    if overlaps:
+        sentences.append(f"Neighbours overlap by {' and '.join(overlaps)}, the pale bands.")
     return "\n".join(sentences)
 
 
 def _map_shape(shape: tuple[int, int]) -> tuple[int, int]:
-    """(rows, columns) px of the picture on the map: the print's aspect, the long side fixed, the short one visible."""
+    """Return (rows, columns) px of the map's picture: the print's aspect, a fixed long side, a visible short side."""
     longest = max(shape)
     rows, columns = (max(1, round(side * _LONGEST / longest)) for side in shape)
-    # A strip of a frieze is drawn taller than it is, rather than as a line.
+    # A very narrow print is drawn wider than it is, so that it does not become a line.
     return max(rows, min(_SHORTEST, _LONGEST)), max(columns, min(_SHORTEST, _LONGEST))
 
 
 def _body(panels: Panels, thumbnail: NDArray[np.uint8], shape: tuple[int, int]) -> Image.Image:
-    """The bleached dream with outlines and names."""
+    """Return the bleached dream with outlines and names."""
     dream = Image.fromarray(thumbnail).convert("RGB").resize((shape[1], shape[0]), Image.Resampling.LANCZOS)
     paper = Image.new("RGB", dream.size, _PAPER)
     body = Image.blend(dream, paper, _BLEACH)
-    shared = Image.new("L", dream.size, 0)
-    bands = ImageDraw.Draw(shared)
+    overlap_mask = Image.new("L", dream.size, 0)
+    bands = ImageDraw.Draw(overlap_mask)
     for first, second in zip(panels.rows, panels.rows[1:], strict=False):
-        top, bottom = (_scaled(at, panels.shape[0], shape[0]) for at in (second.start, first.stop))
+        top, bottom = (_scaled(edge, panels.shape[0], shape[0]) for edge in (second.start, first.stop))
         bands.rectangle((0, top, shape[1], bottom), 255)
     for first, second in zip(panels.columns, panels.columns[1:], strict=False):
-        left, right = (_scaled(at, panels.shape[1], shape[1]) for at in (second.start, first.stop))
+        left, right = (_scaled(edge, panels.shape[1], shape[1]) for edge in (second.start, first.stop))
         bands.rectangle((left, 0, right, shape[0]), 255)
-    body.paste(Image.blend(dream, paper, _BLEACH_OVERLAP), mask=shared)
+    body.paste(Image.blend(dream, paper, _BLEACH_OVERLAP), mask=overlap_mask)
     draw = ImageDraw.Draw(body)
     boxes = [_box(panel.rect.rows, panel.rect.columns, panels.shape, shape) for panel in panels.panels]
-    thick = 1 if min(_least_cell(panels, shape)) < 60 else 2
-    # Cased: a light line between dark ones is seen on any picture. Each casing goes under every line.
+    line_width = 1 if min(_least_cell(panels, shape)) < 60 else 2
+    # A light line between dark ones is visible on any picture. Every dark one is drawn first, under all light ones.
     for box in boxes:
-        draw.rectangle(box, outline=_CASING, width=thick + 2)
+        draw.rectangle(box, outline=_CASING, width=line_width + 2)
     for left, top, right, bottom in boxes:
-        draw.rectangle((left + 1, top + 1, right - 1, bottom - 1), outline=_OUTLINE, width=thick)
+        draw.rectangle((left + 1, top + 1, right - 1, bottom - 1), outline=_OUTLINE, width=line_width)
     _draw_names(draw, panels, boxes, shape)
     return body
 
@@ -105,7 +110,7 @@ def _body(panels: Panels, thumbnail: NDArray[np.uint8], shape: tuple[int, int]) 
 def _draw_names(
     draw: ImageDraw.ImageDraw, panels: Panels, boxes: list[tuple[int, int, int, int]], shape: tuple[int, int]
 ) -> None:
-    """Each panel's name in its middle, if it is readable there."""
+    """Draw each panel's name in its middle, if it is readable there."""
     cell_rows, cell_columns = _least_cell(panels, shape)
     longest = f"{row_name(len(panels.rows) - 1)}{len(panels.columns)}"
     # A letter is about 0.62 of the size wide; a little room stays on each side.
@@ -121,14 +126,14 @@ def _draw_names(
 
 
 def _axis_room(panels: Panels) -> tuple[int, int]:
-    """Room for letters at the left and numbers at the top, px."""
+    """Return the room for letters at the left and numbers at the top, px."""
     font = font_of(_AXIS_SIZE)
     widest = max(font.getlength(row_name(row)) for row in range(len(panels.rows)))
     return math.ceil(widest) + 10, round(_AXIS_SIZE * 1.4)
 
 
 def _draw_axes(draw: ImageDraw.ImageDraw, panels: Panels, shape: tuple[int, int], origin: tuple[int, int]) -> None:
-    """The rows' letters and the columns' numbers, beside the middles of their panels, some left out where it is tight."""
+    """Draw the rows' letters and the columns' numbers beside their panels' middles, without those that do not fit."""
     font = font_of(_AXIS_SIZE)
     widest = font.getlength(str(len(panels.columns)))
     for column in _shown(len(panels.columns), shape[1], widest * 1.5):
@@ -140,13 +145,13 @@ def _draw_axes(draw: ImageDraw.ImageDraw, panels: Panels, shape: tuple[int, int]
 
 
 def _shown(count: int, length: int, room: float) -> range:
-    """Which of `count` names along `length` px are written, where each needs `room` px: all, or every second, fifth ..."""
+    """Return the indices of the names that fit along `length` px at `room` px each: all, or every second, fifth ..."""
     steps = (factor * 10**power for power in range(5) for factor in (1, 2, 5))
     return range(0, count, next(step for step in steps if step * length / count >= room))
 
 
 def _least_cell(panels: Panels, shape: tuple[int, int]) -> tuple[float, float]:
-    """Rows and columns of the map from one panel to the next, px: what a name may take."""
+    """Return the rows and columns of the map from one panel to the next, px: the room for a name."""
     return shape[0] / len(panels.rows), shape[1] / len(panels.columns)
 
 
@@ -159,7 +164,7 @@ def _scaled(at: int, length: int, drawn: int) -> int:
 
 
 def _box(rows: Interval, columns: Interval, shape: tuple[int, int], drawn: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of a panel on the map, inclusive; at least 3 px a side."""
-    top, bottom = (_scaled(at, shape[0], drawn[0]) for at in rows)
-    left, right = (_scaled(at, shape[1], drawn[1]) for at in columns)
+    """Return left, top, right and bottom of a panel on the map, inclusive; at least 3 px a side."""
+    top, bottom = (_scaled(edge, shape[0], drawn[0]) for edge in rows)
+    left, right = (_scaled(edge, shape[1], drawn[1]) for edge in columns)
     return left, top, max(right - 1, left + 3), max(bottom - 1, top + 3)

@@ -1,7 +1,7 @@
-"""A print larger than the press, cut into overlapping panels of equal size. Pure.
+"""Cuts of a print that is larger than the press into overlapping panels of equal size. Pure.
 
-All coordinates are pixels of the whole print, bleed included, rows before columns. Each axis is cut on its own and a panel
-is the product of two cuts; rows of panels have letters and columns have numbers, so A1 is at the top left.
+All coordinates are pixels of the whole print, bleed included, rows before columns. Each axis is cut independently and a
+panel is the product of two cuts; rows of panels have letters and columns have numbers, so A1 is at the top left.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from render.errors import UserError
 from render.geometry.geometry import Interval, Rect
 
 _CM_PER_INCH, _MM_PER_INCH = 2.54, 25.4
-#: More panels than anybody hangs: a size was given in the wrong unit.
+#: More panels than this mean that a size was given in the wrong unit.
 _MOST = 2000
-#: What a size may be under a whole pixel and still count as one: 2.54 cm at 100 dpi are 100 px, whatever floats say.
+#: Rounding error of a size in px: 2.54 cm at 100 dpi are 100 px, whatever the floats are.
 _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One sheet: its name on the map, such as B3, and the pixels of the print that are on it."""
+    """One sheet: its name on the map, such as B3, and its pixels of the print."""
 
     name: str
     rect: Rect
@@ -29,7 +29,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Panels:
-    """A print of `shape` (rows, columns) px at `dpi`, cut; `panels` come row by row and are all of one size."""
+    """A print of `shape` (rows, columns) px at `dpi`, cut; `panels` are in row order and all of one size."""
 
     shape: tuple[int, int]
     dpi: float
@@ -51,11 +51,11 @@ class Panels:
 
     @property
     def overlaps(self) -> tuple[int | None, int | None]:
-        """Least overlap of neighbours along rows and along columns, px; None where one panel is enough."""
+        """Smallest overlap of neighbours along rows and along columns, px; None where one panel is enough."""
         return _least_overlap(self.rows), _least_overlap(self.columns)
 
     def cm(self, pixels: float) -> float:
-        """Pixels as centimetres on paper."""
+        """Return pixels as centimetres on paper."""
         return pixels / self.dpi * _CM_PER_INCH
 
 
@@ -67,12 +67,13 @@ def cut_panels(
     height_cm: float | None = None,
     overlap_mm: float = 10.0,
 ) -> Panels:
-    """Cuts a print of `shape` (rows, columns) px, bleed included, for a press that takes `width_cm` x `height_cm`.
+    """Cut a print of `shape` (rows, columns) px, bleed included, for a press that takes `width_cm` x `height_cm`.
 
-    None is no limit. There are as few panels as possible, and they are as small as that leaves them: all of one size,
+    None is no limit. There are as few panels as possible, and they are as small as that number allows: all of one size,
     none larger than the press, every pixel on at least one, and neighbours share at least `overlap_mm`.
 
-    Raises `UserError` for sizes that cannot mean anything, and for an overlap that a panel consists of.
+    Raises:
+        UserError: a size is not possible, or the overlap is as large as a panel.
     """
     if dpi is None:
         raise UserError("panels are cut in cm, and the print has no resolution: set output.dpi")
@@ -93,7 +94,7 @@ def cut_panels(
 
 
 def row_name(row: int) -> str:
-    """A to Z, then AA, AB and so on, as spreadsheets name columns."""
+    """Return the letters of a row: A to Z, then AA, AB and so on, as spreadsheets name columns."""
     name = ""
     row += 1
     while row:
@@ -113,16 +114,16 @@ def _cut(
             f"{key}={limit_cm:g} is {limit} px at {dpi:g} dpi and output.panels.overlap_mm={overlap_mm:g} is {overlap} px: "
             "a panel must be larger than the overlap"
         )
-    # n panels of the press' size show limit + (n - 1) * (limit - overlap) px.
+    # n panels of the press' size cover limit + (n - 1) * (limit - overlap) px.
     count = -(-(length - overlap) // (limit - overlap))
     size = -(-(length + (count - 1) * overlap) // count)
-    # Spread evenly, the starts are at most size - overlap apart: (length - size) / (count - 1) is, and that is whole.
+    # Even starts are at most (length - size) / (count - 1) apart, rounded up; that is at most size - overlap, an integer.
     starts = (index * (length - size) // (count - 1) for index in range(count))
     return tuple(Interval(start, start + size) for start in starts)
 
 
 def _least_overlap(cuts: tuple[Interval, ...]) -> int | None:
-    return min((one.stop - next_.start for one, next_ in zip(cuts, cuts[1:], strict=False)), default=None)
+    return min((cut.stop - next_cut.start for cut, next_cut in zip(cuts, cuts[1:], strict=False)), default=None)
 
 
 def _size(pixels: int, dpi: float) -> str:

@@ -1,4 +1,4 @@
-"""Writes picture files of every format, complete or not at all. libvips encodes, from images that stream."""
+"""Writing of picture files of every format, complete or not at all. libvips encodes, from images that stream."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _PREDICTED = ("lzw", "deflate", "zstd")
 
 @dataclass(frozen=True)
 class Encoding:
-    """How pixels become bytes: `quality` (1 to 100) where that is lossy, and `compression` of TIFF."""
+    """Settings of encoders: `quality` (1 to 100) of lossy formats, and `compression` of TIFF."""
 
     quality: int = 92
     compression: str = "lzw"
 
 
 def image_of(pixels: np.ndarray) -> pyvips.Image:
-    """(height, width, 3) uint8 RGB as an image."""
+    """Return (height, width, 3) uint8 RGB pixels as an image."""
     height, width = pixels.shape[:2]
     image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, 3, "uchar")
     return image.copy(interpretation="srgb")
@@ -47,17 +47,17 @@ def write_picture(
     *,
     keep: bool = False,
 ) -> None:
-    """Writes an image as `form` (png, jpeg, webp, tiff or bigtiff) under its final name only when it is complete.
+    """Write an image as `form` (png, jpeg, webp, tiff or bigtiff); it gets its final name only when it is complete.
 
-    A tiff is flat and in strips, as every press reads it; a bigtiff is a pyramid of tiles, as viewers of large pictures do.
-    The same arguments give the same bytes. `check` is called before the file takes its name, and may raise. With `keep` a
-    file that has the name by then stays. Raises `UserError` when the file cannot be written.
+    A tiff is flat and in strips, for every press; a bigtiff is a pyramid of tiles, for viewers of large pictures. The same
+    arguments give the same bytes. `check` is called before the file gets its name, and may raise. With `keep` an existing
+    file of that name is not replaced. Raises `UserError` when the file cannot be written.
     """
     metadata, encoding = metadata or Metadata(), encoding or Encoding()
     try:
-        made = with_metadata(image, metadata, form)
+        annotated = with_metadata(image, metadata, form)
         with replacing(path, keep=keep) as file:
-            in_thread(lambda: _encode(made, os.fsencode(file.name), form, encoding))
+            in_thread(lambda: _encode(annotated, os.fsencode(file.name), form, encoding))
             check()
     except FileExistsError:
         raise UserError(f"{path} exists by now and is left alone: choose another name, or overwrite=true") from None
@@ -92,7 +92,7 @@ def _encode(image: pyvips.Image, name: bytes, form: str, encoding: Encoding) -> 
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a small file of the program's own, whole or not at all; `UserError` where it cannot be written."""
+    """Write a small file of the program's own, whole or not at all; raise `UserError` if it cannot be written."""
     try:
         write_durably(path, content)
     except OSError as error:
@@ -101,7 +101,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @cache
 def can_compress(compression: str) -> bool:
-    """Whether the libvips that is here writes TIFFs of that compression: builds differ."""
+    """Return whether the installed libvips writes TIFFs of that compression: builds differ."""
     try:
         pyvips.Image.black(8, 8).tiffsave_buffer(compression=compression)
     except pyvips.Error:
@@ -110,11 +110,11 @@ def can_compress(compression: str) -> bool:
 
 
 def unwritable(path: Path, error: Exception, form: str) -> UserError:
-    """One line for what went wrong while a picture was written."""
+    """Return the error, in one line, for a picture that could not be written."""
     text = str(error)
     number = error.errno if isinstance(error, OSError) else None
     if number is None:
-        # libvips hands on the system's words, not its numbers.
+        # libvips passes on the system's text, not its number.
         number = next((code for code in (errno.ENOSPC, errno.EDQUOT, errno.EIO) if os.strerror(code) in text), None)
     if number is None:
         lines = [line.strip() for line in text.splitlines() if line.strip()]

@@ -1,6 +1,6 @@
-"""Where a finished picture lies on the canvas that was dreamed, and where the tiles and blocks met. Pure.
+"""Position of a finished picture on the canvas that was dreamed, and the borders of tiles and blocks. Pure.
 
-An export puts this into the picture's settings under `print`, so that whoever checks the file can find the borders:
+An export stores this in the picture's settings under `print`, so that the borders can be found when the file is checked:
 
     {"canvas": [rows, columns], "tiles": [rows, columns], "blocks": [down, across], "origin": [row, column],
      "bleed_px": px, "trim": [rows, columns]}
@@ -15,19 +15,19 @@ from typing import Any
 
 from render.geometry.geometry import Axis, Grid, deal_blocks
 
-#: The key of the settings inside a picture, and of a run's record, that holds a layout.
+#: Key of a layout in a picture's settings and in a run's record.
 KEY = "print"
-#: Longest side of a canvas, px, and most blocks of one: settings in a picture may say anything.
+#: Longest side of a canvas, px, and most blocks: settings in a picture are not trusted.
 _MOST_SIDE, _MOST_BLOCKS = 1 << 25, 100_000
 Shape = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class PrintLayout:
-    """All (rows, columns) px; None where it is not known.
+    """Layout of a print; all are (rows, columns) px, or None where unknown.
 
-    `tiles` is the core of the last octave's grid, `blocks` how many blocks lie (below, beside) one another, `origin` the
-    canvas pixel that is the picture's first: not (0, 0) in a panel. `bleed_px` lies around `trim` on every side.
+    `tiles` is the core of the last octave's grid, `blocks` the number of blocks (down, across), `origin` the canvas pixel
+    that is the picture's first: not (0, 0) in a panel. `bleed_px` surrounds `trim` on every side.
     """
 
     canvas: Shape | None = None
@@ -38,30 +38,30 @@ class PrintLayout:
     trim: Shape | None = None
 
     def to_settings(self) -> dict[str, Any]:
-        """As plain data, without what is not known."""
+        """Return the layout as plain data, without unknown values."""
         shapes = {name: getattr(self, name) for name in ("canvas", "tiles", "blocks", "origin", "trim")}
         plain: dict[str, Any] = {name: list(shape) for name, shape in shapes.items() if shape is not None}
         return plain if self.bleed_px is None else plain | {"bleed_px": self.bleed_px}
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> PrintLayout:
-        """The layout in a picture's settings or a run's record; whatever is missing or makes no sense is not known."""
-        found = settings.get(KEY)
-        if not isinstance(found, Mapping):
+        """Return the layout in a picture's settings or a run's record; missing or invalid values are unknown."""
+        layout = settings.get(KEY)
+        if not isinstance(layout, Mapping):
             return cls()
-        bleed = found.get("bleed_px")
+        bleed = layout.get("bleed_px")
         return cls(
-            canvas=_shape(found.get("canvas")),
-            tiles=_shape(found.get("tiles")),
-            blocks=_blocks(found.get("blocks")),
-            origin=_shape(found.get("origin"), least=0) or (0, 0),
+            canvas=_shape(layout.get("canvas")),
+            tiles=_shape(layout.get("tiles")),
+            blocks=_blocks(layout.get("blocks")),
+            origin=_shape(layout.get("origin"), least=0) or (0, 0),
             bleed_px=bleed if type(bleed) is int and 0 <= bleed <= _MOST_SIDE else None,
-            trim=_shape(found.get("trim")),
+            trim=_shape(layout.get("trim")),
         )
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> PrintLayout:
-        """The layout of a run's own picture, from its `run.json`."""
+        """Return the layout of a run's own picture, from its `run.json`."""
         if isinstance(record.get(KEY), Mapping):
             return cls.from_settings(record)
         try:
@@ -75,32 +75,32 @@ class PrintLayout:
         return cls(grid.canvas.shape, grid.core_shape, (down, len(blocks) // down))
 
     def lies_on_canvas(self, shape: Shape) -> bool:
-        """Whether a picture of this shape can be the canvas, or a part of it, at its size; True where it is not known."""
+        """Return whether a picture of this shape can be the canvas, or a part of it, unscaled; True where unknown."""
         if self.canvas is None:
             return True
         if self.origin == (0, 0) and self.trim != shape:
             return self.canvas == shape
-        return all(at + side <= whole for at, side, whole in zip(self.origin, shape, self.canvas, strict=True))
+        return all(start + side <= length for start, side, length in zip(self.origin, shape, self.canvas, strict=True))
 
     def tile_borders(self, shape: Shape) -> tuple[list[int], list[int]]:
-        """Rows and columns of a picture of `shape` before which a tile ends; empty where it is not known."""
+        """Return the rows and columns of a picture of `shape` before which a tile ends; empty where unknown."""
         if self.tiles is None:
             return [], []
         rows, columns = (borders(*axis) for axis in zip(shape, self.tiles, self.origin, strict=True))
         return rows, columns
 
     def block_borders(self, shape: Shape) -> tuple[list[int], list[int]]:
-        """Those of the tiles' borders where another block, another worker's, begins."""
+        """Return the tile borders at which another block, of another worker, begins."""
         if self.tiles is None or self.blocks is None or self.canvas is None:
             return [], []
         rows, columns = (
             Axis(length, tile, halo=0, fill=0, stride=1, mode="reflect")
             for length, tile in zip(self.canvas, self.tiles, strict=True)
         )
-        dealt = deal_blocks(Grid(rows, columns), operator.mul(*self.blocks), self.blocks)
+        dealt_blocks = deal_blocks(Grid(rows, columns), operator.mul(*self.blocks), self.blocks)
         starts = (
-            {block.pixels.rows.start - self.origin[0] for block in dealt},
-            {block.pixels.columns.start - self.origin[1] for block in dealt},
+            {block.pixels.rows.start - self.origin[0] for block in dealt_blocks},
+            {block.pixels.columns.start - self.origin[1] for block in dealt_blocks},
         )
         tiles = self.tile_borders(shape)
         return sorted(starts[0].intersection(tiles[0])), sorted(starts[1].intersection(tiles[1]))
@@ -115,11 +115,11 @@ def _shape(value: Any, least: int = 1) -> Shape | None:
     if not isinstance(value, list | tuple) or len(value) != 2:
         return None
     rows, columns = value
-    fine = all(type(side) is int and least <= side <= _MOST_SIDE for side in (rows, columns))
-    return (rows, columns) if fine else None
+    is_valid = all(type(side) is int and least <= side <= _MOST_SIDE for side in (rows, columns))
+    return (rows, columns) if is_valid else None
 
 
 def borders(length: int, tile: int, origin: int = 0) -> list[int]:
-    """Where tiles of `tile` px meet on an axis of `length` px that begins at pixel `origin` of the canvas."""
+    """Return where tiles of `tile` px meet on an axis of `length` px that begins at canvas pixel `origin`."""
     first = -(-(origin + 1) // tile) * tile
     return list(range(first - origin, length, tile))

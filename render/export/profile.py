@@ -1,4 +1,4 @@
-"""ICC profiles that a picture can be converted to on its way out."""
+"""ICC profiles that a picture can be converted to when it is exported."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from render.export.metadata import srgb_profile
 from render.storage.user_paths import input_path
 from render.system.reading import read_regular
 
-#: Bytes of the longest ICC profiles: those of presses, with fine tables, have a few million.
+#: Most bytes of an ICC profile: those of presses, with fine tables, have a few million.
 _LONGEST = 64 << 20
 _SHIPPED = ("p3", "cmyk")
-#: Names that stand for no file.
+#: Names of profiles that are not files.
 BUILT_IN = ("srgb", *_SHIPPED)
 _CHANNELS = {"RGB": 3, "CMYK": 4, "GRAY": 1}
-#: Classes of profiles that describe what a picture is printed or shown on: output, display, colour space.
+#: Classes of profiles for printing or showing a picture: output, display, colour space.
 _CLASSES = ("prtr", "mntr", "spac")
 
 
 @dataclass(frozen=True)
 class Profile:
-    """An ICC profile: `content` None stands for sRGB, which the canvas has."""
+    """An ICC profile: `content` None stands for sRGB, the canvas' own."""
 
     content: bytes | None = None
     space: str = "RGB"
@@ -37,19 +37,20 @@ class Profile:
 
     @property
     def icc(self) -> bytes:
-        """The profile itself."""
+        """The bytes of the profile."""
         return self.content or srgb_profile()
 
     @property
     def sha256(self) -> str | None:
-        """Tells its content from others; None for sRGB."""
+        """Digest of the content; None for sRGB."""
         return None if self.content is None else hashlib.sha256(self.content).hexdigest()
 
 
 def read_profile(name: str | None) -> Profile:
-    """The profile that `output.profile` names: null or `srgb`, libvips' own `p3` or `cmyk`, or a path to an .icc file.
+    """Return the profile for `output.profile`: null or `srgb`, libvips' own `p3` or `cmyk`, or an .icc file's path.
 
-    Raises `UserError` for what is no profile of RGB, CMYK or grey.
+    Raises:
+        UserError: it is no profile of RGB, CMYK or grey.
     """
     if name is None or name == "srgb":
         return Profile()
@@ -73,10 +74,10 @@ def read_profile(name: str | None) -> Profile:
 
 
 def converted(image: pyvips.Image, profile: Profile, bits: int) -> pyvips.Image:
-    """An sRGB image of 16 bits in another profile's colours, of 8 or 16 bits a channel.
+    """Return an sRGB image of 16 bits in another profile's colours, with 8 or 16 bits a channel.
 
-    Relative colorimetric with black point compensation, as prints are made. In two steps with 16 bits between them: in one
-    libvips rounds through a coarser table.
+    Relative colorimetric with black point compensation, as prints are made. Two steps with 16 bits between them, because
+    libvips rounds through a coarser table in a single one.
     """
     if profile.content is None:
         return image

@@ -1,20 +1,21 @@
-"""Reads the description in an XMP packet (ISO 16684-1) of anybody's: no tree is built, and no entity is defined."""
+"""Reader of the description in any XMP packet (ISO 16684-1): it builds no tree and accepts no entity definitions."""
 
 from __future__ import annotations
 
 from xml.etree import ElementTree
 
 _DUBLIN_CORE, _RDF = "http://purl.org/dc/elements/1.1/", "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-#: The elements that the text stands in, from the outside in; the innermost may have any name.
+#: Elements around the text, from the outside in; the innermost may have any name.
 _PATH = (f"{{{_DUBLIN_CORE}}}description", f"{{{_RDF}}}Alt")
-#: Elements in elements, and bytes of a packet, at most: XMP needs about ten, and a record of settings a few thousand.
+#: Greatest depth of elements and bytes of a packet: XMP needs about ten, and a record of settings a few thousand.
 MAX_DEPTH, MAX_BYTES = 64, 16_000_000
 
 
 def read_description(packet: bytes) -> str | None:
-    """The text of the first `dc:description`; None where there is none.
+    """Return the text of the first `dc:description`; None where there is none.
 
-    Raises ValueError for what is no XML, and for a packet that is longer, deeper or cleverer than XMP needs to be.
+    Raises:
+        ValueError: the packet is no XML, or is longer, deeper or more complex than XMP needs to be.
     """
     if len(packet) > MAX_BYTES:
         raise ValueError(f"the packet has more than {MAX_BYTES} bytes")
@@ -32,7 +33,7 @@ def read_description(packet: bytes) -> str | None:
 
 
 class _Description:
-    """Hears of elements as they are parsed, and keeps the text of the one that is looked for."""
+    """Target of the XML parser that keeps the text of the description."""
 
     def __init__(self) -> None:
         self.text: str | None = None
@@ -59,4 +60,4 @@ class _Description:
         raise ValueError("the packet defines a document type")
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: the text is complete."""

@@ -1,4 +1,4 @@
-"""Reads a picture beyond its ends, where it is mirrored, repeated, or one colour, at its own size or shrunk."""
+"""Reader of a picture beyond its ends, where it is mirrored, repeated or one colour; at full size or shrunk."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from render.geometry.source_window import Beyond, SourceWindow, Span
 
 @dataclass(frozen=True)
 class Sampling:
-    """One axis of a picture of `length` px, stored in `count` samples of `factor` px each, the first from `origin` px on.
+    """One axis of a picture: `length` px stored in `count` samples of `factor` px each.
 
-    A last sample may cover less than the others. `origin` is 0 or, where the picture is stored back to front, below.
+    The first sample begins at pixel `origin`: 0, or below 0 where the picture is stored back to front. The sample at one
+    end may cover fewer pixels than the rest.
     """
 
     length: int
@@ -26,27 +27,27 @@ class Sampling:
     origin: float = 0.0
 
     def span(self, span: Span) -> Span:
-        """A span of the picture in samples instead of px."""
+        """Return a span of the picture in samples instead of px."""
         return Span(self.count, (span.start - self.origin) / self.factor, span.extent / self.factor, span.beyond)
 
     @property
     def partial(self) -> tuple[int, float]:
-        """Which sample may cover less than the others, and which share of it is picture."""
+        """Index of the sample that may cover less than the others, and the share of it (0..1] that is picture."""
         covered = self.length - (self.count - 1) * self.factor
         return (0 if self.origin < 0 else self.count - 1), min(1.0, covered / self.factor)
 
     def positions(self, indices: Interval, beyond: Beyond) -> NDArray[np.float64]:
-        """Where in [0, count - 1] each sample lies that may be beyond the ends; NaN where there is background.
+        """Return the position in [0, count - 1] of each sample that may lie beyond the ends; NaN for background.
 
-        A mirrored or repeated sample of a shrunk picture may fall between two of those stored.
+        A mirrored or repeated sample of a shrunk picture may fall between two stored samples.
         """
-        at = np.arange(*indices, dtype=np.float64)
-        outside = (at < 0) | (at >= self.count)
+        positions = np.arange(*indices, dtype=np.float64)
+        outside = (positions < 0) | (positions >= self.count)
         if not outside.any():
-            return at
+            return positions
         if beyond == "background":
-            return np.where(outside, np.nan, at)
-        centres = self.origin + (at + 0.5) * self.factor - 0.5
+            return np.where(outside, np.nan, positions)
+        centres = self.origin + (positions + 0.5) * self.factor - 0.5
         if beyond == "wrap":
             inside = centres % self.length
         else:
@@ -54,30 +55,30 @@ class Sampling:
             inside = centres % period
             inside = np.where(inside > self.length - 1, period - inside, inside)
         samples = (inside + 0.5 - self.origin) / self.factor - 0.5
-        return np.where(outside, np.clip(samples, 0.0, self.count - 1.0), at)
+        return np.where(outside, np.clip(samples, 0.0, self.count - 1.0), positions)
 
 
 def reading_beyond(
     read: ReadPixels, rows: Sampling, columns: Sampling, window: SourceWindow, background: Sequence[float]
 ) -> ReadPixels:
-    """A reader of any rectangle of samples, from one of those that exist.
+    """Return a reader of any rectangle of samples, given `read`, a reader of the samples that exist.
 
-    `window` says what lies beyond each axis; `background` has a value for each of the channels that are read: of a
-    photo R,G,B, 0..255. What is read at once is no larger than what was asked for.
+    `window` has the rule beyond each axis; `background` has one value per channel, for a photo R,G,B, 0..255. The reader
+    never reads more at once than the size of the requested rectangle.
     """
     stored = Rect(Interval(0, rows.count), Interval(0, columns.count))
     colour = np.asarray(background, np.float32)
 
     def read_stored(rect: Rect) -> Pixels:
         pixels = read(rect)
-        for axis, (sampling, part, span) in enumerate(
+        for axis, (sampling, interval, span) in enumerate(
             ((rows, rect.rows, window.rows), (columns, rect.columns, window.columns))
         ):
             index, share = sampling.partial
-            if span.beyond == "background" and share < 1 and part.start <= index < part.stop:
-                # The rest of this sample is background.
+            if span.beyond == "background" and share < 1 and interval.start <= index < interval.stop:
+                # The picture ends within this sample; the remainder is background.
                 pixels = pixels.copy()
-                edge = np.moveaxis(pixels, axis, 0)[index - part.start]
+                edge = np.moveaxis(pixels, axis, 0)[index - interval.start]
                 edge += (colour - edge) * np.float32(1 - share)
         return pixels
 
@@ -88,16 +89,16 @@ def reading_beyond(
         pixels[...] = colour
         down = rows.positions(rect.rows, window.rows.beyond)
         across = columns.positions(rect.columns, window.columns.beyond)
-        for part in _runs(down):
-            for other in _runs(across):
-                pixels[part, other] = _between(read_stored, down[part], across[other])
+        for interval in _runs(down):
+            for column_run in _runs(across):
+                pixels[interval, column_run] = _between(read_stored, down[interval], across[column_run])
         return pixels
 
     return read_any
 
 
 def _runs(positions: NDArray[np.float64]) -> Iterator[slice]:
-    """The stretches of positions that lie side by side; those that are NaN are left out."""
+    """Yield the stretches of adjacent positions, without those that are NaN."""
     steps = np.abs(np.diff(positions))
     cuts = np.flatnonzero(~(steps < 1.5)) + 1
     for start, stop in zip([0, *cuts], [*cuts, len(positions)], strict=True):
@@ -106,15 +107,15 @@ def _runs(positions: NDArray[np.float64]) -> Iterator[slice]:
 
 
 def _between(read: ReadPixels, down: NDArray[np.float64], across: NDArray[np.float64]) -> Pixels:
-    """The pixels at these rows and columns, in a straight line between the two nearest where they are no whole numbers."""
-    wanted = Rect(*(Interval(int(np.floor(axis.min())), int(np.ceil(axis.max())) + 1) for axis in (down, across)))
-    pixels = read(wanted)
-    for axis, (position, first) in enumerate(((down, wanted.rows.start), (across, wanted.columns.start))):
+    """Return the pixels at these rows and columns, interpolated linearly where a position is not a whole number."""
+    bounds = Rect(*(Interval(int(np.floor(axis.min())), int(np.ceil(axis.max())) + 1) for axis in (down, across)))
+    pixels = read(bounds)
+    for axis, (position, first) in enumerate(((down, bounds.rows.start), (across, bounds.columns.start))):
         low, high = np.floor(position).astype(int), np.ceil(position).astype(int)
         nearer = pixels.take(low - first, axis)
         share = (position - low).astype(np.float32)
         if share.any():
-            share = np.expand_dims(share, tuple(other for other in range(3) if other != axis))
+            share = np.expand_dims(share, tuple(dimension for dimension in range(3) if dimension != axis))
             nearer = nearer * (1 - share) + pixels.take(high - first, axis) * share
         pixels = nearer
     return pixels

@@ -1,7 +1,7 @@
 """Colour spaces that files state by numbers instead of an ICC profile, and their conversion to sRGB. Pure.
 
-A space is a curve from stored values to light, and the chromaticities of its primaries and white. Light is taken to sRGB's
-primaries by the matrices of both spaces (SMPTE RP 177), and from white to white by Bradford's adaptation, as in ICC.
+A space is a curve from stored values to light, plus the chromaticities of its primaries and white. Light is converted to
+sRGB's primaries by the matrices of both spaces (SMPTE RP 177), and between whites by Bradford's adaptation, as in ICC.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-#: Values 0..1 to light 0..1.
+#: Function from values 0..1 to light 0..1.
 Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 #: x, y of white, red, green, blue: eight numbers.
@@ -23,13 +23,13 @@ SRGB: Chromaticities = (*_D65, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
 ADOBE: Chromaticities = (*_D65, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
 #: Adobe RGB (1998), 4.3.1.2.
 ADOBE_GAMMA = 563 / 256
-#: Chromaticities of two spaces that differ by less are the same: files round them.
+#: Largest difference of equal chromaticities: files round them.
 _SAME = 1e-3
-#: Least area of a triangle of primaries in the chromaticity diagram; below it there is no inverse.
+#: Minimum area of a triangle of primaries in the chromaticity diagram; a smaller one has no usable inverse.
 _MIN_AREA = 1e-4
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 
-#: ITU-T H.273, table 2, by number.
+#: Chromaticities by number of ITU-T H.273, table 2.
 _PRIMARIES: dict[int, Chromaticities] = {
     1: SRGB,
     4: (0.310, 0.316, 0.67, 0.33, 0.21, 0.71, 0.14, 0.08),
@@ -43,19 +43,20 @@ _PRIMARIES: dict[int, Chromaticities] = {
     12: (*_D65, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
     22: (*_D65, 0.630, 0.340, 0.295, 0.605, 0.155, 0.077),
 }
-#: Numbers that H.273 leaves open: a file that names one says nothing.
+#: Numbers that H.273 leaves open: they state no colour space.
 _UNSPECIFIED = (0, 2, 3)
 
 
 class Unknown(ValueError):
-    """A colour space whose values cannot be turned into sRGB without a guess."""
+    """Error for a colour space whose values cannot be converted to sRGB without a guess."""
 
 
 @dataclass(frozen=True)
 class ColourSpace:
-    """`name` says in messages where the file states it; `curves` are one for all channels, or one for each.
+    """Colour space of a picture's samples.
 
-    `narrow` is (black, white) of 0..1 where not all values are used.
+    `name` is the place in the file that states it, for messages. `curves` has one curve for all channels, or one for each.
+    `narrow` is (black, white) within 0..1 where the full range of values is not used.
     """
 
     name: str
@@ -64,25 +65,25 @@ class ColourSpace:
     narrow: tuple[float, float] = field(default=(0.0, 1.0))
 
     def light(self, values: NDArray[np.float64], channel: int) -> NDArray[np.float64]:
-        """Light 0..1 of stored values 0..1 of one channel."""
+        """Return light 0..1 for stored values 0..1 of one channel."""
         black, white = self.narrow
         return self.curves[channel % len(self.curves)](np.clip((values - black) / (white - black), 0.0, 1.0))
 
     @property
     def matrix(self) -> NDArray[np.float64] | None:
-        """(3, 3) from its light to sRGB's; None where its primaries are sRGB's."""
+        """Matrix (3, 3) from this space's light to sRGB's; None where the primaries are sRGB's."""
         if same_chromaticities(self.chromaticities, SRGB):
             return None
         return np.linalg.inv(_to_d65(SRGB)) @ _to_d65(self.chromaticities)
 
 
 def same_chromaticities(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two spaces have the same primaries and white."""
+    """Return whether two spaces have the same primaries and white."""
     return bool(np.allclose(one, other, rtol=0.0, atol=_SAME))
 
 
 def is_sensible(chromaticities: Sequence[float]) -> bool:
-    """Whether white lies among primaries that span a triangle."""
+    """Return whether white lies among primaries that span a triangle."""
     numbers = np.asarray(chromaticities, np.float64)
     if numbers.shape != (8,) or not np.isfinite(numbers).all() or numbers.min() < -1 or numbers.max() > 2:
         return False
@@ -92,34 +93,34 @@ def is_sensible(chromaticities: Sequence[float]) -> bool:
 
 
 def gamma_curve(exponent: float) -> Curve:
-    """Light as a power of values."""
+    """Return the curve whose light is a power of the values."""
     return lambda values: values**exponent
 
 
 def table_curve(table: Sequence[float] | NDArray[np.float64]) -> Curve:
-    """Light between the entries of a table of it, 0..1."""
+    """Return the curve that interpolates linearly in a table of light, 0..1."""
     entries = np.asarray(table, np.float64)
     return lambda values: np.interp(values * (len(entries) - 1), np.arange(len(entries)), entries)
 
 
 def srgb_curve(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """IEC 61966-2-1: light of sRGB values."""
+    """Return the light of sRGB values (IEC 61966-2-1)."""
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
 def _bt709_curve(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """ITU-R BT.709 and BT.2020."""
+    """Return the light of ITU-R BT.709 and BT.2020 values."""
     alpha, beta = 1.09929682680944, 0.018053968510807
     return np.where(values < 4.5 * beta, values / 4.5, ((values + alpha - 1) / alpha) ** (1 / 0.45))
 
 
 def _smpte240_curve(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """SMPTE ST 240."""
+    """Return the light of SMPTE ST 240 values."""
     alpha, beta = 1.111572195921731, 0.022821585529445
     return np.where(values < 4 * beta, values / 4, ((values + alpha - 1) / alpha) ** (1 / 0.45))
 
 
-#: ITU-T H.273, table 3, by number.
+#: Curves by number of ITU-T H.273, table 3.
 _CURVES: dict[int, Curve] = {
     **dict.fromkeys((1, 6, 14, 15), _bt709_curve),
     **{4: gamma_curve(2.2), 5: gamma_curve(2.8), 7: _smpte240_curve, 8: gamma_curve(1.0), 13: srgb_curve},
@@ -128,9 +129,10 @@ _HIGH_RANGE = {16: "PQ", 18: "HLG"}
 
 
 def coded_space(primaries: int, transfer: int, full_range: bool, bits: int) -> ColourSpace | None:
-    """The space of H.273's code points, for samples of `bits`; None where they leave it open.
+    """Return the space of H.273's code points, for samples of `bits`; None where they leave it open.
 
-    Raises `Unknown` for code points that only a guess would turn into sRGB: those of high dynamic range, and rare ones.
+    Raises:
+        Unknown: for high dynamic range and rare code points, which only a guess would convert to sRGB.
     """
     if primaries in _UNSPECIFIED or transfer in _UNSPECIFIED:
         return None
@@ -150,15 +152,15 @@ def _scales(chromaticities: Sequence[float] | NDArray[np.float64]) -> NDArray[np
 
 
 def _xyz(chromaticities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(3, n): columns of X, Y, Z of x, y pairs, each with x + y + z = 1; white's has Y = 1."""
+    """Return (3, n) columns of X, Y, Z for n x, y pairs, each with X + Y + Z = 1; a single pair (white) has Y = 1."""
     pairs = chromaticities.reshape(-1, 2)
     columns = np.stack([pairs[:, 0], pairs[:, 1], 1 - pairs.sum(1)])
     return np.asarray(columns / pairs[0, 1] if len(pairs) == 1 else columns, np.float64)
 
 
 def _to_d65(chromaticities: Chromaticities) -> NDArray[np.float64]:
-    """(3, 3) from light to X, Y, Z under D65."""
+    """Return the matrix (3, 3) from light to X, Y, Z under D65."""
     numbers = np.asarray(chromaticities, np.float64)
     to_xyz = _xyz(numbers[2:]) * _scales(numbers)
-    white, wanted = _BRADFORD @ _xyz(numbers[:2])[:, 0], _BRADFORD @ _xyz(np.array(_D65))[:, 0]
-    return np.asarray(np.linalg.inv(_BRADFORD) @ np.diag(wanted / white) @ _BRADFORD @ to_xyz, np.float64)
+    white, d65 = _BRADFORD @ _xyz(numbers[:2])[:, 0], _BRADFORD @ _xyz(np.array(_D65))[:, 0]
+    return np.asarray(np.linalg.inv(_BRADFORD) @ np.diag(d65 / white) @ _BRADFORD @ to_xyz, np.float64)

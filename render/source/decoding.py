@@ -1,4 +1,7 @@
-"""Decodes pictures in a thread of their own, so that waiting can be interrupted, and notices what libvips passes over."""
+"""Decoding of pictures in a separate thread, so that waiting can be interrupted.
+
+It also reports damaged tiles, which libvips passes over.
+"""
 
 from __future__ import annotations
 
@@ -14,25 +17,25 @@ from numpy.typing import NDArray
 
 from render.system import interrupts
 
-#: Lines, and blocks of shorter ones, that are decoded ahead.
+#: Number of blocks that are decoded ahead; a block is one line, or several short ones.
 _AHEAD = 64
-#: How often a decoder that waits looks whether anybody still wants its pixels, s.
+#: Interval at which a waiting thread checks for an interrupt or a consumer that has gone, s.
 _LOOK_EVERY = 0.1
-#: For how long a decoder that is not wanted any more is waited for, s: some look up only at the first row they have ready.
+#: Longest wait for a decoder that is no longer needed, s: some react only once their first row is ready.
 _END_WITHIN = 1.0
-#: What libtiff says of a tile that a file leaves out on purpose.
+#: Message of libtiff for a tile that a file leaves out on purpose.
 _EMPTY_TILE = "Invalid tile byte count"
 
 
 class _Blocks:
-    """Carries what a decoder in another thread has ready to whoever asks for it, some ahead."""
+    """Queue of decoded blocks from the decoder's thread to the consumer; the decoder works some blocks ahead."""
 
     def __init__(self) -> None:
         self._queue: queue.Queue[bytes | pyvips.Error | None] = queue.Queue(_AHEAD)
         self.unwanted = False
 
     def put(self, block: bytes | pyvips.Error | None) -> bool:
-        """Hands over a block, an error, or None at the end; False where nobody wants it any more."""
+        """Hand over a block, an error, or None at the end; return False if the consumer has gone."""
         while not self.unwanted:
             try:
                 self._queue.put(block, timeout=_LOOK_EVERY)
@@ -43,7 +46,7 @@ class _Blocks:
 
     def __iter__(self) -> Iterator[bytes]:
         while True:
-            # The decoder may be long at its first row; whoever waits here may be asked to stop.
+            # The first row may take long, and this wait must stay interruptible.
             interrupts.check()
             try:
                 block = self._queue.get(timeout=_LOOK_EVERY)
@@ -57,12 +60,13 @@ class _Blocks:
 
 
 def decoded_rows(image: pyvips.Image) -> Iterator[NDArray[Any]]:
-    """The rows of an image of uint16 or float32, some at a time, as libvips computes them in a thread of its own.
+    """Yield the rows of an image of uint16 or float32, (rows, columns, bands), as libvips computes them in a thread.
 
-    (rows, columns, bands). Raises `pyvips.Error` where the file is damaged or cut.
+    Raises:
+        pyvips.Error: the file is damaged or cut.
     """
-    kind = {"ushort": np.uint16, "float": np.float32}[image.format]
-    line = np.dtype(kind).itemsize * image.bands * image.width
+    dtype = {"ushort": np.uint16, "float": np.float32}[image.format]
+    line_bytes = np.dtype(dtype).itemsize * image.bands * image.width
     blocks = _Blocks()
 
     def take(data: Any) -> int:
@@ -81,21 +85,25 @@ def decoded_rows(image: pyvips.Image) -> Iterator[NDArray[Any]]:
     thread = threading.Thread(target=compute, name="decoder", daemon=True)
     thread.start()
     try:
-        begun = bytearray()
+        buffer = bytearray()
         for block in blocks:
-            begun += block
-            count = len(begun) // line
+            buffer += block
+            count = len(buffer) // line_bytes
             if count:
-                whole = bytes(begun[: count * line])
-                del begun[: count * line]
-                yield np.frombuffer(whole, kind).reshape(count, image.width, image.bands)
+                complete = bytes(buffer[: count * line_bytes])
+                del buffer[: count * line_bytes]
+                yield np.frombuffer(complete, dtype).reshape(count, image.width, image.bands)
     finally:
         blocks.unwanted = True
         thread.join(_END_WITHIN)
 
 
 def decoded(image: pyvips.Image) -> NDArray[np.float32]:
-    """A whole image of float32: (rows, columns, bands). Raises `pyvips.Error` where the file is damaged or cut."""
+    """Return a whole image of float32, (rows, columns, bands).
+
+    Raises:
+        pyvips.Error: the file is damaged or cut.
+    """
     pixels: list[NDArray[np.float32]] = []
     failures: list[Exception] = []
 
@@ -104,7 +112,7 @@ def decoded(image: pyvips.Image) -> NDArray[np.float32]:
             with tiles_checked(image):
                 pixels.append(image.numpy())
         except Exception as error:
-            # Raised below, in the thread that waits.
+            # Raised below, in the waiting thread.
             failures.append(error)
 
     thread = threading.Thread(target=compute, name="decoder", daemon=True)
@@ -124,16 +132,16 @@ def decoded(image: pyvips.Image) -> NDArray[np.float32]:
 
 @contextmanager
 def tiles_checked(image: pyvips.Image) -> Iterator[None]:
-    """Around decoding: raises `pyvips.Error` where a tile of a TIFF could not be decoded.
+    """Raise `pyvips.Error` after decoding in this context if a tile of a TIFF could not be decoded.
 
-    libvips fills such a tile with zeros and goes on, but keeps what its decoder said.
+    libvips fills such a tile with zeros and continues, but keeps its decoder's messages.
     """
     is_tiff = bool(image.get_typeof("vips-loader")) and image.get("vips-loader").startswith("tiffload")
     if is_tiff:
         pyvips.vips_lib.vips_error_clear()
     yield
     if is_tiff:
-        said = pyvips.ffi.string(pyvips.vips_lib.vips_error_buffer()).decode("utf-8", "replace")
-        lines = [line for line in said.splitlines() if line.strip() and _EMPTY_TILE not in line]
+        messages = pyvips.ffi.string(pyvips.vips_lib.vips_error_buffer()).decode("utf-8", "replace")
+        lines = [line for line in messages.splitlines() if line.strip() and _EMPTY_TILE not in line]
         if lines:
             raise pyvips.Error("a tile cannot be decoded", "\n".join(lines))

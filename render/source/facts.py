@@ -1,4 +1,4 @@
-"""Facts of a picture file beside its pixels: its kind, its channels, and the colours that they stand for."""
+"""Facts of a picture file besides its pixels: its kind, its channels and its colour space."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ from render.source.tiff_picture import (
 )  # fmt: skip
 
 _ICC = "icc-profile-data"
-#: Compressions that every libtiff decodes: none, LZW, JPEG, deflate and PackBits.
+#: Compressions that every build of libtiff decodes: none, LZW, JPEG, deflate and PackBits.
 _COMMON = (1, 5, 7, 8, 32773, 32946)
 _NO_DECODER = re.compile("not configured|not implemented|not supported")
 
 
 @dataclass(frozen=True)
 class Facts:
-    """`space` is None where the picture is in sRGB, in its ICC profile's colours, or says nothing.
+    """Facts of a picture file.
 
-    `tiff` is None for other kinds of files; `photometric` is its PhotometricInterpretation. `profile` is the ICC profile of
-    the first picture in the file, which holds for its smaller copies, too.
+    `space` is None where the picture is in sRGB, in its ICC profile's colours, or states no space. `tiff` is None for other
+    kinds of files; `photometric` is its PhotometricInterpretation. `profile` is the ICC profile of the first picture in the
+    file; it also applies to its smaller copies.
     """
 
     kind: str
@@ -53,37 +54,44 @@ class Facts:
         return None if self.tiff is None else self.tiff.first.integer(tags.PHOTOMETRIC, 1)
 
     def level_options(self, shape: tuple[int, int], shrink: int) -> tuple[dict[str, Any], int]:
-        """Loader's options for the smallest copy of a picture of `shape` that `shrink` (a power of two) asks for.
+        """Return the loader's options for the smallest copy that is at most `shrink` times smaller, and its factor.
 
-        And how many times smaller it is: 1, without options, where there is none.
+        Args:
+            shape: (height, width) px of the picture.
+            shrink: a power of two.
+
+        Returns:
+            (options, factor); ({}, 1) where there is no such copy.
         """
         options: dict[str, Any] = {}
-        done = 1
+        best_factor = 1
         for option, directory in levels(self.tiff) if self.tiff else ():
-            factor = 2 * done
+            factor = 2 * best_factor
             while factor <= shrink:
                 if all(
                     length // factor <= side <= -(-length // factor)
                     for length, side in zip(shape, directory.shape, strict=True)
                 ):
-                    options, done = option, factor
+                    options, best_factor = option, factor
                 factor *= 2
-        return options, done
+        return options, best_factor
 
 
 def open_file(path: Path, **options: Any) -> tuple[pyvips.Image, Facts]:
-    """A picture of which only the header has been read, to be decoded once from top to bottom, and the facts about it.
+    """Open a picture by its header, to be decoded once from top to bottom, and return it with its facts.
 
-    Raises `UserError` for what cannot be read as the file means it, and `pyvips.Error` for what its loader refuses.
+    Raises:
+        UserError: the file cannot be read correctly.
+        pyvips.Error: the file's loader refuses it.
     """
     kind, tiff = _kind_and_tiff(path)
     picture = open_stream(path, **options)
     if tiff is not None:
         _refuse_compression(path, tiff)
-    meant = channels(tiff.first, picture.bands) if tiff else _plain_channels(picture)
-    if meant is None:
+    channel_roles = channels(tiff.first, picture.bands) if tiff else _plain_channels(picture)
+    if channel_roles is None:
         raise UserError(f"image {str(path)!r} has {picture.bands} channels: save it as RGB, RGBA or grey")
-    facts = Facts(kind, meant, None, picture.get(_ICC) if picture.get_typeof(_ICC) else None, tiff)
+    facts = Facts(kind, channel_roles, None, picture.get(_ICC) if picture.get_typeof(_ICC) else None, tiff)
     try:
         return picture, replace(facts, space=_space(path, picture, facts))
     except Unknown as unknown:
@@ -104,7 +112,7 @@ def _kind_and_tiff(path: Path) -> tuple[str, Tiff | None]:
 
 
 def _refuse_compression(path: Path, tiff: Tiff) -> None:
-    """Raises `UserError` where libvips has no decoder for a TIFF's compression, which it says at the first pixel."""
+    """Raise `UserError` if libvips has no decoder for a TIFF's compression; libvips reports this at the first pixel."""
     number = tiff.first.integer(tags.COMPRESSION, 1)
     if number in _COMMON:
         return
@@ -121,12 +129,12 @@ def _refuse_compression(path: Path, tiff: Tiff) -> None:
 
 
 def _plain_channels(picture: pyvips.Image) -> Channels:
-    """In every other format an extra channel is transparency."""
+    """Return the channels of a picture that is no TIFF: an extra channel is transparency."""
     return Channels(picture.bands - 1, picture.bands - 1) if picture.hasalpha() else Channels(picture.bands, None)
 
 
 def _space(path: Path, picture: pyvips.Image, facts: Facts) -> ColourSpace | None:
-    """The space by the first of what the file states: cICP, ICC profile, sRGB, gAMA with cHRM, EXIF, colorimetry."""
+    """Return the colour space by the first of: cICP, ICC profile, sRGB, gAMA with cHRM, EXIF, colorimetry."""
     if facts.kind == "png":
         space, exif = png_space(path)
         return space if exif is None or facts.channels.colours not in (1, 3) else _exif_space(exif)

@@ -1,4 +1,7 @@
-"""Levels of a source on disk: Zarr arrays of uint16 sRGB with a checksum on every chunk, written whole or not at all."""
+"""Levels of a source on disk: Zarr arrays of uint16 sRGB, each written completely or not at all.
+
+Every chunk has a checksum.
+"""
 
 from __future__ import annotations
 
@@ -28,54 +31,54 @@ from render.system.paths import cache_directory
 if TYPE_CHECKING:
     import zarr
 
-#: Side of a chunk, px: 1.6 MB each.
+#: Side of a chunk, px; a chunk is 1.6 MB.
 CHUNK = 512
 _CHUNK_BYTES = CHUNK * CHUNK * 6
 #: Columns that are written at once, px.
 _WRITTEN = 4 * CHUNK
-#: Between two signs of life while a level is made, s.
+#: Interval of progress reports while a level is written, s.
 _TOLD_EVERY = 10.0
 
-#: Told, in a few words, how far something is.
+#: Receiver of short progress messages.
 Told = Callable[[str], None]
 
 
 def level_bytes(shape: tuple[int, int]) -> int:
-    """What a level of (rows, columns) samples takes on disk, bytes."""
+    """Return the bytes on disk of a level of (rows, columns) samples."""
     return -(-shape[0] // CHUNK) * -(-shape[1] // CHUNK) * _CHUNK_BYTES
 
 
 def write_level(place: Place, shrunk: Shrunk, identity: dict[str, Any], told: Told) -> None:
-    """Makes the level at a path or a URL; for the latter it is made on this machine first. See `_write_local`."""
+    """Write the level to a path or a URL; for a URL it is built on this machine first. See `_write_local`."""
     if isinstance(place, Path):
         _write_local(place, shrunk, identity, told)
         return
     cache = cache_directory() / "levels"
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as directory:
-        made = Path(directory) / last_name(place)
-        _write_local(made, shrunk, identity, told)
+        local_path = Path(directory) / last_name(place)
+        _write_local(local_path, shrunk, identity, told)
         told("sending it to the store")
-        # Whoever has no object store does not wait for its client.
+        # Imported here, so that runs without an object store do not wait for its client.
         from render.storage.mirror import send_picture
         from render.storage.objects import ObjectStorage
 
-        send_picture(ObjectStorage(place.rpartition("/")[0], patient=True), made.name, made)
+        send_picture(ObjectStorage(place.rpartition("/")[0], patient=True), local_path.name, local_path)
 
 
 def _write_local(path: Path, shrunk: Shrunk, identity: dict[str, Any], told: Told) -> None:
-    """Makes the level at `path` by decoding a picture; it has that name only when it is whole and has reached the disk.
+    """Decode a picture into the level at `path`, which gets that name once it is complete and flushed to disk.
 
-    `identity` says which picture it is of. Holds one row of chunks in memory. Raises `UserError` for a damaged picture or a
-    full disk.
+    `identity` holds attributes that identify the picture. Memory holds one row of chunks. Raises `UserError` for a damaged
+    picture or a full disk.
     """
     temporary = path.with_name(f".{path.name}.partial")
     height, width = shrunk.shape
     try:
-        # What a killed run left half made.
+        # Remove what a killed run left unfinished.
         shutil.rmtree(temporary, ignore_errors=True)
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Imported where it is needed, here and below: it takes its time, and every process that starts reads this module.
+        # Imported here and below because the import is slow and every process that starts reads this module.
         import zarr
         from zarr.codecs import Crc32cCodec
 
@@ -92,20 +95,20 @@ def _write_local(path: Path, shrunk: Shrunk, identity: dict[str, Any], told: Tol
         )
         band = np.empty((min(CHUNK, height), width, 3), np.uint16)
         top = filled = 0
-        last = time.monotonic()
-        for decoded in shrunk.rows():
-            rows = decoded
+        last_report = time.monotonic()
+        for decoded_rows in shrunk.rows():
+            rows = decoded_rows
             while len(rows):
-                taken, rows = np.split(rows, [len(band) - filled])
-                band[filled : filled + len(taken)] = taken
-                filled += len(taken)
+                part, rows = np.split(rows, [len(band) - filled])
+                band[filled : filled + len(part)] = part
+                filled += len(part)
                 if filled == len(band) or top + filled == height:
-                    # A few chunks at a time: Zarr copies what it is given.
+                    # A few chunks at a time, because Zarr copies its input.
                     for left in range(0, width, _WRITTEN):
                         array[top : top + filled, left : left + _WRITTEN] = band[:filled, left : left + _WRITTEN]
                     top, filled = top + filled, 0
-            if time.monotonic() - last > _TOLD_EVERY:
-                last = time.monotonic()
+            if time.monotonic() - last_report > _TOLD_EVERY:
+                last_report = time.monotonic()
                 told(f"{100 * top // height} %")
         for directory, _, files in os.walk(temporary, topdown=False):
             for name in (*files, "."):
@@ -117,13 +120,13 @@ def _write_local(path: Path, shrunk: Shrunk, identity: dict[str, Any], told: Tol
         hint = "free some space" if error.errno == errno.ENOSPC else "choose another output.dir"
         raise UserError(f"source level {path} cannot be written ({error.strerror or error}): {hint}") from None
     finally:
-        # Gone already where it was renamed.
+        # Without effect once it is renamed.
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 @dataclass(frozen=True)
 class Level:
-    """A level on disk, or in an object store. Sample (i, j) covers `factors` px of the picture as it lies in its file."""
+    """A level on disk or in an object store. Sample (i, j) covers `factors` px of the picture as stored in its file."""
 
     path: Place
     shape: tuple[int, int]
@@ -133,7 +136,7 @@ class Level:
 
     @classmethod
     def open(cls, path: Place) -> Level | None:
-        """The level at `path`; None where there is none that is whole."""
+        """Return the level at `path`; None where there is no complete one."""
         try:
             array = open_array(path, dtype="uint16", chunk=CHUNK)
             identity: dict[str, Any] = dict(array.attrs)
@@ -143,7 +146,11 @@ class Level:
             return None
 
     def read(self, rect: Rect) -> Pixels:
-        """(rect.rows.size, rect.columns.size, 3) float32, 0..255. Raises `UserError` for chunks damaged or missing."""
+        """Return the pixels of `rect`, (rect.rows.size, rect.columns.size, 3) float32, 0..255.
+
+        Raises:
+            UserError: a chunk is damaged or missing.
+        """
         try:
             self._refuse_missing(rect)
             with asking(self.path):
@@ -157,7 +164,7 @@ class Level:
         return stored.astype(np.float32) / np.float32(SCALE)
 
     def _refuse_missing(self, rect: Rect) -> None:
-        """Zarr takes a chunk that is gone for one of zeros."""
+        """Raise ValueError for a missing chunk, which Zarr would read as zeros."""
         storage = open_storage(self.path, patient=True)
         for row in range(rect.rows.start // CHUNK, -(-rect.rows.stop // CHUNK)):
             for column in range(rect.columns.start // CHUNK, -(-rect.columns.stop // CHUNK)):

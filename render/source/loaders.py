@@ -1,7 +1,7 @@
-"""The loaders that foreign pictures are opened with: four, chosen by a file's content. libvips has no others here.
+"""The four loaders for foreign pictures, chosen by a file's content; all other loaders of libvips are blocked.
 
-libvips reads many formats, some of them programs more than pictures. Every loader but these four is blocked in each process
-that imports this module, and so is what libvips itself marks as not fit for files from strangers.
+libvips reads many formats, some of them closer to programs than to pictures. Each process that imports this module blocks
+every loader but these four, and everything that libvips itself marks as unfit for untrusted files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pyvips
 from render.errors import UserError
 from render.source.tiff import is_tiff
 
-# libvips would keep what it did last, and with it all that a decoder holds; nothing is asked for twice.
+# libvips would cache its last operations and the memory of their decoders, but no operation is repeated.
 pyvips.cache_set_max(0)
 pyvips.operation_block_set("VipsForeignLoad", True)
 for _class in ("Png", "Jpeg", "Webp", "Tiff"):
@@ -26,9 +26,9 @@ pyvips.block_untrusted_set(True)
 PICTURES = "PNG, JPEG, WebP or TIFF"
 RAW = "a camera's raw file"
 _DEVELOP = "develop it first, in darktable, RawTherapee or the camera maker's program, and save a TIFF of 16 bits"
-#: Bytes that tell a format.
+#: Bytes at the start of a file that identify its format.
 _START = 512
-#: How other files begin: (offset, bytes, name). TIFFs of cameras are told by their directories.
+#: First bytes of other files: (offset, bytes, name). Camera TIFFs are recognized by their directories.
 _OTHERS = (
     (0, b"FUJIFILMCCD-RAW", RAW), (0, b"IIRO", RAW), (0, b"IIRS", RAW), (0, b"MMOR", RAW), (0, b"IIU\0", RAW),
     (8, b"CR\x02", RAW), (8, b"IIII", RAW), (8, b"MMMM", RAW), (4, b"ftypcrx", RAW), (0, b"\0MRM", RAW), (0, b"FOVb", RAW),
@@ -42,9 +42,11 @@ _OTHERS = (
 
 
 def identify(path: Path) -> str:
-    """`png`, `jpeg`, `webp` or `tiff`, by a file's first bytes.
+    """Return `png`, `jpeg`, `webp` or `tiff`, by a file's first bytes.
 
-    Raises `UserError` that names what else it is, and OSError where it cannot be read.
+    Raises:
+        UserError: the file is of another kind, which the message names.
+        OSError: the file cannot be read.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise UserError(f"image {str(path)!r} is not a file but a device, pipe or directory: name a picture")
@@ -68,10 +70,14 @@ def identify(path: Path) -> str:
 
 
 def open_stream(path: Path, **options: Any) -> pyvips.Image:
-    """A picture of which only the header has been read, to be decoded once from top to bottom.
+    """Open a picture by its header, to be decoded once from top to bottom.
 
-    Opened as a stream: libvips takes a name that ends in brackets for one with options. Raises `UserError` for what is none
-    of the four formats, OSError where it cannot be read, and `pyvips.Error` for what its loader refuses.
+    It is opened as a stream, because libvips takes brackets at the end of a file name for options.
+
+    Raises:
+        UserError: the file is of none of the four formats.
+        OSError: the file cannot be read.
+        pyvips.Error: the file's loader refuses it.
     """
     loader = f"{identify(path)}load_source"
     file = pyvips.Source.new_from_file(os.fsencode(path))
@@ -79,7 +85,7 @@ def open_stream(path: Path, **options: Any) -> pyvips.Image:
 
 
 def raw_refusal(path: Path) -> UserError:
-    """Return the error for the raw file of a camera."""
+    """Return the error for a camera's raw file."""
     return _refusal(path, RAW)
 
 

@@ -1,8 +1,8 @@
-"""Masks: grey pictures that say where, and how much, there is to be dreaming: white dream, black leave.
+"""Masks: grey pictures that say where, and how strongly, to dream: white dreams, black leaves the source as it is.
 
-A mask belongs to the source picture and is stretched to its frame, so that whatever crops, frames or bleeds the source
-does the same to the mask. Its values are shares, not light: they are taken as they stand in the file, whatever profile is
-embedded, and resampled in straight lines, so that nothing beyond black or white, and no ripple into black, comes of it.
+A mask belongs to the source picture and is stretched to its frame, so that crop, fit and bleed of the source apply to the
+mask as well. Its values are shares, not light: they are used as stored in the file, whatever profile is embedded, and
+resampled linearly, so that no value exceeds black or white and no ripple enters black areas.
 """
 
 from __future__ import annotations
@@ -33,36 +33,41 @@ from render.source.source import find_picture
 from render.source.tiff_picture import Channels
 from render.source.turning import TURNS
 
-#: Changes whenever a mask of the same file comes out otherwise.
+#: Version of the rule that makes a mask of a file; change it whenever the same file gives another mask.
 _RULE = 2
-#: Samples along a side that are held in memory at most.
+#: Most samples along a side that are held in memory.
 _MOST = 4096
-#: Samples to the sigma of a blur, at most: what is finer the blur takes away.
+#: Most samples per sigma of a blur: finer detail is lost in the blur.
 _TO_SIGMA = 8
-#: The least blur that is one, in per cent of the short side.
+#: Smallest blur other than none, in per cent of the short side.
 _SHARPEST = 1e-3
-#: Steps from black to white that `at` tells apart: that many let 1 be 1 whatever the weights' rounding.
+#: Steps from black to white in `at`: few enough for 1 to stay exactly 1 despite the rounding of weights.
 _STEPS = 65536
-#: Side of the grid on which the mean over the canvas is taken.
+#: Side of the grid on which the mean over the canvas is computed.
 _GRID = 256
 _KEYS = ("image", "invert", "feather")
-#: The value of white in each type of sample that libvips reads.
+#: Value of white in each type of sample that libvips reads.
 _WHITE = {
     **{"uchar": 2.0**8 - 1, "ushort": 2.0**16 - 1, "uint": 2.0**32 - 1, "float": 1.0, "double": 1.0},
     **{"char": 2.0**7 - 1, "short": 2.0**15 - 1, "int": 2.0**31 - 1},
 }
-#: What float samples may miss 0 and 1 by.
+#: Largest distance of float samples outside 0..1.
 _SLACK = 1e-3
-#: ITU-R BT.709: what red, green and blue have in luma.
+#: Weights of red, green and blue in luma (ITU-R BT.709).
 _LUMA = (0.2126, 0.7152, 0.0722)
 
 
 @dataclass(frozen=True)
 class Mask:
-    """A mask held in memory: (rows, columns, 1) float32, 0..1, whose samples cover the picture as `rows`, `columns` say.
+    """A mask held in memory: (rows, columns, 1) float32, 0..1.
 
-    `name` says in messages which mask it is, `around` is what lies around the picture where the canvas shows more, `modes`
-    how the canvas' (rows, columns) go on at their ends, and `coverage` the mean over what the canvas shows.
+    Attributes:
+        name: name of the mask in messages.
+        rows: sampling of the picture's rows.
+        columns: sampling of the picture's columns.
+        around: value around the picture, where the canvas shows more than the picture.
+        modes: how the canvas' (rows, columns) continue beyond their ends.
+        coverage: mean over the part that the canvas shows.
     """
 
     name: str
@@ -86,23 +91,24 @@ class Mask:
         return self.pixels.nbytes
 
     def laid_out(self, window: SourceWindow | None) -> Mask:
-        """The same mask on a canvas that shows this window of the source (in the source's px); None: the mask fills it.
+        """Return the mask on a canvas that shows `window` of the source, in the source's px; with None the mask fills it.
 
-        Raises `UserError` where nothing of what is shown is white.
+        Raises:
+            UserError: the shown part is black everywhere.
         """
-        shown = replace(self, window=window)
-        seen = shown._resampled((_GRID, _GRID), whole(_GRID, _GRID))
-        if not seen.any():
+        mask = replace(self, window=window)
+        values = mask._resampled((_GRID, _GRID), whole(_GRID, _GRID))
+        if not values.any():
             part = "" if window is None else " in the part of the picture that the canvas shows"
             raise UserError(
                 f"{self.name} matches nothing: it is black{part}; paint white where to dream, or set invert: true"
             )
-        return replace(shown, coverage=float(seen.mean(dtype=np.float64)))
+        return replace(mask, coverage=float(values.mean(dtype=np.float64)))
 
     def at(self, shape: tuple[int, int], rect: Rect) -> NDArray[np.float32]:
-        """The rectangle of the mask on a canvas of `shape` (rows, columns): (rows, columns) float32, 0..1.
+        """Return a rectangle of the mask on a canvas of `shape` (rows, columns): (rows, columns) float32, 0..1.
 
-        What is black or white is exactly 0 or 1, and a rectangle's parts are bit-identical to the whole.
+        Black and white are exactly 0 and 1, and the parts of a rectangle are bit-identical to the whole.
         """
         if not rect.area:
             return np.zeros(rect.shape, np.float32)
@@ -126,13 +132,20 @@ def open_mask(
     key: str,
     modes: tuple[AxisMode, AxisMode] = ("reflect", "reflect"),
 ) -> Mask:
-    """The mask that `written` names: a path or `sample:NAME`, or a mapping of `image`, `invert` and `feather`.
+    """Return the mask that `written` describes.
 
-    Colours are turned into luma, transparency is black; float samples are taken as 0..1. `feather` softens the mask by a
-    Gaussian whose sigma is that share of the mask's short side, in per cent; it goes around the ends of an axis whose mode
-    is `wrap`. Large pictures are shrunk while they are read; `how.max_megapixels` limits them. Around the picture
-    (`output.fit=contain`) it is black, or white where it is inverted. Raises `UserError`, naming the config key, for
-    settings and files that cannot be a mask, and for one that is black everywhere.
+    Colours become luma, transparency becomes black; float samples are taken as 0..1. Large pictures are shrunk while they
+    are read. Around the picture (`output.fit=contain`) the mask is black, or white where it is inverted.
+
+    Args:
+        written: a path or `sample:NAME`, or a mapping of `image`, `invert` and `feather`. `feather` is the sigma of a
+            Gaussian blur in per cent of the mask's short side; it wraps around on an axis whose mode is `wrap`.
+        how: settings of the source; `how.max_megapixels` limits the picture.
+        key: config key, for messages.
+        modes: how the canvas' (rows, columns) continue beyond their ends.
+
+    Raises:
+        UserError: settings or file cannot be a mask, or the mask is black everywhere. The message names the config key.
     """
     image, invert, feather = _settings(written, key)
     try:
@@ -151,7 +164,7 @@ def open_mask(
 
 
 def _settings(written: object, key: str) -> tuple[str, bool, float]:
-    """Image, invert and feather as they were written, checked."""
+    """Return image, invert and feather from the config, checked."""
     if isinstance(written, str):
         return written, False, 0.0
     if not isinstance(written, Mapping):
@@ -160,16 +173,16 @@ def _settings(written: object, key: str) -> tuple[str, bool, float]:
         )
     for name in written:
         if name not in _KEYS:
-            near = difflib.get_close_matches(str(name), _KEYS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"a mask has {', '.join(_KEYS)}"
+            close_names = difflib.get_close_matches(str(name), _KEYS, n=1)
+            hint = f"did you mean {close_names[0]!r}?" if close_names else f"a mask has {', '.join(_KEYS)}"
             raise UserError(f"{key} has an unknown key {name!r}: {hint}")
     image, invert, feather = written.get("image"), written.get("invert", False), written.get("feather", 0.0)
     if not isinstance(image, str):
         raise UserError(f"{key}.image={image!r} is no picture: give a path or sample:NAME")
     if not isinstance(invert, bool):
         raise UserError(f"{key}.invert={invert!r}: must be true or false")
-    fine = isinstance(feather, int | float) and not isinstance(feather, bool)
-    if not fine or not (feather == 0 or _SHARPEST <= feather <= 100):
+    is_number = isinstance(feather, int | float) and not isinstance(feather, bool)
+    if not is_number or not (feather == 0 or _SHARPEST <= feather <= 100):
         raise UserError(
             f"{key}.feather={feather!r}: must be 0, or {_SHARPEST:g} to 100, in per cent of the mask's short side"
         )
@@ -177,13 +190,13 @@ def _settings(written: object, key: str) -> tuple[str, bool, float]:
 
 
 def _stretched(sampling: Sampling, length: int) -> Sampling:
-    """An axis of the mask as one of the source, which has `length` px."""
+    """Return an axis of the mask as an axis of the source, which has `length` px."""
     scale = length / sampling.length
     return Sampling(length, sampling.count, sampling.factor * scale, sampling.origin * scale)
 
 
 def _read_shares(path: Path, how: SourceConfig) -> tuple[Pixels, Sampling, Sampling]:
-    """The upright mask in a file, (rows, columns) 0..1, and what its samples cover."""
+    """Return the upright mask in a file, (rows, columns) 0..1, and the sampling of its rows and columns."""
     try:
         picture, facts = open_file(path)
         refuse_bomb(picture, path, how.max_megapixels)
@@ -202,7 +215,7 @@ def _read_shares(path: Path, how: SourceConfig) -> tuple[Pixels, Sampling, Sampl
         raise not_whole(path, error) from None
     _refuse_odd_values(pixels, path)
     pixels = pixels[:: -1 if turn.flip_rows else 1, :: -1 if turn.flip_columns else 1]
-    # A last sample that covers less comes first where the axis is flipped.
+    # The last sample, which may cover less, comes first where the axis is flipped.
     samplings = [
         Sampling(length, count, factor, float(length - count * factor) if flipped else 0.0)
         for length, count, factor, flipped in zip(
@@ -216,7 +229,7 @@ def _read_shares(path: Path, how: SourceConfig) -> tuple[Pixels, Sampling, Sampl
 
 
 def _shares(picture: pyvips.Image, channels: Channels, path: Path) -> pyvips.Image:
-    """A picture of any samples as one band of float32, 0 black to 1 white, yet to be computed."""
+    """Return a picture of any samples as one band of float32, 0 black to 1 white, not computed yet."""
     stored = picture.extract_band(0, n=channels.colours) if channels.colours < picture.bands else picture
     if stored.interpretation in ("cmyk", "lab", "labs"):
         stored = stored.colourspace("srgb")
@@ -233,20 +246,20 @@ def _shares(picture: pyvips.Image, channels: Channels, path: Path) -> pyvips.Ima
 
 
 def _refuse_odd_values(pixels: Pixels, path: Path) -> None:
-    """Refuses float and signed samples that are no shares."""
-    least, most = float(pixels.min()), float(pixels.max())
-    if not (math.isfinite(least) and math.isfinite(most)):
+    """Raise `UserError` for float and signed samples outside 0..1."""
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise UserError(f"image {str(path)!r} holds values that are not finite: save it as grey of 8 or 16 bits")
-    if least < -_SLACK or most > 1 + _SLACK:
+    if low < -_SLACK or high > 1 + _SLACK:
         raise UserError(
-            f"image {str(path)!r} holds values from {least:.4g} to {most:.4g} of white: scale them to 0..1, or save it as "
+            f"image {str(path)!r} holds values from {low:.4g} to {high:.4g} of white: scale them to 0..1, or save it as "
             "grey of 8 or 16 bits"
         )
 
 
 def _feathered(mask: Mask, share: float) -> Mask:
-    """Softened by a Gaussian whose sigma is `share` of the short side, on as few samples as show it."""
-    # Imported where it is needed: it takes its time, and few masks are softened.
+    """Return the mask blurred by a Gaussian whose sigma is `share` of the short side, on as few samples as that needs."""
+    # Imported here because the import is slow and few masks are blurred.
     from scipy.ndimage import gaussian_filter
 
     sigma = share * min(mask.size)
@@ -255,7 +268,7 @@ def _feathered(mask: Mask, share: float) -> Mask:
     )
     samplings = Sampling(mask.size[0], down, mask.size[0] / down), Sampling(mask.size[1], across, mask.size[1] / across)
     ends: list[Literal["wrap", "reflect"]] = ["wrap" if mode == "wrap" else "reflect" for mode in mask.modes]
-    sharp = mask._resampled((down, across), whole(down, across))
-    soft = gaussian_filter(sharp, [sigma / sampling.factor for sampling in samplings], mode=ends)
-    pixels = np.clip(soft, 0.0, 1.0, dtype=np.float32)[..., None]
+    samples = mask._resampled((down, across), whole(down, across))
+    blurred = gaussian_filter(samples, [sigma / sampling.factor for sampling in samplings], mode=ends)
+    pixels = np.clip(blurred, 0.0, 1.0, dtype=np.float32)[..., None]
     return replace(mask, pixels=pixels, rows=samplings[0], columns=samplings[1])

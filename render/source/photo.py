@@ -23,7 +23,7 @@ from render.source.srgb import WHITE, to_srgb
 from render.source.turning import TURNS
 from render.storage.url import Place
 
-#: How decoders say that they do not know a kind of file, whole as it may be.
+#: Messages of decoders for a kind of file that they do not support, even if the file is complete.
 _UNREAD = re.compile("not configured|not implemented|not supported|[Uu]nsupported|not a whole number of bytes")
 
 
@@ -31,7 +31,7 @@ _UNREAD = re.compile("not configured|not implemented|not supported|[Uu]nsupporte
 class PhotoSource:
     """A photo held in memory: (height, width, 3) float32 RGB, 0..255.
 
-    `window` is what the canvas shows of it, all by default, and `background` (R,G,B) what lies around it there.
+    `window` is the part that the canvas shows, by default all of it; `background` (R,G,B) is the colour around it.
     """
 
     pixels: Pixels
@@ -54,10 +54,10 @@ class PhotoSource:
         return 0
 
     def prepare(self, shape: tuple[int, int], told: object = None) -> None:
-        """Nothing is to be done."""
+        """Do nothing: the pixels are in memory."""
 
     def discard(self) -> None:
-        """Nothing is on disk."""
+        """Do nothing: no data is on disk."""
 
     def at(self, shape: tuple[int, int], rect: Rect) -> Pixels:
         window = self.window or SourceWindow.whole(self.size)
@@ -70,10 +70,13 @@ class PhotoSource:
 
 
 def read_photo(path: Path, how: SourceConfig) -> Pixels:
-    """Decodes a picture to (height, width, 3) float32 RGB in sRGB, 0..255, upright.
+    """Decode a picture to (height, width, 3) float32 RGB in sRGB, 0..255, upright.
 
     16-bit files keep their precision, grey becomes three equal channels, the colours that the file states are converted to
-    sRGB, and transparency is laid over `how.background`. Raises `UserError` for what is no such picture or not a whole one.
+    sRGB, and transparency is laid over `how.background`.
+
+    Raises:
+        UserError: the file is not such a picture, or not complete.
     """
     try:
         picture, facts = open_picture(path, how)
@@ -85,7 +88,7 @@ def read_photo(path: Path, how: SourceConfig) -> Pixels:
 
 
 def read_small(path: Path, how: SourceConfig, area: int) -> Pixels:
-    """`read_photo` of a picture shrunk to about `area` px while it is decoded, where it is larger."""
+    """Decode a picture like `read_photo`, shrunk to about `area` px while it is decoded if it is larger."""
     try:
         picture, facts = open_picture(path, how)
         image = to_srgb(picture, facts, how.background)
@@ -98,9 +101,10 @@ def read_small(path: Path, how: SourceConfig, area: int) -> Pixels:
 
 
 def open_picture(path: Path, how: SourceConfig) -> tuple[pyvips.Image, Facts]:
-    """A picture of which only the header has been read, to be decoded once from top to bottom, and the facts about it.
+    """Open a picture by its header, to be decoded once from top to bottom, and return it with its facts.
 
-    Raises `UserError` for what is no such picture, too large, or not in colours or grey of 8 or 16 bits.
+    Raises:
+        UserError: the file is not such a picture, is too large, or is not in colours or grey of 8 or 16 bits.
     """
     try:
         picture, facts = open_file(path)
@@ -114,24 +118,24 @@ def open_picture(path: Path, how: SourceConfig) -> tuple[pyvips.Image, Facts]:
 
 
 def not_whole(path: Path, error: pyvips.Error) -> UserError:
-    """What to say of a file that libvips cannot read to its end."""
+    """Return the error for a file that libvips cannot read to its end."""
     lines = [line.strip() for line in (str(error.detail) or error.message).splitlines() if line.strip()]
-    why = lines[-1] if lines else "it is damaged"
-    if _UNREAD.search(why):
+    reason = lines[-1] if lines else "it is damaged"
+    if _UNREAD.search(reason):
         return UserError(
-            f"image {str(path)!r} is of a kind that is not read ({why}): save it as {PICTURES} of 8 or 16 bits"
+            f"image {str(path)!r} is of a kind that is not read ({reason}): save it as {PICTURES} of 8 or 16 bits"
         )
-    return UserError(f"image {str(path)!r} is no whole {PICTURES} picture: {why}")
+    return UserError(f"image {str(path)!r} is no whole {PICTURES} picture: {reason}")
 
 
 def orientation(picture: pyvips.Image) -> int:
-    """How the picture is to be turned and mirrored: 1 (as it is) to 8 (Exif 2.32, tag 0x0112)."""
-    found = picture.get("orientation") if picture.get_typeof("orientation") != 0 else 1
-    return found if 1 <= found <= 8 else 1
+    """Return the picture's orientation, 1 (upright) to 8 (Exif 2.32, tag 0x0112)."""
+    value = picture.get("orientation") if picture.get_typeof("orientation") != 0 else 1
+    return value if 1 <= value <= 8 else 1
 
 
 def refuse_bomb(picture: pyvips.Image, path: Path, max_megapixels: float) -> None:
-    """Refuses by the header's size, before a pixel is decoded."""
+    """Raise `UserError` for a picture over the size limit, by its header, before a pixel is decoded."""
     megapixels = picture.width * picture.height / 1e6
     if megapixels > max_megapixels:
         raise UserError(
@@ -141,7 +145,7 @@ def refuse_bomb(picture: pyvips.Image, path: Path, max_megapixels: float) -> Non
 
 
 def _refuse_odd_samples(picture: pyvips.Image, facts: Facts, path: Path) -> None:
-    """Refuses samples of which nothing says what white is: float, signed, 32-bit; and channels that are no colours."""
+    """Raise `UserError` for samples without a defined white (float, signed, 32-bit) and channels that are no colours."""
     if picture.coding != "none" or (picture.format not in WHITE and picture.interpretation != "labs"):
         raise UserError(
             f"image {str(path)!r} holds {picture.interpretation} samples of type {picture.format}: "
@@ -152,7 +156,7 @@ def _refuse_odd_samples(picture: pyvips.Image, facts: Facts, path: Path) -> None
 
 
 def upright(pixels: Pixels, picture: pyvips.Image) -> Pixels:
-    """Pixels (rows, columns, channels) turned and mirrored as the EXIF of their picture says."""
+    """Return pixels (rows, columns, channels) turned and mirrored by the EXIF orientation of their picture."""
     turn = TURNS[orientation(picture) - 1]
     turned = pixels[:: -1 if turn.flip_rows else 1, :: -1 if turn.flip_columns else 1]
     return np.ascontiguousarray(turned.transpose(1, 0, 2) if turn.transposed else turned)

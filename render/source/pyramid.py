@@ -1,4 +1,4 @@
-"""A photo larger than memory: shrunk by 1, 2, 4, 8 ... into levels on disk, each made when an octave first needs it."""
+"""A photo larger than memory: shrunk by 1, 2, 4, 8 ... into levels on disk, each made when first needed."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from render.system.paths import file_sha256
 
 log = logging.getLogger(__name__)
 
-#: Changes whenever levels of the same file come out otherwise.
+#: Version of the rule that makes the levels; change it whenever the same file gives other levels.
 _RULE = 2
-#: Output pixels that are resampled at once, and the fewest columns among them: narrower ones would read chunks twice.
+#: Output pixels that are resampled at once, and their fewest columns: narrower pieces would read chunks twice.
 _PIECE, _NARROWEST = 400_000, 1024
 _LEVEL_NAME = re.compile(r"\.?level-\d+(\.partial)?")
 
 
 @dataclass(frozen=True)
 class PyramidSource:
-    """A photo file that is read through levels in `directory`, or at that URL, which the processes that read it share.
+    """A photo file that is read through levels in `directory` (a path or URL), shared by all processes that read it.
 
-    `stored` is (height, width) px in the file, before it is turned upright by its EXIF `orientation`; `background` (R,G,B)
-    lies under transparent pixels and around the picture, and `window` is what the canvas shows of it, all by default.
+    `stored` is (height, width) px in the file, before it is turned upright by its EXIF `orientation`. `background` (R,G,B)
+    lies under transparent pixels and around the picture. `window` is the part that the canvas shows, by default all of it.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class PyramidSource:
     window: SourceWindow | None = None
     directory: Place | None = None
     nbytes: int = 0
-    #: Levels that this process has opened; they do not travel.
+    #: Levels that this process has opened; they are not pickled.
     _opened: dict[int, Level] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -73,9 +73,7 @@ class PyramidSource:
         return replace(self, window=window, directory=directory, _opened={})
 
     def shrink_for(self, shape: tuple[int, int]) -> int:
-        """How much smaller the level is that an octave of (rows, columns) px is made from: the smallest that is not smaller
-        than the octave.
-        """
+        """Return the factor of the smallest level that is not smaller than an octave of (rows, columns) px."""
         shrink = 1
         while all(
             span.extent / (2 * shrink) >= length
@@ -85,22 +83,24 @@ class PyramidSource:
         return shrink
 
     def disk_bytes(self, shapes: Sequence[tuple[int, int]]) -> int:
-        """What the levels take that octaves of these (rows, columns) px need."""
+        """Return the bytes on disk of the levels for octaves of these (rows, columns) px."""
         return sum(
             level_bytes((-(-self.stored[0] // shrink), -(-self.stored[1] // shrink)))
             for shrink in {self.shrink_for(shape) for shape in shapes}
         )
 
     def prepare(self, shape: tuple[int, int], told: Told = log.info) -> None:
-        """Makes the level that an octave of `shape` (rows, columns) px needs, where it is not there yet.
+        """Make the level that an octave of `shape` (rows, columns) px needs, if it does not exist yet.
 
-        `told` is told what happens, for it may take minutes. Raises `UserError` for a file that is damaged, or not the one
-        that the run began with, and leaves nothing half made.
+        `told` receives progress messages, as this may take minutes. A failed call leaves no unfinished level.
+
+        Raises:
+            UserError: the file is damaged, or not the one that the run began with.
         """
         shrink = self.shrink_for(shape)
         path, identity = self._level_path(shrink), self._identity(shrink)
-        there = Level.open(path)
-        if there is not None and there.identity == identity:
+        level = Level.open(path)
+        if level is not None and level.identity == identity:
             return
         size = "its full size" if shrink == 1 else f"1/{shrink} of its size"
         told(f"reading {self.path.name} at {size} ...")
@@ -119,13 +119,16 @@ class PyramidSource:
         )
 
     def discard(self) -> None:
-        """Removes all levels; the picture is finished."""
+        """Remove all levels; the picture is finished."""
         self._opened.clear()
         if self.directory is not None:
             discard_levels(self.directory)
 
     def at(self, shape: tuple[int, int], rect: Rect) -> Pixels:
-        """As every source's; the level must have been prepared. Holds a few times the rectangle at most."""
+        """Return a rectangle as `Source.at` does; `prepare` must have made the level.
+
+        Memory is at most a few times the rectangle.
+        """
         level, turn = self._level(self.shrink_for(shape)), self._turn
         samplings = [
             Sampling(length, count, factor, length - count * factor if flipped else 0.0)
@@ -155,12 +158,12 @@ class PyramidSource:
         return joined(self.directory, f"level-{shrink}")
 
     def _identity(self, shrink: int) -> dict[str, Any]:
-        """What a level is of, and how it is made; as JSON brings it back."""
+        """Return the attributes that identify a level's content and rule, as JSON returns them."""
         return {"sha256": self.sha256, "background": list(self.background), "shrink": shrink, "rule": _RULE}
 
 
 def discard_levels(directory: Place) -> None:
-    """Removes the levels in a directory, and the directory where nothing else is in it."""
+    """Remove the levels in a directory, and the directory if nothing else is in it."""
     if not isinstance(directory, Path):
         storage = open_storage(directory, patient=True)
         for name in storage.children():
@@ -175,12 +178,12 @@ def discard_levels(directory: Place) -> None:
 
 
 def _read_turned(level: Level, turn: Turn, rect: Rect) -> Pixels:
-    """A rectangle of an upright level: the one of the file's that it is, turned."""
-    wanted = Rect(rect.columns, rect.rows) if turn.transposed else rect
+    """Return a rectangle of an upright level, read from the rectangle of the file that it is turned from."""
+    stored = Rect(rect.columns, rect.rows) if turn.transposed else rect
     flips = turn.flip_rows, turn.flip_columns
     rows, columns = (
-        Interval(count - part.stop, count - part.start) if flipped else part
-        for part, count, flipped in zip(wanted, level.shape, flips, strict=True)
+        Interval(count - interval.stop, count - interval.start) if flipped else interval
+        for interval, count, flipped in zip(stored, level.shape, flips, strict=True)
     )
     pixels = level.read(Rect(rows, columns))
     pixels = pixels[:: -1 if turn.flip_rows else 1, :: -1 if turn.flip_columns else 1]
@@ -188,7 +191,7 @@ def _read_turned(level: Level, turn: Turn, rect: Rect) -> Pixels:
 
 
 def _pieces(rect: Rect) -> Iterator[Rect]:
-    """A rectangle cut so that what is read for one piece stays small: into columns first, for it is itself a strip."""
+    """Yield parts of a rectangle, so that the data read for one stays small: columns first, as it is itself a strip."""
     width = max(_NARROWEST, _PIECE // max(1, rect.rows.size))
     for left in range(*rect.columns, width):
         column = Rect(rect.rows, Interval(left, min(left + width, rect.columns.stop)))

@@ -24,7 +24,7 @@ from render.storage.url import Place, checked_url
 from render.storage.user_paths import input_path
 from render.system.paths import file_sha256
 
-#: Photos that ship inside the scikit-image package, CC0 or public domain: name here -> file there.
+#: Photos in the scikit-image package, CC0 or public domain: name of the sample -> file name.
 SAMPLES = {
     "astronaut": "astronaut.png",
     "chelsea": "chelsea.png",
@@ -34,44 +34,44 @@ SAMPLES = {
     "rocket": "rocket.jpg",
 }
 
-#: Pixels of a file up to which it is held in memory, as 400 MB of float32.
+#: Most pixels of a file that is held in memory; they take 400 MB as float32.
 IN_MEMORY = 32_000_000
 
 
 class Source(Protocol):
-    """What the ascent departs from, the same picture at every octave."""
+    """The picture that the ascent starts from, the same at every octave."""
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """(height, width) px, or None where the source has none of its own."""
+        """(height, width) px, or None where the source has no size of its own."""
 
     @property
     def sha256(self) -> str:
-        """Identifies the content."""
+        """Identifier of the content."""
 
     @property
     def nbytes(self) -> int:
         """Host memory held, bytes."""
 
     def laid_out(self, window: SourceWindow | None, directory: Place) -> Source:
-        """The same source, shown on the canvas through a window; what it keeps goes to `directory`, also a URL."""
+        """Return the source as the canvas shows it through `window`; its files go to `directory`, a path or URL."""
 
     def disk_bytes(self, shapes: Sequence[tuple[int, int]]) -> int:
-        """What it keeps on disk for octaves of these (rows, columns) px, bytes."""
+        """Return the bytes on disk of the source's files for octaves of these (rows, columns) px."""
 
     def prepare(self, shape: tuple[int, int], told: Told = ...) -> None:
-        """Makes ready what `at` needs for an octave of `shape`, in one process alone; `told` hears of what takes long."""
+        """Prepare `at` for an octave of `shape`, in a single process; `told` receives progress messages."""
 
     def discard(self) -> None:
-        """Removes what it keeps on disk."""
+        """Remove the source's files from disk."""
 
     def at(self, shape: tuple[int, int], rect: Rect) -> Pixels:
-        """The rectangle of the source as a canvas of `shape` shows it: (rows, columns, 3) float32 RGB, 0..255."""
+        """Return the rectangle on a canvas of `shape` (rows, columns): (rows, columns, 3) float32 RGB, 0..255."""
 
 
 @dataclass(frozen=True)
 class NoiseSource:
-    """Fractal noise, computed where it is asked for."""
+    """Fractal noise, computed on demand."""
 
     seed: int
     size: None = None
@@ -88,20 +88,23 @@ class NoiseSource:
         return 0
 
     def prepare(self, shape: tuple[int, int], told: object = None) -> None:
-        """Nothing is to be done."""
+        """Do nothing: noise needs no preparation."""
 
     def discard(self) -> None:
-        """Nothing is on disk."""
+        """Do nothing: no data is on disk."""
 
     def at(self, shape: tuple[int, int], rect: Rect) -> Pixels:
         return fractal_noise(self.seed, shape, rect)
 
 
 def open_source(image: str, seed: int, how: SourceConfig) -> Source:
-    """The source that `image` names: `noise`, `sample:NAME`, or a path to a PNG, JPEG, WebP or TIFF file.
+    """Return the source that `image` names: `noise`, `sample:NAME`, or a path to a PNG, JPEG, WebP or TIFF file.
 
-    A file of up to `IN_MEMORY` px is decoded at once, a larger one when its pixels are asked for. Raises `UserError` for a
-    file that is missing, unreadable, truncated (a large one: only later), or larger than `how.max_megapixels`.
+    A file of up to `IN_MEMORY` px is decoded at once, a larger one when its pixels are needed.
+
+    Raises:
+        UserError: the file is missing, unreadable, truncated (for a large one only later), or larger than
+            `how.max_megapixels`.
     """
     if image == "noise":
         return NoiseSource(seed)
@@ -114,9 +117,12 @@ def open_source(image: str, seed: int, how: SourceConfig) -> Source:
 
 
 def find_picture(image: str, choices: str) -> tuple[Path, str]:
-    """The file that `image` names, a path or `sample:NAME`, and its sha256; `choices` says what else it may be.
+    """Return the file that `image` names, a path or `sample:NAME`, and its sha256.
 
-    Raises `UserError` for what is no file, or cannot be read.
+    `choices` lists the allowed values of `image`, for messages.
+
+    Raises:
+        UserError: there is no such file, or it cannot be read.
     """
     path = picture_path(image, choices)
     try:
@@ -126,7 +132,7 @@ def find_picture(image: str, choices: str) -> tuple[Path, str]:
 
 
 def picture_path(image: str, choices: str) -> Path:
-    """The file that `image` names, as `find_picture` finds it, without a look at its content."""
+    """Return the file that `image` names, like `find_picture`, without reading its content."""
     if checked_url(image, "image") is not None:
         return input_path(image, "image")
     try:
@@ -145,10 +151,10 @@ def picture_path(image: str, choices: str) -> Path:
 
 
 def reopen_source(config: Config, sha256: str | None, levels: Path) -> Source | None:
-    """The source that a run was dreamed from, laid out as it was then; None where it is gone or has other content.
+    """Return the source of a finished run with the run's layout; None where it is gone or its content has changed.
 
-    A record may come from somebody else: no URL of it is fetched, and a file is decoded only once its content is known to
-    be what the record says. `levels` is a directory for what a source larger than memory keeps.
+    A record may come from an untrusted person: no URL in it is fetched, and a file is decoded only after its content is
+    known to match the record. `levels` is a directory for the files of a source larger than memory.
     """
     try:
         if config.image != "noise":
@@ -156,9 +162,9 @@ def reopen_source(config: Config, sha256: str | None, levels: Path) -> Source | 
                 return None
             if find_picture(config.image, "a path, sample:NAME or noise")[1] != sha256:
                 return None
-        # What the user trusts a file of today's with, a record does not say.
-        most = min(config.source.max_megapixels, SourceConfig.max_megapixels)
-        source = open_source(config.image, config.seed, replace(config.source, max_megapixels=most))
+        # A record must not raise the size limit that the user trusts.
+        megapixels = min(config.source.max_megapixels, SourceConfig.max_megapixels)
+        source = open_source(config.image, config.seed, replace(config.source, max_megapixels=megapixels))
         layout = lay_out(config.output, source.size, BOUNDARY_MODES[config.boundary.mode])
     except UserError:
         return None
@@ -166,10 +172,10 @@ def reopen_source(config: Config, sha256: str | None, levels: Path) -> Source | 
 
 
 def sample_path(name: str) -> Path:
-    """Where the sample photo `name` lies in the installed scikit-image package."""
+    """Return the path of the sample photo `name` in the installed scikit-image package."""
     if name not in SAMPLES:
-        near = difflib.get_close_matches(name, SAMPLES, n=1)
-        hint = f"did you mean sample:{near[0]}?" if near else "there are"
+        close_names = difflib.get_close_matches(name, SAMPLES, n=1)
+        hint = f"did you mean sample:{close_names[0]}?" if close_names else "there are"
         raise UserError(f"there is no sample {name!r}: {hint} ({', '.join(SAMPLES)})")
     package = importlib.util.find_spec("skimage")
     if package is None or package.origin is None:

@@ -1,4 +1,4 @@
-"""Samples of any picture that is read as float32 sRGB. Everything streams: nothing is computed before it is asked for."""
+"""Conversion of any picture's samples to float32 sRGB. It streams: pixels are computed only on demand."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from render.source.colour_space import ColourSpace
 from render.source.facts import Facts
 from render.source.tiff_picture import ICC_LAB
 
-#: The value of white in each type of sample that is read.
+#: Value of white in each supported type of sample.
 WHITE = {"uchar": 255.0, "ushort": 65535.0}
 _ICC = "icc-profile-data"
 
 
 def to_srgb(picture: pyvips.Image, facts: Facts, background: Sequence[int]) -> pyvips.Image:
-    """A picture of 8 or 16 bits as three bands of float32 sRGB, 0..255 but for rounding, yet to be computed.
+    """Return a picture of 8 or 16 bits as three bands of float32 sRGB, 0..255 except for rounding, not computed yet.
 
     `picture` is the one in the file, or a smaller copy. Transparency is laid over `background` (R,G,B).
     """
-    meant = facts.channels
-    alpha = None if meant.alpha is None else picture[meant.alpha].cast("float") / WHITE[picture.format]
-    stored = picture.extract_band(0, n=meant.colours) if meant.colours < picture.bands else picture
+    channel_roles = facts.channels
+    alpha = None if channel_roles.alpha is None else picture[channel_roles.alpha].cast("float") / WHITE[picture.format]
+    stored = picture.extract_band(0, n=channel_roles.colours) if channel_roles.colours < picture.bands else picture
     colours = _in_srgb(stored, facts)
     if colours.bands == 1:
         colours = colours.bandjoin([colours, colours])
@@ -33,20 +33,20 @@ def to_srgb(picture: pyvips.Image, facts: Facts, background: Sequence[int]) -> p
 
 
 def _in_srgb(colours: pyvips.Image, facts: Facts) -> pyvips.Image:
-    """Colours without other channels, as float sRGB values 0..255."""
+    """Return colours without other channels as float sRGB values 0..255."""
     if facts.space is not None and colours.bands in (1, 3):
         return _measured(colours, facts.space)
     if colours.interpretation == "labs" or facts.photometric == ICC_LAB:
         colours = _lab(colours).icc_export(output_profile="srgb", depth=16, intent="relative")
     elif facts.profile is not None:
         if colours.get_typeof(_ICC) == 0:
-            # Smaller copies have the profile of the picture that they are copies of.
+            # A smaller copy has the profile of the full picture.
             colours = colours.copy()
             colours.set_type(pyvips.GValue.blob_type, _ICC, facts.profile)
         if colours.format == "uchar":
             colours = colours.icc_transform("srgb", embedded=True, depth=8)
         else:
-            # In one go, 16 bits pass through a coarse table: up to 15 levels of 255 wrong where a channel clips.
+            # A single conversion of 16 bits uses a coarse table: up to 15 levels of 255 wrong where a channel clips.
             colours = colours.icc_import(embedded=True, pcs="lab", intent="relative")
             colours = colours.icc_export(output_profile="srgb", depth=16, intent="relative")
     elif colours.interpretation == "cmyk":
@@ -55,9 +55,9 @@ def _in_srgb(colours: pyvips.Image, facts: Facts) -> pyvips.Image:
 
 
 def _lab(colours: pyvips.Image) -> pyvips.Image:
-    """CIE L*a*b* of D50 as float, L 0..100.
+    """Return CIE L*a*b* of D50 as float, L 0..100.
 
-    ICC's has L of 0..255, or 0..65280, and a and b with an offset (Adobe Photoshop TIFF technical notes, 2002).
+    ICC stores L as 0..255, or 0..65280, and a and b with an offset (Adobe Photoshop TIFF technical notes, 2002).
     """
     if colours.interpretation == "labs":
         return colours.colourspace("lab")
@@ -68,7 +68,7 @@ def _lab(colours: pyvips.Image) -> pyvips.Image:
 
 
 def _measured(colours: pyvips.Image, space: ColourSpace) -> pyvips.Image:
-    """From a space of curves and primaries to sRGB: exact, for there are no more values than 65536 a channel."""
+    """Convert a space of curves and primaries to sRGB: exactly, as a table holds every one of at most 65536 values."""
     values = np.linspace(0.0, 1.0, int(WHITE[colours.format]) + 1)
     curves = np.stack([space.light(values, channel) for channel in range(colours.bands)], -1).astype(np.float32)
     table = pyvips.Image.new_from_memory(np.ascontiguousarray(curves).data, len(values), 1, colours.bands, "float")

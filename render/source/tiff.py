@@ -1,7 +1,7 @@
-"""Directories of TIFF, BigTIFF and EXIF: the numbers that a file states before its pixels. Nothing is decoded.
+"""Directories of TIFF, BigTIFF and EXIF: the numbers that a file states before its pixels. No pixel is decoded.
 
-TIFF 6.0 (Adobe, 1992), its technical notes (1995, 2002), and the BigTIFF design (LibTIFF, 2007). Sizes and offsets in the
-file are believed only as far as the file is long.
+TIFF 6.0 (Adobe, 1992), its technical notes (1995, 2002), and the BigTIFF design (LibTIFF, 2007). Sizes and offsets are
+trusted only within the length of the file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ INK_SET, INK_NUMBER, EXTRA_SAMPLES = 332, 334, 338
 EXIF_IFD, INTEROP_IFD, DNG_VERSION = 34665, 40965, 50706
 COLOUR_SPACE, GAMMA, INTEROP_INDEX = 0xA001, 0xA500, 1
 
-#: Tag 259, as its values are known.
+#: Names of the values of tag 259.
 COMPRESSIONS = {
     1: "uncompressed", 5: "LZW", 6: "old-style JPEG", 7: "JPEG", 8: "deflate", 32773: "PackBits", 32946: "deflate",
     33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA", 50000: "zstd", 50001: "WebP",
@@ -39,21 +39,21 @@ _TYPES = {
     **{2: (1, "s"), 5: (8, "I"), 7: (1, "s"), 10: (8, "i"), 11: (4, "f"), 12: (8, "d"), 17: (8, "q"), 18: (8, "Q")},
 }
 _FRACTIONS = (5, 10)
-#: Bytes of a value that is read with its directory; longer ones are read when they are asked for.
+#: Most bytes of a value that is read with its directory; longer values are read on demand.
 _SHORT = 512
-#: Entries of a directory and directories of a file, at most: more are a sign of damage.
+#: Most entries of a directory and directories of a file: more are a sign of damage.
 MAX_ENTRIES, MAX_DIRECTORIES = 4096, 1000
-#: Directories that hang on directories that hang on directories.
+#: Greatest depth of nested directories.
 _MAX_DEPTH = 3
 
 
 class Damaged(ValueError):
-    """A directory that does not lie whole in its file, or that contradicts itself."""
+    """Error for a directory that is not complete in its file, or that contradicts itself."""
 
 
 @dataclass(frozen=True)
 class Directory:
-    """One picture of a file: `values` by tag, numbers or bytes; `children` hang on it as SubIFDs.
+    """One picture of a file: `values` by tag, numbers or bytes; `children` are its SubIFDs.
 
     `long` has, by tag, (type, number, offset) of values that are not read yet.
     """
@@ -67,12 +67,12 @@ class Directory:
         return tag in self.values or tag in self.long
 
     def numbers(self, tag: int) -> tuple[float, ...]:
-        """The short numeric values of a tag; none where there is no such tag."""
+        """Return the short numeric values of a tag; an empty tuple where there is no such tag."""
         values = self.values.get(tag, ())
         return () if isinstance(values, bytes) else values
 
     def integer(self, tag: int, default: int) -> int:
-        """The first value of a tag, or the default that the format gives it."""
+        """Return the first value of a tag, or `default`, the format's own default."""
         values = self.numbers(tag)
         return int(values[0]) if values and math.isfinite(values[0]) else default
 
@@ -83,7 +83,7 @@ class Directory:
 
     @property
     def is_reduced(self) -> bool:
-        """Whether it says that it is a smaller copy of another picture in the file; masks do not count."""
+        """True if the directory is marked as a smaller copy of another picture in the file; masks do not count."""
         return self.integer(SUBFILE, 0) & 0b101 == 1
 
     @property
@@ -95,7 +95,7 @@ class Directory:
 
 @dataclass(frozen=True)
 class Tiff:
-    """The directories of a file in the order of their chain. `is_cut` where the chain goes on beyond the file's end."""
+    """The directories of a file in the order of their chain; `is_cut` if the chain continues beyond the file's end."""
 
     order: str
     is_big: bool
@@ -108,26 +108,34 @@ class Tiff:
         return self.directories[0]
 
     def everything(self) -> Iterator[Directory]:
-        """All directories, those that hang on others included."""
-        waiting = list(self.directories)
-        while waiting:
-            directory = waiting.pop(0)
+        """Yield all directories, nested ones included."""
+        queue = list(self.directories)
+        while queue:
+            directory = queue.pop(0)
             yield directory
-            waiting[:0] = directory.children
+            queue[:0] = directory.children
 
 
 def is_tiff(start: bytes) -> bool:
-    """Whether a file that begins with these bytes is a TIFF or BigTIFF."""
+    """Return whether a file that begins with these bytes is a TIFF or BigTIFF."""
     return start[:4] in _MAGIC
 
 
 def read_tiff(file: IO[bytes]) -> Tiff:
-    """Reads the directories of a TIFF or BigTIFF. Raises `Damaged` where its first one is not whole, or it is none."""
+    """Read the directories of a TIFF or BigTIFF.
+
+    Raises:
+        Damaged: the first directory is not complete, or the file is no TIFF.
+    """
     return _Reader(file).read()
 
 
 def read_integers(file: IO[bytes], tiff: Tiff, directory: Directory, tag: int) -> NDArray[np.int64]:
-    """All values of a tag of whole numbers, however many. Raises `Damaged` where they do not lie in the file."""
+    """Return all values of a tag of whole numbers, however many.
+
+    Raises:
+        Damaged: the values are not within the file, or are no offsets.
+    """
     if tag not in directory.long:
         return np.array(directory.numbers(tag), np.int64)
     kind, number, offset = directory.long[tag]
@@ -142,7 +150,7 @@ def read_integers(file: IO[bytes], tiff: Tiff, directory: Directory, tag: int) -
 
 
 class _Reader:
-    """Walks the chain of directories; no directory is read twice, so that a ring of them ends."""
+    """Reader of the chain of directories; it reads no directory twice, so a circular chain ends."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -161,15 +169,15 @@ class _Reader:
 
     @property
     def _width(self) -> int:
-        """Bytes of an offset, and of a value that stands in its entry."""
+        """Bytes of an offset, and of a value that is stored in its entry."""
         return struct.calcsize(self._offset)
 
     def read(self) -> Tiff:
         directories: list[Directory] = []
-        at, is_cut = self._first, False
-        while at and at not in self._seen and len(self._seen) < MAX_DIRECTORIES:
+        offset, is_cut = self._first, False
+        while offset and offset not in self._seen and len(self._seen) < MAX_DIRECTORIES:
             try:
-                directory, at = self._directory(at, 0)
+                directory, offset = self._directory(offset, 0)
             except Damaged:
                 if not directories:
                     raise
@@ -190,7 +198,7 @@ class _Reader:
         return self._file.read(count)
 
     def _directory(self, at: int, depth: int) -> tuple[Directory, int]:
-        """The directory at an offset, and where the next one begins, 0 where none does."""
+        """Return the directory at an offset and the offset of the next one, 0 at the end of the chain."""
         self._seen.add(at)
         head = struct.calcsize(self._count)
         count = self._unpack(self._count, self._bytes(at, head))
@@ -201,18 +209,18 @@ class _Reader:
         long: dict[int, tuple[int, int, int]] = {}
         for start in range(0, len(entries), self._entry):
             self._value(entries[start : start + self._entry], values, long)
-        following = at + head + len(entries)
-        # Writers of EXIF leave out where the next one begins, in the last one.
-        last = following + self._width > self._size
-        after = 0 if last else self._unpack(self._offset, self._bytes(following, self._width))
+        link_position = at + head + len(entries)
+        # Writers of EXIF omit the next offset in the last directory.
+        is_last = link_position + self._width > self._size
+        next_offset = 0 if is_last else self._unpack(self._offset, self._bytes(link_position, self._width))
         exif = self._hanging(values, EXIF_IFD, depth) or self._hanging(values, INTEROP_IFD, depth)
         directory = Directory(values, long, self._hanging(values, SUB_IFDS, depth), exif[0] if exif else None)
-        return directory, after
+        return directory, next_offset
 
     def _value(
         self, entry: bytes, values: dict[int, tuple[float, ...] | bytes], long: dict[int, tuple[int, int, int]]
     ) -> None:
-        """Adds the values of one entry to `values`, or, where they are long, to `long`."""
+        """Add the values of one entry to `values`, or, if they are long, to `long`."""
         tag, kind, number = struct.unpack_from(f"{self._order}HH{self._offset}", entry)
         if kind not in _TYPES or not number:
             return
@@ -231,21 +239,24 @@ class _Reader:
             return
         parts: tuple[Any, ...] = struct.unpack_from(f"{self._order}{number * (1 + (kind in _FRACTIONS))}{letter}", content)
         if kind in _FRACTIONS:
-            parts = tuple(over / under if under else 0.0 for over, under in zip(parts[::2], parts[1::2], strict=True))
+            parts = tuple(
+                numerator / denominator if denominator else 0.0
+                for numerator, denominator in zip(parts[::2], parts[1::2], strict=True)
+            )
         values[tag] = parts
 
     def _hanging(self, values: Mapping[int, tuple[float, ...] | bytes], tag: int, depth: int) -> tuple[Directory, ...]:
-        """The directories whose offsets a tag holds; one that cannot be read has no values at all."""
+        """Return the directories whose offsets a tag holds; one that cannot be read has no values."""
         offsets = values.get(tag, ())
         if isinstance(offsets, bytes) or depth >= _MAX_DEPTH:
             return ()
-        hanging = []
+        directories = []
         for offset in offsets:
             if not isinstance(offset, int) or offset in self._seen or len(self._seen) >= MAX_DIRECTORIES:
-                hanging.append(Directory({SUBFILE: (0,)}))
+                directories.append(Directory({SUBFILE: (0,)}))
                 continue
             try:
-                hanging.append(self._directory(offset, depth + 1)[0])
+                directories.append(self._directory(offset, depth + 1)[0])
             except Damaged:
-                hanging.append(Directory({}))
-        return tuple(hanging)
+                directories.append(Directory({}))
+        return tuple(directories)

@@ -1,7 +1,7 @@
-"""The picture in a TIFF: whether all of it is there and can be read, its channels, its levels, and its colours.
+"""The picture in a TIFF: whether it is complete and readable, its channels, its levels, and its colours.
 
-Raises `UserError` for what libvips would read otherwise than the file means it: tiles that are missing come as black, raw
-files of cameras as their thumbnails.
+Files that libvips would misread are refused with `UserError`: it reads missing tiles as black and a camera's raw file as
+its thumbnail.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ from render.source.colour_space import (
 from render.source.loaders import PICTURES, raw_refusal
 from render.source.tiff import Damaged, Directory, Tiff, read_integers
 
-#: PhotometricInterpretation: colours, and how many samples make one.
+#: Values of PhotometricInterpretation, and the number of samples per colour.
 WHITE_IS_ZERO, PALETTE, INKS, LAB, ICC_LAB, ITU_LAB = 0, 3, 5, 8, 9, 10
 _COLOURS = {WHITE_IS_ZERO: 1, 1: 1, 2: 3, PALETTE: 1, 4: 1, INKS: 4, 6: 3, LAB: 3, ICC_LAB: 3, ITU_LAB: 3}
-#: Photometric interpretations of sensors: colour filter array and linear raw (DNG 1.7).
+#: PhotometricInterpretation of sensors: colour filter array and linear raw (DNG 1.7).
 _SENSORS = (32803, 34892)
 _NONE, _OLD_JPEG = 1, 6
 _SEPARATE = 2
-#: Meanings of an extra sample that are transparency; 999 is CorelDRAW's.
+#: Values of ExtraSamples that mean transparency; 999 is CorelDRAW's.
 _ALPHAS = (1, 2, 999)
-#: EXIF 2.32: sRGB, and what cameras and converters write for Adobe RGB.
+#: ColorSpace of EXIF 2.32: sRGB, and the value that cameras and converters write for Adobe RGB.
 _EXIF_SRGB, _EXIF_ADOBE = 1, 2
 _CURVE_LENGTHS = (2**8, 2**16)
-#: Bits that libvips reads in any number of channels, and in one.
+#: Bits per sample that libvips reads in any number of channels, and in a single channel.
 _BITS, _BITS_OF_ONE = (8, 16, 32, 64), (1, 2, 4)
 PLAIN = "save it as RGB or grey of 8 or 16 bits, with LZW or deflate compression or none"
 
 
 @dataclass(frozen=True)
 class Channels:
-    """Bands of a picture: the first `colours` are colours, and `alpha`, if any, is transparency; others mean nothing."""
+    """Bands of a picture: the first `colours` are colours, `alpha`, if any, is transparency; others have no meaning."""
 
     colours: int
     alpha: int | None
 
 
 def refuse_unreadable(path: Path, file: IO[bytes], tiff: Tiff) -> None:
-    """Raises `UserError` where the first picture of a TIFF is not whole, not the picture, or of a kind that is not read."""
+    """Raise `UserError` if the first picture of a TIFF is incomplete, a thumbnail, or of an unsupported kind."""
     first = tiff.first
     if tags.DNG_VERSION in first or any(part.integer(tags.PHOTOMETRIC, 1) in _SENSORS for part in tiff.everything()):
         raise raw_refusal(path)
@@ -76,7 +76,7 @@ def refuse_unreadable(path: Path, file: IO[bytes], tiff: Tiff) -> None:
 
 
 def why_cut(file: IO[bytes], tiff: Tiff) -> str | None:
-    """Which part of the first picture, or of its smaller copies, lies beyond the end of the file; None where none does."""
+    """Return which part of the first picture, or of its smaller copies, is beyond the file's end; None if nothing is."""
     if tiff.is_cut or any(not part.values for part in tiff.first.children):
         return "the list of its pictures goes on beyond its end"
     for number, directory in enumerate([tiff.first, *(part for _, part in _copies(tiff))]):
@@ -87,16 +87,16 @@ def why_cut(file: IO[bytes], tiff: Tiff) -> str | None:
         if chunks is None:
             continue
         offsets, counts = chunks
-        beyond = int(np.count_nonzero(offsets + counts > tiff.size))
-        if beyond:
+        missing_count = int(np.count_nonzero(offsets + counts > tiff.size))
+        if missing_count:
             name = "tiles" if directory.tile else "strips"
             part = "" if number == 0 else " of a smaller copy"
-            return f"{beyond:,} of its {len(offsets):,} {name}{part} lie beyond its end"
+            return f"{missing_count:,} of its {len(offsets):,} {name}{part} lie beyond its end"
     return None
 
 
 def channels(first: Directory, bands: int) -> Channels | None:
-    """Return the meaning of each band that libvips made of a directory; None where the file does not say it."""
+    """Return the meaning of each band that libvips made of a directory; None if the file does not state it."""
     samples = first.integer(tags.SAMPLES, 1)
     basic = _COLOURS.get(first.integer(tags.PHOTOMETRIC, 1))
     if basic is None or samples < basic:
@@ -104,9 +104,9 @@ def channels(first: Directory, bands: int) -> Channels | None:
     surplus = samples - basic
     meanings = first.numbers(tags.EXTRA_SAMPLES)[:surplus]
     if not meanings and surplus == 1:
-        # Written before there was a tag for it, or by a writer that left it out.
+        # Old files, and some writers, leave the tag out.
         meanings = (2,)
-    alpha = next((at for at, meaning in enumerate(meanings) if meaning in _ALPHAS), None)
+    alpha = next((index for index, meaning in enumerate(meanings) if meaning in _ALPHAS), None)
     if surplus - (alpha is not None) > 1 or (basic == 4 and first.integer(tags.INK_NUMBER, 4) != 4):
         return None
     colours = bands - surplus
@@ -114,21 +114,21 @@ def channels(first: Directory, bands: int) -> Channels | None:
 
 
 def levels(tiff: Tiff) -> Iterator[tuple[dict[str, Any], Directory]]:
-    """The smaller copies of the first picture, and the loader's option for each.
+    """Yield the smaller copies of the first picture, each with the loader's option for it.
 
-    Those that say so of themselves, in the chain or as SubIFDs. A page of half the size may as well be another picture.
+    Only directories marked as copies count, in the chain or as SubIFDs: a page of half the size may be another picture.
     """
     first = tiff.first
     for option, directory in _copies(tiff):
-        same = all(directory.integer(tag, 1) == first.integer(tag, 1) for tag in (tags.SAMPLES, tags.BITS))
-        if same and _why_unreadable(directory) is None:
+        is_same_kind = all(directory.integer(tag, 1) == first.integer(tag, 1) for tag in (tags.SAMPLES, tags.BITS))
+        if is_same_kind and _why_unreadable(directory) is None:
             yield option, directory
 
 
 def stated_space(file: IO[bytes], tiff: Tiff, directory: Directory) -> ColourSpace | None:
-    """The space that EXIF's ColorSpace and interoperability index state, or TIFF's colorimetry; None for sRGB's, or none.
+    """Return the space stated by EXIF's ColorSpace and interoperability index, or by TIFF's colorimetry.
 
-    EXIF 2.32, 4.6.5; DCF 2.0, 4.1.2; TIFF 6.0, section 20.
+    None for sRGB, or where none is stated. EXIF 2.32, 4.6.5; DCF 2.0, 4.1.2; TIFF 6.0, section 20.
     """
     exif = directory.exif or Directory({})
     code, index = exif.integer(tags.COLOUR_SPACE, 0), (exif.exif or Directory({})).values.get(tags.INTEROP_INDEX, b"")
@@ -148,7 +148,7 @@ def stated_space(file: IO[bytes], tiff: Tiff, directory: Directory) -> ColourSpa
 
 
 def _curves(file: IO[bytes], tiff: Tiff, directory: Directory) -> tuple[Curve, ...]:
-    """TransferFunction: one table for all channels, or one for each."""
+    """Return the curves of TransferFunction: one for all channels, or one for each."""
     if tags.TRANSFER not in directory:
         return ()
     try:
@@ -162,7 +162,7 @@ def _curves(file: IO[bytes], tiff: Tiff, directory: Directory) -> tuple[Curve, .
 
 
 def _copies(tiff: Tiff) -> Iterator[tuple[dict[str, Any], Directory]]:
-    """Return the directories below or after the first that say they are smaller copies of it."""
+    """Yield the directories below or after the first that are marked as smaller copies of it."""
     for number, directory in enumerate(tiff.first.children):
         if directory.is_reduced:
             yield {"subifd": number}, directory
@@ -172,7 +172,7 @@ def _copies(tiff: Tiff) -> Iterator[tuple[dict[str, Any], Directory]]:
 
 
 def _why_unreadable(directory: Directory) -> str | None:
-    """Return why libvips does not read a directory, or reads it as something else; None where it reads it."""
+    """Return why libvips does not read a directory, or misreads it; None where it reads it correctly."""
     bits, samples = directory.integer(tags.BITS, 1), directory.integer(tags.SAMPLES, 1)
     photometric = directory.integer(tags.PHOTOMETRIC, 1)
     if directory.integer(tags.COMPRESSION, _NONE) == _OLD_JPEG:
@@ -189,7 +189,7 @@ def _why_unreadable(directory: Directory) -> str | None:
 
 
 def _chunks(file: IO[bytes], tiff: Tiff, directory: Directory) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """Offsets and bytes of the tiles or strips; both are 0 for a tile that is left out. None where there are no offsets."""
+    """Return offsets and bytes of the tiles or strips, both 0 for an omitted tile; None if there are no offsets."""
     names = (tags.TILE_OFFSETS, tags.TILE_COUNTS) if directory.tile else (tags.STRIP_OFFSETS, tags.STRIP_COUNTS)
     if names[0] not in directory:
         return None
@@ -200,13 +200,13 @@ def _chunks(file: IO[bytes], tiff: Tiff, directory: Directory) -> tuple[NDArray[
         raise Damaged(f"it lists {listed:,} of its {number:,} tiles or strips")
     offsets, counts = offsets[:number], counts[:number]
     if directory.integer(tags.COMPRESSION, _NONE) == _NONE:
-        # Some writers state one strip as long as they please.
+        # Some writers state an arbitrary length for a single strip.
         counts = np.minimum(counts, _chunk_bytes(directory))
     return offsets, counts
 
 
 def _planes(directory: Directory) -> int:
-    """Planes whose tiles or strips follow those of the plane before."""
+    """Return the number of planes, whose tiles or strips follow one another."""
     return directory.integer(tags.SAMPLES, 1) if directory.integer(tags.PLANAR, 1) == _SEPARATE else 1
 
 
@@ -215,14 +215,14 @@ def _strip_rows(directory: Directory) -> int:
 
 
 def _chunk_number(directory: Directory) -> int:
-    """Tiles or strips that the picture has."""
+    """Return the number of tiles or strips of the picture."""
     height, width = directory.shape
     tile = directory.tile or (_strip_rows(directory), max(1, width))
     return -(-height // tile[0]) * -(-width // tile[1]) * _planes(directory)
 
 
 def _chunk_bytes(directory: Directory) -> NDArray[np.int64]:
-    """Bytes of each tile or strip once decoded."""
+    """Return the decoded bytes of each tile or strip."""
     height, width = directory.shape
     tile, planes = directory.tile, _planes(directory)
     bits = directory.integer(tags.BITS, 1) * (directory.integer(tags.SAMPLES, 1) // planes)
@@ -233,7 +233,7 @@ def _chunk_bytes(directory: Directory) -> NDArray[np.int64]:
 
 
 def _is_ambiguous(file: IO[bytes], tiff: Tiff) -> bool:
-    """Whether tiles are left out where the samples of an empty one, zeros, are not black or nothing."""
+    """Return whether tiles are omitted in a picture where zeros, the samples of an empty tile, are not black."""
     first = tiff.first
     if first.integer(tags.PHOTOMETRIC, 1) not in (WHITE_IS_ZERO, PALETTE) or tags.TILE_COUNTS not in first:
         return False

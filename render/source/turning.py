@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 
 class Turn(NamedTuple):
-    """From a picture as it lies in its file to upright: flipped along the file's axes, then transposed."""
+    """Steps from a picture as stored in its file to upright: flips along the file's axes, then a transposition."""
 
     transposed: bool
     flip_rows: bool
     flip_columns: bool
 
 
-#: By EXIF orientation, 1 to 8 (Exif 2.32, tag 0x0112).
+#: Turns by EXIF orientation, 1 to 8 (Exif 2.32, tag 0x0112).
 TURNS = (
     Turn(False, False, False),
     Turn(False, False, True),

@@ -86,9 +86,7 @@ def compiled_cores(kernel: Kernel, given: Given, form: Form) -> jax.stages.Compi
 
 
 def call_bytes(cores: jax.stages.Compiled) -> tuple[int, int]:
-    """Return the device memory of a call of `compiled_cores`: bytes of its arguments (weights and windows), and other
-    bytes.
-    """
+    """Return the bytes of a `compiled_cores` call on the device: its arguments (weights, windows), and all else."""
     analysis = cores.memory_analysis()
     assert analysis is not None, "this backend does not say what a kernel needs"
     return analysis.argument_size_in_bytes, analysis.temp_size_in_bytes + analysis.output_size_in_bytes

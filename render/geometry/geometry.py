@@ -168,9 +168,7 @@ class Axis:
 
     @property
     def window(self) -> int:
-        """Length of every window of this octave in px: tile, two halos and room for the phase, at most the extended
-        canvas.
-        """
+        """Length of every window in px: tile, two halos and room for the phase, at most the extended canvas."""
         return min(round_up(self.core_size + self.stride - 1, self.stride) + 2 * self.halo, self.extended)
 
     @property

@@ -203,7 +203,7 @@ class StepCost:
 
     @property
     def network_bound(self) -> bool:
-        """True if the margins take longer on the network than kernels or host, and the update, take for the pixels."""
+        """True if margins take longer on the network than the pixels take in kernels or host, and the update."""
         return self.network > max(self.kernels, self.host) + self.update
 
 

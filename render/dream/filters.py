@@ -1,4 +1,4 @@
-"""Filters of the gradient for any rectangle of a canvas: Laplacian normalisation, Gaussian smoothing, total variation.
+"""Filters of the gradient for any rectangle: Laplacian normalisation, Gaussian smoothing, total variation.
 
 Each filter reads the gradient (or canvas) of a larger rectangle, `where`. Its pixels beyond the canvas are those of the
 boundary mode. Every operation is elementwise on shifted parts, in a fixed order, and the pyramid's lattices lie at
@@ -30,7 +30,7 @@ _CACHED = 50_000
 
 
 class _Lattice(NamedTuple):
-    """One level of the pyramid: `pixels` (3, rows, columns) at the lattice points of `rect`, in units of 2**level px."""
+    """One level of the pyramid: `pixels` (3, rows, columns) at the points of `rect`, in units of 2**level px."""
 
     pixels: Pixels
     rect: Rect
@@ -101,7 +101,7 @@ def laplacian_gains(sums: NDArray[np.float64]) -> tuple[float, ...]:
 
 
 def laplacian_merge(gradient: Pixels, where: Rect, core: Rect, gains: Sequence[float]) -> Pixels:
-    """Return the gradient put together from its Laplacian pyramid, each level times its gain: (core.shape, 3) float32.
+    """Return the gradient put together from its Laplacian pyramid with a gain per level: (core.shape, 3) float32.
 
     With gains of 1 the result is the gradient itself. With `laplacian_gains` all levels are equally strong; that is
     Mordvintsev's `lap_normalize` (TensorFlow's deepdream notebook, 2015): a convolution of stride 2 with the 5 x 5
@@ -192,17 +192,17 @@ def total_variation(canvas: Pixels, where: Rect, core: Rect) -> Pixels:
     _require(where, needed)
     pixels = canvas[needed.slices_from(where)]
     # The terms of the pixels of `core`, and of one more row above and one more column to the left.
-    here = pixels[:-1, :-1]
-    right, below = pixels[:-1, 1:] - here, pixels[1:, :-1] - here
-    length = np.square(right)
-    length += np.square(below)
+    base = pixels[:-1, :-1]
+    right_difference, down_difference = pixels[:-1, 1:] - base, pixels[1:, :-1] - base
+    length = np.square(right_difference)
+    length += np.square(down_difference)
     length += np.float32(1)
     np.sqrt(length, out=length)
-    right /= length
-    below /= length
-    result = below[:-1, 1:] + right[1:, :-1]
-    result -= right[1:, 1:]
-    result -= below[1:, 1:]
+    right_difference /= length
+    down_difference /= length
+    result = down_difference[:-1, 1:] + right_difference[1:, :-1]
+    result -= right_difference[1:, 1:]
+    result -= down_difference[1:, 1:]
     return result
 
 
@@ -294,7 +294,10 @@ def _expanded_along(coarse: Pixels, have: Interval, wanted: Interval, axis: int)
 
 
 def _half_gaussian(sigma: float) -> NDArray[np.float32]:
-    """Return a Gaussian's weights from the middle on, cut off at `_CUT` sigmas; with their mirror image they sum to 1."""
+    """Return a Gaussian's weights from the middle on, cut off at `_CUT` sigmas.
+
+    With their mirror image they sum to 1.
+    """
     weights = np.exp(-0.5 * np.square(np.arange(int(np.ceil(_CUT * sigma)) + 1) / sigma))
     weights /= weights[0] + 2 * weights[1:].sum()
     return weights.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Seeded fractal noise as a source picture: smooth lattice noise at every scale, any rectangle at any octave size.
+"""Seeded fractal noise as a source picture: smooth noise at every scale, any rectangle at any octave size.
 
 The value at a lattice node is a hash of (seed, lattice, level, row, column, channel). So overlapping rectangles agree,
 and no picture is kept. Every level repeats a whole number of times across the picture, so the noise tiles the plane.

@@ -175,7 +175,7 @@ def _nearest(axis: Axis, span: Span, count: int, share: float, start: int, jitte
 
 
 def owned(span: Span, window: tuple[int, int], core: tuple[int, int]) -> Iterator[int]:
-    """Yield the activations of a window [start, stop) along one axis whose view is centred in the core [start, stop)."""
+    """Yield the activations of a window [start, stop) along one axis that are centred in the core [start, stop)."""
     middle = (span.low + span.high) // 2
     first = -(-(core[0] - window[0] - middle) // span.stride)
     while first * span.stride + middle + window[0] < core[1]:

@@ -1,4 +1,4 @@
-"""Syntax of terms in a config: text, `[WEIGHT*]LAYER[:CHANNELS]` or `[WEIGHT*]class:NAME`, or a mapping with keys."""
+"""Syntax of terms in a config: `[WEIGHT*]LAYER[:CHANNELS]`, `[WEIGHT*]class:NAME`, or a mapping with keys."""
 
 from __future__ import annotations
 

@@ -186,10 +186,11 @@ class Axis:
         return Interval(start, min(start + self.core_size, self.length))
 
     def window_of(self, index: int, jitter: int) -> Interval:
-        """Return the window of tile `index`: as far left as its halo needs, shifted inwards at the extended canvas' ends.
+        """Return the window of tile `index`, as far left as its halo needs.
 
-        Its start is congruent to the extended canvas' start modulo the stride. So the network's grid falls on the same
-        pixels in every window, and at a border the network's own padding falls where the untiled picture has it.
+        At the ends of the extended canvas it is shifted inwards. Its start is congruent to the extended canvas' start
+        modulo the stride. So the network's grid falls on the same pixels in every window, and at a border the network's
+        own padding falls where the untiled picture has it.
         """
         origin = -self.fill - jitter
         halo_start = (self.core(index).start - self.halo - origin) // self.stride * self.stride
@@ -262,7 +263,7 @@ class KernelShape:
     def offset(self, window: Rect, core: Rect) -> tuple[int, int]:
         """Return the position in a window where the kernel cuts out a full core.
 
-        The cut stays inside the window, so a smaller core, the last of an axis, lies at the end of it.
+        The cut stays inside the window, so a smaller core, the last of an axis, lies at the end of the cut.
         """
         rows, columns = (
             min(inner.start - outer.start, length - core_length)

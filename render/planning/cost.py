@@ -1,4 +1,4 @@
-"""Cost of a step of an octave on a farm of any size: work, bytes that travel, bytes that are saved, seconds. Pure.
+"""Cost of a step of an octave on a farm of any size: work, bytes sent, bytes saved, seconds. Pure.
 
 Bytes are exact: they are those that the conductor sends when it deals the same grid. They are counted axis by axis,
 because a rectangle of extended pixels is the product of two intervals; so 100 gigapixels on 512 workers take
@@ -47,7 +47,7 @@ _PIXEL = 12
 
 @dataclass(frozen=True)
 class Cover:
-    """One axis of a deal: the intervals of canvas pixels that are owned, and the pixels that each needs of the others.
+    """One axis of a deal: the owned intervals of canvas pixels, and the pixels that each needs of the others.
 
     `needs[a, b]` is the number of extended pixels in the padded interval a that repeat pixels of interval b.
     """
@@ -258,9 +258,9 @@ def resides(octave: Octave, traffic: Traffic, node: NodeConfig) -> bool:
     """
     if octave.residence is None or node.device_gb is None:
         return False
-    memory, each = int(ALLOCATED * 1e9 * node.device_gb), octave.device_window_bytes
-    batch = octave.residence.together("gpu", octave.grid.window_shape, each, int(WINDOWS_SHARE * memory))
-    windows = min(batch, octave.grid.tiles) * each
+    memory, window_bytes = int(ALLOCATED * 1e9 * node.device_gb), octave.device_window_bytes
+    batch = octave.residence.together("gpu", octave.grid.window_shape, window_bytes, int(WINDOWS_SHARE * memory))
+    windows = min(batch, octave.grid.tiles) * window_bytes
     return stepping_bytes(traffic.canvas_bytes, traffic.slots_bytes, windows) <= TOTAL_SHARE * memory
 
 

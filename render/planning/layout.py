@@ -1,4 +1,4 @@
-"""Layout of the source on the canvas: trim size, bleed, and the window of the source that the canvas shows. Pure."""
+"""Layout of the source on the canvas: trim size, bleed, and the part of the source that is shown. Pure."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from render.geometry.source_window import Beyond, SourceWindow, Span
 
 @dataclass(frozen=True)
 class Layout:
-    """Layout of the canvas: `shape` is the canvas with its bleed, (height, width) px, `trim` the part left after cutting.
+    """Layout of the source on the canvas.
 
-    `window` is the part of the source that the canvas shows; None if the source has no size of its own and fills any
-    canvas.
+    `shape` is the canvas with its bleed, (height, width) px; `trim` is the part left after the print is cut. `window`
+    is the part of the source that the canvas shows; None if the source has no size of its own and fills any canvas.
     """
 
     shape: tuple[int, int]
@@ -54,7 +54,10 @@ def lay_out(
 
 
 def trim_shape(output: OutputConfig, source: tuple[int, int] | None) -> tuple[int, int]:
-    """Return (height, width) px of the picture without bleed; the height follows the source's aspect unless it is set."""
+    """Return (height, width) px of the picture without bleed.
+
+    A height that is not set follows the source's aspect, and so does a width if the height is set.
+    """
     width, height = picture_width(output), output.height
     if width is None:
         if source is None:
@@ -67,7 +70,7 @@ def trim_shape(output: OutputConfig, source: tuple[int, int] | None) -> tuple[in
 
 
 def _following(length: int, along: int, beside: int) -> int:
-    """Return the length of one side of a picture with an aspect of `along` to `beside`; the other side is `length` px."""
+    """Return the side that belongs to a side of `length` px, for an aspect of `along` to `beside`."""
     return max(1, round(length * along / beside))
 
 
@@ -89,7 +92,7 @@ def _fitted(output: OutputConfig, trim: tuple[int, int], source: tuple[int, int]
 
 
 def _with_bleed(span: Span, length: int, bleed: int, mode: AxisMode) -> Span:
-    """Return a span of `length` canvas px with `bleed` more at both ends, and with the content beyond the source set."""
+    """Return a span of `length` canvas px with `bleed` more at both ends, and with its `beyond` set."""
     beyond: Beyond = "background" if span.overhangs else "mirror"
     if bleed:
         source_px = span.extent / length

@@ -297,7 +297,10 @@ def make_plan(
 
 @dataclass(frozen=True)
 class _View:
-    """Part of the network that an octave's objectives read, up to their deepest layer, with stride, halos and least side."""
+    """Part of the network that an octave's objectives read, with its stride, halos and least useful side.
+
+    It ends at the deepest layer of the objectives.
+    """
 
     layers: tuple[str, ...]
     network: Architecture
@@ -432,7 +435,7 @@ def _window_work(grid: Grid) -> int:
 def _block_bytes(octaves: Sequence[Octave], workers: int, schedule: Schedule) -> list[int]:
     """Return the bytes of each worker's arrays at their largest.
 
-    These are the padded block, the stage's further arrays, and the gradient or, while octaves change, the block of the
+    These are the padded block, the stage's other arrays, and the gradient or, while octaves change, the block of the
     octave before.
     """
     largest: dict[int, int] = {}
@@ -440,9 +443,9 @@ def _block_bytes(octaves: Sequence[Octave], workers: int, schedule: Schedule) ->
     for octave in octaves:
         blocks = deal_blocks(octave.grid, workers)
         for number, block in enumerate(blocks):
-            gradients, others = _arrays(octave.stage, schedule, block)
-            second_array = max(gradients, _PIXEL * before[number].padded.area if number < len(before) else 0)
-            largest[number] = max(largest.get(number, 0), _PIXEL * block.padded.area + second_array + others)
+            gradients, other_bytes = _arrays(octave.stage, schedule, block)
+            gradient_or_old_block = max(gradients, _PIXEL * before[number].padded.area if number < len(before) else 0)
+            largest[number] = max(largest.get(number, 0), _PIXEL * block.padded.area + gradient_or_old_block + other_bytes)
         before = blocks
     return list(largest.values())
 
@@ -525,10 +528,10 @@ def _refuse_size(plan: Plan, machine: Machine) -> None:
             "shallower layer"
         )
     if plan.worker_bytes > machine.limit:
-        each = "" if machine.workers == 1 else f" for each of {machine.workers} workers"
+        share_text = "" if machine.workers == 1 else f" for each of {machine.workers} workers"
         raise UserError(
             f"a worker needs {size_text(plan.worker_bytes)} of memory, {size_text(plan.kernel_bytes)} of it for a window "
-            f"of {columns} x {rows} px, and there are {size_text(machine.limit)}{each}: set a smaller tiles.size, fewer "
+            f"of {columns} x {rows} px, and there are {size_text(machine.limit)}{share_text}: set a smaller tiles.size, fewer "
             "farm.workers, or a larger farm.worker.memory_gb"
         )
     height, width = plan.final.shape

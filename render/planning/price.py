@@ -16,7 +16,7 @@ _PLENTY = 1 << 60
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimate of a render on `nodes` machines: seconds of steps, of checkpoints, and of changes from octave to octave.
+    """Estimate of a render on `nodes` machines: seconds of steps, of checkpoints, and of octave changes.
 
     `final` is a step of the last octave. Beginning and end of the render are not counted: starting machines, compiling
     kernels, reading a large source, writing the pictures.

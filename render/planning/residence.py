@@ -21,7 +21,7 @@ _ESTIMATE = 2
 
 @dataclass(frozen=True)
 class Residence:
-    """Settings for residence: `farm.worker.resident`, true, false or auto, and `farm.worker.batch`, a number or auto."""
+    """Settings `farm.worker.resident`: true, false or auto, and `farm.worker.batch`: a number or auto."""
 
     resident: bool | str = "auto"
     batch: int | str = "auto"

@@ -528,10 +528,10 @@ def _refuse_size(plan: Plan, machine: Machine) -> None:
             "shallower layer"
         )
     if plan.worker_bytes > machine.limit:
-        share_text = "" if machine.workers == 1 else f" for each of {machine.workers} workers"
+        share = "" if machine.workers == 1 else f" for each of {machine.workers} workers"
         raise UserError(
             f"a worker needs {size_text(plan.worker_bytes)} of memory, {size_text(plan.kernel_bytes)} of it for a window "
-            f"of {columns} x {rows} px, and there are {size_text(machine.limit)}{share_text}: set a smaller tiles.size, fewer "
+            f"of {columns} x {rows} px, and there are {size_text(machine.limit)}{share}: set a smaller tiles.size, fewer "
             "farm.workers, or a larger farm.worker.memory_gb"
         )
     height, width = plan.final.shape

@@ -1,4 +1,4 @@
-"""One step of gradient ascent: the jitter it is drawn with, what its gradient is measured by, and the update itself."""
+"""Gradient ascent, one step: its jitter, the statistic that normalises the gradient, and the update."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Gradient = NDArray[np.float32]
 
 
 def jitter(seed: int, octave: int, step: int, stride: int, most: int | None = None) -> tuple[int, int]:
-    """The step's shift (rows, columns) of the network's grid, each in [0, stride), and at most `most` px.
+    """Return the step's shift (rows, columns) of the network's grid, each in [0, stride) and at most `most` px.
 
-    Drawn from Philox, a counter-based generator (Salmon 2011), keyed by (seed, octave, step): any worker can compute it,
-    in any order, after any restart.
+    Drawn from Philox, a counter-based generator (Salmon 2011), keyed by (seed, octave, step): any worker can compute
+    it, in any order, after any restart.
     """
     generator = np.random.Philox(key=[seed, 0], counter=[octave, step, 0, 0])
     rows, columns = generator.random_raw(2)
@@ -27,16 +27,20 @@ def jitter(seed: int, octave: int, step: int, stride: int, most: int | None = No
 
 
 def luminance(gradient: Gradient) -> Gradient:
-    """The gradient (rows, columns, 3) of a canvas whose channels can only move alike: all get its luminance."""
+    """Return the gradient (rows, columns, 3) with its luminance in every channel, so that all channels move alike."""
     grey = gradient[..., 0] * LUMINANCE[0] + gradient[..., 1] * LUMINANCE[1] + gradient[..., 2] * LUMINANCE[2]
     return np.repeat(grey[..., None], 3, axis=-1)
 
 
 def measure(gradient: Gradient, mask: NDArray[np.float32] | None, normalize: str) -> tuple[float, ...]:
-    """A tile's share of the sums that `statistic` takes, in float64.
+    """Return one tile's share of the sums that `statistic` takes, in float64.
 
-    `gradient` (rows, columns, 3) float32; `mask` (rows, columns) float32 0..1 weighs its pixels, None counts all fully.
-    Summing these per tile, in tile order, gives the canvas' own sums.
+    The shares added in tile order are the sums of the whole canvas.
+
+    Args:
+        gradient: (rows, columns, 3) float32.
+        mask: (rows, columns) float32, 0..1: the weights of the pixels; None weighs every pixel 1.
+        normalize: `mean_abs` or `std`.
     """
     if mask is None:
         weights = float(gradient.size)
@@ -44,18 +48,21 @@ def measure(gradient: Gradient, mask: NDArray[np.float32] | None, normalize: str
             return float(np.abs(gradient).sum(dtype=np.float64)), weights
         return float(gradient.sum(dtype=np.float64)), float(np.square(gradient, dtype=np.float64).sum()), weights
     weighted = mask[..., None] * (np.abs(gradient) if normalize == "mean_abs" else gradient)
-    first, weights = float(weighted.sum(dtype=np.float64)), 3 * float(mask.sum(dtype=np.float64))
+    total, weights = float(weighted.sum(dtype=np.float64)), 3 * float(mask.sum(dtype=np.float64))
     if normalize == "mean_abs":
-        return first, weights
-    return first, float((weighted.astype(np.float64) * gradient).sum()), weights
+        return total, weights
+    return total, float((weighted.astype(np.float64) * gradient).sum()), weights
 
 
 def statistic(sums: Sequence[float], normalize: str, support: float = 1.0) -> float:
-    """What a gradient is divided by: its mean absolute value (`mean_abs`) or its standard deviation (`std`), where the
-    mask counts.
+    """Return the divisor of a gradient: its mean absolute value (`mean_abs`) or its standard deviation (`std`).
 
-    `sums` are those of `measure` over the whole canvas. `support` is the share of the pixels at which the gradient can
-    differ from 0: the others do not count. 0 where nothing counts.
+    Pixels count as the mask weighs them. The result is 0 if no pixel counts.
+
+    Args:
+        sums: the results of `measure`, summed over the whole canvas.
+        normalize: `mean_abs` or `std`.
+        support: the share of the pixels where the gradient can differ from 0; the other pixels do not count.
     """
     *totals, weights = sums
     counted = weights * support
@@ -67,10 +74,13 @@ def statistic(sums: Sequence[float], normalize: str, support: float = 1.0) -> fl
 
 
 def update(canvas: NDArray[np.float32], gradient: NDArray[np.float32], scale: float) -> None:
-    """Canvas += scale * gradient in place, kept within the pixel range 0..255.
+    """Add scale * gradient to the canvas in place, and clip it to the pixel range 0..255.
 
-    Both (rows, columns, 3) float32; `scale` is step_size / mean|gradient| of the whole canvas, so that a step moves pixels
-    by `step_size` levels on average.
+    Args:
+        canvas: (rows, columns, 3) float32.
+        gradient: (rows, columns, 3) float32.
+        scale: step_size / mean|gradient| of the whole canvas, so that a step moves pixels by `step_size` levels on
+            average.
     """
     canvas += np.float32(scale) * gradient
     np.clip(canvas, 0.0, 255.0, out=canvas)
@@ -79,12 +89,16 @@ def update(canvas: NDArray[np.float32], gradient: NDArray[np.float32], scale: fl
 def blend(
     gradients: Sequence[Gradient | None], masks: Sequence[NDArray[np.float32] | None], statistics: Sequence[float]
 ) -> tuple[Gradient, NDArray[np.float32] | None]:
-    """One direction out of the gradients of several regions, each divided by its statistic, and how far pixels follow it.
+    """Combine the gradients of several regions into one direction, and return how far pixels follow it.
 
-    The direction is the mean of the gradients weighed by their masks where these add up to less than 1, and their weighted
-    sum elsewhere; pixels follow it by the sum of the masks, at most 1, (rows, columns), or None where they follow it fully.
-    What a soft mask leaves of a step is thus decided after whatever an optimizer makes of the direction. A gradient that
-    is None is 0, and so is one whose statistic is 0.
+    Every gradient is divided by its statistic. Where the masks add up to less than 1, the direction is the mean of the
+    gradients weighted by their masks; elsewhere it is their weighted sum. A gradient that is None, or whose statistic
+    is 0, counts as 0.
+
+    Returns:
+        The direction, (rows, columns, 3), and the sum of the masks, at most 1, (rows, columns), or None if pixels
+            follow the direction fully. The caller applies the second after the optimizer, so that a soft mask
+            weakens the step and not only the optimizer's input.
     """
     follow: NDArray[np.float32] | None = None
     if any(mask is None for mask in masks):

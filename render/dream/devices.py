@@ -1,4 +1,4 @@
-"""Several devices of one process: each runs the same program on a window of its own."""
+"""Devices of one process: each runs the same program on its own window."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WINDOWS = "windows"
 class Devices:
     """The devices that a batch of windows is spread over, one window each.
 
-    With one there is no batch: programs are compiled and called as JAX has it by itself.
+    With one device there is no batch: JAX compiles and calls programs as usual.
     """
 
     def __init__(self, devices: Sequence[jax.Device]) -> None:
@@ -23,17 +23,22 @@ class Devices:
         self._mesh = Mesh(np.array(devices), (_WINDOWS,))
 
     def everywhere(self, arrays: Any) -> Any:
-        """The same arrays (any tree of them), with a copy on each device."""
+        """Return the arrays (any tree of them) with a copy on each device."""
         return arrays if self.count == 1 else jax.device_put(arrays, NamedSharding(self._mesh, PartitionSpec()))
 
     def program(
         self, function: Callable[..., jax.Array], arguments: tuple, apart: Sequence[bool]
     ) -> tuple[jax.stages.Wrapped, tuple]:
-        """The program that computes `function`, and what to compile it for.
+        """Return the program that computes `function`, and the arguments to compile it for.
 
-        With several devices, those arguments that are `apart` come in batches: they and the result have a first axis more,
-        with an entry for each device. A device runs the function on its entry, without that axis, so that it does what one
-        does alone; the other arguments are the same for all.
+        With one device the function and the arguments stay as they are. With several, each device runs the function on
+        its own entry of the batch, without the batch axis, so the result is that of one device alone.
+
+        Args:
+            function: the function for one window.
+            arguments: the shapes to compile for, without a batch axis.
+            apart: for each argument, whether it comes in batches. Such arguments, and the result, get a new first
+                axis with one entry per device; the other arguments are the same on all devices.
         """
         if self.count == 1:
             return jax.jit(function), arguments
@@ -54,5 +59,5 @@ class Devices:
         return jax.jit(spread), tuple(map(batch, arguments, apart, specs))
 
     def batch(self, values: Sequence[np.ndarray]) -> np.ndarray:
-        """Stacked, one for each device; the last is repeated where there are fewer: (devices, ...)."""
+        """Stack the values, one for each device: (devices, ...). The last is repeated if there are fewer."""
         return np.stack([*values, *[values[-1]] * (self.count - len(values))])

@@ -1,8 +1,8 @@
-"""Filters of the gradient, for any rectangle of a canvas: Laplacian normalisation, Gaussian smoothing, total variation.
+"""Filters of the gradient for any rectangle: Laplacian normalisation, Gaussian smoothing, total variation.
 
-Each reads the gradient (or canvas) of a larger rectangle, `where`, in which pixels beyond the canvas stand as the boundary
-mode has them. Every operation is elementwise on shifted parts, in one order, and the pyramid's lattices lie at global
-coordinates: a pixel comes out the same, bit for bit, whatever rectangle it is computed in.
+Each filter reads the gradient (or canvas) of a larger rectangle, `where`. Its pixels beyond the canvas are those of the
+boundary mode. Every operation is elementwise on shifted parts, in a fixed order, and the pyramid's lattices lie at
+global coordinates: a pixel is the same, bit for bit, whatever rectangle it is computed in.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from render.geometry.geometry import Interval, Rect
 _CHANNELS = 3
 #: Taps on either side of the middle of the pyramid's kernel (1, 4, 6, 4, 1) / 16.
 _TAPS = 2
-#: A level weaker than this part of the strongest is what float32 rounds away: to amplify it would be to draw noise.
+#: Levels weaker than this share of the strongest are float32 rounding errors: amplifying them would draw noise.
 _ROUNDING = 1e-6
-#: Blurs of the cascade, in its sigma.
+#: Sigmas of the cascade's blurs, relative to the cascade's own sigma.
 _SIGMAS = (0.5, 1.0, 2.0)
-#: Gaussians are cut off so many of their own sigmas from the middle.
+#: Distance from the middle, in sigmas, at which a Gaussian is cut off.
 _CUT = 3.0
-#: Samples worked on at once in the cascade: 200 kB of float32, which stays in the processor's cache.
+#: Samples per strip of the cascade: 200 kB of float32, which stays in the processor's cache.
 _CACHED = 50_000
 
 
 class _Lattice(NamedTuple):
-    """One level of the pyramid: `pixels` (3, rows, columns) at the lattice points of `rect`, in units of 2**level px."""
+    """One level of the pyramid: `pixels` (3, rows, columns) at the points of `rect`, in units of 2**level px."""
 
     pixels: Pixels
     rect: Rect
 
 
 def laplacian_reach(levels: int) -> int:
-    """Px beyond a rectangle on which the pyramid's pixels in it depend: 4 * (2**levels - 1).
+    """Return how far, in px, the pyramid reads beyond a rectangle: 4 * (2**levels - 1).
 
-    Two lattice points of every level on the way to the coarsest, and as many on the way back. It depends on how their
-    edges lie on the lattices whether rectangles need all of it.
+    That is two lattice points of every level on the way to the coarsest, and two on the way back. Some rectangles need
+    less, depending on how their edges lie on the lattices.
     """
     return 2 * _TAPS * (2**levels - 1)
 
@@ -48,14 +48,22 @@ def laplacian_reach(levels: int) -> int:
 def laplacian_squares(
     gradient: Pixels, where: Rect, core: Rect, levels: int, weights: NDArray[np.float32] | None = None
 ) -> NDArray[np.float64]:
-    """What the energy of every level of the Laplacian pyramid is summed from: (levels + 1, 2) float64.
+    """Return the sums that give the energy of each level of the Laplacian pyramid: (levels + 1, 2) float64.
 
-    Row n < levels is the n-th high band, fine to coarse, the last row the low residual. In it stand the sum of
-    weight * value**2 over the level's lattice points in `core` and their channels, and the sum of weight over the same. A
-    lattice point lies at multiples of 2**n, so in one of the rectangles that partition a canvas: their sums add up.
+    Row n < levels is the n-th high band, fine to coarse; the last row is the low residual. A row holds the sum of
+    weight * value**2 over the level's lattice points in `core` and their channels, and the sum of weight over the same.
+    The lattice points of level n lie at multiples of 2**n, so each lies in exactly one rectangle of a partition: the
+    sums of the rectangles add up to those of the canvas.
 
-    `gradient` is (rows, columns, 3) float32 and covers `where`, which holds `core` grown by `laplacian_reach`; `weights`
-    covers `core`, and None is 1 everywhere. Raises ValueError where `where` is too small.
+    Args:
+        gradient: (rows, columns, 3) float32, covers `where`.
+        where: the rectangle of the gradient; it contains `core` grown by `laplacian_reach`.
+        core: the rectangle to sum over.
+        levels: the number of high bands.
+        weights: covers `core`; None weighs every pixel 1.
+
+    Raises:
+        ValueError: `where` is too small.
     """
     lattices = _lattices(gradient, where, core, levels)
     sums = np.zeros((levels + 1, 2))
@@ -72,16 +80,17 @@ def laplacian_squares(
             sums[level] = squares.sum(), squares.size
         else:
             first = inside.rows.start * step - core.rows.start, inside.columns.start * step - core.columns.start
-            here = weights[first[0] :: step, first[1] :: step].astype(np.float64)
-            squares *= here
-            sums[level] = squares.sum(), here.sum() * _CHANNELS
+            point_weights = weights[first[0] :: step, first[1] :: step].astype(np.float64)
+            squares *= point_weights
+            sums[level] = squares.sum(), point_weights.sum() * _CHANNELS
     return sums
 
 
 def laplacian_gains(sums: NDArray[np.float64]) -> tuple[float, ...]:
-    """1 / root mean square of every level, from `laplacian_squares` summed over the canvas in tile order.
+    """Return 1 / root mean square of every level, from `laplacian_squares` summed over the canvas in tile order.
 
-    0 for a level without energy, which is one below a millionth of the strongest. NaN all over where a sum is not finite.
+    The gain is 0 for a level without energy, that is one below a millionth of the strongest. All gains are NaN if a sum
+    is not finite.
     """
     if not np.isfinite(sums).all():
         return (float("nan"),) * len(sums)
@@ -92,41 +101,56 @@ def laplacian_gains(sums: NDArray[np.float64]) -> tuple[float, ...]:
 
 
 def laplacian_merge(gradient: Pixels, where: Rect, core: Rect, gains: Sequence[float]) -> Pixels:
-    """The gradient's Laplacian pyramid put together again, each level times its gain: (core.shape, 3) float32.
+    """Return the gradient put together from its Laplacian pyramid with a gain per level: (core.shape, 3) float32.
 
-    `gains` are those of the high bands, fine to coarse, then that of the low residual. With all of them 1 the gradient
-    itself comes back; with `laplacian_gains` all levels are equally strong, which is Mordvintsev's `lap_normalize`
-    (TensorFlow's deepdream notebook, 2015): the 5 x 5 kernel outer((1, 4, 6, 4, 1)) / 256, halved by convolution with
-    stride 2, doubled again by the transposed convolution with four times the kernel, and a high band is what that loses.
-    His lattice begins at the edge of each image; this one is the canvas', continued by its boundary mode.
+    With gains of 1 the result is the gradient itself. With `laplacian_gains` all levels are equally strong; that is
+    Mordvintsev's `lap_normalize` (TensorFlow's deepdream notebook, 2015): a convolution of stride 2 with the 5 x 5
+    kernel outer((1, 4, 6, 4, 1)) / 256 halves the picture, the transposed convolution with four times the kernel
+    doubles it again, and a high band is the difference. His lattice begins at the edge of each image; this one is the
+    canvas' lattice, continued by its boundary mode.
 
-    `gradient` and `where` as for `laplacian_squares`. Raises ValueError where `where` is too small.
+    Args:
+        gradient: as for `laplacian_squares`.
+        where: as for `laplacian_squares`.
+        core: the rectangle to return.
+        gains: those of the high bands, fine to coarse, then that of the low residual.
+
+    Raises:
+        ValueError: `where` is too small.
     """
     lattices = _lattices(gradient, where, core, len(gains) - 1)
-    wanted = _supports(core, len(gains) - 1)
+    supports = _supports(core, len(gains) - 1)
     coarse = np.multiply(lattices[-1].pixels, np.float32(gains[-1]))
     for level in reversed(range(len(gains) - 1)):
         # gain * (fine - expanded(low)) + expanded(merged) with one expansion instead of two: it is linear.
         gain = np.float32(gains[level])
-        below = lattices[level + 1]
-        coarse -= np.multiply(_part(below, wanted[level + 1]), gain)
-        merged = _expanded(_Lattice(coarse, wanted[level + 1]), wanted[level])
-        merged += np.multiply(_part(lattices[level], wanted[level]), gain)
+        coarser = lattices[level + 1]
+        coarse -= np.multiply(_part(coarser, supports[level + 1]), gain)
+        merged = _expanded(_Lattice(coarse, supports[level + 1]), supports[level])
+        merged += np.multiply(_part(lattices[level], supports[level]), gain)
         coarse = merged
     return np.ascontiguousarray(coarse.transpose(1, 2, 0))
 
 
 def cascade_reach(sigma: float) -> int:
-    """Px beyond a rectangle on which the cascade's pixels in it depend: the widest blur's, 6 * sigma rounded up."""
+    """Return how far, in px, the cascade reads beyond a rectangle: 6 * sigma rounded up, for the widest blur."""
     return int(np.ceil(_CUT * _SIGMAS[-1] * sigma))
 
 
 def cascade(gradient: Pixels, where: Rect, core: Rect, sigma: float) -> Pixels:
-    """The mean of three Gaussian blurs, with sigma / 2, sigma and 2 * sigma px: (core.shape, 3) float32.
+    """Return the mean of three Gaussian blurs, with sigma / 2, sigma and 2 * sigma px: (core.shape, 3) float32.
 
-    Low frequencies gain over high ones, and none is lost. A blur is cut off three of its sigmas from the middle, and its
-    weights sum to 1. `gradient` is (rows, columns, 3) float32 and covers `where`, which holds `core` grown by
-    `cascade_reach`. Raises ValueError where it does not, or where `sigma` is not above 0.
+    Low frequencies gain over high ones, but none is lost. A blur is cut off at three of its sigmas, and its weights sum
+    to 1.
+
+    Args:
+        gradient: (rows, columns, 3) float32, covers `where`.
+        where: the rectangle of the gradient; it contains `core` grown by `cascade_reach`.
+        core: the rectangle to return.
+        sigma: px, above 0.
+
+    Raises:
+        ValueError: `where` is too small, or `sigma` is not above 0.
     """
     if not sigma > 0:
         raise ValueError(f"cannot smooth with sigma {sigma}")
@@ -134,7 +158,7 @@ def cascade(gradient: Pixels, where: Rect, core: Rect, sigma: float) -> Pixels:
     needed = core.grown(reach)
     _require(where, needed)
     height, width = core.shape
-    # The channels of a row's pixels side by side: a shift by one pixel is one by three samples.
+    # A row holds the channels of its pixels side by side, so a shift by one pixel is a shift by three samples.
     flat = gradient.reshape(where.rows.size, -1)
     result = np.zeros((height, width * _CHANNELS), np.float32)
     kernels = [_half_gaussian(sigma * factor) for factor in _SIGMAS]
@@ -150,42 +174,49 @@ def cascade(gradient: Pixels, where: Rect, core: Rect, sigma: float) -> Pixels:
 
 
 def total_variation(canvas: Pixels, where: Rect, core: Rect) -> Pixels:
-    """Derivative of the canvas' smoothed total variation by the pixels of `core`: (core.shape, 3) float32, within -4..4.
+    """Return the derivative of the smoothed total variation by the pixels of `core`: (core.shape, 3) float32, -4..4.
 
-    The total variation (Rudin, Osher and Fatemi 1992) is the sum over pixels and channels of sqrt(dx**2 + dy**2 + 1), with
-    dx and dy what a pixel lacks to the next one right and below, levels of 0..255; the 1 makes it smooth where they are 0.
-    The pixels around `core` count as they stand. `canvas` is (rows, columns, 3) float32 and covers `where`, which holds
-    `core` grown by 1 px. Raises ValueError where it does not.
+    The total variation (Rudin, Osher and Fatemi 1992) is the sum over pixels and channels of sqrt(dx**2 + dy**2 + 1),
+    where dx and dy are the differences to the next pixel right and below, in levels of 0..255. The 1 makes it smooth
+    where both are 0. The pixels around `core` count with their present values.
+
+    Args:
+        canvas: (rows, columns, 3) float32, covers `where`.
+        where: the rectangle of the canvas; it contains `core` grown by 1 px.
+        core: the rectangle to return.
+
+    Raises:
+        ValueError: `where` is too small.
     """
     needed = core.grown(1)
     _require(where, needed)
     pixels = canvas[needed.slices_from(where)]
-    # The terms of `core` and of what lies one above and one to the left.
-    here = pixels[:-1, :-1]
-    right, below = pixels[:-1, 1:] - here, pixels[1:, :-1] - here
-    length = np.square(right)
-    length += np.square(below)
+    # The terms of the pixels of `core`, and of one more row above and one more column to the left.
+    base = pixels[:-1, :-1]
+    right_difference, down_difference = pixels[:-1, 1:] - base, pixels[1:, :-1] - base
+    length = np.square(right_difference)
+    length += np.square(down_difference)
     length += np.float32(1)
     np.sqrt(length, out=length)
-    right /= length
-    below /= length
-    result = below[:-1, 1:] + right[1:, :-1]
-    result -= right[1:, 1:]
-    result -= below[1:, 1:]
+    right_difference /= length
+    down_difference /= length
+    result = down_difference[:-1, 1:] + right_difference[1:, :-1]
+    result -= right_difference[1:, 1:]
+    result -= down_difference[1:, 1:]
     return result
 
 
 def _require(where: Rect, needed: Rect) -> None:
-    # A slice that begins before its array would quietly be another one.
+    # A negative start would silently count from the array's end.
     if where.intersect(needed) != needed:
         raise ValueError(f"{needed} is needed, and only {where} is there")
 
 
 def _supports(core: Rect, levels: int) -> list[Rect]:
-    """For every level, fine to coarse, the lattice points from which the pixels of `core` are put together."""
+    """Return for every level, fine to coarse, the lattice points from which the pixels of `core` are put together."""
     supports = [core]
     for _ in range(levels):
-        # Expanded, point k reaches from 2k - 2 to 2k + 2.
+        # The expansion of point k covers 2k - 2 to 2k + 2.
         supports.append(
             Rect(*(Interval(-(-(side.start - _TAPS) // 2), (side.stop - 1 + _TAPS) // 2 + 1) for side in supports[-1]))
         )
@@ -193,7 +224,7 @@ def _supports(core: Rect, levels: int) -> list[Rect]:
 
 
 def _lattices(gradient: Pixels, where: Rect, core: Rect, levels: int) -> list[_Lattice]:
-    """The Gaussian pyramid, fine to coarse: all the lattice points that the pixels of `core` depend on, and no others."""
+    """Return the Gaussian pyramid, fine to coarse: exactly the lattice points that the pixels of `core` depend on."""
     needed = [_supports(core, levels)[-1]]
     for _ in range(levels):
         needed.append(Rect(*(Interval(2 * side.start - _TAPS, 2 * side.stop - 1 + _TAPS) for side in needed[-1])))
@@ -213,12 +244,12 @@ def _part(lattice: _Lattice, rect: Rect) -> Pixels:
 
 
 def _along(axis: int, part: slice) -> tuple[slice, ...]:
-    """The index that takes `part` of an axis and all of those before it."""
+    """Return the index that takes `part` of an axis and all of the axes before it."""
     return (*(slice(None),) * axis, part)
 
 
 def _reduced(fine: Pixels, axis: int) -> Pixels:
-    """Every second point of `fine` convolved with (1, 4, 6, 4, 1) / 16 along an axis: those with all five taps."""
+    """Convolve `fine` with (1, 4, 6, 4, 1) / 16 along an axis and return every second point that has all five taps."""
     count = (fine.shape[axis] - 2 * _TAPS + 1) // 2
 
     def tap(number: int) -> Pixels:
@@ -226,22 +257,22 @@ def _reduced(fine: Pixels, axis: int) -> Pixels:
 
     coarse = tap(0) + tap(4)
     coarse *= np.float32(1 / 16)
-    other = tap(1) + tap(3)
-    other *= np.float32(4 / 16)
-    coarse += other
-    np.multiply(tap(2), np.float32(6 / 16), out=other)
-    coarse += other
+    pair = tap(1) + tap(3)
+    pair *= np.float32(4 / 16)
+    coarse += pair
+    np.multiply(tap(2), np.float32(6 / 16), out=pair)
+    coarse += pair
     return coarse
 
 
 def _expanded(coarse: _Lattice, rect: Rect) -> Pixels:
-    """The points `rect` of the next finer lattice: the transposed convolution with four times the kernel."""
+    """Return the points `rect` of the next finer lattice: the transposed convolution with four times the kernel."""
     sides = _expanded_along(coarse.pixels, coarse.rect.columns, rect.columns, 2)
     return _expanded_along(sides, coarse.rect.rows, rect.rows, 1)
 
 
 def _expanded_along(coarse: Pixels, have: Interval, wanted: Interval, axis: int) -> Pixels:
-    """`_expanded` along one axis: point 2k is (1, 6, 1) / 8 of k - 1, k, k + 1, and point 2k + 1 half of k and k + 1."""
+    """Expand along one axis: point 2k is (1, 6, 1) / 8 of k - 1, k, k + 1, and point 2k + 1 half of k and k + 1."""
     shape = list(coarse.shape)
     shape[axis] = wanted.size
     fine = np.empty(shape, np.float32)
@@ -263,21 +294,24 @@ def _expanded_along(coarse: Pixels, have: Interval, wanted: Interval, axis: int)
 
 
 def _half_gaussian(sigma: float) -> NDArray[np.float32]:
-    """A Gaussian's weights from the middle on, cut off at `_CUT` sigmas; with their mirror image they sum to 1."""
+    """Return a Gaussian's weights from the middle on, cut off at `_CUT` sigmas.
+
+    With their mirror image they sum to 1.
+    """
     weights = np.exp(-0.5 * np.square(np.arange(int(np.ceil(_CUT * sigma)) + 1) / sigma))
     weights /= weights[0] + 2 * weights[1:].sum()
     return weights.astype(np.float32)
 
 
 def _strips(rows: Interval, samples: int) -> Iterator[Interval]:
-    """The rows in strips of about `_CACHED` samples, at least one row each."""
+    """Yield the rows in strips of about `_CACHED` samples, at least one row each."""
     height = max(1, _CACHED // samples)
     for start in range(*rows, height):
         yield Interval(start, min(start + height, rows.stop))
 
 
 def _blurred(pixels: Pixels, kernel: NDArray[np.float32], axis: int, step: int) -> Pixels:
-    """Convolved along an axis with `kernel` and its mirror image, neighbours being `step` elements away."""
+    """Convolve along an axis with `kernel` and its mirror image; neighbours are `step` elements apart."""
     reach = (len(kernel) - 1) * step
     size = pixels.shape[axis] - 2 * reach
     result = pixels[_along(axis, slice(reach, reach + size))] * kernel[0]

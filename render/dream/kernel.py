@@ -1,4 +1,4 @@
-"""The compiled kernel: one window in, the gradient of its tile's core out."""
+"""Compiled kernel: takes a window, returns the gradient of its tile's core."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from render.models.backward import core_gradient
 from render.models.network import Network
 from render.models.weights import Loaded
 
-#: Which arguments of `Programs.objective_gradient` are each window's own: the window, its source, its places, its offset.
+#: Whether each argument of `Programs.objective_gradient` differs by window: the window, source, places and offset do.
 _OWN = (False, True, True, False, False, True, True)
 
 
 class _CacheHits:
-    """How often JAX has found a compiled program in its cache on disk."""
+    """Number of times that JAX has found a compiled program in its cache on disk."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -39,29 +39,29 @@ _cache_hits = _CacheHits()
 
 
 class Programs:
-    """What has been compiled for one network, by the structure of the objective and the shape of the window."""
+    """Compiled programs of one network, keyed by the structure of the objective and the shape of the window."""
 
     def __init__(self, network: Network, devices: Sequence[jax.Device] | None = None) -> None:
-        """`devices` are those that windows are spread over, by default all of this process."""
+        """Split the network; windows are spread over `devices`, by default all devices of this process."""
         self.network = network
         self.devices = Devices(jax.local_devices() if devices is None else devices)
-        #: Seconds that each compilation took, or its loading from JAX's cache on disk.
+        #: Seconds that each program took to compile, or to load from JAX's cache on disk.
         self.compile_seconds: dict[object, float] = {}
-        #: How many were not in that cache.
+        #: Number of programs that were not in that cache.
         self.compilations = 0
         self._compiled: dict[object, jax.stages.Compiled] = {}
-        # Splitting once and merging inside the traced function keeps the call overhead at that of plain jax.jit.
+        # Splitting once and merging inside the traced function costs no more per call than plain jax.jit.
         self._graph, state = nnx.split(network)
         self.state = self.devices.everywhere(state)
 
     def gradient(
         self, objective: Objective, constants: Sequence[tuple[jax.Array, ...]], shape: KernelShape
     ) -> jax.stages.Compiled:
-        """The executable that computes the gradient of an objective of this structure, compiled at the first call.
+        """Return the executable for the gradient of an objective of this structure; the first call compiles it.
 
-        With several devices it is that of a batch of windows: see `Devices.program`.
+        With several devices it takes a batch of windows: see `Devices.program`.
         """
-        sizes = tuple(tuple(array.shape for array in own) for own in constants)
+        sizes = tuple(tuple(array.shape for array in arrays) for arrays in constants)
         key = (objective.structure, sizes, shape)
         if key not in self._compiled:
             terms = len(objective.terms)
@@ -79,7 +79,7 @@ class Programs:
         return self._compiled[key]
 
     def sums(self, layer: str, shape: KernelShape) -> jax.stages.Compiled:
-        """The executable that adds up a layer's activations over some of a window's positions."""
+        """Return the executable that adds up a layer's activations over some of a window's positions."""
         key = (layer, shape.window)
         if key not in self._compiled:
             rows, columns = self.network.architecture.output_sizes(*shape.window)[layer]
@@ -98,16 +98,19 @@ class Programs:
         return self._compiled[key]
 
     def activations(self, layer: str, shape: tuple[int, int]) -> jax.stages.Compiled:
-        """The executable that computes a layer's activations for a picture of (rows, columns) px."""
+        """Return the executable that computes a layer's activations for a picture of (rows, columns) px."""
         key = ("activations", layer, *shape)
         if key not in self._compiled:
-            # The weights are given, not closed over: as constants they would be kept with every compiled program.
+            # The weights are an argument: as constants of the closure, every compiled program would hold a copy.
             program = jax.jit(lambda state, pixels: nnx.merge(self._graph, state)(pixels, [layer])[layer])
             self._compile(key, program, (self.state, jax.ShapeDtypeStruct((*shape, 3), jnp.float32)))
         return self._compiled[key]
 
     def program(self, key: object, make: Callable[[], tuple[jax.stages.Wrapped, tuple]]) -> jax.stages.Compiled:
-        """The executable of another program, compiled at the first call for a `key`; `make` makes it, and its arguments."""
+        """Return the executable of another program, compiled at the first call for a `key`.
+
+        `make` returns the program and the arguments to compile it for.
+        """
         if key not in self._compiled:
             self._compile(key, *make())
         return self._compiled[key]
@@ -124,18 +127,23 @@ class Programs:
         places: jax.Array,
         offset: jax.Array,
     ) -> jax.Array:
-        """What `gradient` compiles, for programs that have it in them; from `state` on as for the executable."""
+        """Compute what `gradient` compiles, for use inside other programs.
+
+        The arguments from `state` on are those of the executable.
+        """
         network = nnx.merge(self._graph, state)
-        given = list(constants)
+        term_constants = list(constants)
         if source is not None:
-            models = network(source, objective.layers)
-            given = [
-                (*own, models[term.layer]) if term.needs_source else own
-                for term, own in zip(objective.terms, constants, strict=True)
+            source_activations = network(source, objective.layers)
+            term_constants = [
+                (*arrays, source_activations[term.layer]) if term.needs_source else arrays
+                for term, arrays in zip(objective.terms, constants, strict=True)
             ]
 
         activations, tape = network.taped(window, objective.layers)
-        cotangents = jax.grad(lambda found: objective.total(found, divisors, given, places))(activations)
+        cotangents = jax.grad(
+            lambda layer_activations: objective.total(layer_activations, divisors, term_constants, places)
+        )(activations)
         return core_gradient(network, tape, cotangents, (window.shape[0], window.shape[1]), core, offset)
 
     def _compile(self, key: object, program: jax.stages.Wrapped, arguments: tuple) -> None:
@@ -146,10 +154,10 @@ class Programs:
 
 
 class Kernel:
-    """Gradients of a job's objectives on one network."""
+    """Kernel for the gradients of a job's objectives on one network."""
 
     def __init__(self, programs: Programs, objectives: Sequence[Objective], loaded: Loaded) -> None:
-        """`loaded` is the whole model of which the programs' network is the first part."""
+        """Take the programs, the objectives and `loaded`, the whole model; the programs' network is its first part."""
         self.programs = programs
         self.objectives = tuple(objectives)
         self._evidence = Evidence(architecture=loaded.architecture, parameters=loaded.parameters, look=self._look)
@@ -157,15 +165,15 @@ class Kernel:
 
     @property
     def devices(self) -> int:
-        """How many windows a batch has: one for each device."""
+        """Number of windows in a batch: one for each device."""
         return self.programs.devices.count
 
     def memory(self, shape: KernelShape, objective: int = 0) -> int:
-        """Bytes that one call needs on each device beyond the weights, as XLA's own analysis of the executable has it."""
-        wanted = self.objectives[objective]
-        analysis = self.programs.gradient(wanted, self._constants_of(objective), shape).memory_analysis()
+        """Return the bytes that one call needs on each device beyond the weights, from XLA's analysis of the executable."""
+        target = self.objectives[objective]
+        analysis = self.programs.gradient(target, self._constants_of(objective), shape).memory_analysis()
         assert analysis is not None, "this backend does not say what a kernel needs"
-        windows = 2 if wanted.needs_source else 1
+        windows = 2 if target.needs_source else 1
         pixels = 12 * windows * shape.window[0] * shape.window[1]
         return analysis.temp_size_in_bytes + analysis.output_size_in_bytes + pixels
 
@@ -178,11 +186,15 @@ class Kernel:
         source: np.ndarray | None = None,
         places: NDArray[np.int32] | None = None,
     ) -> jax.Array:
-        """d(objective)/d(pixel) of a core.
+        """Return d(objective)/d(pixel) of a core: (*shape.core, 3) float32, not yet awaited.
 
-        `window`: (*shape.window, 3) float32 RGB, 0..255; `source` the source's pixels there, for objectives that need
-        them. `offset`: where the core begins in the window; it is clamped so that the core fits. `places`: see
-        `Objective.places`. Returns (*shape.core, 3) float32, not yet awaited.
+        Args:
+            shape: the shapes of window and core.
+            window: (*shape.window, 3) float32 RGB, 0..255.
+            given: the objective and its numbers.
+            offset: the position in the window at which the core begins; it is clamped so that the core fits.
+            source: the source's pixels under the window, for objectives that need them.
+            places: see `Objective.places`.
         """
         objective = self.objectives[given.objective]
         if places is None:
@@ -200,13 +212,18 @@ class Kernel:
         sources: Sequence[np.ndarray] | None,
         places: Sequence[NDArray[np.int32]],
     ) -> jax.Array:
-        """The same for at most as many windows as there are devices, at once: each device has one.
+        """Return the gradients of at most as many windows as there are devices; each device computes one.
 
-        Returns (devices, *shape.core, 3) float32, not yet awaited; what lies beyond the windows given means nothing.
+        The arguments are those of a call, one entry per window.
+
+        Returns:
+            (devices, *shape.core, 3) float32, not yet awaited. Entries beyond the number of windows mean nothing.
         """
         batch = self.programs.devices.batch
-        where = batch([np.asarray(offset, np.int32) for offset in offsets])
-        return self._call(shape, given, batch(windows), None if sources is None else batch(sources), batch(places), where)
+        offset_array = batch([np.asarray(offset, np.int32) for offset in offsets])
+        return self._call(
+            shape, given, batch(windows), None if sources is None else batch(sources), batch(places), offset_array
+        )
 
     def _call(
         self,
@@ -230,7 +247,7 @@ class Kernel:
         )
 
     def constants(self, given: Given) -> list[tuple[jax.Array, ...]]:
-        """The constants of each term of an objective, the channels that have been chosen included."""
+        """Return the constants of each term of an objective, with the chosen channels put in."""
         constants = self._constants_of(given.objective)
         for number, channels in given.chosen.items():
             vector = jnp.asarray(mean_of(channels, constants[number][0].size))
@@ -240,18 +257,23 @@ class Kernel:
     def channel_sums(
         self, shape: KernelShape, window: np.ndarray, where: Rect, core: Rect, layer: str
     ) -> NDArray[np.float64]:
-        """For every channel of a layer the sum of the activations whose view is centred in `core`: (channels,).
+        """Return for each channel of a layer the sum of the activations whose view is centred in `core`: (channels,).
 
-        `window`: (*shape.window, 3) float32 RGB, 0..255, which lies at `where` on the canvas.
+        Args:
+            shape: the shapes of window and core.
+            window: (*shape.window, 3) float32 RGB, 0..255.
+            where: the position of the window on the canvas.
+            core: the rectangle of the canvas to sum over.
+            layer: the layer's name.
         """
         architecture = self.programs.network.architecture
         sizes = architecture.output_sizes(*shape.window)[layer]
-        chosen = []
-        for span, part, inside, size in zip(architecture.layer(layer).spans, where, core, sizes, strict=True):
-            counted = np.zeros(size, np.float32)
-            counted[[index for index in owned(span, part, inside) if 0 <= index < size]] = 1.0
-            chosen.append(counted)
-        return np.asarray(self.programs.sums(layer, shape)(self.programs.state, window, *chosen), np.float64)
+        axis_weights = []
+        for span, window_side, core_side, size in zip(architecture.layer(layer).spans, where, core, sizes, strict=True):
+            weights = np.zeros(size, np.float32)
+            weights[[index for index in owned(span, window_side, core_side) if 0 <= index < size]] = 1.0
+            axis_weights.append(weights)
+        return np.asarray(self.programs.sums(layer, shape)(self.programs.state, window, *axis_weights), np.float64)
 
     def _constants_of(self, number: int) -> list[tuple[jax.Array, ...]]:
         if number not in self._constants:

@@ -1,7 +1,7 @@
-"""Seeded fractal noise as a source picture: smooth lattice noise at every scale, any rectangle at any octave size.
+"""Seeded fractal noise as a source picture: smooth noise at every scale, any rectangle at any octave size.
 
-The value at a lattice node is a hash of (seed, lattice, level, row, column, channel), so rectangles agree wherever they
-meet and no picture is held. Every level repeats a whole number of times across the picture, so the noise tiles the plane.
+The value at a lattice node is a hash of (seed, lattice, level, row, column, channel). So overlapping rectangles agree,
+and no picture is kept. Every level repeats a whole number of times across the picture, so the noise tiles the plane.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 
 from render.geometry.geometry import Rect
 
-#: Cells along the picture's short side at the coarsest level; each further level has twice as many.
+#: Cells along the picture's short side at the coarsest level; each finer level has twice as many.
 _COARSEST = 2
-#: Amplitude of a level relative to the level before.
+#: Amplitude of a level relative to the next coarser one.
 _PERSISTENCE = 0.62
 _AMPLITUDE = 52.0
 
 
 def fractal_noise(seed: int, shape: tuple[int, int], rect: Rect) -> NDArray[np.float32]:
-    """The rectangle `rect` of noise that fills a picture of `shape` (rows, columns).
+    """Return the rectangle `rect` of the noise that fills a picture of `shape` (rows, columns).
 
-    Returns (rect.rows.size, rect.columns.size, 3) float32 around 127.5, clipped to 0..255. Levels whose cells would be
+    The result is (rect.rows.size, rect.columns.size, 3) float32 around 127.5, clipped to 0..255. Levels with cells
     under 2 px are left out, so a coarse octave is the fine one without its finest detail.
     """
     total = np.zeros((*rect.shape, 3))
@@ -34,7 +34,7 @@ def fractal_noise(seed: int, shape: tuple[int, int], rect: Rect) -> NDArray[np.f
             down, across = cells[0] << level, cells[1] << level
             rows = (np.arange(*rect.rows, dtype=np.float64) + 0.5) * (down / shape[0])
             columns = (np.arange(*rect.columns, dtype=np.float64) + 0.5) * (across / shape[1])
-            # Each lattice and level draws its own numbers.
+            # Every lattice and level has a hash key of its own.
             total += amplitude * _lattice(seed, max(cells) << 6 | level, (down, across), rows, columns)
             amplitude *= _PERSISTENCE
             level += 1
@@ -42,28 +42,31 @@ def fractal_noise(seed: int, shape: tuple[int, int], rect: Rect) -> NDArray[np.f
 
 
 def _coarsest_lattices(shape: tuple[int, int]) -> list[tuple[tuple[int, int], float]]:
-    """(rows, columns) of cells at the coarsest level, with the lattice's weight; squares of weights sum to 1.
+    """Return the coarsest lattices as (rows, columns) of cells, with weights whose squares sum to 1.
 
-    To tile, the long side needs a whole number of cells. The two nearest are mixed, so that octaves whose aspect differs
-    by rounding look the same: a rounded number would jump.
+    To tile, the long side needs a whole number of cells. The two nearest numbers are mixed: with the rounded number
+    alone, octaves whose aspects differ by rounding could look different.
     """
-    wanted = _COARSEST * max(shape) / min(shape)
-    fewer = math.floor(wanted)
-    turn = (wanted - fewer) * math.pi / 2
+    long_cells = _COARSEST * max(shape) / min(shape)
+    fewer = math.floor(long_cells)
+    turn = (long_cells - fewer) * math.pi / 2
     lattices = []
-    for long, weight in ((fewer, math.cos(turn)), (fewer + 1, math.sin(turn))):
+    for long_side, weight in ((fewer, math.cos(turn)), (fewer + 1, math.sin(turn))):
         if weight > 0:
-            lattices.append(((long, _COARSEST) if shape[0] > shape[1] else (_COARSEST, long), weight))
+            lattices.append(((long_side, _COARSEST) if shape[0] > shape[1] else (_COARSEST, long_side), weight))
     return lattices
 
 
 def _lattice(
     seed: int, level: int, cells: tuple[int, int], rows: NDArray[np.float64], columns: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Node values in [-1, 1], periodic in `cells`, interpolated with a quintic fade (Perlin 2002) at rows x columns."""
+    """Return noise at rows x columns: node values in [-1, 1], periodic in `cells`, interpolated with a quintic fade.
+
+    The fade is that of Perlin (2002).
+    """
     top, left = np.floor(rows).astype(np.int64), np.floor(columns).astype(np.int64)
     down, across = _fade(rows - top)[:, None, None], _fade(columns - left)[None, :, None]
-    # Hash each node once and interpolate along node rows first: a cell covers many pixels.
+    # A cell covers many pixels: hash each node once, and interpolate along node rows first.
     node_rows = np.arange(top[0], top[-1] + 2) % cells[0]
     node_columns = np.arange(left[0], left[-1] + 2) % cells[1]
     nodes = _node_values(seed, level, node_rows, node_columns)
@@ -77,7 +80,10 @@ def _fade(t: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _node_values(seed: int, level: int, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(rows, columns, 3) uniform in [-1, 1] from the SplitMix64 finaliser (Steele 2014) over the node's coordinates."""
+    """Return (rows, columns, 3) values, uniform in [-1, 1], hashed from the nodes' coordinates.
+
+    The hash is the SplitMix64 finaliser (Steele 2014).
+    """
     with np.errstate(over="ignore"):
         key = _mix(np.uint64(seed) ^ _mix(np.uint64(level + 1)))
         by_row = _mix(key ^ _mix(rows.astype(np.uint64) + np.uint64(0x51ED)))[:, None, None]

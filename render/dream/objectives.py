@@ -1,6 +1,6 @@
-"""What the ascent makes more of: a sum of weighted terms on the activations of a network.
+"""Objective of the ascent: a sum of weighted terms on the activations of a network.
 
-JAX is imported where it computes: whoever only plans or conducts does without.
+JAX is imported only where it computes: planning and the conductor work without it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from render.models.architecture import Architecture, Span
 if TYPE_CHECKING:
     import jax
 
-#: How often the extended canvas can show a pixel along an axis: see `geometry.MOST_TURNS`.
+#: Most copies of a pixel that the extended canvas can show along an axis: see `geometry.MOST_TURNS`.
 MOST_COPIES = 2 * MOST_TURNS + 1
 
 
@@ -42,29 +42,29 @@ class Objective:
 
     @property
     def structure(self) -> tuple[str, ...]:
-        """Objectives of one structure share a compiled kernel."""
+        """Key of the compiled kernel: objectives of one structure share it."""
         return tuple(term.structure for term in self.terms)
 
     @property
     def needs_source(self) -> bool:
-        """Whether the kernel needs the source's pixels under the window."""
+        """True if the kernel needs the source's pixels under the window."""
         return any(term.needs_source for term in self.terms)
 
     @property
     def statistics(self) -> dict[int, Strongest]:
-        """The terms that rest on a sum over the whole source, by number."""
+        """The terms that need a sum over the whole source, by number."""
         return {number: term for number, term in enumerate(self.terms) if isinstance(term, Strongest)}
 
     @property
     def looks_at_source(self) -> bool:
-        """Whether whoever computes it needs the source at hand."""
+        """True if the objective needs the source, in the kernel or for a statistic."""
         return self.needs_source or bool(self.statistics)
 
     def divisors(self, architecture: Architecture, extended: tuple[int, int]) -> tuple[float, ...]:
-        """For each term its weight over the number of positions in the extended canvas of (rows, columns) px.
+        """Return for each term its weight over the number of positions in the extended canvas of (rows, columns) px.
 
-        Weights count relative to the largest: the ascent divides the gradient by its mean, so only ratios matter, and
-        nobody's choice of unit should leave float32.
+        Weights are relative to the largest: the ascent divides the gradient by its mean, so only ratios matter, and
+        weights in any unit stay within float32.
         """
         sizes = architecture.output_sizes(*extended)
         largest = max(abs(term.weight) for term in self.terms)
@@ -75,9 +75,10 @@ class Objective:
         return tuple(term.weight / largest / positions(term) for term in self.terms)
 
     def support(self, architecture: Architecture, canvas: tuple[int, int]) -> float:
-        """The share of a canvas of (rows, columns) px that the objective may change.
+        """Return the share of a canvas of (rows, columns) px that the objective may change.
 
-        All of it, but for neurons, whose gradient ends with their view: the mean gradient is taken over that.
+        It is below 1 only for neurons, whose gradient is 0 outside their view; the mean gradient is taken over this
+        share.
         """
         area = 0.0
         for term in self.terms:
@@ -88,9 +89,10 @@ class Objective:
         return min(1.0, area / (canvas[0] * canvas[1]))
 
     def places(self, architecture: Architecture, grid: Grid, window: Rect, jitter: tuple[int, int]) -> NDArray[np.int32]:
-        """Which of a window's activations terms look at, rows and columns: (terms, 2, `MOST_COPIES`) int32.
+        """Return the rows and columns of a window's activations that terms look at: (terms, 2, `MOST_COPIES`) int32.
 
-        -1 stands for none. Where an axis wraps, the extended canvas repeats the place, and the term looks at every copy.
+        -1 stands for none. Where an axis wraps, the extended canvas repeats the place, and the term looks at every
+        copy.
         """
         places = np.full((len(self.terms), 2, MOST_COPIES), -1, np.int32)
         if not any(term.places for term in self.terms):
@@ -102,8 +104,8 @@ class Objective:
             layer, shares = architecture.layer(term.layer), term.places[::-1]
             sides = zip((grid.rows, grid.columns), layer.spans, sizes[term.layer], shares, window, jitter, strict=True)
             for side, (axis, span, count, share, part, shift) in enumerate(sides):
-                found = _nearest(axis, span, count, share, part.start, shift)
-                places[number, side, : len(found)] = found
+                copies = _nearest(axis, span, count, share, part.start, shift)
+                places[number, side, : len(copies)] = copies
         return places
 
     def total(
@@ -113,18 +115,24 @@ class Objective:
         constants: Sequence[tuple[jax.Array, ...]] | None = None,
         places: jax.Array | None = None,
     ) -> jax.Array:
-        """The window's share of the objective; shares of a partition of positions add up to the whole canvas' value.
+        """Return the window's share of the objective.
 
-        `constants` are those of each term, `places` is what the method of that name returns.
+        The shares of a partition of the positions add up to the value of the whole canvas.
+
+        Args:
+            activations: those of each layer.
+            divisors: one for each term, see `divisors`.
+            constants: those of each term.
+            places: the result of the method `places`.
         """
         import jax.numpy as jnp
 
-        given = constants if constants is not None else [()] * len(self.terms)
-        where = places if places is not None else jnp.full((len(self.terms), 2, MOST_COPIES), -1)
+        term_constants = constants if constants is not None else [()] * len(self.terms)
+        term_places = places if places is not None else jnp.full((len(self.terms), 2, MOST_COPIES), -1)
         shares = jnp.stack(
             [
-                term.total(activations[term.layer], own, place)
-                for term, own, place in zip(self.terms, given, where, strict=True)
+                term.total(activations[term.layer], arrays, place)
+                for term, arrays, place in zip(self.terms, term_constants, term_places, strict=True)
             ]
         )
         return jnp.dot(shares, divisors)
@@ -132,10 +140,11 @@ class Objective:
 
 @dataclass(frozen=True)
 class Given:
-    """What a kernel is told besides the pixels.
+    """Input of a kernel besides the pixels.
 
-    `objective` is one of the kernel's, by number. For each of its terms `divisors` has its weight over the number of
-    positions (see `Objective.divisors`), and `chosen` the channels of those that rest on a statistic, by their number.
+    `objective` is the number of one of the kernel's objectives. `divisors` has for each of its terms the weight over
+    the number of positions (see `Objective.divisors`); `chosen` has the channels of the terms that need a statistic, by
+    term number.
     """
 
     objective: int
@@ -144,16 +153,17 @@ class Given:
 
 
 def _nearest(axis: Axis, span: Span, count: int, share: float, start: int, jitter: int) -> list[int]:
-    """Which of `count` activations of the extended canvas is centred nearest to the pixel at `share` of the axis, and to
-    each of its copies where the axis wraps.
+    """Return the activations centred nearest to the pixel at `share` of the axis, one for each copy of the pixel.
 
-    Counted from a window that begins at `start`; outside of it where the window does not hold it.
+    A pixel has copies only where the axis wraps. The indices are counted from a window that begins at `start`, and lie
+    outside of it if the window does not hold the activation. `count` is the number of activations of the extended
+    canvas.
     """
     pixel = min(int(share * axis.length), axis.length - 1)
     origin = -axis.fill - jitter
 
     def nearest(to: int) -> int:
-        # Of two that are as near the first.
+        # If two are equally near, take the first.
         return math.ceil((to - origin - (span.low + span.high) / 2) / span.stride - 0.5)
 
     first = (start - origin) // span.stride
@@ -165,7 +175,7 @@ def _nearest(axis: Axis, span: Span, count: int, share: float, start: int, jitte
 
 
 def owned(span: Span, window: tuple[int, int], core: tuple[int, int]) -> Iterator[int]:
-    """The activations of a window [start, stop) along one axis whose view is centred in the core [start, stop)."""
+    """Yield the activations of a window [start, stop) along one axis that are centred in the core [start, stop)."""
     middle = (span.low + span.high) // 2
     first = -(-(core[0] - window[0] - middle) // span.stride)
     while first * span.stride + middle + window[0] < core[1]:
@@ -174,19 +184,23 @@ def owned(span: Span, window: tuple[int, int], core: tuple[int, int]) -> Iterato
 
 
 def resolve(terms: Sequence[object], architecture: Architecture, materials: Materials | None = None) -> Objective:
-    """The objective that a config's terms mean on this network; `UserError` for unknown layers, channels or classes."""
+    """Return the objective that a config's terms mean on this network.
+
+    Raises:
+        UserError: a layer, channel or class is unknown.
+    """
     if not terms:
         raise UserError("objective.terms is empty: name at least one layer, such as objective.terms=[mixed4]")
-    found: list[Term] = []
+    resolved: list[Term] = []
     for written in terms:
         term = parse_term(written, materials)
         if isinstance(term, Class):
-            found.append(_on_classifier(term, architecture))
+            resolved.append(_on_classifier(term, architecture))
         else:
-            found += expand(term, tuple(architecture.layers), architecture.name)
-    for term in found:
+            resolved += expand(term, tuple(architecture.layers), architecture.name)
+    for term in resolved:
         term.check(architecture.layer(term.layer), architecture)
-    return Objective(tuple(found))
+    return Objective(tuple(resolved))
 
 
 def _on_classifier(term: Class, architecture: Architecture) -> Term:

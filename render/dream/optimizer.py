@@ -1,6 +1,7 @@
-"""Optimisers: what a step adds, from this step's gradient and from those before it, pixel by pixel (optax).
+"""Optimizers: the direction of a step from this step's gradient and earlier ones, pixel by pixel (optax).
 
-All of them are elementwise, so that tiles need nothing of each other: the moments of a tile's pixels lie beside its canvas.
+All of them are elementwise, so tiles need nothing from each other: the moments of a tile's pixels lie beside its
+canvas.
 """
 
 from __future__ import annotations
@@ -16,23 +17,23 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import jax
 
-    #: Gradient, moments and steps done to the direction and the new moments.
+    #: Function of the gradient, the moments and the number of steps so far; returns the direction and the new moments.
     Compiled = Callable[[jax.Array, list[jax.Array], jax.Array], tuple[jax.Array, list[jax.Array]]]
 
-#: How many moments each keeps.
+#: Number of moments that each optimizer stores.
 MOMENTS = {"none": 0, "momentum": 1, "adam": 2}
-#: What Adam adds to the root of the second moment. Gradients have a mean size of 1: those of a thousandth are noise, and
-#: are not made as large as the rest.
+#: Term that Adam adds to the root of the second moment. Gradients have a mean size of 1: gradients of a thousandth are
+#: noise, and this keeps them from being scaled up to the size of the others.
 _EPSILON = 1e-3
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """`none`: the gradient itself; `momentum`: its moving average; `adam`: that over the root of its moving square.
+    """`none`: the gradient itself; `momentum`: its moving average; `adam`: that over the root of the mean square.
 
-    `momentum` is the decay of the moving average, `decay` that of the square, a step. All averages are corrected for their
-    start at zero, so that momentum's directions are as large as gradients are, and `step_size` keeps its meaning; Adam's
-    are about 1 in size wherever the gradient keeps its sign, however small it is.
+    `momentum` is the decay per step of the moving average, `decay` that of the mean square. All averages are corrected
+    for their start at zero, so momentum's directions are as large as gradients and `step_size` keeps its meaning.
+    Adam's directions are about 1 wherever the gradient keeps its sign, however small it is.
     """
 
     name: str = "none"
@@ -41,17 +42,21 @@ class Optimizer:
 
     @property
     def moments(self) -> int:
-        """How many arrays of the canvas' shape it keeps from step to step, zero before an octave's first."""
+        """Number of arrays of the canvas' shape that are stored between steps; they are zero when an octave begins."""
         return MOMENTS[self.name]
 
     def update(
         self, gradient: NDArray[np.float32], moments: Sequence[NDArray[np.float32]], count: int
     ) -> NDArray[np.float32]:
-        """The direction to add, times the step size, for a tile's gradient of ascent: (rows, columns, 3) float32.
+        """Return the direction of ascent for a tile, to be added times the step size: (rows, columns, 3) float32.
 
-        The gradient is normalised to a mean size of 1 over the canvas. `moments` are the tile's parts of the arrays kept,
-        and are updated in place; `count` steps were done before at this octave. What comes out depends on these alone, and
-        is the same to the bit for tiles of one shape. It may be read-only, or the gradient itself.
+        The result depends on the arguments alone, and is the same to the bit for tiles of one shape. It may be
+        read-only, or the gradient itself.
+
+        Args:
+            gradient: the tile's gradient, normalised to a mean size of 1 over the canvas.
+            moments: the tile's parts of the stored arrays; they are updated in place.
+            count: the number of steps so far at this octave.
         """
         if len(moments) != self.moments:
             raise ValueError(f"{self.name} keeps {self.moments} moments, not {len(moments)}")
@@ -59,11 +64,11 @@ class Optimizer:
             return gradient
         import jax.numpy as jnp
 
-        # The count as an array: as a number it would be compiled anew each step.
+        # The count is an array: a Python number would be compiled anew at each step.
         direction, new = _compiled(self)(
             jnp.asarray(gradient), [jnp.asarray(moment) for moment in moments], jnp.asarray(count, jnp.int32)
         )
-        # All of it is computed before anything is written: on a CPU JAX may read the very memory it was given.
+        # Compute everything before writing: on a CPU JAX may read the memory of `moments` itself.
         computed = [np.asarray(moment) for moment in new]
         result = np.asarray(direction)
         for moment, values in zip(moments, computed, strict=True):
@@ -73,7 +78,7 @@ class Optimizer:
 
 @cache
 def _compiled(optimizer: Optimizer) -> Compiled:
-    # Imported where they are needed: drivers read this module and never load JAX.
+    # Imported here because drivers import this module and never load JAX.
     import jax
     import optax
 

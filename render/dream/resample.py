@@ -1,6 +1,6 @@
 """Resampling of any rectangle of a picture, so that a block's pixels do not depend on who computes them.
 
-Weights depend on global coordinates alone, and every output pixel is summed tap by tap in the same order whatever
+Weights depend on global coordinates alone, and every output pixel is summed tap by tap in the same order, whatever
 rectangle it is computed in: the parts are bit-identical to the whole.
 """
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.float32]
 
-#: Reads a rectangle of the picture being resampled as (rows, columns, channels) float32.
+#: Function that reads a rectangle of the picture being resampled as (rows, columns, channels) float32.
 ReadPixels = Callable[[Rect], Pixels]
 
 
 class Kernel(NamedTuple):
-    """What a pixel at a signed distance counts for; nothing from a distance of `reach` on. Not normalised."""
+    """Weight of a pixel by its signed distance, not normalised; it is 0 from a distance of `reach` on."""
 
     reach: int
     weights: Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -33,24 +33,33 @@ class Kernel(NamedTuple):
 
 #: Lanczos-3, for pictures: sharp, and overshoots.
 LANCZOS = Kernel(3, lambda distance: np.sinc(distance) * np.sinc(distance / 3))
-#: Straight lines, for shares: never beyond what it lies between.
+#: Linear interpolation, for shares: never overshoots.
 TENT = Kernel(1, lambda distance: 1.0 - np.abs(distance))
 
 
 def taps(in_length: int, out_length: int, out: Interval, mode: AxisMode = "reflect") -> tuple[Interval, csr_array]:
-    """`span_taps` of a whole axis: cut at its ends, unless it wraps."""
+    """Return `span_taps` of a whole axis: cut at its ends, unless it wraps."""
     return span_taps(Span.whole(in_length, mode), out_length, out)
 
 
 def span_taps(span: Span, out_length: int, out: Interval, kernel: Kernel = LANCZOS) -> tuple[Interval, csr_array]:
-    """Which input pixels the outputs `out` of `out_length` need along one axis that shows `span`, and their weights.
+    """Return the input pixels that the outputs `out` need along one axis, and their weights.
 
-    Output i has its centre at span.start + (i + 0.5) * span.extent / out_length - 0.5. Returns the interval of inputs and a
-    float32 matrix (out.size, inputs.size) whose rows sum to 1. The kernel is widened by the scale when shrinking
-    (antialiasing), cut and renormalised at the input's ends, as Pillow and `jax.image.resize` do. Where something lies
-    beyond them nothing is cut: the inputs may then lie beyond [0, span.length) and name the pixels found there.
+    Output i has its centre at span.start + (i + 0.5) * span.extent / out_length - 0.5. When shrinking, the kernel is
+    widened by the scale (antialiasing). At the input's ends it is cut and renormalised, as Pillow and
+    `jax.image.resize` do, unless `span.beyond` says that there are pixels beyond them: then nothing is cut, and inputs
+    may lie outside of [0, span.length).
+
+    Args:
+        span: the part of the input that the axis shows.
+        out_length: the number of outputs of the whole axis.
+        out: the outputs to compute.
+        kernel: the kernel to weigh by.
+
+    Returns:
+        The interval of inputs, and a float32 matrix (out.size, inputs.size) whose rows sum to 1.
     """
-    # Imported where it is needed: it takes its time, and every process that starts reads this module.
+    # Imported here because it is slow to import, and every process that starts imports this module.
     from scipy.sparse import csr_array
 
     scale = span.extent / out_length
@@ -64,11 +73,12 @@ def span_taps(span: Span, out_length: int, out: Interval, kernel: Kernel = LANCZ
     if span.beyond == "cut":
         weights[(indices < 0) | (indices >= span.length)] = 0.0
     weights /= weights.sum(axis=1, keepdims=True)
-    kept = weights != 0.0
-    inputs = Interval(int(indices[kept].min()), int(indices[kept].max()) + 1)
+    nonzero = weights != 0.0
+    inputs = Interval(int(indices[nonzero].min()), int(indices[nonzero].max()) + 1)
     rows = np.broadcast_to(np.arange(out.size)[:, None], indices.shape)
     matrix = csr_array(
-        (weights[kept].astype(np.float32), (rows[kept], indices[kept] - inputs.start)), shape=(out.size, inputs.size)
+        (weights[nonzero].astype(np.float32), (rows[nonzero], indices[nonzero] - inputs.start)),
+        shape=(out.size, inputs.size),
     )
     matrix.sort_indices()
     return inputs, matrix
@@ -81,17 +91,18 @@ def resample(
     out: Rect,
     modes: tuple[AxisMode, AxisMode] = ("reflect", "reflect"),
 ) -> Pixels:
-    """`resample_window` of a whole picture of `in_shape` (rows, columns) px."""
+    """Return `resample_window` of a whole picture of `in_shape` (rows, columns) px."""
     return resample_window(read, SourceWindow.whole(in_shape, modes), out_shape, out)
 
 
 def resample_window(
     read: ReadPixels, window: SourceWindow, out_shape: tuple[int, int], out: Rect, kernel: Kernel = LANCZOS
 ) -> Pixels:
-    """The rectangle `out` of a window of a picture resampled to `out_shape` (rows, columns).
+    """Return the rectangle `out` of a window of a picture resampled to `out_shape` (rows, columns).
 
-    Returns (out.rows.size, out.columns.size, channels) float32 in the input's value range; Lanczos may overshoot it.
-    Reads only the inputs that the rectangle depends on; beyond the picture's ends where the window says what is there.
+    The result is (out.rows.size, out.columns.size, channels) float32 in the input's value range; Lanczos may overshoot
+    it. Only the inputs that the rectangle depends on are read; they lie beyond the picture's ends only if the window
+    says what is there.
     """
     down, across = window.rows.shift(out_shape[0]), window.columns.shift(out_shape[1])
     if down is not None and across is not None:
@@ -108,7 +119,7 @@ def resample_window(
 
 
 def resample_array(pixels: Pixels, out_shape: tuple[int, int]) -> Pixels:
-    """A whole (rows, columns, channels) float32 picture resampled to `out_shape`."""
+    """Return a whole (rows, columns, channels) float32 picture resampled to `out_shape`."""
     return resample(
         lambda rect: pixels[rect.rows.start : rect.rows.stop, rect.columns.start : rect.columns.stop],
         (pixels.shape[0], pixels.shape[1]),

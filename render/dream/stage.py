@@ -1,4 +1,4 @@
-"""How one octave is dreamed: how many steps, how far each goes, toward what and where, and what is done to the gradient."""
+"""Settings of one octave: number and size of steps, objectives and their regions, conditioning of the gradient."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from render.dream.optimizer import Optimizer
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What is done to a gradient before it moves pixels.
+    """Processing of a gradient before it moves pixels.
 
-    `normalize` names the statistic of the whole canvas that it is divided by: `mean_abs`, the mean of its absolute
-    values, or `std`, its standard deviation. Before that, at most one filter: `laplacian` levels of a pyramid are brought
-    to the same strength, or a Gaussian cascade of `smoothing` px blurs it. `luminance_only` keeps the source's colours: all
-    channels move alike. `total_variation` weighs the smoothing of the canvas against a gradient of mean 1, and `pull` is
-    the share of its distance from the source that a pixel goes back at each step.
+    `normalize` names the statistic of the whole canvas that the gradient is divided by: `mean_abs`, the mean of its
+    absolute values, or `std`, its standard deviation. Before that, at most one filter is applied: `laplacian` brings
+    that many levels of a pyramid to the same strength, or a Gaussian cascade of `smoothing` px blurs the gradient.
+    `luminance_only` keeps the source's colours: all channels move alike. `total_variation` is the weight of the canvas'
+    smoothing against a gradient of mean 1. `pull` is the share of its distance from the source that a pixel goes back
+    at each step.
     """
 
     normalize: str = "mean_abs"
@@ -28,12 +29,12 @@ class Conditioning:
 
     @property
     def filters(self) -> bool:
-        """Whether a pixel's gradient depends on its neighbours'."""
+        """True if a pixel's gradient depends on its neighbours'."""
         return self.laplacian > 0 or self.smoothing > 0
 
     @property
     def reach(self) -> int:
-        """How far the filter looks, px."""
+        """Distance in px up to which the filter reads."""
         if self.laplacian:
             return laplacian_reach(self.laplacian)
         return cascade_reach(self.smoothing) if self.smoothing else 0
@@ -41,9 +42,10 @@ class Conditioning:
 
 @dataclass(frozen=True)
 class Region:
-    """One of a job's objectives, by number, and where it counts: the product of masks, by number; none is everywhere.
+    """Objective of a job, by number, and the region where it counts.
 
-    `outside` are masks of other regions: what they leave over counts here.
+    The region is the product of `masks`, by number; without masks it is the whole canvas. `outside` are masks of other
+    regions: the objective counts with the share of each pixel that they leave over.
     """
 
     objective: int
@@ -57,7 +59,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Stage:
-    """One octave's settings.
+    """Settings of one octave.
 
     `step_size` is in levels of 255; `jitter` is the largest shift in px, None for a whole stride.
     """
@@ -71,12 +73,12 @@ class Stage:
 
     @property
     def plain(self) -> bool:
-        """Whether the update is the scaled gradient and nothing else."""
+        """True if the update is the scaled gradient and nothing else."""
         conditioning = self.conditioning
-        rests = conditioning.total_variation > 0 or conditioning.pull > 0 or self.optimizer.moments > 0
-        return not rests and len(self.regions) == 1 and self.regions[0].everywhere
+        adjusted = conditioning.total_variation > 0 or conditioning.pull > 0 or self.optimizer.moments > 0
+        return not adjusted and len(self.regions) == 1 and self.regions[0].everywhere
 
     @property
     def objectives(self) -> tuple[int, ...]:
-        """The objectives of its regions, by number."""
+        """The objectives of the regions, by number."""
         return tuple(dict.fromkeys(region.objective for region in self.regions))

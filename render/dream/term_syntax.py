@@ -1,4 +1,4 @@
-"""How a config writes terms: as text, `[WEIGHT*]LAYER[:CHANNELS]` or `[WEIGHT*]class:NAME`, or as a mapping with keys."""
+"""Syntax of terms in a config: `[WEIGHT*]LAYER[:CHANNELS]`, `[WEIGHT*]class:NAME`, or a mapping with keys."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _TEXT = re.compile(
 )
 _CLASS = re.compile(_WEIGHT + r"class\s*:\s*(?P<name>\S.*?)\s*")
 _RANGE = re.compile(r"\s*(\d{1,9})\s*-\s*(\d{1,9})\s*", re.ASCII)
-#: `str.isdigit` is true of digits that are no numbers, too.
+#: Not `str.isdigit`, which also accepts digits such as superscripts.
 _NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 #: More channels than any network's layer has.
 _MOST_CHANNELS = 100_000
 
-#: The keys that say of which kind a term is, and what else that kind takes; `layer` and `weight` go with all.
+#: The keys that name the kind of a term, with the further keys of that kind; `layer` and `weight` go with all.
 _KEYS: dict[str, tuple[str, ...]] = {
     "at": ("channels",),
     "strongest": (),
@@ -54,27 +54,27 @@ _ALL = ("layer", "weight", *_PLAIN, *_KEYS, "power")
 
 @dataclass(frozen=True)
 class Picture:
-    """A guide: float32 RGB pixels (rows, columns, 3), 0..255, and the sha256 of its file."""
+    """Guide picture: float32 RGB pixels (rows, columns, 3), 0..255, and the sha256 of its file."""
 
     pixels: Vector
     sha256: str
 
 
 class Materials(Protocol):
-    """Where terms get what they only name."""
+    """Source of the classes, pictures and vectors that terms name."""
 
     def find_class(self, written: str | int) -> tuple[int, str]:
-        """Number and name of a class; `UserError` where it is unknown or could be several."""
+        """Return number and name of a class; raise `UserError` if it is unknown or ambiguous."""
 
     def picture(self, path: str) -> Picture:
-        """A guide's pixels; `UserError` where there are none."""
+        """Return a guide's pixels; raise `UserError` if there are none."""
 
     def vector(self, path: str) -> tuple[float, ...]:
-        """The numbers of a direction; `UserError` where there are none."""
+        """Return the numbers of a direction; raise `UserError` if there are none."""
 
 
 class NoMaterials:
-    """For terms that name nothing: a class must be a number, and directions lists."""
+    """Materials for terms that name nothing: a class must be a number, and a direction a list."""
 
     def find_class(self, written: str | int) -> tuple[int, str]:
         if isinstance(written, str) and not _NUMBER.fullmatch(written):
@@ -89,9 +89,13 @@ class NoMaterials:
 
 
 def parse_term(written: object, materials: Materials | None = None) -> Term:
-    """The term that a config means by text or by a mapping; its layer may be a regular expression between slashes.
+    """Return the term that a config means by text or by a mapping.
 
-    The layer of a `Class` is left empty: it is the network's last. Raises `UserError` for what means nothing.
+    Its layer may be a regular expression between slashes. The layer of a `Class` is left empty: it is the network's
+    last.
+
+    Raises:
+        UserError: the term has no meaning.
     """
     materials = materials or NoMaterials()
     if isinstance(written, str) and written.lstrip().startswith("{"):
@@ -183,12 +187,15 @@ def _of_kind(kind: str, layer: str, weight: float, written: Mapping[Any, Any], m
 def _class(name: object, weight: float, materials: Materials) -> Class:
     if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
         raise UserError(f"objective class: {name!r} must be a name or a number")
-    number, found = materials.find_class(int(name) if isinstance(name, str) and _NUMBER.fullmatch(name) else name)
-    return Class("", number, found, weight=weight)
+    number, class_name = materials.find_class(int(name) if isinstance(name, str) and _NUMBER.fullmatch(name) else name)
+    return Class("", number, class_name, weight=weight)
 
 
 def expand(term: Term, architecture_layers: Sequence[str], model: str) -> list[Term]:
-    """The term on every layer that its regular expression matches, in the network's order; itself where it names one."""
+    """Return the term on every layer that its regular expression matches, in the network's order.
+
+    A term that names one layer is returned unchanged.
+    """
     pattern = term.layer
     if not (len(pattern) > 2 and pattern.startswith("/") and pattern.endswith("/")):
         return [term]
@@ -223,8 +230,8 @@ def _power(value: object) -> float:
 
 def _place(value: object) -> tuple[float, float]:
     numbers = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
-    fine = len(numbers) == 2 and all(isinstance(one, int | float) and not isinstance(one, bool) for one in numbers)
-    if not fine or not all(0 <= one <= 1 for one in numbers):
+    fine = len(numbers) == 2 and all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)
+    if not fine or not all(0 <= number <= 1 for number in numbers):
         raise UserError(f"objective at: {value!r} must be [x, y], shares from 0 to 1 of width and height")
     return float(numbers[0]), float(numbers[1])
 
@@ -233,8 +240,10 @@ def _vector(value: object, materials: Materials) -> tuple[tuple[float, ...], str
     named = value if isinstance(value, str) else None
     if isinstance(value, str):
         vector = materials.vector(value)
-    elif isinstance(value, Sequence) and all(isinstance(one, int | float) and not isinstance(one, bool) for one in value):
-        vector = tuple(float(one) for one in value)
+    elif isinstance(value, Sequence) and all(
+        isinstance(number, int | float) and not isinstance(number, bool) for number in value
+    ):
+        vector = tuple(float(number) for number in value)
     else:
         raise UserError(f"objective direction: {value!r} must be a list of numbers or the path of a .npy file")
     if not vector or not np.isfinite(vector).all() or not np.any(vector):

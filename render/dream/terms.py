@@ -1,12 +1,12 @@
-"""The kinds of things to make more of, each defined once.
+"""Kinds of objective terms, each defined once.
 
-A term is a weight times a mean over the positions of a layer (of one position, for a `Neuron`) of something computed from
-the activations there. All kinds are *tile-separable*: the gradient of the whole canvas is the sum over windows, with the
-number of positions of the whole canvas as the divisor. What needs to know more of the canvas than a window shows says
-so: `Strongest` rests on a sum over the whole source, made in a pass of its own before the ascent; `Caricature` needs the
-source's pixels under the window, and `Guide` the features of another picture, the same for every window.
+A term is a weight times a mean over the positions of a layer (over one position, for a `Neuron`) of a value computed
+from the activations there. All kinds are *tile-separable*: the gradient of the whole canvas is the sum over windows,
+with the number of positions of the whole canvas as the divisor. A term that needs more than a window shows says so:
+`Strongest` needs a sum over the whole source, computed in a separate pass before the ascent; `Caricature` needs the
+source's pixels under the window; `Guide` needs the features of another picture, the same for every window.
 
-JAX is imported where it computes: whoever only plans or conducts does without.
+JAX is imported only where it computes: planning and the conductor work without it.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     import jax
 
 Vector = NDArray[np.float32]
-#: Activations (rows, columns, channels) that a network has for pixels (rows, columns, 3) at a layer, on the host.
+#: Function of pixels (rows, columns, 3) and a layer; returns the activations (rows, columns, channels) on the host.
 Look = Callable[[Vector, str], Vector]
 
 MEASURES = ("square", "mean", "l1")
-#: How little a cosine may count: Lucid's `dot_compare` has the same floor, so that no position is without a gradient.
+#: Least value of a cosine, so that every position has a gradient; Lucid's `dot_compare` has the same floor.
 _LEAST_COSINE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What a term may look at where it is made ready for a kernel: the trained parameters, and activations of a picture."""
+    """Data for a term's constants: the architecture, the trained parameters, and activations of any picture."""
 
     architecture: Architecture
     parameters: Mapping[str, Vector]
@@ -52,49 +52,51 @@ class Term(ABC):
     layer: str
     weight: float = field(default=1.0, kw_only=True)
 
-    #: What a config calls it, and what it makes more of, in a line.
+    #: Name of the kind in a config, and one line about what it amplifies.
     kind: ClassVar[str]
     about: ClassVar[str]
     examples: ClassVar[tuple[str, ...]]
-    #: Whether the kernel needs the source's pixels under the window.
+    #: True if the kernel needs the source's pixels under the window.
     needs_source: ClassVar[bool] = False
 
     @property
     def structure(self) -> str:
-        """Terms of one structure differ in numbers only and share a compiled kernel."""
+        """Key of the compiled kernel: terms of one structure differ only in numbers and share it."""
         return f"{self.kind}({self.layer})"
 
     @abstractmethod
     def check(self, layer: Layer, architecture: Architecture) -> None:
-        """Raises `UserError` where the term means nothing on this layer."""
+        """Raise `UserError` if the term has no meaning on this layer."""
 
     def constants(self, evidence: Evidence) -> tuple[Vector, ...]:  # noqa: ARG002
-        """The arrays that `total` is given, made once for a job."""
+        """Return the arrays that are passed to `total`, computed once for a job."""
         return ()
 
     @property
     def places(self) -> tuple[float, float] | None:
-        """Where on the canvas the term looks, as shares (x, y) of its width and height; None for everywhere."""
+        """The place on the canvas that the term looks at, as shares (x, y) of width and height; None for everywhere."""
         return None
 
     @abstractmethod
     def total(self, activations: jax.Array, constants: tuple[jax.Array, ...], place: jax.Array) -> jax.Array:
-        """Sum over positions of the term's value there, without its weight: a float32 scalar.
+        """Return the sum over positions of the term's value, without its weight: a float32 scalar.
 
-        `activations`: (rows, columns, channels) float32. `place`: (2, n) int32, the rows and the columns of the activations
-        that `places` means, which may lie outside.
+        Args:
+            activations: (rows, columns, channels) float32.
+            constants: the arrays of `constants`.
+            place: (2, n) int32, the rows and the columns of the activations at `places`; they may lie outside.
         """
 
     def mapping(self) -> dict[str, Any]:
-        """The term as a config writes it."""
+        """Return the term as a config writes it."""
         return self._written() | ({"weight": self.weight} if self.weight != 1 else {})
 
     @abstractmethod
     def _written(self) -> dict[str, Any]:
-        """The same without its weight."""
+        """Return the mapping without the weight."""
 
     def __str__(self) -> str:
-        """What a config would say, in short: for terms that name no files `parse_term(str(term)) == term`."""
+        """Return the term in a config's short form; if it names no files, `parse_term(str(term)) == term`."""
         return json.dumps(self.mapping())
 
 
@@ -104,7 +106,7 @@ def _times(weight: float, what: str) -> str:
 
 
 def file_name(path: str) -> str:
-    """A file without its directories: what says which run it is must not change where files are moved."""
+    """Return a file's name without its directories, so that moving files does not change what identifies a run."""
     return path.rpartition("/")[2]
 
 
@@ -113,7 +115,7 @@ def _outside(layer: Layer, architecture: Architecture, channel: int) -> UserErro
 
 
 def mean_of(channels: tuple[int, ...], of: int) -> Vector:
-    """A vector whose dot product with activations is the mean of some channels."""
+    """Return a vector of `of` numbers whose dot product with activations is the mean of some channels."""
     vector = np.zeros(of, np.float32)
     vector[list(channels)] = 1.0 / len(channels)
     return vector
@@ -121,10 +123,10 @@ def mean_of(channels: tuple[int, ...], of: int) -> Vector:
 
 @dataclass(frozen=True)
 class Energy(Term):
-    """A layer, or some of its channels: the mean of squares, of activations as they are, or of their absolute values.
+    """Layer, or some of its channels: the mean of the squares, of the activations, or of their absolute values.
 
-    `measure` is `square`, `mean` or `l1`; by itself `square` for a whole layer (as in the 2015 notebook) and `mean` for
-    channels. Tile-separable.
+    `measure` is `square`, `mean` or `l1`; the default is `square` for a whole layer (as in the 2015 notebook) and
+    `mean` for channels. Tile-separable.
     """
 
     kind = "energy"
@@ -177,7 +179,7 @@ class Energy(Term):
 
 @dataclass(frozen=True)
 class _Linear(Term):
-    """A term whose value at a position is the dot product with one vector, as that of an `Energy` of channels is."""
+    """Term whose value at a position is the dot product with one vector, like an `Energy` of channels."""
 
     @property
     def structure(self) -> str:
@@ -189,10 +191,11 @@ class _Linear(Term):
 
 @dataclass(frozen=True)
 class Neuron(Term):
-    """One channel at one place of the canvas: `at` gives it in shares (x, y) of width and height.
+    """One channel at one place of the canvas: `at` is the place in shares (x, y) of width and height.
 
-    The activation whose view is centred nearest to that pixel, and where the canvas wraps those of its repetitions, so that
-    a view goes around the seam. Tile-separable: a window holds them or does not.
+    The term is the activation whose view is centred nearest to that pixel. Where the canvas wraps, the activations at
+    the pixel's copies count too, so that a view continues across the seam. Tile-separable: a window holds an activation
+    or does not.
     """
 
     kind = "neuron"
@@ -228,11 +231,11 @@ class Neuron(Term):
 
 @dataclass(frozen=True)
 class Strongest(_Linear):
-    """The mean of the `count` channels that the source excites most, or least where `weakest`.
+    """Mean of the `count` channels that the source excites most, or least if `weakest`.
 
-    Which they are is a statistic of the whole source at the octave's size. It is made before the octave's ascent in a pass
-    of its own: every tile sums the activations whose view is centred in it, the conductor adds the sums in tile order.
-    With the channels chosen, tile-separable.
+    The channels are chosen by a statistic of the whole source at the octave's size. A separate pass before the octave's
+    ascent computes it: every tile sums the activations whose view is centred in it, and the conductor adds the sums in
+    tile order. With the channels chosen, tile-separable.
     """
 
     kind = "strongest"
@@ -250,14 +253,14 @@ class Strongest(_Linear):
             raise UserError(f"{layer.name} of {architecture.name} has {layer.channels} channels, not {self.count}")
 
     def constants(self, evidence: Evidence) -> tuple[Vector, ...]:
-        # Holds the place of what is chosen.
+        # Placeholder for the vector of the chosen channels.
         return (np.zeros(evidence.architecture.layer(self.layer).channels, np.float32),)
 
     def choose(self, sums: NDArray[np.float64]) -> tuple[int, ...]:
-        """The channels, strongest (or weakest) first, of a layer whose activations over the source sum up so: (channels,).
+        """Return the `count` channels with the largest (or smallest) sums of activations, in that order.
 
-        Of equals the first. Channels that never fire are never among the weakest, unless there are no others: nothing
-        could be followed there.
+        `sums` is (channels,), over the whole source. Of equal channels the first is taken. Channels that never fire
+        have no gradient to follow, so they are among the weakest only if there are too few others.
         """
         order = np.argsort(sums if self.weakest else -sums, kind="stable")
         if self.weakest:
@@ -272,8 +275,8 @@ class Strongest(_Linear):
 class Direction(Term):
     """Activations along a direction of the layer's space: the dot product with a vector of length 1.
 
-    With `power` p, times the p-th power of the cosine between the two (at least 0.1), as Lucid's `direction` does: that
-    asks for the direction and nothing else. Tile-separable.
+    With `power` p the value is multiplied by the p-th power of the cosine between the two (at least 0.1), as in Lucid's
+    `direction`: a higher power demands a closer match of the direction. Tile-separable.
     """
 
     kind = "direction"
@@ -297,7 +300,7 @@ class Direction(Term):
 
     def constants(self, evidence: Evidence) -> tuple[Vector, ...]:  # noqa: ARG002
         vector = np.asarray(self.vector, np.float64)
-        # The largest first, so that no square overflows or vanishes.
+        # Divide by the largest number first, so that no square overflows or vanishes.
         vector /= np.abs(vector).max()
         return ((vector / np.linalg.norm(vector)).astype(np.float32),)
 
@@ -305,7 +308,7 @@ class Direction(Term):
         return _aligned(activations, activations @ constants[0], self.power, 1.0).sum()
 
     def _written(self) -> dict[str, Any]:
-        # Hundreds of numbers would hide everything else: they are named by their checksum.
+        # A checksum stands for the numbers: hundreds of them would hide everything else.
         content = hashlib.sha256(np.asarray(self.vector, np.float64).tobytes()).hexdigest()[:12]
         named = file_name(self.named) if self.named else f"{len(self.vector)} numbers"
         return {"layer": self.layer, "direction": f"{named} ({content})", **({"power": self.power} if self.power else {})}
@@ -313,10 +316,10 @@ class Direction(Term):
 
 @dataclass(frozen=True)
 class Class(_Linear):
-    """What the network would call by a name: its score for a class before softmax.
+    """Score of the network for a class, before softmax.
 
-    The score is linear in the mean over positions of the last layer, so it is a mean over positions of a score at each:
-    the classifier applied convolutionally. Tile-separable.
+    The score is linear in the mean over positions of the last layer. So it is the mean over positions of a score at
+    each one: the classifier applied convolutionally. Tile-separable.
     """
 
     kind = "class"
@@ -330,7 +333,7 @@ class Class(_Linear):
     name: str = field(default="", compare=False)
 
     def check(self, layer: Layer, architecture: Architecture) -> None:
-        """Whether there is such a class has been seen to where the layer was found."""
+        """Accept the layer: the class was checked when the layer was resolved."""
 
     def constants(self, evidence: Evidence) -> tuple[Vector, ...]:
         weights = evidence.parameters.get(f"{evidence.architecture.classifier}/weight")
@@ -352,8 +355,8 @@ class Class(_Linear):
 class Guide(Term):
     """Features of another picture: at every position, the dot product with the guide's feature that matches it best.
 
-    As in the 2015 notebook's guided dreams. The guide's features are the activations at all its positions, computed once
-    for the whole picture, the same for every window: tile-separable.
+    As in the 2015 notebook's guided dreams. The guide's features are the activations at all its positions. They are
+    computed once for the whole picture and are the same for every window: tile-separable.
     """
 
     kind = "guide"
@@ -387,10 +390,10 @@ class Guide(Term):
 
 @dataclass(frozen=True)
 class Caricature(Term):
-    """What the source already shows, exaggerated: the dot product with the source's own activation at each position.
+    """Exaggeration of the source: the dot product with the source's own activation at each position.
 
-    With `power` p, times the p-th power of the cosine between the two (at least 0.1). The source's activations are computed
-    from its pixels under the window, which are those of the whole: tile-separable.
+    With `power` p the value is multiplied by the p-th power of the cosine between the two (at least 0.1). The source's
+    activations under a window are computed from its pixels there, and equal those of the whole source: tile-separable.
     """
 
     kind = "caricature"
@@ -401,7 +404,7 @@ class Caricature(Term):
     power: float = 1.0
 
     def check(self, layer: Layer, architecture: Architecture) -> None:
-        """Any layer can be exaggerated."""
+        """Accept any layer: each can be exaggerated."""
 
     @property
     def structure(self) -> str:
@@ -411,16 +414,16 @@ class Caricature(Term):
         import jax.numpy as jnp
 
         # The source's activations come last.
-        model = constants[-1]
-        dot = (activations * model).sum(-1)
-        return _aligned(activations, dot, self.power, jnp.sqrt(jnp.square(model).sum(-1) + 1e-12)).sum()
+        source_activations = constants[-1]
+        dot = (activations * source_activations).sum(-1)
+        return _aligned(activations, dot, self.power, jnp.sqrt(jnp.square(source_activations).sum(-1) + 1e-12)).sum()
 
     def _written(self) -> dict[str, Any]:
         return {"layer": self.layer, "caricature": True, **({"power": self.power} if self.power != 1 else {})}
 
 
 def _aligned(activations: jax.Array, dot: jax.Array, power: float, length: jax.Array | float) -> jax.Array:
-    """The dot product with a vector of that length, times a power of the cosine."""
+    """Return the dot product with a vector of `length`, times a power of the cosine."""
     import jax.numpy as jnp
 
     if power == 0:

@@ -1,9 +1,9 @@
-"""Where pixels live: intervals and rectangles, boundary maps, the tile grid, windows, blocks and their margins.
+"""Geometry of pixels: intervals and rectangles, boundary maps, the tile grid, windows, blocks and their margins.
 
 All coordinates are canvas coordinates of one octave, in whole pixels, rows before columns, stops exclusive. Coordinates
-below 0 or beyond the canvas name pixels of the *extended canvas*; a boundary mode says which canvas pixel each repeats.
+below 0 or beyond the canvas are pixels of the *extended canvas*; a boundary mode says which canvas pixel each repeats.
 
-Nothing here holds a pixel. One axis is worked out at a time and rectangles are products of two axes.
+Nothing here holds a pixel. Each axis is computed separately, and rectangles are products of two axes.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ BOUNDARY_MODES: dict[str, tuple[AxisMode, AxisMode]] = {
 }
 
 
-#: How often a wrapping axis may be repeated on either side, within the network's view.
+#: Most repetitions of a wrapping axis on either side, within the network's view.
 MOST_TURNS = 16
 
-#: Pixels worked on at once where a whole block would be too much: 24 MB of float32.
+#: Pixels of a strip, for work on a block that is too large to be done at once: 24 MB of float32.
 BAND = 2_000_000
 
 #: Side of a chunk of a canvas on disk, px: 3 MB each. One writer per chunk: see `chunk_extent`.
@@ -35,7 +35,7 @@ CHUNK = 512
 
 
 def round_up(value: int, multiple: int) -> int:
-    """The least multiple of `multiple` that is not below `value`."""
+    """Return the least multiple of `multiple` that is not below `value`."""
     return -(-value // multiple) * multiple
 
 
@@ -50,7 +50,7 @@ class Interval(NamedTuple):
         return self.stop - self.start
 
     def intersect(self, other: Interval) -> Interval:
-        """The common part; its size is 0 where there is none."""
+        """Return the common part; its size is 0 if there is none."""
         start = max(self.start, other.start)
         return Interval(start, max(start, min(self.stop, other.stop)))
 
@@ -58,11 +58,11 @@ class Interval(NamedTuple):
         return self.start <= other.start and other.stop <= self.stop
 
     def shifted(self, by: int) -> Interval:
-        """This interval moved along its axis."""
+        """Return this interval moved by `by` px along its axis."""
         return Interval(self.start + by, self.stop + by)
 
     def slice_from(self, origin: int) -> slice:
-        """This interval as a slice of an array whose first element lies at `origin`."""
+        """Return this interval as a slice of an array whose first element lies at `origin`."""
         return slice(self.start - origin, self.stop - origin)
 
 
@@ -84,20 +84,20 @@ class Rect(NamedTuple):
         return Rect(self.rows.intersect(other.rows), self.columns.intersect(other.columns))
 
     def grown(self, by: int) -> Rect:
-        """This rectangle with `by` px more on every side."""
+        """Return this rectangle with `by` px more on every side."""
         return Rect(
             Interval(self.rows.start - by, self.rows.stop + by), Interval(self.columns.start - by, self.columns.stop + by)
         )
 
     def slices_from(self, origin: Rect) -> tuple[slice, slice]:
-        """This rectangle as slices of an array that covers `origin`."""
+        """Return this rectangle as slices of an array that covers `origin`."""
         return self.rows.slice_from(origin.rows.start), self.columns.slice_from(origin.columns.start)
 
     def bands(self, pixels: int = BAND, multiple: int = 1) -> Iterator[Rect]:
-        """This rectangle cut into strips of at most `pixels`, in order; the strips cover it exactly.
+        """Yield strips of at most `pixels`, in order, that cover this rectangle exactly.
 
-        Strips are of whole rows where a row fits. They begin a multiple of `multiple` rows (and columns, where rows are
-        cut) after the rectangle does, and are at least that large even where that is more than `pixels`.
+        Strips are whole rows if a row fits. They begin at a multiple of `multiple` rows (and columns, if rows are cut)
+        from the rectangle's start. They are at least that large, even if that is more than `pixels`.
         """
         if not self.area:
             return
@@ -113,12 +113,12 @@ class Rect(NamedTuple):
 
 
 def whole(height: int, width: int) -> Rect:
-    """The rectangle of a whole canvas."""
+    """Return the rectangle of a whole canvas."""
     return Rect(Interval(0, height), Interval(0, width))
 
 
 class Run(NamedTuple):
-    """A stretch of extended coordinates whose canvas pixels are consecutive, in the same or in reversed order."""
+    """Range of extended coordinates whose canvas pixels are consecutive, in the same or in reversed order."""
 
     target: Interval
     source: Interval
@@ -126,31 +126,32 @@ class Run(NamedTuple):
 
 
 def boundary_runs(interval: Interval, length: int, mode: AxisMode) -> Iterator[Run]:
-    """Splits extended coordinates into runs of canvas pixels.
+    """Split extended coordinates into runs of canvas pixels.
 
-    `reflect` mirrors without repeating the edge pixel (period 2 * length - 2), `wrap` repeats the canvas (period length).
-    The runs come in order and cover `interval` exactly once; every source lies inside [0, length).
+    `reflect` mirrors without repeating the edge pixel (period 2 * length - 2), `wrap` repeats the canvas (period
+    length). The runs come in order and cover `interval` exactly once; every source lies inside [0, length).
     """
-    at = interval.start
+    position = interval.start
     period = length if mode == "wrap" else max(1, 2 * length - 2)
-    while at < interval.stop:
-        phase = at % period
+    while position < interval.stop:
+        phase = position % period
         if phase < length:
-            count = min(interval.stop - at, length - phase)
-            yield Run(Interval(at, at + count), Interval(phase, phase + count), False)
+            count = min(interval.stop - position, length - phase)
+            yield Run(Interval(position, position + count), Interval(phase, phase + count), False)
         else:
-            count = min(interval.stop - at, period - phase)
+            count = min(interval.stop - position, period - phase)
             first = period - phase
-            yield Run(Interval(at, at + count), Interval(first - count + 1, first + 1), True)
-        at += count
+            yield Run(Interval(position, position + count), Interval(first - count + 1, first + 1), True)
+        position += count
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of an octave: the canvas, its tiles, and the windows from which their gradients come.
+    """One axis of an octave: the canvas, its tiles, and the windows from which their gradients are computed.
 
-    `halo` and `fill` count pixels; `stride` is the network's total stride. The extended canvas begins `fill` + jitter
-    pixels before the canvas, has a fixed length for every jitter in [0, stride), and ends at least `fill` beyond it.
+    `halo` and `fill` are in pixels; `stride` is the network's total stride. The extended canvas begins `fill` + jitter
+    pixels before the canvas, has the same length for every jitter in [0, stride), and ends at least `fill` beyond the
+    canvas.
     """
 
     length: int
@@ -162,17 +163,17 @@ class Axis:
 
     @property
     def extended(self) -> int:
-        """Length of the extended canvas, a multiple of the stride, px."""
+        """Length of the extended canvas in px, a multiple of the stride."""
         return round_up(self.length + 2 * self.fill + self.stride - 1, self.stride)
 
     @property
     def window(self) -> int:
-        """Length of every window of this octave, px: tile, two halos and room for the phase, or all there is."""
+        """Length of every window in px: tile, two halos and room for the phase, at most the extended canvas."""
         return min(round_up(self.core_size + self.stride - 1, self.stride) + 2 * self.halo, self.extended)
 
     @property
     def core_size(self) -> int:
-        """Length of every tile but the last, which may be shorter."""
+        """Length of every tile; only the last may be shorter."""
         return min(self.tile, self.length)
 
     @property
@@ -180,30 +181,31 @@ class Axis:
         return -(-self.length // self.core_size)
 
     def core(self, index: int) -> Interval:
-        """The pixels whose gradient tile `index` owns."""
+        """Return the pixels whose gradient tile `index` owns."""
         start = index * self.core_size
         return Interval(start, min(start + self.core_size, self.length))
 
     def window_of(self, index: int, jitter: int) -> Interval:
-        """The window of tile `index`: as far left as its halo asks, shifted inwards at the extended canvas' ends.
+        """Return the window of tile `index`, as far left as its halo needs.
 
-        Its start is congruent to the extended canvas' modulo the stride, so the network's grid falls on the same pixels
-        in every window, and at a border the network's own padding falls where the untiled picture has it.
+        At the ends of the extended canvas it is shifted inwards. Its start is congruent to the extended canvas' start
+        modulo the stride. So the network's grid falls on the same pixels in every window, and at a border the network's
+        own padding falls where the untiled picture has it.
         """
         origin = -self.fill - jitter
-        wanted = (self.core(index).start - self.halo - origin) // self.stride * self.stride
-        start = origin + min(max(wanted, 0), self.extended - self.window)
+        halo_start = (self.core(index).start - self.halo - origin) // self.stride * self.stride
+        start = origin + min(max(halo_start, 0), self.extended - self.window)
         return Interval(start, start + self.window)
 
     def span_of(self, first: int, last: int) -> Interval:
-        """All extended coordinates that the windows of tiles `first` to `last` (inclusive) touch under any jitter."""
+        """Return all extended coordinates in the windows of tiles `first` to `last` (inclusive) under any jitter."""
         starts = [self.window_of(first, jitter).start for jitter in range(self.stride)]
         stops = [self.window_of(last, jitter).stop for jitter in range(self.stride)]
         return Interval(min(starts), max(stops))
 
 
 class Tile(NamedTuple):
-    """A tile of the grid: its number in tile order (row by row) and its position on each axis."""
+    """Tile of the grid: its number in tile order (row by row) and its position on each axis."""
 
     number: int
     row: int
@@ -212,7 +214,7 @@ class Tile(NamedTuple):
 
 @dataclass(frozen=True)
 class Grid:
-    """The fixed tile grid of one octave, the same for any number of workers."""
+    """Tile grid of one octave, the same for any number of workers."""
 
     rows: Axis
     columns: Axis
@@ -249,7 +251,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class KernelShape:
-    """What a compilation is for: window and core, (rows, columns) px."""
+    """Shape that a kernel is compiled for: window and core, (rows, columns) px."""
 
     window: tuple[int, int]
     core: tuple[int, int]
@@ -259,35 +261,38 @@ class KernelShape:
         return cls(grid.window_shape, grid.core_shape)
 
     def offset(self, window: Rect, core: Rect) -> tuple[int, int]:
-        """Where in a window the kernel cuts out a full core, so that it fits: a last, smaller core lies at its end."""
+        """Return the position in a window where the kernel cuts out a full core.
+
+        The cut stays inside the window, so a smaller core, the last of an axis, lies at the end of the cut.
+        """
         rows, columns = (
-            min(inner.start - outer.start, length - cut)
-            for outer, inner, length, cut in zip(window, core, self.window, self.core, strict=True)
+            min(inner.start - outer.start, length - core_length)
+            for outer, inner, length, core_length in zip(window, core, self.window, self.core, strict=True)
         )
         return rows, columns
 
 
 @dataclass(frozen=True)
 class Block:
-    """The tiles that one worker owns: a rectangle of the tile grid, [start, stop) on each axis."""
+    """Tiles that one worker owns: a rectangle of the tile grid, [start, stop) on each axis."""
 
     grid: Grid
     tile_rows: Interval
     tile_columns: Interval
 
     def tiles(self) -> Iterator[Tile]:
-        """The block's tiles in tile order."""
+        """Yield the block's tiles in tile order."""
         for row in range(*self.tile_rows):
             for column in range(*self.tile_columns):
                 yield self.grid.tile(row, column)
 
     @property
     def size(self) -> int:
-        """How many tiles the block has."""
+        """Number of tiles in the block."""
         return self.tile_rows.size * self.tile_columns.size
 
     def tiles_from(self, first: int, count: int) -> Iterator[Tile]:
-        """`count` of the block's tiles in tile order, from the `first` on; fewer where the block ends."""
+        """Return an iterator of `count` of the block's tiles in tile order, from `first` on; fewer if the block ends."""
         return islice(self.tiles(), first, first + count)
 
     @cached_property
@@ -309,11 +314,19 @@ class Block:
 
 
 def deal_blocks(grid: Grid, workers: int, arrangement: tuple[int, int] | None = None) -> tuple[Block, ...]:
-    """Deals the tile grid to at most `workers` blocks, in the arrangement of rows and columns of blocks that suits best.
+    """Deal the tile grid to at most `workers` blocks, in the best arrangement of rows and columns of blocks.
 
-    The best has the fewest tiles on the busiest worker, and of those the shortest perimeter: the least to exchange.
-    Every tile belongs to exactly one block. With more workers than tiles can use, there are fewer blocks than workers.
-    `arrangement` asks for (rows, columns) of blocks instead, if there are workers for so many.
+    The best arrangement has the fewest tiles on the busiest worker, and of those the shortest perimeter, so that least
+    is exchanged. Every tile belongs to exactly one block. With more workers than tiles can use, there are fewer blocks
+    than workers.
+
+    Args:
+        grid: the tile grid.
+        workers: the number of workers, at least 1.
+        arrangement: (rows, columns) of blocks to use instead of the best, if there are enough workers.
+
+    Raises:
+        ValueError: `workers` is below 1.
     """
     if workers < 1:
         raise ValueError(f"cannot deal tiles to {workers} workers")
@@ -333,7 +346,7 @@ def _arrange(grid: Grid, workers: int) -> tuple[int, int]:
         across = min(workers // down, grid.columns.tiles)
         tallest, widest = -(-grid.rows.tiles // down), -(-grid.columns.tiles // across)
         height, width = tallest * grid.rows.core_size, widest * grid.columns.core_size
-        # Most work on one worker decides the step's time; then the shortest perimeter, the least exchanged.
+        # The busiest worker decides the step's time; of equals, the shortest perimeter exchanges least.
         cost = (tallest * widest, height + width, down)
         if best is None or cost < best[0]:
             best = (cost, down, across)
@@ -342,13 +355,13 @@ def _arrange(grid: Grid, workers: int) -> tuple[int, int]:
 
 
 def _split(count: int, parts: int) -> list[Interval]:
-    """`count` items in `parts` consecutive runs whose sizes differ by at most one."""
+    """Return `count` items as `parts` consecutive runs whose sizes differ by at most one."""
     cuts = [count * part // parts for part in range(parts + 1)]
     return [Interval(start, stop) for start, stop in zip(cuts, cuts[1:], strict=False)]
 
 
 class Piece(NamedTuple):
-    """A rectangle of extended pixels and the canvas rectangle it repeats, flipped along the axes that say so.
+    """Rectangle of extended pixels and the canvas rectangle it repeats, flipped along the axes that say so.
 
     `owner` is the index of the block that owns the whole of `source`.
     """
@@ -361,7 +374,7 @@ class Piece(NamedTuple):
 
 
 def pieces_of(rect: Rect, blocks: tuple[Block, ...]) -> Iterator[Piece]:
-    """Cuts a rectangle of extended pixels by who owns the canvas pixels it repeats.
+    """Cut a rectangle of extended pixels by the owners of the canvas pixels it repeats.
 
     The pieces' targets are disjoint and cover `rect` exactly.
     """
@@ -376,13 +389,13 @@ def pieces_of(rect: Rect, blocks: tuple[Block, ...]) -> Iterator[Piece]:
 
 
 def margin_pieces(block: Block, blocks: tuple[Block, ...]) -> list[Piece]:
-    """What a worker must fetch, from whom, so that its padded block is complete; its own pixels are left out."""
+    """Return the pieces that a worker must fetch to complete its padded block; its own pixels are left out."""
     return [piece for piece in pieces_of(block.padded, blocks) if piece.target != block.pixels]
 
 
 @dataclass(frozen=True)
 class Gathering:
-    """How one worker puts a rectangle together: pieces of its own pixels, and of others', owner by owner."""
+    """Pieces from which one worker puts a rectangle together: its own pixels, and those of each other owner."""
 
     own: tuple[Piece, ...]
     others: tuple[tuple[int, tuple[Piece, ...]], ...]
@@ -392,8 +405,8 @@ class Gathering:
         by_owner: dict[int, list[Piece]] = {}
         for piece in pieces:
             by_owner.setdefault(piece.owner, []).append(piece)
-        own = by_owner.pop(worker, [])
-        return cls(tuple(own), tuple((owner, tuple(by_owner[owner])) for owner in sorted(by_owner)))
+        own_pieces = by_owner.pop(worker, [])
+        return cls(tuple(own_pieces), tuple((owner, tuple(by_owner[owner])) for owner in sorted(by_owner)))
 
     @property
     def foreign_pixels(self) -> int:
@@ -402,10 +415,11 @@ class Gathering:
 
 
 def chunk_extent(pixels: Rect, canvas: Rect, chunk: int) -> Rect:
-    """The chunks of a store, `chunk` px a side from the canvas' corner, that the owner of `pixels` writes: a rectangle.
+    """Return the rectangle of a store's chunks that the owner of `pixels` writes.
 
-    A chunk belongs to the owner of its first pixel, so blocks that partition the canvas partition its chunks. The
-    extent may be empty, and may reach beyond `pixels` at its end.
+    Chunks have `chunk` px a side, counted from the canvas' corner. A chunk belongs to the owner of its first pixel, so
+    blocks that partition the canvas partition its chunks. The rectangle may be empty, and may reach beyond `pixels` at
+    its end.
     """
     return Rect(
         *(
@@ -416,7 +430,7 @@ def chunk_extent(pixels: Rect, canvas: Rect, chunk: int) -> Rect:
 
 
 def _image_of(run: Run, part: Interval) -> Interval:
-    """The extended coordinates at which `part` of a run's source appears."""
+    """Return the extended coordinates at which `part` of a run's source appears."""
     if run.reversed:
         start = run.target.start + run.source.stop - part.stop
     else:

@@ -1,7 +1,7 @@
-"""The window of a source picture that a canvas shows, on real coordinates.
+"""Window of a source picture that a canvas shows, in real coordinates.
 
-Lengths are real numbers in the source's own pixels, whose edges lie at whole numbers (pixel 0 covers 0 to 1), so that a
-window means the same at every octave, whatever part of a pixel a bleed of 3 mm comes to there.
+Lengths are real numbers in the source's own pixels, whose edges lie at whole numbers (pixel 0 covers 0 to 1). So a
+window means the same at every octave, even if a bleed of 3 mm is a fraction of a pixel there.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Literal
 
 from render.geometry.geometry import AxisMode
 
-#: What lies beyond the source's ends along an axis. `cut`: nothing, and resampling weighs what there is more, as Pillow
-#: does; `mirror`: the source again without its edge pixel; `background`: one colour; `wrap`: the source again.
+#: Content beyond the source's ends along an axis. `cut`: nothing; resampling renormalises the weights of the pixels inside,
+#: as Pillow does. `mirror`: the source mirrored without its edge pixel; `background`: one colour; `wrap`: the source again.
 Beyond = Literal["cut", "mirror", "background", "wrap"]
 
-#: Share of the source's length by which a window may miss its ends, for rounding.
+#: Share of the source's length that a window may overhang by rounding.
 _NOTHING = 1e-9
 
 
 @dataclass(frozen=True)
 class Span:
-    """What one axis of the canvas shows: [start, start + extent) of a source of `length` px."""
+    """Part of the source that one axis of the canvas shows: [start, start + extent) of `length` px."""
 
     length: int
     start: float
@@ -30,28 +30,28 @@ class Span:
 
     @classmethod
     def whole(cls, length: int, mode: AxisMode = "reflect") -> Span:
-        """All of an axis; one that wraps has no ends."""
+        """Return the span of a whole axis; one that wraps has no ends."""
         return cls(length, 0.0, float(length), "wrap" if mode == "wrap" else "cut")
 
     @property
     def overhangs(self) -> bool:
-        """Whether it reaches beyond the source."""
+        """True if the span reaches beyond the source."""
         slack = _NOTHING * self.length
         return self.start < -slack or self.start + self.extent > self.length + slack
 
     def shift(self, out_length: int) -> int | None:
-        """The source pixel that the first of `out_length` pixels is, where pixels are source pixels; None elsewhere."""
+        """Return the source pixel of the first of `out_length` pixels, or None if pixels are not source pixels."""
         return int(self.start) if self.extent == out_length and self.start == int(self.start) else None
 
 
 @dataclass(frozen=True)
 class SourceWindow:
-    """The part of the source, and of what lies beyond it, that fills the canvas at every octave."""
+    """Part of the source, and of the content beyond it, that fills the canvas at every octave."""
 
     rows: Span
     columns: Span
 
     @classmethod
     def whole(cls, size: tuple[int, int], modes: tuple[AxisMode, AxisMode] = ("reflect", "reflect")) -> SourceWindow:
-        """All of a source of `size` (rows, columns) px."""
+        """Return the window of a whole source of `size` (rows, columns) px."""
         return cls(Span.whole(size[0], modes[0]), Span.whole(size[1], modes[1]))

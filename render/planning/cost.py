@@ -1,8 +1,8 @@
-"""What a step of an octave costs a farm of any size: work, bytes that travel, bytes that are saved, seconds. Pure.
+"""Cost of a step of an octave on a farm of any size: work, bytes sent, bytes saved, seconds. Pure.
 
-Bytes are exact: those that the conductor would send when it deals the same grid. They are counted axis by axis, because a
-rectangle of extended pixels is the product of two intervals, so that 100 gigapixels on 512 workers take milliseconds.
-Seconds are a model on top of them: see `step_cost` for what is measured in it and what assumed.
+Bytes are exact: they are those that the conductor sends when it deals the same grid. They are counted axis by axis,
+because a rectangle of extended pixels is the product of two intervals; so 100 gigapixels on 512 workers take
+milliseconds. Seconds are a model on top of them: `step_cost` says which numbers are measured and which are assumed.
 """
 
 from __future__ import annotations
@@ -28,27 +28,28 @@ from render.planning.residence import (
     stepping_bytes,
 )
 
-#: What takes most of a step's time.
+#: The part that takes most of a step's time.
 Bound = Literal["kernels", "host", "driver", "network"]
 
-#: Seconds that one process takes for a pixel, measured with NumPy on one core of a two-core cloud machine: to cut a window
-#: out, to measure and keep a gradient, to update the canvas, and to copy a pixel of a margin, which happens three times
-#: (out of the canvas, into the object store, out of it).
+#: Seconds per pixel of one process, measured with NumPy on one core of a two-core cloud machine: to cut out a window, to
+#: measure and store a gradient, to update the canvas, and to copy a margin three times (out of the canvas, into the object
+#: store, out of it).
 CUT, KEEP, UPDATE, LEND = 1.7e-9, 4.8e-9, 2.2e-9, 3 * 1.7e-9
-#: To resample a pixel, measured there; an octave's beginning resamples detail and source, its end the source once more.
+#: Seconds to resample a pixel, measured on the same machine. An octave resamples three times: detail and source at its
+#: beginning, the source again at its end.
 RESAMPLE = 3 * 21e-9
-#: Seconds of the driver for a call that passes eight margins on, and for a plain one, measured on that machine's Ray.
+#: Seconds of the driver for a call that passes on eight margins, and for a plain call, measured with Ray on that machine.
 CALL_WITH_MARGINS, CALL = 1.0e-3, 0.3e-3
-#: Share of a network's or a store's nominal rate that is reached. Assumed.
+#: Share of the nominal rate that a network or a store reaches. Assumed.
 REACHED = 0.5
 _PIXEL = 12
 
 
 @dataclass(frozen=True)
 class Cover:
-    """One axis of a deal: the intervals of canvas pixels that are owned, and who needs how much of whose.
+    """One axis of a deal: the owned intervals of canvas pixels, and the pixels that each needs of the others.
 
-    `needs[a, b]` counts the extended pixels in the padded interval a that repeat pixels of interval b.
+    `needs[a, b]` is the number of extended pixels in the padded interval a that repeat pixels of interval b.
     """
 
     owned: tuple[Interval, ...]
@@ -66,9 +67,9 @@ class Cover:
 
 @dataclass(frozen=True)
 class Traffic:
-    """How a grid is dealt to workers, and what they send each other for every step. Bytes are of float32 RGB pixels.
+    """Deal of a grid to workers, and the bytes that they send each other for every step, float32 RGB.
 
-    `per_node` workers share a machine, numbered one after another; between them nothing crosses the network.
+    `per_node` workers share a machine and are numbered consecutively; traffic between them does not cross the network.
     """
 
     grid: Grid
@@ -77,7 +78,7 @@ class Traffic:
     per_node: int
     largest: tuple[int, int]
     busiest_tiles: int
-    #: What the largest canvas and the largest slots of a block take of a device's memory where they live there.
+    #: Bytes of a device's memory for the largest canvas and the largest slots of a block, if they are resident there.
     canvas_bytes: int
     slots_bytes: int
 
@@ -88,8 +89,12 @@ class Traffic:
         first_row, first_column = blocks[:across], blocks[::across]
         return cls(
             grid,
-            Cover.of(grid.rows, [one.pixels.rows for one in first_column], [one.padded.rows for one in first_column]),
-            Cover.of(grid.columns, [one.pixels.columns for one in first_row], [one.padded.columns for one in first_row]),
+            Cover.of(
+                grid.rows, [block.pixels.rows for block in first_column], [block.padded.rows for block in first_column]
+            ),
+            Cover.of(
+                grid.columns, [block.pixels.columns for block in first_row], [block.padded.columns for block in first_row]
+            ),
             per_node,
             _largest(blocks),
             max(block.size for block in blocks),
@@ -99,27 +104,27 @@ class Traffic:
 
     @property
     def workers(self) -> int:
-        """How many have a block: fewer than there are where tiles are too few."""
+        """Number of workers with a block: not all have one if there are too few tiles."""
         return len(self.rows.owned) * len(self.columns.owned)
 
     @property
     def nodes(self) -> int:
-        """How many machines have a worker with a block."""
+        """Number of machines that have a worker with a block."""
         return -(-self.workers // self.per_node)
 
     @cached_property
     def received(self) -> NDArray[np.int64]:
-        """Bytes that each worker gets from others in a step: (workers,)."""
+        """Bytes that each worker receives from others in a step: (workers,)."""
         padded = np.outer(self.rows.needs.sum(axis=1), self.columns.needs.sum(axis=1))
-        own = np.outer(self.rows.needs.diagonal(), self.columns.needs.diagonal())
-        return _PIXEL * (padded - own).ravel()
+        inner = np.outer(self.rows.needs.diagonal(), self.columns.needs.diagonal())
+        return _PIXEL * (padded - inner).ravel()
 
     @cached_property
     def sent(self) -> NDArray[np.int64]:
-        """Bytes that each worker gives to others in a step: (workers,)."""
+        """Bytes that each worker sends to others in a step: (workers,)."""
         lent = np.outer(self.rows.needs.sum(axis=0), self.columns.needs.sum(axis=0))
-        own = np.outer(self.rows.needs.diagonal(), self.columns.needs.diagonal())
-        return _PIXEL * (lent - own).ravel()
+        inner = np.outer(self.rows.needs.diagonal(), self.columns.needs.diagonal())
+        return _PIXEL * (lent - inner).ravel()
 
     @property
     def bytes(self) -> int:
@@ -134,15 +139,15 @@ class Traffic:
             members = np.arange(node * self.per_node, min((node + 1) * self.per_node, self.workers))
             down, across = np.divmod(members, len(self.columns.owned))
             inside = self.rows.needs[np.ix_(down, down)] * self.columns.needs[np.ix_(across, across)]
-            # What stays: between its workers. What each has of its own is no traffic at all.
-            stays = _PIXEL * int(inside.sum() - inside.diagonal().sum())
-            incoming.append(int(self.received[members].sum()) - stays)
-            outgoing.append(int(self.sent[members].sum()) - stays)
+            # Bytes between the machine's own workers. The diagonal, each worker's own pixels, is no traffic.
+            local_bytes = _PIXEL * int(inside.sum() - inside.diagonal().sum())
+            incoming.append(int(self.received[members].sum()) - local_bytes)
+            outgoing.append(int(self.sent[members].sum()) - local_bytes)
         return max(*incoming, *outgoing)
 
     @cached_property
     def saved(self) -> NDArray[np.int64]:
-        """Bytes of canvas that each worker writes to a checkpoint: (workers,). Chunks that blocks share have one writer."""
+        """Bytes of canvas that each worker writes to a checkpoint: (workers,). A chunk that blocks share has one writer."""
         canvas = self.grid.canvas
         down = [chunk_extent(Rect(part, canvas.columns), canvas, CHUNK).rows.size for part in self.rows.owned]
         across = [chunk_extent(Rect(canvas.rows, part), canvas, CHUNK).columns.size for part in self.columns.owned]
@@ -156,9 +161,10 @@ class Traffic:
 
 @dataclass(frozen=True)
 class StepCost:
-    """A step on the busiest worker: pixels, bytes, seconds.
+    """Cost of a step on the busiest worker: pixels, bytes, seconds.
 
-    `save` are the seconds of a checkpoint, `change` those of an octave's beginning and end; neither is in `seconds`.
+    `save` is the time of a checkpoint in seconds, `change` that of an octave's beginning and end; neither is part of
+    `seconds`.
     """
 
     traffic: Traffic
@@ -176,17 +182,17 @@ class StepCost:
 
     @property
     def seconds(self) -> float:
-        """Kernels, the host's work on windows and gradients, and the driver's run beside each other; the rest waits."""
+        """Seconds of a step: kernels, the host's work and the driver's run in parallel, update and exchange follow."""
         return max(self.kernels, self.host, self.driver) + self.update + self.exchange
 
     @property
     def exchange(self) -> float:
-        """Seconds in which margins travel. Nothing hides them: a step's first window waits for all of its margin."""
+        """Seconds in which margins travel. Nothing hides them: a step's first window waits for its whole margin."""
         return self.network + self.copies
 
     @property
     def bound(self) -> Bound:
-        """What a faster one of would shorten the step most."""
+        """The part whose speed limits the step most."""
         shares: dict[Bound, float] = {
             "kernels": self.kernels,
             "host": self.host + self.update + self.copies,
@@ -197,20 +203,26 @@ class StepCost:
 
     @property
     def network_bound(self) -> bool:
-        """Whether margins take longer on the network than the pixels take to be dreamed."""
+        """True if margins take longer on the network than the pixels take in kernels or host, and the update."""
         return self.network > max(self.kernels, self.host) + self.update
 
 
 def step_cost(octave: Octave, workers: int, node: NodeConfig, tflops: float) -> StepCost:
-    """What a step of an octave takes on `workers` workers of a kind of node.
+    """Return the cost of a step of an octave on `workers` workers of a kind of node.
 
-    `tflops` is what a worker's kernels reach, 10^12 operations a second. Measured: what a process takes for a pixel, and
-    the driver for a call. Assumed: `tflops`, the rates of network and store, and that `REACHED` of these is had. Counted
-    exactly: windows, bytes of margins and of checkpoints. Not counted: filters of the gradient, PCIe (24 bytes a pixel of
-    what travels to a device and back, below the host's own work), a network's oversubscription, stragglers.
+    Measured: the seconds of a process per pixel, and of the driver per call. Assumed: `tflops`, the rates of network
+    and store, and that `REACHED` of these is reached. Counted exactly: windows, bytes of margins and of checkpoints.
+    Not counted: filters of the gradient, PCIe (24 bytes per pixel that travels to a device and back, less than the
+    host's own work), an oversubscribed network, stragglers.
 
-    Where a block lives on its device, the host neither cuts windows nor keeps gradients nor updates, and what the device
-    takes for that, tens of bytes a pixel of its own memory, is nothing beside kernels.
+    If a block is resident on its device, the host neither cuts windows nor stores gradients nor updates. The device
+    does it instead, with tens of bytes per pixel of its own memory: negligible beside the kernels.
+
+    Args:
+        octave: the octave.
+        workers: the number of workers.
+        node: the kind of node.
+        tflops: the rate that a worker's kernels reach, 10^12 operations a second.
     """
     traffic = Traffic.of(octave.grid, workers, node.workers)
     windows = traffic.busiest_tiles * len(octave.stage.regions)
@@ -227,7 +239,7 @@ def step_cost(octave: Octave, workers: int, node: NodeConfig, tflops: float) -> 
         halo_work=octave.step_window_pixels / octave.grid.canvas.area,
         kernels=kernels,
         host=hosted * (windows * area * CUT + len(octave.stage.regions) * block * KEEP),
-        # One call begins a step, one updates and lends.
+        # Two calls for each step: one begins it, one updates and lends margins.
         driver=traffic.workers * (2 * (CALL_WITH_MARGINS if received else CALL) + more_calls * CALL),
         update=hosted * block * UPDATE,
         network=traffic.node_bytes / _rate(node.network_gbit),
@@ -239,22 +251,24 @@ def step_cost(octave: Octave, workers: int, node: NodeConfig, tflops: float) -> 
 
 
 def resides(octave: Octave, traffic: Traffic, node: NodeConfig) -> bool:
-    """Whether an octave's blocks live on the devices of a kind of node: what workers decide there from a compiled kernel,
-    from an estimate of what it takes. Where it is asked for and there is no room they refuse, and here it is the host's.
+    """Return whether an octave's blocks are resident on the devices of a kind of node.
+
+    Workers decide this from the compiled kernel; here it is estimated. If residence is set in the config but there is
+    no room, workers refuse; here the block then counts as the host's.
     """
     if octave.residence is None or node.device_gb is None:
         return False
-    memory, each = int(ALLOCATED * 1e9 * node.device_gb), octave.device_window_bytes
-    together = octave.residence.together("gpu", octave.grid.window_shape, each, int(WINDOWS_SHARE * memory))
-    windows = min(together, octave.grid.tiles) * each
+    memory, window_bytes = int(ALLOCATED * 1e9 * node.device_gb), octave.device_window_bytes
+    batch = octave.residence.together("gpu", octave.grid.window_shape, window_bytes, int(WINDOWS_SHARE * memory))
+    windows = min(batch, octave.grid.tiles) * window_bytes
     return stepping_bytes(traffic.canvas_bytes, traffic.slots_bytes, windows) <= TOTAL_SHARE * memory
 
 
 def _rate(gbit: float | None) -> float:
-    """Bytes a second that a nominal rate in Gbit/s comes to."""
+    """Return the bytes a second that are reached at a nominal rate in Gbit/s."""
     return float("inf") if gbit is None else REACHED * gbit * 1e9 / 8
 
 
 def _largest(blocks: Sequence[Block]) -> tuple[int, int]:
-    """(rows, columns) px of the block with most pixels."""
+    """Return (rows, columns) px of the block with most pixels."""
     return max((block.pixels.shape for block in blocks), key=lambda shape: shape[0] * shape[1])

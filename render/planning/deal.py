@@ -1,4 +1,4 @@
-"""Which worker has which block at an octave, and what each gives to the others. Pure."""
+"""Deal of an octave: the block of each worker, and the pixels that each lends to the others. Pure."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from dataclasses import dataclass
 from render.geometry.geometry import Block, Gathering, Rect, deal_blocks, margin_pieces, pieces_of
 from render.planning.plan import Octave
 
-#: How long one call to a worker should take, s, and for how many tiles it is at most.
+#: Intended duration of one call to a worker, s, and the most tiles of a call.
 _CALL_SECONDS, _MOST_TILES_A_CALL = 0.5, 64
 
 
 def tiles_a_call(seconds: float) -> int:
-    """How many tiles of so many seconds each to ask a worker for at once: enough that a call is worth its way, few enough
-    that progress shows.
+    """Return the number of tiles for one call to a worker, if each takes `seconds`.
+
+    It is large enough that the overhead of a call does not matter, and small enough that progress is visible.
     """
     return max(1, min(_MOST_TILES_A_CALL, int(_CALL_SECONDS / max(1e-9, seconds))))
 
 
 @dataclass(frozen=True)
 class Deal:
-    """One octave's blocks, how each block's margin is put together, and what its owners lend for that.
+    """Blocks of one octave, the pieces of each block's margin, and the pixels that owners lend for the margins.
 
-    `loans` is by owner and place: all that is lent to one place is one object, because many small ones would cost more
-    than the pixels in them.
+    `loans` is by owner and place. All that is lent to one place is one object, because many small objects would cost
+    more than the pixels in them.
     """
 
     octave: Octave
@@ -32,7 +33,7 @@ class Deal:
     places: tuple[str, ...]
     margins: tuple[Gathering, ...]
     loans: tuple[dict[str, dict[int, list[Rect]]], ...]
-    #: What the gradient's filter needs around each block; empty where there is no filter.
+    #: Pieces that the gradient's filter needs around each block; empty if there is no filter.
     around: tuple[Gathering, ...]
 
     @classmethod
@@ -56,7 +57,7 @@ class Deal:
         return cls(octave, blocks, places, margins, loans, around)
 
     def owners(self, rect: Rect) -> Iterator[tuple[int, Rect]]:
-        """Which block owns which part of a canvas rectangle."""
+        """Yield each block that owns a part of a canvas rectangle, with that part."""
         for owner, block in enumerate(self.blocks):
             part = block.pixels.intersect(rect)
             if part.area:

@@ -1,7 +1,7 @@
-"""From a config to everything a render will do: octaves, tiles, windows, memory, disk, arithmetic. Pure.
+"""Plan of a render, from a config: octaves, tiles, windows, memory, disk, arithmetic. Pure.
 
-A plan is made before any work, and refuses what cannot work. What XLA needs for a window is asked through a callable, so
-the same code plans from a quick estimate and from the compiled executable's own figures.
+A plan is made before any work, and refuses what cannot work. XLA's memory for a window is queried through a callable,
+so the same code plans from a quick estimate and from the compiled executable's own figures.
 """
 
 from __future__ import annotations
@@ -20,43 +20,44 @@ from render.planning.layout import lay_out
 from render.planning.residence import Residence, estimated_bytes, suits
 from render.planning.schedule import Schedule
 
-#: Bytes that the kernel of an objective, by number, needs for a window of (rows, columns) px with a core of such.
+#: Function of an objective's number, a window and a core, both (rows, columns) px; returns the bytes that the kernel needs.
 WindowBytes = Callable[[int, tuple[int, int], tuple[int, int]], int]
 
-#: Bytes that the source takes on disk for octaves of these (rows, columns) px.
+#: Function of the octaves' (rows, columns) px; returns the bytes that the source takes on disk.
 SourceDisk = Callable[[Sequence[tuple[int, int]]], int]
 
-#: Largest window that `auto` takes, px: beyond it signs of life are far apart, and tiles too few to deal out.
+#: Largest window that `auto` takes, px: with larger ones progress shows too rarely, and there are too few tiles to deal.
 _AUTO_WINDOW = 4096 * 4096
-#: Share of the memory allowed from which on `auto` does not ask again for larger windows: asking is compiling.
+#: If windows take this share of the allowed memory, `auto` does not try larger ones: every try compiles a kernel.
 _WELL_USED = 0.8
 #: Shortest side of a tile that `auto` makes, px.
 _AUTO_SHORTEST = 64
-#: For more of a step's time than this share of what it takes with the least work in all, `auto` does not cut.
+#: `auto` cuts into more tiles only if that reduces the step's time to this share, or less, of the least-work grid's.
 _WORTH = 0.9
 _SMALLEST_USEFUL = 48
-#: Share of the memory that a kernel call may take, and that everything may take.
+#: Share of the memory for a kernel call, and for everything.
 _KERNEL_SHARE, _TOTAL_SHARE = 0.5, 0.9
-#: What a kernel call needs over the size of its activations, about: XLA's analysis of real windows has 0.5 for InceptionV3
-#: and 1.1 for GoogLeNet.
+#: Memory of a kernel call relative to the size of its activations, about: by XLA's analysis of real windows 0.5 for
+#: InceptionV3 and 1.1 for GoogLeNet.
 _ESTIMATE = 1
-#: What compiling kernels and calling them for the first time leaves in a worker's process, beyond what XLA says of them:
-#: the compiler's part, and that of each layer, measured, bytes.
+#: Bytes that stay in a worker's process after kernels are compiled and first called, beyond XLA's own figures: a fixed part
+#: for the compiler, and a part for each layer. Measured.
 _COMPILER_BYTES, _LAYER_BYTES = 170_000_000, 3_300_000
 _PIXEL, _PICTURE_PIXEL = 12, 3  # bytes of three float32 or uint8 channels
-#: Strips of `BAND` px that are at hand at once while octaves change, the source's own included.
+#: Strips of `BAND` px in memory at once while octaves change, including those of the source.
 _STRIPS = 8
-#: How many tiles `auto` considers to give each worker, where there are several.
+#: Most tiles per worker for which `auto` tries to give all workers the same number.
 _MOST_TILES_EACH = 4
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a render may use of each machine: memory of host and device (the same on CPU) and free disk, bytes.
+    """Resources of a machine for a render: memory of host and device (the same on CPU) and free disk, bytes.
 
-    `workers` live on it, with `held_bytes` each before they have a block, and `shared_bytes` are held once beside them.
-    `worker_bytes` is what the config allows a worker, and `scratch_free` what is free where blocks larger than memory go,
-    where that is another disk than the run's. Each worker has so many `devices`, with `device_bytes` and a window each.
+    `workers` run on it. Each holds `held_bytes` before it has a block; `shared_bytes` are held once beside them.
+    `worker_bytes` is the memory that the config allows a worker. `scratch_free` is the free disk for blocks larger than
+    memory, if that is another disk than the run's. Each worker has `devices` devices, with `device_bytes` and a window
+    each.
     """
 
     host_bytes: int
@@ -79,21 +80,22 @@ class Machine:
 
     @property
     def kernel_limit(self) -> int:
-        """Device memory that a kernel call should need at most. It does not depend on the number of workers, because
-        the tile grid must not.
+        """Device memory that a kernel call may need at most.
+
+        It does not depend on the number of workers, because the tile grid must not.
         """
-        most = self.device_bytes if self.worker_bytes is None or not self.shares_memory else self.worker_bytes
-        return int(most * _KERNEL_SHARE)
+        memory = self.device_bytes if self.worker_bytes is None or not self.shares_memory else self.worker_bytes
+        return int(memory * _KERNEL_SHARE)
 
 
 @dataclass(frozen=True)
 class Octave:
     """One resolution of the canvas and the work done on it.
 
-    `window_flops` are the floating-point operations of a kernel call for one window, those of convolutions alone. Windows
-    are counted by them wherever time is told from work: of two as large that with the smaller core takes less. `residence`
-    says how blocks live on devices, where these have the memory, with about `device_window_bytes` for each window besides;
-    None where they cannot.
+    `window_flops` are the floating-point operations of a kernel call for one window, those of convolutions alone.
+    Wherever time is estimated from work, windows count by them: of two windows of one size, that with the smaller core
+    takes less. `residence` says how blocks are resident on devices that have the memory, with about
+    `device_window_bytes` for each window in addition; None if they cannot be.
     """
 
     index: int
@@ -115,17 +117,17 @@ class Octave:
 
     @property
     def tile_pixels(self) -> int:
-        """Pixels that the kernel processes for a tile, halos included: a window for each region."""
+        """Pixels that the kernel processes for a tile, halos included: one window for each region."""
         return len(self.stage.regions) * _area(self.grid.window_shape)
 
     @property
     def tile_flops(self) -> int:
-        """Floating-point operations of the same, as `window_flops` counts them."""
+        """Floating-point operations for a tile, as `window_flops` counts them."""
         return len(self.stage.regions) * self.window_flops
 
     @property
     def step_window_pixels(self) -> int:
-        """Pixels that the kernel processes in one step, if no mask spares it any."""
+        """Pixels that the kernel processes in one step, if no mask saves any."""
         return self.grid.tiles * self.tile_pixels
 
     @property
@@ -135,16 +137,16 @@ class Octave:
 
     @property
     def flops(self) -> int:
-        """The same of all its steps."""
+        """Floating-point operations of all its steps, as `window_flops` counts them."""
         return self.steps * self.step_flops
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done, and what it takes.
+    """Plan of a render: the work and the resources it takes.
 
-    `worker_bytes` is the host memory of the worker that needs most, `scratch_bytes` what all blocks take on disk because
-    they would not fit in memory (0 where they do), `disk_bytes` what lies in the run directory at most.
+    `worker_bytes` is the host memory of the worker that needs most. `scratch_bytes` is the disk space of all blocks if
+    they do not fit in memory, else 0. `disk_bytes` is the most that lies in the run directory.
     """
 
     octaves: tuple[Octave, ...]
@@ -176,7 +178,7 @@ class Plan:
 
 
 def picture_shape(config: Config, source: tuple[int, int] | None) -> tuple[int, int]:
-    """(height, width) px of the finished picture, bleed included."""
+    """Return (height, width) px of the finished picture, bleed included."""
     return lay_out(config.output, source).shape
 
 
@@ -193,11 +195,22 @@ def make_plan(
     channels: int = 3,
     source_disk: SourceDisk = lambda _: 0,
 ) -> Plan:
-    """The plan for a job; `UserError` with the reason where it cannot work.
+    """Return the plan for a job.
 
-    Without `window_bytes` the kernel's memory is estimated from the size of its activations. `workers` are those of the
-    whole farm. `tiles` gives every octave's core in (rows, columns) px, as an earlier plan of the same job had it.
-    `channels` counts those of the finished picture, and `source_disk` says what the source keeps in the run directory.
+    Args:
+        config: the config.
+        architecture: the network.
+        schedule: the objectives and stages.
+        source_shape: (rows, columns) px; None if the source has no size of its own.
+        machine: the resources of each machine.
+        window_bytes: the kernel's memory; None estimates it from the size of its activations.
+        workers: the number of workers of the whole farm.
+        tiles: the core of every octave in (rows, columns) px, as in an earlier plan of the same job.
+        channels: the number of channels of the finished picture.
+        source_disk: the bytes that the source stores in the run directory.
+
+    Raises:
+        UserError: the job cannot work; the message has the reason.
     """
     views = [_View.of(stage, schedule, architecture, config.tiles.halo) for stage in schedule.stages]
     shapes, skipped = _octave_shapes(picture_shape(config, source_shape), config, [view.useful for view in views])
@@ -217,20 +230,20 @@ def make_plan(
         return Grid(rows, columns)
 
     def need(grids: Sequence[Grid]) -> int:
-        for made, view in zip(grids, views, strict=True):
-            _refuse_small(made, view)
-        # The largest window of every objective: others need less.
+        for octave_grid, view in zip(grids, views, strict=True):
+            _refuse_small(octave_grid, view)
+        # Only the largest window of every objective counts: smaller ones need less.
         largest: dict[int, tuple[Grid, _View]] = {}
-        for made, view, stage in zip(grids, views, stages, strict=True):
+        for octave_grid, view, stage in zip(grids, views, stages, strict=True):
             for number in stage.objectives:
-                if number not in largest or _area(largest[number][0].window_shape) <= _area(made.window_shape):
-                    largest[number] = (made, view)
+                if number not in largest or _area(largest[number][0].window_shape) <= _area(octave_grid.window_shape):
+                    largest[number] = (octave_grid, view)
         needs = []
-        for number, (made, view) in largest.items():
+        for number, (octave_grid, view) in largest.items():
             if window_bytes is not None:
-                needs.append(window_bytes(number, made.window_shape, made.core_shape))
+                needs.append(window_bytes(number, octave_grid.window_shape, octave_grid.core_shape))
             else:
-                needs.append(_ESTIMATE * view.network.activation_bytes(*made.window_shape))
+                needs.append(_ESTIMATE * view.network.activation_bytes(*octave_grid.window_shape))
         return max(needs)
 
     size = config.tiles.size
@@ -243,27 +256,27 @@ def make_plan(
     else:
         grids = [grid(octave, (int(size), int(size))) for octave in range(len(shapes))]
         kernel_bytes = need(grids)
-    asked = config.farm.worker
-    residence = None if asked.resident is False else Residence(asked.resident, asked.batch)
+    worker_config = config.farm.worker
+    residence = None if worker_config.resident is False else Residence(worker_config.resident, worker_config.batch)
     octaves = tuple(
         Octave(
             index,
-            made,
+            octave_grid,
             stage,
-            view.network.gradient_flops(made.window_shape, made.core_shape),
-            estimated_bytes(view.network, made.window_shape),
+            view.network.gradient_flops(octave_grid.window_shape, octave_grid.core_shape),
+            estimated_bytes(view.network, octave_grid.window_shape),
             residence if all(suits(stage, schedule.objectives[number]) for number in stage.objectives) else None,
         )
-        for index, (made, stage, view) in enumerate(zip(grids, stages, views, strict=True))
+        for index, (octave_grid, stage, view) in enumerate(zip(grids, stages, views, strict=True))
     )
-    # The same step on host and device: a kernel on a CPU takes host memory.
+    # A kernel on a CPU takes host memory, so it counts among the worker's bytes.
     compiled = _COMPILER_BYTES + _LAYER_BYTES * max(len(view.network.layers) for view in views)
-    at_work = machine.held_bytes + compiled + _working_bytes(octaves[-1], machine.devices)
-    batch = int(asked.batch) if asked.resident is True and asked.batch != "auto" else 1
-    at_work += max(machine.devices, batch) * kernel_bytes if machine.shares_memory else 0
-    blocks = _block_bytes(octaves, workers, schedule)
-    in_memory = at_work + max(blocks) <= machine.limit
-    worker_bytes = at_work + (max(blocks) if in_memory else 0)
+    working_bytes = machine.held_bytes + compiled + _working_bytes(octaves[-1], machine.devices)
+    batch = int(worker_config.batch) if worker_config.resident is True and worker_config.batch != "auto" else 1
+    working_bytes += max(machine.devices, batch) * kernel_bytes if machine.shares_memory else 0
+    block_sizes = _block_bytes(octaves, workers, schedule)
+    in_memory = working_bytes + max(block_sizes) <= machine.limit
+    worker_bytes = working_bytes + (max(block_sizes) if in_memory else 0)
     plan = Plan(
         octaves=octaves,
         skipped_octaves=skipped,
@@ -274,8 +287,8 @@ def make_plan(
         workers=workers,
         kernel_bytes=kernel_bytes,
         worker_bytes=worker_bytes,
-        memory_bytes=machine.shared_bytes + min(machine.workers, len(blocks)) * worker_bytes,
-        scratch_bytes=0 if in_memory else sum(blocks),
+        memory_bytes=machine.shared_bytes + min(machine.workers, len(block_sizes)) * worker_bytes,
+        scratch_bytes=0 if in_memory else sum(block_sizes),
         disk_bytes=_disk_bytes(shapes, config.output, channels, stages[-1].optimizer.moments) + source_disk(shapes),
     )
     _refuse_size(plan, machine)
@@ -284,7 +297,10 @@ def make_plan(
 
 @dataclass(frozen=True)
 class _View:
-    """What the objectives of an octave see: the network up to their deepest layer, its stride, halos, and least canvas."""
+    """Part of the network that an octave's objectives read, with its stride, halos and least useful side.
+
+    It ends at the deepest layer of the objectives.
+    """
 
     layers: tuple[str, ...]
     network: Architecture
@@ -297,16 +313,16 @@ class _View:
     def of(cls, stage: Stage, schedule: Schedule, architecture: Architecture, wanted: int | str) -> _View:
         layers = tuple(dict.fromkeys(name for number in stage.objectives for name in schedule.objectives[number].layers))
         truncated = architecture.truncated(layers)
-        read = [truncated.layer(name) for name in layers]
-        stride = max(layer.stride for layer in read)
-        field = max(layer.receptive_field for layer in read)
+        layers_read = [truncated.layer(name) for name in layers]
+        stride = max(layer.stride for layer in layers_read)
+        field = max(layer.receptive_field for layer in layers_read)
         exact = round_up(field - 1, stride)
         useful = max(_SMALLEST_USEFUL, 4 * stride, field // 4)
         return cls(layers, truncated, stride, exact, _halo(wanted, exact, stride), useful)
 
 
 def _halo(wanted: int | str, exact: int, stride: int) -> int:
-    """Halo in px: exact, half of it, or as many as asked for, in whole strides and never more than exact."""
+    """Return the halo in px: exact, half of it, or a number, in whole strides and never more than exact."""
     if wanted == "exact":
         return exact
     if wanted == "balanced":
@@ -315,26 +331,26 @@ def _halo(wanted: int | str, exact: int, stride: int) -> int:
 
 
 def _fill(mode: AxisMode, fill: int, exact_halo: int) -> int:
-    """A torus has no border, so a wrapping axis repeats as far as the network sees."""
+    """Return the fill of an axis; a torus has no border, so a wrapping axis repeats as far as the network sees."""
     return exact_halo if mode == "wrap" else fill
 
 
 def _octave_shapes(final: tuple[int, int], config: Config, useful: Sequence[int]) -> tuple[list[tuple[int, int]], int]:
-    """(height, width) from coarse to fine, and how many of the octaves asked for would be too small to see anything.
+    """Return the octaves' (height, width) from coarse to fine, and the number of octaves left out as too small.
 
-    `useful` is the least short side for each of them.
+    `useful` is the least short side of each octave in the config.
     """
     shapes = [final]
-    for above in range(1, config.octaves.count):
-        factor = config.octaves.scale**above
+    for level in range(1, config.octaves.count):
+        factor = config.octaves.scale**level
         shape = (max(1, round(final[0] / factor)), max(1, round(final[1] / factor)))
-        if min(shape) < useful[-1 - above]:
+        if min(shape) < useful[-1 - level]:
             break
         shapes.append(shape)
     return shapes[::-1], config.octaves.count - len(shapes)
 
 
-#: The grid of an octave, by number, with tiles of (rows, columns) px.
+#: Function that makes the grid of an octave, by number, with tiles of (rows, columns) px.
 MakeGrid = Callable[[int, tuple[int, int]], Grid]
 
 
@@ -346,62 +362,70 @@ def _auto_grids(
     bytes_per_pixel: float,
     need: Callable[[Sequence[Grid]], int],
 ) -> tuple[list[Grid], int]:
-    """For every octave the grid with the least work whose windows fit the budget, and the bytes that the largest needs.
+    """Return the least-work grid of every octave whose windows fit the budget, and the bytes of the largest window.
 
-    `bytes_per_pixel` is a first guess; `need` knows. The guess is mended until what it says fits, and once upwards where
-    far more would fit.
+    `bytes_per_pixel` is a first guess; `need` returns the true bytes. The window's area is reduced until they fit, and
+    enlarged once if far more would fit.
     """
     area, grown = min(float(_AUTO_WINDOW), budget / bytes_per_pixel), False
     while True:
         grids = [_least_work(shape, partial(grid, octave), area, parallel) for octave, shape in enumerate(shapes)]
         needed = need(grids)
-        largest = max(_area(made.window_shape) for made in grids)
+        largest = max(_area(octave_grid.window_shape) for octave_grid in grids)
         if needed > budget and largest <= area:
             area = 0.95 * largest * budget / needed
-        elif needed <= _WELL_USED * budget and area < _AUTO_WINDOW and not grown and any(made.tiles > 1 for made in grids):
-            # Once is enough: from there on the guess is mended downwards alone.
+        elif (
+            needed <= _WELL_USED * budget
+            and area < _AUTO_WINDOW
+            and not grown
+            and any(octave_grid.tiles > 1 for octave_grid in grids)
+        ):
+            # Enlarge only once: afterwards the area is only reduced.
             area, grown = min(float(_AUTO_WINDOW), max(area, 0.95 * largest * budget / needed)), True
         else:
-            # It fits, or the smallest windows there are do not: the caller refuses those.
+            # It fits, or even the smallest windows do not; then the caller refuses the plan.
             return grids, needed
 
 
 def _least_work(shape: tuple[int, int], grid: Callable[[tuple[int, int]], Grid], area: float, parallel: int) -> Grid:
-    """The grid of equal tiles with the least work on each of `parallel` workers, then in all, among those whose windows
-    are within `area` px; that with the least in all where the other would be done hardly sooner.
+    """Return the grid of equal tiles, with windows of at most `area` px, that has the least work on each worker.
+
+    Of equals the one with the least work in all counts. The grid with the least work in all is returned instead if the
+    other is hardly faster (see `_WORTH`). `parallel` is the number of workers.
     """
     best: tuple[tuple[int, int], Grid] | None = None
     least: tuple[tuple[int, int], Grid] | None = None
     across_at_least = 1
     for down in range(max(1, shape[0] // _AUTO_SHORTEST), 0, -1):
-        # Fewer, taller rows of windows leave less width to each: the search for columns only ever moves on.
+        # Fewer, taller rows of windows leave less width to each, so the number of columns never has to decrease.
         for across in range(across_at_least, max(1, shape[1] // _AUTO_SHORTEST) + 1):
-            made = grid((-(-shape[0] // down), -(-shape[1] // across)))
-            if made.window_shape[0] * made.window_shape[1] <= area:
+            candidate = grid((-(-shape[0] // down), -(-shape[1] // across)))
+            if candidate.window_shape[0] * candidate.window_shape[1] <= area:
                 break
             across_at_least = across + 1
         else:
             continue
-        # As few columns as fit; and, for several workers, as many as give each the same number of tiles.
-        dealt = range(parallel, parallel * _MOST_TILES_EACH + 1, parallel) if parallel > 1 else ()
-        columns = {across} | {count for tiles in dealt for count in (tiles // down, -(-tiles // down))}
+        # The fewest columns that fit and, for several workers, the numbers that give each worker as many tiles.
+        tile_counts = range(parallel, parallel * _MOST_TILES_EACH + 1, parallel) if parallel > 1 else ()
+        columns = {across} | {count for tiles in tile_counts for count in (tiles // down, -(-tiles // down))}
         for count in sorted(columns):
             if across <= count <= max(1, shape[1] // _AUTO_SHORTEST):
-                made = grid((-(-shape[0] // down), -(-shape[1] // count)))
-                work = _window_work(made)
-                cost = (-(-made.tiles // parallel) * work, made.tiles * work)
+                candidate = grid((-(-shape[0] // down), -(-shape[1] // count)))
+                work = _window_work(candidate)
+                cost = (-(-candidate.tiles // parallel) * work, candidate.tiles * work)
                 if best is None or cost <= best[0]:
-                    best = (cost, made)
+                    best = (cost, candidate)
                 if least is None or cost[::-1] <= least[0][::-1]:
-                    least = (cost, made)
+                    least = (cost, candidate)
     if best and least and best[0][0] > _WORTH * least[0][0]:
         best = least
     return best[1] if best else grid((_AUTO_SHORTEST, _AUTO_SHORTEST))
 
 
 def _window_work(grid: Grid) -> int:
-    """What a window takes, as pixels: forward all of it, back from a part that on average is half a halo wider than the
-    core on every side.
+    """Return the work of a window, in pixels: all of it forward, and a part back.
+
+    The part that goes back is on average half a halo wider than the core on every side.
     """
     sides = zip(grid.window_shape, grid.core_shape, (grid.rows.halo, grid.columns.halo), strict=True)
     rows, columns = (min(window, core + halo) for window, core, halo in sides)
@@ -409,23 +433,25 @@ def _window_work(grid: Grid) -> int:
 
 
 def _block_bytes(octaves: Sequence[Octave], workers: int, schedule: Schedule) -> list[int]:
-    """Bytes of each worker's arrays at their largest: the padded block and its gradient or, while an octave changes, the
-    octave before; what stages need besides.
+    """Return the bytes of each worker's arrays at their largest.
+
+    These are the padded block, the stage's other arrays, and the gradient or, while octaves change, the block of the
+    octave before.
     """
     largest: dict[int, int] = {}
     before: tuple[Block, ...] = ()
     for octave in octaves:
-        dealt = deal_blocks(octave.grid, workers)
-        for number, block in enumerate(dealt):
-            gradients, others = _arrays(octave.stage, schedule, block)
-            beside = max(gradients, _PIXEL * before[number].padded.area if number < len(before) else 0)
-            largest[number] = max(largest.get(number, 0), _PIXEL * block.padded.area + beside + others)
-        before = dealt
+        blocks = deal_blocks(octave.grid, workers)
+        for number, block in enumerate(blocks):
+            gradients, other_bytes = _arrays(octave.stage, schedule, block)
+            gradient_or_old_block = max(gradients, _PIXEL * before[number].padded.area if number < len(before) else 0)
+            largest[number] = max(largest.get(number, 0), _PIXEL * block.padded.area + gradient_or_old_block + other_bytes)
+        before = blocks
     return list(largest.values())
 
 
 def _arrays(stage: Stage, schedule: Schedule, block: Block) -> tuple[int, int]:
-    """Bytes of a block's gradients, and of what it has besides canvas and gradients: masks, moments, the source."""
+    """Return the bytes of a block's gradients, and those of its masks, moments and source."""
     area, conditioning = block.pixels.area, stage.conditioning
     rows, columns = (side + 2 * conditioning.reach for side in block.pixels.shape)
     gradients = len(stage.regions) * (rows * columns + (area if conditioning.filters else 0))
@@ -439,23 +465,23 @@ def _arrays(stage: Stage, schedule: Schedule, block: Block) -> tuple[int, int]:
 
 
 def _working_bytes(final: Octave, devices: int) -> int:
-    """Host memory for what is being worked on: strips of the canvas on their way, and windows."""
+    """Return the host memory for strips of the canvas in transit, and for windows."""
     rows, columns = final.grid.window_shape
-    # Two in flight, and where they go to several devices once more, in one piece.
+    # Two windows are in flight for each device; several devices need them once more, stacked in one array.
     windows = 2 if devices == 1 else 4 * devices
     return _PIXEL * (_STRIPS * min(BAND, final.grid.canvas.area) + windows * rows * columns)
 
 
 def _disk_bytes(shapes: list[tuple[int, int]], output: OutputConfig, channels: int, moments: int) -> int:
-    """At most what lies on disk: two checkpoints, pictures, copies and previews uncompressed, log and record."""
+    """Return the most bytes on disk: two checkpoints, pictures, copies and previews uncompressed, log and record."""
     area = shapes[-1][0] * shapes[-1][1]
     previews = sum(min(height * width, 1024 * 1024) for height, width in shapes)
-    kept = 0.0
+    picture_bytes = 0.0
     for form, copies in pictures(output).items():
         bits = next(bits for bits in (output.bits, *FORMATS[form].bits) if bits in FORMATS[form].bits)
-        # One more while it is written beside an older one.
-        kept += (2 + len(copies)) * area * channels * bits / 8 * FORMATS[form].pyramid
-    return round(2 * (1 + moments) * _PIXEL * area + kept + _PICTURE_PIXEL * previews + 2_000_000)
+        # One more picture while the new one is written beside an older one.
+        picture_bytes += (2 + len(copies)) * area * channels * bits / 8 * FORMATS[form].pyramid
+    return round(2 * (1 + moments) * _PIXEL * area + picture_bytes + _PICTURE_PIXEL * previews + 2_000_000)
 
 
 def _refuse_small(made: Grid, view: _View) -> None:
@@ -469,12 +495,12 @@ def _refuse_small(made: Grid, view: _View) -> None:
     if side >= needed:
         return
     rows, columns = made.canvas.shape
-    mend = "render larger or choose a shallower layer"
+    remedy = "render larger or choose a shallower layer"
     if min(made.extended_shape) >= needed:
-        mend = "set a larger tiles.size or tiles.halo"
+        remedy = "set a larger tiles.size or tiles.halo"
     raise UserError(
         f"an octave of {columns} x {rows} px has windows of {side} px and {view.network.name} needs {needed} px a "
-        f"side for {', '.join(view.layers)}: {mend}"
+        f"side for {', '.join(view.layers)}: {remedy}"
     )
 
 
@@ -502,10 +528,10 @@ def _refuse_size(plan: Plan, machine: Machine) -> None:
             "shallower layer"
         )
     if plan.worker_bytes > machine.limit:
-        each = "" if machine.workers == 1 else f" for each of {machine.workers} workers"
+        share = "" if machine.workers == 1 else f" for each of {machine.workers} workers"
         raise UserError(
             f"a worker needs {size_text(plan.worker_bytes)} of memory, {size_text(plan.kernel_bytes)} of it for a window "
-            f"of {columns} x {rows} px, and there are {size_text(machine.limit)}{each}: set a smaller tiles.size, fewer "
+            f"of {columns} x {rows} px, and there are {size_text(machine.limit)}{share}: set a smaller tiles.size, fewer "
             "farm.workers, or a larger farm.worker.memory_gb"
         )
     height, width = plan.final.shape
@@ -526,7 +552,7 @@ def _refuse_size(plan: Plan, machine: Machine) -> None:
 
 
 def size_text(count: float) -> str:
-    """Bytes for people: 1.5 GB."""
+    """Return a number of bytes as text for people: 1.5 GB."""
     for unit in ("bytes", "kB", "MB"):
         if abs(count) < 1000:
             return f"{count:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""What a whole render would take on a cluster that is not there yet: hours and dollars for a kind of node. Pure."""
+"""Price of a whole render on a cluster that does not exist yet: hours and dollars for a kind of node. Pure."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from render.errors import UserError
 from render.planning.cost import StepCost, step_cost
 from render.planning.plan import Machine, Plan
 
-#: Stands for memory and disk that nothing is known of, bytes.
+#: Stands for memory and disk of unknown size, bytes.
 _PLENTY = 1 << 60
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A render on `nodes` machines: seconds of steps, of checkpoints, and of changes from octave to octave.
+    """Estimate of a render on `nodes` machines: seconds of steps, of checkpoints, and of octave changes.
 
-    `final` is a step of the last octave. Beginning and end are not in it: machines that start, kernels that are compiled,
-    a large source's reading, the pictures that are written.
+    `final` is a step of the last octave. Beginning and end of the render are not counted: starting machines, compiling
+    kernels, reading a large source, writing the pictures.
     """
 
     node: NodeConfig
@@ -35,12 +35,12 @@ class Estimate:
 
     @property
     def price(self) -> float | None:
-        """Dollars, on demand; None where no price is known."""
+        """Dollars, on demand; None if no price is known."""
         return _dollars(self, self.node.price_per_hour)
 
     @property
     def spot_price(self) -> float | None:
-        """Dollars on spot machines, if none is lost."""
+        """Dollars on spot machines, if none is lost; None if no price is known."""
         return _dollars(self, self.node.spot_price_per_hour)
 
 
@@ -52,15 +52,22 @@ def estimate(
     precision: str,
     every: float,
 ) -> Estimate:
-    """What a plan's render would take on `workers` workers.
+    """Estimate a plan's render on `workers` workers.
 
-    `precision` is that of kernels, `every` how often the canvas is saved within an octave, s. Raises `UserError` where the
-    node does not say what its kernels reach.
+    Args:
+        plan: the plan.
+        workers: the number of workers.
+        node: the kind of node.
+        precision: the precision of the kernels.
+        every: seconds between checkpoints within an octave.
+
+    Raises:
+        UserError: the node does not say what its kernels reach.
     """
     tflops = kernel_tflops(node, precision)
     costs = [step_cost(octave, workers, node, tflops) for octave in plan.octaves]
     steps = [octave.steps * cost.seconds for octave, cost in zip(plan.octaves, costs, strict=True)]
-    # Each octave's end, and `every` so many seconds, or every step, before.
+    # One checkpoint at each octave's end, and before it one per `every` seconds, at most one per step.
     counts = [
         1 + min(octave.steps, int(seconds / max(every, 1e-9))) for octave, seconds in zip(plan.octaves, steps, strict=True)
     ]
@@ -75,15 +82,22 @@ def estimate(
 
 
 def kernel_tflops(node: NodeConfig, precision: str) -> float:
-    """What a worker's kernels reach on a node, 10^12 operations a second; `UserError` where it is not known."""
-    reached: float | None = getattr(node, f"tflops_{precision}")
-    if reached is None:
+    """Return the rate that a worker's kernels reach on a node, 10^12 operations a second.
+
+    Raises:
+        UserError: the rate is not known.
+    """
+    tflops: float | None = getattr(node, f"tflops_{precision}")
+    if tflops is None:
         raise UserError(f"node.tflops_{precision} is not known of {node.name}: set it, or take another model.precision")
-    return reached
+    return tflops
 
 
 def machine_of(node: NodeConfig) -> Machine:
-    """What a plan may use of a node's memory; of its disk nothing is known. Without an accelerator, both are one memory."""
+    """Return the memory of a node that a plan may use; its disk is unknown and counts as unlimited.
+
+    Without an accelerator, host and device share one memory.
+    """
     host = _PLENTY if node.memory_gb is None else int(node.memory_gb * 1e9)
     shared = node.device_gb is None
     device = int(node.device_gb * 1e9) if node.device_gb is not None else host
@@ -91,9 +105,9 @@ def machine_of(node: NodeConfig) -> Machine:
 
 
 def network_bound_from(cost: Callable[[int], StepCost], most: int) -> int | None:
-    """The least number of workers, of at most `most`, whose margins take longer on the network than the rest of a step.
+    """Return the least number of workers, at most `most`, whose steps are `network_bound`; None if there is none.
 
-    Found by doubling, then by halving: larger farms are taken to be bound as well. None where none is.
+    The number is found by doubling, then by halving; larger farms are assumed to be bound as well.
     """
     high = 1
     while not cost(high).network_bound:

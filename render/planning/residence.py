@@ -1,4 +1,4 @@
-"""Where blocks live while they are stepped: in the host's memory, or in the device's. Pure, and light for a driver."""
+"""Residence of blocks while they are stepped: the host's memory or the device's. Pure, and light for a driver."""
 
 from __future__ import annotations
 
@@ -9,31 +9,37 @@ from render.dream.stage import Stage
 from render.geometry.geometry import Block
 from render.models.architecture import Architecture
 
-#: Pixels of windows, about, with which a kernel call has an accelerator fully at work, and the most windows of a call.
+#: Pixels of windows, about, that occupy an accelerator fully in one kernel call, and the most windows of a call.
 _FULL, _MOST_WINDOWS = 4_000_000, 16
-#: Share of a device's memory that windows may take, and that everything may take.
+#: Share of a device's memory for windows, and for everything.
 WINDOWS_SHARE, TOTAL_SHARE = 0.5, 0.9
-#: Share of an accelerator that JAX takes for itself, which is all the memory that it knows of.
+#: Share of an accelerator's memory that JAX allocates; JAX reports this share as the whole memory.
 ALLOCATED = 0.9
-#: What a window needs over the size of its activations, about.
+#: Memory of a window relative to the size of its activations, about.
 _ESTIMATE = 2
 
 
 @dataclass(frozen=True)
 class Residence:
-    """What is asked for: `farm.worker.resident`, true, false or auto, and `farm.worker.batch`, a number or auto."""
+    """Settings `farm.worker.resident`: true, false or auto, and `farm.worker.batch`: a number or auto."""
 
     resident: bool | str = "auto"
     batch: int | str = "auto"
 
     def asked(self, platform: str) -> bool:
-        """Whether blocks are to live on a device of such a platform, where they can; on a CPU not by themselves."""
+        """Return whether blocks should be resident on a device of this platform, if they can; `auto` excludes CPUs."""
         return platform != "cpu" if self.resident == "auto" else bool(self.resident)
 
     def together(self, platform: str, window: tuple[int, int], window_bytes: int, limit: int) -> int:
-        """How many windows of (rows, columns) px a kernel call has; each needs `window_bytes`, all at most `limit`.
+        """Return the number of windows of (rows, columns) px in a kernel call.
 
-        By itself as many as keep an accelerator busy, and one on a CPU. The number of workers has no part in it.
+        `auto` takes as many as occupy an accelerator, and one on a CPU. The number of workers does not matter.
+
+        Args:
+            platform: the device's platform.
+            window: (rows, columns) px.
+            window_bytes: bytes of each window.
+            limit: the most bytes of all windows, for `auto`.
         """
         if self.batch != "auto":
             return int(self.batch)
@@ -43,36 +49,40 @@ class Residence:
 
 
 def suits(stage: Stage, objective: Objective) -> bool:
-    """Whether a stage can be stepped on a device: one region without a mask, the update the scaled gradient, no filter, and
-    an objective that does not compare with the source.
+    """Return whether a stage can be stepped on a device.
+
+    It can if it has one region without a mask, the update is the scaled gradient, there is no filter, and the objective
+    does not compare with the source.
     """
     return stage.plain and not stage.conditioning.filters and not objective.needs_source
 
 
 def estimated_bytes(architecture: Architecture, window: tuple[int, int]) -> int:
-    """What the kernel takes on a device for a window of (rows, columns) px, about, before it has been compiled."""
+    """Estimate the bytes of the kernel on a device for a window of (rows, columns) px, before it is compiled."""
     return _ESTIMATE * architecture.activation_bytes(*window)
 
 
 def slots_shape(block: Block) -> tuple[int, int]:
-    """(rows, columns) px of the slots of a block's tiles."""
+    """Return (rows, columns) px of the slots of a block's tiles."""
     rows, columns = block.grid.core_shape
     return block.tile_rows.size * rows, block.tile_columns.size * columns
 
 
 def canvas_bytes(block: Block) -> int:
-    """What a block's canvas with its margin takes of a device's memory, float32 RGB."""
+    """Return the bytes of a block's canvas with its margin on a device, float32 RGB."""
     return 12 * block.padded.area
 
 
 def slots_bytes(block: Block) -> int:
-    """What the gradient's slots of a block's tiles take there."""
+    """Return the bytes of the gradient's slots of a block's tiles on a device, float32 RGB."""
     rows, columns = slots_shape(block)
     return 12 * rows * columns
 
 
 def stepping_bytes(canvas: int, slots: int, windows: int) -> int:
-    """What a block takes of a device's memory while it is stepped, weights not counted, where a kernel's call takes so
-    much: an update, which comes when the kernel has done, may have to make the block's pixels once more.
+    """Return the bytes of a block on a device while it is stepped, without weights.
+
+    `windows` is the bytes of a kernel call. The update comes after the kernel and may need a copy of the block's
+    pixels, so the larger of the two counts.
     """
     return canvas + slots + max(windows, slots)

@@ -1,4 +1,4 @@
-"""From a config to what every octave dreams: objectives, masks and one stage for each octave. Pure but for the materials.
+"""Schedule of a job, from its config: objectives, masks and a stage for each octave. Pure but for the materials.
 
 A setting that may change from octave to octave is written once, or as a list with one entry for each, coarse to fine.
 """
@@ -19,20 +19,20 @@ from render.dream.terms import Guide
 from render.errors import UserError
 from render.models.architecture import Architecture
 
-#: Models that a message names, and letters that it takes for them.
+#: Most models that a message names, and most letters for their names.
 _MOST_NAMED, _LONGEST_NAMES = 10, 400
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """What a job dreams: objectives, masks (key and what the config writes there), a stage for each of `octaves.count`."""
+    """Objectives of a job, its masks (key and value in the config), and a stage for each of `octaves.count`."""
 
     objectives: tuple[Objective, ...]
     masks: tuple[tuple[str, Any], ...]
     stages: tuple[Stage, ...]
 
     def __str__(self) -> str:
-        """The objectives, in words."""
+        """Return the objectives in words."""
         return " | ".join(map(str, self.objectives))
 
     @property
@@ -42,32 +42,36 @@ class Schedule:
 
     @property
     def content(self) -> str | None:
-        """What names alone do not say of the pictures that objectives look at; None where there are none."""
+        """Checksums of the pictures that objectives look at, which their names do not identify; None if there are none."""
         guides = [term.sha256 for objective in self.objectives for term in objective.terms if isinstance(term, Guide)]
         return " ".join(guides) or None
 
     def last(self, count: int) -> tuple[Stage, ...]:
-        """The stages of the finest `count` octaves: where some are left out, it is the coarsest."""
+        """Return the stages of the finest `count` octaves: if octaves are left out, they are the coarsest."""
         return self.stages[len(self.stages) - count :]
 
 
 def make_schedule(
     config: Config, architecture: Architecture, default_terms: Sequence[str], materials: Materials | None = None
 ) -> Schedule:
-    """The schedule that a validated config asks for on a network; raises `UserError` for what cannot mean anything."""
+    """Return the schedule of a validated config on a network.
+
+    Raises:
+        UserError: a setting has no meaning.
+    """
     count = config.octaves.count
     objectives: list[Objective] = []
     masks: list[tuple[str, Any]] = []
 
     def numbers(terms: object, key: str) -> list[int]:
-        """For each octave the number of the objective that the terms mean there."""
-        found = []
-        for one in _terms_by_octave(terms, count, key):
-            objective = resolve(one, architecture, materials)
+        """Return for each octave the number of the objective that the terms mean there."""
+        objective_numbers = []
+        for octave_terms in _terms_by_octave(terms, count, key):
+            objective = resolve(octave_terms, architecture, materials)
             if objective not in objectives:
                 objectives.append(objective)
-            found.append(objectives.index(objective))
-        return found
+            objective_numbers.append(objectives.index(objective))
+        return objective_numbers
 
     whole = [] if config.objective.mask is None else [0]
     if whole:
@@ -90,21 +94,21 @@ def make_schedule(
 def _terms_by_octave(terms: object, count: int, key: str) -> list[Sequence[object]]:
     if not isinstance(terms, list | tuple):
         raise UserError(f"{key}={terms!r}: must be a list of terms, such as [mixed4]")
-    if terms and all(isinstance(one, list | tuple) for one in terms):
+    if terms and all(isinstance(term, list | tuple) for term in terms):
         refuse_length(terms, count, key)
         return list(terms)
     return [terms] * count
 
 
 def _terms_of(config: Config, model: str) -> object:
-    """The terms for the whole canvas, or for what regions leave over; None where the config names none."""
+    """Return the terms for the whole canvas, or for what regions leave over; None if the config names none."""
     objective = config.objective
     if objective.terms is not None or not objective.by_model:
         return objective.terms
     if model not in objective.by_model:
-        known = ", ".join(list(map(str, objective.by_model))[:_MOST_NAMED])[:_LONGEST_NAMES]
+        model_names = ", ".join(list(map(str, objective.by_model))[:_MOST_NAMED])[:_LONGEST_NAMES]
         raise UserError(
-            f"this objective has terms for {known}, not for {model}: add model={next(iter(objective.by_model))}, or "
+            f"this objective has terms for {model_names}, not for {model}: add model={next(iter(objective.by_model))}, or "
             "choose another objective"
         )
     return objective.by_model[model]

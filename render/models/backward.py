@@ -7,7 +7,7 @@ for a fraction of the work: see `Architecture.followed_sizes`.
 
 A part of a layer is processed as if it were the whole layer. The inputs of a part start at its outputs' start times the
 stride, so they line up with the node's windows as in the whole layer. Sums near the edges of a part are incomplete, but
-they belong to activations that do not touch the core. A part only ends at the window's edge where the picture ends too.
+they belong to activations that do not touch the core. A part ends at the window's edge only where the picture ends too.
 """
 
 from __future__ import annotations

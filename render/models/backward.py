@@ -88,17 +88,14 @@ def core_gradient(
     zero = jnp.int32(0)
     part, g = Part((zero, zero), sizes[architecture.nodes[-1].name]), None
     for node, input_size in zip(reversed(architecture.nodes), reversed(architecture.given_sizes(*window)), strict=True):
-        layer, full_size = architecture.layer(node.name), sizes[node.name]
-        output_part = part
+        layer, full = architecture.layer(node.name), sizes[node.name]
+        outputs = part
         if followed[node.name] != part.size:
-            output_part = _touching(layer.spans, full_size, core_start, followed[node.name], part)
-            g = None if g is None else _within(part, output_part).of(g)
+            outputs = _touching(layer.spans, full, core_start, followed[node.name], part)
+            g = None if g is None else _within(part, outputs).of(g)
         stride = node_stride(node)
-        part = Part(
-            (stride * output_part.start[0], stride * output_part.start[1]),
-            inputs_of(node, output_part.size, full_size, input_size),
-        )
-        g = back.through(node, output_part, part, g)
+        part = Part((stride * outputs.start[0], stride * outputs.start[1]), inputs_of(node, outputs.size, full, input_size))
+        g = back.through(node, outputs, part, g)
     if g is None:
         return jnp.zeros((*core, 3), jnp.float32)
     pixels = jax.vjp(partial(preprocess, how=architecture.preprocess), jnp.zeros((*part.size, 3), jnp.float32))[1]

@@ -163,7 +163,7 @@ def to_config(composed: DictConfig, root: str, schema: Schema[C]) -> C:
 
 
 def fill_missing(composed: DictConfig, schema: Schema[C]) -> set[str]:
-    """Set keys with the value ??? to the schema's defaults, and return them. Raise `UserError` if it cannot be read."""
+    """Set keys with the value ??? to the schema's defaults, and return them. Raise `UserError` if the config is invalid."""
     try:
         missing = OmegaConf.missing_keys(composed)
     except OmegaConfBaseException as error:
@@ -362,7 +362,7 @@ def _unknown_key(key: str, known: Sequence[str]) -> str:
 
 def _sections(schema: Schema) -> list[str]:
     """Return the keys of sections. Hydra accepts them as well: `octaves={count: 3}`."""
-    return sorted({key[:at] for key in schema_keys(schema) for at, letter in enumerate(key) if letter == "."})
+    return sorted({key[:position] for key in schema_keys(schema) for position, letter in enumerate(key) if letter == "."})
 
 
 def _leaves(container: Any, prefix: str = "") -> list[str]:

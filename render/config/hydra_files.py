@@ -49,7 +49,7 @@ class CheckedFiles(FileConfigSource):
 
 
 def use_checked_files() -> None:
-    """Have Hydra read all config files through `CheckedFiles`."""
+    """Register `CheckedFiles` as the source of all of Hydra's config files."""
     # Hydra has to register its own sources first, because a scheme cannot be registered twice.
     Plugins.instance()
     SourcesRegistry.instance().types[CheckedFiles.scheme()] = CheckedFiles

@@ -90,8 +90,8 @@ def settings_by_octave(config: Config) -> tuple[OctaveSettings, ...]:
 def _check_optimizer(optimizer: OptimizerConfig) -> None:
     """Raise `UserError` for an unknown optimiser, or for a decay rate outside [0, 1)."""
     if optimizer.name not in OPTIMIZERS:
-        near = difflib.get_close_matches(str(optimizer.name), OPTIMIZERS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(OPTIMIZERS)}"
+        close_matches = difflib.get_close_matches(str(optimizer.name), OPTIMIZERS, n=1)
+        hint = f"did you mean {close_matches[0]!r}?" if close_matches else f"there are {', '.join(OPTIMIZERS)}"
         raise UserError(f"optimizer.name={optimizer.name!r} is no optimiser: {hint}")
     for key, value in (("momentum", optimizer.momentum), ("decay", optimizer.decay)):
         require(math.isfinite(value) and 0 <= value < 1, f"optimizer.{key}", value, "must be at least 0 and below 1")

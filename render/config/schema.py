@@ -66,7 +66,7 @@ class ObjectiveConfig:
 
 @dataclass
 class ConditioningConfig:
-    """Filters of the gradient before a step. Each value may be a list with one value for each octave."""
+    """Changes to the gradient before it moves pixels. Each value may be a list with one value for each octave."""
 
     normalize: Any = "mean_abs"
     laplacian: Any = 0

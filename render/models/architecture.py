@@ -255,8 +255,8 @@ class Architecture:
         try:
             return self.layers[name]
         except KeyError:
-            near = difflib.get_close_matches(name, self.layers, n=3, cutoff=0.5)
-            hint = f"did you mean {', '.join(near)}?" if near else "`make models` lists the layers"
+            close_matches = difflib.get_close_matches(name, self.layers, n=3, cutoff=0.5)
+            hint = f"did you mean {', '.join(close_matches)}?" if close_matches else "`make models` lists the layers"
             raise UserError(f"{self.name} has no layer {name!r}: {hint}") from None
 
     def truncated(self, names: Iterable[str]) -> Architecture:

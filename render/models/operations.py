@@ -181,7 +181,7 @@ def _max_and_winner(node: MaxPool, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     padded = _pad(x, (0, 0), *edges, (0, 0), value=-np.inf)
     best, winner, number_type = None, None, _number_type(node)
     for number, (row, column) in enumerate(_positions(node.size)):
-        rows, columns = (slice(at, at + span, node.stride) for at, span in zip((row, column), spans, strict=True))
+        rows, columns = (slice(start, start + span, node.stride) for start, span in zip((row, column), spans, strict=True))
         value = padded[:, rows, columns]
         if best is None or winner is None:
             best, winner = value, jnp.zeros(value.shape, number_type)
@@ -232,7 +232,7 @@ def max_pool_back(node: MaxPool, size: Sequence[int], winner: jax.Array, g: jax.
         total = zero = jnp.zeros((1, *counts, shape[3]), gradients.dtype)
         for down in range(row, node.size, stride):
             for across in range(column, node.size, stride):
-                tops = [reach - at // stride for at in (down, across)]
+                tops = [reach - offset // stride for offset in (down, across)]
                 rows, columns = (slice(top, top + count) for top, count in zip(tops, counts, strict=True))
                 is_winner = winners[:, rows, columns] == down * node.size + across
                 total = total + jnp.where(is_winner, gradients[:, rows, columns], zero)

@@ -1,4 +1,4 @@
-"""The schema of `conf/atlas.yaml`: what an atlas shows, and how its pictures are made."""
+"""Schema of `conf/atlas.yaml`: the content of an atlas and the settings of its pictures."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ from render.config.schema import (
 )
 from render.errors import UserError
 
-#: Largest side of a channel's picture and most steps, far beyond what is of use.
+#: Largest side of a channel's picture, px, and most steps. Both are far beyond useful values.
 _LARGEST, _MOST_STEPS = 8192, 1_000_000
 _RANGE = re.compile(r"(\d{1,9})(?:\s*-\s*(\d{1,9}))?", re.ASCII)
 
 
 @dataclass
 class TransformsConfig:
-    """How the network's view of a channel's picture is moved at every step: px, part of the size, degrees; 0 is off."""
+    """Random transforms of a channel's picture at every step; 0 switches one off.
+
+    `jitter` is in px, `scale` a fraction of the size, `rotate` in degrees.
+    """
 
     jitter: int = 8
     scale: float = 0.1
@@ -35,7 +38,7 @@ class TransformsConfig:
 
 @dataclass
 class AtlasOutputConfig:
-    """Where an atlas goes; `width` is that of the ladder's pictures and `columns` those of the sheets, in pictures."""
+    """Output of an atlas: `width` of the ladder's pictures, px, and `columns`, the pictures per row of a sheet."""
 
     dir: str | None = None
     width: int = 320
@@ -44,7 +47,7 @@ class AtlasOutputConfig:
 
 @dataclass
 class AtlasConfig:
-    """One atlas: of a layer's channels, or, without a layer, of what each layer does to a picture."""
+    """One atlas: pictures of the channels of `layer`, or without `layer` one picture for each layer (the ladder)."""
 
     name: str | None = None
     seed: int = 0
@@ -67,12 +70,12 @@ class AtlasConfig:
 
     @property
     def title(self) -> str:
-        """What the atlas is called where no name is given; a plain file name."""
+        """Name of the atlas: `name`, or else a plain file name made of the model and the layer."""
         return self.name or f"{self.model.name}-{self.layer or 'ladder'}".replace("/", "_")
 
 
 def validate_atlas(config: AtlasConfig) -> AtlasConfig:
-    """The same config; `UserError` for the first value that cannot mean anything."""
+    """Return the same config. Raise `UserError` for the first invalid value."""
     if config.layer is None and config.channels is not None:
         raise UserError(f"channels={config.channels}: of which layer? Name one, such as layer=mixed4")
     if config.layer is not None and config.layers is not None:
@@ -86,19 +89,31 @@ def validate_atlas(config: AtlasConfig) -> AtlasConfig:
     require(1 <= config.size <= _LARGEST, "size", config.size, f"must be from 1 to {_LARGEST} px")
     require(1 <= config.steps <= _MOST_STEPS, "steps", config.steps, f"must be from 1 to {_MOST_STEPS:,}")
     require(0 < config.rate <= 10, "rate", config.rate, "must be above 0 and at most 10 (0.05 is usual)")
-    moves = config.transforms
-    require(0 <= moves.jitter <= _LARGEST, "transforms.jitter", moves.jitter, "must be 0 (off) or more px")
-    require(0 <= moves.scale <= 0.9, "transforms.scale", moves.scale, "must be from 0 (off) to 0.9, a part of the size")
-    require(0 <= moves.rotate <= 180, "transforms.rotate", moves.rotate, "must be from 0 (off) to 180 degrees")
+    transforms = config.transforms
+    require(0 <= transforms.jitter <= _LARGEST, "transforms.jitter", transforms.jitter, "must be 0 (off) or more px")
+    require(
+        0 <= transforms.scale <= 0.9,
+        "transforms.scale",
+        transforms.scale,
+        "must be from 0 (off) to 0.9, a part of the size",
+    )
+    require(0 <= transforms.rotate <= 180, "transforms.rotate", transforms.rotate, "must be from 0 (off) to 180 degrees")
     columns = config.output.columns
     require(columns is None or 1 <= columns <= 1000, "output.columns", columns, "must be null or from 1 to 1000")
-    # What the two kinds of config have in common is checked by the other's rules.
+    # The rules of a dream job check the keys that both kinds of config have.
     validate(rung_config(config, config.title, "layer", None))
     return config
 
 
 def rung_config(config: AtlasConfig, name: str, layer: str, directory: str | None) -> Config:
-    """The dream job of one rung of the ladder."""
+    """Return the dream job of one rung of the ladder.
+
+    Args:
+        config: The atlas.
+        name: Name of the job.
+        layer: Layer to dream.
+        directory: Run directory; None for the default.
+    """
     return Config(
         name=name,
         seed=config.seed,
@@ -115,9 +130,10 @@ def rung_config(config: AtlasConfig, name: str, layer: str, directory: str | Non
 
 
 def channel_ranges(written: object) -> tuple[tuple[int, int], ...] | None:
-    """(first, last) of every range in a config's `channels`; None for all of a layer.
+    """Return (first, last) of every range in a config's `channels`, or None for all channels of a layer.
 
-    Ranges are `5` or `0-63`, in a list, or in a text with commas or plus signs between them. Raises `UserError`.
+    Ranges are `5` or `0-63`, in a list or in a text that separates them by commas or plus signs. Raises `UserError` if one
+    is not valid.
     """
     if written is None:
         return None
@@ -127,8 +143,8 @@ def channel_ranges(written: object) -> tuple[tuple[int, int], ...] | None:
         match = _RANGE.fullmatch(str(word).strip())
         if match is None or isinstance(word, bool):
             empty = not str(word).strip()
-            what = "is empty" if empty else "is not a range"
-            raise UserError(f"channels={written}: {str(word).strip()!r} {what}; write 0-63, or 3,12,40-47")
+            problem = "is empty" if empty else "is not a range"
+            raise UserError(f"channels={written}: {str(word).strip()!r} {problem}; write 0-63, or 3,12,40-47")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise UserError(f"channels={written}: {first}-{last} runs backwards; write {last}-{first}")
@@ -139,7 +155,7 @@ def channel_ranges(written: object) -> tuple[tuple[int, int], ...] | None:
 
 
 def ranges_text(channels: Sequence[int]) -> str:
-    """Ascending channels as a config writes them: 0-4,12."""
+    """Return ascending channels as text for a config, such as `0-4,12`."""
     ranges: list[list[int]] = []
     for channel in channels:
         if ranges and channel == ranges[-1][1] + 1:
@@ -150,13 +166,19 @@ def ranges_text(channels: Sequence[int]) -> str:
 
 
 def chosen_channels(written: object, layer: str, channels: int) -> tuple[int, ...]:
-    """The channels that a config's `channels` means on a layer that has so many, ascending, each once.
+    """Return the channels that a config selects, ascending and without duplicates.
 
-    Raises `UserError` where the layer has no such channel.
+    Args:
+        written: The config's `channels`.
+        layer: Name of the layer, for messages.
+        channels: Number of channels of the layer.
+
+    Raises:
+        UserError: The layer does not have one of the channels.
     """
-    chosen: set[int] = set()
+    selection: set[int] = set()
     for first, last in channel_ranges(written) or ((0, channels - 1),):
         if last >= channels:
             raise UserError(f"channels={written}: {layer} has channels 0 to {channels - 1}, not {last}")
-        chosen |= set(range(first, last + 1))
-    return tuple(sorted(chosen))
+        selection |= set(range(first, last + 1))
+    return tuple(sorted(selection))

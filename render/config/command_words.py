@@ -1,4 +1,4 @@
-"""A job's settings as the words that a user would type for them."""
+"""Conversion of a job's settings to the command-line words that set them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ import yaml  # type: ignore[import-untyped]
 from render.config.compose import load_config, root_configs, schema_keys
 from render.system.paths import shipped_configs
 
-#: What Hydra's grammar reads as the very text: layers, terms such as 0.5*mixed5, modes.
+#: Text that Hydra's grammar reads without quotes: layers, terms such as 0.5*mixed5, modes.
 _PLAIN = re.compile(r"(?:\d[\d.]*\*)?[A-Za-z_][\w./*:+-]*")
 _RESERVED = {"null", "true", "false", "nan", "inf", "yes", "no", "on", "off"}
-#: Sections and keys that do not decide the picture.
+#: Sections and keys that do not affect the picture.
 _ASIDE = ("farm", "checkpoint", "overwrite", "fresh", "quiet", "log", "output.dir", "output.path")
-#: What an objective of `conf/objective` is known by.
+#: Key whose value identifies an objective of `conf/objective`.
 _BY_MODEL = "objective.by_model"
-#: Names that may hold any character: they are not read by Hydra's grammar unless they are in quotes.
+#: Keys whose values may hold any character. Hydra's grammar reads these values only if they are in quotes.
 _NAMES = ("name", "image", "model.weights", "output.profile", "output.title", "output.author")
 
 
 def render_command(settings: Mapping[str, Any]) -> str:
-    """The `make render ...` that gives a job these settings, a config as plain data; for a shell to read.
+    """Return the `make render ...` command for a job with these settings, quoted for a shell.
 
-    Only what differs from the root config of the job's name, or from the default one, is spelled out.
+    The command contains only the settings that differ from the root config with the job's name, or else from the default
+    root config. `settings` is a config as plain data.
     """
     name = str(settings.get("name", ""))
     root = name if name in root_configs() else "preview"
@@ -36,14 +37,21 @@ def render_command(settings: Mapping[str, Any]) -> str:
 
 
 def differing_words(settings: Mapping[str, Any], root: str, aside: Sequence[str] = ()) -> list[str]:
-    """The `key=value` that turn a root config that ships into these settings, a config as plain data.
+    """Return the `key=value` words that turn a root config into these settings.
 
-    Left out are `aside`, sections or keys, and those that do not decide the picture.
+    Keys that do not affect the picture are left out.
+
+    Args:
+        settings: A config as plain data.
+        root: Name of a root config in `conf/`.
+        aside: More sections or keys to leave out.
     """
-    usual = _usual(root)
+    root_settings = _usual(root)
     words = []
     for key, value in _leaves(settings).items():
-        if usual[key] == value or any(key == one or key.startswith(f"{one}.") for one in (*_ASIDE, *aside)):
+        if root_settings[key] == value or any(
+            key == section or key.startswith(f"{section}.") for section in (*_ASIDE, *aside)
+        ):
             continue
         preset = next((name for name, by_model in _presets() if by_model == value), None) if key == _BY_MODEL else None
         if preset is not None:
@@ -54,29 +62,29 @@ def differing_words(settings: Mapping[str, Any], root: str, aside: Sequence[str]
 
 
 def make_command(command: str, words: Sequence[str]) -> str:
-    """`make COMMAND key=value ...` as it is typed into a shell."""
+    """Return `make COMMAND key=value ...`, quoted for a shell."""
     return " ".join(["make", command, *map(shlex.quote, words)])
 
 
 @cache
 def _usual(root: str) -> dict[str, Any]:
-    """What a root config that ships sets, by dotted key."""
+    """Return the settings of a root config in `conf/` by dotted key."""
     return _leaves(asdict(load_config(root, [])))
 
 
 @cache
 def _presets() -> tuple[tuple[str, Any], ...]:
-    """The objectives in `conf/objective` with what each has for several models."""
-    found = [
+    """Return the names of the objectives in `conf/objective` that have `by_model`, with its value."""
+    presets = [
         (path.stem, yaml.safe_load(path.read_text(encoding="utf-8")).get("by_model"))
         for path in sorted((shipped_configs() / "objective").glob("*.yaml"))
     ]
-    return tuple((name, by_model) for name, by_model in found if by_model)
+    return tuple((name, by_model) for name, by_model in presets if by_model)
 
 
 def _leaves(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings by dotted key, as the schema has keys: a mapping that is a value, such as a mask's, stays whole."""
-    found = {}
+    """Return the settings by the schema's dotted keys. A mapping that is a value, such as a mask's, stays a mapping."""
+    leaves = {}
     for key in schema_keys():
         value: Any = settings
         for part in key.split("."):
@@ -84,19 +92,19 @@ def _leaves(settings: Mapping[str, Any]) -> dict[str, Any]:
                 break
             value = value[part]
         else:
-            found[key] = value
-    return found
+            leaves[key] = value
+    return leaves
 
 
 def name_text(value: object) -> str:
-    """A file name or free text, as it is written where Hydra's grammar reads only quotes."""
+    """Return a file name or free text as a word's value, for keys where Hydra's grammar reads only quoted text."""
     text = "null" if value is None else str(value)
-    # Hydra would take off quotes that belong to the name.
+    # Hydra would remove quotes that are part of the name.
     return _quoted(text) if value == "null" or (len(text) > 1 and text[0] in "'\"" and text[0] == text[-1]) else text
 
 
 def hydra_text(value: object) -> str:
-    """A value in Hydra's grammar."""
+    """Return a value in Hydra's grammar."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""From words on the command line to a `Config`, or to another schema: the only place, with the sweeps, that knows Hydra."""
+"""Composition of configs from command-line words. Only this module, its helpers and the sweeps use Hydra."""
 
 from __future__ import annotations
 
@@ -28,28 +28,32 @@ from render.config.yaml_files import LONGEST_NUMBER, UnsafeYaml, load_yaml, read
 from render.errors import UserError
 from render.system.paths import shipped_configs
 
-#: Values of these keys, of whichever schema, are file names or free text, which may hold characters that Hydra's grammar
-#: keeps for itself.
+#: Keys of all schemas whose values are file names or free text. These may hold characters that Hydra's grammar reserves.
 PATH_KEYS = (
     "name", "image", "model.weights", "output.dir", "output.path", "output.profile", "output.title", "output.author",
     "farm.scratch", "layer", "channels", "sweep.dir", "sweep.points", "sweep.channels",
 )  # fmt: skip
 
-#: Root configs of the atlas, and of sweeps.
+#: Root configs of the atlas and of sweeps.
 _ATLASES = ("atlas",)
 _SWEEPS = ("channels", "grid", "layers")
-#: Below this key any other may stand.
+#: Prefix of the axes of a sweep. Any key may follow it.
 _AXES = "sweep.axes."
-#: More digits than any number has that is meant.
+#: A number that is too long to be intended.
 _ENDLESS = re.compile(rf"\d{{{LONGEST_NUMBER + 1},}}")
 C = TypeVar("C", Config, AtlasConfig, SweepJob)
 
 
 @dataclass(frozen=True)
 class Schema(Generic[C]):
-    """A kind of config: its dataclass, what checks its values, the groups and the root configs in `conf/` that make it.
+    """Kind of config.
 
-    None for `groups` and `roots` stands for all there are, but for the roots in `others`.
+    Attributes:
+        kind: Dataclass of the config.
+        check: Function that returns the config, or raises `UserError` for an invalid value.
+        groups: Config groups in `conf/` that it may use; None for all.
+        roots: Root configs in `conf/` of this kind; None for all except `others`.
+        others: Root configs in `conf/` of other kinds.
     """
 
     kind: type[C]
@@ -60,41 +64,46 @@ class Schema(Generic[C]):
 
 
 def check_job(config: Config) -> Config:
-    """The same config; `UserError` for the first value that cannot mean anything."""
+    """Return the same config. Raise `UserError` for the first invalid value."""
     return check_octaves(validate(config))
 
 
 def _check_sweep(job: SweepJob) -> SweepJob:
-    # Only its own section: what is set for all points may need what an axis sets, so a job is checked point by point.
+    # Check only the sweep section: values for all points may depend on an axis, so each point's job is checked later.
     validate_sweep(job.sweep)
     return job
 
 
 JOB = Schema(Config, check_job, others=(*_ATLASES, *_SWEEPS))
 ATLAS = Schema(AtlasConfig, validate_atlas, groups=("model",), roots=_ATLASES)
-#: A job with a `sweep` section; a root config without one may be swept as well.
+#: A job with a `sweep` section. A root config without this section may be swept too.
 SWEEP = Schema(SweepJob, _check_sweep, others=_ATLASES)
 
 
 def load_config(root: str, overrides: Sequence[str]) -> Config:
-    """The job that a root config makes with `key=value` overrides applied; see `load`."""
+    """Return the job of a root config with `key=value` overrides; see `load`."""
     return load(JOB, root, overrides)
 
 
 def load(schema: Schema[C], root: str, overrides: Sequence[str]) -> C:
-    """The config that a root config makes with `key=value` overrides applied.
+    """Return the config of a root config with overrides.
 
-    `root` is a name in `conf/` (`poster`) or the path of a YAML file of the user's own. Raises `UserError` for an unknown
-    root config or key, a value of the wrong type, or one that cannot mean anything.
+    Args:
+        schema: Kind of config.
+        root: Name of a root config in `conf/` (`poster`) or path of a user's YAML file.
+        overrides: Words `key=value`.
+
+    Raises:
+        UserError: The root config or a key is unknown, or a value has the wrong type or is invalid.
     """
     return to_config(compose_root(schema, root, overrides), root, schema)
 
 
 def compose_root(schema: Schema[C], root: str, overrides: Sequence[str]) -> DictConfig:
-    """What Hydra makes of a root config and overrides, before types and values are checked; raises `UserError`."""
+    """Return Hydra's composition of a root config and overrides, not yet checked for types and values."""
     directory, name = _locate(root, schema)
     groups = _groups(directory, schema)
-    ours = [key for key in (*schema_keys(schema), *_sections(schema)) if key not in groups]
+    settable_keys = [key for key in (*schema_keys(schema), *_sections(schema)) if key not in groups]
     words = []
     paths: dict[str, str] = {}
     for word in overrides:
@@ -103,8 +112,8 @@ def compose_root(schema: Schema[C], root: str, overrides: Sequence[str]) -> Dict
             paths[key] = value
         else:
             paths.pop(key, None)
-            # ++ sets a key that a user's own YAML leaves out, too: the schema knows it.
-            words.append(f"++{word}" if key in ours or key.startswith(_AXES) else word)
+            # ++ also sets keys of the schema that a user's YAML file does not mention.
+            words.append(f"++{word}" if key in settable_keys or key.startswith(_AXES) else word)
     if directory != shipped_configs():
         words.append(f"hydra.searchpath=[{quoted('file://' + str(shipped_configs()))}]")
     try:
@@ -128,7 +137,7 @@ def compose_root(schema: Schema[C], root: str, overrides: Sequence[str]) -> Dict
 
 
 def _composed(directory: Path, name: str, words: Sequence[str]) -> DictConfig:
-    """What Hydra makes of a root config; nodes may be chosen where its defaults list leaves them, and all of ours, out."""
+    """Return Hydra's composition of a root config. `node=` words also work if its defaults list names no node."""
     GlobalHydra.instance().clear()
     use_checked_files()
     with initialize_config_dir(str(directory.resolve()), version_base="1.3"):
@@ -141,7 +150,7 @@ def _composed(directory: Path, name: str, words: Sequence[str]) -> DictConfig:
 
 
 def to_config(composed: DictConfig, root: str, schema: Schema[C]) -> C:
-    """A composed DictConfig as a validated config."""
+    """Return a composed `DictConfig` as a validated config. Raise `UserError` if it is invalid."""
     _refuse_unknown(composed, root, schema)
     try:
         for key in OmegaConf.missing_keys(composed):
@@ -154,7 +163,7 @@ def to_config(composed: DictConfig, root: str, schema: Schema[C]) -> C:
 
 
 def fill_missing(composed: DictConfig, schema: Schema[C]) -> set[str]:
-    """Sets keys that have no value, only ???, to what the schema has; returns them. Raises `UserError`."""
+    """Set keys with the value ??? to the schema's defaults, and return them. Raise `UserError` if the config is invalid."""
     try:
         missing = OmegaConf.missing_keys(composed)
     except OmegaConfBaseException as error:
@@ -165,18 +174,27 @@ def fill_missing(composed: DictConfig, schema: Schema[C]) -> set[str]:
 
 
 def type_error(error: OmegaConfBaseException, root: str) -> str:
-    """One line for a value that its key cannot hold; of the `root` config, where the error names no key."""
+    """Return a one-line message for a value of the wrong type. It names `root` if the error names no key."""
     key = getattr(error, "full_key", None) or root
-    why = _first_line(error)
-    return f"{key}: must be a list in brackets, such as {key}=[A,B]" if "is not a ListConfig" in why else f"{key}: {why}"
+    reason = _first_line(error)
+    return (
+        f"{key}: must be a list in brackets, such as {key}=[A,B]" if "is not a ListConfig" in reason else f"{key}: {reason}"
+    )
 
 
 def recorded_config(recorded: Mapping[str, Any], overrides: Sequence[str], allowed: Sequence[str]) -> Config:
-    """The config that a run's `run.json` holds, with overrides of keys that begin with one of `allowed`.
+    """Return the config in a run's `run.json`, with overrides.
 
-    What was recorded is data, and may be somebody else's: `${...}` in it is that very text, and nothing is looked up for
-    it. The places that it names are for the caller to leave out. Raises `UserError` for other keys, for values that mean
-    nothing, and for a record of another version of the program.
+    The record may come from somebody else. `${...}` in it is plain text and never resolved. The caller has to remove the
+    places that the record names.
+
+    Args:
+        recorded: The config in `run.json`.
+        overrides: Words `key=value`.
+        allowed: Prefixes of the keys that may be overridden.
+
+    Raises:
+        UserError: A key may not be overridden, a value is invalid, or the record comes from another version.
     """
     try:
         composed = OmegaConf.create(literals(dict(recorded)))
@@ -188,60 +206,60 @@ def recorded_config(recorded: Mapping[str, Any], overrides: Sequence[str], allow
         key = key.lstrip("+")
         if not key.startswith(tuple(allowed)):
             raise UserError(f"{key} cannot be changed without dreaming again; these can: {', '.join(allowed)}")
-        plain = key in PATH_KEYS and not is_hydras(value)
+        is_literal = key in PATH_KEYS and not is_hydras(value)
         try:
-            parsed = literal(value) if plain else OverridesParser.create().parse_override(word).value()
+            parsed = literal(value) if is_literal else OverridesParser.create().parse_override(word).value()
             OmegaConf.update(composed, key, parsed, force_add=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(f"{word!r}: {_first_line(error)}") from None
     try:
         return to_config(composed, "run.json", JOB)
     except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
-        # Values that no config on a command line can have.
+        # A record can hold values that no command line can produce.
         raise UserError(f"run.json: its config is none of this program ({_one_line(error)})") from None
 
 
 def root_configs(schema: Schema = JOB) -> list[str]:
-    """Names of the root configs that ship."""
+    """Return the names of the root configs in `conf/` that a schema may use, sorted."""
     shipped = sorted(path.stem for path in shipped_configs().glob("*.yaml"))
     return [name for name in shipped if name not in schema.others and (schema.roots is None or name in schema.roots)]
 
 
 def is_sweep(root: str, words: Sequence[str]) -> bool:
-    """Whether a root config has a `sweep` section of its own, or words set one."""
+    """Return True if a root config has a `sweep` section, or if words set one."""
     if root in _SWEEPS or any(word.lstrip("+~").startswith("sweep.") for word in words):
         return True
     directory, name = _locate(root, SWEEP)
     try:
-        written = load_yaml(read_yaml_text(directory / f"{name}.yaml"))
+        document = load_yaml(read_yaml_text(directory / f"{name}.yaml"))
     except (OSError, UnsafeYaml):
-        # Whoever composes it says what is wrong.
+        # Composing the config reports the error.
         return False
-    return isinstance(written, dict) and "sweep" in written
+    return isinstance(document, dict) and "sweep" in document
 
 
 def node_types() -> list[NodeConfig]:
-    """The kinds of nodes in `conf/node` that times can be reckoned with."""
+    """Return the node types in `conf/node` that have the speeds needed for time estimates."""
     schema = OmegaConf.structured(NodeConfig)
     paths = sorted((shipped_configs() / "node").glob("*.yaml"))
-    found = [OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.load(path))) for path in paths]
-    return [node for node in found if isinstance(node, NodeConfig) and node.known]
+    nodes = [OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.load(path))) for path in paths]
+    return [node for node in nodes if isinstance(node, NodeConfig) and node.known]
 
 
 def groups_of(root: str, schema: Schema = JOB) -> dict[str, list[str]]:
-    """The config groups that a root config may choose from, such as `model`, with the choices in each."""
+    """Return the config groups that a root config can use, such as `model`, with the choices of each."""
     return _groups(_locate(root, schema)[0], schema)
 
 
 def refuse_unknown(key: str, groups: Mapping[str, Sequence[str]], schema: Schema = JOB) -> None:
-    """Raises `UserError` with the nearest key where there is no such, nor such a section or group."""
+    """Raise `UserError` with the most similar key unless `key` is a key, section or group, or belongs to Hydra."""
     keys = schema_keys(schema)
     if not (key in keys or key in _sections(schema) or key in groups or key.startswith("hydra.")):
         raise UserError(_unknown_key(key, [*keys, *groups]))
 
 
 def parsed_word(word: str) -> Override:
-    """`key=value` as Hydra reads it; `UserError` where it cannot."""
+    """Return `key=value` as parsed by Hydra. Raise `UserError` if Hydra cannot read it."""
     try:
         return OverridesParser.create().parse_override(word)
     except HydraException as error:
@@ -252,7 +270,7 @@ def parsed_word(word: str) -> Override:
 
 @cache
 def schema_keys(schema: Schema = JOB) -> tuple[str, ...]:
-    """Every key that a config may set, dotted."""
+    """Return all dotted keys that a config may set."""
     return tuple(_leaves(OmegaConf.to_container(OmegaConf.structured(schema.kind))))
 
 
@@ -260,29 +278,29 @@ def _locate(root: str, schema: Schema) -> tuple[Path, str]:
     if root.endswith((".yaml", ".yml")):
         try:
             path = Path(root).expanduser()
-            there, regular = path.exists(), path.is_file()
+            exists, regular = path.exists(), path.is_file()
         except (OSError, RuntimeError, ValueError) as error:
             raise UserError(f"conf={root}: {_one_line(error)}") from None
         if not regular:
-            raise UserError(f"conf={root}: {'this is no file' if there else 'there is no such file'}")
+            raise UserError(f"conf={root}: {'this is no file' if exists else 'there is no such file'}")
         if path.suffix != ".yaml":
             raise UserError(f"conf={root}: give the file a name that ends in .yaml")
         return path.parent.absolute(), path.stem
-    known = root_configs(schema)
+    root_names = root_configs(schema)
     if schema.kind is Config and root in _SWEEPS:
         raise UserError(f"conf={root} is a sweep: make sweep conf={root}")
-    if root not in known:
-        near = difflib.get_close_matches(root, known, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        are = "there are" if len(known) > 1 else "there is"
-        raise UserError(f"there is no config {root!r}: {hint}{are} {', '.join(known)}, or a path to a .yaml file")
+    if root not in root_names:
+        close_matches = difflib.get_close_matches(root, root_names, n=1)
+        hint = f"did you mean {close_matches[0]}? " if close_matches else ""
+        verb = "there are" if len(root_names) > 1 else "there is"
+        raise UserError(f"there is no config {root!r}: {hint}{verb} {', '.join(root_names)}, or a path to a .yaml file")
     return shipped_configs(), root
 
 
 def _checked(word: str, groups: Mapping[str, Sequence[str]], schema: Schema) -> str:
-    """The override, when its key is one of ours, a config group's or Hydra's, and Hydra can read its value."""
-    written, equals, value = word.partition("=")
-    key = written.lstrip("+~").partition("@")[0]
+    """Return the override. Raise `UserError` if its key is unknown or Hydra cannot read its value."""
+    full_key, equals, value = word.partition("=")
+    key = full_key.lstrip("+~").partition("@")[0]
     if not equals and not word.startswith("~"):
         raise UserError(f"{word!r} is not key=value")
     if schema.kind is Config and (key == "sweep" or key.startswith("sweep.")):
@@ -290,54 +308,61 @@ def _checked(word: str, groups: Mapping[str, Sequence[str]], schema: Schema) -> 
     axis = schema.kind is SweepJob and key.startswith(_AXES)
     if not axis:
         refuse_unknown(key, groups, schema)
-    if written in PATH_KEYS and not is_hydras(value):
+    if full_key in PATH_KEYS and not is_hydras(value):
         return word
     if number := _ENDLESS.search(value):
-        raise UserError(f"{written}: a number of {len(number[0]):,} digits is too long")
+        raise UserError(f"{full_key}: a number of {len(number[0]):,} digits is too long")
     parsed = parsed_word(word)
     if parsed.is_sweep_override():
         hint = "; make sweep renders each" if schema.kind is Config else ""
-        raise UserError(f"{word!r} has several values where one is needed: a list is {written}=[A,B]{hint}")
-    chosen = parsed.value()
-    # Of a group in a package of its own (objective@x), Hydra itself says what there is.
-    if equals and key in groups and (chosen not in groups[key] if written == key else not isinstance(chosen, str)):
-        inside = ", ".join(name for name in schema_keys(schema) if name.startswith(f"{key}."))
-        hint = "" if isinstance(chosen, str) else f"; or do you mean {inside}?"
+        raise UserError(f"{word!r} has several values where one is needed: a list is {full_key}=[A,B]{hint}")
+    choice = parsed.value()
+    # For a group in another package (objective@x), Hydra lists the choices itself.
+    if equals and key in groups and (choice not in groups[key] if full_key == key else not isinstance(choice, str)):
+        subkeys = ", ".join(name for name in schema_keys(schema) if name.startswith(f"{key}."))
+        hint = "" if isinstance(choice, str) else f"; or do you mean {subkeys}?"
         raise UserError(f"there is no {key} {value!r}: choose {' or '.join(groups[key])}{hint}")
     return word
 
 
 def _groups(directory: Path, schema: Schema) -> dict[str, list[str]]:
-    """The config groups, such as `model`, and the choices in each: ours, and those beside the root config."""
-    found: dict[str, set[str]] = {}
-    for place in (directory, shipped_configs()):
-        for path in place.glob("*/*.yaml"):
+    """Return the config groups in `conf/` and in the root config's directory, with the choices of each."""
+    choices_by_group: dict[str, set[str]] = {}
+    for folder in (directory, shipped_configs()):
+        for path in folder.glob("*/*.yaml"):
             if schema.groups is None or path.parent.name in schema.groups:
-                found.setdefault(path.parent.name, set()).add(path.stem)
-    return {group: sorted(choices) for group, choices in found.items()}
+                choices_by_group.setdefault(path.parent.name, set()).add(path.stem)
+    return {group: sorted(choices) for group, choices in choices_by_group.items()}
 
 
 def _refuse_unknown(composed: DictConfig, root: str, schema: Schema) -> None:
-    known = schema_keys(schema)
+    schema_names = schema_keys(schema)
     for key in _leaves(OmegaConf.to_container(composed)):
-        if key not in known and not any(key.startswith(f"{whole}.") for whole in known):
+        if key not in schema_names and not any(key.startswith(f"{parent_key}.") for parent_key in schema_names):
             if schema.kind is Config and key.startswith("sweep."):
                 raise UserError(f"config {root!r} is a sweep: make sweep conf={root}")
-            raise UserError(f"{_unknown_key(key, known)} (in config {root!r})")
+            raise UserError(f"{_unknown_key(key, schema_names)} (in config {root!r})")
 
 
 def _unknown_key(key: str, known: Sequence[str]) -> str:
-    # A bare last word, such as steps, is a likely slip for octaves.steps.
-    words = {name.rpartition(".")[2]: name for name in reversed(known)}
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
-    near = near or [words[word] for word in difflib.get_close_matches(key.rpartition(".")[2], words, n=1, cutoff=0.75)]
-    near = [words[key]] if key in words else near or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"unknown config key {key!r}" + (f": did you mean {near[0]!r}?" if near else "")
+    # Users often write only the last word of a key, such as steps for octaves.steps.
+    keys_by_last_word = {name.rpartition(".")[2]: name for name in reversed(known)}
+    close_matches = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+    close_matches = close_matches or [
+        keys_by_last_word[word]
+        for word in difflib.get_close_matches(key.rpartition(".")[2], keys_by_last_word, n=1, cutoff=0.75)
+    ]
+    close_matches = (
+        [keys_by_last_word[key]]
+        if key in keys_by_last_word
+        else close_matches or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    )
+    return f"unknown config key {key!r}" + (f": did you mean {close_matches[0]!r}?" if close_matches else "")
 
 
 def _sections(schema: Schema) -> list[str]:
-    """The keys that hold others: `octaves={count: 3}` is good Hydra."""
-    return sorted({key[:at] for key in schema_keys(schema) for at, letter in enumerate(key) if letter == "."})
+    """Return the keys of sections. Hydra accepts them as well: `octaves={count: 3}`."""
+    return sorted({key[:position] for key in schema_keys(schema) for position, letter in enumerate(key) if letter == "."})
 
 
 def _leaves(container: Any, prefix: str = "") -> list[str]:
@@ -349,12 +374,12 @@ def _leaves(container: Any, prefix: str = "") -> list[str]:
 
 
 def is_hydras(value: str) -> bool:
-    """Whether a file name is left to Hydra's grammar: null, or in quotes. All others mean what they say."""
+    """Return True if Hydra's grammar reads the value of a `PATH_KEYS` key: null or in quotes. Others are literal text."""
     return value == "null" or (len(value) > 1 and value[0] in "'\"" and value[-1] == value[0])
 
 
 def literals(value: Any) -> Any:
-    """Return settings with all text such that OmegaConf takes none of it for an interpolation."""
+    """Return recorded settings with all text escaped, so that OmegaConf resolves no interpolation in it."""
     if isinstance(value, dict):
         return {key: literals(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -363,12 +388,12 @@ def literals(value: Any) -> Any:
 
 
 def literal(value: str) -> str:
-    """Text that OmegaConf takes for no interpolation."""
+    """Return text escaped so that OmegaConf resolves no interpolation in it."""
     return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", value)
 
 
 def quoted(value: str) -> str:
-    """Text as Hydra's grammar quotes it: what stands before a quotation mark needs its backslashes doubled."""
+    """Return text quoted for Hydra's grammar. Backslashes before a quotation mark have to be doubled."""
     escaped = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", value)
     return "'" + re.sub(r"(\\+)$", lambda match: match[1] * 2, escaped) + "'"
 
@@ -378,8 +403,8 @@ def _first_line(error: Exception) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    """The message, with its lines joined and without the list of places that Hydra looked in."""
-    # Hydra's own says nothing where OmegaConf's says why.
+    """Return the error's message on one line, without Hydra's list of search paths."""
+    # If Hydra's message is empty, OmegaConf's gives the reason.
     message = (str(error) or str(error.__cause__ or "")).partition("Config search path:")[0]
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return " ".join(lines) if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""The formats that a finished canvas can take, and what each of them can hold. Pure."""
+"""Picture formats of a finished canvas and their limits. Pure functions."""
 
 from __future__ import annotations
 
@@ -8,19 +8,28 @@ from pathlib import PurePath
 
 from render.errors import UserError
 
-#: Formats that Pillow may take a small picture of the program's own for. It would hand some others to other programs.
+#: Formats in which Pillow may open the program's own small pictures. Pillow passes some others to external programs.
 SMALL_PICTURES = ("PNG", "JPEG", "WEBP")
 
-#: Stems of the pictures in a deep zoom directory: the dream, and what it was dreamed from.
+#: Stems of the pictures in a deep zoom directory: the dream and its source.
 DREAM, SOURCE = "dream", "source"
 
 
 @dataclass(frozen=True)
 class Format:
-    """A picture format: `suffixes` are those of its file names, the usual one first; `ending` follows the job's name.
+    """Picture format and its limits.
 
-    `longest` is the longest side it can hold, px, `largest` the most bytes, None for no limit that matters. `directory`
-    tells those that are many files, `pyramid` how many pixels are kept for each of the canvas.
+    Attributes:
+        name: Name in a config.
+        suffixes: Suffixes of file names, without the dot, the usual one first.
+        ending: Text that follows the job's name in a file name.
+        bits: Possible bits per channel.
+        longest: Longest side, px; None for no practical limit.
+        largest: Upper limit of the file size, bytes; None for no practical limit.
+        compressions: Possible compressions, the usual one first.
+        takes_cmyk: True if it can hold CMYK.
+        directory: True if it is a directory of files.
+        pyramid: Stored pixels per pixel of the canvas.
     """
 
     name: str
@@ -38,11 +47,11 @@ class Format:
 #: TIFF's compressions, the usual one first.
 _TIFF = ("lzw", "deflate", "zstd", "jpeg", "none")
 
-#: By name. PNG's sides are 31-bit numbers (third edition, 11.2.1); JPEG's and WebP's limits are their encoders'; classic
-#: TIFF counts bytes with 32 bits. A pyramid holds a third more pixels than its base.
+#: Formats by name. PNG's sides are 31-bit numbers (third edition, 11.2.1). JPEG's and WebP's limits are those of their
+#: encoders. Classic TIFF counts bytes with 32 bits. A pyramid holds a third more pixels than its base.
 FORMATS = {
-    one.name: one
-    for one in (
+    form.name: form
+    for form in (
         Format("png", ("png",), ".png", bits=(8, 16), longest=2**31 - 1),
         Format("jpeg", ("jpg", "jpeg"), ".jpg", longest=65_500),
         Format("webp", ("webp",), ".webp", longest=16_383),
@@ -57,39 +66,48 @@ FORMATS = {
 
 
 def suffix_of(path: str) -> str:
-    """What follows the last dot of the file's name, in small letters; empty where there is none."""
+    """Return the suffix of a file name in lower case, without the dot; empty if there is none."""
     return PurePath(path).suffix[1:].lower()
 
 
 def format_of(path: str) -> str | None:
-    """The format that a file name's suffix stands for; None where it stands for none."""
+    """Return the name of the format for a file name's suffix, or None if no format has it."""
     suffix = suffix_of(path)
-    return next((one.name for one in FORMATS.values() if suffix in one.suffixes), None)
+    return next((form.name for form in FORMATS.values() if suffix in form.suffixes), None)
 
 
 def known_suffixes() -> list[str]:
-    """Every suffix that names a format."""
-    return list(dict.fromkeys(suffix for one in FORMATS.values() for suffix in one.suffixes))
+    """Return every suffix of a format, each once."""
+    return list(dict.fromkeys(suffix for form in FORMATS.values() for suffix in form.suffixes))
 
 
 def refuse_size(name: str, shape: tuple[int, int], bits: int, channels: int = 3) -> None:
-    """Raises `UserError` when a picture of `shape` (rows, columns) px cannot be kept in the format; names one that can."""
-    why = _why_not(FORMATS[name], shape, bits, channels)
-    if why is None:
+    """Raise `UserError` if a picture is too large for a format. The message names a format that can hold it.
+
+    Args:
+        name: Name of the format.
+        shape: (rows, columns) of the picture, px.
+        bits: Bits per channel.
+        channels: Number of channels; 4 is CMYK.
+    """
+    limit = _why_not(FORMATS[name], shape, bits, channels)
+    if limit is None:
         return
     fitting = [
-        other.name
-        for other in FORMATS.values()
-        if bits in other.bits and (channels < 4 or other.takes_cmyk) and not _why_not(other, shape, bits, channels)
+        candidate.name
+        for candidate in FORMATS.values()
+        if bits in candidate.bits
+        and (channels < 4 or candidate.takes_cmyk)
+        and not _why_not(candidate, shape, bits, channels)
     ]
-    # Who asked for a TIFF is best served by the other kind.
-    fitting.sort(key=lambda other: name != "tiff" or other != "bigtiff")
-    mend = f"set output.format={fitting[0]}" if fitting else "render it smaller"
-    raise UserError(f"{name} holds at most {why} and the picture is {shape[1]:,} x {shape[0]:,}: {mend}")
+    # Suggest BigTIFF first to users who asked for TIFF.
+    fitting.sort(key=lambda candidate: name != "tiff" or candidate != "bigtiff")
+    remedy = f"set output.format={fitting[0]}" if fitting else "render it smaller"
+    raise UserError(f"{name} holds at most {limit} and the picture is {shape[1]:,} x {shape[0]:,}: {remedy}")
 
 
 def _why_not(form: Format, shape: tuple[int, int], bits: int, channels: int) -> str | None:
-    """What is too much about a picture for a format."""
+    """Return the limit of a format that a picture exceeds, as text, or None if it fits."""
     if form.longest is not None and max(shape) > form.longest:
         return f"{form.longest:,} px a side"
     needed = shape[0] * shape[1] * channels * bits // 8
@@ -99,5 +117,5 @@ def _why_not(form: Format, shape: tuple[int, int], bits: int, channels: int) -> 
 
 
 def names_of(names: Sequence[str]) -> str:
-    """For messages: `png, jpeg or webp`."""
+    """Return the names as text for messages, such as `png, jpeg or webp`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"

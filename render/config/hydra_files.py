@@ -1,4 +1,4 @@
-"""Config files as Hydra reads them: bounded and plain, as all YAML of the user's."""
+"""Config files for Hydra, with the limits and checks of all YAML from users."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from render.config.yaml_files import UnsafeYaml, check_yaml, load_yaml, one_line, read_yaml_text
 
-#: Values that a config may hold with all aliases written out: Hydra takes some 150 us for each.
+#: Most values of a config, with all aliases expanded. Hydra takes about 150 us for each.
 MAX_CONFIG_NODES = 50_000
-#: Configs that one may be made of, each counted as often as a defaults list names it: Hydra's time grows faster than that.
+#: Most configs that one config is made of, counted each time a defaults list names one. Hydra's time grows faster still.
 MAX_CONFIGS = 100
-#: Letters that Hydra looks for a package's name in.
+#: Characters of a file in which Hydra looks for a package name.
 _HEADER = 512
 
 
 class CheckedFiles(FileConfigSource):
-    """Hydra's source of config files, with what they hold checked before Hydra believes it.
+    """Hydra's source of config files, with checks of their content before Hydra uses it.
 
-    Raises `UnsafeYaml`, `OSError`, or `ConfigCompositionException` where a document is YAML but no config.
+    Raises `UnsafeYaml`, `OSError`, or `ConfigCompositionException` for YAML that is not a config.
     """
 
     def load_config(self, config_path: str) -> ConfigResult:
@@ -37,9 +37,9 @@ class CheckedFiles(FileConfigSource):
         check_yaml(text, MAX_CONFIG_NODES, one_document=True)
         config = _as_config(text, path.name)
         if "defaults" in config:
-            plain = OmegaConf.to_container(config, resolve=False)
-            assert isinstance(plain, dict)
-            _check_defaults(plain["defaults"], path.name)
+            content = OmegaConf.to_container(config, resolve=False)
+            assert isinstance(content, dict)
+            _check_defaults(content["defaults"], path.name)
         return ConfigResult(
             config=config,
             path=f"{self.scheme()}://{self.path}",
@@ -49,24 +49,24 @@ class CheckedFiles(FileConfigSource):
 
 
 def use_checked_files() -> None:
-    """Have Hydra read all config files through `CheckedFiles`."""
-    # Its own sources are registered first: a scheme cannot be taken twice.
+    """Register `CheckedFiles` as the source of all of Hydra's config files."""
+    # Hydra has to register its own sources first, because a scheme cannot be registered twice.
     Plugins.instance()
     SourcesRegistry.instance().types[CheckedFiles.scheme()] = CheckedFiles
 
 
 def check_tree(name: str, places: Sequence[Path]) -> None:
-    """Raise `ConfigCompositionException` where the defaults of a config lead back to it, or name too many others.
+    """Raise `ConfigCompositionException` if the defaults of a config form a circle or name too many configs.
 
     Args:
         name: The config, without directory and suffix.
-        places: The directories that configs are looked for in, the first before the second.
+        places: Directories to search for configs, in this order.
     """
     _Tree(places).count(name)
 
 
 class _Tree:
-    """Configs and those that their defaults lists name, by their names below a place such as `job/default`."""
+    """Tree of configs and the configs in their defaults lists. Names are relative to a place, such as `job/default`."""
 
     def __init__(self, places: Sequence[Path]) -> None:
         self._places = places
@@ -74,10 +74,10 @@ class _Tree:
         self._above: list[str] = []
 
     def count(self, name: str) -> int:
-        """Return the number of configs that a config is made of, itself included."""
+        """Return the number of configs that a config is made of, including itself."""
         if name in self._above:
-            way = " > ".join([*self._above[self._above.index(name) :], name])
-            raise ConfigCompositionException(f"its defaults lead in a circle: {way}: leave one of them out")
+            cycle = " > ".join([*self._above[self._above.index(name) :], name])
+            raise ConfigCompositionException(f"its defaults lead in a circle: {cycle}: leave one of them out")
         if name not in self._known:
             self._above.append(name)
             count = 1 + sum(map(self.count, self._named(name)))
@@ -88,7 +88,7 @@ class _Tree:
         return self._known[name]
 
     def _named(self, name: str) -> Iterator[str]:
-        """The configs that a config's defaults list names; what Hydra would refuse is left to it."""
+        """Yield the configs in a config's defaults list. Skip invalid entries, which Hydra reports."""
         path = next((path for place in self._places if (path := place / f"{name}.yaml").is_file()), None)
         document = load_yaml(read_yaml_text(path), MAX_CONFIG_NODES) if path is not None else None
         defaults = document.get("defaults") if isinstance(document, dict) else None
@@ -102,7 +102,7 @@ class _Tree:
 
 
 def _below(group: str, written: str) -> str:
-    """The name of a config that one in a group names: beside it, or from the top where a slash comes first."""
+    """Return the full name of a config named in a group: relative to the group, or to the top after a leading slash."""
     name = written.rpartition(" ")[2].partition("@")[0].removesuffix(".yaml")
     return name.lstrip("/") if name.startswith("/") or not group else f"{group}/{name}"
 
@@ -111,10 +111,10 @@ def _as_config(text: str, name: str) -> DictConfig:
     try:
         config = OmegaConf.load(io.StringIO(text))
     except OSError:
-        # What OmegaConf says to a bare number.
+        # OmegaConf raises this for a bare number.
         config = None
     except (yaml.YAMLError, ValueError) as error:
-        # OmegaConf's parser, in Python, takes less than libyaml's.
+        # OmegaConf's parser accepts less than libyaml.
         raise UnsafeYaml(one_line(error)) from None
     if not isinstance(config, DictConfig) or _is_word(text):
         raise ConfigCompositionException(f"{name} holds no keys with values: write lines such as seed: 1")
@@ -122,12 +122,12 @@ def _as_config(text: str, name: str) -> DictConfig:
 
 
 def _is_word(text: str) -> bool:
-    """Whether a text is a bare word, which OmegaConf takes for a key without a value."""
+    """Return True if a text is a bare word, which OmegaConf reads as a key without a value."""
     return len(text) < _HEADER and isinstance(load_yaml(text), str)
 
 
 def _check_defaults(defaults: Any, name: str) -> None:
-    """Raise unless the defaults list names configs: `NAME`, or `GROUP: NAME`, `[NAME, ...]` or null."""
+    """Raise `ConfigCompositionException` unless all entries are `NAME` or `GROUP:` with `NAME`, `[NAME, ...]` or null."""
     rule = "write them as a list, such as [{job: default}, _self_]"
     if not isinstance(defaults, list):
         raise ConfigCompositionException(f"{name}: defaults={_short(defaults)} is no list of configs: {rule}")
@@ -139,8 +139,8 @@ def _check_defaults(defaults: Any, name: str) -> None:
 
 
 def _is_choice(value: Any) -> bool:
-    several = value if isinstance(value, list) else [value]
-    return all(one is None or isinstance(one, str) for one in several)
+    choices = value if isinstance(value, list) else [value]
+    return all(choice is None or isinstance(choice, str) for choice in choices)
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The settings of each octave. One that may change from octave to octave is written once, or as a list, coarse to fine."""
+"""Settings of each octave. A config gives them as one value or as a list with one value per octave, coarse to fine."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from render.errors import UserError
 
 NORMALIZATIONS = ("mean_abs", "std")
 OPTIMIZERS = ("none", "momentum", "adam")
-#: Levels of a Laplacian pyramid: the coarsest of nine has a sample every 512 px.
+#: Most levels of a Laplacian pyramid. The coarsest of nine has a sample every 512 px.
 _MOST_LEVELS = 9
 _REGION_KEYS = ("mask", "terms")
 
 
 @dataclass(frozen=True)
 class OctaveSettings:
-    """One octave's values of the keys that may be lists: `octaves.steps`, `step_size`, `jitter` and `conditioning`."""
+    """Values of one octave for the keys that may be lists: `octaves.steps`, `step_size`, `jitter` and `conditioning`."""
 
     steps: int
     step_size: float
@@ -34,7 +34,7 @@ class OctaveSettings:
 
 
 def check_octaves(config: Config) -> Config:
-    """The same config; `UserError` for the first setting of an octave that cannot mean anything on any network."""
+    """Return the same config. Raise `UserError` for the first octave setting that is invalid on every network."""
     objective = config.objective
     terms = objective.terms is None or isinstance(objective.terms, list)
     require(terms, "objective.terms", objective.terms, "must be a list of terms, such as [mixed4]")
@@ -50,7 +50,7 @@ def check_octaves(config: Config) -> Config:
 
 
 def settings_by_octave(config: Config) -> tuple[OctaveSettings, ...]:
-    """Return the settings of each of `octaves.count` octaves, coarse to fine; raises `UserError` for a bad value."""
+    """Return the settings of each of `octaves.count` octaves, coarse to fine. Raise `UserError` for an invalid value."""
     count, conditioning = config.octaves.count, config.conditioning
 
     def each(value: object, key: str, holds: Callable[[Any], bool], rule: str) -> list[Any]:
@@ -88,24 +88,24 @@ def settings_by_octave(config: Config) -> tuple[OctaveSettings, ...]:
 
 
 def _check_optimizer(optimizer: OptimizerConfig) -> None:
-    """Raise `UserError` for no optimiser, or decays that do not decay."""
+    """Raise `UserError` for an unknown optimiser, or for a decay rate outside [0, 1)."""
     if optimizer.name not in OPTIMIZERS:
-        near = difflib.get_close_matches(str(optimizer.name), OPTIMIZERS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(OPTIMIZERS)}"
+        close_matches = difflib.get_close_matches(str(optimizer.name), OPTIMIZERS, n=1)
+        hint = f"did you mean {close_matches[0]!r}?" if close_matches else f"there are {', '.join(OPTIMIZERS)}"
         raise UserError(f"optimizer.name={optimizer.name!r} is no optimiser: {hint}")
     for key, value in (("momentum", optimizer.momentum), ("decay", optimizer.decay)):
         require(math.isfinite(value) and 0 <= value < 1, f"optimizer.{key}", value, "must be at least 0 and below 1")
 
 
 def region_terms(region: object, key: str) -> object:
-    """Return the terms of an entry of `objective.regions`; raises `UserError` where it is no such mapping."""
+    """Return the terms of an entry of `objective.regions`. Raise `UserError` if it is not a mapping of `_REGION_KEYS`."""
     if not isinstance(region, dict) or set(region) != set(_REGION_KEYS):
         raise UserError(f"{key}={region!r}: must be a mapping with {' and '.join(_REGION_KEYS)}")
     return region["terms"]
 
 
 def refuse_length(values: Sequence[object], count: int, key: str) -> None:
-    """Raise `UserError` unless a list has one entry for each octave."""
+    """Raise `UserError` unless a list has `count` entries, one for each octave."""
     if len(values) != count:
         raise UserError(
             f"{key} lists {len(values)} octaves and octaves.count={count}: give one entry for each, coarse to fine, "
@@ -119,7 +119,7 @@ def _whole(least: int, most: int) -> Callable[[Any], bool]:
 
 def _number(least: float, most: float) -> Callable[[Any], bool]:
     def holds(value: Any) -> bool:
-        plain = isinstance(value, int | float) and not isinstance(value, bool)
-        return plain and math.isfinite(value) and least <= value <= most
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and math.isfinite(value) and least <= value <= most
 
     return holds

@@ -1,4 +1,4 @@
-"""The words of commands that compose no config: `key=value`, from a few keys that they know."""
+"""Parsing of `key=value` words for commands that have a few options of their own and no config."""
 
 from __future__ import annotations
 
@@ -8,19 +8,27 @@ from render.errors import UserError
 
 
 def split_words(words: Sequence[str], usual: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """The options that the words set, with their `usual` values for the rest, and the words that are none of them."""
-    options, others = dict(usual), []
+    """Split words into options and other words.
+
+    Args:
+        words: Words of the command line.
+        usual: All options with their default values.
+
+    Returns:
+        The options, with defaults where no word sets them, and the words that set no option.
+    """
+    options, other_words = dict(usual), []
     for word in words:
         key, equals, value = word.partition("=")
         if equals and key in options:
             options[key] = value
         else:
-            others.append(word)
-    return options, others
+            other_words.append(word)
+    return options, other_words
 
 
 def check_switches(options: Mapping[str, str], keys: Iterable[str]) -> None:
-    """Raises `UserError` where one of these is neither true nor false."""
+    """Raise `UserError` if the value of one of `keys` is neither true nor false."""
     for key in keys:
         if options[key] not in ("true", "false"):
             raise UserError(f"{key}={options[key]}: must be true or false")

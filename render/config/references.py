@@ -1,7 +1,7 @@
-"""Bounds what the references `${...}` of a config come to, before any is followed.
+"""Limit on the expanded size of a config's references `${...}`, checked before any is resolved.
 
-A value may refer to another ten times, that to the next ten times, and so on: a few lines come to more text, or more
-values, than any memory holds. So the size of each value is reckoned first, in letters and values, without making it.
+A value may refer to another ten times, which refers to the next ten times, and so on. A few lines can then expand to more
+text or values than memory holds. So the expanded size of each value is computed first, in characters and values.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from render.errors import UserError
 
-#: Letters and values that the references of one config may come to.
+#: Most characters and values that the references in a config may expand to.
 MAX_EXPANDED = 1_000_000
 
 _INNERMOST = re.compile(r"\$\{([^${}]*)\}")
 _ESCAPED = re.compile(r"(?<!\\)(?:\\\\)*\\\$\{")
 _RESOLVER = re.compile(r"\s*[A-Za-z_][\w.]*\s*:")
-#: Letters that an environment variable, or whatever else is no value of the config, is reckoned with.
+#: Assumed characters of an environment variable, or of anything else that is not a value of the config.
 _UNKNOWN = 1000
 _Path = tuple[str, ...]
 
 
 def check_references(config: DictConfig) -> None:
-    """Raise `UserError` where the references of a config come to too much, or where one is a part of another."""
+    """Raise `UserError` if the references of a config expand to too much, or if one is inside another."""
     raw = OmegaConf.to_container(config, resolve=False)
     try:
         _Sizes(raw).of((), raw)
@@ -34,7 +34,7 @@ def check_references(config: DictConfig) -> None:
 
 
 class _Sizes:
-    """Sizes of values with references followed: letters of text, and one for each other value."""
+    """Expanded sizes of values: the characters of text, and 1 for every other value."""
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
@@ -42,9 +42,9 @@ class _Sizes:
         self._open: set[_Path] = set()
 
     def of(self, path: _Path, value: Any) -> int:
-        """The size of a value, and of all below it. Raises `UserError` where references make it too large."""
+        """Return the expanded size of a value and all below it. Raise `UserError` if it is too large."""
         if path in self._open:
-            # OmegaConf refuses circles, and names the key.
+            # OmegaConf reports circles with the key.
             return 0
         if path not in self._known:
             self._open.add(path)
@@ -60,19 +60,19 @@ class _Sizes:
         if not isinstance(value, str):
             return 1
         size = len(value)
-        rest = _ESCAPED.sub("", value)
-        while match := _INNERMOST.search(rest):
+        remainder = _ESCAPED.sub("", value)
+        while match := _INNERMOST.search(remainder):
             size += sum(self._of_target(key, path[:-1]) for key in _keys(match[1], path))
             if size > MAX_EXPANDED:
                 raise UserError(f"{_name(path)}: its references ${{...}} come to over {MAX_EXPANDED:,} letters: write less")
-            # What a reference inside another one comes to is a part of a key, which cannot be foreseen.
-            rest = f"{rest[: match.start()]}\0{rest[match.end() :]}"
+            # A reference inside another is part of a key whose value is not known yet. The mark makes `_keys` refuse it.
+            remainder = f"{remainder[: match.start()]}\0{remainder[match.end() :]}"
         return size
 
     def _of_target(self, key: str, parent: _Path) -> int:
         name = key.strip().strip("'\"")
-        up = len(name) - len(name.lstrip("."))
-        path = (*(parent[: max(0, len(parent) - up + 1)] if up else ()), *re.findall(r"[^.\[\]]+", name))
+        levels_up = len(name) - len(name.lstrip("."))
+        path = (*(parent[: max(0, len(parent) - levels_up + 1)] if levels_up else ()), *re.findall(r"[^.\[\]]+", name))
         value = self._raw
         for depth, part in enumerate(path):
             if isinstance(value, dict):
@@ -80,14 +80,14 @@ class _Sizes:
             elif isinstance(value, list):
                 value = value[int(part)] if part.isdecimal() and int(part) < len(value) else None
             else:
-                # A reference on the way: what is looked for is a part of what it names.
+                # A reference on the way to the target: use the size of the whole value that it names.
                 path = path[:depth]
                 break
         return _UNKNOWN if value is None else self.of(path, value)
 
 
 def _keys(inside: str, path: _Path) -> list[str]:
-    """The keys that a reference names: one, or the words that it gives to a resolver."""
+    """Return the keys that a reference names: one, or the arguments of a resolver."""
     resolver = _RESOLVER.match(inside)
     keys = inside[resolver.end() :].split(",") if resolver else [inside]
     if any("\0" in key for key in keys):

@@ -1,6 +1,6 @@
-"""The schema of `conf/`: one dataclass per section. Everything past the entry point sees these, never a DictConfig.
+"""Schema of `conf/`: one dataclass per section. Code after the entry point sees these, never a `DictConfig`.
 
-Types are checked by OmegaConf when a config is turned into a `Config`; values are checked here, in `validate`.
+OmegaConf checks types when it makes a `Config`. `validate` checks values.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ _HALOS = ("exact", "balanced")
 _EXECUTORS = ("ray", "inline")
 _PRECISIONS = ("float32", "bfloat16")
 _LOGS = ("text", "json")
-#: How many chips of a host a process can be given, by libtpu and Ray.
+#: Numbers of a host's TPU chips that libtpu and Ray can give to a process.
 _TPU_CHIPS = (1, 2, 4, 8)
-#: The keys of an objective that name files.
+#: Keys of an objective that name files.
 _FILES = ("mask", "image", "guide", "direction")
 _FITS = ("crop", "contain", "stretch")
 _CM_PER_INCH, _MM_PER_INCH = 2.54, 25.4
-#: Longest side that can be asked for, px; far beyond any printer.
+#: Longest side of a picture, px. It is far beyond any printer.
 _LONGEST = 10_000_000
-#: Widest bleed, mm; prints ask for 3 to 10.
+#: Widest bleed, mm. Printers ask for 3 to 10.
 _WIDEST_BLEED_MM = 100
-#: Longest time that can be waited for, s: thirty years; and the most of a thing that a farm has.
+#: Longest waiting time, s (thirty years), and upper limit of other numbers of a farm.
 _LONGEST_S, _MOST = 1_000_000_000, 1_000_000
-#: Least and greatest number that is reckoned with of a machine, or asked for of a resource: Ray's are of this fineness.
+#: Smallest and largest number for a property of a machine or a resource. Ray's resources have this resolution.
 _LEAST, _LARGEST = 1e-4, 1e9
-#: Letters of a value that a message repeats.
+#: Most characters of a value in a message.
 _SHOWN_LETTERS = 200
-#: Greatest factor on colours; far beyond it a picture has none but the primary ones.
+#: Largest saturation factor. Far above it a picture has only primary colours.
 _STRONGEST = 100
 
 
 @dataclass
 class ModelConfig:
-    """Which network, its weights where they are not the published ones, and what kernels compute in."""
+    """Network, its weights (None for the published ones) and the number type of kernels."""
 
     name: str = "inception_v3"
     weights: str | None = None
@@ -52,9 +52,10 @@ class ModelConfig:
 
 @dataclass
 class ObjectiveConfig:
-    """What to make more of, and where; None takes what the model dreams best.
+    """Terms to maximise, and where. Without `terms` and `by_model`, the model's default terms are used.
 
-    `terms` is a list, or a list of lists with one for each octave. Without, `by_model` has such for several models.
+    `terms` is a list, or a list of lists with one for each octave. `by_model` has the same for several models, and is used
+    if `terms` is None.
     """
 
     terms: Any = None
@@ -65,7 +66,7 @@ class ObjectiveConfig:
 
 @dataclass
 class ConditioningConfig:
-    """What is done to the gradient before it moves pixels; each may be a list with one value for each octave."""
+    """Changes to the gradient before it moves pixels. Each value may be a list with one value for each octave."""
 
     normalize: Any = "mean_abs"
     laplacian: Any = 0
@@ -77,7 +78,7 @@ class ConditioningConfig:
 
 @dataclass
 class OptimizerConfig:
-    """How steps build on those before them."""
+    """Optimiser: use of earlier gradients in a step."""
 
     name: str = "none"
     momentum: float = 0.9
@@ -86,7 +87,7 @@ class OptimizerConfig:
 
 @dataclass
 class SourceConfig:
-    """How a picture file becomes a canvas."""
+    """Reading of the source picture."""
 
     background: list[int] = field(default_factory=lambda: [255, 255, 255])
     max_megapixels: float = 4000.0
@@ -103,7 +104,7 @@ class OctavesConfig:
 
 @dataclass
 class TilesConfig:
-    """How the canvas is cut; sizes in px."""
+    """Tiles of the canvas; sizes in px."""
 
     size: int | str = "auto"
     halo: int | str = "exact"
@@ -112,7 +113,7 @@ class TilesConfig:
 
 @dataclass
 class BoundaryConfig:
-    """What the network sees beyond the edges; `fill` in px."""
+    """Continuation of the canvas beyond its edges; `fill` in px."""
 
     mode: str = "reflect"
     fill: int = 32
@@ -120,7 +121,7 @@ class BoundaryConfig:
 
 @dataclass
 class PanelsConfig:
-    """Parts of a print that is wider or taller than the press; None is no limit."""
+    """Panels of a print that is wider or taller than the press. None is no limit."""
 
     width_cm: float | None = None
     height_cm: float | None = None
@@ -129,7 +130,7 @@ class PanelsConfig:
 
 @dataclass
 class OutputConfig:
-    """Where the picture goes, in which formats, how large (px, cm or inches with dots per inch), how laid out."""
+    """Finished picture: its place, formats, size (px, or cm or inches with `dpi`), layout and colours."""
 
     dir: str | None = None
     path: str | None = None
@@ -155,7 +156,7 @@ class OutputConfig:
 
 @dataclass
 class WorkerConfig:
-    """What each worker takes of its machine; None is found out."""
+    """Resources of each worker. None is determined automatically."""
 
     num_gpus: float | None = None
     num_cpus: float | None = None
@@ -168,7 +169,7 @@ class WorkerConfig:
 
 @dataclass
 class FarmConfig:
-    """Who computes."""
+    """Executor and workers."""
 
     executor: str = "ray"
     address: str | None = None
@@ -184,11 +185,19 @@ class FarmConfig:
 
 @dataclass
 class NodeConfig:
-    """What a plan reckons with of a cluster's machines: nothing of it touches a render. None is unknown.
+    """Properties of a cluster's machines, used by plans only. They do not change a render. None is unknown.
 
-    `workers` live on a machine. Kernels of each reach `tflops_float32` or `tflops_bfloat16`, 10^12 operations a second;
-    each has `device_gb` of its accelerator's memory, and all share `memory_gb` of the machine's, `network_gbit` to other
-    machines and `store_gbit` to where checkpoints go. Prices are for a machine, in dollars an hour.
+    Attributes:
+        name: Name of the machine type.
+        workers: Workers on a machine.
+        tflops_float32: Speed of a worker's kernels in float32, 10^12 operations a second.
+        tflops_bfloat16: The same in bfloat16.
+        device_gb: Accelerator memory of each worker.
+        memory_gb: Memory that all workers of a machine share.
+        network_gbit: Speed to other machines, shared by all workers of a machine.
+        store_gbit: Speed to the place of checkpoints, shared by all workers of a machine.
+        price_per_hour: Price of a machine, dollars an hour.
+        spot_price_per_hour: The same for a spot machine.
     """
 
     name: str = "here"
@@ -204,20 +213,20 @@ class NodeConfig:
 
     @property
     def known(self) -> bool:
-        """Whether times can be reckoned with it."""
+        """True if a speed is known, so that times can be estimated."""
         return self.tflops_float32 is not None or self.tflops_bfloat16 is not None
 
 
 @dataclass
 class CheckpointConfig:
-    """How often the canvas is saved, s."""
+    """Checkpoints; `every` is the interval, s."""
 
     every: float = 300.0
 
 
 @dataclass
 class Config:
-    """One dream job, complete: every key of a root config in `conf/`."""
+    """Complete config of one dream job, with every key of a root config in `conf/`."""
 
     name: str = "dream"
     seed: int = 0
@@ -242,16 +251,16 @@ class Config:
     log: str = "text"
 
     def picture_settings(self) -> dict[str, Any]:
-        """The settings that decide the picture, as plain data for its file: where it lands and how is left out."""
+        """Return the settings that affect the picture, as plain data for its file, without its place and execution."""
         settings = asdict(self)
         for key in ("overwrite", "fresh", "quiet", "log", "farm", "node", "checkpoint"):
             del settings[key]
         if self.model.precision == ModelConfig.precision:
-            # As it was before there was a choice: runs that were begun then are gone on with.
+            # Leave out the default, so that runs from before this key existed can still be resumed.
             del settings["model"]["precision"]
         for key in ("dir", "path", "format", "also"):
             del settings["output"][key]
-        # Names without their directories: pictures are published, and the content counts, not where it lies.
+        # Remove directories from file names: pictures are published, and only the files' content matters.
         settings["image"] = self.image.rpartition("/")[2]
         settings["objective"] = _without_directories(settings["objective"])
         if self.model.weights is not None:
@@ -259,26 +268,29 @@ class Config:
         return settings
 
     def canvas_settings(self) -> dict[str, Any]:
-        """The settings that decide the canvas: those of the picture, with no more of its output than the size in pixels."""
+        """Return the settings that affect the canvas: those of the picture, with only size, fit and bleed of its output."""
         output = self.output
         laid_out = {"fit": output.fit, "bleed": picture_bleed(output)}
         return self.picture_settings() | {"output": {"width": picture_width(output), "height": output.height, **laid_out}}
 
     def digest(self, identity: Mapping[str, str | None]) -> str:
-        """Names the canvas that these settings make of what `identity` tells of image, weights, program: sha256, hex."""
+        """Return a sha256, in hex, that identifies the canvas.
+
+        It covers `canvas_settings` and `identity`, which identifies the image, the weights and the program.
+        """
         return hashlib.sha256(json.dumps([self.canvas_settings(), identity], sort_keys=True).encode()).hexdigest()
 
 
 def dotted(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted key; a key that is there more than once has what stands last."""
-    found: dict[str, Any] = {}
+    """Return nested settings by dotted key. If a key occurs more than once, the last value counts."""
+    flat: dict[str, Any] = {}
     for key, value in settings.items():
-        found |= dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
+        flat |= dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
 def named_files(value: Any, key: str = "objective") -> Iterator[tuple[str, str]]:
-    """The files that an objective's settings name, each with its key."""
+    """Yield the dotted key and name of every file in an objective's settings."""
     if isinstance(value, dict):
         for inner, part in value.items():
             if isinstance(part, str) and inner in _FILES:
@@ -290,7 +302,7 @@ def named_files(value: Any, key: str = "objective") -> Iterator[tuple[str, str]]
 
 
 def _without_directories(value: Any, key: str = "") -> Any:
-    """The value, with the files that an objective names called by their last names."""
+    """Return an objective's settings with the directories removed from file names."""
     if isinstance(value, dict):
         return {inner: _without_directories(part, inner) for inner, part in value.items()}
     if isinstance(value, list):
@@ -299,10 +311,10 @@ def _without_directories(value: Any, key: str = "") -> Any:
 
 
 def validate(config: Config) -> Config:
-    """The same config; `UserError` for the first value that cannot mean anything."""
+    """Return the same config. Raise `UserError` for the first invalid value."""
     _refuse_sections(config)
-    plain = config.name.strip(" .") != "" and "/" not in config.name and config.name.isprintable()
-    require(plain and len(config.name.encode()) <= 200, "name", config.name, "must be a plain file name")
+    is_file_name = config.name.strip(" .") != "" and "/" not in config.name and config.name.isprintable()
+    require(is_file_name and len(config.name.encode()) <= 200, "name", config.name, "must be a plain file name")
     require(0 <= config.seed < 2**63, "seed", config.seed, "must be from 0 to 2^63 - 1")
     require(1 <= config.octaves.count <= 1000, "octaves.count", config.octaves.count, "must be from 1 to 1000")
     require(1 < config.octaves.scale <= 100, "octaves.scale", config.octaves.scale, "must be above 1 (1.4 is usual)")
@@ -316,8 +328,8 @@ def validate(config: Config) -> Config:
     require(0 <= config.boundary.fill <= 4096, "boundary.fill", config.boundary.fill, "must be from 0 to 4096 px")
 
     background = config.source.background
-    fine = len(background) == 3 and all(0 <= value <= 255 for value in background)
-    require(fine, "source.background", background, "must be three values [R,G,B] from 0 to 255")
+    is_valid = len(background) == 3 and all(0 <= value <= 255 for value in background)
+    require(is_valid, "source.background", background, "must be three values [R,G,B] from 0 to 255")
     limit = config.source.max_megapixels
     require(limit > 0, "source.max_megapixels", limit, "must be above 0")
 
@@ -343,27 +355,27 @@ def _validate_farm(farm: FarmConfig) -> None:
     rule = "must be null or from 1 to 10000"
     require(farm.workers is None or 1 <= farm.workers <= 10_000, "farm.workers", farm.workers, rule)
     require(0 <= farm.retries <= _MOST, "farm.retries", farm.retries, f"must be from 0 to {_MOST:,}")
-    fine = _is_finite(farm.timeout) and 0 <= farm.timeout <= _LONGEST_S
-    require(fine, "farm.timeout", farm.timeout, f"must be from 0 to {_LONGEST_S:,} seconds")
-    fine = _is_finite(farm.silence) and 0 < farm.silence <= _LONGEST_S
-    require(fine, "farm.silence", farm.silence, f"must be above 0 and at most {_LONGEST_S:,} seconds")
+    is_valid = _is_finite(farm.timeout) and 0 <= farm.timeout <= _LONGEST_S
+    require(is_valid, "farm.timeout", farm.timeout, f"must be from 0 to {_LONGEST_S:,} seconds")
+    is_valid = _is_finite(farm.silence) and 0 < farm.silence <= _LONGEST_S
+    require(is_valid, "farm.silence", farm.silence, f"must be above 0 and at most {_LONGEST_S:,} seconds")
     if farm.address is not None and farm.executor != "ray":
         raise UserError(f"farm.address={farm.address} needs farm.executor=ray: drop one of them")
     worker = farm.worker
     for key, least in (("num_gpus", 0.0), ("num_cpus", 0.0), ("memory_gb", 1e-3), ("threads", 1)):
         value = getattr(worker, key)
-        fine = value is None or (_is_finite(value) and least <= value <= _MOST)
-        require(fine, f"farm.worker.{key}", value, f"must be null or at least {least:g}, and at most {_MOST:,}")
-    whole = worker.num_gpus is None or worker.num_gpus <= 1 or float(worker.num_gpus).is_integer()
-    require(whole, "farm.worker.num_gpus", worker.num_gpus, "must be a share of one GPU, or a whole number of them")
-    fine = worker.resident == "auto" or isinstance(worker.resident, bool)
-    require(fine, "farm.worker.resident", worker.resident, "must be auto, true or false")
-    fine = worker.batch == "auto" or 1 <= _whole(worker.batch) <= 1024
-    require(fine, "farm.worker.batch", worker.batch, "must be auto or from 1 to 1024")
+        is_valid = value is None or (_is_finite(value) and least <= value <= _MOST)
+        require(is_valid, f"farm.worker.{key}", value, f"must be null or at least {least:g}, and at most {_MOST:,}")
+    is_countable = worker.num_gpus is None or worker.num_gpus <= 1 or float(worker.num_gpus).is_integer()
+    require(is_countable, "farm.worker.num_gpus", worker.num_gpus, "must be a share of one GPU, or a whole number of them")
+    is_valid = worker.resident == "auto" or isinstance(worker.resident, bool)
+    require(is_valid, "farm.worker.resident", worker.resident, "must be auto, true or false")
+    is_valid = worker.batch == "auto" or 1 <= _whole(worker.batch) <= 1024
+    require(is_valid, "farm.worker.batch", worker.batch, "must be auto or from 1 to 1024")
     for name, amount in worker.resources.items():
-        fine = name not in ("CPU", "GPU") and name.isprintable() and _is_finite(amount) and _LEAST <= amount <= _MOST
+        is_valid = name not in ("CPU", "GPU") and name.isprintable() and _is_finite(amount) and _LEAST <= amount <= _MOST
         rule = f"must be from {_LEAST:g} to {_MOST:,}, of a resource other than CPU and GPU"
-        require(fine, f"farm.worker.resources.{name}", amount, rule)
+        require(is_valid, f"farm.worker.resources.{name}", amount, rule)
         chips = name != "TPU" or amount in _TPU_CHIPS
         require(chips, f"farm.worker.resources.{name}", amount, "must be 1, 2, 4 or 8: a host's chips are lent so")
     if worker.num_gpus and "TPU" in worker.resources:
@@ -376,12 +388,12 @@ def _validate_farm(farm: FarmConfig) -> None:
 def _validate_node(node: NodeConfig) -> None:
     require(node.name.strip() != "" and node.name.isprintable(), "node.name", node.name, "must be a name")
     require(1 <= node.workers <= 1000, "node.workers", node.workers, "must be from 1 to 1000")
-    for one in fields(node):
-        value = getattr(node, one.name)
+    for node_field in fields(node):
+        value = getattr(node, node_field.name)
         if isinstance(value, float):
-            # Times and prices are quotients of these: none may come out as zero or without end.
-            fine = _is_finite(value) and _LEAST <= value <= _LARGEST
-            require(fine, f"node.{one.name}", value, f"must be null or from {_LEAST:g} to {_LARGEST:g}")
+            # Times and prices are quotients of these and must be neither zero nor infinite.
+            is_valid = _is_finite(value) and _LEAST <= value <= _LARGEST
+            require(is_valid, f"node.{node_field.name}", value, f"must be null or from {_LEAST:g} to {_LARGEST:g}")
 
 
 def _validate_output(output: OutputConfig) -> None:
@@ -390,7 +402,7 @@ def _validate_output(output: OutputConfig) -> None:
         if value is not None:
             require(_is_finite(value) and value > 0, f"output.{key}", value, "must be above 0")
     if output.dpi is not None:
-        # The field in a JPEG holds 16 bits.
+        # The JPEG field has 16 bits.
         require(1 <= output.dpi <= 65535, "output.dpi", output.dpi, "must be from 1 to 65535")
     if output.height is not None:
         require(output.height <= _LONGEST, "output.height", output.height, f"must be at most {_LONGEST:,} px")
@@ -405,15 +417,15 @@ def _validate_output(output: OutputConfig) -> None:
     require(1 <= output.quality <= 100, "output.quality", output.quality, "must be from 1 to 100")
     suffixes = f"must be a name that ends in .{', .'.join(known_suffixes())}"
     if output.format is not None:
-        known = format_of(f"x.{output.format}") is not None or output.format in FORMATS
-        require(known, "output.format", output.format, f"must be one of {', '.join(FORMATS)}")
+        is_known = format_of(f"x.{output.format}") is not None or output.format in FORMATS
+        require(is_known, "output.format", output.format, f"must be one of {', '.join(FORMATS)}")
     if output.path is not None:
         require(format_of(output.path) is not None, "output.path", output.path, suffixes)
         if suffix_of(output.path) not in FORMATS[picture_format(output)].suffixes:
             raise UserError(f"output.path={output.path} and output.format={output.format} disagree: drop one of them")
-    for also in output.also:
-        known = isinstance(also, str) and (also in FORMATS or format_of(also) is not None)
-        require(known, "output.also", also, f"{suffixes}, or a format's name")
+    for copy_name in output.also:
+        is_known = isinstance(copy_name, str) and (copy_name in FORMATS or format_of(copy_name) is not None)
+        require(is_known, "output.also", copy_name, f"{suffixes}, or a format's name")
     _validate_layout(output)
     _validate_style(output)
     _validate_colour(output)
@@ -423,29 +435,31 @@ def _validate_layout(output: OutputConfig) -> None:
     require(output.fit in _FITS, "output.fit", output.fit, f"must be one of {', '.join(_FITS)}")
     bleed = output.bleed_mm
     if bleed is not None:
-        fine = _is_finite(bleed) and 0 <= bleed <= _WIDEST_BLEED_MM
-        require(fine, "output.bleed_mm", bleed, f"must be null or from 0 to {_WIDEST_BLEED_MM} mm")
+        is_valid = _is_finite(bleed) and 0 <= bleed <= _WIDEST_BLEED_MM
+        require(is_valid, "output.bleed_mm", bleed, f"must be null or from 0 to {_WIDEST_BLEED_MM} mm")
         if output.dpi is None:
             raise UserError("output.bleed_mm needs output.dpi to become pixels (150 suits a poster, 300 a book)")
 
 
 def _validate_style(output: OutputConfig) -> None:
     require(output.bits in (8, 16), "output.bits", output.bits, "must be 8 or 16")
-    holding = [name for name, form in FORMATS.items() if output.bits in form.bits]
+    capable_formats = [name for name, form in FORMATS.items() if output.bits in form.bits]
     form = FORMATS[picture_format(output)]
     fits = output.bits in form.bits or form.directory
-    require(fits, "output.bits", output.bits, f"{form.name} holds 8: take {names_of(holding)}")
-    known = FORMATS["tiff"].compressions
-    require(output.compression in known, "output.compression", output.compression, f"must be {names_of(known)}")
+    require(fits, "output.bits", output.bits, f"{form.name} holds 8: take {names_of(capable_formats)}")
+    compressions = FORMATS["tiff"].compressions
+    require(
+        output.compression in compressions, "output.compression", output.compression, f"must be {names_of(compressions)}"
+    )
     if output.compression == "jpeg" and output.bits != 8:
         raise UserError("output.compression=jpeg holds 8 bits: set output.bits=8 or another compression")
     panels = output.panels
     for key in ("width_cm", "height_cm"):
         value = getattr(panels, key)
-        fine = value is None or (_is_finite(value) and value > 0)
-        require(fine, f"output.panels.{key}", value, "must be null or above 0")
-    fine = _is_finite(panels.overlap_mm) and panels.overlap_mm >= 0
-    require(fine, "output.panels.overlap_mm", panels.overlap_mm, "must be 0 or more")
+        is_valid = value is None or (_is_finite(value) and value > 0)
+        require(is_valid, f"output.panels.{key}", value, "must be null or above 0")
+    is_valid = _is_finite(panels.overlap_mm) and panels.overlap_mm >= 0
+    require(is_valid, "output.panels.overlap_mm", panels.overlap_mm, "must be 0 or more")
     if (panels.width_cm or panels.height_cm) and output.dpi is None:
         raise UserError("output.panels needs output.dpi to become pixels (150 suits a poster, 300 a book)")
     if (panels.width_cm or panels.height_cm) and form.directory:
@@ -453,24 +467,24 @@ def _validate_style(output: OutputConfig) -> None:
 
 
 def _validate_colour(output: OutputConfig) -> None:
-    fine = 0 <= output.saturation <= _STRONGEST
+    is_valid = 0 <= output.saturation <= _STRONGEST
     rule = f"must be from 0 (grey) over 1 (as dreamed) to {_STRONGEST}"
-    require(fine, "output.saturation", output.saturation, rule)
+    require(is_valid, "output.saturation", output.saturation, rule)
     contrast = output.contrast
     # Comparisons with NaN are false.
-    fine = contrast is None or (len(contrast) == 2 and 0 <= contrast[0] < contrast[1] <= 100)
+    is_valid = contrast is None or (len(contrast) == 2 and 0 <= contrast[0] < contrast[1] <= 100)
     rule = "must be null or two percentiles, the lower first, such as [0.5,99.5]"
-    require(fine, "output.contrast", contrast, rule)
+    require(is_valid, "output.contrast", contrast, rule)
 
 
 def picture_width(output: OutputConfig) -> int | None:
-    """Width in pixels that the output section asks for; None keeps the source's own."""
+    """Return the width of the picture, px, or None for the source's width."""
     exact = _exact_width(output)
     return None if exact is None else max(1, round(exact))
 
 
 def picture_bleed(output: OutputConfig) -> int:
-    """Pixels that the canvas has beyond the size asked for on every side; 0 where no bleed is asked for."""
+    """Return the bleed on every side of the picture, px; 0 for none."""
     if output.bleed_mm is None or output.dpi is None:
         return 0
     return round(output.bleed_mm / _MM_PER_INCH * output.dpi)
@@ -485,33 +499,33 @@ def _exact_width(output: OutputConfig) -> float | None:
 
 
 def picture_format(output: OutputConfig) -> str:
-    """The name of the format: by output.format, a name or a suffix, else by the suffix of output.path, else png."""
+    """Return the name of the picture's format: from output.format, or the suffix of output.path, or else png."""
     if output.format is not None:
         return output.format if output.format in FORMATS else format_of(f"x.{output.format}") or "png"
     return (output.path and format_of(output.path)) or "png"
 
 
 def pictures(output: OutputConfig) -> dict[str, list[str]]:
-    """What the output section asks for: each format, that of `picture_format` first, with the paths that want a copy."""
+    """Return the formats to write, that of `picture_format` first, each with the paths that get a copy."""
     first = picture_format(output)
-    wanted: dict[str, list[str]] = {first: [output.path] if output.path is not None else []}
-    for also in output.also:
-        if also in FORMATS:
-            wanted.setdefault(also, [])
+    copies: dict[str, list[str]] = {first: [output.path] if output.path is not None else []}
+    for copy_name in output.also:
+        if copy_name in FORMATS:
+            copies.setdefault(copy_name, [])
         else:
-            # A name that ends in .tif suits both kinds of TIFF.
-            form = first if suffix_of(also) in FORMATS[first].suffixes else format_of(also) or first
-            wanted.setdefault(form, []).append(also)
-    return wanted
+            # .tif is a suffix of both TIFF and BigTIFF.
+            form = first if suffix_of(copy_name) in FORMATS[first].suffixes else format_of(copy_name) or first
+            copies.setdefault(form, []).append(copy_name)
+    return copies
 
 
 def _whole(value: int | str) -> int:
-    """The value as a whole number; -1, which no setting allows, for other words."""
+    """Return an integer value, or -1 for anything else. No setting allows -1."""
     return value if isinstance(value, int) and not isinstance(value, bool) else -1
 
 
 def require(holds: bool, key: str, value: object, rule: str) -> None:
-    """Raises `UserError` that names a key, its value and what it must be, unless that holds."""
+    """Raise `UserError` with the key, its value and the rule, unless `holds`."""
     if not holds:
         text = str(value)
         text = text if len(text) <= _SHOWN_LETTERS else f"{text[:_SHOWN_LETTERS]}..."
@@ -519,7 +533,7 @@ def require(holds: bool, key: str, value: object, rule: str) -> None:
 
 
 def _is_finite(value: float) -> bool:
-    """Whether a number is finite, and a float can hold it."""
+    """Return True if a number is finite and fits a float."""
     try:
         return math.isfinite(value)
     except OverflowError:
@@ -527,13 +541,13 @@ def _is_finite(value: float) -> bool:
 
 
 def _refuse_sections(section: Any, prefix: str = "") -> None:
-    """Raises `UserError` where a key holds a whole section of the config, as a reference such as `${node}` makes it."""
-    for one in fields(section):
-        value = getattr(section, one.name)
-        if is_dataclass(value) and getattr(one, "default_factory", None) is type(value):
-            _refuse_sections(value, f"{prefix}{one.name}.")
+    """Raise `UserError` if a key holds a whole section of the config, as with a reference such as `${node}`."""
+    for section_field in fields(section):
+        value = getattr(section, section_field.name)
+        if is_dataclass(value) and getattr(section_field, "default_factory", None) is type(value):
+            _refuse_sections(value, f"{prefix}{section_field.name}.")
         elif _holds_section(value):
-            raise UserError(f"{prefix}{one.name}: it refers to a section of the config: refer to a single key")
+            raise UserError(f"{prefix}{section_field.name}: it refers to a section of the config: refer to a single key")
 
 
 def _holds_section(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What a sweep adds to a job's config: its axes, where it lies, and how failures are taken."""
+"""Schema of the `sweep` section: axes, directory and failure handling of a sweep."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from render.config.schema import Config, require
 class SweepConfig:
     """The `sweep` section of a root config.
 
-    `axes` gives keys several values: a list, or text in Hydra's multirun grammar (`1,2,4`, `range(0,8)`). `layers` is an
-    axis of layers (`all` stands for every block of the network, or a list of them), `channels` one of a layer's channels
-    (`mixed4`, `mixed4:0-63`), `points` a file that lists points, such as the favourites that a gallery exports. `first`
-    lists `key=value` of the points that are to be rendered before others; `rows` and `columns` are the keys of the axes
-    that the contact sheet and the page lay out so.
+    Attributes:
+        axes: Values by key: a list, or text in Hydra's multirun grammar (`1,2,4`, `range(0,8)`).
+        layers: Axis of layers: a list, or `all` for every block of the network.
+        channels: Axis of a layer's channels (`mixed4`, `mixed4:0-63`).
+        points: File that lists points, such as the favourites exported by a gallery.
+        first: `key=value` of the points to render before others.
+        rows: Key of the axis along the rows of the contact sheet and the page.
+        columns: Key of the axis along their columns.
+        thumbnail: Size of a thumbnail, px.
     """
 
     axes: dict[str, Any] = field(default_factory=dict)
@@ -35,17 +39,17 @@ class SweepConfig:
 
 @dataclass
 class SweepJob(Config):
-    """A job's config with a `sweep` section: what a sweep is made of."""
+    """Config of a job with a `sweep` section."""
 
     sweep: SweepConfig = field(default_factory=SweepConfig)
 
     def job(self) -> Config:
-        """The config without the section."""
-        return Config(**{one.name: getattr(self, one.name) for one in fields(Config)})
+        """Return the config without the `sweep` section."""
+        return Config(**{config_field.name: getattr(self, config_field.name) for config_field in fields(Config)})
 
 
 def validate_sweep(sweep: SweepConfig) -> SweepConfig:
-    """The same section; `UserError` for the first value that cannot mean anything."""
+    """Return the same section. Raise `UserError` for the first invalid value."""
     require(sweep.max >= 1, "sweep.max", sweep.max, "must be at least 1")
     require(sweep.retries >= 0, "sweep.retries", sweep.retries, "must be 0 or more")
     require(32 <= sweep.thumbnail <= 1024, "sweep.thumbnail", sweep.thumbnail, "must be from 32 to 1024 px")

@@ -1,7 +1,7 @@
-"""YAML that others may have written: bounded in bytes, depth and nodes before anything is made of it.
+"""Safe reading of untrusted YAML: bytes, depth and nodes are limited before anything is built.
 
-A few lines of anchors stand for more values than any memory holds (the "billion laughs"), and brackets nest deeper than
-parsers can follow. So the events of a document are counted first, with each alias at the weight of what it stands for.
+A few lines of anchors can expand to more values than memory holds (the "billion laughs"), and brackets can nest deeper than
+parsers can follow. So the events of a document are counted first, and each alias counts as much as its anchor.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import yaml  # type: ignore[import-untyped]
 
 from render.system.reading import read_regular
 
-#: The most that a file may hold: bytes, values with all aliases written out, and brackets within brackets.
+#: Limits of a file: bytes, values with all aliases expanded, and nesting depth.
 MAX_BYTES, MAX_NODES, MAX_DEPTH = 8 << 20, 500_000, 32
-#: References `${...}` in one value; they may nest, too.
+#: Most references `${...}` in one value, nested ones included.
 MAX_REFERENCES = 64
-#: Characters of a number; Python turns no longer ones than 4,300 into text, and no float has over 309.
+#: Most characters of a number. Python converts at most 4,300 digits, and no float has over 309.
 LONGEST_NUMBER = 100
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -29,12 +29,12 @@ _NUMBER = re.compile(r"[-+.:_0-9a-fA-FxXoO]+")
 
 
 class UnsafeYaml(ValueError):
-    """A document that is no plain YAML, or that is too much of it; the message is one line."""
+    """Error for a document that is not plain YAML or is too large. The message is one line."""
 
 
 @dataclass
 class _Open:
-    """A mapping or a sequence whose end has not come yet; `height` is that of the deepest value inside."""
+    """Mapping or sequence that has not ended yet. `height` is the depth of the deepest value inside."""
 
     anchor: str | None
     mapping: bool
@@ -45,7 +45,7 @@ class _Open:
 
 
 def read_yaml_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
-    """Return the text of a YAML file. Raises `OSError` as `read_regular` does, and `UnsafeYaml` where it is no text."""
+    """Return the text of a YAML file. Raise `OSError` as `read_regular` does, and `UnsafeYaml` if it is not UTF-8."""
     content = read_regular(path, max_bytes)
     try:
         return content.decode("utf-8-sig")
@@ -54,13 +54,13 @@ def read_yaml_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
 
 
 def load_yaml(text: str, max_nodes: int = MAX_NODES) -> Any:
-    """Return the one document that a text holds, None for an empty one. Raises `UnsafeYaml`."""
+    """Return the only document in a text, None for an empty one. Raise `UnsafeYaml` if it is unsafe or not the only one."""
     check_yaml(text, max_nodes, one_document=True)
     return next(iter(_load(text)), None)
 
 
 def load_all_yaml(text: str, max_nodes: int = MAX_NODES) -> list[Any]:
-    """Return all documents that a text holds. Raises `UnsafeYaml`."""
+    """Return all documents in a text. Raise `UnsafeYaml` if they are not safe."""
     check_yaml(text, max_nodes)
     return _load(text)
 
@@ -73,7 +73,7 @@ def _load(text: str) -> list[Any]:
 
 
 def check_yaml(text: str, max_nodes: int = MAX_NODES, *, one_document: bool = False) -> None:
-    """Raise `UnsafeYaml` unless a text is plain YAML: no tags of programs, no key twice, and within the bounds."""
+    """Raise `UnsafeYaml` unless a text is plain YAML within the limits, without program tags or duplicate keys."""
     try:
         _Weigher(max_nodes, 1 if one_document else None).weigh(yaml.parse(text, Loader=_LOADER))
     except UnsafeYaml:
@@ -83,7 +83,7 @@ def check_yaml(text: str, max_nodes: int = MAX_NODES, *, one_document: bool = Fa
 
 
 class _Weigher:
-    """Counts nodes and depth of documents, each alias as what its anchor holds."""
+    """Counter of the nodes and depth of documents. An alias counts as much as its anchor."""
 
     def __init__(self, max_nodes: int, max_documents: int | None) -> None:
         self._max_nodes, self._max_documents = max_nodes, max_documents
@@ -105,8 +105,8 @@ class _Weigher:
             elif isinstance(event, yaml.CollectionStartEvent):
                 self._begin(event)
             elif isinstance(event, yaml.CollectionEndEvent):
-                ended = self._stack.pop()
-                self._add(ended.anchor, ended.nodes, ended.height, event)
+                collection = self._stack.pop()
+                self._add(collection.anchor, collection.nodes, collection.height, event)
 
     def _alias(self, event: Any) -> None:
         if any(place.anchor == event.anchor for place in self._stack):
@@ -137,7 +137,7 @@ class _Weigher:
         return bool(self._stack) and self._stack[-1].mapping and self._stack[-1].items % 2 == 0
 
     def _key(self, event: Any) -> None:
-        """Refuse a key that its mapping has already; merges may stand there several times."""
+        """Raise `UnsafeYaml` for a key that its mapping already has. Merge keys (`<<`) may repeat."""
         if event is None or not self._is_key() or (event.value == "<<" and event.implicit[0]):
             return
         if event.value in self._stack[-1].keys:
@@ -151,11 +151,11 @@ class _Weigher:
             raise UnsafeYaml(f"{_line(event)} it holds more than {self._max_nodes:,} values")
         if not self._stack:
             return
-        inside = self._stack[-1]
-        inside.items += 1
-        inside.nodes += nodes
-        inside.height = max(inside.height, height + 1)
-        if inside.nodes > self._max_nodes:
+        parent = self._stack[-1]
+        parent.items += 1
+        parent.nodes += nodes
+        parent.height = max(parent.height, height + 1)
+        if parent.nodes > self._max_nodes:
             raise UnsafeYaml(f"{_line(event)} it holds more than {self._max_nodes:,} values")
         if len(self._stack) + height > MAX_DEPTH:
             raise UnsafeYaml(f"{_line(event)} it is nested more than {MAX_DEPTH} deep")
@@ -171,5 +171,5 @@ def _line(event: Any) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """The parser's words in one line, without its name for a text that is no file."""
+    """Return the parser's message on one line, without its name for a text that is not a file."""
     return " ".join(re.sub(r'\s+in "<[a-z ]+>"', "", str(error)).split())

@@ -1,4 +1,4 @@
-"""Networks as data: what each layer does to shapes, receptive fields and cost, before any array exists.
+"""Networks as data: the effect of each layer on shapes, receptive fields and cost, without any arrays.
 
 A network is a tuple of nodes applied in order. Nodes are small frozen dataclasses; `Block` holds parallel branches whose
 outputs are concatenated. Everything the planner needs (stride, receptive field, parameters, FLOPs, output sizes) is
@@ -21,7 +21,7 @@ from render.errors import UserError
 
 @dataclass(frozen=True)
 class Conv:
-    """Convolution, bias and ReLU. Padding is explicit and symmetric: (rows, columns) of zeros on either side."""
+    """Convolution, bias and ReLU. `padding` is (rows, columns) of zeros, the same on both sides."""
 
     name: str
     features: int
@@ -32,7 +32,7 @@ class Conv:
 
 @dataclass(frozen=True)
 class MaxPool:
-    """Square max-pool. `ceil` keeps a last, partly filled window, as Caffe does."""
+    """Square max-pool. With `ceil`, a last window that is only partly filled counts too, as in Caffe."""
 
     name: str
     size: int
@@ -43,7 +43,7 @@ class MaxPool:
 
 @dataclass(frozen=True)
 class AvgPool:
-    """3x3-style average pool of stride 1 that keeps the size and divides by the pixels really there, not by the padding."""
+    """Average pool of stride 1 that keeps the size. It divides by the number of positions inside the input."""
 
     name: str
     size: int = 3
@@ -73,7 +73,7 @@ Node = Conv | MaxPool | AvgPool | LocalResponseNorm | Block
 
 @dataclass(frozen=True)
 class Preprocess:
-    """From RGB pixels 0..255 to the network's input: (pixel - mean) / scale, channels reversed if `order` is BGR."""
+    """Conversion of RGB pixels 0..255 to the network's input: (pixel - mean) / scale, channels reversed for BGR."""
 
     mean: tuple[float, float, float]
     scale: float
@@ -82,7 +82,7 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class Span:
-    """What one output index sees along one axis: output i depends on input [i * stride + low, i * stride + high]."""
+    """Receptive field along one axis: output i depends on inputs [i * stride + low, i * stride + high]."""
 
     stride: int = 1
     low: int = 0
@@ -93,11 +93,11 @@ class Span:
         return self.high - self.low + 1
 
     def touching(self, length: int) -> int:
-        """How many indices see any of so many inputs in a row, at most."""
+        """Return the largest number of output indices that see any of `length` consecutive inputs."""
         return (length - 1 + self.high - self.low) // self.stride + 1
 
     def through(self, kernel: int, stride: int, padding: int) -> Span:
-        """The span after a further sliding-window layer."""
+        """Return the span after one more sliding-window layer."""
         return Span(
             self.stride * stride,
             self.low - padding * self.stride,
@@ -112,7 +112,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Layer:
-    """One addressable layer, derived: its kind, output channels, spans per axis (rows, columns) and input channels."""
+    """Properties of a named layer, derived from the nodes. `spans` is one for rows and one for columns."""
 
     name: str
     kind: str
@@ -132,49 +132,64 @@ class Layer:
 
 
 def window_output(length: int, node: Conv | MaxPool, axis: int) -> int:
-    """Output length of a sliding-window layer on `length` inputs; 0 or less means the input is too small."""
+    """Return the output length of a sliding-window layer for `length` inputs.
+
+    0 or less means that the input is too small. `axis` is 0 for rows and 1 for columns.
+    """
     if isinstance(node, Conv):
         return (length + 2 * node.padding[axis] - node.kernel[axis]) // node.stride + 1
     span = length + 2 * node.padding - node.size
     if not node.ceil:
         return span // node.stride + 1
     count = -(-span // node.stride) + 1
-    # Caffe drops a last window that would start beyond the input and its leading padding.
+    # Caffe drops a last window that starts beyond the input and its leading padding.
     return count - 1 if (count - 1) * node.stride >= length + node.padding else count
 
 
 def node_stride(node: Node) -> int:
-    """How many inputs a node moves on from one output to the next, along either axis."""
+    """Return the stride of a node, in its own inputs. It is the same along both axes."""
     match node:
         case Conv() | MaxPool():
             return node.stride
         case Block():
-            # Branches of one block agree.
+            # All branches of a block have the same stride.
             return math.prod(map(node_stride, node.branches[0]))
     return 1
 
 
 def inputs_of(node: Node, size: tuple[int, int], whole: tuple[int, int], given: tuple[int, int]) -> tuple[int, int]:
-    """(rows, columns) of inputs of which a node makes `size` outputs, where of all it is `given` it makes `whole`.
+    """Return how many (rows, columns) of inputs a node needs for `size` outputs.
 
-    Wherever the outputs begin, inputs begin so many strides in, and never end after the last one given.
+    If the outputs start at index i, the inputs start at i times the stride. They never end after the last input.
+
+    Args:
+        node: The node.
+        size: (rows, columns) of the outputs needed.
+        whole: (rows, columns) of all outputs.
+        given: (rows, columns) of all inputs.
     """
     stride = node_stride(node)
     return given[0] - stride * (whole[0] - size[0]), given[1] - stride * (whole[1] - size[1])
 
 
 def output_size(node: Node, size: tuple[int, int], sizes: dict[str, tuple[int, int]] | None = None) -> tuple[int, int]:
-    """(rows, columns) of what a node makes of an input of such a size; `sizes` takes those of all nodes, by name."""
+    """Return (rows, columns) of a node's output.
+
+    Args:
+        node: The node.
+        size: (rows, columns) of its input.
+        sizes: If given, receives the output size of this node and of all nodes inside it, by name.
+    """
     if isinstance(node, Conv | MaxPool):
         size = (window_output(size[0], node, 0), window_output(size[1], node, 1))
     elif isinstance(node, Block):
-        ends = []
+        branch_sizes = []
         for branch in node.branches:
-            inner = size
-            for one in branch:
-                inner = output_size(one, inner, sizes)
-            ends.append(inner)
-        size = ends[-1]
+            branch_size = size
+            for child in branch:
+                branch_size = output_size(child, branch_size, sizes)
+            branch_sizes.append(branch_size)
+        size = branch_sizes[-1]
     if sizes is not None:
         sizes[node.name] = size
     return size
@@ -182,9 +197,12 @@ def output_size(node: Node, size: tuple[int, int], sizes: dict[str, tuple[int, i
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network: its nodes in order, its preprocessing, and its classifier (number of classes, 0 for none).
+    """Nodes of a network in order, its preprocessing and its classifier.
 
-    `native_side` is that of the squares, px, which the classifier was trained to tell apart.
+    Attributes:
+        classes: Number of classes, 0 for a network without a classifier.
+        classifier: Name of the classifier's parameters.
+        native_side: Side of the square pictures that the classifier was trained on, px.
     """
 
     name: str
@@ -196,16 +214,16 @@ class Architecture:
 
     @cached_property
     def layers(self) -> dict[str, Layer]:
-        """Every addressable layer by name, in the order in which they are computed."""
-        found: dict[str, Layer] = {}
-        self._walk(self.nodes, 3, (Span(), Span()), found)
-        return found
+        """All layers by name, in the order of computation."""
+        layers: dict[str, Layer] = {}
+        self._walk(self.nodes, 3, (Span(), Span()), layers)
+        return layers
 
     def _walk(
         self, nodes: Iterable[Node], channels: int, spans: tuple[Span, Span], found: dict[str, Layer]
     ) -> tuple[int, tuple[Span, Span]]:
         for node in nodes:
-            before = channels
+            in_channels = channels
             rows, columns = spans
             match node:
                 case Conv():
@@ -229,31 +247,31 @@ class Architecture:
             spans = (rows, columns)
             if node.name in found:
                 raise ValueError(f"{self.name}: two layers are called {node.name!r}")
-            found[node.name] = Layer(node.name, type(node).__name__, channels, before, spans, node)
+            found[node.name] = Layer(node.name, type(node).__name__, channels, in_channels, spans, node)
         return channels, spans
 
     def layer(self, name: str) -> Layer:
-        """The layer called `name`; `UserError` with the nearest names where there is none."""
+        """Return the layer called `name`. Raise `UserError` with similar names if there is none."""
         try:
             return self.layers[name]
         except KeyError:
-            near = difflib.get_close_matches(name, self.layers, n=3, cutoff=0.5)
-            hint = f"did you mean {', '.join(near)}?" if near else "`make models` lists the layers"
+            close_matches = difflib.get_close_matches(name, self.layers, n=3, cutoff=0.5)
+            hint = f"did you mean {', '.join(close_matches)}?" if close_matches else "`make models` lists the layers"
             raise UserError(f"{self.name} has no layer {name!r}: {hint}") from None
 
     def truncated(self, names: Iterable[str]) -> Architecture:
-        """The same network up to the deepest of the layers `names`, without its classifier."""
-        wanted = {self.layer(name).name for name in names}
-        kept: list[Node] = []
+        """Return the network up to the deepest of the layers `names`, without its classifier."""
+        remaining_names = {self.layer(name).name for name in names}
+        prefix: list[Node] = []
         for node in self.nodes:
-            if not wanted:
+            if not remaining_names:
                 break
-            kept.append(node)
-            wanted -= {inner.name for inner in _flatten(node)}
-        return replace(self, nodes=tuple(kept), classes=0, classifier="")
+            prefix.append(node)
+            remaining_names -= {inner.name for inner in _flatten(node)}
+        return replace(self, nodes=tuple(prefix), classes=0, classifier="")
 
     def parameters(self) -> dict[str, tuple[int, ...]]:
-        """Shape of every parameter: `LAYER/weight` (out, in, rows, columns) and `LAYER/bias` (out,)."""
+        """Return the shape of every parameter: `LAYER/weight` (out, in, rows, columns) and `LAYER/bias` (out,)."""
         shapes: dict[str, tuple[int, ...]] = {}
         for layer in self.layers.values():
             if isinstance(layer.node, Conv):
@@ -265,7 +283,7 @@ class Architecture:
         return shapes
 
     def output_sizes(self, height: int, width: int) -> dict[str, tuple[int, int]]:
-        """(rows, columns) of every layer's activations for an input of `height` x `width` px."""
+        """Return (rows, columns) of every layer's activations for an input of `height` x `width` px."""
         sizes: dict[str, tuple[int, int]] = {}
         size = (height, width)
         for node in self.nodes:
@@ -273,7 +291,7 @@ class Architecture:
         return sizes
 
     def smallest_input(self) -> int:
-        """The least side, in px, for which every layer has at least one activation."""
+        """Return the smallest side, px, for which every layer has at least one activation."""
         low, high = 1, max(layer.receptive_field for layer in self.layers.values()) + 1
         while low < high:
             middle = (low + high) // 2
@@ -284,36 +302,37 @@ class Architecture:
         return low
 
     def followed_sizes(self, window: tuple[int, int], core: tuple[int, int]) -> dict[str, tuple[int, int]]:
-        """How many (rows, columns) of every layer's activations are followed from a window back to a core inside.
+        """Return (rows, columns) of each layer's activations that the gradient of a core needs.
 
-        At least those that see any of the core, wherever it lies, where a layer has as many.
+        This covers every activation that sees part of the core, wherever the core lies in the window, and never more
+        activations than the layer has.
         """
         sizes = self.output_sizes(*window)
-        found: dict[str, tuple[int, int]] = {}
+        followed: dict[str, tuple[int, int]] = {}
         deeper: Node | None = None
         size = sizes[self.nodes[-1].name]
-        left = len(self.nodes)
-        for node, given in zip(reversed(self.nodes), reversed(self.given_sizes(*window)), strict=True):
-            layer, most = self.layer(node.name), sizes[node.name]
-            # To cut what comes out of these once more takes longer than the few rows are worth.
-            cut = not isinstance(deeper, MaxPool | LocalResponseNorm)
-            if cut and not any(map(_reaches_short, self.nodes[:left])):
+        node_count = len(self.nodes)
+        for node, input_size in zip(reversed(self.nodes), reversed(self.given_sizes(*window)), strict=True):
+            layer, full_size = self.layer(node.name), sizes[node.name]
+            # Cropping the input of a pool or response norm takes longer than the few rows that it saves.
+            can_crop = not isinstance(deeper, MaxPool | LocalResponseNorm)
+            if can_crop and not any(map(_reaches_short, self.nodes[:node_count])):
                 size = (
-                    min(layer.spans[0].touching(core[0]), most[0], size[0]),
-                    min(layer.spans[1].touching(core[1]), most[1], size[1]),
+                    min(layer.spans[0].touching(core[0]), full_size[0], size[0]),
+                    min(layer.spans[1].touching(core[1]), full_size[1], size[1]),
                 )
-            inputs = inputs_of(node, size, most, given)
-            output_size(node, inputs, found)
-            size, deeper, left = inputs, node, left - 1
-        return found
+            needed_inputs = inputs_of(node, size, full_size, input_size)
+            output_size(node, needed_inputs, followed)
+            size, deeper, node_count = needed_inputs, node, node_count - 1
+        return followed
 
     def given_sizes(self, height: int, width: int) -> list[tuple[int, int]]:
-        """(rows, columns) of what each of `nodes` is given, for an input of `height` x `width` px."""
+        """Return (rows, columns) of the input of each of `nodes`, for a picture of `height` x `width` px."""
         sizes = self.output_sizes(height, width)
         return [(height, width), *(sizes[node.name] for node in self.nodes[:-1])]
 
     def gradient_flops(self, window: tuple[int, int], core: tuple[int, int]) -> int:
-        """Floating-point operations, convolutions only, of a window's activations and the gradient of a core inside."""
+        """Return the floating-point operations for a window's activations and its core's gradient, convolutions only."""
         sizes, followed = self.output_sizes(*window), self.followed_sizes(window, core)
         total = 0
         for layer in self.layers.values():
@@ -323,16 +342,16 @@ class Architecture:
         return total
 
     def activation_bytes(self, height: int, width: int) -> int:
-        """Bytes of every float32 activation of one window: a first guess at what a gradient pass keeps."""
+        """Return the bytes of all float32 activations of one window, a first estimate of a gradient pass's memory."""
         sizes = self.output_sizes(height, width)
         return sum(4 * layer.channels * math.prod(sizes[layer.name]) for layer in self.layers.values())
 
 
 def _reaches_short(node: Node) -> bool:
-    """Whether an input that touches the core may lie outside of what followed outputs are followed to.
+    """Return True if cropping the backward pass at a node could drop an input that touches the core.
 
-    So it may with kernels that reach less than a stride beyond their padding, or beyond what a last window lacks. Such a
-    node is followed whole.
+    This happens if the kernel, less its padding and the missing part of a last window, is shorter than the stride. Such
+    nodes are not cropped.
     """
     match node:
         case Conv():
@@ -340,7 +359,7 @@ def _reaches_short(node: Node) -> bool:
         case MaxPool():
             return node.size - node.padding - (node.stride - 1 if node.ceil else 0) < node.stride
         case Block():
-            return any(_reaches_short(one) for branch in node.branches for one in branch)
+            return any(_reaches_short(child) for branch in node.branches for child in branch)
     return False
 
 

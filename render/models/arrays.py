@@ -1,4 +1,4 @@
-"""Reads NumPy's archives of arrays (`.npz`) and safetensors; see `declared` for how much of them."""
+"""Readers of NumPy archives (`.npz`) and safetensors files. `declared` limits what they read."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ from safetensors import safe_open
 from render.models.declared import MAX_FILE_BYTES, MAX_PARTS, Declared, Expected, check_file
 from render.system.reading import open_regular
 
-#: What safetensors calls the types that NumPy has.
+#: NumPy types by their names in safetensors.
 _TYPES = {
     "F64": "f8", "F32": "f4", "F16": "f2", "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1",
     "U64": "u8", "U32": "u4", "U16": "u2", "U8": "u1", "BOOL": "?",
 }  # fmt: skip
-#: NumPy writes no others; theirs give no part of what they hold without all of it.
+#: The compressions that NumPy writes. Other methods have to unpack everything before they return a part.
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 Arrays = dict[str, NDArray | Declared]
 
 
 def read_safetensors(path: Path, expected: Expected) -> Arrays:
-    """Return the arrays of a safetensors file. Raises `OSError`, or `SafetensorError` for a damaged one."""
+    """Return the arrays of a safetensors file.
+
+    Raises:
+        OSError: The file cannot be read.
+        SafetensorError: The file is damaged.
+    """
     check_file(path)
     arrays: Arrays = {}
     with safe_open(path, framework="numpy") as file:
@@ -42,12 +47,12 @@ def read_safetensors(path: Path, expected: Expected) -> Arrays:
 
 
 def read_npz(path: Path, expected: Expected) -> Arrays:
-    """Return the arrays of an archive as `numpy.savez` writes it.
+    """Return the arrays of an archive written by `numpy.savez`.
 
-    Raises `OSError`, `ValueError` or what zipfile raises for a damaged one, or one of pickles.
+    Raises `OSError`, `ValueError` or an error of zipfile if the file is damaged, or if it holds pickles.
     """
     arrays: Arrays = {}
-    # Not np.load, which believes headers, tries other formats too, and leaves a broken archive open.
+    # np.load trusts headers, tries other formats, and leaves a broken archive open.
     with open_regular(path, MAX_FILE_BYTES) as file, zipfile.ZipFile(file) as archive:
         _refuse_many(len(archive.infolist()))
         for info in archive.infolist():
@@ -81,7 +86,7 @@ def _read_header(member: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     readers = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
     version = member.read(2)
     try:
-        # A third is for names of fields that no number has.
+        # Version 3 is only for field names, which plain numbers do not have.
         return readers[version[0]](member)
     except (IndexError, KeyError):
         raise ValueError("an array is of an unknown version of the format") from None

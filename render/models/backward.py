@@ -1,13 +1,13 @@
-"""The gradient of a window's core, and of no more of the window than that takes.
+"""Gradient of a window's core, computed from only the activations that the core needs.
 
-A window is a core with a halo around it, and who wants the core's gradient need not follow the halo's. On the way back,
-layer by layer, only those activations are followed whose view touches the core: about the core and the layer's receptive
-field, where the whole window is the core and twice the deepest layer's. What is left out never reaches the core, so the
-gradient is the same, for a fraction of the work: see `Architecture.followed_sizes`.
+A window is a core with a halo around it, and the halo's gradient is not needed. In each layer the backward pass uses only
+the activations whose receptive field touches the core. That is about the core plus the layer's receptive field; the whole
+window is the core plus twice the deepest layer's. The other activations never reach the core, so the gradient is the same
+for a fraction of the work: see `Architecture.followed_sizes`.
 
-A part of a layer's activations is followed as if it were all there is: a node's inputs begin where its outputs do, times
-the stride, so they meet the node's windows as they do in the whole. Near the part's edges sums are then incomplete, but
-there they belong to activations that do not touch the core. Where the part ends with the window, so does the picture.
+A part of a layer is processed as if it were the whole layer. The inputs of a part start at its outputs' start times the
+stride, so they line up with the node's windows as in the whole layer. Sums near the edges of a part are incomplete, but
+they belong to activations that do not touch the core. A part ends at the window's edge only where the picture ends too.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ from render.models.residuals import materialized
 
 
 class Part(NamedTuple):
-    """So many rows and columns of a layer's activations, from a row and a column on: int32 scalars."""
+    """Rectangle of a layer's activations. `start` is its first row and column, int32 scalars; `size` is (rows, columns)."""
 
     start: tuple[jax.Array, jax.Array]
     size: tuple[int, int]
 
     def of(self, values: jax.Array) -> jax.Array:
-        """This part of (1, rows, columns, channels)."""
+        """Return this part of `values`, (1, rows, columns, channels)."""
         if values.shape[1:3] == self.size:
             return values
         return lax.dynamic_slice(values, (0, *self.start, 0), (1, *self.size, values.shape[3]))
@@ -68,42 +68,56 @@ def core_gradient(
     core: tuple[int, int],
     offset: jax.Array,
 ) -> jax.Array:
-    """d(value)/d(pixel) of the core: (*core, 3) float32.
+    """Return the gradient of the objective with respect to the core's pixels.
 
-    `tape` is what `Network.taped` left for a window of (rows, columns) `window`, `cotangents` the gradients of the
-    activations that it gave, by layer. `offset`: where the core begins, (2,) int32; clamped so that the core fits.
+    Args:
+        network: The network.
+        tape: Second result of `Network.taped` for the window.
+        cotangents: Gradients of the objective with respect to the activations that `Network.taped` returned, by layer.
+        window: (rows, columns) of the window, px.
+        core: (rows, columns) of the core, px.
+        offset: First row and column of the core in the window, (2,) int32; clamped so that the core fits.
+
+    Returns:
+        (*core, 3) float32.
     """
-    at = [_clamp(0, offset[axis], window[axis] - core[axis]) for axis in range(2)]
+    core_start = [_clamp(0, offset[axis], window[axis] - core[axis]) for axis in range(2)]
     architecture = network.architecture
     sizes, followed = architecture.output_sizes(*window), architecture.followed_sizes(window, core)
     back = _Back(network, tape, cotangents, sizes)
     zero = jnp.int32(0)
     part, g = Part((zero, zero), sizes[architecture.nodes[-1].name]), None
-    for node, given in zip(reversed(architecture.nodes), reversed(architecture.given_sizes(*window)), strict=True):
-        layer, whole = architecture.layer(node.name), sizes[node.name]
-        smaller = part
+    for node, input_size in zip(reversed(architecture.nodes), reversed(architecture.given_sizes(*window)), strict=True):
+        layer, full = architecture.layer(node.name), sizes[node.name]
+        outputs = part
         if followed[node.name] != part.size:
-            smaller = _touching(layer.spans, whole, at, followed[node.name], part)
-            g = None if g is None else _within(part, smaller).of(g)
+            outputs = _touching(layer.spans, full, core_start, followed[node.name], part)
+            g = None if g is None else _within(part, outputs).of(g)
         stride = node_stride(node)
-        part = Part((stride * smaller.start[0], stride * smaller.start[1]), inputs_of(node, smaller.size, whole, given))
-        g = back.through(node, smaller, part, g)
+        part = Part((stride * outputs.start[0], stride * outputs.start[1]), inputs_of(node, outputs.size, full, input_size))
+        g = back.through(node, outputs, part, g)
     if g is None:
         return jnp.zeros((*core, 3), jnp.float32)
     pixels = jax.vjp(partial(preprocess, how=architecture.preprocess), jnp.zeros((*part.size, 3), jnp.float32))[1]
     gradient = lax.dynamic_update_slice(jnp.zeros((*window, 3), jnp.float32), pixels(wide(g)[0])[0], (*part.start, 0))
-    return lax.dynamic_slice(gradient, (*at, 0), (*core, 3))
+    return lax.dynamic_slice(gradient, (*core_start, 0), (*core, 3))
 
 
 def _touching(
     spans: Sequence[Span], whole: Sequence[int], at: Sequence[jax.Array], size: tuple[int, int], within: Part
 ) -> Part:
-    """So many of a layer's activations, of `whole`, from the first on that sees what begins `at` a pixel; of those in a
-    part.
+    """Return the part of a layer that starts at the first activation that sees the core.
+
+    Args:
+        spans: The layer's spans, rows and columns.
+        whole: (rows, columns) of all its activations.
+        at: First row and column of the core, px.
+        size: (rows, columns) of the part to return.
+        within: Part of the layer that must contain the result.
     """
     starts = []
     for axis, span in enumerate(spans):
-        # The first whose view ends there or beyond, rounded up.
+        # First activation whose receptive field ends at or after the start of the core, rounded up.
         first = -((span.high - at[axis]) // span.stride)
         start = _clamp(0, first, whole[axis] - size[axis])
         begin = within.start[axis]
@@ -116,7 +130,7 @@ def _clamp(least: jax.Array | int, x: jax.Array, most: jax.Array | int) -> jax.A
 
 
 def _within(outer: Part, inner: Part) -> Part:
-    """The inner part as a part of the outer one."""
+    """Return the inner part relative to the outer one."""
     return Part((inner.start[0] - outer.start[0], inner.start[1] - outer.start[1]), inner.size)
 
 
@@ -134,7 +148,10 @@ class _Back:
         self._sizes = sizes
 
     def through(self, node: Node, part: Part, inputs: Part, g: jax.Array | None) -> jax.Array | None:
-        """From the gradient of a part of what a node makes to that of the part of its inputs; None stands for zeros."""
+        """Return the gradient of a part of a node's inputs, given the gradient `g` of a part of its outputs.
+
+        None stands for zeros.
+        """
         g = self._arrived(node.name, part, g)
         if isinstance(node, Block):
             return self._through_block(node, inputs, g)
@@ -152,10 +169,13 @@ class _Back:
                 return local_response_norm_back(node, wide(x), wide(g)).astype(g.dtype)
 
     def _arrived(self, name: str, part: Part, g: jax.Array | None) -> jax.Array | None:
-        """The gradient before the ReLU that follows a node, if one does, with what the value itself wants of the node."""
+        """Return the gradient before the node's ReLU, if it has one.
+
+        Add the node's own cotangent first, if the objective uses the node.
+        """
         if name in self._cotangents:
-            own = part.of(self._cotangents[name][None]).astype(self._network.number_type)
-            g = own if g is None else g + own
+            cotangent = part.of(self._cotangents[name][None]).astype(self._network.number_type)
+            g = cotangent if g is None else g + cotangent
         if g is None or name not in self._tape.signs:
             return g
         return jnp.where(part.of(self._tape.signs[name]), g, jnp.zeros_like(g))
@@ -170,20 +190,20 @@ class _Back:
     def _through_block(self, block: Block, inputs: Part, g: jax.Array | None) -> jax.Array | None:
         ends = np.cumsum([self._layer(branch[-1]).channels for branch in block.branches])[:-1].tolist()
         shares = [None] * len(block.branches) if g is None else jnp.split(g, ends, axis=-1)
-        found, mixed, kernels = [], [], []
+        input_gradients, head_gradients, kernels = [], [], []
         for branch, share in zip(block.branches, shares, strict=True):
             head = head_of(branch, tuple(self._cotangents))
             if head is None:
-                found.append(self._through_branch(branch, inputs, share))
+                input_gradients.append(self._through_branch(branch, inputs, share))
                 continue
-            y = self._through_head(head, inputs, self._through_branch(branch[head.length :], inputs, share))
-            if y is not None:
-                mixed.append(y)
+            head_gradient = self._through_head(head, inputs, self._through_branch(branch[head.length :], inputs, share))
+            if head_gradient is not None:
+                head_gradients.append(head_gradient)
                 kernels.append(self._kernel(head.conv)[0, 0])
-        if mixed:
-            # As they are one product on the way there.
-            found.append(mix_back(jnp.concatenate(mixed, axis=-1), jnp.concatenate(kernels, axis=1)))
-        gradients = [one for one in found if one is not None]
+        if head_gradients:
+            # The forward pass computes them as one product too.
+            input_gradients.append(mix_back(jnp.concatenate(head_gradients, axis=-1), jnp.concatenate(kernels, axis=1)))
+        gradients = [gradient for gradient in input_gradients if gradient is not None]
         return sum(gradients[1:], gradients[0]) if gradients else None
 
     def _through_head(self, head: Head, part: Part, g: jax.Array | None) -> jax.Array | None:

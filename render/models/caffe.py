@@ -1,4 +1,4 @@
-"""Reads the parameters of a Caffe model (`.caffemodel`), a protobuf message, without Caffe.
+"""Reader of Caffe models (`.caffemodel`), which are protobuf messages. It does not need Caffe.
 
 Only the fields needed are decoded. From caffe.proto: NetParameter.layer = 100 (LayerParameter: name = 1, blobs = 7) and
 the older NetParameter.layers = 2 (V1LayerParameter: name = 4, blobs = 6); BlobProto: num, channels, height, width = 1..4,
@@ -21,14 +21,14 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 #: NetParameter field -> (name field, blobs field) of its layers.
 _LAYER_FIELDS = {100: (1, 7), 2: (4, 6)}
 _KINDS = ("weight", "bias")
-#: Fields of a whole file; the published one has some 3,000, and each array is one.
+#: Most fields that a file may have. The published file has about 3,000; each array is one field.
 _MOST_FIELDS = 500_000
 
 
 def read_parameters(path: Path) -> dict[str, NDArray[np.float32]]:
-    """LAYER/weight and LAYER/bias of every layer with blobs, float32, auxiliary classifiers left out.
+    """Return LAYER/weight and LAYER/bias of every layer with blobs, float32, without the auxiliary classifiers.
 
-    Raises `UserError` where the file is not such a message or is cut short.
+    Raises `UserError` if the file is not a Caffe model or is cut short.
     """
     parameters: dict[str, NDArray[np.float32]] = {}
     try:
@@ -55,7 +55,7 @@ def read_parameters(path: Path) -> dict[str, NDArray[np.float32]]:
 
 
 def _without_unit_axes(blob: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
-    """Old files write every blob with four axes: biases become (n,), fully connected weights (out, in)."""
+    """Return a bias as (n,) and fully connected weights as (out, in). Old files write every blob with four axes."""
     if kind == "bias":
         return blob.reshape(-1)
     return blob.reshape(blob.shape[2:]) if blob.ndim == 4 and blob.shape[:2] == (1, 1) else blob
@@ -83,15 +83,18 @@ def _dimensions(message: memoryview, budget: Iterator[int]) -> Iterator[int]:
         if isinstance(value, int):
             yield value
         else:
-            at = 0
-            while at < len(value):
-                dimension, at = _varint(value, at)
+            offset = 0
+            while offset < len(value):
+                dimension, offset = _varint(value, offset)
                 _spend(budget)
                 yield dimension
 
 
 def _fields(message: memoryview, budget: Iterator[int]) -> Iterator[tuple[int, int | memoryview]]:
-    """The fields of a protobuf message in order: number, and an integer or the field's bytes. Each takes of the budget."""
+    """Yield the fields of a protobuf message in order: the number, and an integer or the field's bytes.
+
+    Every field takes one item from `budget`.
+    """
     at = 0
     while at < len(message):
         _spend(budget)

@@ -1,7 +1,7 @@
-"""Bounds what is read of a file of weights: arrays of the architecture's own shapes alone, whatever the file declares.
+"""Limits on what is read from a weights file: only arrays that the architecture has.
 
-A header may declare terabytes that a few compressed bytes become, or nothing at all. So names and shapes are read first,
-and the values of those arrays only that the architecture has; of the others no more is needed than to name them.
+A damaged or hostile header can declare terabytes. Readers therefore read names and shapes first, and values only for the
+arrays that the architecture has. Of other arrays only the name, shape and type are kept, for the error message.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 from render.models.architecture import Architecture
 from render.system.reading import open_regular
 
-#: Bytes of the largest file that is looked into: several times the largest model's, in float64.
+#: Largest file that is read, bytes. It is several times the size of the largest model in float64.
 MAX_FILE_BYTES = 1 << 30
-#: Arrays and other parts that a file may hold; the largest model has 378 parameters.
+#: Most arrays and other parts that a file may hold. The largest model has 378 parameters.
 MAX_PARTS = 10_000
 
 _NORM_PARTS = ("beta", "mean", "var")
@@ -25,14 +25,14 @@ _NORM_PARTS = ("beta", "mean", "var")
 
 @dataclass(frozen=True)
 class Declared:
-    """An array that is not read, as it fits no parameter: its shape, and what the file calls its type."""
+    """Shape and type, as the file names it, of an array that fits no parameter and is not read."""
 
     shape: tuple[int, ...]
     dtype: str
 
 
 class Expected:
-    """The arrays that an architecture has: its parameters, and what batch norms have in their place."""
+    """Arrays that a file for an architecture may hold: its parameters, and batch norm statistics in place of biases."""
 
     def __init__(self, architecture: Architecture) -> None:
         self._shapes = architecture.parameters()
@@ -43,14 +43,14 @@ class Expected:
 
     @property
     def largest(self) -> int:
-        """Values of the largest array."""
+        """Number of values of the largest array."""
         return max(map(math.prod, self._shapes.values()))
 
     def has(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> bool:
-        """Whether there is an array of the name, the shape and of real numbers."""
+        """Return True if an array has the name and shape of an expected one and holds real numbers."""
         return self._shapes.get(name) == tuple(shape) and dtype.kind in "fiub"
 
 
 def check_file(path: Path) -> None:
-    """Raise `OSError`, whose `strerror` says why, unless the path is a regular file that is not too large."""
+    """Raise `OSError`, with the reason in `strerror`, unless the path is a regular file of at most `MAX_FILE_BYTES`."""
     open_regular(path, MAX_FILE_BYTES).close()

@@ -1,6 +1,6 @@
 """GoogLeNet as BVLC trained it for Caffe: the network of the 2015 paper and pictures (Szegedy 2014, table 1).
 
-Layer names are those of the Caffe model. Input is BGR minus the channel means; pools round their size up.
+Layer names are those of the Caffe model. The input is BGR minus the channel means. Pools round their output size up.
 """
 
 from __future__ import annotations

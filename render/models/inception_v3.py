@@ -3,8 +3,8 @@
 Blocks are `mixed0` to `mixed10`, as in Keras; convolutions inside them carry torchvision's branch names. Batch norm (no
 gamma, epsilon 1e-3) is folded into each convolution's weight and bias when weights are converted.
 
-Two trained variants differ in two details: the FID weights (default) scale input by (x - 128) / 128 and take a max in the
-pool branch of mixed10; Keras' weights scale by x / 127.5 - 1 and average there.
+There are two trained variants. The FID weights (default) scale the input by (x - 128) / 128 and use a max pool in the pool
+branch of mixed10. Keras' weights scale by x / 127.5 - 1 and use an average pool there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from render.models.architecture import Architecture, AvgPool, Block, Conv, MaxPo
 
 
 def _conv(name: str, features: int, rows: int, columns: int | None = None) -> Conv:
-    """A convolution of stride 1 that keeps the size."""
+    """Return a convolution of stride 1 that keeps the size."""
     columns = rows if columns is None else columns
     return Conv(name, features, (rows, columns), padding=(rows // 2, columns // 2))
 
@@ -93,7 +93,7 @@ def _reduce_17(name: str) -> Block:
 
 def _mixed_8(name: str, *, max_pool: bool) -> Block:
     def split(branch: str) -> Block:
-        """A 1x3 and a 3x1 convolution side by side."""
+        """Return a block of a 1x3 and a 3x1 convolution in parallel."""
         return Block(
             f"{name}/{branch}",
             ((_conv(f"{name}/{branch}a", 384, 1, 3),), (_conv(f"{name}/{branch}b", 384, 3, 1),)),

@@ -1,7 +1,7 @@
-"""Reads InceptionV3 weights from Keras' HDF5 files: whole models (`.h5`), weights of Keras 2 (`.h5`) and 3 (`.weights.h5`).
+"""Reader of InceptionV3 weights in Keras' HDF5 files: models (`.h5`), weights of Keras 2 (`.h5`) and 3 (`.weights.h5`).
 
-Keras numbers its convolutions `conv2d`, `conv2d_1`, ... and batch norms likewise, counting on through a process, so only
-their order counts. It builds branches in an order of its own, given here block by block.
+Keras numbers its convolutions `conv2d`, `conv2d_1`, ... and its batch norms in the same way. The count continues through a
+process, so only the order is used. Keras builds branches in its own order, listed here for each block.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from render.errors import UserError
 from render.models.architecture import Architecture, Conv
 from render.models.declared import MAX_PARTS, Declared, Expected, check_file
 
-#: keras.applications.inception_v3 creates each block's branches in this order.
+#: Order in which keras.applications.inception_v3 creates the branches of each block.
 _BLOCK_ORDERS: dict[str, tuple[str, ...]] = {
     **{
         f"mixed{block}": (
@@ -48,24 +48,28 @@ _BLOCK_ORDERS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-#: Keras 3 numbers a layer's variables instead of naming them. InceptionV3's batch norms have no gamma.
+#: Names of the variables that Keras 3 only numbers. InceptionV3's batch norms have no gamma.
 _NUMBERED_VARIABLES = {"conv2d": ("kernel",), "batch_normalization": ("beta", "moving_mean", "moving_variance")}
 
 
 _NORM_PARTS = {"beta": "beta", "moving_mean": "mean", "moving_variance": "var", "gamma": "gamma"}
-#: Bytes of the pieces that a dataset may be stored in: one is unpacked whole for any value in it.
+#: Largest chunk of a dataset, bytes. HDF5 unpacks a whole chunk to read any value in it.
 _LARGEST_CHUNK = 64 << 20
-#: What h5py raises on damaged files besides `OSError`, `RuntimeError` and `ValueError`.
+#: Errors that h5py raises on damaged files, in addition to `OSError`, `RuntimeError` and `ValueError`.
 _DAMAGED = (KeyError, TypeError, AttributeError, OverflowError, MemoryError)
 
 _Datasets = dict[str, h5py.Dataset]
 
 
 def read_parameters(path: Path, architecture: Architecture) -> dict[str, NDArray | Declared]:
-    """LAYER/{weight,beta,mean,var} of every convolution: weights (out, in, rows, columns), float32.
+    """Return LAYER/{weight,beta,mean,var} of every convolution: weights (out, in, rows, columns), float32.
 
-    A classifier (`predictions`) in the file is left aside. Raises `UserError` where the counts do not fit, `OSError` where
-    the file is not HDF5, and `ValueError` where it is damaged.
+    A classifier (`predictions`) in the file is ignored.
+
+    Raises:
+        UserError: The number of convolutions or batch norms does not fit.
+        OSError: The file is not HDF5.
+        ValueError: The file is damaged.
     """
     check_file(path)
     try:
@@ -98,7 +102,10 @@ def _parameters(groups: dict[str, _Datasets], architecture: Architecture, path: 
 
 
 def _read(dataset: h5py.Dataset, name: str, expected: Expected, *, kernel: bool = False) -> NDArray | Declared:
-    """A dataset's values, float32, where it is of the parameter's shape; kernels come as (rows, columns, in, out)."""
+    """Return a dataset's values as float32, or a `Declared` if it does not have the parameter's shape.
+
+    Kernels are stored as (rows, columns, in, out) and returned as (out, in, rows, columns).
+    """
     axes = (3, 2, 0, 1) if kernel and dataset.ndim == 4 else tuple(range(dataset.ndim))
     shape = tuple(dataset.shape[axis] for axis in axes)
     if not expected.has(name, shape, dataset.dtype):
@@ -111,9 +118,9 @@ def _read(dataset: h5py.Dataset, name: str, expected: Expected, *, kernel: bool 
 
 
 def _layer_groups(file: h5py.File) -> list[tuple[str, h5py.Group]]:
-    """The groups of layers by their names in the file.
+    """Return the groups of layers with their names in the file.
 
-    All at once: an iteration over a group that is left off holds the lock of the library, and the process never ends.
+    The result is a list, because an unfinished iteration over a group holds the library's lock and the process never ends.
     """
     root = next((group for name in ("model_weights", "layers") if (group := _group(file, name)) is not None), file)
     if len(root) > MAX_PARTS:
@@ -123,7 +130,7 @@ def _layer_groups(file: h5py.File) -> list[tuple[str, h5py.Group]]:
 
 
 def _group(parent: h5py.Group, name: str) -> h5py.Group | None:
-    """The group of a name in this very file; None where there is none."""
+    """Return the group `name` if it is in this file, or None. Links to other files are not followed."""
     if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
         return None
     item = parent.get(name)
@@ -131,12 +138,12 @@ def _group(parent: h5py.Group, name: str) -> h5py.Group | None:
 
 
 def _layer_name(name: str, group: h5py.Group) -> str:
-    """A layer's own name: Keras 3 counts layers anew in the group's, and keeps theirs in an attribute."""
+    """Return the name of a layer. Keras 3 renumbers the groups and keeps the name in an attribute."""
     variables = _group(group, "vars")
     if variables is None or "name" not in variables.attrs:
         return name
     attribute = variables.attrs.get_id("name")
-    # Looked at before it is read: it may be declared as long as it likes.
+    # Check the type before reading: a damaged file may declare any length.
     text = variables.attrs["name"] if attribute.shape == () and attribute.dtype.kind in "OSU" else None
     if isinstance(text, bytes):
         text = text.decode()
@@ -146,22 +153,22 @@ def _layer_name(name: str, group: h5py.Group) -> str:
 
 
 def _datasets(group: h5py.Group) -> _Datasets:
-    """Every dataset of numbers below a layer's group by its last name, without Keras' `:0`."""
-    found: _Datasets = {}
-    visited = iter(range(MAX_PARTS))
+    """Return every numeric dataset below a layer's group, by its last name without Keras' `:0`."""
+    datasets: _Datasets = {}
+    budget = iter(range(MAX_PARTS))
 
     def visit(name: str, item: object) -> bool | None:
         if isinstance(item, h5py.Dataset) and item.shape is not None and item.dtype.kind in "fiu":
-            found[name.rpartition("/")[2].removesuffix(":0")] = item
+            datasets[name.rpartition("/")[2].removesuffix(":0")] = item
         # Anything but None ends the visit.
-        return None if next(visited, None) is not None else True
+        return None if next(budget, None) is not None else True
 
     group.visititems(visit)
-    return found
+    return datasets
 
 
 def _numbered(groups: dict[str, _Datasets], stem: str) -> list[_Datasets]:
-    """The groups called `stem` or `stem_N` that hold arrays, in Keras' order of creation."""
+    """Return the groups called `stem` or `stem_N` that hold arrays, in Keras' order of creation."""
     matches = [(re.fullmatch(rf"{stem}(?:_(\d{{1,9}}))?", name), datasets) for name, datasets in groups.items()]
     numbered = [(int(match[1] or 0), datasets) for match, datasets in matches if match and datasets]
     names = {str(number): name for number, name in enumerate(_NUMBERED_VARIABLES[stem])}
@@ -172,7 +179,7 @@ def _numbered(groups: dict[str, _Datasets], stem: str) -> list[_Datasets]:
 
 
 def _keras_order(architecture: Architecture) -> Iterator[str]:
-    """Names of the convolutions in the order in which Keras creates them."""
+    """Yield the names of the convolutions in the order in which Keras creates them."""
     convolutions = [layer.name for layer in architecture.layers.values() if isinstance(layer.node, Conv)]
     yield from (name for name in convolutions if "/" not in name)
     for block, branches in _BLOCK_ORDERS.items():

@@ -1,7 +1,7 @@
-"""What the classes are called: the names of ImageNet's thousand, for the networks that have a classifier.
+"""Names of ImageNet's 1000 classes, for the networks that have a classifier.
 
-They come from a wheel on PyPI: `timm` lists the synsets in the order of the logits, and what each is called. The result is
-kept in the user's cache, one line a class, as ImageNet itself published it: synset, blank, synonyms with commas between.
+The names come from a wheel on PyPI: `timm` lists the synsets in the order of the logits, with their names. The result is
+kept in the user's cache, one line a class, in ImageNet's own format: synset, blank, synonyms separated by commas.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from render.storage import downloads as fetch
 from render.system.paths import cache_directory
 from render.system.reading import read_regular
 
-#: For each logit its synonyms, the first the usual one.
+#: Synonyms of each logit's class, the usual name first.
 Names = tuple[tuple[str, ...], ...]
 
 _REQUIREMENT = "timm==1.0.31"
 _SYNSETS, _NAMES = "timm/data/_info/imagenet_synsets.txt", "timm/data/_info/imagenet_synset_to_lemma.txt"
 #: sha256 of the file in the cache.
 _SHA256 = "acf75ef0abe89694b19056e0796401068b459c457baa30335f240c7692857355"
-#: Bytes of that file at most: it has 31,675.
+#: Largest size of that file, bytes. It has 31,675.
 _MOST_BYTES = 1 << 20
-#: A classifier may have logits before those of the thousand, that stand for no class.
+#: Names of the dummy logits before the 1000 classes, by the classifier's number of logits.
 _DUMMIES: dict[int, Names] = {1000: (), 1001: (("dummy",),)}
 _MOST_CANDIDATES = 5
 
 
 @dataclass(frozen=True)
 class ClassName:
-    """One class of a classifier: the index of its logit, and what it is usually called."""
+    """One class of a classifier: the index of its logit and its usual name."""
 
     index: int
     name: str
@@ -50,20 +50,27 @@ class ClassName:
 
 
 def class_names(model: str) -> Names:
-    """For each logit of the model, in order, its synonyms; fetched on first use.
+    """Return the synonyms of each logit's class, in order. The names are fetched on first use.
 
-    Raises `UserError` where the model has no classifier, or the names cannot be had.
+    Raises `UserError` if the model has no classifier or the names cannot be fetched.
     """
     classes = _class_count(model)
     return _DUMMIES[classes] + _imagenet_names(cache_directory() / "labels")
 
 
 def find_class(written: str | int, model: str) -> ClassName:
-    """The class that the user means: an index, a synonym, or words that only one class has in one of its synonyms.
+    """Return the class that the user means.
 
-    Case does not matter, and `_` and `-` are blanks. Of classes that share a synonym, the one that is usually called so is
-    meant; where that is none or several, or nothing fits, `UserError` names what might be. An index needs no names: where
-    they cannot be fetched, the class is called `class INDEX`.
+    Args:
+        written: An index, a synonym, or words that only one class has in one of its synonyms. Case does not matter, and
+            `_` and `-` count as blanks. If several classes share a synonym, the one with that usual name is returned.
+        model: Name of the model.
+
+    Returns:
+        The class. If `written` is an index and the names cannot be fetched, its name is `class INDEX`.
+
+    Raises:
+        UserError: No class or several classes fit (the message suggests some), or the model has no classifier.
     """
     classes = _class_count(model)
     text = str(written).strip()
@@ -79,7 +86,7 @@ def find_class(written: str | int, model: str) -> ClassName:
 
 
 def describe_classes(model: str) -> str:
-    """How many classes the model has and how they are numbered, in words; fetches nothing."""
+    """Return the number of classes of the model and their indices as text. Nothing is fetched."""
     classes = find_model(model).architecture.classes
     if not classes:
         return "no classes"
@@ -88,7 +95,10 @@ def describe_classes(model: str) -> str:
 
 
 def top_classes(logits: NDArray, names: Sequence[Sequence[str]], count: int = 5) -> list[tuple[int, str, float]]:
-    """The likeliest classes, best first: index, usual name, probability (softmax over all logits, (classes,))."""
+    """Return the most probable classes, best first: index, usual name, probability.
+
+    The probability is the softmax over all `logits`, (classes,). Raises `ValueError` unless `names` has as many entries.
+    """
     if logits.shape != (len(names),):
         raise ValueError(f"there are {len(names)} names for logits of shape {logits.shape}")
     powers = np.exp(logits.astype(np.float64) - logits.max())
@@ -100,13 +110,13 @@ def top_classes(logits: NDArray, names: Sequence[Sequence[str]], count: int = 5)
 def _class_count(model: str) -> int:
     classes = find_model(model).architecture.classes
     if not classes:
-        able = " or ".join(f"model={name}" for name, other in MODELS.items() if other.architecture.classes)
-        raise UserError(f"{model} has no classes, for it has no classifier: choose {able}")
+        classifier_models = " or ".join(f"model={name}" for name, entry in MODELS.items() if entry.architecture.classes)
+        raise UserError(f"{model} has no classes, for it has no classifier: choose {classifier_models}")
     return classes
 
 
 def _normalised(text: str) -> str:
-    """In lower case, with single blanks for whatever may stand between words."""
+    """Return the text in lower case, with words separated by single blanks."""
     return " ".join(text.lower().replace("_", " ").replace("-", " ").split())
 
 
@@ -128,11 +138,11 @@ def _with_synonym(words: str, names: Names) -> list[int]:
 
 
 def _with_words(words: str, names: Names) -> list[int]:
-    wanted = set(words.split())
+    query_words = set(words.split())
     return [
         index
         for index, synonyms in enumerate(names)
-        if wanted and any(wanted <= set(_normalised(synonym).split()) for synonym in synonyms)
+        if query_words and any(query_words <= set(_normalised(synonym).split()) for synonym in synonyms)
     ]
 
 
@@ -140,31 +150,31 @@ def _choice(candidates: list[ClassName]) -> str:
     shown = ", ".join(map(str, candidates[:_MOST_CANDIDATES]))
     if len(candidates) > _MOST_CANDIDATES:
         shown += f" and {len(candidates) - _MOST_CANDIDATES} more"
-    # A crane is a bird and a machine: no more can be said than which of the two.
-    alike = len({candidate.name for candidate in candidates}) == 1
-    return f"{shown}: give its index" if alike else f"{shown}: give more of its name, or its index"
+    # Classes may have the same name (crane: a bird and a machine), so only an index tells them apart.
+    same_name = len({candidate.name for candidate in candidates}) == 1
+    return f"{shown}: give its index" if same_name else f"{shown}: give more of its name, or its index"
 
 
 def _suggestion(words: str, names: Names) -> str:
     spelled = {
         _normalised(synonym): ClassName(index, synonym) for index, synonyms in enumerate(names) for synonym in synonyms
     }
-    near = difflib.get_close_matches(words, spelled, n=3, cutoff=0.6)
-    if near:
-        return f"did you mean {', '.join(str(spelled[name]) for name in near)}?"
+    close_matches = difflib.get_close_matches(words, spelled, n=3, cutoff=0.6)
+    if close_matches:
+        return f"did you mean {', '.join(str(spelled[name]) for name in close_matches)}?"
     return f"give one of ImageNet's classes, or an index from 0 to {len(names) - 1}"
 
 
 @cache
 def _imagenet_names(directory: Path) -> Names:
-    """The thousand in order, from the file kept in `directory`, which is made where it is missing or damaged."""
+    """Return the 1000 classes in order, from the file in `directory`. It is fetched if it is missing or damaged."""
     path = directory / f"imagenet-{_SHA256[:12]}.txt"
     try:
         content = _read_cached(path)
         if content is None:
             directory.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):
-                # Another process may have finished while this one waited.
+                # Another process may have fetched it while this one waited for the lock.
                 content = _read_cached(path) or _fetch(path)
     except OSError as error:
         raise UserError(
@@ -175,7 +185,7 @@ def _imagenet_names(directory: Path) -> Names:
 
 
 def _read_cached(path: Path) -> bytes | None:
-    """The file's content; None where there is none or it is damaged."""
+    """Return the file's content, or None if it is missing or damaged."""
     try:
         content = read_regular(path, _MOST_BYTES)
     except FileNotFoundError:
@@ -200,5 +210,5 @@ def _fetch(path: Path) -> bytes:
 
 
 def _lines(synsets: Iterable[bytes], names: Iterable[bytes]) -> Iterable[bytes]:
-    called = dict(line.partition(b"\t")[::2] for line in names)
-    return (b"%s %s\n" % (synset, called.get(synset, b"")) for synset in synsets)
+    lemmas = dict(line.partition(b"\t")[::2] for line in names)
+    return (b"%s %s\n" % (synset, lemmas.get(synset, b"")) for synset in synsets)

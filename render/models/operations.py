@@ -1,8 +1,8 @@
-"""What the nodes of a network compute, with gradients written by hand where XLA's own are slow.
+"""Operations of a network's nodes, with gradients written by hand where XLA's own are slow.
 
-All take and give (1, rows, columns, channels) activations. What is written by hand is the same function as the plain
-operation, and the same gradient but for the order in which float32 sums are rounded; `tests/test_operations.py` compares
-them. On CPUs XLA finds the fast convolution only for some forms of the same one, so there the form is chosen.
+All take and return (1, rows, columns, channels) activations. The hand-written versions are the same functions as the plain
+operations, with the same gradients except for the rounding order of float32 sums; `tests/test_operations.py` compares
+them. On CPUs XLA uses its fast convolution only for some forms of an equal convolution, so the form is chosen here.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from jax import lax
 
 from render.models.architecture import AvgPool, Conv, LocalResponseNorm, MaxPool, window_output
 
-#: Channels up to which a strided convolution is folded.
+#: Most input channels for which a strided convolution is folded.
 _FEW = 4
 
 
 def convolve(x: jax.Array, kernel: jax.Array, node: Conv) -> jax.Array:
-    """Convolution with `kernel` (rows, columns, in, out), without the bias."""
+    """Return the convolution of `x` with `kernel` (rows, columns, in, out), without the bias."""
     if is_mix(node):
         return mix(x, kernel[0, 0])
     if jax.default_backend() == "cpu":
@@ -34,7 +34,7 @@ def convolve(x: jax.Array, kernel: jax.Array, node: Conv) -> jax.Array:
 
 
 def convolve_back(node: Conv, size: tuple[int, int], kernel: jax.Array, g: jax.Array) -> jax.Array:
-    """The transpose of `convolve`: the gradient of an input of (rows, columns) `size`, from that of what it comes to."""
+    """Return the transpose of `convolve`: the gradient of an input of (rows, columns) `size`, from the output's, `g`."""
     if is_mix(node):
         return mix_back(g, kernel[0, 0])
     if jax.default_backend() == "cpu" and node.stride > 1 and kernel.shape[2] <= _FEW:
@@ -44,22 +44,22 @@ def convolve_back(node: Conv, size: tuple[int, int], kernel: jax.Array, g: jax.A
 
 
 def is_mix(node: Conv) -> bool:
-    """Whether a convolution looks at no more than one position."""
+    """Return True if a convolution looks at one position only: 1x1, stride 1, no padding."""
     return node.kernel == (1, 1) and node.stride == 1 and node.padding == (0, 0)
 
 
 def mix(x: jax.Array, weights: jax.Array) -> jax.Array:
-    """A 1x1 convolution: every position's channels times `weights` (in, out)."""
+    """Return a 1x1 convolution: every position's channels times `weights` (in, out)."""
     return lax.dot_general(x, weights, (((3,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)
 
 
 def mix_back(g: jax.Array, weights: jax.Array) -> jax.Array:
-    """The transpose of `mix`."""
+    """Return the transpose of `mix`."""
     return lax.dot_general(g, weights, (((3,), (1,)), ((), ())), precision=lax.Precision.HIGHEST)
 
 
 def _convolve(node: Conv, x: jax.Array, kernel: jax.Array, below: int = 0) -> jax.Array:
-    """The plain convolution, with further rows of zeros below."""
+    """Return the plain convolution, with `below` more rows of zeros at the bottom."""
     rows, columns = node.padding
     return _slide(x, kernel, node.stride, ((rows, rows + below), (columns, columns)))
 
@@ -71,16 +71,16 @@ def _slide(x: jax.Array, kernel: jax.Array, stride: int, padding: Sequence[tuple
         window_strides=(stride, stride),
         padding=padding,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        # Asked for a float32 result, JAX would have the gradient's convolution in float32 as well.
+        # With a float32 result type, JAX would compute the gradient's convolution in float32 too.
         precision=lax.Precision.HIGHEST,
     )
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _convolve_unpadded(node: Conv, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """One more row than is wanted: XLA's convolution on CPUs is up to eight times as fast where there is any padding."""
-    wanted = window_output(x.shape[1], node, 0)
-    return _convolve(node, x, kernel, below=node.stride)[:, :wanted]
+    """Return the convolution without padding. Compute one row too many: padding makes XLA up to 8 times faster on CPUs."""
+    output_rows = window_output(x.shape[1], node, 0)
+    return _convolve(node, x, kernel, below=node.stride)[:, :output_rows]
 
 
 def _unpadded_forward(node: Conv, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -96,8 +96,10 @@ _convolve_unpadded.defvjp(_unpadded_forward, _unpadded_backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _convolve_folded(node: Conv, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A strided convolution of few channels, as a plain one of the picture folded to as many more: each square of `stride`
-    px a side becomes one position. With three channels XLA's strided one hardly fills a vector.
+    """Return a strided convolution of few channels, computed as a convolution of stride 1 on a folded picture.
+
+    Folding turns each square of `stride` px a side into one position with stride * stride times the channels. With three
+    channels XLA's strided convolution hardly fills a vector.
     """
     stride, sizes = node.stride, [window_output(length, node, axis) for axis, length in enumerate(x.shape[1:3])]
     folded = _folded_kernel(stride, kernel)
@@ -109,12 +111,15 @@ def _convolve_folded(node: Conv, x: jax.Array, kernel: jax.Array) -> jax.Array:
     padded = _pad(x, (0, 0), *edges, (0, 0))
     squares = padded.reshape(1, lengths[0], stride, lengths[1], stride * x.shape[3])
     positions = jnp.concatenate([squares[:, :, row] for row in range(stride)], axis=-1)
-    # A row more than is wanted: see `_convolve_unpadded`.
+    # One row too many: see `_convolve_unpadded`.
     return _slide(positions, folded, 1, ((0, 1), (0, 0)))[:, : sizes[0]]
 
 
 def _folded_kernel(stride: int, kernel: jax.Array) -> jax.Array:
-    """(rows, columns, in, out) to (rows / stride, columns / stride, stride * stride * in, out), zeros at the end."""
+    """Return a kernel folded for `_convolve_folded`, with zeros at the end.
+
+    (rows, columns, in, out) becomes (rows / stride, columns / stride, stride * stride * in, out), sizes rounded up.
+    """
     reach = [-(-length // stride) for length in kernel.shape[:2]]
     ends = [(0, stride * count - length) for count, length in zip(reach, kernel.shape, strict=False)]
     split = _pad(kernel, *ends, (0, 0), (0, 0)).reshape(reach[0], stride, reach[1], stride, *kernel.shape[2:])
@@ -127,25 +132,25 @@ def _folded_forward(node: Conv, x: jax.Array, kernel: jax.Array) -> tuple[jax.Ar
 
 def _folded_backward(node: Conv, kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = kept
-    # Nobody asks for the kernel's gradient, so it is never computed.
+    # The kernel's gradient is not used, so XLA never computes it.
     return _folded_back(node, x.shape[1:3], kernel, g), jax.vjp(partial(_convolve, node, x), kernel)[1](g)[0]
 
 
 def _folded_back(node: Conv, size: Sequence[int], kernel: jax.Array, g: jax.Array) -> jax.Array:
     stride, channels = node.stride, kernel.shape[2]
-    turned = _folded_kernel(stride, kernel)[::-1, ::-1].transpose(0, 1, 3, 2)
-    around = [(reach - 1, reach - 1) for reach in turned.shape[:2]]
-    positions = _slide(g, turned, 1, around)
+    flipped_kernel = _folded_kernel(stride, kernel)[::-1, ::-1].transpose(0, 1, 3, 2)
+    padding = [(reach - 1, reach - 1) for reach in flipped_kernel.shape[:2]]
+    positions = _slide(g, flipped_kernel, 1, padding)
     rows, columns = positions.shape[1:3]
     width = stride * channels
     lines = [positions[..., row * width : (row + 1) * width].reshape(1, rows, columns * width) for row in range(stride)]
-    whole = jnp.stack(lines, axis=2).reshape(1, stride * rows, stride * columns, channels)
+    full_gradient = jnp.stack(lines, axis=2).reshape(1, stride * rows, stride * columns, channels)
     # Inputs beyond the last window have no gradient.
     edges = [
-        (-before, length + before - found)
-        for before, length, found in zip(node.padding, size, whole.shape[1:3], strict=True)
+        (-before, length + before - full_length)
+        for before, length, full_length in zip(node.padding, size, full_gradient.shape[1:3], strict=True)
     ]
-    return _pad(whole, (0, 0), *edges, (0, 0))
+    return _pad(full_gradient, (0, 0), *edges, (0, 0))
 
 
 _convolve_folded.defvjp(_folded_forward, _folded_backward)
@@ -153,17 +158,20 @@ _convolve_folded.defvjp(_folded_forward, _folded_backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def max_pool(node: MaxPool, x: jax.Array) -> jax.Array:
-    """Max over windows; positions beyond the edge never win. Of equal values the first, row by row, takes the gradient."""
+    """Return the maximum of each window. Positions beyond the edge never win.
+
+    Of equal values the first, row by row, gets the gradient.
+    """
     return _max_and_winner(node, x)[0]
 
 
 def winners(node: MaxPool, x: jax.Array) -> jax.Array:
-    """Which position of its window each maximum is found at, counted row by row."""
+    """Return the position of each maximum in its window, counted row by row."""
     return _max_and_winner(node, x)[1]
 
 
 def _max_and_winner(node: MaxPool, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The maxima, and which position of its window each was found at, counted row by row."""
+    """Return the maxima and the position of each in its window, counted row by row."""
     sizes = [window_output(length, node, axis) for axis, length in enumerate(x.shape[1:3])]
     spans = [(size - 1) * node.stride + 1 for size in sizes]
     edges = [
@@ -173,7 +181,7 @@ def _max_and_winner(node: MaxPool, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     padded = _pad(x, (0, 0), *edges, (0, 0), value=-np.inf)
     best, winner, number_type = None, None, _number_type(node)
     for number, (row, column) in enumerate(_positions(node.size)):
-        rows, columns = (slice(at, at + span, node.stride) for at, span in zip((row, column), spans, strict=True))
+        rows, columns = (slice(start, start + span, node.stride) for start, span in zip((row, column), spans, strict=True))
         value = padded[:, rows, columns]
         if best is None or winner is None:
             best, winner = value, jnp.zeros(value.shape, number_type)
@@ -185,7 +193,7 @@ def _max_and_winner(node: MaxPool, x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _number_type(node: MaxPool) -> type[jnp.uint8] | type[jnp.int32]:
-    """Of a position in a window, and one more: as narrow as may be, since it is kept for the gradient."""
+    """Return the narrowest type for size * size + 1 position numbers, because positions are kept for the gradient."""
     return jnp.uint8 if node.size**2 < 256 else jnp.int32
 
 
@@ -200,28 +208,34 @@ def _max_pool_backward(node: MaxPool, kept: tuple[jax.Array, tuple[int, ...]], g
 
 
 def max_pool_back(node: MaxPool, size: Sequence[int], winner: jax.Array, g: jax.Array) -> jax.Array:
-    """The gradient of an input of (rows, columns) `size`, given which position of each window has the maximum.
+    """Return the gradient of the input of a max pool.
 
-    Each input's is gathered from the windows that hold it. Those whose inputs have the same place modulo the stride are
-    added up at once: every pass is dense.
+    The gradient of each input is gathered from the windows that contain it. Inputs at the same position modulo the stride
+    are computed together, so every pass is dense.
+
+    Args:
+        node: The pool.
+        size: (rows, columns) of the input.
+        winner: Position of each maximum in its window, as from `winners`.
+        g: Gradient of the output.
     """
     shape = (1, *size, g.shape[3])
     stride, dtype = node.stride, g.dtype
-    further = (node.size - 1) // stride
+    reach = (node.size - 1) // stride
     counts = [-(-(length + node.padding) // stride) for length in shape[1:3]]
-    edges = [(further, count - size) for count, size in zip(counts, g.shape[1:3], strict=True)]
+    edges = [(reach, count - size) for count, size in zip(counts, g.shape[1:3], strict=True)]
     gradients = _pad(wide(g), (0, 0), *edges, (0, 0))
     winners = _pad(winner, (0, 0), *edges, (0, 0), value=node.size**2)
 
     def gathered(row: int, column: int) -> jax.Array:
-        """For inputs that are `row`, `column` px from a window's beginning, or whole strides further."""
-        total = nothing = jnp.zeros((1, *counts, shape[3]), gradients.dtype)
+        """Return the gradient of the inputs at `row`, `column` from a window's start, or whole strides further."""
+        total = zero = jnp.zeros((1, *counts, shape[3]), gradients.dtype)
         for down in range(row, node.size, stride):
             for across in range(column, node.size, stride):
-                tops = [further - at // stride for at in (down, across)]
+                tops = [reach - offset // stride for offset in (down, across)]
                 rows, columns = (slice(top, top + count) for top, count in zip(tops, counts, strict=True))
-                won = winners[:, rows, columns] == down * node.size + across
-                total = total + jnp.where(won, gradients[:, rows, columns], nothing)
+                is_winner = winners[:, rows, columns] == down * node.size + across
+                total = total + jnp.where(is_winner, gradients[:, rows, columns], zero)
         return total.astype(dtype)
 
     lines = [
@@ -230,37 +244,37 @@ def max_pool_back(node: MaxPool, size: Sequence[int], winner: jax.Array, g: jax.
         )
         for row in range(stride)
     ]
-    whole = jnp.stack(lines, axis=2).reshape(1, stride * counts[0], stride * counts[1], shape[3])
+    full_gradient = jnp.stack(lines, axis=2).reshape(1, stride * counts[0], stride * counts[1], shape[3])
     top, rows, columns = node.padding, shape[1], shape[2]
-    return whole[:, top : top + rows, top : top + columns]
+    return full_gradient[:, top : top + rows, top : top + columns]
 
 
 max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 def average_pool(x: jax.Array, node: AvgPool) -> jax.Array:
-    """Mean over the positions of each window that lie inside the input; size kept."""
+    """Return the mean over the positions of each window that lie inside the input. The size stays the same."""
     rows, columns = neighbours(node, x.shape[1:3])
     return _sum_windows(node.size, x) / (rows[:, None] * columns[None, :])[None, :, :, None]
 
 
 def average_pool_back(node: AvgPool, counts: Sequence[jax.Array], g: jax.Array) -> jax.Array:
-    """The transpose of `average_pool`; `counts` of each row and each column are what `neighbours` says."""
+    """Return the transpose of `average_pool`. `counts` are the results of `neighbours` for rows and columns."""
     rows, columns = counts
     return _sum_windows(node.size, g / (rows[:, None] * columns[None, :])[None, :, :, None])
 
 
 def neighbours(node: AvgPool, size: Sequence[int]) -> list[np.ndarray]:
-    """For each row, and for each column, of so many: how many lie within the window around it, float32.
+    """Return how many rows lie in the window around each row, and the same for columns, float32.
 
-    Counted here, not by XLA: it would fold a sum of ones at compile time, slowly for large windows.
+    NumPy counts them, because XLA would fold a sum of ones at compile time, which is slow for large windows.
     """
     return [_neighbours(length, node.size // 2) for length in size]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _sum_windows(size: int, x: jax.Array) -> jax.Array:
-    """Sum over the window around each position, zeros beyond the edge. It is its own transpose."""
+    """Return the sum over the window around each position, zeros beyond the edge. It is its own transpose."""
     half = size // 2
     padded = _pad(x, (0, 0), (half, half), (half, half), (0, 0))
     rows, columns = x.shape[1:3]
@@ -275,7 +289,7 @@ _sum_windows.defvjp(lambda size, x: (_sum_windows(size, x), None), lambda size, 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def local_response_norm(node: LocalResponseNorm, x: jax.Array) -> jax.Array:
-    """Each value over a power of its neighbouring channels' squares."""
+    """Return the across-channel normalisation of `x`; see `LocalResponseNorm` for the formula."""
     return x * _power(_response(node, x), -node.beta)
 
 
@@ -292,7 +306,7 @@ def _norm_backward(node: LocalResponseNorm, x: jax.Array, g: jax.Array) -> tuple
 
 
 def local_response_norm_back(node: LocalResponseNorm, x: jax.Array, g: jax.Array) -> jax.Array:
-    """The gradient of the input `x`."""
+    """Return the gradient of the input `x` of `local_response_norm`."""
     response = _response(node, x)
     power = _power(response, -node.beta)
     shared = _sum_channels(node.n, g * x * power / response)
@@ -303,10 +317,10 @@ local_response_norm.defvjp(_norm_forward, _norm_backward)
 
 
 def _sum_channels(n: int, x: jax.Array) -> jax.Array:
-    """Sum over the `n` channels around each, an odd number. It is its own transpose."""
+    """Return the sum over the `n` channels around each channel, `n` odd. It is its own transpose."""
     half = n // 2
     if jax.default_backend() == "cpu":
-        # Added up one by one, everything before would be computed as often: fusion knows no better.
+        # XLA would fuse a sum of slices and compute everything before it `n` times.
         channel = np.arange(x.shape[3])
         band = jnp.asarray(np.abs(channel[:, None] - channel) <= half, x.dtype)
         return lax.dot(x.reshape(-1, x.shape[3]), band, precision=lax.Precision.HIGHEST).reshape(x.shape)
@@ -318,7 +332,7 @@ def _sum_channels(n: int, x: jax.Array) -> jax.Array:
 
 
 def _power(x: jax.Array, exponent: float) -> jax.Array:
-    """Positive numbers to a power; -0.75, which networks have, by square roots: far less time than a logarithm."""
+    """Return positive numbers to a power. -0.75 uses square roots, which are much faster than a logarithm."""
     if exponent != -0.75:
         return x**exponent
     root = jnp.sqrt(x)
@@ -326,22 +340,22 @@ def _power(x: jax.Array, exponent: float) -> jax.Array:
 
 
 def _pad(x: jax.Array, *edges: tuple[int, int], value: float = 0) -> jax.Array:
-    """The array with so many of `value` before and after along each axis; fewer than 0 cut some off."""
+    """Return the array with (before, after) copies of `value` added along each axis. Negative numbers crop it."""
     return lax.pad(x, np.asarray(value, x.dtype), [(before, after, 0) for before, after in edges])
 
 
 def _positions(size: int) -> Iterator[tuple[int, int]]:
-    """The places in a square window, row by row."""
+    """Return the (row, column) positions in a square window, row by row."""
     return ((row, column) for row in range(size) for column in range(size))
 
 
 def _neighbours(length: int, half: int) -> np.ndarray:
-    """For each of `length` positions, how many lie within `half` of it: (length,) float32."""
+    """Return how many of `length` positions lie within `half` of each position, (length,) float32."""
     positions = np.arange(length)
     first, last = np.maximum(positions - half, 0), np.minimum(positions + half, length - 1)
     return (last - first + 1).astype(np.float32)
 
 
 def wide(x: jax.Array) -> jax.Array:
-    """The array in float32, where it is narrower."""
+    """Return the array in float32 if its type is narrower."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))

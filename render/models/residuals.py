@@ -1,8 +1,8 @@
-"""What a gradient pass keeps of the forward pass: of a ReLU one byte a value, its sign, instead of the value's four.
+"""Compact storage of forward results for the gradient: one byte per ReLU value, its sign, instead of four.
 
-Left to itself, XLA takes signs from the activations when the gradient needs them, to save a pass over memory, and so keeps
-every activation until then. Kept as signs, a window takes a fraction of the memory, at the same speed: nothing is computed
-twice, which is what rematerialisation does for less. The gradient is the same to the bit.
+By default XLA takes the signs from the activations when the gradient needs them, to save a pass over memory, so it keeps
+every activation until then. With stored signs, a window takes a fraction of the memory at the same speed. Unlike
+rematerialisation, nothing is computed twice. The gradient is the same to the bit.
 """
 
 from __future__ import annotations
@@ -15,22 +15,25 @@ from jax import lax
 
 
 def materialized(reduce: Callable[[jax.Array], jax.Array], x: jax.Array, witness: jax.Array | None = None) -> jax.Array:
-    """`reduce(x)`, computed once and held, so that the array `x` can go; for what a gradient needs of the way there.
+    """Return `reduce(x)`, computed once and stored, so that the memory of `x` can be freed before the gradient pass.
 
-    For an `x` that is not of floats, `witness` is any array at hand that is.
+    Otherwise XLA may fuse `reduce` into the operation that reads its result and keep `x` until then. XLA drops
+    optimisation barriers on CPUs before it fuses, so there a branch on a condition that is always true separates the two.
+    On other devices `reduce` is called directly.
 
-    Without, it may be fused into whatever reads it, and computed there from an `x` that lives on. On a CPU, where XLA drops
-    optimisation barriers before it fuses, it is a branch on what is always true that keeps the two apart. Devices with
-    memory of their own are left to themselves.
+    Args:
+        reduce: Function of `x`.
+        x: The array.
+        witness: Any float array, needed if `x` is not of floats.
     """
 
     def branch(x: jax.Array) -> jax.Array:
         sample = x if witness is None else witness
         first = sample[(0,) * sample.ndim]
-        # Infinity, or no number at all: true, and more than XLA works out.
+        # True for every float, NaN included, but XLA cannot prove it.
         always = (first <= jnp.inf) | jnp.isnan(first)
         result = jax.eval_shape(reduce, x)
-        # A number chosen, not a truth converted: programs in float32 are known by converting nothing.
+        # Select a number instead of converting a bool: float32 programs must contain no conversions.
         index = lax.select(always, jnp.int32(1), jnp.int32(0))
         return lax.switch(index, [lambda _: jnp.zeros(result.shape, result.dtype), reduce], x)
 

@@ -1,4 +1,4 @@
-"""Reads the convolutions of a TensorFlow Lite model whose numbers are held in 8 bits, without TensorFlow.
+"""Reader of the convolutions of 8-bit TensorFlow Lite models. It does not need TensorFlow.
 
 A tensor's value is scale * (number - zero point), in float: weights are uint8, biases int32 (Jacob 2017, "Quantization and
 Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", equation 1).
@@ -25,42 +25,44 @@ _IDENTIFIER = b"TFL3"
 #: schema.fbs: BuiltinOperator.CONV_2D, and the TensorTypes of weights and biases.
 _CONV_2D = 3
 _TYPES = {2: "<i4", 3: "u1"}
-#: Operators of a file; the published model has 130.
+#: Most operators that a file may have. The published model has 130.
 _MOST_OPERATORS = 10_000
-#: What the reader of flatbuffers raises on damaged files.
+#: Errors that the flatbuffers reader raises on damaged files.
 _DAMAGED = (struct.error, ValueError, IndexError, TypeError, OverflowError, AttributeError)
 
 
 def read_parameters(path: Path, architecture: Architecture) -> dict[str, NDArray[np.float32]]:
-    """LAYER/weight (out, in, rows, columns) and LAYER/bias of every convolution, float32.
+    """Return LAYER/weight (out, in, rows, columns) and LAYER/bias (out,) of every convolution, float32.
 
-    The classifier is the last convolution, 1x1, and comes as (classes, in). Files hold convolutions in no order and under
-    TF-slim's names, whose alphabetical order is the architecture's own. Raises `UserError` where the file is no such model.
+    The classifier is the last convolution, 1x1, and is returned as (classes, in). Files hold the convolutions in no fixed
+    order, under TF-slim's names; the alphabetical order of these names is the architecture's order.
+
+    Raises `UserError` if the file is not an 8-bit TensorFlow Lite model, is damaged, or does not fit the architecture.
     """
     names = [layer.name for layer in architecture.layers.values() if isinstance(layer.node, Conv)]
     names += [architecture.classifier] if architecture.classes else []
     try:
         content = read_regular(path, MAX_FILE_BYTES)
-        # One more than there may be says that they do not fit.
-        some = islice(_convolutions(content, Expected(architecture).largest), len(names) + 1)
-        found = sorted(some, key=lambda convolution: convolution[0])
+        # One convolution too many is enough to see that the file does not fit.
+        candidates = islice(_convolutions(content, Expected(architecture).largest), len(names) + 1)
+        convolutions = sorted(candidates, key=lambda convolution: convolution[0])
     except _DAMAGED as error:
         raise UserError(f"{path.name} is not a TensorFlow Lite model in 8 bits, or is damaged: {error!s}") from None
-    if len(found) != len(names):
-        count = f"{len(found)}{' or more' if len(found) > len(names) else ''}"
+    if len(convolutions) != len(names):
+        count = f"{len(convolutions)}{' or more' if len(convolutions) > len(names) else ''}"
         raise UserError(f"{path.name} does not fit {architecture.name}: it holds {count} convolutions, not {len(names)}")
     parameters = {}
-    for name, (_, weight, bias) in zip(names, found, strict=True):
+    for name, (_, weight, bias) in zip(names, convolutions, strict=True):
         dense = name == architecture.classifier and weight.shape[1:3] == (1, 1)
-        # TensorFlow Lite's order is (out, rows, columns, in).
+        # TensorFlow Lite stores (out, rows, columns, in).
         parameters[f"{name}/weight"] = weight[:, 0, 0, :] if dense else weight.transpose(0, 3, 1, 2)
         parameters[f"{name}/bias"] = bias
     return parameters
 
 
 def _convolutions(content: bytes, largest: int) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.float32]]]:
-    """Name, weight (out, rows, columns, in) and bias (out,) of every convolution, in the order of computation."""
-    # Imported where it is needed: it is over a hundred modules.
+    """Yield name, weight (out, rows, columns, in) and bias (out,) of every convolution, in the order of computation."""
+    # Imported late because it loads over a hundred modules.
     import tflite
 
     if content[4:8] != _IDENTIFIER:
@@ -72,14 +74,17 @@ def _convolutions(content: bytes, largest: int) -> Iterator[tuple[str, NDArray[n
     for position in range(graph.OperatorsLength()):
         operator = graph.Operators(position)
         code = model.OperatorCodes(operator.OpcodeIndex())
-        # Newer files have moved the code to a wider field.
+        # Newer files keep the code in a wider field.
         if max(code.BuiltinCode(), code.DeprecatedBuiltinCode()) == _CONV_2D:
             weight, bias = (graph.Tensors(operator.Inputs(place)) for place in (1, 2))
             yield weight.Name().decode(), _dequantised(model, weight, 4, largest), _dequantised(model, bias, 1, largest)
 
 
 def _dequantised(model: Any, tensor: Any, dimensions: int, largest: int) -> NDArray[np.float32]:
-    """A constant tensor's values, which are `largest` at most."""
+    """Return the values of a constant tensor, float32.
+
+    Raises `ValueError` unless it has integers of one scale, `dimensions` axes and at most `largest` values.
+    """
     quantisation = tensor.Quantization()
     if (
         tensor.Type() not in _TYPES
@@ -93,7 +98,7 @@ def _dequantised(model: Any, tensor: Any, dimensions: int, largest: int) -> NDAr
     shape = tuple(map(int, tensor.ShapeAsNumpy()))
     if min(shape) < 0 or math.prod(shape) != numbers.size or numbers.size > largest:
         raise ValueError(f"a tensor of shape {shape} has {numbers.size:,} values")
-    # A scale that is no number comes out as values that are none, which is said of the parameter.
+    # A scale that is NaN gives values that are NaN; the check of the parameters reports them.
     with np.errstate(all="ignore"):
         values = (numbers.astype(np.float64) - quantisation.ZeroPoint(0)) * quantisation.Scale(0)
         return values.astype(np.float32).reshape(shape)

@@ -1,4 +1,4 @@
-"""Reads the FID InceptionV3 weights out of their TorchScript archive, without torch and without unpickling.
+"""Reader of the FID InceptionV3 weights in their TorchScript archive. It does not need torch and never unpickles.
 
 The archive is an uncompressed zip; `out_jit_module/data/N` are raw little-endian float32 tensors, four for each
 convolution: weight (out, in, rows, columns), then batch norm's beta, mean and var.
@@ -21,9 +21,10 @@ _PARTS = ("weight", "beta", "mean", "var")
 
 
 def read_parameters(path: Path, architecture: Architecture) -> dict[str, NDArray[np.float32]]:
-    """LAYER/{weight,beta,mean,var} of every convolution, float32.
+    """Return LAYER/{weight,beta,mean,var} of every convolution, float32.
 
-    The archive names tensors by number only; numbers follow the architecture's own order of convolutions.
+    The archive only numbers its tensors, in the architecture's order of convolutions. Raises `UserError` if the file is not
+    the expected archive.
     """
     shapes = architecture.parameters()
     convolutions = [layer.name for layer in architecture.layers.values() if isinstance(layer.node, Conv)]
@@ -41,7 +42,7 @@ def read_parameters(path: Path, architecture: Architecture) -> dict[str, NDArray
 
 
 def _read_stored(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
-    """An uncompressed member of a known size; raises `ValueError` for another."""
+    """Return an uncompressed member of `size` bytes. Raise `ValueError` if it is compressed or has another size."""
     info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != size:
         raise ValueError(f"{name} is no uncompressed tensor of {size:,} bytes")

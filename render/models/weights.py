@@ -1,7 +1,8 @@
-"""Trained weights: where each model's come from, how they are checked, converted, and kept.
+"""Trained weights: their sources, checks, conversion and cache.
 
-A source is fetched once, its sha256 compared, its parameters checked one by one against the architecture, and the result
-written as safetensors to the user's cache by an atomic rename. Later runs read only that file. Nothing is ever unpickled.
+A source is fetched once, its sha256 is compared, and its parameters are checked one by one against the architecture. The
+result is written as safetensors to the user's cache by an atomic rename. Later runs read only that file. Nothing is ever
+unpickled.
 
 Parameters are named `LAYER/weight` (out, in, rows, columns; classifiers (classes, in)) and `LAYER/bias` (out,), float32,
 batch norm folded in.
@@ -36,18 +37,22 @@ from render.system.paths import cache_directory, file_sha256
 Parameters = dict[str, NDArray[np.float32]]
 
 _BATCH_NORM_EPSILON = 1e-3
-#: What readers raise on damaged files; `RuntimeError` is zipfile's for odd compression and HDF5's for broken insides.
+#: Errors of readers on damaged files. zipfile raises `RuntimeError` for unusual compression, HDF5 for damaged content.
 _UNREADABLE = (SafetensorError, zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError)
-#: Faults that one message names, more than the largest model has parameters; and letters of a name in it.
+#: Most faults in one message, above the parameter count of the largest model, and most characters of a name in it.
 _MOST_FAULTS, _LONGEST_NAME = 1000, 200
 
 
 @dataclass(frozen=True)
 class Published:
-    """Where a model's default weights are published, and how to read them.
+    """Published default weights of a model.
 
-    `fetch` puts the file into the directory it is given; `sha256` is that file's (None: only `parameters_sha256` is known);
-    `read` turns it into raw parameters; `parameters_sha256` is `fingerprint` of the checked result.
+    Attributes:
+        what: Name of the source, for messages.
+        fetch: Function that downloads the file into a directory and returns its path.
+        sha256: sha256 of the file; None if only `parameters_sha256` is known.
+        read: Function that returns the raw parameters of the file.
+        parameters_sha256: `fingerprint` of the checked parameters.
     """
 
     what: str
@@ -59,7 +64,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Model:
-    """A network to dream with: its architecture, its published weights, and the terms dreamed when a job names none."""
+    """Network to dream with: its architecture, its published weights, and the terms of jobs that name none."""
 
     architecture: Architecture
     published: Published
@@ -68,7 +73,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Checked parameters, the architecture variant they were trained for, and the fingerprint that identifies them."""
+    """Checked parameters, the architecture variant that they were trained for, and their fingerprint."""
 
     architecture: Architecture
     parameters: Parameters
@@ -121,10 +126,16 @@ MODELS = {
 
 
 def load(name: str, local: Path | None = None, sha256: str | None = None) -> Loaded:
-    """The weights of the model `name`: its published ones, or those of a `local` file, whose sha256 may be demanded.
+    """Return the weights of a model.
 
-    Raises `UserError` when they cannot be had, when a checksum differs, or when any parameter is missing, extra or
-    misshapen (all are named).
+    Args:
+        name: Name of the model.
+        local: File of weights; None for the published weights.
+        sha256: Required sha256 of the local file, or None.
+
+    Raises:
+        UserError: The weights cannot be fetched or read, a checksum differs, or parameters are missing, extra or of the
+            wrong shape (all are named).
     """
     model = find_model(name)
     if local is not None:
@@ -135,14 +146,14 @@ def load(name: str, local: Path | None = None, sha256: str | None = None) -> Loa
 
 
 def find_model(name: str) -> Model:
-    """The model called `name`; `UserError` naming those there are."""
+    """Return the model called `name`. Raise `UserError` with the names of all models if there is none."""
     if name not in MODELS:
         raise UserError(f"there is no model {name!r}: choose one of {', '.join(MODELS)}")
     return MODELS[name]
 
 
 def cached_path(model: Model) -> Path:
-    """Where the converted published weights of a model are kept; the name changes when the weights do."""
+    """Return the path of a model's converted weights in the cache. The file name depends on the weights."""
     return cache_directory() / "weights" / f"{model.architecture.name}-{model.published.parameters_sha256[:12]}.safetensors"
 
 
@@ -153,7 +164,7 @@ def _load_published(model: Model) -> Loaded:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):
-                # Another process may have finished while this one waited.
+                # Another process may have converted them while this one waited for the lock.
                 parameters = _read_cached(path, model)
                 if parameters is None:
                     parameters = _convert(model, path)
@@ -166,20 +177,20 @@ def _load_published(model: Model) -> Loaded:
 
 
 def _read_cached(path: Path, model: Model) -> Parameters | None:
-    """The cached parameters; None where there are none or they are damaged."""
+    """Return the cached parameters, or None if they are missing or damaged."""
     try:
-        read = arrays.read_safetensors(path, Expected(model.architecture))
+        stored = arrays.read_safetensors(path, Expected(model.architecture))
     except PermissionError:
         raise unreadable_cache(path) from None
     except (SafetensorError, OSError, ValueError):
         return None
-    parameters = {name: array for name, array in read.items() if not isinstance(array, Declared)}
-    whole = len(parameters) == len(read) and fingerprint(parameters) == model.published.parameters_sha256
-    return parameters if whole else None
+    parameters = {name: array for name, array in stored.items() if not isinstance(array, Declared)}
+    is_complete = len(parameters) == len(stored) and fingerprint(parameters) == model.published.parameters_sha256
+    return parameters if is_complete else None
 
 
 def unreadable_cache(path: Path) -> UserError:
-    """The error for a file of the cache that another user has, and lets nobody read."""
+    """Return the error for a cache file of another user that this user may not read."""
     return UserError(
         f"{path} may not be read by this user: have its owner run chmod a+r on it, or set XDG_CACHE_HOME to a directory "
         "of your own"
@@ -197,7 +208,7 @@ def _convert(model: Model, path: Path) -> Parameters:
         if fingerprint(parameters) != published.parameters_sha256:
             raise UserError(f"{published.what} does not hold the weights expected of {model.architecture.name}: not used")
         temporary = scratch / "converted.safetensors"
-        # Not save_file, which lets nobody else read what it writes: the cache may be shared.
+        # save_file would make the file unreadable for other users, but the cache may be shared.
         with temporary.open("wb") as file:
             file.write(save(parameters))
             file.flush()
@@ -216,7 +227,7 @@ def _load_local(architecture: Architecture, path: Path, sha256: str | None) -> L
 
 
 def check_local(path: Path) -> None:
-    """Raise `UserError` unless there is a regular file of weights that is not too large."""
+    """Raise `UserError` unless the path is a regular file of at most `MAX_FILE_BYTES`."""
     try:
         check_file(path)
     except FileNotFoundError:
@@ -226,8 +237,8 @@ def check_local(path: Path) -> None:
 
 
 def _read_local(path: Path, architecture: Architecture) -> tuple[Mapping[str, NDArray | Declared], Architecture]:
-    """Raw parameters of a file by its suffix, and the variant of the architecture that such files are trained for."""
-    where = str(path)
+    """Return the raw parameters of a file, and the architecture variant of its format. The suffix decides the format."""
+    source = str(path)
     try:
         match path.suffix.lower():
             case ".safetensors":
@@ -239,19 +250,19 @@ def _read_local(path: Path, architecture: Architecture) -> tuple[Mapping[str, ND
             case ".tflite" | ".lite":
                 if architecture is not INCEPTION_V3_SLIM:
                     raise UserError(
-                        f"{where}: TensorFlow Lite files are read for inception_v3_slim only, not for {architecture.name}"
+                        f"{source}: TensorFlow Lite files are read for inception_v3_slim only, not for {architecture.name}"
                     )
                 return tflite.read_parameters(path, architecture), architecture
             case ".h5" | ".hdf5":
                 if architecture is not INCEPTION_V3:
-                    raise UserError(f"{where}: Keras files are read for inception_v3 only, not for {architecture.name}")
-                # Imported where it is needed: h5py takes its time.
+                    raise UserError(f"{source}: Keras files are read for inception_v3 only, not for {architecture.name}")
+                # Imported late because h5py is slow to import.
                 from render.models import keras_h5
 
                 return keras_h5.read_parameters(path, INCEPTION_V3_KERAS), INCEPTION_V3_KERAS
     except _UNREADABLE as error:
-        raise UserError(f"model.weights={where} cannot be read: {_first_line(error)}") from None
-    raise UserError(f"model.weights={where}: must be .safetensors, .npz, .h5, .caffemodel or .tflite")
+        raise UserError(f"model.weights={source} cannot be read: {_first_line(error)}") from None
+    raise UserError(f"model.weights={source}: must be .safetensors, .npz, .h5, .caffemodel or .tflite")
 
 
 def _first_line(error: Exception) -> str:
@@ -259,37 +270,45 @@ def _first_line(error: Exception) -> str:
 
 
 def checked(raw: Mapping[str, NDArray | Declared], architecture: Architecture, where: str) -> Parameters:
-    """The architecture's parameters out of `raw`, float32, batch norm folded into the convolutions.
+    """Return the architecture's parameters from `raw`, float32, with batch norm folded into the convolutions.
 
-    Raises one `UserError` that names every parameter that is missing, extra, misshapen, not of real numbers or not
-    finite. A file without the classifier passes: dreaming does not need it.
+    A file without the classifier passes, because dreaming does not need it.
+
+    Args:
+        raw: Arrays of the file by name.
+        architecture: The network.
+        where: Name of the file, for messages.
+
+    Raises:
+        UserError: Parameters are missing, extra, of the wrong shape, not real numbers or not finite. The message names
+            them all.
     """
     folded = fold_batch_norm(raw)
     expected = architecture.parameters()
     classifier = {name for name in expected if architecture.classes and name.startswith(f"{architecture.classifier}/")}
     if not classifier & folded.keys():
         expected = {name: shape for name, shape in expected.items() if name not in classifier}
-    wrong = [f"missing {name} {shape}" for name, shape in expected.items() if name not in folded]
-    # A damaged file's names may hold anything, line ends too.
-    wrong += [f"extra {name[:_LONGEST_NAME]} {array.shape}" for name, array in folded.items() if name not in expected]
+    faults = [f"missing {name} {shape}" for name, shape in expected.items() if name not in folded]
+    # Names in a damaged file may be very long and hold any character.
+    faults += [f"extra {name[:_LONGEST_NAME]} {array.shape}" for name, array in folded.items() if name not in expected]
     parameters: Parameters = {}
     for name, shape in expected.items():
         if name not in folded:
             continue
         array = folded[name]
         if array.shape != shape:
-            wrong.append(f"{name} is {array.shape}, not {shape}")
+            faults.append(f"{name} is {array.shape}, not {shape}")
         elif isinstance(array, Declared) or not _is_real(array):
-            wrong.append(f"{name} holds {array.dtype}, not real numbers")
+            faults.append(f"{name} holds {array.dtype}, not real numbers")
         else:
             with np.errstate(over="ignore"):
                 parameters[name] = np.ascontiguousarray(array, dtype=np.float32)
             if not np.isfinite(parameters[name]).all():
-                wrong.append(f"{name} holds values that are not finite")
-    if wrong:
-        more = f"; and {len(wrong) - _MOST_FAULTS} more" if len(wrong) > _MOST_FAULTS else ""
-        named = "; ".join(wrong[:_MOST_FAULTS])
-        raise UserError(f"{where} does not fit {architecture.name} ({len(wrong)} faults): {named}{more}")
+                faults.append(f"{name} holds values that are not finite")
+    if faults:
+        overflow_note = f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
+        fault_list = "; ".join(faults[:_MOST_FAULTS])
+        raise UserError(f"{where} does not fit {architecture.name} ({len(faults)} faults): {fault_list}{overflow_note}")
     return parameters
 
 
@@ -298,10 +317,10 @@ def _is_real(array: NDArray) -> bool:
 
 
 def fold_batch_norm(raw: Mapping[str, NDArray | Declared]) -> dict[str, NDArray | Declared]:
-    """`raw` with every LAYER/{beta,mean,var} worked into LAYER/{weight,bias}; other arrays are passed on.
+    """Return `raw` with every LAYER/{beta,mean,var} folded into LAYER/{weight,bias}. Other arrays stay as they are.
 
     Folding is done in float64: weight / sqrt(var + 1e-3), beta - mean / sqrt(var + 1e-3). Statistics that are not
-    finite, or have no root, come out as values that are not finite.
+    finite, or have no root, give values that are not finite.
     """
     folded = dict(raw)
     for name in raw:
@@ -323,7 +342,7 @@ def fold_batch_norm(raw: Mapping[str, NDArray | Declared]) -> dict[str, NDArray 
 
 
 def fingerprint(parameters: Mapping[str, NDArray[np.float32]]) -> str:
-    """sha256 over names, shapes and little-endian values in name order: the same for every file format."""
+    """Return the sha256 over names, shapes and little-endian values in name order. It is the same for every file format."""
     digest = hashlib.sha256()
     for name in sorted(parameters):
         array = parameters[name]
@@ -333,7 +352,7 @@ def fingerprint(parameters: Mapping[str, NDArray[np.float32]]) -> str:
 
 
 def check_sha256(path: Path, expected: str) -> None:
-    """Raises `UserError` unless the file's sha256 is `expected`."""
+    """Raise `UserError` unless the file's sha256 is `expected`, in hex."""
     try:
         actual = file_sha256(path)
     except OSError as error:

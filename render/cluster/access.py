@@ -17,23 +17,26 @@ def local_token() -> str | None:
     token = os.environ.get("RAY_AUTH_TOKEN", "").strip()
     if token:
         return token
-    place = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or TOKEN).expanduser()
+    token_file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or TOKEN).expanduser()
     try:
-        return place.read_text(encoding="utf-8").strip() or None
+        return token_file.read_text(encoding="utf-8").strip() or None
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the token in {place} cannot be read ({getattr(error, 'strerror', None) or 'no text'})") from None
+        raise UserError(
+            f"the token in {token_file} cannot be read ({getattr(error, 'strerror', None) or 'no text'})"
+        ) from None
 
 
 def make_token() -> None:
     """Makes the token file that is copied to nodes, ~/.ray/auth_token, where there is none. Prints nothing of it."""
-    place = Path(TOKEN).expanduser()
-    if place.exists():
+    token_file = Path(TOKEN).expanduser()
+    if token_file.exists():
         return
-    made = output_of(ray_command("get-auth-token", "--generate"))
-    if made.returncode or not place.exists():
+    result = output_of(ray_command("get-auth-token", "--generate"))
+    if result.returncode or not token_file.exists():
         raise UserError(
-            f"no token can be made in {place} ({last_line(made.stderr)}): make it with `ray get-auth-token --generate`"
+            f"no token can be made in {token_file} ({last_line(result.stderr)}): make it with "
+            "`ray get-auth-token --generate`"
         )
-    place.chmod(0o600)
+    token_file.chmod(0o600)

@@ -92,7 +92,17 @@ def _build_wheel(cluster: Cluster, root: Path) -> None:
             "make there"
         )
     print_lines("building the wheel for the nodes")
-    wheel = ["-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", "--wheel-dir", _WHEELS, "."]
-    built = output_of([ray_command()[0], *wheel], patience=_BUILD_S, directory=root)
-    if built.returncode:
-        raise UserError(f"the wheel for the nodes cannot be built: {' '.join(built.stderr.split())[-300:]}")
+    wheel_arguments = [
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--wheel-dir",
+        _WHEELS,
+        ".",
+    ]
+    result = output_of([ray_command()[0], *wheel_arguments], patience=_BUILD_S, directory=root)
+    if result.returncode:
+        raise UserError(f"the wheel for the nodes cannot be built: {' '.join(result.stderr.split())[-300:]}")

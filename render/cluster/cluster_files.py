@@ -65,15 +65,15 @@ def find_cluster(word: str) -> Cluster:
         if not path.is_file():
             raise UserError(f"cluster={word}: there is no such file")
         return _described(word, path)
-    known = _shipped()
-    if word not in known:
-        near = difflib.get_close_matches(word, [*known, LOCAL], n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
+    shipped = _shipped()
+    if word not in shipped:
+        matches = difflib.get_close_matches(word, [*shipped, LOCAL], n=1)
+        hint = f"did you mean {matches[0]}? " if matches else ""
         raise UserError(
             f"there is no cluster {word!r}: {hint}there are {', '.join(known_clusters())}; or give a .yaml or .sh file, or "
             "the http address of a Ray dashboard"
         )
-    return _described(word, known[word])
+    return _described(word, shipped[word])
 
 
 def known_clusters() -> list[str]:
@@ -83,11 +83,11 @@ def known_clusters() -> list[str]:
 
 def _shipped() -> dict[str, Path]:
     """The files in `cluster/` that describe one, by name."""
-    found = {}
+    clusters = {}
     for path in sorted(shipped_clusters().glob("*"), key=lambda path: path.stem):
         if (path.suffix == ".sh" and _is_batch(path)) or (path.suffix == ".yaml" and _resource(path) is not None):
-            found[path.stem] = path
-    return found
+            clusters[path.stem] = path
+    return clusters
 
 
 def _dashboard_url(word: str) -> str:

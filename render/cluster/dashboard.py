@@ -79,18 +79,18 @@ class Dashboard:
             ) from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
-            why = getattr(reason, "strerror", None) or " ".join(str(reason).split()) or type(reason).__name__
+            reason_text = getattr(reason, "strerror", None) or " ".join(str(reason).split()) or type(reason).__name__
             raise UserError(
-                f"cluster={self.word}: no Ray dashboard answers at {self.url} ({why}): is the cluster up?"
+                f"cluster={self.word}: no Ray dashboard answers at {self.url} ({reason_text}): is the cluster up?"
             ) from None
 
     def _locked(self) -> str:
-        what = (
+        problem = (
             "does not take the token that this machine has" if self.token else "asks for a token, and this machine has none"
         )
         return (
-            f"cluster={self.word} {what}: put the one that `ray get-auth-token` prints on its head into ~/.ray/auth_token, "
-            "or name its file with RAY_AUTH_TOKEN_PATH"
+            f"cluster={self.word} {problem}: put the one that `ray get-auth-token` prints on its head into "
+            "~/.ray/auth_token, or name its file with RAY_AUTH_TOKEN_PATH"
         )
 
 

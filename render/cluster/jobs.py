@@ -109,8 +109,8 @@ def only_running(client: JobSubmissionClient, word: str) -> str:
     if len(running) == 1:
         return running[0]
     ids = ", ".join(running or _known(jobs))
-    what = f"which job? job=ID, with one of {ids}" if ids else "no job was sent to it"
-    raise UserError(f"cluster={word}: {what}")
+    problem = f"which job? job=ID, with one of {ids}" if ids else "no job was sent to it"
+    raise UserError(f"cluster={word}: {problem}")
 
 
 def follow(dashboard: Dashboard, job: str, *, skip: int = 0) -> JobDetails:
@@ -119,7 +119,7 @@ def follow(dashboard: Dashboard, job: str, *, skip: int = 0) -> JobDetails:
     Raises `UserError` where the connection is lost for good; the job goes on.
     """
     client = dashboard.client()
-    log, lost, why = _Log(skip), _lost(), ""
+    log, lost_errors, reason = _Log(skip), _lost(), ""
     for number in range(_TRIES):
         try:
             asyncio.run(log.copy(client, job))
@@ -127,15 +127,15 @@ def follow(dashboard: Dashboard, job: str, *, skip: int = 0) -> JobDetails:
                 # Its log is closed a moment before.
                 time.sleep(_POLL_S)
             return info
-        except lost as error:
+        except lost_errors as error:
             log.reopen()
-            why = _brief(error)
+            reason = _brief(error)
             if number < _TRIES - 1:
                 time.sleep(_PAUSE_S)
         finally:
             log.flush()
     raise UserError(
-        f"the connection to cluster={dashboard.word} is lost ({why}); the job goes on: make attach "
+        f"the connection to cluster={dashboard.word} is lost ({reason}); the job goes on: make attach "
         f"cluster={dashboard.word} job={job}"
     )
 
@@ -166,9 +166,9 @@ def stop(dashboard: Dashboard, job: str) -> JobDetails:
     info = details(client, dashboard.word, job)
     if info.status in ENDED:
         raise UserError(f"job {job} has ended already: {info.status.lower()}")
-    said = len(client.get_job_logs(job))
+    log_length = len(client.get_job_logs(job))
     client.stop_job(job)
-    return follow(dashboard, job, skip=said)
+    return follow(dashboard, job, skip=log_length)
 
 
 class _Log:

@@ -51,19 +51,19 @@ def pods(cluster: Cluster) -> str:
     """What Kubernetes says of the cluster's pods, as it says it."""
     name = cluster.document["metadata"]["name"]
     selector = "ray.io/originated-from-crd=RayJob" if cluster.kind == KUBERNETES_JOB else f"ray.io/cluster={name}"
-    shown = output_of(["kubectl", *_namespace(cluster), "get", "pods", "--selector", selector, "--output", "wide"])
-    if shown.returncode:
-        raise UserError(f"cluster={cluster.word}: kubectl tells of no pods ({last_line(shown.stderr)})")
-    return shown.stdout
+    result = output_of(["kubectl", *_namespace(cluster), "get", "pods", "--selector", selector, "--output", "wide"])
+    if result.returncode:
+        raise UserError(f"cluster={cluster.word}: kubectl tells of no pods ({last_line(result.stderr)})")
+    return result.stdout
 
 
 def job_list(cluster: Cluster) -> str:
     """The RayJobs that were sent from the cluster's file."""
     selector = f"{_LABEL}={cluster.document['metadata']['name']}"
-    shown = output_of(["kubectl", *_namespace(cluster), "get", "rayjobs", "--selector", selector])
-    if shown.returncode:
-        raise UserError(f"cluster={cluster.word}: kubectl tells of no jobs ({last_line(shown.stderr)})")
-    return shown.stdout
+    result = output_of(["kubectl", *_namespace(cluster), "get", "rayjobs", "--selector", selector])
+    if result.returncode:
+        raise UserError(f"cluster={cluster.word}: kubectl tells of no jobs ({last_line(result.stderr)})")
+    return result.stdout
 
 
 @contextmanager
@@ -90,10 +90,10 @@ def submit_words(cluster: Cluster) -> list[str]:
         return [word for word in words if word.startswith("farm.") and not word.startswith("farm.address=")]
     annotations = cluster.document["metadata"].get("annotations") or {}
     try:
-        listed: object = json.loads(annotations.get(SUBMIT, "[]"))
+        annotated_words: object = json.loads(annotations.get(SUBMIT, "[]"))
     except (AttributeError, TypeError, ValueError):
-        listed = None
-    return job_words(cluster, f"the annotation {SUBMIT}", listed)
+        annotated_words = None
+    return job_words(cluster, f"the annotation {SUBMIT}", annotated_words)
 
 
 def send_job(
@@ -112,9 +112,9 @@ def send_job(
         "metadata": {"again": again},
         "runtimeEnvYAML": yaml.safe_dump(runtime),
     }
-    made = output_of(["kubectl", *_namespace(cluster), "create", "-f", "-"], given=yaml.safe_dump(document))
-    if made.returncode:
-        raise UserError(f"cluster={cluster.word}: kubectl does not take the job ({last_line(made.stderr)})")
+    result = output_of(["kubectl", *_namespace(cluster), "create", "-f", "-"], given=yaml.safe_dump(document))
+    if result.returncode:
+        raise UserError(f"cluster={cluster.word}: kubectl does not take the job ({last_line(result.stderr)})")
 
 
 def _with_image(value: Any, container: str) -> Any:
@@ -134,11 +134,11 @@ def _ray_cluster(cluster: Cluster, name: str) -> str:
     if cluster.kind != KUBERNETES_JOB:
         return name
     path = "jsonpath={.status.rayClusterName}"
-    found = output_of(["kubectl", *_namespace(cluster), "get", "rayjob", name, "--output", path])
-    if found.returncode or not found.stdout.strip():
-        why = last_line(found.stderr) if found.returncode else "it has no cluster yet, or no more"
-        raise UserError(f"cluster={cluster.word}: there is no cluster of the RayJob {name} ({why})")
-    return found.stdout.strip()
+    result = output_of(["kubectl", *_namespace(cluster), "get", "rayjob", name, "--output", path])
+    if result.returncode or not result.stdout.strip():
+        reason = last_line(result.stderr) if result.returncode else "it has no cluster yet, or no more"
+        raise UserError(f"cluster={cluster.word}: there is no cluster of the RayJob {name} ({reason})")
+    return result.stdout.strip()
 
 
 def _token(cluster: Cluster, name: str) -> str | None:
@@ -149,9 +149,9 @@ def _token(cluster: Cluster, name: str) -> str | None:
         return local_token()
     secret = options.get("secretName") or name
     path = "jsonpath={.data." + _TOKEN_KEY + "}"
-    found = output_of(["kubectl", *_namespace(cluster), "get", "secret", secret, "--output", path])
+    result = output_of(["kubectl", *_namespace(cluster), "get", "secret", secret, "--output", path])
     try:
-        token = base64.b64decode(found.stdout, validate=True).decode().strip() if found.returncode == 0 else ""
+        token = base64.b64decode(result.stdout, validate=True).decode().strip() if result.returncode == 0 else ""
     except ValueError:
         token = ""
     return token or local_token()

@@ -47,7 +47,7 @@ def travelling(config: Config, *, shared: bool) -> tuple[dict[str, Any], dict[st
         if not path.is_file():
             hint = "" if shared else "; files of the cluster's are named by URL, or by absolute paths with shared=true"
             raise UserError(f"{key}={text}: there is no such file{hint}")
-        name = next((name for name, known in files.items() if known == path), f"{_INPUTS}/{len(files)}/{path.name}")
+        name = next((name for name, packed in files.items() if packed == path), f"{_INPUTS}/{len(files)}/{path.name}")
         files[name] = path
         return name
 
@@ -82,17 +82,17 @@ def pack(settings: dict[str, Any], files: dict[str, Path], directory: Path) -> N
 
 def _check_outputs(config: Config, *, shared: bool) -> None:
     output = config.output
-    otherwise = (
+    remedy = (
         "name a place in an object store, such as s3://BUCKET/dreams/poster, or an absolute path on the cluster's shared "
         "file system with shared=true"
     )
     if output.dir is None:
-        raise UserError(f"a job on a cluster needs output.dir: {otherwise}")
+        raise UserError(f"a job on a cluster needs output.dir: {remedy}")
     paths = [("output.dir", output.dir), *([("output.path", output.path)] if output.path else [])]
     paths += [("output.also", also) for also in output.also if also not in FORMATS]
     for key, text in paths:
         if checked_url(text, key) is None and not (shared and text.startswith("/")):
-            raise UserError(f"{key}={text} would be left on a node of the cluster: {otherwise}")
+            raise UserError(f"{key}={text} would be left on a node of the cluster: {remedy}")
 
 
 def _moved_picture(key: str, text: str, moved: Callable[[str, str], str]) -> str:

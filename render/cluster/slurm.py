@@ -37,10 +37,12 @@ def send(cluster: Cluster, name: str, words: Sequence[str]) -> str:
     """Queues the script with the job's words, from this directory; returns the job's number."""
     # The Python of this very environment, which all nodes see, unless the user's says otherwise.
     os.environ.setdefault("RENDER_PYTHON", sys.executable)
-    made = output_of(["sbatch", "--parsable", f"--job-name={name}", cluster.path.absolute(), *words], patience=_PATIENCE_S)
-    job = made.stdout.strip().partition(";")[0]
-    if made.returncode or not job.isdigit():
-        raise UserError(f"cluster={cluster.word}: sbatch does not take the job ({last_line(made.stderr)})")
+    result = output_of(
+        ["sbatch", "--parsable", f"--job-name={name}", cluster.path.absolute(), *words], patience=_PATIENCE_S
+    )
+    job = result.stdout.strip().partition(";")[0]
+    if result.returncode or not job.isdigit():
+        raise UserError(f"cluster={cluster.word}: sbatch does not take the job ({last_line(result.stderr)})")
     return job
 
 
@@ -64,31 +66,31 @@ def stop(cluster: Cluster, job: str) -> int:
     if state not in _GOING:
         raise UserError(f"job {job} has ended already: {state.lower()}")
     # What it says from now on, however soon it does.
-    said = log.stat().st_size if log.is_file() else 0
-    asked = output_of(["scancel", *([] if state == "PENDING" else ["--signal=TERM", "--batch"]), job])
-    if asked.returncode:
-        raise UserError(f"cluster={cluster.word}: scancel does not stop job {job} ({last_line(asked.stderr)})")
-    return follow(cluster, job, skip=said)
+    log_size = log.stat().st_size if log.is_file() else 0
+    result = output_of(["scancel", *([] if state == "PENDING" else ["--signal=TERM", "--batch"]), job])
+    if result.returncode:
+        raise UserError(f"cluster={cluster.word}: scancel does not stop job {job} ({last_line(result.stderr)})")
+    return follow(cluster, job, skip=log_size)
 
 
 def queue(cluster: Cluster) -> str:
     """The user's jobs, as Slurm lists them."""
-    shown = output_of(["squeue", "--me"])
-    if shown.returncode:
-        raise UserError(f"cluster={cluster.word}: squeue gives no answer ({last_line(shown.stderr)})")
-    return shown.stdout
+    result = output_of(["squeue", "--me"])
+    if result.returncode:
+        raise UserError(f"cluster={cluster.word}: squeue gives no answer ({last_line(result.stderr)})")
+    return result.stdout
 
 
 def _facts(cluster: Cluster, job: str) -> tuple[str, int, Path]:
     """A job's state, exit code and log; `UserError` where Slurm knows none of that number, as soon after its end."""
     if not job.isdigit():
         raise UserError(f"cluster={cluster.word}: job={job} is no number of a Slurm job: squeue --me lists yours")
-    told = output_of(["scontrol", "show", "job", "--oneliner", job])
-    if told.returncode or "JobState=" not in told.stdout:
-        raise UserError(f"cluster={cluster.word} has no job {job} ({last_line(told.stderr)}): squeue --me lists yours")
-    state = re.search(r"\bJobState=(\w+)", told.stdout)
-    code = re.search(r"\bExitCode=(\d+):(\d+)", told.stdout)
-    log = re.search(r"\bStdOut=(\S.*?)(?= \w+=|$)", told.stdout.strip())
+    result = output_of(["scontrol", "show", "job", "--oneliner", job])
+    if result.returncode or "JobState=" not in result.stdout:
+        raise UserError(f"cluster={cluster.word} has no job {job} ({last_line(result.stderr)}): squeue --me lists yours")
+    state = re.search(r"\bJobState=(\w+)", result.stdout)
+    code = re.search(r"\bExitCode=(\d+):(\d+)", result.stdout)
+    log = re.search(r"\bStdOut=(\S.*?)(?= \w+=|$)", result.stdout.strip())
     return (state[1] if state else ""), int(code[1]) if code else 0, Path(log[1] if log else "/dev/null")
 
 

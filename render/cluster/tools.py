@@ -75,15 +75,15 @@ def _require_aws(cluster: Cluster) -> None:
 
     # It says at length where it looked.
     logging.getLogger("botocore").setLevel(logging.ERROR)
-    why = "there are none"
+    reason = "there are none"
     try:
         credentials = boto3.Session().get_credentials()
         if credentials is not None and credentials.get_frozen_credentials().access_key:
             return
     except BotoCoreError as error:
-        why = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
     raise UserError(
-        f"cluster={cluster.word} needs AWS credentials ({why}): run `aws configure`, or set AWS_PROFILE, or "
+        f"cluster={cluster.word} needs AWS credentials ({reason}): run `aws configure`, or set AWS_PROFILE, or "
         "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     )
 
@@ -98,13 +98,13 @@ def google_project(cluster: Cluster) -> str:
 
     logging.getLogger("google.auth").setLevel(logging.ERROR)
     try:
-        _, found = google.auth.default()
+        _, default_project = google.auth.default()
     except GoogleAuthError as error:
-        why = " ".join(str(error).split()).split(". ")[0]
+        reason = " ".join(str(error).split()).split(". ")[0]
         raise UserError(
-            f"cluster={cluster.word} needs Google Cloud credentials ({why}): run `gcloud auth application-default login`"
+            f"cluster={cluster.word} needs Google Cloud credentials ({reason}): run `gcloud auth application-default login`"
         ) from None
-    project = cluster.document["provider"].get("project_id") or found
+    project = cluster.document["provider"].get("project_id") or default_project
     if not project:
         raise UserError(
             f"cluster={cluster.word} needs a project: `gcloud config set project PROJECT`, or provider.project_id in "
@@ -114,10 +114,10 @@ def google_project(cluster: Cluster) -> str:
 
 
 def _require_context(cluster: Cluster) -> None:
-    found = output_of(["kubectl", "config", "current-context"])
-    if found.returncode:
+    result = output_of(["kubectl", "config", "current-context"])
+    if result.returncode:
         raise UserError(
-            f"cluster={cluster.word}: kubectl has no context ({last_line(found.stderr)}): log in to a Kubernetes cluster, "
+            f"cluster={cluster.word}: kubectl has no context ({last_line(result.stderr)}): log in to a Kubernetes cluster, "
             "then `kubectl config use-context NAME`"
         )
 

@@ -26,13 +26,13 @@ def forwarded(arguments: Callable[[int], Sequence[str]], word: str) -> Iterator[
     nothing listens there within a minute.
     """
     port = _free_port()
-    with tempfile.TemporaryFile("w+") as words:
+    with tempfile.TemporaryFile("w+") as output:
         # A session of its own: Ctrl-C is for the command, which may want a last word with the cluster. Its input stays
         # open, for a remote shell would end with it.
         process = subprocess.Popen(
             [*arguments(port)],
             stdin=subprocess.PIPE,
-            stdout=words,
+            stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
@@ -41,9 +41,9 @@ def forwarded(arguments: Callable[[int], Sequence[str]], word: str) -> Iterator[
             deadline = time.monotonic() + _PATIENCE_S
             while not _listens(port):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    words.seek(0)
+                    output.seek(0)
                     raise UserError(
-                        f"cluster={word} cannot be reached ({last_line(words.read())}): is it up? make cluster-up"
+                        f"cluster={word} cannot be reached ({last_line(output.read())}): is it up? make cluster-up"
                     )
                 time.sleep(_POLL_S)
             yield f"http://127.0.0.1:{port}"

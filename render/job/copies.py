@@ -43,7 +43,7 @@ class Copies:
 
     def learn(self, record: Mapping[str, Any]) -> None:
         """Takes in which pictures a record knows."""
-        self._made |= {known["sha256"] for known in record.get("pictures", {}).values()}
+        self._made |= {picture["sha256"] for picture in record.get("pictures", {}).values()}
         self._before |= record.get("copies", {})
 
     @property
@@ -93,8 +93,8 @@ class Copies:
                 with replacing_directory(copy, self._run) as directory:
                     shutil.copytree(picture, directory, dirs_exist_ok=True, symlinks=True)
                 return
-            with picture.open("rb") as file, replacing(copy, keep=not replaceable) as written:
-                shutil.copyfileobj(file, written)
+            with picture.open("rb") as file, replacing(copy, keep=not replaceable) as output:
+                shutil.copyfileobj(file, output)
         except FileExistsError:
             raise UserError(f"{copy} exists by now and is left alone: the picture is {picture}") from None
         except OSError as error:
@@ -106,12 +106,15 @@ class Copies:
 
         self._check_url(url)
         parent, _, name = url.rpartition("/")
-        known = self.stored
+        stored_copies = self.stored
         if picture.is_dir():
             # Of many files some may be there when the run is killed.
-            self._save(copies={**known, url: {"of": "", "sending": True}})
-        told = {"of": picture_sha256(picture), "stored": send_picture(ObjectStorage(parent, patient=True), name, picture)}
-        self._save(copies={**known, url: told})
+            self._save(copies={**stored_copies, url: {"of": "", "sending": True}})
+        copy_record = {
+            "of": picture_sha256(picture),
+            "stored": send_picture(ObjectStorage(parent, patient=True), name, picture),
+        }
+        self._save(copies={**stored_copies, url: copy_record})
 
     def _check_url(self, url: str) -> None:
         """Refuses to replace what is not a copy that this run made."""
@@ -119,17 +122,17 @@ class Copies:
         from render.storage.objects import ObjectStorage
 
         parent, _, name = url.rpartition("/")
-        for key, other in self._inputs():
-            if other == url:
+        for key, conflict in self._inputs():
+            if conflict == url:
                 raise UserError(f"output.path={url} is the {key} itself: choose another output.path")
         storage = ObjectStorage(parent)
         below = next(storage.tree(name), None) is not None
         if not (below or storage.facts(name) is not None) or self._is_our_object(url):
             return
-        other = foreign_object(storage, name) if below else None
-        if other is not None:
+        conflict = foreign_object(storage, name) if below else None
+        if conflict is not None:
             raise UserError(
-                f"{url} has other things below it, such as {other}, which are never replaced: choose another output.path"
+                f"{url} has other things below it, such as {conflict}, which are never replaced: choose another output.path"
             )
         if not self._config.overwrite and not (below and self.stored.get(url, {}).get("sending")):
             raise UserError(f"{url} exists: choose another output.path, or overwrite=true to replace it")
@@ -138,9 +141,9 @@ class Copies:
         from render.storage.mirror import stored
         from render.storage.objects import ObjectStorage
 
-        known = self.stored.get(url, {}).get("stored", {})
+        expected = self.stored.get(url, {}).get("stored", {})
         parent, _, name = url.rpartition("/")
-        return bool(known) and stored(ObjectStorage(parent), name, directory="files" in known) == known
+        return bool(expected) and stored(ObjectStorage(parent), name, directory="files" in expected) == expected
 
     def _is_known(self, copy: Path) -> bool:
         """Whether a run in this directory wrote it: the record says so, and so does the picture itself."""

@@ -80,8 +80,8 @@ class Draft:
     @property
     def threads(self) -> int:
         """CPU threads of a kernel: as the config says, else as the interrupted run had them, else one for each core."""
-        asked = self.config.farm.worker.threads
-        return asked or (self.fixed.threads if self.fixed else cores())
+        configured = self.config.farm.worker.threads
+        return configured or (self.fixed.threads if self.fixed else cores())
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def draft(
     model = find_model(config.model.name)
     schedule = make_schedule(config, model.architecture, model.default_terms, Library(config))
     modes = BOUNDARY_MODES[config.boundary.mode]
-    masks = tuple(open_mask(written, config.source, key, modes) for key, written in schedule.masks)
+    masks = tuple(open_mask(mask_source, config.source, key, modes) for key, mask_source in schedule.masks)
     local = _local_weights(config)
     source = opener(config.image, config.seed, config.source)
     directory = RunDirectory(
@@ -201,8 +201,8 @@ def prepared(draft: Draft, farm: Farm | None = None, loaded: Loaded | None = Non
                 store_bytes=store_bytes(draft),
                 check=interrupts.check,
                 say=lambda line: say(line, quiet=config.quiet),
-            ) as own,
-            own.lease() as executor,
+            ) as job_farm,
+            job_farm.lease() as executor,
         ):
             loaded = loading.result()
             # Now that workers have work: Ray's processes need every core to start.
@@ -414,8 +414,8 @@ def _where(octave: int, steps: int) -> dict[str, int]:
 
 def _newest(job: Job) -> str:
     """Where the newest checkpoint stands; empty where there is none."""
-    read = job.directory.checkpoints.read()
-    return f"octave {read[1][0].octave + 1}, step {read[1][0].steps}" if read and read[1] else ""
+    manifest = job.directory.checkpoints.read()
+    return f"octave {manifest[1][0].octave + 1}, step {manifest[1][0].steps}" if manifest and manifest[1] else ""
 
 
 def _how_to_go_on(job: Job) -> str:
@@ -448,29 +448,29 @@ def _pictures_bytes(source: Source, masks: Sequence[Mask]) -> int:
 
 def _guessed_machine(config: Config, directory: RunDirectory, pictures: int) -> Machine:
     """What is known of the machines before the workers are: this one's; of a cluster, only the run directory's disk."""
-    host = host_memory() if config.farm.address is None else 1 << 50
-    shared = pictures + _PROGRAM_BYTES + (_RAY_BYTES if config.farm.executor == "ray" else 0)
-    return _machine(config, directory, host, host, True, config.farm.workers or 1, _PROGRAM_BYTES, shared)
+    host_bytes = host_memory() if config.farm.address is None else 1 << 50
+    shared_bytes = pictures + _PROGRAM_BYTES + (_RAY_BYTES if config.farm.executor == "ray" else 0)
+    return _machine(config, directory, host_bytes, host_bytes, True, config.farm.workers or 1, _PROGRAM_BYTES, shared_bytes)
 
 
 def _farms_machine(config: Config, directory: RunDirectory, pictures: int, workers: Sequence[Facts]) -> Machine:
     """The least of what the workers say of their machines."""
-    crowd = max(Counter(worker.host for worker in workers).values())
-    mine = psutil.Process().memory_info().rss
+    workers_per_host = max(Counter(worker.host for worker in workers).values())
+    driver_bytes = psutil.Process().memory_info().rss
     if config.farm.executor == "inline":
-        held, shared = 0, mine
+        held_bytes, shared_bytes = 0, driver_bytes
     else:
-        held = max(worker.held_bytes for worker in workers)
-        shared = mine + pictures + _RAY_BYTES
+        held_bytes = max(worker.held_bytes for worker in workers)
+        shared_bytes = driver_bytes + pictures + _RAY_BYTES
     machine = _machine(
         config,
         directory,
         min(worker.host_bytes for worker in workers),
         min(worker.device_bytes for worker in workers),
         any(worker.shares_memory for worker in workers),
-        crowd,
-        held,
-        shared,
+        workers_per_host,
+        held_bytes,
+        shared_bytes,
     )
     return replace(machine, devices=max(worker.devices for worker in workers))
 
@@ -478,7 +478,7 @@ def _farms_machine(config: Config, directory: RunDirectory, pictures: int, worke
 def _machine(
     config: Config, directory: RunDirectory, host: int, device: int, shares: bool, workers: int, held: int, shared: int
 ) -> Machine:
-    place, run = scratch_directory(config, directory), directory.path.absolute()
+    scratch, run = scratch_directory(config, directory), directory.path.absolute()
     limit = config.farm.worker.memory_gb
     return Machine(
         host_bytes=host,
@@ -490,17 +490,17 @@ def _machine(
         held_bytes=held,
         shared_bytes=shared,
         worker_bytes=int(limit * 1e9) if limit else None,
-        scratch_free=None if directory.place is directory.path and same_disk(place, run) else free_disk(place),
+        scratch_free=None if directory.place is directory.path and same_disk(scratch, run) else free_disk(scratch),
     )
 
 
 def store_bytes(draft: Draft) -> int:
     """What Ray holds at once on this machine, bytes: weights, source and masks, and pixels on their way between workers."""
     workers = draft.config.farm.workers or 1
-    travelling = workers * _STORED_STRIPS * 12 * min(BAND, draft.plan.final.grid.canvas.area)
+    strip_bytes = workers * _STORED_STRIPS * 12 * min(BAND, draft.plan.final.grid.canvas.area)
     # Two steps' margins, and what the gradient's filter needs of neighbours.
-    exchanged = max(
+    exchanged_bytes = max(
         2 * Traffic.of(octave.grid, workers).bytes + filter_bytes_exchanged(deal_blocks(octave.grid, workers), octave.stage)
         for octave in draft.plan.octaves
     )
-    return int(1.2 * (_pictures_bytes(draft.source, draft.masks) + _STORED_BYTES + travelling + exchanged))
+    return int(1.2 * (_pictures_bytes(draft.source, draft.masks) + _STORED_BYTES + strip_bytes + exchanged_bytes))

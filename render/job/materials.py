@@ -41,22 +41,22 @@ class Library:
 
     def find_class(self, written: str | int) -> tuple[int, str]:
         """Number and name of a class of the job's model."""
-        found = find_class(written, self._config.model.name)
-        return found.index, found.name
+        label = find_class(written, self._config.model.name)
+        return label.index, label.name
 
     def picture(self, path: str) -> Picture:
         """A guide, shrunk to about `GUIDE_AREA` px where it is larger; raises `UserError` as `open_source` does."""
         try:
-            where, digest = find_picture(path, "a path or sample:NAME")
-            return Picture(read_small(where, self._config.source, GUIDE_AREA), digest)
+            image_path, digest = find_picture(path, "a path or sample:NAME")
+            return Picture(read_small(image_path, self._config.source, GUIDE_AREA), digest)
         except UserError as error:
             raise UserError(f"objective guide: {error}") from None
 
     def vector(self, path: str) -> tuple[float, ...]:
         """The numbers of a one-dimensional .npy file."""
-        where = input_path(path, "objective direction")
+        vector_path = input_path(path, "objective direction")
         try:
-            content = io.BytesIO(read_regular(where, _LONGEST))
+            content = io.BytesIO(read_regular(vector_path, _LONGEST))
             _refuse_size(content)
             # Not np.load, which takes other files for pickles and says how to trust them.
             vector = np.lib.format.read_array(content, allow_pickle=False)

@@ -127,25 +127,25 @@ def is_complete(directory: RunDirectory, config: Config, profile: Profile) -> bo
 def _add_source(zoom: Path, shape: tuple[int, int], config: Config, record: Mapping[str, Any], style: Style) -> bool:
     """Adds a pyramid of the source as the canvas of (rows, columns) px shows it, of at most 4,096 px; False without one."""
     shrink = max(1.0, max(shape) / _SOURCE_SIDE)
-    small = max(1, round(shape[0] / shrink)), max(1, round(shape[1] / shrink))
+    small_shape = max(1, round(shape[0] / shrink)), max(1, round(shape[1] / shrink))
     # Of its own: what a larger source keeps is removed again, and nothing else is.
     with tempfile.TemporaryDirectory(prefix=".source-", dir=zoom) as levels:
         source = reopen_source(config, record.get("image_sha256"), Path(levels))
         if source is None:
             return False
-        source.prepare(small)
-        pixels = np.empty((*small, 3), np.uint8)
-        for rect in whole(*small).bands():
-            pixels[slice(*rect.rows), slice(*rect.columns)] = to_integers(source.at(small, rect), 8)
+        source.prepare(small_shape)
+        pixels = np.empty((*small_shape, 3), np.uint8)
+        for rect in whole(*small_shape).bands():
+            pixels[slice(*rect.rows), slice(*rect.columns)] = to_integers(source.at(small_shape, rect), 8)
     write_zoom(CanvasImage(image_of(pixels)), zoom / SOURCE, style.encoding.quality)
     return True
 
 
 def cut_for(config: Config, shape: tuple[int, int]) -> Panels:
     """The panels of a print of `shape` (rows, columns) px, bleed included; `UserError` where they make no sense."""
-    wanted = config.output.panels
+    panels = config.output.panels
     return cut_panels(
-        shape, config.output.dpi, width_cm=wanted.width_cm, height_cm=wanted.height_cm, overlap_mm=wanted.overlap_mm
+        shape, config.output.dpi, width_cm=panels.width_cm, height_cm=panels.height_cm, overlap_mm=panels.overlap_mm
     )
 
 

@@ -52,7 +52,7 @@ class Count:
     def begin(self, octave: Octave, steps: int) -> None:
         """An octave begins, or is taken up again after `steps` steps."""
         self.octave, self.step, self.tile = octave, steps, 0
-        self.done = steps * octave.step_flops + sum(before.flops for before in self._plan.octaves[: octave.index])
+        self.done = steps * octave.step_flops + sum(earlier.flops for earlier in self._plan.octaves[: octave.index])
 
     def add(self, tiles: int) -> None:
         """The gradients of so many more tiles are known."""
@@ -92,8 +92,8 @@ class Count:
     @property
     def text(self) -> str:
         height, width = self.octave.shape
-        where = f"octave {self.octave.index + 1}/{self.octaves} {width}x{height} step {self.step}/{self.octave.steps}"
-        return f"{where} tile {self.tile}/{self.octave.grid.tiles} {self.rate:.2f} Mpx/s"
+        position = f"octave {self.octave.index + 1}/{self.octaves} {width}x{height} step {self.step}/{self.octave.steps}"
+        return f"{position} tile {self.tile}/{self.octave.grid.tiles} {self.rate:.2f} Mpx/s"
 
 
 class BarDisplay:
@@ -168,8 +168,8 @@ class LineDisplay:
     def _say(self) -> None:
         self._last = time.monotonic()
         count, left = self._count, self._count.left
-        rest = "" if left is None else f", about {duration_text(left)} left"
-        self._console.write_line(f"{100 * count.share:3.0f} % {count.text}{rest}")
+        remainder = "" if left is None else f", about {duration_text(left)} left"
+        self._console.write_line(f"{100 * count.share:3.0f} % {count.text}{remainder}")
 
 
 class QuietDisplay:

@@ -124,8 +124,8 @@ class ProgressFile:
 def read_progress(directory: Place) -> Progress | None:
     """Where the run in a directory or at a URL stands; None where nothing says so."""
     try:
-        told = parse_record(open_storage(directory).load(PROGRESS)[0])
-        check_shape(told, _StoredProgress)
+        stored = parse_record(open_storage(directory).load(PROGRESS)[0])
+        check_shape(stored, _StoredProgress)
     except (OSError, MalformedRecord):
         return None
-    return Progress(**{one.name: told[one.name] for one in fields(Progress)})
+    return Progress(**{field.name: stored[field.name] for field in fields(Progress)})

@@ -46,8 +46,8 @@ def is_projected(config: Config) -> bool:
 
 def print_projection(config: Config) -> None:
     """The plan for `farm.workers` workers of `config.node`, or of every kind of node there is; raises `UserError`."""
-    node, console, held = config.node, plain_console(), config.farm.worker
-    if max(held.num_gpus or 1, held.resources.get("TPU", 1)) > 1:
+    node, console, worker = config.node, plain_console(), config.farm.worker
+    if max(worker.num_gpus or 1, worker.resources.get("TPU", 1)) > 1:
         raise UserError(
             "a plan for other machines reckons with one accelerator a worker: leave out farm.worker.num_gpus and "
             "farm.worker.resources, and let farm.workers count accelerators"
@@ -67,15 +67,15 @@ def print_projection(config: Config) -> None:
     console.print(bytes_table(costs, f"a step at {final.shape[1]} x {final.shape[0]} px"))
     if node.known:
         console.print(times_table(costs, f"s a step on {node.name}, {config.model.precision}"))
-    tiles, used = final.grid.tiles, Traffic.of(final.grid, workers, node.workers).workers
-    if used < workers:
+    tiles, busy = final.grid.tiles, Traffic.of(final.grid, workers, node.workers).workers
+    if busy < workers:
         console.write_line(
-            f"idle         {workers - used} of {workers} workers: {tiles} tiles are dealt in {used} blocks; "
+            f"idle         {workers - busy} of {workers} workers: {tiles} tiles are dealt in {busy} blocks; "
             f"tiles.parallel={workers} cuts more, with more halo"
         )
     if node.known:
-        point = network_bound_from(lambda size: step_cost(final, size, node, tflops), min(_MOST, tiles))
-        console.write_line(f"network      {_network(point, tiles)}")
+        bound_workers = network_bound_from(lambda size: step_cost(final, size, node, tflops), min(_MOST, tiles))
+        console.write_line(f"network      {_network(bound_workers, tiles)}")
     console.print(_prices(draft, source, workers))
     console.write_line(f"disk         up to {size_text(draft.plan.disk_bytes)} in {draft.directory.place}")
     console.write_line(f"arithmetic   {draft.plan.flops / 1e12:,.1f} TFLOP in convolutions")
@@ -155,12 +155,12 @@ def assumptions(node: NodeConfig) -> list[str]:
         "not counted  starting machines, compiling, PCIe, reading a large source, writing pictures, filters, lost machines",
     ]
     if node.known:
-        given = [
-            f"{one.name}={getattr(node, one.name):g}"
-            for one in fields(node)
-            if one.name != "name" and getattr(node, one.name) is not None
+        node_values = [
+            f"{field.name}={getattr(node, field.name):g}"
+            for field in fields(node)
+            if field.name != "name" and getattr(node, field.name) is not None
         ]
-        lines.append(f"{node.name:<12} {' '.join(given)}")
+        lines.append(f"{node.name:<12} {' '.join(node_values)}")
     return lines
 
 
@@ -174,7 +174,7 @@ def _prices(draft: jobs.Draft, source: Source, workers: int) -> Table:
     for node in [config.node] if config.node.known else node_types():
         try:
             plan = draft.plan if node is config.node else jobs.draft(config, lambda *_: source, machine_of(node)).plan
-            made = estimate(
+            render_cost = estimate(
                 plan, workers, node,
                 precision=config.model.precision, every=config.checkpoint.every,
             )  # fmt: skip
@@ -182,9 +182,9 @@ def _prices(draft: jobs.Draft, source: Source, workers: int) -> Table:
             table.add_row(node.name, str(error).partition(":")[0])
             continue
         table.add_row(
-            node.name, f"{made.nodes:,}", _seconds(made.final.seconds), duration_text(made.steps),
-            duration_text(made.saves), duration_text(made.changes), duration_text(made.seconds),
-            _dollars(made.price), _dollars(made.spot_price),
+            node.name, f"{render_cost.nodes:,}", _seconds(render_cost.final.seconds), duration_text(render_cost.steps),
+            duration_text(render_cost.saves), duration_text(render_cost.changes), duration_text(render_cost.seconds),
+            _dollars(render_cost.price), _dollars(render_cost.spot_price),
         )  # fmt: skip
     return table
 

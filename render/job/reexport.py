@@ -112,8 +112,8 @@ def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:
         name = f"{config.name}-octave-{newest.octave + 1}-step-{newest.steps}"
         directory.targets = targets(directory.path, name, config.output)
     directory.targets, outside = _divided(directory)
-    shown = record if finished else at_octave(record, newest.octave)
-    style = style_of(config, profile, shown)
+    effective_record = record if finished else at_octave(record, newest.octave)
+    style = style_of(config, profile, effective_record)
     copies = Copies(config, record["digest"], dict, lambda **_facts: None)
     if directory.targets:
         directory.check_exported()
@@ -141,9 +141,9 @@ def _whole_record(run: Place) -> dict[str, Any]:
     reading = read_run(run)
     if not reading.record:
         raise UserError(without_record(run, reading))
-    lacking = [key for key in _NEEDED if key not in reading.record]
-    if lacking or not reading.record["plan"]["octaves"]:
-        raise UserError(f"run={run}: its {RECORD} says nothing of {(lacking or ['octaves'])[0]}: it is no whole record")
+    missing = [key for key in _NEEDED if key not in reading.record]
+    if missing or not reading.record["plan"]["octaves"]:
+        raise UserError(f"run={run}: its {RECORD} says nothing of {(missing or ['octaves'])[0]}: it is no whole record")
     return reading.record
 
 
@@ -154,23 +154,23 @@ def exported_config(record: Mapping[str, Any], overrides: Sequence[str]) -> Conf
     as its pixels are then. Raises `UserError`.
     """
     recorded = recorded_config(record["config"], [], ())
-    plain = asdict(recorded)
-    output = plain["output"]
-    plain |= {"fresh": False, "overwrite": False, "quiet": False, "log": "text"}
-    plain |= {"farm": asdict(FarmConfig()), "node": asdict(NodeConfig())}
-    asked = [word.partition("=")[0].lstrip("+") for word in overrides]
-    others = list(pictures(recorded.output))[1:]
-    output |= {"dir": None, "path": None, "format": picture_format(recorded.output), "also": others}
-    if any(key.startswith(_WHICH) for key in asked):
+    settings = asdict(recorded)
+    output = settings["output"]
+    settings |= {"fresh": False, "overwrite": False, "quiet": False, "log": "text"}
+    settings |= {"farm": asdict(FarmConfig()), "node": asdict(NodeConfig())}
+    requested_keys = [word.partition("=")[0].lstrip("+") for word in overrides]
+    other_formats = list(pictures(recorded.output))[1:]
+    output |= {"dir": None, "path": None, "format": picture_format(recorded.output), "also": other_formats}
+    if any(key.startswith(_WHICH) for key in requested_keys):
         # What the run itself made is not asked for once more.
         output |= {"format": None, "also": []}
-        if not any(key.startswith("output.panels") for key in asked):
+        if not any(key.startswith("output.panels") for key in requested_keys):
             output["panels"] = asdict(PanelsConfig())
-    if "output.dpi" in asked:
+    if "output.dpi" in requested_keys:
         output |= {"width": picture_width(recorded.output), "width_cm": None, "width_in": None}
-    config = recorded_config(plain, overrides, ALLOWED)
+    config = recorded_config(settings, overrides, ALLOWED)
     bleed = picture_bleed(recorded.output)
-    if "output.dpi" in asked and bleed and config.output.dpi:
+    if "output.dpi" in requested_keys and bleed and config.output.dpi:
         config.output.bleed_mm = bleed / config.output.dpi * _MM_PER_INCH
     return config
 
@@ -178,13 +178,13 @@ def exported_config(record: Mapping[str, Any], overrides: Sequence[str]) -> Conf
 def _refuse_unknown_profile(run: Place, config: Config, record: Mapping[str, Any], overrides: Sequence[str]) -> None:
     """Raises `UserError` for a profile that the record alone names, and that is not the very one that the run knew."""
     name = config.output.profile
-    said = any(word.lstrip("+").startswith("output.profile=") for word in overrides)
-    if name is None or name in BUILT_IN or said:
+    is_requested = any(word.lstrip("+").startswith("output.profile=") for word in overrides)
+    if name is None or name in BUILT_IN or is_requested:
         return
     if checked_url(name, "output.profile") is None:
         path = user_path(name, "output.profile")
-        known = record.get("profile_sha256")
-        if known and path.is_file() and path.stat().st_size <= _MOST_PROFILE_BYTES and file_sha256(path) == known:
+        sha256 = record.get("profile_sha256")
+        if sha256 and path.is_file() and path.stat().st_size <= _MOST_PROFILE_BYTES and file_sha256(path) == sha256:
             return
     raise UserError(
         f"run={run} was made with output.profile={name}, which is not read unasked: say output.profile=FILE, or "
@@ -197,11 +197,11 @@ def _divided(directory: RunDirectory) -> tuple[tuple[Target, ...], list[tuple[Ta
     inside: list[Target] = []
     outside: list[tuple[Target, Place]] = []
     for target in directory.targets:
-        here = directory.kept(target)
-        kept = here if isinstance(here, str) else Path(os.path.realpath(here))
-        elsewhere = [copy for copy in target.copies if copy != kept]
-        outside += [(target, copy) for copy in elsewhere]
-        if not target.copies or len(elsewhere) < len(target.copies):
+        picture_place = directory.kept(target)
+        run_place = picture_place if isinstance(picture_place, str) else Path(os.path.realpath(picture_place))
+        other_places = [copy for copy in target.copies if copy != run_place]
+        outside += [(target, copy) for copy in other_places]
+        if not target.copies or len(other_places) < len(target.copies):
             inside.append(replace(target, copies=()))
     return tuple(inside), outside
 
@@ -229,14 +229,14 @@ def _write_outside(
         replaceable = copies.check(place, tree=_is_tree(target))
         write_target(canvas, replace(target, path=place), style, config, record, say, keep=not replaceable)
         return
-    beside = cache_directory() / "exports" if isinstance(place, str) else place.parent
-    beside.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".render-export-", dir=beside) as temporary:
-        made = Path(temporary) / target.path.name
-        write_target(canvas, replace(target, path=made), style, config, record, say)
+    parent = cache_directory() / "exports" if isinstance(place, str) else place.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".render-export-", dir=parent) as temporary:
+        picture = Path(temporary) / target.path.name
+        write_target(canvas, replace(target, path=picture), style, config, record, say)
         if isinstance(place, str) or config.overwrite:
-            copies.write(made, place)
-        elif picture_sha256(made) != picture_sha256(place):
+            copies.write(picture, place)
+        elif picture_sha256(picture) != picture_sha256(place):
             raise UserError(f"{place} exists: choose another output.path, or overwrite=true to replace it")
 
 

@@ -116,14 +116,14 @@ class RunDirectory:
 
     def is_finished(self) -> bool:
         """Whether this very canvas lies here already, finished."""
-        old = self._reading().record
-        finished = old.get("digest") == self.digest and old.get("status") == "finished"
+        record = self._reading().record
+        finished = record.get("digest") == self.digest and record.get("status") == "finished"
         return finished and not self._config.fresh and self.newest() is not None
 
     def newest(self) -> Checkpoint | None:
         """The checkpoint that counts; None where there is none."""
-        read = self.checkpoints.read()
-        return read[1][0] if read and read[1] else None
+        manifest = self.checkpoints.read()
+        return manifest[1][0] if manifest and manifest[1] else None
 
     def canvas(self) -> CanvasStore:
         """The canvas of the newest checkpoint; `UserError` where there is none, `DamagedCheckpoint` for a bad one."""
@@ -134,8 +134,8 @@ class RunDirectory:
 
     def missing(self, style: str) -> list[Target]:
         """The pictures that do not lie here yet as `style`, a digest of all that decides their bytes, would have them."""
-        known = self._reading().record.get("pictures", {})
-        return [target for target in self.targets if not self._is_ours(target, known, style)]
+        entries = self._reading().record.get("pictures", {})
+        return [target for target in self.targets if not self._is_ours(target, entries, style)]
 
     def unfinished(self) -> Fixed | None:
         """What an interrupted run of this very job left to go on from; None where there is nothing, or it is not wanted."""
@@ -145,8 +145,8 @@ class RunDirectory:
 
     def fixed(self) -> Fixed | None:
         """What the checkpoints here have in common; None where there are none of this job."""
-        read = self.checkpoints.read()
-        return read[0] if read and read[1] and read[0].digest == self.digest else None
+        manifest = self.checkpoints.read()
+        return manifest[0] if manifest and manifest[1] and manifest[0].digest == self.digest else None
 
     def check(self) -> None:
         """Raises `UserError` where the run would meet or replace what is not its own, or cannot write. Changes nothing,
@@ -159,57 +159,61 @@ class RunDirectory:
         else:
             refuse_links(self.path, *_OURS, LOCK, PROGRESS)
         reading = self._reading()
-        old = reading.record
-        if not old:
+        record = reading.record
+        if not record:
             self._check_without_record(reading)
-        elif old["digest"] != self.digest and not self._config.fresh:
+        elif record["digest"] != self.digest and not self._config.fresh:
             raise UserError(
-                f"{self.place} holds another run ({self._differences(old)}): choose another output.dir, or fresh=true to "
-                "replace it"
+                f"{self.place} holds another run ({self._differences(record)}): choose another output.dir, or fresh=true "
+                "to replace it"
             )
-        self._check_pictures(old.get("pictures", {}))
-        self.copies.learn(old)
+        self._check_pictures(record.get("pictures", {}))
+        self.copies.learn(record)
         self._check_copies()
 
     def _check_without_record(self, reading: Reading) -> None:
         """As `check`, where no record says what lies here: its checkpoints may say it, or nothing does."""
         try:
-            read = self.checkpoints.read()
+            manifest = self.checkpoints.read()
         except StorageError:
             raise
         except UserError:
-            read = None
-        if read and (read[0].digest == self.digest or self._config.fresh):
+            manifest = None
+        if manifest and (manifest[0].digest == self.digest or self._config.fresh):
             return
-        if read:
+        if manifest:
             raise UserError(
                 f"{self.place} holds another run, whose {RECORD} is gone: choose another output.dir, or fresh=true to "
                 "replace it"
             )
-        there = self._mirror.children() if self._mirror else None
-        ours = (*_OURS, *(target.path.name for target in self.targets))
-        foreign = [name for name in ours if (os.path.lexists(self.path / name) if there is None else name in there)]
+        stored_names = self._mirror.children() if self._mirror else None
+        run_names = (*_OURS, *(target.path.name for target in self.targets))
+        foreign_names = [
+            name
+            for name in run_names
+            if (os.path.lexists(self.path / name) if stored_names is None else name in stored_names)
+        ]
         # Whoever takes the lock makes the log first: a run that was killed, or a full disk, may have left it at that.
-        locked = (self.path / LOCK).exists() if there is None else _LOG in there
-        if not foreign or (foreign == [_LOG] and locked):
+        has_lock = (self.path / LOCK).exists() if stored_names is None else _LOG in stored_names
+        if not foreign_names or (foreign_names == [_LOG] and has_lock):
             return
-        if reading.damage and locked:
+        if reading.damage and has_lock:
             if not self._config.fresh:
                 raise UserError(
                     f"{joined(self.place, RECORD)} cannot be read ({reading.damage}), and nothing else says which run "
                     "this is: fresh=true starts over, or choose another output.dir"
                 )
             return
-        raise UserError(f"{self.place} holds a {foreign[0]} that no run made: choose another output.dir")
+        raise UserError(f"{self.place} holds a {foreign_names[0]} that no run made: choose another output.dir")
 
     def _check_pictures(self, known: Mapping[str, Any]) -> None:
         """Raises `UserError` where a picture in the directory would be replaced that is not as a run left it."""
-        others = [target for target in self.targets if self.lies(target) and not self._is_ours(target, known)]
-        if others and not self._config.overwrite:
-            names = ", ".join(str(self.kept(target)) for target in others)
-            is_not, it = ("are not", "them") if len(others) > 1 else ("is not", "it")
+        changed_pictures = [target for target in self.targets if self.lies(target) and not self._is_ours(target, known)]
+        if changed_pictures and not self._config.overwrite:
+            names = ", ".join(str(self.kept(target)) for target in changed_pictures)
+            is_not, it = ("are not", "them") if len(changed_pictures) > 1 else ("is not", "it")
             raise UserError(f"{names} {is_not} as the run left {it}: move {it} away, or overwrite=true to replace {it}")
-        for target in others:
+        for target in changed_pictures:
             if self._is_tree(target) and not self._mirror:
                 refuse_foreign(target.path)
 
@@ -307,13 +311,13 @@ class RunDirectory:
 
     def add_picture(self, target: Target, style: str) -> None:
         """Records a picture that now lies in the directory."""
-        known = self.record.get("pictures", {})
-        one: dict[str, Any] = {"sha256": picture_sha256(target.path), "style": style}
+        entries = self.record.get("pictures", {})
+        entry: dict[str, Any] = {"sha256": picture_sha256(target.path), "style": style}
         if self._mirror:
             # A run that is killed on the way finds what is there of it to be its own, and unfinished.
-            self.save(pictures={**known, target.path.name: {**one, "style": "", "sending": True}})
-            one["stored"] = self._mirror.send_picture(target.path)
-        self.save(pictures={**known, target.path.name: one})
+            self.save(pictures={**entries, target.path.name: {**entry, "style": "", "sending": True}})
+            entry["stored"] = self._mirror.send_picture(target.path)
+        self.save(pictures={**entries, target.path.name: entry})
 
     def hand_over(self, target: Target) -> None:
         """Sends a picture that is no part of the record to where the run is kept."""
@@ -325,15 +329,15 @@ class RunDirectory:
 
         Raises `UserError` when one cannot be copied; the picture in the run directory stays in any case.
         """
-        old = self._reading().record
-        self.copies.learn(old)
+        record = self._reading().record
+        self.copies.learn(record)
         published: list[Place] = []
         for target in self.targets:
             for copy in target.copies:
                 if self._mirror and copy == self.kept(target):
                     continue
-                elsewhere = self._mirror or isinstance(copy, str)
-                if not (elsewhere and self.copies.has(copy, old.get("pictures", {}).get(target.path.name))):
+                is_remote = self._mirror or isinstance(copy, str)
+                if not (is_remote and self.copies.has(copy, record.get("pictures", {}).get(target.path.name))):
                     if self._mirror and not target.path.exists():
                         self._mirror.fetch(target.path.name)
                     self.copies.write(target.path, copy)
@@ -345,20 +349,20 @@ class RunDirectory:
 
     def _is_ours(self, target: Target, known: Mapping[str, Any], style: str | None = None) -> bool:
         """Whether the picture in the directory is the one that the record tells of, and of that style."""
-        one = known.get(target.path.name)
-        if one is None or style not in (None, one["style"]):
+        entry = known.get(target.path.name)
+        if entry is None or style not in (None, entry["style"]):
             return False
         if self._mirror:
-            return one.get("sending", False) or self._mirror.knows_picture(target.path.name, one.get("stored"))
+            return entry.get("sending", False) or self._mirror.knows_picture(target.path.name, entry.get("stored"))
         if not target.path.exists():
             return False
-        return picture_sha256(target.path) == one["sha256"]
+        return picture_sha256(target.path) == entry["sha256"]
 
     def make_room(self, target: Target) -> None:
         """Makes ready for a picture in the directory: one that an older version left without a marker gets its own."""
-        one = self._reading().record.get("pictures", {}).get(target.path.name)
-        if self._is_tree(target) and not self._mirror and one is not None:
-            adopt(target.path, one["sha256"], self.digest)
+        entry = self._reading().record.get("pictures", {}).get(target.path.name)
+        if self._is_tree(target) and not self._mirror and entry is not None:
+            adopt(target.path, entry["sha256"], self.digest)
 
     def check_exported(self) -> None:
         """Raises `UserError` where a finished canvas cannot be exported into the directory."""
@@ -423,16 +427,16 @@ class RunDirectory:
 
     def _differences(self, old: Mapping[str, Any]) -> str:
         """The settings in which the run that lies here differs."""
-        mine = dotted(asdict(self._config)) | self.identity
+        settings = dotted(asdict(self._config)) | self.identity
         # Older records do not say it.
-        theirs = {_PRECISION: ModelConfig.precision} | dotted(old["config"]) | old.get("identity", {})
+        old_settings = {_PRECISION: ModelConfig.precision} | dotted(old["config"]) | old.get("identity", {})
         relevant = dotted(self._config.canvas_settings()).keys() | self.identity.keys() | {_PRECISION}
-        keys = [key for key in sorted(relevant) if mine.get(key) != theirs.get(key)]
+        keys = [key for key in sorted(relevant) if settings.get(key) != old_settings.get(key)]
         return "differs in " + ", ".join(keys) if keys else "of another version of the program"
 
     def _clear(self) -> None:
         """Removes what a run left that is not gone on with: canvas, previews, log and record. The picture stays."""
-        known = bool(self._reading().record)
+        has_record = bool(self._reading().record)
         self.checkpoints.discard()
         discard_levels(self.levels)
         if self._mirror:
@@ -441,7 +445,7 @@ class RunDirectory:
         for preview in (self.path / PREVIEWS).glob("octave-*.png"):
             if _PREVIEW.fullmatch(preview.name):
                 preview.unlink()
-        if known or self._mirror:
+        if has_record or self._mirror:
             (self.path / _LOG).unlink(missing_ok=True)
             (self.path / RECORD).unlink(missing_ok=True)
         elif (self.path / RECORD).exists():

@@ -160,8 +160,8 @@ def read_run(directory: Place) -> Reading:
         damage = str(error)
     except OSError as error:
         damage = error.strerror or str(error)
-    kept = _kept_record(directory)
-    return Reading(kept, damage, is_kept=True) if kept else Reading({}, damage)
+    kept_record = _kept_record(directory)
+    return Reading(kept_record, damage, is_kept=True) if kept_record else Reading({}, damage)
 
 
 def read_record(directory: Place) -> dict[str, Any]:
@@ -201,12 +201,12 @@ def _kept_record(directory: Place) -> dict[str, Any]:
     """The record that lies with the newest checkpoint, its status by how far that is; empty where there is none."""
     checkpoints = Checkpoints(joined(directory, CANVAS))
     try:
-        read, about = checkpoints.read(), checkpoints.read_about()
+        manifest, about = checkpoints.read(), checkpoints.read_about()
         record = checked_record(about)
-        if read is None or not read[1] or read[0].digest != record["digest"]:
+        if manifest is None or not manifest[1] or manifest[0].digest != record["digest"]:
             return {}
     except (UserError, MalformedRecord):
         return {}
-    newest, planned = read[1][0], planned_steps(record)
-    over = len(planned) == newest.octave + 1 and newest.steps >= planned[-1]
-    return {**record, "status": "finished" if over else "interrupted"}
+    newest, planned = manifest[1][0], planned_steps(record)
+    is_finished = len(planned) == newest.octave + 1 and newest.steps >= planned[-1]
+    return {**record, "status": "finished" if is_finished else "interrupted"}

@@ -32,13 +32,13 @@ class Target:
 
 def targets(directory: Path, name: str, output: OutputConfig) -> tuple[Target, ...]:
     """The pictures that an output section asks for, that of `output.format` first; copies by format."""
-    made = [
+    picture_targets = [
         Target(form, directory / f"{name}{FORMATS[form].ending}", tuple(_place(path, form) for path in paths))
         for form, paths in pictures(output).items()
     ]
     if output.panels.width_cm or output.panels.height_cm:
-        made.append(Target(made[0].form, directory / f"{name}-panels", panels=True))
-    return tuple(made)
+        picture_targets.append(Target(picture_targets[0].form, directory / f"{name}-panels", panels=True))
+    return tuple(picture_targets)
 
 
 def is_writable(directory: Path) -> bool:
@@ -68,9 +68,9 @@ def _place(path: str, form: str) -> Place:
         if "/" not in url.partition("://")[2]:
             raise UserError(f"output.path={url}: it names a bucket: name an object in it")
         return str(joined(url.rpartition("/")[0], Path(str(last_name(url))).stem)) if form == "dzi" else url
-    named = user_path(path, "output.path")
+    local_path = user_path(path, "output.path")
     # A link is followed: what it points to gets the picture, the link stays.
-    return Path(os.path.realpath(named.with_suffix("") if form == "dzi" else named))
+    return Path(os.path.realpath(local_path.with_suffix("") if form == "dzi" else local_path))
 
 
 def preview_path(directory: Path, octave: int) -> Path:

@@ -1,4 +1,4 @@
-"""The token that a cluster asks for: Ray's own rules for where it lies, and a Kubernetes cluster's secret."""
+"""The token that a cluster asks for, found by Ray's own rules."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from pathlib import Path
 from render.cluster.tools import last_line, output_of, ray_command
 from render.errors import UserError
 
-#: Where Ray keeps the token, here and on nodes.
+#: Ray's token file, here and on nodes.
 TOKEN = "~/.ray/auth_token"
 
 
 def local_token() -> str | None:
-    """The token that Ray would take on this machine: RAY_AUTH_TOKEN, the file RAY_AUTH_TOKEN_PATH, ~/.ray/auth_token."""
+    """Return the token that Ray would use on this machine; None where there is none.
+
+    It comes from RAY_AUTH_TOKEN, the file RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token. Raises `UserError` where the file is not
+    readable.
+    """
     token = os.environ.get("RAY_AUTH_TOKEN", "").strip()
     if token:
         return token
@@ -29,7 +33,7 @@ def local_token() -> str | None:
 
 
 def make_token() -> None:
-    """Makes the token file that is copied to nodes, ~/.ray/auth_token, where there is none. Prints nothing of it."""
+    """Make the token file that is copied to nodes, ~/.ray/auth_token, if there is none. The token is not printed."""
     token_file = Path(TOKEN).expanduser()
     if token_file.exists():
         return

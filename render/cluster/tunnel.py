@@ -1,4 +1,4 @@
-"""A cluster's dashboard on loopback, for as long as a command needs it."""
+"""Forwarding of a cluster's dashboard to loopback, for as long as a command needs it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ _GOODBYE_S = 5.0
 
 @contextmanager
 def forwarded(arguments: Callable[[int], Sequence[str]], word: str) -> Iterator[str]:
-    """The address at which the dashboard of the cluster `word` can be reached inside.
+    """Yield the local address of the dashboard of the cluster `word`.
 
-    `arguments` is the program that forwards a port of loopback. It is ended with the block. Raises `UserError` where
-    nothing listens there within a minute.
+    `arguments` returns the command that forwards a port of loopback; the command is ended with the block.
+
+    Raises:
+        UserError: Nothing listens there within a minute.
     """
     port = _free_port()
     with tempfile.TemporaryFile("w+") as output:
-        # A session of its own: Ctrl-C is for the command, which may want a last word with the cluster. Its input stays
-        # open, for a remote shell would end with it.
+        # A separate session, so that Ctrl-C does not end it: the command may still have to talk to the cluster. Its
+        # input stays open, because a remote shell would end with it.
         process = subprocess.Popen(
             [*arguments(port)],
             stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""From the canvas in a run directory to the pictures that its config asks for."""
+"""Pictures made from the canvas in a run directory, as the run's config asks for them."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ from render.system.version import __version__
 log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
-#: Longest side of the source that a page compares with, px.
+#: Longest side of the source shown for comparison on a zoom page, px.
 _SOURCE_SIDE = 4096
 
 
 def style_of(config: Config, profile: Profile, record: Mapping[str, Any]) -> Style:
-    """How a run's pictures look and what they say, from its config and its `run.json`."""
+    """Return the style and metadata of a run's pictures, from its config and its `run.json`."""
     output = config.output
     return Style(
         bits=output.bits,
@@ -56,8 +56,8 @@ def style_of(config: Config, profile: Profile, record: Mapping[str, Any]) -> Sty
 
 
 def settings_of(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a picture's metadata says about how it was made."""
-    # Without the workers' blocks: the same dream is the same file, whoever dreamed it.
+    """Return the settings that a picture's metadata records."""
+    # Without the workers' blocks, so that the same dream gives the same file on any farm.
     layout = replace(PrintLayout.from_record(record), blocks=None)
     bleed = picture_bleed(config.output)
     if layout.canvas is not None and not record.get("partial"):
@@ -72,12 +72,12 @@ def settings_of(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def coloured(style: Style, targets: Sequence[Target], canvas: CanvasStore, config: Config, say: Say) -> Style:
-    """The style with the colours that the config asks for: `output.contrast` has the canvas read once for all targets.
+    """Return the style with the colours that the config asks for; raise `UserError` where the canvas cannot be read.
 
-    Raises `UserError` when it cannot be read.
+    With `output.contrast`, the canvas is read once for all targets.
     """
     output = config.output
-    # A canvas is written as it is: nothing to look for.
+    # Zarr targets hold the canvas unchanged, without colours.
     if all(target.form == "zarr" for target in targets):
         return style
     if output.contrast is not None:
@@ -87,7 +87,7 @@ def coloured(style: Style, targets: Sequence[Target], canvas: CanvasStore, confi
 
 
 def style_digest(style: Style, canvas: str) -> str:
-    """The same for styles that make the same bytes of the canvas that `canvas` names: sha256, hex."""
+    """Return a sha256, hex, that is equal for styles that make the same bytes of the canvas with token `canvas`."""
     plain = asdict(style)
     for section in (plain["profile"], plain["metadata"]):
         for key, value in section.items():
@@ -97,9 +97,9 @@ def style_digest(style: Style, canvas: str) -> str:
 
 
 def make_pictures(directory: RunDirectory, config: Config, profile: Profile, say: Say = lambda _line: None) -> list[Place]:
-    """Writes the pictures that are not in the run directory yet, hands out copies, and returns where they are.
+    """Write the pictures that the run directory lacks, publish the copies, and return the places of the pictures.
 
-    Called with the directory open. Raises what `export` raises.
+    The directory must be open. Raises what `export` raises.
     """
     style = style_of(config, profile, directory.record)
     canvas = directory.canvas()
@@ -116,7 +116,7 @@ def make_pictures(directory: RunDirectory, config: Config, profile: Profile, say
 
 
 def is_complete(directory: RunDirectory, config: Config, profile: Profile) -> bool:
-    """Whether the pictures that a config asks for all lie in the directory of a finished run, as it would have them."""
+    """Return whether a finished run's directory holds every picture that a config asks for, in that style."""
     directory.reopen_record()
     newest = directory.newest()
     if newest is None:
@@ -125,10 +125,13 @@ def is_complete(directory: RunDirectory, config: Config, profile: Profile) -> bo
 
 
 def _add_source(zoom: Path, shape: tuple[int, int], config: Config, record: Mapping[str, Any], style: Style) -> bool:
-    """Adds a pyramid of the source as the canvas of (rows, columns) px shows it, of at most 4,096 px; False without one."""
+    """Add a pyramid of the source, at most 4,096 px long, laid out like the canvas of (rows, columns) px.
+
+    Returns False where the source is not available.
+    """
     shrink = max(1.0, max(shape) / _SOURCE_SIDE)
     small_shape = max(1, round(shape[0] / shrink)), max(1, round(shape[1] / shrink))
-    # Of its own: what a larger source keeps is removed again, and nothing else is.
+    # A separate directory, so that only the files of a large source are removed afterwards.
     with tempfile.TemporaryDirectory(prefix=".source-", dir=zoom) as levels:
         source = reopen_source(config, record.get("image_sha256"), Path(levels))
         if source is None:
@@ -142,7 +145,7 @@ def _add_source(zoom: Path, shape: tuple[int, int], config: Config, record: Mapp
 
 
 def cut_for(config: Config, shape: tuple[int, int]) -> Panels:
-    """The panels of a print of `shape` (rows, columns) px, bleed included; `UserError` where they make no sense."""
+    """Return the panels of a print of `shape` (rows, columns) px, bleed included; raise `UserError` if impossible."""
     panels = config.output.panels
     return cut_panels(
         shape, config.output.dpi, width_cm=panels.width_cm, height_cm=panels.height_cm, overlap_mm=panels.overlap_mm
@@ -150,9 +153,10 @@ def cut_for(config: Config, shape: tuple[int, int]) -> Panels:
 
 
 def usable_profile(config: Config) -> Profile:
-    """The profile to convert to, when all pictures can be made so.
+    """Return the profile to convert to, if all pictures can be made with it.
 
-    Raises `UserError` for a bad profile, a format that does not hold its colours, or a compression that libvips lacks here.
+    Raises:
+        UserError: The profile is bad, a format does not hold its colours, or libvips lacks the compression here.
     """
     profile = read_profile(config.output.profile)
     for form in wanted_pictures(config.output):
@@ -169,7 +173,7 @@ def usable_profile(config: Config) -> Profile:
 
 
 def at_octave(record: Mapping[str, Any], octave: int) -> dict[str, Any]:
-    """A run's record as it would be had the run ended at that octave, counted from 0."""
+    """Return the record as it would be if the run had ended at `octave`, counted from 0."""
     plan = record["plan"]
     octaves = plan["octaves"][: octave + 1]
     return {**record, "plan": {**plan, "octaves": octaves}, "partial": len(octaves) < len(plan["octaves"])}
@@ -185,10 +189,13 @@ def write_target(
     *,
     keep: bool = False,
 ) -> None:
-    """Writes one picture of a canvas to where the target says; with `keep`, nothing is replaced. Raises `UserError`."""
+    """Write one picture of a canvas to the target's path; raise `UserError` where that fails.
+
+    With `keep`, nothing is replaced.
+    """
 
     def complete(zoom: Path) -> None:
-        """The page, and what was dreamed from to compare with."""
+        """Add the page, and the source to compare with."""
         if not _add_source(zoom, canvas.shape, config, record, style):
             say("the page has no source to compare with: the image is gone or has changed, or is not on this machine")
         missing = write_viewer(zoom, facts_of(record))
@@ -207,7 +214,7 @@ def write_target(
 
 @contextmanager
 def readable() -> Iterator[None]:
-    """A canvas that cannot be read, in the user's words."""
+    """Turn `DamagedCheckpoint` into a `UserError` that says what to do."""
     try:
         yield
     except DamagedCheckpoint as damage:

@@ -15,8 +15,8 @@ TOKEN = "~/.ray/auth_token"
 def local_token() -> str | None:
     """Return the token that Ray would use on this machine; None where there is none.
 
-    It comes from RAY_AUTH_TOKEN, the file RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token. Raises `UserError` where the file is not
-    readable.
+    It comes from RAY_AUTH_TOKEN, the file RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token. Raises `UserError` where the
+    file is not readable.
     """
     token = os.environ.get("RAY_AUTH_TOKEN", "").strip()
     if token:

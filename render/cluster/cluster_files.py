@@ -27,8 +27,8 @@ _RESOURCES = {"RayCluster": KUBERNETES, "RayJob": KUBERNETES_JOB}
 class Cluster:
     """A cluster that jobs can be sent to.
 
-    `word` is the user's name for it, `file` its description, and `url` the address of its dashboard if known. `document` is the
-    part of the file that Ray or KubeRay reads; empty for the other kinds.
+    `word` is the user's name for it, `file` its description, and `url` the address of its dashboard if known.
+    `document` is the part of the file that Ray or KubeRay reads; empty for the other kinds.
     """
 
     word: str

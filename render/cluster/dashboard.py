@@ -25,7 +25,8 @@ _PATIENCE_S = 15.0
 class Dashboard:
     """The dashboard of a Ray cluster.
 
-    `word` is the user's name for the cluster, `ray` the version of Ray that runs there, empty until the dashboard has answered.
+    `word` is the user's name for the cluster, `ray` the version of Ray that runs there, empty until the dashboard has
+    answered.
     """
 
     word: str

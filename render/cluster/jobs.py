@@ -58,11 +58,11 @@ def refuse_other_ray(dashboard: Dashboard) -> None:
 
 
 def job_id(name: str) -> str:
-    """Return a new id that contains the picture's name, such as `poster-1a2b3c`. It is also valid as a RayJob's name."""
-    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    if not plain[:1].isalpha():
-        plain = f"dream-{plain}"
-    return f"{plain[:40].strip('-')}-{secrets.token_hex(3)}"
+    """Return a new id with the picture's name, such as `poster-1a2b3c`. It is also a valid name of a RayJob."""
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if not slug[:1].isalpha():
+        slug = f"dream-{slug}"
+    return f"{slug[:40].strip('-')}-{secrets.token_hex(3)}"
 
 
 def environment() -> dict[str, str]:

@@ -28,10 +28,11 @@ _PROFILES = ("srgb", "p3", "cmyk")
 
 
 def travelling(config: Config, *, shared: bool) -> tuple[dict[str, Any], dict[str, Path]]:
-    """Return the settings of a job on a cluster, as plain data, and its files, by their names in the job's directory.
+    """Return a job's settings for a cluster, as plain data, and its files by their names in the job's directory.
 
-    With `shared`, absolute paths are the cluster's own and stay. Sets `farm.address` in `config`. Raises `UserError` for a file
-    that is not here, for a run directory or picture that would be left on a node, and for files that are too large together.
+    With `shared`, absolute paths are the cluster's own and stay. Sets `farm.address` in `config`. Raises `UserError`
+    for a file that is not here, for a run directory or picture that would be left on a node, and for files that are
+    too large together.
     """
     if config.farm.address is not None:
         raise UserError(f"farm.address={config.farm.address}: a job joins the cluster that it is sent to; drop it")

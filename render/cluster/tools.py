@@ -1,4 +1,4 @@
-"""Checks for the programs, packages and credentials that a cluster's commands need, and ways to run the programs."""
+"""Checks for the programs, packages and credentials that a cluster's commands need; running such programs."""
 
 from __future__ import annotations
 

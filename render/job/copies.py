@@ -19,7 +19,7 @@ from render.storage.url import Place
 from render.storage.user_paths import is_same_file
 from render.system.paths import file_sha256
 
-#: Adds facts to the run's record.
+#: A function that adds facts to the run's record.
 Save = Callable[..., None]
 
 

@@ -64,8 +64,8 @@ _BOUNDLESS = 1 << 62
 class Draft:
     """A job whose config has been checked, before weights are loaded.
 
-    `plan` rests on an estimate of the memory. `fixed` is what an interrupted run of the same job left to continue from; it is
-    None if there is nothing.
+    `plan` rests on an estimate of the memory. `fixed` is what an interrupted run of the same job left to continue
+    from; it is None if there is nothing.
     """
 
     config: Config
@@ -187,7 +187,7 @@ def say_resumption(draft: Draft) -> None:
 
 @contextmanager
 def prepared(draft: Draft, farm: Farm | None = None, loaded: Loaded | None = None) -> Iterator[Job]:
-    """Yield the job with its workers: weights sent, the largest window compiled, and the plan made with XLA's figures.
+    """Yield the job with its workers: weights sent, the largest window compiled, the plan made with XLA's figures.
 
     Args:
         draft: The checked job.
@@ -297,8 +297,8 @@ def _local_weights(config: Config) -> Path | None:
 def render(job: Job, finding: Callable[[], Mapping[str, Any]] = dict) -> list[Place]:
     """Dream the job's canvas, or continue it, and write its pictures; return their paths, `output.path` first.
 
-    `finding` is called last, with the canvas in the run directory and the workers still there. Its facts are recorded, and only
-    then is the run finished.
+    `finding` is called last, with the canvas in the run directory and the workers still there. Its facts are
+    recorded, and only then is the run finished.
     """
     with job.directory.opened():
         # `status` reads the file from another terminal.
@@ -373,7 +373,7 @@ def _render(job: Job, display: Display, finding: Callable[[], Mapping[str, Any]]
 
 
 def make_again(draft: Draft) -> list[Place]:
-    """Write the pictures and copies that a finished run lacks, without dreaming; return their paths as `render` does."""
+    """Write the pictures and copies that a finished run lacks, without dreaming; return the paths like `render`."""
     with draft.directory.opened(begins=False):
         draft.directory.reopen_record()
         return make_pictures(draft.directory, draft.config, draft.profile, lambda line: say(line, quiet=draft.config.quiet))
@@ -414,8 +414,8 @@ def _dream(job: Job, conductor: Conductor, display: Display, metrics: Metrics | 
                 display.say(f"a worker was lost: {event.reason}; going on with {event.workers} from the last checkpoint")
             case Noticed():
                 machines = "the machine of a worker is" if event.gone == 1 else f"the machines of {event.gone} workers are"
-                where = "from here, which is saved" if event.saved else "from the last checkpoint"
-                display.say(f"{machines} about to go ({event.reason}): going on with {event.workers} {where}")
+                resume_point = "from here, which is saved" if event.saved else "from the last checkpoint"
+                display.say(f"{machines} about to go ({event.reason}): going on with {event.workers} {resume_point}")
 
 
 def _where(octave: int, steps: int) -> dict[str, int]:

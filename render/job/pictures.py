@@ -88,12 +88,12 @@ def coloured(style: Style, targets: Sequence[Target], canvas: CanvasStore, confi
 
 def style_digest(style: Style, canvas: str) -> str:
     """Return a sha256, hex, that is equal for styles that make the same bytes of the canvas with token `canvas`."""
-    plain = asdict(style)
-    for section in (plain["profile"], plain["metadata"]):
+    values = asdict(style)
+    for section in (values["profile"], values["metadata"]):
         for key, value in section.items():
             if isinstance(value, bytes):
                 section[key] = hashlib.sha256(value).hexdigest()
-    return hashlib.sha256(json.dumps([plain, canvas, __version__], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([values, canvas, __version__], sort_keys=True).encode()).hexdigest()
 
 
 def make_pictures(directory: RunDirectory, config: Config, profile: Profile, say: Say = lambda _line: None) -> list[Place]:

@@ -43,7 +43,7 @@ _MOST = 10_000
 
 
 def is_projected(config: Config) -> bool:
-    """Return whether a plan is for other machines: it names a node type, or more workers than this machine has cores."""
+    """Return whether a plan is for other machines: for a node type, or more workers than this machine has cores."""
     return config.node.known or (config.farm.address is None and (config.farm.workers or 1) > cores())
 
 

@@ -88,8 +88,9 @@ def export_command(words: Sequence[str]) -> None:
 def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:
     """Write the newest canvas of a run as `output.*` overrides say; return the places of the pictures.
 
-    A canvas that is not finished gets a name that says so. Pictures with a place of their own are written only there, so that
-    the run's directory may be read-only. Raises `UserError`, also where a picture would replace one that is not the run's.
+    A canvas that is not finished gets a name that says so. Pictures with a place of their own are written only there,
+    so that the run's directory may be read-only. Raises `UserError`, also where a picture would replace one that is
+    not the run's.
     """
     record = _whole_record(run)
     config = exported_config(record, overrides)
@@ -150,8 +151,8 @@ def _whole_record(run: Place) -> dict[str, Any]:
 def exported_config(record: Mapping[str, Any], overrides: Sequence[str]) -> Config:
     """Return the run's recorded config, with all that it says of places replaced by what `overrides` say.
 
-    Another `output.dpi` changes no pixel: sizes in cm and inches become the canvas' size in px, and a bleed keeps its pixels,
-    so that it changes in mm. Raises `UserError`.
+    Another `output.dpi` changes no pixel: sizes in cm and inches become the canvas' size in px, and a bleed keeps its
+    pixels, so that it changes in mm. Raises `UserError`.
     """
     recorded = recorded_config(record["config"], [], ())
     settings = asdict(recorded)

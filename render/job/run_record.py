@@ -149,8 +149,8 @@ class Reading:
 def read_run(directory: Place) -> Reading:
     """Return the record of the run in a directory or at a URL.
 
-    Where the record is lost, it is the copy with the newest checkpoint. Raises `StorageError` where an object store gives no
-    answer.
+    Where the record is lost, it is the copy with the newest checkpoint. Raises `StorageError` where an object store
+    gives no answer.
     """
     damage = ""
     try:

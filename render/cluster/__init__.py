@@ -1,1 +1,4 @@
-"""Clusters from this machine: started and ended, jobs sent to them, followed and stopped. Nothing here renders."""
+"""Clusters, controlled from this machine: start and end them, send jobs to them, follow and stop jobs.
+
+Nothing here renders.
+"""

@@ -1,4 +1,4 @@
-"""Clusters of Ray's own autoscaler: `ray up` on a cloud, or on machines that are there."""
+"""Clusters of Ray's own autoscaler: `ray up` on a cloud or on existing machines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BUILD_S = 300.0
 
 
 def up(cluster: Cluster) -> None:
-    """Starts the head, which starts the others, or brings a running cluster to what its file says by now."""
+    """Start the head, which starts the other nodes, or update a running cluster to its file."""
     root = _root()
     mounts = _mounts(cluster)
     if any(str(local).startswith(f"{_WHEELS}/") for local in mounts.values()):
@@ -40,13 +40,13 @@ def up(cluster: Cluster) -> None:
 
 
 def down(cluster: Cluster) -> None:
-    """Ends every machine of the cluster."""
+    """End every machine of the cluster."""
     run(ray_command("down", "--yes", str(_file(cluster))), directory=_root())
 
 
 @contextmanager
 def reached(cluster: Cluster) -> Iterator[Dashboard]:
-    """The head's dashboard, by ssh."""
+    """Yield the head's dashboard, reached by ssh."""
     path = str(_file(cluster))
 
     def arguments(port: int) -> list[str]:
@@ -57,12 +57,15 @@ def reached(cluster: Cluster) -> Iterator[Dashboard]:
 
 
 def submit_words(cluster: Cluster) -> list[str]:
-    """What the cluster's file has a job say of its farm where its own words do not."""
+    """Return the farm settings that the cluster's file gives to jobs that do not set them themselves."""
     return job_words(cluster, "metadata.submit", (cluster.document.get("metadata") or {}).get("submit") or [])
 
 
 def _file(cluster: Cluster) -> Path:
-    """The file that Ray reads: the cluster's own, or a copy in the user's cache with the project that it leaves open."""
+    """Return the file that Ray reads.
+
+    It is the cluster's own, or a copy in the user's cache with the Google Cloud project that the file leaves open.
+    """
     if cluster.cloud != "gcp" or cluster.document["provider"].get("project_id"):
         return cluster.path.absolute()
     document = {**cluster.document, "provider": {**cluster.document["provider"], "project_id": google_project(cluster)}}
@@ -72,7 +75,7 @@ def _file(cluster: Cluster) -> Path:
 
 
 def _root() -> Path:
-    """Where the relative paths of a cluster's file begin: the project's directory; without a checkout, the current one."""
+    """Return the base of relative paths in a cluster's file: the project's checkout, else the current directory."""
     checkout = Path(__file__).parents[2]
     return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
 
@@ -85,14 +88,14 @@ def _mounts(cluster: Cluster) -> dict[str, object]:
 
 
 def _build_wheel(cluster: Cluster, root: Path) -> None:
-    """The package as it is now, for the nodes."""
+    """Build a wheel of the package as it is now, for the nodes."""
     if not (root / "pyproject.toml").is_file():
         raise UserError(
             f"cluster={cluster.word} copies a wheel from {_WHEELS}/, which is built from a checkout of the project: run "
             "make there"
         )
     print_lines("building the wheel for the nodes")
-    wheel = ["-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", "--wheel-dir", _WHEELS, "."]
-    built = output_of([ray_command()[0], *wheel], patience=_BUILD_S, directory=root)
-    if built.returncode:
-        raise UserError(f"the wheel for the nodes cannot be built: {' '.join(built.stderr.split())[-300:]}")
+    command = ["-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", "--wheel-dir", _WHEELS, "."]
+    result = output_of([ray_command()[0], *command], patience=_BUILD_S, directory=root)
+    if result.returncode:
+        raise UserError(f"the wheel for the nodes cannot be built: {' '.join(result.stderr.split())[-300:]}")

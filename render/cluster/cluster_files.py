@@ -1,4 +1,4 @@
-"""Clusters by name: the files of `cluster/`, a file of the user's own, or one that is running at an address."""
+"""Clusters by name: the files of `cluster/`, a file of the user's, or a running cluster at an address."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from render.config.yaml_files import UnsafeYaml, load_all_yaml, read_yaml_text
 from render.errors import UserError
 from render.system.paths import shipped_clusters
 
-#: The name of the cluster that runs here, or whose dashboard a tunnel of the user's brings here.
+#: Name of the cluster that runs here, or whose dashboard the user forwards to here.
 LOCAL = "local"
-#: Where Ray's dashboard, which takes jobs, listens.
+#: Port of Ray's dashboard, which accepts jobs.
 DASHBOARD_PORT = 8265
 _LOCAL_URL = f"http://127.0.0.1:{DASHBOARD_PORT}"
 
-#: Kinds: a Ray that is running, Ray's own autoscaler on a cloud or on machines by name, KubeRay's two resources, Slurm.
+#: Kinds: a running Ray, Ray's own autoscaler on a cloud or on named machines, KubeRay's two resources, Slurm.
 RUNNING, AUTOSCALER, KUBERNETES, KUBERNETES_JOB, SLURM = "running", "autoscaler", "kubernetes", "kubernetes job", "slurm"
 _RESOURCES = {"RayCluster": KUBERNETES, "RayJob": KUBERNETES_JOB}
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster: `word` is what the user calls it, `file` what describes it, `url` where its dashboard is known to listen.
+    """A cluster that jobs can be sent to.
 
+    `word` is the user's name for it, `file` its description, and `url` the address of its dashboard if known.
     `document` is the part of the file that Ray or KubeRay reads; empty for the other kinds.
     """
 
@@ -43,16 +44,16 @@ class Cluster:
 
     @property
     def path(self) -> Path:
-        """The file that describes it."""
+        """The file that describes the cluster."""
         assert self.file is not None
         return self.file
 
 
 def find_cluster(word: str) -> Cluster:
-    """The cluster that `cluster=WORD` names.
+    """Return the cluster that `cluster=WORD` names.
 
     `WORD` is a name in `cluster/` (`aws-gpu`), the path of a .yaml or .sh file, `local`, or the http address of a Ray
-    dashboard. Raises `UserError` for a name that is not there, and for a file that describes no cluster.
+    dashboard. Raises `UserError` for a name that does not exist, and for a file that describes no cluster.
     """
     if not word:
         raise UserError(f"which cluster? cluster=NAME, with one of {', '.join(known_clusters())}")
@@ -65,35 +66,35 @@ def find_cluster(word: str) -> Cluster:
         if not path.is_file():
             raise UserError(f"cluster={word}: there is no such file")
         return _described(word, path)
-    known = _shipped()
-    if word not in known:
-        near = difflib.get_close_matches(word, [*known, LOCAL], n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
+    shipped = _shipped()
+    if word not in shipped:
+        matches = difflib.get_close_matches(word, [*shipped, LOCAL], n=1)
+        hint = f"did you mean {matches[0]}? " if matches else ""
         raise UserError(
             f"there is no cluster {word!r}: {hint}there are {', '.join(known_clusters())}; or give a .yaml or .sh file, or "
             "the http address of a Ray dashboard"
         )
-    return _described(word, known[word])
+    return _described(word, shipped[word])
 
 
 def known_clusters() -> list[str]:
-    """What `cluster=` may name: the files that ship, and `local`."""
+    """Return the values that `cluster=` may have: the shipped files and `local`."""
     return [*_shipped(), LOCAL]
 
 
 def _shipped() -> dict[str, Path]:
-    """The files in `cluster/` that describe one, by name."""
-    found = {}
+    """Return the files in `cluster/` that describe a cluster, by name."""
+    clusters = {}
     for path in sorted(shipped_clusters().glob("*"), key=lambda path: path.stem):
         if (path.suffix == ".sh" and _is_batch(path)) or (path.suffix == ".yaml" and _resource(path) is not None):
-            found[path.stem] = path
-    return found
+            clusters[path.stem] = path
+    return clusters
 
 
 def _dashboard_url(word: str) -> str:
     try:
         parts = urlsplit(word)
-        # A port that is no number is found out by asking for it.
+        # Reading the port raises ValueError where it is no number.
         usable = bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
@@ -103,12 +104,12 @@ def _dashboard_url(word: str) -> str:
 
 
 def _is_batch(path: Path) -> bool:
-    """Whether a shell script is one of Slurm's, not a helper of the other files."""
+    """Return whether a shell script is a Slurm batch script, not a helper of the other files."""
     return any(line.startswith("#SBATCH") for line in read_yaml_text(path).splitlines())
 
 
 def _resource(path: Path) -> tuple[str, dict[str, Any]] | None:
-    """Kind and document of a YAML file, or None where it describes no cluster."""
+    """Return kind and document of a YAML file, or None where it describes no cluster."""
     for document in load_all_yaml(read_yaml_text(path)):
         if not isinstance(document, dict):
             continue
@@ -149,7 +150,10 @@ def _described(word: str, path: Path) -> Cluster:
 
 
 def job_words(cluster: Cluster, where: str, written: object) -> list[str]:
-    """The words in a cluster's file that a job of it gets; `UserError` where `written`, at `where`, is no list of such."""
+    """Return `written`, the words that a cluster's file gives to its jobs.
+
+    Raises `UserError` where it is not a list of key=value; `where` names its place in the file.
+    """
     if not isinstance(written, list) or not all(isinstance(word, str) and "=" in word for word in written):
         raise UserError(f'{cluster.path}: {where} must be a list of key=value, such as ["farm.workers=4"]')
     return written

@@ -1,4 +1,4 @@
-"""What a running cluster's dashboard says over HTTP: versions, nodes, and whether it lets us in."""
+"""A running cluster's dashboard over HTTP: its version, its nodes, and access to it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ _PATIENCE_S = 15.0
 
 @dataclass(frozen=True)
 class Dashboard:
-    """A dashboard that answered. `word` is what the user calls its cluster, `ray` the version of Ray that runs there."""
+    """The dashboard of a Ray cluster.
+
+    `word` is the user's name for the cluster, `ray` the version of Ray that runs there, empty until the dashboard has
+    answered.
+    """
 
     word: str
     url: str
@@ -31,29 +35,29 @@ class Dashboard:
     ray: str = ""
 
     def greeted(self) -> Dashboard:
-        """The same, with the version that it answers with. Raises `UserError` where no dashboard answers, or refuses us."""
+        """Return the dashboard with its Ray version; raise `UserError` where it does not answer or refuses access."""
         answer = self._get("/api/version")
         if not isinstance(answer, dict) or "ray_version" not in answer:
             raise UserError(f"cluster={self.word}: what answers at {self.url} is not the dashboard of a Ray cluster")
         return Dashboard(self.word, self.url, self.token, str(answer["ray_version"]))
 
     def nodes(self) -> list[dict[str, Any]]:
-        """The nodes that are alive, as Ray's state API tells of them, the head first."""
+        """Return the nodes that are alive, as Ray's state API describes them, the head first."""
         answer = self._get("/api/v0/nodes?limit=10000")
         listed = answer["data"]["result"]["result"]
         alive = [node for node in listed if node["state"] == "ALIVE"]
         return sorted(alive, key=lambda node: not node["is_head_node"])
 
     def client(self) -> JobSubmissionClient:
-        """Ray's client for jobs; quiet, and of this dashboard whatever the environment says."""
+        """Return Ray's client for jobs, with quiet loggers and this dashboard's address, whatever the environment says."""
         for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
-            # They would override the address.
+            # These variables would override the address.
             os.environ.pop(name, None)
         if _is_loopback(self.url):
             os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), urlsplit(self.url).hostname)))
         from ray.job_submission import JobSubmissionClient
 
-        # The loggers are made, and set to tell all, by that import.
+        # The import creates these loggers and makes them verbose.
         logging.getLogger("ray").setLevel(logging.ERROR)
         for name in (
             "ray.dashboard.modules.job.sdk",
@@ -79,18 +83,18 @@ class Dashboard:
             ) from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
-            why = getattr(reason, "strerror", None) or " ".join(str(reason).split()) or type(reason).__name__
+            reason_text = getattr(reason, "strerror", None) or " ".join(str(reason).split()) or type(reason).__name__
             raise UserError(
-                f"cluster={self.word}: no Ray dashboard answers at {self.url} ({why}): is the cluster up?"
+                f"cluster={self.word}: no Ray dashboard answers at {self.url} ({reason_text}): is the cluster up?"
             ) from None
 
     def _locked(self) -> str:
-        what = (
+        problem = (
             "does not take the token that this machine has" if self.token else "asks for a token, and this machine has none"
         )
         return (
-            f"cluster={self.word} {what}: put the one that `ray get-auth-token` prints on its head into ~/.ray/auth_token, "
-            "or name its file with RAY_AUTH_TOKEN_PATH"
+            f"cluster={self.word} {problem}: put the one that `ray get-auth-token` prints on its head into "
+            "~/.ray/auth_token, or name its file with RAY_AUTH_TOKEN_PATH"
         )
 
 

@@ -1,4 +1,4 @@
-"""Jobs on a running cluster, through Ray's own job service: sent, followed, stopped. They outlive whoever sent them."""
+"""Jobs on a running cluster, through Ray's own job service. They do not end with the command that sent them."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     from ray.dashboard.modules.job.pydantic_models import JobDetails
     from ray.job_submission import JobSubmissionClient
 
-#: The environment variable that tells a job the version of the program that sent it; see `refuse_other_version`.
+#: Environment variable of a job with the version of the program that sent it; see `refuse_other_version`.
 SENT_BY = "RENDER_SENT_BY"
-#: What a job runs. `exec`, so that one process gets the signal to stop, not a shell as well.
+#: Command of a job. `exec`, so that only one process, and no shell, gets the signal to stop.
 ENTRY_POINT = f"exec python -m render render conf={JOB_FILE}"
-#: The longest that a job takes to finish the tile in hand and save its canvas, s. Ray's 3 s would kill it amid that.
+#: Longest time for a job to finish its current tile and save its canvas, s. Ray's default of 3 s would kill it before.
 STOP_S = 1800
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 _TRIES, _PAUSE_S, _POLL_S = 5, 2.0, 0.3
-#: What Ray writes into a job's log before the job does.
+#: Lines that Ray writes into a job's log before the job does.
 _RAYS_OWN = re.compile(r"INFO job_manager\.py|^Running entrypoint for job ")
 
 
 def refuse_other_version(sender: str) -> None:
-    """Raises `UserError` where a job was sent by another version of the program than runs here."""
+    """Raise `UserError` where a job was sent by another version of the program than runs here."""
     if sender != __version__:
         raise UserError(
             f"version mismatch between driver and cluster: the job was sent by {sender}, and the cluster has {__version__}"
@@ -49,7 +49,7 @@ def refuse_other_version(sender: str) -> None:
 
 
 def refuse_other_ray(dashboard: Dashboard) -> None:
-    """Raises `UserError` where the cluster runs another Ray than is installed here."""
+    """Raise `UserError` where the cluster runs another version of Ray than is installed here."""
     if dashboard.ray != ray.__version__:
         raise UserError(
             f"cluster={dashboard.word}: version mismatch: Ray {ray.__version__} here, Ray {dashboard.ray} on the cluster; "
@@ -58,20 +58,20 @@ def refuse_other_ray(dashboard: Dashboard) -> None:
 
 
 def job_id(name: str) -> str:
-    """A new id that says which picture it is: `poster-1a2b3c`. Kubernetes takes it as a RayJob's name, too."""
-    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    if not plain[:1].isalpha():
-        plain = f"dream-{plain}"
-    return f"{plain[:40].strip('-')}-{secrets.token_hex(3)}"
+    """Return a new id with the picture's name, such as `poster-1a2b3c`. It is also a valid name of a RayJob."""
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if not slug[:1].isalpha():
+        slug = f"dream-{slug}"
+    return f"{slug[:40].strip('-')}-{secrets.token_hex(3)}"
 
 
 def environment() -> dict[str, str]:
-    """What a job finds in its environment."""
+    """Return the environment variables of a job."""
     return {SENT_BY: __version__, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S)}
 
 
 def send(dashboard: Dashboard, job: str, settings: dict[str, Any], files: dict[str, Path], again: str) -> None:
-    """Sends a job with its files; `again` is the command that sends the same once more."""
+    """Send a job with its files; `again` is the command that sends the same job once more."""
     client = dashboard.client()
     with tempfile.TemporaryDirectory(prefix="render-job-") as directory:
         pack(settings, files, Path(directory))
@@ -87,7 +87,7 @@ def send(dashboard: Dashboard, job: str, settings: dict[str, Any], files: dict[s
 
 
 def details(client: JobSubmissionClient, word: str, job: str) -> JobDetails:
-    """What the cluster knows of a job; `UserError` where it knows none of that id."""
+    """Return what the cluster reports of a job; raise `UserError` where it does not know the id."""
     try:
         return client.get_job_info(job)
     except RuntimeError as error:
@@ -98,50 +98,53 @@ def details(client: JobSubmissionClient, word: str, job: str) -> JobDetails:
 
 
 def listed(client: JobSubmissionClient) -> list[JobDetails]:
-    """The jobs that were sent to the cluster, the oldest first."""
+    """Return the jobs that were sent to the cluster, the oldest first."""
     return sorted((job for job in client.list_jobs() if job.submission_id), key=lambda job: job.start_time or 0)
 
 
 def only_running(client: JobSubmissionClient, word: str) -> str:
-    """The job that runs where there is but one; else `UserError` with those there are."""
+    """Return the only running job; raise `UserError` with the jobs to choose from where there is not exactly one."""
     jobs = listed(client)
     running = _known(job for job in jobs if job.status not in ENDED)
     if len(running) == 1:
         return running[0]
     ids = ", ".join(running or _known(jobs))
-    what = f"which job? job=ID, with one of {ids}" if ids else "no job was sent to it"
-    raise UserError(f"cluster={word}: {what}")
+    problem = f"which job? job=ID, with one of {ids}" if ids else "no job was sent to it"
+    raise UserError(f"cluster={word}: {problem}")
 
 
 def follow(dashboard: Dashboard, job: str, *, skip: int = 0) -> JobDetails:
-    """Prints a job's log as it grows, from character `skip` on, until the job ends; returns how it did.
+    """Print a job's log as it grows, from character `skip` on, until the job ends; return its final details.
 
-    Raises `UserError` where the connection is lost for good; the job goes on.
+    Raises `UserError` where the connection is lost for good; the job continues.
     """
     client = dashboard.client()
-    log, lost, why = _Log(skip), _lost(), ""
+    log, lost_errors, reason = _Log(skip), _lost(), ""
     for number in range(_TRIES):
         try:
             asyncio.run(log.copy(client, job))
             while (info := details(client, dashboard.word, job)).status not in ENDED:
-                # Its log is closed a moment before.
+                # The log is closed a moment before the status changes.
                 time.sleep(_POLL_S)
             return info
-        except lost as error:
+        except lost_errors as error:
             log.reopen()
-            why = _brief(error)
+            reason = _brief(error)
             if number < _TRIES - 1:
                 time.sleep(_PAUSE_S)
         finally:
             log.flush()
     raise UserError(
-        f"the connection to cluster={dashboard.word} is lost ({why}); the job goes on: make attach "
+        f"the connection to cluster={dashboard.word} is lost ({reason}); the job goes on: make attach "
         f"cluster={dashboard.word} job={job}"
     )
 
 
 def exit_code(info: JobDetails) -> int:
-    """What a followed job's end is to the command that followed: 0, its own exit code, 130 where it was stopped."""
+    """Return the exit code for the command that followed a job, and print why the job ended unless it succeeded.
+
+    It is 0, the job's own exit code, 130 where the job was stopped, or 1.
+    """
     job, again = info.submission_id, (info.metadata or {}).get("again", "")
     if info.status == "SUCCEEDED":
         return 0
@@ -161,24 +164,24 @@ def exit_code(info: JobDetails) -> int:
 
 
 def stop(dashboard: Dashboard, job: str) -> JobDetails:
-    """Asks a job to save its canvas and end, and prints what it says until it has. Returns how it ended."""
+    """Ask a job to save its canvas and end, and print its log until it has. Return its final details."""
     client = dashboard.client()
     info = details(client, dashboard.word, job)
     if info.status in ENDED:
         raise UserError(f"job {job} has ended already: {info.status.lower()}")
-    said = len(client.get_job_logs(job))
+    log_length = len(client.get_job_logs(job))
     client.stop_job(job)
-    return follow(dashboard, job, skip=said)
+    return follow(dashboard, job, skip=log_length)
 
 
 class _Log:
-    """A job's log on its way to standard output, which may be opened more than once."""
+    """A job's log on its way to standard output. It may be opened more than once."""
 
     def __init__(self, skip: int) -> None:
         self._seen, self._position, self._rest = skip, 0, ""
 
     async def copy(self, client: JobSubmissionClient, job: str) -> None:
-        """Prints what is new until the job ends."""
+        """Print new text until the job ends."""
         async for text in client.tail_job_logs(job):
             begin, self._position = self._position, self._position + len(text)
             if self._position > self._seen:
@@ -186,7 +189,7 @@ class _Log:
                 self._seen = self._position
 
     def reopen(self) -> None:
-        """The next text begins at the log's beginning again."""
+        """Expect the next text to start at the log's beginning again."""
         self._position = 0
 
     def _write(self, text: str) -> None:
@@ -194,14 +197,14 @@ class _Log:
         print_lines(*(without_colours(line) for line in lines if not _RAYS_OWN.search(line)))
 
     def flush(self) -> None:
-        """Prints the beginning of a line that has no end."""
+        """Print an unfinished last line."""
         if self._rest:
             print_lines(without_colours(self._rest))
             self._rest = ""
 
 
 def _lost() -> tuple[type[Exception], ...]:
-    """What a connection that breaks raises."""
+    """Return the exceptions that a broken connection raises."""
     import aiohttp
     import requests
 
@@ -213,6 +216,6 @@ def _known(jobs: Iterable[JobDetails]) -> list[str]:
 
 
 def _brief(error: object) -> str:
-    """One line of an error of Ray's, without the page that may follow."""
+    """Return one line of an error of Ray's, without the page that may follow."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__).rstrip(".:")[:300]

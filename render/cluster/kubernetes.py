@@ -18,21 +18,21 @@ from render.cluster.tools import last_line, output_of, run
 from render.cluster.tunnel import forwarded
 from render.errors import UserError
 
-#: The annotation with what a job says of its farm where its own words do not.
+#: Annotation with farm settings for jobs that do not set them themselves.
 SUBMIT = "pareidolia/submit"
-#: The label of RayJobs that says which file they are of.
+#: Label of RayJobs: the metadata.name in the cluster's file.
 _LABEL = "pareidolia/cluster"
 _TOKEN_KEY = "auth_token"
 
 
 def up(cluster: Cluster, container: str) -> None:
-    """Applies the file, with `container` for its images where that names one."""
+    """Apply the file, with `container` as the image of its containers if given."""
     documents = [part for part in yaml.safe_load_all(cluster.path.read_text(encoding="utf-8")) if part]
     run(["kubectl", "apply", "-f", "-"], given=yaml.safe_dump_all(_with_image(documents, container)))
 
 
 def down(cluster: Cluster) -> None:
-    """Deletes what the file has made; of a RayJob's, what was made by any of its jobs."""
+    """Delete what the file has made; for a RayJob, also what its jobs have made."""
     if cluster.kind == KUBERNETES_JOB:
         run(
             [
@@ -48,27 +48,27 @@ def down(cluster: Cluster) -> None:
 
 
 def pods(cluster: Cluster) -> str:
-    """What Kubernetes says of the cluster's pods, as it says it."""
+    """Return kubectl's table of the cluster's pods."""
     name = cluster.document["metadata"]["name"]
     selector = "ray.io/originated-from-crd=RayJob" if cluster.kind == KUBERNETES_JOB else f"ray.io/cluster={name}"
-    shown = output_of(["kubectl", *_namespace(cluster), "get", "pods", "--selector", selector, "--output", "wide"])
-    if shown.returncode:
-        raise UserError(f"cluster={cluster.word}: kubectl tells of no pods ({last_line(shown.stderr)})")
-    return shown.stdout
+    result = output_of(["kubectl", *_namespace(cluster), "get", "pods", "--selector", selector, "--output", "wide"])
+    if result.returncode:
+        raise UserError(f"cluster={cluster.word}: kubectl tells of no pods ({last_line(result.stderr)})")
+    return result.stdout
 
 
 def job_list(cluster: Cluster) -> str:
-    """The RayJobs that were sent from the cluster's file."""
+    """Return kubectl's table of the RayJobs that were sent from the cluster's file."""
     selector = f"{_LABEL}={cluster.document['metadata']['name']}"
-    shown = output_of(["kubectl", *_namespace(cluster), "get", "rayjobs", "--selector", selector])
-    if shown.returncode:
-        raise UserError(f"cluster={cluster.word}: kubectl tells of no jobs ({last_line(shown.stderr)})")
-    return shown.stdout
+    result = output_of(["kubectl", *_namespace(cluster), "get", "rayjobs", "--selector", selector])
+    if result.returncode:
+        raise UserError(f"cluster={cluster.word}: kubectl tells of no jobs ({last_line(result.stderr)})")
+    return result.stdout
 
 
 @contextmanager
 def reached(cluster: Cluster, job: str = "") -> Iterator[Dashboard]:
-    """The head's dashboard, by kubectl; `job` is the RayJob whose cluster is meant."""
+    """Yield the head's dashboard, reached by kubectl; `job` is the RayJob whose cluster is meant."""
     name = _ray_cluster(cluster, job or cluster.document["metadata"]["name"])
     service = f"service/{name}-head-svc"
 
@@ -81,7 +81,7 @@ def reached(cluster: Cluster, job: str = "") -> Iterator[Dashboard]:
 
 
 def submit_words(cluster: Cluster) -> list[str]:
-    """What the cluster's file has a job say of its farm where its own words do not."""
+    """Return the farm settings that the cluster's file gives to jobs that do not set them themselves."""
     if cluster.kind == KUBERNETES_JOB:
         try:
             words = shlex.split(str(cluster.document["spec"].get("entrypoint") or ""))
@@ -90,16 +90,25 @@ def submit_words(cluster: Cluster) -> list[str]:
         return [word for word in words if word.startswith("farm.") and not word.startswith("farm.address=")]
     annotations = cluster.document["metadata"].get("annotations") or {}
     try:
-        listed: object = json.loads(annotations.get(SUBMIT, "[]"))
+        annotated_words: object = json.loads(annotations.get(SUBMIT, "[]"))
     except (AttributeError, TypeError, ValueError):
-        listed = None
-    return job_words(cluster, f"the annotation {SUBMIT}", listed)
+        annotated_words = None
+    return job_words(cluster, f"the annotation {SUBMIT}", annotated_words)
 
 
 def send_job(
     cluster: Cluster, job: str, words: Sequence[str], environment: dict[str, str], again: str, container: str
 ) -> None:
-    """Makes a RayJob of that name, which renders `words` on a cluster of its own and takes it down afterwards."""
+    """Make a RayJob named `job`, which renders `words` on a cluster of its own and removes that cluster afterwards.
+
+    Args:
+        cluster: The cluster whose file describes the RayJob.
+        job: Name of the RayJob.
+        words: Arguments of the render command.
+        environment: Environment variables of the job.
+        again: Command that sends the same job once more.
+        container: Image of the containers; empty keeps the file's.
+    """
     (document,) = _with_image([cluster.document], container)
     metadata, spec = document["metadata"], document["spec"]
     runtime = yaml.safe_load(spec.get("runtimeEnvYAML") or "{}")
@@ -112,13 +121,13 @@ def send_job(
         "metadata": {"again": again},
         "runtimeEnvYAML": yaml.safe_dump(runtime),
     }
-    made = output_of(["kubectl", *_namespace(cluster), "create", "-f", "-"], given=yaml.safe_dump(document))
-    if made.returncode:
-        raise UserError(f"cluster={cluster.word}: kubectl does not take the job ({last_line(made.stderr)})")
+    result = output_of(["kubectl", *_namespace(cluster), "create", "-f", "-"], given=yaml.safe_dump(document))
+    if result.returncode:
+        raise UserError(f"cluster={cluster.word}: kubectl does not take the job ({last_line(result.stderr)})")
 
 
 def _with_image(value: Any, container: str) -> Any:
-    """A copy in which every container has that image; the same image where `container` is empty."""
+    """Return a copy of `value` in which every container has the image `container`; empty keeps the images."""
     if isinstance(value, list):
         return [_with_image(part, container) for part in value]
     if not isinstance(value, dict):
@@ -130,28 +139,31 @@ def _with_image(value: Any, container: str) -> Any:
 
 
 def _ray_cluster(cluster: Cluster, name: str) -> str:
-    """The RayCluster of that name, or of the RayJob of that name."""
+    """Return the name of the RayCluster: `name` itself, or that of the RayJob `name`."""
     if cluster.kind != KUBERNETES_JOB:
         return name
     path = "jsonpath={.status.rayClusterName}"
-    found = output_of(["kubectl", *_namespace(cluster), "get", "rayjob", name, "--output", path])
-    if found.returncode or not found.stdout.strip():
-        why = last_line(found.stderr) if found.returncode else "it has no cluster yet, or no more"
-        raise UserError(f"cluster={cluster.word}: there is no cluster of the RayJob {name} ({why})")
-    return found.stdout.strip()
+    result = output_of(["kubectl", *_namespace(cluster), "get", "rayjob", name, "--output", path])
+    if result.returncode or not result.stdout.strip():
+        reason = last_line(result.stderr) if result.returncode else "it has no cluster yet, or no more"
+        raise UserError(f"cluster={cluster.word}: there is no cluster of the RayJob {name} ({reason})")
+    return result.stdout.strip()
 
 
 def _token(cluster: Cluster, name: str) -> str | None:
-    """The token in the secret that KubeRay makes, or that the file names; this machine's own where that may not be read."""
+    """Return the token in the secret that KubeRay makes or the file names; else this machine's own token.
+
+    The latter is used where the secret cannot be read.
+    """
     spec: dict[str, Any] = cluster.document["spec"]
     options = (spec.get("rayClusterSpec", spec).get("authOptions")) or {}
     if options.get("mode") != "token":
         return local_token()
     secret = options.get("secretName") or name
     path = "jsonpath={.data." + _TOKEN_KEY + "}"
-    found = output_of(["kubectl", *_namespace(cluster), "get", "secret", secret, "--output", path])
+    result = output_of(["kubectl", *_namespace(cluster), "get", "secret", secret, "--output", path])
     try:
-        token = base64.b64decode(found.stdout, validate=True).decode().strip() if found.returncode == 0 else ""
+        token = base64.b64decode(result.stdout, validate=True).decode().strip() if result.returncode == 0 else ""
     except ValueError:
         token = ""
     return token or local_token()

@@ -1,4 +1,4 @@
-"""A job as it travels: its whole config in one file, with the files of this machine that it names beside it."""
+"""A job packed for a cluster: its whole config in one file, beside the local files that the config names."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from render.errors import UserError
 from render.storage.url import checked_url, is_url
 from render.storage.user_paths import user_path
 
-#: The config's file in the job's working directory.
+#: Name of the config file in the job's working directory.
 JOB_FILE = "job.yaml"
-#: Most bytes that a job brings along: every node gets a copy, through the head's memory.
+#: Most bytes of a job's files: every node gets a copy, through the head's memory.
 MOST_BYTES = 100_000_000
 
 _INPUTS = "inputs"
-#: Keys of an objective that name files; `layer` and others do not.
+#: Keys of an objective that name files.
 _FILES = ("mask", "image", "guide", "direction")
 _PROFILES = ("srgb", "p3", "cmyk")
 
 
 def travelling(config: Config, *, shared: bool) -> tuple[dict[str, Any], dict[str, Path]]:
-    """The settings of a job on a cluster, as plain data, and the files that it brings, by their names in its directory.
+    """Return a job's settings for a cluster, as plain data, and its files by their names in the job's directory.
 
-    With `shared`, absolute paths are the cluster's own and stay. Raises `UserError` for a file that is not here, for a run
-    directory or a picture that would be left on a node, and for files that together are too large.
+    With `shared`, absolute paths are the cluster's own and stay. Sets `farm.address` in `config`. Raises `UserError`
+    for a file that is not here, for a run directory or picture that would be left on a node, and for files that are
+    too large together.
     """
     if config.farm.address is not None:
         raise UserError(f"farm.address={config.farm.address}: a job joins the cluster that it is sent to; drop it")
@@ -47,7 +48,7 @@ def travelling(config: Config, *, shared: bool) -> tuple[dict[str, Any], dict[st
         if not path.is_file():
             hint = "" if shared else "; files of the cluster's are named by URL, or by absolute paths with shared=true"
             raise UserError(f"{key}={text}: there is no such file{hint}")
-        name = next((name for name, known in files.items() if known == path), f"{_INPUTS}/{len(files)}/{path.name}")
+        name = next((name for name, packed in files.items() if packed == path), f"{_INPUTS}/{len(files)}/{path.name}")
         files[name] = path
         return name
 
@@ -70,8 +71,8 @@ def travelling(config: Config, *, shared: bool) -> tuple[dict[str, Any], dict[st
 
 
 def pack(settings: dict[str, Any], files: dict[str, Path], directory: Path) -> None:
-    """Fills the job's working directory: `job.yaml`, a root config that holds all, and the files."""
-    # JSON is YAML, and leaves no doubt of what is text: 1e5, on, null.
+    """Fill the job's working directory: `job.yaml`, a root config that holds all settings, and the files."""
+    # JSON is valid YAML and marks text clearly, such as "1e5", "on" and "null".
     text = json.dumps(_plain(settings), ensure_ascii=False, indent=1)
     (directory / JOB_FILE).write_text(text + "\n", encoding="utf-8")
     for name, path in files.items():
@@ -82,17 +83,17 @@ def pack(settings: dict[str, Any], files: dict[str, Path], directory: Path) -> N
 
 def _check_outputs(config: Config, *, shared: bool) -> None:
     output = config.output
-    otherwise = (
+    remedy = (
         "name a place in an object store, such as s3://BUCKET/dreams/poster, or an absolute path on the cluster's shared "
         "file system with shared=true"
     )
     if output.dir is None:
-        raise UserError(f"a job on a cluster needs output.dir: {otherwise}")
+        raise UserError(f"a job on a cluster needs output.dir: {remedy}")
     paths = [("output.dir", output.dir), *([("output.path", output.path)] if output.path else [])]
     paths += [("output.also", also) for also in output.also if also not in FORMATS]
     for key, text in paths:
         if checked_url(text, key) is None and not (shared and text.startswith("/")):
-            raise UserError(f"{key}={text} would be left on a node of the cluster: {otherwise}")
+            raise UserError(f"{key}={text} would be left on a node of the cluster: {remedy}")
 
 
 def _moved_picture(key: str, text: str, moved: Callable[[str, str], str]) -> str:
@@ -100,7 +101,7 @@ def _moved_picture(key: str, text: str, moved: Callable[[str, str], str]) -> str
 
 
 def _moved_files(key: str, value: Any, moved: Callable[[str, str], str]) -> Any:
-    """A part of an objective's settings, with the files that it names where they will be."""
+    """Return a part of an objective's settings with the new paths of the files that it names."""
     if isinstance(value, list):
         return [_moved_files(f"{key}[{number}]", part, moved) for number, part in enumerate(value)]
     if not isinstance(value, dict):
@@ -114,7 +115,7 @@ def _moved_files(key: str, value: Any, moved: Callable[[str, str], str]) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """The value, with text that OmegaConf takes for no interpolation."""
+    """Return the value with its text escaped, so that OmegaConf does not interpolate it."""
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Slurm: a job is a batch script, which starts Ray on the nodes that it was given and renders."""
+"""Slurm clusters: a job is a batch script, which starts Ray on its nodes and renders."""
 
 from __future__ import annotations
 
@@ -34,18 +34,20 @@ _PATIENCE_S = 60.0
 
 
 def send(cluster: Cluster, name: str, words: Sequence[str]) -> str:
-    """Queues the script with the job's words, from this directory; returns the job's number."""
-    # The Python of this very environment, which all nodes see, unless the user's says otherwise.
+    """Queue the script with the job's words, from this directory; return the job's number."""
+    # By default the Python of this environment, which all nodes see.
     os.environ.setdefault("RENDER_PYTHON", sys.executable)
-    made = output_of(["sbatch", "--parsable", f"--job-name={name}", cluster.path.absolute(), *words], patience=_PATIENCE_S)
-    job = made.stdout.strip().partition(";")[0]
-    if made.returncode or not job.isdigit():
-        raise UserError(f"cluster={cluster.word}: sbatch does not take the job ({last_line(made.stderr)})")
+    result = output_of(
+        ["sbatch", "--parsable", f"--job-name={name}", cluster.path.absolute(), *words], patience=_PATIENCE_S
+    )
+    job = result.stdout.strip().partition(";")[0]
+    if result.returncode or not job.isdigit():
+        raise UserError(f"cluster={cluster.word}: sbatch does not take the job ({last_line(result.stderr)})")
     return job
 
 
 def follow(cluster: Cluster, job: str, *, skip: int = 0) -> int:
-    """Prints what a job writes, from byte `skip` on, until it has ended; returns its exit code."""
+    """Print a job's output, from byte `skip` on, until it has ended; return its exit code."""
     position = skip
     while True:
         state, code, log = _facts(cluster, job)
@@ -59,41 +61,44 @@ def follow(cluster: Cluster, job: str, *, skip: int = 0) -> int:
 
 
 def stop(cluster: Cluster, job: str) -> int:
-    """Sends the script SIGTERM, which it hands on to the render, and prints what that says until it has ended."""
+    """Send SIGTERM to the script, which passes it to the render, and print the output until the job has ended."""
     state, _, log = _facts(cluster, job)
     if state not in _GOING:
         raise UserError(f"job {job} has ended already: {state.lower()}")
-    # What it says from now on, however soon it does.
-    said = log.stat().st_size if log.is_file() else 0
-    asked = output_of(["scancel", *([] if state == "PENDING" else ["--signal=TERM", "--batch"]), job])
-    if asked.returncode:
-        raise UserError(f"cluster={cluster.word}: scancel does not stop job {job} ({last_line(asked.stderr)})")
-    return follow(cluster, job, skip=said)
+    # Taken before the signal, so that none of the answer is skipped.
+    log_size = log.stat().st_size if log.is_file() else 0
+    result = output_of(["scancel", *([] if state == "PENDING" else ["--signal=TERM", "--batch"]), job])
+    if result.returncode:
+        raise UserError(f"cluster={cluster.word}: scancel does not stop job {job} ({last_line(result.stderr)})")
+    return follow(cluster, job, skip=log_size)
 
 
 def queue(cluster: Cluster) -> str:
-    """The user's jobs, as Slurm lists them."""
-    shown = output_of(["squeue", "--me"])
-    if shown.returncode:
-        raise UserError(f"cluster={cluster.word}: squeue gives no answer ({last_line(shown.stderr)})")
-    return shown.stdout
+    """Return Slurm's list of the user's jobs."""
+    result = output_of(["squeue", "--me"])
+    if result.returncode:
+        raise UserError(f"cluster={cluster.word}: squeue gives no answer ({last_line(result.stderr)})")
+    return result.stdout
 
 
 def _facts(cluster: Cluster, job: str) -> tuple[str, int, Path]:
-    """A job's state, exit code and log; `UserError` where Slurm knows none of that number, as soon after its end."""
+    """Return a job's state, exit code and log.
+
+    Raises `UserError` where Slurm does not know the number, which it forgets soon after the job's end.
+    """
     if not job.isdigit():
         raise UserError(f"cluster={cluster.word}: job={job} is no number of a Slurm job: squeue --me lists yours")
-    told = output_of(["scontrol", "show", "job", "--oneliner", job])
-    if told.returncode or "JobState=" not in told.stdout:
-        raise UserError(f"cluster={cluster.word} has no job {job} ({last_line(told.stderr)}): squeue --me lists yours")
-    state = re.search(r"\bJobState=(\w+)", told.stdout)
-    code = re.search(r"\bExitCode=(\d+):(\d+)", told.stdout)
-    log = re.search(r"\bStdOut=(\S.*?)(?= \w+=|$)", told.stdout.strip())
+    result = output_of(["scontrol", "show", "job", "--oneliner", job])
+    if result.returncode or "JobState=" not in result.stdout:
+        raise UserError(f"cluster={cluster.word} has no job {job} ({last_line(result.stderr)}): squeue --me lists yours")
+    state = re.search(r"\bJobState=(\w+)", result.stdout)
+    code = re.search(r"\bExitCode=(\d+):(\d+)", result.stdout)
+    log = re.search(r"\bStdOut=(\S.*?)(?= \w+=|$)", result.stdout.strip())
     return (state[1] if state else ""), int(code[1]) if code else 0, Path(log[1] if log else "/dev/null")
 
 
 def _print_from(log: Path, position: int) -> int:
-    """Prints what a file has beyond a position; returns where it ends now."""
+    """Print a file from a position on; return the position of its end."""
     if not log.is_file():
         return position
     with log.open("rb") as file:

@@ -1,4 +1,4 @@
-"""What a cluster's commands need on this machine, found out before anything is done: programs, packages, credentials."""
+"""Checks for the programs, packages and credentials that a cluster's commands need; running such programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from render.cluster.cluster_files import AUTOSCALER, KUBERNETES, KUBERNETES_JOB, SLURM, Cluster
 from render.errors import UserError
 
-#: Where to get a program that is missing.
+#: Remedies for missing programs.
 _SOURCES = {
     "kubectl": "install it (kubernetes.io/docs/tasks/tools)",
     "sbatch": "run this on a login node of the Slurm cluster",
@@ -29,13 +29,13 @@ _PROGRAMS = {
     KUBERNETES_JOB: ("kubectl",),
     SLURM: ("sbatch", "squeue", "scancel", "scontrol"),
 }
-#: What Ray's autoscaler imports for a cloud, and the extra of this package that has it.
+#: The package that Ray's autoscaler imports for a cloud, and the extra of this package that installs it.
 _MODULES = {"aws": ("boto3", "aws"), "gcp": ("googleapiclient", "gcp")}
 _PATIENCE_S = 20.0
 
 
 def require_tools(cluster: Cluster, command: str) -> None:
-    """Raises `UserError`, in one line, where this machine lacks what `command` needs for the cluster."""
+    """Raise `UserError`, in one line, where this machine lacks what `command` needs for the cluster."""
     require_ray()
     for program in _PROGRAMS.get(cluster.kind, ()):
         if shutil.which(program) is None:
@@ -55,7 +55,7 @@ def require_tools(cluster: Cluster, command: str) -> None:
 
 
 def require_ray() -> None:
-    """Raises `UserError` unless Ray is here with the parts that talk to a cluster's dashboard."""
+    """Raise `UserError` unless Ray is installed with the parts that talk to a cluster's dashboard."""
     missing = [module for module in ("aiohttp", "requests", "colorful") if not _is_here(module)]
     if missing:
         raise UserError(
@@ -65,7 +65,7 @@ def require_ray() -> None:
 
 
 def _is_here(module: str) -> bool:
-    # One that is imported may have no spec any more: colorful puts an object in its own place.
+    # An imported module may have no spec: colorful replaces itself by an object.
     return module in sys.modules or importlib.util.find_spec(module) is not None
 
 
@@ -73,38 +73,38 @@ def _require_aws(cluster: Cluster) -> None:
     import boto3
     from botocore.exceptions import BotoCoreError
 
-    # It says at length where it looked.
+    # botocore logs every place where it looks.
     logging.getLogger("botocore").setLevel(logging.ERROR)
-    why = "there are none"
+    reason = "there are none"
     try:
         credentials = boto3.Session().get_credentials()
         if credentials is not None and credentials.get_frozen_credentials().access_key:
             return
     except BotoCoreError as error:
-        why = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
     raise UserError(
-        f"cluster={cluster.word} needs AWS credentials ({why}): run `aws configure`, or set AWS_PROFILE, or "
+        f"cluster={cluster.word} needs AWS credentials ({reason}): run `aws configure`, or set AWS_PROFILE, or "
         "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     )
 
 
 def google_project(cluster: Cluster) -> str:
-    """The project that a cluster on Google's cloud belongs to: its file's, else that of the credentials or of gcloud.
+    """Return the Google Cloud project of a cluster: its file's, else that of the credentials or of gcloud.
 
-    Raises `UserError` where there is none, or no credentials.
+    Raises `UserError` where there is no project, or no credentials.
     """
     import google.auth
     from google.auth.exceptions import GoogleAuthError
 
     logging.getLogger("google.auth").setLevel(logging.ERROR)
     try:
-        _, found = google.auth.default()
+        _, default_project = google.auth.default()
     except GoogleAuthError as error:
-        why = " ".join(str(error).split()).split(". ")[0]
+        reason = " ".join(str(error).split()).split(". ")[0]
         raise UserError(
-            f"cluster={cluster.word} needs Google Cloud credentials ({why}): run `gcloud auth application-default login`"
+            f"cluster={cluster.word} needs Google Cloud credentials ({reason}): run `gcloud auth application-default login`"
         ) from None
-    project = cluster.document["provider"].get("project_id") or found
+    project = cluster.document["provider"].get("project_id") or default_project
     if not project:
         raise UserError(
             f"cluster={cluster.word} needs a project: `gcloud config set project PROJECT`, or provider.project_id in "
@@ -114,23 +114,26 @@ def google_project(cluster: Cluster) -> str:
 
 
 def _require_context(cluster: Cluster) -> None:
-    found = output_of(["kubectl", "config", "current-context"])
-    if found.returncode:
+    result = output_of(["kubectl", "config", "current-context"])
+    if result.returncode:
         raise UserError(
-            f"cluster={cluster.word}: kubectl has no context ({last_line(found.stderr)}): log in to a Kubernetes cluster, "
+            f"cluster={cluster.word}: kubectl has no context ({last_line(result.stderr)}): log in to a Kubernetes cluster, "
             "then `kubectl config use-context NAME`"
         )
 
 
 def ray_command(*arguments: str) -> list[str]:
-    """Ray's own command line, of the Ray that this process would import."""
+    """Return a command line of Ray's own program, of the Ray that this process would import."""
     return [sys.executable, "-m", "ray.scripts.scripts", *arguments]
 
 
 def output_of(
     arguments: Sequence[str | Path], *, patience: float = _PATIENCE_S, directory: Path | None = None, given: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """A program's exit code and what it prints with `given` as its input; `UserError` where it does not end in time, s."""
+    """Run a program with `given` as its input; return its exit code and output.
+
+    Raises `UserError` where it does not end within `patience` seconds.
+    """
     try:
         return subprocess.run(
             [*map(str, arguments)],
@@ -146,7 +149,7 @@ def output_of(
 
 
 def run(arguments: Sequence[str | Path], *, directory: Path | None = None, given: str | None = None) -> None:
-    """Runs a program that talks to the user itself; `UserError` where it fails."""
+    """Run a program that talks to the user itself; raise `UserError` where it fails."""
     sys.stdout.flush()
     code = subprocess.run([*map(str, arguments)], cwd=directory, input=given, text=True, check=False).returncode
     if code:
@@ -154,7 +157,7 @@ def run(arguments: Sequence[str | Path], *, directory: Path | None = None, given
 
 
 def last_line(text: str) -> str:
-    """The last line that says something, which is the reason in what most programs print."""
+    """Return the last line that is not empty, which is the reason in most programs' output."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1].rstrip(".") if lines else "no reason given"
 

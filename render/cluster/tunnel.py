@@ -1,4 +1,4 @@
-"""A cluster's dashboard on loopback, for as long as a command needs it."""
+"""Forwarding of a cluster's dashboard to loopback, for as long as a command needs it."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ _GOODBYE_S = 5.0
 
 @contextmanager
 def forwarded(arguments: Callable[[int], Sequence[str]], word: str) -> Iterator[str]:
-    """The address at which the dashboard of the cluster `word` can be reached inside.
+    """Yield the local address of the dashboard of the cluster `word`.
 
-    `arguments` is the program that forwards a port of loopback. It is ended with the block. Raises `UserError` where
-    nothing listens there within a minute.
+    `arguments` returns the command that forwards a port of loopback; the command is ended with the block.
+
+    Raises:
+        UserError: Nothing listens there within a minute.
     """
     port = _free_port()
-    with tempfile.TemporaryFile("w+") as words:
-        # A session of its own: Ctrl-C is for the command, which may want a last word with the cluster. Its input stays
-        # open, for a remote shell would end with it.
+    with tempfile.TemporaryFile("w+") as output:
+        # A separate session, so that Ctrl-C does not end it: the command may still have to talk to the cluster. Its
+        # input stays open, because a remote shell would end with it.
         process = subprocess.Popen(
             [*arguments(port)],
             stdin=subprocess.PIPE,
-            stdout=words,
+            stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
@@ -41,9 +43,9 @@ def forwarded(arguments: Callable[[int], Sequence[str]], word: str) -> Iterator[
             deadline = time.monotonic() + _PATIENCE_S
             while not _listens(port):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    words.seek(0)
+                    output.seek(0)
                     raise UserError(
-                        f"cluster={word} cannot be reached ({last_line(words.read())}): is it up? make cluster-up"
+                        f"cluster={word} cannot be reached ({last_line(output.read())}): is it up? make cluster-up"
                     )
                 time.sleep(_POLL_S)
             yield f"http://127.0.0.1:{port}"

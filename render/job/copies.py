@@ -1,4 +1,4 @@
-"""Pictures that go where the user says, outside of a run's directory: what may be replaced there, and what never is."""
+"""Copies of pictures outside a run's directory: what they may replace, and what they never replace."""
 
 from __future__ import annotations
 
@@ -19,42 +19,54 @@ from render.storage.url import Place
 from render.storage.user_paths import is_same_file
 from render.system.paths import file_sha256
 
-#: Adds facts to the run's record.
+#: A function that adds facts to the run's record.
 Save = Callable[..., None]
 
 
 class Copies:
-    """The places outside of its directory that a job writes pictures to.
+    """The places outside the run directory that a job writes pictures to.
 
-    What lies there is replaced where `overwrite` asks for it and all of it is a picture, or where it is known to be a
+    What lies there is replaced only where `overwrite` asks for it and all of it is a picture, or where it is known to be a
     picture that a run in the same directory wrote.
     """
 
     def __init__(self, config: Config, run: str, record: Callable[[], Mapping[str, Any]], save: Save) -> None:
-        """`run` is the digest of the run; `record` reads what its record says now, and `save` adds to it."""
+        """Remember how to read and extend the run's record.
+
+        Args:
+            config: The job's config.
+            run: Digest of the run.
+            record: Returns the current facts of the run's record.
+            save: Adds facts to that record.
+        """
         self._config = config
         self._run = run
         self._record = record
         self._save = save
         #: Checksums of pictures that runs in this directory made.
         self._made: set[str] = set()
-        #: What was known of copies in object stores before this run began its record, by URL.
+        #: Entries of copies in object stores that a record had before this run began its own, by URL.
         self._before: dict[str, Any] = {}
 
     def learn(self, record: Mapping[str, Any]) -> None:
-        """Takes in which pictures a record knows."""
-        self._made |= {known["sha256"] for known in record.get("pictures", {}).values()}
+        """Remember the pictures and copies that a record lists."""
+        self._made |= {picture["sha256"] for picture in record.get("pictures", {}).values()}
         self._before |= record.get("copies", {})
 
     @property
     def stored(self) -> dict[str, Any]:
-        """What is known of copies in object stores, by URL."""
+        """Recorded entries of copies in object stores, by URL."""
         return {**self._before, **self._record().get("copies", {})}
 
     def check(self, copy: Place, *, tree: bool) -> bool:
-        """Whether what has the name of a copy may be replaced; `tree` says that the copy is a directory of files.
+        """Return whether what lies at a copy's place may be replaced. Changes nothing.
 
-        Raises `UserError` for an input of the job, and for what is somebody else's. Changes nothing.
+        Args:
+            copy: Path or URL of the copy.
+            tree: True where the copy is a directory of files.
+
+        Raises:
+            UserError: The place is an input of the job, or holds something that no run wrote.
         """
         if isinstance(copy, str):
             self._check_url(copy)
@@ -73,7 +85,10 @@ class Copies:
         return True
 
     def has(self, copy: Place, picture: Mapping[str, Any] | None) -> bool:
-        """Whether a copy is the recorded picture; then the picture need not be fetched from a store to be copied again."""
+        """Return whether a copy equals the recorded picture.
+
+        If so, the picture need not be fetched from a store to be copied again.
+        """
         if picture is None:
             return False
         if isinstance(copy, str):
@@ -81,7 +96,11 @@ class Copies:
         return copy.exists() and picture_sha256(copy) == picture["sha256"]
 
     def write(self, picture: Path, copy: Place) -> None:
-        """Copies a picture, a file or a directory. Raises `UserError`, and leaves the picture in any case."""
+        """Copy a picture, a file or a directory, to its place. The picture itself always stays.
+
+        Raises:
+            UserError: The place may not be replaced, or cannot be written.
+        """
         if isinstance(copy, str):
             self._send(picture, copy)
             return
@@ -93,8 +112,8 @@ class Copies:
                 with replacing_directory(copy, self._run) as directory:
                     shutil.copytree(picture, directory, dirs_exist_ok=True, symlinks=True)
                 return
-            with picture.open("rb") as file, replacing(copy, keep=not replaceable) as written:
-                shutil.copyfileobj(file, written)
+            with picture.open("rb") as file, replacing(copy, keep=not replaceable) as output:
+                shutil.copyfileobj(file, output)
         except FileExistsError:
             raise UserError(f"{copy} exists by now and is left alone: the picture is {picture}") from None
         except OSError as error:
@@ -106,30 +125,33 @@ class Copies:
 
         self._check_url(url)
         parent, _, name = url.rpartition("/")
-        known = self.stored
+        stored_copies = self.stored
         if picture.is_dir():
-            # Of many files some may be there when the run is killed.
-            self._save(copies={**known, url: {"of": "", "sending": True}})
-        told = {"of": picture_sha256(picture), "stored": send_picture(ObjectStorage(parent, patient=True), name, picture)}
-        self._save(copies={**known, url: told})
+            # If the run is killed now, only some of the files may be there.
+            self._save(copies={**stored_copies, url: {"of": "", "sending": True}})
+        copy_record = {
+            "of": picture_sha256(picture),
+            "stored": send_picture(ObjectStorage(parent, patient=True), name, picture),
+        }
+        self._save(copies={**stored_copies, url: copy_record})
 
     def _check_url(self, url: str) -> None:
-        """Refuses to replace what is not a copy that this run made."""
+        """Raise `UserError` where a URL holds something that is not a copy by this run, or is an input of the job."""
         from render.storage.mirror import foreign_object
         from render.storage.objects import ObjectStorage
 
         parent, _, name = url.rpartition("/")
-        for key, other in self._inputs():
-            if other == url:
+        for key, conflict in self._inputs():
+            if conflict == url:
                 raise UserError(f"output.path={url} is the {key} itself: choose another output.path")
         storage = ObjectStorage(parent)
         below = next(storage.tree(name), None) is not None
         if not (below or storage.facts(name) is not None) or self._is_our_object(url):
             return
-        other = foreign_object(storage, name) if below else None
-        if other is not None:
+        conflict = foreign_object(storage, name) if below else None
+        if conflict is not None:
             raise UserError(
-                f"{url} has other things below it, such as {other}, which are never replaced: choose another output.path"
+                f"{url} has other things below it, such as {conflict}, which are never replaced: choose another output.path"
             )
         if not self._config.overwrite and not (below and self.stored.get(url, {}).get("sending")):
             raise UserError(f"{url} exists: choose another output.path, or overwrite=true to replace it")
@@ -138,29 +160,29 @@ class Copies:
         from render.storage.mirror import stored
         from render.storage.objects import ObjectStorage
 
-        known = self.stored.get(url, {}).get("stored", {})
+        expected = self.stored.get(url, {}).get("stored", {})
         parent, _, name = url.rpartition("/")
-        return bool(known) and stored(ObjectStorage(parent), name, directory="files" in known) == known
+        return bool(expected) and stored(ObjectStorage(parent), name, directory="files" in expected) == expected
 
     def _is_known(self, copy: Path) -> bool:
-        """Whether a run in this directory wrote it: the record says so, and so does the picture itself."""
+        """Return whether a run in this directory wrote the copy: both the record and the picture itself must say so."""
         if copy.is_dir():
             return self._is_known_tree(copy)
-        # Somebody's record may say anything of anybody's file.
+        # The record alone is not trusted: it may come from somebody else.
         return copy.is_file() and picture_sha256(copy) in self._made and says_its_settings(copy)
 
     def _is_known_tree(self, copy: Path) -> bool:
         return copy.is_dir() and not copy.is_symlink() and tree_sha256(copy) in self._made and is_picture(copy)
 
     def _inputs(self) -> Iterator[tuple[str, str | None]]:
-        """What the job reads, by the key that names it."""
+        """Yield the inputs of the job: config key, then path or URL."""
         yield "image", self._config.image
         yield "model.weights", self._config.model.weights
         yield from named_files(asdict(self._config.objective))
 
 
 def picture_sha256(path: Path) -> str:
-    """Return what tells a picture, a file or a directory, from others; empty for what is neither, or cannot be read."""
+    """Return the checksum of a picture, a file or a directory; empty where it is neither or cannot be read."""
     try:
         return tree_sha256(path) if path.is_dir() else file_sha256(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""One dream job from its config to its picture: config -> plan -> conductor -> workers -> picture."""
+"""One dream job from its config to its pictures: config -> plan -> conductor -> workers -> pictures."""
 
 from __future__ import annotations
 
@@ -51,20 +51,21 @@ from render.system.version import __version__
 
 log = logging.getLogger(__name__)
 
-#: What a worker's process takes before it holds a canvas, and what Ray's own processes take, measured, bytes.
+#: Memory of a worker's process before it holds a canvas, and of Ray's own processes, measured, bytes.
 _PROGRAM_BYTES = 450_000_000
 _RAY_BYTES = 300_000_000
-#: Strips of the canvas that Ray may hold for each worker, and what it holds besides, bytes.
+#: Strips of the canvas that Ray may hold for each worker, and the other bytes that it holds.
 _STORED_STRIPS, _STORED_BYTES = 4, 150_000_000
-#: The room that an object store has, bytes.
+#: Free space assumed for an object store, bytes.
 _BOUNDLESS = 1 << 62
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A job whose words have been checked, before weights are loaded: `plan` rests on an estimate of the memory.
+    """A job whose config has been checked, before weights are loaded.
 
-    `fixed` is what an interrupted run of the same job left to go on from; None where there is nothing.
+    `plan` rests on an estimate of the memory. `fixed` is what an interrupted run of the same job left to continue
+    from; it is None if there is nothing.
     """
 
     config: Config
@@ -79,9 +80,9 @@ class Draft:
 
     @property
     def threads(self) -> int:
-        """CPU threads of a kernel: as the config says, else as the interrupted run had them, else one for each core."""
-        asked = self.config.farm.worker.threads
-        return asked or (self.fixed.threads if self.fixed else cores())
+        """CPU threads of a kernel: from the config, else from the interrupted run, else one for each core."""
+        configured = self.config.farm.worker.threads
+        return configured or (self.fixed.threads if self.fixed else cores())
 
 
 @dataclass(frozen=True)
@@ -103,11 +104,16 @@ class Job:
 
     @property
     def device(self) -> str:
-        """What kernels run on, such as `cpu` or `NVIDIA H200`."""
+        """Devices that kernels run on, such as `cpu` or `NVIDIA H200`."""
         return ", ".join(sorted({worker.device for worker in self.workers}))
 
     def conductor(self, arrangement: tuple[int, int] | None = None, told: Callable[[str], None] = log.info) -> Conductor:
-        """Steps this job's workers, with checkpoints in its run directory; `told` hears how a large source is read."""
+        """Return a conductor of this job's workers, with checkpoints in the job's run directory.
+
+        Args:
+            arrangement: Passed on to the conductor.
+            told: Called with lines about how a large source is read.
+        """
         saving = Saving(self.directory.checkpoints, self.config.checkpoint.every, self.fixed)
         place = scratch_directory(self.config, self.directory) if self.plan.scratch_bytes else None
         return Conductor(
@@ -127,16 +133,16 @@ def draft(
     opener: Callable[[str, int, SourceConfig], Source] = open_source,
     machine: Machine | None = None,
 ) -> Draft:
-    """Opens the source, resolves the objective and plans; raises `UserError` for what cannot work.
+    """Open the source, resolve the objective and plan the job; raise `UserError` where the job cannot work.
 
-    `opener` opens the source: whoever drafts many jobs of one picture opens it once. `machine` is planned for instead of
-    this one.
+    `opener` opens the source; a caller that drafts many jobs of one picture can open it once. The plan is for `machine`, by
+    default this one.
     """
     begun = time.perf_counter()
     model = find_model(config.model.name)
     schedule = make_schedule(config, model.architecture, model.default_terms, Library(config))
     modes = BOUNDARY_MODES[config.boundary.mode]
-    masks = tuple(open_mask(written, config.source, key, modes) for key, written in schedule.masks)
+    masks = tuple(open_mask(mask_source, config.source, key, modes) for key, mask_source in schedule.masks)
     local = _local_weights(config)
     source = opener(config.image, config.seed, config.source)
     directory = RunDirectory(
@@ -173,7 +179,7 @@ def draft(
 
 
 def say_resumption(draft: Draft) -> None:
-    """Say at once where a run that was stopped or killed is taken up; nothing where it begins, or is quiet."""
+    """Say where an interrupted run continues; say nothing where the run begins or is quiet."""
     newest = draft.directory.newest() if draft.fixed else None
     if newest is not None:
         say(f"going on from octave {newest.octave + 1}, step {newest.steps}", quiet=draft.config.quiet)
@@ -181,17 +187,22 @@ def say_resumption(draft: Draft) -> None:
 
 @contextmanager
 def prepared(draft: Draft, farm: Farm | None = None, loaded: Loaded | None = None) -> Iterator[Job]:
-    """The job with its workers: weights loaded and sent, the largest window compiled, planned with what XLA says of it.
+    """Yield the job with its workers: weights sent, the largest window compiled, the plan made with XLA's figures.
 
-    Without a `farm` to lease from, one is opened for this job alone; with one, `loaded` may be the job's weights. Raises
-    `UserError`.
+    Args:
+        draft: The checked job.
+        farm: Farm to lease workers from; None opens one for this job alone.
+        loaded: The job's weights, if a farm is given and they are loaded already.
+
+    Raises:
+        UserError: The job cannot be prepared.
     """
     config = draft.config
     if farm is not None:
         with farm.lease() as executor:
             yield _prepare(draft, loaded or load_weights(config), executor)
         return
-    # A thread of its own, because starting Ray and reading weights both take seconds and wait for different things.
+    # In a thread, because starting Ray and reading weights both take seconds and wait for different things.
     with ThreadPoolExecutor(1) as background:
         loading = background.submit(load_weights, config)
         with (
@@ -201,11 +212,11 @@ def prepared(draft: Draft, farm: Farm | None = None, loaded: Loaded | None = Non
                 store_bytes=store_bytes(draft),
                 check=interrupts.check,
                 say=lambda line: say(line, quiet=config.quiet),
-            ) as own,
-            own.lease() as executor,
+            ) as job_farm,
+            job_farm.lease() as executor,
         ):
             loaded = loading.result()
-            # Now that workers have work: Ray's processes need every core to start.
+            # Only after the workers have started: Ray's processes need every core until then.
             background.submit(store.get_ready)
             yield _prepare(draft, loaded, executor)
 
@@ -261,14 +272,14 @@ def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
 
 
 def load_weights(config: Config) -> Loaded:
-    """The weights of the job's model, published or local; `UserError` where they cannot be had."""
+    """Load the weights of the job's model, published or local; raise `UserError` where they cannot be had."""
     loaded = load(config.model.name, _local_weights(config), config.model.sha256)
     log.info("weights loaded: sha256 %s", loaded.sha256)
     return loaded
 
 
 def _content(weights: Path) -> str:
-    """Return the sha256 of a file of the user's weights; `UserError` where it cannot be read."""
+    """Return the sha256 of a weights file; raise `UserError` where it cannot be read."""
     try:
         return file_sha256(weights)
     except OSError as error:
@@ -284,15 +295,15 @@ def _local_weights(config: Config) -> Path | None:
 
 
 def render(job: Job, finding: Callable[[], Mapping[str, Any]] = dict) -> list[Place]:
-    """Dreams the job's canvas, or goes on with it, and writes its pictures; returns their paths, `output.path` first.
+    """Dream the job's canvas, or continue it, and write its pictures; return their paths, `output.path` first.
 
-    `finding` is called last, with the canvas in the run directory and the workers still there: what it returns is
+    `finding` is called last, with the canvas in the run directory and the workers still there. Its facts are
     recorded, and only then is the run finished.
     """
     with job.directory.opened():
-        # The file is for `status`, from any other terminal.
+        # `status` reads the file from another terminal.
         progress = ProgressFile(job.directory.path, job.plan, job.directory.tell)
-        # Where the log goes to standard output for programs to read, it says it all.
+        # In a cluster job, the JSON log on standard output already says everything.
         quiet = job.config.quiet or (job.config.log == "json" and is_cluster_job())
         display = Displays(make_display(job.plan, quiet=quiet), progress)
         try:
@@ -303,7 +314,7 @@ def render(job: Job, finding: Callable[[], Mapping[str, Any]] = dict) -> list[Pl
         except Overtaken:
             raise
         except StorageError as error:
-            # Asked again it would not answer either.
+            # The newest checkpoint is not looked up: the store would not answer either.
             raise StorageError(f"{error} (then the same command goes on from what was saved)") from None
         except RenderError as error:
             raise type(error)(f"{error} ({_how_to_go_on(job)})" if _newest(job) else str(error)) from None
@@ -341,12 +352,12 @@ def _render(job: Job, display: Display, finding: Callable[[], Mapping[str, Any]]
         _dream(job, conductor, display, metrics)
     finally:
         metrics.close()
-    # What follows is read from the checkpoint: their memory is free.
+    # The pictures are made from the checkpoint, so the workers' memory can be freed.
     conductor.release()
     dreamed = time.perf_counter()
     pictures = make_pictures(directory, config, job.profile, display.say)
     directory.checkpoints.keep_newest()
-    # The history, too: where the canvas was finished before, nothing was saved this time.
+    # The history too: where the canvas was finished before, nothing was saved this time.
     directory.save(octaves=[asdict(octave) for octave in conductor.history], **finding())
     job.source.discard()
     ended = time.perf_counter()
@@ -362,14 +373,14 @@ def _render(job: Job, display: Display, finding: Callable[[], Mapping[str, Any]]
 
 
 def make_again(draft: Draft) -> list[Place]:
-    """Writes what a finished run lacks of pictures and copies, without dreaming; returns their paths as `render` does."""
+    """Write the pictures and copies that a finished run lacks, without dreaming; return the paths like `render`."""
     with draft.directory.opened(begins=False):
         draft.directory.reopen_record()
         return make_pictures(draft.directory, draft.config, draft.profile, lambda line: say(line, quiet=draft.config.quiet))
 
 
 def _dream(job: Job, conductor: Conductor, display: Display, metrics: Metrics | NoMetrics) -> None:
-    """Runs the conductor to its end, and shows and records what it tells."""
+    """Run the conductor to its end, and show and record its events."""
     directory = job.directory
     for event in conductor.run(job.config.seed):
         directory.check_held()
@@ -403,19 +414,19 @@ def _dream(job: Job, conductor: Conductor, display: Display, metrics: Metrics | 
                 display.say(f"a worker was lost: {event.reason}; going on with {event.workers} from the last checkpoint")
             case Noticed():
                 machines = "the machine of a worker is" if event.gone == 1 else f"the machines of {event.gone} workers are"
-                where = "from here, which is saved" if event.saved else "from the last checkpoint"
-                display.say(f"{machines} about to go ({event.reason}): going on with {event.workers} {where}")
+                resume_point = "from here, which is saved" if event.saved else "from the last checkpoint"
+                display.say(f"{machines} about to go ({event.reason}): going on with {event.workers} {resume_point}")
 
 
 def _where(octave: int, steps: int) -> dict[str, int]:
-    """Where the run stands, for a log that programs read; `octave` counts from 0 here, and from 1 there."""
+    """Return the run's position for a log that programs read. `octave` counts from 0, the result's from 1."""
     return {"octave": octave + 1, "step": steps}
 
 
 def _newest(job: Job) -> str:
-    """Where the newest checkpoint stands; empty where there is none."""
-    read = job.directory.checkpoints.read()
-    return f"octave {read[1][0].octave + 1}, step {read[1][0].steps}" if read and read[1] else ""
+    """Return the position of the newest checkpoint as text; empty where there is none."""
+    manifest = job.directory.checkpoints.read()
+    return f"octave {manifest[1][0].octave + 1}, step {manifest[1][0].steps}" if manifest and manifest[1] else ""
 
 
 def _how_to_go_on(job: Job) -> str:
@@ -424,7 +435,7 @@ def _how_to_go_on(job: Job) -> str:
 
 
 def calibrate(job: Job) -> float:
-    """Seconds that a window of the smallest octave takes, from two calls on one worker."""
+    """Return the seconds that a window of the smallest octave takes, from two calls on one worker."""
     octave, executor = job.plan.octaves[0], job.executor
     grid, objective = octave.grid, octave.stage.regions[0].objective
     (seconds,) = executor.fetch([executor.call(0, "window_seconds", objective, grid.window_shape, grid.core_shape)])
@@ -432,9 +443,9 @@ def calibrate(job: Job) -> float:
 
 
 def scratch_directory(config: Config, directory: RunDirectory) -> Path:
-    """Where blocks larger than memory are mapped from."""
+    """Return the directory of the mapped files for blocks larger than memory."""
     if config.farm.scratch is None and directory.place is not directory.path:
-        # The mirror of a run at a URL is this machine's alone.
+        # The mirror of a run at a URL exists on this machine only.
         return Path(tempfile.gettempdir())
     if config.farm.scratch is None:
         return directory.path.absolute()
@@ -442,35 +453,38 @@ def scratch_directory(config: Config, directory: RunDirectory) -> Path:
 
 
 def _pictures_bytes(source: Source, masks: Sequence[Mask]) -> int:
-    """What is held once for all workers of a machine, bytes."""
+    """Return the bytes of source and masks, which are held once for all workers of a machine."""
     return source.nbytes + sum(mask.nbytes for mask in masks)
 
 
 def _guessed_machine(config: Config, directory: RunDirectory, pictures: int) -> Machine:
-    """What is known of the machines before the workers are: this one's; of a cluster, only the run directory's disk."""
-    host = host_memory() if config.farm.address is None else 1 << 50
-    shared = pictures + _PROGRAM_BYTES + (_RAY_BYTES if config.farm.executor == "ray" else 0)
-    return _machine(config, directory, host, host, True, config.farm.workers or 1, _PROGRAM_BYTES, shared)
+    """Return an estimate of the machines before workers exist.
+
+    It is this machine; of a cluster, only the run directory's disk is known.
+    """
+    host_bytes = host_memory() if config.farm.address is None else 1 << 50
+    shared_bytes = pictures + _PROGRAM_BYTES + (_RAY_BYTES if config.farm.executor == "ray" else 0)
+    return _machine(config, directory, host_bytes, host_bytes, True, config.farm.workers or 1, _PROGRAM_BYTES, shared_bytes)
 
 
 def _farms_machine(config: Config, directory: RunDirectory, pictures: int, workers: Sequence[Facts]) -> Machine:
-    """The least of what the workers say of their machines."""
-    crowd = max(Counter(worker.host for worker in workers).values())
-    mine = psutil.Process().memory_info().rss
+    """Return a machine with the minimum of what the workers report of theirs."""
+    workers_per_host = max(Counter(worker.host for worker in workers).values())
+    driver_bytes = psutil.Process().memory_info().rss
     if config.farm.executor == "inline":
-        held, shared = 0, mine
+        held_bytes, shared_bytes = 0, driver_bytes
     else:
-        held = max(worker.held_bytes for worker in workers)
-        shared = mine + pictures + _RAY_BYTES
+        held_bytes = max(worker.held_bytes for worker in workers)
+        shared_bytes = driver_bytes + pictures + _RAY_BYTES
     machine = _machine(
         config,
         directory,
         min(worker.host_bytes for worker in workers),
         min(worker.device_bytes for worker in workers),
         any(worker.shares_memory for worker in workers),
-        crowd,
-        held,
-        shared,
+        workers_per_host,
+        held_bytes,
+        shared_bytes,
     )
     return replace(machine, devices=max(worker.devices for worker in workers))
 
@@ -478,7 +492,7 @@ def _farms_machine(config: Config, directory: RunDirectory, pictures: int, worke
 def _machine(
     config: Config, directory: RunDirectory, host: int, device: int, shares: bool, workers: int, held: int, shared: int
 ) -> Machine:
-    place, run = scratch_directory(config, directory), directory.path.absolute()
+    scratch, run = scratch_directory(config, directory), directory.path.absolute()
     limit = config.farm.worker.memory_gb
     return Machine(
         host_bytes=host,
@@ -490,17 +504,20 @@ def _machine(
         held_bytes=held,
         shared_bytes=shared,
         worker_bytes=int(limit * 1e9) if limit else None,
-        scratch_free=None if directory.place is directory.path and same_disk(place, run) else free_disk(place),
+        scratch_free=None if directory.place is directory.path and same_disk(scratch, run) else free_disk(scratch),
     )
 
 
 def store_bytes(draft: Draft) -> int:
-    """What Ray holds at once on this machine, bytes: weights, source and masks, and pixels on their way between workers."""
+    """Return the bytes that Ray holds at once on this machine.
+
+    They are weights, source and masks, and pixels on their way between workers.
+    """
     workers = draft.config.farm.workers or 1
-    travelling = workers * _STORED_STRIPS * 12 * min(BAND, draft.plan.final.grid.canvas.area)
-    # Two steps' margins, and what the gradient's filter needs of neighbours.
-    exchanged = max(
+    strip_bytes = workers * _STORED_STRIPS * 12 * min(BAND, draft.plan.final.grid.canvas.area)
+    # The margins of two steps, and the neighbours' pixels that the gradient's filter needs.
+    exchanged_bytes = max(
         2 * Traffic.of(octave.grid, workers).bytes + filter_bytes_exchanged(deal_blocks(octave.grid, workers), octave.stage)
         for octave in draft.plan.octaves
     )
-    return int(1.2 * (_pictures_bytes(draft.source, draft.masks) + _STORED_BYTES + travelling + exchanged))
+    return int(1.2 * (_pictures_bytes(draft.source, draft.masks) + _STORED_BYTES + strip_bytes + exchanged_bytes))

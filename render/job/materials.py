@@ -1,4 +1,4 @@
-"""What the words of an objective refer to: classes of the model, pictures to be guided by, vectors in files."""
+"""The materials that an objective refers to: classes of the model, guide pictures, and vectors in files."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from render.source.source import find_picture
 from render.storage.user_paths import input_path
 from render.system.reading import read_regular
 
-#: Pixels that a guide is shrunk to at most: at stride 16 about a thousand features to match.
+#: Most pixels of a guide after shrinking: at stride 16 about a thousand features to match.
 GUIDE_AREA = 512 * 512
-#: Bytes of the longest file of a direction: a number for each channel of a layer, and to spare.
+#: Most bytes of a direction file: ample for one number for each channel of a layer.
 _LONGEST = 16_000_000
 
 
 def _refuse_size(content: io.BytesIO) -> None:
-    """Raises ValueError where the header of an .npy file states more numbers than the file has bytes for."""
+    """Raise ValueError where the header of an .npy file states more numbers than the file has bytes for."""
     version = np.lib.format.read_magic(content)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, kind = read_header(content)
@@ -40,25 +40,25 @@ class Library:
         self._config = config
 
     def find_class(self, written: str | int) -> tuple[int, str]:
-        """Number and name of a class of the job's model."""
-        found = find_class(written, self._config.model.name)
-        return found.index, found.name
+        """Return the number and name of a class of the job's model."""
+        label = find_class(written, self._config.model.name)
+        return label.index, label.name
 
     def picture(self, path: str) -> Picture:
-        """A guide, shrunk to about `GUIDE_AREA` px where it is larger; raises `UserError` as `open_source` does."""
+        """Return a guide, shrunk to about `GUIDE_AREA` px where it is larger; raise `UserError` as `open_source` does."""
         try:
-            where, digest = find_picture(path, "a path or sample:NAME")
-            return Picture(read_small(where, self._config.source, GUIDE_AREA), digest)
+            image_path, digest = find_picture(path, "a path or sample:NAME")
+            return Picture(read_small(image_path, self._config.source, GUIDE_AREA), digest)
         except UserError as error:
             raise UserError(f"objective guide: {error}") from None
 
     def vector(self, path: str) -> tuple[float, ...]:
-        """The numbers of a one-dimensional .npy file."""
-        where = input_path(path, "objective direction")
+        """Return the numbers of a one-dimensional .npy file; raise `UserError` for any other file."""
+        vector_path = input_path(path, "objective direction")
         try:
-            content = io.BytesIO(read_regular(where, _LONGEST))
+            content = io.BytesIO(read_regular(vector_path, _LONGEST))
             _refuse_size(content)
-            # Not np.load, which takes other files for pickles and says how to trust them.
+            # Not np.load: it takes other files for pickles, and its error tells the user how to trust them.
             vector = np.lib.format.read_array(content, allow_pickle=False)
         except FileNotFoundError:
             raise UserError(f"objective direction {path}: there is no such file") from None

@@ -1,4 +1,4 @@
-"""From the canvas in a run directory to the pictures that its config asks for."""
+"""Pictures made from the canvas in a run directory, as the run's config asks for them."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ from render.system.version import __version__
 log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
-#: Longest side of the source that a page compares with, px.
+#: Longest side of the source shown for comparison on a zoom page, px.
 _SOURCE_SIDE = 4096
 
 
 def style_of(config: Config, profile: Profile, record: Mapping[str, Any]) -> Style:
-    """How a run's pictures look and what they say, from its config and its `run.json`."""
+    """Return the style and metadata of a run's pictures, from its config and its `run.json`."""
     output = config.output
     return Style(
         bits=output.bits,
@@ -56,8 +56,8 @@ def style_of(config: Config, profile: Profile, record: Mapping[str, Any]) -> Sty
 
 
 def settings_of(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a picture's metadata says about how it was made."""
-    # Without the workers' blocks: the same dream is the same file, whoever dreamed it.
+    """Return the settings that a picture's metadata records."""
+    # Without the workers' blocks, so that the same dream gives the same file on any farm.
     layout = replace(PrintLayout.from_record(record), blocks=None)
     bleed = picture_bleed(config.output)
     if layout.canvas is not None and not record.get("partial"):
@@ -72,12 +72,12 @@ def settings_of(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def coloured(style: Style, targets: Sequence[Target], canvas: CanvasStore, config: Config, say: Say) -> Style:
-    """The style with the colours that the config asks for: `output.contrast` has the canvas read once for all targets.
+    """Return the style with the colours that the config asks for; raise `UserError` where the canvas cannot be read.
 
-    Raises `UserError` when it cannot be read.
+    With `output.contrast`, the canvas is read once for all targets.
     """
     output = config.output
-    # A canvas is written as it is: nothing to look for.
+    # Zarr targets hold the canvas unchanged, without colours.
     if all(target.form == "zarr" for target in targets):
         return style
     if output.contrast is not None:
@@ -87,19 +87,19 @@ def coloured(style: Style, targets: Sequence[Target], canvas: CanvasStore, confi
 
 
 def style_digest(style: Style, canvas: str) -> str:
-    """The same for styles that make the same bytes of the canvas that `canvas` names: sha256, hex."""
-    plain = asdict(style)
-    for section in (plain["profile"], plain["metadata"]):
+    """Return a sha256, hex, that is equal for styles that make the same bytes of the canvas with token `canvas`."""
+    values = asdict(style)
+    for section in (values["profile"], values["metadata"]):
         for key, value in section.items():
             if isinstance(value, bytes):
                 section[key] = hashlib.sha256(value).hexdigest()
-    return hashlib.sha256(json.dumps([plain, canvas, __version__], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([values, canvas, __version__], sort_keys=True).encode()).hexdigest()
 
 
 def make_pictures(directory: RunDirectory, config: Config, profile: Profile, say: Say = lambda _line: None) -> list[Place]:
-    """Writes the pictures that are not in the run directory yet, hands out copies, and returns where they are.
+    """Write the pictures that the run directory lacks, publish the copies, and return the places of the pictures.
 
-    Called with the directory open. Raises what `export` raises.
+    The directory must be open. Raises what `export` raises.
     """
     style = style_of(config, profile, directory.record)
     canvas = directory.canvas()
@@ -116,7 +116,7 @@ def make_pictures(directory: RunDirectory, config: Config, profile: Profile, say
 
 
 def is_complete(directory: RunDirectory, config: Config, profile: Profile) -> bool:
-    """Whether the pictures that a config asks for all lie in the directory of a finished run, as it would have them."""
+    """Return whether a finished run's directory holds every picture that a config asks for, in that style."""
     directory.reopen_record()
     newest = directory.newest()
     if newest is None:
@@ -125,34 +125,38 @@ def is_complete(directory: RunDirectory, config: Config, profile: Profile) -> bo
 
 
 def _add_source(zoom: Path, shape: tuple[int, int], config: Config, record: Mapping[str, Any], style: Style) -> bool:
-    """Adds a pyramid of the source as the canvas of (rows, columns) px shows it, of at most 4,096 px; False without one."""
+    """Add a pyramid of the source, at most 4,096 px long, laid out like the canvas of (rows, columns) px.
+
+    Returns False where the source is not available.
+    """
     shrink = max(1.0, max(shape) / _SOURCE_SIDE)
-    small = max(1, round(shape[0] / shrink)), max(1, round(shape[1] / shrink))
-    # Of its own: what a larger source keeps is removed again, and nothing else is.
+    small_shape = max(1, round(shape[0] / shrink)), max(1, round(shape[1] / shrink))
+    # A separate directory, so that only the files of a large source are removed afterwards.
     with tempfile.TemporaryDirectory(prefix=".source-", dir=zoom) as levels:
         source = reopen_source(config, record.get("image_sha256"), Path(levels))
         if source is None:
             return False
-        source.prepare(small)
-        pixels = np.empty((*small, 3), np.uint8)
-        for rect in whole(*small).bands():
-            pixels[slice(*rect.rows), slice(*rect.columns)] = to_integers(source.at(small, rect), 8)
+        source.prepare(small_shape)
+        pixels = np.empty((*small_shape, 3), np.uint8)
+        for rect in whole(*small_shape).bands():
+            pixels[slice(*rect.rows), slice(*rect.columns)] = to_integers(source.at(small_shape, rect), 8)
     write_zoom(CanvasImage(image_of(pixels)), zoom / SOURCE, style.encoding.quality)
     return True
 
 
 def cut_for(config: Config, shape: tuple[int, int]) -> Panels:
-    """The panels of a print of `shape` (rows, columns) px, bleed included; `UserError` where they make no sense."""
-    wanted = config.output.panels
+    """Return the panels of a print of `shape` (rows, columns) px, bleed included; raise `UserError` if impossible."""
+    panels = config.output.panels
     return cut_panels(
-        shape, config.output.dpi, width_cm=wanted.width_cm, height_cm=wanted.height_cm, overlap_mm=wanted.overlap_mm
+        shape, config.output.dpi, width_cm=panels.width_cm, height_cm=panels.height_cm, overlap_mm=panels.overlap_mm
     )
 
 
 def usable_profile(config: Config) -> Profile:
-    """The profile to convert to, when all pictures can be made so.
+    """Return the profile to convert to, if all pictures can be made with it.
 
-    Raises `UserError` for a bad profile, a format that does not hold its colours, or a compression that libvips lacks here.
+    Raises:
+        UserError: The profile is bad, a format does not hold its colours, or libvips lacks the compression here.
     """
     profile = read_profile(config.output.profile)
     for form in wanted_pictures(config.output):
@@ -169,7 +173,7 @@ def usable_profile(config: Config) -> Profile:
 
 
 def at_octave(record: Mapping[str, Any], octave: int) -> dict[str, Any]:
-    """A run's record as it would be had the run ended at that octave, counted from 0."""
+    """Return the record as it would be if the run had ended at `octave`, counted from 0."""
     plan = record["plan"]
     octaves = plan["octaves"][: octave + 1]
     return {**record, "plan": {**plan, "octaves": octaves}, "partial": len(octaves) < len(plan["octaves"])}
@@ -185,10 +189,13 @@ def write_target(
     *,
     keep: bool = False,
 ) -> None:
-    """Writes one picture of a canvas to where the target says; with `keep`, nothing is replaced. Raises `UserError`."""
+    """Write one picture of a canvas to the target's path; raise `UserError` where that fails.
+
+    With `keep`, nothing is replaced.
+    """
 
     def complete(zoom: Path) -> None:
-        """The page, and what was dreamed from to compare with."""
+        """Add the page, and the source to compare with."""
         if not _add_source(zoom, canvas.shape, config, record, style):
             say("the page has no source to compare with: the image is gone or has changed, or is not on this machine")
         missing = write_viewer(zoom, facts_of(record))
@@ -207,7 +214,7 @@ def write_target(
 
 @contextmanager
 def readable() -> Iterator[None]:
-    """A canvas that cannot be read, in the user's words."""
+    """Turn `DamagedCheckpoint` into a `UserError` that says what to do."""
     try:
         yield
     except DamagedCheckpoint as damage:

@@ -1,4 +1,4 @@
-"""Signs of life on the terminal: a bar where there is one, lines where there is none, nothing when quiet."""
+"""Progress on the terminal: a bar on a terminal, lines elsewhere, nothing when quiet."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ _LINE_EVERY_S = 15.0
 
 
 class Display(Protocol):
-    """Told what happens, in order."""
+    """Receiver of a render's events, in order."""
 
     def octave_started(self, octave: Octave, steps: int) -> None:
-        """An octave begins, or is taken up again after `steps` steps."""
+        """Show that an octave begins, or continues after `steps` steps."""
 
     def tiles_done(self, tiles: int) -> None:
-        """The gradients of so many more tiles are known."""
+        """Show that the gradients of `tiles` more tiles are known."""
 
     def step_done(self, step: int) -> None:
-        """The canvas has been updated."""
+        """Show that the canvas has been updated."""
 
     def say(self, line: str) -> None:
-        """Something happened that whoever watches should know."""
+        """Show a line about an event that the user should know of."""
 
     def close(self) -> None:
-        """Leaves the terminal tidy."""
+        """Leave the terminal tidy."""
 
 
 class Count:
-    """Where a render stands, in operations of its kernels: `done` counts those of the plan's `total`, whoever did them
-    and when, `worked` those of now.
+    """Progress of a render, in operations of its kernels.
+
+    `done` counts the finished part of the plan's `total`, earlier runs included; `worked` counts only this run's part.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -50,19 +51,19 @@ class Count:
         self._begun = time.monotonic()
 
     def begin(self, octave: Octave, steps: int) -> None:
-        """An octave begins, or is taken up again after `steps` steps."""
+        """Count from the start of an octave, or from its step `steps` where it continues."""
         self.octave, self.step, self.tile = octave, steps, 0
-        self.done = steps * octave.step_flops + sum(before.flops for before in self._plan.octaves[: octave.index])
+        self.done = steps * octave.step_flops + sum(earlier.flops for earlier in self._plan.octaves[: octave.index])
 
     def add(self, tiles: int) -> None:
-        """The gradients of so many more tiles are known."""
+        """Count the gradients of `tiles` more tiles."""
         self.tile += tiles
         self.done += tiles * self.octave.tile_flops
         self.worked += tiles * self.octave.tile_flops
         self._pixels += tiles * self.octave.tile_pixels
 
     def finish_step(self, step: int) -> None:
-        """The canvas has been updated."""
+        """Count a finished step."""
         self.step, self.tile = step + 1, 0
 
     @property
@@ -72,17 +73,17 @@ class Count:
 
     @property
     def share(self) -> float:
-        """How much of all the work is done, 0..1; all of it where there is none."""
+        """Share of all the work that is done, 0..1; 1 where there is no work."""
         return min(1.0, self.done / self.total) if self.total else 1.0
 
     @property
     def worked_share(self) -> float:
-        """How much of all the work has been done since the start, 0..1."""
+        """Share of all the work that was done since the start, 0..1."""
         return min(1.0, self.worked / self.total) if self.total else 0.0
 
     @property
     def left(self) -> float | None:
-        """Seconds that what is left takes at the pace since the start; None where nothing tells yet."""
+        """Estimated seconds left at the pace since the start; None before any work is done."""
         return self._elapsed * max(0, self.total - self.done) / self.worked if self.worked else None
 
     @property
@@ -92,8 +93,8 @@ class Count:
     @property
     def text(self) -> str:
         height, width = self.octave.shape
-        where = f"octave {self.octave.index + 1}/{self.octaves} {width}x{height} step {self.step}/{self.octave.steps}"
-        return f"{where} tile {self.tile}/{self.octave.grid.tiles} {self.rate:.2f} Mpx/s"
+        position = f"octave {self.octave.index + 1}/{self.octaves} {width}x{height} step {self.step}/{self.octave.steps}"
+        return f"{position} tile {self.tile}/{self.octave.grid.tiles} {self.rate:.2f} Mpx/s"
 
 
 class BarDisplay:
@@ -168,12 +169,12 @@ class LineDisplay:
     def _say(self) -> None:
         self._last = time.monotonic()
         count, left = self._count, self._count.left
-        rest = "" if left is None else f", about {duration_text(left)} left"
-        self._console.write_line(f"{100 * count.share:3.0f} % {count.text}{rest}")
+        remainder = "" if left is None else f", about {duration_text(left)} left"
+        self._console.write_line(f"{100 * count.share:3.0f} % {count.text}{remainder}")
 
 
 class QuietDisplay:
-    """Says nothing."""
+    """A display that shows nothing."""
 
     def octave_started(self, octave: Octave, steps: int) -> None:
         pass
@@ -192,7 +193,7 @@ class QuietDisplay:
 
 
 class Displays:
-    """Several displays that are told the same."""
+    """Several displays that receive the same events."""
 
     def __init__(self, *displays: Display) -> None:
         self._displays = displays
@@ -225,7 +226,7 @@ def say(*lines: str, quiet: bool) -> None:
 
 
 def make_display(plan: Plan, *, quiet: bool) -> Display:
-    """The display that suits standard error."""
+    """Return the display that suits standard error."""
     if quiet:
         return QuietDisplay()
     console = PatientConsole(file=sys.stderr)
@@ -233,7 +234,7 @@ def make_display(plan: Plan, *, quiet: bool) -> Display:
 
 
 def duration_text(seconds: float) -> str:
-    """Seconds for people: 45 s, 3 min 20 s, 2 h 5 min."""
+    """Return seconds as readable text: 45 s, 3 min 20 s, 2 h 5 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

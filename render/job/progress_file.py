@@ -1,4 +1,4 @@
-"""`progress.json` in a run directory: where the run stands at this moment, for whoever looks on from another process."""
+"""The file `progress.json` in a run directory: the current progress of the run, for other processes to read."""
 
 from __future__ import annotations
 
@@ -19,17 +19,24 @@ from render.storage.url import Place
 
 PROGRESS = "progress.json"
 Told = Callable[[str, bytes | None], None]
-#: Seconds between two writes, and before the first: a run that is over sooner leaves the disk alone.
+#: Seconds between two writes, and before the first: a shorter run writes nothing.
 _EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands. `octave` counts from 1, `step` those done of it; `share` of all its work is done, 0..1.
+    """Progress of a run.
 
-    `worked` is how much of it has been done since the run was begun or taken up, 0..1, `rate` the megapixels of windows a
-    second since then, `left` the seconds that it may still take (None where nothing tells yet), `time` when it was so, in
-    seconds since the epoch.
+    Attributes:
+        octave: Current octave, counted from 1.
+        octaves: Number of octaves.
+        step: Finished steps of the octave.
+        steps: Steps of the octave.
+        share: Share of all the run's work that is done, 0..1.
+        worked: Share that was done since the run was begun or resumed, 0..1.
+        rate: Window megapixels per second since then.
+        left: Estimated seconds left; None where unknown.
+        time: When this was recorded, in seconds since the epoch.
     """
 
     octave: int
@@ -47,7 +54,7 @@ _Share = Annotated[float, Between(0.0, 1.0)]
 
 
 class _StoredProgress(TypedDict):
-    """The file as it is read."""
+    """The shape of the file."""
 
     octave: WholeNumber
     octaves: WholeNumber
@@ -61,12 +68,15 @@ class _StoredProgress(TypedDict):
 
 
 class ProgressFile:
-    """A `Display` that keeps the file up to date. It is removed when the display is closed."""
+    """A `Display` that keeps the file up to date, and removes it when closed."""
 
     def __init__(self, directory: Path, plan: Plan, told: Told = lambda _name, _data: None) -> None:
-        """`directory` is the run's; it need not exist yet. What a killed run left there is removed.
+        """Remove the file that a killed run may have left.
 
-        `told` hears what is written, and None when it is removed.
+        Args:
+            directory: The run's directory; it need not exist yet.
+            plan: The run's plan.
+            told: Called with the file's name and its new content, or None once it is removed.
         """
         self._told = told
         self._path = directory / PROGRESS
@@ -87,7 +97,7 @@ class ProgressFile:
         self._write()
 
     def say(self, line: str) -> None:
-        """What is said goes to the log."""
+        """Ignore the line: the log has it."""
 
     def close(self) -> None:
         self._remove()
@@ -110,7 +120,7 @@ class ProgressFile:
             left=None if count.left is None else round(count.left, 1),
             time=time.time(),
         )
-        # It only tells: where it cannot be written, the picture is none the worse.
+        # The file only informs: a failure to write it must not stop the run.
         content = (json.dumps(asdict(progress)) + "\n").encode()
         with suppress(OSError):
             write_durably(self._path, content)
@@ -122,10 +132,10 @@ class ProgressFile:
 
 
 def read_progress(directory: Place) -> Progress | None:
-    """Where the run in a directory or at a URL stands; None where nothing says so."""
+    """Return the progress of the run in a directory or at a URL; None where there is no valid file."""
     try:
-        told = parse_record(open_storage(directory).load(PROGRESS)[0])
-        check_shape(told, _StoredProgress)
+        stored = parse_record(open_storage(directory).load(PROGRESS)[0])
+        check_shape(stored, _StoredProgress)
     except (OSError, MalformedRecord):
         return None
-    return Progress(**{one.name: told[one.name] for one in fields(Progress)})
+    return Progress(**{field.name: stored[field.name] for field in fields(Progress)})

@@ -1,4 +1,7 @@
-"""`plan` for a farm that this machine does not have: nothing is started, measured or fetched but the source."""
+"""The `plan` command for a farm that this machine does not have.
+
+Nothing is started or measured, and only the source is fetched.
+"""
 
 from __future__ import annotations
 
@@ -33,49 +36,49 @@ from render.system.machine import cores
 from render.terminal.console import plain_console
 from render.terminal.lines import print_lines
 
-#: Sizes of farms that are shown beside the one that is asked for.
+#: Farm sizes that are shown beside the requested one, in workers.
 _SIZES = (1, 8, 64, 512)
-#: The most workers that a config may ask for.
+#: Most workers that a config may ask for.
 _MOST = 10_000
 
 
 def is_projected(config: Config) -> bool:
-    """Whether a plan is for other machines: a kind of node is given, or more workers than this machine has cores."""
+    """Return whether a plan is for other machines: for a node type, or more workers than this machine has cores."""
     return config.node.known or (config.farm.address is None and (config.farm.workers or 1) > cores())
 
 
 def print_projection(config: Config) -> None:
-    """The plan for `farm.workers` workers of `config.node`, or of every kind of node there is; raises `UserError`."""
-    node, console, held = config.node, plain_console(), config.farm.worker
-    if max(held.num_gpus or 1, held.resources.get("TPU", 1)) > 1:
+    """Print the plan for `farm.workers` workers of `config.node`, or of every node type; raise `UserError`."""
+    node, console, worker = config.node, plain_console(), config.farm.worker
+    if max(worker.num_gpus or 1, worker.resources.get("TPU", 1)) > 1:
         raise UserError(
             "a plan for other machines reckons with one accelerator a worker: leave out farm.worker.num_gpus and "
             "farm.worker.resources, and let farm.workers count accelerators"
         )
     workers = config.farm.workers or node.workers
     config = replace(config, farm=replace(config.farm, workers=workers))
-    # Refused before anything is opened.
+    # First, so that a node of unknown speed is refused before anything is opened.
     tflops = kernel_tflops(node, config.model.precision) if node.known else 1.0
-    # Once, however many kinds of node there are.
+    # Opened once for all node types.
     source = open_source(config.image, config.seed, config.source)
     draft = jobs.draft(config, lambda *_: source, machine_of(node))
     report.print_octaves(draft.plan, config, draft.schedule)
     sizes = sorted({*_SIZES, workers})
     final = draft.plan.final
-    # Bytes are the same whatever kernels reach.
+    # Bytes do not depend on the kernels' speed.
     costs = {size: step_cost(final, size, node, tflops) for size in sizes}
     console.print(bytes_table(costs, f"a step at {final.shape[1]} x {final.shape[0]} px"))
     if node.known:
         console.print(times_table(costs, f"s a step on {node.name}, {config.model.precision}"))
-    tiles, used = final.grid.tiles, Traffic.of(final.grid, workers, node.workers).workers
-    if used < workers:
+    tiles, busy = final.grid.tiles, Traffic.of(final.grid, workers, node.workers).workers
+    if busy < workers:
         console.write_line(
-            f"idle         {workers - used} of {workers} workers: {tiles} tiles are dealt in {used} blocks; "
+            f"idle         {workers - busy} of {workers} workers: {tiles} tiles are dealt in {busy} blocks; "
             f"tiles.parallel={workers} cuts more, with more halo"
         )
     if node.known:
-        point = network_bound_from(lambda size: step_cost(final, size, node, tflops), min(_MOST, tiles))
-        console.write_line(f"network      {_network(point, tiles)}")
+        bound_workers = network_bound_from(lambda size: step_cost(final, size, node, tflops), min(_MOST, tiles))
+        console.write_line(f"network      {_network(bound_workers, tiles)}")
     console.print(_prices(draft, source, workers))
     console.write_line(f"disk         up to {size_text(draft.plan.disk_bytes)} in {draft.directory.place}")
     console.write_line(f"arithmetic   {draft.plan.flops / 1e12:,.1f} TFLOP in convolutions")
@@ -91,7 +94,7 @@ def _network(point: int | None, tiles: int) -> str:
 
 
 def bytes_table(costs: Mapping[int, StepCost], title: str) -> Table:
-    """Work and bytes of a step, by the number of workers: exact, whatever machines they have."""
+    """Return a table of a step's work and bytes by the number of workers; exact for any machine."""
     table = Table(title=title, title_justify="left")
     for heading in (
         "workers", "busy", "Mpx each", "window Mpx", "halo work", "margin, most", "margins, all", "a node's net",
@@ -109,7 +112,7 @@ def bytes_table(costs: Mapping[int, StepCost], title: str) -> Table:
 
 
 def times_table(costs: Mapping[int, StepCost], title: str) -> Table:
-    """Seconds of a step, by the number of workers, and of a checkpoint; what bounds it.
+    """Return a table of a step's and a checkpoint's seconds by the number of workers, and of what bounds the step.
 
     Efficiency is one worker's time for the same tiles over that of all workers together.
     """
@@ -139,12 +142,12 @@ def times_table(costs: Mapping[int, StepCost], title: str) -> Table:
 
 
 def efficiency(cost: StepCost, workers: int, alone: StepCost) -> float:
-    """What one worker would take over what all together take, idle ones included."""
+    """Return one worker's time over the summed time of all workers, idle ones included."""
     return alone.seconds / (workers * cost.seconds)
 
 
 def assumptions(node: NodeConfig) -> list[str]:
-    """What the seconds rest on, a line each."""
+    """Return the assumptions behind the seconds, one on each line."""
     lines = [
         "exact        windows, halos, bytes of margins and checkpoints, operations: counted as the conductor deals tiles",
         f"measured     {CUT * 1e9:.1f} ns to cut a window's pixel out, {KEEP * 1e9:.1f} to keep a gradient's, "
@@ -155,17 +158,17 @@ def assumptions(node: NodeConfig) -> list[str]:
         "not counted  starting machines, compiling, PCIe, reading a large source, writing pictures, filters, lost machines",
     ]
     if node.known:
-        given = [
-            f"{one.name}={getattr(node, one.name):g}"
-            for one in fields(node)
-            if one.name != "name" and getattr(node, one.name) is not None
+        node_values = [
+            f"{field.name}={getattr(node, field.name):g}"
+            for field in fields(node)
+            if field.name != "name" and getattr(node, field.name) is not None
         ]
-        lines.append(f"{node.name:<12} {' '.join(given)}")
+        lines.append(f"{node.name:<12} {' '.join(node_values)}")
     return lines
 
 
 def _prices(draft: jobs.Draft, source: Source, workers: int) -> Table:
-    """The whole render on the node that is given, or on each kind there is; each with tiles that its memory allows."""
+    """Return a table of the whole render on the given node, or on each node type, with tiles that its memory allows."""
     config = draft.config
     farm = f"{workers} worker{'s' * (workers != 1)}"
     table = Table(title=f"the whole render, {farm}, {config.model.precision}", title_justify="left")
@@ -174,7 +177,7 @@ def _prices(draft: jobs.Draft, source: Source, workers: int) -> Table:
     for node in [config.node] if config.node.known else node_types():
         try:
             plan = draft.plan if node is config.node else jobs.draft(config, lambda *_: source, machine_of(node)).plan
-            made = estimate(
+            render_cost = estimate(
                 plan, workers, node,
                 precision=config.model.precision, every=config.checkpoint.every,
             )  # fmt: skip
@@ -182,9 +185,9 @@ def _prices(draft: jobs.Draft, source: Source, workers: int) -> Table:
             table.add_row(node.name, str(error).partition(":")[0])
             continue
         table.add_row(
-            node.name, f"{made.nodes:,}", _seconds(made.final.seconds), duration_text(made.steps),
-            duration_text(made.saves), duration_text(made.changes), duration_text(made.seconds),
-            _dollars(made.price), _dollars(made.spot_price),
+            node.name, f"{render_cost.nodes:,}", _seconds(render_cost.final.seconds), duration_text(render_cost.steps),
+            duration_text(render_cost.saves), duration_text(render_cost.changes), duration_text(render_cost.seconds),
+            _dollars(render_cost.price), _dollars(render_cost.spot_price),
         )  # fmt: skip
     return table
 

@@ -1,7 +1,8 @@
-"""`export run=DIR`: the canvas of a run becomes other files, without dreaming again and without touching the run's own.
+"""The `export run=DIR` command: other files from a run's canvas, without dreaming again.
 
-Where pictures go is said by the words of the command alone. A run's record may come from somebody else: of the places that
-it names none is written to, none is connected to, and none is read unless what lies there is what the record knows.
+The run's own files are not touched. Only the words of the command say where pictures go, because a run's record may come
+from somebody else. Places that only the record names are never written to or connected to, and are read only where the
+content is what the record knows.
 """
 
 from __future__ import annotations
@@ -53,26 +54,26 @@ from render.system import interrupts
 from render.system.paths import cache_directory, file_sha256
 
 _WHICH = ("output.path", "output.format", "output.also")
-#: Keys that may differ from those of the run when its canvas is exported again.
+#: Keys whose values may differ from the run's when its canvas is exported again.
 ALLOWED = (
     *_WHICH, "output.dpi", "output.bits", "output.compression", "output.quality",
     "output.profile", "output.title", "output.author", "output.panels", "output.saturation", "output.contrast",
     "overwrite", "quiet", "log",
 )  # fmt: skip
-#: Facts of a record that a picture says of itself.
+#: Facts of a record that a picture's metadata needs.
 _NEEDED = ("objective", "image_sha256", "weights_sha256", "plan")
 _MM_PER_INCH = 25.4
-#: Bytes of the largest profile that a record may name: those of presses have 2 MB.
+#: Most bytes of a profile that only the record names: press profiles have 2 MB.
 _MOST_PROFILE_BYTES = 64 << 20
 
 
 def export_command(words: Sequence[str]) -> None:
-    """`export run=DIR [output.KEY=VALUE ...]`: prints where the pictures are."""
+    """Run `export run=DIR [output.KEY=VALUE ...]` and print the places of the pictures."""
     runs = [word.removeprefix("run=") for word in words if word.startswith("run=")]
     if len(runs) != 1 or not runs[0]:
         raise UserError("export needs one run=DIR, such as run=dreams/poster-1a2b3c4d")
     quiet = "quiet=true" in words
-    # An exception cannot pass through libvips: it is raised where the canvas is read, and what is half written removed.
+    # An exception cannot pass through libvips: it is raised where the canvas is read, and half-written files are removed.
     interrupts.hold()
     with interrupts.deferred(quiet=True):
         paths = export_run(
@@ -85,11 +86,11 @@ def export_command(words: Sequence[str]) -> None:
 
 
 def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:
-    """Writes the newest canvas of the run in a directory as `output.*` overrides say; returns where the pictures are.
+    """Write the newest canvas of a run as `output.*` overrides say; return the places of the pictures.
 
-    A canvas that is not finished gets a name that says so. Pictures with a place of their own are written there and nowhere
-    else: the run's directory may be read-only. Raises `UserError`, also where a picture would replace one that is not the
-    run's.
+    A canvas that is not finished gets a name that says so. Pictures with a place of their own are written only there,
+    so that the run's directory may be read-only. Raises `UserError`, also where a picture would replace one that is
+    not the run's.
     """
     record = _whole_record(run)
     config = exported_config(record, overrides)
@@ -112,8 +113,8 @@ def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:
         name = f"{config.name}-octave-{newest.octave + 1}-step-{newest.steps}"
         directory.targets = targets(directory.path, name, config.output)
     directory.targets, outside = _divided(directory)
-    shown = record if finished else at_octave(record, newest.octave)
-    style = style_of(config, profile, shown)
+    effective_record = record if finished else at_octave(record, newest.octave)
+    style = style_of(config, profile, effective_record)
     copies = Copies(config, record["digest"], dict, lambda **_facts: None)
     if directory.targets:
         directory.check_exported()
@@ -137,54 +138,54 @@ def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:
 
 
 def _whole_record(run: Place) -> dict[str, Any]:
-    """The record of a run, with all that its pictures say of themselves; raises `UserError`."""
+    """Return the record of a run with every fact that pictures need; raise `UserError` where one is missing."""
     reading = read_run(run)
     if not reading.record:
         raise UserError(without_record(run, reading))
-    lacking = [key for key in _NEEDED if key not in reading.record]
-    if lacking or not reading.record["plan"]["octaves"]:
-        raise UserError(f"run={run}: its {RECORD} says nothing of {(lacking or ['octaves'])[0]}: it is no whole record")
+    missing = [key for key in _NEEDED if key not in reading.record]
+    if missing or not reading.record["plan"]["octaves"]:
+        raise UserError(f"run={run}: its {RECORD} says nothing of {(missing or ['octaves'])[0]}: it is no whole record")
     return reading.record
 
 
 def exported_config(record: Mapping[str, Any], overrides: Sequence[str]) -> Config:
-    """The config that a run's record holds, with what today's words say of pictures in place of all that it says of places.
+    """Return the run's recorded config, with all that it says of places replaced by what `overrides` say.
 
-    Another `output.dpi` changes no pixel: sizes in cm and inches become those of the canvas, in px, and a bleed as many mm
-    as its pixels are then. Raises `UserError`.
+    Another `output.dpi` changes no pixel: sizes in cm and inches become the canvas' size in px, and a bleed keeps its
+    pixels, so that it changes in mm. Raises `UserError`.
     """
     recorded = recorded_config(record["config"], [], ())
-    plain = asdict(recorded)
-    output = plain["output"]
-    plain |= {"fresh": False, "overwrite": False, "quiet": False, "log": "text"}
-    plain |= {"farm": asdict(FarmConfig()), "node": asdict(NodeConfig())}
-    asked = [word.partition("=")[0].lstrip("+") for word in overrides]
-    others = list(pictures(recorded.output))[1:]
-    output |= {"dir": None, "path": None, "format": picture_format(recorded.output), "also": others}
-    if any(key.startswith(_WHICH) for key in asked):
-        # What the run itself made is not asked for once more.
+    settings = asdict(recorded)
+    output = settings["output"]
+    settings |= {"fresh": False, "overwrite": False, "quiet": False, "log": "text"}
+    settings |= {"farm": asdict(FarmConfig()), "node": asdict(NodeConfig())}
+    requested_keys = [word.partition("=")[0].lstrip("+") for word in overrides]
+    other_formats = list(pictures(recorded.output))[1:]
+    output |= {"dir": None, "path": None, "format": picture_format(recorded.output), "also": other_formats}
+    if any(key.startswith(_WHICH) for key in requested_keys):
+        # The pictures that the run itself made are not made again.
         output |= {"format": None, "also": []}
-        if not any(key.startswith("output.panels") for key in asked):
+        if not any(key.startswith("output.panels") for key in requested_keys):
             output["panels"] = asdict(PanelsConfig())
-    if "output.dpi" in asked:
+    if "output.dpi" in requested_keys:
         output |= {"width": picture_width(recorded.output), "width_cm": None, "width_in": None}
-    config = recorded_config(plain, overrides, ALLOWED)
+    config = recorded_config(settings, overrides, ALLOWED)
     bleed = picture_bleed(recorded.output)
-    if "output.dpi" in asked and bleed and config.output.dpi:
+    if "output.dpi" in requested_keys and bleed and config.output.dpi:
         config.output.bleed_mm = bleed / config.output.dpi * _MM_PER_INCH
     return config
 
 
 def _refuse_unknown_profile(run: Place, config: Config, record: Mapping[str, Any], overrides: Sequence[str]) -> None:
-    """Raises `UserError` for a profile that the record alone names, and that is not the very one that the run knew."""
+    """Raise `UserError` for a profile that only the record names, unless its content is the one that the run used."""
     name = config.output.profile
-    said = any(word.lstrip("+").startswith("output.profile=") for word in overrides)
-    if name is None or name in BUILT_IN or said:
+    is_requested = any(word.lstrip("+").startswith("output.profile=") for word in overrides)
+    if name is None or name in BUILT_IN or is_requested:
         return
     if checked_url(name, "output.profile") is None:
         path = user_path(name, "output.profile")
-        known = record.get("profile_sha256")
-        if known and path.is_file() and path.stat().st_size <= _MOST_PROFILE_BYTES and file_sha256(path) == known:
+        sha256 = record.get("profile_sha256")
+        if sha256 and path.is_file() and path.stat().st_size <= _MOST_PROFILE_BYTES and file_sha256(path) == sha256:
             return
     raise UserError(
         f"run={run} was made with output.profile={name}, which is not read unasked: say output.profile=FILE, or "
@@ -193,21 +194,24 @@ def _refuse_unknown_profile(run: Place, config: Config, record: Mapping[str, Any
 
 
 def _divided(directory: RunDirectory) -> tuple[tuple[Target, ...], list[tuple[Target, Place]]]:
-    """The pictures that go into the run's directory, and those that go elsewhere, each with its place."""
+    """Return the pictures for the run's directory, and those for other places, each with its place."""
     inside: list[Target] = []
     outside: list[tuple[Target, Place]] = []
     for target in directory.targets:
-        here = directory.kept(target)
-        kept = here if isinstance(here, str) else Path(os.path.realpath(here))
-        elsewhere = [copy for copy in target.copies if copy != kept]
-        outside += [(target, copy) for copy in elsewhere]
-        if not target.copies or len(elsewhere) < len(target.copies):
+        picture_place = directory.kept(target)
+        run_place = picture_place if isinstance(picture_place, str) else Path(os.path.realpath(picture_place))
+        other_places = [copy for copy in target.copies if copy != run_place]
+        outside += [(target, copy) for copy in other_places]
+        if not target.copies or len(other_places) < len(target.copies):
             inside.append(replace(target, copies=()))
     return tuple(inside), outside
 
 
 def _refuse_other(copies: Copies, target: Target, place: Place, style: Style) -> None:
-    """Raises `UserError` where a place has what may not be replaced; what says the same of itself is compared later."""
+    """Raise `UserError` where a place holds something that may not be replaced.
+
+    A picture with the same settings is let through here and compared later.
+    """
     if isinstance(place, Path):
         refuse_unwritable(place.parent)
     if not (isinstance(place, Path) and _says_the_same(place, style)):
@@ -224,19 +228,19 @@ def _write_outside(
     record: Mapping[str, Any],
     say: Say,
 ) -> None:
-    """Writes one picture to its place, and nothing anywhere else."""
+    """Write one picture to its place, and nothing anywhere else."""
     if isinstance(place, Path) and not _says_the_same(place, style):
         replaceable = copies.check(place, tree=_is_tree(target))
         write_target(canvas, replace(target, path=place), style, config, record, say, keep=not replaceable)
         return
-    beside = cache_directory() / "exports" if isinstance(place, str) else place.parent
-    beside.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".render-export-", dir=beside) as temporary:
-        made = Path(temporary) / target.path.name
-        write_target(canvas, replace(target, path=made), style, config, record, say)
+    parent = cache_directory() / "exports" if isinstance(place, str) else place.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".render-export-", dir=parent) as temporary:
+        picture = Path(temporary) / target.path.name
+        write_target(canvas, replace(target, path=picture), style, config, record, say)
         if isinstance(place, str) or config.overwrite:
-            copies.write(made, place)
-        elif picture_sha256(made) != picture_sha256(place):
+            copies.write(picture, place)
+        elif picture_sha256(picture) != picture_sha256(place):
             raise UserError(f"{place} exists: choose another output.path, or overwrite=true to replace it")
 
 
@@ -248,7 +252,7 @@ def _write_unfinished(
     record: Mapping[str, Any],
     say: Say,
 ) -> list[Place]:
-    """Writes pictures of a run that may go on at any moment into its directory; its record stays as it is."""
+    """Write the pictures of a run that may continue at any moment into its directory, without changing its record."""
     for target in directory.targets:
         if directory.lies(target) and not config.overwrite:
             raise UserError(f"{directory.kept(target)} exists: move it away, or overwrite=true to replace it")
@@ -259,7 +263,7 @@ def _write_unfinished(
 
 
 def _says_the_same(place: Path, style: Style) -> bool:
-    """Whether a file says of itself that it was made with the very settings that a picture would have."""
+    """Return whether a file's metadata has exactly the settings that a picture of `style` would have."""
     if not place.is_file() or style.metadata.settings is None:
         return False
     try:

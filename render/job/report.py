@@ -1,4 +1,4 @@
-"""What the commands print on standard output."""
+"""Texts that the commands print on standard output."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from render.terminal.text import escaped
 
 
 def start_logging(*, quiet: bool) -> None:
-    """Lets the record keep everything, and standard output say what is being fetched unless quiet."""
+    """Let the log keep every record, and print download messages on standard output unless quiet."""
     logging.getLogger("render").setLevel(logging.INFO)
-    # Errors are printed once, by whoever ends the command.
+    # Errors are printed once, where the command ends.
     logging.getLogger("render").addHandler(logging.NullHandler())
     if not quiet:
         handler = logging.StreamHandler(sys.stdout)
@@ -34,7 +34,7 @@ def start_logging(*, quiet: bool) -> None:
 
 
 def summary(job: Job) -> str:
-    """One line: what is about to be dreamed."""
+    """Return one line about the picture that is about to be dreamed."""
     height, width = job.plan.final.shape
     return (
         f"{job.config.image} -> {width} x {height} px, {job.config.model.name} {job.schedule}, "
@@ -44,20 +44,20 @@ def summary(job: Job) -> str:
 
 
 def _steps(job: Job) -> str:
-    """How many steps an octave takes: one number, or one for each."""
+    """Return the number of steps of an octave as text: one number, or one for each octave."""
     steps = [octave.steps for octave in job.plan.octaves]
     return str(steps[0]) if len(set(steps)) == 1 else "/".join(map(str, steps))
 
 
 def finished(job: Job) -> str:
-    """One line: how long it took."""
+    """Return one line about how long the run took."""
     seconds = job.directory.record["seconds"]
     rate = job.plan.window_pixels / 1e6 / max(1e-9, seconds["dream"])
     return f"finished in {duration_text(seconds['total'])} ({rate:.2f} Mpx/s); run directory {job.directory.place}"
 
 
 def print_octaves(plan: Plan, config: Config, schedule: Schedule, seconds: Sequence[float] | None = None) -> None:
-    """The octaves as a table, with the seconds of each where they are known, and what was left out."""
+    """Print the octaves as a table, with the seconds of each where they are known, and the number of skipped ones."""
     console = plain_console()
     title = escaped(f"{config.name}: {schedule} of {config.model.name} on {config.image}")
     table = Table(title=title, title_justify="left")
@@ -85,7 +85,7 @@ def print_octaves(plan: Plan, config: Config, schedule: Schedule, seconds: Seque
 
 
 def print_plan(job: Job, window_seconds: float) -> None:
-    """The plan as a table, with memory, disk and time, where a window of the smallest octave takes `window_seconds`."""
+    """Print the plan as tables with memory, disk and time; a window of the smallest octave takes `window_seconds`."""
     plan = job.plan
     console = plain_console()
     rate = plan.octaves[0].window_flops / window_seconds
@@ -112,12 +112,12 @@ def print_plan(job: Job, window_seconds: float) -> None:
 
 
 def print_table(table: Table) -> None:
-    """A table, without colours where nobody looks at a terminal."""
+    """Print a table, without colours where the output is not a terminal."""
     plain_console().print(table)
 
 
 def print_settings(image: str) -> None:
-    """The settings inside a finished picture, as JSON; `UserError` where there are none."""
+    """Print the settings inside a finished picture as JSON; raise `UserError` where there are none."""
     try:
         settings = read_settings(Path(image))
     except OSError as error:

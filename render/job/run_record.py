@@ -1,6 +1,7 @@
-"""The record `run.json` of a run as it is read: its shape, and where it is found again when the file is lost.
+"""The record `run.json` of a run: its shape, and its copy beside the canvas, for when the file is lost.
 
-A record may come from somebody else. Nothing of it is a target, and nothing is interpolated: see `compose.recorded_config`.
+A record may come from somebody else. None of its values is used as a place to write to, and none is interpolated: see
+`compose.recorded_config`.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from render.storage.records import (
 )
 from render.storage.url import Place, joined
 
-#: Its name in a run directory, and that of the directory of checkpoints.
+#: Names of the record and of the checkpoints' directory in a run directory.
 RECORD, CANVAS = "run.json", "canvas"
-#: Facts that grow with the run, and that no reader needs: left out where the record is kept beside the canvas.
+#: Facts that grow with the run and that no reader needs: left out of the copy beside the canvas.
 _GROWING = ("octaves", "workers", "resumed")
 
 _Workers = Annotated[int, Between(1, 100_000)]
@@ -116,7 +117,7 @@ class _Required(TypedDict):
 
 
 class RunRecord(_Required, total=False):
-    """The keys that are read of `run.json`; only those that tell a run from other JSON are required."""
+    """The keys of `run.json` that are read. Only those that distinguish a run from other JSON are required."""
 
     started: str
     resumed: list[str]
@@ -135,9 +136,9 @@ class RunRecord(_Required, total=False):
 
 @dataclass(frozen=True)
 class Reading:
-    """A record, empty where there is none that can be read; `damage` says why a file that is there is not one.
+    """A record, empty where none can be read; `damage` says why an existing file is not valid.
 
-    `is_kept` tells that it is the copy beside the canvas, because the file itself is lost.
+    `is_kept` is True for the copy beside the canvas, which is read where the file itself is lost.
     """
 
     record: dict[str, Any] = field(default_factory=dict)
@@ -146,9 +147,10 @@ class Reading:
 
 
 def read_run(directory: Place) -> Reading:
-    """The record of the run in a directory or at a URL; where it is lost, the one that its newest checkpoint has with it.
+    """Return the record of the run in a directory or at a URL.
 
-    Raises `StorageError` where an object store cannot be asked.
+    Where the record is lost, it is the copy with the newest checkpoint. Raises `StorageError` where an object store
+    gives no answer.
     """
     damage = ""
     try:
@@ -160,17 +162,17 @@ def read_run(directory: Place) -> Reading:
         damage = str(error)
     except OSError as error:
         damage = error.strerror or str(error)
-    kept = _kept_record(directory)
-    return Reading(kept, damage, is_kept=True) if kept else Reading({}, damage)
+    kept_record = _kept_record(directory)
+    return Reading(kept_record, damage, is_kept=True) if kept_record else Reading({}, damage)
 
 
 def read_record(directory: Place) -> dict[str, Any]:
-    """As `read_run`, the record alone; empty where there is none."""
+    """Return the record that `read_run` finds; empty where there is none."""
     return read_run(directory).record
 
 
 def checked_record(value: object) -> dict[str, Any]:
-    """The value, when it is a run's record; raises `MalformedRecord`."""
+    """Return the value if it is a run's record; raise `MalformedRecord` if not."""
     check_shape(value, RunRecord)
     assert isinstance(value, dict)
     return value
@@ -192,21 +194,21 @@ def kept_facts(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def planned_steps(record: Mapping[str, Any]) -> list[int]:
-    """How many steps a run's record plans for each octave; older records have them beside the grid."""
+    """Return the steps that a run's record plans for each octave; older records store them beside the grid."""
     octaves = record.get("plan", {}).get("octaves", [])
     return [int(octave.get("stage", octave).get("steps", 0)) for octave in octaves]
 
 
 def _kept_record(directory: Place) -> dict[str, Any]:
-    """The record that lies with the newest checkpoint, its status by how far that is; empty where there is none."""
+    """Return the record beside the newest checkpoint, with the status that the checkpoint shows; empty if none."""
     checkpoints = Checkpoints(joined(directory, CANVAS))
     try:
-        read, about = checkpoints.read(), checkpoints.read_about()
+        manifest, about = checkpoints.read(), checkpoints.read_about()
         record = checked_record(about)
-        if read is None or not read[1] or read[0].digest != record["digest"]:
+        if manifest is None or not manifest[1] or manifest[0].digest != record["digest"]:
             return {}
     except (UserError, MalformedRecord):
         return {}
-    newest, planned = read[1][0], planned_steps(record)
-    over = len(planned) == newest.octave + 1 and newest.steps >= planned[-1]
-    return {**record, "status": "finished" if over else "interrupted"}
+    newest, planned = manifest[1][0], planned_steps(record)
+    is_finished = len(planned) == newest.octave + 1 and newest.steps >= planned[-1]
+    return {**record, "status": "finished" if is_finished else "interrupted"}

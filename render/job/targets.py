@@ -19,9 +19,9 @@ PREVIEWS = "previews"
 
 @dataclass(frozen=True)
 class Target:
-    """A picture to be made as `form` at `path`, in the run directory, with copies for `copies`.
+    """A picture to make as `form` at `path`, in the run directory, with copies at `copies`.
 
-    With `panels` it is a directory of the picture's parts.
+    With `panels`, it is a directory of the picture's parts.
     """
 
     form: str
@@ -31,30 +31,30 @@ class Target:
 
 
 def targets(directory: Path, name: str, output: OutputConfig) -> tuple[Target, ...]:
-    """The pictures that an output section asks for, that of `output.format` first; copies by format."""
-    made = [
+    """Return the pictures that an output section asks for, that of `output.format` first; copies by format."""
+    picture_targets = [
         Target(form, directory / f"{name}{FORMATS[form].ending}", tuple(_place(path, form) for path in paths))
         for form, paths in pictures(output).items()
     ]
     if output.panels.width_cm or output.panels.height_cm:
-        made.append(Target(made[0].form, directory / f"{name}-panels", panels=True))
-    return tuple(made)
+        picture_targets.append(Target(picture_targets[0].form, directory / f"{name}-panels", panels=True))
+    return tuple(picture_targets)
 
 
 def is_writable(directory: Path) -> bool:
-    """Whether this process may make files in a directory."""
+    """Return whether this process may make files in a directory."""
     return directory.is_dir() and os.access(directory, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def refuse_unwritable(directory: Path) -> None:
-    """Raises `UserError` where nothing can be written to a directory, or where it would have to be made."""
+    """Raise `UserError` where nothing can be written to a directory, or where it cannot be created."""
     place = nearest(directory)
     if not is_writable(place):
         raise UserError(f"{directory} cannot be written to: choose another output.dir or output.path")
 
 
 def probe_url(url: str) -> None:
-    """Raises `StorageError` where nothing may be written below a URL."""
+    """Raise `StorageError` where nothing may be written below a URL."""
     from render.storage.mirror import probe
     from render.storage.objects import ObjectStorage
 
@@ -62,17 +62,17 @@ def probe_url(url: str) -> None:
 
 
 def _place(path: str, form: str) -> Place:
-    """Where a copy goes. A deep zoom picture is a directory, named without the suffix."""
+    """Return the place of a copy. A deep zoom picture is a directory, named without the suffix."""
     url = checked_url(path, "output.path")
     if url is not None:
         if "/" not in url.partition("://")[2]:
             raise UserError(f"output.path={url}: it names a bucket: name an object in it")
         return str(joined(url.rpartition("/")[0], Path(str(last_name(url))).stem)) if form == "dzi" else url
-    named = user_path(path, "output.path")
-    # A link is followed: what it points to gets the picture, the link stays.
-    return Path(os.path.realpath(named.with_suffix("") if form == "dzi" else named))
+    local_path = user_path(path, "output.path")
+    # A link is followed: its destination gets the picture, and the link stays.
+    return Path(os.path.realpath(local_path.with_suffix("") if form == "dzi" else local_path))
 
 
 def preview_path(directory: Path, octave: int) -> Path:
-    """Where the small picture of an octave lies, counted from 0 here and from 1 in its name."""
+    """Return the path of the small picture of an octave, counted from 0 here and from 1 in the name."""
     return directory / PREVIEWS / f"octave-{octave + 1}.png"

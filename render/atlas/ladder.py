@@ -73,8 +73,8 @@ def make_ladder(config: AtlasConfig) -> list[Path]:
 def ladder_layers(architecture: Architecture, asked: list[str] | None) -> list[str]:
     """Return the layers of a ladder in the order in which the network computes them.
 
-    These are the layers `asked` for; without any, every block and the convolutions outside of blocks. Convolutions of
-    1 x 1 px are left out, because their receptive field is that of the layer before.
+    These are the layers in `asked`; if that is None, every block and the convolutions outside of blocks. Convolutions of
+    1 x 1 px are then left out, because their receptive field is that of the layer before.
     """
     if asked is not None:
         layer_names = {architecture.layer(name).name for name in asked}

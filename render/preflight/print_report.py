@@ -159,7 +159,7 @@ def lines(report: Report) -> Iterator[str]:
 
 
 def plain(report: Report) -> dict[str, Any]:
-    """Return the report for machines, with JSON types only."""
+    """Return the report for machines: only JSON types, and sizes as separate numbers such as `width` and `height`."""
     header = report.header
     return {
         "file": report.file,

@@ -1,4 +1,4 @@
-"""Random views of a picture: shifted, scaled and rotated at every step, so that only robust shapes grow (Olah 2017)."""
+"""Random shift, scale and rotation of the view at every step, so that only robust shapes grow (Olah 2017)."""
 
 from __future__ import annotations
 

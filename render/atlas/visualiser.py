@@ -57,22 +57,22 @@ class Visualiser:
         recipe = self._recipe
         spectrum = jnp.asarray(noise_spectrum(recipe.seed, channel, self._side))
         moments = self._optimizer.init(spectrum)
-        number = np.int32(channel)
+        channel_index = np.int32(channel)
         steepest = 0.0
         # One more step before and after, with a still view and its update dropped, measures the activation.
-        start = float(self._step(spectrum, moments, self._state, number, STILL)[2])
+        start = float(self._step(spectrum, moments, self._state, channel_index, STILL)[2])
         for step in range(recipe.steps):
             view = draw_view(recipe.transforms, recipe.seed, channel, step)
-            spectrum, moments, value, gradient = self._step(spectrum, moments, self._state, number, view)
+            spectrum, moments, value, gradient = self._step(spectrum, moments, self._state, channel_index, view)
             if not (math.isfinite(float(value)) and math.isfinite(float(gradient))):
                 raise NumericalError(
                     f"the activation of {recipe.layer}:{channel} or its gradient is not finite at step {step + 1}"
                 )
             steepest = max(steepest, float(gradient))
             interrupts.check()
-        end = float(self._step(spectrum, moments, self._state, number, STILL)[2])
-        shown = slice(self._margin, self._margin + recipe.size)
-        pixels = np.asarray(self._pixels(spectrum))[shown, shown]
+        end = float(self._step(spectrum, moments, self._state, channel_index, STILL)[2])
+        core = slice(self._margin, self._margin + recipe.size)
+        pixels = np.asarray(self._pixels(spectrum))[core, core]
         return ChannelPicture(np.rint(pixels).astype(np.uint8), start, end, steepest > 0)
 
 

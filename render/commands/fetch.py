@@ -132,7 +132,7 @@ def _bring(storage: ObjectStorage, to: Path, missing: Sequence[Facts], ledger: _
 
 
 def _refuse_other(storage: ObjectStorage, one: Facts, to: Path) -> None:
-    """Raise `UserError` if the local file, which the ledger does not know, differs from the object."""
+    """Raise `UserError` if a local file that was not fetched, or has changed since, differs from the object."""
     path = to / one.name
     if path.is_file() and path.stat().st_size == one.size:
         copy = path.with_name(f".{path.name}.compared")
@@ -187,10 +187,10 @@ class _Ledger:
 
 def _options(words: Sequence[str]) -> dict[str, str]:
     flags = ("pictures", "canvas", "overwrite", "quiet")
-    options, others = split_words(words, {"run": "", "to": "", **dict.fromkeys(flags, "false")})
-    if others:
+    options, unknown_words = split_words(words, {"run": "", "to": "", **dict.fromkeys(flags, "false")})
+    if unknown_words:
         raise UserError(
-            f"fetch does not know {others[0]!r}: give it run=URL, and perhaps to=DIR, pictures=true or canvas=true"
+            f"fetch does not know {unknown_words[0]!r}: give it run=URL, and perhaps to=DIR, pictures=true or canvas=true"
         )
     if not options["run"]:
         raise UserError("fetch needs a run in an object store: run=s3://bucket/dreams/poster")

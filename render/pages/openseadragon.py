@@ -1,4 +1,4 @@
-"""Files of OpenSeadragon, the script that shows deep-zoom pictures: fetched once, checked, kept in the user's cache.
+"""Files of OpenSeadragon, which shows deep-zoom pictures: fetched once, checked, kept in the user's cache.
 
 It is an npm package and not part of this program. If npm cannot be reached, RENDER_OPENSEADRAGON names a file to use
 instead: the script itself (`openseadragon.min.js`) or the package (`.tgz`).

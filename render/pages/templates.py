@@ -12,7 +12,7 @@ from typing import Any
 
 
 def fill(template: Path, values: Mapping[str, str]) -> str:
-    """Return the page of a template: `{{word}}` becomes the value of that name, `{{file.css}}` the content of that file.
+    """Return the page of a template: `{{word}}` becomes a value, `{{file.css}}` the content of that file.
 
     Files are looked up beside the template, then beside this module. The page is a single file that needs no other.
     """

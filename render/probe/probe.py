@@ -200,8 +200,8 @@ def _print(known: Mapping[str, Any], config: Config) -> None:
     if config.quiet:
         return
     report.print_table(table(known, config.model.name))
-    target, places = known["asked"], [known[when] for when in ("before", "after")]
-    before, after = (f"{_percent(place['probability'])}, rank {place['rank']:,}" for place in places)
+    target, sights = known["asked"], [known[when] for when in ("before", "after")]
+    before, after = (f"{_percent(sight_record['probability'])}, rank {sight_record['rank']:,}" for sight_record in sights)
     say(f"{target['name']} ({target['index']}): before {before}; after {after}", quiet=False)
 
 

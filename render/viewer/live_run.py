@@ -1,4 +1,4 @@
-"""Reader of a run directory, finished or still going: its progress, and tiles of its newest checkpoint at any zoom.
+"""Reader of a run directory, finished or not: progress, and tiles of the newest checkpoint at any zoom.
 
 Tiles are cut from the canvas store on request. The render may replace a canvas at any moment, but removes it from its
 manifest first. So pixels are valid only if the manifest still names their canvas after they have been read.
@@ -202,7 +202,7 @@ def _pyramid(checkpoint: Checkpoint) -> Pyramid:
 
 
 def _words(state: str, newest: Checkpoint, record: Mapping[str, Any]) -> str:
-    """Return a short text: octave, step and time of the newest checkpoint, or that the run is finished."""
+    """Return a short text: the run's state, and octave, step and time of the newest checkpoint if it is not finished."""
     step_counts = planned_steps(record)
     steps = step_counts[newest.octave] if newest.octave < len(step_counts) else newest.steps
     words = f"octave {newest.octave + 1} of {len(step_counts)}, step {newest.steps} of {steps}"

@@ -151,9 +151,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _options(words: Sequence[str]) -> dict[str, str]:
-    options, others = split_words(words, {"run": "", "port": "0", "open": "true"})
-    if others:
-        raise UserError(f"view does not know {others[0]!r}: give it run=DIR, and perhaps port=8000 or open=false")
+    options, unknown_words = split_words(words, {"run": "", "port": "0", "open": "true"})
+    if unknown_words:
+        raise UserError(f"view does not know {unknown_words[0]!r}: give it run=DIR, and perhaps port=8000 or open=false")
     if not options["run"]:
         raise UserError("view needs a run directory: run=dreams/NAME")
     check_switches(options, ["open"])

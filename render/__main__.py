@@ -1,7 +1,7 @@
-"""The command line: `python -m render [render|plan|models|...] [conf=NAME] [key=value ...]`.
+"""Command line: `python -m render [render|plan|models|...] [conf=NAME] [key=value ...]`.
 
-`make` passes its own key=value arguments in the environment variable RENDER_OVERRIDES, escaped as GNU make escapes
-MAKEOVERRIDES, so that no shell ever splits or expands them.
+`make` passes its key=value arguments in the environment variable RENDER_OVERRIDES, with the escapes of GNU make's
+MAKEOVERRIDES, so that no shell splits or expands them.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ _COMMANDS = (
 _OF_CLUSTERS = _COMMANDS[-6:]
 _DEFAULT_ROOTS = {"atlas": "atlas", "probe": "probe"}
 _DEFAULT_ROOT = "preview"
-#: Variables of the Makefile that a user may set beside the keys of a config.
+#: Variables of the Makefile that a user may set besides the keys of a config.
 _MAKEFILE_VARIABLES = ("PYTHON", "EXTRAS", "VENV")
-#: Hydra's own way of asking for a sweep.
+#: Hydra's flags for a sweep.
 _MULTIRUN = ("-m", "--multirun")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code: 0, 1 if a part of it failed, 2 for a user's error, 130 when interrupted."""
+    """Run one command; return its exit code: 0, 1 if a part failed, 2 for a user error, 130 if interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments) + make_overrides(os.environ.get("RENDER_OVERRIDES", ""))
     if any(word in ("-h", "--help", "help") for word in words):
         print(_USAGE)
@@ -92,21 +92,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run_again(command: str, root: str, overrides: list[str]) -> int:
-    """Runs a command, once more where Ray itself has ended on the way: it goes on from what was saved."""
+    """Run a command; if Ray itself ends on the way, run it once more, which continues from the last checkpoint."""
     try:
         return _run(command, root, overrides)
     except NodeLost as lost:
         if interrupts.is_asked():
             raise
         print_lines(f"render: {lost}: starting Ray anew to go on", file=sys.stderr)
-    # It has started over already.
+    # The first attempt has already started over, so the second one must resume it.
     return _run(command, root, ["fresh=false" if word.startswith("fresh=") else word for word in overrides])
 
 
 def split_arguments(words: Sequence[str]) -> tuple[str, str, list[str]]:
-    """Command, root config and overrides out of the command line's words."""
+    """Return command, root config and overrides from the command line's words. Raise `UserError`."""
     command, root, overrides = "render", "", []
-    several = [word for word in words if word in _MULTIRUN]
+    multirun_flags = [word for word in words if word in _MULTIRUN]
     for position, word in enumerate(word for word in words if word not in _MULTIRUN):
         if word.startswith("conf="):
             root = word.removeprefix("conf=")
@@ -116,18 +116,18 @@ def split_arguments(words: Sequence[str]) -> tuple[str, str, list[str]]:
             overrides.append(word)
     if command not in _COMMANDS:
         raise UserError(f"there is no command {command!r}: choose {', '.join(_COMMANDS)}")
-    if several:
+    if multirun_flags:
         if command not in ("render", "sweep", "plan"):
-            raise UserError(f"{several[0]} renders a grid, and {command} has none: drop it")
+            raise UserError(f"{multirun_flags[0]} renders a grid, and {command} has none: drop it")
         command = "plan a sweep" if command == "plan" else "sweep"
     return command, root or _DEFAULT_ROOTS.get(command, _DEFAULT_ROOT), overrides
 
 
 def make_overrides(escaped: str) -> list[str]:
-    """Return the words in GNU make's MAKEOVERRIDES, without those that are the Makefile's own.
+    """Return the words in GNU make's MAKEOVERRIDES, without those that set variables of the Makefile.
 
-    make puts blanks between the words, a backslash before every blank, tab and backslash of theirs, and doubles their
-    dollars (`quote_for_env` in its `main.c`); a line break stands as it is.
+    make separates the words by spaces. Inside a word it puts a backslash before every space, tab and backslash, doubles
+    dollars, and leaves line breaks unchanged (`quote_for_env` in its `main.c`).
     """
     words = (
         re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL)
@@ -137,8 +137,8 @@ def make_overrides(escaped: str) -> list[str]:
 
 
 def _without_a_job(command: str, overrides: list[str]) -> int | None:
-    """Runs a command that composes no config; returns its exit code, None for the others."""
-    # Imported late: listing usage or refusing a word should not wait for JAX.
+    """Run a command that composes no config and return its exit code; return None for other commands."""
+    # Import late: printing the usage or refusing a word should not wait for JAX.
     if command == "models":
         from render.commands.listing import print_models
 
@@ -193,7 +193,7 @@ def _pairs(words: list[str]) -> dict[str, str]:
 
 
 def _of_clusters(command: str, root: str, words: list[str]) -> int | None:
-    """Runs a command about a cluster; returns its exit code, None for the others."""
+    """Run a command about a cluster and return its exit code; return None for other commands."""
     if command == "status" and any(word.startswith("cluster=") for word in words):
         command = "cluster-status"
     if command not in _OF_CLUSTERS:
@@ -214,7 +214,7 @@ def _run(command: str, root: str, overrides: list[str]) -> int:
         code = _without_a_job(command, overrides) if code is None else code
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read has seen enough, as `head` has; what is left goes nowhere, instead of into an error at the end.
+        # The reader has closed the pipe, as `head` does. Discard the rest, or flushing at exit would raise an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     if code is not None:
@@ -255,7 +255,7 @@ def _render_or_plan(command: str, config: Config) -> int:
             print_projection(config)
             return 0
     if command == "plan" and config.farm.address is None:
-        # The same machine and the same kernels, without starting Ray.
+        # The inline executor has the same machine and kernels, and starts no Ray.
         config.farm.executor = "inline"
     draft = jobs.draft(config)
     directory = draft.directory

@@ -1,4 +1,4 @@
-"""Makes an atlas: of the channels of a layer, or a ladder of layers."""
+"""Entry point of atlases: the channels of one layer, or a ladder of layers."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from render.config.atlas_schema import AtlasConfig
 
 
 def make_atlas(config: AtlasConfig) -> list[Path]:
-    """Make the atlas that a config asks for, or what is missing of it; return its page and its sheets."""
+    """Make the atlas that a config asks for, or only its missing pictures; return the paths of its page and sheets."""
     return make_ladder(config) if config.layer is None else make_channel_atlas(config)

@@ -1,7 +1,7 @@
-"""An atlas' directory: who may use it, what lies in it, its log and its record `atlas.json`.
+"""The directory of an atlas: its lock, its files, its log and its record `atlas.json`.
 
-The record names every picture with its checksum once it is whole, so that the same command goes on where it stopped and
-nothing that somebody else put there is taken for the atlas' own.
+The record names every finished picture with its checksum. So the same command can go on where it stopped, and a file
+that somebody else put there is never taken for one of the atlas.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Required(TypedDict):
 
 
 class _AtlasRecord(_Required, total=False):
-    """What is read of `atlas.json`."""
+    """The fields of `atlas.json` that are checked when it is read."""
 
     status: str
     started: str
@@ -58,7 +58,7 @@ class _AtlasRecord(_Required, total=False):
 
 
 class AtlasDirectory:
-    """The directory of one atlas. `settings`, dotted, are all that decides its pictures."""
+    """The directory of one atlas. `settings` has dotted keys and holds everything that decides the pictures."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any], *, fresh: bool) -> None:
         self.path = path
@@ -69,11 +69,11 @@ class AtlasDirectory:
 
     @property
     def pictures(self) -> dict[str, dict[str, Any]]:
-        """What is known of every picture that is whole, by its name in the directory."""
+        """Recorded facts of every finished picture, by its name in the directory."""
         return self.record.get("pictures", {})
 
     def check(self) -> None:
-        """Raises `UserError` where the atlas would replace what is not its own, or cannot write. Changes nothing."""
+        """Raise `UserError` if the atlas would replace files that are not its own, or cannot write. Change nothing."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"output.dir={self.path} is a file: name a directory")
         refuse_links(self.path, *_OURS, _RECORD, LOCK)
@@ -90,23 +90,24 @@ class AtlasDirectory:
                 f"{self.path} holds another atlas ({self._differences(old)}): choose another output.dir, or fresh=true to "
                 "replace it"
             )
-        for name, known in old.get("pictures", {}).items():
+        for name, facts in old.get("pictures", {}).items():
             path = self.path / name
             refuse_links(self.path, name)
-            if path.exists() and picture_sha256(path) != known["sha256"]:
+            if path.exists() and picture_sha256(path) != facts["sha256"]:
                 raise UserError(f"{path} is not as the atlas left it: move it away")
-        place = nearest(self.path)
-        if not (place.is_dir() and os.access(place, os.W_OK)):
+        parent = nearest(self.path)
+        if not (parent.is_dir() and os.access(parent, os.W_OK)):
             raise UserError(f"{self.path} cannot be written to: choose another output.dir")
 
     @contextmanager
     def opened(self, **facts: Any) -> Iterator[None]:
-        """Holds the directory for this process, with the log attached and `facts` in the record, which in the end says how
-        the atlas ended.
+        """Lock the directory for this process, attach the log, and write `facts` into the record.
+
+        At the end the record says how the atlas ended.
         """
         lock = self._lock()
         try:
-            # Again, now that nobody else can: another atlas may have come since.
+            # Check again under the lock: another process may have written here in between.
             self.check()
             remove_abandoned(self.path)
             self._begin(facts)
@@ -117,25 +118,25 @@ class AtlasDirectory:
             lock.release()
 
     def has(self, name: str) -> bool:
-        """Whether a picture is whole and there."""
+        """Return whether a picture is recorded as finished and its file exists."""
         return name in self.pictures and (self.path / name).exists()
 
     def add_picture(self, name: str, **facts: Any) -> None:
-        """Records a picture that now lies in the directory under `name`."""
+        """Record the picture that was just written to the directory as `name`."""
         self.save(pictures={**self.pictures, name: {"sha256": file_sha256(self.path / name), **facts}})
 
     def drop_pictures(self, *names: str) -> None:
-        """Removes pictures that are the atlas' own."""
+        """Remove pictures that the atlas itself wrote."""
         for name in names:
             (self.path / name).unlink(missing_ok=True)
-        self.save(pictures={name: known for name, known in self.pictures.items() if name not in names})
+        self.save(pictures={name: facts for name, facts in self.pictures.items() if name not in names})
 
     def write(self, name: str, text: str) -> None:
-        """Writes a text file of the atlas, whole or not at all."""
+        """Write a text file of the atlas atomically."""
         write_whole(self.path / name, encoded(text))
 
     def save(self, **facts: Any) -> None:
-        """Adds facts to `atlas.json`, replacing the file as a whole."""
+        """Add `facts` to the record and write `atlas.json` atomically."""
         self.record |= facts
         self.write(_RECORD, json.dumps(self.record, indent=1) + "\n")
 
@@ -157,7 +158,7 @@ class AtlasDirectory:
         self.save()
 
     def _check_without_record(self, damage: str) -> None:
-        """As `check`, where a record cannot be read: begun anew, pictures are replaced that say they are this program's."""
+        """Check a directory whose record cannot be read: with `fresh`, replace only pictures that this program wrote."""
         if not self._fresh:
             raise UserError(
                 f"{self.path / _RECORD} cannot be read ({damage}): fresh=true starts over, or choose another output.dir"
@@ -170,14 +171,14 @@ class AtlasDirectory:
         return lock_directory(self.path, "an atlas that is still being made")
 
     def _old_record(self) -> dict[str, Any]:
-        """The record of the atlas that lies here; empty where there is none."""
+        """Return the record of the existing atlas; empty if there is none or it cannot be read."""
         try:
             return _read_record(self.path)
         except (OSError, MalformedRecord):
             return {}
 
     def _damage(self) -> str:
-        """Why the record that lies here cannot be read; empty where there is none, or it can."""
+        """Return why the existing record cannot be read; empty if there is none, or if it can be read."""
         try:
             _read_record(self.path)
         except FileNotFoundError:
@@ -187,9 +188,11 @@ class AtlasDirectory:
         return ""
 
     def _differences(self, old: Mapping[str, Any]) -> str:
-        """The settings in which the atlas that lies here differs."""
-        theirs = old["settings"]
-        keys = {key for key in self._settings.keys() | theirs.keys() if self._settings.get(key) != theirs.get(key)}
+        """Return text that lists the settings in which the existing atlas differs."""
+        old_settings = old["settings"]
+        keys = {
+            key for key in self._settings.keys() | old_settings.keys() if self._settings.get(key) != old_settings.get(key)
+        }
         return "differs in " + ", ".join(sorted(keys))
 
 

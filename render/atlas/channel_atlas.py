@@ -1,4 +1,4 @@
-"""`make atlas`: of a layer, what each channel likes; without a layer, what each of them does to a picture."""
+"""Atlas of a layer: for each channel, the picture that excites it most, with a page and sheets of them all."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from render.system.version import __version__
 
 log = logging.getLogger(__name__)
 
-#: What Ray holds besides weights: the recipe's small parts and pictures on their way, bytes.
+#: Bytes that Ray stores besides the weights: small parts of the recipe, and pictures in transfer.
 _STORED_BYTES = 150_000_000
-#: What decides a channel's picture, besides network and layer.
+#: Settings that decide a channel's picture, besides network and layer.
 _DECIDING = (
     "seed", "neuron", "size", "steps", "rate", "transforms.jitter", "transforms.scale", "transforms.rotate",
 )  # fmt: skip
@@ -47,7 +47,7 @@ _SILENT = "nothing excites it"
 
 
 def make_channel_atlas(config: AtlasConfig) -> list[Path]:
-    """Make the atlas of a layer's channels, or what is missing of it; return its page and its sheets."""
+    """Make the atlas of a layer's channels, or only its missing pictures; return the paths of its page and sheets."""
     assert config.layer is not None
     architecture = find_model(config.model.name).architecture
     layer = architecture.layer(config.layer)
@@ -66,16 +66,16 @@ def make_channel_atlas(config: AtlasConfig) -> list[Path]:
                 _draw(config, loaded, directory, missing, tally)
             return _publish(config, directory, architecture, layer.name)
         except KeyboardInterrupt:
-            done = sum(directory.has(_file(channel)) for channel in channels)
+            drawn = sum(directory.has(_file(channel)) for channel in channels)
             raise KeyboardInterrupt(
-                f"interrupted; {done} of {len(channels)} channels are drawn, and the same command goes on with the others"
+                f"interrupted; {drawn} of {len(channels)} channels are drawn, and the same command goes on with the others"
             ) from None
         finally:
             tally.close()
 
 
 def _draw(config: AtlasConfig, loaded: Loaded, directory: AtlasDirectory, channels: Sequence[int], tally: Tally) -> None:
-    """Draws channels and keeps each as it comes."""
+    """Draw channels and write each picture as soon as it arrives."""
     recipe = ChannelRecipe.of(config, loaded)
     weights = sum(array.nbytes for array in loaded.parameters.values())
     log.info("%s of %s: %d channels to draw", config.layer, config.model.name, len(channels))
@@ -84,13 +84,13 @@ def _draw(config: AtlasConfig, loaded: Loaded, directory: AtlasDirectory, channe
         log.warning(line)
         tally.say(line)
 
-    # The first Ctrl-C is noted and raised where nothing is half done, soon enough: between two steps, or while waiting.
+    # The first Ctrl-C is only noted; it is raised between two steps or while waiting, when no work is half done.
     with (
         interrupts.deferred(quiet=True),
         atlas_farm(config, _STORED_BYTES + round(1.2 * weights), tally) as farm,
         farm.lease() as executor,
     ):
-        # What is called in this very process is done at once.
+        # The inline executor runs each call at once, so there is nothing to queue.
         queued = 1 if config.farm.executor == "inline" else 2
         for channel, picture in draw_channels(executor, recipe, channels, told, queued):
             _keep(config, directory, channel, picture)
@@ -100,20 +100,20 @@ def _draw(config: AtlasConfig, loaded: Loaded, directory: AtlasDirectory, channe
 
 def _keep(config: AtlasConfig, directory: AtlasDirectory, channel: int, picture: ChannelPicture) -> None:
     name = _file(channel)
-    made_by = {**directory.record["settings"], "channel": channel}
+    settings = {**directory.record["settings"], "channel": channel}
     write_picture(
         directory.path / name,
         image_of(picture.pixels),
         "png",
-        Metadata(made_by, f"{config.model.name} {config.layer}, channel {channel}"),
+        Metadata(settings, f"{config.model.name} {config.layer}, channel {channel}"),
     )
     directory.add_picture(name, channel=channel, start=picture.start, end=picture.end, found=picture.found)
 
 
 def _publish(config: AtlasConfig, directory: AtlasDirectory, architecture: Architecture, layer: str) -> list[Path]:
-    """Makes sheets and page of every channel that lies there, those of earlier commands too; returns their paths."""
-    known = {facts["channel"]: (name, facts) for name, facts in directory.pictures.items() if "channel" in facts}
-    drawn = [(channel, *known[channel]) for channel in sorted(known) if directory.has(known[channel][0])]
+    """Write sheets and page of every drawn channel, also those of earlier commands; return their paths."""
+    recorded = {facts["channel"]: (name, facts) for name, facts in directory.pictures.items() if "channel" in facts}
+    drawn = [(channel, *recorded[channel]) for channel in sorted(recorded) if directory.has(recorded[channel][0])]
     cells = [Cell(str(channel), "" if facts["found"] else _SILENT) for channel, _, facts in drawn]
     title = f"{config.model.name} {layer}"
     sheets = write_sheets(directory, title, _how(config), cells, [name for _, name, _ in drawn], config.output.columns)
@@ -131,7 +131,7 @@ def _publish(config: AtlasConfig, directory: AtlasDirectory, architecture: Archi
     words = [*model_words(config), f"layer={layer}", *changed_words(config, _DECIDING)]
     if len(drawn) < architecture.layer(layer).channels:
         words.append(f"channels={ranges_text([channel for channel, _, _ in drawn])}")
-    made = [
+    origin_facts = [
         ("network", f"{config.model.name}, weights sha256 {directory.record['settings']['weights content'][:12]}"),
         ("layer", layer),
         ("shown", f"{len(drawn)} channels"),
@@ -139,7 +139,9 @@ def _publish(config: AtlasConfig, directory: AtlasDirectory, architecture: Archi
         ("settings", _how(config)),
         ("program", f"version {__version__}"),
     ]
-    directory.write(PAGE, page(title, "channels", (config.size, config.size), entries, made, make_command("atlas", words)))
+    directory.write(
+        PAGE, page(title, "channels", (config.size, config.size), entries, origin_facts, make_command("atlas", words))
+    )
     directory.save(sheets=[path.name for path in sheets])
     return [directory.path / PAGE, *sheets]
 
@@ -152,46 +154,58 @@ def write_sheets(
     names: Sequence[str],
     columns: int | None,
 ) -> list[Path]:
-    """Writes `sheet.png`, or `sheet-1.png` and so on, from the pictures `names` in the directory; drops older ones."""
+    """Write `sheet.png`, or `sheet-1.png` and so on, and remove older sheets.
+
+    Args:
+        directory: the atlas.
+        title: heading of every sheet.
+        subtitle: line under the heading.
+        cells: label of each picture.
+        names: names of the pictures in the directory, in the order of `cells`.
+        columns: pictures in a row; None to choose.
+
+    Returns:
+        The paths of the sheets.
+    """
 
     def picture(number: int) -> np.ndarray:
         with Image.open(directory.path / names[number], formats=SMALL_PICTURES) as image:
             return np.asarray(image.convert("RGB"))
 
-    alone = len(sheet_layouts(len(cells), picture(0).shape[:2], columns)) == 1
-    written = []
+    single_sheet = len(sheet_layouts(len(cells), picture(0).shape[:2], columns)) == 1
+    sheet_names = []
     for number, sheet in enumerate(draw_sheets(title, subtitle, cells, picture, columns)):
-        name = "sheet.png" if alone else f"sheet-{number + 1}.png"
+        name = "sheet.png" if single_sheet else f"sheet-{number + 1}.png"
         write_picture(directory.path / name, image_of(sheet), "png", Metadata(title=title))
         directory.add_picture(name)
-        written.append(name)
-    directory.drop_pictures(*(name for name in directory.pictures if name.startswith("sheet") and name not in written))
-    return [directory.path / name for name in written]
+        sheet_names.append(name)
+    directory.drop_pictures(*(name for name in directory.pictures if name.startswith("sheet") and name not in sheet_names))
+    return [directory.path / name for name in sheet_names]
 
 
 @contextmanager
 def atlas_farm(config: AtlasConfig, store_bytes: int, tally: Tally) -> Iterator[Farm]:
-    """The farm that draws an atlas."""
+    """Open the farm that draws an atlas."""
     threads = config.farm.worker.threads or cores()
     with open_farm(config.farm, threads=threads, store_bytes=store_bytes, check=interrupts.check, say=tally.say) as farm:
         yield farm
 
 
 def atlas_path(config: AtlasConfig) -> Path:
-    """The atlas' directory."""
+    """Return the path of the atlas' directory. Raise `UserError` for a URL."""
     if config.output.dir and checked_url(config.output.dir, "output.dir"):
         raise UserError(f"output.dir={config.output.dir}: an atlas is kept on a disk: name a path")
     return user_path(config.output.dir, "output.dir") if config.output.dir else Path("atlas") / config.title
 
 
 def load_weights(config: AtlasConfig) -> Loaded:
-    """The weights of the model, published or local; `UserError` where they cannot be had."""
+    """Return the weights of the model, published or local. Raise `UserError` if they are not available."""
     model = config.model
     return load(model.name, input_path(model.weights, "model.weights") if model.weights else None, model.sha256)
 
 
 def model_words(config: AtlasConfig) -> list[str]:
-    """The words that choose the model."""
+    """Return the command-line words that choose the model."""
     words = [f"model={config.model.name}"]
     if config.model.weights is not None:
         words.append(f"model.weights={name_text(config.model.weights)}")
@@ -199,17 +213,17 @@ def model_words(config: AtlasConfig) -> list[str]:
 
 
 def changed_words(config: AtlasConfig, keys: Sequence[str]) -> list[str]:
-    """The words for those of `keys` that a config has otherwise than usual."""
-    usual, settings = dict(flat(asdict(AtlasConfig()))), dict(flat(asdict(config)))
-    return [f"{key}={hydra_text(settings[key])}" for key in keys if settings[key] != usual[key]]
+    """Return the command-line words for those of `keys` whose value is not the default."""
+    defaults, settings = dict(flat(asdict(AtlasConfig()))), dict(flat(asdict(config)))
+    return [f"{key}={hydra_text(settings[key])}" for key in keys if settings[key] != defaults[key]]
 
 
 def _how(config: AtlasConfig) -> str:
-    """How a layer's channels are drawn, in a line."""
+    """Return one line about how a layer's channels are drawn."""
     moves = config.transforms
-    which = "the middle neuron" if config.neuron else "the whole channel"
+    target = "the middle neuron" if config.neuron else "the whole channel"
     return (
-        f"{which} from noise, {config.size} px, {config.steps} steps at rate {config.rate:g}, jitter {moves.jitter} px, "
+        f"{target} from noise, {config.size} px, {config.steps} steps at rate {config.rate:g}, jitter {moves.jitter} px, "
         f"scale {moves.scale:g}, rotate {moves.rotate:g}\N{DEGREE SIGN}, seed {config.seed}"
     )
 
@@ -229,7 +243,7 @@ def _dream_command(config: AtlasConfig, layer: str, channel: int) -> str:
 
 
 def _settings(config: AtlasConfig, loaded: Loaded) -> dict[str, Any]:
-    """All that decides a channel's picture."""
+    """Return everything that decides a channel's picture."""
     settings = dict(flat(asdict(config)))
     return {key: settings[key] for key in ("model.name", "layer", *_DECIDING)} | {
         "weights content": loaded.sha256,
@@ -238,6 +252,6 @@ def _settings(config: AtlasConfig, loaded: Loaded) -> dict[str, Any]:
 
 
 def _refuse_small(config: AtlasConfig, architecture: Architecture) -> None:
-    needed = architecture.smallest_input()
-    if config.size < needed:
-        raise UserError(f"size={config.size}: {config.layer} of {architecture.name} needs at least {needed} px")
+    smallest_side = architecture.smallest_input()
+    if config.size < smallest_side:
+        raise UserError(f"size={config.size}: {config.layer} of {architecture.name} needs at least {smallest_side} px")

@@ -1,4 +1,4 @@
-"""The picture of a channel."""
+"""Picture of a channel, with its activations."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 class ChannelPicture(NamedTuple):
     """A channel's picture, (size, size, 3) uint8 RGB.
 
-    `start` and `end` are what the network makes of the noise and of the picture: the channel's activation, its mean or
-    that of one neuron. `found` is whether any step had a gradient to follow: without one the picture is still noise.
+    `start` and `end` are the channel's activation on the starting noise and on the picture: its mean over the channel, or
+    that of one neuron. `found` is False if no step had a gradient to follow; the picture is then still noise.
     """
 
     pixels: np.ndarray

@@ -1,4 +1,4 @@
-"""What a worker's process needs to draw a layer's channels; sent to it once, and light enough for a driver without JAX."""
+"""Recipe that a worker needs to draw a layer's channels. Sent once; importing it needs no JAX, so a driver can."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChannelRecipe:
-    """The weights of a network, and how the channels of one of its layers are drawn."""
+    """The weights of a network, and the settings for drawing the channels of one of its layers."""
 
     loaded: Loaded
     layer: str
@@ -28,14 +28,14 @@ class ChannelRecipe:
 
     @classmethod
     def of(cls, config: AtlasConfig, loaded: Loaded) -> ChannelRecipe:
-        """The recipe that a config with a layer asks for."""
+        """Return the recipe for a config that names a layer."""
         assert config.layer is not None
         return cls(
             loaded, config.layer, config.neuron, config.size, config.steps, config.rate, config.transforms, config.seed
         )
 
     def make(self, _kernels: object = None) -> Visualiser:
-        """What draws them, on a network that stops at the layer. Raises `UserError` for weights broken on their way."""
+        """Return a visualiser whose network stops at the layer. Raise `UserError` if transfer damaged the weights."""
         from render.atlas.visualiser import Visualiser
 
         check_arrival(self.loaded)

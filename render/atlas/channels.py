@@ -1,4 +1,4 @@
-"""Has a farm's workers draw a layer's channels, each picture written as it comes."""
+"""Distribution of a layer's channels over the workers of a farm."""
 
 from __future__ import annotations
 
@@ -21,39 +21,49 @@ def draw_channels(
     told: Callable[[str], None] = log.info,
     queued: int = 2,
 ) -> Iterator[tuple[int, ChannelPicture]]:
-    """The pictures of channels, in the order in which they are finished.
+    """Yield (channel, picture) in the order in which the pictures are finished.
 
-    Each worker has `queued` channels at hand, so that it does not wait for the driver. A picture does not depend on who
-    draws it. Where workers are lost, those that are left or replace them draw again what has not arrived; `told` hears of
-    it. Raises `UserError` when there are none any more, and KeyboardInterrupt.
+    A picture does not depend on the worker that draws it. If workers are lost, the remaining workers or their
+    replacements draw again the channels that have not arrived.
+
+    Args:
+        executor: the workers.
+        recipe: the weights and settings, sent to every worker once.
+        channels: channels to draw.
+        told: called with a line when workers are lost.
+        queued: channels that each worker holds at a time, so that it does not wait for the driver.
+
+    Raises:
+        UserError: if no worker is left.
+        KeyboardInterrupt: if the user interrupts.
     """
     executor.open(recipe)
-    waiting = deque(channels)
-    at_work: dict[Reference, tuple[int, int]] = {}
-    while waiting or at_work:
+    waiting_channels = deque(channels)
+    pending: dict[Reference, tuple[int, int]] = {}
+    while waiting_channels or pending:
         try:
-            _hand_out(executor, waiting, at_work, queued)
-            for reference in executor.wait(list(at_work)):
-                # One by one: what others have finished is not lost with a worker.
+            _hand_out(executor, waiting_channels, pending, queued)
+            for reference in executor.wait(list(pending)):
+                # Fetch one at a time, so that a lost worker does not take the results of others with it.
                 (picture,) = executor.fetch([reference])
-                channel, _ = at_work.pop(reference)
+                channel, _ = pending.pop(reference)
                 yield channel, picture
                 executor.settled()
         except WorkersLost as lost:
-            waiting.extendleft(sorted((channel for channel, _ in at_work.values()), reverse=True))
-            at_work.clear()
+            waiting_channels.extendleft(sorted((channel for channel, _ in pending.values()), reverse=True))
+            pending.clear()
             executor.mend()
             told(f"a worker was lost: {lost}; going on with {executor.workers}")
 
 
 def _hand_out(executor: Executor, waiting: deque[int], at_work: dict[Reference, tuple[int, int]], queued: int) -> None:
-    """Gives every worker something to do and something to begin next."""
-    held = [0] * executor.workers
+    """Send calls until every worker holds `queued` channels, as far as channels are waiting."""
+    held_counts = [0] * executor.workers
     for _, worker in at_work.values():
-        held[worker] += 1
+        held_counts[worker] += 1
     for _ in range(queued):
         for worker in range(executor.workers):
-            if waiting and held[worker] < queued:
+            if waiting and held_counts[worker] < queued:
                 channel = waiting.popleft()
                 at_work[executor.call(worker, "channel_picture", channel)] = channel, worker
-                held[worker] += 1
+                held_counts[worker] += 1

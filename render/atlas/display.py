@@ -1,4 +1,4 @@
-"""Signs of life while an atlas is made: a bar on a terminal, a line now and then where there is none, or nothing."""
+"""Progress display of an atlas: a bar on a terminal, otherwise a line every 15 s, or nothing if quiet."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _LINE_EVERY_S = 15.0
 
 
 class Tally:
-    """Counts pictures; says how many of `total` are there, and how long the others will take."""
+    """Counter of finished pictures that shows how many of `total` are done and how long the others will take."""
 
     def __init__(self, what: str, total: int, done: int, *, quiet: bool) -> None:
-        """`what` names the pictures, `done` of which were there before."""
+        """Start the display. `what` names the pictures in the plural; `done` of them existed before."""
         self._what = what
         self._total, self._done, self._before = total, done, done
         self._begun = self._said = time.monotonic()
@@ -34,7 +34,7 @@ class Tally:
             self._bar.start()
 
     def count(self, name: str) -> None:
-        """One more picture is there."""
+        """Count one more finished picture, called `name`."""
         self._done += 1
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, description=escaped(name))
@@ -43,17 +43,17 @@ class Tally:
             self.say(f"{100 * self._done / self._total:3.0f} % {self._done}/{self._total} {self._what}, {self._left()}")
 
     def say(self, line: str) -> None:
-        """Something happened that whoever watches should know."""
+        """Print a line for the user, without disturbing the bar."""
         if self._console is not None:
             self._console.write_line(line)
 
     def close(self) -> None:
-        """Leaves the terminal tidy."""
+        """Stop the bar and restore the terminal."""
         if self._bar is not None:
             self._bar.stop()
 
     def _left(self) -> str:
-        took = time.monotonic() - self._begun
+        elapsed_s = time.monotonic() - self._begun
         if self._done == self._total:
-            return f"took {duration_text(took)}"
-        return f"about {duration_text(took / (self._done - self._before) * (self._total - self._done))} left"
+            return f"took {duration_text(elapsed_s)}"
+        return f"about {duration_text(elapsed_s / (self._done - self._before) * (self._total - self._done))} left"

@@ -1,4 +1,4 @@
-"""The ladder: one picture dreamed with every block of a network in turn, from edges to creatures."""
+"""Ladder of layers: one picture dreamed with every block of a network in turn, from edges to creatures."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ from render.system.version import __version__
 
 log = logging.getLogger(__name__)
 
-#: What decides a rung, besides network, layer and picture.
+#: Settings that decide a rung, besides network, layer and picture.
 _DECIDING = ("seed", "octaves.count", "octaves.scale", "octaves.steps", "step_size", "output.width")
 _SOURCE = f"{RUNGS}/source.png"
-#: What Ray holds besides weights and source: strips and margins of small canvases, bytes.
+#: Bytes that Ray stores besides weights and source: strips and margins of small canvases.
 _STORED_BYTES = 300_000_000
-#: Bytes of a pixel of the canvas, float32, and how many canvases are on their way at most.
+#: Bytes of a canvas pixel (3 x float32), and the most canvases that are in transfer at once.
 _PIXEL, _CANVASES = 12, 4
 
 
 def make_ladder(config: AtlasConfig) -> list[Path]:
-    """Dreams every rung, or what is missing; returns page and sheets."""
+    """Dream every rung that is missing; return the paths of the page and the sheets."""
     architecture = find_model(config.model.name).architecture
     layers = ladder_layers(architecture, config.layers)
     loaded = load_weights(config)
     path = atlas_path(config)
     rungs = {layer: _rung(config, layer, path) for layer in layers}
-    # Before any work, so that the deepest layer is not refused when all others are done.
+    # Draft every rung before any work, so that a layer is not refused only after all others are dreamed.
     draft = None
     for rung in rungs.values():
         draft = jobs.draft(rung)
@@ -71,13 +71,14 @@ def make_ladder(config: AtlasConfig) -> list[Path]:
 
 
 def ladder_layers(architecture: Architecture, asked: list[str] | None) -> list[str]:
-    """The rungs: the layers asked for, in the order in which they are computed, else every block and what leads to them.
+    """Return the layers of a ladder in the order in which the network computes them.
 
-    Convolutions of 1 x 1 px between blocks are left out: they see no more than what is before them.
+    These are the layers in `asked`; if that is None, every block and the convolutions outside of blocks. Convolutions of
+    1 x 1 px are then left out, because their receptive field is that of the layer before.
     """
     if asked is not None:
-        wanted = {architecture.layer(name).name for name in asked}
-        return [name for name in architecture.layers if name in wanted]
+        layer_names = {architecture.layer(name).name for name in asked}
+        return [name for name in architecture.layers if name in layer_names]
     return [
         node.name
         for node in architecture.nodes
@@ -86,12 +87,12 @@ def ladder_layers(architecture: Architecture, asked: list[str] | None) -> list[s
 
 
 def _rung(config: AtlasConfig, layer: str, path: Path) -> Config:
-    plain = layer.replace("/", "_")
-    return rung_config(config, plain, layer, str(path / RUNGS / plain))
+    file_name = layer.replace("/", "_")
+    return rung_config(config, file_name, layer, str(path / RUNGS / file_name))
 
 
 def _climb(layer: str, rung: Config, directory: AtlasDirectory, farm: Farm) -> None:
-    """Dreams one rung, or takes it as it lies there."""
+    """Dream one rung, or use its finished run; record the path of its picture."""
     draft = jobs.draft(rung)
     if draft.directory.is_finished():
         (picture,) = jobs.make_again(draft)
@@ -103,12 +104,12 @@ def _climb(layer: str, rung: Config, directory: AtlasDirectory, farm: Farm) -> N
         except KeyboardInterrupt as interrupt:
             raise type(interrupt)(f"interrupted at {layer}; the same command goes on there") from None
     log.info("%s: %s", layer, picture)
-    known = {**directory.record.get("rungs", {}), layer: os.path.relpath(picture, directory.path)}
-    directory.save(rungs=known)
+    rungs = {**directory.record.get("rungs", {}), layer: os.path.relpath(picture, directory.path)}
+    directory.save(rungs=rungs)
 
 
 def _write_source(draft: jobs.Draft, directory: AtlasDirectory) -> None:
-    """Keeps the picture that is dreamed, as large as the dreams."""
+    """Write the source picture at the size of the dreams, unless it is there already."""
     if directory.has(_SOURCE):
         return
     shape = draft.plan.final.shape
@@ -120,24 +121,24 @@ def _write_source(draft: jobs.Draft, directory: AtlasDirectory) -> None:
 
 
 def _publish(config: AtlasConfig, directory: AtlasDirectory, architecture: Architecture) -> list[Path]:
-    """Sheets and page of every rung that lies there, in the order in which layers are computed."""
-    found: dict[str, str] = directory.record["rungs"]
-    layers = [layer for layer in architecture.layers if (directory.path / found.get(layer, "")).is_file()]
+    """Write sheets and page of every finished rung, in the order in which layers are computed; return their paths."""
+    rung_paths: dict[str, str] = directory.record["rungs"]
+    layers = [layer for layer in architecture.layers if (directory.path / rung_paths.get(layer, "")).is_file()]
     title = f"{config.model.name}, layer by layer"
     cells = [Cell("source"), *map(Cell, layers)]
-    names = [_SOURCE, *(found[layer] for layer in layers)]
+    names = [_SOURCE, *(rung_paths[layer] for layer in layers)]
     sheets = write_sheets(directory, title, _how(config), cells, names, config.output.columns)
     entries = [Entry("source", "source", "the source", _SOURCE, "what every layer was given", ())]
     for layer in layers:
-        one = architecture.layer(layer)
-        facts = f"{one.channels} channels, each sees {one.receptive_field} px, stride {one.stride} px"
+        layer_info = architecture.layer(layer)
+        facts = f"{layer_info.channels} channels, each sees {layer_info.receptive_field} px, stride {layer_info.stride} px"
         words = [*model_words(config), f"layer={layer}"]
         commands = (
             ("Dream with this layer", _dream_command(config, layer)),
             ("See its channels", make_command("atlas", words)),
         )
-        entries.append(Entry(layer.replace("/", "-"), layer, layer, found[layer], facts, commands))
-    made = [
+        entries.append(Entry(layer.replace("/", "-"), layer, layer, rung_paths[layer], facts, commands))
+    origin_facts = [
         ("network", f"{config.model.name}, weights sha256 {directory.record['settings']['weights content'][:12]}"),
         ("picture", config.image.rpartition("/")[2]),
         ("method", "a DeepDream of the picture with the mean square of each layer's activations"),
@@ -149,7 +150,7 @@ def _publish(config: AtlasConfig, directory: AtlasDirectory, architecture: Archi
         words.append(f"layers={hydra_text(layers)}")
     with Image.open(directory.path / _SOURCE, formats=SMALL_PICTURES) as image:
         size = image.height, image.width
-    directory.write(PAGE, page(title, "layers", size, entries, made, make_command("atlas", words)))
+    directory.write(PAGE, page(title, "layers", size, entries, origin_facts, make_command("atlas", words)))
     directory.save(sheets=[path.name for path in sheets])
     return [directory.path / PAGE, *sheets]
 
@@ -168,7 +169,7 @@ def _how(config: AtlasConfig) -> str:
 
 
 def _settings(config: AtlasConfig, loaded: Loaded, image_sha256: str) -> dict[str, Any]:
-    """All that decides a rung."""
+    """Return everything that decides a rung."""
     settings = dict(flat(asdict(config)))
     return {key: settings[key] for key in ("model.name", "layer", *_DECIDING)} | {
         "image content": image_sha256,

@@ -1,4 +1,4 @@
-"""The atlas' page: `page.html`, filled in. It needs no server, no network and no script from elsewhere."""
+"""HTML page of an atlas, made from `page.html`. It needs no server, no network and no other script."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from render.pages.templates import fill, script_json, table_rows
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture: `anchor` is its name in links to it, `label` stands under it, `picture` is its file beside the page.
+    """One picture of the page.
 
-    `facts` is a line about it; `commands` are what may be typed, each with what it is for.
+    `anchor` is its name in links, `label` the text under it, `picture` its file, relative to the page. `facts` is a line
+    about it; `commands` are pairs (purpose, command to type).
     """
 
     anchor: str
@@ -34,10 +35,17 @@ def page(
     made: Sequence[tuple[str, str]],
     command: str,
 ) -> str:
-    """The page's text. `what` names the pictures in the plural, all of `size` (rows, columns) px; `made` and `command` say
-    how the atlas was made.
+    """Return the HTML of the page.
 
-    Nothing in it can become markup or script: text is escaped, and data is JSON without angle brackets.
+    Text is escaped, and data is JSON without angle brackets, so no argument can add markup or script.
+
+    Args:
+        title: heading of the page.
+        what: name of the pictures, in the plural.
+        size: (rows, columns) px of every picture.
+        entries: the pictures.
+        made: pairs (name, value) that say how the atlas was made.
+        command: the command that makes the atlas again.
     """
     values = {
         "title": html.escape(title),

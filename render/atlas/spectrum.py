@@ -1,7 +1,7 @@
-"""A picture as its Fourier spectrum in decorrelated colours: what ascent from noise moves instead of pixels.
+"""Fourier spectrum of a picture in decorrelated colours: the variables of gradient ascent from noise.
 
-Gradient ascent on pixels ends in high-frequency noise that excites the network and shows nothing. In coordinates where
-frequencies and colours are as independent and as strong as in photographs it ends in pictures (Olah 2017, "Feature
+Gradient ascent on pixels ends in high-frequency noise that excites the network but shows nothing. In coordinates where
+frequencies and colours are as independent and as strong as in photographs, it ends in pictures (Olah 2017, "Feature
 Visualization", the section on preconditioning).
 """
 
@@ -12,31 +12,32 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-#: Root of the covariance of colours in ImageNet: rows are R, G, B, columns independent colours (Lucid's published figures).
+#: Square root of the colour covariance in ImageNet: rows are R, G, B, columns independent colours (published by Lucid).
 _COLOURS = np.asarray([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
 _DECORRELATED = (_COLOURS / np.linalg.norm(_COLOURS, axis=0).max()).astype(np.float32)
-#: Contrast of a spectrum of unit noise, and how small noise starts: Lucid's figures.
+#: Contrast of a spectrum of unit noise, and standard deviation of the starting noise (Lucid's values).
 _CONTRAST, _START = 0.25, 0.01
 
 
 def spectrum_shape(side: int) -> tuple[int, int, int, int]:
-    """Shape of the spectrum of a square picture: real and imaginary parts, colours, rows, columns of the real transform."""
+    """Return the shape of a square picture's spectrum: (real and imaginary, colours, rows, columns of the real FFT)."""
     return (2, 3, side, side // 2 + 1)
 
 
 def noise_spectrum(seed: int, channel: int, side: int) -> NDArray[np.float32]:
-    """Where the ascent of a channel starts: normal noise, the same whatever else is drawn.
+    """Return the normal noise from which the ascent of a channel starts: float32 of `spectrum_shape`.
 
-    Drawn from Philox, a counter-based generator (Salmon 2011), keyed by (seed, channel). float32 of `spectrum_shape`.
+    It comes from Philox, a counter-based generator (Salmon 2011), keyed by (seed, channel), so it does not depend on which
+    other channels are drawn.
     """
     generator = np.random.Generator(np.random.Philox(key=[seed, channel]))
     return (_START * generator.standard_normal(spectrum_shape(side))).astype(np.float32)
 
 
 def pixels_of(spectrum: jax.Array, side: int) -> jax.Array:
-    """The picture: (side, side, 3) float32 RGB, within 0..255; it continues itself at its edges.
+    """Return the picture of a spectrum: (side, side, 3) float32 RGB, 0..255, periodic at its edges.
 
-    Frequency f, in cycles per px, counts 1 / max(f, 1 / side): photographs have that spectrum (Field 1987).
+    Frequency f, in cycles per px, has weight 1 / max(f, 1 / side), as in photographs (Field 1987).
     """
     rows, columns = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None, :]
     weight = _CONTRAST * side / np.maximum(np.hypot(rows, columns), 1 / side)

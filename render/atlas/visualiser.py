@@ -1,4 +1,4 @@
-"""What a channel likes: gradient ascent from noise on the spectrum of a picture, one compiled step for a whole layer."""
+"""Feature visualisation: gradient ascent from noise on a picture's spectrum, one compiled step for a whole layer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Visualiser:
-    """Draws the channels of one layer. A channel's picture depends on the recipe and the channel, on nothing else."""
+    """Visualiser of the channels of one layer. A picture depends only on the recipe and the channel."""
 
     def __init__(self, recipe: ChannelRecipe) -> None:
         self._recipe = recipe
@@ -35,11 +35,11 @@ class Visualiser:
         graph, self._state = nnx.split(network)
 
         def activation(spectrum: jax.Array, state: nnx.State, channel: jax.Array, view: jax.Array) -> jax.Array:
-            view_of_it = seen(pixels_of(spectrum, side), view, size)
-            found = nnx.merge(graph, state)(view_of_it, [layer])[layer]
-            rows, columns = found.shape[:2]
+            pixels = seen(pixels_of(spectrum, side), view, size)
+            activations = nnx.merge(graph, state)(pixels, [layer])[layer]
+            rows, columns = activations.shape[:2]
             # The channel is an argument, so that one executable serves the whole layer.
-            return jnp.take(found[rows // 2, columns // 2] if neuron else found.mean((0, 1)), channel)
+            return jnp.take(activations[rows // 2, columns // 2] if neuron else activations.mean((0, 1)), channel)
 
         def step(
             spectrum: jax.Array, moments: optax.OptState, state: nnx.State, channel: jax.Array, view: jax.Array
@@ -53,36 +53,36 @@ class Visualiser:
         self._pixels = jax.jit(lambda spectrum: pixels_of(spectrum, side))
 
     def channel_picture(self, channel: int) -> ChannelPicture:
-        """The picture of a channel. Raises `NumericalError` when an activation is not finite."""
+        """Return the picture of a channel. Raise `NumericalError` if an activation or its gradient is not finite."""
         recipe = self._recipe
         spectrum = jnp.asarray(noise_spectrum(recipe.seed, channel, self._side))
         moments = self._optimizer.init(spectrum)
-        number = np.int32(channel)
+        channel_index = np.int32(channel)
         steepest = 0.0
-        # One more at either end, unmoved and not kept, tells what the network makes of noise and picture.
-        start = float(self._step(spectrum, moments, self._state, number, STILL)[2])
+        # One more step before and after, with a still view and its update dropped, measures the activation.
+        start = float(self._step(spectrum, moments, self._state, channel_index, STILL)[2])
         for step in range(recipe.steps):
             view = draw_view(recipe.transforms, recipe.seed, channel, step)
-            spectrum, moments, value, gradient = self._step(spectrum, moments, self._state, number, view)
+            spectrum, moments, value, gradient = self._step(spectrum, moments, self._state, channel_index, view)
             if not (math.isfinite(float(value)) and math.isfinite(float(gradient))):
                 raise NumericalError(
                     f"the activation of {recipe.layer}:{channel} or its gradient is not finite at step {step + 1}"
                 )
             steepest = max(steepest, float(gradient))
             interrupts.check()
-        end = float(self._step(spectrum, moments, self._state, number, STILL)[2])
-        shown = slice(self._margin, self._margin + recipe.size)
-        pixels = np.asarray(self._pixels(spectrum))[shown, shown]
+        end = float(self._step(spectrum, moments, self._state, channel_index, STILL)[2])
+        core = slice(self._margin, self._margin + recipe.size)
+        pixels = np.asarray(self._pixels(spectrum))[core, core]
         return ChannelPicture(np.rint(pixels).astype(np.uint8), start, end, steepest > 0)
 
 
 @jax.custom_vjp
 def waking_relu(x: jax.Array) -> jax.Array:
-    """A ReLU whose gradient is exact, except where none at all would get through: then it is what would wake it.
+    """Return ReLU of `x`, with an exact gradient unless that is zero everywhere.
 
-    A channel that noise leaves silent everywhere has no gradient to follow. So where the gradient of a whole layer is zero,
-    what asks to raise a value is passed on as if the value were above zero (Lucid's redirected ReLU).
-    Where a max pool follows, values are those that it leaves.
+    A channel that is silent everywhere on noise has no gradient to follow. So if the gradient of a whole layer is zero,
+    gradients that would raise a value pass as if the value were above zero (Lucid's redirected ReLU).
+    If a max pool follows, this applies to the values after the pool.
     """
     return jax.nn.relu(x)
 

@@ -1,4 +1,4 @@
-"""The commands `cluster-up`, `cluster-status`, `cluster-down`, `submit`, `attach` and `stop`, from words to deeds."""
+"""Commands `cluster-up`, `cluster-status`, `cluster-down`, `submit`, `attach` and `stop`."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _SWITCHES = ("follow", "shared")
 
 
 def run_cluster_command(command: str, root: str, words: Sequence[str]) -> int:
-    """Runs one of `COMMANDS`; `root` is the root config of a job to submit. Returns the exit code; raises `UserError`."""
-    options, rest = _options(command, words)
+    """Run one of `COMMANDS` and return its exit code; `root` is the root config of a job to submit. Raise `UserError`."""
+    options, job_words = _options(command, words)
     require_ray()
     cluster = find_cluster(options["cluster"])
     interrupts.hold()
     match command:
         case "submit":
-            return _submit(cluster, root, rest, options)
+            return _submit(cluster, root, job_words, options)
         case "cluster-up":
             return _up(cluster, options["container"])
         case "cluster-down":
@@ -61,12 +61,12 @@ def run_cluster_command(command: str, root: str, words: Sequence[str]) -> int:
 
 
 def _options(command: str, words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """The command's own options, and the words that are left for the job."""
-    options, rest = split_words(words, {"cluster": "", **_OPTIONS[command]})
-    if rest and command != "submit":
-        raise UserError(f"{command} does not know {rest[0]!r}: it takes {', '.join(f'{key}=' for key in options)}")
+    """Return the command's own options, and the remaining words, which are for the job."""
+    options, job_words = split_words(words, {"cluster": "", **_OPTIONS[command]})
+    if job_words and command != "submit":
+        raise UserError(f"{command} does not know {job_words[0]!r}: it takes {', '.join(f'{key}=' for key in options)}")
     check_switches(options, [key for key in _SWITCHES if key in options])
-    return options, rest
+    return options, job_words
 
 
 def _up(cluster: Cluster, container: str) -> int:
@@ -117,7 +117,7 @@ def _status(cluster: Cluster) -> int:
 def _print_status(dashboard: Dashboard) -> None:
     from render.cluster import jobs
 
-    nodes, told = dashboard.nodes(), jobs.listed(dashboard.client())
+    nodes, job_list = dashboard.nodes(), jobs.listed(dashboard.client())
     console = plain_console()
     console.write_line(f"{dashboard.word}: Ray {dashboard.ray}, {len(nodes)} node{'s' * (len(nodes) != 1)}")
     table = Table("node", "", "CPUs", "GPUs", "TPUs", "memory")
@@ -126,11 +126,11 @@ def _print_status(dashboard: Dashboard) -> None:
         amounts = [f"{room.get(name, 0):g}" for name in ("CPU", "GPU", "TPU")]
         table.add_row(node["node_ip"], "head" * node["is_head_node"], *amounts, f"{room.get('memory', 0) / 1e9:.0f} GB")
     console.print(table)
-    if not told:
+    if not job_list:
         console.write_line("no jobs")
         return
     table = Table("job", "how", "since", "run directory")
-    for job in told:
+    for job in job_list:
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime((job.start_time or 0) / 1e3))
         output = (job.metadata or {}).get("output", "")
         table.add_row(job.submission_id, job.status.lower(), since, Text(escaped(output), overflow="fold"))
@@ -138,37 +138,37 @@ def _print_status(dashboard: Dashboard) -> None:
 
 
 def _submit(cluster: Cluster, root: str, words: list[str], options: dict[str, str]) -> int:
-    again = shlex.join(["make", "submit", f"cluster={cluster.word}", f"conf={root}", *words])
-    again += " shared=true" * (options["shared"] == "true")
-    again += f" {shlex.quote('container=' + options['container'])}" * bool(options["container"])
+    resubmit_command = shlex.join(["make", "submit", f"cluster={cluster.word}", f"conf={root}", *words])
+    resubmit_command += " shared=true" * (options["shared"] == "true")
+    resubmit_command += f" {shlex.quote('container=' + options['container'])}" * bool(options["container"])
     if cluster.kind == SLURM:
         return _submit_to_slurm(cluster, root, words, follow=options["follow"] == "true")
-    given = kubernetes.submit_words(cluster) if cluster.kind in (KUBERNETES, KUBERNETES_JOB) else []
-    given = autoscaler.submit_words(cluster) if cluster.kind == AUTOSCALER else given
-    words = [*_unsaid(given, root, words), *words]
+    cluster_words = kubernetes.submit_words(cluster) if cluster.kind in (KUBERNETES, KUBERNETES_JOB) else []
+    cluster_words = autoscaler.submit_words(cluster) if cluster.kind == AUTOSCALER else cluster_words
+    words = [*_unsaid(cluster_words, root, words), *words]
     config = load_config(root, words)
     settings, files = travelling(config, shared=options["shared"] == "true")
-    # What is wrong with the words is said before anybody is asked for credentials.
+    # Report errors in the words before tools ask for credentials.
     require_tools(cluster, "submit")
     from render.cluster import jobs
 
     job = jobs.job_id(config.name)
     if cluster.kind == KUBERNETES_JOB:
-        brought = [*map(str, files.values()), *([root] if root.endswith((".yaml", ".yml")) else [])]
-        if brought:
+        local_files = [*map(str, files.values()), *([root] if root.endswith((".yaml", ".yml")) else [])]
+        if local_files:
             raise UserError(
-                f"{brought[0]} cannot be brought to cluster={cluster.word}, which comes with the job: put it into the "
+                f"{local_files[0]} cannot be brought to cluster={cluster.word}, which comes with the job: put it into the "
                 "bucket and name its URL, or take a cluster that is up"
             )
         words = [f"conf={root}", *words, "farm.address=auto"]
-        kubernetes.send_job(cluster, job, words, jobs.environment(), again, options["container"])
+        kubernetes.send_job(cluster, job, words, jobs.environment(), resubmit_command, options["container"])
         _say(f"job {job}: its pods are starting; make attach cluster={cluster.word} job={job} follows it")
         return 0
     if options["container"]:
         raise UserError(f"cluster={cluster.word} is up already: container= goes with make cluster-up")
     with _reached(cluster) as dashboard:
         jobs.refuse_other_ray(dashboard)
-        jobs.send(dashboard, job, settings, files, again)
+        jobs.send(dashboard, job, settings, files, resubmit_command)
         _say(f"job {job} on {cluster.word}: {settings['output']['dir']}")
         if options["follow"] != "true":
             _say(_how_to_attach(cluster, job))
@@ -178,16 +178,18 @@ def _submit(cluster: Cluster, root: str, words: list[str], options: dict[str, st
 
 
 def _unsaid(given: list[str], root: str, words: list[str]) -> list[str]:
-    """Those of the cluster's words about which the job's own words and its root config say nothing."""
+    """Return the cluster's words whose keys are set neither by the job's own words nor by its root config."""
     if not given:
         return []
-    mine = {word.lstrip("+~").partition("=")[0] for word in words}
-    said, usual = load_config(root, words), Config()
-    return [word for word in given if (key := word.partition("=")[0]) not in mine and _at(said, key) == _at(usual, key)]
+    job_keys = {word.lstrip("+~").partition("=")[0] for word in words}
+    config, defaults = load_config(root, words), Config()
+    return [
+        word for word in given if (key := word.partition("=")[0]) not in job_keys and _at(config, key) == _at(defaults, key)
+    ]
 
 
 def _at(config: Config, key: str) -> object:
-    """A setting by its key; None where there is none: what is wrong with the word is said when it is composed."""
+    """Return a setting by its dotted key; None if there is none, because composing the config reports wrong keys."""
     value: object = config
     for part in key.split("."):
         value = getattr(value, part, None)
@@ -195,7 +197,7 @@ def _at(config: Config, key: str) -> object:
 
 
 def _submit_to_slurm(cluster: Cluster, root: str, words: list[str], *, follow: bool) -> int:
-    # All nodes see this directory: paths stay as they are.
+    # All Slurm nodes see this directory, so paths stay as they are.
     config = load_config(root, words)
     if config.farm.address is not None:
         raise UserError(f"farm.address={config.farm.address}: the script starts a farm of its own; drop it")
@@ -236,14 +238,17 @@ def _stop(cluster: Cluster, job: str) -> int:
         _say(f"stopping {job}: it finishes the tile in hand and saves its canvas")
         with _detaching(cluster, job):
             info = jobs.stop(dashboard, job)
-        again = (info.metadata or {}).get("again", "")
-        _say(f"{job} {info.status.lower()}" + (f"; to go on: {again}" if again and info.status == "STOPPED" else ""))
+        resubmit_command = (info.metadata or {}).get("again", "")
+        _say(
+            f"{job} {info.status.lower()}"
+            + (f"; to go on: {resubmit_command}" if resubmit_command and info.status == "STOPPED" else "")
+        )
         return 0
 
 
 @contextmanager
 def _reached(cluster: Cluster, job: str = "") -> Iterator[Dashboard]:
-    """The dashboard of a cluster that is up; of a RayJob's, that of `job`."""
+    """Open the dashboard of a running cluster; for a RayJob, that of `job`."""
     if cluster.kind == AUTOSCALER:
         with autoscaler.reached(cluster) as dashboard:
             yield dashboard
@@ -257,7 +262,7 @@ def _reached(cluster: Cluster, job: str = "") -> Iterator[Dashboard]:
 
 @contextmanager
 def _detaching(cluster: Cluster, job: str) -> Iterator[None]:
-    """Ctrl-C inside leaves the job alone."""
+    """Turn Ctrl-C inside into a message that the job goes on."""
     try:
         yield
     except KeyboardInterrupt:
@@ -265,8 +270,8 @@ def _detaching(cluster: Cluster, job: str) -> Iterator[None]:
 
 
 def _how_to_attach(cluster: Cluster, job: str) -> str:
-    where = f"cluster={cluster.word} job={job}"
-    return f"make attach {where} follows it, make stop {where} ends it at a checkpoint"
+    words = f"cluster={cluster.word} job={job}"
+    return f"make attach {words} follows it, make stop {words} ends it at a checkpoint"
 
 
 def _say(line: str) -> None:

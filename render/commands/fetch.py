@@ -1,4 +1,4 @@
-"""`fetch run=URL`: brings a run from an object store into a directory; run again it goes on, or brings what has changed."""
+"""Command `fetch run=URL`: copies a run from an object store to a directory; repeated, it copies only changes."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from render.system import interrupts
 from render.system.machine import free_disk
 from render.system.paths import file_sha256
 
-#: In the directory: what was brought, with its tag in the store and how the file was left here.
+#: File in the directory that lists the fetched objects: tag in the store, and size and time of the local file.
 LEDGER = ".fetched.json"
-#: What is of use to nobody but the run itself.
+#: Objects that only the run itself uses; they are not fetched.
 _INNER = (".lease", ".clock-", ".probe-", "progress.json", "source/")
 _CANVAS, _MANIFEST, _RECORD = "canvas/", "canvas/manifest.json", "run.json"
 _AT_ONCE, _TOLD_EVERY_S = 8, 5.0
@@ -36,7 +36,10 @@ Say = Callable[[str], None]
 
 
 def fetch_command(words: Sequence[str]) -> None:
-    """`fetch run=URL [to=DIR] [pictures=true] [canvas=true] [overwrite=true]`: prints where the run or its pictures are."""
+    """Fetch a run, and print the paths of its pictures or of its directory.
+
+    `words` are `run=URL [to=DIR] [pictures=true] [canvas=true] [overwrite=true] [quiet=true]`.
+    """
     options = _options(words)
     url = checked_url(options["run"], "run")
     if url is None:
@@ -51,32 +54,43 @@ def fetch_command(words: Sequence[str]) -> None:
 def fetch_run(
     url: str, to: Path, told: Say, *, pictures: bool = False, canvas: bool = False, overwrite: bool = False
 ) -> list[Path]:
-    """Brings the run at a URL, all but its canvas, to a directory; returns where its pictures are, or else the directory.
+    """Fetch the run at a URL into a directory. Files that were fetched before and have not changed are skipped.
 
-    With `pictures` nothing but those, with `canvas` that as well. What is here and was brought before is not brought again.
-    Raises `UserError` where a file would be replaced that is not as it was brought, unless `overwrite` allows it.
+    Args:
+        url: the run in the object store.
+        to: the directory.
+        told: called with a line about progress.
+        pictures: fetch only the pictures.
+        canvas: fetch the canvas as well.
+        overwrite: replace files that have changed since they were fetched, or were never fetched.
+
+    Returns:
+        The paths of the pictures, or the directory if there are none.
+
+    Raises:
+        UserError: if there is no run, no space, or a file that differs would be replaced without `overwrite`.
     """
     reading = read_run(url)
     record = reading.record
     if not record:
         raise UserError(without_record(url, reading))
     storage = ObjectStorage(url, patient=True)
-    made = list(record.get("pictures", {}))
-    found = [one for one in storage.tree() if _is_wanted(one.name, made, pictures=pictures, canvas=canvas)]
+    picture_names = list(record.get("pictures", {}))
+    objects = [facts for facts in storage.tree() if _is_wanted(facts.name, picture_names, pictures=pictures, canvas=canvas)]
     lock = lock_directory(to, "a run or another fetch", "to")
     try:
         ledger = _Ledger(to)
-        missing = [one for one in found if not ledger.has(one)]
-        for one in missing:
-            if (to / one.name).exists() and not overwrite and not ledger.is_untouched(one.name):
-                _refuse_other(storage, one, to)
-        total = sum(one.size for one in missing)
+        missing = [facts for facts in objects if not ledger.has(facts)]
+        for facts in missing:
+            if (to / facts.name).exists() and not overwrite and not ledger.is_untouched(facts.name):
+                _refuse_other(storage, facts, to)
+        total = sum(facts.size for facts in missing)
         if total > free_disk(to):
             raise UserError(f"{to} has no room for {total / 1e6:,.0f} MB: choose another to=DIR, or pictures=true")
         _bring(storage, to, missing, ledger, told)
     finally:
         lock.release()
-    return [to / name for name in made if (to / name).exists()] or [to]
+    return [to / name for name in picture_names if (to / name).exists()] or [to]
 
 
 def _is_wanted(name: str, made: Sequence[str], *, pictures: bool, canvas: bool) -> bool:
@@ -86,8 +100,8 @@ def _is_wanted(name: str, made: Sequence[str], *, pictures: bool, canvas: bool) 
 
 
 def _bring(storage: ObjectStorage, to: Path, missing: Sequence[Facts], ledger: _Ledger, told: Say) -> None:
-    """The manifest after what it names, and last of all the record: with it the directory is a run."""
-    total, done, last = sum(one.size for one in missing), 0, time.monotonic()
+    """Fetch objects: the manifest after the files it names, the record last, because it makes the directory a run."""
+    total_bytes, done_bytes, last_report_s = sum(one.size for one in missing), 0, time.monotonic()
 
     def bring(one: Facts) -> Facts:
         interrupts.check()
@@ -109,16 +123,16 @@ def _bring(storage: ObjectStorage, to: Path, missing: Sequence[Facts], ledger: _
             for wave in waves:
                 for one in pool.map(bring, wave):
                     ledger.add(one)
-                    done += one.size
-                    if time.monotonic() - last > _TOLD_EVERY_S:
-                        last = time.monotonic()
-                        told(f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
+                    done_bytes += one.size
+                    if time.monotonic() - last_report_s > _TOLD_EVERY_S:
+                        last_report_s = time.monotonic()
+                        told(f"{done_bytes / 1e6:,.0f} of {total_bytes / 1e6:,.0f} MB")
     finally:
         ledger.save()
 
 
 def _refuse_other(storage: ObjectStorage, one: Facts, to: Path) -> None:
-    """Raises `UserError` where the file here, of which nothing is known, is not the object."""
+    """Raise `UserError` if a local file that was not fetched, or has changed since, differs from the object."""
     path = to / one.name
     if path.is_file() and path.stat().st_size == one.size:
         copy = path.with_name(f".{path.name}.compared")
@@ -134,32 +148,32 @@ def _refuse_other(storage: ObjectStorage, one: Facts, to: Path) -> None:
 
 
 class _Ledger:
-    """What has been brought to a directory."""
+    """Record of the objects that have been fetched to a directory."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._known: dict[str, Any] = {}
-        # Without one, or with one that is damaged, everything is brought again.
+        # If the ledger is missing or damaged, everything is fetched again.
         with suppress(OSError, MalformedRecord):
-            known = parse_record(read_record_file(directory / LEDGER))
-            self._known = known if isinstance(known, dict) else {}
+            ledger = parse_record(read_record_file(directory / LEDGER))
+            self._known = ledger if isinstance(ledger, dict) else {}
 
     def has(self, one: Facts) -> bool:
-        """Whether the object is here as it lies in the store."""
-        known = self._known.get(one.name)
-        return isinstance(known, Mapping) and known.get("tag") == one.tag and self.is_untouched(one.name)
+        """Return whether the local file is the current object of the store."""
+        entry = self._known.get(one.name)
+        return isinstance(entry, Mapping) and entry.get("tag") == one.tag and self.is_untouched(one.name)
 
     def is_untouched(self, name: str) -> bool:
-        """Whether the file here is as it was left."""
-        known = self._known.get(name)
-        return isinstance(known, Mapping) and known.get("here") == self._stamp(name)
+        """Return whether the local file has not changed since it was fetched."""
+        entry = self._known.get(name)
+        return isinstance(entry, Mapping) and entry.get("here") == self._stamp(name)
 
     def add(self, one: Facts) -> None:
-        """Says that an object has been brought."""
+        """Record that an object has been fetched."""
         self._known[one.name] = {"tag": one.tag, "here": self._stamp(one.name)}
 
     def save(self) -> None:
-        """Keeps it for the next time."""
+        """Write the ledger to the directory, if possible."""
         with suppress(OSError):
             LocalStorage(self._directory).write(LEDGER, json.dumps(self._known).encode())
 
@@ -173,10 +187,10 @@ class _Ledger:
 
 def _options(words: Sequence[str]) -> dict[str, str]:
     flags = ("pictures", "canvas", "overwrite", "quiet")
-    options, others = split_words(words, {"run": "", "to": "", **dict.fromkeys(flags, "false")})
-    if others:
+    options, unknown_words = split_words(words, {"run": "", "to": "", **dict.fromkeys(flags, "false")})
+    if unknown_words:
         raise UserError(
-            f"fetch does not know {others[0]!r}: give it run=URL, and perhaps to=DIR, pictures=true or canvas=true"
+            f"fetch does not know {unknown_words[0]!r}: give it run=URL, and perhaps to=DIR, pictures=true or canvas=true"
         )
     if not options["run"]:
         raise UserError("fetch needs a run in an object store: run=s3://bucket/dreams/poster")

@@ -1,4 +1,4 @@
-"""What the commands `models`, `objectives` and `classes` print: all there is to choose from."""
+"""Commands `models`, `objectives` and `classes`: print what a user can choose from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from render.terminal.lines import print_lines
 
 
 def print_models() -> None:
-    """Every network's layers with kind, channels, stride and receptive field."""
+    """Print every network's layers with kind, channels, stride and receptive field."""
     console = plain_console()
     for name, model in MODELS.items():
         title = f"{name} (weights: {model.published.what}; {describe_classes(name)})"
@@ -37,7 +37,7 @@ def print_models() -> None:
 
 
 def print_objectives() -> None:
-    """Every kind of term with what it makes more of and how it is written, then the presets in conf/objective."""
+    """Print every kind of objective term, with its effect and examples, then the presets in conf/objective."""
     console = plain_console()
     table = Table(title="terms, for objective.terms=[...]; a weight goes before the star", title_justify="left")
     for heading in ("kind", "what there will be more of", "such as"):
@@ -55,16 +55,16 @@ def print_objectives() -> None:
 
 
 def print_classes(given: Mapping[str, str]) -> None:
-    """The classes of a `model`, all or those with some `words`; `UserError` for a model that has none."""
+    """Print the classes of a `model`, or only those with `words` in their name. Raise `UserError` if there is none."""
     unknown = sorted(set(given) - {"model", "words"})
     if unknown:
         raise UserError(f"classes takes model=NAME and words=TEXT, not {unknown[0]!r}")
     model = given.get("model", "googlenet")
     find_model(model)
     words = given.get("words", "").lower()
-    found = [
+    classes = [
         (number, ", ".join(names)) for number, names in enumerate(class_names(model)) if words in ", ".join(names).lower()
     ]
-    if not found:
+    if not classes:
         raise UserError(f"no class of {model} has {words!r} in its name")
-    print_lines(*(f"{number:4d}  {names}" for number, names in found))
+    print_lines(*(f"{number:4d}  {names}" for number, names in classes))

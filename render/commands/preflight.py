@@ -1,4 +1,4 @@
-"""`preflight file=PICTURE [tile=PX] [run=DIR] [json=true]`."""
+"""Command `preflight file=PICTURE [tile=PX] [run=DIR] [json=true]`: prints what a print shop asks of a picture."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KEYS = ("file", "tile", "run", "json")
 
 
 def preflight_command(words: Sequence[str]) -> None:
-    """Print the report on the file that `key=value` words name; `UserError` where there can be none."""
+    """Print the report on the file that `key=value` words name. Raise `UserError` if there can be none."""
     request = parse(words)
     report = inspect(request)
     if request.as_json:
@@ -29,26 +29,26 @@ def preflight_command(words: Sequence[str]) -> None:
 
 
 def parse(words: Sequence[str]) -> Request:
-    """What the words on the command line ask for."""
-    given = {}
+    """Return the request that the words on the command line make. Raise `UserError` for wrong words."""
+    options = {}
     for word in words:
         key, _, value = word.partition("=")
         if key not in _KEYS:
             raise UserError(f"preflight does not know {key!r}: it takes {', '.join(f'{key}=' for key in _KEYS)}")
-        given[key] = value
-    if given.get("json", "false") not in ("true", "false"):
-        raise UserError(f"json={given['json']}: must be true or false")
+        options[key] = value
+    if options.get("json", "false") not in ("true", "false"):
+        raise UserError(f"json={options['json']}: must be true or false")
     record = None
-    if given.get("run"):
-        directory = user_path(given["run"], "run")
+    if options.get("run"):
+        directory = user_path(options["run"], "run")
         record = _record(directory)
-        if not given.get("file"):
-            given["file"] = str(directory / str(record.get("picture", "")))
-            if not Path(given["file"]).is_file():
+        if not options.get("file"):
+            options["file"] = str(directory / str(record.get("picture", "")))
+            if not Path(options["file"]).is_file():
                 raise UserError(f"run={directory} has no finished picture: go on with the run, or name one with file=")
-    if not given.get("file"):
+    if not options.get("file"):
         raise UserError("preflight needs a picture: file=PICTURE, or run=DIR for the picture of a run")
-    return Request(input_path(given["file"], "file"), _tile(given.get("tile")), record, given.get("json") == "true")
+    return Request(input_path(options["file"], "file"), _tile(options.get("tile")), record, options.get("json") == "true")
 
 
 def _record(directory: Path) -> Mapping[str, Any]:
@@ -61,7 +61,7 @@ def _record(directory: Path) -> Mapping[str, Any]:
 
 
 def _tile(text: str | None) -> tuple[int, int] | None:
-    """192, or 192x320 for 192 px wide and 320 px tall, as (rows, columns)."""
+    """Parse 192, or 192x320 for 192 px wide and 320 px tall; return (rows, columns) px."""
     if not text:
         return None
     parts = text.lower().split("x")

@@ -1,7 +1,7 @@
-"""OpenSeadragon, the script that shows deep-zoom pictures in a browser: fetched once, checked, kept in the user's cache.
+"""Files of OpenSeadragon, which shows deep-zoom pictures: fetched once, checked, kept in the user's cache.
 
-It is a package of npm's and not part of this program. Where npm cannot be reached, RENDER_OPENSEADRAGON names a file to
-take instead: the script itself (`openseadragon.min.js`) or the package (`.tgz`).
+It is an npm package and not part of this program. If npm cannot be reached, RENDER_OPENSEADRAGON names a file to use
+instead: the script itself (`openseadragon.min.js`) or the package (`.tgz`).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from render.storage.user_paths import user_path
 from render.system.paths import cache_directory
 
 PACKAGE = "openseadragon@6.1.1"
-#: What the files are called beside a page. The licence asks to be passed on with the script.
+#: Names of the files beside a page. The licence must be passed on with the script.
 SCRIPT, LICENCE = "openseadragon.min.js", "openseadragon-license.txt"
 OVERRIDE = "RENDER_OPENSEADRAGON"
 
-#: File -> where it lies in the package, and its sha256.
+#: File name -> path inside the package, and sha256.
 _FILES = {
     SCRIPT: (
         "package/build/openseadragon/openseadragon.min.js",
@@ -37,7 +37,7 @@ _LARGEST_BYTES = 20_000_000
 
 @dataclass(frozen=True)
 class Assets:
-    """The files to put beside a page: name -> content. A script that the user gave may come without its licence."""
+    """Files to put beside a page: name -> content. A script that the user provides may lack its licence."""
 
     files: dict[str, bytes]
 
@@ -47,10 +47,10 @@ class Assets:
 
 
 def load() -> Assets:
-    """OpenSeadragon's files, fetched on first use; `UserError` where they cannot be had or are not what they should be."""
-    given = os.environ.get(OVERRIDE)
-    if given:
-        return _from_user(user_path(given, OVERRIDE))
+    """Return OpenSeadragon's files, fetched on first use. Raise `UserError` if they are unavailable or wrong."""
+    override = os.environ.get(OVERRIDE)
+    if override:
+        return _from_user(user_path(override, OVERRIDE))
     directory = cache_directory() / "viewer"
     try:
         cached = _read_cached(directory)
@@ -78,7 +78,7 @@ def _fetch(directory: Path) -> Assets:
 
 
 def _read_cached(directory: Path) -> Assets | None:
-    """The files kept by an earlier call; None where one is missing or damaged."""
+    """Return the files cached by an earlier call; None if one is missing or damaged."""
     files = {}
     for name, (_, expected) in _FILES.items():
         try:
@@ -91,13 +91,13 @@ def _read_cached(directory: Path) -> Assets | None:
 
 
 def _cached_name(name: str) -> str:
-    """A name that changes when the content does: versions of the program share the cache."""
+    """Return a name that changes with the content, because versions of the program share the cache."""
     stem, dot, suffix = name.partition(".")
     return f"{stem}-{_FILES[name][1][:12]}{dot}{suffix}"
 
 
 def _from_user(path: Path) -> Assets:
-    """Any version will do: who gives a file knows which."""
+    """Return the files at a path that the user named. Any version is accepted."""
     try:
         assets = _from_package(path) if path.suffix in (".tgz", ".gz") else Assets({SCRIPT: path.read_bytes()})
     except OSError as error:
@@ -108,7 +108,7 @@ def _from_user(path: Path) -> Assets:
 
 
 def _from_package(path: Path) -> Assets:
-    """What we use of an npm package; files that it lacks are left out."""
+    """Return the files that are used from an npm package; files that it lacks are left out."""
     files = {}
     try:
         with tarfile.open(path, "r:gz") as package:
@@ -118,7 +118,7 @@ def _from_package(path: Path) -> Assets:
                 except KeyError:
                     continue
                 if member is not None:
-                    # More would be no script, but something that fills the memory.
+                    # The limit keeps a wrong file from filling the memory.
                     files[name] = member.read(_LARGEST_BYTES)
     except (tarfile.TarError, EOFError) as error:
         raise UserError(f"{path.name} is no package of npm's ({error})") from None

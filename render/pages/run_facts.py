@@ -1,4 +1,4 @@
-"""Facts of a run, from its record, for the page that shows it."""
+"""Facts of a run for its viewer page, from the run's record."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from render.pages.zoom_page import ViewerFacts
 
 
 def facts_of(record: Mapping[str, Any]) -> ViewerFacts:
-    """What a page says of a run, from its `run.json`."""
+    """Return the facts for the viewer page from a run's `run.json`. Raise `UserError` if the plan is missing."""
     config = record["config"]
     octaves = record.get("plan", {}).get("octaves")
     if not octaves:
         raise UserError("the run's run.json says nothing of its octaves: it is no whole record")
     grid = octaves[-1]["grid"]
-    made = {key: record[key] for key in ("objective", "weights_sha256", "image_sha256", "started") if key in record}
+    origin_facts = {key: record[key] for key in ("objective", "weights_sha256", "image_sha256", "started") if key in record}
     return ViewerFacts(
         title=config["name"],
         width=grid["columns"]["length"],
         height=grid["rows"]["length"],
         dpi=config["output"].get("dpi"),
-        parameters={**config, **made},
+        parameters={**config, **origin_facts},
         command=render_command(config),
     )

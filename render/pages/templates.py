@@ -1,4 +1,4 @@
-"""How the program's pages are filled in, and what they share: `style.css`, their colours and text, and `copy.js`."""
+"""Templates of the HTML pages, with the files they share: `style.css` (colours and text) and `copy.js`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 
 def fill(template: Path, values: Mapping[str, str]) -> str:
-    """The page that a template makes: `{{word}}` becomes the value called so, `{{file.css}}` what is in that file.
+    """Return the page of a template: `{{word}}` becomes a value, `{{file.css}}` the content of that file.
 
-    Files lie beside the template or beside this module. A page is then one file, which needs no other.
+    Files are looked up beside the template, then beside this module. The page is a single file that needs no other.
     """
 
     def filling(match: re.Match[str]) -> str:
@@ -24,17 +24,17 @@ def fill(template: Path, values: Mapping[str, str]) -> str:
         beside = template.with_name(name)
         return _read(beside if beside.exists() else Path(__file__).with_name(name))
 
-    # In one pass: a title that looks like a placeholder stays what it is.
+    # A single pass, so that a title that looks like a placeholder is not filled in.
     return re.sub(r"\{\{([\w.]+)\}\}", filling, _read(template))
 
 
 def table_rows(pairs: Sequence[tuple[str, str]]) -> str:
-    """Rows of a table, a name and what it says each, escaped."""
+    """Return the HTML rows of a table from pairs (name, value), escaped."""
     return "\n".join(f"<tr><th scope=row>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>" for key, value in pairs)
 
 
 def script_json(data: Any) -> str:
-    """JSON that may stand inside a script element."""
+    """Return `data` as JSON that is safe inside a script element."""
     text = json.dumps(data, allow_nan=False)
     return text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
 

@@ -1,8 +1,8 @@
-"""The levels and tiles of a deep-zoom picture, as Microsoft's Deep Zoom Image format counts them. Holds no pixels.
+"""Levels and tiles of a deep-zoom picture, as the Deep Zoom Image format counts them. Holds no pixels.
 
 Level `top` is the picture itself, every level below is half as large, rounded up, down to one pixel at level 0. A level is
-cut into squares of `tile` px; each tile shows `overlap` px more on every side that has a neighbour. (Deep Zoom File Format
-Overview; libvips' `dzsave` writes the same.)
+cut into squares of `tile` px; each tile shows `overlap` px more on every side that has a neighbour. (Microsoft, Deep Zoom
+File Format Overview; libvips' `dzsave` writes the same.)
 """
 
 from __future__ import annotations
@@ -30,33 +30,33 @@ class Pyramid:
         return (max(self.height, self.width) - 1).bit_length()
 
     def shrink(self, level: int) -> int:
-        """Pixels of the picture that make one of the level, along each axis."""
+        """Return how many pixels of the picture make one pixel of the level, along each axis."""
         return 1 << (self.top - level)
 
     def shape(self, level: int) -> tuple[int, int]:
-        """(height, width) px of a level."""
+        """Return (height, width) px of a level."""
         shrink = self.shrink(level)
         return -(-self.height // shrink), -(-self.width // shrink)
 
     def tiles(self, level: int) -> tuple[int, int]:
-        """(rows, columns) of tiles that a level has."""
+        """Return how many (rows, columns) of tiles a level has."""
         height, width = self.shape(level)
         return -(-height // self.tile), -(-width // self.tile)
 
     def has(self, level: int, row: int, column: int) -> bool:
-        """Whether there is such a tile."""
+        """Return whether the tile exists."""
         if not 0 <= level <= self.top:
             return False
         rows, columns = self.tiles(level)
         return 0 <= row < rows and 0 <= column < columns
 
     def rect(self, level: int, row: int, column: int) -> Rect:
-        """What a tile shows, overlap included, in the level's pixels."""
+        """Return the rectangle that a tile shows, overlap included, in pixels of its level."""
         height, width = self.shape(level)
         return Rect(self._interval(row, height), self._interval(column, width))
 
     def covered(self, level: int, rect: Rect) -> Rect:
-        """The pixels of the picture that a rectangle of a level is made of."""
+        """Return the rectangle of the picture from which a rectangle of a level is made."""
         shrink = self.shrink(level)
         rows, columns = (
             Interval(interval.start * shrink, min(interval.stop * shrink, length))
@@ -65,7 +65,7 @@ class Pyramid:
         return Rect(rows, columns)
 
     def descriptor(self, url: str, form: str) -> dict[str, Any]:
-        """What OpenSeadragon wants to know: tiles lie at `url`LEVEL/COLUMN_ROW.`form`."""
+        """Return the image description for OpenSeadragon; tiles are at `url`LEVEL/COLUMN_ROW.`form`."""
         return {
             "Image": {
                 "xmlns": NAMESPACE,

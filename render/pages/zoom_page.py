@@ -1,4 +1,4 @@
-"""The page that shows a deep-zoom picture: `viewer.html`, filled in. It works from a file, a server, and without either."""
+"""HTML page of a deep-zoom picture, made from `viewer.html`. It works from a file and from a server."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _CM_PER_INCH = 2.54
 
 @dataclass(frozen=True)
 class ViewerFacts:
-    """What a page says about its picture.
+    """Facts about the picture of a page.
 
-    `width` and `height` are those of the finished picture, px, and `dpi` how densely it is printed (None: it is not);
-    `parameters` are the settings that made it, nested as in a config; `command` makes it again.
+    `width` and `height` are those of the finished picture, px; `dpi` is its print resolution, None if it is not for
+    print. `parameters` are the settings that made it, nested as in a config; `command` makes it again.
     """
 
     title: str
@@ -39,7 +39,7 @@ class ViewerFacts:
     command: str
 
     def plain(self) -> dict[str, Any]:
-        """As the page's script reads it."""
+        """Return the facts as JSON-compatible data for the page's script."""
         cm = None if self.dpi is None else [side / self.dpi * _CM_PER_INCH for side in (self.width, self.height)]
         return {
             "title": self.title,
@@ -51,20 +51,24 @@ class ViewerFacts:
 
 
 def write_viewer(directory: Path, facts: ViewerFacts) -> str | None:
-    """Writes `index.html` beside `dream.dzi` (and `source.dzi`, where there is one), and OpenSeadragon's script with it.
+    """Write `index.html` and OpenSeadragon's script beside `dream.dzi` (and `source.dzi`, if it exists).
 
-    Returns None, or one line that says how to add the script where it cannot be had; the page is written all the same and
-    says so, too. Raises `UserError` where there is no `dream.dzi` or nothing can be written.
+    Returns:
+        None, or one line that says how to add the script if it is not available. The page is written anyway, and says
+        the same.
+
+    Raises:
+        UserError: if there is no `dream.dzi`, or nothing can be written.
     """
     images = {stem: read_descriptor(directory, stem) for stem in (DREAM, SOURCE) if (directory / f"{stem}.dzi").exists()}
     if DREAM not in images:
         raise UserError(f"{directory} holds no {DREAM}.dzi for a viewer to show: export to it first")
-    missing = None
+    script_hint = None
     files: dict[str, bytes] = {}
     try:
         files |= openseadragon.load().files
     except UserError as error:
-        missing = (
+        script_hint = (
             f"the deep-zoom picture is whole, but its {PAGE} lacks OpenSeadragon ({error}): run `npm pack "
             f"{openseadragon.PACKAGE}` and put its build/openseadragon/{openseadragon.SCRIPT} beside {PAGE}"
         )
@@ -75,13 +79,18 @@ def write_viewer(directory: Path, facts: ViewerFacts) -> str | None:
                 file.write(content)
     except OSError as error:
         raise UserError(f"{directory / PAGE} cannot be written ({error.strerror}): free some space") from None
-    return missing
+    return script_hint
 
 
 def page(facts: ViewerFacts, images: Mapping[str, Any], live: Mapping[str, Any] | None = None) -> str:
-    """The page's text. `images` holds a descriptor for `dream` and perhaps `source`; `live` says what to poll.
+    """Return the HTML of the page.
 
-    Nothing in `facts` can become markup or script: text is escaped, and data is JSON without angle brackets.
+    Text is escaped, and data is JSON without angle brackets, so `facts` cannot add markup or script.
+
+    Args:
+        facts: facts about the picture.
+        images: a descriptor for `dream` and perhaps one for `source`.
+        live: for a run that may still be going, the address to poll and the interval in ms.
     """
     data = {**facts.plain(), "images": dict(images), "live": live}
     values = {"title": html.escape(facts.title), "data": script_json(data), "script": openseadragon.SCRIPT}
@@ -89,7 +98,7 @@ def page(facts: ViewerFacts, images: Mapping[str, Any], live: Mapping[str, Any] 
 
 
 def read_descriptor(directory: Path, stem: str) -> dict[str, Any]:
-    """What `stem`.dzi says, with the address of its tiles, for a page in the same directory."""
+    """Read `stem`.dzi; return its descriptor, with the tiles' address relative to `directory`."""
     path = directory / f"{stem}.dzi"
     try:
         image = ElementTree.fromstring(path.read_bytes())
@@ -108,7 +117,7 @@ def read_descriptor(directory: Path, stem: str) -> dict[str, Any]:
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested settings as dotted keys, in their order."""
+    """Return nested settings as pairs (dotted key, value), in their order."""
     pairs: list[tuple[str, Any]] = []
     for key, value in settings.items():
         pairs += flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else [(f"{prefix}{key}", value)]
@@ -116,7 +125,7 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]
 
 
 def setting_text(value: Any) -> str:
-    """A setting's value as configs write it."""
+    """Return a setting's value as text, the way configs write it."""
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(setting_text, value)) + "]"
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""What a picture file says of itself before its pixels: format, compression, resolution, tiles and levels of a pyramid."""
+"""Headers of picture files: format, compression, resolution, tiles and pyramid levels."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from render.source import tiff as tags
 from render.source.tiff import Damaged, Tiff, is_tiff, read_tiff
 
 _MAGIC = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
-#: Opened by their classes: `Image.open` takes a large print for an attack, but no pixel is decoded here.
+#: Pillow's classes, because `Image.open` refuses large prints as decompression bombs. No pixel is decoded here.
 _READERS: dict[str, Callable[[Path], ImageFile.ImageFile]] = {
     "PNG": PngImagePlugin.PngImageFile,
     "JPEG": JpegImagePlugin.JpegImageFile,
 }
 _EXIF_X, _EXIF_Y, _EXIF_UNIT = 0x011A, 0x011B, 0x0128
-#: Files say 1 dpi where they only mean an aspect, and libvips writes 1 pixel per mm where it knows of no resolution.
+#: Values that mean "no resolution": 1 dpi states only an aspect ratio, and libvips writes 1 pixel per mm (25.4 dpi).
 _ASPECT_ONLY, _NONE_BY_LIBVIPS = 1.0, 25.4
-#: Chunks of a WebP that are looked at, at most.
+#: Most chunks of a WebP that are read.
 _MAX_CHUNKS = 1000
 
 
 @dataclass(frozen=True)
 class Header:
-    """`dpi` is (horizontal, vertical), None where the file states none; `tile` is (rows, columns) px.
+    """Facts from a picture file's header.
 
-    `levels` counts the picture and its smaller copies in the same file, `pages` pictures that are no copies.
+    `dpi` is (horizontal, vertical), None if the file states none; `tile` is (rows, columns) px. `levels` counts the
+    picture and its smaller copies in the same file; `pages` counts the pictures that are not copies.
     """
 
     format: str
@@ -43,9 +44,9 @@ class Header:
 
 
 def read_header(path: Path) -> Header | None:
-    """The header of a PNG, JPEG, WebP, TIFF or BigTIFF file; None for any other, and for one that is damaged.
+    """Return the header of a PNG, JPEG, WebP, TIFF or BigTIFF file; None for any other, and for a damaged TIFF.
 
-    Raises OSError for a file that cannot be read.
+    Raise OSError for a file that cannot be read.
     """
     with path.open("rb") as file:
         start = file.read(16)
@@ -63,7 +64,7 @@ def read_header(path: Path) -> Header | None:
 
 
 def _dpi(path: Path, form: str) -> tuple[float, float] | None:
-    """The resolution that a PNG or JPEG states, by pHYs, JFIF or EXIF."""
+    """Return the resolution that a PNG or JPEG states in pHYs, JFIF or EXIF."""
     try:
         with _READERS[form](path) as picture:
             stated = picture.info.get("dpi")
@@ -94,7 +95,7 @@ def _number(value: Any) -> float:
 
 
 def _webp(file: IO[bytes]) -> Header:
-    """Compression and EXIF resolution, from the chunks of the container (RFC 9649, section 2.3 on)."""
+    """Return the header of a WebP: compression and EXIF resolution, from its chunks (RFC 9649, section 2.3 onwards)."""
     compression, exif = "unknown compression", Image.Exif()
     file.seek(12)
     for _ in range(_MAX_CHUNKS):
@@ -102,7 +103,7 @@ def _webp(file: IO[bytes]) -> Header:
         if len(head) < 8:
             break
         kind, size = head[:4], struct.unpack("<I", head[4:])[0]
-        after = file.tell() + size + size % 2
+        next_chunk = file.tell() + size + size % 2
         if kind in (b"VP8 ", b"VP8L"):
             compression = "lossless" if kind == b"VP8L" else "lossy"
         elif kind == b"EXIF":
@@ -110,7 +111,7 @@ def _webp(file: IO[bytes]) -> Header:
                 exif.load(file.read(size))
             except (OSError, SyntaxError, ValueError, struct.error):
                 exif = Image.Exif()
-        file.seek(after)
+        file.seek(next_chunk)
     return Header("WebP", compression, _exif_dpi(exif))
 
 

@@ -1,6 +1,6 @@
-"""What a print shop asks before it prints: `python -m render preflight file=PICTURE [tile=PX] [run=DIR] [json=true]`.
+"""Checks of a picture file before it is printed: resolution, colours, clipping and seams.
 
-The file is read once, strip by strip, by libvips, so that memory stays flat however large it is.
+libvips reads the file once, strip by strip, so that memory does not grow with its size.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from render.source.decoding import tiles_checked
 from render.source.facts import open_file
 from render.source.loaders import identify
 
-#: Bytes of a strip, at least. Memory is asked of and returned to the system in pieces of more than 32 MB (glibc's largest
-#: M_MMAP_THRESHOLD); smaller ones left holes in the heap, some runs as many as the picture is large.
+#: Least bytes of a strip. glibc returns pieces of more than 32 MB (its largest M_MMAP_THRESHOLD) to the system when they
+#: are freed; smaller ones left holes in the heap, in some runs as large as the picture.
 _STRIP_BYTES = 40_000_000
 _WHITE = {"uchar": 255, "ushort": 65535}
 _COLOURS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("cyan", "magenta", "yellow", "black")}
@@ -37,7 +37,7 @@ _COLOURS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("cyan", "magenta", "y
 
 @dataclass(frozen=True)
 class Request:
-    """Which file, and where its borders are known from if it does not say; `tile` is (rows, columns) px."""
+    """File to check. `tile`, (rows, columns) px, or a run's `record` tell the tile borders if the file does not."""
 
     file: Path
     tile: tuple[int, int] | None = None
@@ -46,7 +46,7 @@ class Request:
 
 
 def inspect(request: Request) -> Report:
-    """The report on a picture file. Raises `UserError` for what is missing, no whole picture, or none that is printed."""
+    """Return the report on a picture file. Raise `UserError` if it is missing, damaged or not printable."""
     path = request.file
     header = _header(path)
     settings = _settings(path)
@@ -65,9 +65,9 @@ def inspect(request: Request) -> Report:
         low, high = np.zeros(len(colours), np.int64), np.zeros(len(colours), np.int64)
         with tiles_checked(picture):
             for strip in _strips(picture, len(colours)):
-                # Channel by channel: twenty times as fast as along axes.
-                low += [np.count_nonzero(strip[..., at] == 0) for at in range(len(colours))]
-                high += [np.count_nonzero(strip[..., at] == white) for at in range(len(colours))]
+                # Channel by channel: twenty times as fast as one call along axes.
+                low += [np.count_nonzero(strip[..., channel] == 0) for channel in range(len(colours))]
+                high += [np.count_nonzero(strip[..., channel] == white) for channel in range(len(colours))]
                 meter.add(strip)
     except pyvips.Error as error:
         raise _damaged(path, error) from None
@@ -85,7 +85,9 @@ def inspect(request: Request) -> Report:
         profile=_profile(picture),
         has_profile=_field(picture, "icc-profile-data") is not None,
         layout=layout,
-        clipped=tuple(Clipped(name, int(low[at]) / area, int(high[at]) / area) for at, name in enumerate(colours)),
+        clipped=tuple(
+            Clipped(name, int(low[channel]) / area, int(high[channel]) / area) for channel, name in enumerate(colours)
+        ),
         seams=meter.result(),
         block_seams=meter.result(*blocks) if blocks[0] or blocks[1] else None,
         seams_note=note,
@@ -97,7 +99,7 @@ def inspect(request: Request) -> Report:
 
 @contextmanager
 def _named_file() -> Iterator[None]:
-    """Inside, what is wrong with a picture is said of `file`, the word that preflight has for it."""
+    """Make errors from inside name the picture `file`, as preflight does, instead of `image`."""
     try:
         yield
     except UserError as error:
@@ -126,23 +128,23 @@ def _settings(path: Path) -> Mapping[str, Any]:
     try:
         return read_settings(path)
     except (OSError, SyntaxError, ValueError):
-        # Nothing that this program wrote.
+        # This program did not write the file.
         return {}
 
 
 def _layout(request: Request, settings: Mapping[str, Any], shape: tuple[int, int]) -> tuple[PrintLayout, str | None]:
-    """The file's layout, and why borders are not known or not to be measured, if so."""
+    """Return the file's layout, and the reason if borders are not known or cannot be measured."""
     layout = PrintLayout.from_settings(settings)
     if request.record is not None and layout.tiles is None:
         layout = PrintLayout.from_record(request.record)
     if request.tile is not None:
         layout = PrintLayout(tiles=request.tile, origin=layout.origin, bleed_px=layout.bleed_px, trim=layout.trim)
-    blind = PrintLayout(bleed_px=layout.bleed_px, trim=layout.trim)
+    without_tiles = PrintLayout(bleed_px=layout.bleed_px, trim=layout.trim)
     if layout.tiles is None:
-        return blind, "borders not known: say tile=PX, or run=DIR of the run that made it"
+        return without_tiles, "borders not known: say tile=PX, or run=DIR of the run that made it"
     if not layout.lies_on_canvas(shape):
         rows, columns = layout.canvas or (0, 0)
-        return blind, f"not measured: the canvas was {columns} x {rows} px, so the file was resized or cut since"
+        return without_tiles, f"not measured: the canvas was {columns} x {rows} px, so the file was resized or cut since"
     if min(layout.tiles) < LEAST_TILE:
         return layout, f"not measured along sides of tiles under {LEAST_TILE} px"
     if not any(layout.tile_borders(shape)):
@@ -151,13 +153,13 @@ def _layout(request: Request, settings: Mapping[str, Any], shape: tuple[int, int
 
 
 def _exact(settings: Mapping[str, Any]) -> bool | None:
-    """Whether the settings of a picture, or of a run, have exact halos."""
+    """Return whether the settings of a picture or run have exact halos; None if they do not say."""
     tiles = settings.get("tiles")
     return tiles["halo"] == "exact" if isinstance(tiles, Mapping) and "halo" in tiles else None
 
 
 def _strips(picture: pyvips.Image, channels: int) -> Iterator[NDArray[Any]]:
-    """The picture from the top in strips of (rows, columns, channels), transparency left out."""
+    """Yield the picture from the top in strips of (rows, columns, channels), without transparency."""
     region = pyvips.Region.new(picture)
     dtype = np.uint8 if picture.format == "uchar" else np.uint16
     rows = max(1, -(-_STRIP_BYTES // (picture.width * picture.bands * np.dtype(dtype).itemsize)))
@@ -167,7 +169,7 @@ def _strips(picture: pyvips.Image, channels: int) -> Iterator[NDArray[Any]]:
 
 
 def _profile(picture: pyvips.Image) -> str | None:
-    """The name of the ICC profile inside; None where there is none, or none that can be read."""
+    """Return the name of the ICC profile inside; None if there is none, or if it cannot be read."""
     content = _field(picture, "icc-profile-data")
     if content is None:
         return None
@@ -183,5 +185,5 @@ def _field(picture: pyvips.Image, name: str) -> Any:
 
 
 def _damaged(path: Path, error: pyvips.Error) -> UserError:
-    found = [line.strip() for line in (str(error.detail) or error.message).splitlines() if line.strip()]
-    return UserError(f"file {str(path)!r} is no whole picture ({found[-1] if found else 'damaged'}): export it again")
+    details = [line.strip() for line in (str(error.detail) or error.message).splitlines() if line.strip()]
+    return UserError(f"file {str(path)!r} is no whole picture ({details[-1] if details else 'damaged'}): export it again")

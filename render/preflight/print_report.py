@@ -1,4 +1,4 @@
-"""The report on a picture that is to be printed: facts, what to look at, and a verdict. Pure."""
+"""Report on a picture that is to be printed: facts, warnings and a verdict. Pure functions."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from render.preflight.header import Header
 from render.preflight.seams import Seams
 
 _CM = 2.54
-#: Below this, pixels are seen from where people stand, dpi.
+#: Below this resolution, dpi, people see single pixels from a usual distance.
 _LEAST_DPI = 100
-#: Share of pixels at a channel's end that is worth a look.
+#: Share of pixels at the end of a channel's range above which a warning is given.
 _MOST_CLIPPED = 0.01
-#: Least angle that an eye of 20/20 vision tells apart: one minute of arc.
+#: Smallest angle that an eye of 20/20 vision resolves: one minute of arc, in radians.
 _RESOLVED = math.radians(1 / 60)
 
 
 @dataclass(frozen=True)
 class Clipped:
-    """Shares, 0..1, of pixels at the least and at the greatest value of a channel."""
+    """Shares, 0..1, of pixels at the lowest and at the highest value of a channel."""
 
     channel: str
     low: float
@@ -32,7 +32,7 @@ class Clipped:
 
 @dataclass(frozen=True)
 class Report:
-    """What is known of a file; `shape` is (rows, columns) px. `block_seams` is the meter's along blocks' borders only."""
+    """Measured facts of a file. `shape` is (rows, columns) px; `block_seams` are measured along block borders only."""
 
     file: str
     file_bytes: int
@@ -49,28 +49,28 @@ class Report:
     seams: Seams | None
     block_seams: Seams | None
     seams_note: str | None
-    #: Whether its settings say that halos were exact; None where they say nothing.
+    #: Whether the settings have exact halos; None if they do not say.
     exact: bool | None = None
-    #: Where the file states its colours if not by an ICC profile, which it may have as well.
+    #: Means other than an ICC profile by which the file states its colours; it may have a profile as well.
     space: str | None = None
-    #: Channels that are neither colour nor transparency.
+    #: Number of channels that are neither colour nor transparency.
     extra_channels: int = 0
 
     @property
     def size_cm(self) -> tuple[float, float] | None:
-        """(width, height) on paper, bleed included."""
+        """(width, height) on paper in cm, bleed included; None if no dpi is stated."""
         if self.header.dpi is None:
             return None
         return self.shape[1] / self.header.dpi[0] * _CM, self.shape[0] / self.header.dpi[1] * _CM
 
     @property
     def dpi(self) -> float | None:
-        """The lesser of the two resolutions."""
+        """The smaller of the two resolutions, dpi; None if none is stated."""
         return None if self.header.dpi is None else min(self.header.dpi)
 
 
 def warnings(report: Report) -> list[str]:
-    """What should be looked at before printing, one short clause each; none where all is well."""
+    """Return the warnings, one short clause each; empty if all is well."""
     return [*_of_file(report), *_of_pixels(report)]
 
 
@@ -99,13 +99,13 @@ def _of_file(report: Report) -> Iterator[str]:
 
 
 def _of_pixels(report: Report) -> Iterator[str]:
-    worst = [(channel.channel, max(channel.low, channel.high)) for channel in report.clipped]
-    clipped = [f"{name} {100 * share:.1f} %" for name, share in worst if share > _MOST_CLIPPED]
-    # No ink, and all of one, are what many colours are made of: nothing is lost there.
+    shares = [(channel.channel, max(channel.low, channel.high)) for channel in report.clipped]
+    clipped = [f"{name} {100 * share:.1f} %" for name, share in shares if share > _MOST_CLIPPED]
+    # In CMYK, 0 % or 100 % of an ink is part of many normal colours, so nothing is lost there.
     if clipped and report.colour != "CMYK":
         yield f"clipped: {', '.join(clipped)}"
     if report.seams is not None and report.seams.found:
-        # Blocks of 16 px, enlarged, may come to fall on every border: 200 px are ten of them at 1.25.
+        # Enlarged blocks of 16 px may fall on every border: at a factor of 1.25, ten of them are 200 px.
         exact = "it was rendered with exact halos, so these are the source's: blocks of an enlarged JPEG look so"
         yield f"seams along the borders of tiles: {exact if report.exact else 'render with tiles.halo=exact'}"
     elif report.block_seams is not None and report.block_seams.found:
@@ -113,20 +113,20 @@ def _of_pixels(report: Report) -> Iterator[str]:
 
 
 def verdict(report: Report) -> str:
-    """The last word."""
-    found = warnings(report)
-    if not found:
+    """Return the verdict, one clause."""
+    problems = warnings(report)
+    if not problems:
         return "ready to print"
-    return f"{len(found)} thing{'s' if len(found) > 1 else ''} to look at before it is printed"
+    return f"{len(problems)} thing{'s' if len(problems) > 1 else ''} to look at before it is printed"
 
 
 def viewing_cm(dpi: float) -> float:
-    """Distance from which an eye of 20/20 vision no longer sees single pixels."""
+    """Return the distance in cm from which an eye of 20/20 vision no longer sees single pixels."""
     return _CM / dpi / math.tan(_RESOLVED)
 
 
 def lines(report: Report) -> Iterator[str]:
-    """The report for people."""
+    """Yield the lines of the report for people."""
     header, layout = report.header, report.layout
     rows, columns = report.shape
     yield f"file         {report.file}, {size_text(report.file_bytes)}"
@@ -159,7 +159,7 @@ def lines(report: Report) -> Iterator[str]:
 
 
 def plain(report: Report) -> dict[str, Any]:
-    """The report for machines: JSON's types only; sizes and shapes named by what they are."""
+    """Return the report for machines: only JSON types, and sizes as separate numbers such as `width` and `height`."""
     header = report.header
     return {
         "file": report.file,
@@ -181,7 +181,7 @@ def plain(report: Report) -> dict[str, Any]:
         "extra_channels": report.extra_channels,
         "bits": report.bits,
         "profile": report.profile,
-        "clipped": {one.channel: {"least": one.low, "greatest": one.high} for one in report.clipped},
+        "clipped": {channel.channel: {"least": channel.low, "greatest": channel.high} for channel in report.clipped},
         "seams": _plain_seams(report.seams),
         "block_seams": _plain_seams(report.block_seams),
         "seams_note": report.seams_note,

@@ -1,8 +1,8 @@
-"""The class probe: dreams a class of the network's own, and asks the network what it sees, before and after.
+"""Class probe: dreams a class of the network, and classifies the picture before and after.
 
-A probe is a render like any other, with a question at its end. What the network is shown is the whole source, and the
-whole canvas, shrunk or enlarged until the short side is as long as the network was trained for; where they are longer than
-wide, it looks at all of them and takes the mean over positions, as its classifier does inside a square.
+A probe is a normal render with a classification at its end. The network is shown the whole source and the whole canvas,
+resampled until the short side has the length that the network was trained for. On pictures that are not square it
+takes the mean over all positions, as its classifier does inside a square.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from render.storage.records import fits
 from render.system import interrupts
 
 _WORD = "class="
-#: Whose answer is kept in `run.json`.
+#: Key of the answer in `run.json`.
 RECORD = "probe"
-#: Side of what is resampled at once, px: under a gigapixel canvas that reads 200 MB.
+#: Side of the squares that are resampled one at a time, px. On a gigapixel canvas one of them reads 200 MB.
 _PART = 32
 
 
 @dataclass(frozen=True)
 class Guess:
-    """What a network takes a picture for: a class, and its probability among all of them."""
+    """A class that a network sees in a picture, and its probability, 0..1, among all classes."""
 
     index: int
     name: str
@@ -46,9 +46,9 @@ class Guess:
 
 @dataclass(frozen=True)
 class Sight:
-    """What a network sees in a picture: its likeliest classes, best first, and where the class asked for stands.
+    """Classification of a picture: the most likely classes, best first, and the place of the class asked for.
 
-    `rank` counts from 1; `probability` is that of the class asked for.
+    `rank`, which counts from 1, and `probability`, 0..1, are those of the class asked for.
     """
 
     top: tuple[Guess, ...]
@@ -73,7 +73,7 @@ class _Asked(TypedDict):
 
 
 class _Answer(TypedDict):
-    """The record that `answer` returns, as it is read again."""
+    """The record that `answer` returns, as it is read back from `run.json`."""
 
     asked: _Asked
     before: _StoredSight
@@ -81,20 +81,20 @@ class _Answer(TypedDict):
 
 
 def probe(root: str, words: Sequence[str]) -> None:
-    """`probe class=NAME [key=value ...]`: dreams the class, prints what the network saw before and after, records it.
+    """Run `probe class=NAME [key=value ...]`: dream the class, print and record what the network saw before and after.
 
-    Raises `UserError` for what cannot be probed, and whatever a render raises.
+    Raise `UserError` for models or classes that cannot be probed, and every error that a render raises.
     """
-    written, overrides = take_class(words)
-    config, asked = aimed(load_config(root, overrides), written)
+    class_word, overrides = take_class(words)
+    config, target = aimed(load_config(root, overrides), class_word)
     interrupts.hold()
     report.start_logging(quiet=config.quiet)
     draft = jobs.draft(config)
     directory = draft.directory
-    known = read_record(directory.place).get(RECORD)
-    if directory.is_finished() and isinstance(known, dict) and fits(known, _Answer) and known["asked"] == asdict(asked):
+    record = read_record(directory.place).get(RECORD)
+    if directory.is_finished() and isinstance(record, dict) and fits(record, _Answer) and record["asked"] == asdict(target):
         say("already finished (fresh=true dreams it again)", quiet=config.quiet)
-        _print(known, config)
+        _print(record, config)
         say(*map(str, jobs.make_again(draft)), quiet=config.quiet)
         return
     directory.check()
@@ -103,13 +103,13 @@ def probe(root: str, words: Sequence[str]) -> None:
     with jobs.prepared(draft) as job:
         _refuse_without_classifier(job)
         say(report.summary(job), quiet=config.quiet)
-        pictures = jobs.render(job, lambda: {RECORD: answer(job, asked)})
+        pictures = jobs.render(job, lambda: {RECORD: answer(job, target)})
         _print(directory.record[RECORD], config)
         say(report.finished(job), *map(str, pictures), quiet=config.quiet)
 
 
 def take_class(words: Sequence[str]) -> tuple[str, list[str]]:
-    """What the words ask for as `class=`, the last of them where there are several, and the other words."""
+    """Return the value of `class=` (the last one, if there are several) and the other words."""
     classes = [word.removeprefix(_WORD).strip() for word in words if word.startswith(_WORD)]
     if not classes or not classes[-1]:
         raise UserError("probe needs a class: class=NAME, such as class=dumbbell, or its index")
@@ -117,18 +117,18 @@ def take_class(words: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def aimed(config: Config, written: str) -> tuple[Config, ClassName]:
-    """The config with the class for its objective, unless it names terms of its own, and the class that is meant.
+    """Return the config and the class that `written` names; a config without terms gets the class as its objective.
 
-    Raises `UserError` where there is no such class, or no classifier.
+    Raise `UserError` if there is no such class, or if the model has no classifier.
     """
-    asked = find_class(written, config.model.name)
+    target = find_class(written, config.model.name)
     if config.objective.terms is None:
-        config.objective.terms = [{"class": asked.index}]
-    return config, asked
+        config.objective.terms = [{"class": target.index}]
+    return config, target
 
 
 def answer(job: jobs.Job, asked: ClassName) -> dict[str, Any]:
-    """What the network sees in a job's source and in its canvas as stored, as plain data for the record."""
+    """Classify a job's source and its stored canvas; return plain data for the record."""
     shape = job.plan.final.shape
     views = [
         view(read, shape, job.loaded.architecture.native_side)
@@ -140,33 +140,33 @@ def answer(job: jobs.Job, asked: ClassName) -> dict[str, Any]:
 
 
 def view(read: ReadPixels, shape: tuple[int, int], side: int) -> Pixels:
-    """A picture of `shape` (rows, columns) px as the network is shown it, its short side `side` px: float32 RGB, 0..255."""
+    """Return a picture of `shape` (rows, columns) px, resampled to a short side of `side` px: float32 RGB, 0..255."""
     factor = side / min(shape)
-    small = max(side, round(shape[0] * factor)), max(side, round(shape[1] * factor))
-    shown = np.empty((*small, 3), np.float32)
-    for rect in whole(*small).bands(_PART * _PART, _PART):
-        shown[slice(*rect.rows), slice(*rect.columns)] = resample(read, shape, small, rect)
-    return np.clip(shown, 0.0, 255.0, out=shown)
+    view_shape = max(side, round(shape[0] * factor)), max(side, round(shape[1] * factor))
+    pixels = np.empty((*view_shape, 3), np.float32)
+    for rect in whole(*view_shape).bands(_PART * _PART, _PART):
+        pixels[slice(*rect.rows), slice(*rect.columns)] = resample(read, shape, view_shape, rect)
+    return np.clip(pixels, 0.0, 255.0, out=pixels)
 
 
 def sight(scores: NDArray[np.float32], names: Sequence[Sequence[str]], asked: int) -> Sight:
-    """What the scores before softmax, (classes,), say; of equal ones the first is the likelier."""
-    everything = [Guess(*guess) for guess in top_classes(scores, names, len(names))]
-    rank = next(number for number, guess in enumerate(everything) if guess.index == asked)
-    return Sight(tuple(everything[:5]), rank + 1, everything[rank].probability)
+    """Return the classification for scores before softmax, (classes,); of equal scores the first ranks higher."""
+    guesses = [Guess(*guess) for guess in top_classes(scores, names, len(names))]
+    rank = next(number for number, guess in enumerate(guesses) if guess.index == asked)
+    return Sight(tuple(guesses[:5]), rank + 1, guesses[rank].probability)
 
 
 def table(known: Mapping[str, Any], model: str) -> Table:
-    """A record of `answer` as a table."""
-    made = Table(title=f"what {model} sees", title_justify="left")
-    made.add_column("", justify="right")
+    """Return the table that shows a record of `answer`."""
+    grid = Table(title=f"what {model} sees", title_justify="left")
+    grid.add_column("", justify="right")
     for when in ("before", "after"):
-        made.add_column(when)
-        made.add_column("", justify="right")
+        grid.add_column(when)
+        grid.add_column("", justify="right")
     for number, pair in enumerate(zip(known["before"]["top"], known["after"]["top"], strict=False)):
         cells = [cell for guess in pair for cell in (guess["name"], _percent(guess["probability"]))]
-        made.add_row(str(number + 1), *cells)
-    return made
+        grid.add_row(str(number + 1), *cells)
+    return grid
 
 
 def _refuse_without_classifier(job: jobs.Job) -> None:
@@ -179,7 +179,7 @@ def _refuse_without_classifier(job: jobs.Job) -> None:
 
 
 def _names(job: jobs.Job) -> Sequence[Sequence[str]]:
-    """What classes are called; by number where the names cannot be had, as a class asked for by number may be."""
+    """Return the names of the classes; numbers if the names are not available, as a class may be given by number."""
     try:
         return class_names(job.config.model.name)
     except UserError:
@@ -187,7 +187,7 @@ def _names(job: jobs.Job) -> Sequence[Sequence[str]]:
 
 
 def _scores(job: jobs.Job, views: Sequence[Pixels]) -> list[NDArray[np.float32]]:
-    """What a worker's network says: whoever conducts may be without JAX."""
+    """Return the scores of each view from a worker's network: the conductor may not have JAX."""
     while True:
         try:
             (scores,) = job.executor.fetch([job.executor.call(0, "class_scores", views)])
@@ -200,9 +200,9 @@ def _print(known: Mapping[str, Any], config: Config) -> None:
     if config.quiet:
         return
     report.print_table(table(known, config.model.name))
-    asked, places = known["asked"], [known[when] for when in ("before", "after")]
-    before, after = (f"{_percent(place['probability'])}, rank {place['rank']:,}" for place in places)
-    say(f"{asked['name']} ({asked['index']}): before {before}; after {after}", quiet=False)
+    target, sights = known["asked"], [known[when] for when in ("before", "after")]
+    before, after = (f"{_percent(sight_record['probability'])}, rank {sight_record['rank']:,}" for sight_record in sights)
+    say(f"{target['name']} ({target['index']}): before {before}; after {after}", quiet=False)
 
 
 def _percent(share: float) -> str:

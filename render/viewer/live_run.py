@@ -1,7 +1,7 @@
-"""A run as it lies on disk, finished or still going: how far it is, and tiles of its newest checkpoint at any zoom.
+"""Reader of a run directory, finished or not: progress, and tiles of the newest checkpoint at any zoom.
 
-Tiles are cut from the canvas store when they are asked for. The render may replace a canvas at any moment, but takes it
-out of its manifest first: pixels count only if the manifest still names their canvas after they have been read.
+Tiles are cut from the canvas store on request. The render may replace a canvas at any moment, but removes it from its
+manifest first. So pixels are valid only if the manifest still names their canvas after they have been read.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from render.source.source import IN_MEMORY, Source, reopen_source
 from render.sweep.board import read_sweep
 from render.viewer.shrink import shrunk
 
-#: Canvas pixels that a tile may be read from; coarser tiles of larger canvases are cut from the run's preview.
+#: Most canvas pixels that are read for one tile; tiles that need more are cut from the run's preview.
 MOST_PIXELS = 4096 * 4096
 
 _STATUS, _POLL_MS = "status.json", 5000
 _CACHE_BYTES = 64 << 20
 _QUALITY = 92
-#: Tiles cut at once: each may hold a band of the canvas in memory.
+#: Most tiles that are cut at once: each may hold a band of the canvas in memory.
 _AT_ONCE = 2
 
 
 class NoTile(RenderError):
-    """There is no such tile, or its checkpoint has been replaced by a newer one."""
+    """A tile that does not exist, or whose checkpoint has been replaced by a newer one."""
 
 
 class LiveRun:
-    """What a run directory has to show. Any number of threads may ask at once."""
+    """Reader of one run directory for the viewer. Safe for any number of threads."""
 
     def __init__(self, directory: Path) -> None:
-        """Raises `UserError` where `directory` is no run's."""
+        """Open a run directory. Raise `UserError` if `directory` is not one."""
         if not directory.is_dir():
             raise UserError(f"run={directory}: there is no such directory")
         reading = read_run(directory)
@@ -71,11 +71,11 @@ class LiveRun:
         self._readers = threading.Semaphore(_AT_ONCE)
 
     def page(self) -> str:
-        """The viewer's page for this run."""
+        """Return the HTML of the viewer's page for this run."""
         return page(facts_of(self._newest_record()), {}, {"status": _STATUS, "every": _POLL_MS})
 
     def status(self) -> dict[str, Any]:
-        """What the page asks for again and again: how far the run is, and where the newest checkpoint's tiles are."""
+        """Return the status that the page polls: progress of the run, and addresses of the newest checkpoint's tiles."""
         record = self._newest_record()
         state = str(record.get("status", "running"))
         status: dict[str, Any] = {"state": state, "version": None, "images": {}, "waiting": ""}
@@ -89,14 +89,23 @@ class LiveRun:
                 waiting = f"The run was {state} before its first checkpoint: the same render command goes on with it."
             return status | {"words": "waiting for the first checkpoint", "waiting": waiting}
         pyramid, version = _pyramid(newest), self._version(newest)
-        shown = (DREAM,) if self._source is None else (DREAM, SOURCE)
-        images = {what: pyramid.descriptor(f"{what}/{version}_files/", "jpg") for what in shown}
+        stems = (DREAM,) if self._source is None else (DREAM, SOURCE)
+        images = {stem: pyramid.descriptor(f"{stem}/{version}_files/", "jpg") for stem in stems}
         return status | {"version": version, "images": images, "words": _words(state, newest, record)}
 
     def tile(self, what: str, version: str, level: int, row: int, column: int) -> bytes:
-        """A JPEG tile of the dream or of its source, at the checkpoint that `version` of `status` names.
+        """Return a JPEG tile of the dream or of its source.
 
-        Raises `NoTile` where there is none, and `DamagedCheckpoint` where its pixels cannot be read (now).
+        Args:
+            what: `dream` or `source`.
+            version: the `version` of `status`, which names the checkpoint.
+            level: level of the pyramid.
+            row: row of the tile.
+            column: column of the tile.
+
+        Raises:
+            NoTile: if there is no such tile.
+            DamagedCheckpoint: if its pixels cannot be read at the moment.
         """
         key, token = (what, version, level, row, column), version.partition("-")[0]
         cached = self._cache.get(key)
@@ -111,29 +120,29 @@ class LiveRun:
             with self._readers:
                 pixels = self._read(what, checkpoint, pyramid, level, rect)
         finally:
-            # A canvas that is no longer named may be another's, or half of one: that counts, whatever came of reading it.
+            # If the manifest no longer names the canvas, its files may be half replaced: that error comes before any other.
             self._find(token)
         content = _jpeg(pixels)
         self._cache.put(key, content)
         return content
 
     def _newest_record(self) -> dict[str, Any]:
-        # A run that starts over has none for a moment.
+        # A run that starts over has no record for a moment.
         self._record = read_record(self._directory) or self._record
         return self._record
 
     def _newest(self) -> list[Checkpoint]:
-        read = self._checkpoints.read()
-        return [checkpoint for checkpoint in read[1] if checkpoint.is_told] if read else []
+        reading = self._checkpoints.read()
+        return [checkpoint for checkpoint in reading[1] if checkpoint.is_told] if reading else []
 
     def _find(self, token: str) -> Checkpoint:
         try:
-            found = [one for one in self._newest() if one.token == token]
+            checkpoints = [checkpoint for checkpoint in self._newest() if checkpoint.token == token]
         except UserError as error:
             raise DamagedCheckpoint(str(error)) from None
-        if not found:
+        if not checkpoints:
             raise NoTile("another checkpoint has taken its place")
-        return found[0]
+        return checkpoints[0]
 
     def _read(self, what: str, checkpoint: Checkpoint, pyramid: Pyramid, level: int, rect: Rect) -> Pixels:
         if what != SOURCE:
@@ -148,19 +157,19 @@ class LiveRun:
             preview = None if path is None else _decoded(path)
             if preview is not None:
                 return _enlarged(preview, pyramid.shape(level), rect)
-        # Without a preview, which somebody has removed, the canvas itself: slow, but right.
+        # If somebody has removed the preview, read the canvas itself: slow, but right.
         store = CanvasStore(self._checkpoints.path(checkpoint), token=checkpoint.token)
         if store.shape != (pyramid.height, pyramid.width):
             raise DamagedCheckpoint(f"canvas {checkpoint.token} has not the size that the manifest says")
         return shrunk(store.read, store.shape, rect, pyramid.shrink(level))
 
     def _preview(self, checkpoint: Checkpoint) -> Path | None:
-        """The newest small picture: this octave's once the octave is over, until then that of the one before."""
+        """Return the path of the newest preview, that of the last finished octave; None if there is none."""
         paths = (preview_path(self._directory, octave) for octave in range(checkpoint.octave, -1, -1))
         return next((path for path in paths if path.is_file() and not path.is_symlink()), None)
 
     def _version(self, checkpoint: Checkpoint) -> str:
-        """Changes when any tile does: those cut from the preview do when a newer preview appears."""
+        """Return text that changes when any tile does. Tiles cut from the preview change when a newer preview appears."""
         pyramid, stamp = _pyramid(checkpoint), 0
         preview = self._preview(checkpoint)
         if preview is not None and pyramid.height * pyramid.width > MOST_PIXELS:
@@ -193,10 +202,10 @@ def _pyramid(checkpoint: Checkpoint) -> Pyramid:
 
 
 def _words(state: str, newest: Checkpoint, record: Mapping[str, Any]) -> str:
-    """Where the newest checkpoint stands, in a few words."""
-    planned = planned_steps(record)
-    steps = planned[newest.octave] if newest.octave < len(planned) else newest.steps
-    words = f"octave {newest.octave + 1} of {len(planned)}, step {newest.steps} of {steps}"
+    """Return a short text: the run's state, and octave, step and time of the newest checkpoint if it is not finished."""
+    step_counts = planned_steps(record)
+    steps = step_counts[newest.octave] if newest.octave < len(step_counts) else newest.steps
+    words = f"octave {newest.octave + 1} of {len(step_counts)}, step {newest.steps} of {steps}"
     if state == "finished":
         return "finished"
     saved = newest.saved_at("saved %H:%M:%S")
@@ -206,7 +215,7 @@ def _words(state: str, newest: Checkpoint, record: Mapping[str, Any]) -> str:
 def _open_source(record: Mapping[str, Any], levels: Path) -> Source | None:
     """Return the source that the run dreams from.
 
-    None where it is gone, changed, elsewhere than on this machine's disks, or too large to be held in memory.
+    None if it is missing, has changed, is not on a disk of this machine, or is too large for memory.
     """
     try:
         config = recorded_config(record["config"], [], ())
@@ -217,7 +226,7 @@ def _open_source(record: Mapping[str, Any], levels: Path) -> Source | None:
 
 
 class _Cache:
-    """The tiles asked for last, up to so many bytes."""
+    """Least-recently-used cache of tiles, limited to `limit` bytes."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

@@ -1,4 +1,4 @@
-"""`view run=DIR`: shows a run in the browser, from a small server on this machine alone."""
+"""Command `view run=DIR`: shows a run in the browser, from a small server that only this machine can reach."""
 
 from __future__ import annotations
 
@@ -28,15 +28,22 @@ log = logging.getLogger(__name__)
 _HOST = "127.0.0.1"
 _IDLE_S = 60.0
 _TILE = re.compile(r"/(dream|source)/([0-9a-f]{1,32}-[0-9a-f]{1,16})_files/(\d{1,2})/(\d{1,7})_(\d{1,7})\.jpg")
-#: What the page may load: itself, and nothing from elsewhere.
+#: Content security policy: the page may load nothing from other servers.
 _POLICY = "default-src 'self' 'unsafe-inline' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _HTML, _TEXT = "text/html; charset=utf-8", "text/plain; charset=utf-8"
 _JSON, _SCRIPT = "application/json", "text/javascript"
 
 
 def view(words: Sequence[str], say: Callable[[str], None] = print) -> None:
-    """Serves the run that `run=DIR` among the words names until it is interrupted; `port=0` takes a free port, and
-    `open=false` leaves the browser alone. Raises `UserError`.
+    """Serve a run until interrupted.
+
+    Args:
+        words: `run=DIR`, and perhaps `port=NUMBER` (0, the default, takes a free port) and `open=false` (do not open the
+            browser).
+        say: prints a line for the user.
+
+    Raises:
+        UserError: if the words are wrong, there is no such run, or the port is taken.
     """
     options = _options(words)
     url = checked_url(options["run"], "run")
@@ -61,7 +68,7 @@ def view(words: Sequence[str], say: Callable[[str], None] = print) -> None:
 
 
 class ViewServer(ThreadingHTTPServer):
-    """Answers for one run, on loopback."""
+    """HTTP server of one run, on loopback."""
 
     daemon_threads = True
 
@@ -69,7 +76,7 @@ class ViewServer(ThreadingHTTPServer):
         self.run = run
         self.script = script
         super().__init__((_HOST, port), _Handler)
-        # Names under which a browser on this machine may ask: a page from elsewhere could bring another.
+        # Allowed Host headers: a page from another site could reach this server under a host name of its own.
         self.hosts = {f"{host}:{self.server_port}" for host in (_HOST, "localhost")}
 
     @property
@@ -77,13 +84,13 @@ class ViewServer(ThreadingHTTPServer):
         return f"http://{_HOST}:{self.server_port}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        """A browser that hangs up is no error; anything else goes to the log."""
+        """Log an error, unless the browser only closed the connection."""
         if not isinstance(sys.exception(), OSError):
             log.exception("while answering the browser")
 
 
 def serving(run: LiveRun, script: bytes | None, port: int = 0) -> ViewServer:
-    """A server bound to `port` of this machine (0: any that is free); `UserError` where that is taken."""
+    """Return a server bound to `port` of this machine (0: any free port). Raise `UserError` if the port is taken."""
     try:
         return ViewServer(run, script, port)
     except OSError as error:
@@ -92,12 +99,12 @@ def serving(run: LiveRun, script: bytes | None, port: int = 0) -> ViewServer:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Knows a handful of addresses. None of them is ever turned into a path of a file."""
+    """Request handler for a few fixed addresses. No address is ever turned into a file path."""
 
     server: ViewServer
     protocol_version = "HTTP/1.1"
     timeout = _IDLE_S
-    # Small answers should not wait for more.
+    # Send small answers at once.
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
@@ -106,12 +113,12 @@ class _Handler(BaseHTTPRequestHandler):
         except NoTile as error:
             status, kind, content, keep = HTTPStatus.NOT_FOUND, _TEXT, f"{error}\n".encode(), False
         except DamagedCheckpoint as error:
-            # Most likely a newer checkpoint is being written over it.
+            # Most likely a newer checkpoint is overwriting it.
             status, kind, content, keep = HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, f"{error}\n".encode(), False
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
-        # A tile's address names its checkpoint, so what it shows never changes.
+        # A tile's address names its checkpoint, so its content never changes.
         self.send_header("Cache-Control", "max-age=86400, immutable" if keep else "no-store")
         self.send_header("Content-Security-Policy", _POLICY)
         self.send_header("X-Content-Type-Options", "nosniff")
@@ -140,13 +147,13 @@ class _Handler(BaseHTTPRequestHandler):
         return HTTPStatus.OK, "image/jpeg", run.tile(tile[1], tile[2], level, row, column), True
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Requests are not worth a line."""
+        """Print nothing for a request."""
 
 
 def _options(words: Sequence[str]) -> dict[str, str]:
-    options, others = split_words(words, {"run": "", "port": "0", "open": "true"})
-    if others:
-        raise UserError(f"view does not know {others[0]!r}: give it run=DIR, and perhaps port=8000 or open=false")
+    options, unknown_words = split_words(words, {"run": "", "port": "0", "open": "true"})
+    if unknown_words:
+        raise UserError(f"view does not know {unknown_words[0]!r}: give it run=DIR, and perhaps port=8000 or open=false")
     if not options["run"]:
         raise UserError("view needs a run directory: run=dreams/NAME")
     check_switches(options, ["open"])
@@ -160,7 +167,7 @@ def _port(text: str) -> int:
 
 
 def _open_browser(url: str) -> None:
-    """Opens the browser where there is a screen; one in the terminal would be in the way."""
+    """Open the browser if there is a screen; without one, a text browser would take over the terminal."""
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return
     threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()

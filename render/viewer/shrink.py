@@ -1,4 +1,4 @@
-"""The canvas made smaller by whole numbers, a band at a time."""
+"""Reduction of a canvas by a whole factor, one band at a time."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ from render.geometry.geometry import CHUNK, Interval, Rect
 
 
 def shrunk(read: Callable[[Rect], Pixels], shape: tuple[int, int], rect: Rect, factor: int) -> Pixels:
-    """The rectangle `rect` of a canvas of `shape` shrunk `factor` times: means of squares, of what is left at the ends.
+    """Return a rectangle of a shrunk canvas: means of squares of `factor` px, of smaller ones at the far ends.
 
-    `rect` is in shrunk pixels; `read` gives rectangles of the canvas, float32. Holds a band of the canvas at a time.
+    Holds one band of the canvas in memory at a time.
+
+    Args:
+        read: returns a rectangle of the canvas, float32.
+        shape: (rows, columns) px of the canvas.
+        rect: the rectangle, in px of the shrunk canvas.
+        factor: px of the canvas per px of the result, along each axis.
     """
     result = np.empty((*rect.shape, 3), np.float32)
     step = max(1, CHUNK // factor)
@@ -26,7 +32,7 @@ def shrunk(read: Callable[[Rect], Pixels], shape: tuple[int, int], rect: Rect, f
 
 
 def _means(pixels: Pixels, factor: int, axis: int) -> Pixels:
-    """Means of every `factor` pixels along an axis; the last one is of those that are left."""
+    """Return means of every `factor` pixels along an axis; the last mean may be of fewer."""
     if factor == 1:
         return pixels
     length = pixels.shape[axis]

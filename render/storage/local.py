@@ -1,4 +1,7 @@
-"""Storage in a directory. Files are written under a temporary name, flushed and renamed, and the directory flushed."""
+"""Storage in a directory.
+
+Files are written under a temporary name, flushed and renamed; then the directory is flushed, too.
+"""
 
 from __future__ import annotations
 

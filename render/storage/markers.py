@@ -104,13 +104,22 @@ def read_marker(content: bytes) -> Marker:
 
 
 def adopt(directory: Path, tree: str, run: str) -> None:
-    """Write the missing marker of a picture by an older version, if its `tree_sha256` is `tree`, from the run's record."""
+    """Write the missing marker of a picture by an older version, if its files still match the record of the run.
+
+    Args:
+        directory: The picture directory.
+        tree: Its `tree_sha256` in the record of the run.
+        run: Digest of the run.
+    """
     if directory.is_dir() and written_files(directory) is None and is_picture(directory) and tree_sha256(directory) == tree:
         mark(directory, run)
 
 
 def is_picture(directory: Path) -> bool:
-    """Return whether a directory is a picture by its marker, or without one looks like a picture of an older version."""
+    """Return whether a directory is an unchanged picture of ours.
+
+    Without a marker, return whether it looks like a picture of an older version.
+    """
     if written_files(directory) is not None:
         return foreign_entry(directory) is None
     return any((directory / name).is_file() for name in _TELLING)

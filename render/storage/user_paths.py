@@ -33,7 +33,7 @@ def is_same_file(text: str | None, path: Path) -> bool:
 
 
 def input_path(text: str, key: str) -> Path:
-    """Return the path of an input file that the user names by a path, see `user_path`, or by a URL in an object store.
+    """Return the path of an input file, given by a path (see `user_path`) or by a URL in an object store.
 
     An object is copied into the user's cache at its first use, and again after it has changed in the store.
 

@@ -50,7 +50,7 @@ def hold() -> None:
 
 @contextmanager
 def deferred(*, quiet: bool) -> Iterator[None]:
-    """Inside the context, let the first signal only make `check` raise, and the second raise UrgentInterrupt at once.
+    """Inside the context, make a first signal raise only in `check`, and a second one raise UrgentInterrupt at once.
 
     With `quiet`, the first signal prints no message.
     """

@@ -42,7 +42,7 @@ def nearest(path: Path) -> Path:
 
 
 def _group_limits() -> list[Path]:
-    """Return the files that may hold the memory limit of this process, for control groups version 1 and 2, root first."""
+    """Return the files that may hold the memory limit of this process (control groups v1 and v2), root first."""
     files = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()

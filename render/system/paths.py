@@ -35,7 +35,10 @@ def file_sha256(path: Path) -> str:
 
 
 def cache_directory() -> Path:
-    """Return the user's cache for converted weights and compiled kernels, below XDG_CACHE_HOME if set, on all platforms."""
+    """Return the user's cache directory for converted weights and compiled kernels.
+
+    XDG_CACHE_HOME is respected on all platforms.
+    """
     base = os.environ.get("XDG_CACHE_HOME")
     return Path(base) / APPLICATION if base else Path(platformdirs.user_cache_dir(APPLICATION, appauthor=False))
 

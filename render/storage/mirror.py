@@ -1,7 +1,7 @@
-"""A run in an object store: what must be files lies in this machine's cache, and is sent when it changes.
+"""A run in an object store, with a directory in the cache of this machine for what must be files.
 
-The store holds the truth. Another machine, whose cache knows nothing, goes on with the run; what is here is no more than
-the log, and pictures on their way.
+The store is authoritative, so another machine with an empty cache can resume the run. The local directory holds only the
+log, and pictures that are being transferred.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from render.storage.url import url_digest
 from render.system import interrupts
 from render.system.paths import cache_directory
 
-#: Seconds between two sendings of what only tells how far the run is.
+#: Seconds between two uploads of progress.
 _TOLD_EVERY_S = 10.0
-#: Files of a directory that are on their way at once.
+#: Files of a directory that are transferred at once.
 _AT_ONCE = 16
-#: The names of objects that are written to see whether one may, and seconds after which none is needed any more.
+#: Name prefix of objects that test the permission to write, and seconds after which a left one may be removed.
 _PROBE, _ABANDONED_S = ".probe-", 3600.0
-#: One of these is sent last: where it is, a directory is whole.
+#: One of these is sent last: its presence means that a picture directory is complete.
 _TELLING = ("dream.dzi", "zarr.json", "map.png")
 
 
 class Mirror:
-    """The run at `url` and its directory on this machine, `path`."""
+    """A run at `url`, and `path`, its directory on this machine."""
 
     def __init__(self, url: str, holder: str = "a run that is still going", key: str = "output.dir") -> None:
         self.url = url
@@ -55,23 +55,23 @@ class Mirror:
         self._told = 0.0
 
     def probe(self) -> None:
-        """Raises `StorageError` where the store cannot be reached, has no such bucket, or may not be written to."""
+        """Raise `StorageError` if the store cannot be reached, has no such bucket, or refuses writes."""
         probe(self._quick)
 
     def children(self, prefix: str = "") -> list[str]:
-        """The first parts of the names of all that lies there, below a prefix."""
+        """Return the first parts of the names of all objects below a prefix, sorted."""
         return self._quick.children(prefix)
 
     def refuse_busy(self) -> None:
-        """Raises `UserError` where another process holds the run."""
+        """Raise `UserError` if another process holds the run."""
         if is_held(self._quick, wait=True):
             raise UserError(f"{self.url} belongs to {self._holder}: wait for it or choose another {self._key}")
 
     def take(self) -> None:
-        """Holds the run for this process."""
+        """Take the local lock and the lease of the run for this process."""
         lock = lock_directory(self.path, self._holder, self._key, shown=self.url)
         try:
-            # Refreshed soon again where the store does not answer: nobody waits long for its thread to end.
+            # The quick client, so that the end of the lease thread is never long awaited.
             lease = Lease(self._quick, self._holder, self._key)
             lease.take()
         except BaseException:
@@ -80,7 +80,7 @@ class Mirror:
         self._lock, self._lease = lock, lease
 
     def release(self) -> None:
-        """Lets the run go."""
+        """Release the lease and the local lock."""
         lease, lock, self._lease, self._lock = self._lease, self._lock, None, None
         if lease is not None:
             lease.release()
@@ -88,34 +88,34 @@ class Mirror:
             lock.release()
 
     def check(self) -> None:
-        """Raises `Overtaken` once another process has taken the run."""
+        """Raise `Overtaken` if another process is known to have taken the run."""
         if self._lease is not None:
             self._lease.check()
 
     def confirm(self) -> None:
-        """As `check`, for who is about to write: see `Lease.confirm`."""
+        """Check the lease before a write: see `Lease.confirm`."""
         if self._lease is not None:
             self._lease.confirm()
 
     def hurry(self) -> None:
-        """From now on a store that does not answer is not waited for: it has been, and this is the end."""
+        """Stop waiting for minutes for a store that does not answer: the run is ending, and has waited already."""
         self._patient = self._quick
 
     def load(self, name: str) -> bytes:
-        """Raises FileNotFoundError where there is no such object."""
+        """Return the content of an object; raise FileNotFoundError if there is none."""
         return self._quick.load(name)[0]
 
     def send(self, name: str) -> None:
-        """Sends a file of the directory, where there is one. Raises `Overtaken` where the run is another's by now."""
+        """Send a file of the directory if it exists; raise `Overtaken` if another process has taken the run."""
         self.confirm()
         path = self.path / name
         with suppress(FileNotFoundError):
             self._patient.write_file(name, path)
 
     def tell(self, name: str, data: bytes | None) -> None:
-        """Sends what only tells how far the run is: now and then, and not at all where the store does not answer.
+        """Send progress data, at most every `_TOLD_EVERY_S` seconds; ignore a store that does not answer.
 
-        Without `data` it is removed.
+        If `data` is None, remove the object.
         """
         if data is None:
             with suppress(StorageError):
@@ -126,55 +126,58 @@ class Mirror:
             self._told = time.monotonic()
 
     def drop(self, *names: str) -> None:
-        """Removes objects, or all below a name."""
+        """Remove the objects with these names, and all objects below them."""
         for name in names:
             self._patient.remove(name)
             self._patient.remove_tree(name)
 
     def fetch(self, name: str) -> bool:
-        """Brings an object, or all below its name, into the directory; False where there is none."""
-        known = self._patient.facts(name)
-        if known is not None:
-            self._patient.fetch(name, self.path / name, known)
+        """Copy an object, or all objects below its name, into the directory; return False if there are none."""
+        facts = self._patient.facts(name)
+        if facts is not None:
+            self._patient.fetch(name, self.path / name, facts)
             return True
-        found = list(self._patient.tree(name))
-        for one in found:
+        objects = list(self._patient.tree(name))
+        for entry in objects:
             try:
-                inner_name(one.name)
+                inner_name(entry.name)
             except ValueError:
-                raise UserError(f"{self.url}/{name} holds {one.name!r}, which no run put there: remove it") from None
+                raise UserError(f"{self.url}/{name} holds {entry.name!r}, which no run put there: remove it") from None
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             for _ in pool.map(
-                lambda one: self._patient.fetch(f"{name}/{one.name}", self.path / name / one.name, one), found
+                lambda entry: self._patient.fetch(f"{name}/{entry.name}", self.path / name / entry.name, entry), objects
             ):
                 pass
-        return bool(found)
+        return bool(objects)
 
     def take_up_log(self, name: str) -> None:
-        """Goes on with the log that is there: the one here may lack what another machine wrote, or be ahead by its end."""
+        """Continue the log of the store, unless the local file is that log with more lines at its end.
+
+        The local file is replaced if it lacks lines of another machine, and removed if the store has no log.
+        """
         path = self.path / name
         try:
-            there = self.load(name)
+            content = self.load(name)
         except FileNotFoundError:
             path.unlink(missing_ok=True)
             return
-        if not (path.is_file() and path.read_bytes().startswith(there)):
-            write_durably(path, there)
+        if not (path.is_file() and path.read_bytes().startswith(content)):
+            write_durably(path, content)
 
     def send_picture(self, path: Path) -> dict[str, Any]:
-        """Sends a picture, a file or a directory; returns what tells that it lies there."""
+        """Send a picture, a file or a directory; return its identity in the store, see `stored`."""
         return send_picture(self._patient, path.name, path)
 
     def knows_picture(self, name: str, told: Any) -> bool:
-        """Whether the picture lies there as `send_picture` told."""
+        """Return whether the store holds the picture with the identity `told`, which `send_picture` returned."""
         return isinstance(told, dict) and bool(told) and stored(self._quick, name, directory="files" in told) == told
 
     def has(self, name: str) -> bool:
-        """Whether an object has the name, or is below it."""
+        """Return whether an object has the name or is below it."""
         return self._quick.facts(name) is not None or next(self._quick.tree(name), None) is not None
 
     def clear(self, *kept: str) -> None:
-        """Empties the directory on this machine, but for the lock and what is kept."""
+        """Empty the directory on this machine, except for the lock and the names in `kept`."""
         if not self.path.is_dir():
             return
         for path in self.path.iterdir():
@@ -182,26 +185,26 @@ class Mirror:
                 self.remove_here(path.name)
 
     def remove_here(self, name: str) -> None:
-        """Removes a file or a directory on this machine."""
+        """Remove a file or a directory on this machine."""
         path = self.path / name
         if path.is_dir() and not path.is_symlink():
-            # In the program's own cache, under the digest of the URL.
+            # Safe: it is in the cache of the program, below the digest of the URL.
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
 
 
 def probe(storage: ObjectStorage) -> None:
-    """Raises `StorageError` where a store cannot be reached, has no such bucket, or may not be read and written."""
+    """Raise `StorageError` if a store cannot be reached, has no such bucket, or refuses reads or writes."""
     name = f"{_PROBE}{secrets.token_hex(4)}"
-    # A signal that ended the process at once would leave what is written here behind.
+    # Without this, a signal would end the process at once and leave the probe object behind.
     interrupts.hold()
     next(storage.tree(), None)
     try:
         try:
             storage.write(name, b"")
         except BaseException:
-            # Where no answer came it may have been written all the same.
+            # Without an answer, it may have been written nevertheless.
             with suppress(StorageError):
                 storage.remove(name)
             raise
@@ -213,7 +216,7 @@ def probe(storage: ObjectStorage) -> None:
 
 
 def _remove_abandoned(storage: ObjectStorage) -> None:
-    """Removes what killed processes tried with; those of others that are trying now are younger."""
+    """Remove probe objects of killed processes: those older than `_ABANDONED_S`, so none that is in use."""
     for name in storage.children():
         facts = storage.facts(name) if re.fullmatch(rf"{re.escape(_PROBE)}[0-9a-f]{{8}}", name) else None
         if facts is not None and facts.size == 0:
@@ -223,56 +226,60 @@ def _remove_abandoned(storage: ObjectStorage) -> None:
 
 
 def send_picture(storage: ObjectStorage, name: str, path: Path) -> dict[str, Any]:
-    """Sends a file, or a directory in place of the one that has its name; returns what `stored` would."""
+    """Send a file or a directory, replacing all objects of its name, and return its identity as `stored` does."""
     if not path.is_dir():
         storage.remove_tree(name)
         return _told(storage.write_file(name, path))
     storage.remove(name)
-    for telling in _TELLING:
-        storage.remove(f"{name}/{telling}")
+    for file_name in _TELLING:
+        storage.remove(f"{name}/{file_name}")
     storage.remove_tree(name)
     if (path / MARKER).is_file():
-        # First of all: of what is cut off on its way, it says that it is ours.
+        # The marker goes first: after an interruption it identifies the objects as ours.
         storage.write_file(f"{name}/{MARKER}", path / MARKER)
     files = sorted(one for one in path.rglob("*") if one.is_file() and one.name != MARKER)
-    last = [one for one in files if one.relative_to(path).as_posix() in _TELLING]
+    last_files = [one for one in files if one.relative_to(path).as_posix() in _TELLING]
 
     def send(one: Path) -> None:
         storage.write_file(f"{name}/{one.relative_to(path).as_posix()}", one)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for _ in pool.map(send, [one for one in files if one not in last]):
+        for _ in pool.map(send, [one for one in files if one not in last_files]):
             pass
-    for one in last:
+    for one in last_files:
         send(one)
     return stored(storage, name, directory=True)
 
 
 def stored(storage: ObjectStorage, name: str, *, directory: bool) -> dict[str, Any]:
-    """What tells a stored picture from others, without reading it: size and tag; empty where there is none."""
+    """Return the identity of a stored picture without reading it; empty if there is none.
+
+    A file has `size` (bytes) and `tag`; a directory has `files` (count) and `tag`, a sha256 over names, sizes and tags.
+    """
     if not directory:
-        known = storage.facts(name)
-        return {} if known is None else _told(known)
+        facts = storage.facts(name)
+        return {} if facts is None else _told(facts)
     digest, count = hashlib.sha256(), 0
-    for one in sorted(storage.tree(name), key=lambda one: one.name):
-        digest.update(f"{one.name}\0{one.size}\0{one.tag}\n".encode())
+    for entry in sorted(storage.tree(name), key=lambda entry: entry.name):
+        digest.update(f"{entry.name}\0{entry.size}\0{entry.tag}\n".encode())
         count += 1
     return {"files": count, "tag": digest.hexdigest()} if count else {}
 
 
 def foreign_object(storage: ObjectStorage, name: str) -> str | None:
-    """The first object below a name that is not of a picture that this program sent; None where all of them are.
+    """Return the first object below a name that is not part of a picture by this program; None if there is none.
 
-    See `render.export.picture_directory`: which objects are, is said by the marker that was sent before all others.
+    The marker, which is sent before all other objects, lists the objects of the picture: see
+    `render.export.picture_directory`.
     """
     try:
         files = read_marker(storage.load(f"{name}/{MARKER}")[0])["files"]
     except (FileNotFoundError, MalformedRecord):
         files = {}
-    for found in storage.tree(name):
-        known = files.get(found.name)
-        if not (files and found.name == MARKER) and (known is None or known["size"] != found.size):
-            return found.name
+    for entry in storage.tree(name):
+        listed = files.get(entry.name)
+        if not (files and entry.name == MARKER) and (listed is None or listed["size"] != entry.size):
+            return entry.name
     return None
 
 

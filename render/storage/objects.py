@@ -1,7 +1,7 @@
-"""Storage in an object store: S3 and what speaks its protocol, Google Cloud Storage, Azure Blob Storage.
+"""Storage in an object store: S3 and compatible servers, Google Cloud Storage, Azure Blob Storage.
 
-Credentials are found as each cloud's own tools find them: environment, the machine's role, web identity, and, where boto3
-is installed, its profile files. None is ever written down.
+Credentials come from the same places as for the tools of each cloud: environment, role of the machine, web identity and,
+if boto3 is installed, its profile files. They are never written to disk.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Parts in which a file is sent: stores take 10,000 of them at most.
+#: Minimum bytes of a part when a file is sent, and maximum number of parts: stores accept 10,000 at most.
 _PART, _PARTS = 16 << 20, 9000
-#: Parts in which one is fetched.
+#: Bytes of a part when a file is fetched.
 _FETCHED = 32 << 20
-#: Objects that one request removes at most.
+#: Maximum number of objects that one request removes.
 _REMOVED = 1000
-#: Seconds: to connect, for one request, and until it is not tried again; and how often it is at most. For who waits at a
-#: prompt, and for who has hours of work: there the seconds count, as connections may be refused many times in a few.
+#: Seconds to connect, seconds for one request, seconds in which it is retried, and maximum number of retries. Quick is for
+#: a user at a prompt. Patient is for hours of work: many retries, since connections can be refused often in seconds.
 _QUICK, _PATIENT = (4, 12, 8, 2), (10, 120, 180, 1000)
-#: Seconds without a byte after which a store that took the request is not waited for; a part that is sent has the whole
-#: time of a request, as the answer comes after it.
+#: Seconds without a byte after which a read is given up. A part that is sent has the whole time of a request instead,
+#: because its answer comes after all bytes are sent.
 SILENCE_S = 60
-#: Seconds between two tries to connect to a store.
+#: Seconds between two attempts to connect to a store.
 _AGAIN_S = 2.0
-#: What the client says where a connection does not come about.
+#: Messages of the client if a connection fails.
 _NOT_CONNECTED = ("error sending request", "Connection refused")
 
 
 class ObjectStorage:
-    """The objects whose names begin with a URL. Pickled by that URL."""
+    """Storage of the objects whose names begin with a URL. Pickles as the URL and `patient`."""
 
     def __init__(self, place: str, *, patient: bool = False) -> None:
         self._place = place
         self._patient = patient
         self._client = self._said(lambda: connect(place, patient=patient))
-        # Of its own, as an answer to much that is sent may be long in coming.
+        # A separate client for sending, without `read_timeout`: the answer to a large upload can take long.
         self._sender = self._said(lambda: connect(place, patient=patient, sending=True)) if patient else self._client
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -65,9 +65,9 @@ class ObjectStorage:
         return self._place
 
     def load(self, name: str) -> tuple[bytes, Version]:
-        found = self._asked(lambda: obstore.get(self._client, name))
-        self._refuse_page(name, found.attributes)
-        return bytes(self._asked(found.bytes)), Version(found.meta["e_tag"], found.meta["version"])
+        response = self._asked(lambda: obstore.get(self._client, name))
+        self._refuse_page(name, response.attributes)
+        return bytes(self._asked(response.bytes)), Version(response.meta["e_tag"], response.meta["version"])
 
     def write(self, name: str, data: bytes, seen: Version | Seen = Seen.ANYTHING) -> Version:
         mode: Any = "overwrite"
@@ -79,12 +79,12 @@ class ObjectStorage:
             put = self._said(lambda: obstore.put(self._sender, name, data, mode=mode, use_multipart=False))
             return Version(put["e_tag"], put["version"])
         except Overtaken:
-            # An answer that was lost on its way makes the client ask again, and meet its own writing.
+            # After a lost answer the client repeats the request, and conflicts with its own first write.
             try:
-                found, version = self.load(name)
+                content, version = self.load(name)
             except FileNotFoundError:
-                found = b""
-            if found == data:
+                content = b""
+            if content == data:
                 return version
             raise
 
@@ -99,12 +99,12 @@ class ObjectStorage:
         if known is None:
             raise FileNotFoundError(f"{self._place}/{name}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Named by what it is the beginning of: whoever comes again goes on with it.
+        # The name contains the tag of the object, so that a later attempt resumes the same content.
         temporary = path.with_name(f".{path.name}.{re.sub('[^0-9a-zA-Z]', '', known.tag)[:32]}.partial")
         with temporary.open("ab") as file:
-            while (have := file.tell()) < known.size:
-                stop = min(have + _FETCHED, known.size)
-                file.write(self._part(name, known.tag, have, stop))
+            while (start := file.tell()) < known.size:
+                stop = min(start + _FETCHED, known.size)
+                file.write(self._part(name, known.tag, start, stop))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -112,10 +112,10 @@ class ObjectStorage:
     def _part(self, name: str, tag: str, start: int, stop: int) -> memoryview:
         options: Any = {"range": (start, stop)} | ({"if_match": tag} if tag else {})
         try:
-            found = self._asked(lambda: obstore.get(self._client, name, options=options))
+            response = self._asked(lambda: obstore.get(self._client, name, options=options))
         except Overtaken:
             raise StorageError(f"{self._place}/{name} was replaced while it was read: run the command again") from None
-        return memoryview(self._asked(found.bytes))
+        return memoryview(self._asked(response.bytes))
 
     def facts(self, name: str) -> Facts | None:
         try:
@@ -125,22 +125,22 @@ class ObjectStorage:
         return Facts(name, meta["size"], meta["e_tag"] or "")
 
     def written(self, name: str) -> datetime:
-        """When an object was written, by the store's clock. Raises FileNotFoundError where there is none."""
+        """Return the time of an object's last write, by the clock of the store; raise FileNotFoundError if missing."""
         return self._head(name)["last_modified"]
 
     def _head(self, name: str) -> Any:
-        found = self._asked(lambda: obstore.get(self._client, name, options={"head": True}))
-        self._refuse_page(name, found.attributes)
-        return found.meta
+        response = self._asked(lambda: obstore.get(self._client, name, options={"head": True}))
+        self._refuse_page(name, response.attributes)
+        return response.meta
 
     def _refuse_page(self, name: str, attributes: Mapping[Any, Any]) -> None:
-        """Raises `StorageError` where a network that wants a sign-in first answers everything with its web page."""
+        """Raise `StorageError` if the answer is a web page, as of a network that requires a sign-in first."""
         if str(attributes.get("Content-Type", "")).startswith("text/html") and not name.endswith((".html", ".htm")):
             raise StorageError(f"{self._place} {_NO_STORE}")
 
     def children(self, prefix: str = "") -> list[str]:
-        found = self._asked(lambda: obstore.list_with_delimiter(self._client, _below(prefix)))
-        names = [*found["common_prefixes"], *(meta["path"] for meta in found["objects"])]
+        listing = self._asked(lambda: obstore.list_with_delimiter(self._client, _below(prefix)))
+        names = [*listing["common_prefixes"], *(meta["path"] for meta in listing["objects"])]
         return sorted({name.rstrip("/").rpartition("/")[2] for name in names} - {""})
 
     def tree(self, prefix: str = "") -> Iterator[Facts]:
@@ -158,8 +158,8 @@ class ObjectStorage:
 
     def remove_tree(self, prefix: str) -> None:
         names: list[str] = []
-        for found in self.tree(prefix):
-            names.append(f"{_below(prefix) or ''}{found.name}")
+        for entry in self.tree(prefix):
+            names.append(f"{_below(prefix) or ''}{entry.name}")
             if len(names) == _REMOVED:
                 self._remove_all(names)
                 names = []
@@ -176,19 +176,25 @@ class ObjectStorage:
         return ObjectStore(client, read_only=read_only)
 
     def _asked(self, call: Callable[[], T]) -> T:
-        """As `_said`, for what changes nothing: a signal need not wait for the answer."""
+        """Return the result of a call without side effects: as `_said`, but a signal does not wait for the answer."""
         return self._said(lambda: interruptible(call))
 
     def _said(self, call: Callable[[], T]) -> T:
-        """What the call returns; what went wrong in one line."""
-        begun = time.monotonic()
+        """Return the result of a call; retry refused connections if patient, and translate errors of the client.
+
+        Raises:
+            Overtaken: Another process has written the object.
+            FileNotFoundError: There is no such object.
+            StorageError: Any other failure, in one line.
+        """
+        start = time.monotonic()
         try:
             while True:
                 try:
                     return call()
                 except BaseError as error:
                     refused = any(mark in str(error) for mark in _NOT_CONNECTED) and not _is_silence(str(error))
-                    if not (self._patient and refused and time.monotonic() - begun < _PATIENT[2]):
+                    if not (self._patient and refused and time.monotonic() - start < _PATIENT[2]):
                         raise
                 time.sleep(_AGAIN_S)
         except (AlreadyExistsError, PreconditionError):
@@ -203,7 +209,7 @@ class ObjectStorage:
 
 @contextmanager
 def translated(place: str) -> Iterator[None]:
-    """Turns what the client raises inside into a `StorageError` that names the place."""
+    """Inside the context, turn errors of the client into a `StorageError` that names the place."""
     try:
         yield
     except BaseError as error:
@@ -215,7 +221,13 @@ def _reopened(place: str, patient: bool) -> ObjectStorage:
 
 
 def connect(place: str, *, patient: bool, sending: bool = False) -> Any:
-    """The client of an object store, whose names begin after `place`, to send or to read. Asks nothing of it yet."""
+    """Return a client of an object store, without sending a request.
+
+    Args:
+        place: URL before all names that the client uses.
+        patient: Retry for minutes instead of seconds.
+        sending: Allow the whole time of a request without a byte, for uploads.
+    """
     connecting, request, retrying, retries = _PATIENT if patient else _QUICK
     client: ClientConfig = {
         "connect_timeout": timedelta(seconds=connecting),
@@ -224,34 +236,34 @@ def connect(place: str, *, patient: bool, sending: bool = False) -> Any:
     }
     if not sending:
         client["read_timeout"] = timedelta(seconds=SILENCE_S)
-    # One that took a request and was silent is not asked again: only connections that are refused are, by `_said`.
-    again = min(retrying, max(1, SILENCE_S - 1))
-    retry: RetryConfig = {"max_retries": retries, "retry_timeout": timedelta(seconds=again)}
+    # A store that accepted a request and stayed silent is not asked again: `_said` retries only refused connections.
+    retry_s = min(retrying, max(1, SILENCE_S - 1))
+    retry: RetryConfig = {"max_retries": retries, "retry_timeout": timedelta(seconds=retry_s)}
     options: dict[str, Any] = {"client_options": client, "retry_config": retry}
     if place.startswith("s3://"):
         provider = _profile_credentials()
         if provider is not None:
             options["credential_provider"] = provider
-    # A name is meant as it is written, and a URL's escapes would be undone.
+    # Names are literal, but the client would decode percent escapes in the URL.
     scheme, _, name = place.partition("://")
     return from_url(f"{scheme}://{quote(name)}", **options)
 
 
 def _allows_http() -> bool:
-    """Without encryption only where the user wrote so: for servers of one's own."""
+    """Return whether the user's environment allows HTTP without encryption, for a private server."""
     allowed = (os.environ.get(f"{cloud}_ALLOW_HTTP", "") for cloud in ("AWS", "GOOGLE", "AZURE"))
     endpoints = (os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"))
     return any(word.lower() in ("true", "1") for word in allowed) or any(url.startswith("http://") for url in endpoints)
 
 
 def _profile_credentials() -> Any:
-    """Credentials of boto3's profile files, where nothing nearer has any; None where there are none."""
-    nearer = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
-    if any(os.environ.get(name) for name in nearer) or os.environ.get("AWS_SKIP_SIGNATURE"):
+    """Return credentials from the profile files of boto3; None without any, or if the environment has others."""
+    environment_names = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
+    if any(os.environ.get(name) for name in environment_names) or os.environ.get("AWS_SKIP_SIGNATURE"):
         return None
     files = (("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"), ("AWS_CONFIG_FILE", "~/.aws/config"))
-    there = any(Path(os.environ.get(name, file)).expanduser().exists() for name, file in files)
-    if not os.environ.get("AWS_PROFILE") and not there:
+    has_files = any(Path(os.environ.get(name, file)).expanduser().exists() for name, file in files)
+    if not os.environ.get("AWS_PROFILE") and not has_files:
         return None
     try:
         from obstore.auth.boto3 import Boto3CredentialProvider
@@ -268,7 +280,7 @@ def _profile_credentials() -> Any:
 
 
 def _is_silence(text: str) -> bool:
-    """Whether the client's words are about an answer that did not come in time."""
+    """Return whether a message of the client reports an answer that did not come in time."""
     return any(mark in text for mark in ("timed out", "kind: Timeout", "TimedOut"))
 
 
@@ -277,15 +289,15 @@ def _below(prefix: str) -> str | None:
 
 
 def storage_error(place: str, error: Exception) -> StorageError:
-    """One line for what an object store, or the way to it, had against a request."""
-    scheme, _, rest = place.partition("://")
-    bucket = f"{scheme}://{rest.partition('/')[0]}"
+    """Return a `StorageError` that explains in one line why a request to an object store failed."""
+    scheme, _, name = place.partition("://")
+    bucket = f"{scheme}://{name.partition('/')[0]}"
     text = str(error)
     status = re.search(r"status code: (\d+)", text)
-    waited = re.search(r" in (\d+(?:\.\d+)?)s\b", text) if _is_silence(text) else None
-    silent = f"nothing came in {float(waited[1]):.0f} s; " if waited else ""
+    duration = re.search(r" in (\d+(?:\.\d+)?)s\b", text) if _is_silence(text) else None
+    silent = f"nothing came in {float(duration[1]):.0f} s; " if duration else ""
     reason = f"{place} cannot be used ({(text.splitlines() or [type(error).__name__])[0].partition(' - ')[0]})"
-    for marks, said in (
+    for marks, message in (
         (
             ("NoSuchBucket", "ContainerNotFound", "bucket does not exist"),
             f"there is no bucket {bucket}: make it, or choose another",
@@ -314,7 +326,7 @@ def storage_error(place: str, error: Exception) -> StorageError:
         ),
     ):
         if any(mark in text for mark in marks):
-            return StorageError(said)
+            return StorageError(message)
     if status is not None:
         reason = f"{place} cannot be used now (the server answers {status[1]})"
     return StorageError(f"{reason}: try again later")
@@ -323,7 +335,7 @@ def storage_error(place: str, error: Exception) -> StorageError:
 _NO_STORE = (
     "is answered by a web page, not by an object store: sign in to this network in a browser, or correct AWS_ENDPOINT_URL"
 )
-#: What the client says to answers that no store gives.
+#: Messages of the client about answers that do not come from an object store.
 _NOT_STORES = (
     "error following redirect", "302 Found", "303 See Other", "Received non-partial response", "Got invalid",
     "unknown variant `head`", "unknown variant `body`", "Unable to extract metadata from headers",

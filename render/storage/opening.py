@@ -1,4 +1,4 @@
-"""Opens the storage at a place: a directory or a prefix in an object store."""
+"""Choice of the storage for a place: a directory or a prefix in an object store."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from render.storage.url import Place
 
 
 def open_storage(place: Place, *, patient: bool = False) -> Storage:
-    """The storage at a place. With `patient`, an object store that does not answer is asked for minutes, not seconds."""
+    """Return the storage at a place; with `patient`, an object store is retried for minutes, not seconds."""
     if isinstance(place, Path):
         return LocalStorage(place)
-    # Whoever has no object store does not wait for its client.
+    # Imported only when needed, because the client of object stores is slow to import.
     from render.storage.objects import ObjectStorage
 
     return ObjectStorage(place, patient=patient)
 
 
 def asking(place: Place) -> AbstractContextManager[None]:
-    """Around what Zarr does at a place: what an object store had against it becomes a `StorageError`."""
+    """Return a context for Zarr calls that turns errors of an object store into a `StorageError`."""
     if isinstance(place, Path):
         return nullcontext()
     from render.storage.objects import translated

@@ -1,7 +1,7 @@
 """Small records in JSON, read within bounds and checked against a shape before anything relies on them.
 
-Whoever reads a record, one that somebody else may have sent, gets it from here: what a shape says holds for all of it, and
-what it does not name is never looked at.
+All records are read through this module, because somebody else may have sent them: every part of a record that its shape
+names is checked, and other parts are never used.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-#: Levels of a record that may lie within one another: a config has eight.
+#: Maximum nesting depth of a record: a config has eight levels.
 MAX_DEPTH = 64
-#: Lists, mappings and their items in a record: a sweep of 100,000 points has about two million.
+#: Maximum number of lists, mappings and items in a record: a sweep of 100,000 points has about two million.
 MAX_ITEMS = 6_000_000
 
 
 class MalformedRecord(ValueError):
-    """Content that is no record, or not one of the shape that it should have; the message says where and why."""
+    """Error for content that is no record, or has not the expected shape; the message says where and why."""
 
 
 @dataclass(frozen=True)
 class Matching:
-    """Text that a pattern matches whole: for `Annotated`."""
+    """Text that a pattern matches completely, for `Annotated`."""
 
     pattern: str
 
@@ -37,7 +37,7 @@ class Matching:
 
 @dataclass(frozen=True)
 class Between:
-    """A number from `least` to `most`: for `Annotated`."""
+    """Number from `least` to `most`, both included, for `Annotated`."""
 
     least: float
     most: float
@@ -46,22 +46,22 @@ class Between:
         return self.least <= value <= self.most
 
 
-#: A whole number that is a length, a count of steps or of tiles: no picture comes near the most.
+#: Length, or count of steps or tiles. No picture comes near the maximum.
 WholeNumber = Annotated[int, Between(0, 1 << 40)]
-#: A side of a picture, px.
+#: Side of a picture, px.
 Side = Annotated[int, Between(1, 1 << 25)]
-#: Seconds since the epoch, or that something took.
+#: Time since the epoch, or a duration, s.
 Seconds = Annotated[float, Between(0.0, 1e11)]
-#: sha256 of something, hex.
+#: A sha256, hex.
 Sha256 = Annotated[str, Matching("[0-9a-f]{64}")]
 _PART = r"(?!\.{1,2}(?:/|$))[^/\0]{1,255}"
-#: The name of a file or a directory in the one that the record is of; of one somewhere below it.
+#: Name of a file or directory directly in the directory of the record (`FileName`), or at any depth (`InnerName`).
 FileName = Annotated[str, Matching(_PART)]
 InnerName = Annotated[str, Matching(rf"{_PART}(?:/{_PART}){{0,63}}")]
 
 
 def parse_record(content: bytes) -> Any:
-    """The value that JSON text stands for. Raises `MalformedRecord` for what is none, or lies too deep."""
+    """Return the value of JSON text; raise `MalformedRecord` if it is empty, invalid, too large or nested too deep."""
     if not content.strip(b"\0 \t\r\n"):
         raise MalformedRecord("it is empty")
     if sum(content.count(mark) for mark in (b"[", b"{", b",")) > MAX_ITEMS:
@@ -78,22 +78,21 @@ def parse_record(content: bytes) -> Any:
 
 
 def check_shape(value: object, shape: Any, name: str = "it") -> None:
-    """Raises `MalformedRecord` that names the place where a value is not what a type says.
+    """Raise `MalformedRecord` if a value does not fit a type; the message names the part that does not.
 
     Args:
-        value: What `parse_record` returned, or a part of it.
-        shape: A TypedDict (keys that it does not name may be there), `dict[str, X]`, `list[X]`, a union, a `Literal`,
-            `str`, `int`, `float` (whole numbers count; finite ones alone), `bool`, `Any`, or `Annotated` one of these
-            with `Matching` or `Between`.
-        name: What the value is called in the message.
+        value: Result of `parse_record`, or a part of it.
+        shape: A TypedDict (other keys are allowed), `dict[str, X]`, `list[X]`, a union, a `Literal`, `str`, `int`, `float`
+            (finite, whole numbers included), `bool`, `Any`, or `Annotated` with one of these and `Matching` or `Between`.
+        name: Name of the value in the message.
     """
-    wrong = next(_misfits(value, shape, name), None)
-    if wrong is not None:
-        raise MalformedRecord(wrong)
+    misfit = next(_misfits(value, shape, name), None)
+    if misfit is not None:
+        raise MalformedRecord(misfit)
 
 
 def fits(value: object, shape: Any) -> bool:
-    """Whether a value is what a type says: see `check_shape`."""
+    """Return whether a value fits a type: see `check_shape`."""
     return next(_misfits(value, shape, ""), None) is None
 
 
@@ -107,9 +106,9 @@ def _misfits(value: object, shape: Any, name: str) -> Iterator[str]:
         yield from _misfit_items(value, origin, get_args(shape), name)
     elif origin is Annotated:
         kind, *rules = get_args(shape)
-        wrong = next(_misfits(value, kind, name), None)
-        if wrong is not None or not all(rule.holds(value) for rule in rules):
-            yield wrong or f"{name} is not what it can be"
+        misfit = next(_misfits(value, kind, name), None)
+        if misfit is not None or not all(rule.holds(value) for rule in rules):
+            yield misfit or f"{name} is not what it can be"
     elif origin in (Union, UnionType, Literal):
         if not any(_is_choice(value, choice, origin) for choice in get_args(shape)):
             yield f"{name} is not what it can be"
@@ -119,12 +118,12 @@ def _misfits(value: object, shape: Any, name: str) -> Iterator[str]:
 
 def _misfit_items(value: object, kind: type, shapes: tuple[Any, ...], name: str) -> Iterator[str]:
     if kind is list and isinstance(value, list):
-        for number, one in enumerate(value):
-            yield from _misfits(one, shapes[0], f"{name}[{number}]")
+        for index, item in enumerate(value):
+            yield from _misfits(item, shapes[0], f"{name}[{index}]")
     elif kind is dict and isinstance(value, dict):
-        for key, one in value.items():
+        for key, item in value.items():
             yield from _misfits(key, shapes[0], f"a key of {name}")
-            yield from _misfits(one, shapes[1], f"{name}[{key!r}]")
+            yield from _misfits(item, shapes[1], f"{name}[{key!r}]")
     else:
         yield f"{name} is no {'list' if kind is list else 'mapping'}"
 
@@ -163,15 +162,15 @@ def _is_finite(value: float) -> bool:
     try:
         return math.isfinite(value)
     except OverflowError:
-        # A whole number beyond all floats.
+        # A whole number larger than any float.
         return False
 
 
 def _depths(value: object) -> Iterator[int]:
     """Yield the depth of every list and mapping, without recursion."""
-    waiting = [(value, 1)]
-    while waiting:
-        inner, depth = waiting.pop()
+    stack = [(value, 1)]
+    while stack:
+        inner, depth = stack.pop()
         if isinstance(inner, dict | list):
             yield depth
-            waiting += [(one, depth + 1) for one in (inner.values() if isinstance(inner, dict) else inner)]
+            stack += [(item, depth + 1) for item in (inner.values() if isinstance(inner, dict) else inner)]

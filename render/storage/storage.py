@@ -1,4 +1,4 @@
-"""Where a run keeps things: a directory or a prefix in an object store, behind the few calls that both can do."""
+"""Interface of the storage of a run: a directory, or a prefix in an object store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from render.storage.url import Place
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of an object without reading it: its name, its size in bytes, and a tag of its content."""
+    """Name, size in bytes and content tag of an object, available without reading it."""
 
     name: str
     size: int
@@ -22,65 +22,66 @@ class Facts:
 
 @dataclass(frozen=True)
 class Version:
-    """Which writing of an object was seen: its tag, and the store's own number of it where it counts them."""
+    """Version of an object: its tag, and the version number of the store if the store has one."""
 
     tag: str | None
     number: str | None = None
 
 
 class Seen(Enum):
-    """What a writer may expect of an object beside a `Version`: anything, or that there is none."""
+    """State of an object that a writer expects instead of a `Version`: any state, or no object."""
 
     ANYTHING = "anything"
     NOTHING = "nothing"
 
 
 class Storage(Protocol):
-    """A place to keep things in, by names such as `canvas/manifest.json`.
+    """Objects at a place, with names such as `canvas/manifest.json`.
 
-    What cannot be reached, or may not be done, is a `StorageError` in an object store and an `OSError` on a file system.
+    Failures raise `StorageError` for an object store and `OSError` for a file system.
     """
 
     @property
     def place(self) -> Place:
-        """The directory or the URL."""
+        """Directory or URL."""
 
     def load(self, name: str) -> tuple[bytes, Version]:
-        """Content, and which writing of it that is. Raises FileNotFoundError where there is none."""
+        """Return the content of an object and its version; raise FileNotFoundError if there is none."""
 
     def write(self, name: str, data: bytes, seen: Version | Seen = Seen.ANYTHING) -> Version:
-        """Writes something small, whole or not at all; returns when it will be there after a loss of power.
+        """Write a small object completely or not at all; after the return it survives a loss of power.
 
-        In an object store, raises `Overtaken` where the object is not as `seen` says: a directory has its lock for that.
+        An object store raises `Overtaken` if the object is not in the state `seen`. A directory ignores `seen`, because its
+        lock keeps other writers out.
         """
 
     def write_file(self, name: str, path: Path) -> Facts:
-        """Copies a file there, whole or not at all."""
+        """Copy a file into the storage, completely or not at all."""
 
     def fetch(self, name: str, path: Path, known: Facts | None = None) -> None:
-        """Copies an object to a file, whole or not at all; `known` saves asking for its size."""
+        """Copy an object to a file, completely or not at all; with `known`, its facts need not be requested."""
 
     def facts(self, name: str) -> Facts | None:
-        """What is known of an object; None where there is none."""
+        """Return the facts of an object; None if there is none."""
 
     def children(self, prefix: str = "") -> list[str]:
-        """The first parts of all names below a prefix, sorted."""
+        """Return the first parts of all names below a prefix, sorted."""
 
     def tree(self, prefix: str = "") -> Iterator[Facts]:
-        """All objects below a prefix, by names that begin after it."""
+        """Yield the facts of all objects below a prefix, with names relative to it."""
 
     def remove(self, name: str) -> None:
-        """Removes one object, or does nothing where there is none."""
+        """Remove an object; do nothing if there is none."""
 
     def remove_tree(self, prefix: str) -> None:
-        """Removes all objects below a prefix."""
+        """Remove all objects below a prefix."""
 
     def zarr(self, name: str, *, read_only: bool) -> Any:
-        """What Zarr opens or makes an array in."""
+        """Return the Zarr store in which an array is opened or created."""
 
 
 def inner_name(name: str) -> str:
-    """The same name, such as `canvas/manifest.json`; ValueError for what would lie outside of the place that it is in."""
+    """Return the name, such as `canvas/manifest.json`, unchanged; raise ValueError if it leads outside of its place."""
     if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
         raise ValueError(f"{name!r} is no name inside a directory")
     return name

@@ -1,4 +1,4 @@
-"""Paths and URLs as users write them, and what they name."""
+"""Conversion of paths and URLs in the config to paths of files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from render.system.paths import cache_directory
 
 
 def user_path(text: str, key: str) -> Path:
-    """A path as the user wrote it, `~` expanded; `UserError` naming the config key where there can be no such path."""
+    """Return a path from the user with `~` expanded; raise `UserError` that names the config key if it is invalid."""
     if checked_url(text, key) is not None:
         raise UserError(f"{key}={text}: this is kept on a disk alone: name a path")
     try:
@@ -25,7 +25,7 @@ def user_path(text: str, key: str) -> Path:
 
 
 def is_same_file(text: str | None, path: Path) -> bool:
-    """Whether a text, recorded by anybody, names the very file at a path; False where it can name none."""
+    """Return whether a recorded text, which need not be a valid path, names the same file as a path."""
     try:
         return bool(text) and Path(str(text)).expanduser().samefile(path)
     except (OSError, RuntimeError, ValueError):
@@ -33,15 +33,17 @@ def is_same_file(text: str | None, path: Path) -> bool:
 
 
 def input_path(text: str, key: str) -> Path:
-    """A file to be read, as the user wrote it: a path as `user_path` takes it, or what a URL in an object store names.
+    """Return the path of an input file, given by a path (see `user_path`) or by a URL in an object store.
 
-    The latter is brought into the user's cache when it is first asked for, and again when it has changed there. Raises
-    `UserError` that names the config key.
+    An object is copied into the user's cache at its first use, and again after it has changed in the store.
+
+    Raises:
+        UserError: The path or URL is invalid, or the object cannot be copied; the message names the config key.
     """
     url = checked_url(text, key)
     if url is None:
         return user_path(text, key)
-    # Whoever reads from no object store does not wait for its client.
+    # Imported only when needed, because the client of object stores is slow to import.
     from render.storage.inputs import brought
 
     return brought(url, key, cache_directory() / "inputs")

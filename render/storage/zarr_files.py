@@ -1,6 +1,6 @@
-"""The directory that a local Zarr array lies in, of which only regular files of a bounded size are ever read.
+"""Local Zarr store that reads only regular files of bounded size.
 
-Imports Zarr, which takes its time: imported where an array is opened.
+Import it only where an array is opened, because Zarr is slow to import.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
-#: Bytes of a chunk or of the metadata at most: chunks of this program have 512 x 512 x 3 numbers of 4 bytes.
+#: Maximum bytes of a chunk or of metadata: chunks of this program have 512 x 512 x 3 values of 4 bytes.
 MOST_BYTES = 16 << 20
 
 
 class RegularFiles(LocalStore):
-    """A local store that refuses devices, pipes, links and files too large to be a chunk: somebody may have sent it."""
+    """Local store, possibly from somebody else, that refuses devices, pipes, links and files larger than a chunk."""
 
     def get_sync(
         self, key: str, *, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """Return what a file holds; None without one. Raises OSError for what is no regular file, or too large."""
+        """Return the content of a file, None if missing; raise OSError if it is not a regular file or is too large."""
         _refuse_odd(self.root / key)
         return super().get_sync(key, prototype=prototype, byte_range=byte_range)
 
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """As `get_sync`."""
+        """Return the content of a file as `get_sync` does."""
         _refuse_odd(self.root / key)
         return await super().get(key, prototype, byte_range)
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
     ) -> list[Buffer | None]:
-        """As `get_sync`, of several files."""
+        """Return the content of several files as `get_sync` does."""
         ranges = list(key_ranges)
         for key, _ in ranges:
             _refuse_odd(self.root / key)

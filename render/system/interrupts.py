@@ -1,8 +1,8 @@
-"""Ctrl-C, SIGTERM, and a terminal that goes, end a render tidily, whenever they come.
+"""Handling of Ctrl-C, SIGTERM and SIGHUP, so that a render stops with its canvas complete and saved.
 
 Raising KeyboardInterrupt from a signal handler is not enough: a callback inside JAX may swallow it, and in the middle of
-an update it would leave half a canvas. While a render is under way the request is only noted, and `check` raises it where
-the canvas is whole. Whoever asks twice does not want to wait.
+an update it would leave half a canvas. During a render the handler only records the request, and `check` raises it where
+the canvas is complete. A second signal stops the render at once.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from render.errors import UrgentInterrupt
 from render.terminal import streams
 
 EXIT_CODE = 130
-#: Those that ask to stop: SIGHUP comes when the terminal goes, as that of a connection that breaks.
+#: Signals that request a stop. SIGHUP comes when the terminal disappears, for example when a connection breaks.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
-#: A second signal so soon is the first by another way: `make` and `timeout` send on what the whole group gets, s.
+#: Seconds in which a second signal counts as the first: `make` and `timeout` repeat what the whole group receives.
 _SAME = 0.3
 
 _STOPPING = b"render: stopping: the tile in hand is finished and the canvas saved (once more to stop at once)\n"
@@ -34,9 +34,9 @@ _postponing = False
 
 
 def install() -> None:
-    """Takes over the signals. Until `hold`, they end the process at once: nothing needs tidying yet.
+    """Install the signal handler. Until `hold` is called, a signal ends the process at once.
 
-    A SIGHUP that is ignored stays so: `nohup` asks for that.
+    An ignored SIGHUP stays ignored, because `nohup` sets that.
     """
     for number in SIGNALS:
         if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN:
@@ -44,28 +44,32 @@ def install() -> None:
 
 
 def hold() -> None:
-    """From now on signals raise KeyboardInterrupt, so that what has begun is put in order."""
+    """Make signals raise KeyboardInterrupt from now on, so that work in progress can clean up."""
     global _holding  # noqa: PLW0603
     _holding = True
 
 
 @contextmanager
 def deferred(*, quiet: bool) -> Iterator[None]:
-    """Inside, the first signal only makes `check` raise; the second raises UrgentInterrupt at once."""
+    """Inside the context, make a first signal raise only in `check`, and a second one raise UrgentInterrupt at once.
+
+    With `quiet`, the first signal prints no message.
+    """
     global _deferring, _quiet
     check()
-    before = _deferring, _quiet
+    previous = _deferring, _quiet
     _deferring, _quiet = True, quiet
     try:
         yield
     finally:
-        _deferring, _quiet = before
+        _deferring, _quiet = previous
 
 
 @contextmanager
 def postponed() -> Iterator[None]:
-    """Inside, signals are only noted, and raised at the end: an exception while a native module starts would abort the
-    process. For a second or so at most.
+    """Inside the context, record signals and raise them at its end. Use it for about a second at most.
+
+    An exception while a native module starts would abort the process.
     """
     global _postponing  # noqa: PLW0603
     _postponing = True
@@ -77,7 +81,7 @@ def postponed() -> Iterator[None]:
 
 
 def check() -> None:
-    """Raises KeyboardInterrupt when a signal has come, even if the first one was swallowed."""
+    """Raise KeyboardInterrupt if a signal has come, even if its first exception was swallowed."""
     if _asked:
         raise KeyboardInterrupt
 
@@ -103,13 +107,13 @@ def heard_here() -> Iterator[None]:
 
 
 def disregard() -> None:
-    """Ignore further requests: the command has ended, and its exit code is to be the one that it says."""
+    """Ignore further signals: the command has ended, and a signal must not change its exit code."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def is_asked() -> bool:
-    """Whether a signal has come."""
+    """Return whether a signal has come."""
     return _asked
 
 

@@ -1,4 +1,4 @@
-"""The log file that a run, an atlas or a sweep keeps in its directory, and how its record begins and breaks off."""
+"""Log file of a run, an atlas or a sweep, and the entries of its record at the start and after a failure."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from render.terminal.text import escaped
 
 
 def opening(old: Mapping[str, Any], packages: Sequence[str]) -> dict[str, Any]:
-    """How the record of a run, an atlas or a sweep begins; `old` is the one that is gone on with, empty for none.
+    """Return the first entries of the record of a run, an atlas or a sweep.
 
-    `packages` are those whose versions it says.
+    Args:
+        old: Record of the run that is resumed; empty for a new run.
+        packages: Packages whose versions are recorded.
     """
     now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     versions = {name: version(name) for name in packages}
@@ -37,12 +39,17 @@ def opening(old: Mapping[str, Any], packages: Sequence[str]) -> dict[str, Any]:
 
 @contextmanager
 def log_to(path: Path, record: Callable[..., None], json_of: str | None = None) -> Iterator[None]:
-    """Inside, what the program logs is appended to a file, each line with its time.
+    """Inside the context, append the log messages of the program to a file, each line with its time.
 
-    With `json_of`, the name of a run, each line is a JSON object: see `JsonLines`. Where the program runs as a job on a
-    cluster, the same lines go to standard output, which is what is kept of a job.
-    An exception is logged, and `record` is told of it before it goes on: `status` (interrupted or failed) and `error`.
-    Raises `UserError` where the file cannot be written.
+    Args:
+        path: The log file.
+        record: Called with `status` ("interrupted" or "failed") and `error` when an exception leaves the context. The
+            exception is logged first and raised again afterwards.
+        json_of: Name of a run. If given, each line is a JSON object, see `JsonLines`; in a job on a cluster the same
+            lines also go to standard output, because the cluster keeps only that of a job.
+
+    Raises:
+        UserError: The file cannot be written.
     """
     try:
         handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
@@ -53,43 +60,44 @@ def log_to(path: Path, record: Callable[..., None], json_of: str | None = None) 
     if json_of is not None and is_cluster_job():
         handlers.append(logging.StreamHandler(sys.stdout))
     logger = logging.getLogger("render")
-    for one in handlers:
-        one.setFormatter(formatter)
-        logger.addHandler(one)
+    for target in handlers:
+        target.setFormatter(formatter)
+        logger.addHandler(target)
     try:
         yield
     except BaseException as error:
         logger.error("%s: %s", type(error).__name__, error)
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        # Where the disk is full the record cannot say it: the error itself is what the user must read.
+        # On a full disk the record cannot be written either; the user still sees the error itself.
         with suppress(UserError):
             record(status=status, error=str(error) or type(error).__name__)
         raise
     finally:
-        for one in handlers:
-            logger.removeHandler(one)
+        for target in handlers:
+            logger.removeHandler(target)
         with suppress(OSError):
             handler.close()
 
 
 class EscapedLines(logging.Formatter):
-    """Lines for people: each message on one, with what is not printable escaped, and a traceback's lines below it."""
+    """Formatter of lines for people: one escaped line for each message, and a traceback on the lines below it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the record's line without a traceback."""
+        """Return the escaped line of the record, without a traceback."""
         record.message = escaped(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:
-        """Return a traceback, whose last lines may hold text from outside."""
+        """Return the traceback, escaped because its last lines may contain outside text."""
         return escaped(super().formatException(ei), keep="\n")
 
 
 class JsonLines(logging.Formatter):
-    """Lines that programs read: `time` (ISO 8601, UTC), `level`, `run`, `message`; `octave` (from 1) and `step` (those
-    done) once they are known, and `exception` with a traceback where there is one.
+    """Formatter of JSON lines for programs.
 
-    Whoever knows where the run stands says so by `extra={"octave": ..., "step": ...}`; it holds until the next who does.
+    Keys are `time` (ISO 8601, UTC), `level`, `run` and `message`; `octave` (from 1) and `step` (completed steps) once they
+    are known, and `exception` with the traceback if there is one. A log call sets octave and step by
+    `extra={"octave": ..., "step": ...}`; they hold until the next such call.
     """
 
     def __init__(self, run: str) -> None:
@@ -113,16 +121,16 @@ class JsonLines(logging.Formatter):
 
 
 def is_cluster_job() -> bool:
-    """Whether this process is the entry point of a job that a Ray cluster runs."""
+    """Return whether this process is the entry point of a job on a Ray cluster."""
     try:
-        told = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+        job_config = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
     except ValueError:
         return False
-    return isinstance(told, dict) and "job_submission_id" in (told.get("metadata") or {})
+    return isinstance(job_config, dict) and "job_submission_id" in (job_config.get("metadata") or {})
 
 
 class _LogFile(logging.FileHandler):
-    """A log that lacks what a full disk has no room for: whoever writes pictures there says so, in a line."""
+    """Log file that silently drops lines on a full disk; the code that writes pictures reports the full disk."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         if not isinstance(sys.exc_info()[1], OSError):

@@ -1,4 +1,4 @@
-"""What this machine has: cores, memory, disk."""
+"""Resources of this machine: cores, memory, disk."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import psutil
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def host_memory() -> int:
-    """Bytes of memory that this process may use: the machine's, or its control group's where that is less."""
+    """Return the bytes of memory that this process may use: the lower limit of machine and control group."""
     host = psutil.virtual_memory().total
     for limit in _group_limits():
         try:
@@ -27,31 +27,31 @@ def host_memory() -> int:
 
 
 def free_disk(path: Path) -> int:
-    """Free bytes on the disk that holds `path` or will."""
+    """Return the free bytes on the disk of `path`, which need not exist yet."""
     return shutil.disk_usage(nearest(path)).free
 
 
 def same_disk(first: Path, second: Path) -> bool:
-    """Whether two paths, there already or not, are on one file system."""
+    """Return whether two paths, which need not exist yet, are on one file system."""
     return nearest(first).stat().st_dev == nearest(second).stat().st_dev
 
 
 def nearest(path: Path) -> Path:
-    """The path itself, or the closest directory above it that is there."""
-    return next(place for place in (path, *path.absolute().parents) if place.exists())
+    """Return the path, or the closest directory above it that exists."""
+    return next(ancestor for ancestor in (path, *path.absolute().parents) if ancestor.exists())
 
 
 def _group_limits() -> list[Path]:
-    """The files that may hold this process' limit in control groups of either version, from the root's down."""
-    found = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
+    """Return the files that may hold the memory limit of this process (control groups v1 and v2), root first."""
+    files = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
-        return found
+        return files
     for line in lines:
         _, controllers, group = line.split(":", 2)
         if controllers == "":
-            found.append(Path("/sys/fs/cgroup") / group.lstrip("/") / "memory.max")
+            files.append(Path("/sys/fs/cgroup") / group.lstrip("/") / "memory.max")
         elif "memory" in controllers.split(","):
-            found.append(Path("/sys/fs/cgroup/memory") / group.lstrip("/") / "memory.limit_in_bytes")
-    return found
+            files.append(Path("/sys/fs/cgroup/memory") / group.lstrip("/") / "memory.limit_in_bytes")
+    return files

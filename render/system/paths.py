@@ -1,4 +1,4 @@
-"""Where the program keeps things that outlive a run."""
+"""Directories of the program outside of a run, and the digest of a file."""
 
 from __future__ import annotations
 
@@ -13,41 +13,45 @@ import platformdirs
 from render.system.reading import open_regular
 
 APPLICATION = "pareidolia"
-#: Bytes of a file that are hashed at a time.
+#: Bytes of a file that are read at once to hash it.
 _HASHED = 1 << 20
 
 
 def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file's content, hex.
+    """Return the sha256 of the content of a file, hex.
 
-    Raises OSError for what cannot be read, is no regular file, or goes on beyond its size, as some of the kernel's do.
+    Raises:
+        OSError: The file cannot be read, is not a regular file, or is longer than its size, as some kernel files are.
     """
     digest = hashlib.sha256()
     with open_regular(path, sys.maxsize) as file:
-        left = os.fstat(file.fileno()).st_size
+        bytes_left = os.fstat(file.fileno()).st_size
         while chunk := file.read(_HASHED):
-            left -= len(chunk)
-            if left < 0:
+            bytes_left -= len(chunk)
+            if bytes_left < 0:
                 raise OSError(errno.EFBIG, "longer than it says", str(path))
             digest.update(chunk)
     return digest.hexdigest()
 
 
 def cache_directory() -> Path:
-    """The user's cache for converted weights and compiled kernels; XDG_CACHE_HOME is honoured on every platform."""
+    """Return the user's cache directory for converted weights and compiled kernels.
+
+    XDG_CACHE_HOME is respected on all platforms.
+    """
     base = os.environ.get("XDG_CACHE_HOME")
     return Path(base) / APPLICATION if base else Path(platformdirs.user_cache_dir(APPLICATION, appauthor=False))
 
 
 def shipped_configs() -> Path:
-    """The directory of root configs: inside the package when installed from a wheel, beside it in a checkout."""
+    """Return the directory of root configs: inside the package in a wheel, beside it in a checkout."""
     package = Path(__file__).parents[1]
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
 
 
 def shipped_clusters() -> Path:
-    """The directory of launch files: inside the package when installed from a wheel, beside it in a checkout."""
+    """Return the directory of launch files: inside the package in a wheel, beside it in a checkout."""
     package = Path(__file__).parents[1]
-    inside = package / "cluster" / "files"
-    return inside if inside.is_dir() else package.parent / "cluster"
+    installed = package / "cluster" / "files"
+    return installed if installed.is_dir() else package.parent / "cluster"

@@ -1,4 +1,4 @@
-"""Reads files of the user's and of others: regular ones alone, and never more of them than was asked for."""
+"""Safe reading of outside files: regular files only, and never more bytes than a limit."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def open_regular(path: Path, limit: int, *, follow: bool = True) -> BinaryIO:
     """Open a regular file of at most `limit` bytes for reading; without `follow`, not through a link.
 
     Raises:
-        OSError: the file cannot be opened, is a device, a pipe or a socket, or is larger; `strerror` says which.
+        OSError: The file cannot be opened, is not a regular file, or is larger than `limit`; `strerror` says which.
     """
-    # Looked at first: to open a device may already do something, and a pipe would be waited for.
+    # Checked before opening: to open a device can have effects, and to open a pipe can block.
     _refuse_special(path, path.stat(follow_symlinks=follow))
     flags = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | (0 if follow else os.O_NOFOLLOW)
     file = os.fdopen(os.open(path, flags), "rb")
@@ -31,9 +31,9 @@ def open_regular(path: Path, limit: int, *, follow: bool = True) -> BinaryIO:
 
 
 def read_regular(path: Path, limit: int, *, follow: bool = True) -> bytes:
-    """Return the content of a regular file of at most `limit` bytes; raises `OSError` as `open_regular` does."""
+    """Return the content of a regular file of at most `limit` bytes; raise `OSError` as `open_regular` does."""
     with open_regular(path, limit, follow=follow) as file:
-        # Files of the kernel's say that they hold nothing.
+        # Kernel files report a size of 0, so the size is checked again on what was read.
         content = file.read(limit + 1)
     if len(content) > limit:
         raise _too_large(path, limit)

@@ -1,7 +1,7 @@
-"""The settings that our own processes need, whatever the user's environment says. Light: imports neither JAX nor Ray.
+"""Settings that our processes need, regardless of the user's environment. Imports neither JAX nor Ray.
 
-The environment is the user's, for programs of the user's: a debugging switch of JAX's or of Python's must neither end a
-render nor change a pixel of it.
+The user sets the environment for other programs: a debugging switch of JAX or Python there must neither end a render nor
+change a pixel of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from render.errors import UserError
 
-#: Options of JAX's that decide results, or whether a computation runs at all, and what kernels are written for.
+#: JAX options that affect results, or whether a computation runs at all, with the values that the kernels need.
 _JAX: dict[str, Any] = {
     "jax_allow_f16_reductions": True,
     "jax_captured_constants_warn_bytes": 2_000_000_000,
@@ -57,37 +57,37 @@ _JAX: dict[str, Any] = {
     "jax_transfer_guard_device_to_host": None,
     "jax_transfer_guard_host_to_device": None,
 }
-#: Switches of Python's that Ray's own processes do not survive, or that print.
+#: Python switches that break the processes of Ray, or make them print.
 _PYTHON = (
     "PYTHONDEVMODE", "PYTHONINSPECT", "PYTHONOPTIMIZE", "PYTHONPROFILEIMPORTTIME", "PYTHONSAFEPATH", "PYTHONVERBOSE",
     "PYTHONWARNINGS",
 )  # fmt: skip
-#: Ray's: programs of the user's that change what workers run in, and other clusters than the one that is started.
+#: Ray variables that change the environment of workers, or select another cluster than the one that is started.
 _RAY = ("RAY_ADDRESS", "RAY_NAMESPACE", "RAY_RUNTIME_ENV_HOOK", "RAY_TMPDIR", "RAY_REDIS_ADDRESS", "RAY_CLIENT_MODE")
 
 
 def settle_jax() -> None:
-    """Import JAX with the options that kernels are written for; called once in every process that computes."""
+    """Import JAX with the options that the kernels need; call it once in every process that computes."""
     for name in _JAX:
-        # Read when JAX is imported, where a word that it does not know is an error.
+        # JAX reads them at import, and fails on a value that it does not know.
         os.environ.pop(name.upper(), None)
     import jax
 
-    known = jax.config.values
+    current = jax.config.values
     for name, value in _JAX.items():
-        if name in known and known[name] != value:
+        if name in current and current[name] != value:
             jax.config.update(name, value)
 
 
 def settle_warnings() -> None:
-    """Have warnings told, as they are by default: PYTHONWARNINGS=error would make each the end of a render."""
-    warnings.filters[:] = [one for one in warnings.filters if one[0] != "error"]  # type: ignore[index]
-    sys.warnoptions[:] = [one for one in sys.warnoptions if not one.startswith("error")]
+    """Show warnings instead of raising them: with PYTHONWARNINGS=error any warning would end a render."""
+    warnings.filters[:] = [rule for rule in warnings.filters if rule[0] != "error"]  # type: ignore[index]
+    sys.warnoptions[:] = [option for option in sys.warnoptions if not option.startswith("error")]
 
 
 @contextmanager
 def clean_environment() -> Iterator[None]:
-    """Inside, the environment has nothing that a Ray of our own, which inherits it, would not survive."""
+    """Inside the context, remove variables from the environment that would break a Ray that we start ourselves."""
     removed = {name: os.environ.pop(name) for name in (*_PYTHON, *_RAY) if name in os.environ}
     try:
         yield
@@ -96,31 +96,32 @@ def clean_environment() -> Iterator[None]:
 
 
 def private_token() -> dict[str, str]:
-    """Return the environment in which a Ray of our own takes in nobody else; the user's own settings count.
+    """Return the environment with a secret token that keeps others out of a Ray that we start ourselves.
 
-    Ray would keep a token in a file of the home directory, which everybody on the machine may read.
+    Empty if the user has set the authentication of Ray. Without it, Ray would keep a token in a file of the home
+    directory, which everybody on the machine may read.
     """
     if any(os.environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
         return {}
-    # With a token and no mode Ray asks for the token by itself; a mode that is set would not reach this process any more.
+    # With a token and no mode, Ray requires the token by default. This process would not see a mode that is set now.
     return {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def check_xla_flags() -> None:
-    """Raise `UserError` for XLA_FLAGS that XLA does not know: it would abort the process, without the name in the end.
+    """Raise `UserError` for XLA_FLAGS that XLA does not know, because XLA would abort the process.
 
-    Tried in a process of its own, and only where there are any.
+    The flags, if there are any, are tried in a separate process.
     """
     flags = os.environ.get("XLA_FLAGS", "").strip()
     if not flags:
         return
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    tried = subprocess.run(
+    trial = subprocess.run(
         [sys.executable, "-c", "import jax; jax.devices()"],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False, env=environment,
     )  # fmt: skip
-    unknown = re.search(r"Unknown flags? in XLA_FLAGS: *(.+)", tried.stderr)
-    if tried.returncode and unknown:
+    unknown = re.search(r"Unknown flags? in XLA_FLAGS: *(.+)", trial.stderr)
+    if trial.returncode and unknown:
         raise UserError(f"XLA_FLAGS={flags}: XLA does not know {unknown[1].strip()}: take it out")
-    if tried.returncode < 0:
+    if trial.returncode < 0:
         raise UserError(f"XLA_FLAGS={flags}: XLA does not start with it: take it out")

@@ -1,4 +1,4 @@
-"""Work that stays outside of Python, for somebody else's server or in a library: signals are heard meanwhile."""
+"""Running of long work outside of Python, in programs or libraries, while Python still handles signals."""
 
 from __future__ import annotations
 
@@ -20,42 +20,46 @@ from render.system import interrupts
 
 T = TypeVar("T")
 
-#: A download of which fewer bytes come in so many seconds is given up: 87 MB would take two days.
+#: A download is given up if fewer than `STALL_BYTES` come in `STALL_S` seconds: at that rate 87 MB take two days.
 STALL_S, STALL_BYTES = 120.0, 64 << 10
-#: Seconds between two looks, and for a program to tidy up in once it is told to end.
+#: Seconds between two polls, and seconds that a program gets to clean up after SIGINT.
 _LOOK_EVERY_S, _GRACE_S = 0.05, 3.0
 
 
 class Stalled(Exception):
-    """Nothing came for too long; the message says how little in which time."""
+    """Too few bytes arrived for too long; the message gives the amount and the time."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """The end of a program: its exit code, and what it wrote to standard error."""
+    """Result of a program: its exit code and its standard error."""
 
     code: int
     errors: str
 
 
 def wait(is_done: Callable[[], bool], bytes_there: Callable[[], int], stall_s: float | None = None) -> None:
-    """Return when something is done. Raises `Stalled` where too few bytes come, and `KeyboardInterrupt` at a signal.
+    """Wait until `is_done` returns True.
 
     Args:
-        is_done: Whether there is nothing to wait for any more.
-        bytes_there: How many bytes have come.
-        stall_s: Seconds in which `STALL_BYTES` must come; `STALL_S` where it is None.
+        is_done: Return whether the work is done.
+        bytes_there: Return the number of bytes that have arrived.
+        stall_s: Seconds in which `STALL_BYTES` must arrive; `STALL_S` if None.
+
+    Raises:
+        Stalled: Too few bytes arrive.
+        KeyboardInterrupt: A signal has come.
     """
     limit = STALL_S if stall_s is None else stall_s
-    # A signal that ends the process here would leave the program, or half a file, behind.
+    # Ending the process at a signal would leave the program running or a partial file on the disk.
     interrupts.hold()
     pause = threading.Event()
-    marked, since = bytes_there(), time.monotonic()
+    byte_mark, since = bytes_there(), time.monotonic()
     while not is_done():
         interrupts.check()
-        there = bytes_there()
-        if there >= marked + STALL_BYTES or there < marked:
-            marked, since = there, time.monotonic()
+        byte_count = bytes_there()
+        if byte_count >= byte_mark + STALL_BYTES or byte_count < byte_mark:
+            byte_mark, since = byte_count, time.monotonic()
         elif time.monotonic() - since > limit:
             raise Stalled(f"under {STALL_BYTES >> 10} KiB came in {limit:g} s")
         pause.wait(_LOOK_EVERY_S)
@@ -63,9 +67,9 @@ def wait(is_done: Callable[[], bool], bytes_there: Callable[[], int], stall_s: f
 
 
 def run(command: Sequence[str], into: Path, environment: Mapping[str, str], stall_s: float | None = None) -> Ended:
-    """Run a program that brings files into a directory, and nothing of it stays; see `wait` for what is raised."""
+    """Run a program that writes files into the directory `into`, and leave no process behind; raise as `wait` does."""
     with tempfile.TemporaryFile() as errors:
-        # Of a group of its own: what it starts ends with it, and Ctrl-C reaches this process alone.
+        # A separate process group: child processes end with the program, and Ctrl-C reaches only this process.
         process = subprocess.Popen(
             command,
             cwd=into,
@@ -84,9 +88,9 @@ def run(command: Sequence[str], into: Path, environment: Mapping[str, str], stal
 
 
 def call(work: Callable[[threading.Event], None], path: Path) -> None:
-    """Have a thread write a file, and raise what it raises; see `wait` for what else is raised.
+    """Write the file `path` in a thread, and raise what the thread raises; raise as `wait` does, too.
 
-    `work` is given an event that tells it to stop: a thread that waits for a server cannot be ended.
+    `work` receives an event that tells it to stop, because a thread that waits for a server cannot be ended.
     """
     stop = threading.Event()
     failures: list[BaseException] = []
@@ -108,9 +112,9 @@ def call(work: Callable[[threading.Event], None], path: Path) -> None:
 
 
 def interruptible(work: Callable[[], T]) -> T:
-    """Return what a call returns that waits outside of Python, where no signal would be heard before its end.
+    """Return the result of a call that blocks outside of Python, where Python would handle no signal before its end.
 
-    It goes on in a thread of its own when a signal ends the waiting, so it should change nothing.
+    The call runs in a thread and continues there if a signal ends the wait, so it should have no side effects.
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
@@ -133,10 +137,10 @@ def interruptible(work: Callable[[], T]) -> T:
 
 
 def in_thread(work: Callable[[], T]) -> T:
-    """Return what a call returns that stays outside of Python for long and reads by way of Python, as an encoder does.
+    """Return the result of a long call outside of Python that reads its input through Python, such as an encoder.
 
-    Its reader has to call `interrupts.check`: Python hears signals in its main thread alone, which only waits here. A
-    signal is raised when the call has ended.
+    The reader must call `interrupts.check`, because Python handles signals only in its main thread, which waits here.
+    A signal is raised after the call has ended.
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
@@ -147,12 +151,12 @@ def in_thread(work: Callable[[], T]) -> T:
         try:
             return result.result()
         finally:
-            # Its failure holds this frame, and so itself and all files that are open in it.
+            # The exception in the result refers to this frame: this reference cycle would keep its open files open.
             del result
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a program and all that it has started; it may tidy up first."""
+    """End a program and all processes that it started, after a grace period to clean up."""
     try:
         if process.poll() is None:
             _signal(process, signal.SIGINT)
@@ -176,5 +180,5 @@ def _size(path: Path) -> int:
     try:
         return path.lstat().st_size
     except OSError:
-        # Gone, or not there yet.
+        # Removed, or not created yet.
         return 0

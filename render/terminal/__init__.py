@@ -1,1 +1,1 @@
-"""Text on its way to people: lines, tables and log files, in which nothing from outside can act on a terminal."""
+"""Output for people: lines, tables and log files, escaped so that outside text cannot control a terminal."""

@@ -1,4 +1,4 @@
-"""Tables and bars for people, by rich, which takes its time to import."""
+"""Tables and progress bars for people, drawn by rich, which is slow to import."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from render.terminal.text import escaped
 
 
 class PatientConsole(Console):
-    """A console that goes on when nobody reads it any more, and takes no text for markup or for control characters.
+    """A rich console that survives a closed pipe and shows markup and control characters as plain text.
 
-    Line breaks in cells of tables are the program's own: text from outside goes in through `escaped`.
+    Line breaks in table cells stay, because the program writes them itself: pass outside text through `escaped` first.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def on_broken_pipe(self) -> None:
-        """Does not end the process, as rich would."""
+        """Drop all further output instead of ending the process, which is the default of rich."""
         self.file = io.StringIO()
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Return text as rich shows it, escaped."""
+        """Return the escaped text as rich shows it, with its line breaks."""
         return super().render_str(escaped(text, keep="\n"), **options)
 
     def write_line(self, line: str) -> None:
-        """Print one line, escaped, as long as it is."""
+        """Print one escaped line without wrapping it."""
         self.print(Text(escaped(line)), soft_wrap=True)
 
 
 def plain_console() -> PatientConsole:
-    """Return standard output for tables; wide enough for one when it is not a terminal."""
+    """Return a console for tables on standard output, 110 columns wide when that is not a terminal."""
     return PatientConsole(file=sys.stdout, soft_wrap=True, width=None if sys.stdout.isatty() else 110)

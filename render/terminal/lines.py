@@ -1,4 +1,4 @@
-"""Lines for people, on standard output and standard error, which may be closed or hold few letters."""
+"""Printing of lines on standard output and standard error, which may be closed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from render.terminal.text import escaped
 
 
 def print_lines(*lines: str, file: IO[str] | None = None) -> None:
-    """Print lines, each escaped, on standard output or `file`; where nobody can read them any more, nothing happens."""
+    """Print lines, each escaped, on standard output or `file`; do nothing if the reader has closed it."""
     if not lines:
         return
     stream = file or sys.stdout
     try:
         print("\n".join(map(escaped, lines)), file=stream, flush=True)
     except OSError:
-        # The reader has gone, and the picture matters more. Python would complain again when it flushes at exit.
+        # The reader has closed the pipe, but the run must go on. Without the null device, the flush at exit fails again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,7 +1,7 @@
-"""Standard output and error of a command: they outlive the terminal, and are kept from what native code prints.
+"""Standard output and standard error of a command, made to survive the terminal and cleared of native output.
 
-A terminal may go at any moment, as a closed laptop's does: what is written to it then goes nowhere, and ends nothing.
-Native libraries print on the process' standard error by themselves; where that is diverted their words go to the log.
+A terminal can disappear at any time, for example with a closed laptop: later output is dropped and the command continues.
+Native libraries print directly on the standard error of the process: `divert_native` sends that to the log.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _diverted = False
 
 
 class _Lasting(io.FileIO):
-    """A file whose reader may go: what cannot be written is dropped."""
+    """A file that drops what it cannot write, because its reader may disappear."""
 
     def __init__(self, descriptor: int, *, pipe_ends: bool) -> None:
-        """With `pipe_ends`, a pipe that nobody reads any more is an error as ever: the program may have to stop for it."""
+        """Open `descriptor` for writing; with `pipe_ends`, a closed pipe still raises BrokenPipeError."""
         super().__init__(descriptor, "w", closefd=False)
         self._pipe_ends = pipe_ends
 
@@ -35,47 +35,47 @@ class _Lasting(io.FileIO):
             if self._pipe_ends:
                 raise
         except OSError:
-            # Such as EIO: the terminal is gone.
+            # For example EIO, when the terminal has disappeared.
             pass
         return memoryview(data).nbytes
 
 
 def accept_any_text() -> None:
-    """Let standard output and error show characters that their encoding lacks as backslash escapes."""
+    """Make standard output and error write characters that their encoding lacks as backslash escapes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def outlast() -> None:
-    """Have this process' standard output and error outlive the terminal; to be called once, when a command begins."""
+    """Make standard output and error of this process survive the terminal; call it once, when a command starts."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        # One that is somebody else's, as a test's, is left alone.
+        # A replaced stream, for example of a test, is left alone.
         if stream is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper):
             setattr(sys, name, _lasting(stream, os.dup(stream.fileno()), pipe_ends=name == "stdout"))
 
 
 def divert_native() -> None:
-    """From now on what native code prints on standard error goes to the log, line by line; what Python prints does not.
+    """Send what native code prints on standard error to the log, line by line; output of Python is not affected.
 
-    Does nothing where standard error is not this command's to divert: see `outlast`.
+    Do nothing if `outlast` has not replaced standard error.
     """
     global _diverted  # noqa: PLW0603
     stream = sys.stderr
     if _diverted or not isinstance(getattr(getattr(stream, "buffer", None), "raw", None), _Lasting):
         return
     _diverted = True
-    reading, writing = os.pipe()
-    # Where nobody gets to read in time, words are lost: better than a process that waits for itself.
-    os.set_blocking(writing, False)
-    os.dup2(writing, _ERROR)
-    os.close(writing)
-    threading.Thread(target=_log_lines, args=(reading,), name="native", daemon=True).start()
+    read_end, write_end = os.pipe()
+    # A full pipe loses output; a blocking write would make the process wait for its own reader thread.
+    os.set_blocking(write_end, False)
+    os.dup2(write_end, _ERROR)
+    os.close(write_end)
+    threading.Thread(target=_log_lines, args=(read_end,), name="native", daemon=True).start()
 
 
 def write_error(words: bytes) -> None:
-    """Write on standard error at once, also from a signal handler; nothing where there is nobody to read it."""
+    """Write on standard error without buffering, also from a signal handler; do nothing if it is closed."""
     with suppress(OSError, ValueError):
         os.write(sys.stderr.fileno(), words)
 

@@ -1,20 +1,21 @@
-"""Text from outside, such as file names and messages of libraries, made safe to show."""
+"""Escaping of outside text, such as file names and messages of libraries, so that it is safe to show."""
 
 from __future__ import annotations
 
 import re
 
-#: The joiners that scripts and emoji need inside words; other invisible characters can disguise a name.
+#: Joiners that scripts and emoji need inside words. Other invisible characters are escaped: they can disguise a name.
 _JOINERS = "\u200c\u200d"
-#: Colours that other programs put into what they print (ECMA-48, "SGR").
+#: Colour sequences in the output of other programs (ECMA-48, "SGR").
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def escaped(text: str, keep: str = "") -> str:
-    r"""Return text with whatever is not printable as a backslash escape, so that it stays on one line and moves no cursor.
+    r"""Return text with each character that is not printable replaced by a backslash escape.
 
-    Control characters, line and paragraph separators, marks that change the direction of writing and undecodable bytes
-    of file names become `\n`, `\x1b`, `\u202e`, `\udce9`; spaces of any width stay. Characters in `keep` stay too.
+    The result stays on one line and moves no cursor. Line breaks and other control characters, line and paragraph
+    separators, marks that change the direction of writing and undecodable bytes of file names become `\n`, `\x1b`,
+    `\u202e`, `\udce9`. Spaces of any width and characters in `keep` stay.
     """
     if text.isprintable():
         return text
@@ -22,22 +23,22 @@ def escaped(text: str, keep: str = "") -> str:
 
 
 def encoded(text: str) -> bytes:
-    """Return text as UTF-8 for a page, with undecodable bytes of file names as backslash escapes."""
+    """Return text as UTF-8 for a web page, with undecodable bytes of file names as backslash escapes."""
     return text.encode("utf-8", "backslashreplace")
 
 
 def without_colours(text: str) -> str:
-    """Return text that another program printed without the colours it set."""
+    """Return the output of another program without its colour sequences."""
     return _COLOURS.sub("", text)
 
 
 def one_line(text: str) -> str:
-    """Return text on one line, each run of white space as one space, and the rest escaped."""
+    """Return text on one line: each run of white space becomes one space, and the rest is escaped."""
     return escaped(" ".join(text.split()))
 
 
 def _is_shown(letter: str) -> bool:
-    # Spaces such as U+00A0 and U+3000 are not printable to Python, and harmless; U+2028 and U+2029 break lines.
+    # Python calls spaces such as U+00A0 and U+3000 not printable, but they are harmless. U+2028 and U+2029 break lines.
     return (
         letter.isprintable()
         or letter in _JOINERS

@@ -333,7 +333,7 @@ class Conductor:
         It is 0 for a region that has no part in this step: its mask is empty at this octave's size, or nothing under the
         mask excites its objective. Raise `UserError` if that is so for all regions.
         """
-        stage, location = deal.octave.stage, f"octave {deal.octave.index + 1}, step {step + 1}"
+        stage, at = deal.octave.stage, f"octave {deal.octave.index + 1}, step {step + 1}"
         divisors, reasons = [], []
         for number, region in enumerate(stage.regions):
             objective = self._objectives[region.objective]
@@ -349,18 +349,18 @@ class Conductor:
             if divisor == 0.0 and totals[-1] > 0:
                 reasons.append(f"nothing in the picture excites {objective}")
             if divisor and not math.isfinite(stage.step_size / divisor):
-                raise NumericalError(f"the gradient is too small to follow at {location}: mean|g| is {divisor:.3g}")
+                raise NumericalError(f"the gradient is too small to follow at {at}: mean|g| is {divisor:.3g}")
             divisors.append(divisor)
         if any(divisors):
             for reason in reasons:
-                log.warning("%s: %s under its mask", location, reason)
+                log.warning("%s: %s under its mask", at, reason)
             return tuple(divisors)
         if reasons:
             raise UserError(
-                f"the gradient is zero everywhere at {location}: {'; '.join(reasons)}; choose another layer or channel, or start "
+                f"the gradient is zero everywhere at {at}: {'; '.join(reasons)}; choose another layer or channel, or start "
                 "from another image"
             )
-        raise UserError(f"the masks show nothing at {location}: draw them larger, or take fewer octaves.count")
+        raise UserError(f"the masks show nothing at {at}: draw them larger, or take fewer octaves.count")
 
     def _filter(self, deal: Deal) -> list[TileSum]:
         """Exchange the gradients around blocks, filter the gradient, and return the sums of the filtered gradient."""

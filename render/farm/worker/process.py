@@ -54,7 +54,7 @@ class KernelCache:
         return self._forgotten + sum(programs.compilations for programs in self._programs.values())
 
     def find(self, recipe: KernelRecipe) -> Kernel:
-        """The kernel, on a network made where it is not here yet."""
+        """Return the kernel of a recipe. Build its network if it is not cached."""
         key = recipe.network_key
         if key not in self._programs:
             self._programs[key] = recipe.make_programs()
@@ -185,23 +185,23 @@ def facts(kernels_made: int = 0) -> Facts:
 
 def _devices() -> list[jax.Device]:
     """Return the devices of the requested platform. Raise `UserError` if there are none; never use another platform."""
-    requested = os.environ.get("JAX_PLATFORMS", "")
+    target = os.environ.get("JAX_PLATFORMS", "")
     try:
         devices = jax.local_devices()
         # JAX returns the devices of another platform if it has begun to use that.
-        if devices[0].platform != {"cuda": "gpu"}.get(requested, requested) and requested in _PLATFORMS:
+        if devices[0].platform != {"cuda": "gpu"}.get(target, target) and target in _PLATFORMS:
             raise RuntimeError(f"JAX runs on {devices[0].platform} there already")
         return devices
     # An AssertionError without text if the CUDA plugin is not installed.
     except (RuntimeError, AssertionError) as error:
-        name = _PLATFORMS.get(requested, requested or "device")
-        reason = (str(error).splitlines() or [f"JAX has no support for {requested} there"])[0].partition(
+        name = _PLATFORMS.get(target, target or "device")
+        reason = (str(error).splitlines() or [f"JAX has no support for {target} there"])[0].partition(
             " (set JAX_PLATFORMS"
         )[0]
-        remedy = ", or set farm.worker.num_gpus=0 to render on CPUs" if requested == "cuda" else ""
+        remedy = ", or set farm.worker.num_gpus=0 to render on CPUs" if target == "cuda" else ""
         raise UserError(
             f"a worker on {platform.node()} cannot use its {name} ({reason}): end what else holds it, or install the extra "
-            f"{requested} there (make setup EXTRAS={requested}){remedy}"
+            f"{target} there (make setup EXTRAS={target}){remedy}"
         ) from None
 
 

@@ -25,8 +25,8 @@ class WorkerActor:
     def __init__(self, environment: Mapping[str, str]) -> None:
         """Set `environment` before JAX can read it, then make the `WorkerProcess`.
 
-        A runtime environment of the actor would have the same effect, but then Ray would start two processes for each worker,
-        one after the other.
+        A runtime environment of the actor would have the same effect, but then Ray would start two processes for each
+        worker, one after the other.
         """
         os.environ.update(environment)
         from render.system.surroundings import settle_jax, settle_warnings

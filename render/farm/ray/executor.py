@@ -127,9 +127,7 @@ class RayExecutor:
                 reason = f"out of memory ({first_line(cause)})"
                 # Only the text names the worker's process: the attributes are those of the cause.
                 pids = {int(pid) for pid in re.findall(r"\(pid=(\d+)", str(error))}
-                self._blamed |= {
-                    n: reason for n, member in enumerate(self.members) if member.facts and member.facts.pid in pids
-                }
+                self._blamed |= {n: reason for n, m in enumerate(self.members) if m.facts and m.facts.pid in pids}
                 raise self._lost(reason) from None
             raise
         except ObjectStoreFullError as error:
@@ -151,14 +149,12 @@ class RayExecutor:
         warned = self._farm.warned
         if not warned:
             return []
-        workers_by_node: dict[str, list[int]] = {}
+        by_node: dict[str, list[int]] = {}
         for number, member in enumerate(self.members):
             if member.node in warned:
-                workers_by_node.setdefault(member.node, []).append(number)
+                by_node.setdefault(member.node, []).append(number)
         now = time.time()
-        return [
-            Notice(tuple(numbers), warned[node].reason, warned[node].left(now)) for node, numbers in workers_by_node.items()
-        ]
+        return [Notice(tuple(numbers), warned[node].reason, warned[node].left(now)) for node, numbers in by_node.items()]
 
     def retire(self, workers: Sequence[int]) -> None:
         going = set(workers)
@@ -218,9 +214,9 @@ class RayExecutor:
             else:
                 self._await_any(replacements)
         if not self.members:
-            last_reason = f" (the last: {reasons[-1]})" if reasons else ""
+            detail = f" (the last: {reasons[-1]})" if reasons else ""
             raise UserError(
-                f"no worker is left after {self._farm.retries} retries{last_reason}: the last checkpoint is kept, and the same "
+                f"no worker is left after {self._farm.retries} retries{detail}: the last checkpoint is kept, and the same "
                 "command goes on from it"
             )
 
@@ -309,7 +305,7 @@ class RayExecutor:
             self._check()
 
     def _await_any(self, count: int) -> None:
-        """Wait for workers when there are none: until there is room, as long as the config allows, and then for their start.
+        """Wait for workers when there are none: for room as long as the config allows, and then for their start.
 
         Start at most `count`, and repeat failed starts as often as `retries` allows.
         """
@@ -330,15 +326,13 @@ class RayExecutor:
             return
         silent = self._silence.seconds
         log.warning("nothing has come back for %.0f s: looking for workers that hang", silent)
-        hanging_workers = self._hanging(range(len(self.members)))
-        if not hanging_workers:
+        numbers = self._hanging(range(len(self.members)))
+        if not numbers:
             log.warning("every worker answers or is at work: waiting on")
             self._silence.begin()
             return
-        self._blamed |= dict.fromkeys(
-            hanging_workers, f"it hangs: neither an answer nor any work after {silent:.0f} s of silence"
-        )
-        raise self._lost(f"{len(hanging_workers)} of {len(self.members)} workers hang")
+        self._blamed |= dict.fromkeys(numbers, f"it hangs: neither an answer nor any work after {silent:.0f} s of silence")
+        raise self._lost(f"{len(numbers)} of {len(self.members)} workers hang")
 
     def _lost(self, reason: str) -> WorkersLost:
         self._failure = reason

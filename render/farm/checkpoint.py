@@ -1,11 +1,11 @@
-"""Checkpoints of a run: two slots that take turns, and a manifest that says which canvas counts.
+"""Checkpoints of a run: two slots that take turns, and a manifest that names the current canvas.
 
-A slot holds the canvas and whatever else the next step depends on, in parts with names (an optimiser's moments). It is
-written whole before the manifest names it, and the manifest is replaced in one move, so that at any moment it names a
-canvas that is complete with its parts, and beside it the one before.
+A slot holds the canvas and everything else that the next step depends on, in named parts (an optimizer's moments). A slot
+is written completely before the manifest names it, and the manifest is replaced in one move. So at any moment it names a
+complete canvas with its parts, and also the one before.
 
-A slot has a name of its own every time that it is made: who was cut off and writes late writes to what nothing names any
-more. In an object store the manifest is replaced only as it was last seen, so that of two drivers one must stop.
+Every slot gets a new name, so that a writer that was cut off and writes late writes to a slot that no manifest names. In
+an object store the manifest is replaced only if it has not changed since it was read, so that of two drivers one must stop.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ from render.storage.records import (
 from render.storage.storage import Seen, Version
 from render.storage.url import Place, joined
 
-#: The part that is there always.
+#: The part that every checkpoint has.
 CANVAS = "canvas"
 MANIFEST = "manifest.json"
 _SLOTS = ("a", "b")
-#: A slot or a part of one, also as older versions named them, without a token.
+#: Name of a slot or of a part of one. Older versions use names without a token.
 _SLOT_NAME, _PART_NAME = r"[ab](-[0-9a-f]{8})?", r"[a-z][a-z0-9-]{0,63}"
 _SLOT = re.compile(rf"(?P<slot>{_SLOT_NAME})(\.{_PART_NAME})?")
 _PART = re.compile(_PART_NAME)
 _VERSION = 1
-#: Seconds since the epoch of the latest time that is told: clocks end somewhere.
+#: Latest time that is shown, in seconds since the epoch, because `localtime` has a limit.
 _LAST_TIME = 1e11
 
 
 @dataclass(frozen=True)
 class OctaveHistory:
-    """What happened at one octave: its size, and of every step mean|g| and how long it took."""
+    """History of one octave: its size, and for every step mean|g| and the seconds it took."""
 
     height: int
     width: int
@@ -62,9 +62,9 @@ class OctaveHistory:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A stored canvas: `steps` steps of octave `octave` are done, and `history` led there.
+    """A stored canvas: `steps` steps of octave `octave` are done, and `history` is the run up to there.
 
-    `parts` are the names of what is stored beside it, arrays of its shape.
+    `parts` are the names of the arrays that are stored beside it and have its shape.
     """
 
     slot: str
@@ -76,21 +76,24 @@ class Checkpoint:
     parts: tuple[str, ...] = ()
 
     def saved_at(self, form: str) -> str:
-        """When it was saved, by this machine's clock and in a form of `time.strftime`."""
+        """Return the local time of the save, in a format of `time.strftime`."""
         return time.strftime(form, time.localtime(min(self.saved, _LAST_TIME)))
 
     @property
     def is_told(self) -> bool:
-        """Whether the history leads to this octave, whose size it then knows."""
+        """True if the history reaches this octave, and so knows its size."""
         return len(self.history) == self.octave + 1
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """What a resumed run must have in common with the one that it continues, for the same bytes.
+    """Values that must match for a bit-identical resume.
 
-    `digest` names the picture, `weights_sha256` the parameters, `tiles` the core of every octave's grid in (rows, columns)
-    px, and `threads` how many the kernel runs on where it runs on a CPU.
+    Attributes:
+        digest: Identifies the picture.
+        weights_sha256: Checksum of the network's parameters.
+        tiles: Core of every octave's grid in (rows, columns) px.
+        threads: CPU threads of the kernel, where it runs on a CPU.
     """
 
     digest: str
@@ -119,7 +122,7 @@ class _StoredRequired(TypedDict):
 
 
 class _StoredCheckpoint(_StoredRequired, total=False):
-    #: Older manifests say nothing of them.
+    #: Missing in older manifests.
     parts: list[Annotated[str, Matching(_PART_NAME)]]
 
 
@@ -141,25 +144,26 @@ class Checkpoints:
     """The checkpoints in a directory or in an object store."""
 
     def __init__(self, place: Place, confirm: Callable[[], None] = lambda: None) -> None:
-        """`confirm` is called before room is made, and raises where the place is another run's by now."""
+        """Open the storage at `place`. `confirm` runs before room is made, and raises if another run owns the place."""
         self._place = place
         self._confirm = confirm
         self._storage = open_storage(place, patient=True)
-        #: The manifest as this process knows it, and whether it is this process that wrote it.
+        #: The manifest's last known version, and whether this process wrote it.
         self._seen: Version | Seen = Seen.NOTHING
         self._ours = False
-        #: What a manifest has to say of its run, for the day when the run's own record is lost.
+        #: Source of a copy of the run's record for the manifest, in case the record itself is lost.
         self.about: Callable[[], Mapping[str, Any]] = dict
 
     def path(self, checkpoint: Checkpoint, part: str = CANVAS) -> Place:
-        """Where its canvas lies, or another of its parts: a Zarr array."""
+        """Return the place of a checkpoint's canvas, or of another of its parts: a Zarr array."""
         return joined(self._place, checkpoint.slot if part == CANVAS else f"{checkpoint.slot}.{part}")
 
     def read(self) -> tuple[Fixed, list[Checkpoint]] | None:
-        """What the manifest says, newest checkpoint first; None where there is no manifest.
+        """Return the manifest's fixed values and its checkpoints, newest first, or None if there is no manifest.
 
-        Raises `UserError` for a manifest that no run wrote, and `Overtaken` where this process wrote one and another has
-        replaced it.
+        Raises:
+            UserError: No run wrote this manifest.
+            Overtaken: This process wrote a manifest, and another process has replaced it.
         """
         path = joined(self._place, MANIFEST)
         try:
@@ -179,20 +183,20 @@ class Checkpoints:
             raise UserError(f"{path} cannot be read ({reason}): rendered with fresh=true, it starts over") from None
 
     def read_about(self) -> Any:
-        """Return the manifest's words on its run; None where there are none that can be relied on."""
+        """Return the manifest's copy of the run's record, or None if there is none that can be relied on."""
         try:
             manifest = parse_record(self._storage.load(MANIFEST)[0])
         except (OSError, MalformedRecord):
             return None
-        said = manifest.get("about") if isinstance(manifest, dict) else None
-        if not isinstance(said, dict) or said.get("sha256") != _sha256(said.get("run")):
+        about = manifest.get("about") if isinstance(manifest, dict) else None
+        if not isinstance(about, dict) or about.get("sha256") != _sha256(about.get("run")):
             return None
-        return said["run"]
+        return about["run"]
 
     def check(self, checkpoint: Checkpoint, shape: tuple[int, int]) -> None:
-        """Reads a whole canvas of `shape` and all its parts, strip by strip.
+        """Read a whole canvas of `shape` and all its parts, strip by strip.
 
-        Raises `DamagedCheckpoint` where one is not what was written.
+        Raise `DamagedCheckpoint` if one differs from the data that were written.
         """
         for part in (CANVAS, *checkpoint.parts):
             stored = store.CanvasStore(self.path(checkpoint, part), checkpoint.token)
@@ -207,88 +211,88 @@ class Checkpoints:
         history: Sequence[OctaveHistory],
         parts: Sequence[str] = (),
     ) -> Checkpoint:
-        """Empties the slot that does not count and makes a canvas of `shape` there, to be written and then committed.
+        """Empty the unused slot and make a canvas of `shape` there, to be written and then committed.
 
-        So are the further `parts`, each of the canvas' shape and with its token; names are of small letters, digits and -.
+        Also make the further `parts`, each with the canvas' shape and token. Names are of small letters, digits and -.
         """
         if len({CANVAS, *parts}) != 1 + len(parts) or not all(map(_PART.fullmatch, parts)):
             raise ValueError(f"no names of parts: {parts}")
         read = self.read()
         self._confirm()
-        taken = read[1][0].slot if read and read[1] else ""
-        letter = next(letter for letter in _SLOTS if letter != taken[:1])
+        newest_slot = read[1][0].slot if read and read[1] else ""
+        letter = next(letter for letter in _SLOTS if letter != newest_slot[:1])
         token = secrets.token_hex(8)
         slot = f"{letter}-{token[:8]}"
         checkpoint = Checkpoint(slot, token, octave, steps, tuple(history), parts=tuple(parts))
         if read and len(read[1]) > 1:
-            # From here on only one canvas can be relied on.
+            # From here on only one canvas is intact.
             self._write(read[0], read[1][:1])
-        self._empty_all_but(taken)
+        self._empty_all_but(newest_slot)
         for part in (CANVAS, *parts):
             path = self.path(checkpoint, part)
             try:
                 store.create(path, shape, checkpoint.token)
             except StorageError:
                 raise
-            except (OSError, ValueError) as error:  # The latter where something could not be removed.
+            except (OSError, ValueError) as error:  # ValueError if an old array could not be removed.
                 raise _unwritable(path, error) from None
         return checkpoint
 
     def commit(self, fixed: Fixed, checkpoint: Checkpoint) -> None:
-        """From now on this checkpoint counts; the one that counted until now stays beside it."""
+        """Make this checkpoint the newest; the one that was newest until now stays beside it."""
         read = self.read()
-        before = [one for one in (read[1] if read else []) if one.slot[:1] != checkpoint.slot[:1]]
+        before = [entry for entry in (read[1] if read else []) if entry.slot[:1] != checkpoint.slot[:1]]
         self._write(fixed, [checkpoint, *before[:1]])
 
     def forget(self, checkpoint: Checkpoint) -> None:
-        """Strikes a canvas that turned out to be damaged from the manifest."""
+        """Remove a damaged canvas from the manifest."""
         read = self.read()
         if read is not None:
-            self._write(read[0], [one for one in read[1] if one.token != checkpoint.token])
+            self._write(read[0], [entry for entry in read[1] if entry.token != checkpoint.token])
 
     def abandon(self, checkpoint: Checkpoint) -> None:
-        """Removes a canvas that could not be written whole; those before it still count."""
+        """Remove a canvas that could not be written completely; earlier ones still count."""
         self._empty(lambda slot: slot == checkpoint.slot)
 
     def keep_newest(self) -> None:
-        """Drops the canvas that does not count any more: the run is over."""
+        """Remove all canvases but the newest: the run is over."""
         read = self.read()
         if read is None or not read[1]:
             return
-        fixed, found = read
-        self._write(fixed, found[:1])
-        self._empty_all_but(found[0].slot)
+        fixed, checkpoints = read
+        self._write(fixed, checkpoints[:1])
+        self._empty_all_but(checkpoints[0].slot)
 
     def discard(self) -> None:
-        """Removes everything."""
-        # The manifest first: what it names must never be half there.
+        """Remove everything."""
+        # The manifest first: it must never name a canvas that is partly removed.
         self._storage.remove(MANIFEST)
         self._seen, self._ours = Seen.NOTHING, False
         self._empty(lambda _slot: True)
         if isinstance(self._place, Path):
-            # What else lies there is nobody's business.
+            # Keep the directory if it holds other files.
             with suppress(OSError):
                 self._place.rmdir()
 
     def _empty_all_but(self, kept: str) -> None:
-        """Removes what does not count: the other slot, and what was abandoned or written late."""
+        """Remove all slots but `kept`: the other one, and those that were abandoned or written late."""
         self._empty(lambda slot: slot != kept)
 
     def _empty(self, emptied: Callable[[str], bool]) -> None:
-        """Removes the canvases of slots, and all that lies beside them, whichever checkpoint's parts they were."""
+        """Remove the canvases of the slots for which `emptied` is true, and all parts beside them."""
         for name in self._storage.children():
             matched = _SLOT.fullmatch(name)
             if matched and emptied(matched["slot"]):
                 self._storage.remove_tree(name)
 
     def _write(self, fixed: Fixed, checkpoints: Sequence[Checkpoint]) -> None:
-        plain = asdict(fixed), [asdict(checkpoint) for checkpoint in checkpoints]
-        manifest = {"version": _VERSION, "sha256": _sha256(*plain), "fixed": plain[0], "checkpoints": plain[1]}
+        records = asdict(fixed), [asdict(checkpoint) for checkpoint in checkpoints]
+        manifest = {"version": _VERSION, "sha256": _sha256(*records), "fixed": records[0], "checkpoints": records[1]}
         run = json.loads(json.dumps(self.about()))
         if run:
             manifest["about"] = {"sha256": _sha256(run), "run": run}
         try:
-            # Before the slot that the manifest named until now may be emptied, the new one must have reached the disk.
+            # The new manifest must reach the disk before the slot that the old one named is emptied.
             self._seen = self._storage.write(MANIFEST, json.dumps(manifest, indent=1).encode(), self._seen)
             self._ours = True
         except Overtaken:
@@ -301,7 +305,7 @@ class Checkpoints:
 
 
 def _checked_manifest(manifest: Any) -> _Manifest:
-    """The manifest, when it is one of this program as it was written; raises `MalformedRecord`."""
+    """Return the manifest if this program wrote it and it is unchanged; otherwise raise `MalformedRecord`."""
     check_shape(manifest, _Manifest)
     if manifest["version"] != _VERSION:
         raise MalformedRecord(f"version {manifest['version']}")
@@ -335,7 +339,7 @@ def _checkpoint(stored: _StoredCheckpoint) -> Checkpoint:
 
 
 def _sha256(*said: Any) -> str:
-    """Of what a manifest says: a changed digit would still be a number, and the run go on from there."""
+    """Return the SHA-256 of values in a manifest, to detect changes: a changed digit would still be a valid number."""
     return hashlib.sha256(json.dumps(list(said), sort_keys=True).encode()).hexdigest()
 
 

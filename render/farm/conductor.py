@@ -1,6 +1,6 @@
-"""The conductor: steps the workers through the plan, saves, and takes up again what was saved when workers are lost.
+"""Conductor: steps the workers through the plan, saves, and resumes from the last checkpoint when workers are lost.
 
-Holds numbers and references, never pixels of the canvas (but for small previews).
+Holds numbers and references, never pixels of the canvas (except for small previews).
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ log = logging.getLogger(__name__)
 
 #: Longest side of a preview picture, px.
 PREVIEW_SIDE = 1024
-#: Calls that a worker has at hand, so that it does not wait for the conductor.
+#: Calls queued at each worker, so that it does not wait for the conductor.
 _QUEUED = 2
-#: How many tiles a call is for that does without the kernel, or with half of it.
+#: Tiles in a call that runs no kernel, or only its first half.
 _TILES_A_PASS = 16
 _SHARED = "output.dir must be on a disk that all workers' machines share"
-#: Parts of an octave change that are on their way at once, for each worker.
+#: Parts of an octave change that are in transit at once, for each worker.
 _PARTS_IN_FLIGHT = 3
 
 
 @dataclass(frozen=True)
 class Saving:
-    """Where checkpoints go, how often (s; 0 after every step), and what a resumed run must have in common."""
+    """Checkpoints, seconds between saves (0: after every step), and the values that a resumed run must match."""
 
     checkpoints: Checkpoints
     every: float
@@ -64,7 +64,7 @@ class Saving:
 
 
 class _MachinesGo(Exception):
-    """What is under way is given up: machines of workers are about to go."""
+    """Machines of workers are about to go, so the current work is given up."""
 
     def __init__(self, notices: Sequence[Notice]) -> None:
         super().__init__("; ".join(sorted({str(notice) for notice in notices})))
@@ -72,7 +72,7 @@ class _MachinesGo(Exception):
 
 
 class Conductor:
-    """Runs a plan on an executor's workers."""
+    """Runner of a plan on an executor's workers."""
 
     def __init__(
         self,
@@ -85,10 +85,17 @@ class Conductor:
         arrangement: tuple[int, int] | None = None,
         prepare: Callable[[tuple[int, int]], None] = lambda _: None,
     ) -> None:
-        """`scratch_directory` is where the workers map their blocks from; None keeps them in memory.
+        """Store the settings; nothing starts before `run`.
 
-        `arrangement` asks for (rows, columns) of blocks, while there are workers for it. `prepare` is called with an
-        octave's shape before any worker asks the source for its pixels.
+        Args:
+            plan: The octaves to dream.
+            architecture: The network's architecture.
+            objectives: All objectives, to which the stages' regions refer by index.
+            executor: The workers.
+            saving: Where and how often to save; None never saves.
+            scratch_directory: Directory of files that hold the workers' blocks; None keeps blocks in memory.
+            arrangement: Requested (rows, columns) of blocks, used while there are enough workers.
+            prepare: Called with an octave's shape before any worker asks the source for its pixels.
         """
         self._plan = plan
         self._architecture = architecture
@@ -102,13 +109,13 @@ class Conductor:
         self._saved_at = time.monotonic()
         #: Steps done of the current octave while the canvas is whole; None between octaves.
         self._steps: int | None = None
-        #: What the workers lend each other for the next step, where that has been asked for already.
+        #: Loans between the workers for the next step, if already requested.
         self._lent: list[list[Reference]] | None = None
-        #: Updates that have been asked for, and nobody has looked yet whether they succeeded.
+        #: Updates that have been started but not yet checked for errors.
         self._updates: list[Reference] = []
-        #: How many tiles to ask each worker for at once, from how long the last ones took.
+        #: Tiles to ask each worker for at once, from the time that the last ones took.
         self._tiles_a_call: dict[int, int] = {}
-        #: What is known of every octave begun so far.
+        #: History of every octave begun so far.
         self.history: list[OctaveHistory] = []
 
     def _places(self) -> list[str]:
@@ -116,12 +123,15 @@ class Conductor:
         return [self._executor.place(worker) for worker in range(self._executor.workers)]
 
     def run(self, seed: int) -> Iterator[Event]:
-        """Dreams every octave, yielding an event at each turn; the finished canvas stays with the workers until `release`.
+        """Dream every octave and yield events. The finished canvas stays with the workers until `release`.
 
-        Where there are checkpoints it begins at the newest that is whole. Lost workers are mended and the newest
-        checkpoint is taken up again. Workers that have joined get their share at the next checkpoint, or the next octave.
-        Where machines are about to go the canvas is saved first, and on KeyboardInterrupt. Raises `NumericalError` when a
-        gradient is not finite and `UserError` when it is zero everywhere, or when the farm cannot be mended.
+        With checkpoints, start from the newest intact one. After a loss of workers, repair the farm and resume from the
+        newest checkpoint. New workers get their share at the next checkpoint or octave. Save the canvas before machines go,
+        and on KeyboardInterrupt.
+
+        Raises:
+            NumericalError: A gradient is not finite.
+            UserError: The gradient is zero everywhere, or the farm cannot be repaired.
         """
         while True:
             try:
@@ -138,7 +148,7 @@ class Conductor:
                 raise
 
     def release(self) -> None:
-        """Lets the workers' blocks go: what was saved last is all that is needed from now on."""
+        """Release the workers' blocks. From now on only the last save is needed."""
         deal, self._deal, self._steps = self._current, None, None
         try:
             self._everyone("release", deal)
@@ -146,17 +156,17 @@ class Conductor:
             log.warning("a worker was lost after its work was saved: %s", lost)
 
     def preview(self) -> np.ndarray:
-        """The current canvas shrunk by a whole number to at most 1024 px: uint8 RGB."""
+        """Return the current canvas, shrunk by a whole number to at most 1024 px: uint8 RGB."""
         deal = self._current
         height, width = deal.octave.shape
-        every = -(-max(height, width) // PREVIEW_SIDE)
-        small = np.zeros((-(-height // every), -(-width // every), 3), np.uint8)
-        for rect, pixels in self._everyone("thumbnail", deal, every):
+        factor = -(-max(height, width) // PREVIEW_SIDE)
+        small = np.zeros((-(-height // factor), -(-width // factor), 3), np.uint8)
+        for rect, pixels in self._everyone("thumbnail", deal, factor):
             small[slice(*rect.rows), slice(*rect.columns)] = pixels
         return small
 
     def _dream(self, seed: int) -> Generator[Event, None, bool]:
-        """To the end; False where it has stopped at a checkpoint, which is to be taken up with more workers."""
+        """Dream to the end. Return False if stopped at a checkpoint, to resume from it with more workers."""
         resumed = self._resume()
         first = self._deal.octave.index if resumed and self._deal else 0
         for octave in self._plan.octaves[first:]:
@@ -180,10 +190,10 @@ class Conductor:
         return True
 
     def _grow(self) -> bool:
-        """Takes in workers that are ready to join, where the tiles make blocks for more than there are."""
+        """Add workers that are ready to join, if the tiles make blocks for more workers. Return True if any joined."""
         deal, joining = self._current, self._executor.joining()
-        more = deal_blocks(deal.octave.grid, self._executor.workers + joining, self._arrangement) if joining else ()
-        if len(more) <= len(deal.blocks):
+        blocks = deal_blocks(deal.octave.grid, self._executor.workers + joining, self._arrangement) if joining else ()
+        if len(blocks) <= len(deal.blocks):
             return False
         joined = self._executor.grow()
         if joined:
@@ -196,7 +206,7 @@ class Conductor:
             raise _MachinesGo(notices)
 
     def _part_with(self, going: _MachinesGo) -> Noticed:
-        """Saves what there is, and lets the workers go whose machines are about to."""
+        """Save the canvas if possible, and release the workers whose machines are about to go."""
         log.warning("machines of %d workers are about to go: %s", len(going.workers), going)
         saved = self._save_before_leaving()
         self._executor.retire(going.workers)
@@ -204,28 +214,28 @@ class Conductor:
         return Noticed(str(going), len(going.workers), self._executor.workers, saved)
 
     def _begin(self, octave: Octave) -> None:
-        """Gives every worker its block: the source at this octave plus what the octave before added to it."""
+        """Give every worker its block: the source at this octave plus the detail of the octave before."""
         self._prepare(octave.shape)
         self._steps = None
-        before = self._deal
-        if before is not None:
-            self._everyone("end_octave", before)
+        previous = self._deal
+        if previous is not None:
+            self._everyone("end_octave", previous)
         joined = self._executor.grow()
         if joined:
             log.info("%d more workers from octave %d on: %d in all", joined, octave.index + 1, self._executor.workers)
         deal = self._deal = Deal.of(octave, self._places(), self._arrangement)
         self._tiles_a_call, self._lent = {}, None
         self._give(deal, "begin_octave")
-        if before is not None:
-            self._add_detail(before, deal)
-            self._everyone("drop_detail", before)
+        if previous is not None:
+            self._add_detail(previous, deal)
+            self._everyone("drop_detail", previous)
         self.history = [*self.history[: octave.index], OctaveHistory(*octave.shape)]
         self._steps = 0
 
     def _give(self, deal: Deal, method: str, *arguments: object) -> None:
-        """Hands every worker its block, by `begin_octave` or `load`, and says which channels its source excites most."""
+        """Give every worker its block by `begin_octave` or `load`, then choose the most excited channels."""
         stage, grid = deal.octave.stage, deal.octave.grid
-        given = tuple(
+        kernel_inputs = tuple(
             Given(region.objective, self._objectives[region.objective].divisors(self._architecture, grid.extended_shape))
             for region in stage.regions
         )
@@ -242,29 +252,29 @@ class Conductor:
                         deal.margins[worker],
                         tuple(deal.loans[worker].values()),
                         stage,
-                        given,
+                        kernel_inputs,
                         self._scratch,
                     ),
                 )
                 for worker, block in enumerate(deal.blocks)
             ]
         )
-        chosen = tuple(self._choose(deal, region, one) for region, one in enumerate(given))
-        if chosen != given:
-            self._everyone("choose", deal, chosen)
+        chosen_inputs = tuple(self._choose(deal, region, inputs) for region, inputs in enumerate(kernel_inputs))
+        if chosen_inputs != kernel_inputs:
+            self._everyone("choose", deal, chosen_inputs)
 
     def _choose(self, deal: Deal, region: int, given: Given) -> Given:
-        """Finds the channels of the terms that rest on a sum over the whole source."""
-        chosen = {}
+        """Return `given` with the channels of the terms that depend on a sum over the whole source."""
+        channels = {}
         for number, term in self._objectives[given.objective].statistics.items():
-            found: list[TileSums] = self._over_tiles(deal, "channel_sums", region, number)
-            total = np.sum([tile.sums for tile in sorted(found, key=_in_tile_order)], axis=0)
-            chosen[number] = term.choose(total)
-            log.info("octave %d: %s: channels %s", deal.octave.index + 1, term, ", ".join(map(str, chosen[number])))
-        return replace(given, chosen=chosen) if chosen else given
+            tile_sums: list[TileSums] = self._over_tiles(deal, "channel_sums", region, number)
+            total = np.sum([tile.sums for tile in sorted(tile_sums, key=_in_tile_order)], axis=0)
+            channels[number] = term.choose(total)
+            log.info("octave %d: %s: channels %s", deal.octave.index + 1, term, ", ".join(map(str, channels[number])))
+        return replace(given, chosen=channels) if channels else given
 
     def _add_detail(self, before: Deal, deal: Deal) -> None:
-        """Brings what the octave before added to every block, strip by strip so that no more than a few travel at once."""
+        """Add the detail of the octave before to every block, in strips so that only a few are in transit at once."""
         strips = [deque(block.pixels.bands()) for block in deal.blocks]
         on_their_way: dict[Reference, int] = {}
         idle = deque(worker for worker in range(len(strips)) for _ in range(_PARTS_IN_FLIGHT))
@@ -285,30 +295,30 @@ class Conductor:
             taps(shape[0], grid.rows.length, rect.rows, grid.rows.mode)[0],
             taps(shape[1], grid.columns.length, rect.columns, grid.columns.mode)[0],
         )
-        # Beyond the ends there is something only where the axis wraps, so no piece is flipped.
+        # Pixels beyond the ends exist only where the axis wraps, so no piece is flipped.
         gathering = Gathering.of(pieces_of(needed, before.blocks), worker)
         parts = self._parts("read_detail", gathering)
         return self._executor.call(worker, "add_detail", rect, shape, needed, gathering, *parts)
 
     def _parts(self, method: str, gathering: Gathering, *arguments: object) -> list[Reference]:
-        """References to the pixels that a gathering needs of other workers."""
+        """Return references to the pixels that a gathering needs from other workers."""
         return [
             self._executor.call(owner, method, [piece.source for piece in pieces], *arguments)
             for owner, pieces in gathering.others
         ]
 
     def _step(self, seed: int, step: int) -> Generator[TilesDone, None, float]:
-        """One update of the whole canvas; returns mean|g|, or what else the gradient is divided by, over all regions."""
+        """Update the whole canvas once. Return the mean over all regions of mean|g|, or of the normalisation in use."""
         deal, stage = self._current, self._current.octave.stage
         shift = jitter(seed, deal.octave.index, step, deal.octave.grid.rows.stride, stage.jitter)
         sums = yield from self._gradient(deal, step, shift)
         if stage.conditioning.filters:
             sums = self._filter(deal)
         statistics = self._statistics(deal, step, sums)
-        # Whatever interrupts here: some have been asked to update, others not.
+        # After an interruption here, some workers have updated and others have not.
         self._steps = None
         if step + 1 < deal.octave.steps:
-            # Not waited for: what a worker is asked next comes after its update.
+            # No need to wait: a worker runs its next call after its update.
             self._lent = self._lend(deal, step, statistics)
         else:
             self._updates = [self._executor.call(worker, "update", step, statistics) for worker in range(len(deal.blocks))]
@@ -318,103 +328,103 @@ class Conductor:
         return sum(counted) / len(counted)
 
     def _statistics(self, deal: Deal, step: int, sums: Sequence[TileSum]) -> tuple[float, ...]:
-        """What each region's gradient is divided by.
+        """Return the divisor of each region's gradient.
 
-        0 for a region that has no part in this step: its mask shows nothing at this octave's size, or nothing under it
-        excites its objective. Raises `UserError` when that is so of all.
+        It is 0 for a region that has no part in this step: its mask is empty at this octave's size, or nothing under the
+        mask excites its objective. Raise `UserError` if that is so for all regions.
         """
         stage, at = deal.octave.stage, f"octave {deal.octave.index + 1}, step {step + 1}"
-        found, silent = [], []
+        divisors, reasons = [], []
         for number, region in enumerate(stage.regions):
             objective = self._objectives[region.objective]
-            # Summed in tile order, so that the total does not depend on how tiles were dealt or who finished first.
+            # Summed in tile order, so that the total does not depend on the deal or on which worker finished first.
             totals = [0.0, 0.0] if stage.conditioning.normalize == "mean_abs" else [0.0, 0.0, 0.0]
-            for tile in sorted(one for one in sums if one.region == number):
-                totals = [total + own for total, own in zip(totals, tile.sums, strict=True)]
+            for tile in sorted(tile_sum for tile_sum in sums if tile_sum.region == number):
+                totals = [total + part for total, part in zip(totals, tile.sums, strict=True)]
             support = objective.support(self._architecture, deal.octave.shape)
             if totals[-1] > 0:
-                # Of the pixels that count, not of the canvas: under a mask these are fewer.
+                # The share of the pixels that count, which are fewer than the canvas' under a mask.
                 support = min(1.0, support * 3 * deal.octave.grid.canvas.area / totals[-1])
-            value = statistic(totals, stage.conditioning.normalize, support)
-            if value == 0.0 and totals[-1] > 0:
-                silent.append(f"nothing in the picture excites {objective}")
-            if value and not math.isfinite(stage.step_size / value):
-                raise NumericalError(f"the gradient is too small to follow at {at}: mean|g| is {value:.3g}")
-            found.append(value)
-        if any(found):
-            for reason in silent:
+            divisor = statistic(totals, stage.conditioning.normalize, support)
+            if divisor == 0.0 and totals[-1] > 0:
+                reasons.append(f"nothing in the picture excites {objective}")
+            if divisor and not math.isfinite(stage.step_size / divisor):
+                raise NumericalError(f"the gradient is too small to follow at {at}: mean|g| is {divisor:.3g}")
+            divisors.append(divisor)
+        if any(divisors):
+            for reason in reasons:
                 log.warning("%s: %s under its mask", at, reason)
-            return tuple(found)
-        if silent:
+            return tuple(divisors)
+        if reasons:
             raise UserError(
-                f"the gradient is zero everywhere at {at}: {'; '.join(silent)}; choose another layer or channel, or start "
+                f"the gradient is zero everywhere at {at}: {'; '.join(reasons)}; choose another layer or channel, or start "
                 "from another image"
             )
         raise UserError(f"the masks show nothing at {at}: draw them larger, or take fewer octaves.count")
 
     def _filter(self, deal: Deal) -> list[TileSum]:
-        """Filters the gradient, whose neighbours' parts are exchanged first; returns the sums of what comes out."""
-        lent = [self._parts("read_gradient", gathering) for gathering in deal.around]
+        """Exchange the gradients around blocks, filter the gradient, and return the sums of the filtered gradient."""
+        parts_by_worker = [self._parts("read_gradient", gathering) for gathering in deal.around]
         self._executor.fetch(
             [
                 self._executor.call(worker, "fill_gradient", gathering, *parts)
-                for worker, (gathering, parts) in enumerate(zip(deal.around, lent, strict=True))
+                for worker, (gathering, parts) in enumerate(zip(deal.around, parts_by_worker, strict=True))
             ]
         )
         gains: list[Sequence[float]] = [()] * len(deal.octave.stage.regions)
         if deal.octave.stage.conditioning.laplacian:
-            found: list[TileSums] = sorted(self._over_tiles(deal, "level_sums"), key=_in_tile_order)
+            level_sums: list[TileSums] = sorted(self._over_tiles(deal, "level_sums"), key=_in_tile_order)
             for number in range(len(gains)):
-                levels = [tile.sums for tile in found if tile.number == number]
+                levels = [tile.sums for tile in level_sums if tile.number == number]
                 gains[number] = laplacian_gains(np.sum(levels, axis=0)) if levels else ()
         return self._over_tiles(deal, "filter", gains)
 
     def _over_tiles(self, deal: Deal, method: str, *arguments: object) -> list:
-        """What a method returns for all tiles, in any order: a few tiles a call, so that nobody is silent for long."""
+        """Return a method's results for all tiles, in any order. Short calls make workers answer often."""
         calls = [
             self._executor.call(worker, method, *arguments, first, _TILES_A_PASS)
             for worker, block in enumerate(deal.blocks)
             for first in range(0, block.size, _TILES_A_PASS)
         ]
-        return [one for found in self._executor.fetch(calls) for one in found]
+        return [result for results in self._executor.fetch(calls) for result in results]
 
     def _lend(self, deal: Deal, *update: object) -> list[list[Reference]]:
-        """For every worker, references to what its margin's owners lend to workers at its place, in the margin's order.
+        """Return, for every worker, references to the loans of its margin's owners at its place, in the margin's order.
 
-        With `update`, the arguments of an update, everybody makes it first.
+        With `update`, the arguments of an update, every worker makes the update first.
         """
         method = "update_and_lend" if update else "lend"
-        lent: dict[tuple[int, str], Reference] = {}
+        loans: dict[tuple[int, str], Reference] = {}
         for owner, by_place in enumerate(deal.loans):
             if by_place:
-                given = self._executor.call_parts(owner, method, len(by_place) + bool(update), *update)
+                parts = self._executor.call_parts(owner, method, len(by_place) + bool(update), *update)
                 if update:
-                    self._updates.append(given.pop())
-                lent |= {(owner, place): part for place, part in zip(by_place, given, strict=True)}
+                    self._updates.append(parts.pop())
+                loans |= {(owner, place): part for place, part in zip(by_place, parts, strict=True)}
             elif update:
                 self._updates.append(self._executor.call(owner, "update", *update))
         return [
-            [lent[owner, deal.places[borrower]] for owner, _ in margin.others]
+            [loans[owner, deal.places[borrower]] for owner, _ in margin.others]
             for borrower, margin in enumerate(deal.margins)
         ]
 
     def _gradient(self, deal: Deal, step: int, shift: tuple[int, int]) -> Generator[TilesDone, None, list[TileSum]]:
-        """Lets every worker compute its block's gradient; returns the sums of all tiles, in any order."""
+        """Compute the gradient of every block on its worker. Return the sums of all tiles, in any order."""
         sums: list[TileSum] = []
-        given = [0] * len(deal.blocks)
+        handed_out = [0] * len(deal.blocks)
         running: dict[Reference, int] = {}
-        # All loans are asked for before anybody begins, so that nobody waits for a worker who waits.
+        # Request all loans before any worker begins, so that no worker waits for another that waits.
         margins, self._lent = self._lent or self._lend(deal), None
 
         def hand_out(worker: int) -> None:
             block = deal.blocks[worker]
-            if given[worker] < block.size:
+            if handed_out[worker] < block.size:
                 count = self._tiles_a_call.get(worker, 1)
-                if given[worker]:
-                    reference = self._executor.call(worker, "ascend", step, shift, given[worker], count)
+                if handed_out[worker]:
+                    reference = self._executor.call(worker, "ascend", step, shift, handed_out[worker], count)
                 else:
                     reference = self._executor.call(worker, "begin_step", step, shift, count, *margins[worker])
-                given[worker] += count
+                handed_out[worker] += count
                 running[reference] = worker
 
         for _ in range(_QUEUED):
@@ -423,22 +433,22 @@ class Conductor:
         while running:
             ready = self._executor.wait(list(running))
             results: list[Ascended] = self._executor.fetch(ready)
-            done = 0
+            tile_count = 0
             for reference, result in zip(ready, results, strict=True):
                 worker = running.pop(reference)
                 sums.extend(result.sums)
-                done += result.tiles
+                tile_count += result.tiles
                 self._tiles_a_call[worker] = _next_tiles(result)
                 hand_out(worker)
-            yield TilesDone(deal.octave, done)
+            yield TilesDone(deal.octave, tile_count)
             self._heed()
         self._settle_updates()
         return sums
 
     def _settle_updates(self) -> None:
-        """Raises what went wrong in updates: a worker that lacked memory for one is alive, and its canvas is wrong."""
-        asked, self._updates = self._updates, []
-        self._executor.fetch(asked)
+        """Raise the errors of updates. A worker that lacked memory for one is alive, but its canvas is wrong."""
+        updates, self._updates = self._updates, []
+        self._executor.fetch(updates)
 
     def _record(self, mean: float, seconds: float) -> None:
         last = self.history[-1]
@@ -447,21 +457,21 @@ class Conductor:
         )
 
     def _save(self) -> Saved:
-        """Writes the canvas to the slot that does not count, then makes it count."""
+        """Write the canvas to the unused slot, then make that slot the newest checkpoint."""
         assert self._saving is not None and self._steps is not None
-        begun = time.monotonic()
+        start = time.monotonic()
         self._settle_updates()
         deal, checkpoints = self._current, self._saving.checkpoints
-        # At an octave's end the optimizer has done its work.
-        rest = deal.octave.stage.optimizer.moments if self._steps < deal.octave.steps else 0
-        names = moment_parts(rest)
+        # The optimizer's moments are not needed after an octave's end.
+        moment_count = deal.octave.stage.optimizer.moments if self._steps < deal.octave.steps else 0
+        names = moment_parts(moment_count)
         checkpoint = checkpoints.begin(deal.octave.shape, deal.octave.index, self._steps, self.history, names)
         try:
             for name in (CANVAS, *names):
                 self._write(deal, checkpoint, name)
         except DamagedCheckpoint as damage:
             checkpoints.abandon(checkpoint)
-            # It was made a moment ago.
+            # The store was made a moment ago, so it cannot be damaged: the worker sees another disk.
             raise UserError(f"{damage}, says a worker that is to write there: {_SHARED}") from None
         except RenderError:
             checkpoints.abandon(checkpoint)
@@ -469,30 +479,30 @@ class Conductor:
         checkpoints.commit(self._saving.fixed, checkpoint)
         self._executor.settled()
         self._saved_at = time.monotonic()
-        return Saved(deal.octave, self._steps, time.monotonic() - begun)
+        return Saved(deal.octave, self._steps, time.monotonic() - start)
 
     def _write(self, deal: Deal, checkpoint: Checkpoint, part: str) -> None:
-        """Lets every worker write its chunks of the canvas, or of a moment."""
+        """Have every worker write its chunks of the canvas, or of a moment."""
         assert self._saving is not None
         path, token = self._saving.checkpoints.path(checkpoint, part), checkpoint.token
-        written = []
+        calls = []
         for worker, block in enumerate(deal.blocks):
             extent = chunk_extent(block.pixels, deal.octave.grid.canvas, CHUNK)
             if extent.area:
                 gathering = Gathering.of(pieces_of(extent, deal.blocks), worker)
                 parts = self._parts("read", gathering, part)
-                written.append(self._executor.call(worker, "save", path, token, part, extent, gathering, *parts))
-        self._executor.fetch(written)
+                calls.append(self._executor.call(worker, "save", path, token, part, extent, gathering, *parts))
+        self._executor.fetch(calls)
 
     def _is_saved(self) -> bool:
-        """Whether the canvas as it is now is the newest checkpoint."""
+        """Return True if the current canvas is the newest checkpoint."""
         assert self._saving is not None
         read = self._saving.checkpoints.read()
         newest = read[1][0] if read and read[1] else None
         return newest is not None and (newest.octave, newest.steps) == (self._current.octave.index, self._steps)
 
     def _resume(self) -> bool:
-        """Takes up the newest checkpoint that is whole; False, with nothing begun, where there is none."""
+        """Resume from the newest intact checkpoint. Return False, with nothing begun, if there is none."""
         self._deal, self._steps, self.history = None, None, []
         self._tiles_a_call, self._lent, self._updates = {}, None, []
         read = self._saving.checkpoints.read() if self._saving else None
@@ -506,9 +516,9 @@ class Conductor:
             self._prepare(octave.shape)
             deal = Deal.of(octave, self._places(), self._arrangement)
             try:
-                kept = self._saving.checkpoints
-                parts = [kept.path(checkpoint, part) for part in checkpoint.parts]
-                self._give(deal, "load", kept.path(checkpoint), checkpoint.token, parts)
+                checkpoints = self._saving.checkpoints
+                parts = [checkpoints.path(checkpoint, part) for part in checkpoint.parts]
+                self._give(deal, "load", checkpoints.path(checkpoint), checkpoint.token, parts)
             except DamagedCheckpoint as damage:
                 self._blame_the_canvas(checkpoint, damage)
                 log.warning("checkpoint of octave %d, step %d is damaged: %s", octave.index + 1, checkpoint.steps, damage)
@@ -521,7 +531,7 @@ class Conductor:
         return False
 
     def _blame_the_canvas(self, checkpoint: Checkpoint, damage: DamagedCheckpoint) -> None:
-        """Raises `UserError` where it is not the canvas' fault that a worker could not read it: work would be lost."""
+        """Raise `UserError` if a worker cannot read a canvas that is intact: dropping it would lose work."""
         assert self._saving is not None
         try:
             self._saving.checkpoints.check(checkpoint, self._plan.octaves[checkpoint.octave].shape)
@@ -536,7 +546,7 @@ class Conductor:
         return Recovered(reason, self._executor.workers)
 
     def _save_before_leaving(self) -> bool:
-        """Whether the canvas as it is now is the newest checkpoint by now."""
+        """Save the canvas if possible. Return True if it is the newest checkpoint."""
         if self._saving is None or self._steps is None:
             return False
         if self._is_saved():
@@ -563,23 +573,23 @@ def _in_tile_order(one: TileSums) -> int:
 
 
 def _next_tiles(last: Ascended) -> int:
-    """How many tiles to ask a worker for next, from how long the last ones took."""
+    """Return how many tiles to ask a worker for next, from the time that the last ones took."""
     count = tiles_a_call(last.seconds / max(1, last.tiles))
-    # No device of a worker's goes without.
+    # A multiple of the worker's devices, so that none is idle.
     return -(-count // last.together) * last.together
 
 
 def bytes_exchanged(blocks: Sequence[Block]) -> int:
-    """Bytes of pixels that a step sends from worker to worker when the tiles are dealt so."""
+    """Return the bytes of pixels that workers send each other in a step when the tiles are dealt to `blocks`."""
     dealt = tuple(blocks)
     pixels = sum(Gathering.of(margin_pieces(block, dealt), number).foreign_pixels for number, block in enumerate(dealt))
     return 12 * pixels
 
 
 def filter_bytes_exchanged(blocks: Sequence[Block], stage: Stage) -> int:
-    """Bytes of gradients that a step's filter sends from worker to worker besides; 0 where there is no filter."""
+    """Return the bytes of gradients that workers send each other for a step's filter; 0 without a filter."""
     dealt, reach = tuple(blocks), stage.conditioning.reach
     if not reach:
         return 0
     around = (Gathering.of(pieces_of(block.pixels.grown(reach), dealt), number) for number, block in enumerate(dealt))
-    return 12 * len(stage.regions) * sum(one.foreign_pixels for one in around)
+    return 12 * len(stage.regions) * sum(gathering.foreign_pixels for gathering in around)

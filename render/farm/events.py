@@ -1,4 +1,4 @@
-"""What the conductor tells while it works."""
+"""Events that the conductor yields while it works."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from render.planning.plan import Octave
 
 @dataclass(frozen=True)
 class OctaveStarted:
-    """An octave's blocks lie with `workers` workers, filled, and `steps` of its steps are done."""
+    """The octave's blocks are filled on `workers` workers, and `steps` of its steps are done."""
 
     octave: Octave
     workers: int
@@ -20,7 +20,7 @@ class OctaveStarted:
 
 @dataclass(frozen=True)
 class TilesDone:
-    """So many more tiles of the current step have their gradient."""
+    """`tiles` more tiles of the current step have their gradient."""
 
     octave: Octave
     tiles: int
@@ -28,7 +28,7 @@ class TilesDone:
 
 @dataclass(frozen=True)
 class StepDone:
-    """`mean_gradient` is mean|g| over the whole canvas, per 0..255 level."""
+    """A step is done. `mean_gradient` is mean|g| over the whole canvas, per 0..255 level."""
 
     octave: Octave
     step: int
@@ -38,9 +38,9 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Saved:
-    """The canvas as it is now lies on disk: a run that stops goes on from here.
+    """The current canvas is saved on disk: a run that stops resumes from here.
 
-    `preview` is a small uint8 RGB picture of it within an octave; at the end of one `OctaveDone` has it.
+    `preview` is a small uint8 RGB picture of it within an octave, and None at an octave's end, where `OctaveDone` has it.
     """
 
     octave: Octave
@@ -51,7 +51,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class OctaveDone:
-    """`preview` is a small uint8 RGB picture of the canvas as it is now."""
+    """An octave is done. `preview` is a small uint8 RGB picture of the current canvas."""
 
     octave: Octave
     preview: np.ndarray
@@ -59,7 +59,7 @@ class OctaveDone:
 
 @dataclass(frozen=True)
 class Recovered:
-    """Workers were lost and the farm has been put in order again; the last checkpoint is taken up."""
+    """Workers were lost and the farm is repaired; the run resumes from the last checkpoint."""
 
     reason: str
     workers: int
@@ -67,9 +67,9 @@ class Recovered:
 
 @dataclass(frozen=True)
 class Noticed:
-    """The machines of `gone` workers are about to go: they have been let go, and `workers` go on.
+    """The machines of `gone` workers are about to go: these workers are released, and `workers` go on.
 
-    `saved` tells whether the canvas was saved first; else the last checkpoint is taken up.
+    `saved` is True if the canvas was saved first; otherwise the run resumes from the last checkpoint.
     """
 
     reason: str

@@ -1,4 +1,4 @@
-"""How the conductor reaches its workers. An executor only makes calls and references; it knows nothing of dreaming."""
+"""Interface between the conductor and its workers. An executor only makes calls and references, without any dreaming."""
 
 from __future__ import annotations
 
@@ -8,79 +8,79 @@ from typing import Any, Protocol
 
 from render.farm.notice import Notice
 
-#: Stands for a result that stays where it was made until somebody needs it.
+#: Reference to a result, which stays on the worker until it is needed.
 Reference = Any
 
 
 class Executor(Protocol):
-    """Calls methods of numbered workers. References may be passed as arguments and arrive there as values.
+    """Interface that calls methods of numbered workers. References may be passed as arguments and arrive there as values.
 
-    Every method may raise `WorkersLost`; after `mend` all workers answer again, without what they held.
+    Every method may raise `WorkersLost`; after `mend` all workers answer again, without the data that they held.
     """
 
     @property
     def workers(self) -> int:
-        """How many workers there are."""
+        """Number of workers."""
 
     def place(self, worker: int) -> str:
-        """Where a worker lives: what one call gives to several workers at one place had better be one result."""
+        """Return a worker's node. Results for several workers on one node should share one object."""
 
     def open(self, *job: Any) -> list[Any]:
-        """Makes every worker ready for a job; returns what each says of itself. Workers that join later get the same."""
+        """Prepare every worker for a job and return the facts of each. Workers that join later are prepared, too."""
 
     def call(self, worker: int, method: str, *arguments: Any) -> Reference:
-        """Starts `worker.method(*arguments)`; calls to one worker run in the order in which they were made."""
+        """Start `worker.method(*arguments)`. Calls to one worker run in the order in which they were made."""
 
     def call_parts(self, worker: int, method: str, parts: int, *arguments: Any) -> list[Reference]:
-        """Starts a call as `call` does whose result is a list of `parts` parts; each part is a reference of its own."""
+        """Start a call whose result is a list of `parts` parts, and return one reference for each part."""
 
     def wait(self, references: Sequence[Reference]) -> list[Reference]:
-        """Those of the references whose results are there, at least one; raises KeyboardInterrupt when asked to stop."""
+        """Return the references whose results are ready, at least one. Raise KeyboardInterrupt on a request to stop."""
 
     def fetch(self, references: Sequence[Reference]) -> list[Any]:
-        """Waits for results and brings them here, in order."""
+        """Wait for results and return their values, in order."""
 
     def grow(self) -> int:
-        """Takes in workers that have become available, where more were wanted; returns how many. Waits for none."""
+        """Add workers that have become available, where more were requested, and return their number. Do not wait."""
 
     def joining(self) -> int:
-        """How many workers `grow` would take in by now; starts those for which there is room. Cheap."""
+        """Return how many workers `grow` would add now. Start new ones if there is room. Cheap."""
 
     def notices(self) -> list[Notice]:
-        """Which workers' machines are about to go; told anew until they are retired. Cheap."""
+        """Return which workers' machines are about to go, on every call until these workers are retired. Cheap."""
 
     def retire(self, workers: Sequence[int]) -> None:
-        """Lets workers go whose machines are about to; no failure is counted, and nothing starts on those machines again.
+        """Release workers whose machines are about to go. Count no failure, and start nothing on those machines again.
 
-        Where all go, waits for others. Raises `UserError` when none come.
+        If no worker is left, wait for new ones. Raise `UserError` when none come.
         """
 
     def mend(self) -> None:
-        """Replaces the workers that died, or goes on with fewer. Raises `UserError` when that is of no use any more."""
+        """Replace the workers that died, or go on with fewer. Raise `UserError` when that cannot help any more."""
 
     def settled(self) -> None:
-        """Tells that the work so far is safe: failures before this moment no longer count against a worker."""
+        """Note that the work so far is saved: earlier failures no longer count against a worker."""
 
     def close(self) -> None:
-        """Lets the workers go."""
+        """Release the workers."""
 
 
 @dataclass(eq=False)
 class _Done:
-    """A result that is there."""
+    """Result that is available."""
 
     value: Any
 
 
 class Callee(Protocol):
-    """What an executor holds for each worker: a `process.WorkerProcess`, or what stands for one."""
+    """Interface of the object that an executor holds for each worker: a `process.WorkerProcess`, or a substitute."""
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """Calls the worker's method."""
+        """Call the worker's method."""
 
 
 class InlineExecutor:
-    """Workers as plain objects in this process: calls run at once. `check` is called between them and may raise."""
+    """Executor of plain objects in this process: calls run at once. `check` is called in `wait` and may raise."""
 
     def __init__(self, workers: Sequence[Callee], check: Callable[[], None] = lambda: None) -> None:
         self._workers = list(workers)
@@ -97,8 +97,8 @@ class InlineExecutor:
         return [worker.call("open", *job) for worker in self._workers]
 
     def call(self, worker: int, method: str, *arguments: Any) -> Reference:
-        given = [argument.value if isinstance(argument, _Done) else argument for argument in arguments]
-        return _Done(self._workers[worker].call(method, *given))
+        values = [argument.value if isinstance(argument, _Done) else argument for argument in arguments]
+        return _Done(self._workers[worker].call(method, *values))
 
     def call_parts(self, worker: int, method: str, parts: int, *arguments: Any) -> list[Reference]:
         results = self.call(worker, method, *arguments).value

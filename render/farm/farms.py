@@ -1,4 +1,4 @@
-"""Where a job's workers come from: this process, a Ray of our own, or a running cluster."""
+"""Sources of a job's workers: this process, a local Ray, or a running cluster."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ class Farm(Protocol):
     """Workers that jobs lease."""
 
     def lease(self, workers: int | None = None) -> AbstractContextManager[Executor]:
-        """`workers` of them for one job, all by default."""
+        """Lease `workers` of them for one job, all by default."""
 
     @property
     def size(self) -> int:
-        """How many workers there are, leased or not."""
+        """Number of workers, leased or not."""
 
     @property
     def together(self) -> int:
-        """How many of them one machine has, at most."""
+        """Largest number of workers on one machine."""
 
     def share(self, value: Any) -> Reference:
-        """Puts what many leases open with where all workers find it."""
+        """Put a value that many leases open with where all workers find it."""
 
     def close(self) -> None:
-        """Lets the workers go."""
+        """Release the workers."""
 
 
 class InlineFarm:
-    """Workers in this very process, made when they are leased; their kernels are kept for the next job.
+    """Workers in this process, made when they are leased; their kernels are kept for the next job.
 
-    `kernels` are those that the process has already; `platform` is what JAX must run on, None for what there is.
+    `kernels` are those that the process has already; `platform` is what JAX must run on, None for the default.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class InlineFarm:
     ) -> None:
         self._platform_before = os.environ.get("JAX_PLATFORMS")
         if platform is not None:
-            # Where a device is asked for, one that is taken is an error and not a slow render. Read when JAX is imported.
+            # With this set, a device that is in use is an error and not a slow render. Read when JAX is imported.
             os.environ["JAX_PLATFORMS"] = platform
         self._platform = platform
         # Read by XLA when it starts its threads, at the first use of a device.
@@ -87,7 +87,7 @@ class InlineFarm:
         return value
 
     def close(self) -> None:
-        """Nothing is kept but memory."""
+        """Restore `JAX_PLATFORMS`. Nothing else is kept but memory."""
         if self._platform is not None:
             os.environ.pop("JAX_PLATFORMS")
             if self._platform_before is not None:
@@ -103,15 +103,15 @@ def open_farm(
     check: Callable[[], None],
     say: Callable[[str], None],
 ) -> Iterator[Farm]:
-    """The farm that a config asks for; closed on the way out. See `RayFarm` for the arguments and what is raised."""
+    """Open the farm that a config selects, and close it on exit. See `RayFarm` for the arguments and errors."""
     farm: Farm
     if config.address is None:
         check_xla_flags()
     if config.executor == "inline":
-        wanted = "tpu" if "TPU" in config.worker.resources else {None: None, 0.0: "cpu"}.get(config.worker.num_gpus, "cuda")
-        farm = InlineFarm(config.workers or 1, threads, check, platform=wanted)
+        device = "tpu" if "TPU" in config.worker.resources else {None: None, 0.0: "cpu"}.get(config.worker.num_gpus, "cuda")
+        farm = InlineFarm(config.workers or 1, threads, check, platform=device)
     else:
-        # Imported where it is needed: the inline executor does without Ray.
+        # Imported only here: the inline executor does not need Ray.
         from render.farm.ray.pool import RayFarm
 
         farm = RayFarm(config, threads=threads, store_bytes=store_bytes, check=check, say=say)

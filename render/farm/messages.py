@@ -1,4 +1,4 @@
-"""What conductor and workers tell each other: small and plain, so that whoever reads it needs neither JAX nor pixels."""
+"""Messages between conductor and workers: small, and readable without JAX and without pixels."""
 
 from __future__ import annotations
 
@@ -14,15 +14,23 @@ from render.dream.objectives import Given
 from render.dream.stage import Stage
 from render.geometry.geometry import Block, Gathering, Rect
 
-#: The rectangles that workers at one place borrow of an owner, by the borrower's number.
+#: The rectangles that workers at one place borrow from an owner, by the borrower's number.
 Loan = Mapping[int, Sequence[Rect]]
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a worker has to do at one octave: its block as worker `number`, how the block's margin is put together, and what
-    it lends to workers at each of the places that borrow of it. `given` is for the kernel, for each of the stage's regions.
-    `directory` is for scratch files, None for none.
+    """Work of one worker at one octave.
+
+    Attributes:
+        number: The worker's number.
+        octave: Index of the octave.
+        block: The worker's block.
+        margin: How the block's margin is put together.
+        loans: For each place that borrows from this worker, the rectangles that it lends.
+        stage: The octave's settings.
+        given: The kernel's inputs for each of the stage's regions.
+        directory: Directory of scratch files, or None to use none.
     """
 
     number: int
@@ -44,7 +52,7 @@ class TileSum(NamedTuple):
 
 
 class TileSums(NamedTuple):
-    """A tile's share of other sums: what is meant by `number` depends on who asks."""
+    """A tile's share of other sums. The meaning of `number` depends on the caller."""
 
     tile: int
     number: int
@@ -52,7 +60,7 @@ class TileSums(NamedTuple):
 
 
 class Ascended(NamedTuple):
-    """What some tiles came to, and how long they took; `together` is how many the worker's devices compute at once."""
+    """Sums of some tiles, and the seconds they took; `together` is how many the worker's devices compute at once."""
 
     sums: tuple[TileSum, ...]
     tiles: int
@@ -62,9 +70,9 @@ class Ascended(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """A worker's process and the machine that it runs on; memory in bytes, `kernels_made` counts what it compiles for.
+    """A worker's process and the machine that it runs on; memory in bytes, `kernels_made` counts compiled networks.
 
-    `device_bytes` is that of one of its `devices`, the least, and `versions` are those of `versions.own_versions`.
+    `device_bytes` is the memory of the smallest of its `devices`, and `versions` are those of `versions.own_versions`.
     """
 
     host: str
@@ -80,5 +88,5 @@ class Facts:
 
     @property
     def shares_memory(self) -> bool:
-        """Whether kernels run in the host's memory."""
+        """True if kernels run in the host's memory."""
         return self.platform == "cpu"

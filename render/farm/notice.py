@@ -1,4 +1,4 @@
-"""Notices that a machine is about to go, and how the clouds word them. Pure."""
+"""Notices that a machine is about to go, in the formats of the clouds. Pure."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-#: How long a machine of Google's has from the first word to its end, s: https://cloud.google.com/compute/docs/instances/spot.
+#: Time from the first notice to the end of a Google Cloud machine, s: https://cloud.google.com/compute/docs/instances/spot.
 _GCP_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Notice:
-    """Workers whose machine is about to go: their numbers, why, and how many seconds are left, None where nobody says."""
+    """Workers whose machine is about to go: their numbers, the reason, and the seconds left, or None if unknown."""
 
     workers: tuple[int, ...]
     reason: str
@@ -24,30 +24,30 @@ class Notice:
 
 @dataclass(frozen=True)
 class Warned:
-    """What is said of one machine: why it goes, and when, in seconds since the epoch; None where nobody says."""
+    """Warning about one machine: why it goes, and when, in seconds since the epoch; None if unknown."""
 
     reason: str
     at: float | None = None
 
     def left(self, now: float) -> float | None:
-        """Seconds from `now`, since the epoch, until the machine goes."""
+        """Return the seconds until the machine goes, from `now` in seconds since the epoch."""
         return None if self.at is None else self.at - now
 
 
 def read_aws_action(text: str) -> Warned | None:
-    """What `spot/instance-action` says: None for what is no notice.
+    """Parse the text of `spot/instance-action`; return None if it is no notice.
 
     https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html
     """
     try:
-        said = json.loads(text)
-        action = said["action"]
+        record = json.loads(text)
+        action = record["action"]
     except (ValueError, TypeError, KeyError):
         return None
     if action not in ("terminate", "stop", "hibernate"):
         return None
     try:
-        at = datetime.fromisoformat(str(said.get("time")))
+        at = datetime.fromisoformat(str(record.get("time")))
     except ValueError:
         return Warned(f"AWS will {action} its spot instance")
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
@@ -55,14 +55,14 @@ def read_aws_action(text: str) -> Warned | None:
 
 
 def read_gcp_preempted(text: str, now: float) -> Warned | None:
-    """What `instance/preempted` says; `now` is in seconds since the epoch."""
+    """Parse the text of `instance/preempted`; `now` is in seconds since the epoch."""
     if text.strip().upper() != "TRUE":
         return None
     return Warned("Google Cloud takes its spot machine back", now + _GCP_SECONDS)
 
 
 def read_gcp_maintenance(text: str) -> Warned | None:
-    """What `instance/maintenance-event` says: a machine that is moved while it runs goes nowhere, as far as it can tell.
+    """Parse the text of `instance/maintenance-event`. A live migration does not stop the machine, so it is no notice.
 
     https://cloud.google.com/compute/docs/metadata/getting-live-migration-notice
     """

@@ -1,4 +1,4 @@
-"""Versions that the driver and its workers must have in common: what is sent between them is plain Python objects."""
+"""Versions that the driver and its workers must share, because they exchange plain Python objects."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from render.errors import UserError
 from render.system.version import __version__
 
 _HOW = "install the same on both (the project's .constraints.txt pins all of it)"
-#: How Ray words it when a process joins a cluster of another version, or of another Python.
+#: Ray's text when a process joins a cluster with another version of Ray or Python.
 _RAYS_OWN = re.compile(r"Ray: (?P<ray>\S+)\s+Python: (?P<python>\S+)")
 
 
 @cache
 def own_versions() -> Mapping[str, str]:
-    """Of this process: the program, JAX (which is not imported for that), and Python up to its minor version."""
+    """Return this process' versions of the program, JAX (which is not imported) and Python up to its minor version."""
     return {"render": __version__, "jax": version("jax"), "python": "{}.{}".format(*sys.version_info)}
 
 
 def refuse_mismatch(driver: Mapping[str, str], worker: Mapping[str, str], host: str) -> None:
-    """Raises `UserError` that says both sides where a worker's versions are not the driver's."""
+    """Raise `UserError`, which names both sides, if a worker's versions differ from the driver's."""
     differing = [name for name in driver if worker.get(name) != driver[name]]
     if not differing:
         return
@@ -33,9 +33,9 @@ def refuse_mismatch(driver: Mapping[str, str], worker: Mapping[str, str], host: 
 
 
 def rays_mismatch(error: BaseException) -> str | None:
-    """What to tell of Ray's own complaint about versions, in a line; None where the error is another one."""
-    found = [match.groupdict() for match in _RAYS_OWN.finditer(str(error))]
-    if len(found) != 2 or "ersion mismatch" not in str(error):
+    """Return a one-line message for Ray's own error about versions, or None if `error` is another one."""
+    sides = [match.groupdict() for match in _RAYS_OWN.finditer(str(error))]
+    if len(sides) != 2 or "ersion mismatch" not in str(error):
         return None
-    there, here = (", ".join(f"{name} {one[name]}" for name in ("ray", "python")) for one in found)
+    there, here = (", ".join(f"{name} {side[name]}" for name in ("ray", "python")) for side in sides)
     return f"version mismatch between driver and cluster: {here} here, {there} there; {_HOW}"

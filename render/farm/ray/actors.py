@@ -1,4 +1,4 @@
-"""Workers as Ray actors, what each takes of a node, and what the nodes have."""
+"""Workers as Ray actors, their demands, and the resources of the nodes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from render.farm.messages import Facts
 
 #: How long a worker may take to start on a free machine, s.
 START = 120.0
-#: What Ray counts among a node's resources though nobody asks for it by name.
+#: Resources that Ray lists for a node but users never request by name.
 _INTERNAL = ("memory", "object_store_memory")
 
 
 class WorkerActor:
-    """A Ray actor around a `WorkerProcess`, which is imported only in the actor's own process: it brings JAX along."""
+    """Ray actor around a `WorkerProcess`, which imports JAX and is therefore imported only in the actor's process."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        """Sets `environment` before JAX is there to read it.
+        """Set `environment` before JAX can read it, then make the `WorkerProcess`.
 
-        As the actor's runtime environment it would do the same, but each worker's start would take Ray two processes, one
-        after the other.
+        A runtime environment of the actor would have the same effect, but then Ray would start two processes for each
+        worker, one after the other.
         """
         os.environ.update(environment)
         from render.system.surroundings import settle_jax, settle_warnings
@@ -42,18 +42,18 @@ class WorkerActor:
         return self._process.call(method, *arguments)
 
     def start(self) -> tuple[str, Any]:
-        """The node that Ray put this actor on, and what `WorkerProcess.ping` says."""
+        """Return the ID of this actor's node, and the result of `WorkerProcess.ping`."""
         return ray.get_runtime_context().get_node_id(), self._process.ping()
 
     def call_parts(self, method: str, *arguments: Any) -> Any:
-        """`call` for a method that returns a list, as Ray has it where each part becomes an object of its own."""
+        """Call a method that returns a list, so that Ray stores each part as an object of its own."""
         parts = self._process.call(method, *arguments)
         return parts[0] if len(parts) == 1 else tuple(parts)
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What a worker takes of a node. `num_cpus` None stands for all CPUs of a node: one worker each."""
+    """Resources that a worker takes of a node. `num_cpus` None means all CPUs of a node: one worker each."""
 
     num_cpus: float | None
     num_gpus: float
@@ -66,22 +66,22 @@ class Demand:
 
     @property
     def platform(self) -> str:
-        """What JAX is told to run on, so that a device that is taken is an error and not a slow render."""
+        """Platform for JAX. With it set, a device that is in use is an error and not a slow render."""
         if self.num_gpus:
             return "cuda"
         return "tpu" if "TPU" in self.resources else "cpu"
 
     def fits(self, node: dict[str, Any]) -> int:
-        """How many workers a node has room for when nobody else uses it."""
-        has = node["Resources"]
-        wants = {"GPU": self.num_gpus, **self.resources}
+        """Return how many workers an otherwise idle node has room for."""
+        available = node["Resources"]
+        demands = {"GPU": self.num_gpus, **self.resources}
         if self.num_cpus is not None:
-            wants["CPU"] = self.num_cpus
-        elif has.get("CPU", 0) < 1:
+            demands["CPU"] = self.num_cpus
+        elif available.get("CPU", 0) < 1:
             return 0
-        counts = [int(has.get(name, 0) // amount) for name, amount in wants.items() if amount > 0]
-        most = min(counts) if counts else 1
-        return min(most, 1) if self.num_cpus is None and not self.num_gpus and not self.resources else most
+        counts = [int(available.get(name, 0) // amount) for name, amount in demands.items() if amount > 0]
+        worker_count = min(counts) if counts else 1
+        return min(worker_count, 1) if self.num_cpus is None and not self.num_gpus and not self.resources else worker_count
 
 
 @dataclass(eq=False)
@@ -101,17 +101,17 @@ class Member:
         return f"pid {self.facts.pid} on {self.facts.host} ({several}{self.facts.device})"
 
 
-#: Never restarted behind our back: a new worker has to be given its block, and the others theirs anew.
+#: Ray must not restart it: a new worker needs its block, and then all others get theirs again.
 Actor: Any = ray.remote(max_restarts=0, max_task_retries=0)(WorkerActor)
 
 
 def alive_nodes() -> list[dict[str, Any]]:
-    """The cluster's nodes as Ray describes them."""
+    """Return the cluster's nodes as Ray describes them."""
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def what_there_is() -> str:
-    """The cluster's nodes and what they have, for people."""
+    """Return a text for users about the cluster's nodes and their resources."""
     nodes = alive_nodes()
     totals: dict[str, float] = {}
     for node in nodes:
@@ -124,11 +124,11 @@ def what_there_is() -> str:
 
 
 def is_ready(member: Member) -> bool:
-    """Whether its process has started, or failed to."""
+    """Return True if the member's process has started, or failed to start."""
     return bool(ray.wait([member.ready], timeout=0)[0])
 
 
 def has_plugin(platform: str) -> bool:
-    """Whether JAX is installed with support for `cuda` or `tpu`."""
+    """Return True if JAX is installed with support for `cuda` or `tpu`."""
     names = {"cuda": ("jax_cuda12_plugin", "jax_cuda13_plugin"), "tpu": ("libtpu",)}[platform]
     return any(importlib.util.find_spec(name) for name in names)

@@ -1,4 +1,4 @@
-"""The workers that one job has leased: calls to them, what becomes of those that die or hang, and of those that join."""
+"""Executor of the workers that one job has leased: calls, failed or hanging workers, and workers that join."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: How long to wait for workers that are to replace others while the rest could go on, s.
+#: How long to wait for replacements while the other workers could go on, s.
 _JOIN = 60.0
-#: How often to look whether there is room for more, and how long at most not to after some failed to start, s.
+#: Time between checks for room for more workers, and the longest pause after failed starts, s.
 _LOOK_EVERY, _LONGEST_PAUSE = 5.0, 60.0
-#: After how long a worker that does not start is begun anew, s.
+#: Time after which a worker that does not start is replaced, s.
 _GIVE_UP = 300.0
 
 
@@ -43,7 +43,7 @@ class _Joining:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it is ready for the job, or failed at that."""
+        """True if it is ready for the job, or failed to become ready."""
         return self.opened is not None and bool(ray.wait([self.opened], timeout=0)[0])
 
 
@@ -53,7 +53,7 @@ class RayExecutor:
     def __init__(self, farm: RayFarm, members: list[Member], check: Callable[[], None]) -> None:
         self._farm = farm
         self.members = members
-        #: How many of the farm's workers count as leased: those that were given, whatever became of them.
+        #: Number of the farm's workers that were leased at the start, including those lost since.
         self.leased = len(members)
         self._wanted = len(members)
         self._check = check
@@ -63,7 +63,7 @@ class RayExecutor:
         self._failed_starts = 0
         self._blamed: dict[int, str] = {}
         self._silence = Silence(farm.silence)
-        #: Why calls failed the last time, and how often since the last checkpoint they did and yet every worker answered.
+        #: Reason of the last failed call, and the number of failures since the last checkpoint with all workers alive.
         self._failure, self._unexplained = "", 0
 
     @property
@@ -71,11 +71,11 @@ class RayExecutor:
         return len(self.members)
 
     def open(self, *job: Any) -> list[Facts]:
-        """See `WorkerProcess.open`; its arguments are sent to each node once. Workers lost at it are replaced.
+        """See `WorkerProcess.open`; its arguments are sent to each node once. Workers lost during the call are replaced.
 
-        What `RayFarm.share` has sent already may stand for an argument.
+        An argument may be a reference from `RayFarm.share`.
         """
-        self._job = tuple(one if isinstance(one, ray.ObjectRef) else ray.put(one) for one in job)
+        self._job = tuple(argument if isinstance(argument, ray.ObjectRef) else ray.put(argument) for argument in job)
         while True:
             try:
                 return self.fetch([self.call(worker, "open", *self._job) for worker in range(self.workers)])
@@ -89,8 +89,8 @@ class RayExecutor:
         return self.members[worker].node or ""
 
     def call_parts(self, worker: int, method: str, parts: int, *arguments: Any) -> list[Reference]:
-        given = self.members[worker].handle.call_parts.options(num_returns=parts).remote(method, *arguments)
-        return [given] if parts == 1 else list(given)
+        results = self.members[worker].handle.call_parts.options(num_returns=parts).remote(method, *arguments)
+        return [results] if parts == 1 else list(results)
 
     def wait(self, references: Sequence[Reference]) -> list[Reference]:
         self._silence.begin()
@@ -99,12 +99,12 @@ class RayExecutor:
             ready, _ = ray.wait(list(references), num_returns=1, timeout=1.0)
             if ready:
                 self._silence.heard()
-                # All that are there by now, so that many small results do not take as many turns.
+                # Return all results that are ready, so that many small ones do not need a turn each.
                 return ray.wait(list(references), num_returns=len(references), timeout=0)[0]
             self._find_hanging()
 
     def fetch(self, references: Sequence[Reference]) -> list[Any]:
-        # All of them before any error is raised: nobody is left at work on what is given up then.
+        # Wait for all before raising an error, so that no worker still runs a call that is given up.
         waiting = list(references)
         self._silence.begin()
         while waiting:
@@ -117,7 +117,7 @@ class RayExecutor:
         try:
             return ray.get(list(references))
         except RayTaskError as error:
-            # Ray wraps what a worker raised; the error itself has the message for the user.
+            # Ray wraps the worker's error; the cause has the message for the user.
             cause = error.cause
             if isinstance(cause, RayError):
                 raise self._lost(cause_of_death(cause)) from None
@@ -125,9 +125,9 @@ class RayExecutor:
                 raise cause from None
             if isinstance(cause, MemoryError) or "RESOURCE_EXHAUSTED" in str(cause):
                 reason = f"out of memory ({first_line(cause)})"
-                # Only the text says whose error it is: the attributes are those of the cause.
+                # Only the text names the worker's process: the attributes are those of the cause.
                 pids = {int(pid) for pid in re.findall(r"\(pid=(\d+)", str(error))}
-                self._blamed |= {n: reason for n, one in enumerate(self.members) if one.facts and one.facts.pid in pids}
+                self._blamed |= {n: reason for n, m in enumerate(self.members) if m.facts and m.facts.pid in pids}
                 raise self._lost(reason) from None
             raise
         except ObjectStoreFullError as error:
@@ -143,18 +143,18 @@ class RayExecutor:
         if time.monotonic() >= self._look_at:
             self._begin_more()
         self._tend()
-        return sum(one.is_ready for one in self._joining)
+        return sum(entry.is_ready for entry in self._joining)
 
     def notices(self) -> list[Notice]:
         warned = self._farm.warned
         if not warned:
             return []
-        found: dict[str, list[int]] = {}
+        by_node: dict[str, list[int]] = {}
         for number, member in enumerate(self.members):
             if member.node in warned:
-                found.setdefault(member.node, []).append(number)
+                by_node.setdefault(member.node, []).append(number)
         now = time.time()
-        return [Notice(tuple(numbers), warned[node].reason, warned[node].left(now)) for node, numbers in found.items()]
+        return [Notice(tuple(numbers), warned[node].reason, warned[node].left(now)) for node, numbers in by_node.items()]
 
     def retire(self, workers: Sequence[int]) -> None:
         going = set(workers)
@@ -174,7 +174,7 @@ class RayExecutor:
     def mend(self) -> None:
         self._farm.check_node()
         lost = self._find_lost()
-        # Somebody else's loss may only pass through here: a node that vanished takes its objects along. Not for ever.
+        # With no worker lost, an object may have been lost with another node. Tolerate that only a few times.
         self._unexplained += not lost
         if self._unexplained > self._farm.retries:
             raise UserError(
@@ -182,12 +182,12 @@ class RayExecutor:
                 f"answers (the last: {self._failure}): mend that, and the same command goes on"
             )
         reasons = []
-        keep: list[Member] = []
+        survivors: list[Member] = []
         replacements = 0
         failures: list[int] = []
         for number, member in enumerate(self.members):
             if number not in lost:
-                keep.append(member)
+                survivors.append(member)
                 continue
             count = member.failures + 1
             reasons.append(lost[number])
@@ -202,21 +202,21 @@ class RayExecutor:
             else:
                 log.warning("worker %d is set aside", number + 1)
                 self._wanted -= 1
-        self.members = keep
+        self.members = survivors
         if replacements:
-            begun = self._begin(replacements)
-            for one, count in zip(begun, failures, strict=False):
-                one.member.failures = count
-            if keep:
-                # Those for whom there is no room by now are taken in when there is.
-                self._await(begun, _JOIN)
+            replacing = self._begin(replacements)
+            for entry, count in zip(replacing, failures, strict=False):
+                entry.member.failures = count
+            if survivors:
+                # Workers without room join later, when there is room.
+                self._await(replacing, _JOIN)
                 self._take_in()
             else:
                 self._await_any(replacements)
         if not self.members:
-            why = f" (the last: {reasons[-1]})" if reasons else ""
+            detail = f" (the last: {reasons[-1]})" if reasons else ""
             raise UserError(
-                f"no worker is left after {self._farm.retries} retries{why}: the last checkpoint is kept, and the same "
+                f"no worker is left after {self._farm.retries} retries{detail}: the last checkpoint is kept, and the same "
                 "command goes on from it"
             )
 
@@ -226,88 +226,88 @@ class RayExecutor:
             member.failures = 0
 
     def close(self) -> None:
-        """Lets go of workers that have not been taken in; the others go back to the farm when the lease ends."""
-        for one in self._joining:
-            self._farm.kill(one.member)
+        """Release workers that have not joined yet; the others go back to the farm when the lease ends."""
+        for entry in self._joining:
+            self._farm.kill(entry.member)
         self._joining = []
 
     def _begin_more(self) -> None:
-        """Starts workers for which there is room, without waiting for them."""
+        """Start workers for which there is room, without waiting for them."""
         self._look_at = time.monotonic() + _LOOK_EVERY
         self._tend()
         if time.monotonic() < self._paused_until:
             return
-        wanted = self._wanted if self._farm.embedded else max(self._wanted, self._farm.wanted())
-        have = len(self.members) + len(self._joining)
-        # What waits for room is what makes a cluster that can grow do so.
-        expected = not self._farm.embedded and self._farm.fixed
-        if have < wanted and (expected or self._farm.room() > have):
-            self._begin(wanted - have)
+        target_count = self._wanted if self._farm.embedded else max(self._wanted, self._farm.wanted())
+        worker_count = len(self.members) + len(self._joining)
+        # A worker that waits for room makes an autoscaling cluster grow.
+        can_wait = not self._farm.embedded and self._farm.fixed
+        if worker_count < target_count and (can_wait or self._farm.room() > worker_count):
+            self._begin(target_count - worker_count)
 
     def _begin(self, count: int) -> list[_Joining]:
-        taken = self.members + [one.member for one in self._joining]
+        members = self.members + [entry.member for entry in self._joining]
         now = time.monotonic()
-        begun = [_Joining(member, now) for member in self._farm.begin(count, taken)]
-        self._joining += begun
-        return begun
+        entries = [_Joining(member, now) for member in self._farm.begin(count, members)]
+        self._joining += entries
+        return entries
 
     def _tend(self) -> None:
-        """Has workers that have started made ready for the job; lets those go that failed or take too long."""
+        """Prepare started workers for the job; release those that failed or take too long."""
         warned = self._farm.warned
-        for one in list(self._joining):
-            late = time.monotonic() - one.begun > _GIVE_UP
-            if one.opened is None and is_ready(one.member):
-                if self._farm.has_started(one.member):
-                    one.opened = one.member.handle.call.remote("open", *self._job)
+        for entry in list(self._joining):
+            is_late = time.monotonic() - entry.begun > _GIVE_UP
+            if entry.opened is None and is_ready(entry.member):
+                if self._farm.has_started(entry.member):
+                    entry.opened = entry.member.handle.call.remote("open", *self._job)
                 else:
-                    self._fail(one)
-            elif one.member.node in warned or (late and not one.is_ready):
-                self._part_with(one)
+                    self._fail(entry)
+            elif entry.member.node in warned or (is_late and not entry.is_ready):
+                self._part_with(entry)
 
     def _part_with(self, one: _Joining) -> None:
         self._joining.remove(one)
         self._farm.kill(one.member)
 
     def _fail(self, one: _Joining) -> None:
-        """Lets a worker go that failed at its start. Each in a row puts the next off for longer."""
+        """Release a worker that failed at its start. Each failure in a row delays the next start more."""
         self._part_with(one)
         self._failed_starts += 1
         self._paused_until = time.monotonic() + min(_LONGEST_PAUSE, _LOOK_EVERY * self._failed_starts)
 
     def _take_in(self) -> int:
-        """Takes in those that are ready for the job; returns how many."""
+        """Add the workers that are ready for the job; return their number."""
         self._tend()
-        joined = 0
-        for one in list(self._joining):
-            if not one.is_ready:
+        joined_count = 0
+        for entry in list(self._joining):
+            if not entry.is_ready:
                 continue
             try:
-                self.fetch([one.opened])
+                self.fetch([entry.opened])
             except WorkersLost as lost:
-                log.warning("a worker (%s) failed at once: %s", one.member, lost)
-                self._fail(one)
+                log.warning("a worker (%s) failed at once: %s", entry.member, lost)
+                self._fail(entry)
                 continue
-            self._joining.remove(one)
+            self._joining.remove(entry)
             self._failed_starts = 0
-            self.members.append(one.member)
-            joined += 1
-        return joined
+            self.members.append(entry.member)
+            joined_count += 1
+        return joined_count
 
     def _await(self, these: Sequence[_Joining], seconds: float) -> None:
-        """Waits until these are ready for the job, while there is room for them, and for so many seconds at most."""
+        """Wait until `these` are ready for the job, while there is room for them, for at most `seconds`."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self._tend()
-            waiting = [one for one in these if one in self._joining and not one.is_ready]
+            waiting = [entry for entry in these if entry in self._joining and not entry.is_ready]
             if not waiting or self._farm.room() <= len(self.members):
                 return
-            ray.wait([one.opened or one.member.ready for one in waiting], num_returns=1, timeout=1.0)
+            ray.wait([entry.opened or entry.member.ready for entry in waiting], num_returns=1, timeout=1.0)
             self._check()
 
     def _await_any(self, count: int) -> None:
-        """Waits for workers where there are none: for room as long as the config says, then until they have started.
+        """Wait for workers when there are none: for room as long as the config allows, and then for their start.
 
-        At most `count`, which start again as often as `retries` says.
+        Start at most `count`, and repeat failed starts as often as `retries` allows.
         """
         deadline = time.monotonic() + self._farm.timeout
         attempts = 0
@@ -321,18 +321,18 @@ class RayExecutor:
             self._check()
 
     def _find_hanging(self) -> None:
-        """Raises `WorkersLost` when nothing has come back for too long and there are workers who hang."""
+        """Raise `WorkersLost` if no result has come for too long and some workers hang."""
         if self._silence.seconds < self._silence.least:
             return
         silent = self._silence.seconds
         log.warning("nothing has come back for %.0f s: looking for workers that hang", silent)
-        found = self._hanging(range(len(self.members)))
-        if not found:
+        numbers = self._hanging(range(len(self.members)))
+        if not numbers:
             log.warning("every worker answers or is at work: waiting on")
             self._silence.begin()
             return
-        self._blamed |= dict.fromkeys(found, f"it hangs: neither an answer nor any work after {silent:.0f} s of silence")
-        raise self._lost(f"{len(found)} of {len(self.members)} workers hang")
+        self._blamed |= dict.fromkeys(numbers, f"it hangs: neither an answer nor any work after {silent:.0f} s of silence")
+        raise self._lost(f"{len(numbers)} of {len(self.members)} workers hang")
 
     def _lost(self, reason: str) -> WorkersLost:
         self._failure = reason
@@ -348,22 +348,22 @@ class RayExecutor:
         return hanging(suspects, self._farm.silence, self._farm.check_node)
 
     def _find_lost(self) -> dict[int, str]:
-        """Which workers do not answer, and why."""
+        """Return the numbers of the workers that do not answer, each with the reason."""
         lost, self._blamed = dict(self._blamed), {}
         for number in lost:
-            # At once: the others' calls may wait for what it will never give.
+            # Kill it at once: other workers' calls may wait for its results.
             self._farm.kill(self.members[number])
-        asked = {member.handle.call.remote("ping"): n for n, member in enumerate(self.members) if n not in lost}
-        # One that is alive may be amid a large window.
+        pings = {member.handle.call.remote("ping"): n for n, member in enumerate(self.members) if n not in lost}
+        # A live worker may be busy with a large window.
         deadline = time.monotonic() + self._silence.least
-        while asked and time.monotonic() < deadline:
+        while pings and time.monotonic() < deadline:
             self._check()
-            ready, _ = ray.wait(list(asked), num_returns=1, timeout=1.0)
+            ready, _ = ray.wait(list(pings), num_returns=1, timeout=1.0)
             for reference in ready:
-                number = asked.pop(reference)
+                number = pings.pop(reference)
                 try:
                     ray.get(reference)
                 except RayError as error:
                     lost[number] = cause_of_death(error)
-        silent = self._hanging(asked.values()) if asked else set()
+        silent = self._hanging(pings.values()) if pings else set()
         return lost | dict.fromkeys(silent, f"it hangs: neither an answer nor any work in {self._silence.least:.0f} s")

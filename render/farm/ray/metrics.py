@@ -1,4 +1,4 @@
-"""What a render on a cluster tells Prometheus, by way of Ray: each node has an endpoint, and Ray finds them all."""
+"""Prometheus metrics of a render on a cluster, through Ray: each node has an endpoint, and Ray finds them all."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from render.farm.events import Event, Noticed, OctaveStarted, Recovered, Saved, 
 from render.geometry.geometry import deal_blocks
 from render.planning.cost import Traffic
 
-#: What Ray puts in front of every name.
+#: Prefix that Ray adds to every name.
 PREFIX = "ray_"
-#: Steps from a small canvas on a GPU to a gigapixel, s.
+#: Histogram boundaries, for steps of a small canvas on a GPU up to a gigapixel, s.
 _STEP_BOUNDARIES = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0]
-#: How often what changes all the time is told, s.
+#: Time between updates of metrics that always change, s.
 _EVERY = 5.0
 
 
@@ -29,7 +29,7 @@ class Described:
     text: str
 
 
-#: All metrics, by the names that they have in the program.
+#: All metrics, by their names in the program.
 METRICS = {
     "render_megapixels_per_second": Described("gauge", "Megapixels of windows dreamed a second, of the whole farm"),
     "render_tiles_total": Described("counter", "Tiles whose gradient has been computed"),
@@ -45,70 +45,70 @@ METRICS = {
 
 
 class NoMetrics:
-    """Tells nobody."""
+    """Metrics that are not published."""
 
     def tell(self, event: Event) -> None:
-        """Something happened."""
+        """Ignore an event."""
 
     def close(self) -> None:
-        """The run is over."""
+        """Do nothing."""
 
 
 class Metrics:
-    """Follows what a conductor tells."""
+    """Metrics that follow a conductor's events."""
 
     def __init__(self, run: str, clock: Callable[[], float] = time.monotonic) -> None:
-        """`run` tells runs apart. Ray must be there."""
-        # Imported where it is needed: the inline executor does without Ray.
+        """Make the metrics. `run` tells runs apart. Ray must be started."""
+        # Imported only here: the inline executor does not need Ray.
         from ray.util import metrics
 
-        made: dict[str, Any] = {}
-        for name, one in METRICS.items():
-            match one.kind:
+        metrics_by_name: dict[str, Any] = {}
+        for name, description in METRICS.items():
+            match description.kind:
                 case "gauge":
-                    made[name] = metrics.Gauge(name, one.text, ("run",))
+                    metrics_by_name[name] = metrics.Gauge(name, description.text, ("run",))
                 case "counter":
-                    made[name] = metrics.Counter(name, one.text, ("run",))
+                    metrics_by_name[name] = metrics.Counter(name, description.text, ("run",))
                 case _:
-                    made[name] = metrics.Histogram(name, one.text, _STEP_BOUNDARIES, ("run",))
-            made[name].set_default_tags({"run": run})
-        self._made = made
+                    metrics_by_name[name] = metrics.Histogram(name, description.text, _STEP_BOUNDARIES, ("run",))
+            metrics_by_name[name].set_default_tags({"run": run})
+        self._made = metrics_by_name
         self._clock = clock
         self._saved_at = self._told_at = clock()
         self._pixels = 0
-        #: What a step sends as the blocks are dealt now, bytes.
+        #: Bytes that a step sends with the current deal of blocks.
         self._sent = 0
 
     def tell(self, event: Event) -> None:
-        """Something happened."""
-        made = self._made
+        """Update the metrics by an event."""
+        metrics = self._made
         match event:
             case OctaveStarted():
                 grid = event.octave.grid
                 filtered = filter_bytes_exchanged(deal_blocks(grid, event.workers), event.octave.stage)
                 self._sent = Traffic.of(grid, event.workers).bytes + filtered
-                made["render_workers"].set(event.workers)
-                made["render_octave"].set(event.octave.index + 1)
-                made["render_step"].set(event.steps)
+                metrics["render_workers"].set(event.workers)
+                metrics["render_octave"].set(event.octave.index + 1)
+                metrics["render_step"].set(event.steps)
             case TilesDone():
                 self._pixels += event.tiles * event.octave.tile_pixels
                 if event.tiles:
-                    made["render_tiles_total"].inc(event.tiles)
+                    metrics["render_tiles_total"].inc(event.tiles)
             case StepDone():
-                made["render_step"].set(event.step + 1)
-                made["render_step_seconds"].observe(event.seconds)
+                metrics["render_step"].set(event.step + 1)
+                metrics["render_step_seconds"].observe(event.seconds)
                 if self._sent:
-                    made["render_exchanged_bytes_total"].inc(self._sent)
+                    metrics["render_exchanged_bytes_total"].inc(self._sent)
             case Saved():
                 self._saved_at = self._clock()
             case Recovered():
-                made["render_losses_total"].inc()
+                metrics["render_losses_total"].inc()
             case Noticed():
-                made["render_notices_total"].inc()
+                metrics["render_notices_total"].inc()
         self._tell_pace()
 
     def close(self) -> None:
-        """The run is over: what only a run that is under way has is none."""
+        """Set the metrics that only a running render has to 0."""
         self._made["render_workers"].set(0)
         self._made["render_megapixels_per_second"].set(0)
 
@@ -122,6 +122,6 @@ class Metrics:
 
 
 def open_metrics(config: FarmConfig, run: str) -> Metrics | NoMetrics:
-    """Metrics where somebody may look at them: on a cluster, or where the farm's own dashboard is asked for."""
-    watched = config.executor == "ray" and (config.address is not None or config.dashboard)
-    return Metrics(run) if watched else NoMetrics()
+    """Return metrics if they can be read: on a cluster, or if the farm's own dashboard is requested."""
+    is_watched = config.executor == "ray" and (config.address is not None or config.dashboard)
+    return Metrics(run) if is_watched else NoMetrics()

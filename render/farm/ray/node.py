@@ -1,4 +1,4 @@
-"""A Ray of our own on this machine: its processes, without which no call is answered, and what they leave."""
+"""A local Ray node on this machine: its vital processes, and the cleanup after them."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from render.system.surroundings import clean_environment, private_token
 
 log = logging.getLogger(__name__)
 
-#: Ray's names of the processes that it cannot be without, and what to call them.
+#: Ray's names of its vital processes, and their names for users.
 _VITAL = {"raylet": "raylet", "gcs_server": "control store"}
-#: How often to look at them, and how long one may be stopped, s.
+#: Time between checks of them, and how long one may be stopped, s.
 _LOOK_EVERY, _STOPPED = 0.5, 60.0
 
 
 class RayNode:
-    """A Ray of our own: started, watched, and ended with all that belongs to it."""
+    """Local Ray node: started, watched, and ended with all its processes and files."""
 
     def __init__(self, processes: Mapping[str, Popen[bytes]], session: Session) -> None:
-        """`processes` are those that it cannot be without, by what to call them."""
+        """Store the vital processes by their names for users, and the session."""
         self._processes = dict(processes)
         self._session = session
         self._family: set[psutil.Process] = set()
@@ -46,23 +46,23 @@ class RayNode:
 
     @classmethod
     def start(cls, config: FarmConfig, memory: int, say: Callable[[str], None]) -> RayNode:
-        """Start Ray, once more where the machine was too busy for it; `memory` is its object store's, bytes.
+        """Start Ray, with a second attempt if the machine was too busy; `memory` is the size of its object store, bytes.
 
-        Raises `UserError` where it does not start.
+        Raise `UserError` if it does not start.
         """
         for last in (False, True):
             session = open_session()
             try:
                 _init(config, memory, session)
                 node = getattr(ray._private.worker, "_global_node", None)
-                known = getattr(node, "all_processes", {})
+                table = getattr(node, "all_processes", {})
                 log.info("Ray %s started in %s", ray.__version__, session.home)
-                return cls({called: known[name][0].process for name, called in _VITAL.items() if known.get(name)}, session)
+                return cls({called: table[name][0].process for name, called in _VITAL.items() if table.get(name)}, session)
             except BaseException as error:
                 ray.shutdown()
                 _end_children()
                 session.close()
-                # Ray raises anything here, also plain Exceptions.
+                # Ray may raise any exception here, even a plain Exception.
                 if not isinstance(error, Exception):
                     raise
                 if last:
@@ -82,40 +82,40 @@ class RayNode:
 
     @property
     def is_lost(self) -> bool:
-        """Whether one of the processes was seen to have ended."""
+        """True if one of the vital processes was seen to have ended."""
         return bool(self._lost)
 
     def check(self) -> None:
-        """Raise `NodeLost` once one of the processes has ended, or does nothing any more. Cheap."""
+        """Raise `NodeLost` once one of the vital processes has ended or been stopped for too long. Cheap."""
         with self._lock:
             now = time.monotonic()
             if not self._lost and now - self._looked >= _LOOK_EVERY:
                 self._looked = now
-                self._lost = next(filter(None, (self._fate(*one, now) for one in self._processes.items())), "")
+                self._lost = next(filter(None, (self._fate(*process, now) for process in self._processes.items())), "")
         if self._lost:
             raise NodeLost(f"Ray's {self._lost}")
 
     def remember(self) -> None:
-        """Take down which processes there are, to be ended with the node if they do not end by themselves."""
+        """Record the current processes, to end them with the node if they do not end by themselves."""
         for process in self._processes.values():
             with suppress(psutil.Error):
                 vital = psutil.Process(process.pid)
                 self._family |= {vital, *vital.children(recursive=True)}
 
     def end(self) -> None:
-        """End all that is left of it: Ray's agents would take a minute to notice that they are alone."""
-        left = [one for one in self._family if one.is_running()]
-        for one in left:
+        """End all processes that are left: Ray's agents would take a minute to notice that they are alone."""
+        processes = [process for process in self._family if process.is_running()]
+        for process in processes:
             with suppress(psutil.Error):
-                one.kill()
-        psutil.wait_procs(left, timeout=5.0)
+                process.kill()
+        psutil.wait_procs(processes, timeout=5.0)
 
     def _fate(self, called: str, process: Popen[bytes], now: float) -> str:
-        """Return why a process counts as lost; empty where it is well."""
+        """Return why a process counts as lost, or an empty string if it runs."""
         code = process.poll()
         if code is not None:
-            how = f"was ended by {_signal_name(-code)}" if code < 0 else f"ended with code {code}"
-            return f"{called} on this machine {how}"
+            ending = f"was ended by {_signal_name(-code)}" if code < 0 else f"ended with code {code}"
+            return f"{called} on this machine {ending}"
         with suppress(psutil.Error):
             if psutil.Process(process.pid).status() == psutil.STATUS_STOPPED:
                 if now - self._stopped.setdefault(called, now) > _STOPPED:
@@ -132,15 +132,15 @@ def _init(config: FarmConfig, memory: int, session: Session) -> None:
     options: dict[str, Any] = {}
     shared = Path("/dev/shm")
     if shared.is_dir() and psutil.disk_usage(str(shared)).free < memory:
-        # Containers often have little; a file does as well, more slowly.
+        # Containers often have little shared memory; a file works too, but is slower.
         options["_plasma_directory"] = str(session.root)
-    # What Ray starts has our environment.
+    # Ray's processes inherit this environment.
     os.environ.update(large_pages())
     if not config.dashboard:
         os.environ.update(private_token())
     with clean_environment():
         init_ray(
-            # A Ray of our own even where RAY_ADDRESS names a cluster.
+            # A local Ray even if RAY_ADDRESS names a cluster.
             address="local",
             num_cpus=cpus,
             num_gpus=None if on_gpu else 0,
@@ -154,12 +154,12 @@ def _init(config: FarmConfig, memory: int, session: Session) -> None:
 
 
 def _end_children() -> None:
-    """End Ray's processes that this one has started, where Ray itself knows nothing of them: its start has failed."""
-    ours = [child for child in psutil.Process().children(recursive=True) if _is_rays(child)]
-    for child in ours:
+    """End the Ray processes that this process has started, after a failed start that Ray itself does not clean up."""
+    ray_processes = [child for child in psutil.Process().children(recursive=True) if _is_rays(child)]
+    for child in ray_processes:
         with suppress(psutil.Error):
             child.kill()
-    psutil.wait_procs(ours, timeout=5.0)
+    psutil.wait_procs(ray_processes, timeout=5.0)
 
 
 def _is_rays(process: psutil.Process) -> bool:

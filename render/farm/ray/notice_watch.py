@@ -1,4 +1,4 @@
-"""Looks out for machines that are about to go: what Ray says of its nodes, and what a watcher on each is told there."""
+"""Lookout for machines that are about to go: reports of Ray, and of a watcher on each node."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from render.farm.ray.cloud_metadata import find_service
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at Ray's list, and between two questions of a watcher.
+#: Time between reads of Ray's list, and between requests of a watcher, s.
 _LOOK_EVERY, _ASK_EVERY = 1.0, 5.0
-#: How long a watcher watches before it answers that there was nothing, and how long closing waits for the thread, s.
+#: Longest call of a watcher without a notice, and longest wait for the thread on closing, s.
 _WATCH, _CLOSING = 60.0, 5.0
 
 
 class Watcher:
-    """A Ray actor that asks the metadata service of the machine it runs on. It takes no CPU and never imports JAX."""
+    """Ray actor that asks the metadata service of its machine. It takes no CPU and never imports JAX."""
 
     def __init__(self) -> None:
         self._service = find_service()
 
     def watch(self, seconds: float) -> tuple[bool, Warned | None]:
-        """Returns at the first notice, else after `seconds`; and whether there is anybody here to give one."""
+        """Wait for the first notice, for at most `seconds`. Return whether there is a service, and the notice or None."""
         deadline = time.monotonic() + seconds
         while self._service is not None and time.monotonic() < deadline:
             try:
                 warned = self._service.warned()
             except (OSError, ValueError):
-                # A service may be away for a moment.
+                # A service may be unavailable for a moment.
                 warned = None
             if warned is not None:
                 return True, warned
@@ -49,17 +49,17 @@ _Actor: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(Watcher
 
 
 def draining() -> dict[str, Warned]:
-    """The nodes that Ray is asked to empty: by its autoscaler, `ray drain-node`, or a node that was told to stop."""
-    # There is no public way to ask; without this one, nothing is known before a node is gone.
+    """Return the nodes that Ray is draining: by its autoscaler, `ray drain-node`, or a node that was told to stop."""
+    # Ray has no public API for this. Without the private one, a node's end comes without notice.
     state = getattr(getattr(ray, "_private", None), "state", None)
-    asked: Callable[[], dict[str, int]] | None = getattr(getattr(state, "state", None), "get_draining_nodes", None)
-    if asked is None:
+    get_draining: Callable[[], dict[str, int]] | None = getattr(getattr(state, "state", None), "get_draining_nodes", None)
+    if get_draining is None:
         return {}
-    return {node: Warned("Ray is emptying its node", at / 1000 if at else None) for node, at in asked().items()}
+    return {node: Warned("Ray is emptying its node", at / 1000 if at else None) for node, at in get_draining().items()}
 
 
 class Lookout:
-    """A thread that keeps a list of the nodes that are about to go, so that whoever asks is never kept waiting."""
+    """Thread that keeps a list of the nodes that are about to go, so that readers never wait."""
 
     def __init__(self, look: Callable[[], dict[str, Warned]] = draining) -> None:
         self._look = look
@@ -75,24 +75,24 @@ class Lookout:
         self._thread.start()
 
     def add(self, node: str) -> None:
-        """From now on there is a watcher on this node, too."""
+        """Watch this node, too, from now on."""
         with self._lock:
             self._wanted.add(node)
 
     @property
     def warned(self) -> dict[str, Warned]:
-        """The nodes that are about to go, by their Ray names. Once told, a node is never taken off the list."""
+        """The nodes that are about to go, by their Ray names. A node is never removed from this list."""
         with self._lock:
             return dict(self._warned)
 
     @property
     def emptied(self) -> set[str]:
-        """Those of them on which Ray itself starts nothing any more."""
+        """The nodes that Ray drains, on which it starts nothing any more."""
         with self._lock:
             return set(self._draining)
 
     def close(self) -> None:
-        """Ends the thread and the watchers."""
+        """End the thread and the watchers."""
         self._closing.set()
         self._thread.join(_CLOSING)
         for actor, _ in self._watchers.values():
@@ -105,7 +105,7 @@ class Lookout:
             self._try(self._tend_watchers)
 
     def _try(self, step: Callable[[], None]) -> None:
-        """Without notices a render goes on; it only loses more when a node is lost."""
+        """Run a step and log its first error only: a render goes on without notices, but loses more with a node."""
         try:
             step()
         except Exception as error:
@@ -114,20 +114,20 @@ class Lookout:
             self._failed = True
 
     def _look_once(self) -> None:
-        found = self._look()
+        draining_nodes = self._look()
         with self._lock:
-            self._draining = found
-            # The first word counts: where it comes from a cloud, it is the more exact.
-            self._warned = found | self._warned
+            self._draining = draining_nodes
+            # The first warning stays: one from a cloud is more exact.
+            self._warned = draining_nodes | self._warned
 
     def _tend_watchers(self) -> None:
         with self._lock:
-            new = self._wanted - self._watchers.keys() - self._warned.keys()
-            over = self._warned.keys() & self._watchers.keys()
-        for node in over:
-            # A node that is to be emptied is empty only without it.
+            new_nodes = self._wanted - self._watchers.keys() - self._warned.keys()
+            warned_nodes = self._warned.keys() & self._watchers.keys()
+        for node in warned_nodes:
+            # A node can be drained only without its watcher.
             ray.kill(self._watchers.pop(node)[0])
-        for node in new:
+        for node in new_nodes:
             actor = _Actor.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
             self._watchers[node] = actor, actor.watch.remote(_WATCH)
         pending = {reference: node for node, (_, reference) in self._watchers.items()}
@@ -140,7 +140,7 @@ class Lookout:
         try:
             served, warned = ray.get(reference)
         except RayError:
-            # Its node is gone, or it was ended: others notice that.
+            # Its node is gone, or it was ended: this is noticed elsewhere.
             served, warned = False, None
         if served and warned is None:
             self._watchers[node] = actor, actor.watch.remote(_WATCH)

@@ -1,4 +1,4 @@
-"""A pool of Ray workers that jobs lease: on this machine, with a Ray of our own, or on a cluster that is running."""
+"""Pool of Ray workers that jobs lease: on this machine, with a local Ray, or on a running cluster."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _SMALLEST_STORE = 100_000_000
 
 
 class RayFarm:
-    """A pool of workers that jobs lease, one job after the other or several at once."""
+    """Pool of workers that jobs lease, one job after the other or several at once."""
 
     def __init__(
         self,
@@ -52,11 +52,17 @@ class RayFarm:
         check: Callable[[], None] = lambda: None,
         say: Callable[[str], None] = lambda _line: None,
     ) -> None:
-        """Starts Ray on this machine, or joins the cluster at `config.address`, and takes in the workers.
+        """Start Ray on this machine, or join the cluster at `config.address`, and take in the workers.
 
-        `threads` is how many a kernel runs on where it runs on a CPU; `store_bytes` is how much Ray may hold at once on
-        this machine; `check` is called while waiting and may raise; `say` is told what is waited for. Raises `UserError`
-        when there is no such cluster, or when it has no room for the workers.
+        Args:
+            config: The farm's settings.
+            threads: Threads of a kernel that runs on a CPU.
+            store_bytes: Bytes that Ray may hold at once on this machine.
+            check: Called while waiting; may raise.
+            say: Called with progress messages for users while waiting.
+
+        Raises:
+            UserError: There is no such cluster, or it has no room for the workers.
         """
         self._config = config
         self._threads = threads
@@ -76,13 +82,13 @@ class RayFarm:
                 self._node = RayNode.start(config, max(_SMALLEST_STORE, store_bytes), say)
             else:
                 join(config.address)
-                # On this machine nobody gives notice.
+                # A local Ray has no notices.
                 self._lookout = Lookout() if config.notices else None
             self.demand = self._find_demand()
             self._idle = self._take_in()
             if self._node is not None:
                 self._node.remember()
-            #: How many workers one machine has, at most; as many as there were when the farm was opened.
+            #: Largest number of workers on one machine when the farm was opened.
             self.together = max(Counter(member.node for member in self._idle).values())
         except BaseException:
             self.close()
@@ -90,19 +96,19 @@ class RayFarm:
 
     @property
     def embedded(self) -> bool:
-        """Whether Ray runs on this machine for this farm alone."""
+        """True if Ray runs on this machine for this farm alone."""
         return self._config.address is None
 
     @property
     def size(self) -> int:
-        """How many workers there are, leased or not."""
+        """Number of workers, leased or not."""
         return len(self._idle) + self._leased
 
     @contextmanager
     def lease(self, workers: int | None = None) -> Iterator[RayExecutor]:
-        """`workers` workers for one job, all by default; jobs that ask while too few are free wait for their turn.
+        """Lease `workers` workers for one job, all by default; jobs that ask while too few are free wait for their turn.
 
-        A job gets fewer where the jobs before it lost some. Compiled kernels stay with the workers for the next job.
+        A job gets fewer if earlier jobs lost some. Compiled kernels stay with the workers for the next job.
         """
         if workers is not None and workers > max(1, self.size):
             raise UserError(f"a job asks for {workers} workers and the farm has {self.size}: set a larger farm.workers")
@@ -114,7 +120,7 @@ class RayFarm:
                     self._changed.wait(0.5)
                     self.check()
                 if not self._idle:
-                    # All were set aside in the jobs before.
+                    # All workers were lost in earlier jobs.
                     self._idle = self.recruit(workers or self.wanted(), [], START)
                 if not self._idle:
                     raise UserError("the farm has lost all its workers and no new one starts: run the job again")
@@ -135,11 +141,11 @@ class RayFarm:
                 self._changed.notify_all()
 
     def share(self, value: Any) -> Reference:
-        """Sends a value once to each node, however many leases open with it."""
+        """Send a value once to each node, for any number of leases."""
         return ray.put(value)
 
     def close(self) -> None:
-        """Lets the workers go, and stops Ray where this farm started it."""
+        """Release the workers, and stop Ray if this farm started it."""
         for member in self._idle:
             self.kill(member)
         self._idle = []
@@ -151,17 +157,17 @@ class RayFarm:
             ray.shutdown()
 
     def check(self) -> None:
-        """Raises what the farm's `check` raises, and `NodeLost`."""
+        """Raise the errors of the farm's `check`, and `NodeLost`."""
         self._interrupt()
         self.check_node()
 
     def check_node(self) -> None:
-        """Raises `NodeLost` once Ray's own processes on this machine have ended."""
+        """Raise `NodeLost` once Ray's own processes on this machine have ended."""
         if self._node is not None:
             self._node.check()
 
     def recruit(self, count: int, taken: Sequence[Member], patience: float) -> list[Member]:
-        """At most `count` new workers that start within `patience` seconds, besides those in `taken`."""
+        """Return at most `count` new workers that start within `patience` seconds, besides those in `taken`."""
         members = self.begin(count, taken)
         deadline = time.monotonic() + patience
         while (waiting := [member for member in members if not is_ready(member)]) and time.monotonic() < deadline:
@@ -173,11 +179,11 @@ class RayFarm:
         return [member for member in members if member not in waiting and self.has_started(member)]
 
     def begin(self, count: int, taken: Sequence[Member]) -> list[Member]:
-        """At most `count` new workers, besides those in `taken`, that are about to start: nobody waits for them here."""
+        """Start at most `count` new workers, besides those in `taken`, and return them without waiting."""
         return [self._create(node) for node in self._places(count, taken)]
 
     def has_started(self, member: Member) -> bool:
-        """Whether a worker that is ready did start; one that failed to is let go."""
+        """Return True if a ready worker did start; release it if it failed."""
         try:
             self._meet(member)
         except (RayError, UserError) as error:
@@ -188,7 +194,7 @@ class RayFarm:
         return True
 
     def room(self) -> int:
-        """How many workers the cluster's nodes have room for when nobody else uses them."""
+        """Return how many workers the cluster's nodes have room for when otherwise idle."""
         return sum(self.demand.fits(node) for node in self._usable_nodes())
 
     @property
@@ -201,33 +207,33 @@ class RayFarm:
         return [node for node in alive_nodes() if node["NodeID"] not in going]
 
     def wanted(self) -> int:
-        """How many workers there should be: as many as the config says, or as there is room for."""
+        """Return the target number of workers: the config's, or as many as there is room for."""
         return self._fixed or self.room()
 
     def kill(self, member: Member) -> None:
-        """Ends a worker for good."""
-        # Where the node is lost so are its workers, and nobody is there to ask.
+        """End a worker for good."""
+        # A lost node's workers are gone, and Ray cannot answer.
         if self._node is None or not self._node.is_lost:
             ray.kill(member.handle)
 
     @property
     def fixed(self) -> bool:
-        """Whether the config says how many workers there should be."""
+        """True if the config sets the number of workers."""
         return self._config.workers is not None
 
     @property
     def timeout(self) -> float:
-        """How long to wait for room for workers where there are none, s."""
+        """Longest wait for room for workers when there are none, s."""
         return self._config.timeout
 
     @property
     def retries(self) -> int:
-        """How often a worker may fail between two checkpoints."""
+        """Number of failures allowed to a worker between two checkpoints."""
         return self._config.retries
 
     @property
     def silence(self) -> float:
-        """How long nothing may come back from workers before somebody looks, s."""
+        """Time without any result from workers before they are checked, s."""
         return self._config.silence
 
     def _find_demand(self) -> Demand:
@@ -244,8 +250,8 @@ class RayFarm:
         return Demand(cpus, gpus, resources)
 
     def _take_in(self) -> list[Member]:
-        """The workers that the config asks for. Raises `UserError` with the reason when they cannot be had."""
-        # Without a number, and on CPUs, a machine of our own has one worker, whose kernels use all its cores.
+        """Return the workers that the config asks for. Raise `UserError` with the reason if they cannot be had."""
+        # On CPUs without a set number, a local Ray has one worker, whose kernels use all cores.
         if self.embedded and self._fixed is None and self.demand.platform == "cpu":
             self._fixed = 1
         if self.embedded and self.room() < max(1, self.wanted()):
@@ -253,7 +259,7 @@ class RayFarm:
         members: list[Member] = []
         try:
             for attempt in range(self._config.retries + 1):
-                # Asked anew each time: nodes come and go.
+                # Count again each time: nodes come and go.
                 self._await(members, max(1, self.wanted()))
                 reason = self._part_with_the_dead(members)
                 if reason is None:
@@ -270,9 +276,9 @@ class RayFarm:
         return members
 
     def _part_with_the_dead(self, members: list[Member]) -> str | None:
-        """Takes those out of `members` that did not survive their start; returns why the last of them did not.
+        """Remove the workers that died at their start from `members`; return the last one's reason, or None.
 
-        Raises `UserError` where another start would end the same way: for want of the device, or with other versions.
+        Raise `UserError` if another start would end the same way: the device is missing, or versions differ.
         """
         reason = None
         for member in list(members):
@@ -285,21 +291,21 @@ class RayFarm:
         return reason
 
     def _meet(self, member: Member) -> None:
-        """Hears who has started, and where."""
+        """Record a started worker's node and facts."""
         try:
             member.node, facts = ray.get(member.ready)
         except RayTaskError as error:
-            # What the worker itself says, and not where Ray heard it.
+            # Raise the worker's own error, without Ray's wrapper.
             raise (error.cause if isinstance(error.cause, UserError) else error) from None
-        # One of an older program says nothing of its versions.
+        # Workers of an older program report no versions.
         refuse_mismatch(own_versions(), getattr(facts, "versions", {}), facts.host)
         member.facts = facts
         if self._lookout is not None and member.node is not None:
             self._lookout.add(member.node)
 
     def _await(self, members: list[Member], wanted: int) -> None:
-        """Fills `members` with `wanted` workers and returns when all have started, or raises `UserError`."""
-        begun = said = time.monotonic()
+        """Fill `members` with `wanted` workers and return when all have started, or raise `UserError`."""
+        start = last_message_at = time.monotonic()
         while True:
             if len(members) < wanted:
                 self._refuse_slices()
@@ -309,16 +315,16 @@ class RayFarm:
                 return
             ray.wait([member.ready for member in waiting], timeout=1.0) if waiting else time.sleep(1.0)
             self.check()
-            waited = time.monotonic() - begun
-            if waited > self._config.timeout and self.room() < wanted:
+            elapsed = time.monotonic() - start
+            if elapsed > self._config.timeout and self.room() < wanted:
                 raise self._too_many(wanted)
-            if waited > self._config.timeout + START and not self._is_busy(len(waiting)):
+            if elapsed > self._config.timeout + START and not self._is_busy(len(waiting)):
                 raise UserError(
-                    f"{len(waiting)} of {wanted} workers did not start within {waited:.0f} s though the cluster has room: "
+                    f"{len(waiting)} of {wanted} workers did not start within {elapsed:.0f} s though the cluster has room: "
                     "look into Ray's logs on its nodes"
                 )
-            if time.monotonic() - said > _SAY_EVERY:
-                said = time.monotonic()
+            if time.monotonic() - last_message_at > _SAY_EVERY:
+                last_message_at = time.monotonic()
                 self._say(f"waiting for workers: {wanted - len(waiting)} of {wanted} have started; {what_there_is()}")
 
     def _too_many(self, wanted: int) -> UserError:
@@ -329,31 +335,31 @@ class RayFarm:
         )
 
     def _refuse_slices(self) -> None:
-        found = multi_host_slice(alive_nodes()) if self.demand.platform == "tpu" else None
-        if found:
-            raise UserError(f"{found}, which a worker cannot use by itself: {SHAPES}")
+        slice_text = multi_host_slice(alive_nodes()) if self.demand.platform == "tpu" else None
+        if slice_text:
+            raise UserError(f"{slice_text}, which a worker cannot use by itself: {SHAPES}")
 
     def _is_busy(self, missing: int) -> bool:
-        """Whether others hold what the missing workers wait for."""
+        """Return True if others use the resources that the missing workers need."""
         free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
-        wants = {"GPU": self.demand.num_gpus, "CPU": self.demand.num_cpus or 1, **self.demand.resources}
-        return any(free.get(name, 0) < amount * missing for name, amount in wants.items() if amount > 0)
+        demands = {"GPU": self.demand.num_gpus, "CPU": self.demand.num_cpus or 1, **self.demand.resources}
+        return any(free.get(name, 0) < amount * missing for name, amount in demands.items() if amount > 0)
 
     def _places(self, count: int, taken: Sequence[Member]) -> list[str | None]:
-        """Nodes for at most `count` new workers; None leaves the choice to Ray."""
+        """Return nodes for at most `count` new workers; None leaves the choice to Ray."""
         nodes = self._usable_nodes()
         if self.demand.num_cpus is None:
             used = {member.node for member in taken}
             return [node["NodeID"] for node in nodes if self.demand.fits(node) and node["NodeID"] not in used][:count]
         if not self._tempting():
             return [None] * count
-        # Ray would start them on the very node that goes: the workers that are let go make room there.
-        taken_up = Counter(member.node for member in taken)
-        free = [node["NodeID"] for node in nodes for _ in range(self.demand.fits(node) - taken_up[node["NodeID"]])]
+        # Choose nodes here: Ray would use the node that goes, where the released workers made room.
+        used_counts = Counter(member.node for member in taken)
+        free = [node["NodeID"] for node in nodes for _ in range(self.demand.fits(node) - used_counts[node["NodeID"]])]
         return free[:count]
 
     def _tempting(self) -> bool:
-        """Whether there are nodes about to go of which Ray does not know."""
+        """Return True if some nodes are about to go and Ray may still start workers there."""
         if self._lookout is None:
             return False
         unknown = self.warned.keys() - self._lookout.emptied
@@ -362,13 +368,13 @@ class RayFarm:
     def _create(self, node: str | None) -> Member:
         cpus = self.demand.num_cpus
         if cpus is None:
-            # A node that has gone meanwhile starts nothing, which is noticed where its worker is awaited.
+            # If the node is gone, the worker does not start, which is noticed while waiting for it.
             cpus = next((n["Resources"]["CPU"] for n in alive_nodes() if n["NodeID"] == node), 1.0)
         share = min(1.0, self.demand.num_gpus or 1.0)
         environment = {
             "JAX_PLATFORMS": self.demand.platform,
             "NPROC": str(self._threads),
-            # One worker has the accelerator, or its share, to itself; the user's own value counts.
+            # A worker has the accelerator, or its share, to itself; the user's own value has priority.
             "XLA_PYTHON_CLIENT_MEM_FRACTION": os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{ALLOCATED * share:.2f}"),
         }
         strategy = NodeAffinitySchedulingStrategy(node, soft=False) if node else "SPREAD"
@@ -377,7 +383,7 @@ class RayFarm:
             num_gpus=self.demand.num_gpus,
             resources=self.demand.resources or None,
             scheduling_strategy=strategy,
-            # Where Ray is our own, its workers have that from the start.
+            # A local Ray's workers inherit this from the node.
             runtime_env=None if self.embedded else {"env_vars": large_pages()},
         ).remote(environment)
         return Member(handle, node, handle.start.remote())

@@ -1,7 +1,7 @@
-"""The private directory of a Ray of our own: its logs, its sockets, and whatever else it keeps in files.
+"""Private directory of a local Ray: its logs, its sockets, and all its other files.
 
-It lies in the temporary directory, wherever that is. Sockets have names of at most 107 bytes, and Ray splits some paths at
-blanks: where the directory's own path does not serve, Ray is told a link to it in a place with a short name.
+It lies in the temporary directory. Names of sockets have at most 107 bytes, and Ray splits some paths at blanks. If the
+directory's own path does not work, Ray gets a link to it in a place with a short name.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from filelock import FileLock, Timeout
 
 from render.errors import UserError
 
-#: What begins the names of these directories, and of those that hold links to them.
+#: Prefix of the names of these directories, and of those that hold links to them.
 PREFIX = "dream"
-#: What Ray puts after its directory's path in the longest name of a socket; process numbers have up to seven digits.
+#: Longest path of a socket below Ray's directory; process numbers have up to seven digits.
 _LONGEST_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1"
-#: A directory that nobody has locked is being made, unless it is older, s.
+#: An unlocked directory younger than this is still being made, s.
 _MAKING = 60.0
 _LOCK, _ROOT = ".lock", "ray"
 _PLAIN = re.compile(r"[\w./+-]+", re.ASCII)
@@ -33,10 +33,10 @@ _PLAIN = re.compile(r"[\w./+-]+", re.ASCII)
 
 @dataclass
 class Session:
-    """A directory that is this process' as long as its lock is held.
+    """Directory that belongs to this process as long as its lock is held.
 
-    `root` is what Ray is told; `home` holds the files, also where `root` leads there by a link. No other user can pass
-    through `home`: Ray opens its own directories to all users of the machine.
+    `root` is the path for Ray; `home` holds the files, also if `root` is a link to them. No other user can pass through
+    `home`: Ray opens its own directories to all users of the machine.
     """
 
     home: Path
@@ -44,7 +44,7 @@ class Session:
     _locks: list[FileLock] = field(default_factory=list)
 
     def close(self) -> None:
-        """Removes all of it."""
+        """Remove all its files, and release its locks."""
         for directory in {self.home, self.root.parent}:
             shutil.rmtree(directory, ignore_errors=True)
         for lock in self._locks:
@@ -52,9 +52,9 @@ class Session:
 
 
 def open_session() -> Session:
-    """Return a new session; those of processes that are gone are removed on the way.
+    """Return a new session, after removing those of processes that are gone.
 
-    Raises `UserError` where no directory can be written, or none takes sockets.
+    Raise `UserError` if no directory can be written, or none allows sockets.
     """
     try:
         base = Path(tempfile.gettempdir())
@@ -77,14 +77,14 @@ def open_session() -> Session:
 
 
 def takes_sockets(root: Path) -> bool:
-    """Return whether Ray's sockets can be made below `root`, whatever number its processes get."""
+    """Return True if Ray's sockets can be made below `root`, for any process number."""
     if not _PLAIN.fullmatch(str(root)):
         return False
     name = Path(f"{root}{_LONGEST_SOCKET}")
     try:
         name.parent.mkdir(parents=True)
-        with socket.socket(socket.AF_UNIX) as listening:
-            listening.bind(str(name))
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(name))
     except OSError:
         return False
     finally:
@@ -93,7 +93,7 @@ def takes_sockets(root: Path) -> bool:
 
 
 def remove_stale(base: Path) -> None:
-    """Remove the sessions in a directory whose processes are gone; leave alone what cannot be told or is not ours."""
+    """Remove the sessions of ended processes from a directory; keep unclear ones and other users'."""
     with suppress(OSError):
         for path in sorted(base.iterdir()):
             if re.fullmatch(rf"{PREFIX}-\d{{1,9}}-\w+", path.name):
@@ -105,17 +105,17 @@ def _remove_if_stale(directory: Path) -> None:
         facts = directory.lstat()
         if not directory.is_dir() or directory.is_symlink() or facts.st_uid != os.getuid():
             return
-        # Also where its number is another process' by now: whoever uses a session has its lock.
+        # A reused process number does not matter: the user of a session holds its lock.
         names = {path.name for path in directory.iterdir()}
         if _LOCK not in names or not names <= {_LOCK, _ROOT}:
             return
-        young = time.time() - facts.st_mtime < _MAKING
-        if psutil.pid_exists(int(directory.name.split("-")[1])) and young:
+        is_young = time.time() - facts.st_mtime < _MAKING
+        if psutil.pid_exists(int(directory.name.split("-")[1])) and is_young:
             return
         lock = FileLock(directory / _LOCK)
         lock.acquire(timeout=0)
     except (OSError, Timeout):
-        # Somebody removes it just now, or uses it.
+        # Another process removes or uses it.
         return
     try:
         shutil.rmtree(directory, ignore_errors=True)
@@ -130,13 +130,13 @@ def _make(base: Path) -> tuple[Path, FileLock]:
         lock = FileLock(directory / _LOCK)
         with suppress(Timeout, FileNotFoundError):
             lock.acquire(timeout=0)
-            # Whoever took it for stale in this very moment has removed it; the lock has then made it anew.
+            # If another process removed it as stale just now, the lock has made it again: set its mode.
             directory.chmod(0o700)
             return directory, lock
 
 
 def _link(session: Session) -> None:
-    """Have `root` lead to the session's files by a link in a place with a short name. Raises `UserError`."""
+    """Set `root` to a link to the session's files in a place with a short name. Raise `UserError` if none works."""
     for place in _short_places():
         try:
             remove_stale(place)
@@ -159,5 +159,5 @@ def _link(session: Session) -> None:
 
 
 def _short_places() -> list[Path]:
-    named = [os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp", "/var/tmp", "/dev/shm"]
-    return [place for place in map(Path, filter(None, named)) if place.is_absolute()]
+    names = [os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp", "/var/tmp", "/dev/shm"]
+    return [place for place in map(Path, filter(None, names)) if place.is_absolute()]

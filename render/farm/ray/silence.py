@@ -1,7 +1,7 @@
-"""Workers that hang without dying: stopped, or waiting for what never comes. They are looked for when nothing comes back.
+"""Detection of workers that hang without dying: stopped, or in an endless wait. It runs when no results come.
 
-One that is stopped hangs, and so does one on a CPU that uses none. One that waits for its accelerator may look the same:
-it is given time, as many times as long as the longest silence that ended by itself.
+A stopped worker hangs, and so does one on a CPU that uses no CPU time. A worker that waits for its accelerator may look the
+same, so it gets more time: a multiple of the longest silence that ended by itself.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-#: Silence is suspicious once it lasts so many times as long as the longest that ended by itself.
+#: A silence is suspicious if it is this many times as long as the longest that ended by itself.
 _FAR_LONGER = 20
-#: How long a worker that is idle may take to answer, and whoever asks it to start, s.
+#: Longest answer time of an idle worker, and longest start of the process that calls it, s.
 _PATIENCE, _START = 60.0, 60.0
-#: Share of a CPU that a process uses which works; Ray's threads in one that does not use about a hundredth.
+#: Share of a CPU above which a process works; Ray's threads in an idle one use about 0.01.
 _WORKING = 0.05
 
 
 class Silence:
-    """How long nothing has come back, and whether that is suspicious."""
+    """Time without any result, and whether it is suspicious."""
 
     def __init__(self, least: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """`least` is how long nothing may come back in any case, s."""
+        """Start the clock. `least` is how long results may always be missing, s."""
         self.least = least
         self._clock = clock
         self._longest = 0.0
@@ -37,32 +37,32 @@ class Silence:
 
     @property
     def bound(self) -> float:
-        """Return the seconds of silence after which a worker that waits for its accelerator is taken to hang."""
+        """Seconds of silence after which a worker that waits for its accelerator counts as hanging."""
         return max(self.least, _FAR_LONGER * self._longest)
 
     @property
     def is_far_longer(self) -> bool:
-        """Whether it lasts far longer than any that ended by itself."""
+        """True if it lasts far longer than any silence that ended by itself."""
         return self.seconds >= self.bound
 
     @property
     def seconds(self) -> float:
-        """How long nothing has come back."""
+        """Seconds since the last result, or since the wait began."""
         return self._clock() - self._since
 
     def begin(self) -> None:
-        """From now on something is waited for."""
+        """Start to wait for a result."""
         self._since = self._clock()
 
     def heard(self) -> None:
-        """Something came back."""
+        """Note that a result came."""
         self._longest = max(self._longest, self.seconds)
         self._since = self._clock()
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """A worker's actor and where its process is; `may_wait` where it may be at work without using a CPU."""
+    """A worker's actor and its process; `may_wait` is True if it may work without using a CPU."""
 
     handle: Any
     node: str
@@ -71,47 +71,47 @@ class Suspect:
 
 
 def hanging(suspects: Mapping[int, Suspect], least: float, check: Callable[[], None] = lambda: None) -> set[int]:
-    """The numbers of those workers that neither answer nor do anything, in `least` seconds or a minute.
+    """Return the numbers of the workers that neither answer nor work for `least` seconds, or a minute if that is shorter.
 
-    Asked from a process on each worker's own machine. Here a question would queue behind calls that wait for others'
-    results, so that whoever waits for a hanging worker would seem to hang, too. Nobody is accused whose machine could not
-    be asked: when it is gone, Ray says so.
+    Each worker is called from a process on its own machine. A call from here would queue behind calls that wait for other
+    workers' results, so that a worker that waits for a hanging one would seem to hang, too. Workers on machines that cannot
+    be reached are not reported: Ray reports a lost machine.
     """
     patience = min(_PATIENCE, least)
     by_node: dict[str, dict[int, Suspect]] = defaultdict(dict)
     for number, suspect in suspects.items():
         by_node[suspect.node][number] = suspect
     looks = [
-        _Look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(there, patience)
-        for node, there in by_node.items()
+        _Look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(node_suspects, patience)
+        for node, node_suspects in by_node.items()
     ]
-    found: set[int] = set()
+    numbers: set[int] = set()
     deadline = time.monotonic() + patience + _START
     while looks and time.monotonic() < deadline:
         check()
         ready, looks = ray.wait(looks, num_returns=len(looks), timeout=1.0)
         for look in ready:
             try:
-                found |= ray.get(look)
+                numbers |= ray.get(look)
             except RayError:
                 continue
-    return found
+    return numbers
 
 
 def _look(suspects: Mapping[int, Suspect], patience: float) -> set[int]:
-    """Runs on the suspects' machine."""
+    """Find the hanging workers on this machine, which is the suspects' own."""
     before = {number: _cpu_seconds(suspect.pid) for number, suspect in suspects.items()}
-    asked = {suspect.handle.call.remote("ping"): number for number, suspect in suspects.items()}
-    _, silent = ray.wait(list(asked), num_returns=len(asked), timeout=patience)
-    found = set()
+    pings = {suspect.handle.call.remote("ping"): number for number, suspect in suspects.items()}
+    _, silent = ray.wait(list(pings), num_returns=len(pings), timeout=patience)
+    numbers = set()
     for reference in silent:
-        number = asked[reference]
+        number = pings[reference]
         suspect = suspects[number]
-        worked = _cpu_seconds(suspect.pid) - before[number]
-        idle = worked < _WORKING * patience and not _awaits_disk(suspect.pid)
-        if _is_stopped(suspect.pid) or (idle and not suspect.may_wait):
-            found.add(number)
-    return found
+        cpu_seconds = _cpu_seconds(suspect.pid) - before[number]
+        is_idle = cpu_seconds < _WORKING * patience and not _awaits_disk(suspect.pid)
+        if _is_stopped(suspect.pid) or (is_idle and not suspect.may_wait):
+            numbers.add(number)
+    return numbers
 
 
 _Look: Any = ray.remote(num_cpus=0, max_retries=0)(_look)
@@ -133,7 +133,7 @@ def _is_stopped(pid: int) -> bool:
 
 
 def _awaits_disk(pid: int) -> bool:
-    """Whether a thread of the process sleeps where nothing wakes it but a device, as while a file is flushed."""
+    """Return True if a thread of the process is in an uninterruptible sleep, as while a file is flushed."""
     try:
         threads = [psutil.Process(thread.id) for thread in psutil.Process(pid).threads()]
         return any(thread.status() == psutil.STATUS_DISK_SLEEP for thread in threads)

@@ -1,4 +1,4 @@
-"""Ray itself: started on this machine, quietly and with nothing that nobody looks at, or joined where it runs."""
+"""Start of a quiet local Ray with only the necessary services, and joining of a running cluster."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from render.terminal.streams import divert_native
 log = logging.getLogger(__name__)
 
 _CONNECT = 5.0
-#: A cluster's head speaks HTTP/2, as gRPC does: how a client begins, and the kind of frame that the answer begins with.
+#: A cluster's head uses gRPC over HTTP/2. First bytes of a client, then size and type of the answer's first frame.
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 _FRAME, _SETTINGS = 9, 4
 
 
 def system_config(*, dashboard: bool) -> dict[str, Any]:
-    """Settings of our own Ray: nothing that nobody looks at."""
-    # Workers are started when they are asked for, each in its own surroundings.
-    # A machine that is busy answers late, and one whose node has ended is noticed here: see `RayNode`.
+    """Return the settings of a local Ray, without unused services."""
+    # Workers start on request, each with its own environment.
+    # A busy machine answers late. The end of the node is noticed in `RayNode`.
     settings: dict[str, Any] = {
         "enable_worker_prestart": False,
         "prestart_worker_first_driver": False,
         "health_check_failure_threshold": 40,
-        # Ray would start workers at 15: beside anything else that keeps the machine busy they would stand still.
+        # Ray's default is 15, with which workers would hardly run on a busy machine.
         "worker_niceness": 0,
     }
     if not dashboard:
@@ -52,7 +52,7 @@ def system_config(*, dashboard: bool) -> dict[str, Any]:
 
 
 def join(address: str) -> None:
-    """Connects to a running cluster: `auto`, or HOST:PORT. Raises `UserError` when there is none."""
+    """Connect to a running cluster: `auto`, or HOST:PORT. Raise `UserError` if there is none."""
     try:
         init_ray(address=address)
     except (RayError, RuntimeError, ConnectionError, ValueError, OSError) as error:
@@ -65,11 +65,11 @@ def join(address: str) -> None:
 
 
 def knock(address: str) -> None:
-    """Raises `UserError` unless something like a cluster's head answers: Ray itself would knock for minutes, noisily."""
+    """Raise `UserError` unless a gRPC server answers, like a cluster's head. Ray itself would retry for minutes."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise UserError(f"farm.address={address}: must be auto or HOST:PORT, such as 10.0.0.1:6379")
-    otherwise = "start a cluster with `ray start --head`, or leave farm.address out to render on this machine"
+    remedy = "start a cluster with `ray start --head`, or leave farm.address out to render on this machine"
     try:
         with socket.create_connection((host, int(port)), timeout=_CONNECT) as connection:
             if os.environ.get("RAY_USE_TLS", "0") != "0":
@@ -81,27 +81,27 @@ def knock(address: str) -> None:
                 answer = b""
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"farm.address={address}: nothing listens there ({reason}); {otherwise}") from None
+        raise UserError(f"farm.address={address}: nothing listens there ({reason}); {remedy}") from None
     if len(answer) < _FRAME or answer[3] != _SETTINGS:
-        raise UserError(f"farm.address={address}: what listens there is not the head of a Ray cluster; {otherwise}")
+        raise UserError(f"farm.address={address}: what listens there is not the head of a Ray cluster; {remedy}")
 
 
 def init_ray(**options: Any) -> None:
-    """`ray.init`, quiet, that leaves signals to whom they belong: Ray would have SIGTERM end the process at once.
+    """Run `ray.init` quietly and restore all signal handlers: Ray would let SIGTERM end the process at once.
 
-    The first that comes meanwhile is handed on afterwards: half a Ray can neither be used nor stopped.
+    The first signal during the start is delivered afterwards: a half-started Ray can neither be used nor stopped.
     """
     if threading.current_thread() is not threading.main_thread():
         _init_quietly(**options)
         return
     handlers = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
-    noted: list[int] = []
+    received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         handler = handlers[signal.Signals(number)]
-        if noted and callable(handler):
+        if received and callable(handler):
             handler(number, frame)
-        noted.append(number)
+        received.append(number)
 
     for signal_number, handler in handlers.items():
         if signal_number != signal.SIGTERM and callable(handler):
@@ -109,35 +109,35 @@ def init_ray(**options: Any) -> None:
     try:
         _init_quietly(**options)
     finally:
-        for which, handler in handlers.items():
-            signal.signal(which, handler)
-        for number in noted[:1]:
+        for signal_to_restore, handler in handlers.items():
+            signal.signal(signal_to_restore, handler)
+        for number in received[:1]:
             signal.raise_signal(number)
 
 
 def _init_quietly(**options: Any) -> None:
     divert_native()
-    # Only a Ray of our own that nobody looks at says so.
+    # Only a local Ray without dashboard passes this option.
     with bare() if options.get("include_dashboard") is False else nullcontext():
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
 
 
 def large_pages() -> dict[str, str]:
-    """What a worker's process must be started with for large pages; the user's own value counts.
+    """Return the environment of a worker's process for large pages; the user's own value has priority.
 
-    XLA takes its memory on a CPU anew for each window, and in pages of 4 kB that is a quarter of the time.
+    On a CPU, XLA allocates its memory again for each window. With pages of 4 kB that takes a quarter of the time.
     """
     return {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")}
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first, without the stop at its end."""
+    """Return an error's first line, without the stop at its end."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__).rstrip(".:")
 
 
 def cause_of_death(error: BaseException) -> str:
-    """Why a worker died, in few words: Ray's own are a page that guesses at everything."""
+    """Return in few words why a worker died: Ray's own text is a page of guesses."""
     text = str(error)
     if "node" in text and ("has died" in text or "was terminated" in text) and "worker process has died" not in text:
         return "its node died"
@@ -151,7 +151,7 @@ def cause_of_death(error: BaseException) -> str:
 
 
 def _keep_rays_words(data: dict[str, Any], *_: Any, **__: Any) -> None:
-    """Takes what Ray would print on standard output into the log: it prints deaths, at length, whatever it is told."""
+    """Log the lines that Ray would print on standard output: it prints deaths at length, despite its settings."""
     for line in data.get("lines", []):
         log.info("Ray says: %s", str(line).strip())
 

@@ -1,7 +1,7 @@
-"""TPU slices as Ray's nodes tell of them: those of several hosts cannot be rendered on.
+"""TPU slices in the descriptions of Ray's nodes: slices of several hosts cannot be used to render.
 
-On such a slice no host can use its chips alone: all have to start the same program together and run it in step. A worker
-is one process that comes and goes by itself.
+On such a slice no host can use its chips alone: all must start the same program together and run it in step. A worker is
+one process that starts and ends independently.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from typing import Any
 SHAPES = "take slices of one host, as many as you like: v5e (v5litepod) or v6e of 1, 4 or 8 chips, v4-8 or v5p-8"
 _NAME, _TOPOLOGY, _KIND = "ray.io/tpu-slice-name", "ray.io/tpu-topology", "ray.io/tpu-pod-type"
 _HEAD = re.compile(r"TPU-(?P<kind>.+-\d+)-head")
-#: Generations whose slices are named by their chips; the others' are named by their cores, two to a chip.
+#: Generations whose slices are named by chips; the others are named by cores, two to a chip.
 _ONE_CORE = ("v5litepod", "v5e", "v6e")
 
 
 def multi_host_slice(nodes: Sequence[Mapping[str, Any]]) -> str | None:
-    """Says which slice of several hosts is among Ray's nodes (see `ray.nodes`), for people; None where there is none.
+    """Return a text for users that names a slice of several hosts among Ray's nodes (see `ray.nodes`), or None.
 
-    A slice has several hosts where several nodes have its name, or where it has more chips than its node.
+    A slice has several hosts if several nodes have its name, or if it has more chips than its node.
     """
-    named = Counter(node.get("Labels", {}).get(_NAME) for node in nodes if node["Resources"].get("TPU"))
+    node_counts = Counter(node.get("Labels", {}).get(_NAME) for node in nodes if node["Resources"].get("TPU"))
     for node in nodes:
         resources, labels = node["Resources"], node.get("Labels", {})
         chips = int(resources.get("TPU", 0))
-        heads = [found["kind"] for name in resources if (found := _HEAD.fullmatch(name))]
+        heads = [match["kind"] for name in resources if (match := _HEAD.fullmatch(name))]
         kind, name, topology = labels.get(_KIND) or next(iter(heads), None), labels.get(_NAME), labels.get(_TOPOLOGY)
         if not chips:
             continue
-        hosts = max(named[name] if name else 1, -(-_chips(kind, topology) // chips))
+        hosts = max(node_counts[name] if name else 1, -(-_chips(kind, topology) // chips))
         if hosts > 1:
             shape = ", ".join(part for part in (kind, f"topology {topology}" if topology else None) if part)
-            called = " ".join(part for part in (name, f"({shape})" if shape else None) if part)
-            return f"TPU slice {called} spans {hosts} hosts"
+            description = " ".join(part for part in (name, f"({shape})" if shape else None) if part)
+            return f"TPU slice {description} spans {hosts} hosts"
     return None
 
 
 def _chips(kind: str | None, topology: str | None) -> int:
-    """How many chips a slice has, by its topology (4x4) or its kind (v6e-16); 1 where neither says."""
+    """Return the number of chips of a slice, by its topology (4x4) or its kind (v6e-16); 1 if neither tells."""
     if topology and re.fullmatch(r"\d+(x\d+)+", topology):
         return math.prod(map(int, topology.split("x")))
     if kind:

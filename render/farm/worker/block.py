@@ -1,4 +1,4 @@
-"""The arrays of a worker's block at one octave: canvas, gradients, and what masks, sources and optimizers need besides."""
+"""Arrays of a worker's block at one octave: canvas, gradients, masks, source and optimizer moments."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ CANVAS, _MOMENT = "canvas", "moment-"
 
 
 class SourceOfPixels(Protocol):
-    """What a worker needs of a `canvas.source.Source`."""
+    """The part of `canvas.source.Source` that a worker uses."""
 
     def at(self, shape: tuple[int, int], rect: Rect) -> Pixels:
-        """The rectangle of the source resampled to `shape`: (rows, columns, 3) float32 RGB, 0..255."""
+        """Return a rectangle of the source resampled to `shape`: (rows, columns, 3) float32 RGB, 0..255."""
 
 
 class MaskOfPixels(Protocol):
-    """What a worker needs of a `source.mask.Mask`."""
+    """The part of `source.mask.Mask` that a worker uses."""
 
     def at(self, shape: tuple[int, int], rect: Rect) -> NDArray[np.float32]:
-        """The rectangle of the mask resampled to `shape`: (rows, columns) float32, 0..1."""
+        """Return a rectangle of the mask resampled to `shape`: (rows, columns) float32, 0..1."""
 
 
 class BlockArrays:
-    """A worker's block. `canvas` covers the block with its margin, `own` is the view of the block in it."""
+    """Arrays of a worker's block. `canvas` covers the block with its margin, `own` is the view of the block in it."""
 
     def __init__(
         self, given: Assignment, source: SourceOfPixels, masks: Sequence[MaskOfPixels], *, needs_source: bool
     ) -> None:
-        """Takes room for the canvas, fills masks and source; `needs_source` asks for the source under margins too."""
+        """Allocate the canvas, and fill masks and source. With `needs_source`, keep the source under margins, too."""
         self.given = given
         block, stage = given.block, given.stage
         self.canvas: Pixels = self._room((*block.padded.shape, 3))
         self.own: Pixels = self.canvas[block.pixels.slices_from(block.padded)]
-        #: For each region its mask, None where there is none.
+        #: Each region's mask, None if it has none.
         self.masks = [self._mask(number, masks) for number in range(len(stage.regions))]
-        #: For each region the numbers of the tiles that it has no part in.
+        #: For each region, the numbers of the tiles that it has no part in.
         self.idle = [self._idle(number, masks) for number in range(len(stage.regions))]
-        #: The source: under the whole of `canvas`, under `own` alone, or None where nobody looks at it.
+        #: The source: under the whole of `canvas`, under `own` alone, or None if it is not used.
         self.source: Pixels | None = None
         if needs_source:
             self.source = self._padded_source(source)
@@ -55,7 +55,7 @@ class BlockArrays:
             for rect in block.pixels.bands():
                 self.source[rect.slices_from(block.pixels)] = source.at(self.shape, rect)
         self._covers_margin = needs_source
-        #: What the optimizer remembers: nothing yet, zeros.
+        #: The optimizer's moments, initially zero.
         self.moments = [self._room((*block.pixels.shape, 3)) for _ in range(stage.optimizer.moments)]
         for moment in self.moments:
             for rect in block.pixels.bands():
@@ -74,7 +74,7 @@ class BlockArrays:
 
     @property
     def gradient_rect(self) -> Rect:
-        """What `gradients` cover: the block and as much around it as the filter looks at."""
+        """Rectangle that `gradients` cover: the block grown by the reach of the filter."""
         return self.block.pixels.grown(self.given.stage.conditioning.reach)
 
     @property
@@ -82,24 +82,24 @@ class BlockArrays:
         """Each region's gradient, over `gradient_rect`; 0 in tiles that the region has no part in."""
         if not self._gradients:
             for idle in self.idle:
-                made = self._room((*self.gradient_rect.shape, 3))
+                gradient = self._room((*self.gradient_rect.shape, 3))
                 for tile in self.block.tiles():
                     if tile.number in idle:
-                        made[self.block.grid.core(tile).slices_from(self.gradient_rect)] = 0
-                self._gradients.append(made)
+                        gradient[self.block.grid.core(tile).slices_from(self.gradient_rect)] = 0
+                self._gradients.append(gradient)
         return self._gradients
 
     @property
     def conditioned(self) -> list[Pixels]:
-        """Each region's gradient as it is to be followed, over the block alone: filtered, where there is a filter."""
+        """Each region's gradient for the update, over the block alone: filtered, if there is a filter."""
         if not self.given.stage.conditioning.filters:
-            return [made[self.block.pixels.slices_from(self.gradient_rect)] for made in self.gradients]
+            return [gradient[self.block.pixels.slices_from(self.gradient_rect)] for gradient in self.gradients]
         if not self._filtered:
             self._filtered = [self._room((*self.block.pixels.shape, 3)) for _ in self.given.stage.regions]
         return self._filtered
 
     def fill_margin(self, *parts: Sequence[Pixels]) -> None:
-        """Writes the block's own pixels where it is mirrored or wrapped, and those of others, into the margin.
+        """Write pixels into the margin: the block's own where it is mirrored or wrapped, and those of other blocks.
 
         `parts` are the pixels that `Gathering.others` of the margin names, in that order.
         """
@@ -109,37 +109,37 @@ class BlockArrays:
             put(self.canvas, padded, pieces, pixels)
 
     def forget_gradients(self) -> None:
-        """Lets gradients, masks and all that goes with them go; the canvas stays."""
+        """Free gradients, masks, moments and source; the canvas stays."""
         self._gradients, self._filtered, self.moments, self.masks, self.source = [], [], [], [], None
 
     def array(self, part: str) -> Pixels:
-        """The block's own pixels of the canvas, or of a moment, by the name that checkpoints give it."""
+        """Return the block's own pixels of the canvas, or of a moment, by the part's name in checkpoints."""
         if part == CANVAS:
             return self.own
         return self.moments[int(part.removeprefix(_MOMENT)) - 1]
 
     def part(self, rect: Rect, part: str = CANVAS) -> Pixels:
-        """The view of the block's own pixels in a rectangle of the canvas."""
+        """Return the view of the block's own pixels in a rectangle of the canvas."""
         return self.array(part)[rect.slices_from(self.block.pixels)]
 
     def own_source(self, rect: Rect) -> Pixels:
-        """The source's pixels in a rectangle of the block."""
+        """Return the source's pixels in a rectangle of the block."""
         assert self.source is not None, "nobody asked for the source"
         return self.source[rect.slices_from(self.block.padded if self._covers_margin else self.block.pixels)]
 
     def source_window(self, window: Rect) -> Pixels | None:
-        """The source's pixels under a window; None where the kernel does without."""
+        """Return the source's pixels under a window, or None if the kernel does not need them."""
         if self.source is None or not self._covers_margin:
             return None
         return np.ascontiguousarray(self.source[window.slices_from(self.block.padded)])
 
     def mask(self, region: int, rect: Rect) -> NDArray[np.float32] | None:
-        """A region's mask in a rectangle of the block; None where it is 1."""
+        """Return a region's mask in a rectangle of the block, or None if it is 1."""
         mask = self.masks[region]
         return None if mask is None else mask[rect.slices_from(self.block.pixels)]
 
     def works_on(self, region: int, tile: Tile) -> bool:
-        """Whether a region has a part in a tile."""
+        """Return True if a region has a part in a tile."""
         return tile.number not in self.idle[region]
 
     def _room(self, shape: tuple[int, ...]) -> NDArray:
@@ -158,13 +158,13 @@ class BlockArrays:
     def _mask(self, number: int, masks: Sequence[MaskOfPixels]) -> NDArray[np.float32] | None:
         if self.given.stage.regions[number].everywhere:
             return None
-        made = self._room(self.block.pixels.shape)
+        mask_array = self._room(self.block.pixels.shape)
         for rect in self.block.pixels.bands():
-            made[rect.slices_from(self.block.pixels)] = self._mask_at(number, masks, rect)
-        return made
+            mask_array[rect.slices_from(self.block.pixels)] = self._mask_at(number, masks, rect)
+        return mask_array
 
     def _idle(self, number: int, masks: Sequence[MaskOfPixels]) -> frozenset[int]:
-        """The tiles in which a region's mask is 0, and wherever the filter looks from there."""
+        """Return the numbers of the tiles where a region's mask is 0, also within the filter's reach."""
         mask, reach = self.masks[number], self.given.stage.conditioning.reach
         if mask is None:
             return frozenset()
@@ -180,16 +180,16 @@ class BlockArrays:
         return frozenset(idle)
 
     def _padded_source(self, source: SourceOfPixels) -> Pixels:
-        made = self._room((*self.block.padded.shape, 3))
+        pixels = self._room((*self.block.padded.shape, 3))
         everything = deal_blocks(self.block.grid, 1)
         for band in self.block.padded.bands():
             pieces = list(pieces_of(band, everything))
-            put(made, self.block.padded, pieces, (source.at(self.shape, piece.source) for piece in pieces))
-        return made
+            put(pixels, self.block.padded, pieces, (source.at(self.shape, piece.source) for piece in pieces))
+        return pixels
 
 
 def not_finite(octave: int, step: int, tile: Tile) -> NumericalError:
-    """What is wrong where a tile's gradient has an infinity in it, or what is no number."""
+    """Return the error for a tile's gradient that contains an infinity or a NaN."""
     return NumericalError(
         f"the gradient is not finite at octave {octave + 1}, step {step + 1}, tile {tile.number} "
         f"(row {tile.row}, column {tile.column}): lower step_size or the objective's weights"
@@ -197,12 +197,12 @@ def not_finite(octave: int, step: int, tile: Tile) -> NumericalError:
 
 
 def moment_parts(count: int) -> tuple[str, ...]:
-    """The names that checkpoints give to what an optimizer remembers."""
+    """Return the names of the optimizer's moments in checkpoints."""
     return tuple(f"{_MOMENT}{number + 1}" for number in range(count))
 
 
 def put(target: Pixels, where: Rect, pieces: Iterable[Piece], pixels: Iterable[Pixels]) -> None:
-    """Writes each piece's pixels, flipped as it says, into `target`, which covers the extended rectangle `where`."""
+    """Write each piece's pixels, flipped as it says, into `target`, which covers the extended rectangle `where`."""
     for piece, values in zip(pieces, pixels, strict=True):
         rows = slice(None, None, -1 if piece.flip_rows else 1)
         columns = slice(None, None, -1 if piece.flip_columns else 1)
@@ -210,7 +210,7 @@ def put(target: Pixels, where: Rect, pieces: Iterable[Piece], pixels: Iterable[P
 
 
 def _repeated(rect: Rect, block: Block) -> Iterable[Rect]:
-    """The rectangles of the canvas that a rectangle of extended pixels repeats."""
+    """Yield the rectangles of the canvas that a rectangle of extended pixels repeats."""
     rows, columns = block.grid.rows, block.grid.columns
     for down in boundary_runs(rect.rows, rows.length, rows.mode):
         for across in boundary_runs(rect.columns, columns.length, columns.mode):

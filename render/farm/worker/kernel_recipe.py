@@ -1,4 +1,4 @@
-"""What a worker's process needs to make a job's kernel; sent to it once, and light enough for a driver without JAX."""
+"""Recipe of a job's kernel: sent once to each worker's process, and light enough for a driver without JAX."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KernelRecipe:
-    """A network's weights, what to make more of, what kernels compute in (`float32` or `bfloat16`), where blocks live."""
+    """A network's weights, the objectives, the kernels' precision (`float32` or `bfloat16`), and where blocks live."""
 
     loaded: Loaded
     objectives: tuple[Objective, ...]
@@ -31,13 +31,13 @@ class KernelRecipe:
 
     @property
     def network_key(self) -> tuple[str, ...]:
-        """The same where the same network will do: these weights, up to this layer, in this precision."""
+        """Key of the network: its weights, its last layer and its precision. Equal keys can share a network."""
         return self.loaded.sha256, self.loaded.architecture.truncated(self.layers).nodes[-1].name, self.precision
 
     def make_programs(self) -> Programs:
-        """The network, up to the deepest layer that is needed, with nothing compiled yet.
+        """Build the network, up to the deepest layer that is needed, with nothing compiled yet.
 
-        Raises `UserError` when the weights are not those that their checksum names, as after a broken transfer.
+        Raise `UserError` if the weights do not match their checksum, as after a broken transfer.
         """
         from render.dream.kernel import Programs
         from render.models.network import Network
@@ -47,17 +47,17 @@ class KernelRecipe:
         return Programs(Network(loaded.architecture.truncated(self.layers), loaded.parameters, precision=self.precision))
 
     def make(self, programs: Programs) -> Kernel:
-        """The kernel on such a network."""
+        """Return the kernel for a network from `make_programs`."""
         from render.dream.kernel import Kernel
 
         return Kernel(programs, self.objectives, self.loaded)
 
 
 def check_arrival(loaded: Loaded) -> None:
-    """Raises `UserError` when the weights are not those that their checksum names, as after a broken transfer."""
-    arrived = fingerprint(loaded.parameters)
-    if arrived != loaded.sha256:
+    """Raise `UserError` if the weights do not match their checksum, as after a broken transfer."""
+    checksum = fingerprint(loaded.parameters)
+    if checksum != loaded.sha256:
         raise UserError(
-            f"the weights that reached {platform.node()} are not those of the job: sha256 {arrived[:12]}, expected "
+            f"the weights that reached {platform.node()} are not those of the job: sha256 {checksum[:12]}, expected "
             f"{loaded.sha256[:12]}; run the job again"
         )

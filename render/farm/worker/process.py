@@ -1,4 +1,4 @@
-"""What lives in a worker's process as long as the farm does: compiled kernels, reused from job to job, and the worker."""
+"""A worker's process, which lives as long as the farm: compiled kernels, reused from job to job, and the worker."""
 
 from __future__ import annotations
 
@@ -30,31 +30,31 @@ from render.models.network import Network, class_scores
 from render.system.machine import host_memory
 from render.system.paths import cache_directory
 
-#: Where compiled kernels lie in the user's cache.
+#: Directory of compiled kernels in the user's cache.
 KERNELS = "kernels"
-#: Kernels that a process keeps; each holds its network's weights.
+#: Networks that a process keeps, each with its weights.
 _KERNELS_KEPT = 8
-#: What can be asked for, and what people call it.
+#: Platforms that can be requested, with their names for users.
 _PLATFORMS = {"cuda": "GPU", "tpu": "TPU"}
 _OWN = ("open", "ping", "window_bytes", "window_seconds", "compile_seconds", "class_scores")
 
 
 class KernelCache:
-    """The networks used last, with all that was compiled for them: a job that needs no other does not compile again."""
+    """The networks used last, with their compiled kernels. A job with the same network does not compile again."""
 
     def __init__(self) -> None:
         self._programs: OrderedDict[tuple[str, ...], Programs] = OrderedDict()
-        #: How many networks were made here, forgotten ones included.
+        #: Number of networks built here, including forgotten ones.
         self.made = 0
         self._forgotten = 0
 
     @property
     def compilations(self) -> int:
-        """How many kernels were compiled here, those of forgotten networks included; not those from the cache on disk."""
+        """Number of kernels compiled here, including those of forgotten networks, without those from the disk cache."""
         return self._forgotten + sum(programs.compilations for programs in self._programs.values())
 
     def find(self, recipe: KernelRecipe) -> Kernel:
-        """The kernel, on a network made where it is not here yet."""
+        """Return the kernel of a recipe. Build its network if it is not cached."""
         key = recipe.network_key
         if key not in self._programs:
             self._programs[key] = recipe.make_programs()
@@ -67,15 +67,16 @@ class KernelCache:
 
 
 class OtherRecipe(Protocol):
-    """What is sent to workers that do not share one canvas, as those of an atlas or a sweep."""
+    """Recipe for workers that do not share one canvas, such as those of an atlas or a sweep."""
 
     def make(self, kernels: KernelCache, /) -> Any:
-        """What does the work in this process."""
+        """Return the object that does the work in this process."""
 
 
 class WorkerProcess:
-    """Makes a `Worker` for each job that it is given, or what another recipe asks for; whoever conducts calls their methods
-    through `call`.
+    """Host of a `Worker` for each job, or of the object that another recipe makes.
+
+    The conductor calls their methods through `call`.
     """
 
     def __init__(self, kernels: KernelCache | None = None) -> None:
@@ -91,18 +92,18 @@ class WorkerProcess:
         source: SourceOfPixels | None = None,
         masks: Sequence[MaskOfPixels] = (),
     ) -> Facts:
-        """Makes ready for a job; only a dream has a source. Raises what the recipe's `make` raises."""
+        """Prepare for a job. Only a dream has a source. Raise the errors of the recipe's `make`."""
         self._worker = self._kernel = None
         _devices()
         if not isinstance(recipe, KernelRecipe):
             self._worker = recipe.make(self._kernels)
             return self.ping()
         assert source is not None, "a dream has a source"
-        # While the kernel is made and compiled.
+        # In parallel with building and compiling the kernel.
         threading.Thread(target=store.get_ready).start()
         self._recipe = recipe
         self._kernel = self._kernels.find(recipe)
-        found = self.ping()
+        process_facts = self.ping()
         self._worker = Worker(
             self._kernel,
             source,
@@ -110,25 +111,25 @@ class WorkerProcess:
             recipe.loaded.architecture,
             masks,
             self._kernel.devices,
-            Residency(self._kernel, recipe.residence, found.platform, found.device_bytes),
+            Residency(self._kernel, recipe.residence, process_facts.platform, process_facts.device_bytes),
         )
-        return found
+        return process_facts
 
     def window_bytes(self, objective: int, window: tuple[int, int], core: tuple[int, int]) -> int:
-        """Bytes that a kernel call on such a window needs, by XLA's analysis; compiles the objective's kernel."""
+        """Return the bytes that a kernel call on such a window needs, by XLA's analysis. Compile the objective's kernel."""
         assert self._kernel is not None, "open comes first"
         return self._kernel.memory(KernelShape(window, core), objective)
 
     def window_seconds(self, objective: int, window: tuple[int, int], core: tuple[int, int]) -> float:
-        """How long such a window takes here, s: the mean of two kernel calls after a first, shared among the devices."""
+        """Return the seconds for one such window: the mean of two kernel calls after a first, divided by the devices."""
         assert self._kernel is not None, "open comes first"
         shape = KernelShape(window, core)
         pixels = np.random.default_rng(0).normal(128, 30, (*window, 3)).astype(np.float32)
-        given = Given(objective, (1.0,) * len(self._kernel.objectives[objective].terms))
+        kernel_inputs = Given(objective, (1.0,) * len(self._kernel.objectives[objective].terms))
 
         def run() -> None:
             assert self._kernel is not None
-            self._kernel(shape, pixels, given, (0, 0), pixels).block_until_ready()
+            self._kernel(shape, pixels, kernel_inputs, (0, 0), pixels).block_until_ready()
 
         run()
         start = time.perf_counter()
@@ -137,24 +138,24 @@ class WorkerProcess:
         return (time.perf_counter() - start) / 2 / self._kernel.devices
 
     def compile_seconds(self) -> float:
-        """Seconds spent on compiling for this job's network, in this process."""
+        """Return the seconds spent on compiling for this job's network, in this process."""
         return sum(self._kernel.programs.compile_seconds.values()) if self._kernel else 0.0
 
     def class_scores(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """What the job's network says of pictures, (rows, columns, 3) float32 RGB 0..255: (classes,) before softmax.
+        """Return the network's scores for pictures, (rows, columns, 3) float32 RGB 0..255: (classes,) before softmax each.
 
-        The kernels' network ends at the deepest layer that dreams; this is the whole one, made for the occasion.
+        The kernels' network ends at the deepest layer that dreams, so the complete network is built here.
         """
         assert self._recipe is not None, "open comes first"
         loaded = self._recipe.loaded
         return class_scores(Network(loaded.architecture, loaded.parameters), pictures)
 
     def ping(self) -> Facts:
-        """Answers."""
+        """Return the current facts, as a sign of life."""
         return facts(self._kernels.made)
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """Calls a method of this object or of the job's worker."""
+        """Call a method of this object or of the job's worker."""
         if method in _OWN:
             return getattr(self, method)(*arguments)
         assert self._worker is not None, "open comes first"
@@ -162,12 +163,12 @@ class WorkerProcess:
 
 
 def facts(kernels_made: int = 0) -> Facts:
-    """What this process runs on. Raises `UserError` where it cannot use the platform that it is to run on."""
+    """Return the facts of this process and its machine. Raise `UserError` if it cannot use its platform."""
     devices = _devices()
     device = devices[0]
     host = host_memory()
     on_cpu = device.platform == "cpu"
-    memory = host if on_cpu else min(int((one.memory_stats() or {}).get("bytes_limit", host)) for one in devices)
+    memory = host if on_cpu else min(int((entry.memory_stats() or {}).get("bytes_limit", host)) for entry in devices)
     return Facts(
         host=platform.node(),
         pid=os.getpid(),
@@ -183,31 +184,33 @@ def facts(kernels_made: int = 0) -> Facts:
 
 
 def _devices() -> list[jax.Device]:
-    """The devices of the platform that was asked for. Raises `UserError` where there are none: never those of another."""
-    wanted = os.environ.get("JAX_PLATFORMS", "")
+    """Return the devices of the requested platform. Raise `UserError` if there are none; never use another platform."""
+    target = os.environ.get("JAX_PLATFORMS", "")
     try:
-        found = jax.local_devices()
-        # Whoever asks after JAX has begun to use another gets that.
-        if found[0].platform != {"cuda": "gpu"}.get(wanted, wanted) and wanted in _PLATFORMS:
-            raise RuntimeError(f"JAX runs on {found[0].platform} there already")
-        return found
-    # Without a word where the CUDA plugin is not installed.
+        devices = jax.local_devices()
+        # JAX returns the devices of another platform if it has begun to use that.
+        if devices[0].platform != {"cuda": "gpu"}.get(target, target) and target in _PLATFORMS:
+            raise RuntimeError(f"JAX runs on {devices[0].platform} there already")
+        return devices
+    # An AssertionError without text if the CUDA plugin is not installed.
     except (RuntimeError, AssertionError) as error:
-        what = _PLATFORMS.get(wanted, wanted or "device")
-        why = (str(error).splitlines() or [f"JAX has no support for {wanted} there"])[0].partition(" (set JAX_PLATFORMS")[0]
-        otherwise = ", or set farm.worker.num_gpus=0 to render on CPUs" if wanted == "cuda" else ""
+        name = _PLATFORMS.get(target, target or "device")
+        reason = (str(error).splitlines() or [f"JAX has no support for {target} there"])[0].partition(
+            " (set JAX_PLATFORMS"
+        )[0]
+        remedy = ", or set farm.worker.num_gpus=0 to render on CPUs" if target == "cuda" else ""
         raise UserError(
-            f"a worker on {platform.node()} cannot use its {what} ({why}): end what else holds it, or install the extra "
-            f"{wanted} there (make setup EXTRAS={wanted}){otherwise}"
+            f"a worker on {platform.node()} cannot use its {name} ({reason}): end what else holds it, or install the extra "
+            f"{target} there (make setup EXTRAS={target}){remedy}"
         ) from None
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled kernels in the user's cache, however quickly they compile."""
+    """Keep compiled kernels in the user's cache, even if they compile quickly."""
     kernels = cache_directory() / KERNELS
     jax.config.update("jax_compilation_cache_dir", str(kernels))
     if kernels.exists() and not os.access(kernels, os.W_OK):
-        # A cache that others keep is read; that nothing is added to it is no news at every kernel.
+        # The cache of another user is only read: do not warn for every kernel that it cannot be written.
         warnings.filterwarnings("ignore", message="Error writing persistent compilation cache entry")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

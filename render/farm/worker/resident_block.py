@@ -1,7 +1,7 @@
-"""A block that lives in its device's memory while it is stepped.
+"""A block that stays in its device's memory while it is stepped.
 
-The host fills it, saves it and changes octaves, as it does any other. In between no pixel comes to the host but those that
-are asked for: what others borrow, what a checkpoint writes, what a preview shows.
+The host fills it, saves it and changes octaves, as with any other block. In between, the only pixels that come to the host
+are loans to other workers, chunks of a checkpoint, and previews.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _IN_FLIGHT = 3
 
 
 class Ascent:
-    """What computes the gradients of a block's tiles on the device, a few at once."""
+    """Program that computes the gradients of a block's tiles on the device, a few at once."""
 
     def __init__(self, kernel: Kernel, given: Given, form: Form) -> None:
         self.form = form
@@ -60,22 +60,22 @@ class Ascent:
     def __call__(
         self, given: Given, canvas: jax.Array, slots: jax.Array, positions: Sequence[Position], places: Sequence[np.ndarray]
     ) -> tuple[jax.Array, jax.Array]:
-        """The slots with the tiles at `positions` in them, and the tiles' sums: see `dream.resident.kept`.
+        """Return the slots with the tiles at `positions` filled in, and the tiles' sums: see `dream.resident.kept`.
 
-        `slots` are donated. Where there are fewer positions than windows in a call, the last is computed again.
+        `slots` are donated. If there are fewer positions than windows in a call, the last is computed again.
         """
         if given is not self._given:
             self._given = given
             self._constants = jax.device_put((self._kernel.constants(given), np.asarray(given.divisors, np.float32)))
-        missing = self.form.windows - len(positions)
-        where = np.asarray([*positions, *[positions[-1]] * missing], np.int32)
-        looked_at, offsets = np.stack([*places, *[places[-1]] * missing]), where[:, 1]
+        missing_count = self.form.windows - len(positions)
+        padded_positions = np.asarray([*positions, *[positions[-1]] * missing_count], np.int32)
+        padded_places, offsets = np.stack([*places, *[places[-1]] * missing_count]), padded_positions[:, 1]
         if self.form.windows == 1:
-            looked_at, offsets = looked_at[0], offsets[0]
-        there, *arguments = jax.device_put((where, looked_at, np.ascontiguousarray(offsets)))
-        windows = windows_of(canvas, there, self.form)
+            padded_places, offsets = padded_places[0], offsets[0]
+        device_positions, *arguments = jax.device_put((padded_positions, padded_places, np.ascontiguousarray(offsets)))
+        windows = windows_of(canvas, device_positions, self.form)
         cores = self.cores(self._kernel.programs.state, windows, None, *self._constants, *arguments)
-        return kept(slots, cores, there, self.form)
+        return kept(slots, cores, device_positions, self.form)
 
     def places(self, given: Given, block: Block, window: Rect, jitter: tuple[int, int]) -> np.ndarray:
         """See `Objective.places`."""
@@ -84,47 +84,47 @@ class Ascent:
 
 
 class Residency:
-    """Decides which blocks live on this process' device."""
+    """Rule that decides which blocks stay on this process' device."""
 
     def __init__(self, kernel: Kernel, asked: Residence, platform: str, memory: int) -> None:
-        """`platform` and `memory`, bytes, are the device's."""
+        """Store the device's `platform` and `memory` in bytes, and the residence that the config asks for."""
         self._kernel = kernel
         self._asked = asked
         self._platform = platform
         self._memory = memory
 
     def ascent(self, given: Assignment) -> Ascent | None:
-        """What steps a block on the device; None where it is to stay on the host.
+        """Return the program that steps a block on the device, or None if the block stays on the host.
 
-        Raises `UserError` where `farm.worker.resident=true` and it does not fit.
+        Raise `UserError` if `farm.worker.resident=true` and it does not fit.
         """
-        stage, block, toward = given.stage, given.block, given.given[0]
+        stage, block, kernel_inputs = given.stage, given.block, given.given[0]
         if not self._asked.asked(self._platform) or self._kernel.devices > 1:
             return None
-        if not suits(stage, self._kernel.objectives[toward.objective]):
+        if not suits(stage, self._kernel.objectives[kernel_inputs.objective]):
             return None
         if self._platform == "cpu" and given.directory is not None:
-            # A CPU's memory is the host's. Stepped window by window, sums would round otherwise.
+            # A CPU's memory is the host's. Stepping on the host instead would round sums differently.
             raise UserError(
                 "farm.worker.resident=true: blocks have outgrown this machine's memory and lie in scratch files: set "
                 "farm.worker.resident=auto, or render smaller"
             )
         shape = KernelShape.of(block.grid)
-        each = estimated_bytes(self._kernel.programs.network.architecture, shape.window)
-        together = self._asked.together(self._platform, shape.window, each, int(self._memory * WINDOWS_SHARE))
-        # Of the whole grid, not of the block: the number of workers has no part in it.
+        window_bytes = estimated_bytes(self._kernel.programs.network.architecture, shape.window)
+        together = self._asked.together(self._platform, shape.window, window_bytes, int(self._memory * WINDOWS_SHARE))
+        # Limited by the whole grid, not by the block, so that it does not depend on the number of workers.
         together = min(together, block.grid.tiles)
         form = Form(shape, together, stage.conditioning.normalize, stage.conditioning.luminance_only)
         limit = int(self._memory * TOTAL_SHARE)
-        # Before anything is compiled: what lies there in any case.
-        canvas, slots, made = canvas_bytes(block), slots_bytes(block), None
+        # Before compiling: check the memory that is needed in any case.
+        canvas, slots, ascent = canvas_bytes(block), slots_bytes(block), None
         needed = canvas + slots
         if needed <= limit:
-            made = Ascent(self._kernel, toward, form)
-            given_bytes, kernel = call_bytes(made.cores)
-            needed = given_bytes + stepping_bytes(canvas, slots, kernel)
+            ascent = Ascent(self._kernel, kernel_inputs, form)
+            input_bytes, kernel_bytes = call_bytes(ascent.cores)
+            needed = input_bytes + stepping_bytes(canvas, slots, kernel_bytes)
         if needed <= limit:
-            return made
+            return ascent
         if self._asked.resident == "auto":
             return None
         raise UserError(
@@ -135,7 +135,7 @@ class Residency:
 
 
 class ResidentBlock(BlockArrays):
-    """A block as the host has it until its margin is first filled, and on the device from there to its octave's end."""
+    """Block on the host until its margin is first filled, then on the device until the octave's end."""
 
     def __init__(
         self,
@@ -153,7 +153,7 @@ class ResidentBlock(BlockArrays):
 
     @property
     def together(self) -> int:
-        """How many windows are computed at once."""
+        """Number of windows that are computed at once."""
         return self._ascent.form.windows
 
     @property
@@ -163,52 +163,52 @@ class ResidentBlock(BlockArrays):
         return [jax.device_get(taken(self._slots, (0, 0), self.block.pixels.shape))]
 
     def part(self, rect: Rect, part: str = CANVAS) -> Pixels:
-        """As on the host, but of what lies on the device a copy, for reading."""
+        """Return the pixels as on the host. If the canvas is on the device, they are a copy, only for reading."""
         if self._canvas is None or part != CANVAS:
             return super().part(rect, part)
         return jax.device_get(taken(self._canvas, self._corner(rect), rect.shape))
 
     def fill_margin(self, *parts: Sequence[Pixels]) -> None:
-        """As on the host; the block's own pixels stay on the device."""
+        """Fill the margin as on the host; the block's own pixels stay on the device."""
         canvas, margin = self._resident(), self.given.margin
         for piece in margin.own:
             pixels = taken(canvas, self._corner(piece.source), piece.source.shape, (piece.flip_rows, piece.flip_columns))
             canvas = replaced(canvas, self._corner(piece.target), pixels)
-        for (_, pieces), found in zip(margin.others, parts, strict=True):
-            for piece, values in zip(pieces, found, strict=True):
+        for (_, pieces), arrays in zip(margin.others, parts, strict=True):
+            for piece, values in zip(pieces, arrays, strict=True):
                 flipped = values[:: -1 if piece.flip_rows else 1, :: -1 if piece.flip_columns else 1]
                 canvas = replaced(canvas, self._corner(piece.target), np.ascontiguousarray(flipped))
         self._canvas = canvas
 
     def ascend(self, step: int, jitter: tuple[int, int], tiles: Sequence[Tile]) -> list[TileSum]:
-        """What the gradient of some tiles measures, which stays on the device itself. Raises `NumericalError`."""
-        canvas, given, form = self._resident(), self.given.given[0], self._ascent.form
+        """Compute the gradient of some tiles, which stays on the device, and return its sums. Raise `NumericalError`."""
+        canvas, kernel_inputs, form = self._resident(), self.given.given[0], self._ascent.form
         if self._slots is None:
             self._slots = zeros((*slots_shape(self.block), 3))
         rows: list[jax.Array] = []
         for first in range(0, len(tiles), form.windows):
             if len(rows) >= _IN_FLIGHT:
-                # A device that has enough at hand is not handed more: each call that waits holds memory.
+                # Do not queue more calls than needed: each waiting call holds memory.
                 rows[-_IN_FLIGHT].block_until_ready()
-            together = tiles[first : first + form.windows]
-            windows = [self.block.grid.window(tile, jitter) for tile in together]
-            places = [self._ascent.places(given, self.block, window, jitter) for window in windows]
-            where = [self._position(tile, window) for tile, window in zip(together, windows, strict=True)]
-            self._slots, sums = self._ascent(given, canvas, self._slots, where, places)
+            batch = tiles[first : first + form.windows]
+            windows = [self.block.grid.window(tile, jitter) for tile in batch]
+            places = [self._ascent.places(kernel_inputs, self.block, window, jitter) for window in windows]
+            positions = [self._position(tile, window) for tile, window in zip(batch, windows, strict=True)]
+            self._slots, sums = self._ascent(kernel_inputs, canvas, self._slots, positions, places)
             rows.append(sums)
         by_row = np.concatenate(jax.device_get(rows)) if rows else np.empty((0, form.sums, 0))
-        # Short calls have more windows than tiles, but only the last is one.
+        # Only the last call can have fewer tiles than windows.
         return [self._measured(step, tile, sums) for tile, sums in zip(tiles, by_row, strict=False)]
 
     def move(self, statistics: Sequence[float]) -> None:
-        """Moves the block's own pixels along the gradient: see `moving.move`."""
+        """Move the block's own pixels along the gradient: see `update.move`."""
         assert self._slots is not None, "ascend comes first"
         scale = jax.device_put(np.float32(self.given.stage.step_size / statistics[0]))
         pixels = self.block.pixels
         self._canvas = moved(self._resident(), self._slots, scale, self._corner(pixels), pixels.shape)
 
     def forget_gradients(self) -> None:
-        """As on the host, to which the canvas comes back."""
+        """Free the gradients as on the host, and bring the canvas back to the host."""
         self._slots = None
         if self._canvas is not None:
             self.canvas = self._room((*self.block.padded.shape, 3))
@@ -219,7 +219,7 @@ class ResidentBlock(BlockArrays):
         super().forget_gradients()
 
     def _resident(self) -> jax.Array:
-        """The canvas on the device, brought there where it is not; the host's is let go."""
+        """Return the canvas on the device. Bring it there first if needed, and free the host's."""
         if self._canvas is None:
             canvas = zeros((*self.block.padded.shape, 3))
             for rect in self.block.pixels.bands():
@@ -229,12 +229,12 @@ class ResidentBlock(BlockArrays):
         return self._canvas
 
     def _corner(self, rect: Rect) -> tuple[int, int]:
-        """Where a rectangle begins in the canvas on the device."""
+        """Return the first (row, column) of a rectangle in the canvas on the device."""
         return rect.rows.start - self.block.padded.rows.start, rect.columns.start - self.block.padded.columns.start
 
     def _position(self, tile: Tile, window: Rect) -> Position:
         grid, shape, pixels = self.block.grid, self._ascent.form.kernel, self.block.pixels
-        # A device would cut another window without a word.
+        # A device would silently cut another window.
         assert window.intersect(self.block.padded) == window, "the window lies beyond the margin"
         core = grid.core(tile)
         ahead = core.rows.start - window.rows.start, core.columns.start - window.columns.start
@@ -248,7 +248,7 @@ class ResidentBlock(BlockArrays):
         )
 
     def _measured(self, step: int, tile: Tile, rows: np.ndarray) -> TileSum:
-        # Rows in float32, which are short, and their sum in float64.
+        # The device summed each short row in float32; sum the rows in float64.
         totals = rows.sum(axis=1, dtype=np.float64)
         if not np.isfinite(totals).all():
             raise not_finite(self.given.octave, step, tile)

@@ -1,4 +1,4 @@
-"""Where a worker's arrays live: in memory, or in files that are mapped into it and vanish with the process."""
+"""Memory of a worker's arrays: RAM, or mapped files that vanish with the process."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from render.errors import UserError
 
 
 def empty(shape: tuple[int, ...], directory: Path | None, dtype: DTypeLike = np.float32) -> NDArray:
-    """An array of unspecified content: in memory, or in a file in `directory`.
+    """Return an array of unspecified content: in memory, or in a file in `directory`.
 
-    The file has no name, so that nothing is left however the process ends, and its place on disk is taken at once.
-    Raises `UserError` when there is not that much place.
+    The file has no name, so that nothing is left however the process ends. Its disk space is allocated at once.
+    Raise `UserError` if there is not enough space.
     """
     if directory is None:
         return np.empty(shape, dtype)
@@ -24,7 +24,7 @@ def empty(shape: tuple[int, ...], directory: Path | None, dtype: DTypeLike = np.
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory) as file:
-            # A hole in the file would be filled when it is written to, and a full disk would then kill the process.
+            # Allocate now: if a sparse file met a full disk later, a write would kill the process.
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, nbytes)
             else:

@@ -1,4 +1,4 @@
-"""What a worker spends its time on."""
+"""Seconds that a worker spends on each phase."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class Spent:
-    """Counts seconds by phase. A phase that begins within another stops the other's count until it ends."""
+    """Counter of seconds by phase. A phase that begins within another pauses the other's count until it ends."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
@@ -23,7 +23,7 @@ class Spent:
 
     @contextmanager
     def on(self, phase: str) -> Iterator[None]:
-        """Counts the time in the block as that of `phase`."""
+        """Count the time in the block as that of `phase`."""
         outer = self._turn_to(phase)
         try:
             yield
@@ -31,7 +31,7 @@ class Spent:
             self._turn_to(outer)
 
     def seconds(self) -> dict[str, float]:
-        """The seconds of each phase so far; what lay between phases counts nowhere."""
+        """Return the seconds of each phase so far; time between phases is not counted."""
         self._turn_to(self._phase)
         return dict(self._seconds)
 
@@ -40,12 +40,12 @@ class Spent:
         if self._phase is not None:
             self._seconds[self._phase] += now - self._since
         self._since = now
-        before, self._phase = self._phase, phase
-        return before
+        previous, self._phase = self._phase, phase
+        return previous
 
 
 def spends_on(phase: str) -> Callable[[Method], Method]:
-    """Counts a method's calls as a phase of what its object has `spent`, a `Spent`."""
+    """Return a decorator that counts a method's calls as `phase` in its object's `spent`, a `Spent`."""
 
     def counting(method: Method) -> Method:
         @wraps(method)

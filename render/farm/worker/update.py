@@ -1,4 +1,4 @@
-"""From a block's gradients to its next canvas: filters, and the step that is made, tile by tile."""
+"""Update of a block from its gradients: filters, and the step itself, tile by tile."""
 
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ from render.geometry.geometry import Rect, Tile
 
 
 def level_sums(state: BlockArrays, first: int, count: int) -> list[TileSums]:
-    """For `count` of the block's tiles the energy of every level of the gradient's Laplacian pyramid, by region."""
+    """Return the energy of every level of the gradient's Laplacian pyramid, by tile (of `count`) and region."""
     levels, rect = state.given.stage.conditioning.laplacian, state.gradient_rect
-    found = []
+    results = []
     for tile in state.block.tiles_from(first, count):
         core = state.block.grid.core(tile)
-        for region, made in enumerate(state.gradients):
+        for region, gradient in enumerate(state.gradients):
             if state.works_on(region, tile):
-                sums = laplacian_squares(made, rect, core, levels, state.mask(region, core))
-                found.append(TileSums(tile.number, region, sums))
-    return found
+                sums = laplacian_squares(gradient, rect, core, levels, state.mask(region, core))
+                results.append(TileSums(tile.number, region, sums))
+    return results
 
 
 def filter_tiles(state: BlockArrays, gains: Sequence[Sequence[float]], first: int, count: int) -> list[TileSum]:
-    """Filters the gradient of `count` of the block's tiles; `gains` are those of the pyramid's levels, by region.
+    """Filter the gradient of `count` of the block's tiles and return the sums of the filtered gradient.
 
-    Returns what the filtered gradient measures.
+    `gains` are those of the pyramid's levels, by region.
     """
     conditioning, rect = state.given.stage.conditioning, state.gradient_rect
     sums = []
     for tile in state.block.tiles_from(first, count):
         core = state.block.grid.core(tile)
-        for region, (made, target) in enumerate(zip(state.gradients, state.conditioned, strict=True)):
+        for region, (gradient, target) in enumerate(zip(state.gradients, state.conditioned, strict=True)):
             if not state.works_on(region, tile):
                 continue
             if conditioning.laplacian:
-                filtered = laplacian_merge(made, rect, core, gains[region])
+                filtered = laplacian_merge(gradient, rect, core, gains[region])
             else:
-                filtered = cascade(made, rect, core, conditioning.smoothing)
+                filtered = cascade(gradient, rect, core, conditioning.smoothing)
             target[core.slices_from(state.block.pixels)] = filtered
             sums.append(TileSum(tile.number, region, measure(filtered, state.mask(region, core), conditioning.normalize)))
     return sums
 
 
 def move(state: BlockArrays, step: int, statistics: Sequence[float]) -> None:
-    """Moves the block's own pixels along the gradient; `statistics` are what each region's is divided by."""
+    """Move the block's own pixels along the gradient; `statistics` are the divisors of each region's gradient."""
     stage = state.given.stage
     if stage.plain:
         for rect in state.block.pixels.bands():
             update(state.part(rect), _conditioned(state, 0, rect), stage.step_size / statistics[0])
         return
-    # First where to, for all tiles, because the canvas' own smoothness depends on neighbours, then there.
+    # Compute all steps before any pixel moves, because the total variation of the canvas depends on neighbours.
     for tile in state.block.tiles():
         core = state.block.grid.core(tile)
         _conditioned(state, 0, core)[...] = _step(state, step, tile, core, statistics)
@@ -64,7 +64,7 @@ def move(state: BlockArrays, step: int, statistics: Sequence[float]) -> None:
 
 
 def _step(state: BlockArrays, step: int, tile: Tile, core: Rect, statistics: Sequence[float]) -> Pixels:
-    """By how much a tile's pixels move."""
+    """Return the change of a tile's pixels."""
     stage, conditioning = state.given.stage, state.given.stage.conditioning
     regions = range(len(stage.regions))
     direction, follow = blend(
@@ -73,16 +73,16 @@ def _step(state: BlockArrays, step: int, tile: Tile, core: Rect, statistics: Seq
         statistics,
     )
     if conditioning.total_variation:
-        rough = total_variation(state.canvas, state.block.padded, core)
-        rough = luminance(rough) if conditioning.luminance_only else rough
-        direction = direction - np.float32(conditioning.total_variation) * rough
+        variation = total_variation(state.canvas, state.block.padded, core)
+        variation = luminance(variation) if conditioning.luminance_only else variation
+        direction = direction - np.float32(conditioning.total_variation) * variation
     if state.moments:
         moments = [moment[core.slices_from(state.block.pixels)] for moment in state.moments]
         direction = stage.optimizer.update(direction, moments, step)
-    moved = np.float32(stage.step_size) * direction
+    change = np.float32(stage.step_size) * direction
     if conditioning.pull:
-        moved = moved - np.float32(conditioning.pull) * (state.part(core) - state.own_source(core))
-    return moved if follow is None else follow[..., None] * moved
+        change = change - np.float32(conditioning.pull) * (state.part(core) - state.own_source(core))
+    return change if follow is None else follow[..., None] * change
 
 
 def _conditioned(state: BlockArrays, region: int, rect: Rect) -> Pixels:

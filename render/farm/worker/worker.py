@@ -1,8 +1,8 @@
 """A worker: owns one block of the canvas, computes its gradient by windows, and applies the update.
 
-The same class runs in-process for the `inline` executor and in a Ray actor on another machine: what goes in and out of its
-methods is plain data (rectangles, numbers, arrays of the pixels asked for). Whatever is as large as the block is worked on
-in strips, so that a block may live in a mapped file and be larger than memory.
+The same class runs in-process for the `inline` executor and in a Ray actor on another machine, so its methods take and
+return plain data (rectangles, numbers, arrays of the requested pixels). Arrays as large as the block are processed in
+strips, so that a block may live in a mapped file and be larger than memory.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from render.geometry.geometry import CHUNK, Gathering, Interval, KernelShape, Re
 from render.models.architecture import Architecture
 from render.storage.url import Place
 
-#: Windows handed to the device, or one for each of several, before the oldest is awaited.
+#: Kernel calls in progress before the oldest is awaited; each has one window for each device.
 _IN_FLIGHT = 2
 
 
 class Gradient(Protocol):
-    """What a worker needs of a `dream.kernel.Kernel`."""
+    """The part of `dream.kernel.Kernel` that a worker uses."""
 
     def __call__(
         self,
@@ -46,7 +46,7 @@ class Gradient(Protocol):
         source: Pixels | None = None,
         places: NDArray[np.int32] | None = None,
     ) -> ArrayLike:
-        """d(objective)/d(pixel) of the core that begins at `offset` in the window; it need not be awaited yet."""
+        """Return d(objective)/d(pixel) of the core that begins at `offset` in the window; may be asynchronous."""
 
     def batch(
         self,
@@ -57,33 +57,33 @@ class Gradient(Protocol):
         sources: Sequence[Pixels] | None,
         places: Sequence[NDArray[np.int32]],
     ) -> ArrayLike:
-        """The same for several windows at once, one for each device: an array of results."""
+        """Compute several windows at once, one for each device, and return an array of results."""
 
     def channel_sums(self, shape: KernelShape, window: Pixels, where: Rect, core: Rect, layer: str) -> NDArray[np.float64]:
-        """For every channel of a layer the sum of the activations whose view is centred in `core`."""
+        """Return, for every channel of a layer, the sum of the activations whose view is centred in `core`."""
 
 
 class _Window(NamedTuple):
-    """What a kernel is given for a tile and region, and which rectangle it will cut out of the window."""
+    """Kernel inputs of a tile and region, and the rectangle that the kernel cuts out of the window."""
 
     tile: Tile
     region: int
     pixels: Pixels
     offset: tuple[int, int]
     cut: Rect
-    #: The source's pixels and the objective's places, where the objective is known.
+    #: The source's pixels and the objective's places, if the objective is known.
     more: tuple[Any, ...]
 
 
 class _Pending(NamedTuple):
-    """A kernel call under way: for which windows, and what will have come of each."""
+    """A kernel call that is running: its windows, and their result."""
 
     windows: list[_Window]
     result: ArrayLike
 
 
 class Worker:
-    """Steps one block.
+    """Owner of one block, which it steps.
 
     Methods are called in the conductor's order: begin or load; then, for each step, lend, begin_step, ascend until all
     tiles are done, update.
@@ -99,7 +99,10 @@ class Worker:
         devices: int = 1,
         residency: Residency | None = None,
     ) -> None:
-        """`devices` is how many windows the kernel works on at once; `residency` may keep blocks in the device's memory."""
+        """Store the settings; no block is held yet.
+
+        `devices` is how many windows the kernel works on at once. `residency` may keep blocks in the device's memory.
+        """
         self._kernel = kernel
         self._residency = residency
         self._devices = devices
@@ -108,16 +111,16 @@ class Worker:
         self._architecture = architecture
         self._masks = masks
         self._state: BlockArrays | None = None
-        #: The block of the octave before, while the next one is being filled: what dreaming added to it.
+        #: The detail of the octave before, while the next block is filled.
         self._detail: BlockArrays | None = None
         self._bytes_sent = 0
-        #: What this worker's calls have taken, by phase.
+        #: Seconds of this worker's calls, by phase.
         self.spent = Spent()
 
     @spends_on("resample")
     def begin_octave(self, given: Assignment) -> None:
-        """Takes a block of a new octave, filled with the source."""
-        # What an interrupted attempt left would cost memory twice.
+        """Take a block of a new octave, filled with the source."""
+        # Free the block of an interrupted attempt first, to save memory.
         self._state = None
         if given.octave == 0:
             self._detail = None
@@ -127,24 +130,24 @@ class Worker:
 
     @spends_on("checkpoint")
     def load(self, path: Place, token: str, parts: Sequence[Place], given: Assignment) -> None:
-        """Takes a block as `begin_octave` does, filled from a stored canvas, with the optimizer's `parts` beside it.
+        """Take a block as `begin_octave` does, filled from a stored canvas, with the optimizer's `parts` beside it.
 
-        Raises `DamagedCheckpoint`.
+        Raise `DamagedCheckpoint`.
         """
-        # What an interrupted attempt left would cost memory twice.
+        # Free the block of an interrupted attempt first, to save memory.
         self._state = self._detail = None
         state = self._arrays(given)
-        # At an octave's end there are none any more: nothing is to be done there.
+        # A checkpoint at an octave's end has no moments: no step follows there.
         names = (CANVAS, *moment_parts(len(parts)))
-        for name, where in zip(names, (path, *parts), strict=True):
-            store = CanvasStore(where, token)
+        for name, place in zip(names, (path, *parts), strict=True):
+            store = CanvasStore(place, token)
             for rect in given.block.pixels.bands():
                 state.part(rect, name)[...] = store.read(rect)
         self._state = state
 
     def _arrays(self, given: Assignment) -> BlockArrays:
         looks = any(self._objectives[number].looks_at_source for number in given.stage.objectives if self._objectives)
-        # Compiles: counted where whoever calls a kernel first would wait.
+        # May compile: counted as the first kernel call's compilation is.
         with self.spent.on("kernel"):
             ascent = self._residency.ascent(given) if self._residency is not None else None
         if ascent is not None:
@@ -153,7 +156,7 @@ class Worker:
 
     @spends_on("resample")
     def end_octave(self) -> None:
-        """Turns the canvas into what dreaming added to it, canvas minus source, for the next octave to build on."""
+        """Replace the canvas by its detail, canvas minus source, which the next octave builds on."""
         state = self._current
         state.forget_gradients()
         for rect in state.block.pixels.bands():
@@ -162,7 +165,7 @@ class Worker:
 
     @spends_on("resample")
     def read_detail(self, rects: Sequence[Rect]) -> list[Pixels]:
-        """What dreaming added at the octave that ended, for rectangles inside the block: float32, any sign."""
+        """Return the detail of the octave that ended, for rectangles inside the block: float32, any sign."""
         assert self._detail is not None, "no octave has ended"
         detail = self._detail
         return [np.array(detail.part(rect)) for rect in rects]
@@ -171,15 +174,15 @@ class Worker:
     def add_detail(
         self, rect: Rect, shape: tuple[int, int], needed: Rect, gathering: Gathering, *parts: list[Pixels]
     ) -> None:
-        """Adds the last octave's detail, resampled from `shape`, to `rect` of the block.
+        """Add the last octave's detail, resampled from `shape`, to `rect` of the block.
 
         `gathering` says how `needed`, the part of the last octave that `rect` depends on, is put together; `parts` are the
         other owners' pixels in it.
         """
         state = self._current
         gathered = np.empty((*needed.shape, 3), np.float32)
-        own = self.read_detail([piece.source for piece in gathering.own]) if gathering.own else []
-        put(gathered, needed, gathering.own, own)
+        own_parts = self.read_detail([piece.source for piece in gathering.own]) if gathering.own else []
+        put(gathered, needed, gathering.own, own_parts)
         for (_, pieces), pixels in zip(gathering.others, parts, strict=True):
             put(gathered, needed, pieces, pixels)
         target = state.part(rect)
@@ -193,32 +196,32 @@ class Worker:
         np.clip(target, 0.0, 255.0, out=target)
 
     def release(self) -> None:
-        """Lets the block go."""
+        """Free the block."""
         self._state = self._detail = None
 
     def drop_detail(self) -> None:
-        """Lets the octave before go; everybody has what they need of it."""
+        """Free the octave before; no worker needs it any more."""
         self._detail = None
 
     @spends_on("checkpoint")
     def read(self, rects: Sequence[Rect], part: str = CANVAS) -> list[Pixels]:
-        """Pixels of rectangles inside the block, each (rows, columns, 3) float32: the canvas', 0..255, or a moment's."""
+        """Return pixels of rectangles inside the block, (rows, columns, 3) float32: the canvas', 0..255, or a moment's."""
         return self._copies(rects, part)
 
     @spends_on("margin")
     def lend(self) -> list[dict[int, list[Pixels]]]:
-        """For each place in the assignment's loans the pixels of all who borrow there, by the borrower's number."""
+        """Return, for each place in the assignment's loans, the pixels of all borrowers there, by the borrower's number."""
         loans = self._current.given.loans
         return [{borrower: self._copies(rects) for borrower, rects in loan.items()} for loan in loans]
 
     def update_and_lend(self, step: int, statistics: Sequence[float]) -> list[dict[int, list[Pixels]] | None]:
-        """`update`, then `lend` for the next step: one call instead of two. After the loans None, for the update."""
+        """Update, then `lend` for the next step, in one call. None follows the loans, for the update."""
         self.update(step, statistics)
         return [*self.lend(), None]
 
     @spends_on("margin")
     def fill_margin(self, *parts: list[Pixels]) -> None:
-        """Writes other owners' pixels, and this block's own where it is mirrored or wrapped, into the margin.
+        """Write pixels into the margin: other owners', and this block's own where it is mirrored or wrapped.
 
         `parts` are the pixels that `Gathering.others` of the margin names, in that order.
         """
@@ -226,39 +229,39 @@ class Worker:
 
     @spends_on("kernel")
     def channel_sums(self, region: int, term: int, first: int, count: int) -> list[TileSums]:
-        """For `count` of the block's tiles, what every channel of a term's layer comes to over the source, by `term`."""
+        """Return, for `count` of the block's tiles, the source's sums of every channel of a term's layer, by `term`."""
         state = self._current
         grid, objective = state.block.grid, self._objectives[state.given.given[region].objective]
-        found = []
+        results = []
         for tile in state.block.tiles_from(first, count):
             window = grid.window(tile, (0, 0))
             pixels = state.source_window(window)
             assert pixels is not None, "the objective looks at no source"
             layer = objective.terms[term].layer
             sums = self._kernel.channel_sums(KernelShape.of(grid), pixels, window, grid.core(tile), layer)
-            found.append(TileSums(tile.number, term, sums))
-        return found
+            results.append(TileSums(tile.number, term, sums))
+        return results
 
     def choose(self, given: Sequence[Given]) -> None:
-        """Tells the kernel which channels have been chosen, for each region."""
+        """Give the kernel the chosen channels, for each region."""
         state = self._current
         state.given = replace(state.given, given=tuple(given))
 
     def ascend(self, step: int, jitter: tuple[int, int], first: int, count: int) -> Ascended:
-        """Computes the gradient of `count` of the block's tiles from the `first` on, in tile order.
+        """Compute the gradient of `count` of the block's tiles from the `first` on, in tile order.
 
-        Raises `NumericalError` that names octave, step and tile when a gradient is not finite.
+        Raise `NumericalError`, which names octave, step and tile, if a gradient is not finite.
         """
-        begun = time.perf_counter()
+        start = time.perf_counter()
         state = self._current
         tiles = list(state.block.tiles_from(first, count))
         if isinstance(state, ResidentBlock):
             with self.spent.on("kernel"):
                 measured = state.ascend(step, jitter, tiles)
-            return Ascended(tuple(measured), len(tiles), time.perf_counter() - begun, state.together)
+            return Ascended(tuple(measured), len(tiles), time.perf_counter() - start, state.together)
         sums: list[TileSum] = []
         pending: deque[_Pending] = deque()
-        # Of each region as many windows as there are devices: one kernel call has one objective.
+        # Batches are gathered by region, with one window for each device: a kernel call has one objective.
         gathered: dict[int, list[_Window]] = {region: [] for region in range(len(state.given.stage.regions))}
         for tile in tiles:
             for region, windows in gathered.items():
@@ -273,48 +276,49 @@ class Worker:
         pending += [self._start(windows) for windows in gathered.values() if windows]
         while pending:
             sums += self._finish(step, pending.popleft())
-        return Ascended(tuple(sums), len(tiles), time.perf_counter() - begun, self._devices)
+        return Ascended(tuple(sums), len(tiles), time.perf_counter() - start, self._devices)
 
     def begin_step(self, step: int, jitter: tuple[int, int], count: int, *lent: Mapping[int, list[Pixels]]) -> Ascended:
-        """Fills the margin and computes the gradient of the first `count` tiles: one call instead of two.
+        """Fill the margin and compute the gradient of the first `count` tiles, in one call.
 
-        `lent` is what the margin's owners, in its order, lend to all borrowers at this worker's place.
+        `lent` are the loans of the margin's owners, in its order, for all borrowers at this worker's place.
         """
         self.fill_margin(*(loan[self._current.given.number] for loan in lent))
         return self.ascend(step, jitter, 0, count)
 
     @spends_on("filter")
     def read_gradient(self, rects: Sequence[Rect]) -> list[Pixels]:
-        """Gradients of rectangles inside the block, of one region after the other: each (rows, columns, 3) float32."""
+        """Return the gradients of rectangles inside the block, region by region: each (rows, columns, 3) float32."""
         state = self._current
-        return [np.array(made[rect.slices_from(state.gradient_rect)]) for made in state.gradients for rect in rects]
+        return [np.array(gradient[rect.slices_from(state.gradient_rect)]) for gradient in state.gradients for rect in rects]
 
     @spends_on("filter")
     def fill_gradient(self, gathering: Gathering, *parts: list[Pixels]) -> None:
-        """Writes the gradient around the block, as far as the filter looks: others' (`parts`), and this block's own where
-        it is mirrored or wrapped.
+        """Write the gradient around the block, within the filter's reach.
+
+        These are others' gradients (`parts`), and this block's own where it is mirrored or wrapped.
         """
         state = self._current
-        own = [piece.source for piece in gathering.own]
-        for region, made in enumerate(state.gradients):
-            pixels = [made[rect.slices_from(state.gradient_rect)] for rect in own]
-            put(made, state.gradient_rect, gathering.own, pixels)
-            for (_, pieces), found in zip(gathering.others, parts, strict=True):
-                put(made, state.gradient_rect, pieces, found[region * len(pieces) : (region + 1) * len(pieces)])
+        own_rects = [piece.source for piece in gathering.own]
+        for region, gradient in enumerate(state.gradients):
+            pixels = [gradient[rect.slices_from(state.gradient_rect)] for rect in own_rects]
+            put(gradient, state.gradient_rect, gathering.own, pixels)
+            for (_, pieces), arrays in zip(gathering.others, parts, strict=True):
+                put(gradient, state.gradient_rect, pieces, arrays[region * len(pieces) : (region + 1) * len(pieces)])
 
     @spends_on("filter")
     def level_sums(self, first: int, count: int) -> list[TileSums]:
-        """See `moving.level_sums`."""
+        """See `update.level_sums`."""
         return level_sums(self._current, first, count)
 
     @spends_on("filter")
     def filter(self, gains: Sequence[Sequence[float]], first: int, count: int) -> list[TileSum]:
-        """See `moving.filter_tiles`."""
+        """See `update.filter_tiles`."""
         return filter_tiles(self._current, gains, first, count)
 
     @spends_on("update")
     def update(self, step: int, statistics: Sequence[float]) -> None:
-        """See `moving.move`."""
+        """See `update.move`."""
         state = self._current
         if isinstance(state, ResidentBlock):
             state.move(statistics)
@@ -328,9 +332,9 @@ class Worker:
 
     @spends_on("checkpoint")
     def save(self, path: Place, token: str, part: str, extent: Rect, gathering: Gathering, *parts: list[Pixels]) -> None:
-        """Writes the chunks of `extent` of the canvas, or of a moment, to its store and waits until they are on the disk.
+        """Write the chunks of `extent` of the canvas, or of a moment, to its store and wait until they are on the disk.
 
-        `gathering` and `parts` bring the pixels of `extent` that others own. Raises `UserError` when the disk is full.
+        `gathering` and `parts` bring the pixels of `extent` that others own. Raise `UserError` if the disk is full.
         """
         state = self._current
         foreign = [
@@ -357,7 +361,7 @@ class Worker:
 
     @spends_on("preview")
     def thumbnail(self, every: int) -> tuple[Rect, np.ndarray]:
-        """The block averaged over squares of `every` px: its rectangle in the small picture, and uint8 RGB.
+        """Average the block over squares of `every` px; return its rectangle in the small picture, and uint8 RGB.
 
         A square belongs to the block that holds its first pixel, and averages the part that lies in that block.
         """
@@ -382,22 +386,22 @@ class Worker:
         return small, np.clip(np.rint(means), 0, 255).astype(np.uint8)
 
     def seconds_spent(self) -> dict[str, float]:
-        """Seconds that this worker's calls have taken so far, by phase: `kernel` is the wait for the device."""
+        """Return the seconds of this worker's calls so far, by phase: `kernel` is the wait for the device."""
         return self.spent.seconds()
 
     def bytes_sent(self) -> int:
-        """Bytes of canvas pixels that this worker has given out so far."""
+        """Return the bytes of canvas pixels that this worker has sent so far."""
         return self._bytes_sent
 
     def _copies(self, rects: Sequence[Rect], part: str = CANVAS) -> list[Pixels]:
-        found = [np.array(self._current.part(rect, part)) for rect in rects]
-        self._bytes_sent += sum(pixels.nbytes for pixels in found)
-        return found
+        copies = [np.array(self._current.part(rect, part)) for rect in rects]
+        self._bytes_sent += sum(pixels.nbytes for pixels in copies)
+        return copies
 
     @spends_on("windows")
     def _window(self, tile: Tile, region: int, jitter: tuple[int, int]) -> _Window:
         state = self._current
-        grid, given = state.block.grid, state.given.given[region]
+        grid, kernel_inputs = state.block.grid, state.given.given[region]
         shape = KernelShape.of(grid)
         window, core = grid.window(tile, jitter), grid.core(tile)
         pixels = np.ascontiguousarray(state.canvas[window.slices_from(state.block.padded)])
@@ -406,26 +410,26 @@ class Worker:
             Interval(window.rows.start + rows, window.rows.start + rows + shape.core[0]),
             Interval(window.columns.start + columns, window.columns.start + columns + shape.core[1]),
         )
-        more: tuple[Any, ...] = ()
+        extra_inputs: tuple[Any, ...] = ()
         if self._objectives and self._architecture:
-            objective = self._objectives[given.objective]
+            objective = self._objectives[kernel_inputs.objective]
             source = state.source_window(window) if objective.needs_source else None
-            more = (source, objective.places(self._architecture, grid, window, jitter))
-        return _Window(tile, region, pixels, (rows, columns), cut, more)
+            extra_inputs = (source, objective.places(self._architecture, grid, window, jitter))
+        return _Window(tile, region, pixels, (rows, columns), cut, extra_inputs)
 
     @spends_on("kernel")
     def _start(self, windows: list[_Window]) -> _Pending:
         state, first = self._current, windows[0]
-        shape, given = KernelShape.of(state.block.grid), state.given.given[first.region]
+        shape, kernel_inputs = KernelShape.of(state.block.grid), state.given.given[first.region]
         if self._devices == 1:
-            return _Pending(windows, self._kernel(shape, first.pixels, given, first.offset, *first.more))
+            return _Pending(windows, self._kernel(shape, first.pixels, kernel_inputs, first.offset, *first.more))
         sources, places = zip(*(window.more for window in windows), strict=True)
         return _Pending(
             windows,
             self._kernel.batch(
                 shape,
                 [window.pixels for window in windows],
-                given,
+                kernel_inputs,
                 [window.offset for window in windows],
                 None if sources[0] is None else sources,
                 places,
@@ -437,7 +441,7 @@ class Worker:
             results = np.asarray(pending.result)
         if self._devices == 1:
             results = results[None]
-        return [self._finish_tile(step, *one) for one in zip(pending.windows, results, strict=False)]
+        return [self._finish_tile(step, *pair) for pair in zip(pending.windows, results, strict=False)]
 
     @spends_on("gradients")
     def _finish_tile(self, step: int, window: _Window, result: NDArray[np.float32]) -> TileSum:

@@ -41,8 +41,8 @@ def poster_command(config: Config, size: tuple[int, int]) -> str:
 class Prints:
     """Command and file content that turn favourites into prints.
 
-    `command` is the `make sweep conf=poster ...` that reads the file; `words` are the `key=value` of each point in the file,
-    in the points' order.
+    `command` is the `make sweep conf=poster ...` that reads the file. `words` are the `key=value` of each point in the
+    file, in the points' order.
     """
 
     command: str

@@ -159,9 +159,9 @@ def _axis(key: str, values: Sequence[Written], where: str) -> Axis:
     """Return an axis of one key. Raise `UserError`, which names `where`, if it is empty or repeats a value."""
     if not values:
         raise UserError(f"{where} has no values: give it at least one")
-    refuse_twice([one.text for one in values], where)
+    refuse_twice([value.text for value in values], where)
     labelled_values = zip(labels(values), values, strict=True)
-    return Axis(key, tuple(Value(label, (f"{key}={one.text}",)) for label, one in labelled_values))
+    return Axis(key, tuple(Value(label, (f"{key}={value.text}",)) for label, value in labelled_values))
 
 
 def _axes_of_config(job: SweepJob, asked: Mapping[str, Axis | None], groups: Mapping[str, Sequence[str]]) -> Iterator[Axis]:

@@ -131,24 +131,24 @@ class _Drafter:
         settings = json.dumps([_as_numbers(config.picture_settings()), draft.directory.identity], sort_keys=True)
         job = hashlib.sha256(settings.encode()).hexdigest()[:_DIGITS]
         name = self._known.get(job) or f"{_slug(self._found.axes, point.at)}-{job}"
-        done, begun, seconds = False, False, 0.0
+        is_done, is_begun, seconds = False, False, 0.0
         if self._home is not None:
             directory = self._home / POINTS / name
             config = replace(config, output=replace(config.output, dir=str(directory)), quiet=True)
             run = draft.directory.moved(directory)
-            done = run.is_finished() and (directory / THUMBNAIL).exists() and is_complete(run, config, draft.profile)
-            if done:
+            is_done = run.is_finished() and (directory / THUMBNAIL).exists() and is_complete(run, config, draft.profile)
+            if is_done:
                 seconds = float(run.record.get("seconds", {}).get("total", 0.0))
             else:
                 _check(run, directory)
-                begun = run.unfinished() is not None
+                is_begun = run.unfinished() is not None
         return Drafted(
             point,
             label,
             config,
             f"{POINTS}/{name}",
             job,
-            done,
+            is_done,
             seconds,
             plan.final.shape,
             plan.window_pixels / 1e6,
@@ -157,7 +157,7 @@ class _Drafter:
             fits,
             plan.disk_bytes,
             _kernels(draft),
-            begun,
+            is_begun,
         )
 
 

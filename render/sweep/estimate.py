@@ -43,29 +43,29 @@ class Projection:
 
 def print_sweep_plan(root: str, words: Sequence[str]) -> None:
     """Print the `plan` of a sweep: its axes, points that cannot be rendered, and the total cost; write nothing."""
-    found = find_axes(root, words)
-    number, console = count(found), plain_console()
-    table = Table(title=f"{found.job.name}: {number:,} points", title_justify="left")
+    sweep_axes = find_axes(root, words)
+    point_count, console = count(sweep_axes), plain_console()
+    table = Table(title=f"{sweep_axes.job.name}: {point_count:,} points", title_justify="left")
     for heading in ("axis", "values", "of them"):
         table.add_column(heading, justify="right" if heading == "of them" else "left", overflow="fold")
-    for axis in found.axes:
+    for axis in sweep_axes.axes:
         table.add_row(axis.key, _listed([value.label for value in axis.values]), f"{len(axis.values):,}")
     console.print(table)
-    if number <= found.job.sweep.max:
-        points = list(draft_points(found, expand(found), sweep_path(found)))
+    if point_count <= sweep_axes.job.sweep.max:
+        points = list(draft_points(sweep_axes, expand(sweep_axes), sweep_path(sweep_axes)))
         drafted = [point for point in points if isinstance(point, Drafted)]
         refused = [point for point in points if isinstance(point, Refused)]
         console.write_line(
             f"kernels      {len(frozenset[KernelKey]().union(*(point.kernels for point in drafted)))} to compile"
         )
-        console.write_line(f"done         {sum(point.done for point in drafted)} of them in {sweep_path(found)}")
+        console.write_line(f"done         {sum(point.done for point in drafted)} of them in {sweep_path(sweep_axes)}")
         for refusal in refused[:_SAMPLED]:
             console.write_line(f"impossible   {refusal.label}: {refusal.reason}")
         if len(refused) > _SAMPLED:
             console.write_line(f"impossible   and {len(refused) - _SAMPLED} more")
     else:
-        console.write_line(f"maximum      sweep.max={found.job.sweep.max:,}: raise it to render them")
-    console.write_line(f"takes        {project(found)}")
+        console.write_line(f"maximum      sweep.max={sweep_axes.job.sweep.max:,}: raise it to render them")
+    console.write_line(f"takes        {project(sweep_axes)}")
 
 
 def _listed(labels: Sequence[str]) -> str:

@@ -130,7 +130,7 @@ class Queue:
     def _compiling(self, hand: _Hand) -> set[KernelKey]:
         """Return the kernels that other workers at the same place are compiling."""
         kernels: set[KernelKey] = set()
-        for other in self._hands.values():
-            if other is not hand and other.place == hand.place and other.task is not None:
-                kernels |= other.task.kernels - other.kernels
+        for neighbour in self._hands.values():
+            if neighbour is not hand and neighbour.place == hand.place and neighbour.task is not None:
+                kernels |= neighbour.task.kernels - neighbour.kernels
         return kernels - self._compiled[hand.place]

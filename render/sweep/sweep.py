@@ -140,9 +140,9 @@ class _Run:
                         self._render(waiting)
             except KeyboardInterrupt as interrupt:
                 self._break_off("interrupted", show=not isinstance(interrupt, UrgentInterrupt))
-                count = self._board.counts.done
+                done = self._board.counts.done
                 raise KeyboardInterrupt(
-                    f"interrupted; {count} of {len(self._points)} points are done: the same command goes on with the others"
+                    f"interrupted; {done} of {len(self._points)} points are done: the same command goes on with the others"
                 ) from None
             except BaseException:
                 self._break_off("failed", show=True)

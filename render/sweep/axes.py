@@ -34,7 +34,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Axis:
-    """A key that has several values: a dotted key, a config group, or `point` for a list of points."""
+    """Key with several values: a dotted key, a config group, or `point` for a list of points."""
 
     key: str
     values: tuple[Value, ...]

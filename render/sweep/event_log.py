@@ -1,4 +1,4 @@
-"""Log of a sweep's events, one line of JSON each in `events.jsonl`; `status` reads it."""
+"""Log of a sweep's events, one line of JSON each in `events.jsonl`; the screen and `status` read it."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class Queue:
         self._compiled.setdefault(place, set())
 
     def take(self, worker: int) -> Task | None:
-        """Assign the next point to a worker; return None if there is none now (there may be when others have compiled)."""
+        """Assign the next point to a worker; return None if there is none now, perhaps until others have compiled."""
         hand = self._hands[worker]
         compiling = self._compiling(hand)
         compiled = self._compiled[hand.place]

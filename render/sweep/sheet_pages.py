@@ -39,7 +39,7 @@ class Page:
 def pages_of(exhibition: Exhibition) -> list[Page]:
     """Return the pages in the order of their values, the last axis fastest. Every point is on one of them.
 
-    Points are in sequence if only one axis is laid out, or if one of the two axes has a single value.
+    Points are in a grid if rows and columns are both axes with several values, else in sequence.
     """
     axes, names = exhibition.axes, axis_names(exhibition.axes)
     layout = (exhibition.rows, exhibition.columns)

@@ -163,7 +163,7 @@ class _Run:
         self._directory.save(status=status, seconds=seconds, failures=failures)
 
     def _break_off(self, status: str, *, show: bool) -> None:
-        """End the record and page while another error is being raised; that error must be the last that the user reads."""
+        """Finish record and page while another error is being raised, which the user must read last."""
         try:
             self._end(status)
             if show:

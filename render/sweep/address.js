@@ -1,4 +1,4 @@
-/** A view as words of the page's address, and back: what differs from the view that the page begins with. */
+/** Convert a view to URL parameters, and back: only the differences from the page's initial view. */
 function viewWords(view, { axes, ...usual }) {
   const words = new URLSearchParams();
   for (const way of ["rows", "columns"]) {
@@ -8,7 +8,7 @@ function viewWords(view, { axes, ...usual }) {
   view.only.forEach((allowed, axis) => {
     if (!allowed) return;
     const { key, values } = axes[axis], most = allowed.size * 2 > values.length;
-    // Whichever list is shorter; none at all is an empty one.
+    // Write the shorter of the two lists; an empty `only` means no values.
     if (!allowed.size) words.append(`only.${key}`, "");
     values.forEach((label, value) => { if (allowed.has(value) !== most) words.append(`${most ? "not" : "only"}.${key}`, label); });
   });

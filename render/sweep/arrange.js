@@ -1,4 +1,4 @@
-/** Which points a view leaves, and where each of them lies. Knows the data, not the page. */
+/** Filter and arrange the points of a view. Uses the data alone, not the page. */
 function arranging(axes, points) {
   const several = axes.map((axis) => axis.values.length > 1);
   const texts = points.map(({ at, words, state, reason }) =>
@@ -8,20 +8,20 @@ function arranging(axes, points) {
   const named = (at, of) => of.map((axis) => `${axes[axis].name} ${axes[axis].values[at[axis]]}`).join(" · ");
   const namesOf = (of) => of.map((axis) => axes[axis].name).join(" · ");
 
-  /** What a word of the filter asks of a point: `key=value` one of an axis, `a,b` either of two, any other word some text. */
+  /** Return the test for a filter word: `key=value` for a value of an axis, `a,b` for either value, else a text search. */
   function asked(word) {
     const equals = word.indexOf("="), key = word.slice(0, equals), text = word.slice(equals + 1);
     const axis = equals < 1 ? -1 : axes.findIndex((one) => [one.key, one.name].some((name) => name.toLowerCase() === key));
     if (axis < 0) return (number) => texts[number].includes(word);
     const values = axes[axis].values.map((value) => value.toLowerCase());
     const wanted = values.includes(text) ? [text] : text.split(",");
-    // A value that is none, and may become one when it is typed to its end, stands for those that begin so.
+    // A text that is not a value, perhaps typed in part, matches the values that begin with it.
     const fitting = new Set([...values.keys()].filter((value) => wanted.some((one) =>
       values.includes(one) ? values[value] === one : values[value].startsWith(one))));
     return (number) => fitting.has(points[number].at[axis]);
   }
 
-  /** Numbers of the points that a view leaves, in their order. */
+  /** Return the numbers of the points that pass a view's filters, in order. */
   function left({ text, only, favourites }, isFavourite) {
     const words = (text.toLowerCase().match(/(?:"[^"]*"|[^\s"])+/g) || []).map((word) => word.replaceAll('"', ""));
     const tests = words.filter(Boolean).map(asked);
@@ -40,8 +40,8 @@ function arranging(axes, points) {
   }
 
   /**
-   * Sections of the page. One with `columns` is a grid: its rows have a label and a point, or none, for each column.
-   * Others are a `flow` of points. `captions` are the axes that neither titles nor headings tell.
+   * Return the sections of the page. A section with `columns` is a grid: each row has a label and, for each column, a point
+   * or null. Others are a `flow` of points. `captions` are the axes that titles and headings do not show.
    */
   function sections({ rows, columns }, numbers) {
     const others = axes.map((_, axis) => axis).filter((axis) => several[axis] && axis !== rows && axis !== columns);
@@ -72,7 +72,7 @@ function arranging(axes, points) {
     });
   }
 
-  /** Where a move leads from a point among sections; undefined where it leads nowhere. `across` is the width of a flow. */
+  /** Return the point that a key moves to from a point, or undefined. `across` is the number of columns of a flow. */
   function neighbour(among, number, key, across) {
     const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1, PageUp: -1, PageDown: 1 }[key];
     const inside = among.findIndex((section) => (section.flow ?? section.rows.flatMap((row) => row.cells)).includes(number));
@@ -86,7 +86,7 @@ function arranging(axes, points) {
       if (page && among.length > 1) return among[inside + step]?.flow[0];
       const to = at + step * across * (page ? 3 : 1), last = (one) => one.length - 1 - ((one.length - 1) % across);
       if (flow[to] !== undefined) return flow[to];
-      // The last line may be shorter than the one above it.
+      // The last line may be shorter than the line above it.
       if (step > 0 && at < last(flow)) return flow.at(-1);
       const beyond = among[inside + step]?.flow;
       return beyond && beyond[Math.min((step > 0 ? 0 : last(beyond)) + (at % across), beyond.length - 1)];

@@ -1,7 +1,7 @@
-"""Where the points of a sweep stand, from its events alone: counts, failures, the pace of the whole farm, the time left.
+"""State of a sweep's points, from its events alone: counts, failures, the pace of the whole farm, the time left.
 
-The time left is reckoned in cost: teraflops of kernels, plus as many as the time would be worth that a point takes
-whatever its size (pace.py).
+The time left is computed from costs in teraflops: those of a point's kernels, plus the equivalent of the fixed time that
+every point takes (pace.py).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from render.storage.records import Between, MalformedRecord, Matching, WholeNumb
 from render.sweep.event_log import EVENTS, Event, last_command, read_events
 from render.sweep.pace import Pace, fit_pace
 
-#: Its name in a sweep's directory.
+#: File name of the record in a sweep's directory.
 SWEEP = "sweep.json"
-#: Where a point's run directory lies in a sweep's: nothing else is looked into.
+#: Pattern of a point's run directory, relative to the sweep's. Other paths are refused.
 _POINT_DIRECTORY = r"|points/(?!\.{1,2}$)[^/\0]{1,255}"
 
 
@@ -41,7 +41,7 @@ class _Required(TypedDict):
 
 
 class _SweepRecord(_Required, total=False):
-    """The keys that are read of `sweep.json`."""
+    """Keys of `sweep.json` that are read."""
 
     pid: int
     command: str | list[str]
@@ -51,19 +51,19 @@ class _SweepRecord(_Required, total=False):
 
 State = Literal["waiting", "running", "done", "failed"]
 
-#: The pace is that of the last half hour: machines come and go.
+#: Seconds over which the pace is measured: machines come and go.
 _WINDOW_S = 1800.0
-#: A point that should be over by now is taken to be so far done.
+#: Share of a point that counts as done once its expected time is over.
 _OVERDUE = 0.95
-#: From this share on, what a point took so far says how long it will take.
+#: Least share of a point from which its elapsed time predicts its remaining time.
 _TELLING = 0.1
 
 
 class Listed(Protocol):
-    """A point of a command, as the board needs to know it.
+    """Point of a command, with the fields that the board needs.
 
-    `megapixels` of windows are to be dreamed for it, in 10^12 times `teraflops` operations, and its run directory is
-    `directory` in the sweep's.
+    `megapixels` is the window area to dream, `teraflops` the work in 10^12 operations, and `directory` the run directory
+    relative to the sweep's.
     """
 
     @property
@@ -80,7 +80,7 @@ class Listed(Protocol):
 
 @dataclass(frozen=True)
 class BoardPoint:
-    """A point as `sweep.json` lists it."""
+    """Point as `sweep.json` lists it."""
 
     number: int
     label: str
@@ -91,10 +91,11 @@ class BoardPoint:
 
 @dataclass
 class Standing:
-    """Where a point stands. `since` is when its last attempt was started, `until` when that ended: seconds since the epoch.
+    """State of a point.
 
-    `seconds` it took and `megapixels` were dreamed for it, once it is done; `skipped` was done before. `reason` says why
-    it failed, or why it is tried again.
+    `since` and `until` are the start and end of its last attempt, in seconds since the epoch. `seconds` is its duration and
+    `megapixels` the window area that was dreamed, once it is done. `skipped` is true if an earlier command finished it.
+    `reason` says why it failed or is retried.
     """
 
     point: Listed
@@ -112,7 +113,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many points stand where; `skipped` are among those done."""
+    """Numbers of points in each state; `done` includes `skipped`."""
 
     waiting: int
     running: int
@@ -126,9 +127,9 @@ class Counts:
 
 
 class Board:
-    """The points of one command. Told its events in order, by one thread at a time.
+    """State of all points of one command. Events must be applied in order, by one thread at a time.
 
-    `status` is running, or how the command ended; None before it has begun. `latest` is the time of the last event.
+    `status` is running, or how the command ended; None before it begins. `latest` is the time of the last event.
     Times are seconds since the epoch.
     """
 
@@ -139,12 +140,12 @@ class Board:
         self._first: float | None = None
         self._known: Pace | None = None
         self._stale = False
-        # What is left cannot be reckoned in teraflops where nobody knows them.
+        # Without known teraflops, all points have the same cost.
         self._sized = any(standing.point.teraflops > 0 for standing in self.standings.values())
 
     @classmethod
     def of(cls, directory: Path) -> Board:
-        """The board of the last command in a sweep's directory; empty where no sweep is."""
+        """Return the board of the last command in a sweep's directory; an empty board if there is no sweep."""
         sweep = read_sweep(directory)
         board = cls(listed_points(sweep))
         for event in told(directory, sweep):
@@ -152,7 +153,7 @@ class Board:
         return board
 
     def apply(self, event: Event) -> None:
-        """Takes in what happened; events of points that are not on the board do nothing."""
+        """Update the board with an event; ignore events of points that are not on the board."""
         self.latest = max(self.latest, event.time)
         if event.kind == "begun":
             self.status, self.begun = "running", event.time
@@ -188,118 +189,128 @@ class Board:
                 _leave(standing, "waiting", event)
 
     def heard(self, number: int, progress: Progress | None) -> None:
-        """Takes in how far a running point says it is."""
+        """Store the progress that a running point reports."""
         if number in self.standings:
             self.standings[number].progress = progress
 
     @property
     def counts(self) -> Counts:
-        every = list(self.standings.values())
-        states = [standing.state for standing in every]
+        standings = list(self.standings.values())
+        states = [standing.state for standing in standings]
         return Counts(
             waiting=states.count("waiting"),
             running=states.count("running"),
             done=states.count("done"),
             failed=states.count("failed"),
-            skipped=sum(standing.skipped for standing in every),
+            skipped=sum(standing.skipped for standing in standings),
         )
 
     @property
     def running(self) -> list[Standing]:
-        """The points under way, those that began first before others."""
+        """Running points, earliest start first."""
         return sorted(self._in("running"), key=lambda standing: (standing.since, standing.point.number))
 
     @property
     def failures(self) -> list[Standing]:
-        """The points that failed for good, in the order in which they did."""
+        """Points that failed for good, in the order of their failures."""
         return sorted(self._in("failed"), key=lambda standing: (standing.until, standing.point.number))
 
     def elapsed(self, now: float) -> float:
-        """Seconds since the command began, or that it took."""
+        """Return the seconds since the command began, or its duration if it has ended."""
         return max(0.0, (self.ended or now) - self.begun) if self.begun else 0.0
 
     def share(self, now: float) -> float:
-        """How much of the work is over, 0..1, that of points that failed or were done before included."""
+        """Return the share of the work that is over, 0..1; failed and skipped points count as over."""
         pace = self._pace()
-        total = over = 0.0
+        total = finished = 0.0
         for standing in self.standings.values():
             cost = self._cost(standing, pace)
             total += cost
-            over += cost * self._share(standing, now, pace)
-        return min(1.0, over / total) if total else 1.0
+            finished += cost * self._share(standing, now, pace)
+        return min(1.0, finished / total) if total else 1.0
 
     def share_of(self, standing: Standing, now: float) -> float:
-        """How much of one point is over, 0..1: what it says itself, or else what others lead to expect."""
+        """Return the share of one point that is over, 0..1: as it reports, or else as the pace of other points predicts."""
         return self._share(standing, now, self._pace())
 
     def megapixels(self, now: float) -> tuple[float, float]:
-        """Window megapixels that are done, by whomever and whenever, and those that are left: of running points about."""
+        """Return the window megapixels that are done, by any command, and those left; estimates for running points."""
         pace = self._pace()
-        done = left = 0.0
+        done_megapixels = remaining_megapixels = 0.0
         for standing in self.standings.values():
             if standing.state == "failed":
                 continue
             share = self._share(standing, now, pace)
-            done += share * standing.point.megapixels
-            left += (1 - share) * standing.point.megapixels
-        return done, left
+            done_megapixels += share * standing.point.megapixels
+            remaining_megapixels += (1 - share) * standing.point.megapixels
+        return done_megapixels, remaining_megapixels
 
     def rate(self, now: float) -> float:
-        """Window megapixels per second of the whole farm, over the last half hour, or all of a command that has ended: of
-        running points about, since their share of the work is one of operations.
+        """Return the window megapixels per second of the whole farm; 0 if nothing is known yet.
 
-        0 where nothing is known yet.
+        The rate covers the last half hour, or the whole command if it has ended. It is approximate for running points,
+        since their share of the work counts operations.
         """
         now, pace = self.ended or now, self._pace()
         span = self._span(now)
         return (
-            sum(self._recent(one, now, self._worked(one, now, pace)) for one in self._worked_on()) / span if span else 0.0
+            sum(self._recent(standing, now, self._worked(standing, now, pace)) for standing in self._worked_on()) / span
+            if span
+            else 0.0
         )
 
     def left(self, now: float) -> float | None:
-        """Seconds until all points are done; None where nothing tells yet, 0 where the command has ended."""
+        """Return the seconds until all points are done; None if unknown, 0 if the command has ended."""
         if self.ended:
             return 0.0
         pace, span = self._pace(), self._span(now)
-        done = cost = longest = 0.0
+        recent_cost = remaining_cost = longest = 0.0
         for standing in self.standings.values():
-            whole, share = self._cost(standing, pace), self._share(standing, now, pace)
-            cost += (1 - share) * whole
+            full_cost, share = self._cost(standing, pace), self._share(standing, now, pace)
+            remaining_cost += (1 - share) * full_cost
             if standing.state == "waiting" and pace is not None:
                 longest = max(longest, pace.seconds(standing.point.teraflops))
             elif standing.state == "running":
                 longest = max(longest, self._remaining(standing, now, pace))
-            done += self._recent(standing, now, whole * self._done_now(standing, now, pace))
-        if cost <= 0:
+            recent_cost += self._recent(standing, now, full_cost * self._done_now(standing, now, pace))
+        if remaining_cost <= 0:
             return 0.0
-        # However many workers there are, the last point cannot be over sooner than it takes.
-        return max(longest, cost * span / done) if done > 0 and span > 0 else None
+        # With any number of workers, the sweep takes at least as long as its longest point.
+        return max(longest, remaining_cost * span / recent_cost) if recent_cost > 0 and span > 0 else None
 
     def _in(self, state: State) -> list[Standing]:
         return [standing for standing in self.standings.values() if standing.state == state]
 
     def _worked_on(self) -> list[Standing]:
-        return [one for one in self.standings.values() if one.state in ("running", "done") and not one.skipped]
+        return [
+            standing
+            for standing in self.standings.values()
+            if standing.state in ("running", "done") and not standing.skipped
+        ]
 
     def _pace(self) -> Pace | None:
         if not self._stale:
             return self._known
         finished = [
-            one for one in self.standings.values() if one.state == "done" and not one.skipped and one.until > one.since
+            standing
+            for standing in self.standings.values()
+            if standing.state == "done" and not standing.skipped and standing.until > standing.since
         ]
-        finished.sort(key=lambda one: one.until)
-        sized = [(_dreamed(one) * one.point.teraflops, one.until - one.since) for one in finished]
-        self._known, self._stale = fit_pace(sized), False
+        finished.sort(key=lambda standing: standing.until)
+        samples = [
+            (_dreamed(standing) * standing.point.teraflops, standing.until - standing.since) for standing in finished
+        ]
+        self._known, self._stale = fit_pace(samples), False
         return self._known
 
     def _cost(self, standing: Standing, pace: Pace | None) -> float:
-        """What a point costs in teraflops, its own time included."""
+        """Return the cost of a point in teraflops, including its fixed overhead."""
         if not self._sized:
             return 1.0
         return standing.point.teraflops + (pace.overhead if pace is not None else 0.0)
 
     def _share(self, standing: Standing, now: float, pace: Pace | None) -> float:
-        """How much of a point is over, 0..1."""
+        """Return the share of a point that is over, 0..1."""
         if standing.state in ("done", "failed"):
             return 1.0
         if standing.state == "waiting":
@@ -312,28 +323,28 @@ class Board:
         return min(_OVERDUE, (now - standing.since) / expected) if expected > 0 else 0.0
 
     def _done_now(self, standing: Standing, now: float, pace: Pace | None) -> float:
-        """How much of a point this command has done, 0..1: less than is over where a run was taken up again."""
+        """Return the share of a point that this command has done, 0..1; less than the share over if a run was resumed."""
         if standing.state == "running":
             progress = standing.progress
             return min(1.0, progress.worked) if progress else self._share(standing, now, pace)
         return _dreamed(standing) if standing.state == "done" and not standing.skipped else 0.0
 
     def _worked(self, standing: Standing, now: float, pace: Pace | None) -> float:
-        """Megapixels that this command has dreamed of a point."""
+        """Return the window megapixels of a point that this command has dreamed."""
         if standing.state == "done":
             return standing.megapixels
         return self._done_now(standing, now, pace) * standing.point.megapixels
 
     def _remaining(self, standing: Standing, now: float, pace: Pace | None) -> float:
-        """Seconds that a running point still takes; 0 where nothing tells."""
+        """Return the seconds that a running point still needs; 0 if unknown."""
         share, progress = self._share(standing, now, pace), standing.progress
         if progress is None:
             return (1 - share) * pace.seconds(standing.point.teraflops) if pace is not None else 0.0
-        telling = share >= _TELLING and progress.worked > 0
-        return (now - standing.since) * (1 - share) / progress.worked if telling else 0.0
+        is_reliable = share >= _TELLING and progress.worked > 0
+        return (now - standing.since) * (1 - share) / progress.worked if is_reliable else 0.0
 
     def _span(self, now: float) -> float:
-        """Seconds that the pace is taken over: from the first point that was started, half an hour at most."""
+        """Return the seconds over which the pace is measured: since the first start, at most half an hour."""
         return 0.0 if self._first is None else max(0.0, min(now - self._first, self._window))
 
     @property
@@ -341,15 +352,15 @@ class Board:
         return math.inf if self.ended else _WINDOW_S
 
     def _recent(self, standing: Standing, now: float, work: float) -> float:
-        """What of a point's work falls into the last half hour, as if it had been done evenly."""
+        """Return the part of a point's work that falls into the measured time, assuming a constant speed."""
         until = standing.until if standing.state == "done" else now
-        took = until - standing.since
+        duration = until - standing.since
         recent = until - (now - self._window)
-        return work * max(0.0, min(1.0, recent / took)) if took > 0 else work
+        return work * max(0.0, min(1.0, recent / duration)) if duration > 0 else work
 
 
 def read_sweep(directory: Path) -> dict[str, Any]:
-    """The record `sweep.json` of the sweep in a directory; empty where there is none."""
+    """Read `sweep.json` in a sweep's directory; return an empty record if it is missing or malformed."""
     try:
         sweep = parse_record(read_record_file(directory / SWEEP))
         check_shape(sweep, _SweepRecord)
@@ -360,7 +371,7 @@ def read_sweep(directory: Path) -> dict[str, Any]:
 
 
 def listed_points(sweep: Mapping[str, Any]) -> list[BoardPoint]:
-    """The points that a sweep's record lists."""
+    """Return the points that a sweep's record lists."""
     return [
         BoardPoint(
             point["number"],
@@ -374,15 +385,15 @@ def listed_points(sweep: Mapping[str, Any]) -> list[BoardPoint]:
 
 
 def told(directory: Path, sweep: Mapping[str, Any]) -> list[Event]:
-    """The events of the command that wrote a sweep's record; none where it has not begun yet."""
+    """Return the events of the command that wrote a sweep's record; none if it has not begun yet."""
     events = last_command(read_events(directory / EVENTS))
-    # A command that has written its list, but not yet that it has begun, is another than the last in the events.
+    # A command writes `sweep.json` before its first event: until then the last events are of an earlier command.
     pid = sweep.get("pid")
     return events if events and pid in (None, events[0].facts.get("pid", pid)) else []
 
 
 def _dreamed(standing: Standing) -> float:
-    """How much of a point that is done was dreamed for it, 0..1: nothing where its picture alone was made again."""
+    """Return the share of a done point that was dreamed for it, 0..1; 0 if only its picture was written again."""
     size = standing.point.megapixels
     return min(1.0, standing.megapixels / size) if size > 0 else 1.0
 

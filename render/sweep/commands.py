@@ -1,4 +1,4 @@
-"""The commands that make a point of a sweep again: as it is, and as a print."""
+"""Commands that render a point of a sweep again: unchanged, or as a print."""
 
 from __future__ import annotations
 
@@ -12,36 +12,37 @@ from render.config.command_words import differing_words, make_command, render_co
 from render.config.compose import load_config
 from render.config.schema import Config, picture_bleed, picture_width
 
-#: What a gallery exports, and what `sweep.points` then reads.
+#: File that a gallery exports and `sweep.points` reads.
 FAVOURITES = "favourites.yaml"
 
 _PRINT = "poster"
-#: What a print has of its own: its name, its size, and tiles that suit it. None of it changes what is dreamed.
+#: Keys that a print sets itself: name, size and tiles. None of them changes the dreamed content.
 _ITS_OWN = ("name", "output.width", "output.width_cm", "output.width_in", "output.height", "output.dpi", "tiles.size",
             "tiles.parallel", "octaves.count")  # fmt: skip
-#: As `octaves.count` may be.
+#: Largest valid `octaves.count`.
 _MOST_OCTAVES = 1000
 
 
 def point_command(settings: Mapping[str, Any]) -> str:
-    """The `make render ...` that dreams a point again, from its config as plain data."""
+    """Return the `make render ...` that dreams a point again, from its config as plain data."""
     return render_command(settings)
 
 
 def poster_command(config: Config, size: tuple[int, int]) -> str:
-    """The `make render conf=poster ...` that dreams a point as a print; `size` is (rows, columns) px of its picture.
+    """Return the `make render conf=poster ...` that dreams a point as a print; `size` is (rows, columns) px of its picture.
 
-    It has octaves enough for the coarsest to be as large as the point's; where a setting lists one value for each octave,
-    it has as many as the point. A point whose height was given keeps its aspect.
+    The print has as many octaves as its coarsest one needs to be as large as the point's, or as many as the point if a
+    setting lists one value per octave. A point with a configured height keeps its aspect.
     """
     return make_command("render", [f"conf={_PRINT}", *_with_count(*_poster_words(config, size))])
 
 
 @dataclass(frozen=True)
 class Prints:
-    """How favourites become prints: the `make sweep conf=poster ...` that reads a file of them, and what that says of each.
+    """Command and file content that turn favourites into prints.
 
-    `words` are the `key=value` of every point, in the points' order.
+    `command` is the `make sweep conf=poster ...` that reads the file. `words` are the `key=value` of each point in the
+    file, in the points' order.
     """
 
     command: str
@@ -49,42 +50,56 @@ class Prints:
 
 
 def favourites_as_prints(points: Sequence[tuple[Sequence[str], Config, tuple[int, int]]]) -> Prints:
-    """The command and the file's words that dream each point as `poster_command` does.
+    """Return the command and the words of the file that dream each point as `poster_command` does.
 
-    `points` are the `key=value` of a point's axes, its config and the (rows, columns) px of its picture. The command has
-    what all prints share. What a print has of its own, such as a width, is not in the file though it be an axis; what
-    follows from a point's size or scale is there where it is not the same for all.
+    The command has the settings that all prints share. The file omits keys that a print sets itself, such as a width, even
+    if they are axes. It has settings that follow from a point's size or scale if they differ between points.
+
+    Args:
+        points: For each point the `key=value` of its axes, its config and the (rows, columns) px of its picture.
     """
-    rests, counts, axes = [], [], []
+    poster_words, counts, axis_words = [], [], []
     for words, config, size in points:
-        rest, count = _poster_words(config, size)
+        point_poster_words, count = _poster_words(config, size)
         keys = [word.partition("=")[0] for word in words]
-        said = tuple(start for key in keys for start in (f"{key}=", f"{key}."))
-        rests.append([word for word in rest if not word.startswith(said)])
+        axis_prefixes = tuple(start for key in keys for start in (f"{key}=", f"{key}."))
+        poster_words.append([word for word in point_poster_words if not word.startswith(axis_prefixes)])
         counts.append(count)
-        axes.append([word for key, word in zip(keys, words, strict=True) if key not in _ITS_OWN])
-    common = [word for word in (rests[0] if rests else ()) if all(word in rest for rest in rests)]
-    # A point of which nothing is left says this: a file has no empty points.
-    differ = len(set(counts)) > 1 or any(len(axis) < len(words) for axis, (words, *_) in zip(axes, points, strict=True))
-    listed = [
-        (*axis, *(word for word in rest if word not in common), *([f"octaves.count={count}"] if differ else []))
-        for axis, rest, count in zip(axes, rests, counts, strict=True)
+        axis_words.append([word for key, word in zip(keys, words, strict=True) if key not in _ITS_OWN])
+    common = [
+        word
+        for word in (poster_words[0] if poster_words else ())
+        if all(word in point_poster_words for point_poster_words in poster_words)
     ]
-    shared = common if differ or not counts else _with_count(common, counts[0])
-    return Prints(make_command("sweep", [f"conf={_PRINT}", f"sweep.points={FAVOURITES}", *shared]), tuple(listed))
+    # A point without other words lists its octave count, since the file may not have empty points.
+    differ = len(set(counts)) > 1 or any(
+        len(point_axis_words) < len(words) for point_axis_words, (words, *_) in zip(axis_words, points, strict=True)
+    )
+    file_words = [
+        (
+            *point_axis_words,
+            *(word for word in point_poster_words if word not in common),
+            *([f"octaves.count={count}"] if differ else []),
+        )
+        for point_axis_words, point_poster_words, count in zip(axis_words, poster_words, counts, strict=True)
+    ]
+    command_words = common if differ or not counts else _with_count(common, counts[0])
+    return Prints(
+        make_command("sweep", [f"conf={_PRINT}", f"sweep.points={FAVOURITES}", *command_words]), tuple(file_words)
+    )
 
 
 def _poster_words(config: Config, size: tuple[int, int]) -> tuple[list[str], int]:
-    """What differs from the usual print, but for the number of octaves, and that number."""
-    wide = picture_width(_print().output) or size[1]
+    """Return the words that differ from the default print, without the number of octaves, and that number."""
+    print_width = picture_width(_print().output) or size[1]
     rows, columns = (max(1, side - 2 * picture_bleed(config.output)) for side in size)
     words = differing_words(asdict(config), _PRINT, aside=_ITS_OWN)
     if config.output.height is not None:
-        words.append(f"output.height={max(1, round(wide * rows / columns))}")
+        words.append(f"output.height={max(1, round(print_width * rows / columns))}")
     count = config.octaves.count
     if not _differs_by_octave(config):
         # The coarsest is columns / scale^(count - 1) px wide.
-        count += round(math.log(wide / columns) / math.log(config.octaves.scale))
+        count += round(math.log(print_width / columns) / math.log(config.octaves.scale))
         count = min(max(1, count), _MOST_OCTAVES)
     return words, count
 
@@ -99,10 +114,10 @@ def _print() -> Config:
 
 
 def _differs_by_octave(config: Config) -> bool:
-    """Whether any setting lists a value for each octave."""
+    """Return whether any setting lists a value for each octave."""
     objective = config.objective
     terms = [objective.terms, *objective.by_model.values(), *(region["terms"] for region in objective.regions)]
-    singly = (config.octaves.steps, config.step_size, config.jitter, *vars(config.conditioning).values())
-    return any(isinstance(value, list) for value in singly) or any(
-        isinstance(one, list) for value in terms if isinstance(value, list) for one in value
+    values_by_octave = (config.octaves.steps, config.step_size, config.jitter, *vars(config.conditioning).values())
+    return any(isinstance(value, list) for value in values_by_octave) or any(
+        isinstance(item, list) for value in terms if isinstance(value, list) for item in value
     )

@@ -1,4 +1,4 @@
-"""Checks every point of a sweep before the first is rendered: source, objective, plan, what lies there of it already."""
+"""Checks of every point before the first is rendered: source, objective, plan and existing files."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from render.sweep.queue import KernelKey
 from render.sweep.renderer import Sources, weights_key
 from render.sweep.thumbnails import THUMBNAIL
 
-#: Where the points' run directories lie, in a sweep's.
+#: Subdirectory of a sweep's directory that holds the run directories.
 POINTS = "points"
 _LONGEST_NAME = 60
-#: Characters of a digest that tell run directories of one sweep apart.
+#: Hexadecimal digits of the digest at the end of a run directory's name.
 _DIGITS = 12
 
 
 @dataclass(frozen=True)
 class Drafted:
-    """A point that can be rendered.
+    """Point that can be rendered.
 
-    `config` names its run directory, `directory` the same relative to the sweep's; `job` is the same for points that would
-    be the same picture. `done`: its pictures lie there, and took `seconds`. `size` is (rows, columns) of the picture, px;
-    `megapixels` of windows are to be dreamed in 10^12 times `teraflops` operations, in at most `tiles` tiles at once;
-    `fits` says whether it fits into one worker's memory.
+    `config` names its run directory; `directory` is the same relative to the sweep's. `job` is a digest, equal for points
+    that give the same picture. `done` is true if its pictures exist; `seconds` is the time they took. `size` is the
+    picture's (rows, columns), px. `megapixels` is the window area to dream, `teraflops` the work in 10^12 operations,
+    `tiles` the largest number of tiles of an octave. `fits` is true if it fits into one worker's memory.
     """
 
     point: Point
@@ -52,13 +52,13 @@ class Drafted:
     fits: bool
     disk_bytes: int
     kernels: frozenset[KernelKey]
-    #: A run that was stopped or killed, which is gone on with.
+    #: True if there is an unfinished run to resume.
     begun: bool = False
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A point that cannot be rendered, and why."""
+    """Point that cannot be rendered, and the reason."""
 
     point: Point
     label: str
@@ -72,13 +72,20 @@ def draft_points(
     memory_gb: float | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[Drafted | Refused]:
-    """What each point needs, or why it cannot be rendered; nothing is written.
+    """Yield the needs of each point, or the reason why it cannot be rendered; write nothing.
 
-    `home` is the sweep's directory, None for points that are only looked at; `memory_gb` is what one worker may use, None
-    this machine's. `check` is called before each, and may raise. Raises `UserError` where two points are the same job.
+    Args:
+        found: The parsed sweep.
+        points: Its points.
+        home: The sweep's directory; None to ignore existing files.
+        memory_gb: Memory that one worker may use, GB; None for this machine's.
+        check: Called before each point; may raise.
+
+    Raises:
+        UserError: If two points are the same job.
     """
     drafter = _Drafter(found, home, memory_gb)
-    seen: dict[str, str] = {}
+    labels_by_job: dict[str, str] = {}
     for point in points:
         check()
         label = point_label(found.axes, point.at)
@@ -90,25 +97,25 @@ def draft_points(
         except RenderError as error:
             yield Refused(point, label, str(error))
             continue
-        if drafted.job in seen:
-            raise UserError(f"{seen[drafted.job]} and {label} are the same job: take one of them out of the sweep")
-        seen[drafted.job] = label
+        if drafted.job in labels_by_job:
+            raise UserError(f"{labels_by_job[drafted.job]} and {label} are the same job: take one of them out of the sweep")
+        labels_by_job[drafted.job] = label
         yield drafted
 
 
 class _Drafter:
-    """Drafts points one after the other: as one worker would render them, else as all of them would together."""
+    """Drafts of points, one after the other: for one worker if possible, else for all workers together."""
 
     def __init__(self, found: Found, home: Path | None, memory_gb: float | None) -> None:
         self._found = found
         self._home = home
         self._memory_gb = memory_gb
         self._sources = Sources()
-        # The run directories that are there, by the digits at their ends: labels change where values join an axis.
-        there = home / POINTS if home is not None else None
-        # Through a link a point would be rendered elsewhere.
-        found_there = there.iterdir() if there is not None and there.is_dir() else ()
-        names = [path.name for path in found_there if path.is_dir() and not path.is_symlink()]
+        # Existing run directories by the digest in their names: labels change when an axis gets more values.
+        points_directory = home / POINTS if home is not None else None
+        # Skip links: they would put a point's files outside the sweep.
+        entries = points_directory.iterdir() if points_directory is not None and points_directory.is_dir() else ()
+        names = [path.name for path in entries if path.is_dir() and not path.is_symlink()]
         self._known = {name[-_DIGITS:]: name for name in names}
 
     def draft(self, point: Point, label: str, config: Config) -> Drafted:
@@ -120,28 +127,28 @@ class _Drafter:
         except RenderError:
             draft, fits = jobs.draft(config, self._sources), False
         plan = draft.plan
-        # Of the pictures, not of the canvas: points may differ in colours alone.
+        # Use picture settings, not canvas settings: points may differ in colours alone.
         settings = json.dumps([_as_numbers(config.picture_settings()), draft.directory.identity], sort_keys=True)
         job = hashlib.sha256(settings.encode()).hexdigest()[:_DIGITS]
         name = self._known.get(job) or f"{_slug(self._found.axes, point.at)}-{job}"
-        done, begun, seconds = False, False, 0.0
+        is_done, is_begun, seconds = False, False, 0.0
         if self._home is not None:
             directory = self._home / POINTS / name
             config = replace(config, output=replace(config.output, dir=str(directory)), quiet=True)
             run = draft.directory.moved(directory)
-            done = run.is_finished() and (directory / THUMBNAIL).exists() and is_complete(run, config, draft.profile)
-            if done:
+            is_done = run.is_finished() and (directory / THUMBNAIL).exists() and is_complete(run, config, draft.profile)
+            if is_done:
                 seconds = float(run.record.get("seconds", {}).get("total", 0.0))
             else:
                 _check(run, directory)
-                begun = run.unfinished() is not None
+                is_begun = run.unfinished() is not None
         return Drafted(
             point,
             label,
             config,
             f"{POINTS}/{name}",
             job,
-            done,
+            is_done,
             seconds,
             plan.final.shape,
             plan.window_pixels / 1e6,
@@ -150,21 +157,21 @@ class _Drafter:
             fits,
             plan.disk_bytes,
             _kernels(draft),
-            begun,
+            is_begun,
         )
 
 
 def _check(run: RunDirectory, directory: Path) -> None:
-    """Raises `UserError` where a point cannot be rendered there; what to do is another thing where the sweep names it."""
+    """Raise `UserError` if a point cannot be rendered into its directory, with a remedy that fits a sweep."""
     try:
         run.check()
     except UserError as error:
-        what = str(error).rpartition(": ")[0]
-        raise UserError(f"{what}: move {directory} away, or choose another sweep.dir") from None
+        problem = str(error).rpartition(": ")[0]
+        raise UserError(f"{problem}: move {directory} away, or choose another sweep.dir") from None
 
 
 def _kernels(draft: jobs.Draft) -> frozenset[KernelKey]:
-    """The compiled kernels that a job needs, each by all that decides it."""
+    """Return the keys of the compiled kernels that a job needs."""
     config, schedule = draft.config, draft.schedule
     architecture = find_model(config.model.name).architecture.truncated(schedule.layers)
     network = (weights_key(config), architecture.nodes[-1].name, config.model.precision)
@@ -176,15 +183,15 @@ def _kernels(draft: jobs.Draft) -> frozenset[KernelKey]:
 
 
 def _as_numbers(value: object) -> object:
-    """Settings in which 1 and 1.0 are the same."""
+    """Return settings with integers as floats, so that 1 and 1.0 are equal."""
     if isinstance(value, dict):
-        return {key: _as_numbers(one) for key, one in value.items()}
+        return {key: _as_numbers(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_as_numbers(one) for one in value]
+        return [_as_numbers(item) for item in value]
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _slug(axes: Sequence[Axis], at: Sequence[int]) -> str:
-    """A point's values as a file name."""
+    """Return a point's values as a file name."""
     labels = "-".join(axis.values[number].label for axis, number in zip(axes, at, strict=True))
     return re.sub(r"[^A-Za-z0-9.+]+", "-", labels).strip("-.")[:_LONGEST_NAME].rstrip("-.") or "point"

@@ -1,4 +1,4 @@
-"""What a sweep would take, from a few of its points: for those who ask first, and for grids larger than they look."""
+"""Estimates of a sweep's time and disk space, from a few of its points."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from render.sweep.queue import KernelKey
 from render.sweep.sweep_directory import sweep_path
 from render.terminal.console import plain_console
 
-#: Points that stand for all, at most.
+#: Most points in the sample; also the most values or refused points that are listed.
 _SAMPLED = 12
 
 
 @dataclass(frozen=True)
 class Projection:
-    """What all points would take: window megapixels, seconds on this machine, bytes on disk."""
+    """Estimate for all points: window megapixels, seconds on this machine, bytes on disk."""
 
     points: int
     megapixels: float
@@ -42,30 +42,30 @@ class Projection:
 
 
 def print_sweep_plan(root: str, words: Sequence[str]) -> None:
-    """`plan` of a sweep: its axes, which points cannot be rendered, what all would take; nothing is written."""
-    found = find_axes(root, words)
-    number, console = count(found), plain_console()
-    table = Table(title=f"{found.job.name}: {number:,} points", title_justify="left")
+    """Print the `plan` of a sweep: its axes, points that cannot be rendered, and the total cost; write nothing."""
+    sweep_axes = find_axes(root, words)
+    point_count, console = count(sweep_axes), plain_console()
+    table = Table(title=f"{sweep_axes.job.name}: {point_count:,} points", title_justify="left")
     for heading in ("axis", "values", "of them"):
         table.add_column(heading, justify="right" if heading == "of them" else "left", overflow="fold")
-    for axis in found.axes:
+    for axis in sweep_axes.axes:
         table.add_row(axis.key, _listed([value.label for value in axis.values]), f"{len(axis.values):,}")
     console.print(table)
-    if number <= found.job.sweep.max:
-        points = list(draft_points(found, expand(found), sweep_path(found)))
+    if point_count <= sweep_axes.job.sweep.max:
+        points = list(draft_points(sweep_axes, expand(sweep_axes), sweep_path(sweep_axes)))
         drafted = [point for point in points if isinstance(point, Drafted)]
         refused = [point for point in points if isinstance(point, Refused)]
         console.write_line(
             f"kernels      {len(frozenset[KernelKey]().union(*(point.kernels for point in drafted)))} to compile"
         )
-        console.write_line(f"done         {sum(point.done for point in drafted)} of them in {sweep_path(found)}")
-        for one in refused[:_SAMPLED]:
-            console.write_line(f"impossible   {one.label}: {one.reason}")
+        console.write_line(f"done         {sum(point.done for point in drafted)} of them in {sweep_path(sweep_axes)}")
+        for refusal in refused[:_SAMPLED]:
+            console.write_line(f"impossible   {refusal.label}: {refusal.reason}")
         if len(refused) > _SAMPLED:
             console.write_line(f"impossible   and {len(refused) - _SAMPLED} more")
     else:
-        console.write_line(f"maximum      sweep.max={found.job.sweep.max:,}: raise it to render them")
-    console.write_line(f"takes        {project(found)}")
+        console.write_line(f"maximum      sweep.max={sweep_axes.job.sweep.max:,}: raise it to render them")
+    console.write_line(f"takes        {project(sweep_axes)}")
 
 
 def _listed(labels: Sequence[str]) -> str:
@@ -74,36 +74,36 @@ def _listed(labels: Sequence[str]) -> str:
 
 
 def project(found: Found) -> Projection:
-    """What a sweep would take, as a few of its points say; nothing is written. Raises `UserError` where none can be."""
-    few = replace(found, axes=tuple(_thinned(found.axes)))
-    outcomes = list(draft_points(few, expand(few), None))
+    """Estimate the cost of a sweep from a few points; write nothing. Raise `UserError` if none can be rendered."""
+    sample = replace(found, axes=tuple(_thinned(found.axes)))
+    outcomes = list(draft_points(sample, expand(sample), None))
     drafted = [point for point in outcomes if isinstance(point, Drafted)]
     if not drafted:
         raise UserError(f"{outcomes[0].label}: {getattr(outcomes[0], 'reason', '')}")
-    number = count(found)
+    point_count = count(found)
     typical = sorted(drafted, key=lambda point: point.teraflops)[len(drafted) // 2]
     return Projection(
-        number,
-        number * mean(point.megapixels for point in drafted),
-        number * mean(point.teraflops for point in drafted) * _seconds(typical),
-        number * mean(point.disk_bytes for point in drafted),
+        point_count,
+        point_count * mean(point.megapixels for point in drafted),
+        point_count * mean(point.teraflops for point in drafted) * _seconds(typical),
+        point_count * mean(point.disk_bytes for point in drafted),
     )
 
 
 def _thinned(axes: Sequence[Axis]) -> list[Axis]:
-    """The axes with so few of their values, first and last among them, that there are at most `_SAMPLED` points."""
-    left, thinned = _SAMPLED, []
+    """Return the axes with evenly spaced values, first and last included, so that there are at most `_SAMPLED` points."""
+    remaining, thinned = _SAMPLED, []
     for axis in axes:
-        most = max(1, min(len(axis.values), 3, left))
-        left //= most
+        value_count = max(1, min(len(axis.values), 3, remaining))
+        remaining //= value_count
         last = len(axis.values) - 1
-        chosen = sorted({round(position * last / max(1, most - 1)) for position in range(most)})
-        thinned.append(replace(axis, values=tuple(axis.values[position] for position in chosen)))
+        positions = sorted({round(position * last / max(1, value_count - 1)) for position in range(value_count)})
+        thinned.append(replace(axis, values=tuple(axis.values[position] for position in positions)))
     return thinned
 
 
 def _seconds(point: Drafted) -> float:
-    """What 10^12 operations of a point's kernels take, measured in this process."""
+    """Measure the seconds that 10^12 operations of a point's kernels take in this process."""
     farm = FarmConfig(executor="inline", worker=point.config.farm.worker)
     config = replace(point.config, farm=farm, quiet=True)
     with jobs.prepared(jobs.draft(config)) as job:

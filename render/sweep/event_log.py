@@ -1,4 +1,4 @@
-"""What happens in a sweep, one line of JSON each in `events.jsonl`: the record that the screen and `status` read."""
+"""Log of a sweep's events, one line of JSON each in `events.jsonl`; the screen and `status` read it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from render.errors import UserError
 from render.storage.local import read_record_file
 from render.storage.records import Between, MalformedRecord, Seconds, WholeNumber, check_shape, parse_record
 
-#: Its name in a sweep's directory.
+#: File name of the log in a sweep's directory.
 EVENTS = "events.jsonl"
 
-#: begun and ended frame a command; the others are about a point. `skipped` was done before; `failed` is for good;
-#: `retried` goes back into the queue; `interrupted` was saved and waits for the next command.
+#: `begun` and `ended` enclose a command; the others are about a point. `skipped`: done by an earlier command. `failed`:
+#: for good. `retried`: failed and back in the queue. `interrupted`: saved, to be resumed by the next command.
 Kind = Literal["begun", "skipped", "started", "finished", "failed", "retried", "interrupted", "ended"]
 
 
@@ -39,7 +39,7 @@ class _EventRequired(TypedDict):
 
 
 class _StoredEvent(_EventRequired, total=False):
-    """A line as it is read."""
+    """Shape of a line that is read."""
 
     point: WholeNumber | None
     facts: _StoredFacts
@@ -47,11 +47,16 @@ class _StoredEvent(_EventRequired, total=False):
 
 @dataclass(frozen=True)
 class Event:
-    """`time` is seconds since the epoch; `point` the number of a point of this command, None for begun and ended.
+    """Event of a command or of one of its points.
 
-    What `facts` holds, by kind. begun: pid, points, axes. started: worker (what it runs on, such as `pid 12 on host`),
-    attempt (from 1). finished: seconds, megapixels (of windows dreamed). failed, retried: reason. ended: status (finished,
-    failed where a point failed, interrupted, stopped by an error), seconds.
+    `time` is in seconds since the epoch. `point` is the number of a point of this command, None for begun and ended.
+    The keys of `facts`, by kind:
+
+    - begun: pid, points, axes.
+    - started: worker (such as `pid 12 on host`), attempt (from 1).
+    - finished: seconds, megapixels (of windows dreamed).
+    - failed, retried: reason.
+    - ended: status (finished; failed if a point failed; interrupted; stopped by an error), seconds.
     """
 
     kind: Kind
@@ -61,10 +66,10 @@ class Event:
 
 
 class EventLog:
-    """The file that a command appends its events to; any number of threads may."""
+    """File to which a command appends its events, from any number of threads."""
 
     def __init__(self, path: Path) -> None:
-        """Opens the file, or makes it. `UserError` where it cannot be written."""
+        """Open or create the file. Raise `UserError` if it cannot be written."""
         self._path = path
         self._lock = threading.Lock()
         try:
@@ -73,48 +78,48 @@ class EventLog:
             raise UserError(
                 f"{path} cannot be written ({error.strerror}): free some space, or choose another place"
             ) from None
-        # A driver that was killed, or a disk that was full, may have left half a line.
+        # A killed driver or a full disk may have left an incomplete line.
         size = os.fstat(self._file).st_size
         self._torn = size > 0 and os.pread(self._file, 1, size - 1) != b"\n"
 
     def append(self, event: Event) -> None:
-        """Adds a line, in one write, so that whoever reads meets whole lines. `UserError` where the disk is full."""
+        """Append a line in one write, so that readers see whole lines. Raise `UserError` if the disk is full."""
         line = json.dumps(asdict(event)).encode() + b"\n"
         with self._lock:
-            written, whole = 0, b"\n" + line if self._torn else line
+            byte_count, content = 0, b"\n" + line if self._torn else line
             try:
-                written = os.write(self._file, whole)
+                byte_count = os.write(self._file, content)
             except OSError as error:
                 raise UserError(f"{self._path} cannot be written ({error.strerror}): free some space") from None
-            self._torn = written < len(whole)
+            self._torn = byte_count < len(content)
         if self._torn:
             raise UserError(f"{self._path} cannot be written (the disk is full): free some space")
 
     def close(self) -> None:
-        """Closes the file; nothing can be appended after."""
+        """Close the file; nothing can be appended afterwards."""
         os.close(self._file)
 
 
 def read_events(path: Path) -> list[Event]:
-    """The events in a file, in their order; none where there is no file. Lines that are no events are left out."""
+    """Read the events of a file in order; return none if there is no file. Skip lines that are not events."""
     try:
         lines = read_record_file(path).split(b"\n")
     except OSError:
         return []
-    # What follows the last line's end is being written, or never will be.
+    # Text after the last line break is an incomplete line.
     return [event for event in map(_event, lines[:-1]) if event is not None]
 
 
 def last_command(events: Sequence[Event]) -> list[Event]:
-    """The events of the last command: from its `begun` on."""
-    begun = [position for position, event in enumerate(events) if event.kind == "begun"]
-    return list(events[begun[-1] :]) if begun else []
+    """Return the events of the last command, from its `begun` on."""
+    positions = [position for position, event in enumerate(events) if event.kind == "begun"]
+    return list(events[positions[-1] :]) if positions else []
 
 
 def _event(line: bytes) -> Event | None:
     try:
-        told = parse_record(line)
-        check_shape(told, _StoredEvent)
+        record = parse_record(line)
+        check_shape(record, _StoredEvent)
     except MalformedRecord:
         return None
-    return Event(told["kind"], float(told["time"]), told.get("point"), told.get("facts", {}))
+    return Event(record["kind"], float(record["time"]), record.get("point"), record.get("facts", {}))

@@ -1,4 +1,4 @@
-"""What contact sheet and gallery are told of a sweep: its axes, and what became of each point."""
+"""Content of contact sheet and gallery: a sweep's axes, and the outcome of each point."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from render.system.version import __version__
 
 
 def exhibition(found: Found, points: Sequence[Drafted | Refused], board: Board, home: Path, command: str) -> Exhibition:
-    """A sweep as it stands."""
+    """Return the content of contact sheet and gallery for the current state of a sweep."""
     rows, columns = found.layout()
     drafted = [point for point in points if isinstance(point, Drafted)]
     first = drafted[0] if drafted else None
     prints = favourites_as_prints([(point.point.words, point.config, point.size) for point in drafted])
-    listed = {point.point.number: words for point, words in zip(drafted, prints.words, strict=True)}
-    made = [*_shared(found, first), ("program", f"version {__version__}")]
+    print_words = {point.point.number: words for point, words in zip(drafted, prints.words, strict=True)}
+    shared_facts = [*_shared(found, first), ("program", f"version {__version__}")]
     return Exhibition(
         home.name,
         found.axes,
-        tuple(_shown(point, board, home, listed.get(point.point.number, ())) for point in points),
+        tuple(_shown(point, board, home, print_words.get(point.point.number, ())) for point in points),
         rows,
         columns,
-        tuple(made),
+        tuple(shared_facts),
         command,
         prints.command if drafted else "",
     )
 
 
 def _shared(found: Found, first: Drafted | None) -> list[tuple[str, str]]:
-    """What all points have in common, as one of them has it: picture, network, size, octaves, steps."""
+    """Return (name, text) of the settings that all points share: picture, network, size, octaves, steps."""
     if first is None:
         return []
     config, rows, columns = first.config, *first.size
-    said = {
+    facts = {
         "image": ("image", config.image),
         "model": ("network", config.model.name),
         "objective": ("objective", hydra_text(config.objective.terms)),
@@ -51,16 +51,18 @@ def _shared(found: Found, first: Drafted | None) -> list[tuple[str, str]]:
         "octaves": ("octaves", f"{config.octaves.count} x {setting_text(config.octaves.steps)} steps"),
         "step_size": ("step size", setting_text(config.step_size)),
     }
-    swept = {word.partition("=")[0].partition(".")[0] for axis in found.axes for one in axis.values for word in one.words}
-    if "image" in swept:
-        swept.add("output")
+    swept_sections = {
+        word.partition("=")[0].partition(".")[0] for axis in found.axes for value in axis.values for word in value.words
+    }
+    if "image" in swept_sections:
+        swept_sections.add("output")
     if config.objective.terms is None:
-        swept.add("objective")
-    return [pair for key, pair in said.items() if key not in swept]
+        swept_sections.add("objective")
+    return [pair for key, pair in facts.items() if key not in swept_sections]
 
 
 def sweep_command(root: str, words: Sequence[str]) -> str:
-    """The `make sweep ...` of a root config and words."""
+    """Return the `make sweep ...` of a root config and words."""
     return make_command("sweep", [f"conf={root}", *words])
 
 
@@ -86,7 +88,7 @@ def _shown(point: Drafted | Refused, board: Board, home: Path, listed: tuple[str
         thumbnail,
         zoom,
         point.size,
-        # What an earlier command made took its time, too.
+        # Points of earlier commands have their recorded time.
         standing.seconds or point.seconds,
         point.point.words,
         point_command(asdict(point.config)),

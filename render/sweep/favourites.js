@@ -1,4 +1,4 @@
-/** The favourites of a sweep, by the names of their points: kept by the browser, where it lets us, and written to a file. */
+/** Favourites of a sweep, by point name: stored in the browser if it permits that, and exported to a file. */
 class Favourites {
   constructor({ storage, title, points, favourites }) {
     [this.storage, this.title, this.points] = [storage, title, points];
@@ -11,7 +11,7 @@ class Favourites {
     try {
       this.names = new Set(JSON.parse(localStorage.getItem(this.storage)) ?? []);
     } catch {
-      // They last as long as the page is open.
+      // Without storage, favourites last as long as the page is open.
     }
   }
 
@@ -19,12 +19,12 @@ class Favourites {
     return number in this.points && this.names.has(this.points[number].id);
   }
 
-  /** Numbers of those on the page: the browser may know more, of other commands of the sweep. */
+  /** Return the numbers of the favourites on the page: the browser may store others, from other commands of the sweep. */
   numbers() {
     return [...this.points.keys()].filter((number) => this.has(number));
   }
 
-  /** Makes a point a favourite, or none any more; false where the browser does not keep it. */
+  /** Add or remove a favourite; return false if the browser does not store it. */
   toggle(number) {
     const { id } = this.points[number];
     if (!this.names.delete(id)) this.names.add(id);
@@ -36,12 +36,12 @@ class Favourites {
     }
   }
 
-  /** YAML that `sweep.points` reads: JSON's strings are YAML's, but for some signs that end a line there. */
+  /** Return YAML for `sweep.points`. JSON strings are valid YAML, except for some characters that end a line in YAML. */
   file() {
     const quoted = (text) => JSON.stringify(text).replace(/[\u007f-\u009f\u2028\u2029\ufeff]/g, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`);
     const key = (text) => (/^[A-Za-z_][\w.]*$/.test(text) ? text : quoted(text));
     const comment = (text) => text.split(/[\r\n\u0085\u2028\u2029]/).map((line) => `# ${line}\n`).join("");
-    // Points that differ in nothing but their size are one print.
+    // Points that differ only in size give one print.
     const items = [...new Set(this.numbers().map((number) => this.points[number].listed.map((word) => {
       const equals = word.indexOf("=");
       return `${key(word.slice(0, equals))}: ${quoted(word.slice(equals + 1))}`;

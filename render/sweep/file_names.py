@@ -1,6 +1,7 @@
 """File names in a sweep's words: lists such as `a.jpg,b.jpg`, and patterns such as `photos/*.jpg`.
 
-Names are not in Hydra's grammar, for they may hold any character: what exists under the very name that is written is that.
+Names are not read with Hydra's grammar, since they may hold any character: an existing file with exactly the written name
+takes precedence.
 """
 
 from __future__ import annotations
@@ -15,19 +16,21 @@ from render.config.compose import is_hydras, parsed_word
 from render.errors import UserError
 from render.storage.user_paths import user_path
 
-#: The keys whose values name files that are read.
+#: Keys whose values name input files.
 FILES = ("image", "model.weights", "output.profile")
-#: Of a list, one name: in quotes, or up to the next comma.
+#: One name of a list: in quotes, or up to the next comma.
 _ITEM = re.compile(r"""\s*('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")\s*(?=,|$)|([^,]*)""")
-#: A name that has commas itself has at most so many.
+#: Most comma-separated parts that are joined to look for a file with commas in its name.
 _COMMAS = 8
 
 
 def listed(key: str, written: str) -> list[str] | None:
-    """The values of `key` that a word lists, as words of their own would write them; None where it is one name.
+    """Return the values of `key` that a word lists, as single words would write them; None for a single name.
 
-    Patterns are replaced by the files that match, in natural order, each once. Raises `UserError` for an empty list and
-    for a pattern that matches nothing.
+    Patterns are replaced by the matching files, in natural order, without repetitions.
+
+    Raises:
+        UserError: For an empty list and for a pattern that matches nothing.
     """
     if _exists(key, written):
         return None
@@ -47,30 +50,30 @@ def listed(key: str, written: str) -> list[str] | None:
 
 
 def matching(key: str, name: str) -> list[str]:
-    """The files that a pattern matches, as words write them, in natural order; a name that is no pattern, as it stands."""
+    """Return the files that a pattern matches, as words write them, in natural order; return a plain name as it is."""
     if not _is_pattern(key, name):
         return [name if _exists(key, name) else name.strip()]
-    found = _matched(key, name)
-    if not found:
-        place = _place(user_path(name, key))
-        lacks = "matches no file" if place.is_dir() else "there is no such directory"
-        raise UserError(f"{key}={name}: {lacks}; looked in {place.absolute()}")
-    return [name_text(path) for path in sorted(found, key=natural)]
+    matches = _matched(key, name)
+    if not matches:
+        directory = _place(user_path(name, key))
+        problem = "matches no file" if directory.is_dir() else "there is no such directory"
+        raise UserError(f"{key}={name}: {problem}; looked in {directory.absolute()}")
+    return [name_text(path) for path in sorted(matches, key=natural)]
 
 
 def text_of(key: str, word: str) -> str:
-    """The name that a value of `key` means: without Hydra's quotes."""
+    """Return the file name of a value of `key`, without Hydra's quotes."""
     return str(parsed_word(f"{key}={word}").value()) if is_hydras(word) and word != "null" else word
 
 
 def natural(name: str) -> tuple[list[str | int], str]:
-    """Sorts names as people do: 2.jpg before 10.jpg, whatever the case."""
+    """Return a key to sort names in natural order: 2.jpg before 10.jpg, ignoring case."""
     parts = re.split(r"(\d+)", name)
     return [int(part) if number % 2 else part.casefold() for number, part in enumerate(parts)], name
 
 
 def names_of(name: str) -> tuple[str, ...]:
-    """What a file may be called, from short to long: its stem, its name, with its directory, ..., all of it."""
+    """Return the display names of a file, from short to long: stem, name, name with directory, ..., full path."""
     if name.startswith("sample:"):
         return name.removeprefix("sample:"), name
     path = Path(name)
@@ -79,29 +82,29 @@ def names_of(name: str) -> tuple[str, ...]:
 
 
 def _items(written: str) -> Iterator[str]:
-    at = 0
+    position = 0
     while True:
-        match = _ITEM.match(written, at)
+        match = _ITEM.match(written, position)
         assert match is not None
         yield match[1] or match[2] or ""
-        at = match.end() + 1
-        if at > len(written):
+        position = match.end() + 1
+        if position > len(written):
             return
 
 
 def _joined(key: str, parts: Sequence[str]) -> Iterator[str]:
-    """The parts, with those put together again that are one name with commas."""
-    at = 0
-    while at < len(parts):
-        for count in range(min(_COMMAS, len(parts) - at), 1, -1):
-            name = ",".join(parts[at : at + count])
+    """Yield the parts, with parts joined if together they name an existing file with commas."""
+    position = 0
+    while position < len(parts):
+        for count in range(min(_COMMAS, len(parts) - position), 1, -1):
+            name = ",".join(parts[position : position + count])
             if _exists(key, name):
                 yield name
-                at += count
+                position += count
                 break
         else:
-            yield parts[at]
-            at += 1
+            yield parts[position]
+            position += 1
 
 
 def _exists(key: str, name: str) -> bool:
@@ -114,24 +117,24 @@ def _exists(key: str, name: str) -> bool:
 
 
 def _is_pattern(key: str, name: str) -> bool:
-    """Whether a name stands for the files that match it; with no more than brackets, only where there are such files."""
+    """Return whether a name is a pattern; one with brackets alone is a pattern only if files match it."""
     if is_hydras(name) or not glob.has_magic(name) or _exists(key, name):
         return False
     return bool(re.search(r"[*?]", name) or _matched(key, name))
 
 
 def _matched(key: str, pattern: str) -> list[str]:
-    # Not Path.glob, which takes hidden files, and no pattern that begins at the root.
+    # Path.glob would match hidden files, and refuses absolute patterns.
     matched = glob.iglob(str(user_path(pattern, key)), recursive=True)  # noqa: PTH207
     try:
         return [path for path in matched if Path(path).is_file()]
     except ValueError:
-        # Not a name that a file can have.
+        # No file can have such a name.
         return []
 
 
 def _place(pattern: Path) -> Path:
-    """The directory that a pattern begins in."""
+    """Return the directory in which a pattern begins."""
     parts = pattern.parts
-    first = next(number for number, part in enumerate(parts) if glob.has_magic(part))
-    return Path(*parts[:first])
+    first_pattern = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    return Path(*parts[:first_pattern])

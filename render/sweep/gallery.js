@@ -11,8 +11,8 @@
   const full = (number) => all.map((axis) => `${axes[axis].name} ${axes[axis].values[points[number].at[axis]]}`).join(", ");
 
   const view = viewOf(new URLSearchParams(), data);
-  let shown = [], laid = []; // the points that the view leaves, and the sections that they lie in
-  let current = 0; // the point that the tab key comes to
+  let shown = [], laid = []; // points that pass the filters, and their sections
+  let current = 0; // point that the Tab key focuses
   let open = -1, comparing = false, swiping = false;
   let marks = []; // up to two points to compare
 
@@ -25,7 +25,7 @@
     return made;
   }
 
-  // Pictures load as they come near: loading="lazy" fetches hundreds around the view before it shows what is in it.
+  // Load pictures near the view: loading="lazy" fetches hundreds around it before it shows those in it.
   const near = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
       if (!isIntersecting) continue;
@@ -34,7 +34,7 @@
     }
   }, { root: $("scroller"), rootMargin: "320px" });
 
-  /** A point's place on the page; where the link leads is for those who open it in a tab of its own. */
+  /** Create a point's cell on the page; the link's address is for opening it in another tab. */
   const cells = points.map(({ state, thumbnail, large: file, picture: whole }, number) => {
     const source = thumbnail ?? file, words = { failed: "failed", waiting: "not dreamed yet" }[state] ?? "no picture to show";
     const inside = source === null ? element("b", { className: state }, words) : element("img", { alt: "", decoding: "async" });
@@ -48,7 +48,7 @@
   });
 
   const numberOf = (target) => cells.indexOf(target.closest?.(".cell"));
-  const tools = $("tools-template").content.firstElementChild; // buttons, on the point at hand
+  const tools = $("tools-template").content.firstElementChild; // buttons on the current point
 
   function say(text) {
     $("said").textContent = text;
@@ -80,7 +80,7 @@
     showTools();
   }
 
-  /** What a point is called by a screen reader. */
+  /** Return a point's name for screen readers. */
   function name(number) {
     const { state } = points[number], mark = marks.indexOf(number);
     const more = [state === "done" ? "" : state, favourites.has(number) ? "favourite" : "", mark < 0 ? "" : `${"AB"[mark]} of the comparison`];
@@ -173,7 +173,7 @@
     cells[current].firstElementChild.tabIndex = 0;
   }
 
-  /** How many points lie beside each other in a flow. */
+  /** Return the number of columns of a flow. */
   function across() {
     const list = document.querySelector(".flow");
     return list ? getComputedStyle(list).gridTemplateColumns.split(" ").length : 1;
@@ -191,7 +191,7 @@
     $(id).onchange = () => {
       const before = view[id];
       view[id] = $(id).value === "" ? null : Number($(id).value);
-      // An axis lies one way: the other way takes what this one had.
+      // An axis has one direction: swap the axes.
       if (view[id] !== null && view[id] === view[other]) view[other] = before;
       showControls();
       update();
@@ -260,7 +260,7 @@
   };
   const lengthOf = (variable) => parseInt(getComputedStyle(document.documentElement).getPropertyValue(variable), 10);
   const setSize = () => document.documentElement.style.setProperty("--cell", `${$("size").value}px`);
-  let sized = false; // by the user
+  let sized = false; // true if the user chose the size
   $("size").oninput = () => {
     sized = true;
     setSize();
@@ -271,7 +271,7 @@
     return lengthOf("--cell");
   }
 
-  /** A grid of few columns has room for larger pictures. */
+  /** Enlarge the pictures of a grid with few columns. */
   function fitSize() {
     const usual = usualSize(), columns = Math.max(0, ...laid.map((section) => section.columns?.length ?? 0));
     const room = columns ? Math.floor(($("scroller").clientWidth - lengthOf("--head") - 32) / columns / 8) * 8 : 0;
@@ -369,7 +369,7 @@
     remember();
   }
 
-  /** After a dialog: to the point that it showed last, unless the user is somewhere else by then. */
+  /** After a dialog, focus the point that it showed last, unless the user has moved the focus. */
   function goBack(number) {
     const { activeElement } = document;
     const elsewhere = activeElement !== document.body && !activeElement?.closest(".cell, #tray, dialog");
@@ -409,7 +409,7 @@
   const pair = new Panes($("pair-stage"), [...$("pair-stage").querySelectorAll(".pane")], (panes) => showZoom(panes, "pair"));
   let split = 0.5;
 
-  /** Marks a point for comparison; the first stays while others take the second place. */
+  /** Mark a point for comparison; later points replace the second mark. */
   function mark(number) {
     if (marks.includes(number)) marks = marks.filter((one) => one !== number);
     else marks = [...marks.slice(0, 1), number];
@@ -578,7 +578,7 @@
     cell.append(tools);
     showTools();
   }
-  /** The buttons on a point say what holds for it, also after a key. */
+  /** Update the buttons on a point to its state, also after a key press. */
   function showTools() {
     const number = numberOf(tools);
     tools.querySelector("[data-tool=favourite]").setAttribute("aria-pressed", favourites.has(number));

@@ -1,4 +1,4 @@
-"""The page to choose from: `gallery.html` and its scripts in one file. It needs no server and no network."""
+"""Gallery page: `gallery.html` and its scripts in one file, without need of a server or network."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ PAGE = "index.html"
 
 
 def write_gallery(directory: Path, exhibition: Exhibition) -> Path:
-    """Writes the page into a sweep's directory, in one piece, over an older one; gives its path.
+    """Write the page into a sweep's directory, replacing an older one atomically; return its path.
 
-    Raises `UserError` where it cannot be written.
+    Raises:
+        UserError: If it cannot be written.
     """
     path = directory / PAGE
     write_whole(path, encoded(page(exhibition)))
@@ -30,7 +31,7 @@ def write_gallery(directory: Path, exhibition: Exhibition) -> Path:
 
 
 def page(exhibition: Exhibition) -> str:
-    """The page's text. Nothing in it becomes markup or script: text is escaped, and data is JSON without angle brackets."""
+    """Return the page's HTML. Data cannot become markup or script: text is escaped, JSON has no angle brackets."""
     names = axis_names(exhibition.axes)
     values = {
         "title": html.escape(exhibition.title),
@@ -49,24 +50,24 @@ def _count(points: tuple[Shown, ...]) -> str:
 
 
 def _aspect(points: tuple[Shown, ...]) -> float:
-    """Height by width of the usual picture."""
+    """Return the median height over width of the pictures, within 1/3..3."""
     aspects = [shown.size[0] / shown.size[1] for shown in points if min(shown.size) > 0]
     return min(3.0, max(1 / 3, statistics.median(aspects))) if aspects else 2 / 3
 
 
 def _cell(shown: Shown, label: str) -> str:
-    """A point where there is no script to show more of it: a picture that leads to its file."""
+    """Return a point's cell for browsers without scripts: its thumbnail, linked to its file."""
     text = html.escape(label)
-    small = shown.thumbnail or shown.large
-    if small is not None:
-        inside = f'<img src="{_address(small)}" alt="{text}" loading="lazy" decoding="async">'
+    thumbnail = shown.thumbnail or shown.large
+    if thumbnail is not None:
+        content = f'<img src="{_address(thumbnail)}" alt="{text}" loading="lazy" decoding="async">'
     else:
         words = {"failed": "failed", "waiting": "not dreamed yet"}.get(shown.state, "no picture to show")
-        inside = f'<b class="{html.escape(shown.state)}">{words}</b>'
+        content = f'<b class="{html.escape(shown.state)}">{words}</b>'
     link = shown.large or shown.picture
     href = "" if link is None else f' href="{_address(link)}"'
-    why = f'<span class="quiet">{html.escape(shown.reason)}</span>' if shown.reason else ""
-    return f'<div class="cell"><a{href} title="{text}">{inside}<span>{text}</span></a>{why}</div>'
+    reason = f'<span class="quiet">{html.escape(shown.reason)}</span>' if shown.reason else ""
+    return f'<div class="cell"><a{href} title="{text}">{content}<span>{text}</span></a>{reason}</div>'
 
 
 def _address(path: str) -> str:
@@ -74,7 +75,7 @@ def _address(path: str) -> str:
 
 
 def _data(exhibition: Exhibition, names: list[str]) -> dict[str, Any]:
-    """What the page's scripts read."""
+    """Return the data that the page's scripts read."""
     identity = hashlib.sha256(encoded("\n".join([exhibition.title, *(axis.key for axis in exhibition.axes)])))
     return {
         "title": exhibition.title,
@@ -94,7 +95,7 @@ def _data(exhibition: Exhibition, names: list[str]) -> dict[str, Any]:
 
 
 def _point(shown: Shown, number: int) -> dict[str, Any]:
-    # The directory is named by what the point is: links and favourites outlast a sweep that grows.
+    # Use the directory's name, which depends on the point alone, so that links and favourites survive new points.
     name = shown.directory.rstrip("/").rpartition("/")[2] or str(number)
     files = {key: getattr(shown, key) for key in ("picture", "large", "thumbnail", "zoom")}
     return {

@@ -1,6 +1,6 @@
-"""Submits a sweep's points to one farm: a whole point to each worker, or, for large ones, all workers to a point.
+"""Submission of a sweep's points to one farm: a point per worker, or all workers to one large point.
 
-Every worker has a thread here that hands it points and hears what became of them.
+Every worker has a thread here that sends it points and receives their outcomes.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from render.system.machine import cores
 
 log = logging.getLogger(__name__)
 
-#: How long a worker with nothing to do waits before it looks again, s; whoever finishes something wakes it.
+#: Seconds that an idle worker waits before it looks for a point again; every finished point wakes it.
 _NAP = 1.0
-#: How often whoever watches is called, s.
+#: Seconds between two calls of `tick`.
 _TICK = 0.25
-#: How many points in a row may cost a worker its life, each time again, before it is let go.
+#: Number of points given up in a row, each after repeated losses of the worker, at which the worker is given up.
 _DEADLY = 3
 
 
 @dataclass(frozen=True)
 class Assigned:
-    """A point to be rendered: its number, its config with a run directory, its task."""
+    """Point to be rendered: its number, its config with a run directory, its task."""
 
     number: int
     config: Config
@@ -47,14 +47,14 @@ class Assigned:
 
 @dataclass
 class Tally:
-    """Of packed points: how many kernels each process has compiled, and the most memory that any of them used, bytes."""
+    """Totals of packed points: kernels compiled by each process (by pid), and the peak memory of any process, bytes."""
 
     compiled: dict[int, int] = field(default_factory=dict)
     peak_bytes: int = 0
 
 
 class Launcher:
-    """Runs points on a farm's workers, and tells what happens."""
+    """Runner of points on a farm's workers; reports events."""
 
     def __init__(
         self,
@@ -67,9 +67,16 @@ class Launcher:
         tell: Callable[[Event], None],
         tick: Callable[[], None],
     ) -> None:
-        """`stop` is a file that workers look for: once it is there, they save their canvas and leave it.
+        """Share the weights with the farm.
 
-        `tell` hears of events, from several threads; `tick` is called all the while.
+        Args:
+            farm: The workers.
+            loaded: The weights of every network.
+            retries: How often a failed point is tried again.
+            thumbnail: Side of thumbnails, px.
+            stop: File that makes workers save their canvas and stop, once it exists.
+            tell: Called with every event, from several threads.
+            tick: Called regularly while points are rendered.
         """
         self.tally = Tally()
         self._farm = farm
@@ -85,32 +92,34 @@ class Launcher:
         self._changed = threading.Condition()
 
     def pack(self, points: Sequence[Assigned]) -> None:
-        """Renders points, each within one worker, as many at once as there are workers.
+        """Render points, each within one worker, as many at once as there are workers.
 
-        Raises KeyboardInterrupt, and `UserError` where points are left that no worker can render.
+        Raises:
+            KeyboardInterrupt: If interrupted.
+            UserError: If points are left that no worker can render.
         """
         self._points = {point.number: point for point in points}
         self._queue = Queue([point.task for point in points], self._retries)
-        # A farm that has lost all its workers is asked for one all the same.
+        # Try to lease one worker even if the farm has lost all.
         workers = range(min(max(1, self._farm.size), len(points)))
         troubles = self._in_threads([partial(self._work, worker) for worker in workers])
         if self._queue.waiting and troubles:
             raise UserError(f"{self._queue.waiting} points could not be rendered: {troubles[-1]}")
 
     def spread(self, points: Sequence[Assigned]) -> None:
-        """Renders points one after the other, each with all workers. Raises KeyboardInterrupt."""
+        """Render points one after the other, each with all workers. Raise KeyboardInterrupt if interrupted."""
         for point in points:
             self._in_threads([partial(self._share_out, point)])
 
     def _in_threads(self, tasks: Sequence[Callable[[], None]]) -> list[RenderError]:
-        """Runs tasks at once and waits for all; returns what users' errors they ended with, and raises any other."""
-        raised: list[BaseException] = []
+        """Run tasks concurrently and wait for all; return their `RenderError`s, and raise `NodeLost` or any other error."""
+        errors: list[BaseException] = []
 
         def guarded(task: Callable[[], None]) -> None:
             try:
                 task()
             except BaseException as error:
-                raised.append(error)
+                errors.append(error)
 
         threads = [threading.Thread(target=guarded, args=(task,), daemon=True) for task in tasks]
         for thread in threads:
@@ -122,18 +131,18 @@ class Launcher:
                 threads[0].join(_TICK) if threads[0].is_alive() else time.sleep(_TICK)
         except BaseException as error:
             self._stop.touch()
-            # Workers save their canvas; whoever asks twice does not wait for that.
+            # Wait until workers have saved their canvas, except after a second interrupt.
             while not isinstance(error, UrgentInterrupt) and any(thread.is_alive() for thread in threads):
                 time.sleep(_TICK)
             raise
-        for other in raised:
-            if isinstance(other, NodeLost) or not isinstance(other, RenderError):
-                raise other
-        return [trouble for trouble in raised if isinstance(trouble, RenderError)]
+        for failure in errors:
+            if isinstance(failure, NodeLost) or not isinstance(failure, RenderError):
+                raise failure
+        return [trouble for trouble in errors if isinstance(trouble, RenderError)]
 
     def _share_out(self, point: Assigned) -> None:
-        again, attempt = True, 0
-        while again:
+        retry, attempt = True, 0
+        while retry:
             attempt += 1
             self._tell("started", point.number, worker=f"all {self._farm.size} workers", attempt=attempt)
             outcome = attempted(point.config, lambda: self._on_all(point))
@@ -144,15 +153,15 @@ class Launcher:
                 case "interrupted":
                     self._tell("interrupted", point.number)
                     raise KeyboardInterrupt
-            again = outcome.again and attempt <= self._retries
-            self._tell("retried" if again else "failed", point.number, reason=outcome.reason)
+            retry = outcome.again and attempt <= self._retries
+            self._tell("retried" if retry else "failed", point.number, reason=outcome.reason)
 
     def _on_all(self, point: Assigned) -> float:
         draft = jobs.draft(point.config)
         return render_draft(draft, self._farm, self._loaded[weights_key(point.config)], self._thumbnail)
 
     def _work(self, worker: int) -> None:
-        """One worker from its lease to its end."""
+        """Lease one worker and give it points until there are none."""
         with self._farm.lease(1) as executor:
             try:
                 self._work_with(worker, executor)
@@ -163,31 +172,31 @@ class Launcher:
 
     def _work_with(self, worker: int, executor: Executor) -> None:
         facts = executor.open(self._recipe)[0]
-        deadly = 0
+        lost_in_a_row = 0
         self._join(worker, executor)
         while (task := self._next(worker)) is not None:
-            where = f"pid {facts.pid} on {facts.host}"
-            self._tell("started", task.number, worker=where, attempt=self._queue.attempt(task.number))
+            worker_name = f"pid {facts.pid} on {facts.host}"
+            self._tell("started", task.number, worker=worker_name, attempt=self._queue.attempt(task.number))
             try:
                 outcome = self._run(worker, self._order(task, facts.host_bytes), executor)
             except WorkersLost as lost:
                 try:
-                    # First: one that hangs holds the point's directory until it is ended.
+                    # Replace the worker first: one that hangs locks the point's directory until it is ended.
                     executor.mend()
                 finally:
                     given_up = not self._failed(worker, task.number, f"its worker was lost: {lost}", again=True)
-                deadly += given_up
-                if deadly == _DEADLY:
-                    raise UserError(f"{deadly} points in a row were the end of a worker, the last: {lost}") from None
+                lost_in_a_row += given_up
+                if lost_in_a_row == _DEADLY:
+                    raise UserError(f"{lost_in_a_row} points in a row were the end of a worker, the last: {lost}") from None
                 if given_up:
-                    # The point is to blame, not whoever was given it.
+                    # The point caused the losses, not the worker.
                     executor.settled()
                 facts = executor.fetch([executor.call(0, "ping")])[0]
                 self._join(worker, executor)
                 continue
-            deadly = 0
+            lost_in_a_row = 0
             executor.settled()
-            # By process: one that replaces another begins with nothing compiled.
+            # Count by process: a replacement starts with nothing compiled.
             self.tally.compiled[facts.pid] = outcome.compiled
             self._hear(worker, task.number, outcome)
 
@@ -196,7 +205,7 @@ class Launcher:
             self._queue.join(worker, executor.place(0))
 
     def _next(self, worker: int) -> Task | None:
-        """The next point for a worker, awaited where there may be one later; None once there will be none."""
+        """Return the next point for a worker, waiting for one if necessary; None if there will be no more."""
         with self._changed:
             while True:
                 interrupts.check()
@@ -208,7 +217,7 @@ class Launcher:
                 self._changed.wait(_NAP)
 
     def _run(self, worker: int, order: Order, executor: Executor) -> Outcome:
-        """Has a worker compile what it lacks for a point, and render it."""
+        """Make a worker compile the missing kernels of a point, then render it."""
         if self._queue.lacks(worker):
             compiled = self._call(executor, "compile_point", order)
             if compiled.status != "done":
@@ -225,7 +234,7 @@ class Launcher:
         except UrgentInterrupt:
             raise
         except KeyboardInterrupt:
-            # The worker looks for this file, and answers once its canvas is saved.
+            # The worker watches for this file, and answers once its canvas is saved.
             self._stop.touch()
         outcome = executor.fetch([reference])[0]
         assert isinstance(outcome, Outcome)
@@ -246,7 +255,7 @@ class Launcher:
                 raise KeyboardInterrupt
 
     def _failed(self, worker: int, number: int, reason: str, *, again: bool) -> bool:
-        """Tells of a failure; whether the point will be given out again."""
+        """Report a failure; return whether the point will be retried."""
         with self._changed:
             again = self._queue.failed(worker, again=again)
             self._changed.notify_all()
@@ -255,9 +264,9 @@ class Launcher:
 
     def _order(self, task: Task, host_bytes: int) -> Order:
         config = self._points[task.number].config
-        wanted = config.farm.worker
-        memory = int(wanted.memory_gb * 1e9) if wanted.memory_gb else host_bytes // self._farm.together
-        return Order(Path.cwd(), config, self._thumbnail, wanted.threads or cores(), memory, self._stop)
+        worker = config.farm.worker
+        memory = int(worker.memory_gb * 1e9) if worker.memory_gb else host_bytes // self._farm.together
+        return Order(Path.cwd(), config, self._thumbnail, worker.threads or cores(), memory, self._stop)
 
     def _tell(self, kind: Kind, number: int, **facts: Any) -> None:
         self._tell_of(Event(kind, time.time(), number, facts))

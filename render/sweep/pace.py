@@ -1,4 +1,4 @@
-"""How long a point takes: some time whatever its size (files, compiling its share), and some for what is computed."""
+"""Model of a point's duration: a fixed time (files, its share of compilation) plus a time per operation."""
 
 from __future__ import annotations
 
@@ -6,40 +6,46 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: Points that the line is put through: it costs the square of them.
+#: Most points that the line is fitted to: the cost is quadratic.
 _FITTED = 40
 
 
 @dataclass(frozen=True)
 class Pace:
-    """What a point takes on what it runs on: `each` seconds for 10^12 operations, and as long as `overhead` times so many
-    take besides.
-    """
+    """Duration of a point: `each` seconds per 10^12 operations; the fixed time equals that of `overhead` * 10^12 more."""
 
     overhead: float
     each: float
 
     def seconds(self, teraflops: float) -> float:
-        """What a point of so many should take."""
+        """Return the expected seconds of a point with so many teraflops."""
         return self.each * (self.overhead + teraflops)
 
 
 def fit_pace(finished: Sequence[tuple[float, float]]) -> Pace | None:
-    """From (teraflops, seconds) of finished points, the last of which count; None where there are none.
+    """Fit the pace to (teraflops, seconds) of the last finished points; return None if there are none.
 
-    The line through them is Theil and Sen's: the median of the slopes between any two, which a few odd ones do not turn.
+    The line is a Theil-Sen estimate, the median of the slopes between all pairs, which is robust to outliers.
     """
-    sized = [(size, seconds) for size, seconds in finished if size > 0][-_FITTED:]
-    if not sized:
+    samples = [(size, seconds) for size, seconds in finished if size > 0][-_FITTED:]
+    if not samples:
         return None
     slopes = [
         (seconds - other_seconds) / (size - other_size)
-        for position, (size, seconds) in enumerate(sized)
-        for other_size, other_seconds in sized[:position]
+        for position, (size, seconds) in enumerate(samples)
+        for other_size, other_seconds in samples[:position]
         if abs(size - other_size) > 0.01 * max(size, other_size)
     ]
-    each = statistics.median(seconds / size for size, seconds in sized)
-    # Between two that cannot be: a point that takes no time for its size, and one that takes some only for its size.
-    slope = min(each, max(0.01 * each, statistics.median(slopes))) if len(slopes) >= 3 else each
-    own = max(0.0, statistics.median(seconds - slope * size for size, seconds in sized))
-    return Pace(own / slope, slope) if own and slope < each else Pace(0.0, each)
+    seconds_per_teraflop = statistics.median(seconds / size for size, seconds in samples)
+    # Keep the slope between its limits: nearly all time is fixed, or all time is proportional to size.
+    slope = (
+        min(seconds_per_teraflop, max(0.01 * seconds_per_teraflop, statistics.median(slopes)))
+        if len(slopes) >= 3
+        else seconds_per_teraflop
+    )
+    fixed_seconds = max(0.0, statistics.median(seconds - slope * size for size, seconds in samples))
+    return (
+        Pace(fixed_seconds / slope, slope)
+        if fixed_seconds and slope < seconds_per_teraflop
+        else Pace(0.0, seconds_per_teraflop)
+    )

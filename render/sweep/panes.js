@@ -1,6 +1,6 @@
 /**
- * Pictures, one in each pane, that are zoomed and moved as one, whatever their sizes: what is shared is the zoom, 1 where a
- * picture just fits its pane, and which point of the pictures, from 0 to 1 along each side, lies in the middle of the panes.
+ * Pictures, one per pane, that zoom and move together, whatever their sizes. They share the zoom (1 fits a picture into its
+ * pane) and the point of the pictures in the middle of the panes (0..1 along each side).
  */
 class Panes {
   constructor(stage, panes, changed) {
@@ -20,7 +20,7 @@ class Panes {
     });
   }
 
-  /** Shows a picture in each pane: {src, small, width, height, alt}, or null for an empty one. */
+  /** Show a picture in each pane: {src, small, width, height, alt}, or null for an empty pane. */
   show(pictures) {
     this.pictures = pictures.map((picture, number) => {
       const pane = this.panes[number];
@@ -29,7 +29,7 @@ class Panes {
       const image = document.createElement("img"), shown = { ...picture, image };
       image.alt = picture.alt;
       image.draggable = false;
-      // Until the file is there, its thumbnail stands in.
+      // Show the thumbnail until the file has loaded.
       if (picture.small) image.style.backgroundImage = `url("${picture.small}")`;
       image.addEventListener("load", () => {
         [shown.width, shown.height] = [image.naturalWidth || shown.width, image.naturalHeight || shown.height];
@@ -51,7 +51,7 @@ class Panes {
     this.draw();
   }
 
-  /** One pixel of the first picture to one of the screen. */
+  /** Zoom to one pixel of the first picture per screen pixel. */
   pixels() {
     this.zoomTo(this.whole());
   }
@@ -66,7 +66,7 @@ class Panes {
     return Math.min(clientWidth / width, clientHeight / height);
   }
 
-  /** Sets the zoom; what lies under the pointer stays there. */
+  /** Set the zoom; keep the point under the pointer fixed. */
   zoomTo(zoom, pointer = null) {
     const number = this.under(pointer);
     if (number < 0) return;
@@ -85,7 +85,7 @@ class Panes {
     this.zoomTo(this.zoom * factor, pointer);
   }
 
-  /** Moves the pictures by px of the screen. */
+  /** Move the pictures by screen pixels. */
   moveBy(across, down, number = this.under(null)) {
     if (number < 0) return;
     const scale = this.fitting(number) * this.zoom, { width, height } = this.pictures[number];
@@ -94,7 +94,7 @@ class Panes {
     this.draw();
   }
 
-  /** The pane below the pointer that has a picture, or the first that has one; -1 where none has. */
+  /** Return the pane with a picture under the pointer, else the first pane with a picture, else -1. */
   under(pointer) {
     const inside = pointer && this.stage.dataset.mode !== "swipe" ? this.panes.findIndex((pane, number) => {
       const box = pane.getBoundingClientRect();
@@ -106,7 +106,7 @@ class Panes {
 
   draw() {
     if (!this.stage.clientWidth) return;
-    // Of each side, as much stays in view as the roomiest pane shows; a side that fits is in the middle.
+    // Keep in view as much of each side as the largest pane can show; centre a side that fits.
     const half = [0, 0];
     const sizes = this.pictures.map((picture, number) => {
       if (!picture) return null;
@@ -126,7 +126,7 @@ class Panes {
       image.style.height = `${size[1]}px`;
       image.style.left = `${round(clientWidth / 2 - this.x * size[0])}px`;
       image.style.top = `${round(clientHeight / 2 - this.y * size[1])}px`;
-      // Whoever enlarges a picture wants to see its pixels.
+      // Show pixels unsmoothed when a picture is enlarged.
       image.classList.toggle("pixels", this.zoom > 1.001 && size[0] * devicePixelRatio / width > 1.999);
     });
     this.changed?.(this);
@@ -158,7 +158,7 @@ class Panes {
     this.pointers.set(event.pointerId, event);
   }
 
-  /** What a key does to the pictures; false where it does nothing. `move` says whether arrows are for moving. */
+  /** Apply a key to the pictures; return false if it does nothing. `move` is true if arrow keys move the pictures. */
   key({ key }, move) {
     const step = 60, moves = { ArrowLeft: [step, 0], ArrowRight: [-step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] };
     if (key === "0") this.fit();

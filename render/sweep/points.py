@@ -1,7 +1,7 @@
-"""The points of a sweep: every combination of its axes' values, each a validated config.
+"""Points of a sweep: every combination of its axes' values, each a validated config.
 
 Hydra takes 60 ms to compose a config. So it composes one for each combination of group choices, and the values of keys are
-put into copies of that, typed as the schema has them; where values could depend on each other, it composes every point.
+set in copies of that, with the types of the schema. If values could depend on each other, Hydra composes every point.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from render.sweep.axes import Found, Value, holds, key_of
 
 @dataclass(frozen=True)
 class Point:
-    """A combination: its number, that of its value on each axis, its words, and its config or why there can be none."""
+    """Combination of values: its number, the index of its value on each axis, its words, and its config or an error."""
 
     number: int
     at: tuple[int, ...]
@@ -49,17 +49,17 @@ class Point:
     error: str = ""
 
 
-#: Keys with their typed values, or why a value is refused; None where Hydra must compose the point.
+#: Keys with their typed values, or the error of a refused value; None if Hydra must compose the point.
 _Patch = list[tuple[str, Any]] | str | None
 
 
 def count(found: Found) -> int:
-    """How many points there are."""
+    """Return the number of points."""
     return math.prod(len(axis.values) for axis in found.axes)
 
 
 def expand(found: Found) -> Iterator[Point]:
-    """Every combination in order, the last axis fastest."""
+    """Yield every combination in order, the last axis fastest."""
     groups = groups_of(found.root, SWEEP)
     bases: dict[tuple[str, ...], _Base] = {}
     grid = itertools.product(*(range(len(axis.values)) for axis in found.axes))
@@ -76,13 +76,13 @@ def expand(found: Found) -> Iterator[Point]:
 
 
 def rank(found: Found, point: Point) -> int:
-    """How many items of `sweep.first` a point satisfies: those with more are rendered earlier."""
+    """Return how many items of `sweep.first` a point satisfies: a higher rank is rendered earlier."""
     values = [(axis, axis.values[number]) for axis, number in zip(found.axes, point.at, strict=True)]
     return sum(any(holds(item, axis, value) for axis, value in values) for item in found.job.sweep.first)
 
 
 class _Base:
-    """The configs of all points with the same group choices."""
+    """Configs of all points with the same group choices."""
 
     def __init__(self, found: Found, choices: tuple[str, ...]) -> None:
         self._found, self._choices = found, choices
@@ -95,7 +95,7 @@ class _Base:
             self._error = str(error)
             return
         self._missing = fill_missing(composed, SWEEP)
-        # What a value could be made of another's, or mended by it, is left to Hydra.
+        # Leave configs to Hydra if a value could refer to another one, or makes an invalid config valid.
         with suppress(UserError):
             if "${" in str(OmegaConf.to_container(composed)):
                 return
@@ -105,7 +105,7 @@ class _Base:
             self._typed = typed
 
     def config(self, values: list[Value], words: tuple[str, ...]) -> Config:
-        """The config of one point; raises `UserError` where it cannot mean anything."""
+        """Return the config of one point. Raise `UserError` if it is invalid."""
         if self._error:
             raise UserError(self._error)
         if self._frozen is None or not self._missing <= {key_of(word) for word in words}:
@@ -119,8 +119,8 @@ class _Base:
                 return self._composed(words)
             if isinstance(patch, str):
                 raise UserError(patch)
-            for key, one in patch:
-                _set(config, key, deepcopy(one))
+            for key, typed_value in patch:
+                _set(config, key, deepcopy(typed_value))
         return check_job(config)
 
     def _composed(self, words: tuple[str, ...]) -> Config:
@@ -132,15 +132,15 @@ class _Base:
             key, _, text = word.partition("=")
             if word in self._choices:
                 continue
-            plain = key in PATH_KEYS and not is_hydras(text)
+            is_plain = key in PATH_KEYS and not is_hydras(text)
             if key not in schema_keys(SWEEP):
                 return None
             try:
-                given = literal(text) if plain else parsed_word(word).value()
-                # As Hydra reads it, for a word may have backslashes in between.
-                if "???" in text or ("${" in str(given) and not plain):
+                parsed_value = literal(text) if is_plain else parsed_word(word).value()
+                # Check the parsed value too: the word may have backslashes inside `${`.
+                if "???" in text or ("${" in str(parsed_value) and not is_plain):
                     return None
-                patch.append((key, _typed(self._typed, key, given)))
+                patch.append((key, _typed(self._typed, key, parsed_value)))
             except UserError as error:
                 return str(error)
             except OmegaConfBaseException as error:
@@ -149,19 +149,19 @@ class _Base:
 
 
 def _typed(config: DictConfig, key: str, value: Any) -> Any:
-    """The value as the schema has it when `key` is set to it; the config stays as it is."""
-    before = deepcopy(OmegaConf.select(config, key))
+    """Return the value with the schema's type for `key`; leave the config unchanged."""
+    old_value = deepcopy(OmegaConf.select(config, key))
     try:
         OmegaConf.update(config, key, value, merge=True, force_add=True)
-        after = OmegaConf.select(config, key)
-        return OmegaConf.to_object(after) if OmegaConf.is_config(after) else after
+        new_value = OmegaConf.select(config, key)
+        return OmegaConf.to_object(new_value) if OmegaConf.is_config(new_value) else new_value
     finally:
-        OmegaConf.update(config, key, before, merge=False, force_add=True)
+        OmegaConf.update(config, key, old_value, merge=False, force_add=True)
 
 
 def _set(config: Config, key: str, value: Any) -> None:
     *sections, leaf = key.split(".")
-    place: Any = config
+    section_config: Any = config
     for section in sections:
-        place = getattr(place, section)
-    setattr(place, leaf, value)
+        section_config = getattr(section_config, section)
+    setattr(section_config, leaf, value)

@@ -1,4 +1,4 @@
-"""What no sweep can be made of; one line each."""
+"""Checks that refuse invalid sweeps, with messages of one line."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from render.config.formats import FORMATS
 from render.config.schema import OutputConfig
 from render.errors import UserError
 
-#: What no picture depends on: sections and keys that cannot be axes.
+#: Sections and keys that cannot be axes, since no picture depends on them.
 _NO_AXES = ("farm", "checkpoint", "quiet", "log", "fresh", "overwrite", "hydra", "output.also")
-#: Where pictures go.
+#: Keys of output paths.
 _PLACES = ("output.dir", "output.path")
 
 
 def refuse_axis(key: str, groups: Mapping[str, Sequence[str]], where: str) -> None:
-    """Raises `UserError` for a key that is unknown or decides no picture; `where` says how it is written."""
+    """Raise `UserError` for a key that is unknown or changes no picture; the message begins with `where`."""
     if key == "conf":
         raise UserError(f"{where}: conf cannot be an axis; sweep one config at a time")
     section = key.partition(".")[0]
@@ -32,7 +32,7 @@ def refuse_axis(key: str, groups: Mapping[str, Sequence[str]], where: str) -> No
 
 
 def refuse_twice(texts: Sequence[str], where: str) -> None:
-    """Raises `UserError` for a text that is there more than once."""
+    """Raise `UserError` for a text that occurs more than once."""
     seen: set[str] = set()
     for text in texts:
         if text in seen:
@@ -41,11 +41,11 @@ def refuse_twice(texts: Sequence[str], where: str) -> None:
 
 
 def refuse_shared(output: OutputConfig) -> None:
-    """Raises `UserError` for places that all points would write to."""
+    """Raise `UserError` for paths to which all points would write."""
     if output.dir is not None:
         raise UserError(f"output.dir={output.dir}: every point has a directory of its own; sweep.dir says where all are")
     if output.path is not None:
         raise UserError(f"output.path={output.path}: all points would write to it; sweep.dir says where their pictures are")
-    shared = [also for also in output.also if also not in FORMATS]
-    if shared:
-        raise UserError(f"output.also has {shared[0]}, to which all points would write: name formats, such as [dzi]")
+    shared_paths = [also for also in output.also if also not in FORMATS]
+    if shared_paths:
+        raise UserError(f"output.also has {shared_paths[0]}, to which all points would write: name formats, such as [dzi]")

@@ -1,4 +1,4 @@
-"""What a worker does for a sweep: whole jobs, one after the other, on the kernels that its process keeps."""
+"""Worker of a sweep: renders whole jobs, one after the other, with the kernels that its process keeps."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: How often a worker looks whether it is to stop, s.
+#: Seconds between two checks for the stop file.
 _LOOK = 0.5
-#: Sources that a process keeps open; a photograph may take hundreds of megabytes.
+#: Most sources that a process keeps open; a photograph may take hundreds of megabytes.
 _SOURCES_KEPT = 2
-#: What a job's weights are found by: the model's name and its file.
+#: Key of a job's weights: the model's name and its file.
 WeightsKey = tuple[str, str | None]
 
 
 def weights_key(config: Config) -> WeightsKey:
-    """What tells a job's weights from those of other jobs of a sweep."""
+    """Return the key of a job's weights."""
     return config.model.name, config.model.weights
 
 
 class Sources:
-    """Opens sources, and keeps those used last: many points begin with the same picture."""
+    """Cache of the sources used last: many points begin with the same picture."""
 
     def __init__(self) -> None:
         self._kept: dict[object, Source] = {}
 
     def __call__(self, image: str, seed: int, how: SourceConfig) -> Source:
-        """See `open_source`."""
+        """Open a source as `open_source` does, or return it from the cache."""
         if image == "noise":
             return open_source(image, seed, how)
         path = picture_path(image, "a path, sample:NAME or noise")
@@ -62,10 +62,11 @@ class Sources:
 
 @dataclass(frozen=True)
 class Order:
-    """A point as a worker gets it: its config, with a run directory; the side of its thumbnail, px; what tells to stop.
+    """Order to render a point.
 
-    `threads` are those of the worker's process and `memory` is what it may use, bytes. Once there is a file `stop`, the
-    canvas is saved and the point left. Files are named as seen from the directory `place`.
+    `config` names a run directory. `thumbnail` is the side of the thumbnail, px. `threads` is the number of threads of the
+    worker's process, and `memory` the bytes that it may use. Once the file `stop` exists, the worker saves its canvas and
+    stops. Paths are relative to the directory `place`.
     """
 
     place: Path
@@ -77,18 +78,18 @@ class Order:
 
     @property
     def within(self) -> Config:
-        """The config for a job that has nobody but this process."""
+        """Config for a job that runs in this process alone."""
         worker = WorkerConfig(threads=self.threads, memory_gb=self.memory / 1e9)
         return replace(self.config, farm=FarmConfig(executor="inline", workers=1, worker=worker), quiet=True)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a point: `status` is done, failed or interrupted.
+    """Outcome of a point: `status` is done, failed or interrupted.
 
-    `again` says whether a failure might not happen a second time. `seconds` is the whole time in the worker, `megapixels`
-    counts what the kernel had to process, `peak_bytes` is the most memory that the process has used so far, and `compiled`
-    how many kernels it has compiled so far that were not in the cache on disk.
+    `again` is true if a retry after a failure might succeed. `seconds` is the total time in the worker, `megapixels` the
+    window area of the dream, `peak_bytes` the peak memory of the process so far, and `compiled` the number of kernels that
+    it has compiled so far because they were not in the cache on disk.
     """
 
     status: str
@@ -102,34 +103,34 @@ class Outcome:
 
 @dataclass(frozen=True)
 class RendererRecipe:
-    """The weights that the jobs of a sweep need, those of each `weights_key`."""
+    """Weights that the jobs of a sweep need, by `weights_key`."""
 
     loaded: Mapping[WeightsKey, Loaded]
 
     def make(self, kernels: KernelCache) -> Renderer:
-        """What renders them. Raises `UserError` for weights broken on their way."""
+        """Return a renderer with these weights. Raise `UserError` for weights damaged in transfer."""
         for loaded in self.loaded.values():
             check_arrival(loaded)
         return Renderer(self.loaded, kernels)
 
 
 class Renderer:
-    """Renders whole jobs in this very process."""
+    """Renderer of whole jobs in this process."""
 
     def __init__(self, loaded: Mapping[WeightsKey, Loaded], kernels: KernelCache) -> None:
         self._loaded = loaded
         self._kernels = kernels
         self._sources = Sources()
-        # Each run's log is a file of its own.
+        # Each run logs to its own file.
         logging.getLogger("render").setLevel(logging.INFO)
         logging.getLogger("render").addHandler(logging.NullHandler())
 
     def compile_point(self, order: Order) -> Outcome:
-        """Compiles all kernels of a job, or loads them from the cache; a failure is one of the point."""
+        """Compile all kernels of a job, or load them from the cache; return a failure as the point's outcome."""
         return self._attempt(order, self._compile)
 
     def render_point(self, order: Order) -> Outcome:
-        """Renders a job, or goes on with it, or writes what a finished one lacks of pictures."""
+        """Render or resume a job, or write the missing pictures of a finished one."""
         return self._attempt(order, self._render)
 
     def _attempt(self, order: Order, work: Callable[[Order, jobs.Draft], float]) -> Outcome:
@@ -160,7 +161,7 @@ class Renderer:
 
 
 def go_to(place: Path) -> None:
-    """Makes a directory the current one of this process; `UserError` where this machine does not have it."""
+    """Change the working directory of this process. Raise `UserError` if this machine does not have it."""
     if Path.cwd() == place:
         return
     try:
@@ -172,7 +173,7 @@ def go_to(place: Path) -> None:
 
 
 def render_draft(draft: jobs.Draft, farm: Farm, loaded: Loaded, thumbnail: int) -> float:
-    """Renders a point, or what it lacks, with its thumbnail; returns the megapixels of windows that its dream takes."""
+    """Render a point, or its missing pictures, and its thumbnail; return the window megapixels of its dream."""
     directory, megapixels = draft.directory, 0.0
     if directory.is_finished():
         jobs.make_again(draft)
@@ -186,8 +187,13 @@ def render_draft(draft: jobs.Draft, farm: Farm, loaded: Loaded, thumbnail: int) 
 
 
 def attempted(config: Config, work: Callable[[], float]) -> Outcome:
-    """What became of a point whose `work` returns megapixels; whatever that raises is a reason, not the end of a sweep."""
-    begun = time.perf_counter()
+    """Run `work`, which returns megapixels, and return the outcome: an error of one point must not end a sweep.
+
+    Raises:
+        UrgentInterrupt: As `work` raised it.
+        NodeLost: As `work` raised it.
+    """
+    start = time.perf_counter()
     status, reason, again, megapixels = "done", "", False, 0.0
     try:
         megapixels = work()
@@ -196,16 +202,16 @@ def attempted(config: Config, work: Callable[[], float]) -> Outcome:
     except KeyboardInterrupt:
         status = "interrupted"
     except RenderError as error:
-        # The job's own fault, which would be the same next time.
+        # The job itself fails, and would fail again, unless workers were lost.
         status, reason, again = "failed", str(error), isinstance(error, WorkersLost)
     except Exception as error:
         log.exception("%s", config.output.dir)
         status, reason, again = "failed", f"{type(error).__name__}: {str(error).strip() or 'no reason given'}", True
-    return Outcome(status, time.perf_counter() - begun, reason, again, megapixels)
+    return Outcome(status, time.perf_counter() - start, reason, again, megapixels)
 
 
 class _Stop:
-    """Raises KeyboardInterrupt, when called, once there is such a file; looks now and then."""
+    """Callable that raises KeyboardInterrupt once a file exists; checks every `_LOOK` seconds."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -219,6 +225,6 @@ class _Stop:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has used so far, bytes."""
+    """Return the peak memory of this process so far, bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -1,4 +1,4 @@
-"""How a single run stands, in lines: what its record, its newest checkpoint and its `progress.json` say."""
+"""Status of a single run as lines of text, from its record, its newest checkpoint and its `progress.json`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from render.storage.url import Place, joined
 
 
 def run_lines(directory: Place, record: Mapping[str, Any], *, gone: bool) -> list[str]:
-    """Lines about the run in a directory, the shortest account first; `gone` says that nobody works on it any more."""
+    """Return lines about the run in a directory, a summary first; `gone` is true if its process has disappeared."""
     state = "broken off" if gone else str(record["status"])
     where = "" if state == "finished" else _where(directory, record, live=state == "running")
     lines = [f"{directory}: {state}" + (f", {where}" if where else "")]
     lines += [_line("dream", dream) for dream in _dream(record)]
-    begun, resumed = _local_time(str(record.get("started", ""))), len(record.get("resumed", []))
-    again = f", taken up again {resumed} time{'s'[: resumed > 1]}" if resumed else ""
-    lines.append(_line("begun", begun + again))
+    start_text, resumed = _local_time(str(record.get("started", ""))), len(record.get("resumed", []))
+    resumed_text = f", taken up again {resumed} time{'s'[: resumed > 1]}" if resumed else ""
+    lines.append(_line("begun", start_text + resumed_text))
     seconds = record.get("seconds")
     if seconds:
         parts = ", ".join(f"{name} {duration_text(value)}" for name, value in seconds.items() if name != "total")
@@ -37,7 +37,7 @@ def run_lines(directory: Place, record: Mapping[str, Any], *, gone: bool) -> lis
 
 
 def _where(directory: Place, record: Mapping[str, Any], *, live: bool) -> str:
-    """Octave and step: what the run says of itself at this moment, or else of its newest checkpoint."""
+    """Return octave and step: of the progress that a live run reports, or else of the newest checkpoint."""
     progress = read_progress(directory) if live else None
     if progress is not None:
         return (
@@ -45,12 +45,12 @@ def _where(directory: Place, record: Mapping[str, Any], *, live: bool) -> str:
             f"{100 * progress.share:.0f} %, {progress.rate:.2f} Mpx/s"
         ) + ("" if progress.left is None else f", about {duration_text(progress.left)} left")
     try:
-        read = stored_checkpoints(directory).read()
+        stored = stored_checkpoints(directory).read()
     except UserError as error:
         return f"its checkpoint cannot be read: {error}"
-    if not read or not read[1]:
+    if not stored or not stored[1]:
         return "no step is done yet" if live else "no checkpoint yet"
-    newest, planned = read[1][0], planned_steps(record)
+    newest, planned = stored[1][0], planned_steps(record)
     steps = planned[newest.octave] if newest.octave < len(planned) else newest.steps
     saved = newest.saved_at("%Y-%m-%d %H:%M:%S")
     where = f"octave {newest.octave + 1} of {len(planned)}, step {newest.steps} of {steps}"
@@ -58,7 +58,7 @@ def _where(directory: Place, record: Mapping[str, Any], *, live: bool) -> str:
 
 
 def _local_time(text: str) -> str:
-    """A record's time as clocks here have it."""
+    """Return a record's time in the local time zone."""
     try:
         return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except ValueError:

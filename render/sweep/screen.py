@@ -1,4 +1,4 @@
-"""What is seen of a sweep while it goes on: one live screen on a terminal, a line now and then elsewhere."""
+"""Progress display of a sweep: a live screen on a terminal, a line at intervals elsewhere."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from render.terminal.console import PatientConsole
 from render.terminal.text import one_line
 
 _LINE_EVERY_S = 15.0
-#: What labels get before each point gets a bar, and is said where it is rendered; then how wide those are.
+#: Columns of labels that take precedence over bars and workers; then the columns of the other fields.
 _LONGEST = 60
 _STEP, _SHORT_STEP, _BAR, _PERCENT, _WORKER = 24, 17, 12, 5, 26
-#: What the head takes, and the least that is kept for points under way.
+#: Lines of the head, and the least number of lines for running points.
 _HEAD_LINES, _LEAST_LINES = 4, 3
 
 
 class Screen:
-    """Shows a board on standard error, and keeps it up to date. Any number of threads may tell it things."""
+    """Display of a board on standard error. Any number of threads may call it."""
 
     def __init__(
         self, board: Board, directory: Path, *, quiet: bool = False, console: PatientConsole | None = None
     ) -> None:
-        """`directory` is the sweep's."""
+        """Start a live display if the console is a terminal; `directory` is the sweep's."""
         self.board = board
         self._directory = directory
         self._console = PatientConsole(file=sys.stderr) if console is None else console
@@ -49,16 +49,16 @@ class Screen:
             self._live.start()
 
     def update(self, event: Event) -> None:
-        """Takes an event to the board; what went wrong is said at once."""
+        """Apply an event to the board; without a live display, print failures at once."""
         with self._lock:
             self.board.apply(event)
             if self._live is None and event.kind in ("failed", "retried") and event.point in self.board.standings:
-                again = "" if event.kind == "failed" else ", is tried again"
+                retry_text = "" if event.kind == "failed" else ", is tried again"
                 standing = self.board.standings[event.point]
-                self.say(f"{event.kind.replace('retried', 'failed')}{again}: {failure_text(standing)}")
+                self.say(f"{event.kind.replace('retried', 'failed')}{retry_text}: {failure_text(standing)}")
 
     def tick(self) -> None:
-        """Looks how far running points are, and shows it. To be called about twice a second."""
+        """Read the progress of running points and show it. Call it about twice a second."""
         if self._quiet:
             return
         with self._lock:
@@ -71,7 +71,7 @@ class Screen:
                 self.say(line(self.board, now))
 
     def say(self, text: str) -> None:
-        """Prints a line; above the picture where there is one."""
+        """Print a line; above the live display if there is one."""
         if self._quiet:
             return
         with self._lock:
@@ -79,14 +79,14 @@ class Screen:
             self._console.write_line(text)
 
     def close(self) -> None:
-        """Leaves the terminal tidy: the picture goes."""
+        """Remove the live display."""
         with self._lock:
             if self._live is not None:
                 self._live.stop()
 
 
 def hear(board: Board, directory: Path) -> None:
-    """Tells the board of a sweep in `directory` what its running points say of themselves."""
+    """Read the progress of the running points of the sweep in `directory` into its board."""
     for standing in board.running:
         progress = read_progress(directory / standing.point.directory)
         if progress is not None:
@@ -94,36 +94,36 @@ def hear(board: Board, directory: Path) -> None:
 
 
 def picture(board: Board, title: str, now: float, width: int, height: int | None = None) -> RenderableType:
-    """Where a sweep stands at `now` (seconds since the epoch), for a terminal of `width` columns.
+    """Return the state of a sweep at `now` (seconds since the epoch), for a terminal of `width` columns.
 
-    With `height`, what does not fit into so many lines is counted instead, and of the failures the last are shown, cut to a
-    line; without, all points under way are there, and no failures: `failure_lines` has them.
+    With `height`, points that do not fit into so many lines are counted instead, and the last failures are shown, each cut
+    to a line. Without it, all running points are shown, and no failures: use `failure_lines` for those.
     """
     running = board.running
     parts: list[RenderableType] = _head(board, title, now, width)
     if height is None:
         return Group(*parts, _table(running, board, now, width)) if running else Group(*parts)
-    room, failures = max(_LEAST_LINES, height - _HEAD_LINES), board.failures
+    line_count, failures = max(_LEAST_LINES, height - _HEAD_LINES), board.failures
     if failures:
-        # A quarter for what went wrong; more where fewer points are under way than would fit.
-        failures = failures[-max(1, room // 4, room - len(running) - 2) :]
-        room = max(1, room - len(failures) - 1)
-    shown = running if len(running) <= room else running[: room - 1]
-    if shown:
-        parts.append(_table(shown, board, now, width))
-    if len(shown) < len(running):
-        parts.append(Text(f"  and {len(running) - len(shown)} more", style="dim"))
+        # Failures get a quarter of the lines, or more if running points leave lines free.
+        failures = failures[-max(1, line_count // 4, line_count - len(running) - 2) :]
+        line_count = max(1, line_count - len(failures) - 1)
+    listed_points = running if len(running) <= line_count else running[: line_count - 1]
+    if listed_points:
+        parts.append(_table(listed_points, board, now, width))
+    if len(listed_points) < len(running):
+        parts.append(Text(f"  and {len(running) - len(listed_points)} more", style="dim"))
     if failures:
-        earlier = board.counts.failed - len(failures)
-        parts.append(Text(f"failed ({earlier} more before)" if earlier else "failed", style="bold red"))
-        parts += [Text(f"  {failure_text(one, width - 2)}", no_wrap=True, overflow="ellipsis") for one in failures]
+        omitted_failures = board.counts.failed - len(failures)
+        parts.append(Text(f"failed ({omitted_failures} more before)" if omitted_failures else "failed", style="bold red"))
+        parts += [Text(f"  {failure_text(failure, width - 2)}", no_wrap=True, overflow="ellipsis") for failure in failures]
     return Group(*parts)
 
 
 def failure_lines(board: Board) -> list[str]:
-    """The points that failed, with their reasons, a line each under a line that says so; none where none did."""
+    """Return a heading and a line with the reason for each failed point; no lines without failures."""
     failures = board.failures
-    return ["failed", *(f"  {failure_text(one)}" for one in failures)] if failures else []
+    return ["failed", *(f"  {failure_text(failure)}" for failure in failures)] if failures else []
 
 
 def _head(board: Board, title: str, now: float, width: int) -> list[RenderableType]:
@@ -138,24 +138,32 @@ def _head(board: Board, title: str, now: float, width: int) -> list[RenderableTy
 
 
 def _table(running: Sequence[Standing], board: Board, now: float, width: int) -> Table:
-    """A line for each point: what it is called, where it stands, and if there is room a bar and who renders it."""
-    labels = [one_line(one.point.label) + (f" (attempt {one.attempt})" if one.attempt > 1 else "") for one in running]
-    wanted = 2 + min(_LONGEST, max(map(cell_len, labels), default=0))
-    room = width - wanted - _STEP - _PERCENT - 6
-    bars, workers = room >= _BAR + 2, room >= _BAR + _WORKER + 4
-    columns = [_STEP if bars else _SHORT_STEP, *([_BAR] if bars else []), _PERCENT, *([_WORKER] if workers else [])]
-    # Labels get what is left: they are cut here, in the middle, since it is mostly their ends that tell points apart.
-    widest = max(8, min(wanted, width - sum(columns) - 2 * len(columns) - 2))
+    """Return a line for each point: its label, its progress, and if there is room a bar and its worker."""
+    labels = [
+        one_line(standing.point.label) + (f" (attempt {standing.attempt})" if standing.attempt > 1 else "")
+        for standing in running
+    ]
+    label_columns = 2 + min(_LONGEST, max(map(cell_len, labels), default=0))
+    free_columns = width - label_columns - _STEP - _PERCENT - 6
+    has_bars, has_workers = free_columns >= _BAR + 2, free_columns >= _BAR + _WORKER + 4
+    columns = [
+        _STEP if has_bars else _SHORT_STEP,
+        *([_BAR] if has_bars else []),
+        _PERCENT,
+        *([_WORKER] if has_workers else []),
+    ]
+    # Labels get the remaining width. They are cut in the middle, since mostly their ends distinguish points.
+    label_width = max(8, min(label_columns, width - sum(columns) - 2 * len(columns) - 2))
     table = Table.grid(padding=(0, 2, 0, 0))
-    for column in (widest, *columns):
+    for column in (label_width, *columns):
         table.add_column(no_wrap=True, overflow="ellipsis", width=column, justify="right" if column == _PERCENT else "left")
     for standing, label in zip(running, labels, strict=True):
         share = board.share_of(standing, now)
-        cells: list[RenderableType] = [Text("  " + shortened(label, widest - 2)), _where(standing, now, bars)]
-        if bars:
+        cells: list[RenderableType] = [Text("  " + shortened(label, label_width - 2)), _where(standing, now, has_bars)]
+        if has_bars:
             cells.append(ProgressBar(total=1.0, completed=share, width=_BAR))
         cells.append(Text(f"{100 * share:.0f} %"))
-        if workers:
+        if has_workers:
             cells.append(Text(one_line(standing.worker), style="dim"))
         table.add_row(*cells)
     return table
@@ -170,12 +178,12 @@ def _where(standing: Standing, now: float, long: bool) -> Text:
 
 
 def line(board: Board, now: float) -> str:
-    """Where a sweep stands, in one line."""
+    """Return the state of a sweep in one line."""
     return f"{100 * board.share(now):3.0f} % {counts_text(board)}; {pace_text(board, now)}"
 
 
 def counts_text(board: Board) -> str:
-    """`31 of 48 done, 2 failed, 8 running, 7 queued (12 done before)`."""
+    """Return such as `31 of 48 done, 2 failed, 8 running, 7 queued (12 done before)`."""
     counts = board.counts
     parts = (("failed", counts.failed), ("running", counts.running), ("queued", counts.waiting))
     words = [f"{counts.done} of {counts.total} done", *(f"{count} {name}" for name, count in parts if count)]
@@ -183,21 +191,21 @@ def counts_text(board: Board) -> str:
 
 
 def pace_text(board: Board, now: float) -> str:
-    """`0.48 Mpx/s, 3 min 20 s so far, about 5 min 10 s left`; of a command that is over, how it ended."""
-    rate, left, took = board.rate(now), board.left(now), duration_text(board.elapsed(now))
+    """Return such as `0.48 Mpx/s, 3 min 20 s so far, about 5 min 10 s left`, or how a command ended."""
+    rate, left, elapsed = board.rate(now), board.left(now), duration_text(board.elapsed(now))
     pace = [f"{rate:.2f} Mpx/s"] if rate > 0 else []
     if board.status is None:
         return "not begun yet"
     if board.status != "running":
-        # A sweep is said to have failed where any of its points has.
-        through = board.status == "failed" and not board.counts.waiting
-        return ", ".join([f"{'finished with failures' if through else board.status} after {took}", *pace])
+        # The status is "failed" if any point has failed, even if all were tried.
+        all_tried = board.status == "failed" and not board.counts.waiting
+        return ", ".join([f"{'finished with failures' if all_tried else board.status} after {elapsed}", *pace])
     left_text = "time left not known yet" if left is None else f"about {duration_text(left)} left" if left else "finishing"
-    return ", ".join([*pace, f"{took} so far", left_text])
+    return ", ".join([*pace, f"{elapsed} so far", left_text])
 
 
 def failure_text(standing: Standing, room: int | None = None) -> str:
-    """A point and why it failed, in one line; where both take more than `room` columns, the point gets less than half."""
+    """Return a failed point and its reason in one line; shorten its label if both take more than `room` columns."""
     reason = one_line(standing.reason) or "no reason was given"
     tries = f" (tried {standing.attempt} times)" if standing.attempt > 1 else ""
     label = one_line(standing.point.label)
@@ -207,7 +215,7 @@ def failure_text(standing: Standing, room: int | None = None) -> str:
 
 
 def shortened(text: str, width: int) -> str:
-    """Text that takes at most `width` columns of a terminal: what is too much of it is left out in the middle."""
+    """Return text shortened in the middle to at most `width` columns of a terminal."""
     if cell_len(text) <= width:
         return text
     head = set_cell_size(text, max(0, (width - 1) // 2)).rstrip()

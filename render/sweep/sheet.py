@@ -1,4 +1,4 @@
-"""The contact sheets of a sweep: `sheet.png`, or several, drawn from the points' thumbnails, one after the other."""
+"""Contact sheets of a sweep: `sheet.png`, or several, drawn one by one from the points' thumbnails."""
 
 from __future__ import annotations
 
@@ -22,35 +22,37 @@ from render.sweep.shown import Exhibition, Shown
 from render.system.version import __version__
 
 _NAME = re.compile(r"sheet(-[1-9]\d*)?\.png")
-#: Key of a sheet's settings: of everything that is on it, sha256.
+#: Key in a sheet's settings: sha256 of its content.
 _DIGEST = "sheet"
 
 
 def write_sheets(directory: Path, exhibition: Exhibition, side: int = 320) -> list[Path]:
-    """Writes `sheet.png`, or `sheet-1.png` and so on, into a sweep's directory, and drops older sheets.
+    """Write `sheet.png`, or `sheet-1.png` and so on, into a sweep's directory, and remove older sheets.
 
-    Pictures are shown up to `side` px, from the points' thumbnails. A sheet that is there as it would come out is left as
-    it is, so that doing this again while a sweep goes on costs what has changed. Raises `UserError` where a file that is no
-    sheet of this program has such a name, or nothing can be written.
+    Pictures are shown up to `side` px, from the points' thumbnails. A sheet whose content has not changed is not written
+    again.
+
+    Raises:
+        UserError: If a file of such a name is not a sheet of this program, or a sheet cannot be written.
     """
     layouts = lay_out(exhibition, side)
     names = ["sheet.png"] if len(layouts) == 1 else [f"sheet-{number + 1}.png" for number in range(len(layouts))]
-    written = [directory / name for name in names]
-    _refuse_foreign(written)
-    for path, layout in zip(written, layouts, strict=True):
+    paths = [directory / name for name in names]
+    _refuse_foreign(paths)
+    for path, layout in zip(paths, layouts, strict=True):
         digest = _digest(directory, exhibition, layout)
         if _settings(path).get(_DIGEST) != digest:
             settings = {"command": exhibition.command, "made": dict(exhibition.made), _DIGEST: digest}
-            drawn = image_of(_draw(directory, exhibition.points, layout))
-            write_picture(path, drawn, "png", Metadata(settings, title=exhibition.title))
+            image = image_of(_draw(directory, exhibition.points, layout))
+            write_picture(path, image, "png", Metadata(settings, title=exhibition.title))
     for path in _sheets(directory):
-        if path not in written and _DIGEST in _settings(path):
+        if path not in paths and _DIGEST in _settings(path):
             path.unlink(missing_ok=True)
-    return written
+    return paths
 
 
 def check_sheets(directory: Path) -> None:
-    """Raises `UserError` where a file has a sheet's name that this program did not write: asked before a sweep begins."""
+    """Raise `UserError` if a file with a sheet's name was not written by this program; for use before a sweep begins."""
     _refuse_foreign(_sheets(directory))
 
 
@@ -72,7 +74,7 @@ def _settings(path: Path) -> dict[str, object]:
 
 
 def _digest(directory: Path, exhibition: Exhibition, layout: Sheet) -> str:
-    """The same for sheets that come out the same."""
+    """Return a digest of a sheet's content."""
     cells: list[object] = []
     for place in layout.places:
         point = exhibition.points[place.point]
@@ -84,12 +86,12 @@ def _digest(directory: Path, exhibition: Exhibition, layout: Sheet) -> str:
             except OSError:
                 pass
         cells.append((point.state, point.reason, point.thumbnail, *stamp))
-    plain = [__version__, exhibition.command, exhibition.made, repr(layout), cells]
-    return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
+    content = [__version__, exhibition.command, exhibition.made, repr(layout), cells]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _draw(directory: Path, points: Sequence[Shown], layout: Sheet) -> np.ndarray:
-    """(rows, columns, 3) uint8 RGB."""
+    """Return the sheet as (rows, columns, 3) uint8 RGB."""
     height, width = layout.shape
     sheet = Image.new("RGB", (width, height), GROUND)
     for text in layout.texts:
@@ -109,11 +111,11 @@ def _draw(directory: Path, points: Sequence[Shown], layout: Sheet) -> np.ndarray
 
 
 def _thumbnail(directory: Path, point: Shown, room: tuple[int, int]) -> Image.Image | None:
-    """The point's picture as large as (rows, columns) px have room for; None where it cannot be read."""
+    """Return the point's picture scaled to fit into `room`, (rows, columns) px; None if it cannot be read."""
     if point.thumbnail is None:
         return None
     try:
-        # By Pillow: what libvips takes to set up a pipeline is as much as there is to do.
+        # Use Pillow: for such small files the setup of a libvips pipeline doubles the time.
         with Image.open(directory / point.thumbnail, formats=SMALL_PICTURES) as image:
             scale = min(room[0] / image.height, room[1] / image.width)
             size = max(1, int(image.width * scale + 0.5)), max(1, int(image.height * scale + 0.5))

@@ -1,4 +1,4 @@
-"""Which points of a sweep stand together on a contact sheet, in which row and column, and what the others have. Pure."""
+"""Distribution of a sweep's points to pages of contact sheets, and to rows and columns of each page. Pure."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from render.sweep.shown import Exhibition
 
 @dataclass(frozen=True)
 class Page:
-    """Points that are laid out by two axes, or one after the other: then `rows` is empty and each has its name under it.
+    """Points in a grid of two axes, or in a sequence: then `rows` is empty and each point has its name under it.
 
-    `rows` and `columns` are names of values, `cells` says which point (its number in the exhibition) is where, by (row,
-    column). `caption` names the values of all other axes.
+    `rows` and `columns` are names of values. `cells` maps (row, column) to a point's number in the exhibition. `caption`
+    names the values of all other axes.
     """
 
     caption: str
@@ -31,33 +31,35 @@ class Page:
 
     @property
     def heading(self) -> str:
-        """What is on the page; empty where there is nothing to say."""
+        """Text about the values on the page; may be empty."""
         by = f"by {self.column_axis}" if not self.rows and self.column_axis else ""
         return "; ".join(filter(None, (by, self.caption)))
 
 
 def pages_of(exhibition: Exhibition) -> list[Page]:
-    """The pages in the order of their values, the last axis fastest. Every point is on one of them.
+    """Return the pages in the order of their values, the last axis fastest. Every point is on one of them.
 
-    An axis of one value, or none beside another, needs no dimension of its own: points then follow each other.
+    Points are in a grid if rows and columns are both axes with several values, else in sequence.
     """
     axes, names = exhibition.axes, axis_names(exhibition.axes)
-    wanted = (exhibition.rows, exhibition.columns)
-    asked = [axis for axis in dict.fromkeys(wanted) if axis is not None] or list(range(len(axes)))
-    laid = [axis for axis in asked if len(axes[axis].values) > 1]
-    grid = None not in wanted and len(laid) == 2
-    rest = [axis for axis in range(len(axes)) if axis not in laid]
-    grouped: dict[tuple[int, ...], list[int]] = {}
+    layout = (exhibition.rows, exhibition.columns)
+    layout_axes = [axis for axis in dict.fromkeys(layout) if axis is not None] or list(range(len(axes)))
+    page_axes = [axis for axis in layout_axes if len(axes[axis].values) > 1]
+    is_grid = None not in layout and len(page_axes) == 2
+    other_axes = [axis for axis in range(len(axes)) if axis not in page_axes]
+    points_by_page: dict[tuple[int, ...], list[int]] = {}
     for number, point in enumerate(exhibition.points):
-        grouped.setdefault(tuple(point.at[axis] for axis in rest), []).append(number)
+        points_by_page.setdefault(tuple(point.at[axis] for axis in other_axes), []).append(number)
     pages = []
-    for at in sorted(grouped):
-        points = grouped[at]
+    for indices in sorted(points_by_page):
+        points = points_by_page[indices]
         caption = ", ".join(
-            f"{names[axis]} = {axes[axis].values[value].label}" for axis, value in zip(rest, at, strict=True)
+            f"{names[axis]} = {axes[axis].values[value].label}" for axis, value in zip(other_axes, indices, strict=True)
         )
         pages.append(
-            _grid(exhibition, caption, laid, names, points) if grid else _flow(exhibition, caption, laid, names, points)
+            _grid(exhibition, caption, page_axes, names, points)
+            if is_grid
+            else _flow(exhibition, caption, page_axes, names, points)
         )
     return pages
 
@@ -76,4 +78,4 @@ def _flow(exhibition: Exhibition, caption: str, laid: Sequence[int], names: Sequ
         for number in ordered
     ]
     name = " and ".join(names[axis] for axis in laid)
-    return Page(caption, "", (), name, tuple(labels), {(0, place): number for place, number in enumerate(ordered)})
+    return Page(caption, "", (), name, tuple(labels), {(0, column): number for column, number in enumerate(ordered)})

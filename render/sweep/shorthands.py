@@ -1,4 +1,4 @@
-"""What the `sweep` section says in short: all layers, a layer's channels, a file of points."""
+"""Shorthands of the `sweep` section: all layers, a layer's channels, a file of points."""
 
 from __future__ import annotations
 
@@ -14,16 +14,21 @@ from render.storage.url import SCHEMES
 from render.storage.user_paths import user_path
 from render.sweep.values import Written, labels, of_name, of_text, plain_text, values_of_word
 
-#: The key that layers and channels are values of.
+#: Key whose values are layers and channels.
 TERMS = "objective.terms"
-#: Keys whose values name nothing.
+#: Keys whose values are free text, which may look like a URL.
 _TEXTS = ("name", "output.title", "output.author")
 
 
 def layer_values(given: object, architecture: Architecture | None) -> list[Written]:
-    """Values of `objective.terms` with one layer each: every block of the network for `all`, else those that are listed.
+    """Return values of `objective.terms` with one layer each.
 
-    Without an `architecture`, where the model is an axis itself, `all` means nothing. Raises `UserError`.
+    Args:
+        given: `all` for every block of the network, or a list of layers, or text with commas.
+        architecture: The network; None if the model is an axis itself.
+
+    Raises:
+        UserError: For `all` without an architecture, and for what is not a list of layers.
     """
     if given == "all":
         if architecture is None:
@@ -37,9 +42,10 @@ def layer_values(given: object, architecture: Architecture | None) -> list[Writt
 
 
 def channel_values(given: str, architecture: Architecture | None) -> list[Written]:
-    """Values of `objective.terms` with one channel each: all of `mixed4`, or those of `mixed4:0-63,70`.
+    """Return values of `objective.terms` with one channel each: all of `mixed4`, or those of `mixed4:0-63,70`.
 
-    Raises `UserError` for layers and channels that the network does not have.
+    Raises:
+        UserError: For layers and channels that the network does not have, and without an architecture.
     """
     if architecture is None:
         raise UserError(f"sweep.channels={given} and an axis of models: channels of which? Sweep one model")
@@ -53,38 +59,41 @@ def channel_values(given: str, architecture: Architecture | None) -> list[Writte
 
 
 def read_points(path: str, groups: Mapping[str, Sequence[str]]) -> list[dict[str, Written]]:
-    """The points that a YAML file lists: a mapping of keys to values for each, text as words of the command line have it.
+    """Read the points that a YAML file lists, each a mapping of keys to values; text is as on the command line.
 
-    Raises `UserError` for a file that is no such list, and for keys that do not exist.
+    Raises:
+        UserError: For a file that is not such a list, and for unknown keys.
     """
     where = f"sweep.points={path}"
     try:
-        listed = load_yaml(read_yaml_text(user_path(path, "sweep.points")))
+        points = load_yaml(read_yaml_text(user_path(path, "sweep.points")))
     except FileNotFoundError:
         raise UserError(f"{where}: there is no such file") from None
     except OSError as error:
         raise UserError(f"{where}: {error.strerror}") from None
     except UnsafeYaml as error:
         raise UserError(f"{where} is not valid YAML: {error}") from None
-    if listed is None or listed == []:
+    if points is None or points == []:
         raise UserError(f"{where} lists no points: write one in a line, such as - {{step_size: 2}}")
-    if not isinstance(listed, list):
+    if not isinstance(points, list):
         raise UserError(f"{where} is no list of points: write one in a line, such as - {{step_size: 2}}")
-    return [_point(point, f"{where}, point {number}", groups) for number, point in enumerate(listed, start=1)]
+    return [_point(point, f"{where}, point {number}", groups) for number, point in enumerate(points, start=1)]
 
 
 def point_names(points: Sequence[Mapping[str, Written]]) -> list[str]:
-    """What points are called: by the values of those keys that not all have in common."""
+    """Return a name for each point, from the values of the keys in which points differ."""
     keys = list(dict.fromkeys(key for point in points for key in point))
-    named: dict[str, dict[str, str]] = {}
+    names_by_key: dict[str, dict[str, str]] = {}
     for key in keys:
         values = {point[key].text: point[key] for point in points if key in point}
         if len(values) > 1 or not all(key in point for point in points):
-            named[key] = dict(zip(values, labels(list(values.values())), strict=True))
-    named = named or {key: {points[0][key].text: labels([points[0][key]])[0]} for key in keys}
+            names_by_key[key] = dict(zip(values, labels(list(values.values())), strict=True))
+    names_by_key = names_by_key or {key: {points[0][key].text: labels([points[0][key]])[0]} for key in keys}
 
     def name(point: Mapping[str, Written]) -> str:
-        return " ".join(f"{key.rpartition('.')[2]}={named[key][point[key].text]}" for key in point if key in named)
+        return " ".join(
+            f"{key.rpartition('.')[2]}={names_by_key[key][point[key].text]}" for key in point if key in names_by_key
+        )
 
     return [name(point) or "as it is" for point in points]
 
@@ -110,12 +119,12 @@ def _point(given: object, where: str, groups: Mapping[str, Sequence[str]]) -> di
 
 
 def _refuse_references(key: str, text: str) -> None:
-    """Raises `UserError` for a value that stands for something else: a file of points may be somebody else's.
+    """Raise `UserError` for a value with a reference, since a file of points may come from somebody else.
 
-    It holds values alone: no `${...}`, however it is written, and no address in an object store.
+    References are `${...}`, in any spelling, and URLs of object stores.
     """
-    means = text if key in PATH_KEYS and not is_hydras(text) else str(parsed_word(f"{key}={text}").value())
-    if "${" in means and not (key in PATH_KEYS and not is_hydras(text)):
+    value = text if key in PATH_KEYS and not is_hydras(text) else str(parsed_word(f"{key}={text}").value())
+    if "${" in value and not (key in PATH_KEYS and not is_hydras(text)):
         raise UserError(f"{key}={text}: a file of points has values alone: write out what ${{...}} stands for")
-    if key not in _TEXTS and any(f"{scheme}://" in means for scheme in SCHEMES):
+    if key not in _TEXTS and any(f"{scheme}://" in value for scheme in SCHEMES):
         raise UserError(f"{key}={text}: a file of points names no URLs: bring the file, and name it here")

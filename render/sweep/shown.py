@@ -1,4 +1,4 @@
-"""What contact sheet and gallery show of a sweep: plain data, so that both can be drawn without rendering anything."""
+"""Content of contact sheet and gallery as plain data, so that both can be drawn without rendering."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from render.sweep.axes import Axis
 
 @dataclass(frozen=True)
 class Shown:
-    """A point. Names of files are relative to the sweep's directory, with slashes; None where there is no such file.
+    """Point. File names are relative to the sweep's directory, with slashes; None if there is no such file.
 
-    `at` is the number of its value on each axis; `state` is done, failed or waiting, and `reason` says why it failed.
-    `picture` is the finished file, `large` what a browser can show of it whole (the picture itself where it can),
-    `thumbnail` a small WebP, `zoom` a page that shows it as deep zoom. `size` is (rows, columns) of the picture, px.
-    `words` are the `key=value` of its axes; `command` renders it again, `poster` as a print. `listed` are the `key=value`
-    that a file of favourites has for it: `words` where there are none.
+    `at` is the index of its value on each axis. `state` is done, failed or waiting; `reason` says why it failed.
+    `picture` is the finished file; `large` is a version that a browser can show whole (the picture itself if possible),
+    `thumbnail` a small WebP, `zoom` a page that shows it as deep zoom. `size` is the picture's (rows, columns), px.
+    `words` are the `key=value` of its axes; `command` renders it again, `poster` renders it as a print. `listed` are the
+    `key=value` for it in a file of favourites; if empty, `words` are used.
     """
 
     at: tuple[int, ...]
@@ -36,10 +36,11 @@ class Shown:
 
 @dataclass(frozen=True)
 class Exhibition:
-    """A sweep to be shown: `rows` and `columns` are numbers of the axes that are laid out so, None where there is none.
+    """Sweep to be shown.
 
-    `made` are lines about how it was made: what, and the words for it. `command` makes it again;
-    `favourites` dreams as prints what a file of favourites lists (empty: with nothing but the points' own words).
+    `rows` and `columns` are the indices of the axes laid out so, or None. `made` are (name, text) of its settings.
+    `command` makes it again; `favourites` is the command that dreams a file of favourites as prints (empty for the default
+    one).
     """
 
     title: str

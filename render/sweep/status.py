@@ -1,4 +1,4 @@
-"""`status run=DIR`: how a sweep, or a single run, stands, seen from another terminal."""
+"""`status run=DIR`: state of a sweep or a single run, for use from another terminal."""
 
 from __future__ import annotations
 
@@ -24,16 +24,20 @@ from render.system import interrupts
 from render.terminal.console import PatientConsole, plain_console
 from render.terminal.text import one_line
 
-#: Seconds between two looks at a disk, and at an object store.
+#: Seconds between two reads of a directory on disk, and in an object store.
 _POLL_S, _POLL_STORE_S = 0.5, 10.0
-#: Seconds between two lines of a run that is watched where there is no terminal.
+#: Seconds between two lines about a watched run without a terminal.
 _LINE_EVERY_S = 15.0
 
 
 def print_status(words: Sequence[str]) -> int:
-    """Prints how what `run=DIR` among the words names stands; with `watch=true` again and again until it ends.
+    """Print the state of the sweep or run that `run=DIR` names; with `watch=true` repeatedly until it ends.
 
-    Returns the exit code: 0, or 1 where a point or the run failed or its process is gone. Raises `UserError`.
+    Returns:
+        The exit code: 0, or 1 if a point or the run failed or its process is gone.
+
+    Raises:
+        UserError: If the directory has no readable sweep or run, or a word is unknown.
     """
     options = _options(words)
     url = checked_url(options["run"], "run")
@@ -61,7 +65,7 @@ def print_status(words: Sequence[str]) -> int:
 
 
 def is_gone(directory: Place, record: Mapping[str, Any]) -> bool:
-    """Whether a record that is read from a directory says that it is being worked on, and nobody does."""
+    """Return whether a directory's record has the status running although no process holds its lock."""
     return record.get("status") == "running" and not is_locked(directory)
 
 
@@ -85,22 +89,22 @@ def _sweep_status(directory: Path, watch: bool, console: PatientConsole) -> int:
 
 
 def _watch_sweep(directory: Path, console: PatientConsole) -> None:
-    """Shows a sweep until it ends, or whoever watches has seen enough."""
+    """Show a sweep until it ends or the user interrupts."""
     sweep = read_sweep(directory)
     screen = Screen(Board(listed_points(sweep)), directory, console=console)
-    seen: list[Event] = []
+    applied_events: list[Event] = []
     stamp: object = None
     try:
         while sweep.get("status") == "running" and not is_gone(directory, _settled(directory, read_sweep)):
             if stamp != (stamp := _stamp(directory)):
                 sweep = read_sweep(directory)
                 events = told(directory, sweep)
-                if events[:1] != seen[:1]:
-                    # Another command has begun, perhaps of other points.
-                    screen.board, seen = Board(listed_points(sweep)), []
-                for event in events[len(seen) :]:
+                if events[:1] != applied_events[:1]:
+                    # Another command has begun, perhaps with other points.
+                    screen.board, applied_events = Board(listed_points(sweep)), []
+                for event in events[len(applied_events) :]:
                     screen.update(event)
-                seen = events
+                applied_events = events
             screen.tick()
             time.sleep(_POLL_S)
     except KeyboardInterrupt:
@@ -120,16 +124,16 @@ def _run_status(directory: Place, watch: bool, console: PatientConsole) -> int:
 
 
 def _watch_run(directory: Place, record: dict[str, Any], console: PatientConsole) -> dict[str, Any]:
-    """Shows where a run stands until it ends; returns its record then."""
-    last = 0.0
+    """Show the state of a run until it ends; return its last record."""
+    last_line_time = 0.0
     try:
         with console.status("") as status:
             while record.get("status") == "running" and not is_gone(directory, record):
-                where = next(iter(run_lines(directory, record, gone=False)))
-                status.update(Text(one_line(where)))
-                if not console.is_terminal and time.monotonic() - last > _LINE_EVERY_S:
-                    last = time.monotonic()
-                    console.write_line(where)
+                summary = next(iter(run_lines(directory, record, gone=False)))
+                status.update(Text(one_line(summary)))
+                if not console.is_terminal and time.monotonic() - last_line_time > _LINE_EVERY_S:
+                    last_line_time = time.monotonic()
+                    console.write_line(summary)
                 time.sleep(_POLL_S if isinstance(directory, Path) else _POLL_STORE_S)
                 record = _settled(directory, read_record)
     except KeyboardInterrupt:
@@ -138,30 +142,31 @@ def _watch_run(directory: Place, record: dict[str, Any], console: PatientConsole
 
 
 def _settled(directory: Place, read: Any) -> dict[str, Any]:
-    """The record in a directory. Its process writes how it ended before it lets go of the lock, so that of a process that
-    seems to be gone is read once more.
+    """Read the record in a directory, twice if its process seems to be gone.
+
+    A process writes its final record before it releases the lock, so a second read sees that record.
     """
     record: dict[str, Any] = read(directory)
     return (read(directory) or record) if is_gone(directory, record) else record
 
 
 def _stamp(directory: Path) -> tuple[object, ...]:
-    """Changes when a sweep's files do."""
+    """Return a value that changes when a sweep's files change."""
     stats = [path.stat() if path.exists() else None for path in (directory / SWEEP, directory / EVENTS)]
     return tuple((stat.st_mtime_ns, stat.st_size) if stat else None for stat in stats)
 
 
 def _again(sweep: Mapping[str, Any]) -> str:
-    """What goes on with a sweep."""
+    """Return a sentence about the command that resumes a sweep."""
     command = sweep.get("command") or ""
     text = command if isinstance(command, str) else shlex.join(map(str, command))
     return f"the same command goes on with it: {text}" if text else "the same command goes on with it"
 
 
 def _options(words: Sequence[str]) -> dict[str, str]:
-    options, others = split_words(words, {"run": "", "watch": "false"})
-    if others:
-        raise UserError(f"status does not know {others[0]!r}: give it run=DIR, and perhaps watch=true")
+    options, unknown_words = split_words(words, {"run": "", "watch": "false"})
+    if unknown_words:
+        raise UserError(f"status does not know {unknown_words[0]!r}: give it run=DIR, and perhaps watch=true")
     if not options["run"]:
         raise UserError("status needs the directory of a sweep or a run: run=sweeps/NAME")
     check_switches(options, ["watch"])

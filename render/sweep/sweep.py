@@ -1,4 +1,4 @@
-"""`make sweep`: a grid of jobs on one farm, from the words on the command line to the page that shows what came of them."""
+"""`make sweep`: a grid of jobs on one farm, from the words on the command line to the gallery of results."""
 
 from __future__ import annotations
 
@@ -40,52 +40,53 @@ from render.terminal.lines import print_lines
 
 log = logging.getLogger(__name__)
 
-#: How often the page is written while points are rendered, s.
+#: Seconds between two updates of the page while points are rendered.
 _PAGE_EVERY = 30.0
-#: How many points may be checked before it is said that they are.
+#: Most points that are checked without a message.
 _MANY = 200
-#: What Ray holds besides the weights of a network, bytes, and what those take at most.
+#: Bytes that Ray stores besides weights, and most bytes of a network's weights.
 _STORED_BYTES, _WEIGHTS_BYTES = 150_000_000, 120_000_000
-#: Failures that are listed one by one at the end.
+#: Most failures that are listed one by one at the end.
 _LISTED = 30
-#: Exit code where points failed.
+#: Exit code if points failed.
 FAILED = 1
 
 
 def sweep(root: str, words: Sequence[str]) -> int:
-    """Renders all points of a sweep that are not done yet; returns the exit code: 1 where any failed.
+    """Render all points of a sweep that are not done yet; return the exit code, 1 if any failed.
 
-    Raises `UserError` before anything is rendered, for words that make no sweep.
+    Raises:
+        UserError: Before anything is rendered, for words that do not make a valid sweep.
     """
-    found = find_axes(root, words)
+    swept = find_axes(root, words)
     interrupts.hold()
-    quiet = found.job.quiet
+    quiet = swept.job.quiet
     start_logging(quiet=quiet)
-    most, number = found.job.sweep.max, count(found)
-    if number > most:
+    limit, number = swept.job.sweep.max, count(swept)
+    if number > limit:
         raise UserError(
-            f"{number:,} points are more than sweep.max={most:,} ({project(found)}): raise sweep.max to render them all"
+            f"{number:,} points are more than sweep.max={limit:,} ({project(swept)}): raise sweep.max to render them all"
         )
-    directory = SweepDirectory(sweep_path(found))
+    directory = SweepDirectory(sweep_path(swept))
     directory.check()
     if number > _MANY:
         say(f"checking {number:,} points", quiet=quiet)
-    farm = sweep_farm(found.job.farm, number)
+    farm = sweep_farm(swept.job.farm, number)
     share_gb = host_memory() / (farm.workers or 1) / 1e9
-    points = list(draft_points(found, expand(found), directory.path, share_gb, interrupts.check))
+    points = list(draft_points(swept, expand(swept), directory.path, share_gb, interrupts.check))
     refused = [point for point in points if isinstance(point, Refused)]
-    if refused and (found.job.sweep.strict or len(refused) == len(points)):
-        more = f" (and {len(refused) - 1} more of {len(points)} points)" if len(refused) > 1 else ""
-        raise UserError(f"{refused[0].label}: {refused[0].reason}{more}")
-    return _Run(root, words, found, farm, directory, points).run()
+    if refused and (swept.job.sweep.strict or len(refused) == len(points)):
+        others_text = f" (and {len(refused) - 1} more of {len(points)} points)" if len(refused) > 1 else ""
+        raise UserError(f"{refused[0].label}: {refused[0].reason}{others_text}")
+    return _Run(root, words, swept, farm, directory, points).run()
 
 
 def sweep_farm(farm: FarmConfig, points: int) -> FarmConfig:
-    """The farm for so many points: on this machine's CPUs it has two workers where the config names no number.
+    """Return the farm for so many points: on local CPUs it has two workers if the config sets no number.
 
-    While one reads, writes or schedules the other computes; on two cores that takes a fifth off the time. Each has as many
-    threads as a lone render would, so that sums are rounded alike. This very process does one point after the other: its
-    kernels, and the log that each run keeps, are one worker's.
+    While one worker reads, writes or schedules, the other computes; on two cores that saves a fifth of the time. Each has
+    as many threads as a single render, so that sums are rounded in the same way. The inline executor has one worker, since
+    its kernels and each run's log belong to this process.
     """
     if farm.executor == "inline":
         return replace(farm, workers=1)
@@ -97,7 +98,7 @@ def sweep_farm(farm: FarmConfig, points: int) -> FarmConfig:
 
 
 class _Run:
-    """One command, once its points have been checked."""
+    """Run of one command whose points have been checked."""
 
     def __init__(
         self,
@@ -133,7 +134,7 @@ class _Run:
                 with interrupts.deferred(quiet=self._job.quiet):
                     self._tell(Event("begun", self._begun, None, {"pid": os.getpid(), "points": len(self._points)}))
                     self._set_aside()
-                    waiting = [one for one in self._drafted.values() if not one.done]
+                    waiting = [point for point in self._drafted.values() if not point.done]
                     if waiting:
                         self._screen.say(self._summary(waiting))
                         self._render(waiting)
@@ -152,17 +153,17 @@ class _Run:
         return FAILED if self._board.failures else 0
 
     def _end(self, status: str) -> None:
-        """Tells and records how the command ended."""
+        """Report and record how the command ended."""
         seconds = round(time.time() - self._begun, 3)
         try:
             self._tell(Event("ended", time.time(), None, {"status": status, "seconds": seconds}))
         finally:
             self._screen.close()
-        failures = [{"point": one.point.label, "reason": one.reason} for one in self._board.failures]
+        failures = [{"point": standing.point.label, "reason": standing.reason} for standing in self._board.failures]
         self._directory.save(status=status, seconds=seconds, failures=failures)
 
     def _break_off(self, status: str, *, show: bool) -> None:
-        """Leaves things in order where something else is being raised, which is what the user must read last."""
+        """Finish record and page while another error is being raised, which the user must read last."""
         try:
             self._end(status)
             if show:
@@ -172,17 +173,19 @@ class _Run:
         self._list_failures()
 
     def _summary(self, waiting: Sequence[Drafted]) -> str:
-        """One line: what is about to be rendered."""
+        """Return a line about the points that are about to be rendered."""
         megapixels = sum(point.megapixels for point in waiting)
         names = axis_names(self._found.axes)
         axes = " x ".join(f"{len(axis.values)} {name}" for axis, name in zip(self._found.axes, names, strict=True))
-        begun = sum(point.begun for point in waiting)
-        where = f" ({begun} from where they stopped)" if begun else ""
-        todo = f"{len(waiting)} of {len(self._points)} points to render{where}"
-        return f"{axes}: {todo}, {megapixels:,.1f} Mpx with {len(_kernels(waiting))} kernels -> {self._directory.path}"
+        resumed = sum(point.begun for point in waiting)
+        resumed_text = f" ({resumed} from where they stopped)" if resumed else ""
+        points_text = f"{len(waiting)} of {len(self._points)} points to render{resumed_text}"
+        return (
+            f"{axes}: {points_text}, {megapixels:,.1f} Mpx with {len(_kernels(waiting))} kernels -> {self._directory.path}"
+        )
 
     def _set_aside(self) -> None:
-        """Tells of the points that need no rendering: those that are done, and those that cannot be rendered."""
+        """Report the points that are not rendered: those that are done, and those that cannot be rendered."""
         refused = 0
         for point in self._points:
             event = None
@@ -192,7 +195,7 @@ class _Run:
             elif point.done:
                 event = Event("skipped", time.time(), point.point.number)
             if event is not None:
-                # Not by way of the screen, which would say each: there may be hundreds, and all are listed at the end.
+                # Bypass the screen, which would print each: there may be hundreds, and all are listed at the end.
                 self._board.apply(event)
                 self._events.append(event)
         if refused:
@@ -200,7 +203,7 @@ class _Run:
 
     def _render(self, waiting: Sequence[Drafted]) -> None:
         with ThreadPoolExecutor(1) as background:
-            # Starting Ray and reading weights both take seconds and wait for different things.
+            # Start Ray and read weights concurrently: both take seconds and wait for different resources.
             loading = background.submit(self._load, waiting)
             background.submit(store.get_ready)
             with open_farm(
@@ -211,10 +214,10 @@ class _Run:
                 say=self._screen.say,
             ) as farm:
                 loaded = loading.result()
-                self._launch(farm, [one for one in waiting if weights_key(one.config) in loaded], loaded)
+                self._launch(farm, [point for point in waiting if weights_key(point.config) in loaded], loaded)
 
     def _load(self, waiting: Sequence[Drafted]) -> dict[WeightsKey, Loaded]:
-        """The weights of all networks; points whose weights cannot be had fail."""
+        """Load the weights of all networks; fail the points whose weights cannot be loaded."""
         loaded: dict[WeightsKey, Loaded] = {}
         reasons: dict[WeightsKey, str] = {}
         for point in waiting:
@@ -229,7 +232,7 @@ class _Run:
         return loaded
 
     def _launch(self, farm: Farm, waiting: Sequence[Drafted], loaded: dict[WeightsKey, Loaded]) -> None:
-        """Rank by rank: points that suit one worker, as many at once as there are; then those that all workers share."""
+        """Render the points rank by rank: first one point per worker, then the large points with all workers."""
         total = sum(point.teraflops for point in waiting)
         large = {
             point.point.number
@@ -266,7 +269,7 @@ class _Run:
     def _tick(self) -> None:
         self._screen.tick()
         if time.monotonic() - self._written > _PAGE_EVERY:
-            # A disk that is full for a while is no reason to stop; at the end it is said.
+            # A disk that is full for a while does not stop the sweep; the write at the end reports it.
             self._written = time.monotonic()
             try:
                 self._show(sheets=False)
@@ -274,19 +277,19 @@ class _Run:
                 log.warning("the page is not up to date: %s", error)
 
     def _show(self, *, sheets: bool) -> tuple[Path, list[Path]]:
-        """Writes the page, and the contact sheets, as things stand."""
+        """Write the page, and if asked the contact sheets, for the current state."""
         home = self._directory.path
-        shown = exhibition(self._found, self._points, self._board, home, self._command)
-        page = write_gallery(home, shown)
+        content = exhibition(self._found, self._points, self._board, home, self._command)
+        page = write_gallery(home, content)
         self._written = time.monotonic()
-        return page, write_sheets(home, shown, self._job.sweep.thumbnail) if sheets else []
+        return page, write_sheets(home, content, self._job.sweep.thumbnail) if sheets else []
 
     def _summarise(self, page: Path, sheets: Sequence[Path]) -> None:
         counts = self._board.counts
         seconds = self._board.elapsed(time.time())
-        before = f", {counts.skipped} of them before" if counts.skipped else ""
-        done = f"{counts.done} of {counts.total} points are done{before}; took {duration_text(seconds)}"
-        say(done, *map(str, [*sheets, page]), quiet=self._job.quiet)
+        skipped_text = f", {counts.skipped} of them before" if counts.skipped else ""
+        summary = f"{counts.done} of {counts.total} points are done{skipped_text}; took {duration_text(seconds)}"
+        say(summary, *map(str, [*sheets, page]), quiet=self._job.quiet)
         self._list_failures()
 
     def _list_failures(self) -> None:
@@ -295,16 +298,16 @@ class _Run:
 
 
 def failure_lines(failures: Sequence[Standing], total: int) -> list[str]:
-    """What failed and why, one line each; where they are many, one for each reason."""
+    """Return a line for each failed point with its reason, or for each reason if there are many failures."""
     lines = [f"render: {len(failures)} of {total} points failed; the same command tries them again"]
     if len(failures) <= _LISTED:
-        return [*lines, *(f"  {one.point.label}: {one.reason}" for one in failures)]
+        return [*lines, *(f"  {standing.point.label}: {standing.reason}" for standing in failures)]
     reasons: dict[str, list[str]] = {}
-    for one in failures:
-        reasons.setdefault(one.reason, []).append(one.point.label)
+    for standing in failures:
+        reasons.setdefault(standing.reason, []).append(standing.point.label)
     for reason, labels in reasons.items():
-        more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
-        lines.append(f"  {labels[0]}{more}: {reason}")
+        more_text = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
+        lines.append(f"  {labels[0]}{more_text}: {reason}")
     return [*lines, "  sweep.json lists them all"]
 
 
@@ -314,8 +317,8 @@ def _kernels(points: Sequence[Drafted]) -> frozenset[KernelKey]:
 
 def _by_rank(found: Found, points: Sequence[Drafted]) -> Iterator[list[Drafted]]:
     ranks = {point.point.number: rank(found, point.point) for point in points}
-    for wanted in sorted(set(ranks.values()), reverse=True):
-        yield [point for point in points if ranks[point.point.number] == wanted]
+    for point_rank in sorted(set(ranks.values()), reverse=True):
+        yield [point for point in points if ranks[point.point.number] == point_rank]
 
 
 def _assigned(found: Found, point: Drafted) -> Assigned:
@@ -334,10 +337,10 @@ def _recorded(point: Drafted | Refused) -> dict[str, Any]:
 
 
 def _store_bytes(points: Sequence[Drafted], workers: int) -> int:
-    """What Ray holds at once on this machine, bytes: all weights, and what the largest point that may be spread sends."""
+    """Return the bytes that Ray stores at once here: all weights, and the transfers of the largest spread point."""
     weights = _WEIGHTS_BYTES * len({weights_key(point.config) for point in points})
-    spread = [point for point in points if workers > 1 and (point.tiles > 1 or not point.fits)]
-    if not spread:
+    large_points = [point for point in points if workers > 1 and (point.tiles > 1 or not point.fits)]
+    if not large_points:
         return _STORED_BYTES + weights
-    largest = max(spread, key=lambda point: point.megapixels)
+    largest = max(large_points, key=lambda point: point.megapixels)
     return _STORED_BYTES + weights + jobs.store_bytes(jobs.draft(largest.config))

@@ -1,4 +1,4 @@
-"""A sweep's directory: who may use it, its log, its events and its record `sweep.json`."""
+"""Directory of a sweep: its lock, its log, its events and its record `sweep.json`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _VERSIONED = ("jax", "ray", "numpy", "hydra-core")
 
 
 def sweep_path(found: Found) -> Path:
-    """The sweep's directory: the same for other values on the same axes."""
+    """Return the sweep's directory, which depends on its axes but not on their values."""
     job = found.job
     if job.sweep.dir and checked_url(job.sweep.dir, "sweep.dir"):
         raise UserError(
@@ -44,37 +44,38 @@ def sweep_path(found: Found) -> Path:
 
 
 class SweepDirectory:
-    """The directory of one sweep. Run directories of earlier commands stay in it, whatever the one at hand asks for."""
+    """Directory of one sweep. It keeps all run directories of earlier commands, also those of other points."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        #: Workers save their canvas and leave it once there is such a file.
+        #: File that makes workers save their canvas and stop, once it exists.
         self.stop = path / _STOP
         self.record: dict[str, Any] = {}
 
     def check(self) -> None:
-        """Raises `UserError` where the sweep would replace what is not its own, or cannot write. Changes nothing."""
+        """Raise `UserError` if the sweep would replace foreign files, or cannot write. Change nothing."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"sweep.dir={self.path} is a file: name a directory")
         refuse_links(self.path, *_OURS, _STOP, LOCK)
-        # Its events tell a sweep whose record is lost: the record is made anew by every command.
+        # Events suffice to recognise a sweep whose record is lost: every command writes the record again.
         if not read_sweep(self.path) and not read_events(self.path / EVENTS):
             foreign = [name for name in _OURS if os.path.lexists(self.path / name)]
             if foreign:
                 raise UserError(f"{self.path} holds a {foreign[0]} that no sweep made: choose another sweep.dir")
         check_sheets(self.path)
-        place = nearest(self.path)
-        if not (place.is_dir() and os.access(place, os.W_OK)):
+        parent = nearest(self.path)
+        if not (parent.is_dir() and os.access(parent, os.W_OK)):
             raise UserError(f"{self.path} cannot be written to: choose another sweep.dir")
 
     @contextmanager
     def opened(self, facts: Mapping[str, Any]) -> Iterator[EventLog]:
-        """Holds the directory for this process, with log and events attached and `facts` in the record, which in the end
-        says how the sweep ended.
+        """Lock the directory for this process, attach log and events, and put `facts` into the record.
+
+        On exit, record how the sweep ended, and release the directory.
         """
         lock = lock_directory(self.path, "a sweep that is still going", "sweep.dir")
         try:
-            # Again, now that nobody else can: another sweep may have come since.
+            # Check again under the lock: another sweep may have written here since.
             self.check()
             remove_abandoned(self.path)
             self.stop.unlink(missing_ok=True)
@@ -90,7 +91,7 @@ class SweepDirectory:
             lock.release()
 
     def save(self, **facts: Any) -> None:
-        """Adds facts to `sweep.json`, replacing the file as a whole."""
+        """Add facts to `sweep.json`, replacing the file atomically."""
         self.record |= facts
         write_whole(self.path / SWEEP, (json.dumps(self.record, indent=1) + "\n").encode())
 

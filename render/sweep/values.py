@@ -1,4 +1,4 @@
-"""The values of an axis: from Hydra's multirun grammar, from lists in YAML and from file names to words and labels."""
+"""Values of an axis: Hydra's multirun grammar, lists in YAML and file names, converted to words and labels."""
 
 from __future__ import annotations
 
@@ -26,23 +26,24 @@ from render.config.compose import PATH_KEYS, is_hydras, parsed_word
 from render.errors import UserError
 from render.sweep.file_names import FILES, listed, matching, names_of, text_of
 
-#: Values that an axis may have at most, so that a range without end is refused before it fills the memory.
+#: Most values of an axis, so that an endless range is refused before it fills the memory.
 MOST_VALUES = 100_000
 _TERMS = "objective.terms"
 
 
 @dataclass(frozen=True)
 class Written:
-    """A value as a word writes it (`key=TEXT`), and what it may be called, from short to long."""
+    """Value as a word writes it (`key=TEXT`), and its possible display names, from short to long."""
 
     text: str
     names: tuple[str, ...]
 
 
 def values_of_word(key: str, text: str, groups: Mapping[str, Sequence[str]]) -> list[Written] | None:
-    """The values that `key=text` gives, as on Hydra's command line; None where it is one value alone.
+    """Return the values that `key=text` gives, as on Hydra's command line; None for a single value.
 
-    Raises `UserError` for what cannot be read or enumerated, and for a pattern that matches nothing.
+    Raises:
+        UserError: For text that cannot be parsed or enumerated, and for a pattern that matches nothing.
     """
     if key in PATH_KEYS and not is_hydras(text):
         names = listed(key, text) if key in FILES else None
@@ -54,37 +55,37 @@ def values_of_word(key: str, text: str, groups: Mapping[str, Sequence[str]]) -> 
 
 
 def values_of_config(key: str, given: object, groups: Mapping[str, Sequence[str]]) -> list[Written]:
-    """The values that `sweep.axes` gives a key: a list of them, or text that means what it means on the command line."""
+    """Return the values that `sweep.axes` gives a key: a list, or text with the syntax of the command line."""
     if not isinstance(given, list):
         text = given if isinstance(given, str) else plain_text(key, given)
         if not text.strip():
             raise UserError(f"sweep.axes.{key} is empty: give it a list of values, or null for no axis")
-        several = values_of_word(key, text, groups)
-        return several if several is not None else [of_text(key, text)]
+        word_values = values_of_word(key, text, groups)
+        return word_values if word_values is not None else [of_text(key, text)]
     values: list[Written] = []
-    for one in given:
-        if key in FILES and isinstance(one, str):
-            values += [of_name(key, name) for name in matching(key, one)]
+    for item in given:
+        if key in FILES and isinstance(item, str):
+            values += [of_name(key, name) for name in matching(key, item)]
         else:
-            values.append(of_text(key, plain_text(key, one)))
+            values.append(of_text(key, plain_text(key, item)))
     return values
 
 
 def of_text(key: str, text: str) -> Written:
-    """A value as a word of its own writes it; raises `UserError` for text that Hydra cannot read."""
+    """Return the value that a single word writes. Raise `UserError` for text that Hydra cannot parse."""
     if key in PATH_KEYS:
         return of_name(key, text)
     return _of_element(key, parsed_word(f"{key}={text}").value(), text)
 
 
 def of_name(key: str, text: str) -> Written:
-    """A file name or free text as a word writes it."""
+    """Return a file name or free text as a word writes it."""
     name = text_of(key, text)
     return Written(text, names_of(name) if key in FILES else (name,))
 
 
 def plain_text(key: str, value: object) -> str:
-    """A value from YAML as a word writes it."""
+    """Return a value from YAML as a word writes it."""
     if key in PATH_KEYS:
         return name_text(value)
     # Whole floats stay floats.
@@ -92,26 +93,26 @@ def plain_text(key: str, value: object) -> str:
 
 
 def labels(values: Sequence[Written]) -> list[str]:
-    """For each value the shortest of its names that no other has; after all names, the text, and numbers."""
+    """Return for each value its shortest unique name; if none is unique, its text, numbered if necessary."""
     names = [[*(_printable(name) for name in value.names), _printable(value.text)] for value in values]
-    names = [[name for name in several if name.strip()] or ["''"] for several in names]
+    names = [[name for name in value_names if name.strip()] or ["''"] for value_names in names]
     levels = [0] * len(values)
     while True:
-        found = [several[level] for several, level in zip(names, levels, strict=True)]
-        counts = Counter(found)
-        longer = [
-            number for number, label in enumerate(found) if counts[label] > 1 and levels[number] + 1 < len(names[number])
+        chosen = [value_names[level] for value_names, level in zip(names, levels, strict=True)]
+        counts = Counter(chosen)
+        ambiguous = [
+            number for number, label in enumerate(chosen) if counts[label] > 1 and levels[number] + 1 < len(names[number])
         ]
-        if not longer:
+        if not ambiguous:
             break
-        for number in longer:
+        for number in ambiguous:
             levels[number] += 1
-    seen: Counter[str] = Counter()
-    for number, label in enumerate(found):
-        seen[label] += 1
+    numbering: Counter[str] = Counter()
+    for number, label in enumerate(chosen):
+        numbering[label] += 1
         if counts[label] > 1:
-            found[number] = f"{label} ({seen[label]})"
-    return found
+            chosen[number] = f"{label} ({numbering[label]})"
+    return chosen
 
 
 def _elements(key: str, text: str, parsed: Override, groups: Mapping[str, Sequence[str]]) -> list[Any]:
@@ -125,24 +126,24 @@ def _elements(key: str, text: str, parsed: Override, groups: Mapping[str, Sequen
                 raise UserError(f"{key}={text}: glob is for groups ({', '.join(groups)}); write the values")
             elements = sweep.filter(list(groups[key]))
         elif isinstance(sweep, RangeSweep):
-            # Sums of steps such as 0.1 are off in the last digits.
-            elements = (float(f"{one:.12g}") if isinstance(one, float) else one for one in sweep.range())
+            # Round: sums of steps such as 0.1 are inexact in the last digits.
+            elements = (float(f"{element:.12g}") if isinstance(element, float) else element for element in sweep.range())
         else:
             assert isinstance(sweep, ChoiceSweep)
             elements = sweep.list
-        found = list(islice(elements, MOST_VALUES + 1))
-        if any(isinstance(one, Sweep) for one in found):
+        values = list(islice(elements, MOST_VALUES + 1))
+        if any(isinstance(element, Sweep) for element in values):
             raise ValueError("a choice among choices is read by nobody; write all values in one")
     except (HydraException, ValueError, ArithmeticError) as error:
         raise UserError(f"{key}={text}: {error}") from None
-    if not found:
+    if not values:
         raise UserError(f"{key}={text} has no values: give it at least one")
-    if len(found) > MOST_VALUES:
+    if len(values) > MOST_VALUES:
         raise UserError(f"{key}={text} has more values than an axis may have ({MOST_VALUES:,}): give it fewer")
     if getattr(sweep, "shuffle", False):
-        # The same order whenever the command is given.
-        random.Random(0).shuffle(found)
-    return found
+        # Use a fixed seed, so that the same command gives the same order.
+        random.Random(0).shuffle(values)
+    return values
 
 
 def _of_element(key: str, element: Any, text: str | None = None) -> Written:
@@ -153,26 +154,26 @@ def _of_element(key: str, element: Any, text: str | None = None) -> Written:
 
 
 def _bare(element: Any) -> Any:
-    """An element of Hydra's grammar without its quotes."""
+    """Return an element of Hydra's grammar without its quotes."""
     if isinstance(element, QuotedString):
         return element.text
     if isinstance(element, list):
-        return [_bare(one) for one in element]
+        return [_bare(item) for item in element]
     if isinstance(element, dict):
-        return {_bare(key): _bare(one) for key, one in element.items()}
+        return {_bare(key): _bare(item) for key, item in element.items()}
     return element
 
 
 def _name(value: Any, between: str) -> str:
-    """A value for people to read: `mixed3 + 0.5*mixed5`, `1.5`."""
+    """Return the display text of a value: `mixed3 + 0.5*mixed5`, `1.5`."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):
-        joint = " | " if value and all(isinstance(one, list) for one in value) else between
-        return joint.join(_name(one, between) for one in value) or "[]"
+        joint = " | " if value and all(isinstance(item, list) for item in value) else between
+        return joint.join(_name(item, between) for item in value) or "[]"
     if isinstance(value, dict):
-        rest = {key: one for key, one in value.items() if key != "layer"}
-        words = [f"{key}={_name(one, ', ')}" for key, one in rest.items()]
+        fields = {key: item for key, item in value.items() if key != "layer"}
+        words = [f"{key}={_name(item, ', ')}" for key, item in fields.items()]
         return " ".join([str(value["layer"]), *words] if "layer" in value else words) or "{}"
     if isinstance(value, float):
         return f"{value:.6g}"

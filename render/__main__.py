@@ -182,7 +182,7 @@ def _without_a_job(command: str, overrides: list[str]) -> int | None:
         preflight_command(overrides)
         return 0
     if command == "status":
-        from render.sweep.status import print_status
+        from render.sweeps.status import print_status
 
         return print_status(overrides)
     return None
@@ -228,13 +228,13 @@ def _run(command: str, root: str, overrides: list[str]) -> int:
         probe(root, overrides)
         return 0
     if command == "sweep":
-        from render.sweep.sweep import sweep
+        from render.sweeps.sweep import sweep
 
         return sweep(root, overrides)
     from render.config.compose import is_sweep, load_config
 
     if command == "plan a sweep" or (command == "plan" and is_sweep(root, overrides)):
-        from render.sweep.estimate import print_sweep_plan
+        from render.sweeps.estimate import print_sweep_plan
 
         print_sweep_plan(root, overrides)
         return 0

@@ -17,7 +17,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from render.config.compose import load_config
-from render.dream.resample import Pixels
+from render.dreaming.resample import Pixels
 from render.geometry.geometry import whole
 from render.job.job import draft, prepared
 

@@ -18,8 +18,8 @@ from render.config.compose import load_config
 from render.errors import UserError
 from render.farm.worker.process import use_compilation_cache
 from render.job.job import draft, prepared, render
-from render.models.network import Network
-from render.models.weights import Loaded, load
+from render.networks.network import Network
+from render.networks.weights import Loaded, load
 from render.system import interrupts
 from tests import browser
 from tests.farm_job import JOB, dreamed

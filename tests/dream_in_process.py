@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from render.config.compose import load_config
-from render.dream.objectives import Given, Objective
-from render.dream.resample import Pixels
+from render.dreaming.objectives import Given, Objective
+from render.dreaming.resample import Pixels
 from render.errors import WorkersLost
 from render.farm.checkpoint import Checkpoints, Fixed, OctaveHistory
 from render.farm.conductor import Conductor, Saving
@@ -25,7 +25,7 @@ from render.farm.worker.resident_block import Residency
 from render.farm.worker.worker import Gradient, Worker
 from render.geometry.geometry import KernelShape
 from render.job import job as jobs
-from render.models.weights import find_model
+from render.networks.weights import find_model
 from tests.conftest import INLINE
 from tests.farm_job import held
 

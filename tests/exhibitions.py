@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from render.source.source import sample_path
-from render.sweep.axes import Axis, Value
-from render.sweep.shown import Exhibition, Shown
+from render.sweeps.axes import Axis, Value
+from render.sweeps.shown import Exhibition, Shown
 
 LAYERS, STEPS, IMAGES = ("mixed3", "mixed4", "mixed5", "mixed6"), ("1", "1.5", "2"), ("chelsea", "hubble")
 #: What the third axis shows: (rows, columns) px.

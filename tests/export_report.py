@@ -28,7 +28,7 @@ from render.canvas import store as stores
 from render.canvas.image import canvas_image, to_integers
 from render.canvas.store import CanvasStore
 from render.config.schema import SourceConfig
-from render.dream.resample import resample_array
+from render.dreaming.resample import resample_array
 from render.export.export import Style, export
 from render.export.picture import Encoding
 from render.geometry.geometry import Interval, Rect

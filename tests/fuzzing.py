@@ -27,15 +27,15 @@ from render.export.metadata import read_settings
 from render.export.profile import read_profile
 from render.farm.checkpoint import Checkpoints, _sha256
 from render.job.progress_file import read_progress
-from render.models import keras_h5, labels, tflite, torchscript, weights
-from render.models.architecture import Architecture, Conv, Preprocess
-from render.models.declared import Expected
-from render.models.inception_v3 import INCEPTION_V3_KERAS
-from render.models.inception_v3_slim import INCEPTION_V3_SLIM
+from render.networks import keras_h5, labels, tflite, torchscript, weights
+from render.networks.architecture import Architecture, Conv, Preprocess
+from render.networks.declared import Expected
+from render.networks.inception_v3 import INCEPTION_V3_KERAS
+from render.networks.inception_v3_slim import INCEPTION_V3_SLIM
 from render.preflight.header import read_header
 from render.source.source import open_source
-from render.sweep.shorthands import read_points
-from render.sweep.status import print_status
+from render.sweeps.shorthands import read_points
+from render.sweeps.status import print_status
 from tests.test_slim import small_graph
 
 #: What one read may take, s, and by how much the process may grow in all, bytes.

@@ -20,7 +20,7 @@ from render.config.compose import load_config, node_types
 from render.config.schema import Config, NodeConfig
 from render.job.progress import duration_text, plain_console
 from render.job.projection import assumptions, bytes_table, times_table
-from render.models.inception_v3 import INCEPTION_V3
+from render.networks.inception_v3 import INCEPTION_V3
 from render.planning.cost import StepCost, step_cost
 from render.planning.plan import Plan, make_plan
 from render.planning.price import Estimate, estimate, kernel_tflops, machine_of, network_bound_from

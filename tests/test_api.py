@@ -22,7 +22,7 @@ import render
 from render.config.compose import load_config
 from render.config.keywords import config_of
 from render.errors import UserError
-from render.models.network import Network
+from render.networks.network import Network
 from render.system import interrupts
 from tests.conftest import INLINE, ROOT, refusal
 from tests.farm_job import stored

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from render.errors import UserError
-from render.models.architecture import Architecture, Conv, Layer, MaxPool, window_output
-from render.models.googlenet import GOOGLENET
-from render.models.inception_v3 import INCEPTION_V3, INCEPTION_V3_KERAS
-from render.models.network import Network
+from render.networks.architecture import Architecture, Conv, Layer, MaxPool, window_output
+from render.networks.googlenet import GOOGLENET
+from render.networks.inception_v3 import INCEPTION_V3, INCEPTION_V3_KERAS
+from render.networks.network import Network
 
 FIELDS = {
     "googlenet": {"3a": 59, "3b": 91, "4a": 171, "4b": 235, "4c": 299, "4d": 363, "4e": 427, "5a": 587, "5b": 715},

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from render.dream.ascent import blend, jitter, luminance, measure, statistic
-from render.dream.optimizer import Optimizer
+from render.dreaming.ascent import blend, jitter, luminance, measure, statistic
+from render.dreaming.optimizer import Optimizer
 
 RANDOM = np.random.default_rng(5)
 

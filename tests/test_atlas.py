@@ -46,8 +46,8 @@ from render.export.metadata import read_settings
 from render.farm.executors import InlineExecutor
 from render.farm.ray.pool import RayFarm
 from render.farm.worker.process import WorkerProcess
-from render.models.googlenet import GOOGLENET
-from render.models.weights import Loaded
+from render.networks.googlenet import GOOGLENET
+from render.networks.weights import Loaded
 from render.system.machine import cores
 from tests import browser
 from tests.conftest import GOOGLENET_WEIGHTS, ROOT, needs
@@ -97,7 +97,7 @@ def test_what_a_channel_likes_excites_it(googlenet: Loaded, transforms: Transfor
 
 def test_the_network_itself_says_that_the_channel_rises(googlenet: Loaded) -> None:
     """On the very pixels that are kept, with an ordinary network."""
-    from render.models.network import Network
+    from render.networks.network import Network
 
     picture = recipe(googlenet, transforms=STILL_ONES, steps=16).make().channel_picture(12)
     network = Network(googlenet.architecture.truncated([LAYER]), googlenet.parameters)

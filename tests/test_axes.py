@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from render.config.compose import SWEEP, load, load_config, root_configs, schema_keys
 from render.config.sweep_schema import SweepConfig, SweepJob
 from render.errors import UserError
-from render.models.weights import MODELS
-from render.sweep.axes import Found, find_axes, point_label
-from render.sweep.file_names import listed, natural
-from render.sweep.points import count, expand
-from render.sweep.values import Written, labels, values_of_config
+from render.networks.weights import MODELS
+from render.sweeps.axes import Found, find_axes, point_label
+from render.sweeps.file_names import listed, natural
+from render.sweeps.points import count, expand
+from render.sweeps.values import Written, labels, values_of_config
 from tests import conftest
 from tests.conftest import ROOT
 from tests.test_config import keys_in

@@ -14,7 +14,7 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from render.models.architecture import (
+from render.networks.architecture import (
     Architecture,
     AvgPool,
     Block,
@@ -24,9 +24,9 @@ from render.models.architecture import (
     Node,
     Preprocess,
 )
-from render.models.backward import core_gradient
-from render.models.inception_v3 import INCEPTION_V3
-from render.models.network import Network
+from render.networks.backward import core_gradient
+from render.networks.inception_v3 import INCEPTION_V3
+from render.networks.network import Network
 from tests.benchmarks.trained import missing, trained
 
 Size = tuple[int, int]

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from render.dream.objectives import Given, resolve
+from render.dreaming.objectives import Given, resolve
 from render.geometry.geometry import Axis, KernelShape, round_up
-from render.models.architecture import Block
-from render.models.googlenet import GOOGLENET
-from render.models.inception_v3 import INCEPTION_V3
+from render.networks.architecture import Block
+from render.networks.googlenet import GOOGLENET
+from render.networks.inception_v3 import INCEPTION_V3
 from tests.benchmarks import compiling, kernels, layers, trained
 from tests.benchmarks.contender import CHANNELS_LAST, EAGER, OURS, TENSORFLOW, TENSORFLOW_READY, Contender, core_side
 from tests.benchmarks.gpu import report, summary

@@ -17,8 +17,8 @@ from render.job import progress_file
 from render.job.progress import Display
 from render.job.progress_file import Progress, ProgressFile, read_progress
 from render.planning.plan import Plan
-from render.sweep.board import Board, BoardPoint, Counts
-from render.sweep.event_log import Event, EventLog, last_command, read_events
+from render.sweeps.board import Board, BoardPoint, Counts
+from render.sweeps.event_log import Event, EventLog, last_command, read_events
 from tests.conftest import refusal
 from tests.test_plan import plan
 

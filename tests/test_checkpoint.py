@@ -29,8 +29,8 @@ from hypothesis import strategies as st
 from render.canvas import store
 from render.canvas.store import CanvasStore
 from render.config.compose import load_config
-from render.dream.resample import Pixels
-from render.dream.stage import Stage
+from render.dreaming.resample import Pixels
+from render.dreaming.stage import Stage
 from render.errors import DamagedCheckpoint, UrgentInterrupt, UserError, WorkersLost
 from render.farm.checkpoint import Checkpoint, Checkpoints, OctaveHistory
 from render.farm.events import Event, OctaveStarted, Recovered, Saved

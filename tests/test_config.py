@@ -18,10 +18,10 @@ from omegaconf import OmegaConf
 from render.__main__ import make_overrides
 from render.config.compose import load_config, root_configs, schema_keys
 from render.config.schema import Config, OutputConfig, picture_format, picture_width, validate
-from render.dream.term_syntax import parse_term
-from render.dream.terms import Energy
+from render.dreaming.term_syntax import parse_term
+from render.dreaming.terms import Energy
 from render.errors import UserError
-from render.models.weights import MODELS
+from render.networks.weights import MODELS
 from tests.conftest import ROOT
 
 CONF = ROOT / "conf"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from render.dream.resample import Pixels
-from render.models.network import Network
-from render.models.weights import Loaded
+from render.dreaming.resample import Pixels
+from render.networks.network import Network
+from render.networks.weights import Loaded
 from tests.conditioning_report import dreamed, low_share
 from tests.untiled import photo
 

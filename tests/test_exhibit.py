@@ -6,11 +6,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from render.sweep.axes import find_axes
-from render.sweep.board import Board, BoardPoint
-from render.sweep.drafting import Drafted
-from render.sweep.exhibit import exhibition
-from render.sweep.points import expand
+from render.sweeps.axes import find_axes
+from render.sweeps.board import Board, BoardPoint
+from render.sweeps.drafting import Drafted
+from render.sweeps.exhibit import exhibition
+from render.sweeps.points import expand
 from tests.test_board import event
 
 

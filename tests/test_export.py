@@ -24,7 +24,7 @@ from render.canvas import image as module
 from render.canvas import store as stores
 from render.canvas.image import canvas_image, to_integers
 from render.canvas.store import CanvasStore
-from render.dream.resample import resample_array
+from render.dreaming.resample import resample_array
 from render.errors import DamagedCheckpoint, UserError
 from render.export.export import Style, export, export_panels
 from render.export.metadata import Metadata, read_settings, srgb_profile

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import correlate1d
 from scipy.signal import correlate2d
 
-from render.dream.filters import (
+from render.dreaming.filters import (
     cascade,
     cascade_reach,
     laplacian_gains,

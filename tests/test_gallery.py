@@ -24,11 +24,11 @@ from PIL import Image
 
 from render.config.compose import load_config
 from render.config.schema import Config, picture_width
-from render.sweep.axes import axis_names, find_axes
-from render.sweep.commands import Prints, favourites_as_prints, point_command, poster_command
-from render.sweep.gallery import page, write_gallery
-from render.sweep.points import expand
-from render.sweep.shown import Exhibition, Shown
+from render.sweeps.axes import axis_names, find_axes
+from render.sweeps.commands import Prints, favourites_as_prints, point_command, poster_command
+from render.sweeps.gallery import page, write_gallery
+from render.sweeps.points import expand
+from render.sweeps.shown import Exhibition, Shown
 from tests import browser
 from tests.conftest import refusal
 from tests.exhibitions import FAILED, LAYERS, STEPS, WAITING, axis, exhibition, write_many, write_sweep

@@ -16,7 +16,7 @@ from PIL import Image
 
 from render.canvas.store import CanvasStore
 from render.geometry.geometry import whole
-from render.models.weights import Loaded
+from render.networks.weights import Loaded
 from render.storage.opening import open_storage
 from render.system.paths import cache_directory
 from tests import s3

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.special import softmax
 
-from render.models.labels import ClassName, class_names, describe_classes, find_class, top_classes
+from render.networks.labels import ClassName, class_names, describe_classes, find_class, top_classes
 from tests.conftest import ROOT, SHARED, needs, refusal
 
 SHA256 = "acf75ef0abe89694b19056e0796401068b459c457baa30335f240c7692857355"
@@ -31,7 +31,7 @@ def names() -> tuple[tuple[str, ...], ...]:
 #: A process that looks a class up, and reports every process and connection it makes, and whether JAX or Ray came along.
 WATCHED = """
 import sys
-from render.models.labels import find_class
+from render.networks.labels import find_class
 
 def report(event, arguments):
     if event in ("subprocess.Popen", "socket.connect"):

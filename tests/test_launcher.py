@@ -14,10 +14,10 @@ from PIL import Image
 
 from render.config.schema import Config, SourceConfig
 from render.errors import WorkersLost
-from render.sweep.event_log import Event
-from render.sweep.launcher import Assigned, Launcher
-from render.sweep.queue import Task
-from render.sweep.renderer import Outcome, Sources
+from render.sweeps.event_log import Event
+from render.sweeps.launcher import Assigned, Launcher
+from render.sweeps.queue import Task
+from render.sweeps.renderer import Outcome, Sources
 
 
 class Hanging:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from render.config.compose import load_config
 from render.config.schema import Config, OutputConfig, picture_bleed
-from render.dream.resample import Pixels
+from render.dreaming.resample import Pixels
 from render.errors import UserError
 from render.geometry.geometry import BOUNDARY_MODES, Interval, Rect, whole
 from render.geometry.source_window import SourceWindow

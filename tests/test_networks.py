@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from render.config.schema import SourceConfig
-from render.dream.resample import resample_array
-from render.models.network import Network
-from render.models.weights import Loaded, load
+from render.dreaming.resample import resample_array
+from render.networks.network import Network
+from render.networks.weights import Loaded, load
 from render.source.photo import read_photo
 from render.source.source import sample_path
 from tests.conftest import SHARED, needs

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from render.dream.resample import Pixels
+from render.dreaming.resample import Pixels
 from render.farm.events import Noticed, OctaveStarted, Recovered, StepDone
 from render.farm.notice import Notice, Warned, read_aws_action, read_gcp_maintenance, read_gcp_preempted
 from render.farm.ray import notice_watch as lookout

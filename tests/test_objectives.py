@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from render.dream.objectives import Objective, resolve
-from render.dream.term_syntax import parse_term
-from render.dream.terms import Energy, Evidence, Term
+from render.dreaming.objectives import Objective, resolve
+from render.dreaming.term_syntax import parse_term
+from render.dreaming.terms import Energy, Evidence, Term
 from render.errors import UserError
-from render.models.weights import MODELS
+from render.networks.weights import MODELS
 from tests.conftest import ROOT
 
 INCEPTION = MODELS["inception_v3"].architecture
@@ -198,8 +198,8 @@ def test_planning_and_conducting_do_without_jax() -> None:
     program = """
 import sys
 import render.farm.conductor, render.farm.ray.pool, render.job.job
-from render.dream.objectives import resolve
-from render.models.weights import MODELS
+from render.dreaming.objectives import resolve
+from render.networks.weights import MODELS
 objective = resolve(["mixed3", "0.5*mixed5:1+2"], MODELS["inception_v3"].architecture)
 print(len(objective.divisors(MODELS["inception_v3"].architecture, (300, 203))), "jax" in sys.modules)
 """

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from jax import lax
 
-from render.models import operations
-from render.models.architecture import AvgPool, Conv, LocalResponseNorm, MaxPool, window_output
-from render.models.network import Network
-from render.models.operations import average_pool, convolve, local_response_norm, max_pool
+from render.networks import operations
+from render.networks.architecture import AvgPool, Conv, LocalResponseNorm, MaxPool, window_output
+from render.networks.network import Network
+from render.networks.operations import average_pool, convolve, local_response_norm, max_pool
 
 Operation = Callable[[jax.Array], jax.Array]
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from render.config.octave_settings import OPTIMIZERS as NAMES
 from render.config.octave_settings import settings_by_octave
 from render.config.schema import Config, OptimizerConfig
-from render.dream.optimizer import MOMENTS, Optimizer
+from render.dreaming.optimizer import MOMENTS, Optimizer
 from render.errors import UserError
 from tests.conftest import ROOT
 
@@ -171,6 +171,6 @@ def test_every_name_of_the_config_is_an_optimiser() -> None:
 
 
 def test_whoever_reads_the_module_does_not_load_jax() -> None:
-    words = "import sys, render.dream.optimizer as o; o.Optimizer('adam'); print({'jax', 'optax'} & sys.modules.keys())"
+    words = "import sys, render.dreaming.optimizer as o; o.Optimizer('adam'); print({'jax', 'optax'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("set()\n", "")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from render.config.schema import Config, validate
 from render.errors import UserError
 from render.geometry.geometry import Grid, KernelShape, deal_blocks
-from render.models.googlenet import GOOGLENET
-from render.models.inception_v3 import INCEPTION_V3
+from render.networks.googlenet import GOOGLENET
+from render.networks.inception_v3 import INCEPTION_V3
 from render.planning.plan import Machine, Plan, make_plan
 from render.planning.schedule import make_schedule
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from render.config.compose import load_config
 from render.config.schema import Config
 from render.errors import UserError
-from render.sweep.axes import Axis, Found, Value, find_axes, point_label
-from render.sweep.points import count, expand, rank
+from render.sweeps.axes import Axis, Found, Value, find_axes, point_label
+from render.sweeps.points import count, expand, rank
 
 #: Values of keys of every kind, good and bad ones, as words write them.
 VALUES = {

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from render.config.compose import load_config
-from render.dream.kernel import Kernel, Programs
-from render.dream.objectives import Given, resolve
+from render.dreaming.kernel import Kernel, Programs
+from render.dreaming.objectives import Given, resolve
 from render.farm.worker.kernel_recipe import KernelRecipe
 from render.farm.worker.process import KernelCache
 from render.geometry.geometry import KernelShape
 from render.job.job import draft, prepared
-from render.models.network import Network
-from render.models.weights import Loaded
+from render.networks.network import Network
+from render.networks.weights import Loaded
 from tests.conftest import INLINE
 from tests.farm_job import dreamed
 from tests.untiled import photo

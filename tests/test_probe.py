@@ -19,14 +19,14 @@ from PIL import Image
 
 from render.__main__ import make_overrides, split_arguments
 from render.config.compose import load_config
-from render.dream.resample import resample_array
+from render.dreaming.resample import resample_array
 from render.errors import UserError, WorkersLost
 from render.farm.farms import InlineFarm
 from render.geometry.geometry import Rect
 from render.job.job import draft, prepared, render
-from render.models.labels import class_names, find_class
-from render.models.network import Network
-from render.models.weights import Loaded
+from render.networks.labels import class_names, find_class
+from render.networks.network import Network
+from render.networks.weights import Loaded
 from render.probe import probe
 from render.system.machine import cores
 from tests.conftest import GOOGLENET_WEIGHTS, INLINE, ROOT, needs

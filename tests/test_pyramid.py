@@ -24,7 +24,7 @@ from PIL import Image
 
 from render.config.compose import load_config
 from render.config.schema import OutputConfig, SourceConfig
-from render.dream.resample import Pixels
+from render.dreaming.resample import Pixels
 from render.errors import UserError
 from render.farm.events import Event, OctaveStarted, Saved
 from render.geometry.geometry import BOUNDARY_MODES, Interval, Rect, whole

@@ -8,7 +8,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from render.sweep.queue import Queue, Task
+from render.sweeps.queue import Queue, Task
 
 KERNELS = st.frozensets(st.sampled_from("abcdef"), min_size=1, max_size=3)
 TASKS = st.lists(st.tuples(KERNELS, st.integers(0, 2)), min_size=1, max_size=20).map(

@@ -32,9 +32,9 @@ from render.storage import inputs
 from render.storage.local import LocalStorage, refuse_links, replacing, write_durably
 from render.storage.locking import lock_directory
 from render.storage.records import MalformedRecord, Side, WholeNumber, check_shape, fits, parse_record
-from render.sweep.board import Board, read_sweep
-from render.sweep.shorthands import read_points
-from render.sweep.status import print_status
+from render.sweeps.board import Board, read_sweep
+from render.sweeps.shorthands import read_points
+from render.sweeps.status import print_status
 from render.viewer.live_run import LiveRun
 from tests.conftest import TINY, refusal, rendered
 from tests.test_picture import names
@@ -382,8 +382,8 @@ def test_files_that_no_run_made_are_refused_begun_anew_or_not(tmp_path: Path) ->
 
 
 def test_a_lost_sweep_record_is_no_foreign_file(tmp_path: Path) -> None:
-    from render.sweep.event_log import Event
-    from render.sweep.sweep_directory import SweepDirectory
+    from render.sweeps.event_log import Event
+    from render.sweeps.sweep_directory import SweepDirectory
 
     with SweepDirectory(tmp_path).opened({"points": []}) as events:
         events.append(Event("begun", 1.0, None, {"pid": 1, "points": 0}))

@@ -565,7 +565,7 @@ def command_here(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RENDER_OVERRIDES", "")
     monkeypatch.setenv("NPROC", str(cores()))
-    monkeypatch.setattr(logging.getLogger("render.models"), "handlers", [])
+    monkeypatch.setattr(logging.getLogger("render.storage.downloads"), "handlers", [])
 
     def run(*words: str) -> Finished:
         code = main(words)

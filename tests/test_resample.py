@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from render.dream.resample import Pixels, ReadPixels, resample, resample_array, span_taps, taps
+from render.dreaming.resample import Pixels, ReadPixels, resample, resample_array, span_taps, taps
 from render.geometry.geometry import AxisMode, Interval, Rect, whole
 from render.geometry.source_window import Span
 

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 
 from render.config.compose import load_config
-from render.dream.kernel import Kernel
-from render.dream.objectives import Given, Objective, resolve
-from render.dream.stage import Conditioning, Region, Stage
+from render.dreaming.kernel import Kernel
+from render.dreaming.objectives import Given, Objective, resolve
+from render.dreaming.stage import Conditioning, Region, Stage
 from render.errors import NumericalError
 from render.farm.messages import Assignment
 from render.farm.worker.resident_block import Residency, ResidentBlock
 from render.farm.worker.worker import Worker
 from render.geometry.geometry import Gathering, Grid, deal_blocks, margin_pieces
 from render.job.job import draft, prepared
-from render.models.weights import Loaded
+from render.networks.weights import Loaded
 from render.planning.residence import Residence, suits
 from tests.conftest import refusal
 from tests.dream_in_process import Dream, Stop, chunks_of, small_draft

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from render.dream.kernel import Kernel, Programs
-from render.dream.objectives import Given, resolve
+from render.dreaming.kernel import Kernel, Programs
+from render.dreaming.objectives import Given, resolve
 from render.geometry.geometry import KernelShape
-from render.models.network import Network
-from render.models.residuals import materialized
-from render.models.weights import Loaded
+from render.networks.network import Network
+from render.networks.residuals import materialized
+from render.networks.weights import Loaded
 from tests.untiled import photo
 
 

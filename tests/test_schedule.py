@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 
 from render.config.compose import load_config
-from render.dream.optimizer import Optimizer
-from render.dream.stage import Conditioning, Region
-from render.dream.term_syntax import NoMaterials, Picture
-from render.dream.terms import Energy
+from render.dreaming.optimizer import Optimizer
+from render.dreaming.stage import Conditioning, Region
+from render.dreaming.term_syntax import NoMaterials, Picture
+from render.dreaming.terms import Energy
 from render.errors import UserError
-from render.models.googlenet import GOOGLENET
-from render.models.inception_v3 import INCEPTION_V3
-from render.models.weights import MODELS
+from render.networks.googlenet import GOOGLENET
+from render.networks.inception_v3 import INCEPTION_V3
+from render.networks.weights import MODELS
 from render.planning.schedule import Schedule, make_schedule
 from tests.conftest import TINY
 

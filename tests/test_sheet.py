@@ -19,13 +19,13 @@ from render.export.lettering import EMPTY, GROUND, LEAST, text_width
 from render.export.metadata import read_settings
 from render.export.picture import image_of
 from render.geometry.geometry import whole
-from render.sweep import sheet as drawing
-from render.sweep.axes import Axis, Value, axis_names
-from render.sweep.sheet import check_sheets, write_sheets
-from render.sweep.sheet_layout import LEAST_CELL, LONGEST, Sheet, lay_out, remarks
-from render.sweep.sheet_pages import pages_of
-from render.sweep.shown import Exhibition, Shown
-from render.sweep.thumbnails import make_thumbnail
+from render.sweeps import sheet as drawing
+from render.sweeps.axes import Axis, Value, axis_names
+from render.sweeps.sheet import check_sheets, write_sheets
+from render.sweeps.sheet_layout import LEAST_CELL, LONGEST, Sheet, lay_out, remarks
+from render.sweeps.sheet_pages import pages_of
+from render.sweeps.shown import Exhibition, Shown
+from render.sweeps.thumbnails import make_thumbnail
 from tests.conftest import refusal
 
 MADE = (("network", "inception_v3"), ("picture", "hubble"), ("settings", "640 px wide, 5 octaves at 1.4"))

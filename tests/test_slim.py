@@ -22,14 +22,14 @@ from safetensors.numpy import save_file
 
 from render.config.compose import load_config
 from render.config.schema import SourceConfig
-from render.dream.resample import resample_array
+from render.dreaming.resample import resample_array
 from render.errors import UserError
 from render.job.job import draft
-from render.models import tflite
-from render.models.inception_v3_slim import INCEPTION_V3_SLIM
-from render.models.labels import class_names, top_classes
-from render.models.network import Network
-from render.models.weights import MODELS, Loaded, checked, fingerprint, load
+from render.networks import tflite
+from render.networks.inception_v3_slim import INCEPTION_V3_SLIM
+from render.networks.labels import class_names, top_classes
+from render.networks.network import Network
+from render.networks.weights import MODELS, Loaded, checked, fingerprint, load
 from render.source.photo import read_photo
 from render.source.source import sample_path
 from render.storage import downloads as fetch

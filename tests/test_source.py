@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
 from render.config.schema import SourceConfig
-from render.dream.resample import resample_array
+from render.dreaming.resample import resample_array
 from render.errors import UserError
 from render.geometry.geometry import Interval, Rect, whole
 from render.geometry.source_window import SourceWindow

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from scipy.ndimage import correlate1d
 
-from render.dream.ascent import blend, jitter, luminance, measure, statistic
-from render.dream.filters import total_variation
-from render.dream.resample import Pixels, resample_array
-from render.dream.stage import Stage
+from render.dreaming.ascent import blend, jitter, luminance, measure, statistic
+from render.dreaming.filters import total_variation
+from render.dreaming.resample import Pixels, resample_array
+from render.dreaming.stage import Stage
 from render.errors import UserError
 from render.farm.conductor import filter_bytes_exchanged
 from render.farm.events import OctaveStarted, StepDone

@@ -26,11 +26,11 @@ from render.job.progress import QuietDisplay
 from render.job.progress_file import Progress
 from render.job.run_record import read_record
 from render.storage.locking import is_locked, lock_directory
-from render.sweep import screen as screens
-from render.sweep.board import Board, BoardPoint
-from render.sweep.event_log import Event, EventLog
-from render.sweep.screen import Screen, counts_text, failure_lines, picture, shortened
-from render.sweep.status import print_status
+from render.sweeps import screen as screens
+from render.sweeps.board import Board, BoardPoint
+from render.sweeps.event_log import Event, EventLog
+from render.sweeps.screen import Screen, counts_text, failure_lines, picture, shortened
+from render.sweeps.status import print_status
 from render.terminal.console import PatientConsole
 from render.viewer.live_run import LiveRun
 from tests.conftest import ROOT, TINY, refusal

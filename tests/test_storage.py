@@ -40,8 +40,8 @@ from render.storage.objects import ObjectStorage
 from render.storage.opening import open_storage
 from render.storage.storage import Seen, Storage
 from render.storage.user_paths import input_path
-from render.sweep.status import print_status
-from render.sweep.sweep import sweep
+from render.sweeps.status import print_status
+from render.sweeps.sweep import sweep
 from render.viewer.server import view
 from tests.conftest import INLINE, ROOT, TINY, refusal
 from tests.farm_job import JOB

@@ -19,10 +19,10 @@ import psutil
 import pytest
 from PIL import Image
 
-from render.sweep.board import Board
-from render.sweep.event_log import EVENTS, Event, last_command, read_events
-from render.sweep.gallery import write_gallery
-from render.sweep.shown import Exhibition
+from render.sweeps.board import Board
+from render.sweeps.event_log import EVENTS, Event, last_command, read_events
+from render.sweeps.gallery import write_gallery
+from render.sweeps.shown import Exhibition
 from render.viewer.live_run import LiveRun
 from tests.conftest import INLINE, ROOT, Finished, refusal
 
@@ -310,7 +310,7 @@ def test_a_grid_over_the_maximum_says_what_it_would_take(tmp_path: Path, command
 
 def test_a_page_that_cannot_be_written_for_a_while_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from render.errors import UserError
-    from render.sweep import sweep as module
+    from render.sweeps import sweep as module
 
     written: list[Path] = []
 
@@ -376,7 +376,7 @@ def test_the_small_pictures_of_a_point_are_made_anew_where_they_are_gone(night: 
 def test_what_breaks_inside_a_point_is_its_reason_and_not_the_end(tmp_path: Path):
     from render.config.schema import Config
     from render.errors import NumericalError, UrgentInterrupt, WorkersLost
-    from render.sweep.renderer import attempted
+    from render.sweeps.renderer import attempted
 
     def outcome(error: BaseException):
         def work() -> float:

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from render.dream.objectives import Objective, resolve
-from render.dream.resample import Pixels
-from render.dream.term_syntax import NoMaterials, Picture
-from render.dream.terms import KINDS, Class, Evidence, Neuron, Strongest
+from render.dreaming.objectives import Objective, resolve
+from render.dreaming.resample import Pixels
+from render.dreaming.term_syntax import NoMaterials, Picture
+from render.dreaming.terms import KINDS, Class, Evidence, Neuron, Strongest
 from render.errors import UserError
 from render.farm.events import StepDone
 from render.geometry.geometry import BOUNDARY_MODES, Interval, KernelShape, Rect
-from render.models.network import Network
-from render.models.weights import Loaded
+from render.networks.network import Network
+from render.networks.weights import Loaded
 from tests.dream_in_process import Dream, Stop, chunks_of
 from tests.untiled import (
     assert_equal,

@@ -21,8 +21,8 @@ from render.export.picture import image_of, write_picture
 from render.export.profile import converted, read_profile
 from render.job.targets import targets
 from render.source.loaders import open_stream
-from render.sweep import thumbnails as module
-from render.sweep.thumbnails import make_thumbnail, shown_files
+from render.sweeps import thumbnails as module
+from render.sweeps.thumbnails import make_thumbnail, shown_files
 from tests.conftest import refusal
 
 SHAPE = (420, 700)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from render.dream.objectives import resolve
+from render.dreaming.objectives import resolve
 from render.geometry.geometry import BOUNDARY_MODES
-from render.models.weights import Loaded
+from render.networks.weights import Loaded
 from tests.untiled import assert_equal, kernel_of, make_grid, photo, tiled_gradient, untiled_gradient
 
 SLOW = settings(deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))

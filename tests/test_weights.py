@@ -35,10 +35,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from render.errors import UserError
-from render.models import caffe, torchscript
-from render.models.googlenet import GOOGLENET
-from render.models.inception_v3 import INCEPTION_V3
-from render.models.weights import MODELS, Loaded, Parameters, checked, fingerprint, fold_batch_norm, load
+from render.networks import caffe, torchscript
+from render.networks.googlenet import GOOGLENET
+from render.networks.inception_v3 import INCEPTION_V3
+from render.networks.weights import MODELS, Loaded, Parameters, checked, fingerprint, fold_batch_norm, load
 from render.storage import downloads as fetch
 from tests.conftest import GOOGLENET_WEIGHTS, ROOT, TINY, Finished, needs
 
@@ -69,7 +69,7 @@ def refusal(call: Callable[[], object]) -> str:
 #: A process that loads the published weights when told to, and reports every process and connection it makes.
 WATCHED = """
 import sys
-from render.models.weights import load
+from render.networks.weights import load
 
 def report(event, arguments):
     if event in ("subprocess.Popen", "socket.connect", "socket.getaddrinfo"):
@@ -84,7 +84,7 @@ print(load("inception_v3").sha256)
 #: A process that kills itself some seconds after an event whose arguments, written out, hold a word.
 KILLED = """
 import os, signal, sys, threading, time
-from render.models.weights import load
+from render.networks.weights import load
 
 event, word, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
 
@@ -1094,7 +1094,7 @@ def test_another_user_reads_a_shared_cache_or_is_told_why_not(fetched: Fetched, 
             directory.chmod(directory.stat().st_mode | 0o055)
     # Not started as that user, who may not even run this Python.
     script = (
-        "import os\nfrom render.models import weights\nos.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "import os\nfrom render.networks import weights\nos.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "try: print(weights.load('inception_v3').sha256)\nexcept weights.UserError as error: print(error)"
     )
 

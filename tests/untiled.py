@@ -15,18 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from render.dream.ascent import statistic
-from render.dream.kernel import Kernel, Programs
-from render.dream.objectives import Given, Objective
-from render.dream.resample import Pixels, resample_array
-from render.dream.stage import Stage
-from render.dream.terms import Caricature, Class, Direction, Energy, Guide, Neuron, Strongest, Term
+from render.dreaming.ascent import statistic
+from render.dreaming.kernel import Kernel, Programs
+from render.dreaming.objectives import Given, Objective
+from render.dreaming.resample import Pixels, resample_array
+from render.dreaming.stage import Stage
+from render.dreaming.terms import Caricature, Class, Direction, Energy, Guide, Neuron, Strongest, Term
 from render.farm.messages import Assignment
 from render.farm.worker.resident_block import Residency
 from render.farm.worker.worker import Worker
 from render.geometry.geometry import BOUNDARY_MODES, Axis, Gathering, Grid, Rect, deal_blocks, margin_pieces, round_up
-from render.models.network import Network
-from render.models.weights import Loaded
+from render.networks.network import Network
+from render.networks.weights import Loaded
 
 
 @dataclass(frozen=True)

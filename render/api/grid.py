@@ -13,9 +13,9 @@ from render.config.keywords import flattened, plain, untouched_hydra
 from render.config.words import word_of
 from render.errors import UserError
 from render.storage.user_paths import user_path
-from render.sweep.axes import find_axes
-from render.sweep.sweep import sweep as run_sweep
-from render.sweep.sweep_directory import sweep_path
+from render.sweeps.axes import find_axes
+from render.sweeps.sweep import sweep as run_sweep
+from render.sweeps.sweep_directory import sweep_path
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from render.config.keywords import config_of
 from render.errors import UserError
-from render.models.weights import MODELS, find_model, load
+from render.networks.weights import MODELS, find_model, load
 from render.source.source import open_source
 
 
@@ -67,7 +67,7 @@ def activations(
     # Imported late: JAX takes a second, and words that cannot work are refused before.
     import jax.numpy as jnp
 
-    from render.models.network import Network
+    from render.networks.network import Network
 
     network = Network(architecture.truncated([layer]), loaded.parameters)
     return np.asarray(network(jnp.asarray(pixels), [layer])[layer], np.float32)
@@ -83,7 +83,7 @@ def _pixels(image: str | os.PathLike[str] | Image.Image | NDArray[Any], width: i
         pixels = image.astype(np.float32)
         if width is None or width == pixels.shape[1]:
             return pixels
-        from render.dream.resample import resample_array
+        from render.dreaming.resample import resample_array
 
         return resample_array(pixels, (max(1, round(pixels.shape[0] * width / pixels.shape[1])), width))
     config = config_of("preview", {"image": os.fspath(image)})

@@ -26,8 +26,8 @@ from render.export.labelled_sheet import Cell, draw_sheets, sheet_layouts
 from render.export.metadata import Metadata
 from render.export.picture import image_of, write_picture
 from render.farm.farms import Farm, open_farm
-from render.models.architecture import Architecture
-from render.models.weights import Loaded, find_model, load
+from render.networks.architecture import Architecture
+from render.networks.weights import Loaded, find_model, load
 from render.pages.zoom_page import flat
 from render.storage.url import checked_url
 from render.storage.user_paths import input_path, user_path

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from render.config.atlas_schema import AtlasConfig, TransformsConfig
 from render.farm.worker.kernel_recipe import check_arrival
-from render.models.weights import Loaded
+from render.networks.weights import Loaded
 
 if TYPE_CHECKING:
     from render.atlas.visualiser import Visualiser

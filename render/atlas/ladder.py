@@ -24,8 +24,8 @@ from render.export.picture import image_of, write_picture
 from render.farm.farms import Farm
 from render.geometry.geometry import whole
 from render.job import job as jobs
-from render.models.architecture import Architecture, Block, Conv
-from render.models.weights import Loaded, find_model
+from render.networks.architecture import Architecture, Block, Conv
+from render.networks.weights import Loaded, find_model
 from render.pages.zoom_page import flat
 from render.system.version import __version__
 

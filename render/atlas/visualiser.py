@@ -15,7 +15,7 @@ from render.atlas.channel_picture import ChannelPicture
 from render.atlas.spectrum import noise_spectrum, pixels_of
 from render.atlas.transforms import STILL, draw_view, margin, seen
 from render.errors import NumericalError
-from render.models.network import Network
+from render.networks.network import Network
 from render.system import interrupts
 
 if TYPE_CHECKING:

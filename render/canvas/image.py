@@ -18,7 +18,7 @@ import numpy as np
 import pyvips
 
 from render.canvas.store import CanvasStore
-from render.dream.resample import Pixels
+from render.dreaming.resample import Pixels
 from render.geometry.geometry import BAND, CHUNK, Interval, Rect, whole
 from render.system import interrupts
 

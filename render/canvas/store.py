@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from render.dream.resample import Pixels
+from render.dreaming.resample import Pixels
 from render.errors import DamagedCheckpoint
 from render.geometry.geometry import CHUNK as CHUNK  # noqa: PLC0414 - callers name it by this module
 from render.geometry.geometry import Rect, whole

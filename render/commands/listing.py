@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
-from render.dream.terms import KINDS
+from render.dreaming.terms import KINDS
 from render.errors import UserError
-from render.models.architecture import Conv
-from render.models.labels import class_names, describe_classes
-from render.models.weights import MODELS, find_model
+from render.networks.architecture import Conv
+from render.networks.labels import class_names, describe_classes
+from render.networks.weights import MODELS, find_model
 from render.system.paths import shipped_configs
 from render.terminal.console import plain_console
 from render.terminal.lines import print_lines

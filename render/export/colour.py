@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from render.canvas.store import CanvasStore
-from render.dream.resample import Pixels
+from render.dreaming.resample import Pixels
 from render.geometry.geometry import CHUNK
 from render.system import interrupts
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from render.dream.ascent import jitter, statistic
-from render.dream.filters import laplacian_gains
-from render.dream.objectives import Given, Objective
-from render.dream.resample import taps
-from render.dream.stage import Stage
+from render.dreaming.ascent import jitter, statistic
+from render.dreaming.filters import laplacian_gains
+from render.dreaming.objectives import Given, Objective
+from render.dreaming.resample import taps
+from render.dreaming.stage import Stage
 from render.errors import DamagedCheckpoint, NumericalError, RenderError, UrgentInterrupt, UserError, WorkersLost
 from render.farm.checkpoint import Checkpoint, Checkpoints, Fixed, OctaveHistory
 from render.farm.events import (
@@ -37,7 +37,7 @@ from render.farm.messages import Ascended, Assignment, TileSum, TileSums
 from render.farm.notice import Notice
 from render.farm.worker.block import CANVAS, moment_parts
 from render.geometry.geometry import CHUNK, Block, Gathering, Rect, chunk_extent, deal_blocks, margin_pieces, pieces_of
-from render.models.architecture import Architecture
+from render.networks.architecture import Architecture
 from render.planning.deal import Deal, tiles_a_call
 from render.planning.plan import Octave, Plan
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from render.dream.objectives import Given
-from render.dream.stage import Stage
+from render.dreaming.objectives import Given
+from render.dreaming.stage import Stage
 from render.geometry.geometry import Block, Gathering, Rect
 
 #: The rectangles that workers at one place borrow from an owner, by the borrower's number.

@@ -33,7 +33,7 @@ from render.job.pictures import cut_for, make_pictures, usable_profile
 from render.job.progress import Display, Displays, make_display, say
 from render.job.progress_file import ProgressFile
 from render.job.run_directory import RunDirectory
-from render.models.weights import Loaded, check_local, find_model, load
+from render.networks.weights import Loaded, check_local, find_model, load
 from render.planning.cost import Traffic
 from render.planning.layout import lay_out
 from render.planning.plan import Machine, Plan, make_plan

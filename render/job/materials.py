@@ -9,9 +9,9 @@ import tokenize
 import numpy as np
 
 from render.config.schema import Config
-from render.dream.term_syntax import Picture
+from render.dreaming.term_syntax import Picture
 from render.errors import UserError
-from render.models.labels import find_class
+from render.networks.labels import find_class
 from render.source.photo import read_small
 from render.source.source import find_picture
 from render.storage.user_paths import input_path

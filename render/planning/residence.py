@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from render.dream.objectives import Objective
-from render.dream.stage import Stage
+from render.dreaming.objectives import Objective
+from render.dreaming.stage import Stage
 from render.geometry.geometry import Block
-from render.models.architecture import Architecture
+from render.networks.architecture import Architecture
 
 #: Pixels of windows, about, that occupy an accelerator fully in one kernel call, and the most windows of a call.
 _FULL, _MOST_WINDOWS = 4_000_000, 16

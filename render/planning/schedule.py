@@ -11,13 +11,13 @@ from typing import Any
 
 from render.config.octave_settings import refuse_length, region_terms, settings_by_octave
 from render.config.schema import Config
-from render.dream.objectives import Objective, resolve
-from render.dream.optimizer import Optimizer
-from render.dream.stage import Conditioning, Region, Stage
-from render.dream.term_syntax import Materials
-from render.dream.terms import Guide
+from render.dreaming.objectives import Objective, resolve
+from render.dreaming.optimizer import Optimizer
+from render.dreaming.stage import Conditioning, Region, Stage
+from render.dreaming.term_syntax import Materials
+from render.dreaming.terms import Guide
 from render.errors import UserError
-from render.models.architecture import Architecture
+from render.networks.architecture import Architecture
 
 #: Most models that a message names, and most letters for their names.
 _MOST_NAMED, _LONGEST_NAMES = 10, 400

@@ -17,14 +17,14 @@ from rich.table import Table
 
 from render.config.compose import load_config
 from render.config.schema import Config
-from render.dream.resample import Pixels, ReadPixels, resample
+from render.dreaming.resample import Pixels, ReadPixels, resample
 from render.errors import UserError, WorkersLost
 from render.geometry.geometry import whole
 from render.job import job as jobs
 from render.job import report
 from render.job.progress import say
 from render.job.run_record import read_record
-from render.models.labels import ClassName, class_names, find_class, top_classes
+from render.networks.labels import ClassName, class_names, find_class, top_classes
 from render.storage.records import fits
 from render.system import interrupts
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from render.dream.resample import Pixels, ReadPixels
+from render.dreaming.resample import Pixels, ReadPixels
 from render.geometry.geometry import Interval, Rect
 from render.geometry.source_window import Beyond, SourceWindow, Span
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from render.canvas.store import UNREADABLE, open_array
-from render.dream.resample import Pixels
+from render.dreaming.resample import Pixels
 from render.errors import UserError
 from render.geometry.geometry import Rect
 from render.source.streaming import SCALE, Shrunk

@@ -21,7 +21,7 @@ import pyvips
 from numpy.typing import NDArray
 
 from render.config.schema import SourceConfig
-from render.dream.resample import TENT, Pixels, resample_window
+from render.dreaming.resample import TENT, Pixels, resample_window
 from render.errors import UserError
 from render.geometry.geometry import AxisMode, Rect, whole
 from render.geometry.source_window import SourceWindow

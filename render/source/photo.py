@@ -11,7 +11,7 @@ import numpy as np
 import pyvips
 
 from render.config.schema import SourceConfig
-from render.dream.resample import Pixels, resample_window
+from render.dreaming.resample import Pixels, resample_window
 from render.errors import UserError
 from render.geometry.geometry import Rect
 from render.geometry.source_window import SourceWindow

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from render.dream.resample import Pixels, resample_window
+from render.dreaming.resample import Pixels, resample_window
 from render.errors import UserError
 from render.geometry.geometry import Interval, Rect
 from render.geometry.source_window import SourceWindow

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from render.config.schema import Config, SourceConfig
-from render.dream.noise import fractal_noise
-from render.dream.resample import Pixels
+from render.dreaming.noise import fractal_noise
+from render.dreaming.resample import Pixels
 from render.errors import UserError
 from render.geometry.geometry import BOUNDARY_MODES, Rect
 from render.geometry.source_window import SourceWindow

@@ -21,7 +21,7 @@ from render.canvas.image import to_integers
 from render.canvas.store import CanvasStore
 from render.config.compose import recorded_config
 from render.config.formats import DREAM, SMALL_PICTURES, SOURCE
-from render.dream.resample import Pixels, resample
+from render.dreaming.resample import Pixels, resample
 from render.errors import DamagedCheckpoint, RenderError, UserError
 from render.farm.checkpoint import Checkpoint
 from render.geometry.geometry import Rect
@@ -32,7 +32,7 @@ from render.pages.run_facts import facts_of
 from render.pages.zoom_levels import Pyramid
 from render.pages.zoom_page import PAGE, page
 from render.source.source import IN_MEMORY, Source, reopen_source
-from render.sweep.board import read_sweep
+from render.sweeps.board import read_sweep
 from render.viewer.shrink import shrunk
 
 #: Most canvas pixels that are read for one tile; tiles that need more are cut from the run's preview.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from render.dream.resample import Pixels
+from render.dreaming.resample import Pixels
 from render.geometry.geometry import CHUNK, Interval, Rect
 
 

@@ -26,7 +26,7 @@ from typing import IO, Any
 import numpy as np
 
 from render.geometry.geometry import round_up
-from render.models.architecture import Architecture, Layer
+from render.networks.architecture import Architecture, Layer
 
 ROOT = Path(__file__).parents[2]
 OURS, EAGER, CHANNELS_LAST, TENSORFLOW = "ours", "torch eager", "torch channels_last", "tensorflow"
@@ -207,7 +207,7 @@ class _Side:
 
 def _ours(model: str, layer: str, side: int) -> tuple[Gradient, dict[str, float]]:
     """The kernel as a worker makes and calls it."""
-    from render.dream.objectives import Given, resolve
+    from render.dreaming.objectives import Given, resolve
     from render.farm.worker.kernel_recipe import KernelRecipe
     from render.geometry.geometry import KernelShape
     from tests.benchmarks.trained import trained
@@ -231,8 +231,8 @@ def _ours(model: str, layer: str, side: int) -> tuple[Gradient, dict[str, float]
 
 def _architecture(model: str) -> Architecture:
     """By name, without what reads weights."""
-    from render.models.googlenet import GOOGLENET
-    from render.models.inception_v3 import INCEPTION_V3
+    from render.networks.googlenet import GOOGLENET
+    from render.networks.inception_v3 import INCEPTION_V3
 
     return {architecture.name: architecture for architecture in (GOOGLENET, INCEPTION_V3)}[model]
 

@@ -14,12 +14,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from render.dream.ascent import statistic
-from render.dream.kernel import Kernel, Programs
-from render.dream.objectives import MOST_COPIES, Given, resolve
-from render.dream.resample import Pixels
-from render.dream.resident import Form, compiled_cores
-from render.dream.stage import Stage
+from render.dreaming.ascent import statistic
+from render.dreaming.kernel import Kernel, Programs
+from render.dreaming.objectives import MOST_COPIES, Given, resolve
+from render.dreaming.resample import Pixels
+from render.dreaming.resident import Form, compiled_cores
+from render.dreaming.stage import Stage
 from render.errors import UserError
 from render.farm.messages import Ascended, Assignment, Facts, TileSum
 from render.farm.worker.resident_block import Residency
@@ -36,8 +36,8 @@ from render.geometry.geometry import (
     round_up,
     whole,
 )
-from render.models.network import Network
-from render.models.weights import Loaded
+from render.networks.network import Network
+from render.networks.weights import Loaded
 from render.planning.residence import Residence
 
 _GIGAPIXEL = 1e9

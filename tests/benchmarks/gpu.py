@@ -36,12 +36,12 @@ from PIL import Image
 
 from render.config.compose import load_config
 from render.config.schema import Config
-from render.dream.objectives import Given
+from render.dreaming.objectives import Given
 from render.farm.messages import Facts
 from render.farm.worker.process import facts, use_compilation_cache
 from render.geometry.geometry import KernelShape
 from render.job.job import draft, load_weights, prepared, render
-from render.models.weights import Loaded
+from render.networks.weights import Loaded
 from tests.benchmarks.device import kernel_of, measure_batch, measure_step, seconds_of
 
 PRECISIONS = ("float32", "bfloat16")

@@ -20,11 +20,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from render.dream.objectives import Given
+from render.dreaming.objectives import Given
 from render.farm.worker.process import use_compilation_cache
 from render.geometry.geometry import KernelShape
-from render.models.architecture import Architecture, Block, Conv, Layer, Node, Preprocess, Span
-from render.models.network import Network
+from render.networks.architecture import Architecture, Block, Conv, Layer, Node, Preprocess, Span
+from render.networks.network import Network
 from tests.benchmarks.device import kernel_of
 from tests.benchmarks.others import Others
 from tests.benchmarks.table import Table, interleaved

@@ -14,7 +14,7 @@ from render.config.compose import load_config
 from render.config.schema import Config
 from render.farm.farms import Farm, open_farm
 from render.job.job import draft, load_weights, prepared, store_bytes
-from render.models.weights import Loaded
+from render.networks.weights import Loaded
 from render.system import interrupts
 from tests.benchmarks.table import Table
 

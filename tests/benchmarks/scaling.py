@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from render.config.schema import Config, FarmConfig, validate
-from render.dream.objectives import Objective
+from render.dreaming.objectives import Objective
 from render.farm.conductor import Conductor, bytes_exchanged
 from render.farm.events import StepDone
 from render.farm.ray.executor import RayExecutor
@@ -19,7 +19,7 @@ from render.farm.ray.pool import RayFarm
 from render.farm.worker.process import KernelCache
 from render.farm.worker.worker import Worker
 from render.geometry.geometry import KernelShape, Rect, deal_blocks
-from render.models.inception_v3 import INCEPTION_V3
+from render.networks.inception_v3 import INCEPTION_V3
 from render.planning.plan import Machine, Plan, make_plan
 from render.planning.schedule import Schedule, make_schedule
 from tests.benchmarks.table import Table

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from render.models.architecture import (
+from render.networks.architecture import (
     Architecture,
     AvgPool,
     Block,
@@ -27,7 +27,7 @@ class TensorFlowKernel:
     """The gradient of the mean of squares of an architecture's last layer."""
 
     def __init__(self, architecture: Architecture, parameters: Mapping[str, np.ndarray]) -> None:
-        """`parameters` as `render.models.network.Network` takes them."""
+        """`parameters` as `render.networks.network.Network` takes them."""
         self._nodes = architecture.nodes
         self._preprocess = architecture.preprocess
         self._parameters = {

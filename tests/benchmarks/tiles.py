@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from render.config.schema import Config, validate
-from render.dream.kernel import Kernel, Programs
-from render.dream.objectives import Given, resolve
+from render.dreaming.kernel import Kernel, Programs
+from render.dreaming.objectives import Given, resolve
 from render.farm.worker.process import use_compilation_cache
 from render.geometry.geometry import Grid, KernelShape
-from render.models.network import Network
-from render.models.weights import Loaded
+from render.networks.network import Network
+from render.networks.weights import Loaded
 from render.planning.plan import Machine, make_plan
 from render.planning.schedule import make_schedule
 from render.system.machine import host_memory

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from render.models.architecture import (
+from render.networks.architecture import (
     Architecture,
     AvgPool,
     Block,
@@ -30,7 +30,7 @@ class TorchKernel:
     def __init__(
         self, architecture: Architecture, parameters: Mapping[str, np.ndarray], *, channels_last: bool = False
     ) -> None:
-        """`parameters` as `render.models.network.Network` takes them."""
+        """`parameters` as `render.networks.network.Network` takes them."""
         self._nodes = architecture.nodes
         self._preprocess = architecture.preprocess
         self._format = torch.channels_last if channels_last else torch.contiguous_format

@@ -6,7 +6,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-from render.models.weights import Loaded, load
+from render.networks.weights import Loaded, load
 
 ROOT = Path(__file__).parents[2]
 #: Kept outside the project, as `tests/conftest.py` says.

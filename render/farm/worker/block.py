@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from render.dream.resample import Pixels
+from render.dreaming.resample import Pixels
 from render.errors import NumericalError
 from render.farm.messages import Assignment
 from render.farm.worker import scratch

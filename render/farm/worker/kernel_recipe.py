@@ -6,13 +6,13 @@ import platform
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from render.dream.objectives import Objective
+from render.dreaming.objectives import Objective
 from render.errors import UserError
-from render.models.weights import Loaded, fingerprint
+from render.networks.weights import Loaded, fingerprint
 from render.planning.residence import Residence
 
 if TYPE_CHECKING:
-    from render.dream.kernel import Kernel, Programs
+    from render.dreaming.kernel import Kernel, Programs
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class KernelRecipe:
 
         Raise `UserError` if the weights do not match their checksum, as after a broken transfer.
         """
-        from render.dream.kernel import Programs
-        from render.models.network import Network
+        from render.dreaming.kernel import Programs
+        from render.networks.network import Network
 
         loaded = self.loaded
         check_arrival(loaded)
@@ -48,7 +48,7 @@ class KernelRecipe:
 
     def make(self, programs: Programs) -> Kernel:
         """Return the kernel for a network from `make_programs`."""
-        from render.dream.kernel import Kernel
+        from render.dreaming.kernel import Kernel
 
         return Kernel(programs, self.objectives, self.loaded)
 

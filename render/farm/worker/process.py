@@ -16,8 +16,8 @@ import numpy as np
 import psutil
 
 from render.canvas import store
-from render.dream.kernel import Kernel, Programs
-from render.dream.objectives import Given
+from render.dreaming.kernel import Kernel, Programs
+from render.dreaming.objectives import Given
 from render.errors import UserError
 from render.farm.messages import Facts
 from render.farm.versions import own_versions
@@ -26,7 +26,7 @@ from render.farm.worker.kernel_recipe import KernelRecipe
 from render.farm.worker.resident_block import Residency
 from render.farm.worker.worker import Worker
 from render.geometry.geometry import KernelShape
-from render.models.network import Network, class_scores
+from render.networks.network import Network, class_scores
 from render.system.machine import host_memory
 from render.system.paths import cache_directory
 

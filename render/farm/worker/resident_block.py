@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from render.dream.kernel import Kernel
-from render.dream.objectives import Given
-from render.dream.resample import Pixels
-from render.dream.resident import (
+from render.dreaming.kernel import Kernel
+from render.dreaming.objectives import Given
+from render.dreaming.resample import Pixels
+from render.dreaming.resident import (
     Form,
     Position,
     call_bytes,

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from render.dream.ascent import blend, luminance, measure, update
-from render.dream.filters import cascade, laplacian_merge, laplacian_squares, total_variation
-from render.dream.resample import Pixels
+from render.dreaming.ascent import blend, luminance, measure, update
+from render.dreaming.filters import cascade, laplacian_merge, laplacian_squares, total_variation
+from render.dreaming.resample import Pixels
 from render.farm.messages import TileSum, TileSums
 from render.farm.worker.block import BlockArrays
 from render.geometry.geometry import Rect, Tile

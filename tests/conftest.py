@@ -30,6 +30,9 @@ GOOGLENET_WEIGHTS = SHARED / "weights" / "bvlc_googlenet.npz"
 REFERENCE = SHARED / "reference" / "chelsea.npz"
 
 use_compilation_cache()
+# Under nohup, which ignores it, whatever the tests start would ignore it too.
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # Examples share these two cores with whatever else runs: a time limit on one would fail by chance.
 settings.register_profile("render", deadline=None, print_blob=True)
 settings.load_profile("render")

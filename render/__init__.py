@@ -13,12 +13,12 @@ from render.system.version import __version__
 if TYPE_CHECKING:
     from render.api.grid import SweepResult, sweep
     from render.api.jobs import Result, dream, plan
-    from render.api.layers import Layer, activations, models
+    from render.api.layers import LayerSummary, activations, models
     from render.api.objective import Objective
 
 #: Where each public name lies. It is imported when it is first used: a worker's process needs none of them.
 _HOMES = {
-    "Layer": "layers",
+    "LayerSummary": "layers",
     "Objective": "objective",
     "Result": "jobs",
     "SweepResult": "grid",
@@ -29,7 +29,18 @@ _HOMES = {
     "sweep": "grid",
 }
 
-__all__ = ["Layer", "Objective", "Result", "SweepResult", "__version__", "activations", "dream", "models", "plan", "sweep"]
+__all__ = [
+    "LayerSummary",
+    "Objective",
+    "Result",
+    "SweepResult",
+    "__version__",
+    "activations",
+    "dream",
+    "models",
+    "plan",
+    "sweep",
+]
 
 
 def __getattr__(name: str) -> Any:

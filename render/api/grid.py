@@ -19,7 +19,7 @@ from render.sweeps.sweep_directory import sweep_path
 
 
 @dataclass(frozen=True)
-class Point:
+class SweepPoint:
     """A point of a sweep: `label` says its values, `directory` is its run directory."""
 
     label: str
@@ -37,7 +37,7 @@ class SweepResult:
     """
 
     directory: Path
-    points: tuple[Point, ...]
+    points: tuple[SweepPoint, ...]
     failures: Mapping[str, str]
 
     def _repr_png_(self) -> bytes | None:
@@ -79,6 +79,6 @@ def sweep(
         run_sweep(root, words)
     record = json.loads((directory / "sweep.json").read_text())
     points = tuple(
-        Point(point["label"], directory / point["directory"]) for point in record["points"] if "directory" in point
+        SweepPoint(point["label"], directory / point["directory"]) for point in record["points"] if "directory" in point
     )
     return SweepResult(directory, points, {failure["point"]: failure["reason"] for failure in record.get("failures", [])})

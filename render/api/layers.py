@@ -18,7 +18,7 @@ from render.source.source import open_source
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerSummary:
     """A layer that can be dreamed of: its channels, and its stride and receptive field in px of the picture."""
 
     name: str
@@ -28,11 +28,11 @@ class Layer:
     receptive_field: int
 
 
-def models() -> dict[str, tuple[Layer, ...]]:
+def models() -> dict[str, tuple[LayerSummary, ...]]:
     """Return the layers of every network, from shallow to deep, by the network's name."""
     return {
         name: tuple(
-            Layer(layer.name, layer.kind.lower(), layer.channels, layer.stride, layer.receptive_field)
+            LayerSummary(layer.name, layer.kind.lower(), layer.channels, layer.stride, layer.receptive_field)
             for layer in model.architecture.layers.values()
         )
         for name, model in MODELS.items()

@@ -55,11 +55,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def signals() -> Iterator[None]:
     """What a command run in this process has changed of its signals ends with the test."""
     handlers = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
+    hook = sys.unraisablehook
     state = {name: value for name, value in vars(interrupts).items() if isinstance(value, bool | float)}
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
     vars(interrupts).update(state)
+    sys.unraisablehook = hook
 
 
 def needs(path: Path) -> Path:

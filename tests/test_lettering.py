@@ -93,6 +93,7 @@ def test_every_text_is_written_within_its_line(
 
 @settings(max_examples=60)
 @given(text=st.text(min_size=1, max_size=12), room=st.integers(20, 120))
+@example(text="\xad", room=20)
 def test_any_text_can_be_written_into_its_room(text: str, room: int) -> None:
     rows, columns = np.nonzero(drawn(shortened(text, 14, room), 14, room=room))
     if len(rows):

@@ -405,6 +405,26 @@ def test_ctrl_c_at_any_moment_ends_with_130(delay: float, tmp_path: Path) -> Non
     assert not list(tmp_path.rglob("preview.png"))
 
 
+def test_ctrl_c_where_nothing_can_be_raised_is_raised_later_and_prints_nothing() -> None:
+    """As in JAX's callback of the garbage collector, whose exceptions Python prints and forgets."""
+    program = (
+        "import os, signal\n"
+        "from render.system import interrupts\n"
+        "class Collected:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        for _ in range(1000): pass\n"
+        "interrupts.install(); interrupts.hold()\n"
+        "Collected()\n"
+        "try: interrupts.check()\n"
+        "except KeyboardInterrupt: print('raised')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr) == ("raised\n", "")
+
+
 def test_ctrl_c_while_jax_is_imported_waits_for_the_import() -> None:
     """The initialisation of its native modules ends the process where an exception passes through it."""
     program = (

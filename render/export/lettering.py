@@ -218,6 +218,12 @@ def _advance(char: str) -> float:
 def _pango_mask(text: str, size: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """Return the ink of a line, (rows, columns) uint8, and its (down, right) distance from the line's corner, px."""
     # At 72 dpi a point is a pixel.
-    rendered = pyvips.Image.text(html.escape(text, quote=False), font=f"sans {size}", dpi=72)
+    try:
+        rendered = pyvips.Image.text(html.escape(text, quote=False), font=f"sans {size}", dpi=72)
+    except pyvips.Error as error:
+        if "no text to render" not in str(error):
+            raise
+        # A line of characters that have no ink, such as soft hyphens.
+        return np.zeros((1, 1), np.uint8), (0, 0)
     ink = rendered.numpy()
     return ink.reshape(ink.shape[:2]), (rendered.yoffset, rendered.xoffset)

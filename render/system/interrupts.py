@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -41,6 +42,7 @@ def install() -> None:
     for number in SIGNALS:
         if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _on_signal)
+    sys.unraisablehook = _on_unraisable
 
 
 def hold() -> None:
@@ -115,6 +117,15 @@ def disregard() -> None:
 def is_asked() -> bool:
     """Return whether a signal has come."""
     return _asked
+
+
+def _on_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """Pass over a request that came in a callback which can raise nothing, such as JAX's of the garbage collector.
+
+    `check` raises it. Python would print its traceback.
+    """
+    if not (_asked and isinstance(unraisable.exc_value, KeyboardInterrupt)):
+        sys.__unraisablehook__(unraisable)
 
 
 def _on_signal(_number: int, _frame: object) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from render.api.jobs import Source, Target, objective_settings, running
+from render.config.command_words import hydra_text, name_text
+from render.config.compose import PATH_KEYS
 from render.config.keywords import flattened, plain, untouched_hydra
-from render.config.words import word_of
 from render.errors import UserError
-from render.storage.user_paths import user_path
 from render.sweeps.axes import find_axes
-from render.sweeps.sweep import sweep as run_sweep
+from render.sweeps.sweep import sweep_axes
 from render.sweeps.sweep_directory import sweep_path
 
 
@@ -69,16 +69,27 @@ def sweep(
         UserError: For settings that cannot work. Points that fail on their way are in `failures`.
     """
     shared = dict(flattened({**({} if image is None else {"image": image}), **objective_settings(objective), **settings}))
-    words = [word_of(key, [value]) for key, value in {**shared, "quiet": quiet}.items()]
+    words = [_word(key, [value]) for key, value in {**shared, "quiet": quiet}.items()]
     for key, values in axes.items():
         if isinstance(values, str | Mapping) or not list(values):
             raise UserError(f"axes: {key} needs a list of values, not {values!r}")
-        words.append(word_of(key, [plain(value) for value in values]))
+        words.append(_word(key, [plain(value) for value in values]))
     with untouched_hydra(), running():
-        directory = user_path(str(sweep_path(find_axes(root, words))), "sweep.dir")
-        run_sweep(root, words)
+        swept = find_axes(root, words)
+        directory = sweep_path(swept)
+        sweep_axes(root, words, swept)
     record = json.loads((directory / "sweep.json").read_text())
     points = tuple(
         SweepPoint(point["label"], directory / point["directory"]) for point in record["points"] if "directory" in point
     )
     return SweepResult(directory, points, {failure["point"]: failure["reason"] for failure in record.get("failures", [])})
+
+
+def _word(key: str, values: Sequence[Any]) -> str:
+    """Return `key=VALUE`, or `key=VALUE,VALUE` for several; raise `UserError` for text that Hydra would look up."""
+    if len(values) == 1 and key in PATH_KEYS:
+        return f"{key}={name_text(values[0])}"
+    text = ",".join(map(hydra_text, values))
+    if "${" in text:
+        raise UserError(f"{key}={text}: text of a sweep cannot hold ${{: write it into a config file")
+    return f"{key}={text}"

@@ -16,6 +16,7 @@ from typing import Any
 from PIL import Image
 
 from render.api.objective import Objective
+from render.config.compose import groups_of
 from render.config.keywords import config_of
 from render.config.schema import Config
 from render.errors import UserError
@@ -134,22 +135,24 @@ def plan(
         return jobs.draft(config).plan
 
 
-def job_config(image: Source, objective: Target, root: str, settings: Mapping[str, Any], **shorthands: Any) -> Config:
+def job_config(
+    image: Source,
+    objective: Target,
+    root: str,
+    settings: Mapping[str, Any],
+    *,
+    width: int | None,
+    height: int | None,
+    quiet: bool,
+) -> Config:
     """Return the config that the arguments of `dream` mean; raises `UserError`."""
-    merged: dict[str, Any] = {}
-    if image is not None:
-        merged["image"] = os.fspath(image)
-    for key in ("width", "height"):
-        if shorthands.get(key) is not None:
-            merged[f"output.{key}"] = shorthands[key]
-    merged["quiet"] = shorthands["quiet"]
-    return config_of(root, {**merged, **objective_settings(objective), **settings})
+    shorthands = {"image": image, "output.width": width, "output.height": height, "quiet": quiet}
+    named = {key: value for key, value in shorthands.items() if value is not None}
+    return config_of(root, {**named, **objective_settings(objective), **settings})
 
 
 def objective_settings(objective: Target) -> dict[str, Any]:
     """Return the settings that an objective stands for: a preset where there is one of that name, else terms."""
-    from render.config.compose import groups_of
-
     if objective is None:
         return {}
     if isinstance(objective, Objective):

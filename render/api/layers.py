@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from render.config.keywords import config_of
+from render.dreaming.resample import resample_array
 from render.errors import UserError
+from render.geometry.geometry import whole
 from render.networks.weights import MODELS, find_model, load
 from render.source.source import open_source
 
@@ -83,8 +85,6 @@ def _pixels(image: str | os.PathLike[str] | Image.Image | NDArray[Any], width: i
         pixels = image.astype(np.float32)
         if width is None or width == pixels.shape[1]:
             return pixels
-        from render.dreaming.resample import resample_array
-
         return resample_array(pixels, (max(1, round(pixels.shape[0] * width / pixels.shape[1])), width))
     config = config_of("preview", {"image": os.fspath(image)})
     source = open_source(config.image, config.seed, config.source)
@@ -93,6 +93,4 @@ def _pixels(image: str | os.PathLike[str] | Image.Image | NDArray[Any], width: i
     height, full = source.size
     shape = (height, full) if width is None else (max(1, round(height * width / full)), width)
     source.prepare(shape)
-    from render.geometry.geometry import whole
-
     return np.asarray(source.at(shape, whole(*shape)), np.float32)

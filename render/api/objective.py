@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from render.dreaming.term_syntax import WEIGHT
 from render.errors import UserError
 
-#: A term as text with a weight before the star.
-_WEIGHTED = re.compile(r"\s*(?P<weight>[-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*\*(?P<rest>.*)", re.DOTALL)
+#: Any term as text, whatever stands after its weight.
+_WEIGHTED = re.compile(WEIGHT + r"(?P<term>.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, init=False)
@@ -66,5 +67,5 @@ def _times(term: Any, weight: float) -> Any:
     if isinstance(term, Mapping):
         return {**term, "weight": weight * float(term.get("weight", 1))}
     match = _WEIGHTED.fullmatch(term)
-    before, rest = (float(match["weight"]), match["rest"].strip()) if match else (1.0, term.strip())
-    return f"{weight * before!r}*{rest}"
+    assert match is not None
+    return f"{weight * float(match['weight'] or 1)!r}*{match['term'].strip()}"

@@ -115,7 +115,7 @@ def compose_root(schema: Schema[C], root: str, overrides: Sequence[str]) -> Dict
             # ++ also sets keys of the schema that a user's YAML file does not mention.
             words.append(f"++{word}" if key in settable_keys or key.startswith(_AXES) else word)
     if directory != shipped_configs():
-        words.append(f"hydra.searchpath=[{quoted('file://' + str(shipped_configs()))}]")
+        words.append(f"hydra.searchpath=[{_quote('file://' + str(shipped_configs()))}]")
     try:
         check_tree(name, (directory, shipped_configs()))
         config = _composed(directory, name, words)
@@ -392,7 +392,7 @@ def literal(value: str) -> str:
     return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", value)
 
 
-def quoted(value: str) -> str:
+def _quote(value: str) -> str:
     """Return text quoted for Hydra's grammar. Backslashes before a quotation mark have to be doubled."""
     escaped = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", value)
     return "'" + re.sub(r"(\\+)$", lambda match: match[1] * 2, escaped) + "'"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
-from pathlib import PurePath
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -64,8 +64,8 @@ def plain(value: Any) -> Any:
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | range):
         return [plain(inner) for inner in value]
-    if isinstance(value, PurePath):
-        return str(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     # NumPy's numbers.
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
 

@@ -26,12 +26,13 @@ from render.dreaming.terms import (
 )
 from render.errors import UserError
 
-_WEIGHT = r"\s*(?:(?P<weight>[-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*\*\s*)?"
+#: A weight and its star before a term, both of which may be left out.
+WEIGHT = r"\s*(?:(?P<weight>[-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*\*\s*)?"
 _CHANNEL = r"\d{1,9}(?:\s*-\s*\d{1,9})?"
 _TEXT = re.compile(
-    _WEIGHT + rf"(?P<layer>/.+/|[^:*\s]+)\s*(?::\s*(?P<channels>{_CHANNEL}(?:\s*[,+]\s*{_CHANNEL})*)\s*)?", re.ASCII
+    WEIGHT + rf"(?P<layer>/.+/|[^:*\s]+)\s*(?::\s*(?P<channels>{_CHANNEL}(?:\s*[,+]\s*{_CHANNEL})*)\s*)?", re.ASCII
 )
-_CLASS = re.compile(_WEIGHT + r"class\s*:\s*(?P<name>\S.*?)\s*")
+_CLASS = re.compile(WEIGHT + r"class\s*:\s*(?P<name>\S.*?)\s*")
 _RANGE = re.compile(r"\s*(\d{1,9})\s*-\s*(\d{1,9})\s*", re.ASCII)
 #: Not `str.isdigit`, which also accepts digits such as superscripts.
 _NUMBER = re.compile(r"\d{1,9}", re.ASCII)

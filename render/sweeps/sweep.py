@@ -58,7 +58,11 @@ def sweep(root: str, words: Sequence[str]) -> int:
     Raises:
         UserError: Before anything is rendered, for words that do not make a valid sweep.
     """
-    swept = find_axes(root, words)
+    return sweep_axes(root, words, find_axes(root, words))
+
+
+def sweep_axes(root: str, words: Sequence[str], swept: Found) -> int:
+    """Do what `sweep` does, with the axes that its words make."""
     interrupts.hold()
     quiet = swept.job.quiet
     start_logging(quiet=quiet)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import secrets
 import shutil
 import socket
@@ -33,6 +34,11 @@ class Head:
     directory: Path
 
     @property
+    def log(self) -> str:
+        """Return what `ray start` has printed so far: why a node has ended."""
+        return (self.directory.parent / "log").read_text()
+
+    @property
     def address(self) -> str:
         """What a job joins it by."""
         return f"127.0.0.1:{self.port}"
@@ -50,7 +56,7 @@ def started(*, cpus: int = 2, **settings: str) -> Iterator[Head]:
     directory = Path(tempfile.mkdtemp(prefix="head-", dir="/tmp"))
     token = directory / "token"
     token.write_text(secrets.token_hex(16))
-    port, dashboard, client = _free_ports(3)
+    port, dashboard, client = free_ports(3)
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "RENDER_"))},
         "RAY_AUTH_MODE": "token",
@@ -127,11 +133,19 @@ def _family(pid: int, directory: Path) -> list[psutil.Process]:
     return found
 
 
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
+def free_ports(count: int) -> list[int]:
+    """Return ports that nothing listens at, from below those that the system gives to connections.
+
+    A port of that range may be taken by any connection before a server that starts for seconds gets to listen at it, and
+    Ray ends the whole node if one of its servers cannot.
+    """
+    first, last = (int(word) for word in Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    candidates = [port for port in range(20000, 60000) if not first <= port <= last]
+    ports: list[int] = []
+    for port in random.SystemRandom().sample(candidates, len(candidates)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise AssertionError(f"no {count} ports are free")

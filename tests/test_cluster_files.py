@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from render.config.compose import load_config
 from render.system.version import __version__
 from tests.farm_job import stored
+from tests.ray_head import free_ports
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "cluster"
@@ -430,9 +430,7 @@ class Slurm:
         stub(directory / "bin", "sbatch", 'script=$1; shift; exec bash "$script" "$@"')
 
     def submit(self, *words: str, **environment: str) -> subprocess.Popen[bytes]:
-        with socket.socket() as free:
-            free.bind(("", 0))
-            port = free.getsockname()[1] % 20000 + 20000
+        (port,) = free_ports(1)
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 ["sbatch", str(CLUSTER / "slurm.sh"), *words],

@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -141,9 +141,11 @@ class Watched:
 
     def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """A command of Ray's."""
-        return subprocess.run(
-            [_RAY, *words], env=self.environment, capture_output=True, text=True, timeout=120, check=check
+        done = subprocess.run(
+            [_RAY, *words], env=self.environment, capture_output=True, text=True, timeout=120, check=False
         )
+        assert not (check and done.returncode), f"{done.stdout}\n{done.stderr}\n{self.head.log}"
+        return done
 
     def metrics(self) -> str:
         """What Prometheus reads of all endpoints that Ray lists for it."""
@@ -203,21 +205,24 @@ def test_prometheus_sees_a_render(watched: Watched, tmp_path: Path) -> None:
         "log=json",
         f"output.dir={tmp_path / 'seen'}",
     ]
-    with (tmp_path / "out").open("wb") as out:
-        render = subprocess.Popen(
-            [sys.executable, "-m", "render", "render", *words],
-            cwd=tmp_path,
-            env=watched.environment,
-            stdout=out,
-            stderr=out,
+    with (tmp_path / "out").open("wb") as out, ExitStack() as stack:
+        command = [sys.executable, "-m", "render", "render", *words]
+        render = stack.enter_context(
+            subprocess.Popen(command, cwd=tmp_path, env=watched.environment, stdout=out, stderr=out)
         )
+        stack.callback(render.kill)
+        _watch(watched, render, tmp_path)
+
+
+def _watch(watched: Watched, render: subprocess.Popen[bytes], tmp_path: Path) -> None:
     record = tmp_path / "seen" / "run.json"
     wanted = {f"{PREFIX}{name}" for name in METRICS} - {f"{PREFIX}render_losses_total", f"{PREFIX}render_notices_total"}
     wanted = {name if "step_seconds" not in name else f"{name}_bucket" for name in wanted}
     seen: dict[str, float] = {}
     deadline = time.monotonic() + 75
     while not wanted <= seen.keys() or not seen[f"{PREFIX}render_workers"]:
-        assert time.monotonic() < deadline, (wanted - seen.keys(), (tmp_path / "out").read_text())
+        told = f"{wanted - seen.keys()} missing\n{(tmp_path / 'out').read_text()}\n{watched.head.log}"
+        assert render.poll() is None and time.monotonic() < deadline, told
         time.sleep(0.5)
         if record.exists():
             digest = json.loads(record.read_text())["digest"]

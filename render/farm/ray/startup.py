@@ -59,7 +59,7 @@ def join(address: str) -> None:
         if mismatch := rays_mismatch(error):
             raise UserError(f"farm.address={address}: {mismatch}") from None
         raise UserError(
-            f"farm.address={address}: cannot join a Ray cluster there ({first_line(error)}); start one with "
+            f"farm.address={address}: cannot join a Ray cluster there ({first_line(error.__cause__ or error)}); start one with "
             "`ray start --head`, or leave farm.address out to render on this machine"
         ) from None
 

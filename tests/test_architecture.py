@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from render.errors import UserError
-from render.networks.architecture import Architecture, Conv, Layer, MaxPool, window_output
+from render.networks.architecture import Architecture, Layer
 from render.networks.googlenet import GOOGLENET
 from render.networks.inception_v3 import INCEPTION_V3, INCEPTION_V3_KERAS
 from render.networks.network import Network
+from render.networks.nodes import Conv, MaxPool, window_output
 
 FIELDS = {
     "googlenet": {"3a": 59, "3b": 91, "4a": 171, "4b": 235, "4c": 299, "4d": 363, "4e": 427, "5a": 587, "5b": 715},
@@ -62,7 +63,7 @@ def check_support(architecture: Architecture, axis: int) -> None:
         architecture, classes=0, preprocess=replace(architecture.preprocess, mean=(0.0, 0.0, 0.0), scale=1.0)
     )
     network = averaging_network(architecture)
-    layers = [layer for layer in architecture.layers.values() if layer.kind == "Block"]
+    layers = [layer for layer in architecture.layers.values() if layer.kind == "block"]
     names = [layer.name for layer in layers]
     length = 1472
     shape = (80, length, 3) if axis == 1 else (length, 80, 3)
@@ -84,7 +85,7 @@ def check_support(architecture: Architecture, axis: int) -> None:
         return np.flatnonzero(np.abs(np.asarray(result)).sum((1 - axis, 2)))
 
     for layer in layers:
-        span = layer.spans[axis]
+        span = layer.axis_fields[axis]
         unit = round((length / 2 - (span.low + span.high) / 2) / span.stride)
         first, last = unit * span.stride + span.low, unit * span.stride + span.high
         assert 0 <= first <= last < length

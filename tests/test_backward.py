@@ -14,19 +14,11 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from render.networks.architecture import (
-    Architecture,
-    AvgPool,
-    Block,
-    Conv,
-    LocalResponseNorm,
-    MaxPool,
-    Node,
-    Preprocess,
-)
+from render.networks.architecture import Architecture
 from render.networks.backward import core_gradient
 from render.networks.inception_v3 import INCEPTION_V3
 from render.networks.network import Network
+from render.networks.nodes import AvgPool, Conv, InceptionBlock, LocalResponseNorm, MaxPool, Node, Preprocess
 from tests.benchmarks.trained import missing, trained
 
 Size = tuple[int, int]
@@ -127,7 +119,7 @@ def blocks(draw: some.DrawFn, name: str) -> Node:
         (*(draw(level(f"{name}/a{number}")) for number, _ in enumerate(first)), ends[0]),
         (draw(level(f"{name}/b")), ends[1]),
     )
-    return Block(name, branches)
+    return InceptionBlock(name, branches)
 
 
 def _pool(name: str, size: int, ceil: bool) -> Node:
@@ -176,7 +168,7 @@ CORNERS: dict[str, tuple[tuple[Node, ...], list[str], int, int]] = {
             Conv("a", 4, (7, 7), 2, (3, 3)),
             MaxPool("b", 3, 2, ceil=True),
             LocalResponseNorm("n", 5, 1e-2, 0.75, 1.0),
-            Block(
+            InceptionBlock(
                 "c",
                 (
                     (Conv("c1", 3, (3, 3), 2),),
@@ -184,13 +176,15 @@ CORNERS: dict[str, tuple[tuple[Node, ...], list[str], int, int]] = {
                     (MaxPool("c5", 3, 2),),
                 ),
             ),
-            Block(
+            InceptionBlock(
                 "d",
                 (
                     (Conv("d1", 3, (1, 1)),),
                     (
                         Conv("d2", 4, (1, 1)),
-                        Block("d3", ((Conv("d4", 3, (1, 3), padding=(0, 1)),), (Conv("d5", 3, (3, 1), padding=(1, 0)),))),
+                        InceptionBlock(
+                            "d3", ((Conv("d4", 3, (1, 3), padding=(0, 1)),), (Conv("d5", 3, (3, 1), padding=(1, 0)),))
+                        ),
                     ),
                     (AvgPool("d6", 3), Conv("d7", 3, (1, 1))),
                     (MaxPool("d8", 3, 1, 1), Conv("d9", 3, (1, 1))),

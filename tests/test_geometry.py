@@ -7,23 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from render.geometry.geometry import (
-    BAND,
-    BOUNDARY_MODES,
-    Axis,
-    Block,
-    Gathering,
-    Grid,
-    Interval,
-    Rect,
-    boundary_runs,
-    chunk_extent,
-    deal_blocks,
-    margin_pieces,
-    pieces_of,
-    round_up,
-    whole,
-)
+from render.geometry.blocks import Block, Gathering, chunk_extent, deal_blocks, margin_pieces, pieces_of
+from render.geometry.geometry import BAND, BOUNDARY_MODES, Axis, Grid, Interval, Rect, boundary_runs, round_up, whole
 
 MODES = st.sampled_from(["reflect", "wrap"])
 STRIDES = st.sampled_from([2, 4, 8, 16, 32])

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from render.dreaming.objectives import Objective, resolve
+from render.dreaming.term_base import Term, TrainedModel
 from render.dreaming.term_syntax import parse_term
-from render.dreaming.terms import Energy, Evidence, Term
+from render.dreaming.terms import Energy
 from render.errors import UserError
 from render.networks.weights import MODELS
 from tests.conftest import ROOT
@@ -216,9 +217,9 @@ def test_a_term_is_the_mean_over_its_channels(chosen: tuple[int, ...]) -> None:
     activations = np.random.default_rng(0).normal(size=(7, 4, 6))
     term = energy("mixed4", chosen)
     layer = SimpleNamespace(layer=lambda name: SimpleNamespace(channels=6))
-    evidence = Evidence(architecture=layer, parameters={}, look=None)
+    model = TrainedModel(architecture=layer, parameters={}, activations=None)
     wanted = activations[..., list(chosen)].mean(-1).sum() if chosen else (activations**2).mean(-1).sum()
-    found = term.total(jnp.asarray(activations, jnp.float32), term.constants(evidence), jnp.array([-1, -1]))
+    found = term.total(jnp.asarray(activations, jnp.float32), term.constants(model), jnp.array([-1, -1]))
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -235,8 +236,8 @@ def test_the_objective_is_the_weighted_mean_over_positions() -> None:
         for name in objective.layers
     }
     divisors = jnp.asarray(objective.divisors(INCEPTION, (300, 203)))
-    evidence = Evidence(architecture=INCEPTION, parameters={}, look=None)
-    constants = [term.constants(evidence) for term in objective.terms]
+    model = TrainedModel(architecture=INCEPTION, parameters={}, activations=None)
+    constants = [term.constants(model) for term in objective.terms]
     whole = objective.total({name: jnp.asarray(values) for name, values in activations.items()}, divisors, constants)
     wanted = np.mean(activations["mixed3"] ** 2) - 0.25 * np.mean(activations["mixed4"][..., [1, 2]])
     np.testing.assert_allclose(whole, wanted, rtol=1e-4)

@@ -13,8 +13,8 @@ from hypothesis import strategies as some
 from jax import lax
 
 from render.networks import operations
-from render.networks.architecture import AvgPool, Conv, LocalResponseNorm, MaxPool, window_output
 from render.networks.network import Network
+from render.networks.nodes import AvgPool, Conv, LocalResponseNorm, MaxPool, window_output
 from render.networks.operations import average_pool, convolve, local_response_norm, max_pool
 
 Operation = Callable[[jax.Array], jax.Array]

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from render.config.compose import load_config
-from render.dreaming.kernel import Kernel, Programs
-from render.dreaming.objectives import Given, resolve
+from render.dreaming.kernel import Kernel
+from render.dreaming.objectives import KernelInputs, resolve
+from render.dreaming.programs import Programs
 from render.farm.worker.kernel_recipe import KernelRecipe
 from render.farm.worker.process import KernelCache
 from render.geometry.geometry import KernelShape
@@ -74,7 +75,7 @@ def test_bfloat16_gradients_are_near_those_of_float32(model: str, layer: str, bo
     """Relative error in L2; mean|g|, by which a step divides, is the same within 2 %; what leaves is float32."""
     loaded = loaded_by_name(model)
     exact, rounded = (
-        np.asarray(kernel_in(precision, loaded, layer)(SHAPE, photo(*SHAPE.window), Given(0, (1.0,)), (0, 0)))
+        np.asarray(kernel_in(precision, loaded, layer)(SHAPE, photo(*SHAPE.window), KernelInputs(0, (1.0,)), (0, 0)))
         for precision in ("float32", "bfloat16")
     )
     assert rounded.dtype == exact.dtype == np.float32

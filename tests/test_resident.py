@@ -13,13 +13,14 @@ import pytest
 
 from render.config.compose import load_config
 from render.dreaming.kernel import Kernel
-from render.dreaming.objectives import Given, Objective, resolve
+from render.dreaming.objectives import KernelInputs, Objective, resolve
 from render.dreaming.stage import Conditioning, Region, Stage
 from render.errors import NumericalError
 from render.farm.messages import Assignment
 from render.farm.worker.resident_block import Residency, ResidentBlock
 from render.farm.worker.worker import Worker
-from render.geometry.geometry import Gathering, Grid, deal_blocks, margin_pieces
+from render.geometry.blocks import Gathering, deal_blocks, margin_pieces
+from render.geometry.geometry import Grid
 from render.job.job import draft, prepared
 from render.networks.weights import Loaded
 from render.planning.residence import Residence, suits
@@ -104,7 +105,7 @@ def test_resident_dreams_are_the_same_from_any_number_of_workers_and_after_a_sto
 def assignment(grid: Grid, objective: Objective, loaded: Loaded) -> Assignment:
     """The only worker's."""
     blocks = deal_blocks(grid, 1)
-    given = Given(0, objective.divisors(loaded.architecture, grid.extended_shape))
+    given = KernelInputs(0, objective.divisors(loaded.architecture, grid.extended_shape))
     return Assignment(0, 0, blocks[0], Gathering.of(margin_pieces(blocks[0], blocks), 0), (), Stage(2, 1.5), (given,))
 
 

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from render.dreaming.kernel import Kernel, Programs
-from render.dreaming.objectives import Given, resolve
+from render.dreaming.kernel import Kernel
+from render.dreaming.objectives import KernelInputs, resolve
+from render.dreaming.programs import Programs
 from render.geometry.geometry import KernelShape
 from render.networks.network import Network
 from render.networks.residuals import materialized
@@ -64,5 +65,5 @@ def test_kernels_need_less_memory_for_the_same_gradient(inception: Loaded) -> No
     analysis = plain.memory_analysis()
     assert analysis is not None
     kernel = Kernel(Programs(network, jax.local_devices()[:1]), [objective], inception)
-    np.testing.assert_array_equal(kernel(shape, window, Given(0, (1.0,)), (0, 0)), plain(window, state))
+    np.testing.assert_array_equal(kernel(shape, window, KernelInputs(0, (1.0,)), (0, 0)), plain(window, state))
     assert kernel.memory(shape) < 0.95 * (analysis.temp_size_in_bytes + analysis.output_size_in_bytes + window.nbytes)

@@ -23,7 +23,8 @@ from render.farm.conductor import filter_bytes_exchanged
 from render.farm.events import OctaveStarted, StepDone
 from render.farm.worker import scratch
 from render.farm.worker.worker import Worker
-from render.geometry.geometry import Grid, KernelShape, Rect, deal_blocks, whole
+from render.geometry.blocks import deal_blocks
+from render.geometry.geometry import Grid, KernelShape, Rect, whole
 from render.planning.plan import _block_bytes
 from tests.dream_in_process import Dream, Ripples, Stop, chunks_of, small_draft
 from tests.test_filters import KERNEL

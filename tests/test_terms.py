@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from render.dreaming.objectives import Objective, resolve
 from render.dreaming.resample import Pixels
+from render.dreaming.term_base import TrainedModel
 from render.dreaming.term_syntax import NoMaterials, Picture
-from render.dreaming.terms import KINDS, Class, Evidence, Neuron, Strongest
+from render.dreaming.terms import KINDS, Class, Neuron, Strongest
 from render.errors import UserError
 from render.farm.events import StepDone
 from render.geometry.geometry import BOUNDARY_MODES, Interval, KernelShape, Rect
@@ -237,11 +238,11 @@ def test_a_class_needs_weights_that_have_a_classifier(googlenet: Loaded) -> None
 
 def test_the_length_of_a_direction_does_not_matter(inception: Loaded) -> None:
     """However large or small its numbers."""
-    evidence = Evidence(architecture=inception.architecture, parameters={}, look=lambda pixels, layer: pixels)
+    model = TrainedModel(architecture=inception.architecture, parameters={}, activations=lambda pixels, layer: pixels)
     first, *others = (
         resolve([{"layer": "mixed0", "direction": [unit * math.sin(i) for i in range(256)]}], inception.architecture)
         .terms[0]
-        .constants(evidence)[0]
+        .constants(model)[0]
         for unit in (1, 1e300, 1e-300)
     )
     assert np.linalg.norm(first) == pytest.approx(1)

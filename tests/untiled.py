@@ -16,15 +16,18 @@ import numpy as np
 import pytest
 
 from render.dreaming.ascent import statistic
-from render.dreaming.kernel import Kernel, Programs
-from render.dreaming.objectives import Given, Objective
+from render.dreaming.kernel import Kernel
+from render.dreaming.objectives import KernelInputs, Objective
+from render.dreaming.programs import Programs
 from render.dreaming.resample import Pixels, resample_array
 from render.dreaming.stage import Stage
-from render.dreaming.terms import Caricature, Class, Direction, Energy, Guide, Neuron, Strongest, Term
+from render.dreaming.term_base import Term
+from render.dreaming.terms import Caricature, Class, Direction, Energy, Guide, Neuron, Strongest
 from render.farm.messages import Assignment
 from render.farm.worker.resident_block import Residency
 from render.farm.worker.worker import Worker
-from render.geometry.geometry import BOUNDARY_MODES, Axis, Gathering, Grid, Rect, deal_blocks, margin_pieces, round_up
+from render.geometry.blocks import Gathering, deal_blocks, margin_pieces
+from render.geometry.geometry import BOUNDARY_MODES, Axis, Grid, Rect, round_up
 from render.networks.network import Network
 from render.networks.weights import Loaded
 
@@ -85,7 +88,7 @@ def extended(grid: Grid, canvas: Pixels, jitter: tuple[int, int]) -> tuple[Pixel
 
 def centres(loaded: Loaded, layer: str, count: Sequence[int], before: tuple[int, int]) -> list[np.ndarray]:
     """Along each axis, the canvas pixel on which each activation's view is centred."""
-    spans = loaded.architecture.layer(layer).spans
+    spans = loaded.architecture.layer(layer).axis_fields
     return [
         np.arange(size) * span.stride + (span.low + span.high) / 2 - first
         for size, span, first in zip(count, spans, before, strict=True)
@@ -196,7 +199,7 @@ def tiled_gradient(
     objective = kernel.objectives[0]
     shown = Still(canvas if source is None else source)
     farm = [Worker(kernel, shown, kernel.objectives, loaded.architecture, residency=residency) for _ in blocks]
-    given = Given(0, objective.divisors(loaded.architecture, grid.extended_shape))
+    given = KernelInputs(0, objective.divisors(loaded.architecture, grid.extended_shape))
     margins = [Gathering.of(margin_pieces(block, blocks), number) for number, block in enumerate(blocks)]
     for number, (worker, block) in enumerate(zip(farm, blocks, strict=True)):
         worker.begin_octave(Assignment(number, 0, block, margins[number], (), Stage(1, 1.0), (given,)))

@@ -8,8 +8,8 @@ from rich.table import Table
 
 from render.dreaming.terms import KINDS
 from render.errors import UserError
-from render.networks.architecture import Conv
 from render.networks.labels import class_names, describe_classes
+from render.networks.nodes import Conv
 from render.networks.weights import MODELS, find_model
 from render.system.paths import shipped_configs
 from render.terminal.console import plain_console

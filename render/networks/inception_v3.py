@@ -9,7 +9,8 @@ branch of mixed10. Keras' weights scale by x / 127.5 - 1 and use an average pool
 
 from __future__ import annotations
 
-from render.networks.architecture import Architecture, AvgPool, Block, Conv, MaxPool, Node, Preprocess
+from render.networks.architecture import Architecture
+from render.networks.nodes import AvgPool, Conv, InceptionBlock, MaxPool, Node, Preprocess
 
 
 def _conv(name: str, features: int, rows: int, columns: int | None = None) -> Conv:
@@ -22,8 +23,8 @@ def _pool_branch(name: str, features: int) -> tuple[Node, ...]:
     return (AvgPool(f"{name}/pool"), _conv(f"{name}/branch_pool", features, 1))
 
 
-def _mixed_35(name: str, pool_features: int) -> Block:
-    return Block(
+def _mixed_35(name: str, pool_features: int) -> InceptionBlock:
+    return InceptionBlock(
         name,
         (
             (_conv(f"{name}/branch1x1", 64, 1),),
@@ -38,8 +39,8 @@ def _mixed_35(name: str, pool_features: int) -> Block:
     )
 
 
-def _reduce_35(name: str) -> Block:
-    return Block(
+def _reduce_35(name: str) -> InceptionBlock:
+    return InceptionBlock(
         name,
         (
             (Conv(f"{name}/branch3x3", 384, (3, 3), stride=2),),
@@ -53,8 +54,8 @@ def _reduce_35(name: str) -> Block:
     )
 
 
-def _mixed_17(name: str, inner: int) -> Block:
-    return Block(
+def _mixed_17(name: str, inner: int) -> InceptionBlock:
+    return InceptionBlock(
         name,
         (
             (_conv(f"{name}/branch1x1", 192, 1),),
@@ -75,8 +76,8 @@ def _mixed_17(name: str, inner: int) -> Block:
     )
 
 
-def _reduce_17(name: str) -> Block:
-    return Block(
+def _reduce_17(name: str) -> InceptionBlock:
+    return InceptionBlock(
         name,
         (
             (_conv(f"{name}/branch3x3_1", 192, 1), Conv(f"{name}/branch3x3_2", 320, (3, 3), stride=2)),
@@ -91,16 +92,16 @@ def _reduce_17(name: str) -> Block:
     )
 
 
-def _mixed_8(name: str, *, max_pool: bool) -> Block:
-    def split(branch: str) -> Block:
+def _mixed_8(name: str, *, max_pool: bool) -> InceptionBlock:
+    def split(branch: str) -> InceptionBlock:
         """Return a block of a 1x3 and a 3x1 convolution in parallel."""
-        return Block(
+        return InceptionBlock(
             f"{name}/{branch}",
             ((_conv(f"{name}/{branch}a", 384, 1, 3),), (_conv(f"{name}/{branch}b", 384, 3, 1),)),
         )
 
     pool: Node = MaxPool(f"{name}/pool", 3, 1, padding=1) if max_pool else AvgPool(f"{name}/pool")
-    return Block(
+    return InceptionBlock(
         name,
         (
             (_conv(f"{name}/branch1x1", 320, 1),),

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from render.errors import UserError
-from render.networks.architecture import Architecture, Conv
+from render.networks.architecture import Architecture
 from render.networks.declared import MAX_PARTS, Declared, Expected, check_file
+from render.networks.nodes import Conv
 
 #: Order in which keras.applications.inception_v3 creates the branches of each block.
 _BLOCK_ORDERS: dict[str, tuple[str, ...]] = {

@@ -15,18 +15,24 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from render.networks.architecture import AvgPool, Conv, LocalResponseNorm, MaxPool, window_output
+from render.networks.nodes import AvgPool, Conv, LocalResponseNorm, MaxPool, window_output
 
 #: Most input channels for which a strided convolution is folded.
-_FEW = 4
+_MAX_FOLDED_CHANNELS = 4
 
 
 def convolve(x: jax.Array, kernel: jax.Array, node: Conv) -> jax.Array:
-    """Return the convolution of `x` with `kernel` (rows, columns, in, out), without the bias."""
+    """Return the convolution of `x` with a kernel, without the bias.
+
+    Args:
+        x: (1, rows, columns, in).
+        kernel: (rows, columns, in, out), of the type of `x`.
+        node: Stride and padding.
+    """
     if is_mix(node):
         return mix(x, kernel[0, 0])
     if jax.default_backend() == "cpu":
-        if node.stride > 1 and x.shape[3] <= _FEW:
+        if node.stride > 1 and x.shape[3] <= _MAX_FOLDED_CHANNELS:
             return _convolve_folded(node, x, kernel)
         if node.padding == (0, 0):
             return _convolve_unpadded(node, x, kernel)
@@ -34,10 +40,17 @@ def convolve(x: jax.Array, kernel: jax.Array, node: Conv) -> jax.Array:
 
 
 def convolve_back(node: Conv, size: tuple[int, int], kernel: jax.Array, g: jax.Array) -> jax.Array:
-    """Return the transpose of `convolve`: the gradient of an input of (rows, columns) `size`, from the output's, `g`."""
+    """Return the gradient of the input of `convolve`, its transpose.
+
+    Args:
+        node: The convolution.
+        size: (rows, columns) of the input.
+        kernel: (rows, columns, in, out).
+        g: Gradient of the output.
+    """
     if is_mix(node):
         return mix_back(g, kernel[0, 0])
-    if jax.default_backend() == "cpu" and node.stride > 1 and kernel.shape[2] <= _FEW:
+    if jax.default_backend() == "cpu" and node.stride > 1 and kernel.shape[2] <= _MAX_FOLDED_CHANNELS:
         return _folded_back(node, size, kernel, g)
     x = jax.ShapeDtypeStruct((1, *size, kernel.shape[2]), g.dtype)
     return jax.linear_transpose(lambda x: _convolve(node, x, kernel), x)(g)[0]
@@ -54,7 +67,7 @@ def mix(x: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def mix_back(g: jax.Array, weights: jax.Array) -> jax.Array:
-    """Return the transpose of `mix`."""
+    """Return the gradient of the input of `mix` from that of its output, its transpose."""
     return lax.dot_general(g, weights, (((3,), (1,)), ((), ())), precision=lax.Precision.HIGHEST)
 
 
@@ -65,6 +78,7 @@ def _convolve(node: Conv, x: jax.Array, kernel: jax.Array, below: int = 0) -> ja
 
 
 def _slide(x: jax.Array, kernel: jax.Array, stride: int, padding: Sequence[tuple[int, int]]) -> jax.Array:
+    """Return XLA's convolution of NHWC activations with an HWIO kernel; padding is (before, after) of each axis."""
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -78,7 +92,10 @@ def _slide(x: jax.Array, kernel: jax.Array, stride: int, padding: Sequence[tuple
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _convolve_unpadded(node: Conv, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Return the convolution without padding. Compute one row too many: padding makes XLA up to 8 times faster on CPUs."""
+    """Return the convolution without padding.
+
+    Compute one row too many: padding makes XLA up to 8 times faster on CPUs.
+    """
     output_rows = window_output(x.shape[1], node, 0)
     return _convolve(node, x, kernel, below=node.stride)[:, :output_rows]
 
@@ -87,8 +104,8 @@ def _unpadded_forward(node: Conv, x: jax.Array, kernel: jax.Array) -> tuple[jax.
     return _convolve_unpadded(node, x, kernel), (x, kernel)
 
 
-def _unpadded_backward(node: Conv, kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return jax.vjp(partial(_convolve, node), *kept)[1](g)
+def _unpadded_backward(node: Conv, residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jax.vjp(partial(_convolve, node), *residuals)[1](g)
 
 
 _convolve_unpadded.defvjp(_unpadded_forward, _unpadded_backward)
@@ -96,7 +113,7 @@ _convolve_unpadded.defvjp(_unpadded_forward, _unpadded_backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _convolve_folded(node: Conv, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Return a strided convolution of few channels, computed as a convolution of stride 1 on a folded picture.
+    """Return a strided convolution of few channels, computed at stride 1 on a folded picture.
 
     Folding turns each square of `stride` px a side into one position with stride * stride times the channels. With three
     channels XLA's strided convolution hardly fills a vector.
@@ -130,13 +147,14 @@ def _folded_forward(node: Conv, x: jax.Array, kernel: jax.Array) -> tuple[jax.Ar
     return _convolve_folded(node, x, kernel), (x, kernel)
 
 
-def _folded_backward(node: Conv, kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x, kernel = kept
+def _folded_backward(node: Conv, residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = residuals
     # The kernel's gradient is not used, so XLA never computes it.
     return _folded_back(node, x.shape[1:3], kernel, g), jax.vjp(partial(_convolve, node, x), kernel)[1](g)[0]
 
 
 def _folded_back(node: Conv, size: Sequence[int], kernel: jax.Array, g: jax.Array) -> jax.Array:
+    """Return the gradient of the input of `_convolve_folded`, (rows, columns) `size`, from the output's."""
     stride, channels = node.stride, kernel.shape[2]
     flipped_kernel = _folded_kernel(stride, kernel)[::-1, ::-1].transpose(0, 1, 3, 2)
     padding = [(reach - 1, reach - 1) for reach in flipped_kernel.shape[:2]]
@@ -166,22 +184,24 @@ def max_pool(node: MaxPool, x: jax.Array) -> jax.Array:
 
 
 def winners(node: MaxPool, x: jax.Array) -> jax.Array:
-    """Return the position of each maximum in its window, counted row by row."""
+    """Return the position of each maximum in its window, counted row by row from 0: uint8 or int32."""
     return _max_and_winner(node, x)[1]
 
 
 def _max_and_winner(node: MaxPool, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the maxima and the position of each in its window, counted row by row."""
     sizes = [window_output(length, node, axis) for axis, length in enumerate(x.shape[1:3])]
-    spans = [(size - 1) * node.stride + 1 for size in sizes]
+    extents = [(size - 1) * node.stride + 1 for size in sizes]
     edges = [
-        (node.padding, span - 1 + node.size - length - node.padding)
-        for span, length in zip(spans, x.shape[1:3], strict=True)
+        (node.padding, extent - 1 + node.size - length - node.padding)
+        for extent, length in zip(extents, x.shape[1:3], strict=True)
     ]
     padded = _pad(x, (0, 0), *edges, (0, 0), value=-np.inf)
     best, winner, number_type = None, None, _number_type(node)
     for number, (row, column) in enumerate(_positions(node.size)):
-        rows, columns = (slice(start, start + span, node.stride) for start, span in zip((row, column), spans, strict=True))
+        rows, columns = (
+            slice(start, start + extent, node.stride) for start, extent in zip((row, column), extents, strict=True)
+        )
         value = padded[:, rows, columns]
         if best is None or winner is None:
             best, winner = value, jnp.zeros(value.shape, number_type)
@@ -193,7 +213,10 @@ def _max_and_winner(node: MaxPool, x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _number_type(node: MaxPool) -> type[jnp.uint8] | type[jnp.int32]:
-    """Return the narrowest type for size * size + 1 position numbers, because positions are kept for the gradient."""
+    """Return the narrowest type for size * size + 1 position numbers.
+
+    Positions are stored until the gradient pass.
+    """
     return jnp.uint8 if node.size**2 < 256 else jnp.int32
 
 
@@ -202,8 +225,8 @@ def _max_pool_forward(node: MaxPool, x: jax.Array) -> tuple[jax.Array, tuple[jax
     return best, (winner, x.shape)
 
 
-def _max_pool_backward(node: MaxPool, kept: tuple[jax.Array, tuple[int, ...]], g: jax.Array) -> tuple[jax.Array]:
-    winner, shape = kept
+def _max_pool_backward(node: MaxPool, residuals: tuple[jax.Array, tuple[int, ...]], g: jax.Array) -> tuple[jax.Array]:
+    winner, shape = residuals
     return (max_pool_back(node, shape[1:3], winner, g),)
 
 
@@ -228,7 +251,7 @@ def max_pool_back(node: MaxPool, size: Sequence[int], winner: jax.Array, g: jax.
     winners = _pad(winner, (0, 0), *edges, (0, 0), value=node.size**2)
 
     def gathered(row: int, column: int) -> jax.Array:
-        """Return the gradient of the inputs at `row`, `column` from a window's start, or whole strides further."""
+        """Return the gradient of the inputs at an offset from a window's start, and whole strides on."""
         total = zero = jnp.zeros((1, *counts, shape[3]), gradients.dtype)
         for down in range(row, node.size, stride):
             for across in range(column, node.size, stride):
@@ -253,28 +276,38 @@ max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 def average_pool(x: jax.Array, node: AvgPool) -> jax.Array:
-    """Return the mean over the positions of each window that lie inside the input. The size stays the same."""
+    """Return the mean over the positions of each window that lie inside the input.
+
+    The size stays the same. `x` is (1, rows, columns, channels) float32.
+    """
     rows, columns = neighbours(node, x.shape[1:3])
     return _sum_windows(node.size, x) / (rows[:, None] * columns[None, :])[None, :, :, None]
 
 
 def average_pool_back(node: AvgPool, counts: Sequence[jax.Array], g: jax.Array) -> jax.Array:
-    """Return the transpose of `average_pool`. `counts` are the results of `neighbours` for rows and columns."""
+    """Return the gradient of the input of `average_pool`, its transpose.
+
+    Args:
+        node: The pool.
+        counts: Results of `neighbours` for the rows and the columns of `g`.
+        g: Gradient of the output.
+    """
     rows, columns = counts
     return _sum_windows(node.size, g / (rows[:, None] * columns[None, :])[None, :, :, None])
 
 
 def neighbours(node: AvgPool, size: Sequence[int]) -> list[np.ndarray]:
-    """Return how many rows lie in the window around each row, and the same for columns, float32.
+    """Return how many rows lie in the window around each row, and the same for columns.
 
-    NumPy counts them, because XLA would fold a sum of ones at compile time, which is slow for large windows.
+    Each is (length,) float32. NumPy counts them, because XLA would fold a sum of ones at compile time, which is slow for
+    large windows.
     """
     return [_neighbours(length, node.size // 2) for length in size]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _sum_windows(size: int, x: jax.Array) -> jax.Array:
-    """Return the sum over the window around each position, zeros beyond the edge. It is its own transpose."""
+    """Return the sum over the window around each position; it is its own transpose."""
     half = size // 2
     padded = _pad(x, (0, 0), (half, half), (half, half), (0, 0))
     rows, columns = x.shape[1:3]
@@ -289,11 +322,12 @@ _sum_windows.defvjp(lambda size, x: (_sum_windows(size, x), None), lambda size, 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def local_response_norm(node: LocalResponseNorm, x: jax.Array) -> jax.Array:
-    """Return the across-channel normalisation of `x`; see `LocalResponseNorm` for the formula."""
+    """Return the across-channel normalisation of `x`, float32; `LocalResponseNorm` has the formula."""
     return x * _power(_response(node, x), -node.beta)
 
 
 def _response(node: LocalResponseNorm, x: jax.Array) -> jax.Array:
+    """Return the base of the normalisation's power: k + alpha/n * sum x^2."""
     return node.k + (node.alpha / node.n) * _sum_channels(node.n, x * x)
 
 
@@ -317,7 +351,7 @@ local_response_norm.defvjp(_norm_forward, _norm_backward)
 
 
 def _sum_channels(n: int, x: jax.Array) -> jax.Array:
-    """Return the sum over the `n` channels around each channel, `n` odd. It is its own transpose."""
+    """Return the sum over the `n` (odd) channels around each; it is its own transpose."""
     half = n // 2
     if jax.default_backend() == "cpu":
         # XLA would fuse a sum of slices and compute everything before it `n` times.
@@ -332,7 +366,10 @@ def _sum_channels(n: int, x: jax.Array) -> jax.Array:
 
 
 def _power(x: jax.Array, exponent: float) -> jax.Array:
-    """Return positive numbers to a power. -0.75 uses square roots, which are much faster than a logarithm."""
+    """Return positive numbers to a power.
+
+    -0.75 uses square roots, which are much faster than a logarithm.
+    """
     if exponent != -0.75:
         return x**exponent
     root = jnp.sqrt(x)
@@ -340,7 +377,10 @@ def _power(x: jax.Array, exponent: float) -> jax.Array:
 
 
 def _pad(x: jax.Array, *edges: tuple[int, int], value: float = 0) -> jax.Array:
-    """Return the array with (before, after) copies of `value` added along each axis. Negative numbers crop it."""
+    """Return the array with (before, after) copies of `value` added along each axis.
+
+    Negative numbers crop it.
+    """
     return lax.pad(x, np.asarray(value, x.dtype), [(before, after, 0) for before, after in edges])
 
 
@@ -350,7 +390,7 @@ def _positions(size: int) -> Iterator[tuple[int, int]]:
 
 
 def _neighbours(length: int, half: int) -> np.ndarray:
-    """Return how many of `length` positions lie within `half` of each position, (length,) float32."""
+    """Return how many of `length` positions lie within `half` of each: (length,) float32."""
     positions = np.arange(length)
     first, last = np.maximum(positions - half, 0), np.minimum(positions + half, length - 1)
     return (last - first + 1).astype(np.float32)

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from render.errors import UserError
-from render.networks.architecture import Architecture, Conv
+from render.networks.architecture import Architecture
 from render.networks.declared import MAX_FILE_BYTES, Expected
+from render.networks.nodes import Conv
 from render.system.reading import read_regular
 
 _IDENTIFIER = b"TFL3"

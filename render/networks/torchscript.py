@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from render.errors import UserError
-from render.networks.architecture import Architecture, Conv
+from render.networks.architecture import Architecture
+from render.networks.nodes import Conv
 
 _FOLDER = "out_jit_module/data"
 _PARTS = ("weight", "beta", "mean", "var")

@@ -12,7 +12,8 @@ from render.networks.weights import Loaded, fingerprint
 from render.planning.residence import Residence
 
 if TYPE_CHECKING:
-    from render.dreaming.kernel import Kernel, Programs
+    from render.dreaming.kernel import Kernel
+    from render.dreaming.programs import Programs
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class KernelRecipe:
 
         Raise `UserError` if the weights do not match their checksum, as after a broken transfer.
         """
-        from render.dreaming.kernel import Programs
+        from render.dreaming.programs import Programs
         from render.networks.network import Network
 
         loaded = self.loaded

@@ -105,9 +105,9 @@ def test_truncation_stops_at_the_deepest_layer_and_keeps_what_it_computes(incept
 def test_every_convolution_is_addressable() -> None:
     assert GOOGLENET.layer("inception_4c/3x3").channels == 256
     assert INCEPTION_V3.layer("mixed5/branch7x7dbl_3").receptive_field > INCEPTION_V3.layer("mixed4").receptive_field
-    convolutions = [layer for layer in GOOGLENET.layers.values() if layer.kind == "Conv"]
+    convolutions = [layer for layer in GOOGLENET.layers.values() if layer.kind == "conv"]
     assert len(convolutions) == 57
-    assert len([layer for layer in INCEPTION_V3.layers.values() if layer.kind == "Conv"]) == 94
+    assert len([layer for layer in INCEPTION_V3.layers.values() if layer.kind == "conv"]) == 94
 
 
 def test_unknown_layer_suggests_the_nearest() -> None:

@@ -325,7 +325,7 @@ def test_strips_of_an_extent_are_of_whole_chunks(blocks: tuple[Block, ...], chun
 def test_padded_blocks_hold_every_window(axis: Axis, data: st.DataObject) -> None:
     first = data.draw(st.integers(0, axis.tiles - 1))
     last = data.draw(st.integers(first, axis.tiles - 1))
-    span = axis.span_of(first, last)
+    span = axis.windows_extent(first, last)
     for jitter in range(axis.stride):
         for index in range(first, last + 1):
             assert span.contains(axis.window_of(index, jitter))

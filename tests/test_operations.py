@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from jax import lax
 
-from render.networks import operations
+from render.networks import convolutions
+from render.networks.convolutions import convolve
 from render.networks.network import Network
 from render.networks.nodes import AvgPool, Conv, LocalResponseNorm, MaxPool, window_output
-from render.networks.operations import average_pool, convolve, local_response_norm, max_pool
+from render.networks.pools import average_pool, max_pool
+from render.networks.response_norm import local_response_norm
 
 Operation = Callable[[jax.Array], jax.Array]
 
@@ -136,7 +138,7 @@ def test_each_form_is_chosen_for_what_it_is_fast_at(
 ) -> None:
     used = []
     for name in ("_convolve_folded", "_convolve_unpadded", "_convolve", "mix"):
-        monkeypatch.setattr(operations, name, lambda *_, name=name: used.append(name))
+        monkeypatch.setattr(convolutions, name, lambda *_, name=name: used.append(name))
     convolve(jnp.zeros((1, 15, 15, channels)), jnp.zeros((*kernel, channels, 8)), Conv("c", 8, kernel, stride, padding))
     assert used == [form]
 

@@ -29,7 +29,8 @@ from render.networks import tflite
 from render.networks.inception_v3_slim import INCEPTION_V3_SLIM
 from render.networks.labels import class_names, top_classes
 from render.networks.network import Network
-from render.networks.weights import MODELS, Loaded, checked, fingerprint, load
+from render.networks.parameters import check_parameters, fingerprint
+from render.networks.weights import MODELS, Loaded, load
 from render.source.photo import read_photo
 from render.source.source import sample_path
 from render.storage import downloads as fetch
@@ -196,7 +197,7 @@ def test_names_are_in_the_order_of_the_labels_beside_the_graph(package: Path) ->
 def test_published_graph_is_converted_as_recorded(package: Path, slim: Loaded) -> None:
     assert slim.sha256 == PUBLISHED.parameters_sha256
     raw = PUBLISHED.read(package / "graph.lite", INCEPTION_V3_SLIM)
-    assert fingerprint(checked(raw, INCEPTION_V3_SLIM, "graph.lite")) == PUBLISHED.parameters_sha256
+    assert fingerprint(check_parameters(raw, INCEPTION_V3_SLIM, "graph.lite")) == PUBLISHED.parameters_sha256
     assert {name: array.shape for name, array in raw.items()} == INCEPTION_V3_SLIM.parameters()
 
 

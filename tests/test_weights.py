@@ -38,7 +38,8 @@ from render.errors import UserError
 from render.networks import caffe, torchscript
 from render.networks.googlenet import GOOGLENET
 from render.networks.inception_v3 import INCEPTION_V3
-from render.networks.weights import MODELS, Loaded, Parameters, checked, fingerprint, fold_batch_norm, load
+from render.networks.parameters import Parameters, check_parameters, fingerprint, fold_batch_norm
+from render.networks.weights import MODELS, Loaded, load
 from render.storage import downloads as fetch
 from tests.conftest import GOOGLENET_WEIGHTS, ROOT, TINY, Finished, needs
 
@@ -837,14 +838,14 @@ def test_a_variance_without_a_root_is_refused(value: float, unfolded: Parameters
     """An infinite variance would make a finite weight of 0: a channel silently dead."""
     spoilt = unfolded["mixed4/branch1x1/var"].copy()
     spoilt[3] = value
-    message = refusal(lambda: checked(unfolded | {"mixed4/branch1x1/var": spoilt}, INCEPTION_V3, "the file"))
+    message = refusal(lambda: check_parameters(unfolded | {"mixed4/branch1x1/var": spoilt}, INCEPTION_V3, "the file"))
     assert "mixed4/branch1x1/weight holds values that are not finite" in message
 
 
 def test_batch_norm_that_does_not_fit_its_convolution_is_named(unfolded: Parameters) -> None:
     wrong = {name: array for name, array in unfolded.items() if name != "mixed0/branch1x1/mean"}
     wrong["mixed5/branch1x1/var"] = np.ones(7, np.float32)
-    message = refusal(lambda: checked(wrong, INCEPTION_V3, "the file"))
+    message = refusal(lambda: check_parameters(wrong, INCEPTION_V3, "the file"))
     for fault in (
         "missing mixed0/branch1x1/bias (64,)",
         "extra mixed0/branch1x1/beta (64,)",

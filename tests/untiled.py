@@ -18,11 +18,12 @@ import pytest
 from render.dreaming.ascent import statistic
 from render.dreaming.kernel import Kernel
 from render.dreaming.objectives import KernelInputs, Objective
+from render.dreaming.picture_terms import Caricature, Guide
 from render.dreaming.programs import Programs
 from render.dreaming.resample import Pixels, resample_array
 from render.dreaming.stage import Stage
 from render.dreaming.term_base import Term
-from render.dreaming.terms import Caricature, Class, Direction, Energy, Guide, Neuron, Strongest
+from render.dreaming.terms import Class, Direction, Energy, Neuron, Strongest
 from render.farm.messages import Assignment
 from render.farm.worker.resident_block import Residency
 from render.farm.worker.worker import Worker

@@ -20,7 +20,7 @@ def print_models() -> None:
     """Print every network's layers with kind, channels, stride and receptive field."""
     console = plain_console()
     for name, model in MODELS.items():
-        title = f"{name} (weights: {model.published.what}; {describe_classes(name)})"
+        title = f"{name} (weights: {model.published.source}; {describe_classes(name)})"
         table = Table(title=title, title_justify="left")
         table.add_column("layer")
         table.add_column("kind")

@@ -97,7 +97,7 @@ class Kernel:
         sources: Sequence[np.ndarray] | None,
         places: Sequence[NDArray[np.int32]],
     ) -> jax.Array:
-        """Return the gradients of at most as many windows as there are devices; each device computes one.
+        """Return the gradients of some windows, at most one for each device.
 
         Args:
             shape: Shapes of window and core.

@@ -179,7 +179,7 @@ class KernelInputs:
 def _nearest_activations(
     axis: Axis, field: ReceptiveField, count: int, share: float, window_start: int, jitter: int
 ) -> list[int]:
-    """Return the activations centred nearest to a pixel along one axis, one for each copy of the pixel.
+    """Return the activations centred nearest to each copy of a pixel, along one axis.
 
     A pixel has copies only where the axis wraps.
 
@@ -250,7 +250,7 @@ def resolve(terms: Sequence[object], architecture: Architecture, materials: Mate
 
 
 def _on_classifier(term: Class, architecture: Architecture) -> Term:
-    """Return the term on the network's last layer; raise `UserError` if the network has no such class."""
+    """Return the term on the last layer; raise `UserError` if the network has no such class."""
     if not architecture.classes:
         raise UserError(
             f"class {term.name or term.number!r}: {architecture.name} has no classifier; "

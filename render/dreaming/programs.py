@@ -1,4 +1,4 @@
-"""Compiled programs of one network: the gradient of a window's core, sums over a layer, activations of a picture."""
+"""Compiled programs of one network: gradients of cores, sums over a layer, activations of a picture."""
 
 from __future__ import annotations
 
@@ -89,7 +89,9 @@ class Programs:
         self.state = self.devices.replicated(state)
 
     def gradient(self, objective: Objective, constants: TermConstants, shape: KernelShape) -> jax.stages.Compiled:
-        """Return the executable for the gradient of an objective; the first call of a structure compiles it.
+        """Return the executable for the gradient of an objective.
+
+        It is compiled once for each structure, and shapes of constants, window and core.
 
         The executable takes `GradientArguments` and returns (*shape.core, 3) float32. With several devices it takes a
         batch of windows: see `Devices.program`.
@@ -180,7 +182,7 @@ class Programs:
     def objective_gradient(
         self, objective: Objective, core: tuple[int, int], arguments: GradientArguments[jax.Array]
     ) -> jax.Array:
-        """Return d(objective)/d(pixel) of a window's core; traced by `gradient` and inside other programs.
+        """Return d(objective)/d(pixel) of a window's core, to be traced and compiled.
 
         Args:
             objective: The objective, static.

@@ -175,7 +175,7 @@ def zeros(shape: tuple[int, ...]) -> jax.Array:
 def apply_update(
     canvas: jax.Array, slots: jax.Array, scale: jax.Array, corner: tuple[int, int], shape: tuple[int, int]
 ) -> jax.Array:
-    """Return the canvas after a step: clip(canvas + scale * gradient, 0, 255) in the block, as `ascent.update`.
+    """Return the canvas after a step: clip(canvas + scale * gradient, 0, 255) in the block.
 
     Args:
         canvas: (rows, columns, 3) float32, 0..255; donated.

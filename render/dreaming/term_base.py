@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 Vector = NDArray[np.float32]
 
+#: Least value of a cosine, so that every position has a gradient; Lucid's `dot_compare` has the same floor.
+_MIN_COSINE = 0.1
+#: Term under a root, so that the length of a vector of zeros has a gradient.
+LENGTH_EPSILON = 1e-12
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedModel:
@@ -114,7 +119,7 @@ class Term(ABC):
 
 
 def weighted_text(weight: float, text: str) -> str:
-    """Return a term's text with its weight before it, as a config writes it; a weight of 1 is left out."""
+    """Return a term's text with its weight before it; a weight of 1 is left out."""
     if weight == 1:
         return text
     short = f"{weight:g}"
@@ -147,3 +152,20 @@ def mean_vector(channels: tuple[int, ...], count: int) -> Vector:
     vector = np.zeros(count, np.float32)
     vector[list(channels)] = 1.0 / len(channels)
     return vector
+
+
+def cosine_weighted(activations: jax.Array, dot: jax.Array, power: float, length: jax.Array | float) -> jax.Array:
+    """Return a dot product times a power of the cosine, at least 0.1: (rows, columns) float32.
+
+    Args:
+        activations: (rows, columns, channels) float32.
+        dot: Dot products of the activations with some vectors, (rows, columns).
+        power: Power of the cosine.
+        length: Length of these vectors, (rows, columns) or a scalar.
+    """
+    import jax.numpy as jnp
+
+    if power == 0:
+        return dot
+    cosine = dot / (jnp.sqrt(jnp.square(activations).sum(-1) + LENGTH_EPSILON) * length)
+    return dot * jnp.maximum(_MIN_COSINE, cosine) ** power

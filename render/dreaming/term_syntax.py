@@ -12,14 +12,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from render.dreaming.picture_terms import Caricature, Guide
 from render.dreaming.term_base import Term, Vector
 from render.dreaming.terms import (
     MEASURES,
-    Caricature,
     Class,
     Direction,
     Energy,
-    Guide,
     Neuron,
     Strongest,
 )
@@ -102,7 +101,7 @@ def parse_term(written: object, materials: Materials | None = None) -> Term:
         materials: Source of the classes, pictures and vectors that the term names; None if it names none.
 
     Raises:
-        UserError: the term has no meaning.
+        UserError: The term has no meaning.
     """
     materials = materials or NoMaterials()
     if isinstance(written, str) and written.lstrip().startswith("{"):
@@ -159,7 +158,10 @@ def _parse_mapping(written: Mapping[Any, Any], materials: Materials) -> Term:
 
 
 def _of_kind(kind: str, layer: str, weight: float, written: Mapping[Any, Any], materials: Materials) -> Term:
-    """Return the term of a mapping whose keys have been checked; `kind` is the key that names its kind, or empty."""
+    """Return the term of a mapping whose keys have been checked.
+
+    `kind` is the key that names its kind, or empty.
+    """
     match kind:
         case "at":
             channels = _channels(written.get("channels"), written)
@@ -201,7 +203,7 @@ def _class(name: object, weight: float, materials: Materials) -> Class:
 
 
 def expand(term: Term, architecture_layers: Sequence[str], model: str) -> list[Term]:
-    """Return the term on every layer that its regular expression matches, in the network's order.
+    """Return the term on every layer that its regular expression matches, in order.
 
     A term that names one layer is returned unchanged.
 
@@ -285,7 +287,7 @@ def _range(word: str, written: object) -> list[int]:
 
 
 def _channels(value: object, written: object) -> tuple[int, ...]:
-    """Return the channels that a mapping names: a number, a range, or a list of both; () for None."""
+    """Return the channels of a mapping: a number, a range, or a list of both; () for None."""
     if value is None:
         return ()
     numbers = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]

@@ -16,7 +16,13 @@ from render.geometry.geometry import Grid, Interval, Rect, Run, Tile, boundary_r
 
 @dataclass(frozen=True)
 class Block:
-    """Tiles that one worker owns: a rectangle of the tile grid, [start, stop) on each axis."""
+    """Tiles that one worker owns: a rectangle of the tile grid.
+
+    Attributes:
+        grid: The octave's grid.
+        tile_rows: Indices of the rows of tiles.
+        tile_columns: Indices of the columns of tiles.
+    """
 
     grid: Grid
     tile_rows: Interval
@@ -34,12 +40,17 @@ class Block:
         return self.tile_rows.size * self.tile_columns.size
 
     def tiles_from(self, first: int, count: int) -> Iterator[Tile]:
-        """Return an iterator of `count` of the block's tiles in tile order, from `first` on; fewer if the block ends."""
+        """Return an iterator of some of the block's tiles in tile order.
+
+        Args:
+            first: Number of tiles to skip.
+            count: Most tiles to return; there are fewer if the block ends.
+        """
         return islice(self.tiles(), first, first + count)
 
     @cached_property
     def pixels(self) -> Rect:
-        """The canvas pixels that the block owns."""
+        """Canvas pixels that the block owns."""
         rows, columns = self.grid.rows, self.grid.columns
         return Rect(
             Interval(rows.core(self.tile_rows.start).start, rows.core(self.tile_rows.stop - 1).stop),
@@ -50,21 +61,21 @@ class Block:
     def padded(self) -> Rect:
         """The block with its margin: every extended pixel that its windows touch under any jitter."""
         return Rect(
-            self.grid.rows.span_of(self.tile_rows.start, self.tile_rows.stop - 1),
-            self.grid.columns.span_of(self.tile_columns.start, self.tile_columns.stop - 1),
+            self.grid.rows.windows_extent(self.tile_rows.start, self.tile_rows.stop - 1),
+            self.grid.columns.windows_extent(self.tile_columns.start, self.tile_columns.stop - 1),
         )
 
 
 def deal_blocks(grid: Grid, workers: int, arrangement: tuple[int, int] | None = None) -> tuple[Block, ...]:
-    """Deal the tile grid to at most `workers` blocks, in the best arrangement of rows and columns of blocks.
+    """Return the tile grid dealt to at most `workers` blocks, in the best arrangement.
 
-    The best arrangement has the fewest tiles on the busiest worker, and of those the shortest perimeter, so that least
-    is exchanged. Every tile belongs to exactly one block. With more workers than tiles can use, there are fewer blocks
-    than workers.
+    Blocks lie in rows and columns. The best arrangement has the fewest tiles on the busiest worker, and of those the
+    shortest perimeter, so that least is exchanged. Every tile belongs to exactly one block. With more workers than tiles
+    can use, there are fewer blocks than workers.
 
     Args:
-        grid: the tile grid.
-        workers: the number of workers, at least 1.
+        grid: The tile grid.
+        workers: The number of workers, at least 1.
         arrangement: (rows, columns) of blocks to use instead of the best, if there are enough workers.
 
     Raises:
@@ -83,6 +94,7 @@ def deal_blocks(grid: Grid, workers: int, arrangement: tuple[int, int] | None = 
 
 
 def _arrange(grid: Grid, workers: int) -> tuple[int, int]:
+    """Return the best (rows, columns) of blocks."""
     best: tuple[tuple[int, int, int], int, int] | None = None
     for down in range(1, min(workers, grid.rows.tiles) + 1):
         across = min(workers // down, grid.columns.tiles)
@@ -103,15 +115,17 @@ def _split(count: int, parts: int) -> list[Interval]:
 
 
 class Piece(NamedTuple):
-    """Rectangle of extended pixels and the canvas rectangle it repeats, flipped along the axes that say so.
+    """Rectangle of extended pixels, and the canvas rectangle that it repeats."""
 
-    `owner` is the index of the block that owns the whole of `source`.
-    """
-
+    #: The extended pixels.
     target: Rect
+    #: The canvas pixels, of the same shape.
     source: Rect
+    #: True if the rows come in reversed order.
     flip_rows: bool
+    #: True if the columns come in reversed order.
     flip_columns: bool
+    #: Index of the block that owns the whole of `source`.
     owner: int
 
 
@@ -119,6 +133,10 @@ def pieces_of(rect: Rect, blocks: tuple[Block, ...]) -> Iterator[Piece]:
     """Cut a rectangle of extended pixels by the owners of the canvas pixels it repeats.
 
     The pieces' targets are disjoint and cover `rect` exactly.
+
+    Args:
+        rect: Rectangle of extended pixels.
+        blocks: All blocks of the grid.
     """
     rows_axis, columns_axis = blocks[0].grid.rows, blocks[0].grid.columns
     for rows in boundary_runs(rect.rows, rows_axis.length, rows_axis.mode):
@@ -126,24 +144,37 @@ def pieces_of(rect: Rect, blocks: tuple[Block, ...]) -> Iterator[Piece]:
             for owner, block in enumerate(blocks):
                 source = Rect(rows.source, columns.source).intersect(block.pixels)
                 if source.area:
-                    target = Rect(_image_of(rows, source.rows), _image_of(columns, source.columns))
+                    target = Rect(_target_of(rows, source.rows), _target_of(columns, source.columns))
                     yield Piece(target, source, rows.reversed, columns.reversed, owner)
 
 
 def margin_pieces(block: Block, blocks: tuple[Block, ...]) -> list[Piece]:
-    """Return the pieces that a worker must fetch to complete its padded block; its own pixels are left out."""
+    """Return the pieces that a worker needs to complete its padded block.
+
+    They include the block's own pixels where a border mirrors or repeats them, and leave out the block itself.
+
+    Args:
+        block: The worker's block.
+        blocks: All blocks of the grid.
+    """
     return [piece for piece in pieces_of(block.padded, blocks) if piece.target != block.pixels]
 
 
 @dataclass(frozen=True)
 class Gathering:
-    """Pieces from which one worker puts a rectangle together: its own pixels, and those of each other owner."""
+    """Pieces from which one worker puts a rectangle together.
+
+    Attributes:
+        own: Pieces of the worker's own pixels.
+        others: For each other owner, in order, its index and its pieces.
+    """
 
     own: tuple[Piece, ...]
     others: tuple[tuple[int, tuple[Piece, ...]], ...]
 
     @classmethod
     def of(cls, pieces: Iterable[Piece], worker: int) -> Gathering:
+        """Return the pieces by owner, for the worker whose block has the index `worker`."""
         by_owner: dict[int, list[Piece]] = {}
         for piece in pieces:
             by_owner.setdefault(piece.owner, []).append(piece)
@@ -152,7 +183,7 @@ class Gathering:
 
     @property
     def foreign_pixels(self) -> int:
-        """Pixels that travel from worker to worker."""
+        """Number of pixels that travel from worker to worker."""
         return sum(piece.source.area for _, pieces in self.others for piece in pieces)
 
 
@@ -162,6 +193,11 @@ def chunk_extent(pixels: Rect, canvas: Rect, chunk: int) -> Rect:
     Chunks have `chunk` px a side, counted from the canvas' corner. A chunk belongs to the owner of its first pixel, so
     blocks that partition the canvas partition its chunks. The rectangle may be empty, and may reach beyond `pixels` at
     its end.
+
+    Args:
+        pixels: Pixels of a block.
+        canvas: Rectangle of the whole canvas.
+        chunk: Side of a chunk, px.
     """
     return Rect(
         *(
@@ -171,7 +207,7 @@ def chunk_extent(pixels: Rect, canvas: Rect, chunk: int) -> Rect:
     )
 
 
-def _image_of(run: Run, part: Interval) -> Interval:
+def _target_of(run: Run, part: Interval) -> Interval:
     """Return the extended coordinates at which `part` of a run's source appears."""
     if run.reversed:
         start = run.target.start + run.source.stop - part.stop

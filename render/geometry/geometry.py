@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+#: Behaviour of an axis at the canvas' ends: mirrored without the edge pixel, or repeated.
 AxisMode = Literal["reflect", "wrap"]
 
 #: (rows, columns) behaviour of each boundary mode.
@@ -22,7 +23,7 @@ BOUNDARY_MODES: dict[str, tuple[AxisMode, AxisMode]] = {
 }
 
 
-#: Most repetitions of a wrapping axis on either side, within the network's view.
+#: Most repetitions of a wrapping axis on either side, within the network's receptive field.
 MOST_TURNS = 16
 
 #: Pixels of a strip, for work on a block that is too large to be done at once: 24 MB of float32.
@@ -45,6 +46,7 @@ class Interval(NamedTuple):
 
     @property
     def size(self) -> int:
+        """Number of pixels."""
         return self.stop - self.start
 
     def intersect(self, other: Interval) -> Interval:
@@ -53,6 +55,7 @@ class Interval(NamedTuple):
         return Interval(start, max(start, min(self.stop, other.stop)))
 
     def contains(self, other: Interval) -> bool:
+        """Return True if every pixel of the other interval is in this one."""
         return self.start <= other.start and other.stop <= self.stop
 
     def shifted(self, by: int) -> Interval:
@@ -72,13 +75,16 @@ class Rect(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int]:
+        """(rows, columns) px."""
         return self.rows.size, self.columns.size
 
     @property
     def area(self) -> int:
+        """Number of pixels."""
         return self.rows.size * self.columns.size
 
     def intersect(self, other: Rect) -> Rect:
+        """Return the common part; its area is 0 if there is none."""
         return Rect(self.rows.intersect(other.rows), self.columns.intersect(other.columns))
 
     def grown(self, by: int) -> Rect:
@@ -96,6 +102,10 @@ class Rect(NamedTuple):
 
         Strips are whole rows if a row fits. They begin at a multiple of `multiple` rows (and columns, if rows are cut)
         from the rectangle's start. They are at least that large, even if that is more than `pixels`.
+
+        Args:
+            pixels: Most pixels of a strip.
+            multiple: Unit of the strips' sides, px.
         """
         if not self.area:
             return
@@ -116,10 +126,13 @@ def whole(height: int, width: int) -> Rect:
 
 
 class Run(NamedTuple):
-    """Range of extended coordinates whose canvas pixels are consecutive, in the same or in reversed order."""
+    """Range of extended coordinates whose canvas pixels are consecutive."""
 
+    #: The extended coordinates.
     target: Interval
+    #: The canvas pixels that they repeat.
     source: Interval
+    #: True if the pixels come in reversed order.
     reversed: bool
 
 
@@ -128,6 +141,11 @@ def boundary_runs(interval: Interval, length: int, mode: AxisMode) -> Iterator[R
 
     `reflect` mirrors without repeating the edge pixel (period 2 * length - 2), `wrap` repeats the canvas (period
     length). The runs come in order and cover `interval` exactly once; every source lies inside [0, length).
+
+    Args:
+        interval: Extended coordinates, px.
+        length: Length of the canvas along the axis, px.
+        mode: Behaviour of the axis at the canvas' ends.
     """
     position = interval.start
     period = length if mode == "wrap" else max(1, 2 * length - 2)
@@ -145,11 +163,18 @@ def boundary_runs(interval: Interval, length: int, mode: AxisMode) -> Iterator[R
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of an octave: the canvas, its tiles, and the windows from which their gradients are computed.
+    """One axis of an octave: the canvas, its tiles, and the windows of their gradients.
 
-    `halo` and `fill` are in pixels; `stride` is the network's total stride. The extended canvas begins `fill` + jitter
-    pixels before the canvas, has the same length for every jitter in [0, stride), and ends at least `fill` beyond the
-    canvas.
+    The extended canvas begins `fill` + jitter pixels before the canvas, has the same length for every jitter in
+    [0, stride), and ends at least `fill` beyond the canvas.
+
+    Attributes:
+        length: Length of the canvas, px.
+        tile: Length of a tile, px.
+        halo: Pixels around a tile that its gradient depends on, on either side.
+        fill: Pixels of the extended canvas beyond the canvas, on either side.
+        stride: The network's total stride, px.
+        mode: Behaviour at the canvas' ends.
     """
 
     length: int
@@ -166,7 +191,10 @@ class Axis:
 
     @property
     def window(self) -> int:
-        """Length of every window in px: tile, two halos and room for the phase, at most the extended canvas."""
+        """Length of every window in px: tile, two halos and room for the phase.
+
+        It is at most that of the extended canvas.
+        """
         return min(round_up(self.core_size + self.stride - 1, self.stride) + 2 * self.halo, self.extended)
 
     @property
@@ -176,6 +204,7 @@ class Axis:
 
     @property
     def tiles(self) -> int:
+        """Number of tiles along the axis."""
         return -(-self.length // self.core_size)
 
     def core(self, index: int) -> Interval:
@@ -189,24 +218,36 @@ class Axis:
         At the ends of the extended canvas it is shifted inwards. Its start is congruent to the extended canvas' start
         modulo the stride. So the network's grid falls on the same pixels in every window, and at a border the network's
         own padding falls where the untiled picture has it.
+
+        Args:
+            index: Index of the tile along the axis.
+            jitter: The step's shift, px, in [0, stride).
         """
         origin = -self.fill - jitter
         halo_start = (self.core(index).start - self.halo - origin) // self.stride * self.stride
         start = origin + min(max(halo_start, 0), self.extended - self.window)
         return Interval(start, start + self.window)
 
-    def span_of(self, first: int, last: int) -> Interval:
-        """Return all extended coordinates in the windows of tiles `first` to `last` (inclusive) under any jitter."""
+    def windows_extent(self, first: int, last: int) -> Interval:
+        """Return the extended coordinates in the windows of some tiles under any jitter.
+
+        Args:
+            first: Index of the first tile along the axis.
+            last: Index of the last tile, included.
+        """
         starts = [self.window_of(first, jitter).start for jitter in range(self.stride)]
         stops = [self.window_of(last, jitter).stop for jitter in range(self.stride)]
         return Interval(min(starts), max(stops))
 
 
 class Tile(NamedTuple):
-    """Tile of the grid: its number in tile order (row by row) and its position on each axis."""
+    """Tile of the grid."""
 
+    #: Number in tile order: row by row.
     number: int
+    #: Index along the rows' axis.
     row: int
+    #: Index along the columns' axis.
     column: int
 
 
@@ -219,31 +260,39 @@ class Grid:
 
     @property
     def canvas(self) -> Rect:
+        """Rectangle of the whole canvas, px."""
         return whole(self.rows.length, self.columns.length)
 
     @property
     def tiles(self) -> int:
+        """Number of tiles."""
         return self.rows.tiles * self.columns.tiles
 
     @property
     def window_shape(self) -> tuple[int, int]:
+        """(rows, columns) of every window, px."""
         return self.rows.window, self.columns.window
 
     @property
     def core_shape(self) -> tuple[int, int]:
+        """(rows, columns) of every tile but the last of an axis, px."""
         return self.rows.core_size, self.columns.core_size
 
     @property
     def extended_shape(self) -> tuple[int, int]:
+        """(rows, columns) of the extended canvas, px."""
         return self.rows.extended, self.columns.extended
 
     def tile(self, row: int, column: int) -> Tile:
+        """Return the tile at a row and column of the grid."""
         return Tile(row * self.columns.tiles + column, row, column)
 
     def core(self, tile: Tile) -> Rect:
+        """Return the pixels whose gradient a tile owns."""
         return Rect(self.rows.core(tile.row), self.columns.core(tile.column))
 
     def window(self, tile: Tile, jitter: tuple[int, int]) -> Rect:
+        """Return a tile's window, in extended coordinates, under a shift of (rows, columns) px."""
         return Rect(self.rows.window_of(tile.row, jitter[0]), self.columns.window_of(tile.column, jitter[1]))
 
 
@@ -256,12 +305,20 @@ class KernelShape:
 
     @classmethod
     def of(cls, grid: Grid) -> KernelShape:
+        """Return the shape of all tiles of a grid."""
         return cls(grid.window_shape, grid.core_shape)
 
     def offset(self, window: Rect, core: Rect) -> tuple[int, int]:
         """Return the position in a window where the kernel cuts out a full core.
 
         The cut stays inside the window, so a smaller core, the last of an axis, lies at the end of the cut.
+
+        Args:
+            window: Position of the window, px.
+            core: Position of the tile's core, px.
+
+        Returns:
+            (rows, columns) from the window's start, px.
         """
         rows, columns = (
             min(inner.start - outer.start, length - core_length)

@@ -108,7 +108,7 @@ class Layer:
 
 
 def derive_layers(network: str, nodes: Iterable[Node], channels: int) -> dict[str, Layer]:
-    """Return the layers of a network and of all its branches by name, in the order of computation.
+    """Return all layers of a network by name, in the order of computation.
 
     Args:
         network: Name of the network, for the error.
@@ -129,7 +129,7 @@ def derive_layers(network: str, nodes: Iterable[Node], channels: int) -> dict[st
 def _add_layers(
     nodes: Iterable[Node], channels: int, fields: AxisFields, layers: dict[str, Layer]
 ) -> tuple[int, AxisFields]:
-    """Add the layers of consecutive nodes to `layers`; return the channels and receptive fields of the last."""
+    """Add the layers of consecutive nodes, and return channels and receptive fields of the last."""
     for node in nodes:
         in_channels = channels
         rows, columns = fields

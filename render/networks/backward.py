@@ -22,6 +22,8 @@ import numpy as np
 from jax import lax
 
 from render.networks.architecture import AxisFields, Layer
+from render.networks.array_ops import wide
+from render.networks.convolutions import convolve_back, mix_back
 from render.networks.network import Head, Network, Tape, head_of, preprocess
 from render.networks.nodes import (
     AvgPool,
@@ -34,16 +36,9 @@ from render.networks.nodes import (
     node_stride,
     output_size,
 )
-from render.networks.operations import (
-    average_pool_back,
-    convolve_back,
-    local_response_norm_back,
-    max_pool_back,
-    mix_back,
-    neighbours,
-    wide,
-)
+from render.networks.pools import average_pool_back, max_pool_back, neighbours
 from render.networks.residuals import materialized
+from render.networks.response_norm import local_response_norm_back
 
 
 class Part(NamedTuple):
@@ -143,7 +138,7 @@ def _relative(outer: Part, inner: Part) -> Part:
 
 
 class _BackwardPass:
-    """Backward pass of one window: gradients of the inputs of its nodes from those of their outputs.
+    """Backward pass of one window, from the gradients of outputs to those of inputs.
 
     In all methods `g` is the gradient of a part of some activations, (1, rows, columns, channels) of the network's number
     type, and None stands for zeros.
@@ -199,7 +194,7 @@ class _BackwardPass:
         return jnp.where(part.of(self._tape.signs[name]), g, jnp.zeros_like(g))
 
     def _through_average(self, node: AvgPool, part: Part, g: jax.Array) -> jax.Array:
-        """Return the gradient of the inputs of an average pool, which are of the size of its outputs."""
+        """Return the gradient of the inputs of an average pool, as many as its outputs."""
         counts = [
             lax.dynamic_slice(jnp.asarray(count), (start,), (length,))
             for count, start, length in zip(neighbours(node, self._sizes[node.name]), part.start, part.size, strict=True)
@@ -227,7 +222,7 @@ class _BackwardPass:
         return sum(gradients[1:], gradients[0]) if gradients else None
 
     def _through_head(self, head: Head, part: Part, g: jax.Array | None) -> jax.Array | None:
-        """Return the gradient of the output of a head's 1x1 convolution before it is multiplied by the kernel."""
+        """Return the gradient of a head's outputs, before it is multiplied by the 1x1 kernel."""
         g = self._before_relu(head.conv.name, part, g)
         return g if g is None or head.pool is None else self._through_average(head.pool, part, g)
 

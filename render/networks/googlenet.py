@@ -12,7 +12,7 @@ from render.networks.nodes import Conv, InceptionBlock, LocalResponseNorm, MaxPo
 def _inception(
     name: str, conv1: int, conv3_reduce: int, conv3: int, conv5_reduce: int, conv5: int, pool: int
 ) -> InceptionBlock:
-    """Return an inception module; the numbers are channels, in the order of the columns of table 1 of the paper."""
+    """Return an inception module; the numbers are channels, as in the paper's table 1."""
     return InceptionBlock(
         f"inception_{name}",
         (

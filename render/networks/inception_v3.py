@@ -20,10 +20,12 @@ def _conv(name: str, features: int, rows: int, columns: int | None = None) -> Co
 
 
 def _pool_branch(name: str, features: int) -> tuple[Node, ...]:
+    """Return the branch of an average pool and a 1x1 convolution."""
     return (AvgPool(f"{name}/pool"), _conv(f"{name}/branch_pool", features, 1))
 
 
 def _mixed_35(name: str, pool_features: int) -> InceptionBlock:
+    """Return a block of the 35 x 35 grid (figure 5 of the paper)."""
     return InceptionBlock(
         name,
         (
@@ -40,6 +42,7 @@ def _mixed_35(name: str, pool_features: int) -> InceptionBlock:
 
 
 def _reduce_35(name: str) -> InceptionBlock:
+    """Return the block that halves the 35 x 35 grid."""
     return InceptionBlock(
         name,
         (
@@ -55,6 +58,7 @@ def _reduce_35(name: str) -> InceptionBlock:
 
 
 def _mixed_17(name: str, inner: int) -> InceptionBlock:
+    """Return a block of the 17 x 17 grid (figure 6); `inner` channels run between 1x7 and 7x1."""
     return InceptionBlock(
         name,
         (
@@ -77,6 +81,7 @@ def _mixed_17(name: str, inner: int) -> InceptionBlock:
 
 
 def _reduce_17(name: str) -> InceptionBlock:
+    """Return the block that halves the 17 x 17 grid."""
     return InceptionBlock(
         name,
         (
@@ -93,6 +98,8 @@ def _reduce_17(name: str) -> InceptionBlock:
 
 
 def _mixed_8(name: str, *, max_pool: bool) -> InceptionBlock:
+    """Return a block of the 8 x 8 grid (figure 7)."""
+
     def split(branch: str) -> InceptionBlock:
         """Return a block of a 1x3 and a 3x1 convolution in parallel."""
         return InceptionBlock(
@@ -117,6 +124,7 @@ def _mixed_8(name: str, *, max_pool: bool) -> InceptionBlock:
 
 
 def _nodes(*, last_pool_is_max: bool) -> tuple[Node, ...]:
+    """Return all nodes; the pool branch of mixed10 is a max pool or an average pool."""
     return (
         Conv("conv2d_1a_3x3", 32, (3, 3), stride=2),
         Conv("conv2d_2a_3x3", 32, (3, 3)),

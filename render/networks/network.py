@@ -20,18 +20,12 @@ import numpy as np
 from flax import nnx
 
 from render.networks.architecture import Architecture
+from render.networks.array_ops import wide
+from render.networks.convolutions import convolve, is_mix, mix
 from render.networks.nodes import AvgPool, Conv, InceptionBlock, LocalResponseNorm, MaxPool, Node, Preprocess
-from render.networks.operations import (
-    average_pool,
-    convolve,
-    is_mix,
-    local_response_norm,
-    max_pool,
-    mix,
-    wide,
-    winners,
-)
+from render.networks.pools import average_pool, max_pool, winners
 from render.networks.residuals import materialized
+from render.networks.response_norm import local_response_norm
 
 
 class ConvParameters(nnx.Module):
@@ -54,7 +48,7 @@ class Tape(NamedTuple):
 
     Attributes:
         signs: True where the ReLU after the node is above 0 or not a number, bool.
-        winners: Position of each maximum of a pool, as `render.networks.operations.winners` returns it.
+        winners: Position of each maximum of a pool, as `render.networks.pools.winners` returns it.
         normed: Input of a response norm.
     """
 

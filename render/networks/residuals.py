@@ -28,6 +28,7 @@ def materialized(reduce: Callable[[jax.Array], jax.Array], x: jax.Array, witness
     """
 
     def materialized_on_cpu(x: jax.Array) -> jax.Array:
+        """Return `reduce(x)` behind a branch."""
         sample = x if witness is None else witness
         first = sample[(0,) * sample.ndim]
         # True for every float, NaN included, but XLA cannot prove it.

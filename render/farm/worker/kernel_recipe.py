@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from render.dreaming.objectives import Objective
 from render.errors import UserError
-from render.networks.weights import Loaded, fingerprint
+from render.networks.parameters import fingerprint
+from render.networks.weights import Loaded
 from render.planning.residence import Residence
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 All take and return (1, rows, columns, channels) activations. On CPUs XLA uses its fast convolution only for some forms of
 an equal convolution, so the form is chosen here. All forms are the same function, with the same gradient except for the
-rounding order of float32 sums; the tests compare them.
+rounding order of float32 sums; `tests/networks/test_operations.py` compares them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Pools of a network's nodes, with gradients written by hand, because XLA's own are slow on CPUs.
 
 All take and return (1, rows, columns, channels) activations. They are the same functions as the plain operations, with the
-same gradients except for the rounding order of float32 sums; the tests compare them.
+same gradients except for the rounding order of float32 sums; `tests/networks/test_operations.py` compares them.
 """
 
 from __future__ import annotations

@@ -204,8 +204,8 @@ from render.networks.weights import MODELS
 objective = resolve(["mixed3", "0.5*mixed5:1+2"], MODELS["inception_v3"].architecture)
 print(len(objective.divisors(MODELS["inception_v3"].architecture, (300, 203))), "jax" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.split() == ["2", "False"], done.stderr
+    process = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert process.stdout.split() == ["2", "False"], process.stderr
 
 
 # Values
@@ -218,9 +218,9 @@ def test_a_term_is_the_mean_over_its_channels(chosen: tuple[int, ...]) -> None:
     term = energy("mixed4", chosen)
     layer = SimpleNamespace(layer=lambda name: SimpleNamespace(channels=6))
     model = TrainedModel(architecture=layer, parameters={}, activations=None)
-    wanted = activations[..., list(chosen)].mean(-1).sum() if chosen else (activations**2).mean(-1).sum()
-    found = term.total(jnp.asarray(activations, jnp.float32), term.constants(model), jnp.array([-1, -1]))
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    expected = activations[..., list(chosen)].mean(-1).sum() if chosen else (activations**2).mean(-1).sum()
+    total = term.total(jnp.asarray(activations, jnp.float32), term.constants(model), jnp.array([-1, -1]))
+    np.testing.assert_allclose(total, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_objective_is_the_weighted_mean_over_positions() -> None:
@@ -239,8 +239,8 @@ def test_the_objective_is_the_weighted_mean_over_positions() -> None:
     model = TrainedModel(architecture=INCEPTION, parameters={}, activations=None)
     constants = [term.constants(model) for term in objective.terms]
     whole = objective.total({name: jnp.asarray(values) for name, values in activations.items()}, divisors, constants)
-    wanted = np.mean(activations["mixed3"] ** 2) - 0.25 * np.mean(activations["mixed4"][..., [1, 2]])
-    np.testing.assert_allclose(whole, wanted, rtol=1e-4)
+    expected = np.mean(activations["mixed3"] ** 2) - 0.25 * np.mean(activations["mixed4"][..., [1, 2]])
+    np.testing.assert_allclose(whole, expected, rtol=1e-4)
     top, bottom = (
         objective.total({name: jnp.asarray(values[part]) for name, values in activations.items()}, divisors, constants)
         for part in (slice(0, 5), slice(5, None))

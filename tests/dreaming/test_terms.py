@@ -144,9 +144,9 @@ def raises_its_objective(loaded: Loaded, objective: Objective, source: Pixels, c
     network = Network(loaded.architecture.truncated(objective.layers), loaded.parameters)
 
     def value(pixels: Pixels) -> float:
-        made, before = extended(grid, pixels, (0, 0))
-        activations = network(jnp.asarray(made), objective.layers)
-        known = {
+        extended_pixels, before = extended(grid, pixels, (0, 0))
+        activations = network(jnp.asarray(extended_pixels), objective.layers)
+        references = {
             "activations": network(jnp.asarray(extended(grid, source, (0, 0))[0]), objective.layers),
             "chosen": {
                 term: strongest_channels(loaded, term, grid, source)
@@ -162,7 +162,8 @@ def raises_its_objective(loaded: Loaded, objective: Objective, source: Pixels, c
         }
         shape = pixels.shape[:2]
         return sum(
-            term.weight * float(plain_value(term, loaded, activations, known, before, shape)) for term in objective.terms
+            term.weight * float(plain_value(term, loaded, activations, references, before, shape))
+            for term in objective.terms
         )
 
     values = [value(canvas)]
@@ -223,9 +224,9 @@ def test_a_neurons_view_goes_around_the_seam(inception: Loaded) -> None:
     for at, shift in (((0.5, 0.5), (0, 0)), ((0.0, 0.0), (64, 96))):
         objective = resolve([{"layer": "mixed0", "channels": 164, "at": list(at)}], inception.architecture)
         grid = make_grid(inception, objective, picture.shape[:2], 64, "wrap")
-        moved = np.roll(picture, (-shift[0], -shift[1]), (0, 1))
-        found = tiled_gradient(kernel_of(inception, objective), inception, grid, moved, (0, 0), workers=3)
-        gradients[at] = np.roll(found, shift, (0, 1))
+        rolled = np.roll(picture, (-shift[0], -shift[1]), (0, 1))
+        gradient = tiled_gradient(kernel_of(inception, objective), inception, grid, rolled, (0, 0), workers=3)
+        gradients[at] = np.roll(gradient, shift, (0, 1))
     assert_equal(gradients[0.0, 0.0], gradients[0.5, 0.5], "moved")
 
 
@@ -278,16 +279,16 @@ def test_every_position_belongs_to_one_tile(inception: Loaded) -> None:
     kernel = kernel_of(inception, objective)
     picture = photo(131, 212)
     sums = []
-    for tile in (40, 64, 300):
-        grid = make_grid(inception, objective, (131, 212), tile, "reflect")
-        made, _ = extended(grid, picture, (0, 0))
+    for tile_size in (40, 64, 300):
+        grid = make_grid(inception, objective, (131, 212), tile_size, "reflect")
+        extended_picture, _ = extended(grid, picture, (0, 0))
         total = np.zeros(inception.architecture.layer("mixed1").channels)
         for row in range(grid.rows.tiles):
             for column in range(grid.columns.tiles):
-                one = grid.tile(row, column)
-                window, core = grid.window(one, (0, 0)), grid.core(one)
+                tile = grid.tile(row, column)
+                window, core = grid.window(tile, (0, 0)), grid.core(tile)
                 origin = Rect(Interval(-grid.rows.fill, 0), Interval(-grid.columns.fill, 0))
-                pixels = np.ascontiguousarray(made[window.slices_from(origin)])
+                pixels = np.ascontiguousarray(extended_picture[window.slices_from(origin)])
                 total += kernel.channel_sums(KernelShape.of(grid), pixels, window, core, "mixed1")
         sums.append(total)
     np.testing.assert_allclose(sums[0], sums[2], rtol=1e-4)

@@ -30,14 +30,14 @@ def axes(draw: st.DrawFn, longest: int = 900) -> Axis:
 @given(st.integers(-90, 90), st.integers(0, 120), st.integers(1, 40), MODES)
 def test_boundary_runs_are_numpys_padding(start: int, size: int, length: int, mode: str) -> None:
     interval = Interval(start, start + size)
-    found: list[int] = []
+    pixels_in_order: list[int] = []
     for run in boundary_runs(interval, length, mode):
-        assert run.target.start == start + len(found)
+        assert run.target.start == start + len(pixels_in_order)
         assert Interval(0, length).contains(run.source)
         pixels = list(range(*run.source))
-        found += pixels[::-1] if run.reversed else pixels
+        pixels_in_order += pixels[::-1] if run.reversed else pixels
     padded = np.pad(np.arange(length), 400, mode=mode)
-    assert found == padded[400 + start : 400 + start + size].tolist()
+    assert pixels_in_order == padded[400 + start : 400 + start + size].tolist()
 
 
 @given(axes(), st.data())
@@ -151,9 +151,9 @@ def test_an_arrangement_is_kept_while_there_are_workers_for_it(
 @given(grids, st.integers(1, 64))
 def test_the_arrangement_that_dealing_finds_is_the_best(grid: Grid, workers: int) -> None:
     """No other has fewer tiles on its busiest worker."""
-    found = max(block.size for block in deal_blocks(grid, workers))
+    busiest = max(block.size for block in deal_blocks(grid, workers))
     for down in range(1, workers + 1):
-        assert found <= max(block.size for block in deal_blocks(grid, workers, (down, workers // down)))
+        assert busiest <= max(block.size for block in deal_blocks(grid, workers, (down, workers // down)))
 
 
 @given(grids, st.integers(1, 9), st.data())
@@ -163,14 +163,14 @@ def test_calls_for_parts_of_a_block_cover_its_tiles(grid: Grid, workers: int, da
     tiles = list(block.tiles())
     assert len(tiles) == block.size
     assert tiles == sorted(tiles)
-    first, found = 0, []
+    first, covered = 0, []
     while first < block.size:
         count = data.draw(st.integers(1, block.size))
         part = list(block.tiles_from(first, count))
         assert len(part) == min(count, block.size - first)
-        found += part
+        covered += part
         first += count
-    assert found == tiles
+    assert covered == tiles
     assert list(block.tiles_from(block.size, 5)) == list(block.tiles_from(0, 0)) == []
     owned = np.zeros(block.pixels.shape, int)
     for tile in tiles:

@@ -79,9 +79,9 @@ def check_support(architecture: Architecture, axis: int) -> None:
     def lines_reached(layer: Layer, unit: int, bright: int) -> np.ndarray:
         pixels = np.full(shape, 1e-3)
         np.moveaxis(pixels, axis, 0)[bright] += 100
-        one = np.moveaxis(np.zeros(outputs[layer.name].shape), axis, 0)
-        one[unit] = 1
-        result = gradient(jnp.asarray(pixels), {**zeros, layer.name: jnp.asarray(np.moveaxis(one, 0, axis))})
+        cotangent = np.moveaxis(np.zeros(outputs[layer.name].shape), axis, 0)
+        cotangent[unit] = 1
+        result = gradient(jnp.asarray(pixels), {**zeros, layer.name: jnp.asarray(np.moveaxis(cotangent, 0, axis))})
         return np.flatnonzero(np.abs(np.asarray(result)).sum((1 - axis, 2)))
 
     for layer in layers:
@@ -142,5 +142,5 @@ def test_caffe_drops_a_last_window_that_starts_in_the_padding() -> None:
 
 
 def test_gradient_flops_count_both_passes() -> None:
-    one = Architecture("one", (Conv("c", 8, (3, 3), padding=(1, 1)),), INCEPTION_V3.preprocess)
-    assert one.gradient_flops((10, 20), (10, 20)) == 2 * 2 * 10 * 20 * 8 * 3 * 9
+    single_layer = Architecture("one", (Conv("c", 8, (3, 3), padding=(1, 1)),), INCEPTION_V3.preprocess)
+    assert single_layer.gradient_flops((10, 20), (10, 20)) == 2 * 2 * 10 * 20 * 8 * 3 * 9

@@ -34,8 +34,8 @@ def gradients(network: Network, layers: Sequence[str], window: np.ndarray, core:
         for name in layers
     }
 
-    def value(found: dict[str, jax.Array]) -> jax.Array:
-        return sum((jnp.sum(weights[name] * found[name] ** 2) for name in layers), jnp.float32(0))
+    def value(activations: dict[str, jax.Array]) -> jax.Array:
+        return sum((jnp.sum(weights[name] * activations[name] ** 2) for name in layers), jnp.float32(0))
 
     @jax.jit
     def followed(state: nnx.State, window: jax.Array, at: jax.Array) -> jax.Array:
@@ -214,15 +214,15 @@ def test_windows_in_batches_each_have_their_own_offset() -> None:
 
     def followed(window: jax.Array, at: jax.Array) -> jax.Array:
         activations, tape = network.taped(window, ["d"])
-        cotangents = jax.grad(lambda found: jnp.sum(found["d"] ** 2))(activations)
+        cotangents = jax.grad(lambda values: jnp.sum(values["d"] ** 2))(activations)
         return core_gradient(network, tape, cotangents, (97, 97), (20, 30), at)
 
     windows = jnp.stack([picture(97, 97, seed) for seed in range(3)])
     # The last lies beyond the window, and is moved in.
     offsets = jnp.asarray([[0, 5], [40, 41], [90, 97]], jnp.int32)
     together = jax.jit(jax.vmap(followed))(windows, offsets)
-    for one, window, at in zip(together, windows, [[0, 5], [40, 41], [77, 67]], strict=True):
-        agree(np.asarray(one), np.asarray(jax.jit(followed)(window, jnp.asarray(at, jnp.int32))))
+    for result, window, at in zip(together, windows, [[0, 5], [40, 41], [77, 67]], strict=True):
+        agree(np.asarray(result), np.asarray(jax.jit(followed)(window, jnp.asarray(at, jnp.int32))))
 
 
 @pytest.mark.parametrize("layer", ["inception_3a", "mixed0"])

@@ -46,10 +46,10 @@ def plain_max_pool(x: jax.Array, node: MaxPool) -> jax.Array:
         (node.padding, max(0, (size - 1) * node.stride + node.size - length - node.padding))
         for size, length in zip(sizes, x.shape[1:3], strict=True)
     ]
-    found = lax.reduce_window(
+    maxima = lax.reduce_window(
         x, -jnp.inf, lax.max, (1, node.size, node.size, 1), (1, node.stride, node.stride, 1), ((0, 0), *edges, (0, 0))
     )
-    return found[:, : sizes[0], : sizes[1]]
+    return maxima[:, : sizes[0], : sizes[1]]
 
 
 def plain_average_pool(x: jax.Array, node: AvgPool) -> jax.Array:

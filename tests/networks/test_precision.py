@@ -55,9 +55,9 @@ def test_a_float32_kernel_rounds_nothing_and_a_bfloat16_one_convolves_in_nothing
     half = lowered("bfloat16", loaded_by_name(model), layer, monkeypatch)
     # Products of channels are 1x1 convolutions; the objective's own sum is none.
     for kind, least in (("stablehlo.convolution", 8), ("contracting_dims = [3]", 4)):
-        found = [line for line in half.splitlines() if kind in line]
-        assert len(found) == sum(kind in line for line in program.splitlines()) >= least
-        assert all("bf16" in line and "f32" not in line for line in found)
+        lines = [line for line in half.splitlines() if kind in line]
+        assert len(lines) == sum(kind in line for line in program.splitlines()) >= least
+        assert all("bf16" in line and "f32" not in line for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -88,12 +88,15 @@ def test_kernels_tell_precisions_apart(inception: Loaded) -> None:
     """A process that has rendered in one precision does not give its kernel to a job in the other."""
     kernels = KernelCache()
     objectives = (resolve(["mixed0"], inception.architecture),)
-    made = {
+    programs_by_precision = {
         precision: kernels.find(KernelRecipe(inception, objectives, precision)).programs
         for precision in ("float32", "bfloat16", "float32")
     }
     assert kernels.made == 2
-    dtypes = {precision: {array.dtype.name for array in jax.tree.leaves(one.state)} for precision, one in made.items()}
+    dtypes = {
+        precision: {array.dtype.name for array in jax.tree.leaves(programs.state)}
+        for precision, programs in programs_by_precision.items()
+    }
     assert dtypes == {"float32": {"float32"}, "bfloat16": {"float32", "bfloat16"}}
 
 

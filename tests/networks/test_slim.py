@@ -89,8 +89,8 @@ def run_graph(path: Path, pixels: NDArray[np.float32], *, clamp_above: bool) -> 
     above = []
 
     def real(numbers: np.ndarray, tensor: int) -> jnp.ndarray:
-        how = graph.Tensors(tensor).Quantization()
-        return jnp.asarray((numbers.astype(np.float64) - how.ZeroPoint(0)) * how.Scale(0), jnp.float32)
+        quantisation = graph.Tensors(tensor).Quantization()
+        return jnp.asarray((numbers.astype(np.float64) - quantisation.ZeroPoint(0)) * quantisation.Scale(0), jnp.float32)
 
     def constant(tensor: int) -> jnp.ndarray:
         held = graph.Tensors(tensor)
@@ -98,9 +98,9 @@ def run_graph(path: Path, pixels: NDArray[np.float32], *, clamp_above: bool) -> 
         return real(numbers.reshape(held.ShapeAsNumpy()), tensor)
 
     def options(operator: Any, kind: Any) -> Any:
-        found, table = kind(), operator.BuiltinOptions()
-        found.Init(table.Bytes, table.Pos)
-        return found
+        table_options, table = kind(), operator.BuiltinOptions()
+        table_options.Init(table.Bytes, table.Pos)
+        return table_options
 
     values[graph.Inputs(0)] = real(pixels, graph.Inputs(0))[None]
     for position in range(graph.OperatorsLength()):
@@ -109,13 +109,13 @@ def run_graph(path: Path, pixels: NDArray[np.float32], *, clamp_above: bool) -> 
         x = values[inputs[0]]
         match model.OperatorCodes(operator.OpcodeIndex()).DeprecatedBuiltinCode():
             case schema.BuiltinOperator.CONV_2D:
-                how = options(operator, schema.Conv2DOptions)
-                assert how.FusedActivationFunction() == schema.ActivationFunctionType.NONE
+                settings = options(operator, schema.Conv2DOptions)
+                assert settings.FusedActivationFunction() == schema.ActivationFunctionType.NONE
                 y = constant(inputs[2]) + lax.conv_general_dilated(
                     x,
                     constant(inputs[1]),
-                    (how.StrideH(), how.StrideW()),
-                    ("SAME", "VALID")[how.Padding()],
+                    (settings.StrideH(), settings.StrideW()),
+                    ("SAME", "VALID")[settings.Padding()],
                     dimension_numbers=("NHWC", "OHWI", "NHWC"),
                     precision=lax.Precision.HIGHEST,
                 )
@@ -124,9 +124,12 @@ def run_graph(path: Path, pixels: NDArray[np.float32], *, clamp_above: bool) -> 
                     above.append(float((y > high).mean()))
                 y = jnp.clip(y, low, high if clamp_above else None)
             case schema.BuiltinOperator.MAX_POOL_2D | schema.BuiltinOperator.AVERAGE_POOL_2D as kind:
-                how = options(operator, schema.Pool2DOptions)
-                window, strides = (1, how.FilterHeight(), how.FilterWidth(), 1), (1, how.StrideH(), how.StrideW(), 1)
-                padding = ("SAME", "VALID")[how.Padding()]
+                settings = options(operator, schema.Pool2DOptions)
+                window, strides = (
+                    (1, settings.FilterHeight(), settings.FilterWidth(), 1),
+                    (1, settings.StrideH(), settings.StrideW(), 1),
+                )
+                padding = ("SAME", "VALID")[settings.Padding()]
                 if kind == schema.BuiltinOperator.MAX_POOL_2D:
                     y = lax.reduce_window(x, -jnp.inf, lax.max, window, strides, padding)
                 else:
@@ -147,9 +150,9 @@ def run_graph(path: Path, pixels: NDArray[np.float32], *, clamp_above: bool) -> 
 def test_network_gives_what_the_graph_in_the_file_gives(package: Path, network: Network) -> None:
     pixels = square("chelsea")
     expected = run_graph(package / "graph.lite", pixels, clamp_above=False).tensors
-    found = network(jnp.asarray(pixels), [f"mixed{block}" for block in range(11)])
+    outputs = network(jnp.asarray(pixels), [f"mixed{block}" for block in range(11)])
     for block, name in enumerate(BLOCKS):
-        activations = np.asarray(found[f"mixed{block}"])
+        activations = np.asarray(outputs[f"mixed{block}"])
         assert activations.shape == expected[name].shape
         assert np.abs(activations - expected[name]).max() <= 1e-4 * expected[name].std(), name
     logits = np.asarray(network.logits(jnp.asarray(pixels)))

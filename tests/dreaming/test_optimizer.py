@@ -1,4 +1,4 @@
-"""Optimisers: by tiles and from saved moments they are optax's own, run over the whole canvas."""
+"""Optimisers: by tiles and from saved moments they equal optax over the whole canvas."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ OPTIMIZERS = [Optimizer("momentum"), Optimizer("momentum", 0.5), Optimizer("adam
 
 
 def gradients(shape: tuple[int, int] = SHAPE, steps: int = STEPS) -> list[np.ndarray]:
-    """As the ascent gives them, mean|g| = 1, with a part that stays from step to step, and a pixel that has none."""
+    """Return gradients as the ascent gives them, mean|g| = 1.
+
+    A part stays from step to step, and one pixel has none.
+    """
     rng = np.random.default_rng(0)
     steady = rng.standard_normal((*shape, 3))
     normalised = []
@@ -106,7 +109,10 @@ def test_from_saved_moments_it_goes_on_to_the_same_bits(stop: int, optimizer: Op
 @settings(max_examples=30)
 @given(st.sampled_from(OPTIMIZERS), st.tuples(st.integers(0, 12), st.integers(0, 20)), st.integers(0, 3))
 def test_a_tile_does_not_depend_on_where_it_lies(optimizer: Optimizer, at: tuple[int, int], count: int) -> None:
-    """In the midst of a canvas, a copy of its own, at any alignment in memory: the same bits, and nothing beside it."""
+    """In the midst of a canvas or as a copy, at any alignment in memory: the same bits.
+
+    Nothing beside the tile changes.
+    """
     rng = np.random.default_rng(1)
     gradient = rng.standard_normal((*SHAPE, 3)).astype(np.float32)
     canvases = [np.abs(rng.standard_normal((*SHAPE, 3))).astype(np.float32) for _ in range(optimizer.moments)]
@@ -125,7 +131,7 @@ def test_a_tile_does_not_depend_on_where_it_lies(optimizer: Optimizer, at: tuple
 
 @pytest.mark.parametrize("optimizer", [Optimizer("momentum"), Optimizer("adam")], ids=str)
 def test_step_size_keeps_its_meaning(optimizer: Optimizer) -> None:
-    """A gradient that stays is the direction from the first step on; of size 1 it is Adam's, too."""
+    """A constant gradient is the direction from the first step on; of size 1 it is Adam's too."""
     steady = np.where(gradients()[0] < 0, -1, 1).astype(np.float32)
     moments = nothing(optimizer)
     for count in range(5):
@@ -134,7 +140,10 @@ def test_step_size_keeps_its_meaning(optimizer: Optimizer) -> None:
 
 
 def test_adam_evens_out_what_is_weak_but_not_what_is_nothing() -> None:
-    """A tenth of the mean becomes a whole step; what is far below a thousandth stays small, and zero is zero."""
+    """A tenth of the mean becomes a whole step; far below a thousandth stays small.
+
+    Zero stays zero.
+    """
     adam = Optimizer("adam")
     gradient = np.array([0, 1e-6, 0.1, 10], np.float32)[:, None, None].repeat(3, -1)
     direction = adam.update(gradient, nothing(adam, (4, 1)), 0)[:, 0, 0]

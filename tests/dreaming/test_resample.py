@@ -147,7 +147,10 @@ def test_pixels_that_are_not_read_do_not_matter(part: tuple[Shape, Shape, Rect])
 
 @given(shapes, shapes, st.floats(0, 255, width=32))
 def test_a_constant_stays_constant(before: Shape, after: Shape, value: float) -> None:
-    """To 16 steps of float32 at 255, in which both passes sum: 15 was the worst of every pair of sides up to 60."""
+    """To 16 steps of float32 at 255, in which both passes sum.
+
+    15 was the worst of every pair of sides up to 60.
+    """
     resampled = resample_array(np.full((*before, 3), value, np.float32), after)
     np.testing.assert_allclose(resampled, value, atol=16 * 2**-16, rtol=0)
 
@@ -191,8 +194,8 @@ def former_taps(in_length: int, out_length: int, out: Interval, wraps: bool) -> 
     weights /= weights.sum(axis=1, keepdims=True)
     first, last = int(indices[weights != 0].min()), int(indices[weights != 0].max())
     dense = np.zeros((out.size, last + 1 - first), np.float32)
-    for row, (where, values) in enumerate(zip(indices, weights, strict=True)):
-        dense[row, where[values != 0] - first] = values[values != 0].astype(np.float32)
+    for row, (columns, values) in enumerate(zip(indices, weights, strict=True)):
+        dense[row, columns[values != 0] - first] = values[values != 0].astype(np.float32)
     return Interval(first, last + 1), dense
 
 

@@ -1,4 +1,4 @@
-"""Whatever is done to gradients: the same canvas from one worker, from several, after a stop, and from plain NumPy."""
+"""Conditioning of gradients: the same canvas from one worker, several, after a stop, and from NumPy."""
 
 from __future__ import annotations
 
@@ -230,7 +230,10 @@ class Silent(Ripples):
 def test_a_region_that_nothing_excites_leaves_the_others_alone(
     masks: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The silent region, left of the middle, keeps the source; where all are silent, the run says so and ends."""
+    """The silent region, left of the middle, keeps the source.
+
+    If all are silent, the run says so and ends.
+    """
     region = f"objective.regions=[{{mask: {masks['half']}, terms: [mixed0]}}]"
     dream = Dream(tmp_path / "one", region, "objective.terms=[mixed1]", "octaves.count=1")
     canvas, _ = dream.run(kernel=Silent())
@@ -265,7 +268,10 @@ def dream_whole(words: Sequence[str]) -> Pixels:
 
 
 def widened(detail: Pixels, shape: tuple[int, int], grid: Grid) -> Pixels:
-    """Resampled, going round where an axis wraps: three copies side by side have the middle one right."""
+    """Return the detail resampled, repeated where an axis wraps.
+
+    Of three copies side by side the middle one is right.
+    """
     copies = [3 if axis.mode == "wrap" else 1 for axis in (grid.rows, grid.columns)]
     wide = resample_array(np.tile(detail, (*copies, 1)), (copies[0] * shape[0], copies[1] * shape[1]))
     top, left = ((count // 2) * side for count, side in zip(copies, shape, strict=True))

@@ -138,7 +138,10 @@ def test_ascent_raises_every_objective(case: Case) -> None:
 
 
 def raises_its_objective(loaded: Loaded, objective: Objective, source: Pixels, canvas: Pixels) -> None:
-    """Three small steps along the program's gradient: each makes the objective, as written down plainly, larger."""
+    """Check that each of three small steps along the gradient raises the objective.
+
+    The objective is computed plainly.
+    """
     grid = make_grid(loaded, objective, canvas.shape[:2], 96, "reflect")
     kernel = kernel_of(loaded, objective)
     network = Network(loaded.architecture.truncated(objective.layers), loaded.parameters)
@@ -200,7 +203,10 @@ def test_a_class_is_the_networks_own_score(googlenet: Loaded) -> None:
 
 
 def test_a_neuron_looks_where_it_is_told(inception: Loaded) -> None:
-    """Its gradient lies within its view, centred within a stride of the place, whatever the jitter."""
+    """Its gradient lies in its receptive field, centred within a stride of the place.
+
+    Jitter does not matter.
+    """
     shape = (200, 320)
     objective = resolve([{"layer": "mixed0", "channels": 164, "at": [0.25, 0.7]}], inception.architecture)
     assert isinstance(objective.terms[0], Neuron)
@@ -218,7 +224,7 @@ def test_a_neuron_looks_where_it_is_told(inception: Loaded) -> None:
 
 
 def test_a_neurons_view_goes_around_the_seam(inception: Loaded) -> None:
-    """On a torus a place at the edge is like any other: its gradient is that of the middle, moved."""
+    """On a torus a place at the edge has the gradient of the middle, moved."""
     picture = photo(128, 192)
     gradients = {}
     for at, shift in (((0.5, 0.5), (0, 0)), ((0.0, 0.0), (64, 96))):
@@ -274,7 +280,7 @@ def test_weights_are_not_compiled_into_what_looks_at_a_guide(inception: Loaded) 
 
 
 def test_every_position_belongs_to_one_tile(inception: Loaded) -> None:
-    """Channel sums over any tiles add up to those over one tile, so the choice does not depend on the grid."""
+    """Channel sums over any tiles add up to those over one: the choice is the same."""
     objective = resolve([{"layer": "mixed1", "strongest": 3}], inception.architecture)
     kernel = kernel_of(inception, objective)
     picture = photo(131, 212)
@@ -317,7 +323,7 @@ EVERY_KIND = (
 
 @pytest.mark.slow
 def test_workers_and_stops_change_no_bit_of_any_objective(inception: Loaded, tmp_path: Path) -> None:
-    """With the real network: one worker, several, and a run that was stopped in the middle of each octave."""
+    """With the real network: one worker, several, and a run stopped within each octave."""
     words = (f"objective.terms=[[{', '.join(EVERY_KIND)}],[{', '.join(reversed(EVERY_KIND))}]]", "tiles.size=96")
     alone = Dream(tmp_path / "alone", *words)
     kernel = kernel_of(inception, *alone.objectives)

@@ -1,4 +1,4 @@
-"""Blocks that live in the device's memory, proven on a CPU's: the same gradient, no round-trip, nothing that is copied."""
+"""Blocks that stay in a device's memory, on a CPU: the same gradient, without round trips or copies."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def kernel(inception: Loaded) -> Kernel:
 def test_resident_dreams_are_the_same_from_any_number_of_workers_and_after_a_stop(
     words: tuple[str, ...], kernel: Kernel, tmp_path: Path
 ) -> None:
-    """Two octaves; and next to the host's own dream, whose sums and updates are rounded otherwise."""
+    """Two octaves, compared with the host's dream, whose sums are rounded otherwise."""
     words_of_job, residency = (*SMALL, *words), residency_of(kernel, 2)
     with chunks_of(64):
         host = Dream(tmp_path / "host", *words_of_job)
@@ -132,7 +132,10 @@ def step(worker: Worker, number: int) -> None:
 def test_within_a_step_nothing_but_numbers_passes_between_host_and_device(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No transfer that nobody asked for, and of those asked for a few bytes for each tile: positions there, sums back."""
+    """No implicit transfer, and explicit ones of a few bytes for each tile.
+
+    Positions go to the device, sums come back.
+    """
     sent: list[int] = []
 
     def counted(transfer: Any) -> Any:
@@ -218,7 +221,10 @@ def test_what_a_device_cannot_step_stays_on_the_host(kernel: Kernel, inception: 
 
 
 def test_a_block_that_does_not_fit_is_refused_where_it_was_asked_for(kernel: Kernel, inception: Loaded) -> None:
-    """An accelerator that has room for the canvas and not for windows; by itself the block goes by windows then."""
+    """An accelerator with room for the canvas and not for windows.
+
+    With `auto` the block stays on the host.
+    """
     objective = kernel.objectives[0]
     work = assignment(make_grid(inception, objective, (150, 211), 64, "reflect"), objective, inception)
     for memory in (1_000_000, 12_000_000):
@@ -273,7 +279,7 @@ def test_windows_go_together_while_a_device_has_room_and_is_not_full() -> None:
 
 @pytest.mark.slow
 def test_a_job_asks_its_workers_for_resident_blocks(tmp_path: Path) -> None:
-    """From the config to workers in processes of their own, and to the same bytes from one and from two."""
+    """From the config to workers in processes of their own: the same bytes from one and two."""
     words_of_job = (*JOB, "octaves.steps=2", "objective.terms=[mixed0]", "farm.worker.resident=true", "farm.worker.batch=2")
     canvases = []
     for name, words in (("inline", ["farm.executor=inline"]), ("ray", ["farm.workers=2"])):
@@ -282,6 +288,6 @@ def test_a_job_asks_its_workers_for_resident_blocks(tmp_path: Path) -> None:
             executor = job.executor
             calls = [executor.call(worker, "ascend", 2, (0, 0), 0, 1) for worker in range(executor.workers)]
             # What a host's block would have one of.
-            assert [done.together for done in executor.fetch(calls)] == [2] * len(calls)
+            assert [ascended.together for ascended in executor.fetch(calls)] == [2] * len(calls)
     assert len(calls) == 2
     np.testing.assert_array_equal(*canvases)

@@ -42,7 +42,7 @@ def test_boundary_runs_are_numpys_padding(start: int, size: int, length: int, mo
 
 @given(axes(), st.data())
 def test_windows_keep_shape_phase_and_halo(axis: Axis, data: st.DataObject) -> None:
-    """Every window has one length, starts on the extended canvas' grid, lies inside it, and holds tile and halo."""
+    """Windows have one length, start on the extended canvas' grid, and hold tile and halo."""
     jitter = data.draw(st.integers(0, axis.stride - 1))
     extended = Interval(-axis.fill - jitter, -axis.fill - jitter + axis.extended)
     assert extended.stop >= axis.length + axis.fill
@@ -77,7 +77,7 @@ rects = st.builds(Rect, intervals, intervals)
 
 @given(rects, st.integers(1, 5000), st.integers(1, 40))
 def test_bands_cover_a_rectangle_exactly_once(rect: Rect, pixels: int, multiple: int) -> None:
-    """In order of rows and columns; from borders of `multiple`, and no larger than asked for where that allows."""
+    """In order of rows and columns, from multiples, and as small as asked for if possible."""
     covered = np.zeros(rect.shape, int)
     bands = list(rect.bands(pixels, multiple))
     for band in bands:
@@ -131,7 +131,10 @@ def test_every_pixel_has_one_owner(grid: Grid, workers: int) -> None:
 def test_an_arrangement_is_kept_while_there_are_workers_for_it(
     grid: Grid, workers: int, arrangement: tuple[int, int]
 ) -> None:
-    """As many rows and columns of blocks as asked for, or as there are tiles; too few workers deal as they think best."""
+    """As many rows and columns of blocks as asked for, or as there are tiles.
+
+    With too few workers the best arrangement is used.
+    """
     blocks = deal_blocks(grid, workers, arrangement)
     if arrangement[0] * arrangement[1] > workers:
         assert blocks == deal_blocks(grid, workers)
@@ -278,7 +281,7 @@ def test_one_worker_alone_gathers_nothing_from_others() -> None:
 
 @st.composite
 def dealt(draw: st.DrawFn) -> tuple[Block, ...]:
-    """Blocks of every kind: of any number of workers, more than there are tiles, with or without an arrangement."""
+    """Draw blocks for any number of workers, with or without an arrangement."""
     grid = draw(grids)
     workers = draw(st.integers(1, 64))
     down = draw(st.integers(0, workers))
@@ -287,7 +290,7 @@ def dealt(draw: st.DrawFn) -> tuple[Block, ...]:
 
 @given(dealt(), st.integers(1, 600))
 def test_blocks_partition_the_chunks_of_a_store(blocks: tuple[Block, ...], chunk: int) -> None:
-    """Every chunk is written by exactly one worker, whole: none twice, none never, at odd sizes as well."""
+    """Every chunk is written whole by exactly one worker, at odd sizes as well."""
     canvas = blocks[0].grid.canvas
     writers = np.zeros([-(-side // chunk) for side in canvas.shape], int)
     written = np.zeros(canvas.shape, int)

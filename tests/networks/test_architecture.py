@@ -1,4 +1,4 @@
-"""What the planner derives from the networks: receptive fields, strides, channels, sizes, parameters."""
+"""Figures that the planner derives from the networks' nodes: receptive fields, sizes, parameters."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ def test_inception_v3_receptive_fields(block: int) -> None:
 
 
 def averaging_network(architecture: Architecture) -> Network:
-    """The network with random positive weights that average: nothing is cut off by ReLU, every input counts."""
+    """Return the network with random positive weights that average.
+
+    ReLUs cut nothing off, and every input counts.
+    """
     random = np.random.default_rng(7)
     parameters = {}
     for name, shape in architecture.parameters().items():
@@ -49,10 +52,10 @@ def averaging_network(architecture: Architecture) -> Network:
 @pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "axis"), [(GOOGLENET, 1), (INCEPTION_V3, 1), (INCEPTION_V3, 0)])
 def test_receptive_field_is_the_support_of_the_gradient(architecture: Architecture, axis: int) -> None:
-    """The gradient of one activation is not zero at both ends of the derived span, and zero beyond them.
+    """One activation's gradient is nonzero at both ends of its field and zero beyond.
 
-    A bright line at the end in question makes every max-pool choose it, so the gradient must arrive there; in float64,
-    because deep layers see little of one line.
+    A bright line at that end makes every max pool choose it, so the gradient must arrive there. In float64, because deep
+    layers depend little on one line.
     """
     with jax.enable_x64(True):
         check_support(architecture, axis)

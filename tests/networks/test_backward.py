@@ -1,4 +1,4 @@
-"""The gradient of a core, followed through no more of its window than that takes, against that of the whole window."""
+"""The core's gradient from the cropped backward pass, against that of the whole window."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Size = tuple[int, int]
 
 
 def gradients(network: Network, layers: Sequence[str], window: np.ndarray, core: Size, at: Size) -> tuple[np.ndarray, ...]:
-    """The core's gradient of a sum over activations, weighted at random: followed from it, and cut out of the whole."""
+    """Return the core's gradient of weighted squares, from the cropped pass and the whole window."""
     graph, state = nnx.split(network)
     sizes = network.architecture.output_sizes(*window.shape[:2])
     draw = np.random.default_rng(1)

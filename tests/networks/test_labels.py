@@ -1,4 +1,4 @@
-"""What classes are called: where the names come from, what a user may write, and what is refused."""
+"""Names of classes: their source, the forms that a user may write, and what is refused."""
 
 from __future__ import annotations
 

@@ -72,7 +72,10 @@ def test_googlenet_logits_agree_with_the_reference(googlenet: Loaded, reference)
 
 
 def test_googlenet_sees_the_cat(googlenet: Loaded) -> None:
-    """Short side 256, centre crop 224, as the weights' own notes have it: Egyptian cat .47, tiger cat .28, tabby .12."""
+    """Short side 256, centre crop 224, as the weights' notes have it.
+
+    They say Egyptian cat .47, tiger cat .28, tabby .12.
+    """
     names = needs(SHARED / "weights" / "imagenet_synset_words.txt").read_text().splitlines()
     photo = read_photo(sample_path("chelsea"), SourceConfig())
     height, width = photo.shape[:2]

@@ -1,4 +1,4 @@
-"""Operations written for speed against XLA's plain ones, in float64 where rounding cannot hide a difference."""
+"""Operations written for speed against XLA's plain ones, in float64 so that rounding hides nothing."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def plain_response_norm(x: jax.Array, node: LocalResponseNorm) -> jax.Array:
 
 
 def agree(ours: Operation, plain: Operation, x: np.ndarray, seed: int = 0) -> None:
-    """The same values, and the same gradient of a random weighting of them, to float64's rounding."""
+    """Check that values and gradients of a random weighting agree to float64's rounding."""
     values, pull = jax.vjp(ours, jnp.asarray(x))
     expected, expected_pull = jax.vjp(plain, jnp.asarray(x))
     np.testing.assert_allclose(values, expected, rtol=1e-12, atol=1e-12)
@@ -203,7 +203,10 @@ def test_response_norms_are_the_plain_ones(channels: int, n: int, alpha: float, 
 
 @pytest.mark.parametrize("layer", ["mixed0/pool", "mixed1/branch1x1", "mixed1/branch5x5_1", "mixed2"])
 def test_layers_inside_a_block_are_what_they_are_without_the_others(layer: str, inception) -> None:
-    """A block's first convolutions are computed at once; one alone, or one whose pool is itself looked at, must agree."""
+    """A block's first convolutions run as one, and agree with each alone.
+
+    So does one whose pool's activations are needed.
+    """
     network = Network(inception.architecture, inception.parameters)
     pixels = jnp.asarray(np.random.default_rng(0).uniform(0, 255, (139, 139, 3)), jnp.float32)
     names = ["mixed0/pool", "mixed1/branch1x1", "mixed1/branch5x5_1", "mixed1/branch_pool", "mixed2"]

@@ -1,4 +1,4 @@
-"""Kernels in bfloat16: how far their gradients and dreams are from float32, and that float32 itself is left as it was."""
+"""Kernels in bfloat16: the distance of their gradients and dreams from float32, which stays exact."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ def lowered(precision: str, loaded: Loaded, layer: str, monkeypatch: pytest.Monk
 def test_a_float32_kernel_rounds_nothing_and_a_bfloat16_one_convolves_in_nothing_else(
     model: str, layer: str, loaded_by_name, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The gradient's own convolutions included, which are what JAX would have in float32 if it were asked for such sums."""
+    """The gradient's own convolutions included.
+
+    JAX would compute these in float32 if it were asked for float32 sums.
+    """
     program = lowered("float32", loaded_by_name(model), layer, monkeypatch)
     assert "bf16" not in program
     assert "stablehlo.convert" not in program
@@ -72,7 +75,10 @@ def test_a_float32_kernel_rounds_nothing_and_a_bfloat16_one_convolves_in_nothing
     ],
 )
 def test_bfloat16_gradients_are_near_those_of_float32(model: str, layer: str, bound: float, loaded_by_name) -> None:
-    """Relative error in L2; mean|g|, by which a step divides, is the same within 2 %; what leaves is float32."""
+    """Relative error in L2; mean|g|, the step's divisor, agrees within 2 %.
+
+    Results are float32.
+    """
     loaded = loaded_by_name(model)
     exact, rounded = (
         np.asarray(kernel_in(precision, loaded, layer)(SHAPE, photo(*SHAPE.window), KernelInputs(0, (1.0,)), (0, 0)))
@@ -85,7 +91,7 @@ def test_bfloat16_gradients_are_near_those_of_float32(model: str, layer: str, bo
 
 
 def test_kernels_tell_precisions_apart(inception: Loaded) -> None:
-    """A process that has rendered in one precision does not give its kernel to a job in the other."""
+    """A process that has rendered in one precision builds another kernel for the other."""
     kernels = KernelCache()
     objectives = (resolve(["mixed0"], inception.architecture),)
     programs_by_precision = {
@@ -101,7 +107,7 @@ def test_kernels_tell_precisions_apart(inception: Loaded) -> None:
 
 
 def test_dreams_in_bfloat16_look_like_those_in_float32(tmp_path: Path) -> None:
-    """Ten steps over two octaves: nearer to each other than either is to the same dream with another seed's jitter."""
+    """Ten steps over two octaves: nearer to each other than to another seed's jitter."""
     words = ("image=sample:chelsea", "output.width=160", "octaves.count=2", "octaves.steps=5", "objective.terms=[mixed3]")
 
     def change(precision: str, seed: int = 0) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the gradient keeps of the forward pass: the same gradient, from signs instead of values."""
+"""Stored signs of the forward pass: the gradient is the same as from stored values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.untiled import photo
 
 
 def test_what_is_kept_is_what_is_asked_for() -> None:
-    """To the bit, infinities, zeros of either sign and what is no number included, in both precisions."""
+    """To the bit, with infinities, zeros of either sign and NaN, in both precisions."""
     values = np.array([-np.inf, -1.5, -0.0, 0.0, 1e-40, 2.5, np.inf, np.nan], np.float32)
     for precision in (jnp.float32, jnp.bfloat16):
         # Every value comes first once: it is the first that the branch looks at.
@@ -32,7 +32,10 @@ def test_what_is_kept_is_what_is_asked_for() -> None:
 
 
 def test_what_is_kept_is_computed_before_it_is_needed() -> None:
-    """The float array that a mask is made of does not outlive it: XLA's own analysis of a chain of them says so."""
+    """The float array that a mask is computed from does not outlive it.
+
+    XLA's own analysis of a chain of them says so.
+    """
 
     def needed(mask_of) -> int:
         def chain(x: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""TF-slim's InceptionV3: its graph run as its file has it, its photos' classes, its files whole and damaged."""
+"""TF-slim's InceptionV3: its graph run as its file has it, its photos' classes, damaged files."""
 
 from __future__ import annotations
 
@@ -63,7 +63,10 @@ def network(slim: Loaded) -> Network:
 
 
 def square(sample: str) -> NDArray[np.float32]:
-    """The middle of a sample photo, at the size that the network was trained with: (299, 299, 3), 0..255."""
+    """Return the middle of a sample photo at the size of the network's training.
+
+    It is (299, 299, 3), 0..255.
+    """
     photo = read_photo(sample_path(sample), SourceConfig())
     side = min(photo.shape[:2])
     top, left = ((length - side) // 2 for length in photo.shape[:2])
@@ -75,14 +78,17 @@ def square(sample: str) -> NDArray[np.float32]:
 
 @dataclass
 class Run:
-    """What the file's own operators give: every tensor by name, and the share of convolved values above their range."""
+    """Tensors of the file's own operators by name, and the share of values above their range."""
 
     tensors: dict[str, np.ndarray]
     above: list[float]
 
 
 def run_graph(path: Path, pixels: NDArray[np.float32], *, clamp_above: bool) -> Run:
-    """Operator after operator in float, padded as TensorFlow does, each convolution clamped to its tensor's range."""
+    """Run the file operator by operator in float, padded as TensorFlow does.
+
+    Each convolution is clamped to its tensor's range.
+    """
     model = schema.Model.GetRootAs(path.read_bytes())
     graph = model.Subgraphs(0)
     values: dict[int, Any] = {}
@@ -272,7 +278,10 @@ def vector(builder: Any, values: NDArray) -> int:
 
 
 def small_graph(scale: float = 0.5, dtype: str = "u1") -> bytes:
-    """A model of one convolution, 2 of 3 channels, whose numbers count up, written by the flatbuffers library."""
+    """Return a model of one convolution, 2 of 3 channels, whose numbers count up.
+
+    The flatbuffers library writes it.
+    """
     builder = flatbuffers.Builder(1024)
     numbers = (np.arange(6, dtype=dtype).reshape(2, 1, 1, 3), np.array([-4, 9], "<i4"))
     buffers, tensors = [], []

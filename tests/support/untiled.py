@@ -43,15 +43,18 @@ class Still:
 
     @property
     def size(self) -> tuple[int, int]:
+        """(rows, columns) px."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
     def at(self, shape: tuple[int, int], rect: Rect) -> Pixels:
+        """Return a rectangle of the array; `shape` must be its own."""
         assert shape == self.size
         return self.pixels[slice(*rect.rows), slice(*rect.columns)]
 
 
 @cache
 def photo(height: int, width: int, name: str = "chelsea") -> Pixels:
+    """Return a sample photo resampled to a size, (height, width, 3) float32, 0..255."""
     from render.config.schema import SourceConfig
     from render.source.photo import read_photo
     from render.source.source import sample_path
@@ -60,11 +63,13 @@ def photo(height: int, width: int, name: str = "chelsea") -> Pixels:
 
 
 def kernel_of(loaded: Loaded, *objectives: Objective) -> Kernel:
+    """Return the kernel for some objectives, on all devices of this process."""
     layers = [layer for objective in objectives for layer in objective.layers]
     return Kernel(Programs(Network(loaded.architecture.truncated(layers), loaded.parameters)), objectives, loaded)
 
 
 def make_grid(loaded: Loaded, objective: Objective, shape, tile: int, boundary: str, halo: int | None = None) -> Grid:
+    """Return the tile grid for an objective, with an exact halo unless one is given."""
     layers = [loaded.architecture.layer(name) for name in objective.layers]
     stride = max(layer.stride for layer in layers)
     exact = round_up(max(layer.receptive_field for layer in layers) - 1, stride)
@@ -97,7 +102,7 @@ def centres(loaded: Loaded, layer: str, count: Sequence[int], before: tuple[int,
 
 
 def plain_value(term: Term, loaded: Loaded, activations, source, before, canvas) -> jax.Array:
-    """What a term is worth on the whole extended canvas, without its weight, as one would write it down."""
+    """Return a term's value on the extended canvas, without its weight, by the plain formula."""
     a = activations[term.layer]
     match term:
         case Energy():
@@ -172,7 +177,10 @@ def untiled_gradient(
 
     @jax.jit
     def gradient(pixels: jax.Array) -> jax.Array:
+        """Return the gradient by the pixels of the extended canvas."""
+
         def value(p: jax.Array) -> jax.Array:
+            """Return the objective's value on the extended canvas."""
             activations = network(p, objective.layers)
             return sum(
                 term.weight * plain_value(term, loaded, activations, references, before, canvas.shape[:2])
@@ -229,6 +237,7 @@ def tiled_gradient(
 
 
 def assert_equal(tiled: Pixels, untiled: Pixels, label: object) -> None:
+    """Check that gradients agree to 1e-4 of the mean size."""
     scale = np.abs(untiled).mean()
     assert scale > 0
     assert np.abs(tiled - untiled).max() <= 1e-4 * scale, label

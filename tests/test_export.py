@@ -70,11 +70,11 @@ def canvas(pixels: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Canv
 @pytest.mark.parametrize("random", [False, True])
 def test_libvips_sees_the_canvas(bits: int, random: bool, canvas: CanvasStore, pixels: np.ndarray) -> None:
     assert SHAPE[0] * SHAPE[1] > module.BAND, "else it is read in one go"
-    with canvas_image(canvas, bits, random=random) as made:
+    with canvas_image(canvas, bits, random_access=random) as made:
         image = made.image
         assert (image.height, image.width, image.bands) == (*SHAPE, 3)
         np.testing.assert_array_equal(image.numpy(), to_integers(pixels, bits))
-    with canvas_image(canvas, bits, random=True) as made:
+    with canvas_image(canvas, bits, random_access=True) as made:
         # From the end back to the start, as a viewer may ask.
         for top, left in ((1000, 1700), (511, 512), (0, 0)):
             part = made.image.crop(left, top, 100, 200).numpy()

@@ -68,7 +68,7 @@ def test_letters_get_smaller_before_text_is_shortened() -> None:
     room = text_width("a name of some length", 16)
     assert fitted("a name of some length", 24, room) == ("a name of some length", 16)
     text, size = fitted("a name of some length" * 4, 24, room)
-    assert size == lettering.LEAST
+    assert size == lettering.MIN_FONT
     assert "\N{HORIZONTAL ELLIPSIS}" in text
 
 

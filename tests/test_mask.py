@@ -133,7 +133,7 @@ def test_transparency_is_black(depth: int, channels: int, tmp_path: Path) -> Non
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_honoured(orientation: int, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where it is shrunk by a number that leaves a smaller last sample, which then comes first."""
-    monkeypatch.setattr(masks, "_MOST", most)
+    monkeypatch.setattr(masks, "_MAX_SIDE_SAMPLES", most)
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = saved(tmp_path / "m.png", shares(45, 31), exif=exif)
@@ -241,7 +241,7 @@ def test_a_shrunk_mask_lies_where_the_whole_one_does(most: int, tmp_path: Path, 
     """Edges fall on samples' borders, so that they are exact."""
     pixels = np.zeros((90, 63), np.uint8)
     pixels[24:60, 12:40] = 255
-    monkeypatch.setattr(masks, "_MOST", most)
+    monkeypatch.setattr(masks, "_MAX_SIDE_SAMPLES", most)
     mask = open_mask(saved(tmp_path / "m.png", pixels), HOW, KEY)
     if most == 16:
         assert mask.pixels.shape == (15, 16, 1)

@@ -32,9 +32,9 @@ from render.job import job as jobs
 from render.planning.layout import lay_out
 from render.source import levels
 from render.source import source as source_module
-from render.source.beyond import Sampling
 from render.source.photo import PhotoSource
 from render.source.pyramid import PyramidSource
+from render.source.sampling import Sampling
 from render.source.source import open_source, sample_path
 from render.source.streaming import open_shrunk
 from tests.conftest import INLINE, ROOT
@@ -71,7 +71,7 @@ def both(path: Path, how: SourceConfig | None = None) -> tuple[PhotoSource, Pyra
     how = how or SourceConfig()
     small = open_source(str(path), 0, how)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source_module, "IN_MEMORY", 0)
+        patch.setattr(source_module, "MAX_IN_MEMORY_PX", 0)
         large = open_source(str(path), 0, how)
     assert isinstance(small, PhotoSource)
     assert isinstance(large, PyramidSource)
@@ -292,8 +292,8 @@ def test_any_rectangle_is_bit_identical_to_that_part_of_the_whole(
     rect = Rect(*(Interval(*cut) for cut in cuts))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(levels, "CHUNK", 64)
-        patch.setattr("render.source.pyramid._PIECE", piece)
-        patch.setattr("render.source.pyramid._NARROWEST", narrowest)
+        patch.setattr("render.source.pyramid._MAX_PIECE_PX", piece)
+        patch.setattr("render.source.pyramid._MIN_PIECE_COLUMNS", narrowest)
         got = large.at(shape, rect)
     assert got.tobytes() == complete[shape][slice(*rect.rows), slice(*rect.columns)].tobytes()
 
@@ -372,7 +372,7 @@ def test_pages_that_are_no_pyramid_are_other_pictures(tmp_path: Path) -> None:
 def test_samples_beyond_the_ends_lie_inside(length: int, shrink: int, beyond: Any, flipped: bool) -> None:
     count = -(-length // shrink)
     sampling = Sampling(length, count, shrink, length - count * shrink if flipped else 0)
-    positions = sampling.positions(Interval(-50, 90), beyond)
+    positions = sampling.inside_positions(Interval(-50, 90), beyond)
     assert ((positions >= 0) & (positions <= count - 1)).all()
     np.testing.assert_array_equal(positions[50 : 50 + count], np.arange(count))
     if shrink == 1:
@@ -424,7 +424,7 @@ def test_a_truncated_picture_is_refused_and_nothing_is_left(form: str, kept: flo
     path.write_bytes(content[: int(kept * len(content))])
     for shrink in (8, 1):
         with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError) as caught:
-            patch.setattr(source_module, "IN_MEMORY", 0)
+            patch.setattr(source_module, "MAX_IN_MEMORY_PX", 0)
             large = open_source(str(path), 0, SourceConfig()).laid_out(None, tmp_path / "source")
             large.prepare((300 // shrink, 280 // shrink))
         assert "no whole PNG, JPEG, WebP or TIFF picture" in line(caught)
@@ -456,7 +456,7 @@ def test_a_level_of_anything_else_is_made_anew(other: str, tmp_path: Path, monke
     elif other == "background":
         how = GREENISH
     elif other == "rule":
-        monkeypatch.setattr("render.source.pyramid._RULE", -1)
+        monkeypatch.setattr("render.source.pyramid._RULE_VERSION", -1)
     else:
         (tmp_path / "source" / "level-1" / "zarr.json").write_text("{")
     before = (tmp_path / "source" / "level-1").stat().st_ino
@@ -510,7 +510,7 @@ from pathlib import Path
 from render.system import interrupts
 from render.source import source
 from render.config.schema import SourceConfig
-source.IN_MEMORY = 0
+source.MAX_IN_MEMORY_PX = 0
 interrupts.install(); interrupts.hold()
 here = Path({str(tmp_path)!r})
 large = source.open_source(str(here / "photo.tif"), 0, SourceConfig()).laid_out(None, here / "source")
@@ -585,7 +585,7 @@ def test_a_render_that_goes_on_comes_to_the_same_bytes(
     moment: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the levels that an interrupted run left, with none of them, and with half a one."""
-    monkeypatch.setattr(source_module, "IN_MEMORY", 0)
+    monkeypatch.setattr(source_module, "MAX_IN_MEMORY_PX", 0)
     image = tmp_path / "photo.jpg"
     Image.fromarray(photo(500, 620)).save(image, quality=95)
     job = dreamed(tmp_path / "whole", image)
@@ -617,7 +617,7 @@ def test_the_plan_counts_the_levels(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     Image.fromarray(photo(500, 620)).save(tmp_path / "photo.png")
     words = [*TINY, f"image={tmp_path / 'photo.png'}", f"output.dir={tmp_path / 'run'}"]
     plain = jobs.draft(load_config("preview", words))
-    monkeypatch.setattr(source_module, "IN_MEMORY", 0)
+    monkeypatch.setattr(source_module, "MAX_IN_MEMORY_PX", 0)
     large = jobs.draft(load_config("preview", words))
     shapes = [octave.shape for octave in large.plan.octaves]
     assert large.source.disk_bytes(shapes) > 0

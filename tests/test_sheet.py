@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from render.export.labelled_sheet import LARGEST_SHEET
-from render.export.lettering import EMPTY, GROUND, LEAST, text_width
+from render.export.lettering import EMPTY, GROUND, MIN_FONT, text_width
 from render.export.metadata import read_settings
 from render.export.picture import image_of
 from render.geometry.geometry import whole
@@ -69,7 +69,7 @@ def check(shown: Exhibition, sheets: Sequence[Sheet], largest: int = LARGEST_SHE
             assert not part.any(), "nothing lies on anything else"
             part[:] = True
         for text in sheet.texts:
-            assert text.size >= LEAST
+            assert text.size >= MIN_FONT
             assert len(text.lines) * text.size <= text.rect.rows.size
             assert all(text_width(line, text.size) <= text.rect.columns.size for line in text.lines)
         assert len({place.rect.shape for place in sheet.places}) == 1
@@ -212,7 +212,7 @@ def test_a_failure_is_told_within_its_cell(reason: str, rows: int, columns: int,
     for text in texts:
         assert rect.intersect(text.rect) == text.rect
         assert text.rect.rows.start >= bottom
-        assert text.size >= LEAST
+        assert text.size >= MIN_FONT
         assert all(text_width(line, text.size) <= text.rect.columns.size for line in text.lines)
         bottom = text.rect.rows.stop
 

@@ -18,7 +18,7 @@ from render.config.schema import OutputConfig
 from render.export.export import Style, export, write_zoom
 from render.export.metadata import Metadata
 from render.export.picture import image_of, write_picture
-from render.export.profile import converted, read_profile
+from render.export.profile import convert, read_profile
 from render.job.targets import targets
 from render.source.loaders import open_stream
 from render.sweeps import thumbnails as module
@@ -84,7 +84,7 @@ def test_colours_are_those_that_the_file_means(tmp_path: Path) -> None:
     sixteen = (plain.cast("ushort") * 257).cast("ushort").copy(interpretation="rgb16")
     for name, form in (("cmyk", "tiff"), ("p3", "png")):
         profile = read_profile(name)
-        write_picture(tmp_path / name, converted(sixteen, profile, 8), form, Metadata(profile=profile.icc))
+        write_picture(tmp_path / name, convert(sixteen, profile, 8), form, Metadata(profile=profile.icc))
     write_picture(tmp_path / "sixteen", sixteen, "png")
     plain[1].copy(interpretation="b-w").pngsave(str(tmp_path / "grey"))
     (plain.bandjoin(51)).pngsave(str(tmp_path / "transparent"))

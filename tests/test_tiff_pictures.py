@@ -62,7 +62,7 @@ def refusals(path: Path) -> set[str]:
 
 def large(path: Path) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source_module, "IN_MEMORY", 0)
+        patch.setattr(source_module, "MAX_IN_MEMORY_PX", 0)
         return open_source(str(path), 0, HOW)
 
 

@@ -61,15 +61,15 @@ def test_the_percentiles_of_the_written_picture_are_black_and_white(
     assert np.percentile(exact, percentiles) == pytest.approx((colour.black, colour.white), abs=0.01)
     export(canvas, tmp_path / "out.png", "png", Style(bits, colour=colour))
     pixels = (written(tmp_path / "out.png") / (1 if bits == 8 else 257)).astype(np.float32)
-    got = luma(pixels)
+    actual = luma(pixels)
     # A channel that leaves 0..255 is cut off, so where there is colour luma comes a little short of the ends.
     short = 0.1 if saturation == 0 else 8
-    assert np.percentile(got, percentiles) == pytest.approx((0, 255), abs=short)
+    assert np.percentile(actual, percentiles) == pytest.approx((0, 255), abs=short)
     # In between, it is the line from black to white.
-    wanted = (exact - colour.black) / (colour.white - colour.black) * 255
+    reference = (exact - colour.black) / (colour.white - colour.black) * 255
     inside = ((pixels > 0) & (pixels < 255)).all(axis=2)
     assert inside.mean() > 0.75
-    assert np.abs(got - wanted)[inside].max() < (0.6 if bits == 8 else 0.02)
+    assert np.abs(actual - reference)[inside].max() < (0.6 if bits == 8 else 0.02)
 
 
 def test_contrast_keeps_the_hue(canvas: CanvasStore, tmp_path: Path) -> None:
@@ -80,8 +80,8 @@ def test_contrast_keeps_the_hue(canvas: CanvasStore, tmp_path: Path) -> None:
     assert len(inside) > 1000
     for at in inside[:: len(inside) // 300]:
         hue, *_ = colorsys.rgb_to_hsv(*(before.reshape(-1, 3)[at] / 255).tolist())
-        there, *_ = colorsys.rgb_to_hsv(*after.reshape(-1, 3)[at].tolist())
-        assert abs((there - hue + 0.5) % 1 - 0.5) < 0.002
+        hue_after, *_ = colorsys.rgb_to_hsv(*after.reshape(-1, 3)[at].tolist())
+        assert abs((hue_after - hue + 0.5) % 1 - 0.5) < 0.002
 
 
 @pytest.mark.parametrize("form", ["png", "jpeg", "webp", "tiff", "bigtiff", "dzi"])
@@ -92,22 +92,22 @@ def test_every_format_has_the_colours(form: str, canvas: CanvasStore, tmp_path: 
     # Of a deep zoom page, its largest level: one tile of it here.
     path = max((tmp_path / "out").glob("dream_files/*/1_0.jpg"), key=lambda tile: int(tile.parent.name), default=None)
     with Image.open(path or tmp_path / "out") as read:
-        got = np.asarray(read, float)
-    assert np.ptp(got, axis=2).max() <= (0 if form not in ("jpeg", "webp", "dzi") else 3)
-    wanted = to_integers(colour(canvas.read(canvas.rect)), 8)
+        actual = np.asarray(read, float)
+    assert np.ptp(actual, axis=2).max() <= (0 if form not in ("jpeg", "webp", "dzi") else 3)
+    reference = to_integers(colour(canvas.read(canvas.rect)), 8)
     if path is not None:
-        wanted = wanted[: got.shape[0], 253 : 253 + got.shape[1]]
-    assert np.abs(got - wanted).mean() < 2
-    assert wanted.std() > 15, "three times what the canvas has"
+        reference = reference[: actual.shape[0], 253 : 253 + actual.shape[1]]
+    assert np.abs(actual - reference).mean() < 2
+    assert reference.std() > 15, "three times what the canvas has"
 
 
 @pytest.mark.parametrize("bits", [8, 16])
 def test_no_saturation_is_grey_of_the_same_luma(bits: int, canvas: CanvasStore, tmp_path: Path) -> None:
     export(canvas, tmp_path / "out.tif", "tiff", Style(bits, colour=ColourAdjustment(0.0)))
-    got = written(tmp_path / "out.tif")
-    assert (np.ptp(got, axis=2) == 0).all()
+    actual = written(tmp_path / "out.tif")
+    assert (np.ptp(actual, axis=2) == 0).all()
     exact = luma(canvas.read(canvas.rect)) * (1 if bits == 8 else 257)
-    assert np.abs(got[..., 0] - exact).max() < 0.6
+    assert np.abs(actual[..., 0] - exact).max() < 0.6
 
 
 def test_saturation_multiplies_what_tells_a_pixel_from_grey(canvas: CanvasStore, tmp_path: Path) -> None:
@@ -235,9 +235,9 @@ def test_a_run_is_exported_in_other_colours_without_dreaming(command, tmp_path: 
     before = (tmp_path / "run" / "preview.png").read_bytes()
     np.testing.assert_array_equal(written(tmp_path / "run" / "preview.png"), to_integers(pixels, 8))
 
-    wanted = ("output.contrast=[0.5,99.5]", "output.saturation=0", "output.also=[zarr]")
-    done = command("export", "run=run", "output.format=png", *wanted)
-    assert done.code == 0, done.err
+    reference = ("output.contrast=[0.5,99.5]", "output.saturation=0", "output.also=[zarr]")
+    result = command("export", "run=run", "output.format=png", *reference)
+    assert result.code == 0, result.err
     shown = to_integers(measure_adjustment(canvas, 0.0, PERCENTILES)(pixels), 8)
     np.testing.assert_array_equal(written(tmp_path / "run" / "preview.png"), shown)
     settings = read_settings(tmp_path / "run" / "preview.png")["output"]
@@ -245,7 +245,7 @@ def test_a_run_is_exported_in_other_colours_without_dreaming(command, tmp_path: 
     np.testing.assert_array_equal(zarr.open_array(str(tmp_path / "run" / "preview.zarr"), mode="r")[:], pixels)
     assert (tmp_path / "run" / "render.log").read_text().count("mean|g|") == log
     # Once more it is there; and as dreamed it is, byte for byte, what it was.
-    assert "writing" not in command("export", "run=run", "output.format=png", *wanted).out
+    assert "writing" not in command("export", "run=run", "output.format=png", *reference).out
     assert command("export", "run=run").code == 0
     assert (tmp_path / "run" / "preview.png").read_bytes() == before
     assert {"preview.png", "preview.zarr"} <= set(names(tmp_path / "run"))

@@ -55,7 +55,7 @@ def exhibition(
 
 
 def check(shown: Exhibition, sheets: Sequence[Sheet], largest: int = LARGEST_SHEET) -> None:
-    """What holds for sheets of anything."""
+    """Check the rules for all sheets."""
     assert sorted(place.point for sheet in sheets for place in sheet.places) == list(range(len(shown.points)))
     for sheet in sheets:
         assert max(sheet.shape) <= LONGEST
@@ -310,12 +310,12 @@ def test_older_sheets_go_and_what_is_not_ours_stays(tmp_path: Path) -> None:
     assert not (tmp_path / "sheet-1.png").exists()
 
 
-@pytest.mark.parametrize("kept", [0, 10, 40, 70])
-def test_a_thumbnail_that_cannot_be_read_spoils_no_sheet(kept: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("length", [0, 10, 40, 70])
+def test_a_thumbnail_that_cannot_be_read_spoils_no_sheet(length: int, tmp_path: Path) -> None:
     shown = exhibition([axis("seed", range(2))], 0, sizes=[(60, 80)])
     hung(tmp_path, shown)
     thumbnail = tmp_path / "points" / "1" / "thumbnail.webp"
-    thumbnail.write_bytes(thumbnail.read_bytes()[:kept])
+    thumbnail.write_bytes(thumbnail.read_bytes()[:length])
     write_sheets(tmp_path, shown)
     sheet, (layout,) = opened(tmp_path / "sheet.png"), lay_out(shown)
     corners = [sheet[place.rect.rows.start, place.rect.columns.start].tolist() for place in layout.places]

@@ -183,15 +183,10 @@ def picture_path(image: str, choices: str) -> Path:
 
 
 def reopen_source(config: Config, sha256: str | None, levels: Path) -> Source | None:
-    """Return the source of a finished run, laid out; None if it is missing or has changed.
+    """Return the source of a finished run with the run's layout; None where it is gone or its content has changed.
 
-    A record may come from an untrusted person: no URL in it is fetched, and a file is decoded only if its content matches
-    the record.
-
-    Args:
-        config: Config in the record of the run.
-        sha256: Digest of the source in the record.
-        levels: Directory for the files of a source larger than memory.
+    A record may come from an untrusted person: no URL in it is fetched, and a file is decoded only after its content is
+    known to match the record. `levels` is a directory for the files of a source larger than memory.
     """
     try:
         if config.image != "noise":

@@ -17,19 +17,20 @@ from render.config.compose import load_config
 from render.dreaming.objectives import Given, Objective
 from render.dreaming.resample import Pixels
 from render.errors import WorkersLost
-from render.farm.checkpoint import Checkpoints, Fixed, OctaveHistory
-from render.farm.conductor import Conductor, Saving
+from render.farm.checkpoint import Checkpoints, OctaveHistory, ResumeKey
+from render.farm.conductor import BlockOptions, Conductor, Saving
 from render.farm.events import Event
 from render.farm.executors import InlineExecutor, Reference
 from render.farm.worker.resident_block import Residency
-from render.farm.worker.worker import Gradient, Worker
+from render.farm.worker.tile_gradients import Gradient
+from render.farm.worker.worker import Worker
 from render.geometry.geometry import KernelShape
 from render.job import job as jobs
 from render.networks.weights import find_model
 from tests.conftest import INLINE
 from tests.farm_job import held
 
-FIXED = Fixed("digest", "weights", ((96, 96), (96, 80)), 2)
+FIXED = ResumeKey("digest", "weights", ((96, 96), (96, 80)), 2)
 SMALL = (
     "image=sample:chelsea",
     "output.width=240",
@@ -46,7 +47,7 @@ SMALL = (
 def chunks_of(side: int) -> Iterator[None]:
     """Chunks small enough that a small canvas has many; and nobody waits for the disk, as no power fails here."""
     with ExitStack() as stack:
-        for module in ("canvas.store", "farm.worker.worker", "farm.conductor"):
+        for module in ("canvas.store", "farm.worker.block_store", "farm.conductor.saver"):
             stack.enter_context(mock.patch(f"render.{module}.CHUNK", side))
         stack.enter_context(mock.patch("os.fsync"))
         # One tile a call, however fast they are, so that a run has the same moments each time.
@@ -178,7 +179,7 @@ class Dream:
             objectives,
             executor,
             Saving(self.checkpoints, every, FIXED),
-            self.directory / "scratch" if mapped else None,
+            BlockOptions(self.directory / "scratch" if mapped else None),
         )
         events = list(conductor.run(self._draft.config.seed))
         self.history = conductor.history

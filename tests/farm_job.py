@@ -11,6 +11,7 @@ import zarr
 
 from render.farm.conductor import Conductor
 from render.farm.events import Event
+from render.farm.worker.interface import RemoteWorker
 from render.job.job import Job
 
 #: Five by four tiles at the second octave, so that blocks of 1 x 4, 2 x 2, 4 x 1 and 5 x 1 are possible.
@@ -43,10 +44,11 @@ def dreamed(job: Job, conductor: Conductor, watch: Callable[[Event], None] = lam
 
 def held(conductor: Conductor) -> np.ndarray:
     """The canvas as the workers hold it now."""
-    deal, executor = conductor._current, conductor._executor
+    workers = conductor.stepper.workers
+    deal = workers.deal
     canvas = np.full((*deal.octave.shape, 3), np.nan, np.float32)
-    references = [executor.call(worker, "read", [block.pixels]) for worker, block in enumerate(deal.blocks)]
-    for block, (pixels,) in zip(deal.blocks, executor.fetch(references), strict=True):
+    promises = [workers.start(worker, RemoteWorker.read, [block.pixels]) for worker, block in enumerate(deal.blocks)]
+    for block, (pixels,) in zip(deal.blocks, workers.fetch(promises), strict=True):
         canvas[slice(*block.pixels.rows), slice(*block.pixels.columns)] = pixels
     assert not np.isnan(canvas).any()
     return canvas

@@ -200,10 +200,10 @@ def tiled_gradient(
     margins = [Gathering.of(margin_pieces(block, blocks), number) for number, block in enumerate(blocks)]
     for number, (worker, block) in enumerate(zip(farm, blocks, strict=True)):
         worker.begin_octave(Assignment(number, 0, block, margins[number], (), Stage(1, 1.0), (given,)))
-        worker._current.own[...] = canvas[slice(*block.pixels.rows), slice(*block.pixels.columns)]
+        worker.arrays.block_pixels[...] = canvas[slice(*block.pixels.rows), slice(*block.pixels.columns)]
     for number, term in objective.statistics.items():
         found = [
-            one for worker, block in zip(farm, blocks, strict=True) for one in worker.channel_sums(0, number, 0, block.size)
+            one for worker, block in zip(farm, blocks, strict=True) for one in worker.channel_sums(0, block.size, 0, number)
         ]
         total = np.sum([one.sums for one in sorted(found, key=lambda one: one.tile)], axis=0)
         given = replace(given, chosen={**given.chosen, number: term.choose(total)})
@@ -214,7 +214,7 @@ def tiled_gradient(
         worker.fill_margin(*(farm[owner].read([piece.source for piece in pieces]) for owner, pieces in margin.others))
     for worker, block in zip(farm, blocks, strict=True):
         # In parts, as the conductor asks for them.
-        sums = [part for first in range(0, block.size, 3) for part in worker.ascend(0, jitter, first, 3).sums]
+        sums = [part for first in range(0, block.size, 3) for part in worker.compute_gradient(0, jitter, first, 3).sums]
         assert [part.tile for part in sums] == [tile.number for tile in block.tiles()]
         result[slice(*block.pixels.rows), slice(*block.pixels.columns)] = worker.gradient
         total = [sum(values) for values in zip(*(part.sums for part in sums), strict=True)]

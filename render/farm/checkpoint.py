@@ -23,6 +23,7 @@ from typing import Annotated, Any, TypedDict
 
 from render.canvas import store
 from render.errors import Overtaken, StorageError, UserError
+from render.farm.parts import CANVAS
 from render.geometry.geometry import whole
 from render.storage.opening import open_storage
 from render.storage.records import (
@@ -37,8 +38,6 @@ from render.storage.records import (
 from render.storage.storage import Seen, Version
 from render.storage.url import Place, joined
 
-#: The part that every checkpoint has.
-CANVAS = "canvas"
 MANIFEST = "manifest.json"
 _SLOTS = ("a", "b")
 #: Name of a slot or of a part of one. Older versions use names without a token.
@@ -80,13 +79,13 @@ class Checkpoint:
         return time.strftime(form, time.localtime(min(self.saved, _LAST_TIME)))
 
     @property
-    def is_told(self) -> bool:
+    def has_history(self) -> bool:
         """True if the history reaches this octave, and so knows its size."""
         return len(self.history) == self.octave + 1
 
 
 @dataclass(frozen=True)
-class Fixed:
+class ResumeKey:
     """Values that must match for a bit-identical resume.
 
     Attributes:
@@ -126,7 +125,7 @@ class _StoredCheckpoint(_StoredRequired, total=False):
     parts: list[Annotated[str, Matching(_PART_NAME)]]
 
 
-class _StoredFixed(TypedDict):
+class _StoredResumeKey(TypedDict):
     digest: str
     weights_sha256: str
     tiles: list[list[Side]]
@@ -136,7 +135,7 @@ class _StoredFixed(TypedDict):
 class _Manifest(TypedDict):
     version: int
     sha256: str
-    fixed: _StoredFixed
+    fixed: _StoredResumeKey
     checkpoints: list[_StoredCheckpoint]
 
 
@@ -158,8 +157,8 @@ class Checkpoints:
         """Return the place of a checkpoint's canvas, or of another of its parts: a Zarr array."""
         return joined(self._place, checkpoint.slot if part == CANVAS else f"{checkpoint.slot}.{part}")
 
-    def read(self) -> tuple[Fixed, list[Checkpoint]] | None:
-        """Return the manifest's fixed values and its checkpoints, newest first, or None if there is no manifest.
+    def read(self) -> tuple[ResumeKey, list[Checkpoint]] | None:
+        """Return the manifest's resume key and its checkpoints, newest first, or None if there is no manifest.
 
         Raises:
             UserError: No run wrote this manifest.
@@ -172,7 +171,7 @@ class Checkpoints:
                 raise self._overtaken()
             self._seen = seen
             manifest = _checked_manifest(parse_record(content))
-            return _fixed(manifest["fixed"]), [_checkpoint(stored) for stored in manifest["checkpoints"]]
+            return _resume_key(manifest["fixed"]), [_checkpoint(stored) for stored in manifest["checkpoints"]]
         except FileNotFoundError:
             if self._ours and isinstance(self._seen, Version) and self._seen.tag is not None:
                 raise self._overtaken() from None
@@ -238,11 +237,11 @@ class Checkpoints:
                 raise _unwritable(path, error) from None
         return checkpoint
 
-    def commit(self, fixed: Fixed, checkpoint: Checkpoint) -> None:
+    def commit(self, resume_key: ResumeKey, checkpoint: Checkpoint) -> None:
         """Make this checkpoint the newest; the one that was newest until now stays beside it."""
         read = self.read()
         before = [entry for entry in (read[1] if read else []) if entry.slot[:1] != checkpoint.slot[:1]]
-        self._write(fixed, [checkpoint, *before[:1]])
+        self._write(resume_key, [checkpoint, *before[:1]])
 
     def forget(self, checkpoint: Checkpoint) -> None:
         """Remove a damaged canvas from the manifest."""
@@ -259,8 +258,8 @@ class Checkpoints:
         read = self.read()
         if read is None or not read[1]:
             return
-        fixed, checkpoints = read
-        self._write(fixed, checkpoints[:1])
+        resume_key, checkpoints = read
+        self._write(resume_key, checkpoints[:1])
         self._empty_all_but(checkpoints[0].slot)
 
     def discard(self) -> None:
@@ -274,19 +273,19 @@ class Checkpoints:
             with suppress(OSError):
                 self._place.rmdir()
 
-    def _empty_all_but(self, kept: str) -> None:
-        """Remove all slots but `kept`: the other one, and those that were abandoned or written late."""
-        self._empty(lambda slot: slot != kept)
+    def _empty_all_but(self, slot_in_use: str) -> None:
+        """Remove all slots but `slot_in_use`: the other one, and those that were abandoned or written late."""
+        self._empty(lambda slot: slot != slot_in_use)
 
-    def _empty(self, emptied: Callable[[str], bool]) -> None:
-        """Remove the canvases of the slots for which `emptied` is true, and all parts beside them."""
+    def _empty(self, selects: Callable[[str], bool]) -> None:
+        """Remove the canvases of the slots that `selects`, and all parts beside them."""
         for name in self._storage.children():
             matched = _SLOT.fullmatch(name)
-            if matched and emptied(matched["slot"]):
+            if matched and selects(matched["slot"]):
                 self._storage.remove_tree(name)
 
-    def _write(self, fixed: Fixed, checkpoints: Sequence[Checkpoint]) -> None:
-        records = asdict(fixed), [asdict(checkpoint) for checkpoint in checkpoints]
+    def _write(self, resume_key: ResumeKey, checkpoints: Sequence[Checkpoint]) -> None:
+        records = asdict(resume_key), [asdict(checkpoint) for checkpoint in checkpoints]
         manifest = {"version": _VERSION, "sha256": _sha256(*records), "fixed": records[0], "checkpoints": records[1]}
         run = json.loads(json.dumps(self.about()))
         if run:
@@ -317,9 +316,9 @@ def _checked_manifest(manifest: Any) -> _Manifest:
     return checked
 
 
-def _fixed(stored: _StoredFixed) -> Fixed:
+def _resume_key(stored: _StoredResumeKey) -> ResumeKey:
     tiles = tuple((rows, columns) for rows, columns in stored["tiles"])
-    return Fixed(stored["digest"], stored["weights_sha256"], tiles, stored["threads"])
+    return ResumeKey(stored["digest"], stored["weights_sha256"], tiles, stored["threads"])
 
 
 def _checkpoint(stored: _StoredCheckpoint) -> Checkpoint:
@@ -338,9 +337,9 @@ def _checkpoint(stored: _StoredCheckpoint) -> Checkpoint:
     )
 
 
-def _sha256(*said: Any) -> str:
+def _sha256(*values: Any) -> str:
     """Return the SHA-256 of values in a manifest, to detect changes: a changed digit would still be a valid number."""
-    return hashlib.sha256(json.dumps(list(said), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(list(values), sort_keys=True).encode()).hexdigest()
 
 
 def _unwritable(path: Place, error: Exception) -> UserError:

@@ -27,8 +27,9 @@ from render.dreaming.resident import (
     zeros,
 )
 from render.errors import UserError
-from render.farm.messages import Assignment, TileSum
-from render.farm.worker.block import CANVAS, BlockArrays, MaskOfPixels, SourceOfPixels, not_finite
+from render.farm.messages import Assignment, GradientSums
+from render.farm.parts import CANVAS
+from render.farm.worker.block import BlockArrays, MaskOfPixels, SourceOfPixels, not_finite
 from render.geometry.geometry import Block, KernelShape, Rect, Tile
 from render.planning.plan import size_text
 from render.planning.residence import (
@@ -93,17 +94,17 @@ class Residency:
         self._platform = platform
         self._memory = memory
 
-    def ascent(self, given: Assignment) -> Ascent | None:
+    def ascent(self, assignment: Assignment) -> Ascent | None:
         """Return the program that steps a block on the device, or None if the block stays on the host.
 
         Raise `UserError` if `farm.worker.resident=true` and it does not fit.
         """
-        stage, block, kernel_inputs = given.stage, given.block, given.given[0]
+        stage, block, kernel_inputs = assignment.stage, assignment.block, assignment.kernel_inputs[0]
         if not self._asked.asked(self._platform) or self._kernel.devices > 1:
             return None
         if not suits(stage, self._kernel.objectives[kernel_inputs.objective]):
             return None
-        if self._platform == "cpu" and given.directory is not None:
+        if self._platform == "cpu" and assignment.directory is not None:
             # A CPU's memory is the host's. Stepping on the host instead would round sums differently.
             raise UserError(
                 "farm.worker.resident=true: blocks have outgrown this machine's memory and lie in scratch files: set "
@@ -139,14 +140,14 @@ class ResidentBlock(BlockArrays):
 
     def __init__(
         self,
-        given: Assignment,
+        assignment: Assignment,
         source: SourceOfPixels,
         masks: Sequence[MaskOfPixels],
         *,
         needs_source: bool,
         ascent: Ascent,
     ) -> None:
-        super().__init__(given, source, masks, needs_source=needs_source)
+        super().__init__(assignment, source, masks, needs_source=needs_source)
         self._ascent = ascent
         self._canvas: jax.Array | None = None
         self._slots: jax.Array | None = None
@@ -159,7 +160,7 @@ class ResidentBlock(BlockArrays):
     @property
     def gradients(self) -> list[Pixels]:
         """The gradient, fetched from the device: (rows, columns, 3) float32 over the block."""
-        assert self._slots is not None, "ascend comes first"
+        assert self._slots is not None, "compute_gradient comes first"
         return [jax.device_get(taken(self._slots, (0, 0), self.block.pixels.shape))]
 
     def part(self, rect: Rect, part: str = CANVAS) -> Pixels:
@@ -170,7 +171,7 @@ class ResidentBlock(BlockArrays):
 
     def fill_margin(self, *parts: Sequence[Pixels]) -> None:
         """Fill the margin as on the host; the block's own pixels stay on the device."""
-        canvas, margin = self._resident(), self.given.margin
+        canvas, margin = self._resident(), self.assignment.margin
         for piece in margin.own:
             pixels = taken(canvas, self._corner(piece.source), piece.source.shape, (piece.flip_rows, piece.flip_columns))
             canvas = replaced(canvas, self._corner(piece.target), pixels)
@@ -180,9 +181,9 @@ class ResidentBlock(BlockArrays):
                 canvas = replaced(canvas, self._corner(piece.target), np.ascontiguousarray(flipped))
         self._canvas = canvas
 
-    def ascend(self, step: int, jitter: tuple[int, int], tiles: Sequence[Tile]) -> list[TileSum]:
+    def compute_gradient(self, step: int, jitter: tuple[int, int], tiles: Sequence[Tile]) -> list[GradientSums]:
         """Compute the gradient of some tiles, which stays on the device, and return its sums. Raise `NumericalError`."""
-        canvas, kernel_inputs, form = self._resident(), self.given.given[0], self._ascent.form
+        canvas, kernel_inputs, form = self._resident(), self.assignment.kernel_inputs[0], self._ascent.form
         if self._slots is None:
             self._slots = zeros((*slots_shape(self.block), 3))
         rows: list[jax.Array] = []
@@ -200,10 +201,10 @@ class ResidentBlock(BlockArrays):
         # Only the last call can have fewer tiles than windows.
         return [self._measured(step, tile, sums) for tile, sums in zip(tiles, by_row, strict=False)]
 
-    def move(self, statistics: Sequence[float]) -> None:
-        """Move the block's own pixels along the gradient: see `update.move`."""
-        assert self._slots is not None, "ascend comes first"
-        scale = jax.device_put(np.float32(self.given.stage.step_size / statistics[0]))
+    def apply_update(self, divisors: Sequence[float]) -> None:
+        """Move the block's own pixels along the gradient: see `block_update.apply_update`."""
+        assert self._slots is not None, "compute_gradient comes first"
+        scale = jax.device_put(np.float32(self.assignment.stage.step_size / divisors[0]))
         pixels = self.block.pixels
         self._canvas = moved(self._resident(), self._slots, scale, self._corner(pixels), pixels.shape)
 
@@ -212,9 +213,9 @@ class ResidentBlock(BlockArrays):
         self._slots = None
         if self._canvas is not None:
             self.canvas = self._room((*self.block.padded.shape, 3))
-            self.own = self.canvas[self.block.pixels.slices_from(self.block.padded)]
+            self.block_pixels = self.canvas[self.block.pixels.slices_from(self.block.padded)]
             for rect in self.block.pixels.bands():
-                self.own[rect.slices_from(self.block.pixels)] = self.part(rect)
+                self.block_pixels[rect.slices_from(self.block.pixels)] = self.part(rect)
             self._canvas = None
         super().forget_gradients()
 
@@ -225,7 +226,7 @@ class ResidentBlock(BlockArrays):
             for rect in self.block.pixels.bands():
                 canvas = replaced(canvas, self._corner(rect), np.array(super().part(rect)))
             self._canvas = canvas
-            del self.canvas, self.own
+            del self.canvas, self.block_pixels
         return self._canvas
 
     def _corner(self, rect: Rect) -> tuple[int, int]:
@@ -247,9 +248,9 @@ class ResidentBlock(BlockArrays):
             (core.rows.start - pixels.rows.start, core.columns.start - pixels.columns.start),
         )
 
-    def _measured(self, step: int, tile: Tile, rows: np.ndarray) -> TileSum:
+    def _measured(self, step: int, tile: Tile, rows: np.ndarray) -> GradientSums:
         # The device summed each short row in float32; sum the rows in float64.
         totals = rows.sum(axis=1, dtype=np.float64)
         if not np.isfinite(totals).all():
-            raise not_finite(self.given.octave, step, tile)
-        return TileSum(tile.number, 0, (*map(float, totals), float(3 * self.block.grid.core(tile).area)))
+            raise not_finite(self.assignment.octave, step, tile)
+        return GradientSums(tile.number, 0, (*map(float, totals), float(3 * self.block.grid.core(tile).area)))

@@ -25,7 +25,7 @@ _SHARED = "output.dir must be on a disk that all workers' machines share"
 
 @dataclass(frozen=True)
 class Saving:
-    """Where and how often a run is saved.
+    """Place and interval of a run's checkpoints.
 
     Attributes:
         checkpoints: The checkpoints of the run.
@@ -39,7 +39,7 @@ class Saving:
 
 
 class StoredCanvas(NamedTuple):
-    """Where a checkpoint's arrays are: the canvas with its token, and the optimizer's moments."""
+    """Places of a checkpoint's arrays: the canvas with its token, and the optimizer's moments."""
 
     path: Place
     token: str
@@ -98,7 +98,7 @@ class Saver:
                 self._checkpoints.forget(checkpoint)
 
     def stored(self, checkpoint: Checkpoint) -> StoredCanvas:
-        """Return where a checkpoint's arrays are."""
+        """Return the places of a checkpoint's arrays."""
         moments = tuple(self._checkpoints.path(checkpoint, part) for part in checkpoint.parts)
         return StoredCanvas(self._checkpoints.path(checkpoint), checkpoint.token, moments)
 

@@ -64,6 +64,7 @@ class BlockArrays:
 
     @property
     def block(self) -> Block:
+        """The tiles that the worker owns."""
         return self.assignment.block
 
     @property

@@ -34,8 +34,8 @@ from render.system.paths import cache_directory
 
 #: Directory of compiled kernels in the user's cache.
 KERNELS = "kernels"
-#: Networks that a process keeps, each with its weights.
-_KERNELS_KEPT = 8
+#: Largest number of networks that a process keeps, each with its weights.
+_MAX_CACHED_NETWORKS = 8
 #: Platforms that can be requested, with their names for users.
 _PLATFORMS = {"cuda": "GPU", "tpu": "TPU"}
 
@@ -61,7 +61,7 @@ class KernelCache:
             self._programs[key] = recipe.make_programs()
             self.made += 1
         self._programs.move_to_end(key)
-        while len(self._programs) > _KERNELS_KEPT:
+        while len(self._programs) > _MAX_CACHED_NETWORKS:
             _, forgotten = self._programs.popitem(last=False)
             self._forgotten += forgotten.compilations
         return recipe.make(self._programs[key])

@@ -51,23 +51,29 @@ _IN_FLIGHT = 3
 class Ascent:
     """Program that computes the gradients of a block's tiles on the device, a few at once."""
 
-    def __init__(self, kernel: Kernel, given: Given, form: Form) -> None:
+    def __init__(self, kernel: Kernel, kernel_inputs: Given, form: Form) -> None:
         self.form = form
-        self.cores = compiled_cores(kernel, given, form)
+        self.cores = compiled_cores(kernel, kernel_inputs, form)
         self._kernel = kernel
-        self._given: Given | None = None
+        self._kernel_inputs: Given | None = None
         self._constants: tuple = ()
 
     def __call__(
-        self, given: Given, canvas: jax.Array, slots: jax.Array, positions: Sequence[Position], places: Sequence[np.ndarray]
+        self,
+        kernel_inputs: Given,
+        canvas: jax.Array,
+        slots: jax.Array,
+        positions: Sequence[Position],
+        places: Sequence[np.ndarray],
     ) -> tuple[jax.Array, jax.Array]:
         """Return the slots with the tiles at `positions` filled in, and the tiles' sums: see `dream.resident.kept`.
 
         `slots` are donated. If there are fewer positions than windows in a call, the last is computed again.
         """
-        if given is not self._given:
-            self._given = given
-            self._constants = jax.device_put((self._kernel.constants(given), np.asarray(given.divisors, np.float32)))
+        if kernel_inputs is not self._kernel_inputs:
+            self._kernel_inputs = kernel_inputs
+            divisors = np.asarray(kernel_inputs.divisors, np.float32)
+            self._constants = jax.device_put((self._kernel.constants(kernel_inputs), divisors))
         missing_count = self.form.windows - len(positions)
         padded_positions = np.asarray([*positions, *[positions[-1]] * missing_count], np.int32)
         padded_places, offsets = np.stack([*places, *[places[-1]] * missing_count]), padded_positions[:, 1]
@@ -78,19 +84,19 @@ class Ascent:
         cores = self.cores(self._kernel.programs.state, windows, None, *self._constants, *arguments)
         return kept(slots, cores, device_positions, self.form)
 
-    def places(self, given: Given, block: Block, window: Rect, jitter: tuple[int, int]) -> np.ndarray:
-        """See `Objective.places`."""
-        objective = self._kernel.objectives[given.objective]
+    def places(self, kernel_inputs: Given, block: Block, window: Rect, jitter: tuple[int, int]) -> np.ndarray:
+        """Return the places of the objective in a window: see `Objective.places`."""
+        objective = self._kernel.objectives[kernel_inputs.objective]
         return objective.places(self._kernel.programs.network.architecture, block.grid, window, jitter)
 
 
 class Residency:
     """Rule that decides which blocks stay on this process' device."""
 
-    def __init__(self, kernel: Kernel, asked: Residence, platform: str, memory: int) -> None:
-        """Store the device's `platform` and `memory` in bytes, and the residence that the config asks for."""
+    def __init__(self, kernel: Kernel, residence: Residence, platform: str, memory: int) -> None:
+        """Store the device's `platform` and `memory` in bytes, and the `residence` that the config asks for."""
         self._kernel = kernel
-        self._asked = asked
+        self._residence = residence
         self._platform = platform
         self._memory = memory
 
@@ -100,7 +106,7 @@ class Residency:
         Raise `UserError` if `farm.worker.resident=true` and it does not fit.
         """
         stage, block, kernel_inputs = assignment.stage, assignment.block, assignment.kernel_inputs[0]
-        if not self._asked.asked(self._platform) or self._kernel.devices > 1:
+        if not self._residence.asked(self._platform) or self._kernel.devices > 1:
             return None
         if not suits(stage, self._kernel.objectives[kernel_inputs.objective]):
             return None
@@ -112,7 +118,7 @@ class Residency:
             )
         shape = KernelShape.of(block.grid)
         window_bytes = estimated_bytes(self._kernel.programs.network.architecture, shape.window)
-        together = self._asked.together(self._platform, shape.window, window_bytes, int(self._memory * WINDOWS_SHARE))
+        together = self._residence.together(self._platform, shape.window, window_bytes, int(self._memory * WINDOWS_SHARE))
         # Limited by the whole grid, not by the block, so that it does not depend on the number of workers.
         together = min(together, block.grid.tiles)
         form = Form(shape, together, stage.conditioning.normalize, stage.conditioning.luminance_only)
@@ -126,7 +132,7 @@ class Residency:
             needed = input_bytes + stepping_bytes(canvas, slots, kernel_bytes)
         if needed <= limit:
             return ascent
-        if self._asked.resident == "auto":
+        if self._residence.resident == "auto":
             return None
         raise UserError(
             f"farm.worker.resident=true: a block of {block.pixels.columns.size:,} x {block.pixels.rows.size:,} px needs "

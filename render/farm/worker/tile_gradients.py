@@ -29,10 +29,11 @@ class Gradient(Protocol):
         self,
         shape: KernelShape,
         window: Pixels,
-        given: Given,
+        kernel_inputs: Given,
         offset: tuple[int, int],
         source: Pixels | None = None,
         places: NDArray[np.int32] | None = None,
+        /,
     ) -> ArrayLike:
         """Return d(objective)/d(pixel) of the core that begins at `offset` in the window; may be asynchronous."""
 
@@ -40,14 +41,17 @@ class Gradient(Protocol):
         self,
         shape: KernelShape,
         windows: Sequence[Pixels],
-        given: Given,
+        kernel_inputs: Given,
         offsets: Sequence[tuple[int, int]],
         sources: Sequence[Pixels] | None,
         places: Sequence[NDArray[np.int32]],
+        /,
     ) -> ArrayLike:
         """Compute several windows at once, one for each device, and return an array of results."""
 
-    def channel_sums(self, shape: KernelShape, window: Pixels, where: Rect, core: Rect, layer: str) -> NDArray[np.float64]:
+    def channel_sums(
+        self, shape: KernelShape, window: Pixels, window_rect: Rect, core: Rect, layer: str, /
+    ) -> NDArray[np.float64]:
         """Return, for every channel of a layer, the sum of the activations whose view is centred in `core`."""
 
 

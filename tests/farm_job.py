@@ -1,4 +1,4 @@
-"""The job that the farm's tests render, and what is read from its run directory."""
+"""The job that the farm's tests render, and readers of its canvas."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ JOB = (
 
 
 def stored(run: Path) -> np.ndarray:
-    """The canvas that a run's manifest names, read with Zarr alone."""
+    """Return the canvas that a run's manifest names, read with Zarr alone."""
     manifest = json.loads((run / "canvas" / "manifest.json").read_text())
     return zarr.open_array(str(run / "canvas" / manifest["checkpoints"][0]["slot"]), mode="r")[:]
 
 
 def dreamed(job: Job, conductor: Conductor, watch: Callable[[Event], None] = lambda _event: None) -> np.ndarray:
-    """Runs to the end; returns the float canvas, which must be what lies on disk."""
+    """Run to the end and return the float canvas, which must be the one on disk."""
     for event in conductor.run(job.config.seed):
         watch(event)
     canvas = held(conductor)
@@ -43,7 +43,7 @@ def dreamed(job: Job, conductor: Conductor, watch: Callable[[Event], None] = lam
 
 
 def held(conductor: Conductor) -> np.ndarray:
-    """The canvas as the workers hold it now."""
+    """Return the canvas as the workers hold it now."""
     workers = conductor.stepper.workers
     deal = workers.deal
     canvas = np.full((*deal.octave.shape, 3), np.nan, np.float32)

@@ -1,4 +1,4 @@
-"""What workers compute on: several devices of one, devices that cannot be used, TPU slices, and versions on both sides."""
+"""Devices of workers: several devices of one, devices that cannot be used, TPU slices, and versions on both sides."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def test_kernels_tell_precisions_apart(inception: Loaded) -> None:
         precision: kernels.find(KernelRecipe(inception, objectives, precision)).programs
         for precision in ("float32", "bfloat16", "float32")
     }
-    assert kernels.made == 2
+    assert kernels.networks_built == 2
     dtypes = {precision: {array.dtype.name for array in jax.tree.leaves(one.state)} for precision, one in made.items()}
     assert dtypes == {"float32": {"float32"}, "bfloat16": {"float32", "bfloat16"}}
 

@@ -48,7 +48,7 @@ def residency_of(kernel: Kernel, batch: int | str = "auto", resident: bool | str
 def test_a_resident_gradient_is_that_of_the_host_and_that_of_the_whole(
     terms: list, shape: tuple[int, int], tile: int, boundary: str, batch: int, inception: Loaded
 ) -> None:
-    """By one worker and by three to the last bit; jitter on."""
+    """Equal to the last bit with one worker and with three, with jitter."""
     objective = resolve(terms, inception.architecture)
     kernel = kernel_of(inception, objective)
     grid, canvas, jitter = make_grid(inception, objective, shape, tile, boundary), photo(*shape), (6, 3)
@@ -91,7 +91,7 @@ def test_resident_dreams_are_the_same_from_any_number_of_workers_and_after_a_sto
         stopped = Dream(tmp_path / "stopped", *asked)
         count = Stop()
         several, _ = Dream(tmp_path / "several", *asked).run(count, workers=4, kernel=kernel, residency=residency)
-        stopped.stopped(Stop(int(0.8 * count.asked)), workers=4, kernel=kernel, residency=residency)
+        stopped.stopped(Stop(int(0.8 * count.calls)), workers=4, kernel=kernel, residency=residency)
         assert stopped.saved[0][0] == 1
         resumed, _ = stopped.run(workers=3, kernel=kernel, residency=residency)
     assert several.tobytes() == canvas.tobytes()

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, NamedTuple, TypedDict
 
 from render.canvas import store
 from render.errors import Overtaken, StorageError, UserError
@@ -101,6 +101,13 @@ class ResumeKey:
     threads: int
 
 
+class Manifest(NamedTuple):
+    """A run's saved state: what a resumed run must match, and the checkpoints, newest first."""
+
+    resume_key: ResumeKey
+    checkpoints: list[Checkpoint]
+
+
 _NotNegative = Annotated[float, Between(0.0, float("inf"))]
 
 
@@ -132,7 +139,7 @@ class _StoredResumeKey(TypedDict):
     threads: Annotated[int, Between(1, 100_000)]
 
 
-class _Manifest(TypedDict):
+class _StoredManifest(TypedDict):
     version: int
     sha256: str
     fixed: _StoredResumeKey
@@ -157,8 +164,8 @@ class Checkpoints:
         """Return the place of a checkpoint's canvas, or of another of its parts: a Zarr array."""
         return joined(self._place, checkpoint.slot if part == CANVAS else f"{checkpoint.slot}.{part}")
 
-    def read(self) -> tuple[ResumeKey, list[Checkpoint]] | None:
-        """Return the manifest's resume key and its checkpoints, newest first, or None if there is no manifest.
+    def read(self) -> Manifest | None:
+        """Return the manifest, or None if there is none.
 
         Raises:
             UserError: No run wrote this manifest.
@@ -170,8 +177,8 @@ class Checkpoints:
             if self._ours and seen != self._seen:
                 raise self._overtaken()
             self._seen = seen
-            manifest = _checked_manifest(parse_record(content))
-            return _resume_key(manifest["fixed"]), [_checkpoint(stored) for stored in manifest["checkpoints"]]
+            stored = _checked_manifest(parse_record(content))
+            return Manifest(_resume_key(stored["fixed"]), [_checkpoint(entry) for entry in stored["checkpoints"]])
         except FileNotFoundError:
             if self._ours and isinstance(self._seen, Version) and self._seen.tag is not None:
                 raise self._overtaken() from None
@@ -216,16 +223,16 @@ class Checkpoints:
         """
         if len({CANVAS, *parts}) != 1 + len(parts) or not all(map(_PART.fullmatch, parts)):
             raise ValueError(f"no names of parts: {parts}")
-        read = self.read()
+        manifest = self.read()
         self._confirm()
-        newest_slot = read[1][0].slot if read and read[1] else ""
+        newest_slot = manifest.checkpoints[0].slot if manifest and manifest.checkpoints else ""
         letter = next(letter for letter in _SLOTS if letter != newest_slot[:1])
         token = secrets.token_hex(8)
         slot = f"{letter}-{token[:8]}"
         checkpoint = Checkpoint(slot, token, octave, steps, tuple(history), parts=tuple(parts))
-        if read and len(read[1]) > 1:
+        if manifest and len(manifest.checkpoints) > 1:
             # From here on only one canvas is intact.
-            self._write(read[0], read[1][:1])
+            self._write(manifest.resume_key, manifest.checkpoints[:1])
         self._empty_all_but(newest_slot)
         for part in (CANVAS, *parts):
             path = self.path(checkpoint, part)
@@ -239,15 +246,16 @@ class Checkpoints:
 
     def commit(self, resume_key: ResumeKey, checkpoint: Checkpoint) -> None:
         """Make this checkpoint the newest; the one that was newest until now stays beside it."""
-        read = self.read()
-        before = [entry for entry in (read[1] if read else []) if entry.slot[:1] != checkpoint.slot[:1]]
-        self._write(resume_key, [checkpoint, *before[:1]])
+        manifest = self.read()
+        earlier = [entry for entry in (manifest.checkpoints if manifest else []) if entry.slot[:1] != checkpoint.slot[:1]]
+        self._write(resume_key, [checkpoint, *earlier[:1]])
 
     def forget(self, checkpoint: Checkpoint) -> None:
         """Remove a damaged canvas from the manifest."""
-        read = self.read()
-        if read is not None:
-            self._write(read[0], [entry for entry in read[1] if entry.token != checkpoint.token])
+        manifest = self.read()
+        if manifest is not None:
+            intact = [entry for entry in manifest.checkpoints if entry.token != checkpoint.token]
+            self._write(manifest.resume_key, intact)
 
     def abandon(self, checkpoint: Checkpoint) -> None:
         """Remove a canvas that could not be written completely; earlier ones still count."""
@@ -255,12 +263,11 @@ class Checkpoints:
 
     def keep_newest(self) -> None:
         """Remove all canvases but the newest: the run is over."""
-        read = self.read()
-        if read is None or not read[1]:
+        manifest = self.read()
+        if manifest is None or not manifest.checkpoints:
             return
-        resume_key, checkpoints = read
-        self._write(resume_key, checkpoints[:1])
-        self._empty_all_but(checkpoints[0].slot)
+        self._write(manifest.resume_key, manifest.checkpoints[:1])
+        self._empty_all_but(manifest.checkpoints[0].slot)
 
     def discard(self) -> None:
         """Remove everything."""
@@ -303,16 +310,16 @@ class Checkpoints:
         return Overtaken(f"another run has saved in {self._place} meanwhile and goes on there: this one stops")
 
 
-def _checked_manifest(manifest: Any) -> _Manifest:
+def _checked_manifest(manifest: Any) -> _StoredManifest:
     """Return the manifest if this program wrote it and it is unchanged; otherwise raise `MalformedRecord`."""
-    check_shape(manifest, _Manifest)
+    check_shape(manifest, _StoredManifest)
     if manifest["version"] != _VERSION:
         raise MalformedRecord(f"version {manifest['version']}")
     if manifest["sha256"] != _sha256(manifest["fixed"], manifest["checkpoints"]):
         raise MalformedRecord("it is not as it was written")
     if not all(len(tile) == 2 for tile in manifest["fixed"]["tiles"]):
         raise MalformedRecord("fixed.tiles is not what it can be")
-    checked: _Manifest = manifest
+    checked: _StoredManifest = manifest
     return checked
 
 

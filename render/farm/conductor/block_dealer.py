@@ -66,12 +66,12 @@ class BlockDealer:
         """Prepare the source for an octave, before its blocks are filled."""
         self._options.prepare_source(octave.shape)
 
-    def begin(self, octave: Octave, before: DealtWorkers | None) -> DealtWorkers:
+    def begin(self, octave: Octave, previous: DealtWorkers | None) -> DealtWorkers:
         """Deal an octave, and fill its blocks with the source plus the detail of the octave before.
 
         Args:
             octave: The octave.
-            before: The workers of the octave before, which hold its detail; None at the first octave.
+            previous: The workers of the octave before, which hold its detail; None at the first octave.
         """
         workers = self._deal(octave)
         workers.fetch(
@@ -81,9 +81,9 @@ class BlockDealer:
             ]
         )
         self._choose_channels(workers)
-        if before is not None:
-            self._add_detail(before, workers)
-            before.run_all(RemoteWorker.drop_detail)
+        if previous is not None:
+            self._add_detail(previous, workers)
+            previous.run_all(RemoteWorker.drop_detail)
         return workers
 
     def load(self, octave: Octave, stored: StoredCanvas) -> DealtWorkers:
@@ -147,7 +147,7 @@ class BlockDealer:
             log.info("octave %d: %s: channels %s", octave, term, ", ".join(map(str, channels[number])))
         return replace(kernel_inputs, chosen=channels) if channels else kernel_inputs
 
-    def _add_detail(self, before: DealtWorkers, workers: DealtWorkers) -> None:
+    def _add_detail(self, previous: DealtWorkers, workers: DealtWorkers) -> None:
         """Add the detail of the octave before to every block, in strips so that only a few are in transit at once."""
         strips = [deque(block.pixels.bands()) for block in workers.deal.blocks]
         in_transit: dict[Promise[None], int] = {}
@@ -156,7 +156,7 @@ class BlockDealer:
             while idle:
                 worker = idle.popleft()
                 if strips[worker]:
-                    in_transit[_add_strip(before, workers, worker, strips[worker].popleft())] = worker
+                    in_transit[_add_strip(previous, workers, worker, strips[worker].popleft())] = worker
             if in_transit:
                 ready = workers.wait(in_transit)
                 workers.fetch(ready)
@@ -164,14 +164,14 @@ class BlockDealer:
                 idle.extend(in_transit.pop(promise) for promise in ready)
 
 
-def _add_strip(before: DealtWorkers, workers: DealtWorkers, worker: int, rect: Rect) -> Promise[None]:
+def _add_strip(previous: DealtWorkers, workers: DealtWorkers, worker: int, rect: Rect) -> Promise[None]:
     """Have a worker add the detail of the octave before to a rectangle of its block."""
-    shape, grid = before.deal.octave.shape, workers.deal.octave.grid
+    shape, grid = previous.deal.octave.shape, workers.deal.octave.grid
     needed = Rect(
         taps(shape[0], grid.rows.length, rect.rows, grid.rows.mode)[0],
         taps(shape[1], grid.columns.length, rect.columns, grid.columns.mode)[0],
     )
     # Pixels beyond the ends exist only where the axis wraps, so no piece is flipped.
-    gathering = Gathering.of(pieces_of(needed, before.deal.blocks), worker)
-    pieces = as_arguments(before.request_pieces(gathering, RemoteWorker.read_detail))
+    gathering = Gathering.of(pieces_of(needed, previous.deal.blocks), worker)
+    pieces = as_arguments(previous.request_pieces(gathering, RemoteWorker.read_detail))
     return workers.start(worker, RemoteWorker.add_detail, rect, shape, needed, gathering, *pieces)

@@ -170,11 +170,11 @@ class Conductor:
         self._dealer.prepare_source(octave)
         # From here on, the canvas of the octave before is gone.
         stepper, self._stepper = self._stepper, None
-        before = stepper.workers if stepper is not None else None
-        if before is not None:
-            before.run_all(RemoteWorker.end_octave)
+        previous = stepper.workers if stepper is not None else None
+        if previous is not None:
+            previous.run_all(RemoteWorker.end_octave)
         self._membership.admit_for_octave(octave)
-        workers = self._dealer.begin(octave, before)
+        workers = self._dealer.begin(octave, previous)
         self.history = [*self.history[: octave.index], OctaveHistory(*octave.shape)]
         self._stepper = self._make_stepper(workers, 0)
 

@@ -106,6 +106,7 @@ class OctaveStepper:
         loans, self._loans = self._loans or self._request_loans(), None
 
         def hand_out(worker: int) -> None:
+            """Start a worker's next call, if tiles are left."""
             first, count = next_tiles[worker], self._tiles_per_call.get(worker, 1)
             if first >= blocks[worker].size:
                 return

@@ -123,7 +123,7 @@ class Saver:
     def _read(self) -> list[Checkpoint]:
         """Return the checkpoints, newest first."""
         manifest = self._checkpoints.read()
-        return manifest[1] if manifest else []
+        return manifest.checkpoints if manifest else []
 
     def _write(self, workers: DealtWorkers, checkpoint: Checkpoint, part: str) -> None:
         """Have every worker write its chunks of the canvas, or of a moment."""

@@ -46,7 +46,7 @@ class KernelCache:
     def __init__(self) -> None:
         self._programs: OrderedDict[tuple[str, ...], Programs] = OrderedDict()
         #: Number of networks built here, including forgotten ones.
-        self.made = 0
+        self.networks_built = 0
         self._forgotten = 0
 
     @property
@@ -59,7 +59,7 @@ class KernelCache:
         key = recipe.network_key
         if key not in self._programs:
             self._programs[key] = recipe.make_programs()
-            self.made += 1
+            self.networks_built += 1
         self._programs.move_to_end(key)
         while len(self._programs) > _MAX_CACHED_NETWORKS:
             _, forgotten = self._programs.popitem(last=False)
@@ -120,20 +120,21 @@ class WorkerProcess(RemoteProcess):
 
     def window_seconds(self, objective: int, window: tuple[int, int], core: tuple[int, int]) -> float:
         """Return the seconds for one such window: the mean of two kernel calls after a first, divided by the devices."""
-        assert self._kernel is not None, "open comes first"
+        kernel = self._kernel
+        assert kernel is not None, "open comes first"
         shape = KernelShape(window, core)
         pixels = np.random.default_rng(0).normal(128, 30, (*window, 3)).astype(np.float32)
-        kernel_inputs = Given(objective, (1.0,) * len(self._kernel.objectives[objective].terms))
+        kernel_inputs = Given(objective, (1.0,) * len(kernel.objectives[objective].terms))
 
-        def run() -> None:
-            assert self._kernel is not None
-            self._kernel(shape, pixels, kernel_inputs, (0, 0), pixels).block_until_ready()
+        def compute_window() -> None:
+            """Compute the gradient of the window, and wait for it."""
+            kernel(shape, pixels, kernel_inputs, (0, 0), pixels).block_until_ready()
 
-        run()
+        compute_window()
         start = time.perf_counter()
         for _ in range(2):
-            run()
-        return (time.perf_counter() - start) / 2 / self._kernel.devices
+            compute_window()
+        return (time.perf_counter() - start) / 2 / kernel.devices
 
     def compile_seconds(self) -> float:
         """Return the seconds spent on compiling for this job's network, in this process."""
@@ -150,7 +151,7 @@ class WorkerProcess(RemoteProcess):
 
     def ping(self) -> WorkerFacts:
         """Return the current facts, as a sign of life."""
-        return process_facts(self._kernels.made)
+        return process_facts(self._kernels.networks_built)
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a remote method of this object or of the job's worker, by its name."""

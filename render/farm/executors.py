@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from render.farm.messages import WorkerFacts
 from render.farm.notice import Notice
 
 #: Reference to a result, which stays on the worker until it is needed. `remote.Promise` is one with its type.
@@ -26,7 +27,7 @@ class Executor(Protocol):
     def place(self, worker: int) -> str:
         """Return a worker's node. Results for several workers on one node should share one object."""
 
-    def open(self, *job: Any) -> list[Any]:
+    def open(self, *job: Any) -> list[WorkerFacts]:
         """Prepare every worker for a job and return the facts of each. Workers that join later are prepared, too."""
 
     def call(self, worker: int, method: str, *arguments: Any) -> Reference:
@@ -96,7 +97,7 @@ class InlineExecutor:
         """Return the same place for all workers."""
         return "here"
 
-    def open(self, *job: Any) -> list[Any]:
+    def open(self, *job: Any) -> list[WorkerFacts]:
         """Prepare every worker for a job, one after the other."""
         return [worker.call("open", *job) for worker in self._workers]
 

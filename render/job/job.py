@@ -19,13 +19,15 @@ from render.canvas import store
 from render.config.schema import Config, SourceConfig
 from render.errors import Overtaken, RenderError, StorageError, UserError, WorkersLost
 from render.export.profile import Profile
-from render.farm.checkpoint import Fixed
-from render.farm.conductor import Conductor, Saving, filter_bytes_exchanged
+from render.farm.checkpoint import ResumeKey
+from render.farm.conductor import BlockOptions, Conductor, Saving, filter_bytes_exchanged
 from render.farm.events import Noticed, OctaveDone, OctaveStarted, Recovered, Saved, StepDone, TilesDone
 from render.farm.executors import Executor
 from render.farm.farms import Farm, open_farm
-from render.farm.messages import Facts
+from render.farm.messages import WorkerFacts
 from render.farm.ray.metrics import Metrics, NoMetrics, open_metrics
+from render.farm.remote import Workers
+from render.farm.worker.interface import RemoteProcess
 from render.farm.worker.kernel_recipe import KernelRecipe
 from render.geometry.blocks import deal_blocks
 from render.geometry.geometry import BAND, BOUNDARY_MODES
@@ -75,7 +77,7 @@ class Draft:
     masks: tuple[Mask, ...]
     directory: RunDirectory
     plan: Plan
-    fixed: Fixed | None
+    fixed: ResumeKey | None
     profile: Profile
     begun: float
 
@@ -97,9 +99,9 @@ class Job:
     directory: RunDirectory
     loaded: Loaded
     plan: Plan
-    fixed: Fixed
+    fixed: ResumeKey
     executor: Executor
-    workers: tuple[Facts, ...]
+    workers: tuple[WorkerFacts, ...]
     profile: Profile
     begun: float
 
@@ -123,9 +125,7 @@ class Job:
             self.schedule.objectives,
             self.executor,
             saving,
-            place,
-            arrangement,
-            lambda shape: self.source.prepare(shape, told),
+            BlockOptions(place, arrangement, lambda shape: self.source.prepare(shape, told)),
         )
 
 
@@ -235,7 +235,7 @@ def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
                 schedule,
                 source.size,
                 _farms_machine(config, draft.directory, _pictures_bytes(source, draft.masks), facts),
-                lambda *window: executor.fetch([executor.call(0, "window_bytes", *window)])[0],
+                lambda *window: Workers(executor).run([0], RemoteProcess.window_bytes, *window)[0],
                 workers=executor.workers,
                 tiles=draft.fixed.tiles if draft.fixed else None,
                 channels=draft.profile.channels,
@@ -245,7 +245,7 @@ def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
         except WorkersLost:
             executor.mend()
     log.info("kernel ready")
-    fixed = Fixed(
+    fixed = ResumeKey(
         draft.directory.digest,
         loaded.sha256,
         tuple(octave.grid.core_shape for octave in plan.octaves),
@@ -437,9 +437,9 @@ def _how_to_go_on(job: Job) -> str:
 
 def calibrate(job: Job) -> float:
     """Return the seconds that a window of the smallest octave takes, from two calls on one worker."""
-    octave, executor = job.plan.octaves[0], job.executor
+    octave, workers = job.plan.octaves[0], Workers(job.executor)
     grid, objective = octave.grid, octave.stage.regions[0].objective
-    (seconds,) = executor.fetch([executor.call(0, "window_seconds", objective, grid.window_shape, grid.core_shape)])
+    (seconds,) = workers.run([0], RemoteProcess.window_seconds, objective, grid.window_shape, grid.core_shape)
     return seconds
 
 
@@ -468,7 +468,7 @@ def _guessed_machine(config: Config, directory: RunDirectory, pictures: int) -> 
     return _machine(config, directory, host_bytes, host_bytes, True, config.farm.workers or 1, _PROGRAM_BYTES, shared_bytes)
 
 
-def _farms_machine(config: Config, directory: RunDirectory, pictures: int, workers: Sequence[Facts]) -> Machine:
+def _farms_machine(config: Config, directory: RunDirectory, pictures: int, workers: Sequence[WorkerFacts]) -> Machine:
     """Return a machine with the minimum of what the workers report of theirs."""
     workers_per_host = max(Counter(worker.host for worker in workers).values())
     driver_bytes = psutil.Process().memory_info().rss

@@ -20,7 +20,7 @@ from render.config.schema import Config, ModelConfig, dotted
 from render.errors import StorageError, UserError
 from render.export.picture import image_of, write_picture
 from render.export.picture_directory import refuse_foreign, remove_replaced
-from render.farm.checkpoint import Checkpoint, Checkpoints, Fixed
+from render.farm.checkpoint import Checkpoint, Checkpoints, ResumeKey
 from render.job.copies import Copies, picture_sha256
 from render.job.progress_file import PROGRESS
 from render.job.run_record import CANVAS, RECORD, Reading, kept_facts, read_run
@@ -146,13 +146,13 @@ class RunDirectory:
         entries = self._reading().record.get("pictures", {})
         return [target for target in self.targets if not self._is_ours(target, entries, style)]
 
-    def unfinished(self) -> Fixed | None:
+    def unfinished(self) -> ResumeKey | None:
         """Return the fixed values of an interrupted run of this job; None if there is none or `fresh` is set."""
         if self._config.fresh or self._reading().record.get("digest") != self.digest:
             return None
         return self.fixed()
 
-    def fixed(self) -> Fixed | None:
+    def fixed(self) -> ResumeKey | None:
         """Return the fixed values that the checkpoints of this job share; None where there are none."""
         manifest = self.checkpoints.read()
         return manifest[0] if manifest and manifest[1] and manifest[0].digest == self.digest else None

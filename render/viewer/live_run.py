@@ -133,7 +133,7 @@ class LiveRun:
 
     def _newest(self) -> list[Checkpoint]:
         reading = self._checkpoints.read()
-        return [checkpoint for checkpoint in reading[1] if checkpoint.is_told] if reading else []
+        return [checkpoint for checkpoint in reading[1] if checkpoint.has_history] if reading else []
 
     def _find(self, token: str) -> Checkpoint:
         try:

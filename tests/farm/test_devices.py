@@ -1,4 +1,4 @@
-"""What workers compute on: several devices of one, devices that cannot be used, TPU slices, and versions on both sides."""
+"""Devices of workers: several devices of one, devices that cannot be used, TPU slices, and versions on both sides."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from ray.cluster_utils import Cluster
 
 from render.config.schema import Config, FarmConfig, WorkerConfig, validate
-from render.farm.conductor import _next_tiles
-from render.farm.messages import Ascended
+from render.farm.conductor.octave_stepper import next_tile_count
+from render.farm.messages import GradientReport
 from render.farm.ray import pool as ray_farm
 from render.farm.ray.actors import Demand
 from render.farm.ray.pool import RayFarm
@@ -129,9 +129,9 @@ def test_what_a_worker_with_several_devices_needs_is_planned_for_each_of_them() 
 
 @given(st.integers(1, 8), st.integers(1, 64), st.floats(1e-6, 1000))
 def test_no_device_is_left_out_of_a_call(devices: int, tiles: int, seconds: float) -> None:
-    count = _next_tiles(Ascended((), tiles, seconds, devices))
+    count = next_tile_count(GradientReport((), tiles, seconds, devices))
     assert count % devices == 0
-    alone = _next_tiles(Ascended((), tiles, seconds))
+    alone = next_tile_count(GradientReport((), tiles, seconds))
     assert alone <= count < alone + devices
 
 

@@ -26,7 +26,7 @@ from render.canvas.store import CanvasStore
 from render.commands.fetch import LEDGER, fetch_command, fetch_run
 from render.config.compose import ATLAS, load, load_config
 from render.errors import DamagedCheckpoint, Overtaken, StorageError, UserError
-from render.farm.checkpoint import Checkpoints, Fixed
+from render.farm.checkpoint import Checkpoints, ResumeKey
 from render.geometry.geometry import whole
 from render.job.job import draft, prepared, render
 from render.job.reexport import export_command, export_run
@@ -49,7 +49,7 @@ from tests.support.s3 import Server, serving
 
 #: As `JOB`, and small enough to be rendered a few times.
 SMALL = ("image=sample:chelsea", "output.width=128", "octaves.count=2", "octaves.steps=2", "objective.terms=[mixed0]")
-FIXED = Fixed("digest", "weights", ((96, 96),), 2)
+FIXED = ResumeKey("digest", "weights", ((96, 96),), 2)
 
 
 @pytest.fixture(scope="module")

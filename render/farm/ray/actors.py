@@ -11,7 +11,7 @@ from typing import Any
 import ray
 
 from render.farm.executors import Reference
-from render.farm.messages import Facts
+from render.farm.messages import WorkerFacts
 
 #: How long a worker may take to start on a free machine, s.
 START = 120.0
@@ -91,7 +91,7 @@ class Member:
     handle: Any
     node: str | None
     ready: Reference
-    facts: Facts | None = None
+    facts: WorkerFacts | None = None
     failures: int = 0
 
     def __str__(self) -> str:

@@ -14,7 +14,7 @@ from ray.exceptions import ObjectStoreFullError, RayError, RayTaskError
 
 from render.errors import RenderError, UserError, WorkersLost
 from render.farm.executors import Reference
-from render.farm.messages import Facts
+from render.farm.messages import WorkerFacts
 from render.farm.notice import Notice
 from render.farm.ray.actors import START, Member, is_ready
 from render.farm.ray.silence import Silence, Suspect, hanging
@@ -70,7 +70,7 @@ class RayExecutor:
     def workers(self) -> int:
         return len(self.members)
 
-    def open(self, *job: Any) -> list[Facts]:
+    def open(self, *job: Any) -> list[WorkerFacts]:
         """See `WorkerProcess.open`; its arguments are sent to each node once. Workers lost during the call are replaced.
 
         An argument may be a reference from `RayFarm.share`.

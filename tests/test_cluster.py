@@ -28,6 +28,7 @@ from render.farm.events import Event, Noticed, OctaveDone, OctaveStarted, Recove
 from render.farm.executors import Executor
 from render.farm.ray.actors import Member
 from render.farm.ray.pool import RayFarm
+from render.farm.ray.starter import WorkerStarter
 from render.geometry.geometry import Rect
 from render.job.job import draft, prepared
 from render.system.machine import cores
@@ -181,7 +182,7 @@ def test_when_all_nodes_are_about_to_go_it_says_how_to_go_on(
                 assert read is not None
                 assert (read[1][0].octave, read[1][0].steps) == (0, 2)
                 # The room that was made is not used again, though Ray offers it.
-                assert own.room() == 0
+                assert own._starter.placement.room() == 0
         finally:
             own.close()
 
@@ -193,15 +194,15 @@ def test_a_worker_that_dies_while_it_starts_is_started_again(
 ) -> None:
     """As often as `farm.retries` says."""
     cluster.add_node(num_cpus=1)
-    create, born = RayFarm._create, []
+    create, born = WorkerStarter._create, []
 
-    def create_and_kill(self: RayFarm, node: str | None) -> Any:
+    def create_and_kill(self: WorkerStarter, node: str | None) -> Any:
         born.append(create(self, node))
         if len(born) <= deaths:
             ray.kill(born[-1].handle)
         return born[-1]
 
-    monkeypatch.setattr(RayFarm, "_create", create_and_kill)
+    monkeypatch.setattr(WorkerStarter, "_create", create_and_kill)
     config = FarmConfig(address=cluster.address, workers=1, retries=1)
     if deaths == 1:
         own = RayFarm(config, threads=1)
@@ -264,13 +265,13 @@ def test_nobody_waits_for_a_worker_that_does_not_start(frail: RayFarm, monkeypat
 
     begun: list[Member] = []
 
-    def begin(_self: RayFarm, count: int, _taken: Sequence[Member]) -> list[Member]:
+    def begin(_self: WorkerStarter, count: int, _members: Sequence[Member]) -> list[Member]:
         handles = [Never.remote() for _ in range(count)]
         new = [Member(handle, None, handle.start.remote()) for handle in handles]
         begun.extend(new)
         return new
 
-    monkeypatch.setattr(RayFarm, "begin", begin)
+    monkeypatch.setattr(WorkerStarter, "begin", begin)
     with frail.lease(2) as executor:
         one = executor.members.pop()
         started = time.monotonic()
@@ -281,7 +282,7 @@ def test_nobody_waits_for_a_worker_that_does_not_start(frail: RayFarm, monkeypat
     with pytest.raises(RayActorError):
         ray.get(begun[0].ready, timeout=30)
     # On this machine nobody gives notice, and nobody is asked for it.
-    assert frail._lookout is None
+    assert frail._cluster._notice_watch is None
 
 
 @pytest.mark.slow

@@ -23,9 +23,9 @@ from ray.cluster_utils import Cluster
 from render.config.schema import Config, FarmConfig, WorkerConfig, validate
 from render.farm.conductor import _next_tiles
 from render.farm.messages import Ascended
-from render.farm.ray import pool as ray_farm
-from render.farm.ray.actors import Demand
+from render.farm.ray import starter
 from render.farm.ray.pool import RayFarm
+from render.farm.ray.resources import Demand
 from render.farm.ray.startup import join
 from render.farm.ray.tpu_slices import multi_host_slice
 from render.planning.plan import Machine
@@ -232,8 +232,8 @@ def test_a_slice_of_several_hosts_is_refused_before_any_worker_starts(cluster: C
 @pytest.mark.slow
 def test_workers_of_other_versions_are_refused_with_both_sides(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """The workers' versions are true; the driver's are made up."""
-    own = ray_farm.own_versions()
-    monkeypatch.setattr(ray_farm, "own_versions", lambda: {**own, "jax": "0.0.1"})
+    own = starter.own_versions()
+    monkeypatch.setattr(starter, "own_versions", lambda: {**own, "jax": "0.0.1"})
     config = FarmConfig(address=cluster.address, workers=1, worker=WorkerConfig(num_gpus=0, num_cpus=1))
     message = refusal(lambda: RayFarm(config, threads=1))
     assert "version mismatch between driver and cluster: jax 0.0.1 here" in message

@@ -61,7 +61,7 @@ def farm(asked_to_end: list[int]) -> Iterator[RayFarm]:
 
 
 def test_a_ray_of_our_own_starts_no_process_that_nobody_looks_at(farm: RayFarm) -> None:
-    assert farm.embedded
+    assert farm._cluster.is_local
     commands = []
     for child in psutil.Process().children(recursive=True):
         # One may end while it is asked.
@@ -210,8 +210,8 @@ def test_a_worker_that_hangs_is_replaced_and_those_who_wait_for_it_are_not(
     farm: RayFarm, expected: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped in the middle: it does not die, and its neighbours wait for its margins."""
-    monkeypatch.setattr(farm._config, "silence", 2.0)
-    monkeypatch.setattr("render.farm.ray.silence._FAR_LONGER", 1)
+    monkeypatch.setattr(farm._cluster.config, "silence", 2.0)
+    monkeypatch.setattr("render.farm.ray.silence.SUSPICIOUS_FACTOR", 1)
     with job_on(farm, 3, tmp_path / "run") as job:
         pids = [member.facts.pid for member in job.executor.members]
         reasons = []
@@ -234,15 +234,15 @@ def test_a_worker_that_hangs_is_replaced_and_those_who_wait_for_it_are_not(
 def test_a_worker_amid_long_work_is_left_alone(farm: RayFarm, monkeypatch: pytest.MonkeyPatch) -> None:
     """It answers nobody, but it computes."""
     with farm.lease(2) as executor:
-        _, busy = executor.members
-        monkeypatch.setattr(farm._config, "silence", 3.0)
+        idle, busy = executor.members
+        monkeypatch.setattr(farm._cluster.config, "silence", 3.0)
         computing = busy.handle.__ray_call__.remote(lambda _actor: sum(number * number for number in range(150_000_000)))
-        assert executor._hanging([0, 1]) == set()
+        assert executor._health.find_hanging([idle, busy]) == []
         assert not ray.wait([computing], timeout=0)[0]
         os.kill(busy.facts.pid, signal.SIGSTOP)
-        assert executor._hanging([0, 1]) == {1}
+        assert executor._health.find_hanging([idle, busy]) == [busy]
         os.kill(busy.facts.pid, signal.SIGCONT)
-        assert executor._hanging([0, 1]) == set()
+        assert executor._health.find_hanging([idle, busy]) == []
 
 
 def test_silence_is_suspicious_when_it_is_far_longer_than_any_before() -> None:
@@ -250,7 +250,7 @@ def test_silence_is_suspicious_when_it_is_far_longer_than_any_before() -> None:
     silence = Silence(900, lambda: now[0])
     silence.begin()
     now[0] = 60
-    silence.heard()
+    silence.end()
     assert (silence.seconds, silence.bound) == (0, 1200)
     now[0] = 1259
     assert silence.seconds < silence.bound
@@ -260,7 +260,7 @@ def test_silence_is_suspicious_when_it_is_far_longer_than_any_before() -> None:
     now[0] = 9000
     silence.begin()
     now[0] = 9001
-    silence.heard()
+    silence.end()
     assert silence.bound == 1200
 
 
@@ -327,13 +327,14 @@ def test_workers_lost_while_a_job_is_made_ready_are_replaced(
 
 
 def test_calls_that_fail_though_every_worker_answers_are_not_repeated_for_ever(farm: RayFarm) -> None:
+    retries = farm._cluster.config.retries
     with farm.lease(1) as executor:
-        for _ in range(farm.retries):
+        for _ in range(retries):
             executor.mend()
         executor.settled()
-        for _ in range(farm.retries):
+        for _ in range(retries):
             executor.mend()
-        with pytest.raises(UserError, match=f"failed {farm.retries + 1} times .* though every worker answers"):
+        with pytest.raises(UserError, match=f"failed {retries + 1} times .* though every worker answers"):
             executor.mend()
 
 
@@ -434,7 +435,7 @@ def test_an_address_where_nothing_listens(tmp_path: Path) -> None:
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.0 400 Bad Request\r\n\r\n"])
 def test_an_address_where_something_else_listens(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray would knock for minutes at what says nothing, or speaks another language."""
-    monkeypatch.setattr("render.farm.ray.startup._CONNECT", 0.5)
+    monkeypatch.setattr("render.farm.ray.startup._CONNECT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as other:
 
         def reply() -> None:
@@ -540,10 +541,11 @@ def test_ray_killed_twice_is_a_refusal_and_the_record_says_so(tmp_path: Path) ->
 
 
 def test_a_node_that_does_not_come_up_is_tried_once_more_and_then_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried, said = [], []
+    tried: dict[Path, bool] = {}
+    said: list[str] = []
 
-    def init(_config: FarmConfig, _memory: int, session: Session) -> None:
-        tried.append(session.home)
+    def init(_config: FarmConfig, _memory: int, session: Session, *, all_processes: bool) -> None:
+        tried[session.home] = all_processes
         raise Exception("The current node timed out during startup.\nIt may be busy.")
 
     monkeypatch.setattr(ray_node, "_init", init)
@@ -554,13 +556,13 @@ def test_a_node_that_does_not_come_up_is_tried_once_more_and_then_one_line(monke
         message = refusal(lambda: RayFarm(FarmConfig(), threads=1, say=said.append))
     assert message.startswith("Ray cannot be started on this machine (The current node timed out during startup)")
     assert said == ["Ray has not started (The current node timed out during startup): trying once more"]
-    assert len(set(tried)) == 2
+    assert list(tried.values()) == [False, True]
     assert not any(home.exists() for home in tried)
 
 
 def test_a_node_that_is_stopped_counts_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_node, "_STOPPED", 0.2)
-    monkeypatch.setattr(ray_node, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(ray_node, "_MAX_STOPPED_S", 0.2)
+    monkeypatch.setattr(ray_node, "_CHECK_PERIOD_S", 0.0)
     sleeping = subprocess.Popen(["sleep", "60"])
     try:
         node = ray_node.RayNode({"raylet": sleeping}, open_session())
@@ -585,8 +587,8 @@ def test_workers_run_at_the_priority_of_the_command(farm: RayFarm) -> None:
 
 
 def test_rays_directories_are_this_users_alone(farm: RayFarm) -> None:
-    assert farm._node is not None
-    session = farm._node._session
+    assert farm._cluster._node is not None
+    session = farm._cluster._node._session
     # Nobody else gets through these to what is below.
     for directory in {session.home, session.root.parent}:
         assert directory.stat().st_mode & 0o777 == 0o700, directory
@@ -597,9 +599,9 @@ def test_a_worker_that_is_stopped_is_found_after_the_silence_that_is_asked_for(
     farm: RayFarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long the silence before was, as while kernels are compiled."""
-    monkeypatch.setattr(farm._config, "silence", 3.0)
+    monkeypatch.setattr(farm._cluster.config, "silence", 3.0)
     with farm.lease(1) as executor:
-        executor._silence._longest = 600.0
+        executor._health._silence._longest = 600.0
         (member,) = executor.members
         assert member.facts is not None
         os.kill(member.facts.pid, signal.SIGSTOP)

@@ -105,11 +105,11 @@ def test_every_event_moves_its_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     def told(name: str) -> list[float]:
         return metrics._made[f"render_{name}"].told
 
-    metrics.tell(OctaveStarted(octave, 2, 3))
+    metrics.update(OctaveStarted(octave, 2, 3))
     assert (told("workers"), told("octave"), told("step")) == ([2], [1], [3])
-    metrics.tell(TilesDone(octave, 4))
+    metrics.update(TilesDone(octave, 4))
     now[0] = 110.0
-    metrics.tell(StepDone(octave, 3, 1e-6, 2.5))
+    metrics.update(StepDone(octave, 3, 1e-6, 2.5))
     assert told("tiles_total") == [4]
     assert told("step_seconds") == [2.5]
     assert told("step")[-1] == 4
@@ -118,12 +118,12 @@ def test_every_event_moves_its_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     # Nothing was saved yet: since the beginning.
     assert told("checkpoint_age_seconds") == [10]
     now[0] = 112.0
-    metrics.tell(Saved(octave, 4, 0.1))
+    metrics.update(Saved(octave, 4, 0.1))
     now[0] = 120.0
-    metrics.tell(Recovered("gone", 1))
+    metrics.update(Recovered("gone", 1))
     assert told("checkpoint_age_seconds")[-1] == 8
     assert told("losses_total") == [1.0]
-    metrics.tell(Noticed("spot", 1, 1, saved=True))
+    metrics.update(Noticed("spot", 1, 1, saved=True))
     assert told("notices_total") == [1.0]
     metrics.close()
     assert (told("workers")[-1], told("megapixels_per_second")[-1]) == (0, 0)

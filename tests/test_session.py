@@ -69,7 +69,7 @@ def test_every_length_of_a_name_takes_sockets(length: int, monkeypatch: pytest.M
 
 def test_stale_sessions_go_and_nothing_else_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     number = gone()
-    monkeypatch.setattr(session, "_MAKING", 0.0)
+    monkeypatch.setattr(session, "_MIN_STALE_AGE_S", 0.0)
     kept = {f"dream-{number}-held", "dream-x-y", f"dream-{number}", f"dream-{os.getpid()}-mine", "dream-99999999999999-x"}
     for name in {*kept, f"dream-{number}-stale", "dream-1-reused"}:
         (tmp_path / name).mkdir()

@@ -17,7 +17,10 @@ MAX_START_S = 120.0
 
 
 class WorkerActor:
-    """Ray actor around a `WorkerProcess`, which imports JAX and is therefore imported only in the actor's process."""
+    """Ray actor around a `WorkerProcess`.
+
+    That imports JAX, so it is imported only in the actor's process.
+    """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         """Set `environment` before JAX can read it, then make the `WorkerProcess`.

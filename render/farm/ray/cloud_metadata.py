@@ -23,7 +23,11 @@ class MetadataService(Protocol):
     """Interface of a cloud's metadata service."""
 
     def read_warning(self) -> Warned | None:
-        """Return the warning that this machine is about to go, or None. Raise OSError if the service does not answer."""
+        """Return the warning that this machine is about to go, or None.
+
+        Raises:
+            OSError: The service does not answer.
+        """
 
 
 class Aws:

@@ -48,7 +48,9 @@ class RayExecutor:
         return len(self.members)
 
     def open(self, *job: Any) -> list[Facts]:
-        """See `WorkerProcess.open`; its arguments are sent to each node once. Workers lost during the call are replaced.
+        """See `WorkerProcess.open`; its arguments are sent to each node once.
+
+        Workers lost during the call are replaced.
 
         An argument may be a reference from `RayFarm.share`.
         """
@@ -167,7 +169,7 @@ class RayExecutor:
         self._joining.close()
 
     def _release_lost(self, lost: Mapping[Member, str]) -> list[int]:
-        """End the lost workers. Return the failures of each that is to be replaced; the others are set aside."""
+        """End the lost workers, or set them aside; return the failures of each to be replaced."""
         failure_counts: list[int] = []
         for number, member in enumerate(self.members):
             if member not in lost:

@@ -82,7 +82,7 @@ def _fill(members: list[Member], count: int, starter: WorkerStarter, say: Callab
 
 
 def _release_dead(members: list[Member], starter: WorkerStarter) -> str | None:
-    """Remove the workers that died at their start from `members`; return the last one's reason, or None.
+    """Remove the workers that died at their start; return the last one's reason, or None.
 
     Raise `UserError` if another start would end the same way: the device is missing, or versions differ.
     """

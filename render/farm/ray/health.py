@@ -19,7 +19,10 @@ log = logging.getLogger(__name__)
 
 
 class WorkerHealth:
-    """Finds the workers to replace, and remembers between a failed call and the repair which of them caused it."""
+    """Finds the workers to replace.
+
+    Between a failed call and the repair it remembers which of them caused the failure.
+    """
 
     def __init__(self, starter: WorkerStarter) -> None:
         """Start without any failure."""
@@ -82,7 +85,9 @@ class WorkerHealth:
         return [members[number] for number in sorted(numbers)]
 
     def find_lost(self, members: Sequence[Member]) -> dict[Member, str]:
-        """Return, in order, the workers that do not answer or are to blame for a failed call, each with the reason.
+        """Return the workers to replace, in order, each with the reason.
+
+        These are the workers that do not answer, and those to blame for a failed call.
 
         Raises:
             UserError: All answer, and calls fail nevertheless, more often than the config's `retries` allows.
@@ -111,7 +116,10 @@ class WorkerHealth:
         return {member: lost[member] for member in members if member in lost}
 
     def _tolerate(self) -> None:
-        """Tolerate a failure with no worker lost, such as an object that was lost with another node, a few times."""
+        """Tolerate a failure for which no worker is to blame, a few times.
+
+        An object may have been lost with another node.
+        """
         self._unexplained_count += 1
         if self._unexplained_count > self._cluster.config.retries:
             raise UserError(

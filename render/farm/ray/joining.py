@@ -69,14 +69,21 @@ class JoiningWorkers:
         self._target_count -= 1
 
     def count_ready(self, members: Sequence[Member]) -> int:
-        """Return how many workers `take_ready` would return now. Now and then, start more where there is room."""
+        """Return how many workers `take_ready` would return now.
+
+        Now and then, start more where there is room.
+        """
         if time.monotonic() >= self._next_check_at:
             self.start_more(members)
         self._advance()
         return sum(candidate.is_ready for candidate in self._candidates)
 
     def start_more(self, members: Sequence[Member]) -> None:
-        """Start workers besides `members` if there are fewer than there should be, and room; do not wait for them."""
+        """Start workers if there are fewer than there should be, and room; do not wait for them.
+
+        Args:
+            members: The job's workers.
+        """
         self._next_check_at = time.monotonic() + _CHECK_PERIOD_S
         self._advance()
         if time.monotonic() < self._paused_until:
@@ -110,7 +117,7 @@ class JoiningWorkers:
         return [candidate.member for candidate in joined]
 
     def replace(self, failure_counts: Sequence[int], survivors: Sequence[Member]) -> list[Member]:
-        """Start a replacement for each failed worker, and return the workers that are ready after a limited wait.
+        """Start replacements of failed workers; return those that are ready after a limited wait.
 
         Those without room join later. If there are no survivors, wait as `await_any` does.
 
@@ -127,7 +134,9 @@ class JoiningWorkers:
         return self.take_ready()
 
     def await_any(self, count: int) -> list[Member]:
-        """Wait for workers of a job that has none: for room as long as the config allows, and then for their start.
+        """Return workers for a job that has none: wait for room, and then for their start.
+
+        The wait for room is limited by the config's `timeout`.
 
         Start at most `count`, and repeat failed starts as often as the config's `retries` allows.
         """
@@ -158,7 +167,10 @@ class JoiningWorkers:
         return candidates
 
     def _advance(self) -> None:
-        """Prepare started workers for the job; release those that failed, take too long, or whose node goes."""
+        """Prepare started workers for the job, and release those that cannot join.
+
+        These are workers that failed or take too long, or whose node is about to go.
+        """
         leaving = self._cluster.leaving_nodes
         for candidate in list(self._candidates):
             is_late = time.monotonic() - candidate.begun_at > _MAX_JOINING_S
@@ -181,7 +193,13 @@ class JoiningWorkers:
         self._paused_until = time.monotonic() + min(_MAX_PAUSE_S, _CHECK_PERIOD_S * self._failed_starts)
 
     def _await(self, candidates: Sequence[_Candidate], seconds: float, member_count: int) -> None:
-        """Wait until `candidates` are ready, while there is room besides the members, for at most `seconds`."""
+        """Wait until candidates are ready, or there is no room for them.
+
+        Args:
+            candidates: The workers to wait for.
+            seconds: Longest wait, s.
+            member_count: Number of the job's workers, which have room already.
+        """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self._advance()

@@ -51,7 +51,7 @@ class RayNode:
 
     @classmethod
     def start(cls, config: FarmConfig, memory: int, say: Callable[[str], None]) -> RayNode:
-        """Start Ray, with a second attempt if the first one fails; the second starts all of Ray's processes.
+        """Start Ray; the second attempt, if the first one fails, starts all of Ray's processes.
 
         Args:
             config: The farm's settings.
@@ -113,7 +113,10 @@ class RayNode:
                 self._family |= {vital, *vital.children(recursive=True)}
 
     def end(self) -> None:
-        """End all processes that are left: Ray's agents would take a minute to notice that they are alone."""
+        """End all processes that are left.
+
+        Ray's agents would take a minute to notice that they are alone.
+        """
         processes = [process for process in self._family if process.is_running()]
         for process in processes:
             with suppress(psutil.Error):
@@ -165,7 +168,10 @@ def _init(config: FarmConfig, memory: int, session: Session, *, all_processes: b
 
 
 def _end_children() -> None:
-    """End the Ray processes that this process has started, after a failed start that Ray itself does not clean up."""
+    """End the Ray processes that this process has started.
+
+    After a failed start Ray itself does not clean up.
+    """
     ray_processes = [child for child in psutil.Process().children(recursive=True) if _is_ray_process(child)]
     for child in ray_processes:
         with suppress(psutil.Error):

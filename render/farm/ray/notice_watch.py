@@ -33,7 +33,10 @@ class Watcher:
         self._service = find_service()
 
     def watch(self, seconds: float) -> tuple[bool, Warned | None]:
-        """Wait for the first notice, for at most `seconds`. Return whether there is a service, and the notice or None."""
+        """Wait for the first notice, for at most `seconds`.
+
+        Return whether the machine has a metadata service, and the notice or None.
+        """
         deadline = time.monotonic() + seconds
         while self._service is not None and time.monotonic() < deadline:
             try:
@@ -51,7 +54,10 @@ _Actor: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(Watcher
 
 
 def read_draining() -> dict[str, Warned]:
-    """Return the nodes that Ray is draining: by its autoscaler, `ray drain-node`, or a node that was told to stop."""
+    """Return the nodes that Ray is draining.
+
+    The autoscaler drains nodes, `ray drain-node` does, and a node that is told to stop.
+    """
     return {node: Warned("Ray is emptying its node", at / 1000 if at else None) for node, at in draining_nodes().items()}
 
 
@@ -103,7 +109,10 @@ class NoticeWatch:
             self._try(self._tend_watchers)
 
     def _try(self, step: Callable[[], None]) -> None:
-        """Run a step and log its first error only: a render goes on without notices, but loses more with a node."""
+        """Run a step and log the first error of all steps only.
+
+        Without notices a render goes on, but loses more with a node.
+        """
         try:
             step()
         except Exception as error:

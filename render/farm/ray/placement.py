@@ -30,7 +30,10 @@ class Placement:
         return sum(self.demand.fits(node) for node in self._cluster.usable_nodes())
 
     def target_count(self) -> int:
-        """Return how many workers the farm should have: the config's number, or as many as there is room for."""
+        """Return how many workers the farm should have.
+
+        This is the config's number, or as many as there is room for.
+        """
         return self._fixed_count or self.room()
 
     def choose_nodes(self, count: int, members: Sequence[Member]) -> list[str | None]:

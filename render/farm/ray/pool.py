@@ -74,7 +74,9 @@ class RayFarm:
 
     @contextmanager
     def lease(self, workers: int | None = None) -> Iterator[RayExecutor]:
-        """Lease `workers` workers for one job, all by default; jobs that ask while too few are free wait for their turn.
+        """Lease `workers` workers for one job, all by default.
+
+        Jobs that ask while too few are free wait for their turn.
 
         A job gets fewer if earlier jobs lost some. Compiled kernels stay with the workers for the next job.
         """

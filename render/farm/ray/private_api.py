@@ -11,6 +11,7 @@ import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from subprocess import Popen
 from typing import Any
 
@@ -28,7 +29,7 @@ class PrivatePart:
     value: Any
 
     def replace(self, value: Any) -> bool:
-        """Put another value in its place. Return False, with a line in the log, if Ray does not allow that."""
+        """Put another value in its place; return False if Ray does not allow that."""
         try:
             setattr(self.owner, self.name, value)
         except Exception as error:
@@ -60,7 +61,9 @@ def find_private(path: str, parameters: Sequence[str] | None = None) -> PrivateP
 
 
 def vital_processes(names: Mapping[str, str]) -> dict[str, Popen[bytes]]:
-    """Return processes of the local Ray that this process started; those that cannot be found are left out.
+    """Return processes of the local Ray that this process started.
+
+    Those that cannot be found are left out.
 
     Args:
         names: For each of Ray's names of its processes, the key of the result.
@@ -78,7 +81,9 @@ def vital_processes(names: Mapping[str, str]) -> dict[str, Popen[bytes]]:
 
 
 def draining_nodes() -> dict[str, int]:
-    """Return the nodes that Ray drains, each with its deadline in milliseconds since the epoch, 0 if it has none.
+    """Return the nodes that Ray drains, each with its deadline.
+
+    Deadlines are in milliseconds since the epoch, 0 if there is none.
 
     Without this part of Ray no node is reported, and a node's end comes without notice.
     """
@@ -87,7 +92,10 @@ def draining_nodes() -> dict[str, int]:
 
 
 def log_worker_output() -> None:
-    """Have Ray log the lines that it would print on standard output: it prints deaths at length, despite its settings."""
+    """Have Ray log the lines that it would print on standard output.
+
+    It prints deaths of workers at length, despite its settings.
+    """
     printer = find_private("worker.print_to_stdstream", ("data", "ignore_prefix"))
     if printer:
         printer.replace(_log_lines)
@@ -108,4 +116,9 @@ def _check_function(value: Any, parameters: Sequence[str]) -> None:
 
 
 def _log_difference(path: str, error: Exception) -> None:
-    log.info("ray._private.%s of Ray %s cannot be used (%s: %s)", path, ray.__version__, type(error).__name__, error)
+    _log_once(f"ray._private.{path} of Ray {ray.__version__} cannot be used ({type(error).__name__}: {error})")
+
+
+@cache
+def _log_once(line: str) -> None:
+    log.info("%s", line)

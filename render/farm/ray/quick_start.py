@@ -65,7 +65,10 @@ def _dashboard_error() -> ImportError:
 
 
 def _polling_often(get_node: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a `get_node` that first waits until the node has registered: Ray itself looks once a second."""
+    """Return a `get_node` that first waits until the node has registered.
+
+    It looks often; Ray itself looks once a second.
+    """
 
     def get_registered_node(gcs_address: str, node_id: str) -> Any:
         try:

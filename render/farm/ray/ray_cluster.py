@@ -68,7 +68,10 @@ class RayCluster:
         return [node for node in alive_nodes() if node["NodeID"] not in leaving]
 
     def may_use_leaving_nodes(self) -> bool:
-        """Return True if Ray may still start workers on a node that is about to go, because Ray does not drain it."""
+        """Return True if Ray may still start workers on a node that is about to go.
+
+        Ray starts none on a node that it drains itself.
+        """
         if self._notice_watch is None:
             return False
         undrained = self.leaving_nodes.keys() - self._notice_watch.draining_nodes

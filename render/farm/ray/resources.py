@@ -17,7 +17,10 @@ _INTERNAL = ("memory", "object_store_memory")
 
 @dataclass(frozen=True)
 class Demand:
-    """Resources that a worker takes of a node. `num_cpus` None means all CPUs of a node: one worker each."""
+    """Resources that a worker takes of a node.
+
+    `num_cpus` None means all CPUs of a node, so that each node has one worker.
+    """
 
     num_cpus: float | None
     num_gpus: float
@@ -55,7 +58,10 @@ class Demand:
 
 
 def find_demand(config: FarmConfig, nodes: Sequence[dict[str, Any]]) -> Demand:
-    """Return what a worker needs: what the config says, or else one accelerator where the nodes have any."""
+    """Return what a worker needs of a node.
+
+    This is what the config says, or else one accelerator where the nodes have any.
+    """
     worker = config.worker
     gpus, resources = worker.num_gpus, dict(worker.resources)
     if gpus is None:

@@ -138,7 +138,7 @@ def _is_stopped(pid: int) -> bool:
 
 
 def _awaits_disk(pid: int) -> bool:
-    """Return True if a thread of the process is in an uninterruptible sleep, as while a file is flushed."""
+    """Return True if a thread of the process sleeps uninterruptibly, as while a file is flushed."""
     try:
         threads = [psutil.Process(thread.id) for thread in psutil.Process(pid).threads()]
         return any(thread.status() == psutil.STATUS_DISK_SLEEP for thread in threads)

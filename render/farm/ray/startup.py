@@ -66,7 +66,10 @@ def join(address: str) -> None:
 
 
 def knock(address: str) -> None:
-    """Raise `UserError` unless a gRPC server answers, like a cluster's head. Ray itself would retry for minutes."""
+    """Raise `UserError` unless a gRPC server answers, like a cluster's head.
+
+    Ray itself would retry for minutes.
+    """
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise UserError(f"farm.address={address}: must be auto or HOST:PORT, such as 10.0.0.1:6379")
@@ -88,7 +91,9 @@ def knock(address: str) -> None:
 
 
 def init_ray(startup: AbstractContextManager[None] | None = None, **options: Any) -> None:
-    """Run `ray.init` quietly, with the signal handlers as they are: Ray would let SIGTERM end the process at once.
+    """Run `ray.init` without output, and keep the signal handlers.
+
+    Ray's own would let SIGTERM end the process at once.
 
     Args:
         startup: Context in which Ray starts, such as `quick_start`.
@@ -131,7 +136,9 @@ def _signals_postponed() -> Iterator[None]:
 
 
 def large_pages() -> dict[str, str]:
-    """Return the environment of a worker's process for large pages; the user's own value has priority.
+    """Return the environment of a worker's process for large pages.
+
+    The user's own value has priority.
 
     On a CPU, XLA allocates its memory again for each window. With pages of 4 kB that takes a quarter of the time.
     """

@@ -71,8 +71,8 @@ def test_what_is_no_notice_of_aws(text: str) -> None:
 
 @given(st.text())
 def test_whatever_a_service_answers_is_read_without_an_error(text: str) -> None:
-    for found in (read_aws_action(text), read_gcp_preempted(text, 0.0), read_gcp_maintenance(text)):
-        assert found is None or found.reason
+    for warning in (read_aws_action(text), read_gcp_preempted(text, 0.0), read_gcp_maintenance(text)):
+        assert warning is None or warning.reason
 
 
 def test_what_google_says_of_a_machine() -> None:
@@ -109,7 +109,7 @@ def test_aws_is_asked_with_a_token_and_again_when_it_is_refused(service: Metadat
     aws._token = "one that has run out"
     assert aws.read_warning() is None
     assert aws.read_warning() == read_aws_action(TERMINATE)
-    assert service.asked.count("PUT /latest/api/token") == 2
+    assert service.requests.count("PUT /latest/api/token") == 2
 
 
 def test_google_is_asked_for_both_that_end_a_machine(service: MetadataServer) -> None:
@@ -152,7 +152,7 @@ def test_a_watcher_answers_at_the_first_notice(service: MetadataServer, monkeypa
 
 
 class ComingAndGoing(MendingExecutor):
-    """One worker's machine gives notice at a moment; at every checkpoint another worker is ready to join."""
+    """Executor of which one worker's machine gives notice at a moment, and workers join at checkpoints."""
 
     at = -1
     joins = False
@@ -188,10 +188,8 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Pixels:
 
 
 def test_a_notice_at_any_moment_leaves_the_same_canvas(tmp_path: Path, straight: Pixels) -> None:
-    """Also where checkpoints are far apart, so that only the notice has the canvas saved; within an octave no step is
-    made twice.
-    """
-    made = 0
+    """Within an octave no step is made twice, even where only the notice has the canvas saved."""
+    notice_count = 0
     for every in (0.0, 1e9):
         for moment in range(1, 40, 3):
             kind = type("Kind", (ComingAndGoing,), {"at": moment})
@@ -203,9 +201,9 @@ def test_a_notice_at_any_moment_leaves_the_same_canvas(tmp_path: Path, straight:
             steps = [(event.octave.index, event.step) for event in events if isinstance(event, StepDone)]
             assert steps == [(octave, step) for octave in range(2) for step in range(3)]
             for event in noticed:
-                made += 1
+                notice_count += 1
                 assert (event.gone, event.workers, event.reason) == (1, 2, "spot, in 100 s")
-    assert made > 20
+    assert notice_count > 20
 
 
 def test_workers_that_join_within_an_octave_leave_the_same_canvas(tmp_path: Path, straight: Pixels) -> None:

@@ -1,4 +1,4 @@
-"""What waits for servers of others ends with one signal, with all that it started, and where nothing comes any more."""
+"""Waits for servers of others end with one signal, with all that they started, or when nothing comes any more."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class Held:
     [watched.interruptible, watched.in_thread, lambda work: watched.write_in_thread(lambda _stop: work(), Path("nothing"))],
 )
 def test_an_error_in_a_thread_keeps_nothing_alive(call: Callable[[Callable[[], None]], Any]) -> None:
-    """Also without the garbage collector: a picture's open file is closed before the next attempt."""
+    """A picture's open file is closed before the next attempt, without the garbage collector."""
     references: list[weakref.ref[Held]] = []
 
     def fail_with_an_object() -> None:

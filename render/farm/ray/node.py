@@ -19,7 +19,7 @@ import ray
 from render.config.schema import FarmConfig
 from render.errors import NodeLost, UserError
 from render.farm.ray.failures import first_line
-from render.farm.ray.private_api import vital_processes
+from render.farm.ray.private_api import differing_parts, vital_processes
 from render.farm.ray.quick_start import quick_start
 from render.farm.ray.resources import has_plugin
 from render.farm.ray.session_directory import Session, open_session
@@ -66,7 +66,12 @@ class RayNode:
             try:
                 _init(config, memory, session, all_processes=is_last)
                 log.info("Ray %s started in %s", ray.__version__, session.home)
-                return cls(vital_processes(_VITAL), session)
+                node = cls(vital_processes(_VITAL), session)
+                if parts := differing_parts():
+                    say(
+                        f"Ray {ray.__version__} differs from the one expected and may start more slowly ({', '.join(parts)})"
+                    )
+                return node
             except BaseException as error:
                 ray.shutdown()
                 _end_children()

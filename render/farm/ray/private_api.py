@@ -1,7 +1,8 @@
 """Guarded access to private parts of Ray, which another version may lack or define differently.
 
 All of the program's use of `ray._private` goes through this module. Nothing here raises because of another Ray: without its
-private parts, Ray starts more slowly, and the end of a process or a node is noticed later.
+private parts, Ray starts more slowly, and the end of a process or a node is noticed later. The log and `differing_parts`
+tell which parts differ.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from subprocess import Popen
 from typing import Any
 
 import ray
 
 log = logging.getLogger(__name__)
+
+#: Paths of the parts that this Ray lacks, or that differ, as far as they were needed.
+_differing: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class PrivatePart:
         try:
             setattr(self.owner, self.name, value)
         except Exception as error:
-            _log_difference(self.name, error)
+            note_difference(self.name, error)
             return False
         return True
 
@@ -55,9 +58,26 @@ def find_private(path: str, parameters: Sequence[str] | None = None) -> PrivateP
             _check_function(value, parameters)
     except Exception as error:
         # Another Ray may raise anything when its parts are imported or inspected.
-        _log_difference(path, error)
+        note_difference(path, error)
         return None
     return PrivatePart(owner, name, value)
+
+
+def note_difference(path: str, error: Exception) -> None:
+    """Remember and log, once, that a private part of Ray cannot be used.
+
+    Args:
+        path: Name of the part below `ray._private`.
+        error: What was raised.
+    """
+    if path not in _differing:
+        _differing.add(path)
+        log.info("ray._private.%s of Ray %s cannot be used (%s: %s)", path, ray.__version__, type(error).__name__, error)
+
+
+def differing_parts() -> list[str]:
+    """Return the private parts that this Ray lacks, or that differ, as far as they were needed."""
+    return sorted(_differing)
 
 
 def vital_processes(names: Mapping[str, str]) -> dict[str, Popen[bytes]]:
@@ -76,7 +96,7 @@ def vital_processes(names: Mapping[str, str]) -> dict[str, Popen[bytes]]:
         try:
             processes[key] = node.value.all_processes[name][0].process
         except Exception as error:
-            _log_difference(f"worker._global_node.all_processes[{name!r}]", error)
+            note_difference(f"worker._global_node.all_processes[{name!r}]", error)
     return processes
 
 
@@ -113,12 +133,3 @@ def _check_function(value: Any, parameters: Sequence[str]) -> None:
     names = list(inspect.signature(value).parameters)
     if names != list(parameters):
         raise TypeError(f"its parameters are ({', '.join(names)}), not ({', '.join(parameters)})")
-
-
-def _log_difference(path: str, error: Exception) -> None:
-    _log_once(f"ray._private.{path} of Ray {ray.__version__} cannot be used ({type(error).__name__}: {error})")
-
-
-@cache
-def _log_once(line: str) -> None:
-    log.info("%s", line)

@@ -1,12 +1,11 @@
 """Quick start of a local Ray: only the processes that a render needs, and frequent polls for the node.
 
 Ray has no options for this, so some of its private functions are replaced while it starts. Each one is replaced only if
-this Ray has it with the expected parameters; otherwise Ray starts as usual there, which takes longer. The log says so.
+this Ray has it with the expected parameters; otherwise Ray starts as usual there, which takes longer.
 """
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,9 +13,7 @@ from typing import Any
 
 import psutil
 
-from render.farm.ray.private_api import PrivatePart, find_private
-
-log = logging.getLogger(__name__)
+from render.farm.ray.private_api import PrivatePart, find_private, note_difference
 
 #: Longest wait for the node to register, and time between polls, s.
 _MAX_REGISTER_S, _POLL_S = 90.0, 0.02
@@ -75,7 +72,7 @@ def _polling_often(get_node: Callable[..., Any]) -> Callable[..., Any]:
             _await_registration(gcs_address)
         except Exception as error:
             # Another Ray may raise anything here; its own function follows anyway.
-            log.info("Ray's node cannot be polled for, so Ray starts more slowly (%s: %s)", type(error).__name__, error)
+            note_difference("state.GlobalState", error)
         return get_node(gcs_address, node_id)
 
     return get_registered_node

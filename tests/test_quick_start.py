@@ -39,7 +39,7 @@ def expected_canvas(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
 
 
 def run_render(directory: Path, module: str, *words: str) -> str:
-    """Run a command that must succeed in a directory; return its standard error."""
+    """Run a command that must succeed in a directory; return its output."""
     finished = subprocess.run(
         [sys.executable, "-m", module, *words, "output.dir=run"],
         cwd=directory,
@@ -52,7 +52,7 @@ def run_render(directory: Path, module: str, *words: str) -> str:
     assert finished.returncode == 0, finished.stderr
     assert "Traceback" not in finished.stderr
     assert json.loads((directory / "run" / "run.json").read_text())["status"] == "finished"
-    return finished.stderr
+    return finished.stdout
 
 
 @pytest.mark.slow
@@ -88,12 +88,12 @@ def run_render(directory: Path, module: str, *words: str) -> str:
 def test_another_ray_makes_the_same_canvas(
     kind: str, unusable: list[str], expected_canvas: np.ndarray, tmp_path: Path
 ) -> None:
-    errors = run_render(tmp_path, "tests.other_ray", kind, *TINY_ON_RAY)
+    output = run_render(tmp_path, "tests.other_ray", kind, *TINY_ON_RAY)
     np.testing.assert_array_equal(stored(tmp_path / "run"), expected_canvas)
-    messages = re.findall(r"Ray \S+ differs from the one expected and may start more slowly \((.*)\)", errors)
+    messages = re.findall(r"Ray \S+ differs from the one expected and may start more slowly \((.*)\)", output)
     assert messages == ([", ".join(sorted(unusable))] if unusable else [])
     # Only where Ray needs the processes that are left out is there a second attempt, which starts them.
-    attempts = re.findall(r"Ray has not started \((.*)\): trying once more", errors)
+    attempts = re.findall(r"Ray has not started \((.*)\): trying once more", output)
     assert attempts == (["no API server"] if kind == "demanding" else [])
 
 

@@ -67,10 +67,8 @@ class RayNode:
                 _init(config, memory, session, all_processes=is_last)
                 log.info("Ray %s started in %s", ray.__version__, session.home)
                 node = cls(vital_processes(_VITAL), session)
-                if parts := differing_parts():
-                    say(
-                        f"Ray {ray.__version__} differs from the one expected and may start more slowly ({', '.join(parts)})"
-                    )
+                if parts := ", ".join(differing_parts()):
+                    say(f"Ray {ray.__version__} differs from the one expected and may start more slowly ({parts})")
                 return node
             except BaseException as error:
                 ray.shutdown()

@@ -385,7 +385,7 @@ def _dream(job: Job, conductor: Conductor, display: Display, metrics: Metrics | 
     directory = job.directory
     for event in conductor.run(job.config.seed):
         directory.check_held()
-        metrics.tell(event)
+        metrics.update(event)
         match event:
             case OctaveStarted():
                 display.octave_started(event.octave, event.steps)

@@ -185,7 +185,7 @@ def from_url(url: str, path: Path) -> Path:
         if attempt:
             time.sleep(2 ** (attempt - 1))
         try:
-            watched.call(lambda stop: _download(url, path, stop), path)
+            watched.write_in_thread(lambda stop: _download(url, path, stop), path)
             return path
         except watched.Stalled as error:
             reason = str(error)

@@ -35,11 +35,11 @@ from render.source.source import open_source
 from render.storage import lease as leases
 from render.storage.lease import LEASE, Lease, is_held
 from render.storage.markers import MARKER
-from render.storage.mirror import probe
-from render.storage.objects import ObjectStorage
+from render.storage.objects import ObjectStorage, Patience
 from render.storage.opening import open_storage
-from render.storage.storage import Seen, Storage
+from render.storage.storage import Precondition, Storage
 from render.storage.user_paths import input_path
+from render.storage.write_probe import probe
 from render.sweeps.status import print_status
 from render.sweeps.sweep import sweep
 from render.viewer.server import view
@@ -67,7 +67,7 @@ def bucket(server: Server) -> str:
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The mirrors of runs go to a directory of the test's own; weights and kernels stay where they are."""
-    monkeypatch.setattr("render.storage.mirror.cache_directory", lambda: tmp_path / "cache")
+    monkeypatch.setattr("render.job.mirrored_home.cache_directory", lambda: tmp_path / "cache")
     return tmp_path / "cache"
 
 
@@ -89,7 +89,7 @@ def test_what_is_written_is_read_and_removed(kind: str, tmp_path: Path, bucket: 
     storage: Storage = open_storage(tmp_path / "place" if kind == "local" else f"{bucket}/place")
     with pytest.raises(FileNotFoundError):
         storage.load("a/one")
-    assert storage.facts("a/one") is None
+    assert storage.info("a/one") is None
     assert storage.children() == [] and list(storage.tree()) == []
     storage.write("a/one", b"1")
     storage.write("a/one", b"11")
@@ -101,7 +101,7 @@ def test_what_is_written_is_read_and_removed(kind: str, tmp_path: Path, bucket: 
     large = np.random.default_rng(1).bytes(40 << 20)
     (tmp_path / "large").write_bytes(large)
     sent = storage.write_file("a/large", tmp_path / "large")
-    assert (sent.size, storage.facts("a/large").tag) == (len(large), sent.tag)
+    assert (sent.size, storage.info("a/large").tag) == (len(large), sent.tag)
     storage.fetch("a/large", tmp_path / "back" / "large")
     assert (tmp_path / "back" / "large").read_bytes() == large
     assert [path.name for path in (tmp_path / "back").iterdir()] == ["large"]
@@ -129,11 +129,11 @@ def test_a_fetch_goes_on_where_it_was_cut_off_and_never_mixes_two_objects(tmp_pa
 
 def test_an_object_is_replaced_only_as_it_was_seen(bucket: str) -> None:
     storage = ObjectStorage(bucket)
-    first = storage.write("x", b"1", Seen.NOTHING)
+    first = storage.write("x", b"1", Precondition.ABSENT)
     with pytest.raises(Overtaken):
-        storage.write("x", b"2", Seen.NOTHING)
+        storage.write("x", b"2", Precondition.ABSENT)
     # The same bytes: an answer was lost, and the request made again.
-    assert storage.write("x", b"1", Seen.NOTHING) == first
+    assert storage.write("x", b"1", Precondition.ABSENT) == first
     second = storage.write("x", b"2", first)
     with pytest.raises(Overtaken):
         storage.write("x", b"3", first)
@@ -170,7 +170,7 @@ def test_who_was_cut_off_writes_to_what_nothing_names(bucket: str) -> None:
 
 
 def test_a_lease_is_one_process_and_grows_stale(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "_EVERY_S", 0.1)
+    monkeypatch.setattr(leases, "_REFRESH_EVERY_S", 0.1)
     storage = ObjectStorage(bucket)
     held = Lease(storage, "a test", "output.dir")
     held.take()
@@ -188,7 +188,7 @@ def test_a_lease_is_one_process_and_grows_stale(bucket: str, monkeypatch: pytest
     theirs = {"token": "theirs", "machine": "another", "pid": 1}
     storage.write(LEASE, json.dumps(theirs).encode())
     assert is_held(storage)
-    monkeypatch.setattr(leases, "_WATCHED_EVERY_S", 0.1)
+    monkeypatch.setattr(leases, "_POLL_EVERY_S", 0.1)
     refreshing = threading.Timer(0.5, storage.write, (LEASE, json.dumps({**theirs, "time": 1}).encode()))
     refreshing.start()
     assert "belongs to a test" in refusal(lambda: Lease(storage, "a test", "output.dir").take())
@@ -213,7 +213,7 @@ def test_a_holder_that_was_cut_off_goes_on_where_nobody_took_its_lease(
     bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "STALE_S", 0.3)
-    monkeypatch.setattr(leases, "_EVERY_S", 1000.0)
+    monkeypatch.setattr(leases, "_REFRESH_EVERY_S", 1000.0)
     storage = ObjectStorage(bucket)
     held = Lease(storage, "a test", "output.dir")
     held.take()
@@ -279,7 +279,7 @@ def test_a_store_that_is_gone_for_good_ends_a_run_soon_and_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is waited for once, and not again for the log, the record, the lease and the manifest."""
-    monkeypatch.setattr("render.storage.objects._PATIENT", (1, 2, 15, 1000))
+    monkeypatch.setattr("render.storage.objects._PATIENT", Patience(1, 2, 15, 1000))
     with serving(tmp_path / "log") as dying:
         place = f"{dying.make_bucket('dying')}/run"
         words = [*SMALL, INLINE, "checkpoint.every=0", f"output.dir={place}"]
@@ -330,7 +330,7 @@ def test_a_killed_run_goes_on_from_a_machine_that_knows_nothing(command, bucket:
     storage = open_storage(place)
     while True:
         assert killed.poll() is None, "it was over before it could be killed"
-        if storage.facts("canvas/manifest.json") is not None and "step 2 in" in _log(storage):
+        if storage.info("canvas/manifest.json") is not None and "step 2 in" in _log(storage):
             break
         time.sleep(0.05)
     killed.send_signal(signal.SIGKILL)
@@ -373,7 +373,7 @@ def test_finished_pictures_are_known_without_reading_them(bucket: str) -> None:
     with prepared(first) as job:
         assert render(job) == [f"{bucket}/out/dream.png"]
     again = draft(load_config("preview", words))
-    assert again.directory.is_finished() and again.directory.missing(_style_of(bucket)) == []
+    assert again.directory.is_finished() and again.directory.pictures.missing(_style_of(bucket)) == []
     # Its own copy a run replaces when it starts over.
     with prepared(draft(load_config("preview", [*words, "fresh=true", "output.quality=80"]))) as job:
         assert render(job) == [f"{bucket}/out/dream.png"]
@@ -485,7 +485,7 @@ def test_another_run_and_a_second_driver_are_refused(bucket: str) -> None:
 
 def test_a_driver_that_lost_its_lease_stops_and_touches_nothing(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one that the network cut off for longer than a lease lasts: another has taken the run up meanwhile."""
-    monkeypatch.setattr(leases, "_EVERY_S", 0.05)
+    monkeypatch.setattr(leases, "_REFRESH_EVERY_S", 0.05)
     storage = ObjectStorage(f"{bucket}/run")
     with prepared(draft(load_config("preview", [*SMALL, INLINE, "checkpoint.every=0", f"output.dir={bucket}/run"]))) as job:
         commit = job.directory.checkpoints.commit
@@ -768,7 +768,7 @@ def test_a_web_page_in_place_of_a_store_is_called_one(
         storage = ObjectStorage("s3://hotel/run")
         for ask in (
             lambda: storage.load("run.json"),
-            lambda: storage.facts("dream.png"),
+            lambda: storage.info("dream.png"),
             lambda: probe(storage),
             lambda: fetch_run("s3://hotel/run", tmp_path / "to", print),
             lambda: input_path("s3://hotel/me.jpg", "image"),
@@ -781,7 +781,7 @@ def test_a_store_that_never_answers_is_waited_for_as_long_as_is_said(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("render.storage.objects.SILENCE_S", 2)
-    monkeypatch.setattr("render.storage.objects._PATIENT", (10, 120, 1, 1000))
+    monkeypatch.setattr("render.storage.objects._PATIENT", Patience(10, 120, 1, 1000))
     with answering(None) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         begun = time.monotonic()
@@ -820,7 +820,7 @@ def test_nothing_stays_of_trying_whether_a_store_can_be_written(bucket: str, mon
             probe(storage)
         assert names(bucket) == []
     monkeypatch.undo()
-    monkeypatch.setattr("render.storage.mirror._ABANDONED_S", -1.0)
+    monkeypatch.setattr("render.storage.write_probe._ABANDONED_S", -1.0)
     for name, data in ((".probe-0123abcd", b""), (".probe-of-mine", b""), (".probe-0123abce", b"a word")):
         write(name, data)
     probe(storage)

@@ -104,15 +104,16 @@ def make_pictures(directory: RunDirectory, config: Config, profile: Profile, say
     style = style_of(config, profile, directory.record)
     canvas = directory.canvas()
     digest = style_digest(style, canvas.token)
-    missing = directory.missing(digest)
+    missing = directory.pictures.missing(digest)
     style = coloured(style, missing, canvas, config, say)
     for target in missing:
-        say(f"writing {directory.kept(target)}")
-        directory.make_room(target)
+        place = directory.pictures.place(target)
+        say(f"writing {place}")
+        directory.pictures.make_room(target)
         write_target(canvas, target, style, config, directory.record, say)
-        directory.add_picture(target, digest)
-        log.info("written: %s", directory.kept(target))
-    return directory.publish()
+        directory.pictures.add(target, digest)
+        log.info("written: %s", place)
+    return directory.pictures.publish()
 
 
 def is_complete(directory: RunDirectory, config: Config, profile: Profile) -> bool:
@@ -121,7 +122,7 @@ def is_complete(directory: RunDirectory, config: Config, profile: Profile) -> bo
     newest = directory.newest()
     if newest is None:
         return False
-    return not directory.missing(style_digest(style_of(config, profile, directory.record), newest.token))
+    return not directory.pictures.missing(style_digest(style_of(config, profile, directory.record), newest.token))
 
 
 def _add_source(zoom: Path, shape: tuple[int, int], config: Config, record: Mapping[str, Any], style: Style) -> bool:

@@ -111,13 +111,13 @@ def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:
     if not finished:
         say(f"not finished: as saved at octave {newest.octave + 1}, step {newest.steps}")
         name = f"{config.name}-octave-{newest.octave + 1}-step-{newest.steps}"
-        directory.targets = targets(directory.path, name, config.output)
-    directory.targets, outside = _divided(directory)
+        directory.pictures.targets = targets(directory.path, name, config.output)
+    directory.pictures.targets, outside = _divided(directory)
     effective_record = record if finished else at_octave(record, newest.octave)
     style = style_of(config, profile, effective_record)
     copies = Copies(config, record["digest"], dict, lambda **_facts: None)
     if directory.targets:
-        directory.check_exported()
+        directory.home.check_exportable()
     for target, place in outside:
         _refuse_other(copies, target, place, style)
     written: list[Place] = []
@@ -198,7 +198,7 @@ def _divided(directory: RunDirectory) -> tuple[tuple[Target, ...], list[tuple[Ta
     inside: list[Target] = []
     outside: list[tuple[Target, Place]] = []
     for target in directory.targets:
-        picture_place = directory.kept(target)
+        picture_place = directory.pictures.place(target)
         run_place = picture_place if isinstance(picture_place, str) else Path(os.path.realpath(picture_place))
         other_places = [copy for copy in target.copies if copy != run_place]
         outside += [(target, copy) for copy in other_places]
@@ -254,12 +254,12 @@ def _write_unfinished(
 ) -> list[Place]:
     """Write the pictures of a run that may continue at any moment into its directory, without changing its record."""
     for target in directory.targets:
-        if directory.lies(target) and not config.overwrite:
-            raise UserError(f"{directory.kept(target)} exists: move it away, or overwrite=true to replace it")
+        if directory.pictures.exists(target) and not config.overwrite:
+            raise UserError(f"{directory.pictures.place(target)} exists: move it away, or overwrite=true to replace it")
     for target in directory.targets:
         write_target(canvas, target, style, config, record, say)
-        directory.hand_over(target)
-    return directory.publish()
+        directory.pictures.store_unrecorded(target)
+    return directory.pictures.publish()
 
 
 def _says_the_same(place: Path, style: Style) -> bool:

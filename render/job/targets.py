@@ -29,6 +29,11 @@ class Target:
     copies: tuple[Place, ...] = ()
     panels: bool = False
 
+    @property
+    def is_directory(self) -> bool:
+        """True if the picture is a directory of files."""
+        return self.panels or FORMATS[self.form].directory
+
 
 def targets(directory: Path, name: str, output: OutputConfig) -> tuple[Target, ...]:
     """Return the pictures that an output section asks for, that of `output.format` first; copies by format."""
@@ -55,8 +60,8 @@ def refuse_unwritable(directory: Path) -> None:
 
 def probe_url(url: str) -> None:
     """Raise `StorageError` where nothing may be written below a URL."""
-    from render.storage.mirror import probe
     from render.storage.objects import ObjectStorage
+    from render.storage.write_probe import probe
 
     probe(ObjectStorage(url))
 

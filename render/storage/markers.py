@@ -19,8 +19,8 @@ from render.system.paths import APPLICATION, file_sha256
 
 #: File name of the marker in every picture directory.
 MARKER = f".{APPLICATION}.json"
-#: Every picture directory has one of these files: deep zoom, Zarr, panels.
-_TELLING = ("dream.dzi", "zarr.json", "map.png")
+#: Every complete picture directory has one of these files: deep zoom, Zarr, panels.
+INDEX_FILES = ("dream.dzi", "zarr.json", "map.png")
 
 
 class WrittenFile(TypedDict):
@@ -122,7 +122,7 @@ def is_picture(directory: Path) -> bool:
     """
     if written_files(directory) is not None:
         return foreign_entry(directory) is None
-    return any((directory / name).is_file() for name in _TELLING)
+    return any((directory / name).is_file() for name in INDEX_FILES)
 
 
 def tree_sha256(directory: Path) -> str:
@@ -137,9 +137,9 @@ def tree_sha256(directory: Path) -> str:
     return digest.hexdigest()
 
 
-def _is_as_written(path: Path, known: WrittenFile | None) -> bool:
+def _is_as_written(path: Path, written: WrittenFile | None) -> bool:
     """Return whether a path is a regular file with the listed content; False for links."""
-    if known is None:
+    if written is None:
         return False
-    facts = path.lstat()
-    return stat.S_ISREG(facts.st_mode) and facts.st_size == known["size"] and file_sha256(path) == known["sha256"]
+    status = path.lstat()
+    return stat.S_ISREG(status.st_mode) and status.st_size == written["size"] and file_sha256(path) == written["sha256"]

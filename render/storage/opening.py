@@ -20,10 +20,10 @@ def open_storage(place: Place, *, patient: bool = False) -> Storage:
     return ObjectStorage(place, patient=patient)
 
 
-def asking(place: Place) -> AbstractContextManager[None]:
+def translate_errors(place: Place) -> AbstractContextManager[None]:
     """Return a context for Zarr calls that turns errors of an object store into a `StorageError`."""
     if isinstance(place, Path):
         return nullcontext()
-    from render.storage.objects import translated
+    from render.storage.objects import translate_client_errors
 
-    return translated(place)
+    return translate_client_errors(place)

@@ -32,6 +32,7 @@ class Matching:
     pattern: str
 
     def holds(self, value: str) -> bool:
+        """Return whether the pattern matches all of a text."""
         return re.fullmatch(self.pattern, value) is not None
 
 
@@ -43,6 +44,7 @@ class Between:
     most: float
 
     def holds(self, value: float) -> bool:
+        """Return whether a number is in the range."""
         return self.least <= value <= self.most
 
 

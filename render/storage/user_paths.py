@@ -12,7 +12,7 @@ from render.system.paths import cache_directory
 def user_path(text: str, key: str) -> Path:
     """Return a path from the user with `~` expanded; raise `UserError` that names the config key if it is invalid."""
     if checked_url(text, key) is not None:
-        raise UserError(f"{key}={text}: this is kept on a disk alone: name a path")
+        raise UserError(f"{key}={text}: this must be on a disk: name a path")
     try:
         path = Path(text).expanduser()
         path.exists()
@@ -44,6 +44,6 @@ def input_path(text: str, key: str) -> Path:
     if url is None:
         return user_path(text, key)
     # Imported only when needed, because the client of object stores is slow to import.
-    from render.storage.inputs import brought
+    from render.storage.inputs import cache_input
 
-    return brought(url, key, cache_directory() / "inputs")
+    return cache_input(url, key, cache_directory() / "inputs")

@@ -34,10 +34,11 @@ from render.source.levels import Level
 from render.source.source import open_source
 from render.storage import lease as leases
 from render.storage.lease import LEASE, Lease, is_held
-from render.storage.markers import MARKER
+from render.storage.markers import MARKER, mark
 from render.storage.objects import ObjectStorage, Patience
 from render.storage.opening import open_storage
 from render.storage.storage import Precondition, Storage
+from render.storage.stored_pictures import foreign_object, send_picture
 from render.storage.user_paths import input_path
 from render.storage.write_probe import probe
 from render.sweeps.status import print_status
@@ -404,6 +405,38 @@ def test_what_lies_below_a_name_is_never_replaced_by_a_copy(bucket: str) -> None
     assert names(bucket) == ["a.png/one.jpg", "photos/one.jpg"]
     bare = load_config("preview", [*TINY, "output.path=s3://bucket.png"])
     assert refusal(lambda: draft(bare)) == "output.path=s3://bucket.png: it names a bucket: name an object in it"
+
+
+def test_an_object_of_the_same_size_and_other_content_is_not_ours(bucket: str, tmp_path: Path) -> None:
+    storage, picture = ObjectStorage(bucket), tmp_path / "zoom"
+    for name, content in (("dream.dzi", b"<Image/>"), ("dream_files/0/0_0.jpg", b"tile 1"), ("dream_files/1/0_0.jpg", b"")):
+        (picture / name).parent.mkdir(parents=True, exist_ok=True)
+        (picture / name).write_bytes(content)
+    mark(picture, "digest")
+    send_picture(storage, "zoom", picture)
+    assert foreign_object(storage, "zoom") is None
+    # A picture that was sent in part is ours, too.
+    storage.remove("zoom/dream.dzi")
+    assert foreign_object(storage, "zoom") is None
+    storage.write("zoom/dream_files/0/0_0.jpg", b"mine 1")
+    assert foreign_object(storage, "zoom") == "dream_files/0/0_0.jpg"
+
+
+def test_overwriting_a_run_s_picture_removes_nothing_of_others(bucket: str) -> None:
+    words = [*TINY, "output.format=dzi", f"output.dir={bucket}/run"]
+    with prepared(draft(load_config("preview", words))) as job:
+        render(job)
+    storage = ObjectStorage(f"{bucket}/run")
+    (index_name,) = (entry.name for entry in storage.tree() if entry.name.endswith("dream.dzi"))
+    index = storage.load(index_name)[0]
+    storage.write(index_name, index.swapcase())
+    assert "is not as the run left it" in refusal(draft(load_config("preview", words)).directory.check)
+    overwriting = draft(load_config("preview", [*words, "overwrite=true"])).directory
+    assert "such as dream.dzi, which are never replaced" in refusal(overwriting.check)
+    storage.write(index_name, index)
+    overwriting.check()
+    storage.write(index_name.replace("dream.dzi", "notes.txt"), b"mine")
+    assert "such as notes.txt, which are never replaced" in refusal(overwriting.check)
 
 
 def test_exports_write_to_and_from_a_store_what_was_asked_for(bucket: str, tmp_path: Path) -> None:

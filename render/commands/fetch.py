@@ -13,7 +13,7 @@ from typing import Any
 from render.config.options import check_switches, split_words
 from render.errors import UserError
 from render.job.progress import say
-from render.job.run_record import read_run, without_record
+from render.job.run_record import missing_record_message, read_run
 from render.storage.local import LocalStorage, read_record_file
 from render.storage.locking import lock_directory
 from render.storage.objects import ObjectStorage
@@ -73,7 +73,7 @@ def fetch_run(
     reading = read_run(url)
     record = reading.record
     if not record:
-        raise UserError(without_record(url, reading))
+        raise UserError(missing_record_message(url, reading))
     storage = ObjectStorage(url, patient=True)
     picture_names = list(record.get("pictures", {}))
     objects = [facts for facts in storage.tree() if _is_wanted(facts.name, picture_names, pictures=pictures, canvas=canvas)]

@@ -26,7 +26,7 @@ SaveFacts = Callable[..., None]
 class Copies:
     """The places outside the run directory that a job writes pictures to.
 
-    What lies there is replaced only where `overwrite` asks for it and all of it is a picture, or where it is known to be a
+    What lies there is replaced only if `overwrite` asks for it and all of it is a picture, or if it is known to be a
     picture that a run in the same directory wrote.
     """
 
@@ -63,7 +63,7 @@ class Copies:
 
         Args:
             copy: Path or URL of the copy.
-            tree: True where the copy is a directory of files.
+            tree: True if the copy is a directory of files.
 
         Raises:
             UserError: The place is an input of the job, or holds something that no run wrote.
@@ -159,7 +159,7 @@ class Copies:
 
 
 def picture_sha256(path: Path) -> str:
-    """Return the checksum of a picture, a file or a directory; empty where it is neither or cannot be read."""
+    """Return the checksum of a picture, a file or a directory; empty if it is neither or cannot be read."""
     try:
         return tree_sha256(path) if path.is_dir() else file_sha256(path)
     except OSError:

@@ -343,7 +343,7 @@ def _render(job: Job, display: Display, finding: Callable[[], Mapping[str, Any]]
         profile_sha256=job.profile.sha256,
         plan=asdict(plan),
     )
-    if job.directory.fixed() not in (None, job.fixed):
+    if job.directory.resume_key() not in (None, job.fixed):
         log.warning("going on with other settings of the farm than before: sums may be rounded differently")
 
     def told(line: str) -> None:

@@ -18,7 +18,7 @@ from render.canvas.image import CanvasImage, to_integers
 from render.canvas.store import CanvasStore
 from render.config.formats import FORMATS, SOURCE
 from render.config.schema import Config, picture_bleed
-from render.config.schema import pictures as wanted_pictures
+from render.config.schema import pictures as requested_pictures
 from render.errors import DamagedCheckpoint, UserError
 from render.export.colour import measured
 from render.export.export import Style, export, export_panels, write_zoom
@@ -40,8 +40,8 @@ from render.system.version import __version__
 log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
-#: Longest side of the source shown for comparison on a zoom page, px.
-_SOURCE_SIDE = 4096
+#: Longest side in px of the source that a zoom page shows for comparison.
+_MAX_SOURCE_SIDE = 4096
 
 
 def style_of(config: Config, profile: Profile, record: Mapping[str, Any]) -> Style:
@@ -71,8 +71,8 @@ def settings_of(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def coloured(style: Style, targets: Sequence[Target], canvas: CanvasStore, config: Config, say: Say) -> Style:
-    """Return the style with the colours that the config asks for; raise `UserError` where the canvas cannot be read.
+def measure_colours(style: Style, targets: Sequence[Target], canvas: CanvasStore, config: Config, say: Say) -> Style:
+    """Return the style with the colours that the config asks for; raise `UserError` if the canvas cannot be read.
 
     With `output.contrast`, the canvas is read once for all targets.
     """
@@ -82,7 +82,7 @@ def coloured(style: Style, targets: Sequence[Target], canvas: CanvasStore, confi
         return style
     if output.contrast is not None:
         say("measuring the canvas' luma for output.contrast")
-    with readable():
+    with explain_damage():
         return replace(style, colour=measured(canvas, output.saturation, output.contrast))
 
 
@@ -105,7 +105,7 @@ def make_pictures(directory: RunDirectory, config: Config, profile: Profile, say
     canvas = directory.canvas()
     digest = style_digest(style, canvas.token)
     missing = directory.pictures.missing(digest)
-    style = coloured(style, missing, canvas, config, say)
+    style = measure_colours(style, missing, canvas, config, say)
     for target in missing:
         place = directory.pictures.place(target)
         say(f"writing {place}")
@@ -128,9 +128,9 @@ def is_complete(directory: RunDirectory, config: Config, profile: Profile) -> bo
 def _add_source(zoom: Path, shape: tuple[int, int], config: Config, record: Mapping[str, Any], style: Style) -> bool:
     """Add a pyramid of the source, at most 4,096 px long, laid out like the canvas of (rows, columns) px.
 
-    Returns False where the source is not available.
+    Returns False if the source is not available.
     """
-    shrink = max(1.0, max(shape) / _SOURCE_SIDE)
+    shrink = max(1.0, max(shape) / _MAX_SOURCE_SIDE)
     small_shape = max(1, round(shape[0] / shrink)), max(1, round(shape[1] / shrink))
     # A separate directory, so that only the files of a large source are removed afterwards.
     with tempfile.TemporaryDirectory(prefix=".source-", dir=zoom) as levels:
@@ -160,7 +160,7 @@ def usable_profile(config: Config) -> Profile:
         UserError: The profile is bad, a format does not hold its colours, or libvips lacks the compression here.
     """
     profile = read_profile(config.output.profile)
-    for form in wanted_pictures(config.output):
+    for form in requested_pictures(config.output):
         if profile.channels != 3 and not FORMATS[form].takes_cmyk:
             raise UserError(
                 f"output.profile={config.output.profile} is of {profile.space}, which {form} does not hold: "
@@ -173,7 +173,7 @@ def usable_profile(config: Config) -> Profile:
     return profile
 
 
-def at_octave(record: Mapping[str, Any], octave: int) -> dict[str, Any]:
+def record_at_octave(record: Mapping[str, Any], octave: int) -> dict[str, Any]:
     """Return the record as it would be if the run had ended at `octave`, counted from 0."""
     plan = record["plan"]
     octaves = plan["octaves"][: octave + 1]
@@ -190,31 +190,31 @@ def write_target(
     *,
     keep: bool = False,
 ) -> None:
-    """Write one picture of a canvas to the target's path; raise `UserError` where that fails.
+    """Write one picture of a canvas to the target's path; raise `UserError` if that fails.
 
     With `keep`, nothing is replaced.
     """
 
-    def complete(zoom: Path) -> None:
+    def complete_zoom(zoom: Path) -> None:
         """Add the page, and the source to compare with."""
         if not _add_source(zoom, canvas.shape, config, record, style):
             say("the page has no source to compare with: the image is gone or has changed, or is not on this machine")
-        missing = write_viewer(zoom, facts_of(record))
-        if missing:
-            say(missing)
+        notice = write_viewer(zoom, facts_of(record))
+        if notice:
+            say(notice)
 
     run = str(record["digest"])
-    with readable():
+    with explain_damage():
         if target.panels:
             layout = PrintLayout.from_settings(style.metadata.settings or {})
             panels = cut_for(config, canvas.shape)
             export_panels(canvas, target.path, target.form, style, panels, layout, run=run)
         else:
-            export(canvas, target.path, target.form, style, complete, run=run, keep=keep)
+            export(canvas, target.path, target.form, style, complete_zoom, run=run, keep=keep)
 
 
 @contextmanager
-def readable() -> Iterator[None]:
+def explain_damage() -> Iterator[None]:
     """Turn `DamagedCheckpoint` into a `UserError` that says what to do."""
     try:
         yield

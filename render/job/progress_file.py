@@ -37,7 +37,7 @@ class Progress:
         share: Share of all the run's work that is done, 0..1.
         worked: Share that was done since the run was begun or resumed, 0..1.
         rate: Window megapixels per second since then.
-        left: Estimated seconds left; None where unknown.
+        left: Estimated seconds left; None if unknown.
         time: When this was recorded, in seconds since the epoch.
     """
 
@@ -139,7 +139,7 @@ class ProgressFile:
 
 
 def read_progress(directory: Place) -> Progress | None:
-    """Return the progress of the run in a directory or at a URL; None where there is no valid file."""
+    """Return the progress of the run in a directory or at a URL; None if there is no valid file."""
     try:
         stored = parse_record(open_storage(directory).load(PROGRESS)[0])
         check_shape(stored, _StoredProgress)

@@ -102,9 +102,9 @@ class RunDirectory:
         """Return the values to resume an interrupted run of this job with; None if there is none or `fresh` is set."""
         if self._config.fresh or self._recorder.read().record.get("digest") != self.digest:
             return None
-        return self.fixed()
+        return self.resume_key()
 
-    def fixed(self) -> Fixed | None:
+    def resume_key(self) -> Fixed | None:
         """Return the values that the checkpoints of this job share; None if there are none."""
         manifest = self.checkpoints.read()
         return manifest[0] if manifest and manifest[1] and manifest[0].digest == self.digest else None

@@ -152,8 +152,8 @@ class RecordReading:
 def read_run(directory: Place) -> RecordReading:
     """Return the record of the run in a directory or at a URL.
 
-    Where the record is lost, it is the copy with the newest checkpoint. Raises `StorageError` where an object store
-    gives no answer.
+    If the record is lost, it is the copy with the newest checkpoint. Raises `StorageError` if an object store gives no
+    answer.
     """
     damage = ""
     try:
@@ -170,7 +170,7 @@ def read_run(directory: Place) -> RecordReading:
 
 
 def read_record(directory: Place) -> dict[str, Any]:
-    """Return the record that `read_run` finds; empty where there is none."""
+    """Return the record that `read_run` finds; empty if there is none."""
     return read_run(directory).record
 
 
@@ -181,7 +181,7 @@ def checked_record(value: object) -> dict[str, Any]:
     return value
 
 
-def without_record(run: Place, reading: RecordReading) -> str:
+def missing_record_message(run: Place, reading: RecordReading) -> str:
     """Return the message, one line, for a run whose record is needed and cannot be read."""
     if reading.damage:
         return (

@@ -52,14 +52,14 @@ def is_writable(directory: Path) -> bool:
 
 
 def refuse_unwritable(directory: Path) -> None:
-    """Raise `UserError` where nothing can be written to a directory, or where it cannot be created."""
+    """Raise `UserError` if a directory cannot be created, or nothing can be written to it."""
     place = nearest(directory)
     if not is_writable(place):
         raise UserError(f"{directory} cannot be written to: choose another output.dir or output.path")
 
 
 def probe_url(url: str) -> None:
-    """Raise `StorageError` where nothing may be written below a URL."""
+    """Raise `StorageError` if nothing may be written below a URL."""
     from render.storage.objects import ObjectStorage
     from render.storage.write_probe import probe
 

@@ -1,4 +1,4 @@
-"""Copies of pictures outside a run's directory: what they may replace, and what they never replace."""
+"""Copies of pictures outside a run's directory, and what they may replace."""
 
 from __future__ import annotations
 
@@ -135,20 +135,23 @@ class Copies:
         self._save(copies={**entries, url: entry})
 
     def _check_url(self, url: str) -> None:
-        """Raise `UserError` if a URL holds something that may not be replaced, or is an input of the job."""
+        """Raise `UserError` if a URL is an input of the job, or its content must stay."""
         from render.job.stored_copies import check_url
 
         check_url(url, self.stored.get(url, {}), self._inputs(), overwrite=self._config.overwrite)
 
     def _is_known(self, copy: Path) -> bool:
-        """Return whether a run in this directory wrote the copy: both the record and the picture itself must say so."""
+        """Return whether a run in this directory wrote the copy.
+
+        Both the record and the picture itself must say so.
+        """
         if copy.is_dir():
             return self._is_known_tree(copy)
         # The record alone is not trusted: it may come from somebody else.
         return copy.is_file() and picture_sha256(copy) in self._written_sha256 and says_its_settings(copy)
 
     def _is_known_tree(self, copy: Path) -> bool:
-        """Return whether the copy is a picture directory that a run in this directory wrote, unchanged."""
+        """Return whether a run in this directory wrote the copy, a directory, as it is now."""
         return copy.is_dir() and not copy.is_symlink() and tree_sha256(copy) in self._written_sha256 and is_picture(copy)
 
     def _inputs(self) -> Iterator[tuple[str, str | None]]:
@@ -159,7 +162,10 @@ class Copies:
 
 
 def picture_sha256(path: Path) -> str:
-    """Return the checksum of a picture, a file or a directory; empty if it is neither or cannot be read."""
+    """Return the checksum of a picture, a file or a directory.
+
+    Empty if it is neither or cannot be read.
+    """
     try:
         return tree_sha256(path) if path.is_dir() else file_sha256(path)
     except OSError:

@@ -25,7 +25,10 @@ _UNREADABLE_RECORD = f"{RECORD}.unreadable"
 
 
 class LocalHome:
-    """A `RunHome` in a local directory, which is held by a locked file. What is written there is stored."""
+    """A `RunHome` in a local directory, which is held by a locked file.
+
+    What is written there is stored.
+    """
 
     is_remote = False
 
@@ -91,7 +94,10 @@ class LocalHome:
         """Do nothing: the file is in the directory."""
 
     def remove_run(self, *, has_record: bool) -> None:
-        """Remove previews, log and record. An unreadable record is renamed, and the log stays with it."""
+        """Remove previews, log and record.
+
+        An unreadable record is renamed, and the log stays with it.
+        """
         for preview in (self.path / PREVIEWS).glob("octave-*.png"):
             if PREVIEW_NAME.fullmatch(preview.name):
                 preview.unlink()
@@ -121,7 +127,7 @@ class LocalHome:
             refuse_foreign(self.path / name)
 
     def adopt_picture(self, name: str, sha256: str, run: str) -> None:
-        """Write the missing marker of a picture directory by an older version, if it is as recorded."""
+        """Write the missing marker of a picture by an older version, if it is as recorded."""
         adopt(self.path / name, sha256, run)
 
     def store_picture(self, name: str) -> dict[str, Any]:  # noqa: ARG002
@@ -129,7 +135,10 @@ class LocalHome:
         return {}
 
     def is_copied_by_storing(self, name: str, copy: Place) -> bool:  # noqa: ARG002
-        """Return False: a copy is written even onto the picture itself, so that all its checks apply."""
+        """Return False.
+
+        A copy is written even onto the picture itself, so that all checks of copies apply.
+        """
         return False
 
     def fetch_picture(self, name: str) -> None:

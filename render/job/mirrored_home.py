@@ -1,4 +1,4 @@
-"""Home of a run in an object store, with a directory in the cache of this machine for what must be files.
+"""Home of a run in an object store, with a local directory for what must be files.
 
 The store is authoritative, so another machine with an empty cache can resume the run. The local directory holds only the
 log, and pictures that are being transferred.
@@ -35,7 +35,10 @@ _PROGRESS_EVERY_S = 10.0
 
 
 class MirroredHome:
-    """A `RunHome` at a URL, which is held by a lease there and, on this machine, by a locked file in `path`."""
+    """A `RunHome` at a URL, which is held by a lease.
+
+    On this machine, `path` is held by a locked file, too.
+    """
 
     is_remote = True
 
@@ -52,7 +55,7 @@ class MirroredHome:
         self._progress_stored_at = 0.0
 
     def check_usable(self) -> None:
-        """Raise `StorageError` if the store cannot be reached, has no such bucket, or refuses writes."""
+        """Raise `StorageError` if the store is unreachable, has no such bucket, or refuses writes."""
         probe(self._quick)
 
     def check_exportable(self) -> None:
@@ -68,7 +71,10 @@ class MirroredHome:
         return self._quick.info(LOG) is not None
 
     def refuse_busy(self) -> None:
-        """Raise `UserError` if another process holds the lease; waits until it is known whether its holder is alive."""
+        """Raise `UserError` if another process holds the lease.
+
+        Waits until it is known whether its holder is alive.
+        """
         if is_held(self._quick, wait=True):
             raise UserError(f"{self._url} belongs to {HOLDER}: wait for it or choose another {_KEY}")
 
@@ -91,7 +97,7 @@ class MirroredHome:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Empty the local directory, continue the log of the store inside the context, and store the log at the end."""
+        """Empty the local directory, fetch the log of the store, and send it at the end."""
         self._empty_local()
         self._continue_log()
         try:
@@ -116,14 +122,21 @@ class MirroredHome:
         self._patient = self._quick
 
     def store(self, *names: str) -> None:
-        """Send files of the local directory, those that exist; raise `Overtaken` if another process has the run."""
+        """Send files of the local directory, those that exist.
+
+        Raises:
+            Overtaken: Another process has the run.
+        """
         for name in names:
             self.confirm_held()
             with suppress(FileNotFoundError):
                 self._patient.write_file(name, self.path / name)
 
     def store_progress(self, name: str, content: bytes | None) -> None:
-        """Send progress, at most every `_PROGRESS_EVERY_S` seconds; ignore a store that does not answer."""
+        """Send progress, at most every `_PROGRESS_EVERY_S` seconds.
+
+        Ignore a store that does not answer.
+        """
         if content is None:
             with suppress(StorageError):
                 self._quick.remove(name)
@@ -133,7 +146,10 @@ class MirroredHome:
             self._progress_stored_at = time.monotonic()
 
     def remove_run(self, *, has_record: bool) -> None:  # noqa: ARG002
-        """Remove the objects of record, log, progress and previews; `working` empties the local directory."""
+        """Remove the objects of record, log, progress and previews.
+
+        `working` empties the local directory.
+        """
         previews = [f"{PREVIEWS}/{name}" for name in self._quick.children(PREVIEWS) if PREVIEW_NAME.fullmatch(name)]
         for name in (RECORD, LOG, PROGRESS, *previews):
             self._patient.remove(name)
@@ -147,11 +163,14 @@ class MirroredHome:
         return stored_pictures.exists(self._quick, name)
 
     def has_recorded_picture(self, name: str, entry: Mapping[str, Any]) -> bool:
-        """Return whether the stored picture has the recorded identity, or is one that was not sent completely."""
+        """Return whether the stored picture has the recorded identity, or was sent in part."""
         return bool(entry.get("sending")) or stored_pictures.is_stored(self._quick, name, entry.get("stored"))
 
     def check_replaceable(self, name: str, *, tree: bool) -> None:  # noqa: ARG002
-        """Raise `UserError` if objects below the name are not as a run sent them: they would be removed."""
+        """Raise `UserError` if objects below the name are not as a run sent them.
+
+        They would be removed.
+        """
         foreign_name = stored_pictures.foreign_object(self._quick, name)
         if foreign_name is not None:
             raise UserError(

@@ -72,9 +72,12 @@ def settings_of(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def measure_colours(style: Style, targets: Sequence[Target], canvas: CanvasStore, config: Config, say: Say) -> Style:
-    """Return the style with the colours that the config asks for; raise `UserError` if the canvas cannot be read.
+    """Return the style with the colours that the config asks for.
 
     With `output.contrast`, the canvas is read once for all targets.
+
+    Raises:
+        UserError: The canvas cannot be read.
     """
     output = config.output
     # Zarr targets hold the canvas unchanged, without colours.
@@ -87,7 +90,15 @@ def measure_colours(style: Style, targets: Sequence[Target], canvas: CanvasStore
 
 
 def style_digest(style: Style, canvas: str) -> str:
-    """Return a sha256, hex, that is equal for styles that make the same bytes of the canvas with token `canvas`."""
+    """Return a digest of all that decides the bytes of a picture.
+
+    Args:
+        style: The picture's style.
+        canvas: Token of the canvas.
+
+    Returns:
+        A sha256, hex.
+    """
     values = asdict(style)
     for section in (values["profile"], values["metadata"]):
         for key, value in section.items():
@@ -97,7 +108,7 @@ def style_digest(style: Style, canvas: str) -> str:
 
 
 def make_pictures(directory: RunDirectory, config: Config, profile: Profile, say: Say = lambda _line: None) -> list[Place]:
-    """Write the pictures that the run directory lacks, publish the copies, and return the places of the pictures.
+    """Write the missing pictures and the copies, and return the places of all pictures.
 
     The directory must be open. Raises what `export` raises.
     """
@@ -117,7 +128,7 @@ def make_pictures(directory: RunDirectory, config: Config, profile: Profile, say
 
 
 def is_complete(directory: RunDirectory, config: Config, profile: Profile) -> bool:
-    """Return whether a finished run's directory holds every picture that a config asks for, in that style."""
+    """Return whether a finished run has every picture that a config asks for, in its style."""
     directory.reopen_record()
     newest = directory.newest()
     if newest is None:
@@ -126,7 +137,9 @@ def is_complete(directory: RunDirectory, config: Config, profile: Profile) -> bo
 
 
 def _add_source(zoom: Path, shape: tuple[int, int], config: Config, record: Mapping[str, Any], style: Style) -> bool:
-    """Add a pyramid of the source, at most 4,096 px long, laid out like the canvas of (rows, columns) px.
+    """Add a pyramid of the source to a zoom directory, laid out like the canvas.
+
+    `shape` is that of the canvas, (rows, columns) px; the pyramid is at most `_MAX_SOURCE_SIDE` px long.
 
     Returns False if the source is not available.
     """
@@ -146,7 +159,11 @@ def _add_source(zoom: Path, shape: tuple[int, int], config: Config, record: Mapp
 
 
 def cut_for(config: Config, shape: tuple[int, int]) -> Panels:
-    """Return the panels of a print of `shape` (rows, columns) px, bleed included; raise `UserError` if impossible."""
+    """Return the panels of a print of `shape` (rows, columns) px, bleed included.
+
+    Raises:
+        UserError: The print cannot be cut so.
+    """
     panels = config.output.panels
     return cut_panels(
         shape, config.output.dpi, width_cm=panels.width_cm, height_cm=panels.height_cm, overlap_mm=panels.overlap_mm

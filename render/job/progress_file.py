@@ -1,4 +1,4 @@
-"""The file `progress.json` in a run directory: the current progress of the run, for other processes to read."""
+"""The file `progress.json` in a run directory, with which other processes follow a run."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class ProgressFile:
         self._store(PROGRESS, None)
 
     def _write(self) -> None:
-        """Write the current count, unless the last write was less than `_WRITE_EVERY_S` seconds ago."""
+        """Write the current count, unless the last write was a moment ago."""
         now = time.monotonic()
         if now - self._written_at < _WRITE_EVERY_S:
             return
@@ -139,7 +139,10 @@ class ProgressFile:
 
 
 def read_progress(directory: Place) -> Progress | None:
-    """Return the progress of the run in a directory or at a URL; None if there is no valid file."""
+    """Return the progress of the run in a directory or at a URL.
+
+    None if there is no valid file.
+    """
     try:
         stored = parse_record(open_storage(directory).load(PROGRESS)[0])
         check_shape(stored, _StoredProgress)

@@ -18,7 +18,7 @@ _PRECISION = "model.precision"
 
 
 def refuse_other_run(home: RunHome, record: Mapping[str, Any], config: Config, identity: Mapping[str, str | None]) -> None:
-    """Raise `UserError` that says in which settings the run of a record differs from that of a config."""
+    """Raise `UserError` that says in which settings a recorded run differs from a config."""
     raise UserError(
         f"{home.place} holds another run ({_differences(record, config, identity)}): choose another output.dir, or "
         "fresh=true to replace it"
@@ -43,7 +43,7 @@ def check_without_record(
     *,
     fresh: bool,
 ) -> None:
-    """Raise `UserError` if a place without a readable record is not free for a run. Changes nothing.
+    """Raise `UserError` if a place without a readable record is not free for a run.
 
     Args:
         home: The place.
@@ -75,7 +75,7 @@ def check_without_record(
 
 
 def _stored_digest(checkpoints: Checkpoints) -> str | None:
-    """Return the digest of the run that the checkpoints belong to; None if there are none that can be read."""
+    """Return the digest of the run of the checkpoints; None if none can be read."""
     try:
         manifest = checkpoints.read()
     except StorageError:

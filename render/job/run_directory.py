@@ -1,4 +1,11 @@
-"""A run's directory as its job sees it: which run is there, how it goes on, and where its files go."""
+"""A run's directory as its job sees it.
+
+RunDirectory
+  home         RunHome: LocalHome or MirroredHome    place of the files, lock or lease, uploads
+  checkpoints  Checkpoints                           the canvas, as far as it was saved
+  recorder     RunRecorder                           the record `run.json`
+  pictures     RunPictures                           finished pictures, and their copies elsewhere
+"""
 
 from __future__ import annotations
 
@@ -29,7 +36,9 @@ from render.system.logs import log_to
 
 
 class RunDirectory:
-    """The directory of one run and its files. Files of other runs or of the user are never overwritten.
+    """The directory of one run and its files.
+
+    Files of other runs or of the user are never overwritten.
 
     Its parts have a responsibility each; this class decides between them.
 
@@ -83,7 +92,10 @@ class RunDirectory:
 
     @property
     def run_id(self) -> str:
-        """Name of the run in logs and metrics: the directory's name, with the first digits of the digest."""
+        """Name of the run in logs and metrics.
+
+        The directory's name, with the first digits of the digest.
+        """
         name = Path(self._config.output.dir or self.path).name or self._config.name
         suffix = self.digest[:8]
         return name if name.endswith(suffix) else f"{name}-{suffix}"
@@ -99,7 +111,10 @@ class RunDirectory:
         return finished and not self._config.fresh and self.newest() is not None
 
     def unfinished(self) -> Fixed | None:
-        """Return the values to resume an interrupted run of this job with; None if there is none or `fresh` is set."""
+        """Return the values to resume an interrupted run of this job with.
+
+        None if there is none or `fresh` is set.
+        """
         if self._config.fresh or self._recorder.read().record.get("digest") != self.digest:
             return None
         return self.resume_key()
@@ -127,7 +142,9 @@ class RunDirectory:
         return CanvasStore(self.checkpoints.path(newest), newest.token)
 
     def check(self) -> None:
-        """Raise `UserError` if the run would collide with or replace foreign files, or cannot write. Changes nothing.
+        """Raise `UserError` if the run would replace foreign files, or cannot write.
+
+        Changes nothing.
 
         One exception: an object store is probed with an object, which is removed again.
         """
@@ -143,12 +160,17 @@ class RunDirectory:
         self.pictures.check(record)
 
     def refuse_busy(self) -> None:
-        """Raise `UserError` if another process holds the directory. Call it before a farm is started."""
+        """Raise `UserError` if another process holds the directory.
+
+        Call it before a farm is started.
+        """
         self.home.refuse_busy()
 
     @contextmanager
     def opened(self, *, begins: bool = True) -> Iterator[None]:
-        """Hold the directory for this process, with the log attached; at the end the record says how the run ended.
+        """Hold the directory for this process, with the log attached.
+
+        At the end the record says how the run ended.
 
         With `begins`, files that cannot be continued are removed so that a run can begin.
         """
@@ -171,7 +193,10 @@ class RunDirectory:
                 self._is_held = False
 
     def _remove_run(self) -> None:
-        """Remove the files of a run that is not continued: canvas, levels, previews, log and record. Pictures stay."""
+        """Remove the files of a run that is not continued.
+
+        These are canvas, levels, previews, log and record. Pictures stay.
+        """
         has_record = bool(self._recorder.read().record)
         self.checkpoints.discard()
         discard_levels(self.home.levels)
@@ -198,22 +223,34 @@ class RunDirectory:
         )
 
     def reopen_record(self) -> None:
-        """Continue the record of a finished run; a lost record is written again if the directory is held."""
+        """Continue the record of a finished run.
+
+        A lost record is written again if the directory is held.
+        """
         self._recorder.reopen(repair=self._is_held)
 
     def save(self, **facts: Any) -> None:
-        """Add facts to `run.json`, replacing the file as a whole. Does nothing before `start_record`."""
+        """Add facts to `run.json`, replacing the file as a whole.
+
+        Does nothing before `start_record`.
+        """
         self._recorder.save(**facts)
 
     def write_preview(self, octave: int, pixels: np.ndarray) -> None:
-        """Write a small picture of an octave, counted from 0, to `previews/octave-N.png`, counted from 1."""
+        """Write a small picture of an octave to `previews/octave-N.png`.
+
+        `octave` counts from 0, N from 1.
+        """
         path = preview_path(self.path, octave)
         write_picture(path, image_of(pixels), "png")
         self.home.store(path.relative_to(self.path).as_posix())
 
 
 def _open_home(config: Config, digest: str) -> RunHome:
-    """Return the home that `output.dir` names; by default a directory named for the config and the digest."""
+    """Return the home that `output.dir` names.
+
+    By default a directory named for the config and the digest.
+    """
     directory = config.output.dir
     if not directory:
         return LocalHome(Path("dreams") / f"{config.name}-{digest[:8]}")

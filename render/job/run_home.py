@@ -1,4 +1,4 @@
-"""Interface of a run's home, the place of its files: a local directory, or a URL in an object store.
+"""Interface of a run's home: a local directory, or a URL in an object store.
 
 Files are always written in a local directory first. A local home is that directory; a mirrored home has a copy of it in
 this machine's cache, and what is written there counts only once it has been sent to the store.
@@ -49,7 +49,10 @@ class RunHome(Protocol):
         """True if files in `path` must be sent, and pictures fetched before they are read."""
 
     def check_usable(self) -> None:
-        """Raise `UserError` if no run can be written here. A local home is not changed; a store is probed."""
+        """Raise `UserError` if no run can be written here.
+
+        A local home is not changed; a store is probed.
+        """
 
     def check_exportable(self) -> None:
         """Raise `UserError` if pictures of an existing run cannot be written here."""
@@ -58,7 +61,10 @@ class RunHome(Protocol):
         """Return those of the names that exist here."""
 
     def was_held(self) -> bool:
-        """Return whether a run has ever held this home, even if it was killed before it wrote a record."""
+        """Return whether a run has ever held this home.
+
+        It may have been killed before it wrote a record.
+        """
 
     def refuse_busy(self) -> None:
         """Raise `UserError` if another process holds the home."""
@@ -67,22 +73,34 @@ class RunHome(Protocol):
         """Hold the home inside the context; raise `UserError` if another process holds it."""
 
     def working(self) -> AbstractContextManager[None]:
-        """Remove what killed processes left, continue the log inside the context, and store it at the end."""
+        """Prepare `path` for a run inside the context, and store the log at the end.
+
+        What killed processes left is removed, and the log of an earlier run is there to be continued.
+        """
 
     def check_held(self) -> None:
         """Raise `Overtaken` if another process is known to have taken the home. Sends no request."""
 
     def confirm_held(self) -> None:
-        """Raise `Overtaken` if another process has taken the home, as it may while a store is unreachable."""
+        """Raise `Overtaken` if another process has taken the home.
+
+        It may do so while a store is unreachable. Waits for the store if necessary.
+        """
 
     def stop_retrying(self) -> None:
-        """Wait seconds instead of minutes for a store from now on: the run is ending, and has waited already."""
+        """Wait seconds instead of minutes for a store from now on.
+
+        The run is ending, and has waited already.
+        """
 
     def store(self, *names: str) -> None:
         """Store files that have been written to `path`; ignore those that do not exist."""
 
     def store_progress(self, name: str, content: bytes | None) -> None:
-        """Store progress for readers on other machines, if a store answers at once; None removes it."""
+        """Store progress for readers on other machines, if a store answers at once.
+
+        None removes it.
+        """
 
     def remove_run(self, *, has_record: bool) -> None:
         """Remove record, log and previews of a run that is not continued.
@@ -109,10 +127,16 @@ class RunHome(Protocol):
         """
 
     def adopt_picture(self, name: str, sha256: str, run: str) -> None:
-        """Write the missing marker of a picture directory by an older version: see `render.storage.markers.adopt`."""
+        """Write the missing marker of a picture directory by an older version.
+
+        See `render.storage.markers.adopt`.
+        """
 
     def store_picture(self, name: str) -> dict[str, Any]:
-        """Store a picture that has been written to `path`; return further facts for its entry in the record."""
+        """Store a picture that has been written to `path`.
+
+        Return further facts for its entry in the record.
+        """
 
     def is_copied_by_storing(self, name: str, copy: Place) -> bool:
         """Return whether a picture is at the place of a copy as soon as it is stored."""

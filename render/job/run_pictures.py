@@ -50,18 +50,21 @@ class RunPictures:
         return self._home.has(target.path.name)
 
     def missing(self, style: str) -> list[Target]:
-        """Return the pictures that do not exist yet in this style, a digest of all that decides their bytes."""
+        """Return the pictures that do not exist yet in this style.
+
+        A style is a digest of all that decides a picture's bytes: see `render.job.pictures.style_digest`.
+        """
         entries = self._recorder.read().record.get("pictures", {})
         return [target for target in self.targets if not self._is_recorded(target, entries, style)]
 
     def check(self, record: Mapping[str, Any]) -> None:
-        """Raise `UserError` if a picture or a copy would replace what no run wrote, or cannot be written."""
+        """Raise `UserError` if a picture or copy would replace foreign files, or cannot be written."""
         self._check_changed(record.get("pictures", {}))
         self._copies.learn(record)
         self._check_copies()
 
     def _check_changed(self, entries: Mapping[str, Any]) -> None:
-        """Raise `UserError` if a picture in the home is not the recorded one and may not be replaced."""
+        """Raise `UserError` if a picture in the home has changed and may not be replaced."""
         changed = [target for target in self.targets if self.exists(target) and not self._is_recorded(target, entries)]
         if changed and not self._overwrite:
             names = ", ".join(str(self.place(target)) for target in changed)
@@ -86,7 +89,7 @@ class RunPictures:
             refuse_unwritable(directory)
 
     def _is_recorded(self, target: Target, entries: Mapping[str, Any], style: str | None = None) -> bool:
-        """Return whether the picture in the home is the recorded one, and of this style if one is given."""
+        """Return whether the picture in the home is the recorded one, in this style if any."""
         entry = entries.get(target.path.name)
         if entry is None or style not in (None, entry["style"]):
             return False
@@ -107,7 +110,10 @@ class RunPictures:
         return self._copies.stored
 
     def make_room(self, target: Target) -> None:
-        """Prepare the place of a picture: a directory that an older version left without a marker gets one."""
+        """Prepare the place of a picture.
+
+        A directory that an older version left without a marker gets one.
+        """
         entry = self._recorder.read().record.get("pictures", {}).get(target.path.name)
         if target.is_directory and entry is not None:
             self._home.adopt_picture(target.path.name, entry["sha256"], self._digest)
@@ -127,7 +133,9 @@ class RunPictures:
         self._home.store_picture(target.path.name)
 
     def publish(self) -> list[Place]:
-        """Copy finished pictures to where the config wants them; return their places, copies instead of originals.
+        """Copy finished pictures to where the config wants them.
+
+        Return their places, copies instead of originals.
 
         Raises `UserError` if one cannot be copied; the picture in the home stays in any case.
         """

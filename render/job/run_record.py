@@ -1,4 +1,4 @@
-"""The record `run.json` of a run: its shape, and its copy beside the canvas, for when the file is lost.
+"""The record `run.json` of a run, its shape, and its backup beside the canvas.
 
 A record may come from somebody else. None of its values is used as a place to write to, and none is interpolated: see
 `compose.recorded_config`.
@@ -117,7 +117,10 @@ class _Required(TypedDict):
 
 
 class RunRecord(_Required, total=False):
-    """The keys of `run.json` that are read. Only those that distinguish a run from other JSON are required."""
+    """The keys of `run.json` that are read.
+
+    Only those that distinguish a run from other JSON are required.
+    """
 
     started: str
     resumed: list[str]
@@ -197,13 +200,19 @@ def backup_facts(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def planned_steps(record: Mapping[str, Any]) -> list[int]:
-    """Return the steps that a run's record plans for each octave; older records store them beside the grid."""
+    """Return the steps that a run's record plans for each octave.
+
+    Older records store them beside the grid.
+    """
     octaves = record.get("plan", {}).get("octaves", [])
     return [int(octave.get("stage", octave).get("steps", 0)) for octave in octaves]
 
 
 def _read_backup(directory: Place) -> dict[str, Any]:
-    """Return the record beside the newest checkpoint, with the status that the checkpoint shows; empty if none."""
+    """Return the record beside the newest checkpoint; empty if there is none.
+
+    Its status is the one that the checkpoint shows.
+    """
     checkpoints = Checkpoints(joined(directory, CANVAS))
     try:
         manifest, about = checkpoints.read(), checkpoints.read_about()

@@ -38,14 +38,20 @@ class RunRecorder:
         self.save()
 
     def reopen(self, *, repair: bool) -> None:
-        """Continue the record of a finished run; with `repair`, a lost one is written again from its backup."""
+        """Continue the record of a finished run.
+
+        With `repair`, a lost one is written again from its backup.
+        """
         reading = self.read()
         self.record = dict(reading.record)
         if reading.is_backup and repair:
             self.save()
 
     def save(self, **facts: Any) -> None:
-        """Add facts and store the record as a whole, with the log. Does nothing before `start` or `reopen`."""
+        """Add facts and store the record as a whole, with the log.
+
+        Does nothing before `start` or `reopen`.
+        """
         if not self.record:
             return
         self.record |= facts

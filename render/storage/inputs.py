@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def cache_input(url: str, key: str, cache: Path) -> Path:
-    """Copy the object at a URL into a cache directory, unless it is there, and return the path of the file.
+    """Copy the object at a URL into a cache directory once, and return the file's path.
 
     Args:
         url: URL of the object.

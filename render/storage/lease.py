@@ -1,4 +1,7 @@
-"""Lease on a URL for one process at a time: an object that its holder refreshes, free for others once stale."""
+"""Lease on a URL for one process at a time.
+
+It is an object that its holder refreshes, and free for others once it is stale.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +39,16 @@ _CLOCK = ".clock"
 
 
 class Lease:
-    """Exclusive right to write at a URL, held from `take` to `release` and refreshed by a thread."""
+    """Exclusive right to write at a URL, from `take` to `release`.
+
+    A thread refreshes it.
+    """
 
     def __init__(self, storage: ObjectStorage, holder: str, key: str) -> None:
-        """Create a lease; messages say that its URL belongs to `holder`, and name its config key `key`."""
+        """Create a lease.
+
+        Messages say that its URL belongs to `holder`, and name its config key `key`.
+        """
         self._storage, self._holder, self._key = storage, holder, key
         self._token = secrets.token_hex(8)
         self._version: Version | None = None
@@ -51,7 +60,11 @@ class Lease:
         self._thread = threading.Thread(target=self._refresh_regularly, name="lease", daemon=True)
 
     def take(self) -> None:
-        """Take the lease; raise `UserError` if another process holds it, `StorageError` if the store refuses."""
+        """Take the lease.
+
+        Raises:
+            UserError: Another process holds it, or the store refuses.
+        """
         try:
             self._version = self._storage.write(LEASE, self._content(), self._replaceable_version())
         except Overtaken:
@@ -77,7 +90,9 @@ class Lease:
             )
 
     def confirm(self) -> None:
-        """Check the lease before a write; refresh it first if its refreshes have failed for `STALE_S` seconds.
+        """Check the lease before a write.
+
+        Refresh it first if its refreshes have failed for `STALE_S` seconds.
 
         A stale lease that no other process has taken stays with its holder.
 
@@ -97,7 +112,11 @@ class Lease:
         self.check()
 
     def _replaceable_version(self) -> Version | Precondition:
-        """Return the version that `take` may replace; raise `UserError` if another process holds the lease."""
+        """Return the version that `take` may replace.
+
+        Raises:
+            UserError: Another process holds the lease.
+        """
         try:
             content, version = self._storage.load(LEASE)
         except FileNotFoundError:
@@ -147,7 +166,10 @@ def is_held(storage: ObjectStorage, *, wait: bool = False) -> bool:
 
 
 def _is_held(storage: ObjectStorage, content: bytes, watched: Version | None) -> bool:
-    """Return whether the holder is alive: by its process on this machine, by the clock of the store on others."""
+    """Return whether the holder is alive.
+
+    On this machine its process tells, on others the age of the lease by the clock of the store.
+    """
     holder, identity = _parse_holder(content), _identity()
     if identity["machine"] and holder.get("machine") == identity["machine"]:
         try:
@@ -183,7 +205,10 @@ def _parse_holder(content: bytes) -> dict[str, Any]:
 
 
 def _lease_age_s(storage: ObjectStorage) -> float:
-    """Return the seconds since the lease was written, by the clock of the store, since clocks of machines differ."""
+    """Return the seconds since the lease was written.
+
+    They are measured by the clock of the store, because clocks of machines differ.
+    """
     clock = f"{_CLOCK}-{secrets.token_hex(4)}"
     try:
         storage.write(clock, b"")
@@ -197,7 +222,10 @@ def _lease_age_s(storage: ObjectStorage) -> float:
 
 
 def _identity() -> dict[str, Any]:
-    """Return the identity of this process and of the machine its PID belongs to; `machine` is empty if unknown."""
+    """Return the identity of this process and of the machine its PID belongs to.
+
+    `machine` is empty if it is unknown.
+    """
     machine = ""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

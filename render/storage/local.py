@@ -38,7 +38,10 @@ class LocalStorage:
     place: Path
 
     def load(self, name: str) -> tuple[bytes, Version]:
-        """Return the content of a file, and an empty version; raise `OSError` as `read_record_file` does."""
+        """Return the content of a file, and an empty version.
+
+        Raise `OSError` as `read_record_file` does.
+        """
         return read_record_file(self._path(name)), Version(None)
 
     def write(
@@ -47,7 +50,10 @@ class LocalStorage:
         data: bytes,
         expected: Version | Precondition = Precondition.ANY,  # noqa: ARG002
     ) -> Version:
-        """Write a small file durably; `expected` is ignored, because the directory's lock keeps other writers out."""
+        """Write a small file durably.
+
+        `expected` is ignored, because the directory's lock keeps other writers out.
+        """
         path = self._path(name)
         write_durably(path, data)
         sync(path.parent.parent)
@@ -64,7 +70,10 @@ class LocalStorage:
         _copy(self._path(name), path)
 
     def info(self, name: str) -> ObjectInfo | None:
-        """Return name, size and tag of a file, the tag from its time and size; None if there is none."""
+        """Return name, size and tag of a file, the tag from its time and size.
+
+        None if there is none.
+        """
         path = self._path(name)
         return ObjectInfo(name, path.stat().st_size, _tag(path)) if path.is_file() else None
 
@@ -108,14 +117,19 @@ def read_record_file(path: Path) -> bytes:
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Write a small file completely or not at all; after the return it survives a loss of power."""
+    """Write a small file completely or not at all.
+
+    After the return it survives a loss of power.
+    """
     with replacing(path) as file:
         file.write(content)
 
 
 @contextmanager
 def replacing(path: Path, *, keep: bool = False) -> Iterator[IO[bytes]]:
-    """Yield a file that is renamed to `path` once it is complete and on the disk, and removed after a failure.
+    """Yield a file that is renamed to `path` once it is complete and on the disk.
+
+    After a failure it is removed.
 
     With `keep`, an existing `path` is not replaced: FileExistsError is raised.
     """
@@ -157,12 +171,12 @@ def _rename_to_free(temporary: Path, path: Path) -> None:
 
 
 def temporary_name() -> str:
-    """Return a temporary name, with the PID of this process, for an incomplete file or directory."""
+    """Return a name with this process' PID for an incomplete file or directory."""
     return f".render-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def refuse_links(directory: Path, *names: str) -> None:
-    """Raise `UserError` if one of `names` in a directory, or a directory on the way to it, is a link.
+    """Raise `UserError` if one of `names` in a directory, or a parent of it there, is a link.
 
     Through a link, files outside of the directory would be written or removed.
     """
@@ -173,7 +187,7 @@ def refuse_links(directory: Path, *names: str) -> None:
 
 
 def remove_abandoned(directory: Path) -> None:
-    """Remove incomplete files and directories of killed processes from a directory whose lock is held.
+    """Remove incomplete files of killed processes from a directory whose lock is held.
 
     Directories are removed only if they contain `UNFINISHED`.
     """

@@ -1,4 +1,4 @@
-"""Errors of the client of object stores, explained in one line: the problem, and what the user can do."""
+"""Errors of the client of object stores, explained in one line with a remedy."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def is_silence(text: str) -> bool:
 
 
 def storage_error(place: str, error: Exception) -> StorageError:
-    """Return a `StorageError` that explains in one line why a request to an object store failed."""
+    """Return a `StorageError` that explains why a request to an object store failed."""
     scheme, _, name = place.partition("://")
     text = str(error)
     duration = re.search(r" in (\d+(?:\.\d+)?)s\b", text) if is_silence(text) else None

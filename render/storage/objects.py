@@ -1,4 +1,4 @@
-"""Storage in an object store: S3 and compatible servers, Google Cloud Storage, Azure Blob Storage.
+"""Storage in an object store: S3 and compatible, Google Cloud Storage, Azure Blob Storage.
 
 Credentials come from the same places as for the tools of each cloud: environment, role of the machine, web identity and,
 if boto3 is installed, its profile files. They are never written to disk.
@@ -40,7 +40,10 @@ _MAX_REMOVED_AT_ONCE = 1000
 
 
 class Patience(NamedTuple):
-    """Time limits of a client: to connect, for one request, and for all its retries, in seconds; and their number."""
+    """Time limits of a client.
+
+    Seconds to connect, for one request, and for all its retries, and the number of retries.
+    """
 
     connect_s: int
     request_s: int
@@ -78,13 +81,21 @@ class ObjectStorage:
         return self._place
 
     def load(self, name: str) -> tuple[bytes, Version]:
-        """Return the content of an object and its version; raise FileNotFoundError if there is none."""
+        """Return the content of an object and its version.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
         response = self._interruptible_call(lambda: obstore.get(self._client, name))
         self._refuse_page(name, response.attributes)
         return bytes(self._interruptible_call(response.bytes)), Version(response.meta["e_tag"], response.meta["version"])
 
     def write(self, name: str, data: bytes, expected: Version | Precondition = Precondition.ANY) -> Version:
-        """Write a small object in one request; raise `Overtaken` if it is not in the state `expected`."""
+        """Write a small object in one request.
+
+        Raises:
+            Overtaken: It is not in the state `expected`.
+        """
         mode: Any = "overwrite"
         if expected is Precondition.ABSENT:
             mode = "create"
@@ -112,7 +123,10 @@ class ObjectStorage:
         return ObjectInfo(name, size, put["e_tag"] or "")
 
     def fetch(self, name: str, path: Path, info: ObjectInfo | None = None) -> None:
-        """Copy an object to a file in parts, after those that an earlier attempt left; it is renamed once complete."""
+        """Copy an object to a file in parts, after those that an earlier attempt left.
+
+        It is renamed once complete.
+        """
         info = info or self.info(name)
         if info is None:
             raise FileNotFoundError(f"{self._place}/{name}")
@@ -127,14 +141,18 @@ class ObjectStorage:
         temporary.replace(path)
 
     def sha256(self, name: str, info: ObjectInfo) -> str:
-        """Return the sha256, hex, of the content of an object, which is read in parts and not stored."""
+        """Return the sha256, hex, of the content of an object, which is read in parts."""
         digest = hashlib.sha256()
         for part in self._parts(name, info):
             digest.update(part)
         return digest.hexdigest()
 
     def _parts(self, name: str, info: ObjectInfo, start: int = 0) -> Iterator[memoryview]:
-        """Yield the content of an object from byte `start` on; raise `StorageError` if it is replaced meanwhile."""
+        """Yield the content of an object from byte `start` on.
+
+        Raises:
+            StorageError: It is replaced meanwhile.
+        """
         while start < info.size:
             stop = min(start + _FETCHED_PART_BYTES, info.size)
             part = self._part(name, info.tag, start, stop)
@@ -158,7 +176,11 @@ class ObjectStorage:
         return ObjectInfo(name, meta["size"], meta["e_tag"] or "")
 
     def written_at(self, name: str) -> datetime:
-        """Return the time of an object's last write, by the clock of the store; raise FileNotFoundError if missing."""
+        """Return the time of an object's last write, by the clock of the store.
+
+        Raises:
+            FileNotFoundError: There is no such object.
+        """
         return self._head(name)["last_modified"]
 
     def _head(self, name: str) -> Any:
@@ -167,12 +189,18 @@ class ObjectStorage:
         return response.meta
 
     def _refuse_page(self, name: str, attributes: Mapping[Any, Any]) -> None:
-        """Raise `StorageError` if the answer is a web page, as of a network that requires a sign-in first."""
+        """Raise `StorageError` if the answer is a web page.
+
+        It is one on a network that requires a sign-in first.
+        """
         if str(attributes.get("Content-Type", "")).startswith("text/html") and not name.endswith((".html", ".htm")):
             raise StorageError(f"{self._place} {WEB_PAGE_ANSWER}")
 
     def children(self, prefix: str = "") -> list[str]:
-        """Return the first parts of all names below a prefix, sorted, from one listing that stops at slashes."""
+        """Return the first parts of all names below a prefix, sorted.
+
+        They are from one listing that stops at slashes.
+        """
         listing = self._interruptible_call(lambda: obstore.list_with_delimiter(self._client, _below(prefix)))
         names = [*listing["common_prefixes"], *(meta["path"] for meta in listing["objects"])]
         return sorted({name.rstrip("/").rpartition("/")[2] for name in names} - {""})
@@ -214,11 +242,16 @@ class ObjectStorage:
         return ObjectStore(client, read_only=read_only)
 
     def _interruptible_call(self, call: Callable[[], T]) -> T:
-        """Return the result of a call without side effects, as `_call`; a signal does not wait for the answer."""
+        """Return the result of a call without side effects, as `_call`.
+
+        A signal does not wait for the answer.
+        """
         return self._call(lambda: interruptible(call))
 
     def _call(self, call: Callable[[], T]) -> T:
-        """Return the result of a call; retry refused connections if patient, and translate errors of the client.
+        """Return the result of a call.
+
+        Retry refused connections if patient, and translate errors of the client.
 
         Raises:
             Overtaken: Another process has written the object.
@@ -288,14 +321,17 @@ def connect(place: str, *, patient: bool, sending: bool = False) -> Any:
 
 
 def _allows_http() -> bool:
-    """Return whether the user's environment allows HTTP without encryption, for a private server."""
+    """Return whether the environment allows HTTP without encryption, for a private server."""
     allowed = (os.environ.get(f"{cloud}_ALLOW_HTTP", "") for cloud in ("AWS", "GOOGLE", "AZURE"))
     endpoints = (os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"))
     return any(word.lower() in ("true", "1") for word in allowed) or any(url.startswith("http://") for url in endpoints)
 
 
 def _profile_credentials() -> Any:
-    """Return credentials from the profile files of boto3; None without any, or if the environment has others."""
+    """Return credentials from the profile files of boto3.
+
+    None if there are none, or if the environment has others.
+    """
     environment_names = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
     if any(os.environ.get(name) for name in environment_names) or os.environ.get("AWS_SKIP_SIGNATURE"):
         return None

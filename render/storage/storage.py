@@ -29,7 +29,10 @@ class Version:
 
 
 class Precondition(Enum):
-    """State that a writer requires of an object, instead of a `Version`: any, or that there is no such object."""
+    """State that a writer requires of an object, instead of a `Version`.
+
+    `ABSENT` requires that there is no such object.
+    """
 
     ANY = "any"
     ABSENT = "absent"
@@ -46,10 +49,16 @@ class Storage(Protocol):
         """Directory or URL."""
 
     def load(self, name: str) -> tuple[bytes, Version]:
-        """Return the content of an object and its version; raise FileNotFoundError if there is none."""
+        """Return the content of an object and its version.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
 
     def write(self, name: str, data: bytes, expected: Version | Precondition = Precondition.ANY) -> Version:
-        """Write a small object completely or not at all; after the return it survives a loss of power.
+        """Write a small object completely or not at all.
+
+        After the return it survives a loss of power.
 
         An object store raises `Overtaken` if the object is not in the state `expected`. A directory ignores `expected`,
         because its lock keeps other writers out.
@@ -59,7 +68,10 @@ class Storage(Protocol):
         """Copy a file into the storage, completely or not at all."""
 
     def fetch(self, name: str, path: Path, info: ObjectInfo | None = None) -> None:
-        """Copy an object to a file, completely or not at all; with `info`, it need not be requested."""
+        """Copy an object to a file, completely or not at all.
+
+        With `info`, it need not be requested.
+        """
 
     def info(self, name: str) -> ObjectInfo | None:
         """Return name, size and tag of an object; None if there is none."""
@@ -81,7 +93,11 @@ class Storage(Protocol):
 
 
 def inner_name(name: str) -> str:
-    """Return the name, such as `canvas/manifest.json`, unchanged; raise ValueError if it leads outside of its place."""
+    """Return the name, such as `canvas/manifest.json`, unchanged.
+
+    Raises:
+        ValueError: It leads outside of its place.
+    """
     if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
         raise ValueError(f"{name!r} is no name inside a directory")
     return name

@@ -1,4 +1,4 @@
-"""Pictures in an object store, each an object or a tree of objects: sent, identified, compared and fetched."""
+"""Pictures in an object store, each an object or a tree of objects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ _MAX_TRANSFERS = 16
 
 
 def send_picture(storage: ObjectStorage, name: str, path: Path) -> dict[str, Any]:
-    """Send a file or a directory, replacing all objects of its name, and return its identity: see `stored_identity`."""
+    """Send a file or a directory, replacing all objects of its name, and return its identity.
+
+    See `stored_identity`.
+    """
     if not path.is_dir():
         storage.remove_tree(name)
         return _file_identity(storage.write_file(name, path))
@@ -44,7 +47,7 @@ def send_picture(storage: ObjectStorage, name: str, path: Path) -> dict[str, Any
 
 
 def fetch_picture(storage: ObjectStorage, name: str, path: Path) -> None:
-    """Copy an object to the file `path`, or all objects below its name into the directory `path`.
+    """Copy an object to the file `path`, or all objects below it into the directory `path`.
 
     Raises:
         UserError: An object below the name has a name that no file in a directory can have.
@@ -63,7 +66,10 @@ def fetch_picture(storage: ObjectStorage, name: str, path: Path) -> None:
 
 
 def is_stored(storage: ObjectStorage, name: str, identity: Any) -> bool:
-    """Return whether a picture of this identity is stored; `identity` may come from a record and be anything."""
+    """Return whether a picture of this identity is stored.
+
+    `identity` may come from a record and be anything.
+    """
     if not isinstance(identity, dict) or not identity:
         return False
     return stored_identity(storage, name, directory="files" in identity) == identity
@@ -90,7 +96,9 @@ def exists(storage: ObjectStorage, name: str) -> bool:
 
 
 def foreign_object(storage: ObjectStorage, name: str) -> str | None:
-    """Return the name of an object below `name` that is not as this program wrote it; None if there is none.
+    """Return the name of an object below `name` that is not as this program wrote it.
+
+    None if there is none.
 
     The marker, which is sent before all other objects, lists the objects of the picture with size and checksum: see
     `render.export.picture_directory`. The content of objects is read only if names and sizes agree.

@@ -18,7 +18,7 @@ _ABANDONED_S = 3600.0
 
 
 def probe(storage: ObjectStorage) -> None:
-    """Raise `StorageError` if a store cannot be reached, has no such bucket, or refuses reads or writes."""
+    """Raise `StorageError` if a store is unreachable, or refuses reads or writes."""
     name = f"{_PREFIX}{secrets.token_hex(4)}"
     # Without this, a signal would end the process at once and leave the test object behind.
     interrupts.hold()
@@ -39,7 +39,10 @@ def probe(storage: ObjectStorage) -> None:
 
 
 def _remove_abandoned(storage: ObjectStorage) -> None:
-    """Remove test objects of killed processes: those older than `_ABANDONED_S`, so none that is in use."""
+    """Remove test objects of killed processes.
+
+    They are older than `_ABANDONED_S`, so none is in use.
+    """
     for name in storage.children():
         info = storage.info(name) if re.fullmatch(rf"{re.escape(_PREFIX)}[0-9a-f]{{8}}", name) else None
         if info is not None and info.size == 0:

@@ -19,12 +19,19 @@ MAX_CHUNK_BYTES = 16 << 20
 
 
 class RegularFiles(LocalStore):
-    """Local store, possibly from somebody else, that refuses devices, pipes, links and files larger than a chunk."""
+    """Local Zarr store that reads only regular files of the size of a chunk at most.
+
+    The files may be from somebody else: devices, pipes, links and larger files are refused.
+    """
 
     def get_sync(
         self, key: str, *, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """Return the content of a file, None if missing; raise OSError if it is not a regular file or is too large."""
+        """Return the content of a file; None if there is none.
+
+        Raises:
+            OSError: It is not a regular file, or is too large.
+        """
         _refuse_irregular(self.root / key)
         return super().get_sync(key, prototype=prototype, byte_range=byte_range)
 
@@ -46,7 +53,7 @@ class RegularFiles(LocalStore):
 
 
 def _refuse_irregular(path: Path) -> None:
-    """Raise OSError if a path is neither missing, a directory, nor a regular file of the size of a chunk at most."""
+    """Raise OSError if a path is a device, a pipe, a link or larger than a chunk."""
     try:
         status = path.lstat()
     except (FileNotFoundError, NotADirectoryError):

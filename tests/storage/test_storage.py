@@ -29,7 +29,10 @@ from render.errors import DamagedCheckpoint, Overtaken, StorageError, UserError
 from render.farm.checkpoint import Checkpoints, Fixed
 from render.geometry.geometry import whole
 from render.job.job import draft, prepared, render
+from render.job.local_home import LocalHome
+from render.job.mirrored_home import MirroredHome
 from render.job.reexport import export_command, export_run
+from render.job.run_home import RunHome
 from render.source.levels import Level
 from render.source.source import open_source
 from render.storage import lease as leases
@@ -43,6 +46,7 @@ from render.storage.user_paths import input_path
 from render.storage.write_probe import probe
 from render.sweeps.status import print_status
 from render.sweeps.sweep import sweep
+from render.system.paths import file_sha256
 from render.viewer.server import view
 from tests.conftest import INLINE, ROOT, TINY, refusal
 from tests.support.farm_job import JOB
@@ -405,6 +409,39 @@ def test_what_lies_below_a_name_is_never_replaced_by_a_copy(bucket: str) -> None
     assert names(bucket) == ["a.png/one.jpg", "photos/one.jpg"]
     bare = load_config("preview", [*TINY, "output.path=s3://bucket.png"])
     assert refusal(lambda: draft(bare)) == "output.path=s3://bucket.png: it names a bucket: name an object in it"
+
+
+@pytest.mark.parametrize("kind", ["local", "mirrored"])
+def test_homes_on_a_disk_and_in_a_store_offer_the_same(kind: str, tmp_path: Path, bucket: str) -> None:
+    def open_home() -> RunHome:
+        return LocalHome(tmp_path / "run") if kind == "local" else MirroredHome(f"{bucket}/run")
+
+    home, other = open_home(), open_home()
+    home.check_usable()
+    home.refuse_busy()
+    assert not home.was_held() and home.existing(["a.png", "run.json"]) == []
+    with home.hold():
+        for is_held in (other.refuse_busy, lambda: other.hold().__enter__()):
+            assert f"{home.place} belongs to a run that is still going" in refusal(is_held)
+        with home.working():
+            for name in ("render.log", "run.json", "a.png"):
+                (home.path / name).write_text(name)
+            home.store("render.log", "run.json", "missing.json")
+            entry = {"sha256": file_sha256(home.path / "a.png"), **home.store_picture("a.png")}
+            home.check_held()
+            home.confirm_held()
+            home.release_picture("a.png")
+            home.fetch_picture("a.png")
+            assert (home.path / "a.png").read_text() == "a.png"
+    other.refuse_busy()
+    assert other.was_held() and other.has("a.png") and not other.has("b.png")
+    assert other.existing(["b.png", "run.json", "a.png"]) == ["run.json", "a.png"]
+    assert other.has_recorded_picture("a.png", entry) and not other.has_recorded_picture("b.png", entry)
+    open_storage(other.place).write("a.png", b"other")
+    assert not other.has_recorded_picture("a.png", entry)
+    # A run that is not continued loses its record and its log, and its pictures stay.
+    other.remove_run(has_record=True)
+    assert other.existing(["run.json", "render.log", "a.png"]) == ["a.png"]
 
 
 def test_an_object_of_the_same_size_and_other_content_is_not_ours(bucket: str, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from render.storage.records import (
     check_shape,
     parse_record,
 )
-from render.storage.storage import Seen, Version
+from render.storage.storage import Precondition, Version
 from render.storage.url import Place, joined
 
 MANIFEST = "manifest.json"
@@ -155,7 +155,7 @@ class Checkpoints:
         self._confirm = confirm
         self._storage = open_storage(place, patient=True)
         #: The manifest's last known version, and whether this process wrote it.
-        self._seen: Version | Seen = Seen.NOTHING
+        self._seen: Version | Precondition = Precondition.ABSENT
         self._ours = False
         #: Source of a copy of the run's record for the manifest, in case the record itself is lost.
         self.about: Callable[[], Mapping[str, Any]] = dict
@@ -182,7 +182,7 @@ class Checkpoints:
         except FileNotFoundError:
             if self._ours and isinstance(self._seen, Version) and self._seen.tag is not None:
                 raise self._overtaken() from None
-            self._seen = Seen.NOTHING
+            self._seen = Precondition.ABSENT
             return None
         except (OSError, MalformedRecord) as error:
             reason = getattr(error, "strerror", None) or str(error)
@@ -273,7 +273,7 @@ class Checkpoints:
         """Remove everything."""
         # The manifest first: it must never name a canvas that is partly removed.
         self._storage.remove(MANIFEST)
-        self._seen, self._ours = Seen.NOTHING, False
+        self._seen, self._ours = Precondition.ABSENT, False
         self._empty(lambda _slot: True)
         if isinstance(self._place, Path):
             # Keep the directory if it holds other files.

@@ -158,7 +158,7 @@ def draft(
         },
     )
     layout = lay_out(config.output, source.size, modes)
-    source = source.laid_out(layout.window, directory.levels)
+    source = source.laid_out(layout.window, directory.home.levels)
     masks = tuple(mask.laid_out(layout.window) for mask in masks)
     fixed = directory.unfinished()
     profile = usable_profile(config)
@@ -303,7 +303,7 @@ def render(job: Job, finding: Callable[[], Mapping[str, Any]] = dict) -> list[Pl
     """
     with job.directory.opened():
         # `status` reads the file from another terminal.
-        progress = ProgressFile(job.directory.path, job.plan, job.directory.tell)
+        progress = ProgressFile(job.directory.path, job.plan, job.directory.home.store_progress)
         # In a cluster job, the JSON log on standard output already says everything.
         quiet = job.config.quiet or (job.config.log == "json" and is_cluster_job())
         display = Displays(make_display(job.plan, quiet=quiet), progress)
@@ -327,7 +327,11 @@ def _render(job: Job, display: Display, finding: Callable[[], Mapping[str, Any]]
     config, directory, plan = job.config, job.directory, job.plan
     started = time.perf_counter()
     log.info(
-        "rendering %s: %s of %s on %s", directory.kept(directory.targets[0]), job.schedule, config.model.name, job.device
+        "rendering %s: %s of %s on %s",
+        directory.pictures.place(directory.targets[0]),
+        job.schedule,
+        config.model.name,
+        job.device,
     )
     directory.start_record(
         device=job.device,
@@ -340,7 +344,7 @@ def _render(job: Job, display: Display, finding: Callable[[], Mapping[str, Any]]
         profile_sha256=job.profile.sha256,
         plan=asdict(plan),
     )
-    if job.directory.fixed() not in (None, job.fixed):
+    if job.directory.resume_key() not in (None, job.fixed):
         log.warning("going on with other settings of the farm than before: sums may be rounded differently")
 
     def told(line: str) -> None:
@@ -384,7 +388,7 @@ def _dream(job: Job, conductor: Conductor, display: Display, metrics: Metrics | 
     """Run the conductor to its end, and show and record its events."""
     directory = job.directory
     for event in conductor.run(job.config.seed):
-        directory.check_held()
+        directory.home.check_held()
         metrics.update(event)
         match event:
             case OctaveStarted():

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from render.source.source import sample_path
-from render.sweeps.axes import Axis, Value
-from render.sweeps.shown import Exhibition, Shown
+from render.sweeps.axes.definition import AxisValue, SweepAxis
+from render.sweeps.gallery.exhibition import Exhibition, ShownPoint
 
 LAYERS, STEPS, IMAGES = ("mixed3", "mixed4", "mixed5", "mixed6"), ("1", "1.5", "2"), ("chelsea", "hubble")
 #: What the third axis shows: (rows, columns) px.
@@ -20,12 +20,12 @@ SIZES = {"chelsea": (300, 450), "hubble": (348, 400)}
 FAILED, WAITING = 5, 10
 
 
-def axis(key: str, values: dict[str, str]) -> Axis:
+def axis(key: str, values: dict[str, str]) -> SweepAxis:
     """An axis of labels with the text that sets each."""
-    return Axis(key, tuple(Value(label, (f"{key}={text}",)) for label, text in values.items()))
+    return SweepAxis(key, tuple(AxisValue(label, (f"{key}={text}",)) for label, text in values.items()))
 
 
-def three_axes() -> tuple[Axis, ...]:
+def three_axes() -> tuple[SweepAxis, ...]:
     return (
         axis("image", {image: f"sample:{image}" for image in IMAGES}),
         axis("objective.terms", {layer: f"[{layer}]" for layer in LAYERS}),
@@ -34,7 +34,7 @@ def three_axes() -> tuple[Axis, ...]:
 
 
 def exhibition(
-    axes: tuple[Axis, ...], shown: Callable[[int, tuple[int, ...]], Shown], rows: int | None, columns: int | None
+    axes: tuple[SweepAxis, ...], shown: Callable[[int, tuple[int, ...]], ShownPoint], rows: int | None, columns: int | None
 ) -> Exhibition:
     """Every combination of the axes' values, the last fastest."""
     places = itertools.product(*(range(len(one.values)) for one in axes))
@@ -70,7 +70,7 @@ def write_sweep(directory: Path) -> Exhibition:
     """24 points of three axes; one has failed, one waits, one has a deep zoom, none is called as a web address would be."""
     axes = three_axes()
 
-    def shown(number: int, at: tuple[int, ...]) -> Shown:
+    def shown(number: int, at: tuple[int, ...]) -> ShownPoint:
         words = tuple(word for one, value in zip(axes, at, strict=True) for word in one.values[value].words)
         slug = "-".join(one.values[value].label for one, value in zip(axes, at, strict=True))
         folder = f"points/{slug} #1-{number:012x}"
@@ -78,11 +78,11 @@ def write_sweep(directory: Path) -> Exhibition:
         reason = "inception_v3 has no layer 'mixed99': did you mean mixed9?" if state == "failed" else ""
         commands = (f"make render {' '.join(words)}", f"make render conf=poster {' '.join(words)} octaves.count=13")
         if state != "done":
-            return Shown(at, state, reason, folder, None, None, None, None, (0, 0), 0.0, words, *commands)
+            return ShownPoint(at, state, reason, folder, None, None, None, None, (0, 0), 0.0, words, *commands)
         size = write_pictures(directory / folder, at)
         picture, thumbnail = f"{folder}/dream.png", f"{folder}/thumbnail.webp"
         zoom = f"{folder}/dream-zoom/index.html" if number == 0 else None
-        return Shown(at, state, reason, folder, picture, picture, thumbnail, zoom, size, 12.345, words, *commands)
+        return ShownPoint(at, state, reason, folder, picture, picture, thumbnail, zoom, size, 12.345, words, *commands)
 
     return exhibition(axes, shown, 1, 2)
 
@@ -101,13 +101,13 @@ def write_many(directory: Path, count: int) -> Exhibition:
         source.crop((left, 40, left + 320, 253)).save(file, "webp", method=0)
         encoded.append(file.getvalue())
 
-    def shown(number: int, at: tuple[int, ...]) -> Shown:
+    def shown(number: int, at: tuple[int, ...]) -> ShownPoint:
         words = tuple(word for one, value in zip(axes, at, strict=True) for word in one.values[value].words)
         folder = f"points/{number:012x}"
         (directory / folder).mkdir(parents=True)
         (directory / folder / "thumbnail.webp").write_bytes(encoded[at[1]])
         name = f"{folder}/thumbnail.webp"
         command = f"make render conf=preview image=me.jpg output.width=320 {' '.join(words)}"
-        return Shown(at, "done", "", folder, name, name, name, None, (213, 320), 2.5, words, command, command)
+        return ShownPoint(at, "done", "", folder, name, name, name, None, (213, 320), 2.5, words, command, command)
 
     return exhibition(axes, shown, 0, 1)

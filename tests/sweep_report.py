@@ -23,7 +23,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from render.sweeps.event_log import EVENTS, read_events
+from render.sweeps.monitor.event_log import EVENTS, read_events
 from render.system.paths import cache_directory
 from tests.conftest import ROOT
 

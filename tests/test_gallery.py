@@ -24,11 +24,12 @@ from PIL import Image
 
 from render.config.compose import load_config
 from render.config.schema import Config, picture_width
-from render.sweeps.axes import axis_names, find_axes
-from render.sweeps.commands import Prints, favourites_as_prints, point_command, poster_command
-from render.sweeps.gallery import page, write_gallery
-from render.sweeps.points import expand
-from render.sweeps.shown import Exhibition, Shown
+from render.sweeps.axes.definition import axis_names
+from render.sweeps.axes.parsing import parse_sweep
+from render.sweeps.axes.points import expand
+from render.sweeps.gallery.exhibition import Exhibition, ShownPoint
+from render.sweeps.gallery.gallery_page import gallery_html, write_gallery
+from render.sweeps.gallery.make_commands import FavouritePrints, favourites_as_prints, point_command, poster_command
 from tests import browser
 from tests.conftest import refusal
 from tests.exhibitions import FAILED, LAYERS, STEPS, WAITING, axis, exhibition, write_many, write_sweep
@@ -544,16 +545,18 @@ def test_text_stays_text_to_the_end(chromium: browser.Browser, tmp_path: Path) -
     """On the page, in its addresses and in the file of favourites."""
     axes = (axis("image", {NASTY: NASTY, "b": "b"}), axis("name", {NASTY: NASTY}))
 
-    def shown(number: int, at: tuple[int, ...]) -> Shown:
+    def shown(number: int, at: tuple[int, ...]) -> ShownPoint:
         words = tuple(word for one, value in zip(axes, at, strict=True) for word in one.values[value].words)
         (tmp_path / str(number)).mkdir()
         Image.new("RGB", (40, 30), (200, 60, 60)).save(tmp_path / str(number) / "a b#1%.png")
         name = f"{number}/a b#1%.png"
-        return Shown(at, "done", "", f"points/{NASTY}{number}", name, name, name, None, (30, 40), 1.0, words, NASTY, NASTY)
+        return ShownPoint(
+            at, "done", "", f"points/{NASTY}{number}", name, name, name, None, (30, 40), 1.0, words, NASTY, NASTY
+        )
 
     made = exhibition(axes, shown, 0, None)
-    made = replace(made, title=NASTY, made=((NASTY, NASTY),), command=NASTY, favourites=NASTY)
-    markup = page(made)
+    made = replace(made, title=NASTY, settings=((NASTY, NASTY),), command=NASTY, favourites_command=NASTY)
+    markup = gallery_html(made)
     assert "<b>" not in markup
     assert markup.count("</script>") == 2
     opened = chromium.page(1000, 700)
@@ -737,9 +740,11 @@ def test_one_axis_of_any_length_can_be_shown(
     axes = (axis("seed", {str(number): str(number) for number in range(count)}),)
     Image.new("RGB", (64, 40), (60, 90, 160)).save(tmp_path / "small.webp")
 
-    def shown(number: int, at: tuple[int, ...]) -> Shown:
+    def shown(number: int, at: tuple[int, ...]) -> ShownPoint:
         name = "small.webp"
-        return Shown(at, "done", "", f"points/{number}", name, name, name, None, (40, 64), 1.0, (f"seed={number}",), "", "")
+        return ShownPoint(
+            at, "done", "", f"points/{number}", name, name, name, None, (40, 64), 1.0, (f"seed={number}",), "", ""
+        )
 
     opened = chromium.page(900, 600)
     opened.open(write_gallery(tmp_path, exhibition(axes, shown, rows, columns)).as_uri())
@@ -764,7 +769,7 @@ def test_a_page_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "index.html").mkdir()
     (tmp_path / "index.html" / "kept").touch()
     empty: Exhibition = exhibition(
-        (), lambda number, at: Shown(at, "waiting", "", "", *4 * (None,), (0, 0), 0.0, (), "", ""), None, None
+        (), lambda number, at: ShownPoint(at, "waiting", "", "", *4 * (None,), (0, 0), 0.0, (), "", ""), None, None
     )
     assert "index.html cannot be written" in refusal(lambda: write_gallery(tmp_path, empty))
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
@@ -854,20 +859,20 @@ def test_a_point_that_asks_for_impossible_octaves_gets_what_the_schema_allows() 
     assert coarsest.octaves.count == 1
 
 
-def prints(root: str, words: list[str], sizes: list[tuple[int, int]]) -> tuple[Prints, list[Config]]:
+def prints(root: str, words: list[str], sizes: list[tuple[int, int]]) -> tuple[FavouritePrints, list[Config]]:
     """How the points of a sweep become prints, and what each is as one; `sizes` in turn are those of their pictures."""
-    points = [point for point in expand(find_axes(root, words)) if point.config is not None]
+    points = [point for point in expand(parse_sweep(root, words)) if point.config is not None]
     given = [(point.words, point.config, sizes[point.number % len(sizes)]) for point in points]
     return favourites_as_prints(given), [composed(poster_command(config, size))[1] for _, config, size in given]
 
 
-def read_back(made: Prints, directory: Path) -> list[Config]:
+def read_back(made: FavouritePrints, directory: Path) -> list[Config]:
     """The configs that the command finds in a file of all points."""
     file = directory / "favourites.yaml"
     file.write_text(yaml.safe_dump([dict(word.split("=", 1) for word in words) for words in made.words]), encoding="utf-8")
     words = shlex.split(made.command)[3:]
     assert words[0] == "sweep.points=favourites.yaml"
-    points = expand(find_axes("poster", [f"sweep.points={file}", *words[1:]]))
+    points = expand(parse_sweep("poster", [f"sweep.points={file}", *words[1:]]))
     return [point.config for point in points if point.config is not None]
 
 

@@ -14,10 +14,12 @@ from PIL import Image
 
 from render.config.schema import Config, SourceConfig
 from render.errors import WorkersLost
-from render.sweeps.event_log import Event
-from render.sweeps.launcher import Assigned, Launcher
-from render.sweeps.queue import Task
-from render.sweeps.renderer import Outcome, Sources
+from render.sweeps.monitor.event_log import Event
+from render.sweeps.rendering.launcher import AssignedPoint, Launcher
+from render.sweeps.rendering.orders import PointOutcome
+from render.sweeps.rendering.point_queue import PointTask
+from render.sweeps.rendering.source_cache import SourceCache
+from render.sweeps.rendering.worker_loop import LaunchSettings
 
 
 class Hanging:
@@ -47,8 +49,8 @@ class Hanging:
                 self.farm.hung, self.farm.held = True, point
                 raise WorkersLost("it hangs")
             if self.farm.held == point:
-                return [Outcome("failed", 0.0, "its directory belongs to a run that is still going")]
-        return [Outcome("done", 0.0)]
+                return [PointOutcome("failed", 0.0, "its directory belongs to a run that is still going")]
+        return [PointOutcome("done", 0.0)]
 
     def mend(self) -> None:
         # Long enough for the other worker to take what is there to be taken.
@@ -78,8 +80,11 @@ class Farm:
 
 def packed(farm: Any, tmp_path: Path, points: int) -> list[Event]:
     events: list[Event] = []
-    launcher = Launcher(farm, {}, retries=2, thumbnail=64, stop=tmp_path / "stop", tell=events.append, tick=lambda: None)
-    launcher.pack([Assigned(number, Config(seed=number), Task(number, frozenset("k"))) for number in range(points)])
+    settings = LaunchSettings(retries=2, thumbnail_side=64, stop_file=tmp_path / "stop")
+    launcher = Launcher(farm, {}, settings, report=events.append, tick=lambda: None)
+    launcher.pack(
+        [AssignedPoint(number, Config(seed=number), PointTask(number, frozenset("k"))) for number in range(points)]
+    )
     return events
 
 
@@ -98,7 +103,7 @@ def test_a_farm_without_workers_is_asked_for_one(tmp_path: Path) -> None:
 def test_a_picture_is_opened_once_for_many_points_and_anew_when_it_changes(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.new("RGB", (8, 8), (10, 20, 30)).save(path)
-    sources = Sources()
+    sources = SourceCache()
     first = sources(str(path), 0, SourceConfig())
     assert sources(str(path), 1, SourceConfig()) is first
     assert sources(str(path), 0, SourceConfig(background=[0, 0, 0])) is not first

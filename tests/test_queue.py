@@ -8,21 +8,21 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from render.sweeps.queue import Queue, Task
+from render.sweeps.rendering.point_queue import PointQueue, PointTask
 
 KERNELS = st.frozensets(st.sampled_from("abcdef"), min_size=1, max_size=3)
 TASKS = st.lists(st.tuples(KERNELS, st.integers(0, 2)), min_size=1, max_size=20).map(
-    lambda found: [Task(number, kernels, rank) for number, (kernels, rank) in enumerate(found)]
+    lambda found: [PointTask(number, kernels, rank) for number, (kernels, rank) in enumerate(found)]
 )
 
 
 class Night:
     """Workers who take points in an order that `draw` decides, compile what they lack, and finish, fail or die."""
 
-    def __init__(self, tasks: list[Task], places: list[str], retries: int = 2) -> None:
-        self.queue = Queue(tasks, retries)
+    def __init__(self, tasks: list[PointTask], places: list[str], retries: int = 2) -> None:
+        self.queue = PointQueue(tasks, retries)
         self.places = places
-        self.at: dict[int, Task | None] = dict.fromkeys(range(len(places)))
+        self.at: dict[int, PointTask | None] = dict.fromkeys(range(len(places)))
         self.compiling: dict[int, bool] = {}
         self.taken: list[int] = []
         self.compilations: list[tuple[str, str]] = []
@@ -36,7 +36,7 @@ class Night:
             return False
         self.at[worker] = task
         self.taken.append(task.number)
-        self.compiling[worker] = self.queue.lacks(worker)
+        self.compiling[worker] = self.queue.lacks_kernels(worker)
         assert self.compiling[worker] == bool(task.kernels - self.hands[worker])
         return True
 
@@ -46,7 +46,7 @@ class Night:
             if (self.places[worker], kernel) not in self.compilations:
                 self.compilations.append((self.places[worker], kernel))
         self.hands[worker] |= task.kernels
-        self.queue.compiled(worker)
+        self.queue.kernels_ready(worker)
         self.compiling[worker] = False
 
     def finish(self, worker: int) -> None:
@@ -79,7 +79,7 @@ def test_every_point_is_rendered_once_and_no_kernel_is_compiled_by_two_workers_o
             night.finish(worker)
         assert took or busy
     assert sorted(night.taken) == [task.number for task in tasks]
-    assert night.queue.waiting == night.queue.at_work == 0
+    assert night.queue.waiting == night.queue.running == 0
     assert len(night.compilations) == len(set(night.compilations))
 
 
@@ -107,25 +107,25 @@ def test_a_point_that_fails_comes_again_so_many_times(tasks, retries, data):
     night = Night(tasks, ["here"], retries)
     bad = data.draw(st.sets(st.sampled_from([task.number for task in tasks])))
     hopeless = data.draw(st.sets(st.sampled_from([task.number for task in tasks])))
-    again: list[bool] = []
+    may_retry: list[bool] = []
     while night.take(0):
         number = night.at[0].number
         assert night.queue.attempt(number) == night.taken.count(number)
         if number in bad | hopeless:
-            again.append(night.queue.failed(0, again=number not in hopeless))
+            may_retry.append(night.queue.failed(0, may_retry=number not in hopeless))
             night.at[0] = None
         else:
             night.finish(0)
     for task in tasks:
         times = 1 if task.number in hopeless or task.number not in bad else 1 + retries
         assert night.taken.count(task.number) == times
-    assert again.count(True) == len(bad - hopeless) * retries
+    assert may_retry.count(True) == len(bad - hopeless) * retries
 
 
 def test_a_failed_point_waits_until_its_like_are_through():
-    night = Night([Task(number, frozenset("a")) for number in range(4)], ["here"])
+    night = Night([PointTask(number, frozenset("a")) for number in range(4)], ["here"])
     night.take(0)
-    assert night.queue.failed(0, again=True)
+    assert night.queue.failed(0, may_retry=True)
     for _ in range(4):
         night.take(0)
         night.finish(0)
@@ -133,7 +133,7 @@ def test_a_failed_point_waits_until_its_like_are_through():
 
 
 def test_a_worker_that_leaves_gives_its_point_back_and_what_it_was_compiling_to_the_next():
-    night = Night([Task(0, frozenset("a")), Task(1, frozenset("a"))], ["here", "here"])
+    night = Night([PointTask(0, frozenset("a")), PointTask(1, frozenset("a"))], ["here", "here"])
     assert night.take(0)
     assert not night.take(1), "the other compiles it"
     night.queue.leave(0)
@@ -142,7 +142,7 @@ def test_a_worker_that_leaves_gives_its_point_back_and_what_it_was_compiling_to_
 
 
 def test_workers_spread_over_kernels_before_they_share_one():
-    tasks = [Task(number, frozenset("abc"[number % 3])) for number in range(9)]
+    tasks = [PointTask(number, frozenset("abc"[number % 3])) for number in range(9)]
     night = Night(tasks, ["here"] * 3)
     for worker in range(3):
         assert night.take(worker)
@@ -155,16 +155,16 @@ def test_workers_spread_over_kernels_before_they_share_one():
 
 
 def test_elsewhere_a_kernel_is_compiled_at_the_same_time():
-    night = Night([Task(0, frozenset("a")), Task(1, frozenset("a"))], ["here", "there"])
+    night = Night([PointTask(0, frozenset("a")), PointTask(1, frozenset("a"))], ["here", "there"])
     assert night.take(0)
     assert night.take(1)
 
 
 def test_two_thousand_points_with_kernels_of_their_own_are_given_out_in_a_few_milliseconds_each():
-    night = Night([Task(number, frozenset([str(number)])) for number in range(2000)], ["here"])
+    night = Night([PointTask(number, frozenset([str(number)])) for number in range(2000)], ["here"])
     begun = time.perf_counter()
     while night.take(0):
-        night.queue.compiled(0)
+        night.queue.kernels_ready(0)
         night.hands[0] |= night.at[0].kernels
         night.finish(0)
     assert len(night.taken) == 2000

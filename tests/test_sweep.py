@@ -19,10 +19,10 @@ import psutil
 import pytest
 from PIL import Image
 
-from render.sweeps.board import Board
-from render.sweeps.event_log import EVENTS, Event, last_command, read_events
-from render.sweeps.gallery import write_gallery
-from render.sweeps.shown import Exhibition
+from render.sweeps.gallery.exhibition import Exhibition
+from render.sweeps.gallery.gallery_page import write_gallery
+from render.sweeps.monitor.board import Board
+from render.sweeps.monitor.event_log import EVENTS, Event, last_command, read_events
 from render.viewer.live_run import LiveRun
 from tests.conftest import INLINE, ROOT, Finished, refusal
 
@@ -310,7 +310,8 @@ def test_a_grid_over_the_maximum_says_what_it_would_take(tmp_path: Path, command
 
 def test_a_page_that_cannot_be_written_for_a_while_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from render.errors import UserError
-    from render.sweeps import sweep as module
+    from render.sweeps import sweep_reporter as module
+    from render.sweeps.sweep import sweep
 
     written: list[Path] = []
 
@@ -320,10 +321,10 @@ def test_a_page_that_cannot_be_written_for_a_while_stops_nothing(tmp_path: Path,
             raise UserError("index.html cannot be written (No space left on device): free some space")
         return write_gallery(home, exhibition)
 
-    monkeypatch.setattr(module, "_PAGE_EVERY", 0.0)
+    monkeypatch.setattr(module, "_PAGE_EVERY_S", 0.0)
     monkeypatch.setattr(module, "write_gallery", write)
     monkeypatch.chdir(tmp_path)
-    assert module.sweep("preview", [*SMALL, "objective.terms=[mixed0]", "seed=1,2", INLINE, "quiet=true"]) == 0
+    assert sweep("preview", [*SMALL, "objective.terms=[mixed0]", "seed=1,2", INLINE, "quiet=true"]) == 0
     assert len(written) > 1
     assert (tmp_path / "night" / "index.html").exists()
 
@@ -376,19 +377,19 @@ def test_the_small_pictures_of_a_point_are_made_anew_where_they_are_gone(night: 
 def test_what_breaks_inside_a_point_is_its_reason_and_not_the_end(tmp_path: Path):
     from render.config.schema import Config
     from render.errors import NumericalError, UrgentInterrupt, WorkersLost
-    from render.sweeps.renderer import attempted
+    from render.sweeps.rendering.renderer import attempt_point
 
     def outcome(error: BaseException):
         def work() -> float:
             raise error
 
-        return attempted(Config(), work)
+        return attempt_point(Config(), work)
 
-    assert (outcome(NumericalError("flat")).status, outcome(NumericalError("flat")).again) == ("failed", False)
-    assert outcome(WorkersLost("gone")).again
+    assert (outcome(NumericalError("flat")).status, outcome(NumericalError("flat")).may_retry) == ("failed", False)
+    assert outcome(WorkersLost("gone")).may_retry
     strange = outcome(MemoryError())
-    assert (strange.status, strange.again, strange.reason) == ("failed", True, "MemoryError: no reason given")
+    assert (strange.status, strange.may_retry, strange.reason) == ("failed", True, "MemoryError: no reason given")
     assert outcome(KeyboardInterrupt()).status == "interrupted"
     with pytest.raises(UrgentInterrupt):
         outcome(UrgentInterrupt())
-    assert attempted(Config(), lambda: 2.5).megapixels == 2.5
+    assert attempt_point(Config(), lambda: 2.5).megapixels == 2.5

@@ -21,8 +21,8 @@ from render.export.picture import image_of, write_picture
 from render.export.profile import converted, read_profile
 from render.job.targets import targets
 from render.source.loaders import open_stream
-from render.sweeps import thumbnails as module
-from render.sweeps.thumbnails import make_thumbnail, shown_files
+from render.sweeps.rendering import thumbnails as module
+from render.sweeps.rendering.thumbnails import make_thumbnail, shown_files
 from tests.conftest import refusal
 
 SHAPE = (420, 700)
@@ -104,8 +104,8 @@ def test_colours_are_those_that_the_file_means(tmp_path: Path) -> None:
 def test_what_is_too_large_for_a_browser_has_a_large_one_and_then_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MOST_PIXELS", 10_000)
-    monkeypatch.setattr(module, "LARGE_SIDE", 200)
+    monkeypatch.setattr(module, "MAX_BROWSER_PIXELS", 10_000)
+    monkeypatch.setattr(module, "MAX_LARGE_SIDE", 200)
     picture = kept(tmp_path, "png", scene())
     make_thumbnail(tmp_path, picture, 100)
     assert opened(tmp_path / "large.webp").shape == (120, 200, 3)

@@ -51,7 +51,10 @@ class SweepEstimate:
 
 
 def print_sweep_plan(root: str, words: Sequence[str]) -> None:
-    """Print the `plan` of a sweep: its axes, points that cannot be rendered, and the total cost; write nothing."""
+    """Print the axes of a sweep, the points that cannot be rendered, and the total cost.
+
+    Nothing is written.
+    """
     definition = parse_sweep(root, words)
     console, total, limit = plain_console(), point_count(definition), definition.config.sweep.max
     table = Table(title=f"{definition.config.name}: {total:,} points", title_justify="left")
@@ -68,7 +71,7 @@ def print_sweep_plan(root: str, words: Sequence[str]) -> None:
 
 
 def _point_lines(definition: SweepDefinition) -> Iterator[str]:
-    """Yield lines about the points: kernels, those that are done, and those that cannot be rendered."""
+    """Yield lines about kernels, points that are done, and points that cannot be rendered."""
     directory = sweep_path(definition)
     points = list(draft_points(definition, expand(definition), directory))
     drafted = [point for point in points if isinstance(point, DraftedPoint)]
@@ -88,7 +91,10 @@ def _listed(labels: Sequence[str]) -> str:
 
 
 def estimate_sweep(definition: SweepDefinition) -> SweepEstimate:
-    """Estimate the cost of a sweep from a few points; write nothing. Raise `UserError` if none can be rendered."""
+    """Estimate the cost of a sweep from a few points; write nothing.
+
+    Raise `UserError` if none can be rendered.
+    """
     sample = replace(definition, axes=tuple(_sampled(definition.axes)))
     points = list(draft_points(sample, expand(sample), None))
     drafted = [point for point in points if isinstance(point, DraftedPoint)]
@@ -105,7 +111,10 @@ def estimate_sweep(definition: SweepDefinition) -> SweepEstimate:
 
 
 def _sampled(axes: Sequence[SweepAxis]) -> list[SweepAxis]:
-    """Return the axes with few, evenly spaced values, first and last included, for a sample of `_MAX_SAMPLE_POINTS`."""
+    """Return the axes with few, evenly spaced values, so that they make a sample of points.
+
+    The first and the last value are included; there are at most `_MAX_SAMPLE_POINTS` points.
+    """
     max_values, sampled = _MAX_SAMPLE_POINTS, []
     for axis in axes:
         value_count = max(1, min(len(axis.values), 3, max_values))

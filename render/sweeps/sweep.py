@@ -1,9 +1,4 @@
-"""`make sweep`: a grid of jobs on one farm, from the words on the command line to the gallery of results.
-
-Words become axes (`axes/`), each combination of values a drafted point (`rendering/drafting.py`), the farm's workers
-render the points (`rendering/`), their events add up to a board (`monitor/`), and the results are shown on contact sheets
-and a page (`gallery/`).
-"""
+"""`make sweep`: parse the words of a sweep, draft its points, and run those that are not done."""
 
 from __future__ import annotations
 
@@ -30,7 +25,9 @@ _MAX_SILENT_POINTS = 200
 
 
 def sweep(root: str, words: Sequence[str]) -> int:
-    """Render all points of a sweep that are not done yet; return the exit code, 1 if any failed.
+    """Render all points of a sweep that are not done yet.
+
+    Return the exit code, 1 if any failed.
 
     Raises:
         UserError: Before anything is rendered, for words that do not make a valid sweep.
@@ -64,11 +61,12 @@ def render_sweep(definition: SweepDefinition, words: Sequence[str]) -> int:
 
 
 def sweep_farm(farm: FarmConfig, points: int) -> FarmConfig:
-    """Return the farm for so many points: on local CPUs it has two workers if the config sets no number.
+    """Return the farm for so many points.
 
-    While one worker reads, writes or schedules, the other computes; on two cores that saves a fifth of the time. Each has
-    as many threads as a single render, so that sums are rounded in the same way. The inline executor has one worker, since
-    its kernels and each run's log belong to this process.
+    On local CPUs it has two workers if the config sets no number. While one worker reads, writes or schedules, the other
+    computes; on two cores that saves a fifth of the time. Each has as many threads as a single render, so that sums are
+    rounded in the same way. The inline executor has one worker, since its kernels and each run's log belong to this
+    process.
     """
     if farm.executor == "inline":
         return replace(farm, workers=1)

@@ -46,7 +46,7 @@ def sweep_path(definition: SweepDefinition) -> Path:
 
 
 class SweepDirectory:
-    """Directory of one sweep. It keeps all run directories of earlier commands, also those of other points.
+    """Directory of one sweep, with the run directories of all its commands.
 
     Attributes:
         path: The directory.
@@ -60,7 +60,10 @@ class SweepDirectory:
         self.record: dict[str, Any] = {}
 
     def check(self) -> None:
-        """Raise `UserError` if the sweep would replace foreign files, or cannot write. Change nothing."""
+        """Raise `UserError` if the sweep would replace foreign files, or cannot write.
+
+        Nothing is changed.
+        """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"sweep.dir={self.path} is a file: name a directory")
         refuse_links(self.path, *_OWN_NAMES, _STOP, LOCK)
@@ -76,7 +79,7 @@ class SweepDirectory:
 
     @contextmanager
     def opened(self, facts: Mapping[str, Any]) -> Iterator[EventLog]:
-        """Lock the directory for this process, attach log and events, and put `facts` into the record.
+        """Lock the directory, attach log and events, and put `facts` into the record.
 
         On exit, record how the sweep ended, and release the directory.
         """

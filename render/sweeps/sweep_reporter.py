@@ -1,4 +1,4 @@
-"""Reports of a running sweep: its events go to the log, the screen and the board, and from there into the page."""
+"""Reports of a running sweep: its events go to log, screen and board, then into the page."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class SweepReporter:
         log.info("%s %s %s", event.kind, "" if event.point is None else self._points[event.point].label, event.facts)
 
     def report_settled_points(self) -> None:
-        """Report the points that are not rendered: those that are done, and those that cannot be rendered."""
+        """Report the points that are done already, and those that cannot be rendered."""
         refused_count = 0
         for point in self._points:
             event = None
@@ -96,7 +96,10 @@ class SweepReporter:
                 log.warning("the page is not up to date: %s", error)
 
     def write_pages(self, *, sheets: bool) -> tuple[Path, list[Path]]:
-        """Write the page, and on request the contact sheets, for the current state; return their paths."""
+        """Write the page, and on request the contact sheets, for the current state.
+
+        Return their paths.
+        """
         exhibition = build_exhibition(self._definition, self._points, self.board, self._sweep_directory, self._command)
         page = write_gallery(self._sweep_directory, exhibition)
         self._page_time = time.monotonic()

@@ -1,4 +1,4 @@
-"""One command of a sweep, from checked points to the gallery: its record, its interrupts, its end."""
+"""One command of a sweep, from drafted points to the gallery: record, interrupts, end."""
 
 from __future__ import annotations
 
@@ -119,7 +119,10 @@ class SweepRun:
         self._directory.save(status=status, seconds=seconds, failures=failures)
 
     def _break_off(self, reporter: SweepReporter, status: str, *, show: bool) -> None:
-        """Finish record and page while another error is being raised, which the user must read last."""
+        """Finish record and page while another error is being raised.
+
+        Failures here are only logged: the user must read the other error last.
+        """
         try:
             self._end(reporter, status)
             if show:
@@ -150,7 +153,7 @@ class SweepRun:
 
 
 def failure_summary(failures: Sequence[PointStatus], total: int) -> list[str]:
-    """Return a line for each failed point with its reason, or for each reason if there are many failures."""
+    """Return a line for each failed point, or for each reason if there are many failures."""
     lines = [f"render: {len(failures)} of {total} points failed; the same command tries them again"]
     if len(failures) <= _MAX_LISTED_FAILURES:
         return [*lines, *(f"  {failure.point.label}: {failure.reason}" for failure in failures)]

@@ -59,7 +59,10 @@ class SweepDefinition:
     fixed_words: tuple[str, ...]
 
     def table_axes(self) -> tuple[int | None, int | None]:
-        """Return the indices of the row and column axes: as configured, else the last two; rows are None for one axis."""
+        """Return the indices of the row and column axes: as configured, else the last two.
+
+        A sweep with a single axis has no rows: the first index is None.
+        """
         section = self.config.sweep
         rows, columns = (axis_index(self.axes, key) for key in (section.rows, section.columns))
         has_columns = columns is not None
@@ -72,13 +75,19 @@ class SweepDefinition:
 
 
 def axis_names(axes: Sequence[SweepAxis]) -> list[str]:
-    """Return the display name of each axis: its short name, or its whole key where two short names are equal."""
+    """Return the display name of each axis.
+
+    It is the short name, or the whole key where two short names are equal.
+    """
     names = [axis.name for axis in axes]
     return [axis.key if names.count(axis.name) > 1 else axis.name for axis in axes]
 
 
 def axis_index(axes: Sequence[SweepAxis], key: str | None) -> int | None:
-    """Return the index of the axis with this key or, failing that, this short name; None if there is no such axis."""
+    """Return the index of the axis with this key or, failing that, this short name.
+
+    Return None if there is no such axis.
+    """
     for names in ([axis.key for axis in axes], [axis.name for axis in axes]):
         if key in names:
             return names.index(key)
@@ -86,14 +95,17 @@ def axis_index(axes: Sequence[SweepAxis], key: str | None) -> int | None:
 
 
 def point_label(axes: Sequence[SweepAxis], value_indices: Sequence[int]) -> str:
-    """Return the display name of the point with one value of each axis, such as `terms mixed4, step_size 2`."""
+    """Return the display name of a point from its values, such as `terms mixed4, step_size 2`."""
     labels = [axis.values[number].label for axis, number in zip(axes, value_indices, strict=True)]
     names = ["" if axis.key == POINT else f"{name} " for axis, name in zip(axes, axis_names(axes), strict=True)]
     return ", ".join(f"{name}{label}" for name, label in zip(names, labels, strict=True))
 
 
 def names_value(item: str, axis: SweepAxis, value: AxisValue) -> bool:
-    """Return whether an item of `sweep.first` means this value: `key=value` with the value's label or its text."""
+    """Return whether an item of `sweep.first` means this value.
+
+    An item is `key=value` with the value's label or its text.
+    """
     key, _, text = item.partition("=")
     is_key = key in (axis.key, axis.name)
     return item in value.words or (is_key and (text == value.label or f"{axis.key}={text}" in value.words))

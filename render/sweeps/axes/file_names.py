@@ -1,4 +1,4 @@
-"""File names in a sweep's words: lists such as `a.jpg,b.jpg`, and patterns such as `photos/*.jpg`.
+"""File names in words: lists such as `a.jpg,b.jpg`, and patterns such as `photos/*.jpg`.
 
 Names are not read with Hydra's grammar, since they may hold any character: an existing file with exactly the written name
 takes precedence.
@@ -27,7 +27,9 @@ _MAX_PATH_LENGTH = 4096
 
 
 def listed_names(key: str, text: str) -> list[str] | None:
-    """Return the values of `key` that a word lists, as single words would write them; None for a single name.
+    """Return the values of `key` that a word lists, as single words would write them.
+
+    Return None for a single name.
 
     Patterns are replaced by the matching files, in natural order, without repetitions.
 
@@ -52,7 +54,9 @@ def listed_names(key: str, text: str) -> list[str] | None:
 
 
 def matching_files(key: str, name: str) -> list[str]:
-    """Return the files that a pattern matches, in natural order, as words write them; return a plain name as it is.
+    """Return the files that a pattern matches, in natural order, as words write them.
+
+    A plain name is returned as it is.
 
     Raises:
         UserError: For a pattern that matches nothing.
@@ -79,7 +83,10 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
 
 
 def display_names(name: str) -> tuple[str, ...]:
-    """Return the display names of a file, from short to long: stem, name, name with directory, ..., full path."""
+    """Return the display names of a file, from short to long.
+
+    They are its stem, its name, its name with directory, and so on up to the full path.
+    """
     if name.startswith("sample:"):
         return name.removeprefix("sample:"), name
     path = Path(name)
@@ -125,7 +132,10 @@ def _exists(key: str, name: str) -> bool:
 
 
 def _is_pattern(key: str, name: str) -> bool:
-    """Return whether a name is a pattern; one with brackets alone is a pattern only if files match it."""
+    """Return whether a name is a pattern.
+
+    A name with brackets alone is a pattern only if files match it.
+    """
     if is_hydras(name) or not glob.has_magic(name) or _exists(key, name):
         return False
     return bool(re.search(r"[*?]", name) or _matched_files(key, name))

@@ -1,4 +1,4 @@
-"""Parsing of a sweep: a root config and the words of a command line become axes and fixed words."""
+"""Parsing of a sweep: a root config and words become axes and fixed words."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ def parse_sweep(root: str, words: Sequence[str]) -> SweepDefinition:
 def _split_words(
     words: Sequence[str], groups: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, SweepAxis | None], list[str]]:
-    """Return the axis of each key (None for a key with a single value), and the words that are no axes."""
+    """Return the axes that words define, by key, and the words that define none.
+
+    A key with a single value has None for its axis.
+    """
     word_axes: dict[str, SweepAxis | None] = {}
     fixed_words: list[str] = []
     for word in words:
@@ -78,7 +81,10 @@ def _axis_of_word(word: str, key: str, groups: Mapping[str, Sequence[str]]) -> S
 
 
 def _check(definition: SweepDefinition) -> None:
-    """Raise `UserError` if there are no axes, if points would share an output path, or if a named axis does not exist."""
+    """Raise `UserError` if a sweep cannot be rendered or laid out.
+
+    It needs an axis; points may not share an output path; axes of rows, columns and `sweep.first` must exist.
+    """
     axes, section = definition.axes, definition.config.sweep
     if not axes:
         raise UserError("nothing to sweep: give a key several values, such as step_size=1,2,4 or image=photos/*.jpg")

@@ -84,14 +84,20 @@ def expand(definition: SweepDefinition) -> Iterator[GridPoint]:
 
 
 def rank(definition: SweepDefinition, point: GridPoint) -> int:
-    """Return how many items of `sweep.first` a point satisfies: a higher rank is rendered earlier."""
+    """Return how many items of `sweep.first` a point satisfies.
+
+    A higher rank is rendered earlier.
+    """
     values = [(axis, axis.values[index]) for axis, index in zip(definition.axes, point.value_indices, strict=True)]
     first_items = definition.config.sweep.first
     return sum(any(names_value(item, axis, value) for axis, value in values) for item in first_items)
 
 
 class _BaseConfig:
-    """Config that Hydra composes for one combination of group choices; points of other values are patched copies."""
+    """Config that Hydra composes for one combination of group choices.
+
+    Configs of points are copies of it, patched with the values of other keys.
+    """
 
     def __init__(self, definition: SweepDefinition, choices: tuple[str, ...]) -> None:
         self._definition, self._choices = definition, choices

@@ -16,7 +16,10 @@ _PATH_KEYS = ("output.dir", "output.path")
 
 
 def refuse_axis(key: str, groups: Mapping[str, Sequence[str]], where: str) -> None:
-    """Raise `UserError` for a key that is unknown or changes no picture; the message begins with `where`."""
+    """Raise `UserError` for a key that is unknown or changes no picture.
+
+    The message begins with `where`.
+    """
     if key == "conf":
         raise UserError(f"{where}: conf cannot be an axis; sweep one config at a time")
     section = key.partition(".")[0]

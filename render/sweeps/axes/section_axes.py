@@ -82,7 +82,10 @@ def section_axes(
 
 
 def labelled_axis(key: str, values: Sequence[ValueText], where: str) -> SweepAxis:
-    """Return the axis of a key with labelled values. Raise `UserError`, naming `where`, if it is empty or repeats a value."""
+    """Return the axis of a key with labelled values.
+
+    Raise `UserError`, naming `where`, if it is empty or repeats a value.
+    """
     if not values:
         raise UserError(f"{where} has no values: give it at least one")
     refuse_twice([value.text for value in values], where)
@@ -93,7 +96,10 @@ def labelled_axis(key: str, values: Sequence[ValueText], where: str) -> SweepAxi
 def _sources(
     config: SweepJob, other_axis_keys: Sequence[str], groups: Mapping[str, Sequence[str]]
 ) -> Iterator[_AxisSource]:
-    """Yield each entry of the section that makes an axis; `other_axis_keys` are axes of words and points."""
+    """Yield each entry of the section that makes an axis.
+
+    `other_axis_keys` are axes of words and points.
+    """
     section = config.sweep
     if not isinstance(section.axes, dict):
         raise UserError(f"sweep.axes={section.axes}: must be keys with their values, such as {{step_size: [1, 2]}}")

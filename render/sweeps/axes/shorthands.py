@@ -63,7 +63,9 @@ def channel_values(channels: str, architecture: Architecture | None) -> list[Val
 
 
 def read_points(path: str, groups: Mapping[str, Sequence[str]]) -> list[dict[str, ValueText]]:
-    """Read the points that a YAML file lists, each a mapping of keys to values; text is as on the command line.
+    """Read the points that a YAML file lists, each a mapping of keys to values.
+
+    Values are spelled as on the command line.
 
     Raises:
         UserError: For a file that is not such a list, and for unknown keys.
@@ -124,7 +126,7 @@ def _point(entry: object, where: str, groups: Mapping[str, Sequence[str]]) -> di
 
 
 def _refuse_references(key: str, text: str) -> None:
-    """Raise `UserError` for a value with a reference, since a file of points may come from somebody else.
+    """Raise `UserError` for a value with a reference: the file may come from somebody else.
 
     References are `${...}`, in any spelling, and URLs of object stores.
     """

@@ -1,4 +1,4 @@
-"""Values of an axis: Hydra's multirun grammar, lists in YAML and file names, converted to words and labels."""
+"""Values of an axis, as words and labels, from Hydra's grammar, YAML lists and file names."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ class ValueText:
 
 
 def values_of_word(key: str, text: str, groups: Mapping[str, Sequence[str]]) -> list[ValueText] | None:
-    """Return the values that `key=text` gives, as on Hydra's command line; None for a single value.
+    """Return the values that `key=text` gives, as on Hydra's command line.
+
+    Return None for a single value.
 
     Raises:
         UserError: For text that cannot be parsed or enumerated, and for a pattern that matches nothing.
@@ -60,7 +62,10 @@ def values_of_word(key: str, text: str, groups: Mapping[str, Sequence[str]]) -> 
 
 
 def values_of_config(key: str, entry: object, groups: Mapping[str, Sequence[str]]) -> list[ValueText]:
-    """Return the values that `sweep.axes` gives a key: a list, or text with the syntax of the command line."""
+    """Return the values that `sweep.axes` gives a key.
+
+    The entry is a list, or text with the syntax of the command line.
+    """
     if not isinstance(entry, list):
         text = entry if isinstance(entry, str) else plain_text(key, entry)
         if not text.strip():
@@ -77,7 +82,10 @@ def values_of_config(key: str, entry: object, groups: Mapping[str, Sequence[str]
 
 
 def value_of_text(key: str, text: str) -> ValueText:
-    """Return the value that a single word writes. Raise `UserError` for text that Hydra cannot parse."""
+    """Return the value that a single word writes.
+
+    Raise `UserError` for text that Hydra cannot parse.
+    """
     if key in PATH_KEYS:
         return value_of_name(key, text)
     return _of_element(key, parsed_word(f"{key}={text}").value(), text)
@@ -98,7 +106,10 @@ def plain_text(key: str, value: object) -> str:
 
 
 def labels(values: Sequence[ValueText]) -> list[str]:
-    """Return for each value its shortest unique name; if none is unique, its text, numbered if necessary."""
+    """Return for each value its shortest unique name.
+
+    A value without a unique name gets its text, numbered if necessary.
+    """
     names = [[*(_printable(name) for name in value.names), _printable(value.text)] for value in values]
     names = [[name for name in value_names if name.strip()] or ["''"] for value_names in names]
     levels = [0] * len(values)
@@ -121,7 +132,10 @@ def labels(values: Sequence[ValueText]) -> list[str]:
 
 
 def _elements(key: str, text: str, parsed: Override, groups: Mapping[str, Sequence[str]]) -> list[Any]:
-    """Return the elements of a choice, range or glob of Hydra's grammar. Raise `UserError` if they cannot be enumerated."""
+    """Return the elements of a choice, range or glob of Hydra's grammar.
+
+    Raise `UserError` if they cannot be enumerated.
+    """
     sweep: Any = parsed.value()
     elements: Iterable[Any]
     if isinstance(sweep, IntervalSweep):
@@ -153,7 +167,10 @@ def _elements(key: str, text: str, parsed: Override, groups: Mapping[str, Sequen
 
 
 def _of_element(key: str, element: Any, text: str | None = None) -> ValueText:
-    """Return the value of an element of Hydra's grammar; `text` is its spelling, by default Hydra's own."""
+    """Return the value of an element of Hydra's grammar.
+
+    `text` is its spelling, by default Hydra's own.
+    """
     if key in PATH_KEYS:
         return value_of_name(key, Transformer.str(element))
     value_text = Transformer.str(element) if text is None else text

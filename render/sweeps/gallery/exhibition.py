@@ -1,4 +1,4 @@
-"""Content of contact sheet and gallery as plain data, so that both can be drawn without rendering."""
+"""Content of contact sheet and gallery as plain data: both can be drawn without rendering."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from render.sweeps.axes.definition import SweepAxis
 
 @dataclass(frozen=True)
 class ShownPoint:
-    """Point as it is shown. File names are relative to the sweep's directory, with slashes; None if there is no such file.
+    """Point as it is shown.
+
+    File names are relative to the sweep's directory, with slashes; None if there is no such file.
 
     Attributes:
         value_indices: The index of its value on each axis.

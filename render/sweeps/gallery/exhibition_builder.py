@@ -1,4 +1,4 @@
-"""Collection of what contact sheet and gallery show: a sweep's axes, and the outcome of each point."""
+"""Builder of the content of contact sheet and gallery: axes, and the outcome of each point."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ def build_exhibition(
 
 
 def _shared_settings(definition: SweepDefinition, first: DraftedPoint | None) -> list[tuple[str, str]]:
-    """Return (name, text) of the settings that all points share: picture, network, size, octaves, steps."""
+    """Return (name, text) of the settings that all points share.
+
+    They are picture, network, objective, size, octaves and step size, without those that are axes.
+    """
     if first is None:
         return []
     config, rows, columns = first.config, *first.size

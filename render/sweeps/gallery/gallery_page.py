@@ -1,4 +1,4 @@
-"""Gallery page: `gallery.html` and its scripts in one file, without need of a server or network."""
+"""Gallery page: `gallery.html` and its scripts in one file that needs no server or network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ GALLERY_PAGE = "index.html"
 
 
 def write_gallery(directory: Path, exhibition: Exhibition) -> Path:
-    """Write the page into a sweep's directory, replacing an older one atomically; return its path.
+    """Write the page into a sweep's directory and return its path.
+
+    An older page is replaced atomically.
 
     Raises:
         UserError: If it cannot be written.
@@ -32,7 +34,10 @@ def write_gallery(directory: Path, exhibition: Exhibition) -> Path:
 
 
 def gallery_html(exhibition: Exhibition) -> str:
-    """Return the page's HTML. Data cannot become markup or script: text is escaped, JSON has no angle brackets."""
+    """Return the page's HTML.
+
+    Data cannot become markup or script: text is escaped, JSON has no angle brackets.
+    """
     names = axis_names(exhibition.axes)
     values = {
         "title": html.escape(exhibition.title),

@@ -1,4 +1,4 @@
-"""`make` commands that render a sweep again, or one of its points: unchanged, or as a print."""
+"""`make` commands that render a sweep again, or one of its points: unchanged or as a print."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def point_command(settings: Mapping[str, Any]) -> str:
 
 
 def poster_command(config: Config, size: tuple[int, int]) -> str:
-    """Return the `make render conf=poster ...` that dreams a point as a print; `size` is (rows, columns) px of its picture.
+    """Return the `make render conf=poster ...` that dreams a point as a print.
+
+    `size` is (rows, columns) px of its picture.
 
     The print has as many octaves as its coarsest one needs to be as large as the point's, or as many as the point if a
     setting lists one value per octave. A point with a configured height keeps its aspect.
@@ -57,7 +59,7 @@ class FavouritePrints:
 
 
 def favourites_as_prints(points: Sequence[tuple[Sequence[str], Config, tuple[int, int]]]) -> FavouritePrints:
-    """Return the command and the words of the file that dream each point as `poster_command` does.
+    """Return command and file content that dream each point as `poster_command` does.
 
     The command has the settings that all prints share. The file omits keys that a print sets itself, such as a width, even
     if they are axes. It has settings that follow from a point's size or scale if they differ between points.
@@ -97,7 +99,7 @@ def favourites_as_prints(points: Sequence[tuple[Sequence[str], Config, tuple[int
 
 
 def _poster_words(config: Config, size: tuple[int, int]) -> tuple[list[str], int]:
-    """Return the words that differ from the default print, without the number of octaves, and that number."""
+    """Return the words that differ from the default print, and the number of octaves."""
     print_width = picture_width(_print_config().output) or size[1]
     rows, columns = (max(1, side - 2 * picture_bleed(config.output)) for side in size)
     words = differing_words(asdict(config), _PRINT_CONFIG, aside=_PRINT_KEYS)

@@ -1,4 +1,4 @@
-"""Contact sheets of a sweep: `sheet.png`, or several, drawn one by one from the points' thumbnails."""
+"""Contact sheets of a sweep, `sheet.png` or several, drawn from the points' thumbnails."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DIGEST = "sheet"
 
 
 def write_sheets(directory: Path, exhibition: Exhibition, side: int = 320) -> list[Path]:
-    """Write `sheet.png`, or `sheet-1.png` and so on, into a sweep's directory, and remove older sheets.
+    """Write `sheet.png`, or `sheet-1.png` and so on, and remove older sheets.
 
     Pictures are shown up to `side` px, from the points' thumbnails. A sheet whose content has not changed is not written
     again.
@@ -54,7 +54,10 @@ def write_sheets(directory: Path, exhibition: Exhibition, side: int = 320) -> li
 
 
 def check_sheets(directory: Path) -> None:
-    """Raise `UserError` if a file with a sheet's name was not written by this program; for use before a sweep begins."""
+    """Raise `UserError` if a file with a sheet's name was not written by this program.
+
+    To be called before a sweep begins.
+    """
     _refuse_foreign(_sheet_files(directory))
 
 
@@ -116,7 +119,10 @@ def _draw(directory: Path, points: Sequence[ShownPoint], layout: SheetLayout) ->
 
 
 def _thumbnail(directory: Path, point: ShownPoint, room: tuple[int, int]) -> Image.Image | None:
-    """Return the point's picture scaled to fit into `room`, (rows, columns) px; None if it cannot be read."""
+    """Return the point's picture scaled to fit into `room`, (rows, columns) px.
+
+    Return None if it cannot be read.
+    """
     if point.thumbnail is None:
         return None
     try:

@@ -1,8 +1,8 @@
-"""Blocks of contact sheets: a page's grid is cut into blocks of rows and columns if it does not fit into one sheet.
+"""Blocks of contact sheets: a page that does not fit into one sheet is cut.
 
-Each block has its names beside and above it. Blocks of a grid much wider than high are stacked vertically; those of a grid
-much higher than wide are placed side by side. A sequence of points is cut in the same way, with a name under each point.
-Pure: text is measured, nothing is drawn.
+A grid is cut into blocks of rows and columns, each with its names beside and above it. Blocks of a grid much wider than
+high are stacked vertically; those of a grid much higher than wide are placed side by side. A sequence of points is cut in
+the same way, with a name under each point. Pure: text is measured, nothing is drawn.
 """
 
 from __future__ import annotations
@@ -68,7 +68,10 @@ class MeasuredPage:
 
 @dataclass(frozen=True)
 class BlockCut:
-    """Cut of a page into blocks of at most `rows` x `columns` points; a sheet has `down` or `across` of them."""
+    """Cut of a page into blocks of at most `rows` x `columns` points.
+
+    A sheet has `down` or `across` of them.
+    """
 
     rows: int
     columns: int
@@ -121,7 +124,10 @@ def blocks_by_sheet(page: MeasuredPage, cut: BlockCut) -> list[list[Rect]]:
 
 
 def _banded(page: MeasuredPage) -> tuple[int, int]:
-    """Return the rows and columns of a block, so that a page much wider than high, or the reverse, is cut into bands."""
+    """Return the (rows, columns) of a block: a page much wider than high is cut into bands.
+
+    So is a page much higher than wide.
+    """
     style, rows, columns = page.style, page.rows, page.columns
     max_columns = _balanced(columns, (MAX_SHEET_SIDE - 2 * style.margin - page.beside) // page.pitch[1])
     height, width = page.height(rows), page.width(columns)
@@ -139,12 +145,12 @@ def _banded(page: MeasuredPage) -> tuple[int, int]:
 
 
 def _balanced(count: int, max_part: int) -> int:
-    """Return the size of the parts when `count` is split evenly into as few parts of at most `max_part` as possible."""
+    """Return the part size that splits `count` into the fewest parts of at most `max_part`."""
     return math.ceil(count / math.ceil(count / max(1, max_part)))
 
 
 def _bands(count: int, pitch: int, beside: int, height: int, aspect: float) -> int:
-    """Return into how many stacked parts a row is cut, so that they are at most `aspect` times as wide as high."""
+    """Return the number of bands that are at most `aspect` times as wide as high when stacked."""
     bands = 1
     while bands < count and beside + math.ceil(count / bands) * pitch > aspect * bands * height:
         bands += 1

@@ -1,4 +1,4 @@
-"""Layout of contact sheets: cells as large as sheets allow, names around them. Pure: nothing is drawn."""
+"""Layout of contact sheets: cells as large as sheets allow, and names around them. Pure."""
 
 from __future__ import annotations
 
@@ -92,7 +92,10 @@ def _styles(points: Sequence[ShownPoint], pages: Sequence[SheetPage], side: int)
 
 
 def _aspect(sizes: Sequence[tuple[int, int]]) -> tuple[float, float]:
-    """Return (rows, columns) of the box in which all pictures fit, each scaled to a longest side of 1."""
+    """Return (rows, columns) of the box in which all pictures fit.
+
+    Each picture is scaled to a longest side of 1.
+    """
     valid_sizes = [size for size in sizes if min(size) > 0] or [(1, 1)]
     return max(size[0] / max(size) for size in valid_sizes), max(size[1] / max(size) for size in valid_sizes)
 
@@ -117,7 +120,10 @@ def _sheet(page: MeasuredPage, head: SheetHead, cut: BlockCut, blocks: Sequence[
 
 
 def _names(measured: MeasuredPage, block: Rect, top: int, left: int) -> Iterator[SheetText]:
-    """Yield the names of axes, rows and columns around a block at (top, left); in a sequence, the names under points."""
+    """Yield the names of axes, rows and columns around a block at (top, left).
+
+    In a sequence, they are the names under points.
+    """
     style, page = measured.style, measured.page
     line, font = style.line, style.font
     for position, column in enumerate(range(*block.columns)):

@@ -1,4 +1,4 @@
-"""Distribution of a sweep's points to pages of contact sheets, and to rows and columns of each page. Pure."""
+"""Distribution of a sweep's points to pages of contact sheets, rows and columns. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from render.sweeps.gallery.exhibition import Exhibition
 
 @dataclass(frozen=True)
 class SheetPage:
-    """Points in a grid of two axes, or in a sequence: then `rows` is empty and each point has its name under it.
+    """Points in a grid of two axes, or in a sequence.
+
+    In a sequence `rows` is empty, and each point has its name under it.
 
     Attributes:
         caption: The values of all other axes.
@@ -42,7 +44,9 @@ class SheetPage:
 
 
 def pages_of(exhibition: Exhibition) -> list[SheetPage]:
-    """Return the pages in the order of their values, the last axis fastest. Every point is on one of them.
+    """Return the pages in the order of their values, the last axis fastest.
+
+    Every point is on one of them.
 
     Points are in a grid if rows and columns are both axes with several values, else in sequence.
     """

@@ -1,4 +1,4 @@
-"""Text of contact sheets, measured but not drawn: the head of a sheet, and what stands in a cell without picture."""
+"""Text of contact sheets: the head, and cells without picture. It is measured, not drawn."""
 
 from __future__ import annotations
 
@@ -78,7 +78,10 @@ def shared_text(exhibition: Exhibition) -> str:
 
 
 def cell_texts(point: ShownPoint, rect: Rect, font: int) -> list[SheetText]:
-    """Return the text of a cell without picture: the state of the point and, as far as it fits, the reason."""
+    """Return the text of a cell without picture.
+
+    It is the state of the point and, as far as it fits, the reason.
+    """
     inner = Rect(*(Interval(part.start + 4, part.stop - 4) for part in rect))
     max_lines = inner.rows.size // line_height(font)
     state = ("no picture", QUIET) if point.state == "done" else (point.state, ALARM if point.state == "failed" else QUIET)
@@ -102,7 +105,14 @@ def cell_texts(point: ShownPoint, rect: Rect, font: int) -> list[SheetText]:
 
 @dataclass(frozen=True)
 class SheetHead:
-    """Head of the sheets of one page: the title, the page's heading, and the settings that all points share."""
+    """Head of the sheets of one page.
+
+    Attributes:
+        title: Title of the sweep.
+        heading: Heading of the page; may be empty.
+        settings: Text of the settings that all points share.
+        style: Style of the page.
+    """
 
     title: str
     heading: str

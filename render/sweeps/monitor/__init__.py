@@ -1,1 +1,1 @@
-"""State of a sweep while it runs: events, the board that they add up to, its forecast, the screen."""
+"""State of a sweep while it runs: events, the board of its points, a forecast, the screen."""

@@ -1,4 +1,4 @@
-"""State of a sweep's points, from its events alone. What is left to do is estimated from it in `forecast`."""
+"""State of a sweep's points, from its events alone."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ class PointStatus:
 
     @property
     def dreamed_share(self) -> float:
-        """Share of a done point that was dreamed for it, 0..1; 0 if only its picture was written again."""
+        """Share of a done point that was dreamed for it, 0..1.
+
+        It is 0 if only its picture was written again.
+        """
         size = self.point.megapixels
         return min(1.0, self.megapixels / size) if size > 0 else 1.0
 
@@ -73,7 +76,9 @@ class PointCounts:
 
 
 class Board:
-    """State of all points of one command. Events must be applied in order, by one thread at a time.
+    """State of all points of one command.
+
+    Events must be applied in order, by one thread at a time.
 
     Attributes:
         point_statuses: The state of each point, by its number.
@@ -96,7 +101,10 @@ class Board:
 
     @classmethod
     def of(cls, directory: Path) -> Board:
-        """Return the board of the last command in a sweep's directory; an empty board if there is no sweep."""
+        """Return the board of the last command in a sweep's directory.
+
+        Return an empty board if there is no sweep.
+        """
         sweep = read_sweep(directory)
         board = cls(listed_points(sweep))
         for event in command_events(directory, sweep):

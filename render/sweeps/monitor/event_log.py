@@ -1,4 +1,7 @@
-"""Log of a sweep's events, one line of JSON each in `events.jsonl`; the screen and `status` read it."""
+"""Log of a sweep's events, one line of JSON each in `events.jsonl`.
+
+The screen and `status` read it.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +92,10 @@ class EventLog:
         self._ends_in_partial_line = size > 0 and os.pread(self._file, 1, size - 1) != b"\n"
 
     def append(self, event: Event) -> None:
-        """Append a line in one write, so that readers see whole lines. Raise `UserError` if the disk is full."""
+        """Append a line in one write, so that readers see whole lines.
+
+        Raise `UserError` if the disk is full.
+        """
         line = json.dumps(asdict(event)).encode() + b"\n"
         with self._lock:
             content = b"\n" + line if self._ends_in_partial_line else line
@@ -107,7 +113,10 @@ class EventLog:
 
 
 def read_events(path: Path) -> list[Event]:
-    """Read the events of a file in order; return none if there is no file. Skip lines that are not events."""
+    """Read the events of a file in order.
+
+    Lines that are not events are skipped; a file that does not exist has no events.
+    """
     try:
         lines = read_record_file(path).split(b"\n")
     except OSError:

@@ -1,4 +1,4 @@
-"""Forecast of a sweep: the share that is over, the rate of the whole farm, and the time left.
+"""Forecast of a sweep: the share that is over, the rate of the farm, and the time left.
 
 The time left is computed from costs in teraflops: those of a point's kernels, plus the equivalent of the fixed time that
 every point takes (pace.py). Without known teraflops, all points have the same cost.
@@ -43,7 +43,10 @@ class Forecast:
 
     @property
     def megapixels(self) -> tuple[float, float]:
-        """Window megapixels that are done, by any command, and those left; estimates for running points."""
+        """Window megapixels that are done, by any command, and those left.
+
+        Those of running points are estimates.
+        """
         done_megapixels = remaining_megapixels = 0.0
         for status in self.board.point_statuses.values():
             if status.state == "failed":
@@ -93,7 +96,10 @@ class Forecast:
         return max(longest, remaining_cost * span / recent_cost) if recent_cost > 0 and span > 0 else None
 
     def share_of(self, status: PointStatus) -> float:
-        """Return the share of one point that is over, 0..1: as it reports, or else as the pace of other points predicts."""
+        """Return the share of one point that is over, 0..1.
+
+        It is what the point reports, or else what the pace of other points predicts.
+        """
         if status.state in ("done", "failed"):
             return 1.0
         if status.state == "waiting":
@@ -114,7 +120,10 @@ class Forecast:
         return status.point.teraflops + (pace.overhead_teraflops if pace is not None else 0.0)
 
     def _share_by_command(self, status: PointStatus) -> float:
-        """Return the share of a point that this command has done, 0..1; less than the share over if a run was resumed."""
+        """Return the share of a point that this command has done, 0..1.
+
+        It is less than the share that is over if a run was resumed.
+        """
         if status.state == "running":
             return min(1.0, status.progress.worked) if status.progress else self.share_of(status)
         return status.dreamed_share if status.state == "done" and not status.skipped else 0.0
@@ -144,7 +153,7 @@ class Forecast:
         return math.inf if self.board.ended else _RATE_WINDOW_S
 
     def _recent_part(self, status: PointStatus, work: float) -> float:
-        """Return the part of a point's work that falls into the measured time, assuming a constant speed."""
+        """Return the part of a point's work in the measured time, assuming a constant speed."""
         until = status.until if status.state == "done" else self.now
         duration = until - status.since
         recent_seconds = until - (self.now - self._window_seconds)

@@ -1,4 +1,7 @@
-"""Model of a point's duration: a fixed time (files, its share of compilation) plus a time per operation."""
+"""Model of a point's duration: a fixed time plus a time per operation.
+
+The fixed time is for files and the point's share of compilation.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,9 @@ class Pace:
 
 
 def fit_pace(finished: Sequence[tuple[float, float]]) -> Pace | None:
-    """Fit the pace to (teraflops, seconds) of the last finished points; return None if there are none.
+    """Fit the pace to (teraflops, seconds) of the last finished points.
+
+    Return None if there are none.
 
     The line is a Theil-Sen estimate, the median of the slopes between all pairs, which is robust to outliers.
     """

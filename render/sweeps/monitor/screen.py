@@ -96,7 +96,7 @@ def update_progress(board: Board, directory: Path) -> None:
 
 
 def board_view(board: Board, title: str, now: float, width: int, height: int | None = None) -> RenderableType:
-    """Return the state of a sweep at `now` (seconds since the epoch), for a terminal of `width` columns.
+    """Return the state of a sweep at `now` for a terminal of `width` columns.
 
     With `height`, points that do not fit into so many lines are counted instead, and the last failures are shown, each cut
     to a line. Without it, all running points are shown, and no failures: use `failure_lines` for those.
@@ -123,7 +123,10 @@ def board_view(board: Board, title: str, now: float, width: int, height: int | N
 
 
 def failure_lines(board: Board) -> list[str]:
-    """Return a heading and a line with the reason for each failed point; no lines without failures."""
+    """Return a heading and a line with the reason for each failed point.
+
+    Without failures there are no lines.
+    """
     failures = board.failures
     return ["failed", *(f"  {failure_text(failure)}" for failure in failures)] if failures else []
 
@@ -141,7 +144,7 @@ def _head(board: Board, title: str, now: float, width: int) -> list[RenderableTy
 
 
 def _table(running: Sequence[PointStatus], board: Board, now: float, width: int) -> Table:
-    """Return a line for each point: its label, its progress, and if there is room a bar and its worker."""
+    """Return a line for each point: label, progress, and if there is room a bar and its worker."""
     labels = [
         one_line(status.point.label) + (f" (attempt {status.attempt})" if status.attempt > 1 else "") for status in running
     ]
@@ -198,7 +201,10 @@ def counts_text(board: Board) -> str:
 
 
 def pace_text(board: Board, now: float) -> str:
-    """Return such as `0.48 Mpx/s, 3 min 20 s so far, about 5 min 10 s left`, or how a command ended."""
+    """Return the rate and the time left, or how a command ended.
+
+    Such as `0.48 Mpx/s, 3 min 20 s so far, about 5 min 10 s left`.
+    """
     forecast, elapsed = Forecast(board, now), duration_text(board.elapsed(now))
     pace = [f"{forecast.rate:.2f} Mpx/s"] if forecast.rate > 0 else []
     if board.status is None:
@@ -213,7 +219,10 @@ def pace_text(board: Board, now: float) -> str:
 
 
 def failure_text(status: PointStatus, room: int | None = None) -> str:
-    """Return a failed point and its reason in one line; shorten its label if both take more than `room` columns."""
+    """Return a failed point and its reason in one line.
+
+    Shorten its label if both take more than `room` columns.
+    """
     reason = one_line(status.reason) or "no reason was given"
     tries = f" (tried {status.attempt} times)" if status.attempt > 1 else ""
     label = one_line(status.point.label)

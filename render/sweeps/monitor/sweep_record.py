@@ -62,7 +62,10 @@ class RecordedPoint:
 
 
 def read_sweep(directory: Path) -> dict[str, Any]:
-    """Read `sweep.json` in a sweep's directory; return an empty record if it is missing or malformed."""
+    """Read `sweep.json` in a sweep's directory.
+
+    Return an empty record if it is missing or malformed.
+    """
     try:
         sweep = parse_record(read_record_file(directory / SWEEP))
         check_shape(sweep, _SweepRecord)
@@ -87,7 +90,10 @@ def listed_points(sweep: Mapping[str, Any]) -> list[RecordedPoint]:
 
 
 def command_events(directory: Path, sweep: Mapping[str, Any]) -> list[Event]:
-    """Return the events of the command that wrote a sweep's record; none if it has not begun yet."""
+    """Return the events of the command that wrote a sweep's record.
+
+    There are none if that command has not begun yet.
+    """
     events = last_command(read_events(directory / EVENTS))
     # A command writes `sweep.json` before its first event: until then the last events are of an earlier command.
     pid = sweep.get("pid")

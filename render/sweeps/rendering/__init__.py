@@ -1,1 +1,1 @@
-"""Rendering of a sweep's points: drafts, the queue of a farm's workers, pictures and thumbnails."""
+"""Rendering of a sweep's points: drafts, a queue for the farm's workers, thumbnails."""

@@ -1,4 +1,4 @@
-"""Checks of every point before the first is rendered: source, objective, plan and existing files."""
+"""Drafts of all points before the first is rendered: plan, cost, and existing files."""
 
 from __future__ import annotations
 
@@ -85,7 +85,9 @@ def draft_points(
     memory_gb: float | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[DraftedPoint | RefusedPoint]:
-    """Yield each point with its planned cost, or with the reason why it cannot be rendered; write nothing.
+    """Yield each point with its planned cost, or with the reason why it cannot be rendered.
+
+    Nothing is written.
 
     Args:
         definition: The sweep.
@@ -123,7 +125,7 @@ def kernels_of(points: Iterable[DraftedPoint]) -> frozenset[KernelKey]:
 
 
 class _Drafter:
-    """Drafts of points, one after the other: for one worker if possible, else for all workers together."""
+    """Drafter of points, for one worker if possible, else for all workers together."""
 
     def __init__(self, definition: SweepDefinition, sweep_directory: Path | None, memory_gb: float | None) -> None:
         self._definition = definition
@@ -175,7 +177,10 @@ class _Drafter:
         )
 
     def _job_draft(self, config: Config) -> tuple[jobs.Draft, bool]:
-        """Return a draft for one worker and True, or if its memory is too small, one for the config's farm and False."""
+        """Return a draft, and whether it is for one worker.
+
+        If one worker's memory is too small, the draft is for the config's farm.
+        """
         limit_gb = config.farm.worker.memory_gb or self._memory_gb
         one_worker = FarmConfig(executor="inline", workers=1, worker=WorkerConfig(memory_gb=limit_gb))
         try:
@@ -186,7 +191,7 @@ class _Drafter:
 
 
 def _check(run: RunDirectory, directory: Path) -> None:
-    """Raise `UserError` if a point cannot be rendered into its directory, with a remedy that fits a sweep."""
+    """Raise `UserError`, with a remedy for sweeps, if a point's directory cannot be used."""
     try:
         run.check()
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Launch of a sweep's points on one farm: a point per worker, or all workers for one large point."""
+"""Launch of points on one farm: a point per worker, or all workers for one large point."""
 
 from __future__ import annotations
 
@@ -74,7 +74,10 @@ class Launcher:
             raise UserError(f"{queue.waiting} points could not be rendered: {errors[-1]}")
 
     def spread(self, points: Sequence[AssignedPoint]) -> None:
-        """Render points one after the other, each with all workers. Raise KeyboardInterrupt if interrupted."""
+        """Render points one after the other, each with all workers.
+
+        Raise KeyboardInterrupt if interrupted.
+        """
         for point in points:
             self._run_in_threads([partial(self._render_with_all, point)])
 

@@ -16,7 +16,13 @@ KernelKey = Hashable
 
 @dataclass(frozen=True)
 class PointTask:
-    """Point to be rendered: its number, the kernels that it needs, and its rank (higher ranks are taken first)."""
+    """Point to be rendered.
+
+    Attributes:
+        number: The point's number.
+        kernels: The kernels that it needs.
+        rank: Points of higher ranks are taken first.
+    """
 
     number: int
     kernels: frozenset[KernelKey]
@@ -25,7 +31,13 @@ class PointTask:
 
 @dataclass
 class _WorkerState:
-    """State of a worker: its place, the kernels that it has compiled or loaded, and its current task."""
+    """State of a worker.
+
+    Attributes:
+        place: The machine that it runs on.
+        kernels: The kernels that it has compiled or loaded.
+        task: Its current point; None if it is idle.
+    """
 
     place: str
     kernels: set[KernelKey] = field(default_factory=set)
@@ -67,7 +79,10 @@ class PointQueue:
         self._compiled_at.setdefault(place, set())
 
     def take(self, worker: int) -> PointTask | None:
-        """Assign the next point to a worker; return None if there is none now, perhaps until others have compiled."""
+        """Assign the next point to a worker.
+
+        Return None if there is none now; there may be one once others have compiled.
+        """
         state = self._workers[worker]
         in_compilation = self._kernels_in_compilation(state)
         compiled_here = self._compiled_at[state.place]
@@ -107,7 +122,9 @@ class PointQueue:
         self._workers[worker].task = None
 
     def failed(self, worker: int, *, may_retry: bool) -> bool:
-        """Record that the worker's point failed; queue it again, last of its group, if `may_retry` and retries are left.
+        """Record that the worker's point failed.
+
+        The point waits again, last of its group, if `may_retry` and retries are left.
 
         Returns:
             Whether it will be retried.

@@ -1,4 +1,4 @@
-"""Rendering of a sweep's points: weights and farm are made ready at once, then the points are launched rank by rank."""
+"""Rendering of points: weights are loaded while the farm opens, then points go out by rank."""
 
 from __future__ import annotations
 
@@ -88,7 +88,10 @@ def render_points(
 
 
 def _load_weights(points: Sequence[DraftedPoint], reporter: Reporter) -> dict[WeightsKey, Loaded]:
-    """Load the weights of all networks; report the points whose weights cannot be loaded as failed."""
+    """Load the weights of all networks.
+
+    Points whose weights cannot be loaded are reported as failed.
+    """
     loaded: dict[WeightsKey, Loaded] = {}
     reasons: dict[WeightsKey, str] = {}
     for point in points:
@@ -104,7 +107,10 @@ def _load_weights(points: Sequence[DraftedPoint], reporter: Reporter) -> dict[We
 
 
 def _launch(definition: SweepDefinition, points: Sequence[DraftedPoint], farm: Farm, launcher: Launcher) -> None:
-    """Render the points rank by rank: first one point per worker, then the large points with all workers."""
+    """Render the points rank by rank.
+
+    In each rank, first one point per worker, then the large points with all workers.
+    """
     total = sum(point.teraflops for point in points)
     large = {
         point.point.number
@@ -130,7 +136,10 @@ def _assigned(definition: SweepDefinition, point: DraftedPoint) -> AssignedPoint
 
 
 def _store_bytes(points: Sequence[DraftedPoint], workers: int) -> int:
-    """Return the bytes that Ray stores at once here: all weights, and the transfers of the largest spread point."""
+    """Return the bytes that Ray stores at once here.
+
+    They are all weights, and the transfers of the largest point for all workers.
+    """
     weights = _MAX_WEIGHTS_BYTES * len({weights_key(point.config) for point in points})
     large_points = [point for point in points if workers > 1 and (point.max_tiles > 1 or not point.fits_worker)]
     if not large_points:

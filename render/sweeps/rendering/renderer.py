@@ -1,4 +1,4 @@
-"""Renderer of a sweep's points in a worker's process: whole jobs, one after the other, with the kernels of the process."""
+"""Renderer of points in a worker's process: whole jobs, with the kernels of the process."""
 
 from __future__ import annotations
 
@@ -57,7 +57,10 @@ class Renderer:
         logging.getLogger("render").addHandler(logging.NullHandler())
 
     def compile_point(self, order: RenderOrder) -> PointOutcome:
-        """Compile all kernels of a job, or load them from the cache; return a failure as the point's outcome."""
+        """Compile all kernels of a job, or load them from the cache.
+
+        A failure is the outcome of the point.
+        """
         return self._attempt(order, self._compile)
 
     def render_point(self, order: RenderOrder) -> PointOutcome:
@@ -65,7 +68,7 @@ class Renderer:
         return self._attempt(order, self._render)
 
     def _attempt(self, order: RenderOrder, work: Callable[[RenderOrder, jobs.Draft], float]) -> PointOutcome:
-        """Draft the order's job and pass it to `work`; return the outcome, with the facts of this process."""
+        """Draft the order's job, pass it to `work`, and return the outcome."""
 
         def attempt() -> float:
             change_directory(order.working_directory)
@@ -94,7 +97,10 @@ class Renderer:
 
 
 def change_directory(directory: Path) -> None:
-    """Change the working directory of this process. Raise `UserError` if this machine does not have it."""
+    """Change the working directory of this process.
+
+    Raise `UserError` if this machine does not have it.
+    """
     if Path.cwd() == directory:
         return
     try:
@@ -107,7 +113,10 @@ def change_directory(directory: Path) -> None:
 
 
 def render_draft(draft: jobs.Draft, farm: Farm, loaded: Loaded, thumbnail_side: int) -> float:
-    """Render a point, or its missing pictures, and its thumbnail; return the window megapixels of its dream."""
+    """Render a point, or its missing pictures, and its thumbnail.
+
+    Return the window megapixels of its dream.
+    """
     directory, megapixels = draft.directory, 0.0
     if directory.is_finished():
         jobs.make_again(draft)
@@ -121,7 +130,9 @@ def render_draft(draft: jobs.Draft, farm: Farm, loaded: Loaded, thumbnail_side: 
 
 
 def attempt_point(config: Config, work: Callable[[], float]) -> PointOutcome:
-    """Run `work`, which returns megapixels, and return the outcome: an error of one point must not end a sweep.
+    """Run `work`, which returns megapixels, and return the outcome.
+
+    An error of one point must not end a sweep.
 
     Raises:
         UrgentInterrupt: As `work` raised it.
@@ -146,7 +157,10 @@ def attempt_point(config: Config, work: Callable[[], float]) -> PointOutcome:
 
 
 class _StopFile:
-    """Callable that raises KeyboardInterrupt once a file exists; checks every `_STOP_CHECK_S` seconds."""
+    """Callable that raises KeyboardInterrupt once a file exists.
+
+    It looks for the file every `_STOP_CHECK_S` seconds.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path

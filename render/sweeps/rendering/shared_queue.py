@@ -1,4 +1,4 @@
-"""Point queue for the threads of several workers: whoever finds no point waits until another worker's state changes."""
+"""Point queue for threads: a worker that finds no point waits until another one changes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ class SharedQueue:
             queue.leave(worker)
 
     def next_task(self, worker: int) -> PointTask | None:
-        """Return the next point for a worker, waiting for one if necessary; None if there will be no more.
+        """Return the next point for a worker, waiting for one if necessary.
+
+        Return None if there will be no more.
 
         Raises:
             KeyboardInterrupt: If interrupted, or if the stop file exists.

@@ -16,7 +16,7 @@ class SourceCache:
         self._sources: dict[object, Source] = {}
 
     def __call__(self, image: str, seed: int, config: SourceConfig) -> Source:
-        """Open a source as `open_source` does, or return it from the cache if its file has not changed."""
+        """Open a source as `open_source` does, or return it from the cache if it is unchanged."""
         if image == "noise":
             return open_source(image, seed, config)
         path = picture_path(image, "a path, sample:NAME or noise")

@@ -1,4 +1,4 @@
-"""Small versions of finished pictures, for contact sheets and browsers, in the run directory."""
+"""Small versions of finished pictures, for contact sheets and browsers."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class _OpenedPicture:
 
 
 def make_thumbnail(run_directory: Path, picture: Path, side: int) -> None:
-    """Write `thumbnail.webp`, the picture with a longest side of at most `side` px, into its run directory.
+    """Write `thumbnail.webp`, with a longest side of at most `side` px, into a run directory.
 
     `picture` is a finished one of any format, a file or a directory. If browsers cannot show it, or it has more than 25
     megapixels, `large.webp` of at most 2560 px is written too; otherwise an existing one is removed. Both are 8-bit sRGB
@@ -82,7 +82,7 @@ def make_thumbnail(run_directory: Path, picture: Path, side: int) -> None:
 def shown_files(
     run_directory: Path, picture: Path, sweep_directory: Path | None = None
 ) -> tuple[str | None, str | None, str | None, str | None]:
-    """Return (picture, large, thumbnail, zoom) as `ShownPoint` has them, None for files that do not exist.
+    """Return (picture, large, thumbnail, zoom) as in `ShownPoint`; None for missing files.
 
     Names are relative to `sweep_directory`; by default it is the one whose `points` has the run directory.
     """
@@ -101,7 +101,10 @@ def shown_files(
 
 @contextmanager
 def _open_picture(picture: Path) -> Iterator[_OpenedPicture]:
-    """Open the picture for this context. Raise `UserError`, OSError, pyvips.Error or `DamagedCheckpoint`."""
+    """Open the picture for this context.
+
+    Raise `UserError`, OSError, pyvips.Error or `DamagedCheckpoint`.
+    """
     if (picture / f"{DREAM}.dzi").is_file():
         yield _OpenedPicture(True, lambda side: _zoom_level(picture, side))
     elif picture.is_dir():
@@ -140,7 +143,10 @@ def _flattened(image: pyvips.Image) -> pyvips.Image:
 
 
 def _zoom_level(directory: Path, side: int) -> pyvips.Image:
-    """Return a deep-zoom picture from its smallest level of at least `side` px, which has a few hundred tiles at most."""
+    """Return a deep-zoom picture from its smallest level of at least `side` px.
+
+    Such a level has a few hundred tiles at most.
+    """
     descriptor = read_descriptor(directory, DREAM)["Image"]
     size = descriptor["Size"]
     pyramid = Pyramid(int(size["Height"]), int(size["Width"]), int(descriptor["TileSize"]), int(descriptor["Overlap"]))
@@ -159,13 +165,16 @@ def _zoom_level(directory: Path, side: int) -> pyvips.Image:
 
 
 def _without_overlap(tile: pyvips.Image, covered: Rect, corner: tuple[int, int], side: int) -> pyvips.Image:
-    """Return a tile without its overlap: its own square, which begins at `corner` (row, column)."""
+    """Return a tile without its overlap: its square, which begins at `corner` (row, column)."""
     top, left = corner[0] - covered.rows.start, corner[1] - covered.columns.start
     return tile.crop(left, top, min(side, tile.width - left), min(side, tile.height - top))
 
 
 def _shrunk(image: pyvips.Image, side: int, **options: str) -> pyvips.Image:
-    """Return the image with a longest side of at most `side` px; `options` are those of libvips' thumbnails."""
+    """Return the image with a longest side of at most `side` px.
+
+    `options` are those of libvips' thumbnails.
+    """
     if image.get_typeof("icc-profile-data") and image.get("icc-profile-data") == srgb_profile():
         # Nearly all pictures are sRGB; a conversion would take longer than everything else.
         image = image.copy()

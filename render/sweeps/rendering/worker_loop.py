@@ -1,4 +1,4 @@
-"""Loop of one worker of a sweep: it takes points from the queue, has the worker render them, and replaces a lost worker."""
+"""Loop of one worker: take a point from the queue, have it rendered, replace a lost worker."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ class LaunchTotals:
     peak_bytes: int = 0
 
     def add(self, pid: int, outcome: PointOutcome) -> None:
-        """Add the outcome of a point; a replaced worker is another process, which starts with nothing compiled."""
+        """Add the outcome of a point.
+
+        A replaced worker is another process, which starts with nothing compiled.
+        """
         self.compiled[pid] = outcome.compiled
         self.peak_bytes = max(self.peak_bytes, outcome.peak_bytes)
 
@@ -122,7 +125,10 @@ class WorkerLoop:
         return self._call(executor, "render_point", order)
 
     def _call(self, executor: Executor, method: str, order: RenderOrder) -> PointOutcome:
-        """Call the worker's renderer; at an interrupt ask it to save its canvas, and return that outcome."""
+        """Call the worker's renderer.
+
+        At an interrupt the worker is asked to save its canvas and stop, which is the outcome then.
+        """
         reference = executor.call(0, method, order)
         try:
             executor.wait([reference])
@@ -163,7 +169,10 @@ class WorkerLoop:
         return is_retried
 
     def _order(self, task: PointTask, host_bytes: int) -> RenderOrder:
-        """Return the order for a point; a worker has its share of `host_bytes` unless the config sets its memory."""
+        """Return the order for a point.
+
+        A worker has its share of `host_bytes` unless the config sets its memory.
+        """
         config = self.configs[task.number]
         worker = config.farm.worker
         memory_bytes = int(worker.memory_gb * 1e9) if worker.memory_gb else host_bytes // self.farm.together

@@ -1,4 +1,7 @@
-"""Threads of a sweep: one for each worker, while the main thread shows progress and watches for interrupts."""
+"""Threads of a sweep, one for each worker.
+
+Meanwhile the main thread shows progress and watches for interrupts.
+"""
 
 from __future__ import annotations
 

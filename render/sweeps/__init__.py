@@ -5,7 +5,8 @@
                                      └─ monitor/ ──> board ──> screen, status, page
 
 1. `axes/parsing.py` makes a `SweepDefinition` of a root config and words: axes with their values (`values.py`,
-   `file_names.py`, `shorthands.py`, `section_axes.py`). `axes/points.py` makes every combination a `GridPoint` with a checked config.
+   `file_names.py`, `shorthands.py`, `section_axes.py`). `axes/points.py` makes every combination a `GridPoint`
+   with a checked config.
 2. `rendering/drafting.py` plans each point and looks for its run directory. What cannot be rendered is refused here.
 3. `rendering/render_points.py` opens the farm and loads the weights. `launcher.py` has a thread for each worker
    (`worker_loop.py`), which takes points from a queue (`point_queue.py`) that compiles no kernel twice, and sends them to

@@ -16,15 +16,16 @@ function viewWords(view, { axes, ...usual }) {
   return words;
 }
 
+/** Return the view that URL parameters name. */
 function viewOf(words, { axes, ...usual }) {
   const [rows, columns] = ["rows", "columns"].map((way) => {
     const axis = words.has(way) ? axes.findIndex(({ key }) => key === words.get(way)) : usual[way];
     return axis === -1 ? null : axis;
   });
   const only = axes.map(({ key, values }) => {
-    const those = words.getAll(`only.${key}`), others = words.getAll(`not.${key}`);
-    if (!those.length && !others.length) return null;
-    return new Set([...values.keys()].filter((value) => (those.length ? those.includes(values[value]) : !others.includes(values[value]))));
+    const shown = words.getAll(`only.${key}`), hidden = words.getAll(`not.${key}`);
+    if (!shown.length && !hidden.length) return null;
+    return new Set([...values.keys()].filter((value) => (shown.length ? shown.includes(values[value]) : !hidden.includes(values[value]))));
   });
   return { rows, columns: columns === rows ? null : columns, text: words.get("filter") ?? "", only, favourites: words.has("favourites") };
 }

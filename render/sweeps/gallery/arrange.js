@@ -9,27 +9,28 @@ function arranging(axes, points) {
   const namesOf = (of) => of.map((axis) => axes[axis].name).join(" · ");
 
   /** Return the test for a filter word: `key=value` for a value of an axis, `a,b` for either value, else a text search. */
-  function asked(word) {
+  function testFor(word) {
     const equals = word.indexOf("="), key = word.slice(0, equals), text = word.slice(equals + 1);
-    const axis = equals < 1 ? -1 : axes.findIndex((one) => [one.key, one.name].some((name) => name.toLowerCase() === key));
+    const axis = equals < 1 ? -1 : axes.findIndex((candidate) => [candidate.key, candidate.name].some((name) => name.toLowerCase() === key));
     if (axis < 0) return (number) => texts[number].includes(word);
     const values = axes[axis].values.map((value) => value.toLowerCase());
-    const wanted = values.includes(text) ? [text] : text.split(",");
+    const choices = values.includes(text) ? [text] : text.split(",");
     // A text that is not a value, perhaps typed in part, matches the values that begin with it.
-    const fitting = new Set([...values.keys()].filter((value) => wanted.some((one) =>
-      values.includes(one) ? values[value] === one : values[value].startsWith(one))));
+    const fitting = new Set([...values.keys()].filter((value) => choices.some((choice) =>
+      values.includes(choice) ? values[value] === choice : values[value].startsWith(choice))));
     return (number) => fitting.has(points[number].at[axis]);
   }
 
   /** Return the numbers of the points that pass a view's filters, in order. */
   function left({ text, only, favourites }, isFavourite) {
     const words = (text.toLowerCase().match(/(?:"[^"]*"|[^\s"])+/g) || []).map((word) => word.replaceAll('"', ""));
-    const tests = words.filter(Boolean).map(asked);
+    const tests = words.filter(Boolean).map(testFor);
     only.forEach((allowed, axis) => { if (allowed) tests.push((number) => allowed.has(points[number].at[axis])); });
     if (favourites) tests.push(isFavourite);
     return [...points.keys()].filter((number) => tests.every((holds) => holds(number)));
   }
 
+  /** Return lists of the points with equal keys, in the order of their first points. */
   function grouped(numbers, key) {
     const groups = new Map();
     for (const number of numbers) {
@@ -79,24 +80,24 @@ function arranging(axes, points) {
     if (inside < 0) return undefined;
     const section = among[inside];
     if (section.flow) {
-      const order = among.flatMap((one) => one.flow), { flow } = section, at = flow.indexOf(number), page = key.startsWith("Page");
+      const order = among.flatMap((group) => group.flow), { flow } = section, at = flow.indexOf(number), page = key.startsWith("Page");
       if (key === "Home") return order[0];
       if (key === "End") return order.at(-1);
       if (key === "ArrowLeft" || key === "ArrowRight") return order[order.indexOf(number) + step];
       if (page && among.length > 1) return among[inside + step]?.flow[0];
-      const to = at + step * across * (page ? 3 : 1), last = (one) => one.length - 1 - ((one.length - 1) % across);
+      const to = at + step * across * (page ? 3 : 1), lastLine = (points) => points.length - 1 - ((points.length - 1) % across);
       if (flow[to] !== undefined) return flow[to];
       // The last line may be shorter than the line above it.
-      if (step > 0 && at < last(flow)) return flow.at(-1);
+      if (step > 0 && at < lastLine(flow)) return flow.at(-1);
       const beyond = among[inside + step]?.flow;
-      return beyond && beyond[Math.min((step > 0 ? 0 : last(beyond)) + (at % across), beyond.length - 1)];
+      return beyond && beyond[Math.min((step > 0 ? 0 : lastLine(beyond)) + (at % across), beyond.length - 1)];
     }
-    const row = section.rows.findIndex((one) => one.cells.includes(number)), column = section.rows[row].cells.indexOf(number);
-    const filled = (cells) => cells.filter((one) => one !== null);
+    const row = section.rows.findIndex((line) => line.cells.includes(number)), column = section.rows[row].cells.indexOf(number);
+    const filled = (cells) => cells.filter((cell) => cell !== null);
     if (key === "Home") return filled(section.rows[row].cells)[0];
     if (key === "End") return filled(section.rows[row].cells).at(-1);
     if (key.startsWith("Page")) {
-      return among[inside + step]?.rows.find((one) => one.label === section.rows[row].label)?.cells[column] ?? undefined;
+      return among[inside + step]?.rows.find((line) => line.label === section.rows[row].label)?.cells[column] ?? undefined;
     }
     if (key === "ArrowLeft" || key === "ArrowRight") {
       const { cells } = section.rows[row];
@@ -104,10 +105,10 @@ function arranging(axes, points) {
       while (cells[to] === null) to += step;
       return cells[to];
     }
-    const standing = among.flatMap((one) => one.rows.map(({ cells }) => cells[column]));
-    let to = among.slice(0, inside).reduce((sum, one) => sum + one.rows.length, 0) + row + step;
-    while (standing[to] === null) to += step;
-    return standing[to];
+    const columnCells = among.flatMap((group) => group.rows.map(({ cells }) => cells[column]));
+    let to = among.slice(0, inside).reduce((sum, group) => sum + group.rows.length, 0) + row + step;
+    while (columnCells[to] === null) to += step;
+    return columnCells[to];
   }
 
   return { left, sections, neighbour, labels, several };

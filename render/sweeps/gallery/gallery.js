@@ -151,14 +151,14 @@
     laid = sections(view, shown);
     const parts = laid.map((section) => {
       const part = element("section");
-      const size = section.flow?.length ?? section.rows.flatMap((row) => row.cells).filter((one) => one !== null).length;
+      const size = section.flow?.length ?? section.rows.flatMap((row) => row.cells).filter((cell) => cell !== null).length;
       if (section.title) part.append(element("h2", {}, section.title, element("span", { className: "quiet" }, ` · ${size}`)));
       part.append(section.flow ? flow(section) : grid(section));
       return part;
     });
     $("grid").replaceChildren(...parts);
     $("none").hidden = shown.length > 0;
-    const states = ["failed", "waiting"].map((state) => [state, points.filter((one) => one.state === state).length]).filter(([, count]) => count);
+    const states = ["failed", "waiting"].map((state) => [state, points.filter((point) => point.state === state).length]).filter(([, count]) => count);
     const total = plural(points.length, "point");
     $("count").textContent = [shown.length < points.length ? `${shown.length.toLocaleString("en")} of ${total}` : total, ...states.map(([state, count]) => `${count.toLocaleString("en")} ${state}`)].join(" · ");
     if (!shown.includes(current)) rove(shown[0] ?? 0);
@@ -234,13 +234,13 @@
     return { menu, showMenu };
   });
   document.addEventListener("click", ({ target }) => {
-    for (const one of menus) if (one?.menu.open && !one.menu.contains(target)) one.menu.open = false;
+    for (const entry of menus) if (entry?.menu.open && !entry.menu.contains(target)) entry.menu.open = false;
   });
 
   function showControls() {
     for (const id of ["rows", "columns"]) $(id).value = view[id] ?? "";
     if ($("filter").value !== view.text) $("filter").value = view.text;
-    for (const one of menus) one?.showMenu();
+    for (const entry of menus) entry?.showMenu();
   }
 
   let waiting = 0;
@@ -287,9 +287,9 @@
   const large = new Panes($("large-stage"), [...$("large-stage").querySelectorAll(".pane")], (panes) => showZoom(panes, "large"));
 
   function showZoom(panes, which) {
-    const [one] = panes.pictures.filter(Boolean);
-    const scale = one ? panes.fitting(panes.pictures.indexOf(one)) * panes.zoom * devicePixelRatio : 0;
-    $(`${which}-zoom`).textContent = one ? `${(scale * 100).toPrecision(scale < 0.1 ? 2 : 3).replace(/\.0+$/, "").replace(/e.*/, "")} %` : "";
+    const [picture] = panes.pictures.filter(Boolean);
+    const scale = picture ? panes.fitting(panes.pictures.indexOf(picture)) * panes.zoom * devicePixelRatio : 0;
+    $(`${which}-zoom`).textContent = picture ? `${(scale * 100).toPrecision(scale < 0.1 ? 2 : 3).replace(/\.0+$/, "").replace(/e.*/, "")} %` : "";
   }
 
   function picture(number) {
@@ -385,7 +385,7 @@
   }
 
   const step = (by) => {
-    const among = shown.includes(open) ? laid.flatMap((one) => one.flow ?? one.rows.flatMap(({ cells: line }) => line.filter((cell) => cell !== null))) : all.length && [...points.keys()];
+    const among = shown.includes(open) ? laid.flatMap((section) => section.flow ?? section.rows.flatMap(({ cells: line }) => line.filter((cell) => cell !== null))) : all.length && [...points.keys()];
     go(among[(among.indexOf(open) + by + among.length) % among.length]);
   };
   $("previous").onclick = () => step(-1);
@@ -411,7 +411,7 @@
 
   /** Mark a point for comparison; later points replace the second mark. */
   function mark(number) {
-    if (marks.includes(number)) marks = marks.filter((one) => one !== number);
+    if (marks.includes(number)) marks = marks.filter((marked) => marked !== number);
     else marks = [...marks.slice(0, 1), number];
     showMarks();
     if (marks.length === 2 && marks[1] === number) compare(true);
@@ -458,8 +458,8 @@
     $("divider").hidden = !swiping;
     divide(split);
     showTags();
-    const [one, two] = marks.map((number) => points[number].at), cell = (text) => element("td", {}, text);
-    const rows = all.filter((axis) => one[axis] !== two[axis]).map((axis) => element("tr", {}, element("th", { scope: "row" }, axes[axis].name), cell(axes[axis].values[one[axis]]), cell(axes[axis].values[two[axis]])));
+    const [first, second] = marks.map((number) => points[number].at), cell = (text) => element("td", {}, text);
+    const rows = all.filter((axis) => first[axis] !== second[axis]).map((axis) => element("tr", {}, element("th", { scope: "row" }, axes[axis].name), cell(axes[axis].values[first[axis]]), cell(axes[axis].values[second[axis]])));
     $("differences").querySelector("tbody").replaceChildren(...rows);
     document.title = `${marks.map(brief).join(" and ")} · ${title}`;
     pair.draw();
@@ -483,8 +483,8 @@
     pair.panes[1].style.clipPath = swiping ? `inset(0 0 0 ${split * 100}%)` : "";
   }
 
-  function swipe(wanted) {
-    swiping = wanted;
+  function swipe(isOn) {
+    swiping = isOn;
     showPair();
     if (swiping) $("divider").focus();
     remember();
@@ -524,8 +524,8 @@
   for (const [dialog, panes] of [[$("large"), large], [$("pair"), pair]]) {
     dialog.querySelector(".close").onclick = () => dialog.close();
     dialog.addEventListener("click", (event) => {
-      const wanted = event.target.closest("[data-view]")?.dataset.view;
-      if (wanted) ({ fit: () => panes.fit(), pixels: () => panes.pixels(), in: () => panes.zoomBy(1.25), out: () => panes.zoomBy(0.8) })[wanted]();
+      const action = event.target.closest("[data-view]")?.dataset.view;
+      if (action) ({ fit: () => panes.fit(), pixels: () => panes.pixels(), in: () => panes.zoomBy(1.25), out: () => panes.zoomBy(0.8) })[action]();
     });
   }
 
@@ -631,7 +631,7 @@
     }
     if (event.key === "/") return $("filter").focus(), true;
     if (event.key === "Escape") {
-      const menu = menus.find((one) => one?.menu.open)?.menu;
+      const menu = menus.find((entry) => entry?.menu.open)?.menu;
       if (!menu) return false;
       menu.open = false;
       menu.firstElementChild.focus();

@@ -1,4 +1,4 @@
-"""Sweeps to be shown, of real picture files: nothing is dreamed for them."""
+"""Sweeps to be shown, of real picture files; nothing is dreamed for them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ FAILED, WAITING = 5, 10
 
 
 def axis(key: str, values: dict[str, str]) -> SweepAxis:
-    """An axis of labels with the text that sets each."""
+    """Return an axis of labels with the text that sets each."""
     return SweepAxis(key, tuple(AxisValue(label, (f"{key}={text}",)) for label, text in values.items()))
 
 
 def three_axes() -> tuple[SweepAxis, ...]:
+    """Return axes of images, layers and step sizes."""
     return (
         axis("image", {image: f"sample:{image}" for image in IMAGES}),
         axis("objective.terms", {layer: f"[{layer}]" for layer in LAYERS}),
@@ -36,7 +37,7 @@ def three_axes() -> tuple[SweepAxis, ...]:
 def exhibition(
     axes: tuple[SweepAxis, ...], shown: Callable[[int, tuple[int, ...]], ShownPoint], rows: int | None, columns: int | None
 ) -> Exhibition:
-    """Every combination of the axes' values, the last fastest."""
+    """Return an exhibition of every combination of the axes' values, the last fastest."""
     places = itertools.product(*(range(len(one.values)) for one in axes))
     points = tuple(shown(number, at) for number, at in enumerate(places))
     return Exhibition(
@@ -52,13 +53,13 @@ def exhibition(
 
 
 def write_pictures(directory: Path, at: tuple[int, ...]) -> tuple[int, int]:
-    """A picture as a point leaves it, another for each place, and its thumbnail; gives (rows, columns) px."""
+    """Write a picture and its thumbnail, different for each point; return (rows, columns) px."""
     name = IMAGES[at[0]]
     rows, columns = SIZES[name]
     hue, saturation, value = Image.open(sample_path(name)).convert("RGB").resize((columns, rows)).convert("HSV").split()
-    turned = np.asarray(hue) + np.uint8(61 * at[1])
-    strong = np.clip(np.asarray(saturation) * (1 + 0.8 * at[2]), 0, 255).astype(np.uint8)
-    picture = Image.merge("HSV", (Image.fromarray(turned), Image.fromarray(strong), value)).convert("RGB")
+    shifted_hue = np.asarray(hue) + np.uint8(61 * at[1])
+    strong_saturation = np.clip(np.asarray(saturation) * (1 + 0.8 * at[2]), 0, 255).astype(np.uint8)
+    picture = Image.merge("HSV", (Image.fromarray(shifted_hue), Image.fromarray(strong_saturation), value)).convert("RGB")
     directory.mkdir(parents=True)
     picture.save(directory / "dream.png")
     picture.thumbnail((320, 320))
@@ -67,7 +68,10 @@ def write_pictures(directory: Path, at: tuple[int, ...]) -> tuple[int, int]:
 
 
 def write_sweep(directory: Path) -> Exhibition:
-    """24 points of three axes; one has failed, one waits, one has a deep zoom, none is called as a web address would be."""
+    """Write 24 points of three axes: one has failed, one waits, one has a deep zoom.
+
+    Their names need escaping in web addresses.
+    """
     axes = three_axes()
 
     def shown(number: int, at: tuple[int, ...]) -> ShownPoint:
@@ -88,7 +92,7 @@ def write_sweep(directory: Path) -> Exhibition:
 
 
 def write_many(directory: Path, count: int) -> Exhibition:
-    """`count` points of two axes with a thumbnail file each, 50 in a row; the picture is the thumbnail."""
+    """Write `count` points of two axes, 50 in a row, with a thumbnail each that is the picture, too."""
     axes = (
         axis("objective.terms", {f"mixed4:{number}": f"[mixed4:{number}]" for number in range(count // 50)}),
         axis("step_size", {f"{0.1 * number:.1f}": f"{0.1 * number:.1f}" for number in range(50)}),

@@ -28,16 +28,19 @@ BEGUN = 1_000_000.0
 
 
 def points(*sizes: float) -> list[RecordedPoint]:
+    """Return points of so many megapixels."""
     return [
         RecordedPoint(number, f"point {number}", size, size / 2, f"points/{number}") for number, size in enumerate(sizes)
     ]
 
 
 def event(kind: str, time: float, point: int | None = None, **facts: object) -> Event:
+    """Return an event so many seconds after the beginning."""
     return Event(kind, BEGUN + time, point, facts)  # type: ignore[arg-type]
 
 
 def board_of(sizes: Sequence[float], *events: Event) -> Board:
+    """Return the board of points after events."""
     board = Board(points(*sizes))
     for item in (event("begun", 0, pid=7), *events):
         board.apply(item)
@@ -272,6 +275,7 @@ def test_a_command_is_what_stands_after_its_beginning() -> None:
 
 
 def write_sweep(directory: Path, pid: int = 7, **more: object) -> None:
+    """Write the record of a sweep of three points."""
     listed = [
         {"number": n, "at": [n], "label": f"p{n}", "directory": f"points/{n}", "megapixels": 1.0, "teraflops": 2.0}
         for n in range(3)
@@ -306,12 +310,14 @@ def test_what_is_no_sweep_has_an_empty_board(tmp_path: Path, text: str) -> None:
 
 
 def tiny_plan() -> Plan:
+    """Return the plan of a small job of two octaves."""
     config = Config()
     config.output.width, config.octaves.count, config.octaves.steps = 400, 2, 4
     return plan(config)
 
 
 def go_through(display: Display, dream_plan: Plan, octaves: int = 2) -> None:
+    """Report the steps of a plan's first octaves to a display."""
     for octave in dream_plan.octaves[:octaves]:
         display.octave_started(octave, 0)
         for step in range(octave.steps):

@@ -40,7 +40,7 @@ TITLES = {"chelsea": "image chelsea", "hubble": "image hubble"}
 
 @pytest.fixture(scope="session")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep's directory, moved since the page was written."""
+    """Directory of a sweep, moved since the page was written."""
     directory = tmp_path_factory.mktemp("a sweep, (50 %) #1") / "before"
     directory.mkdir()
     assert write_gallery(directory, write_sweep(directory)) == directory / "index.html"
@@ -65,7 +65,7 @@ DRAWN = "((then) => requestAnimationFrame(() => requestAnimationFrame(() => setT
 
 
 def look(page: browser.Page, name: str, *, wait: bool = True) -> np.ndarray:
-    """What the browser shows, once it is drawn."""
+    """Return what the browser shows, once it is drawn."""
     if wait:
         page.run(f"new Promise((done) => {DRAWN}(done))")
     directory = os.environ.get("RENDER_SCREENSHOTS")
@@ -73,11 +73,12 @@ def look(page: browser.Page, name: str, *, wait: bool = True) -> np.ndarray:
 
 
 def text(page: browser.Page, selector: str) -> str:
+    """Return the text of an element."""
     return page.run(f"document.querySelector({json.dumps(selector)}).textContent")
 
 
 def links(page: browser.Page, inside: str = "#grid") -> list[str]:
-    """The points that lie there, in the order of the page."""
+    """Return the points in an element, in the order of the page."""
     return page.run(f"[...document.querySelectorAll('{inside} .cell a')].map((one) => one.title)")
 
 
@@ -88,6 +89,7 @@ def point(number: int) -> str:
 
 
 def choose(page: browser.Page, control: str, value: str) -> None:
+    """Choose an option of a menu."""
     page.do(
         f"((one) => {{ one.value = {json.dumps(value)};"
         "one.dispatchEvent(new Event(one.tagName === 'SELECT' ? 'change' : 'input', { bubbles: true })); })"
@@ -105,14 +107,14 @@ def focused(page: browser.Page) -> str:
 
 
 def press(page: browser.Page, name: str, code: int = 0, **more: Any) -> None:
-    """A key that does what it does by itself, too: Tab, Enter, Escape, Space."""
+    """Press a key with its default action: Tab, Enter, Escape, Space."""
     code = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32}.get(name, code)
     page.ask("Input.dispatchKeyEvent", type="keyDown", key=name, code=name, windowsVirtualKeyCode=code, **more)
     page.ask("Input.dispatchKeyEvent", type="keyUp", key=name, code=name, windowsVirtualKeyCode=code)
 
 
 def close(page: browser.Page) -> None:
-    """Closes the dialog, and waits for the page to have noticed."""
+    """Close the dialog, and wait until the page has noticed."""
     press(page, "Escape")
     page.until("!document.querySelector('dialog[open]') && !/point=|compare=/.test(location.hash)")
 
@@ -346,7 +348,7 @@ def pairs(page: browser.Page, first: int, second: int) -> None:
 
 
 def place(page: browser.Page, number: int, spot: tuple[float, float] = (0.5, 0.5)) -> tuple[float, float]:
-    """The point of a pane's picture, in parts of its sides, that is shown at a spot of the pane."""
+    """Return the point of a pane's picture, in parts of its sides, that is shown at a spot of the pane."""
     pane = page.box(f"#pair .pane:nth-child({number})")
     image = page.box(f"#pair .pane:nth-child({number}) img")
     x, y = pane[0] + spot[0] * pane[2], pane[1] + spot[1] * pane[3]
@@ -389,7 +391,7 @@ def test_two_points_are_zoomed_and_moved_as_one(shown: browser.Page) -> None:
 
 def test_a_swipe_shows_one_left_and_the_other_right(shown: browser.Page) -> None:
     def screen(number: int) -> np.ndarray:
-        """What the stage shows of one point alone."""
+        """Return what the stage shows of a single point."""
         shown.do(f"location.hash = '#point=' + encodeURIComponent({json.dumps(names[number])})")
         shown.until(f"document.querySelector('#large-title').textContent === {json.dumps(point(number))}")
         return look(shown, "")
@@ -446,6 +448,7 @@ def test_the_first_mark_stays_for_others_to_be_compared_with(shown: browser.Page
 
 
 def downloaded(page: browser.Page, directory: Path) -> str:
+    """Return the text of the downloaded file."""
     page.ask("Page.setDownloadBehavior", behavior="allow", downloadPath=str(directory))
     page.click("#export")
     deadline = time.monotonic() + 20
@@ -782,7 +785,7 @@ def test_a_page_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 
 def composed(command: str) -> tuple[str, Config]:
-    """The root config and the config that a command in a shell makes."""
+    """Return the root config, and the config that a shell command makes."""
     make, what, *words = shlex.split(command)
     assert make == "make"
     root = next((word.removeprefix("conf=") for word in words if word.startswith("conf=")), "preview")
@@ -860,14 +863,14 @@ def test_a_point_that_asks_for_impossible_octaves_gets_what_the_schema_allows() 
 
 
 def prints(root: str, words: list[str], sizes: list[tuple[int, int]]) -> tuple[FavouritePrints, list[Config]]:
-    """How the points of a sweep become prints, and what each is as one; `sizes` in turn are those of their pictures."""
+    """Return how points become prints, and their configs as prints; `sizes` are their pictures', in turn."""
     points = [point for point in expand(parse_sweep(root, words)) if point.config is not None]
     given = [(point.words, point.config, sizes[point.number % len(sizes)]) for point in points]
     return favourites_as_prints(given), [composed(poster_command(config, size))[1] for _, config, size in given]
 
 
 def read_back(made: FavouritePrints, directory: Path) -> list[Config]:
-    """The configs that the command finds in a file of all points."""
+    """Return the configs that the command reads from a file of all points."""
     file = directory / "favourites.yaml"
     file.write_text(yaml.safe_dump([dict(word.split("=", 1) for word in words) for words in made.words]), encoding="utf-8")
     words = shlex.split(made.command)[3:]

@@ -1,4 +1,4 @@
-"""Contact sheets: every point in its place with its names, nothing on top of anything else, whatever the grid."""
+"""Contact sheets of any grid: every point in its place with its names, and nothing overlaps."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ MADE = (("network", "inception_v3"), ("picture", "hubble"), ("settings", "640 px
 
 
 def axis(key: str, labels: Sequence[object]) -> SweepAxis:
+    """Return an axis with these labels."""
     return SweepAxis(key, tuple(AxisValue(str(label), (f"{key}={label}",)) for label in labels))
 
 
@@ -51,13 +52,14 @@ def exhibition(
     columns: int | None = None,
     sizes: Sequence[tuple[int, int]] = ((480, 640),),
 ) -> Exhibition:
+    """Return the exhibition of a whole grid."""
     every = itertools.product(*(range(len(axis.values)) for axis in axes))
     points = tuple(point(at, sizes[number % len(sizes)]) for number, at in enumerate(every))
     return Exhibition("layers", tuple(axes), points, rows, columns, MADE, "make sweep conf=layers")
 
 
 def check(shown: Exhibition, sheets: Sequence[SheetLayout], largest: int = LARGEST_SHEET) -> None:
-    """What holds for sheets of anything."""
+    """Check what holds for all contact sheets: every point once, nothing overlaps, text fits."""
     assert sorted(cell.point for sheet in sheets for cell in sheet.cells) == list(range(len(shown.points)))
     for sheet in sheets:
         assert max(sheet.shape) <= MAX_SHEET_SIDE
@@ -222,8 +224,8 @@ def test_a_failure_is_told_within_its_cell(reason: str, rows: int, columns: int,
 # Drawn
 
 
-def hung(directory: Path, shown: Exhibition) -> dict[int, np.ndarray]:
-    """Gives every finished point a picture of its own and its thumbnail; the colours, by point."""
+def write_pictures(directory: Path, shown: Exhibition) -> dict[int, np.ndarray]:
+    """Write a picture and a thumbnail for every finished point; return the colours by point."""
     colours = {}
     for number, one in enumerate(shown.points):
         if one.state != "done" or one.picture is None:
@@ -237,6 +239,7 @@ def hung(directory: Path, shown: Exhibition) -> dict[int, np.ndarray]:
 
 
 def opened(path: Path) -> np.ndarray:
+    """Return the pixels of an RGB file."""
     with Image.open(path) as image:
         assert image.mode == "RGB"
         return np.asarray(image).astype(int)
@@ -249,7 +252,7 @@ def test_the_sheet_shows_every_picture_and_what_became_of_the_others(tmp_path: P
     points[3] = replace(points[3], state="waiting", thumbnail=None)
     points[4] = replace(points[4], picture=None)
     shown = replace(shown, points=tuple(points))
-    colours = hung(tmp_path, shown)
+    colours = write_pictures(tmp_path, shown)
     assert write_sheets(tmp_path, shown) == [tmp_path / "sheet.png"]
     sheet = opened(tmp_path / "sheet.png")
     (layout,) = lay_out(shown)
@@ -278,7 +281,7 @@ def test_the_sheet_shows_every_picture_and_what_became_of_the_others(tmp_path: P
 
 def test_only_sheets_that_change_are_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = exhibition([axis("seed", range(2)), axis("step", range(3)), axis("scale", range(2))], 0, 1, sizes=[(60, 80)])
-    hung(tmp_path, shown)
+    write_pictures(tmp_path, shown)
     paths = write_sheets(tmp_path, shown)
     assert [path.name for path in paths] == ["sheet-1.png", "sheet-2.png"]
     before = [path.stat().st_mtime_ns for path in paths]
@@ -315,7 +318,7 @@ def test_older_sheets_go_and_what_is_not_ours_stays(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kept", [0, 10, 40, 70])
 def test_a_thumbnail_that_cannot_be_read_spoils_no_sheet(kept: int, tmp_path: Path) -> None:
     shown = exhibition([axis("seed", range(2))], 0, sizes=[(60, 80)])
-    hung(tmp_path, shown)
+    write_pictures(tmp_path, shown)
     thumbnail = tmp_path / "points" / "1" / "thumbnail.webp"
     thumbnail.write_bytes(thumbnail.read_bytes()[:kept])
     write_sheets(tmp_path, shown)

@@ -38,7 +38,7 @@ def scene(shape: tuple[int, int] = SHAPE) -> np.ndarray:
 
 
 def averaged(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """The means of the areas that pixels of a smaller picture stand for, where sizes divide."""
+    """Return the mean of each area that a pixel of a smaller picture covers; sizes must divide."""
     return pixels.reshape(rows, pixels.shape[0] // rows, columns, -1, 3).mean((1, 3))
 
 
@@ -51,7 +51,7 @@ def opened(path: Path) -> np.ndarray:
 
 
 def kept(directory: Path, form: str, pixels: np.ndarray) -> Path:
-    """The canvas as a run exports it in a format."""
+    """Write the canvas as a run exports it in a format."""
     create(directory / "canvas", pixels.shape[:2], "token")
     store = CanvasStore(directory / "canvas", mode="r+")
     store.write(store.rect, pixels)

@@ -190,7 +190,13 @@ def test_the_wheel_renders_in_a_clean_environment(tmp_path: Path) -> None:
     assert built.returncode == 0, built.stderr
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     with zipfile.ZipFile(wheel) as inside:
-        pages = ("pages/viewer.html", "pages/style.css", "atlas/page.html", "sweeps/gallery.html", "sweeps/gallery.js")
+        pages = (
+            "pages/viewer.html",
+            "pages/style.css",
+            "atlas/page.html",
+            "sweeps/gallery/gallery.html",
+            "sweeps/gallery/gallery.js",
+        )
         assert {f"render/{name}" for name in pages} <= set(inside.namelist())
         clusters = {f"render/cluster/files/{path.name}" for path in (ROOT / "cluster").iterdir()}
         assert clusters <= set(inside.namelist())

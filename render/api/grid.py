@@ -13,8 +13,8 @@ from render.config.command_words import hydra_text, name_text
 from render.config.compose import PATH_KEYS
 from render.config.keywords import flattened, plain, untouched_hydra
 from render.errors import UserError
-from render.sweeps.axes import find_axes
-from render.sweeps.sweep import sweep_axes
+from render.sweeps.axes.parsing import parse_sweep
+from render.sweeps.sweep import render_sweep
 from render.sweeps.sweep_directory import sweep_path
 
 
@@ -75,9 +75,9 @@ def sweep(
             raise UserError(f"axes: {key} needs a list of values, not {values!r}")
         words.append(_word(key, [plain(value) for value in values]))
     with untouched_hydra(), running():
-        swept = find_axes(root, words)
-        directory = sweep_path(swept)
-        sweep_axes(root, words, swept)
+        definition = parse_sweep(root, words)
+        directory = sweep_path(definition)
+        render_sweep(definition, words)
     record = json.loads((directory / "sweep.json").read_text())
     points = tuple(
         SweepPoint(point["label"], directory / point["directory"]) for point in record["points"] if "directory" in point

@@ -1,0 +1,18 @@
+"""Grids of jobs: from words to pictures.
+
+    words ── axes/ ──> points ── rendering/ ──> run directories ── gallery/ ──> contact sheets, page
+                                     │ events
+                                     └─ monitor/ ──> board ──> screen, status, page
+
+1. `axes/parsing.py` makes a `SweepDefinition` of a root config and words: axes with their values (`values.py`,
+   `file_names.py`, `shorthands.py`, `section_axes.py`). `axes/points.py` makes every combination a `GridPoint`
+   with a checked config.
+2. `rendering/drafting.py` plans each point and looks for its run directory. What cannot be rendered is refused here.
+3. `rendering/render_points.py` opens the farm and loads the weights. `launcher.py` has a thread for each worker
+   (`worker_loop.py`), which takes points from a queue (`point_queue.py`) that compiles no kernel twice, and sends them to
+   the `renderer.py` in the worker's process. Large points get all workers.
+4. Every event of a point goes through `sweep_reporter.py` to `events.jsonl` (`monitor/event_log.py`) and the `Board`;
+   `monitor/forecast.py` estimates from it what is left. The screen and `status` show both.
+5. `gallery/exhibition_builder.py` collects the points' pictures, from which `sheet.py` draws contact sheets and
+   `gallery_page.py` writes the page.
+"""

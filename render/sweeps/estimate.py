@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
 
@@ -13,20 +13,29 @@ from render.errors import UserError
 from render.job import job as jobs
 from render.job.progress import duration_text
 from render.planning.plan import size_text
-from render.sweeps.axes import Axis, Found, find_axes
-from render.sweeps.drafting import Drafted, Refused, draft_points
-from render.sweeps.points import count, expand
-from render.sweeps.queue import KernelKey
+from render.sweeps.axes.definition import SweepAxis, SweepDefinition
+from render.sweeps.axes.parsing import parse_sweep
+from render.sweeps.axes.points import expand, point_count
+from render.sweeps.rendering.drafting import DraftedPoint, RefusedPoint, draft_points, kernels_of
 from render.sweeps.sweep_directory import sweep_path
 from render.terminal.console import plain_console
 
-#: Most points in the sample; also the most values or refused points that are listed.
-_SAMPLED = 12
+#: Largest number of points in the sample.
+_MAX_SAMPLE_POINTS = 12
+#: Largest number of values of an axis, and of refused points, that are listed.
+_MAX_LISTED = 12
 
 
 @dataclass(frozen=True)
-class Projection:
-    """Estimate for all points: window megapixels, seconds on this machine, bytes on disk."""
+class SweepEstimate:
+    """Estimate for all points of a sweep.
+
+    Attributes:
+        points: Their number.
+        megapixels: Window area to dream.
+        seconds: Time that this machine needs.
+        disk_bytes: Bytes on disk.
+    """
 
     points: int
     megapixels: float
@@ -42,67 +51,81 @@ class Projection:
 
 
 def print_sweep_plan(root: str, words: Sequence[str]) -> None:
-    """Print the `plan` of a sweep: its axes, points that cannot be rendered, and the total cost; write nothing."""
-    sweep_axes = find_axes(root, words)
-    point_count, console = count(sweep_axes), plain_console()
-    table = Table(title=f"{sweep_axes.job.name}: {point_count:,} points", title_justify="left")
+    """Print the axes of a sweep, the points that cannot be rendered, and the total cost.
+
+    Nothing is written.
+    """
+    definition = parse_sweep(root, words)
+    console, total, limit = plain_console(), point_count(definition), definition.config.sweep.max
+    table = Table(title=f"{definition.config.name}: {total:,} points", title_justify="left")
     for heading in ("axis", "values", "of them"):
         table.add_column(heading, justify="right" if heading == "of them" else "left", overflow="fold")
-    for axis in sweep_axes.axes:
+    for axis in definition.axes:
         table.add_row(axis.key, _listed([value.label for value in axis.values]), f"{len(axis.values):,}")
     console.print(table)
-    if point_count <= sweep_axes.job.sweep.max:
-        points = list(draft_points(sweep_axes, expand(sweep_axes), sweep_path(sweep_axes)))
-        drafted = [point for point in points if isinstance(point, Drafted)]
-        refused = [point for point in points if isinstance(point, Refused)]
-        console.write_line(
-            f"kernels      {len(frozenset[KernelKey]().union(*(point.kernels for point in drafted)))} to compile"
-        )
-        console.write_line(f"done         {sum(point.done for point in drafted)} of them in {sweep_path(sweep_axes)}")
-        for refusal in refused[:_SAMPLED]:
-            console.write_line(f"impossible   {refusal.label}: {refusal.reason}")
-        if len(refused) > _SAMPLED:
-            console.write_line(f"impossible   and {len(refused) - _SAMPLED} more")
-    else:
-        console.write_line(f"maximum      sweep.max={sweep_axes.job.sweep.max:,}: raise it to render them")
-    console.write_line(f"takes        {project(sweep_axes)}")
+    for line in (
+        _point_lines(definition) if total <= limit else [f"maximum      sweep.max={limit:,}: raise it to render them"]
+    ):
+        console.write_line(line)
+    console.write_line(f"takes        {estimate_sweep(definition)}")
+
+
+def _point_lines(definition: SweepDefinition) -> Iterator[str]:
+    """Yield lines about kernels, points that are done, and points that cannot be rendered."""
+    directory = sweep_path(definition)
+    points = list(draft_points(definition, expand(definition), directory))
+    drafted = [point for point in points if isinstance(point, DraftedPoint)]
+    refused = [point for point in points if isinstance(point, RefusedPoint)]
+    yield f"kernels      {len(kernels_of(drafted))} to compile"
+    yield f"done         {sum(point.is_done for point in drafted)} of them in {directory}"
+    for point in refused[:_MAX_LISTED]:
+        yield f"impossible   {point.label}: {point.reason}"
+    if len(refused) > _MAX_LISTED:
+        yield f"impossible   and {len(refused) - _MAX_LISTED} more"
 
 
 def _listed(labels: Sequence[str]) -> str:
-    shown = ", ".join(labels[:_SAMPLED])
-    return shown if len(labels) <= _SAMPLED else f"{shown} ... {labels[-1]}"
+    """Return labels with commas; of many, the first ones and the last."""
+    text = ", ".join(labels[:_MAX_LISTED])
+    return text if len(labels) <= _MAX_LISTED else f"{text} ... {labels[-1]}"
 
 
-def project(found: Found) -> Projection:
-    """Estimate the cost of a sweep from a few points; write nothing. Raise `UserError` if none can be rendered."""
-    sample = replace(found, axes=tuple(_thinned(found.axes)))
-    outcomes = list(draft_points(sample, expand(sample), None))
-    drafted = [point for point in outcomes if isinstance(point, Drafted)]
+def estimate_sweep(definition: SweepDefinition) -> SweepEstimate:
+    """Estimate the cost of a sweep from a few points; write nothing.
+
+    Raise `UserError` if none can be rendered.
+    """
+    sample = replace(definition, axes=tuple(_sampled(definition.axes)))
+    points = list(draft_points(sample, expand(sample), None))
+    drafted = [point for point in points if isinstance(point, DraftedPoint)]
     if not drafted:
-        raise UserError(f"{outcomes[0].label}: {getattr(outcomes[0], 'reason', '')}")
-    point_count = count(found)
+        raise UserError(f"{points[0].label}: {getattr(points[0], 'reason', '')}")
+    total = point_count(definition)
     typical = sorted(drafted, key=lambda point: point.teraflops)[len(drafted) // 2]
-    return Projection(
-        point_count,
-        point_count * mean(point.megapixels for point in drafted),
-        point_count * mean(point.teraflops for point in drafted) * _seconds(typical),
-        point_count * mean(point.disk_bytes for point in drafted),
+    return SweepEstimate(
+        total,
+        total * mean(point.megapixels for point in drafted),
+        total * mean(point.teraflops for point in drafted) * _seconds_per_teraflop(typical),
+        total * mean(point.disk_bytes for point in drafted),
     )
 
 
-def _thinned(axes: Sequence[Axis]) -> list[Axis]:
-    """Return the axes with evenly spaced values, first and last included, so that there are at most `_SAMPLED` points."""
-    remaining, thinned = _SAMPLED, []
+def _sampled(axes: Sequence[SweepAxis]) -> list[SweepAxis]:
+    """Return the axes with few, evenly spaced values, so that they make a sample of points.
+
+    The first and the last value are included; there are at most `_MAX_SAMPLE_POINTS` points.
+    """
+    max_values, sampled = _MAX_SAMPLE_POINTS, []
     for axis in axes:
-        value_count = max(1, min(len(axis.values), 3, remaining))
-        remaining //= value_count
+        value_count = max(1, min(len(axis.values), 3, max_values))
+        max_values //= value_count
         last = len(axis.values) - 1
         positions = sorted({round(position * last / max(1, value_count - 1)) for position in range(value_count)})
-        thinned.append(replace(axis, values=tuple(axis.values[position] for position in positions)))
-    return thinned
+        sampled.append(replace(axis, values=tuple(axis.values[position] for position in positions)))
+    return sampled
 
 
-def _seconds(point: Drafted) -> float:
+def _seconds_per_teraflop(point: DraftedPoint) -> float:
     """Measure the seconds that 10^12 operations of a point's kernels take in this process."""
     farm = FarmConfig(executor="inline", worker=point.config.farm.worker)
     config = replace(point.config, farm=farm, quiet=True)

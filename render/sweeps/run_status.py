@@ -1,4 +1,4 @@
-"""Status of a single run as lines of text, from its record, its newest checkpoint and its `progress.json`."""
+"""Status of a run as lines of text: from its record, newest checkpoint and `progress.json`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from render.storage.url import Place, joined
 
 
 def run_lines(directory: Place, record: Mapping[str, Any], *, gone: bool) -> list[str]:
-    """Return lines about the run in a directory, a summary first; `gone` is true if its process has disappeared."""
+    """Return lines about the run in a directory, a summary first.
+
+    `gone` is true if its process has disappeared.
+    """
     state = "broken off" if gone else str(record["status"])
     where = "" if state == "finished" else _where(directory, record, live=state == "running")
     lines = [f"{directory}: {state}" + (f", {where}" if where else "")]
@@ -37,7 +40,7 @@ def run_lines(directory: Place, record: Mapping[str, Any], *, gone: bool) -> lis
 
 
 def _where(directory: Place, record: Mapping[str, Any], *, live: bool) -> str:
-    """Return octave and step: of the progress that a live run reports, or else of the newest checkpoint."""
+    """Return octave and step, as a live run reports them, or else of the newest checkpoint."""
     progress = read_progress(directory) if live else None
     if progress is not None:
         return (
@@ -66,6 +69,7 @@ def _local_time(text: str) -> str:
 
 
 def _dream(record: Mapping[str, Any]) -> list[str]:
+    """Return a line about source, size, network and objective; none for a record without them."""
     try:
         grid = record["plan"]["octaves"][-1]["grid"]
         config = record["config"]
@@ -78,4 +82,5 @@ def _dream(record: Mapping[str, Any]) -> list[str]:
 
 
 def _line(name: str, text: str) -> str:
+    """Return text as an indented line behind a name."""
     return f"  {name:8} {text}"

@@ -16,10 +16,11 @@ from render.job.run_record import missing_record_message, read_record, read_run
 from render.storage.locking import is_locked
 from render.storage.url import Place, checked_url
 from render.storage.user_paths import user_path
-from render.sweeps.board import SWEEP, Board, listed_points, read_sweep, told
-from render.sweeps.event_log import EVENTS, Event
+from render.sweeps.monitor.board import Board
+from render.sweeps.monitor.event_log import EVENTS, Event
+from render.sweeps.monitor.screen import Screen, board_view, failure_lines, update_progress
+from render.sweeps.monitor.sweep_record import SWEEP, command_events, listed_points, read_sweep
 from render.sweeps.run_status import run_lines
-from render.sweeps.screen import Screen, failure_lines, hear, picture
 from render.system import interrupts
 from render.terminal.console import PatientConsole, plain_console
 from render.terminal.text import one_line
@@ -77,8 +78,8 @@ def _sweep_status(directory: Path, watch: bool, console: PatientConsole) -> int:
     gone = is_gone(directory, sweep)
     if gone:
         board.apply(Event("ended", board.latest, None, {"status": "broken off"}))
-    hear(board, directory)
-    console.print(picture(board, str(directory), time.time(), console.width))
+    update_progress(board, directory)
+    console.print(board_view(board, str(directory), time.time(), console.width))
     if gone:
         console.write_line(f"the process that ran it (pid {sweep.get('pid', 'unknown')}) is gone: {_again(sweep)}")
     elif board.ended and board.counts.waiting + board.counts.failed:
@@ -98,7 +99,7 @@ def _watch_sweep(directory: Path, console: PatientConsole) -> None:
         while sweep.get("status") == "running" and not is_gone(directory, _settled(directory, read_sweep)):
             if stamp != (stamp := _stamp(directory)):
                 sweep = read_sweep(directory)
-                events = told(directory, sweep)
+                events = command_events(directory, sweep)
                 if events[:1] != applied_events[:1]:
                     # Another command has begun, perhaps with other points.
                     screen.board, applied_events = Board(listed_points(sweep)), []

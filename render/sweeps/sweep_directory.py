@@ -16,50 +16,60 @@ from render.storage.local import refuse_links, remove_abandoned
 from render.storage.locking import LOCK, lock_directory
 from render.storage.url import checked_url
 from render.storage.user_paths import user_path
-from render.sweeps.axes import Found
-from render.sweeps.board import SWEEP, read_sweep
-from render.sweeps.drafting import POINTS
-from render.sweeps.event_log import EVENTS, EventLog, read_events
-from render.sweeps.gallery import PAGE
-from render.sweeps.sheet import check_sheets
+from render.sweeps.axes.definition import SweepDefinition
+from render.sweeps.gallery.gallery_page import GALLERY_PAGE
+from render.sweeps.gallery.sheet import check_sheets
+from render.sweeps.monitor.event_log import EVENTS, EventLog, read_events
+from render.sweeps.monitor.sweep_record import SWEEP, read_sweep
+from render.sweeps.rendering.drafting import POINTS
 from render.system.logs import log_to, opening
 from render.system.machine import nearest
 
 _LOG, _STOP = "sweep.log", ".stop"
-_OURS = (SWEEP, EVENTS, _LOG, PAGE, POINTS)
-_VERSIONED = ("jax", "ray", "numpy", "hydra-core")
+#: Names of all that a sweep writes, besides sheets and the stop file.
+_OWN_NAMES = (SWEEP, EVENTS, _LOG, GALLERY_PAGE, POINTS)
+#: Packages whose versions are recorded.
+_RECORDED_PACKAGES = ("jax", "ray", "numpy", "hydra-core")
 
 
-def sweep_path(found: Found) -> Path:
+def sweep_path(definition: SweepDefinition) -> Path:
     """Return the sweep's directory, which depends on its axes but not on their values."""
-    job = found.job
-    if job.sweep.dir and checked_url(job.sweep.dir, "sweep.dir"):
+    config = definition.config
+    if config.sweep.dir and checked_url(config.sweep.dir, "sweep.dir"):
         raise UserError(
-            f"sweep.dir={job.sweep.dir}: a sweep is kept on a disk: name a path, or render its points with output.dir"
+            f"sweep.dir={config.sweep.dir}: a sweep is kept on a disk: name a path, or render its points with output.dir"
         )
-    if job.sweep.dir:
-        return user_path(job.sweep.dir, "sweep.dir")
-    shared = [job.job().canvas_settings(), sorted(axis.key for axis in found.axes)]
-    return Path("sweeps") / f"{job.name}-{hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:8]}"
+    if config.sweep.dir:
+        return user_path(config.sweep.dir, "sweep.dir")
+    shared = [config.job().canvas_settings(), sorted(axis.key for axis in definition.axes)]
+    return Path("sweeps") / f"{config.name}-{hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:8]}"
 
 
 class SweepDirectory:
-    """Directory of one sweep. It keeps all run directories of earlier commands, also those of other points."""
+    """Directory of one sweep, with the run directories of all its commands.
+
+    Attributes:
+        path: The directory.
+        stop: File that makes workers save their canvas and stop, once it exists.
+        record: Content of `sweep.json`.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        #: File that makes workers save their canvas and stop, once it exists.
         self.stop = path / _STOP
         self.record: dict[str, Any] = {}
 
     def check(self) -> None:
-        """Raise `UserError` if the sweep would replace foreign files, or cannot write. Change nothing."""
+        """Raise `UserError` if the sweep would replace foreign files, or cannot write.
+
+        Nothing is changed.
+        """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"sweep.dir={self.path} is a file: name a directory")
-        refuse_links(self.path, *_OURS, _STOP, LOCK)
+        refuse_links(self.path, *_OWN_NAMES, _STOP, LOCK)
         # Events suffice to recognise a sweep whose record is lost: every command writes the record again.
         if not read_sweep(self.path) and not read_events(self.path / EVENTS):
-            foreign = [name for name in _OURS if os.path.lexists(self.path / name)]
+            foreign = [name for name in _OWN_NAMES if os.path.lexists(self.path / name)]
             if foreign:
                 raise UserError(f"{self.path} holds a {foreign[0]} that no sweep made: choose another sweep.dir")
         check_sheets(self.path)
@@ -69,7 +79,7 @@ class SweepDirectory:
 
     @contextmanager
     def opened(self, facts: Mapping[str, Any]) -> Iterator[EventLog]:
-        """Lock the directory for this process, attach log and events, and put `facts` into the record.
+        """Lock the directory, attach log and events, and put `facts` into the record.
 
         On exit, record how the sweep ended, and release the directory.
         """
@@ -96,8 +106,9 @@ class SweepDirectory:
         write_whole(self.path / SWEEP, (json.dumps(self.record, indent=1) + "\n").encode())
 
     def _begin(self, facts: Mapping[str, Any]) -> None:
+        """Write the record of a command that begins, after those that it resumes."""
         self.record = {
-            **opening(read_sweep(self.path), _VERSIONED),
+            **opening(read_sweep(self.path), _RECORDED_PACKAGES),
             "pid": os.getpid(),
             **facts,
         }

@@ -32,7 +32,7 @@ from render.pages.run_facts import facts_of
 from render.pages.zoom_levels import Pyramid
 from render.pages.zoom_page import PAGE, page
 from render.source.source import MAX_IN_MEMORY_PX, Source, reopen_source
-from render.sweeps.board import read_sweep
+from render.sweeps.monitor.sweep_record import read_sweep
 from render.viewer.shrink import shrunk
 
 #: Most canvas pixels that are read for one tile; tiles that need more are cut from the run's preview.

@@ -41,11 +41,11 @@ def measure(quick: bool) -> Table:
 
 
 def _cold_and_cached(model: str, layer: str, side: int) -> tuple[Ready, Ready, int]:
-    """What getting ready took without and with a cache, and the bytes that the cache has then."""
+    """Return the preparation time without and with a cache, and the bytes of the cache."""
     with tempfile.TemporaryDirectory() as place:
-        found = []
+        seconds = []
         for _ in range(2):
             with Contender(OURS, Path(place)) as contender:
-                found.append(contender.prepare(model, layer, side))
+                seconds.append(contender.prepare(model, layer, side))
         size = sum(file.stat().st_size for file in Path(place).rglob("*") if file.is_file())
-    return found[0], found[1], size
+    return seconds[0], seconds[1], size

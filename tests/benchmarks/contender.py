@@ -206,7 +206,7 @@ class _Side:
 
 
 def _ours(model: str, layer: str, side: int) -> tuple[Gradient, dict[str, float]]:
-    """The kernel as a worker makes and calls it."""
+    """Return the kernel as a worker makes and calls it."""
     from render.dreaming.objectives import KernelInputs, resolve
     from render.farm.worker.kernel_recipe import KernelRecipe
     from render.geometry.geometry import KernelShape
@@ -238,7 +238,7 @@ def _architecture(model: str) -> Architecture:
 
 
 def _forget_peak() -> None:
-    """Gives freed memory back, and makes Linux count the peak anew."""
+    """Return freed memory to the system, and make Linux count the peak anew."""
     gc.collect()
     if hasattr(library := ctypes.CDLL(None), "malloc_trim"):
         library.malloc_trim(0)
@@ -247,7 +247,7 @@ def _forget_peak() -> None:
 
 
 def _status(name: str) -> int | None:
-    """A figure of this process in bytes, as Linux counts them; None elsewhere."""
+    """Return a figure of this process, bytes, as Linux counts it; None on other systems."""
     path = Path("/proc/self/status")
     if not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""What one device makes of windows by the batch, and of whole steps of a block that lives in its memory."""
+"""Speed of one device on batches of windows, and on whole steps of a block in its memory."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ class Noise:
         return self.pattern[rows[:, None], columns]
 
 
-def seconds_of(call: Callable[[], jax.Array], least: float) -> float:
-    """How long one call takes, s, of as many as `least` seconds hold, all handed over before the last is awaited."""
+def seconds_of(call: Callable[[], jax.Array], min_seconds: float) -> float:
+    """Return the seconds of one call: the mean of as many as fit into `min_seconds`, awaited together."""
     call().block_until_ready()
     begun = time.perf_counter()
     call().block_until_ready()
-    count = max(2, math.ceil(least / max(1e-6, time.perf_counter() - begun)))
+    count = max(2, math.ceil(min_seconds / max(1e-6, time.perf_counter() - begun)))
     begun = time.perf_counter()
     for _ in range(count):
         last = call()
@@ -74,8 +74,8 @@ def kernel_of(loaded: Loaded, layer: str, precision: str) -> Kernel:
     return Kernel(Programs(network, jax.local_devices()[:1]), [resolve([layer], loaded.architecture)], loaded)
 
 
-def measure_batch(kernel: Kernel, side: int, batch: int, least: float, memory: int) -> dict[str, float] | None:
-    """What the kernel does with `batch` windows of `side` px at once; None where `memory` might be too little."""
+def measure_batch(kernel: Kernel, side: int, batch: int, min_seconds: float, memory: int) -> dict[str, float] | None:
+    """Return the speed on `batch` windows of `side` px at once; None if `memory` might be too small."""
     architecture = kernel.programs.network.architecture
     if 2 * batch * architecture.activation_bytes(side, side) > _SHARE * memory:
         return None
@@ -91,8 +91,8 @@ def measure_batch(kernel: Kernel, side: int, batch: int, least: float, memory: i
         np.full((*first, 1, 2, MOST_COPIES), -1, np.int32),
         np.zeros((*first, 2), np.int32),
     )
-    on_device = GradientArguments(kernel.programs.state, *jax.device_put(arguments))
-    seconds = seconds_of(lambda: compiled(on_device), least)
+    device_arguments = GradientArguments(kernel.programs.state, *jax.device_put(arguments))
+    seconds = seconds_of(lambda: compiled(device_arguments), min_seconds)
     return {
         "side": side,
         "batch": batch,
@@ -112,16 +112,16 @@ def measure_step(
     resident: bool,
     profile: Path | None = None,
 ) -> dict[str, Any]:
-    """A worker's whole step: margin, gradient and update of a square block of `side` px a side, or of the half, the
+    """Measure a whole step: margin, gradient and update of a square block of `side` px a side, or of the half, the
     quarter... of that for which there is memory and patience. `rate` is the kernel's, window pixels a second.
 
     With `profile` one more step is traced, into that directory.
     """
-    while not (found := _worker(kernel, loaded, facts, side, tile, rate, resident)):
+    while not (worker_grid := _worker(kernel, loaded, facts, side, tile, rate, resident)):
         if side <= 2 * tile:
             raise UserError(f"there is no room for a block of {side} px: set a smaller --tile")
         side //= 2
-    worker, grid = found
+    worker, grid = worker_grid
     seconds = []
     for step in range(1 + _STEPS):
         begun = time.perf_counter()
@@ -130,7 +130,7 @@ def measure_step(
     with jax.profiler.trace(str(profile)) if profile else nullcontext():
         if profile:
             _step(worker, grid, 1 + _STEPS)
-    taken = statistics.median(seconds[1:])
+    step_seconds = statistics.median(seconds[1:])
     rows, columns = grid.window_shape
     flops = grid.tiles * kernel.programs.network.architecture.gradient_flops((rows, columns), grid.core_shape)
     return {
@@ -140,11 +140,11 @@ def measure_step(
         "window": rows,
         "tiles": grid.tiles,
         "batch": last.together,
-        "step_seconds": taken,
-        "megapixels_per_second": side**2 / taken / 1e6,
-        "window_megapixels_per_second": grid.tiles * rows * columns / taken / 1e6,
-        "tflops": flops / taken / 1e12,
-        "gigapixel_seconds": taken * _GIGAPIXEL / side**2,
+        "step_seconds": step_seconds,
+        "megapixels_per_second": side**2 / step_seconds / 1e6,
+        "window_megapixels_per_second": grid.tiles * rows * columns / step_seconds / 1e6,
+        "tflops": flops / step_seconds / 1e12,
+        "gigapixel_seconds": step_seconds * _GIGAPIXEL / side**2,
         "extrapolated": side**2 < _GIGAPIXEL,
     }
 
@@ -152,7 +152,7 @@ def measure_step(
 def _worker(
     kernel: Kernel, loaded: Loaded, facts: WorkerFacts, side: int, tile: int, rate: float, resident: bool
 ) -> tuple[Worker, Grid] | None:
-    """A worker with such a block; None where that would not fit, or a step take too long."""
+    """Return a worker with such a block; None if it would not fit, or if a step would take too long."""
     layer = loaded.architecture.layer(kernel.objectives[0].terms[0].layer)
     axis = Axis(side, tile, round_up(layer.receptive_field - 1, layer.stride), 32, layer.stride, "reflect")
     grid = Grid(axis, axis)
@@ -172,7 +172,7 @@ def _worker(
 
 
 def _step(worker: Worker, grid: Grid, step: int) -> GradientReport:
-    """As the conductor has it, in calls of several tiles; until the new canvas is there."""
+    """Run a step as the conductor does, in calls of several tiles, until the new canvas is computed."""
     shift = 5 * step % grid.rows.stride, 3 * step % grid.columns.stride
     last = done = worker.begin_step(step, shift, _TILES)
     sums: list[GradientSums] = list(done.sums)

@@ -1,4 +1,4 @@
-"""What one machine's accelerator makes of the kernel and of a whole render, in float32 and in bfloat16.
+"""Speed of the kernel and of a whole render on one machine's accelerator, in float32 and bfloat16.
 
     python -m tests.benchmarks.gpu [--quick] [--json] [--model M] [--weights FILE] [--layer L] [--side PX] [--width PX]
                                    [--canvas PX] [--tile PX] [--profile DIR]
@@ -48,48 +48,50 @@ PRECISIONS = ("float32", "bfloat16")
 _SMI = "utilization.gpu,memory.used,power.draw"
 
 
-def measure_product(side: int, precision: str, least: float) -> float:
-    """TFLOP/s of the product of two square matrices."""
+def measure_product(side: int, precision: str, min_seconds: float) -> float:
+    """Return the TFLOP/s of the product of two square matrices."""
     matrix = jax.random.normal(jax.random.key(0), (side, side), jnp.float32).astype(precision)
     product = jax.jit(lambda a, b: a @ b)
-    return 2 * side**3 / seconds_of(lambda: product(matrix, matrix), least) / 1e12
+    return 2 * side**3 / seconds_of(lambda: product(matrix, matrix), min_seconds) / 1e12
 
 
 def measure_kernel(
-    loaded: Loaded, layer: str, side: int, precision: str, least: float
+    loaded: Loaded, layer: str, side: int, precision: str, min_seconds: float
 ) -> tuple[dict[str, float], np.ndarray]:
-    """What one device does with a window that it has already, and the gradient itself."""
+    """Return the speed of one device on a window in its memory, and the gradient."""
     kernel = kernel_of(loaded, layer, precision)
     architecture = kernel.programs.network.architecture
     shape = KernelShape((side, side), (side, side))
     window = jnp.asarray(np.random.default_rng(0).normal(128, 30, (side, side, 3)).clip(0, 255), jnp.float32)
     given = KernelInputs(0, (1.0,))
     memory = kernel.memory(shape)
-    seconds = seconds_of(lambda: kernel(shape, window, given, (0, 0)), least)  # type: ignore[arg-type]
+    seconds = seconds_of(lambda: kernel(shape, window, given, (0, 0)), min_seconds)  # type: ignore[arg-type]
     gradient = np.asarray(kernel(shape, window, given, (0, 0)))  # type: ignore[arg-type]
-    found = {
+    results = {
         "seconds": seconds,
         "megapixels_per_second": side**2 / seconds / 1e6,
         "tflops": architecture.gradient_flops(shape.window, shape.core) / seconds / 1e12,
         "memory_gb": memory / 1e9,
         "compile_seconds": sum(kernel.programs.compile_seconds.values()),
     }
-    return found, gradient
+    return results, gradient
 
 
-def measure_resident(settings: argparse.Namespace, loaded: Loaded, here: WorkerFacts, least: float) -> dict[str, Any]:
-    """Batches of small windows, and steps of one worker, in bfloat16."""
+def measure_resident(
+    settings: argparse.Namespace, loaded: Loaded, machine: WorkerFacts, min_seconds: float
+) -> dict[str, Any]:
+    """Return the speed on batches of small windows, and of steps of one worker, in bfloat16."""
     quick = settings.quick
     kernel = kernel_of(loaded, settings.layer, "bfloat16")
     sides, batches = ((96, 128), (1, 2)) if quick else ((512, 1024, 2048), (1, 2, 4, 8, 16))
-    tried = (measure_batch(kernel, side, batch, least, here.device_bytes) for side in sides for batch in batches)
-    windows = [one for one in tried if one]
-    rate = 1e6 * max(one["megapixels_per_second"] for one in windows)
+    tried = (measure_batch(kernel, side, batch, min_seconds, machine.device_bytes) for side in sides for batch in batches)
+    windows = [row for row in tried if row]
+    rate = 1e6 * max(row["megapixels_per_second"] for row in windows)
     canvas, tile = settings.canvas or (160 if quick else 32768), settings.tile or (64 if quick else 2048)
     # The host's is only beside it: by the pixel it takes as long for a part.
     blocks = (canvas, True, settings.profile), (min(canvas, max(2 * tile, 8192)), False, None)
     steps = [
-        measure_step(kernel, loaded, here, side=side, tile=tile, rate=rate, resident=resident, profile=profile)
+        measure_step(kernel, loaded, machine, side=side, tile=tile, rate=rate, resident=resident, profile=profile)
         for side, resident, profile in blocks
     ]
     return {"batches": windows, "steps": steps}
@@ -115,12 +117,12 @@ class Watch:
 
     @property
     def summary(self) -> dict[str, float] | None:
-        """Means over the samples, and the most memory; None where there are none."""
+        """Return means over the samples, and the peak memory; None without samples."""
         return summary(self._lines)
 
 
 def summary(lines: list[str]) -> dict[str, float] | None:
-    """What nvidia-smi's lines come to; those that say nothing of a quantity are left out."""
+    """Return the summary of nvidia-smi's lines, without quantities that they do not report."""
     columns: list[list[float]] = [[], [], []]
     for line in lines:
         for column, word in zip(columns, line.split(","), strict=False):
@@ -131,14 +133,14 @@ def summary(lines: list[str]) -> dict[str, float] | None:
     busy, memory, power = columns
     if not busy:
         return None
-    found = {"utilization_percent": statistics.fmean(busy)}
+    results = {"utilization_percent": statistics.fmean(busy)}
     if memory:
-        found["memory_gb"] = max(memory) * 2**20 / 1e9
-    return found | ({"watts": statistics.fmean(power)} if power else {})
+        results["memory_gb"] = max(memory) * 2**20 / 1e9
+    return results | ({"watts": statistics.fmean(power)} if power else {})
 
 
 def measure_render(config: Config) -> tuple[dict[str, Any], np.ndarray]:
-    """A whole job in this process, and the finished picture.
+    """Render a whole job in this process; return its speed and the finished picture.
 
     Rates are those of the last octave's median step: compiling is in the first.
     """
@@ -149,7 +151,7 @@ def measure_render(config: Config) -> tuple[dict[str, Any], np.ndarray]:
         record = json.loads((job.directory.path / "run.json").read_text())
         step, final = statistics.median(record["octaves"][-1]["seconds"]), job.plan.final
         network = job.loaded.architecture.truncated(job.schedule.layers)
-        found = {
+        results = {
             "seconds": seconds,
             "step_seconds": step,
             "megapixels_per_second": final.grid.canvas.area / step / 1e6,
@@ -162,27 +164,27 @@ def measure_render(config: Config) -> tuple[dict[str, Any], np.ndarray]:
             "device": watch.summary,
         }
     with Image.open(picture) as image:
-        return found, np.asarray(image.convert("RGB"), np.float32)
+        return results, np.asarray(image.convert("RGB"), np.float32)
 
 
 def measure(settings: argparse.Namespace) -> dict[str, Any]:
-    """All of it."""
-    here = process_facts()
-    quick, least = settings.quick, 0.05 if settings.quick else 2.0
+    """Measure everything."""
+    machine = process_facts()
+    quick, min_seconds = settings.quick, 0.05 if settings.quick else 2.0
     side = settings.side or (128 if quick else 2048)
     width = settings.width or (96 if quick else 4000)
     order = 256 if quick else 8192
-    found: dict[str, Any] = {
-        "device": here.device,
-        "platform": here.platform,
-        "devices": here.devices,
-        "device_gb": here.device_bytes / 1e9,
-        "versions": dict(here.versions),
+    results: dict[str, Any] = {
+        "device": machine.device,
+        "platform": machine.platform,
+        "devices": machine.devices,
+        "device_gb": machine.device_bytes / 1e9,
+        "versions": dict(machine.versions),
         "model": settings.model,
         "layer": settings.layer,
         "side": side,
         "width": width,
-        "product_tflops": {precision: measure_product(order, precision, least) for precision in PRECISIONS},
+        "product_tflops": {precision: measure_product(order, precision, min_seconds) for precision in PRECISIONS},
     }
     words = [
         "image=sample:hubble",
@@ -198,15 +200,15 @@ def measure(settings: argparse.Namespace) -> dict[str, Any]:
     loaded = load_weights(load_config("preview", words))
     kernels, gradients, renders, pictures = {}, [], {}, []
     for precision in PRECISIONS:
-        kernels[precision], gradient = measure_kernel(loaded, settings.layer, side, precision, least)
-        kernels[precision]["share_of_product"] = kernels[precision]["tflops"] / found["product_tflops"]["bfloat16"]
+        kernels[precision], gradient = measure_kernel(loaded, settings.layer, side, precision, min_seconds)
+        kernels[precision]["share_of_product"] = kernels[precision]["tflops"] / results["product_tflops"]["bfloat16"]
         gradients.append(gradient)
     exact, rounded = gradients
-    found["kernel"] = kernels
-    found |= measure_resident(settings, loaded, here, least)
-    for one in (*found["batches"], *found["steps"]):
-        one["share_of_product"] = one["tflops"] / found["product_tflops"]["bfloat16"]
-    found["gradient_error"] = float(np.linalg.norm(rounded - exact) / np.linalg.norm(exact))
+    results["kernel"] = kernels
+    results |= measure_resident(settings, loaded, machine, min_seconds)
+    for row in (*results["batches"], *results["steps"]):
+        row["share_of_product"] = row["tflops"] / results["product_tflops"]["bfloat16"]
+    results["gradient_error"] = float(np.linalg.norm(rounded - exact) / np.linalg.norm(exact))
     with tempfile.TemporaryDirectory() as place:
         for precision in PRECISIONS:
             run = [*words, f"model.precision={precision}", f"output.dir={Path(place) / precision}"]
@@ -214,54 +216,54 @@ def measure(settings: argparse.Namespace) -> dict[str, Any]:
             pictures.append(picture)
     apart = pictures[1] - pictures[0]
     error = float(np.square(apart).mean())
-    found["render"] = renders
-    found["picture"] = {
+    results["render"] = renders
+    results["picture"] = {
         "mean_difference": float(np.abs(apart).mean()),
         "psnr_db": 10 * math.log10(255**2 / error) if error else None,
     }
-    return found
+    return results
 
 
-def report(found: dict[str, Any]) -> str:
-    """What was found, for people."""
-    products = ", ".join(f"{name} {value:.2f}" for name, value in found["product_tflops"].items())
+def report(results: dict[str, Any]) -> str:
+    """Return the results as text for people."""
+    products = ", ".join(f"{name} {value:.2f}" for name, value in results["product_tflops"].items())
     lines = [
-        f"device    {found['devices']} x {found['device']} ({found['platform']}), {found['device_gb']:.1f} GB; "
-        + ", ".join(f"{name} {value}" for name, value in found["versions"].items()),
+        f"device    {results['devices']} x {results['device']} ({results['platform']}), {results['device_gb']:.1f} GB; "
+        + ", ".join(f"{name} {value}" for name, value in results["versions"].items()),
         f"product   {products} TFLOP/s",
     ]
-    for name, one in found["kernel"].items():
+    for name, row in results["kernel"].items():
         lines.append(
-            f"kernel    {name:<8}  {found['side']} px, {found['model']} {found['layer']}: "
-            f"{one['megapixels_per_second']:.2f} Mpx/s, {one['tflops']:.2f} TFLOP/s, {100 * one['share_of_product']:.0f} % "
-            f"of the bfloat16 product, {one['memory_gb']:.2f} GB"
+            f"kernel    {name:<8}  {results['side']} px, {results['model']} {results['layer']}: "
+            f"{row['megapixels_per_second']:.2f} Mpx/s, {row['tflops']:.2f} TFLOP/s, {100 * row['share_of_product']:.0f} % "
+            f"of the bfloat16 product, {row['memory_gb']:.2f} GB"
         )
-    lines.append(f"gradient  bfloat16 is {found['gradient_error']:.3f} from float32 (L2, relative)")
-    for one in found["batches"]:
+    lines.append(f"gradient  bfloat16 is {results['gradient_error']:.3f} from float32 (L2, relative)")
+    for row in results["batches"]:
         lines.append(
-            f"windows   bfloat16  {one['batch']} x {one['side']} px: {one['megapixels_per_second']:.2f} Mpx/s, "
-            f"{one['tflops']:.2f} TFLOP/s, {100 * one['share_of_product']:.0f} % of the bfloat16 product"
+            f"windows   bfloat16  {row['batch']} x {row['side']} px: {row['megapixels_per_second']:.2f} Mpx/s, "
+            f"{row['tflops']:.2f} TFLOP/s, {100 * row['share_of_product']:.0f} % of the bfloat16 product"
         )
-    for one in found["steps"]:
-        where = "device's" if one["resident"] else "host's"
+    for row in results["steps"]:
+        where = "device's" if row["resident"] else "host's"
         lines.append(
-            f"step      bfloat16  block of {one['side']} px in the {where} memory, {one['tiles']} tiles of {one['tile']} "
-            f"px in windows of {one['window']}, {one['batch']} a call: {one['step_seconds']:.2f} s, "
-            f"{one['megapixels_per_second']:.2f} Mpx/s of canvas, {one['tflops']:.2f} TFLOP/s, "
-            f"{100 * one['share_of_product']:.0f} % of the bfloat16 product"
+            f"step      bfloat16  block of {row['side']} px in the {where} memory, {row['tiles']} tiles of {row['tile']} "
+            f"px in windows of {row['window']}, {row['batch']} a call: {row['step_seconds']:.2f} s, "
+            f"{row['megapixels_per_second']:.2f} Mpx/s of canvas, {row['tflops']:.2f} TFLOP/s, "
+            f"{100 * row['share_of_product']:.0f} % of the bfloat16 product"
         )
-    first = found["steps"][0]
+    first = results["steps"][0]
     how = f"extrapolated from a block of {first['side']} px" if first["extrapolated"] else "measured"
     lines.append(f"gigapixel a step of 10^9 px of canvas takes {first['gigapixel_seconds']:.2f} s ({how})")
-    for name, one in found["render"].items():
-        busy = one["device"]
+    for name, row in results["render"].items():
+        busy = row["device"]
         watched = f", {busy['utilization_percent']:.0f} % busy" if busy else ""
         lines.append(
-            f"render    {name:<8}  {found['width']} px: {one['megapixels_per_second']:.2f} Mpx/s of canvas, "
-            f"{one['tflops']:.2f} TFLOP/s, {one['tiles']} tiles, a step {one['step_seconds']:.2f} s, all "
-            f"{one['seconds']:.1f} s{watched}"
+            f"render    {name:<8}  {results['width']} px: {row['megapixels_per_second']:.2f} Mpx/s of canvas, "
+            f"{row['tflops']:.2f} TFLOP/s, {row['tiles']} tiles, a step {row['step_seconds']:.2f} s, all "
+            f"{row['seconds']:.1f} s{watched}"
         )
-    picture = found["picture"]
+    picture = results["picture"]
     lines.append(
         f"picture   {picture['mean_difference']:.2f} levels apart on average"
         + (f", PSNR {picture['psnr_db']:.1f} dB" if picture["psnr_db"] is not None else "")
@@ -270,7 +272,7 @@ def report(found: dict[str, Any]) -> str:
 
 
 def main(words: list[str]) -> None:
-    """Prints what was found."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description="Kernel and render on this machine's accelerator, in both precisions.")
     parser.add_argument("--quick", action="store_true", help="tiny sizes")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -284,8 +286,8 @@ def main(words: list[str]) -> None:
     parser.add_argument("--profile", type=Path, metavar="DIR", help="trace a step into this directory")
     settings = parser.parse_args(words)
     use_compilation_cache()
-    found = measure(settings)
-    print(json.dumps(found) if settings.json else report(found))
+    results = measure(settings)
+    print(json.dumps(results) if settings.json else report(results))
 
 
 if __name__ == "__main__":

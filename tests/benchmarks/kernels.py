@@ -1,4 +1,4 @@
-"""What the kernel makes of a window, next to PyTorch on the same weights, layer, window, objective and threads.
+"""Speed of the kernel beside PyTorch: same weights, layer, window, objective and threads.
 
 Next to TensorFlow, too, where it has been asked for. Contenders take turns, call by call, each in a process of its own:
 see `contender`. Rates are megapixels a second, medians over rounds; ratios are medians of the ratio within each round.
@@ -62,10 +62,12 @@ def measure(quick: bool) -> Table:
                 for side, rounds in sides.items():
                     row = _measure(contenders, model, layer, side, rounds, Path(place))
                     rows.append(row)
-                    for *where, rival, least in GOALS:
+                    for *where, rival, minimum in GOALS:
                         if where == [model, layer, side] and rival in contenders:
                             reached = float(row[f"/ {rival}"])
-                            goals[f"{least} x {rival} on {model} {layer} at {side} px: {reached:.2f}"] = reached >= least
+                            goals[f"{minimum} x {rival} on {model} {layer} at {side} px: {reached:.2f}"] = (
+                                reached >= minimum
+                            )
         # Whoever shares cores with others waits for the slowest of its threads: PyTorch, which divides work evenly, most.
         notes.append(others.note)
     columns = (
@@ -98,7 +100,7 @@ def _measure(
 
 
 def _apart(contenders: Mapping[str, Contender], core: int, place: Path) -> float:
-    """How far gradients are from ours at most, relative (L2), in the core of (core, core) px in the window's centre."""
+    """Return the largest relative distance (L2) of gradients from ours, in the core of the window."""
     gradients = {name: contender.gradient(place / "gradient.npy") for name, contender in contenders.items()}
     ours = gradients.pop(OURS)
 

@@ -36,7 +36,7 @@ LAYERS = {"inception_v3": "mixed5", "googlenet": "inception_4c"}
 
 @dataclass(frozen=True)
 class Part(Architecture):
-    """One node as a network of its own, whose pixels have as many channels as the node's input."""
+    """One node as a network, whose pixels have as many channels as the node's input."""
 
     channels: int = 3
 
@@ -51,7 +51,7 @@ class Part(Architecture):
 
 @dataclass(frozen=True)
 class Timing:
-    """What a node takes in a window: s, and floating-point operations of one direction."""
+    """Seconds of a node on a window, and floating-point operations of one direction."""
 
     layer: Layer
     forward: float
@@ -80,22 +80,22 @@ def _rows(model: str, layer: str, side: int, rounds: int, product: float) -> lis
     sizes = dict(input_sizes(architecture.nodes, (side, side), architecture.output_sizes(side, side)))
 
     # Nodes of one kind, shape and resolution take the same time: each is measured once.
-    known: dict[object, Timing] = {}
+    timings: dict[object, Timing] = {}
 
     def timing(name: str) -> Timing:
-        found = architecture.layer(name)
+        layer = architecture.layer(name)
         key = (
-            (replace(found.node, name=""), found.in_channels, sizes[name])
-            if not isinstance(found.node, InceptionBlock)
+            (replace(layer.node, name=""), layer.in_channels, sizes[name])
+            if not isinstance(layer.node, InceptionBlock)
             else name
         )
-        if key not in known:
-            known[key] = _time(found, loaded.parameters, sizes[name], rounds)
-        return replace(known[key], layer=found)
+        if key not in timings:
+            timings[key] = _time(layer, loaded.parameters, sizes[name], rounds)
+        return replace(timings[key], layer=layer)
 
     outer = [timing(node.name) for node in architecture.nodes]
-    total = sum(one.both for one in outer)
-    rows = [_row(model, one.layer.name, [one], total, product) for one in outer]
+    total = sum(node_timing.both for node_timing in outer)
+    rows = [_row(model, node_timing.layer.name, [node_timing], total, product) for node_timing in outer]
     kinds: dict[str, list[Timing]] = {}
     for node in architecture.nodes:
         for inner in _inner(node):
@@ -112,12 +112,12 @@ def _rows(model: str, layer: str, side: int, rounds: int, product: float) -> lis
     return [*rows, {name: value for name, value in last.items() if name not in ("forward ms", "backward ms")}]
 
 
-def _row(model: str, what: str, members: list[Timing], total: float, product: float) -> dict[str, str | float]:
-    forward, both = sum(one.forward for one in members), sum(one.both for one in members)
-    flops = 2 * sum(one.flops for one in members)
+def _row(model: str, description: str, members: list[Timing], total: float, product: float) -> dict[str, str | float]:
+    forward, both = sum(timing.forward for timing in members), sum(timing.both for timing in members)
+    flops = 2 * sum(timing.flops for timing in members)
     row: dict[str, str | float] = {
         "model": model,
-        "node": what,
+        "node": description,
         "forward ms": 1e3 * forward,
         "backward ms": 1e3 * (both - forward),
         "share %": 100 * both / total,
@@ -142,16 +142,16 @@ def _time(layer: Layer, parameters: Mapping[str, np.ndarray], size: tuple[int, i
     forward, differentiated = jax.jit(run), jax.jit(both)
     cotangent = jnp.asarray(draw.normal(0, 1, forward(x).shape), jnp.float32)
     calls = {"forward": _timed(lambda: forward(x)), "both": _timed(lambda: differentiated(x, cotangent))}
-    found = interleaved(calls, rounds)
-    return Timing(layer, median(found["forward"]), median(found["both"]), part.gradient_flops(size, size) / 2)
+    seconds = interleaved(calls, rounds)
+    return Timing(layer, median(seconds["forward"]), median(seconds["both"]), part.gradient_flops(size, size) / 2)
 
 
-def _timed(call: Callable[[], object], least: float = 0.03) -> Callable[[], float]:
-    """A call that says how long `call` takes, s: the mean of as many as `least` seconds hold."""
+def _timed(call: Callable[[], object], min_seconds: float = 0.03) -> Callable[[], float]:
+    """Return a function that returns the seconds of `call`: the mean of as many as fit into `min_seconds`."""
 
     def timed() -> float:
         count, begun = 0, time.perf_counter()
-        while (spent := time.perf_counter() - begun) < least or not count:
+        while (spent := time.perf_counter() - begun) < min_seconds or not count:
             jax.block_until_ready(call())
             count += 1
         return spent / count
@@ -167,26 +167,26 @@ def _product_rate(side: int, rounds: int) -> float:
 
 
 def _inner(node: Node) -> Iterator[Node]:
-    """The nodes that compute inside a block, in order; none in another."""
+    """Yield the nodes inside a block that compute, in order."""
     if isinstance(node, InceptionBlock):
         for branch in node.branches:
-            for one in branch:
-                yield from _inner(one) if isinstance(one, InceptionBlock) else (one,)
+            for inner_node in branch:
+                yield from _inner(inner_node) if isinstance(inner_node, InceptionBlock) else (inner_node,)
 
 
 def _kind(layer: Layer) -> str:
     node = layer.node
     if isinstance(node, Conv):
-        what = f"Conv {node.kernel[0]}x{node.kernel[1]}" + (f" stride {node.stride}" if node.stride > 1 else "")
+        description = f"Conv {node.kernel[0]}x{node.kernel[1]}" + (f" stride {node.stride}" if node.stride > 1 else "")
     else:
-        what = type(node).__name__
-    return f"{what} at 1/{layer.stride}"
+        description = type(node).__name__
+    return f"{description} at 1/{layer.stride}"
 
 
 def input_sizes(
     nodes: tuple[Node, ...], size: tuple[int, int], outputs: Mapping[str, tuple[int, int]]
 ) -> Iterator[tuple[str, tuple[int, int]]]:
-    """(rows, columns) of what every node is given."""
+    """Return the (rows, columns) of every node's input."""
     for node in nodes:
         yield node.name, size
         if isinstance(node, InceptionBlock):

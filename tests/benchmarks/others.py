@@ -20,7 +20,7 @@ class Others:
 
     @property
     def note(self) -> str:
-        """The same for people."""
+        """Return the same as text for people."""
         return f"other programs took {100 * self.share:.0f} % of the machine meanwhile"
 
     def _times(self) -> tuple[float, float]:

@@ -94,7 +94,7 @@ def stepped(job: Job) -> list[Step]:
         return executor.fetch([executor.call(number, method, *arguments) for number in range(len(blocks))])
 
     def bare() -> list[float]:
-        """What a window takes on each worker, s."""
+        """Return the seconds of a window on each worker."""
         return everyone("window_seconds", 0, grid.window_shape, grid.core_shape)
 
     begun = 0.0

@@ -75,7 +75,7 @@ class Asleep:
 
 
 def measure(quick: bool) -> Table:
-    """The same canvas with 1, 2, 4 and 8 workers: a window takes as long as a CPU would need."""
+    """Measure one canvas with 1, 2, 4 and 8 workers; a window takes as long as on a CPU."""
     counts, tiles, seconds, steps = ((1, 2), 4, 0.05, 4) if quick else ((1, 2, 4, 8), 8, 0.2, 5)
     config = Config(image="noise")
     config.octaves.count, config.octaves.steps = 1, steps

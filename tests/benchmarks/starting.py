@@ -96,7 +96,7 @@ def start(words: Sequence[str]) -> dict[str, float]:
 
 
 def _ended(log: Path, begun: float) -> dict[str, float]:
-    """The phases that a log says have ended, and when, s after `begun`."""
+    """Return the phases that a log reports as ended, and their ends, s after `begun`."""
     found: dict[str, float] = {}
     for line in log.read_text().splitlines() if log.exists() else []:
         when, _, message = line.partition(" ")

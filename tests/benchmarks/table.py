@@ -45,18 +45,18 @@ def interleaved(contenders: Mapping[str, Callable[[], float]], rounds: int) -> d
     """What each contender's call returned in each round, all of them taking turns, so that what slows the machine for a
     while slows them alike. Every other round goes backwards, and one call of each comes before, which does not count.
     """
-    found: dict[str, list[float]] = {name: [] for name in contenders}
+    results: dict[str, list[float]] = {name: [] for name in contenders}
     for call in contenders.values():
         call()
     for number in range(rounds):
         for name in reversed(contenders) if number % 2 else contenders:
-            found[name].append(contenders[name]())
-    return found
+            results[name].append(contenders[name]())
+    return results
 
 
-def ratio(found: Mapping[str, Sequence[float]], above: str, below: str) -> float:
-    """The median over rounds of one contender's figure over another's in the same round."""
-    return median(a / b for a, b in zip(found[above], found[below], strict=True))
+def ratio(results: Mapping[str, Sequence[float]], above: str, below: str) -> float:
+    """Return the median over rounds of the ratio of two contenders' figures in the same round."""
+    return median(a / b for a, b in zip(results[above], results[below], strict=True))
 
 
 def _cell(value: str | float) -> str:

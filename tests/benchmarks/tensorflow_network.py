@@ -39,7 +39,7 @@ class TensorFlowKernel:
         return tape.gradient(value, pixels)
 
     def _enter(self, pixels):
-        """The network's input, (1, rows, columns, channels)."""
+        """Return the network's input, (1, rows, columns, channels)."""
         how = self._preprocess
         mean = tf.constant(how.mean[::-1] if how.order == "BGR" else how.mean, tf.float32)
         ordered = tf.reverse(pixels, [-1]) if how.order == "BGR" else pixels
@@ -64,7 +64,7 @@ class TensorFlowKernel:
 
 
 def _padding(node: Conv) -> str | Sequence[Sequence[int]]:
-    """A convolution's padding, by one of the names that TensorFlow has for it where it has one."""
+    """Return a convolution's padding, by TensorFlow's name for it if there is one."""
     rows, columns = node.padding
     if (rows, columns) == (0, 0):
         return "VALID"
@@ -74,7 +74,7 @@ def _padding(node: Conv) -> str | Sequence[Sequence[int]]:
 
 
 def _beyond(x, node: MaxPool):
-    """A pool's input, with as much around it as its windows reach beyond: positions that never win."""
+    """Return a pool's input, padded as far as its windows reach with values that never win."""
     edges = [(0, 0)]
     for axis in (0, 1):
         length = x.shape[axis + 1]

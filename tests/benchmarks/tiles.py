@@ -86,7 +86,7 @@ def _kernel(loaded: Loaded, layer: str) -> Kernel:
 def _grid(
     kernel: Kernel, loaded: Loaded, layer: str, shape: tuple[int, int], size: int | str, memory: float
 ) -> tuple[Grid, int]:
-    """The grid that a job would have with so many bytes of memory, and what XLA says that a window needs."""
+    """Return the grid that a job would have with so much memory, and the bytes of a window by XLA."""
     config = Config()
     config.tiles.size, config.octaves.count = size, 1
     config.output.height, config.output.width = shape
@@ -103,7 +103,7 @@ def _grid(
 
 
 def _seconds(kernel: Kernel, grids: dict[str, Grid], rounds: int) -> dict[str, float]:
-    """How long a step takes with each grid, s: the median of some windows times the tiles."""
+    """Return the seconds of a step with each grid: the median of some windows times the tiles."""
     calls: dict[str, Callable[[], float]] = {}
     for size, grid in grids.items():
         pixels = np.random.default_rng(0).normal(128, 30, (*grid.window_shape, 3)).clip(0, 255).astype(np.float32)

@@ -41,7 +41,7 @@ class TorchKernel:
         return gradient.numpy()
 
     def _enter(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The network's input, (1, channels, rows, columns)."""
+        """Return the network's input, (1, channels, rows, columns)."""
         how = self._preprocess
         mean = torch.tensor(how.mean[::-1] if how.order == "BGR" else how.mean)
         ordered = pixels.flip(-1) if how.order == "BGR" else pixels

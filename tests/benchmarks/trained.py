@@ -14,7 +14,7 @@ GOOGLENET = Path(os.environ.get("RENDER_SHARED", ROOT.parent / "shared")) / "wei
 
 
 def missing(model: str) -> str | None:
-    """What is missing for a model to run here, in words; None where nothing is."""
+    """Return what a model lacks to run on this machine, in words; None if it lacks nothing."""
     if model == "googlenet" and not GOOGLENET.exists():
         return f"googlenet is left out: it needs {GOOGLENET.name}, which is kept outside the project and is not here"
     return None
@@ -22,5 +22,5 @@ def missing(model: str) -> str | None:
 
 @cache
 def trained(model: str) -> Loaded:
-    """A model with its trained weights. Raises `UserError` where they cannot be had."""
+    """Return a model with its trained weights. Raise `UserError` if they cannot be fetched."""
     return load(model, GOOGLENET if model == "googlenet" else None)

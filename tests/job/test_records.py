@@ -32,8 +32,9 @@ from render.storage import inputs
 from render.storage.local import LocalStorage, refuse_links, replacing, write_durably
 from render.storage.locking import lock_directory
 from render.storage.records import MalformedRecord, Side, WholeNumber, check_shape, fits, parse_record
-from render.sweeps.board import Board, read_sweep
-from render.sweeps.shorthands import read_points
+from render.sweeps.axes.shorthands import read_points
+from render.sweeps.monitor.board import Board
+from render.sweeps.monitor.sweep_record import read_sweep
 from render.sweeps.status import print_status
 from render.viewer.live_run import LiveRun
 from tests.conftest import TINY, refusal, rendered
@@ -382,7 +383,7 @@ def test_files_that_no_run_made_are_refused_begun_anew_or_not(tmp_path: Path) ->
 
 
 def test_a_lost_sweep_record_is_no_foreign_file(tmp_path: Path) -> None:
-    from render.sweeps.event_log import Event
+    from render.sweeps.monitor.event_log import Event
     from render.sweeps.sweep_directory import SweepDirectory
 
     with SweepDirectory(tmp_path).opened({"points": []}) as events:

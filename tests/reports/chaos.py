@@ -1,4 +1,4 @@
-"""Renders once in peace, then once more while workers, nodes and drivers are killed at random, and compares the canvases.
+"""Render once undisturbed, then with workers, nodes and drivers killed at random; compare the canvases.
 
     python -m tests.reports.chaos [kills=20] [seed=0]
 
@@ -36,38 +36,38 @@ _JOB = (
     "quiet=true",
 )
 _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""}
-#: Chances of each kind of death.
+#: Kinds of kills, as often as they are drawn.
 _KINDS = ("worker", "worker", "driver", "node")
 
 
 def start(*words: str) -> subprocess.Popen:
-    """The render as a user would start it."""
+    """Start the render as a user would."""
     return subprocess.Popen(
         [sys.executable, "-m", "render", *_JOB, *words], env=_ENVIRONMENT, stderr=subprocess.PIPE, text=True
     )
 
 
 def workers_of(cluster: Cluster) -> list[psutil.Process]:
-    """The processes of the workers on all nodes."""
-    found = []
+    """Return the processes of the workers on all nodes."""
+    processes = []
     for process in psutil.process_iter(["cmdline", "pid"]):
         if "ray::WorkerActor" in " ".join(process.info["cmdline"] or []):
-            found.append(process)
-    return found
+            processes.append(process)
+    return processes
 
 
 def main() -> int:
-    """Kills and compares; returns 1 when the bytes differ."""
+    """Kill and compare; return 1 if the bytes differ."""
     settings = dict(word.split("=") for word in sys.argv[1:])
     kills, dice = int(settings.get("kills", 20)), random.Random(int(settings.get("seed", 0)))
     with tempfile.TemporaryDirectory() as directory:
-        peace, war = Path(directory) / "peace", Path(directory) / "war"
+        undisturbed, disturbed = Path(directory) / "undisturbed", Path(directory) / "disturbed"
         begun = time.monotonic()
-        assert start("farm.executor=inline", f"output.dir={peace}").wait() == 0
-        print(f"in peace: one worker in the driver's process, {time.monotonic() - begun:.0f} s", flush=True)
+        assert start("farm.executor=inline", f"output.dir={undisturbed}").wait() == 0
+        print(f"undisturbed: one worker in the driver's process, {time.monotonic() - begun:.0f} s", flush=True)
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
-        words = (f"farm.address={cluster.address}", f"output.dir={war}", "farm.retries=5")
+        words = (f"farm.address={cluster.address}", f"output.dir={disturbed}", "farm.retries=5")
         begun = time.monotonic()
         driver = start(*words)
         counts = dict.fromkeys(_KINDS, 0)
@@ -102,21 +102,21 @@ def main() -> int:
         if driver.returncode:
             print(errors)
             return 1
-        log = (war / "render.log").read_text()
+        log = (disturbed / "render.log").read_text()
         if "keep" in settings:
             Path(settings["keep"]).write_text(log)
-        return 0 if compare(peace, war, log) and sum(counts.values()) >= kills else 1
+        return 0 if compare(undisturbed, disturbed, log) and sum(counts.values()) >= kills else 1
 
 
-def compare(peace: Path, war: Path, log: str) -> bool:
-    """Whether both runs came to the same; says so, and what the log tells."""
+def compare(undisturbed: Path, disturbed: Path, log: str) -> bool:
+    """Print what the log and the comparison say; return whether both runs gave the same bytes."""
     for text in ("failed,", "going on from octave", "worker started", "more workers from octave"):
         print(f"{log.count(text):4} x {text!r} in the log")
-    same = np.array_equal(stored(peace), stored(war))
-    alike = (peace / "preview.png").read_bytes() == (war / "preview.png").read_bytes()
+    same = np.array_equal(stored(undisturbed), stored(disturbed))
+    same_pictures = (undisturbed / "preview.png").read_bytes() == (disturbed / "preview.png").read_bytes()
     names = ("DIFFERENT", "identical")
-    print(f"float canvases {names[same]}; pictures {names[alike]}")
-    return same and alike
+    print(f"float canvases {names[same]}; pictures {names[same_pictures]}")
+    return same and same_pictures
 
 
 if __name__ == "__main__":

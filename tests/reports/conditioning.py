@@ -1,4 +1,4 @@
-"""Where the change that dreaming makes lies: the share of it that is large forms, without and with a Laplacian pyramid.
+"""Share of large forms in the change that dreaming makes, without and with a Laplacian pyramid.
 
     python -m tests.reports.conditioning [levels=4] [blur=8] [directory=DIR] [KEY=VALUE ...]
 
@@ -23,7 +23,7 @@ from render.job.job import draft, prepared
 
 
 def dreamed(words: list[str]) -> tuple[Pixels, Pixels]:
-    """The source and the canvas that a job makes of it, float32 RGB 0..255."""
+    """Return the source and the canvas of a job, float32 RGB 0..255."""
     with tempfile.TemporaryDirectory() as place:
         words = ["farm.executor=inline", "quiet=true", *words, f"output.dir={place}/run"]
         with prepared(draft(load_config("preview", words))) as job:
@@ -35,33 +35,38 @@ def dreamed(words: list[str]) -> tuple[Pixels, Pixels]:
 
 
 def low_share(change: Pixels, blur: float) -> float:
-    """The share of a change's energy that a Gaussian blur with a sigma of `blur` px leaves; its mean does not count."""
+    """Return the share of a change's energy, without its mean, that a Gaussian blur leaves.
+
+    Args:
+        change: The change of the pixels, (rows, columns, 3).
+        blur: Sigma of the blur, px.
+    """
     change = change - change.mean((0, 1))
     return float(np.square(gaussian_filter(change, (blur, blur, 0))).sum() / np.square(change).sum())
 
 
 def main() -> None:
-    """Dreams twice and prints."""
+    """Dream twice and print."""
     words = [word.removeprefix("--") for word in sys.argv[1:]]
-    own = {"levels": "4", "blur": "8", "directory": ""}
-    own |= {key: value for key, _, value in (word.partition("=") for word in words) if key in own}
-    words = [word for word in words if word.partition("=")[0] not in own]
+    options = {"levels": "4", "blur": "8", "directory": ""}
+    options |= {key: value for key, _, value in (word.partition("=") for word in words) if key in options}
+    words = [word for word in words if word.partition("=")[0] not in options]
     pictures = []
-    for levels in (0, int(own["levels"])):
+    for levels in (0, int(options["levels"])):
         source, canvas = dreamed([*words, f"conditioning.laplacian={levels}"])
-        share = low_share(canvas - source, float(own["blur"]))
-        moved = np.abs(canvas - source).mean()
-        print(f"laplacian={levels}: {100 * share:.1f} % of the change is coarser than {own['blur']} px; "
-              f"it moves pixels by {moved:.1f} levels on average")  # fmt: skip
+        share = low_share(canvas - source, float(options["blur"]))
+        mean_change = np.abs(canvas - source).mean()
+        print(f"laplacian={levels}: {100 * share:.1f} % of the change is coarser than {options['blur']} px; "
+              f"it moves pixels by {mean_change:.1f} levels on average")  # fmt: skip
         pictures.append(Image.fromarray(np.rint(canvas).astype(np.uint8)))
-        if own["directory"]:
-            Path(own["directory"]).mkdir(parents=True, exist_ok=True)
-            pictures[-1].save(Path(own["directory"]) / f"laplacian-{levels}.png")
-    if own["directory"]:
+        if options["directory"]:
+            Path(options["directory"]).mkdir(parents=True, exist_ok=True)
+            pictures[-1].save(Path(options["directory"]) / f"laplacian-{levels}.png")
+    if options["directory"]:
         both = Image.new("RGB", (2 * pictures[0].width + 8, pictures[0].height), "white")
         for number, picture in enumerate(pictures):
             both.paste(picture, (number * (picture.width + 8), 0))
-        both.save(Path(own["directory"]) / "side-by-side.png")
+        both.save(Path(options["directory"]) / "side-by-side.png")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Exports a canvas of a gigapixel and prints speed and memory, beside libvips' own speed on the same pixels.
+"""Export a canvas of a gigapixel and print speed and memory, beside those of libvips alone.
 
     python -m tests.reports.export [megapixels=1000] [formats=bigtiff,dzi] [bits=8] [compression=lzw] [pairs=1] [keep=DIR]
 
@@ -39,7 +39,7 @@ _SIDE = 2048
 
 
 def make_canvas(path: Path, megapixels: float) -> CanvasStore:
-    """A canvas of eight by five, filled with a photo again and again."""
+    """Return a canvas of eight by five, filled with a repeated photo."""
     width = math.ceil(math.sqrt(megapixels * 1e6 * 1.6))
     height = math.ceil(megapixels * 1e6 / width)
     stores.create(path, (height, width), "token")
@@ -52,7 +52,7 @@ def make_canvas(path: Path, megapixels: float) -> CanvasStore:
 
 
 def by_libvips(raw: Path, canvas: CanvasStore, out: Path, form: str, bits: int, compression: str) -> None:
-    """The same export by libvips alone, with the same options."""
+    """Write the same export by libvips alone, with the same options."""
     height, width = canvas.shape
     kind = "uchar" if bits == 8 else "ushort"
     interpretation = "srgb" if bits == 8 else "rgb16"
@@ -70,11 +70,12 @@ def by_libvips(raw: Path, canvas: CanvasStore, out: Path, form: str, bits: int, 
         raise SystemExit(f"there is no pair for {form}: choose bigtiff or dzi")
 
 
-def one(words: dict[str, str]) -> None:
-    """One export, in this process; prints seconds and the peak of anonymous memory as JSON."""
+def export_once(words: dict[str, str]) -> None:
+    """Export once in this process; print seconds and the peak of anonymous memory as JSON."""
     peak = 0
 
     def watch() -> None:
+        """Keep the peak up to date."""
         nonlocal peak
         while True:
             text = Path("/proc/self/status").read_text()
@@ -92,7 +93,7 @@ def one(words: dict[str, str]) -> None:
 
 
 def read_back(path: Path, canvas: CanvasStore, bits: int) -> str:
-    """What tifffile finds in a BigTIFF: its size, its levels, and whether tiles from first to last are the canvas'."""
+    """Compare five tiles of a BigTIFF with the canvas; return its size and levels, as tifffile reads them."""
     with tifffile.TiffFile(path) as file:
         page = file.pages[0]
         down, across = (-(-side // tile) for side, tile in zip(page.shape, (page.tilelength, page.tilewidth), strict=False))
@@ -110,24 +111,24 @@ def read_back(path: Path, canvas: CanvasStore, bits: int) -> str:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file or of all files in a directory."""
-    return sum(one.stat().st_size for one in [path, *path.rglob("*")] if one.is_file())
+    """Return the bytes of a file, or of all files in a directory."""
+    return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
 
 
 def main() -> None:
-    """Makes the canvas, exports it by both in turn, and prints a table."""
+    """Make the canvas, export it by both in turn, and print a table."""
     settings = {"megapixels": "1000", "formats": "bigtiff,dzi", "bits": "8", "compression": "lzw", "pairs": "1"}
     settings |= dict(word.split("=", 1) for word in sys.argv[1:])
     if "who" in settings:
-        one(settings)
+        export_once(settings)
         return
     with tempfile.TemporaryDirectory(dir=settings.get("keep", ROOT.parent), prefix="export-") as directory:
         place = Path(directory)
         canvas = make_canvas(place / "canvas", float(settings["megapixels"]))
         height, width = canvas.shape
         megapixels = width * height / 1e6
-        with canvas_image(canvas, int(settings["bits"])) as made:
-            made.image.rawsave(str(place / "raw"))
+        with canvas_image(canvas, int(settings["bits"])) as opened:
+            opened.image.rawsave(str(place / "raw"))
         print(f"canvas {width} x {height} px, {megapixels:.0f} megapixels, {settings['bits']} bits")
         for form in settings["formats"].split(","):
             rates: dict[str, list[float]] = {"program": [], "libvips": []}
@@ -139,15 +140,15 @@ def main() -> None:
                     words = {"canvas": place / "canvas", "raw": place / "raw", "out": out, "form": form, "who": who}
                     words |= {name: settings[name] for name in ("bits", "compression")}
                     command = [sys.executable, "-m", "tests.reports.export", *(f"{k}={v}" for k, v in words.items())]
-                    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-                    result = json.loads(done.stdout.splitlines()[-1])
+                    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+                    result = json.loads(process.stdout.splitlines()[-1])
                     measured.append(megapixels / result["seconds"])
                     peaks[who] = max(peaks[who], result["peak"])
                     if who == "program" and form == "bigtiff" and settings["compression"] != "lzw":
                         print(f"tifffile reads {read_back(out, canvas, int(settings['bits']))}", flush=True)
-                    for made in place.glob("out*"):
-                        size = size_of(made) if who == "program" else size
-                        shutil.rmtree(made) if made.is_dir() else made.unlink()
+                    for output in place.glob("out*"):
+                        size = size_of(output) if who == "program" else size
+                        shutil.rmtree(output) if output.is_dir() else output.unlink()
             program, alone = (statistics.median(rates[who]) for who in ("program", "libvips"))
             print(
                 f"{form:8} program {program:6.1f} Mpx/s, peak {peaks['program'] / 1e9:.2f} GB;  libvips alone {alone:6.1f} "

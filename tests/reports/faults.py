@@ -1,12 +1,13 @@
-"""Injects seeded faults into renders, sweeps, exports and runs in a store, and checks what they leave and what they make.
+"""Inject seeded faults into commands, and check their pictures and what they leave behind.
 
     python -m tests.reports.faults [faults=40] [renders=30] [seed=0]
 
-A fault hits a command of a seeded kind at a seeded moment: SIGKILL, SIGTERM, SIGINT or SIGHUP of the command, SIGKILL of
-one of its workers or of a process of Ray's, SIGSTOP of a worker, or an object store that hangs for some seconds. The same
-command is then given until it is done. Its pictures must be those of a peaceful one, and nothing may be left behind: no
-process, socket, shared-memory segment or temporary file. Then small renders follow each other in one environment, and
-nothing may grow. Returns 1 where anything differs, is left, or ends in a traceback.
+The commands are renders, sweeps, exports and runs in an object store. A fault hits a command of a seeded kind at a seeded
+moment: SIGKILL, SIGTERM, SIGINT or SIGHUP of the command, SIGKILL of one of its workers or of a process of Ray's, SIGSTOP
+of a worker, or an object store that hangs for some seconds. The same command is then run until it is done. Its pictures
+must be those of an undisturbed one, and nothing may be left behind: no process, socket, shared-memory segment or temporary
+file. Then small renders follow each other in one environment, and nothing may grow. Returns 1 if anything differs, is
+left, or ends in a traceback.
 """
 
 from __future__ import annotations
@@ -45,21 +46,22 @@ _SHARED_MEMORY = Path("/dev/shm")
 
 
 @dataclass
-class Tally:
-    """What happened, and what went wrong."""
+class FaultTally:
+    """Counts of the faults that were injected, and messages about what went wrong."""
 
     faults: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
     def expect(self, good: bool, message: str) -> None:
+        """Record and print the message if something is not good."""
         if not good:
             self.wrong.append(message)
             print(f"  WRONG: {message}", flush=True)
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A command, the pictures it makes, and the faults that can hit it."""
+class CommandKind:
+    """Command, the pictures that it makes, and the faults that can hit it."""
 
     name: str
     words: Callable[[Path], Sequence[str]]
@@ -68,7 +70,7 @@ class Kind:
 
 
 class Surroundings:
-    """A private directory for temporary files, and the environment of all commands."""
+    """Private directory for temporary files, and the environment of all commands."""
 
     def __init__(self, place: Path) -> None:
         self.temporary = place / "tmp"
@@ -81,6 +83,7 @@ class Surroundings:
         self._shared = set(_SHARED_MEMORY.iterdir())
 
     def start(self, words: Sequence[str]) -> subprocess.Popen[str]:
+        """Start a command."""
         return subprocess.Popen(
             [sys.executable, "-m", "render", *words],
             env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -88,12 +91,12 @@ class Surroundings:
 
     def processes(self) -> list[psutil.Process]:
         """Return every process that a command started and that is no zombie."""
-        found = []
+        processes = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
+                    processes.append(process)
+        return processes
 
     def left(self) -> list[str]:
         """Return what a command that has ended left on this machine, once it had time to go."""
@@ -113,14 +116,14 @@ def partial_files(place: Path) -> list[str]:
     return [str(path.relative_to(place)) for path in place.rglob("*") if "partial" in path.name or path.suffix == ".tmp"]
 
 
-def strike(fault: str, process: subprocess.Popen[str], around: Surroundings, dice: random.Random) -> bool:
-    """Injects a fault; False where there is nothing that it could hit."""
+def strike(fault: str, process: subprocess.Popen[str], surroundings: Surroundings, dice: random.Random) -> bool:
+    """Inject a fault; return False if there is nothing that it could hit."""
     if fault in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"):
         process.send_signal(getattr(signal, fault))
         return True
     action, _, target = fault.partition(" ")
     names = {"worker": ("ray::",), "raylet": ("raylet",), "gcs": ("gcs_server",)}[target]
-    victims = [one for one in around.processes() if one.pid != process.pid and _named(one, names)]
+    victims = [victim for victim in surroundings.processes() if victim.pid != process.pid and _has_name(victim, names)]
     if not victims:
         return False
     with suppress(psutil.Error):
@@ -129,27 +132,27 @@ def strike(fault: str, process: subprocess.Popen[str], around: Surroundings, dic
     return False
 
 
-def _named(process: psutil.Process, names: Sequence[str]) -> bool:
+def _has_name(process: psutil.Process, names: Sequence[str]) -> bool:
     with suppress(psutil.Error):
         words = process.cmdline()
         return bool(words) and any(name in words[0] and "Agent" not in words[0] for name in names)
     return False
 
 
-def through(
-    kind: Kind,
+def run_through(
+    kind: CommandKind,
     fault: str,
     place: Path,
-    around: Surroundings,
+    surroundings: Surroundings,
     dice: random.Random,
     delay: float,
     store: Server | None,
-    tally: Tally,
+    tally: FaultTally,
 ) -> None:
-    """Gives a command, hits it once after `delay` s, and gives it again until it is done."""
+    """Run a command, hit it once after `delay` s, and run it again until it is done."""
     words = list(kind.words(place))
     for attempt in range(_TRIES):
-        process = around.start(words)
+        process = surroundings.start(words)
         if attempt == 0:
             _wait(process, delay)
             if process.poll() is None:
@@ -158,13 +161,13 @@ def through(
                     store.process.send_signal(signal.SIGSTOP)
                     time.sleep(dice.uniform(1, 8))
                     store.process.send_signal(signal.SIGCONT)
-                elif not strike(fault, process, around, dice):
+                elif not strike(fault, process, surroundings, dice):
                     print("    nothing to hit", flush=True)
         output, _ = process.communicate(timeout=600)
         where = f"{kind.name}, {fault} after {delay:.1f} s, attempt {attempt + 1}"
         tally.expect("Traceback" not in output, f"{where}: traceback\n{output[-2000:]}")
         tally.expect(process.returncode in _DOCUMENTED, f"{where}: exit code {process.returncode}\n{output[-1000:]}")
-        for process_left in around.processes() if fault.startswith("stop") else []:
+        for process_left in surroundings.processes() if fault.startswith("stop") else []:
             with suppress(psutil.Error):
                 if process_left.status() == psutil.STATUS_STOPPED:
                     tally.expect(False, f"{where}: a stopped worker is still there")
@@ -180,51 +183,51 @@ def _wait(process: subprocess.Popen[str], seconds: float) -> None:
         process.wait(seconds)
 
 
-def kinds(place: Path, bucket: str) -> list[Kind]:
-    """The commands that are hit. Exports read a run that is finished."""
+def kinds(place: Path, bucket: str) -> list[CommandKind]:
+    """Return the commands that are hit. Exports read a finished run."""
     signals = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
     farm = (*signals, "kill worker", "stop worker", "kill raylet", "kill gcs")
     finished = place / "finished"
     targets = "output.also=[{0}/a.tif,{0}/a.dzi,{0}/a.jpg]"
     return [
-        Kind(
+        CommandKind(
             "render", lambda out: (*_RENDER, f"output.dir={out}/run"),
             lambda out: [(out / "run/preview.png").read_bytes()], farm,
         ),
-        Kind(
+        CommandKind(
             "sweep", lambda out: (*_SWEEP, f"sweep.dir={out}/sweep"),
             lambda out: [path.read_bytes() for path in sorted((out / "sweep/points").glob("*/preview.png"))], farm,
         ),
-        Kind(
+        CommandKind(
             "export",
             lambda out: ("export", f"run={finished}", f"output.path={out}/a.png", targets.format(out), "overwrite=true"),
             lambda out: [(out / name).read_bytes() for name in ("a.png", "a.tif", "a.jpg", "a/dream.dzi")], signals,
         ),
-        Kind(
+        CommandKind(
             "store", lambda out: (*_RENDER[:-4], INLINE, f"output.dir={bucket}/{out.name}"),
             lambda out: [ObjectStorage(f"{bucket}/{out.name}").load("preview.png")[0]], (*signals, "store"),
         ),
     ]  # fmt: skip
 
 
-def hit(place: Path, around: Surroundings, faults: int, dice: random.Random, tally: Tally) -> None:
-    """Injects `faults` faults and checks each one's result and remains."""
+def hit(place: Path, surroundings: Surroundings, faults: int, dice: random.Random, tally: FaultTally) -> None:
+    """Inject faults, and check the result and the remains of each."""
     with serving(place / "store.log") as store:
-        around.environment |= store.environment
+        surroundings.environment |= store.environment
         around_kinds = kinds(place, store.make_bucket("faults"))
-        finished = around.start([*_RENDER[:-4], INLINE, f"output.dir={place}/finished"])
+        finished = surroundings.start([*_RENDER[:-4], INLINE, f"output.dir={place}/finished"])
         assert finished.communicate()[0] is not None and finished.returncode == 0
-        peace, spans = {}, {}
+        undisturbed, spans = {}, {}
         for kind in around_kinds:
             out = place / f"peace-{kind.name}"
             out.mkdir()
             begun = time.monotonic()
-            process = around.start(kind.words(out))
+            process = surroundings.start(kind.words(out))
             output, _ = process.communicate()
             assert process.returncode == 0, output
-            peace[kind.name], spans[kind.name] = kind.pictures(out), time.monotonic() - begun
-            tally.expect(not (left := around.left()), f"{kind.name} in peace left {left}")
-            print(f"{kind.name} in peace: {spans[kind.name]:.0f} s, {len(peace[kind.name])} pictures", flush=True)
+            undisturbed[kind.name], spans[kind.name] = kind.pictures(out), time.monotonic() - begun
+            tally.expect(not (left := surroundings.left()), f"{kind.name} undisturbed left {left}")
+            print(f"{kind.name} undisturbed: {spans[kind.name]:.0f} s, {len(undisturbed[kind.name])} pictures", flush=True)
         for number in range(faults):
             kind = around_kinds[number % len(around_kinds)]
             fault = kind.faults[dice.randrange(len(kind.faults))]
@@ -232,35 +235,35 @@ def hit(place: Path, around: Surroundings, faults: int, dice: random.Random, tal
             out.mkdir()
             delay = dice.uniform(0.1, 0.95) * spans[kind.name]
             print(f"{number + 1:3d}  {kind.name}: {fault} after {delay:.1f} s", flush=True)
-            through(kind, fault, out, around, dice, delay, store, tally)
+            run_through(kind, fault, out, surroundings, dice, delay, store, tally)
             with suppress(OSError):
-                same = kind.pictures(out) == peace[kind.name]
+                same = kind.pictures(out) == undisturbed[kind.name]
                 tally.expect(same, f"{kind.name}, {fault} after {delay:.1f} s: other pictures")
-            tally.expect(not (left := around.left()), f"{kind.name}, {fault} after {delay:.1f} s: left {left}")
+            tally.expect(not (left := surroundings.left()), f"{kind.name}, {fault} after {delay:.1f} s: left {left}")
             tally.expect(not (rest := partial_files(out)), f"{kind.name}, {fault}: unfinished files {rest}")
             tally.faults[f"{kind.name} {fault}"] += 1
 
 
-def follow(place: Path, around: Surroundings, renders: int, tally: Tally) -> None:
-    """Renders small pictures one after the other, as one shell would, and checks that nothing grows."""
+def follow(place: Path, surroundings: Surroundings, renders: int, tally: FaultTally) -> None:
+    """Render small pictures one after the other, as one shell would; check that nothing grows."""
     for number in range(renders):
         words = ("render", *_DREAM, "octaves.count=1", "octaves.steps=1", *_RAY[:2], f"output.dir={place}/small-{number}")
-        process = around.start(words)
+        process = surroundings.start(words)
         output, _ = process.communicate()
         tally.expect(process.returncode == 0, f"small render {number + 1}: exit code {process.returncode}\n{output[-500:]}")
-        tally.expect(not (left := around.left()), f"small render {number + 1} left {left}")
+        tally.expect(not (left := surroundings.left()), f"small render {number + 1} left {left}")
     print(f"{renders} small renders in a row", flush=True)
 
 
 def main() -> int:
-    """Injects faults and prints what they did; returns 1 where anything was wrong."""
+    """Inject faults and print their effects; return 1 if anything was wrong."""
     settings = dict(word.split("=") for word in sys.argv[1:])
-    dice, tally, begun = random.Random(int(settings.get("seed", 0))), Tally(), time.monotonic()
+    dice, tally, begun = random.Random(int(settings.get("seed", 0))), FaultTally(), time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
-        around = Surroundings(place)
-        hit(place, around, int(settings.get("faults", 40)), dice, tally)
-        follow(place, around, int(settings.get("renders", 30)), tally)
+        surroundings = Surroundings(place)
+        hit(place, surroundings, int(settings.get("faults", 40)), dice, tally)
+        follow(place, surroundings, int(settings.get("renders", 30)), tally)
     for name, count in sorted(tally.faults.items()):
         print(f"{count:4} x {name}")
     print(f"{tally.faults.total()} faults in {time.monotonic() - begun:.0f} s, {len(tally.wrong)} things wrong")

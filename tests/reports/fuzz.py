@@ -1,4 +1,4 @@
-"""Reads files that are damaged in thousands of ways, and says which are neither read nor refused in one line.
+"""Read files damaged in thousands of ways; report those neither read nor refused in one line.
 
     python -m tests.reports.fuzz [seconds=20] [seed=0] [targets=npz,h5,config] [keep=DIR]
 
@@ -32,7 +32,7 @@ _OF_RUNS = ("run", "progress", "manifest")
 
 
 def fuzz(target: Target, directory: Path, seconds: float, first_seed: int) -> tuple[int, Counter[str]]:
-    """How many files were read, and what was wrong with how often."""
+    """Return how many files were read, and how often each fault occurred."""
     ends, count, faults = time.monotonic() + seconds, 0, Counter[str]()
     directory.mkdir(parents=True, exist_ok=True)
     while time.monotonic() < ends:
@@ -47,6 +47,7 @@ def fuzz(target: Target, directory: Path, seconds: float, first_seed: int) -> tu
         )
         @given(content=st.one_of(st.sampled_from(target.seeds), contents(target)))
         def read(content: bytes) -> None:
+            """Read one file; keep it if it is neither read nor refused rightly."""
             nonlocal count
             if time.monotonic() > ends:
                 return
@@ -64,8 +65,8 @@ def fuzz(target: Target, directory: Path, seconds: float, first_seed: int) -> tu
     return count, faults
 
 
-def _one(settings_: dict[str, str]) -> int:
-    """One target, in a process of its own."""
+def _fuzz_target(settings_: dict[str, str]) -> int:
+    """Fuzz one target in this process."""
     keep = Path(settings_["keep"])
     targets = TARGETS | (of_run(keep / "rendered") if settings_["only"] in _OF_RUNS else {})
     target = targets.get(settings_["only"])
@@ -82,10 +83,10 @@ def _one(settings_: dict[str, str]) -> int:
 
 
 def main() -> int:
-    """Fuzz all targets, or those asked for; returns 1 where any file was read wrongly."""
+    """Fuzz all targets, or the requested ones; return 1 if any file was read wrongly."""
     words = {"seconds": "20", "seed": "0"} | dict(word.split("=", 1) for word in sys.argv[1:])
     if "only" in words:
-        return _one(words)
+        return _fuzz_target(words)
     names = words["targets"].split(",") if "targets" in words else [*TARGETS, *_OF_RUNS]
     with tempfile.TemporaryDirectory() as temporary:
         keep = Path(words.get("keep", temporary)).absolute()

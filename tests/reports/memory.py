@@ -1,4 +1,4 @@
-"""Renders a canvas far larger than the memory allowed, and prints the peak of anonymous memory over all processes.
+"""Render a canvas far larger than the allowed memory; print the peak anonymous memory.
 
     python -m tests.reports.memory [megapixels=305] [limit_gb=4] [key=value ...]
 
@@ -34,27 +34,27 @@ _ASPECT = 1000 / 872
 
 
 def anonymous(process: psutil.Process) -> dict[str, int]:
-    """RssAnon of a process and its descendants, bytes, by what they are."""
-    found: dict[str, int] = {}
+    """Return RssAnon of a process and its descendants, bytes, by role."""
+    bytes_by_role: dict[str, int] = {}
     try:
         family = [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
-        return found
-    for one in family:
+        return bytes_by_role
+    for member in family:
         try:
-            status = Path(f"/proc/{one.pid}/status").read_text()
-            command = " ".join(one.cmdline())
+            status = Path(f"/proc/{member.pid}/status").read_text()
+            command = " ".join(member.cmdline())
         except (OSError, psutil.NoSuchProcess):
             continue
         if "RssAnon" in status:
             kilobytes = int(status.split("RssAnon:")[1].split()[0])
             name = "worker" if "ray::WorkerActor" in command else "driver" if "-m render" in command else "ray"
-            found[name] = found.get(name, 0) + 1024 * kilobytes
-    return found
+            bytes_by_role[name] = bytes_by_role.get(name, 0) + 1024 * kilobytes
+    return bytes_by_role
 
 
 def control_group(limit: int) -> Path | None:
-    """A new memory control group with that limit, bytes; None where none can be made."""
+    """Make a memory control group with a limit, bytes; return None if that is not possible."""
     for root, name in ((Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"), (Path("/sys/fs/cgroup"), "memory.max")):
         group = root / f"dream-{os.getpid()}"
         try:
@@ -70,16 +70,16 @@ def control_group(limit: int) -> Path | None:
 
 
 def main() -> int:
-    """Renders, watches and prints; returns the render's exit code."""
+    """Render, watch and print; return the render's exit code."""
     settings = {"megapixels": "305", "limit_gb": "4"}
-    own = [word for word in sys.argv[1:] if word.split("=")[0] in settings]
-    settings |= dict(word.split("=") for word in own)
-    more = [word for word in sys.argv[1:] if word not in own]
+    option_words = [word for word in sys.argv[1:] if word.split("=")[0] in settings]
+    settings |= dict(word.split("=") for word in option_words)
+    job_words = [word for word in sys.argv[1:] if word not in option_words]
     width = math.ceil(math.sqrt(float(settings["megapixels"]) * 1e6 * _ASPECT))
     group = control_group(int(float(settings["limit_gb"]) * 1e9))
     with tempfile.TemporaryDirectory(dir=ROOT.parent, prefix="memory-") as directory:
         run = Path(directory) / "run"
-        words = [sys.executable, "-m", "render", *_JOB, f"output.width={width}", f"output.dir={run}", *more]
+        words = [sys.executable, "-m", "render", *_JOB, f"output.width={width}", f"output.dir={run}", *job_words]
         print(" ".join(words[1:]), flush=True)
 
         # The shell puts itself into the group and becomes the render.

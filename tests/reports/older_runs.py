@@ -1,4 +1,4 @@
-"""Makes the runs of an older version that the tests go on with, `tests/data/older_runs.tar.gz`, from a commit.
+"""Make `tests/data/older_runs.tar.gz`, runs of an older version that tests resume.
 
     python -m tests.reports.older_runs [commit=HEAD]
 

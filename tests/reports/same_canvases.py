@@ -1,4 +1,4 @@
-"""Renders six small jobs with two versions of the program, and compares every canvas and every picture byte for byte.
+"""Render six small jobs with two versions of the program; compare canvases and pictures.
 
     python -m tests.reports.same_canvases [against=HEAD] [jobs=plain,tiled]
 
@@ -59,13 +59,13 @@ def fingerprints(tree: Path, words: tuple[str, ...]) -> dict[str, str]:
         mask[10:40, 20:70] = np.linspace(0, 255, 50, dtype=np.uint8)
         Image.fromarray(mask).save(place / "mask.png")
         environment = {**os.environ, "PYTHONPATH": str(tree), "RENDER_OVERRIDES": ""}
-        done = subprocess.run([sys.executable, "-m", "render", *words], cwd=place, env=environment, check=False)
-        if done.returncode:
-            raise SystemExit(f"{tree}: {' '.join(words)}: exit code {done.returncode}")
-        found = dict(canvases(place)) | dict(pictures(place))
-    if not found:
+        process = subprocess.run([sys.executable, "-m", "render", *words], cwd=place, env=environment, check=False)
+        if process.returncode:
+            raise SystemExit(f"{tree}: {' '.join(words)}: exit code {process.returncode}")
+        digests = dict(canvases(place)) | dict(pictures(place))
+    if not digests:
         raise SystemExit(f"{tree}: {' '.join(words)}: no canvas")
-    return found
+    return digests
 
 
 def canvases(place: Path) -> Iterator[tuple[str, str]]:
@@ -85,7 +85,7 @@ def pictures(place: Path) -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def checked_out(commit: str) -> Iterator[Path]:
-    """A directory with the files of a commit, for as long as it is needed."""
+    """Yield a directory with the files of a commit, and remove it afterwards."""
     with tempfile.TemporaryDirectory() as directory:
         tree = Path(directory) / "tree"
         subprocess.run(["git", "-C", str(ROOT), "worktree", "add", "--quiet", "--detach", str(tree), commit], check=True)
@@ -96,16 +96,16 @@ def checked_out(commit: str) -> Iterator[Path]:
 
 
 def main(words: list[str]) -> int:
-    """Compare; return 1 where anything differs."""
+    """Compare byte for byte; return 1 if anything differs."""
     options = dict(word.split("=", 1) for word in words)
     names = options.get("jobs", ",".join(JOBS)).split(",")
     differing = 0
     with checked_out(options.get("against", "HEAD")) as before:
         for name in names:
-            one, other = fingerprints(before, JOBS[name]), fingerprints(ROOT, JOBS[name])
-            changed = sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
+            old, new = fingerprints(before, JOBS[name]), fingerprints(ROOT, JOBS[name])
+            changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
             differing += len(changed)
-            print(f"{name:8} {len(one):3} canvases and pictures, {len(changed)} differ {' '.join(changed)}", flush=True)
+            print(f"{name:8} {len(old):3} canvases and pictures, {len(changed)} differ {' '.join(changed)}", flush=True)
     return int(differing > 0)
 
 

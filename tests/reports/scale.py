@@ -1,4 +1,4 @@
-"""What 1 to 512 accelerators would do on 1 to 100 gigapixels: a step's work, bytes and seconds, and the render's price.
+"""Model of 1 to 512 accelerators on 1 to 100 gigapixels: work, bytes, seconds and price.
 
     python -m tests.reports.scale [node=aws_p5] [precision=bfloat16] [objective=mixed5] [gigapixels=1,10,100]
         [workers=1,8,64,512]
@@ -18,24 +18,25 @@ from rich.table import Table
 
 from render.config.compose import load_config, node_types
 from render.config.schema import Config, NodeConfig
-from render.job.progress import duration_text, plain_console
+from render.job.progress import duration_text
 from render.job.projection import assumptions, bytes_table, times_table
 from render.networks.inception_v3 import INCEPTION_V3
 from render.planning.cost import StepCost, step_cost
 from render.planning.plan import Plan, make_plan
 from render.planning.price import Estimate, estimate, kernel_tflops, machine_of, network_bound_from
 from render.planning.schedule import make_schedule
+from render.terminal.console import plain_console
 
-#: Farms that are tried for the point at which the network bounds a step; tiles smaller than a halo make no sense beyond.
-_MOST = 2048
+#: Largest farm that is tried for the point at which the network bounds a step; beyond it tiles are smaller than a halo.
+_MAX_WORKERS = 2048
 
 
 def main() -> None:
-    """Reckons and prints."""
+    """Calculate and print."""
     words = {"node": "aws_p5", "precision": "bfloat16", "objective": "mixed5", "gigapixels": "1,10,100"}
     words |= {"workers": "1,8,64,512"}
     words |= dict(word.split("=", 1) for word in sys.argv[1:])
-    nodes = {one.name: one for one in node_types()}
+    nodes = {node.name: node for node in node_types()}
     if words["node"] not in nodes:
         raise SystemExit(f"there is no node {words['node']!r}: choose {', '.join(nodes)}")
     node = nodes[words["node"]]
@@ -50,9 +51,9 @@ def main() -> None:
         costs: dict[int, StepCost] = {}
         for count in workers:
             plan = _plan(gigapixels, count, words["objective"], node)
-            made = estimate(plan, count, node, precision=words["precision"], every=300.0)
-            costs[count] = made.final
-            whole.add_row(f"{gigapixels:g}", str(count), *_whole(made))
+            projection = estimate(plan, count, node, precision=words["precision"], every=300.0)
+            costs[count] = projection.final
+            whole.add_row(f"{gigapixels:g}", str(count), *_whole(projection))
         height, width = plan.final.shape
         title = f"{gigapixels:g} Gpx, {width} x {height} px, InceptionV3 {words['objective']}"
         console.print(bytes_table(costs, f"a step at {title}"))
@@ -79,26 +80,27 @@ def _plan(gigapixels: float, workers: int, layer: str, node: NodeConfig, octaves
 
 
 def _points(gigapixels: float, layer: str, precision: str, node: NodeConfig) -> list[str]:
-    """From how many workers on the network bounds a step, at its own rate and at less."""
-    known: dict[int, Plan] = {}
-    found = []
+    """Return from how many workers on the network bounds a step, at several network rates."""
+    plans: dict[int, Plan] = {}
+    texts = []
     for gbit in (10.0, 25.0, 100.0, node.network_gbit or 100.0):
 
         def cost(workers: int, gbit: float = gbit) -> StepCost:
-            if workers not in known:
-                known[workers] = _plan(gigapixels, workers, layer, node, octaves=1)
+            """Return the cost of a step."""
+            if workers not in plans:
+                plans[workers] = _plan(gigapixels, workers, layer, node, octaves=1)
             slower = replace(node, network_gbit=gbit)
-            return step_cost(known[workers].final, workers, slower, kernel_tflops(node, precision))
+            return step_cost(plans[workers].final, workers, slower, kernel_tflops(node, precision))
 
-        point = network_bound_from(cost, _MOST)
-        found.append(f"{f'{point} workers' if point else f'none of {_MOST}'} at {gbit:g} Gbit/s a node")
-    return found
+        point = network_bound_from(cost, _MAX_WORKERS)
+        texts.append(f"{f'{point} workers' if point else f'none of {_MAX_WORKERS}'} at {gbit:g} Gbit/s a node")
+    return texts
 
 
-def _whole(made: Estimate) -> list[str]:
-    dollars = ["" if price is None else f"${price:,.2f}" for price in (made.price, made.spot_price)]
-    times = (made.steps, made.saves, made.changes, made.seconds)
-    return [str(made.nodes), *map(duration_text, times), *dollars]
+def _whole(projection: Estimate) -> list[str]:
+    dollars = ["" if price is None else f"${price:,.2f}" for price in (projection.price, projection.spot_price)]
+    times = (projection.steps, projection.saves, projection.changes, projection.seconds)
+    return [str(projection.nodes), *map(duration_text, times), *dollars]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Renders one job whole, in tiles of 320 and of 192 px, with exact halo and with none, and prints how far they differ.
+"""Difference between one job whole and in tiles of 320 and 192 px, with exact halo and none.
 
     python -m tests.reports.seam [conf=preview] [key=value ...]
 
@@ -24,7 +24,7 @@ _WHOLE = 1 << 20
 
 
 def dream(root: str, overrides: Sequence[str], workers: int = 1, arrangement: tuple[int, int] | None = None) -> np.ndarray:
-    """The finished canvas of a job, by inline workers unless it says otherwise: (height, width, 3) float32."""
+    """Return the finished canvas of a job, by inline workers by default: (height, width, 3) float32."""
     with tempfile.TemporaryDirectory() as directory:
         words = ["farm.executor=inline", f"farm.workers={workers}", *overrides, f"output.dir={directory}"]
         with prepared(draft(load_config(root, words))) as job:
@@ -35,13 +35,13 @@ def dream(root: str, overrides: Sequence[str], workers: int = 1, arrangement: tu
 
 
 def psnr(first: np.ndarray, second: np.ndarray) -> float:
-    """Peak signal-to-noise ratio of two pictures rounded to 8 bits, dB; infinite where they are equal."""
+    """Return the peak signal-to-noise ratio of two pictures in 8 bits, dB; infinite if they are equal."""
     error = np.mean((np.rint(first) - np.rint(second)) ** 2)
     return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
 
 
 def main() -> None:
-    """Renders and prints."""
+    """Render and print."""
     _, root, overrides = split_arguments(sys.argv[1:])
     print("halo    tiles          PSNR        largest difference of the float canvas")
     for halo in ("exact", "0"):
@@ -51,9 +51,10 @@ def main() -> None:
             canvases[tile] = dream(root, [*overrides, f"tiles.size={tile}", f"tiles.halo={halo}"])
             name = "whole" if tile == _WHOLE else str(tile)
             print(f"# halo {halo}, tile {name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
-        for (first, one), (second, other) in combinations(canvases.items(), 2):
+        for (first, first_canvas), (second, second_canvas) in combinations(canvases.items(), 2):
             names = " and ".join("whole" if tile == _WHOLE else str(tile) for tile in (first, second))
-            print(f"{halo:7} {names:14} {psnr(one, other):5.1f} dB    {np.abs(one - other).max():.3g}", flush=True)
+            difference = np.abs(first_canvas - second_canvas).max()
+            print(f"{halo:7} {names:14} {psnr(first_canvas, second_canvas):5.1f} dB    {difference:.3g}", flush=True)
 
 
 if __name__ == "__main__":

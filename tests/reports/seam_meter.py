@@ -1,4 +1,4 @@
-"""Renders one job with several halos and prints what the seam meter says of the canvas and of the picture in each format.
+"""Seam meter of one job with several halos: of the canvas, and of the picture in each format.
 
     python -m tests.reports.seam_meter [conf=preview] [key=value ...]
 
@@ -32,7 +32,7 @@ _JOB = (
 
 
 def meter(pixels: np.ndarray, tile: int) -> Seams:
-    """The seam meter on a whole picture or canvas, (rows, columns, 3), in tiles of `tile` px."""
+    """Return the seam meter of a picture or canvas, (rows, columns, 3), in tiles of `tile` px."""
     height, width = pixels.shape[:2]
     seams = measure(
         lambda rect: pixels[slice(*rect.rows), slice(*rect.columns)],
@@ -45,7 +45,7 @@ def meter(pixels: np.ndarray, tile: int) -> Seams:
 
 
 def coded(pixels: np.ndarray, form: str, **options: int) -> np.ndarray:
-    """8-bit pixels after they have been through a format."""
+    """Return 8-bit pixels after they have been written and read in a format."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, form, **options)
     with Image.open(file) as picture:
@@ -53,7 +53,7 @@ def coded(pixels: np.ndarray, form: str, **options: int) -> np.ndarray:
 
 
 def main() -> None:
-    """Renders and prints."""
+    """Render and print."""
     _, root, overrides = split_arguments(sys.argv[1:])
     words = [*_JOB, *overrides]
     tile = int(next(word.partition("=")[2] for word in reversed(words) if word.startswith("tiles.size=")))

@@ -1,4 +1,4 @@
-"""What a sweep saves against separate renders, and what it costs itself.
+"""Time that a sweep saves against separate renders, and its own overhead.
 
     python -m tests.reports.sweep [conf=grid] [separate=48] [key=value ...]
     python -m tests.reports.sweep tiny=1000
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from render.sweeps.event_log import EVENTS, read_events
+from render.sweeps.monitor.event_log import EVENTS, read_events
 from render.system.paths import cache_directory
 from tests.conftest import ROOT
 
@@ -38,7 +38,7 @@ TINY = (
 
 
 def main() -> None:
-    """Prints a report."""
+    """Print a report."""
     words = dict(word.partition("=")[::2] for word in sys.argv[1:])
     tiny, separate = int(words.pop("tiny", 0)), int(words.pop("separate", 48))
     with tempfile.TemporaryDirectory() as place:
@@ -59,36 +59,38 @@ def main() -> None:
 
 
 def cold_cache(place: Path) -> None:
-    """A cache that has the weights and no kernel."""
-    mine = place / cache_directory().name
-    mine.mkdir(parents=True)
+    """Make a cache that has the weights and no kernel."""
+    directory = place / cache_directory().name
+    directory.mkdir(parents=True)
     for entry in cache_directory().iterdir():
         if entry.name != "kernels":
-            (mine / entry.name).symlink_to(entry)
+            (directory / entry.name).symlink_to(entry)
 
 
 def run(directory: Path, environment: dict[str, str], *words: str) -> float:
+    """Run a command; return its seconds."""
     begun = time.perf_counter()
     subprocess.run([sys.executable, "-m", "render", *words], cwd=directory, env=environment, check=True, stdout=sys.stderr)
     return time.perf_counter() - begun
 
 
 def compare(directory: Path, environment: dict[str, str], words: list[str], separate: int) -> None:
+    """Time a sweep, with and without cached kernels, and `separate` of its points rendered alone."""
     wall = run(directory, environment, "sweep", *words, "sweep.dir=sweep")
     warm = run(directory, environment, "sweep", *words, "sweep.dir=warm")
-    made = json.loads((directory / "sweep" / "sweep.json").read_text())
-    points = made["points"]
-    print(f"sweep: {len(points)} points in {wall:.1f} s; {made['kernels']} kernels, {made['compiled']} compiled")
+    record = json.loads((directory / "sweep" / "sweep.json").read_text())
+    points = record["points"]
+    print(f"sweep: {len(points)} points in {wall:.1f} s; {record['kernels']} kernels, {record['compiled']} compiled")
     print(f"the same in another directory, kernels cached: {warm:.1f} s")
-    print(f"most memory of a worker's process: {made['peak_bytes'] / 1e9:.2f} GB, of {made['workers']} workers")
+    print(f"most memory of a worker's process: {record['peak_bytes'] / 1e9:.2f} GB, of {record['workers']} workers")
     page = html.unescape((directory / "sweep" / "index.html").read_text())
     commands = dict.fromkeys(re.findall(r"make render [^\"\\]+", page.replace('\\"', "\N{RIGHT DOUBLE QUOTATION MARK}")))
-    commands = [one for one in commands if "conf=poster" not in one]
+    commands = [command for command in commands if "conf=poster" not in command]
     assert len(commands) == len(points), (len(commands), len(points))
     seconds = []
     for number, command in enumerate(commands[:separate]):
-        given = shlex.split(command.replace("\N{RIGHT DOUBLE QUOTATION MARK}", '"'))[2:]
-        seconds.append(run(directory, environment, "render", *given, f"output.dir=alone-{number}", "quiet=true"))
+        arguments = shlex.split(command.replace("\N{RIGHT DOUBLE QUOTATION MARK}", '"'))[2:]
+        seconds.append(run(directory, environment, "render", *arguments, f"output.dir=alone-{number}", "quiet=true"))
     same = sum(
         pixels(directory / f"alone-{n}") == pixels(directory / "sweep" / points[n]["directory"])
         for n in range(len(seconds))
@@ -102,11 +104,13 @@ def compare(directory: Path, environment: dict[str, str], words: list[str], sepa
 
 
 def pixels(run_directory: Path) -> bytes:
+    """Return the pixels of a run's picture."""
     (picture,) = run_directory.glob("*.png")
     return Image.open(picture).tobytes()
 
 
 def overhead(directory: Path, environment: dict[str, str], number: int) -> None:
+    """Print the time of a sweep of tiny points that is not spent in rendering them."""
     wall = run(directory, environment, "sweep", *TINY, f"seed=range(0,{number})", "sweep.dir=sweep")
     events = [event for event in read_events(directory / "sweep" / EVENTS) if event.kind in ("begun", "finished", "ended")]
     finished = [event for event in events if event.kind == "finished"]

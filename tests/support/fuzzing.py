@@ -35,7 +35,7 @@ from render.networks.inception_v3_slim import INCEPTION_V3_SLIM
 from render.networks.nodes import Conv, Preprocess
 from render.preflight.header import read_header
 from render.source.source import open_source
-from render.sweeps.shorthands import read_points
+from render.sweeps.axes.shorthands import read_points
 from render.sweeps.status import print_status
 from tests.networks.test_slim import small_graph
 

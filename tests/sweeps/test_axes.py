@@ -1,4 +1,4 @@
-"""From a sweep's words to its axes: Hydra's grammar, file names, the sweep section; and one line for all else."""
+"""Axes of a sweep from its words: Hydra's grammar, file names, the sweep section, and one-line refusals of the rest."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from render.config.compose import SWEEP, load, load_config, root_configs, schema
 from render.config.sweep_schema import SweepConfig, SweepJob
 from render.errors import UserError
 from render.networks.weights import MODELS
-from render.sweeps.axes import Found, find_axes, point_label
-from render.sweeps.file_names import listed, natural
-from render.sweeps.points import count, expand
-from render.sweeps.values import Written, labels, values_of_config
+from render.sweeps.axes.definition import SweepDefinition, point_label
+from render.sweeps.axes.file_names import listed_names, natural_key
+from render.sweeps.axes.parsing import parse_sweep
+from render.sweeps.axes.points import expand, point_count
+from render.sweeps.axes.values import ValueText, labels, values_of_config
 from tests import conftest
 from tests.config.test_config import keys_in
 from tests.conftest import ROOT
@@ -27,23 +28,25 @@ CONF = ROOT / "conf"
 SWEEPS = ("channels", "grid", "layers")
 
 
-def found(*words: str, root: str = "preview") -> Found:
-    return find_axes(root, words)
+def definition_of(*words: str, root: str = "preview") -> SweepDefinition:
+    """Return the sweep that words define."""
+    return parse_sweep(root, words)
 
 
 def labelled(*words: str, root: str = "preview") -> dict[str, list[str]]:
-    """Every axis' key with the labels of its values."""
-    return {axis.key: [value.label for value in axis.values] for axis in found(*words, root=root).axes}
+    """Return the labels of the values of each axis, by key."""
+    return {axis.key: [value.label for value in axis.values] for axis in definition_of(*words, root=root).axes}
 
 
-def spelled(*words: str) -> list[str]:
-    """The words of the only axis' values."""
-    (axis,) = found(*words).axes
+def value_words(*words: str) -> list[str]:
+    """Return the words of the values of the only axis."""
+    (axis,) = definition_of(*words).axes
     return [word for value in axis.values for word in value.words]
 
 
 def refusal(*words: str, root: str = "preview") -> str:
-    return conftest.refusal(lambda: find_axes(root, words))
+    """Return the error with which words are refused."""
+    return conftest.refusal(lambda: parse_sweep(root, words))
 
 
 # Hydra's grammar
@@ -80,11 +83,11 @@ def test_hydras_multirun_words_are_axes(word: str, names: list[str]) -> None:
 
 
 def test_a_values_words_mean_the_value() -> None:
-    """Types and quotes survive: what a value's word makes by itself is what it was in the list."""
-    assert spelled("step_size=1.0,2") == ["step_size=1.0", "step_size=2"]
-    for word in spelled("objective.terms=[mixed3,0.5*mixed5:1+2],['mixed4:12'],[{layer: mixed4, channels: [3]}]"):
+    """Types and quotes survive: a value's word alone gives the same value as in the list."""
+    assert value_words("step_size=1.0,2") == ["step_size=1.0", "step_size=2"]
+    for word in value_words("objective.terms=[mixed3,0.5*mixed5:1+2],['mixed4:12'],[{layer: mixed4, channels: [3]}]"):
         assert load_config("preview", [word]).objective.terms
-    words = spelled("""output.title='a, "b"','it\\'s'""")
+    words = value_words("""output.title='a, "b"','it\\'s'""")
     assert [load_config("preview", [word]).output.title for word in words] == ['a, "b"', "it's"]
 
 
@@ -96,14 +99,20 @@ def test_shuffled_values_come_in_the_same_order_every_time() -> None:
 
 
 def test_sums_of_steps_have_no_noise_in_their_last_digits() -> None:
-    assert spelled("step_size=range(1,2,0.1)")[-1] == "step_size=1.9"
+    assert value_words("step_size=range(1,2,0.1)")[-1] == "step_size=1.9"
 
 
 def test_axes_come_as_they_are_written_and_other_words_are_fixed() -> None:
-    one = found("step_size=1,2", "octaves.steps=3", "image=sample:coffee,sample:chelsea", "sweep.max=9", "model=googlenet")
-    assert [axis.key for axis in one.axes] == ["step_size", "image"]
-    assert one.fixed == ("octaves.steps=3", "sweep.max=9", "model=googlenet")
-    assert (one.job.octaves.steps, one.job.model.name, one.job.sweep.max) == (3, "googlenet", 9)
+    definition = definition_of(
+        "step_size=1,2", "octaves.steps=3", "image=sample:coffee,sample:chelsea", "sweep.max=9", "model=googlenet"
+    )
+    assert [axis.key for axis in definition.axes] == ["step_size", "image"]
+    assert definition.fixed_words == ("octaves.steps=3", "sweep.max=9", "model=googlenet")
+    assert (definition.config.octaves.steps, definition.config.model.name, definition.config.sweep.max) == (
+        3,
+        "googlenet",
+        9,
+    )
 
 
 def test_the_last_word_for_a_key_counts() -> None:
@@ -118,7 +127,7 @@ def test_the_last_word_for_a_key_counts() -> None:
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory to work in, with a few files that say what names may be like."""
+    """Working directory with files of unusual names."""
     for name in ("10.jpg", "2.jpg", "1.png", "b,c.jpg", "sub/2.jpg", "sub/deep/x.jpg", ".hidden.jpg", "[odd].jpg"):
         path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +138,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("written", "names"),
+    ("text", "names"),
     [
         ("a.jpg,b.jpg", ["a.jpg", "b.jpg"]),
         ("[a.jpg, b (1).jpg]", ["a.jpg", "b (1).jpg"]),
@@ -147,23 +156,23 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("photos/*.png,photos/[12].*,x.jpg", ["photos/1.png", "photos/2.jpg", "x.jpg"]),
     ],
 )
-def test_lists_and_patterns_of_file_names_are_axes(photos: Path, written: str, names: list[str]) -> None:
-    words = spelled(f"image={written}")
+def test_lists_and_patterns_of_file_names_are_axes(photos: Path, text: str, names: list[str]) -> None:
+    words = value_words(f"image={text}")
     assert [load_config("preview", [word]).image for word in words] == names
 
 
 @pytest.mark.parametrize(
-    "written", ["a.jpg", "photos/b,c.jpg", "photos/[odd].jpg", "'a,b.jpg'", "a b.jpg", "[a].png", "sample:hubble"]
+    "text", ["a.jpg", "photos/b,c.jpg", "photos/[odd].jpg", "'a,b.jpg'", "a b.jpg", "[a].png", "sample:hubble"]
 )
-def test_one_name_is_no_axis(photos: Path, written: str) -> None:
-    assert listed("image", written) is None or written.startswith("'")
-    assert [axis.key for axis in found(f"image={written}", "seed=1,2").axes] == ["seed"]
+def test_one_name_is_no_axis(photos: Path, text: str) -> None:
+    assert listed_names("image", text) is None or text.startswith("'")
+    assert [axis.key for axis in definition_of(f"image={text}", "seed=1,2").axes] == ["seed"]
 
 
 def test_free_text_with_commas_is_no_axis() -> None:
-    one = found("output.title=Night, and a garden", "seed=1,2", "sweep.dir=a,b")
-    assert (one.job.output.title, one.job.sweep.dir) == ("Night, and a garden", "a,b")
-    assert len(one.axes) == 1
+    definition = definition_of("output.title=Night, and a garden", "seed=1,2", "sweep.dir=a,b")
+    assert (definition.config.output.title, definition.config.sweep.dir) == ("Night, and a garden", "a,b")
+    assert len(definition.axes) == 1
 
 
 def test_files_are_called_by_the_shortest_name_that_tells_them_apart(photos: Path) -> None:
@@ -189,23 +198,23 @@ def test_a_list_in_yaml_holds_any_names(names: list[str]) -> None:
 
 @given(st.lists(st.text("aB1029 ", max_size=6)))
 def test_natural_order_is_an_order_of_numbers(names: list[str]) -> None:
-    ordered = sorted(names, key=natural)
+    ordered = sorted(names, key=natural_key)
     assert sorted(ordered) == sorted(names)
-    assert sorted((f"a{number}b" for number in range(30)), key=natural) == [f"a{number}b" for number in range(30)]
+    assert sorted((f"a{number}b" for number in range(30)), key=natural_key) == [f"a{number}b" for number in range(30)]
 
 
 @given(st.lists(st.lists(st.text("ab \n", max_size=2), max_size=3).map(tuple), max_size=8))
 def test_labels_tell_values_apart(names: list[tuple[str, ...]]) -> None:
-    found = labels([Written(f"text{number % 3}", several) for number, several in enumerate(names)])
-    assert len(set(found)) == len(found) == len(names)
-    assert all(label.strip() and label.isprintable() for label in found)
+    unique_labels = labels([ValueText(f"text{number % 3}", variants) for number, variants in enumerate(names)])
+    assert len(set(unique_labels)) == len(unique_labels) == len(names)
+    assert all(label.strip() and label.isprintable() for label in unique_labels)
 
 
 # The sweep section
 
 
-def own(path: Path, section: str, more: str = "") -> str:
-    """A root config of the user's own with a sweep section."""
+def root_config(path: Path, section: str, more: str = "") -> str:
+    """Write a root config with a sweep section; return its path."""
     file = path / "mine.yaml"
     file.write_text(
         "defaults: [{job: default}, {model: inception_v3}, {objective: auto}, _self_]\n"
@@ -242,7 +251,7 @@ def own(path: Path, section: str, more: str = "") -> str:
     ],
 )
 def test_the_section_gives_axes(tmp_path: Path, section: str, axes: dict[str, list[str]]) -> None:
-    assert labelled(root=own(tmp_path, section)) == axes
+    assert labelled(root=root_config(tmp_path, section)) == axes
 
 
 def test_all_layers_are_the_blocks_of_the_model_in_order() -> None:
@@ -254,7 +263,7 @@ def test_all_layers_are_the_blocks_of_the_model_in_order() -> None:
 
 def test_channels_are_those_of_the_layer() -> None:
     assert labelled("sweep.channels=mixed4")["objective.terms"] == [str(number) for number in range(768)]
-    (axis,) = found("sweep.channels=mixed4:12").axes
+    (axis,) = definition_of("sweep.channels=mixed4:12").axes
     assert load_config("preview", axis.values[0].words).objective.terms == ["mixed4:12"]
 
 
@@ -265,11 +274,11 @@ def test_words_replace_an_axis_of_the_config_and_one_value_removes_it() -> None:
         "step_size=7,8", "seed=1,2", root="grid"
     )
     assert list(labelled("seed=1,2", "step_size=7,8", root="grid")) == [*keys, "seed"]
-    one = found("step_size=7", "objective.terms=[mixed4]", root="grid")
-    assert [axis.key for axis in one.axes] == ["octaves.scale"]
+    definition = definition_of("step_size=7", "objective.terms=[mixed4]", root="grid")
+    assert [axis.key for axis in definition.axes] == ["octaves.scale"]
     # What the config says of rows and columns goes with its axes.
-    assert one.layout() == (None, None)
-    assert (one.job.step_size, one.job.objective.terms) == (7, ["mixed4"])
+    assert definition.table_axes() == (None, None)
+    assert (definition.config.step_size, definition.config.objective.terms) == (7, ["mixed4"])
     assert labelled("sweep.axes.step_size=[7,8]", root="grid")["step_size"] == ["7", "8"]
     assert list(labelled("sweep.axes.step_size=null", root="grid")) == ["objective.terms", "octaves.scale"]
     assert labelled("sweep.channels=mixed4:5", root="layers") == {"objective.terms": ["5"]}
@@ -280,6 +289,7 @@ def test_words_replace_an_axis_of_the_config_and_one_value_removes_it() -> None:
 
 
 def points_file(path: Path, content: str) -> str:
+    """Write a file of points; return its path."""
     file = path / "my points.yaml"
     file.write_text(content)
     return str(file)
@@ -292,7 +302,7 @@ def test_a_file_of_points_is_one_axis(tmp_path: Path) -> None:
         '- {objective.terms: "[mixed4]", step_size: "2", image: "a,b.jpg"}\n'
         "- {objective.terms: [mixed3, 0.5*mixed5], step_size: 4.0, image: 'a,b.jpg'}\n",
     )
-    (axis, seeds) = found(f"sweep.points={path}", "seed=1,2").axes
+    (axis, seeds) = definition_of(f"sweep.points={path}", "seed=1,2").axes
     assert (axis.key, seeds.key) == ("point", "seed")
     assert [value.label for value in axis.values] == ["terms=mixed4 step_size=2", "terms=mixed3 + 0.5*mixed5 step_size=4"]
     assert axis.values[0].words == ("objective.terms=[mixed4]", "step_size=2", "image=a,b.jpg")
@@ -436,15 +446,15 @@ KEYS = (
 @given(st.sampled_from(KEYS), st.lists(letters | bits, max_size=6).map("".join))
 def test_any_word_is_an_axis_a_value_or_one_line(key: str, text: str) -> None:
     try:
-        one = find_axes("preview", [f"{key}={text}", "step_size=1,2"])
+        definition = parse_sweep("preview", [f"{key}={text}", "step_size=1,2"])
     except UserError as error:
         assert len(str(error).splitlines()) == 1
         return
-    for axis in one.axes:
+    for axis in definition.axes:
         names = [value.label for value in axis.values]
         assert len(set(names)) == len(names) > 0
         assert all(name.isprintable() for name in names)
-    for point in islice(expand(one), 2):
+    for point in islice(expand(definition), 2):
         assert (point.config is None) == (len(point.error.splitlines()) == 1)
 
 
@@ -460,7 +470,7 @@ def test_configs_cannot_be_an_axis() -> None:
     assert "did you mean layers" in refusal("seed=1,2", root="layrs")
 
 
-# How it is laid out
+# Rows and columns
 
 
 @pytest.mark.parametrize(
@@ -477,25 +487,25 @@ def test_configs_cannot_be_an_axis() -> None:
     ],
 )
 def test_rows_and_columns_are_the_ones_asked_for_or_the_last(words: list[str], numbers: tuple[int, int]) -> None:
-    assert found(*words).layout() == numbers
+    assert definition_of(*words).table_axes() == numbers
 
 
 def test_a_point_is_called_by_its_values() -> None:
-    one = found("output.width=64,128", "octaves.scale=2,3", "output.panels.width_cm=10,20")
-    assert point_label(one.axes, (0, 1, 0)) == "width 64, scale 3, width_cm 10"
-    two = found("octaves.count=2,3", "objective.terms=[mixed3],[mixed4]")
+    definition = definition_of("output.width=64,128", "octaves.scale=2,3", "output.panels.width_cm=10,20")
+    assert point_label(definition.axes, (0, 1, 0)) == "width 64, scale 3, width_cm 10"
+    two = definition_of("octaves.count=2,3", "objective.terms=[mixed3],[mixed4]")
     assert point_label(two.axes, (1, 1)) == "count 3, terms mixed4"
 
 
-# What ships
+# Sweeps in conf/
 
 
 @pytest.mark.parametrize("root", SWEEPS)
 def test_every_sweep_that_ships_has_points_that_work(root: str) -> None:
-    one = find_axes(root, [])
-    assert one.job.name == root
-    assert 10 < count(one) <= one.job.sweep.max
-    assert [point.error for point in expand(one) if point.config is None] == []
+    definition = parse_sweep(root, [])
+    assert definition.config.name == root
+    assert 10 < point_count(definition) <= definition.config.sweep.max
+    assert [point.error for point in expand(definition) if point.config is None] == []
 
 
 @pytest.mark.parametrize("root", SWEEPS)
@@ -505,8 +515,8 @@ def test_every_sweep_says_what_it_is_for_and_how_to_run_it(root: str) -> None:
     for line in lines:
         words = re.fullmatch(rf"#   make sweep conf={root}(.*)", line)
         if words:
-            given = [word.replace("me.jpg", "sample:coffee") for word in words[1].split()]
-            assert find_axes(root, given).axes, line
+            words_of_line = [word.replace("me.jpg", "sample:coffee") for word in words[1].split()]
+            assert parse_sweep(root, words_of_line).axes, line
 
 
 def test_sweeps_are_root_configs_of_their_own() -> None:
@@ -516,7 +526,7 @@ def test_sweeps_are_root_configs_of_their_own() -> None:
 
 
 def test_render_says_that_a_sweep_is_one(tmp_path: Path) -> None:
-    path = own(tmp_path, "{layers: all}")
+    path = root_config(tmp_path, "{layers: all}")
     assert f"make sweep conf={path}" in conftest.refusal(lambda: load_config(path, []))
     assert "make sweep sweep.max=3" in conftest.refusal(lambda: load_config("preview", ["sweep.max=3"]))
     assert "make sweep" in conftest.refusal(lambda: load_config("preview", ["step_size=1,2"]))
@@ -524,9 +534,9 @@ def test_render_says_that_a_sweep_is_one(tmp_path: Path) -> None:
 
 def test_defaults_of_the_section_are_documented_once_and_are_the_schemas() -> None:
     path = CONF / "sweep" / "default.yaml"
-    given = yaml.safe_load(path.read_text())
-    assert SweepConfig(**given) == SweepConfig()
-    assert [f"sweep.{key}" for key in given] == [key for key in schema_keys(SWEEP) if key.startswith("sweep.")]
+    section = yaml.safe_load(path.read_text())
+    assert SweepConfig(**section) == SweepConfig()
+    assert [f"sweep.{key}" for key in section] == [key for key in schema_keys(SWEEP) if key.startswith("sweep.")]
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
     assert len(lines) == len(keys_in(path))
     assert all(re.search(r" # \S", line) for line in lines)

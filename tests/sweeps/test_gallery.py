@@ -24,11 +24,12 @@ from PIL import Image
 
 from render.config.compose import load_config
 from render.config.schema import Config, picture_width
-from render.sweeps.axes import axis_names, find_axes
-from render.sweeps.commands import Prints, favourites_as_prints, point_command, poster_command
-from render.sweeps.gallery import page, write_gallery
-from render.sweeps.points import expand
-from render.sweeps.shown import Exhibition, Shown
+from render.sweeps.axes.definition import axis_names
+from render.sweeps.axes.parsing import parse_sweep
+from render.sweeps.axes.points import expand
+from render.sweeps.gallery.exhibition import Exhibition, ShownPoint
+from render.sweeps.gallery.gallery_page import gallery_html, write_gallery
+from render.sweeps.gallery.make_commands import FavouritePrints, favourites_as_prints, point_command, poster_command
 from tests.conftest import refusal
 from tests.pages.test_browser import contrast
 from tests.support import browser
@@ -39,7 +40,7 @@ TITLES = {"chelsea": "image chelsea", "hubble": "image hubble"}
 
 @pytest.fixture(scope="session")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep's directory, moved since the page was written."""
+    """Directory of a sweep, moved since the page was written."""
     directory = tmp_path_factory.mktemp("a sweep, (50 %) #1") / "before"
     directory.mkdir()
     assert write_gallery(directory, write_sweep(directory)) == directory / "index.html"
@@ -64,7 +65,7 @@ DRAWN = "((then) => requestAnimationFrame(() => requestAnimationFrame(() => setT
 
 
 def look(page: browser.Page, name: str, *, wait: bool = True) -> np.ndarray:
-    """What the browser shows, once it is drawn."""
+    """Return what the browser shows, once it is drawn."""
     if wait:
         page.run(f"new Promise((done) => {DRAWN}(done))")
     directory = os.environ.get("RENDER_SCREENSHOTS")
@@ -72,11 +73,12 @@ def look(page: browser.Page, name: str, *, wait: bool = True) -> np.ndarray:
 
 
 def text(page: browser.Page, selector: str) -> str:
+    """Return the text of an element."""
     return page.run(f"document.querySelector({json.dumps(selector)}).textContent")
 
 
 def links(page: browser.Page, inside: str = "#grid") -> list[str]:
-    """The points that lie there, in the order of the page."""
+    """Return the points in an element, in the order of the page."""
     return page.run(f"[...document.querySelectorAll('{inside} .cell a')].map((one) => one.title)")
 
 
@@ -87,6 +89,7 @@ def point(number: int) -> str:
 
 
 def choose(page: browser.Page, control: str, value: str) -> None:
+    """Choose an option of a menu."""
     page.do(
         f"((one) => {{ one.value = {json.dumps(value)};"
         "one.dispatchEvent(new Event(one.tagName === 'SELECT' ? 'change' : 'input', { bubbles: true })); })"
@@ -104,14 +107,14 @@ def focused(page: browser.Page) -> str:
 
 
 def press(page: browser.Page, name: str, code: int = 0, **more: Any) -> None:
-    """A key that does what it does by itself, too: Tab, Enter, Escape, Space."""
+    """Press a key with its default action: Tab, Enter, Escape, Space."""
     code = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32}.get(name, code)
     page.ask("Input.dispatchKeyEvent", type="keyDown", key=name, code=name, windowsVirtualKeyCode=code, **more)
     page.ask("Input.dispatchKeyEvent", type="keyUp", key=name, code=name, windowsVirtualKeyCode=code)
 
 
 def close(page: browser.Page) -> None:
-    """Closes the dialog, and waits for the page to have noticed."""
+    """Close the dialog, and wait until the page has noticed."""
     press(page, "Escape")
     page.until("!document.querySelector('dialog[open]') && !/point=|compare=/.test(location.hash)")
 
@@ -345,7 +348,7 @@ def pairs(page: browser.Page, first: int, second: int) -> None:
 
 
 def place(page: browser.Page, number: int, spot: tuple[float, float] = (0.5, 0.5)) -> tuple[float, float]:
-    """The point of a pane's picture, in parts of its sides, that is shown at a spot of the pane."""
+    """Return the point of a pane's picture, in parts of its sides, that is shown at a spot of the pane."""
     pane = page.box(f"#pair .pane:nth-child({number})")
     image = page.box(f"#pair .pane:nth-child({number}) img")
     x, y = pane[0] + spot[0] * pane[2], pane[1] + spot[1] * pane[3]
@@ -388,7 +391,7 @@ def test_two_points_are_zoomed_and_moved_as_one(shown: browser.Page) -> None:
 
 def test_a_swipe_shows_one_left_and_the_other_right(shown: browser.Page) -> None:
     def screen(number: int) -> np.ndarray:
-        """What the stage shows of one point alone."""
+        """Return what the stage shows of a single point."""
         shown.do(f"location.hash = '#point=' + encodeURIComponent({json.dumps(names[number])})")
         shown.until(f"document.querySelector('#large-title').textContent === {json.dumps(point(number))}")
         return look(shown, "")
@@ -445,6 +448,7 @@ def test_the_first_mark_stays_for_others_to_be_compared_with(shown: browser.Page
 
 
 def downloaded(page: browser.Page, directory: Path) -> str:
+    """Return the text of the downloaded file."""
     page.ask("Page.setDownloadBehavior", behavior="allow", downloadPath=str(directory))
     page.click("#export")
     deadline = time.monotonic() + 20
@@ -544,16 +548,18 @@ def test_text_stays_text_to_the_end(chromium: browser.Browser, tmp_path: Path) -
     """On the page, in its addresses and in the file of favourites."""
     axes = (axis("image", {NASTY: NASTY, "b": "b"}), axis("name", {NASTY: NASTY}))
 
-    def shown(number: int, at: tuple[int, ...]) -> Shown:
+    def shown(number: int, at: tuple[int, ...]) -> ShownPoint:
         words = tuple(word for one, value in zip(axes, at, strict=True) for word in one.values[value].words)
         (tmp_path / str(number)).mkdir()
         Image.new("RGB", (40, 30), (200, 60, 60)).save(tmp_path / str(number) / "a b#1%.png")
         name = f"{number}/a b#1%.png"
-        return Shown(at, "done", "", f"points/{NASTY}{number}", name, name, name, None, (30, 40), 1.0, words, NASTY, NASTY)
+        return ShownPoint(
+            at, "done", "", f"points/{NASTY}{number}", name, name, name, None, (30, 40), 1.0, words, NASTY, NASTY
+        )
 
     made = exhibition(axes, shown, 0, None)
-    made = replace(made, title=NASTY, made=((NASTY, NASTY),), command=NASTY, favourites=NASTY)
-    markup = page(made)
+    made = replace(made, title=NASTY, settings=((NASTY, NASTY),), command=NASTY, favourites_command=NASTY)
+    markup = gallery_html(made)
     assert "<b>" not in markup
     assert markup.count("</script>") == 2
     opened = chromium.page(1000, 700)
@@ -737,9 +743,11 @@ def test_one_axis_of_any_length_can_be_shown(
     axes = (axis("seed", {str(number): str(number) for number in range(count)}),)
     Image.new("RGB", (64, 40), (60, 90, 160)).save(tmp_path / "small.webp")
 
-    def shown(number: int, at: tuple[int, ...]) -> Shown:
+    def shown(number: int, at: tuple[int, ...]) -> ShownPoint:
         name = "small.webp"
-        return Shown(at, "done", "", f"points/{number}", name, name, name, None, (40, 64), 1.0, (f"seed={number}",), "", "")
+        return ShownPoint(
+            at, "done", "", f"points/{number}", name, name, name, None, (40, 64), 1.0, (f"seed={number}",), "", ""
+        )
 
     opened = chromium.page(900, 600)
     opened.open(write_gallery(tmp_path, exhibition(axes, shown, rows, columns)).as_uri())
@@ -764,7 +772,7 @@ def test_a_page_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "index.html").mkdir()
     (tmp_path / "index.html" / "kept").touch()
     empty: Exhibition = exhibition(
-        (), lambda number, at: Shown(at, "waiting", "", "", *4 * (None,), (0, 0), 0.0, (), "", ""), None, None
+        (), lambda number, at: ShownPoint(at, "waiting", "", "", *4 * (None,), (0, 0), 0.0, (), "", ""), None, None
     )
     assert "index.html cannot be written" in refusal(lambda: write_gallery(tmp_path, empty))
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
@@ -777,7 +785,7 @@ def test_a_page_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 
 def composed(command: str) -> tuple[str, Config]:
-    """The root config and the config that a command in a shell makes."""
+    """Return the root config, and the config that a shell command makes."""
     make, what, *words = shlex.split(command)
     assert make == "make"
     root = next((word.removeprefix("conf=") for word in words if word.startswith("conf=")), "preview")
@@ -854,20 +862,20 @@ def test_a_point_that_asks_for_impossible_octaves_gets_what_the_schema_allows() 
     assert coarsest.octaves.count == 1
 
 
-def prints(root: str, words: list[str], sizes: list[tuple[int, int]]) -> tuple[Prints, list[Config]]:
-    """How the points of a sweep become prints, and what each is as one; `sizes` in turn are those of their pictures."""
-    points = [point for point in expand(find_axes(root, words)) if point.config is not None]
+def prints(root: str, words: list[str], sizes: list[tuple[int, int]]) -> tuple[FavouritePrints, list[Config]]:
+    """Return how points become prints, and their configs as prints; `sizes` are their pictures', in turn."""
+    points = [point for point in expand(parse_sweep(root, words)) if point.config is not None]
     given = [(point.words, point.config, sizes[point.number % len(sizes)]) for point in points]
     return favourites_as_prints(given), [composed(poster_command(config, size))[1] for _, config, size in given]
 
 
-def read_back(made: Prints, directory: Path) -> list[Config]:
-    """The configs that the command finds in a file of all points."""
+def read_back(made: FavouritePrints, directory: Path) -> list[Config]:
+    """Return the configs that the command reads from a file of all points."""
     file = directory / "favourites.yaml"
     file.write_text(yaml.safe_dump([dict(word.split("=", 1) for word in words) for words in made.words]), encoding="utf-8")
     words = shlex.split(made.command)[3:]
     assert words[0] == "sweep.points=favourites.yaml"
-    points = expand(find_axes("poster", [f"sweep.points={file}", *words[1:]]))
+    points = expand(parse_sweep("poster", [f"sweep.points={file}", *words[1:]]))
     return [point.config for point in points if point.config is not None]
 
 

@@ -1,4 +1,4 @@
-"""The launcher of a sweep with workers that are played: who is lost, and what becomes of its point."""
+"""Launcher of a sweep with simulated workers: a lost worker, and the retry of its point."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from PIL import Image
 
 from render.config.schema import Config, SourceConfig
 from render.errors import WorkersLost
-from render.sweeps.event_log import Event
-from render.sweeps.launcher import Assigned, Launcher
-from render.sweeps.queue import Task
-from render.sweeps.renderer import Outcome, Sources
+from render.sweeps.monitor.event_log import Event
+from render.sweeps.rendering.launcher import AssignedPoint, Launcher
+from render.sweeps.rendering.orders import PointOutcome
+from render.sweeps.rendering.point_queue import PointTask
+from render.sweeps.rendering.source_cache import SourceCache
+from render.sweeps.rendering.worker_loop import LaunchSettings
 
 
-class Hanging:
-    """An executor whose worker hangs at the first point that it renders, and holds that until it is mended."""
+class HangingExecutor:
+    """Executor whose worker hangs at its first point, and holds that point until it is mended."""
 
     def __init__(self, farm: Farm) -> None:
         self.farm = farm
@@ -33,7 +35,7 @@ class Hanging:
         return "here"
 
     def call(self, _worker: int, method: str, *order: Any) -> Any:
-        return method, *(one.config.seed for one in order)
+        return method, *(argument.config.seed for argument in order)
 
     def wait(self, references: list[Any]) -> list[Any]:
         return references
@@ -47,8 +49,8 @@ class Hanging:
                 self.farm.hung, self.farm.held = True, point
                 raise WorkersLost("it hangs")
             if self.farm.held == point:
-                return [Outcome("failed", 0.0, "its directory belongs to a run that is still going")]
-        return [Outcome("done", 0.0)]
+                return [PointOutcome("failed", 0.0, "its directory belongs to a run that is still going")]
+        return [PointOutcome("done", 0.0)]
 
     def mend(self) -> None:
         # Long enough for the other worker to take what is there to be taken.
@@ -61,6 +63,8 @@ class Hanging:
 
 
 class Farm:
+    """Farm of workers that share a lock."""
+
     together = 2
 
     def __init__(self, size: int) -> None:
@@ -69,28 +73,32 @@ class Farm:
         self.hung, self.held = False, None
 
     @contextmanager
-    def lease(self, _workers: int) -> Iterator[Hanging]:
-        yield Hanging(self)
+    def lease(self, _workers: int) -> Iterator[HangingExecutor]:
+        yield HangingExecutor(self)
 
     def share(self, value: Any) -> Any:
         return value
 
 
 def packed(farm: Any, tmp_path: Path, points: int) -> list[Event]:
+    """Render points on a farm; return the events."""
     events: list[Event] = []
-    launcher = Launcher(farm, {}, retries=2, thumbnail=64, stop=tmp_path / "stop", tell=events.append, tick=lambda: None)
-    launcher.pack([Assigned(number, Config(seed=number), Task(number, frozenset("k"))) for number in range(points)])
+    settings = LaunchSettings(retries=2, thumbnail_side=64, stop_file=tmp_path / "stop")
+    launcher = Launcher(farm, {}, settings, report=events.append, tick=lambda: None)
+    launcher.pack(
+        [AssignedPoint(number, Config(seed=number), PointTask(number, frozenset("k"))) for number in range(points)]
+    )
     return events
 
 
 def test_a_point_is_given_out_again_once_its_worker_is_ended(tmp_path: Path) -> None:
-    """A worker that hangs holds the directory of its point: whoever is given that too early would fail at it."""
+    """A hanging worker holds the directory of its point: another worker would fail at it."""
     events = packed(Farm(2), tmp_path, 2)
     assert sorted(event.kind for event in events) == ["finished", "finished", "retried", "started", "started", "started"]
 
 
 def test_a_farm_without_workers_is_asked_for_one(tmp_path: Path) -> None:
-    """As after points of a higher rank that have cost it all: the others are not passed over in silence."""
+    """A farm may have lost all its workers at points of a higher rank: others must still be tried."""
     farm = Farm(0)
     assert [event.kind for event in packed(farm, tmp_path, 1)].count("finished") == 1
 
@@ -98,7 +106,7 @@ def test_a_farm_without_workers_is_asked_for_one(tmp_path: Path) -> None:
 def test_a_picture_is_opened_once_for_many_points_and_anew_when_it_changes(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.new("RGB", (8, 8), (10, 20, 30)).save(path)
-    sources = Sources()
+    sources = SourceCache()
     first = sources(str(path), 0, SourceConfig())
     assert sources(str(path), 1, SourceConfig()) is first
     assert sources(str(path), 0, SourceConfig(background=[0, 0, 0])) is not first

@@ -1,4 +1,4 @@
-"""The queue of a sweep: every point is given out, each kernel is compiled by one worker at a place, failures come again."""
+"""Queue of a sweep: every point is assigned, a kernel is compiled once per place, failures return."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from render.sweeps.queue import Queue, Task
+from render.sweeps.rendering.point_queue import PointQueue, PointTask
 
 KERNELS = st.frozensets(st.sampled_from("abcdef"), min_size=1, max_size=3)
 TASKS = st.lists(st.tuples(KERNELS, st.integers(0, 2)), min_size=1, max_size=20).map(
-    lambda found: [Task(number, kernels, rank) for number, (kernels, rank) in enumerate(found)]
+    lambda drawn: [PointTask(number, kernels, rank) for number, (kernels, rank) in enumerate(drawn)]
 )
 
 
-class Night:
-    """Workers who take points in an order that `draw` decides, compile what they lack, and finish, fail or die."""
+class SimulatedFarm:
+    """Simulated workers that take points, compile missing kernels, and finish, fail or die."""
 
-    def __init__(self, tasks: list[Task], places: list[str], retries: int = 2) -> None:
-        self.queue = Queue(tasks, retries)
+    def __init__(self, tasks: list[PointTask], places: list[str], retries: int = 2) -> None:
+        self.queue = PointQueue(tasks, retries)
         self.places = places
-        self.at: dict[int, Task | None] = dict.fromkeys(range(len(places)))
+        self.at: dict[int, PointTask | None] = dict.fromkeys(range(len(places)))
         self.compiling: dict[int, bool] = {}
         self.taken: list[int] = []
         self.compilations: list[tuple[str, str]] = []
@@ -31,67 +31,70 @@ class Night:
             self.queue.join(worker, place)
 
     def take(self, worker: int) -> bool:
+        """Give the worker its next point; return whether there was one."""
         task = self.queue.take(worker)
         if task is None:
             return False
         self.at[worker] = task
         self.taken.append(task.number)
-        self.compiling[worker] = self.queue.lacks(worker)
+        self.compiling[worker] = self.queue.lacks_kernels(worker)
         assert self.compiling[worker] == bool(task.kernels - self.hands[worker])
         return True
 
     def compile(self, worker: int) -> None:
+        """Record that the worker has compiled the kernels of its point."""
         task = self.at[worker]
         for kernel in task.kernels - self.hands[worker]:
             if (self.places[worker], kernel) not in self.compilations:
                 self.compilations.append((self.places[worker], kernel))
         self.hands[worker] |= task.kernels
-        self.queue.compiled(worker)
+        self.queue.kernels_ready(worker)
         self.compiling[worker] = False
 
     def finish(self, worker: int) -> None:
+        """Record that the worker has finished its point."""
         self.queue.finished(worker)
         self.at[worker] = None
 
 
 @given(st.data(), TASKS, st.lists(st.sampled_from(["here", "there"]), min_size=1, max_size=4))
 def test_every_point_is_rendered_once_and_no_kernel_is_compiled_by_two_workers_of_a_place_at_a_time(data, tasks, places):
-    night = Night(tasks, places)
+    farm = SimulatedFarm(tasks, places)
     done: list[int] = []
     while len(done) < len(tasks):
-        idle = [worker for worker, task in night.at.items() if task is None]
-        took = [worker for worker in idle if night.take(worker)]
+        idle = [worker for worker, task in farm.at.items() if task is None]
+        took = [worker for worker in idle if farm.take(worker)]
         under_way = [
-            (night.places[worker], kernel)
-            for worker, task in night.at.items()
-            if task is not None and night.compiling[worker]
-            for kernel in task.kernels - night.hands[worker]
-            if (night.places[worker], kernel) not in night.compilations
+            (farm.places[worker], kernel)
+            for worker, task in farm.at.items()
+            if task is not None and farm.compiling[worker]
+            for kernel in task.kernels - farm.hands[worker]
+            if (farm.places[worker], kernel) not in farm.compilations
         ]
         assert len(under_way) == len(set(under_way))
-        busy = [worker for worker, task in night.at.items() if task is not None]
+        busy = [worker for worker, task in farm.at.items() if task is not None]
         assert busy, "somebody can always go on"
         worker = data.draw(st.sampled_from(busy))
-        if night.compiling[worker]:
-            night.compile(worker)
+        if farm.compiling[worker]:
+            farm.compile(worker)
         else:
-            done.append(night.at[worker].number)
-            night.finish(worker)
+            done.append(farm.at[worker].number)
+            farm.finish(worker)
         assert took or busy
-    assert sorted(night.taken) == [task.number for task in tasks]
-    assert night.queue.waiting == night.queue.at_work == 0
-    assert len(night.compilations) == len(set(night.compilations))
+    assert sorted(farm.taken) == [task.number for task in tasks]
+    assert farm.queue.waiting == farm.queue.running == 0
+    assert len(farm.compilations) == len(set(farm.compilations))
 
 
 @given(TASKS)
 def test_one_worker_takes_higher_ranks_first_and_stays_with_a_kernel(tasks):
-    night = Night(tasks, ["here"])
-    while night.take(0):
-        if night.compiling[0]:
-            night.compile(0)
-        night.finish(0)
+    farm = SimulatedFarm(tasks, ["here"])
+    while farm.take(0):
+        if farm.compiling[0]:
+            farm.compile(0)
+        farm.finish(0)
     by_number = {task.number: task for task in tasks}
-    order = [by_number[number] for number in night.taken]
+    order = [by_number[number] for number in farm.taken]
     assert [task.rank for task in order] == sorted((task.rank for task in tasks), reverse=True)
     for position, (task, following) in enumerate(itertools.pairwise(order)):
         at_hand = set().union(*(one.kernels for one in order[: position + 1]))
@@ -104,68 +107,68 @@ def test_one_worker_takes_higher_ranks_first_and_stays_with_a_kernel(tasks):
 
 @given(TASKS, st.integers(0, 3), st.data())
 def test_a_point_that_fails_comes_again_so_many_times(tasks, retries, data):
-    night = Night(tasks, ["here"], retries)
+    farm = SimulatedFarm(tasks, ["here"], retries)
     bad = data.draw(st.sets(st.sampled_from([task.number for task in tasks])))
     hopeless = data.draw(st.sets(st.sampled_from([task.number for task in tasks])))
-    again: list[bool] = []
-    while night.take(0):
-        number = night.at[0].number
-        assert night.queue.attempt(number) == night.taken.count(number)
+    may_retry: list[bool] = []
+    while farm.take(0):
+        number = farm.at[0].number
+        assert farm.queue.attempt(number) == farm.taken.count(number)
         if number in bad | hopeless:
-            again.append(night.queue.failed(0, again=number not in hopeless))
-            night.at[0] = None
+            may_retry.append(farm.queue.failed(0, may_retry=number not in hopeless))
+            farm.at[0] = None
         else:
-            night.finish(0)
+            farm.finish(0)
     for task in tasks:
         times = 1 if task.number in hopeless or task.number not in bad else 1 + retries
-        assert night.taken.count(task.number) == times
-    assert again.count(True) == len(bad - hopeless) * retries
+        assert farm.taken.count(task.number) == times
+    assert may_retry.count(True) == len(bad - hopeless) * retries
 
 
 def test_a_failed_point_waits_until_its_like_are_through():
-    night = Night([Task(number, frozenset("a")) for number in range(4)], ["here"])
-    night.take(0)
-    assert night.queue.failed(0, again=True)
+    farm = SimulatedFarm([PointTask(number, frozenset("a")) for number in range(4)], ["here"])
+    farm.take(0)
+    assert farm.queue.failed(0, may_retry=True)
     for _ in range(4):
-        night.take(0)
-        night.finish(0)
-    assert night.taken == [0, 1, 2, 3, 0]
+        farm.take(0)
+        farm.finish(0)
+    assert farm.taken == [0, 1, 2, 3, 0]
 
 
 def test_a_worker_that_leaves_gives_its_point_back_and_what_it_was_compiling_to_the_next():
-    night = Night([Task(0, frozenset("a")), Task(1, frozenset("a"))], ["here", "here"])
-    assert night.take(0)
-    assert not night.take(1), "the other compiles it"
-    night.queue.leave(0)
-    assert night.take(1)
-    assert night.taken == [0, 0]
+    farm = SimulatedFarm([PointTask(0, frozenset("a")), PointTask(1, frozenset("a"))], ["here", "here"])
+    assert farm.take(0)
+    assert not farm.take(1), "the other compiles it"
+    farm.queue.leave(0)
+    assert farm.take(1)
+    assert farm.taken == [0, 0]
 
 
 def test_workers_spread_over_kernels_before_they_share_one():
-    tasks = [Task(number, frozenset("abc"[number % 3])) for number in range(9)]
-    night = Night(tasks, ["here"] * 3)
+    tasks = [PointTask(number, frozenset("abc"[number % 3])) for number in range(9)]
+    farm = SimulatedFarm(tasks, ["here"] * 3)
     for worker in range(3):
-        assert night.take(worker)
-    assert night.taken == [0, 1, 2]
+        assert farm.take(worker)
+    assert farm.taken == [0, 1, 2]
     for worker in range(3):
-        night.compile(worker)
-        night.finish(worker)
-        assert night.take(worker)
-    assert night.taken[3:] == [3, 4, 5]
+        farm.compile(worker)
+        farm.finish(worker)
+        assert farm.take(worker)
+    assert farm.taken[3:] == [3, 4, 5]
 
 
 def test_elsewhere_a_kernel_is_compiled_at_the_same_time():
-    night = Night([Task(0, frozenset("a")), Task(1, frozenset("a"))], ["here", "there"])
-    assert night.take(0)
-    assert night.take(1)
+    farm = SimulatedFarm([PointTask(0, frozenset("a")), PointTask(1, frozenset("a"))], ["here", "there"])
+    assert farm.take(0)
+    assert farm.take(1)
 
 
 def test_two_thousand_points_with_kernels_of_their_own_are_given_out_in_a_few_milliseconds_each():
-    night = Night([Task(number, frozenset([str(number)])) for number in range(2000)], ["here"])
+    farm = SimulatedFarm([PointTask(number, frozenset([str(number)])) for number in range(2000)], ["here"])
     begun = time.perf_counter()
-    while night.take(0):
-        night.queue.compiled(0)
-        night.hands[0] |= night.at[0].kernels
-        night.finish(0)
-    assert len(night.taken) == 2000
+    while farm.take(0):
+        farm.queue.kernels_ready(0)
+        farm.hands[0] |= farm.at[0].kernels
+        farm.finish(0)
+    assert len(farm.taken) == 2000
     assert (time.perf_counter() - begun) / 2000 < 0.01

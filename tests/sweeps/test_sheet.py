@@ -1,4 +1,4 @@
-"""Contact sheets: every point in its place with its names, nothing on top of anything else, whatever the grid."""
+"""Contact sheets of any grid: every point in its place with its names, and nothing overlaps."""
 
 from __future__ import annotations
 
@@ -19,49 +19,53 @@ from render.export.lettering import EMPTY, GROUND, MIN_FONT, text_width
 from render.export.metadata import read_settings
 from render.export.picture import image_of
 from render.geometry.geometry import whole
-from render.sweeps import sheet as drawing
-from render.sweeps.axes import Axis, Value, axis_names
-from render.sweeps.sheet import check_sheets, write_sheets
-from render.sweeps.sheet_layout import LEAST_CELL, LONGEST, Sheet, lay_out, remarks
-from render.sweeps.sheet_pages import pages_of
-from render.sweeps.shown import Exhibition, Shown
-from render.sweeps.thumbnails import make_thumbnail
+from render.sweeps.axes.definition import AxisValue, SweepAxis, axis_names
+from render.sweeps.gallery import sheet as drawing
+from render.sweeps.gallery.exhibition import Exhibition, ShownPoint
+from render.sweeps.gallery.sheet import check_sheets, write_sheets
+from render.sweeps.gallery.sheet_blocks import MAX_SHEET_SIDE
+from render.sweeps.gallery.sheet_layout import MIN_CELL_SIDE, SheetLayout, lay_out
+from render.sweeps.gallery.sheet_pages import pages_of
+from render.sweeps.gallery.sheet_text import cell_texts
+from render.sweeps.rendering.thumbnails import make_thumbnail
 from tests.conftest import refusal
 
 MADE = (("network", "inception_v3"), ("picture", "hubble"), ("settings", "640 px wide, 5 octaves at 1.4"))
 
 
-def axis(key: str, labels: Sequence[object]) -> Axis:
-    return Axis(key, tuple(Value(str(label), (f"{key}={label}",)) for label in labels))
+def axis(key: str, labels: Sequence[object]) -> SweepAxis:
+    """Return an axis with these labels."""
+    return SweepAxis(key, tuple(AxisValue(str(label), (f"{key}={label}",)) for label in labels))
 
 
-def point(at: tuple[int, ...], size: tuple[int, int] = (480, 640), **changes: object) -> Shown:
+def point(at: tuple[int, ...], size: tuple[int, int] = (480, 640), **changes: object) -> ShownPoint:
     name = "points/" + "-".join(map(str, at))
-    usual = Shown(
+    usual = ShownPoint(
         at, "done", "", name, f"{name}/me.png", f"{name}/me.png", f"{name}/thumbnail.webp", None, size, 1.0, (), "", ""
     )
     return replace(usual, **changes)
 
 
 def exhibition(
-    axes: Sequence[Axis],
+    axes: Sequence[SweepAxis],
     rows: int | None = None,
     columns: int | None = None,
     sizes: Sequence[tuple[int, int]] = ((480, 640),),
 ) -> Exhibition:
+    """Return the exhibition of a whole grid."""
     every = itertools.product(*(range(len(axis.values)) for axis in axes))
     points = tuple(point(at, sizes[number % len(sizes)]) for number, at in enumerate(every))
     return Exhibition("layers", tuple(axes), points, rows, columns, MADE, "make sweep conf=layers")
 
 
-def check(shown: Exhibition, sheets: Sequence[Sheet], largest: int = LARGEST_SHEET) -> None:
-    """Check the rules for all sheets."""
-    assert sorted(place.point for sheet in sheets for place in sheet.places) == list(range(len(shown.points)))
+def check(shown: Exhibition, sheets: Sequence[SheetLayout], largest: int = LARGEST_SHEET) -> None:
+    """Check what holds for all contact sheets: every point once, nothing overlaps, text fits."""
+    assert sorted(cell.point for sheet in sheets for cell in sheet.cells) == list(range(len(shown.points)))
     for sheet in sheets:
-        assert max(sheet.shape) <= LONGEST
-        rows = len({place.rect.rows for place in sheet.places})
+        assert max(sheet.shape) <= MAX_SHEET_SIDE
+        rows = len({cell.rect.rows for cell in sheet.cells})
         assert rows == 1 or 3 * sheet.shape[0] * sheet.shape[1] <= largest
-        rects = [text.rect for text in sheet.texts if text.lines] + [place.rect for place in sheet.places]
+        rects = [text.rect for text in sheet.texts if text.lines] + [cell.rect for cell in sheet.cells]
         assert all(whole(*sheet.shape).intersect(rect) == rect for rect in rects)
         painted = np.zeros(sheet.shape, bool)
         for rect in rects:
@@ -72,7 +76,7 @@ def check(shown: Exhibition, sheets: Sequence[Sheet], largest: int = LARGEST_SHE
             assert text.size >= MIN_FONT
             assert len(text.lines) * text.size <= text.rect.rows.size
             assert all(text_width(line, text.size) <= text.rect.columns.size for line in text.lines)
-        assert len({place.rect.shape for place in sheet.places}) == 1
+        assert len({cell.rect.shape for cell in sheet.cells}) == 1
 
 
 labels = st.lists(
@@ -119,18 +123,18 @@ def test_grids_of_any_shape_make_few_sheets(shape: tuple[int, int], most: int) -
 def test_a_grid_is_named_beside_and_above_on_every_sheet() -> None:
     """And a point stands where its row and its column cross."""
     shown = exhibition([axis("seed", [f"row{n}" for n in range(12)]), axis("step", [f"column{n}" for n in range(9)])], 0, 1)
-    sheets = lay_out(shown, largest=900_000)
+    sheets = lay_out(shown, max_bytes=900_000)
     assert len(sheets) > 2
     for sheet in sheets:
         texts = {text.lines: text.rect for text in sheet.texts}
         assert {("seed",), ("step",)} <= texts.keys()
-        for place in sheet.places:
-            at = shown.points[place.point].at
+        for cell in sheet.cells:
+            at = shown.points[cell.point].value_indices
             row, column = texts[(f"row{at[0]}",)], texts[(f"column{at[1]}",)]
-            assert row.columns.stop <= place.rect.columns.start
-            assert place.rect.rows.contains(row.rows)
-            assert column.rows.stop <= place.rect.rows.start
-            assert place.rect.columns.contains(column.columns)
+            assert row.columns.stop <= cell.rect.columns.start
+            assert cell.rect.rows.contains(row.rows)
+            assert column.rows.stop <= cell.rect.rows.start
+            assert cell.rect.columns.contains(column.columns)
     titles = [sheet.texts[0].lines[0] for sheet in sheets]
     assert titles == [f"layers ({number + 1} of {len(sheets)})" for number in range(len(sheets))]
 
@@ -140,27 +144,27 @@ def test_points_in_a_row_have_their_names_under_them() -> None:
     (sheet,) = lay_out(shown)
     texts = {text.lines[0]: text.rect for text in sheet.texts}
     assert "by terms" in texts
-    for place in sheet.places:
-        name = texts[f"mixed{place.point}"]
-        assert place.rect.columns.contains(name.columns)
-        assert place.rect.rows.stop <= name.rows.start < place.rect.rows.stop + 20
-    assert len({place.rect.rows for place in sheet.places}) == 3
+    for cell in sheet.cells:
+        name = texts[f"mixed{cell.point}"]
+        assert cell.rect.columns.contains(name.columns)
+        assert cell.rect.rows.stop <= name.rows.start < cell.rect.rows.stop + 20
+    assert len({cell.rect.rows for cell in sheet.cells}) == 3
 
 
 @pytest.mark.parametrize("size", [(100, 100), (213, 320), (2000, 3000)])
 def test_three_points_are_a_row(size: tuple[int, int]) -> None:
     (sheet,) = lay_out(exhibition([axis("seed", range(3))], 0, sizes=[size]))
-    assert len({place.rect.rows for place in sheet.places}) == 1
+    assert len({cell.rect.rows for cell in sheet.cells}) == 1
 
 
 def test_cells_have_the_aspect_of_their_own_page() -> None:
     """A page of wide pictures leaves no room for the high ones of another; a page of both is of squares."""
     axes = [axis("image", ["wide", "high"]), axis("seed", range(3)), axis("step", range(3))]
     sizes = [(60, 80)] * 9 + [(80, 60)] * 9
-    shapes = [{place.rect.shape for place in sheet.places} for sheet in lay_out(exhibition(axes, 1, 2, sizes))]
+    shapes = [{cell.rect.shape for cell in sheet.cells} for sheet in lay_out(exhibition(axes, 1, 2, sizes))]
     assert shapes == [{(120, 160)}, {(160, 120)}]
     (both,) = lay_out(exhibition(axes[:2], 0, 1, [(60, 80)] * 3 + [(80, 60)] * 3))
-    assert {place.rect.shape for place in both.places} == {(160, 160)}
+    assert {cell.rect.shape for cell in both.cells} == {(160, 160)}
 
 
 def test_further_axes_become_pages_whose_titles_name_their_values() -> None:
@@ -193,20 +197,20 @@ def test_nothing_to_show_is_no_sheet(tmp_path: Path) -> None:
 def test_cells_are_as_large_as_sheets_allow() -> None:
     def longest(count: int, largest: int = LARGEST_SHEET) -> int:
         shown = exhibition([axis("seed", range(count)), axis("step", range(count))], 0, 1)
-        return max(lay_out(shown, largest=largest)[0].places[0].rect.shape)
+        return max(lay_out(shown, max_bytes=largest)[0].cells[0].rect.shape)
 
     assert longest(3) == longest(10) == 320
     shrinking = [longest(count) for count in (10, 20, 30, 40, 200)]
     assert shrinking == sorted(shrinking, reverse=True)
-    assert longest(10, 1_000_000) >= LEAST_CELL
+    assert longest(10, 1_000_000) >= MIN_CELL_SIDE
     tiny = exhibition([axis("seed", range(4))], 0, sizes=[(64, 64)])
-    assert lay_out(tiny)[0].places[0].rect.shape == (160, 160), "enlarged a little"
+    assert lay_out(tiny)[0].cells[0].rect.shape == (160, 160), "enlarged a little"
 
 
 @given(reason=st.text(max_size=200), rows=st.integers(60, 320), columns=st.integers(72, 320), font=st.integers(12, 20))
 def test_a_failure_is_told_within_its_cell(reason: str, rows: int, columns: int, font: int) -> None:
     rect = whole(rows, columns)
-    texts = remarks(point((0,), state="failed", reason=reason), rect, font)
+    texts = cell_texts(point((0,), state="failed", reason=reason), rect, font)
     assert texts[0].lines == ("failed",)
     bottom = 0
     for text in texts:
@@ -220,8 +224,8 @@ def test_a_failure_is_told_within_its_cell(reason: str, rows: int, columns: int,
 # Drawn
 
 
-def hung(directory: Path, shown: Exhibition) -> dict[int, np.ndarray]:
-    """Gives every finished point a picture of its own and its thumbnail; the colours, by point."""
+def write_pictures(directory: Path, shown: Exhibition) -> dict[int, np.ndarray]:
+    """Write a picture and a thumbnail for every finished point; return the colours by point."""
     colours = {}
     for number, one in enumerate(shown.points):
         if one.state != "done" or one.picture is None:
@@ -235,6 +239,7 @@ def hung(directory: Path, shown: Exhibition) -> dict[int, np.ndarray]:
 
 
 def opened(path: Path) -> np.ndarray:
+    """Return the pixels of an RGB file."""
     with Image.open(path) as image:
         assert image.mode == "RGB"
         return np.asarray(image).astype(int)
@@ -247,36 +252,36 @@ def test_the_sheet_shows_every_picture_and_what_became_of_the_others(tmp_path: P
     points[3] = replace(points[3], state="waiting", thumbnail=None)
     points[4] = replace(points[4], picture=None)
     shown = replace(shown, points=tuple(points))
-    colours = hung(tmp_path, shown)
+    colours = write_pictures(tmp_path, shown)
     assert write_sheets(tmp_path, shown) == [tmp_path / "sheet.png"]
     sheet = opened(tmp_path / "sheet.png")
     (layout,) = lay_out(shown)
     assert sheet.shape[:2] == layout.shape
-    for place in layout.places:
-        cell = sheet[slice(*place.rect.rows), slice(*place.rect.columns)]
-        if place.point in colours:
-            wide, high = shown.points[place.point].size[1] > 60, shown.points[place.point].size[0] > 60
-            right = np.abs(cell - colours[place.point]).max(-1) < 8
+    for cell in layout.cells:
+        pixels = sheet[slice(*cell.rect.rows), slice(*cell.rect.columns)]
+        if cell.point in colours:
+            wide, high = shown.points[cell.point].size[1] > 60, shown.points[cell.point].size[0] > 60
+            right = np.abs(pixels - colours[cell.point]).max(-1) < 8
             assert right[80, 80]
             assert right.mean() == pytest.approx(0.75, abs=0.02)
             assert (right[80].all(), right[:, 80].all()) == (wide, high)
             assert (right == right[::-1, ::-1]).mean() > 0.97
             # In the middle, with nothing on the other sides.
-            assert (cell[[0, -1]] == GROUND).all() == wide
-            assert (cell[:, [0, -1]] == GROUND).all() == high
+            assert (pixels[[0, -1]] == GROUND).all() == wide
+            assert (pixels[:, [0, -1]] == GROUND).all() == high
         else:
-            assert (cell[[0, -1]] == EMPTY).all()
-            assert 0.004 < (cell != EMPTY).any(-1).mean() < 0.3
+            assert (pixels[[0, -1]] == EMPTY).all()
+            assert 0.004 < (pixels != EMPTY).any(-1).mean() < 0.3
     settings = read_settings(tmp_path / "sheet.png")
     assert settings["command"] == "make sweep conf=layers"
-    failed, waiting = (sheet[slice(*layout.places[n].rect.rows), slice(*layout.places[n].rect.columns)] for n in (2, 3))
+    failed, waiting = (sheet[slice(*layout.cells[n].rect.rows), slice(*layout.cells[n].rect.columns)] for n in (2, 3))
     assert (failed != waiting).any()
     assert (failed[..., 0] - failed[..., 1] > 60).any(), "in another colour"
 
 
 def test_only_sheets_that_change_are_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = exhibition([axis("seed", range(2)), axis("step", range(3)), axis("scale", range(2))], 0, 1, sizes=[(60, 80)])
-    hung(tmp_path, shown)
+    write_pictures(tmp_path, shown)
     paths = write_sheets(tmp_path, shown)
     assert [path.name for path in paths] == ["sheet-1.png", "sheet-2.png"]
     before = [path.stat().st_mtime_ns for path in paths]
@@ -313,11 +318,11 @@ def test_older_sheets_go_and_what_is_not_ours_stays(tmp_path: Path) -> None:
 @pytest.mark.parametrize("length", [0, 10, 40, 70])
 def test_a_thumbnail_that_cannot_be_read_spoils_no_sheet(length: int, tmp_path: Path) -> None:
     shown = exhibition([axis("seed", range(2))], 0, sizes=[(60, 80)])
-    hung(tmp_path, shown)
+    write_pictures(tmp_path, shown)
     thumbnail = tmp_path / "points" / "1" / "thumbnail.webp"
     thumbnail.write_bytes(thumbnail.read_bytes()[:length])
     write_sheets(tmp_path, shown)
     sheet, (layout,) = opened(tmp_path / "sheet.png"), lay_out(shown)
-    corners = [sheet[place.rect.rows.start, place.rect.columns.start].tolist() for place in layout.places]
+    corners = [sheet[cell.rect.rows.start, cell.rect.columns.start].tolist() for cell in layout.cells]
     assert corners[1] == list(EMPTY)
     assert corners[0] != list(EMPTY)

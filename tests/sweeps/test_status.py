@@ -26,10 +26,11 @@ from render.job.progress import QuietDisplay
 from render.job.progress_file import Progress
 from render.job.run_record import read_record
 from render.storage.locking import is_locked, lock_directory
-from render.sweeps import screen as screens
-from render.sweeps.board import Board, BoardPoint
-from render.sweeps.event_log import Event, EventLog
-from render.sweeps.screen import Screen, counts_text, failure_lines, picture, shortened
+from render.sweeps.monitor import screen as screens
+from render.sweeps.monitor.board import Board
+from render.sweeps.monitor.event_log import Event, EventLog
+from render.sweeps.monitor.screen import Screen, board_view, counts_text, failure_lines, shortened
+from render.sweeps.monitor.sweep_record import RecordedPoint
 from render.sweeps.status import print_status
 from render.terminal.console import PatientConsole
 from render.viewer.live_run import LiveRun
@@ -43,7 +44,7 @@ NOW = BEGUN + 60
 def board_of(running: int, failed: int, *, total: int | None = None, label: str = "mixed{} step_size=2") -> Board:
     """Some points under way, every other of which says where it stands, some that failed, and some done before."""
     count = running + failed + 3 if total is None else total
-    board = Board([BoardPoint(n, label.format(n), 1.0 + n % 3, 2.0 + n % 3, f"points/{n}") for n in range(count)])
+    board = Board([RecordedPoint(n, label.format(n), 1.0 + n % 3, 2.0 + n % 3, f"points/{n}") for n in range(count)])
     board.apply(event("begun", 0, pid=7))
     for number in range(running + failed):
         board.apply(
@@ -52,14 +53,14 @@ def board_of(running: int, failed: int, *, total: int | None = None, label: str 
         if number >= running:
             board.apply(event("failed", 2, number, reason=f"reason {number}:\nthere is no such layer, " + "because " * 20))
         elif number % 2:
-            board.heard(number, Progress(2, 5, 3, 10, share=0.3, worked=0.3, rate=0.5, left=1.4, time=NOW))
+            board.set_progress(number, Progress(2, 5, 3, 10, share=0.3, worked=0.3, rate=0.5, left=1.4, time=NOW))
     board.apply(event("skipped", 0, count - 1))
     return board
 
 
 def drawn(board: Board, width: int, height: int | None = None, *, tty: bool = True) -> list[str]:
     console = PatientConsole(file=io.StringIO(), width=width, force_terminal=tty, color_system=None, legacy_windows=False)
-    console.print(picture(board, "sweeps/layers-1a2b3c4d", NOW, width, height))
+    console.print(board_view(board, "sweeps/layers-1a2b3c4d", NOW, width, height))
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
 
 
@@ -153,7 +154,9 @@ def test_without_a_terminal_there_is_a_line_now_and_then_and_one_for_each_failur
     now = [0.0]
     monkeypatch.setattr(screens, "time", SimpleNamespace(monotonic=lambda: now[0], time=lambda: BEGUN + now[0]))
     console = PatientConsole(file=io.StringIO(), width=80, force_terminal=False)
-    screen = Screen(Board([BoardPoint(n, f"p{n}", 1.0, 2.0, f"points/{n}") for n in range(4)]), tmp_path, console=console)
+    screen = Screen(
+        Board([RecordedPoint(n, f"p{n}", 1.0, 2.0, f"points/{n}") for n in range(4)]), tmp_path, console=console
+    )
     screen.update(event("begun", 0, pid=7))
     for tenth in range(400):
         now[0] = tenth / 10

@@ -1,4 +1,4 @@
-"""Sweeps on real farms: what is rendered, what is skipped, what failures leave alone, what an end in the middle costs."""
+"""Sweeps on real farms: rendered and skipped points, failures, and interrupts in the middle."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ import psutil
 import pytest
 from PIL import Image
 
-from render.sweeps.board import Board
-from render.sweeps.event_log import EVENTS, Event, last_command, read_events
-from render.sweeps.gallery import write_gallery
-from render.sweeps.shown import Exhibition
+from render.sweeps.gallery.exhibition import Exhibition
+from render.sweeps.gallery.gallery_page import write_gallery
+from render.sweeps.monitor.board import Board
+from render.sweeps.monitor.event_log import EVENTS, Event, last_command, read_events
 from render.viewer.live_run import LiveRun
 from tests.conftest import INLINE, ROOT, Finished, refusal
 
@@ -33,7 +33,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""}
 
 
 def start(directory: Path, *words: str) -> subprocess.Popen[str]:
-    """A sweep of its own session, so that what it started can be told from what others did."""
+    """Start a sweep in a session of its own, so that its processes can be recognised."""
     return subprocess.Popen(
         [sys.executable, "-m", "render", "sweep", *words],
         cwd=directory, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -41,7 +41,7 @@ def start(directory: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def told(directory: Path, process: subprocess.Popen[str]) -> Iterator[Event]:
-    """The events of the command that runs, as they come, until it ends."""
+    """Yield the events of the running command as they come, until it ends."""
     heard, begun = 0, time.time()
     while True:
         ended = process.poll() is not None
@@ -54,27 +54,29 @@ def told(directory: Path, process: subprocess.Popen[str]) -> Iterator[Event]:
 
 
 def done(process: subprocess.Popen[str], timeout: float = 240) -> Finished:
+    """Wait for a command to end."""
     out, err = process.communicate(timeout=timeout)
     return Finished(process.returncode, out, err)
 
 
 def kinds(directory: Path) -> list[str]:
-    """What the last command did with points, in order."""
+    """Return the kinds of the last command's events of points, in order."""
     return [event.kind for event in last_command(read_events(directory / EVENTS)) if event.point is not None]
 
 
 def pictures(directory: Path) -> dict[str, bytes]:
-    """The pixels of every point's picture, by the name of its run directory."""
+    """Return the pixels of every point's picture, by the name of its run directory."""
     return {path.parent.name: Image.open(path).tobytes() for path in sorted(directory.glob("points/*/*.png"))}
 
 
 def record(directory: Path) -> dict:
+    """Return the record of a sweep."""
     return json.loads((directory / "sweep.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A grid of six points on a farm of two workers, finished."""
+    """Finished grid of six points, rendered by a farm of two workers."""
     directory = tmp_path_factory.mktemp("sweep")
     finished = done(start(directory, *SMALL, LAYERS, "step_size=1,2,4", "farm.workers=2"))
     assert finished.code == 0, finished.err
@@ -141,7 +143,7 @@ def test_the_same_command_renders_nothing_and_new_values_only_themselves(night: 
 
 
 class Killer:
-    """Kills the worker that is at a point, so many times, each time when it is at work on it."""
+    """Kill the worker that renders a point, so many times, each time during its work."""
 
     def __init__(self, directory: Path, process: subprocess.Popen[str], label: str, times: int) -> None:
         self.killed = 0
@@ -310,7 +312,8 @@ def test_a_grid_over_the_maximum_says_what_it_would_take(tmp_path: Path, command
 
 def test_a_page_that_cannot_be_written_for_a_while_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from render.errors import UserError
-    from render.sweeps import sweep as module
+    from render.sweeps import sweep_reporter as module
+    from render.sweeps.sweep import sweep
 
     written: list[Path] = []
 
@@ -320,10 +323,10 @@ def test_a_page_that_cannot_be_written_for_a_while_stops_nothing(tmp_path: Path,
             raise UserError("index.html cannot be written (No space left on device): free some space")
         return write_gallery(home, exhibition)
 
-    monkeypatch.setattr(module, "_PAGE_EVERY", 0.0)
+    monkeypatch.setattr(module, "_PAGE_EVERY_S", 0.0)
     monkeypatch.setattr(module, "write_gallery", write)
     monkeypatch.chdir(tmp_path)
-    assert module.sweep("preview", [*SMALL, "objective.terms=[mixed0]", "seed=1,2", INLINE, "quiet=true"]) == 0
+    assert sweep("preview", [*SMALL, "objective.terms=[mixed0]", "seed=1,2", INLINE, "quiet=true"]) == 0
     assert len(written) > 1
     assert (tmp_path / "night" / "index.html").exists()
 
@@ -343,7 +346,7 @@ def test_a_point_whose_directory_is_not_its_own_says_what_to_do_about_it(tmp_pat
 
 
 def test_a_sweep_in_this_process_does_one_point_after_the_other(tmp_path: Path):
-    """Whatever the config says of workers: logs would have each other's lines."""
+    """For any configured number of workers: else the logs of runs would be mixed."""
     finished = done(start(tmp_path, *SMALL, "objective.terms=[mixed0]", "seed=1,2", INLINE, "farm.workers=2"))
     assert finished.code == 0, finished.err
     assert kinds(tmp_path / "night") == ["started", "finished"] * 2
@@ -376,19 +379,19 @@ def test_the_small_pictures_of_a_point_are_made_anew_where_they_are_gone(night: 
 def test_what_breaks_inside_a_point_is_its_reason_and_not_the_end(tmp_path: Path):
     from render.config.schema import Config
     from render.errors import NumericalError, UrgentInterrupt, WorkersLost
-    from render.sweeps.renderer import attempted
+    from render.sweeps.rendering.renderer import attempt_point
 
     def outcome(error: BaseException):
         def work() -> float:
             raise error
 
-        return attempted(Config(), work)
+        return attempt_point(Config(), work)
 
-    assert (outcome(NumericalError("flat")).status, outcome(NumericalError("flat")).again) == ("failed", False)
-    assert outcome(WorkersLost("gone")).again
+    assert (outcome(NumericalError("flat")).status, outcome(NumericalError("flat")).may_retry) == ("failed", False)
+    assert outcome(WorkersLost("gone")).may_retry
     strange = outcome(MemoryError())
-    assert (strange.status, strange.again, strange.reason) == ("failed", True, "MemoryError: no reason given")
+    assert (strange.status, strange.may_retry, strange.reason) == ("failed", True, "MemoryError: no reason given")
     assert outcome(KeyboardInterrupt()).status == "interrupted"
     with pytest.raises(UrgentInterrupt):
         outcome(UrgentInterrupt())
-    assert attempted(Config(), lambda: 2.5).megapixels == 2.5
+    assert attempt_point(Config(), lambda: 2.5).megapixels == 2.5

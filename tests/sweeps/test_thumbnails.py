@@ -21,8 +21,8 @@ from render.export.picture import image_of, write_picture
 from render.export.profile import convert, read_profile
 from render.job.targets import targets
 from render.source.loaders import open_stream
-from render.sweeps import thumbnails as module
-from render.sweeps.thumbnails import make_thumbnail, shown_files
+from render.sweeps.rendering import thumbnails as module
+from render.sweeps.rendering.thumbnails import make_thumbnail, shown_files
 from tests.conftest import refusal
 
 SHAPE = (420, 700)
@@ -38,7 +38,7 @@ def scene(shape: tuple[int, int] = SHAPE) -> np.ndarray:
 
 
 def averaged(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """The means of the areas that pixels of a smaller picture stand for, where sizes divide."""
+    """Return the mean of each area that a pixel of a smaller picture covers; sizes must divide."""
     return pixels.reshape(rows, pixels.shape[0] // rows, columns, -1, 3).mean((1, 3))
 
 
@@ -51,7 +51,7 @@ def opened(path: Path) -> np.ndarray:
 
 
 def exported(directory: Path, form: str, pixels: np.ndarray) -> Path:
-    """The canvas as a run exports it in a format."""
+    """Write the canvas as a run exports it in a format."""
     create(directory / "canvas", pixels.shape[:2], "token")
     store = CanvasStore(directory / "canvas", mode="r+")
     store.write(store.rect, pixels)
@@ -104,8 +104,8 @@ def test_colours_are_those_that_the_file_means(tmp_path: Path) -> None:
 def test_what_is_too_large_for_a_browser_has_a_large_one_and_then_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MOST_PIXELS", 10_000)
-    monkeypatch.setattr(module, "LARGE_SIDE", 200)
+    monkeypatch.setattr(module, "MAX_BROWSER_PIXELS", 10_000)
+    monkeypatch.setattr(module, "MAX_LARGE_SIDE", 200)
     picture = exported(tmp_path, "png", scene())
     make_thumbnail(tmp_path, picture, 100)
     assert opened(tmp_path / "large.webp").shape == (120, 200, 3)

@@ -1,0 +1,54 @@
+"""Checks that refuse invalid sweeps, with messages of one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from render.config.compose import SWEEP, refuse_unknown
+from render.config.formats import FORMATS
+from render.config.schema import OutputConfig
+from render.errors import UserError
+
+#: Sections and keys that cannot be axes, since no picture depends on them.
+_NEVER_AXES = ("farm", "checkpoint", "quiet", "log", "fresh", "overwrite", "hydra", "output.also")
+#: Keys of output paths.
+_PATH_KEYS = ("output.dir", "output.path")
+
+
+def refuse_axis(key: str, groups: Mapping[str, Sequence[str]], where: str) -> None:
+    """Raise `UserError` for a key that is unknown or changes no picture.
+
+    The message begins with `where`.
+    """
+    if key == "conf":
+        raise UserError(f"{where}: conf cannot be an axis; sweep one config at a time")
+    section = key.partition(".")[0]
+    if section == "sweep":
+        raise UserError(f"{where}: {key} is of the sweep itself and has one value; a list is {key}=[A,B]")
+    if section in _NEVER_AXES or key in _NEVER_AXES:
+        raise UserError(f"{where}: {key} cannot be an axis, for no picture depends on it; give it one value")
+    if key == "output.format":
+        raise UserError(f"{where}: {key} cannot be an axis; further formats of every picture are output.also=[dzi] or such")
+    if key in _PATH_KEYS:
+        raise UserError(f"{where}: {key} cannot be an axis: every point has a directory of its own, in sweep.dir")
+    refuse_unknown(key, groups, SWEEP)
+
+
+def refuse_twice(texts: Sequence[str], where: str) -> None:
+    """Raise `UserError` for a text that occurs more than once."""
+    seen: set[str] = set()
+    for text in texts:
+        if text in seen:
+            raise UserError(f"{where} has {text} twice: drop one")
+        seen.add(text)
+
+
+def refuse_shared(output: OutputConfig) -> None:
+    """Raise `UserError` for paths to which all points would write."""
+    if output.dir is not None:
+        raise UserError(f"output.dir={output.dir}: every point has a directory of its own; sweep.dir says where all are")
+    if output.path is not None:
+        raise UserError(f"output.path={output.path}: all points would write to it; sweep.dir says where their pictures are")
+    shared_paths = [also for also in output.also if also not in FORMATS]
+    if shared_paths:
+        raise UserError(f"output.also has {shared_paths[0]}, to which all points would write: name formats, such as [dzi]")

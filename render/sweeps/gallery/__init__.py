@@ -1,0 +1,1 @@
+"""Results of a sweep: contact sheets and the gallery page."""

@@ -1,0 +1,72 @@
+"""Content of contact sheet and gallery as plain data: both can be drawn without rendering."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from render.sweeps.axes.definition import SweepAxis
+
+
+@dataclass(frozen=True)
+class ShownPoint:
+    """Point as it is shown.
+
+    File names are relative to the sweep's directory, with slashes; None if there is no such file.
+
+    Attributes:
+        value_indices: The index of its value on each axis.
+        state: Its state.
+        reason: Why it failed; else empty.
+        directory: Its run directory.
+        picture: The finished file.
+        large: A version that a browser can show whole: the picture itself if possible.
+        thumbnail: A small WebP.
+        zoom: A page that shows it as deep zoom.
+        size: (rows, columns) of the picture, px.
+        seconds: Time that it took.
+        words: The `key=value` of its axes.
+        command: The command that renders it again.
+        poster_command: The command that renders it as a print.
+        favourite_words: The `key=value` for it in a file of favourites; if empty, `words` are used.
+    """
+
+    value_indices: tuple[int, ...]
+    state: Literal["done", "failed", "waiting"]
+    reason: str
+    directory: str
+    picture: str | None
+    large: str | None
+    thumbnail: str | None
+    zoom: str | None
+    size: tuple[int, int]
+    seconds: float
+    words: tuple[str, ...]
+    command: str
+    poster_command: str
+    favourite_words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Exhibition:
+    """Sweep as it is shown.
+
+    Attributes:
+        title: Its name.
+        axes: Its axes.
+        points: Its points, in the order of the grid.
+        rows: Index of the axis whose values are rows; None if there is none.
+        columns: Index of the axis whose values are columns; None if there is none.
+        settings: (name, text) of the settings that all points share.
+        command: The command that makes the sweep again.
+        favourites_command: The command that renders a file of favourites as prints; empty for the default one.
+    """
+
+    title: str
+    axes: tuple[SweepAxis, ...]
+    points: tuple[ShownPoint, ...]
+    rows: int | None
+    columns: int | None
+    settings: tuple[tuple[str, str], ...]
+    command: str
+    favourites_command: str = ""

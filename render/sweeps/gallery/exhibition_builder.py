@@ -1,0 +1,112 @@
+"""Builder of the content of contact sheet and gallery: axes, and the outcome of each point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from render.config.command_words import hydra_text
+from render.job.targets import targets
+from render.pages.zoom_page import setting_text
+from render.sweeps.axes.definition import SweepDefinition
+from render.sweeps.gallery.exhibition import Exhibition, ShownPoint
+from render.sweeps.gallery.make_commands import favourites_as_prints, point_command, poster_command
+from render.sweeps.monitor.board import Board
+from render.sweeps.rendering.drafting import DraftedPoint, RefusedPoint
+from render.sweeps.rendering.thumbnails import shown_files
+from render.system.version import __version__
+
+
+def build_exhibition(
+    definition: SweepDefinition,
+    points: Sequence[DraftedPoint | RefusedPoint],
+    board: Board,
+    sweep_directory: Path,
+    command: str,
+) -> Exhibition:
+    """Return the content of contact sheet and gallery for the current state of a sweep.
+
+    Args:
+        definition: The sweep.
+        points: Its points, in the order of the grid.
+        board: Their states.
+        sweep_directory: The sweep's directory, whose name is the title.
+        command: The command that makes the sweep again.
+    """
+    rows, columns = definition.table_axes()
+    drafted = [point for point in points if isinstance(point, DraftedPoint)]
+    first = drafted[0] if drafted else None
+    prints = favourites_as_prints([(point.point.words, point.config, point.size) for point in drafted])
+    print_words = {point.point.number: words for point, words in zip(drafted, prints.words, strict=True)}
+    return Exhibition(
+        sweep_directory.name,
+        definition.axes,
+        tuple(_shown_point(point, board, sweep_directory, print_words.get(point.point.number, ())) for point in points),
+        rows,
+        columns,
+        (*_shared_settings(definition, first), ("program", f"version {__version__}")),
+        command,
+        prints.command if drafted else "",
+    )
+
+
+def _shared_settings(definition: SweepDefinition, first: DraftedPoint | None) -> list[tuple[str, str]]:
+    """Return (name, text) of the settings that all points share.
+
+    They are picture, network, objective, size, octaves and step size, without those that are axes.
+    """
+    if first is None:
+        return []
+    config, rows, columns = first.config, *first.size
+    settings = {
+        "image": ("image", config.image),
+        "model": ("network", config.model.name),
+        "objective": ("objective", hydra_text(config.objective.terms)),
+        "output": ("size", f"{columns} x {rows} px"),
+        "octaves": ("octaves", f"{config.octaves.count} x {setting_text(config.octaves.steps)} steps"),
+        "step_size": ("step size", setting_text(config.step_size)),
+    }
+    swept_sections = {
+        word.partition("=")[0].partition(".")[0]
+        for axis in definition.axes
+        for value in axis.values
+        for word in value.words
+    }
+    if "image" in swept_sections:
+        swept_sections.add("output")
+    if config.objective.terms is None:
+        swept_sections.add("objective")
+    return [pair for section, pair in settings.items() if section not in swept_sections]
+
+
+def _shown_point(
+    point: DraftedPoint | RefusedPoint, board: Board, sweep_directory: Path, favourite_words: tuple[str, ...]
+) -> ShownPoint:
+    """Return a point as it is shown, with its files if it is done."""
+    value_indices, words = point.point.value_indices, point.point.words
+    if isinstance(point, RefusedPoint):
+        return ShownPoint(value_indices, "failed", point.reason, "", None, None, None, None, (0, 0), 0.0, words, "", "")
+    status = board.point_statuses[point.point.number]
+    picture = large = thumbnail = zoom = None
+    if status.state == "done":
+        run_directory = sweep_directory / point.directory
+        finished = targets(run_directory, point.config.name, point.config.output)[0].path
+        picture, large, thumbnail, zoom = shown_files(run_directory, finished, sweep_directory)
+    return ShownPoint(
+        value_indices,
+        "waiting" if status.state == "running" else status.state,
+        status.reason if status.state == "failed" else "",
+        point.directory,
+        picture,
+        large,
+        thumbnail,
+        zoom,
+        point.size,
+        # Points of earlier commands have their recorded time.
+        status.seconds or point.seconds,
+        words,
+        point_command(asdict(point.config)),
+        poster_command(point.config, point.size),
+        favourite_words,
+    )

@@ -1,0 +1,121 @@
+"""Gallery page: `gallery.html` and its scripts in one file that needs no server or network."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import statistics
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from render.export.picture import write_whole
+from render.pages.templates import fill, script_json, table_rows
+from render.sweeps.axes.definition import axis_names, point_label
+from render.sweeps.gallery.exhibition import Exhibition, ShownPoint
+from render.sweeps.gallery.make_commands import FAVOURITES
+from render.terminal.text import encoded
+
+#: File name of the page in a sweep's directory.
+GALLERY_PAGE = "index.html"
+
+
+def write_gallery(directory: Path, exhibition: Exhibition) -> Path:
+    """Write the page into a sweep's directory and return its path.
+
+    An older page is replaced atomically.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    path = directory / GALLERY_PAGE
+    write_whole(path, encoded(gallery_html(exhibition)))
+    return path
+
+
+def gallery_html(exhibition: Exhibition) -> str:
+    """Return the page's HTML.
+
+    Data cannot become markup or script: text is escaped, JSON has no angle brackets.
+    """
+    names = axis_names(exhibition.axes)
+    values = {
+        "title": html.escape(exhibition.title),
+        "count": _count_text(exhibition.points),
+        "aspect": f"{_aspect(exhibition.points):.4f}",
+        "cells": "\n".join(_cell(shown, point_label(exhibition.axes, shown.value_indices)) for shown in exhibition.points),
+        "settings": table_rows(exhibition.settings),
+        "command": html.escape(exhibition.command),
+        "data": script_json(_data(exhibition, names)),
+    }
+    return fill(Path(__file__).with_name("gallery.html"), values)
+
+
+def _count_text(points: tuple[ShownPoint, ...]) -> str:
+    """Return such as `12 points`."""
+    return f"{len(points):,} point{'' if len(points) == 1 else 's'}"
+
+
+def _aspect(points: tuple[ShownPoint, ...]) -> float:
+    """Return the median height over width of the pictures, within 1/3..3."""
+    aspects = [shown.size[0] / shown.size[1] for shown in points if min(shown.size) > 0]
+    return min(3.0, max(1 / 3, statistics.median(aspects))) if aspects else 2 / 3
+
+
+def _cell(shown: ShownPoint, label: str) -> str:
+    """Return a point's cell for browsers without scripts: its thumbnail, linked to its file."""
+    text = html.escape(label)
+    thumbnail = shown.thumbnail or shown.large
+    if thumbnail is not None:
+        content = f'<img src="{_address(thumbnail)}" alt="{text}" loading="lazy" decoding="async">'
+    else:
+        words = {"failed": "failed", "waiting": "not dreamed yet"}.get(shown.state, "no picture to show")
+        content = f'<b class="{html.escape(shown.state)}">{words}</b>'
+    link = shown.large or shown.picture
+    href = "" if link is None else f' href="{_address(link)}"'
+    reason = f'<span class="quiet">{html.escape(shown.reason)}</span>' if shown.reason else ""
+    return f'<div class="cell"><a{href} title="{text}">{content}<span>{text}</span></a>{reason}</div>'
+
+
+def _address(path: str) -> str:
+    """Return a file name as the value of an HTML attribute."""
+    return html.escape(quote(path))
+
+
+def _data(exhibition: Exhibition, names: list[str]) -> dict[str, Any]:
+    """Return the data that the page's scripts read."""
+    identity = hashlib.sha256(encoded("\n".join([exhibition.title, *(axis.key for axis in exhibition.axes)])))
+    return {
+        "title": exhibition.title,
+        "storage": f"favourites of {identity.hexdigest()[:16]}",
+        "axes": [
+            {"key": axis.key, "name": name, "values": [value.label for value in axis.values]}
+            for axis, name in zip(exhibition.axes, names, strict=True)
+        ],
+        "rows": exhibition.rows,
+        "columns": exhibition.columns,
+        "favourites": {
+            "file": FAVOURITES,
+            "command": exhibition.favourites_command or f"make sweep conf=poster sweep.points={FAVOURITES}",
+        },
+        "points": [_point(shown, number) for number, shown in enumerate(exhibition.points)],
+    }
+
+
+def _point(shown: ShownPoint, number: int) -> dict[str, Any]:
+    """Return a point's data."""
+    # Use the directory's name, which depends on the point alone, so that links and favourites survive new points.
+    name = shown.directory.rstrip("/").rpartition("/")[2] or str(number)
+    files = {key: getattr(shown, key) for key in ("picture", "large", "thumbnail", "zoom")}
+    return {
+        "id": name,
+        "at": shown.value_indices,
+        "state": shown.state,
+        "reason": shown.reason,
+        "size": shown.size,
+        "seconds": shown.seconds,
+        "words": shown.words,
+        "listed": shown.favourite_words or shown.words,
+        "command": shown.command,
+        "poster": shown.poster_command,
+    } | {key: None if path is None else quote(path) for key, path in files.items()}

@@ -1,0 +1,1 @@
+"""Rendering of a sweep's points: drafts, a queue for the farm's workers, thumbnails."""

@@ -27,7 +27,7 @@ from safetensors.numpy import save_file
 from scipy import ndimage
 
 from render.__main__ import split_arguments
-from render.atlas.atlas import make_atlas
+from render.atlas.build import make_atlas
 from render.atlas.channel_recipe import ChannelRecipe
 from render.atlas.channels import draw_channels
 from render.atlas.ladder import ladder_layers

@@ -27,7 +27,8 @@ from render.cluster.cluster_files import find_cluster, known_clusters
 from render.cluster.dashboard import Dashboard
 from render.cluster.packing import JOB_FILE, MOST_BYTES, pack, travelling
 from render.cluster.tools import google_project, require_ray, require_tools
-from render.commands import clusters as commands
+from render.commands import cluster_jobs
+from render.commands.table import COMMANDS
 from render.config.compose import JOB, load_config, root_configs
 from render.system.version import __version__
 from tests import ray_head
@@ -102,9 +103,15 @@ class Command:
         return calls
 
 
+def run(name: str, root: str, *words: str) -> int:
+    """Run a command about a cluster in this process; return its exit code."""
+    command = COMMANDS[name]
+    return command.load()(words) if command.root is None else command.load()(root, words)
+
+
 def refused(command: str, *words: str) -> str:
     """The one line of a refusal, in this process."""
-    return refusal(lambda: commands.run_cluster_command(command, "preview", words))
+    return refusal(lambda: run(command, "preview", *words))
 
 
 @pytest.fixture
@@ -427,7 +434,7 @@ def test_words_that_cannot_work_are_refused_before_the_cluster_is_asked(
     root = next((word.removeprefix("conf=") for word in words if word.startswith("conf=")), "preview")
     rest = [word for word in words if not word.startswith("conf=")]
     # Nothing listens there, and nobody asks.
-    assert said in refusal(lambda: commands.run_cluster_command("submit", root, ["cluster=http://127.0.0.1:9", *rest]))
+    assert said in refusal(lambda: run("submit", root, "cluster=http://127.0.0.1:9", *rest))
 
 
 # Kubernetes, by a kubectl that forwards to a real cluster
@@ -519,10 +526,10 @@ def test_what_a_clusters_file_says_of_its_farm_gives_way_to_the_jobs_own_words(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: dict[str, Any] = {}
-    monkeypatch.setattr(commands, "require_tools", lambda *_: None)
+    monkeypatch.setattr(cluster_jobs, "require_tools", lambda *_: None)
     monkeypatch.setattr(jobs, "refuse_other_ray", lambda *_: None)
     monkeypatch.setattr(jobs, "send", lambda _dashboard, _job, settings, *_: sent.update(settings))
-    monkeypatch.setattr(commands, "_reached", lambda *_: nullcontext(None))
+    monkeypatch.setattr(cluster_jobs, "connected", lambda *_: nullcontext(None))
     said = {"pareidolia/submit": '["farm.workers=4", "farm.timeout=1800"]'}
     words = ["image=noise", "output.dir=s3://b/x", "farm.workers=2", "follow=false"]
     root = written(command.directory / "mine.yaml", {"defaults": [{"job": "default"}, "_self_"], "farm": {"workers": 3}})
@@ -530,10 +537,10 @@ def test_what_a_clusters_file_says_of_its_farm_gives_way_to_the_jobs_own_words(
     scaled = autoscaler(command.directory / "a.yaml", "aws", metadata={"submit": ["farm.workers=4", "farm.timeout=1800"]})
     for file in (kubernetes, scaled):
         sent.clear()
-        assert commands.run_cluster_command("submit", "preview", [f"cluster={file}", *words]) == 0
+        assert run("submit", "preview", f"cluster={file}", *words) == 0
         assert (sent["farm"]["workers"], sent["farm"]["timeout"]) == (2, 1800)
         # So does what the job's own config says.
-        assert commands.run_cluster_command("submit", root, [f"cluster={file}", *words[:2], words[-1]]) == 0
+        assert run("submit", root, f"cluster={file}", *words[:2], words[-1]) == 0
         assert (sent["farm"]["workers"], sent["farm"]["timeout"]) == (3, 1800)
 
 

@@ -24,7 +24,7 @@ from render.export.metadata import srgb_profile
 from render.export.print_layout import PrintLayout
 from render.geometry.geometry import Axis, Grid, deal_blocks
 from render.preflight.header import Header, read_header
-from render.preflight.preflight import Request, inspect
+from render.preflight.inspection import Request, inspect
 from render.preflight.print_report import Clipped, Report, lines, plain, verdict, viewing_cm, warnings
 from render.preflight.seams import Seams
 from tests.conftest import ROOT, TINY
@@ -326,7 +326,7 @@ def test_memory_stays_flat_as_the_picture_grows(tmp_path: Path) -> None:
     script = """
 import sys, threading, time
 from pathlib import Path
-from render.preflight.preflight import Request, inspect
+from render.preflight.inspection import Request, inspect
 
 def anonymous():
     return int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0]) / 1000

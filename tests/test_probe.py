@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from render.__main__ import make_overrides, split_arguments
+from render.commands.probe import probe_command, take_class
 from render.config.compose import load_config
 from render.dreaming.resample import resample_array
 from render.errors import UserError, WorkersLost
@@ -27,7 +28,7 @@ from render.job.job import draft, prepared, render
 from render.networks.labels import class_names, find_class
 from render.networks.network import Network
 from render.networks.weights import Loaded
-from render.probe import probe
+from render.probe import class_probe, sight
 from render.system.machine import cores
 from tests.conftest import GOOGLENET_WEIGHTS, INLINE, ROOT, needs
 from tests.farm_job import stored
@@ -77,9 +78,9 @@ def test_a_network_sees_the_class_that_it_dreamed_and_did_not_before(
     seen = {}
     for name in CLASSES:
         words = [f"model={model}", *weights_of(model), *FEW[model], f"output.dir={tmp_path / name}", "quiet=true"]
-        config, asked = probe.aimed(load_config("probe", words), name)
+        config, asked = class_probe.aim(load_config("probe", words), name)
         with prepared(draft(config), farm) as job:
-            (picture,) = render(job, lambda job=job, asked=asked: {"probe": probe.answer(job, asked)})
+            (picture,) = render(job, lambda job=job, asked=asked: {"probe": class_probe.answer(job, asked)})
         found = json.loads((tmp_path / name / "run.json").read_text())["probe"]
         assert found["asked"] == {"index": asked.index, "name": asked.name}
         assert asked.name not in named(found["before"])
@@ -95,7 +96,7 @@ def test_a_network_sees_the_class_that_it_dreamed_and_did_not_before(
 def test_classifying_is_what_the_whole_network_says(googlenet: Loaded, farm: InlineFarm, tmp_path: Path) -> None:
     """Though the job's kernels end at a shallow layer; also where the first worker is lost meanwhile."""
     words = [*SHALLOW, *weights_of("googlenet"), f"output.dir={tmp_path / 'run'}", "quiet=true", "octaves.steps=0"]
-    config, asked = probe.aimed(load_config("probe", words), "velvet")
+    config, asked = class_probe.aim(load_config("probe", words), "velvet")
     calls, mended = [], []
     with prepared(draft(config), farm) as job:
         executor = job.executor
@@ -109,7 +110,7 @@ def test_classifying_is_what_the_whole_network_says(googlenet: Loaded, farm: Inl
 
         executor.call = call
         executor.mend = lambda: mended.append(True)
-        render(job, lambda: {"probe": probe.answer(job, asked)})
+        render(job, lambda: {"probe": class_probe.answer(job, asked)})
     found = json.loads((tmp_path / "run" / "run.json").read_text())["probe"]
     assert mended == [True]
     # Nothing was dreamed: what is seen is the noise, both times.
@@ -128,7 +129,7 @@ def test_classifying_is_what_the_whole_network_says(googlenet: Loaded, farm: Inl
 def test_the_top_five_are_in_order_and_the_asked_class_has_its_rank(seed: int, spread: float, asked: int) -> None:
     names = tuple((f"class {index}", "another name") for index in range(1000))
     scores = np.random.default_rng(seed).normal(0, spread, 1000).astype(np.float32)
-    seen = probe.sight(scores, names, asked)
+    seen = sight.sight(scores, names, asked)
     shares = [guess.probability for guess in seen.top]
     assert shares == sorted(shares, reverse=True)
     assert len(shares) == 5
@@ -149,7 +150,7 @@ def test_what_is_shown_is_the_whole_picture_with_its_aspect(height: int, width: 
     def read(rect: Rect) -> np.ndarray:
         return pixels[slice(*rect.rows), slice(*rect.columns)]
 
-    shown = probe.view(read, (height, width), side)
+    shown = sight.view(read, (height, width), side)
     assert min(shown.shape[:2]) == side
     assert abs(max(shown.shape[:2]) - side * max(height, width) / min(height, width)) <= 0.5
     np.testing.assert_array_equal(shown, np.clip(resample_array(pixels, shown.shape[:2]), 0, 255))
@@ -210,11 +211,11 @@ def test_a_probe_with_ray_keeps_jax_out_of_the_driver(tmp_path: Path) -> None:
 
 
 def test_a_class_is_dreamed_unless_the_config_says_what_else() -> None:
-    config, asked = probe.aimed(load_config("probe", ["model=inception_v3_slim"]), "goldfish")
+    config, asked = class_probe.aim(load_config("probe", ["model=inception_v3_slim"]), "goldfish")
     assert (asked.index, asked.name) == (2, "goldfish")
     assert config.objective.terms == [{"class": 2}]
     own = load_config("probe", ["model=googlenet", "objective.terms=[{class: 1},{class: 0, weight: -0.2}]"])
-    config, asked = probe.aimed(own, "goldfish")
+    config, asked = class_probe.aim(own, "goldfish")
     assert asked.index == 1
     assert config.objective.terms == [{"class": 1}, {"class": 0, "weight": -0.2}]
 
@@ -223,7 +224,7 @@ def test_class_is_the_commands_own_word() -> None:
     assert split_arguments(["probe", "class=a", "seed=3"]) == ("probe", "probe", ["class=a", "seed=3"])
     assert split_arguments(["probe", "conf=noise"]) == ("probe", "noise", [])
     assert split_arguments([]) == ("render", "preview", [])
-    assert probe.take_class(["seed=3", "class=a", "class= b, c ", "name=x"]) == ("b, c", ["seed=3", "name=x"])
+    assert take_class(["seed=3", "class=a", "class= b, c ", "name=x"]) == ("b, c", ["seed=3", "name=x"])
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
@@ -248,7 +249,7 @@ def test_a_name_with_blanks_comes_through_make(name: str, tmp_path: Path) -> Non
     assert called == "-m render probe"
     words = make_overrides(handed)
     assert sorted(words) == sorted([f"class={name}", "model=googlenet"])
-    assert probe.take_class(words) == (name.strip(), ["model=googlenet"])
+    assert take_class(words) == (name.strip(), ["model=googlenet"])
 
 
 @pytest.mark.parametrize(
@@ -268,7 +269,7 @@ def test_a_name_with_blanks_comes_through_make(name: str, tmp_path: Path) -> Non
 def test_what_cannot_be_probed_is_one_line(words: list[str], told: list[str]) -> None:
     given = [] if any(word.startswith("model=") for word in words) else ["model=googlenet"]
     with pytest.raises(UserError) as caught:
-        probe.probe("probe", [*given, *words])
+        probe_command("probe", [*given, *words])
     message = str(caught.value)
     assert len(message.splitlines()) == 1, message
     for word in told:

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from render.canvas.image import to_integers
 from render.export.print_layout import borders
-from render.preflight.seams import LEAST_TILE, SEGMENT, SeamMeter
+from render.preflight.seams import MIN_TILE_PX, SEGMENT, SeamMeter
 from tests.seam_meter_report import coded, meter
 from tests.seam_report import dream
 
@@ -147,7 +147,7 @@ def test_any_shape_and_tile_can_be_asked_for(rows: int, columns: int, tall: int,
     measured.add(np.zeros((rows, columns, 3), np.uint8))
     seams = measured.result()
     assert seams is None or (seams.ratio == pytest.approx(1) and np.isfinite(seams.error))
-    if min(rows, columns) > 150 and min(tall, wide) >= LEAST_TILE and max(tall, wide) < 100:
+    if min(rows, columns) > 150 and min(tall, wide) >= MIN_TILE_PX and max(tall, wide) < 100:
         assert seams is not None
 
 

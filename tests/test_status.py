@@ -18,7 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from render.__main__ import _COMMANDS, _USAGE, make_overrides
+from render.__main__ import make_overrides
+from render.commands.status import status_command
+from render.commands.table import COMMANDS, usage
 from render.config.compose import load_config
 from render.job import job as jobs
 from render.job import progress_file
@@ -30,7 +32,6 @@ from render.sweeps import screen as screens
 from render.sweeps.board import Board, BoardPoint
 from render.sweeps.event_log import Event, EventLog
 from render.sweeps.screen import Screen, counts_text, failure_lines, picture, shortened
-from render.sweeps.status import print_status
 from render.terminal.console import PatientConsole
 from render.viewer.live_run import LiveRun
 from tests.conftest import ROOT, TINY, refusal
@@ -246,17 +247,17 @@ def test_status_of_a_sweep_under_way(tmp_path: Path, capsys: pytest.CaptureFixtu
     sweep = SweepOnDisk(tmp_path / "sweep")
     sweep.tell("skipped", 0)
     sweep.tell("started", 1, worker="pid 9", attempt=1)
-    assert print_status([f"run={sweep.directory}"]) == 0
+    assert status_command([f"run={sweep.directory}"]) == 0
     out = capsys.readouterr().out
     assert "1 of 4 done, 1 running, 2 queued (1 done before)" in out
     assert "mixed1" in out and "gone" not in out
     sweep.tell("failed", 1, reason="image=x.jpg: there is no such file " + "and more " * 30)
-    assert print_status([f"run={sweep.directory}"]) == 1
+    assert status_command([f"run={sweep.directory}"]) == 1
     out = capsys.readouterr().out
     assert out.splitlines()[-2] == "failed"
     assert out.splitlines()[-1].startswith("  mixed1: image=x.jpg: there is no such file and more")
     sweep.finish("failed")
-    assert print_status([f"run={sweep.directory}"]) == 1
+    assert status_command([f"run={sweep.directory}"]) == 1
     out = capsys.readouterr().out
     # The others were never tried.
     assert "failed after " in out and "goes on with it" in out
@@ -266,7 +267,7 @@ def test_status_of_a_sweep_whose_process_is_gone(tmp_path: Path, capsys: pytest.
     sweep = SweepOnDisk(tmp_path / "sweep")
     sweep.tell("started", 1, worker="pid 9", attempt=1)
     sweep.lock.release()
-    assert print_status([f"run={sweep.directory}"]) == 1
+    assert status_command([f"run={sweep.directory}"]) == 1
     out = capsys.readouterr().out
     assert "0 of 4 done, 4 queued" in out and "broken off after" in out
     last = out.splitlines()[-1]
@@ -275,7 +276,7 @@ def test_status_of_a_sweep_whose_process_is_gone(tmp_path: Path, capsys: pytest.
         == f"the process that ran it (pid {os.getpid()}) is gone: the same command goes on with it: make sweep conf=layers"
     )
     # Watching what nobody works on ends at once.
-    assert print_status([f"run={sweep.directory}", "watch=true"]) == 1
+    assert status_command([f"run={sweep.directory}", "watch=true"]) == 1
 
 
 def test_status_of_sweeps_that_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -289,7 +290,7 @@ def test_status_of_sweeps_that_ended(tmp_path: Path, capsys: pytest.CaptureFixtu
         if status == "finished":
             sweep.tell("finished", 0, seconds=2.0, megapixels=1.0)
         sweep.finish(status)
-        assert print_status([f"run={sweep.directory}"]) == code
+        assert status_command([f"run={sweep.directory}"]) == code
         out = capsys.readouterr().out
         assert f"{status} after" in out and told in out
 
@@ -322,24 +323,24 @@ def test_a_watched_sweep_is_shown_until_it_ends(tmp_path: Path) -> None:
 def test_status_of_a_run_under_way_and_broken_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = LiveJob(tmp_path / "run", (40, 50), (60, 75))
     lock = lock_directory(run.directory, "a test")
-    assert print_status([f"run={run.directory}"]) == 0
+    assert status_command([f"run={run.directory}"]) == 0
     assert "running, no step is done yet" in capsys.readouterr().out
     run.save(0, 2, smooth(40, 50))
-    assert print_status([f"run={run.directory}"]) == 0
+    assert status_command([f"run={run.directory}"]) == 0
     assert "running, octave 1 of 2, step 2 of 3 (checkpoint of " in capsys.readouterr().out
     (run.directory / "progress.json").write_text(
         json.dumps(asdict(Progress(2, 2, 1, 3, share=0.6, worked=0.6, rate=0.5, left=8.2, time=1)))
     )
-    assert print_status([f"run={run.directory}"]) == 0
+    assert status_command([f"run={run.directory}"]) == 0
     assert "running, octave 2 of 2, step 1 of 3, 60 %, 0.50 Mpx/s, about 8 s left" in capsys.readouterr().out
     lock.release()
-    assert print_status([f"run={run.directory}"]) == 1
+    assert status_command([f"run={run.directory}"]) == 1
     out = capsys.readouterr().out
     assert "broken off, octave 1 of 2, step 2 of 3 (checkpoint of " in out
     assert "goes on from its last checkpoint" in out
     run.record["error"] = "no space left"
     run.says("failed")
-    assert print_status([f"run={run.directory}", "watch=true"]) == 1
+    assert status_command([f"run={run.directory}", "watch=true"]) == 1
     assert "reason   no space left" in capsys.readouterr().out
 
 
@@ -350,14 +351,14 @@ def test_what_a_render_records_is_understood_by_status_and_viewer(
     with jobs.prepared(jobs.draft(load_config("preview", [*TINY, f"output.dir={directory}", "quiet=true"]))) as job:
         jobs.render(job)
     capsys.readouterr()
-    assert print_status([f"run={directory}"]) == 0
+    assert status_command([f"run={directory}"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{directory}: finished"
     assert lines[1].startswith("  dream    sample:chelsea -> 96 x 64 px, inception_v3 mixed0")
     assert lines[-1] == f"  picture  {directory / 'preview.png'}"
     record = read_record(directory)
     (directory / "run.json").write_text(json.dumps({**record, "status": "interrupted"}))
-    assert print_status([f"run={directory}"]) == 0
+    assert status_command([f"run={directory}"]) == 0
     assert "interrupted, octave 1 of 1, step 1 of 1" in capsys.readouterr().out
     assert LiveRun(directory).status()["words"] == "interrupted after octave 1 of 1, step 1 of 1"
 
@@ -370,7 +371,7 @@ def test_a_run_says_where_it_is_between_its_checkpoints(
 
     class Asking(QuietDisplay):
         def step_done(self, step: int) -> None:
-            assert print_status([f"run={directory}"]) == 0
+            assert status_command([f"run={directory}"]) == 0
             seen.append(capsys.readouterr().out.splitlines()[0])
 
     monkeypatch.setattr(progress_file, "_EVERY_S", 0.0)
@@ -396,7 +397,7 @@ def test_a_run_says_where_it_is_between_its_checkpoints(
     ],
 )
 def test_bad_words_are_refused_in_a_line(words: list[str], told: str, tmp_path: Path) -> None:
-    assert told in refusal(lambda: print_status([word.format(tmp_path) for word in words]))
+    assert told in refusal(lambda: status_command([word.format(tmp_path) for word in words]))
 
 
 def test_status_is_a_command_with_exit_codes(command, tmp_path: Path) -> None:
@@ -406,7 +407,7 @@ def test_status_is_a_command_with_exit_codes(command, tmp_path: Path) -> None:
     done = command("status", "run=sweep")
     assert (done.code, done.err) == (0, "")
     assert "finished after" in done.out
-    assert "status" in _COMMANDS and "\n  status " in _USAGE
+    assert "status" in COMMANDS and "\n  status " in usage()
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from render.canvas.store import CanvasStore
+from render.commands.view import view_command
 from render.config.schema import SourceConfig
 from render.errors import DamagedCheckpoint, UserError
 from render.farm.checkpoint import Checkpoint
@@ -32,7 +33,7 @@ from render.job.targets import preview_path
 from render.source.source import open_source
 from render.viewer import live_run as live
 from render.viewer.live_run import LiveRun, NoTile
-from render.viewer.server import ViewServer, serving, view
+from render.viewer.server import ViewServer, serving
 from render.viewer.shrink import shrunk
 from tests.conftest import ROOT
 from tests.live_run import LiveJob, smooth, sparse
@@ -375,7 +376,7 @@ def test_bad_words_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     for name, value in without_npm(tmp_path).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=re.escape(says)) as refused:
-        view(words)
+        view_command(words)
     assert "\n" not in str(refused.value)
 
 

@@ -44,13 +44,11 @@ from render.job.pictures import (
     usable_profile,
     write_target,
 )
-from render.job.progress import say
 from render.job.run_directory import RunDirectory
 from render.job.run_record import RECORD, read_run, without_record
 from render.job.targets import Target, refuse_unwritable, targets
 from render.storage.url import Place, checked_url
 from render.storage.user_paths import user_path
-from render.system import interrupts
 from render.system.paths import cache_directory, file_sha256
 
 _WHICH = ("output.path", "output.format", "output.also")
@@ -65,24 +63,6 @@ _NEEDED = ("objective", "image_sha256", "weights_sha256", "plan")
 _MM_PER_INCH = 25.4
 #: Most bytes of a profile that only the record names: press profiles have 2 MB.
 _MOST_PROFILE_BYTES = 64 << 20
-
-
-def export_command(words: Sequence[str]) -> None:
-    """Run `export run=DIR [output.KEY=VALUE ...]` and print the places of the pictures."""
-    runs = [word.removeprefix("run=") for word in words if word.startswith("run=")]
-    if len(runs) != 1 or not runs[0]:
-        raise UserError("export needs one run=DIR, such as run=dreams/poster-1a2b3c4d")
-    quiet = "quiet=true" in words
-    # An exception cannot pass through libvips: it is raised where the canvas is read, and half-written files are removed.
-    interrupts.hold()
-    with interrupts.deferred(quiet=True):
-        paths = export_run(
-            checked_url(runs[0], "run") or user_path(runs[0], "run"),
-            [word for word in words if not word.startswith("run=")],
-            lambda line: say(line, quiet=quiet),
-        )
-        say(*map(str, paths), quiet=quiet)
-    interrupts.check()
 
 
 def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:

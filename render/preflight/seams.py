@@ -44,7 +44,7 @@ _PHASE = 16
 #: Most lines on either side of a border with which it is compared.
 _MOST_LINES = 6
 #: Smallest tile side for which the meter works, px.
-LEAST_TILE = 2 * _PHASE
+MIN_TILE_PX = 2 * _PHASE
 #: Added to every error, levels of 255: the error of rounding to 8 bits, the only error that a flat stretch has.
 _FLOOR = 0.25
 #: Regularisation of the least squares: assumed noise of each difference, levels of 255.

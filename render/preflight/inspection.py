@@ -23,7 +23,7 @@ from render.export.print_layout import PrintLayout
 from render.geometry.geometry import whole
 from render.preflight.header import Header, read_header
 from render.preflight.print_report import Clipped, Report
-from render.preflight.seams import LEAST_TILE, SeamMeter
+from render.preflight.seams import MIN_TILE_PX, SeamMeter
 from render.source.decoding import tiles_checked
 from render.source.facts import open_file
 from render.source.loaders import identify
@@ -145,8 +145,8 @@ def _layout(request: Request, settings: Mapping[str, Any], shape: tuple[int, int
     if not layout.lies_on_canvas(shape):
         rows, columns = layout.canvas or (0, 0)
         return without_tiles, f"not measured: the canvas was {columns} x {rows} px, so the file was resized or cut since"
-    if min(layout.tiles) < LEAST_TILE:
-        return layout, f"not measured along sides of tiles under {LEAST_TILE} px"
+    if min(layout.tiles) < MIN_TILE_PX:
+        return layout, f"not measured along sides of tiles under {MIN_TILE_PX} px"
     if not any(layout.tile_borders(shape)):
         return layout, "one tile, no borders"
     return layout, None

@@ -91,7 +91,7 @@ def test_what_a_channel_likes_excites_it(googlenet: Loaded, transforms: Transfor
         picture = visualiser.channel_picture(channel)
         assert picture.pixels.shape == (64, 64, 3)
         assert picture.pixels.dtype == np.uint8
-        assert picture.found
+        assert picture.has_gradient
         assert picture.end > 3 * picture.start + 5, (channel, picture.start, picture.end)
 
 
@@ -120,7 +120,7 @@ def test_a_channel_that_noise_leaves_silent_is_woken(googlenet: Loaded) -> None:
     assert silent
     for channel in silent:
         picture = visualiser.channel_picture(channel)
-        assert picture.found
+        assert picture.has_gradient
         assert picture.end > 50
 
 

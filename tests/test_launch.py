@@ -23,9 +23,9 @@ from PIL import Image
 
 from render.cluster import jobs
 from render.cluster.autoscaler import _file
-from render.cluster.cluster_files import find_cluster, known_clusters
+from render.cluster.cluster_files import cluster_names, find_cluster
 from render.cluster.dashboard import Dashboard
-from render.cluster.packing import JOB_FILE, MOST_BYTES, pack, travelling
+from render.cluster.packing import JOB_FILE, MAX_BYTES, pack, portable_settings
 from render.cluster.tools import google_project, require_ray, require_tools
 from render.commands import cluster_jobs
 from render.commands.table import COMMANDS
@@ -152,7 +152,7 @@ def ray_job(path: Path) -> str:
 def test_an_unknown_cluster_is_refused_with_those_there_are(command: Command) -> None:
     line = command.refused("cluster-status", "cluster=locla")
     assert "there is no cluster 'locla': did you mean local?" in line
-    for name in known_clusters():
+    for name in cluster_names():
         assert name in line
     assert "which cluster? cluster=NAME" in refused("submit")
 
@@ -212,7 +212,7 @@ def test_a_jobs_id_is_a_name_that_kubernetes_takes(name: str) -> None:
 
 
 def test_every_file_in_cluster_that_is_offered_is_a_cluster() -> None:
-    for name in known_clusters():
+    for name in cluster_names():
         assert find_cluster(name).word == name
 
 
@@ -367,7 +367,7 @@ def test_the_config_arrives_as_it_was_composed(root: str, tmp_path: Path) -> Non
     """In one file, which needs nothing else of conf/, with text that YAML or OmegaConf could take for something else."""
     (tmp_path / "job").mkdir()
     words = ["output.dir=s3://b/${x}", "name=1e5", "output.title=null # 'on' ünï", "step_size=1e-05"]
-    settings, files = travelling(load_config(root, words), shared=False)
+    settings, files = portable_settings(load_config(root, words), shared=False)
     assert files == {}
     pack(settings, files, tmp_path / "job")
     arrived = load_config(str(tmp_path / "job" / JOB_FILE), [])
@@ -392,7 +392,7 @@ def test_files_of_this_machine_are_brought_along_under_their_own_names(
             "objective.regions=[{mask: sky.png, terms: [mixed2]}, {mask: 's3://b/hair.png', terms: [mixed3]}]",
         ],
     )  # fmt: skip
-    settings, files = travelling(config, shared=False)
+    settings, files = portable_settings(config, shared=False)
     (tmp_path / "job").mkdir()
     pack(settings, files, tmp_path / "job")
     arrived = load_config(str(tmp_path / "job" / JOB_FILE), [])
@@ -430,7 +430,7 @@ def test_words_that_cannot_work_are_refused_before_the_cluster_is_asked(
 ) -> None:
     monkeypatch.chdir(command.directory)
     with (command.directory / "large.tif").open("wb") as file:
-        file.truncate(MOST_BYTES + 1)
+        file.truncate(MAX_BYTES + 1)
     root = next((word.removeprefix("conf=") for word in words if word.startswith("conf=")), "preview")
     rest = [word for word in words if not word.startswith("conf=")]
     # Nothing listens there, and nobody asks.
@@ -726,7 +726,7 @@ def test_a_job_of_another_version_is_refused_on_the_cluster_with_both(
     head: ray_head.Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(jobs, "__version__", "99.1.2")
-    settings, files = travelling(load_config("preview", [f"output.dir={tmp_path}/run"]), shared=True)
+    settings, files = portable_settings(load_config("preview", [f"output.dir={tmp_path}/run"]), shared=True)
     dashboard = Dashboard("it", head.url, head.token.read_text()).greeted()
     jobs.send(dashboard, "other-version", settings, files, "")
     assert jobs.exit_code(jobs.follow(dashboard, "other-version")) == 2

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from render.cluster import autoscaler, kubernetes, slurm
 from render.cluster.cluster_files import AUTOSCALER, KUBERNETES, KUBERNETES_JOB, SLURM, Cluster
 from render.cluster.connection import connected
-from render.cluster.packing import travelling
+from render.cluster.packing import portable_settings
 from render.cluster.tools import require_tools
 from render.commands.clusters import cluster_options, open_cluster
 from render.config.compose import load_config
@@ -31,7 +31,7 @@ def submit_command(root: str, words: Sequence[str]) -> int:
     resubmit_command = _resubmit_command(cluster, root, job_words, options)
     job_words = [*_cluster_defaults(cluster, root, job_words), *job_words]
     config = load_config(root, job_words)
-    settings, files = travelling(config, shared=options["shared"] == "true")
+    settings, files = portable_settings(config, shared=options["shared"] == "true")
     # Report errors in the words before tools ask for credentials.
     require_tools(cluster, "submit")
     from render.cluster import jobs

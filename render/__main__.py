@@ -1,4 +1,6 @@
-"""Command line: `python -m render [COMMAND] [conf=NAME] [key=value ...]`; the commands are in `commands/table.py`.
+"""Command line: `python -m render [COMMAND] [conf=NAME] [key=value ...]`.
+
+The commands are in `commands/table.py`.
 
 `make` passes its key=value arguments in the environment variable RENDER_OVERRIDES, with the escapes of GNU make's
 MAKEOVERRIDES, so that no shell splits or expands them.
@@ -56,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def help_text(words: Sequence[str]) -> str:
-    """Return the help on the command that the words name, or on the program. Raise `UserError` for unknown commands."""
+    """Return the help on the command in the words, or on the program. Raise `UserError` if unknown."""
     subjects = [word for word in words if word not in HELP_WORDS and word not in MULTIRUN_FLAGS and _may_be_command(word)]
     if not subjects:
         return usage()
@@ -113,7 +115,7 @@ def _refuse_unknown(command: str) -> None:
 
 
 def _run_again(command: str, root: str, overrides: list[str]) -> int:
-    """Run a command, and run it once more if Ray itself ends; the second run continues from the last checkpoint."""
+    """Run a command, and once more if Ray itself ends: from the last checkpoint on."""
     try:
         return _run(command, root, overrides)
     except NodeLost as lost:

@@ -25,7 +25,7 @@ from render.export.print_layout import PrintLayout
 from render.geometry.geometry import Axis, Grid, deal_blocks
 from render.preflight.header import Header, read_header
 from render.preflight.inspection import Request, inspect
-from render.preflight.print_report import Clipped, Report, lines, plain, verdict, viewing_cm, warnings
+from render.preflight.print_report import Clipping, Report, report_data, report_lines, verdict, viewing_cm, warnings
 from render.preflight.seams import Seams
 from tests.conftest import ROOT, TINY
 from tests.test_picture import write
@@ -44,7 +44,7 @@ def vips(pixels: np.ndarray, dpi: float | None = 150) -> pyvips.Image:
 
 
 def printed(path: Path, **options: Any) -> str:
-    return "\n".join(lines(inspect(Request(path, **options))))
+    return "\n".join(report_lines(inspect(Request(path, **options))))
 
 
 PIXELS = np.clip(to_integers(texture(2, (300, 420)), 8), 40, 215)
@@ -99,7 +99,7 @@ def test_clipped_pixels_are_counted(tmp_path: Path) -> None:
     Image.fromarray(clear).save(tmp_path / "c.png")
     for name in ("a.png", "b.tif", "c.png"):
         report = inspect(Request(tmp_path / name))
-        assert report.clipped == (Clipped("red", 0, 0.2), Clipped("green", 0.1, 0), Clipped("blue", 0, 0)), name
+        assert report.clipped == (Clipping("red", 0, 0.2), Clipping("green", 0.1, 0), Clipping("blue", 0, 0)), name
         assert "clipped: red 20.0 %, green 10.0 %" in warnings(report)
         assert report.transparent == (name == "c.png")
 
@@ -112,8 +112,8 @@ def test_a_picture_without_anything_is_warned_of(tmp_path: Path) -> None:
         "no ICC profile: colours are anybody's guess",
     ]
     assert verdict(report) == "2 things to look at before it is printed"
-    assert "bleed        not stated" in lines(report)
-    assert "seams        borders not known: say tile=PX, or run=DIR of the run that made it" in lines(report)
+    assert "bleed        not stated" in report_lines(report)
+    assert "seams        borders not known: say tile=PX, or run=DIR of the run that made it" in report_lines(report)
 
 
 def test_a_tiff_of_libvips_without_resolution_states_none(tmp_path: Path) -> None:
@@ -130,14 +130,14 @@ def test_our_own_settings_say_where_the_borders_are(tmp_path: Path) -> None:
     report = inspect(Request(tmp_path / "a.png"))
     assert report.layout == layout
     assert report.seams is not None
-    assert report.seams.found
+    assert report.seams.are_present
     assert report.block_seams is not None
     assert report.block_seams.borders == (1, 0)
-    assert "bleed        3.0 mm (18 px) on every side, trimmed to 11.6 x 9.5 cm (4.6 x 3.8 in)" in lines(report)
+    assert "bleed        3.0 mm (18 px) on every side, trimmed to 11.6 x 9.5 cm (4.6 x 3.8 in)" in report_lines(report)
     assert any("seams along the borders of tiles" in warning for warning in warnings(report))
     other = inspect(Request(tmp_path / "a.png", tile=(80, 80)))
     assert other.seams is not None
-    assert not other.seams.found
+    assert not other.seams.are_present
 
 
 def test_a_panel_knows_where_it_was_cut_out(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_panel_knows_where_it_was_cut_out(tmp_path: Path) -> None:
         write(tmp_path / "panel.png", pixels[100:500, 50:600], "png", {"print": layout.to_settings()})
         report = inspect(Request(tmp_path / "panel.png"))
         assert report.seams is not None
-        assert report.seams.found == found
+        assert report.seams.are_present == found
 
 
 def test_a_resized_picture_is_not_measured(tmp_path: Path) -> None:
@@ -193,11 +193,11 @@ def test_settings_of_others_are_no_layout(settings: dict[str, Any]) -> None:
 def test_warnings_and_verdict_follow_the_facts() -> None:
     good = Report(
         "a.tif", 10, Header("TIFF", "LZW", (150.0, 150.0)), (3000, 4000), 8, "RGB", False, False, "sRGB", True,
-        PrintLayout(bleed_px=0), (Clipped("red", 0.0099, 0.0),), Seams(1.001, 0.004, 900, (3, 4)), None, None,
+        PrintLayout(bleed_px=0), (Clipping("red", 0.0099, 0.0),), Seams(1.001, 0.004, 900, (3, 4)), None, None,
     )  # fmt: skip
     assert warnings(good) == []
     assert verdict(good) == "ready to print"
-    assert any("ratio 1.001 +- 0.004: no seam along 7 borders" in line for line in lines(good))
+    assert any("ratio 1.001 +- 0.004: no seam along 7 borders" in line for line in report_lines(good))
     for changes, word in (
         ({"header": Header("TIFF", "LZW", (72.0, 72.0))}, "72 dpi is under 100: for viewing from 121 cm"),
         ({"header": Header("TIFF", "LZW", (150.0, 300.0))}, "not square"),
@@ -206,7 +206,7 @@ def test_warnings_and_verdict_follow_the_facts() -> None:
         ({"profile": None}, "cannot be read"),
         ({"transparent": True}, "transparent"),
         ({"turned": True}, "EXIF"),
-        ({"clipped": (Clipped("red", 0.0, 0.0101),)}, "clipped: red 1.0 %"),
+        ({"clipped": (Clipping("red", 0.0, 0.0101),)}, "clipped: red 1.0 %"),
         ({"seams": Seams(1.17, 0.02, 300, (3, 4))}, "tiles.halo=exact"),
         ({"block_seams": Seams(1.17, 0.02, 300, (1, 0))}, "blocks"),
     ):
@@ -214,9 +214,9 @@ def test_warnings_and_verdict_follow_the_facts() -> None:
         assert len(warnings(bad)) == 1
         assert word in warnings(bad)[0]
         assert verdict(bad) == "1 thing to look at before it is printed"
-        assert json.loads(json.dumps(plain(bad)))["warnings"] == warnings(bad)
+        assert json.loads(json.dumps(report_data(bad)))["warnings"] == warnings(bad)
     unsure = replace(good, seams=Seams(1.03, 0.05, 20, (1, 1)))
-    assert any("too little border to be sure" in line for line in lines(unsure))
+    assert any("too little border to be sure" in line for line in report_lines(unsure))
 
 
 def test_sharpness_is_a_minute_of_arc() -> None:

@@ -40,7 +40,7 @@ def test_a_picture_without_borders_has_none(blur: float) -> None:
         assert seams.borders == (6, 7)
         assert abs(seams.ratio - 1) < 3 * seams.error
         assert seams.error < 0.03
-        assert not seams.found
+        assert not seams.are_present
 
 
 def test_steps_are_found_and_grow() -> None:
@@ -50,7 +50,7 @@ def test_steps_are_found_and_grow() -> None:
     assert ratios == sorted(ratios)
     faint = stepped(pixels, 4)
     for seams in (meter(faint, TILE), meter(to_integers(faint, 8), TILE)):
-        assert seams.found
+        assert seams.are_present
         assert seams.ratio > 1.1
 
 
@@ -64,17 +64,17 @@ def test_one_seam_is_found_on_either_axis() -> None:
         measured.add(stepped_pixels)
         seamed, other = measured.result(rows, columns), measured.result(columns, rows)
         assert seamed is not None
-        assert seamed.found
+        assert seamed.are_present
         sides = [192] if rows else [], [192] if columns else []
         unseamed = measured.result(*reversed(sides))
         assert unseamed is not None
-        assert not unseamed.found
+        assert not unseamed.are_present
         assert other is not None
 
 
 def test_where_there_are_no_borders_nothing_is_found() -> None:
     """The steps lie elsewhere than the meter is told."""
-    assert not meter(stepped(texture(6), 6, tile=80), TILE).found
+    assert not meter(stepped(texture(6), 6, tile=80), TILE).are_present
 
 
 def test_the_error_tells_how_far_the_ratio_strays() -> None:
@@ -83,7 +83,7 @@ def test_the_error_tells_how_far_the_ratio_strays() -> None:
     strays = np.array([(seams.ratio - 1) / seams.error for seams in measured])
     assert abs(strays.mean()) < 0.6
     assert 0.5 < strays.std() < 1.4
-    assert not any(seams.found for seams in measured)
+    assert not any(seams.are_present for seams in measured)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_the_grid_of_a_codec_is_no_seam(form: str, options: dict[str, int]) -> N
 def test_a_flat_picture_has_no_seam() -> None:
     seams = meter(np.full((300, 300, 3), 7, np.uint8), 64)
     assert seams.ratio == pytest.approx(1)
-    assert not seams.found
+    assert not seams.are_present
 
 
 def test_sixteen_bits_say_what_eight_do() -> None:
@@ -166,11 +166,11 @@ def test_a_render_without_halo_has_seams_and_an_exact_one_has_none() -> None:
     without = dream("preview", [*job, f"tiles.size={TILE}", "tiles.halo=0"])
     for canvas in (without, to_integers(without, 8)):
         seams = meter(canvas, TILE)
-        assert seams.found, seams
+        assert seams.are_present, seams
         assert seams.ratio > 1.08
     for canvas in (exact, to_integers(exact, 8)):
         seams = meter(canvas, TILE)
         assert abs(seams.ratio - 1) < 2 * seams.error < 0.06, seams
-        assert not seams.found
+        assert not seams.are_present
     # Not where the tiles of the one without halo do not end.
-    assert not meter(without, 64).found
+    assert not meter(without, 64).are_present

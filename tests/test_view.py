@@ -34,7 +34,7 @@ from render.source.source import open_source
 from render.viewer import live_run as live
 from render.viewer.live_run import LiveRun, NoTile
 from render.viewer.server import ViewServer, serving
-from render.viewer.shrink import shrunk
+from render.viewer.shrink import shrink_rect
 from tests.conftest import ROOT
 from tests.live_run import LiveJob, smooth, sparse
 
@@ -92,7 +92,7 @@ def test_a_shrunk_rectangle_is_that_of_the_whole_canvas_shrunk(
     rect = Rect(*sides)
     if rect.area == 0:
         return
-    found = shrunk(lambda part: canvas[slice(*part.rows), slice(*part.columns)], (height, width), rect, factor)
+    found = shrink_rect(lambda part: canvas[slice(*part.rows), slice(*part.columns)], (height, width), rect, factor)
     np.testing.assert_allclose(found, expected[slice(*rect.rows), slice(*rect.columns)], atol=1e-3)
 
 
@@ -143,7 +143,7 @@ def test_a_source_that_is_not_the_run_s_is_not_shown(tmp_path: Path) -> None:
 
 def test_coarse_tiles_of_a_large_canvas_come_from_the_preview(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No tile is read from more than the limit, whatever its level; what it shows is the same but for the preview's own."""
-    monkeypatch.setattr(live, "MOST_PIXELS", 256 * 256)
+    monkeypatch.setattr(live, "MAX_PIXELS", 256 * 256)
     canvas = smooth(130, 150).repeat(10, 0).repeat(10, 1)
     LiveJob(tmp_path / "run", (1300, 1500)).save(0, 3, canvas)
     read: list[int] = []
@@ -169,7 +169,7 @@ def test_coarse_tiles_of_a_large_canvas_come_from_the_preview(tmp_path: Path, mo
 def test_when_the_preview_of_a_large_canvas_appears_the_page_learns_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "MOST_PIXELS", 100 * 100)
+    monkeypatch.setattr(live, "MAX_PIXELS", 100 * 100)
     job = LiveJob(tmp_path / "run", (60, 50), (300, 250))
     job.save(0, 3, np.full((60, 50, 3), 100, np.float32))
     sparse(job, 1, 3, 200.0)
@@ -183,7 +183,7 @@ def test_when_the_preview_of_a_large_canvas_appears_the_page_learns_of_it(
 
 
 def test_without_any_preview_coarse_tiles_are_made_of_the_canvas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "MOST_PIXELS", 100 * 100)
+    monkeypatch.setattr(live, "MAX_PIXELS", 100 * 100)
     job = LiveJob(tmp_path / "run", (700, 600))
     sparse(job, 0, 1, 77.0)
     run = LiveRun(tmp_path / "run")

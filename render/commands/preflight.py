@@ -10,7 +10,7 @@ from typing import Any
 from render.errors import UserError
 from render.job.run_record import read_run, without_record
 from render.preflight.inspection import Request, inspect
-from render.preflight.print_report import lines, plain
+from render.preflight.print_report import report_data, report_lines
 from render.preflight.seams import MIN_TILE_PX
 from render.storage.user_paths import input_path, user_path
 from render.terminal.lines import print_lines
@@ -23,9 +23,9 @@ def preflight_command(words: Sequence[str]) -> int:
     request = parse(words)
     report = inspect(request)
     if request.as_json:
-        print(json.dumps(plain(report), indent=1))
+        print(json.dumps(report_data(report), indent=1))
     else:
-        print_lines(*lines(report))
+        print_lines(*report_lines(report))
     return 0
 
 

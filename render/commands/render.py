@@ -18,7 +18,7 @@ def render_command(root: str, words: Sequence[str]) -> int:
 
 
 def plan_command(root: str, words: Sequence[str]) -> int:
-    """Print what the job would do, or with a flag of `MULTIRUN_FLAGS` or a grid in the config, the sweep."""
+    """Print what a job would do; for a grid, or with a flag of `MULTIRUN_FLAGS`, what a sweep would."""
     overrides = [word for word in words if word not in MULTIRUN_FLAGS]
     if len(overrides) < len(words) or is_sweep(root, overrides):
         from render.sweeps.estimate import print_sweep_plan

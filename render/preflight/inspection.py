@@ -22,7 +22,7 @@ from render.export.metadata import read_settings
 from render.export.print_layout import PrintLayout
 from render.geometry.geometry import whole
 from render.preflight.header import Header, read_header
-from render.preflight.print_report import Clipped, Report
+from render.preflight.print_report import Clipping, Report
 from render.preflight.seams import MIN_TILE_PX, SeamMeter
 from render.source.decoding import tiles_checked
 from render.source.facts import Facts, open_file
@@ -97,7 +97,7 @@ def _open(path: Path) -> tuple[pyvips.Image, Facts, tuple[str, ...]]:
     return picture, facts, colours
 
 
-def _measure(picture: pyvips.Image, colours: Sequence[str], white: int, meter: SeamMeter) -> tuple[Clipped, ...]:
+def _measure(picture: pyvips.Image, colours: Sequence[str], white: int, meter: SeamMeter) -> tuple[Clipping, ...]:
     """Read the whole picture once: feed the seam meter, and return the clipped shares of every colour channel."""
     low, high = np.zeros(len(colours), np.int64), np.zeros(len(colours), np.int64)
     with tiles_checked(picture):
@@ -107,7 +107,9 @@ def _measure(picture: pyvips.Image, colours: Sequence[str], white: int, meter: S
             high += [np.count_nonzero(strip[..., channel] == white) for channel in range(len(colours))]
             meter.add(strip)
     area = picture.height * picture.width
-    return tuple(Clipped(name, int(low[channel]) / area, int(high[channel]) / area) for channel, name in enumerate(colours))
+    return tuple(
+        Clipping(name, int(low[channel]) / area, int(high[channel]) / area) for channel, name in enumerate(colours)
+    )
 
 
 @contextmanager

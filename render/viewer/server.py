@@ -17,7 +17,7 @@ from render.viewer.live_run import LiveRun, NoTile
 log = logging.getLogger(__name__)
 
 _HOST = "127.0.0.1"
-_IDLE_S = 60.0
+_MAX_IDLE_S = 60.0
 _TILE = re.compile(r"/(dream|source)/([0-9a-f]{1,32}-[0-9a-f]{1,16})_files/(\d{1,2})/(\d{1,7})_(\d{1,7})\.jpg")
 #: Content security policy: the page may load nothing from other servers.
 _POLICY = "default-src 'self' 'unsafe-inline' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -39,6 +39,7 @@ class ViewServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
+        """Address of the page."""
         return f"http://{_HOST}:{self.server_port}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
@@ -48,7 +49,7 @@ class ViewServer(ThreadingHTTPServer):
 
 
 def serving(run: LiveRun, script: bytes | None, port: int = 0) -> ViewServer:
-    """Return a server bound to `port` of this machine (0: any free port). Raise `UserError` if the port is taken."""
+    """Return a server at `port` of this machine; 0 takes a free port. Raise `UserError` for a taken port."""
     try:
         return ViewServer(run, script, port)
     except OSError as error:
@@ -61,23 +62,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     server: ViewServer
     protocol_version = "HTTP/1.1"
-    timeout = _IDLE_S
+    timeout = _MAX_IDLE_S
     # Send small answers at once.
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
+        """Answer a request; for HEAD, without the content."""
         try:
-            status, kind, content, keep = self._answer()
+            status, content_type, content, is_final = self._answer()
         except NoTile as error:
-            status, kind, content, keep = HTTPStatus.NOT_FOUND, _TEXT, f"{error}\n".encode(), False
+            status, content_type, content, is_final = HTTPStatus.NOT_FOUND, _TEXT, f"{error}\n".encode(), False
         except DamagedCheckpoint as error:
             # Most likely a newer checkpoint is overwriting it.
-            status, kind, content, keep = HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, f"{error}\n".encode(), False
+            status, content_type, content, is_final = HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, f"{error}\n".encode(), False
         self.send_response(status)
-        self.send_header("Content-Type", kind)
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(content)))
         # A tile's address names its checkpoint, so its content never changes.
-        self.send_header("Cache-Control", "max-age=86400, immutable" if keep else "no-store")
+        self.send_header("Cache-Control", "max-age=86400, immutable" if is_final else "no-store")
         self.send_header("Content-Security-Policy", _POLICY)
         self.send_header("X-Content-Type-Options", "nosniff")
         self.end_headers()
@@ -87,6 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def _answer(self) -> tuple[HTTPStatus, str, bytes, bool]:
+        """Return status, content type and content, and whether the content never changes."""
         run = self.server.run
         if self.headers.get("Host") not in self.server.hosts:
             return HTTPStatus.FORBIDDEN, _TEXT, b"this server is for the browser on its own machine\n", False

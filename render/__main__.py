@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def help_text(words: Sequence[str]) -> str:
-    """Return the help on the command in the words, or on the program. Raise `UserError` if unknown."""
+    """Return the help on the command in the words, or on the program. Raise `UserError`."""
     subjects = [word for word in words if word not in HELP_WORDS and word not in MULTIRUN_FLAGS and _may_be_command(word)]
     if not subjects:
         return usage()

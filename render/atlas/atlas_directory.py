@@ -77,7 +77,7 @@ class AtlasDirectory:
         return self.record.get("pictures", {})
 
     def check(self) -> None:
-        """Raise `UserError` if the atlas cannot write, or would replace files of others. Change nothing."""
+        """Raise `UserError` if the atlas cannot write, or would replace files of others."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"output.dir={self.path} is a file: name a directory")
         refuse_links(self.path, *_ATLAS_NAMES, _RECORD, LOCK)

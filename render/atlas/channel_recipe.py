@@ -38,7 +38,7 @@ class ChannelRecipe:
         )
 
     def make(self, _kernels: object = None) -> Visualiser:
-        """Return a visualiser whose network stops at the layer. Raise `UserError` for damaged weights."""
+        """Return a visualiser for the layer. Raise `UserError` if the weights arrived damaged."""
         from render.atlas.visualiser import Visualiser
 
         check_arrival(self.loaded)

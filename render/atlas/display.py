@@ -1,4 +1,4 @@
-"""Progress of an atlas for the user: a bar on a terminal, else a line every 15 s; nothing if quiet."""
+"""Progress of an atlas for the user: a bar on a terminal, else a line every 15 s."""
 
 from __future__ import annotations
 

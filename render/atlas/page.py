@@ -1,4 +1,4 @@
-"""HTML page of an atlas, from the template `page.html`. It needs no server and no other script."""
+"""HTML page of an atlas, from the template `page.html`. It needs no server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Directory, weights and farm of an atlas, and the words that a command needs to make it again."""
+"""Directory, weights and farm of an atlas, and the words of the command that makes it again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from render.system.machine import cores
 
 @contextmanager
 def atlas_farm(config: AtlasConfig, store_bytes: int, progress: AtlasProgress) -> Iterator[Farm]:
-    """Open the farm that draws an atlas; Ray stores `store_bytes` besides what each worker holds."""
+    """Open the farm that draws an atlas; Ray may store up to `store_bytes`."""
     threads = config.farm.worker.threads or cores()
     with open_farm(config.farm, threads=threads, store_bytes=store_bytes, check=interrupts.check, say=progress.say) as farm:
         yield farm
@@ -36,7 +36,7 @@ def atlas_path(config: AtlasConfig) -> Path:
 
 
 def load_weights(config: AtlasConfig) -> Loaded:
-    """Return the published or local weights of the model. Raise `UserError` if they are not there."""
+    """Return the published or local weights of the model. Raise `UserError` without them."""
     model = config.model
     return load(model.name, input_path(model.weights, "model.weights") if model.weights else None, model.sha256)
 

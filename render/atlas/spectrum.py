@@ -28,7 +28,7 @@ def spectrum_shape(side: int) -> tuple[int, int, int, int]:
 
 
 def noise_spectrum(seed: int, channel: int, side: int) -> NDArray[np.float32]:
-    """Return the noise from which a channel's ascent starts: normal, float32 of `spectrum_shape`.
+    """Return the noise from which a channel's ascent starts: float32 of `spectrum_shape`.
 
     It comes from Philox, a counter-based generator (Salmon 2011), keyed by (seed, channel), so it does not depend on which
     other channels are drawn.
@@ -38,7 +38,7 @@ def noise_spectrum(seed: int, channel: int, side: int) -> NDArray[np.float32]:
 
 
 def pixels_of(spectrum: jax.Array, side: int) -> jax.Array:
-    """Return the picture of a spectrum: (side, side, 3) float32 RGB, 0..255, with periodic edges.
+    """Return the picture of a spectrum: (side, side, 3) float32 RGB, 0..255, periodic.
 
     Frequency f, in cycles per px, has weight 1 / max(f, 1 / side), as in photographs (Field 1987).
     """

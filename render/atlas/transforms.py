@@ -1,4 +1,4 @@
-"""Random shift, scale and rotation of the view at each step, so that robust shapes grow (Olah 2017)."""
+"""Random shift, scale and rotation of the view at each step, for robust shapes (Olah 2017)."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Visualiser:
         graph, self._state = nnx.split(network)
 
         def activation(spectrum: jax.Array, state: nnx.State, channel: jax.Array, view: jax.Array) -> jax.Array:
-            """Return the mean activation of a channel in a view of the picture, or that of its middle neuron."""
+            """Return the activation of a channel in a view: its mean, or that of its middle neuron."""
             pixels = seen(pixels_of(spectrum, side), view, size)
             activations = nnx.merge(graph, state)(pixels, [layer])[layer]
             rows, columns = activations.shape[:2]

@@ -77,7 +77,7 @@ def _file(cluster: Cluster) -> Path:
 
 
 def _root() -> Path:
-    """Return the base of relative paths in a cluster's file: the checkout, or the current directory."""
+    """Return the base of paths in a cluster's file: the checkout, or the current directory."""
     checkout = Path(__file__).parents[2]
     return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
 

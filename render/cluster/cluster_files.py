@@ -1,4 +1,4 @@
-"""Clusters by name: files in `cluster/`, files of the user, or running clusters by their address."""
+"""Clusters by name: files in `cluster/`, files of the user, or running clusters."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _dashboard_url(word: str) -> str:
 
 
 def _is_batch(path: Path) -> bool:
-    """Return whether a shell script is a Slurm batch script; others are helpers of the YAML files."""
+    """Return whether a shell script is a Slurm batch script, not a helper of a YAML file."""
     return any(line.startswith("#SBATCH") for line in read_yaml_text(path).splitlines())
 
 

@@ -13,7 +13,7 @@ from render.cluster.dashboard import Dashboard
 
 @contextmanager
 def connected(cluster: Cluster, job: str = "") -> Iterator[Dashboard]:
-    """Yield the dashboard of a cluster that is up; for a RayJob, that of `job`. Raise `UserError` if none answers."""
+    """Yield the dashboard of a cluster that is up; for a RayJob, that of `job`."""
     if cluster.kind == AUTOSCALER:
         with autoscaler.reached(cluster) as dashboard:
             yield dashboard

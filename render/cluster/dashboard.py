@@ -35,7 +35,7 @@ class Dashboard:
     ray: str = ""
 
     def greeted(self) -> Dashboard:
-        """Return the dashboard with its Ray version. Raise `UserError` if it does not answer or refuses."""
+        """Return the dashboard with its Ray version. Raise `UserError` if there is no access."""
         answer = self._get("/api/version")
         if not isinstance(answer, dict) or "ray_version" not in answer:
             raise UserError(f"cluster={self.word}: what answers at {self.url} is not the dashboard of a Ray cluster")
@@ -49,7 +49,7 @@ class Dashboard:
         return sorted(alive, key=lambda node: not node["is_head_node"])
 
     def client(self) -> JobSubmissionClient:
-        """Return Ray's client for jobs at this address, whatever the environment says, with quiet loggers."""
+        """Return Ray's client for jobs at this address, whatever the environment says."""
         for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
             # These variables would override the address.
             os.environ.pop(name, None)

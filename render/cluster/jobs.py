@@ -1,4 +1,4 @@
-"""Jobs on a running cluster, through Ray's job service. They outlive the command that sent them."""
+"""Jobs on a running cluster, by Ray's job service. They outlive the command that sent them."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def listed(client: JobSubmissionClient) -> list[JobDetails]:
 
 
 def only_running(client: JobSubmissionClient, word: str) -> str:
-    """Return the id of the only running job. Raise `UserError` with the ids if there are several or none."""
+    """Return the id of the only running job. Raise `UserError` if there is not exactly one."""
     jobs = listed(client)
     running = _ids(job for job in jobs if job.status not in END_STATES)
     if len(running) == 1:

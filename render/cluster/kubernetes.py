@@ -1,4 +1,4 @@
-"""Clusters of KubeRay: a RayCluster, which takes jobs, or a RayJob, which is a cluster for one job."""
+"""Clusters of KubeRay: a RayCluster, which takes jobs, or a RayJob, a cluster for one job."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def send_job(
 
 
 def _with_image(value: Any, container: str) -> Any:
-    """Return a copy of a document with `container` as image of every container, unless that is empty."""
+    """Return a copy of a document with `container`, unless empty, as image of its containers."""
     if isinstance(value, list):
         return [_with_image(part, container) for part in value]
     if not isinstance(value, dict):

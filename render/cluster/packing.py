@@ -1,4 +1,4 @@
-"""A job packed for a cluster: its config in one file, and the local files that the config names."""
+"""A job packed for a cluster: its config in one file, and the local files that it names."""
 
 from __future__ import annotations
 
@@ -69,18 +69,12 @@ def portable_settings(config: Config, *, shared: bool) -> tuple[dict[str, Any], 
         value = settings[section][key]
         if value is not None and value not in names:
             settings[section][key] = pack_file(f"{section}.{key}", value)
-    sizes = {name: path.stat().st_size for name, path in files.items()}
-    if sum(sizes.values()) > MAX_BYTES:
-        largest = max(sizes, key=lambda name: sizes[name])
-        raise UserError(
-            f"{files[largest]} has {sizes[largest] / 1e6:.0f} MB, and a job brings at most {MAX_BYTES / 1e6:.0f} MB "
-            "along: put it into the bucket and name its URL"
-        )
+    _check_size(files)
     return settings, files
 
 
 def pack(settings: dict[str, Any], files: dict[str, Path], directory: Path) -> None:
-    """Write the job's working directory: `job.yaml`, a root config with all settings, and the files."""
+    """Write the job's working directory: `job.yaml` with all settings, and the files."""
     # JSON is valid YAML and marks text clearly, such as "1e5", "on" and "null".
     text = json.dumps(_plain(settings), ensure_ascii=False, indent=1)
     (directory / JOB_FILE).write_text(text + "\n", encoding="utf-8")
@@ -88,6 +82,17 @@ def pack(settings: dict[str, Any], files: dict[str, Path], directory: Path) -> N
         copy = directory / name
         copy.parent.mkdir(parents=True)
         shutil.copyfile(path, copy)
+
+
+def _check_size(files: dict[str, Path]) -> None:
+    """Raise `UserError` if the files are too large together."""
+    sizes = {path: path.stat().st_size for path in files.values()}
+    if sum(sizes.values()) > MAX_BYTES:
+        largest = max(sizes, key=lambda path: sizes[path])
+        raise UserError(
+            f"{largest} has {sizes[largest] / 1e6:.0f} MB, and a job brings at most {MAX_BYTES / 1e6:.0f} MB along: put it "
+            "into the bucket and name its URL"
+        )
 
 
 def _check_outputs(config: Config, *, shared: bool) -> None:

@@ -34,7 +34,7 @@ _MAX_SBATCH_S = 60.0
 
 
 def send(cluster: Cluster, name: str, words: Sequence[str]) -> str:
-    """Queue the cluster's script with the job's words, from this directory; return the job's number."""
+    """Queue the cluster's script with the job's words; return the job's number."""
     # By default the Python of this environment, which all nodes see.
     os.environ.setdefault("RENDER_PYTHON", sys.executable)
     result = output_of(

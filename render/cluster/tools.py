@@ -89,7 +89,7 @@ def _require_aws(cluster: Cluster) -> None:
 
 
 def google_project(cluster: Cluster) -> str:
-    """Return the Google Cloud project of a cluster: its file's, or that of the credentials or of gcloud.
+    """Return the Google Cloud project of a cluster: its file's, or that of the credentials.
 
     Raise `UserError` if there is no project, or no credentials.
     """

@@ -22,7 +22,10 @@ from render.terminal.lines import print_lines
 
 
 def submit_command(root: str, words: Sequence[str]) -> int:
-    """Send a job to a cluster and, unless `follow=false`, print its output until it ends; return its exit code."""
+    """Send a job to a cluster, and print its output until it ends, unless `follow=false`.
+
+    Return the job's exit code, or 0 if it is not followed.
+    """
     options, job_words = split_words(words, {"cluster": "", "follow": "true", "shared": "false", "container": ""})
     check_switches(options, ("follow", "shared"))
     cluster = open_cluster(options["cluster"])
@@ -99,7 +102,7 @@ def stop_command(words: Sequence[str]) -> int:
 
 
 def _open_job(command: str, words: Sequence[str]) -> tuple[Cluster, str]:
-    """Return the cluster and the job, empty if none is named, of a command about a submitted job."""
+    """Return the cluster and the job that the words name; the job is empty if none is named."""
     options = cluster_options(command, words, {"job": ""})
     cluster = open_cluster(options["cluster"])
     require_tools(cluster, command)
@@ -114,7 +117,7 @@ def _resubmit_command(cluster: Cluster, root: str, job_words: Sequence[str], opt
 
 
 def _cluster_defaults(cluster: Cluster, root: str, job_words: Sequence[str]) -> list[str]:
-    """Return the words in the cluster's file whose keys neither the job's words nor its root config set."""
+    """Return the words in the cluster's file whose keys the job does not set itself."""
     cluster_words: list[str] = []
     if cluster.kind in (KUBERNETES, KUBERNETES_JOB):
         cluster_words = kubernetes.submit_words(cluster)

@@ -1,4 +1,4 @@
-"""Commands `cluster-up`, `cluster-status` and `cluster-down`: start a cluster, show its state, end it."""
+"""Commands `cluster-up`, `cluster-status` and `cluster-down`: start, show and end a cluster."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def cluster_status_command(words: Sequence[str]) -> int:
 
 
 def cluster_options(command: str, words: Sequence[str], defaults: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the options of a command about a cluster: `cluster` and those in `defaults`. Raise `UserError`."""
+    """Return the options of a cluster command: `cluster` and those in `defaults`."""
     options, unknown_words = split_words(words, {"cluster": "", **(defaults or {})})
     if unknown_words:
         raise UserError(f"{command} does not know {unknown_words[0]!r}: it takes {', '.join(f'{key}=' for key in options)}")
@@ -88,7 +88,7 @@ def cluster_options(command: str, words: Sequence[str], defaults: Mapping[str, s
 
 
 def open_cluster(word: str) -> Cluster:
-    """Return the cluster that `cluster=WORD` names; signals raise from now on. Raise `UserError`."""
+    """Return the cluster that `cluster=WORD` names; from now on signals raise."""
     require_ray()
     cluster = find_cluster(word)
     interrupts.hold()

@@ -1,4 +1,4 @@
-"""Command `export run=DIR [output.KEY=VALUE ...]`: write a run's canvas to other picture files."""
+"""Command `export run=DIR`: write a run's canvas to other picture files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RUN, _QUIET = "run=", "quiet=true"
 
 
 def export_command(words: Sequence[str]) -> int:
-    """Export a run and print the places of the pictures. Raise `UserError` unless there is one `run=DIR`."""
+    """Export the run that `run=DIR` names, and print the places of the pictures."""
     runs = [word.removeprefix(_RUN) for word in words if word.startswith(_RUN)]
     if len(runs) != 1 or not runs[0]:
         raise UserError("export needs one run=DIR, such as run=dreams/poster-1a2b3c4d")

@@ -1,4 +1,4 @@
-"""Command `fetch run=URL [to=DIR]`: copy a run from an object store; repeated, it copies only changes."""
+"""Command `fetch run=URL [to=DIR]`: copy a run from an object store."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def objectives_command(_words: Sequence[str]) -> int:
 
 
 def classes_command(words: Sequence[str]) -> int:
-    """Print the classes of a network, or those with a text in their name. Raise `UserError` for none."""
+    """Print the classes of a network, or those with a text in their name."""
     options = dict(word.partition("=")[::2] for word in words)
     unknown_keys = sorted(options.keys() - {"model", "words"})
     if unknown_keys:

@@ -1,4 +1,4 @@
-"""Command `preflight file=PICTURE [tile=PX] [run=DIR] [json=true]`: check a picture before it is printed."""
+"""Command `preflight file=PICTURE`: check a picture before it is printed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KEYS = ("file", "tile", "run", "json")
 
 
 def preflight_command(words: Sequence[str]) -> int:
-    """Print the report on the picture that the words name. Raise `UserError` if there can be none."""
+    """Print the report on the picture that the words name."""
     request = parse(words)
     report = inspect(request)
     if request.as_json:

@@ -1,4 +1,4 @@
-"""Command `probe class=NAME [key=value ...]`: dream a class, and print what the network sees before and after."""
+"""Command `probe class=NAME`: dream a class, and print what the network sees."""
 
 from __future__ import annotations
 

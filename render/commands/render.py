@@ -1,4 +1,4 @@
-"""Commands `render`, `plan` and `sweep`: dream one picture or a grid of them, or show what that would take."""
+"""Commands `render`, `plan` and `sweep`: dream a picture or a grid of them, or plan that."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def render_command(root: str, words: Sequence[str]) -> int:
 
 
 def plan_command(root: str, words: Sequence[str]) -> int:
-    """Print what a job would do; for a grid, or with a flag of `MULTIRUN_FLAGS`, what a sweep would."""
+    """Print what a job, or with a grid or a flag of `MULTIRUN_FLAGS` a sweep, would do."""
     overrides = [word for word in words if word not in MULTIRUN_FLAGS]
     if len(overrides) < len(words) or is_sweep(root, overrides):
         from render.sweeps.estimate import print_sweep_plan

@@ -12,7 +12,7 @@ from render.export.metadata import read_settings
 
 
 def settings_command(words: Sequence[str]) -> int:
-    """Print the settings inside the picture that `image=` names. Raise `UserError` for wrong words."""
+    """Print the settings inside the picture that `image=` names."""
     options, unknown_words = split_words(words, {"image": ""})
     if unknown_words:
         raise UserError(f"settings does not know {unknown_words[0]!r}: give it image=PICTURE")

@@ -1,4 +1,4 @@
-"""Command `status run=DIR [watch=true]`: print the state of a sweep or a run; `cluster=NAME`: that of a cluster."""
+"""Command `status`: print the state of a sweep or a run, or of a cluster."""
 
 from __future__ import annotations
 

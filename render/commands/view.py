@@ -72,7 +72,7 @@ def _port(text: str) -> int:
 
 
 def _open_browser(url: str) -> None:
-    """Open the browser if there is a screen; without one, a text browser would take the terminal."""
+    """Open the browser if there is a screen: a text browser would take the terminal."""
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return
     threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()

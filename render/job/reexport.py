@@ -92,15 +92,10 @@ def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:
     with readable():
         canvas = directory.canvas()
     _refuse_sizes(directory.targets, canvas, config, profile)
-    newest = directory.newest()
-    assert newest is not None
     finished = record["status"] == "finished"
-    if not finished:
-        say(f"not finished: as saved at octave {newest.octave + 1}, step {newest.steps}")
-        name = f"{config.name}-octave-{newest.octave + 1}-step-{newest.steps}"
-        directory.targets = targets(directory.path, name, config.output)
+    canvas_record = record if finished else _name_unfinished(directory, config, record, say)
     directory.targets, outside = _divided(directory)
-    style = style_of(config, profile, record if finished else at_octave(record, newest.octave))
+    style = style_of(config, profile, canvas_record)
     export = _Export(canvas, config, record, Copies(config, record["digest"], dict, lambda **_facts: None), say)
     if directory.targets:
         directory.check_exported()
@@ -122,7 +117,7 @@ def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:
 
 @dataclass(frozen=True)
 class _Export:
-    """A canvas on its way into pictures: all that the writing of each of them needs, besides its style.
+    """A canvas on its way into pictures: all that each of them needs besides its style.
 
     `config` is that of the export, `record` that of the run. `copies` writes and compares files outside of the run's
     directory.
@@ -179,6 +174,16 @@ class _Export:
         write_target(self.canvas, target, style, self.config, self.record, self.say, keep=keep)
 
 
+def _name_unfinished(directory: RunDirectory, config: Config, record: Mapping[str, Any], say: Say) -> dict[str, Any]:
+    """Name the pictures of an unfinished run by octave and step; return its record there."""
+    newest = directory.newest()
+    assert newest is not None
+    say(f"not finished: as saved at octave {newest.octave + 1}, step {newest.steps}")
+    name = f"{config.name}-octave-{newest.octave + 1}-step-{newest.steps}"
+    directory.targets = targets(directory.path, name, config.output)
+    return at_octave(record, newest.octave)
+
+
 def _refuse_sizes(targets: Iterable[Target], canvas: CanvasStore, config: Config, profile: Profile) -> None:
     """Raise `UserError` if a format cannot hold the canvas, or panels do not fit on it."""
     for target in targets:
@@ -228,7 +233,7 @@ def exported_config(record: Mapping[str, Any], overrides: Sequence[str]) -> Conf
 
 
 def _refuse_unknown_profile(run: Place, config: Config, record: Mapping[str, Any], overrides: Sequence[str]) -> None:
-    """Raise `UserError` for a profile that only the record names, unless it is the one that the run used."""
+    """Raise `UserError` for a profile that only the record names, unless the run used it."""
     name = config.output.profile
     is_requested = any(word.lstrip("+").startswith("output.profile=") for word in overrides)
     if name is None or name in BUILT_IN or is_requested:

@@ -12,9 +12,10 @@ from typing import Any
 
 
 def fill(template: Path, values: Mapping[str, str]) -> str:
-    """Return a template's page: `{{word}}` becomes a value, `{{file.css}}` the content of that file.
+    """Return the page of a template, whose placeholders are `{{word}}` and `{{file.css}}`.
 
-    Files are looked up beside the template, then beside this module. The page is a single file that needs no other.
+    A word becomes one of `values`, a file name the content of that file. Files are looked up beside the template, then
+    beside this module. The page is a single file that needs no other.
     """
 
     def content(match: re.Match[str]) -> str:

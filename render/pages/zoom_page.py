@@ -51,7 +51,7 @@ class ViewerFacts:
 
 
 def write_viewer(directory: Path, facts: ViewerFacts) -> str | None:
-    """Write the page and OpenSeadragon's script beside `dream.dzi` and, if it exists, `source.dzi`.
+    """Write the page and OpenSeadragon's script beside `dream.dzi` and perhaps `source.dzi`.
 
     Returns:
         None, or one line that says how to add the script if it is not available. The page is written anyway, and says

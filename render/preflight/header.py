@@ -44,7 +44,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header | None:
-    """Return the header of a PNG, JPEG, WebP or (Big)TIFF file; None for others and damaged TIFFs.
+    """Return the header of a PNG, JPEG, WebP or (Big)TIFF file; None for other files.
 
     Raise OSError for a file that cannot be read.
     """
@@ -81,7 +81,7 @@ def _exif_dpi(exif: Image.Exif) -> tuple[float, float] | None:
 
 
 def _valid_dpi(pair: Any) -> tuple[float, float] | None:
-    """Return a resolution (horizontal, vertical), dpi; None if the numbers mean that there is none."""
+    """Return the resolution (horizontal, vertical) in dpi; None if the numbers state none."""
     across, down = (_number(value) for value in pair)
     if not (math.isfinite(across + down) and min(across, down) > _ASPECT_ONLY):
         return None

@@ -86,7 +86,7 @@ def inspect(request: Request) -> Report:
 
 
 def _open(path: Path) -> tuple[pyvips.Image, Facts, tuple[str, ...]]:
-    """Return the picture, its facts and the names of its colour channels. Raise `UserError` if it is not printable."""
+    """Return the picture, its facts, and its colours. Raise `UserError` if it cannot be printed."""
     with _named_file():
         picture, facts = open_file(path)
     if picture.format not in _WHITE or picture.coding != "none":
@@ -98,7 +98,7 @@ def _open(path: Path) -> tuple[pyvips.Image, Facts, tuple[str, ...]]:
 
 
 def _measure(picture: pyvips.Image, colours: Sequence[str], white: int, meter: SeamMeter) -> tuple[Clipping, ...]:
-    """Read the whole picture once: feed the seam meter, and return the clipped shares of every colour channel."""
+    """Read the picture once: feed the seam meter, and return the clipped shares by colour."""
     low, high = np.zeros(len(colours), np.int64), np.zeros(len(colours), np.int64)
     with tiles_checked(picture):
         for strip in _strips(picture, len(colours)):

@@ -162,7 +162,7 @@ def report_lines(report: Report) -> Iterator[str]:
 
 
 def report_data(report: Report) -> dict[str, Any]:
-    """Return the report for machines: JSON types, and each size as two numbers, `width` and `height`."""
+    """Return the report as JSON types; sizes are separate numbers such as `width`."""
     header = report.header
     return {
         "file": report.file,

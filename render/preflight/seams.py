@@ -222,7 +222,7 @@ def _lines(length: int, borders: Sequence[int]) -> dict[int, list[int]]:
 
 
 def _excess(stretches: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the excess of each stretch: prediction error of the middle difference, over its neighbours'.
+    """Return the excess of each stretch: error of the prediction, over that beside it.
 
     `stretches` is (stretches, px along, 2 * REACH px across, channels) in levels of 255; returns (stretches,).
     """
@@ -244,7 +244,7 @@ def _excess(stretches: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class _Axis:
-    """Borders of one direction: excesses of their stretches, and of those of the lines beside them."""
+    """Borders of one direction: excesses of their stretches, and of the lines beside them."""
 
     def __init__(self, measured: list[list[NDArray[np.float64]]]) -> None:
         self.borders = len(measured)

@@ -1,4 +1,4 @@
-"""Classification of a picture by a network: the picture as the network is shown it, the classes, and a table of them."""
+"""Classification of a picture: the network's view of it, its classes, and texts about them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def sight_table(record: Mapping[str, Any], model: str) -> Table:
 
 
 def sight_line(record: Mapping[str, Any]) -> str:
-    """Return one line about the probed class before and after, from a record of `class_probe.answer`."""
+    """Return a line about the probed class before and after, from a record of `answer`."""
     target, sights = record["asked"], [record[moment] for moment in ("before", "after")]
     before, after = (f"{_percent(sight['probability'])}, rank {sight['rank']:,}" for sight in sights)
     return f"{target['name']} ({target['index']}): before {before}; after {after}"

@@ -1,4 +1,4 @@
-"""State of the sweep or run in a directory, printed once or until it ends; for use from another terminal."""
+"""State of the sweep or run in a directory, printed once or until it ends."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def print_status(place: Place, *, watch: bool) -> int:
 
 
 def is_gone(directory: Place, record: Mapping[str, Any]) -> bool:
-    """Return whether a directory's record has the status running although no process holds its lock."""
+    """Return whether a record says running although no process holds the directory's lock."""
     return record.get("status") == "running" and not is_locked(directory)
 
 

@@ -75,7 +75,7 @@ class LiveRun:
         return page(facts_of(self._newest_record()), {}, {"status": _STATUS, "every": _POLL_MS})
 
     def status(self) -> dict[str, Any]:
-        """Return the status that the page polls: progress, and where the newest checkpoint's tiles are."""
+        """Return what the page polls: progress, and addresses of the newest tiles."""
         record = self._newest_record()
         state = str(record.get("status", "running"))
         status: dict[str, Any] = {"state": state, "version": None, "images": {}, "waiting": ""}
@@ -206,7 +206,7 @@ def _pyramid(checkpoint: Checkpoint) -> Pyramid:
 
 
 def _words(state: str, newest: Checkpoint, record: Mapping[str, Any]) -> str:
-    """Return a short text: the state of the run, and where and when it was saved unless finished."""
+    """Return a short text: the run's state, and at which step it was last saved."""
     step_counts = planned_steps(record)
     steps = step_counts[newest.octave] if newest.octave < len(step_counts) else newest.steps
     words = f"octave {newest.octave + 1} of {len(step_counts)}, step {newest.steps} of {steps}"

@@ -49,7 +49,7 @@ class ViewServer(ThreadingHTTPServer):
 
 
 def serving(run: LiveRun, script: bytes | None, port: int = 0) -> ViewServer:
-    """Return a server at `port` of this machine; 0 takes a free port. Raise `UserError` for a taken port."""
+    """Return a server at `port` (0: a free one). Raise `UserError` if the port is taken."""
     try:
         return ViewServer(run, script, port)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What preflight says of files whose truth is known, read from files of every format, and what it refuses."""
+"""Preflight reports on files of every format with known content, and its refusals."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_sixteen_bits_and_grey_and_cmyk(tmp_path: Path) -> None:
 
 
 def test_clipped_pixels_are_counted(tmp_path: Path) -> None:
-    """Exactly, channel by channel, in 8 and in 16 bits, whatever the transparency is."""
+    """Clipping is counted exactly, by channel, in 8 and 16 bits, with and without transparency."""
     pixels = np.full((500, 400, 3), 90, np.uint8)
     pixels[:100, :, 0] = 255
     pixels[:50, :, 1] = 0
@@ -122,7 +122,7 @@ def test_a_tiff_of_libvips_without_resolution_states_none(tmp_path: Path) -> Non
 
 
 def test_our_own_settings_say_where_the_borders_are(tmp_path: Path) -> None:
-    """Of a picture with seams at its tiles' borders, and of one whose tiles end elsewhere than the seams."""
+    """The settings decide: seams are found at their borders, and not where tiles end elsewhere."""
     pixels = to_integers(stepped(texture(3), 6), 8)
     layout = PrintLayout(canvas=(600, 720), tiles=(TILE, TILE), blocks=(2, 1), bleed_px=18, trim=(564, 684))
     settings = {"seed": 1, "tiles": {"size": TILE}, "print": layout.to_settings()}
@@ -142,12 +142,12 @@ def test_our_own_settings_say_where_the_borders_are(tmp_path: Path) -> None:
 
 def test_a_panel_knows_where_it_was_cut_out(tmp_path: Path) -> None:
     pixels = to_integers(stepped(texture(3), 6), 8)
-    for origin, found in (((100, 50), True), ((120, 70), False)):
+    for origin, has_seams in (((100, 50), True), ((120, 70), False)):
         layout = PrintLayout(canvas=(600, 720), tiles=(TILE, TILE), origin=origin)
         write(tmp_path / "panel.png", pixels[100:500, 50:600], "png", {"print": layout.to_settings()})
         report = inspect(Request(tmp_path / "panel.png"))
         assert report.seams is not None
-        assert report.seams.are_present == found
+        assert report.seams.are_present == has_seams
 
 
 def test_a_resized_picture_is_not_measured(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_resized_picture_is_not_measured(tmp_path: Path) -> None:
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(32, 400), st.integers(32, 400), st.integers(1, 9))
 def test_borders_are_the_grids_own(rows: int, columns: int, tall: int, wide: int, workers: int) -> None:
-    """From a run's record and from a picture's settings, borders are those of the tiles and blocks that were dreamed."""
+    """Borders from a record and from settings are those of the dreamed tiles and blocks."""
     axes = [Axis(rows, tall, 0, 32, 16, "reflect"), Axis(columns, wide, 0, 32, 16, "wrap")]
     grid = Grid(*axes)
     dealt = deal_blocks(grid, workers)
@@ -220,7 +220,7 @@ def test_warnings_and_verdict_follow_the_facts() -> None:
 
 
 def test_sharpness_is_a_minute_of_arc() -> None:
-    """300 dpi at arm's length, as printers have it."""
+    """The rule of printers: 300 dpi at arm's length."""
     assert viewing_cm(300) == pytest.approx(29.1, abs=0.1)
 
 
@@ -310,10 +310,10 @@ def test_a_broken_profile_is_said_to_be(tmp_path: Path) -> None:
 
 def test_the_picture_of_a_run(command: Any, tmp_path: Path) -> None:
     assert command("render", *TINY, "tiles.size=48", "output.dir=run", "quiet=true").code == 0
-    done = command("preflight", "run=run")
-    assert done.code == 0, done.err
-    assert "borders of tiles of 48 x" in done.out
-    assert done.out.splitlines()[-1].startswith("verdict ")
+    finished = command("preflight", "run=run")
+    assert finished.code == 0, finished.err
+    assert "borders of tiles of 48 x" in finished.out
+    assert finished.out.splitlines()[-1].startswith("verdict ")
     machine = command("preflight", "run=run", "json=true")
     assert json.loads(machine.out)["width"] == 96
     command("preflight", "file=gone.png").refused("gone.png")
@@ -322,7 +322,7 @@ def test_the_picture_of_a_run(command: Any, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to tell whose memory it is")
 def test_memory_stays_flat_as_the_picture_grows(tmp_path: Path) -> None:
-    """9,000 x 4,000 and 9,000 x 12,000 px of BigTIFF, 108 and 324 MB: the larger takes no more memory."""
+    """BigTIFFs of 108 and 324 MB (9,000 x 4,000 and 9,000 x 12,000 px) take the same memory."""
     script = """
 import sys, threading, time
 from pathlib import Path
@@ -331,16 +331,16 @@ from render.preflight.inspection import Request, inspect
 def anonymous():
     return int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0]) / 1000
 
-before, peak, done = anonymous(), 0, threading.Event()
+before, peak, finished = anonymous(), 0, threading.Event()
 def watch():
     global peak
-    while not done.is_set():
+    while not finished.is_set():
         peak = max(peak, anonymous())
         time.sleep(0.01)
 thread = threading.Thread(target=watch)
 thread.start()
 inspect(Request(Path(sys.argv[1]), tile=(1024, 1024)))
-done.set()
+finished.set()
 thread.join()
 print(peak - before)
 """
@@ -348,14 +348,14 @@ print(peak - before)
     for rows in (4000, 12_000):
         picture = pyvips.Image.xyz(9000, rows).cast("uchar").bandjoin(pyvips.Image.black(9000, rows))
         picture.copy(interpretation="srgb").tiffsave(str(tmp_path / "big.tif"), bigtiff=True, tile=True)
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", script, str(tmp_path / "big.tif")],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
             timeout=120,
         )
-        assert done.returncode == 0, done.stderr
-        peaks.append(float(done.stdout))
+        assert process.returncode == 0, process.stderr
+        peaks.append(float(process.stdout))
     assert peaks[1] < 280
     assert peaks[1] < 1.1 * peaks[0] + 20

@@ -1,4 +1,4 @@
-"""What is seen of a sweep: the live screen at any size, lines where there is no terminal, and `status run=DIR`."""
+"""Display of a sweep: the live screen at any size, lines without a terminal, and `status run=DIR`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NOW = BEGUN + 60
 
 
 def board_of(running: int, failed: int, *, total: int | None = None, label: str = "mixed{} step_size=2") -> Board:
-    """Some points under way, every other of which says where it stands, some that failed, and some done before."""
+    """Return a board with running points, half of them with progress, failed points and older ones."""
     count = running + failed + 3 if total is None else total
     board = Board([BoardPoint(n, label.format(n), 1.0 + n % 3, 2.0 + n % 3, f"points/{n}") for n in range(count)])
     board.apply(event("begun", 0, pid=7))
@@ -111,7 +111,7 @@ def test_two_thousand_points_and_64_workers_are_drawn_at_once() -> None:
 
 
 def test_a_failure_on_a_narrow_screen_says_why() -> None:
-    """The point's long name leaves room for it, and keeps its two ends."""
+    """The point's long name is cut in the middle, so that the reason fits."""
     board = board_of(1, 1, label="image a-very-long-name-of-a-picture, objective mixed{0}, step_size 2")
     (line,) = [line for line in drawn(board, 60, 20) if ": reason 1" in line]
     assert line.startswith("  image a-ve") and "step_size 2: reason 1: there is" in line
@@ -214,7 +214,7 @@ def test_asking_who_holds_a_directory_changes_nothing(tmp_path: Path) -> None:
 
 
 class SweepOnDisk:
-    """The files that a sweep of some points keeps, and the lock that it holds."""
+    """The files and the lock of a sweep of some points."""
 
     def __init__(self, directory: Path, count: int = 4) -> None:
         self.directory = directory
@@ -280,7 +280,7 @@ def test_status_of_a_sweep_whose_process_is_gone(tmp_path: Path, capsys: pytest.
 
 
 def test_status_of_sweeps_that_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for status, code, told in (
+    for status, code, text in (
         ("finished", 0, ""),
         ("interrupted", 0, "goes on with it"),
         ("stopped", 1, "goes on with it"),
@@ -292,7 +292,7 @@ def test_status_of_sweeps_that_ended(tmp_path: Path, capsys: pytest.CaptureFixtu
         sweep.finish(status)
         assert status_command([f"run={sweep.directory}"]) == code
         out = capsys.readouterr().out
-        assert f"{status} after" in out and told in out
+        assert f"{status} after" in out and text in out
 
 
 def test_a_watched_sweep_is_shown_until_it_ends(tmp_path: Path) -> None:
@@ -366,7 +366,7 @@ def test_what_a_render_records_is_understood_by_status_and_viewer(
 def test_a_run_says_where_it_is_between_its_checkpoints(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of itself, without a sweep around it: whoever asks reads it from the run's directory."""
+    """A run without a sweep: its state is read from its directory."""
     directory, seen = tmp_path / "run", []
 
     class Asking(QuietDisplay):
@@ -386,7 +386,7 @@ def test_a_run_says_where_it_is_between_its_checkpoints(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ([], "needs the directory of a sweep or a run"),
         (["run=nowhere"], "run=nowhere: there is no such directory"),
@@ -396,17 +396,17 @@ def test_a_run_says_where_it_is_between_its_checkpoints(
         (["run=~nobody-of-that-name/x"], "there is no such user"),
     ],
 )
-def test_bad_words_are_refused_in_a_line(words: list[str], told: str, tmp_path: Path) -> None:
-    assert told in refusal(lambda: status_command([word.format(tmp_path) for word in words]))
+def test_bad_words_are_refused_in_a_line(words: list[str], message: str, tmp_path: Path) -> None:
+    assert message in refusal(lambda: status_command([word.format(tmp_path) for word in words]))
 
 
 def test_status_is_a_command_with_exit_codes(command, tmp_path: Path) -> None:
     command("status", "run=nowhere").refused("run=nowhere")
     sweep = SweepOnDisk(tmp_path / "sweep", count=1)
     sweep.finish()
-    done = command("status", "run=sweep")
-    assert (done.code, done.err) == (0, "")
-    assert "finished after" in done.out
+    finished = command("status", "run=sweep")
+    assert (finished.code, finished.err) == (0, "")
+    assert "finished after" in finished.out
     assert "status" in COMMANDS and "\n  status " in usage()
 
 
@@ -416,19 +416,19 @@ def test_make_hands_the_words_on(tmp_path: Path) -> None:
     interpreter.parent.mkdir(parents=True)
     interpreter.write_text('#!/bin/sh\nprintf "%s\\n" "$*" "$RENDER_OVERRIDES"\nexit 1\n')
     interpreter.chmod(0o755)
-    kept = tmp_path / "venv" / "installed"
-    kept.touch()
-    done = subprocess.run(
-        ["make", "-o", str(kept), f"VENV={tmp_path / 'venv'}", "status", "run=my sweep", "watch=true"],
+    installed = tmp_path / "venv" / "installed"
+    installed.touch()
+    process = subprocess.run(
+        ["make", "-o", str(installed), f"VENV={tmp_path / 'venv'}", "status", "run=my sweep", "watch=true"],
         cwd=ROOT,
         env={key: value for key, value in os.environ.items() if key not in ("RENDER_OVERRIDES", "MAKEFLAGS", "MAKELEVEL")},
         capture_output=True,
         text=True,
     )
-    called, handed = done.stdout.splitlines()
-    assert called == "-m render status"
-    assert {"run=my sweep", "watch=true"} <= set(make_overrides(handed))
-    assert done.returncode != 0
+    call, overrides = process.stdout.splitlines()
+    assert call == "-m render status"
+    assert {"run=my sweep", "watch=true"} <= set(make_overrides(overrides))
+    assert process.returncode != 0
 
 
 def test_one_skipped_point_is_counted_among_those_done() -> None:

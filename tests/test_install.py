@@ -1,4 +1,4 @@
-"""What a newcomer types: make, and an installed wheel, each in a process of its own."""
+"""First use: make, and an installed wheel, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_make_hands_on_any_key_and_value(tmp_path: Path) -> None:
 
 @pytest.fixture
 def words_of_make(tmp_path: Path) -> Callable[..., list[str]]:
-    """Runs make with an interpreter that only prints the words it is handed; returns them."""
+    """Run make with a stub of the interpreter that prints its words; return them."""
     (tmp_path / "venv" / "bin").mkdir(parents=True)
     interpreter = tmp_path / "venv" / "bin" / "python"
     says = "from render.__main__ import make_overrides; print(json.dumps(make_overrides(os.environ['RENDER_OVERRIDES'])))"
@@ -137,7 +137,7 @@ def test_a_command_that_a_page_shows_means_the_same_names(words_of_make) -> None
 
 @pytest.mark.slow
 def test_set_up_survives_settings_of_pip(tmp_path: Path) -> None:
-    """A user's own pip may install elsewhere, or less: what the program needs comes into its environment all the same."""
+    """Settings of a user's pip may install elsewhere, or less: the environment is complete all the same."""
     project, home = tmp_path / "project", tmp_path / "home"
     (home / ".config" / "pip").mkdir(parents=True)
     (home / ".config" / "pip" / "pip.conf").write_text(
@@ -182,7 +182,7 @@ def test_make_models_lists_layers() -> None:
 
 @pytest.mark.slow
 def test_the_wheel_renders_in_a_clean_environment(tmp_path: Path) -> None:
-    """Built, installed with its dependencies, run far from the checkout: configs and package are inside."""
+    """The wheel has package and configs: it runs far from the checkout."""
     built = subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path / "dist"), str(ROOT)],
         capture_output=True, text=True, check=False,

@@ -30,7 +30,8 @@ from render.terminal.text import encoded
 
 _RECORD, _LOG = "atlas.json", "render.log"
 PAGE, CHANNELS, RUNGS = "index.html", "channels", "rungs"
-_OURS = (_LOG, PAGE, CHANNELS, RUNGS)
+#: Files and directories that atlases write.
+_ATLAS_NAMES = (_LOG, PAGE, CHANNELS, RUNGS)
 #: The names under which atlases write pictures.
 _PictureName = Annotated[
     str, Matching(rf"{CHANNELS}/channel-[0-9]{{1,9}}\.png|{RUNGS}/source\.png|sheet(?:-[0-9]{{1,9}})?\.png")
@@ -58,7 +59,10 @@ class _AtlasRecord(_Required, total=False):
 
 
 class AtlasDirectory:
-    """The directory of one atlas. `settings` has dotted keys and holds everything that decides the pictures."""
+    """The directory of one atlas.
+
+    `settings` has dotted keys and holds everything that decides the pictures. With `fresh`, another atlas is replaced.
+    """
 
     def __init__(self, path: Path, settings: Mapping[str, Any], *, fresh: bool) -> None:
         self.path = path
@@ -73,15 +77,15 @@ class AtlasDirectory:
         return self.record.get("pictures", {})
 
     def check(self) -> None:
-        """Raise `UserError` if the atlas would replace files that are not its own, or cannot write. Change nothing."""
+        """Raise `UserError` if the atlas cannot write, or would replace files of others."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"output.dir={self.path} is a file: name a directory")
-        refuse_links(self.path, *_OURS, _RECORD, LOCK)
+        refuse_links(self.path, *_ATLAS_NAMES, _RECORD, LOCK)
         old, damage = self._old_record(), self._damage()
         if damage and (self.path / LOCK).exists():
             self._check_without_record(damage)
         elif not old:
-            foreign = [name for name in _OURS if os.path.lexists(self.path / name)]
+            foreign = [name for name in _ATLAS_NAMES if os.path.lexists(self.path / name)]
             foreign += sorted(path.name for path in self.path.glob("sheet*.png"))
             if foreign:
                 raise UserError(f"{self.path} holds a {foreign[0]} that no atlas made: choose another output.dir")
@@ -101,9 +105,9 @@ class AtlasDirectory:
 
     @contextmanager
     def opened(self, **facts: Any) -> Iterator[None]:
-        """Lock the directory for this process, attach the log, and write `facts` into the record.
+        """Lock the directory, attach the log, and write `facts` into the record.
 
-        At the end the record says how the atlas ended.
+        At the end, the record states how the atlas ended.
         """
         lock = self._lock()
         try:
@@ -158,7 +162,10 @@ class AtlasDirectory:
         self.save()
 
     def _check_without_record(self, damage: str) -> None:
-        """Check a directory whose record cannot be read: with `fresh`, replace only pictures that this program wrote."""
+        """Check a directory whose record cannot be read.
+
+        With `fresh`, pictures that this program wrote may be replaced, and no others.
+        """
         if not self._fresh:
             raise UserError(
                 f"{self.path / _RECORD} cannot be read ({damage}): fresh=true starts over, or choose another output.dir"
@@ -178,7 +185,7 @@ class AtlasDirectory:
             return {}
 
     def _damage(self) -> str:
-        """Return why the existing record cannot be read; empty if there is none, or if it can be read."""
+        """Return why the existing record cannot be read; empty if it can be, or if there is none."""
         try:
             _read_record(self.path)
         except FileNotFoundError:

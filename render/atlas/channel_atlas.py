@@ -1,38 +1,31 @@
-"""Atlas of a layer: for each channel, the picture that excites it most, with a page and sheets of them all."""
+"""Atlas of a layer: a page and sheets of the pictures that excite its channels most."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from PIL import Image
 
 from render.atlas.atlas_directory import CHANNELS, PAGE, AtlasDirectory
 from render.atlas.channel_picture import ChannelPicture
 from render.atlas.channel_recipe import ChannelRecipe
 from render.atlas.channels import draw_channels
-from render.atlas.display import Tally
+from render.atlas.display import AtlasProgress
 from render.atlas.page import Entry, page
+from render.atlas.resources import atlas_farm, atlas_path, changed_words, load_weights, model_words
+from render.atlas.sheets import write_sheets
 from render.config.atlas_schema import AtlasConfig, chosen_channels, ranges_text
-from render.config.command_words import hydra_text, make_command, name_text
-from render.config.formats import SMALL_PICTURES
+from render.config.command_words import hydra_text, make_command
 from render.errors import UserError
-from render.export.labelled_sheet import Cell, draw_sheets, sheet_layouts
+from render.export.labelled_sheet import Cell
 from render.export.metadata import Metadata
 from render.export.picture import image_of, write_picture
-from render.farm.farms import Farm, open_farm
 from render.networks.architecture import Architecture
-from render.networks.weights import Loaded, find_model, load
+from render.networks.weights import Loaded, find_model
 from render.pages.zoom_page import flat
-from render.storage.url import checked_url
-from render.storage.user_paths import input_path, user_path
 from render.system import interrupts
-from render.system.machine import cores
 from render.system.version import __version__
 
 log = logging.getLogger(__name__)
@@ -40,14 +33,15 @@ log = logging.getLogger(__name__)
 #: Bytes that Ray stores besides the weights: small parts of the recipe, and pictures in transfer.
 _STORED_BYTES = 150_000_000
 #: Settings that decide a channel's picture, besides network and layer.
-_DECIDING = (
+_PICTURE_KEYS = (
     "seed", "neuron", "size", "steps", "rate", "transforms.jitter", "transforms.scale", "transforms.rotate",
 )  # fmt: skip
+#: Text for a channel without a gradient.
 _SILENT = "nothing excites it"
 
 
 def make_channel_atlas(config: AtlasConfig) -> list[Path]:
-    """Make the atlas of a layer's channels, or only its missing pictures; return the paths of its page and sheets."""
+    """Make the missing pictures of a layer's atlas; return the paths of its page and sheets."""
     assert config.layer is not None
     architecture = find_model(config.model.name).architecture
     layer = architecture.layer(config.layer)
@@ -58,12 +52,12 @@ def make_channel_atlas(config: AtlasConfig) -> list[Path]:
     directory.check()
     with directory.opened():
         missing = [channel for channel in channels if not directory.has(_file(channel))]
-        tally = Tally("channels", len(channels), len(channels) - len(missing), quiet=config.quiet)
+        progress = AtlasProgress("channels", len(channels), len(channels) - len(missing), quiet=config.quiet)
         if missing and len(missing) < len(channels):
-            tally.say(f"going on after {len(channels) - len(missing)} of {len(channels)} channels, which are drawn")
+            progress.say(f"going on after {len(channels) - len(missing)} of {len(channels)} channels, which are drawn")
         try:
             if missing:
-                _draw(config, loaded, directory, missing, tally)
+                _draw(config, loaded, directory, missing, progress)
             return _publish(config, directory, architecture, layer.name)
         except KeyboardInterrupt:
             drawn = sum(directory.has(_file(channel)) for channel in channels)
@@ -71,34 +65,37 @@ def make_channel_atlas(config: AtlasConfig) -> list[Path]:
                 f"interrupted; {drawn} of {len(channels)} channels are drawn, and the same command goes on with the others"
             ) from None
         finally:
-            tally.close()
+            progress.close()
 
 
-def _draw(config: AtlasConfig, loaded: Loaded, directory: AtlasDirectory, channels: Sequence[int], tally: Tally) -> None:
+def _draw(
+    config: AtlasConfig, loaded: Loaded, directory: AtlasDirectory, channels: Sequence[int], progress: AtlasProgress
+) -> None:
     """Draw channels and write each picture as soon as it arrives."""
     recipe = ChannelRecipe.of(config, loaded)
     weights = sum(array.nbytes for array in loaded.parameters.values())
     log.info("%s of %s: %d channels to draw", config.layer, config.model.name, len(channels))
 
-    def told(line: str) -> None:
+    def warn(line: str) -> None:
+        """Log a line and show it to the user."""
         log.warning(line)
-        tally.say(line)
+        progress.say(line)
 
     # The first Ctrl-C is only noted; it is raised between two steps or while waiting, when no work is half done.
     with (
         interrupts.deferred(quiet=True),
-        atlas_farm(config, _STORED_BYTES + round(1.2 * weights), tally) as farm,
+        atlas_farm(config, _STORED_BYTES + round(1.2 * weights), progress) as farm,
         farm.lease() as executor,
     ):
         # The inline executor runs each call at once, so there is nothing to queue.
         queued = 1 if config.farm.executor == "inline" else 2
-        for channel, picture in draw_channels(executor, recipe, channels, told, queued):
-            _keep(config, directory, channel, picture)
+        for channel, picture in draw_channels(executor, recipe, channels, warn, queued):
+            _store(config, directory, channel, picture)
             log.info("channel %d: activation %.4g of noise, %.4g of the picture", channel, picture.start, picture.end)
-            tally.count(f"channel {channel}")
+            progress.count(f"channel {channel}")
 
 
-def _keep(config: AtlasConfig, directory: AtlasDirectory, channel: int, picture: ChannelPicture) -> None:
+def _store(config: AtlasConfig, directory: AtlasDirectory, channel: int, picture: ChannelPicture) -> None:
     name = _file(channel)
     settings = {**directory.record["settings"], "channel": channel}
     write_picture(
@@ -107,16 +104,18 @@ def _keep(config: AtlasConfig, directory: AtlasDirectory, channel: int, picture:
         "png",
         Metadata(settings, f"{config.model.name} {config.layer}, channel {channel}"),
     )
-    directory.add_picture(name, channel=channel, start=picture.start, end=picture.end, found=picture.found)
+    directory.add_picture(name, channel=channel, start=picture.start, end=picture.end, found=picture.has_gradient)
 
 
 def _publish(config: AtlasConfig, directory: AtlasDirectory, architecture: Architecture, layer: str) -> list[Path]:
-    """Write sheets and page of every drawn channel, also those of earlier commands; return their paths."""
+    """Write sheets and page of all drawn channels, also of earlier commands; return their paths."""
     recorded = {facts["channel"]: (name, facts) for name, facts in directory.pictures.items() if "channel" in facts}
     drawn = [(channel, *recorded[channel]) for channel in sorted(recorded) if directory.has(recorded[channel][0])]
     cells = [Cell(str(channel), "" if facts["found"] else _SILENT) for channel, _, facts in drawn]
     title = f"{config.model.name} {layer}"
-    sheets = write_sheets(directory, title, _how(config), cells, [name for _, name, _ in drawn], config.output.columns)
+    sheets = write_sheets(
+        directory, title, _method_text(config), cells, [name for _, name, _ in drawn], config.output.columns
+    )
     entries = [
         Entry(
             anchor=f"channel-{channel}",
@@ -128,7 +127,7 @@ def _publish(config: AtlasConfig, directory: AtlasDirectory, architecture: Archi
         )
         for channel, name, facts in drawn
     ]
-    words = [*model_words(config), f"layer={layer}", *changed_words(config, _DECIDING)]
+    words = [*model_words(config), f"layer={layer}", *changed_words(config, _PICTURE_KEYS)]
     if len(drawn) < architecture.layer(layer).channels:
         words.append(f"channels={ranges_text([channel for channel, _, _ in drawn])}")
     origin_facts = [
@@ -136,7 +135,7 @@ def _publish(config: AtlasConfig, directory: AtlasDirectory, architecture: Archi
         ("layer", layer),
         ("shown", f"{len(drawn)} channels"),
         ("method", "gradient ascent from noise on a Fourier spectrum in decorrelated colours, by Adam"),
-        ("settings", _how(config)),
+        ("settings", _method_text(config)),
         ("program", f"version {__version__}"),
     ]
     directory.write(
@@ -146,79 +145,7 @@ def _publish(config: AtlasConfig, directory: AtlasDirectory, architecture: Archi
     return [directory.path / PAGE, *sheets]
 
 
-def write_sheets(
-    directory: AtlasDirectory,
-    title: str,
-    subtitle: str,
-    cells: Sequence[Cell],
-    names: Sequence[str],
-    columns: int | None,
-) -> list[Path]:
-    """Write `sheet.png`, or `sheet-1.png` and so on, and remove older sheets.
-
-    Args:
-        directory: the atlas.
-        title: heading of every sheet.
-        subtitle: line under the heading.
-        cells: label of each picture.
-        names: names of the pictures in the directory, in the order of `cells`.
-        columns: pictures in a row; None to choose.
-
-    Returns:
-        The paths of the sheets.
-    """
-
-    def picture(number: int) -> np.ndarray:
-        with Image.open(directory.path / names[number], formats=SMALL_PICTURES) as image:
-            return np.asarray(image.convert("RGB"))
-
-    single_sheet = len(sheet_layouts(len(cells), picture(0).shape[:2], columns)) == 1
-    sheet_names = []
-    for number, sheet in enumerate(draw_sheets(title, subtitle, cells, picture, columns)):
-        name = "sheet.png" if single_sheet else f"sheet-{number + 1}.png"
-        write_picture(directory.path / name, image_of(sheet), "png", Metadata(title=title))
-        directory.add_picture(name)
-        sheet_names.append(name)
-    directory.drop_pictures(*(name for name in directory.pictures if name.startswith("sheet") and name not in sheet_names))
-    return [directory.path / name for name in sheet_names]
-
-
-@contextmanager
-def atlas_farm(config: AtlasConfig, store_bytes: int, tally: Tally) -> Iterator[Farm]:
-    """Open the farm that draws an atlas."""
-    threads = config.farm.worker.threads or cores()
-    with open_farm(config.farm, threads=threads, store_bytes=store_bytes, check=interrupts.check, say=tally.say) as farm:
-        yield farm
-
-
-def atlas_path(config: AtlasConfig) -> Path:
-    """Return the path of the atlas' directory. Raise `UserError` for a URL."""
-    if config.output.dir and checked_url(config.output.dir, "output.dir"):
-        raise UserError(f"output.dir={config.output.dir}: an atlas is kept on a disk: name a path")
-    return user_path(config.output.dir, "output.dir") if config.output.dir else Path("atlas") / config.title
-
-
-def load_weights(config: AtlasConfig) -> Loaded:
-    """Return the weights of the model, published or local. Raise `UserError` if they are not available."""
-    model = config.model
-    return load(model.name, input_path(model.weights, "model.weights") if model.weights else None, model.sha256)
-
-
-def model_words(config: AtlasConfig) -> list[str]:
-    """Return the command-line words that choose the model."""
-    words = [f"model={config.model.name}"]
-    if config.model.weights is not None:
-        words.append(f"model.weights={name_text(config.model.weights)}")
-    return words
-
-
-def changed_words(config: AtlasConfig, keys: Sequence[str]) -> list[str]:
-    """Return the command-line words for those of `keys` whose value is not the default."""
-    defaults, settings = dict(flat(asdict(AtlasConfig()))), dict(flat(asdict(config)))
-    return [f"{key}={hydra_text(settings[key])}" for key in keys if settings[key] != defaults[key]]
-
-
-def _how(config: AtlasConfig) -> str:
+def _method_text(config: AtlasConfig) -> str:
     """Return one line about how a layer's channels are drawn."""
     moves = config.transforms
     target = "the middle neuron" if config.neuron else "the whole channel"
@@ -232,10 +159,10 @@ def _file(channel: int) -> str:
     return f"{CHANNELS}/channel-{channel}.png"
 
 
-def _facts(known: dict[str, Any]) -> str:
-    if not known["found"]:
+def _facts(facts: dict[str, Any]) -> str:
+    if not facts["found"]:
         return f"{_SILENT}: no step had a gradient to follow, so this is still noise"
-    return f"activation {known['start']:.3g} of the noise, {known['end']:.4g} of the picture"
+    return f"activation {facts['start']:.3g} of the noise, {facts['end']:.4g} of the picture"
 
 
 def _dream_command(config: AtlasConfig, layer: str, channel: int) -> str:
@@ -245,7 +172,7 @@ def _dream_command(config: AtlasConfig, layer: str, channel: int) -> str:
 def _settings(config: AtlasConfig, loaded: Loaded) -> dict[str, Any]:
     """Return everything that decides a channel's picture."""
     settings = dict(flat(asdict(config)))
-    return {key: settings[key] for key in ("model.name", "layer", *_DECIDING)} | {
+    return {key: settings[key] for key in ("model.name", "layer", *_PICTURE_KEYS)} | {
         "weights content": loaded.sha256,
         "program": __version__,
     }

@@ -13,13 +13,13 @@ class ChannelPicture(NamedTuple):
     """A channel's picture, (size, size, 3) uint8 RGB.
 
     `start` and `end` are the channel's activation on the starting noise and on the picture: its mean over the channel, or
-    that of one neuron. `found` is False if no step had a gradient to follow; the picture is then still noise.
+    that of one neuron. `has_gradient` is False if no step had a gradient to follow; the picture is then still noise.
     """
 
     pixels: np.ndarray
     start: float
     end: float
-    found: bool
+    has_gradient: bool
 
 
 class RemoteVisualiser(Protocol):

@@ -1,4 +1,7 @@
-"""Recipe that a worker needs to draw a layer's channels. Sent once; importing it needs no JAX, so a driver can."""
+"""Recipe for the channels of a layer: all that a worker needs, sent once.
+
+It is imported without JAX, because the driver may not have it.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ class ChannelRecipe:
         )
 
     def make(self, _kernels: object = None) -> Visualiser:
-        """Return a visualiser whose network stops at the layer. Raise `UserError` if transfer damaged the weights."""
+        """Return a visualiser for the layer. Raise `UserError` if the weights arrived damaged."""
         from render.atlas.visualiser import Visualiser
 
         check_arrival(self.loaded)

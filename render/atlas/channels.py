@@ -19,7 +19,7 @@ def draw_channels(
     executor: Executor,
     recipe: ChannelRecipe,
     channels: Sequence[int],
-    told: Callable[[str], None] = log.info,
+    say: Callable[[str], None] = log.info,
     queued: int = 2,
 ) -> Iterator[tuple[int, ChannelPicture]]:
     """Yield (channel, picture) in the order in which the pictures are finished.
@@ -31,8 +31,8 @@ def draw_channels(
         executor: the workers.
         recipe: the weights and settings, sent to every worker once.
         channels: channels to draw.
-        told: called with a line when workers are lost.
-        queued: channels that each worker holds at a time, so that it does not wait for the driver.
+        say: called with a line when workers are lost.
+        queued: channels that each worker holds at a time; with 2, it does not wait for the driver.
 
     Raises:
         UserError: if no worker is left.
@@ -44,7 +44,7 @@ def draw_channels(
     pending: dict[Promise[ChannelPicture], tuple[int, int]] = {}
     while waiting_channels or pending:
         try:
-            _hand_out(executor, waiting_channels, pending, queued)
+            _assign(executor, waiting_channels, pending, queued)
             for promise in workers.wait(pending):
                 # Fetch one at a time, so that a lost worker does not take the results of others with it.
                 (picture,) = workers.fetch([promise])
@@ -55,20 +55,23 @@ def draw_channels(
             waiting_channels.extendleft(sorted((channel for channel, _ in pending.values()), reverse=True))
             pending.clear()
             executor.mend()
-            told(f"a worker was lost: {lost}; going on with {executor.workers}")
+            say(f"a worker was lost: {lost}; going on with {executor.workers}")
 
 
-def _hand_out(
-    executor: Executor, waiting: deque[int], at_work: dict[Promise[ChannelPicture], tuple[int, int]], queued: int
+def _assign(
+    executor: Executor, waiting: deque[int], pending: dict[Promise[ChannelPicture], tuple[int, int]], queued: int
 ) -> None:
-    """Send calls until every worker holds `queued` channels, as far as channels are waiting."""
+    """Send waiting channels to workers until each of them holds `queued`.
+
+    `pending` gets (channel, worker) for the promise of every call.
+    """
     held_counts = [0] * executor.workers
-    for _, worker in at_work.values():
+    for _, worker in pending.values():
         held_counts[worker] += 1
     for _ in range(queued):
         for worker in range(executor.workers):
             if waiting and held_counts[worker] < queued:
                 channel = waiting.popleft()
                 promise = Workers(executor).start(worker, RemoteVisualiser.channel_picture, channel)
-                at_work[promise] = channel, worker
+                pending[promise] = channel, worker
                 held_counts[worker] += 1

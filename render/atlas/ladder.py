@@ -1,4 +1,4 @@
-"""Ladder of layers: one picture dreamed with every block of a network in turn, from edges to creatures."""
+"""Ladder of layers: a picture dreamed with each block of a network, from edges to creatures."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 from PIL import Image
 
 from render.atlas.atlas_directory import PAGE, RUNGS, AtlasDirectory
-from render.atlas.channel_atlas import atlas_farm, atlas_path, changed_words, load_weights, model_words, write_sheets
-from render.atlas.display import Tally
+from render.atlas.display import AtlasProgress
 from render.atlas.page import Entry, page
+from render.atlas.resources import atlas_farm, atlas_path, changed_words, load_weights, model_words
+from render.atlas.sheets import write_sheets
 from render.canvas.image import to_integers
 from render.config.atlas_schema import AtlasConfig, rung_config
 from render.config.command_words import hydra_text, make_command, name_text, render_command
@@ -33,12 +34,12 @@ from render.system.version import __version__
 log = logging.getLogger(__name__)
 
 #: Settings that decide a rung, besides network, layer and picture.
-_DECIDING = ("seed", "octaves.count", "octaves.scale", "octaves.steps", "step_size", "output.width")
+_PICTURE_KEYS = ("seed", "octaves.count", "octaves.scale", "octaves.steps", "step_size", "output.width")
 _SOURCE = f"{RUNGS}/source.png"
 #: Bytes that Ray stores besides weights and source: strips and margins of small canvases.
 _STORED_BYTES = 300_000_000
 #: Bytes of a canvas pixel (3 x float32), and the most canvases that are in transfer at once.
-_PIXEL, _CANVASES = 12, 4
+_PIXEL_BYTES, _MAX_CANVASES = 12, 4
 
 
 def make_ladder(config: AtlasConfig) -> list[Path]:
@@ -57,28 +58,28 @@ def make_ladder(config: AtlasConfig) -> list[Path]:
     directory.check()
     area = draft.plan.final.grid.canvas.area
     weights = sum(array.nbytes for array in loaded.parameters.values())
-    store_bytes = _STORED_BYTES + round(1.2 * (draft.source.nbytes + weights)) + _CANVASES * _PIXEL * area
+    store_bytes = _STORED_BYTES + round(1.2 * (draft.source.nbytes + weights)) + _MAX_CANVASES * _PIXEL_BYTES * area
     with directory.opened():
-        tally = Tally("layers", len(layers), 0, quiet=config.quiet)
+        progress = AtlasProgress("layers", len(layers), 0, quiet=config.quiet)
         try:
             _write_source(draft, directory)
-            with atlas_farm(config, store_bytes, tally) as farm:
+            with atlas_farm(config, store_bytes, progress) as farm:
                 for layer, rung in rungs.items():
-                    _climb(layer, rung, directory, farm)
-                    tally.count(layer)
+                    _dream_rung(layer, rung, directory, farm)
+                    progress.count(layer)
             return _publish(config, directory, architecture)
         finally:
-            tally.close()
+            progress.close()
 
 
-def ladder_layers(architecture: Architecture, asked: list[str] | None) -> list[str]:
+def ladder_layers(architecture: Architecture, chosen: list[str] | None) -> list[str]:
     """Return the layers of a ladder in the order in which the network computes them.
 
-    These are the layers in `asked`; if that is None, every block and the convolutions outside of blocks. Convolutions of
+    These are the `chosen` ones; if that is None, every block and the convolutions outside of blocks. Convolutions of
     1 x 1 px are then left out, because their receptive field is that of the layer before.
     """
-    if asked is not None:
-        layer_names = {architecture.layer(name).name for name in asked}
+    if chosen is not None:
+        layer_names = {architecture.layer(name).name for name in chosen}
         return [name for name in architecture.layers if name in layer_names]
     return [
         node.name
@@ -92,7 +93,7 @@ def _rung(config: AtlasConfig, layer: str, path: Path) -> Config:
     return rung_config(config, file_name, layer, str(path / RUNGS / file_name))
 
 
-def _climb(layer: str, rung: Config, directory: AtlasDirectory, farm: Farm) -> None:
+def _dream_rung(layer: str, rung: Config, directory: AtlasDirectory, farm: Farm) -> None:
     """Dream one rung, or use its finished run; record the path of its picture."""
     draft = jobs.draft(rung)
     if draft.directory.is_finished():
@@ -122,13 +123,13 @@ def _write_source(draft: jobs.Draft, directory: AtlasDirectory) -> None:
 
 
 def _publish(config: AtlasConfig, directory: AtlasDirectory, architecture: Architecture) -> list[Path]:
-    """Write sheets and page of every finished rung, in the order in which layers are computed; return their paths."""
+    """Write sheets and page of every finished rung, in the network's order; return their paths."""
     rung_paths: dict[str, str] = directory.record["rungs"]
     layers = [layer for layer in architecture.layers if (directory.path / rung_paths.get(layer, "")).is_file()]
     title = f"{config.model.name}, layer by layer"
     cells = [Cell("source"), *map(Cell, layers)]
     names = [_SOURCE, *(rung_paths[layer] for layer in layers)]
-    sheets = write_sheets(directory, title, _how(config), cells, names, config.output.columns)
+    sheets = write_sheets(directory, title, _method_text(config), cells, names, config.output.columns)
     entries = [Entry("source", "source", "the source", _SOURCE, "what every layer was given", ())]
     for layer in layers:
         layer_info = architecture.layer(layer)
@@ -143,10 +144,10 @@ def _publish(config: AtlasConfig, directory: AtlasDirectory, architecture: Archi
         ("network", f"{config.model.name}, weights sha256 {directory.record['settings']['weights content'][:12]}"),
         ("picture", config.image.rpartition("/")[2]),
         ("method", "a DeepDream of the picture with the mean square of each layer's activations"),
-        ("settings", _how(config)),
+        ("settings", _method_text(config)),
         ("program", f"version {__version__}"),
     ]
-    words = [*model_words(config), f"image={name_text(config.image)}", *changed_words(config, _DECIDING)]
+    words = [*model_words(config), f"image={name_text(config.image)}", *changed_words(config, _PICTURE_KEYS)]
     if layers != ladder_layers(architecture, None):
         words.append(f"layers={hydra_text(layers)}")
     with Image.open(directory.path / _SOURCE, formats=SMALL_PICTURES) as image:
@@ -161,7 +162,7 @@ def _dream_command(config: AtlasConfig, layer: str) -> str:
     return render_command(asdict(rung))
 
 
-def _how(config: AtlasConfig) -> str:
+def _method_text(config: AtlasConfig) -> str:
     octaves = config.octaves
     return (
         f"{config.image.rpartition('/')[2]}, {config.output.width} px wide, {octaves.count} octaves at {octaves.scale:g}, "
@@ -172,7 +173,7 @@ def _how(config: AtlasConfig) -> str:
 def _settings(config: AtlasConfig, loaded: Loaded, image_sha256: str) -> dict[str, Any]:
     """Return everything that decides a rung."""
     settings = dict(flat(asdict(config)))
-    return {key: settings[key] for key in ("model.name", "layer", *_DECIDING)} | {
+    return {key: settings[key] for key in ("model.name", "layer", *_PICTURE_KEYS)} | {
         "image content": image_sha256,
         "weights content": loaded.sha256,
         "program": __version__,

@@ -1,4 +1,4 @@
-"""HTML page of an atlas, made from `page.html`. It needs no server, no network and no other script."""
+"""HTML page of an atlas, from the template `page.html`. It needs no server."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Entry:
 
 def page(
     title: str,
-    what: str,
+    noun: str,
     size: tuple[int, int],
     entries: Sequence[Entry],
-    made: Sequence[tuple[str, str]],
+    origin: Sequence[tuple[str, str]],
     command: str,
 ) -> str:
     """Return the HTML of the page.
@@ -41,18 +41,18 @@ def page(
 
     Args:
         title: heading of the page.
-        what: name of the pictures, in the plural.
+        noun: name of the pictures, in the plural.
         size: (rows, columns) px of every picture.
         entries: the pictures.
-        made: pairs (name, value) that say how the atlas was made.
+        origin: pairs (name, value): how the atlas was made.
         command: the command that makes the atlas again.
     """
     values = {
         "title": html.escape(title),
-        "what": html.escape(what),
+        "what": html.escape(noun),
         "count": str(len(entries)),
         "cells": "\n".join(_cell(entry, size) for entry in entries),
-        "made": table_rows(made),
+        "made": table_rows(origin),
         "command": html.escape(command),
         "data": script_json([asdict(entry) | {"picture": quote(entry.picture)} for entry in entries]),
     }

@@ -1,4 +1,4 @@
-"""Fourier spectrum of a picture in decorrelated colours: the variables of gradient ascent from noise.
+"""Fourier spectrum of a picture in decorrelated colours, the variables of ascent from noise.
 
 Gradient ascent on pixels ends in high-frequency noise that excites the network but shows nothing. In coordinates where
 frequencies and colours are as independent and as strong as in photographs, it ends in pictures (Olah 2017, "Feature
@@ -16,26 +16,29 @@ from numpy.typing import NDArray
 _COLOURS = np.asarray([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
 _DECORRELATED = (_COLOURS / np.linalg.norm(_COLOURS, axis=0).max()).astype(np.float32)
 #: Contrast of a spectrum of unit noise, and standard deviation of the starting noise (Lucid's values).
-_CONTRAST, _START = 0.25, 0.01
+_CONTRAST, _START_DEVIATION = 0.25, 0.01
 
 
 def spectrum_shape(side: int) -> tuple[int, int, int, int]:
-    """Return the shape of a square picture's spectrum: (real and imaginary, colours, rows, columns of the real FFT)."""
+    """Return the shape of a square picture's spectrum.
+
+    Its axes are real and imaginary part, colours, and rows and columns of the real FFT.
+    """
     return (2, 3, side, side // 2 + 1)
 
 
 def noise_spectrum(seed: int, channel: int, side: int) -> NDArray[np.float32]:
-    """Return the normal noise from which the ascent of a channel starts: float32 of `spectrum_shape`.
+    """Return the noise from which a channel's ascent starts: float32 of `spectrum_shape`.
 
     It comes from Philox, a counter-based generator (Salmon 2011), keyed by (seed, channel), so it does not depend on which
     other channels are drawn.
     """
     generator = np.random.Generator(np.random.Philox(key=[seed, channel]))
-    return (_START * generator.standard_normal(spectrum_shape(side))).astype(np.float32)
+    return (_START_DEVIATION * generator.standard_normal(spectrum_shape(side))).astype(np.float32)
 
 
 def pixels_of(spectrum: jax.Array, side: int) -> jax.Array:
-    """Return the picture of a spectrum: (side, side, 3) float32 RGB, 0..255, periodic at its edges.
+    """Return the picture of a spectrum: (side, side, 3) float32 RGB, 0..255, periodic.
 
     Frequency f, in cycles per px, has weight 1 / max(f, 1 / side), as in photographs (Field 1987).
     """

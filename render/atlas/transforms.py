@@ -1,4 +1,4 @@
-"""Random shift, scale and rotation of the view at every step, so that only robust shapes grow (Olah 2017)."""
+"""Random shift, scale and rotation of the view at each step, for robust shapes (Olah 2017)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import jax
 
 #: Largest margin for scale and rotation, as a fraction of the view's size; beyond it the picture repeats.
-_WIDEST = 0.25
+_MAX_MARGIN = 0.25
 #: The view without shift, scale or rotation.
 STILL = np.asarray([[1, 0, 0], [0, 1, 0]], np.float32)
 
@@ -22,16 +22,16 @@ STILL = np.asarray([[1, 0, 0], [0, 1, 0]], np.float32)
 def margin(transforms: TransformsConfig, size: int) -> int:
     """Return the px by which the picture is larger on every side than the part that is shown.
 
-    It is as far as views reach, up to `_WIDEST`. Pixels near the edge of the network's view are only partly seen, so they
-    are drawn badly and are cut off.
+    It is as far as views reach, up to `_MAX_MARGIN`. Pixels near the edge of the network's view are only partly seen, so
+    they are drawn badly and are cut off.
     """
     angle = math.radians(min(transforms.rotate, 45))
     reach = (math.cos(angle) + math.sin(angle)) / (1 - transforms.scale)
-    return min(math.ceil(transforms.jitter + size / 2 * (reach - 1)), transforms.jitter + math.ceil(_WIDEST * size))
+    return min(math.ceil(transforms.jitter + size / 2 * (reach - 1)), transforms.jitter + math.ceil(_MAX_MARGIN * size))
 
 
 def draw_view(transforms: TransformsConfig, seed: int, channel: int, step: int) -> NDArray[np.float32]:
-    """Return the view of one step, (2, 3) float32: a 2 x 2 matrix and, in the last column, a shift.
+    """Return the view of one step: (2, 3) float32, a 2 x 2 matrix and a shift as last column.
 
     Position p of the view shows position `matrix @ p + shift` of the picture, in px from the middle. Shifts (whole px),
     scales and angles are uniform, up to those of `transforms` in either direction. They come from Philox, keyed by
@@ -49,7 +49,7 @@ def draw_view(transforms: TransformsConfig, seed: int, channel: int, step: int) 
 
 
 def seen(picture: jax.Array, view: jax.Array, size: int) -> jax.Array:
-    """Return the part of a square picture that a view shows, by bilinear interpolation: (size, size, 3) float32.
+    """Return the part of a square picture that a view shows: (size, size, 3) float32, bilinear.
 
     `view` comes from `draw_view`. The picture, (side, side, 3), repeats beyond its edges.
     """

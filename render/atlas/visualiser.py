@@ -1,4 +1,7 @@
-"""Feature visualisation: gradient ascent from noise on a picture's spectrum, one compiled step for a whole layer."""
+"""Feature visualisation: gradient ascent from noise on a picture's spectrum.
+
+One compiled step serves all channels of a layer.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Visualiser(RemoteVisualiser):
-    """Visualiser of the channels of one layer. A picture depends only on the recipe and the channel."""
+    """Visualiser of the channels of a layer. A picture depends only on recipe and channel."""
 
     def __init__(self, recipe: ChannelRecipe) -> None:
         self._recipe = recipe
@@ -35,6 +38,7 @@ class Visualiser(RemoteVisualiser):
         graph, self._state = nnx.split(network)
 
         def activation(spectrum: jax.Array, state: nnx.State, channel: jax.Array, view: jax.Array) -> jax.Array:
+            """Return the activation of a channel in a view: its mean, or that of its middle neuron."""
             pixels = seen(pixels_of(spectrum, side), view, size)
             activations = nnx.merge(graph, state)(pixels, [layer])[layer]
             rows, columns = activations.shape[:2]
@@ -44,6 +48,7 @@ class Visualiser(RemoteVisualiser):
         def step(
             spectrum: jax.Array, moments: optax.OptState, state: nnx.State, channel: jax.Array, view: jax.Array
         ) -> tuple[jax.Array, optax.OptState, jax.Array, jax.Array]:
+            """Return spectrum and moments after a step, the activation, and the largest |gradient|."""
             value, gradient = jax.value_and_grad(activation)(spectrum, state, channel, view)
             # Adam descends.
             change, moments = optimizer.update(-gradient, moments)
@@ -53,7 +58,11 @@ class Visualiser(RemoteVisualiser):
         self._pixels = jax.jit(lambda spectrum: pixels_of(spectrum, side))
 
     def channel_picture(self, channel: int) -> ChannelPicture:
-        """Return the picture of a channel. Raise `NumericalError` if an activation or its gradient is not finite."""
+        """Return the picture of a channel.
+
+        Raises:
+            NumericalError: if an activation or its gradient is not finite.
+        """
         recipe = self._recipe
         spectrum = jnp.asarray(noise_spectrum(recipe.seed, channel, self._side))
         moments = self._optimizer.init(spectrum)

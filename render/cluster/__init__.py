@@ -1,4 +1,4 @@
-"""Clusters, controlled from this machine: start and end them, send jobs to them, follow and stop jobs.
+"""Clusters, controlled from this machine: starting and ending them, and jobs on them.
 
 Nothing here renders.
 """

@@ -1,4 +1,4 @@
-"""The token that a cluster asks for, found by Ray's own rules."""
+"""Access token of a cluster, looked up by Ray's own rules."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 from render.cluster.tools import last_line, output_of, ray_command
 from render.errors import UserError
 
-#: Ray's token file, here and on nodes.
-TOKEN = "~/.ray/auth_token"
+#: Ray's token file, on this machine and on nodes.
+TOKEN_FILE = "~/.ray/auth_token"
 
 
 def local_token() -> str | None:
-    """Return the token that Ray would use on this machine; None where there is none.
+    """Return the token that Ray would use on this machine; None if there is none.
 
-    It comes from RAY_AUTH_TOKEN, the file RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token. Raises `UserError` where the
-    file is not readable.
+    It comes from RAY_AUTH_TOKEN, the file RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token. Raise `UserError` if the file is
+    not readable.
     """
     token = os.environ.get("RAY_AUTH_TOKEN", "").strip()
     if token:
         return token
-    token_file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or TOKEN).expanduser()
+    token_file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or TOKEN_FILE).expanduser()
     try:
         return token_file.read_text(encoding="utf-8").strip() or None
     except FileNotFoundError:
@@ -33,8 +33,8 @@ def local_token() -> str | None:
 
 
 def make_token() -> None:
-    """Make the token file that is copied to nodes, ~/.ray/auth_token, if there is none. The token is not printed."""
-    token_file = Path(TOKEN).expanduser()
+    """Make the token file that is copied to nodes, if there is none. The token is not printed."""
+    token_file = Path(TOKEN_FILE).expanduser()
     if token_file.exists():
         return
     result = output_of(ray_command("get-auth-token", "--generate"))

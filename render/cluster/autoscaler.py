@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]
 
-from render.cluster.access import TOKEN, local_token, make_token
+from render.cluster.access import TOKEN_FILE, local_token, make_token
 from render.cluster.cluster_files import DASHBOARD_PORT, Cluster, job_words
 from render.cluster.dashboard import Dashboard
 from render.cluster.tools import google_project, output_of, ray_command, run
@@ -18,17 +18,18 @@ from render.export.picture import write_whole
 from render.system.paths import cache_directory
 from render.terminal.lines import print_lines
 
+#: Directory of the wheel for the nodes, below the checkout.
 _WHEELS = "dist"
-_BUILD_S = 300.0
+_MAX_BUILD_S = 300.0
 
 
 def up(cluster: Cluster) -> None:
     """Start the head, which starts the other nodes, or update a running cluster to its file."""
     root = _root()
-    mounts = _mounts(cluster)
+    mounts = _file_mounts(cluster)
     if any(str(local).startswith(f"{_WHEELS}/") for local in mounts.values()):
         _build_wheel(cluster, root)
-    if TOKEN in mounts.values():
+    if TOKEN_FILE in mounts.values():
         make_token()
     for remote, local in mounts.items():
         path = Path(str(local)).expanduser()
@@ -49,20 +50,21 @@ def reached(cluster: Cluster) -> Iterator[Dashboard]:
     """Yield the head's dashboard, reached by ssh."""
     path = str(_file(cluster))
 
-    def arguments(port: int) -> list[str]:
+    def forward_command(port: int) -> list[str]:
+        """Return the command that forwards the dashboard to a port of this machine."""
         return ray_command("dashboard", "--port", str(port), "--remote-port", str(DASHBOARD_PORT), path)
 
-    with forwarded(arguments, cluster.word) as url:
+    with forwarded(forward_command, cluster.word) as url:
         yield Dashboard(cluster.word, url, local_token()).greeted()
 
 
 def submit_words(cluster: Cluster) -> list[str]:
-    """Return the farm settings that the cluster's file gives to jobs that do not set them themselves."""
+    """Return the farm settings in the cluster's file, for jobs that do not set them."""
     return job_words(cluster, "metadata.submit", (cluster.document.get("metadata") or {}).get("submit") or [])
 
 
 def _file(cluster: Cluster) -> Path:
-    """Return the file that Ray reads.
+    """Return the path of the file that Ray reads.
 
     It is the cluster's own, or a copy in the user's cache with the Google Cloud project that the file leaves open.
     """
@@ -75,12 +77,12 @@ def _file(cluster: Cluster) -> Path:
 
 
 def _root() -> Path:
-    """Return the base of relative paths in a cluster's file: the project's checkout, else the current directory."""
+    """Return the base of paths in a cluster's file: the checkout, or the current directory."""
     checkout = Path(__file__).parents[2]
     return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
 
 
-def _mounts(cluster: Cluster) -> dict[str, object]:
+def _file_mounts(cluster: Cluster) -> dict[str, object]:
     mounts = cluster.document.get("file_mounts") or {}
     if not isinstance(mounts, dict):
         raise UserError(f"{cluster.path}: file_mounts must be pairs of REMOTE: LOCAL")
@@ -96,6 +98,6 @@ def _build_wheel(cluster: Cluster, root: Path) -> None:
         )
     print_lines("building the wheel for the nodes")
     command = ["-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", "--wheel-dir", _WHEELS, "."]
-    result = output_of([ray_command()[0], *command], patience=_BUILD_S, directory=root)
+    result = output_of([ray_command()[0], *command], timeout_s=_MAX_BUILD_S, directory=root)
     if result.returncode:
         raise UserError(f"the wheel for the nodes cannot be built: {' '.join(result.stderr.split())[-300:]}")

@@ -1,4 +1,4 @@
-"""Clusters by name: the files of `cluster/`, a file of the user's, or a running cluster at an address."""
+"""Clusters by name: files in `cluster/`, files of the user, or running clusters."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def find_cluster(word: str) -> Cluster:
     """Return the cluster that `cluster=WORD` names.
 
     `WORD` is a name in `cluster/` (`aws-gpu`), the path of a .yaml or .sh file, `local`, or the http address of a Ray
-    dashboard. Raises `UserError` for a name that does not exist, and for a file that describes no cluster.
+    dashboard. Raise `UserError` for a name that does not exist, and for a file that describes no cluster.
     """
     if not word:
-        raise UserError(f"which cluster? cluster=NAME, with one of {', '.join(known_clusters())}")
+        raise UserError(f"which cluster? cluster=NAME, with one of {', '.join(cluster_names())}")
     if word == LOCAL:
         return Cluster(word, RUNNING, url=_LOCAL_URL)
     if word.startswith(("http://", "https://")):
@@ -65,19 +65,19 @@ def find_cluster(word: str) -> Cluster:
         path = Path(word).expanduser()
         if not path.is_file():
             raise UserError(f"cluster={word}: there is no such file")
-        return _described(word, path)
+        return _cluster_of_file(word, path)
     shipped = _shipped()
     if word not in shipped:
         matches = difflib.get_close_matches(word, [*shipped, LOCAL], n=1)
         hint = f"did you mean {matches[0]}? " if matches else ""
         raise UserError(
-            f"there is no cluster {word!r}: {hint}there are {', '.join(known_clusters())}; or give a .yaml or .sh file, or "
+            f"there is no cluster {word!r}: {hint}there are {', '.join(cluster_names())}; or give a .yaml or .sh file, or "
             "the http address of a Ray dashboard"
         )
-    return _described(word, shipped[word])
+    return _cluster_of_file(word, shipped[word])
 
 
-def known_clusters() -> list[str]:
+def cluster_names() -> list[str]:
     """Return the values that `cluster=` may have: the shipped files and `local`."""
     return [*_shipped(), LOCAL]
 
@@ -94,7 +94,7 @@ def _shipped() -> dict[str, Path]:
 def _dashboard_url(word: str) -> str:
     try:
         parts = urlsplit(word)
-        # Reading the port raises ValueError where it is no number.
+        # Reading the port raises ValueError if it is no number.
         usable = bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
@@ -104,12 +104,12 @@ def _dashboard_url(word: str) -> str:
 
 
 def _is_batch(path: Path) -> bool:
-    """Return whether a shell script is a Slurm batch script, not a helper of the other files."""
+    """Return whether a shell script is a Slurm batch script, not a helper of a YAML file."""
     return any(line.startswith("#SBATCH") for line in read_yaml_text(path).splitlines())
 
 
 def _resource(path: Path) -> tuple[str, dict[str, Any]] | None:
-    """Return kind and document of a YAML file, or None where it describes no cluster."""
+    """Return kind and document of a YAML file, or None if it describes no cluster."""
     for document in load_all_yaml(read_yaml_text(path)):
         if not isinstance(document, dict):
             continue
@@ -121,7 +121,7 @@ def _resource(path: Path) -> tuple[str, dict[str, Any]] | None:
     return None
 
 
-def _described(word: str, path: Path) -> Cluster:
+def _cluster_of_file(word: str, path: Path) -> Cluster:
     try:
         if path.suffix == ".sh":
             if _is_batch(path):
@@ -149,11 +149,17 @@ def _described(word: str, path: Path) -> Cluster:
     return Cluster(word, kind, path, document=document)
 
 
-def job_words(cluster: Cluster, where: str, written: object) -> list[str]:
-    """Return `written`, the words that a cluster's file gives to its jobs.
+def job_words(cluster: Cluster, key: str, value: object) -> list[str]:
+    """Return the words that a cluster's file has for its jobs.
 
-    Raises `UserError` where it is not a list of key=value; `where` names its place in the file.
+    Args:
+        cluster: The cluster.
+        key: Name of the value in the file, for the message.
+        value: The value in the file.
+
+    Raises:
+        UserError: The value is not a list of key=value.
     """
-    if not isinstance(written, list) or not all(isinstance(word, str) and "=" in word for word in written):
-        raise UserError(f'{cluster.path}: {where} must be a list of key=value, such as ["farm.workers=4"]')
-    return written
+    if not isinstance(value, list) or not all(isinstance(word, str) and "=" in word for word in value):
+        raise UserError(f'{cluster.path}: {key} must be a list of key=value, such as ["farm.workers=4"]')
+    return value

@@ -18,15 +18,15 @@ from render.errors import UserError
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-_PATIENCE_S = 15.0
+_MAX_ANSWER_S = 15.0
 
 
 @dataclass(frozen=True)
 class Dashboard:
     """The dashboard of a Ray cluster.
 
-    `word` is the user's name for the cluster, `ray` the version of Ray that runs there, empty until the dashboard has
-    answered.
+    `word` is the user's name for the cluster, `ray` the version of Ray that runs there; it is empty until the dashboard
+    has answered.
     """
 
     word: str
@@ -35,21 +35,21 @@ class Dashboard:
     ray: str = ""
 
     def greeted(self) -> Dashboard:
-        """Return the dashboard with its Ray version; raise `UserError` where it does not answer or refuses access."""
+        """Return the dashboard with its Ray version. Raise `UserError` if there is no access."""
         answer = self._get("/api/version")
         if not isinstance(answer, dict) or "ray_version" not in answer:
             raise UserError(f"cluster={self.word}: what answers at {self.url} is not the dashboard of a Ray cluster")
         return Dashboard(self.word, self.url, self.token, str(answer["ray_version"]))
 
     def nodes(self) -> list[dict[str, Any]]:
-        """Return the nodes that are alive, as Ray's state API describes them, the head first."""
+        """Return the nodes that are alive, as Ray's state API describes them, the head node first."""
         answer = self._get("/api/v0/nodes?limit=10000")
         listed = answer["data"]["result"]["result"]
         alive = [node for node in listed if node["state"] == "ALIVE"]
         return sorted(alive, key=lambda node: not node["is_head_node"])
 
     def client(self) -> JobSubmissionClient:
-        """Return Ray's client for jobs, with quiet loggers and this dashboard's address, whatever the environment says."""
+        """Return Ray's client for jobs at this address, whatever the environment says."""
         for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
             # These variables would override the address.
             os.environ.pop(name, None)
@@ -72,12 +72,12 @@ class Dashboard:
         handlers = [urllib.request.ProxyHandler({})] if _is_loopback(self.url) else []
         try:
             request = urllib.request.Request(self.url + path, headers=headers)
-            with urllib.request.build_opener(*handlers).open(request, timeout=_PATIENCE_S) as answer:
+            with urllib.request.build_opener(*handlers).open(request, timeout=_MAX_ANSWER_S) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             error.close()
             if error.code in (401, 403):
-                raise UserError(self._locked()) from None
+                raise UserError(self._access_error()) from None
             raise UserError(
                 f"cluster={self.word}: what answers at {self.url} is not the dashboard of a Ray cluster (HTTP {error.code})"
             ) from None
@@ -88,7 +88,7 @@ class Dashboard:
                 f"cluster={self.word}: no Ray dashboard answers at {self.url} ({reason_text}): is the cluster up?"
             ) from None
 
-    def _locked(self) -> str:
+    def _access_error(self) -> str:
         problem = (
             "does not take the token that this machine has" if self.token else "asks for a token, and this machine has none"
         )

@@ -1,4 +1,4 @@
-"""Jobs on a running cluster, through Ray's own job service. They do not end with the command that sent them."""
+"""Jobs on a running cluster, by Ray's job service. They outlive the command that sent them."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ SENT_BY = "RENDER_SENT_BY"
 #: Command of a job. `exec`, so that only one process, and no shell, gets the signal to stop.
 ENTRY_POINT = f"exec python -m render render conf={JOB_FILE}"
 #: Longest time for a job to finish its current tile and save its canvas, s. Ray's default of 3 s would kill it before.
-STOP_S = 1800
-ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+MAX_STOP_S = 1800
+END_STATES = ("SUCCEEDED", "FAILED", "STOPPED")
 
-_TRIES, _PAUSE_S, _POLL_S = 5, 2.0, 0.3
+_MAX_TRIES, _PAUSE_S, _POLL_S = 5, 2.0, 0.3
 #: Lines that Ray writes into a job's log before the job does.
-_RAYS_OWN = re.compile(r"INFO job_manager\.py|^Running entrypoint for job ")
+_RAY_LINES = re.compile(r"INFO job_manager\.py|^Running entrypoint for job ")
 
 
 def refuse_other_version(sender: str) -> None:
-    """Raise `UserError` where a job was sent by another version of the program than runs here."""
+    """Raise `UserError` if a job was sent by another version of the program than runs here."""
     if sender != __version__:
         raise UserError(
             f"version mismatch between driver and cluster: the job was sent by {sender}, and the cluster has {__version__}"
@@ -49,7 +49,7 @@ def refuse_other_version(sender: str) -> None:
 
 
 def refuse_other_ray(dashboard: Dashboard) -> None:
-    """Raise `UserError` where the cluster runs another version of Ray than is installed here."""
+    """Raise `UserError` if the cluster runs another version of Ray than is installed here."""
     if dashboard.ray != ray.__version__:
         raise UserError(
             f"cluster={dashboard.word}: version mismatch: Ray {ray.__version__} here, Ray {dashboard.ray} on the cluster; "
@@ -58,7 +58,7 @@ def refuse_other_ray(dashboard: Dashboard) -> None:
 
 
 def job_id(name: str) -> str:
-    """Return a new id with the picture's name, such as `poster-1a2b3c`. It is also a valid name of a RayJob."""
+    """Return a new id, also valid as the name of a RayJob: the picture's name and random digits."""
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     if not slug[:1].isalpha():
         slug = f"dream-{slug}"
@@ -67,11 +67,19 @@ def job_id(name: str) -> str:
 
 def environment() -> dict[str, str]:
     """Return the environment variables of a job."""
-    return {SENT_BY: __version__, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S)}
+    return {SENT_BY: __version__, "RAY_JOB_STOP_WAIT_TIME_S": str(MAX_STOP_S)}
 
 
-def send(dashboard: Dashboard, job: str, settings: dict[str, Any], files: dict[str, Path], again: str) -> None:
-    """Send a job with its files; `again` is the command that sends the same job once more."""
+def send(dashboard: Dashboard, job: str, settings: dict[str, Any], files: dict[str, Path], resubmit_command: str) -> None:
+    """Send a job with its files.
+
+    Args:
+        dashboard: The cluster.
+        job: Id of the job.
+        settings: All settings of its config, as plain data.
+        files: Its files, by their names in the job's directory.
+        resubmit_command: Command that sends the same job once more.
+    """
     client = dashboard.client()
     with tempfile.TemporaryDirectory(prefix="render-job-") as directory:
         pack(settings, files, Path(directory))
@@ -80,20 +88,20 @@ def send(dashboard: Dashboard, job: str, settings: dict[str, Any], files: dict[s
                 entrypoint=ENTRY_POINT,
                 submission_id=job,
                 runtime_env={"working_dir": directory, "env_vars": environment()},
-                metadata={"again": again, "output": str(settings["output"]["dir"])},
+                metadata={"again": resubmit_command, "output": str(settings["output"]["dir"])},
             )
         except (RuntimeError, ValueError, OSError) as error:
-            raise UserError(f"cluster={dashboard.word} does not take the job ({_brief(error)})") from None
+            raise UserError(f"cluster={dashboard.word} does not take the job ({_first_line(error)})") from None
 
 
 def details(client: JobSubmissionClient, word: str, job: str) -> JobDetails:
-    """Return what the cluster reports of a job; raise `UserError` where it does not know the id."""
+    """Return what the cluster reports of a job. Raise `UserError` if it does not know the id."""
     try:
         return client.get_job_info(job)
     except RuntimeError as error:
         if "404" not in str(error):
-            raise UserError(f"cluster={word} does not tell of job {job} ({_brief(error)})") from None
-    ids = ", ".join(_known(client.list_jobs()))
+            raise UserError(f"cluster={word} does not tell of job {job} ({_first_line(error)})") from None
+    ids = ", ".join(_ids(client.list_jobs()))
     raise UserError(f"cluster={word} has no job {job!r}: {f'there are {ids}' if ids else 'there is none'}")
 
 
@@ -103,34 +111,40 @@ def listed(client: JobSubmissionClient) -> list[JobDetails]:
 
 
 def only_running(client: JobSubmissionClient, word: str) -> str:
-    """Return the only running job; raise `UserError` with the jobs to choose from where there is not exactly one."""
+    """Return the id of the only running job. Raise `UserError` if there is not exactly one."""
     jobs = listed(client)
-    running = _known(job for job in jobs if job.status not in ENDED)
+    running = _ids(job for job in jobs if job.status not in END_STATES)
     if len(running) == 1:
         return running[0]
-    ids = ", ".join(running or _known(jobs))
+    ids = ", ".join(running or _ids(jobs))
     problem = f"which job? job=ID, with one of {ids}" if ids else "no job was sent to it"
     raise UserError(f"cluster={word}: {problem}")
 
 
 def follow(dashboard: Dashboard, job: str, *, skip: int = 0) -> JobDetails:
-    """Print a job's log as it grows, from character `skip` on, until the job ends; return its final details.
+    """Print a job's log as it grows, until the job ends; return its final details.
 
-    Raises `UserError` where the connection is lost for good; the job continues.
+    Args:
+        dashboard: The cluster.
+        job: Id of the job.
+        skip: Characters at the log's beginning that are not printed.
+
+    Raises:
+        UserError: The connection is lost for good; the job continues.
     """
     client = dashboard.client()
-    log, lost_errors, reason = _Log(skip), _lost(), ""
-    for number in range(_TRIES):
+    log, connection_errors, reason = _Log(skip), _connection_errors(), ""
+    for number in range(_MAX_TRIES):
         try:
             asyncio.run(log.copy(client, job))
-            while (info := details(client, dashboard.word, job)).status not in ENDED:
+            while (info := details(client, dashboard.word, job)).status not in END_STATES:
                 # The log is closed a moment before the status changes.
                 time.sleep(_POLL_S)
             return info
-        except lost_errors as error:
+        except connection_errors as error:
             log.reopen()
-            reason = _brief(error)
-            if number < _TRIES - 1:
+            reason = _first_line(error)
+            if number < _MAX_TRIES - 1:
                 time.sleep(_PAUSE_S)
         finally:
             log.flush()
@@ -141,33 +155,33 @@ def follow(dashboard: Dashboard, job: str, *, skip: int = 0) -> JobDetails:
 
 
 def exit_code(info: JobDetails) -> int:
-    """Return the exit code for the command that followed a job, and print why the job ended unless it succeeded.
+    """Return the exit code of the command that followed a job; print why a job did not succeed.
 
-    It is 0, the job's own exit code, 130 where the job was stopped, or 1.
+    It is 0, the job's own exit code, 130 if the job was stopped, or 1.
     """
-    job, again = info.submission_id, (info.metadata or {}).get("again", "")
+    job, resubmit_command = info.submission_id, (info.metadata or {}).get("again", "")
     if info.status == "SUCCEEDED":
         return 0
-    onward = f"; to go on: {again}" if again else ""
+    hint = f"; to go on: {resubmit_command}" if resubmit_command else ""
     if info.status == "STOPPED":
-        print_lines(f"render: job {job} was stopped{onward}", file=sys.stderr)
+        print_lines(f"render: job {job} was stopped{hint}", file=sys.stderr)
         return interrupts.EXIT_CODE
     code = info.driver_exit_code
     if code is None:
-        print_lines(f"render: job {job} failed ({_brief(info.message or 'no reason given')}){onward}", file=sys.stderr)
+        print_lines(f"render: job {job} failed ({_first_line(info.message or 'no reason given')}){hint}", file=sys.stderr)
         return 1
     if code < 0 or code > 128:
-        print_lines(f"render: job {job} was killed by signal {-code if code < 0 else code - 128}{onward}", file=sys.stderr)
+        print_lines(f"render: job {job} was killed by signal {-code if code < 0 else code - 128}{hint}", file=sys.stderr)
         return 1
     print_lines(f"render: job {job} failed with exit code {code}: its last lines say why", file=sys.stderr)
     return code
 
 
 def stop(dashboard: Dashboard, job: str) -> JobDetails:
-    """Ask a job to save its canvas and end, and print its log until it has. Return its final details."""
+    """Have a job save its canvas and end; print its log until it has. Return its final details."""
     client = dashboard.client()
     info = details(client, dashboard.word, job)
-    if info.status in ENDED:
+    if info.status in END_STATES:
         raise UserError(f"job {job} has ended already: {info.status.lower()}")
     log_length = len(client.get_job_logs(job))
     client.stop_job(job)
@@ -175,18 +189,21 @@ def stop(dashboard: Dashboard, job: str) -> JobDetails:
 
 
 class _Log:
-    """A job's log on its way to standard output. It may be opened more than once."""
+    """A job's log on its way to standard output. It may be opened more than once.
+
+    `skip` characters at its beginning are not printed.
+    """
 
     def __init__(self, skip: int) -> None:
-        self._seen, self._position, self._rest = skip, 0, ""
+        self._printed, self._position, self._rest = skip, 0, ""
 
     async def copy(self, client: JobSubmissionClient, job: str) -> None:
         """Print new text until the job ends."""
         async for text in client.tail_job_logs(job):
             begin, self._position = self._position, self._position + len(text)
-            if self._position > self._seen:
-                self._write(text[max(0, self._seen - begin) :])
-                self._seen = self._position
+            if self._position > self._printed:
+                self._write(text[max(0, self._printed - begin) :])
+                self._printed = self._position
 
     def reopen(self) -> None:
         """Expect the next text to start at the log's beginning again."""
@@ -194,7 +211,7 @@ class _Log:
 
     def _write(self, text: str) -> None:
         *lines, self._rest = (self._rest + text).split("\n")
-        print_lines(*(without_colours(line) for line in lines if not _RAYS_OWN.search(line)))
+        print_lines(*(without_colours(line) for line in lines if not _RAY_LINES.search(line)))
 
     def flush(self) -> None:
         """Print an unfinished last line."""
@@ -203,7 +220,7 @@ class _Log:
             self._rest = ""
 
 
-def _lost() -> tuple[type[Exception], ...]:
+def _connection_errors() -> tuple[type[Exception], ...]:
     """Return the exceptions that a broken connection raises."""
     import aiohttp
     import requests
@@ -211,11 +228,11 @@ def _lost() -> tuple[type[Exception], ...]:
     return RuntimeError, OSError, aiohttp.ClientError, requests.RequestException
 
 
-def _known(jobs: Iterable[JobDetails]) -> list[str]:
+def _ids(jobs: Iterable[JobDetails]) -> list[str]:
     return [job.submission_id for job in jobs if job.submission_id]
 
 
-def _brief(error: object) -> str:
-    """Return one line of an error of Ray's, without the page that may follow."""
+def _first_line(error: object) -> str:
+    """Return the first line of an error of Ray: a whole page may follow."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__).rstrip(".:")[:300]

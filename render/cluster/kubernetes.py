@@ -1,4 +1,4 @@
-"""Clusters of KubeRay: a RayCluster, to which jobs are sent, or a RayJob, which is a cluster for one job."""
+"""Clusters of KubeRay: a RayCluster, which takes jobs, or a RayJob, a cluster for one job."""
 
 from __future__ import annotations
 
@@ -18,32 +18,24 @@ from render.cluster.tools import last_line, output_of, run
 from render.cluster.tunnel import forwarded
 from render.errors import UserError
 
-#: Annotation with farm settings for jobs that do not set them themselves.
-SUBMIT = "pareidolia/submit"
+#: Annotation with farm settings for jobs that do not set them.
+SUBMIT_ANNOTATION = "pareidolia/submit"
 #: Label of RayJobs: the metadata.name in the cluster's file.
 _LABEL = "pareidolia/cluster"
 _TOKEN_KEY = "auth_token"
 
 
 def up(cluster: Cluster, container: str) -> None:
-    """Apply the file, with `container` as the image of its containers if given."""
+    """Apply the file, with `container` as the image of its containers unless it is empty."""
     documents = [part for part in yaml.safe_load_all(cluster.path.read_text(encoding="utf-8")) if part]
-    run(["kubectl", "apply", "-f", "-"], given=yaml.safe_dump_all(_with_image(documents, container)))
+    run(["kubectl", "apply", "-f", "-"], stdin=yaml.safe_dump_all(_with_image(documents, container)))
 
 
 def down(cluster: Cluster) -> None:
-    """Delete what the file has made; for a RayJob, also what its jobs have made."""
+    """Delete what the file describes; for a RayJob, also its jobs."""
     if cluster.kind == KUBERNETES_JOB:
-        run(
-            [
-                "kubectl",
-                *_namespace(cluster),
-                "delete",
-                "rayjobs",
-                "--selector",
-                f"{_LABEL}={cluster.document['metadata']['name']}",
-            ]
-        )
+        selector = f"{_LABEL}={cluster.document['metadata']['name']}"
+        run(["kubectl", *_namespace(cluster), "delete", "rayjobs", "--selector", selector])
     run(["kubectl", "delete", "--ignore-not-found", "-f", cluster.path])
 
 
@@ -68,20 +60,21 @@ def job_list(cluster: Cluster) -> str:
 
 @contextmanager
 def reached(cluster: Cluster, job: str = "") -> Iterator[Dashboard]:
-    """Yield the head's dashboard, reached by kubectl; `job` is the RayJob whose cluster is meant."""
+    """Yield the head's dashboard, reached by kubectl; `job` is the RayJob that owns the cluster."""
     name = _ray_cluster(cluster, job or cluster.document["metadata"]["name"])
     service = f"service/{name}-head-svc"
 
-    def arguments(port: int) -> list[str]:
+    def forward_command(port: int) -> list[str]:
+        """Return the command that forwards the dashboard to a port of this machine."""
         forward = ["port-forward", "--address", "127.0.0.1", service, f"{port}:{DASHBOARD_PORT}"]
         return ["kubectl", *_namespace(cluster), *forward]
 
-    with forwarded(arguments, cluster.word) as url:
+    with forwarded(forward_command, cluster.word) as url:
         yield Dashboard(cluster.word, url, _token(cluster, name)).greeted()
 
 
 def submit_words(cluster: Cluster) -> list[str]:
-    """Return the farm settings that the cluster's file gives to jobs that do not set them themselves."""
+    """Return the farm settings in the cluster's file, for jobs that do not set them."""
     if cluster.kind == KUBERNETES_JOB:
         try:
             words = shlex.split(str(cluster.document["spec"].get("entrypoint") or ""))
@@ -90,23 +83,23 @@ def submit_words(cluster: Cluster) -> list[str]:
         return [word for word in words if word.startswith("farm.") and not word.startswith("farm.address=")]
     annotations = cluster.document["metadata"].get("annotations") or {}
     try:
-        annotated_words: object = json.loads(annotations.get(SUBMIT, "[]"))
+        annotated_words: object = json.loads(annotations.get(SUBMIT_ANNOTATION, "[]"))
     except (AttributeError, TypeError, ValueError):
         annotated_words = None
-    return job_words(cluster, f"the annotation {SUBMIT}", annotated_words)
+    return job_words(cluster, f"the annotation {SUBMIT_ANNOTATION}", annotated_words)
 
 
 def send_job(
-    cluster: Cluster, job: str, words: Sequence[str], environment: dict[str, str], again: str, container: str
+    cluster: Cluster, job: str, words: Sequence[str], environment: dict[str, str], resubmit_command: str, container: str
 ) -> None:
-    """Make a RayJob named `job`, which renders `words` on a cluster of its own and removes that cluster afterwards.
+    """Make a RayJob, which renders on a cluster of its own and removes that cluster afterwards.
 
     Args:
         cluster: The cluster whose file describes the RayJob.
         job: Name of the RayJob.
         words: Arguments of the render command.
         environment: Environment variables of the job.
-        again: Command that sends the same job once more.
+        resubmit_command: Command that sends the same job once more.
         container: Image of the containers; empty keeps the file's.
     """
     (document,) = _with_image([cluster.document], container)
@@ -118,16 +111,16 @@ def send_job(
         **spec,
         "entrypoint": shlex.join(["python", "-m", "render", "render", *words]),
         "jobId": job,
-        "metadata": {"again": again},
+        "metadata": {"again": resubmit_command},
         "runtimeEnvYAML": yaml.safe_dump(runtime),
     }
-    result = output_of(["kubectl", *_namespace(cluster), "create", "-f", "-"], given=yaml.safe_dump(document))
+    result = output_of(["kubectl", *_namespace(cluster), "create", "-f", "-"], stdin=yaml.safe_dump(document))
     if result.returncode:
         raise UserError(f"cluster={cluster.word}: kubectl does not take the job ({last_line(result.stderr)})")
 
 
 def _with_image(value: Any, container: str) -> Any:
-    """Return a copy of `value` in which every container has the image `container`; empty keeps the images."""
+    """Return a copy of a document with `container`, unless empty, as image of its containers."""
     if isinstance(value, list):
         return [_with_image(part, container) for part in value]
     if not isinstance(value, dict):
@@ -151,9 +144,9 @@ def _ray_cluster(cluster: Cluster, name: str) -> str:
 
 
 def _token(cluster: Cluster, name: str) -> str | None:
-    """Return the token in the secret that KubeRay makes or the file names; else this machine's own token.
+    """Return the token in the secret that KubeRay makes or the file names.
 
-    The latter is used where the secret cannot be read.
+    If the secret cannot be read, it is this machine's own token.
     """
     spec: dict[str, Any] = cluster.document["spec"]
     options = (spec.get("rayClusterSpec", spec).get("authOptions")) or {}

@@ -1,4 +1,4 @@
-"""A job packed for a cluster: its whole config in one file, beside the local files that the config names."""
+"""A job packed for a cluster: its config in one file, and the local files that it names."""
 
 from __future__ import annotations
 
@@ -18,21 +18,29 @@ from render.storage.user_paths import user_path
 
 #: Name of the config file in the job's working directory.
 JOB_FILE = "job.yaml"
-#: Most bytes of a job's files: every node gets a copy, through the head's memory.
-MOST_BYTES = 100_000_000
+#: Largest size of a job's files together: every node gets a copy, through the head's memory.
+MAX_BYTES = 100_000_000
 
 _INPUTS = "inputs"
 #: Keys of an objective that name files.
-_FILES = ("mask", "image", "guide", "direction")
-_PROFILES = ("srgb", "p3", "cmyk")
+_FILE_KEYS = ("mask", "image", "guide", "direction")
+#: Colour profiles that are part of the program.
+_BUILT_IN_PROFILES = ("srgb", "p3", "cmyk")
 
 
-def travelling(config: Config, *, shared: bool) -> tuple[dict[str, Any], dict[str, Path]]:
-    """Return a job's settings for a cluster, as plain data, and its files by their names in the job's directory.
+def portable_settings(config: Config, *, shared: bool) -> tuple[dict[str, Any], dict[str, Path]]:
+    """Return a job's settings for a cluster, and the files that go with it.
 
-    With `shared`, absolute paths are the cluster's own and stay. Sets `farm.address` in `config`. Raises `UserError`
-    for a file that is not here, for a run directory or picture that would be left on a node, and for files that are
-    too large together.
+    Args:
+        config: The job. Its `farm.address` is set.
+        shared: Absolute paths are those of the cluster's shared file system, and stay.
+
+    Returns:
+        The settings as plain data, and the files by their names in the job's directory.
+
+    Raises:
+        UserError: A file does not exist, the run directory or a picture would be left on a node, or the files are too
+            large together.
     """
     if config.farm.address is not None:
         raise UserError(f"farm.address={config.farm.address}: a job joins the cluster that it is sent to; drop it")
@@ -41,7 +49,8 @@ def travelling(config: Config, *, shared: bool) -> tuple[dict[str, Any], dict[st
     _check_outputs(config, shared=shared)
     files: dict[str, Path] = {}
 
-    def moved(key: str, text: str) -> str:
+    def pack_file(key: str, text: str) -> str:
+        """Add the file that `key=text` names to the job; return its name there."""
         if is_url(text) or (shared and text.startswith("/")):
             return text
         path = user_path(text, key)
@@ -54,31 +63,36 @@ def travelling(config: Config, *, shared: bool) -> tuple[dict[str, Any], dict[st
 
     settings = asdict(config)
     if settings["image"] != "noise":
-        settings["image"] = _moved_picture("image", settings["image"], moved)
-    settings["objective"] = _moved_files("objective", settings["objective"], moved)
-    for section, key, names in (("model", "weights", ()), ("output", "profile", _PROFILES)):
+        settings["image"] = _pack_picture("image", settings["image"], pack_file)
+    settings["objective"] = _pack_files("objective", settings["objective"], pack_file)
+    for section, key, names in (("model", "weights", ()), ("output", "profile", _BUILT_IN_PROFILES)):
         value = settings[section][key]
         if value is not None and value not in names:
-            settings[section][key] = moved(f"{section}.{key}", value)
-    sizes = {name: path.stat().st_size for name, path in files.items()}
-    if sum(sizes.values()) > MOST_BYTES:
-        largest = max(sizes, key=lambda name: sizes[name])
-        raise UserError(
-            f"{files[largest]} has {sizes[largest] / 1e6:.0f} MB, and a job brings at most {MOST_BYTES / 1e6:.0f} MB "
-            "along: put it into the bucket and name its URL"
-        )
+            settings[section][key] = pack_file(f"{section}.{key}", value)
+    _check_size(files)
     return settings, files
 
 
 def pack(settings: dict[str, Any], files: dict[str, Path], directory: Path) -> None:
-    """Fill the job's working directory: `job.yaml`, a root config that holds all settings, and the files."""
+    """Write the job's working directory: `job.yaml` with all settings, and the files."""
     # JSON is valid YAML and marks text clearly, such as "1e5", "on" and "null".
     text = json.dumps(_plain(settings), ensure_ascii=False, indent=1)
     (directory / JOB_FILE).write_text(text + "\n", encoding="utf-8")
     for name, path in files.items():
-        place = directory / name
-        place.parent.mkdir(parents=True)
-        shutil.copyfile(path, place)
+        copy = directory / name
+        copy.parent.mkdir(parents=True)
+        shutil.copyfile(path, copy)
+
+
+def _check_size(files: dict[str, Path]) -> None:
+    """Raise `UserError` if the files are too large together."""
+    sizes = {path: path.stat().st_size for path in files.values()}
+    if sum(sizes.values()) > MAX_BYTES:
+        largest = max(sizes, key=lambda path: sizes[path])
+        raise UserError(
+            f"{largest} has {sizes[largest] / 1e6:.0f} MB, and a job brings at most {MAX_BYTES / 1e6:.0f} MB along: put it "
+            "into the bucket and name its URL"
+        )
 
 
 def _check_outputs(config: Config, *, shared: bool) -> None:
@@ -96,20 +110,20 @@ def _check_outputs(config: Config, *, shared: bool) -> None:
             raise UserError(f"{key}={text} would be left on a node of the cluster: {remedy}")
 
 
-def _moved_picture(key: str, text: str, moved: Callable[[str, str], str]) -> str:
-    return text if text.startswith("sample:") else moved(key, text)
+def _pack_picture(key: str, text: str, pack_file: Callable[[str, str], str]) -> str:
+    return text if text.startswith("sample:") else pack_file(key, text)
 
 
-def _moved_files(key: str, value: Any, moved: Callable[[str, str], str]) -> Any:
-    """Return a part of an objective's settings with the new paths of the files that it names."""
+def _pack_files(key: str, value: Any, pack_file: Callable[[str, str], str]) -> Any:
+    """Return a part of an objective's settings with the files that it names by their new names."""
     if isinstance(value, list):
-        return [_moved_files(f"{key}[{number}]", part, moved) for number, part in enumerate(value)]
+        return [_pack_files(f"{key}[{number}]", part, pack_file) for number, part in enumerate(value)]
     if not isinstance(value, dict):
         return value
     return {
-        inner: _moved_picture(f"{key}.{inner}", part, moved)
-        if inner in _FILES and isinstance(part, str)
-        else _moved_files(f"{key}.{inner}", part, moved)
+        inner: _pack_picture(f"{key}.{inner}", part, pack_file)
+        if inner in _FILE_KEYS and isinstance(part, str)
+        else _pack_files(f"{key}.{inner}", part, pack_file)
         for inner, part in value.items()
     }
 

@@ -17,7 +17,7 @@ from render.terminal.lines import print_lines
 from render.terminal.text import escaped, without_colours
 
 #: States in which a job has not ended; see squeue(1).
-_GOING = (
+_RUNNING_STATES = (
     "PENDING",
     "CONFIGURING",
     "RUNNING",
@@ -30,15 +30,15 @@ _GOING = (
     "STOPPED",
 )
 _POLL_S = 2.0
-_PATIENCE_S = 60.0
+_MAX_SBATCH_S = 60.0
 
 
 def send(cluster: Cluster, name: str, words: Sequence[str]) -> str:
-    """Queue the script with the job's words, from this directory; return the job's number."""
+    """Queue the cluster's script with the job's words; return the job's number."""
     # By default the Python of this environment, which all nodes see.
     os.environ.setdefault("RENDER_PYTHON", sys.executable)
     result = output_of(
-        ["sbatch", "--parsable", f"--job-name={name}", cluster.path.absolute(), *words], patience=_PATIENCE_S
+        ["sbatch", "--parsable", f"--job-name={name}", cluster.path.absolute(), *words], timeout_s=_MAX_SBATCH_S
     )
     job = result.stdout.strip().partition(";")[0]
     if result.returncode or not job.isdigit():
@@ -47,12 +47,12 @@ def send(cluster: Cluster, name: str, words: Sequence[str]) -> str:
 
 
 def follow(cluster: Cluster, job: str, *, skip: int = 0) -> int:
-    """Print a job's output, from byte `skip` on, until it has ended; return its exit code."""
+    """Print a job's output, from byte `skip` on, until the job ends; return its exit code."""
     position = skip
     while True:
-        state, code, log = _facts(cluster, job)
+        state, code, log = _job_state(cluster, job)
         position = _print_from(log, position)
-        if state not in _GOING:
+        if state not in _RUNNING_STATES:
             _print_from(log, position)
             if state != "COMPLETED":
                 print_lines(f"render: job {job} ended: {state.lower()}", file=sys.stderr)
@@ -61,11 +61,11 @@ def follow(cluster: Cluster, job: str, *, skip: int = 0) -> int:
 
 
 def stop(cluster: Cluster, job: str) -> int:
-    """Send SIGTERM to the script, which passes it to the render, and print the output until the job has ended."""
-    state, _, log = _facts(cluster, job)
-    if state not in _GOING:
+    """Send SIGTERM to the script, which passes it on, and print the output until the job ends."""
+    state, _, log = _job_state(cluster, job)
+    if state not in _RUNNING_STATES:
         raise UserError(f"job {job} has ended already: {state.lower()}")
-    # Taken before the signal, so that none of the answer is skipped.
+    # Before the signal, so that no later output is skipped.
     log_size = log.stat().st_size if log.is_file() else 0
     result = output_of(["scancel", *([] if state == "PENDING" else ["--signal=TERM", "--batch"]), job])
     if result.returncode:
@@ -81,10 +81,10 @@ def queue(cluster: Cluster) -> str:
     return result.stdout
 
 
-def _facts(cluster: Cluster, job: str) -> tuple[str, int, Path]:
-    """Return a job's state, exit code and log.
+def _job_state(cluster: Cluster, job: str) -> tuple[str, int, Path]:
+    """Return a job's state, exit code and the path of its output.
 
-    Raises `UserError` where Slurm does not know the number, which it forgets soon after the job's end.
+    Raise `UserError` if Slurm does not know the number, which it forgets soon after the job's end.
     """
     if not job.isdigit():
         raise UserError(f"cluster={cluster.word}: job={job} is no number of a Slurm job: squeue --me lists yours")
@@ -98,7 +98,7 @@ def _facts(cluster: Cluster, job: str) -> tuple[str, int, Path]:
 
 
 def _print_from(log: Path, position: int) -> int:
-    """Print a file from a position on; return the position of its end."""
+    """Print a file from a position on, in bytes; return the position of its end."""
     if not log.is_file():
         return position
     with log.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Checks for the programs, packages and credentials that a cluster's commands need; running such programs."""
+"""Programs, packages and credentials that clusters need: checks, and running of programs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 from render.cluster.cluster_files import AUTOSCALER, KUBERNETES, KUBERNETES_JOB, SLURM, Cluster
 from render.errors import UserError
 
-#: Remedies for missing programs.
-_SOURCES = {
+#: Remedy for each missing program.
+_REMEDIES = {
     "kubectl": "install it (kubernetes.io/docs/tasks/tools)",
     "sbatch": "run this on a login node of the Slurm cluster",
     "squeue": "run this on a login node of the Slurm cluster",
@@ -31,15 +31,15 @@ _PROGRAMS = {
 }
 #: The package that Ray's autoscaler imports for a cloud, and the extra of this package that installs it.
 _MODULES = {"aws": ("boto3", "aws"), "gcp": ("googleapiclient", "gcp")}
-_PATIENCE_S = 20.0
+_MAX_ANSWER_S = 20.0
 
 
 def require_tools(cluster: Cluster, command: str) -> None:
-    """Raise `UserError`, in one line, where this machine lacks what `command` needs for the cluster."""
+    """Raise `UserError` if this machine lacks what `command` needs for the cluster."""
     require_ray()
     for program in _PROGRAMS.get(cluster.kind, ()):
         if shutil.which(program) is None:
-            raise UserError(f"cluster={cluster.word} needs {program}, which is not on this machine: {_SOURCES[program]}")
+            raise UserError(f"cluster={cluster.word} needs {program}, which is not on this machine: {_REMEDIES[program]}")
     module, extra = _MODULES.get(cluster.cloud, ("", ""))
     if module and importlib.util.find_spec(module) is None:
         raise UserError(
@@ -55,8 +55,8 @@ def require_tools(cluster: Cluster, command: str) -> None:
 
 
 def require_ray() -> None:
-    """Raise `UserError` unless Ray is installed with the parts that talk to a cluster's dashboard."""
-    missing = [module for module in ("aiohttp", "requests", "colorful") if not _is_here(module)]
+    """Raise `UserError` unless Ray is installed with its client for dashboards."""
+    missing = [module for module in ("aiohttp", "requests", "colorful") if not _is_installed(module)]
     if missing:
         raise UserError(
             f"clusters need ray[default], of which {missing[0]} is missing: make does it by itself; else install "
@@ -64,7 +64,7 @@ def require_ray() -> None:
         )
 
 
-def _is_here(module: str) -> bool:
+def _is_installed(module: str) -> bool:
     # An imported module may have no spec: colorful replaces itself by an object.
     return module in sys.modules or importlib.util.find_spec(module) is not None
 
@@ -73,7 +73,7 @@ def _require_aws(cluster: Cluster) -> None:
     import boto3
     from botocore.exceptions import BotoCoreError
 
-    # botocore logs every place where it looks.
+    # botocore logs every file and service that it asks.
     logging.getLogger("botocore").setLevel(logging.ERROR)
     reason = "there are none"
     try:
@@ -89,9 +89,9 @@ def _require_aws(cluster: Cluster) -> None:
 
 
 def google_project(cluster: Cluster) -> str:
-    """Return the Google Cloud project of a cluster: its file's, else that of the credentials or of gcloud.
+    """Return the Google Cloud project of a cluster: its file's, or that of the credentials.
 
-    Raises `UserError` where there is no project, or no credentials.
+    Raise `UserError` if there is no project, or no credentials.
     """
     import google.auth
     from google.auth.exceptions import GoogleAuthError
@@ -123,46 +123,53 @@ def _require_context(cluster: Cluster) -> None:
 
 
 def ray_command(*arguments: str) -> list[str]:
-    """Return a command line of Ray's own program, of the Ray that this process would import."""
+    """Return a command line of Ray's own program, with the Ray that this process would import."""
     return [sys.executable, "-m", "ray.scripts.scripts", *arguments]
 
 
 def output_of(
-    arguments: Sequence[str | Path], *, patience: float = _PATIENCE_S, directory: Path | None = None, given: str = ""
+    arguments: Sequence[str | Path], *, timeout_s: float = _MAX_ANSWER_S, directory: Path | None = None, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program with `given` as its input; return its exit code and output.
+    """Run a program; return its exit code and output.
 
-    Raises `UserError` where it does not end within `patience` seconds.
+    Args:
+        arguments: The program and its arguments.
+        timeout_s: Longest time that it may take, s.
+        directory: Its working directory; None for that of this process.
+        stdin: Text on its standard input.
+
+    Raises:
+        UserError: It takes longer.
     """
     try:
         return subprocess.run(
             [*map(str, arguments)],
-            input=given,
+            input=stdin,
             capture_output=True,
             text=True,
             check=False,
-            timeout=patience,
+            timeout=timeout_s,
             cwd=directory,
         )
     except subprocess.TimeoutExpired:
-        raise UserError(f"`{_spoken(arguments)}` gives no answer in {patience:g} s: is the network up?") from None
+        raise UserError(f"`{_command_text(arguments)}` gives no answer in {timeout_s:g} s: is the network up?") from None
 
 
-def run(arguments: Sequence[str | Path], *, directory: Path | None = None, given: str | None = None) -> None:
-    """Run a program that talks to the user itself; raise `UserError` where it fails."""
+def run(arguments: Sequence[str | Path], *, directory: Path | None = None, stdin: str | None = None) -> None:
+    """Run a program that prints for the user itself. Raise `UserError` if it fails."""
     sys.stdout.flush()
-    code = subprocess.run([*map(str, arguments)], cwd=directory, input=given, text=True, check=False).returncode
+    code = subprocess.run([*map(str, arguments)], cwd=directory, input=stdin, text=True, check=False).returncode
     if code:
-        raise UserError(f"`{_spoken(arguments)}` failed with exit code {code}: what it printed above says why")
+        raise UserError(f"`{_command_text(arguments)}` failed with exit code {code}: what it printed above says why")
 
 
 def last_line(text: str) -> str:
-    """Return the last line that is not empty, which is the reason in most programs' output."""
+    """Return the last line that is not empty: in most programs' output, it states the reason."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1].rstrip(".") if lines else "no reason given"
 
 
-def _spoken(arguments: Sequence[str | Path]) -> str:
+def _command_text(arguments: Sequence[str | Path]) -> str:
     words = [*map(str, arguments)]
     if words[:3] == ray_command():
         words[:3] = ["ray"]

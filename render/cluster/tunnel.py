@@ -1,4 +1,4 @@
-"""Forwarding of a cluster's dashboard to loopback, for as long as a command needs it."""
+"""Forwarding of a cluster's dashboard to a port of this machine, while a command needs it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from contextlib import contextmanager
 from render.cluster.tools import last_line
 from render.errors import UserError
 
-_PATIENCE_S = 60.0
+_MAX_START_S = 60.0
 _POLL_S = 0.1
-_GOODBYE_S = 5.0
+_MAX_END_S = 5.0
 
 
 @contextmanager
-def forwarded(arguments: Callable[[int], Sequence[str]], word: str) -> Iterator[str]:
-    """Yield the local address of the dashboard of the cluster `word`.
+def forwarded(forward_command: Callable[[int], Sequence[str]], word: str) -> Iterator[str]:
+    """Yield the local address of a cluster's dashboard; the forwarding ends with the block.
 
-    `arguments` returns the command that forwards a port of loopback; the command is ended with the block.
+    Args:
+        forward_command: Returns the command that forwards a port of loopback.
+        word: The user's name for the cluster.
 
     Raises:
         UserError: Nothing listens there within a minute.
@@ -32,7 +34,7 @@ def forwarded(arguments: Callable[[int], Sequence[str]], word: str) -> Iterator[
         # A separate session, so that Ctrl-C does not end it: the command may still have to talk to the cluster. Its
         # input stays open, because a remote shell would end with it.
         process = subprocess.Popen(
-            [*arguments(port)],
+            [*forward_command(port)],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -40,7 +42,7 @@ def forwarded(arguments: Callable[[int], Sequence[str]], word: str) -> Iterator[
             start_new_session=True,
         )
         try:
-            deadline = time.monotonic() + _PATIENCE_S
+            deadline = time.monotonic() + _MAX_START_S
             while not _listens(port):
                 if process.poll() is not None or time.monotonic() > deadline:
                     output.seek(0)
@@ -57,7 +59,7 @@ def _end(process: subprocess.Popen[str]) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:
-        process.communicate(timeout=_GOODBYE_S)
+        process.communicate(timeout=_MAX_END_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()

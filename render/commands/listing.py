@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from rich.table import Table
 
@@ -16,7 +16,7 @@ from render.terminal.console import plain_console
 from render.terminal.lines import print_lines
 
 
-def print_models() -> None:
+def models_command(_words: Sequence[str]) -> int:
     """Print every network's layers with kind, channels, stride and receptive field."""
     console = plain_console()
     for name, model in MODELS.items():
@@ -34,10 +34,11 @@ def print_models() -> None:
                 kind = layer.kind.lower()
             table.add_row(layer.name, kind, str(layer.channels), str(layer.stride), str(layer.receptive_field))
         console.print(table)
+    return 0
 
 
-def print_objectives() -> None:
-    """Print every kind of objective term, with its effect and examples, then the presets in conf/objective."""
+def objectives_command(_words: Sequence[str]) -> int:
+    """Print every kind of objective term with examples, then the presets in conf/objective."""
     console = plain_console()
     table = Table(title="terms, for objective.terms=[...]; a weight goes before the star", title_justify="left")
     for heading in ("kind", "what there will be more of", "such as"):
@@ -52,19 +53,21 @@ def print_objectives() -> None:
         first = path.read_text(encoding="utf-8").partition("\n")[0]
         table.add_row(path.stem, first.removeprefix("# "))
     console.print(table)
+    return 0
 
 
-def print_classes(given: Mapping[str, str]) -> None:
-    """Print the classes of a `model`, or only those with `words` in their name. Raise `UserError` if there is none."""
-    unknown = sorted(set(given) - {"model", "words"})
-    if unknown:
-        raise UserError(f"classes takes model=NAME and words=TEXT, not {unknown[0]!r}")
-    model = given.get("model", "googlenet")
+def classes_command(words: Sequence[str]) -> int:
+    """Print the classes of a network, or those with a text in their name."""
+    options = dict(word.partition("=")[::2] for word in words)
+    unknown_keys = sorted(options.keys() - {"model", "words"})
+    if unknown_keys:
+        raise UserError(f"classes takes model=NAME and words=TEXT, not {unknown_keys[0]!r}")
+    model = options.get("model", "googlenet")
     find_model(model)
-    words = given.get("words", "").lower()
-    classes = [
-        (number, ", ".join(names)) for number, names in enumerate(class_names(model)) if words in ", ".join(names).lower()
-    ]
-    if not classes:
-        raise UserError(f"no class of {model} has {words!r} in its name")
-    print_lines(*(f"{number:4d}  {names}" for number, names in classes))
+    text = options.get("words", "").lower()
+    classes = [(number, ", ".join(names)) for number, names in enumerate(class_names(model))]
+    matches = [(number, names) for number, names in classes if text in names.lower()]
+    if not matches:
+        raise UserError(f"no class of {model} has {text!r} in its name")
+    print_lines(*(f"{number:4d}  {names}" for number, names in matches))
+    return 0

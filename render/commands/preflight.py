@@ -1,4 +1,4 @@
-"""Command `preflight file=PICTURE [tile=PX] [run=DIR] [json=true]`: prints what a print shop asks of a picture."""
+"""Command `preflight file=PICTURE`: check a picture before it is printed."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from typing import Any
 
 from render.errors import UserError
 from render.job.run_record import missing_record_message, read_run
-from render.preflight.preflight import Request, inspect
-from render.preflight.print_report import lines, plain
-from render.preflight.seams import LEAST_TILE
+from render.preflight.inspection import Request, inspect
+from render.preflight.print_report import report_data, report_lines
+from render.preflight.seams import MIN_TILE_PX
 from render.storage.user_paths import input_path, user_path
 from render.terminal.lines import print_lines
 
 _KEYS = ("file", "tile", "run", "json")
 
 
-def preflight_command(words: Sequence[str]) -> None:
-    """Print the report on the file that `key=value` words name. Raise `UserError` if there can be none."""
+def preflight_command(words: Sequence[str]) -> int:
+    """Print the report on the picture that the words name."""
     request = parse(words)
     report = inspect(request)
     if request.as_json:
-        print(json.dumps(plain(report), indent=1))
+        print(json.dumps(report_data(report), indent=1))
     else:
-        print_lines(*lines(report))
+        print_lines(*report_lines(report))
+    return 0
 
 
 def parse(words: Sequence[str]) -> Request:
-    """Return the request that the words on the command line make. Raise `UserError` for wrong words."""
+    """Return the request that the command's words make. Raise `UserError` for wrong words."""
     options = {}
     for word in words:
         key, _, value = word.partition("=")
@@ -68,6 +69,6 @@ def _tile(text: str | None) -> tuple[int, int] | None:
     if len(parts) > 2 or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
         raise UserError(f"tile={text}: must be a number of px, or WIDTHxHEIGHT")
     width, height = int(parts[0]), int(parts[-1])
-    if min(width, height) < LEAST_TILE:
-        raise UserError(f"tile={text}: the seam meter needs tiles of at least {LEAST_TILE} px")
+    if min(width, height) < MIN_TILE_PX:
+        raise UserError(f"tile={text}: the seam meter needs tiles of at least {MIN_TILE_PX} px")
     return height, width

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.table import Table
 
 from render.config.schema import Config
-from render.errors import UserError
-from render.export.metadata import read_settings
 from render.job.job import Job
 from render.job.progress import duration_text
 from render.planning.plan import Plan, size_text
@@ -114,14 +110,3 @@ def print_plan(job: Job, window_seconds: float) -> None:
 def print_table(table: Table) -> None:
     """Print a table, without colours where the output is not a terminal."""
     plain_console().print(table)
-
-
-def print_settings(image: str) -> None:
-    """Print the settings inside a finished picture as JSON; raise `UserError` where there are none."""
-    try:
-        settings = read_settings(Path(image))
-    except OSError as error:
-        raise UserError(f"image {image!r} cannot be read: {error.strerror or error}") from None
-    if not settings:
-        raise UserError(f"image {image!r} holds no settings: name a picture that this program made")
-    print(json.dumps(settings, indent=1))

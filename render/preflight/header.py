@@ -44,7 +44,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header | None:
-    """Return the header of a PNG, JPEG, WebP, TIFF or BigTIFF file; None for any other, and for a damaged TIFF.
+    """Return the header of a PNG, JPEG, WebP or (Big)TIFF file; None for other files.
 
     Raise OSError for a file that cannot be read.
     """
@@ -68,7 +68,7 @@ def _dpi(path: Path, form: str) -> tuple[float, float] | None:
     try:
         with _READERS[form](path) as picture:
             stated = picture.info.get("dpi")
-            return _sensible(stated) if stated is not None else _exif_dpi(picture.getexif())
+            return _valid_dpi(stated) if stated is not None else _exif_dpi(picture.getexif())
     except (OSError, SyntaxError, ValueError, struct.error):
         return None
 
@@ -77,11 +77,12 @@ def _exif_dpi(exif: Image.Exif) -> tuple[float, float] | None:
     if _EXIF_X not in exif:
         return None
     per_inch = 2.54 if exif.get(_EXIF_UNIT) == 3 else 1.0
-    return _sensible((_number(exif[_EXIF_X]) * per_inch, _number(exif.get(_EXIF_Y, exif[_EXIF_X])) * per_inch))
+    return _valid_dpi((_number(exif[_EXIF_X]) * per_inch, _number(exif.get(_EXIF_Y, exif[_EXIF_X])) * per_inch))
 
 
-def _sensible(stated: Any) -> tuple[float, float] | None:
-    across, down = (_number(value) for value in stated)
+def _valid_dpi(pair: Any) -> tuple[float, float] | None:
+    """Return the resolution (horizontal, vertical) in dpi; None if the numbers state none."""
+    across, down = (_number(value) for value in pair)
     if not (math.isfinite(across + down) and min(across, down) > _ASPECT_ONLY):
         return None
     return None if abs(across - _NONE_BY_LIBVIPS) < 1e-3 else (across, down)
@@ -95,7 +96,7 @@ def _number(value: Any) -> float:
 
 
 def _webp(file: IO[bytes]) -> Header:
-    """Return the header of a WebP: compression and EXIF resolution, from its chunks (RFC 9649, section 2.3 onwards)."""
+    """Return the header of a WebP, from its chunks (RFC 9649, section 2.3 onwards)."""
     compression, exif = "unknown compression", Image.Exif()
     file.seek(12)
     for _ in range(_MAX_CHUNKS):
@@ -124,7 +125,7 @@ def _tiff(tiff: Tiff) -> Header:
     return Header(
         "BigTIFF" if tiff.is_big else "TIFF",
         tags.COMPRESSION_NAMES.get(number, f"compression {number}"),
-        _sensible((across, down)),
+        _valid_dpi((across, down)),
         first.tile,
         1 + copies + sum(directory.is_reduced for directory in first.children),
         len(tiff.directories) - copies,

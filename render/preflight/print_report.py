@@ -14,15 +14,15 @@ from render.preflight.seams import Seams
 
 _CM = 2.54
 #: Below this resolution, dpi, people see single pixels from a usual distance.
-_LEAST_DPI = 100
+_MIN_DPI = 100
 #: Share of pixels at the end of a channel's range above which a warning is given.
-_MOST_CLIPPED = 0.01
+_MAX_CLIPPED = 0.01
 #: Smallest angle that an eye of 20/20 vision resolves: one minute of arc, in radians.
-_RESOLVED = math.radians(1 / 60)
+_RESOLVED_ANGLE = math.radians(1 / 60)
 
 
 @dataclass(frozen=True)
-class Clipped:
+class Clipping:
     """Shares, 0..1, of pixels at the lowest and at the highest value of a channel."""
 
     channel: str
@@ -32,7 +32,10 @@ class Clipped:
 
 @dataclass(frozen=True)
 class Report:
-    """Measured facts of a file. `shape` is (rows, columns) px; `block_seams` are measured along block borders only."""
+    """Measured facts of a file.
+
+    `shape` is (rows, columns) px; `block_seams` are measured along block borders only.
+    """
 
     file: str
     file_bytes: int
@@ -45,7 +48,7 @@ class Report:
     profile: str | None
     has_profile: bool
     layout: PrintLayout
-    clipped: tuple[Clipped, ...]
+    clipped: tuple[Clipping, ...]
     seams: Seams | None
     block_seams: Seams | None
     seams_note: str | None
@@ -71,15 +74,15 @@ class Report:
 
 def warnings(report: Report) -> list[str]:
     """Return the warnings, one short clause each; empty if all is well."""
-    return [*_of_file(report), *_of_pixels(report)]
+    return [*_file_warnings(report), *_pixel_warnings(report)]
 
 
-def _of_file(report: Report) -> Iterator[str]:
+def _file_warnings(report: Report) -> Iterator[str]:
     header = report.header
     if report.dpi is None:
         yield "no resolution stated: the shop cannot know its size"
-    elif report.dpi < _LEAST_DPI:
-        yield f"{report.dpi:.0f} dpi is under {_LEAST_DPI}: for viewing from {viewing_cm(report.dpi):.0f} cm and more"
+    elif report.dpi < _MIN_DPI:
+        yield f"{report.dpi:.0f} dpi is under {_MIN_DPI}: for viewing from {viewing_cm(report.dpi):.0f} cm and more"
     if header.dpi is not None and abs(header.dpi[0] / header.dpi[1] - 1) > 0.01:
         yield "pixels are not square: horizontal and vertical dpi differ"
     if report.space is not None:
@@ -98,17 +101,17 @@ def _of_file(report: Report) -> Iterator[str]:
         yield f"{header.pages} pages: only the first was looked at"
 
 
-def _of_pixels(report: Report) -> Iterator[str]:
+def _pixel_warnings(report: Report) -> Iterator[str]:
     shares = [(channel.channel, max(channel.low, channel.high)) for channel in report.clipped]
-    clipped = [f"{name} {100 * share:.1f} %" for name, share in shares if share > _MOST_CLIPPED]
+    clipped = [f"{name} {100 * share:.1f} %" for name, share in shares if share > _MAX_CLIPPED]
     # In CMYK, 0 % or 100 % of an ink is part of many normal colours, so nothing is lost there.
     if clipped and report.colour != "CMYK":
         yield f"clipped: {', '.join(clipped)}"
-    if report.seams is not None and report.seams.found:
+    if report.seams is not None and report.seams.are_present:
         # Enlarged blocks of 16 px may fall on every border: at a factor of 1.25, ten of them are 200 px.
         exact = "it was rendered with exact halos, so these are the source's: blocks of an enlarged JPEG look so"
         yield f"seams along the borders of tiles: {exact if report.exact else 'render with tiles.halo=exact'}"
-    elif report.block_seams is not None and report.block_seams.found:
+    elif report.block_seams is not None and report.block_seams.are_present:
         yield "seams along the borders of blocks"
 
 
@@ -122,10 +125,10 @@ def verdict(report: Report) -> str:
 
 def viewing_cm(dpi: float) -> float:
     """Return the distance in cm from which an eye of 20/20 vision no longer sees single pixels."""
-    return _CM / dpi / math.tan(_RESOLVED)
+    return _CM / dpi / math.tan(_RESOLVED_ANGLE)
 
 
-def lines(report: Report) -> Iterator[str]:
+def report_lines(report: Report) -> Iterator[str]:
     """Yield the lines of the report for people."""
     header, layout = report.header, report.layout
     rows, columns = report.shape
@@ -158,8 +161,8 @@ def lines(report: Report) -> Iterator[str]:
     yield f"verdict      {verdict(report)}"
 
 
-def plain(report: Report) -> dict[str, Any]:
-    """Return the report for machines: only JSON types, and sizes as separate numbers such as `width` and `height`."""
+def report_data(report: Report) -> dict[str, Any]:
+    """Return the report as JSON types; sizes are separate numbers such as `width`."""
     header = report.header
     return {
         "file": report.file,
@@ -193,7 +196,7 @@ def plain(report: Report) -> dict[str, Any]:
 def _plain_seams(seams: Seams | None) -> dict[str, Any] | None:
     if seams is None:
         return None
-    return {"ratio": seams.ratio, "error": seams.error, "found": seams.found, "certain": seams.certain}
+    return {"ratio": seams.ratio, "error": seams.error, "found": seams.are_present, "certain": seams.is_certain}
 
 
 def _bleed(report: Report) -> str:
@@ -219,8 +222,14 @@ def _seams(seams: Seams | None, note: str | None, layout: PrintLayout) -> str:
 
 
 def _ratio(seams: Seams) -> str:
-    say = "seams" if seams.found else "no seam" if seams.certain else "no seam found, but too little border to be sure"
-    return f"ratio {seams.ratio:.3f} +- {seams.error:.3f}: {say}"
+    finding = (
+        "seams"
+        if seams.are_present
+        else "no seam"
+        if seams.is_certain
+        else "no seam found, but too little border to be sure"
+    )
+    return f"ratio {seams.ratio:.3f} +- {seams.error:.3f}: {finding}"
 
 
 def _size(cm: tuple[float, float]) -> str:

@@ -1,4 +1,4 @@
-"""Seam meter: measures whether a picture is less smooth along tile borders than elsewhere. Pure NumPy, on strips.
+"""Seam meter: compares how smooth a picture is along tile borders and elsewhere, in NumPy.
 
 A seam is a step across a border that cannot be predicted from the picture around it. The prediction is fitted locally:
 on every stretch of `SEGMENT` px of a border, the difference across the border is predicted from the three differences on
@@ -42,23 +42,26 @@ REACH = _FARTHEST + _TAPS + 1
 #: Distance between compared lines, px: the block side of a JPEG with subsampled colour, and of a WebP.
 _PHASE = 16
 #: Most lines on either side of a border with which it is compared.
-_MOST_LINES = 6
+_MAX_LINES = 6
 #: Smallest tile side for which the meter works, px.
-LEAST_TILE = 2 * _PHASE
+MIN_TILE_PX = 2 * _PHASE
 #: Added to every error, levels of 255: the error of rounding to 8 bits, the only error that a flat stretch has.
-_FLOOR = 0.25
+_ROUNDING_ERROR = 0.25
 #: Regularisation of the least squares: assumed noise of each difference, levels of 255.
 _NOISE = 0.6
 #: Stretches processed at once: 60 MB.
-_BATCH = 256
+_MAX_BATCH = 256
 
 #: Largest excess of a ratio over 1 that is no seam, and largest standard error of a certain result.
-_MAY_DIFFER = 0.02
+_MAX_DIFFERENCE = 0.02
 
 
 @dataclass(frozen=True)
 class Seams:
-    """Ratio and standard error, from `segments` stretches of `borders` (along rows, along columns) borders."""
+    """Ratio and its standard error, and from how much they were measured.
+
+    `segments` counts the stretches, `borders` the borders (along rows, along columns).
+    """
 
     ratio: float
     error: float
@@ -66,18 +69,18 @@ class Seams:
     borders: tuple[int, int]
 
     @property
-    def found(self) -> bool:
+    def are_present(self) -> bool:
         """Whether there are seams: the ratio is over 1.02 by more than three standard errors."""
-        return self.ratio - 3 * self.error > 1 + _MAY_DIFFER
+        return self.ratio - 3 * self.error > 1 + _MAX_DIFFERENCE
 
     @property
-    def certain(self) -> bool:
+    def is_certain(self) -> bool:
         """Whether the picture is large enough to distinguish a ratio of 1.08 from 1.00."""
-        return self.error <= _MAY_DIFFER
+        return self.error <= _MAX_DIFFERENCE
 
 
 class SeamMeter:
-    """Meter that receives a picture strip by strip from the top, and measures along given borders.
+    """Meter that receives a picture strip by strip from the top, and measures along its borders.
 
     It holds about 60 rows of the picture besides the strip, and one number for every 48 px of each line.
     """
@@ -102,10 +105,10 @@ class SeamMeter:
         self._row_lines = _lines(shape[0], row_borders)
         self._column_lines = _lines(shape[1], column_borders)
         # Excess of every line, by its position: a row line is measured at once, a column line segment by segment.
-        self._waiting = sorted({line for lines in self._row_lines.values() for line in lines})
-        self._rows_done: dict[int, NDArray[np.float64]] = {}
+        self._pending = sorted({line for lines in self._row_lines.values() for line in lines})
+        self._row_excess: dict[int, NDArray[np.float64]] = {}
         self._columns = np.array(sorted({line for lines in self._column_lines.values() for line in lines}), np.int64)
-        self._columns_done: list[NDArray[np.float64]] = []
+        self._column_excess: list[NDArray[np.float64]] = []
         # Rows `_top` to `_bottom` of the picture, at the beginning of a reused buffer: a buffer that grew and shrank
         # with every strip would leave holes in the heap, in the end as large as the picture.
         self._buffer: NDArray[Any] = np.empty((0, shape[1], 0))
@@ -113,34 +116,37 @@ class SeamMeter:
 
     def add(self, strip: NDArray[Any]) -> None:
         """Add the next rows of the picture: (rows, columns, channels) of any real type."""
-        self._take(strip)
+        self._append(strip)
         bottom = self._bottom
-        while self._waiting and self._waiting[0] + REACH <= bottom:
-            line = self._waiting.pop(0)
+        while self._pending and self._pending[0] + REACH <= bottom:
+            line = self._pending.pop(0)
             band = self._rows(line - REACH, line + REACH)
             length = band.shape[1] // SEGMENT * SEGMENT
             # (segments, px along the line, px across it, channels)
             stretches = band[:, :length].reshape(2 * REACH, -1, SEGMENT, band.shape[2]).transpose(1, 2, 0, 3)
-            self._rows_done[line] = self._excess(stretches)
-        while (len(self._columns_done) + 1) * SEGMENT <= bottom:
-            first = len(self._columns_done) * SEGMENT
+            self._row_excess[line] = self._excess(stretches)
+        while (len(self._column_excess) + 1) * SEGMENT <= bottom:
+            first = len(self._column_excess) * SEGMENT
             rows = self._rows(first, first + SEGMENT)
             across = self._columns[:, None] + np.arange(-REACH, REACH)
             groups = [self._excess(rows[:, batch].transpose(1, 0, 2, 3)) for batch in _batches(across)]
-            self._columns_done.append(np.concatenate(groups) if groups else np.empty(0))
-        first_needed = min(len(self._columns_done) * SEGMENT, self._waiting[0] - REACH if self._waiting else bottom)
+            self._column_excess.append(np.concatenate(groups) if groups else np.empty(0))
+        first_needed = min(len(self._column_excess) * SEGMENT, self._pending[0] - REACH if self._pending else bottom)
         if first_needed > self._top:
             needed_rows = self._rows(first_needed, bottom).copy()
             self._buffer[: len(needed_rows)] = needed_rows
             self._top = first_needed
 
     def result(self, rows: Sequence[int] | None = None, columns: Sequence[int] | None = None) -> Seams | None:
-        """Return the result along all borders, or only those at `rows` and `columns`; None if nothing was measured."""
-        column_excess = np.array(self._columns_done).reshape(len(self._columns_done), len(self._columns))
+        """Return the result along all borders, or only those at `rows` and `columns`.
+
+        None if nothing was measured.
+        """
+        column_excess = np.array(self._column_excess).reshape(len(self._column_excess), len(self._columns))
         along_columns = {int(line): column_excess[:, index] for index, line in enumerate(self._columns)}
         axes = []
         for lines, excess, borders in (
-            (self._row_lines, self._rows_done, rows),
+            (self._row_lines, self._row_excess, rows),
             (self._column_lines, along_columns, columns),
         ):
             measured = [
@@ -151,7 +157,8 @@ class SeamMeter:
             axes.append(_Axis(measured))
         return _combine(axes)
 
-    def _take(self, strip: NDArray[Any]) -> None:
+    def _append(self, strip: NDArray[Any]) -> None:
+        """Add rows to the buffer, which grows only if it must."""
         row_count = self._bottom - self._top
         if row_count + len(strip) > len(self._buffer) or strip.shape[2] != self._buffer.shape[2]:
             buffer = np.empty((row_count + len(strip) + SEGMENT, *strip.shape[1:]), strip.dtype)
@@ -177,7 +184,15 @@ def measure(
     *,
     white: float = 255.0,
 ) -> Seams | None:
-    """Run the seam meter on a picture; `read` returns a rectangle of it as (rows, columns, channels)."""
+    """Run the seam meter on a picture.
+
+    Args:
+        read: returns a rectangle of the picture: (rows, columns, channels) of any real type.
+        shape: (rows, columns) px of the picture.
+        row_borders: as for `SeamMeter`.
+        column_borders: as for `SeamMeter`.
+        white: pixel value of white.
+    """
     meter = SeamMeter(shape, row_borders, column_borders, white=white)
     strip = max(1, (1 << 21) // shape[1])
     for rect in whole(*shape).bands(strip * shape[1]):
@@ -185,20 +200,20 @@ def measure(
     return meter.result()
 
 
-def _lines(length: int, at: Sequence[int]) -> dict[int, list[int]]:
-    """Return, for each border that can be measured, that border and then the lines with which it is compared.
+def _lines(length: int, borders: Sequence[int]) -> dict[int, list[int]]:
+    """Return, for each border that can be measured, it and then the lines it is compared with.
 
     The lines are nearer to it than to any other border, and all pixels on which they depend lie within the picture.
     """
     lines_by_border = {}
     fits = Interval(REACH, length - REACH + 1)
-    marks = sorted({0, *at, length})
+    marks = sorted({0, *borders, length})
     for before, border, after in zip(marks, marks[1:], marks[2:], strict=False):
         # The ends of the picture are not borders, so the lines of a border may go up to them.
         room = (before - border) // (1 if before == 0 else 2), (after - border) // (1 if after == length else 2)
         lines = [
             border + step * _PHASE
-            for step in range(-_MOST_LINES, _MOST_LINES + 1)
+            for step in range(-_MAX_LINES, _MAX_LINES + 1)
             if step and room[0] <= step * _PHASE <= room[1] and fits.start <= border + step * _PHASE < fits.stop
         ]
         if lines and fits.start <= border < fits.stop:
@@ -207,7 +222,7 @@ def _lines(length: int, at: Sequence[int]) -> dict[int, list[int]]:
 
 
 def _excess(stretches: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the excess of each stretch: prediction error of the middle difference over that of those beside it.
+    """Return the excess of each stretch: error of the prediction, over that beside it.
 
     `stretches` is (stretches, px along, 2 * REACH px across, channels) in levels of 255; returns (stretches,).
     """
@@ -225,11 +240,11 @@ def _excess(stretches: NDArray[np.float64]) -> NDArray[np.float64]:
     weights = np.linalg.solve(gram, transposed @ beside[..., _TAPS, None])
     error = np.abs(across[..., _TAPS, None] - across[..., taps] @ weights).mean(axis=(1, 2))
     error_beside = np.abs(beside[..., _TAPS, None] - predictors @ weights).mean(axis=(1, 2))
-    return (error + _FLOOR) / (error_beside + _FLOOR)
+    return (error + _ROUNDING_ERROR) / (error_beside + _ROUNDING_ERROR)
 
 
 class _Axis:
-    """Borders of one direction: excesses of their stretches, and of the stretches of the lines beside them."""
+    """Borders of one direction: excesses of their stretches, and of the lines beside them."""
 
     def __init__(self, measured: list[list[NDArray[np.float64]]]) -> None:
         self.borders = len(measured)
@@ -255,10 +270,10 @@ def _combine(axes: Sequence[_Axis]) -> Seams | None:
         return None
     ratio = at_borders.sum() / elsewhere.sum()
     jackknife_ratios = (at_borders.sum() - at_borders) / (elsewhere.sum() - elsewhere)
-    of_stretches = (count - 1) / count * float(((jackknife_ratios - jackknife_ratios.mean()) ** 2).sum())
-    of_lines = sum((len(axis.at_borders) / elsewhere.sum()) ** 2 * axis.variance for axis in axes)
-    return Seams(float(ratio), math.sqrt(max(of_stretches, of_lines)), count, (axes[0].borders, axes[1].borders))
+    stretch_variance = (count - 1) / count * float(((jackknife_ratios - jackknife_ratios.mean()) ** 2).sum())
+    line_variance = sum((len(axis.at_borders) / elsewhere.sum()) ** 2 * axis.variance for axis in axes)
+    return Seams(float(ratio), math.sqrt(max(stretch_variance, line_variance)), count, (axes[0].borders, axes[1].borders))
 
 
 def _batches(array: NDArray[Any]) -> list[NDArray[Any]]:
-    return [array[start : start + _BATCH] for start in range(0, len(array), _BATCH)]
+    return [array[start : start + _MAX_BATCH] for start in range(0, len(array), _MAX_BATCH)]

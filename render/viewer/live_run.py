@@ -1,4 +1,4 @@
-"""Reader of a run directory, finished or not: progress, and tiles of the newest checkpoint at any zoom.
+"""Reader of a run directory for the viewer: progress, and tiles of the newest checkpoint.
 
 Tiles are cut from the canvas store on request. The render may replace a canvas at any moment, but removes it from its
 manifest first. So pixels are valid only if the manifest still names their canvas after they have been read.
@@ -33,16 +33,16 @@ from render.pages.zoom_levels import Pyramid
 from render.pages.zoom_page import PAGE, page
 from render.source.source import MAX_IN_MEMORY_PX, Source, reopen_source
 from render.sweeps.monitor.sweep_record import read_sweep
-from render.viewer.shrink import shrunk
+from render.viewer.shrink import shrink_rect
 
 #: Most canvas pixels that are read for one tile; tiles that need more are cut from the run's preview.
-MOST_PIXELS = 4096 * 4096
+MAX_PIXELS = 4096 * 4096
 
 _STATUS, _POLL_MS = "status.json", 5000
-_CACHE_BYTES = 64 << 20
-_QUALITY = 92
+_MAX_CACHE_BYTES = 64 << 20
+_JPEG_QUALITY = 92
 #: Most tiles that are cut at once: each may hold a band of the canvas in memory.
-_AT_ONCE = 2
+_MAX_READERS = 2
 
 
 class NoTile(RenderError):
@@ -67,15 +67,15 @@ class LiveRun:
         self._directory = directory
         self._checkpoints = stored_checkpoints(directory)
         self._source = _open_source(self._record, directory / "source")
-        self._cache = _Cache(_CACHE_BYTES)
-        self._readers = threading.Semaphore(_AT_ONCE)
+        self._cache = _Cache(_MAX_CACHE_BYTES)
+        self._readers = threading.Semaphore(_MAX_READERS)
 
     def page(self) -> str:
         """Return the HTML of the viewer's page for this run."""
         return page(facts_of(self._newest_record()), {}, {"status": _STATUS, "every": _POLL_MS})
 
     def status(self) -> dict[str, Any]:
-        """Return the status that the page polls: progress of the run, and addresses of the newest checkpoint's tiles."""
+        """Return what the page polls: progress, and addresses of the newest tiles."""
         record = self._newest_record()
         state = str(record.get("status", "running"))
         status: dict[str, Any] = {"state": state, "version": None, "images": {}, "waiting": ""}
@@ -93,11 +93,11 @@ class LiveRun:
         images = {stem: pyramid.descriptor(f"{stem}/{version}_files/", "jpg") for stem in stems}
         return status | {"version": version, "images": images, "words": _words(state, newest, record)}
 
-    def tile(self, what: str, version: str, level: int, row: int, column: int) -> bytes:
+    def tile(self, picture: str, version: str, level: int, row: int, column: int) -> bytes:
         """Return a JPEG tile of the dream or of its source.
 
         Args:
-            what: `dream` or `source`.
+            picture: `dream` or `source`.
             version: the `version` of `status`, which names the checkpoint.
             level: level of the pyramid.
             row: row of the tile.
@@ -107,21 +107,21 @@ class LiveRun:
             NoTile: if there is no such tile.
             DamagedCheckpoint: if its pixels cannot be read at the moment.
         """
-        key, token = (what, version, level, row, column), version.partition("-")[0]
+        key, token = (picture, version, level, row, column), version.partition("-")[0]
         cached = self._cache.get(key)
         if cached is not None:
             return cached
-        checkpoint = self._find(token)
+        checkpoint = self._checkpoint(token)
         pyramid = _pyramid(checkpoint)
         if not pyramid.has(level, row, column):
             raise NoTile(f"a picture of {pyramid.width} x {pyramid.height} px has no such tile")
         rect = pyramid.rect(level, row, column)
         try:
             with self._readers:
-                pixels = self._read(what, checkpoint, pyramid, level, rect)
+                pixels = self._read(picture, checkpoint, pyramid, level, rect)
         finally:
-            # If the manifest no longer names the canvas, its files may be half replaced: that error comes before any other.
-            self._find(token)
+            # If the manifest no longer names the canvas, its files may be half replaced: that error goes first.
+            self._checkpoint(token)
         content = _jpeg(pixels)
         self._cache.put(key, content)
         return content
@@ -135,7 +135,8 @@ class LiveRun:
         reading = self._checkpoints.read()
         return [checkpoint for checkpoint in reading[1] if checkpoint.has_history] if reading else []
 
-    def _find(self, token: str) -> Checkpoint:
+    def _checkpoint(self, token: str) -> Checkpoint:
+        """Return the checkpoint with a token. Raise `NoTile` if a newer one has replaced it."""
         try:
             checkpoints = [checkpoint for checkpoint in self._newest() if checkpoint.token == token]
         except UserError as error:
@@ -144,15 +145,15 @@ class LiveRun:
             raise NoTile("another checkpoint has taken its place")
         return checkpoints[0]
 
-    def _read(self, what: str, checkpoint: Checkpoint, pyramid: Pyramid, level: int, rect: Rect) -> Pixels:
-        if what != SOURCE:
-            return self._dream(checkpoint, pyramid, level, rect)
+    def _read(self, picture: str, checkpoint: Checkpoint, pyramid: Pyramid, level: int, rect: Rect) -> Pixels:
+        if picture != SOURCE:
+            return self._dream_pixels(checkpoint, pyramid, level, rect)
         if self._source is None:
             raise NoTile("the source is not here")
         return self._source.at(pyramid.shape(level), rect)
 
-    def _dream(self, checkpoint: Checkpoint, pyramid: Pyramid, level: int, rect: Rect) -> Pixels:
-        if pyramid.covered(level, rect).area > MOST_PIXELS:
+    def _dream_pixels(self, checkpoint: Checkpoint, pyramid: Pyramid, level: int, rect: Rect) -> Pixels:
+        if pyramid.covered(level, rect).area > MAX_PIXELS:
             path = self._preview(checkpoint)
             preview = None if path is None else _decoded(path)
             if preview is not None:
@@ -161,18 +162,21 @@ class LiveRun:
         store = CanvasStore(self._checkpoints.path(checkpoint), token=checkpoint.token)
         if store.shape != (pyramid.height, pyramid.width):
             raise DamagedCheckpoint(f"canvas {checkpoint.token} has not the size that the manifest says")
-        return shrunk(store.read, store.shape, rect, pyramid.shrink(level))
+        return shrink_rect(store.read, store.shape, rect, pyramid.shrink(level))
 
     def _preview(self, checkpoint: Checkpoint) -> Path | None:
-        """Return the path of the newest preview, that of the last finished octave; None if there is none."""
+        """Return the path of the preview of the last finished octave; None if there is none."""
         paths = (preview_path(self._directory, octave) for octave in range(checkpoint.octave, -1, -1))
         return next((path for path in paths if path.is_file() and not path.is_symlink()), None)
 
     def _version(self, checkpoint: Checkpoint) -> str:
-        """Return text that changes when any tile does. Tiles cut from the preview change when a newer preview appears."""
+        """Return text that changes when any tile does.
+
+        Tiles cut from the preview change when a newer preview appears.
+        """
         pyramid, stamp = _pyramid(checkpoint), 0
         preview = self._preview(checkpoint)
-        if preview is not None and pyramid.height * pyramid.width > MOST_PIXELS:
+        if preview is not None and pyramid.height * pyramid.width > MAX_PIXELS:
             with suppress(OSError):
                 stamp = preview.stat().st_mtime_ns
         return f"{checkpoint.token}-{stamp:x}"
@@ -192,7 +196,7 @@ def _enlarged(preview: Pixels, shape: tuple[int, int], rect: Rect) -> Pixels:
 
 def _jpeg(pixels: Pixels) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(to_integers(pixels, 8)).save(file, "JPEG", quality=_QUALITY, subsampling="4:4:4")
+    Image.fromarray(to_integers(pixels, 8)).save(file, "JPEG", quality=_JPEG_QUALITY, subsampling="4:4:4")
     return file.getvalue()
 
 
@@ -202,7 +206,7 @@ def _pyramid(checkpoint: Checkpoint) -> Pyramid:
 
 
 def _words(state: str, newest: Checkpoint, record: Mapping[str, Any]) -> str:
-    """Return a short text: the run's state, and octave, step and time of the newest checkpoint if it is not finished."""
+    """Return a short text: the run's state, and at which step it was last saved."""
     step_counts = planned_steps(record)
     steps = step_counts[newest.octave] if newest.octave < len(step_counts) else newest.steps
     words = f"octave {newest.octave + 1} of {len(step_counts)}, step {newest.steps} of {steps}"
@@ -226,23 +230,25 @@ def _open_source(record: Mapping[str, Any], levels: Path) -> Source | None:
 
 
 class _Cache:
-    """Least-recently-used cache of tiles, limited to `limit` bytes."""
+    """Least-recently-used cache of tiles, limited to `max_bytes`."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._held = 0
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._held_bytes = 0
         self._tiles: OrderedDict[tuple, bytes] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, key: tuple) -> bytes | None:
+        """Return a tile, which is then the last to be dropped; None if it is not here."""
         with self._lock:
             if key in self._tiles:
                 self._tiles.move_to_end(key)
             return self._tiles.get(key)
 
     def put(self, key: tuple, tile: bytes) -> None:
+        """Keep a tile, and drop those that were not used for longest."""
         with self._lock:
-            self._held += len(tile) - len(self._tiles.pop(key, b""))
+            self._held_bytes += len(tile) - len(self._tiles.pop(key, b""))
             self._tiles[key] = tile
-            while self._held > self._limit:
-                self._held -= len(self._tiles.popitem(last=False)[1])
+            while self._held_bytes > self._max_bytes:
+                self._held_bytes -= len(self._tiles.popitem(last=False)[1])

@@ -1,70 +1,28 @@
-"""Command `view run=DIR`: shows a run in the browser, from a small server that only this machine can reach."""
+"""Server that shows a run in the browser. Only this machine can reach it."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import sys
-import threading
-import webbrowser
-from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from render.config.options import check_switches, split_words
 from render.errors import DamagedCheckpoint, UserError
-from render.pages import openseadragon
-from render.storage.url import checked_url
-from render.storage.user_paths import user_path
-from render.system import interrupts
 from render.terminal.text import encoded
 from render.viewer.live_run import LiveRun, NoTile
 
 log = logging.getLogger(__name__)
 
 _HOST = "127.0.0.1"
-_IDLE_S = 60.0
+_MAX_IDLE_S = 60.0
 _TILE = re.compile(r"/(dream|source)/([0-9a-f]{1,32}-[0-9a-f]{1,16})_files/(\d{1,2})/(\d{1,7})_(\d{1,7})\.jpg")
 #: Content security policy: the page may load nothing from other servers.
 _POLICY = "default-src 'self' 'unsafe-inline' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _HTML, _TEXT = "text/html; charset=utf-8", "text/plain; charset=utf-8"
 _JSON, _SCRIPT = "application/json", "text/javascript"
-
-
-def view(words: Sequence[str], say: Callable[[str], None] = print) -> None:
-    """Serve a run until interrupted.
-
-    Args:
-        words: `run=DIR`, and perhaps `port=NUMBER` (0, the default, takes a free port) and `open=false` (do not open the
-            browser).
-        say: prints a line for the user.
-
-    Raises:
-        UserError: if the words are wrong, there is no such run, or the port is taken.
-    """
-    options = _options(words)
-    url = checked_url(options["run"], "run")
-    if url is not None:
-        raise UserError(f"run={url} is not on this machine: make fetch run={url} canvas=true brings it")
-    run = LiveRun(user_path(options["run"], "run"))
-    script = None
-    try:
-        script = openseadragon.load().script
-    except UserError as error:
-        say(f"the page can show no more than this: {error}; {openseadragon.OVERRIDE}=FILE names an openseadragon.min.js")
-    with serving(run, script, _port(options["port"])) as server:
-        say(f"{options['run']} is shown at {server.url} (Ctrl-C ends it)")
-        sys.stdout.flush()
-        if options["open"] == "true":
-            _open_browser(server.url)
-        interrupts.hold()
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            return
 
 
 class ViewServer(ThreadingHTTPServer):
@@ -81,6 +39,7 @@ class ViewServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
+        """Address of the page."""
         return f"http://{_HOST}:{self.server_port}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
@@ -90,7 +49,7 @@ class ViewServer(ThreadingHTTPServer):
 
 
 def serving(run: LiveRun, script: bytes | None, port: int = 0) -> ViewServer:
-    """Return a server bound to `port` of this machine (0: any free port). Raise `UserError` if the port is taken."""
+    """Return a server at `port` (0: a free one). Raise `UserError` if the port is taken."""
     try:
         return ViewServer(run, script, port)
     except OSError as error:
@@ -103,23 +62,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     server: ViewServer
     protocol_version = "HTTP/1.1"
-    timeout = _IDLE_S
+    timeout = _MAX_IDLE_S
     # Send small answers at once.
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
+        """Answer a request; for HEAD, without the content."""
         try:
-            status, kind, content, keep = self._answer()
+            status, content_type, content, is_final = self._answer()
         except NoTile as error:
-            status, kind, content, keep = HTTPStatus.NOT_FOUND, _TEXT, f"{error}\n".encode(), False
+            status, content_type, content, is_final = HTTPStatus.NOT_FOUND, _TEXT, f"{error}\n".encode(), False
         except DamagedCheckpoint as error:
             # Most likely a newer checkpoint is overwriting it.
-            status, kind, content, keep = HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, f"{error}\n".encode(), False
+            status, content_type, content, is_final = HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, f"{error}\n".encode(), False
         self.send_response(status)
-        self.send_header("Content-Type", kind)
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(content)))
         # A tile's address names its checkpoint, so its content never changes.
-        self.send_header("Cache-Control", "max-age=86400, immutable" if keep else "no-store")
+        self.send_header("Cache-Control", "max-age=86400, immutable" if is_final else "no-store")
         self.send_header("Content-Security-Policy", _POLICY)
         self.send_header("X-Content-Type-Options", "nosniff")
         self.end_headers()
@@ -129,6 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def _answer(self) -> tuple[HTTPStatus, str, bytes, bool]:
+        """Return status, content type and content, and whether the content never changes."""
         run = self.server.run
         if self.headers.get("Host") not in self.server.hosts:
             return HTTPStatus.FORBIDDEN, _TEXT, b"this server is for the browser on its own machine\n", False
@@ -148,26 +109,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Print nothing for a request."""
-
-
-def _options(words: Sequence[str]) -> dict[str, str]:
-    options, unknown_words = split_words(words, {"run": "", "port": "0", "open": "true"})
-    if unknown_words:
-        raise UserError(f"view does not know {unknown_words[0]!r}: give it run=DIR, and perhaps port=8000 or open=false")
-    if not options["run"]:
-        raise UserError("view needs a run directory: run=dreams/NAME")
-    check_switches(options, ["open"])
-    return options
-
-
-def _port(text: str) -> int:
-    if not re.fullmatch(r"\d{1,5}", text) or int(text) > 65535:
-        raise UserError(f"port={text}: must be a number from 0 (any that is free) to 65535")
-    return int(text)
-
-
-def _open_browser(url: str) -> None:
-    """Open the browser if there is a screen; without one, a text browser would take over the terminal."""
-    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        return
-    threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()

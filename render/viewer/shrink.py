@@ -10,8 +10,10 @@ from render.dreaming.resample import Pixels
 from render.geometry.geometry import CHUNK, Interval, Rect
 
 
-def shrunk(read: Callable[[Rect], Pixels], shape: tuple[int, int], rect: Rect, factor: int) -> Pixels:
-    """Return a rectangle of a shrunk canvas: means of squares of `factor` px, of smaller ones at the far ends.
+def shrink_rect(read: Callable[[Rect], Pixels], shape: tuple[int, int], rect: Rect, factor: int) -> Pixels:
+    """Return a rectangle of a canvas that is shrunk by a whole factor.
+
+    Its pixels are means of squares of `factor` px, of smaller ones at the far ends.
 
     Holds one band of the canvas in memory at a time.
 

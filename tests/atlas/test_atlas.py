@@ -1,4 +1,4 @@
-"""Seeing inside a network: channels that rise, the same picture whoever draws it, sheets and a page that name them all."""
+"""Atlases: activations rise, pictures are the same from any worker, sheets and page name them all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from safetensors.numpy import save_file
 from scipy import ndimage
 
 from render.__main__ import split_arguments
-from render.atlas.atlas import make_atlas
+from render.atlas.build import make_atlas
 from render.atlas.channel_recipe import ChannelRecipe
 from render.atlas.channels import draw_channels
 from render.atlas.ladder import ladder_layers
@@ -91,12 +91,12 @@ def test_what_a_channel_likes_excites_it(googlenet: Loaded, transforms: Transfor
         picture = visualiser.channel_picture(channel)
         assert picture.pixels.shape == (64, 64, 3)
         assert picture.pixels.dtype == np.uint8
-        assert picture.found
+        assert picture.has_gradient
         assert picture.end > 3 * picture.start + 5, (channel, picture.start, picture.end)
 
 
 def test_the_network_itself_says_that_the_channel_rises(googlenet: Loaded) -> None:
-    """On the very pixels that are kept, with an ordinary network."""
+    """Measured on the stored pixels, with an ordinary network."""
     from render.networks.network import Network
 
     picture = recipe(googlenet, transforms=STILL_ONES, steps=16).make().channel_picture(12)
@@ -114,13 +114,13 @@ def test_inception_v3_rises_too(inception: Loaded) -> None:
 
 @pytest.mark.slow
 def test_a_channel_that_noise_leaves_silent_is_woken(googlenet: Loaded) -> None:
-    """Three of the first sixteen channels of inception_4c make nothing of the noise they start from."""
+    """Three of the first sixteen channels of inception_4c have no activation on the starting noise."""
     visualiser = recipe(googlenet, "inception_4c", size=80, steps=12).make()
     silent = [channel for channel in (2, 9, 12) if visualiser.channel_picture(channel).start == 0]
     assert silent
     for channel in silent:
         picture = visualiser.channel_picture(channel)
-        assert picture.found
+        assert picture.has_gradient
         assert picture.end > 50
 
 
@@ -145,8 +145,8 @@ def test_a_dead_channel_is_said_to_be_dead(googlenet: Loaded, tmp_path: Path) ->
     parameters["inception_3a/1x1/bias"][5] = -1
     save_file(parameters, tmp_path / "dead.safetensors")
     made(tmp_path / "atlas", "channels=4-5", f"model.weights={tmp_path / 'dead.safetensors'}")
-    known = json.loads((tmp_path / "atlas" / "atlas.json").read_text())["pictures"]
-    assert [known[f"channels/channel-{channel}.png"]["found"] for channel in (4, 5)] == [True, False]
+    pictures = json.loads((tmp_path / "atlas" / "atlas.json").read_text())["pictures"]
+    assert [pictures[f"channels/channel-{channel}.png"]["found"] for channel in (4, 5)] == [True, False]
     text = (tmp_path / "atlas" / "index.html").read_text()
     assert text.count("nothing excites it") == 1
     assert f"model.weights={tmp_path / 'dead.safetensors'}" in text
@@ -201,9 +201,9 @@ def test_the_still_view_is_the_middle_of_the_picture(side: int, size: int) -> No
     np.testing.assert_array_equal(
         seen(jnp.asarray(picture), STILL, size), picture[first : first + size, first : first + size]
     )
-    moved = STILL + np.asarray([[0, 0, 3], [0, 0, -5]], np.float32)
+    shifted = STILL + np.asarray([[0, 0, 3], [0, 0, -5]], np.float32)
     np.testing.assert_array_equal(
-        seen(jnp.asarray(picture), moved, size), np.roll(picture, (-3, 5), (0, 1))[first:, first:][:size, :size]
+        seen(jnp.asarray(picture), shifted, size), np.roll(picture, (-3, 5), (0, 1))[first:, first:][:size, :size]
     )
 
 
@@ -253,42 +253,42 @@ def test_noise_is_drawn_from_seed_and_channel_alone() -> None:
 
 
 def test_a_picture_does_not_depend_on_its_neighbours_or_on_the_number_of_workers(googlenet: Loaded) -> None:
-    one = recipe(googlenet)
+    drawing = recipe(googlenet)
     alone = InlineExecutor([WorkerProcess()])
     several = InlineExecutor([WorkerProcess() for _ in range(3)])
-    together = dict(draw_channels(several, one, range(7)))
+    together = dict(draw_channels(several, drawing, range(7)))
     assert sorted(together) == list(range(7))
     for channel in (5, 2):
-        ((number, picture),) = draw_channels(alone, one, [channel])
+        ((number, picture),) = draw_channels(alone, drawing, [channel])
         assert number == channel
         np.testing.assert_array_equal(picture.pixels, together[channel].pixels)
         assert (picture.start, picture.end) == (together[channel].start, together[channel].end)
     assert len({picture.pixels.tobytes() for picture in together.values()}) == 7
-    ((_, other),) = draw_channels(alone, replace(one, seed=1), [5])
+    ((_, other),) = draw_channels(alone, replace(drawing, seed=1), [5])
     assert (other.pixels != together[5].pixels).any()
 
 
 @pytest.mark.slow
 def test_ray_workers_draw_the_same_and_one_that_is_killed_is_replaced(googlenet: Loaded) -> None:
-    one = recipe(googlenet)
-    expected = dict(draw_channels(InlineExecutor([WorkerProcess()]), one, range(8)))
-    said: list[str] = []
+    drawing = recipe(googlenet)
+    expected = dict(draw_channels(InlineExecutor([WorkerProcess()]), drawing, range(8)))
+    lines: list[str] = []
     farm = RayFarm(FarmConfig(workers=2), threads=cores(), store_bytes=300_000_000)
     try:
         with farm.lease() as executor:
-            found = {}
-            for channel, picture in draw_channels(executor, one, range(8), said.append):
-                assert channel not in found
-                found[channel] = picture
-                if len(found) == 2:
+            arrived = {}
+            for channel, picture in draw_channels(executor, drawing, range(8), lines.append):
+                assert channel not in arrived
+                arrived[channel] = picture
+                if len(arrived) == 2:
                     os.kill(executor.members[0].facts.pid, signal.SIGKILL)
             assert executor.workers == 2
     finally:
         farm.close()
-    assert len(said) >= 1
-    assert "a worker was lost" in said[0]
-    assert sorted(found) == list(range(8))
-    for channel, picture in found.items():
+    assert len(lines) >= 1
+    assert "a worker was lost" in lines[0]
+    assert sorted(arrived) == list(range(8))
+    for channel, picture in arrived.items():
         np.testing.assert_array_equal(picture.pixels, expected[channel].pixels)
 
 
@@ -297,7 +297,7 @@ def test_ray_workers_draw_the_same_and_one_that_is_killed_is_replaced(googlenet:
 
 @pytest.fixture(scope="module")
 def atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small atlas, for those who only look at it."""
+    """A small atlas, for tests that do not change it."""
     directory = tmp_path_factory.mktemp("small atlas (50 %) #1") / "googlenet"
     written = made(directory, "channels=0-4,250,255")
     assert written == [directory / "index.html", directory / "sheet.png"]
@@ -339,9 +339,9 @@ def test_what_is_there_is_not_drawn_again_and_what_is_missing_comes_out_the_same
 
 def test_ctrl_c_ends_tidily_and_the_same_command_goes_on(tmp_path: Path) -> None:
     directory = tmp_path / "atlas"
-    asked = [word for word in words(directory, "channels=0-7", "steps=24") if word != "quiet=true"]
+    job_words = [word for word in words(directory, "channels=0-7", "steps=24") if word != "quiet=true"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""}
-    command = [sys.executable, "-m", "render", "atlas", *asked]
+    command = [sys.executable, "-m", "render", "atlas", *job_words]
     process = subprocess.Popen(
         command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -349,17 +349,17 @@ def test_ctrl_c_ends_tidily_and_the_same_command_goes_on(tmp_path: Path) -> None
     while not list((directory / "channels").glob("channel-*.png")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    last = said.strip().splitlines()[-1]
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    last = errors.strip().splitlines()[-1]
     drawn = re.search(r"render: interrupted; (\d) of 8 channels are drawn, and the same command goes on", last)
-    assert drawn, said
-    assert "Traceback" not in said
+    assert drawn, errors
+    assert "Traceback" not in errors
     there = pictures(directory)
     assert 1 <= len(there) == int(drawn[1]) < 8
     assert json.loads((directory / "atlas.json").read_text())["status"] == "interrupted"
     assert len(re.findall(r"INFO channel \d: activation", (directory / "render.log").read_text())) == len(there)
-    make_atlas(load(ATLAS, "atlas", asked))
+    make_atlas(load(ATLAS, "atlas", job_words))
     assert len(pictures(directory)) == 8
     assert {name: content for name, content in pictures(directory).items() if name in there} == there
     made(tmp_path / "at once", "channels=0-7", "steps=24")
@@ -469,7 +469,7 @@ def test_any_key_can_be_set_from_the_command_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "parts"),
     [
         (["layer=inception_4"], ["googlenet has no layer 'inception_4'", "did you mean inception_4"]),
         (["layer=mixed4"], ["googlenet has no layer 'mixed4'"]),
@@ -507,9 +507,9 @@ def test_any_key_can_be_set_from_the_command_line() -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
-def test_what_cannot_be_is_refused_in_one_line(more: list[str], said: list[str], tmp_path: Path) -> None:
+def test_what_cannot_be_is_refused_in_one_line(more: list[str], parts: list[str], tmp_path: Path) -> None:
     message = refused(tmp_path / "atlas", *more)
-    for part in said:
+    for part in parts:
         assert part in message, message
     assert not (tmp_path / "atlas").exists()
 
@@ -617,7 +617,7 @@ def shown(chromium: browser.Browser, atlas: Path) -> Iterator[browser.Page]:
 
 
 def large(shown: browser.Page) -> str:
-    """The title of the picture that is shown large; empty for none."""
+    """Return the title of the picture that is shown large; empty for none."""
     return shown.run("document.querySelector('#large').open ? document.querySelector('#large-title').textContent : ''")
 
 
@@ -758,7 +758,7 @@ def test_a_ladder_that_does_not_fit_is_refused_before_anything_is_dreamed(tmp_pa
 
 
 def test_a_rung_is_the_dream_that_its_command_makes(tmp_path: Path) -> None:
-    """The page's command says every setting in which the rung differs from an ordinary render."""
+    """The page's command has every setting in which the rung differs from an ordinary render."""
     directory = tmp_path / "ladder"
     made(directory, *LADDER)
     data = re.search(r'id="data">(.*?)</script>', (directory / "index.html").read_text(), re.DOTALL)
@@ -766,11 +766,11 @@ def test_a_rung_is_the_dream_that_its_command_makes(tmp_path: Path) -> None:
     entry = json.loads(data[1])[2]
     typed = shlex.split(entry["commands"][0][1])
     assert typed[:2] == ["make", "render"]
-    asked = asdict(load_config("preview", typed[2:]))
+    expected = asdict(load_config("preview", typed[2:]))
     dreamed = json.loads((directory / "rungs" / "inception_3a" / "run.json").read_text())["config"]
     for key in ("seed", "image", "model", "objective", "octaves", "step_size", "tiles", "boundary"):
-        assert asked[key] == dreamed[key], key
-    assert asked["output"]["width"] == dreamed["output"]["width"] == 96
+        assert expected[key] == dreamed[key], key
+    assert expected["output"]["width"] == dreamed["output"]["width"] == 96
 
 
 def test_every_block_is_a_rung() -> None:

@@ -1,4 +1,4 @@
-"""The files that start clusters: what their readers will take, before any cloud sees them."""
+"""The files that start clusters, checked against their readers' schemas without a cloud."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ def test_ray_refuses_a_misspelt_key(name: str, where: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("name", ["aws-gpu", "aws-gpu-spot"])
 @pytest.mark.parametrize("misspelt", [False, True])
 def test_what_amazon_is_asked_for_is_in_its_api(name: str, misspelt: bool) -> None:
-    """Ray's schema does not look into node_config; Amazon's own description of RunInstances does."""
-    asked = get_session().get_service_model("ec2").operation_model("RunInstances").input_shape
+    """Amazon's description of RunInstances checks node_config, into which Ray's schema does not look."""
+    shape = get_session().get_service_model("ec2").operation_model("RunInstances").input_shape
     for kind in loaded(name)["available_node_types"].values():
         words = {**kind["node_config"], "MinCount": 1, "MaxCount": 1}
         if misspelt:
             words["MetadataOptions"] = {"HttpToken": "required"}
-        found = ParamValidator().validate(words, asked)
-        assert ("HttpToken" in found.generate_report()) == found.has_errors() == misspelt
+        report = ParamValidator().validate(words, shape)
+        assert ("HttpToken" in report.generate_report()) == report.has_errors() == misspelt
 
 
 @pytest.mark.parametrize("name", CLOUDS)
@@ -125,17 +125,21 @@ def test_files_that_nodes_get_are_there(name: str) -> None:
 
 
 def unknown_fields(schema: dict[str, Any], value: Any, path: str = "") -> list[str]:
-    """Fields that a Kubernetes schema does not have: its server would drop them, or refuse them, unseen by jsonschema."""
+    """Return fields that a Kubernetes schema lacks, which jsonschema does not report."""
     if isinstance(value, list):
-        return [found for item in value for found in unknown_fields(schema.get("items", {}), item, f"{path}[]")]
+        return [field for item in value for field in unknown_fields(schema.get("items", {}), item, f"{path}[]")]
     if not isinstance(value, dict) or "properties" not in schema:
         return []
-    known, free = schema["properties"], schema.get("x-kubernetes-preserve-unknown-fields", False)
+    properties, free = schema["properties"], schema.get("x-kubernetes-preserve-unknown-fields", False)
     return [
-        found
+        field
         for key, item in value.items()
-        for found in (
-            unknown_fields(known[key], item, f"{path}.{key}") if key in known else [] if free else [f"{path}.{key}"]
+        for field in (
+            unknown_fields(properties[key], item, f"{path}.{key}")
+            if key in properties
+            else []
+            if free
+            else [f"{path}.{key}"]
         )
     ]
 
@@ -144,10 +148,10 @@ def complaints(manifest: dict[str, Any]) -> list[str]:
     if not SCHEMAS.is_dir():
         pytest.skip(f"KubeRay's schemas are not at {SCHEMAS}")
     schema = json.loads((SCHEMAS / f"{manifest['kind'].lower()}s.v1.json").read_text())
-    found = [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(manifest)]
+    errors = [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(manifest)]
     metadata = {"properties": {key: {} for key in ("name", "annotations", "labels", "namespace")}}
     schema["properties"]["metadata"] = metadata
-    return found + unknown_fields(schema, manifest)
+    return errors + unknown_fields(schema, manifest)
 
 
 @pytest.mark.parametrize("name", KUBERNETES)
@@ -229,7 +233,7 @@ def test_slices_of_tpus_are_of_one_host() -> None:
 
 
 def words_for_submit(name: str) -> list[str]:
-    """What a job's words get from the file of the cluster."""
+    """Return the words that a job gets from the cluster's file."""
     if name in CLOUDS:
         return loaded(name)["metadata"]["submit"]
     if name.endswith("job"):
@@ -267,9 +271,9 @@ def test_header_says_what_is_started_what_it_costs_and_three_commands(name: str)
     assert "# Starts: " in header and "# Costs:  " in header
     commands = re.findall(r"^#   make (\S+) (.*)$", header, re.M)
     assert len(commands) == 3
-    said = set(re.findall(r"make ([\w-]+) (?:cluster|run)=", header))
+    mentioned = set(re.findall(r"make ([\w-]+) (?:cluster|run)=", header))
     # On Slurm, and for a job with a cluster of its own, nothing is put up before.
-    assert said >= {"submit", "attach", "cluster-status"} and said <= set(COMMANDS)
+    assert mentioned >= {"submit", "attach", "cluster-status"} and mentioned <= set(COMMANDS)
     assert {word for _, rest in commands for word in re.findall(r"cluster=(\S+)", rest)} == {name.removesuffix(".sh")}
     assert all(len(line) <= 124 for line in text_of(name).splitlines())
 
@@ -371,9 +375,9 @@ def test_a_node_that_leaves_says_so_and_never_stays_longer_than_it_may(tmp_path:
     busy.wait()
     # Bash counts whole seconds of the clock: the first may be short.
     assert 1 <= time.monotonic() - begun < 10
-    asked = (tmp_path / "asked").read_text().splitlines()
-    assert asked[0] == "drain-node" and "--deadline-remaining-seconds=2" in asked
-    assert "--reason=DRAIN_NODE_REASON_PREEMPTION" in asked
+    calls = (tmp_path / "asked").read_text().splitlines()
+    assert calls[0] == "drain-node" and "--deadline-remaining-seconds=2" in calls
+    assert "--reason=DRAIN_NODE_REASON_PREEMPTION" in calls
 
 
 @pytest.mark.parametrize("name", CLOUDS)
@@ -389,7 +393,7 @@ def test_a_file_names_the_command_that_takes_its_image(name: str) -> None:
 
 
 def test_roles_are_asked_for_with_policies_that_are_json(tmp_path: Path) -> None:
-    """Against an `aws` that writes down what it is asked, and has no role yet."""
+    """Uses a stub of `aws` that records its words, and has no role yet."""
     stub(
         tmp_path / "bin", "aws",
         f'printf "%s\\0" "$@" >> {tmp_path}/asked; printf "\\n" >> {tmp_path}/asked\n'
@@ -410,7 +414,7 @@ def test_roles_are_asked_for_with_policies_that_are_json(tmp_path: Path) -> None
 
 
 class Slurm:
-    """slurm.sh on an allocation of two nodes, both of them this machine: `srun` and `scontrol` are stubs, Ray is real."""
+    """slurm.sh on two nodes, both this machine: `srun` and `scontrol` are stubs, Ray is real."""
 
     WORDS = (
         "image=sample:chelsea", "output.width=96", "output.height=80", "octaves.count=2", "octaves.steps=8",
@@ -452,7 +456,7 @@ class Slurm:
             )
 
     def close(self) -> None:
-        """Ends whatever of this allocation's Ray is left, and nothing else."""
+        """End the processes of this allocation's Ray that are left, and no others."""
         for process in psutil.process_iter(["cmdline"]):
             if any(str(self.temporary) in word for word in process.info["cmdline"] or ()):
                 process.kill()
@@ -461,9 +465,9 @@ class Slurm:
 
 @pytest.fixture
 def slurm(tmp_path: Path) -> Iterator[Slurm]:
-    made = Slurm(tmp_path)
-    yield made
-    made.close()
+    slurm = Slurm(tmp_path)
+    yield slurm
+    slurm.close()
 
 
 @pytest.mark.slow
@@ -475,9 +479,9 @@ def test_slurm_job_saves_before_its_time_is_up_and_goes_on_when_queued_again(slu
         time.sleep(0.1)
     job.send_signal(signal.SIGUSR1)
     assert job.wait(60) == 0
-    asked = slurm.asked.read_text().splitlines()
-    assert asked[-1] == "scontrol requeue 4242"
-    starts = [line for line in asked if "ray start" in line]
+    calls = slurm.asked.read_text().splitlines()
+    assert calls[-1] == "scontrol requeue 4242"
+    starts = [line for line in calls if "ray start" in line]
     assert len(starts) == 2 and "--nodelist=one" in starts[0] and "--head" in starts[0] and "--nodelist=two" in starts[1]
     assert "the same command goes on from octave" in slurm.log.read_text()
     assert not (tmp_path / "run" / "preview.png").exists()
@@ -494,7 +498,7 @@ def test_slurm_job_saves_before_its_time_is_up_and_goes_on_when_queued_again(slu
 
 
 def quick(directory: Path, render: str) -> str:
-    """A `python` whose nodes are there at once and whose render is `render`, beside a `ray` that only listens."""
+    """Write a `python` whose nodes are up at once and whose render is `render`, and a stub of `ray`."""
     script = (
         f'case $1 in -c) exec {sys.executable} "$@" ;; -) cat >/dev/null; exit ;; esac\necho "$@" >> {directory}/rendered'
     )

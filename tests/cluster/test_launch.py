@@ -23,11 +23,12 @@ from PIL import Image
 
 from render.cluster import jobs
 from render.cluster.autoscaler import _file
-from render.cluster.cluster_files import find_cluster, known_clusters
+from render.cluster.cluster_files import cluster_names, find_cluster
 from render.cluster.dashboard import Dashboard
-from render.cluster.packing import JOB_FILE, MOST_BYTES, pack, travelling
+from render.cluster.packing import JOB_FILE, MAX_BYTES, pack, portable_settings
 from render.cluster.tools import google_project, require_ray, require_tools
-from render.commands import clusters as commands
+from render.commands import cluster_jobs
+from render.commands.table import COMMANDS
 from render.config.compose import JOB, load_config, root_configs
 from render.system.version import __version__
 from tests.conftest import ROOT, refusal
@@ -47,7 +48,7 @@ def head() -> Iterator[ray_head.Head]:
 
 
 class Command:
-    """`python -m render` in an empty directory, with a home of its own: no credentials, no token, no Ray of the user's."""
+    """`python -m render` in an empty directory and an empty home: no credentials, no token, no Ray."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -55,11 +56,11 @@ class Command:
         self.processes: list[subprocess.Popen] = []
         self.programs.mkdir()
         (directory / "home").mkdir()
-        kept = {
+        inherited = {
             key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "RENDER_", "AWS_", "GOOGLE_"))
         }
         self.environment = {
-            **kept,
+            **inherited,
             "HOME": str(directory / "home"),
             "PYTHONPATH": str(ROOT),
             "PATH": f"{self.programs}:/usr/bin:/bin",
@@ -82,7 +83,7 @@ class Command:
         return process.returncode, out, err
 
     def refused(self, *words: str, **environment: str) -> str:
-        """The one line of a refusal, which comes with exit code 2."""
+        """Return the line of a refusal, which has exit code 2."""
         code, out, err = self(*words, **environment)
         assert code == 2, (code, out, err)
         (line,) = err.strip().splitlines()
@@ -90,7 +91,7 @@ class Command:
         return line
 
     def stub(self, name: str, script: str) -> Path:
-        """A program on the path that writes down its words, a line for each call, and then runs a script of Python's."""
+        """Write a program on the path that records its words, a line for each call, and runs a Python script."""
         calls = self.directory / f"{name}.calls"
         calls.touch()
         program = self.programs / name
@@ -102,16 +103,22 @@ class Command:
         return calls
 
 
+def run(name: str, root: str, *words: str) -> int:
+    """Run a command about a cluster in this process; return its exit code."""
+    command = COMMANDS[name]
+    return command.load()(words) if command.root is None else command.load()(root, words)
+
+
 def refused(command: str, *words: str) -> str:
-    """The one line of a refusal, in this process."""
-    return refusal(lambda: commands.run_cluster_command(command, "preview", words))
+    """Return the line of a refusal in this process."""
+    return refusal(lambda: run(command, "preview", *words))
 
 
 @pytest.fixture
 def command(tmp_path: Path) -> Iterator[Command]:
-    made = Command(tmp_path)
-    yield made
-    for process in made.processes:
+    runner = Command(tmp_path)
+    yield runner
+    for process in runner.processes:
         process.kill()
         process.communicate()
 
@@ -145,7 +152,7 @@ def ray_job(path: Path) -> str:
 def test_an_unknown_cluster_is_refused_with_those_there_are(command: Command) -> None:
     line = command.refused("cluster-status", "cluster=locla")
     assert "there is no cluster 'locla': did you mean local?" in line
-    for name in known_clusters():
+    for name in cluster_names():
         assert name in line
     assert "which cluster? cluster=NAME" in refused("submit")
 
@@ -205,7 +212,7 @@ def test_a_jobs_id_is_a_name_that_kubernetes_takes(name: str) -> None:
 
 
 def test_every_file_in_cluster_that_is_offered_is_a_cluster() -> None:
-    for name in known_clusters():
+    for name in cluster_names():
         assert find_cluster(name).word == name
 
 
@@ -243,8 +250,8 @@ def test_a_missing_package_is_named_with_the_extra_that_has_it(
     for name in ("ssh", "rsync"):
         command.stub(name, "")
     monkeypatch.setenv("PATH", str(command.programs))
-    found = __import__("importlib.util").util.find_spec
-    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == module else found(name, *rest))
+    find_spec = __import__("importlib.util").util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == module else find_spec(name, *rest))
     cluster = find_cluster(autoscaler(command.directory / "c.yaml", cloud))
     line = refusal(lambda: require_tools(cluster, "cluster-up"))
     assert f"needs the package {module}" in line
@@ -256,15 +263,15 @@ def test_missing_credentials_are_said_before_anything_is_started(command: Comman
     for name in ("ssh", "rsync"):
         assert command.stub(name, "").read_text() == ""
     file = autoscaler(command.directory / "aws.yaml", "aws")
-    said = "needs AWS credentials (there are none): run `aws configure`"
-    assert said in command.refused("cluster-up", f"cluster={file}")
+    message = "needs AWS credentials (there are none): run `aws configure`"
+    assert message in command.refused("cluster-up", f"cluster={file}")
     for name in os.environ:
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
     for name in ("HOME", "PATH", "AWS_EC2_METADATA_DISABLED"):
         monkeypatch.setenv(name, command.environment[name])
     for words in (("attach", "job=x"), ("submit", "image=noise", "output.dir=s3://bucket/run")):
-        assert said in refused(words[0], f"cluster={file}", *words[1:])
+        assert message in refused(words[0], f"cluster={file}", *words[1:])
     assert (command.directory / "ssh.calls").read_text() == ""
 
 
@@ -287,12 +294,12 @@ def test_google_needs_credentials_and_a_project_and_ray_is_told_which(
     monkeypatch.setattr(google, "default", lambda: (None, None))
     assert "needs a project: `gcloud config set project PROJECT`" in refusal(lambda: google_project(cluster))
     monkeypatch.setattr(google, "default", lambda: (None, "dreams-7"))
-    told = _file(cluster)
-    assert told != file
+    copy = _file(cluster)
+    assert copy != file
     document["provider"]["project_id"] = "dreams-7"
-    assert yaml.safe_load(told.read_text()) == document
-    own = find_cluster(autoscaler(tmp_path / "own.yaml", "gcp"))
-    assert _file(own) == tmp_path / "own.yaml"
+    assert yaml.safe_load(copy.read_text()) == document
+    unchanged = find_cluster(autoscaler(tmp_path / "own.yaml", "gcp"))
+    assert _file(unchanged) == tmp_path / "own.yaml"
 
 
 def test_kubectl_without_a_context_is_said(command: Command) -> None:
@@ -317,7 +324,7 @@ class _Answers(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def answering() -> Iterator[Callable[[int, bytes], str]]:
-    """A server on loopback that answers every question with the same."""
+    """Yield a server on loopback that gives every request the same answer."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
@@ -357,10 +364,10 @@ def test_another_ray_is_refused_with_both_versions(command: Command, answering: 
 
 @pytest.mark.parametrize("root", root_configs(JOB))
 def test_the_config_arrives_as_it_was_composed(root: str, tmp_path: Path) -> None:
-    """In one file, which needs nothing else of conf/, with text that YAML or OmegaConf could take for something else."""
+    """One file holds the whole config, also text that YAML or OmegaConf could misread."""
     (tmp_path / "job").mkdir()
     words = ["output.dir=s3://b/${x}", "name=1e5", "output.title=null # 'on' ünï", "step_size=1e-05"]
-    settings, files = travelling(load_config(root, words), shared=False)
+    settings, files = portable_settings(load_config(root, words), shared=False)
     assert files == {}
     pack(settings, files, tmp_path / "job")
     arrived = load_config(str(tmp_path / "job" / JOB_FILE), [])
@@ -385,7 +392,7 @@ def test_files_of_this_machine_are_brought_along_under_their_own_names(
             "objective.regions=[{mask: sky.png, terms: [mixed2]}, {mask: 's3://b/hair.png', terms: [mixed3]}]",
         ],
     )  # fmt: skip
-    settings, files = travelling(config, shared=False)
+    settings, files = portable_settings(config, shared=False)
     (tmp_path / "job").mkdir()
     pack(settings, files, tmp_path / "job")
     arrived = load_config(str(tmp_path / "job" / JOB_FILE), [])
@@ -400,7 +407,7 @@ def test_files_of_this_machine_are_brought_along_under_their_own_names(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["output.dir=s3://b/run", "image=none.jpg"], "image=none.jpg: there is no such file"),
         (["output.dir=s3://b/run", "image=large.tif"], "brings at most 100 MB along: put it into the bucket"),
@@ -419,15 +426,15 @@ def test_files_of_this_machine_are_brought_along_under_their_own_names(
     ],
 )
 def test_words_that_cannot_work_are_refused_before_the_cluster_is_asked(
-    command: Command, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+    command: Command, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
 ) -> None:
     monkeypatch.chdir(command.directory)
     with (command.directory / "large.tif").open("wb") as file:
-        file.truncate(MOST_BYTES + 1)
+        file.truncate(MAX_BYTES + 1)
     root = next((word.removeprefix("conf=") for word in words if word.startswith("conf=")), "preview")
     rest = [word for word in words if not word.startswith("conf=")]
     # Nothing listens there, and nobody asks.
-    assert said in refusal(lambda: commands.run_cluster_command("submit", root, ["cluster=http://127.0.0.1:9", *rest]))
+    assert message in refusal(lambda: run("submit", root, "cluster=http://127.0.0.1:9", *rest))
 
 
 # Kubernetes, by a kubectl that forwards to a real cluster
@@ -466,8 +473,8 @@ def test_kubectl_reaches_the_dashboard_with_the_token_of_the_secret(command: Com
     assert code == 0, err
     assert "small-head 1/1" in out
     assert "1 node" in out
-    told = [json.loads(line) for line in calls.read_text().splitlines()]
-    (forward,) = (words for words in told if "port-forward" in words)
+    recorded = [json.loads(line) for line in calls.read_text().splitlines()]
+    (forward,) = (words for words in recorded if "port-forward" in words)
     assert forward[:2] == ["--namespace", "art"]
     assert "service/small-head-svc" in forward
     # The tunnel is taken down.
@@ -519,21 +526,21 @@ def test_what_a_clusters_file_says_of_its_farm_gives_way_to_the_jobs_own_words(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: dict[str, Any] = {}
-    monkeypatch.setattr(commands, "require_tools", lambda *_: None)
+    monkeypatch.setattr(cluster_jobs, "require_tools", lambda *_: None)
     monkeypatch.setattr(jobs, "refuse_other_ray", lambda *_: None)
     monkeypatch.setattr(jobs, "send", lambda _dashboard, _job, settings, *_: sent.update(settings))
-    monkeypatch.setattr(commands, "_reached", lambda *_: nullcontext(None))
-    said = {"pareidolia/submit": '["farm.workers=4", "farm.timeout=1800"]'}
+    monkeypatch.setattr(cluster_jobs, "connected", lambda *_: nullcontext(None))
+    annotation = {"pareidolia/submit": '["farm.workers=4", "farm.timeout=1800"]'}
     words = ["image=noise", "output.dir=s3://b/x", "farm.workers=2", "follow=false"]
     root = written(command.directory / "mine.yaml", {"defaults": [{"job": "default"}, "_self_"], "farm": {"workers": 3}})
-    kubernetes = ray_cluster(command.directory / "k.yaml", **said)
+    kubernetes = ray_cluster(command.directory / "k.yaml", **annotation)
     scaled = autoscaler(command.directory / "a.yaml", "aws", metadata={"submit": ["farm.workers=4", "farm.timeout=1800"]})
     for file in (kubernetes, scaled):
         sent.clear()
-        assert commands.run_cluster_command("submit", "preview", [f"cluster={file}", *words]) == 0
+        assert run("submit", "preview", f"cluster={file}", *words) == 0
         assert (sent["farm"]["workers"], sent["farm"]["timeout"]) == (2, 1800)
         # So does what the job's own config says.
-        assert commands.run_cluster_command("submit", root, [f"cluster={file}", *words[:2], words[-1]]) == 0
+        assert run("submit", root, f"cluster={file}", *words[:2], words[-1]) == 0
         assert (sent["farm"]["workers"], sent["farm"]["timeout"]) == (3, 1800)
 
 
@@ -542,7 +549,7 @@ def test_what_a_clusters_file_says_of_its_farm_gives_way_to_the_jobs_own_words(
 
 @pytest.mark.slow
 def test_ray_up_builds_the_wheel_and_copies_it_with_the_token(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real `ray up` and `ray down`, with Ray's provider of machines by name; ssh and rsync only write down."""
+    """The real `ray up` and `ray down`, with Ray's provider of named machines; ssh and rsync are stubs."""
     calls = command.stub("ssh", "")
     copies = command.stub("rsync", "")
     wheel = f"dist/pareidolia-{__version__}-py3-none-any.whl"
@@ -719,7 +726,7 @@ def test_a_job_of_another_version_is_refused_on_the_cluster_with_both(
     head: ray_head.Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(jobs, "__version__", "99.1.2")
-    settings, files = travelling(load_config("preview", [f"output.dir={tmp_path}/run"]), shared=True)
+    settings, files = portable_settings(load_config("preview", [f"output.dir={tmp_path}/run"]), shared=True)
     dashboard = Dashboard("it", head.url, head.token.read_text()).greeted()
     jobs.send(dashboard, "other-version", settings, files, "")
     assert jobs.exit_code(jobs.follow(dashboard, "other-version")) == 2

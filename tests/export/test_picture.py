@@ -23,14 +23,14 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
 from render.canvas.image import to_integers
+from render.commands.settings import print_settings
 from render.config.schema import SourceConfig
 from render.errors import UserError
 from render.export import picture as module
 from render.export.metadata import Metadata, read_settings, srgb_profile
 from render.export.picture import Encoding, image_of, replacing, write_picture
 from render.export.print_layout import PrintLayout
-from render.job.report import print_settings
-from render.preflight.preflight import Request, inspect
+from render.preflight.inspection import Request, inspect
 from render.source.photo import read_photo
 from tests.conftest import ROOT
 from tests.source.test_source import as_somebody_else, photo, random_pixels

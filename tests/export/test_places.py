@@ -1,4 +1,4 @@
-"""Where an export writes, and what it replaces: what was asked for, and only what is provably a picture of this program."""
+"""Places that an export writes and replaces: requested ones, and only pictures of this program."""
 
 from __future__ import annotations
 
@@ -50,18 +50,18 @@ PRINT = (
 
 
 def say(line: str) -> None:
-    """Nobody listens."""
+    """Drop a line."""
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return rendered(tmp_path_factory.mktemp("made") / "run", *PRINT)
 
 
 @pytest.fixture
-def run(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def run(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(made, tmp_path / "run")
+    shutil.copytree(finished_run, tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -74,7 +74,7 @@ def canvas(tmp_path: Path) -> CanvasStore:
 
 
 @pytest.mark.parametrize(
-    ("words", "wanted"),
+    ("words", "expected_names"),
     [
         (("output.format=tiff", "output.bits=8", "output.profile=p3", "output.path=out/a.tif"), ["a.tif"]),
         (("output.path=out/a.png", "output.also=[out/b.webp,out/c.jpg]"), ["a.png", "b.webp", "c.jpg"]),
@@ -83,13 +83,13 @@ def canvas(tmp_path: Path) -> CanvasStore:
         (("output.path=out/a.btf", "output.title=Other"), ["a.btf"]),
     ],
 )
-def test_an_export_elsewhere_leaves_the_run_as_it_is(words: tuple[str, ...], wanted: list[str], run: Path) -> None:
+def test_an_export_elsewhere_leaves_the_run_as_it_is(words: tuple[str, ...], expected_names: list[str], run: Path) -> None:
     before = contents(run)
     written = export_run(run, list(words), say)
-    assert sorted(path.name for path in map(Path, written)) == wanted == names(Path("out"))
+    assert sorted(path.name for path in map(Path, written)) == expected_names == names(Path("out"))
     assert contents(run) == before
     # Nor is what lies elsewhere replaced unasked, its own earlier pictures included.
-    other = "output.quality=12" if wanted != ["a.zarr"] else "output.title=x"
+    other = "output.quality=12" if expected_names != ["a.zarr"] else "output.title=x"
     assert "overwrite=true" in refusal(lambda: export_run(run, [*words, other], say))
     assert export_run(run, [*words, other, "overwrite=true"], say) == written
     assert contents(run) == before
@@ -123,7 +123,7 @@ def test_a_recorded_input_that_can_be_no_file_is_none(form: str, image: str, run
 
 
 def test_the_master_is_not_a_place_for_other_settings(run: Path) -> None:
-    """Named by its path under another format's name, it is not the run's own target."""
+    """A picture with the path of the run's picture but another format is not the run's own."""
     before = contents(run)
     words = ["output.format=bigtiff", f"output.path={run / 'preview.tif'}"]
     assert "preview.tif exists" in refusal(lambda: export_run(run, words, say))
@@ -159,7 +159,7 @@ def test_another_dpi_inside_the_run_and_none_at_all(run: Path) -> None:
 
 @contextmanager
 def another_user() -> Iterator[None]:
-    """As nobody, where this is root, whom no mode keeps from writing."""
+    """Run the block as user nobody if this is root, for whom no mode forbids writing."""
     if os.geteuid() != 0:
         yield
         return
@@ -189,8 +189,8 @@ def test_a_read_only_run_is_exported_elsewhere(run: Path) -> None:
             with another_user():
                 words = ["output.dpi=200", f"output.path={out / 'a.tif'}", f"output.also=[{out / 'b.png'}]"]
                 assert export_run(read_only, words, say) == [out / "a.tif", out / "b.png"]
-                said = refusal(lambda: export_run(read_only, ["output.format=png"], say))
-                assert str(read_only) in said and "output.path=FILE" in said and "output.dir" not in said
+                message = refusal(lambda: export_run(read_only, ["output.format=png"], say))
+                assert str(read_only) in message and "output.path=FILE" in message and "output.dir" not in message
         finally:
             os.chdir(cwd)
         assert contents(read_only) == before
@@ -233,25 +233,25 @@ def test_a_picture_is_replaced_file_by_file_and_only_where_all_of_it_is_ours(
     written = next(name for name in contents(path) if name.endswith(("dream.dzi", "zarr.json")))
     for harm in ("added", "below", "changed", "emptied", "linked", "directory"):
         shutil.copytree(path, tmp_path / harm)
-        one = tmp_path / harm
+        place = tmp_path / harm
         match harm:
             case "added":
-                (one / "notes.txt").write_bytes(b"precious")
+                (place / "notes.txt").write_bytes(b"precious")
             case "below":
-                (next(p for p in one.rglob("*") if p.is_dir()) / "notes.txt").write_bytes(b"precious")
+                (next(p for p in place.rglob("*") if p.is_dir()) / "notes.txt").write_bytes(b"precious")
             case "changed":
-                content = bytearray((one / written).read_bytes())
+                content = bytearray((place / written).read_bytes())
                 content[3] ^= 1
-                (one / written).write_bytes(content)
+                (place / written).write_bytes(content)
             case "emptied":
-                (one / written).write_bytes(b"")
+                (place / written).write_bytes(b"")
             case "linked":
-                (one / written).unlink()
-                (one / written).symlink_to(canvas._path)
+                (place / written).unlink()
+                (place / written).symlink_to(canvas._path)
             case "directory":
-                (one / "mine").mkdir()
+                (place / "mine").mkdir()
         before = contents(tmp_path)
-        assert "never replaced" in refusal(lambda one=one: export(canvas, one, form, Style()))
+        assert "never replaced" in refusal(lambda place=place: export(canvas, place, form, Style()))
         assert contents(tmp_path) == before
         # What somebody has taken out of it is no reason to keep the rest.
     (path / written).unlink()
@@ -294,7 +294,7 @@ def test_a_file_and_a_link_are_no_directories_to_replace(canvas: CanvasStore, ru
 
 
 def test_directories_without_markers_are_known_by_the_record_alone(run: Path, tmp_path: Path) -> None:
-    """The run's own is replaced as the record has it, anybody else's is not."""
+    """The run's own directory is replaced, as its record lists it; others are not."""
     zoom = run / "preview-zoom"
     (zoom / MARKER).unlink()
     record = json.loads((run / "run.json").read_text())
@@ -345,12 +345,12 @@ def test_what_a_killed_process_left_half_written_goes_and_nothing_else(canvas: C
 
 @pytest.mark.parametrize("link", ["inner", "whole", "file"])
 def test_a_received_run_removes_nothing_through_links(link: str, run: Path, tmp_path: Path) -> None:
-    """A marker in a directory that waits for removal lists names that lead elsewhere."""
+    """A marker in a directory that waits for removal lists paths that lead out of it."""
     victim, old = tmp_path / "victim", run / ".render-1-00000000-old"
     victim.mkdir()
     (victim / "important.txt").write_bytes(b"x")
-    known = {"size": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
-    marker = json.dumps({"run": "x", "files": {"sub/important.txt": known, "important.txt": known}})
+    file_facts = {"size": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
+    marker = json.dumps({"run": "x", "files": {"sub/important.txt": file_facts, "important.txt": file_facts}})
     match link:
         case "inner":
             old.mkdir()
@@ -380,12 +380,12 @@ def test_a_marker_alone_has_nothing_removed_that_is_not_as_it_says(name: str, ru
 
 
 def test_a_retouched_picture_of_any_size_is_never_replaced(canvas: CanvasStore, tmp_path: Path) -> None:
-    """The size, the name and the time of change as they were: a pixel differs, so it is the painter's."""
+    """A picture that differs in one pixel is somebody's work, though size, name and time are the same."""
     path = tmp_path / "out"
     with replacing_directory(path, "1234") as directory:
         (directory / "A1.tif").write_bytes(bytes(2 << 20))
         (directory / "map.png").write_bytes(b"map")
-    known, facts = tree_sha256(path), (path / "A1.tif").stat()
+    tree, facts = tree_sha256(path), (path / "A1.tif").stat()
     with (path / "A1.tif").open("r+b") as file:
         file.seek(1 << 20)
         file.write(b"\1")
@@ -393,7 +393,7 @@ def test_a_retouched_picture_of_any_size_is_never_replaced(canvas: CanvasStore, 
     before = contents(path)
     assert "A1.tif is no part" in refusal(lambda: export(canvas, path, "zarr", Style()))
     assert contents(path) == before
-    assert tree_sha256(path) != known
+    assert tree_sha256(path) != tree
 
 
 def test_starting_over_removes_what_runs_write_and_nothing_else(run: Path) -> None:

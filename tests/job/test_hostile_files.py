@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from render.commands.fetch import LEDGER, _Ledger
 from render.config.compose import load_config
 from render.config.schema import SourceConfig
 from render.errors import UserError
 from render.job.job import draft
+from render.job.run_download import LEDGER, Ledger
 from render.networks.weights import check_sha256
 from render.source.source import open_source, reopen_source
 from render.storage.records import MAX_ITEMS, MalformedRecord, parse_record
@@ -124,7 +124,7 @@ def test_a_record_does_not_say_how_large_a_source_may_be(tmp_path: Path) -> None
 def test_a_damaged_ledger_of_what_was_fetched_is_read_around(tmp_path: Path) -> None:
     for content in (b"[" * 200_000, b"\xff", b"[1]", b'{"a": 1}'):
         (tmp_path / LEDGER).write_bytes(content)
-        assert not _Ledger(tmp_path).is_untouched("a")
+        assert not Ledger(tmp_path).is_untouched("a")
     (tmp_path / LEDGER).unlink()
     os.mkfifo(tmp_path / LEDGER)
-    assert not _Ledger(tmp_path).is_untouched("a")
+    assert not Ledger(tmp_path).is_untouched("a")

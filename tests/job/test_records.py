@@ -20,6 +20,7 @@ import zarr
 from render.atlas.atlas_directory import AtlasDirectory
 from render.canvas.store import CanvasStore
 from render.commands.preflight import preflight_command
+from render.commands.status import status_command
 from render.config.compose import load_config
 from render.errors import DamagedCheckpoint, RenderError, UserError
 from render.export.metadata import read_settings
@@ -35,7 +36,6 @@ from render.storage.records import MalformedRecord, Side, WholeNumber, check_sha
 from render.sweeps.axes.shorthands import read_points
 from render.sweeps.monitor.board import Board
 from render.sweeps.monitor.sweep_record import read_sweep
-from render.sweeps.status import print_status
 from render.viewer.live_run import LiveRun
 from tests.conftest import TINY, refusal, rendered
 from tests.export.test_picture import names
@@ -201,7 +201,7 @@ def test_a_manifest_names_slots_and_nothing_else(change: dict[str, Any], run: Pa
     path.write_text(json.dumps(manifest | {"sha256": hashlib.sha256(signed).hexdigest()}))
     for command in (Checkpoints(run / "canvas").read, lambda: export_run(run, ["output.path=x.png"], say)):
         assert "manifest.json cannot be read" in refusal(command)
-    assert print_status([f"run={run}"]) == 0
+    assert status_command([f"run={run}"]) == 0
     assert not Path("x.png").exists()
 
 
@@ -331,7 +331,7 @@ def test_a_lost_record_is_found_again_with_the_canvas(kind: str, run: Path, tmp_
     damaged(run / "run.json", kind)
     export_run(run, ["output.path=after.png"], say)
     assert (tmp_path / "before.png").read_bytes() == (tmp_path / "after.png").read_bytes()
-    assert print_status([f"run={run}"]) == 0
+    assert status_command([f"run={run}"]) == 0
     assert LiveRun(run).status()["state"] == "finished"
     # The render itself goes on as if nothing had been, and writes it anew.
     before = contents(run)
@@ -352,7 +352,7 @@ def test_where_nothing_says_which_run_it_is_every_command_says_so(kind: str, run
     damaged(run / "canvas" / "manifest.json", "empty")
     for command in (
         lambda: export_run(run, ["output.path=x.png"], say),
-        lambda: print_status([f"run={run}"]),
+        lambda: status_command([f"run={run}"]),
         lambda: LiveRun(run),
         lambda: preflight_command([f"file={run / 'preview.png'}", f"run={run}"]),
         draft(load_config("preview", [*PRINT, f"output.dir={run}"])).directory.check,
@@ -393,7 +393,7 @@ def test_a_lost_sweep_record_is_no_foreign_file(tmp_path: Path) -> None:
         damaged(tmp_path / "sweep.json", kind)
         SweepDirectory(tmp_path).check()
         if kind not in ("nan", "huge"):
-            assert "sweep.json" in refusal(lambda: print_status([f"run={tmp_path}"]))
+            assert "sweep.json" in refusal(lambda: status_command([f"run={tmp_path}"]))
     (tmp_path / "events.jsonl").write_text("no event\n")
     assert "that no sweep made" in refusal(SweepDirectory(tmp_path).check)
 
@@ -453,7 +453,7 @@ def test_altered_records_end_in_one_line_and_touch_nothing(seed: int, run: Path,
         (run / "run.json").write_text(json.dumps(altered(record, chance)))
         before = contents(tmp_path)
         for command in (
-            lambda: print_status([f"run={run}"]),
+            lambda: status_command([f"run={run}"]),
             lambda: LiveRun(run).page(),
             lambda: preflight_command([f"file={run / 'preview.png'}", f"run={run}"]),
             lambda: export_run(run, ["output.path=out.png"], say),

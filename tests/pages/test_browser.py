@@ -1,6 +1,6 @@
-"""The viewer in a real Chromium: from files, from a server that knows nothing of it, and from `view` while a run goes on.
+"""The viewer in Chromium: from files, from a plain server, and from `view` while a run goes on.
 
-RENDER_SCREENSHOTS names a directory that gets what the browser shows, to be looked at.
+RENDER_SCREENSHOTS names a directory for screenshots.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def source() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def dream(source: np.ndarray) -> np.ndarray:
-    """Another picture of the same size, told from the source at every pixel."""
+    """A picture of the same size that differs from the source at every pixel."""
     return 255 - source[:, ::-1]
 
 
@@ -98,7 +98,7 @@ def page(chromium: browser.Browser) -> Iterator[browser.Page]:
 
 
 def shown(page: browser.Page, name: str = "") -> np.ndarray:
-    """What the stage shows, once it is at rest; kept under a name where pictures are asked for."""
+    """Return a screenshot of the stage at rest; store it if RENDER_SCREENSHOTS is set."""
     page.settled()
     directory = os.environ.get("RENDER_SCREENSHOTS")
     screen = page.screenshot(Path(directory) / f"{name}.png" if directory and name else None)
@@ -113,7 +113,7 @@ def beginning(page: browser.Page) -> tuple[float, float]:
 
 
 def corner(page: browser.Page) -> tuple[int, int]:
-    """The same at 1:1, where it is whole."""
+    """Return the same at 1:1, in whole px."""
     y, x = beginning(page)
     assert abs(x - round(x)) < 1e-3
     assert abs(y - round(y)) < 1e-3
@@ -121,7 +121,7 @@ def corner(page: browser.Page) -> tuple[int, int]:
 
 
 def expected_at(picture: np.ndarray, at: tuple[int, int], size: tuple[int, int]) -> tuple[np.ndarray, tuple[slice, slice]]:
-    """What of a picture whose corner lies `at` a stage of `size` shows, and where on the stage."""
+    """Return the visible part of a picture whose corner lies `at`, and its place on a stage of `size`."""
     rows, columns = (
         (max(0, start), min(length, start + extent))
         for start, length, extent in zip(at, size, picture.shape[:2], strict=True)
@@ -131,7 +131,7 @@ def expected_at(picture: np.ndarray, at: tuple[int, int], size: tuple[int, int])
 
 
 def test_the_picture_is_there_whole_and_to_the_pixel(page: browser.Page, address: str, dream: np.ndarray) -> None:
-    """At fit all of it is in view; at 1:1, wherever it has been moved, the screen has its very pixels."""
+    """Fitted, all of it is in view; at 1:1, at any position, the screen has its exact pixels."""
     page.open(address)
     fit = shown(page, "fit")
     left, right = fit[:, fit.shape[1] // 2 - 200 : fit.shape[1] // 2], fit[:, fit.shape[1] // 2 : fit.shape[1] // 2 + 200]
@@ -230,7 +230,7 @@ def test_the_source_shows_as_long_as_it_is_held(page: browser.Page, address: str
 
 
 def test_the_scale_bar_is_as_long_as_it_says(page: browser.Page, address: str) -> None:
-    """In centimetres of the print, at every zoom."""
+    """The bar states centimetres of the print, at every zoom."""
     page.open(address)
     page.settled()
     units = {"mm": 0.1, "cm": 1.0, "m": 100.0}
@@ -261,7 +261,7 @@ def test_the_page_says_what_made_the_picture(page: browser.Page, address: str) -
 
 
 def test_everything_can_be_reached_and_has_a_name(page: browser.Page, address: str) -> None:
-    """By the tab key alone, in the order of the page; and what colours there are can be told apart."""
+    """The tab key reaches everything in the page's order, and colours have enough contrast."""
     page.open(address)
     page.settled()
     page.key("c")
@@ -298,7 +298,7 @@ def test_everything_can_be_reached_and_has_a_name(page: browser.Page, address: s
 
 
 def contrast(page: browser.Page, selector: str) -> float:
-    """Contrast of an element's text with what is behind it (WCAG 2.2, 1.4.3)."""
+    """Return the contrast of an element's text with its background (WCAG 2.2, 1.4.3)."""
     colours = page.run(
         f"""(() => {{
         let element = document.querySelector({json.dumps(selector)}), colour = getComputedStyle(element).color, ground;
@@ -349,7 +349,7 @@ def test_without_the_script_the_page_says_what_to_do_and_shows_a_small_picture(p
 def test_a_run_is_followed_from_nothing_to_its_end(
     page: browser.Page, script: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The page waits, shows the first checkpoint, and each that follows in the place of the one before."""
+    """The page waits, shows the first checkpoint, and replaces it by each that follows."""
     monkeypatch.setattr(live, "_POLL_MS", 300)
     job = LiveJob(tmp_path / "run", (327, 375), SHAPE)
     run = LiveRun(tmp_path / "run")

@@ -1,4 +1,4 @@
-"""The page that shows deep-zoom pictures: what is filled in stays data, and its script comes from where it should."""
+"""The page of a deep-zoom picture: its texts stay data, and its script comes from the right place."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FACTS = ViewerFacts("night", 300, 200, 100.0, {"octaves": {"count": 3}, "image":
 
 
 class Parsed(HTMLParser):
-    """What a browser finds in a page: elements, addresses that they load, and the content of scripts."""
+    """A parsed page: its elements, the addresses that they load, and the content of scripts."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -158,11 +158,11 @@ def test_without_the_script_the_page_is_written_and_one_line_says_what_to_do(
     deep_zoom(tmp_path / "zoom")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    said = write_viewer(tmp_path / "zoom", FACTS)
-    assert said is not None
-    assert "\n" not in said
+    hint = write_viewer(tmp_path / "zoom", FACTS)
+    assert hint is not None
+    assert "\n" not in hint
     for word in ("there is no npm", "npm pack openseadragon@", "openseadragon.min.js beside index.html"):
-        assert word in said
+        assert word in hint
     assert (tmp_path / "zoom" / "index.html").exists()
 
 
@@ -179,7 +179,7 @@ def test_without_a_picture_there_is_no_page(tmp_path: Path, script: Path) -> Non
 
 
 def npm_that(directory: Path, body: str) -> None:
-    """Puts a program called npm into a directory."""
+    """Write a program called npm into a directory."""
     path = directory / "npm"
     path.write_text(f"#!/bin/sh\n{body}\n")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
@@ -202,8 +202,8 @@ def test_the_script_is_fetched_once_checked_and_kept(empty_cache: Path, tmp_path
     npm_that(tmp_path, "echo 'npm error code ECONNREFUSED' >&2; exit 1")
     assert openseadragon.load() == first
     # A damaged copy is no copy.
-    (kept,) = (empty_cache / "pareidolia" / "viewer").glob("*.js")
-    kept.write_bytes(kept.read_bytes()[:-1])
+    (cached,) = (empty_cache / "pareidolia" / "viewer").glob("*.js")
+    cached.write_bytes(cached.read_bytes()[:-1])
     with pytest.raises(UserError, match="npm says ECONNREFUSED"):
         openseadragon.load()
 
@@ -303,11 +303,11 @@ def test_levels_and_tiles_are_those_that_libvips_writes(
             for column in range(columns):
                 expected[f"{level}/{column}_{row}.png"] = pyramid.rect(level, row, column).shape
     files = directory / "dream_files"
-    found = {}
+    tile_shapes = {}
     for path in files.rglob("*.png"):
         tile = pyvips.Image.new_from_file(str(path))
-        found[str(path.relative_to(files))] = (tile.height, tile.width)
-    assert found == expected
+        tile_shapes[str(path.relative_to(files))] = (tile.height, tile.width)
+    assert tile_shapes == expected
     assert read_descriptor(directory, "dream") == pyramid.descriptor("dream_files/", "png")
 
 
@@ -331,18 +331,18 @@ KEYS = {
 @settings(max_examples=12)
 @given(values=st.fixed_dictionaries({}, optional=KEYS))
 def test_the_command_makes_the_same_picture(values: dict[str, object]) -> None:
-    wanted = load_config("preview", [])
+    config = load_config("preview", [])
     for key, value in {"output.dpi": 100.0, **values}.items():
         section, _, name = key.rpartition(".")
-        setattr(getattr(wanted, section) if section else wanted, name, value)
-    if wanted.output.width_cm is not None:
-        wanted.output.width = None
-    shell = subprocess.run(["sh", "-c", f"printf '%s\\n' {render_command(asdict(wanted))}"], capture_output=True, text=True)
+        setattr(getattr(config, section) if section else config, name, value)
+    if config.output.width_cm is not None:
+        config.output.width = None
+    shell = subprocess.run(["sh", "-c", f"printf '%s\\n' {render_command(asdict(config))}"], capture_output=True, text=True)
     make, render, *words = shell.stdout.splitlines()
     assert (make, render) == ("make", "render")
     root = next((word.removeprefix("conf=") for word in words if word.startswith("conf=")), "preview")
     again = load_config(root, [word for word in words if not word.startswith("conf=")])
-    assert again.picture_settings() == wanted.picture_settings()
+    assert again.picture_settings() == config.picture_settings()
 
 
 def test_the_command_spells_out_only_what_differs() -> None:
@@ -364,8 +364,8 @@ def test_the_command_spells_out_only_what_differs() -> None:
     ],
 )
 def test_the_command_keeps_what_is_dreamed_and_where(words: list[str]) -> None:
-    """Settings that are mappings are spelled out whole, and an objective that ships is called by its name."""
-    wanted = load_config("preview", words)
-    _, _, *again = shlex.split(render_command(asdict(wanted)))
-    assert load_config("preview", again).picture_settings() == wanted.picture_settings()
+    """Mappings are written in full, and objectives of the program by their name."""
+    config = load_config("preview", words)
+    _, _, *again = shlex.split(render_command(asdict(config)))
+    assert load_config("preview", again).picture_settings() == config.picture_settings()
     assert [word for word in again if "by_model" in word] == [word for word in words if "by_model" in word]

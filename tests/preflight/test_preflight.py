@@ -1,4 +1,4 @@
-"""What preflight says of files whose truth is known, read from files of every format, and what it refuses."""
+"""Preflight reports on files of every format with known content, and its refusals."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from render.export.print_layout import PrintLayout
 from render.geometry.blocks import deal_blocks
 from render.geometry.geometry import Axis, Grid
 from render.preflight.header import Header, read_header
-from render.preflight.preflight import Request, inspect
-from render.preflight.print_report import Clipped, Report, lines, plain, verdict, viewing_cm, warnings
+from render.preflight.inspection import Request, inspect
+from render.preflight.print_report import Clipping, Report, report_data, report_lines, verdict, viewing_cm, warnings
 from render.preflight.seams import Seams
 from tests.conftest import ROOT, TINY
 from tests.export.test_picture import write
@@ -45,7 +45,7 @@ def vips(pixels: np.ndarray, dpi: float | None = 150) -> pyvips.Image:
 
 
 def printed(path: Path, **options: Any) -> str:
-    return "\n".join(lines(inspect(Request(path, **options))))
+    return "\n".join(report_lines(inspect(Request(path, **options))))
 
 
 PIXELS = np.clip(to_integers(texture(2, (300, 420)), 8), 40, 215)
@@ -90,7 +90,7 @@ def test_sixteen_bits_and_grey_and_cmyk(tmp_path: Path) -> None:
 
 
 def test_clipped_pixels_are_counted(tmp_path: Path) -> None:
-    """Exactly, channel by channel, in 8 and in 16 bits, whatever the transparency is."""
+    """Clipping is counted exactly, by channel, in 8 and 16 bits, with and without transparency."""
     pixels = np.full((500, 400, 3), 90, np.uint8)
     pixels[:100, :, 0] = 255
     pixels[:50, :, 1] = 0
@@ -100,7 +100,7 @@ def test_clipped_pixels_are_counted(tmp_path: Path) -> None:
     Image.fromarray(clear).save(tmp_path / "c.png")
     for name in ("a.png", "b.tif", "c.png"):
         report = inspect(Request(tmp_path / name))
-        assert report.clipped == (Clipped("red", 0, 0.2), Clipped("green", 0.1, 0), Clipped("blue", 0, 0)), name
+        assert report.clipped == (Clipping("red", 0, 0.2), Clipping("green", 0.1, 0), Clipping("blue", 0, 0)), name
         assert "clipped: red 20.0 %, green 10.0 %" in warnings(report)
         assert report.transparent == (name == "c.png")
 
@@ -113,8 +113,8 @@ def test_a_picture_without_anything_is_warned_of(tmp_path: Path) -> None:
         "no ICC profile: colours are anybody's guess",
     ]
     assert verdict(report) == "2 things to look at before it is printed"
-    assert "bleed        not stated" in lines(report)
-    assert "seams        borders not known: say tile=PX, or run=DIR of the run that made it" in lines(report)
+    assert "bleed        not stated" in report_lines(report)
+    assert "seams        borders not known: say tile=PX, or run=DIR of the run that made it" in report_lines(report)
 
 
 def test_a_tiff_of_libvips_without_resolution_states_none(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_tiff_of_libvips_without_resolution_states_none(tmp_path: Path) -> Non
 
 
 def test_our_own_settings_say_where_the_borders_are(tmp_path: Path) -> None:
-    """Of a picture with seams at its tiles' borders, and of one whose tiles end elsewhere than the seams."""
+    """The settings decide: seams are found at their borders, and not where tiles end elsewhere."""
     pixels = to_integers(stepped(texture(3), 6), 8)
     layout = PrintLayout(canvas=(600, 720), tiles=(TILE, TILE), blocks=(2, 1), bleed_px=18, trim=(564, 684))
     settings = {"seed": 1, "tiles": {"size": TILE}, "print": layout.to_settings()}
@@ -131,24 +131,24 @@ def test_our_own_settings_say_where_the_borders_are(tmp_path: Path) -> None:
     report = inspect(Request(tmp_path / "a.png"))
     assert report.layout == layout
     assert report.seams is not None
-    assert report.seams.found
+    assert report.seams.are_present
     assert report.block_seams is not None
     assert report.block_seams.borders == (1, 0)
-    assert "bleed        3.0 mm (18 px) on every side, trimmed to 11.6 x 9.5 cm (4.6 x 3.8 in)" in lines(report)
+    assert "bleed        3.0 mm (18 px) on every side, trimmed to 11.6 x 9.5 cm (4.6 x 3.8 in)" in report_lines(report)
     assert any("seams along the borders of tiles" in warning for warning in warnings(report))
     other = inspect(Request(tmp_path / "a.png", tile=(80, 80)))
     assert other.seams is not None
-    assert not other.seams.found
+    assert not other.seams.are_present
 
 
 def test_a_panel_knows_where_it_was_cut_out(tmp_path: Path) -> None:
     pixels = to_integers(stepped(texture(3), 6), 8)
-    for origin, found in (((100, 50), True), ((120, 70), False)):
+    for origin, has_seams in (((100, 50), True), ((120, 70), False)):
         layout = PrintLayout(canvas=(600, 720), tiles=(TILE, TILE), origin=origin)
         write(tmp_path / "panel.png", pixels[100:500, 50:600], "png", {"print": layout.to_settings()})
         report = inspect(Request(tmp_path / "panel.png"))
         assert report.seams is not None
-        assert report.seams.found == found
+        assert report.seams.are_present == has_seams
 
 
 def test_a_resized_picture_is_not_measured(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_resized_picture_is_not_measured(tmp_path: Path) -> None:
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(32, 400), st.integers(32, 400), st.integers(1, 9))
 def test_borders_are_the_grids_own(rows: int, columns: int, tall: int, wide: int, workers: int) -> None:
-    """From a run's record and from a picture's settings, borders are those of the tiles and blocks that were dreamed."""
+    """Borders from a record and from settings are those of the dreamed tiles and blocks."""
     axes = [Axis(rows, tall, 0, 32, 16, "reflect"), Axis(columns, wide, 0, 32, 16, "wrap")]
     grid = Grid(*axes)
     dealt = deal_blocks(grid, workers)
@@ -194,11 +194,11 @@ def test_settings_of_others_are_no_layout(settings: dict[str, Any]) -> None:
 def test_warnings_and_verdict_follow_the_facts() -> None:
     good = Report(
         "a.tif", 10, Header("TIFF", "LZW", (150.0, 150.0)), (3000, 4000), 8, "RGB", False, False, "sRGB", True,
-        PrintLayout(bleed_px=0), (Clipped("red", 0.0099, 0.0),), Seams(1.001, 0.004, 900, (3, 4)), None, None,
+        PrintLayout(bleed_px=0), (Clipping("red", 0.0099, 0.0),), Seams(1.001, 0.004, 900, (3, 4)), None, None,
     )  # fmt: skip
     assert warnings(good) == []
     assert verdict(good) == "ready to print"
-    assert any("ratio 1.001 +- 0.004: no seam along 7 borders" in line for line in lines(good))
+    assert any("ratio 1.001 +- 0.004: no seam along 7 borders" in line for line in report_lines(good))
     for changes, word in (
         ({"header": Header("TIFF", "LZW", (72.0, 72.0))}, "72 dpi is under 100: for viewing from 121 cm"),
         ({"header": Header("TIFF", "LZW", (150.0, 300.0))}, "not square"),
@@ -207,7 +207,7 @@ def test_warnings_and_verdict_follow_the_facts() -> None:
         ({"profile": None}, "cannot be read"),
         ({"transparent": True}, "transparent"),
         ({"turned": True}, "EXIF"),
-        ({"clipped": (Clipped("red", 0.0, 0.0101),)}, "clipped: red 1.0 %"),
+        ({"clipped": (Clipping("red", 0.0, 0.0101),)}, "clipped: red 1.0 %"),
         ({"seams": Seams(1.17, 0.02, 300, (3, 4))}, "tiles.halo=exact"),
         ({"block_seams": Seams(1.17, 0.02, 300, (1, 0))}, "blocks"),
     ):
@@ -215,13 +215,13 @@ def test_warnings_and_verdict_follow_the_facts() -> None:
         assert len(warnings(bad)) == 1
         assert word in warnings(bad)[0]
         assert verdict(bad) == "1 thing to look at before it is printed"
-        assert json.loads(json.dumps(plain(bad)))["warnings"] == warnings(bad)
+        assert json.loads(json.dumps(report_data(bad)))["warnings"] == warnings(bad)
     unsure = replace(good, seams=Seams(1.03, 0.05, 20, (1, 1)))
-    assert any("too little border to be sure" in line for line in lines(unsure))
+    assert any("too little border to be sure" in line for line in report_lines(unsure))
 
 
 def test_sharpness_is_a_minute_of_arc() -> None:
-    """300 dpi at arm's length, as printers have it."""
+    """The rule of printers: 300 dpi at arm's length."""
     assert viewing_cm(300) == pytest.approx(29.1, abs=0.1)
 
 
@@ -311,10 +311,10 @@ def test_a_broken_profile_is_said_to_be(tmp_path: Path) -> None:
 
 def test_the_picture_of_a_run(command: Any, tmp_path: Path) -> None:
     assert command("render", *TINY, "tiles.size=48", "output.dir=run", "quiet=true").code == 0
-    done = command("preflight", "run=run")
-    assert done.code == 0, done.err
-    assert "borders of tiles of 48 x" in done.out
-    assert done.out.splitlines()[-1].startswith("verdict ")
+    finished = command("preflight", "run=run")
+    assert finished.code == 0, finished.err
+    assert "borders of tiles of 48 x" in finished.out
+    assert finished.out.splitlines()[-1].startswith("verdict ")
     machine = command("preflight", "run=run", "json=true")
     assert json.loads(machine.out)["width"] == 96
     command("preflight", "file=gone.png").refused("gone.png")
@@ -323,25 +323,25 @@ def test_the_picture_of_a_run(command: Any, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to tell whose memory it is")
 def test_memory_stays_flat_as_the_picture_grows(tmp_path: Path) -> None:
-    """9,000 x 4,000 and 9,000 x 12,000 px of BigTIFF, 108 and 324 MB: the larger takes no more memory."""
+    """BigTIFFs of 108 and 324 MB (9,000 x 4,000 and 9,000 x 12,000 px) take the same memory."""
     script = """
 import sys, threading, time
 from pathlib import Path
-from render.preflight.preflight import Request, inspect
+from render.preflight.inspection import Request, inspect
 
 def anonymous():
     return int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0]) / 1000
 
-before, peak, done = anonymous(), 0, threading.Event()
+before, peak, finished = anonymous(), 0, threading.Event()
 def watch():
     global peak
-    while not done.is_set():
+    while not finished.is_set():
         peak = max(peak, anonymous())
         time.sleep(0.01)
 thread = threading.Thread(target=watch)
 thread.start()
 inspect(Request(Path(sys.argv[1]), tile=(1024, 1024)))
-done.set()
+finished.set()
 thread.join()
 print(peak - before)
 """
@@ -349,14 +349,14 @@ print(peak - before)
     for rows in (4000, 12_000):
         picture = pyvips.Image.xyz(9000, rows).cast("uchar").bandjoin(pyvips.Image.black(9000, rows))
         picture.copy(interpretation="srgb").tiffsave(str(tmp_path / "big.tif"), bigtiff=True, tile=True)
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", script, str(tmp_path / "big.tif")],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
             timeout=120,
         )
-        assert done.returncode == 0, done.stderr
-        peaks.append(float(done.stdout))
+        assert process.returncode == 0, process.stderr
+        peaks.append(float(process.stdout))
     assert peaks[1] < 280
     assert peaks[1] < 1.1 * peaks[0] + 20

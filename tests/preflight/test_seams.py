@@ -1,4 +1,4 @@
-"""The seam meter sees steps along borders, and nothing else: no content, no grid of a codec, no cut into strips."""
+"""The seam meter finds steps along borders; content, the grid of a codec and strips do not matter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from render.canvas.image import to_integers
 from render.export.print_layout import borders
-from render.preflight.seams import LEAST_TILE, SEGMENT, SeamMeter
+from render.preflight.seams import MIN_TILE_PX, SEGMENT, SeamMeter
 from tests.reports.seam import dream
 from tests.reports.seam_meter import coded, meter
 
@@ -18,7 +18,7 @@ TILE = 96
 
 
 def texture(seed: int, shape: tuple[int, int] = (600, 720), blur: float = 1.5) -> np.ndarray:
-    """Smooth noise, contrasty in some places and flat in others, 0..255 float32."""
+    """Return smooth noise, with contrast in some places and flat in others: float32, 0..255."""
     random = np.random.default_rng(seed)
     fine = gaussian_filter(random.normal(size=(*shape, 3)), (blur, blur, 0))
     coarse = gaussian_filter(random.normal(size=(*shape, 1)), (40, 40, 0))
@@ -27,7 +27,7 @@ def texture(seed: int, shape: tuple[int, int] = (600, 720), blur: float = 1.5) -
 
 
 def stepped(pixels: np.ndarray, height: float, tile: int = TILE, seed: int = 1) -> np.ndarray:
-    """The picture with every tile brighter or darker at random, by `height` levels on average."""
+    """Return the picture with each tile brighter or darker at random, by `height` levels on average."""
     rows, columns = (-(-side // tile) for side in pixels.shape[:2])
     levels = np.random.default_rng(seed).normal(0, height, (rows, columns, 1)).astype(np.float32)
     return pixels + levels.repeat(tile, 0).repeat(tile, 1)[: pixels.shape[0], : pixels.shape[1]]
@@ -40,17 +40,17 @@ def test_a_picture_without_borders_has_none(blur: float) -> None:
         assert seams.borders == (6, 7)
         assert abs(seams.ratio - 1) < 3 * seams.error
         assert seams.error < 0.03
-        assert not seams.found
+        assert not seams.are_present
 
 
 def test_steps_are_found_and_grow() -> None:
-    """Steps of a few levels, far fainter than the texture, in float and in 8 bits."""
+    """Steps of a few levels are found, in float and in 8 bits, though the texture is far stronger."""
     pixels = texture(4)
     ratios = [meter(stepped(pixels, height), TILE).ratio for height in (0, 2, 4, 8, 16)]
     assert ratios == sorted(ratios)
     faint = stepped(pixels, 4)
     for seams in (meter(faint, TILE), meter(to_integers(faint, 8), TILE)):
-        assert seams.found
+        assert seams.are_present
         assert seams.ratio > 1.1
 
 
@@ -64,26 +64,26 @@ def test_one_seam_is_found_on_either_axis() -> None:
         measured.add(stepped_pixels)
         seamed, other = measured.result(rows, columns), measured.result(columns, rows)
         assert seamed is not None
-        assert seamed.found
+        assert seamed.are_present
         sides = [192] if rows else [], [192] if columns else []
         unseamed = measured.result(*reversed(sides))
         assert unseamed is not None
-        assert not unseamed.found
+        assert not unseamed.are_present
         assert other is not None
 
 
 def test_where_there_are_no_borders_nothing_is_found() -> None:
-    """The steps lie elsewhere than the meter is told."""
-    assert not meter(stepped(texture(6), 6, tile=80), TILE).found
+    """Steps that lie elsewhere than the borders are no seams."""
+    assert not meter(stepped(texture(6), 6, tile=80), TILE).are_present
 
 
 def test_the_error_tells_how_far_the_ratio_strays() -> None:
-    """Over many pictures without seams, ratios lie about 1 as widely as the errors say, and none is called a seam."""
+    """Over many pictures without seams, ratios vary about 1 as their errors state; none is a seam."""
     measured = [meter(texture(seed, (400, 480)), TILE) for seed in range(30)]
     strays = np.array([(seams.ratio - 1) / seams.error for seams in measured])
     assert abs(strays.mean()) < 0.6
     assert 0.5 < strays.std() < 1.4
-    assert not any(seams.found for seams in measured)
+    assert not any(seams.are_present for seams in measured)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_the_grid_of_a_codec_is_no_seam(form: str, options: dict[str, int]) -> N
 def test_a_flat_picture_has_no_seam() -> None:
     seams = meter(np.full((300, 300, 3), 7, np.uint8), 64)
     assert seams.ratio == pytest.approx(1)
-    assert not seams.found
+    assert not seams.are_present
 
 
 def test_sixteen_bits_say_what_eight_do() -> None:
@@ -118,7 +118,7 @@ def test_sixteen_bits_say_what_eight_do() -> None:
 @settings(max_examples=20)
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=40), st.integers(0, 40), st.integers(32, 120))
 def test_strips_make_no_difference(heights: list[int], origin: int, tile: int) -> None:
-    """However the picture is cut, the same numbers come out to the last bit, and little of it is kept."""
+    """For any cut into strips, the result is the same to the last bit, and little is kept in memory."""
     pixels = texture(9, (330, 200))
     rows, columns = borders(330, tile, origin), borders(200, tile, origin)
     once = SeamMeter((330, 200), rows, columns)
@@ -142,18 +142,18 @@ def test_borders_are_the_multiples_of_the_tile_within(length: int, tile: int, or
 @given(st.integers(1, 700), st.integers(1, 700), st.integers(1, 300), st.integers(1, 300))
 @settings(max_examples=30)
 def test_any_shape_and_tile_can_be_asked_for(rows: int, columns: int, tall: int, wide: int) -> None:
-    """Where there is too little to measure, nothing is claimed."""
+    """With too little to measure, there is no result."""
     measured = SeamMeter((rows, columns), borders(rows, tall), borders(columns, wide))
     measured.add(np.zeros((rows, columns, 3), np.uint8))
     seams = measured.result()
     assert seams is None or (seams.ratio == pytest.approx(1) and np.isfinite(seams.error))
-    if min(rows, columns) > 150 and min(tall, wide) >= LEAST_TILE and max(tall, wide) < 100:
+    if min(rows, columns) > 150 and min(tall, wide) >= MIN_TILE_PX and max(tall, wide) < 100:
         assert seams is not None
 
 
 @pytest.mark.slow
 def test_a_render_without_halo_has_seams_and_an_exact_one_has_none() -> None:
-    """As small as can be; the exact one in one piece, which exact tiles equal. See tests.seam_meter_report."""
+    """As small as can be; the exact one in one piece, which exact tiles equal. See tests.reports.seam_meter."""
     job = (
         "image=sample:hubble",
         "output.width=560",
@@ -166,11 +166,11 @@ def test_a_render_without_halo_has_seams_and_an_exact_one_has_none() -> None:
     without = dream("preview", [*job, f"tiles.size={TILE}", "tiles.halo=0"])
     for canvas in (without, to_integers(without, 8)):
         seams = meter(canvas, TILE)
-        assert seams.found, seams
+        assert seams.are_present, seams
         assert seams.ratio > 1.08
     for canvas in (exact, to_integers(exact, 8)):
         seams = meter(canvas, TILE)
         assert abs(seams.ratio - 1) < 2 * seams.error < 0.06, seams
-        assert not seams.found
+        assert not seams.are_present
     # Not where the tiles of the one without halo do not end.
-    assert not meter(without, 64).found
+    assert not meter(without, 64).are_present

@@ -24,7 +24,7 @@ from render.config.schema import SourceConfig
 from render.errors import UserError
 from render.export.metadata import read_settings
 from render.job.materials import Library
-from render.preflight.preflight import Request, inspect
+from render.preflight.inspection import Request, inspect
 from render.source.colour_space import ADOBE
 from render.source.loaders import identify, open_stream
 from render.source.mask import open_mask

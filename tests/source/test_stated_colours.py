@@ -17,7 +17,7 @@ from PIL import Image, ImageCms
 
 from render.config.schema import SourceConfig
 from render.errors import UserError
-from render.preflight.preflight import Request, inspect
+from render.preflight.inspection import Request, inspect
 from render.preflight.print_report import warnings
 from render.source.colour_space import (
     ADOBE,

@@ -21,7 +21,7 @@ from PIL import Image, ImageCms
 
 from render.config.schema import SourceConfig
 from render.errors import UserError
-from render.preflight.preflight import Request, inspect
+from render.preflight.inspection import Request, inspect
 from render.preflight.print_report import warnings
 from render.source import source as source_module
 from render.source.mask import open_mask

@@ -23,7 +23,10 @@ import pytest
 from render.__main__ import main
 from render.atlas.channel_atlas import atlas_path
 from render.canvas.store import CanvasStore
-from render.commands.fetch import LEDGER, fetch_command, fetch_run
+from render.commands.export_run import export_command
+from render.commands.fetch import fetch_command
+from render.commands.status import status_command
+from render.commands.view import view_command
 from render.config.compose import ATLAS, load, load_config
 from render.errors import DamagedCheckpoint, Overtaken, StorageError, UserError
 from render.farm.checkpoint import Checkpoints, ResumeKey
@@ -31,7 +34,8 @@ from render.geometry.geometry import whole
 from render.job.job import draft, prepared, render
 from render.job.local_home import LocalHome
 from render.job.mirrored_home import MirroredHome
-from render.job.reexport import export_command, export_run
+from render.job.reexport import export_run
+from render.job.run_download import LEDGER, fetch_run
 from render.job.run_home import RunHome
 from render.source.levels import Level
 from render.source.source import open_source
@@ -44,10 +48,8 @@ from render.storage.storage import Precondition, Storage
 from render.storage.stored_pictures import foreign_object, send_picture
 from render.storage.user_paths import input_path
 from render.storage.write_probe import probe
-from render.sweeps.status import print_status
 from render.sweeps.sweep import sweep
 from render.system.paths import file_sha256
-from render.viewer.server import view
 from tests.conftest import INLINE, ROOT, TINY, refusal
 from tests.support.farm_job import JOB
 from tests.support.s3 import Server, serving
@@ -759,8 +761,8 @@ def test_commands_say_what_they_cannot_do_with_a_url(bucket: str) -> None:
         (lambda: fetch_command([f"run={bucket}/none"]), f"run={bucket}/none: there is no run"),
         (lambda: fetch_command(["run=dreams/one"]), "is on a disk already"),
         (lambda: fetch_command([f"run={bucket}/one", "from=here"]), "fetch does not know 'from=here'"),
-        (lambda: print_status([f"run={bucket}/none"]), "there is no run"),
-        (lambda: view([f"run={bucket}/one"]), f"make fetch run={bucket}/one canvas=true"),
+        (lambda: status_command([f"run={bucket}/none"]), "there is no run"),
+        (lambda: view_command([f"run={bucket}/one"]), f"make fetch run={bucket}/one canvas=true"),
         (lambda: sweep("preview", ["step_size=1,2", f"sweep.dir={bucket}/sweep"]), "a sweep is kept on a disk"),
         (
             lambda: atlas_path(load(ATLAS, "atlas", ["layer=mixed0", f"output.dir={bucket}/a"])),

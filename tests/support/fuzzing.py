@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from safetensors.numpy import save
 
+from render.commands.status import status_command
 from render.config.compose import load_config
 from render.config.schema import SourceConfig
 from render.errors import RenderError
@@ -36,7 +37,6 @@ from render.networks.nodes import Conv, Preprocess
 from render.preflight.header import read_header
 from render.source.source import open_source
 from render.sweeps.axes.shorthands import read_points
-from render.sweeps.status import print_status
 from tests.networks.test_slim import small_graph
 
 #: What one read may take, s, and by how much the process may grow in all, bytes.
@@ -284,7 +284,7 @@ def _load(path: Path) -> None:
 
 
 def _read_run(path: Path) -> None:
-    print_status([f"run={path.parent}"])
+    status_command([f"run={path.parent}"])
     read_progress(path.parent)
 
 

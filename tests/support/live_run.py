@@ -1,4 +1,4 @@
-"""A run directory as a render fills it, checkpoint by checkpoint, without dreaming."""
+"""A run directory that is filled like that of a render, by checkpoints without dreaming."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class LiveJob:
         store.write(whole(*pixels.shape[:2]), pixels)
 
     def save(self, octave: int, steps: int, pixels: np.ndarray) -> Checkpoint:
-        """A checkpoint, and the octave's preview where it is over, as the conductor and the run directory keep them."""
+        """Save a checkpoint, and the octave's preview at its end, as a render does."""
         checkpoint = self.begin(octave, steps)
         self.fill(checkpoint, pixels)
         self.checkpoints.commit(FIXED, checkpoint)
@@ -73,14 +73,14 @@ class LiveJob:
 
 
 def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """(height, width, 3) float32, 0..255: slow waves, which JPEG keeps to a level or two."""
+    """Return slow waves, which JPEG keeps to a level or two: (height, width, 3) float32, 0..255."""
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     waves = [np.sin(rows / (23 + 5 * c + seed) + seed) + np.cos(columns / (31 - 4 * c + seed)) for c in range(3)]
     return (np.stack(waves, -1) * 60 + 128).astype(np.float32)
 
 
 def sparse(job: LiveJob, octave: int, steps: int, level: float) -> Checkpoint:
-    """A checkpoint of a large canvas of one value, written a row of chunks at a time."""
+    """Save a checkpoint of a large canvas of one value, a row of chunks at a time."""
     checkpoint = job.begin(octave, steps)
     height, width = job.shapes[octave]
     store = CanvasStore(job.checkpoints.path(checkpoint), checkpoint.token, mode="r+")

@@ -1,4 +1,4 @@
-"""What is seen of a sweep: the live screen at any size, lines where there is no terminal, and `status run=DIR`."""
+"""Display of a sweep: the live screen at any size, lines without a terminal, and `status run=DIR`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from render.__main__ import _COMMANDS, _USAGE, make_overrides
+from render.__main__ import make_overrides
+from render.commands.status import status_command
+from render.commands.table import COMMANDS, usage
 from render.config.compose import load_config
 from render.job import job as jobs
 from render.job import progress_file
@@ -31,7 +33,6 @@ from render.sweeps.monitor.board import Board
 from render.sweeps.monitor.event_log import Event, EventLog
 from render.sweeps.monitor.screen import Screen, board_view, counts_text, failure_lines, shortened
 from render.sweeps.monitor.sweep_record import RecordedPoint
-from render.sweeps.status import print_status
 from render.terminal.console import PatientConsole
 from render.viewer.live_run import LiveRun
 from tests.conftest import ROOT, TINY, refusal
@@ -42,7 +43,7 @@ NOW = BEGUN + 60
 
 
 def board_of(running: int, failed: int, *, total: int | None = None, label: str = "mixed{} step_size=2") -> Board:
-    """Some points under way, every other of which says where it stands, some that failed, and some done before."""
+    """Return a board with running points, half of them with progress, failed points and older ones."""
     count = running + failed + 3 if total is None else total
     board = Board([RecordedPoint(n, label.format(n), 1.0 + n % 3, 2.0 + n % 3, f"points/{n}") for n in range(count)])
     board.apply(event("begun", 0, pid=7))
@@ -111,7 +112,7 @@ def test_two_thousand_points_and_64_workers_are_drawn_at_once() -> None:
 
 
 def test_a_failure_on_a_narrow_screen_says_why() -> None:
-    """The point's long name leaves room for it, and keeps its two ends."""
+    """The point's long name is cut in the middle, so that the reason fits."""
     board = board_of(1, 1, label="image a-very-long-name-of-a-picture, objective mixed{0}, step_size 2")
     (line,) = [line for line in drawn(board, 60, 20) if ": reason 1" in line]
     assert line.startswith("  image a-ve") and "step_size 2: reason 1: there is" in line
@@ -216,7 +217,7 @@ def test_asking_who_holds_a_directory_changes_nothing(tmp_path: Path) -> None:
 
 
 class SweepOnDisk:
-    """The files that a sweep of some points keeps, and the lock that it holds."""
+    """The files and the lock of a sweep of some points."""
 
     def __init__(self, directory: Path, count: int = 4) -> None:
         self.directory = directory
@@ -249,17 +250,17 @@ def test_status_of_a_sweep_under_way(tmp_path: Path, capsys: pytest.CaptureFixtu
     sweep = SweepOnDisk(tmp_path / "sweep")
     sweep.tell("skipped", 0)
     sweep.tell("started", 1, worker="pid 9", attempt=1)
-    assert print_status([f"run={sweep.directory}"]) == 0
+    assert status_command([f"run={sweep.directory}"]) == 0
     out = capsys.readouterr().out
     assert "1 of 4 done, 1 running, 2 queued (1 done before)" in out
     assert "mixed1" in out and "gone" not in out
     sweep.tell("failed", 1, reason="image=x.jpg: there is no such file " + "and more " * 30)
-    assert print_status([f"run={sweep.directory}"]) == 1
+    assert status_command([f"run={sweep.directory}"]) == 1
     out = capsys.readouterr().out
     assert out.splitlines()[-2] == "failed"
     assert out.splitlines()[-1].startswith("  mixed1: image=x.jpg: there is no such file and more")
     sweep.finish("failed")
-    assert print_status([f"run={sweep.directory}"]) == 1
+    assert status_command([f"run={sweep.directory}"]) == 1
     out = capsys.readouterr().out
     # The others were never tried.
     assert "failed after " in out and "goes on with it" in out
@@ -269,7 +270,7 @@ def test_status_of_a_sweep_whose_process_is_gone(tmp_path: Path, capsys: pytest.
     sweep = SweepOnDisk(tmp_path / "sweep")
     sweep.tell("started", 1, worker="pid 9", attempt=1)
     sweep.lock.release()
-    assert print_status([f"run={sweep.directory}"]) == 1
+    assert status_command([f"run={sweep.directory}"]) == 1
     out = capsys.readouterr().out
     assert "0 of 4 done, 4 queued" in out and "broken off after" in out
     last = out.splitlines()[-1]
@@ -278,11 +279,11 @@ def test_status_of_a_sweep_whose_process_is_gone(tmp_path: Path, capsys: pytest.
         == f"the process that ran it (pid {os.getpid()}) is gone: the same command goes on with it: make sweep conf=layers"
     )
     # Watching what nobody works on ends at once.
-    assert print_status([f"run={sweep.directory}", "watch=true"]) == 1
+    assert status_command([f"run={sweep.directory}", "watch=true"]) == 1
 
 
 def test_status_of_sweeps_that_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for status, code, told in (
+    for status, code, text in (
         ("finished", 0, ""),
         ("interrupted", 0, "goes on with it"),
         ("stopped", 1, "goes on with it"),
@@ -292,9 +293,9 @@ def test_status_of_sweeps_that_ended(tmp_path: Path, capsys: pytest.CaptureFixtu
         if status == "finished":
             sweep.tell("finished", 0, seconds=2.0, megapixels=1.0)
         sweep.finish(status)
-        assert print_status([f"run={sweep.directory}"]) == code
+        assert status_command([f"run={sweep.directory}"]) == code
         out = capsys.readouterr().out
-        assert f"{status} after" in out and told in out
+        assert f"{status} after" in out and text in out
 
 
 def test_a_watched_sweep_is_shown_until_it_ends(tmp_path: Path) -> None:
@@ -325,24 +326,24 @@ def test_a_watched_sweep_is_shown_until_it_ends(tmp_path: Path) -> None:
 def test_status_of_a_run_under_way_and_broken_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = LiveJob(tmp_path / "run", (40, 50), (60, 75))
     lock = lock_directory(run.directory, "a test")
-    assert print_status([f"run={run.directory}"]) == 0
+    assert status_command([f"run={run.directory}"]) == 0
     assert "running, no step is done yet" in capsys.readouterr().out
     run.save(0, 2, smooth(40, 50))
-    assert print_status([f"run={run.directory}"]) == 0
+    assert status_command([f"run={run.directory}"]) == 0
     assert "running, octave 1 of 2, step 2 of 3 (checkpoint of " in capsys.readouterr().out
     (run.directory / "progress.json").write_text(
         json.dumps(asdict(Progress(2, 2, 1, 3, share=0.6, worked=0.6, rate=0.5, left=8.2, time=1)))
     )
-    assert print_status([f"run={run.directory}"]) == 0
+    assert status_command([f"run={run.directory}"]) == 0
     assert "running, octave 2 of 2, step 1 of 3, 60 %, 0.50 Mpx/s, about 8 s left" in capsys.readouterr().out
     lock.release()
-    assert print_status([f"run={run.directory}"]) == 1
+    assert status_command([f"run={run.directory}"]) == 1
     out = capsys.readouterr().out
     assert "broken off, octave 1 of 2, step 2 of 3 (checkpoint of " in out
     assert "goes on from its last checkpoint" in out
     run.record["error"] = "no space left"
     run.says("failed")
-    assert print_status([f"run={run.directory}", "watch=true"]) == 1
+    assert status_command([f"run={run.directory}", "watch=true"]) == 1
     assert "reason   no space left" in capsys.readouterr().out
 
 
@@ -353,14 +354,14 @@ def test_what_a_render_records_is_understood_by_status_and_viewer(
     with jobs.prepared(jobs.draft(load_config("preview", [*TINY, f"output.dir={directory}", "quiet=true"]))) as job:
         jobs.render(job)
     capsys.readouterr()
-    assert print_status([f"run={directory}"]) == 0
+    assert status_command([f"run={directory}"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{directory}: finished"
     assert lines[1].startswith("  dream    sample:chelsea -> 96 x 64 px, inception_v3 mixed0")
     assert lines[-1] == f"  picture  {directory / 'preview.png'}"
     record = read_record(directory)
     (directory / "run.json").write_text(json.dumps({**record, "status": "interrupted"}))
-    assert print_status([f"run={directory}"]) == 0
+    assert status_command([f"run={directory}"]) == 0
     assert "interrupted, octave 1 of 1, step 1 of 1" in capsys.readouterr().out
     assert LiveRun(directory).status()["words"] == "interrupted after octave 1 of 1, step 1 of 1"
 
@@ -368,12 +369,12 @@ def test_what_a_render_records_is_understood_by_status_and_viewer(
 def test_a_run_says_where_it_is_between_its_checkpoints(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of itself, without a sweep around it: whoever asks reads it from the run's directory."""
+    """A run without a sweep: its state is read from its directory."""
     directory, seen = tmp_path / "run", []
 
     class Asking(QuietDisplay):
         def step_done(self, step: int) -> None:
-            assert print_status([f"run={directory}"]) == 0
+            assert status_command([f"run={directory}"]) == 0
             seen.append(capsys.readouterr().out.splitlines()[0])
 
     monkeypatch.setattr(progress_file, "_WRITE_EVERY_S", 0.0)
@@ -388,7 +389,7 @@ def test_a_run_says_where_it_is_between_its_checkpoints(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ([], "needs the directory of a sweep or a run"),
         (["run=nowhere"], "run=nowhere: there is no such directory"),
@@ -398,18 +399,18 @@ def test_a_run_says_where_it_is_between_its_checkpoints(
         (["run=~nobody-of-that-name/x"], "there is no such user"),
     ],
 )
-def test_bad_words_are_refused_in_a_line(words: list[str], told: str, tmp_path: Path) -> None:
-    assert told in refusal(lambda: print_status([word.format(tmp_path) for word in words]))
+def test_bad_words_are_refused_in_a_line(words: list[str], message: str, tmp_path: Path) -> None:
+    assert message in refusal(lambda: status_command([word.format(tmp_path) for word in words]))
 
 
 def test_status_is_a_command_with_exit_codes(command, tmp_path: Path) -> None:
     command("status", "run=nowhere").refused("run=nowhere")
     sweep = SweepOnDisk(tmp_path / "sweep", count=1)
     sweep.finish()
-    done = command("status", "run=sweep")
-    assert (done.code, done.err) == (0, "")
-    assert "finished after" in done.out
-    assert "status" in _COMMANDS and "\n  status " in _USAGE
+    finished = command("status", "run=sweep")
+    assert (finished.code, finished.err) == (0, "")
+    assert "finished after" in finished.out
+    assert "status" in COMMANDS and "\n  status " in usage()
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
@@ -418,19 +419,19 @@ def test_make_hands_the_words_on(tmp_path: Path) -> None:
     interpreter.parent.mkdir(parents=True)
     interpreter.write_text('#!/bin/sh\nprintf "%s\\n" "$*" "$RENDER_OVERRIDES"\nexit 1\n')
     interpreter.chmod(0o755)
-    kept = tmp_path / "venv" / "installed"
-    kept.touch()
-    done = subprocess.run(
-        ["make", "-o", str(kept), f"VENV={tmp_path / 'venv'}", "status", "run=my sweep", "watch=true"],
+    installed = tmp_path / "venv" / "installed"
+    installed.touch()
+    process = subprocess.run(
+        ["make", "-o", str(installed), f"VENV={tmp_path / 'venv'}", "status", "run=my sweep", "watch=true"],
         cwd=ROOT,
         env={key: value for key, value in os.environ.items() if key not in ("RENDER_OVERRIDES", "MAKEFLAGS", "MAKELEVEL")},
         capture_output=True,
         text=True,
     )
-    called, handed = done.stdout.splitlines()
-    assert called == "-m render status"
-    assert {"run=my sweep", "watch=true"} <= set(make_overrides(handed))
-    assert done.returncode != 0
+    call, overrides = process.stdout.splitlines()
+    assert call == "-m render status"
+    assert {"run=my sweep", "watch=true"} <= set(make_overrides(overrides))
+    assert process.returncode != 0
 
 
 def test_one_skipped_point_is_counted_among_those_done() -> None:

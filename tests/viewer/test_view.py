@@ -1,4 +1,4 @@
-"""`view`: a run's newest checkpoint by tiles, while the run goes on writing; and nothing but that."""
+"""The server behind `view`: tiles of a run's newest checkpoint while the run goes on, and nothing else."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from render.canvas.store import CanvasStore
+from render.commands.view import view_command
 from render.config.schema import SourceConfig
 from render.errors import DamagedCheckpoint, UserError
 from render.farm.checkpoint import Checkpoint
@@ -32,8 +33,8 @@ from render.job.targets import preview_path
 from render.source.source import open_source
 from render.viewer import live_run as live
 from render.viewer.live_run import LiveRun, NoTile
-from render.viewer.server import ViewServer, serving, view
-from render.viewer.shrink import shrunk
+from render.viewer.server import ViewServer, serving
+from render.viewer.shrink import shrink_rect
 from tests.conftest import ROOT
 from tests.support.live_run import LiveJob, smooth, sparse
 
@@ -54,7 +55,7 @@ def served(run: LiveRun, script: bytes | None = b"OpenSeadragon") -> Iterator[Vi
 
 
 def get(server: ViewServer, address: str, **headers: str) -> tuple[int, bytes]:
-    """The answer to an address as it is, dots and all."""
+    """Return the answer to an address that is sent as it is, with its dots."""
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
     try:
         connection.request("GET", address, headers=headers)
@@ -69,7 +70,7 @@ def pixels_of(tile: bytes) -> np.ndarray:
 
 
 def means(canvas: np.ndarray, factor: int) -> np.ndarray:
-    """The canvas shrunk by the plainest means there are: of what lies in each square."""
+    """Return the canvas shrunk by means over squares, in the plainest way."""
     height, width = canvas.shape[:2]
     rows, columns = -(-height // factor), -(-width // factor)
     padded = np.full((rows * factor, columns * factor, 3), np.nan)
@@ -91,8 +92,8 @@ def test_a_shrunk_rectangle_is_that_of_the_whole_canvas_shrunk(
     rect = Rect(*sides)
     if rect.area == 0:
         return
-    found = shrunk(lambda part: canvas[slice(*part.rows), slice(*part.columns)], (height, width), rect, factor)
-    np.testing.assert_allclose(found, expected[slice(*rect.rows), slice(*rect.columns)], atol=1e-3)
+    result = shrink_rect(lambda part: canvas[slice(*part.rows), slice(*part.columns)], (height, width), rect, factor)
+    np.testing.assert_allclose(result, expected[slice(*rect.rows), slice(*rect.columns)], atol=1e-3)
 
 
 def test_every_tile_of_every_level_shows_the_canvas(tmp_path: Path) -> None:
@@ -141,8 +142,8 @@ def test_a_source_that_is_not_the_run_s_is_not_shown(tmp_path: Path) -> None:
 
 
 def test_coarse_tiles_of_a_large_canvas_come_from_the_preview(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No tile is read from more than the limit, whatever its level; what it shows is the same but for the preview's own."""
-    monkeypatch.setattr(live, "MOST_PIXELS", 256 * 256)
+    """No tile reads more than the limit, at any level, and it shows the same up to the preview's error."""
+    monkeypatch.setattr(live, "MAX_PIXELS", 256 * 256)
     canvas = smooth(130, 150).repeat(10, 0).repeat(10, 1)
     LiveJob(tmp_path / "run", (1300, 1500)).save(0, 3, canvas)
     read: list[int] = []
@@ -168,7 +169,7 @@ def test_coarse_tiles_of_a_large_canvas_come_from_the_preview(tmp_path: Path, mo
 def test_when_the_preview_of_a_large_canvas_appears_the_page_learns_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "MOST_PIXELS", 100 * 100)
+    monkeypatch.setattr(live, "MAX_PIXELS", 100 * 100)
     job = LiveJob(tmp_path / "run", (60, 50), (300, 250))
     job.save(0, 3, np.full((60, 50, 3), 100, np.float32))
     sparse(job, 1, 3, 200.0)
@@ -182,7 +183,7 @@ def test_when_the_preview_of_a_large_canvas_appears_the_page_learns_of_it(
 
 
 def test_without_any_preview_coarse_tiles_are_made_of_the_canvas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "MOST_PIXELS", 100 * 100)
+    monkeypatch.setattr(live, "MAX_PIXELS", 100 * 100)
     job = LiveJob(tmp_path / "run", (700, 600))
     sparse(job, 0, 1, 77.0)
     run = LiveRun(tmp_path / "run")
@@ -218,7 +219,7 @@ def test_the_page_follows_the_run_from_nothing_to_its_end(tmp_path: Path) -> Non
 def test_a_checkpoint_that_is_being_replaced_is_not_mixed_with_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A canvas that vanishes, is half written, or is another one by the time it has been read shows nothing."""
+    """A canvas that vanishes, is half written or is replaced while it is read shows nothing."""
     job = LiveJob(tmp_path / "run", (40, 50))
     old = job.save(0, 1, np.full((40, 50, 3), 10, np.float32))
     run = LiveRun(tmp_path / "run")
@@ -226,11 +227,11 @@ def test_a_checkpoint_that_is_being_replaced_is_not_mixed_with_the_next(
     honest = CanvasStore.read
 
     def overtaken(self: CanvasStore, rect: Rect) -> np.ndarray:
-        """Two checkpoints are saved between the opening of the store and the reading of its pixels."""
+        """Save two checkpoints between the opening of the store and the reading of its pixels."""
         monkeypatch.setattr(CanvasStore, "read", honest)
         job.save(0, 2, np.full((40, 50, 3), 20, np.float32))
-        taken = job.save(0, 3, np.full((40, 50, 3), 30, np.float32))
-        assert taken.slot[0] == old.slot[0]
+        saved = job.save(0, 3, np.full((40, 50, 3), 30, np.float32))
+        assert saved.slot[0] == old.slot[0]
         with pytest.raises(DamagedCheckpoint):
             self.read(rect)
         return np.full((40, 50, 3), 30, np.float32)
@@ -270,7 +271,7 @@ def test_a_damaged_canvas_is_answered_with_come_back_later(tmp_path: Path) -> No
 
 
 def test_readers_and_a_writer_together_see_whole_checkpoints(tmp_path: Path) -> None:
-    """While checkpoints of one value each are saved as fast as can be, every tile that is served has a single value."""
+    """While checkpoints of one value each are saved at full speed, every tile has a single value."""
     job = LiveJob(tmp_path / "run", (600, 700))
     job.save(0, 1, np.full((600, 700, 3), 5, np.float32))
     run = LiveRun(tmp_path / "run")
@@ -337,15 +338,15 @@ def test_tiles_may_be_kept_by_the_browser_and_nothing_else(tmp_path: Path) -> No
     run = LiveRun(tmp_path / "run")
     with served(run) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
-        kept = {}
+        is_immutable = {}
         for address in ("/", "/status.json", f"/dream/{run.status()['version']}_files/0/0_0.jpg"):
             connection.request("HEAD", address)
             answer = connection.getresponse()
             assert answer.read() == b""
             assert int(answer.headers["Content-Length"]) > 0
-            kept[address] = "immutable" in answer.headers["Cache-Control"]
+            is_immutable[address] = "immutable" in answer.headers["Cache-Control"]
         connection.close()
-    assert list(kept.values()) == [False, False, True]
+    assert list(is_immutable.values()) == [False, False, True]
 
 
 def test_the_cache_holds_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,14 +376,14 @@ def test_bad_words_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     for name, value in without_npm(tmp_path).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=re.escape(says)) as refused:
-        view(words)
+        view_command(words)
     assert "\n" not in str(refused.value)
 
 
 def test_a_port_that_is_taken_is_refused_in_one_line(tmp_path: Path, command) -> None:
     LiveJob(tmp_path / "run", (40, 50))
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
         command("view", "run=run", f"port={port}", env=without_npm(tmp_path)).refused(
             f"port={port} cannot be used", "port=0"
         )

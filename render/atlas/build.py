@@ -10,5 +10,5 @@ from render.config.atlas_schema import AtlasConfig
 
 
 def make_atlas(config: AtlasConfig) -> list[Path]:
-    """Make the atlas that a config asks for, or only its missing pictures; return the paths of its page and sheets."""
+    """Make the missing pictures of an atlas; return the paths of its page and sheets."""
     return make_ladder(config) if config.layer is None else make_channel_atlas(config)

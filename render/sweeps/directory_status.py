@@ -1,21 +1,19 @@
-"""`status run=DIR`: state of a sweep or a single run, for use from another terminal."""
+"""State of the sweep or run in a directory, printed once or until it ends."""
 
 from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
-from render.config.options import check_switches, split_words
 from render.errors import UserError
 from render.job.run_record import missing_record_message, read_record, read_run
 from render.storage.locking import is_locked
-from render.storage.url import Place, checked_url
-from render.storage.user_paths import user_path
+from render.storage.url import Place
 from render.sweeps.monitor.board import Board
 from render.sweeps.monitor.event_log import EVENTS, Event
 from render.sweeps.monitor.screen import Screen, board_view, failure_lines, update_progress
@@ -31,42 +29,43 @@ _POLL_S, _POLL_STORE_S = 0.5, 10.0
 _LINE_EVERY_S = 15.0
 
 
-def print_status(words: Sequence[str]) -> int:
-    """Print the state of the sweep or run that `run=DIR` names; with `watch=true` repeatedly until it ends.
+def print_status(place: Place, *, watch: bool) -> int:
+    """Print the state of a sweep or a run.
+
+    Args:
+        place: The directory of a sweep or a run, or the URL of a run in an object store.
+        watch: Print it repeatedly until the sweep or run ends.
 
     Returns:
         The exit code: 0, or 1 if a point or the run failed or its process is gone.
 
     Raises:
-        UserError: If the directory has no readable sweep or run, or a word is unknown.
+        UserError: If the directory has no readable sweep or run.
     """
-    options = _options(words)
-    url = checked_url(options["run"], "run")
-    if url is not None:
-        reading = read_run(url)
+    if not isinstance(place, Path):
+        reading = read_run(place)
         if reading.record:
-            return _run_status(url, options["watch"] == "true", plain_console())
-        raise UserError(missing_record_message(url, reading))
-    directory = user_path(options["run"], "run")
-    if not directory.is_dir():
-        raise UserError(f"run={directory}: there is no such directory")
-    watch, console = options["watch"] == "true", plain_console()
+            return _run_status(place, watch, plain_console())
+        raise UserError(missing_record_message(place, reading))
+    if not place.is_dir():
+        raise UserError(f"run={place}: there is no such directory")
+    console = plain_console()
     if watch:
         interrupts.hold()
-    if read_sweep(directory):
-        return _sweep_status(directory, watch, console)
-    reading = read_run(directory)
+    if read_sweep(place):
+        return _sweep_status(place, watch, console)
+    reading = read_run(place)
     if reading.record:
-        return _run_status(directory, watch, console)
+        return _run_status(place, watch, console)
     if reading.damage:
-        raise UserError(missing_record_message(directory, reading))
-    if (directory / SWEEP).exists():
-        raise UserError(f"run={directory}: its {SWEEP} cannot be read: the command that made the sweep writes it anew")
-    raise UserError(f"run={directory} is neither a sweep's directory nor a run's: it holds no {SWEEP} and no run.json")
+        raise UserError(missing_record_message(place, reading))
+    if (place / SWEEP).exists():
+        raise UserError(f"run={place}: its {SWEEP} cannot be read: the command that made the sweep writes it anew")
+    raise UserError(f"run={place} is neither a sweep's directory nor a run's: it holds no {SWEEP} and no run.json")
 
 
 def is_gone(directory: Place, record: Mapping[str, Any]) -> bool:
-    """Return whether a directory's record has the status running although no process holds its lock."""
+    """Return whether a record says running although no process holds the directory's lock."""
     return record.get("status") == "running" and not is_locked(directory)
 
 
@@ -162,13 +161,3 @@ def _again(sweep: Mapping[str, Any]) -> str:
     command = sweep.get("command") or ""
     text = command if isinstance(command, str) else shlex.join(map(str, command))
     return f"the same command goes on with it: {text}" if text else "the same command goes on with it"
-
-
-def _options(words: Sequence[str]) -> dict[str, str]:
-    options, unknown_words = split_words(words, {"run": "", "watch": "false"})
-    if unknown_words:
-        raise UserError(f"status does not know {unknown_words[0]!r}: give it run=DIR, and perhaps watch=true")
-    if not options["run"]:
-        raise UserError("status needs the directory of a sweep or a run: run=sweeps/NAME")
-    check_switches(options, ["watch"])
-    return options

@@ -6,7 +6,7 @@ libvips reads the file once, strip by strip, so that memory does not grow with i
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,22 +22,25 @@ from render.export.metadata import read_settings
 from render.export.print_layout import PrintLayout
 from render.geometry.geometry import whole
 from render.preflight.header import Header, read_header
-from render.preflight.print_report import Clipped, Report
-from render.preflight.seams import LEAST_TILE, SeamMeter
+from render.preflight.print_report import Clipping, Report
+from render.preflight.seams import MIN_TILE_PX, SeamMeter
 from render.source.decoding import tiles_checked
 from render.source.loaders import identify
-from render.source.picture_info import open_file
+from render.source.picture_info import PictureInfo, open_file
 
-#: Least bytes of a strip. glibc returns pieces of more than 32 MB (its largest M_MMAP_THRESHOLD) to the system when they
+#: Smallest strip, bytes. glibc returns pieces of more than 32 MB (its largest M_MMAP_THRESHOLD) to the system when they
 #: are freed; smaller ones left holes in the heap, in some runs as large as the picture.
-_STRIP_BYTES = 40_000_000
+_MIN_STRIP_BYTES = 40_000_000
 _WHITE = {"uchar": 255, "ushort": 65535}
 _COLOURS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("cyan", "magenta", "yellow", "black")}
 
 
 @dataclass(frozen=True)
 class Request:
-    """File to check. `tile`, (rows, columns) px, or a run's `record` tell the tile borders if the file does not."""
+    """File to check.
+
+    `tile`, (rows, columns) px, or a run's `record` tell the tile borders if the file does not.
+    """
 
     file: Path
     tile: tuple[int, int] | None = None
@@ -46,32 +49,19 @@ class Request:
 
 
 def inspect(request: Request) -> Report:
-    """Return the report on a picture file. Raise `UserError` if it is missing, damaged or not printable."""
+    """Return the report on a picture file. Raise `UserError` if it cannot be printed or read."""
     path = request.file
     header = _header(path)
     settings = _settings(path)
     try:
-        with _named_file():
-            picture, facts = open_file(path)
-        if picture.format not in _WHITE or picture.coding != "none":
-            raise UserError(f"file {str(path)!r} holds samples of type {picture.format}: save it with 8 or 16 bits")
-        colours = _COLOURS.get(facts.channels.colours)
-        if colours is None or (len(colours) == 4 and picture.interpretation != "cmyk"):
-            raise UserError(f"file {str(path)!r} has {picture.bands} channels: save it as RGB, CMYK or grey")
+        picture, facts, colours = _open(path)
         shape = picture.height, picture.width
         layout, note = _layout(request, settings, shape)
         white = _WHITE[picture.format]
         meter = SeamMeter(shape, *layout.tile_borders(shape), white=white)
-        low, high = np.zeros(len(colours), np.int64), np.zeros(len(colours), np.int64)
-        with tiles_checked(picture):
-            for strip in _strips(picture, len(colours)):
-                # Channel by channel: twenty times as fast as one call along axes.
-                low += [np.count_nonzero(strip[..., channel] == 0) for channel in range(len(colours))]
-                high += [np.count_nonzero(strip[..., channel] == white) for channel in range(len(colours))]
-                meter.add(strip)
+        clipped = _measure(picture, colours, white, meter)
     except pyvips.Error as error:
         raise _damaged(path, error) from None
-    area = shape[0] * shape[1]
     blocks = layout.block_borders(shape)
     return Report(
         file=str(path),
@@ -85,15 +75,40 @@ def inspect(request: Request) -> Report:
         profile=_profile(picture),
         has_profile=_field(picture, "icc-profile-data") is not None,
         layout=layout,
-        clipped=tuple(
-            Clipped(name, int(low[channel]) / area, int(high[channel]) / area) for channel, name in enumerate(colours)
-        ),
+        clipped=clipped,
         seams=meter.result(),
         block_seams=meter.result(*blocks) if blocks[0] or blocks[1] else None,
         seams_note=note,
         space=None if facts.space is None else facts.space.name,
         extra_channels=picture.bands - len(colours) - (facts.channels.alpha is not None),
         exact=_exact(settings or (request.record or {}).get("config", {})),
+    )
+
+
+def _open(path: Path) -> tuple[pyvips.Image, PictureInfo, tuple[str, ...]]:
+    """Return the picture, its facts, and its colours. Raise `UserError` if it cannot be printed."""
+    with _named_file():
+        picture, facts = open_file(path)
+    if picture.format not in _WHITE or picture.coding != "none":
+        raise UserError(f"file {str(path)!r} holds samples of type {picture.format}: save it with 8 or 16 bits")
+    colours = _COLOURS.get(facts.channels.colours)
+    if colours is None or (len(colours) == 4 and picture.interpretation != "cmyk"):
+        raise UserError(f"file {str(path)!r} has {picture.bands} channels: save it as RGB, CMYK or grey")
+    return picture, facts, colours
+
+
+def _measure(picture: pyvips.Image, colours: Sequence[str], white: int, meter: SeamMeter) -> tuple[Clipping, ...]:
+    """Read the picture once: feed the seam meter, and return the clipped shares by colour."""
+    low, high = np.zeros(len(colours), np.int64), np.zeros(len(colours), np.int64)
+    with tiles_checked(picture):
+        for strip in _strips(picture, len(colours)):
+            # Channel by channel: twenty times as fast as one call along axes.
+            low += [np.count_nonzero(strip[..., channel] == 0) for channel in range(len(colours))]
+            high += [np.count_nonzero(strip[..., channel] == white) for channel in range(len(colours))]
+            meter.add(strip)
+    area = picture.height * picture.width
+    return tuple(
+        Clipping(name, int(low[channel]) / area, int(high[channel]) / area) for channel, name in enumerate(colours)
     )
 
 
@@ -145,8 +160,8 @@ def _layout(request: Request, settings: Mapping[str, Any], shape: tuple[int, int
     if not layout.lies_on_canvas(shape):
         rows, columns = layout.canvas or (0, 0)
         return without_tiles, f"not measured: the canvas was {columns} x {rows} px, so the file was resized or cut since"
-    if min(layout.tiles) < LEAST_TILE:
-        return layout, f"not measured along sides of tiles under {LEAST_TILE} px"
+    if min(layout.tiles) < MIN_TILE_PX:
+        return layout, f"not measured along sides of tiles under {MIN_TILE_PX} px"
     if not any(layout.tile_borders(shape)):
         return layout, "one tile, no borders"
     return layout, None
@@ -159,10 +174,10 @@ def _exact(settings: Mapping[str, Any]) -> bool | None:
 
 
 def _strips(picture: pyvips.Image, channels: int) -> Iterator[NDArray[Any]]:
-    """Yield the picture from the top in strips of (rows, columns, channels), without transparency."""
+    """Yield the picture from the top in strips: (rows, columns, channels), without transparency."""
     region = pyvips.Region.new(picture)
     dtype = np.uint8 if picture.format == "uchar" else np.uint16
-    rows = max(1, -(-_STRIP_BYTES // (picture.width * picture.bands * np.dtype(dtype).itemsize)))
+    rows = max(1, -(-_MIN_STRIP_BYTES // (picture.width * picture.bands * np.dtype(dtype).itemsize)))
     for rect in whole(picture.height, picture.width).bands(rows * picture.width):
         fetched = region.fetch(0, rect.rows.start, picture.width, rect.rows.size)
         yield np.frombuffer(fetched, dtype).reshape(*rect.shape, picture.bands)[..., :channels]

@@ -1,0 +1,215 @@
+"""The table of commands, from which the help text follows.
+
+Listing or refusing a command must not wait for JAX: a command's module is imported when the command runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+PROGRAM = "python -m render"
+DEFAULT_COMMAND, DEFAULT_ROOT = "render", "preview"
+#: Flags of Hydra for a grid of jobs.
+MULTIRUN_FLAGS = ("-m", "--multirun")
+HELP_WORDS = ("-h", "--help", "help")
+
+_ROOT_CONFIG = "config in conf/, or the path of a YAML file of your own; default: "
+_CONFIG_WORDS = (
+    ("[conf=NAME]", f"{_ROOT_CONFIG}{DEFAULT_ROOT}"),
+    ("[key=value ...]", "change of a key of the config, such as image=me.jpg octaves.steps=20"),
+)
+_CLUSTER = ("cluster=NAME", "name in cluster/, a .yaml or .sh file, local, or the http address of a Ray dashboard")
+_JOB = ("[job=ID]", "the job; not needed if only one is running")
+
+
+class Command(NamedTuple):
+    """A command of the command line.
+
+    Attributes:
+        summary: its line in the list of commands.
+        words: pairs (word, meaning) that the command takes; optional words are in brackets.
+        example: words of a typical call.
+        function: "module:function" below `render.commands`. It is called with the words, and before them with the root
+            config if `root` is not None, and returns the exit code.
+        root: default root config; None for commands that compose no config.
+        ends_with_reader: whether the command ends, with success, when the reader of its output closes the pipe, as
+            `head` does. Dreams go on without a reader.
+    """
+
+    summary: str
+    words: tuple[tuple[str, str], ...]
+    example: str
+    function: str
+    root: str | None = None
+    ends_with_reader: bool = True
+
+    def load(self) -> Callable[..., int]:
+        """Import the command's module and return its function."""
+        module, _, name = self.function.partition(":")
+        function: Callable[..., int] = getattr(importlib.import_module(f"render.commands.{module}"), name)
+        return function
+
+
+COMMANDS: dict[str, Command] = {
+    "render": Command(
+        "dream a picture (the default command)", _CONFIG_WORDS,
+        "conf=poster image=me.jpg octaves.steps=20", "render:render_command", "preview", ends_with_reader=False,
+    ),
+    "plan": Command(
+        "show what a render or a sweep would do and need, and refuse what cannot work",
+        (*_CONFIG_WORDS, ("[-m]", "plan a sweep")),
+        "conf=poster image=me.jpg", "render:plan_command", "preview", ends_with_reader=False,
+    ),
+    "sweep": Command(
+        "render a grid of pictures, and a page to choose from; exit code 1 if any failed",
+        (
+            *_CONFIG_WORDS,
+            ("[key=a,b,c ...]", "values of an axis of the grid; `render -m` is the same command"),
+        ),
+        "step_size=1,2,4 image=photos/*.jpg", "render:sweep_command", "preview", ends_with_reader=False,
+    ),
+    "export": Command(
+        "write a run's canvas to other picture files, without dreaming again",
+        (
+            ("run=DIR", "run directory, or the URL of a run"),
+            ("[output.KEY=VALUE ...]", "what to write, such as output.format=bigtiff or output.path=print.tif"),
+            ("[overwrite=true]", "replace pictures that exist"),
+            ("[quiet=true]", "print nothing"),
+        ),
+        "run=dreams/poster-1a2b3c4d output.format=bigtiff", "export_run:export_command",
+    ),
+    "fetch": Command(
+        "copy a run from an object store to a directory; repeated, it copies only changes",
+        (
+            ("run=URL", "the run in the object store"),
+            ("[to=DIR]", "directory to copy to; default: dreams/NAME"),
+            ("[pictures=true]", "copy only the pictures"),
+            ("[canvas=true]", "copy the canvas too, which view and export need"),
+            ("[overwrite=true]", "replace files that differ"),
+            ("[quiet=true]", "print nothing"),
+        ),
+        "run=s3://bucket/dreams/poster pictures=true", "fetch:fetch_command",
+    ),
+    "view": Command(
+        "show a run in the browser, also while it is rendering",
+        (
+            ("run=DIR", "run directory"),
+            ("[port=NUMBER]", "port of this machine; default: 0, any free port"),
+            ("[open=false]", "do not open the browser"),
+        ),
+        "run=dreams/NAME", "view:view_command",
+    ),
+    "status": Command(
+        "show the state of a sweep, a run or a cluster; exit code 1 if anything failed",
+        (
+            ("run=DIR", "directory of a sweep or a run, or the URL of a run"),
+            ("[watch=true]", "show it until it ends"),
+            ("[cluster=NAME]", "show a cluster, as cluster-status does"),
+        ),
+        "run=dreams/NAME watch=true", "status:status_command",
+    ),
+    "preflight": Command(
+        "check a picture before it is printed: resolution, colours, clipping, seams",
+        (
+            ("file=PICTURE", "the picture to check"),
+            ("[run=DIR]", "run that made it; without file=, the run's picture is checked"),
+            ("[tile=PX]", "tile size, or WIDTHxHEIGHT, if the file does not state it"),
+            ("[json=true]", "print the report as JSON"),
+        ),
+        "file=dream.tif", "preflight:preflight_command",
+    ),
+    "settings": Command(
+        "print the settings that are stored in a finished picture",
+        (("image=PICTURE", "a picture that this program made"),),
+        "image=dream.png", "settings:settings_command",
+    ),
+    "models": Command("list the networks and their layers", (), "", "listing:models_command"),
+    "objectives": Command("list the kinds of objectives, and the presets", (), "", "listing:objectives_command"),
+    "classes": Command(
+        "list the classes that a network can tell apart",
+        (
+            ("[model=NAME]", "the network; default: googlenet"),
+            ("[words=TEXT]", "list only classes with this text in their name"),
+        ),
+        "model=googlenet words=dog", "listing:classes_command",
+    ),
+    "probe": Command(
+        "dream a class, and print what the network sees before and after",
+        (
+            ("class=NAME", "name or index of the class"),
+            ("[conf=NAME]", f"{_ROOT_CONFIG}probe"),
+            _CONFIG_WORDS[1],
+        ),
+        "class=dumbbell model=googlenet", "probe:probe_command", "probe", ends_with_reader=False,
+    ),
+    "atlas": Command(
+        "draw what each channel of a layer responds to, or what each layer does to a picture",
+        (
+            ("[layer=NAME]", "layer whose channels are drawn; without it, one picture for every layer"),
+            ("[channels=LIST]", "channels to draw, such as 0-63 or 3,12; default: all"),
+            ("[conf=NAME]", f"{_ROOT_CONFIG}atlas"),
+            ("[key=value ...]", "change of a key of the config, such as model=googlenet image=me.jpg"),
+        ),
+        "layer=mixed4 channels=0-63", "atlas:atlas_command", "atlas", ends_with_reader=False,
+    ),
+    "cluster-up": Command(
+        "start a cluster", (_CLUSTER, ("[container=IMAGE]", "image of its containers, on Kubernetes")),
+        "cluster=aws-gpu", "clusters:cluster_up_command",
+    ),
+    "cluster-status": Command(
+        "show the nodes and the jobs of a cluster", (_CLUSTER,), "cluster=aws-gpu", "clusters:cluster_status_command"
+    ),
+    "cluster-down": Command("end a cluster", (_CLUSTER,), "cluster=aws-gpu", "clusters:cluster_down_command"),
+    "submit": Command(
+        "render on a cluster, without need of this machine; Ctrl-C detaches",
+        (
+            _CLUSTER,
+            *_CONFIG_WORDS,
+            ("[follow=false]", "do not show the job's output"),
+            ("[shared=true]", "absolute paths are those of the cluster's shared file system"),
+            ("[container=IMAGE]", "image of the containers, on Kubernetes"),
+        ),
+        "cluster=aws-gpu conf=poster output.dir=s3://BUCKET/poster", "cluster_jobs:submit_command", "preview",
+    ),
+    "attach": Command(
+        "show the output of a submitted job until it ends", (_CLUSTER, _JOB),
+        "cluster=aws-gpu job=poster-1a2b3c", "cluster_jobs:attach_command",
+    ),
+    "stop": Command(
+        "have a submitted job save its canvas and end", (_CLUSTER, _JOB),
+        "cluster=aws-gpu job=poster-1a2b3c", "cluster_jobs:stop_command",
+    ),
+}  # fmt: skip
+
+
+def usage() -> str:
+    """Return the help text of the program: how to call it, and a line for each command."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            f"usage: {PROGRAM} [COMMAND] [conf=NAME] [key=value ...]",
+            "",
+            "commands",
+            *lines,
+            "",
+            f"`{PROGRAM} COMMAND help` lists the words that a command takes.",
+            "conf=NAME names a config in conf/ (default: preview), or is the path of a YAML file of your own.",
+            "Every other key=value changes a key of that config, such as image=me.jpg octaves.steps=20.",
+        ]
+    )
+
+
+def command_usage(name: str) -> str:
+    """Return the help text of a command: how to call it, what each word means, and an example."""
+    command = COMMANDS[name]
+    width = max((len(word) for word, _ in command.words), default=0)
+    call = " ".join([PROGRAM, name])
+    lines = [" ".join([f"usage: {call}", *(word for word, _ in command.words)]), "", command.summary]
+    if command.words:
+        lines += ["", *(f"  {word:{width}}  {meaning}" for word, meaning in command.words)]
+    if command.example:
+        lines += ["", f"example: {call} {command.example}"]
+    return "\n".join(lines)

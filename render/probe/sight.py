@@ -1,0 +1,99 @@
+"""Classification of a picture: the network's view of it, its classes, and texts about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from render.dreaming.resample import Pixels, ReadPixels, resample
+from render.geometry.geometry import whole
+from render.networks.labels import top_classes
+
+#: Classes that are listed.
+_TOP_CLASSES = 5
+#: Side of the squares that are resampled one at a time, px. On a gigapixel canvas one of them reads 200 MB.
+_PART_PX = 32
+#: Smallest probability that is printed as a number.
+_MIN_PROBABILITY = 0.0005
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A class that a network sees in a picture, and its probability, 0..1, among all classes."""
+
+    index: int
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Classification of a picture: its most likely classes, and the place of the probed class.
+
+    `top` has the best first. `rank`, which counts from 1, and `probability`, 0..1, are those of the probed class.
+    """
+
+    top: tuple[Guess, ...]
+    rank: int
+    probability: float
+
+
+def view(read: ReadPixels, shape: tuple[int, int], side: int) -> Pixels:
+    """Return a picture as the network is shown it: resampled to a short side of `side` px.
+
+    Args:
+        read: returns a rectangle of the picture, float32 RGB.
+        shape: (rows, columns) px of the picture.
+        side: length of the shorter side of the result, px.
+
+    Returns:
+        (rows, columns, 3) float32 RGB, 0..255.
+    """
+    factor = side / min(shape)
+    view_shape = max(side, round(shape[0] * factor)), max(side, round(shape[1] * factor))
+    pixels = np.empty((*view_shape, 3), np.float32)
+    for rect in whole(*view_shape).bands(_PART_PX * _PART_PX, _PART_PX):
+        pixels[slice(*rect.rows), slice(*rect.columns)] = resample(read, shape, view_shape, rect)
+    return np.clip(pixels, 0.0, 255.0, out=pixels)
+
+
+def sight(scores: NDArray[np.float32], names: Sequence[Sequence[str]], target: int) -> Sight:
+    """Return the classification for scores before softmax.
+
+    Args:
+        scores: (classes,); of equal scores the first ranks higher.
+        names: names of every class.
+        target: index of the probed class.
+    """
+    guesses = [Guess(*guess) for guess in top_classes(scores, names, len(names))]
+    position = next(number for number, guess in enumerate(guesses) if guess.index == target)
+    return Sight(tuple(guesses[:_TOP_CLASSES]), position + 1, guesses[position].probability)
+
+
+def sight_table(record: Mapping[str, Any], model: str) -> Table:
+    """Return the table of the classes before and after, from a record of `class_probe.answer`."""
+    table = Table(title=f"what {model} sees", title_justify="left")
+    table.add_column("", justify="right")
+    for moment in ("before", "after"):
+        table.add_column(moment)
+        table.add_column("", justify="right")
+    for number, pair in enumerate(zip(record["before"]["top"], record["after"]["top"], strict=False)):
+        cells = [cell for guess in pair for cell in (guess["name"], _percent(guess["probability"]))]
+        table.add_row(str(number + 1), *cells)
+    return table
+
+
+def sight_line(record: Mapping[str, Any]) -> str:
+    """Return a line about the probed class before and after, from a record of `answer`."""
+    target, sights = record["asked"], [record[moment] for moment in ("before", "after")]
+    before, after = (f"{_percent(sight['probability'])}, rank {sight['rank']:,}" for sight in sights)
+    return f"{target['name']} ({target['index']}): before {before}; after {after}"
+
+
+def _percent(probability: float) -> str:
+    return f"{100 * probability:.1f} %" if probability >= _MIN_PROBABILITY else "< 0.1 %"

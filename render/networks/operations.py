@@ -1,7 +1,7 @@
 """Operations of a network's nodes, with gradients written by hand where XLA's own are slow.
 
 All take and return (1, rows, columns, channels) activations. The hand-written versions are the same functions as the plain
-operations, with the same gradients except for the rounding order of float32 sums; `tests/test_operations.py` compares
+operations, with the same gradients except for the rounding of float32 sums; `tests/networks/test_operations.py` compares
 them. On CPUs XLA uses its fast convolution only for some forms of an equal convolution, so the form is chosen here.
 """
 

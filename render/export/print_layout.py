@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from render.geometry.geometry import Axis, Grid, deal_blocks
+from render.geometry.blocks import deal_blocks
+from render.geometry.geometry import Axis, Grid
 
 #: Key of a layout in a picture's settings and in a run's record.
 KEY = "print"

@@ -29,7 +29,8 @@ from render.farm.ray.metrics import Metrics, NoMetrics, open_metrics
 from render.farm.remote import Workers
 from render.farm.worker.interface import RemoteProcess
 from render.farm.worker.kernel_recipe import KernelRecipe
-from render.geometry.geometry import BAND, BOUNDARY_MODES, deal_blocks
+from render.geometry.blocks import deal_blocks
+from render.geometry.geometry import BAND, BOUNDARY_MODES
 from render.job.materials import Library
 from render.job.pictures import cut_for, make_pictures, usable_profile
 from render.job.progress import Display, Displays, make_display, say

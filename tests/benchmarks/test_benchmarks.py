@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from render.dreaming.objectives import Given, resolve
+from render.dreaming.objectives import KernelInputs, resolve
 from render.geometry.geometry import Axis, KernelShape, round_up
-from render.networks.architecture import Block
 from render.networks.googlenet import GOOGLENET
 from render.networks.inception_v3 import INCEPTION_V3
+from render.networks.nodes import InceptionBlock
 from tests.benchmarks import compiling, kernels, layers, trained
 from tests.benchmarks.contender import CHANNELS_LAST, EAGER, OURS, TENSORFLOW, TENSORFLOW_READY, Contender, core_side
 from tests.benchmarks.gpu import report, summary
@@ -127,7 +127,7 @@ def test_pytorch_computes_the_same_gradient(loaded_by_name, model: str, layer: s
     rows, columns = 178, 203
     theirs = TorchKernel(loaded.architecture.truncated([layer]), loaded.parameters, channels_last=channels_last)
     objective = resolve([layer], loaded.architecture)
-    given = Given(0, objective.divisors(loaded.architecture, (rows, columns)))
+    given = KernelInputs(0, objective.divisors(loaded.architecture, (rows, columns)))
     shape, kernel = KernelShape((rows, columns), (rows, columns)), kernel_of(loaded, objective)
     apart = []
     for seed in range(3):
@@ -162,7 +162,7 @@ def test_tensorflow_computes_the_same_gradient(model: str, layer: str, tmp_path:
 @pytest.mark.parametrize("architecture", [GOOGLENET, INCEPTION_V3], ids=lambda architecture: architecture.name)
 def test_a_core_is_the_largest_that_its_window_serves(architecture) -> None:
     for layer in architecture.layers.values():
-        if isinstance(layer.node, Block) and layer.receptive_field < 1000:
+        if isinstance(layer.node, InceptionBlock) and layer.receptive_field < 1000:
             core = core_side(layer, 2048)
             halo = round_up(layer.receptive_field - 1, layer.stride)
             windows = [Axis(100_000, tile, halo, 32, layer.stride, "reflect").window for tile in (core, core + 1)]

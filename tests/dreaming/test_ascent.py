@@ -1,4 +1,4 @@
-"""The arithmetic of one step, by numbers written down here: jitter, luminance, statistics, and how regions are blended."""
+"""Arithmetic of one step against numbers written down here: jitter, luminance, statistics, blending."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def test_jitter_reaches_every_shift_that_it_may_and_no_other(most: int | None, r
 
 
 def test_luminance_is_rec_709_for_all_channels_alike() -> None:
-    found = luminance(np.array([[[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]]], np.float32))
-    np.testing.assert_allclose(found[0], np.repeat([[0.2126], [0.7152], [0.0722], [1]], 3, axis=1), rtol=1e-6)
+    result = luminance(np.array([[[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]]], np.float32))
+    np.testing.assert_allclose(result[0], np.repeat([[0.2126], [0.7152], [0.0722], [1]], 3, axis=1), rtol=1e-6)
 
 
 def test_statistics_of_tiles_are_those_of_the_canvas() -> None:
     values, mask = gradient(), RANDOM.uniform(0, 1, (6, 9)).astype(np.float32)
     weights = np.repeat(mask[..., None], 3, axis=2).astype(float)
     mean = np.average(values, weights=weights)
-    wanted = {
+    expected = {
         ("mean_abs", False): np.abs(values).mean(dtype=float),
         ("std", False): values.std(dtype=float),
         ("mean_abs", True): np.average(np.abs(values), weights=weights),
         ("std", True): np.sqrt(np.average((values - mean) ** 2, weights=weights)),
     }
-    for (normalize, masked), value in wanted.items():
+    for (normalize, masked), value in expected.items():
         parts = [measure(values[rows], mask[rows] if masked else None, normalize) for rows in (slice(0, 2), slice(2, None))]
         sums = [sum(of) for of in zip(*parts, strict=True)]
         assert statistic(sums, normalize) == pytest.approx(value, rel=1e-5), (normalize, masked)
@@ -71,16 +71,16 @@ def test_a_soft_mask_weakens_the_step_and_not_the_direction() -> None:
 
 
 def test_regions_share_a_pixel_by_their_masks() -> None:
-    one, two = gradient(), gradient()
+    first, second = gradient(), gradient()
     low, high = np.full((6, 9), 0.25, np.float32), np.full((6, 9), 0.5, np.float32)
-    direction, follow = blend([one, two], [low, high], [1.0, 2.0])
+    direction, follow = blend([first, second], [low, high], [1.0, 2.0])
     np.testing.assert_allclose(follow, np.full((6, 9), 0.75))
-    np.testing.assert_allclose(direction, one / 3 + two / 2 * 2 / 3, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(direction, first / 3 + second / 2 * 2 / 3, rtol=1e-5, atol=1e-6)
     # Where there is more than 1 the masks count as they are.
     full = np.ones((6, 9), np.float32)
-    direction, follow = blend([one, two], [full, high], [1.0, 2.0])
+    direction, follow = blend([first, second], [full, high], [1.0, 2.0])
     np.testing.assert_allclose(follow, full)
-    np.testing.assert_allclose(direction, one + two / 4, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(direction, first + second / 4, rtol=1e-5, atol=1e-6)
 
 
 def test_a_region_that_has_no_part_in_a_tile_adds_nothing() -> None:

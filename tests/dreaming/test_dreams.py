@@ -1,4 +1,4 @@
-"""What objectives and conditioning make of a real picture, measured: guides, large forms, colours, masks."""
+"""Effects of objectives and conditioning on a real picture, measured: guides, forms, colours, masks."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ SMALL = ["image=sample:chelsea", "output.width=224", "octaves.count=3", "octaves
 def features(loaded: Loaded, pixels: Pixels, layer: str) -> np.ndarray:
     """Activations at all positions, each of length 1: (positions, channels)."""
     network = Network(loaded.architecture.truncated([layer]), loaded.parameters)
-    found = np.asarray(network(jnp.asarray(pixels), [layer])[layer])
-    found = found.reshape(-1, found.shape[-1])
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    activations = np.asarray(network(jnp.asarray(pixels), [layer])[layer])
+    activations = activations.reshape(-1, activations.shape[-1])
+    return activations / np.linalg.norm(activations, axis=1, keepdims=True)
 
 
 def likeness(loaded: Loaded, pixels: Pixels, guide: Pixels, layer: str) -> float:
@@ -40,13 +40,15 @@ def test_a_guided_dream_comes_to_resemble_its_own_guide(inception: Loaded, tmp_p
         term = f"{{layer: mixed5, guide: {tmp_path}/{name}.png}}"
         source, dreams[name] = dreamed([*SMALL, f"objective.terms=[{term}]"])
     before = {name: likeness(inception, source, guide, "mixed5") for name, guide in guides.items()}
-    for own, other in (("coffee", "rocket"), ("rocket", "coffee")):
-        gained = {name: likeness(inception, dreams[name], guides[own], "mixed5") - before[own] for name in dreams}
-        assert gained[own] > 0.02
-        assert gained[own] > gained[other] + 0.02
+    for guide_name, other in (("coffee", "rocket"), ("rocket", "coffee")):
+        gained = {
+            name: likeness(inception, dreams[name], guides[guide_name], "mixed5") - before[guide_name] for name in dreams
+        }
+        assert gained[guide_name] > 0.02
+        assert gained[guide_name] > gained[other] + 0.02
     # They are as far from each other as either is from the source.
-    moved = min(np.abs(dream - source).mean() for dream in dreams.values())
-    assert np.abs(dreams["coffee"] - dreams["rocket"]).mean() > 0.8 * moved
+    distance = min(np.abs(dream - source).mean() for dream in dreams.values())
+    assert np.abs(dreams["coffee"] - dreams["rocket"]).mean() > 0.8 * distance
 
 
 @pytest.mark.slow
@@ -66,7 +68,7 @@ def test_a_luminance_dream_keeps_the_sources_colours() -> None:
     _, grey = dreamed([*words, "conditioning.luminance_only=true"])
 
     def moved(canvas: Pixels) -> float:
-        """By how much the difference of red and green changed, where nothing was cut off at black or white."""
+        """Return the change of red minus green, where nothing was cut off at black or white."""
         inside = ((canvas > 0) & (canvas < 255)).all(-1)
         return float(np.abs((canvas - source)[..., 0] - (canvas - source)[..., 1])[inside].mean())
 

@@ -1,4 +1,4 @@
-"""Filters of the gradient: the same pixels from any tiles, against slow whole-canvas oracles; statistics that add up."""
+"""Filters of the gradient: the same from any tiles, against slow whole-canvas oracles; sums add up."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def extended(canvas: np.ndarray, rect: Rect, modes: tuple[str, str]) -> np.ndarr
     return canvas
 
 
-def bordered_by_nan(pixels: np.ndarray, where: Rect, by: int = 3) -> tuple[np.ndarray, Rect]:
+def bordered_by_nan(pixels: np.ndarray, extent: Rect, by: int = 3) -> tuple[np.ndarray, Rect]:
     """The same pixels with others around them that must not matter."""
     around = ((by, by), (by, by), (0, 0))
-    return np.pad(pixels, around, constant_values=np.nan), where.grown(by)
+    return np.pad(pixels, around, constant_values=np.nan), extent.grown(by)
 
 
 @st.composite
@@ -82,30 +82,30 @@ def assert_tiles_are_the_whole(
     assert expected.shape == canvas.shape
     assert expected.dtype == np.float32
     for core in tiles:
-        where = core.grown(reach)
-        found = apply(*bordered_by_nan(extended(canvas, where, modes), where), core)
-        np.testing.assert_array_equal(found, expected[core.slices_from(whole(*shape))])
+        extent = core.grown(reach)
+        result = apply(*bordered_by_nan(extended(canvas, extent, modes), extent), core)
+        np.testing.assert_array_equal(result, expected[core.slices_from(whole(*shape))])
 
 
 @given(tilings(), MODES, LEVELS)
 def test_normalised_tiles_are_those_of_the_whole(tiling, modes, levels: int) -> None:
     gains = np.geomspace(3, 0.2, levels + 1).tolist()
-    apply = lambda pixels, where, core: laplacian_merge(pixels, where, core, gains)  # noqa: E731
+    apply = lambda pixels, extent, core: laplacian_merge(pixels, extent, core, gains)  # noqa: E731
     assert_tiles_are_the_whole(*tiling, modes, laplacian_reach(levels), apply)
 
 
 @settings(max_examples=30)
 @given(tilings(), MODES, st.floats(0.2, 3))
 def test_smoothed_tiles_are_those_of_the_whole(tiling, modes, sigma: float) -> None:
-    apply = lambda pixels, where, core: cascade(pixels, where, core, sigma)  # noqa: E731
+    apply = lambda pixels, extent, core: cascade(pixels, extent, core, sigma)  # noqa: E731
     assert_tiles_are_the_whole(*tiling, modes, cascade_reach(sigma), apply)
 
 
 def test_wide_rows_and_narrow_ones_are_smoothed_alike() -> None:
-    """Rows of a wide rectangle are worked on one at a time, those of a narrow one many at a time."""
+    """Rows of a wide rectangle are computed one at a time, those of a narrow one many."""
     shape = (7, 20_000)
     tiles = [Rect(Interval(0, 7), Interval(start, start + 2500)) for start in range(0, 20_000, 2500)]
-    apply = lambda pixels, where, core: cascade(pixels, where, core, 0.7)  # noqa: E731
+    apply = lambda pixels, extent, core: cascade(pixels, extent, core, 0.7)  # noqa: E731
     assert_tiles_are_the_whole(shape, tiles, ("wrap", "wrap"), cascade_reach(0.7), apply)
 
 
@@ -121,9 +121,9 @@ def test_sums_over_tiles_are_those_of_the_whole(tiling, modes, levels: int, weig
     mask = np.random.default_rng(1).random(shape).astype(np.float32) if weighted else np.ones(shape, np.float32)
 
     def sums(core: Rect) -> np.ndarray:
-        where = core.grown(reach)
+        extent = core.grown(reach)
         weights = mask[core.slices_from(whole(*shape))] if weighted else None
-        return laplacian_squares(*bordered_by_nan(extended(canvas, where, modes), where), core, levels, weights)
+        return laplacian_squares(*bordered_by_nan(extended(canvas, extent, modes), extent), core, levels, weights)
 
     expected = sums(whole(*shape))
     np.testing.assert_allclose(sum(sums(core) for core in tiles), expected, rtol=1e-9)
@@ -132,9 +132,10 @@ def test_sums_over_tiles_are_those_of_the_whole(tiling, modes, levels: int, weig
 
 
 def pyramid(pixels: np.ndarray, levels: int) -> Iterator[np.ndarray]:
-    """High bands, fine to coarse, and the low residual of one channel, whose every first point is a lattice point.
+    """Return the high bands, fine to coarse, and the low residual of one channel.
 
-    By two-dimensional convolution and zero-stuffing in float64; wrong near the edges, where zeros count.
+    The first point of every level is a lattice point. Computed by two-dimensional convolution and zero-stuffing in
+    float64; wrong near the edges, where zeros count.
     """
     for _ in range(levels):
         low = correlate2d(pixels, KERNEL, "same")[::2, ::2]
@@ -160,8 +161,8 @@ def test_the_pyramid_is_convolution_and_zero_stuffing(height, width, top, left, 
     """For cores anywhere, also at negative coordinates, whose lattice is the canvas' own."""
     canvas = noise((height, width))
     core = Rect(Interval(top, top + 19), Interval(left, left + 22))
-    where = core.grown(laplacian_reach(levels))
-    pixels = extended(canvas, where, modes)
+    extent = core.grown(laplacian_reach(levels))
+    pixels = extended(canvas, extent, modes)
     gains = [0.5, 3.0, 0.0, 1.5, 2.0, 0.7][: levels + 1]
     # The oracle begins at a point of the coarsest lattice, so far away that its own edges do not matter.
     step = 2**levels
@@ -171,8 +172,8 @@ def test_the_pyramid_is_convolution_and_zero_stuffing(height, width, top, left, 
     inside = core.slices_from(around)
     for channel in range(3):
         bands = list(pyramid(far[..., channel], levels))
-        here = merged(bands, gains)[inside]
-        np.testing.assert_allclose(laplacian_merge(pixels, where, core, gains)[..., channel], here, atol=3e-5)
+        reference = merged(bands, gains)[inside]
+        np.testing.assert_allclose(laplacian_merge(pixels, extent, core, gains)[..., channel], reference, atol=3e-5)
         for level, band in enumerate(bands):
             rows, columns = (
                 np.flatnonzero([at in range(*side) for at in range(around_side.start, around_side.stop, 2**level)])
@@ -180,30 +181,30 @@ def test_the_pyramid_is_convolution_and_zero_stuffing(height, width, top, left, 
             )
             points = band[np.ix_(rows, columns)]
             expected[level] += np.square(points).sum(), points.size
-    np.testing.assert_allclose(laplacian_squares(pixels, where, core, levels), expected, rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(laplacian_squares(pixels, extent, core, levels), expected, rtol=1e-4, atol=1e-9)
 
 
 @given(tilings(), MODES, LEVELS)
 def test_a_pyramid_with_gains_of_one_is_the_gradient(tiling, modes, levels: int) -> None:
     shape, tiles = tiling
     canvas = noise(shape)
-    where = tiles[-1].grown(laplacian_reach(levels))
-    found = laplacian_merge(extended(canvas, where, modes), where, tiles[-1], [1.0] * (levels + 1))
-    np.testing.assert_allclose(found, canvas[tiles[-1].slices_from(whole(*shape))], atol=1e-5)
+    extent = tiles[-1].grown(laplacian_reach(levels))
+    result = laplacian_merge(extended(canvas, extent, modes), extent, tiles[-1], [1.0] * (levels + 1))
+    np.testing.assert_allclose(result, canvas[tiles[-1].slices_from(whole(*shape))], atol=1e-5)
 
 
 @pytest.mark.parametrize("unit", [1e-12, 1.0, 1e6])
 def test_gains_make_every_level_equally_strong(unit: float) -> None:
     shape, levels = (150, 130), 4
     canvas = noise(shape) * np.float32(unit)
-    core, where = whole(*shape), whole(*shape).grown(laplacian_reach(levels))
-    pixels = extended(canvas, where, ("wrap", "reflect"))
-    sums = laplacian_squares(pixels, where, core, levels)
+    core, extent = whole(*shape), whole(*shape).grown(laplacian_reach(levels))
+    pixels = extended(canvas, extent, ("wrap", "reflect"))
+    sums = laplacian_squares(pixels, extent, core, levels)
     gains = laplacian_gains(sums)
     energies, counts = sums.T
     np.testing.assert_allclose(energies * np.square(gains) / counts, 1, rtol=1e-12)
     # The finest band, of what has been merged, is the band itself times its gain: nothing else reaches it.
-    alone = laplacian_merge(pixels, where, core, [gains[0], 0, 0, 0, 0])
+    alone = laplacian_merge(pixels, extent, core, [gains[0], 0, 0, 0, 0])
     assert np.sqrt(np.square(alone, dtype=np.float64).mean()) == pytest.approx(1, rel=1e-5)
 
 
@@ -213,20 +214,20 @@ def test_a_mask_weighs_the_strength_of_levels() -> None:
     canvas = noise(shape)
     mask = np.zeros(shape, np.float32)
     mask[:, 48:] = 1
-    core, where = whole(*shape), whole(*shape).grown(laplacian_reach(levels))
+    core, extent = whole(*shape), whole(*shape).grown(laplacian_reach(levels))
     right = Rect(core.rows, Interval(48, 96))
-    pixels = extended(canvas, where, ("wrap", "wrap"))
+    pixels = extended(canvas, extent, ("wrap", "wrap"))
     np.testing.assert_allclose(
-        laplacian_squares(pixels, where, core, levels, mask), laplacian_squares(pixels, where, right, levels), rtol=1e-9
+        laplacian_squares(pixels, extent, core, levels, mask), laplacian_squares(pixels, extent, right, levels), rtol=1e-9
     )
 
 
 def test_levels_without_energy_are_left_out() -> None:
     """Not amplified: what stands there is rounding."""
-    where = Rect(Interval(-60, 100), Interval(-60, 100))
+    extent = Rect(Interval(-60, 100), Interval(-60, 100))
     core = Rect(Interval(0, 40), Interval(0, 40))
-    flat = np.full((*where.shape, 3), 0.1, np.float32)
-    gains = laplacian_gains(laplacian_squares(flat, where, core, 4))
+    flat = np.full((*extent.shape, 3), 0.1, np.float32)
+    gains = laplacian_gains(laplacian_squares(flat, extent, core, 4))
     assert gains[:4] == (0, 0, 0, 0)
     assert gains[4] == pytest.approx(10)
     assert laplacian_gains(np.zeros((3, 2))) == (0, 0, 0)
@@ -240,8 +241,8 @@ def test_sums_that_are_no_numbers_leave_no_gain_that_is_one() -> None:
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 2.5])
 def test_the_cascade_is_the_mean_of_three_gaussians(sigma: float) -> None:
     canvas = noise((40, 33))
-    core, where = whole(40, 33), whole(40, 33).grown(cascade_reach(sigma))
-    pixels = extended(canvas, where, ("wrap", "wrap"))
+    core, extent = whole(40, 33), whole(40, 33).grown(cascade_reach(sigma))
+    pixels = extended(canvas, extent, ("wrap", "wrap"))
     expected = np.zeros(canvas.shape)
     for part in (sigma / 2, sigma, 2 * sigma):
         radius = int(np.ceil(3 * part))
@@ -249,15 +250,15 @@ def test_the_cascade_is_the_mean_of_three_gaussians(sigma: float) -> None:
         kernel /= kernel.sum()
         blurred = correlate1d(canvas.astype(np.float64), kernel, 0, mode="wrap")
         expected += correlate1d(blurred, kernel, 1, mode="wrap") / 3
-    np.testing.assert_allclose(cascade(pixels, where, core, sigma), expected, atol=1e-5)
+    np.testing.assert_allclose(cascade(pixels, extent, core, sigma), expected, atol=1e-5)
 
 
 @given(st.floats(0.2, 3))
 def test_smoothing_keeps_what_is_flat(sigma: float) -> None:
     core = Rect(Interval(3, 9), Interval(-2, 4))
-    where = core.grown(cascade_reach(sigma))
-    flat = np.full((*where.shape, 3), 7, np.float32)
-    np.testing.assert_allclose(cascade(flat, where, core, sigma), 7, rtol=1e-5)
+    extent = core.grown(cascade_reach(sigma))
+    flat = np.full((*extent.shape, 3), 7, np.float32)
+    np.testing.assert_allclose(cascade(flat, extent, core, sigma), 7, rtol=1e-5)
 
 
 def test_total_variation_is_the_derivative_of_its_sum() -> None:
@@ -267,9 +268,9 @@ def test_total_variation_is_the_derivative_of_its_sum() -> None:
         right, below = pixels[:-1, 1:] - pixels[:-1, :-1], pixels[1:, :-1] - pixels[:-1, :-1]
         return jnp.sqrt(right**2 + below**2 + 1).sum()
 
-    core, where = Rect(Interval(5, 15), Interval(-3, 4)), Rect(Interval(4, 16), Interval(-4, 5))
+    core, extent = Rect(Interval(5, 15), Interval(-3, 4)), Rect(Interval(4, 16), Interval(-4, 5))
     expected = jax.grad(variation)(jnp.asarray(canvas))[1:-1, 1:-1]
-    np.testing.assert_allclose(total_variation(canvas, where, core), expected, atol=1e-5)
+    np.testing.assert_allclose(total_variation(canvas, extent, core), expected, atol=1e-5)
 
 
 def test_what_is_missing_around_a_core_is_refused() -> None:
@@ -281,6 +282,6 @@ def test_what_is_missing_around_a_core_is_refused() -> None:
         (lambda *a: cascade(*a, 1.5), cascade_reach(1.5)),
         (total_variation, 1),
     ):
-        where = core.grown(reach - 1)
+        extent = core.grown(reach - 1)
         with pytest.raises(ValueError, match="is needed"):
-            apply(np.zeros((*where.shape, 3), np.float32), where, core)
+            apply(np.zeros((*extent.shape, 3), np.float32), extent, core)

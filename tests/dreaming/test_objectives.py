@@ -1,4 +1,4 @@
-"""What an objective's words mean: the grammar of terms, their mapping form, and what is wrong with the others."""
+"""Meaning of an objective's words: the grammar of terms, their mapping form, and errors."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from render.dreaming.objectives import Objective, resolve
+from render.dreaming.term_base import Term, TrainedModel
 from render.dreaming.term_syntax import parse_term
-from render.dreaming.terms import Energy, Evidence, Term
+from render.dreaming.terms import Energy
 from render.errors import UserError
 from render.networks.weights import MODELS
 from tests.conftest import ROOT
@@ -194,7 +195,7 @@ def test_every_layer_of_every_network_can_be_dreamed_of() -> None:
 
 
 def test_planning_and_conducting_do_without_jax() -> None:
-    """A driver that starts a farm must not take the device, nor wait for JAX before it refuses a word."""
+    """A driver that starts a farm neither takes the device nor waits for JAX."""
     program = """
 import sys
 import render.farm.conductor, render.farm.ray.pool, render.job.job
@@ -203,8 +204,8 @@ from render.networks.weights import MODELS
 objective = resolve(["mixed3", "0.5*mixed5:1+2"], MODELS["inception_v3"].architecture)
 print(len(objective.divisors(MODELS["inception_v3"].architecture, (300, 203))), "jax" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.split() == ["2", "False"], done.stderr
+    process = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert process.stdout.split() == ["2", "False"], process.stderr
 
 
 # Values
@@ -212,18 +213,21 @@ print(len(objective.divisors(MODELS["inception_v3"].architecture, (300, 203))), 
 
 @pytest.mark.parametrize("chosen", [(), (0,), (5,), (4, 1), (0, 1, 2, 3, 4, 5)])
 def test_a_term_is_the_mean_over_its_channels(chosen: tuple[int, ...]) -> None:
-    """Mean square of the whole layer, mean of chosen channels, summed over positions; in float64 for comparison."""
+    """Mean square of the whole layer, mean of chosen channels, summed over positions.
+
+    The comparison is in float64.
+    """
     activations = np.random.default_rng(0).normal(size=(7, 4, 6))
     term = energy("mixed4", chosen)
     layer = SimpleNamespace(layer=lambda name: SimpleNamespace(channels=6))
-    evidence = Evidence(architecture=layer, parameters={}, look=None)
-    wanted = activations[..., list(chosen)].mean(-1).sum() if chosen else (activations**2).mean(-1).sum()
-    found = term.total(jnp.asarray(activations, jnp.float32), term.constants(evidence), jnp.array([-1, -1]))
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    model = TrainedModel(architecture=layer, parameters={}, activations=None)
+    expected = activations[..., list(chosen)].mean(-1).sum() if chosen else (activations**2).mean(-1).sum()
+    total = term.total(jnp.asarray(activations, jnp.float32), term.constants(model), jnp.array([-1, -1]))
+    np.testing.assert_allclose(total, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_objective_is_the_weighted_mean_over_positions() -> None:
-    """Shares of a partition of the positions add up to the whole, and the divisors make of it a mean.
+    """Shares of a partition of the positions add up; the divisors make it a mean.
 
     Weights count relative to the largest, here 2.
     """
@@ -235,11 +239,11 @@ def test_the_objective_is_the_weighted_mean_over_positions() -> None:
         for name in objective.layers
     }
     divisors = jnp.asarray(objective.divisors(INCEPTION, (300, 203)))
-    evidence = Evidence(architecture=INCEPTION, parameters={}, look=None)
-    constants = [term.constants(evidence) for term in objective.terms]
+    model = TrainedModel(architecture=INCEPTION, parameters={}, activations=None)
+    constants = [term.constants(model) for term in objective.terms]
     whole = objective.total({name: jnp.asarray(values) for name, values in activations.items()}, divisors, constants)
-    wanted = np.mean(activations["mixed3"] ** 2) - 0.25 * np.mean(activations["mixed4"][..., [1, 2]])
-    np.testing.assert_allclose(whole, wanted, rtol=1e-4)
+    expected = np.mean(activations["mixed3"] ** 2) - 0.25 * np.mean(activations["mixed4"][..., [1, 2]])
+    np.testing.assert_allclose(whole, expected, rtol=1e-4)
     top, bottom = (
         objective.total({name: jnp.asarray(values[part]) for name, values in activations.items()}, divisors, constants)
         for part in (slice(0, 5), slice(5, None))
@@ -249,7 +253,7 @@ def test_the_objective_is_the_weighted_mean_over_positions() -> None:
 
 @pytest.mark.parametrize("unit", [1.0, 1e-300, 1e300, 3.7])
 def test_only_the_ratio_of_weights_matters(unit: float) -> None:
-    """And their sign: the ascent divides by the mean gradient, so nobody's unit should leave float32."""
+    """And their sign: the ascent divides by the mean gradient, so any unit stays in float32."""
     terms = [{"layer": "mixed4", "weight": 2 * unit}, {"layer": "mixed5", "weight": -unit}]
     divisors = resolve(terms, INCEPTION).divisors(INCEPTION, (300, 203))
     plain = resolve(["mixed4", "-0.5*mixed5"], INCEPTION).divisors(INCEPTION, (300, 203))

@@ -82,16 +82,16 @@ def test_any_rectangle_is_bit_identical_to_that_part_of_the_whole(part: tuple[Sh
     pixels = picture(before, channels=channels)
     whole_picture = resample_array(pixels, after)
     got = resample(lambda read: pixels[slice(*read.rows), slice(*read.columns)], before, after, rect)
-    wanted = whole_picture[slice(*rect.rows), slice(*rect.columns)]
+    expected = whole_picture[slice(*rect.rows), slice(*rect.columns)]
     assert got.shape == (*rect.shape, channels)
-    assert np.asarray(got, np.float32).tobytes() == wanted.tobytes()
+    assert np.asarray(got, np.float32).tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize(("before", "after"), [((611, 803), (436, 574)), ((436, 574), (611, 803))])
 def test_any_tiling_of_a_whole_picture_is_bit_identical(before: Shape, after: Shape) -> None:
     """At sizes where vectorised loops have their full length, for tiles of odd sizes."""
     pixels = picture(before)
-    wanted = resample_array(pixels, after)
+    expected = resample_array(pixels, after)
     for size in (61, 128, 257):
         for top in range(0, after[0], size):
             for left in range(0, after[1], size):
@@ -100,16 +100,16 @@ def test_any_tiling_of_a_whole_picture_is_bit_identical(before: Shape, after: Sh
                 got = resample(
                     lambda read: pixels[slice(*read.rows), slice(*read.columns)], before, after, Rect(rows, columns)
                 )
-                assert got.tobytes() == wanted[slice(*rows), slice(*columns)].tobytes()
+                assert got.tobytes() == expected[slice(*rows), slice(*columns)].tobytes()
 
 
 def recording(pixels: Pixels) -> tuple[ReadPixels, list[Rect]]:
     """A reader of these pixels, and the list in which it notes what it was asked for."""
     reads: list[Rect] = []
 
-    def read(wanted: Rect) -> Pixels:
-        reads.append(wanted)
-        return pixels[slice(*wanted.rows), slice(*wanted.columns)]
+    def read(rect: Rect) -> Pixels:
+        reads.append(rect)
+        return pixels[slice(*rect.rows), slice(*rect.columns)]
 
     return read, reads
 
@@ -147,7 +147,10 @@ def test_pixels_that_are_not_read_do_not_matter(part: tuple[Shape, Shape, Rect])
 
 @given(shapes, shapes, st.floats(0, 255, width=32))
 def test_a_constant_stays_constant(before: Shape, after: Shape, value: float) -> None:
-    """To 16 steps of float32 at 255, in which both passes sum: 15 was the worst of every pair of sides up to 60."""
+    """To 16 steps of float32 at 255, in which both passes sum.
+
+    15 was the worst of every pair of sides up to 60.
+    """
     resampled = resample_array(np.full((*before, 3), value, np.float32), after)
     np.testing.assert_allclose(resampled, value, atol=16 * 2**-16, rtol=0)
 
@@ -191,8 +194,8 @@ def former_taps(in_length: int, out_length: int, out: Interval, wraps: bool) -> 
     weights /= weights.sum(axis=1, keepdims=True)
     first, last = int(indices[weights != 0].min()), int(indices[weights != 0].max())
     dense = np.zeros((out.size, last + 1 - first), np.float32)
-    for row, (where, values) in enumerate(zip(indices, weights, strict=True)):
-        dense[row, where[values != 0] - first] = values[values != 0].astype(np.float32)
+    for row, (columns, values) in enumerate(zip(indices, weights, strict=True)):
+        dense[row, columns[values != 0] - first] = values[values != 0].astype(np.float32)
     return Interval(first, last + 1), dense
 
 
@@ -203,13 +206,13 @@ def test_a_window_on_a_whole_axis_weighs_as_if_there_were_no_windows(
     """To the bit: whole pictures come out as they did before sources had windows."""
     start = data.draw(st.integers(0, after - 1))
     out = Interval(start, data.draw(st.integers(start + 1, after)))
-    wanted_inputs, wanted = former_taps(before, after, out, wraps)
+    expected_inputs, expected = former_taps(before, after, out, wraps)
     for inputs, weights in (
         taps(before, after, out, "wrap" if wraps else "reflect"),
         span_taps(Span(before, 0.0, float(before), "wrap" if wraps else "cut"), after, out),
     ):
-        assert inputs == wanted_inputs
-        assert weights.toarray().tobytes() == wanted.tobytes()
+        assert inputs == expected_inputs
+        assert weights.toarray().tobytes() == expected.tobytes()
 
 
 @given(sides, sides, st.floats(-20, 20), st.floats(0.5, 60))
@@ -253,8 +256,8 @@ def test_on_a_torus_any_rectangle_is_bit_identical_to_that_part_of_the_whole(
     before, after, rect = part
     pixels = picture(before)
 
-    def by_rect(wanted: Rect) -> Pixels:
-        return resample(lambda read: wrapped(pixels, read), before, after, wanted, modes)
+    def by_rect(rect: Rect) -> Pixels:
+        return resample(lambda read: wrapped(pixels, read), before, after, rect, modes)
 
     complete = by_rect(whole(*after))
     assert by_rect(rect).tobytes() == complete[slice(*rect.rows), slice(*rect.columns)].tobytes()
@@ -265,9 +268,9 @@ def test_only_the_axis_that_wraps_reads_beyond_its_ends(before: Shape, after: Sh
     pixels = picture(before)
     reads: list[Rect] = []
 
-    def read(wanted: Rect) -> Pixels:
-        reads.append(wanted)
-        return wrapped(pixels, wanted)
+    def read(rect: Rect) -> Pixels:
+        reads.append(rect)
+        return wrapped(pixels, rect)
 
     resample(read, before, after, whole(*after), ("reflect", "wrap"))
     assert Interval(0, before[0]).contains(reads[0].rows)
@@ -281,8 +284,8 @@ def test_a_ramp_stays_a_ramp() -> None:
     """A straight line in, the same line out, away from the edges."""
     line = np.broadcast_to(np.linspace(0, 255, 100, dtype=np.float32)[None, :, None], (20, 100, 3))
     resampled = resample_array(np.ascontiguousarray(line), (20, 150))
-    wanted = 255 / 99 * ((np.arange(150) + 0.5) / 1.5 - 0.5)
-    np.testing.assert_allclose(resampled[10, 10:-10, 0], wanted[10:-10], atol=0.5)
+    expected = 255 / 99 * ((np.arange(150) + 0.5) / 1.5 - 0.5)
+    np.testing.assert_allclose(resampled[10, 10:-10, 0], expected[10:-10], atol=0.5)
 
 
 @given(st.integers(4, 24), st.integers(1, 3), st.integers(1, 3), st.data())

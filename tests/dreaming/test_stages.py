@@ -1,4 +1,4 @@
-"""Whatever is done to gradients: the same canvas from one worker, from several, after a stop, and from plain NumPy."""
+"""Conditioning of gradients: the same canvas from one worker, several, after a stop, and from NumPy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from render.farm.conductor import filter_bytes_exchanged
 from render.farm.events import OctaveStarted, StepDone
 from render.farm.worker import scratch
 from render.farm.worker.worker import Worker
-from render.geometry.geometry import Grid, KernelShape, Rect, deal_blocks, whole
+from render.geometry.blocks import deal_blocks
+from render.geometry.geometry import Grid, KernelShape, Rect, whole
 from render.planning.plan import _block_bytes
 from tests.dreaming.test_filters import KERNEL
 from tests.support.dream_in_process import Dream, Ripples, Stop, chunks_of, small_draft
@@ -101,13 +102,13 @@ def test_workers_and_stops_change_no_bit(words: tuple[str, ...], tmp_path: Path)
         assert alone.std() > 10
         several, _ = Dream(tmp_path / "several", *words).run(workers=4)
         assert several.tobytes() == alone.tobytes()
-        checks = Stop()
-        Dream(tmp_path / "counting", *words).run(checks, workers=3)
+        calls = Stop()
+        Dream(tmp_path / "counting", *words).run(calls, workers=3)
         # In the middle of either octave; then with other workers.
         reached = []
         for share in (0.3, 0.8):
             dream = Dream(tmp_path / str(share), *words)
-            dream.stopped(Stop(int(share * checks.calls)), workers=3, every=1e9)
+            dream.stopped(Stop(int(share * calls.calls)), workers=3, every=1e9)
             reached.append(dream.saved[0] if dream.saved else None)
             resumed, again = dream.run(workers=2)
             first = next(event for event in again if isinstance(event, OctaveStarted))
@@ -129,12 +130,12 @@ def test_tiles_do_what_is_done_to_a_whole_canvas(words: tuple[str, ...], tmp_pat
 
 
 def test_every_stage_dreams_another_picture(masks: dict[str, Path], tmp_path: Path) -> None:
-    found = set()
+    checksums = set()
     for name, written in STAGES.items():
         words = tuple(word.replace("{mask}", str(masks["mask"])).replace("{half}", str(masks["half"])) for word in written)
         with chunks_of(64):
-            found.add(hashlib.sha256(Dream(tmp_path / name, *words).run(workers=1)[0].tobytes()).hexdigest())
-    assert len(found) == len(STAGES)
+            checksums.add(hashlib.sha256(Dream(tmp_path / name, *words).run(workers=1)[0].tobytes()).hexdigest())
+    assert len(checksums) == len(STAGES)
 
 
 @pytest.mark.parametrize("term", ["mixed1", "{layer: mixed1, channels: 3, at: [0.4,0.6]}"])
@@ -171,13 +172,13 @@ def test_blocks_take_what_the_plan_says(
     held = most = 0
     make = scratch.empty
 
-    def counted(*given: Any) -> Any:
+    def counted(*shape_and_directory: Any) -> Any:
         nonlocal held, most
-        made = make(*given)
-        held += made.nbytes
+        array = make(*shape_and_directory)
+        held += array.nbytes
         most = max(most, held)
-        weakref.finalize(made, let_go, made.nbytes)
-        return made
+        weakref.finalize(array, let_go, array.nbytes)
+        return array
 
     def let_go(size: int) -> None:
         nonlocal held
@@ -208,9 +209,9 @@ def test_what_a_filter_sends_is_foreseen(tmp_path: Path) -> None:
 
     def counted(worker: Worker, rects: Sequence[Rect]) -> list[Pixels]:
         nonlocal sent
-        found = real(worker, rects)
-        sent += sum(pixels.nbytes for pixels in found)
-        return found
+        loans = real(worker, rects)
+        sent += sum(pixels.nbytes for pixels in loans)
+        return loans
 
     with chunks_of(64), mock.patch.object(Worker, "read_gradient", counted):
         Dream(tmp_path, "conditioning.laplacian=3", "octaves.steps=[0,1]").run(workers=4)
@@ -229,7 +230,10 @@ class Silent(Ripples):
 def test_a_region_that_nothing_excites_leaves_the_others_alone(
     masks: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The silent region, left of the middle, keeps the source; where all are silent, the run says so and ends."""
+    """The silent region, left of the middle, keeps the source.
+
+    If all are silent, the run says so and ends.
+    """
     region = f"objective.regions=[{{mask: {masks['half']}, terms: [mixed0]}}]"
     dream = Dream(tmp_path / "one", region, "objective.terms=[mixed1]", "octaves.count=1")
     canvas, _ = dream.run(kernel=Silent())
@@ -264,7 +268,10 @@ def dream_whole(words: Sequence[str]) -> Pixels:
 
 
 def widened(detail: Pixels, shape: tuple[int, int], grid: Grid) -> Pixels:
-    """Resampled, going round where an axis wraps: three copies side by side have the middle one right."""
+    """Return the detail resampled, repeated where an axis wraps.
+
+    Of three copies side by side the middle one is right.
+    """
     copies = [3 if axis.mode == "wrap" else 1 for axis in (grid.rows, grid.columns)]
     wide = resample_array(np.tile(detail, (*copies, 1)), (copies[0] * shape[0], copies[1] * shape[1]))
     top, left = ((count // 2) * side for count, side in zip(copies, shape, strict=True))
@@ -277,9 +284,9 @@ def step_whole(draft, octave, canvas: Pixels, source: Pixels, masks, moments, st
     shift = jitter(draft.config.seed, octave.index, step, grid.rows.stride, stage.jitter)
     gradients, weights, statistics = [], [], []
     for region in stage.regions:
-        given = GivenTo(region.objective)
-        made, (top, left) = extended(grid, canvas, shift)
-        gradient = Ripples()(KernelShape(made.shape[:2], made.shape[:2]), made, given, (0, 0))
+        kernel_inputs = GivenTo(region.objective)
+        pixels, (top, left) = extended(grid, canvas, shift)
+        gradient = Ripples()(KernelShape(pixels.shape[:2], pixels.shape[:2]), pixels, kernel_inputs, (0, 0))
         gradient = gradient[top : top + canvas.shape[0], left : left + canvas.shape[1]].astype(np.float32)
         mask = np.ones(canvas.shape[:2], np.float32)
         for number in region.masks:
@@ -303,8 +310,8 @@ def step_whole(draft, octave, canvas: Pixels, source: Pixels, masks, moments, st
     if moments:
         direction = stage.optimizer.update(direction.astype(np.float32), moments, step)
     assert follow is not None
-    moved = stage.step_size * direction - conditioning.pull * (canvas - source)
-    return np.clip(canvas + follow[..., None] * moved, 0, 255).astype(np.float32)
+    displacement = stage.step_size * direction - conditioning.pull * (canvas - source)
+    return np.clip(canvas + follow[..., None] * displacement, 0, 255).astype(np.float32)
 
 
 class GivenTo:
@@ -357,9 +364,9 @@ def cascade_whole(gradient: Pixels, sigma: float, grid: Grid) -> Pixels:
     margin = int(np.ceil(6 * sigma)) + 1
     around = padded(gradient, margin, grid).astype(np.float64)
     blurred = []
-    for one in (sigma / 2, sigma, 2 * sigma):
-        distance = np.arange(-int(np.ceil(3 * one)), int(np.ceil(3 * one)) + 1)
-        taps = np.exp(-(distance**2) / (2 * one**2))
+    for width in (sigma / 2, sigma, 2 * sigma):
+        distance = np.arange(-int(np.ceil(3 * width)), int(np.ceil(3 * width)) + 1)
+        taps = np.exp(-(distance**2) / (2 * width**2))
         taps /= taps.sum()
         blurred.append(correlate1d(correlate1d(around, taps, 0), taps, 1))
     whole_picture = np.mean(blurred, axis=0)

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from render.dreaming.objectives import Objective, resolve
 from render.dreaming.resample import Pixels
+from render.dreaming.term_base import TrainedModel
 from render.dreaming.term_syntax import NoMaterials, Picture
-from render.dreaming.terms import KINDS, Class, Evidence, Neuron, Strongest
+from render.dreaming.terms import KINDS, Class, Neuron, Strongest
 from render.errors import UserError
 from render.farm.events import StepDone
 from render.geometry.geometry import BOUNDARY_MODES, Interval, KernelShape, Rect
@@ -137,15 +138,18 @@ def test_ascent_raises_every_objective(case: Case) -> None:
 
 
 def raises_its_objective(loaded: Loaded, objective: Objective, source: Pixels, canvas: Pixels) -> None:
-    """Three small steps along the program's gradient: each makes the objective, as written down plainly, larger."""
+    """Check that each of three small steps along the gradient raises the objective.
+
+    The objective is computed plainly.
+    """
     grid = make_grid(loaded, objective, canvas.shape[:2], 96, "reflect")
     kernel = kernel_of(loaded, objective)
     network = Network(loaded.architecture.truncated(objective.layers), loaded.parameters)
 
     def value(pixels: Pixels) -> float:
-        made, before = extended(grid, pixels, (0, 0))
-        activations = network(jnp.asarray(made), objective.layers)
-        known = {
+        extended_pixels, before = extended(grid, pixels, (0, 0))
+        activations = network(jnp.asarray(extended_pixels), objective.layers)
+        references = {
             "activations": network(jnp.asarray(extended(grid, source, (0, 0))[0]), objective.layers),
             "chosen": {
                 term: strongest_channels(loaded, term, grid, source)
@@ -161,7 +165,8 @@ def raises_its_objective(loaded: Loaded, objective: Objective, source: Pixels, c
         }
         shape = pixels.shape[:2]
         return sum(
-            term.weight * float(plain_value(term, loaded, activations, known, before, shape)) for term in objective.terms
+            term.weight * float(plain_value(term, loaded, activations, references, before, shape))
+            for term in objective.terms
         )
 
     values = [value(canvas)]
@@ -198,7 +203,10 @@ def test_a_class_is_the_networks_own_score(googlenet: Loaded) -> None:
 
 
 def test_a_neuron_looks_where_it_is_told(inception: Loaded) -> None:
-    """Its gradient lies within its view, centred within a stride of the place, whatever the jitter."""
+    """Its gradient lies in its receptive field, centred within a stride of the place.
+
+    Jitter does not matter.
+    """
     shape = (200, 320)
     objective = resolve([{"layer": "mixed0", "channels": 164, "at": [0.25, 0.7]}], inception.architecture)
     assert isinstance(objective.terms[0], Neuron)
@@ -216,15 +224,15 @@ def test_a_neuron_looks_where_it_is_told(inception: Loaded) -> None:
 
 
 def test_a_neurons_view_goes_around_the_seam(inception: Loaded) -> None:
-    """On a torus a place at the edge is like any other: its gradient is that of the middle, moved."""
+    """On a torus a place at the edge has the gradient of the middle, moved."""
     picture = photo(128, 192)
     gradients = {}
     for at, shift in (((0.5, 0.5), (0, 0)), ((0.0, 0.0), (64, 96))):
         objective = resolve([{"layer": "mixed0", "channels": 164, "at": list(at)}], inception.architecture)
         grid = make_grid(inception, objective, picture.shape[:2], 64, "wrap")
-        moved = np.roll(picture, (-shift[0], -shift[1]), (0, 1))
-        found = tiled_gradient(kernel_of(inception, objective), inception, grid, moved, (0, 0), workers=3)
-        gradients[at] = np.roll(found, shift, (0, 1))
+        rolled = np.roll(picture, (-shift[0], -shift[1]), (0, 1))
+        gradient = tiled_gradient(kernel_of(inception, objective), inception, grid, rolled, (0, 0), workers=3)
+        gradients[at] = np.roll(gradient, shift, (0, 1))
     assert_equal(gradients[0.0, 0.0], gradients[0.5, 0.5], "moved")
 
 
@@ -237,11 +245,11 @@ def test_a_class_needs_weights_that_have_a_classifier(googlenet: Loaded) -> None
 
 def test_the_length_of_a_direction_does_not_matter(inception: Loaded) -> None:
     """However large or small its numbers."""
-    evidence = Evidence(architecture=inception.architecture, parameters={}, look=lambda pixels, layer: pixels)
+    model = TrainedModel(architecture=inception.architecture, parameters={}, activations=lambda pixels, layer: pixels)
     first, *others = (
         resolve([{"layer": "mixed0", "direction": [unit * math.sin(i) for i in range(256)]}], inception.architecture)
         .terms[0]
-        .constants(evidence)[0]
+        .constants(model)[0]
         for unit in (1, 1e300, 1e-300)
     )
     assert np.linalg.norm(first) == pytest.approx(1)
@@ -272,21 +280,21 @@ def test_weights_are_not_compiled_into_what_looks_at_a_guide(inception: Loaded) 
 
 
 def test_every_position_belongs_to_one_tile(inception: Loaded) -> None:
-    """Channel sums over any tiles add up to those over one tile, so the choice does not depend on the grid."""
+    """Channel sums over any tiles add up to those over one: the choice is the same."""
     objective = resolve([{"layer": "mixed1", "strongest": 3}], inception.architecture)
     kernel = kernel_of(inception, objective)
     picture = photo(131, 212)
     sums = []
-    for tile in (40, 64, 300):
-        grid = make_grid(inception, objective, (131, 212), tile, "reflect")
-        made, _ = extended(grid, picture, (0, 0))
+    for tile_size in (40, 64, 300):
+        grid = make_grid(inception, objective, (131, 212), tile_size, "reflect")
+        extended_picture, _ = extended(grid, picture, (0, 0))
         total = np.zeros(inception.architecture.layer("mixed1").channels)
         for row in range(grid.rows.tiles):
             for column in range(grid.columns.tiles):
-                one = grid.tile(row, column)
-                window, core = grid.window(one, (0, 0)), grid.core(one)
+                tile = grid.tile(row, column)
+                window, core = grid.window(tile, (0, 0)), grid.core(tile)
                 origin = Rect(Interval(-grid.rows.fill, 0), Interval(-grid.columns.fill, 0))
-                pixels = np.ascontiguousarray(made[window.slices_from(origin)])
+                pixels = np.ascontiguousarray(extended_picture[window.slices_from(origin)])
                 total += kernel.channel_sums(KernelShape.of(grid), pixels, window, core, "mixed1")
         sums.append(total)
     np.testing.assert_allclose(sums[0], sums[2], rtol=1e-4)
@@ -315,7 +323,7 @@ EVERY_KIND = (
 
 @pytest.mark.slow
 def test_workers_and_stops_change_no_bit_of_any_objective(inception: Loaded, tmp_path: Path) -> None:
-    """With the real network: one worker, several, and a run that was stopped in the middle of each octave."""
+    """With the real network: one worker, several, and a run stopped within each octave."""
     words = (f"objective.terms=[[{', '.join(EVERY_KIND)}],[{', '.join(reversed(EVERY_KIND))}]]", "tiles.size=96")
     alone = Dream(tmp_path / "alone", *words)
     kernel = kernel_of(inception, *alone.objectives)

@@ -1,4 +1,4 @@
-"""The promise itself: the gradient of a tiled canvas is the gradient of the whole canvas, whatever is dreamed of."""
+"""The promise itself: the gradient of a tiled canvas is that of the whole canvas, for any objective."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ LAYERS = [("inception_v3", f"mixed{index}") for index in range(8)] + [
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "layer"), LAYERS)
 def test_tiled_gradient_equals_untiled_at_every_layer(model: str, layer: str, loaded_by_name) -> None:
-    """Long, thin canvases of odd sizes, long enough that windows are true parts of the whole; jitter on.
+    """Long, thin canvases of odd sizes, so that windows are true parts of the whole.
 
-    Layers take turns in which axis is the long one and whether it wraps.
+    Jitter is on. Layers take turns in which axis is the long one and whether it wraps.
     """
     loaded: Loaded = loaded_by_name(model)
     objective = resolve([layer], loaded.architecture)
@@ -53,7 +53,10 @@ def test_tiled_gradient_equals_untiled_at_every_layer(model: str, layer: str, lo
     ],
 )
 def test_tiled_gradient_equals_untiled_at_any_tile_size(model: str, terms: list[str], loaded_by_name) -> None:
-    """Property: any tile size and boundary, odd canvases, canvases smaller than a tile, any jitter and number of blocks."""
+    """Property: any tile size, boundary, jitter, number of blocks and odd canvas.
+
+    Canvases may be smaller than a tile.
+    """
     loaded: Loaded = loaded_by_name(model)
     objective = resolve(terms, loaded.architecture)
     kernel = kernel_of(loaded, objective)
@@ -79,7 +82,7 @@ def test_tiled_gradient_equals_untiled_at_any_tile_size(model: str, terms: list[
 
 
 def test_without_a_halo_tiles_are_wrong(inception: Loaded) -> None:
-    """The comparison can fail: zero halo, as published dreamers have it, misses by far more than the bound."""
+    """The comparison can fail: zero halo misses by far more than the bound."""
     objective = resolve(["mixed3"], inception.architecture)
     kernel = kernel_of(inception, objective)
     canvas = photo(200, 501)
@@ -91,7 +94,7 @@ def test_without_a_halo_tiles_are_wrong(inception: Loaded) -> None:
 
 
 def test_a_torus_has_no_border(inception: Loaded) -> None:
-    """Wrapped, a canvas whose sides are whole strides gives the same gradient when it is rolled by whole strides."""
+    """Wrapped and rolled by whole strides, a canvas of whole strides has the same gradient."""
     objective = resolve(["mixed0"], inception.architecture)
     kernel = kernel_of(inception, objective)
     canvas = photo(96, 160)

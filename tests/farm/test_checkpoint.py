@@ -38,19 +38,8 @@ from render.farm.farms import InlineFarm
 from render.farm.messages import Assignment
 from render.farm.worker import scratch
 from render.farm.worker.worker import Worker
-from render.geometry.geometry import (
-    Axis,
-    Block,
-    Gathering,
-    Grid,
-    Interval,
-    Rect,
-    chunk_extent,
-    deal_blocks,
-    margin_pieces,
-    pieces_of,
-    whole,
-)
+from render.geometry.blocks import Block, Gathering, chunk_extent, deal_blocks, margin_pieces, pieces_of
+from render.geometry.geometry import Axis, Grid, Interval, Rect, whole
 from render.job import job as jobs
 from render.system.machine import cores
 from tests.conftest import ROOT

@@ -31,7 +31,7 @@ from render.farm.ray.pool import RayFarm
 from render.farm.ray.session_directory import Session, open_session
 from render.farm.ray.silence import Silence
 from render.farm.worker.kernel_recipe import KernelRecipe
-from render.geometry.geometry import deal_blocks
+from render.geometry.blocks import deal_blocks
 from render.job import job as jobs
 from render.job.job import Job, draft, prepared
 from render.system.machine import cores

@@ -22,7 +22,7 @@ from render.config.compose import load_config
 from render.farm.conductor import bytes_exchanged
 from render.farm.events import Noticed, OctaveStarted, Recovered, Saved, StepDone, TilesDone
 from render.farm.ray.metrics import METRICS, PREFIX, Metrics
-from render.geometry.geometry import deal_blocks
+from render.geometry.blocks import deal_blocks
 from render.job.job import draft
 from render.system.logs import JsonLines, is_cluster_job, log_to
 from tests.conftest import ROOT

@@ -1,4 +1,4 @@
-"""Blocks that live in the device's memory, proven on a CPU's: the same gradient, no round-trip, nothing that is copied."""
+"""Blocks that stay in a device's memory, on a CPU: the same gradient, without round trips or copies."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import pytest
 
 from render.config.compose import load_config
 from render.dreaming.kernel import Kernel
-from render.dreaming.objectives import Given, Objective, resolve
+from render.dreaming.objectives import KernelInputs, Objective, resolve
 from render.dreaming.stage import Conditioning, Region, Stage
 from render.errors import NumericalError
 from render.farm.messages import Assignment
 from render.farm.worker.resident_block import Residency, ResidentBlock
 from render.farm.worker.worker import Worker
-from render.geometry.geometry import Gathering, Grid, deal_blocks, margin_pieces
+from render.geometry.blocks import Gathering, deal_blocks, margin_pieces
+from render.geometry.geometry import Grid
 from render.job.job import draft, prepared
 from render.networks.weights import Loaded
 from render.planning.residence import Residence, suits
@@ -81,16 +82,16 @@ def kernel(inception: Loaded) -> Kernel:
 def test_resident_dreams_are_the_same_from_any_number_of_workers_and_after_a_stop(
     words: tuple[str, ...], kernel: Kernel, tmp_path: Path
 ) -> None:
-    """Two octaves; and next to the host's own dream, whose sums and updates are rounded otherwise."""
-    asked, residency = (*SMALL, *words), residency_of(kernel, 2)
+    """Two octaves, compared with the host's dream, whose sums are rounded otherwise."""
+    words_of_job, residency = (*SMALL, *words), residency_of(kernel, 2)
     with chunks_of(64):
-        host = Dream(tmp_path / "host", *asked)
+        host = Dream(tmp_path / "host", *words_of_job)
         expected, _ = host.run(kernel=kernel)
-        alone = Dream(tmp_path / "alone", *asked)
+        alone = Dream(tmp_path / "alone", *words_of_job)
         canvas, _ = alone.run(workers=1, kernel=kernel, residency=residency)
-        stopped = Dream(tmp_path / "stopped", *asked)
+        stopped = Dream(tmp_path / "stopped", *words_of_job)
         count = Stop()
-        several, _ = Dream(tmp_path / "several", *asked).run(count, workers=4, kernel=kernel, residency=residency)
+        several, _ = Dream(tmp_path / "several", *words_of_job).run(count, workers=4, kernel=kernel, residency=residency)
         stopped.stopped(Stop(int(0.8 * count.calls)), workers=4, kernel=kernel, residency=residency)
         assert stopped.saved[0][0] == 1
         resumed, _ = stopped.run(workers=3, kernel=kernel, residency=residency)
@@ -104,8 +105,10 @@ def test_resident_dreams_are_the_same_from_any_number_of_workers_and_after_a_sto
 def assignment(grid: Grid, objective: Objective, loaded: Loaded) -> Assignment:
     """The only worker's."""
     blocks = deal_blocks(grid, 1)
-    given = Given(0, objective.divisors(loaded.architecture, grid.extended_shape))
-    return Assignment(0, 0, blocks[0], Gathering.of(margin_pieces(blocks[0], blocks), 0), (), Stage(2, 1.5), (given,))
+    kernel_inputs = KernelInputs(0, objective.divisors(loaded.architecture, grid.extended_shape))
+    return Assignment(
+        0, 0, blocks[0], Gathering.of(margin_pieces(blocks[0], blocks), 0), (), Stage(2, 1.5), (kernel_inputs,)
+    )
 
 
 @pytest.fixture
@@ -114,29 +117,32 @@ def worker(kernel: Kernel, inception: Loaded) -> Worker:
     objective = kernel.objectives[0]
     grid = make_grid(inception, objective, (150, 211), 64, "reflect")
     still = Still(photo(150, 211))
-    made = Worker(kernel, still, kernel.objectives, inception.architecture, residency=residency_of(kernel, 2))
-    made.begin_octave(assignment(grid, objective, inception))
-    step(made, 0)
-    return made
+    worker = Worker(kernel, still, kernel.objectives, inception.architecture, residency=residency_of(kernel, 2))
+    worker.begin_octave(assignment(grid, objective, inception))
+    step(worker, 0)
+    return worker
 
 
 def step(worker: Worker, number: int) -> None:
-    done = worker.begin_step(number, (number, 2), 100)
-    total, weight = np.sum([tile.sums for tile in done.sums], axis=0)
+    ascended = worker.begin_step(number, (number, 2), 100)
+    total, weight = np.sum([tile.sums for tile in ascended.sums], axis=0)
     worker.update(number, [total / weight])
 
 
 def test_within_a_step_nothing_but_numbers_passes_between_host_and_device(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No transfer that nobody asked for, and of those asked for a few bytes for each tile: positions there, sums back."""
+    """No implicit transfer, and explicit ones of a few bytes for each tile.
+
+    Positions go to the device, sums come back.
+    """
     sent: list[int] = []
 
     def counted(transfer: Any) -> Any:
         def count(values: Any) -> Any:
-            moved = transfer(values)
-            sent.extend(leaf.nbytes for leaf in jax.tree.leaves(moved))
-            return moved
+            transferred = transfer(values)
+            sent.extend(leaf.nbytes for leaf in jax.tree.leaves(transferred))
+            return transferred
 
         return count
 
@@ -195,8 +201,8 @@ def test_the_canvas_comes_back_for_the_next_octave(worker: Worker) -> None:
 
 def test_a_gradient_that_is_not_finite_names_its_tile(worker: Worker) -> None:
     """The first in the order of tiles; and what is given anew is heeded."""
-    (given,) = worker.arrays.assignment.kernel_inputs
-    worker.choose((replace(given, divisors=(np.inf,)),))
+    (kernel_inputs,) = worker.arrays.assignment.kernel_inputs
+    worker.choose((replace(kernel_inputs, divisors=(np.inf,)),))
     with pytest.raises(NumericalError, match=r"octave 1, step 2, tile 4 \(row 1, column 0\)"):
         worker.compute_gradient(1, (0, 0), 4, 100)
 
@@ -215,16 +221,19 @@ def test_what_a_device_cannot_step_stays_on_the_host(kernel: Kernel, inception: 
 
 
 def test_a_block_that_does_not_fit_is_refused_where_it_was_asked_for(kernel: Kernel, inception: Loaded) -> None:
-    """An accelerator that has room for the canvas and not for windows; by itself the block goes by windows then."""
+    """An accelerator with room for the canvas and not for windows.
+
+    With `auto` the block stays on the host.
+    """
     objective = kernel.objectives[0]
-    given = assignment(make_grid(inception, objective, (150, 211), 64, "reflect"), objective, inception)
+    work = assignment(make_grid(inception, objective, (150, 211), 64, "reflect"), objective, inception)
     for memory in (1_000_000, 12_000_000):
-        asked, auto = (Residency(kernel, Residence(resident), "gpu", memory) for resident in (True, "auto"))
-        message = refusal(lambda asked=asked: asked.ascent(given))
+        required, auto = (Residency(kernel, Residence(resident), "gpu", memory) for resident in (True, "auto"))
+        message = refusal(lambda required=required: required.ascent(work))
         assert "farm.worker.resident=true" in message
         assert "211 x 150 px" in message
-        assert auto.ascent(given) is None
-    assert Residency(kernel, Residence(), "gpu", MEMORY).ascent(given) is not None
+        assert auto.ascent(work) is None
+    assert Residency(kernel, Residence(), "gpu", MEMORY).ascent(work) is not None
 
 
 @pytest.mark.parametrize(
@@ -257,28 +266,28 @@ def test_masked_and_several_regions_do_not_suit(inception: Loaded) -> None:
 
 def test_windows_go_together_while_a_device_has_room_and_is_not_full() -> None:
     """About four megapixels a call, and never more than memory or 16."""
-    asked, window = Residence(), (1000, 1000)
-    assert asked.together("gpu", window, 10**9, 10**11) == 4
-    assert asked.together("gpu", window, 10**9, 25 * 10**8) == 2
-    assert asked.together("gpu", window, 10**9, 10) == 1
-    assert asked.together("tpu", (100, 100), 10**6, 10**11) == 16
-    assert asked.together("gpu", (3000, 3000), 10**9, 10**11) == 1
-    assert asked.together("cpu", window, 10**9, 10**11) == 1
+    residence, window = Residence(), (1000, 1000)
+    assert residence.together("gpu", window, 10**9, 10**11) == 4
+    assert residence.together("gpu", window, 10**9, 25 * 10**8) == 2
+    assert residence.together("gpu", window, 10**9, 10) == 1
+    assert residence.together("tpu", (100, 100), 10**6, 10**11) == 16
+    assert residence.together("gpu", (3000, 3000), 10**9, 10**11) == 1
+    assert residence.together("cpu", window, 10**9, 10**11) == 1
     for platform, batch in itertools.product(("cpu", "gpu"), (1, 5)):
         assert Residence(batch=batch).together(platform, window, 10**9, 10) == batch
 
 
 @pytest.mark.slow
 def test_a_job_asks_its_workers_for_resident_blocks(tmp_path: Path) -> None:
-    """From the config to workers in processes of their own, and to the same bytes from one and from two."""
-    asked = (*JOB, "octaves.steps=2", "objective.terms=[mixed0]", "farm.worker.resident=true", "farm.worker.batch=2")
-    found = []
+    """From the config to workers in processes of their own: the same bytes from one and two."""
+    words_of_job = (*JOB, "octaves.steps=2", "objective.terms=[mixed0]", "farm.worker.resident=true", "farm.worker.batch=2")
+    canvases = []
     for name, words in (("inline", ["farm.executor=inline"]), ("ray", ["farm.workers=2"])):
-        with prepared(draft(load_config("preview", [*asked, *words, f"output.dir={tmp_path / name}"]))) as job:
-            found.append(dreamed(job, job.conductor()))
+        with prepared(draft(load_config("preview", [*words_of_job, *words, f"output.dir={tmp_path / name}"]))) as job:
+            canvases.append(dreamed(job, job.conductor()))
             executor = job.executor
             calls = [executor.call(worker, "compute_gradient", 2, (0, 0), 0, 1) for worker in range(executor.workers)]
             # What a host's block would have one of.
-            assert [done.together for done in executor.fetch(calls)] == [2] * len(calls)
+            assert [ascended.together for ascended in executor.fetch(calls)] == [2] * len(calls)
     assert len(calls) == 2
-    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(*canvases)

@@ -7,23 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from render.geometry.geometry import (
-    BAND,
-    BOUNDARY_MODES,
-    Axis,
-    Block,
-    Gathering,
-    Grid,
-    Interval,
-    Rect,
-    boundary_runs,
-    chunk_extent,
-    deal_blocks,
-    margin_pieces,
-    pieces_of,
-    round_up,
-    whole,
-)
+from render.geometry.blocks import Block, Gathering, chunk_extent, deal_blocks, margin_pieces, pieces_of
+from render.geometry.geometry import BAND, BOUNDARY_MODES, Axis, Grid, Interval, Rect, boundary_runs, round_up, whole
 
 MODES = st.sampled_from(["reflect", "wrap"])
 STRIDES = st.sampled_from([2, 4, 8, 16, 32])
@@ -45,19 +30,19 @@ def axes(draw: st.DrawFn, longest: int = 900) -> Axis:
 @given(st.integers(-90, 90), st.integers(0, 120), st.integers(1, 40), MODES)
 def test_boundary_runs_are_numpys_padding(start: int, size: int, length: int, mode: str) -> None:
     interval = Interval(start, start + size)
-    found: list[int] = []
+    pixels_in_order: list[int] = []
     for run in boundary_runs(interval, length, mode):
-        assert run.target.start == start + len(found)
+        assert run.target.start == start + len(pixels_in_order)
         assert Interval(0, length).contains(run.source)
         pixels = list(range(*run.source))
-        found += pixels[::-1] if run.reversed else pixels
+        pixels_in_order += pixels[::-1] if run.reversed else pixels
     padded = np.pad(np.arange(length), 400, mode=mode)
-    assert found == padded[400 + start : 400 + start + size].tolist()
+    assert pixels_in_order == padded[400 + start : 400 + start + size].tolist()
 
 
 @given(axes(), st.data())
 def test_windows_keep_shape_phase_and_halo(axis: Axis, data: st.DataObject) -> None:
-    """Every window has one length, starts on the extended canvas' grid, lies inside it, and holds tile and halo."""
+    """Windows have one length, start on the extended canvas' grid, and hold tile and halo."""
     jitter = data.draw(st.integers(0, axis.stride - 1))
     extended = Interval(-axis.fill - jitter, -axis.fill - jitter + axis.extended)
     assert extended.stop >= axis.length + axis.fill
@@ -92,7 +77,7 @@ rects = st.builds(Rect, intervals, intervals)
 
 @given(rects, st.integers(1, 5000), st.integers(1, 40))
 def test_bands_cover_a_rectangle_exactly_once(rect: Rect, pixels: int, multiple: int) -> None:
-    """In order of rows and columns; from borders of `multiple`, and no larger than asked for where that allows."""
+    """In order of rows and columns, from multiples, and as small as asked for if possible."""
     covered = np.zeros(rect.shape, int)
     bands = list(rect.bands(pixels, multiple))
     for band in bands:
@@ -146,7 +131,10 @@ def test_every_pixel_has_one_owner(grid: Grid, workers: int) -> None:
 def test_an_arrangement_is_kept_while_there_are_workers_for_it(
     grid: Grid, workers: int, arrangement: tuple[int, int]
 ) -> None:
-    """As many rows and columns of blocks as asked for, or as there are tiles; too few workers deal as they think best."""
+    """As many rows and columns of blocks as asked for, or as there are tiles.
+
+    With too few workers the best arrangement is used.
+    """
     blocks = deal_blocks(grid, workers, arrangement)
     if arrangement[0] * arrangement[1] > workers:
         assert blocks == deal_blocks(grid, workers)
@@ -166,9 +154,9 @@ def test_an_arrangement_is_kept_while_there_are_workers_for_it(
 @given(grids, st.integers(1, 64))
 def test_the_arrangement_that_dealing_finds_is_the_best(grid: Grid, workers: int) -> None:
     """No other has fewer tiles on its busiest worker."""
-    found = max(block.size for block in deal_blocks(grid, workers))
+    busiest = max(block.size for block in deal_blocks(grid, workers))
     for down in range(1, workers + 1):
-        assert found <= max(block.size for block in deal_blocks(grid, workers, (down, workers // down)))
+        assert busiest <= max(block.size for block in deal_blocks(grid, workers, (down, workers // down)))
 
 
 @given(grids, st.integers(1, 9), st.data())
@@ -178,14 +166,14 @@ def test_calls_for_parts_of_a_block_cover_its_tiles(grid: Grid, workers: int, da
     tiles = list(block.tiles())
     assert len(tiles) == block.size
     assert tiles == sorted(tiles)
-    first, found = 0, []
+    first, covered = 0, []
     while first < block.size:
         count = data.draw(st.integers(1, block.size))
         part = list(block.tiles_from(first, count))
         assert len(part) == min(count, block.size - first)
-        found += part
+        covered += part
         first += count
-    assert found == tiles
+    assert covered == tiles
     assert list(block.tiles_from(block.size, 5)) == list(block.tiles_from(0, 0)) == []
     owned = np.zeros(block.pixels.shape, int)
     for tile in tiles:
@@ -293,7 +281,7 @@ def test_one_worker_alone_gathers_nothing_from_others() -> None:
 
 @st.composite
 def dealt(draw: st.DrawFn) -> tuple[Block, ...]:
-    """Blocks of every kind: of any number of workers, more than there are tiles, with or without an arrangement."""
+    """Draw blocks for any number of workers, with or without an arrangement."""
     grid = draw(grids)
     workers = draw(st.integers(1, 64))
     down = draw(st.integers(0, workers))
@@ -302,7 +290,7 @@ def dealt(draw: st.DrawFn) -> tuple[Block, ...]:
 
 @given(dealt(), st.integers(1, 600))
 def test_blocks_partition_the_chunks_of_a_store(blocks: tuple[Block, ...], chunk: int) -> None:
-    """Every chunk is written by exactly one worker, whole: none twice, none never, at odd sizes as well."""
+    """Every chunk is written whole by exactly one worker, at odd sizes as well."""
     canvas = blocks[0].grid.canvas
     writers = np.zeros([-(-side // chunk) for side in canvas.shape], int)
     written = np.zeros(canvas.shape, int)
@@ -340,7 +328,7 @@ def test_strips_of_an_extent_are_of_whole_chunks(blocks: tuple[Block, ...], chun
 def test_padded_blocks_hold_every_window(axis: Axis, data: st.DataObject) -> None:
     first = data.draw(st.integers(0, axis.tiles - 1))
     last = data.draw(st.integers(first, axis.tiles - 1))
-    span = axis.span_of(first, last)
+    span = axis.windows_extent(first, last)
     for jitter in range(axis.stride):
         for index in range(first, last + 1):
             assert span.contains(axis.window_of(index, jitter))

@@ -1,4 +1,4 @@
-"""What the planner derives from the networks: receptive fields, strides, channels, sizes, parameters."""
+"""Figures that the planner derives from the networks' nodes: receptive fields, sizes, parameters."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from render.errors import UserError
-from render.networks.architecture import Architecture, Conv, Layer, MaxPool, window_output
+from render.networks.architecture import Architecture, Layer
 from render.networks.googlenet import GOOGLENET
 from render.networks.inception_v3 import INCEPTION_V3, INCEPTION_V3_KERAS
 from render.networks.network import Network
+from render.networks.nodes import Conv, MaxPool, window_output
 
 FIELDS = {
     "googlenet": {"3a": 59, "3b": 91, "4a": 171, "4b": 235, "4c": 299, "4d": 363, "4e": 427, "5a": 587, "5b": 715},
@@ -33,7 +34,10 @@ def test_inception_v3_receptive_fields(block: int) -> None:
 
 
 def averaging_network(architecture: Architecture) -> Network:
-    """The network with random positive weights that average: nothing is cut off by ReLU, every input counts."""
+    """Return the network with random positive weights that average.
+
+    ReLUs cut nothing off, and every input counts.
+    """
     random = np.random.default_rng(7)
     parameters = {}
     for name, shape in architecture.parameters().items():
@@ -48,10 +52,10 @@ def averaging_network(architecture: Architecture) -> Network:
 @pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "axis"), [(GOOGLENET, 1), (INCEPTION_V3, 1), (INCEPTION_V3, 0)])
 def test_receptive_field_is_the_support_of_the_gradient(architecture: Architecture, axis: int) -> None:
-    """The gradient of one activation is not zero at both ends of the derived span, and zero beyond them.
+    """One activation's gradient is nonzero at both ends of its field and zero beyond.
 
-    A bright line at the end in question makes every max-pool choose it, so the gradient must arrive there; in float64,
-    because deep layers see little of one line.
+    A bright line at that end makes every max pool choose it, so the gradient must arrive there. In float64, because deep
+    layers depend little on one line.
     """
     with jax.enable_x64(True):
         check_support(architecture, axis)
@@ -62,7 +66,7 @@ def check_support(architecture: Architecture, axis: int) -> None:
         architecture, classes=0, preprocess=replace(architecture.preprocess, mean=(0.0, 0.0, 0.0), scale=1.0)
     )
     network = averaging_network(architecture)
-    layers = [layer for layer in architecture.layers.values() if layer.kind == "Block"]
+    layers = [layer for layer in architecture.layers.values() if layer.kind == "block"]
     names = [layer.name for layer in layers]
     length = 1472
     shape = (80, length, 3) if axis == 1 else (length, 80, 3)
@@ -78,13 +82,13 @@ def check_support(architecture: Architecture, axis: int) -> None:
     def lines_reached(layer: Layer, unit: int, bright: int) -> np.ndarray:
         pixels = np.full(shape, 1e-3)
         np.moveaxis(pixels, axis, 0)[bright] += 100
-        one = np.moveaxis(np.zeros(outputs[layer.name].shape), axis, 0)
-        one[unit] = 1
-        result = gradient(jnp.asarray(pixels), {**zeros, layer.name: jnp.asarray(np.moveaxis(one, 0, axis))})
+        cotangent = np.moveaxis(np.zeros(outputs[layer.name].shape), axis, 0)
+        cotangent[unit] = 1
+        result = gradient(jnp.asarray(pixels), {**zeros, layer.name: jnp.asarray(np.moveaxis(cotangent, 0, axis))})
         return np.flatnonzero(np.abs(np.asarray(result)).sum((1 - axis, 2)))
 
     for layer in layers:
-        span = layer.spans[axis]
+        span = layer.axis_fields[axis]
         unit = round((length / 2 - (span.low + span.high) / 2) / span.stride)
         first, last = unit * span.stride + span.low, unit * span.stride + span.high
         assert 0 <= first <= last < length
@@ -104,9 +108,9 @@ def test_truncation_stops_at_the_deepest_layer_and_keeps_what_it_computes(incept
 def test_every_convolution_is_addressable() -> None:
     assert GOOGLENET.layer("inception_4c/3x3").channels == 256
     assert INCEPTION_V3.layer("mixed5/branch7x7dbl_3").receptive_field > INCEPTION_V3.layer("mixed4").receptive_field
-    convolutions = [layer for layer in GOOGLENET.layers.values() if layer.kind == "Conv"]
+    convolutions = [layer for layer in GOOGLENET.layers.values() if layer.kind == "conv"]
     assert len(convolutions) == 57
-    assert len([layer for layer in INCEPTION_V3.layers.values() if layer.kind == "Conv"]) == 94
+    assert len([layer for layer in INCEPTION_V3.layers.values() if layer.kind == "conv"]) == 94
 
 
 def test_unknown_layer_suggests_the_nearest() -> None:
@@ -141,5 +145,5 @@ def test_caffe_drops_a_last_window_that_starts_in_the_padding() -> None:
 
 
 def test_gradient_flops_count_both_passes() -> None:
-    one = Architecture("one", (Conv("c", 8, (3, 3), padding=(1, 1)),), INCEPTION_V3.preprocess)
-    assert one.gradient_flops((10, 20), (10, 20)) == 2 * 2 * 10 * 20 * 8 * 3 * 9
+    single_layer = Architecture("one", (Conv("c", 8, (3, 3), padding=(1, 1)),), INCEPTION_V3.preprocess)
+    assert single_layer.gradient_flops((10, 20), (10, 20)) == 2 * 2 * 10 * 20 * 8 * 3 * 9

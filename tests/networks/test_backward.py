@@ -1,4 +1,4 @@
-"""The gradient of a core, followed through no more of its window than that takes, against that of the whole window."""
+"""The core's gradient from the cropped backward pass, against that of the whole window."""
 
 from __future__ import annotations
 
@@ -14,26 +14,18 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from render.networks.architecture import (
-    Architecture,
-    AvgPool,
-    Block,
-    Conv,
-    LocalResponseNorm,
-    MaxPool,
-    Node,
-    Preprocess,
-)
+from render.networks.architecture import Architecture
 from render.networks.backward import core_gradient
 from render.networks.inception_v3 import INCEPTION_V3
 from render.networks.network import Network
+from render.networks.nodes import AvgPool, Conv, InceptionBlock, LocalResponseNorm, MaxPool, Node, Preprocess
 from tests.benchmarks.trained import missing, trained
 
 Size = tuple[int, int]
 
 
 def gradients(network: Network, layers: Sequence[str], window: np.ndarray, core: Size, at: Size) -> tuple[np.ndarray, ...]:
-    """The core's gradient of a sum over activations, weighted at random: followed from it, and cut out of the whole."""
+    """Return the core's gradient of weighted squares, from the cropped pass and the whole window."""
     graph, state = nnx.split(network)
     sizes = network.architecture.output_sizes(*window.shape[:2])
     draw = np.random.default_rng(1)
@@ -42,8 +34,8 @@ def gradients(network: Network, layers: Sequence[str], window: np.ndarray, core:
         for name in layers
     }
 
-    def value(found: dict[str, jax.Array]) -> jax.Array:
-        return sum((jnp.sum(weights[name] * found[name] ** 2) for name in layers), jnp.float32(0))
+    def value(activations: dict[str, jax.Array]) -> jax.Array:
+        return sum((jnp.sum(weights[name] * activations[name] ** 2) for name in layers), jnp.float32(0))
 
     @jax.jit
     def followed(state: nnx.State, window: jax.Array, at: jax.Array) -> jax.Array:
@@ -127,7 +119,7 @@ def blocks(draw: some.DrawFn, name: str) -> Node:
         (*(draw(level(f"{name}/a{number}")) for number, _ in enumerate(first)), ends[0]),
         (draw(level(f"{name}/b")), ends[1]),
     )
-    return Block(name, branches)
+    return InceptionBlock(name, branches)
 
 
 def _pool(name: str, size: int, ceil: bool) -> Node:
@@ -176,7 +168,7 @@ CORNERS: dict[str, tuple[tuple[Node, ...], list[str], int, int]] = {
             Conv("a", 4, (7, 7), 2, (3, 3)),
             MaxPool("b", 3, 2, ceil=True),
             LocalResponseNorm("n", 5, 1e-2, 0.75, 1.0),
-            Block(
+            InceptionBlock(
                 "c",
                 (
                     (Conv("c1", 3, (3, 3), 2),),
@@ -184,13 +176,15 @@ CORNERS: dict[str, tuple[tuple[Node, ...], list[str], int, int]] = {
                     (MaxPool("c5", 3, 2),),
                 ),
             ),
-            Block(
+            InceptionBlock(
                 "d",
                 (
                     (Conv("d1", 3, (1, 1)),),
                     (
                         Conv("d2", 4, (1, 1)),
-                        Block("d3", ((Conv("d4", 3, (1, 3), padding=(0, 1)),), (Conv("d5", 3, (3, 1), padding=(1, 0)),))),
+                        InceptionBlock(
+                            "d3", ((Conv("d4", 3, (1, 3), padding=(0, 1)),), (Conv("d5", 3, (3, 1), padding=(1, 0)),))
+                        ),
                     ),
                     (AvgPool("d6", 3), Conv("d7", 3, (1, 1))),
                     (MaxPool("d8", 3, 1, 1), Conv("d9", 3, (1, 1))),
@@ -220,15 +214,15 @@ def test_windows_in_batches_each_have_their_own_offset() -> None:
 
     def followed(window: jax.Array, at: jax.Array) -> jax.Array:
         activations, tape = network.taped(window, ["d"])
-        cotangents = jax.grad(lambda found: jnp.sum(found["d"] ** 2))(activations)
+        cotangents = jax.grad(lambda values: jnp.sum(values["d"] ** 2))(activations)
         return core_gradient(network, tape, cotangents, (97, 97), (20, 30), at)
 
     windows = jnp.stack([picture(97, 97, seed) for seed in range(3)])
     # The last lies beyond the window, and is moved in.
     offsets = jnp.asarray([[0, 5], [40, 41], [90, 97]], jnp.int32)
     together = jax.jit(jax.vmap(followed))(windows, offsets)
-    for one, window, at in zip(together, windows, [[0, 5], [40, 41], [77, 67]], strict=True):
-        agree(np.asarray(one), np.asarray(jax.jit(followed)(window, jnp.asarray(at, jnp.int32))))
+    for result, window, at in zip(together, windows, [[0, 5], [40, 41], [77, 67]], strict=True):
+        agree(np.asarray(result), np.asarray(jax.jit(followed)(window, jnp.asarray(at, jnp.int32))))
 
 
 @pytest.mark.parametrize("layer", ["inception_3a", "mixed0"])

@@ -1,4 +1,4 @@
-"""What classes are called: where the names come from, what a user may write, and what is refused."""
+"""Names of classes: their source, the forms that a user may write, and what is refused."""
 
 from __future__ import annotations
 
@@ -83,15 +83,15 @@ def test_two_at_once_fetch_once_and_later_ones_not_at_all(tmp_path: Path) -> Non
         process.stdin.write("go\n")
         process.stdin.flush()
     assert sorted(word for process in both for word in looked_up(process)) == ["subprocess.Popen", "tench", "tench"]
-    (kept,) = (path for path in (tmp_path / "pareidolia" / "labels").iterdir() if path.suffix != ".lock")
-    assert hashlib.sha256(kept.read_bytes()).hexdigest() == SHA256
+    (cached,) = (path for path in (tmp_path / "pareidolia" / "labels").iterdir() if path.suffix != ".lock")
+    assert hashlib.sha256(cached.read_bytes()).hexdigest() == SHA256
     assert looked_up(start("tench", tmp_path, **cut_off(tmp_path))) == ["tench"]
 
 
 def test_a_damaged_file_is_noticed_and_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = tmp_path / "pareidolia" / "labels" / f"imagenet-{SHA256[:12]}.txt"
-    kept.parent.mkdir(parents=True)
-    kept.write_text("n01440764 trench\n" * 1000)
+    cached = tmp_path / "pareidolia" / "labels" / f"imagenet-{SHA256[:12]}.txt"
+    cached.parent.mkdir(parents=True)
+    cached.write_text("n01440764 trench\n" * 1000)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with monkeypatch.context() as without:
         for key, value in cut_off(tmp_path).items():
@@ -102,7 +102,7 @@ def test_a_damaged_file_is_noticed_and_made_again(tmp_path: Path, monkeypatch: p
         # By index, names are not needed, and a wrong one is not taken from the damaged file.
         assert find_class(281, "googlenet") == ClassName(281, "class 281")
     assert find_class("tench", "googlenet") == ClassName(0, "tench")
-    assert hashlib.sha256(kept.read_bytes()).hexdigest() == SHA256
+    assert hashlib.sha256(cached.read_bytes()).hexdigest() == SHA256
     assert find_class(281, "googlenet") == ClassName(281, "tabby")
 
 
@@ -236,11 +236,11 @@ def test_classes_are_described_in_words() -> None:
     count=st.integers(1, 25),
 )
 def test_top_classes_are_the_largest_of_a_softmax(logits: np.ndarray, count: int) -> None:
-    found = top_classes(logits, [(f"class {index}", "other") for index in range(len(logits))], count)
+    best = top_classes(logits, [(f"class {index}", "other") for index in range(len(logits))], count)
     shares = softmax(logits.astype(np.float64))
-    assert len(found) == min(count, len(logits))
-    assert [share for _, _, share in found] == pytest.approx(sorted(shares, reverse=True)[:count])
-    for index, name, share in found:
+    assert len(best) == min(count, len(logits))
+    assert [share for _, _, share in best] == pytest.approx(sorted(shares, reverse=True)[:count])
+    for index, name, share in best:
         assert name == f"class {index}"
         assert share == pytest.approx(shares[index])
 

@@ -39,9 +39,9 @@ def test_activations_agree_with_the_reference_at_every_layer(model: str, loaded_
     layers = [layer for layer in listed if layer not in ("logits", "pool")]
     assert len(layers) >= 11
     pixels = jnp.asarray(reference["pixels"], jnp.float32)
-    found = network(pixels, [ALIASES.get(layer, layer) for layer in layers])
+    outputs = network(pixels, [ALIASES.get(layer, layer) for layer in layers])
     for layer in layers:
-        activation = np.asarray(found[ALIASES.get(layer, layer)])
+        activation = np.asarray(outputs[ALIASES.get(layer, layer)])
         assert activation.shape == tuple(reference[f"{model}/{layer}/shape"])
         difference = activation.ravel()[reference[f"{model}/{layer}/index"]] - reference[f"{model}/{layer}/value"]
         assert np.abs(difference).max() <= 1e-4 * reference[f"{model}/{layer}/mean_std"][1], layer
@@ -72,7 +72,10 @@ def test_googlenet_logits_agree_with_the_reference(googlenet: Loaded, reference)
 
 
 def test_googlenet_sees_the_cat(googlenet: Loaded) -> None:
-    """Short side 256, centre crop 224, as the weights' own notes have it: Egyptian cat .47, tiger cat .28, tabby .12."""
+    """Short side 256, centre crop 224, as the weights' notes have it.
+
+    They say Egyptian cat .47, tiger cat .28, tabby .12.
+    """
     names = needs(SHARED / "weights" / "imagenet_synset_words.txt").read_text().splitlines()
     photo = read_photo(sample_path("chelsea"), SourceConfig())
     height, width = photo.shape[:2]
@@ -108,6 +111,6 @@ def test_keras_weights_give_keras_activations(whole_model: bool, tmp_path: Path)
     expected = oracle.predict(keras.applications.inception_v3.preprocess_input(pixels[None].copy()), verbose=0)
 
     loaded = load("inception_v3", path)
-    found = Network(loaded.architecture, loaded.parameters)(jnp.asarray(pixels), blocks)
+    activations = Network(loaded.architecture, loaded.parameters)(jnp.asarray(pixels), blocks)
     for block, theirs in zip(blocks, expected, strict=True):
-        assert np.abs(np.asarray(found[block]) - theirs[0]).max() <= 1e-4 * theirs.std(), block
+        assert np.abs(np.asarray(activations[block]) - theirs[0]).max() <= 1e-4 * theirs.std(), block

@@ -1,4 +1,4 @@
-"""Operations written for speed against XLA's plain ones, in float64 where rounding cannot hide a difference."""
+"""Operations written for speed against XLA's plain ones, in float64 so that rounding hides nothing."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from jax import lax
 
-from render.networks import operations
-from render.networks.architecture import AvgPool, Conv, LocalResponseNorm, MaxPool, window_output
+from render.networks import convolutions
+from render.networks.convolutions import convolve
 from render.networks.network import Network
-from render.networks.operations import average_pool, convolve, local_response_norm, max_pool
+from render.networks.nodes import AvgPool, Conv, LocalResponseNorm, MaxPool, window_output
+from render.networks.pools import average_pool, max_pool
+from render.networks.response_norm import local_response_norm
 
 Operation = Callable[[jax.Array], jax.Array]
 
@@ -44,10 +46,10 @@ def plain_max_pool(x: jax.Array, node: MaxPool) -> jax.Array:
         (node.padding, max(0, (size - 1) * node.stride + node.size - length - node.padding))
         for size, length in zip(sizes, x.shape[1:3], strict=True)
     ]
-    found = lax.reduce_window(
+    maxima = lax.reduce_window(
         x, -jnp.inf, lax.max, (1, node.size, node.size, 1), (1, node.stride, node.stride, 1), ((0, 0), *edges, (0, 0))
     )
-    return found[:, : sizes[0], : sizes[1]]
+    return maxima[:, : sizes[0], : sizes[1]]
 
 
 def plain_average_pool(x: jax.Array, node: AvgPool) -> jax.Array:
@@ -68,7 +70,7 @@ def plain_response_norm(x: jax.Array, node: LocalResponseNorm) -> jax.Array:
 
 
 def agree(ours: Operation, plain: Operation, x: np.ndarray, seed: int = 0) -> None:
-    """The same values, and the same gradient of a random weighting of them, to float64's rounding."""
+    """Check that values and gradients of a random weighting agree to float64's rounding."""
     values, pull = jax.vjp(ours, jnp.asarray(x))
     expected, expected_pull = jax.vjp(plain, jnp.asarray(x))
     np.testing.assert_allclose(values, expected, rtol=1e-12, atol=1e-12)
@@ -136,7 +138,7 @@ def test_each_form_is_chosen_for_what_it_is_fast_at(
 ) -> None:
     used = []
     for name in ("_convolve_folded", "_convolve_unpadded", "_convolve", "mix"):
-        monkeypatch.setattr(operations, name, lambda *_, name=name: used.append(name))
+        monkeypatch.setattr(convolutions, name, lambda *_, name=name: used.append(name))
     convolve(jnp.zeros((1, 15, 15, channels)), jnp.zeros((*kernel, channels, 8)), Conv("c", 8, kernel, stride, padding))
     assert used == [form]
 
@@ -201,7 +203,10 @@ def test_response_norms_are_the_plain_ones(channels: int, n: int, alpha: float, 
 
 @pytest.mark.parametrize("layer", ["mixed0/pool", "mixed1/branch1x1", "mixed1/branch5x5_1", "mixed2"])
 def test_layers_inside_a_block_are_what_they_are_without_the_others(layer: str, inception) -> None:
-    """A block's first convolutions are computed at once; one alone, or one whose pool is itself looked at, must agree."""
+    """A block's first convolutions run as one, and agree with each alone.
+
+    So does one whose pool's activations are needed.
+    """
     network = Network(inception.architecture, inception.parameters)
     pixels = jnp.asarray(np.random.default_rng(0).uniform(0, 255, (139, 139, 3)), jnp.float32)
     names = ["mixed0/pool", "mixed1/branch1x1", "mixed1/branch5x5_1", "mixed1/branch_pool", "mixed2"]

@@ -1,4 +1,4 @@
-"""Kernels in bfloat16: how far their gradients and dreams are from float32, and that float32 itself is left as it was."""
+"""Kernels in bfloat16: the distance of their gradients and dreams from float32, which stays exact."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from render.config.compose import load_config
-from render.dreaming.kernel import Kernel, Programs
-from render.dreaming.objectives import Given, resolve
+from render.dreaming.kernel import Kernel
+from render.dreaming.objectives import KernelInputs, resolve
+from render.dreaming.programs import Programs
 from render.farm.worker.kernel_recipe import KernelRecipe
 from render.farm.worker.process import KernelCache
 from render.geometry.geometry import KernelShape
@@ -47,16 +48,19 @@ def lowered(precision: str, loaded: Loaded, layer: str, monkeypatch: pytest.Monk
 def test_a_float32_kernel_rounds_nothing_and_a_bfloat16_one_convolves_in_nothing_else(
     model: str, layer: str, loaded_by_name, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The gradient's own convolutions included, which are what JAX would have in float32 if it were asked for such sums."""
+    """The gradient's own convolutions included.
+
+    JAX would compute these in float32 if it were asked for float32 sums.
+    """
     program = lowered("float32", loaded_by_name(model), layer, monkeypatch)
     assert "bf16" not in program
     assert "stablehlo.convert" not in program
     half = lowered("bfloat16", loaded_by_name(model), layer, monkeypatch)
     # Products of channels are 1x1 convolutions; the objective's own sum is none.
     for kind, least in (("stablehlo.convolution", 8), ("contracting_dims = [3]", 4)):
-        found = [line for line in half.splitlines() if kind in line]
-        assert len(found) == sum(kind in line for line in program.splitlines()) >= least
-        assert all("bf16" in line and "f32" not in line for line in found)
+        lines = [line for line in half.splitlines() if kind in line]
+        assert len(lines) == sum(kind in line for line in program.splitlines()) >= least
+        assert all("bf16" in line and "f32" not in line for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -71,10 +75,13 @@ def test_a_float32_kernel_rounds_nothing_and_a_bfloat16_one_convolves_in_nothing
     ],
 )
 def test_bfloat16_gradients_are_near_those_of_float32(model: str, layer: str, bound: float, loaded_by_name) -> None:
-    """Relative error in L2; mean|g|, by which a step divides, is the same within 2 %; what leaves is float32."""
+    """Relative error in L2; mean|g|, the step's divisor, agrees within 2 %.
+
+    Results are float32.
+    """
     loaded = loaded_by_name(model)
     exact, rounded = (
-        np.asarray(kernel_in(precision, loaded, layer)(SHAPE, photo(*SHAPE.window), Given(0, (1.0,)), (0, 0)))
+        np.asarray(kernel_in(precision, loaded, layer)(SHAPE, photo(*SHAPE.window), KernelInputs(0, (1.0,)), (0, 0)))
         for precision in ("float32", "bfloat16")
     )
     assert rounded.dtype == exact.dtype == np.float32
@@ -84,20 +91,23 @@ def test_bfloat16_gradients_are_near_those_of_float32(model: str, layer: str, bo
 
 
 def test_kernels_tell_precisions_apart(inception: Loaded) -> None:
-    """A process that has rendered in one precision does not give its kernel to a job in the other."""
+    """A process that has rendered in one precision builds another kernel for the other."""
     kernels = KernelCache()
     objectives = (resolve(["mixed0"], inception.architecture),)
-    made = {
+    programs_by_precision = {
         precision: kernels.find(KernelRecipe(inception, objectives, precision)).programs
         for precision in ("float32", "bfloat16", "float32")
     }
     assert kernels.networks_built == 2
-    dtypes = {precision: {array.dtype.name for array in jax.tree.leaves(one.state)} for precision, one in made.items()}
+    dtypes = {
+        precision: {array.dtype.name for array in jax.tree.leaves(programs.state)}
+        for precision, programs in programs_by_precision.items()
+    }
     assert dtypes == {"float32": {"float32"}, "bfloat16": {"float32", "bfloat16"}}
 
 
 def test_dreams_in_bfloat16_look_like_those_in_float32(tmp_path: Path) -> None:
-    """Ten steps over two octaves: nearer to each other than either is to the same dream with another seed's jitter."""
+    """Ten steps over two octaves: nearer to each other than to another seed's jitter."""
     words = ("image=sample:chelsea", "output.width=160", "octaves.count=2", "octaves.steps=5", "objective.terms=[mixed3]")
 
     def change(precision: str, seed: int = 0) -> np.ndarray:

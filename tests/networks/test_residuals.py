@@ -1,4 +1,4 @@
-"""What the gradient keeps of the forward pass: the same gradient, from signs instead of values."""
+"""Stored signs of the forward pass: the gradient is the same as from stored values."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from render.dreaming.kernel import Kernel, Programs
-from render.dreaming.objectives import Given, resolve
+from render.dreaming.kernel import Kernel
+from render.dreaming.objectives import KernelInputs, resolve
+from render.dreaming.programs import Programs
 from render.geometry.geometry import KernelShape
 from render.networks.network import Network
 from render.networks.residuals import materialized
@@ -17,7 +18,7 @@ from tests.support.untiled import photo
 
 
 def test_what_is_kept_is_what_is_asked_for() -> None:
-    """To the bit, infinities, zeros of either sign and what is no number included, in both precisions."""
+    """To the bit, with infinities, zeros of either sign and NaN, in both precisions."""
     values = np.array([-np.inf, -1.5, -0.0, 0.0, 1e-40, 2.5, np.inf, np.nan], np.float32)
     for precision in (jnp.float32, jnp.bfloat16):
         # Every value comes first once: it is the first that the branch looks at.
@@ -31,7 +32,10 @@ def test_what_is_kept_is_what_is_asked_for() -> None:
 
 
 def test_what_is_kept_is_computed_before_it_is_needed() -> None:
-    """The float array that a mask is made of does not outlive it: XLA's own analysis of a chain of them says so."""
+    """The float array that a mask is computed from does not outlive it.
+
+    XLA's own analysis of a chain of them says so.
+    """
 
     def needed(mask_of) -> int:
         def chain(x: jax.Array) -> jax.Array:
@@ -64,5 +68,5 @@ def test_kernels_need_less_memory_for_the_same_gradient(inception: Loaded) -> No
     analysis = plain.memory_analysis()
     assert analysis is not None
     kernel = Kernel(Programs(network, jax.local_devices()[:1]), [objective], inception)
-    np.testing.assert_array_equal(kernel(shape, window, Given(0, (1.0,)), (0, 0)), plain(window, state))
+    np.testing.assert_array_equal(kernel(shape, window, KernelInputs(0, (1.0,)), (0, 0)), plain(window, state))
     assert kernel.memory(shape) < 0.95 * (analysis.temp_size_in_bytes + analysis.output_size_in_bytes + window.nbytes)

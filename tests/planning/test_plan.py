@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from render.config.schema import Config, validate
 from render.errors import UserError
-from render.geometry.geometry import Grid, KernelShape, deal_blocks
+from render.geometry.blocks import deal_blocks
+from render.geometry.geometry import Grid, KernelShape
 from render.networks.googlenet import GOOGLENET
 from render.networks.inception_v3 import INCEPTION_V3
 from render.planning.plan import Machine, Plan, make_plan

@@ -17,9 +17,10 @@ from render.config.compose import node_types
 from render.config.schema import Config, NodeConfig
 from render.errors import UserError
 from render.farm.conductor import bytes_exchanged
-from render.geometry.geometry import CHUNK, Axis, Block, Gathering, Grid, chunk_extent, deal_blocks, margin_pieces, round_up
-from render.networks.architecture import Conv
+from render.geometry.blocks import Block, Gathering, chunk_extent, deal_blocks, margin_pieces
+from render.geometry.geometry import CHUNK, Axis, Grid, round_up
 from render.networks.inception_v3 import INCEPTION_V3
+from render.networks.nodes import Conv
 from render.planning.cost import StepCost, Traffic, step_cost
 from render.planning.plan import Machine, Octave, Plan, make_plan
 from render.planning.price import estimate, machine_of, network_bound_from

@@ -22,7 +22,8 @@ from render.commands.preflight import parse
 from render.errors import UserError
 from render.export.metadata import srgb_profile
 from render.export.print_layout import PrintLayout
-from render.geometry.geometry import Axis, Grid, deal_blocks
+from render.geometry.blocks import deal_blocks
+from render.geometry.geometry import Axis, Grid
 from render.preflight.header import Header, read_header
 from render.preflight.preflight import Request, inspect
 from render.preflight.print_report import Clipped, Report, lines, plain, verdict, viewing_cm, warnings

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from render.config.compose import load_config
-from render.dreaming.objectives import Given, Objective
+from render.dreaming.objectives import KernelInputs, Objective
 from render.dreaming.resample import Pixels
 from render.errors import WorkersLost
 from render.farm.checkpoint import Checkpoints, OctaveHistory, ResumeKey
@@ -62,7 +62,7 @@ class Ripples:
     """
 
     def __call__(
-        self, shape: KernelShape, window: Pixels, given: Given, offset: tuple[int, int], *more: object
+        self, shape: KernelShape, window: Pixels, given: KernelInputs, offset: tuple[int, int], *more: object
     ) -> np.ndarray:
         assert window.shape[:2] == shape.window
         length = 9 + 4 * given.objective

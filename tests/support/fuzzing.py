@@ -28,10 +28,11 @@ from render.export.profile import read_profile
 from render.farm.checkpoint import Checkpoints, _sha256
 from render.job.progress_file import read_progress
 from render.networks import keras_h5, labels, tflite, torchscript, weights
-from render.networks.architecture import Architecture, Conv, Preprocess
+from render.networks.architecture import Architecture
 from render.networks.declared import Expected
 from render.networks.inception_v3 import INCEPTION_V3_KERAS
 from render.networks.inception_v3_slim import INCEPTION_V3_SLIM
+from render.networks.nodes import Conv, Preprocess
 from render.preflight.header import read_header
 from render.source.source import open_source
 from render.sweeps.shorthands import read_points

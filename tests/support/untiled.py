@@ -16,15 +16,19 @@ import numpy as np
 import pytest
 
 from render.dreaming.ascent import statistic
-from render.dreaming.kernel import Kernel, Programs
-from render.dreaming.objectives import Given, Objective
+from render.dreaming.kernel import Kernel
+from render.dreaming.objectives import KernelInputs, Objective
+from render.dreaming.picture_terms import Caricature, Guide
+from render.dreaming.programs import Programs
 from render.dreaming.resample import Pixels, resample_array
 from render.dreaming.stage import Stage
-from render.dreaming.terms import Caricature, Class, Direction, Energy, Guide, Neuron, Strongest, Term
+from render.dreaming.term_base import Term
+from render.dreaming.terms import Class, Direction, Energy, Neuron, Strongest
 from render.farm.messages import Assignment
 from render.farm.worker.resident_block import Residency
 from render.farm.worker.worker import Worker
-from render.geometry.geometry import BOUNDARY_MODES, Axis, Gathering, Grid, Rect, deal_blocks, margin_pieces, round_up
+from render.geometry.blocks import Gathering, deal_blocks, margin_pieces
+from render.geometry.geometry import BOUNDARY_MODES, Axis, Grid, Rect, round_up
 from render.networks.network import Network
 from render.networks.weights import Loaded
 
@@ -39,15 +43,18 @@ class Still:
 
     @property
     def size(self) -> tuple[int, int]:
+        """(rows, columns) px."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
     def at(self, shape: tuple[int, int], rect: Rect) -> Pixels:
+        """Return a rectangle of the array; `shape` must be its own."""
         assert shape == self.size
         return self.pixels[slice(*rect.rows), slice(*rect.columns)]
 
 
 @cache
 def photo(height: int, width: int, name: str = "chelsea") -> Pixels:
+    """Return a sample photo resampled to a size, (height, width, 3) float32, 0..255."""
     from render.config.schema import SourceConfig
     from render.source.photo import read_photo
     from render.source.source import sample_path
@@ -56,11 +63,13 @@ def photo(height: int, width: int, name: str = "chelsea") -> Pixels:
 
 
 def kernel_of(loaded: Loaded, *objectives: Objective) -> Kernel:
+    """Return the kernel for some objectives, on all devices of this process."""
     layers = [layer for objective in objectives for layer in objective.layers]
     return Kernel(Programs(Network(loaded.architecture.truncated(layers), loaded.parameters)), objectives, loaded)
 
 
 def make_grid(loaded: Loaded, objective: Objective, shape, tile: int, boundary: str, halo: int | None = None) -> Grid:
+    """Return the tile grid for an objective, with an exact halo unless one is given."""
     layers = [loaded.architecture.layer(name) for name in objective.layers]
     stride = max(layer.stride for layer in layers)
     exact = round_up(max(layer.receptive_field for layer in layers) - 1, stride)
@@ -78,14 +87,14 @@ def extended(grid: Grid, canvas: Pixels, jitter: tuple[int, int]) -> tuple[Pixel
         extended - length - first
         for extended, length, first in zip(grid.extended_shape, canvas.shape, before, strict=False)
     ]
-    made = np.pad(canvas, ((before[0], after[0]), (0, 0), (0, 0)), mode=grid.rows.mode)
-    made = np.pad(made, ((0, 0), (before[1], after[1]), (0, 0)), mode=grid.columns.mode)
-    return made, (before[0], before[1])
+    pixels = np.pad(canvas, ((before[0], after[0]), (0, 0), (0, 0)), mode=grid.rows.mode)
+    pixels = np.pad(pixels, ((0, 0), (before[1], after[1]), (0, 0)), mode=grid.columns.mode)
+    return pixels, (before[0], before[1])
 
 
 def centres(loaded: Loaded, layer: str, count: Sequence[int], before: tuple[int, int]) -> list[np.ndarray]:
     """Along each axis, the canvas pixel on which each activation's view is centred."""
-    spans = loaded.architecture.layer(layer).spans
+    spans = loaded.architecture.layer(layer).axis_fields
     return [
         np.arange(size) * span.stride + (span.low + span.high) / 2 - first
         for size, span, first in zip(count, spans, before, strict=True)
@@ -93,7 +102,7 @@ def centres(loaded: Loaded, layer: str, count: Sequence[int], before: tuple[int,
 
 
 def plain_value(term: Term, loaded: Loaded, activations, source, before, canvas) -> jax.Array:
-    """What a term is worth on the whole extended canvas, without its weight, as one would write it down."""
+    """Return a term's value on the extended canvas, without its weight, by the plain formula."""
     a = activations[term.layer]
     match term:
         case Energy():
@@ -101,7 +110,7 @@ def plain_value(term: Term, loaded: Loaded, activations, source, before, canvas)
             measure = term.measure or ("mean" if term.channels else "square")
             return {"square": chosen**2, "mean": chosen, "l1": abs(chosen)}[measure].mean()
         case Neuron():
-            found = []
+            nearest = []
             for axis, share, length, wraps in zip(
                 centres(loaded, term.layer, a.shape[:2], before), term.at[::-1], canvas, source["wraps"], strict=True
             ):
@@ -110,8 +119,8 @@ def plain_value(term: Term, loaded: Loaded, activations, source, before, canvas)
                 half = (axis[1] - axis[0]) / 2
                 # Beyond the last view there is no copy.
                 near = [copy for copy in copies if not wraps or axis[0] - half <= copy <= axis[-1] + half]
-                found.append([np.abs(axis - copy).argmin() for copy in near])
-            return sum(a[row, column, term.channel] for row in found[0] for column in found[1])
+                nearest.append([np.abs(axis - copy).argmin() for copy in near])
+            return sum(a[row, column, term.channel] for row in nearest[0] for column in nearest[1])
         case Strongest():
             # The choice is made on the source's own grid, without jitter: see `strongest_channels`.
             return a[..., list(source["chosen"][term])].mean()
@@ -137,8 +146,8 @@ def plain_value(term: Term, loaded: Loaded, activations, source, before, canvas)
 def strongest_channels(loaded: Loaded, term: Strongest, grid: Grid, picture: Pixels) -> tuple[int, ...]:
     """The channels with the largest (smallest) sum over the activations centred on the picture."""
     network = Network(loaded.architecture.truncated([term.layer]), loaded.parameters)
-    made, before = extended(grid, picture, (0, 0))
-    a = np.asarray(network(jnp.asarray(made), [term.layer])[term.layer], np.float64)
+    pixels, before = extended(grid, picture, (0, 0))
+    a = np.asarray(network(jnp.asarray(pixels), [term.layer])[term.layer], np.float64)
     rows, columns = centres(loaded, term.layer, a.shape[:2], before)
     inside = [
         (np.floor(axis) >= 0) & (np.floor(axis) < length)
@@ -155,29 +164,32 @@ def untiled_gradient(
 ) -> Pixels:
     """Gradient of the objective over the whole extended canvas, cut to the canvas."""
     network = Network(loaded.architecture.truncated(objective.layers), loaded.parameters)
-    made, before = extended(grid, canvas, jitter)
-    known: dict = {"chosen": {}, "guide": {}, "wraps": [axis.mode == "wrap" for axis in (grid.rows, grid.columns)]}
+    extended_canvas, before = extended(grid, canvas, jitter)
+    references: dict = {"chosen": {}, "guide": {}, "wraps": [axis.mode == "wrap" for axis in (grid.rows, grid.columns)]}
     if source is not None:
         shown, _ = extended(grid, source, jitter)
-        known["activations"] = network(jnp.asarray(shown), objective.layers)
+        references["activations"] = network(jnp.asarray(shown), objective.layers)
     for term in objective.terms:
         if isinstance(term, Strongest):
-            known["chosen"][term] = strongest_channels(loaded, term, grid, source)
+            references["chosen"][term] = strongest_channels(loaded, term, grid, source)
         if isinstance(term, Guide):
-            known["guide"][term] = network(jnp.asarray(term.pixels), [term.layer])[term.layer]
+            references["guide"][term] = network(jnp.asarray(term.pixels), [term.layer])[term.layer]
 
     @jax.jit
     def gradient(pixels: jax.Array) -> jax.Array:
+        """Return the gradient by the pixels of the extended canvas."""
+
         def value(p: jax.Array) -> jax.Array:
+            """Return the objective's value on the extended canvas."""
             activations = network(p, objective.layers)
             return sum(
-                term.weight * plain_value(term, loaded, activations, known, before, canvas.shape[:2])
+                term.weight * plain_value(term, loaded, activations, references, before, canvas.shape[:2])
                 for term in objective.terms
             )
 
         return jax.grad(value)(pixels)
 
-    whole = np.asarray(gradient(jnp.asarray(made)))
+    whole = np.asarray(gradient(jnp.asarray(extended_canvas)))
     return whole[before[0] : before[0] + canvas.shape[0], before[1] : before[1] + canvas.shape[1]]
 
 
@@ -196,19 +208,21 @@ def tiled_gradient(
     objective = kernel.objectives[0]
     shown = Still(canvas if source is None else source)
     farm = [Worker(kernel, shown, kernel.objectives, loaded.architecture, residency=residency) for _ in blocks]
-    given = Given(0, objective.divisors(loaded.architecture, grid.extended_shape))
+    kernel_inputs = KernelInputs(0, objective.divisors(loaded.architecture, grid.extended_shape))
     margins = [Gathering.of(margin_pieces(block, blocks), number) for number, block in enumerate(blocks)]
     for number, (worker, block) in enumerate(zip(farm, blocks, strict=True)):
-        worker.begin_octave(Assignment(number, 0, block, margins[number], (), Stage(1, 1.0), (given,)))
+        worker.begin_octave(Assignment(number, 0, block, margins[number], (), Stage(1, 1.0), (kernel_inputs,)))
         worker.arrays.block_pixels[...] = canvas[slice(*block.pixels.rows), slice(*block.pixels.columns)]
     for number, term in objective.statistics.items():
-        found = [
-            one for worker, block in zip(farm, blocks, strict=True) for one in worker.channel_sums(0, block.size, 0, number)
+        tile_sums = [
+            part
+            for worker, block in zip(farm, blocks, strict=True)
+            for part in worker.channel_sums(0, block.size, 0, number)
         ]
-        total = np.sum([one.sums for one in sorted(found, key=lambda one: one.tile)], axis=0)
-        given = replace(given, chosen={**given.chosen, number: term.choose(total)})
+        total = np.sum([part.sums for part in sorted(tile_sums, key=lambda part: part.tile)], axis=0)
+        kernel_inputs = replace(kernel_inputs, chosen={**kernel_inputs.chosen, number: term.choose(total)})
     for worker in farm:
-        worker.choose((given,))
+        worker.choose((kernel_inputs,))
     result = np.full_like(canvas, np.nan)
     for worker, margin in zip(farm, margins, strict=True):
         worker.fill_margin(*(farm[owner].read([piece.source for piece in pieces]) for owner, pieces in margin.others))
@@ -222,7 +236,8 @@ def tiled_gradient(
     return result
 
 
-def assert_equal(tiled: Pixels, untiled: Pixels, what: object) -> None:
+def assert_equal(tiled: Pixels, untiled: Pixels, label: object) -> None:
+    """Check that gradients agree to 1e-4 of the mean size."""
     scale = np.abs(untiled).mean()
     assert scale > 0
-    assert np.abs(tiled - untiled).max() <= 1e-4 * scale, what
+    assert np.abs(tiled - untiled).max() <= 1e-4 * scale, label

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from render.dreaming.objectives import Given, Objective
+from render.dreaming.objectives import KernelInputs, Objective
 from render.dreaming.resample import taps
 from render.farm.conductor.dealt_workers import DealtWorkers
 from render.farm.conductor.saver import StoredCanvas
@@ -18,7 +18,8 @@ from render.farm.executors import Executor
 from render.farm.messages import Assignment, tile_number
 from render.farm.remote import Promise, as_arguments
 from render.farm.worker.interface import RemoteWorker
-from render.geometry.geometry import Gathering, Rect, pieces_of
+from render.geometry.blocks import Gathering, pieces_of
+from render.geometry.geometry import Rect
 from render.networks.architecture import Architecture
 from render.planning.deal import Deal
 from render.planning.plan import Octave
@@ -120,11 +121,11 @@ class BlockDealer:
             for number, block in enumerate(deal.blocks)
         ]
 
-    def _kernel_inputs(self, octave: Octave) -> tuple[Given, ...]:
+    def _kernel_inputs(self, octave: Octave) -> tuple[KernelInputs, ...]:
         """Return the kernel's inputs for each region, with no channels chosen."""
         extended_shape = octave.grid.extended_shape
         return tuple(
-            Given(region.objective, self._objectives[region.objective].divisors(self._architecture, extended_shape))
+            KernelInputs(region.objective, self._objectives[region.objective].divisors(self._architecture, extended_shape))
             for region in octave.stage.regions
         )
 
@@ -135,7 +136,7 @@ class BlockDealer:
         if with_channels != kernel_inputs:
             workers.run_all(RemoteWorker.choose, with_channels)
 
-    def _with_channels(self, workers: DealtWorkers, region: int, kernel_inputs: Given) -> Given:
+    def _with_channels(self, workers: DealtWorkers, region: int, kernel_inputs: KernelInputs) -> KernelInputs:
         """Return a region's inputs with the channels of the terms that depend on a sum over the whole source."""
         channels = {}
         for number, term in self._objectives[kernel_inputs.objective].statistics.items():

@@ -8,7 +8,8 @@ from typing import Any, Concatenate
 from render.dreaming.resample import Pixels
 from render.farm.executors import Executor
 from render.farm.remote import Arguments, Promise, Value, Workers
-from render.geometry.geometry import Gathering, Rect
+from render.geometry.blocks import Gathering
+from render.geometry.geometry import Rect
 from render.planning.deal import Deal
 
 #: Tiles in a call that runs no kernel, or only its first half.

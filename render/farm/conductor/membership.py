@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from render.farm.events import Noticed, Recovered
 from render.farm.executors import Executor
 from render.farm.notice import Notice
-from render.geometry.geometry import deal_blocks
+from render.geometry.blocks import deal_blocks
 from render.planning.deal import Deal
 from render.planning.plan import Octave
 

@@ -14,7 +14,8 @@ from render.farm.conductor.dealt_workers import DealtWorkers
 from render.farm.parts import CANVAS, moment_parts
 from render.farm.remote import as_arguments
 from render.farm.worker.interface import RemoteWorker
-from render.geometry.geometry import CHUNK, Gathering, chunk_extent, pieces_of
+from render.geometry.blocks import Gathering, chunk_extent, pieces_of
+from render.geometry.geometry import CHUNK
 from render.planning.plan import Octave
 from render.storage.url import Place
 

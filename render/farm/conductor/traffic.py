@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from render.dreaming.stage import Stage
-from render.geometry.geometry import Block, Gathering, margin_pieces, pieces_of
+from render.geometry.blocks import Block, Gathering, margin_pieces, pieces_of
 
 #: Three channels of float32.
 _PIXEL_BYTES = 12

@@ -11,7 +11,8 @@ from render.dreaming.resample import Pixels
 from render.errors import UserError
 from render.farm.parts import CANVAS, moment_parts
 from render.farm.worker.block import BlockArrays
-from render.geometry.geometry import CHUNK, Gathering, Rect
+from render.geometry.blocks import Gathering
+from render.geometry.geometry import CHUNK, Rect
 from render.storage.url import Place
 
 

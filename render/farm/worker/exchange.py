@@ -8,7 +8,8 @@ import numpy as np
 
 from render.dreaming.resample import Pixels, resample
 from render.farm.worker.block import BlockArrays, put
-from render.geometry.geometry import Gathering, Rect
+from render.geometry.blocks import Gathering
+from render.geometry.geometry import Rect
 
 
 def add_detail(arrays: BlockArrays, rect: Rect, detail: Pixels, detail_rect: Rect, detail_shape: tuple[int, int]) -> None:

@@ -7,12 +7,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from render.dreaming.objectives import Given
+from render.dreaming.objectives import KernelInputs
 from render.dreaming.resample import Pixels
 from render.farm.messages import Assignment, GradientReport, GradientSums, TileSums, WorkerFacts
 from render.farm.parts import CANVAS
 from render.farm.remote import remote
-from render.geometry.geometry import Gathering, Rect
+from render.geometry.blocks import Gathering
+from render.geometry.geometry import Rect
 from render.storage.url import Place
 
 #: Pixels lent to the workers at one place, by the borrower's number and in the order of `messages.Loan`.
@@ -66,7 +67,7 @@ class RemoteWorker(Protocol):
         """Return the source's sums of every channel of a term's layer, for `count` tiles from `first` on."""
 
     @remote
-    def choose(self, kernel_inputs: Sequence[Given], /) -> None:
+    def choose(self, kernel_inputs: Sequence[KernelInputs], /) -> None:
         """Replace the kernel's inputs of each region by those with the chosen channels."""
 
     @remote

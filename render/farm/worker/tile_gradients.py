@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from render.dreaming.ascent import luminance, measure
-from render.dreaming.objectives import Given, Objective
+from render.dreaming.objectives import KernelInputs, Objective
 from render.dreaming.resample import Pixels
 from render.farm.messages import GradientSums
 from render.farm.worker.block import BlockArrays, not_finite
@@ -29,7 +29,7 @@ class Gradient(Protocol):
         self,
         shape: KernelShape,
         window: Pixels,
-        kernel_inputs: Given,
+        kernel_inputs: KernelInputs,
         offset: tuple[int, int],
         source: Pixels | None = None,
         places: NDArray[np.int32] | None = None,
@@ -41,7 +41,7 @@ class Gradient(Protocol):
         self,
         shape: KernelShape,
         windows: Sequence[Pixels],
-        kernel_inputs: Given,
+        kernel_inputs: KernelInputs,
         offsets: Sequence[tuple[int, int]],
         sources: Sequence[Pixels] | None,
         places: Sequence[NDArray[np.int32]],

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from render.dreaming.objectives import Given, Objective
+from render.dreaming.objectives import KernelInputs, Objective
 from render.dreaming.resample import Pixels
 from render.farm.messages import Assignment, GradientReport, GradientSums, TileSums
 from render.farm.parts import CANVAS
@@ -23,7 +23,8 @@ from render.farm.worker.interface import LentPixels, RemoteWorker
 from render.farm.worker.resident_block import Residency, ResidentBlock
 from render.farm.worker.tile_gradients import Gradient, TileGradients
 from render.farm.worker.timings import PhaseTimer, timed
-from render.geometry.geometry import Gathering, Rect
+from render.geometry.blocks import Gathering
+from render.geometry.geometry import Rect
 from render.networks.architecture import Architecture
 from render.storage.url import Place
 
@@ -122,7 +123,7 @@ class Worker(RemoteWorker):
             for tile in self.arrays.block.tiles_from(first, count)
         ]
 
-    def choose(self, kernel_inputs: Sequence[Given]) -> None:
+    def choose(self, kernel_inputs: Sequence[KernelInputs]) -> None:
         """Replace the kernel's inputs of each region by those with the chosen channels."""
         self.arrays.assignment = replace(self.arrays.assignment, kernel_inputs=tuple(kernel_inputs))
 

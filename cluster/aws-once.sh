@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Once for an AWS account: the roles of the head and of the workers, and nothing else.
+# Makes the roles of the head and of the workers, and nothing else; run it once per AWS account.
 #
 #   bash cluster/aws-once.sh BUCKET      (needs the AWS CLI and the right to make IAM roles)
 #
-# pareidolia-head may start and end instances and read and write BUCKET; pareidolia-node may only read and write BUCKET.
-# Run again with another bucket, it changes the bucket. Nothing secret is written anywhere: nodes get their credentials
-# from these roles.
+# The role pareidolia-head may start and terminate instances, and read and write BUCKET; the role pareidolia-node may only
+# read and write BUCKET. Run again with another bucket, the script replaces the bucket. No secret is written anywhere: nodes
+# get their credentials from these roles.
 set -euo pipefail
 
 bucket=${1:?usage: aws-once.sh BUCKET}
@@ -23,7 +23,7 @@ store='{"Effect": "Allow", "Action": ["s3:ListBucket", "s3:GetBucketLocation", "
   {"Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload",
     "s3:ListMultipartUploadParts"], "Resource": "arn:aws:s3:::'$bucket'/*"}'
 
-# What Ray's autoscaler calls on the head; the workers that it starts get the role pareidolia-node.
+# Rights of Ray's autoscaler on the head; the workers that it starts get the role pareidolia-node.
 machines='{"Effect": "Allow", "Action": ["ec2:RunInstances", "ec2:TerminateInstances", "ec2:StopInstances",
     "ec2:StartInstances", "ec2:CreateTags", "ec2:DeleteTags", "ec2:Describe*"], "Resource": "*"},
   {"Effect": "Allow", "Action": "iam:PassRole", "Resource": "arn:aws:iam::'$account':role/pareidolia-node"},
@@ -43,6 +43,6 @@ make_role() {
 
 make_role pareidolia-node "$store"
 make_role pareidolia-head "$store, $machines"
-# Spot instances need a role of Amazon's own; it is there already where anyone has used them.
+# Spot instances need a role of Amazon's own, which exists if the account has used them before.
 aws iam create-service-linked-role --aws-service-name spot.amazonaws.com >/dev/null 2>&1 || true
 echo "roles pareidolia-head and pareidolia-node may use s3://$bucket; wait 15 s before the first make cluster-up"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Sets one node of a cloud cluster up: Python 3.11, and the renderer with the versions that were tested.
+# Sets up one node of a cloud cluster: Python 3.11, and the renderer with the versions that were tested.
 #
 #   bash node.sh WHEEL EXTRAS        such as  bash node.sh ~/pareidolia/pareidolia-0.1.0-py3-none-any.whl cuda,cluster,aws
 #
-# Runs on any Ubuntu from 22.04 on, as a user who may sudo. Run again, it installs only what changed. Ray runs it on every
-# node (setup_commands of the YAML files beside it), with the wheel and constraints.txt beside it as well.
+# Runs on Ubuntu 22.04 or newer, as a user who may use sudo. Run again, it installs only what has changed. Ray runs it on
+# every node (setup_commands of the YAML files in this directory); the wheel and constraints.txt are in its directory there.
 set -euo pipefail
 
 wheel=${1:?usage: node.sh WHEEL EXTRAS}
@@ -14,10 +14,10 @@ home=${PAREIDOLIA_HOME:-$HOME}
 environment=$home/render
 profile=$home/.bashrc
 
-# uv brings the same Python to every image, whichever Python that has.
+# uv installs the same Python on every image, whichever Python the image has.
 if [ ! -x "$home/.uv/bin/uv" ]; then
   if ! python3 -c 'import ensurepip' 2>/dev/null; then
-    # The first boot still installs packages of its own.
+    # Wait for the first boot, which installs packages as well.
     sudo cloud-init status --wait >/dev/null 2>&1 || true
     sudo apt-get -o DPkg::Lock::Timeout=600 -qq update
     sudo apt-get -o DPkg::Lock::Timeout=600 -qq install -y python3-venv
@@ -26,16 +26,16 @@ if [ ! -x "$home/.uv/bin/uv" ]; then
   "$home/.uv/bin/python" -m pip install --quiet --disable-pip-version-check uv
 fi
 [ -x "$environment/bin/python" ] || "$home/.uv/bin/uv" venv --quiet --python 3.11 "$environment"
-# The wheel anew each time: its version says nothing about its contents while it is worked on.
+# The wheel is always reinstalled: during development its content changes under the same version.
 "$home/.uv/bin/uv" pip install --quiet --python "$environment/bin/python" --constraint "$here/constraints.txt" \
   --reinstall-package pareidolia "${wheel}[${extras}]"
 
-# Once: adds a line to what every shell reads, Ray's own too.
+# Add a line, once, to the file that every shell reads, also those that Ray starts.
 tell() { grep -qxF "$1" "$profile" 2>/dev/null || printf '%s\n' "$1" >> "$profile"; }
 tell "export PATH=$environment/bin:\$PATH"
 tell "export RAY_AUTH_MODE=token"
 
-# The object store is asked in the node's own region unless the environment says otherwise.
+# The object store is used in the node's own region, unless the environment names another.
 case ,$extras, in
   *,aws,*)
     metadata=${PAREIDOLIA_METADATA:-http://169.254.169.254}/latest
@@ -47,6 +47,6 @@ case ,$extras, in
     ;;
 esac
 
-# The token came with the other files; only its owner may read it.
+# The token was copied with the other files; only its owner may read it.
 if [ -f "$home/.ray/auth_token" ]; then chmod 600 "$home/.ray/auth_token"; fi
 "$environment/bin/python" -c 'import ray, render; print(f"render {render.__version__}, Ray {ray.__version__}")'

@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# A render on a Slurm cluster: Ray on the nodes of one allocation, for one job.
+# A render on a Slurm cluster: it starts Ray on the nodes of one allocation, for one job.
 #
 # Starts: a Ray head and a worker on every node of the allocation (below: 2 nodes with one GPU each, for 4 hours), and the
-#         render on the first of them; all of it ends with the job.
-# Costs:  what your cluster counts: nodes times hours.
+#         render on the first node; everything ends with the job.
+# Costs:  nodes times hours, as your cluster accounts them.
 #
 #   make submit cluster=slurm conf=poster image=me.jpg output.dir=/shared/dreams/poster
 #   make attach cluster=slurm job=ID
 #   make cluster-status cluster=slurm
 #
 # Without make, from the project's directory: sbatch cluster/slurm.sh conf=poster image=me.jpg output.dir=/shared/poster.
-# What is below is said otherwise to sbatch: sbatch --nodes=8 --time=12:00:00 cluster/slurm.sh ..., or in the
+# The #SBATCH lines below are defaults. Other values: sbatch --nodes=8 --time=12:00:00 cluster/slurm.sh ..., or in the
 # environment: SBATCH_PARTITION=gpu SBATCH_ACCOUNT=mine SBATCH_TIMELIMIT=12:00:00 make submit ...
 # All nodes must see the project's directory with its .venv (make setup EXTRAS=cuda), the picture, and output.dir; that may
-# be s3://... as in the clouds. Three minutes before the time is up the render saves the canvas, and the job is queued again
-# and goes on from there: a short time limit gets long renders through. scancel --batch --signal=TERM JOB ends it for good,
-# after saving; plain scancel ends it at once, and the same command goes on from the last checkpoint.
+# be s3://... as in the clouds. Three minutes before the time limit the render saves the canvas, and the job is queued again
+# and goes on from there, so long renders work with a short time limit. scancel --batch --signal=TERM JOB saves, then ends
+# the job; plain scancel ends it at once, and the same command goes on from the last checkpoint.
 #
 #SBATCH --job-name=pareidolia
 #SBATCH --nodes=2
@@ -31,12 +31,12 @@
 set -euo pipefail
 
 python=${RENDER_PYTHON:-${SLURM_SUBMIT_DIR:-$PWD}/.venv/bin/python}
-# Ports and directories of this job's own: another may run on the same nodes.
+# Ports and directories are this job's own, because another job may run on the same nodes.
 temporary=${RENDER_TEMPORARY:-/tmp/pareidolia-$SLURM_JOB_ID}
 port=${RENDER_PORT:-$((20000 + SLURM_JOB_ID % 20000))}
 dashboard=$((port + 20000))
 cpus=${SLURM_CPUS_PER_TASK:-1}
-patience=${RENDER_PATIENCE:-300} # s until all nodes are there
+patience=${RENDER_PATIENCE:-300} # longest wait for all nodes, s
 
 say() { echo "render: $*" >&2; }
 
@@ -46,24 +46,24 @@ if [ ! -x "$python" ]; then
 fi
 bin=$(dirname "$python")
 
-# Ray takes nobody in without the token; it is this job's own, and only its owner can read it. Nodes get it in their
-# environment, which Slurm hands on.
+# Ray accepts only clients and nodes that have the token. It is this job's own, and only the user can read it. Nodes get it
+# in their environment, which Slurm passes on.
 export RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=$("$python" -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_TOKEN
-# Nodes are ended when the render is done with them.
+# When the render is done, nodes may end quickly.
 export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=5
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
-# The address by which the other nodes reach this one, the first.
+# Address of the first node, for the others.
 address=$(srun --nodes=1 --ntasks=1 --nodelist="${nodes[0]}" hostname -I | awk '{print $1}')
 
-# start NODE WORDS...: Ray on one node, in the background, for as long as this job lives.
+# start NODE OPTIONS...: start Ray on one node, in the background, until this job ends.
 started=()
 start() {
   local node=$1
   shift
-  # Port 0 is any that is free.
+  # Port 0 means any free port.
   srun --nodes=1 --ntasks=1 --cpus-per-task="$cpus" --nodelist="$node" "$bin/ray" start --block --disable-usage-stats \
     --num-cpus="$cpus" --dashboard-agent-listen-port=0 --dashboard-agent-grpc-port=0 \
     --min-worker-port=0 --max-worker-port=0 "$@" > "$temporary-$node.log" 2>&1 &
@@ -79,7 +79,7 @@ trap finish EXIT
 
 start "${nodes[0]}" --head --node-ip-address="$address" --port="$port" --temp-dir="$temporary" \
   --dashboard-host=127.0.0.1 --dashboard-port="$dashboard"
-# The head is up when it answers; the others would give up before.
+# Wait until the head answers: other nodes that start earlier would give up.
 record=$temporary-${nodes[0]}.log
 until (exec 3<>"/dev/tcp/$address/$port") 2>/dev/null; do
   kill -0 "${started[0]}" 2>/dev/null || { say "Ray did not start on ${nodes[0]}: see $record"; exit 1; }
@@ -88,8 +88,8 @@ until (exec 3<>"/dev/tcp/$address/$port") 2>/dev/null; do
 done
 for node in "${nodes[@]:1}"; do start "$node" --address="$address:$port"; done
 
-# USR1 comes as the time runs out (--signal above), TERM to end the job. Both let the render save; only the first queues it
-# again. Traps are run as soon as `wait` returns, which a signal makes it do.
+# USR1 comes shortly before the time limit (--signal above), TERM ends the job. Both make the render save; only USR1 queues
+# the job again. A signal makes `wait` return, and then the trap runs.
 render=
 again=
 # shellcheck disable=SC2329 # called by the traps
@@ -108,8 +108,8 @@ on_end() {
   again=
   leave "to be ended: saving"
 }
-# await: the exit code of $render into $code. A signal ends `wait`, not the render, and comes with a code of its own; 127 is
-# that bash has nothing to add to what it said before.
+# await: wait for $render and store its exit code in $code. A signal ends `wait`, not the render, with a code of its own, so
+# wait again; 127 means that bash has already reported the code.
 await() {
   local said
   code=
@@ -151,9 +151,9 @@ await
 render=$!
 await
 finish
-# Interrupted is not failed: only that is worth another turn.
+# Queue the job again only if the render was interrupted (130), not if it failed.
 if [ -n "$again" ] && [ "$code" = 130 ]; then requeue; fi
-# Ray's logs are kept where something went wrong.
+# Ray's logs are kept after an error.
 if [ "$code" = 0 ]; then
   srun --nodes="${#nodes[@]}" --ntasks="${#nodes[@]}" rm -rf "$temporary" || true
   rm -f "$temporary"-*.log

@@ -1,4 +1,8 @@
-"""The stored canvas and other arrays of pixels: Zarr arrays of float32, with a checksum on every chunk."""
+"""The stored canvas: a Zarr array (format 3) of float32 pixels, 0..255.
+
+Every chunk has a checksum (CRC32C). Other Zarr arrays that this program writes, such as the levels of a source, are opened
+here as well.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,12 @@ from render.storage.opening import asking, open_storage
 from render.storage.url import Place
 from render.system.reading import open_regular
 
-#: Most bytes of an array's metadata.
-_MOST_METADATA = 1 << 20
-
-_TOKEN = "token"
+#: Largest metadata file of an array (zarr.json), bytes.
+_MAX_METADATA_BYTES = 1 << 20
 #: Longest side of a plausible canvas, px.
-_MOST_SIDE = 1 << 25
+MAX_SIDE_PX = 1 << 25
+#: Attribute of the array that holds the canvas' token.
+_TOKEN_ATTRIBUTE = "token"
 #: Exceptions that Zarr raises, at one place or another, for metadata that it did not write.
 UNREADABLE = (
     OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, ArithmeticError,
@@ -33,15 +37,21 @@ _CODECS = ("BytesCodec", "Crc32cCodec")
 
 
 def get_ready() -> None:
-    """Import the modules that `create` and `CanvasStore` need, at a time when the program waits anyway."""
+    """Import the slow modules that this one needs, while the program waits for something else."""
     import zarr  # noqa: F401
 
 
 def create(place: Place, shape: tuple[int, int], token: str, attributes: Mapping[str, Any] | None = None) -> None:
-    """Create an empty canvas of `shape` (rows, columns).
+    """Create an empty canvas.
 
-    `token` distinguishes it from every other canvas at this place; `attributes` are stored with it. Raises `StorageError`
-    for an object store that refuses it.
+    Args:
+        place: Path or URL of the canvas; its parent exists.
+        shape: (rows, columns) px.
+        token: Text that distinguishes this canvas from every other that had its place.
+        attributes: Further attributes of the Zarr array.
+
+    Raises:
+        StorageError: the object store refuses it.
     """
     # Imported here and below because the import is slow and every process that starts reads this module.
     import zarr
@@ -57,7 +67,7 @@ def create(place: Place, shape: tuple[int, int], token: str, attributes: Mapping
             compressors=[Crc32cCodec()],
             # A chunk that was never written, or is lost, reads as NaN, which no canvas holds.
             fill_value=float("nan"),
-            attributes={_TOKEN: token, **(attributes or {})},
+            attributes={_TOKEN_ATTRIBUTE: token, **(attributes or {})},
             dimension_names=("row", "column", "channel"),
         )
     if isinstance(place, Path):
@@ -66,17 +76,26 @@ def create(place: Place, shape: tuple[int, int], token: str, attributes: Mapping
 
 
 def open_array(place: Place, mode: str = "r", dtype: str = "float32", chunk: int | None = None) -> Any:
-    """Open the Zarr array of (rows, columns, 3) numbers that this program wrote at a place, to read or to write.
+    """Open a Zarr array (rows, columns, 3) that this program wrote.
 
-    Raises ValueError, or another of `UNREADABLE`, for any other array: no chunk is decoded before the format, the codecs
-    and the chunk shape are known to be those that this program writes.
+    No chunk is decoded before the format, the codecs and the chunk shape are known to be those that this program writes.
+
+    Args:
+        place: Path or URL of the array.
+        mode: `r` to read, `r+` to read and write.
+        dtype: Expected type of the numbers.
+        chunk: Expected side of a chunk, px; None for a canvas' `CHUNK`.
+
+    Raises:
+        ValueError: it is another kind of array; another of `UNREADABLE` if it is none or damaged.
+        StorageError: the object store does not answer.
     """
     import zarr
 
     chunk = CHUNK if chunk is None else chunk
     if isinstance(place, Path):
         # Refuse a missing array, as Zarr would create its directory.
-        open_regular(place / "zarr.json", _MOST_METADATA, follow=False).close()
+        open_regular(place / "zarr.json", _MAX_METADATA_BYTES, follow=False).close()
     with asking(place):
         # Chunks of zeros are written as well: a missing one means damage.
         array = zarr.open_array(_array_store(place, mode), mode=mode, zarr_format=3, config={"write_empty_chunks": True})
@@ -85,7 +104,7 @@ def open_array(place: Place, mode: str = "r", dtype: str = "float32", chunk: int
         raise ValueError(f"its codecs are {', '.join(codecs) or 'unknown'}")
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.dtype(dtype):
         raise ValueError(f"it is {array.shape} of {array.dtype}")
-    if array.chunks != (chunk, chunk, 3) or not all(1 <= side <= _MOST_SIDE for side in array.shape):
+    if array.chunks != (chunk, chunk, 3) or not all(1 <= side <= MAX_SIDE_PX for side in array.shape):
         raise ValueError(f"it is {array.shape} in chunks of {array.chunks}")
     return array
 
@@ -97,14 +116,23 @@ class CanvasStore:
     """
 
     def __init__(self, path: Place, token: str | None = None, *, mode: str = "r") -> None:
-        """Open the canvas; raise `DamagedCheckpoint` if there is none, or not the one that `token` names."""
+        """Open the canvas.
+
+        Args:
+            path: Path or URL of the canvas.
+            token: Expected token; None for any.
+            mode: `r` to read, `r+` to read and write.
+
+        Raises:
+            DamagedCheckpoint: there is no canvas, or it has another token.
+        """
         self._path = path
         try:
             self._array = open_array(path, mode)
         except UNREADABLE as error:
             reason = str(error).splitlines()[0] if isinstance(error, ValueError) and str(error) else type(error).__name__
             raise DamagedCheckpoint(f"{path} is no canvas store ({reason})") from None
-        if token is not None and self._array.attrs.get(_TOKEN) != token:
+        if token is not None and self._array.attrs.get(_TOKEN_ATTRIBUTE) != token:
             raise DamagedCheckpoint(f"{path} holds another canvas than the manifest names")
 
     @property
@@ -114,8 +142,8 @@ class CanvasStore:
 
     @property
     def token(self) -> str:
-        """Identifier that distinguishes this canvas from every other that had its path."""
-        return str(self._array.attrs.get(_TOKEN, ""))
+        """Text that distinguishes this canvas from every other that had its path."""
+        return str(self._array.attrs.get(_TOKEN_ATTRIBUTE, ""))
 
     @property
     def rect(self) -> Rect:
@@ -123,14 +151,19 @@ class CanvasStore:
         return whole(*self.shape)
 
     def write(self, rect: Rect, pixels: Pixels) -> None:
-        """Write whole chunks: `rect` begins on a chunk's border and ends on one, or at the canvas' end."""
+        """Write whole chunks.
+
+        Args:
+            rect: Rectangle that begins on a chunk's border, and ends on one or at the canvas' end.
+            pixels: (rect.rows.size, rect.columns.size, 3) float32, 0..255.
+        """
         with asking(self._path):
             self._array[slice(*rect.rows), slice(*rect.columns)] = pixels
 
     def flush(self, rects: Iterable[Rect]) -> None:
         """Flush the chunks of these rectangles, and their directory entries, to the disk."""
         if not isinstance(self._path, Path):
-            # A written object is already durable.
+            # An object is durable once it is written.
             return
         directories = set()
         for rect in rects:
@@ -144,10 +177,10 @@ class CanvasStore:
             sync(directory)
 
     def read(self, rect: Rect) -> Pixels:
-        """Return (rect.rows.size, rect.columns.size, 3) float32 pixels.
+        """Return the pixels of a rectangle: (rect.rows.size, rect.columns.size, 3) float32, 0..255.
 
         Raises:
-            DamagedCheckpoint: a chunk is damaged or missing.
+            DamagedCheckpoint: a chunk is damaged or missing, or the rectangle is not within the canvas.
         """
         if whole(*self.shape).intersect(rect) != rect:
             raise DamagedCheckpoint(f"{self._path} is {self.shape[1]} x {self.shape[0]} px and lacks {rect}")

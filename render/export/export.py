@@ -1,4 +1,4 @@
-"""Export of a canvas on disk to files for printers, museums and browsers. Memory does not grow with the canvas."""
+"""Export of a canvas on disk to picture files; memory does not grow with the canvas."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from render.canvas import store as stores
 from render.canvas.image import CanvasImage, canvas_image
 from render.canvas.store import CanvasStore
 from render.config.formats import DREAM, FORMATS
-from render.export.colour import COLOUR_KEYS, Colour
+from render.export.colour import COLOUR_KEYS, ColourAdjustment
 from render.export.metadata import Metadata
 from render.export.panel_map import map_picture
 from render.export.panels import Panels
@@ -24,26 +24,33 @@ from render.export.picture import Encoding, unwritable, write_picture
 from render.export.picture_directory import replacing_directory
 from render.export.print_layout import KEY as LAYOUT_KEY
 from render.export.print_layout import PrintLayout
-from render.export.profile import Profile, converted
+from render.export.profile import Profile, convert
 from render.system import interrupts
 from render.system.watched import in_thread
 
-#: Deep Zoom as its viewers expect it: tiles of 254 px that overlap by one.
+#: Side of a Deep Zoom tile and overlap of neighbours, px, as viewers expect them.
 _ZOOM_TILE, _ZOOM_OVERLAP = 254, 1
-#: Longest side of the picture under the map of panels, px.
-_MAP_SIDE = 1024
+#: Longest side of the picture that the map of panels is drawn on, px.
+_MAX_THUMBNAIL_SIDE = 1024
 
 
 @dataclass(frozen=True)
 class Style:
-    """Settings that turn a canvas into a picture of any format: `bits` a channel, colours, compression and metadata.
+    """Settings that turn a canvas into a picture of any format.
 
     Format `zarr` uses only the metadata: it is the canvas itself, in floats and in its original colours.
+
+    Attributes:
+        bits: Bits of a channel, 8 or 16; formats that have only 8 ignore it.
+        profile: ICC profile that the colours are converted to.
+        colour: Saturation and contrast.
+        encoding: Quality and compression.
+        metadata: Title, author, settings and resolution.
     """
 
     bits: int = 8
     profile: Profile = field(default_factory=Profile)
-    colour: Colour = field(default_factory=Colour)
+    colour: ColourAdjustment = field(default_factory=ColourAdjustment)
     encoding: Encoding = field(default_factory=Encoding)
     metadata: Metadata = field(default_factory=Metadata)
 
@@ -51,46 +58,69 @@ class Style:
 def export(
     canvas: CanvasStore,
     path: Path,
-    form: str,
+    format_name: str,
     style: Style,
     complete: Callable[[Path], None] = lambda _directory: None,
     *,
     run: str = "",
     keep: bool = False,
 ) -> None:
-    """Write the canvas as `form` to `path`, a file or a directory, which gets that name only when it is complete.
+    """Write the canvas as a picture of any format.
 
-    `complete` adds further files to a Deep Zoom directory; `run` is the digest of the run, for a directory's marker. With
-    `keep` no existing file is replaced.
-    Raises `UserError` when it cannot be written and `DamagedCheckpoint` when the canvas cannot be read.
+    Args:
+        canvas: The canvas.
+        path: File, or directory for `dzi` and `zarr`. It gets this name only when it is complete.
+        format_name: A key of `FORMATS`.
+        style: Settings of the picture.
+        complete: Function that adds further files to a Deep Zoom directory.
+        run: Digest of the run, for a directory's marker.
+        keep: True to raise `UserError` instead of replacing an existing picture.
+
+    Raises:
+        UserError: the picture cannot be written.
+        DamagedCheckpoint: the canvas cannot be read.
     """
-    if form == "zarr":
+    if format_name == "zarr":
         _write_zarr(canvas, path, style, run, keep)
         return
-    with styled_image(canvas, style, form) as picture:
-        if form == "dzi":
+    with styled_image(canvas, style, format_name) as picture:
+        if format_name == "dzi":
             with replacing_directory(path, run, keep=keep) as directory:
                 write_zoom(picture, directory / DREAM, style.encoding.quality)
                 complete(directory)
         else:
             metadata = replace(style.metadata, profile=style.profile.icc)
-            write_picture(path, picture.image, form, metadata, style.encoding, picture.check, keep=keep)
+            write_picture(path, picture.image, format_name, metadata, style.encoding, picture.check, keep=keep)
 
 
 @contextmanager
-def styled_image(canvas: CanvasStore, style: Style, form: str, *, random: bool = False) -> Iterator[CanvasImage]:
-    """Yield the canvas as an image in the bits and colours of a format; see `image.canvas_image`."""
-    bits = style.bits if style.bits in FORMATS[form].bits else 8
-    foreign = style.profile.content is not None
-    with canvas_image(canvas, 16 if foreign else bits, random=random, shown=style.colour) as picture:
-        yield replace(picture, image=converted(picture.image, style.profile, bits))
+def styled_image(
+    canvas: CanvasStore, style: Style, format_name: str, *, random_access: bool = False
+) -> Iterator[CanvasImage]:
+    """Yield the canvas as an image in the bits and colours of a format; see `canvas_image`."""
+    bits = style.bits if style.bits in FORMATS[format_name].bits else 8
+    # Colours are converted from 16 bits, whatever the picture has.
+    canvas_bits = bits if style.profile.is_srgb else 16
+    with canvas_image(canvas, canvas_bits, random_access=random_access, transform=style.colour) as picture:
+        yield replace(picture, image=convert(picture.image, style.profile, bits))
 
 
-def write_zoom(made: CanvasImage, stem: Path, quality: int) -> None:
-    """Write a Deep Zoom pyramid of JPEG tiles: `stem`.dzi and the directory `stem`_files."""
+def write_zoom(picture: CanvasImage, stem: Path, quality: int) -> None:
+    """Write a Deep Zoom pyramid of JPEG tiles: `stem`.dzi and the directory `stem`_files.
+
+    Args:
+        picture: Image of 8 bits.
+        stem: Path of the pyramid without an ending.
+        quality: Quality of the tiles, 1 to 100.
+
+    Raises:
+        UserError: the pyramid cannot be written.
+        OSError: the disk is full.
+        DamagedCheckpoint: the canvas cannot be read.
+    """
     try:
         in_thread(
-            lambda: made.image.dzsave(
+            lambda: picture.image.dzsave(
                 os.fsencode(stem),
                 layout="dz",
                 suffix=f".jpg[Q={quality},subsample-mode=off]",
@@ -100,46 +130,60 @@ def write_zoom(made: CanvasImage, stem: Path, quality: int) -> None:
             )
         )
     except pyvips.Error as error:
-        made.check()
+        picture.check()
         raise unwritable(stem.parent, error, "dzi") from None
-    made.check()
+    picture.check()
     if not Path(f"{stem}.dzi").read_bytes().endswith(b">\n"):
         # libvips does not notice a full disk when it writes so little.
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    # It holds the time of day, and no fact that the descriptor lacks.
+    # It holds the time of day, which would make pictures differ, and nothing else that the descriptor lacks.
     (stem.parent / f"{stem.name}_files" / "vips-properties.xml").unlink(missing_ok=True)
 
 
 def export_panels(
-    canvas: CanvasStore, path: Path, form: str, style: Style, panels: Panels, layout: PrintLayout, *, run: str = ""
+    canvas: CanvasStore, path: Path, format_name: str, style: Style, panels: Panels, layout: PrintLayout, *, run: str = ""
 ) -> None:
-    """Write every panel of a print as a file, named as on the map, which is saved beside them as `map.png`.
+    """Write every panel of a print as a file, and their map as `map.png`.
 
-    `layout` is that of the whole print, `run` as for `export`. Raises the errors of `export`.
+    Args:
+        canvas: The canvas, bleed included.
+        path: Directory of the panels.
+        format_name: Format of the files.
+        style: Settings of the pictures.
+        panels: Cuts of the canvas.
+        layout: Layout of the whole print; each file gets it with its own origin.
+        run: Digest of the run, for the directory's marker.
+
+    Raises:
+        UserError: a panel cannot be written.
+        DamagedCheckpoint: the canvas cannot be read.
     """
     # Random access, because the panels overlap.
-    with styled_image(canvas, style, form, random=True) as picture, replacing_directory(path, run) as directory:
+    with (
+        styled_image(canvas, style, format_name, random_access=True) as picture,
+        replacing_directory(path, run) as directory,
+    ):
         for panel in panels.panels:
             rows, columns = panel.rect
             part = picture.image.crop(columns.start, rows.start, columns.size, rows.size)
             panel_layout = replace(layout, origin=(rows.start, columns.start))
             settings = {**(style.metadata.settings or {}), LAYOUT_KEY: panel_layout.to_settings()}
             metadata = replace(style.metadata, settings=settings, profile=style.profile.icc)
-            name = f"{panel.name}{FORMATS[form].ending}"
-            write_picture(directory / name, part, form, metadata, style.encoding, picture.check)
+            name = f"{panel.name}{FORMATS[format_name].ending}"
+            write_picture(directory / name, part, format_name, metadata, style.encoding, picture.check)
         map_picture(panels, _thumbnail(canvas, style)).save(directory / "map.png")
 
 
 def _thumbnail(canvas: CanvasStore, style: Style) -> np.ndarray:
-    """Return the canvas, small: (rows, columns, 3) uint8, at most 1024 px a side."""
-    with canvas_image(canvas, shown=style.colour) as picture:
-        small = picture.image.thumbnail_image(_MAP_SIDE, height=_MAP_SIDE, size="down").numpy()
+    """Return a small picture of the canvas, (rows, columns, 3) uint8 sRGB."""
+    with canvas_image(canvas, transform=style.colour) as picture:
+        small = picture.image.thumbnail_image(_MAX_THUMBNAIL_SIDE, height=_MAX_THUMBNAIL_SIDE, size="down").numpy()
         picture.check()
     return small
 
 
 def _write_zarr(canvas: CanvasStore, path: Path, style: Style, run: str, keep: bool) -> None:
-    """Write a Zarr array of the float canvas, with the settings, except those of colours, among its attributes."""
+    """Write a copy of the float canvas, with the settings, except of colours, as attributes."""
     settings = dict(style.metadata.settings or {})
     if "output" in settings:
         settings["output"] = {key: value for key, value in settings["output"].items() if key not in COLOUR_KEYS}

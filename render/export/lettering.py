@@ -1,7 +1,9 @@
-"""Text on pictures: its width in pixels, where it breaks, and how it is drawn. Lines run from left to right only.
+"""Text on pictures: its width in pixels, its line ends, and its drawing.
 
-Letters are Pillow's own font, the same on every machine. It has ASCII and little more, so text with any other character
-is drawn as a whole by Pango, with a font of the machine that has the character.
+Lines run from left to right only. Letters are of Pillow's own font, the same on every machine. It has ASCII and little
+more, so text with any other character is drawn as a whole by Pango, with a font of the machine that has the character.
+
+In all functions `size` is the size of the font, px, and `room` the largest width of a line, px.
 """
 
 from __future__ import annotations
@@ -18,23 +20,28 @@ import pyvips
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+#: R, G, B, 0..255.
 Colour = tuple[int, int, int]
 #: Colours of sheets: background, text, secondary text, the place of a missing picture, and failures.
 GROUND, INK, QUIET = (11, 12, 13), (236, 236, 234), (169, 173, 178)
 EMPTY, ALARM = (28, 31, 34), (229, 120, 109)
-#: Smallest size of letters that is easy to read, px.
-LEAST = 11
+#: Smallest font that is easy to read, px.
+MIN_FONT = 11
 
 _ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
-#: Possible line ends: after a space or a joint of a name, but not within a number.
-_JOINTS = re.compile(r"(?<=[\s_/=;:])|(?<=\w-)(?!\d)|(?<=[.,])(?!\d)")
+#: Possible line ends: after a space or a separator in a name, but not within a number.
+_LINE_ENDS = re.compile(r"(?<=[\s_/=;:])|(?<=\w-)(?!\d)|(?<=[.,])(?!\d)")
 _SPACES = re.compile(r"\s+")
 #: Size at which the widths of Pango's letters are measured, px; each is measured once.
-_MEASURED = 32
+_MEASURING_SIZE = 32
 
 
 def font_of(size: float) -> ImageFont.FreeTypeFont:
-    """Return Pillow's own font with letters of `size` px."""
+    """Return Pillow's own font.
+
+    Raises:
+        ImportError: Pillow was built without FreeType.
+    """
     font = ImageFont.load_default(size)
     if not isinstance(font, ImageFont.FreeTypeFont):
         raise ImportError("Pillow was built without FreeType: it has one size of letters alone")
@@ -42,26 +49,26 @@ def font_of(size: float) -> ImageFont.FreeTypeFont:
 
 
 def line_height(size: int) -> int:
-    """Return the rows of pixels that a line of text takes."""
+    """Return the height of a line of text, px."""
     return math.ceil(1.3 * size)
 
 
 def tidy(text: str) -> str:
-    """Return the text in one line, without characters that no font has: control characters, halves of surrogate pairs."""
+    """Return the text in one line, without control characters and lone surrogates."""
     spaced = _SPACES.sub(" ", text).strip().encode("utf-8", "replace").decode()
     return "".join(char for char in spaced if unicodedata.category(char) not in ("Cc", "Cn", "Co"))
 
 
 @lru_cache(1 << 16)
 def text_width(text: str, size: int) -> float:
-    """Return the columns of pixels that a tidy text takes; an estimate where Pango draws it."""
-    if _is_known(text) or not _has_pango():
+    """Return the width of a tidy text, px; an estimate if Pango draws it."""
+    if _is_drawable(text) or not _has_pango():
         return _sized_font(size).getlength(_replaced(text))
-    return sum(map(_advance, text)) * size / _MEASURED
+    return sum(map(_advance, text)) * size / _MEASURING_SIZE
 
 
 def shortened(text: str, size: int, room: float) -> str:
-    """Return the text in at most `room` px; in a wider text an ellipsis replaces the middle."""
+    """Return the text, with an ellipsis in place of its middle if it is wider than `room`."""
     text = tidy(text)
     width = text_width(text, size)
     if width <= room:
@@ -74,37 +81,37 @@ def shortened(text: str, size: int, room: float) -> str:
     return ""
 
 
-def wrapped(text: str, size: int, room: float, most: int) -> list[str]:
-    """Return the text in at most `most` lines of at most `room` px; the middle of a longer text is left out.
+def wrapped(text: str, size: int, room: float, max_lines: int) -> list[str]:
+    """Break the text into at most `max_lines` lines, with an ellipsis in a longer text.
 
-    Lines end between words and parts of names, and within one only if it is wider than a line.
+    Lines end between words and parts of names, and within a word only if it is wider than a line.
     """
     text = tidy(text)
     lines = _lines(text, size, room)
-    if len(lines) <= most:
+    if len(lines) <= max_lines:
         return lines
-    length = min(len(text), most * _at_most(size, room))
-    # What fits depends on the line ends, so the longest text that fits is found by trying from the long end.
-    while length > 0 and len(lines) > most:
+    length = min(len(text), max_lines * _max_characters(size, room))
+    # The length that fits depends on the line ends, so lengths are tried from the longest on.
+    while length > 0 and len(lines) > max_lines:
         length -= max(1, length // 24)
         lines = _lines(_without_middle(text, length), size, room)
-    return lines[:most]
+    return lines[:max_lines]
 
 
-def most_lines(texts: Iterable[str], size: int, room: float, most: int) -> int:
-    """Return the number of lines of the longest of `texts`, `most` at most."""
-    longest = 0
+def most_lines(texts: Iterable[str], size: int, room: float, max_lines: int) -> int:
+    """Return the largest number of lines that one of `texts` takes, `max_lines` at most."""
+    largest = 0
     for text in texts:
-        longest = max(longest, len(_lines(tidy(text), size, room)))
-        if longest >= most:
-            return most
-    return longest
+        largest = max(largest, len(_lines(tidy(text), size, room)))
+        if largest >= max_lines:
+            return max_lines
+    return largest
 
 
-def fitted(text: str, size: int, room: float, least: int = LEAST) -> tuple[str, int]:
-    """Return the text and its size of letters: `size`, reduced to fit into `room`; at `least` the text is shortened."""
+def fitted(text: str, size: int, room: float, min_size: int = MIN_FONT) -> tuple[str, int]:
+    """Return the text and the size at which it fits; at `min_size` it is shortened instead."""
     text = tidy(text)
-    while size > least and text_width(text, size) > room:
+    while size > min_size and text_width(text, size) > room:
         size -= 1
     return shortened(text, size, room), size
 
@@ -119,15 +126,21 @@ def draw_line(
     across: float = 0,
     room: float = 1e9,
 ) -> None:
-    """Draw one tidy line whose top is at `at` (row, column), px.
+    """Draw one line of text.
 
-    `across` is the position of that column along the text: 0 for its left end, 0.5 for its middle, 1 for its right end.
-    Text that is wider than `text_width` estimated is squeezed into `room` px.
+    Args:
+        sheet: RGB picture to draw on.
+        at: (row, column) px of the line's top, and of the point of the line that `across` names.
+        text: Tidy text.
+        size: Size of the font, px.
+        colour: Colour of the text.
+        across: Point of the line at column `at[1]`: 0 for its left end, 0.5 for its middle, 1 for its right end.
+        room: Width, px, into which text is squeezed that is wider than `text_width` estimated.
     """
     row, column = at
     if not text:
         return
-    if _is_known(text) or not _has_pango():
+    if _is_drawable(text) or not _has_pango():
         font, glyphs = _sized_font(size), _replaced(text)
         left = column - across * font.getlength(glyphs)
         ImageDraw.Draw(sheet).text((left, row), glyphs, colour, font, anchor="la")
@@ -145,9 +158,9 @@ def draw_line(
 
 
 def _lines(text: str, size: int, room: float) -> list[str]:
-    """Return the text in lines, as many as needed."""
+    """Break a tidy text into lines, as many as needed."""
     lines, line = [], ""
-    for part in filter(None, _JOINTS.split(text)):
+    for part in filter(None, _LINE_ENDS.split(text)):
         if line and text_width((line + part).rstrip(), size) > room:
             lines.append(line.rstrip())
             line = ""
@@ -159,39 +172,46 @@ def _lines(text: str, size: int, room: float) -> list[str]:
     return [*lines, line.rstrip()] if line.strip() else lines
 
 
-def _without_middle(text: str, kept: int) -> str:
-    return text[: -(-kept // 2)].rstrip() + _ELLIPSIS + (text[-(kept // 2) :].lstrip() if kept > 1 else "")
+def _without_middle(text: str, length: int) -> str:
+    """Return `length` characters of the text, half from each end, with an ellipsis between."""
+    return text[: -(-length // 2)].rstrip() + _ELLIPSIS + (text[-(length // 2) :].lstrip() if length > 1 else "")
 
 
-def _at_most(size: int, room: float) -> int:
-    """Return the most characters in a line: the narrowest are a sixth as wide as the font is high."""
+def _max_characters(size: int, room: float) -> int:
+    """Return the most characters in a line: the narrowest are a sixth of the size wide."""
     return max(1, int(6 * room / size))
 
 
 @cache
 def _sized_font(size: int) -> ImageFont.FreeTypeFont:
+    """Return Pillow's own font; each size is loaded once."""
     return font_of(size)
 
 
 @cache
 def _glyph(char: str) -> tuple[tuple[int, int], bytes]:
-    mask = _sized_font(_MEASURED).getmask(char)
+    """Return size and ink of a character in Pillow's own font."""
+    mask = _sized_font(_MEASURING_SIZE).getmask(char)
     return mask.size, bytes(mask)
 
 
 @cache
 def _is_in_font(char: str) -> bool:
-    """Return whether Pillow's font has the character: it draws all others like one that no font has."""
+    """Return whether Pillow's font has a character; it draws all others alike."""
     return char == " " or _glyph(char) != _glyph("\uffff")
 
 
-def _is_known(text: str) -> bool:
+def _is_drawable(text: str) -> bool:
+    """Return whether Pillow's font has all characters of a text."""
     return all(map(_is_in_font, text))
 
 
 def _replaced(text: str) -> str:
-    """Return the text in the letters of Pillow's font: without accents, and with question marks for other characters."""
-    if _is_known(text):
+    """Return the text in characters of Pillow's font.
+
+    Accents are removed; a question mark stands for any other character that is missing.
+    """
+    if _is_drawable(text):
         return text
     bare = (char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
     return "".join(char if _is_in_font(char) else "?" for char in bare)
@@ -199,9 +219,9 @@ def _replaced(text: str) -> str:
 
 @cache
 def _has_pango() -> bool:
-    """Return whether libvips can draw text here, with a font: without one, all letters look the same."""
+    """Return whether libvips can draw text and has a font: without one, all letters look alike."""
     try:
-        first, second = (_pango_mask(char, _MEASURED)[0] for char in "xi")
+        first, second = (_pango_mask(char, _MEASURING_SIZE)[0] for char in "xi")
     except pyvips.Error:
         return False
     return not np.array_equal(first, second)
@@ -209,14 +229,14 @@ def _has_pango() -> bool:
 
 @cache
 def _advance(char: str) -> float:
-    """Return the width that a character adds to a line, px at the size of measuring."""
-    with_char, without_char = (_pango_mask(text, _MEASURED)[0].shape[1] for text in (f"H{char}H", "HH"))
+    """Return the width that a character adds to a line, px at `_MEASURING_SIZE`."""
+    with_char, without_char = (_pango_mask(text, _MEASURING_SIZE)[0].shape[1] for text in (f"H{char}H", "HH"))
     return max(0, with_char - without_char)
 
 
 @lru_cache(4096)
 def _pango_mask(text: str, size: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Return the ink of a line, (rows, columns) uint8, and its (down, right) distance from the line's corner, px."""
+    """Return the ink of a line, (rows, columns) uint8, and its (down, right) offset, px."""
     # At 72 dpi a point is a pixel.
     try:
         rendered = pyvips.Image.text(html.escape(text, quote=False), font=f"sans {size}", dpi=72)

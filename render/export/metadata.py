@@ -1,4 +1,4 @@
-"""Metadata of a picture file: title, author, program, the settings that made it, and its colour profile.
+"""Metadata of a picture file: title, author, program, settings and colour profile.
 
 All of it is in an XMP packet, which every format supports and every cataloguing program reads, and in the format's own
 fields (PNG text, EXIF) for other programs.
@@ -20,20 +20,22 @@ from PIL import Image, ImageCms
 
 from render.errors import UserError
 from render.export.xmp import read_description
-from render.source.loaders import open_stream
+from render.geometry.units import MM_PER_INCH
+from render.source.loaders import EXIF_FIELD, ICC_FIELD, XMP_FIELD, open_stream
 from render.system.paths import APPLICATION
 from render.system.version import __version__
 
+#: Tags ImageDescription, Software and Artist (EXIF 2.32, 4.6.4).
 _EXIF_DESCRIPTION, _EXIF_SOFTWARE, _EXIF_ARTIST = 0x010E, 0x0131, 0x013B
-#: Resolution of files whose physical size nobody has chosen: formats need a number, and this one is customary.
+#: Resolution of files without a physical size: formats need a number, and this one is customary.
 _SCREEN_DPI = 72.0
-#: Bytes of a JPEG's segment, its name included: longer metadata does not fit.
-_SEGMENT = 65_000
-#: Greatest depth of nested mappings in settings; this program's have about five.
+#: Largest EXIF block or XMP packet in a JPEG, bytes: a segment has at most 65,533, its name included.
+_MAX_SEGMENT_BYTES = 65_000
+#: Greatest depth of nested mappings and lists in settings; those of this program have about five.
 _MAX_DEPTH = 64
-#: Start of the part of an EXIF text that libvips takes for its own remark and drops.
-_TAIL = " ("
-#: Characters that are not allowed in XML.
+#: From here on libvips takes an EXIF text for its own remark and drops it.
+_REMARK_START = " ("
+#: Characters that XML 1.0 does not allow.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _PACKET = """\
 <?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -57,7 +59,12 @@ def srgb_profile() -> bytes:
 class Metadata:
     """Metadata of a picture.
 
-    `settings` are stored as JSON; `dpi` None stands for 72, a screen's; `profile` is an ICC profile, sRGB's by default.
+    Attributes:
+        settings: Settings that made the picture; they are stored as JSON.
+        title: Title of the picture.
+        author: Its author.
+        dpi: Resolution in print; None for 72, a screen's.
+        profile: ICC profile of its colours.
     """
 
     settings: Mapping[str, Any] | None = None
@@ -68,15 +75,16 @@ class Metadata:
 
     @property
     def software(self) -> str:
+        """Name and version of this program."""
         return f"{APPLICATION} {__version__}"
 
     @property
     def description(self) -> str | None:
-        """The settings as JSON text."""
+        """The settings as JSON text; None without settings."""
         return None if self.settings is None else json.dumps(self.settings, sort_keys=True)
 
     def packet(self) -> bytes:
-        """Return the XMP packet (ISO 16684-1): Dublin Core's title, creator and description, and the program."""
+        """Return the XMP packet (ISO 16684-1): title, creator, description and program."""
         elements = ""
         for name, text, kind, language in (
             ("title", self.title, "Alt", ' xml:lang="x-default"'),
@@ -90,23 +98,28 @@ class Metadata:
         return _PACKET.format(software=escape(self.software), elements=elements).encode("ascii", "xmlcharrefreplace")
 
 
-def with_metadata(image: pyvips.Image, metadata: Metadata, form: str) -> pyvips.Image:
-    """Return the image with all metadata, ready to be written as `form` (png, jpeg, webp or tiff).
+def with_metadata(image: pyvips.Image, metadata: Metadata, format_name: str) -> pyvips.Image:
+    """Return the image with all metadata in the fields of its format.
+
+    Args:
+        image: Image without metadata.
+        metadata: Metadata to be written.
+        format_name: png, jpeg, webp, tiff or bigtiff.
 
     Raises:
         ValueError: the metadata does not fit into a JPEG.
     """
     packet = metadata.packet()
-    per_mm = (metadata.dpi or _SCREEN_DPI) / 25.4
-    annotated = image.copy(xres=per_mm, yres=per_mm)
-    annotated.set_type(pyvips.GValue.blob_type, "icc-profile-data", metadata.profile)
-    annotated.set_type(pyvips.GValue.blob_type, "xmp-data", packet)
-    if form in ("jpeg", "webp"):
+    dots_per_mm = (metadata.dpi or _SCREEN_DPI) / MM_PER_INCH
+    annotated = image.copy(xres=dots_per_mm, yres=dots_per_mm)
+    annotated.set_type(pyvips.GValue.blob_type, ICC_FIELD, metadata.profile)
+    annotated.set_type(pyvips.GValue.blob_type, XMP_FIELD, packet)
+    if format_name in ("jpeg", "webp"):
         exif = _exif(metadata)
-        if form == "jpeg" and max(len(exif), len(packet)) > _SEGMENT:
+        if format_name == "jpeg" and max(len(exif), len(packet)) > _MAX_SEGMENT_BYTES:
             raise ValueError(f"a JPEG has no room for settings of {len(packet):,} bytes")
-        annotated.set_type(pyvips.GValue.blob_type, "exif-data", exif)
-    elif form == "png":
+        annotated.set_type(pyvips.GValue.blob_type, EXIF_FIELD, exif)
+    elif format_name == "png":
         texts = {"Software": metadata.software, "Title": metadata.title, "Author": metadata.author}
         texts["Description"] = metadata.description
         # libvips writes UTF-8 where PNG expects Latin-1; texts that are not ASCII are in XMP only.
@@ -119,18 +132,19 @@ def with_metadata(image: pyvips.Image, metadata: Metadata, form: str) -> pyvips.
 
 
 def _exif(metadata: Metadata) -> bytes:
+    """Return the EXIF block: program, author and settings."""
     exif = Image.Exif()
     exif[_EXIF_SOFTWARE] = metadata.software
-    if metadata.author and metadata.author.isascii() and _TAIL not in metadata.author:
+    if metadata.author and metadata.author.isascii() and _REMARK_START not in metadata.author:
         exif[_EXIF_ARTIST] = metadata.author
     if metadata.description is not None:
         # In JSON it can only be within a string, where an escape has the same meaning.
-        exif[_EXIF_DESCRIPTION] = metadata.description.replace(_TAIL, " \\u0028")
+        exif[_EXIF_DESCRIPTION] = metadata.description.replace(_REMARK_START, " \\u0028")
     return exif.tobytes()
 
 
 def says_its_settings(path: Path) -> bool:
-    """Return whether a file is a picture that contains the settings of this program."""
+    """Return whether a path is a picture file, and no link, with settings of this program."""
     try:
         return path.is_file() and not path.is_symlink() and bool(read_settings(path))
     except OSError:
@@ -138,13 +152,16 @@ def says_its_settings(path: Path) -> bool:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Return the settings inside a picture file that this program wrote, of any format; empty if there are none.
+    """Return the settings inside a picture file of this program; empty if there are none.
 
-    No pixel is decoded. Raises OSError where there is no readable file, or no picture in it.
+    No pixel is decoded.
+
+    Raises:
+        OSError: the file cannot be read, or is no picture.
     """
     try:
         image = open_stream(path)
-        packet = image.get("xmp-data") if image.get_typeof("xmp-data") else b""
+        packet = image.get(XMP_FIELD) if image.get_typeof(XMP_FIELD) else b""
     except UserError as error:
         raise OSError(f"it {str(error).removeprefix(f'image {str(path)!r} ')}") from None
     except pyvips.Error as error:
@@ -153,20 +170,21 @@ def read_settings(path: Path) -> dict[str, Any]:
     try:
         settings = json.loads(read_description(packet) or "{}")
     except (ValueError, RecursionError):
-        # The description of another program.
+        # It is the description of another program.
         return {}
     return settings if isinstance(settings, dict) and _is_shallow(settings) else {}
 
 
 def _is_shallow(settings: Any) -> bool:
-    """Return whether values are nested no deeper than settings are."""
-    level = [settings]
+    """Return whether values are nested at most `_MAX_DEPTH` deep."""
+    nested = [settings]
     for _ in range(_MAX_DEPTH):
-        level = [part for value in level if isinstance(value, dict | list) for part in _parts(value)]
-        if not level:
+        nested = [part for value in nested if isinstance(value, dict | list) for part in _parts(value)]
+        if not nested:
             return True
     return False
 
 
 def _parts(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    """Return the values in a mapping or list."""
     return value.values() if isinstance(value, dict) else value

@@ -1,4 +1,4 @@
-"""Map of a print in panels: the dream, small, with every panel outlined and named, for hanging the sheets."""
+"""Map of a print in panels: a small picture with every panel outlined and named."""
 
 from __future__ import annotations
 
@@ -12,34 +12,40 @@ from render.export.lettering import font_of, text_width, wrapped
 from render.export.panels import Panels, row_name
 from render.geometry.geometry import Interval
 
-#: Longest side of the map's picture, and the size to which a short side is enlarged, px.
-_LONGEST = 1000
-_SHORTEST = 240
+#: Long side of the map's picture, and least length of its short side, px.
+_LONG_SIDE, _MIN_SHORT_SIDE = 1000, 240
+#: R,G,B of the background, the text, and secondary text.
 _PAPER, _INK, _GREY = (255, 255, 255), (20, 20, 20), (110, 110, 110)
+#: R,G,B of a panel's outline, and of the lines on both sides of it.
 _OUTLINE, _CASING = (255, 255, 255), (10, 10, 10)
-#: Share of white in the dream, so that lines and names are visible on it; larger where panels overlap.
+#: Share of white in the picture, so that lines and names are visible on it; it is larger where panels overlap.
 _BLEACH, _BLEACH_OVERLAP = 0.18, 0.62
-_MARGIN, _CAPTION_SIZE, _AXIS_SIZE = 16, 18, 17
+#: Margin of the map, and fonts of the text below it and of the names beside it, px.
+_MARGIN, _CAPTION_FONT, _AXIS_FONT = 16, 18, 17
 #: Most lines of a sentence below the map.
-_MOST_LINES = 4
-_NAME_SHARE, _LARGEST_NAME, _SMALLEST_NAME = 0.42, 64, 11
+_MAX_LINES = 4
+#: Font of a name by its panel's height, and its largest and smallest size, px.
+_NAME_SHARE, _MAX_NAME_FONT, _MIN_NAME_FONT = 0.42, 64, 11
 
 
 def map_picture(panels: Panels, thumbnail: NDArray[np.uint8]) -> Image.Image:
-    """Return the map of `panels`, at most about 1,200 px a side, drawn on a small picture of the print.
+    """Draw the map of a print in panels, at most about 1,200 px a side.
 
-    The rows' letters and the columns' numbers are beside it as in an atlas, as many as fit; a panel has its full name if
-    that is readable. Overlaps are bleached. Sizes and overlap are in words below. `thumbnail` is the picture of the print,
-    (rows, columns, 3) uint8 sRGB.
+    The letters of rows and the numbers of columns are beside it, as many as fit; a panel has its name in its middle if that
+    is readable. Overlaps are bleached. Sizes and overlap are in words below.
+
+    Args:
+        panels: The panels.
+        thumbnail: Small picture of the print, (rows, columns, 3) uint8 sRGB.
     """
     height, width = _map_shape(panels.shape)
     body = _body(panels, thumbnail, (height, width))
     left, top = _axis_room(panels)
     room = max(left + width, 420)
     sentences = caption(panels).splitlines()
-    caption_lines = [line for sentence in sentences for line in wrapped(sentence, _CAPTION_SIZE, room, _MOST_LINES)]
-    line = round(_CAPTION_SIZE * 1.4)
-    total_width = max(left + width, *(math.ceil(text_width(text, _CAPTION_SIZE)) for text in caption_lines))
+    caption_lines = [line for sentence in sentences for line in wrapped(sentence, _CAPTION_FONT, room, _MAX_LINES)]
+    line = round(_CAPTION_FONT * 1.4)
+    total_width = max(left + width, *(math.ceil(text_width(text, _CAPTION_FONT)) for text in caption_lines))
     sheet = Image.new(
         "RGB", (total_width + 2 * _MARGIN, top + height + _MARGIN // 2 + line * len(caption_lines) + 2 * _MARGIN), _PAPER
     )
@@ -48,12 +54,12 @@ def map_picture(panels: Panels, thumbnail: NDArray[np.uint8]) -> Image.Image:
     _draw_axes(draw, panels, (height, width), (_MARGIN + top, _MARGIN + left))
     for number, text in enumerate(caption_lines):
         corner = (_MARGIN, _MARGIN + top + height + _MARGIN // 2 + number * line)
-        draw.text(corner, text, _INK if number == 0 else _GREY, font_of(_CAPTION_SIZE))
+        draw.text(corner, text, _INK if number == 0 else _GREY, font_of(_CAPTION_FONT))
     return sheet
 
 
 def caption(panels: Panels) -> str:
-    """Return the text below the map: one sentence on the panels, one on the print, one on the overlap."""
+    """Return the text below the map: a sentence each on the panels, the print, the overlap."""
     rows, columns = panels.shape
     panel_rows, panel_columns = panels.panel_shape
     count = len(panels.rows) * len(panels.columns)
@@ -74,15 +80,14 @@ def caption(panels: Panels) -> str:
 
 
 def _map_shape(shape: tuple[int, int]) -> tuple[int, int]:
-    """Return (rows, columns) px of the map's picture: the print's aspect, a fixed long side, a visible short side."""
+    """Return (rows, columns) px of the map's picture: the print's aspect, but not too narrow."""
     longest = max(shape)
-    rows, columns = (max(1, round(side * _LONGEST / longest)) for side in shape)
-    # A very narrow print is drawn wider than it is, so that it does not become a line.
-    return max(rows, min(_SHORTEST, _LONGEST)), max(columns, min(_SHORTEST, _LONGEST))
+    rows, columns = (max(1, round(side * _LONG_SIDE / longest)) for side in shape)
+    return max(rows, min(_MIN_SHORT_SIDE, _LONG_SIDE)), max(columns, min(_MIN_SHORT_SIDE, _LONG_SIDE))
 
 
 def _body(panels: Panels, thumbnail: NDArray[np.uint8], shape: tuple[int, int]) -> Image.Image:
-    """Return the bleached dream with outlines and names."""
+    """Draw the bleached picture with outlines and names."""
     dream = Image.fromarray(thumbnail).convert("RGB").resize((shape[1], shape[0]), Image.Resampling.LANCZOS)
     paper = Image.new("RGB", dream.size, _PAPER)
     body = Image.blend(dream, paper, _BLEACH)
@@ -114,8 +119,8 @@ def _draw_names(
     cell_rows, cell_columns = _least_cell(panels, shape)
     longest = f"{row_name(len(panels.rows) - 1)}{len(panels.columns)}"
     # A letter is about 0.62 of the size wide; a little room stays on each side.
-    size = min(_LARGEST_NAME, cell_rows * _NAME_SHARE, cell_columns * 0.8 / (0.62 * len(longest)))
-    if size < _SMALLEST_NAME:
+    size = min(_MAX_NAME_FONT, cell_rows * _NAME_SHARE, cell_columns * 0.8 / (0.62 * len(longest)))
+    if size < _MIN_NAME_FONT:
         return
     font = font_of(size)
     for panel, (left, top, right, bottom) in zip(panels.panels, boxes, strict=True):
@@ -127,44 +132,48 @@ def _draw_names(
 
 def _axis_room(panels: Panels) -> tuple[int, int]:
     """Return the room for letters at the left and numbers at the top, px."""
-    font = font_of(_AXIS_SIZE)
+    font = font_of(_AXIS_FONT)
     widest = max(font.getlength(row_name(row)) for row in range(len(panels.rows)))
-    return math.ceil(widest) + 10, round(_AXIS_SIZE * 1.4)
+    return math.ceil(widest) + 10, round(_AXIS_FONT * 1.4)
 
 
 def _draw_axes(draw: ImageDraw.ImageDraw, panels: Panels, shape: tuple[int, int], origin: tuple[int, int]) -> None:
-    """Draw the rows' letters and the columns' numbers beside their panels' middles, without those that do not fit."""
-    font = font_of(_AXIS_SIZE)
+    """Draw the letters of rows and the numbers of columns, as many as fit, beside the map."""
+    font = font_of(_AXIS_FONT)
     widest = font.getlength(str(len(panels.columns)))
-    for column in _shown(len(panels.columns), shape[1], widest * 1.5):
+    for column in _visible_names(len(panels.columns), shape[1], widest * 1.5):
         middle = _middle(panels.columns[column], panels.shape[1], shape[1])
         draw.text((origin[1] + middle, origin[0] - 6), str(column + 1), _INK, font, anchor="ms")
-    for row in _shown(len(panels.rows), shape[0], _AXIS_SIZE * 1.25):
+    for row in _visible_names(len(panels.rows), shape[0], _AXIS_FONT * 1.25):
         middle = _middle(panels.rows[row], panels.shape[0], shape[0])
         draw.text((origin[1] - 7, origin[0] + middle), row_name(row), _INK, font, anchor="rm")
 
 
-def _shown(count: int, length: int, room: float) -> range:
-    """Return the indices of the names that fit along `length` px at `room` px each: all, or every second, fifth ..."""
+def _visible_names(count: int, length: int, room: float) -> range:
+    """Return the indices of names that fit along `length` px: all, or every 2nd, 5th, 10th ..."""
     steps = (factor * 10**power for power in range(5) for factor in (1, 2, 5))
     return range(0, count, next(step for step in steps if step * length / count >= room))
 
 
 def _least_cell(panels: Panels, shape: tuple[int, int]) -> tuple[float, float]:
-    """Return the rows and columns of the map from one panel to the next, px: the room for a name."""
+    """Return the distance (down, across) of panels on the map, px: the room for a name."""
     return shape[0] / len(panels.rows), shape[1] / len(panels.columns)
 
 
-def _middle(cut: Interval, length: int, drawn: int) -> float:
-    return (cut.start + cut.stop) / 2 * drawn / length
+def _middle(cut: Interval, print_length: int, map_length: int) -> float:
+    """Return the middle of a cut on the map, px."""
+    return (cut.start + cut.stop) / 2 * map_length / print_length
 
 
-def _scaled(at: int, length: int, drawn: int) -> int:
-    return round(at * drawn / length)
+def _scaled(position: int, print_length: int, map_length: int) -> int:
+    """Return a position of the print on the map, px."""
+    return round(position * map_length / print_length)
 
 
-def _box(rows: Interval, columns: Interval, shape: tuple[int, int], drawn: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return left, top, right and bottom of a panel on the map, inclusive; at least 3 px a side."""
-    top, bottom = (_scaled(edge, shape[0], drawn[0]) for edge in rows)
-    left, right = (_scaled(edge, shape[1], drawn[1]) for edge in columns)
+def _box(
+    rows: Interval, columns: Interval, print_shape: tuple[int, int], map_shape: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """Return left, top, right, bottom of a panel on the map, px; at least 3 px a side."""
+    top, bottom = (_scaled(edge, print_shape[0], map_shape[0]) for edge in rows)
+    left, right = (_scaled(edge, print_shape[1], map_shape[1]) for edge in columns)
     return left, top, max(right - 1, left + 3), max(bottom - 1, top + 3)

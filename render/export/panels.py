@@ -1,4 +1,4 @@
-"""Cuts of a print that is larger than the press into overlapping panels of equal size. Pure.
+"""Cuts of a print, larger than the press, into overlapping panels of one size. Pure.
 
 All coordinates are pixels of the whole print, bleed included, rows before columns. Each axis is cut independently and a
 panel is the product of two cuts; rows of panels have letters and columns have numbers, so A1 is at the top left.
@@ -11,17 +11,17 @@ from dataclasses import dataclass
 
 from render.errors import UserError
 from render.geometry.geometry import Interval, Rect
+from render.geometry.units import CM_PER_INCH, MM_PER_INCH
 
-_CM_PER_INCH, _MM_PER_INCH = 2.54, 25.4
-#: More panels than this mean that a size was given in the wrong unit.
-_MOST = 2000
-#: Rounding error of a size in px: 2.54 cm at 100 dpi are 100 px, whatever the floats are.
-_ROUNDING = 1e-6
+#: Most panels of a print; more mean that a size is in the wrong unit.
+_MAX_PANELS = 2000
+#: Largest rounding error of a size, px: 2.54 cm at 100 dpi are 100 px, whatever the floats are.
+_MAX_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One sheet: its name on the map, such as B3, and its pixels of the print."""
+    """One panel: its name on the map, such as B3, and its pixels of the print."""
 
     name: str
     rect: Rect
@@ -29,7 +29,14 @@ class Panel:
 
 @dataclass(frozen=True)
 class Panels:
-    """A print of `shape` (rows, columns) px at `dpi`, cut; `panels` are in row order and all of one size."""
+    """A print that is cut into panels, all of one size.
+
+    Attributes:
+        shape: (rows, columns) px of the print.
+        dpi: Resolution of the print.
+        rows: Cuts along the rows, overlapping.
+        columns: Cuts along the columns, overlapping.
+    """
 
     shape: tuple[int, int]
     dpi: float
@@ -38,6 +45,7 @@ class Panels:
 
     @property
     def panels(self) -> tuple[Panel, ...]:
+        """All panels, row by row."""
         return tuple(
             Panel(f"{row_name(row)}{column + 1}", Rect(rows, columns))
             for row, rows in enumerate(self.rows)
@@ -51,12 +59,12 @@ class Panels:
 
     @property
     def overlaps(self) -> tuple[int | None, int | None]:
-        """Smallest overlap of neighbours along rows and along columns, px; None where one panel is enough."""
+        """Smallest overlap of neighbours (down, across), px; None for a single panel."""
         return _least_overlap(self.rows), _least_overlap(self.columns)
 
     def cm(self, pixels: float) -> float:
-        """Return pixels as centimetres on paper."""
-        return pixels / self.dpi * _CM_PER_INCH
+        """Convert pixels to centimetres on paper."""
+        return pixels / self.dpi * CM_PER_INCH
 
 
 def cut_panels(
@@ -67,10 +75,17 @@ def cut_panels(
     height_cm: float | None = None,
     overlap_mm: float = 10.0,
 ) -> Panels:
-    """Cut a print of `shape` (rows, columns) px, bleed included, for a press that takes `width_cm` x `height_cm`.
+    """Cut a print into panels that a press can take.
 
-    None is no limit. There are as few panels as possible, and they are as small as that number allows: all of one size,
-    none larger than the press, every pixel on at least one, and neighbours share at least `overlap_mm`.
+    There are as few panels as possible, and they are as small as that number allows: all of one size, none larger than the
+    press, every pixel on at least one, and neighbours share at least `overlap_mm`.
+
+    Args:
+        shape: (rows, columns) px of the print, bleed included.
+        dpi: Resolution of the print.
+        width_cm: Widest panel; None for no limit.
+        height_cm: Tallest panel; None for no limit.
+        overlap_mm: Least overlap of neighbours.
 
     Raises:
         UserError: a size is not possible, or the overlap is as large as a panel.
@@ -82,13 +97,13 @@ def cut_panels(
             raise UserError(f"{key}={value:g}: must be above 0")
     if not (math.isfinite(overlap_mm) and overlap_mm >= 0):
         raise UserError(f"output.panels.overlap_mm={overlap_mm:g}: must be 0 or more")
-    overlap = math.ceil(overlap_mm / _MM_PER_INCH * dpi - _ROUNDING)
+    overlap = math.ceil(overlap_mm / MM_PER_INCH * dpi - _MAX_ROUNDING)
     rows = _cut(shape[0], height_cm, overlap, overlap_mm, dpi, "output.panels.height_cm")
     columns = _cut(shape[1], width_cm, overlap, overlap_mm, dpi, "output.panels.width_cm")
-    if len(rows) * len(columns) > _MOST:
+    if len(rows) * len(columns) > _MAX_PANELS:
         raise UserError(
             f"output.panels.width_cm and height_cm cut {_size(shape[1], dpi)} x {_size(shape[0], dpi)} cm into "
-            f"{len(rows) * len(columns):,} panels, and {_MOST:,} is the most: give the press' size in cm"
+            f"{len(rows) * len(columns):,} panels, and {_MAX_PANELS:,} is the most: give the press' size in cm"
         )
     return Panels(shape, dpi, rows, columns)
 
@@ -106,7 +121,8 @@ def row_name(row: int) -> str:
 def _cut(
     length: int, limit_cm: float | None, overlap: int, overlap_mm: float, dpi: float, key: str
 ) -> tuple[Interval, ...]:
-    limit = length if limit_cm is None else math.floor(min(length, limit_cm / _CM_PER_INCH * dpi) + _ROUNDING)
+    """Cut an axis of `length` px into overlapping intervals of at most `limit_cm`."""
+    limit = length if limit_cm is None else math.floor(min(length, limit_cm / CM_PER_INCH * dpi) + _MAX_ROUNDING)
     if limit >= length:
         return (Interval(0, length),)
     if overlap >= limit:
@@ -123,8 +139,10 @@ def _cut(
 
 
 def _least_overlap(cuts: tuple[Interval, ...]) -> int | None:
+    """Return the smallest overlap of neighbouring cuts, px; None for a single cut."""
     return min((cut.stop - next_cut.start for cut, next_cut in zip(cuts, cuts[1:], strict=False)), default=None)
 
 
 def _size(pixels: int, dpi: float) -> str:
-    return f"{pixels / dpi * _CM_PER_INCH:,.1f}"
+    """Return pixels in centimetres, for messages."""
+    return f"{pixels / dpi * CM_PER_INCH:,.1f}"

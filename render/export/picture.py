@@ -1,4 +1,4 @@
-"""Writing of picture files of every format, complete or not at all. libvips encodes, from images that stream."""
+"""Writing of picture files by libvips, each completely or not at all."""
 
 from __future__ import annotations
 
@@ -19,19 +19,25 @@ from render.system.watched import in_thread
 
 #: Side of the tiles in a pyramid, px.
 _TILE = 256
-_PREDICTED = ("lzw", "deflate", "zstd")
+#: Compressions of TIFF that work better on differences of neighbours: tag Predictor (TIFF 6.0, section 14).
+_PREDICTED_COMPRESSIONS = ("lzw", "deflate", "zstd")
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """Settings of encoders: `quality` (1 to 100) of lossy formats, and `compression` of TIFF."""
+    """Settings of encoders.
+
+    Attributes:
+        quality: Quality of JPEG, WebP and JPEG in TIFF, 1 to 100.
+        compression: Compression of TIFF: lzw, deflate, zstd, jpeg or none.
+    """
 
     quality: int = 92
     compression: str = "lzw"
 
 
 def image_of(pixels: np.ndarray) -> pyvips.Image:
-    """Return (height, width, 3) uint8 RGB pixels as an image."""
+    """Return pixels, (height, width, 3) uint8 sRGB, as an image."""
     height, width = pixels.shape[:2]
     image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, 3, "uchar")
     return image.copy(interpretation="srgb")
@@ -40,59 +46,70 @@ def image_of(pixels: np.ndarray) -> pyvips.Image:
 def write_picture(
     path: Path,
     image: pyvips.Image,
-    form: str,
+    format_name: str,
     metadata: Metadata | None = None,
     encoding: Encoding | None = None,
     check: Callable[[], None] = lambda: None,
     *,
     keep: bool = False,
 ) -> None:
-    """Write an image as `form` (png, jpeg, webp, tiff or bigtiff); it gets its final name only when it is complete.
+    """Write an image to a file. The same arguments give the same bytes.
 
-    A tiff is flat and in strips, for every press; a bigtiff is a pyramid of tiles, for viewers of large pictures. The same
-    arguments give the same bytes. `check` is called before the file gets its name, and may raise. With `keep` an existing
-    file of that name is not replaced. Raises `UserError` when the file cannot be written.
+    A tiff is flat and in strips, for every press; a bigtiff is a pyramid of tiles, for viewers of large pictures.
+
+    Args:
+        path: The file; it gets this name only when it is complete.
+        image: Image of 8 or 16 bits.
+        format_name: png, jpeg, webp, tiff or bigtiff.
+        metadata: Metadata of the file; None for the defaults.
+        encoding: Settings of the encoder; None for the defaults.
+        check: Function that is called before the file gets its name, and may raise.
+        keep: True to raise `UserError` instead of replacing an existing file.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     metadata, encoding = metadata or Metadata(), encoding or Encoding()
     try:
-        annotated = with_metadata(image, metadata, form)
+        annotated = with_metadata(image, metadata, format_name)
         with replacing(path, keep=keep) as file:
-            in_thread(lambda: _encode(annotated, os.fsencode(file.name), form, encoding))
+            in_thread(lambda: _encode(annotated, os.fsencode(file.name), format_name, encoding))
             check()
     except FileExistsError:
         raise UserError(f"{path} exists by now and is left alone: choose another name, or overwrite=true") from None
     except (OSError, ValueError, pyvips.Error) as error:
         check()
-        raise unwritable(path, error, form) from None
+        raise unwritable(path, error, format_name) from None
 
 
-def _encode(image: pyvips.Image, name: bytes, form: str, encoding: Encoding) -> None:
-    match form:
+def _encode(image: pyvips.Image, path: bytes, format_name: str, encoding: Encoding) -> None:
+    """Encode an image to the file `path`."""
+    match format_name:
         case "png":
-            image.pngsave(name, compression=6)
+            image.pngsave(path, compression=6)
         case "jpeg":
-            image.jpegsave(name, Q=encoding.quality, subsample_mode="off", optimize_coding=True)
+            image.jpegsave(path, Q=encoding.quality, subsample_mode="off", optimize_coding=True)
         case "webp":
-            image.webpsave(name, Q=encoding.quality)
+            image.webpsave(path, Q=encoding.quality)
         case "tiff" | "bigtiff":
             image.tiffsave(
-                name,
+                path,
                 compression=encoding.compression,
-                predictor="horizontal" if encoding.compression in _PREDICTED else "none",
+                predictor="horizontal" if encoding.compression in _PREDICTED_COMPRESSIONS else "none",
                 Q=encoding.quality,
-                tile=form == "bigtiff",
+                tile=format_name == "bigtiff",
                 tile_width=_TILE,
                 tile_height=_TILE,
-                pyramid=form == "bigtiff",
-                bigtiff=form == "bigtiff",
+                pyramid=format_name == "bigtiff",
+                bigtiff=format_name == "bigtiff",
                 resunit="inch",
             )
         case _:
-            raise ValueError(f"{form} is no file format")
+            raise ValueError(f"{format_name} is no file format")
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a small file of the program's own, whole or not at all; raise `UserError` if it cannot be written."""
+    """Write a small file, completely or not at all; raise `UserError` if it cannot be written."""
     try:
         write_durably(path, content)
     except OSError as error:
@@ -101,7 +118,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @cache
 def can_compress(compression: str) -> bool:
-    """Return whether the installed libvips writes TIFFs of that compression: builds differ."""
+    """Return whether the installed libvips writes TIFFs of this compression: builds differ."""
     try:
         pyvips.Image.black(8, 8).tiffsave_buffer(compression=compression)
     except pyvips.Error:
@@ -109,15 +126,15 @@ def can_compress(compression: str) -> bool:
     return True
 
 
-def unwritable(path: Path, error: Exception, form: str) -> UserError:
+def unwritable(path: Path, error: Exception, format_name: str) -> UserError:
     """Return the error, in one line, for a picture that could not be written."""
     text = str(error)
     number = error.errno if isinstance(error, OSError) else None
     if number is None:
-        # libvips passes on the system's text, not its number.
+        # libvips passes on the system's message, not its number.
         number = next((code for code in (errno.ENOSPC, errno.EDQUOT, errno.EIO) if os.strerror(code) in text), None)
     if number is None:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return UserError(f"picture {path} cannot be written as {form} ({lines[-1]}): set output.format=png")
+        return UserError(f"picture {path} cannot be written as {format_name} ({lines[-1]}): set output.format=png")
     hint = "free some space" if number in (errno.ENOSPC, errno.EDQUOT) else "choose another output.path or output.dir"
     return UserError(f"picture {path} cannot be written ({os.strerror(number)}): {hint}")

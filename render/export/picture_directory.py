@@ -1,6 +1,7 @@
-"""Pictures that are directories: written completely or not at all, and replaced only if every file is an export's.
+"""Pictures that are directories: written completely or not at all.
 
-A marker beside the files lists them: see `render.storage.markers`.
+A directory is replaced only if an export wrote every file in it. A marker beside the files lists them: see
+`render.storage.markers`.
 """
 
 from __future__ import annotations
@@ -17,16 +18,23 @@ from render.export.picture import unwritable
 from render.storage.local import UNFINISHED, temporary_name
 from render.storage.markers import foreign_entry, mark, remove_written
 
-#: Names of directories that were moved aside to be replaced.
-_REPLACED = re.compile(r"\.render-\d+-[0-9a-f]{8}-old")
+#: Names of pictures that are moved aside while another takes their place.
+_MOVED_ASIDE = re.compile(r"\.render-\d+-[0-9a-f]{8}-old")
 
 
 @contextmanager
 def replacing_directory(path: Path, run: str = "", *, keep: bool = False) -> Iterator[Path]:
-    """Yield a directory that is renamed to `path` when complete and replaces a picture there; else it is removed.
+    """Yield a temporary directory that becomes the picture `path` when the context ends.
 
-    `run` is the digest of the run that it is a picture of. With `keep`, an existing entry of that name stays. Raises
-    `UserError` if something else has the name, or nothing can be written.
+    If it ends with an error, the directory is removed.
+
+    Args:
+        path: Name of the picture; an earlier picture there is replaced.
+        run: Digest of the run, for the marker.
+        keep: True to raise `UserError` instead of replacing anything.
+
+    Raises:
+        UserError: something else than a picture has the name, or the directory cannot be written.
     """
     if not keep:
         refuse_foreign(path)
@@ -50,7 +58,7 @@ def replacing_directory(path: Path, run: str = "", *, keep: bool = False) -> Ite
         if old.is_dir():
             remove_written(old)
     except UserError as error:
-        # With the name that the user knows.
+        # The user knows the final name only.
         raise UserError(str(error).replace(str(temporary), str(path))) from None
     except OSError as error:
         if os.path.lexists(old) and not os.path.lexists(path):
@@ -63,7 +71,7 @@ def replacing_directory(path: Path, run: str = "", *, keep: bool = False) -> Ite
 
 
 def refuse_foreign(path: Path) -> None:
-    """Raise `UserError` if this name exists and is not a directory whose every entry an export wrote."""
+    """Raise `UserError` if `path` exists and is anything but a directory that an export wrote."""
     if path.is_symlink():
         raise UserError(f"{path} is a link, which is never replaced: choose another output.path")
     if not path.exists():
@@ -79,10 +87,10 @@ def refuse_foreign(path: Path) -> None:
 
 
 def remove_replaced(parent: Path) -> None:
-    """Remove pictures that were being replaced when a process was killed, from a directory whose lock is held.
+    """Remove pictures that a killed process had moved aside from `parent`, whose lock is held.
 
     A directory that is not exactly as an export wrote it stays: another person may have put it there.
     """
     for old in parent.glob(".render-*-old"):
-        if _REPLACED.fullmatch(old.name) and old.is_dir() and not old.is_symlink() and foreign_entry(old) is None:
+        if _MOVED_ASIDE.fullmatch(old.name) and old.is_dir() and not old.is_symlink() and foreign_entry(old) is None:
             remove_written(old)

@@ -1,4 +1,4 @@
-"""Position of a finished picture on the canvas that was dreamed, and the borders of tiles and blocks. Pure.
+"""Position of a picture on the canvas that was dreamed, and borders of its tiles. Pure.
 
 An export stores this in the picture's settings under `print`, so that the borders can be found when the file is checked:
 
@@ -13,22 +13,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from render.canvas.store import MAX_SIDE_PX
 from render.geometry.blocks import deal_blocks
 from render.geometry.geometry import Axis, Grid
 
 #: Key of a layout in a picture's settings and in a run's record.
 KEY = "print"
-#: Longest side of a canvas, px, and most blocks: settings in a picture are not trusted.
-_MOST_SIDE, _MOST_BLOCKS = 1 << 25, 100_000
+#: Most blocks of a plausible canvas: settings in a picture are not trusted.
+_MAX_BLOCKS = 100_000
+#: (rows, columns)
 Shape = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class PrintLayout:
-    """Layout of a print; all are (rows, columns) px, or None where unknown.
+    """Layout of a print; None is unknown.
 
-    `tiles` is the core of the last octave's grid, `blocks` the number of blocks (down, across), `origin` the canvas pixel
-    that is the picture's first: not (0, 0) in a panel. `bleed_px` surrounds `trim` on every side.
+    Attributes:
+        canvas: (rows, columns) px of the canvas.
+        tiles: (rows, columns) px of a tile's core at the last octave.
+        blocks: Number of blocks (down, across).
+        origin: (row, column) of the canvas pixel that is the picture's first; not (0, 0) in a panel.
+        bleed_px: Bleed on every side of `trim`, px.
+        trim: (rows, columns) px of the picture without its bleed.
     """
 
     canvas: Shape | None = None
@@ -39,14 +46,14 @@ class PrintLayout:
     trim: Shape | None = None
 
     def to_settings(self) -> dict[str, Any]:
-        """Return the layout as plain data, without unknown values."""
+        """Return the layout as plain data for JSON, without unknown values."""
         shapes = {name: getattr(self, name) for name in ("canvas", "tiles", "blocks", "origin", "trim")}
         plain: dict[str, Any] = {name: list(shape) for name, shape in shapes.items() if shape is not None}
         return plain if self.bleed_px is None else plain | {"bleed_px": self.bleed_px}
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> PrintLayout:
-        """Return the layout in a picture's settings or a run's record; missing or invalid values are unknown."""
+        """Return the layout in settings or a record; missing and invalid values are unknown."""
         layout = settings.get(KEY)
         if not isinstance(layout, Mapping):
             return cls()
@@ -56,7 +63,7 @@ class PrintLayout:
             tiles=_shape(layout.get("tiles")),
             blocks=_blocks(layout.get("blocks")),
             origin=_shape(layout.get("origin"), least=0) or (0, 0),
-            bleed_px=bleed if type(bleed) is int and 0 <= bleed <= _MOST_SIDE else None,
+            bleed_px=bleed if type(bleed) is int and 0 <= bleed <= MAX_SIDE_PX else None,
             trim=_shape(layout.get("trim")),
         )
 
@@ -76,7 +83,10 @@ class PrintLayout:
         return cls(grid.canvas.shape, grid.core_shape, (down, len(blocks) // down))
 
     def lies_on_canvas(self, shape: Shape) -> bool:
-        """Return whether a picture of this shape can be the canvas, or a part of it, unscaled; True where unknown."""
+        """Return whether a picture of `shape` can be an unscaled part of the canvas, or all of it.
+
+        True if the canvas is unknown.
+        """
         if self.canvas is None:
             return True
         if self.origin == (0, 0) and self.trim != shape:
@@ -84,14 +94,14 @@ class PrintLayout:
         return all(start + side <= length for start, side, length in zip(self.origin, shape, self.canvas, strict=True))
 
     def tile_borders(self, shape: Shape) -> tuple[list[int], list[int]]:
-        """Return the rows and columns of a picture of `shape` before which a tile ends; empty where unknown."""
+        """Return the rows and the columns of a picture at which a tile begins; empty if unknown."""
         if self.tiles is None:
             return [], []
         rows, columns = (borders(*axis) for axis in zip(shape, self.tiles, self.origin, strict=True))
         return rows, columns
 
     def block_borders(self, shape: Shape) -> tuple[list[int], list[int]]:
-        """Return the tile borders at which another block, of another worker, begins."""
+        """Return the tile borders at which a block of another worker begins; empty if unknown."""
         if self.tiles is None or self.blocks is None or self.canvas is None:
             return [], []
         rows, columns = (
@@ -108,19 +118,27 @@ class PrintLayout:
 
 
 def _blocks(value: Any) -> Shape | None:
+    """Return a valid number of blocks (down, across), or None."""
     blocks = _shape(value)
-    return blocks if blocks is not None and operator.mul(*blocks) <= _MOST_BLOCKS else None
+    return blocks if blocks is not None and operator.mul(*blocks) <= _MAX_BLOCKS else None
 
 
 def _shape(value: Any, least: int = 1) -> Shape | None:
+    """Return two integers from `least` to the longest side; None if it is anything else."""
     if not isinstance(value, list | tuple) or len(value) != 2:
         return None
     rows, columns = value
-    is_valid = all(type(side) is int and least <= side <= _MOST_SIDE for side in (rows, columns))
+    is_valid = all(type(side) is int and least <= side <= MAX_SIDE_PX for side in (rows, columns))
     return (rows, columns) if is_valid else None
 
 
 def borders(length: int, tile: int, origin: int = 0) -> list[int]:
-    """Return where tiles of `tile` px meet on an axis of `length` px that begins at canvas pixel `origin`."""
+    """Return the pixels, after the first, at which tiles of `tile` px begin on an axis.
+
+    Args:
+        length: Length of the axis in the picture, px.
+        tile: Length of a tile, px.
+        origin: Canvas pixel that is the picture's first.
+    """
     first = -(-(origin + 1) // tile) * tile
     return list(range(first - origin, length, tile))

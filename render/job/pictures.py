@@ -20,7 +20,7 @@ from render.config.formats import FORMATS, SOURCE
 from render.config.schema import Config, picture_bleed
 from render.config.schema import pictures as wanted_pictures
 from render.errors import DamagedCheckpoint, UserError
-from render.export.colour import measured
+from render.export.colour import measure_adjustment
 from render.export.export import Style, export, export_panels, write_zoom
 from render.export.metadata import Metadata
 from render.export.panels import Panels, cut_panels
@@ -83,7 +83,7 @@ def coloured(style: Style, targets: Sequence[Target], canvas: CanvasStore, confi
     if output.contrast is not None:
         say("measuring the canvas' luma for output.contrast")
     with readable():
-        return replace(style, colour=measured(canvas, output.saturation, output.contrast))
+        return replace(style, colour=measure_adjustment(canvas, output.saturation, output.contrast))
 
 
 def style_digest(style: Style, canvas: str) -> str:

@@ -11,8 +11,8 @@ from typing import IO, Any
 
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin
 
-from render.source import tiff as tags
-from render.source.tiff import Damaged, Tiff, is_tiff, read_tiff
+from render.canvas import tiff_tags as tags
+from render.source.tiff import DamagedTiff, Tiff, is_tiff, read_tiff
 
 _MAGIC = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
 #: Pillow's classes, because `Image.open` refuses large prints as decompression bombs. No pixel is decoded here.
@@ -53,7 +53,7 @@ def read_header(path: Path) -> Header | None:
         if is_tiff(start):
             try:
                 return _tiff(read_tiff(file))
-            except Damaged:
+            except DamagedTiff:
                 return None
         if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
             return _webp(file)
@@ -118,12 +118,12 @@ def _webp(file: IO[bytes]) -> Header:
 def _tiff(tiff: Tiff) -> Header:
     first = tiff.first
     copies = sum(directory.is_reduced for directory in tiff.directories[1:])
-    per_inch = {2: 1.0, 3: 2.54}.get(first.integer(tags.UNIT, 2), 0.0)
+    per_inch = {2: 1.0, 3: 2.54}.get(first.integer(tags.RESOLUTION_UNIT, 2), 0.0)
     across, down = ((*first.numbers(tag), 0.0)[0] * per_inch for tag in (tags.X_RESOLUTION, tags.Y_RESOLUTION))
     number = first.integer(tags.COMPRESSION, 1)
     return Header(
         "BigTIFF" if tiff.is_big else "TIFF",
-        tags.COMPRESSIONS.get(number, f"compression {number}"),
+        tags.COMPRESSION_NAMES.get(number, f"compression {number}"),
         _sensible((across, down)),
         first.tile,
         1 + copies + sum(directory.is_reduced for directory in first.children),

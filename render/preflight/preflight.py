@@ -25,8 +25,8 @@ from render.preflight.header import Header, read_header
 from render.preflight.print_report import Clipped, Report
 from render.preflight.seams import LEAST_TILE, SeamMeter
 from render.source.decoding import tiles_checked
-from render.source.facts import open_file
 from render.source.loaders import identify
+from render.source.picture_info import open_file
 
 #: Least bytes of a strip. glibc returns pieces of more than 32 MB (its largest M_MMAP_THRESHOLD) to the system when they
 #: are freed; smaller ones left holes in the heap, in some runs as large as the picture.

@@ -1,6 +1,6 @@
-"""Decoding of pictures in a separate thread, so that waiting can be interrupted.
+"""Decoding of pictures in a separate thread, so that waiting for it can be interrupted.
 
-It also reports damaged tiles, which libvips passes over.
+Damaged tiles of a TIFF, which libvips replaces by zeros, become errors.
 """
 
 from __future__ import annotations
@@ -17,28 +17,29 @@ from numpy.typing import NDArray
 
 from render.system import interrupts
 
-#: Number of blocks that are decoded ahead; a block is one line, or several short ones.
-_AHEAD = 64
-#: Interval at which a waiting thread checks for an interrupt or a consumer that has gone, s.
-_LOOK_EVERY = 0.1
+#: Most blocks that are decoded ahead; a block is one line, or several short ones.
+_MAX_QUEUED_BLOCKS = 64
+#: Interval at which a waiting thread checks for an interrupt, or for a consumer that has stopped, s.
+_POLL_S = 0.1
 #: Longest wait for a decoder that is no longer needed, s: some react only once their first row is ready.
-_END_WITHIN = 1.0
-#: Message of libtiff for a tile that a file leaves out on purpose.
-_EMPTY_TILE = "Invalid tile byte count"
+_MAX_JOIN_S = 1.0
+#: Message of libtiff for a tile that a file omits on purpose.
+_OMITTED_TILE = "Invalid tile byte count"
 
 
 class _Blocks:
-    """Queue of decoded blocks from the decoder's thread to the consumer; the decoder works some blocks ahead."""
+    """Bounded queue of decoded blocks from the decoder's thread to the consumer."""
 
     def __init__(self) -> None:
-        self._queue: queue.Queue[bytes | pyvips.Error | None] = queue.Queue(_AHEAD)
-        self.unwanted = False
+        self._queue: queue.Queue[bytes | pyvips.Error | None] = queue.Queue(_MAX_QUEUED_BLOCKS)
+        #: Set by the consumer when it needs no more blocks.
+        self.is_cancelled = False
 
     def put(self, block: bytes | pyvips.Error | None) -> bool:
-        """Hand over a block, an error, or None at the end; return False if the consumer has gone."""
-        while not self.unwanted:
+        """Pass on a block, an error, or None at the end; return False if nobody wants it."""
+        while not self.is_cancelled:
             try:
-                self._queue.put(block, timeout=_LOOK_EVERY)
+                self._queue.put(block, timeout=_POLL_S)
                 return True
             except queue.Full:
                 continue
@@ -49,7 +50,7 @@ class _Blocks:
             # The first row may take long, and this wait must stay interruptible.
             interrupts.check()
             try:
-                block = self._queue.get(timeout=_LOOK_EVERY)
+                block = self._queue.get(timeout=_POLL_S)
             except queue.Empty:
                 continue
             if block is None:
@@ -59,8 +60,14 @@ class _Blocks:
             yield block
 
 
-def decoded_rows(image: pyvips.Image) -> Iterator[NDArray[Any]]:
-    """Yield the rows of an image of uint16 or float32, (rows, columns, bands), as libvips computes them in a thread.
+def decode_rows(image: pyvips.Image) -> Iterator[NDArray[Any]]:
+    """Yield the rows of an image, several at a time, while a thread decodes the next ones.
+
+    Args:
+        image: Image of format `ushort` or `float`, opened to be read once.
+
+    Yields:
+        (rows, columns, bands) uint16 or float32.
 
     Raises:
         pyvips.Error: the file is damaged or cut.
@@ -69,12 +76,14 @@ def decoded_rows(image: pyvips.Image) -> Iterator[NDArray[Any]]:
     line_bytes = np.dtype(dtype).itemsize * image.bands * image.width
     blocks = _Blocks()
 
-    def take(data: Any) -> int:
+    def write(data: Any) -> int:
+        """Pass on bytes of the image; return how many were accepted."""
         return len(data) if blocks.put(bytes(data)) else 0
 
     def compute() -> None:
+        """Decode the image, in the thread."""
         target = pyvips.TargetCustom()
-        target.on_write(take)
+        target.on_write(write)
         try:
             with tiles_checked(image):
                 image.rawsave_target(target)
@@ -94,12 +103,12 @@ def decoded_rows(image: pyvips.Image) -> Iterator[NDArray[Any]]:
                 del buffer[: count * line_bytes]
                 yield np.frombuffer(complete, dtype).reshape(count, image.width, image.bands)
     finally:
-        blocks.unwanted = True
-        thread.join(_END_WITHIN)
+        blocks.is_cancelled = True
+        thread.join(_MAX_JOIN_S)
 
 
-def decoded(image: pyvips.Image) -> NDArray[np.float32]:
-    """Return a whole image of float32, (rows, columns, bands).
+def decode(image: pyvips.Image) -> NDArray[np.float32]:
+    """Return all pixels of an image of format `float`: (rows, columns, bands) float32.
 
     Raises:
         pyvips.Error: the file is damaged or cut.
@@ -108,6 +117,7 @@ def decoded(image: pyvips.Image) -> NDArray[np.float32]:
     failures: list[Exception] = []
 
     def compute() -> None:
+        """Decode the image, in the thread."""
         try:
             with tiles_checked(image):
                 pixels.append(image.numpy())
@@ -120,11 +130,11 @@ def decoded(image: pyvips.Image) -> NDArray[np.float32]:
     try:
         while thread.is_alive():
             interrupts.check()
-            thread.join(_LOOK_EVERY)
+            thread.join(_POLL_S)
     finally:
         if thread.is_alive():
             image.set_kill(True)
-            thread.join(_END_WITHIN)
+            thread.join(_MAX_JOIN_S)
     if failures:
         raise failures[0]
     return pixels[0].reshape(image.height, image.width, image.bands)
@@ -132,9 +142,9 @@ def decoded(image: pyvips.Image) -> NDArray[np.float32]:
 
 @contextmanager
 def tiles_checked(image: pyvips.Image) -> Iterator[None]:
-    """Raise `pyvips.Error` after decoding in this context if a tile of a TIFF could not be decoded.
+    """Raise `pyvips.Error` at the end of this context if a tile of a TIFF was damaged.
 
-    libvips fills such a tile with zeros and continues, but keeps its decoder's messages.
+    libvips fills such a tile with zeros and continues, but its error buffer keeps the message of the decoder.
     """
     is_tiff = bool(image.get_typeof("vips-loader")) and image.get("vips-loader").startswith("tiffload")
     if is_tiff:
@@ -142,6 +152,6 @@ def tiles_checked(image: pyvips.Image) -> Iterator[None]:
     yield
     if is_tiff:
         messages = pyvips.ffi.string(pyvips.vips_lib.vips_error_buffer()).decode("utf-8", "replace")
-        lines = [line for line in messages.splitlines() if line.strip() and _EMPTY_TILE not in line]
+        lines = [line for line in messages.splitlines() if line.strip() and _OMITTED_TILE not in line]
         if lines:
             raise pyvips.Error("a tile cannot be decoded", "\n".join(lines))

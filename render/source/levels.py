@@ -1,6 +1,7 @@
-"""Levels of a source on disk: Zarr arrays of uint16 sRGB, each written completely or not at all.
+"""Levels of a source on disk: shrunk copies of it as Zarr arrays of uint16 sRGB.
 
-Every chunk has a checksum.
+Samples are 0..65535, 257 per level of 8 bits. Every chunk has a checksum (CRC32C). A level is written completely or not
+at all.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from render.canvas.image import UINT16_PER_LEVEL
 from render.canvas.store import UNREADABLE, open_array
 from render.dreaming.resample import Pixels
 from render.errors import UserError
 from render.geometry.geometry import Rect
-from render.source.streaming import SCALE, Shrunk
+from render.source.streaming import ShrunkPicture
 from render.storage.local import sync
 from render.storage.opening import asking, open_storage
 from render.storage.url import Place, last_name
@@ -33,32 +35,46 @@ if TYPE_CHECKING:
 
 #: Side of a chunk, px; a chunk is 1.6 MB.
 CHUNK = 512
+#: Bytes of a chunk: three channels of 2 bytes. The checksum's 4 bytes are not counted.
 _CHUNK_BYTES = CHUNK * CHUNK * 6
-#: Columns that are written at once, px.
-_WRITTEN = 4 * CHUNK
-#: Interval of progress reports while a level is written, s.
-_TOLD_EVERY = 10.0
+#: Most columns that are written at once, px: Zarr copies its input.
+_MAX_COLUMNS_PER_WRITE = 4 * CHUNK
+#: Least time between two progress messages while a level is written, s.
+_PROGRESS_INTERVAL_S = 10.0
 
 #: Receiver of short progress messages.
-Told = Callable[[str], None]
+OnProgress = Callable[[str], None]
 
 
 def level_bytes(shape: tuple[int, int]) -> int:
-    """Return the bytes on disk of a level of (rows, columns) samples."""
+    """Return the bytes on disk of a level of `shape` (rows, columns) samples."""
     return -(-shape[0] // CHUNK) * -(-shape[1] // CHUNK) * _CHUNK_BYTES
 
 
-def write_level(place: Place, shrunk: Shrunk, identity: dict[str, Any], told: Told) -> None:
-    """Write the level to a path or a URL; for a URL it is built on this machine first. See `_write_local`."""
+def write_level(place: Place, shrunk: ShrunkPicture, identity: dict[str, Any], on_progress: OnProgress) -> None:
+    """Decode a picture into the level at `place`.
+
+    For a URL the level is first built on this machine, then sent.
+
+    Args:
+        place: Path or URL of the level. It gets this name only when it is complete and flushed to disk.
+        shrunk: Picture to be decoded. Memory holds one row of chunks of it.
+        identity: Attributes that identify the picture and the rule; they are stored with the array.
+        on_progress: Receiver of progress messages.
+
+    Raises:
+        UserError: the picture is damaged, or the disk is full or not writable.
+        StorageError: the object store refuses the level.
+    """
     if isinstance(place, Path):
-        _write_local(place, shrunk, identity, told)
+        _write_local(place, shrunk, identity, on_progress)
         return
     cache = cache_directory() / "levels"
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as directory:
         local_path = Path(directory) / last_name(place)
-        _write_local(local_path, shrunk, identity, told)
-        told("sending it to the store")
+        _write_local(local_path, shrunk, identity, on_progress)
+        on_progress("sending it to the store")
         # Imported here, so that runs without an object store do not wait for its client.
         from render.storage.mirror import send_picture
         from render.storage.objects import ObjectStorage
@@ -66,53 +82,15 @@ def write_level(place: Place, shrunk: Shrunk, identity: dict[str, Any], told: To
         send_picture(ObjectStorage(place.rpartition("/")[0], patient=True), local_path.name, local_path)
 
 
-def _write_local(path: Path, shrunk: Shrunk, identity: dict[str, Any], told: Told) -> None:
-    """Decode a picture into the level at `path`, which gets that name once it is complete and flushed to disk.
-
-    `identity` holds attributes that identify the picture. Memory holds one row of chunks. Raises `UserError` for a damaged
-    picture or a full disk.
-    """
+def _write_local(path: Path, shrunk: ShrunkPicture, identity: dict[str, Any], on_progress: OnProgress) -> None:
+    """Write a level under a temporary name and rename it; see `write_level`."""
     temporary = path.with_name(f".{path.name}.partial")
-    height, width = shrunk.shape
     try:
-        # Remove what a killed run left unfinished.
+        # Remove the unfinished level of a killed run.
         shutil.rmtree(temporary, ignore_errors=True)
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Imported here and below because the import is slow and every process that starts reads this module.
-        import zarr
-        from zarr.codecs import Crc32cCodec
-
-        array = zarr.create_array(
-            str(temporary),
-            shape=(height, width, 3),
-            chunks=(CHUNK, CHUNK, 3),
-            dtype="uint16",
-            compressors=[Crc32cCodec()],
-            fill_value=0,
-            attributes={**identity, "factors": list(shrunk.factors)},
-            dimension_names=("row", "column", "channel"),
-            config={"write_empty_chunks": True},
-        )
-        band = np.empty((min(CHUNK, height), width, 3), np.uint16)
-        top = filled = 0
-        last_report = time.monotonic()
-        for decoded_rows in shrunk.rows():
-            rows = decoded_rows
-            while len(rows):
-                part, rows = np.split(rows, [len(band) - filled])
-                band[filled : filled + len(part)] = part
-                filled += len(part)
-                if filled == len(band) or top + filled == height:
-                    # A few chunks at a time, because Zarr copies its input.
-                    for left in range(0, width, _WRITTEN):
-                        array[top : top + filled, left : left + _WRITTEN] = band[:filled, left : left + _WRITTEN]
-                    top, filled = top + filled, 0
-            if time.monotonic() - last_report > _TOLD_EVERY:
-                last_report = time.monotonic()
-                told(f"{100 * top // height} %")
-        for directory, _, files in os.walk(temporary, topdown=False):
-            for name in (*files, "."):
-                sync(Path(directory) / name)
+        _fill(_create_array(temporary, shrunk, identity), shrunk, on_progress)
+        _sync_tree(temporary)
         shutil.rmtree(path, ignore_errors=True)
         temporary.rename(path)
         sync(path.parent)
@@ -124,9 +102,65 @@ def _write_local(path: Path, shrunk: Shrunk, identity: dict[str, Any], told: Tol
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _create_array(path: Path, shrunk: ShrunkPicture, identity: dict[str, Any]) -> zarr.Array:
+    """Create the empty Zarr array of a level, (rows, columns, 3) uint16."""
+    # Imported here because the import is slow and every process that starts reads this module.
+    import zarr
+    from zarr.codecs import Crc32cCodec
+
+    return zarr.create_array(
+        str(path),
+        shape=(*shrunk.shape, 3),
+        chunks=(CHUNK, CHUNK, 3),
+        dtype="uint16",
+        compressors=[Crc32cCodec()],
+        fill_value=0,
+        attributes={**identity, "factors": list(shrunk.factors)},
+        dimension_names=("row", "column", "channel"),
+        config={"write_empty_chunks": True},
+    )
+
+
+def _fill(array: zarr.Array, shrunk: ShrunkPicture, on_progress: OnProgress) -> None:
+    """Decode a picture into a Zarr array of its shape, one row of chunks at a time."""
+    height, width = shrunk.shape
+    band = np.empty((min(CHUNK, height), width, 3), np.uint16)
+    top = filled = 0
+    last_message = time.monotonic()
+    for decoded_rows in shrunk.rows():
+        rows = decoded_rows
+        while len(rows):
+            part, rows = np.split(rows, [len(band) - filled])
+            band[filled : filled + len(part)] = part
+            filled += len(part)
+            if filled == len(band) or top + filled == height:
+                for left in range(0, width, _MAX_COLUMNS_PER_WRITE):
+                    columns = slice(left, left + _MAX_COLUMNS_PER_WRITE)
+                    array[top : top + filled, columns] = band[:filled, columns]
+                top, filled = top + filled, 0
+        if time.monotonic() - last_message > _PROGRESS_INTERVAL_S:
+            last_message = time.monotonic()
+            on_progress(f"{100 * top // height} %")
+
+
+def _sync_tree(directory: Path) -> None:
+    """Flush all files and directories below `directory`, and itself, to the disk."""
+    for parent, _, files in os.walk(directory, topdown=False):
+        for name in (*files, "."):
+            sync(Path(parent) / name)
+
+
 @dataclass(frozen=True)
 class Level:
-    """A level on disk or in an object store. Sample (i, j) covers `factors` px of the picture as stored in its file."""
+    """A level on disk or in an object store.
+
+    Attributes:
+        path: Path or URL of the Zarr array.
+        shape: (rows, columns) samples.
+        factors: (rows, columns) px of the picture, as stored in its file, that a sample covers.
+        identity: Attributes that identify the picture and the rule that made the level.
+        array: The open array, (rows, columns, 3) uint16.
+    """
 
     path: Place
     shape: tuple[int, int]
@@ -136,7 +170,7 @@ class Level:
 
     @classmethod
     def open(cls, path: Place) -> Level | None:
-        """Return the level at `path`; None where there is no complete one."""
+        """Return the level at `path`; None if there is no complete one."""
         try:
             array = open_array(path, dtype="uint16", chunk=CHUNK)
             identity: dict[str, Any] = dict(array.attrs)
@@ -146,10 +180,11 @@ class Level:
             return None
 
     def read(self, rect: Rect) -> Pixels:
-        """Return the pixels of `rect`, (rect.rows.size, rect.columns.size, 3) float32, 0..255.
+        """Return a rectangle of samples: (rows, columns, 3) float32 sRGB, 0..255.
 
         Raises:
             UserError: a chunk is damaged or missing.
+            StorageError: the object store does not answer.
         """
         try:
             self._refuse_missing(rect)
@@ -161,7 +196,7 @@ class Level:
                 f"source level {self.path} has a damaged chunk ({reason}): remove that directory, and the same command "
                 "makes it anew and goes on"
             ) from None
-        return stored.astype(np.float32) / np.float32(SCALE)
+        return stored.astype(np.float32) / np.float32(UINT16_PER_LEVEL)
 
     def _refuse_missing(self, rect: Rect) -> None:
         """Raise ValueError for a missing chunk, which Zarr would read as zeros."""

@@ -1,4 +1,4 @@
-"""The four loaders for foreign pictures, chosen by a file's content; all other loaders of libvips are blocked.
+"""The four loaders for foreign pictures, chosen by a file's content.
 
 libvips reads many formats, some of them closer to programs than to pictures. Each process that imports this module blocks
 every loader but these four, and everything that libvips itself marks as unfit for untrusted files.
@@ -23,16 +23,22 @@ for _class in ("Png", "Jpeg", "Webp", "Tiff"):
     pyvips.operation_block_set(f"VipsForeignLoad{_class}", False)
 pyvips.block_untrusted_set(True)
 
+#: Names of libvips for the metadata of a file, as bytes: ICC profile, EXIF block, XMP packet.
+ICC_FIELD, EXIF_FIELD, XMP_FIELD = "icc-profile-data", "exif-data", "xmp-data"
+
+#: The formats that are read, for messages.
 PICTURES = "PNG, JPEG, WebP or TIFF"
-RAW = "a camera's raw file"
+_RAW = "a camera's raw file"
 _DEVELOP = "develop it first, in darktable, RawTherapee or the camera maker's program, and save a TIFF of 16 bits"
-#: Bytes at the start of a file that identify its format.
-_START = 512
-#: First bytes of other files: (offset, bytes, name). Camera TIFFs are recognized by their directories.
-_OTHERS = (
-    (0, b"FUJIFILMCCD-RAW", RAW), (0, b"IIRO", RAW), (0, b"IIRS", RAW), (0, b"MMOR", RAW), (0, b"IIU\0", RAW),
-    (8, b"CR\x02", RAW), (8, b"IIII", RAW), (8, b"MMMM", RAW), (4, b"ftypcrx", RAW), (0, b"\0MRM", RAW), (0, b"FOVb", RAW),
-    (6, b"HEAPCCDR", RAW), (0, b"GIF8", "a GIF"), (0, b"BM", "a BMP"), (0, b"%PDF", "a PDF"), (0, b"8BPS", "a PSD"),
+#: Bytes at the start of a file from which its format is recognised.
+_HEAD_BYTES = 512
+#: Signatures of files that are not read: (offset, bytes, name). Raw files that begin like a TIFF are recognised by their
+#: directories.
+_REFUSED_SIGNATURES = (
+    (0, b"FUJIFILMCCD-RAW", _RAW), (0, b"IIRO", _RAW), (0, b"IIRS", _RAW), (0, b"MMOR", _RAW), (0, b"IIU\0", _RAW),
+    (8, b"CR\x02", _RAW), (8, b"IIII", _RAW), (8, b"MMMM", _RAW), (4, b"ftypcrx", _RAW), (0, b"\0MRM", _RAW),
+    (0, b"FOVb", _RAW), (6, b"HEAPCCDR", _RAW),
+    (0, b"GIF8", "a GIF"), (0, b"BM", "a BMP"), (0, b"%PDF", "a PDF"), (0, b"8BPS", "a PSD"),
     (0, b"\xff\x0a", "a JPEG XL"), (4, b"JXL ", "a JPEG XL"), (4, b"jP  ", "a JPEG 2000"), (0, b"\xff\x4f", "a JPEG 2000"),
     (4, b"ftyphei", "a HEIF"), (4, b"ftyphev", "a HEIF"), (4, b"ftypmif1", "a HEIF"), (4, b"ftypmsf1", "a HEIF"),
     (4, b"ftypavi", "an AVIF"), (0, b"v/1\x01", "an OpenEXR"), (0, b"#?", "a Radiance"), (0, b"SIMPLE  =", "a FITS"),
@@ -42,7 +48,7 @@ _OTHERS = (
 
 
 def identify(path: Path) -> str:
-    """Return `png`, `jpeg`, `webp` or `tiff`, by a file's first bytes.
+    """Return the format of a file by its first bytes: `png`, `jpeg`, `webp` or `tiff`.
 
     Raises:
         UserError: the file is of another kind, which the message names.
@@ -51,8 +57,8 @@ def identify(path: Path) -> str:
     if not stat.S_ISREG(path.stat().st_mode):
         raise UserError(f"image {str(path)!r} is not a file but a device, pipe or directory: name a picture")
     with path.open("rb") as file:
-        start = file.read(_START)
-    for offset, magic, name in _OTHERS:
+        start = file.read(_HEAD_BYTES)
+    for offset, magic, name in _REFUSED_SIGNATURES:
         if start.startswith(magic, offset):
             raise _refusal(path, name)
     if start.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -74,6 +80,10 @@ def open_stream(path: Path, **options: Any) -> pyvips.Image:
 
     It is opened as a stream, because libvips takes brackets at the end of a file name for options.
 
+    Args:
+        path: A PNG, JPEG, WebP or TIFF file.
+        options: Options of libvips' loader for that format, such as `page` or `shrink`.
+
     Raises:
         UserError: the file is of none of the four formats.
         OSError: the file cannot be read.
@@ -86,9 +96,9 @@ def open_stream(path: Path, **options: Any) -> pyvips.Image:
 
 def raw_refusal(path: Path) -> UserError:
     """Return the error for a camera's raw file."""
-    return _refusal(path, RAW)
+    return _refusal(path, _RAW)
 
 
 def _refusal(path: Path, name: str) -> UserError:
-    remedy = _DEVELOP if name == RAW else f"save it as {PICTURES}"
+    remedy = _DEVELOP if name == _RAW else f"save it as {PICTURES}"
     return UserError(f"image {str(path)!r} is {name}: {remedy}")

@@ -15,23 +15,28 @@ from render.dreaming.resample import Pixels, resample_window
 from render.errors import UserError
 from render.geometry.geometry import Rect
 from render.geometry.source_window import SourceWindow
-from render.source.beyond import Sampling, reading_beyond
-from render.source.decoding import decoded
-from render.source.facts import Facts, open_file
+from render.source.decoding import decode
+from render.source.extension import extend_reader
 from render.source.loaders import PICTURES
+from render.source.orientation import ORIENTATIONS, read_orientation
+from render.source.picture_info import PictureInfo, open_file
+from render.source.sampling import Sampling
 from render.source.srgb import WHITE, to_srgb
-from render.source.turning import TURNS
 from render.storage.url import Place
 
-#: Messages of decoders for a kind of file that they do not support, even if the file is complete.
-_UNREAD = re.compile("not configured|not implemented|not supported|[Uu]nsupported|not a whole number of bytes")
+#: Part of a decoder's message for a kind of file that it does not support, even if the file is complete.
+_UNSUPPORTED = re.compile("not configured|not implemented|not supported|[Uu]nsupported|not a whole number of bytes")
 
 
 @dataclass(frozen=True)
 class PhotoSource:
-    """A photo held in memory: (height, width, 3) float32 RGB, 0..255.
+    """A photo held in memory; see the protocol `Source`.
 
-    `window` is the part that the canvas shows, by default all of it; `background` (R,G,B) is the colour around it.
+    Attributes:
+        pixels: (height, width, 3) float32 sRGB, 0..255, upright.
+        sha256: Digest of the file.
+        background: R,G,B, 0..255, around the picture.
+        window: Part that the canvas ssource_configs; None for all of it.
     """
 
     pixels: Pixels
@@ -41,101 +46,109 @@ class PhotoSource:
 
     @property
     def size(self) -> tuple[int, int]:
+        """(height, width) px."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
     @property
     def nbytes(self) -> int:
+        """Host memory held, bytes."""
         return self.pixels.nbytes
 
     def laid_out(self, window: SourceWindow | None, _directory: Place) -> PhotoSource:
+        """Return the photo as the canvas ssource_configs it through `window`."""
         return replace(self, window=window)
 
     def disk_bytes(self, _shapes: object) -> int:
+        """Return 0: a photo in memory has no files."""
         return 0
 
-    def prepare(self, shape: tuple[int, int], told: object = None) -> None:
+    def prepare(self, shape: tuple[int, int], on_progress: object = None) -> None:
         """Do nothing: the pixels are in memory."""
 
     def discard(self) -> None:
         """Do nothing: no data is on disk."""
 
     def at(self, shape: tuple[int, int], rect: Rect) -> Pixels:
+        """Return a rectangle of the photo, resampled to an octave; see `Source.at`."""
         window = self.window or SourceWindow.whole(self.size)
         rows, columns = (Sampling(length, length) for length in self.size)
-        read = reading_beyond(self._read, rows, columns, window, self.background)
+        read = extend_reader(self._read, rows, columns, window, self.background)
         return np.clip(resample_window(read, window, shape, rect), 0.0, 255.0)
 
     def _read(self, rect: Rect) -> Pixels:
         return self.pixels[slice(*rect.rows), slice(*rect.columns)]
 
 
-def read_photo(path: Path, how: SourceConfig) -> Pixels:
-    """Decode a picture to (height, width, 3) float32 RGB in sRGB, 0..255, upright.
+def read_photo(path: Path, source_config: SourceConfig) -> Pixels:
+    """Decode a picture to sRGB, upright.
 
     16-bit files keep their precision, grey becomes three equal channels, the colours that the file states are converted to
-    sRGB, and transparency is laid over `how.background`.
+    sRGB, and transparency is laid over `source_config.background`.
+
+    Args:
+        path: A PNG, JPEG, WebP or TIFF file.
+        source_config: Background and size limit.
+
+    Returns:
+        (height, width, 3) float32, 0..255.
 
     Raises:
         UserError: the file is not such a picture, or not complete.
     """
     try:
-        picture, facts = open_picture(path, how)
-        pixels = decoded(to_srgb(picture, facts, how.background))
+        picture, info = open_picture(path, source_config)
+        pixels = decode(to_srgb(picture, info, source_config.background))
     except pyvips.Error as error:
-        raise not_whole(path, error) from None
-    pixels = upright(pixels, picture)
+        raise damaged_picture(path, error) from None
+    pixels = turn_upright(pixels, picture)
     return np.clip(pixels, 0.0, 255.0, out=pixels)
 
 
-def read_small(path: Path, how: SourceConfig, area: int) -> Pixels:
-    """Decode a picture like `read_photo`, shrunk to about `area` px while it is decoded if it is larger."""
+def read_small(path: Path, source_config: SourceConfig, max_area: int) -> Pixels:
+    """Decode a picture like `read_photo`, but shrunk to about `max_area` px if it is larger."""
     try:
-        picture, facts = open_picture(path, how)
-        image = to_srgb(picture, facts, how.background)
-        shrink = math.sqrt(area / (picture.width * picture.height))
-        pixels = decoded(image.resize(shrink) if shrink < 1 else image)
+        picture, info = open_picture(path, source_config)
+        image = to_srgb(picture, info, source_config.background)
+        shrink = math.sqrt(max_area / (picture.width * picture.height))
+        pixels = decode(image.resize(shrink) if shrink < 1 else image)
     except pyvips.Error as error:
-        raise not_whole(path, error) from None
-    pixels = upright(pixels, picture)
+        raise damaged_picture(path, error) from None
+    pixels = turn_upright(pixels, picture)
     return np.clip(pixels, 0.0, 255.0, out=pixels)
 
 
-def open_picture(path: Path, how: SourceConfig) -> tuple[pyvips.Image, Facts]:
-    """Open a picture by its header, to be decoded once from top to bottom, and return it with its facts.
+def open_picture(path: Path, source_config: SourceConfig) -> tuple[pyvips.Image, PictureInfo]:
+    """Open a picture that is to be dreamed on, and return it with its properties.
+
+    Only the header is read; the picture is to be decoded once from top to bottom.
 
     Raises:
         UserError: the file is not such a picture, is too large, or is not in colours or grey of 8 or 16 bits.
     """
     try:
-        picture, facts = open_file(path)
+        picture, info = open_file(path)
     except pyvips.Error as error:
-        raise not_whole(path, error) from None
+        raise damaged_picture(path, error) from None
     except OSError as error:
         raise UserError(f"image {str(path)!r} cannot be opened: {error.strerror}") from None
-    refuse_bomb(picture, path, how.max_megapixels)
-    _refuse_odd_samples(picture, facts, path)
-    return picture, facts
+    refuse_oversized(picture, path, source_config.max_megapixels)
+    _refuse_odd_samples(picture, info, path)
+    return picture, info
 
 
-def not_whole(path: Path, error: pyvips.Error) -> UserError:
+def damaged_picture(path: Path, error: pyvips.Error) -> UserError:
     """Return the error for a file that libvips cannot read to its end."""
     lines = [line.strip() for line in (str(error.detail) or error.message).splitlines() if line.strip()]
     reason = lines[-1] if lines else "it is damaged"
-    if _UNREAD.search(reason):
+    if _UNSUPPORTED.search(reason):
         return UserError(
             f"image {str(path)!r} is of a kind that is not read ({reason}): save it as {PICTURES} of 8 or 16 bits"
         )
     return UserError(f"image {str(path)!r} is no whole {PICTURES} picture: {reason}")
 
 
-def orientation(picture: pyvips.Image) -> int:
-    """Return the picture's orientation, 1 (upright) to 8 (Exif 2.32, tag 0x0112)."""
-    value = picture.get("orientation") if picture.get_typeof("orientation") != 0 else 1
-    return value if 1 <= value <= 8 else 1
-
-
-def refuse_bomb(picture: pyvips.Image, path: Path, max_megapixels: float) -> None:
-    """Raise `UserError` for a picture over the size limit, by its header, before a pixel is decoded."""
+def refuse_oversized(picture: pyvips.Image, path: Path, max_megapixels: float) -> None:
+    """Raise `UserError` for a picture over the size limit, before a pixel is decoded."""
     megapixels = picture.width * picture.height / 1e6
     if megapixels > max_megapixels:
         raise UserError(
@@ -144,19 +157,20 @@ def refuse_bomb(picture: pyvips.Image, path: Path, max_megapixels: float) -> Non
         )
 
 
-def _refuse_odd_samples(picture: pyvips.Image, facts: Facts, path: Path) -> None:
-    """Raise `UserError` for samples without a defined white (float, signed, 32-bit) and channels that are no colours."""
+def _refuse_odd_samples(picture: pyvips.Image, info: PictureInfo, path: Path) -> None:
+    """Raise `UserError` for samples without a defined white, and channels that are no colours.
+
+    White is defined for unsigned samples of 8 and 16 bits only.
+    """
     if picture.coding != "none" or (picture.format not in WHITE and picture.interpretation != "labs"):
         raise UserError(
             f"image {str(path)!r} holds {picture.interpretation} samples of type {picture.format}: "
             "save it as RGB or grey of 8 or 16 bits"
         )
-    if facts.channels.colours not in (1, 3) and picture.interpretation != "cmyk":
+    if info.channels.colours not in (1, 3) and picture.interpretation != "cmyk":
         raise UserError(f"image {str(path)!r} has {picture.bands} channels: save it as RGB, RGBA or grey")
 
 
-def upright(pixels: Pixels, picture: pyvips.Image) -> Pixels:
-    """Return pixels (rows, columns, channels) turned and mirrored by the EXIF orientation of their picture."""
-    turn = TURNS[orientation(picture) - 1]
-    turned = pixels[:: -1 if turn.flip_rows else 1, :: -1 if turn.flip_columns else 1]
-    return np.ascontiguousarray(turned.transpose(1, 0, 2) if turn.transposed else turned)
+def turn_upright(pixels: Pixels, picture: pyvips.Image) -> Pixels:
+    """Turn stored pixels (rows, columns, channels) upright by their EXIF orientation."""
+    return np.ascontiguousarray(ORIENTATIONS[read_orientation(picture) - 1].apply(pixels))

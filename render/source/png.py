@@ -1,4 +1,4 @@
-"""Chunks of a PNG file that state its colour space (PNG, third edition, 4.3 and 11.3.2)."""
+"""Colour space of a PNG file, from its chunks (W3C PNG, third edition, 4.3 and 11.3.2)."""
 
 from __future__ import annotations
 
@@ -15,25 +15,28 @@ from render.source.colour_space import (
     srgb_curve,
 )
 
-_EXIF = b"eXIf"
-_COLOUR = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM")
+_EXIF_CHUNK = b"eXIf"
+_COLOUR_CHUNKS = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM")
 #: Most bytes that are read of a colour chunk, and of EXIF, which other formats limit to 64 kB.
-_LONGEST, _LONGEST_EXIF = 64, 1_000_000
+_MAX_COLOUR_BYTES, _MAX_EXIF_BYTES = 64, 1_000_000
 #: Most chunks of a file that are examined: encoders write pixels in chunks of 8 kB and more.
 _MAX_CHUNKS = 1_000_000
-#: Value of gAMA that stands for sRGB's curve (PNG, third edition, 11.3.2.5), and its rounding, in 1/100000.
-_SRGB_GAMMA, _ROUNDING = 45455, 5
+#: Units of 1 in gAMA and cHRM.
+_UNITS = 100_000
+#: Value of gAMA that stands for sRGB's curve, and the largest difference that is rounding, in 1/100000.
+_SRGB_GAMMA, _MAX_GAMMA_ROUNDING = 45455, 5
 #: Valid range of gAMA: libpng treats other values as damage.
-_GAMMAS = (16, 625_000_000)
+_MIN_GAMMA, _MAX_GAMMA = 16, 625_000_000
 
 
 def colour_chunks(path: Path) -> dict[bytes, bytes]:
-    """Return the colour chunks before the pixels, by name, with the header and with EXIF from anywhere.
+    """Return the content of a PNG's colour chunks, IHDR and eXIf by name.
 
-    Of an ICC profile only the start is returned.
+    Colour chunks count only before the pixels, eXIf anywhere. Of a long chunk, such as an ICC profile, only the start is
+    returned. Checksums are not checked.
     """
     chunks: dict[bytes, bytes] = {}
-    names: tuple[bytes, ...] = (*_COLOUR, b"IHDR", _EXIF)
+    names: tuple[bytes, ...] = (*_COLOUR_CHUNKS, b"IHDR", _EXIF_CHUNK)
     with path.open("rb") as file:
         file.seek(8)
         for _ in range(_MAX_CHUNKS):
@@ -42,8 +45,9 @@ def colour_chunks(path: Path) -> dict[bytes, bytes]:
                 break
             length, name = struct.unpack(">I4s", head)
             if name == b"IDAT":
-                names = (_EXIF,)
-            content = file.read(min(length, _LONGEST_EXIF if name == _EXIF else _LONGEST)) if name in names else b""
+                names = (_EXIF_CHUNK,)
+            max_bytes = _MAX_EXIF_BYTES if name == _EXIF_CHUNK else _MAX_COLOUR_BYTES
+            content = file.read(min(length, max_bytes)) if name in names else b""
             if content:
                 chunks.setdefault(name, content)
             file.seek(length - len(content) + 4, 1)
@@ -51,13 +55,15 @@ def colour_chunks(path: Path) -> dict[bytes, bytes]:
 
 
 def png_space(path: Path) -> tuple[ColourSpace | None, bytes | None]:
-    """Return the space that chunks other than iCCP state, and the file's EXIF if it still counts.
+    """Return the colour space that a PNG states by numbers, and EXIF that may state one.
 
-    The order is cICP, iCCP, sRGB, gAMA with cHRM. A space by cICP overrides the file's ICC profile. The space is None for
-    sRGB, or where none is stated.
+    The first of cICP, iCCP, sRGB, and gAMA with cHRM decides; a space by cICP overrides the file's ICC profile.
+
+    Returns:
+        (space, EXIF block). The space is None for sRGB, for an ICC profile, and if none is stated.
 
     Raises:
-        Unknown: the space cannot be converted to sRGB.
+        UnknownColourSpace: the space cannot be converted to sRGB.
     """
     chunks = colour_chunks(path)
     code_points = chunks.get(b"cICP", b"")
@@ -68,22 +74,25 @@ def png_space(path: Path) -> tuple[ColourSpace | None, bytes | None]:
             return space, None
     if b"iCCP" in chunks or b"sRGB" in chunks:
         return None, None
-    space = _measured(chunks)
-    return space, None if b"gAMA" in chunks or b"cHRM" in chunks else chunks.get(_EXIF)
+    space = _gamma_and_chromaticities(chunks)
+    return space, None if b"gAMA" in chunks or b"cHRM" in chunks else chunks.get(_EXIF_CHUNK)
 
 
-def _measured(chunks: dict[bytes, bytes]) -> ColourSpace | None:
-    """Return the space of gAMA and cHRM, with sRGB's value for a missing one; None if the result is sRGB."""
+def _gamma_and_chromaticities(chunks: dict[bytes, bytes]) -> ColourSpace | None:
+    """Return the space of gAMA and cHRM; None if it is sRGB.
+
+    The value of sRGB stands for a missing chunk.
+    """
     gamma = struct.unpack(">I", chunks[b"gAMA"])[0] if len(chunks.get(b"gAMA", b"")) == 4 else _SRGB_GAMMA
-    if not _GAMMAS[0] <= gamma <= _GAMMAS[1]:
+    if not _MIN_GAMMA <= gamma <= _MAX_GAMMA:
         gamma = _SRGB_GAMMA
     content = chunks.get(b"cHRM", b"")
     chromaticities = SRGB
     if len(content) == 32:
-        numbers = tuple(number / 100_000 for number in struct.unpack(">8i", content))
+        numbers = tuple(number / _UNITS for number in struct.unpack(">8i", content))
         if is_sensible(numbers):
             chromaticities = numbers
-    if abs(gamma - _SRGB_GAMMA) <= _ROUNDING and same_chromaticities(chromaticities, SRGB):
+    if abs(gamma - _SRGB_GAMMA) <= _MAX_GAMMA_ROUNDING and same_chromaticities(chromaticities, SRGB):
         return None
-    no_gamma = b"gAMA" not in chunks
-    return ColourSpace("gAMA and cHRM", (srgb_curve if no_gamma else gamma_curve(100_000 / gamma),), chromaticities)
+    curve = gamma_curve(_UNITS / gamma) if b"gAMA" in chunks else srgb_curve
+    return ColourSpace("gAMA and cHRM", (curve,), chromaticities)

@@ -1,4 +1,4 @@
-"""A photo larger than memory: shrunk by 1, 2, 4, 8 ... into levels on disk, each made when first needed."""
+"""A photo larger than memory: levels on disk, shrunk by 1, 2, 4 ..., made on demand."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from render.dreaming.resample import Pixels, resample_window
 from render.errors import UserError
 from render.geometry.geometry import Interval, Rect
 from render.geometry.source_window import SourceWindow
-from render.source.beyond import Sampling, reading_beyond
-from render.source.levels import Level, Told, level_bytes, write_level
+from render.source.extension import extend_reader
+from render.source.levels import Level, OnProgress, level_bytes, write_level
+from render.source.orientation import ORIENTATIONS, Orientation
+from render.source.sampling import upright_samplings
 from render.source.streaming import open_shrunk
-from render.source.turning import TURNS, Turn
 from render.storage.opening import open_storage
 from render.storage.url import Place, joined
 from render.system.paths import file_sha256
@@ -28,23 +29,30 @@ from render.system.paths import file_sha256
 log = logging.getLogger(__name__)
 
 #: Version of the rule that makes the levels; change it whenever the same file gives other levels.
-_RULE = 2
-#: Output pixels that are resampled at once, and their fewest columns: narrower pieces would read chunks twice.
-_PIECE, _NARROWEST = 400_000, 1024
+_RULE_VERSION = 2
+#: Most output pixels that are resampled at once, and their fewest columns: narrower pieces would read chunks twice.
+_MAX_PIECE_PX, _MIN_PIECE_COLUMNS = 400_000, 1024
 _LEVEL_NAME = re.compile(r"\.?level-\d+(\.partial)?")
 
 
 @dataclass(frozen=True)
 class PyramidSource:
-    """A photo file that is read through levels in `directory` (a path or URL), shared by all processes that read it.
+    """A photo file that is read through levels on disk; see the protocol `Source`.
 
-    `stored` is (height, width) px in the file, before it is turned upright by its EXIF `orientation`. `background` (R,G,B)
-    lies under transparent pixels and around the picture. `window` is the part that the canvas shows, by default all of it.
+    Attributes:
+        path: The file.
+        sha256: Digest of the file.
+        stored_shape: (height, width) px in the file, before it is turned upright.
+        orientation: EXIF orientation, 1 (upright) to 8.
+        background: R,G,B, 0..255, under transparent pixels and around the picture.
+        window: Part that the canvas shows; None for all of it.
+        directory: Path or URL of the levels; None before `laid_out`.
+        nbytes: Host memory held, bytes.
     """
 
     path: Path
     sha256: str
-    stored: tuple[int, int]
+    stored_shape: tuple[int, int]
     orientation: int = 1
     background: tuple[int, ...] = (255, 255, 255)
     window: SourceWindow | None = None
@@ -55,29 +63,34 @@ class PyramidSource:
 
     @property
     def size(self) -> tuple[int, int]:
-        height, width = self.stored
-        return (width, height) if self._turn.transposed else (height, width)
+        """(height, width) px, upright."""
+        height, width = self.stored_shape
+        return (width, height) if self._steps.transposed else (height, width)
 
     @property
-    def _turn(self) -> Turn:
-        return TURNS[self.orientation - 1]
+    def _steps(self) -> Orientation:
+        """Steps from the stored picture to upright."""
+        return ORIENTATIONS[self.orientation - 1]
 
     @property
-    def _shown(self) -> SourceWindow:
+    def _window(self) -> SourceWindow:
+        """Part that the canvas shows, in px of the upright picture."""
         return self.window or SourceWindow.whole(self.size)
 
     def __getstate__(self) -> dict[str, Any]:
+        """Return the state to be pickled, without open levels."""
         return {**self.__dict__, "_opened": {}}
 
     def laid_out(self, window: SourceWindow | None, directory: Place) -> PyramidSource:
+        """Return the photo as the canvas shows it, with its levels in `directory`."""
         return replace(self, window=window, directory=directory, _opened={})
 
     def shrink_for(self, shape: tuple[int, int]) -> int:
-        """Return the factor of the smallest level that is not smaller than an octave of (rows, columns) px."""
+        """Return the factor of the smallest level at least as large as an octave of `shape`."""
         shrink = 1
         while all(
             span.extent / (2 * shrink) >= length
-            for span, length in zip((self._shown.rows, self._shown.columns), shape, strict=True)
+            for span, length in zip((self._window.rows, self._window.columns), shape, strict=True)
         ):
             shrink *= 2
         return shrink
@@ -85,14 +98,14 @@ class PyramidSource:
     def disk_bytes(self, shapes: Sequence[tuple[int, int]]) -> int:
         """Return the bytes on disk of the levels for octaves of these (rows, columns) px."""
         return sum(
-            level_bytes((-(-self.stored[0] // shrink), -(-self.stored[1] // shrink)))
+            level_bytes((-(-self.stored_shape[0] // shrink), -(-self.stored_shape[1] // shrink)))
             for shrink in {self.shrink_for(shape) for shape in shapes}
         )
 
-    def prepare(self, shape: tuple[int, int], told: Told = log.info) -> None:
-        """Make the level that an octave of `shape` (rows, columns) px needs, if it does not exist yet.
+    def prepare(self, shape: tuple[int, int], on_progress: OnProgress = log.info) -> None:
+        """Make the level that an octave of `shape` (rows, columns) px needs, unless it exists.
 
-        `told` receives progress messages, as this may take minutes. A failed call leaves no unfinished level.
+        This may take minutes. A failed call leaves no unfinished level.
 
         Raises:
             UserError: the file is damaged, or not the one that the run began with.
@@ -103,7 +116,7 @@ class PyramidSource:
         if level is not None and level.identity == identity:
             return
         size = "its full size" if shrink == 1 else f"1/{shrink} of its size"
-        told(f"reading {self.path.name} at {size} ...")
+        on_progress(f"reading {self.path.name} at {size} ...")
         try:
             changed = file_sha256(self.path) != self.sha256
         except OSError as error:
@@ -115,7 +128,7 @@ class PyramidSource:
             path,
             open_shrunk(self.path, self.background, shrink),
             identity,
-            lambda share: told(f"reading {self.path.name} at {size}: {share}"),
+            lambda share: on_progress(f"reading {self.path.name} at {size}: {share}"),
         )
 
     def discard(self) -> None:
@@ -125,26 +138,21 @@ class PyramidSource:
             discard_levels(self.directory)
 
     def at(self, shape: tuple[int, int], rect: Rect) -> Pixels:
-        """Return a rectangle as `Source.at` does; `prepare` must have made the level.
+        """Return a rectangle of the photo, resampled to an octave; see `Source.at`.
 
-        Memory is at most a few times the rectangle.
+        `prepare` must have made the level. Memory is at most a few times the rectangle.
         """
-        level, turn = self._level(self.shrink_for(shape)), self._turn
-        samplings = [
-            Sampling(length, count, factor, length - count * factor if flipped else 0.0)
-            for length, count, factor, flipped in zip(
-                self.stored, level.shape, level.factors, (turn.flip_rows, turn.flip_columns), strict=True
-            )
-        ]
-        rows, columns = reversed(samplings) if turn.transposed else samplings
-        shown = SourceWindow(rows.span(self._shown.rows), columns.span(self._shown.columns))
-        read = reading_beyond(lambda part: _read_turned(level, turn, part), rows, columns, shown, self.background)
+        level, steps = self._level(self.shrink_for(shape)), self._steps
+        rows, columns = upright_samplings(self.stored_shape, level.shape, level.factors, steps)
+        window = SourceWindow(rows.to_samples(self._window.rows), columns.to_samples(self._window.columns))
+        read = extend_reader(lambda part: _read_upright(level, steps, part), rows, columns, window, self.background)
         pixels = np.empty((*rect.shape, 3), np.float32)
         for piece in _pieces(rect):
-            pixels[piece.slices_from(rect)] = resample_window(read, shown, shape, piece)
+            pixels[piece.slices_from(rect)] = resample_window(read, window, shape, piece)
         return np.clip(pixels, 0.0, 255.0, out=pixels)
 
     def _level(self, shrink: int) -> Level:
+        """Return an open level; raise `UserError` if it is missing or of another picture."""
         if shrink not in self._opened:
             path = self._level_path(shrink)
             level = Level.open(path)
@@ -154,12 +162,13 @@ class PyramidSource:
         return self._opened[shrink]
 
     def _level_path(self, shrink: int) -> Place:
+        """Return the path or URL of a level."""
         assert self.directory is not None, "laid_out comes first"
         return joined(self.directory, f"level-{shrink}")
 
     def _identity(self, shrink: int) -> dict[str, Any]:
         """Return the attributes that identify a level's content and rule, as JSON returns them."""
-        return {"sha256": self.sha256, "background": list(self.background), "shrink": shrink, "rule": _RULE}
+        return {"sha256": self.sha256, "background": list(self.background), "shrink": shrink, "rule": _RULE_VERSION}
 
 
 def discard_levels(directory: Place) -> None:
@@ -177,22 +186,22 @@ def discard_levels(directory: Place) -> None:
         directory.rmdir()
 
 
-def _read_turned(level: Level, turn: Turn, rect: Rect) -> Pixels:
-    """Return a rectangle of an upright level, read from the rectangle of the file that it is turned from."""
-    stored = Rect(rect.columns, rect.rows) if turn.transposed else rect
-    flips = turn.flip_rows, turn.flip_columns
+def _read_upright(level: Level, steps: Orientation, rect: Rect) -> Pixels:
+    """Return a rectangle of a level as if the level were stored upright."""
+    stored_rect = Rect(rect.columns, rect.rows) if steps.transposed else rect
     rows, columns = (
         Interval(count - interval.stop, count - interval.start) if flipped else interval
-        for interval, count, flipped in zip(stored, level.shape, flips, strict=True)
+        for interval, count, flipped in zip(stored_rect, level.shape, steps.flips, strict=True)
     )
-    pixels = level.read(Rect(rows, columns))
-    pixels = pixels[:: -1 if turn.flip_rows else 1, :: -1 if turn.flip_columns else 1]
-    return pixels.transpose(1, 0, 2) if turn.transposed else pixels
+    return steps.apply(level.read(Rect(rows, columns)))
 
 
 def _pieces(rect: Rect) -> Iterator[Rect]:
-    """Yield parts of a rectangle, so that the data read for one stays small: columns first, as it is itself a strip."""
-    width = max(_NARROWEST, _PIECE // max(1, rect.rows.size))
+    """Yield the parts in which a rectangle is resampled, to bound the data read for each.
+
+    It is first cut along its columns, because a rectangle is usually a strip.
+    """
+    width = max(_MIN_PIECE_COLUMNS, _MAX_PIECE_PX // max(1, rect.rows.size))
     for left in range(*rect.columns, width):
         column = Rect(rect.rows, Interval(left, min(left + width, rect.columns.stop)))
-        yield from column.bands(_PIECE)
+        yield from column.bands(_MAX_PIECE_PX)

@@ -1,4 +1,4 @@
-"""The picture that dreaming starts from, at any octave's size and by rectangles: a file, a sample photo, or noise."""
+"""The picture that dreaming starts from: a file, a sample photo, or noise."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from render.errors import UserError
 from render.geometry.geometry import BOUNDARY_MODES, Rect
 from render.geometry.source_window import SourceWindow
 from render.planning.layout import lay_out
-from render.source.levels import Told
-from render.source.photo import PhotoSource, open_picture, orientation, read_photo
+from render.source.levels import OnProgress
+from render.source.orientation import read_orientation
+from render.source.photo import PhotoSource, open_picture, read_photo
 from render.source.pyramid import PyramidSource
 from render.storage.url import Place, checked_url
 from render.storage.user_paths import input_path
 from render.system.paths import file_sha256
 
-#: Photos in the scikit-image package, CC0 or public domain: name of the sample -> file name.
+#: Photos in the scikit-image package, CC0 or public domain: file name by name of the sample.
 SAMPLES = {
     "astronaut": "astronaut.png",
     "chelsea": "chelsea.png",
@@ -34,39 +35,59 @@ SAMPLES = {
     "rocket": "rocket.jpg",
 }
 
-#: Most pixels of a file that is held in memory; they take 400 MB as float32.
-IN_MEMORY = 32_000_000
+#: Largest picture that is held in memory, px; it takes 400 MB as float32.
+MAX_IN_MEMORY_PX = 32_000_000
 
 
 class Source(Protocol):
-    """The picture that the ascent starts from, the same at every octave."""
+    """The picture that gradient ascent starts from; immutable, and the same at every octave."""
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """(height, width) px, or None where the source has no size of its own."""
+        """(height, width) px, upright; None if the source has no size of its own."""
 
     @property
     def sha256(self) -> str:
-        """Identifier of the content."""
+        """Digest that identifies the content."""
 
     @property
     def nbytes(self) -> int:
         """Host memory held, bytes."""
 
     def laid_out(self, window: SourceWindow | None, directory: Place) -> Source:
-        """Return the source as the canvas shows it through `window`; its files go to `directory`, a path or URL."""
+        """Return the source as the canvas shows it.
+
+        Args:
+            window: Part of the source that the canvas shows; None for all of it.
+            directory: Path or URL for the files of a source larger than memory.
+        """
 
     def disk_bytes(self, shapes: Sequence[tuple[int, int]]) -> int:
         """Return the bytes on disk of the source's files for octaves of these (rows, columns) px."""
 
-    def prepare(self, shape: tuple[int, int], told: Told = ...) -> None:
-        """Prepare `at` for an octave of `shape`, in a single process; `told` receives progress messages."""
+    def prepare(self, shape: tuple[int, int], on_progress: OnProgress = ...) -> None:
+        """Make the files that `at` needs for an octave; call it in one process only.
+
+        Args:
+            shape: (rows, columns) px of the octave.
+            on_progress: Receiver of progress messages.
+        """
 
     def discard(self) -> None:
         """Remove the source's files from disk."""
 
     def at(self, shape: tuple[int, int], rect: Rect) -> Pixels:
-        """Return the rectangle on a canvas of `shape` (rows, columns): (rows, columns, 3) float32 RGB, 0..255."""
+        """Return a rectangle of the source, resampled to an octave.
+
+        The parts of a rectangle are bit-identical to the whole.
+
+        Args:
+            shape: (rows, columns) px of the octave.
+            rect: Rectangle of the octave.
+
+        Returns:
+            (rect.rows.size, rect.columns.size, 3) float32 sRGB, 0..255.
+        """
 
 
 @dataclass(frozen=True)
@@ -79,47 +100,58 @@ class NoiseSource:
 
     @property
     def sha256(self) -> str:
+        """Digest of the seed."""
         return hashlib.sha256(f"fractal noise {self.seed}".encode()).hexdigest()
 
     def laid_out(self, _window: SourceWindow | None, _directory: Place) -> NoiseSource:
+        """Return the noise itself: it fills any canvas."""
         return self
 
     def disk_bytes(self, _shapes: object) -> int:
+        """Return 0: noise has no files."""
         return 0
 
-    def prepare(self, shape: tuple[int, int], told: object = None) -> None:
+    def prepare(self, shape: tuple[int, int], on_progress: object = None) -> None:
         """Do nothing: noise needs no preparation."""
 
     def discard(self) -> None:
         """Do nothing: no data is on disk."""
 
     def at(self, shape: tuple[int, int], rect: Rect) -> Pixels:
+        """Return a rectangle of the noise at the size of an octave; see `Source.at`."""
         return fractal_noise(self.seed, shape, rect)
 
 
-def open_source(image: str, seed: int, how: SourceConfig) -> Source:
-    """Return the source that `image` names: `noise`, `sample:NAME`, or a path to a PNG, JPEG, WebP or TIFF file.
+def open_source(image: str, seed: int, source_config: SourceConfig) -> Source:
+    """Open the source that `image` names.
 
-    A file of up to `IN_MEMORY` px is decoded at once, a larger one when its pixels are needed.
+    A file of up to `MAX_IN_MEMORY_PX` px is decoded at once, a larger one when its pixels are needed.
+
+    Args:
+        image: `noise`, `sample:NAME`, or a path to a PNG, JPEG, WebP or TIFF file.
+        seed: Seed of the noise.
+        source_config: Background and size limit.
 
     Raises:
         UserError: the file is missing, unreadable, truncated (for a large one only later), or larger than
-            `how.max_megapixels`.
+            `source_config.max_megapixels`.
     """
     if image == "noise":
         return NoiseSource(seed)
     path, digest = find_picture(image, "a path, sample:NAME or noise")
-    picture, _ = open_picture(path, how)
-    background = tuple(how.background)
-    if picture.width * picture.height <= IN_MEMORY:
-        return PhotoSource(read_photo(path, how), digest, background)
-    return PyramidSource(path.absolute(), digest, (picture.height, picture.width), orientation(picture), background)
+    picture, _ = open_picture(path, source_config)
+    background = tuple(source_config.background)
+    if picture.width * picture.height <= MAX_IN_MEMORY_PX:
+        return PhotoSource(read_photo(path, source_config), digest, background)
+    return PyramidSource(path.absolute(), digest, (picture.height, picture.width), read_orientation(picture), background)
 
 
 def find_picture(image: str, choices: str) -> tuple[Path, str]:
-    """Return the file that `image` names, a path or `sample:NAME`, and its sha256.
+    """Return the file that `image` names, and its sha256.
 
-    `choices` lists the allowed values of `image`, for messages.
+    Args:
+        image: A path or `sample:NAME`.
+        choices: The allowed values of `image`, for messages.
 
     Raises:
         UserError: there is no such file, or it cannot be read.
@@ -172,7 +204,11 @@ def reopen_source(config: Config, sha256: str | None, levels: Path) -> Source | 
 
 
 def sample_path(name: str) -> Path:
-    """Return the path of the sample photo `name` in the installed scikit-image package."""
+    """Return the path of the sample photo `name` in the installed scikit-image package.
+
+    Raises:
+        UserError: there is no such sample, or scikit-image is not installed.
+    """
     if name not in SAMPLES:
         close_names = difflib.get_close_matches(name, SAMPLES, n=1)
         hint = f"did you mean sample:{close_names[0]}?" if close_names else "there are"

@@ -19,8 +19,8 @@ from render.export.picture import unwritable
 from render.geometry.geometry import Rect
 from render.pages.zoom_levels import Pyramid
 from render.pages.zoom_page import PAGE, read_descriptor
-from render.source.facts import open_file
 from render.source.loaders import open_stream
+from render.source.picture_info import open_file
 from render.storage.local import replacing
 
 THUMBNAIL, LARGE = "thumbnail.webp", "large.webp"

@@ -31,7 +31,7 @@ from render.job.targets import preview_path
 from render.pages.run_facts import facts_of
 from render.pages.zoom_levels import Pyramid
 from render.pages.zoom_page import PAGE, page
-from render.source.source import IN_MEMORY, Source, reopen_source
+from render.source.source import MAX_IN_MEMORY_PX, Source, reopen_source
 from render.sweeps.board import read_sweep
 from render.viewer.shrink import shrunk
 
@@ -221,7 +221,7 @@ def _open_source(record: Mapping[str, Any], levels: Path) -> Source | None:
         config = recorded_config(record["config"], [], ())
     except UserError:
         return None
-    config.source.max_megapixels = min(config.source.max_megapixels, IN_MEMORY / 1e6)
+    config.source.max_megapixels = min(config.source.max_megapixels, MAX_IN_MEMORY_PX / 1e6)
     return reopen_source(config, record.get("image_sha256"), levels)
 
 

@@ -40,7 +40,7 @@ from render.config.compose import ATLAS, load, load_config, root_configs, schema
 from render.config.schema import FarmConfig
 from render.errors import UserError
 from render.export import labelled_sheet as sheets
-from render.export.labelled_sheet import Cell, Layout, draw_sheets, sheet_layouts
+from render.export.labelled_sheet import Cell, SheetLayout, draw_sheets, sheet_layouts
 from render.export.lettering import EMPTY
 from render.export.metadata import read_settings
 from render.farm.executors import InlineExecutor
@@ -561,7 +561,7 @@ def test_every_channel_has_its_picture_and_its_name_on_the_sheets(largest: int, 
     labels = set()
     for sheet, (on_it, layout) in zip(drawn, layouts, strict=True):
         assert sheet.shape[:2] == layout.size
-        assert (sheet[layout.margin : layout.margin + layout.title] != sheet[0, 0]).any(), "a title"
+        assert (sheet[layout.margin : layout.margin + layout.title_font] != sheet[0, 0]).any(), "a title"
         for place in range(on_it):
             row, column = layout.corner(place)
             np.testing.assert_array_equal(sheet[row : row + 40, column : column + 48], tiles[number])
@@ -582,7 +582,7 @@ def test_a_sheet_that_was_one_and_is_two_leaves_no_old_one(tmp_path: Path, monke
 
 
 def test_names_are_as_large_as_pictures_allow() -> None:
-    fonts = [Layout(1, 1, (side, side)).font for side in (32, 112, 160, 512)]
+    fonts = [SheetLayout(1, 1, (side, side)).font for side in (32, 112, 160, 512)]
     assert fonts == sorted(fonts)
     assert 11 <= fonts[0] < fonts[-1] <= 28
 

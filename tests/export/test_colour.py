@@ -17,7 +17,7 @@ from PIL import Image
 from render.canvas.image import to_integers
 from render.canvas.store import CanvasStore
 from render.errors import DamagedCheckpoint
-from render.export.colour import Colour, luma, measured
+from render.export.colour import ColourAdjustment, luma, measure_adjustment
 from render.export.export import Style, export, export_panels
 from render.export.metadata import Metadata, read_settings
 from render.export.panels import cut_panels
@@ -56,62 +56,62 @@ def canvas(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_the_percentiles_of_the_written_picture_are_black_and_white(
     saturation: float, percentiles: tuple[float, float], bits: int, canvas: CanvasStore, tmp_path: Path
 ) -> None:
-    colour = measured(canvas, saturation, percentiles)
+    colour = measure_adjustment(canvas, saturation, percentiles)
     exact = luma(canvas.read(canvas.rect))
     assert np.percentile(exact, percentiles) == pytest.approx((colour.black, colour.white), abs=0.01)
     export(canvas, tmp_path / "out.png", "png", Style(bits, colour=colour))
     pixels = (written(tmp_path / "out.png") / (1 if bits == 8 else 257)).astype(np.float32)
-    got = luma(pixels)
+    actual = luma(pixels)
     # A channel that leaves 0..255 is cut off, so where there is colour luma comes a little short of the ends.
     short = 0.1 if saturation == 0 else 8
-    assert np.percentile(got, percentiles) == pytest.approx((0, 255), abs=short)
+    assert np.percentile(actual, percentiles) == pytest.approx((0, 255), abs=short)
     # In between, it is the line from black to white.
-    wanted = (exact - colour.black) / (colour.white - colour.black) * 255
+    reference = (exact - colour.black) / (colour.white - colour.black) * 255
     inside = ((pixels > 0) & (pixels < 255)).all(axis=2)
     assert inside.mean() > 0.75
-    assert np.abs(got - wanted)[inside].max() < (0.6 if bits == 8 else 0.02)
+    assert np.abs(actual - reference)[inside].max() < (0.6 if bits == 8 else 0.02)
 
 
 def test_contrast_keeps_the_hue(canvas: CanvasStore, tmp_path: Path) -> None:
     before = canvas.read(canvas.rect)
-    export(canvas, tmp_path / "out.png", "png", Style(16, colour=measured(canvas, 1.0, PERCENTILES)))
+    export(canvas, tmp_path / "out.png", "png", Style(16, colour=measure_adjustment(canvas, 1.0, PERCENTILES)))
     after = written(tmp_path / "out.png") / 65535
     inside = np.flatnonzero(((after > 0) & (after < 1)).all(axis=2) & (np.ptp(after, axis=2) > 0.01))
     assert len(inside) > 1000
     for at in inside[:: len(inside) // 300]:
         hue, *_ = colorsys.rgb_to_hsv(*(before.reshape(-1, 3)[at] / 255).tolist())
-        there, *_ = colorsys.rgb_to_hsv(*after.reshape(-1, 3)[at].tolist())
-        assert abs((there - hue + 0.5) % 1 - 0.5) < 0.002
+        hue_after, *_ = colorsys.rgb_to_hsv(*after.reshape(-1, 3)[at].tolist())
+        assert abs((hue_after - hue + 0.5) % 1 - 0.5) < 0.002
 
 
 @pytest.mark.parametrize("form", ["png", "jpeg", "webp", "tiff", "bigtiff", "dzi"])
 def test_every_format_has_the_colours(form: str, canvas: CanvasStore, tmp_path: Path) -> None:
     """Grey and stretched: its levels are those asked for, and its channels are alike."""
-    colour = measured(canvas, 0.0, PERCENTILES)
+    colour = measure_adjustment(canvas, 0.0, PERCENTILES)
     export(canvas, tmp_path / "out", form, Style(colour=colour))
     # Of a deep zoom page, its largest level: one tile of it here.
     path = max((tmp_path / "out").glob("dream_files/*/1_0.jpg"), key=lambda tile: int(tile.parent.name), default=None)
     with Image.open(path or tmp_path / "out") as read:
-        got = np.asarray(read, float)
-    assert np.ptp(got, axis=2).max() <= (0 if form not in ("jpeg", "webp", "dzi") else 3)
-    wanted = to_integers(colour(canvas.read(canvas.rect)), 8)
+        actual = np.asarray(read, float)
+    assert np.ptp(actual, axis=2).max() <= (0 if form not in ("jpeg", "webp", "dzi") else 3)
+    reference = to_integers(colour(canvas.read(canvas.rect)), 8)
     if path is not None:
-        wanted = wanted[: got.shape[0], 253 : 253 + got.shape[1]]
-    assert np.abs(got - wanted).mean() < 2
-    assert wanted.std() > 15, "three times what the canvas has"
+        reference = reference[: actual.shape[0], 253 : 253 + actual.shape[1]]
+    assert np.abs(actual - reference).mean() < 2
+    assert reference.std() > 15, "three times what the canvas has"
 
 
 @pytest.mark.parametrize("bits", [8, 16])
 def test_no_saturation_is_grey_of_the_same_luma(bits: int, canvas: CanvasStore, tmp_path: Path) -> None:
-    export(canvas, tmp_path / "out.tif", "tiff", Style(bits, colour=Colour(0.0)))
-    got = written(tmp_path / "out.tif")
-    assert (np.ptp(got, axis=2) == 0).all()
+    export(canvas, tmp_path / "out.tif", "tiff", Style(bits, colour=ColourAdjustment(0.0)))
+    actual = written(tmp_path / "out.tif")
+    assert (np.ptp(actual, axis=2) == 0).all()
     exact = luma(canvas.read(canvas.rect)) * (1 if bits == 8 else 257)
-    assert np.abs(got[..., 0] - exact).max() < 0.6
+    assert np.abs(actual[..., 0] - exact).max() < 0.6
 
 
 def test_saturation_multiplies_what_tells_a_pixel_from_grey(canvas: CanvasStore, tmp_path: Path) -> None:
-    export(canvas, tmp_path / "out.tif", "tiff", Style(16, colour=Colour(2.5)))
+    export(canvas, tmp_path / "out.tif", "tiff", Style(16, colour=ColourAdjustment(2.5)))
     before, after = canvas.read(canvas.rect), (written(tmp_path / "out.tif") / 257).astype(np.float32)
     assert after.max() < 255, "nothing was cut off"
     np.testing.assert_allclose(luma(after), luma(before), atol=0.02)
@@ -121,7 +121,7 @@ def test_saturation_multiplies_what_tells_a_pixel_from_grey(canvas: CanvasStore,
 def test_colours_as_dreamed_are_the_same_bytes(canvas: CanvasStore, tmp_path: Path) -> None:
     for bits in (8, 16):
         export(canvas, tmp_path / "a", "png", Style(bits))
-        export(canvas, tmp_path / "b", "png", Style(bits, colour=measured(canvas, 1.0, None)))
+        export(canvas, tmp_path / "b", "png", Style(bits, colour=measure_adjustment(canvas, 1.0, None)))
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
         np.testing.assert_array_equal(written(tmp_path / "a"), to_integers(canvas.read(canvas.rect), bits))
 
@@ -135,7 +135,7 @@ def test_colours_as_dreamed_are_the_same_bytes(canvas: CanvasStore, tmp_path: Pa
     st.integers(0, 7),
 )
 def test_a_pixels_colour_depends_on_no_other(pixels, saturation, black, white, row: int, column: int) -> None:
-    colour = Colour(saturation, black, white)
+    colour = ColourAdjustment(saturation, black, white)
     part = slice(row, row + 1), slice(column, column + 1)
     np.testing.assert_array_equal(colour(pixels[part]), colour(pixels)[part])
     # Before it is cut off, luma is where contrast alone puts it, whatever the saturation.
@@ -149,13 +149,14 @@ def test_a_flat_canvas_stays_as_it_is(tmp_path: Path) -> None:
     for number in range(2):
         pixels[:number, :3] = 250
         canvas = stored(tmp_path / f"{number}", pixels)
-        assert measured(canvas, 1.0, PERCENTILES) == Colour()
-        export(canvas, tmp_path / "out.png", "png", Style(colour=measured(canvas, 1.0, PERCENTILES)))
+        assert measure_adjustment(canvas, 1.0, PERCENTILES) == ColourAdjustment()
+        export(canvas, tmp_path / "out.png", "png", Style(colour=measure_adjustment(canvas, 1.0, PERCENTILES)))
         np.testing.assert_array_equal(written(tmp_path / "out.png"), to_integers(pixels, 8))
-    assert measured(canvas, 0.5, (0.0, 100.0)).white == pytest.approx(250, abs=0.01)
+    assert measure_adjustment(canvas, 0.5, (0.0, 100.0)).white == pytest.approx(250, abs=0.01)
     for level in (0, 255):
         assert (
-            measured(stored(tmp_path / f"level {level}", np.full((9, 9, 3), level, np.float32)), 1.0, (0, 100)) == Colour()
+            measure_adjustment(stored(tmp_path / f"level {level}", np.full((9, 9, 3), level, np.float32)), 1.0, (0, 100))
+            == ColourAdjustment()
         )
 
 
@@ -164,17 +165,17 @@ def test_percentiles_are_of_the_whole_canvas_and_not_of_its_parts(tmp_path: Path
     pixels = np.full((1600, 1500, 3), 60, np.float32)
     pixels[1280:] = 160
     canvas = stored(tmp_path / "a", pixels)
-    colour = measured(canvas, 1.0, (10, 90))
+    colour = measure_adjustment(canvas, 1.0, (10, 90))
     assert (colour.black, colour.white) == pytest.approx((60, 160))
     # A fifth of it is bright.
-    assert measured(canvas, 1.0, (10, 79)) == Colour()
-    assert measured(canvas, 1.0, (10, 81)) == colour
+    assert measure_adjustment(canvas, 1.0, (10, 79)) == ColourAdjustment()
+    assert measure_adjustment(canvas, 1.0, (10, 81)) == colour
 
 
 def test_panels_put_together_are_the_print_in_its_colours(tmp_path: Path) -> None:
     """Percentiles of the whole print, not of each panel, and the map shows the same."""
     canvas = stored(tmp_path / "a", pale(SMALL))
-    colour = measured(canvas, 1.6, PERCENTILES)
+    colour = measure_adjustment(canvas, 1.6, PERCENTILES)
     panels = cut_panels(SMALL, 100.0, width_cm=5, height_cm=4, overlap_mm=5)
     assert len(panels.panels) > 3
     style = Style(16, colour=colour, metadata=Metadata({}, dpi=100))
@@ -190,13 +191,15 @@ def test_panels_put_together_are_the_print_in_its_colours(tmp_path: Path) -> Non
 
 def test_profiles_are_of_the_shown_colours(tmp_path: Path) -> None:
     canvas = stored(tmp_path / "a", pale(SMALL))
-    export(canvas, tmp_path / "out.tif", "tiff", Style(colour=Colour(0.0), profile=read_profile("p3")))
+    export(canvas, tmp_path / "out.tif", "tiff", Style(colour=ColourAdjustment(0.0), profile=read_profile("p3")))
     assert np.ptp(written(tmp_path / "out.tif").astype(int), axis=2).max() <= 1, "grey is grey there, too"
 
 
 def test_zarr_is_the_canvas_as_it_was_dreamed(canvas: CanvasStore, tmp_path: Path) -> None:
     settings = {"seed": 3, "output": {"dpi": 100, "saturation": 0.0, "contrast": [1, 99]}}
-    export(canvas, tmp_path / "out.zarr", "zarr", Style(colour=Colour(0.0, 100, 120), metadata=Metadata(settings)))
+    export(
+        canvas, tmp_path / "out.zarr", "zarr", Style(colour=ColourAdjustment(0.0, 100, 120), metadata=Metadata(settings))
+    )
     array = zarr.open_array(str(tmp_path / "out.zarr"), mode="r")
     np.testing.assert_array_equal(array[:], canvas.read(canvas.rect))
     assert array.attrs["settings"] == {"seed": 3, "output": {"dpi": 100}}
@@ -209,7 +212,7 @@ def test_a_damaged_chunk_is_noticed_while_luma_is_measured(tmp_path: Path) -> No
     content[1000] ^= 1
     chunk.write_bytes(content)
     with pytest.raises(DamagedCheckpoint, match="damaged chunk"):
-        measured(canvas, 1.0, PERCENTILES)
+        measure_adjustment(canvas, 1.0, PERCENTILES)
 
 
 # The command
@@ -232,17 +235,17 @@ def test_a_run_is_exported_in_other_colours_without_dreaming(command, tmp_path: 
     before = (tmp_path / "run" / "preview.png").read_bytes()
     np.testing.assert_array_equal(written(tmp_path / "run" / "preview.png"), to_integers(pixels, 8))
 
-    wanted = ("output.contrast=[0.5,99.5]", "output.saturation=0", "output.also=[zarr]")
-    done = command("export", "run=run", "output.format=png", *wanted)
-    assert done.code == 0, done.err
-    shown = to_integers(measured(canvas, 0.0, PERCENTILES)(pixels), 8)
+    reference = ("output.contrast=[0.5,99.5]", "output.saturation=0", "output.also=[zarr]")
+    result = command("export", "run=run", "output.format=png", *reference)
+    assert result.code == 0, result.err
+    shown = to_integers(measure_adjustment(canvas, 0.0, PERCENTILES)(pixels), 8)
     np.testing.assert_array_equal(written(tmp_path / "run" / "preview.png"), shown)
     settings = read_settings(tmp_path / "run" / "preview.png")["output"]
     assert (settings["contrast"], settings["saturation"]) == ([0.5, 99.5], 0)
     np.testing.assert_array_equal(zarr.open_array(str(tmp_path / "run" / "preview.zarr"), mode="r")[:], pixels)
     assert (tmp_path / "run" / "render.log").read_text().count("mean|g|") == log
     # Once more it is there; and as dreamed it is, byte for byte, what it was.
-    assert "writing" not in command("export", "run=run", "output.format=png", *wanted).out
+    assert "writing" not in command("export", "run=run", "output.format=png", *reference).out
     assert command("export", "run=run").code == 0
     assert (tmp_path / "run" / "preview.png").read_bytes() == before
     assert {"preview.png", "preview.zarr"} <= set(names(tmp_path / "run"))

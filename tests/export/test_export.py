@@ -70,14 +70,14 @@ def canvas(pixels: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Canv
 @pytest.mark.parametrize("random", [False, True])
 def test_libvips_sees_the_canvas(bits: int, random: bool, canvas: CanvasStore, pixels: np.ndarray) -> None:
     assert SHAPE[0] * SHAPE[1] > module.BAND, "else it is read in one go"
-    with canvas_image(canvas, bits, random=random) as made:
-        image = made.image
+    with canvas_image(canvas, bits, random_access=random) as picture:
+        image = picture.image
         assert (image.height, image.width, image.bands) == (*SHAPE, 3)
         np.testing.assert_array_equal(image.numpy(), to_integers(pixels, bits))
-    with canvas_image(canvas, bits, random=True) as made:
+    with canvas_image(canvas, bits, random_access=True) as picture:
         # From the end back to the start, as a viewer may ask.
         for top, left in ((1000, 1700), (511, 512), (0, 0)):
-            part = made.image.crop(left, top, 100, 200).numpy()
+            part = picture.image.crop(left, top, 100, 200).numpy()
             np.testing.assert_array_equal(part, to_integers(pixels[top : top + 200, left : left + 100], bits))
 
 
@@ -93,8 +93,8 @@ def test_libvips_sees_canvases_of_any_size(height: int, width: int, bits: int) -
         for limit in (module.BAND, 250_000):
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(module, "BAND", limit)
-                with canvas_image(canvas, bits) as made:
-                    np.testing.assert_array_equal(made.image.numpy(), to_integers(pixels, bits))
+                with canvas_image(canvas, bits) as picture:
+                    np.testing.assert_array_equal(picture.image.numpy(), to_integers(pixels, bits))
 
 
 def test_sixteen_bits_are_finer_than_eight_and_agree_with_them() -> None:
@@ -114,15 +114,15 @@ def test_every_file_opens_elsewhere_with_pixels_size_profile_and_settings(
     export(canvas, path, form, Style(metadata=Metadata(SETTINGS, "Title", "Author", 240.0)))
     with Image.open(path) as read:
         assert (read.size, read.mode) == (SHAPE[::-1], "RGB")
-        got = np.asarray(read)
+        actual = np.asarray(read)
         assert read.info["icc_profile"] == srgb_profile()
         dpi = read.getexif()[282] if form == "webp" else read.info["dpi"][0]
     assert float(dpi) == pytest.approx(240, abs=0.02)
-    wanted = to_integers(pixels, 8)
+    reference = to_integers(pixels, 8)
     if form in ("jpeg", "webp"):
-        assert np.abs(got.astype(float) - wanted).mean() < 1.5
+        assert np.abs(actual.astype(float) - reference).mean() < 1.5
     else:
-        np.testing.assert_array_equal(got, wanted)
+        np.testing.assert_array_equal(actual, reference)
     assert read_settings(path) == SETTINGS
     assert names(tmp_path) == [path.name]
 
@@ -191,7 +191,7 @@ def test_a_press_profile_is_what_little_cms_makes_of_it(tmp_path: Path) -> None:
     with Image.open(tmp_path / "out.tif") as read:
         assert read.mode == "CMYK"
         assert read.info["icc_profile"] == profile.content
-        got = np.asarray(read, float)
+        actual = np.asarray(read, float)
     press = ImageCms.ImageCmsProfile(io.BytesIO(profile.icc))
     oracle = ImageCms.profileToProfile(
         Image.fromarray(to_integers(pixels, 8)), ImageCms.createProfile("sRGB"), press,
@@ -199,8 +199,8 @@ def test_a_press_profile_is_what_little_cms_makes_of_it(tmp_path: Path) -> None:
         flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
     )  # fmt: skip
     assert oracle is not None
-    assert np.abs(got - np.asarray(oracle, float)).mean() < 2
-    assert np.abs(got - np.asarray(oracle, float)).max() < 12
+    assert np.abs(actual - np.asarray(oracle, float)).mean() < 2
+    assert np.abs(actual - np.asarray(oracle, float)).max() < 12
 
 
 def test_a_wide_profile_keeps_the_colours_in_sixteen_bits(tmp_path: Path) -> None:
@@ -209,8 +209,8 @@ def test_a_wide_profile_keeps_the_colours_in_sixteen_bits(tmp_path: Path) -> Non
     export(canvas, tmp_path / "out.tif", "tiff", Style(16, profile=read_profile("p3")))
     image = pyvips.Image.new_from_file(str(tmp_path / "out.tif"))
     assert image.format == "ushort"
-    there = image.numpy() / 257
-    assert np.abs(there - pixels).max() > 5, "the same colours have other numbers there"
+    colours_after = image.numpy() / 257
+    assert np.abs(colours_after - pixels).max() > 5, "the same colours have other numbers there"
     lab = image.icc_import(embedded=True, pcs="lab", intent="relative")
     back = lab.icc_export(output_profile="srgb", depth=16, intent="relative").numpy() / 257
     assert np.abs(back - pixels).mean() < 0.1
@@ -333,12 +333,12 @@ print(peak)
         canvas, part = CanvasStore(path, mode="r+"), smooth((512, 4096))
         for rect in canvas.rect.bands(512 * 4096, 512):
             canvas.write(rect, part)
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", script, str(path), form], cwd=tmp_path, capture_output=True, text=True, timeout=300,
             env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"},
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        peaks.append(float(done.stdout))
+        assert result.returncode == 0, result.stderr
+        peaks.append(float(result.stdout))
     assert peaks[1] < 1.25 * peaks[0] + 20
     assert peaks[1] < 600
 
@@ -353,9 +353,9 @@ def test_a_run_is_exported_again_without_dreaming(command, tmp_path: Path) -> No
     assert (tmp_path / "deep" / "me" / "dream.dzi").exists()
     log = (tmp_path / "run" / "render.log").read_text()
     pyramid = ("output.format=bigtiff", "output.bits=16", "output.dpi=200")
-    done = command("export", "run=run", *pyramid, "output.also=[web/me.jpg]")
-    assert done.code == 0, done.err
-    assert done.out.strip().splitlines()[-2:] == ["run/preview.btf", str(tmp_path / "web" / "me.jpg")]
+    result = command("export", "run=run", *pyramid, "output.also=[web/me.jpg]")
+    assert result.code == 0, result.err
+    assert result.out.strip().splitlines()[-2:] == ["run/preview.btf", str(tmp_path / "web" / "me.jpg")]
     assert (tmp_path / "run" / "render.log").read_text().count("mean|g|") == log.count("mean|g|")
     canvas = Checkpoints(tmp_path / "run" / "canvas")
     read = canvas.read()
@@ -378,10 +378,10 @@ def test_a_run_that_is_not_finished_is_exported_under_a_name_that_says_so(comman
     assert command(*TINY, "output.dir=run").code == 0
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     (tmp_path / "run" / "run.json").write_text(json.dumps(record | {"status": "interrupted"}))
-    done = command("export", "run=run", "output.format=webp")
-    assert done.code == 0, done.err
-    assert "not finished: as saved at octave 1, step 1" in done.out
-    assert done.out.strip().splitlines()[-1] == "run/preview-octave-1-step-1.webp"
+    result = command("export", "run=run", "output.format=webp")
+    assert result.code == 0, result.err
+    assert "not finished: as saved at octave 1, step 1" in result.out
+    assert result.out.strip().splitlines()[-1] == "run/preview-octave-1-step-1.webp"
     command("export", "run=run", "output.format=webp").refused("preview-octave-1-step-1.webp", "overwrite=true")
     assert command("export", "run=run", "output.format=webp", "overwrite=true").code == 0
 
@@ -450,8 +450,8 @@ def test_panels_put_together_are_the_print(form: str, canvas: CanvasStore, pixel
     for panel in panels.panels:
         path = tmp_path / "p" / f"{panel.name}{ending}"
         whole[slice(*panel.rect.rows), slice(*panel.rect.columns)] = pyvips.Image.new_from_file(str(path)).numpy()
-        here = PrintLayout.from_settings(read_settings(path))
-        assert (here.origin, here.canvas) == ((panel.rect.rows.start, panel.rect.columns.start), SHAPE)
+        panel_layout = PrintLayout.from_settings(read_settings(path))
+        assert (panel_layout.origin, panel_layout.canvas) == ((panel.rect.rows.start, panel.rect.columns.start), SHAPE)
     np.testing.assert_array_equal(whole, to_integers(pixels, 16))
 
 
@@ -464,9 +464,9 @@ def test_a_print_comes_in_panels_when_the_config_says_so(command, tmp_path: Path
         "output.panels.width_cm=1",
         "output.panels.overlap_mm=2",
     )
-    done = command(*words)
-    assert done.code == 0, done.err
-    assert done.out.strip().splitlines()[-1] == "run/preview-panels"
+    result = command(*words)
+    assert result.code == 0, result.err
+    assert result.out.strip().splitlines()[-1] == "run/preview-panels"
     assert names(tmp_path / "run" / "preview-panels") == [MARKER, "A1.tif", "A2.tif", "A3.tif", "map.png"]
     command(*words, "output.panels.overlap_mm=10", "fresh=true").refused("overlap", "larger than the overlap")
     command("export", "run=run", "output.panels.width_cm=0.2").refused("output.panels.width_cm=0.2", "overlap")
@@ -491,12 +491,12 @@ def test_a_stopped_export_leaves_nothing(name: str, tmp_path: Path) -> None:
     )
     (tmp_path / "out").mkdir()
     before = sorted(path.name for path in (tmp_path / "run").iterdir())
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""},
     )  # fmt: skip
-    assert done.returncode == 130, done.stderr
-    assert done.stderr.splitlines()[-1] == "render: interrupted"
-    assert "Traceback" not in done.stderr
+    assert result.returncode == 130, result.stderr
+    assert result.stderr.splitlines()[-1] == "render: interrupted"
+    assert "Traceback" not in result.stderr
     assert list((tmp_path / "out").iterdir()) == []
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == before

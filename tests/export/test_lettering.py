@@ -19,7 +19,7 @@ SIZES = st.integers(11, 28)
 def drawn(
     text: str, size: int = 20, *, across: float = 0, room: float = 1e9, shape: tuple[int, int] = (80, 400)
 ) -> np.ndarray:
-    """Where there is ink, after writing from the middle of a picture on."""
+    """Return which pixels have ink after a line is drawn from the middle of a picture on."""
     sheet = Image.new("RGB", (shape[1], shape[0]))
     draw_line(sheet, (20, shape[1] // 2), tidy(text), size, (255, 255, 255), across=across, room=room)
     return np.asarray(sheet).max(-1) > 0
@@ -68,7 +68,7 @@ def test_letters_get_smaller_before_text_is_shortened() -> None:
     room = text_width("a name of some length", 16)
     assert fitted("a name of some length", 24, room) == ("a name of some length", 16)
     text, size = fitted("a name of some length" * 4, 24, room)
-    assert size == lettering.LEAST
+    assert size == lettering.MIN_FONT
     assert "\N{HORIZONTAL ELLIPSIS}" in text
 
 

@@ -89,9 +89,9 @@ def test_names_go_row_by_row() -> None:
     ],
 )
 def test_nonsense_is_refused_in_one_line(options: dict[str, float | None], words: list[str]) -> None:
-    asked: dict[str, float | None] = {"dpi": 100.0, "width_cm": 50.0} | options
+    settings: dict[str, float | None] = {"dpi": 100.0, "width_cm": 50.0} | options
     with pytest.raises(UserError) as caught:
-        cut_panels((3000, 4000), asked.pop("dpi"), **asked)  # type: ignore[arg-type]
+        cut_panels((3000, 4000), settings.pop("dpi"), **settings)  # type: ignore[arg-type]
     message = str(caught.value)
     assert len(message.splitlines()) == 1
     for word in words:

@@ -103,8 +103,8 @@ def test_the_next_dream_reads_the_same_pixels(form: str, tmp_path: Path) -> None
     """A picture that this program wrote is a good source for it."""
     write(tmp_path / "out", photo(), form, SETTINGS, quality=100)
     with Image.open(tmp_path / "out") as picture:
-        wanted = np.asarray(picture, np.float32)
-    assert np.abs(read_photo(tmp_path / "out", SourceConfig()) - wanted).max() <= 1
+        expected = np.asarray(picture, np.float32)
+    assert np.abs(read_photo(tmp_path / "out", SourceConfig()) - expected).max() <= 1
 
 
 @forms
@@ -135,11 +135,11 @@ def test_title_and_author_are_in_xmp_whatever_they_hold(form: str, tmp_path: Pat
         write_picture(tmp_path / "out", image_of(photo()), form, Metadata(SETTINGS, title, author))
         with Image.open(tmp_path / "out") as read:
             packet = read.info.get("xmp") or read.info["XML:com.adobe.xmp"].encode()
-            own = [read.text.get("Author")] if form == "png" else [read.getexif().get(0x013B)]
+            authors = [read.text.get("Author")] if form == "png" else [read.getexif().get(0x013B)]
         texts = [element.text for element in ElementTree.fromstring(packet.rstrip(b"\0")).iter()]
         assert title in texts
         assert author.rstrip("\0\b") in texts
-        assert own == (["Somebody"] if author == "Somebody" and form not in ("tiff", "bigtiff") else [None])
+        assert authors == (["Somebody"] if author == "Somebody" and form not in ("tiff", "bigtiff") else [None])
         assert read_settings(tmp_path / "out") == SETTINGS
 
 

@@ -46,12 +46,12 @@ def export(run: Path, *words: str) -> Finished:
     def bound() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
 
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "render", "export", f"run={run}", *words],
         cwd=run.parent, env={**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""},
         capture_output=True, text=True, timeout=60, preexec_fn=bound, check=False,
     )  # fmt: skip
-    return Finished(done.returncode, done.stdout, done.stderr)
+    return Finished(result.returncode, result.stdout, result.stderr)
 
 
 def put(kind: str, path: Path) -> None:

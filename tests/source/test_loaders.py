@@ -137,11 +137,11 @@ def test_a_phone_pictures_gain_map_changes_nothing(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_photo(tmp_path / "more.jpg", HOW), read_photo(tmp_path / "plain.jpg", HOW))
 
 
-@pytest.mark.parametrize("how", ["plan", "render"])
-def test_a_drawing_that_takes_long_is_refused_at_once(how: str, command: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("subcommand", ["plan", "render"])
+def test_a_drawing_that_takes_long_is_refused_at_once(subcommand: str, command: Any, tmp_path: Path) -> None:
     (tmp_path / "slow.png").write_bytes(SLOW_SVG)
     assert len(SLOW_SVG) < 5000
-    finished = command(how, "image=slow.png", INLINE, timeout=60)
+    finished = command(subcommand, "image=slow.png", INLINE, timeout=60)
     finished.refused("slow.png", "an SVG drawing")
 
 
@@ -170,10 +170,10 @@ except KeyboardInterrupt:
     Image.fromarray(random_pixels(4000, 7000, 3)).save(tmp_path / "photo.jpg", quality=98, progressive=True)
     begun = time.monotonic()
     words = [sys.executable, "-c", script]
-    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("stopped\n", "")
+    result = subprocess.run(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60)
+    assert (result.stdout, result.stderr) == ("stopped\n", "")
     assert time.monotonic() - begun < 30
-    assert done.returncode != -signal.SIGSEGV
+    assert result.returncode != -signal.SIGSEGV
 
 
 MAGICS = [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\0\0\0\0WEBP", b"II*\0", b"MM\0+"]
@@ -249,10 +249,10 @@ def made_of_everything(path: Path, form: str) -> None:
 def test_no_altered_picture_breaks_a_reader(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Any bytes changed, and the file cut anywhere: read, or refused in one line."""
     form = data.draw(st.sampled_from(["PNG", "JPEG", "WEBP", "TIFF"]))
-    made, path = (tmp_path_factory.getbasetemp() / f"{name}.{form}" for name in ("everything", "altered"))
-    if not made.exists():
-        made_of_everything(made, form)
-    content = bytearray(made.read_bytes())
+    original, path = (tmp_path_factory.getbasetemp() / f"{name}.{form}" for name in ("everything", "altered"))
+    if not original.exists():
+        made_of_everything(original, form)
+    content = bytearray(original.read_bytes())
     for _ in range(data.draw(st.integers(1, 6))):
         content[data.draw(st.integers(0, min(2000, len(content) - 1)))] = data.draw(st.integers(0, 255))
     path.write_bytes(content[: data.draw(st.integers(0, len(content))) if data.draw(st.booleans()) else None])

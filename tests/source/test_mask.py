@@ -28,7 +28,7 @@ from render.source.mask import Mask, open_mask
 from render.source.photo import PhotoSource
 from tests.source.test_source import encode_png, random_pixels
 
-HOW = SourceConfig()
+SOURCE_CONFIG = SourceConfig()
 KEY = "objective.mask"
 
 
@@ -48,7 +48,7 @@ def all_of(mask: Mask) -> np.ndarray:
 
 
 def read(path: Path | str) -> np.ndarray:
-    return all_of(open_mask(str(path), HOW, KEY))
+    return all_of(open_mask(str(path), SOURCE_CONFIG, KEY))
 
 
 # Files
@@ -57,7 +57,7 @@ def read(path: Path | str) -> np.ndarray:
 @pytest.mark.parametrize("form", ["png", "webp", "tiff"])
 def test_grey_is_a_share_of_white(form: str, tmp_path: Path) -> None:
     options = {"webp": {"lossless": True}}.get(form, {})
-    mask = open_mask(saved(tmp_path / f"m.{form}", shares(), **options), HOW, KEY)
+    mask = open_mask(saved(tmp_path / f"m.{form}", shares(), **options), SOURCE_CONFIG, KEY)
     assert mask.size == (40, 30)
     everything = all_of(mask)
     assert (everything.dtype, everything.shape) == (np.float32, (40, 30))
@@ -80,10 +80,10 @@ def test_16_bits_keep_their_precision(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["f4", "i1", "i2", "i4", "u4"])
 def test_samples_of_any_type_are_shares_of_their_white(kind: str, tmp_path: Path) -> None:
-    wanted = shares() / 255
+    expected = shares() / 255
     white = 1.0 if kind[0] == "f" else np.iinfo(kind).max
-    tifffile.imwrite(tmp_path / "m.tif", (wanted * white).astype(kind), photometric="minisblack")
-    np.testing.assert_allclose(read(tmp_path / "m.tif"), wanted, atol=0.01 if kind == "i1" else 2e-4)
+    tifffile.imwrite(tmp_path / "m.tif", (expected * white).astype(kind), photometric="minisblack")
+    np.testing.assert_allclose(read(tmp_path / "m.tif"), expected, atol=0.01 if kind == "i1" else 2e-4)
 
 
 def test_one_bit_and_palettes_are_masks(tmp_path: Path) -> None:
@@ -101,8 +101,8 @@ def test_colours_become_luma(deep: bool, tmp_path: Path) -> None:
     pixels[0, 0] = np.iinfo(kind).max
     (tmp_path / "m.png").write_bytes(encode_png(pixels, 16 if deep else 8, 2))
     everything = read(tmp_path / "m.png")
-    wanted = pixels / np.iinfo(kind).max @ [0.2126, 0.7152, 0.0722]
-    np.testing.assert_allclose(everything, wanted, atol=2e-5)
+    expected = pixels / np.iinfo(kind).max @ [0.2126, 0.7152, 0.0722]
+    np.testing.assert_allclose(everything, expected, atol=2e-5)
     assert everything[0, 0] == 1
 
 
@@ -133,22 +133,22 @@ def test_transparency_is_black(depth: int, channels: int, tmp_path: Path) -> Non
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_honoured(orientation: int, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where it is shrunk by a number that leaves a smaller last sample, which then comes first."""
-    monkeypatch.setattr(masks, "_MOST", most)
+    monkeypatch.setattr(masks, "_MAX_SIDE_SAMPLES", most)
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = saved(tmp_path / "m.png", shares(45, 31), exif=exif)
     with Image.open(path) as picture:
-        wanted = np.asarray(ImageOps.exif_transpose(picture), float) / 255
+        expected = np.asarray(ImageOps.exif_transpose(picture), float) / 255
     everything = read(path)
-    assert everything.shape == wanted.shape
+    assert everything.shape == expected.shape
     # The mask is as good as linear: shrunk and stretched again it is itself, but at its ends.
     inner = (slice(3, -3), slice(3, -3))
-    np.testing.assert_allclose(everything[inner], wanted[inner], atol=0.01)
-    np.testing.assert_allclose(everything, wanted, atol=0.06)
+    np.testing.assert_allclose(everything[inner], expected[inner], atol=0.01)
+    np.testing.assert_allclose(everything, expected, atol=0.06)
 
 
 def test_a_sample_photo_is_a_mask() -> None:
-    mask = open_mask("sample:retina", HOW, KEY)
+    mask = open_mask("sample:retina", SOURCE_CONFIG, KEY)
     assert mask.size == (1411, 1411)
     assert 0.1 < mask.coverage < 0.5
 
@@ -158,14 +158,14 @@ def test_a_sample_photo_is_a_mask() -> None:
 
 def test_inverting_swaps_black_and_white(tmp_path: Path) -> None:
     path = saved(tmp_path / "m.png", shares())
-    plain, inverted = open_mask(path, HOW, KEY), open_mask({"image": path, "invert": True}, HOW, KEY)
+    plain, inverted = open_mask(path, SOURCE_CONFIG, KEY), open_mask({"image": path, "invert": True}, SOURCE_CONFIG, KEY)
     np.testing.assert_array_equal(all_of(inverted), 1 - all_of(plain))
     assert inverted.coverage == pytest.approx(1 - plain.coverage, abs=1e-5)
 
 
 def test_a_mapping_of_only_an_image_is_the_image(tmp_path: Path) -> None:
     path = saved(tmp_path / "m.png", shares())
-    assert open_mask({"image": path}, HOW, KEY) == open_mask(path, HOW, KEY)
+    assert open_mask({"image": path}, SOURCE_CONFIG, KEY) == open_mask(path, SOURCE_CONFIG, KEY)
 
 
 def test_the_digest_tells_contents_and_settings_apart(tmp_path: Path) -> None:
@@ -173,11 +173,11 @@ def test_the_digest_tells_contents_and_settings_apart(tmp_path: Path) -> None:
     other = saved(tmp_path / "other.png", shares(41, 30))
     (tmp_path / "copy.png").write_bytes(Path(path).read_bytes())
     written: list[Any] = [path, other, {"image": path, "invert": True}, {"image": path, "feather": 1}]
-    digests = [open_mask(one, HOW, KEY).sha256 for one in written]
-    digests.append(open_mask({"image": path, "feather": 1}, HOW, KEY, ("wrap", "wrap")).sha256)
+    digests = [open_mask(one, SOURCE_CONFIG, KEY).sha256 for one in written]
+    digests.append(open_mask({"image": path, "feather": 1}, SOURCE_CONFIG, KEY, ("wrap", "wrap")).sha256)
     assert len(set(digests)) == len(digests)
-    assert open_mask(str(tmp_path / "copy.png"), HOW, "objective.regions.1.mask").sha256 == digests[0]
-    assert open_mask({"image": path, "feather": 1.0, "invert": False}, HOW, KEY).sha256 == digests[3]
+    assert open_mask(str(tmp_path / "copy.png"), SOURCE_CONFIG, "objective.regions.1.mask").sha256 == digests[0]
+    assert open_mask({"image": path, "feather": 1.0, "invert": False}, SOURCE_CONFIG, KEY).sha256 == digests[3]
 
 
 def disc(height: int, width: int) -> np.ndarray:
@@ -190,16 +190,16 @@ def disc(height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize("feather", [0.2, 1, 5, 20, 100])
 def test_feather_is_a_gaussian_in_per_cent_of_the_short_side(feather: float, tmp_path: Path) -> None:
     """Against the same blur of all pixels, though it is made of fewer where it is wide."""
-    mask = open_mask({"image": saved(tmp_path / "m.png", disc(200, 310)), "feather": feather}, HOW, KEY)
-    wanted = gaussian_filter(disc(200, 310) / 255, feather / 100 * 200, mode="reflect")
-    np.testing.assert_allclose(all_of(mask), wanted, atol=0.005)
+    mask = open_mask({"image": saved(tmp_path / "m.png", disc(200, 310)), "feather": feather}, SOURCE_CONFIG, KEY)
+    expected = gaussian_filter(disc(200, 310) / 255, feather / 100 * 200, mode="reflect")
+    np.testing.assert_allclose(all_of(mask), expected, atol=0.005)
 
 
 def test_feather_means_the_same_at_any_size(tmp_path: Path) -> None:
     at = []
     for number, scale in enumerate((1, 5)):
         path = saved(tmp_path / f"{number}.png", disc(100 * scale, 130 * scale))
-        at.append(open_mask({"image": path, "feather": 6}, HOW, KEY).at((100, 130), whole(100, 130)))
+        at.append(open_mask({"image": path, "feather": 6}, SOURCE_CONFIG, KEY).at((100, 130), whole(100, 130)))
     np.testing.assert_allclose(at[0], at[1], atol=0.01)
 
 
@@ -207,11 +207,11 @@ def test_feather_goes_around_the_seam_of_a_panorama(tmp_path: Path) -> None:
     pixels = np.zeros((40, 60), np.uint8)
     pixels[:, :10] = 255
     written = {"image": saved(tmp_path / "m.png", pixels), "feather": 10}
-    around = all_of(open_mask(written, HOW, KEY, ("reflect", "wrap")))
+    around = all_of(open_mask(written, SOURCE_CONFIG, KEY, ("reflect", "wrap")))
     np.testing.assert_allclose(around[:, 0], around[:, 9], atol=1e-4)
     np.testing.assert_allclose(around[:, -1], around[:, 10], atol=1e-4)
     assert 0.4 < around[0, 0] < 0.6
-    assert all_of(open_mask(written, HOW, KEY))[0, 0] > 0.9
+    assert all_of(open_mask(written, SOURCE_CONFIG, KEY))[0, 0] > 0.9
 
 
 # Large masks
@@ -223,7 +223,7 @@ def test_a_large_mask_is_held_shrunk(tmp_path: Path) -> None:
     coarse = rng.integers(0, 256, (50, 125), dtype=np.uint8)
     tall = np.kron(coarse, np.ones((160, 100), np.uint8))
     tifffile.imwrite(tmp_path / "m.tif", tall, tile=(512, 512), compression="zlib")
-    mask = open_mask(str(tmp_path / "m.tif"), HOW, KEY)
+    mask = open_mask(str(tmp_path / "m.tif"), SOURCE_CONFIG, KEY)
     assert mask.size == (8000, 12500)
     assert mask.pixels.shape == (4000, 3125, 1)
     everything = mask.at((50, 125), whole(50, 125))
@@ -231,7 +231,7 @@ def test_a_large_mask_is_held_shrunk(tmp_path: Path) -> None:
     inner = mask.at((8000, 12500), Rect(Interval(1040, 1080), Interval(1030, 1070)))
     np.testing.assert_allclose(inner, coarse[6, 10] / 255, atol=1e-5)
     tifffile.imwrite(tmp_path / "line.tif", np.full((1, 9000), 255, np.uint8))
-    line = open_mask(str(tmp_path / "line.tif"), HOW, KEY)
+    line = open_mask(str(tmp_path / "line.tif"), SOURCE_CONFIG, KEY)
     assert line.pixels.shape == (1, 3000, 1)
     assert (line.at((7, 300), whole(7, 300)) == 1).all()
 
@@ -241,8 +241,8 @@ def test_a_shrunk_mask_lies_where_the_whole_one_does(most: int, tmp_path: Path, 
     """Edges fall on samples' borders, so that they are exact."""
     pixels = np.zeros((90, 63), np.uint8)
     pixels[24:60, 12:40] = 255
-    monkeypatch.setattr(masks, "_MOST", most)
-    mask = open_mask(saved(tmp_path / "m.png", pixels), HOW, KEY)
+    monkeypatch.setattr(masks, "_MAX_SIDE_SAMPLES", most)
+    mask = open_mask(saved(tmp_path / "m.png", pixels), SOURCE_CONFIG, KEY)
     if most == 16:
         assert mask.pixels.shape == (15, 16, 1)
     np.testing.assert_array_equal(mask.at((15, 63), whole(15, 63)) > 0.5, pixels[::6] > 0)
@@ -255,7 +255,7 @@ def test_a_shrunk_mask_lies_where_the_whole_one_does(most: int, tmp_path: Path, 
 def held(height: int, width: int, invert: bool = False) -> Mask:
     with tempfile.TemporaryDirectory() as directory:
         path = saved(Path(directory) / "m.png", random_pixels(height, width))
-        return open_mask({"image": path, "invert": invert}, HOW, KEY)
+        return open_mask({"image": path, "invert": invert}, SOURCE_CONFIG, KEY)
 
 
 @st.composite
@@ -270,7 +270,7 @@ beyonds = st.sampled_from(["mirror", "background", "wrap"])
 
 @st.composite
 def windows(draw: st.DrawFn) -> SourceWindow | None:
-    """What a canvas may show: all, a part, or more than all of the source; of a source that has another size."""
+    """Windows of a source: all of it, a part, or more than all; also of a source that has another size."""
     if draw(st.booleans()):
         return None
     spans = []
@@ -332,7 +332,7 @@ def test_a_mask_lies_as_the_source_lies(options: dict[str, Any], scale: int, mod
     layout = lay_out(OutputConfig(**options), (44 * scale, 60 * scale), modes)
     assert layout.window is not None
     source = PhotoSource(rgb.astype(np.float32), "", (0, 0, 0), layout.window)
-    mask = open_mask(saved(tmp_path / "m.png", grey), HOW, KEY, modes).laid_out(layout.window)
+    mask = open_mask(saved(tmp_path / "m.png", grey), SOURCE_CONFIG, KEY, modes).laid_out(layout.window)
     bright = source.at(layout.shape, whole(*layout.shape))[..., 0] / 255
     everything = mask.at(layout.shape, whole(*layout.shape))
     # Their kernels soften edges differently, and the source's goes beyond.
@@ -343,10 +343,10 @@ def test_a_mask_lies_as_the_source_lies(options: dict[str, Any], scale: int, mod
 
 
 def test_noise_has_no_frame_and_the_mask_fills_the_canvas(tmp_path: Path) -> None:
-    mask = open_mask(saved(tmp_path / "m.png", shares()), HOW, KEY)
+    mask = open_mask(saved(tmp_path / "m.png", shares()), SOURCE_CONFIG, KEY)
     stretched = mask.at((40, 300), whole(40, 300))
     np.testing.assert_allclose(stretched[:, 5::10], shares() / 255, atol=0.02)
-    wrapping = open_mask(saved(tmp_path / "m.png", shares()), HOW, KEY, ("reflect", "wrap"))
+    wrapping = open_mask(saved(tmp_path / "m.png", shares()), SOURCE_CONFIG, KEY, ("reflect", "wrap"))
     ends = wrapping.at((40, 300), whole(40, 300))[-1, [0, -1]]
     # Half way between the two ends that meet there.
     assert abs(ends[0] - ends[1]) < 0.15
@@ -358,7 +358,7 @@ def test_black_is_exactly_left_alone_and_white_exactly_dreamed(shape: tuple[int,
     """A pixel further from the edge than a sample, or than its own size, is 0 or 1: no kernel rings into it."""
     pixels = np.zeros((40, 30), np.uint8)
     pixels[10:30, 9:21] = 255
-    everything = open_mask(saved(tmp_path / "m.png", pixels), HOW, KEY).at(shape, whole(*shape))
+    everything = open_mask(saved(tmp_path / "m.png", pixels), SOURCE_CONFIG, KEY).at(shape, whole(*shape))
     inside = np.ones(shape, bool)
     outside = np.zeros(shape, bool)
     for axis, (length, size, first, last) in enumerate(zip(shape, (40, 30), (10, 9), (30, 21), strict=True)):
@@ -377,13 +377,13 @@ def test_black_is_exactly_left_alone_and_white_exactly_dreamed(shape: tuple[int,
 @given(st.tuples(st.integers(1, 300), st.integers(1, 300)))
 def test_a_white_mask_is_no_mask_at_any_size(shape: tuple[int, int]) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        white = open_mask(saved(Path(directory) / "m.png", np.full((17, 13), 255, np.uint8)), HOW, KEY)
+        white = open_mask(saved(Path(directory) / "m.png", np.full((17, 13), 255, np.uint8)), SOURCE_CONFIG, KEY)
     assert (white.at(shape, whole(*shape)) == 1).all()
     assert white.coverage == 1
 
 
 def test_a_mask_travels(tmp_path: Path) -> None:
-    mask = open_mask({"image": saved(tmp_path / "m.png", shares()), "feather": 2}, HOW, KEY)
+    mask = open_mask({"image": saved(tmp_path / "m.png", shares()), "feather": 2}, SOURCE_CONFIG, KEY)
     mask = mask.laid_out(SourceWindow.whole((400, 300)))
     again = pickle.loads(pickle.dumps(mask))
     assert again == mask
@@ -393,10 +393,10 @@ def test_a_mask_travels(tmp_path: Path) -> None:
 # What is refused
 
 
-def refusal(written: Any, how: SourceConfig = HOW) -> str:
+def refusal(written: Any, source_config: SourceConfig = SOURCE_CONFIG) -> str:
     """The one line with which a mask is refused; it names the config key."""
     with pytest.raises(UserError) as caught:
-        open_mask(written, how, KEY)
+        open_mask(written, source_config, KEY)
     message = str(caught.value)
     assert len(message.splitlines()) == 1, message
     assert message.startswith(KEY)
@@ -422,13 +422,13 @@ def test_what_is_no_picture_is_refused(content: bytes, tmp_path: Path) -> None:
     assert "is no whole PNG, JPEG, WebP or TIFF" in refusal(str(tmp_path / "m.png"))
 
 
-@pytest.mark.parametrize("kept", [0.3, 0.99])
+@pytest.mark.parametrize("share", [0.3, 0.99])
 @pytest.mark.parametrize("form", ["png", "jpeg", "tiff"])
-def test_a_truncated_mask_is_refused(form: str, kept: float, tmp_path: Path) -> None:
+def test_a_truncated_mask_is_refused(form: str, share: float, tmp_path: Path) -> None:
     path = tmp_path / "m"
     saved(path, random_pixels(200, 180), format=form)
     content = path.read_bytes()
-    path.write_bytes(content[: int(kept * len(content))])
+    path.write_bytes(content[: int(share * len(content))])
     assert "is no whole" in refusal(str(path))
 
 
@@ -463,13 +463,13 @@ def test_a_mask_that_matches_nothing_is_refused(tmp_path: Path) -> None:
     assert "matches nothing: it is black" in refusal(black)
     white = saved(tmp_path / "white.png", np.full((20, 10), 255, np.uint8))
     assert "matches nothing" in refusal({"image": white, "invert": True})
-    assert open_mask({"image": black, "invert": True}, HOW, KEY).coverage == 1
+    assert open_mask({"image": black, "invert": True}, SOURCE_CONFIG, KEY).coverage == 1
 
 
 def test_a_mask_whose_white_is_cropped_away_is_refused(tmp_path: Path) -> None:
     pixels = np.zeros((20, 30), np.uint8)
     pixels[:3] = 255
-    mask = open_mask(saved(tmp_path / "m.png", pixels), HOW, KEY)
+    mask = open_mask(saved(tmp_path / "m.png", pixels), SOURCE_CONFIG, KEY)
     window = lay_out(OutputConfig(width=300, height=50), (2000, 3000)).window
     with pytest.raises(UserError, match=r"^objective\.mask '.*m\.png' matches nothing.*the canvas shows"):
         mask.laid_out(window)

@@ -32,9 +32,9 @@ from render.job import job as jobs
 from render.planning.layout import lay_out
 from render.source import levels
 from render.source import source as source_module
-from render.source.beyond import Sampling
 from render.source.photo import PhotoSource
 from render.source.pyramid import PyramidSource
+from render.source.sampling import Sampling
 from render.source.source import open_source, sample_path
 from render.source.streaming import open_shrunk
 from tests.conftest import INLINE, ROOT
@@ -66,13 +66,13 @@ def photo(height: int = 601, width: int = 443) -> np.ndarray:
     return np.rint(255 * np.stack(channels, -1)).astype(np.uint8)
 
 
-def both(path: Path, how: SourceConfig | None = None) -> tuple[PhotoSource, PyramidSource]:
+def both(path: Path, source_config: SourceConfig | None = None) -> tuple[PhotoSource, PyramidSource]:
     """The file as it is held in memory, and as levels."""
-    how = how or SourceConfig()
-    small = open_source(str(path), 0, how)
+    source_config = source_config or SourceConfig()
+    small = open_source(str(path), 0, source_config)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source_module, "IN_MEMORY", 0)
-        large = open_source(str(path), 0, how)
+        patch.setattr(source_module, "MAX_IN_MEMORY_PX", 0)
+        large = open_source(str(path), 0, source_config)
     assert isinstance(small, PhotoSource)
     assert isinstance(large, PyramidSource)
     assert (small.size, small.sha256) == (large.size, large.sha256)
@@ -88,11 +88,11 @@ def at(source: PhotoSource | PyramidSource, shape: tuple[int, int]) -> Pixels:
     return source.at(shape, whole(*shape))
 
 
-def agree(path: Path, how: SourceConfig | None = None, *, largest: float = 1.5, mean: float = 0.5) -> None:
+def agree(path: Path, source_config: SourceConfig | None = None, *, largest: float = 1.5, mean: float = 0.5) -> None:
     """The same picture at every octave: to `largest` levels of 255 but for one pixel in 200, to `mean` levels in the mean,
     no colour shifted by more than a quarter of a level in all.
     """
-    small, large = both(path, how)
+    small, large = both(path, source_config)
     for scale in SCALES:
         shape = octave(small.size, scale)
         difference = at(large, shape) - at(small, shape)
@@ -199,7 +199,7 @@ def test_colours_are_those_of_the_photo_in_memory(write: Callable[[Path], None],
 
 @pytest.mark.parametrize("write", [write_alpha_webp, write_palette])
 def test_sharp_edges_and_dither_are_averaged_over_what_is_seen(write: Callable[[Path], None], tmp_path: Path) -> None:
-    """Where a box and Lanczos may differ by much at single pixels, not in the mean."""
+    """A box and Lanczos may differ much at single pixels, but not in the mean."""
     path = tmp_path / "photo.png"
     write(path)
     small, large = both(path, GREENISH)
@@ -292,16 +292,16 @@ def test_any_rectangle_is_bit_identical_to_that_part_of_the_whole(
     rect = Rect(*(Interval(*cut) for cut in cuts))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(levels, "CHUNK", 64)
-        patch.setattr("render.source.pyramid._PIECE", piece)
-        patch.setattr("render.source.pyramid._NARROWEST", narrowest)
-        got = large.at(shape, rect)
-    assert got.tobytes() == complete[shape][slice(*rect.rows), slice(*rect.columns)].tobytes()
+        patch.setattr("render.source.pyramid._MAX_PIECE_PX", piece)
+        patch.setattr("render.source.pyramid._MIN_PIECE_COLUMNS", narrowest)
+        actual = large.at(shape, rect)
+    assert actual.tobytes() == complete[shape][slice(*rect.rows), slice(*rect.columns)].tobytes()
 
 
 @pytest.mark.parametrize("form", ["png", "jpeg", "webp", "tiff"])
 def test_levels_are_the_same_whatever_others_are_there(form: str, tmp_path: Path) -> None:
     """Coarse to fine, as a render makes them, fine to coarse, or one alone, as one that goes on does."""
-    made = {}
+    arrays = {}
     for name, order in (("up", (8, 4, 2, 1)), ("down", (1, 2, 4, 8)), ("alone", (2,))):
         path = tmp_path / name / f"photo.{form}"
         path.parent.mkdir()
@@ -309,10 +309,10 @@ def test_levels_are_the_same_whatever_others_are_there(form: str, tmp_path: Path
         _, large = both(path)
         for shrink in order:
             large.prepare((333 // shrink, 250 // shrink))
-            made[name, shrink] = zarr.open_array(str(large._level_path(shrink)), mode="r")[:]
+            arrays[name, shrink] = zarr.open_array(str(large._level_path(shrink)), mode="r")[:]
     for shrink in (1, 2, 4, 8):
-        np.testing.assert_array_equal(made["up", shrink], made["down", shrink])
-    np.testing.assert_array_equal(made["up", 2], made["alone", 2])
+        np.testing.assert_array_equal(arrays["up", shrink], arrays["down", shrink])
+    np.testing.assert_array_equal(arrays["up", 2], arrays["alone", 2])
 
 
 @pytest.mark.parametrize("form", ["png", "tiff"])
@@ -344,8 +344,8 @@ def test_disk_is_what_was_said(tmp_path: Path) -> None:
     shapes = [(700, 1100), (400, 600), (300, 500), (80, 100)]
     for shape in shapes:
         large.prepare(shape)
-    taken = sum(path.stat().st_size for path in (tmp_path / "source").rglob("*") if path.is_file())
-    assert abs(taken - large.disk_bytes(shapes)) < 20_000
+    disk_bytes = sum(path.stat().st_size for path in (tmp_path / "source").rglob("*") if path.is_file())
+    assert abs(disk_bytes - large.disk_bytes(shapes)) < 20_000
 
 
 @pytest.mark.parametrize("subifds", [False, True])
@@ -372,7 +372,7 @@ def test_pages_that_are_no_pyramid_are_other_pictures(tmp_path: Path) -> None:
 def test_samples_beyond_the_ends_lie_inside(length: int, shrink: int, beyond: Any, flipped: bool) -> None:
     count = -(-length // shrink)
     sampling = Sampling(length, count, shrink, length - count * shrink if flipped else 0)
-    positions = sampling.positions(Interval(-50, 90), beyond)
+    positions = sampling.inside_positions(Interval(-50, 90), beyond)
     assert ((positions >= 0) & (positions <= count - 1)).all()
     np.testing.assert_array_equal(positions[50 : 50 + count], np.arange(count))
     if shrink == 1:
@@ -401,11 +401,11 @@ def test_a_level_is_made_once_and_said(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_source_is_small_on_its_way_to_a_worker(tmp_path: Path) -> None:
     large = large_source(tmp_path)
-    wanted = at(large, (300, 300))
+    expected = at(large, (300, 300))
     sent = pickle.dumps(large)
     assert len(sent) < 2000
     arrived = pickle.loads(sent)
-    np.testing.assert_array_equal(arrived.at((300, 300), whole(300, 300)), wanted)
+    np.testing.assert_array_equal(arrived.at((300, 300), whole(300, 300)), expected)
     assert large.nbytes == 0
 
 
@@ -415,16 +415,16 @@ def line(caught: pytest.ExceptionInfo[UserError]) -> str:
     return message
 
 
-@pytest.mark.parametrize("kept", [0.5, 0.99])
+@pytest.mark.parametrize("share", [0.5, 0.99])
 @pytest.mark.parametrize("form", ["png", "jpeg", "webp", "tiff"])
-def test_a_truncated_picture_is_refused_and_nothing_is_left(form: str, kept: float, tmp_path: Path) -> None:
+def test_a_truncated_picture_is_refused_and_nothing_is_left(form: str, share: float, tmp_path: Path) -> None:
     whole_file, path = tmp_path / "whole", tmp_path / f"photo.{form}"
     Image.fromarray(random_pixels(300, 280, 3)).save(whole_file, format=form, **LOSSLESS.get(form, {}))
     content = whole_file.read_bytes()
-    path.write_bytes(content[: int(kept * len(content))])
+    path.write_bytes(content[: int(share * len(content))])
     for shrink in (8, 1):
         with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError) as caught:
-            patch.setattr(source_module, "IN_MEMORY", 0)
+            patch.setattr(source_module, "MAX_IN_MEMORY_PX", 0)
             large = open_source(str(path), 0, SourceConfig()).laid_out(None, tmp_path / "source")
             large.prepare((300 // shrink, 280 // shrink))
         assert "no whole PNG, JPEG, WebP or TIFF picture" in line(caught)
@@ -448,22 +448,22 @@ def test_a_picture_that_changed_since_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("other", ["picture", "background", "rule", "damage"])
 def test_a_level_of_anything_else_is_made_anew(other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = large_source(tmp_path)
-    wanted = at(large, (300, 300))
-    how = SourceConfig()
+    expected = at(large, (300, 300))
+    source_config = SourceConfig()
     if other == "picture":
         Image.fromarray(255 - random_pixels(300, 300, 3)).save(tmp_path / "photo.png")
-        wanted = 255 - wanted
+        expected = 255 - expected
     elif other == "background":
-        how = GREENISH
+        source_config = GREENISH
     elif other == "rule":
-        monkeypatch.setattr("render.source.pyramid._RULE", -1)
+        monkeypatch.setattr("render.source.pyramid._RULE_VERSION", -1)
     else:
         (tmp_path / "source" / "level-1" / "zarr.json").write_text("{")
     before = (tmp_path / "source" / "level-1").stat().st_ino
-    _, again = both(tmp_path / "photo.png", how)
+    _, again = both(tmp_path / "photo.png", source_config)
     with pytest.raises(UserError, match="missing or of another picture"):
         again.at((300, 300), whole(300, 300))
-    np.testing.assert_array_equal(at(again, (300, 300)), wanted)
+    np.testing.assert_array_equal(at(again, (300, 300)), expected)
     assert (tmp_path / "source" / "level-1").stat().st_ino != before
 
 
@@ -471,7 +471,7 @@ def test_a_level_of_anything_else_is_made_anew(other: str, tmp_path: Path, monke
 def test_a_damaged_chunk_is_named(harm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(levels, "CHUNK", 128)
     large = large_source(tmp_path)
-    wanted = at(large, (300, 300))
+    expected = at(large, (300, 300))
     chunk_file = tmp_path / "source" / "level-1" / "c" / "1" / "1" / "0"
     content = bytearray(chunk_file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -487,7 +487,7 @@ def test_a_damaged_chunk_is_named(harm: str, tmp_path: Path, monkeypatch: pytest
     assert "level-1 has a damaged chunk" in line(caught)
     assert "remove" in line(caught)
     away = Rect(Interval(0, 90), Interval(0, 300))
-    np.testing.assert_array_equal(again.at((300, 300), away), wanted[:90])
+    np.testing.assert_array_equal(again.at((300, 300), away), expected[:90])
 
 
 def test_a_full_disk_is_said_and_nothing_is_left(tmp_path: Path) -> None:
@@ -510,7 +510,7 @@ from pathlib import Path
 from render.system import interrupts
 from render.source import source
 from render.config.schema import SourceConfig
-source.IN_MEMORY = 0
+source.MAX_IN_MEMORY_PX = 0
 interrupts.install(); interrupts.hold()
 here = Path({str(tmp_path)!r})
 large = source.open_source(str(here / "photo.tif"), 0, SourceConfig()).laid_out(None, here / "source")
@@ -524,8 +524,8 @@ except KeyboardInterrupt: print("stopped", "decoder" in [thread.name for thread 
 """
     tifffile.imwrite(tmp_path / "photo.tif", np.zeros((20000, 4000, 3), np.uint8), photometric="rgb", compression="zlib")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("stopped False\n", "")
+    result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60)
+    assert (result.stdout, result.stderr) == ("stopped False\n", "")
     assert list((tmp_path / "source").iterdir()) == []
 
 
@@ -585,13 +585,13 @@ def test_a_render_that_goes_on_comes_to_the_same_bytes(
     moment: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the levels that an interrupted run left, with none of them, and with half a one."""
-    monkeypatch.setattr(source_module, "IN_MEMORY", 0)
+    monkeypatch.setattr(source_module, "MAX_IN_MEMORY_PX", 0)
     image = tmp_path / "photo.jpg"
     Image.fromarray(photo(500, 620)).save(image, quality=95)
     job = dreamed(tmp_path / "whole", image)
     assert isinstance(job.source, PyramidSource)
     assert job.plan.final.shape == (100, 130)
-    wanted = stored(tmp_path / "whole")
+    expected = stored(tmp_path / "whole")
 
     def reached(event: Event) -> bool:
         if isinstance(event, OctaveStarted):
@@ -608,7 +608,7 @@ def test_a_render_that_goes_on_comes_to_the_same_bytes(
             (run / "source" / ".level-2.partial").mkdir(parents=True)
         dreamed(run, image)
         assert json.loads((run / "run.json").read_text())["resumed"]
-        assert stored(run).tobytes() == wanted.tobytes()
+        assert stored(run).tobytes() == expected.tobytes()
         assert (run / "preview.png").read_bytes() == (tmp_path / "whole" / "preview.png").read_bytes()
         assert not (run / "source").exists(), "a finished run needs no levels"
 
@@ -617,7 +617,7 @@ def test_the_plan_counts_the_levels(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     Image.fromarray(photo(500, 620)).save(tmp_path / "photo.png")
     words = [*TINY, f"image={tmp_path / 'photo.png'}", f"output.dir={tmp_path / 'run'}"]
     plain = jobs.draft(load_config("preview", words))
-    monkeypatch.setattr(source_module, "IN_MEMORY", 0)
+    monkeypatch.setattr(source_module, "MAX_IN_MEMORY_PX", 0)
     large = jobs.draft(load_config("preview", words))
     shapes = [octave.shape for octave in large.plan.octaves]
     assert large.source.disk_bytes(shapes) > 0
@@ -630,11 +630,11 @@ def test_a_truncated_source_ends_a_render_with_one_line(command, tmp_path: Path)
     content = (tmp_path / "whole.jpg").read_bytes()
     (tmp_path / "photo.jpg").write_bytes(content[: len(content) * 2 // 3])
     words = [word for word in TINY if not word.startswith("quiet")]
-    done = command(*words, "image=photo.jpg", "output.dir=run")
-    assert done.code == 2
-    assert done.err.splitlines()[-1].startswith("render: image")
-    assert "photo.jpg' is no whole" in done.err
-    assert "Traceback" not in done.err
+    result = command(*words, "image=photo.jpg", "output.dir=run")
+    assert result.code == 2
+    assert result.err.splitlines()[-1].startswith("render: image")
+    assert "photo.jpg' is no whole" in result.err
+    assert "Traceback" not in result.err
     assert not (tmp_path / "run" / "source").exists() or not list((tmp_path / "run" / "source").iterdir())
 
 
@@ -677,13 +677,15 @@ def test_a_large_jpeg_is_prepared_in_little_memory(tmp_path: Path) -> None:
     tile = pyvips.Image.new_from_file(str(sample_path("hubble")))
     tile.resize(4).replicate(4, 4).crop(0, 0, 15000, 10100).jpegsave(str(path), Q=80)
     words = [sys.executable, "-c", MEASURE, str(path), str(tmp_path / "source")]
-    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
+    result = subprocess.run(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
     print(
-        "shrink, s, MB of memory while a level is prepared, and while a strip is read", *done.stdout.splitlines(), sep="\n"
+        "shrink, s, MB of memory while a level is prepared, and while a strip is read",
+        *result.stdout.splitlines(),
+        sep="\n",
     )
-    found = {int(words[0]): [float(word) for word in words[1:]] for words in map(str.split, done.stdout.splitlines())}
-    assert sorted(found) == [1, 8]
-    assert all(preparing < 400 and reading < 450 for _, preparing, reading in found.values())
+    megabytes = {int(words[0]): [float(word) for word in words[1:]] for words in map(str.split, result.stdout.splitlines())}
+    assert sorted(megabytes) == [1, 8]
+    assert all(preparing < 400 and reading < 450 for _, preparing, reading in megabytes.values())
     # A whole decoding would take as long as the full size does.
-    assert found[8][0] < found[1][0] / 3
-    assert found[8][1] < 150
+    assert megabytes[8][0] < megabytes[1][0] / 3
+    assert megabytes[8][1] < 150

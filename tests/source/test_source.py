@@ -144,9 +144,9 @@ def test_lossy_formats_decode_as_pillow_decodes_them(form: str, tmp_path: Path) 
     path = tmp_path / f"photo.{form}"
     Image.fromarray(photo(120, 90)).save(path, quality=90)
     with Image.open(path) as picture:
-        wanted = np.asarray(picture.convert("RGB"), np.float32)
+        expected = np.asarray(picture.convert("RGB"), np.float32)
     # Decoders round colour conversion and chroma upsampling differently.
-    difference = np.abs(read_photo(path, DEFAULT) - wanted)
+    difference = np.abs(read_photo(path, DEFAULT) - expected)
     assert difference.max() <= 4
     assert difference.mean() < 0.5
 
@@ -182,11 +182,11 @@ def test_exif_orientation_is_undone(orientation: int, form: str, shape: tuple[in
     Image.fromarray(photo(*shape)).save(path, exif=exif, **options)
     with Image.open(path) as picture:
         assert picture.getexif()[0x0112] == orientation
-        wanted = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"), np.float32)
-    assert wanted.shape[:2] == (shape if orientation < 5 else shape[::-1])
+        expected = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"), np.float32)
+    assert expected.shape[:2] == (shape if orientation < 5 else shape[::-1])
     read = read_photo(path, DEFAULT)
-    assert read.shape == wanted.shape
-    assert np.abs(read - wanted).max() <= (0 if form in LOSSLESS else 2)
+    assert read.shape == expected.shape
+    assert np.abs(read - expected).max() <= (0 if form in LOSSLESS else 2)
 
 
 # Transparency
@@ -198,16 +198,16 @@ def test_rgba_is_laid_over_the_background(form: str, tmp_path: Path) -> None:
     pixels[:5, :, 3], pixels[5:10, :, 3] = 0, 255
     path = tmp_path / f"photo.{form}"
     Image.fromarray(pixels).save(path, **LOSSLESS[form])
-    wanted = laid_over(pixels / 255, GREENISH.background)
-    np.testing.assert_allclose(read_photo(path, GREENISH), wanted, atol=1e-3)
+    expected = laid_over(pixels / 255, GREENISH.background)
+    np.testing.assert_allclose(read_photo(path, GREENISH), expected, atol=1e-3)
     np.testing.assert_allclose(read_photo(path, DEFAULT), laid_over(pixels / 255, [255, 255, 255]), atol=1e-3)
 
 
 def test_transparent_grey_is_laid_over_the_background(tmp_path: Path) -> None:
     pixels = random_pixels(20, 10, 2)
     (tmp_path / "grey.png").write_bytes(encode_png(pixels, 8, 4))
-    wanted = laid_over(pixels[..., [0, 0, 0, 1]] / 255, GREENISH.background)
-    np.testing.assert_allclose(read_photo(tmp_path / "grey.png", GREENISH), wanted, atol=1e-3)
+    expected = laid_over(pixels[..., [0, 0, 0, 1]] / 255, GREENISH.background)
+    np.testing.assert_allclose(read_photo(tmp_path / "grey.png", GREENISH), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("transparency", [3, bytes(range(0, 256, 16))], ids=["one colour", "any alpha"])
@@ -242,8 +242,8 @@ def test_alpha_of_16_bits_is_a_share_of_65535(tmp_path: Path) -> None:
 def test_transparent_grey_of_16_bits(tmp_path: Path) -> None:
     pixels = random_pixels(20, 10, 2, kind=np.uint16)
     (tmp_path / "deep.png").write_bytes(encode_png(pixels, 16, 4))
-    wanted = laid_over(pixels[..., [0, 0, 0, 1]] / 65535, GREENISH.background)
-    np.testing.assert_allclose(read_photo(tmp_path / "deep.png", GREENISH), wanted, atol=1e-3)
+    expected = laid_over(pixels[..., [0, 0, 0, 1]] / 65535, GREENISH.background)
+    np.testing.assert_allclose(read_photo(tmp_path / "deep.png", GREENISH), expected, atol=1e-3)
 
 
 # Depth and colour
@@ -264,8 +264,8 @@ def test_16_bits_keep_their_precision(shape: tuple[int, ...], form: str, tmp_pat
     write_deep(form, tmp_path / "deep", pixels)
     read = read_photo(tmp_path / "deep", DEFAULT)
     np.testing.assert_allclose(read[0, 0], 12345 / 65535 * 255, atol=1e-4)
-    wanted = pixels / 65535 * 255 if pixels.ndim == 3 else np.stack([pixels / 65535 * 255] * 3, -1)
-    np.testing.assert_allclose(read, wanted, atol=1e-3)
+    expected = pixels / 65535 * 255 if pixels.ndim == 3 else np.stack([pixels / 65535 * 255] * 3, -1)
+    np.testing.assert_allclose(read, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("form", ["png", "jpeg", "tiff"])
@@ -362,10 +362,10 @@ def test_a_profile_on_16_bits_keeps_them_and_the_alpha(tmp_path: Path) -> None:
     iccp = chunk(b"iCCP", b"p3\0\0" + zlib.compress(p3_profile()))
     (tmp_path / "wide.png").write_bytes(encode_png(np.concatenate([deep, alpha], -1), 16, 6, iccp))
     opaque = p3_to_srgb(deep / 65535)
-    wanted = laid_over(np.concatenate([opaque / 255, alpha / 65535], -1), GREENISH.background)
+    expected = laid_over(np.concatenate([opaque / 255, alpha / 65535], -1), GREENISH.background)
     read = read_photo(tmp_path / "wide.png", GREENISH)
-    assert np.abs(read - wanted).max() < 2
-    assert np.abs(read - wanted).mean() < 0.1
+    assert np.abs(read - expected).max() < 2
+    assert np.abs(read - expected).mean() < 0.1
     assert np.mean(np.abs(read - np.rint(read)) > 0.05) > 0.5, "not rounded to 8 bits"
 
 
@@ -396,10 +396,10 @@ def test_a_broken_profile_does_not_spoil_the_picture(profile: bytes, tmp_path: P
 # What is refused
 
 
-def refusal(path: Path | str, how: SourceConfig = DEFAULT) -> str:
+def refusal(path: Path | str, source_config: SourceConfig = DEFAULT) -> str:
     """The one line with which opening a picture is refused."""
     with pytest.raises(UserError) as caught:
-        open_source(str(path), 0, how)
+        open_source(str(path), 0, source_config)
     message = str(caught.value)
     assert len(message.splitlines()) == 1, message
     assert not message.endswith(": ")
@@ -458,14 +458,14 @@ def test_what_is_no_picture_is_refused(content: bytes, suffix: str, tmp_path: Pa
     assert "PNG, JPEG, WebP or TIFF" in message
 
 
-@pytest.mark.parametrize("kept", [0.02, 0.3, 0.7, 0.99])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.99])
 @pytest.mark.parametrize("form", ["png", "jpeg", "webp", "tiff"])
-def test_a_truncated_picture_is_refused(form: str, kept: float, tmp_path: Path) -> None:
+def test_a_truncated_picture_is_refused(form: str, share: float, tmp_path: Path) -> None:
     whole_file, path = tmp_path / "whole", tmp_path / f"cut.{form}"
     Image.fromarray(random_pixels(90, 80, 3)).save(whole_file, format=form, **LOSSLESS.get(form, {}))
     content = whole_file.read_bytes()
     read_photo(whole_file, DEFAULT)
-    path.write_bytes(content[: int(kept * len(content))])
+    path.write_bytes(content[: int(share * len(content))])
     assert path.name in refusal(path)
 
 
@@ -552,8 +552,8 @@ def test_decoders_do_not_talk_on_standard_error(damage: str, command, tmp_path: 
     )
     words = [sys.executable, "-c", script]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("(200, 200)\n", "")
+    result = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (result.stdout, result.stderr) == ("(200, 200)\n", "")
 
 
 # Samples and the source's own promises
@@ -644,9 +644,9 @@ def parts(draw: st.DrawFn) -> tuple[tuple[int, int], Rect]:
 def test_any_rectangle_of_noise_is_that_part_of_the_whole(part: tuple[tuple[int, int], Rect], seed: int) -> None:
     shape, rect = part
     source = NoiseSource(seed)
-    got = source.at(shape, rect)
-    assert got.dtype == np.float32
-    np.testing.assert_array_equal(got, source.at(shape, whole(*shape))[slice(*rect.rows), slice(*rect.columns)])
+    actual = source.at(shape, rect)
+    assert actual.dtype == np.float32
+    np.testing.assert_array_equal(actual, source.at(shape, whole(*shape))[slice(*rect.rows), slice(*rect.columns)])
 
 
 def test_noise_is_its_seeds() -> None:

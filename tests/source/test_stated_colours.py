@@ -112,8 +112,8 @@ def test_png_chunks_about_colour_are_honoured(
     chunks: list[bytes], light: Any, space: str, depth: int, tmp_path: Path
 ) -> None:
     values = png(tmp_path / "a.png", depth, *chunks)
-    wanted = expected(light(values), space)
-    np.testing.assert_allclose(read_photo(tmp_path / "a.png", HOW), wanted, atol=0.35)
+    reference = expected(light(values), space)
+    np.testing.assert_allclose(read_photo(tmp_path / "a.png", HOW), reference, atol=0.35)
     memory, large = both(tmp_path / "a.png")
     np.testing.assert_allclose(at(large, (60, 50)), memory.pixels, atol=0.01)
     assert read_small(tmp_path / "a.png", HOW, 10**6) == pytest.approx(memory.pixels, abs=0.01)
@@ -153,13 +153,13 @@ def test_the_ways_to_say_srgb_leave_every_value(chunks: list[bytes], tmp_path: P
 )
 def test_the_order_of_chunks_is_the_formats(chunks: list[bytes], counts: str, tmp_path: Path) -> None:
     values = png(tmp_path / "a.png", 8, *chunks)
-    wanted = {
+    reference = {
         "cicp": expected(linear(values), "p3"),
         "iccp": p3_to_srgb(values),
         "srgb": 255 * values,
         "gama": expected(values),
     }[counts]
-    np.testing.assert_allclose(read_photo(tmp_path / "a.png", HOW), wanted, atol=2 if counts == "iccp" else 0.35)
+    np.testing.assert_allclose(read_photo(tmp_path / "a.png", HOW), reference, atol=2 if counts == "iccp" else 0.35)
 
 
 def test_narrow_range_is_stretched(tmp_path: Path) -> None:
@@ -176,15 +176,15 @@ def test_grey_has_its_curve_and_a_palette_its_colours(tmp_path: Path) -> None:
     indices.save(tmp_path / "palette.png")
     content = (tmp_path / "palette.png").read_bytes()
     (tmp_path / "palette.png").write_bytes(content[:33] + cicp(12, 13) + content[33:])
-    wanted = expected(linear(np.asarray(indices.convert("RGB")) / 255), "p3")
-    np.testing.assert_allclose(read_photo(tmp_path / "palette.png", HOW), wanted, atol=0.35)
+    reference = expected(linear(np.asarray(indices.convert("RGB")) / 255), "p3")
+    np.testing.assert_allclose(read_photo(tmp_path / "palette.png", HOW), reference, atol=0.35)
 
 
 def test_transparency_has_no_curve(tmp_path: Path) -> None:
     pixels = np.concatenate([photo(60, 50), np.full((60, 50, 1), 64, np.uint8)], -1)
     (tmp_path / "a.png").write_bytes(encode_png(pixels, 8, 6, gama(1.0)))
-    wanted = 64 / 255 * expected(pixels[..., :3] / 255) + (1 - 64 / 255) * 255
-    np.testing.assert_allclose(read_photo(tmp_path / "a.png", HOW), wanted, atol=0.05)
+    reference = 64 / 255 * expected(pixels[..., :3] / 255) + (1 - 64 / 255) * 255
+    np.testing.assert_allclose(read_photo(tmp_path / "a.png", HOW), reference, atol=0.05)
 
 
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG"), (9, "transfer 9")])
@@ -236,9 +236,9 @@ def test_exif_tells_adobe_rgb(space: int, index: str | None, form: str, tmp_path
         Image.fromarray(photo(60, 50)).save(path, exif=camera(space, index), **lossless)
     with Image.open(path) as independent:
         stored = np.asarray(independent) / 255
-    wanted = expected(stored**ADOBE_GAMMA, "adobe") if (space, index) in ADOBE_SAID else 255 * stored
+    reference = expected(stored**ADOBE_GAMMA, "adobe") if (space, index) in ADOBE_SAID else 255 * stored
     # Decoders of JPEG differ by a level.
-    np.testing.assert_allclose(read_photo(path, HOW), wanted, atol=2.5 if form == "jpeg" else 0.35)
+    np.testing.assert_allclose(read_photo(path, HOW), reference, atol=2.5 if form == "jpeg" else 0.35)
 
 
 def test_adobe_rgb_comes_out_as_littlecms_has_it(tmp_path: Path) -> None:
@@ -255,8 +255,8 @@ def test_adobe_rgb_comes_out_as_littlecms_has_it(tmp_path: Path) -> None:
     transform = ImageCms.buildTransform(
         str(tmp_path / "adobe.icc"), ImageCms.createProfile("sRGB"), "RGB", "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC
     )
-    wanted = np.asarray(ImageCms.applyTransform(Image.fromarray(photo(60, 50)), transform)).astype(float)
-    assert np.percentile(np.abs(read_photo(tmp_path / "a.png", HOW) - wanted), 99.9) <= 1.6
+    reference = np.asarray(ImageCms.applyTransform(Image.fromarray(photo(60, 50)), transform)).astype(float)
+    assert np.percentile(np.abs(read_photo(tmp_path / "a.png", HOW) - reference), 99.9) <= 1.6
 
 
 @pytest.mark.parametrize("form", ["jpeg", "webp", "png", "tiff"])
@@ -284,8 +284,8 @@ def test_exif_in_a_deep_tiff_tells_adobe_rgb(bits: int, tmp_path: Path) -> None:
     exif = Page({0xA001: (3, [65535])}, [], links={40965: Page({1: (2, b"R03\0")}, [])})
     page = Page(tags(50, 60, bits, 3, 2), [stored.astype("<u2" if bits == 16 else "u1").tobytes()], links={34665: exif})
     write(tmp_path / "a.tif", page)
-    wanted = expected((values / 255) ** ADOBE_GAMMA, "adobe")
-    np.testing.assert_allclose(read_photo(tmp_path / "a.tif", HOW), wanted, atol=0.35)
+    reference = expected((values / 255) ** ADOBE_GAMMA, "adobe")
+    np.testing.assert_allclose(read_photo(tmp_path / "a.tif", HOW), reference, atol=0.35)
 
 
 def rationals(*values: float) -> tuple[int, bytes]:
@@ -301,8 +301,8 @@ def test_a_tiffs_colorimetry_is_honoured(tmp_path: Path) -> None:
         **{318: rationals(*ADOBE[:2]), 319: rationals(*ADOBE[2:]), 301: (3, np.tile(table, 3).tobytes())},
     }
     write(tmp_path / "a.tif", Page(entries, [values.tobytes()]))
-    wanted = expected((values / 255) ** 1.8, "adobe")
-    np.testing.assert_allclose(read_photo(tmp_path / "a.tif", HOW), wanted, atol=0.5)
+    reference = expected((values / 255) ** 1.8, "adobe")
+    np.testing.assert_allclose(read_photo(tmp_path / "a.tif", HOW), reference, atol=0.5)
 
 
 def test_a_level_of_a_pyramid_has_the_stated_colours(tmp_path: Path) -> None:
@@ -311,10 +311,10 @@ def test_a_level_of_a_pyramid_has_the_stated_colours(tmp_path: Path) -> None:
     copy = Page({**tags(192, 128, 8, 3, 2), 254: (4, [1])}, [pixels[::2, ::2].tobytes()])
     write(tmp_path / "a.tif", Page(tags(384, 256, 8, 3, 2), [pixels.tobytes()], links={34665: exif}), copy)
     _, large = both(tmp_path / "a.tif")
-    wanted = expected((np.array(COLOUR) / 255) ** ADOBE_GAMMA, "adobe")
+    reference = expected((np.array(COLOUR) / 255) ** ADOBE_GAMMA, "adobe")
     for shape in ((256, 384), (128, 192), (64, 96)):
         read = at(large, shape)
-        np.testing.assert_allclose(read, np.broadcast_to(wanted, read.shape), atol=0.35)
+        np.testing.assert_allclose(read, np.broadcast_to(reference, read.shape), atol=0.35)
 
 
 def test_inks_are_not_adobe_rgb(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def picture() -> np.ndarray:
 
 
 def refusals(path: Path) -> set[str]:
-    """What every reader of pictures says of a file that all of them refuse, each in one line; without its own word."""
+    """Return the line with which every reader of pictures refuses a file, without the reader's own words."""
     said = set()
     readers: dict[str, Callable[[], Any]] = {
         "source": lambda: open_source(str(path), 0, HOW),
@@ -62,7 +62,7 @@ def refusals(path: Path) -> set[str]:
 
 def large(path: Path) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source_module, "IN_MEMORY", 0)
+        patch.setattr(source_module, "MAX_IN_MEMORY_PX", 0)
         return open_source(str(path), 0, HOW)
 
 
@@ -87,11 +87,11 @@ def test_a_cut_tiff_is_refused_and_a_whole_one_is_read(compression: str, tiled: 
     )
     directory_first(tmp_path / "last.tif", tmp_path / "whole.tif", big=big)
     content = (tmp_path / "whole.tif").read_bytes()
-    wanted = picture()
+    expected = picture()
     if compression == "jpeg":
         with Image.open(tmp_path / "last.tif") as independent:
-            wanted = np.asarray(independent)
-    np.testing.assert_allclose(read_photo(tmp_path / "whole.tif", HOW), wanted, atol=2 if compression == "jpeg" else 0)
+            expected = np.asarray(independent)
+    np.testing.assert_allclose(read_photo(tmp_path / "whole.tif", HOW), expected, atol=2 if compression == "jpeg" else 0)
     for share in (0.3, 0.6, 0.95):
         (tmp_path / "cut.tif").write_bytes(content[: int(share * len(content))])
         (said,) = refusals(tmp_path / "cut.tif")
@@ -240,11 +240,11 @@ def test_every_level_has_the_colours_of_the_profile_in_the_first_directory(way: 
         file.write(pixels, iccprofile=p3_profile(), subifds=2 if way == "subifds" else 0, **options)
         for step in (2, 4):
             file.write(pixels[::step, ::step], subfiletype=1, **options)
-    wanted = p3_to_srgb(np.array([160, 200, 60]) / 255)
+    expected = p3_to_srgb(np.array([160, 200, 60]) / 255)
     memory, source = both(tmp_path / "photo.tif")
     for shrink in (1, 2, 4, 8):
         read = at(source, (256 // shrink, 384 // shrink))
-        np.testing.assert_allclose(read, np.broadcast_to(wanted, read.shape), atol=1.5)
+        np.testing.assert_allclose(read, np.broadcast_to(expected, read.shape), atol=1.5)
         np.testing.assert_allclose(read, np.broadcast_to(memory.pixels[0, 0], read.shape), atol=0.01)
 
 
@@ -270,14 +270,14 @@ def test_a_fourth_channel_is_what_the_file_says(
     options: dict[str, Any] = {"photometric": "rgb" if len(colours) == 3 else "minisblack", "extrasamples": [meaning]}
     options |= {"tiles": {"tile": (64, 64)}, "planes": {"planarconfig": "separate"}}.get(layout, {})
     options.setdefault("planarconfig", "contig")
-    moved = pixels.transpose(2, 0, 1) if layout == "planes" else pixels
-    tifffile.imwrite(tmp_path / "four.tif", moved, **options)
+    planes_first = pixels.transpose(2, 0, 1) if layout == "planes" else pixels
+    tifffile.imwrite(tmp_path / "four.tif", planes_first, **options)
     share = alpha / 255
-    wanted = (
+    expected = (
         np.array(colours) if meaning == "unspecified" else share * np.array(colours) + (1 - share) * np.array([10, 200, 30])
     )
     read = read_photo(tmp_path / "four.tif", GREENISH)
-    np.testing.assert_allclose(read, np.broadcast_to(wanted, read.shape), atol=1.01)
+    np.testing.assert_allclose(read, np.broadcast_to(expected, read.shape), atol=1.01)
     report = inspect(Request(tmp_path / "four.tif"))
     assert (report.transparent, report.extra_channels) == ((False, 1) if meaning == "unspecified" else (True, 0))
     # White where it shows, black where it is transparent.
@@ -292,8 +292,8 @@ def test_transparency_is_found_behind_other_channels(meanings: list[str], tmp_pa
     pixels = np.full((40, 30, 5), values, np.uint8)
     tifffile.imwrite(tmp_path / "five.tif", pixels, photometric="rgb", extrasamples=meanings)
     share = 128 / 255
-    wanted = share * np.array([160, 80, 109]) + (1 - share) * np.array([10, 200, 30])
-    np.testing.assert_allclose(read_photo(tmp_path / "five.tif", GREENISH)[0, 0], wanted, atol=0.01)
+    expected = share * np.array([160, 80, 109]) + (1 - share) * np.array([10, 200, 30])
+    np.testing.assert_allclose(read_photo(tmp_path / "five.tif", GREENISH)[0, 0], expected, atol=0.01)
 
 
 def test_a_fourth_channel_without_a_word_is_transparency(tmp_path: Path) -> None:
@@ -302,8 +302,8 @@ def test_a_fourth_channel_without_a_word_is_transparency(tmp_path: Path) -> None
     with Image.open(tmp_path / "old.tif") as independent:
         assert independent.mode == "RGBA"
     share = 128 / 255
-    wanted = share * np.array([160, 80, 109]) + (1 - share) * np.array([10, 200, 30])
-    np.testing.assert_allclose(read_photo(tmp_path / "old.tif", GREENISH)[0, 0], wanted, atol=0.01)
+    expected = share * np.array([160, 80, 109]) + (1 - share) * np.array([10, 200, 30])
+    np.testing.assert_allclose(read_photo(tmp_path / "old.tif", GREENISH)[0, 0], expected, atol=0.01)
 
 
 def test_inks_with_a_spot_colour_are_inks(tmp_path: Path) -> None:
@@ -420,8 +420,8 @@ def test_lab_is_read_as_littlecms_reads_it(bits: int, photometric: int, stored: 
     write(tmp_path / "lab.tif", Page(tags(64, 64, bits, 3, photometric), [stored * 4096]))
     transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB", 1)
     eight = bytes([round(LAB[0] * 2.55), round(LAB[1]) % 256, round(LAB[2]) % 256])
-    wanted = ImageCms.applyTransform(Image.frombytes("LAB", (1, 1), eight), transform).getpixel((0, 0))
-    np.testing.assert_allclose(read_photo(tmp_path / "lab.tif", HOW)[5, 5], wanted, atol=1.5)
+    expected = ImageCms.applyTransform(Image.frombytes("LAB", (1, 1), eight), transform).getpixel((0, 0))
+    np.testing.assert_allclose(read_photo(tmp_path / "lab.tif", HOW)[5, 5], expected, atol=1.5)
 
 
 # Headers of any kind

@@ -632,7 +632,7 @@ def test_levels_of_a_large_source_are_read_from_the_store(
     from render.source import source as sources
     from render.source.source import sample_path
 
-    monkeypatch.setattr(sources, "IN_MEMORY", 1000)
+    monkeypatch.setattr(sources, "MAX_IN_MEMORY_PX", 1000)
     there, here = (
         open_source(str(sample_path("chelsea")), 0, SourceConfig()).laid_out(None, place)
         for place in (f"{bucket}/source", tmp_path / "source")

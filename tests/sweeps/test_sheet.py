@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from render.export.labelled_sheet import LARGEST_SHEET
-from render.export.lettering import EMPTY, GROUND, LEAST, text_width
+from render.export.lettering import EMPTY, GROUND, MIN_FONT, text_width
 from render.export.metadata import read_settings
 from render.export.picture import image_of
 from render.geometry.geometry import whole
@@ -55,7 +55,7 @@ def exhibition(
 
 
 def check(shown: Exhibition, sheets: Sequence[Sheet], largest: int = LARGEST_SHEET) -> None:
-    """What holds for sheets of anything."""
+    """Check the rules for all sheets."""
     assert sorted(place.point for sheet in sheets for place in sheet.places) == list(range(len(shown.points)))
     for sheet in sheets:
         assert max(sheet.shape) <= LONGEST
@@ -69,7 +69,7 @@ def check(shown: Exhibition, sheets: Sequence[Sheet], largest: int = LARGEST_SHE
             assert not part.any(), "nothing lies on anything else"
             part[:] = True
         for text in sheet.texts:
-            assert text.size >= LEAST
+            assert text.size >= MIN_FONT
             assert len(text.lines) * text.size <= text.rect.rows.size
             assert all(text_width(line, text.size) <= text.rect.columns.size for line in text.lines)
         assert len({place.rect.shape for place in sheet.places}) == 1
@@ -212,7 +212,7 @@ def test_a_failure_is_told_within_its_cell(reason: str, rows: int, columns: int,
     for text in texts:
         assert rect.intersect(text.rect) == text.rect
         assert text.rect.rows.start >= bottom
-        assert text.size >= LEAST
+        assert text.size >= MIN_FONT
         assert all(text_width(line, text.size) <= text.rect.columns.size for line in text.lines)
         bottom = text.rect.rows.stop
 
@@ -310,12 +310,12 @@ def test_older_sheets_go_and_what_is_not_ours_stays(tmp_path: Path) -> None:
     assert not (tmp_path / "sheet-1.png").exists()
 
 
-@pytest.mark.parametrize("kept", [0, 10, 40, 70])
-def test_a_thumbnail_that_cannot_be_read_spoils_no_sheet(kept: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("length", [0, 10, 40, 70])
+def test_a_thumbnail_that_cannot_be_read_spoils_no_sheet(length: int, tmp_path: Path) -> None:
     shown = exhibition([axis("seed", range(2))], 0, sizes=[(60, 80)])
     hung(tmp_path, shown)
     thumbnail = tmp_path / "points" / "1" / "thumbnail.webp"
-    thumbnail.write_bytes(thumbnail.read_bytes()[:kept])
+    thumbnail.write_bytes(thumbnail.read_bytes()[:length])
     write_sheets(tmp_path, shown)
     sheet, (layout,) = opened(tmp_path / "sheet.png"), lay_out(shown)
     corners = [sheet[place.rect.rows.start, place.rect.columns.start].tolist() for place in layout.places]

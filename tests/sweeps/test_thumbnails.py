@@ -18,7 +18,7 @@ from render.config.schema import OutputConfig
 from render.export.export import Style, export, write_zoom
 from render.export.metadata import Metadata
 from render.export.picture import image_of, write_picture
-from render.export.profile import converted, read_profile
+from render.export.profile import convert, read_profile
 from render.job.targets import targets
 from render.source.loaders import open_stream
 from render.sweeps import thumbnails as module
@@ -50,7 +50,7 @@ def opened(path: Path) -> np.ndarray:
         return np.asarray(image, float)
 
 
-def kept(directory: Path, form: str, pixels: np.ndarray) -> Path:
+def exported(directory: Path, form: str, pixels: np.ndarray) -> Path:
     """The canvas as a run exports it in a format."""
     create(directory / "canvas", pixels.shape[:2], "token")
     store = CanvasStore(directory / "canvas", mode="r+")
@@ -62,7 +62,7 @@ def kept(directory: Path, form: str, pixels: np.ndarray) -> Path:
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_picture_of_any_format_has_a_thumbnail(form: str, tmp_path: Path) -> None:
-    picture = kept(tmp_path, form, scene())
+    picture = exported(tmp_path, form, scene())
     make_thumbnail(tmp_path, picture, 140)
     small = opened(tmp_path / "thumbnail.webp")
     assert small.shape == (84, 140, 3)
@@ -84,7 +84,7 @@ def test_colours_are_those_that_the_file_means(tmp_path: Path) -> None:
     sixteen = (plain.cast("ushort") * 257).cast("ushort").copy(interpretation="rgb16")
     for name, form in (("cmyk", "tiff"), ("p3", "png")):
         profile = read_profile(name)
-        write_picture(tmp_path / name, converted(sixteen, profile, 8), form, Metadata(profile=profile.icc))
+        write_picture(tmp_path / name, convert(sixteen, profile, 8), form, Metadata(profile=profile.icc))
     write_picture(tmp_path / "sixteen", sixteen, "png")
     plain[1].copy(interpretation="b-w").pngsave(str(tmp_path / "grey"))
     (plain.bandjoin(51)).pngsave(str(tmp_path / "transparent"))
@@ -95,9 +95,9 @@ def test_colours_are_those_that_the_file_means(tmp_path: Path) -> None:
     for name in ("cmyk", "p3", "sixteen", "grey", "transparent", "lying"):
         make_thumbnail(tmp_path, tmp_path / name, 40)
         small = opened(tmp_path / "thumbnail.webp")
-        wanted = {"grey": (90, 90, 90), "transparent": (244, 222, 216)}.get(name, (200, 90, 60))
+        expected = {"grey": (90, 90, 90), "transparent": (244, 222, 216)}.get(name, (200, 90, 60))
         assert small.shape == ((40, 30, 3) if name == "lying" else (30, 40, 3))
-        assert np.abs(small[15, 15] - wanted).max() <= tolerance.get(name, 4), (name, small[15, 15])
+        assert np.abs(small[15, 15] - expected).max() <= tolerance.get(name, 4), (name, small[15, 15])
         assert (tmp_path / "large.webp").exists() == (name == "cmyk")
 
 
@@ -106,7 +106,7 @@ def test_what_is_too_large_for_a_browser_has_a_large_one_and_then_no_more(
 ) -> None:
     monkeypatch.setattr(module, "MOST_PIXELS", 10_000)
     monkeypatch.setattr(module, "LARGE_SIDE", 200)
-    picture = kept(tmp_path, "png", scene())
+    picture = exported(tmp_path, "png", scene())
     make_thumbnail(tmp_path, picture, 100)
     assert opened(tmp_path / "large.webp").shape == (120, 200, 3)
     assert opened(tmp_path / "thumbnail.webp").shape == (60, 100, 3)
@@ -117,8 +117,8 @@ def test_what_is_too_large_for_a_browser_has_a_large_one_and_then_no_more(
 
 
 def test_a_pyramid_is_read_from_the_level_that_serves(tmp_path: Path) -> None:
-    picture = kept(tmp_path, "bigtiff", scene())
-    flat = kept(tmp_path / "flat", "tiff", scene())
+    picture = exported(tmp_path, "bigtiff", scene())
+    flat = exported(tmp_path / "flat", "tiff", scene())
     for side, width in ((140, 175), (176, 350), (350, 350), (351, 700), (2560, 700)):
         assert module._level(picture, open_stream(picture), side).width == width
         assert module._level(flat, open_stream(flat), side).width == 700
@@ -138,17 +138,17 @@ def test_a_deep_zoom_picture_is_put_together_from_the_level_that_serves(side: in
         patch.setattr(
             pyvips.Source, "new_from_file", lambda name: read.append(Path(os.fsdecode(name)).parent.name) or monkey(name)
         )
-        made = module._zoom_level(tmp_path / "me-zoom", side)
-    wanted = image_of(pixels).thumbnail_image(side, height=side).numpy().astype(float)
-    found = made.numpy()
-    assert found.shape == wanted.shape
+        level_image = module._zoom_level(tmp_path / "me-zoom", side)
+    expected = image_of(pixels).thumbnail_image(side, height=side).numpy().astype(float)
+    actual = level_image.numpy()
+    assert actual.shape == expected.shape
     # Levels are halved again and again, so that what is finer than a pixel comes out another way.
-    assert np.abs(found - wanted).max() < (20 if side == 40 else 10)
+    assert np.abs(actual - expected).max() < (20 if side == 40 else 10)
     assert set(read) == {{40: "6", 300: "9", 1000: "10"}[side]}
 
 
 def test_what_cannot_be_read_is_said_in_a_line_and_what_was_there_stays(tmp_path: Path) -> None:
-    picture = kept(tmp_path, "png", scene())
+    picture = exported(tmp_path, "png", scene())
     make_thumbnail(tmp_path, picture, 64)
     before = (tmp_path / "thumbnail.webp").read_bytes()
     picture.write_bytes(picture.read_bytes()[:5000])
@@ -157,10 +157,10 @@ def test_what_cannot_be_read_is_said_in_a_line_and_what_was_there_stays(tmp_path
     (tmp_path / "text.png").write_text("no picture")
     assert "text.png cannot be read" in refusal(lambda: make_thumbnail(tmp_path, tmp_path / "text.png", 64))
     assert "cannot be read" in refusal(lambda: make_thumbnail(tmp_path, tmp_path, 64))
-    zarr = kept(tmp_path / "other", "zarr", scene())
+    zarr = exported(tmp_path / "other", "zarr", scene())
     next(path for path in (zarr / "c").rglob("0") if path.is_file()).write_bytes(b"damage")
     assert "cannot be read" in refusal(lambda: make_thumbnail(tmp_path, zarr, 64))
-    zoom = kept(tmp_path / "third", "dzi", scene())
+    zoom = exported(tmp_path / "third", "dzi", scene())
     next((zoom / "dream_files" / "10").iterdir()).unlink()
     assert "cannot be read" in refusal(lambda: make_thumbnail(tmp_path, zoom, 64))
     assert (tmp_path / "thumbnail.webp").read_bytes() == before
@@ -172,7 +172,7 @@ def test_what_cannot_be_read_is_said_in_a_line_and_what_was_there_stays(tmp_path
 
 def test_names_are_those_of_what_there_is(tmp_path: Path) -> None:
     run = tmp_path / "points" / "eyes-1a2b"
-    picture = kept(run, "png", scene())
+    picture = exported(run, "png", scene())
     assert shown_files(run, picture) == ("points/eyes-1a2b/a [1] dream.png",) * 2 + (None, None)
     make_thumbnail(run, picture, 64)
     (run / "a [1] dream-zoom").mkdir()
@@ -184,12 +184,12 @@ def test_names_are_those_of_what_there_is(tmp_path: Path) -> None:
     assert shown_files(run, picture, run)[2] == "thumbnail.webp"
     assert shown_files(run, run / "gone.png") == (None, None, "points/eyes-1a2b/thumbnail.webp", None)
     other = tmp_path / "points" / "dogs-3c4d"
-    print_file = kept(other, "tiff", scene())
+    print_file = exported(other, "tiff", scene())
     assert shown_files(other, print_file)[1] is None
     make_thumbnail(other, print_file, 64)
     assert shown_files(other, print_file)[1] == "points/dogs-3c4d/large.webp"
     third = tmp_path / "points" / "zoom-5e6f"
-    zoom = kept(third, "dzi", scene())
+    zoom = exported(third, "dzi", scene())
     (zoom / "index.html").touch()
     make_thumbnail(third, zoom, 64)
     assert shown_files(third, zoom) == tuple(

@@ -21,8 +21,8 @@ from render.job.job import draft, prepared, render
 from render.networks.network import Network
 from render.networks.weights import Loaded, load
 from render.system import interrupts
-from tests import browser
-from tests.farm_job import JOB, dreamed
+from tests.support import browser
+from tests.support.farm_job import JOB, dreamed
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("RENDER_SHARED", ROOT.parent / "shared"))

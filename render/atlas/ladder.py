@@ -24,7 +24,8 @@ from render.export.picture import image_of, write_picture
 from render.farm.farms import Farm
 from render.geometry.geometry import whole
 from render.job import job as jobs
-from render.networks.architecture import Architecture, Block, Conv
+from render.networks.architecture import Architecture
+from render.networks.nodes import Conv, InceptionBlock
 from render.networks.weights import Loaded, find_model
 from render.pages.zoom_page import flat
 from render.system.version import __version__
@@ -82,7 +83,7 @@ def ladder_layers(architecture: Architecture, asked: list[str] | None) -> list[s
     return [
         node.name
         for node in architecture.nodes
-        if isinstance(node, Block) or (isinstance(node, Conv) and max(node.kernel) > 1)
+        if isinstance(node, InceptionBlock) or (isinstance(node, Conv) and max(node.kernel) > 1)
     ]
 
 

@@ -8,8 +8,8 @@ from rich.table import Table
 
 from render.dreaming.terms import KINDS
 from render.errors import UserError
-from render.networks.architecture import Conv
 from render.networks.labels import class_names, describe_classes
+from render.networks.nodes import Conv
 from render.networks.weights import MODELS, find_model
 from render.system.paths import shipped_configs
 from render.terminal.console import plain_console
@@ -20,7 +20,7 @@ def print_models() -> None:
     """Print every network's layers with kind, channels, stride and receptive field."""
     console = plain_console()
     for name, model in MODELS.items():
-        title = f"{name} (weights: {model.published.what}; {describe_classes(name)})"
+        title = f"{name} (weights: {model.published.source}; {describe_classes(name)})"
         table = Table(title=title, title_justify="left")
         table.add_column("layer")
         table.add_column("kind")

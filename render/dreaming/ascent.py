@@ -11,23 +11,34 @@ from numpy.typing import NDArray
 #: Rec. 709 weights of R, G and B in luminance.
 LUMINANCE = np.asarray((0.2126, 0.7152, 0.0722), np.float32)
 
+#: Gradient of some tiles, (rows, columns, 3) float32.
 Gradient = NDArray[np.float32]
 
 
-def jitter(seed: int, octave: int, step: int, stride: int, most: int | None = None) -> tuple[int, int]:
-    """Return the step's shift (rows, columns) of the network's grid, each in [0, stride) and at most `most` px.
+def jitter(seed: int, octave: int, step: int, stride: int, limit: int | None = None) -> tuple[int, int]:
+    """Return a step's shift of the network's grid, (rows, columns) px.
 
     Drawn from Philox, a counter-based generator (Salmon 2011), keyed by (seed, octave, step): any worker can compute
     it, in any order, after any restart.
+
+    Args:
+        seed: The job's seed.
+        octave: Index of the octave.
+        step: Index of the step in the octave.
+        stride: The network's total stride, px; shifts are below it.
+        limit: Largest shift, px; None for no other limit than the stride.
     """
     generator = np.random.Philox(key=[seed, 0], counter=[octave, step, 0, 0])
     rows, columns = generator.random_raw(2)
-    choices = stride if most is None else min(stride, most + 1)
+    choices = stride if limit is None else min(stride, limit + 1)
     return int(rows % choices), int(columns % choices)
 
 
 def luminance(gradient: Gradient) -> Gradient:
-    """Return the gradient (rows, columns, 3) with its luminance in every channel, so that all channels move alike."""
+    """Return the gradient with its luminance in every channel, so that all channels move alike.
+
+    Luminance weighs red, green and blue as Rec. 709 does. Shape and type stay the same.
+    """
     grey = gradient[..., 0] * LUMINANCE[0] + gradient[..., 1] * LUMINANCE[1] + gradient[..., 2] * LUMINANCE[2]
     return np.repeat(grey[..., None], 3, axis=-1)
 
@@ -41,6 +52,10 @@ def measure(gradient: Gradient, mask: NDArray[np.float32] | None, normalize: str
         gradient: (rows, columns, 3) float32.
         mask: (rows, columns) float32, 0..1: the weights of the pixels; None weighs every pixel 1.
         normalize: `mean_abs` or `std`.
+
+    Returns:
+        For `mean_abs` the sum of weight * |g| and the sum of weights; for `std` the sum of weight * g, the sum of
+            weight * g^2 and the sum of weights. Sums are over pixels and channels.
     """
     if mask is None:
         weights = float(gradient.size)
@@ -55,14 +70,14 @@ def measure(gradient: Gradient, mask: NDArray[np.float32] | None, normalize: str
 
 
 def statistic(sums: Sequence[float], normalize: str, support: float = 1.0) -> float:
-    """Return the divisor of a gradient: its mean absolute value (`mean_abs`) or its standard deviation (`std`).
+    """Return the divisor of a gradient: its mean absolute value, or its standard deviation.
 
     Pixels count as the mask weighs them. The result is 0 if no pixel counts.
 
     Args:
-        sums: the results of `measure`, summed over the whole canvas.
+        sums: The results of `measure`, summed over the whole canvas.
         normalize: `mean_abs` or `std`.
-        support: the share of the pixels where the gradient can differ from 0; the other pixels do not count.
+        support: The share of the pixels where the gradient can differ from 0; the other pixels do not count.
     """
     *totals, weights = sums
     counted = weights * support
@@ -89,15 +104,20 @@ def update(canvas: NDArray[np.float32], gradient: NDArray[np.float32], scale: fl
 def blend(
     gradients: Sequence[Gradient | None], masks: Sequence[NDArray[np.float32] | None], statistics: Sequence[float]
 ) -> tuple[Gradient, NDArray[np.float32] | None]:
-    """Combine the gradients of several regions into one direction, and return how far pixels follow it.
+    """Combine the gradients of several regions into one direction.
 
     Every gradient is divided by its statistic. Where the masks add up to less than 1, the direction is the mean of the
     gradients weighted by their masks; elsewhere it is their weighted sum. A gradient that is None, or whose statistic
     is 0, counts as 0.
 
+    Args:
+        gradients: Gradient of each region, (rows, columns, 3) float32.
+        masks: Mask of each region, (rows, columns) float32, 0..1; None for 1 everywhere.
+        statistics: Divisor of each region's gradient, from `statistic`.
+
     Returns:
-        The direction, (rows, columns, 3), and the sum of the masks, at most 1, (rows, columns), or None if pixels
-            follow the direction fully. The caller applies the second after the optimizer, so that a soft mask
+        The direction, (rows, columns, 3), and how far pixels follow it: the sum of the masks, at most 1, (rows, columns),
+            or None if all follow it fully. The caller applies the second after the optimizer, so that a soft mask
             weakens the step and not only the optimizer's input.
     """
     follow: NDArray[np.float32] | None = None

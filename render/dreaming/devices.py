@@ -19,45 +19,64 @@ class Devices:
     """
 
     def __init__(self, devices: Sequence[jax.Device]) -> None:
+        """Make a mesh of one axis from the devices."""
         self.count = len(devices)
         self._mesh = Mesh(np.array(devices), (_WINDOWS,))
 
-    def everywhere(self, arrays: Any) -> Any:
+    def replicated(self, arrays: Any) -> Any:
         """Return the arrays (any tree of them) with a copy on each device."""
         return arrays if self.count == 1 else jax.device_put(arrays, NamedSharding(self._mesh, PartitionSpec()))
 
     def program(
-        self, function: Callable[..., jax.Array], arguments: tuple, apart: Sequence[bool]
-    ) -> tuple[jax.stages.Wrapped, tuple]:
-        """Return the program that computes `function`, and the arguments to compile it for.
+        self, function: Callable[[Any], jax.Array], arguments: Any, per_window: Any
+    ) -> tuple[jax.stages.Wrapped, Any]:
+        """Return the program that computes a function, and the arguments to compile it for.
 
         With one device the function and the arguments stay as they are. With several, each device runs the function on
         its own entry of the batch, without the batch axis, so the result is that of one device alone.
 
         Args:
-            function: the function for one window.
-            arguments: the shapes to compile for, without a batch axis.
-            apart: for each argument, whether it comes in batches. Such arguments, and the result, get a new first
-                axis with one entry per device; the other arguments are the same on all devices.
+            function: Function of one window's arguments.
+            arguments: Shapes to compile for, a tree without a batch axis.
+            per_window: Tree of bools, of which `arguments` may be an extension: True for arguments that differ from
+                window to window. These, and the result, get a new first axis with one entry per device; the other
+                arguments are the same on all devices.
         """
         if self.count == 1:
             return jax.jit(function), arguments
-        specs = tuple(PartitionSpec(_WINDOWS) if own else PartitionSpec() for own in apart)
 
-        def on_each(*given: Any) -> jax.Array:
-            pairs = zip(given, apart, strict=True)
-            return function(*(jax.tree.map(lambda array: array[0], one) if own else one for one, own in pairs))[None]
+        def on_each(batch: Any) -> jax.Array:
+            """Compute this device's entry of a batch, (1, ...)."""
+            return function(
+                jax.tree.map(
+                    lambda differs, part: jax.tree.map(lambda array: array[0], part) if differs else part, per_window, batch
+                )
+            )[None]
 
-        def batch(one: Any, own: bool, spec: PartitionSpec) -> Any:
-            sharding = NamedSharding(self._mesh, spec)
-            first = (self.count,) if own else ()
+        def batched(differs: bool, part: Any) -> Any:
+            """Return the shapes of an argument for all devices, with their sharding."""
+            sharding = NamedSharding(self._mesh, _spec(differs))
+            batch = (self.count,) if differs else ()
             return jax.tree.map(
-                lambda array: jax.ShapeDtypeStruct((*first, *array.shape), array.dtype, sharding=sharding), one
+                lambda array: jax.ShapeDtypeStruct((*batch, *array.shape), array.dtype, sharding=sharding), part
             )
 
-        spread = jax.shard_map(on_each, mesh=self._mesh, in_specs=specs, out_specs=PartitionSpec(_WINDOWS), check_vma=False)
-        return jax.jit(spread), tuple(map(batch, arguments, apart, specs))
+        spread = jax.shard_map(
+            on_each,
+            mesh=self._mesh,
+            in_specs=(jax.tree.map(_spec, per_window),),
+            out_specs=_spec(differs=True),
+            check_vma=False,
+        )
+        return jax.jit(spread), jax.tree.map(batched, per_window, arguments)
 
     def batch(self, values: Sequence[np.ndarray]) -> np.ndarray:
-        """Stack the values, one for each device: (devices, ...). The last is repeated if there are fewer."""
+        """Return the values stacked, one for each device: (devices, ...).
+
+        If there are fewer, the last is repeated.
+        """
         return np.stack([*values, *[values[-1]] * (self.count - len(values))])
+
+
+def _spec(differs: bool) -> PartitionSpec:
+    return PartitionSpec(_WINDOWS) if differs else PartitionSpec()

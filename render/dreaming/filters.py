@@ -1,7 +1,7 @@
 """Filters of the gradient for any rectangle: Laplacian normalisation, Gaussian smoothing, total variation.
 
-Each filter reads the gradient (or canvas) of a larger rectangle, `where`. Its pixels beyond the canvas are those of the
-boundary mode. Every operation is elementwise on shifted parts, in a fixed order, and the pyramid's lattices lie at
+Each filter reads the gradient (or canvas) of a larger rectangle, its `extent`. Its pixels beyond the canvas are those of
+the boundary mode. Every operation is elementwise on shifted parts, in a fixed order, and the pyramid's lattices lie at
 global coordinates: a pixel is the same, bit for bit, whatever rectangle it is computed in.
 """
 
@@ -20,19 +20,21 @@ _CHANNELS = 3
 #: Taps on either side of the middle of the pyramid's kernel (1, 4, 6, 4, 1) / 16.
 _TAPS = 2
 #: Levels weaker than this share of the strongest are float32 rounding errors: amplifying them would draw noise.
-_ROUNDING = 1e-6
+_MIN_STRENGTH = 1e-6
 #: Sigmas of the cascade's blurs, relative to the cascade's own sigma.
 _SIGMAS = (0.5, 1.0, 2.0)
 #: Distance from the middle, in sigmas, at which a Gaussian is cut off.
-_CUT = 3.0
+_CUT_SIGMAS = 3.0
 #: Samples per strip of the cascade: 200 kB of float32, which stays in the processor's cache.
-_CACHED = 50_000
+_STRIP_SAMPLES = 50_000
 
 
 class _Lattice(NamedTuple):
-    """One level of the pyramid: `pixels` (3, rows, columns) at the points of `rect`, in units of 2**level px."""
+    """One level of the pyramid."""
 
+    #: Values at the points, (3, rows, columns) float32.
     pixels: Pixels
+    #: The points, in units of 2**level px.
     rect: Rect
 
 
@@ -46,9 +48,9 @@ def laplacian_reach(levels: int) -> int:
 
 
 def laplacian_squares(
-    gradient: Pixels, where: Rect, core: Rect, levels: int, weights: NDArray[np.float32] | None = None
+    gradient: Pixels, extent: Rect, core: Rect, levels: int, weights: NDArray[np.float32] | None = None
 ) -> NDArray[np.float64]:
-    """Return the sums that give the energy of each level of the Laplacian pyramid: (levels + 1, 2) float64.
+    """Return the sums that give the energy of each level of the Laplacian pyramid.
 
     Row n < levels is the n-th high band, fine to coarse; the last row is the low residual. A row holds the sum of
     weight * value**2 over the level's lattice points in `core` and their channels, and the sum of weight over the same.
@@ -56,16 +58,19 @@ def laplacian_squares(
     sums of the rectangles add up to those of the canvas.
 
     Args:
-        gradient: (rows, columns, 3) float32, covers `where`.
-        where: the rectangle of the gradient; it contains `core` grown by `laplacian_reach`.
-        core: the rectangle to sum over.
-        levels: the number of high bands.
-        weights: covers `core`; None weighs every pixel 1.
+        gradient: (rows, columns, 3) float32, covers `extent`.
+        extent: The rectangle of the gradient; it contains `core` grown by `laplacian_reach`.
+        core: The rectangle to sum over.
+        levels: The number of high bands.
+        weights: (rows, columns) float32, covers `core`; None weighs every pixel 1.
+
+    Returns:
+        (levels + 1, 2) float64.
 
     Raises:
-        ValueError: `where` is too small.
+        ValueError: `extent` is too small.
     """
-    lattices = _lattices(gradient, where, core, levels)
+    lattices = _lattices(gradient, extent, core, levels)
     sums = np.zeros((levels + 1, 2))
     for level, lattice in enumerate(lattices):
         step = 2**level
@@ -87,21 +92,24 @@ def laplacian_squares(
 
 
 def laplacian_gains(sums: NDArray[np.float64]) -> tuple[float, ...]:
-    """Return 1 / root mean square of every level, from `laplacian_squares` summed over the canvas in tile order.
+    """Return 1 / root mean square of every level of the pyramid.
 
     The gain is 0 for a level without energy, that is one below a millionth of the strongest. All gains are NaN if a sum
     is not finite.
+
+    Args:
+        sums: (levels + 1, 2) float64, `laplacian_squares` summed over the canvas in tile order.
     """
     if not np.isfinite(sums).all():
         return (float("nan"),) * len(sums)
     energies, counts = sums.T
     strengths = np.sqrt(np.divide(energies, counts, out=np.zeros(len(sums)), where=counts > 0))
-    least = _ROUNDING * strengths.max()
-    return tuple(1.0 / float(strength) if strength > least else 0.0 for strength in strengths)
+    weakest = _MIN_STRENGTH * strengths.max()
+    return tuple(1.0 / float(strength) if strength > weakest else 0.0 for strength in strengths)
 
 
-def laplacian_merge(gradient: Pixels, where: Rect, core: Rect, gains: Sequence[float]) -> Pixels:
-    """Return the gradient put together from its Laplacian pyramid with a gain per level: (core.shape, 3) float32.
+def laplacian_merge(gradient: Pixels, extent: Rect, core: Rect, gains: Sequence[float]) -> Pixels:
+    """Return the gradient put together from its Laplacian pyramid with a gain per level.
 
     With gains of 1 the result is the gradient itself. With `laplacian_gains` all levels are equally strong; that is
     Mordvintsev's `lap_normalize` (TensorFlow's deepdream notebook, 2015): a convolution of stride 2 with the 5 x 5
@@ -110,15 +118,18 @@ def laplacian_merge(gradient: Pixels, where: Rect, core: Rect, gains: Sequence[f
     canvas' lattice, continued by its boundary mode.
 
     Args:
-        gradient: as for `laplacian_squares`.
-        where: as for `laplacian_squares`.
-        core: the rectangle to return.
-        gains: those of the high bands, fine to coarse, then that of the low residual.
+        gradient: As for `laplacian_squares`.
+        extent: As for `laplacian_squares`.
+        core: The rectangle to return.
+        gains: Those of the high bands, fine to coarse, then that of the low residual.
+
+    Returns:
+        (*core.shape, 3) float32.
 
     Raises:
-        ValueError: `where` is too small.
+        ValueError: `extent` is too small.
     """
-    lattices = _lattices(gradient, where, core, len(gains) - 1)
+    lattices = _lattices(gradient, extent, core, len(gains) - 1)
     supports = _supports(core, len(gains) - 1)
     coarse = np.multiply(lattices[-1].pixels, np.float32(gains[-1]))
     for level in reversed(range(len(gains) - 1)):
@@ -133,64 +144,73 @@ def laplacian_merge(gradient: Pixels, where: Rect, core: Rect, gains: Sequence[f
 
 
 def cascade_reach(sigma: float) -> int:
-    """Return how far, in px, the cascade reads beyond a rectangle: 6 * sigma rounded up, for the widest blur."""
-    return int(np.ceil(_CUT * _SIGMAS[-1] * sigma))
+    """Return how far, in px, the cascade reads beyond a rectangle.
+
+    That is three sigmas of the widest blur, 6 * sigma, rounded up.
+    """
+    return int(np.ceil(_CUT_SIGMAS * _SIGMAS[-1] * sigma))
 
 
-def cascade(gradient: Pixels, where: Rect, core: Rect, sigma: float) -> Pixels:
-    """Return the mean of three Gaussian blurs, with sigma / 2, sigma and 2 * sigma px: (core.shape, 3) float32.
+def cascade(gradient: Pixels, extent: Rect, core: Rect, sigma: float) -> Pixels:
+    """Return the mean of three Gaussian blurs, with sigma / 2, sigma and 2 * sigma px.
 
     Low frequencies gain over high ones, but none is lost. A blur is cut off at three of its sigmas, and its weights sum
     to 1.
 
     Args:
-        gradient: (rows, columns, 3) float32, covers `where`.
-        where: the rectangle of the gradient; it contains `core` grown by `cascade_reach`.
-        core: the rectangle to return.
-        sigma: px, above 0.
+        gradient: (rows, columns, 3) float32, covers `extent`.
+        extent: The rectangle of the gradient; it contains `core` grown by `cascade_reach`.
+        core: The rectangle to return.
+        sigma: Px, above 0.
+
+    Returns:
+        (*core.shape, 3) float32.
 
     Raises:
-        ValueError: `where` is too small, or `sigma` is not above 0.
+        ValueError: `extent` is too small, or `sigma` is not above 0.
     """
     if not sigma > 0:
         raise ValueError(f"cannot smooth with sigma {sigma}")
     reach = cascade_reach(sigma)
     needed = core.grown(reach)
-    _require(where, needed)
+    _require(extent, needed)
     height, width = core.shape
     # A row holds the channels of its pixels side by side, so a shift by one pixel is a shift by three samples.
-    flat = gradient.reshape(where.rows.size, -1)
+    flat = gradient.reshape(extent.rows.size, -1)
     result = np.zeros((height, width * _CHANNELS), np.float32)
     kernels = [_half_gaussian(sigma * factor) for factor in _SIGMAS]
     for rows in _strips(core.rows, flat.shape[1]):
         target = result[rows.slice_from(core.rows.start)]
         for kernel in kernels:
             near = Rect(rows, core.columns).grown(len(kernel) - 1)
-            down, across = near.slices_from(where)
+            down, across = near.slices_from(extent)
             part = flat[down, _CHANNELS * across.start : _CHANNELS * across.stop]
             target += _blurred(_blurred(part, kernel, 0, 1), kernel, 1, _CHANNELS)
     result *= np.float32(1 / len(kernels))
     return result.reshape(height, width, _CHANNELS)
 
 
-def total_variation(canvas: Pixels, where: Rect, core: Rect) -> Pixels:
-    """Return the derivative of the smoothed total variation by the pixels of `core`: (core.shape, 3) float32, -4..4.
+def total_variation(canvas: Pixels, extent: Rect, core: Rect) -> Pixels:
+    """Return the derivative of the smoothed total variation by the pixels of a core.
 
     The total variation (Rudin, Osher and Fatemi 1992) is the sum over pixels and channels of sqrt(dx**2 + dy**2 + 1),
     where dx and dy are the differences to the next pixel right and below, in levels of 0..255. The 1 makes it smooth
     where both are 0. The pixels around `core` count with their present values.
 
     Args:
-        canvas: (rows, columns, 3) float32, covers `where`.
-        where: the rectangle of the canvas; it contains `core` grown by 1 px.
-        core: the rectangle to return.
+        canvas: (rows, columns, 3) float32, covers `extent`.
+        extent: The rectangle of the canvas; it contains `core` grown by 1 px.
+        core: The rectangle to return.
+
+    Returns:
+        (*core.shape, 3) float32, -4..4.
 
     Raises:
-        ValueError: `where` is too small.
+        ValueError: `extent` is too small.
     """
     needed = core.grown(1)
-    _require(where, needed)
-    pixels = canvas[needed.slices_from(where)]
+    _require(extent, needed)
+    pixels = canvas[needed.slices_from(extent)]
     # The terms of the pixels of `core`, and of one more row above and one more column to the left.
     base = pixels[:-1, :-1]
     right_difference, down_difference = pixels[:-1, 1:] - base, pixels[1:, :-1] - base
@@ -206,14 +226,18 @@ def total_variation(canvas: Pixels, where: Rect, core: Rect) -> Pixels:
     return result
 
 
-def _require(where: Rect, needed: Rect) -> None:
+def _require(extent: Rect, needed: Rect) -> None:
+    """Raise `ValueError` unless the rectangle `extent` contains `needed`."""
     # A negative start would silently count from the array's end.
-    if where.intersect(needed) != needed:
-        raise ValueError(f"{needed} is needed, and only {where} is there")
+    if extent.intersect(needed) != needed:
+        raise ValueError(f"{needed} is needed, and only {extent} is there")
 
 
 def _supports(core: Rect, levels: int) -> list[Rect]:
-    """Return for every level, fine to coarse, the lattice points from which the pixels of `core` are put together."""
+    """Return the lattice points of every level from which the pixels of `core` are put together.
+
+    Levels go from fine to coarse.
+    """
     supports = [core]
     for _ in range(levels):
         # The expansion of point k covers 2k - 2 to 2k + 2.
@@ -223,14 +247,14 @@ def _supports(core: Rect, levels: int) -> list[Rect]:
     return supports
 
 
-def _lattices(gradient: Pixels, where: Rect, core: Rect, levels: int) -> list[_Lattice]:
-    """Return the Gaussian pyramid, fine to coarse: exactly the lattice points that the pixels of `core` depend on."""
+def _lattices(gradient: Pixels, extent: Rect, core: Rect, levels: int) -> list[_Lattice]:
+    """Return the Gaussian pyramid, fine to coarse, at the points that a core's pixels depend on."""
     needed = [_supports(core, levels)[-1]]
     for _ in range(levels):
         needed.append(Rect(*(Interval(2 * side.start - _TAPS, 2 * side.stop - 1 + _TAPS) for side in needed[-1])))
     needed.reverse()
-    _require(where, needed[0])
-    pixels = np.ascontiguousarray(gradient[needed[0].slices_from(where)].transpose(2, 0, 1))
+    _require(extent, needed[0])
+    pixels = np.ascontiguousarray(gradient[needed[0].slices_from(extent)].transpose(2, 0, 1))
     lattices = [_Lattice(pixels, needed[0])]
     for rect in needed[1:]:
         pixels = _reduced(_reduced(pixels, 1), 2)
@@ -239,6 +263,7 @@ def _lattices(gradient: Pixels, where: Rect, core: Rect, levels: int) -> list[_L
 
 
 def _part(lattice: _Lattice, rect: Rect) -> Pixels:
+    """Return the view of a lattice at the points of `rect`."""
     rows, columns = rect.slices_from(lattice.rect)
     return lattice.pixels[:, rows, columns]
 
@@ -249,10 +274,11 @@ def _along(axis: int, part: slice) -> tuple[slice, ...]:
 
 
 def _reduced(fine: Pixels, axis: int) -> Pixels:
-    """Convolve `fine` with (1, 4, 6, 4, 1) / 16 along an axis and return every second point that has all five taps."""
+    """Convolve with (1, 4, 6, 4, 1) / 16 along an axis, and return every second point."""
     count = (fine.shape[axis] - 2 * _TAPS + 1) // 2
 
     def tap(number: int) -> Pixels:
+        """Return the points that one of the five weights belongs to."""
         return fine[_along(axis, slice(number, number + 2 * count - 1, 2))]
 
     coarse = tap(0) + tap(4)
@@ -266,23 +292,36 @@ def _reduced(fine: Pixels, axis: int) -> Pixels:
 
 
 def _expanded(coarse: _Lattice, rect: Rect) -> Pixels:
-    """Return the points `rect` of the next finer lattice: the transposed convolution with four times the kernel."""
+    """Return the points `rect` of the next finer lattice.
+
+    This is the transposed convolution with four times the kernel.
+    """
     sides = _expanded_along(coarse.pixels, coarse.rect.columns, rect.columns, 2)
     return _expanded_along(sides, coarse.rect.rows, rect.rows, 1)
 
 
-def _expanded_along(coarse: Pixels, have: Interval, wanted: Interval, axis: int) -> Pixels:
-    """Expand along one axis: point 2k is (1, 6, 1) / 8 of k - 1, k, k + 1, and point 2k + 1 half of k and k + 1."""
+def _expanded_along(coarse: Pixels, inputs: Interval, outputs: Interval, axis: int) -> Pixels:
+    """Expand along one axis.
+
+    Point 2k is (1, 6, 1) / 8 of k - 1, k and k + 1; point 2k + 1 is half of k and k + 1.
+
+    Args:
+        coarse: Values at the points `inputs` of the coarse lattice.
+        inputs: Coarse points along the axis.
+        outputs: Fine points along the axis to return.
+        axis: The axis of the arrays.
+    """
     shape = list(coarse.shape)
-    shape[axis] = wanted.size
+    shape[axis] = outputs.size
     fine = np.empty(shape, np.float32)
 
     def part(points: Interval) -> Pixels:
-        return coarse[_along(axis, points.slice_from(have.start))]
+        """Return the values at coarse points."""
+        return coarse[_along(axis, points.slice_from(inputs.start))]
 
     for odd in (0, 1):
-        points = Interval(-(-(wanted.start - odd) // 2), -(-(wanted.stop - odd) // 2))
-        out = fine[_along(axis, slice(2 * points.start + odd - wanted.start, None, 2))]
+        points = Interval(-(-(outputs.start - odd) // 2), -(-(outputs.stop - odd) // 2))
+        out = fine[_along(axis, slice(2 * points.start + odd - outputs.start, None, 2))]
         if odd:
             np.add(part(points), part(points.shifted(1)), out=out)
             out *= np.float32(1 / 2)
@@ -294,24 +333,31 @@ def _expanded_along(coarse: Pixels, have: Interval, wanted: Interval, axis: int)
 
 
 def _half_gaussian(sigma: float) -> NDArray[np.float32]:
-    """Return a Gaussian's weights from the middle on, cut off at `_CUT` sigmas.
+    """Return a Gaussian's weights from the middle on, cut off at `_CUT_SIGMAS` sigmas.
 
     With their mirror image they sum to 1.
     """
-    weights = np.exp(-0.5 * np.square(np.arange(int(np.ceil(_CUT * sigma)) + 1) / sigma))
+    weights = np.exp(-0.5 * np.square(np.arange(int(np.ceil(_CUT_SIGMAS * sigma)) + 1) / sigma))
     weights /= weights[0] + 2 * weights[1:].sum()
     return weights.astype(np.float32)
 
 
 def _strips(rows: Interval, samples: int) -> Iterator[Interval]:
-    """Yield the rows in strips of about `_CACHED` samples, at least one row each."""
-    height = max(1, _CACHED // samples)
+    """Yield the rows in strips of about `_STRIP_SAMPLES` samples, at least one row each."""
+    height = max(1, _STRIP_SAMPLES // samples)
     for start in range(*rows, height):
         yield Interval(start, min(start + height, rows.stop))
 
 
 def _blurred(pixels: Pixels, kernel: NDArray[np.float32], axis: int, step: int) -> Pixels:
-    """Convolve along an axis with `kernel` and its mirror image; neighbours are `step` elements apart."""
+    """Convolve along an axis with a kernel and its mirror image.
+
+    Args:
+        pixels: (rows, samples) float32.
+        kernel: Weights from the middle on, from `_half_gaussian`.
+        axis: The axis.
+        step: Distance of neighbours, in elements.
+    """
     reach = (len(kernel) - 1) * step
     size = pixels.shape[axis] - 2 * reach
     result = pixels[_along(axis, slice(reach, reach + size))] * kernel[0]

@@ -14,23 +14,31 @@ from numpy.typing import NDArray
 from render.geometry.geometry import Rect
 
 #: Cells along the picture's short side at the coarsest level; each finer level has twice as many.
-_COARSEST = 2
+_COARSEST_CELLS = 2
 #: Amplitude of a level relative to the next coarser one.
 _PERSISTENCE = 0.62
+#: Amplitude of the coarsest level, in levels of 0..255.
 _AMPLITUDE = 52.0
 
 
 def fractal_noise(seed: int, shape: tuple[int, int], rect: Rect) -> NDArray[np.float32]:
-    """Return the rectangle `rect` of the noise that fills a picture of `shape` (rows, columns).
+    """Return a rectangle of the noise that fills a picture.
 
-    The result is (rect.rows.size, rect.columns.size, 3) float32 around 127.5, clipped to 0..255. Levels with cells
-    under 2 px are left out, so a coarse octave is the fine one without its finest detail.
+    Levels with cells under 2 px are left out, so a coarse octave is the fine one without its finest detail.
+
+    Args:
+        seed: Seed of the noise.
+        shape: (rows, columns) of the picture, px.
+        rect: Rectangle to return.
+
+    Returns:
+        (*rect.shape, 3) float32 around 127.5, clipped to 0..255.
     """
     total = np.zeros((*rect.shape, 3))
     for cells, weight in _coarsest_lattices(shape):
         amplitude = _AMPLITUDE * weight
         level = 0
-        while level == 0 or min(shape) / (_COARSEST << level) >= 2.0:
+        while level == 0 or min(shape) / (_COARSEST_CELLS << level) >= 2.0:
             down, across = cells[0] << level, cells[1] << level
             rows = (np.arange(*rect.rows, dtype=np.float64) + 0.5) * (down / shape[0])
             columns = (np.arange(*rect.columns, dtype=np.float64) + 0.5) * (across / shape[1])
@@ -42,27 +50,39 @@ def fractal_noise(seed: int, shape: tuple[int, int], rect: Rect) -> NDArray[np.f
 
 
 def _coarsest_lattices(shape: tuple[int, int]) -> list[tuple[tuple[int, int], float]]:
-    """Return the coarsest lattices as (rows, columns) of cells, with weights whose squares sum to 1.
+    """Return the coarsest lattices, (rows, columns) of cells, and their weights.
+
+    The squares of the weights sum to 1.
 
     To tile, the long side needs a whole number of cells. The two nearest numbers are mixed: with the rounded number
     alone, octaves whose aspects differ by rounding could look different.
     """
-    long_cells = _COARSEST * max(shape) / min(shape)
+    long_cells = _COARSEST_CELLS * max(shape) / min(shape)
     fewer = math.floor(long_cells)
     turn = (long_cells - fewer) * math.pi / 2
     lattices = []
     for long_side, weight in ((fewer, math.cos(turn)), (fewer + 1, math.sin(turn))):
         if weight > 0:
-            lattices.append(((long_side, _COARSEST) if shape[0] > shape[1] else (_COARSEST, long_side), weight))
+            lattices.append(((long_side, _COARSEST_CELLS) if shape[0] > shape[1] else (_COARSEST_CELLS, long_side), weight))
     return lattices
 
 
 def _lattice(
     seed: int, level: int, cells: tuple[int, int], rows: NDArray[np.float64], columns: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return noise at rows x columns: node values in [-1, 1], periodic in `cells`, interpolated with a quintic fade.
+    """Return one level of noise at rows x columns: node values in [-1, 1], interpolated.
 
-    The fade is that of Perlin (2002).
+    The interpolation is the quintic fade of Perlin (2002).
+
+    Args:
+        seed: Seed of the noise.
+        level: Key of the lattice and level, for the hash.
+        cells: (rows, columns) of cells after which the noise repeats.
+        rows: Positions along rows, in cells.
+        columns: Positions along columns, in cells.
+
+    Returns:
+        (rows, columns, 3) float64, -1..1.
     """
     top, left = np.floor(rows).astype(np.int64), np.floor(columns).astype(np.int64)
     down, across = _fade(rows - top)[:, None, None], _fade(columns - left)[None, :, None]
@@ -76,6 +96,7 @@ def _lattice(
 
 
 def _fade(t: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return 6 t^5 - 15 t^4 + 10 t^3 for t in 0..1."""
     return t * t * t * (t * (t * 6 - 15) + 10)
 
 
@@ -93,6 +114,7 @@ def _node_values(seed: int, level: int, rows: NDArray[np.int64], columns: NDArra
 
 
 def _mix(x: np.uint64 | NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return the SplitMix64 hash of each number."""
     z = np.asarray(x, np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from render.dreaming.term_base import Term
 from render.dreaming.term_syntax import Materials, expand, parse_term
-from render.dreaming.terms import Class, Strongest, Term
+from render.dreaming.terms import Class, Strongest
 from render.errors import UserError
 from render.geometry.geometry import MOST_TURNS, Axis, Grid, Rect
-from render.networks.architecture import Architecture, Span
+from render.networks.architecture import Architecture, ReceptiveField
 
 if TYPE_CHECKING:
     import jax
@@ -28,16 +29,17 @@ MOST_COPIES = 2 * MOST_TURNS + 1
 
 @dataclass(frozen=True)
 class Objective:
-    """A sum of terms."""
+    """Sum of terms: the function of the activations that the ascent makes larger."""
 
     terms: tuple[Term, ...]
 
     def __str__(self) -> str:
+        """Return the terms in their short form, joined by plus signs."""
         return " + ".join(map(str, self.terms))
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The layers whose activations are needed, without repeats."""
+        """Layers whose activations are needed, without repeats."""
         return tuple(dict.fromkeys(term.layer for term in self.terms))
 
     @property
@@ -52,7 +54,7 @@ class Objective:
 
     @property
     def statistics(self) -> dict[int, Strongest]:
-        """The terms that need a sum over the whole source, by number."""
+        """Terms that need a sum over the whole source, by number."""
         return {number: term for number, term in enumerate(self.terms) if isinstance(term, Strongest)}
 
     @property
@@ -61,50 +63,68 @@ class Objective:
         return self.needs_source or bool(self.statistics)
 
     def divisors(self, architecture: Architecture, extended: tuple[int, int]) -> tuple[float, ...]:
-        """Return for each term its weight over the number of positions in the extended canvas of (rows, columns) px.
+        """Return for each term its weight over its number of positions in the extended canvas.
 
         Weights are relative to the largest: the ascent divides the gradient by its mean, so only ratios matter, and
         weights in any unit stay within float32.
+
+        Args:
+            architecture: The network.
+            extended: (rows, columns) of the extended canvas, px.
         """
         sizes = architecture.output_sizes(*extended)
         largest = max(abs(term.weight) for term in self.terms)
 
         def positions(term: Term) -> int:
-            return 1 if term.places else sizes[term.layer][0] * sizes[term.layer][1]
+            """Return the number of positions that the term is the mean over."""
+            return 1 if term.place else sizes[term.layer][0] * sizes[term.layer][1]
 
         return tuple(term.weight / largest / positions(term) for term in self.terms)
 
     def support(self, architecture: Architecture, canvas: tuple[int, int]) -> float:
-        """Return the share of a canvas of (rows, columns) px that the objective may change.
+        """Return the share of a canvas that the objective may change, 0..1.
 
-        It is below 1 only for neurons, whose gradient is 0 outside their view; the mean gradient is taken over this
+        It is below 1 only for neurons, whose gradient is 0 outside their receptive field; the mean gradient is over this
         share.
+
+        Args:
+            architecture: The network.
+            canvas: (rows, columns) of the canvas, px.
         """
         area = 0.0
         for term in self.terms:
-            if not term.places:
+            if not term.place:
                 return 1.0
-            field = architecture.layer(term.layer).receptive_field
-            area += min(field, canvas[0]) * min(field, canvas[1])
+            side = architecture.layer(term.layer).receptive_field
+            area += min(side, canvas[0]) * min(side, canvas[1])
         return min(1.0, area / (canvas[0] * canvas[1]))
 
     def places(self, architecture: Architecture, grid: Grid, window: Rect, jitter: tuple[int, int]) -> NDArray[np.int32]:
-        """Return the rows and columns of a window's activations that terms look at: (terms, 2, `MOST_COPIES`) int32.
+        """Return the rows and columns of a window's activations at the places that terms look at.
 
-        -1 stands for none. Where an axis wraps, the extended canvas repeats the place, and the term looks at every
-        copy.
+        Where an axis wraps, the extended canvas repeats the place, and the term looks at every copy.
+
+        Args:
+            architecture: The network.
+            grid: The octave's tile grid.
+            window: The window, in px of the extended canvas.
+            jitter: The step's shift of the network's grid, (rows, columns) px.
+
+        Returns:
+            (terms, 2, `MOST_COPIES`) int32, counted from the window's first activation. Indices outside of the window's
+                activations, -1 among them, stand for none.
         """
         places = np.full((len(self.terms), 2, MOST_COPIES), -1, np.int32)
-        if not any(term.places for term in self.terms):
+        if not any(term.place for term in self.terms):
             return places
         sizes = architecture.output_sizes(*grid.extended_shape)
         for number, term in enumerate(self.terms):
-            if term.places is None:
+            if term.place is None:
                 continue
-            layer, shares = architecture.layer(term.layer), term.places[::-1]
-            sides = zip((grid.rows, grid.columns), layer.spans, sizes[term.layer], shares, window, jitter, strict=True)
-            for side, (axis, span, count, share, part, shift) in enumerate(sides):
-                copies = _nearest(axis, span, count, share, part.start, shift)
+            axis_fields, shares = architecture.layer(term.layer).axis_fields, term.place[::-1]
+            axes = zip((grid.rows, grid.columns), axis_fields, sizes[term.layer], shares, window, jitter, strict=True)
+            for side, (axis, receptive_field, count, share, interval, shift) in enumerate(axes):
+                copies = _nearest_activations(axis, receptive_field, count, share, interval.start, shift)
                 places[number, side, : len(copies)] = copies
         return places
 
@@ -120,10 +140,13 @@ class Objective:
         The shares of a partition of the positions add up to the value of the whole canvas.
 
         Args:
-            activations: those of each layer.
-            divisors: one for each term, see `divisors`.
-            constants: those of each term.
-            places: the result of the method `places`.
+            activations: Those of each layer, (rows, columns, channels) float32.
+            divisors: (terms,) float32, results of `divisors`.
+            constants: Arrays of each term; None if no term has any.
+            places: (terms, 2, `MOST_COPIES`) int32, result of `places`; None if no term looks at a place.
+
+        Returns:
+            A float32 scalar.
         """
         import jax.numpy as jnp
 
@@ -139,12 +162,13 @@ class Objective:
 
 
 @dataclass(frozen=True)
-class Given:
-    """Input of a kernel besides the pixels.
+class KernelInputs:
+    """Inputs of a kernel besides the pixels, the same for all windows of an octave.
 
-    `objective` is the number of one of the kernel's objectives. `divisors` has for each of its terms the weight over
-    the number of positions (see `Objective.divisors`); `chosen` has the channels of the terms that need a statistic, by
-    term number.
+    Attributes:
+        objective: Index of one of the kernel's objectives.
+        divisors: For each of its terms, the weight over the number of positions: see `Objective.divisors`.
+        chosen: Channels of the terms that need a statistic, by the term's number: see `Strongest.choose`.
     """
 
     objective: int
@@ -152,21 +176,32 @@ class Given:
     chosen: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
 
-def _nearest(axis: Axis, span: Span, count: int, share: float, start: int, jitter: int) -> list[int]:
-    """Return the activations centred nearest to the pixel at `share` of the axis, one for each copy of the pixel.
+def _nearest_activations(
+    axis: Axis, field: ReceptiveField, count: int, share: float, window_start: int, jitter: int
+) -> list[int]:
+    """Return the activations centred nearest to each copy of a pixel, along one axis.
 
-    A pixel has copies only where the axis wraps. The indices are counted from a window that begins at `start`, and lie
-    outside of it if the window does not hold the activation. `count` is the number of activations of the extended
-    canvas.
+    A pixel has copies only where the axis wraps.
+
+    Args:
+        axis: The axis of the octave.
+        field: Receptive field of the layer along this axis.
+        count: Number of the layer's activations on the extended canvas.
+        share: Position of the pixel, as a share of the axis, 0..1.
+        window_start: First px of the window.
+        jitter: The step's shift, px.
+
+    Returns:
+        Indices counted from the window's first activation; they lie outside of the window if it does not hold them.
     """
     pixel = min(int(share * axis.length), axis.length - 1)
     origin = -axis.fill - jitter
 
-    def nearest(to: int) -> int:
-        # If two are equally near, take the first.
-        return math.ceil((to - origin - (span.low + span.high) / 2) / span.stride - 0.5)
+    def nearest(position: int) -> int:
+        """Return the activation centred nearest to a px, of two equally near ones the first."""
+        return math.ceil((position - origin - (field.low + field.high) / 2) / field.stride - 0.5)
 
-    first = (start - origin) // span.stride
+    first = (window_start - origin) // field.stride
     if axis.mode != "wrap":
         return [min(max(nearest(pixel), 0), count - 1) - first]
     turns = -(-axis.fill // axis.length)
@@ -174,20 +209,31 @@ def _nearest(axis: Axis, span: Span, count: int, share: float, start: int, jitte
     return [copy - first for copy in copies if 0 <= copy < count]
 
 
-def owned(span: Span, window: tuple[int, int], core: tuple[int, int]) -> Iterator[int]:
-    """Yield the activations of a window [start, stop) along one axis that are centred in the core [start, stop)."""
-    middle = (span.low + span.high) // 2
-    first = -(-(core[0] - window[0] - middle) // span.stride)
-    while first * span.stride + middle + window[0] < core[1]:
-        yield first
-        first += 1
+def centred_in(field: ReceptiveField, window: tuple[int, int], core: tuple[int, int]) -> Iterator[int]:
+    """Yield the activations of a window that are centred in a core, along one axis.
+
+    Args:
+        field: Receptive field of the layer along this axis.
+        window: [start, stop) of the window, px.
+        core: [start, stop) of the core, px.
+    """
+    middle = (field.low + field.high) // 2
+    index = -(-(core[0] - window[0] - middle) // field.stride)
+    while index * field.stride + middle + window[0] < core[1]:
+        yield index
+        index += 1
 
 
 def resolve(terms: Sequence[object], architecture: Architecture, materials: Materials | None = None) -> Objective:
     """Return the objective that a config's terms mean on this network.
 
+    Args:
+        terms: Texts or mappings: see `parse_term`.
+        architecture: The network.
+        materials: Source of the classes, pictures and vectors that terms name; None if they name none.
+
     Raises:
-        UserError: a layer, channel or class is unknown.
+        UserError: There is no term, or a layer, channel or class is unknown.
     """
     if not terms:
         raise UserError("objective.terms is empty: name at least one layer, such as objective.terms=[mixed4]")
@@ -204,6 +250,7 @@ def resolve(terms: Sequence[object], architecture: Architecture, materials: Mate
 
 
 def _on_classifier(term: Class, architecture: Architecture) -> Term:
+    """Return the term on the last layer; raise `UserError` if the network has no such class."""
     if not architecture.classes:
         raise UserError(
             f"class {term.name or term.number!r}: {architecture.name} has no classifier; "

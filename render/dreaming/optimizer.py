@@ -29,11 +29,16 @@ _EPSILON = 1e-3
 
 @dataclass(frozen=True)
 class Optimizer:
-    """`none`: the gradient itself; `momentum`: its moving average; `adam`: that over the root of the mean square.
+    """Rule that turns gradients into directions, with its settings.
 
-    `momentum` is the decay per step of the moving average, `decay` that of the mean square. All averages are corrected
-    for their start at zero, so momentum's directions are as large as gradients and `step_size` keeps its meaning.
-    Adam's directions are about 1 wherever the gradient keeps its sign, however small it is.
+    All averages are corrected for their start at zero, so momentum's directions are as large as gradients and `step_size`
+    keeps its meaning. Adam's directions are about 1 wherever the gradient keeps its sign, however small it is.
+
+    Attributes:
+        name: `none` for the gradient itself, `momentum` for its moving average, `adam` for the moving average over the root
+            of that of the squares (Kingma and Ba 2014).
+        momentum: Decay per step of the average of gradients, 0..1.
+        decay: Decay per step of the average of squares, 0..1.
     """
 
     name: str = "none"
@@ -42,21 +47,30 @@ class Optimizer:
 
     @property
     def moments(self) -> int:
-        """Number of arrays of the canvas' shape that are stored between steps; they are zero when an octave begins."""
+        """Number of arrays of the canvas' shape that are stored between steps.
+
+        They are zero when an octave begins.
+        """
         return MOMENTS[self.name]
 
     def update(
         self, gradient: NDArray[np.float32], moments: Sequence[NDArray[np.float32]], count: int
     ) -> NDArray[np.float32]:
-        """Return the direction of ascent for a tile, to be added times the step size: (rows, columns, 3) float32.
+        """Return the direction of ascent for a tile, to be added times the step size.
 
         The result depends on the arguments alone, and is the same to the bit for tiles of one shape. It may be
         read-only, or the gradient itself.
 
         Args:
-            gradient: the tile's gradient, normalised to a mean size of 1 over the canvas.
-            moments: the tile's parts of the stored arrays; they are updated in place.
-            count: the number of steps so far at this octave.
+            gradient: (rows, columns, 3) float32, normalised to a mean size of 1 over the canvas.
+            moments: The tile's parts of the stored arrays; they are updated in place.
+            count: The number of steps so far at this octave.
+
+        Returns:
+            (rows, columns, 3) float32.
+
+        Raises:
+            ValueError: The number of moments is not that of the optimizer.
         """
         if len(moments) != self.moments:
             raise ValueError(f"{self.name} keeps {self.moments} moments, not {len(moments)}")
@@ -78,6 +92,7 @@ class Optimizer:
 
 @cache
 def _compiled(optimizer: Optimizer) -> Compiled:
+    """Return the compiled update of an optimizer that stores moments."""
     # Imported here because drivers import this module and never load JAX.
     import jax
     import optax
@@ -86,12 +101,14 @@ def _compiled(optimizer: Optimizer) -> Compiled:
         average = optax.ema(optimizer.momentum, debias=True)
 
         def step(gradient: jax.Array, moments: list[jax.Array], count: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
+            """Return the moving average of the gradients."""
             direction, state = average.update(gradient, optax.EmaState(count=count, ema=moments[0]))
             return direction, [state.ema]
     else:
         adam = optax.scale_by_adam(b1=optimizer.momentum, b2=optimizer.decay, eps=_EPSILON)
 
         def step(gradient: jax.Array, moments: list[jax.Array], count: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
+            """Return the moving average over the root of that of the squares."""
             direction, state = adam.update(gradient, optax.ScaleByAdamState(count=count, mu=moments[0], nu=moments[1]))
             return direction, [state.mu, state.nu]
 

@@ -24,37 +24,48 @@ Pixels = NDArray[np.float32]
 ReadPixels = Callable[[Rect], Pixels]
 
 
-class Kernel(NamedTuple):
-    """Weight of a pixel by its signed distance, not normalised; it is 0 from a distance of `reach` on."""
+class ResamplingFilter(NamedTuple):
+    """Weight of an input pixel by its signed distance from an output's centre, not normalised."""
 
-    reach: int
+    #: Distance from which on weights are 0, in pixels of the coarser picture.
+    support: int
+    #: Function of distances; returns weights of the same shape.
     weights: Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 #: Lanczos-3, for pictures: sharp, and overshoots.
-LANCZOS = Kernel(3, lambda distance: np.sinc(distance) * np.sinc(distance / 3))
+LANCZOS = ResamplingFilter(3, lambda distance: np.sinc(distance) * np.sinc(distance / 3))
 #: Linear interpolation, for shares: never overshoots.
-TENT = Kernel(1, lambda distance: 1.0 - np.abs(distance))
+TENT = ResamplingFilter(1, lambda distance: 1.0 - np.abs(distance))
 
 
 def taps(in_length: int, out_length: int, out: Interval, mode: AxisMode = "reflect") -> tuple[Interval, csr_array]:
-    """Return `span_taps` of a whole axis: cut at its ends, unless it wraps."""
+    """Return `span_taps` of a whole axis, cut at its ends unless it wraps.
+
+    Args:
+        in_length: Number of inputs of the axis.
+        out_length: Number of outputs of the axis.
+        out: Outputs to compute.
+        mode: Behaviour at the axis' ends.
+    """
     return span_taps(Span.whole(in_length, mode), out_length, out)
 
 
-def span_taps(span: Span, out_length: int, out: Interval, kernel: Kernel = LANCZOS) -> tuple[Interval, csr_array]:
+def span_taps(
+    span: Span, out_length: int, out: Interval, resampling: ResamplingFilter = LANCZOS
+) -> tuple[Interval, csr_array]:
     """Return the input pixels that the outputs `out` need along one axis, and their weights.
 
-    Output i has its centre at span.start + (i + 0.5) * span.extent / out_length - 0.5. When shrinking, the kernel is
+    Output i has its centre at span.start + (i + 0.5) * span.extent / out_length - 0.5. When shrinking, the filter is
     widened by the scale (antialiasing). At the input's ends it is cut and renormalised, as Pillow and
     `jax.image.resize` do, unless `span.beyond` says that there are pixels beyond them: then nothing is cut, and inputs
     may lie outside of [0, span.length).
 
     Args:
-        span: the part of the input that the axis shows.
-        out_length: the number of outputs of the whole axis.
-        out: the outputs to compute.
-        kernel: the kernel to weigh by.
+        span: The part of the input that the axis shows.
+        out_length: The number of outputs of the whole axis.
+        out: The outputs to compute.
+        resampling: The filter that weighs inputs.
 
     Returns:
         The interval of inputs, and a float32 matrix (out.size, inputs.size) whose rows sum to 1.
@@ -65,11 +76,11 @@ def span_taps(span: Span, out_length: int, out: Interval, kernel: Kernel = LANCZ
     scale = span.extent / out_length
     widening = max(scale, 1.0)
     centres = span.start + (np.arange(out.start, out.stop) + 0.5) * scale - 0.5
-    reach = int(np.ceil(kernel.reach * widening))
+    reach = int(np.ceil(resampling.support * widening))
     firsts = np.floor(centres).astype(np.int64) - reach
     indices = firsts[:, None] + np.arange(2 * reach + 2)
     distance = (indices - centres[:, None]) / widening
-    weights = np.where(np.abs(distance) < kernel.reach, kernel.weights(distance), 0.0)
+    weights = np.where(np.abs(distance) < resampling.support, resampling.weights(distance), 0.0)
     if span.beyond == "cut":
         weights[(indices < 0) | (indices >= span.length)] = 0.0
     weights /= weights.sum(axis=1, keepdims=True)
@@ -91,24 +102,45 @@ def resample(
     out: Rect,
     modes: tuple[AxisMode, AxisMode] = ("reflect", "reflect"),
 ) -> Pixels:
-    """Return `resample_window` of a whole picture of `in_shape` (rows, columns) px."""
+    """Return a rectangle of a whole picture resampled by Lanczos: see `resample_window`.
+
+    Args:
+        read: Reader of the picture.
+        in_shape: (rows, columns) of the picture, px.
+        out_shape: (rows, columns) of the whole result, px.
+        out: Rectangle of the result to compute.
+        modes: Behaviour of rows and columns at the picture's ends.
+    """
     return resample_window(read, SourceWindow.whole(in_shape, modes), out_shape, out)
 
 
 def resample_window(
-    read: ReadPixels, window: SourceWindow, out_shape: tuple[int, int], out: Rect, kernel: Kernel = LANCZOS
+    read: ReadPixels,
+    window: SourceWindow,
+    out_shape: tuple[int, int],
+    out: Rect,
+    resampling: ResamplingFilter = LANCZOS,
 ) -> Pixels:
-    """Return the rectangle `out` of a window of a picture resampled to `out_shape` (rows, columns).
+    """Return a rectangle of a window of a picture, resampled.
 
-    The result is (out.rows.size, out.columns.size, channels) float32 in the input's value range; Lanczos may overshoot
-    it. Only the inputs that the rectangle depends on are read; they lie beyond the picture's ends only if the window
-    says what is there.
+    Only the inputs that the rectangle depends on are read; they lie beyond the picture's ends only if the window says what
+    is there.
+
+    Args:
+        read: Reader of the picture.
+        window: Part of the picture that the whole result shows.
+        out_shape: (rows, columns) of the whole result, px.
+        out: Rectangle of the result to compute.
+        resampling: The filter that weighs inputs.
+
+    Returns:
+        (*out.shape, channels) float32 in the input's value range; Lanczos may overshoot it.
     """
     down, across = window.rows.shift(out_shape[0]), window.columns.shift(out_shape[1])
     if down is not None and across is not None:
         return read(Rect(out.rows.shifted(down), out.columns.shifted(across)))
-    in_rows, row_weights = span_taps(window.rows, out_shape[0], out.rows, kernel)
-    in_columns, column_weights = span_taps(window.columns, out_shape[1], out.columns, kernel)
+    in_rows, row_weights = span_taps(window.rows, out_shape[0], out.rows, resampling)
+    in_columns, column_weights = span_taps(window.columns, out_shape[1], out.columns, resampling)
     pixels = read(Rect(in_rows, in_columns))
     channels = pixels.shape[2]
     tall = row_weights @ pixels.reshape(in_rows.size, -1)

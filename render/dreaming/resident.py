@@ -6,8 +6,8 @@ and zeros fill the rest. So slots never overlap, and the result of a tile does n
 block. The network's own program knows nothing of blocks: it takes windows, returns cores, and is compiled once for all
 blocks and octaves with windows of one shape. Small programs cut the windows from the block and store the cores.
 
-Arrays that are replaced are donated: they are overwritten in place. All transfers to and from the device use
-`jax.device_put` and `jax.device_get`, so that `jax.transfer_guard` can tell them from unintended transfers.
+Arrays that are overwritten are donated. All transfers to and from the device use `jax.device_put` and `jax.device_get`, so
+that `jax.transfer_guard` can tell them from unintended transfers.
 """
 
 from __future__ import annotations
@@ -23,13 +23,17 @@ from jax import lax
 
 from render.dreaming.ascent import LUMINANCE
 from render.dreaming.kernel import Kernel
-from render.dreaming.objectives import MOST_COPIES, Given
+from render.dreaming.objectives import KernelInputs
+from render.dreaming.programs import PER_WINDOW, GradientArguments
 from render.dreaming.resample import Pixels
 from render.geometry.geometry import KernelShape
 
 
 class Position(NamedTuple):
-    """Position of a tile's window in the canvas and of its gradient in the slots; each is (rows, columns), px."""
+    """Position of a tile's window in the canvas and of its gradient in the slots.
+
+    Each is (rows, columns), px.
+    """
 
     #: Start of the window in the canvas.
     corner: tuple[int, int]
@@ -43,92 +47,119 @@ class Position(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Form:
-    """Shape of the windows, number of windows in a kernel call, and how `ascent.measure` sums their gradients."""
+class BatchSpec:
+    """Static settings of the programs that step a block on the device.
 
-    kernel: KernelShape
+    Attributes:
+        shape: Shapes of window and core.
+        windows: Number of windows in a kernel call.
+        normalize: Statistic of the gradient, `mean_abs` or `std`: see `ascent.measure`.
+        luminance_only: If true, all channels of a gradient become its luminance: see `ascent.luminance`.
+    """
+
+    shape: KernelShape
     windows: int = 1
     normalize: str = "mean_abs"
     luminance_only: bool = False
 
     @property
     def sums(self) -> int:
-        """Number of sums for each row of a tile."""
+        """Number of sums for each row of a tile: 1, or 2 for `std`."""
         return 1 if self.normalize == "mean_abs" else 2
 
 
-def compiled_cores(kernel: Kernel, given: Given, form: Form) -> jax.stages.Compiled:
-    """Return the executable for the gradients of the cores of one call's windows; it knows nothing of blocks.
+def compile_gradient(kernel: Kernel, kernel_inputs: KernelInputs, spec: BatchSpec) -> jax.stages.Compiled:
+    """Return the executable for the gradients of the cores of one call's windows.
 
-    For one window it is the executable of `Programs.gradient`, which all callers share. For several, window, places and
-    offset get a new first axis, and so does the result: (windows, *core, 3) float32.
+    For one window it is the executable of `Programs.gradient`, which all callers share. For several, the arguments that
+    `PER_WINDOW` names get a new first axis, and so does the result: (windows, *core, 3) float32.
+
+    Args:
+        kernel: The job's kernel, on one device.
+        kernel_inputs: The objective; its numbers do not matter.
+        spec: Shape and number of windows.
     """
-    programs, objective, constants = kernel.programs, kernel.objectives[given.objective], kernel.constants(given)
-    if form.windows == 1:
-        return programs.gradient(objective, constants, form.kernel)
-    sizes = tuple(tuple(array.shape for array in arrays) for arrays in constants)
+    programs, objective = kernel.programs, kernel.objectives[kernel_inputs.objective]
+    constants = kernel.constants(kernel_inputs)
+    if spec.windows == 1:
+        return programs.gradient(objective, constants, spec.shape)
+    constant_shapes = tuple(tuple(array.shape for array in arrays) for arrays in constants)
 
-    def make() -> tuple[jax.stages.Wrapped, tuple]:
-        terms, windows = len(objective.terms), form.windows
-        arguments = (
-            programs.state,
-            jax.ShapeDtypeStruct((windows, *form.kernel.window, 3), jnp.float32),
-            None,
-            constants,
-            jax.ShapeDtypeStruct((terms,), jnp.float32),
-            jax.ShapeDtypeStruct((windows, terms, 2, MOST_COPIES), jnp.int32),
-            jax.ShapeDtypeStruct((windows, 2), jnp.int32),
-        )
-        core = partial(programs.objective_gradient, objective, form.kernel.core)
-        return jax.jit(jax.vmap(core, (None, 0, None, None, None, 0, 0))), arguments
+    def build() -> tuple[jax.stages.Wrapped, tuple[GradientArguments]]:
+        """Return the program for several windows, and the arguments to compile it for."""
+        arguments = programs.argument_shapes(objective, constants, spec.shape, (spec.windows,))
+        axes: GradientArguments[int | None] = GradientArguments(*(0 if differs else None for differs in PER_WINDOW))
+        gradient = partial(programs.objective_gradient, objective, spec.shape.core)
+        return jax.jit(jax.vmap(gradient, (axes,))), (arguments,)
 
-    return programs.program(("windows", objective.structure, sizes, form.kernel, form.windows), make)
+    return programs.program(("windows", objective.structure, constant_shapes, spec.shape, spec.windows), build)
 
 
-def call_bytes(cores: jax.stages.Compiled) -> tuple[int, int]:
-    """Return the bytes of a `compiled_cores` call on the device: its arguments (weights, windows), and all else."""
-    analysis = cores.memory_analysis()
+def call_bytes(gradient: jax.stages.Compiled) -> tuple[int, int]:
+    """Return the bytes of a gradient call on the device: of its arguments, and of all else.
+
+    The arguments are the network's weights and the windows; the rest is the result and what is stored on the way to it.
+    """
+    analysis = gradient.memory_analysis()
     assert analysis is not None, "this backend does not say what a kernel needs"
     return analysis.argument_size_in_bytes, analysis.temp_size_in_bytes + analysis.output_size_in_bytes
 
 
-@partial(jax.jit, static_argnames="form")
-def windows_of(canvas: jax.Array, positions: jax.Array, form: Form) -> jax.Array:
-    """Cut the kernel's input: (rows, columns, 3), or (windows, rows, columns, 3) if a call has several windows.
+@partial(jax.jit, static_argnames="spec")
+def cut_windows(canvas: jax.Array, positions: jax.Array, spec: BatchSpec) -> jax.Array:
+    """Return the windows of one kernel call, cut from the canvas.
 
-    `positions` is (windows, 5, 2) int32, each entry a `Position`.
+    Args:
+        canvas: (rows, columns, 3) float32.
+        positions: (windows, 5, 2) int32, each entry a `Position`.
+        spec: Shape and number of windows.
+
+    Returns:
+        (*spec.shape.window, 3) float32, with a first axis of windows if a call has several.
     """
     windows = [
-        lax.dynamic_slice(canvas, (position[0, 0], position[0, 1], 0), (*form.kernel.window, 3))
-        for position in (positions[number] for number in range(form.windows))
+        lax.dynamic_slice(canvas, (position[0, 0], position[0, 1], 0), (*spec.shape.window, 3))
+        for position in (positions[number] for number in range(spec.windows))
     ]
-    return windows[0] if form.windows == 1 else jnp.stack(windows)
+    return windows[0] if spec.windows == 1 else jnp.stack(windows)
 
 
-@partial(jax.jit, static_argnames="form", donate_argnames="slots")
-def kept(slots: jax.Array, cores: jax.Array, positions: jax.Array, form: Form) -> tuple[jax.Array, jax.Array]:
-    """Store the kernel's gradients in the slots, and return the slots and the sums of each row.
+@partial(jax.jit, static_argnames="spec", donate_argnames="slots")
+def store_gradients(
+    slots: jax.Array, cores: jax.Array, positions: jax.Array, spec: BatchSpec
+) -> tuple[jax.Array, jax.Array]:
+    """Store the gradients of one kernel call in the slots, and sum them row by row.
 
-    The sums are (sums, rows) float32 for each window: for every row of the tile's core the sum of its absolute values
-    or, for `std`, of its values and of their squares.
+    Args:
+        slots: (rows, columns, 3) float32; donated.
+        cores: Result of `compile_gradient`'s executable.
+        positions: (windows, 5, 2) int32, each entry a `Position`.
+        spec: Shape and number of windows, and the sums to take.
+
+    Returns:
+        The slots, and (windows, spec.sums, rows) float32: for every row of a tile's core the sum of its absolute values
+            or, for `std`, of its values and of their squares.
     """
     row_sums = []
-    for number in range(form.windows):
+    for number in range(spec.windows):
         _, _, shift, size, slot = positions[number]
-        gradient = _aligned(cores if form.windows == 1 else cores[number], shift, size)
-        if form.luminance_only:
+        gradient = _shift_core(cores if spec.windows == 1 else cores[number], shift, size)
+        if spec.luminance_only:
             # Not a matrix product: accelerators may compute those at a lower precision.
             gradient = jnp.broadcast_to((gradient * LUMINANCE).sum(-1, keepdims=True), gradient.shape)
         slots = lax.dynamic_update_slice(slots, gradient, (slot[0], slot[1], 0))
-        if form.normalize == "mean_abs":
+        if spec.normalize == "mean_abs":
             row_sums.append(jnp.abs(gradient).sum((1, 2))[None])
         else:
             row_sums.append(jnp.stack([gradient.sum((1, 2)), jnp.square(gradient).sum((1, 2))]))
     return slots, jnp.stack(row_sums)
 
 
-def _aligned(core: jax.Array, shift: jax.Array, size: jax.Array) -> jax.Array:
-    """Move the tile's core to the start of the kernel's output, and fill the rest with zeros."""
+def _shift_core(core: jax.Array, shift: jax.Array, size: jax.Array) -> jax.Array:
+    """Return the tile's core at the start of the kernel's output, and zeros in the rest.
+
+    `shift` is the core's distance from the start, `size` its size; both are (2,) int32.
+    """
     core = jnp.roll(jnp.roll(core, -shift[0], 0), -shift[1], 1)
     inside = (jnp.arange(core.shape[0]) < size[0])[:, None] & (jnp.arange(core.shape[1]) < size[1])
     return jnp.where(inside[..., None], core, 0)
@@ -136,40 +167,61 @@ def _aligned(core: jax.Array, shift: jax.Array, size: jax.Array) -> jax.Array:
 
 @partial(jax.jit, static_argnames="shape")
 def zeros(shape: tuple[int, ...]) -> jax.Array:
-    """Return zeros on the device, float32."""
+    """Return float32 zeros of a static shape, on the device."""
     return jnp.zeros(shape, jnp.float32)
 
 
 @partial(jax.jit, donate_argnames="canvas", static_argnames=("corner", "shape"))
-def moved(
+def apply_update(
     canvas: jax.Array, slots: jax.Array, scale: jax.Array, corner: tuple[int, int], shape: tuple[int, int]
 ) -> jax.Array:
-    """Return the canvas after a step: `ascent.update` applied to the block of `shape` that begins at `corner`."""
+    """Return the canvas after a step: clip(canvas + scale * gradient, 0, 255) in the block.
+
+    Args:
+        canvas: (rows, columns, 3) float32, 0..255; donated.
+        slots: The block's gradient from its first row and column on.
+        scale: step_size / mean|gradient|, a float32 scalar.
+        corner: First row and column of the block in the canvas, static.
+        shape: (rows, columns) of the block, static.
+    """
     start, size = (*corner, 0), (*shape, 3)
     block = lax.slice(canvas, start, tuple(map(sum, zip(start, size, strict=True))))
     block = jnp.clip(block + scale * lax.slice(slots, (0, 0, 0), size), 0.0, 255.0)
     return lax.dynamic_update_slice(canvas, block, start)
 
 
-def taken(
+def read_rect(
     array: jax.Array, corner: tuple[int, int], shape: tuple[int, int], flip: tuple[bool, bool] = (False, False)
 ) -> jax.Array:
-    """Return a rectangle of an array on the device as a new array there, flipped along the axes set in `flip`."""
-    return _taken(array, jax.device_put(np.asarray(corner, np.int32)), shape=shape, flip=flip)
+    """Return a rectangle of an array on the device as a new array there.
+
+    Args:
+        array: (rows, columns, 3) float32.
+        corner: First row and column of the rectangle.
+        shape: (rows, columns) of the rectangle.
+        flip: Whether to flip it along rows and along columns.
+    """
+    return _read_rect(array, jax.device_put(np.asarray(corner, np.int32)), shape=shape, flip=flip)
 
 
-def replaced(array: jax.Array, corner: tuple[int, int], pixels: jax.Array | Pixels) -> jax.Array:
-    """Return the array with `pixels` written to it from `corner` on; the array is donated."""
+def write_rect(array: jax.Array, corner: tuple[int, int], pixels: jax.Array | Pixels) -> jax.Array:
+    """Return the array with a rectangle of pixels written to it; the array is donated.
+
+    Args:
+        array: (rows, columns, 3) float32, on the device.
+        corner: Row and column of the array at which the pixels begin.
+        pixels: (rows, columns, 3) float32, on the device or the host.
+    """
     device_pixels = pixels if isinstance(pixels, jax.Array) else jax.device_put(pixels)
-    return _replaced(array, device_pixels, jax.device_put(np.asarray(corner, np.int32)))
+    return _write_rect(array, device_pixels, jax.device_put(np.asarray(corner, np.int32)))
 
 
 @partial(jax.jit, static_argnames=("shape", "flip"))
-def _taken(array: jax.Array, corner: jax.Array, *, shape: tuple[int, int], flip: tuple[bool, bool]) -> jax.Array:
+def _read_rect(array: jax.Array, corner: jax.Array, *, shape: tuple[int, int], flip: tuple[bool, bool]) -> jax.Array:
     part = lax.dynamic_slice(array, (corner[0], corner[1], 0), (*shape, 3))
     return jnp.flip(part, [axis for axis in (0, 1) if flip[axis]])
 
 
 @partial(jax.jit, donate_argnames="array")
-def _replaced(array: jax.Array, pixels: jax.Array, corner: jax.Array) -> jax.Array:
+def _write_rect(array: jax.Array, pixels: jax.Array, corner: jax.Array) -> jax.Array:
     return lax.dynamic_update_slice(array, pixels, (corner[0], corner[1], 0))

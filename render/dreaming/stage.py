@@ -12,12 +12,16 @@ from render.dreaming.optimizer import Optimizer
 class Conditioning:
     """Processing of a gradient before it moves pixels.
 
-    `normalize` names the statistic of the whole canvas that the gradient is divided by: `mean_abs`, the mean of its
-    absolute values, or `std`, its standard deviation. Before that, at most one filter is applied: `laplacian` brings
-    that many levels of a pyramid to the same strength, or a Gaussian cascade of `smoothing` px blurs the gradient.
-    `luminance_only` keeps the source's colours: all channels move alike. `total_variation` is the weight of the canvas'
-    smoothing against a gradient of mean 1. `pull` is the share of its distance from the source that a pixel goes back
-    at each step.
+    At most one filter is applied, before the gradient is divided by its statistic.
+
+    Attributes:
+        normalize: Statistic of the whole canvas that the gradient is divided by: `mean_abs`, the mean of its absolute
+            values, or `std`, its standard deviation.
+        laplacian: Number of levels of a pyramid that are brought to the same strength; 0 for no pyramid.
+        smoothing: Sigma of a Gaussian cascade that blurs the gradient, px; 0 for none.
+        total_variation: Weight of the canvas' smoothing against a gradient of mean 1.
+        pull: Share of its distance from the source that a pixel goes back at each step, 0..1.
+        luminance_only: If true, all channels move alike, which keeps the source's colours.
     """
 
     normalize: str = "mean_abs"
@@ -42,10 +46,13 @@ class Conditioning:
 
 @dataclass(frozen=True)
 class Region:
-    """Objective of a job, by number, and the region where it counts.
+    """Objective of a job, and the region of the canvas where it counts.
 
-    The region is the product of `masks`, by number; without masks it is the whole canvas. `outside` are masks of other
-    regions: the objective counts with the share of each pixel that they leave over.
+    Attributes:
+        objective: Number of the objective.
+        masks: Numbers of the masks whose product is the region; without masks it is the whole canvas.
+        outside: Numbers of the masks of other regions: the objective counts with the share of each pixel that they leave
+            over.
     """
 
     objective: int
@@ -54,6 +61,7 @@ class Region:
 
     @property
     def everywhere(self) -> bool:
+        """True if the objective counts fully in every pixel."""
         return not self.masks and not self.outside
 
 
@@ -61,7 +69,13 @@ class Region:
 class Stage:
     """Settings of one octave.
 
-    `step_size` is in levels of 255; `jitter` is the largest shift in px, None for a whole stride.
+    Attributes:
+        steps: Number of steps.
+        step_size: Mean distance that a step moves pixels, in levels of 0..255.
+        regions: Objectives and where they count.
+        jitter: Largest shift of the network's grid, px; None for a whole stride.
+        conditioning: Processing of the gradient.
+        optimizer: Rule that turns gradients into directions.
     """
 
     steps: int

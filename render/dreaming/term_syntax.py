@@ -12,17 +12,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from render.dreaming.picture_terms import Caricature, Guide
+from render.dreaming.term_base import Term, Vector
 from render.dreaming.terms import (
     MEASURES,
-    Caricature,
     Class,
     Direction,
     Energy,
-    Guide,
     Neuron,
     Strongest,
-    Term,
-    Vector,
 )
 from render.errors import UserError
 
@@ -36,11 +34,11 @@ _CLASS = re.compile(WEIGHT + r"class\s*:\s*(?P<name>\S.*?)\s*")
 _RANGE = re.compile(r"\s*(\d{1,9})\s*-\s*(\d{1,9})\s*", re.ASCII)
 #: Not `str.isdigit`, which also accepts digits such as superscripts.
 _NUMBER = re.compile(r"\d{1,9}", re.ASCII)
-#: More channels than any network's layer has.
-_MOST_CHANNELS = 100_000
+#: Channels that a range may hold; more than any network's layer has.
+_MAX_CHANNELS = 100_000
 
 #: The keys that name the kind of a term, with the further keys of that kind; `layer` and `weight` go with all.
-_KEYS: dict[str, tuple[str, ...]] = {
+_KIND_KEYS: dict[str, tuple[str, ...]] = {
     "at": ("channels",),
     "strongest": (),
     "weakest": (),
@@ -49,8 +47,8 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "guide": (),
     "caricature": ("power",),
 }
-_PLAIN = ("channels", "measure")
-_ALL = ("layer", "weight", *_PLAIN, *_KEYS, "power")
+_ENERGY_KEYS = ("channels", "measure")
+_ALL_KEYS = ("layer", "weight", *_ENERGY_KEYS, *_KIND_KEYS, "power")
 
 
 @dataclass(frozen=True)
@@ -78,14 +76,17 @@ class NoMaterials:
     """Materials for terms that name nothing: a class must be a number, and a direction a list."""
 
     def find_class(self, written: str | int) -> tuple[int, str]:
+        """Return the number, without a name; raise `UserError` if it is a name."""
         if isinstance(written, str) and not _NUMBER.fullmatch(written):
             raise UserError(f"class {written!r} needs a model that has a classifier")
         return int(written), ""
 
     def picture(self, path: str) -> Picture:
+        """Raise `UserError`: there are no pictures."""
         raise UserError(f"guide {path!r} cannot be opened here")
 
     def vector(self, path: str) -> tuple[float, ...]:
+        """Raise `UserError`: there are no vectors."""
         raise UserError(f"direction {path!r} cannot be opened here")
 
 
@@ -95,8 +96,12 @@ def parse_term(written: object, materials: Materials | None = None) -> Term:
     Its layer may be a regular expression between slashes. The layer of a `Class` is left empty: it is the network's
     last.
 
+    Args:
+        written: The term as a config has it: text, or a mapping with the keys that the kind takes.
+        materials: Source of the classes, pictures and vectors that the term names; None if it names none.
+
     Raises:
-        UserError: the term has no meaning.
+        UserError: The term has no meaning.
     """
     materials = materials or NoMaterials()
     if isinstance(written, str) and written.lstrip().startswith("{"):
@@ -131,15 +136,15 @@ def _parse_text(written: str, materials: Materials) -> Term:
 
 def _parse_mapping(written: Mapping[Any, Any], materials: Materials) -> Term:
     for key in written:
-        if key not in _ALL:
-            near = difflib.get_close_matches(str(key), _ALL, n=1)
+        if key not in _ALL_KEYS:
+            near = difflib.get_close_matches(str(key), _ALL_KEYS, n=1)
             raise UserError(f"objective term has an unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-    kinds = [key for key in _KEYS if key in written]
+    kinds = [key for key in _KIND_KEYS if key in written]
     if len(kinds) > 1:
         raise UserError(f"objective term {dict(written)!r} has both {kinds[0]!r} and {kinds[1]!r}: make two terms of it")
     kind = kinds[0] if kinds else ""
     for key in written:
-        if key not in ("layer", "weight", kind, *(_KEYS[kind] if kind else _PLAIN)):
+        if key not in ("layer", "weight", kind, *(_KIND_KEYS[kind] if kind else _ENERGY_KEYS)):
             raise UserError(f"objective term {dict(written)!r}: {key!r} does not go with {kind or 'a layer alone'!r}")
     weight = _weight(written.get("weight", 1), written)
     if kind == "class":
@@ -153,6 +158,10 @@ def _parse_mapping(written: Mapping[Any, Any], materials: Materials) -> Term:
 
 
 def _of_kind(kind: str, layer: str, weight: float, written: Mapping[Any, Any], materials: Materials) -> Term:
+    """Return the term of a mapping whose keys have been checked.
+
+    `kind` is the key that names its kind, or empty.
+    """
     match kind:
         case "at":
             channels = _channels(written.get("channels"), written)
@@ -186,6 +195,7 @@ def _of_kind(kind: str, layer: str, weight: float, written: Mapping[Any, Any], m
 
 
 def _class(name: object, weight: float, materials: Materials) -> Class:
+    """Return the term of a class, by its name or number."""
     if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
         raise UserError(f"objective class: {name!r} must be a name or a number")
     number, class_name = materials.find_class(int(name) if isinstance(name, str) and _NUMBER.fullmatch(name) else name)
@@ -193,9 +203,17 @@ def _class(name: object, weight: float, materials: Materials) -> Class:
 
 
 def expand(term: Term, architecture_layers: Sequence[str], model: str) -> list[Term]:
-    """Return the term on every layer that its regular expression matches, in the network's order.
+    """Return the term on every layer that its regular expression matches, in order.
 
     A term that names one layer is returned unchanged.
+
+    Args:
+        term: The term.
+        architecture_layers: Names of the network's layers.
+        model: Name of the network, for messages.
+
+    Raises:
+        UserError: The expression is none, or matches no layer.
     """
     pattern = term.layer
     if not (len(pattern) > 2 and pattern.startswith("/") and pattern.endswith("/")):
@@ -211,6 +229,7 @@ def expand(term: Term, architecture_layers: Sequence[str], model: str) -> list[T
 
 
 def _weight(value: object, written: object) -> float:
+    """Return a weight, finite and not 0."""
     try:
         if isinstance(value, bool):
             raise TypeError
@@ -223,21 +242,26 @@ def _weight(value: object, written: object) -> float:
 
 
 def _power(value: object) -> float:
-    fine = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
-    if not fine:
+    """Return the power of a cosine, 0 or more."""
+    is_valid = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    if not is_valid:
         raise UserError(f"objective power: {value!r} must be a number, 0 or more")
     return float(value)  # type: ignore[arg-type]
 
 
 def _place(value: object) -> tuple[float, float]:
+    """Return a place (x, y) in shares, 0..1."""
     numbers = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
-    fine = len(numbers) == 2 and all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)
-    if not fine or not all(0 <= number <= 1 for number in numbers):
+    is_pair = len(numbers) == 2 and all(
+        isinstance(number, int | float) and not isinstance(number, bool) for number in numbers
+    )
+    if not is_pair or not all(0 <= number <= 1 for number in numbers):
         raise UserError(f"objective at: {value!r} must be [x, y], shares from 0 to 1 of width and height")
     return float(numbers[0]), float(numbers[1])
 
 
 def _vector(value: object, materials: Materials) -> tuple[tuple[float, ...], str | None]:
+    """Return a direction's numbers, and the file that they were read from, or None."""
     named = value if isinstance(value, str) else None
     if isinstance(value, str):
         vector = materials.vector(value)
@@ -253,15 +277,17 @@ def _vector(value: object, materials: Materials) -> tuple[tuple[float, ...], str
 
 
 def _range(word: str, written: object) -> list[int]:
+    """Return the channels of a range such as `40-44`, both ends included."""
     match = _RANGE.fullmatch(word)
     assert match is not None
     first, last = int(match[1]), int(match[2])
-    if last < first or last - first >= _MOST_CHANNELS:
+    if last < first or last - first >= _MAX_CHANNELS:
         raise UserError(f"objective term {written!r}: {word} is no range of channels; write the smaller number first")
     return list(range(first, last + 1))
 
 
 def _channels(value: object, written: object) -> tuple[int, ...]:
+    """Return the channels of a mapping: a number, a range, or a list of both; () for None."""
     if value is None:
         return ()
     numbers = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
@@ -279,6 +305,7 @@ def _channels(value: object, written: object) -> tuple[int, ...]:
 
 
 def _distinct(channels: Sequence[int], written: object) -> tuple[int, ...]:
+    """Return the channels, none of them twice."""
     if len(set(channels)) < len(channels):
         raise UserError(f"objective term {written!r} names a channel twice")
     return tuple(channels)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from render.canvas.store import MAX_SIDE_PX
-from render.geometry.geometry import Axis, Grid, deal_blocks
+from render.geometry.blocks import deal_blocks
+from render.geometry.geometry import Axis, Grid
 
 #: Key of a layout in a picture's settings and in a run's record.
 KEY = "print"

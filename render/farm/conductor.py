@@ -17,7 +17,7 @@ import numpy as np
 
 from render.dreaming.ascent import jitter, statistic
 from render.dreaming.filters import laplacian_gains
-from render.dreaming.objectives import Given, Objective
+from render.dreaming.objectives import KernelInputs, Objective
 from render.dreaming.resample import taps
 from render.dreaming.stage import Stage
 from render.errors import DamagedCheckpoint, NumericalError, RenderError, UrgentInterrupt, UserError, WorkersLost
@@ -36,7 +36,8 @@ from render.farm.executors import Executor, Reference
 from render.farm.messages import Ascended, Assignment, TileSum, TileSums
 from render.farm.notice import Notice
 from render.farm.worker.block import CANVAS, moment_parts
-from render.geometry.geometry import CHUNK, Block, Gathering, Rect, chunk_extent, deal_blocks, margin_pieces, pieces_of
+from render.geometry.blocks import Block, Gathering, chunk_extent, deal_blocks, margin_pieces, pieces_of
+from render.geometry.geometry import CHUNK, Rect
 from render.networks.architecture import Architecture
 from render.planning.deal import Deal, tiles_a_call
 from render.planning.plan import Octave, Plan
@@ -236,7 +237,9 @@ class Conductor:
         """Give every worker its block by `begin_octave` or `load`, then choose the most excited channels."""
         stage, grid = deal.octave.stage, deal.octave.grid
         kernel_inputs = tuple(
-            Given(region.objective, self._objectives[region.objective].divisors(self._architecture, grid.extended_shape))
+            KernelInputs(
+                region.objective, self._objectives[region.objective].divisors(self._architecture, grid.extended_shape)
+            )
             for region in stage.regions
         )
         self._executor.fetch(
@@ -263,7 +266,7 @@ class Conductor:
         if chosen_inputs != kernel_inputs:
             self._everyone("choose", deal, chosen_inputs)
 
-    def _choose(self, deal: Deal, region: int, given: Given) -> Given:
+    def _choose(self, deal: Deal, region: int, given: KernelInputs) -> KernelInputs:
         """Return `given` with the channels of the terms that depend on a sum over the whole source."""
         channels = {}
         for number, term in self._objectives[given.objective].statistics.items():

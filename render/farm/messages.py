@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from render.dreaming.objectives import Given
+from render.dreaming.objectives import KernelInputs
 from render.dreaming.stage import Stage
-from render.geometry.geometry import Block, Gathering, Rect
+from render.geometry.blocks import Block, Gathering
+from render.geometry.geometry import Rect
 
 #: The rectangles that workers at one place borrow from an owner, by the borrower's number.
 Loan = Mapping[int, Sequence[Rect]]
@@ -39,7 +40,7 @@ class Assignment:
     margin: Gathering
     loans: tuple[Loan, ...]
     stage: Stage
-    given: tuple[Given, ...]
+    given: tuple[KernelInputs, ...]
     directory: Path | None = None
 
 

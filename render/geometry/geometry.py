@@ -1,4 +1,4 @@
-"""Geometry of pixels: intervals and rectangles, boundary maps, the tile grid, windows, blocks and their margins.
+"""Geometry of pixels: intervals and rectangles, boundary maps, the tile grid and its windows.
 
 All coordinates are canvas coordinates of one octave, in whole pixels, rows before columns, stops exclusive. Coordinates
 below 0 or beyond the canvas are pixels of the *extended canvas*; a boundary mode says which canvas pixel each repeats.
@@ -8,12 +8,11 @@ Nothing here holds a pixel. Each axis is computed separately, and rectangles are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import islice
 from typing import Literal, NamedTuple
 
+#: Behaviour of an axis at the canvas' ends: mirrored without the edge pixel, or repeated.
 AxisMode = Literal["reflect", "wrap"]
 
 #: (rows, columns) behaviour of each boundary mode.
@@ -24,7 +23,7 @@ BOUNDARY_MODES: dict[str, tuple[AxisMode, AxisMode]] = {
 }
 
 
-#: Most repetitions of a wrapping axis on either side, within the network's view.
+#: Most repetitions of a wrapping axis on either side, within the network's receptive field.
 MOST_TURNS = 16
 
 #: Pixels of a strip, for work on a block that is too large to be done at once: 24 MB of float32.
@@ -47,6 +46,7 @@ class Interval(NamedTuple):
 
     @property
     def size(self) -> int:
+        """Number of pixels."""
         return self.stop - self.start
 
     def intersect(self, other: Interval) -> Interval:
@@ -55,6 +55,7 @@ class Interval(NamedTuple):
         return Interval(start, max(start, min(self.stop, other.stop)))
 
     def contains(self, other: Interval) -> bool:
+        """Return True if every pixel of the other interval is in this one."""
         return self.start <= other.start and other.stop <= self.stop
 
     def shifted(self, by: int) -> Interval:
@@ -74,13 +75,16 @@ class Rect(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int]:
+        """(rows, columns) px."""
         return self.rows.size, self.columns.size
 
     @property
     def area(self) -> int:
+        """Number of pixels."""
         return self.rows.size * self.columns.size
 
     def intersect(self, other: Rect) -> Rect:
+        """Return the common part; its area is 0 if there is none."""
         return Rect(self.rows.intersect(other.rows), self.columns.intersect(other.columns))
 
     def grown(self, by: int) -> Rect:
@@ -98,6 +102,10 @@ class Rect(NamedTuple):
 
         Strips are whole rows if a row fits. They begin at a multiple of `multiple` rows (and columns, if rows are cut)
         from the rectangle's start. They are at least that large, even if that is more than `pixels`.
+
+        Args:
+            pixels: Most pixels of a strip.
+            multiple: Unit of the strips' sides, px.
         """
         if not self.area:
             return
@@ -118,10 +126,13 @@ def whole(height: int, width: int) -> Rect:
 
 
 class Run(NamedTuple):
-    """Range of extended coordinates whose canvas pixels are consecutive, in the same or in reversed order."""
+    """Range of extended coordinates whose canvas pixels are consecutive."""
 
+    #: The extended coordinates.
     target: Interval
+    #: The canvas pixels that they repeat.
     source: Interval
+    #: True if the pixels come in reversed order.
     reversed: bool
 
 
@@ -130,6 +141,11 @@ def boundary_runs(interval: Interval, length: int, mode: AxisMode) -> Iterator[R
 
     `reflect` mirrors without repeating the edge pixel (period 2 * length - 2), `wrap` repeats the canvas (period
     length). The runs come in order and cover `interval` exactly once; every source lies inside [0, length).
+
+    Args:
+        interval: Extended coordinates, px.
+        length: Length of the canvas along the axis, px.
+        mode: Behaviour of the axis at the canvas' ends.
     """
     position = interval.start
     period = length if mode == "wrap" else max(1, 2 * length - 2)
@@ -147,11 +163,18 @@ def boundary_runs(interval: Interval, length: int, mode: AxisMode) -> Iterator[R
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of an octave: the canvas, its tiles, and the windows from which their gradients are computed.
+    """One axis of an octave: the canvas, its tiles, and the windows of their gradients.
 
-    `halo` and `fill` are in pixels; `stride` is the network's total stride. The extended canvas begins `fill` + jitter
-    pixels before the canvas, has the same length for every jitter in [0, stride), and ends at least `fill` beyond the
-    canvas.
+    The extended canvas begins `fill` + jitter pixels before the canvas, has the same length for every jitter in
+    [0, stride), and ends at least `fill` beyond the canvas.
+
+    Attributes:
+        length: Length of the canvas, px.
+        tile: Length of a tile, px.
+        halo: Pixels around a tile that its gradient depends on, on either side.
+        fill: Pixels of the extended canvas beyond the canvas, on either side.
+        stride: The network's total stride, px.
+        mode: Behaviour at the canvas' ends.
     """
 
     length: int
@@ -168,7 +191,10 @@ class Axis:
 
     @property
     def window(self) -> int:
-        """Length of every window in px: tile, two halos and room for the phase, at most the extended canvas."""
+        """Length of every window in px: tile, two halos and room for the phase.
+
+        It is at most that of the extended canvas.
+        """
         return min(round_up(self.core_size + self.stride - 1, self.stride) + 2 * self.halo, self.extended)
 
     @property
@@ -178,6 +204,7 @@ class Axis:
 
     @property
     def tiles(self) -> int:
+        """Number of tiles along the axis."""
         return -(-self.length // self.core_size)
 
     def core(self, index: int) -> Interval:
@@ -191,24 +218,36 @@ class Axis:
         At the ends of the extended canvas it is shifted inwards. Its start is congruent to the extended canvas' start
         modulo the stride. So the network's grid falls on the same pixels in every window, and at a border the network's
         own padding falls where the untiled picture has it.
+
+        Args:
+            index: Index of the tile along the axis.
+            jitter: The step's shift, px, in [0, stride).
         """
         origin = -self.fill - jitter
         halo_start = (self.core(index).start - self.halo - origin) // self.stride * self.stride
         start = origin + min(max(halo_start, 0), self.extended - self.window)
         return Interval(start, start + self.window)
 
-    def span_of(self, first: int, last: int) -> Interval:
-        """Return all extended coordinates in the windows of tiles `first` to `last` (inclusive) under any jitter."""
+    def windows_extent(self, first: int, last: int) -> Interval:
+        """Return the extended coordinates in the windows of some tiles under any jitter.
+
+        Args:
+            first: Index of the first tile along the axis.
+            last: Index of the last tile, included.
+        """
         starts = [self.window_of(first, jitter).start for jitter in range(self.stride)]
         stops = [self.window_of(last, jitter).stop for jitter in range(self.stride)]
         return Interval(min(starts), max(stops))
 
 
 class Tile(NamedTuple):
-    """Tile of the grid: its number in tile order (row by row) and its position on each axis."""
+    """Tile of the grid."""
 
+    #: Number in tile order: row by row.
     number: int
+    #: Index along the rows' axis.
     row: int
+    #: Index along the columns' axis.
     column: int
 
 
@@ -221,31 +260,39 @@ class Grid:
 
     @property
     def canvas(self) -> Rect:
+        """Rectangle of the whole canvas, px."""
         return whole(self.rows.length, self.columns.length)
 
     @property
     def tiles(self) -> int:
+        """Number of tiles."""
         return self.rows.tiles * self.columns.tiles
 
     @property
     def window_shape(self) -> tuple[int, int]:
+        """(rows, columns) of every window, px."""
         return self.rows.window, self.columns.window
 
     @property
     def core_shape(self) -> tuple[int, int]:
+        """(rows, columns) of every tile but the last of an axis, px."""
         return self.rows.core_size, self.columns.core_size
 
     @property
     def extended_shape(self) -> tuple[int, int]:
+        """(rows, columns) of the extended canvas, px."""
         return self.rows.extended, self.columns.extended
 
     def tile(self, row: int, column: int) -> Tile:
+        """Return the tile at a row and column of the grid."""
         return Tile(row * self.columns.tiles + column, row, column)
 
     def core(self, tile: Tile) -> Rect:
+        """Return the pixels whose gradient a tile owns."""
         return Rect(self.rows.core(tile.row), self.columns.core(tile.column))
 
     def window(self, tile: Tile, jitter: tuple[int, int]) -> Rect:
+        """Return a tile's window, in extended coordinates, under a shift of (rows, columns) px."""
         return Rect(self.rows.window_of(tile.row, jitter[0]), self.columns.window_of(tile.column, jitter[1]))
 
 
@@ -258,181 +305,23 @@ class KernelShape:
 
     @classmethod
     def of(cls, grid: Grid) -> KernelShape:
+        """Return the shape of all tiles of a grid."""
         return cls(grid.window_shape, grid.core_shape)
 
     def offset(self, window: Rect, core: Rect) -> tuple[int, int]:
         """Return the position in a window where the kernel cuts out a full core.
 
         The cut stays inside the window, so a smaller core, the last of an axis, lies at the end of the cut.
+
+        Args:
+            window: Position of the window, px.
+            core: Position of the tile's core, px.
+
+        Returns:
+            (rows, columns) from the window's start, px.
         """
         rows, columns = (
             min(inner.start - outer.start, length - core_length)
             for outer, inner, length, core_length in zip(window, core, self.window, self.core, strict=True)
         )
         return rows, columns
-
-
-@dataclass(frozen=True)
-class Block:
-    """Tiles that one worker owns: a rectangle of the tile grid, [start, stop) on each axis."""
-
-    grid: Grid
-    tile_rows: Interval
-    tile_columns: Interval
-
-    def tiles(self) -> Iterator[Tile]:
-        """Yield the block's tiles in tile order."""
-        for row in range(*self.tile_rows):
-            for column in range(*self.tile_columns):
-                yield self.grid.tile(row, column)
-
-    @property
-    def size(self) -> int:
-        """Number of tiles in the block."""
-        return self.tile_rows.size * self.tile_columns.size
-
-    def tiles_from(self, first: int, count: int) -> Iterator[Tile]:
-        """Return an iterator of `count` of the block's tiles in tile order, from `first` on; fewer if the block ends."""
-        return islice(self.tiles(), first, first + count)
-
-    @cached_property
-    def pixels(self) -> Rect:
-        """The canvas pixels that the block owns."""
-        rows, columns = self.grid.rows, self.grid.columns
-        return Rect(
-            Interval(rows.core(self.tile_rows.start).start, rows.core(self.tile_rows.stop - 1).stop),
-            Interval(columns.core(self.tile_columns.start).start, columns.core(self.tile_columns.stop - 1).stop),
-        )
-
-    @cached_property
-    def padded(self) -> Rect:
-        """The block with its margin: every extended pixel that its windows touch under any jitter."""
-        return Rect(
-            self.grid.rows.span_of(self.tile_rows.start, self.tile_rows.stop - 1),
-            self.grid.columns.span_of(self.tile_columns.start, self.tile_columns.stop - 1),
-        )
-
-
-def deal_blocks(grid: Grid, workers: int, arrangement: tuple[int, int] | None = None) -> tuple[Block, ...]:
-    """Deal the tile grid to at most `workers` blocks, in the best arrangement of rows and columns of blocks.
-
-    The best arrangement has the fewest tiles on the busiest worker, and of those the shortest perimeter, so that least
-    is exchanged. Every tile belongs to exactly one block. With more workers than tiles can use, there are fewer blocks
-    than workers.
-
-    Args:
-        grid: the tile grid.
-        workers: the number of workers, at least 1.
-        arrangement: (rows, columns) of blocks to use instead of the best, if there are enough workers.
-
-    Raises:
-        ValueError: `workers` is below 1.
-    """
-    if workers < 1:
-        raise ValueError(f"cannot deal tiles to {workers} workers")
-    if arrangement and arrangement[0] * arrangement[1] > workers:
-        arrangement = None
-    down, across = arrangement or _arrange(grid, workers)
-    return tuple(
-        Block(grid, rows, columns)
-        for rows in _split(grid.rows.tiles, min(down, grid.rows.tiles))
-        for columns in _split(grid.columns.tiles, min(across, grid.columns.tiles))
-    )
-
-
-def _arrange(grid: Grid, workers: int) -> tuple[int, int]:
-    best: tuple[tuple[int, int, int], int, int] | None = None
-    for down in range(1, min(workers, grid.rows.tiles) + 1):
-        across = min(workers // down, grid.columns.tiles)
-        tallest, widest = -(-grid.rows.tiles // down), -(-grid.columns.tiles // across)
-        height, width = tallest * grid.rows.core_size, widest * grid.columns.core_size
-        # The busiest worker decides the step's time; of equals, the shortest perimeter exchanges least.
-        cost = (tallest * widest, height + width, down)
-        if best is None or cost < best[0]:
-            best = (cost, down, across)
-    assert best is not None
-    return best[1:]
-
-
-def _split(count: int, parts: int) -> list[Interval]:
-    """Return `count` items as `parts` consecutive runs whose sizes differ by at most one."""
-    cuts = [count * part // parts for part in range(parts + 1)]
-    return [Interval(start, stop) for start, stop in zip(cuts, cuts[1:], strict=False)]
-
-
-class Piece(NamedTuple):
-    """Rectangle of extended pixels and the canvas rectangle it repeats, flipped along the axes that say so.
-
-    `owner` is the index of the block that owns the whole of `source`.
-    """
-
-    target: Rect
-    source: Rect
-    flip_rows: bool
-    flip_columns: bool
-    owner: int
-
-
-def pieces_of(rect: Rect, blocks: tuple[Block, ...]) -> Iterator[Piece]:
-    """Cut a rectangle of extended pixels by the owners of the canvas pixels it repeats.
-
-    The pieces' targets are disjoint and cover `rect` exactly.
-    """
-    rows_axis, columns_axis = blocks[0].grid.rows, blocks[0].grid.columns
-    for rows in boundary_runs(rect.rows, rows_axis.length, rows_axis.mode):
-        for columns in boundary_runs(rect.columns, columns_axis.length, columns_axis.mode):
-            for owner, block in enumerate(blocks):
-                source = Rect(rows.source, columns.source).intersect(block.pixels)
-                if source.area:
-                    target = Rect(_image_of(rows, source.rows), _image_of(columns, source.columns))
-                    yield Piece(target, source, rows.reversed, columns.reversed, owner)
-
-
-def margin_pieces(block: Block, blocks: tuple[Block, ...]) -> list[Piece]:
-    """Return the pieces that a worker must fetch to complete its padded block; its own pixels are left out."""
-    return [piece for piece in pieces_of(block.padded, blocks) if piece.target != block.pixels]
-
-
-@dataclass(frozen=True)
-class Gathering:
-    """Pieces from which one worker puts a rectangle together: its own pixels, and those of each other owner."""
-
-    own: tuple[Piece, ...]
-    others: tuple[tuple[int, tuple[Piece, ...]], ...]
-
-    @classmethod
-    def of(cls, pieces: Iterable[Piece], worker: int) -> Gathering:
-        by_owner: dict[int, list[Piece]] = {}
-        for piece in pieces:
-            by_owner.setdefault(piece.owner, []).append(piece)
-        own_pieces = by_owner.pop(worker, [])
-        return cls(tuple(own_pieces), tuple((owner, tuple(by_owner[owner])) for owner in sorted(by_owner)))
-
-    @property
-    def foreign_pixels(self) -> int:
-        """Pixels that travel from worker to worker."""
-        return sum(piece.source.area for _, pieces in self.others for piece in pieces)
-
-
-def chunk_extent(pixels: Rect, canvas: Rect, chunk: int) -> Rect:
-    """Return the rectangle of a store's chunks that the owner of `pixels` writes.
-
-    Chunks have `chunk` px a side, counted from the canvas' corner. A chunk belongs to the owner of its first pixel, so
-    blocks that partition the canvas partition its chunks. The rectangle may be empty, and may reach beyond `pixels` at
-    its end.
-    """
-    return Rect(
-        *(
-            Interval(round_up(part.start, chunk), max(round_up(part.start, chunk), min(round_up(part.stop, chunk), stop)))
-            for part, stop in ((pixels.rows, canvas.rows.stop), (pixels.columns, canvas.columns.stop))
-        )
-    )
-
-
-def _image_of(run: Run, part: Interval) -> Interval:
-    """Return the extended coordinates at which `part` of a run's source appears."""
-    if run.reversed:
-        start = run.target.start + run.source.stop - part.stop
-    else:
-        start = run.target.start + part.start - run.source.start
-    return Interval(start, start + part.size)

@@ -16,12 +16,19 @@ from render.geometry.geometry import AxisMode
 Beyond = Literal["cut", "mirror", "background", "wrap"]
 
 #: Share of the source's length that a window may overhang by rounding.
-_NOTHING = 1e-9
+_ROUNDING_SHARE = 1e-9
 
 
 @dataclass(frozen=True)
 class Span:
-    """Part of the source that one axis of the canvas shows: [start, start + extent) of `length` px."""
+    """Part of the source that one axis of the canvas shows: [start, start + extent).
+
+    Attributes:
+        length: Length of the source along the axis, px.
+        start: First coordinate, in the source's pixels.
+        extent: Length of the part, in the source's pixels.
+        beyond: Content beyond the source's ends.
+    """
 
     length: int
     start: float
@@ -30,17 +37,20 @@ class Span:
 
     @classmethod
     def whole(cls, length: int, mode: AxisMode = "reflect") -> Span:
-        """Return the span of a whole axis; one that wraps has no ends."""
+        """Return the span of a whole axis of `length` px; one that wraps has no ends."""
         return cls(length, 0.0, float(length), "wrap" if mode == "wrap" else "cut")
 
     @property
     def overhangs(self) -> bool:
         """True if the span reaches beyond the source."""
-        slack = _NOTHING * self.length
+        slack = _ROUNDING_SHARE * self.length
         return self.start < -slack or self.start + self.extent > self.length + slack
 
     def shift(self, out_length: int) -> int | None:
-        """Return the source pixel of the first of `out_length` pixels, or None if pixels are not source pixels."""
+        """Return the source pixel that the first of `out_length` pixels shows.
+
+        None if the span has another number of pixels, or does not begin at one.
+        """
         return int(self.start) if self.extent == out_length and self.start == int(self.start) else None
 
 

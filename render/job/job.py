@@ -27,7 +27,8 @@ from render.farm.farms import Farm, open_farm
 from render.farm.messages import Facts
 from render.farm.ray.metrics import Metrics, NoMetrics, open_metrics
 from render.farm.worker.kernel_recipe import KernelRecipe
-from render.geometry.geometry import BAND, BOUNDARY_MODES, deal_blocks
+from render.geometry.blocks import deal_blocks
+from render.geometry.geometry import BAND, BOUNDARY_MODES
 from render.job.materials import Library
 from render.job.pictures import cut_for, make_pictures, usable_profile
 from render.job.progress import Display, Displays, make_display, say

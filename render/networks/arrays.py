@@ -23,11 +23,18 @@ _TYPES = {
 #: The compressions that NumPy writes. Other methods have to unpack everything before they return a part.
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
+#: Arrays of a file by name.
 Arrays = dict[str, NDArray | Declared]
 
 
 def read_safetensors(path: Path, expected: Expected) -> Arrays:
-    """Return the arrays of a safetensors file.
+    """Return the arrays of a safetensors file by name.
+
+    Arrays that are not expected are declared only.
+
+    Args:
+        path: The file.
+        expected: Arrays to read.
 
     Raises:
         OSError: The file cannot be read.
@@ -47,9 +54,18 @@ def read_safetensors(path: Path, expected: Expected) -> Arrays:
 
 
 def read_npz(path: Path, expected: Expected) -> Arrays:
-    """Return the arrays of an archive written by `numpy.savez`.
+    """Return the arrays of an archive written by `numpy.savez`, by name.
 
-    Raises `OSError`, `ValueError` or an error of zipfile if the file is damaged, or if it holds pickles.
+    Arrays that are not expected are declared only.
+
+    Args:
+        path: The file.
+        expected: Arrays to read.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The file is damaged, or holds pickles.
+        zipfile.BadZipFile: The file is no archive.
     """
     arrays: Arrays = {}
     # np.load trusts headers, tries other formats, and leaves a broken archive open.
@@ -67,6 +83,7 @@ def read_npz(path: Path, expected: Expected) -> Arrays:
 
 
 def _read_array(member: Any, name: str, expected: Expected) -> NDArray | Declared:
+    """Return the array of an archive's member, or its declaration if it is not expected."""
     magic = member.read(len(np.lib.format.MAGIC_PREFIX))
     if magic != np.lib.format.MAGIC_PREFIX:
         return Declared((), "no array")
@@ -83,6 +100,7 @@ def _read_array(member: Any, name: str, expected: Expected) -> NDArray | Declare
 
 
 def _read_header(member: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Return shape, whether columns come first, and type of an array after its magic prefix."""
     readers = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
     version = member.read(2)
     try:
@@ -95,5 +113,6 @@ def _read_header(member: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 def _refuse_many(count: int) -> None:
+    """Raise `ValueError` if a file holds more than `MAX_PARTS` arrays."""
     if count > MAX_PARTS:
         raise ValueError(f"it holds {count:,} arrays: no network here has so many")

@@ -21,40 +21,36 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from render.networks.architecture import (
+from render.networks.architecture import AxisFields, Layer
+from render.networks.array_ops import wide
+from render.networks.convolutions import convolve_back, mix_back
+from render.networks.network import Head, Network, Tape, head_of, preprocess
+from render.networks.nodes import (
     AvgPool,
-    Block,
     Conv,
-    Layer,
+    InceptionBlock,
     LocalResponseNorm,
     MaxPool,
     Node,
-    Span,
-    inputs_of,
+    input_extent,
     node_stride,
     output_size,
 )
-from render.networks.network import Head, Network, Tape, head_of, preprocess
-from render.networks.operations import (
-    average_pool_back,
-    convolve_back,
-    local_response_norm_back,
-    max_pool_back,
-    mix_back,
-    neighbours,
-    wide,
-)
+from render.networks.pools import average_pool_back, max_pool_back, neighbours
 from render.networks.residuals import materialized
+from render.networks.response_norm import local_response_norm_back
 
 
 class Part(NamedTuple):
-    """Rectangle of a layer's activations. `start` is its first row and column, int32 scalars; `size` is (rows, columns)."""
+    """Rectangle of a layer's activations."""
 
+    #: First row and column, int32 scalars; they may be traced.
     start: tuple[jax.Array, jax.Array]
+    #: (rows, columns), static.
     size: tuple[int, int]
 
     def of(self, values: jax.Array) -> jax.Array:
-        """Return this part of `values`, (1, rows, columns, channels)."""
+        """Return this part of `values`, the whole layer: (1, rows, columns, channels)."""
         if values.shape[1:3] == self.size:
             return values
         return lax.dynamic_slice(values, (0, *self.start, 0), (1, *self.size, values.shape[3]))
@@ -84,57 +80,70 @@ def core_gradient(
     core_start = [_clamp(0, offset[axis], window[axis] - core[axis]) for axis in range(2)]
     architecture = network.architecture
     sizes, followed = architecture.output_sizes(*window), architecture.followed_sizes(window, core)
-    back = _Back(network, tape, cotangents, sizes)
+    backward = _BackwardPass(network, tape, cotangents, sizes)
     zero = jnp.int32(0)
     part, g = Part((zero, zero), sizes[architecture.nodes[-1].name]), None
-    for node, input_size in zip(reversed(architecture.nodes), reversed(architecture.given_sizes(*window)), strict=True):
+    for node, input_size in zip(reversed(architecture.nodes), reversed(architecture.input_sizes(*window)), strict=True):
         layer, full = architecture.layer(node.name), sizes[node.name]
         outputs = part
         if followed[node.name] != part.size:
-            outputs = _touching(layer.spans, full, core_start, followed[node.name], part)
-            g = None if g is None else _within(part, outputs).of(g)
+            outputs = _part_seeing_core(layer.axis_fields, full, core_start, followed[node.name], part)
+            g = None if g is None else _relative(part, outputs).of(g)
         stride = node_stride(node)
-        part = Part((stride * outputs.start[0], stride * outputs.start[1]), inputs_of(node, outputs.size, full, input_size))
-        g = back.through(node, outputs, part, g)
+        part = Part(
+            (stride * outputs.start[0], stride * outputs.start[1]), input_extent(node, outputs.size, full, input_size)
+        )
+        g = backward.through(node, outputs, part, g)
     if g is None:
         return jnp.zeros((*core, 3), jnp.float32)
-    pixels = jax.vjp(partial(preprocess, how=architecture.preprocess), jnp.zeros((*part.size, 3), jnp.float32))[1]
+    pixels = jax.vjp(partial(preprocess, settings=architecture.preprocess), jnp.zeros((*part.size, 3), jnp.float32))[1]
     gradient = lax.dynamic_update_slice(jnp.zeros((*window, 3), jnp.float32), pixels(wide(g)[0])[0], (*part.start, 0))
     return lax.dynamic_slice(gradient, (*core_start, 0), (*core, 3))
 
 
-def _touching(
-    spans: Sequence[Span], whole: Sequence[int], at: Sequence[jax.Array], size: tuple[int, int], within: Part
+def _part_seeing_core(
+    axis_fields: AxisFields,
+    full_size: Sequence[int],
+    core_start: Sequence[jax.Array],
+    size: tuple[int, int],
+    container: Part,
 ) -> Part:
     """Return the part of a layer that starts at the first activation that sees the core.
 
     Args:
-        spans: The layer's spans, rows and columns.
-        whole: (rows, columns) of all its activations.
-        at: First row and column of the core, px.
+        axis_fields: The layer's receptive fields along rows and columns.
+        full_size: (rows, columns) of all its activations.
+        core_start: First row and column of the core, px.
         size: (rows, columns) of the part to return.
-        within: Part of the layer that must contain the result.
+        container: Part of the layer that must contain the result.
     """
     starts = []
-    for axis, span in enumerate(spans):
+    for axis, field in enumerate(axis_fields):
         # First activation whose receptive field ends at or after the start of the core, rounded up.
-        first = -((span.high - at[axis]) // span.stride)
-        start = _clamp(0, first, whole[axis] - size[axis])
-        begin = within.start[axis]
-        starts.append(_clamp(begin, start, begin + (within.size[axis] - size[axis])))
+        first = -((field.high - core_start[axis]) // field.stride)
+        start = _clamp(0, first, full_size[axis] - size[axis])
+        lowest = container.start[axis]
+        starts.append(_clamp(lowest, start, lowest + (container.size[axis] - size[axis])))
     return Part((starts[0], starts[1]), size)
 
 
-def _clamp(least: jax.Array | int, x: jax.Array, most: jax.Array | int) -> jax.Array:
-    return lax.clamp(jnp.int32(least), x, jnp.int32(most))
+def _clamp(low: jax.Array | int, x: jax.Array, high: jax.Array | int) -> jax.Array:
+    """Return `x` limited to [low, high], int32."""
+    return lax.clamp(jnp.int32(low), x, jnp.int32(high))
 
 
-def _within(outer: Part, inner: Part) -> Part:
+def _relative(outer: Part, inner: Part) -> Part:
     """Return the inner part relative to the outer one."""
     return Part((inner.start[0] - outer.start[0], inner.start[1] - outer.start[1]), inner.size)
 
 
-class _Back:
+class _BackwardPass:
+    """Backward pass of one window, from the gradients of outputs to those of inputs.
+
+    In all methods `g` is the gradient of a part of some activations, (1, rows, columns, channels) of the network's number
+    type, and None stands for zeros.
+    """
+
     def __init__(
         self,
         network: Network,
@@ -148,12 +157,16 @@ class _Back:
         self._sizes = sizes
 
     def through(self, node: Node, part: Part, inputs: Part, g: jax.Array | None) -> jax.Array | None:
-        """Return the gradient of a part of a node's inputs, given the gradient `g` of a part of its outputs.
+        """Return the gradient of a part of a node's inputs from that of a part of its outputs.
 
-        None stands for zeros.
+        Args:
+            node: The node.
+            part: Part of its outputs.
+            inputs: Part of its inputs that `part` needs.
+            g: Gradient of the outputs in `part`.
         """
-        g = self._arrived(node.name, part, g)
-        if isinstance(node, Block):
+        g = self._before_relu(node.name, part, g)
+        if isinstance(node, InceptionBlock):
             return self._through_block(node, inputs, g)
         if g is None:
             return None
@@ -168,7 +181,7 @@ class _Back:
                 x = part.of(self._tape.normed[node.name])
                 return local_response_norm_back(node, wide(x), wide(g)).astype(g.dtype)
 
-    def _arrived(self, name: str, part: Part, g: jax.Array | None) -> jax.Array | None:
+    def _before_relu(self, name: str, part: Part, g: jax.Array | None) -> jax.Array | None:
         """Return the gradient before the node's ReLU, if it has one.
 
         Add the node's own cotangent first, if the objective uses the node.
@@ -181,13 +194,15 @@ class _Back:
         return jnp.where(part.of(self._tape.signs[name]), g, jnp.zeros_like(g))
 
     def _through_average(self, node: AvgPool, part: Part, g: jax.Array) -> jax.Array:
+        """Return the gradient of the inputs of an average pool, as many as its outputs."""
         counts = [
             lax.dynamic_slice(jnp.asarray(count), (start,), (length,))
             for count, start, length in zip(neighbours(node, self._sizes[node.name]), part.start, part.size, strict=True)
         ]
         return average_pool_back(node, counts, wide(g)).astype(g.dtype)
 
-    def _through_block(self, block: Block, inputs: Part, g: jax.Array | None) -> jax.Array | None:
+    def _through_block(self, block: InceptionBlock, inputs: Part, g: jax.Array | None) -> jax.Array | None:
+        """Return the gradient of a part of a block's inputs: the sum over its branches."""
         ends = np.cumsum([self._layer(branch[-1]).channels for branch in block.branches])[:-1].tolist()
         shares = [None] * len(block.branches) if g is None else jnp.split(g, ends, axis=-1)
         input_gradients, head_gradients, kernels = [], [], []
@@ -207,10 +222,12 @@ class _Back:
         return sum(gradients[1:], gradients[0]) if gradients else None
 
     def _through_head(self, head: Head, part: Part, g: jax.Array | None) -> jax.Array | None:
-        g = self._arrived(head.conv.name, part, g)
+        """Return the gradient of a head's outputs, before it is multiplied by the 1x1 kernel."""
+        g = self._before_relu(head.conv.name, part, g)
         return g if g is None or head.pool is None else self._through_average(head.pool, part, g)
 
     def _through_branch(self, branch: Sequence[Node], inputs: Part, g: jax.Array | None) -> jax.Array | None:
+        """Return the gradient of a part of the inputs of consecutive nodes."""
         parts = [inputs]
         for node in branch:
             start, size = parts[-1]

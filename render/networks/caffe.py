@@ -22,17 +22,21 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _LAYER_FIELDS = {100: (1, 7), 2: (4, 6)}
 _KINDS = ("weight", "bias")
 #: Most fields that a file may have. The published file has about 3,000; each array is one field.
-_MOST_FIELDS = 500_000
+_MAX_FIELDS = 500_000
 
 
 def read_parameters(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Return LAYER/weight and LAYER/bias of every layer with blobs, float32, without the auxiliary classifiers.
+    """Return the parameters of every layer but the auxiliary classifiers.
 
-    Raises `UserError` if the file is not a Caffe model or is cut short.
+    Returns:
+        LAYER/weight, (out, in, rows, columns) or (out, in), and LAYER/bias, (out,), float32.
+
+    Raises:
+        UserError: The file is not a Caffe model, or is cut short.
     """
     parameters: dict[str, NDArray[np.float32]] = {}
     try:
-        budget = iter(range(_MOST_FIELDS))
+        budget = iter(range(_MAX_FIELDS))
         for number, layer in _fields(memoryview(read_regular(path, MAX_FILE_BYTES)), budget):
             if number not in _LAYER_FIELDS or not isinstance(layer, memoryview):
                 continue
@@ -55,13 +59,17 @@ def read_parameters(path: Path) -> dict[str, NDArray[np.float32]]:
 
 
 def _without_unit_axes(blob: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
-    """Return a bias as (n,) and fully connected weights as (out, in). Old files write every blob with four axes."""
+    """Return a bias as (n,) and fully connected weights as (out, in).
+
+    Old files write every blob with four axes.
+    """
     if kind == "bias":
         return blob.reshape(-1)
     return blob.reshape(blob.shape[2:]) if blob.ndim == 4 and blob.shape[:2] == (1, 1) else blob
 
 
 def _blob(message: memoryview, budget: Iterator[int]) -> NDArray[np.float32]:
+    """Return the array of a BlobProto message."""
     legacy = {1: 1, 2: 1, 3: 1, 4: 1}
     shape: list[int] | None = None
     values: list[NDArray[np.float32]] = []
@@ -77,6 +85,7 @@ def _blob(message: memoryview, budget: Iterator[int]) -> NDArray[np.float32]:
 
 
 def _dimensions(message: memoryview, budget: Iterator[int]) -> Iterator[int]:
+    """Yield the dimensions of a BlobShape message, packed or not."""
     for number, value in _fields(message, budget):
         if number != 1:
             continue
@@ -91,44 +100,52 @@ def _dimensions(message: memoryview, budget: Iterator[int]) -> Iterator[int]:
 
 
 def _fields(message: memoryview, budget: Iterator[int]) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield the fields of a protobuf message in order: the number, and an integer or the field's bytes.
+    """Yield the fields of a protobuf message: the number, and an integer or the field's bytes.
 
-    Every field takes one item from `budget`.
+    Args:
+        message: The message.
+        budget: Iterator from which every field takes one item.
+
+    Raises:
+        ValueError: The message is damaged, or the budget is spent.
+        IndexError: It ends early.
     """
-    at = 0
-    while at < len(message):
+    offset = 0
+    while offset < len(message):
         _spend(budget)
-        key, at = _varint(message, at)
+        key, offset = _varint(message, offset)
         number, wire = key >> 3, key & 7
         if wire == _VARINT:
-            value, at = _varint(message, at)
+            value, offset = _varint(message, offset)
             yield number, value
             continue
         if wire == _BYTES:
-            length, at = _varint(message, at)
+            length, offset = _varint(message, offset)
         elif wire in (_FIXED64, _FIXED32):
             length = 8 if wire == _FIXED64 else 4
         else:
-            raise ValueError(f"unknown wire type {wire} at byte {at}")
-        if at + length > len(message):
-            raise ValueError(f"a field of {length} bytes at byte {at} goes past the end")
-        yield number, message[at : at + length]
-        at += length
+            raise ValueError(f"unknown wire type {wire} at byte {offset}")
+        if offset + length > len(message):
+            raise ValueError(f"a field of {length} bytes at byte {offset} goes past the end")
+        yield number, message[offset : offset + length]
+        offset += length
 
 
 def _spend(budget: Iterator[int]) -> None:
+    """Take one item from the budget; raise `ValueError` if there is none."""
     if next(budget, None) is None:
-        raise ValueError(f"it has more than {_MOST_FIELDS:,} fields")
+        raise ValueError(f"it has more than {_MAX_FIELDS:,} fields")
 
 
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
+def _varint(message: memoryview, offset: int) -> tuple[int, int]:
+    """Return the variable-length integer at an offset, and the offset after it."""
     value = shift = 0
     while True:
-        byte = message[at]
-        at += 1
+        byte = message[offset]
+        offset += 1
         value |= (byte & 0x7F) << shift
         if not byte & 0x80:
-            return value, at
+            return value, offset
         shift += 7
         if shift > 63:
-            raise ValueError(f"a varint at byte {at} is too long")
+            raise ValueError(f"a varint at byte {offset} is too long")

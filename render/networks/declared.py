@@ -32,7 +32,10 @@ class Declared:
 
 
 class Expected:
-    """Arrays that a file for an architecture may hold: its parameters, and batch norm statistics in place of biases."""
+    """Arrays that a file for an architecture may hold.
+
+    These are its parameters, and batch norm statistics in place of biases.
+    """
 
     def __init__(self, architecture: Architecture) -> None:
         self._shapes = architecture.parameters()
@@ -47,10 +50,20 @@ class Expected:
         return max(map(math.prod, self._shapes.values()))
 
     def has(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> bool:
-        """Return True if an array has the name and shape of an expected one and holds real numbers."""
+        """Return True if an array has the name and shape of an expected one and holds real numbers.
+
+        Args:
+            name: Name of the array in the file.
+            shape: Its shape.
+            dtype: Its type.
+        """
         return self._shapes.get(name) == tuple(shape) and dtype.kind in "fiub"
 
 
 def check_file(path: Path) -> None:
-    """Raise `OSError`, with the reason in `strerror`, unless the path is a regular file of at most `MAX_FILE_BYTES`."""
+    """Check that a path is a regular file of at most `MAX_FILE_BYTES`.
+
+    Raises:
+        OSError: It is not; `strerror` has the reason.
+    """
     open_regular(path, MAX_FILE_BYTES).close()

@@ -5,29 +5,25 @@ Layer names are those of the Caffe model. The input is BGR minus the channel mea
 
 from __future__ import annotations
 
-from render.networks.architecture import (
-    Architecture,
-    Block,
-    Conv,
-    LocalResponseNorm,
-    MaxPool,
-    Node,
-    Preprocess,
-)
+from render.networks.architecture import Architecture
+from render.networks.nodes import Conv, InceptionBlock, LocalResponseNorm, MaxPool, Node, Preprocess
 
 
-def _inception(name: str, one: int, three_reduce: int, three: int, five_reduce: int, five: int, pool: int) -> Block:
-    return Block(
+def _inception(
+    name: str, conv1: int, conv3_reduce: int, conv3: int, conv5_reduce: int, conv5: int, pool: int
+) -> InceptionBlock:
+    """Return an inception module; the numbers are channels, as in the paper's table 1."""
+    return InceptionBlock(
         f"inception_{name}",
         (
-            (Conv(f"inception_{name}/1x1", one, (1, 1)),),
+            (Conv(f"inception_{name}/1x1", conv1, (1, 1)),),
             (
-                Conv(f"inception_{name}/3x3_reduce", three_reduce, (1, 1)),
-                Conv(f"inception_{name}/3x3", three, (3, 3), padding=(1, 1)),
+                Conv(f"inception_{name}/3x3_reduce", conv3_reduce, (1, 1)),
+                Conv(f"inception_{name}/3x3", conv3, (3, 3), padding=(1, 1)),
             ),
             (
-                Conv(f"inception_{name}/5x5_reduce", five_reduce, (1, 1)),
-                Conv(f"inception_{name}/5x5", five, (5, 5), padding=(2, 2)),
+                Conv(f"inception_{name}/5x5_reduce", conv5_reduce, (1, 1)),
+                Conv(f"inception_{name}/5x5", conv5, (5, 5), padding=(2, 2)),
             ),
             (
                 MaxPool(f"inception_{name}/pool", 3, 1, padding=1, ceil=True),
@@ -38,6 +34,7 @@ def _inception(name: str, one: int, three_reduce: int, three: int, five_reduce: 
 
 
 def _pool(name: str) -> MaxPool:
+    """Return a max pool of 3 x 3 and stride 2, as Caffe counts its windows."""
     return MaxPool(name, 3, 2, ceil=True)
 
 

@@ -9,7 +9,8 @@ branch of mixed10. Keras' weights scale by x / 127.5 - 1 and use an average pool
 
 from __future__ import annotations
 
-from render.networks.architecture import Architecture, AvgPool, Block, Conv, MaxPool, Node, Preprocess
+from render.networks.architecture import Architecture
+from render.networks.nodes import AvgPool, Conv, InceptionBlock, MaxPool, Node, Preprocess
 
 
 def _conv(name: str, features: int, rows: int, columns: int | None = None) -> Conv:
@@ -19,11 +20,13 @@ def _conv(name: str, features: int, rows: int, columns: int | None = None) -> Co
 
 
 def _pool_branch(name: str, features: int) -> tuple[Node, ...]:
+    """Return the branch of an average pool and a 1x1 convolution."""
     return (AvgPool(f"{name}/pool"), _conv(f"{name}/branch_pool", features, 1))
 
 
-def _mixed_35(name: str, pool_features: int) -> Block:
-    return Block(
+def _mixed_35(name: str, pool_features: int) -> InceptionBlock:
+    """Return a block of the 35 x 35 grid (figure 5 of the paper)."""
+    return InceptionBlock(
         name,
         (
             (_conv(f"{name}/branch1x1", 64, 1),),
@@ -38,8 +41,9 @@ def _mixed_35(name: str, pool_features: int) -> Block:
     )
 
 
-def _reduce_35(name: str) -> Block:
-    return Block(
+def _reduce_35(name: str) -> InceptionBlock:
+    """Return the block that halves the 35 x 35 grid."""
+    return InceptionBlock(
         name,
         (
             (Conv(f"{name}/branch3x3", 384, (3, 3), stride=2),),
@@ -53,8 +57,9 @@ def _reduce_35(name: str) -> Block:
     )
 
 
-def _mixed_17(name: str, inner: int) -> Block:
-    return Block(
+def _mixed_17(name: str, inner: int) -> InceptionBlock:
+    """Return a block of the 17 x 17 grid (figure 6); `inner` channels run between 1x7 and 7x1."""
+    return InceptionBlock(
         name,
         (
             (_conv(f"{name}/branch1x1", 192, 1),),
@@ -75,8 +80,9 @@ def _mixed_17(name: str, inner: int) -> Block:
     )
 
 
-def _reduce_17(name: str) -> Block:
-    return Block(
+def _reduce_17(name: str) -> InceptionBlock:
+    """Return the block that halves the 17 x 17 grid."""
+    return InceptionBlock(
         name,
         (
             (_conv(f"{name}/branch3x3_1", 192, 1), Conv(f"{name}/branch3x3_2", 320, (3, 3), stride=2)),
@@ -91,16 +97,18 @@ def _reduce_17(name: str) -> Block:
     )
 
 
-def _mixed_8(name: str, *, max_pool: bool) -> Block:
-    def split(branch: str) -> Block:
+def _mixed_8(name: str, *, max_pool: bool) -> InceptionBlock:
+    """Return a block of the 8 x 8 grid (figure 7)."""
+
+    def split(branch: str) -> InceptionBlock:
         """Return a block of a 1x3 and a 3x1 convolution in parallel."""
-        return Block(
+        return InceptionBlock(
             f"{name}/{branch}",
             ((_conv(f"{name}/{branch}a", 384, 1, 3),), (_conv(f"{name}/{branch}b", 384, 3, 1),)),
         )
 
     pool: Node = MaxPool(f"{name}/pool", 3, 1, padding=1) if max_pool else AvgPool(f"{name}/pool")
-    return Block(
+    return InceptionBlock(
         name,
         (
             (_conv(f"{name}/branch1x1", 320, 1),),
@@ -116,6 +124,7 @@ def _mixed_8(name: str, *, max_pool: bool) -> Block:
 
 
 def _nodes(*, last_pool_is_max: bool) -> tuple[Node, ...]:
+    """Return all nodes; the pool branch of mixed10 is a max pool or an average pool."""
     return (
         Conv("conv2d_1a_3x3", 32, (3, 3), stride=2),
         Conv("conv2d_2a_3x3", 32, (3, 3)),

@@ -13,8 +13,9 @@ the dream made strong, and a clamp would stop their gradient.
 
 from __future__ import annotations
 
-from render.networks.architecture import Architecture, Preprocess
+from render.networks.architecture import Architecture
 from render.networks.inception_v3 import INCEPTION_V3_KERAS
+from render.networks.nodes import Preprocess
 
 INCEPTION_V3_SLIM = Architecture(
     name="inception_v3_slim",

@@ -1,7 +1,8 @@
-"""Reader of InceptionV3 weights in Keras' HDF5 files: models (`.h5`), weights of Keras 2 (`.h5`) and 3 (`.weights.h5`).
+"""Reader of InceptionV3 weights in Keras' HDF5 files.
 
-Keras numbers its convolutions `conv2d`, `conv2d_1`, ... and its batch norms in the same way. The count continues through a
-process, so only the order is used. Keras builds branches in its own order, listed here for each block.
+The files are models (`.h5`), and weights of Keras 2 (`.h5`) and 3 (`.weights.h5`). Keras numbers its convolutions
+`conv2d`, `conv2d_1`, ... and its batch norms in the same way. The count continues through a process, so only the order
+is used. Keras builds branches in its own order, listed here for each block.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from render.errors import UserError
-from render.networks.architecture import Architecture, Conv
+from render.networks.architecture import Architecture
 from render.networks.declared import MAX_PARTS, Declared, Expected, check_file
+from render.networks.nodes import Conv
 
 #: Order in which keras.applications.inception_v3 creates the branches of each block.
 _BLOCK_ORDERS: dict[str, tuple[str, ...]] = {
@@ -54,7 +56,7 @@ _NUMBERED_VARIABLES = {"conv2d": ("kernel",), "batch_normalization": ("beta", "m
 
 _NORM_PARTS = {"beta": "beta", "moving_mean": "mean", "moving_variance": "var", "gamma": "gamma"}
 #: Largest chunk of a dataset, bytes. HDF5 unpacks a whole chunk to read any value in it.
-_LARGEST_CHUNK = 64 << 20
+_MAX_CHUNK_BYTES = 64 << 20
 #: Errors that h5py raises on damaged files, in addition to `OSError`, `RuntimeError` and `ValueError`.
 _DAMAGED = (KeyError, TypeError, AttributeError, OverflowError, MemoryError)
 
@@ -62,9 +64,17 @@ _Datasets = dict[str, h5py.Dataset]
 
 
 def read_parameters(path: Path, architecture: Architecture) -> dict[str, NDArray | Declared]:
-    """Return LAYER/{weight,beta,mean,var} of every convolution: weights (out, in, rows, columns), float32.
+    """Return the weights of every convolution, and the statistics of its batch norm.
 
     A classifier (`predictions`) in the file is ignored.
+
+    Args:
+        path: The file.
+        architecture: Keras' variant of InceptionV3.
+
+    Returns:
+        LAYER/weight, (out, in, rows, columns), and LAYER/{beta,mean,var}, (out,), float32; arrays that fit no parameter are
+            declared only.
 
     Raises:
         UserError: The number of convolutions or batch norms does not fit.
@@ -81,6 +91,7 @@ def read_parameters(path: Path, architecture: Architecture) -> dict[str, NDArray
 
 
 def _parameters(groups: dict[str, _Datasets], architecture: Architecture, path: Path) -> dict[str, NDArray | Declared]:
+    """Return the parameters from the datasets of each layer, by Keras' name of the layer."""
     expected = Expected(architecture)
     convolutions = _numbered(groups, "conv2d")
     norms = _numbered(groups, "batch_normalization")
@@ -102,7 +113,7 @@ def _parameters(groups: dict[str, _Datasets], architecture: Architecture, path: 
 
 
 def _read(dataset: h5py.Dataset, name: str, expected: Expected, *, kernel: bool = False) -> NDArray | Declared:
-    """Return a dataset's values as float32, or a `Declared` if it does not have the parameter's shape.
+    """Return a dataset's values as float32, or its declaration if it does not have the shape.
 
     Kernels are stored as (rows, columns, in, out) and returned as (out, in, rows, columns).
     """
@@ -112,7 +123,7 @@ def _read(dataset: h5py.Dataset, name: str, expected: Expected, *, kernel: bool 
         return Declared(shape, str(dataset.dtype))
     if dataset.external or dataset.is_virtual:
         raise ValueError(f"{name} has its values in another file")
-    if dataset.chunks and math.prod(dataset.chunks) * dataset.dtype.itemsize > _LARGEST_CHUNK:
+    if dataset.chunks and math.prod(dataset.chunks) * dataset.dtype.itemsize > _MAX_CHUNK_BYTES:
         raise ValueError(f"{name} is stored in pieces of {dataset.chunks} values")
     return np.asarray(dataset, np.float32).transpose(axes)
 
@@ -130,7 +141,10 @@ def _layer_groups(file: h5py.File) -> list[tuple[str, h5py.Group]]:
 
 
 def _group(parent: h5py.Group, name: str) -> h5py.Group | None:
-    """Return the group `name` if it is in this file, or None. Links to other files are not followed."""
+    """Return the group `name`, or None if it is not in this file.
+
+    Links to other files are not followed.
+    """
     if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
         return None
     item = parent.get(name)
@@ -138,7 +152,10 @@ def _group(parent: h5py.Group, name: str) -> h5py.Group | None:
 
 
 def _layer_name(name: str, group: h5py.Group) -> str:
-    """Return the name of a layer. Keras 3 renumbers the groups and keeps the name in an attribute."""
+    """Return the name of a layer.
+
+    Keras 3 renumbers the groups and stores the name in an attribute.
+    """
     variables = _group(group, "vars")
     if variables is None or "name" not in variables.attrs:
         return name
@@ -158,6 +175,7 @@ def _datasets(group: h5py.Group) -> _Datasets:
     budget = iter(range(MAX_PARTS))
 
     def visit(name: str, item: object) -> bool | None:
+        """Add a numeric dataset; return True to end the visit once the budget is spent."""
         if isinstance(item, h5py.Dataset) and item.shape is not None and item.dtype.kind in "fiu":
             datasets[name.rpartition("/")[2].removesuffix(":0")] = item
         # Anything but None ends the visit.

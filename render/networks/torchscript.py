@@ -1,7 +1,8 @@
-"""Reader of the FID InceptionV3 weights in their TorchScript archive. It does not need torch and never unpickles.
+"""Reader of the FID InceptionV3 weights in their TorchScript archive.
 
-The archive is an uncompressed zip; `out_jit_module/data/N` are raw little-endian float32 tensors, four for each
-convolution: weight (out, in, rows, columns), then batch norm's beta, mean and var.
+It does not need torch and never unpickles. The archive is an uncompressed zip; `out_jit_module/data/N` are raw little-
+endian float32 tensors, four for each convolution: weight (out, in, rows, columns), then batch norm's beta, mean and
+var.
 """
 
 from __future__ import annotations
@@ -14,17 +15,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from render.errors import UserError
-from render.networks.architecture import Architecture, Conv
+from render.networks.architecture import Architecture
+from render.networks.nodes import Conv
 
 _FOLDER = "out_jit_module/data"
 _PARTS = ("weight", "beta", "mean", "var")
 
 
 def read_parameters(path: Path, architecture: Architecture) -> dict[str, NDArray[np.float32]]:
-    """Return LAYER/{weight,beta,mean,var} of every convolution, float32.
+    """Return the weights of every convolution, and the statistics of its batch norm.
 
-    The archive only numbers its tensors, in the architecture's order of convolutions. Raises `UserError` if the file is not
-    the expected archive.
+    The archive only numbers its tensors, in the architecture's order of convolutions.
+
+    Args:
+        path: The file.
+        architecture: The network.
+
+    Returns:
+        LAYER/weight, (out, in, rows, columns), and LAYER/{beta,mean,var}, (out,), float32.
+
+    Raises:
+        UserError: The file is not the expected archive.
     """
     shapes = architecture.parameters()
     convolutions = [layer.name for layer in architecture.layers.values() if isinstance(layer.node, Conv)]
@@ -42,7 +53,11 @@ def read_parameters(path: Path, architecture: Architecture) -> dict[str, NDArray
 
 
 def _read_stored(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
-    """Return an uncompressed member of `size` bytes. Raise `ValueError` if it is compressed or has another size."""
+    """Return an uncompressed member of `size` bytes.
+
+    Raises:
+        ValueError: It is compressed, or has another size.
+    """
     info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != size:
         raise ValueError(f"{name} is no uncompressed tensor of {size:,} bytes")

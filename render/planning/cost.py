@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from render.config.schema import NodeConfig
-from render.geometry.geometry import CHUNK, Axis, Block, Grid, Interval, Rect, boundary_runs, chunk_extent, deal_blocks
+from render.geometry.blocks import Block, chunk_extent, deal_blocks
+from render.geometry.geometry import CHUNK, Axis, Grid, Interval, Rect, boundary_runs
 from render.planning.deal import tiles_a_call
 from render.planning.plan import Octave
 from render.planning.residence import (

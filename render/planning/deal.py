@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from render.geometry.geometry import Block, Gathering, Rect, deal_blocks, margin_pieces, pieces_of
+from render.geometry.blocks import Block, Gathering, deal_blocks, margin_pieces, pieces_of
+from render.geometry.geometry import Rect
 from render.planning.plan import Octave
 
 #: Intended duration of one call to a worker, s, and the most tiles of a call.

@@ -14,7 +14,8 @@ from render.config.formats import FORMATS, refuse_size
 from render.config.schema import Config, OutputConfig, pictures
 from render.dreaming.stage import Stage
 from render.errors import UserError
-from render.geometry.geometry import BAND, BOUNDARY_MODES, MOST_TURNS, Axis, AxisMode, Block, Grid, deal_blocks, round_up
+from render.geometry.blocks import Block, deal_blocks
+from render.geometry.geometry import BAND, BOUNDARY_MODES, MOST_TURNS, Axis, AxisMode, Grid, round_up
 from render.networks.architecture import Architecture
 from render.planning.layout import lay_out
 from render.planning.residence import Residence, estimated_bytes, suits

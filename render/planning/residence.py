@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from render.dreaming.objectives import Objective
 from render.dreaming.stage import Stage
-from render.geometry.geometry import Block
+from render.geometry.blocks import Block
 from render.networks.architecture import Architecture
 
 #: Pixels of windows, about, that occupy an accelerator fully in one kernel call, and the most windows of a call.

@@ -13,9 +13,9 @@ from render.config.octave_settings import refuse_length, region_terms, settings_
 from render.config.schema import Config
 from render.dreaming.objectives import Objective, resolve
 from render.dreaming.optimizer import Optimizer
+from render.dreaming.picture_terms import Guide
 from render.dreaming.stage import Conditioning, Region, Stage
 from render.dreaming.term_syntax import Materials
-from render.dreaming.terms import Guide
 from render.errors import UserError
 from render.networks.architecture import Architecture
 

@@ -9,7 +9,8 @@ from render.config.command_words import hydra_text
 from render.config.compose import PATH_KEYS, SWEEP, is_hydras, parsed_word, refuse_unknown
 from render.config.yaml_files import UnsafeYaml, load_yaml, read_yaml_text
 from render.errors import UserError
-from render.networks.architecture import Architecture, Block
+from render.networks.architecture import Architecture
+from render.networks.nodes import InceptionBlock
 from render.storage.url import SCHEMES
 from render.storage.user_paths import user_path
 from render.sweeps.values import Written, labels, of_name, of_text, plain_text, values_of_word
@@ -33,7 +34,7 @@ def layer_values(given: object, architecture: Architecture | None) -> list[Writt
     if given == "all":
         if architecture is None:
             raise UserError("sweep.layers=all and an axis of models: all of which? List the layers, or sweep one model")
-        given = [node.name for node in architecture.nodes if isinstance(node, Block)]
+        given = [node.name for node in architecture.nodes if isinstance(node, InceptionBlock)]
     if isinstance(given, str):
         given = given.split(",")
     if not isinstance(given, list) or not all(isinstance(layer, str) and layer.strip() for layer in given):

@@ -207,7 +207,7 @@ class _Side:
 
 def _ours(model: str, layer: str, side: int) -> tuple[Gradient, dict[str, float]]:
     """The kernel as a worker makes and calls it."""
-    from render.dreaming.objectives import Given, resolve
+    from render.dreaming.objectives import KernelInputs, resolve
     from render.farm.worker.kernel_recipe import KernelRecipe
     from render.geometry.geometry import KernelShape
     from tests.benchmarks.trained import trained
@@ -219,7 +219,7 @@ def _ours(model: str, layer: str, side: int) -> tuple[Gradient, dict[str, float]
     core = core_side(loaded.architecture.layer(layer), side) or side
     shape = KernelShape((side, side), (core, core))
     # The size of the whole canvas makes a factor of the gradient: here the window is all there is.
-    given = Given(0, objective.divisors(loaded.architecture, shape.window))
+    given = KernelInputs(0, objective.divisors(loaded.architecture, shape.window))
     offset = ((side - core) // 2, (side - core) // 2)
     kernel.memory(shape)
     made = {

@@ -15,27 +15,18 @@ import jax
 import numpy as np
 
 from render.dreaming.ascent import statistic
-from render.dreaming.kernel import Kernel, Programs
-from render.dreaming.objectives import MOST_COPIES, Given, resolve
+from render.dreaming.kernel import Kernel
+from render.dreaming.objectives import MOST_COPIES, KernelInputs, resolve
+from render.dreaming.programs import GradientArguments, Programs
 from render.dreaming.resample import Pixels
-from render.dreaming.resident import Form, compiled_cores
+from render.dreaming.resident import BatchSpec, compile_gradient
 from render.dreaming.stage import Stage
 from render.errors import UserError
 from render.farm.messages import Ascended, Assignment, Facts, TileSum
 from render.farm.worker.resident_block import Residency
 from render.farm.worker.worker import Worker
-from render.geometry.geometry import (
-    Axis,
-    Gathering,
-    Grid,
-    Interval,
-    KernelShape,
-    Rect,
-    deal_blocks,
-    margin_pieces,
-    round_up,
-    whole,
-)
+from render.geometry.blocks import Gathering, deal_blocks, margin_pieces
+from render.geometry.geometry import Axis, Grid, Interval, KernelShape, Rect, round_up, whole
 from render.networks.network import Network
 from render.networks.weights import Loaded
 from render.planning.residence import Residence
@@ -88,20 +79,20 @@ def measure_batch(kernel: Kernel, side: int, batch: int, least: float, memory: i
     architecture = kernel.programs.network.architecture
     if 2 * batch * architecture.activation_bytes(side, side) > _SHARE * memory:
         return None
-    given = Given(0, (1.0,))
-    compiled = compiled_cores(kernel, given, Form(KernelShape((side, side), (side, side)), batch))
+    kernel_inputs = KernelInputs(0, (1.0,))
+    compiled = compile_gradient(kernel, kernel_inputs, BatchSpec(KernelShape((side, side), (side, side)), batch))
     first = (batch,) if batch > 1 else ()
     window = Noise.made().at((side, side), whole(side, side))
     arguments = (
         np.broadcast_to(window, (*first, *window.shape)).copy(),
         None,
-        kernel.constants(given),
+        kernel.constants(kernel_inputs),
         np.ones(1, np.float32),
         np.full((*first, 1, 2, MOST_COPIES), -1, np.int32),
         np.zeros((*first, 2), np.int32),
     )
-    there = jax.device_put(arguments)
-    seconds = seconds_of(lambda: compiled(kernel.programs.state, *there), least)
+    on_device = GradientArguments(kernel.programs.state, *jax.device_put(arguments))
+    seconds = seconds_of(lambda: compiled(on_device), least)
     return {
         "side": side,
         "batch": batch,
@@ -169,7 +160,7 @@ def _worker(
     arrays = 24 * block.padded.area
     if grid.tiles * axis.window**2 / rate > _LONGEST or arrays > _SHARE * facts.host_bytes:
         return None
-    given = Given(0, kernel.objectives[0].divisors(loaded.architecture, grid.extended_shape))
+    given = KernelInputs(0, kernel.objectives[0].divisors(loaded.architecture, grid.extended_shape))
     assignment = Assignment(0, 0, block, Gathering.of(margin_pieces(block, blocks), 0), (), Stage(1, 1.5), (given,))
     residency = Residency(kernel, Residence(resident), facts.platform, facts.device_bytes)
     worker = Worker(kernel, Noise.made(), kernel.objectives, loaded.architecture, residency=residency)

@@ -36,7 +36,7 @@ from PIL import Image
 
 from render.config.compose import load_config
 from render.config.schema import Config
-from render.dreaming.objectives import Given
+from render.dreaming.objectives import KernelInputs
 from render.farm.messages import Facts
 from render.farm.worker.process import facts, use_compilation_cache
 from render.geometry.geometry import KernelShape
@@ -63,7 +63,7 @@ def measure_kernel(
     architecture = kernel.programs.network.architecture
     shape = KernelShape((side, side), (side, side))
     window = jnp.asarray(np.random.default_rng(0).normal(128, 30, (side, side, 3)).clip(0, 255), jnp.float32)
-    given = Given(0, (1.0,))
+    given = KernelInputs(0, (1.0,))
     memory = kernel.memory(shape)
     seconds = seconds_of(lambda: kernel(shape, window, given, (0, 0)), least)  # type: ignore[arg-type]
     gradient = np.asarray(kernel(shape, window, given, (0, 0)))  # type: ignore[arg-type]

@@ -20,11 +20,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from render.dreaming.objectives import Given
+from render.dreaming.objectives import KernelInputs
 from render.farm.worker.process import use_compilation_cache
 from render.geometry.geometry import KernelShape
-from render.networks.architecture import Architecture, Block, Conv, Layer, Node, Preprocess, Span
+from render.networks.architecture import Architecture, Layer, derive_layers
 from render.networks.network import Network
+from render.networks.nodes import Conv, InceptionBlock, Node, Preprocess
 from tests.benchmarks.device import kernel_of
 from tests.benchmarks.others import Others
 from tests.benchmarks.table import Table, interleaved
@@ -35,7 +36,7 @@ LAYERS = {"inception_v3": "mixed5", "googlenet": "inception_4c"}
 
 @dataclass(frozen=True)
 class Part(Architecture):
-    """One node as a network of its own, whose pixels have as many channels as the node is given."""
+    """One node as a network of its own, whose pixels have as many channels as the node's input."""
 
     channels: int = 3
 
@@ -45,9 +46,7 @@ class Part(Architecture):
 
     @cached_property
     def layers(self) -> dict[str, Layer]:
-        found: dict[str, Layer] = {}
-        self._walk(self.nodes, self.channels, (Span(), Span()), found)
-        return found
+        return derive_layers(self.name, self.nodes, self.channels)
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,11 @@ def _rows(model: str, layer: str, side: int, rounds: int, product: float) -> lis
 
     def timing(name: str) -> Timing:
         found = architecture.layer(name)
-        key = (replace(found.node, name=""), found.in_channels, sizes[name]) if not isinstance(found.node, Block) else name
+        key = (
+            (replace(found.node, name=""), found.in_channels, sizes[name])
+            if not isinstance(found.node, InceptionBlock)
+            else name
+        )
         if key not in known:
             known[key] = _time(found, loaded.parameters, sizes[name], rounds)
         return replace(known[key], layer=found)
@@ -103,7 +106,7 @@ def _rows(model: str, layer: str, side: int, rounds: int, product: float) -> lis
     )
     kernel, shape = kernel_of(loaded, layer, "float32"), KernelShape((side, side), (side, side))
     pixels = np.random.default_rng(0).normal(128, 30, (side, side, 3)).clip(0, 255).astype(np.float32)
-    seconds = median(interleaved({"": _timed(lambda: kernel(shape, pixels, Given(0, (1.0,)), (0, 0)))}, rounds)[""])
+    seconds = median(interleaved({"": _timed(lambda: kernel(shape, pixels, KernelInputs(0, (1.0,)), (0, 0)))}, rounds)[""])
     flops = architecture.gradient_flops((side, side), (side, side)) / 2
     last = _row(model, "= the kernel", [Timing(architecture.layer(layer), 0.0, seconds, flops)], total, product)
     return [*rows, {name: value for name, value in last.items() if name not in ("forward ms", "backward ms")}]
@@ -165,10 +168,10 @@ def _product_rate(side: int, rounds: int) -> float:
 
 def _inner(node: Node) -> Iterator[Node]:
     """The nodes that compute inside a block, in order; none in another."""
-    if isinstance(node, Block):
+    if isinstance(node, InceptionBlock):
         for branch in node.branches:
             for one in branch:
-                yield from _inner(one) if isinstance(one, Block) else (one,)
+                yield from _inner(one) if isinstance(one, InceptionBlock) else (one,)
 
 
 def _kind(layer: Layer) -> str:
@@ -186,7 +189,7 @@ def input_sizes(
     """(rows, columns) of what every node is given."""
     for node in nodes:
         yield node.name, size
-        if isinstance(node, Block):
+        if isinstance(node, InceptionBlock):
             for branch in node.branches:
                 yield from input_sizes(branch, size, outputs)
         size = outputs[node.name]

@@ -10,7 +10,7 @@ from statistics import fmean, median
 
 from render.config.compose import load_config
 from render.farm.events import OctaveStarted, StepDone
-from render.geometry.geometry import deal_blocks
+from render.geometry.blocks import deal_blocks
 from render.job.job import Job, draft, prepared
 from tests.benchmarks.table import Table
 

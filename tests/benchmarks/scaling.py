@@ -18,7 +18,8 @@ from render.farm.ray.executor import RayExecutor
 from render.farm.ray.pool import RayFarm
 from render.farm.worker.process import KernelCache
 from render.farm.worker.worker import Worker
-from render.geometry.geometry import KernelShape, Rect, deal_blocks
+from render.geometry.blocks import deal_blocks
+from render.geometry.geometry import KernelShape, Rect
 from render.networks.inception_v3 import INCEPTION_V3
 from render.planning.plan import Machine, Plan, make_plan
 from render.planning.schedule import Schedule, make_schedule

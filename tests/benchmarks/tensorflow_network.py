@@ -11,16 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from render.networks.architecture import (
-    Architecture,
-    AvgPool,
-    Block,
-    Conv,
-    LocalResponseNorm,
-    MaxPool,
-    Node,
-    window_output,
-)
+from render.networks.architecture import Architecture
+from render.networks.nodes import AvgPool, Conv, InceptionBlock, LocalResponseNorm, MaxPool, Node, window_output
 
 
 class TensorFlowKernel:
@@ -66,7 +58,7 @@ class TensorFlowKernel:
                     x = tf.nn.avg_pool2d(x, node.size, 1, "SAME")
                 case LocalResponseNorm():
                     x = tf.nn.local_response_normalization(x, node.n // 2, node.k, node.alpha / node.n, node.beta)
-                case Block():
+                case InceptionBlock():
                     x = tf.concat([self._run(branch, x) for branch in node.branches], -1)
         return x
 

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from render.config.schema import Config, validate
-from render.dreaming.kernel import Kernel, Programs
-from render.dreaming.objectives import Given, resolve
+from render.dreaming.kernel import Kernel
+from render.dreaming.objectives import KernelInputs, resolve
+from render.dreaming.programs import Programs
 from render.farm.worker.process import use_compilation_cache
 from render.geometry.geometry import Grid, KernelShape
 from render.networks.network import Network
@@ -112,7 +113,7 @@ def _seconds(kernel: Kernel, grids: dict[str, Grid], rounds: int) -> dict[str, f
 
 def _window_seconds(kernel: Kernel, shape: KernelShape, pixels: NDArray[np.float32]) -> float:
     begun = time.perf_counter()
-    kernel(shape, pixels, Given(0, (1.0,)), (0, 0)).block_until_ready()
+    kernel(shape, pixels, KernelInputs(0, (1.0,)), (0, 0)).block_until_ready()
     return time.perf_counter() - begun
 
 

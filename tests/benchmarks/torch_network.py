@@ -13,15 +13,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from render.networks.architecture import (
-    Architecture,
-    AvgPool,
-    Block,
-    Conv,
-    LocalResponseNorm,
-    MaxPool,
-    Node,
-)
+from render.networks.architecture import Architecture
+from render.networks.nodes import AvgPool, Conv, InceptionBlock, LocalResponseNorm, MaxPool, Node
 
 
 class TorchKernel:
@@ -66,6 +59,6 @@ class TorchKernel:
                     x = functional.avg_pool2d(x, node.size, 1, node.size // 2, count_include_pad=False)
                 case LocalResponseNorm():
                     x = functional.local_response_norm(x, node.n, node.alpha, node.beta, node.k)
-                case Block():
+                case InceptionBlock():
                     x = torch.cat([self._run(branch, x) for branch in node.branches], dim=1)
         return x

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from render.storage.opening import open_storage
 from tests.reports.same_canvases import ROOT, checked_out
-from tests.s3 import serving
+from tests.support.s3 import serving
 
 DATA = ROOT / "tests" / "data" / "older_runs.tar.gz"
 BUCKET = "s3://older/run"

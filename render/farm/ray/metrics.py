@@ -10,7 +10,7 @@ from typing import Any
 from render.config.schema import FarmConfig
 from render.farm.conductor import filter_bytes_exchanged
 from render.farm.events import Event, Noticed, OctaveStarted, Recovered, Saved, StepDone, TilesDone
-from render.geometry.geometry import deal_blocks
+from render.geometry.blocks import deal_blocks
 from render.planning.cost import Traffic
 
 #: Prefix that Ray adds to every name.

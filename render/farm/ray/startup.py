@@ -58,8 +58,9 @@ def join(address: str) -> None:
     except (RayError, RuntimeError, ConnectionError, ValueError, OSError) as error:
         if mismatch := rays_mismatch(error):
             raise UserError(f"farm.address={address}: {mismatch}") from None
+        reason = first_line(error.__cause__ or error)
         raise UserError(
-            f"farm.address={address}: cannot join a Ray cluster there ({first_line(error.__cause__ or error)}); start one with "
+            f"farm.address={address}: cannot join a Ray cluster there ({reason}); start one with "
             "`ray start --head`, or leave farm.address out to render on this machine"
         ) from None
 

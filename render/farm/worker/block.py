@@ -12,7 +12,8 @@ from render.dreaming.resample import Pixels
 from render.errors import NumericalError
 from render.farm.messages import Assignment
 from render.farm.worker import scratch
-from render.geometry.geometry import Block, Piece, Rect, Tile, boundary_runs, deal_blocks, pieces_of
+from render.geometry.blocks import Block, Piece, deal_blocks, pieces_of
+from render.geometry.geometry import Rect, Tile, boundary_runs
 
 CANVAS, _MOMENT = "canvas", "moment-"
 

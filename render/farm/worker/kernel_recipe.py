@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from render.dreaming.objectives import Objective
 from render.errors import UserError
-from render.networks.weights import Loaded, fingerprint
+from render.networks.parameters import fingerprint
+from render.networks.weights import Loaded
 from render.planning.residence import Residence
 
 if TYPE_CHECKING:
-    from render.dreaming.kernel import Kernel, Programs
+    from render.dreaming.kernel import Kernel
+    from render.dreaming.programs import Programs
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class KernelRecipe:
 
         Raise `UserError` if the weights do not match their checksum, as after a broken transfer.
         """
-        from render.dreaming.kernel import Programs
+        from render.dreaming.programs import Programs
         from render.networks.network import Network
 
         loaded = self.loaded

@@ -16,8 +16,9 @@ import numpy as np
 import psutil
 
 from render.canvas import store
-from render.dreaming.kernel import Kernel, Programs
-from render.dreaming.objectives import Given
+from render.dreaming.kernel import Kernel
+from render.dreaming.objectives import KernelInputs
+from render.dreaming.programs import Programs
 from render.errors import UserError
 from render.farm.messages import Facts
 from render.farm.versions import own_versions
@@ -125,7 +126,7 @@ class WorkerProcess:
         assert self._kernel is not None, "open comes first"
         shape = KernelShape(window, core)
         pixels = np.random.default_rng(0).normal(128, 30, (*window, 3)).astype(np.float32)
-        kernel_inputs = Given(objective, (1.0,) * len(self._kernel.objectives[objective].terms))
+        kernel_inputs = KernelInputs(objective, (1.0,) * len(self._kernel.objectives[objective].terms))
 
         def run() -> None:
             assert self._kernel is not None

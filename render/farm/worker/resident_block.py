@@ -12,24 +12,26 @@ import jax
 import numpy as np
 
 from render.dreaming.kernel import Kernel
-from render.dreaming.objectives import Given
+from render.dreaming.objectives import KernelInputs
+from render.dreaming.programs import GradientArguments
 from render.dreaming.resample import Pixels
 from render.dreaming.resident import (
-    Form,
+    BatchSpec,
     Position,
+    apply_update,
     call_bytes,
-    compiled_cores,
-    kept,
-    moved,
-    replaced,
-    taken,
-    windows_of,
+    compile_gradient,
+    cut_windows,
+    read_rect,
+    store_gradients,
+    write_rect,
     zeros,
 )
 from render.errors import UserError
 from render.farm.messages import Assignment, TileSum
 from render.farm.worker.block import CANVAS, BlockArrays, MaskOfPixels, SourceOfPixels, not_finite
-from render.geometry.geometry import Block, KernelShape, Rect, Tile
+from render.geometry.blocks import Block
+from render.geometry.geometry import KernelShape, Rect, Tile
 from render.planning.plan import size_text
 from render.planning.residence import (
     TOTAL_SHARE,
@@ -50,17 +52,22 @@ _IN_FLIGHT = 3
 class Ascent:
     """Program that computes the gradients of a block's tiles on the device, a few at once."""
 
-    def __init__(self, kernel: Kernel, given: Given, form: Form) -> None:
+    def __init__(self, kernel: Kernel, given: KernelInputs, form: BatchSpec) -> None:
         self.form = form
-        self.cores = compiled_cores(kernel, given, form)
+        self.cores = compile_gradient(kernel, given, form)
         self._kernel = kernel
-        self._given: Given | None = None
+        self._given: KernelInputs | None = None
         self._constants: tuple = ()
 
     def __call__(
-        self, given: Given, canvas: jax.Array, slots: jax.Array, positions: Sequence[Position], places: Sequence[np.ndarray]
+        self,
+        given: KernelInputs,
+        canvas: jax.Array,
+        slots: jax.Array,
+        positions: Sequence[Position],
+        places: Sequence[np.ndarray],
     ) -> tuple[jax.Array, jax.Array]:
-        """Return the slots with the tiles at `positions` filled in, and the tiles' sums: see `dream.resident.kept`.
+        """Return the slots with the tiles at `positions` filled in, and the tiles' sums: see `store_gradients`.
 
         `slots` are donated. If there are fewer positions than windows in a call, the last is computed again.
         """
@@ -73,11 +80,11 @@ class Ascent:
         if self.form.windows == 1:
             padded_places, offsets = padded_places[0], offsets[0]
         device_positions, *arguments = jax.device_put((padded_positions, padded_places, np.ascontiguousarray(offsets)))
-        windows = windows_of(canvas, device_positions, self.form)
-        cores = self.cores(self._kernel.programs.state, windows, None, *self._constants, *arguments)
-        return kept(slots, cores, device_positions, self.form)
+        windows = cut_windows(canvas, device_positions, self.form)
+        cores = self.cores(GradientArguments(self._kernel.programs.state, windows, None, *self._constants, *arguments))
+        return store_gradients(slots, cores, device_positions, self.form)
 
-    def places(self, given: Given, block: Block, window: Rect, jitter: tuple[int, int]) -> np.ndarray:
+    def places(self, given: KernelInputs, block: Block, window: Rect, jitter: tuple[int, int]) -> np.ndarray:
         """See `Objective.places`."""
         objective = self._kernel.objectives[given.objective]
         return objective.places(self._kernel.programs.network.architecture, block.grid, window, jitter)
@@ -114,7 +121,7 @@ class Residency:
         together = self._asked.together(self._platform, shape.window, window_bytes, int(self._memory * WINDOWS_SHARE))
         # Limited by the whole grid, not by the block, so that it does not depend on the number of workers.
         together = min(together, block.grid.tiles)
-        form = Form(shape, together, stage.conditioning.normalize, stage.conditioning.luminance_only)
+        form = BatchSpec(shape, together, stage.conditioning.normalize, stage.conditioning.luminance_only)
         limit = int(self._memory * TOTAL_SHARE)
         # Before compiling: check the memory that is needed in any case.
         canvas, slots, ascent = canvas_bytes(block), slots_bytes(block), None
@@ -160,24 +167,26 @@ class ResidentBlock(BlockArrays):
     def gradients(self) -> list[Pixels]:
         """The gradient, fetched from the device: (rows, columns, 3) float32 over the block."""
         assert self._slots is not None, "ascend comes first"
-        return [jax.device_get(taken(self._slots, (0, 0), self.block.pixels.shape))]
+        return [jax.device_get(read_rect(self._slots, (0, 0), self.block.pixels.shape))]
 
     def part(self, rect: Rect, part: str = CANVAS) -> Pixels:
         """Return the pixels as on the host. If the canvas is on the device, they are a copy, only for reading."""
         if self._canvas is None or part != CANVAS:
             return super().part(rect, part)
-        return jax.device_get(taken(self._canvas, self._corner(rect), rect.shape))
+        return jax.device_get(read_rect(self._canvas, self._corner(rect), rect.shape))
 
     def fill_margin(self, *parts: Sequence[Pixels]) -> None:
         """Fill the margin as on the host; the block's own pixels stay on the device."""
         canvas, margin = self._resident(), self.given.margin
         for piece in margin.own:
-            pixels = taken(canvas, self._corner(piece.source), piece.source.shape, (piece.flip_rows, piece.flip_columns))
-            canvas = replaced(canvas, self._corner(piece.target), pixels)
+            pixels = read_rect(
+                canvas, self._corner(piece.source), piece.source.shape, (piece.flip_rows, piece.flip_columns)
+            )
+            canvas = write_rect(canvas, self._corner(piece.target), pixels)
         for (_, pieces), arrays in zip(margin.others, parts, strict=True):
             for piece, values in zip(pieces, arrays, strict=True):
                 flipped = values[:: -1 if piece.flip_rows else 1, :: -1 if piece.flip_columns else 1]
-                canvas = replaced(canvas, self._corner(piece.target), np.ascontiguousarray(flipped))
+                canvas = write_rect(canvas, self._corner(piece.target), np.ascontiguousarray(flipped))
         self._canvas = canvas
 
     def ascend(self, step: int, jitter: tuple[int, int], tiles: Sequence[Tile]) -> list[TileSum]:
@@ -205,7 +214,7 @@ class ResidentBlock(BlockArrays):
         assert self._slots is not None, "ascend comes first"
         scale = jax.device_put(np.float32(self.given.stage.step_size / statistics[0]))
         pixels = self.block.pixels
-        self._canvas = moved(self._resident(), self._slots, scale, self._corner(pixels), pixels.shape)
+        self._canvas = apply_update(self._resident(), self._slots, scale, self._corner(pixels), pixels.shape)
 
     def forget_gradients(self) -> None:
         """Free the gradients as on the host, and bring the canvas back to the host."""
@@ -223,7 +232,7 @@ class ResidentBlock(BlockArrays):
         if self._canvas is None:
             canvas = zeros((*self.block.padded.shape, 3))
             for rect in self.block.pixels.bands():
-                canvas = replaced(canvas, self._corner(rect), np.array(super().part(rect)))
+                canvas = write_rect(canvas, self._corner(rect), np.array(super().part(rect)))
             self._canvas = canvas
             del self.canvas, self.own
         return self._canvas
@@ -233,7 +242,7 @@ class ResidentBlock(BlockArrays):
         return rect.rows.start - self.block.padded.rows.start, rect.columns.start - self.block.padded.columns.start
 
     def _position(self, tile: Tile, window: Rect) -> Position:
-        grid, shape, pixels = self.block.grid, self._ascent.form.kernel, self.block.pixels
+        grid, shape, pixels = self.block.grid, self._ascent.form.shape, self.block.pixels
         # A device would silently cut another window.
         assert window.intersect(self.block.padded) == window, "the window lies beyond the margin"
         core = grid.core(tile)

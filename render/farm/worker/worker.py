@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from render.canvas.store import CanvasStore
 from render.dreaming.ascent import luminance, measure
-from render.dreaming.objectives import Given, Objective
+from render.dreaming.objectives import KernelInputs, Objective
 from render.dreaming.resample import Pixels, resample
 from render.errors import UserError
 from render.farm.messages import Ascended, Assignment, TileSum, TileSums
@@ -26,7 +26,8 @@ from render.farm.worker.block import CANVAS, BlockArrays, MaskOfPixels, SourceOf
 from render.farm.worker.resident_block import Residency, ResidentBlock
 from render.farm.worker.timings import Spent, spends_on
 from render.farm.worker.update import filter_tiles, level_sums, move
-from render.geometry.geometry import CHUNK, Gathering, Interval, KernelShape, Rect, Tile
+from render.geometry.blocks import Gathering
+from render.geometry.geometry import CHUNK, Interval, KernelShape, Rect, Tile
 from render.networks.architecture import Architecture
 from render.storage.url import Place
 
@@ -41,7 +42,7 @@ class Gradient(Protocol):
         self,
         shape: KernelShape,
         window: Pixels,
-        given: Given,
+        kernel_inputs: KernelInputs,
         offset: tuple[int, int],
         source: Pixels | None = None,
         places: NDArray[np.int32] | None = None,
@@ -52,14 +53,16 @@ class Gradient(Protocol):
         self,
         shape: KernelShape,
         windows: Sequence[Pixels],
-        given: Given,
+        kernel_inputs: KernelInputs,
         offsets: Sequence[tuple[int, int]],
         sources: Sequence[Pixels] | None,
         places: Sequence[NDArray[np.int32]],
     ) -> ArrayLike:
         """Compute several windows at once, one for each device, and return an array of results."""
 
-    def channel_sums(self, shape: KernelShape, window: Pixels, where: Rect, core: Rect, layer: str) -> NDArray[np.float64]:
+    def channel_sums(
+        self, shape: KernelShape, window: Pixels, window_rect: Rect, core: Rect, layer: str
+    ) -> NDArray[np.float64]:
         """Return, for every channel of a layer, the sum of the activations whose view is centred in `core`."""
 
 
@@ -242,7 +245,7 @@ class Worker:
             results.append(TileSums(tile.number, term, sums))
         return results
 
-    def choose(self, given: Sequence[Given]) -> None:
+    def choose(self, given: Sequence[KernelInputs]) -> None:
         """Give the kernel the chosen channels, for each region."""
         state = self._current
         state.given = replace(state.given, given=tuple(given))

@@ -1,0 +1,214 @@
+"""Compiled programs of one network: gradients of cores, sums over a layer, activations of a picture."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from render.dreaming.devices import Devices
+from render.dreaming.objectives import MOST_COPIES, Objective
+from render.geometry.geometry import KernelShape
+from render.networks.backward import core_gradient
+from render.networks.network import Network
+
+#: Constant arrays of each term of an objective: see `Term.constants`.
+TermConstants = Sequence[tuple[jax.Array, ...]]
+
+
+Leaf = TypeVar("Leaf")
+
+
+class GradientArguments(NamedTuple, Generic[Leaf]):
+    """Arguments of a compiled gradient, in the order of the program's parameters.
+
+    All of them are dynamic; the objective's structure and the shapes of window and core are static. The leaves are arrays
+    in a call, shapes where the program is compiled, and settings of each argument in trees such as `PER_WINDOW`.
+    """
+
+    #: Weights of the network: `Programs.state`.
+    state: Any
+    #: Pixels of the window: (rows, columns, 3) float32 RGB, 0..255.
+    window: Leaf
+    #: The source's pixels under the window, of the same shape; None if no term of the objective needs them.
+    source: Leaf | None
+    #: Constant arrays of each term, `TermConstants`.
+    constants: Any
+    #: Weight of each term over its number of positions, (terms,) float32: see `Objective.divisors`.
+    divisors: Leaf
+    #: Activations that each term looks at, (terms, 2, `MOST_COPIES`) int32: see `Objective.places`.
+    places: Leaf
+    #: First row and column of the core in the window, (2,) int32; clamped so that the core fits.
+    offset: Leaf
+
+
+#: True for the arguments that differ from window to window; the others are the same for all windows of a call.
+PER_WINDOW: GradientArguments[bool] = GradientArguments(
+    state=False, window=True, source=True, constants=False, divisors=False, places=True, offset=True
+)
+
+
+class _CacheHits:
+    """Number of times that JAX has found a compiled program in its cache on disk."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        jax.monitoring.register_event_listener(self._on_event)
+
+    def _on_event(self, event: str, **_details: object) -> None:
+        self.count += event == "/jax/compilation_cache/cache_hits"
+
+
+_cache_hits = _CacheHits()
+
+
+class Programs:
+    """Compiled programs of one network, by the objective's structure and the window's shape."""
+
+    def __init__(self, network: Network, devices: Sequence[jax.Device] | None = None) -> None:
+        """Split the network into its graph and its weights; nothing is compiled yet.
+
+        Args:
+            network: The network, up to the deepest layer that is needed.
+            devices: Devices that windows are spread over; None for all devices of this process.
+        """
+        self.network = network
+        self.devices = Devices(jax.local_devices() if devices is None else devices)
+        #: Seconds that each program took to compile, or to load from JAX's cache on disk.
+        self.compile_seconds: dict[object, float] = {}
+        #: Number of programs that were not in that cache.
+        self.compilations = 0
+        self._compiled: dict[object, jax.stages.Compiled] = {}
+        # Splitting once and merging inside the traced function costs no more per call than plain jax.jit.
+        self._graph, state = nnx.split(network)
+        self.state = self.devices.replicated(state)
+
+    def gradient(self, objective: Objective, constants: TermConstants, shape: KernelShape) -> jax.stages.Compiled:
+        """Return the executable for the gradient of an objective.
+
+        It is compiled once for each structure, and shapes of constants, window and core.
+
+        The executable takes `GradientArguments` and returns (*shape.core, 3) float32. With several devices it takes a
+        batch of windows: see `Devices.program`.
+
+        Args:
+            objective: The objective; only its structure matters.
+            constants: Constants of its terms; only their shapes matter.
+            shape: Shapes of window and core.
+        """
+        constant_shapes = tuple(tuple(array.shape for array in arrays) for arrays in constants)
+        key = (objective.structure, constant_shapes, shape)
+        if key not in self._compiled:
+            gradient = partial(self.objective_gradient, objective, shape.core)
+            arguments = self.argument_shapes(objective, constants, shape)
+            program, batched_arguments = self.devices.program(gradient, arguments, PER_WINDOW)
+            self._compile(key, program, (batched_arguments,))
+        return self._compiled[key]
+
+    def argument_shapes(
+        self, objective: Objective, constants: TermConstants, shape: KernelShape, batch: tuple[int, ...] = ()
+    ) -> GradientArguments[jax.ShapeDtypeStruct]:
+        """Return the arguments to compile a gradient for, most of them as shapes without values.
+
+        Args:
+            objective: The objective.
+            constants: Constants of its terms.
+            shape: Shapes of window and core.
+            batch: Leading axes of the arguments that differ from window to window.
+        """
+        terms, window = len(objective.terms), jax.ShapeDtypeStruct((*batch, *shape.window, 3), jnp.float32)
+        return GradientArguments(
+            state=self.state,
+            window=window,
+            source=window if objective.needs_source else None,
+            constants=constants,
+            divisors=jax.ShapeDtypeStruct((terms,), jnp.float32),
+            places=jax.ShapeDtypeStruct((*batch, terms, 2, MOST_COPIES), jnp.int32),
+            offset=jax.ShapeDtypeStruct((*batch, 2), jnp.int32),
+        )
+
+    def sums(self, layer: str, shape: KernelShape) -> jax.stages.Compiled:
+        """Return the executable that adds up a layer's activations over some positions of a window.
+
+        It takes `state`, the window, and the weights of the layer's rows and of its columns, float32. It returns
+        (channels,) float32.
+        """
+        key = (layer, shape.window)
+        if key not in self._compiled:
+            rows, columns = self.network.architecture.output_sizes(*shape.window)[layer]
+
+            def total(state: nnx.State, window: jax.Array, down: jax.Array, across: jax.Array) -> jax.Array:
+                """Return the sum over positions of weight times activation, by channel."""
+                activations = nnx.merge(self._graph, state)(window, [layer])[layer]
+                return jnp.einsum("rcf,r,c->f", activations, down, across)
+
+            arguments = (
+                self.state,
+                jax.ShapeDtypeStruct((*shape.window, 3), jnp.float32),
+                jax.ShapeDtypeStruct((rows,), jnp.float32),
+                jax.ShapeDtypeStruct((columns,), jnp.float32),
+            )
+            self._compile(key, jax.jit(total), arguments)
+        return self._compiled[key]
+
+    def activations(self, layer: str, shape: tuple[int, int]) -> jax.stages.Compiled:
+        """Return the executable for a layer's activations on a picture of (rows, columns) px.
+
+        It takes `state` and the picture, (*shape, 3) float32 RGB, 0..255, and returns (rows, columns, channels) float32.
+        """
+        key = ("activations", layer, *shape)
+        if key not in self._compiled:
+            # The weights are an argument: as constants of the closure, every compiled program would hold a copy.
+            program = jax.jit(lambda state, pixels: nnx.merge(self._graph, state)(pixels, [layer])[layer])
+            self._compile(key, program, (self.state, jax.ShapeDtypeStruct((*shape, 3), jnp.float32)))
+        return self._compiled[key]
+
+    def program(self, key: object, build: Callable[[], tuple[jax.stages.Wrapped, tuple]]) -> jax.stages.Compiled:
+        """Return the executable of another program; the first call for a key compiles it.
+
+        Args:
+            key: Key of the program among those of this network.
+            build: Function that returns the program and the arguments to compile it for.
+        """
+        if key not in self._compiled:
+            self._compile(key, *build())
+        return self._compiled[key]
+
+    def objective_gradient(
+        self, objective: Objective, core: tuple[int, int], arguments: GradientArguments[jax.Array]
+    ) -> jax.Array:
+        """Return d(objective)/d(pixel) of a window's core, to be traced and compiled.
+
+        Args:
+            objective: The objective, static.
+            core: (rows, columns) of the core, px, static.
+            arguments: All that is dynamic.
+
+        Returns:
+            (*core, 3) float32.
+        """
+        network = nnx.merge(self._graph, arguments.state)
+        window, constants = arguments.window, list(arguments.constants)
+        if arguments.source is not None:
+            source_activations = network(arguments.source, objective.layers)
+            constants = [
+                (*arrays, source_activations[term.layer]) if term.needs_source else arrays
+                for term, arrays in zip(objective.terms, constants, strict=True)
+            ]
+
+        activations, tape = network.taped(window, objective.layers)
+        cotangents = jax.grad(
+            lambda layer_activations: objective.total(layer_activations, arguments.divisors, constants, arguments.places)
+        )(activations)
+        return core_gradient(network, tape, cotangents, (window.shape[0], window.shape[1]), core, arguments.offset)
+
+    def _compile(self, key: object, program: jax.stages.Wrapped, arguments: tuple) -> None:
+        start, hits = time.perf_counter(), _cache_hits.count
+        self._compiled[key] = program.lower(*arguments).compile()
+        self.compile_seconds[key] = time.perf_counter() - start
+        self.compilations += _cache_hits.count == hits

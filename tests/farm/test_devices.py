@@ -1,0 +1,257 @@
+"""What workers compute on: several devices of one, devices that cannot be used, TPU slices, and versions on both sides."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+from hypothesis import given
+from hypothesis import strategies as st
+from ray.cluster_utils import Cluster
+
+from render.config.schema import Config, FarmConfig, WorkerConfig, validate
+from render.farm.conductor import _next_tiles
+from render.farm.messages import Ascended
+from render.farm.ray import pool as ray_farm
+from render.farm.ray.actors import Demand
+from render.farm.ray.pool import RayFarm
+from render.farm.ray.startup import join
+from render.farm.ray.tpu_slices import multi_host_slice
+from render.planning.plan import Machine
+from tests.conftest import ROOT, TINY, refusal
+from tests.planning.test_plan import plan
+
+
+def render_on(devices: int, directory: Path, *words: str) -> tuple[np.ndarray, list[int]]:
+    """The float canvas of the farm's test job from processes with so many devices each, and how many each worker says."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "RENDER_OVERRIDES": "",
+    }
+    finished = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "tests.support.several_devices",
+            str(directory / "run"),
+            str(directory / "canvas.npy"),
+            *words,
+        ],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return np.load(directory / "canvas.npy"), json.loads(finished.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_several_devices_make_the_same_floats_as_one(expected: np.ndarray, tmp_path: Path) -> None:
+    """Twenty tiles on three devices, so that the last batch is short."""
+    canvas, devices = render_on(3, tmp_path, "farm.executor=inline")
+    assert devices == [3]
+    np.testing.assert_array_equal(canvas, expected)
+
+
+@pytest.mark.slow
+def test_two_workers_with_two_devices_each_make_the_same_floats(expected: np.ndarray, tmp_path: Path) -> None:
+    canvas, devices = render_on(2, tmp_path, "farm.workers=2")
+    assert devices == [2, 2]
+    np.testing.assert_array_equal(canvas, expected)
+
+
+#: Two regions whose objectives differ, one of which needs the source under the window and one a statistic of it.
+MIXED = (
+    "farm.executor=inline",
+    "octaves.count=1",
+    "octaves.steps=2",
+    "objective.terms=[{layer: mixed0, caricature: true}]",
+    "objective.regions=[{mask: MASK, terms: [{layer: mixed1, strongest: 3}]}]",
+)
+
+
+@pytest.mark.slow
+def test_a_batch_has_the_source_places_and_channels_that_its_objective_looks_at(tmp_path: Path) -> None:
+    from PIL import Image
+
+    shade = np.tile(np.linspace(0, 255, 192, dtype=np.uint8), (240, 1))
+    Image.fromarray(shade).save(tmp_path / "mask.png")
+    words = [word.replace("MASK", str(tmp_path / "mask.png")) for word in MIXED]
+    found = []
+    for devices in (1, 2):
+        (tmp_path / str(devices)).mkdir()
+        found.append(render_on(devices, tmp_path / str(devices), *words)[0])
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize(
+    ("worker", "platform", "fits"),
+    [
+        (Demand(1, 1), "cuda", 8),
+        (Demand(1, 4), "cuda", 2),
+        (Demand(1, 8), "cuda", 1),
+        (Demand(1, 0.5), "cuda", 16),
+        (Demand(1, 0, {"TPU": 1}), "tpu", 4),
+        (Demand(1, 0, {"TPU": 4}), "tpu", 1),
+        (Demand(1, 0, {"TPU": 8}), "tpu", 0),
+    ],
+)
+def test_a_node_has_room_for_workers_with_several_devices_each(worker: Demand, platform: str, fits: int) -> None:
+    assert worker.platform == platform
+    assert worker.fits({"Resources": {"CPU": 64, "GPU": 8, "TPU": 4}}) == fits
+
+
+def test_what_a_worker_with_several_devices_needs_is_planned_for_each_of_them() -> None:
+    """Tiles are as one device has them; windows take host memory for all, and so do kernels where memory is shared."""
+    for shares in (False, True):
+        one = Machine(64 * 10**9, 16 * 10**9, 10**12, shares_memory=shares)
+        alone, four = (plan(validate(Config()), machine=replace(one, devices=devices)) for devices in (1, 4))
+        assert four.final.grid == alone.final.grid
+        assert four.kernel_bytes == alone.kernel_bytes
+        windows = 12 * 14 * math.prod(alone.final.grid.window_shape)
+        assert four.worker_bytes - alone.worker_bytes == windows + (3 * alone.kernel_bytes if shares else 0)
+
+
+@given(st.integers(1, 8), st.integers(1, 64), st.floats(1e-6, 1000))
+def test_no_device_is_left_out_of_a_call(devices: int, tiles: int, seconds: float) -> None:
+    count = _next_tiles(Ascended((), tiles, seconds, devices))
+    assert count % devices == 0
+    alone = _next_tiles(Ascended((), tiles, seconds))
+    assert alone <= count < alone + devices
+
+
+# TPU slices
+
+
+def node(
+    chips: int, kind: str | None = None, name: str | None = None, topology: str | None = None, head: str | None = None
+):
+    labels = {"ray.io/tpu-pod-type": kind, "ray.io/tpu-slice-name": name, "ray.io/tpu-topology": topology}
+    resources: dict[str, float] = {"CPU": 24.0, **({"TPU": chips} if chips else {}), **({head: 1.0} if head else {})}
+    return {"Resources": resources, "Labels": {key: value for key, value in labels.items() if value}}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "words"),
+    [
+        ([node(4, head="TPU-v6e-16-head")], ["v6e-16", "4 hosts"]),
+        ([node(4, "v5litepod-16", "north", "4x4")], ["north", "v5litepod-16", "4x4", "4 hosts"]),
+        ([node(4, "v4-16", "east")], ["east", "v4-16", "2 hosts"]),
+        ([node(4, topology="2x2x2")], ["2x2x2", "2 hosts"]),
+        # Eight chips of v6e lie on one host or on two.
+        ([node(4, "v6e-8", "west", "2x4"), node(4, "v6e-8", "west", "2x4")], ["west", "2 hosts"]),
+        # Nothing but the name that they share.
+        ([node(4, name="south"), node(4, name="south"), node(4, name="other")], ["south", "2 hosts"]),
+        ([node(0), node(4, "v6e-4", "small"), node(4, "v5p-32", "large")], ["large", "v5p-32", "4 hosts"]),
+    ],
+)
+def test_a_slice_of_several_hosts_is_found_and_named(nodes: list[dict[str, Any]], words: list[str]) -> None:
+    found = multi_host_slice(nodes)
+    assert found is not None
+    for word in words:
+        assert word in found
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [],
+        [node(0)],
+        [node(4)],
+        [node(1, "v6e-1", "a", "1x1")],
+        [node(4, "v5litepod-4", "a", "2x2"), node(4, "v5litepod-4", "b", "2x2")],
+        [node(8, "v6e-8", "a", "2x4", "TPU-v6e-8-head"), node(8, "v6e-8", "b", "2x4", "TPU-v6e-8-head")],
+        [node(4, "v4-8", "a", "2x2x1", "TPU-v4-8-head")],
+        [node(4, head="TPU-v5p-8-head")],
+        # A machine beside the slices, which has its name and no chips of it.
+        [node(4, "v6e-4", "a"), node(0, "v6e-4", "a")],
+        # A label that somebody wrote: it says nothing.
+        [node(4, "v6e"), node(4, "v6e-4-spot")],
+    ],
+)
+def test_slices_of_one_host_are_not(nodes: list[dict[str, Any]]) -> None:
+    assert multi_host_slice(nodes) is None
+
+
+# On real nodes
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head that lends nothing; one node that claims a GPU, and one that claims a host's share of a larger TPU slice."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Where the nodes find the program, whoever connects.
+        patch.setenv("PYTHONPATH", str(ROOT))
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        made.add_node(num_cpus=2, num_gpus=1)
+        made.add_node(num_cpus=1, resources={"TPU": 4, "TPU-v6e-16-head": 1})
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.mark.slow
+def test_a_device_that_cannot_be_used_ends_the_command_at_once(cluster: Cluster, command) -> None:
+    """Ray has the GPU in its books; JAX does not find it. No retries, no CPU in its place, one line, exit code 2."""
+    begun = time.monotonic()
+    finished = command(
+        "render", f"farm.address={cluster.address}", "farm.workers=1", "farm.worker.num_gpus=1", "output.width=64"
+    )
+    finished.refused("cannot use its GPU", "make setup EXTRAS=cuda", "farm.worker.num_gpus=0")
+    assert time.monotonic() - begun < 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("farm.worker.num_gpus=1", ("cannot use its GPU", "EXTRAS=cuda", "farm.worker.num_gpus=0")),
+        ("farm.worker.resources={TPU: 4}", ("cannot use its TPU", "EXTRAS=tpu")),
+    ],
+)
+def test_a_render_in_this_process_does_not_fall_back_to_the_cpu(asked: str, words: tuple[str, ...], command) -> None:
+    command("render", *TINY, asked).refused(*words)
+
+
+@pytest.mark.slow
+def test_a_slice_of_several_hosts_is_refused_before_any_worker_starts(cluster: Cluster) -> None:
+    config = FarmConfig(address=cluster.address, worker=WorkerConfig(resources={"TPU": 4}))
+    message = refusal(lambda: RayFarm(config, threads=1))
+    for word in ("v6e-16", "4 hosts", "v6e of 1, 4 or 8 chips"):
+        assert word in message
+
+
+@pytest.mark.slow
+def test_workers_of_other_versions_are_refused_with_both_sides(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers' versions are true; the driver's are made up."""
+    own = ray_farm.own_versions()
+    monkeypatch.setattr(ray_farm, "own_versions", lambda: {**own, "jax": "0.0.1"})
+    config = FarmConfig(address=cluster.address, workers=1, worker=WorkerConfig(num_gpus=0, num_cpus=1))
+    message = refusal(lambda: RayFarm(config, threads=1))
+    assert "version mismatch between driver and cluster: jax 0.0.1 here" in message
+    assert f"jax {own['jax']} on" in message
+    assert "python" not in message
+
+
+@pytest.mark.slow
+def test_a_cluster_of_another_ray_is_refused_with_both_sides(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray._private.utils, "compute_version_info", lambda: ("1.2.3", "3.9.1"))
+    message = refusal(lambda: join(cluster.address))
+    assert "version mismatch between driver and cluster: ray 1.2.3, python 3.9.1 here" in message
+    assert f"ray {ray.__version__}, python {sys.version.split()[0]} there" in message
+    ray.shutdown()

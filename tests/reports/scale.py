@@ -1,0 +1,105 @@
+"""What 1 to 512 accelerators would do on 1 to 100 gigapixels: a step's work, bytes and seconds, and the render's price.
+
+    python -m tests.reports.scale [node=aws_p5] [precision=bfloat16] [objective=mixed5] [gigapixels=1,10,100]
+        [workers=1,8,64,512]
+
+A model on paper: nothing is rendered. Windows and bytes come from the code by which renders deal tiles. Sizes are made up
+(3 : 2, no source): a source of 100 gigapixels is more than `source.max_megapixels` lets in unless it is raised. The canvas
+is its own picture (`output.format=zarr`). Each farm gets tiles cut for it (`tiles.parallel`). Seconds rest on the node's
+figures; a block that is larger than the machine's memory would wait for its disk besides.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+from rich.table import Table
+
+from render.config.compose import load_config, node_types
+from render.config.schema import Config, NodeConfig
+from render.job.progress import duration_text, plain_console
+from render.job.projection import assumptions, bytes_table, times_table
+from render.networks.inception_v3 import INCEPTION_V3
+from render.planning.cost import StepCost, step_cost
+from render.planning.plan import Plan, make_plan
+from render.planning.price import Estimate, estimate, kernel_tflops, machine_of, network_bound_from
+from render.planning.schedule import make_schedule
+
+#: Farms that are tried for the point at which the network bounds a step; tiles smaller than a halo make no sense beyond.
+_MOST = 2048
+
+
+def main() -> None:
+    """Reckons and prints."""
+    words = {"node": "aws_p5", "precision": "bfloat16", "objective": "mixed5", "gigapixels": "1,10,100"}
+    words |= {"workers": "1,8,64,512"}
+    words |= dict(word.split("=", 1) for word in sys.argv[1:])
+    nodes = {one.name: one for one in node_types()}
+    if words["node"] not in nodes:
+        raise SystemExit(f"there is no node {words['node']!r}: choose {', '.join(nodes)}")
+    node = nodes[words["node"]]
+    workers = [int(word) for word in words["workers"].split(",")]
+    console = plain_console()
+    whole = Table(
+        title=f"the whole render, octaves from 700 px on, 8 steps each, {words['precision']}", title_justify="left"
+    )
+    for heading in ("gigapixels", "workers", "nodes", "steps", "checkpoints", "changes", "time", "on demand", "spot"):
+        whole.add_column(heading, justify="right")
+    for gigapixels in map(float, words["gigapixels"].split(",")):
+        costs: dict[int, StepCost] = {}
+        for count in workers:
+            plan = _plan(gigapixels, count, words["objective"], node)
+            made = estimate(plan, count, node, precision=words["precision"], every=300.0)
+            costs[count] = made.final
+            whole.add_row(f"{gigapixels:g}", str(count), *_whole(made))
+        height, width = plan.final.shape
+        title = f"{gigapixels:g} Gpx, {width} x {height} px, InceptionV3 {words['objective']}"
+        console.print(bytes_table(costs, f"a step at {title}"))
+        console.print(times_table(costs, f"s a step at {title} on {node.name}, {words['precision']}"))
+        console.print(
+            "network-bound from " + ", ".join(_points(gigapixels, words["objective"], words["precision"], node)) + "\n"
+        )
+    console.print(whole)
+    console.print("\n".join(assumptions(node)))
+
+
+def _config(gigapixels: float, parallel: int, octaves: int) -> Config:
+    config = load_config("gigapixel", ["image=noise", "output.format=zarr", "output.also=[]"])
+    config.output.width = round((1.5 * gigapixels * 1e9) ** 0.5)
+    config.output.height = round(config.output.width / 1.5)
+    config.tiles.parallel, config.octaves.count = parallel, octaves
+    return config
+
+
+def _plan(gigapixels: float, workers: int, layer: str, node: NodeConfig, octaves: int = 20) -> Plan:
+    config = _config(gigapixels, workers, octaves)
+    schedule = make_schedule(config, INCEPTION_V3, [layer])
+    return make_plan(config, INCEPTION_V3, schedule, None, machine_of(node), workers=workers)
+
+
+def _points(gigapixels: float, layer: str, precision: str, node: NodeConfig) -> list[str]:
+    """From how many workers on the network bounds a step, at its own rate and at less."""
+    known: dict[int, Plan] = {}
+    found = []
+    for gbit in (10.0, 25.0, 100.0, node.network_gbit or 100.0):
+
+        def cost(workers: int, gbit: float = gbit) -> StepCost:
+            if workers not in known:
+                known[workers] = _plan(gigapixels, workers, layer, node, octaves=1)
+            slower = replace(node, network_gbit=gbit)
+            return step_cost(known[workers].final, workers, slower, kernel_tflops(node, precision))
+
+        point = network_bound_from(cost, _MOST)
+        found.append(f"{f'{point} workers' if point else f'none of {_MOST}'} at {gbit:g} Gbit/s a node")
+    return found
+
+
+def _whole(made: Estimate) -> list[str]:
+    dollars = ["" if price is None else f"${price:,.2f}" for price in (made.price, made.spot_price)]
+    times = (made.steps, made.saves, made.changes, made.seconds)
+    return [str(made.nodes), *map(duration_text, times), *dollars]
+
+
+if __name__ == "__main__":
+    main()

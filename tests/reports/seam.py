@@ -1,0 +1,60 @@
+"""Renders one job whole, in tiles of 320 and of 192 px, with exact halo and with none, and prints how far they differ.
+
+    python -m tests.reports.seam [conf=preview] [key=value ...]
+
+Takes many times as long as the render itself: exact tiles this small recompute most of the picture.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from render.__main__ import split_arguments
+from render.config.compose import load_config
+from render.job.job import draft, prepared
+from tests.support.farm_job import held
+
+_WHOLE = 1 << 20
+
+
+def dream(root: str, overrides: Sequence[str], workers: int = 1, arrangement: tuple[int, int] | None = None) -> np.ndarray:
+    """The finished canvas of a job, by inline workers unless it says otherwise: (height, width, 3) float32."""
+    with tempfile.TemporaryDirectory() as directory:
+        words = ["farm.executor=inline", f"farm.workers={workers}", *overrides, f"output.dir={directory}"]
+        with prepared(draft(load_config(root, words))) as job:
+            conductor = job.conductor(arrangement)
+            for _ in conductor.run(job.config.seed):
+                pass
+            return held(conductor)
+
+
+def psnr(first: np.ndarray, second: np.ndarray) -> float:
+    """Peak signal-to-noise ratio of two pictures rounded to 8 bits, dB; infinite where they are equal."""
+    error = np.mean((np.rint(first) - np.rint(second)) ** 2)
+    return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
+
+
+def main() -> None:
+    """Renders and prints."""
+    _, root, overrides = split_arguments(sys.argv[1:])
+    print("halo    tiles          PSNR        largest difference of the float canvas")
+    for halo in ("exact", "0"):
+        canvases = {}
+        for tile in (_WHOLE, 320, 192):
+            start = time.perf_counter()
+            canvases[tile] = dream(root, [*overrides, f"tiles.size={tile}", f"tiles.halo={halo}"])
+            name = "whole" if tile == _WHOLE else str(tile)
+            print(f"# halo {halo}, tile {name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+        for (first, one), (second, other) in combinations(canvases.items(), 2):
+            names = " and ".join("whole" if tile == _WHOLE else str(tile) for tile in (first, second))
+            print(f"{halo:7} {names:14} {psnr(one, other):5.1f} dB    {np.abs(one - other).max():.3g}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""A small dream in this process whose kernel costs nothing, to be stopped, resumed and compared at will."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from render.config.compose import load_config
+from render.dreaming.objectives import KernelInputs, Objective
+from render.dreaming.resample import Pixels
+from render.errors import WorkersLost
+from render.farm.checkpoint import Checkpoints, Fixed, OctaveHistory
+from render.farm.conductor import Conductor, Saving
+from render.farm.events import Event
+from render.farm.executors import InlineExecutor, Reference
+from render.farm.worker.resident_block import Residency
+from render.farm.worker.worker import Gradient, Worker
+from render.geometry.geometry import KernelShape
+from render.job import job as jobs
+from render.networks.weights import find_model
+from tests.conftest import INLINE
+from tests.support.farm_job import held
+
+FIXED = Fixed("digest", "weights", ((96, 96), (96, 80)), 2)
+SMALL = (
+    "image=sample:chelsea",
+    "output.width=240",
+    "octaves.count=2",
+    "octaves.steps=3",
+    "objective.terms=[mixed1]",
+    "tiles.size=96",
+    "checkpoint.every=0",
+    INLINE,
+)
+
+
+@contextmanager
+def chunks_of(side: int) -> Iterator[None]:
+    """Chunks small enough that a small canvas has many; and nobody waits for the disk, as no power fails here."""
+    with ExitStack() as stack:
+        for module in ("canvas.store", "farm.worker.worker", "farm.conductor"):
+            stack.enter_context(mock.patch(f"render.{module}.CHUNK", side))
+        stack.enter_context(mock.patch("os.fsync"))
+        # One tile a call, however fast they are, so that a run has the same moments each time.
+        stack.enter_context(mock.patch("render.planning.deal._CALL_SECONDS", 0))
+        yield
+
+
+class Ripples:
+    """Stands for a network: a gradient that sees a few pixels around, and costs next to nothing.
+
+    Each objective has one of its own.
+    """
+
+    def __call__(
+        self, shape: KernelShape, window: Pixels, given: KernelInputs, offset: tuple[int, int], *more: object
+    ) -> np.ndarray:
+        assert window.shape[:2] == shape.window
+        length = 9 + 4 * given.objective
+        gradient = sum(np.sin(np.roll(window, shift, axis) / length) for shift, axis in ((3, 0), (-5, 1))) - window / 500
+        return gradient[offset[0] : offset[0] + shape.core[0], offset[1] : offset[1] + shape.core[1]] / given.divisors[0]
+
+
+@dataclass(frozen=True)
+class InProcess:
+    worker: Worker
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        return getattr(self.worker, method)(*arguments)
+
+
+class Stop:
+    """Raises at the n-th time that it is asked; counts how often it was."""
+
+    def __init__(self, moment: int = -1, error: type[BaseException] = KeyboardInterrupt) -> None:
+        self.asked = 0
+        self._moment = moment
+        self._error = error
+
+    def __call__(self) -> None:
+        self.asked += 1
+        if self.asked == self._moment:
+            raise self._error("stopped by the test")
+
+
+class MendingExecutor(InlineExecutor):
+    """Loses everything that its workers hold when it is mended."""
+
+    def __init__(self, make: Callable[[], InProcess], workers: int, check: Callable[[], None]) -> None:
+        self._make = make
+        super().__init__([make() for _ in range(workers)], check)
+
+    def wait(self, references: Sequence[Reference]) -> list[Reference]:
+        # One at a time, so that there are as many moments as there are results.
+        return super().wait(references)[:1]
+
+    def mend(self) -> None:
+        self._workers = [self._make() for _ in self._workers]
+
+
+@dataclass(eq=False)
+class Failed:
+    """What came of a call that raised, as long as nobody has asked."""
+
+    error: MemoryError
+
+
+class LateExecutor(MendingExecutor):
+    """Keeps the errors of calls until somebody wants their results, as Ray does."""
+
+    def call(self, worker: int, method: str, *arguments: Any) -> Reference:
+        for argument in arguments:
+            if isinstance(argument, Failed):
+                return argument
+        try:
+            return super().call(worker, method, *arguments)
+        except MemoryError as error:
+            return Failed(error)
+
+    def call_parts(self, worker: int, method: str, parts: int, *arguments: Any) -> list[Reference]:
+        done = self.call(worker, method, *arguments)
+        return [done] * parts if isinstance(done, Failed) else [type(done)(part) for part in done.value]
+
+    def fetch(self, references: Sequence[Reference]) -> list[Any]:
+        for reference in references:
+            if isinstance(reference, Failed):
+                raise WorkersLost("out of memory") from reference.error
+        return super().fetch(references)
+
+
+@cache
+def small_draft(*words: str) -> jobs.Draft:
+    """A job that has been checked; as long as nothing of it is kept on disk, one will do for any number of runs."""
+    return jobs.draft(load_config("preview", [*SMALL, *words]))
+
+
+class Dream:
+    """A small job whose kernel costs nothing; each `run` is a new start of the program in the same directory."""
+
+    def __init__(self, directory: Path, *words: str) -> None:
+        self._draft = small_draft(*words)
+        self.checkpoints = Checkpoints(directory / "canvas")
+        self.directory = directory
+        self.history: list[OctaveHistory] = []
+
+    def run(
+        self,
+        stop: Stop | None = None,
+        workers: int = 2,
+        every: float = 0,
+        mapped: bool = False,
+        kind: type[MendingExecutor] = MendingExecutor,
+        kernel: Gradient | None = None,
+        residency: Residency | None = None,
+    ) -> tuple[Pixels, list[Event]]:
+        """To the end, or to where `stop` raises; with a real `kernel` in place of ripples, on the device by `residency`."""
+        draft, model = self._draft, find_model(self._draft.config.model.name)
+        objectives = draft.schedule.objectives
+
+        def make() -> InProcess:
+            made = Worker(
+                kernel or Ripples(), draft.source, objectives, model.architecture, draft.masks, residency=residency
+            )
+            return InProcess(made)
+
+        executor = kind(make, workers, stop or Stop())
+        conductor = Conductor(
+            self._draft.plan,
+            model.architecture,
+            objectives,
+            executor,
+            Saving(self.checkpoints, every, FIXED),
+            self.directory / "scratch" if mapped else None,
+        )
+        events = list(conductor.run(self._draft.config.seed))
+        self.history = conductor.history
+        return held(conductor), events
+
+    def stopped(self, stop: Stop, **arguments: Any) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            self.run(stop, **arguments)
+
+    @property
+    def source(self) -> Pixels:
+        """What it departs from, at the final size."""
+        final = self._draft.plan.final
+        return self._draft.source.at(final.shape, final.grid.canvas)
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What the job dreams of."""
+        return self._draft.schedule.objectives
+
+    @property
+    def gradients(self) -> list[tuple[float, ...]]:
+        return [octave.mean_gradient for octave in self.history]
+
+    @property
+    def saved(self) -> list[tuple[int, int]]:
+        """(octave, step) of what counts, newest first."""
+        read = self.checkpoints.read()
+        return [(checkpoint.octave, checkpoint.steps) for checkpoint in read[1]] if read else []

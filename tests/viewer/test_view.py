@@ -1,0 +1,422 @@
+"""`view`: a run's newest checkpoint by tiles, while the run goes on writing; and nothing but that."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from render.canvas.store import CanvasStore
+from render.config.schema import SourceConfig
+from render.errors import DamagedCheckpoint, UserError
+from render.farm.checkpoint import Checkpoint
+from render.geometry.geometry import Interval, Rect
+from render.job.targets import preview_path
+from render.source.source import open_source
+from render.viewer import live_run as live
+from render.viewer.live_run import LiveRun, NoTile
+from render.viewer.server import ViewServer, serving, view
+from render.viewer.shrink import shrunk
+from tests.conftest import ROOT
+from tests.support.live_run import LiveJob, smooth, sparse
+
+#: What JPEG at quality 92 may change smooth pixels by, levels.
+JPEG_LEVELS = 6
+
+
+@contextmanager
+def served(run: LiveRun, script: bytes | None = b"OpenSeadragon") -> Iterator[ViewServer]:
+    with serving(run, script) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def get(server: ViewServer, address: str, **headers: str) -> tuple[int, bytes]:
+    """The answer to an address as it is, dots and all."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
+    try:
+        connection.request("GET", address, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def pixels_of(tile: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(tile)), np.float32)
+
+
+def means(canvas: np.ndarray, factor: int) -> np.ndarray:
+    """The canvas shrunk by the plainest means there are: of what lies in each square."""
+    height, width = canvas.shape[:2]
+    rows, columns = -(-height // factor), -(-width // factor)
+    padded = np.full((rows * factor, columns * factor, 3), np.nan)
+    padded[:height, :width] = canvas
+    return np.nanmean(padded.reshape(rows, factor, columns, factor, 3), axis=(1, 3))
+
+
+# ---- Tiles
+
+
+@settings(max_examples=30)
+@given(data=st.data(), height=st.integers(1, 90), width=st.integers(1, 90), factor=st.sampled_from([1, 2, 4, 8, 64]))
+def test_a_shrunk_rectangle_is_that_of_the_whole_canvas_shrunk(
+    data: st.DataObject, height: int, width: int, factor: int
+) -> None:
+    canvas = np.random.default_rng(height).uniform(0, 255, (height, width, 3)).astype(np.float32)
+    expected = means(canvas, factor)
+    sides = [Interval(*sorted(data.draw(st.tuples(*[st.integers(0, n)] * 2)))) for n in expected.shape[:2]]
+    rect = Rect(*sides)
+    if rect.area == 0:
+        return
+    found = shrunk(lambda part: canvas[slice(*part.rows), slice(*part.columns)], (height, width), rect, factor)
+    np.testing.assert_allclose(found, expected[slice(*rect.rows), slice(*rect.columns)], atol=1e-3)
+
+
+def test_every_tile_of_every_level_shows_the_canvas(tmp_path: Path) -> None:
+    canvas = smooth(530, 700)
+    LiveJob(tmp_path / "run", (530, 700)).save(0, 1, canvas)
+    run = LiveRun(tmp_path / "run")
+    status = run.status()
+    size = status["images"]["dream"]["Image"]["Size"]
+    assert size == {"Height": "530", "Width": "700"}
+    for level in range(11):
+        factor = 2 ** (10 - level)
+        expected = means(canvas, factor)
+        height, width = expected.shape[:2]
+        for row in range(-(-height // 254)):
+            for column in range(-(-width // 254)):
+                rows = slice(max(0, row * 254 - 1), min(height, row * 254 + 255))
+                columns = slice(max(0, column * 254 - 1), min(width, column * 254 + 255))
+                tile = pixels_of(run.tile("dream", status["version"], level, row, column))
+                difference = np.abs(tile - expected[rows, columns])
+                # Coarse levels are steep, which JPEG renders less well.
+                assert difference.mean() < (2 if factor <= 8 else 3)
+                assert difference.max() <= (JPEG_LEVELS if factor == 1 else 4 * JPEG_LEVELS)
+    for beyond in ((11, 0, 0), (10, 3, 0), (10, 0, 3)):
+        with pytest.raises(NoTile, match="no such tile"):
+            run.tile("dream", status["version"], *beyond)
+
+
+def test_the_source_is_shown_at_the_canvas_size(tmp_path: Path) -> None:
+    source = open_source("sample:chelsea", 0, SourceConfig())
+    job = LiveJob(tmp_path / "run", (300, 451), image="sample:chelsea", image_sha256=source.sha256)
+    job.save(0, 1, smooth(300, 451))
+    run = LiveRun(tmp_path / "run")
+    status = run.status()
+    assert status["images"]["source"]["Image"]["Size"] == {"Height": "300", "Width": "451"}
+    tile = pixels_of(run.tile("source", status["version"], 9, 0, 0))
+    expected = source.at((300, 451), Rect(Interval(0, 255), Interval(0, 255)))
+    assert np.abs(tile - expected).mean() < 2
+
+
+def test_a_source_that_is_not_the_run_s_is_not_shown(tmp_path: Path) -> None:
+    LiveJob(tmp_path / "run", (30, 45), image="sample:chelsea", image_sha256="another").save(0, 1, smooth(30, 45))
+    run = LiveRun(tmp_path / "run")
+    assert set(run.status()["images"]) == {"dream"}
+    with pytest.raises(NoTile):
+        run.tile("source", run.status()["version"], 5, 0, 0)
+
+
+def test_coarse_tiles_of_a_large_canvas_come_from_the_preview(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No tile is read from more than the limit, whatever its level; what it shows is the same but for the preview's own."""
+    monkeypatch.setattr(live, "MOST_PIXELS", 256 * 256)
+    canvas = smooth(130, 150).repeat(10, 0).repeat(10, 1)
+    LiveJob(tmp_path / "run", (1300, 1500)).save(0, 3, canvas)
+    read: list[int] = []
+    honest = CanvasStore.read
+
+    def counted(self: CanvasStore, rect: Rect) -> np.ndarray:
+        read.append(rect.area)
+        return honest(self, rect)
+
+    monkeypatch.setattr(CanvasStore, "read", counted)
+    run = LiveRun(tmp_path / "run")
+    version = run.status()["version"]
+    for level in range(12):
+        tile = pixels_of(run.tile("dream", version, level, 0, 0))
+        expected = means(canvas, 2 ** (11 - level))[:255, :255]
+        assert tile.shape == expected.shape
+        # Lanczos weighs the middle more than plain means do, which shows where few pixels are left.
+        assert level < 6 or np.abs(tile - expected).mean() < 3
+    assert max(read) <= 256 * 256
+    assert sum(read) <= 2 * 256 * 256
+
+
+def test_when_the_preview_of_a_large_canvas_appears_the_page_learns_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "MOST_PIXELS", 100 * 100)
+    job = LiveJob(tmp_path / "run", (60, 50), (300, 250))
+    job.save(0, 3, np.full((60, 50, 3), 100, np.float32))
+    sparse(job, 1, 3, 200.0)
+    run = LiveRun(tmp_path / "run")
+    before = run.status()["version"]
+    assert pixels_of(run.tile("dream", before, 0, 0, 0)).mean() == pytest.approx(100, abs=2)
+    Image.new("RGB", (250, 300), (200, 200, 200)).save(preview_path(tmp_path / "run", 1))
+    after = run.status()["version"]
+    assert after != before
+    assert pixels_of(run.tile("dream", after, 0, 0, 0)).mean() == pytest.approx(200, abs=2)
+
+
+def test_without_any_preview_coarse_tiles_are_made_of_the_canvas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "MOST_PIXELS", 100 * 100)
+    job = LiveJob(tmp_path / "run", (700, 600))
+    sparse(job, 0, 1, 77.0)
+    run = LiveRun(tmp_path / "run")
+    assert pixels_of(run.tile("dream", run.status()["version"], 0, 0, 0)).mean() == pytest.approx(77, abs=1)
+
+
+# ---- A run that goes on
+
+
+def test_the_page_follows_the_run_from_nothing_to_its_end(tmp_path: Path) -> None:
+    job = LiveJob(tmp_path / "run", (40, 50), (80, 100))
+    run = LiveRun(tmp_path / "run")
+    waiting = run.status()
+    assert (waiting["version"], waiting["images"]) == (None, {})
+    assert "No checkpoint yet" in waiting["waiting"]
+    job.save(0, 2, smooth(40, 50))
+    first = run.status()
+    assert first["words"].startswith("octave 1 of 2, step 2 of 3, saved ")
+    job.save(1, 1, smooth(80, 100))
+    second = run.status()
+    assert second["version"] != first["version"]
+    assert second["images"]["dream"]["Image"]["Size"] == {"Height": "80", "Width": "100"}
+    # The one before is still whole: a page that is in the middle of it may finish.
+    assert pixels_of(run.tile("dream", first["version"], 6, 0, 0)).shape == (40, 50, 3)
+    job.save(1, 3, smooth(80, 100, seed=1))
+    assert run.status()["words"].startswith("octave 2 of 2, step 3 of 3")
+    job.finish()
+    assert (run.status()["state"], run.status()["words"]) == ("finished", "finished")
+    job.says("interrupted")
+    assert run.status()["words"] == "interrupted after octave 2 of 2, step 3 of 3"
+
+
+def test_a_checkpoint_that_is_being_replaced_is_not_mixed_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A canvas that vanishes, is half written, or is another one by the time it has been read shows nothing."""
+    job = LiveJob(tmp_path / "run", (40, 50))
+    old = job.save(0, 1, np.full((40, 50, 3), 10, np.float32))
+    run = LiveRun(tmp_path / "run")
+    version = run.status()["version"]
+    honest = CanvasStore.read
+
+    def overtaken(self: CanvasStore, rect: Rect) -> np.ndarray:
+        """Two checkpoints are saved between the opening of the store and the reading of its pixels."""
+        monkeypatch.setattr(CanvasStore, "read", honest)
+        job.save(0, 2, np.full((40, 50, 3), 20, np.float32))
+        taken = job.save(0, 3, np.full((40, 50, 3), 30, np.float32))
+        assert taken.slot[0] == old.slot[0]
+        with pytest.raises(DamagedCheckpoint):
+            self.read(rect)
+        return np.full((40, 50, 3), 30, np.float32)
+
+    monkeypatch.setattr(CanvasStore, "read", overtaken)
+    with pytest.raises(NoTile, match="taken its place"):
+        run.tile("dream", version, 6, 0, 0)
+    assert pixels_of(run.tile("dream", run.status()["version"], 6, 0, 0)).mean() == pytest.approx(30, abs=1)
+
+
+def test_a_damaged_canvas_is_answered_with_come_back_later(tmp_path: Path) -> None:
+    job = LiveJob(tmp_path / "run", (40, 50))
+    checkpoint = job.save(0, 1, smooth(40, 50))
+    run = LiveRun(tmp_path / "run")
+    image = run.status()["images"]["dream"]["Image"]["Url"]
+    with served(run) as server:
+        chunk = job.checkpoints.path(checkpoint) / "c" / "0" / "0" / "0"
+        whole = chunk.read_bytes()
+        for damage in (
+            lambda: chunk.write_bytes(whole[:-100]),
+            chunk.unlink,
+            lambda: shutil.rmtree(job.checkpoints.path(checkpoint)),
+        ):
+            damage()
+            assert get(server, f"/{image}6/0_0.jpg")[0] == 503
+        manifest = tmp_path / "run" / "canvas" / "manifest.json"
+        manifest.write_text("{}")
+        assert get(server, f"/{image}6/0_0.jpg")[0] == 503
+        status, body = get(server, "/status.json")
+        assert status == 200
+        assert json.loads(body)["state"] == "failed"
+        manifest.unlink()
+        assert get(server, f"/{image}6/0_0.jpg")[0] == 404
+        assert "No checkpoint yet" in json.loads(get(server, "/status.json")[1])["waiting"]
+        (tmp_path / "run" / "run.json").unlink()
+        assert get(server, "/")[0] == 200
+
+
+def test_readers_and_a_writer_together_see_whole_checkpoints(tmp_path: Path) -> None:
+    """While checkpoints of one value each are saved as fast as can be, every tile that is served has a single value."""
+    job = LiveJob(tmp_path / "run", (600, 700))
+    job.save(0, 1, np.full((600, 700, 3), 5, np.float32))
+    run = LiveRun(tmp_path / "run")
+    values: dict[str, float] = {}
+    seen: list[tuple[str, float, float]] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            version = run.status()["version"]
+            try:
+                tile = pixels_of(run.tile("dream", version, 10, 1, 1))
+            except (NoTile, DamagedCheckpoint):
+                continue
+            seen.append((version.partition("-")[0], float(tile.min()), float(tile.max())))
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for step in range(12):
+        value = 20.0 * (step % 12)
+        saved: Checkpoint = job.save(0, 1, np.full((600, 700, 3), value, np.float32))
+        values[saved.token] = value
+    stop.set()
+    for reader in readers:
+        reader.join()
+    shown = [(token, low, high) for token, low, high in seen if token in values]
+    assert shown
+    for token, low, high in shown:
+        assert values[token] - 1 <= low <= high <= values[token] + 1
+
+
+# ---- The server
+
+
+def test_nothing_but_the_run_is_served(tmp_path: Path) -> None:
+    LiveJob(tmp_path / "run", (40, 50)).save(0, 1, smooth(40, 50))
+    (tmp_path / "run" / "secret.txt").write_text("secret")
+    run = LiveRun(tmp_path / "run")
+    version = run.status()["version"]
+    wrong = [
+        "/run.json", "/secret.txt", "/../run/run.json", "/..%2frun%2frun.json", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd",
+        "/dream/../run.json", f"/dream/{version}_files/../../run.json", f"/dream/{version}_files/6/0_0.png",
+        f"/dream/{version}_files/6/-1_0.jpg", f"/dream/{version}_files/99/0_0.jpg",
+        f"/dream/{version}_files/6/9999999_0.jpg",
+        f"/other/{version}_files/6/0_0.jpg", "/dream/0000000000000000-0_files/6/0_0.jpg",
+        f"/dream/{version}_files/6/0_0.jpg/",
+        f"/dream/{version}_files/6/0_0.jpg%00", "/index.html%00.jpg",
+    ]  # fmt: skip
+    with served(run) as server:
+        for address in wrong:
+            status, body = get(server, address)
+            assert status == 404, address
+            assert b"secret" not in body
+        assert get(server, f"/dream/{version}_files/6/0_0.jpg")[0] == 200
+        assert get(server, "/openseadragon.min.js") == (200, b"OpenSeadragon")
+        # A page from elsewhere whose name has been made to mean this machine.
+        assert get(server, "/status.json", Host=f"elsewhere.example:{server.server_port}")[0] == 403
+        assert server.server_address[0] == "127.0.0.1"
+
+
+def test_tiles_may_be_kept_by_the_browser_and_nothing_else(tmp_path: Path) -> None:
+    LiveJob(tmp_path / "run", (40, 50)).save(0, 1, smooth(40, 50))
+    run = LiveRun(tmp_path / "run")
+    with served(run) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
+        kept = {}
+        for address in ("/", "/status.json", f"/dream/{run.status()['version']}_files/0/0_0.jpg"):
+            connection.request("HEAD", address)
+            answer = connection.getresponse()
+            assert answer.read() == b""
+            assert int(answer.headers["Content-Length"]) > 0
+            kept[address] = "immutable" in answer.headers["Cache-Control"]
+        connection.close()
+    assert list(kept.values()) == [False, False, True]
+
+
+def test_the_cache_holds_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = live._Cache(100)
+    for number in range(10):
+        cache.put((number,), bytes(30))
+        assert cache.get((0,)) == (bytes(30) if number < 10 else None)
+    assert [number for number in range(10) if cache.get((number,)) is not None] == [0, 8, 9]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "view needs a run directory: run=dreams/NAME"),
+        (["run=nowhere"], "run=nowhere: there is no such directory"),
+        (["run=."], "is no run directory"),
+        (["run=run", "port=70000"], "port=70000: must be a number"),
+        (["run=run", "port=-1"], "port=-1: must be a number"),
+        (["run=run", "open=maybe"], "open=maybe: must be true or false"),
+        (["run=run", "steps=3"], "view does not know 'steps=3'"),
+        (["run=run", "quiet"], "view does not know 'quiet'"),
+    ],
+)
+def test_bad_words_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str) -> None:
+    LiveJob(tmp_path / "run", (40, 50))
+    monkeypatch.chdir(tmp_path)
+    for name, value in without_npm(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=re.escape(says)) as refused:
+        view(words)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_port_that_is_taken_is_refused_in_one_line(tmp_path: Path, command) -> None:
+    LiveJob(tmp_path / "run", (40, 50))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command("view", "run=run", f"port={port}", env=without_npm(tmp_path)).refused(
+            f"port={port} cannot be used", "port=0"
+        )
+
+
+def without_npm(tmp_path: Path) -> dict[str, str]:
+    script = tmp_path / "given.js"
+    script.write_text("OpenSeadragon")
+    return {"RENDER_OPENSEADRAGON": str(script)}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_until_it_is_interrupted_and_ends_quietly(tmp_path: Path, number: signal.Signals) -> None:
+    LiveJob(tmp_path / "run", (40, 50)).save(0, 1, smooth(40, 50))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": "open=false", **without_npm(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "render", "view", "run=run"],
+        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    shown = re.fullmatch(r"run is shown at http://127\.0\.0\.1:(\d+)/ \(Ctrl-C ends it\)\n", line)
+    assert shown, line
+    connection = http.client.HTTPConnection("127.0.0.1", int(shown[1]), timeout=30)
+    connection.request("GET", "/")
+    assert b"<title>dream</title>" in connection.getresponse().read()
+    # With a connection that the browser keeps open.
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    connection.close()
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_a_directory_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(UserError, match="no run directory"):
+        LiveRun(tmp_path)

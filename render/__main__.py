@@ -96,7 +96,7 @@ def _run_again(command: str, root: str, overrides: list[str]) -> int:
     try:
         return _run(command, root, overrides)
     except NodeLost as lost:
-        if interrupts.is_asked():
+        if interrupts.is_stop_requested():
             raise
         print_lines(f"render: {lost}: starting Ray anew to go on", file=sys.stderr)
     # The first attempt has already started over, so the second one must resume it.
@@ -292,5 +292,5 @@ def _make_atlas(root: str, overrides: list[str]) -> None:
 
 if __name__ == "__main__":
     _code = main()
-    interrupts.disregard()
+    interrupts.ignore_signals()
     sys.exit(_code)

@@ -23,6 +23,7 @@ class RenderError(Exception):
     """Base of errors with a message for the user: one line, as control characters in it are escaped."""
 
     def __init__(self, message: str = "") -> None:
+        """Store the message, escaped."""
         super().__init__(escaped(message))
 
 
@@ -51,7 +52,10 @@ class WorkersLost(RenderError):
 
 
 class NodeLost(RenderError):
-    """The end of Ray's processes on this machine: all workers are lost, and Ray has to be started again."""
+    """The end of Ray's processes on this machine; Ray has to be started again.
+
+    All workers are lost.
+    """
 
 
 class UrgentInterrupt(KeyboardInterrupt):

@@ -176,7 +176,7 @@ def running() -> Iterator[None]:
     silence = logging.NullHandler()
     logger.addHandler(silence)
     try:
-        with interrupts.heard_here(), warnings.catch_warnings():
+        with interrupts.handled_here(), warnings.catch_warnings():
             # Ray's processes begin with a fork that is followed by exec, which ends the threads that this warns of.
             warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
             yield

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
+
+from render.farm.remote import remote
 
 
 class ChannelPicture(NamedTuple):
@@ -18,3 +20,11 @@ class ChannelPicture(NamedTuple):
     start: float
     end: float
     found: bool
+
+
+class RemoteVisualiser(Protocol):
+    """Remote methods of a worker that draws the channels of one layer. Importing it needs no JAX."""
+
+    @remote
+    def channel_picture(self, channel: int, /) -> ChannelPicture:
+        """Return the picture of a channel."""

@@ -6,10 +6,11 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from render.atlas.channel_picture import ChannelPicture
+from render.atlas.channel_picture import ChannelPicture, RemoteVisualiser
 from render.atlas.channel_recipe import ChannelRecipe
 from render.errors import WorkersLost
-from render.farm.executors import Executor, Reference
+from render.farm.executors import Executor
+from render.farm.remote import Promise, Workers
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +40,15 @@ def draw_channels(
     """
     executor.open(recipe)
     waiting_channels = deque(channels)
-    pending: dict[Reference, tuple[int, int]] = {}
+    workers = Workers(executor)
+    pending: dict[Promise[ChannelPicture], tuple[int, int]] = {}
     while waiting_channels or pending:
         try:
             _hand_out(executor, waiting_channels, pending, queued)
-            for reference in executor.wait(list(pending)):
+            for promise in workers.wait(pending):
                 # Fetch one at a time, so that a lost worker does not take the results of others with it.
-                (picture,) = executor.fetch([reference])
-                channel, _ = pending.pop(reference)
+                (picture,) = workers.fetch([promise])
+                channel, _ = pending.pop(promise)
                 yield channel, picture
                 executor.settled()
         except WorkersLost as lost:
@@ -56,7 +58,9 @@ def draw_channels(
             told(f"a worker was lost: {lost}; going on with {executor.workers}")
 
 
-def _hand_out(executor: Executor, waiting: deque[int], at_work: dict[Reference, tuple[int, int]], queued: int) -> None:
+def _hand_out(
+    executor: Executor, waiting: deque[int], at_work: dict[Promise[ChannelPicture], tuple[int, int]], queued: int
+) -> None:
     """Send calls until every worker holds `queued` channels, as far as channels are waiting."""
     held_counts = [0] * executor.workers
     for _, worker in at_work.values():
@@ -65,5 +69,6 @@ def _hand_out(executor: Executor, waiting: deque[int], at_work: dict[Reference, 
         for worker in range(executor.workers):
             if waiting and held_counts[worker] < queued:
                 channel = waiting.popleft()
-                at_work[executor.call(worker, "channel_picture", channel)] = channel, worker
+                promise = Workers(executor).start(worker, RemoteVisualiser.channel_picture, channel)
+                at_work[promise] = channel, worker
                 held_counts[worker] += 1

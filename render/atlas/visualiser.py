@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from render.atlas.channel_picture import ChannelPicture
+from render.atlas.channel_picture import ChannelPicture, RemoteVisualiser
 from render.atlas.spectrum import noise_spectrum, pixels_of
 from render.atlas.transforms import STILL, draw_view, margin, seen
 from render.errors import NumericalError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from render.atlas.channel_recipe import ChannelRecipe
 
 
-class Visualiser:
+class Visualiser(RemoteVisualiser):
     """Visualiser of the channels of one layer. A picture depends only on the recipe and the channel."""
 
     def __init__(self, recipe: ChannelRecipe) -> None:

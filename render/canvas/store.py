@@ -17,7 +17,7 @@ from render.errors import DamagedCheckpoint
 from render.geometry.geometry import CHUNK as CHUNK  # noqa: PLC0414 - callers name it by this module
 from render.geometry.geometry import Rect, whole
 from render.storage.local import sync
-from render.storage.opening import asking, open_storage
+from render.storage.opening import open_storage, translate_errors
 from render.storage.url import Place
 from render.system.reading import open_regular
 
@@ -57,7 +57,7 @@ def create(place: Place, shape: tuple[int, int], token: str, attributes: Mapping
     import zarr
     from zarr.codecs import Crc32cCodec
 
-    with asking(place):
+    with translate_errors(place):
         zarr.create_array(
             _array_store(place),
             shape=(*shape, 3),
@@ -96,7 +96,7 @@ def open_array(place: Place, mode: str = "r", dtype: str = "float32", chunk: int
     if isinstance(place, Path):
         # Refuse a missing array, as Zarr would create its directory.
         open_regular(place / "zarr.json", _MAX_METADATA_BYTES, follow=False).close()
-    with asking(place):
+    with translate_errors(place):
         # Chunks of zeros are written as well: a missing one means damage.
         array = zarr.open_array(_array_store(place, mode), mode=mode, zarr_format=3, config={"write_empty_chunks": True})
     codecs = tuple(type(codec).__name__ for codec in getattr(array.metadata, "codecs", ()))
@@ -157,7 +157,7 @@ class CanvasStore:
             rect: Rectangle that begins on a chunk's border, and ends on one or at the canvas' end.
             pixels: (rect.rows.size, rect.columns.size, 3) float32, 0..255.
         """
-        with asking(self._path):
+        with translate_errors(self._path):
             self._array[slice(*rect.rows), slice(*rect.columns)] = pixels
 
     def flush(self, rects: Iterable[Rect]) -> None:
@@ -185,7 +185,7 @@ class CanvasStore:
         if whole(*self.shape).intersect(rect) != rect:
             raise DamagedCheckpoint(f"{self._path} is {self.shape[1]} x {self.shape[0]} px and lacks {rect}")
         try:
-            with asking(self._path):
+            with translate_errors(self._path):
                 pixels = np.asarray(self._array[slice(*rect.rows), slice(*rect.columns)])
         except (OSError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]

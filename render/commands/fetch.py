@@ -13,12 +13,12 @@ from typing import Any
 from render.config.options import check_switches, split_words
 from render.errors import UserError
 from render.job.progress import say
-from render.job.run_record import read_run, without_record
+from render.job.run_record import missing_record_message, read_run
 from render.storage.local import LocalStorage, read_record_file
 from render.storage.locking import lock_directory
 from render.storage.objects import ObjectStorage
 from render.storage.records import MalformedRecord, parse_record
-from render.storage.storage import Facts
+from render.storage.storage import ObjectInfo
 from render.storage.url import checked_url, last_name
 from render.storage.user_paths import user_path
 from render.system import interrupts
@@ -73,7 +73,7 @@ def fetch_run(
     reading = read_run(url)
     record = reading.record
     if not record:
-        raise UserError(without_record(url, reading))
+        raise UserError(missing_record_message(url, reading))
     storage = ObjectStorage(url, patient=True)
     picture_names = list(record.get("pictures", {}))
     objects = [facts for facts in storage.tree() if _is_wanted(facts.name, picture_names, pictures=pictures, canvas=canvas)]
@@ -99,11 +99,11 @@ def _is_wanted(name: str, made: Sequence[str], *, pictures: bool, canvas: bool) 
     return not pictures or name.partition("/")[0] in made
 
 
-def _bring(storage: ObjectStorage, to: Path, missing: Sequence[Facts], ledger: _Ledger, told: Say) -> None:
+def _bring(storage: ObjectStorage, to: Path, missing: Sequence[ObjectInfo], ledger: _Ledger, told: Say) -> None:
     """Fetch objects: the manifest after the files it names, the record last, because it makes the directory a run."""
     total_bytes, done_bytes, last_report_s = sum(one.size for one in missing), 0, time.monotonic()
 
-    def bring(one: Facts) -> Facts:
+    def bring(one: ObjectInfo) -> ObjectInfo:
         interrupts.check()
         try:
             storage.fetch(one.name, to / one.name, one)
@@ -115,7 +115,7 @@ def _bring(storage: ObjectStorage, to: Path, missing: Sequence[Facts], ledger: _
             raise UserError(f"{to / one.name} cannot be written ({error.strerror}): choose another to=DIR") from None
         return one
 
-    waves: list[list[Facts]] = [[], [], []]
+    waves: list[list[ObjectInfo]] = [[], [], []]
     for one in missing:
         waves[(one.name == _MANIFEST) + 2 * (one.name == _RECORD)].append(one)
     try:
@@ -131,7 +131,7 @@ def _bring(storage: ObjectStorage, to: Path, missing: Sequence[Facts], ledger: _
         ledger.save()
 
 
-def _refuse_other(storage: ObjectStorage, one: Facts, to: Path) -> None:
+def _refuse_other(storage: ObjectStorage, one: ObjectInfo, to: Path) -> None:
     """Raise `UserError` if a local file that was not fetched, or has changed since, differs from the object."""
     path = to / one.name
     if path.is_file() and path.stat().st_size == one.size:
@@ -158,7 +158,7 @@ class _Ledger:
             ledger = parse_record(read_record_file(directory / LEDGER))
             self._known = ledger if isinstance(ledger, dict) else {}
 
-    def has(self, one: Facts) -> bool:
+    def has(self, one: ObjectInfo) -> bool:
         """Return whether the local file is the current object of the store."""
         entry = self._known.get(one.name)
         return isinstance(entry, Mapping) and entry.get("tag") == one.tag and self.is_untouched(one.name)
@@ -168,7 +168,7 @@ class _Ledger:
         entry = self._known.get(name)
         return isinstance(entry, Mapping) and entry.get("here") == self._stamp(name)
 
-    def add(self, one: Facts) -> None:
+    def add(self, one: ObjectInfo) -> None:
         """Record that an object has been fetched."""
         self._known[one.name] = {"tag": one.tag, "here": self._stamp(one.name)}
 

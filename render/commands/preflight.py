@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from render.errors import UserError
-from render.job.run_record import read_run, without_record
+from render.job.run_record import missing_record_message, read_run
 from render.preflight.preflight import Request, inspect
 from render.preflight.print_report import lines, plain
 from render.preflight.seams import LEAST_TILE
@@ -54,7 +54,7 @@ def parse(words: Sequence[str]) -> Request:
 def _record(directory: Path) -> Mapping[str, Any]:
     reading = read_run(directory)
     if not reading.record and reading.damage:
-        raise UserError(without_record(directory, reading))
+        raise UserError(missing_record_message(directory, reading))
     if not reading.record:
         raise UserError(f"run={directory} is no run directory: name one that holds a run.json")
     return reading.record

@@ -19,10 +19,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, NamedTuple, TypedDict
 
 from render.canvas import store
 from render.errors import Overtaken, StorageError, UserError
+from render.farm.parts import CANVAS
 from render.geometry.geometry import whole
 from render.storage.opening import open_storage
 from render.storage.records import (
@@ -34,11 +35,9 @@ from render.storage.records import (
     check_shape,
     parse_record,
 )
-from render.storage.storage import Seen, Version
+from render.storage.storage import Precondition, Version
 from render.storage.url import Place, joined
 
-#: The part that every checkpoint has.
-CANVAS = "canvas"
 MANIFEST = "manifest.json"
 _SLOTS = ("a", "b")
 #: Name of a slot or of a part of one. Older versions use names without a token.
@@ -80,13 +79,13 @@ class Checkpoint:
         return time.strftime(form, time.localtime(min(self.saved, _LAST_TIME)))
 
     @property
-    def is_told(self) -> bool:
+    def has_history(self) -> bool:
         """True if the history reaches this octave, and so knows its size."""
         return len(self.history) == self.octave + 1
 
 
 @dataclass(frozen=True)
-class Fixed:
+class ResumeKey:
     """Values that must match for a bit-identical resume.
 
     Attributes:
@@ -100,6 +99,13 @@ class Fixed:
     weights_sha256: str
     tiles: tuple[tuple[int, int], ...]
     threads: int
+
+
+class Manifest(NamedTuple):
+    """A run's saved state: what a resumed run must match, and the checkpoints, newest first."""
+
+    resume_key: ResumeKey
+    checkpoints: list[Checkpoint]
 
 
 _NotNegative = Annotated[float, Between(0.0, float("inf"))]
@@ -126,17 +132,17 @@ class _StoredCheckpoint(_StoredRequired, total=False):
     parts: list[Annotated[str, Matching(_PART_NAME)]]
 
 
-class _StoredFixed(TypedDict):
+class _StoredResumeKey(TypedDict):
     digest: str
     weights_sha256: str
     tiles: list[list[Side]]
     threads: Annotated[int, Between(1, 100_000)]
 
 
-class _Manifest(TypedDict):
+class _StoredManifest(TypedDict):
     version: int
     sha256: str
-    fixed: _StoredFixed
+    fixed: _StoredResumeKey
     checkpoints: list[_StoredCheckpoint]
 
 
@@ -149,7 +155,7 @@ class Checkpoints:
         self._confirm = confirm
         self._storage = open_storage(place, patient=True)
         #: The manifest's last known version, and whether this process wrote it.
-        self._seen: Version | Seen = Seen.NOTHING
+        self._seen: Version | Precondition = Precondition.ABSENT
         self._ours = False
         #: Source of a copy of the run's record for the manifest, in case the record itself is lost.
         self.about: Callable[[], Mapping[str, Any]] = dict
@@ -158,8 +164,8 @@ class Checkpoints:
         """Return the place of a checkpoint's canvas, or of another of its parts: a Zarr array."""
         return joined(self._place, checkpoint.slot if part == CANVAS else f"{checkpoint.slot}.{part}")
 
-    def read(self) -> tuple[Fixed, list[Checkpoint]] | None:
-        """Return the manifest's fixed values and its checkpoints, newest first, or None if there is no manifest.
+    def read(self) -> Manifest | None:
+        """Return the manifest, or None if there is none.
 
         Raises:
             UserError: No run wrote this manifest.
@@ -171,12 +177,12 @@ class Checkpoints:
             if self._ours and seen != self._seen:
                 raise self._overtaken()
             self._seen = seen
-            manifest = _checked_manifest(parse_record(content))
-            return _fixed(manifest["fixed"]), [_checkpoint(stored) for stored in manifest["checkpoints"]]
+            stored = _checked_manifest(parse_record(content))
+            return Manifest(_resume_key(stored["fixed"]), [_checkpoint(entry) for entry in stored["checkpoints"]])
         except FileNotFoundError:
             if self._ours and isinstance(self._seen, Version) and self._seen.tag is not None:
                 raise self._overtaken() from None
-            self._seen = Seen.NOTHING
+            self._seen = Precondition.ABSENT
             return None
         except (OSError, MalformedRecord) as error:
             reason = getattr(error, "strerror", None) or str(error)
@@ -217,16 +223,16 @@ class Checkpoints:
         """
         if len({CANVAS, *parts}) != 1 + len(parts) or not all(map(_PART.fullmatch, parts)):
             raise ValueError(f"no names of parts: {parts}")
-        read = self.read()
+        manifest = self.read()
         self._confirm()
-        newest_slot = read[1][0].slot if read and read[1] else ""
+        newest_slot = manifest.checkpoints[0].slot if manifest and manifest.checkpoints else ""
         letter = next(letter for letter in _SLOTS if letter != newest_slot[:1])
         token = secrets.token_hex(8)
         slot = f"{letter}-{token[:8]}"
         checkpoint = Checkpoint(slot, token, octave, steps, tuple(history), parts=tuple(parts))
-        if read and len(read[1]) > 1:
+        if manifest and len(manifest.checkpoints) > 1:
             # From here on only one canvas is intact.
-            self._write(read[0], read[1][:1])
+            self._write(manifest.resume_key, manifest.checkpoints[:1])
         self._empty_all_but(newest_slot)
         for part in (CANVAS, *parts):
             path = self.path(checkpoint, part)
@@ -238,17 +244,18 @@ class Checkpoints:
                 raise _unwritable(path, error) from None
         return checkpoint
 
-    def commit(self, fixed: Fixed, checkpoint: Checkpoint) -> None:
+    def commit(self, resume_key: ResumeKey, checkpoint: Checkpoint) -> None:
         """Make this checkpoint the newest; the one that was newest until now stays beside it."""
-        read = self.read()
-        before = [entry for entry in (read[1] if read else []) if entry.slot[:1] != checkpoint.slot[:1]]
-        self._write(fixed, [checkpoint, *before[:1]])
+        manifest = self.read()
+        earlier = [entry for entry in (manifest.checkpoints if manifest else []) if entry.slot[:1] != checkpoint.slot[:1]]
+        self._write(resume_key, [checkpoint, *earlier[:1]])
 
     def forget(self, checkpoint: Checkpoint) -> None:
         """Remove a damaged canvas from the manifest."""
-        read = self.read()
-        if read is not None:
-            self._write(read[0], [entry for entry in read[1] if entry.token != checkpoint.token])
+        manifest = self.read()
+        if manifest is not None:
+            intact = [entry for entry in manifest.checkpoints if entry.token != checkpoint.token]
+            self._write(manifest.resume_key, intact)
 
     def abandon(self, checkpoint: Checkpoint) -> None:
         """Remove a canvas that could not be written completely; earlier ones still count."""
@@ -256,37 +263,36 @@ class Checkpoints:
 
     def keep_newest(self) -> None:
         """Remove all canvases but the newest: the run is over."""
-        read = self.read()
-        if read is None or not read[1]:
+        manifest = self.read()
+        if manifest is None or not manifest.checkpoints:
             return
-        fixed, checkpoints = read
-        self._write(fixed, checkpoints[:1])
-        self._empty_all_but(checkpoints[0].slot)
+        self._write(manifest.resume_key, manifest.checkpoints[:1])
+        self._empty_all_but(manifest.checkpoints[0].slot)
 
     def discard(self) -> None:
         """Remove everything."""
         # The manifest first: it must never name a canvas that is partly removed.
         self._storage.remove(MANIFEST)
-        self._seen, self._ours = Seen.NOTHING, False
+        self._seen, self._ours = Precondition.ABSENT, False
         self._empty(lambda _slot: True)
         if isinstance(self._place, Path):
             # Keep the directory if it holds other files.
             with suppress(OSError):
                 self._place.rmdir()
 
-    def _empty_all_but(self, kept: str) -> None:
-        """Remove all slots but `kept`: the other one, and those that were abandoned or written late."""
-        self._empty(lambda slot: slot != kept)
+    def _empty_all_but(self, slot_in_use: str) -> None:
+        """Remove all slots but `slot_in_use`: the other one, and those that were abandoned or written late."""
+        self._empty(lambda slot: slot != slot_in_use)
 
-    def _empty(self, emptied: Callable[[str], bool]) -> None:
-        """Remove the canvases of the slots for which `emptied` is true, and all parts beside them."""
+    def _empty(self, selects: Callable[[str], bool]) -> None:
+        """Remove the canvases of the slots that `selects`, and all parts beside them."""
         for name in self._storage.children():
             matched = _SLOT.fullmatch(name)
-            if matched and emptied(matched["slot"]):
+            if matched and selects(matched["slot"]):
                 self._storage.remove_tree(name)
 
-    def _write(self, fixed: Fixed, checkpoints: Sequence[Checkpoint]) -> None:
-        records = asdict(fixed), [asdict(checkpoint) for checkpoint in checkpoints]
+    def _write(self, resume_key: ResumeKey, checkpoints: Sequence[Checkpoint]) -> None:
+        records = asdict(resume_key), [asdict(checkpoint) for checkpoint in checkpoints]
         manifest = {"version": _VERSION, "sha256": _sha256(*records), "fixed": records[0], "checkpoints": records[1]}
         run = json.loads(json.dumps(self.about()))
         if run:
@@ -304,22 +310,22 @@ class Checkpoints:
         return Overtaken(f"another run has saved in {self._place} meanwhile and goes on there: this one stops")
 
 
-def _checked_manifest(manifest: Any) -> _Manifest:
+def _checked_manifest(manifest: Any) -> _StoredManifest:
     """Return the manifest if this program wrote it and it is unchanged; otherwise raise `MalformedRecord`."""
-    check_shape(manifest, _Manifest)
+    check_shape(manifest, _StoredManifest)
     if manifest["version"] != _VERSION:
         raise MalformedRecord(f"version {manifest['version']}")
     if manifest["sha256"] != _sha256(manifest["fixed"], manifest["checkpoints"]):
         raise MalformedRecord("it is not as it was written")
     if not all(len(tile) == 2 for tile in manifest["fixed"]["tiles"]):
         raise MalformedRecord("fixed.tiles is not what it can be")
-    checked: _Manifest = manifest
+    checked: _StoredManifest = manifest
     return checked
 
 
-def _fixed(stored: _StoredFixed) -> Fixed:
+def _resume_key(stored: _StoredResumeKey) -> ResumeKey:
     tiles = tuple((rows, columns) for rows, columns in stored["tiles"])
-    return Fixed(stored["digest"], stored["weights_sha256"], tiles, stored["threads"])
+    return ResumeKey(stored["digest"], stored["weights_sha256"], tiles, stored["threads"])
 
 
 def _checkpoint(stored: _StoredCheckpoint) -> Checkpoint:
@@ -338,9 +344,9 @@ def _checkpoint(stored: _StoredCheckpoint) -> Checkpoint:
     )
 
 
-def _sha256(*said: Any) -> str:
+def _sha256(*values: Any) -> str:
     """Return the SHA-256 of values in a manifest, to detect changes: a changed digit would still be a valid number."""
-    return hashlib.sha256(json.dumps(list(said), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(list(values), sort_keys=True).encode()).hexdigest()
 
 
 def _unwritable(path: Place, error: Exception) -> UserError:

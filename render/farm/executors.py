@@ -6,16 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from render.farm.messages import WorkerFacts
 from render.farm.notice import Notice
 
-#: Reference to a result, which stays on the worker until it is needed.
+#: Reference to a result, which stays on the worker until it is needed. `remote.Promise` is one with its type.
 Reference = Any
 
 
 class Executor(Protocol):
-    """Interface that calls methods of numbered workers. References may be passed as arguments and arrive there as values.
+    """Transport of calls to numbered workers. References may be passed as arguments and arrive there as values.
 
-    Every method may raise `WorkersLost`; after `mend` all workers answer again, without the data that they held.
+    Callers use `remote.Workers`, whose calls have types. Every method may raise `WorkersLost`; after `mend` all workers
+    answer again, without the data that they held.
     """
 
     @property
@@ -25,7 +27,7 @@ class Executor(Protocol):
     def place(self, worker: int) -> str:
         """Return a worker's node. Results for several workers on one node should share one object."""
 
-    def open(self, *job: Any) -> list[Any]:
+    def open(self, *job: Any) -> list[WorkerFacts]:
         """Prepare every worker for a job and return the facts of each. Workers that join later are prepared, too."""
 
     def call(self, worker: int, method: str, *arguments: Any) -> Reference:
@@ -66,7 +68,7 @@ class Executor(Protocol):
 
 
 @dataclass(eq=False)
-class _Done:
+class _Result:
     """Result that is available."""
 
     value: Any
@@ -88,47 +90,60 @@ class InlineExecutor:
 
     @property
     def workers(self) -> int:
+        """Number of workers."""
         return len(self._workers)
 
     def place(self, worker: int) -> str:  # noqa: ARG002
+        """Return the same place for all workers."""
         return "here"
 
-    def open(self, *job: Any) -> list[Any]:
+    def open(self, *job: Any) -> list[WorkerFacts]:
+        """Prepare every worker for a job, one after the other."""
         return [worker.call("open", *job) for worker in self._workers]
 
     def call(self, worker: int, method: str, *arguments: Any) -> Reference:
-        values = [argument.value if isinstance(argument, _Done) else argument for argument in arguments]
-        return _Done(self._workers[worker].call(method, *values))
+        """Call the method, and return a reference to its result."""
+        values = [argument.value if isinstance(argument, _Result) else argument for argument in arguments]
+        return _Result(self._workers[worker].call(method, *values))
 
     def call_parts(self, worker: int, method: str, parts: int, *arguments: Any) -> list[Reference]:
+        """Call a method that returns a list of `parts` parts, and return a reference to each part."""
         results = self.call(worker, method, *arguments).value
         assert len(results) == parts
-        return [_Done(result) for result in results]
+        return [_Result(result) for result in results]
 
     def wait(self, references: Sequence[Reference]) -> list[Reference]:
+        """Return all references, as their results are there. Raise what `check` raises."""
         self._check()
         return list(references)
 
     def fetch(self, references: Sequence[Reference]) -> list[Any]:
+        """Return the values."""
         return [reference.value for reference in references]
 
     def grow(self) -> int:
+        """Return 0: no worker can join."""
         return 0
 
     def joining(self) -> int:
+        """Return 0: no worker can join."""
         return 0
 
     def notices(self) -> list[Notice]:
+        """Return no notices: this process goes with its machine."""
         return []
 
     def retire(self, workers: Sequence[int]) -> None:  # noqa: ARG002
+        """Raise an error, as there are no notices."""
         raise AssertionError("this process does not go on without its machine")
 
     def mend(self) -> None:
+        """Raise an error, as no call loses a worker."""
         raise AssertionError("workers in this process cannot be lost")
 
     def settled(self) -> None:
-        pass
+        """Do nothing: failures are not counted."""
 
     def close(self) -> None:
+        """Release the workers."""
         self._workers.clear()

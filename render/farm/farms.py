@@ -70,6 +70,7 @@ class InlineFarm:
 
     @contextmanager
     def lease(self, workers: int | None = None) -> Iterator[Executor]:
+        """Make `workers` workers for one job, the farm's number by default."""
         from render.farm.worker.process import WorkerProcess
 
         processes = [WorkerProcess(self._kernels) for _ in range(workers or self._workers)]
@@ -77,13 +78,16 @@ class InlineFarm:
 
     @property
     def size(self) -> int:
+        """Number of workers of a lease."""
         return self._workers
 
     @property
     def together(self) -> int:
+        """Number of workers on this machine."""
         return self._workers
 
     def share(self, value: Any) -> Reference:
+        """Return the value itself: all workers are in this process."""
         return value
 
     def close(self) -> None:

@@ -30,7 +30,7 @@ class Assignment:
         margin: How the block's margin is put together.
         loans: For each place that borrows from this worker, the rectangles that it lends.
         stage: The octave's settings.
-        given: The kernel's inputs for each of the stage's regions.
+        kernel_inputs: The kernel's inputs for each of the stage's regions.
         directory: Directory of scratch files, or None to use none.
     """
 
@@ -40,11 +40,11 @@ class Assignment:
     margin: Gathering
     loans: tuple[Loan, ...]
     stage: Stage
-    given: tuple[KernelInputs, ...]
+    kernel_inputs: tuple[KernelInputs, ...]
     directory: Path | None = None
 
 
-class TileSum(NamedTuple):
+class GradientSums(NamedTuple):
     """A tile's share of the sums over the canvas' gradient toward one region's objective: see `ascent.measure`."""
 
     tile: int
@@ -60,20 +60,42 @@ class TileSums(NamedTuple):
     sums: NDArray[np.float64]
 
 
-class Ascended(NamedTuple):
-    """Sums of some tiles, and the seconds they took; `together` is how many the worker's devices compute at once."""
+def tile_number(sums: TileSums) -> int:
+    """Return the number of the tile: a key to sort by, as arrays do not compare."""
+    return sums.tile
 
-    sums: tuple[TileSum, ...]
+
+class GradientReport(NamedTuple):
+    """Result of computing the gradient of some tiles, which itself stays with the worker.
+
+    Attributes:
+        sums: Sums of every tile and region, in tile order.
+        tiles: Number of tiles.
+        seconds: Time that they took together.
+        together: Number of tiles that the worker's devices compute at once.
+    """
+
+    sums: tuple[GradientSums, ...]
     tiles: int
     seconds: float
     together: int = 1
 
 
 @dataclass(frozen=True)
-class Facts:
-    """A worker's process and the machine that it runs on; memory in bytes, `kernels_made` counts compiled networks.
+class WorkerFacts:
+    """A worker's process and the machine that it runs on. Runs record the fields by these names.
 
-    `device_bytes` is the memory of the smallest of its `devices`, and `versions` are those of `versions.own_versions`.
+    Attributes:
+        host: Name of the machine.
+        pid: The process' ID.
+        device: Model of its devices, such as `cpu` or `NVIDIA H200`.
+        platform: JAX' name for their kind, such as `cpu` or `gpu`.
+        host_bytes: Memory of the machine.
+        device_bytes: Memory of the smallest of its devices.
+        held_bytes: Memory that the process holds.
+        kernels_made: Number of networks built in this process.
+        devices: Number of devices.
+        versions: Versions by name, as from `versions.own_versions`.
     """
 
     host: str

@@ -11,9 +11,9 @@ from importlib.metadata import version
 from render.errors import UserError
 from render.system.version import __version__
 
-_HOW = "install the same on both (the project's .constraints.txt pins all of it)"
+_REMEDY = "install the same on both (the project's .constraints.txt pins all of it)"
 #: Ray's text when a process joins a cluster with another version of Ray or Python.
-_RAYS_OWN = re.compile(r"Ray: (?P<ray>\S+)\s+Python: (?P<python>\S+)")
+_RAY_VERSIONS = re.compile(r"Ray: (?P<ray>\S+)\s+Python: (?P<python>\S+)")
 
 
 @cache
@@ -27,15 +27,17 @@ def refuse_mismatch(driver: Mapping[str, str], worker: Mapping[str, str], host: 
     differing = [name for name in driver if worker.get(name) != driver[name]]
     if not differing:
         return
-    here = ", ".join(f"{name} {driver[name]}" for name in differing)
-    there = ", ".join(f"{name} {worker.get(name, 'unknown')}" for name in differing)
-    raise UserError(f"version mismatch between driver and cluster: {here} here, {there} on {host}; {_HOW}")
+    driver_versions = ", ".join(f"{name} {driver[name]}" for name in differing)
+    worker_versions = ", ".join(f"{name} {worker.get(name, 'unknown')}" for name in differing)
+    raise UserError(
+        f"version mismatch between driver and cluster: {driver_versions} here, {worker_versions} on {host}; {_REMEDY}"
+    )
 
 
 def rays_mismatch(error: BaseException) -> str | None:
     """Return a one-line message for Ray's own error about versions, or None if `error` is another one."""
-    sides = [match.groupdict() for match in _RAYS_OWN.finditer(str(error))]
+    sides = [match.groupdict() for match in _RAY_VERSIONS.finditer(str(error))]
     if len(sides) != 2 or "ersion mismatch" not in str(error):
         return None
-    there, here = (", ".join(f"{name} {side[name]}" for name in ("ray", "python")) for side in sides)
-    return f"version mismatch between driver and cluster: {here} here, {there} there; {_HOW}"
+    cluster_versions, driver_versions = (", ".join(f"{name} {side[name]}" for name in ("ray", "python")) for side in sides)
+    return f"version mismatch between driver and cluster: {driver_versions} here, {cluster_versions} there; {_REMEDY}"

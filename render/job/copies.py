@@ -1,4 +1,4 @@
-"""Copies of pictures outside a run's directory: what they may replace, and what they never replace."""
+"""Copies of pictures outside a run's directory, and what they may replace."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from render.storage.url import Place
 from render.storage.user_paths import is_same_file
 from render.system.paths import file_sha256
 
-#: A function that adds facts to the run's record.
-Save = Callable[..., None]
+#: Function that adds facts to a run's record.
+SaveFacts = Callable[..., None]
 
 
 class Copies:
     """The places outside the run directory that a job writes pictures to.
 
-    What lies there is replaced only where `overwrite` asks for it and all of it is a picture, or where it is known to be a
+    What lies there is replaced only if `overwrite` asks for it and all of it is a picture, or if it is known to be a
     picture that a run in the same directory wrote.
     """
 
-    def __init__(self, config: Config, run: str, record: Callable[[], Mapping[str, Any]], save: Save) -> None:
+    def __init__(self, config: Config, run: str, record: Callable[[], Mapping[str, Any]], save: SaveFacts) -> None:
         """Remember how to read and extend the run's record.
 
         Args:
@@ -44,26 +44,26 @@ class Copies:
         self._record = record
         self._save = save
         #: Checksums of pictures that runs in this directory made.
-        self._made: set[str] = set()
-        #: Entries of copies in object stores that a record had before this run began its own, by URL.
-        self._before: dict[str, Any] = {}
+        self._written_sha256: set[str] = set()
+        #: Entries of copies in object stores that an earlier record has, by URL.
+        self._earlier_entries: dict[str, Any] = {}
 
     def learn(self, record: Mapping[str, Any]) -> None:
         """Remember the pictures and copies that a record lists."""
-        self._made |= {picture["sha256"] for picture in record.get("pictures", {}).values()}
-        self._before |= record.get("copies", {})
+        self._written_sha256 |= {picture["sha256"] for picture in record.get("pictures", {}).values()}
+        self._earlier_entries |= record.get("copies", {})
 
     @property
     def stored(self) -> dict[str, Any]:
         """Recorded entries of copies in object stores, by URL."""
-        return {**self._before, **self._record().get("copies", {})}
+        return {**self._earlier_entries, **self._record().get("copies", {})}
 
     def check(self, copy: Place, *, tree: bool) -> bool:
         """Return whether what lies at a copy's place may be replaced. Changes nothing.
 
         Args:
             copy: Path or URL of the copy.
-            tree: True where the copy is a directory of files.
+            tree: True if the copy is a directory of files.
 
         Raises:
             UserError: The place is an input of the job, or holds something that no run wrote.
@@ -92,7 +92,10 @@ class Copies:
         if picture is None:
             return False
         if isinstance(copy, str):
-            return self.stored.get(copy, {}).get("of") == picture["sha256"] and self._is_our_object(copy)
+            from render.job.stored_copies import is_as_recorded
+
+            entry = self.stored.get(copy, {})
+            return entry.get("of") == picture["sha256"] and is_as_recorded(copy, entry)
         return copy.exists() and picture_sha256(copy) == picture["sha256"]
 
     def write(self, picture: Path, copy: Place) -> None:
@@ -107,8 +110,8 @@ class Copies:
         replaceable = self.check(copy, tree=picture.is_dir())
         try:
             if picture.is_dir():
-                for tree in self._made:
-                    adopt(copy, tree, self._run)
+                for sha256 in self._written_sha256:
+                    adopt(copy, sha256, self._run)
                 with replacing_directory(copy, self._run) as directory:
                     shutil.copytree(picture, directory, dirs_exist_ok=True, symlinks=True)
                 return
@@ -120,59 +123,36 @@ class Copies:
             raise UserError(f"{copy} cannot be written ({error.strerror}): the picture is {picture}") from None
 
     def _send(self, picture: Path, url: str) -> None:
-        from render.storage.mirror import send_picture
-        from render.storage.objects import ObjectStorage
+        """Send a copy and record it."""
+        from render.job.stored_copies import send_copy
 
         self._check_url(url)
-        parent, _, name = url.rpartition("/")
-        stored_copies = self.stored
+        entries = self.stored
         if picture.is_dir():
             # If the run is killed now, only some of the files may be there.
-            self._save(copies={**stored_copies, url: {"of": "", "sending": True}})
-        copy_record = {
-            "of": picture_sha256(picture),
-            "stored": send_picture(ObjectStorage(parent, patient=True), name, picture),
-        }
-        self._save(copies={**stored_copies, url: copy_record})
+            self._save(copies={**entries, url: {"of": "", "sending": True}})
+        entry = {"of": picture_sha256(picture), "stored": send_copy(picture, url)}
+        self._save(copies={**entries, url: entry})
 
     def _check_url(self, url: str) -> None:
-        """Raise `UserError` where a URL holds something that is not a copy by this run, or is an input of the job."""
-        from render.storage.mirror import foreign_object
-        from render.storage.objects import ObjectStorage
+        """Raise `UserError` if a URL is an input of the job, or its content must stay."""
+        from render.job.stored_copies import check_url
 
-        parent, _, name = url.rpartition("/")
-        for key, conflict in self._inputs():
-            if conflict == url:
-                raise UserError(f"output.path={url} is the {key} itself: choose another output.path")
-        storage = ObjectStorage(parent)
-        below = next(storage.tree(name), None) is not None
-        if not (below or storage.facts(name) is not None) or self._is_our_object(url):
-            return
-        conflict = foreign_object(storage, name) if below else None
-        if conflict is not None:
-            raise UserError(
-                f"{url} has other things below it, such as {conflict}, which are never replaced: choose another output.path"
-            )
-        if not self._config.overwrite and not (below and self.stored.get(url, {}).get("sending")):
-            raise UserError(f"{url} exists: choose another output.path, or overwrite=true to replace it")
-
-    def _is_our_object(self, url: str) -> bool:
-        from render.storage.mirror import stored
-        from render.storage.objects import ObjectStorage
-
-        expected = self.stored.get(url, {}).get("stored", {})
-        parent, _, name = url.rpartition("/")
-        return bool(expected) and stored(ObjectStorage(parent), name, directory="files" in expected) == expected
+        check_url(url, self.stored.get(url, {}), self._inputs(), overwrite=self._config.overwrite)
 
     def _is_known(self, copy: Path) -> bool:
-        """Return whether a run in this directory wrote the copy: both the record and the picture itself must say so."""
+        """Return whether a run in this directory wrote the copy.
+
+        Both the record and the picture itself must say so.
+        """
         if copy.is_dir():
             return self._is_known_tree(copy)
         # The record alone is not trusted: it may come from somebody else.
-        return copy.is_file() and picture_sha256(copy) in self._made and says_its_settings(copy)
+        return copy.is_file() and picture_sha256(copy) in self._written_sha256 and says_its_settings(copy)
 
     def _is_known_tree(self, copy: Path) -> bool:
-        return copy.is_dir() and not copy.is_symlink() and tree_sha256(copy) in self._made and is_picture(copy)
+        """Return whether a run in this directory wrote the copy, a directory, as it is now."""
+        return copy.is_dir() and not copy.is_symlink() and tree_sha256(copy) in self._written_sha256 and is_picture(copy)
 
     def _inputs(self) -> Iterator[tuple[str, str | None]]:
         """Yield the inputs of the job: config key, then path or URL."""
@@ -182,7 +162,10 @@ class Copies:
 
 
 def picture_sha256(path: Path) -> str:
-    """Return the checksum of a picture, a file or a directory; empty where it is neither or cannot be read."""
+    """Return the checksum of a picture, a file or a directory.
+
+    Empty if it is neither or cannot be read.
+    """
     try:
         return tree_sha256(path) if path.is_dir() else file_sha256(path)
     except OSError:

@@ -19,13 +19,15 @@ from render.canvas import store
 from render.config.schema import Config, SourceConfig
 from render.errors import Overtaken, RenderError, StorageError, UserError, WorkersLost
 from render.export.profile import Profile
-from render.farm.checkpoint import Fixed
-from render.farm.conductor import Conductor, Saving, filter_bytes_exchanged
+from render.farm.checkpoint import ResumeKey
+from render.farm.conductor import BlockOptions, Conductor, Saving, filter_bytes_exchanged
 from render.farm.events import Noticed, OctaveDone, OctaveStarted, Recovered, Saved, StepDone, TilesDone
 from render.farm.executors import Executor
 from render.farm.farms import Farm, open_farm
-from render.farm.messages import Facts
+from render.farm.messages import WorkerFacts
 from render.farm.ray.metrics import Metrics, NoMetrics, open_metrics
+from render.farm.remote import Workers
+from render.farm.worker.interface import RemoteProcess
 from render.farm.worker.kernel_recipe import KernelRecipe
 from render.geometry.blocks import deal_blocks
 from render.geometry.geometry import BAND, BOUNDARY_MODES
@@ -75,7 +77,7 @@ class Draft:
     masks: tuple[Mask, ...]
     directory: RunDirectory
     plan: Plan
-    fixed: Fixed | None
+    fixed: ResumeKey | None
     profile: Profile
     begun: float
 
@@ -97,9 +99,9 @@ class Job:
     directory: RunDirectory
     loaded: Loaded
     plan: Plan
-    fixed: Fixed
+    fixed: ResumeKey
     executor: Executor
-    workers: tuple[Facts, ...]
+    workers: tuple[WorkerFacts, ...]
     profile: Profile
     begun: float
 
@@ -123,9 +125,7 @@ class Job:
             self.schedule.objectives,
             self.executor,
             saving,
-            place,
-            arrangement,
-            lambda shape: self.source.prepare(shape, told),
+            BlockOptions(place, arrangement, lambda shape: self.source.prepare(shape, told)),
         )
 
 
@@ -158,7 +158,7 @@ def draft(
         },
     )
     layout = lay_out(config.output, source.size, modes)
-    source = source.laid_out(layout.window, directory.levels)
+    source = source.laid_out(layout.window, directory.home.levels)
     masks = tuple(mask.laid_out(layout.window) for mask in masks)
     fixed = directory.unfinished()
     profile = usable_profile(config)
@@ -235,7 +235,7 @@ def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
                 schedule,
                 source.size,
                 _farms_machine(config, draft.directory, _pictures_bytes(source, draft.masks), facts),
-                lambda *window: executor.fetch([executor.call(0, "window_bytes", *window)])[0],
+                lambda *window: Workers(executor).run([0], RemoteProcess.window_bytes, *window)[0],
                 workers=executor.workers,
                 tiles=draft.fixed.tiles if draft.fixed else None,
                 channels=draft.profile.channels,
@@ -245,7 +245,7 @@ def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
         except WorkersLost:
             executor.mend()
     log.info("kernel ready")
-    fixed = Fixed(
+    fixed = ResumeKey(
         draft.directory.digest,
         loaded.sha256,
         tuple(octave.grid.core_shape for octave in plan.octaves),
@@ -303,7 +303,7 @@ def render(job: Job, finding: Callable[[], Mapping[str, Any]] = dict) -> list[Pl
     """
     with job.directory.opened():
         # `status` reads the file from another terminal.
-        progress = ProgressFile(job.directory.path, job.plan, job.directory.tell)
+        progress = ProgressFile(job.directory.path, job.plan, job.directory.home.store_progress)
         # In a cluster job, the JSON log on standard output already says everything.
         quiet = job.config.quiet or (job.config.log == "json" and is_cluster_job())
         display = Displays(make_display(job.plan, quiet=quiet), progress)
@@ -327,7 +327,11 @@ def _render(job: Job, display: Display, finding: Callable[[], Mapping[str, Any]]
     config, directory, plan = job.config, job.directory, job.plan
     started = time.perf_counter()
     log.info(
-        "rendering %s: %s of %s on %s", directory.kept(directory.targets[0]), job.schedule, config.model.name, job.device
+        "rendering %s: %s of %s on %s",
+        directory.pictures.place(directory.targets[0]),
+        job.schedule,
+        config.model.name,
+        job.device,
     )
     directory.start_record(
         device=job.device,
@@ -340,7 +344,7 @@ def _render(job: Job, display: Display, finding: Callable[[], Mapping[str, Any]]
         profile_sha256=job.profile.sha256,
         plan=asdict(plan),
     )
-    if job.directory.fixed() not in (None, job.fixed):
+    if job.directory.resume_key() not in (None, job.fixed):
         log.warning("going on with other settings of the farm than before: sums may be rounded differently")
 
     def told(line: str) -> None:
@@ -384,8 +388,8 @@ def _dream(job: Job, conductor: Conductor, display: Display, metrics: Metrics | 
     """Run the conductor to its end, and show and record its events."""
     directory = job.directory
     for event in conductor.run(job.config.seed):
-        directory.check_held()
-        metrics.tell(event)
+        directory.home.check_held()
+        metrics.update(event)
         match event:
             case OctaveStarted():
                 display.octave_started(event.octave, event.steps)
@@ -437,9 +441,9 @@ def _how_to_go_on(job: Job) -> str:
 
 def calibrate(job: Job) -> float:
     """Return the seconds that a window of the smallest octave takes, from two calls on one worker."""
-    octave, executor = job.plan.octaves[0], job.executor
+    octave, workers = job.plan.octaves[0], Workers(job.executor)
     grid, objective = octave.grid, octave.stage.regions[0].objective
-    (seconds,) = executor.fetch([executor.call(0, "window_seconds", objective, grid.window_shape, grid.core_shape)])
+    (seconds,) = workers.run([0], RemoteProcess.window_seconds, objective, grid.window_shape, grid.core_shape)
     return seconds
 
 
@@ -468,7 +472,7 @@ def _guessed_machine(config: Config, directory: RunDirectory, pictures: int) -> 
     return _machine(config, directory, host_bytes, host_bytes, True, config.farm.workers or 1, _PROGRAM_BYTES, shared_bytes)
 
 
-def _farms_machine(config: Config, directory: RunDirectory, pictures: int, workers: Sequence[Facts]) -> Machine:
+def _farms_machine(config: Config, directory: RunDirectory, pictures: int, workers: Sequence[WorkerFacts]) -> Machine:
     """Return a machine with the minimum of what the workers report of theirs."""
     workers_per_host = max(Counter(worker.host for worker in workers).values())
     driver_bytes = psutil.Process().memory_info().rss

@@ -18,7 +18,7 @@ from render.canvas.image import CanvasImage, to_integers
 from render.canvas.store import CanvasStore
 from render.config.formats import FORMATS, SOURCE
 from render.config.schema import Config, picture_bleed
-from render.config.schema import pictures as wanted_pictures
+from render.config.schema import pictures as requested_pictures
 from render.errors import DamagedCheckpoint, UserError
 from render.export.colour import measure_adjustment
 from render.export.export import Style, export, export_panels, write_zoom
@@ -40,8 +40,8 @@ from render.system.version import __version__
 log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
-#: Longest side of the source shown for comparison on a zoom page, px.
-_SOURCE_SIDE = 4096
+#: Longest side in px of the source that a zoom page shows for comparison.
+_MAX_SOURCE_SIDE = 4096
 
 
 def style_of(config: Config, profile: Profile, record: Mapping[str, Any]) -> Style:
@@ -71,10 +71,13 @@ def settings_of(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def coloured(style: Style, targets: Sequence[Target], canvas: CanvasStore, config: Config, say: Say) -> Style:
-    """Return the style with the colours that the config asks for; raise `UserError` where the canvas cannot be read.
+def measure_colours(style: Style, targets: Sequence[Target], canvas: CanvasStore, config: Config, say: Say) -> Style:
+    """Return the style with the colours that the config asks for.
 
     With `output.contrast`, the canvas is read once for all targets.
+
+    Raises:
+        UserError: The canvas cannot be read.
     """
     output = config.output
     # Zarr targets hold the canvas unchanged, without colours.
@@ -82,12 +85,20 @@ def coloured(style: Style, targets: Sequence[Target], canvas: CanvasStore, confi
         return style
     if output.contrast is not None:
         say("measuring the canvas' luma for output.contrast")
-    with readable():
+    with explain_damage():
         return replace(style, colour=measure_adjustment(canvas, output.saturation, output.contrast))
 
 
 def style_digest(style: Style, canvas: str) -> str:
-    """Return a sha256, hex, that is equal for styles that make the same bytes of the canvas with token `canvas`."""
+    """Return a digest of all that decides the bytes of a picture.
+
+    Args:
+        style: The picture's style.
+        canvas: Token of the canvas.
+
+    Returns:
+        A sha256, hex.
+    """
     values = asdict(style)
     for section in (values["profile"], values["metadata"]):
         for key, value in section.items():
@@ -97,39 +108,42 @@ def style_digest(style: Style, canvas: str) -> str:
 
 
 def make_pictures(directory: RunDirectory, config: Config, profile: Profile, say: Say = lambda _line: None) -> list[Place]:
-    """Write the pictures that the run directory lacks, publish the copies, and return the places of the pictures.
+    """Write the missing pictures and the copies, and return the places of all pictures.
 
     The directory must be open. Raises what `export` raises.
     """
     style = style_of(config, profile, directory.record)
     canvas = directory.canvas()
     digest = style_digest(style, canvas.token)
-    missing = directory.missing(digest)
-    style = coloured(style, missing, canvas, config, say)
+    missing = directory.pictures.missing(digest)
+    style = measure_colours(style, missing, canvas, config, say)
     for target in missing:
-        say(f"writing {directory.kept(target)}")
-        directory.make_room(target)
+        place = directory.pictures.place(target)
+        say(f"writing {place}")
+        directory.pictures.make_room(target)
         write_target(canvas, target, style, config, directory.record, say)
-        directory.add_picture(target, digest)
-        log.info("written: %s", directory.kept(target))
-    return directory.publish()
+        directory.pictures.add(target, digest)
+        log.info("written: %s", place)
+    return directory.pictures.publish()
 
 
 def is_complete(directory: RunDirectory, config: Config, profile: Profile) -> bool:
-    """Return whether a finished run's directory holds every picture that a config asks for, in that style."""
+    """Return whether a finished run has every picture that a config asks for, in its style."""
     directory.reopen_record()
     newest = directory.newest()
     if newest is None:
         return False
-    return not directory.missing(style_digest(style_of(config, profile, directory.record), newest.token))
+    return not directory.pictures.missing(style_digest(style_of(config, profile, directory.record), newest.token))
 
 
 def _add_source(zoom: Path, shape: tuple[int, int], config: Config, record: Mapping[str, Any], style: Style) -> bool:
-    """Add a pyramid of the source, at most 4,096 px long, laid out like the canvas of (rows, columns) px.
+    """Add a pyramid of the source to a zoom directory, laid out like the canvas.
 
-    Returns False where the source is not available.
+    `shape` is that of the canvas, (rows, columns) px; the pyramid is at most `_MAX_SOURCE_SIDE` px long.
+
+    Returns False if the source is not available.
     """
-    shrink = max(1.0, max(shape) / _SOURCE_SIDE)
+    shrink = max(1.0, max(shape) / _MAX_SOURCE_SIDE)
     small_shape = max(1, round(shape[0] / shrink)), max(1, round(shape[1] / shrink))
     # A separate directory, so that only the files of a large source are removed afterwards.
     with tempfile.TemporaryDirectory(prefix=".source-", dir=zoom) as levels:
@@ -145,7 +159,11 @@ def _add_source(zoom: Path, shape: tuple[int, int], config: Config, record: Mapp
 
 
 def cut_for(config: Config, shape: tuple[int, int]) -> Panels:
-    """Return the panels of a print of `shape` (rows, columns) px, bleed included; raise `UserError` if impossible."""
+    """Return the panels of a print of `shape` (rows, columns) px, bleed included.
+
+    Raises:
+        UserError: The print cannot be cut so.
+    """
     panels = config.output.panels
     return cut_panels(
         shape, config.output.dpi, width_cm=panels.width_cm, height_cm=panels.height_cm, overlap_mm=panels.overlap_mm
@@ -159,7 +177,7 @@ def usable_profile(config: Config) -> Profile:
         UserError: The profile is bad, a format does not hold its colours, or libvips lacks the compression here.
     """
     profile = read_profile(config.output.profile)
-    for form in wanted_pictures(config.output):
+    for form in requested_pictures(config.output):
         if profile.channels != 3 and not FORMATS[form].takes_cmyk:
             raise UserError(
                 f"output.profile={config.output.profile} is of {profile.space}, which {form} does not hold: "
@@ -172,7 +190,7 @@ def usable_profile(config: Config) -> Profile:
     return profile
 
 
-def at_octave(record: Mapping[str, Any], octave: int) -> dict[str, Any]:
+def record_at_octave(record: Mapping[str, Any], octave: int) -> dict[str, Any]:
     """Return the record as it would be if the run had ended at `octave`, counted from 0."""
     plan = record["plan"]
     octaves = plan["octaves"][: octave + 1]
@@ -189,31 +207,31 @@ def write_target(
     *,
     keep: bool = False,
 ) -> None:
-    """Write one picture of a canvas to the target's path; raise `UserError` where that fails.
+    """Write one picture of a canvas to the target's path; raise `UserError` if that fails.
 
     With `keep`, nothing is replaced.
     """
 
-    def complete(zoom: Path) -> None:
+    def complete_zoom(zoom: Path) -> None:
         """Add the page, and the source to compare with."""
         if not _add_source(zoom, canvas.shape, config, record, style):
             say("the page has no source to compare with: the image is gone or has changed, or is not on this machine")
-        missing = write_viewer(zoom, facts_of(record))
-        if missing:
-            say(missing)
+        notice = write_viewer(zoom, facts_of(record))
+        if notice:
+            say(notice)
 
     run = str(record["digest"])
-    with readable():
+    with explain_damage():
         if target.panels:
             layout = PrintLayout.from_settings(style.metadata.settings or {})
             panels = cut_for(config, canvas.shape)
             export_panels(canvas, target.path, target.form, style, panels, layout, run=run)
         else:
-            export(canvas, target.path, target.form, style, complete, run=run, keep=keep)
+            export(canvas, target.path, target.form, style, complete_zoom, run=run, keep=keep)
 
 
 @contextmanager
-def readable() -> Iterator[None]:
+def explain_damage() -> Iterator[None]:
     """Turn `DamagedCheckpoint` into a `UserError` that says what to do."""
     try:
         yield

@@ -13,7 +13,10 @@ from render.planning.plan import Octave, Plan
 from render.terminal.console import PatientConsole
 from render.terminal.lines import print_lines
 
+#: Minimum seconds between two lines about tiles.
 _LINE_EVERY_S = 15.0
+#: Text of an unknown time in place of hours, minutes and seconds.
+_UNKNOWN_TIME = "-:--:--"
 
 
 class Display(Protocol):
@@ -35,63 +38,74 @@ class Display(Protocol):
         """Leave the terminal tidy."""
 
 
-class Count:
-    """Progress of a render, in operations of its kernels.
+class WorkCount:
+    """Progress of a render, in floating-point operations of its kernels.
 
-    `done` counts the finished part of the plan's `total`, earlier runs included; `worked` counts only this run's part.
+    Attributes:
+        octave: Current octave.
+        octaves: Number of octaves.
+        step: Finished steps of the octave.
+        tile: Finished tiles of the current step.
+        total_flops: Work of the whole plan.
+        done_flops: Finished part of it, that of earlier runs included.
+        run_flops: Part that was finished since the start of this run.
     """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self.octaves = len(plan.octaves)
-        self.total = plan.flops
         self.octave: Octave = plan.octaves[0]
-        self.step = self.tile = self.done = self.worked = 0
+        self.octaves = len(plan.octaves)
+        self.step = self.tile = 0
+        self.total_flops = plan.flops
+        self.done_flops = self.run_flops = 0
         self._pixels = 0
-        self._begun = time.monotonic()
+        self._started_at = time.monotonic()
 
     def begin(self, octave: Octave, steps: int) -> None:
-        """Count from the start of an octave, or from its step `steps` where it continues."""
+        """Count from the start of an octave, or from its step `steps` if it continues."""
         self.octave, self.step, self.tile = octave, steps, 0
-        self.done = steps * octave.step_flops + sum(earlier.flops for earlier in self._plan.octaves[: octave.index])
+        earlier_flops = sum(earlier.flops for earlier in self._plan.octaves[: octave.index])
+        self.done_flops = earlier_flops + steps * octave.step_flops
 
     def add(self, tiles: int) -> None:
         """Count the gradients of `tiles` more tiles."""
         self.tile += tiles
-        self.done += tiles * self.octave.tile_flops
-        self.worked += tiles * self.octave.tile_flops
+        self.done_flops += tiles * self.octave.tile_flops
+        self.run_flops += tiles * self.octave.tile_flops
         self._pixels += tiles * self.octave.tile_pixels
 
     def finish_step(self, step: int) -> None:
-        """Count a finished step."""
+        """Count a finished step, which is counted from 0."""
         self.step, self.tile = step + 1, 0
 
     @property
     def rate(self) -> float:
-        """Window megapixels per second since the start."""
-        return self._pixels / 1e6 / max(1e-9, self._elapsed)
+        """Window megapixels per second since the start of this run."""
+        return self._pixels / 1e6 / max(1e-9, self._elapsed_s)
 
     @property
-    def share(self) -> float:
-        """Share of all the work that is done, 0..1; 1 where there is no work."""
-        return min(1.0, self.done / self.total) if self.total else 1.0
+    def done_share(self) -> float:
+        """Share of all the work that is done, 0..1; 1 if there is no work."""
+        return min(1.0, self.done_flops / self.total_flops) if self.total_flops else 1.0
 
     @property
-    def worked_share(self) -> float:
-        """Share of all the work that was done since the start, 0..1."""
-        return min(1.0, self.worked / self.total) if self.total else 0.0
+    def run_share(self) -> float:
+        """Share of all the work that was done since the start of this run, 0..1."""
+        return min(1.0, self.run_flops / self.total_flops) if self.total_flops else 0.0
 
     @property
-    def left(self) -> float | None:
-        """Estimated seconds left at the pace since the start; None before any work is done."""
-        return self._elapsed * max(0, self.total - self.done) / self.worked if self.worked else None
+    def seconds_left(self) -> float | None:
+        """Estimated seconds left at the pace of this run; None before any work is done."""
+        left_flops = max(0, self.total_flops - self.done_flops)
+        return self._elapsed_s * left_flops / self.run_flops if self.run_flops else None
 
     @property
-    def _elapsed(self) -> float:
-        return time.monotonic() - self._begun
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._started_at
 
     @property
     def text(self) -> str:
+        """Octave, its size, step, tile and rate, for a person."""
         height, width = self.octave.shape
         position = f"octave {self.octave.index + 1}/{self.octaves} {width}x{height} step {self.step}/{self.octave.steps}"
         return f"{position} tile {self.tile}/{self.octave.grid.tiles} {self.rate:.2f} Mpx/s"
@@ -101,7 +115,7 @@ class BarDisplay:
     """A bar with octave, step, tile, Mpx/s and the time left."""
 
     def __init__(self, plan: Plan, console: PatientConsole) -> None:
-        self._count = Count(plan)
+        self._count = WorkCount(plan)
         self._console = console
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
@@ -112,84 +126,95 @@ class BarDisplay:
             console=console,
             transient=True,
         )
-        self._task = self._bar.add_task(self._count.text, total=self._count.total, left="-:--:--")
+        self._task = self._bar.add_task(self._count.text, total=self._count.total_flops, left=_UNKNOWN_TIME)
         self._bar.start()
 
     def octave_started(self, octave: Octave, steps: int) -> None:
+        """Move the bar to the start of an octave, or to where it continues."""
         self._count.begin(octave, steps)
         self._show()
 
     def tiles_done(self, tiles: int) -> None:
+        """Move the bar by the work of `tiles` tiles."""
         self._count.add(tiles)
         self._show()
 
     def step_done(self, step: int) -> None:
+        """Show the number of finished steps."""
         self._count.finish_step(step)
         self._show()
 
     def say(self, line: str) -> None:
+        """Write a line above the bar."""
         self._console.write_line(line)
 
     def close(self) -> None:
+        """Remove the bar."""
         self._bar.stop()
 
     def _show(self) -> None:
-        left = self._count.left
-        remaining = "-:--:--" if left is None else str(timedelta(seconds=round(left)))
-        self._bar.update(self._task, completed=self._count.done, description=self._count.text, left=remaining)
+        """Draw the current count."""
+        left = self._count.seconds_left
+        remaining = _UNKNOWN_TIME if left is None else str(timedelta(seconds=round(left)))
+        self._bar.update(self._task, completed=self._count.done_flops, description=self._count.text, left=remaining)
 
 
 class LineDisplay:
     """A line now and then, for logs and pipes."""
 
     def __init__(self, plan: Plan, console: PatientConsole) -> None:
-        self._count = Count(plan)
+        self._count = WorkCount(plan)
         self._console = console
-        self._last = time.monotonic()
+        self._last_line_at = time.monotonic()
 
     def octave_started(self, octave: Octave, steps: int) -> None:
+        """Count from the start of an octave, or from where it continues."""
         self._count.begin(octave, steps)
 
     def tiles_done(self, tiles: int) -> None:
+        """Write a line if the last one is `_LINE_EVERY_S` seconds old."""
         self._count.add(tiles)
-        if time.monotonic() - self._last > _LINE_EVERY_S:
-            self._say()
+        if time.monotonic() - self._last_line_at > _LINE_EVERY_S:
+            self._write_line()
 
     def step_done(self, step: int) -> None:
+        """Write a line if the step is the octave's last."""
         self._count.finish_step(step)
         if step + 1 == self._count.octave.steps:
-            self._say()
+            self._write_line()
 
     def say(self, line: str) -> None:
+        """Write a line."""
         self._console.write_line(line)
 
     def close(self) -> None:
-        pass
+        """Do nothing: all lines are complete."""
 
-    def _say(self) -> None:
-        self._last = time.monotonic()
-        count, left = self._count, self._count.left
+    def _write_line(self) -> None:
+        """Write the current count as a line."""
+        self._last_line_at = time.monotonic()
+        count, left = self._count, self._count.seconds_left
         remainder = "" if left is None else f", about {duration_text(left)} left"
-        self._console.write_line(f"{100 * count.share:3.0f} % {count.text}{remainder}")
+        self._console.write_line(f"{100 * count.done_share:3.0f} % {count.text}{remainder}")
 
 
 class QuietDisplay:
     """A display that shows nothing."""
 
     def octave_started(self, octave: Octave, steps: int) -> None:
-        pass
+        """Show nothing."""
 
     def tiles_done(self, tiles: int) -> None:
-        pass
+        """Show nothing."""
 
     def step_done(self, step: int) -> None:
-        pass
+        """Show nothing."""
 
     def say(self, line: str) -> None:
-        pass
+        """Show nothing."""
 
     def close(self) -> None:
-        pass
+        """Show nothing."""
 
 
 class Displays:
@@ -199,22 +224,27 @@ class Displays:
         self._displays = displays
 
     def octave_started(self, octave: Octave, steps: int) -> None:
+        """Pass the event on."""
         for display in self._displays:
             display.octave_started(octave, steps)
 
     def tiles_done(self, tiles: int) -> None:
+        """Pass the event on."""
         for display in self._displays:
             display.tiles_done(tiles)
 
     def step_done(self, step: int) -> None:
+        """Pass the event on."""
         for display in self._displays:
             display.step_done(step)
 
     def say(self, line: str) -> None:
+        """Pass the line on."""
         for display in self._displays:
             display.say(line)
 
     def close(self) -> None:
+        """Close all displays."""
         for display in self._displays:
             display.close()
 

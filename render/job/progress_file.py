@@ -1,4 +1,4 @@
-"""The file `progress.json` in a run directory: the current progress of the run, for other processes to read."""
+"""The file `progress.json` in a run directory, with which other processes follow a run."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, TypedDict
 
-from render.job.progress import Count
+from render.job.progress import WorkCount
 from render.planning.plan import Octave, Plan
 from render.storage.local import write_durably
 from render.storage.opening import open_storage
 from render.storage.records import Between, MalformedRecord, Seconds, WholeNumber, check_shape, parse_record
 from render.storage.url import Place
 
+#: Name of the file.
 PROGRESS = "progress.json"
-Told = Callable[[str, bytes | None], None]
+#: Function that stores the content of a file with a name elsewhere; None removes it.
+Store = Callable[[str, bytes | None], None]
 #: Seconds between two writes, and before the first: a shorter run writes nothing.
-_EVERY_S = 1.0
+_WRITE_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Progress:
         share: Share of all the run's work that is done, 0..1.
         worked: Share that was done since the run was begun or resumed, 0..1.
         rate: Window megapixels per second since then.
-        left: Estimated seconds left; None where unknown.
+        left: Estimated seconds left; None if unknown.
         time: When this was recorded, in seconds since the epoch.
     """
 
@@ -70,29 +72,32 @@ class _StoredProgress(TypedDict):
 class ProgressFile:
     """A `Display` that keeps the file up to date, and removes it when closed."""
 
-    def __init__(self, directory: Path, plan: Plan, told: Told = lambda _name, _data: None) -> None:
+    def __init__(self, directory: Path, plan: Plan, store: Store = lambda _name, _content: None) -> None:
         """Remove the file that a killed run may have left.
 
         Args:
             directory: The run's directory; it need not exist yet.
             plan: The run's plan.
-            told: Called with the file's name and its new content, or None once it is removed.
+            store: Called with the file's name and its new content, or None once it is removed.
         """
-        self._told = told
+        self._store = store
         self._path = directory / PROGRESS
-        self._count = Count(plan)
-        self._last = time.monotonic()
+        self._count = WorkCount(plan)
+        self._written_at = time.monotonic()
         self._remove()
 
     def octave_started(self, octave: Octave, steps: int) -> None:
+        """Count from the start of an octave, or from where it continues."""
         self._count.begin(octave, steps)
         self._write()
 
     def tiles_done(self, tiles: int) -> None:
+        """Count the gradients of `tiles` more tiles."""
         self._count.add(tiles)
         self._write()
 
     def step_done(self, step: int) -> None:
+        """Count a finished step."""
         self._count.finish_step(step)
         self._write()
 
@@ -100,31 +105,33 @@ class ProgressFile:
         """Ignore the line: the log has it."""
 
     def close(self) -> None:
+        """Remove the file, here and elsewhere."""
         self._remove()
-        self._told(PROGRESS, None)
+        self._store(PROGRESS, None)
 
     def _write(self) -> None:
+        """Write the current count, unless the last write was a moment ago."""
         now = time.monotonic()
-        if now - self._last < _EVERY_S:
+        if now - self._written_at < _WRITE_EVERY_S:
             return
-        self._last = now
+        self._written_at = now
         count = self._count
         progress = Progress(
             octave=count.octave.index + 1,
             octaves=count.octaves,
             step=count.step,
             steps=count.octave.steps,
-            share=round(count.share, 8),
-            worked=round(count.worked_share, 8),
+            share=round(count.done_share, 8),
+            worked=round(count.run_share, 8),
             rate=round(count.rate, 4),
-            left=None if count.left is None else round(count.left, 1),
+            left=None if count.seconds_left is None else round(count.seconds_left, 1),
             time=time.time(),
         )
         # The file only informs: a failure to write it must not stop the run.
         content = (json.dumps(asdict(progress)) + "\n").encode()
         with suppress(OSError):
             write_durably(self._path, content)
-        self._told(PROGRESS, content)
+        self._store(PROGRESS, content)
 
     def _remove(self) -> None:
         with suppress(OSError):
@@ -132,7 +139,10 @@ class ProgressFile:
 
 
 def read_progress(directory: Place) -> Progress | None:
-    """Return the progress of the run in a directory or at a URL; None where there is no valid file."""
+    """Return the progress of the run in a directory or at a URL.
+
+    None if there is no valid file.
+    """
     try:
         stored = parse_record(open_storage(directory).load(PROGRESS)[0])
         check_shape(stored, _StoredProgress)

@@ -35,18 +35,18 @@ from render.export.profile import BUILT_IN
 from render.job.copies import Copies, picture_sha256
 from render.job.pictures import (
     Say,
-    at_octave,
-    coloured,
     cut_for,
+    explain_damage,
     make_pictures,
-    readable,
+    measure_colours,
+    record_at_octave,
     style_of,
     usable_profile,
     write_target,
 )
 from render.job.progress import say
 from render.job.run_directory import RunDirectory
-from render.job.run_record import RECORD, read_run, without_record
+from render.job.run_record import RECORD, missing_record_message, read_run
 from render.job.targets import Target, refuse_unwritable, targets
 from render.storage.url import Place, checked_url
 from render.storage.user_paths import user_path
@@ -98,7 +98,7 @@ def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:
     _refuse_unknown_profile(run, config, record, overrides)
     profile = usable_profile(config)
     directory = RunDirectory(config, record.get("identity", {}), record["digest"])
-    with readable():
+    with explain_damage():
         canvas = directory.canvas()
     for target in directory.targets:
         if target.panels:
@@ -111,13 +111,13 @@ def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:
     if not finished:
         say(f"not finished: as saved at octave {newest.octave + 1}, step {newest.steps}")
         name = f"{config.name}-octave-{newest.octave + 1}-step-{newest.steps}"
-        directory.targets = targets(directory.path, name, config.output)
-    directory.targets, outside = _divided(directory)
-    effective_record = record if finished else at_octave(record, newest.octave)
+        directory.pictures.targets = targets(directory.path, name, config.output)
+    directory.pictures.targets, outside = _divided(directory)
+    effective_record = record if finished else record_at_octave(record, newest.octave)
     style = style_of(config, profile, effective_record)
     copies = Copies(config, record["digest"], dict, lambda **_facts: None)
     if directory.targets:
-        directory.check_exported()
+        directory.home.check_exportable()
     for target, place in outside:
         _refuse_other(copies, target, place, style)
     written: list[Place] = []
@@ -126,10 +126,10 @@ def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:
             directory.reopen_record()
             written += make_pictures(directory, config, profile, say)
     elif directory.targets:
-        style = coloured(style, directory.targets, canvas, config, say)
+        style = measure_colours(style, directory.targets, canvas, config, say)
         written += _write_unfinished(directory, canvas, style, config, record, say)
     if outside:
-        style = coloured(style, [target for target, _ in outside], canvas, config, say)
+        style = measure_colours(style, [target for target, _ in outside], canvas, config, say)
     for target, place in outside:
         say(f"writing {place}")
         _write_outside(copies, target, place, canvas, style, config, record, say)
@@ -141,7 +141,7 @@ def _whole_record(run: Place) -> dict[str, Any]:
     """Return the record of a run with every fact that pictures need; raise `UserError` where one is missing."""
     reading = read_run(run)
     if not reading.record:
-        raise UserError(without_record(run, reading))
+        raise UserError(missing_record_message(run, reading))
     missing = [key for key in _NEEDED if key not in reading.record]
     if missing or not reading.record["plan"]["octaves"]:
         raise UserError(f"run={run}: its {RECORD} says nothing of {(missing or ['octaves'])[0]}: it is no whole record")
@@ -198,7 +198,7 @@ def _divided(directory: RunDirectory) -> tuple[tuple[Target, ...], list[tuple[Ta
     inside: list[Target] = []
     outside: list[tuple[Target, Place]] = []
     for target in directory.targets:
-        picture_place = directory.kept(target)
+        picture_place = directory.pictures.place(target)
         run_place = picture_place if isinstance(picture_place, str) else Path(os.path.realpath(picture_place))
         other_places = [copy for copy in target.copies if copy != run_place]
         outside += [(target, copy) for copy in other_places]
@@ -254,12 +254,12 @@ def _write_unfinished(
 ) -> list[Place]:
     """Write the pictures of a run that may continue at any moment into its directory, without changing its record."""
     for target in directory.targets:
-        if directory.lies(target) and not config.overwrite:
-            raise UserError(f"{directory.kept(target)} exists: move it away, or overwrite=true to replace it")
+        if directory.pictures.exists(target) and not config.overwrite:
+            raise UserError(f"{directory.pictures.place(target)} exists: move it away, or overwrite=true to replace it")
     for target in directory.targets:
         write_target(canvas, target, style, config, record, say)
-        directory.hand_over(target)
-    return directory.publish()
+        directory.pictures.store_unrecorded(target)
+    return directory.pictures.publish()
 
 
 def _says_the_same(place: Path, style: Style) -> bool:

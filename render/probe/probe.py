@@ -19,6 +19,8 @@ from render.config.compose import load_config
 from render.config.schema import Config
 from render.dreaming.resample import Pixels, ReadPixels, resample
 from render.errors import UserError, WorkersLost
+from render.farm.remote import Workers
+from render.farm.worker.interface import RemoteProcess
 from render.geometry.geometry import whole
 from render.job import job as jobs
 from render.job import report
@@ -190,7 +192,7 @@ def _scores(job: jobs.Job, views: Sequence[Pixels]) -> list[NDArray[np.float32]]
     """Return the scores of each view from a worker's network: the conductor may not have JAX."""
     while True:
         try:
-            (scores,) = job.executor.fetch([job.executor.call(0, "class_scores", views)])
+            (scores,) = Workers(job.executor).run([0], RemoteProcess.class_scores, views)
             return list(scores)
         except WorkersLost:
             job.executor.mend()

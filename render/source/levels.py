@@ -26,7 +26,7 @@ from render.errors import UserError
 from render.geometry.geometry import Rect
 from render.source.streaming import ShrunkPicture
 from render.storage.local import sync
-from render.storage.opening import asking, open_storage
+from render.storage.opening import open_storage, translate_errors
 from render.storage.url import Place, last_name
 from render.system.paths import cache_directory
 
@@ -76,8 +76,8 @@ def write_level(place: Place, shrunk: ShrunkPicture, identity: dict[str, Any], o
         _write_local(local_path, shrunk, identity, on_progress)
         on_progress("sending it to the store")
         # Imported here, so that runs without an object store do not wait for its client.
-        from render.storage.mirror import send_picture
         from render.storage.objects import ObjectStorage
+        from render.storage.stored_pictures import send_picture
 
         send_picture(ObjectStorage(place.rpartition("/")[0], patient=True), local_path.name, local_path)
 
@@ -188,7 +188,7 @@ class Level:
         """
         try:
             self._refuse_missing(rect)
-            with asking(self.path):
+            with translate_errors(self.path):
                 stored: NDArray[np.uint16] = np.asarray(self.array[slice(*rect.rows), slice(*rect.columns)])
         except (OSError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -203,5 +203,5 @@ class Level:
         storage = open_storage(self.path, patient=True)
         for row in range(rect.rows.start // CHUNK, -(-rect.rows.stop // CHUNK)):
             for column in range(rect.columns.start // CHUNK, -(-rect.columns.stop // CHUNK)):
-                if storage.facts(f"c/{row}/{column}/0") is None:
+                if storage.info(f"c/{row}/{column}/0") is None:
                     raise ValueError(f"chunk {row}, {column} is missing")

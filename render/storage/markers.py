@@ -19,8 +19,8 @@ from render.system.paths import APPLICATION, file_sha256
 
 #: File name of the marker in every picture directory.
 MARKER = f".{APPLICATION}.json"
-#: Every picture directory has one of these files: deep zoom, Zarr, panels.
-_TELLING = ("dream.dzi", "zarr.json", "map.png")
+#: Every complete picture directory has one of these files: deep zoom, Zarr, panels.
+INDEX_FILES = ("dream.dzi", "zarr.json", "map.png")
 
 
 class WrittenFile(TypedDict):
@@ -31,7 +31,10 @@ class WrittenFile(TypedDict):
 
 
 class Marker(TypedDict):
-    """Content of a marker: the digest of the run, and the files by their names in the directory, with slashes."""
+    """Content of a marker.
+
+    The digest of the run, and its files by their names in the directory, with slashes.
+    """
 
     run: str
     files: dict[InnerName, WrittenFile]
@@ -49,7 +52,9 @@ def mark(directory: Path, run: str) -> None:
 
 
 def foreign_entry(directory: Path) -> Path | None:
-    """Return the first entry of a directory that no export wrote, or that has changed; None if there is none.
+    """Return the first entry of a directory that no export wrote, or that has changed.
+
+    None if there is none.
 
     An empty directory has no foreign entry.
     """
@@ -71,7 +76,10 @@ def foreign_entry(directory: Path) -> Path | None:
 
 
 def remove_written(directory: Path) -> None:
-    """Remove the unchanged files that the marker lists, and then empty directories; keep all other files."""
+    """Remove the unchanged files that the marker lists, and then empty directories.
+
+    Keep all other files.
+    """
     files = written_files(directory) or {}
     for path in sorted(directory.rglob("*")):
         if _is_as_written(path, files.get(path.relative_to(directory).as_posix())):
@@ -104,7 +112,7 @@ def read_marker(content: bytes) -> Marker:
 
 
 def adopt(directory: Path, tree: str, run: str) -> None:
-    """Write the missing marker of a picture by an older version, if its files still match the record of the run.
+    """Write the missing marker of a picture by an older version, if it is as recorded.
 
     Args:
         directory: The picture directory.
@@ -122,11 +130,11 @@ def is_picture(directory: Path) -> bool:
     """
     if written_files(directory) is not None:
         return foreign_entry(directory) is None
-    return any((directory / name).is_file() for name in _TELLING)
+    return any((directory / name).is_file() for name in INDEX_FILES)
 
 
 def tree_sha256(directory: Path) -> str:
-    """Return the sha256, hex, over names and content of all files in a directory except its marker."""
+    """Return the sha256, hex, over names and content of all files except the marker."""
     digest = hashlib.sha256()
     for path in sorted(directory.rglob("*")):
         name = path.relative_to(directory).as_posix()
@@ -137,9 +145,9 @@ def tree_sha256(directory: Path) -> str:
     return digest.hexdigest()
 
 
-def _is_as_written(path: Path, known: WrittenFile | None) -> bool:
+def _is_as_written(path: Path, written: WrittenFile | None) -> bool:
     """Return whether a path is a regular file with the listed content; False for links."""
-    if known is None:
+    if written is None:
         return False
-    facts = path.lstat()
-    return stat.S_ISREG(facts.st_mode) and facts.st_size == known["size"] and file_sha256(path) == known["sha256"]
+    status = path.lstat()
+    return stat.S_ISREG(status.st_mode) and status.st_size == written["size"] and file_sha256(path) == written["sha256"]

@@ -1,4 +1,4 @@
-"""Storage in an object store: S3 and compatible servers, Google Cloud Storage, Azure Blob Storage.
+"""Storage in an object store: S3 and compatible, Google Cloud Storage, Azure Blob Storage.
 
 Credentials come from the same places as for the tools of each cloud: environment, role of the machine, web identity and,
 if boto3 is installed, its profile files. They are never written to disk.
@@ -6,6 +6,7 @@ if boto3 is installed, its profile files. They are never written to disk.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import obstore
@@ -21,7 +22,8 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import from_url
 
 from render.errors import Overtaken, StorageError
-from render.storage.storage import Facts, Seen, Version
+from render.storage.object_errors import WEB_PAGE_ANSWER, is_silence, storage_error
+from render.storage.storage import ObjectInfo, Precondition, Version
 from render.system.watched import interruptible
 
 if TYPE_CHECKING:
@@ -30,19 +32,32 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: Minimum bytes of a part when a file is sent, and maximum number of parts: stores accept 10,000 at most.
-_PART, _PARTS = 16 << 20, 9000
+_MIN_SENT_PART_BYTES, _MAX_SENT_PARTS = 16 << 20, 9000
 #: Bytes of a part when a file is fetched.
-_FETCHED = 32 << 20
+_FETCHED_PART_BYTES = 32 << 20
 #: Maximum number of objects that one request removes.
-_REMOVED = 1000
-#: Seconds to connect, seconds for one request, seconds in which it is retried, and maximum number of retries. Quick is for
-#: a user at a prompt. Patient is for hours of work: many retries, since connections can be refused often in seconds.
-_QUICK, _PATIENT = (4, 12, 8, 2), (10, 120, 180, 1000)
+_MAX_REMOVED_AT_ONCE = 1000
+
+
+class Patience(NamedTuple):
+    """Time limits of a client.
+
+    Seconds to connect, for one request, and for all its retries, and the number of retries.
+    """
+
+    connect_s: int
+    request_s: int
+    retry_s: int
+    max_retries: int
+
+
+#: Limits for a user at a prompt, and for hours of work, in which connections can be refused many times in seconds.
+_QUICK, _PATIENT = Patience(4, 12, 8, 2), Patience(10, 120, 180, 1000)
 #: Seconds without a byte after which a read is given up. A part that is sent has the whole time of a request instead,
 #: because its answer comes after all bytes are sent.
 SILENCE_S = 60
 #: Seconds between two attempts to connect to a store.
-_AGAIN_S = 2.0
+_RECONNECT_EVERY_S = 2.0
 #: Messages of the client if a connection fails.
 _NOT_CONNECTED = ("error sending request", "Connection refused")
 
@@ -53,30 +68,42 @@ class ObjectStorage:
     def __init__(self, place: str, *, patient: bool = False) -> None:
         self._place = place
         self._patient = patient
-        self._client = self._said(lambda: connect(place, patient=patient))
+        self._client = self._call(lambda: connect(place, patient=patient))
         # A separate client for sending, without `read_timeout`: the answer to a large upload can take long.
-        self._sender = self._said(lambda: connect(place, patient=patient, sending=True)) if patient else self._client
+        self._sender = self._call(lambda: connect(place, patient=patient, sending=True)) if patient else self._client
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopened, (self._place, self._patient)
 
     @property
     def place(self) -> str:
+        """URL before the names of all objects."""
         return self._place
 
     def load(self, name: str) -> tuple[bytes, Version]:
-        response = self._asked(lambda: obstore.get(self._client, name))
-        self._refuse_page(name, response.attributes)
-        return bytes(self._asked(response.bytes)), Version(response.meta["e_tag"], response.meta["version"])
+        """Return the content of an object and its version.
 
-    def write(self, name: str, data: bytes, seen: Version | Seen = Seen.ANYTHING) -> Version:
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        response = self._interruptible_call(lambda: obstore.get(self._client, name))
+        self._refuse_page(name, response.attributes)
+        return bytes(self._interruptible_call(response.bytes)), Version(response.meta["e_tag"], response.meta["version"])
+
+    def write(self, name: str, data: bytes, expected: Version | Precondition = Precondition.ANY) -> Version:
+        """Write a small object in one request.
+
+        Raises:
+            Overtaken: It is not in the state `expected`.
+        """
         mode: Any = "overwrite"
-        if seen is Seen.NOTHING:
+        if expected is Precondition.ABSENT:
             mode = "create"
-        elif isinstance(seen, Version):
-            mode = {key: value for key, value in (("e_tag", seen.tag), ("version", seen.number)) if value is not None}
+        elif isinstance(expected, Version):
+            conditions = (("e_tag", expected.tag), ("version", expected.number))
+            mode = {key: value for key, value in conditions if value is not None}
         try:
-            put = self._said(lambda: obstore.put(self._sender, name, data, mode=mode, use_multipart=False))
+            put = self._call(lambda: obstore.put(self._sender, name, data, mode=mode, use_multipart=False))
             return Version(put["e_tag"], put["version"])
         except Overtaken:
             # After a lost answer the client repeats the request, and conflicts with its own first write.
@@ -88,99 +115,143 @@ class ObjectStorage:
                 return version
             raise
 
-    def write_file(self, name: str, path: Path) -> Facts:
+    def write_file(self, name: str, path: Path) -> ObjectInfo:
+        """Send a file in parts; the object appears once all of them are there."""
         size = path.stat().st_size
-        part = max(_PART, -(-size // _PARTS))
-        put = self._said(lambda: obstore.put(self._sender, name, path, chunk_size=part, max_concurrency=4))
-        return Facts(name, size, put["e_tag"] or "")
+        part_bytes = max(_MIN_SENT_PART_BYTES, -(-size // _MAX_SENT_PARTS))
+        put = self._call(lambda: obstore.put(self._sender, name, path, chunk_size=part_bytes, max_concurrency=4))
+        return ObjectInfo(name, size, put["e_tag"] or "")
 
-    def fetch(self, name: str, path: Path, known: Facts | None = None) -> None:
-        known = known or self.facts(name)
-        if known is None:
+    def fetch(self, name: str, path: Path, info: ObjectInfo | None = None) -> None:
+        """Copy an object to a file in parts, after those that an earlier attempt left.
+
+        It is renamed once complete.
+        """
+        info = info or self.info(name)
+        if info is None:
             raise FileNotFoundError(f"{self._place}/{name}")
         path.parent.mkdir(parents=True, exist_ok=True)
         # The name contains the tag of the object, so that a later attempt resumes the same content.
-        temporary = path.with_name(f".{path.name}.{re.sub('[^0-9a-zA-Z]', '', known.tag)[:32]}.partial")
+        temporary = path.with_name(f".{path.name}.{re.sub('[^0-9a-zA-Z]', '', info.tag)[:32]}.partial")
         with temporary.open("ab") as file:
-            while (start := file.tell()) < known.size:
-                stop = min(start + _FETCHED, known.size)
-                file.write(self._part(name, known.tag, start, stop))
+            for part in self._parts(name, info, file.tell()):
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
 
+    def sha256(self, name: str, info: ObjectInfo) -> str:
+        """Return the sha256, hex, of the content of an object, which is read in parts."""
+        digest = hashlib.sha256()
+        for part in self._parts(name, info):
+            digest.update(part)
+        return digest.hexdigest()
+
+    def _parts(self, name: str, info: ObjectInfo, start: int = 0) -> Iterator[memoryview]:
+        """Yield the content of an object from byte `start` on.
+
+        Raises:
+            StorageError: It is replaced meanwhile.
+        """
+        while start < info.size:
+            stop = min(start + _FETCHED_PART_BYTES, info.size)
+            part = self._part(name, info.tag, start, stop)
+            yield part
+            start += len(part)
+
     def _part(self, name: str, tag: str, start: int, stop: int) -> memoryview:
         options: Any = {"range": (start, stop)} | ({"if_match": tag} if tag else {})
         try:
-            response = self._asked(lambda: obstore.get(self._client, name, options=options))
+            response = self._interruptible_call(lambda: obstore.get(self._client, name, options=options))
         except Overtaken:
             raise StorageError(f"{self._place}/{name} was replaced while it was read: run the command again") from None
-        return memoryview(self._asked(response.bytes))
+        return memoryview(self._interruptible_call(response.bytes))
 
-    def facts(self, name: str) -> Facts | None:
+    def info(self, name: str) -> ObjectInfo | None:
+        """Return name, size and tag of an object; None if there is none."""
         try:
             meta = self._head(name)
         except FileNotFoundError:
             return None
-        return Facts(name, meta["size"], meta["e_tag"] or "")
+        return ObjectInfo(name, meta["size"], meta["e_tag"] or "")
 
-    def written(self, name: str) -> datetime:
-        """Return the time of an object's last write, by the clock of the store; raise FileNotFoundError if missing."""
+    def written_at(self, name: str) -> datetime:
+        """Return the time of an object's last write, by the clock of the store.
+
+        Raises:
+            FileNotFoundError: There is no such object.
+        """
         return self._head(name)["last_modified"]
 
     def _head(self, name: str) -> Any:
-        response = self._asked(lambda: obstore.get(self._client, name, options={"head": True}))
+        response = self._interruptible_call(lambda: obstore.get(self._client, name, options={"head": True}))
         self._refuse_page(name, response.attributes)
         return response.meta
 
     def _refuse_page(self, name: str, attributes: Mapping[Any, Any]) -> None:
-        """Raise `StorageError` if the answer is a web page, as of a network that requires a sign-in first."""
+        """Raise `StorageError` if the answer is a web page.
+
+        It is one on a network that requires a sign-in first.
+        """
         if str(attributes.get("Content-Type", "")).startswith("text/html") and not name.endswith((".html", ".htm")):
-            raise StorageError(f"{self._place} {_NO_STORE}")
+            raise StorageError(f"{self._place} {WEB_PAGE_ANSWER}")
 
     def children(self, prefix: str = "") -> list[str]:
-        listing = self._asked(lambda: obstore.list_with_delimiter(self._client, _below(prefix)))
+        """Return the first parts of all names below a prefix, sorted.
+
+        They are from one listing that stops at slashes.
+        """
+        listing = self._interruptible_call(lambda: obstore.list_with_delimiter(self._client, _below(prefix)))
         names = [*listing["common_prefixes"], *(meta["path"] for meta in listing["objects"])]
         return sorted({name.rstrip("/").rpartition("/")[2] for name in names} - {""})
 
-    def tree(self, prefix: str = "") -> Iterator[Facts]:
+    def tree(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Yield the info of all objects below a prefix, page by page, with names relative to it."""
         below = _below(prefix)
         pages = iter(obstore.list(self._client, below))
-        while (page := self._asked(lambda: next(pages, None))) is not None:
+        while (page := self._interruptible_call(lambda: next(pages, None))) is not None:
             for meta in page:
-                yield Facts(meta["path"].removeprefix(below or ""), meta["size"], meta["e_tag"] or "")
+                yield ObjectInfo(meta["path"].removeprefix(below or ""), meta["size"], meta["e_tag"] or "")
 
     def remove(self, name: str) -> None:
+        """Remove an object; do nothing if there is none."""
         try:
-            self._said(lambda: obstore.delete(self._client, name))
+            self._call(lambda: obstore.delete(self._client, name))
         except FileNotFoundError:
             return
 
     def remove_tree(self, prefix: str) -> None:
+        """Remove all objects below a prefix, many in one request."""
         names: list[str] = []
         for entry in self.tree(prefix):
             names.append(f"{_below(prefix) or ''}{entry.name}")
-            if len(names) == _REMOVED:
+            if len(names) == _MAX_REMOVED_AT_ONCE:
                 self._remove_all(names)
                 names = []
         self._remove_all(names)
 
     def _remove_all(self, names: list[str]) -> None:
         if names:
-            self._said(lambda: obstore.delete(self._client, names))
+            self._call(lambda: obstore.delete(self._client, names))
 
     def zarr(self, name: str, *, read_only: bool) -> Any:
+        """Return the Zarr store in which an array is opened or created."""
         from zarr.storage import ObjectStore
 
         client = connect(f"{self._place}/{name}", patient=self._patient, sending=True) if name else self._sender
         return ObjectStore(client, read_only=read_only)
 
-    def _asked(self, call: Callable[[], T]) -> T:
-        """Return the result of a call without side effects: as `_said`, but a signal does not wait for the answer."""
-        return self._said(lambda: interruptible(call))
+    def _interruptible_call(self, call: Callable[[], T]) -> T:
+        """Return the result of a call without side effects, as `_call`.
 
-    def _said(self, call: Callable[[], T]) -> T:
-        """Return the result of a call; retry refused connections if patient, and translate errors of the client.
+        A signal does not wait for the answer.
+        """
+        return self._call(lambda: interruptible(call))
+
+    def _call(self, call: Callable[[], T]) -> T:
+        """Return the result of a call.
+
+        Retry refused connections if patient, and translate errors of the client.
 
         Raises:
             Overtaken: Another process has written the object.
@@ -193,10 +264,10 @@ class ObjectStorage:
                 try:
                     return call()
                 except BaseError as error:
-                    refused = any(mark in str(error) for mark in _NOT_CONNECTED) and not _is_silence(str(error))
-                    if not (self._patient and refused and time.monotonic() - start < _PATIENT[2]):
+                    refused = any(mark in str(error) for mark in _NOT_CONNECTED) and not is_silence(str(error))
+                    if not (self._patient and refused and time.monotonic() - start < _PATIENT.retry_s):
                         raise
-                time.sleep(_AGAIN_S)
+                time.sleep(_RECONNECT_EVERY_S)
         except (AlreadyExistsError, PreconditionError):
             raise Overtaken(f"{self._place} is being written to by another run") from None
         except FileNotFoundError as error:
@@ -208,7 +279,7 @@ class ObjectStorage:
 
 
 @contextmanager
-def translated(place: str) -> Iterator[None]:
+def translate_client_errors(place: str) -> Iterator[None]:
     """Inside the context, turn errors of the client into a `StorageError` that names the place."""
     try:
         yield
@@ -228,17 +299,17 @@ def connect(place: str, *, patient: bool, sending: bool = False) -> Any:
         patient: Retry for minutes instead of seconds.
         sending: Allow the whole time of a request without a byte, for uploads.
     """
-    connecting, request, retrying, retries = _PATIENT if patient else _QUICK
+    patience = _PATIENT if patient else _QUICK
     client: ClientConfig = {
-        "connect_timeout": timedelta(seconds=connecting),
-        "timeout": timedelta(seconds=request),
+        "connect_timeout": timedelta(seconds=patience.connect_s),
+        "timeout": timedelta(seconds=patience.request_s),
         "allow_http": _allows_http(),
     }
     if not sending:
         client["read_timeout"] = timedelta(seconds=SILENCE_S)
-    # A store that accepted a request and stayed silent is not asked again: `_said` retries only refused connections.
-    retry_s = min(retrying, max(1, SILENCE_S - 1))
-    retry: RetryConfig = {"max_retries": retries, "retry_timeout": timedelta(seconds=retry_s)}
+    # A store that accepted a request and stayed silent is not asked again: `_call` retries only refused connections.
+    retry_s = min(patience.retry_s, max(1, SILENCE_S - 1))
+    retry: RetryConfig = {"max_retries": patience.max_retries, "retry_timeout": timedelta(seconds=retry_s)}
     options: dict[str, Any] = {"client_options": client, "retry_config": retry}
     if place.startswith("s3://"):
         provider = _profile_credentials()
@@ -250,14 +321,17 @@ def connect(place: str, *, patient: bool, sending: bool = False) -> Any:
 
 
 def _allows_http() -> bool:
-    """Return whether the user's environment allows HTTP without encryption, for a private server."""
+    """Return whether the environment allows HTTP without encryption, for a private server."""
     allowed = (os.environ.get(f"{cloud}_ALLOW_HTTP", "") for cloud in ("AWS", "GOOGLE", "AZURE"))
     endpoints = (os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"))
     return any(word.lower() in ("true", "1") for word in allowed) or any(url.startswith("http://") for url in endpoints)
 
 
 def _profile_credentials() -> Any:
-    """Return credentials from the profile files of boto3; None without any, or if the environment has others."""
+    """Return credentials from the profile files of boto3.
+
+    None if there are none, or if the environment has others.
+    """
     environment_names = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
     if any(os.environ.get(name) for name in environment_names) or os.environ.get("AWS_SKIP_SIGNATURE"):
         return None
@@ -279,70 +353,6 @@ def _profile_credentials() -> Any:
         return None
 
 
-def _is_silence(text: str) -> bool:
-    """Return whether a message of the client reports an answer that did not come in time."""
-    return any(mark in text for mark in ("timed out", "kind: Timeout", "TimedOut"))
-
-
 def _below(prefix: str) -> str | None:
+    """Return the beginning of all names below a prefix; None for all names."""
     return f"{prefix.rstrip('/')}/" if prefix else None
-
-
-def storage_error(place: str, error: Exception) -> StorageError:
-    """Return a `StorageError` that explains in one line why a request to an object store failed."""
-    scheme, _, name = place.partition("://")
-    bucket = f"{scheme}://{name.partition('/')[0]}"
-    text = str(error)
-    status = re.search(r"status code: (\d+)", text)
-    duration = re.search(r" in (\d+(?:\.\d+)?)s\b", text) if _is_silence(text) else None
-    silent = f"nothing came in {float(duration[1]):.0f} s; " if duration else ""
-    reason = f"{place} cannot be used ({(text.splitlines() or [type(error).__name__])[0].partition(' - ')[0]})"
-    for marks, message in (
-        (
-            ("NoSuchBucket", "ContainerNotFound", "bucket does not exist"),
-            f"there is no bucket {bucket}: make it, or choose another",
-        ),
-        (
-            ("169.254.169.254", "metadata.google", "Account must be specified", "credentials", "token request"),
-            f"{place} needs credentials and none were found: {_HINTS[scheme]}",
-        ),
-        (
-            ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "401 Unauthorized"),
-            f"the credentials are not taken for {place}: renew or correct them",
-        ),
-        (
-            ("403 Forbidden", "AccessDenied"),
-            f"no permission for {place}: have it given to these credentials, or choose another",
-        ),
-        (_NOT_STORES, f"{place} {_NO_STORE}"),
-        (
-            ("redirect", "PermanentRedirect", "AuthorizationHeaderMalformed"),
-            f"{bucket} is in another region: set AWS_REGION to it",
-        ),
-        (
-            ("error sending request", "operation timed out", "HTTP error", "timed out"),
-            f"{place} cannot be reached: {silent}look at the network, and at AWS_ENDPOINT_URL where it is a server of your "
-            "own",
-        ),
-    ):
-        if any(mark in text for mark in marks):
-            return StorageError(message)
-    if status is not None:
-        reason = f"{place} cannot be used now (the server answers {status[1]})"
-    return StorageError(f"{reason}: try again later")
-
-
-_NO_STORE = (
-    "is answered by a web page, not by an object store: sign in to this network in a browser, or correct AWS_ENDPOINT_URL"
-)
-#: Messages of the client about answers that do not come from an object store.
-_NOT_STORES = (
-    "error following redirect", "302 Found", "303 See Other", "Received non-partial response", "Got invalid",
-    "unknown variant `head`", "unknown variant `body`", "Unable to extract metadata from headers",
-)  # fmt: skip
-
-_HINTS = {
-    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, or give the machine a role",
-    "gs": "set GOOGLE_APPLICATION_CREDENTIALS, or run gcloud auth application-default login",
-    "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
-}

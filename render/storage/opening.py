@@ -11,7 +11,10 @@ from render.storage.url import Place
 
 
 def open_storage(place: Place, *, patient: bool = False) -> Storage:
-    """Return the storage at a place; with `patient`, an object store is retried for minutes, not seconds."""
+    """Return the storage at a place.
+
+    With `patient`, an object store is retried for minutes, not seconds.
+    """
     if isinstance(place, Path):
         return LocalStorage(place)
     # Imported only when needed, because the client of object stores is slow to import.
@@ -20,10 +23,10 @@ def open_storage(place: Place, *, patient: bool = False) -> Storage:
     return ObjectStorage(place, patient=patient)
 
 
-def asking(place: Place) -> AbstractContextManager[None]:
-    """Return a context for Zarr calls that turns errors of an object store into a `StorageError`."""
+def translate_errors(place: Place) -> AbstractContextManager[None]:
+    """Return a context that turns errors of an object store in Zarr into a `StorageError`."""
     if isinstance(place, Path):
         return nullcontext()
-    from render.storage.objects import translated
+    from render.storage.objects import translate_client_errors
 
-    return translated(place)
+    return translate_client_errors(place)

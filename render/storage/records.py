@@ -1,4 +1,4 @@
-"""Small records in JSON, read within bounds and checked against a shape before anything relies on them.
+"""Small records in JSON, bounded in size and checked against a shape.
 
 All records are read through this module, because somebody else may have sent them: every part of a record that its shape
 names is checked, and other parts are never used.
@@ -22,7 +22,10 @@ MAX_ITEMS = 6_000_000
 
 
 class MalformedRecord(ValueError):
-    """Error for content that is no record, or has not the expected shape; the message says where and why."""
+    """Error for content that is no record, or has not the expected shape.
+
+    The message says where and why.
+    """
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Matching:
     pattern: str
 
     def holds(self, value: str) -> bool:
+        """Return whether the pattern matches all of a text."""
         return re.fullmatch(self.pattern, value) is not None
 
 
@@ -43,6 +47,7 @@ class Between:
     most: float
 
     def holds(self, value: float) -> bool:
+        """Return whether a number is in the range."""
         return self.least <= value <= self.most
 
 
@@ -61,7 +66,11 @@ InnerName = Annotated[str, Matching(rf"{_PART}(?:/{_PART}){{0,63}}")]
 
 
 def parse_record(content: bytes) -> Any:
-    """Return the value of JSON text; raise `MalformedRecord` if it is empty, invalid, too large or nested too deep."""
+    """Return the value of JSON text.
+
+    Raises:
+        MalformedRecord: It is empty, invalid, too large or nested too deep.
+    """
     if not content.strip(b"\0 \t\r\n"):
         raise MalformedRecord("it is empty")
     if sum(content.count(mark) for mark in (b"[", b"{", b",")) > MAX_ITEMS:
@@ -78,7 +87,9 @@ def parse_record(content: bytes) -> Any:
 
 
 def check_shape(value: object, shape: Any, name: str = "it") -> None:
-    """Raise `MalformedRecord` if a value does not fit a type; the message names the part that does not.
+    """Raise `MalformedRecord` if a value does not fit a type.
+
+    The message names the part that does not.
 
     Args:
         value: Result of `parse_record`, or a part of it.

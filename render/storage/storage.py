@@ -12,7 +12,7 @@ from render.storage.url import Place
 
 
 @dataclass(frozen=True)
-class Facts:
+class ObjectInfo:
     """Name, size in bytes and content tag of an object, available without reading it."""
 
     name: str
@@ -28,11 +28,14 @@ class Version:
     number: str | None = None
 
 
-class Seen(Enum):
-    """State of an object that a writer expects instead of a `Version`: any state, or no object."""
+class Precondition(Enum):
+    """State that a writer requires of an object, instead of a `Version`.
 
-    ANYTHING = "anything"
-    NOTHING = "nothing"
+    `ABSENT` requires that there is no such object.
+    """
+
+    ANY = "any"
+    ABSENT = "absent"
 
 
 class Storage(Protocol):
@@ -46,29 +49,38 @@ class Storage(Protocol):
         """Directory or URL."""
 
     def load(self, name: str) -> tuple[bytes, Version]:
-        """Return the content of an object and its version; raise FileNotFoundError if there is none."""
+        """Return the content of an object and its version.
 
-    def write(self, name: str, data: bytes, seen: Version | Seen = Seen.ANYTHING) -> Version:
-        """Write a small object completely or not at all; after the return it survives a loss of power.
-
-        An object store raises `Overtaken` if the object is not in the state `seen`. A directory ignores `seen`, because its
-        lock keeps other writers out.
+        Raises:
+            FileNotFoundError: There is none.
         """
 
-    def write_file(self, name: str, path: Path) -> Facts:
+    def write(self, name: str, data: bytes, expected: Version | Precondition = Precondition.ANY) -> Version:
+        """Write a small object completely or not at all.
+
+        After the return it survives a loss of power.
+
+        An object store raises `Overtaken` if the object is not in the state `expected`. A directory ignores `expected`,
+        because its lock keeps other writers out.
+        """
+
+    def write_file(self, name: str, path: Path) -> ObjectInfo:
         """Copy a file into the storage, completely or not at all."""
 
-    def fetch(self, name: str, path: Path, known: Facts | None = None) -> None:
-        """Copy an object to a file, completely or not at all; with `known`, its facts need not be requested."""
+    def fetch(self, name: str, path: Path, info: ObjectInfo | None = None) -> None:
+        """Copy an object to a file, completely or not at all.
 
-    def facts(self, name: str) -> Facts | None:
-        """Return the facts of an object; None if there is none."""
+        With `info`, it need not be requested.
+        """
+
+    def info(self, name: str) -> ObjectInfo | None:
+        """Return name, size and tag of an object; None if there is none."""
 
     def children(self, prefix: str = "") -> list[str]:
         """Return the first parts of all names below a prefix, sorted."""
 
-    def tree(self, prefix: str = "") -> Iterator[Facts]:
-        """Yield the facts of all objects below a prefix, with names relative to it."""
+    def tree(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Yield the info of all objects below a prefix, with names relative to it."""
 
     def remove(self, name: str) -> None:
         """Remove an object; do nothing if there is none."""
@@ -81,7 +93,11 @@ class Storage(Protocol):
 
 
 def inner_name(name: str) -> str:
-    """Return the name, such as `canvas/manifest.json`, unchanged; raise ValueError if it leads outside of its place."""
+    """Return the name, such as `canvas/manifest.json`, unchanged.
+
+    Raises:
+        ValueError: It leads outside of its place.
+    """
     if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
         raise ValueError(f"{name!r} is no name inside a directory")
     return name

@@ -10,9 +10,13 @@ from render.system.paths import cache_directory
 
 
 def user_path(text: str, key: str) -> Path:
-    """Return a path from the user with `~` expanded; raise `UserError` that names the config key if it is invalid."""
+    """Return a path from the user with `~` expanded.
+
+    Raises:
+        UserError: It is invalid; the message names the config key.
+    """
     if checked_url(text, key) is not None:
-        raise UserError(f"{key}={text}: this is kept on a disk alone: name a path")
+        raise UserError(f"{key}={text}: this must be on a disk: name a path")
     try:
         path = Path(text).expanduser()
         path.exists()
@@ -25,7 +29,10 @@ def user_path(text: str, key: str) -> Path:
 
 
 def is_same_file(text: str | None, path: Path) -> bool:
-    """Return whether a recorded text, which need not be a valid path, names the same file as a path."""
+    """Return whether a recorded text names the same file as a path.
+
+    The text need not be a valid path.
+    """
     try:
         return bool(text) and Path(str(text)).expanduser().samefile(path)
     except (OSError, RuntimeError, ValueError):
@@ -33,7 +40,9 @@ def is_same_file(text: str | None, path: Path) -> bool:
 
 
 def input_path(text: str, key: str) -> Path:
-    """Return the path of an input file, given by a path (see `user_path`) or by a URL in an object store.
+    """Return the path of an input file from the user's path or URL in an object store.
+
+    For paths see `user_path`.
 
     An object is copied into the user's cache at its first use, and again after it has changed in the store.
 
@@ -44,6 +53,6 @@ def input_path(text: str, key: str) -> Path:
     if url is None:
         return user_path(text, key)
     # Imported only when needed, because the client of object stores is slow to import.
-    from render.storage.inputs import brought
+    from render.storage.inputs import cache_input
 
-    return brought(url, key, cache_directory() / "inputs")
+    return cache_input(url, key, cache_directory() / "inputs")

@@ -18,11 +18,22 @@ from render.config.schema import Config
 from render.errors import NodeLost, RenderError, UrgentInterrupt, UserError, WorkersLost
 from render.farm.executors import Executor
 from render.farm.farms import Farm
+from render.farm.remote import Workers
+from render.farm.worker.interface import RemoteProcess
 from render.job import job as jobs
 from render.networks.weights import Loaded
 from render.sweeps.event_log import Event, Kind
 from render.sweeps.queue import Queue, Task
-from render.sweeps.renderer import Order, Outcome, RendererRecipe, WeightsKey, attempted, render_draft, weights_key
+from render.sweeps.renderer import (
+    Order,
+    Outcome,
+    Renderer,
+    RendererRecipe,
+    WeightsKey,
+    attempted,
+    render_draft,
+    weights_key,
+)
 from render.system import interrupts
 from render.system.machine import cores
 
@@ -191,7 +202,7 @@ class Launcher:
                 if given_up:
                     # The point caused the losses, not the worker.
                     executor.settled()
-                facts = executor.fetch([executor.call(0, "ping")])[0]
+                (facts,) = Workers(executor).run([0], RemoteProcess.ping)
                 self._join(worker, executor)
                 continue
             lost_in_a_row = 0
@@ -219,25 +230,25 @@ class Launcher:
     def _run(self, worker: int, order: Order, executor: Executor) -> Outcome:
         """Make a worker compile the missing kernels of a point, then render it."""
         if self._queue.lacks(worker):
-            compiled = self._call(executor, "compile_point", order)
+            compiled = self._call(executor, Renderer.compile_point, order)
             if compiled.status != "done":
                 return compiled
             with self._changed:
                 self._queue.compiled(worker)
                 self._changed.notify_all()
-        return self._call(executor, "render_point", order)
+        return self._call(executor, Renderer.render_point, order)
 
-    def _call(self, executor: Executor, method: str, order: Order) -> Outcome:
-        reference = executor.call(0, method, order)
+    def _call(self, executor: Executor, method: Callable[[Renderer, Order], Outcome], order: Order) -> Outcome:
+        workers = Workers(executor)
+        promise = workers.start(0, method, order)
         try:
-            executor.wait([reference])
+            workers.wait([promise])
         except UrgentInterrupt:
             raise
         except KeyboardInterrupt:
             # The worker watches for this file, and answers once its canvas is saved.
             self._stop.touch()
-        outcome = executor.fetch([reference])[0]
-        assert isinstance(outcome, Outcome)
+        (outcome,) = workers.fetch([promise])
         return outcome
 
     def _hear(self, worker: int, number: int, outcome: Outcome) -> None:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from render.config.schema import Config, FarmConfig, SourceConfig, WorkerConfig
 from render.errors import NodeLost, RenderError, UrgentInterrupt, UserError, WorkersLost
 from render.farm.farms import Farm, InlineFarm
+from render.farm.remote import Workers, remote
+from render.farm.worker.interface import RemoteProcess
 from render.farm.worker.kernel_recipe import check_arrival
 from render.job import job as jobs
 from render.networks.weights import Loaded
@@ -125,10 +127,12 @@ class Renderer:
         logging.getLogger("render").setLevel(logging.INFO)
         logging.getLogger("render").addHandler(logging.NullHandler())
 
+    @remote
     def compile_point(self, order: Order) -> Outcome:
         """Compile all kernels of a job, or load them from the cache; return a failure as the point's outcome."""
         return self._attempt(order, self._compile)
 
+    @remote
     def render_point(self, order: Order) -> Outcome:
         """Render or resume a job, or write the missing pictures of a finished one."""
         return self._attempt(order, self._render)
@@ -145,9 +149,12 @@ class Renderer:
         if draft.directory.is_finished():
             return 0.0
         with jobs.prepared(draft, self._farm(order), self._weights(order)) as job:
+            workers = Workers(job.executor)
             for octave in job.plan.octaves:
                 for objective in octave.stage.objectives:
-                    job.executor.call(0, "window_bytes", objective, octave.grid.window_shape, octave.grid.core_shape)
+                    workers.start(
+                        0, RemoteProcess.window_bytes, objective, octave.grid.window_shape, octave.grid.core_shape
+                    )
         return 0.0
 
     def _render(self, order: Order, draft: jobs.Draft) -> float:

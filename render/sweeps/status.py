@@ -12,7 +12,7 @@ from rich.text import Text
 
 from render.config.options import check_switches, split_words
 from render.errors import UserError
-from render.job.run_record import read_record, read_run, without_record
+from render.job.run_record import missing_record_message, read_record, read_run
 from render.storage.locking import is_locked
 from render.storage.url import Place, checked_url
 from render.storage.user_paths import user_path
@@ -45,7 +45,7 @@ def print_status(words: Sequence[str]) -> int:
         reading = read_run(url)
         if reading.record:
             return _run_status(url, options["watch"] == "true", plain_console())
-        raise UserError(without_record(url, reading))
+        raise UserError(missing_record_message(url, reading))
     directory = user_path(options["run"], "run")
     if not directory.is_dir():
         raise UserError(f"run={directory}: there is no such directory")
@@ -58,7 +58,7 @@ def print_status(words: Sequence[str]) -> int:
     if reading.record:
         return _run_status(directory, watch, console)
     if reading.damage:
-        raise UserError(without_record(directory, reading))
+        raise UserError(missing_record_message(directory, reading))
     if (directory / SWEEP).exists():
         raise UserError(f"run={directory}: its {SWEEP} cannot be read: the command that made the sweep writes it anew")
     raise UserError(f"run={directory} is neither a sweep's directory nor a run's: it holds no {SWEEP} and no run.json")

@@ -14,24 +14,43 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from render.errors import UrgentInterrupt
 from render.terminal import streams
 
+#: Exit code of a command that was interrupted.
 EXIT_CODE = 130
 #: Signals that request a stop. SIGHUP comes when the terminal disappears, for example when a connection breaks.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 #: Seconds in which a second signal counts as the first: `make` and `timeout` repeat what the whole group receives.
-_SAME = 0.3
+_REPEAT_S = 0.3
 
 _STOPPING = b"render: stopping: the tile in hand is finished and the canvas saved (once more to stop at once)\n"
 
-_asked = False
-_asked_at = 0.0
-_holding = False
-_deferring = False
-_quiet = False
-_postponing = False
+
+@dataclass
+class _Handling:
+    """State of the signal handler, of which a process has one.
+
+    Attributes:
+        is_requested: True if a signal has come.
+        requested_at: Time of the last signal, by `time.monotonic`.
+        raises: See `hold`.
+        defers: See `deferred`.
+        is_quiet: See `deferred`.
+        postpones: See `postponed`.
+    """
+
+    is_requested: bool = False
+    requested_at: float = 0.0
+    raises: bool = False
+    defers: bool = False
+    is_quiet: bool = False
+    postpones: bool = False
+
+
+_handling = _Handling()
 
 
 def install() -> None:
@@ -47,100 +66,96 @@ def install() -> None:
 
 def hold() -> None:
     """Make signals raise KeyboardInterrupt from now on, so that work in progress can clean up."""
-    global _holding  # noqa: PLW0603
-    _holding = True
+    _handling.raises = True
 
 
 @contextmanager
 def deferred(*, quiet: bool) -> Iterator[None]:
-    """Inside the context, make a first signal raise only in `check`, and a second one raise UrgentInterrupt at once.
+    """Inside the context, make a first signal raise only in `check`.
 
-    With `quiet`, the first signal prints no message.
+    A second signal raises UrgentInterrupt at once. With `quiet`, the first signal prints no message.
     """
-    global _deferring, _quiet
     check()
-    previous = _deferring, _quiet
-    _deferring, _quiet = True, quiet
+    previous = _handling.defers, _handling.is_quiet
+    _handling.defers, _handling.is_quiet = True, quiet
     try:
         yield
     finally:
-        _deferring, _quiet = previous
+        _handling.defers, _handling.is_quiet = previous
 
 
 @contextmanager
 def postponed() -> Iterator[None]:
-    """Inside the context, record signals and raise them at its end. Use it for about a second at most.
+    """Inside the context, record signals and raise them at its end.
 
-    An exception while a native module starts would abort the process.
+    Use it for about a second at most, while a native module starts: an exception then would abort the process.
     """
-    global _postponing  # noqa: PLW0603
-    _postponing = True
+    _handling.postpones = True
     try:
         yield
     finally:
-        _postponing = False
+        _handling.postpones = False
     check()
 
 
 def check() -> None:
     """Raise KeyboardInterrupt if a signal has come, even if its first exception was swallowed."""
-    if _asked:
+    if _handling.is_requested:
         raise KeyboardInterrupt
 
 
 @contextmanager
-def heard_here() -> Iterator[None]:
-    """Inside, Ctrl-C is heard as in a command, and is the caller's own again afterwards; for a job in another's process.
+def handled_here() -> Iterator[None]:
+    """Inside the context, handle Ctrl-C as in a command; restore the caller's handler afterwards.
 
-    Elsewhere than in the main thread nothing changes: Python hears signals there alone.
+    This is for a job in a process of somebody else's, such as a notebook. Outside of the main thread nothing changes,
+    because Python handles signals there alone.
     """
-    global _asked, _holding
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before, holding = signal.getsignal(signal.SIGINT), _holding
+    previous_handler, previous_raises = signal.getsignal(signal.SIGINT), _handling.raises
     signal.signal(signal.SIGINT, _on_signal)
     hold()
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-        _asked, _holding = False, holding
+        signal.signal(signal.SIGINT, previous_handler)
+        _handling.is_requested, _handling.raises = False, previous_raises
 
 
-def disregard() -> None:
+def ignore_signals() -> None:
     """Ignore further signals: the command has ended, and a signal must not change its exit code."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
-def is_asked() -> bool:
-    """Return whether a signal has come."""
-    return _asked
+def is_stop_requested() -> bool:
+    """Return True if a signal has come."""
+    return _handling.is_requested
 
 
 def _on_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-    """Pass over a request that came in a callback which can raise nothing, such as JAX's of the garbage collector.
+    """Print no traceback of a KeyboardInterrupt in a callback that cannot raise.
 
-    `check` raises it. Python would print its traceback.
+    JAX has such a callback in the garbage collector. `check` raises it later.
     """
-    if not (_asked and isinstance(unraisable.exc_value, KeyboardInterrupt)):
+    if not (_handling.is_requested and isinstance(unraisable.exc_value, KeyboardInterrupt)):
         sys.__unraisablehook__(unraisable)
 
 
 def _on_signal(_number: int, _frame: object) -> None:
-    global _asked, _asked_at
-    if not _holding:
+    if not _handling.raises:
         streams.write_error(b"render: interrupted\n")
         os._exit(EXIT_CODE)
     now = time.monotonic()
-    if _asked and now - _asked_at < _SAME:
+    if _handling.is_requested and now - _handling.requested_at < _REPEAT_S:
         return
-    again, _asked, _asked_at = _asked, True, now
-    if _postponing:
+    is_second, _handling.is_requested, _handling.requested_at = _handling.is_requested, True, now
+    if _handling.postpones:
         return
-    if _deferring and not again:
-        if not _quiet:
+    if _handling.defers and not is_second:
+        if not _handling.is_quiet:
             streams.write_error(_STOPPING)
         return
-    raise UrgentInterrupt if again else KeyboardInterrupt
+    raise UrgentInterrupt if is_second else KeyboardInterrupt

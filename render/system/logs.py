@@ -80,7 +80,7 @@ def log_to(path: Path, record: Callable[..., None], json_of: str | None = None) 
 
 
 class EscapedLines(logging.Formatter):
-    """Formatter of lines for people: one escaped line for each message, and a traceback on the lines below it."""
+    """Formatter of lines for people: an escaped line each, and tracebacks on lines below."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Return the escaped line of the record, without a traceback."""
@@ -101,17 +101,19 @@ class JsonLines(logging.Formatter):
     """
 
     def __init__(self, run: str) -> None:
+        """Store the run's name."""
         super().__init__()
         self._run = run
-        self._where: dict[str, int] = {}
+        self._position: dict[str, int] = {}
 
     def format(self, record: logging.LogRecord) -> str:
-        self._where |= {key: int(getattr(record, key)) for key in ("octave", "step") if hasattr(record, key)}
+        """Return the record as a JSON object on one line."""
+        self._position |= {key: int(getattr(record, key)) for key in ("octave", "step") if hasattr(record, key)}
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "run": self._run,
-            **self._where,
+            **self._position,
             "message": record.getMessage(),
         }
         if record.exc_info:
@@ -130,8 +132,12 @@ def is_cluster_job() -> bool:
 
 
 class _LogFile(logging.FileHandler):
-    """Log file that silently drops lines on a full disk; the code that writes pictures reports the full disk."""
+    """Log file that silently drops lines on a full disk.
+
+    The code that writes pictures reports the full disk.
+    """
 
     def handleError(self, record: logging.LogRecord) -> None:
+        """Report an error of logging, unless it is one of the disk."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)

@@ -15,7 +15,10 @@ def cores() -> int:
 
 
 def host_memory() -> int:
-    """Return the bytes of memory that this process may use: the lower limit of machine and control group."""
+    """Return the bytes of memory that this process may use.
+
+    This is the lower limit of the machine and of its control group.
+    """
     host = psutil.virtual_memory().total
     for limit in _group_limits():
         try:
@@ -42,7 +45,10 @@ def nearest(path: Path) -> Path:
 
 
 def _group_limits() -> list[Path]:
-    """Return the files that may hold the memory limit of this process (control groups v1 and v2), root first."""
+    """Return the files that may hold this process' memory limit, the root group's first.
+
+    There are two versions of control groups, v1 and v2.
+    """
     files = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()

@@ -12,9 +12,10 @@ import platformdirs
 
 from render.system.reading import open_regular
 
+#: Name of the program's directories and markers.
 APPLICATION = "pareidolia"
 #: Bytes of a file that are read at once to hash it.
-_HASHED = 1 << 20
+_CHUNK_BYTES = 1 << 20
 
 
 def file_sha256(path: Path) -> str:
@@ -26,7 +27,7 @@ def file_sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with open_regular(path, sys.maxsize) as file:
         bytes_left = os.fstat(file.fileno()).st_size
-        while chunk := file.read(_HASHED):
+        while chunk := file.read(_CHUNK_BYTES):
             bytes_left -= len(chunk)
             if bytes_left < 0:
                 raise OSError(errno.EFBIG, "longer than it says", str(path))

@@ -20,9 +20,9 @@ def open_regular(path: Path, limit: int, *, follow: bool = True) -> BinaryIO:
     flags = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | (0 if follow else os.O_NOFOLLOW)
     file = os.fdopen(os.open(path, flags), "rb")
     try:
-        facts = os.fstat(file.fileno())
-        _refuse_special(path, facts)
-        if facts.st_size > limit:
+        status = os.fstat(file.fileno())
+        _refuse_special(path, status)
+        if status.st_size > limit:
             raise _too_large(path, limit)
     except BaseException:
         file.close()
@@ -31,7 +31,11 @@ def open_regular(path: Path, limit: int, *, follow: bool = True) -> BinaryIO:
 
 
 def read_regular(path: Path, limit: int, *, follow: bool = True) -> bytes:
-    """Return the content of a regular file of at most `limit` bytes; raise `OSError` as `open_regular` does."""
+    """Return the content of a regular file of at most `limit` bytes.
+
+    Raises:
+        OSError: As `open_regular` raises it.
+    """
     with open_regular(path, limit, follow=follow) as file:
         # Kernel files report a size of 0, so the size is checked again on what was read.
         content = file.read(limit + 1)
@@ -40,11 +44,11 @@ def read_regular(path: Path, limit: int, *, follow: bool = True) -> bytes:
     return content
 
 
-def _refuse_special(path: Path, facts: os.stat_result) -> None:
-    if stat.S_ISDIR(facts.st_mode):
+def _refuse_special(path: Path, status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, "a directory, not a file", str(path))
-    if not stat.S_ISREG(facts.st_mode):
-        kind = "a link" if stat.S_ISLNK(facts.st_mode) else "a device, a pipe or a socket"
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a link" if stat.S_ISLNK(status.st_mode) else "a device, a pipe or a socket"
         raise OSError(errno.EINVAL, f"{kind}, not a file", str(path))
 
 

@@ -80,14 +80,17 @@ def settle_jax() -> None:
 
 
 def settle_warnings() -> None:
-    """Show warnings instead of raising them: with PYTHONWARNINGS=error any warning would end a render."""
+    """Show warnings instead of raising them.
+
+    With PYTHONWARNINGS=error any warning would end a render.
+    """
     warnings.filters[:] = [rule for rule in warnings.filters if rule[0] != "error"]  # type: ignore[index]
     sys.warnoptions[:] = [option for option in sys.warnoptions if not option.startswith("error")]
 
 
 @contextmanager
 def clean_environment() -> Iterator[None]:
-    """Inside the context, remove variables from the environment that would break a Ray that we start ourselves."""
+    """Inside the context, remove variables that would break a Ray that we start ourselves."""
     removed = {name: os.environ.pop(name) for name in (*_PYTHON, *_RAY) if name in os.environ}
     try:
         yield
@@ -96,7 +99,9 @@ def clean_environment() -> Iterator[None]:
 
 
 def private_token() -> dict[str, str]:
-    """Return the environment with a secret token that keeps others out of a Ray that we start ourselves.
+    """Return the environment with a secret token for a Ray that we start ourselves.
+
+    It keeps others out.
 
     Empty if the user has set the authentication of Ray. Without it, Ray would keep a token in a file of the home
     directory, which everybody on the machine may read.

@@ -1,4 +1,4 @@
-"""Running of long work outside of Python, in programs or libraries, while Python still handles signals."""
+"""Long work outside of Python, in programs or libraries, during which Python still handles signals."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import wait as wait_for
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for_futures
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,9 @@ T = TypeVar("T")
 #: A download is given up if fewer than `STALL_BYTES` come in `STALL_S` seconds: at that rate 87 MB take two days.
 STALL_S, STALL_BYTES = 120.0, 64 << 10
 #: Seconds between two polls, and seconds that a program gets to clean up after SIGINT.
-_LOOK_EVERY_S, _GRACE_S = 0.05, 3.0
+_POLL_S, _GRACE_S = 0.05, 3.0
+#: Bytes of a program's standard error that are read.
+_MAX_ERROR_BYTES = 1 << 20
 
 
 class Stalled(Exception):
@@ -31,43 +33,26 @@ class Stalled(Exception):
 
 
 @dataclass(frozen=True)
-class Ended:
+class ProgramResult:
     """Result of a program: its exit code and its standard error."""
 
     code: int
     errors: str
 
 
-def wait(is_done: Callable[[], bool], bytes_there: Callable[[], int], stall_s: float | None = None) -> None:
-    """Wait until `is_done` returns True.
+def run(command: Sequence[str], into: Path, environment: Mapping[str, str], stall_s: float | None = None) -> ProgramResult:
+    """Run a program that writes files into a directory, and leave no process behind.
 
     Args:
-        is_done: Return whether the work is done.
-        bytes_there: Return the number of bytes that have arrived.
-        stall_s: Seconds in which `STALL_BYTES` must arrive; `STALL_S` if None.
+        command: The program and its arguments.
+        into: The directory, in which it also runs.
+        environment: Variables to add to the environment.
+        stall_s: Seconds in which `STALL_BYTES` must arrive in the directory; `STALL_S` if None.
 
     Raises:
         Stalled: Too few bytes arrive.
         KeyboardInterrupt: A signal has come.
     """
-    limit = STALL_S if stall_s is None else stall_s
-    # Ending the process at a signal would leave the program running or a partial file on the disk.
-    interrupts.hold()
-    pause = threading.Event()
-    byte_mark, since = bytes_there(), time.monotonic()
-    while not is_done():
-        interrupts.check()
-        byte_count = bytes_there()
-        if byte_count >= byte_mark + STALL_BYTES or byte_count < byte_mark:
-            byte_mark, since = byte_count, time.monotonic()
-        elif time.monotonic() - since > limit:
-            raise Stalled(f"under {STALL_BYTES >> 10} KiB came in {limit:g} s")
-        pause.wait(_LOOK_EVERY_S)
-    interrupts.check()
-
-
-def run(command: Sequence[str], into: Path, environment: Mapping[str, str], stall_s: float | None = None) -> Ended:
-    """Run a program that writes files into the directory `into`, and leave no process behind; raise as `wait` does."""
     with tempfile.TemporaryFile() as errors:
         # A separate process group: child processes end with the program, and Ctrl-C reaches only this process.
         process = subprocess.Popen(
@@ -80,79 +65,123 @@ def run(command: Sequence[str], into: Path, environment: Mapping[str, str], stal
             start_new_session=True,
         )
         try:
-            wait(lambda: process.poll() is not None, lambda: _bytes_below(into), stall_s)
+            _await_bytes(lambda: process.poll() is not None, lambda: _bytes_below(into), stall_s)
         finally:
             _end(process)
         errors.seek(0)
-        return Ended(process.returncode, errors.read(1 << 20).decode(errors="replace"))
+        return ProgramResult(process.returncode, errors.read(_MAX_ERROR_BYTES).decode(errors="replace"))
 
 
-def call(work: Callable[[threading.Event], None], path: Path) -> None:
-    """Write the file `path` in a thread, and raise what the thread raises; raise as `wait` does, too.
+def write_in_thread(work: Callable[[threading.Event], None], path: Path) -> None:
+    """Have a thread write a file, and raise what it raises.
 
-    `work` receives an event that tells it to stop, because a thread that waits for a server cannot be ended.
+    Args:
+        work: Write the file. The event tells it to stop, because a thread that waits for a server cannot be ended.
+        path: The file, in which `STALL_BYTES` must arrive in `STALL_S` seconds.
+
+    Raises:
+        Stalled: Too few bytes arrive.
+        KeyboardInterrupt: A signal has come.
     """
     stop = threading.Event()
-    failures: list[BaseException] = []
 
-    def run_work() -> None:
-        try:
-            work(stop)
-        except Exception as error:
-            failures.append(error)
+    def wait(future: Future[None]) -> None:
+        _await_bytes(future.done, lambda: _size(path))
 
-    thread = threading.Thread(target=run_work, name="download", daemon=True)
-    thread.start()
     try:
-        wait(lambda: not thread.is_alive(), lambda: _size(path))
+        _call_in_thread(lambda: work(stop), "download", wait)
     finally:
         stop.set()
-    if failures:
-        raise failures.pop()
 
 
 def interruptible(work: Callable[[], T]) -> T:
-    """Return the result of a call that blocks outside of Python, where Python would handle no signal before its end.
+    """Return the result of a call that blocks outside of Python.
+
+    Python would handle no signal before the call's end.
 
     The call runs in a thread and continues there if a signal ends the wait, so it should have no side effects.
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
-    results: list[T] = []
-    failures: list[BaseException] = []
-
-    def run_work() -> None:
-        try:
-            results.append(work())
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=run_work, name="asking", daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(_LOOK_EVERY_S)
-    if failures:
-        raise failures.pop()
-    return results[0]
+    return _call_in_thread(work, "request", _poll)
 
 
 def in_thread(work: Callable[[], T]) -> T:
-    """Return the result of a long call outside of Python that reads its input through Python, such as an encoder.
+    """Return the result of a long call outside of Python that reads through Python.
+
+    Such a call is an encoder with its source.
 
     The reader must call `interrupts.check`, because Python handles signals only in its main thread, which waits here.
     A signal is raised after the call has ended.
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
-    with ThreadPoolExecutor(1, "encoder") as pool:
-        result = pool.submit(work)
-        while not result.done():
-            wait_for([result], _LOOK_EVERY_S)
-        try:
-            return result.result()
-        finally:
-            # The exception in the result refers to this frame: this reference cycle would keep its open files open.
-            del result
+    return _call_in_thread(work, "encoder", _poll, finish=True)
+
+
+def _call_in_thread(work: Callable[[], T], name: str, wait: Callable[[Future[T]], None], *, finish: bool = False) -> T:
+    """Return the result of a call in a thread, or raise its error.
+
+    Args:
+        work: The call.
+        name: Name of the thread.
+        wait: Wait until the future is done; may raise.
+        finish: Let the call end before the error of `wait` leaves; otherwise it continues in the background.
+    """
+    future: Future[T] = Future()
+    thread = threading.Thread(target=_fulfil, args=(future, work), name=name, daemon=not finish)
+    thread.start()
+    try:
+        wait(future)
+        return future.result()
+    finally:
+        if finish:
+            thread.join()
+        # The error in the future refers to this frame: this reference cycle would keep its open files open.
+        del future
+
+
+def _fulfil(future: Future[T], work: Callable[[], T]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as error:
+        future.set_exception(error)
+        # As above.
+        del future
+
+
+def _poll(future: Future[T]) -> None:
+    """Wait until a future is done. Between polls Python handles signals."""
+    while not future.done():
+        wait_for_futures([future], _POLL_S)
+
+
+def _await_bytes(is_done: Callable[[], bool], count_bytes: Callable[[], int], stall_s: float | None = None) -> None:
+    """Wait until `is_done` returns True, while bytes arrive.
+
+    Args:
+        is_done: Return whether the work is done.
+        count_bytes: Return the number of bytes that have arrived.
+        stall_s: Seconds in which `STALL_BYTES` must arrive; `STALL_S` if None.
+
+    Raises:
+        Stalled: Too few bytes arrive.
+        KeyboardInterrupt: A signal has come.
+    """
+    limit = STALL_S if stall_s is None else stall_s
+    # Ending the process at a signal would leave the program running or a partial file on the disk.
+    interrupts.hold()
+    pause = threading.Event()
+    byte_mark, since = count_bytes(), time.monotonic()
+    while not is_done():
+        interrupts.check()
+        byte_count = count_bytes()
+        if byte_count >= byte_mark + STALL_BYTES or byte_count < byte_mark:
+            byte_mark, since = byte_count, time.monotonic()
+        elif time.monotonic() - since > limit:
+            raise Stalled(f"under {STALL_BYTES >> 10} KiB came in {limit:g} s")
+        pause.wait(_POLL_S)
+    interrupts.check()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -13,12 +13,15 @@ from render.terminal.text import escaped
 
 
 class PatientConsole(Console):
-    """A rich console that survives a closed pipe and shows markup and control characters as plain text.
+    """A rich console that survives a closed pipe.
+
+    It shows markup and control characters as plain text.
 
     Line breaks in table cells stay, because the program writes them itself: pass outside text through `escaped` first.
     """
 
     def __init__(self, **options: Any) -> None:
+        """Open it with rich's options."""
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def on_broken_pipe(self) -> None:

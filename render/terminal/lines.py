@@ -10,7 +10,10 @@ from render.terminal.text import escaped
 
 
 def print_lines(*lines: str, file: IO[str] | None = None) -> None:
-    """Print lines, each escaped, on standard output or `file`; do nothing if the reader has closed it."""
+    """Print lines, each escaped, on standard output or `file`.
+
+    Do nothing if the reader has closed it.
+    """
     if not lines:
         return
     stream = file or sys.stdout

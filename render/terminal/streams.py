@@ -16,11 +16,12 @@ from typing import Any, TextIO
 
 log = logging.getLogger(__name__)
 
-_ERROR = 2
-_diverted = False
+#: File descriptor of standard error.
+_STANDARD_ERROR = 2
+_is_diverted = False
 
 
-class _Lasting(io.FileIO):
+class _LastingFile(io.FileIO):
     """A file that drops what it cannot write, because its reader may disappear."""
 
     def __init__(self, descriptor: int, *, pipe_ends: bool) -> None:
@@ -29,6 +30,7 @@ class _Lasting(io.FileIO):
         self._pipe_ends = pipe_ends
 
     def write(self, data: Any, /) -> int:
+        """Write the data, or drop it; return its length in bytes."""
         try:
             return super().write(data) or 0
         except BrokenPipeError:
@@ -48,7 +50,10 @@ def accept_any_text() -> None:
 
 
 def outlast() -> None:
-    """Make standard output and error of this process survive the terminal; call it once, when a command starts."""
+    """Make standard output and error of this process survive the terminal.
+
+    Call it once, when a command starts.
+    """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         # A replaced stream, for example of a test, is left alone.
@@ -57,38 +62,43 @@ def outlast() -> None:
 
 
 def divert_native() -> None:
-    """Send what native code prints on standard error to the log, line by line; output of Python is not affected.
+    """Send what native code prints on standard error to the log, line by line.
+
+    Output of Python is not affected.
 
     Do nothing if `outlast` has not replaced standard error.
     """
-    global _diverted  # noqa: PLW0603
+    global _is_diverted  # noqa: PLW0603
     stream = sys.stderr
-    if _diverted or not isinstance(getattr(getattr(stream, "buffer", None), "raw", None), _Lasting):
+    if _is_diverted or not isinstance(getattr(getattr(stream, "buffer", None), "raw", None), _LastingFile):
         return
-    _diverted = True
+    _is_diverted = True
     read_end, write_end = os.pipe()
     # A full pipe loses output; a blocking write would make the process wait for its own reader thread.
     os.set_blocking(write_end, False)
-    os.dup2(write_end, _ERROR)
+    os.dup2(write_end, _STANDARD_ERROR)
     os.close(write_end)
     threading.Thread(target=_log_lines, args=(read_end,), name="native", daemon=True).start()
 
 
 def write_error(words: bytes) -> None:
-    """Write on standard error without buffering, also from a signal handler; do nothing if it is closed."""
+    """Write on standard error without buffering, also from a signal handler.
+
+    Do nothing if it is closed.
+    """
     with suppress(OSError, ValueError):
         os.write(sys.stderr.fileno(), words)
 
 
 def _lasting(stream: io.TextIOWrapper, descriptor: int, *, pipe_ends: bool) -> TextIO:
-    raw: Any = _Lasting(descriptor, pipe_ends=pipe_ends)
+    raw: Any = _LastingFile(descriptor, pipe_ends=pipe_ends)
     return io.TextIOWrapper(
         io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=stream.line_buffering, write_through=False
     )
 
 
-def _log_lines(reading: int) -> None:
-    with os.fdopen(reading, "r", encoding="utf-8", errors="backslashreplace") as lines:
+def _log_lines(descriptor: int) -> None:
+    with os.fdopen(descriptor, "r", encoding="utf-8", errors="backslashreplace") as lines:
         for line in lines:
             if line.strip():
                 log.info("native code says: %s", line.rstrip())

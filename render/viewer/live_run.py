@@ -26,7 +26,7 @@ from render.errors import DamagedCheckpoint, RenderError, UserError
 from render.farm.checkpoint import Checkpoint
 from render.geometry.geometry import Rect
 from render.job.run_directory import stored_checkpoints
-from render.job.run_record import planned_steps, read_record, read_run, without_record
+from render.job.run_record import missing_record_message, planned_steps, read_record, read_run
 from render.job.targets import preview_path
 from render.pages.run_facts import facts_of
 from render.pages.zoom_levels import Pyramid
@@ -63,7 +63,7 @@ class LiveRun:
         if not self._record and not reading.damage:
             raise UserError(f"run={directory} is no run directory: it has no run.json that a render wrote")
         if not self._record:
-            raise UserError(without_record(directory, reading))
+            raise UserError(missing_record_message(directory, reading))
         self._directory = directory
         self._checkpoints = stored_checkpoints(directory)
         self._source = _open_source(self._record, directory / "source")
@@ -133,7 +133,7 @@ class LiveRun:
 
     def _newest(self) -> list[Checkpoint]:
         reading = self._checkpoints.read()
-        return [checkpoint for checkpoint in reading[1] if checkpoint.is_told] if reading else []
+        return [checkpoint for checkpoint in reading[1] if checkpoint.has_history] if reading else []
 
     def _find(self, token: str) -> Checkpoint:
         try:

@@ -148,7 +148,7 @@ def test_nothing_of_the_callers_is_left_changed() -> None:
     with pytest.raises(UserError):
         render.plan("sample:chelsea", width=-1)
     assert signal.getsignal(signal.SIGINT) is before
-    assert not interrupts.is_asked()
+    assert not interrupts.is_stop_requested()
     assert load_config("preview", []).name == "preview"
 
 

@@ -22,7 +22,7 @@ from render.dreaming.resample import Pixels
 from render.dreaming.resident import BatchSpec, compile_gradient
 from render.dreaming.stage import Stage
 from render.errors import UserError
-from render.farm.messages import Ascended, Assignment, Facts, TileSum
+from render.farm.messages import Assignment, GradientReport, GradientSums, WorkerFacts
 from render.farm.worker.resident_block import Residency
 from render.farm.worker.worker import Worker
 from render.geometry.blocks import Gathering, deal_blocks, margin_pieces
@@ -104,7 +104,7 @@ def measure_batch(kernel: Kernel, side: int, batch: int, least: float, memory: i
 def measure_step(
     kernel: Kernel,
     loaded: Loaded,
-    facts: Facts,
+    facts: WorkerFacts,
     *,
     side: int,
     tile: int,
@@ -150,7 +150,7 @@ def measure_step(
 
 
 def _worker(
-    kernel: Kernel, loaded: Loaded, facts: Facts, side: int, tile: int, rate: float, resident: bool
+    kernel: Kernel, loaded: Loaded, facts: WorkerFacts, side: int, tile: int, rate: float, resident: bool
 ) -> tuple[Worker, Grid] | None:
     """A worker with such a block; None where that would not fit, or a step take too long."""
     layer = loaded.architecture.layer(kernel.objectives[0].terms[0].layer)
@@ -171,12 +171,12 @@ def _worker(
     return worker, grid
 
 
-def _step(worker: Worker, grid: Grid, step: int) -> Ascended:
+def _step(worker: Worker, grid: Grid, step: int) -> GradientReport:
     """As the conductor has it, in calls of several tiles; until the new canvas is there."""
     shift = 5 * step % grid.rows.stride, 3 * step % grid.columns.stride
     last = done = worker.begin_step(step, shift, _TILES)
-    sums: list[TileSum] = list(done.sums)
-    while (done := worker.ascend(step, shift, len(sums), _TILES)).tiles:
+    sums: list[GradientSums] = list(done.sums)
+    while (done := worker.compute_gradient(step, shift, len(sums), _TILES)).tiles:
         sums += done.sums
     worker.update(step, [statistic(np.sum([one.sums for one in sums], axis=0).tolist(), "mean_abs")])
     worker.read([Rect(Interval(0, 1), Interval(0, 1))])

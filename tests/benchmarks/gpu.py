@@ -37,8 +37,8 @@ from PIL import Image
 from render.config.compose import load_config
 from render.config.schema import Config
 from render.dreaming.objectives import KernelInputs
-from render.farm.messages import Facts
-from render.farm.worker.process import facts, use_compilation_cache
+from render.farm.messages import WorkerFacts
+from render.farm.worker.process import process_facts, use_compilation_cache
 from render.geometry.geometry import KernelShape
 from render.job.job import draft, load_weights, prepared, render
 from render.networks.weights import Loaded
@@ -77,7 +77,7 @@ def measure_kernel(
     return found, gradient
 
 
-def measure_resident(settings: argparse.Namespace, loaded: Loaded, here: Facts, least: float) -> dict[str, Any]:
+def measure_resident(settings: argparse.Namespace, loaded: Loaded, here: WorkerFacts, least: float) -> dict[str, Any]:
     """Batches of small windows, and steps of one worker, in bfloat16."""
     quick = settings.quick
     kernel = kernel_of(loaded, settings.layer, "bfloat16")
@@ -167,7 +167,7 @@ def measure_render(config: Config) -> tuple[dict[str, Any], np.ndarray]:
 
 def measure(settings: argparse.Namespace) -> dict[str, Any]:
     """All of it."""
-    here = facts()
+    here = process_facts()
     quick, least = settings.quick, 0.05 if settings.quick else 2.0
     side = settings.side or (128 if quick else 2048)
     width = settings.width or (96 if quick else 4000)

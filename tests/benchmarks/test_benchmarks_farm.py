@@ -9,7 +9,7 @@ import pytest
 
 from render.config.schema import FarmConfig
 from render.farm.ray.pool import RayFarm
-from render.farm.worker.timings import Spent, spends_on
+from render.farm.worker.timings import PhaseTimer, timed
 from render.geometry.geometry import KernelShape
 from tests.benchmarks import linear, overhead, phases, scaling
 from tests.benchmarks.table import Table
@@ -24,13 +24,13 @@ def test_a_phase_within_a_phase_stops_the_other() -> None:
 
     class Busy:
         def __init__(self) -> None:
-            self.spent = Spent(lambda: now)
+            self.timer = PhaseTimer(lambda: now)
 
-        @spends_on("outer")
+        @timed("outer")
         def work(self, *, fails: bool) -> float:
             nonlocal now
             now += 2
-            with self.spent.on("inner"):
+            with self.timer.phase("inner"):
                 now += 5
                 if fails:
                     raise ValueError
@@ -44,12 +44,12 @@ def test_a_phase_within_a_phase_stops_the_other() -> None:
     with pytest.raises(ValueError):
         busy.work(fails=True)
     now = 1000
-    assert busy.spent.seconds() == {"outer": 3 + 2, "inner": 5 + 5}
-    with busy.spent.on("later"):
+    assert busy.timer.seconds() == {"outer": 3 + 2, "inner": 5 + 5}
+    with busy.timer.phase("later"):
         now = 1004
-        assert busy.spent.seconds()["later"] == 4
+        assert busy.timer.seconds()["later"] == 4
         now = 1005
-    assert busy.spent.seconds() == {"outer": 5, "inner": 10, "later": 5}
+    assert busy.timer.seconds() == {"outer": 5, "inner": 10, "later": 5}
 
 
 def test_phases_add_up_to_the_whole_render() -> None:

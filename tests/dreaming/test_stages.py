@@ -102,13 +102,13 @@ def test_workers_and_stops_change_no_bit(words: tuple[str, ...], tmp_path: Path)
         assert alone.std() > 10
         several, _ = Dream(tmp_path / "several", *words).run(workers=4)
         assert several.tobytes() == alone.tobytes()
-        calls = Stop()
-        Dream(tmp_path / "counting", *words).run(calls, workers=3)
+        checks = Stop()
+        Dream(tmp_path / "counting", *words).run(checks, workers=3)
         # In the middle of either octave; then with other workers.
         reached = []
         for share in (0.3, 0.8):
             dream = Dream(tmp_path / str(share), *words)
-            dream.stopped(Stop(int(share * calls.asked)), workers=3, every=1e9)
+            dream.stopped(Stop(int(share * checks.calls)), workers=3, every=1e9)
             reached.append(dream.saved[0] if dream.saved else None)
             resumed, again = dream.run(workers=2)
             first = next(event for event in again if isinstance(event, OctaveStarted))
@@ -315,7 +315,7 @@ def step_whole(draft, octave, canvas: Pixels, source: Pixels, masks, moments, st
 
 
 class GivenTo:
-    """What a kernel is told, as if its objective counted once."""
+    """Kernel inputs of an objective whose divisor is 1."""
 
     def __init__(self, objective: int) -> None:
         self.objective = objective

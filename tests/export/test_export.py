@@ -484,7 +484,7 @@ def test_a_stopped_export_leaves_nothing(name: str, tmp_path: Path) -> None:
         "image.BAND, whole = 0, image._VirtualTiff._tile\n"
         "def stopped(self, number):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
-        "    while not interrupts.is_asked(): time.sleep(0.01)\n"
+        "    while not interrupts.is_stop_requested(): time.sleep(0.01)\n"
         "    return whole(self, number)\n"
         "image._VirtualTiff._tile = stopped\n"
         f"sys.exit(main(['export', 'run=run', 'output.path=out/{name}']))\n"

@@ -1,4 +1,4 @@
-"""What is on disk is what was dreamed: canvas stores, slots that take turns, going on after a stop, and scratch files."""
+"""Canvas and checkpoints on disk: canvas stores, slots that take turns, going on after a stop, and scratch files."""
 
 from __future__ import annotations
 
@@ -928,13 +928,13 @@ class Undisturbed:
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     """The run that nobody disturbs."""
-    dream, asked = Dream(tmp_path_factory.mktemp("straight")), Stop()
+    dream, checks = Dream(tmp_path_factory.mktemp("straight")), Stop()
     with chunks_of(64):
-        canvas, events = dream.run(asked)
+        canvas, events = dream.run(checks)
     assert canvas.shape == (160, 240, 3)
     assert canvas.std() > 10
     assert sum(isinstance(event, Saved) for event in events) == 6
-    return Undisturbed(canvas, dream.gradients, asked.asked)
+    return Undisturbed(canvas, dream.gradients, checks.calls)
 
 
 @pytest.fixture
@@ -1092,7 +1092,7 @@ def test_an_update_that_fails_is_never_taken_for_done(
 
 def test_lost_workers_and_a_damaged_checkpoint_at_once(dream: Dream, straight: Undisturbed) -> None:
     def lose_and_spoil() -> None:
-        if stop.asked + 1 == straight.moments:
+        if stop.calls + 1 == straight.moments:
             spoil(dream.checkpoints.path(dream.checkpoints.read()[1][0]))
 
     class Spoiling(Stop):
@@ -1144,7 +1144,7 @@ def test_an_interrupted_job_ends_as_if_nothing_had_been(tmp_path: Path, monkeypa
         return json.loads((tmp_path / name / "run.json").read_text())
 
     (straight,) = render("straight")
-    moments = stop.asked
+    moments = stop.calls
     for moment, words in ((moments // 3, "octave 1"), (moments // 2, "octave 2")):
         stop = Stop(moment)
         with pytest.raises(KeyboardInterrupt, match=f"the same command goes on from {words}"):
@@ -1154,7 +1154,7 @@ def test_an_interrupted_job_ends_as_if_nothing_had_been(tmp_path: Path, monkeypa
     spoil(checkpoints.path(checkpoints.read()[1][0]))
     stop = Stop()
     (picture,) = render("stopped")
-    assert 0 < stop.asked < moments
+    assert 0 < stop.calls < moments
     assert "is damaged" in (tmp_path / "stopped" / "render.log").read_text()
     assert final("stopped").tobytes() == final("straight").tobytes()
     assert picture.read_bytes() == straight.read_bytes()

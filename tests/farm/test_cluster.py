@@ -28,6 +28,7 @@ from render.farm.events import Event, Noticed, OctaveDone, OctaveStarted, Recove
 from render.farm.executors import Executor
 from render.farm.ray.actors import Member
 from render.farm.ray.pool import RayFarm
+from render.farm.ray.starter import WorkerStarter
 from render.geometry.geometry import Rect
 from render.job.job import draft, prepared
 from render.system.machine import cores
@@ -43,10 +44,10 @@ def cluster() -> Iterator[Cluster]:
     mode = "token" if get_authentication_mode() == AuthenticationMode.TOKEN else "disabled"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", mode)
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        yield made
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        yield nodes
         ray.shutdown()
-        made.shutdown()
+        nodes.shutdown()
 
 
 @pytest.fixture
@@ -59,23 +60,24 @@ def bare(cluster: Cluster) -> Cluster:
 
 @pytest.mark.slow
 def test_nodes_that_leave_and_join(tmp_path: Path, cluster: Cluster) -> None:
-    """Two nodes; one is removed in mid-step, the render goes on with the other; one joins, for which nobody waits, and
-    works from the checkpoint on before which it was ready.
+    """A node is removed in mid-step, and the render goes on with the other one.
+
+    A node joins, for which nobody waits, and works from the checkpoint on before which it was ready.
     """
     cluster.add_node(num_cpus=1)
     second = cluster.add_node(num_cpus=1)
-    own = RayFarm(FarmConfig(address=cluster.address, retries=3), threads=cores())
-    seen: list[tuple[str, int]] = []
+    farm = RayFarm(FarmConfig(address=cluster.address, retries=3), threads=cores())
+    events: list[tuple[str, int]] = []
     # So many that the node goes long before the octave ends.
     steps = "octaves.steps=20"
     try:
-        made = draft(load_config("preview", [*JOB, steps, "farm.address=auto", f"output.dir={tmp_path / 'run'}"]))
-        with prepared(made, own) as job:
+        job_draft = draft(load_config("preview", [*JOB, steps, "farm.address=auto", f"output.dir={tmp_path / 'run'}"]))
+        with prepared(job_draft, farm) as job:
             assert job.executor.workers == 2
 
             def watch(event: Event) -> None:
                 if isinstance(event, (OctaveStarted, Recovered)):
-                    seen.append((type(event).__name__, event.workers))
+                    events.append((type(event).__name__, event.workers))
                 if isinstance(event, Saved) and (event.octave.index, event.steps) == (0, 2):
                     # The next step is under way by the time that the node goes.
                     threading.Timer(0.2, cluster.remove_node, (second,), {"allow_graceful": False}).start()
@@ -87,9 +89,9 @@ def test_nodes_that_leave_and_join(tmp_path: Path, cluster: Cluster) -> None:
             canvas = dreamed(job, job.conductor(), watch)
             assert job.executor.workers == 2
     finally:
-        own.close()
+        farm.close()
     np.testing.assert_array_equal(canvas, dreamed_here(tmp_path / "here", steps))
-    assert seen == [
+    assert events == [
         ("OctaveStarted", 2),
         ("Recovered", 1),
         ("OctaveStarted", 1),
@@ -99,7 +101,7 @@ def test_nodes_that_leave_and_join(tmp_path: Path, cluster: Cluster) -> None:
 
 
 def await_joining(executor: Executor) -> None:
-    """Until a worker has started in the background: the steps of a test's job are over sooner."""
+    """Wait until a worker has started in the background: the steps of a test's job are over sooner."""
     deadline = time.monotonic() + 60
     while not executor.joining():
         assert time.monotonic() < deadline
@@ -107,7 +109,7 @@ def await_joining(executor: Executor) -> None:
 
 
 def drain(cluster: Cluster, node: str, seconds: int) -> None:
-    """As an autoscaler, or a node that is told to stop, has Ray empty it."""
+    """Have Ray empty a node, as an autoscaler does, or a node that is told to stop."""
     words = ["--node-id", node, "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
     command = [str(Path(sys.executable).with_name("ray")), "drain-node", "--address", cluster.address, *words]
     subprocess.run([*command, "--deadline-remaining-seconds", str(seconds)], check=True, capture_output=True)
@@ -115,21 +117,22 @@ def drain(cluster: Cluster, node: str, seconds: int) -> None:
 
 @pytest.mark.slow
 def test_a_node_about_to_go_is_saved_from_and_left(expected: np.ndarray, tmp_path: Path, bare: Cluster) -> None:
-    """Ray empties one of two nodes in the middle of a step: what there is is saved, and nothing is lost or counted a
-    failure. Checkpoints are far apart: only the notice has the canvas saved.
+    """Ray empties a node in the middle of a step: the canvas is saved, and nothing is lost or counted a failure.
+
+    Checkpoints are far apart: only the notice has the canvas saved.
     """
     nodes = [bare.add_node(num_cpus=1) for _ in range(2)]
-    own = RayFarm(FarmConfig(address=bare.address, retries=0), threads=cores())
-    seen: list[tuple[str, int]] = []
+    farm = RayFarm(FarmConfig(address=bare.address, retries=0), threads=cores())
+    events: list[tuple[str, int]] = []
     steps: list[tuple[int, int]] = []
     notices: list[Noticed] = []
     try:
         words = [*JOB, "farm.address=auto", "checkpoint.every=1000", f"output.dir={tmp_path / 'run'}"]
-        with prepared(draft(load_config("preview", words)), own) as job:
+        with prepared(draft(load_config("preview", words)), farm) as job:
 
             def watch(event: Event) -> None:
                 if isinstance(event, (OctaveStarted, Recovered, Noticed)):
-                    seen.append((type(event).__name__, event.workers))
+                    events.append((type(event).__name__, event.workers))
                 if isinstance(event, StepDone):
                     steps.append((event.octave.index, event.step))
                     if steps[-1] == (0, 0):
@@ -142,9 +145,9 @@ def test_a_node_about_to_go_is_saved_from_and_left(expected: np.ndarray, tmp_pat
             canvas = dreamed(job, job.conductor(), watch)
             assert job.executor.workers == 1
     finally:
-        own.close()
+        farm.close()
     np.testing.assert_array_equal(canvas, expected)
-    assert seen == [("OctaveStarted", 2), ("Noticed", 1), ("OctaveStarted", 1), ("OctaveStarted", 1)]
+    assert events == [("OctaveStarted", 2), ("Noticed", 1), ("OctaveStarted", 1), ("OctaveStarted", 1)]
     (notice,) = notices
     assert notice.gone == 1
     assert notice.saved
@@ -157,15 +160,15 @@ def test_a_node_about_to_go_is_saved_from_and_left(expected: np.ndarray, tmp_pat
 def test_when_all_nodes_are_about_to_go_it_says_how_to_go_on(
     tmp_path: Path, bare: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the cloud gives notice, of which Ray knows nothing, and no other node comes in time."""
+    """The cloud gives notice, of which Ray knows nothing, and no other node comes in time."""
     with metadata_service() as service:
         monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", service.url)
         monkeypatch.setenv("GCE_METADATA_HOST", "127.0.0.1:9")
         bare.add_node(num_cpus=1)
-        own = RayFarm(FarmConfig(address=bare.address, timeout=2), threads=cores())
+        farm = RayFarm(FarmConfig(address=bare.address, timeout=2), threads=cores())
         try:
             words = [*JOB, "farm.address=auto", "checkpoint.every=1000", f"output.dir={tmp_path / 'run'}"]
-            with prepared(draft(load_config("preview", words)), own) as job:
+            with prepared(draft(load_config("preview", words)), farm) as job:
 
                 def watch(event: Event) -> None:
                     if isinstance(event, StepDone) and (event.octave.index, event.step) == (0, 1):
@@ -181,9 +184,9 @@ def test_when_all_nodes_are_about_to_go_it_says_how_to_go_on(
                 assert read is not None
                 assert (read[1][0].octave, read[1][0].steps) == (0, 2)
                 # The room that was made is not used again, though Ray offers it.
-                assert own.room() == 0
+                assert farm._starter.placement.room() == 0
         finally:
-            own.close()
+            farm.close()
 
 
 @pytest.mark.slow
@@ -191,22 +194,22 @@ def test_when_all_nodes_are_about_to_go_it_says_how_to_go_on(
 def test_a_worker_that_dies_while_it_starts_is_started_again(
     deaths: int, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As often as `farm.retries` says."""
+    """The config's `farm.retries` says how often."""
     cluster.add_node(num_cpus=1)
-    create, born = RayFarm._create, []
+    create, born = WorkerStarter._create, []
 
-    def create_and_kill(self: RayFarm, node: str | None) -> Any:
+    def create_and_kill(self: WorkerStarter, node: str | None) -> Any:
         born.append(create(self, node))
         if len(born) <= deaths:
             ray.kill(born[-1].handle)
         return born[-1]
 
-    monkeypatch.setattr(RayFarm, "_create", create_and_kill)
+    monkeypatch.setattr(WorkerStarter, "_create", create_and_kill)
     config = FarmConfig(address=cluster.address, workers=1, retries=1)
     if deaths == 1:
-        own = RayFarm(config, threads=1)
-        assert own.size == 1
-        own.close()
+        farm = RayFarm(config, threads=1)
+        assert farm.size == 1
+        farm.close()
     else:
         with pytest.raises(UserError, match="cannot be started, after 1 retries: its process died"):
             RayFarm(config, threads=1)
@@ -247,15 +250,15 @@ class Deadly:
 
 @pytest.fixture(scope="module")
 def frail() -> Iterator[RayFarm]:
-    """Two workers that may fail once each between two checkpoints."""
-    own = RayFarm(FarmConfig(workers=2, retries=1), threads=cores(), store_bytes=300_000_000)
-    yield own
-    own.close()
+    """Return two workers that may fail once each between two checkpoints."""
+    farm = RayFarm(FarmConfig(workers=2, retries=1), threads=cores(), store_bytes=300_000_000)
+    yield farm
+    farm.close()
 
 
 @pytest.mark.slow
 def test_nobody_waits_for_a_worker_that_does_not_start(frail: RayFarm, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is begun once, and let go with the lease."""
+    """The worker is begun once, and let go with the lease."""
 
     @ray.remote(num_cpus=1000)
     class Never:
@@ -264,31 +267,31 @@ def test_nobody_waits_for_a_worker_that_does_not_start(frail: RayFarm, monkeypat
 
     begun: list[Member] = []
 
-    def begin(_self: RayFarm, count: int, _taken: Sequence[Member]) -> list[Member]:
+    def begin(_self: WorkerStarter, count: int, _members: Sequence[Member]) -> list[Member]:
         handles = [Never.remote() for _ in range(count)]
         new = [Member(handle, None, handle.start.remote()) for handle in handles]
         begun.extend(new)
         return new
 
-    monkeypatch.setattr(RayFarm, "begin", begin)
+    monkeypatch.setattr(WorkerStarter, "begin", begin)
     with frail.lease(2) as executor:
-        one = executor.members.pop()
+        spare = executor.members.pop()
         started = time.monotonic()
         assert [executor.grow(), executor.joining(), executor.grow()] == [0, 0, 0]
         assert time.monotonic() - started < 5
         assert len(begun) == 1
-        executor.members.append(one)
+        executor.members.append(spare)
     with pytest.raises(RayActorError):
         ray.get(begun[0].ready, timeout=30)
     # On this machine nobody gives notice, and nobody is asked for it.
-    assert frail._lookout is None
+    assert frail._cluster._notice_watch is None
 
 
 @pytest.mark.slow
 def test_a_worker_that_fails_again_and_again_is_set_aside(
     frail: RayFarm, expected: np.ndarray, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = draft(load_config("preview", [*JOB, f"output.dir={tmp_path / 'run'}"]))
+    job_draft = draft(load_config("preview", [*JOB, f"output.dir={tmp_path / 'run'}"]))
     (tmp_path / "alive").mkdir()
     leased = []
 
@@ -298,7 +301,7 @@ def test_a_worker_that_fails_again_and_again_is_set_aside(
 
     with (
         caplog.at_level("INFO", "render"),
-        prepared(replace(made, source=Deadly(made.source, tmp_path / "alive")), frail) as job,
+        prepared(replace(job_draft, source=Deadly(job_draft.source, tmp_path / "alive")), frail) as job,
     ):
         waiting = threading.Thread(target=lease_both)
         waiting.start()
@@ -317,11 +320,11 @@ def test_a_worker_that_fails_again_and_again_is_set_aside(
 
 @pytest.mark.slow
 def test_when_no_worker_survives_the_reason_is_told(frail: RayFarm, tmp_path: Path) -> None:
-    made = draft(load_config("preview", [*JOB, f"output.dir={tmp_path / 'run'}"]))
+    job_draft = draft(load_config("preview", [*JOB, f"output.dir={tmp_path / 'run'}"]))
     (tmp_path / "alive").mkdir()
     (tmp_path / "alive" / "first").touch()
     with (
-        prepared(replace(made, source=Deadly(made.source, tmp_path / "alive")), frail) as job,
+        prepared(replace(job_draft, source=Deadly(job_draft.source, tmp_path / "alive")), frail) as job,
         pytest.raises(UserError, match=r"no worker is left after 1 retries \(the last: (its process died|out of memory)"),
     ):
         dreamed(job, job.conductor())

@@ -1,4 +1,4 @@
-"""What workers compute on: several devices of one, devices that cannot be used, TPU slices, and versions on both sides."""
+"""Devices of workers: several of one worker, unusable ones, TPU slices, and versions on both sides."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from ray.cluster_utils import Cluster
 
 from render.config.schema import Config, FarmConfig, WorkerConfig, validate
-from render.farm.conductor import _next_tiles
-from render.farm.messages import Ascended
-from render.farm.ray import pool as ray_farm
-from render.farm.ray.actors import Demand
+from render.farm.conductor.octave_stepper import next_tile_count
+from render.farm.messages import GradientReport
+from render.farm.ray import starter
 from render.farm.ray.pool import RayFarm
+from render.farm.ray.resources import Demand
 from render.farm.ray.startup import join
 from render.farm.ray.tpu_slices import multi_host_slice
 from render.planning.plan import Machine
@@ -92,11 +92,11 @@ def test_a_batch_has_the_source_places_and_channels_that_its_objective_looks_at(
     shade = np.tile(np.linspace(0, 255, 192, dtype=np.uint8), (240, 1))
     Image.fromarray(shade).save(tmp_path / "mask.png")
     words = [word.replace("MASK", str(tmp_path / "mask.png")) for word in MIXED]
-    found = []
+    canvases = []
     for devices in (1, 2):
         (tmp_path / str(devices)).mkdir()
-        found.append(render_on(devices, tmp_path / str(devices), *words)[0])
-    np.testing.assert_array_equal(*found)
+        canvases.append(render_on(devices, tmp_path / str(devices), *words)[0])
+    np.testing.assert_array_equal(*canvases)
 
 
 @pytest.mark.parametrize(
@@ -119,8 +119,8 @@ def test_a_node_has_room_for_workers_with_several_devices_each(worker: Demand, p
 def test_what_a_worker_with_several_devices_needs_is_planned_for_each_of_them() -> None:
     """Tiles are as one device has them; windows take host memory for all, and so do kernels where memory is shared."""
     for shares in (False, True):
-        one = Machine(64 * 10**9, 16 * 10**9, 10**12, shares_memory=shares)
-        alone, four = (plan(validate(Config()), machine=replace(one, devices=devices)) for devices in (1, 4))
+        single = Machine(64 * 10**9, 16 * 10**9, 10**12, shares_memory=shares)
+        alone, four = (plan(validate(Config()), machine=replace(single, devices=devices)) for devices in (1, 4))
         assert four.final.grid == alone.final.grid
         assert four.kernel_bytes == alone.kernel_bytes
         windows = 12 * 14 * math.prod(alone.final.grid.window_shape)
@@ -129,9 +129,9 @@ def test_what_a_worker_with_several_devices_needs_is_planned_for_each_of_them() 
 
 @given(st.integers(1, 8), st.integers(1, 64), st.floats(1e-6, 1000))
 def test_no_device_is_left_out_of_a_call(devices: int, tiles: int, seconds: float) -> None:
-    count = _next_tiles(Ascended((), tiles, seconds, devices))
+    count = next_tile_count(GradientReport((), tiles, seconds, devices))
     assert count % devices == 0
-    alone = _next_tiles(Ascended((), tiles, seconds))
+    alone = next_tile_count(GradientReport((), tiles, seconds))
     assert alone <= count < alone + devices
 
 
@@ -161,10 +161,10 @@ def node(
     ],
 )
 def test_a_slice_of_several_hosts_is_found_and_named(nodes: list[dict[str, Any]], words: list[str]) -> None:
-    found = multi_host_slice(nodes)
-    assert found is not None
+    text = multi_host_slice(nodes)
+    assert text is not None
     for word in words:
-        assert word in found
+        assert word in text
 
 
 @pytest.mark.parametrize(
@@ -197,12 +197,12 @@ def cluster() -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         # Where the nodes find the program, whoever connects.
         patch.setenv("PYTHONPATH", str(ROOT))
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        made.add_node(num_cpus=2, num_gpus=1)
-        made.add_node(num_cpus=1, resources={"TPU": 4, "TPU-v6e-16-head": 1})
-    yield made
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        nodes.add_node(num_cpus=2, num_gpus=1)
+        nodes.add_node(num_cpus=1, resources={"TPU": 4, "TPU-v6e-16-head": 1})
+    yield nodes
     ray.shutdown()
-    made.shutdown()
+    nodes.shutdown()
 
 
 @pytest.mark.slow
@@ -218,14 +218,14 @@ def test_a_device_that_cannot_be_used_ends_the_command_at_once(cluster: Cluster,
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("asked", "words"),
+    ("demand", "words"),
     [
         ("farm.worker.num_gpus=1", ("cannot use its GPU", "EXTRAS=cuda", "farm.worker.num_gpus=0")),
         ("farm.worker.resources={TPU: 4}", ("cannot use its TPU", "EXTRAS=tpu")),
     ],
 )
-def test_a_render_in_this_process_does_not_fall_back_to_the_cpu(asked: str, words: tuple[str, ...], command) -> None:
-    command("render", *TINY, asked).refused(*words)
+def test_a_render_in_this_process_does_not_fall_back_to_the_cpu(demand: str, words: tuple[str, ...], command) -> None:
+    command("render", *TINY, demand).refused(*words)
 
 
 @pytest.mark.slow
@@ -239,12 +239,12 @@ def test_a_slice_of_several_hosts_is_refused_before_any_worker_starts(cluster: C
 @pytest.mark.slow
 def test_workers_of_other_versions_are_refused_with_both_sides(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """The workers' versions are true; the driver's are made up."""
-    own = ray_farm.own_versions()
-    monkeypatch.setattr(ray_farm, "own_versions", lambda: {**own, "jax": "0.0.1"})
+    versions = starter.own_versions()
+    monkeypatch.setattr(starter, "own_versions", lambda: {**versions, "jax": "0.0.1"})
     config = FarmConfig(address=cluster.address, workers=1, worker=WorkerConfig(num_gpus=0, num_cpus=1))
     message = refusal(lambda: RayFarm(config, threads=1))
     assert "version mismatch between driver and cluster: jax 0.0.1 here" in message
-    assert f"jax {own['jax']} on" in message
+    assert f"jax {versions['jax']} on" in message
     assert "python" not in message
 
 

@@ -43,16 +43,16 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""}
 
 @pytest.fixture(scope="module")
 def asked_to_end() -> Iterator[list[int]]:
-    """The SIGTERMs that this process got, by a handler that was there before Ray."""
-    got: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _frame: got.append(number))
-    yield got
-    signal.signal(signal.SIGTERM, before)
+    """Return the SIGTERMs that this process received, by a handler that was there before Ray."""
+    received: list[int] = []
+    previous = signal.signal(signal.SIGTERM, lambda number, _frame: received.append(number))
+    yield received
+    signal.signal(signal.SIGTERM, previous)
 
 
 @pytest.fixture(scope="module")
 def farm(asked_to_end: list[int]) -> Iterator[RayFarm]:
-    """Five workers that the tests here share, on a Ray of their own though the environment names a cluster."""
+    """Return five workers that these tests share, on a local Ray though the environment names a cluster."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
         shared = RayFarm(FarmConfig(workers=5), threads=cores(), store_bytes=300_000_000)
@@ -61,7 +61,7 @@ def farm(asked_to_end: list[int]) -> Iterator[RayFarm]:
 
 
 def test_a_ray_of_our_own_starts_no_process_that_nobody_looks_at(farm: RayFarm) -> None:
-    assert farm.embedded
+    assert farm._cluster.is_local
     commands = []
     for child in psutil.Process().children(recursive=True):
         # One may end while it is asked.
@@ -92,8 +92,8 @@ class Lent:
         pass
 
 
-def job_on(farm: RayFarm, workers: int, run: Path, *more: str):
-    return prepared(draft(load_config("preview", [*JOB, f"output.dir={run}", *more])), Lent(farm, workers))
+def job_on(farm: RayFarm, workers: int, run: Path, *words: str):
+    return prepared(draft(load_config("preview", [*JOB, f"output.dir={run}", *words])), Lent(farm, workers))
 
 
 @pytest.mark.slow
@@ -149,7 +149,7 @@ def kill_worker(job: Job, number: int) -> None:
 def test_killed_workers_are_replaced_and_nothing_shows(
     farm: RayFarm, expected: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the middle of an octave, while octaves change, and while a checkpoint is written, in one run."""
+    """Workers die in the middle of an octave, while octaves change, and while a checkpoint is written."""
     with job_on(farm, 2, tmp_path / "run") as job:
         recovered: list[str] = []
         killed: dict[str, int] = {}
@@ -210,8 +210,8 @@ def test_a_worker_that_hangs_is_replaced_and_those_who_wait_for_it_are_not(
     farm: RayFarm, expected: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped in the middle: it does not die, and its neighbours wait for its margins."""
-    monkeypatch.setattr(farm._config, "silence", 2.0)
-    monkeypatch.setattr("render.farm.ray.silence._FAR_LONGER", 1)
+    monkeypatch.setattr(farm._cluster.config, "silence", 2.0)
+    monkeypatch.setattr("render.farm.ray.silence.SUSPICIOUS_FACTOR", 1)
     with job_on(farm, 3, tmp_path / "run") as job:
         pids = [member.facts.pid for member in job.executor.members]
         reasons = []
@@ -232,17 +232,17 @@ def test_a_worker_that_hangs_is_replaced_and_those_who_wait_for_it_are_not(
 
 @pytest.mark.slow
 def test_a_worker_amid_long_work_is_left_alone(farm: RayFarm, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It answers nobody, but it computes."""
+    """Such a worker answers nobody, but computes."""
     with farm.lease(2) as executor:
-        _, busy = executor.members
-        monkeypatch.setattr(farm._config, "silence", 3.0)
+        idle, busy = executor.members
+        monkeypatch.setattr(farm._cluster.config, "silence", 3.0)
         computing = busy.handle.__ray_call__.remote(lambda _actor: sum(number * number for number in range(150_000_000)))
-        assert executor._hanging([0, 1]) == set()
+        assert executor._health.find_hanging([idle, busy]) == []
         assert not ray.wait([computing], timeout=0)[0]
         os.kill(busy.facts.pid, signal.SIGSTOP)
-        assert executor._hanging([0, 1]) == {1}
+        assert executor._health.find_hanging([idle, busy]) == [busy]
         os.kill(busy.facts.pid, signal.SIGCONT)
-        assert executor._hanging([0, 1]) == set()
+        assert executor._health.find_hanging([idle, busy]) == []
 
 
 def test_silence_is_suspicious_when_it_is_far_longer_than_any_before() -> None:
@@ -250,7 +250,7 @@ def test_silence_is_suspicious_when_it_is_far_longer_than_any_before() -> None:
     silence = Silence(900, lambda: now[0])
     silence.begin()
     now[0] = 60
-    silence.heard()
+    silence.end()
     assert (silence.seconds, silence.bound) == (0, 1200)
     now[0] = 1259
     assert silence.seconds < silence.bound
@@ -260,13 +260,13 @@ def test_silence_is_suspicious_when_it_is_far_longer_than_any_before() -> None:
     now[0] = 9000
     silence.begin()
     now[0] = 9001
-    silence.heard()
+    silence.end()
     assert silence.bound == 1200
 
 
 @pytest.mark.slow
 def test_jobs_share_a_farm_and_its_compiled_kernels(farm: RayFarm, expected: np.ndarray, tmp_path: Path) -> None:
-    """More jobs than the workers suffice for: they queue, all end alike, and no kernel is compiled twice."""
+    """Jobs queue where workers do not suffice, all end alike, and no kernel is compiled twice."""
     results: dict[int, np.ndarray] = {}
     at_once: list[int] = []
     errors: list[BaseException] = []
@@ -285,7 +285,7 @@ def test_jobs_share_a_farm_and_its_compiled_kernels(farm: RayFarm, expected: np.
     def kernels_made() -> list[int]:
         with farm.lease(5) as executor:
             facts = executor.fetch([executor.call(worker, "ping") for worker in range(5)])
-        return [one.kernels_made for one in facts]
+        return [worker_facts.kernels_made for worker_facts in facts]
 
     with job_on(farm, 5, tmp_path / "first") as job:
         np.testing.assert_array_equal(dreamed(job, job.conductor()), expected)
@@ -307,7 +307,7 @@ def test_jobs_share_a_farm_and_its_compiled_kernels(farm: RayFarm, expected: np.
 def test_workers_lost_while_a_job_is_made_ready_are_replaced(
     farm: RayFarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One died while nobody used it, one dies before it says what memory a window takes."""
+    """The first died while nobody used it; the second dies before it reports a window's memory."""
     kill = [farm._idle[0].facts.pid]
     os.kill(kill[0], signal.SIGKILL)
 
@@ -315,25 +315,26 @@ def test_workers_lost_while_a_job_is_made_ready_are_replaced(
         if len(kill) == 1:
             kill.append(arguments[-1][0].pid)
             os.kill(kill[1], signal.SIGKILL)
-        return made(*arguments)
+        return read_machine(*arguments)
 
-    made = jobs._farms_machine
+    read_machine = jobs._farms_machine
     monkeypatch.setattr(jobs, "_farms_machine", machine)
     with job_on(farm, 2, tmp_path / "run") as job:
         facts = job.executor.fetch([job.executor.call(worker, "ping") for worker in range(2)])
-        assert [one.pid for one in job.workers] == [one.pid for one in facts]
-        assert not {one.pid for one in facts} & set(kill)
+        assert [worker_facts.pid for worker_facts in job.workers] == [worker_facts.pid for worker_facts in facts]
+        assert not {worker_facts.pid for worker_facts in facts} & set(kill)
     assert farm.size == 5
 
 
 def test_calls_that_fail_though_every_worker_answers_are_not_repeated_for_ever(farm: RayFarm) -> None:
+    retries = farm._cluster.config.retries
     with farm.lease(1) as executor:
-        for _ in range(farm.retries):
+        for _ in range(retries):
             executor.mend()
         executor.settled()
-        for _ in range(farm.retries):
+        for _ in range(retries):
             executor.mend()
-        with pytest.raises(UserError, match=f"failed {farm.retries + 1} times .* though every worker answers"):
+        with pytest.raises(UserError, match=f"failed {retries + 1} times .* though every worker answers"):
             executor.mend()
 
 
@@ -344,20 +345,20 @@ def test_a_job_may_not_ask_for_more_than_the_farm_has(farm: RayFarm) -> None:
 
 def test_weights_that_changed_on_the_way_are_refused(farm: RayFarm, inception, tmp_path: Path) -> None:
     with farm.lease(1) as executor, pytest.raises(UserError, match="not those of the job"):
-        made = draft(load_config("preview", [*JOB, f"output.dir={tmp_path / 'run'}"]))
-        executor.open(KernelRecipe(replace(inception, sha256="0" * 64), made.schedule.objectives), made.source)
+        job_draft = draft(load_config("preview", [*JOB, f"output.dir={tmp_path / 'run'}"]))
+        executor.open(KernelRecipe(replace(inception, sha256="0" * 64), job_draft.schedule.objectives), job_draft.source)
 
 
 def run_command(*words: str, cwd: Path, timeout: float = 300) -> Finished:
-    done = subprocess.run(
+    finished = subprocess.run(
         [sys.executable, "-m", "render", *words],
         cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout,
     )  # fmt: skip
-    return Finished(done.returncode, done.stdout, done.stderr)
+    return Finished(finished.returncode, finished.stdout, finished.stderr)
 
 
 def start(*words: str, cwd: Path) -> subprocess.Popen:
-    """The command as a terminal starts it: in a process group of its own."""
+    """Start the command as a terminal does: in a process group of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "render", *words],
         cwd=cwd, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -434,7 +435,7 @@ def test_an_address_where_nothing_listens(tmp_path: Path) -> None:
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.0 400 Bad Request\r\n\r\n"])
 def test_an_address_where_something_else_listens(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray would knock for minutes at what says nothing, or speaks another language."""
-    monkeypatch.setattr("render.farm.ray.startup._CONNECT", 0.5)
+    monkeypatch.setattr("render.farm.ray.startup._CONNECT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as other:
 
         def reply() -> None:
@@ -509,7 +510,7 @@ def test_ray_itself_killed_is_one_line_and_the_run_goes_on(name: str, tmp_path: 
     rays_process(process, name).kill()
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
-    (line,) = [one for one in errors.splitlines() if one.startswith("render: ")]
+    (line,) = [text for text in errors.splitlines() if text.startswith("render: ")]
     assert "on this machine was ended by SIGKILL (the same command goes on from octave 1, step " in line
     assert "core_worker" not in errors
     assert "Traceback" not in errors
@@ -540,10 +541,11 @@ def test_ray_killed_twice_is_a_refusal_and_the_record_says_so(tmp_path: Path) ->
 
 
 def test_a_node_that_does_not_come_up_is_tried_once_more_and_then_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried, said = [], []
+    attempts: dict[Path, bool] = {}
+    messages: list[str] = []
 
-    def init(_config: FarmConfig, _memory: int, session: Session) -> None:
-        tried.append(session.home)
+    def init(_config: FarmConfig, _memory: int, session: Session, *, all_processes: bool) -> None:
+        attempts[session.home] = all_processes
         raise Exception("The current node timed out during startup.\nIt may be busy.")
 
     monkeypatch.setattr(ray_node, "_init", init)
@@ -551,16 +553,16 @@ def test_a_node_that_does_not_come_up_is_tried_once_more_and_then_one_line(monke
         # The Ray that other tests share is not to be stopped.
         patch.setattr(ray, "shutdown", lambda: None)
         patch.setattr(ray_node, "_end_children", lambda: None)
-        message = refusal(lambda: RayFarm(FarmConfig(), threads=1, say=said.append))
+        message = refusal(lambda: RayFarm(FarmConfig(), threads=1, say=messages.append))
     assert message.startswith("Ray cannot be started on this machine (The current node timed out during startup)")
-    assert said == ["Ray has not started (The current node timed out during startup): trying once more"]
-    assert len(set(tried)) == 2
-    assert not any(home.exists() for home in tried)
+    assert messages == ["Ray has not started (The current node timed out during startup): trying once more"]
+    assert list(attempts.values()) == [False, True]
+    assert not any(home.exists() for home in attempts)
 
 
 def test_a_node_that_is_stopped_counts_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_node, "_STOPPED", 0.2)
-    monkeypatch.setattr(ray_node, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(ray_node, "_MAX_STOPPED_S", 0.2)
+    monkeypatch.setattr(ray_node, "_CHECK_PERIOD_S", 0.0)
     sleeping = subprocess.Popen(["sleep", "60"])
     try:
         node = ray_node.RayNode({"raylet": sleeping}, open_session())
@@ -580,13 +582,13 @@ def test_a_node_that_is_stopped_counts_as_lost(monkeypatch: pytest.MonkeyPatch) 
 
 def test_workers_run_at_the_priority_of_the_command(farm: RayFarm) -> None:
     """At Ray's own, 15 lower, a sweep beside other work had done nothing in five minutes."""
-    here = psutil.Process().nice()
-    assert {psutil.Process(member.facts.pid).nice() for member in farm._idle if member.facts} == {here}
+    command_priority = psutil.Process().nice()
+    assert {psutil.Process(member.facts.pid).nice() for member in farm._idle if member.facts} == {command_priority}
 
 
 def test_rays_directories_are_this_users_alone(farm: RayFarm) -> None:
-    assert farm._node is not None
-    session = farm._node._session
+    assert farm._cluster._node is not None
+    session = farm._cluster._node._session
     # Nobody else gets through these to what is below.
     for directory in {session.home, session.root.parent}:
         assert directory.stat().st_mode & 0o777 == 0o700, directory
@@ -596,10 +598,10 @@ def test_rays_directories_are_this_users_alone(farm: RayFarm) -> None:
 def test_a_worker_that_is_stopped_is_found_after_the_silence_that_is_asked_for(
     farm: RayFarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long the silence before was, as while kernels are compiled."""
-    monkeypatch.setattr(farm._config, "silence", 3.0)
+    """The longest silence before, such as that of a compilation, does not matter."""
+    monkeypatch.setattr(farm._cluster.config, "silence", 3.0)
     with farm.lease(1) as executor:
-        executor._silence._longest = 600.0
+        executor._health._silence._longest = 600.0
         (member,) = executor.members
         assert member.facts is not None
         os.kill(member.facts.pid, signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""What a render on a cluster tells whoever watches: Prometheus' numbers, their dashboard, and logs that programs read."""
+"""Metrics and logs of a render on a cluster: Prometheus' numbers, their dashboard, and logs that programs read."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ _RAY = str(Path(sys.executable).with_name("ray"))
 def test_the_dashboard_asks_for_no_metric_that_is_not_told_and_for_all_that_are() -> None:
     board = json.loads(DASHBOARD.read_text())
     queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
-    queries += [one["definition"] for one in board["templating"]["list"] if one["type"] == "query"]
-    told = set(METRICS) | {f"{name}_bucket" for name, one in METRICS.items() if one.kind == "histogram"}
-    asked = {name for query in queries for name in re.findall(rf"\b{PREFIX}(\w+)", query)}
-    assert asked <= told
-    assert {name.removesuffix("_bucket") for name in asked} == set(METRICS)
+    queries += [entry["definition"] for entry in board["templating"]["list"] if entry["type"] == "query"]
+    published = set(METRICS) | {f"{name}_bucket" for name, entry in METRICS.items() if entry.kind == "histogram"}
+    queried = {name for query in queries for name in re.findall(rf"\b{PREFIX}(\w+)", query)}
+    assert queried <= published
+    assert {name.removesuffix("_bucket") for name in queried} == set(METRICS)
     # A counter by itself only grows: what counts is its rate.
-    for name, one in METRICS.items():
-        if one.kind == "counter":
+    for name, entry in METRICS.items():
+        if entry.kind == "counter":
             assert all(re.search(rf"(rate|increase)\({PREFIX}{name}\b", query) for query in queries if name in query)
 
 
@@ -58,16 +58,16 @@ def test_the_dashboard_has_what_grafana_imports() -> None:
     assert isinstance(board["schemaVersion"], int)
     assert "id" not in board, "an id is of one Grafana's own"
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
-    variables = {one["name"] for one in board["templating"]["list"]}
-    taken: set[tuple[int, int]] = set()
+    variables = {variable["name"] for variable in board["templating"]["list"]}
+    taken_cells: set[tuple[int, int]] = set()
     for panel in board["panels"]:
         place = panel["gridPos"]
         cells = {
             (x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])
         }
         assert max(x for x, _ in cells) < 24
-        assert not cells & taken
-        taken |= cells
+        assert not cells & taken_cells
+        taken_cells |= cells
         assert panel["title"]
         assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
         assert all(target["refId"] and target["expr"] for target in panel["targets"])
@@ -103,13 +103,13 @@ def test_every_event_moves_its_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, columns = octave.grid.window_shape
 
     def told(name: str) -> list[float]:
-        return metrics._made[f"render_{name}"].told
+        return metrics._metrics[f"render_{name}"].told
 
-    metrics.tell(OctaveStarted(octave, 2, 3))
+    metrics.update(OctaveStarted(octave, 2, 3))
     assert (told("workers"), told("octave"), told("step")) == ([2], [1], [3])
-    metrics.tell(TilesDone(octave, 4))
+    metrics.update(TilesDone(octave, 4))
     now[0] = 110.0
-    metrics.tell(StepDone(octave, 3, 1e-6, 2.5))
+    metrics.update(StepDone(octave, 3, 1e-6, 2.5))
     assert told("tiles_total") == [4]
     assert told("step_seconds") == [2.5]
     assert told("step")[-1] == 4
@@ -118,12 +118,12 @@ def test_every_event_moves_its_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     # Nothing was saved yet: since the beginning.
     assert told("checkpoint_age_seconds") == [10]
     now[0] = 112.0
-    metrics.tell(Saved(octave, 4, 0.1))
+    metrics.update(Saved(octave, 4, 0.1))
     now[0] = 120.0
-    metrics.tell(Recovered("gone", 1))
+    metrics.update(Recovered("gone", 1))
     assert told("checkpoint_age_seconds")[-1] == 8
     assert told("losses_total") == [1.0]
-    metrics.tell(Noticed("spot", 1, 1, saved=True))
+    metrics.update(Noticed("spot", 1, 1, saved=True))
     assert told("notices_total") == [1.0]
     metrics.close()
     assert (told("workers")[-1], told("megapixels_per_second")[-1]) == (0, 0)
@@ -140,18 +140,18 @@ class Watched:
     environment: dict[str, str]
 
     def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """A command of Ray's."""
-        done = subprocess.run(
+        """Run a command of Ray."""
+        finished = subprocess.run(
             [_RAY, *words], env=self.environment, capture_output=True, text=True, timeout=120, check=False
         )
-        assert not (check and done.returncode), f"{done.stdout}\n{done.stderr}\n{self.head.log}"
-        return done
+        assert not (check and finished.returncode), f"{finished.stdout}\n{finished.stderr}\n{self.head.log}"
+        return finished
 
     def metrics(self) -> str:
-        """What Prometheus reads of all endpoints that Ray lists for it."""
+        """Return what Prometheus reads of all endpoints that Ray lists for it."""
         listed = json.loads((self.head.directory / "prom_metrics_service_discovery.json").read_text())
         texts = []
-        for target in (target for one in listed for target in one["targets"]):
+        for target in (target for entry in listed for target in entry["targets"]):
             # Ray's own processes have some, too, of which not all may be there yet.
             with suppress(OSError):
                 texts.append(_read(f"http://{target}/metrics"))
@@ -185,13 +185,13 @@ def _read(url: str) -> str:
 
 
 def _numbers(text: str, run: str) -> dict[str, float]:
-    """The sum of each metric of a run over what else it is tagged with, from Prometheus' text."""
-    found: dict[str, float] = {}
+    """Return the sum of each metric of a run over what else it is tagged with, from Prometheus' text."""
+    sums: dict[str, float] = {}
     for line in text.splitlines():
         match = re.fullmatch(r"(\w+)\{(.*)\} (\S+)( \d+)?", line)
         if match and f'run="{run}"' in match[2]:
-            found[match[1]] = found.get(match[1], 0.0) + float(match[3])
-    return found
+            sums[match[1]] = sums.get(match[1], 0.0) + float(match[3])
+    return sums
 
 
 @pytest.mark.slow
@@ -216,28 +216,28 @@ def test_prometheus_sees_a_render(watched: Watched, tmp_path: Path) -> None:
 
 def _watch(watched: Watched, render: subprocess.Popen[bytes], tmp_path: Path) -> None:
     record = tmp_path / "seen" / "run.json"
-    wanted = {f"{PREFIX}{name}" for name in METRICS} - {f"{PREFIX}render_losses_total", f"{PREFIX}render_notices_total"}
-    wanted = {name if "step_seconds" not in name else f"{name}_bucket" for name in wanted}
-    seen: dict[str, float] = {}
+    expected = {f"{PREFIX}{name}" for name in METRICS} - {f"{PREFIX}render_losses_total", f"{PREFIX}render_notices_total"}
+    expected = {name if "step_seconds" not in name else f"{name}_bucket" for name in expected}
+    numbers: dict[str, float] = {}
     deadline = time.monotonic() + 75
-    while not wanted <= seen.keys() or not seen[f"{PREFIX}render_workers"]:
-        told = f"{wanted - seen.keys()} missing\n{(tmp_path / 'out').read_text()}\n{watched.head.log}"
-        assert render.poll() is None and time.monotonic() < deadline, told
+    while not expected <= numbers.keys() or not numbers[f"{PREFIX}render_workers"]:
+        report = f"{expected - numbers.keys()} missing\n{(tmp_path / 'out').read_text()}\n{watched.head.log}"
+        assert render.poll() is None and time.monotonic() < deadline, report
         time.sleep(0.5)
         if record.exists():
             digest = json.loads(record.read_text())["digest"]
-            seen |= _numbers(watched.metrics(), f"seen-{digest[:8]}")
-    assert seen[f"{PREFIX}render_workers"] == 2
-    assert seen[f"{PREFIX}render_octave"] in (1, 2)
-    assert 0 <= seen[f"{PREFIX}render_step"] <= 300
-    assert seen[f"{PREFIX}render_tiles_total"] > 0
-    assert seen[f"{PREFIX}render_exchanged_bytes_total"] > 0
-    assert seen[f"{PREFIX}render_megapixels_per_second"] > 0
+            numbers |= _numbers(watched.metrics(), f"seen-{digest[:8]}")
+    assert numbers[f"{PREFIX}render_workers"] == 2
+    assert numbers[f"{PREFIX}render_octave"] in (1, 2)
+    assert 0 <= numbers[f"{PREFIX}render_step"] <= 300
+    assert numbers[f"{PREFIX}render_tiles_total"] > 0
+    assert numbers[f"{PREFIX}render_exchanged_bytes_total"] > 0
+    assert numbers[f"{PREFIX}render_megapixels_per_second"] > 0
     render.terminate()
     assert render.wait(60) == 130, (tmp_path / "out").read_text()
     lines = [json.loads(line) for line in (tmp_path / "seen" / "render.log").read_text().splitlines()]
     assert {line["run"] for line in lines} == {f"seen-{digest[:8]}"}
-    assert (lines[-1]["octave"], lines[-1]["message"][:17]) == (seen[f"{PREFIX}render_octave"], "KeyboardInterrupt")
+    assert (lines[-1]["octave"], lines[-1]["message"][:17]) == (numbers[f"{PREFIX}render_octave"], "KeyboardInterrupt")
 
 
 @pytest.mark.slow
@@ -291,7 +291,7 @@ def test_a_log_for_programs_is_an_object_a_line(tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize(
-    ("told", "job"),
+    ("job_config", "job"),
     [
         ('{"metadata": {"job_submission_id": "raysubmit_1"}}', True),
         ('{"metadata": null}', False),
@@ -300,8 +300,8 @@ def test_a_log_for_programs_is_an_object_a_line(tmp_path: Path, capsys: pytest.C
         ("{", False),
     ],
 )
-def test_a_job_on_a_cluster_is_known(told: str, job: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", told)
+def test_a_job_on_a_cluster_is_known(job_config: str, job: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", job_config)
     assert is_cluster_job() is job
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from render.dreaming.resample import Pixels
 from render.farm.events import Noticed, OctaveStarted, Recovered, StepDone
 from render.farm.notice import Notice, Warned, read_aws_action, read_gcp_maintenance, read_gcp_preempted
-from render.farm.ray import notice_watch as lookout
+from render.farm.ray import notice_watch
 from render.farm.ray.cloud_metadata import Aws, Gcp, find_service
-from render.farm.ray.notice_watch import Lookout, Watcher
+from render.farm.ray.notice_watch import NoticeWatch, Watcher
 from tests.support.dream_in_process import Dream, InProcess, MendingExecutor, Stop, chunks_of
 from tests.support.metadata_server import MetadataServer, metadata_service
 
@@ -26,31 +26,31 @@ TERMINATE = '{"action": "terminate", "time": "2026-03-01T08:22:00Z"}'
 
 def test_a_node_that_was_told_to_go_stays_on_the_list_as_it_was_told_first() -> None:
     """Ray forgets a node that is gone, and whoever asks later must not use one of its name."""
-    said = [{"n1": Warned("first", 10.0)}, {"n1": Warned("again"), "n2": Warned("second")}, {}]
-    kept = Lookout(lambda: said[0])
+    answers = [{"n1": Warned("first", 10.0)}, {"n1": Warned("again"), "n2": Warned("second")}, {}]
+    watch = NoticeWatch(lambda: answers[0])
     try:
-        assert kept.warned == {"n1": Warned("first", 10.0)}
-        assert kept.emptied == {"n1"}
-        for found, emptied in ((said[1], {"n1", "n2"}), (said[2], set())):
-            kept._look = lambda found=found: found
-            kept._look_once()
-            assert kept.warned == {"n1": Warned("first", 10.0), "n2": Warned("second")}
-            assert kept.emptied == emptied
+        assert watch.leaving_nodes == {"n1": Warned("first", 10.0)}
+        assert watch.draining_nodes == {"n1"}
+        for answer, draining in ((answers[1], {"n1", "n2"}), (answers[2], set())):
+            watch._read = lambda answer=answer: answer
+            watch._read_once()
+            assert watch.leaving_nodes == {"n1": Warned("first", 10.0), "n2": Warned("second")}
+            assert watch.draining_nodes == draining
     finally:
-        kept.close()
+        watch.close()
 
 
 def test_a_list_that_cannot_be_asked_for_is_said_once_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    def look() -> dict[str, Warned]:
+    def read() -> dict[str, Warned]:
         raise RuntimeError("no such table")
 
-    kept = Lookout(look)
+    watch = NoticeWatch(read)
     try:
-        kept._try(kept._look_once)
-        assert kept.warned == {}
+        watch._try(watch._read_once)
+        assert watch.leaving_nodes == {}
         assert caplog.text.count("no such table") == 1
     finally:
-        kept.close()
+        watch.close()
 
 
 # How clouds word it
@@ -71,8 +71,8 @@ def test_what_is_no_notice_of_aws(text: str) -> None:
 
 @given(st.text())
 def test_whatever_a_service_answers_is_read_without_an_error(text: str) -> None:
-    for found in (read_aws_action(text), read_gcp_preempted(text, 0.0), read_gcp_maintenance(text)):
-        assert found is None or found.reason
+    for warning in (read_aws_action(text), read_gcp_preempted(text, 0.0), read_gcp_maintenance(text)):
+        assert warning is None or warning.reason
 
 
 def test_what_google_says_of_a_machine() -> None:
@@ -103,22 +103,22 @@ def service() -> Iterator[MetadataServer]:
 
 def test_aws_is_asked_with_a_token_and_again_when_it_is_refused(service: MetadataServer) -> None:
     aws = Aws(service.url)
-    assert aws.warned() is None
+    assert aws.read_warning() is None
     service.action = TERMINATE
-    assert aws.warned() == read_aws_action(TERMINATE)
+    assert aws.read_warning() == read_aws_action(TERMINATE)
     aws._token = "one that has run out"
-    assert aws.warned() is None
-    assert aws.warned() == read_aws_action(TERMINATE)
-    assert service.asked.count("PUT /latest/api/token") == 2
+    assert aws.read_warning() is None
+    assert aws.read_warning() == read_aws_action(TERMINATE)
+    assert service.requests.count("PUT /latest/api/token") == 2
 
 
 def test_google_is_asked_for_both_that_end_a_machine(service: MetadataServer) -> None:
     google = Gcp(service.host)
-    assert google.warned() is None
+    assert google.read_warning() is None
     service.maintenance = "TERMINATE_ON_HOST_MAINTENANCE"
-    assert google.warned() == Warned("Google Cloud will stop its machine for maintenance")
+    assert google.read_warning() == Warned("Google Cloud will stop its machine for maintenance")
     service.preempted = "TRUE"
-    warned = google.warned()
+    warned = google.read_warning()
     assert warned is not None
     assert "spot" in warned.reason
 
@@ -137,7 +137,7 @@ def test_the_cloud_is_found_by_who_answers(service: MetadataServer, monkeypatch:
 
 
 def test_a_watcher_answers_at_the_first_notice(service: MetadataServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookout, "_ASK_EVERY", 0.01)
+    monkeypatch.setattr(notice_watch, "_REQUEST_PERIOD_S", 0.01)
     monkeypatch.setenv("GCE_METADATA_HOST", "127.0.0.1:9")
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9")
     assert Watcher().watch(60) == (False, None)
@@ -152,7 +152,7 @@ def test_a_watcher_answers_at_the_first_notice(service: MetadataServer, monkeypa
 
 
 class ComingAndGoing(MendingExecutor):
-    """One worker's machine gives notice at a moment; at every checkpoint another worker is ready to join."""
+    """Executor of which one worker's machine gives notice at a moment, and workers join at checkpoints."""
 
     at = -1
     joins = False
@@ -188,10 +188,8 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Pixels:
 
 
 def test_a_notice_at_any_moment_leaves_the_same_canvas(tmp_path: Path, straight: Pixels) -> None:
-    """Also where checkpoints are far apart, so that only the notice has the canvas saved; within an octave no step is
-    made twice.
-    """
-    made = 0
+    """Within an octave no step is made twice, even where only the notice has the canvas saved."""
+    notice_count = 0
     for every in (0.0, 1e9):
         for moment in range(1, 40, 3):
             kind = type("Kind", (ComingAndGoing,), {"at": moment})
@@ -203,9 +201,9 @@ def test_a_notice_at_any_moment_leaves_the_same_canvas(tmp_path: Path, straight:
             steps = [(event.octave.index, event.step) for event in events if isinstance(event, StepDone)]
             assert steps == [(octave, step) for octave in range(2) for step in range(3)]
             for event in noticed:
-                made += 1
+                notice_count += 1
                 assert (event.gone, event.workers, event.reason) == (1, 2, "spot, in 100 s")
-    assert made > 20
+    assert notice_count > 20
 
 
 def test_workers_that_join_within_an_octave_leave_the_same_canvas(tmp_path: Path, straight: Pixels) -> None:

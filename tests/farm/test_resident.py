@@ -49,7 +49,7 @@ def residency_of(kernel: Kernel, batch: int | str = "auto", resident: bool | str
 def test_a_resident_gradient_is_that_of_the_host_and_that_of_the_whole(
     terms: list, shape: tuple[int, int], tile: int, boundary: str, batch: int, inception: Loaded
 ) -> None:
-    """By one worker and by three to the last bit; jitter on."""
+    """Equal to the last bit with one worker and with three, with jitter."""
     objective = resolve(terms, inception.architecture)
     kernel = kernel_of(inception, objective)
     grid, canvas, jitter = make_grid(inception, objective, shape, tile, boundary), photo(*shape), (6, 3)
@@ -92,7 +92,7 @@ def test_resident_dreams_are_the_same_from_any_number_of_workers_and_after_a_sto
         stopped = Dream(tmp_path / "stopped", *words_of_job)
         count = Stop()
         several, _ = Dream(tmp_path / "several", *words_of_job).run(count, workers=4, kernel=kernel, residency=residency)
-        stopped.stopped(Stop(int(0.8 * count.asked)), workers=4, kernel=kernel, residency=residency)
+        stopped.stopped(Stop(int(0.8 * count.calls)), workers=4, kernel=kernel, residency=residency)
         assert stopped.saved[0][0] == 1
         resumed, _ = stopped.run(workers=3, kernel=kernel, residency=residency)
     assert several.tobytes() == canvas.tobytes()
@@ -148,19 +148,19 @@ def test_within_a_step_nothing_but_numbers_passes_between_host_and_device(
 
     monkeypatch.setattr(jax, "device_put", counted(jax.device_put))
     monkeypatch.setattr(jax, "device_get", counted(jax.device_get))
-    before = worker.read([worker._current.block.pixels])[0]
+    before = worker.read([worker.arrays.block.pixels])[0]
     sent.clear()
     with jax.transfer_guard("disallow"):
         step(worker, 1)
     # Twelve tiles, of 4 bytes for each of 64 rows, and less than that of all else.
     assert 12 * 4 * 64 <= sum(sent) < 3 * 12 * 4 * 64
-    after = worker.read([worker._current.block.pixels])[0]
+    after = worker.read([worker.arrays.block.pixels])[0]
     assert 1 < np.abs(after - before).mean() < 2
 
 
 def test_a_step_writes_canvas_and_gradient_where_they_were(worker: Worker) -> None:
     """Donated: what was there before is gone, and what is there now lies at the same address."""
-    block = worker._current
+    block = worker.arrays
     assert isinstance(block, ResidentBlock)
 
     def held() -> list[jax.Array]:
@@ -191,7 +191,7 @@ def test_jitter_compiles_nothing(worker: Worker, caplog: pytest.LogCaptureFixtur
 
 
 def test_the_canvas_comes_back_for_the_next_octave(worker: Worker) -> None:
-    block = worker._current
+    block = worker.arrays
     canvas, source = worker.read([block.block.pixels])[0], photo(150, 211)
     worker.end_octave()
     (detail,) = worker.read_detail([block.block.pixels])
@@ -201,10 +201,10 @@ def test_the_canvas_comes_back_for_the_next_octave(worker: Worker) -> None:
 
 def test_a_gradient_that_is_not_finite_names_its_tile(worker: Worker) -> None:
     """The first in the order of tiles; and what is given anew is heeded."""
-    (kernel_inputs,) = worker._current.given.given
+    (kernel_inputs,) = worker.arrays.assignment.kernel_inputs
     worker.choose((replace(kernel_inputs, divisors=(np.inf,)),))
     with pytest.raises(NumericalError, match=r"octave 1, step 2, tile 4 \(row 1, column 0\)"):
-        worker.ascend(1, (0, 0), 4, 100)
+        worker.compute_gradient(1, (0, 0), 4, 100)
 
 
 def test_what_a_device_cannot_step_stays_on_the_host(kernel: Kernel, inception: Loaded) -> None:
@@ -286,7 +286,7 @@ def test_a_job_asks_its_workers_for_resident_blocks(tmp_path: Path) -> None:
         with prepared(draft(load_config("preview", [*words_of_job, *words, f"output.dir={tmp_path / name}"]))) as job:
             canvases.append(dreamed(job, job.conductor()))
             executor = job.executor
-            calls = [executor.call(worker, "ascend", 2, (0, 0), 0, 1) for worker in range(executor.workers)]
+            calls = [executor.call(worker, "compute_gradient", 2, (0, 0), 0, 1) for worker in range(executor.workers)]
             # What a host's block would have one of.
             assert [ascended.together for ascended in executor.fetch(calls)] == [2] * len(calls)
     assert len(calls) == 2

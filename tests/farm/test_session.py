@@ -36,7 +36,7 @@ def short(monkeypatch: pytest.MonkeyPatch):
 
 
 def gone() -> int:
-    """The number of a process that has ended."""
+    """Return the number of a process that has ended."""
     ended = subprocess.Popen(["true"])
     ended.wait()
     return ended.pid
@@ -69,9 +69,15 @@ def test_every_length_of_a_name_takes_sockets(length: int, monkeypatch: pytest.M
 
 def test_stale_sessions_go_and_nothing_else_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     number = gone()
-    monkeypatch.setattr(session, "_MAKING", 0.0)
-    kept = {f"dream-{number}-held", "dream-x-y", f"dream-{number}", f"dream-{os.getpid()}-mine", "dream-99999999999999-x"}
-    for name in {*kept, f"dream-{number}-stale", "dream-1-reused"}:
+    monkeypatch.setattr(session, "_MIN_STALE_AGE_S", 0.0)
+    expected = {
+        f"dream-{number}-held",
+        "dream-x-y",
+        f"dream-{number}",
+        f"dream-{os.getpid()}-mine",
+        "dream-99999999999999-x",
+    }
+    for name in {*expected, f"dream-{number}-stale", "dream-1-reused"}:
         (tmp_path / name).mkdir()
     # Another process has that number by now, and yet nobody has the lock.
     (tmp_path / "dream-1-reused" / ".lock").touch()
@@ -83,10 +89,10 @@ def test_stale_sessions_go_and_nothing_else_does(tmp_path: Path, monkeypatch: py
     (tmp_path / f"dream-{number}-photos").mkdir()
     (tmp_path / f"dream-{number}-photos" / "me.jpg").write_text("a picture of the user's")
     (tmp_path / f"dream-{number}-link").symlink_to(tmp_path)
-    kept |= {f"dream-{number}-{name}" for name in ("dangling", "file", "link", "photos", "summer")}
+    expected |= {f"dream-{number}-{name}" for name in ("dangling", "file", "link", "photos", "summer")}
     with FileLock(tmp_path / f"dream-{number}-held" / ".lock"):
         remove_stale(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == kept
+    assert {path.name for path in tmp_path.iterdir()} == expected
 
 
 def test_many_starts_at_once_beside_stale_sessions_all_succeed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,10 +104,10 @@ def test_many_starts_at_once_beside_stale_sessions_all_succeed(tmp_path: Path, m
         (tmp_path / f"dream-{number}-{name}" / ".lock").touch()
     with ThreadPoolExecutor(8) as pool:
         opened = list(pool.map(lambda _: open_session(), range(16)))
-    assert len({one.home for one in opened}) == 16
-    assert all(one.root.is_dir() for one in opened)
-    for one in opened:
-        one.close()
+    assert len({opened_session.home for opened_session in opened}) == 16
+    assert all(opened_session.root.is_dir() for opened_session in opened)
+    for opened_session in opened:
+        opened_session.close()
     assert list(tmp_path.iterdir()) == []
 
 

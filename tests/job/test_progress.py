@@ -1,4 +1,4 @@
-"""What a render says of itself while it goes: how much is done, and how long the rest takes."""
+"""Tests of progress: the work that is done, and the estimate of the time left."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from render.config.schema import Config
 from render.job import progress_file
-from render.job.progress import BarDisplay, Count, LineDisplay
+from render.job.progress import BarDisplay, LineDisplay, WorkCount
 from render.planning.plan import Plan
 from render.terminal.console import PatientConsole
 from tests.planning.test_plan import plan
@@ -19,14 +19,14 @@ from tests.planning.test_plan import plan
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What time it is, s: to be moved on."""
+    """Return the clock of the test, in seconds, as a list of one number to add to."""
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
 
 
-def made(steps: int = 4) -> Plan:
-    """A small octave whose one window is all core, and a large one whose windows are mostly halo."""
+def two_octaves(steps: int = 4) -> Plan:
+    """Return a plan of a small octave whose one window is all core, and a large one whose windows are mostly halo."""
     config = Config()
     config.image, config.tiles.size = "noise", 1024
     config.output.width = config.output.height = 2048
@@ -35,44 +35,44 @@ def made(steps: int = 4) -> Plan:
 
 
 def test_time_left_is_right_where_time_goes_by_arithmetic(clock: list[float]) -> None:
-    """A pixel of the one octave takes longer than one of the other: counted by pixels the time left would be wrong."""
-    done = made()
-    coarse, fine = done.octaves
-    per_pixel = [one.window_flops / (one.step_window_pixels / one.grid.tiles) for one in done.octaves]
+    """Pixels of the two octaves take different times, so an estimate by pixels would be wrong."""
+    planned = two_octaves()
+    coarse, fine = planned.octaves
+    per_pixel = [octave.window_flops / (octave.step_window_pixels / octave.grid.tiles) for octave in planned.octaves]
     assert per_pixel[0] > 1.1 * per_pixel[1]
-    count = Count(done)
-    assert count.left is None
-    whole = done.flops / 1e9
+    count = WorkCount(planned)
+    assert count.seconds_left is None
+    whole = planned.flops / 1e9
     for octave in (coarse, fine):
         count.begin(octave, 0)
         for step in range(octave.steps):
             for _ in range(octave.grid.tiles):
                 clock[0] += octave.window_flops / 1e9
                 count.add(1)
-                assert count.left == pytest.approx(100 + whole - clock[0], abs=1e-6 * whole)
+                assert count.seconds_left == pytest.approx(100 + whole - clock[0], abs=1e-6 * whole)
             count.finish_step(step)
-    assert (count.share, count.worked_share, count.left) == (1.0, 1.0, 0.0)
-    assert count.rate == pytest.approx(done.window_pixels / 1e6 / whole)
+    assert (count.done_share, count.run_share, count.seconds_left) == (1.0, 1.0, 0.0)
+    assert count.rate == pytest.approx(planned.window_pixels / 1e6 / whole)
 
 
 def test_what_was_done_before_says_nothing_of_the_pace(clock: list[float]) -> None:
-    done = made()
-    count = Count(done)
-    fine = done.octaves[1]
+    planned = two_octaves()
+    count = WorkCount(planned)
+    fine = planned.octaves[1]
     count.begin(fine, 2)
-    assert count.left is None
-    assert count.worked_share == 0 < count.share
+    assert count.seconds_left is None
+    assert count.run_share == 0 < count.done_share
     clock[0] += 10
     count.add(fine.grid.tiles)
     count.finish_step(2)
-    assert count.left == pytest.approx(10)
+    assert count.seconds_left == pytest.approx(10)
 
 
 def test_lines_say_where_it_stands(clock: list[float]) -> None:
-    done = made()
+    planned = two_octaves()
     console = PatientConsole(file=io.StringIO(), width=200)
-    display = LineDisplay(done, console)
-    for octave in done.octaves:
+    display = LineDisplay(planned, console)
+    for octave in planned.octaves:
         display.octave_started(octave, 0)
         for step in range(octave.steps):
             clock[0] += 8
@@ -86,17 +86,17 @@ def test_lines_say_where_it_stands(clock: list[float]) -> None:
 
 
 def test_a_render_without_a_step_is_done(clock: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress_file, "_EVERY_S", 0.0)
-    done = made(steps=0)
-    assert done.flops == 0
+    monkeypatch.setattr(progress_file, "_WRITE_EVERY_S", 0.0)
+    planned = two_octaves(steps=0)
+    assert planned.flops == 0
     console = PatientConsole(file=io.StringIO(), width=200, force_terminal=True)
-    displays = [BarDisplay(done, console), LineDisplay(done, console), progress_file.ProgressFile(tmp_path, done)]
-    for octave in done.octaves:
+    displays = [BarDisplay(planned, console), LineDisplay(planned, console), progress_file.ProgressFile(tmp_path, planned)]
+    for octave in planned.octaves:
         for display in displays:
             display.octave_started(octave, 0)
-    found = progress_file.read_progress(tmp_path)
-    assert found is not None
-    assert (found.share, found.worked, found.left) == (1.0, 0.0, None)
+    progress = progress_file.read_progress(tmp_path)
+    assert progress is not None
+    assert (progress.share, progress.worked, progress.left) == (1.0, 0.0, None)
     for display in displays:
         display.close()
 
@@ -105,24 +105,24 @@ def test_a_tile_is_a_window_for_each_region(clock: list[float]) -> None:
     config = Config(image="noise")
     config.octaves.count, config.octaves.steps = 1, 2
     config.output.width = config.output.height = 256
-    done = plan(config)
-    (octave,) = done.octaves
+    planned = plan(config)
+    (octave,) = planned.octaves
     stage = replace(octave.stage, regions=octave.stage.regions * 2)
     octave = replace(octave, stage=stage)
-    count = Count(replace(done, octaves=(octave,)))
+    count = WorkCount(replace(planned, octaves=(octave,)))
     count.begin(octave, 0)
     for step in range(octave.steps):
         clock[0] += 5
         count.add(octave.grid.tiles)
         count.finish_step(step)
-    assert (count.share, count.worked_share, count.left) == (1.0, 1.0, 0.0)
+    assert (count.done_share, count.run_share, count.seconds_left) == (1.0, 1.0, 0.0)
 
 
 def test_the_bar_says_how_long_the_rest_takes(clock: list[float]) -> None:
-    done = made()
+    planned = two_octaves()
     console = PatientConsole(file=io.StringIO(), width=200, force_terminal=True)
-    bar = BarDisplay(done, console)
-    coarse, fine = done.octaves
+    bar = BarDisplay(planned, console)
+    coarse, fine = planned.octaves
     bar.octave_started(coarse, coarse.steps)
     bar.octave_started(fine, 0)
     clock[0] += 3600

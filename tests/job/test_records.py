@@ -119,10 +119,10 @@ def test_pictures_go_where_todays_words_say_and_nowhere_else(run: Path, tmp_path
 
 
 def test_a_recorded_url_is_not_fetched_and_another_image_not_shown(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def brought(*_: object) -> Path:
+    def cache_input(*_: object) -> Path:
         raise AssertionError("connected")
 
-    monkeypatch.setattr(inputs, "brought", brought)
+    monkeypatch.setattr(inputs, "cache_input", cache_input)
     said: list[str] = []
     for image in ("s3://theirs/x.png", "/etc/hostname", "sample:coffee"):
         changed(run, lambda record, image=image: record["config"].update(image=image))

@@ -318,7 +318,7 @@ def test_when_the_copy_cannot_be_written_the_picture_is_in_the_run_directory(tmp
     with prepared(draft(load_config("preview", words))) as job:
         (tmp_path / "gone").write_text("a file where a directory should come")
         with pytest.raises(UserError, match="late"):
-            job.directory.publish()
+            job.directory.pictures.publish()
         (tmp_path / "gone").unlink()
         assert render(job) == [tmp_path / "gone" / "late.png"]
     assert (tmp_path / "run" / "preview.png").read_bytes() == (tmp_path / "gone" / "late.png").read_bytes()

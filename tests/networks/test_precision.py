@@ -98,7 +98,7 @@ def test_kernels_tell_precisions_apart(inception: Loaded) -> None:
         precision: kernels.find(KernelRecipe(inception, objectives, precision)).programs
         for precision in ("float32", "bfloat16", "float32")
     }
-    assert kernels.made == 2
+    assert kernels.networks_built == 2
     dtypes = {
         precision: {array.dtype.name for array in jax.tree.leaves(programs.state)}
         for precision, programs in programs_by_precision.items()

@@ -54,7 +54,7 @@ def main(words: Mapping[str, str]) -> None:
         with serving(place / "log") as server:
             server.make_bucket(BUCKET.split("/")[2])
             storage = open_storage(BUCKET)
-            stopped(tree, STORED, place, lambda: storage.facts("canvas/manifest.json") is not None)
+            stopped(tree, STORED, place, lambda: storage.info("canvas/manifest.json") is not None)
             for facts in storage.tree():
                 (place / "bucket" / facts.name).parent.mkdir(parents=True, exist_ok=True)
                 storage.fetch(facts.name, place / "bucket" / facts.name)

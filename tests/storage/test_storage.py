@@ -1,4 +1,4 @@
-"""Runs in an object store: a real server that speaks S3, in a process of its own, and renders that know no other disk."""
+"""Tests of storage in an object store, and of runs there, with a server that speaks S3 in a separate process."""
 
 from __future__ import annotations
 
@@ -26,22 +26,27 @@ from render.canvas.store import CanvasStore
 from render.commands.fetch import LEDGER, fetch_command, fetch_run
 from render.config.compose import ATLAS, load, load_config
 from render.errors import DamagedCheckpoint, Overtaken, StorageError, UserError
-from render.farm.checkpoint import Checkpoints, Fixed
+from render.farm.checkpoint import Checkpoints, ResumeKey
 from render.geometry.geometry import whole
 from render.job.job import draft, prepared, render
+from render.job.local_home import LocalHome
+from render.job.mirrored_home import MirroredHome
 from render.job.reexport import export_command, export_run
+from render.job.run_home import RunHome
 from render.source.levels import Level
 from render.source.source import open_source
 from render.storage import lease as leases
 from render.storage.lease import LEASE, Lease, is_held
-from render.storage.markers import MARKER
-from render.storage.mirror import probe
-from render.storage.objects import ObjectStorage
+from render.storage.markers import MARKER, mark
+from render.storage.objects import ObjectStorage, Patience
 from render.storage.opening import open_storage
-from render.storage.storage import Seen, Storage
+from render.storage.storage import Precondition, Storage
+from render.storage.stored_pictures import foreign_object, send_picture
 from render.storage.user_paths import input_path
+from render.storage.write_probe import probe
 from render.sweeps.status import print_status
 from render.sweeps.sweep import sweep
+from render.system.paths import file_sha256
 from render.viewer.server import view
 from tests.conftest import INLINE, ROOT, TINY, refusal
 from tests.support.farm_job import JOB
@@ -49,7 +54,7 @@ from tests.support.s3 import Server, serving
 
 #: As `JOB`, and small enough to be rendered a few times.
 SMALL = ("image=sample:chelsea", "output.width=128", "octaves.count=2", "octaves.steps=2", "objective.terms=[mixed0]")
-FIXED = Fixed("digest", "weights", ((96, 96),), 2)
+FIXED = ResumeKey("digest", "weights", ((96, 96),), 2)
 
 
 @pytest.fixture(scope="module")
@@ -60,23 +65,23 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def bucket(server: Server) -> str:
-    """The URL of a bucket of the test's own."""
+    """Return the URL of a new bucket."""
     return server.make_bucket(f"bucket-{secrets.token_hex(4)}")
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The mirrors of runs go to a directory of the test's own; weights and kernels stay where they are."""
-    monkeypatch.setattr("render.storage.mirror.cache_directory", lambda: tmp_path / "cache")
+    """Return the test's own cache directory for mirrored runs; weights and kernels stay in the common one."""
+    monkeypatch.setattr("render.job.mirrored_home.cache_directory", lambda: tmp_path / "cache")
     return tmp_path / "cache"
 
 
 def names(place: str) -> list[str]:
-    return [found.name for found in open_storage(place).tree()]
+    return [entry.name for entry in open_storage(place).tree()]
 
 
 def canvas_at(place: str) -> np.ndarray:
-    """The canvas of the newest checkpoint, read from the store alone."""
+    """Return the canvas of the newest checkpoint, read from the store alone."""
     checkpoints = Checkpoints(f"{place}/canvas")
     read = checkpoints.read()
     assert read is not None
@@ -89,7 +94,7 @@ def test_what_is_written_is_read_and_removed(kind: str, tmp_path: Path, bucket: 
     storage: Storage = open_storage(tmp_path / "place" if kind == "local" else f"{bucket}/place")
     with pytest.raises(FileNotFoundError):
         storage.load("a/one")
-    assert storage.facts("a/one") is None
+    assert storage.info("a/one") is None
     assert storage.children() == [] and list(storage.tree()) == []
     storage.write("a/one", b"1")
     storage.write("a/one", b"11")
@@ -97,18 +102,18 @@ def test_what_is_written_is_read_and_removed(kind: str, tmp_path: Path, bucket: 
     storage.write("ab", b"3")
     assert storage.load("a/one")[0] == b"11"
     assert storage.children() == ["a", "ab"]
-    assert [(one.name, one.size) for one in storage.tree("a")] == [("one", 2), ("two", 3)]
+    assert [(entry.name, entry.size) for entry in storage.tree("a")] == [("one", 2), ("two", 3)]
     large = np.random.default_rng(1).bytes(40 << 20)
     (tmp_path / "large").write_bytes(large)
     sent = storage.write_file("a/large", tmp_path / "large")
-    assert (sent.size, storage.facts("a/large").tag) == (len(large), sent.tag)
+    assert (sent.size, storage.info("a/large").tag) == (len(large), sent.tag)
     storage.fetch("a/large", tmp_path / "back" / "large")
     assert (tmp_path / "back" / "large").read_bytes() == large
     assert [path.name for path in (tmp_path / "back").iterdir()] == ["large"]
     storage.remove("a/one")
     storage.remove("a/one")
     storage.remove_tree("a")
-    assert [one.name for one in storage.tree()] == ["ab"]
+    assert [entry.name for entry in storage.tree()] == ["ab"]
     assert pickle.loads(pickle.dumps(storage)).load("ab")[0] == b"3"
 
 
@@ -116,24 +121,24 @@ def test_a_fetch_goes_on_where_it_was_cut_off_and_never_mixes_two_objects(tmp_pa
     storage = ObjectStorage(bucket)
     content = np.random.default_rng(1).bytes(1 << 20)
     (tmp_path / "file").write_bytes(content)
-    known = storage.write_file("object", tmp_path / "file")
-    begun = tmp_path / f".here.{known.tag.strip(chr(34))}.partial"
-    begun.write_bytes(content[:1000])
-    storage.fetch("object", tmp_path / "here", known)
-    assert (tmp_path / "here").read_bytes() == content
+    info = storage.write_file("object", tmp_path / "file")
+    partial = tmp_path / f".copy.{info.tag.strip(chr(34))}.partial"
+    partial.write_bytes(content[:1000])
+    storage.fetch("object", tmp_path / "copy", info)
+    assert (tmp_path / "copy").read_bytes() == content
     storage.write("object", b"other")
     with pytest.raises(StorageError, match="was replaced while it was read"):
-        storage.fetch("object", tmp_path / "there", known)
-    assert not (tmp_path / "there").exists()
+        storage.fetch("object", tmp_path / "second", info)
+    assert not (tmp_path / "second").exists()
 
 
 def test_an_object_is_replaced_only_as_it_was_seen(bucket: str) -> None:
     storage = ObjectStorage(bucket)
-    first = storage.write("x", b"1", Seen.NOTHING)
+    first = storage.write("x", b"1", Precondition.ABSENT)
     with pytest.raises(Overtaken):
-        storage.write("x", b"2", Seen.NOTHING)
+        storage.write("x", b"2", Precondition.ABSENT)
     # The same bytes: an answer was lost, and the request made again.
-    assert storage.write("x", b"1", Seen.NOTHING) == first
+    assert storage.write("x", b"1", Precondition.ABSENT) == first
     second = storage.write("x", b"2", first)
     with pytest.raises(Overtaken):
         storage.write("x", b"3", first)
@@ -142,7 +147,7 @@ def test_an_object_is_replaced_only_as_it_was_seen(bucket: str) -> None:
 
 def test_of_two_drivers_one_wins_and_the_other_is_told(bucket: str) -> None:
     first, second = Checkpoints(f"{bucket}/canvas"), Checkpoints(f"{bucket}/canvas")
-    mine, theirs = (one.begin((30, 30), 0, 1, []) for one in (first, second))
+    mine, theirs = (checkpoints.begin((30, 30), 0, 1, []) for checkpoints in (first, second))
     first.commit(FIXED, mine)
     for attempt in range(2):
         assert first.read()[1] == [mine], attempt
@@ -150,7 +155,7 @@ def test_of_two_drivers_one_wins_and_the_other_is_told(bucket: str) -> None:
     second.commit(FIXED, theirs)
     message = refusal(lambda: first.begin((30, 30), 0, 2, []))
     assert "another run has saved" in message and bucket in message
-    assert [one.token for one in Checkpoints(f"{bucket}/canvas").read()[1]] == [theirs.token]
+    assert [checkpoint.token for checkpoint in Checkpoints(f"{bucket}/canvas").read()[1]] == [theirs.token]
 
 
 def test_who_was_cut_off_writes_to_what_nothing_names(bucket: str) -> None:
@@ -170,7 +175,7 @@ def test_who_was_cut_off_writes_to_what_nothing_names(bucket: str) -> None:
 
 
 def test_a_lease_is_one_process_and_grows_stale(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "_EVERY_S", 0.1)
+    monkeypatch.setattr(leases, "_REFRESH_EVERY_S", 0.1)
     storage = ObjectStorage(bucket)
     held = Lease(storage, "a test", "output.dir")
     held.take()
@@ -188,7 +193,7 @@ def test_a_lease_is_one_process_and_grows_stale(bucket: str, monkeypatch: pytest
     theirs = {"token": "theirs", "machine": "another", "pid": 1}
     storage.write(LEASE, json.dumps(theirs).encode())
     assert is_held(storage)
-    monkeypatch.setattr(leases, "_WATCHED_EVERY_S", 0.1)
+    monkeypatch.setattr(leases, "_POLL_EVERY_S", 0.1)
     refreshing = threading.Timer(0.5, storage.write, (LEASE, json.dumps({**theirs, "time": 1}).encode()))
     refreshing.start()
     assert "belongs to a test" in refusal(lambda: Lease(storage, "a test", "output.dir").take())
@@ -213,7 +218,7 @@ def test_a_holder_that_was_cut_off_goes_on_where_nobody_took_its_lease(
     bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "STALE_S", 0.3)
-    monkeypatch.setattr(leases, "_EVERY_S", 1000.0)
+    monkeypatch.setattr(leases, "_REFRESH_EVERY_S", 1000.0)
     storage = ObjectStorage(bucket)
     held = Lease(storage, "a test", "output.dir")
     held.take()
@@ -252,21 +257,21 @@ def test_a_driver_that_lost_its_lease_removes_nothing_of_the_other_s(bucket: str
 def test_who_has_hours_of_work_waits_for_a_store_that_refuses_connections(
     bucket: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For longer than any number of attempts would take that come soon after one another."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    """The store is refused for longer than a few quick attempts take."""
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
     ObjectStorage(bucket).write("x", b"1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
 
     def listen() -> None:
         with socket.create_server(("127.0.0.1", port)) as listening:
-            come, _ = listening.accept()
-            with come, socket.create_connection(("127.0.0.1", server.port)) as gone_to:
-                gone_to.sendall(come.recv(1 << 16))
-                # The server's words come in two parts.
-                gone_to.shutdown(socket.SHUT_WR)
-                while words := gone_to.recv(1 << 16):
-                    come.sendall(words)
+            client, _ = listening.accept()
+            with client, socket.create_connection(("127.0.0.1", server.port)) as store:
+                store.sendall(client.recv(1 << 16))
+                # The server's answer comes in two parts.
+                store.shutdown(socket.SHUT_WR)
+                while answer := store.recv(1 << 16):
+                    client.sendall(answer)
 
     listening = threading.Timer(12, listen)
     listening.start()
@@ -278,8 +283,8 @@ def test_who_has_hours_of_work_waits_for_a_store_that_refuses_connections(
 def test_a_store_that_is_gone_for_good_ends_a_run_soon_and_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is waited for once, and not again for the log, the record, the lease and the manifest."""
-    monkeypatch.setattr("render.storage.objects._PATIENT", (1, 2, 15, 1000))
+    """The store is waited for once, and not again for the log, the record, the lease and the manifest."""
+    monkeypatch.setattr("render.storage.objects._PATIENT", Patience(1, 2, 15, 1000))
     with serving(tmp_path / "log") as dying:
         place = f"{dying.make_bucket('dying')}/run"
         words = [*SMALL, INLINE, "checkpoint.every=0", f"output.dir={place}"]
@@ -300,17 +305,17 @@ def test_a_store_that_is_gone_for_good_ends_a_run_soon_and_in_one_line(
 
 @pytest.mark.slow
 def test_a_render_by_two_workers_is_the_one_on_disk(expected: np.ndarray, bucket: str, tmp_path: Path, cache: Path) -> None:
-    """Workers write their chunks to the store; the run's directory and picture are as on disk, and nothing stays here."""
+    """Workers write chunks to the store; run directory and picture equal those on disk; no picture stays in the cache."""
     words = [*JOB, "farm.workers=2", "farm.executor=ray"]
     with prepared(draft(load_config("preview", [*words, f"output.dir={bucket}/dreams/one"]))) as job:
         assert render(job) == [f"{bucket}/dreams/one/preview.png"]
     np.testing.assert_array_equal(canvas_at(f"{bucket}/dreams/one"), expected)
-    found = names(f"{bucket}/dreams/one")
-    assert [name for name in found if not name.startswith("canvas/")] == [
+    stored_names = names(f"{bucket}/dreams/one")
+    assert [name for name in stored_names if not name.startswith("canvas/")] == [
         "preview.png", "previews/octave-1.png", "previews/octave-2.png", "render.log", "run.json",
     ]  # fmt: skip
-    left = sorted(path.name for path in (cache / "runs").glob("*/*"))
-    assert left == [".lock", "previews", "render.log", "run.json"]
+    local_names = sorted(path.name for path in (cache / "runs").glob("*/*"))
+    assert local_names == [".lock", "previews", "render.log", "run.json"]
     with prepared(draft(load_config("preview", [*JOB, INLINE, f"output.dir={tmp_path / 'run'}"]))) as job:
         render(job)
     assert open_storage(f"{bucket}/dreams/one").load("preview.png")[0] == (tmp_path / "run" / "preview.png").read_bytes()
@@ -330,7 +335,7 @@ def test_a_killed_run_goes_on_from_a_machine_that_knows_nothing(command, bucket:
     storage = open_storage(place)
     while True:
         assert killed.poll() is None, "it was over before it could be killed"
-        if storage.facts("canvas/manifest.json") is not None and "step 2 in" in _log(storage):
+        if storage.info("canvas/manifest.json") is not None and "step 2 in" in _log(storage):
             break
         time.sleep(0.05)
     killed.send_signal(signal.SIGKILL)
@@ -356,7 +361,7 @@ def _log(storage: Storage) -> str:
 
 
 def _with_other_cache(tmp_path: Path) -> dict[str, str]:
-    """An empty cache but for the weights, which would be downloaded."""
+    """Return the environment of an empty cache, except for weights and kernels, which take long to get."""
     from render.system.paths import APPLICATION, cache_directory
 
     other = tmp_path / "other" / APPLICATION
@@ -373,13 +378,13 @@ def test_finished_pictures_are_known_without_reading_them(bucket: str) -> None:
     with prepared(first) as job:
         assert render(job) == [f"{bucket}/out/dream.png"]
     again = draft(load_config("preview", words))
-    assert again.directory.is_finished() and again.directory.missing(_style_of(bucket)) == []
-    # Its own copy a run replaces when it starts over.
+    assert again.directory.is_finished() and again.directory.pictures.missing(_style_of(bucket)) == []
+    # A run that starts over replaces its own copy.
     with prepared(draft(load_config("preview", [*words, "fresh=true", "output.quality=80"]))) as job:
         assert render(job) == [f"{bucket}/out/dream.png"]
     storage = ObjectStorage(bucket)
     again = draft(load_config("preview", words))
-    # A copy that is no more what we made is not replaced, nor a picture in the run's place.
+    # A copy that has changed since is not replaced, nor is a picture in the run's place.
     storage.write("out/dream.png", b"mine")
     assert "exists" in refusal(again.directory.check)
     storage.remove("out/dream.png")
@@ -406,12 +411,77 @@ def test_what_lies_below_a_name_is_never_replaced_by_a_copy(bucket: str) -> None
     assert refusal(lambda: draft(bare)) == "output.path=s3://bucket.png: it names a bucket: name an object in it"
 
 
+@pytest.mark.parametrize("kind", ["local", "mirrored"])
+def test_homes_on_a_disk_and_in_a_store_offer_the_same(kind: str, tmp_path: Path, bucket: str) -> None:
+    def open_home() -> RunHome:
+        return LocalHome(tmp_path / "run") if kind == "local" else MirroredHome(f"{bucket}/run")
+
+    home, other = open_home(), open_home()
+    home.check_usable()
+    home.refuse_busy()
+    assert not home.was_held() and home.existing(["a.png", "run.json"]) == []
+    with home.hold():
+        for is_held in (other.refuse_busy, lambda: other.hold().__enter__()):
+            assert f"{home.place} belongs to a run that is still going" in refusal(is_held)
+        with home.working():
+            for name in ("render.log", "run.json", "a.png"):
+                (home.path / name).write_text(name)
+            home.store("render.log", "run.json", "missing.json")
+            entry = {"sha256": file_sha256(home.path / "a.png"), **home.store_picture("a.png")}
+            home.check_held()
+            home.confirm_held()
+            home.release_picture("a.png")
+            home.fetch_picture("a.png")
+            assert (home.path / "a.png").read_text() == "a.png"
+    other.refuse_busy()
+    assert other.was_held() and other.has("a.png") and not other.has("b.png")
+    assert other.existing(["b.png", "run.json", "a.png"]) == ["run.json", "a.png"]
+    assert other.has_recorded_picture("a.png", entry) and not other.has_recorded_picture("b.png", entry)
+    open_storage(other.place).write("a.png", b"other")
+    assert not other.has_recorded_picture("a.png", entry)
+    # A run that is not continued loses its record and its log, and its pictures stay.
+    other.remove_run(has_record=True)
+    assert other.existing(["run.json", "render.log", "a.png"]) == ["a.png"]
+
+
+def test_an_object_of_the_same_size_and_other_content_is_not_ours(bucket: str, tmp_path: Path) -> None:
+    storage, picture = ObjectStorage(bucket), tmp_path / "zoom"
+    for name, content in (("dream.dzi", b"<Image/>"), ("dream_files/0/0_0.jpg", b"tile 1"), ("dream_files/1/0_0.jpg", b"")):
+        (picture / name).parent.mkdir(parents=True, exist_ok=True)
+        (picture / name).write_bytes(content)
+    mark(picture, "digest")
+    send_picture(storage, "zoom", picture)
+    assert foreign_object(storage, "zoom") is None
+    # A picture that was sent in part is ours, too.
+    storage.remove("zoom/dream.dzi")
+    assert foreign_object(storage, "zoom") is None
+    storage.write("zoom/dream_files/0/0_0.jpg", b"mine 1")
+    assert foreign_object(storage, "zoom") == "dream_files/0/0_0.jpg"
+
+
+def test_overwriting_a_run_s_picture_removes_nothing_of_others(bucket: str) -> None:
+    words = [*TINY, "output.format=dzi", f"output.dir={bucket}/run"]
+    with prepared(draft(load_config("preview", words))) as job:
+        render(job)
+    storage = ObjectStorage(f"{bucket}/run")
+    (index_name,) = (entry.name for entry in storage.tree() if entry.name.endswith("dream.dzi"))
+    index = storage.load(index_name)[0]
+    storage.write(index_name, index.swapcase())
+    assert "is not as the run left it" in refusal(draft(load_config("preview", words)).directory.check)
+    overwriting = draft(load_config("preview", [*words, "overwrite=true"])).directory
+    assert "such as dream.dzi, which are never replaced" in refusal(overwriting.check)
+    storage.write(index_name, index)
+    overwriting.check()
+    storage.write(index_name.replace("dream.dzi", "notes.txt"), b"mine")
+    assert "such as notes.txt, which are never replaced" in refusal(overwriting.check)
+
+
 def test_exports_write_to_and_from_a_store_what_was_asked_for(bucket: str, tmp_path: Path) -> None:
-    """A directory there is replaced where its marker vouches for all of it; the run, here or there, stays as it is."""
+    """A directory in a store is replaced if its marker lists all of it; the run itself does not change."""
     storage, run = ObjectStorage(bucket), f"{bucket}/run"
     with prepared(draft(load_config("preview", [*TINY, f"output.dir={run}"]))) as job:
         render(job)
-    before = {found.name: found.tag for found in storage.tree("run")}
+    before = {entry.name: entry.tag for entry in storage.tree("run")}
     assert export_run(run, [f"output.path={tmp_path / 'a.dzi'}"], print) == [tmp_path / "a"]
     zoom = [f"output.path={bucket}/out/a.dzi"]
     assert export_run(run, zoom, print) == [f"{bucket}/out/a"]
@@ -431,7 +501,7 @@ def test_exports_write_to_and_from_a_store_what_was_asked_for(bucket: str, tmp_p
         photos = [f"output.path={bucket}/photos.dzi", "overwrite=true"]
         assert "never replaced" in refusal(lambda photos=photos: export_run(run, photos, print))
         assert storage.load("photos/one.jpg")[0] == storage.load(f"photos/{telling}")[0] == b"mine"
-    assert {found.name: found.tag for found in storage.tree("run")} == before
+    assert {entry.name: entry.tag for entry in storage.tree("run")} == before
 
 
 def test_a_picture_may_be_asked_for_where_it_is_kept(bucket: str) -> None:
@@ -442,7 +512,7 @@ def test_a_picture_may_be_asked_for_where_it_is_kept(bucket: str) -> None:
 
 
 def test_a_run_that_was_killed_while_it_sent_a_picture_sends_it_again(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of a directory is there, of the run's own and of a copy, and nothing that says what it is."""
+    """Half of a directory is stored, of the run's own picture and of a copy, without its index file."""
     words = [*TINY, "output.format=dzi", f"output.dir={bucket}/run", f"output.path={bucket}/out/dream.dzi"]
     write_file = ObjectStorage.write_file
     for cut_off in (f"{bucket}/run", f"{bucket}/out"):
@@ -484,8 +554,8 @@ def test_another_run_and_a_second_driver_are_refused(bucket: str) -> None:
 
 
 def test_a_driver_that_lost_its_lease_stops_and_touches_nothing(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As one that the network cut off for longer than a lease lasts: another has taken the run up meanwhile."""
-    monkeypatch.setattr(leases, "_EVERY_S", 0.05)
+    """The driver was cut off for longer than a lease lasts, and another one has taken the run."""
+    monkeypatch.setattr(leases, "_REFRESH_EVERY_S", 0.05)
     storage = ObjectStorage(f"{bucket}/run")
     with prepared(draft(load_config("preview", [*SMALL, INLINE, "checkpoint.every=0", f"output.dir={bucket}/run"]))) as job:
         commit = job.directory.checkpoints.commit
@@ -537,7 +607,7 @@ def test_a_store_that_cannot_work_is_found_before_rendering(
 
 
 class read_only:
-    """A way to the server on which nothing can be written, as credentials without that permission have it."""
+    """A proxy of the server that refuses writes, as for credentials without that permission."""
 
     def __init__(self, server: Server) -> None:
         import urllib.error
@@ -567,7 +637,7 @@ class read_only:
                     self.wfile.write(body)
 
             def log_message(self, *words: object) -> None:
-                """Says nothing."""
+                """Print nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 
@@ -633,20 +703,20 @@ def test_levels_of_a_large_source_are_read_from_the_store(
     from render.source.source import sample_path
 
     monkeypatch.setattr(sources, "MAX_IN_MEMORY_PX", 1000)
-    there, here = (
+    stored_source, local_source = (
         open_source(str(sample_path("chelsea")), 0, SourceConfig()).laid_out(None, place)
         for place in (f"{bucket}/source", tmp_path / "source")
     )
-    for one in (there, here):
-        one.prepare((150, 225))
-    again = pickle.loads(pickle.dumps(there))
-    np.testing.assert_array_equal(again.at((150, 225), whole(150, 225)), here.at((150, 225), whole(150, 225)))
+    for source in (stored_source, local_source):
+        source.prepare((150, 225))
+    again = pickle.loads(pickle.dumps(stored_source))
+    np.testing.assert_array_equal(again.at((150, 225), whole(150, 225)), local_source.at((150, 225), whole(150, 225)))
     (level,) = {name.split("/")[0] for name in names(f"{bucket}/source")}
     assert Level.open(f"{bucket}/source/{level}") is not None
     ObjectStorage(f"{bucket}/source/{level}").remove("c/0/0/0")
     with pytest.raises(UserError, match="has a damaged chunk"):
-        pickle.loads(pickle.dumps(there)).at((150, 225), whole(150, 225))
-    there.discard()
+        pickle.loads(pickle.dumps(stored_source)).at((150, 225), whole(150, 225))
+    stored_source.discard()
     assert names(bucket) == []
 
 
@@ -702,7 +772,7 @@ def test_commands_say_what_they_cannot_do_with_a_url(bucket: str) -> None:
 
 
 class answering:
-    """A server that gives one answer to everything, or none: what a network's sign-in page, or a hung store, is like."""
+    """A server that gives one answer to every request, or none, as a network's sign-in page or a hung store."""
 
     def __init__(self, answer: bytes | None) -> None:
         self._answer, self._ended = answer, threading.Event()
@@ -730,12 +800,12 @@ class answering:
             head = b""
             while not self._ended.is_set():
                 try:
-                    words = connection.recv(1 << 16)
+                    received = connection.recv(1 << 16)
                 except TimeoutError:
                     continue
-                if not words:
+                if not received:
                     return
-                head += words
+                head += received
                 if b"\r\n\r\n" in head and self._answer is not None:
                     body = self._answer.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
                     connection.sendall(body if head.startswith(b"HEAD") else self._answer)
@@ -761,14 +831,14 @@ def page(more: bytes = b"") -> bytes:
 def test_a_web_page_in_place_of_a_store_is_called_one(
     answer: bytes, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is asked: it is no run, no picture, no empty prefix and no other region."""
+    """It is no run, no picture, no empty prefix and no other region, whatever is requested."""
     with answering(answer) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         monkeypatch.setattr("render.system.paths.cache_directory", lambda: tmp_path / "cache")
         storage = ObjectStorage("s3://hotel/run")
         for ask in (
             lambda: storage.load("run.json"),
-            lambda: storage.facts("dream.png"),
+            lambda: storage.info("dream.png"),
             lambda: probe(storage),
             lambda: fetch_run("s3://hotel/run", tmp_path / "to", print),
             lambda: input_path("s3://hotel/me.jpg", "image"),
@@ -781,7 +851,7 @@ def test_a_store_that_never_answers_is_waited_for_as_long_as_is_said(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("render.storage.objects.SILENCE_S", 2)
-    monkeypatch.setattr("render.storage.objects._PATIENT", (10, 120, 1, 1000))
+    monkeypatch.setattr("render.storage.objects._PATIENT", Patience(10, 120, 1, 1000))
     with answering(None) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         begun = time.monotonic()
@@ -820,7 +890,7 @@ def test_nothing_stays_of_trying_whether_a_store_can_be_written(bucket: str, mon
             probe(storage)
         assert names(bucket) == []
     monkeypatch.undo()
-    monkeypatch.setattr("render.storage.mirror._ABANDONED_S", -1.0)
+    monkeypatch.setattr("render.storage.write_probe._ABANDONED_S", -1.0)
     for name, data in ((".probe-0123abcd", b""), (".probe-of-mine", b""), (".probe-0123abce", b"a word")):
         write(name, data)
     probe(storage)

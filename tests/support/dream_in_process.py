@@ -17,19 +17,20 @@ from render.config.compose import load_config
 from render.dreaming.objectives import KernelInputs, Objective
 from render.dreaming.resample import Pixels
 from render.errors import WorkersLost
-from render.farm.checkpoint import Checkpoints, Fixed, OctaveHistory
-from render.farm.conductor import Conductor, Saving
+from render.farm.checkpoint import Checkpoints, OctaveHistory, ResumeKey
+from render.farm.conductor import BlockOptions, Conductor, Saving
 from render.farm.events import Event
 from render.farm.executors import InlineExecutor, Reference
 from render.farm.worker.resident_block import Residency
-from render.farm.worker.worker import Gradient, Worker
+from render.farm.worker.tile_gradients import Gradient
+from render.farm.worker.worker import Worker
 from render.geometry.geometry import KernelShape
 from render.job import job as jobs
 from render.networks.weights import find_model
 from tests.conftest import INLINE
 from tests.support.farm_job import held
 
-FIXED = Fixed("digest", "weights", ((96, 96), (96, 80)), 2)
+FIXED = ResumeKey("digest", "weights", ((96, 96), (96, 80)), 2)
 SMALL = (
     "image=sample:chelsea",
     "output.width=240",
@@ -44,9 +45,9 @@ SMALL = (
 
 @contextmanager
 def chunks_of(side: int) -> Iterator[None]:
-    """Chunks small enough that a small canvas has many; and nobody waits for the disk, as no power fails here."""
+    """Make chunks so small that a small canvas has many, and do not wait for the disk, as no power fails here."""
     with ExitStack() as stack:
-        for module in ("canvas.store", "farm.worker.worker", "farm.conductor"):
+        for module in ("canvas.store", "farm.worker.block_store", "farm.conductor.saver"):
             stack.enter_context(mock.patch(f"render.{module}.CHUNK", side))
         stack.enter_context(mock.patch("os.fsync"))
         # One tile a call, however fast they are, so that a run has the same moments each time.
@@ -55,9 +56,9 @@ def chunks_of(side: int) -> Iterator[None]:
 
 
 class Ripples:
-    """Stands for a network: a gradient that sees a few pixels around, and costs next to nothing.
+    """Substitute for a network: a gradient that depends on a few pixels around, and costs next to nothing.
 
-    Each objective has one of its own.
+    Each objective has another gradient.
     """
 
     def __call__(
@@ -78,21 +79,21 @@ class InProcess:
 
 
 class Stop:
-    """Raises at the n-th time that it is asked; counts how often it was."""
+    """Check that raises at its n-th call, and counts its calls."""
 
     def __init__(self, moment: int = -1, error: type[BaseException] = KeyboardInterrupt) -> None:
-        self.asked = 0
+        self.calls = 0
         self._moment = moment
         self._error = error
 
     def __call__(self) -> None:
-        self.asked += 1
-        if self.asked == self._moment:
+        self.calls += 1
+        if self.calls == self._moment:
             raise self._error("stopped by the test")
 
 
 class MendingExecutor(InlineExecutor):
-    """Loses everything that its workers hold when it is mended."""
+    """Executor that loses everything that its workers hold when it is mended."""
 
     def __init__(self, make: Callable[[], InProcess], workers: int, check: Callable[[], None]) -> None:
         self._make = make
@@ -108,13 +109,13 @@ class MendingExecutor(InlineExecutor):
 
 @dataclass(eq=False)
 class Failed:
-    """What came of a call that raised, as long as nobody has asked."""
+    """Reference to a call that raised: its error is raised when the result is fetched."""
 
     error: MemoryError
 
 
 class LateExecutor(MendingExecutor):
-    """Keeps the errors of calls until somebody wants their results, as Ray does."""
+    """Executor that keeps the errors of calls until their results are fetched, as Ray does."""
 
     def call(self, worker: int, method: str, *arguments: Any) -> Reference:
         for argument in arguments:
@@ -138,12 +139,12 @@ class LateExecutor(MendingExecutor):
 
 @cache
 def small_draft(*words: str) -> jobs.Draft:
-    """A job that has been checked; as long as nothing of it is kept on disk, one will do for any number of runs."""
+    """Return a checked job. Nothing of it is on disk, so that any number of runs can share it."""
     return jobs.draft(load_config("preview", [*SMALL, *words]))
 
 
 class Dream:
-    """A small job whose kernel costs nothing; each `run` is a new start of the program in the same directory."""
+    """Small job whose kernel costs nothing; each `run` is a new start of the program in the same directory."""
 
     def __init__(self, directory: Path, *words: str) -> None:
         self._draft = small_draft(*words)
@@ -161,15 +162,18 @@ class Dream:
         kernel: Gradient | None = None,
         residency: Residency | None = None,
     ) -> tuple[Pixels, list[Event]]:
-        """To the end, or to where `stop` raises; with a real `kernel` in place of ripples, on the device by `residency`."""
+        """Run to the end, or to where `stop` raises; return the canvas and the events.
+
+        A real `kernel` can take the place of ripples, on the device by `residency`.
+        """
         draft, model = self._draft, find_model(self._draft.config.model.name)
         objectives = draft.schedule.objectives
 
         def make() -> InProcess:
-            made = Worker(
+            worker = Worker(
                 kernel or Ripples(), draft.source, objectives, model.architecture, draft.masks, residency=residency
             )
-            return InProcess(made)
+            return InProcess(worker)
 
         executor = kind(make, workers, stop or Stop())
         conductor = Conductor(
@@ -178,7 +182,7 @@ class Dream:
             objectives,
             executor,
             Saving(self.checkpoints, every, FIXED),
-            self.directory / "scratch" if mapped else None,
+            BlockOptions(self.directory / "scratch" if mapped else None),
         )
         events = list(conductor.run(self._draft.config.seed))
         self.history = conductor.history
@@ -190,13 +194,13 @@ class Dream:
 
     @property
     def source(self) -> Pixels:
-        """What it departs from, at the final size."""
+        """The source at the final size: (rows, columns, 3) float32."""
         final = self._draft.plan.final
         return self._draft.source.at(final.shape, final.grid.canvas)
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """What the job dreams of."""
+        """The objectives of the job."""
         return self._draft.schedule.objectives
 
     @property
@@ -205,6 +209,6 @@ class Dream:
 
     @property
     def saved(self) -> list[tuple[int, int]]:
-        """(octave, step) of what counts, newest first."""
+        """(octave, step) of every checkpoint, newest first."""
         read = self.checkpoints.read()
         return [(checkpoint.octave, checkpoint.steps) for checkpoint in read[1]] if read else []

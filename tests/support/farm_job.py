@@ -1,4 +1,4 @@
-"""The job that the farm's tests render, and what is read from its run directory."""
+"""The job that the farm's tests render, and readers of its canvas."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import zarr
 
 from render.farm.conductor import Conductor
 from render.farm.events import Event
+from render.farm.worker.interface import RemoteWorker
 from render.job.job import Job
 
 #: Five by four tiles at the second octave, so that blocks of 1 x 4, 2 x 2, 4 x 1 and 5 x 1 are possible.
@@ -27,13 +28,13 @@ JOB = (
 
 
 def stored(run: Path) -> np.ndarray:
-    """The canvas that a run's manifest names, read with Zarr alone."""
+    """Return the canvas that a run's manifest names, read with Zarr alone."""
     manifest = json.loads((run / "canvas" / "manifest.json").read_text())
     return zarr.open_array(str(run / "canvas" / manifest["checkpoints"][0]["slot"]), mode="r")[:]
 
 
 def dreamed(job: Job, conductor: Conductor, watch: Callable[[Event], None] = lambda _event: None) -> np.ndarray:
-    """Runs to the end; returns the float canvas, which must be what lies on disk."""
+    """Run to the end and return the float canvas, which must be the one on disk."""
     for event in conductor.run(job.config.seed):
         watch(event)
     canvas = held(conductor)
@@ -42,11 +43,12 @@ def dreamed(job: Job, conductor: Conductor, watch: Callable[[Event], None] = lam
 
 
 def held(conductor: Conductor) -> np.ndarray:
-    """The canvas as the workers hold it now."""
-    deal, executor = conductor._current, conductor._executor
+    """Return the canvas as the workers hold it now."""
+    workers = conductor.stepper.workers
+    deal = workers.deal
     canvas = np.full((*deal.octave.shape, 3), np.nan, np.float32)
-    references = [executor.call(worker, "read", [block.pixels]) for worker, block in enumerate(deal.blocks)]
-    for block, (pixels,) in zip(deal.blocks, executor.fetch(references), strict=True):
+    promises = [workers.start(worker, RemoteWorker.read, [block.pixels]) for worker, block in enumerate(deal.blocks)]
+    for block, (pixels,) in zip(deal.blocks, workers.fetch(promises), strict=True):
         canvas[slice(*block.pixels.rows), slice(*block.pixels.columns)] = pixels
     assert not np.isnan(canvas).any()
     return canvas

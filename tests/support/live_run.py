@@ -13,12 +13,12 @@ from render.canvas.image import to_integers
 from render.canvas.store import CanvasStore
 from render.config.schema import Config
 from render.export.picture import image_of, write_picture
-from render.farm.checkpoint import Checkpoint, Fixed, OctaveHistory
+from render.farm.checkpoint import Checkpoint, OctaveHistory, ResumeKey
 from render.geometry.geometry import CHUNK, Interval, Rect, whole
 from render.job.run_directory import stored_checkpoints
 from render.job.targets import preview_path
 
-FIXED = Fixed("digest", "weights", ((64, 64),), 2)
+FIXED = ResumeKey("digest", "weights", ((64, 64),), 2)
 
 
 class LiveJob:

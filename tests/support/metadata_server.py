@@ -9,17 +9,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class MetadataServer(ThreadingHTTPServer):
-    """What it answers: `action` is AWS' instance-action, None for none; the others are Google Cloud's."""
+    """Server with settable answers: `action` is AWS' instance-action, None for none; the others are Google Cloud's."""
 
     action: str | None = None
     preempted = "FALSE"
     maintenance = "NONE"
-    #: What has been asked, in order.
-    asked: list[str]
+    #: Requests so far, in order.
+    requests: list[str]
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.asked = []
+        self.requests = []
 
     @property
     def host(self) -> str:
@@ -52,19 +52,19 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(404, "")
 
     def _answer(self, status: int, text: str) -> None:
-        self.server.asked.append(f"{self.command} {self.path}")
+        self.server.requests.append(f"{self.command} {self.path}")
         self.send_response(status)
         self.send_header("Content-Length", str(len(text.encode())))
         self.end_headers()
         self.wfile.write(text.encode())
 
     def log_message(self, *_arguments: object) -> None:
-        """Nobody reads it."""
+        """Print nothing."""
 
 
 @contextmanager
 def metadata_service() -> Iterator[MetadataServer]:
-    """One that answers inside, in a thread of this process."""
+    """Serve inside the context, in a thread of this process."""
     server = MetadataServer()
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -40,12 +40,12 @@ class Head:
 
     @property
     def address(self) -> str:
-        """What a job joins it by."""
+        """Address by which a job joins it."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a command needs in its environment to be let in."""
+        """Environment with which a command is let in."""
         return {"RAY_AUTH_TOKEN_PATH": str(self.token)}
 
 
@@ -100,15 +100,15 @@ def started(*, cpus: int = 2, **settings: str) -> Iterator[Head]:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(30)
-        for one in family:
+        for member in family:
             with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
+                member.kill()
         process.wait()
         shutil.rmtree(directory, ignore_errors=True)
 
 
 def _wait_for(head: Head, process: subprocess.Popen, log: Path) -> None:
-    """Until the dashboard tells of a node."""
+    """Wait until the dashboard shows a node."""
     deadline = time.monotonic() + _PATIENCE_S
     request = urllib.request.Request(
         f"{head.url}/api/v0/nodes", headers={"Authorization": f"Bearer {head.token.read_text()}"}
@@ -123,14 +123,14 @@ def _wait_for(head: Head, process: subprocess.Popen, log: Path) -> None:
 
 
 def _family(pid: int, directory: Path) -> list[psutil.Process]:
-    """The processes that came of it: children, and what Ray has let go of, known by its directory."""
-    found = []
+    """Return its children, and the processes that Ray has let go of, known by its directory."""
+    processes = []
     with contextlib.suppress(psutil.NoSuchProcess):
-        found = psutil.Process(pid).children(recursive=True)
-    for one in psutil.process_iter(["cmdline"]):
-        if any(str(directory) in word for word in one.info["cmdline"] or ()):
-            found.append(one)
-    return found
+        processes = psutil.Process(pid).children(recursive=True)
+    for process in psutil.process_iter(["cmdline"]):
+        if any(str(directory) in word for word in process.info["cmdline"] or ()):
+            processes.append(process)
+    return processes
 
 
 def free_ports(count: int) -> list[int]:

@@ -38,7 +38,7 @@ class Server:
         }
 
     def make_bucket(self, name: str) -> str:
-        """The URL of a new bucket."""
+        """Make a bucket and return its URL."""
         request = urllib.request.Request(f"{self.endpoint}/{name}", method="PUT")
         urllib.request.urlopen(request, timeout=30).close()
         return f"s3://{name}"
@@ -46,9 +46,9 @@ class Server:
 
 @contextmanager
 def serving(log: Path, address: str = "127.0.0.1") -> Iterator[Server]:
-    """Starts the server at an address of this machine, its words going to a file, and sets this process' environment."""
-    with socket.create_server((address, 0)) as taken:
-        port = taken.getsockname()[1]
+    """Start the server at an address of this machine, log its output, and set this process' environment for it."""
+    with socket.create_server((address, 0)) as reserved:
+        port = reserved.getsockname()[1]
     with log.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "moto.server", "-H", address, "-p", str(port)], stdout=file, stderr=file
@@ -65,7 +65,7 @@ def serving(log: Path, address: str = "127.0.0.1") -> Iterator[Server]:
                     raise RuntimeError(log.read_text(errors="replace")) from None
                 time.sleep(0.1)
         with pytest.MonkeyPatch.context() as patch:
-            # These alone are put back: Ray says in the environment what it remembers besides, that it asks for a token.
+            # Only these are restored: Ray keeps notes in the environment, too, such as that it requires a token.
             for name, value in server.environment.items():
                 patch.setenv(name, value)
             yield server

@@ -212,12 +212,12 @@ def tiled_gradient(
     margins = [Gathering.of(margin_pieces(block, blocks), number) for number, block in enumerate(blocks)]
     for number, (worker, block) in enumerate(zip(farm, blocks, strict=True)):
         worker.begin_octave(Assignment(number, 0, block, margins[number], (), Stage(1, 1.0), (kernel_inputs,)))
-        worker._current.own[...] = canvas[slice(*block.pixels.rows), slice(*block.pixels.columns)]
+        worker.arrays.block_pixels[...] = canvas[slice(*block.pixels.rows), slice(*block.pixels.columns)]
     for number, term in objective.statistics.items():
         tile_sums = [
             part
             for worker, block in zip(farm, blocks, strict=True)
-            for part in worker.channel_sums(0, number, 0, block.size)
+            for part in worker.channel_sums(0, block.size, 0, number)
         ]
         total = np.sum([part.sums for part in sorted(tile_sums, key=lambda part: part.tile)], axis=0)
         kernel_inputs = replace(kernel_inputs, chosen={**kernel_inputs.chosen, number: term.choose(total)})
@@ -228,7 +228,7 @@ def tiled_gradient(
         worker.fill_margin(*(farm[owner].read([piece.source for piece in pieces]) for owner, pieces in margin.others))
     for worker, block in zip(farm, blocks, strict=True):
         # In parts, as the conductor asks for them.
-        sums = [part for first in range(0, block.size, 3) for part in worker.ascend(0, jitter, first, 3).sums]
+        sums = [part for first in range(0, block.size, 3) for part in worker.compute_gradient(0, jitter, first, 3).sums]
         assert [part.tile for part in sums] == [tile.number for tile in block.tiles()]
         result[slice(*block.pixels.rows), slice(*block.pixels.columns)] = worker.gradient
         total = [sum(values) for values in zip(*(part.sums for part in sums), strict=True)]

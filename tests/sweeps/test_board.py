@@ -314,7 +314,7 @@ def test_a_run_that_is_over_within_a_second_writes_nothing(tmp_path: Path) -> No
 
 
 def test_it_says_where_the_run_stands_and_goes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress_file, "_EVERY_S", 0.0)
+    monkeypatch.setattr(progress_file, "_WRITE_EVERY_S", 0.0)
     made = tiny_plan()
     display = ProgressFile(tmp_path, made)
     go_through(display, made, octaves=1)
@@ -353,7 +353,7 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
 
 
 def test_a_place_that_is_gone_does_not_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress_file, "_EVERY_S", 0.0)
+    monkeypatch.setattr(progress_file, "_WRITE_EVERY_S", 0.0)
     display = ProgressFile(tmp_path / "gone", tiny_plan())
     go_through(display, tiny_plan())
     display.close()

@@ -373,7 +373,7 @@ def test_a_run_says_where_it_is_between_its_checkpoints(
             assert print_status([f"run={directory}"]) == 0
             seen.append(capsys.readouterr().out.splitlines()[0])
 
-    monkeypatch.setattr(progress_file, "_EVERY_S", 0.0)
+    monkeypatch.setattr(progress_file, "_WRITE_EVERY_S", 0.0)
     monkeypatch.setattr(jobs, "make_display", lambda *_, **__: Asking())
     config = load_config("preview", [*TINY, "octaves.steps=2", f"output.dir={directory}"])
     with jobs.prepared(jobs.draft(config)) as job:

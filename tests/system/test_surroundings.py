@@ -80,8 +80,8 @@ def test_a_warning_is_no_error() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         settle_warnings()
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as shown:
             warnings.simplefilter("always")
             warnings.warn("hear this", stacklevel=1)
-        assert len(told) == 1
-        assert all(one[0] != "error" for one in warnings.filters)
+        assert len(shown) == 1
+        assert all(rule[0] != "error" for rule in warnings.filters)

@@ -1,7 +1,8 @@
-"""What waits for servers of others ends with one signal, with all that it started, and where nothing comes any more."""
+"""Waits for servers of others end with one signal, with all that they started, or when nothing comes any more."""
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -9,9 +10,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -112,7 +115,7 @@ def test_what_goes_wrong_in_a_thread_is_raised_here(tmp_path: Path) -> None:
         raise ConnectionError("lost")
 
     with pytest.raises(ConnectionError, match="lost"):
-        watched.call(fail, tmp_path / "x")
+        watched.write_in_thread(fail, tmp_path / "x")
     with pytest.raises(ConnectionError, match="lost"):
         watched.interruptible(fail)
     assert watched.interruptible(lambda: 3) == 3
@@ -124,3 +127,50 @@ def test_a_signal_is_heard_while_a_call_waits() -> None:
     with pytest.raises(KeyboardInterrupt):
         watched.interruptible(lambda: time.sleep(30))
     assert time.monotonic() - begun < 10
+
+
+class Held:
+    """An object that is alive as long as somebody refers to it, such as an open file."""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [watched.interruptible, watched.in_thread, lambda work: watched.write_in_thread(lambda _stop: work(), Path("nothing"))],
+)
+def test_an_error_in_a_thread_keeps_nothing_alive(call: Callable[[Callable[[], None]], Any]) -> None:
+    """A picture's open file is closed before the next attempt, without the garbage collector."""
+    references: list[weakref.ref[Held]] = []
+
+    def fail_with_an_object() -> None:
+        held = Held()
+        references.append(weakref.ref(held))
+
+        def fail() -> None:
+            raise ConnectionError(f"lost with {held}")
+
+        with suppress(ConnectionError):
+            call(fail)
+
+    gc.disable()
+    try:
+        fail_with_an_object()
+        deadline = time.monotonic() + 10
+        # The thread itself may end a moment later.
+        while references[0]() is not None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert references[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_a_signal_waits_for_an_encoder_to_end() -> None:
+    ended: list[bool] = []
+
+    def encode() -> None:
+        time.sleep(1.5)
+        ended.append(True)
+
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        watched.in_thread(encode)
+    assert ended == [True]

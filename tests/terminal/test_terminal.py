@@ -97,14 +97,14 @@ def test_json_lines_hold_the_message_without_control_characters() -> None:
 def test_a_render_shows_any_name_as_text(name: str, command, tmp_path) -> None:
     Image.new("RGB", (120, 90), (90, 120, 60)).save(tmp_path / name)
     words = [word for word in TINY if not word.startswith("image=")]
-    done: Finished = command(*words, f"image={name}", f"output.dir=run of {name}")
-    assert done.code == 0, done.err
+    finished: Finished = command(*words, f"image={name}", f"output.dir=run of {name}")
+    assert finished.code == 0, finished.err
     shown = escaped(name)
-    assert done.out.splitlines()[0].startswith(f"{shown} -> ")
-    assert f"run of {shown}/preview.png" in done.out.splitlines()
+    assert finished.out.splitlines()[0].startswith(f"{shown} -> ")
+    assert f"run of {shown}/preview.png" in finished.out.splitlines()
     assert (tmp_path / f"run of {name}" / "preview.png").exists()
     log = (tmp_path / f"run of {name}" / "render.log").read_text(encoding="utf-8")
-    for text in (done.out, done.err, log):
+    for text in (finished.out, finished.err, log):
         assert all(line.isprintable() for line in text.split("\n"))
     assert f"run of {shown}/preview.png" in log
 
@@ -114,9 +114,9 @@ def test_markup_in_a_path_ends_nothing(command, tmp_path) -> None:
     Image.new("RGB", (120, 90), (90, 120, 60)).save(tmp_path / "x[" / "b].png")
     words = [word for word in TINY if not word.startswith("image=")]
     for action in ("plan", "render"):
-        done = command(action, *words, "image=x[/b].png")
-        assert done.code == 0, done.err
-        assert "x[/b].png" in done.out
+        finished = command(action, *words, "image=x[/b].png")
+        assert finished.code == 0, finished.err
+        assert "x[/b].png" in finished.out
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
@@ -124,9 +124,9 @@ def test_a_name_that_the_output_cannot_hold_is_escaped(encoding: str, command, t
     Image.new("RGB", (120, 90), (90, 120, 60)).save(tmp_path / "あ.png")
     words = [word for word in TINY if not word.startswith("image=")]
     for action in ("plan", "render"):
-        done = command(action, *words, "image=あ.png", env={"PYTHONIOENCODING": encoding})
-        assert done.code == 0, done.err
-        assert r"\u3042.png" in done.out
+        finished = command(action, *words, "image=あ.png", env={"PYTHONIOENCODING": encoding})
+        assert finished.code == 0, finished.err
+        assert r"\u3042.png" in finished.out
     refused = command("render", *words, "image=い.png", env={"PYTHONIOENCODING": encoding})
     refused.refused(r"\u3044.png")
 
@@ -143,9 +143,9 @@ def test_a_name_that_is_no_text_works_everywhere(command, tmp_path) -> None:
     assert rendered.code == 0, rendered.err
     assert (tmp_path / folder / "out" / "dream.dzi").exists()
     assert r"p\udcff.png" in rendered.out
-    for more in (["export", f"run={run}", f"output.path={folder}/out.tif"], ["status", f"run={run}"]):
-        done = command(*more)
-        assert done.code == 0, done.err
+    for action in (["export", f"run={run}", f"output.path={folder}/out.tif"], ["status", f"run={run}"]):
+        finished = command(*action)
+        assert finished.code == 0, finished.err
     with Image.open(tmp_path / folder / "out.tif") as exported:
         assert exported.width == 96
     swept = command("sweep", *words, f"image={folder}/*.png", "seed=1,2", f"sweep.dir={folder}/sweep")
@@ -153,6 +153,6 @@ def test_a_name_that_is_no_text_works_everywhere(command, tmp_path) -> None:
     assert r"image=f\udce9/p\udcff.png" in (tmp_path / folder / "sweep" / "index.html").read_text(encoding="utf-8")
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     shutil.copy(picture, tmp_path / "é.png")
-    done = command(*words, "image=é.png", "output.dir=é", env=ascii_only)
-    assert done.code == 0, done.err
+    finished = command(*words, "image=é.png", "output.dir=é", env=ascii_only)
+    assert finished.code == 0, finished.err
     assert (tmp_path / "é" / "preview.png").exists()

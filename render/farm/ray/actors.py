@@ -1,26 +1,26 @@
-"""Workers as Ray actors, their demands, and the resources of the nodes."""
+"""Workers as Ray actors."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from render.farm.executors import Reference
-from render.farm.messages import Facts
+from render.farm.messages import WorkerFacts
 
 #: How long a worker may take to start on a free machine, s.
-START = 120.0
-#: Resources that Ray lists for a node but users never request by name.
-_INTERNAL = ("memory", "object_store_memory")
+MAX_START_S = 120.0
 
 
 class WorkerActor:
-    """Ray actor around a `WorkerProcess`, which imports JAX and is therefore imported only in the actor's process."""
+    """Ray actor around a `WorkerProcess`.
+
+    That imports JAX, so it is imported only in the actor's process.
+    """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         """Set `environment` before JAX can read it, then make the `WorkerProcess`.
@@ -51,84 +51,36 @@ class WorkerActor:
         return parts[0] if len(parts) == 1 else tuple(parts)
 
 
-@dataclass(frozen=True)
-class Demand:
-    """Resources that a worker takes of a node. `num_cpus` None means all CPUs of a node: one worker each."""
-
-    num_cpus: float | None
-    num_gpus: float
-    resources: dict[str, float] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        parts = [f"{self.num_gpus:g} GPU"] if self.num_gpus else []
-        parts += ["a whole node's CPUs"] if self.num_cpus is None else [f"{self.num_cpus:g} CPU"]
-        return ", ".join(parts + [f"{amount:g} {name}" for name, amount in self.resources.items()])
-
-    @property
-    def platform(self) -> str:
-        """Platform for JAX. With it set, a device that is in use is an error and not a slow render."""
-        if self.num_gpus:
-            return "cuda"
-        return "tpu" if "TPU" in self.resources else "cpu"
-
-    def fits(self, node: dict[str, Any]) -> int:
-        """Return how many workers an otherwise idle node has room for."""
-        available = node["Resources"]
-        demands = {"GPU": self.num_gpus, **self.resources}
-        if self.num_cpus is not None:
-            demands["CPU"] = self.num_cpus
-        elif available.get("CPU", 0) < 1:
-            return 0
-        counts = [int(available.get(name, 0) // amount) for name, amount in demands.items() if amount > 0]
-        worker_count = min(counts) if counts else 1
-        return min(worker_count, 1) if self.num_cpus is None and not self.num_gpus and not self.resources else worker_count
+#: Ray must not restart it: a new worker needs its block, and then all others get theirs again.
+Actor: Any = ray.remote(max_restarts=0, max_task_retries=0)(WorkerActor)
 
 
 @dataclass(eq=False)
 class Member:
-    """A worker's actor; `ready` resolves once it has started, and `failures` counts since the last checkpoint."""
+    """A worker of the farm, as the driver sees it.
+
+    Attributes:
+        handle: Ray's handle of the `WorkerActor`.
+        node: ID of its node; None until it has started, if Ray chooses the node.
+        ready: Reference that resolves once it has started, or failed to start.
+        facts: The worker's facts; None until it has started.
+        failures: Number of its failures since the last checkpoint.
+    """
 
     handle: Any
     node: str | None
     ready: Reference
-    facts: Facts | None = None
+    facts: WorkerFacts | None = None
     failures: int = 0
 
     def __str__(self) -> str:
+        """Return process, host and device, for the log."""
         if self.facts is None:
             return "not started"
         several = f"{self.facts.devices} x " if self.facts.devices > 1 else ""
         return f"pid {self.facts.pid} on {self.facts.host} ({several}{self.facts.device})"
 
-
-#: Ray must not restart it: a new worker needs its block, and then all others get theirs again.
-Actor: Any = ray.remote(max_restarts=0, max_task_retries=0)(WorkerActor)
-
-
-def alive_nodes() -> list[dict[str, Any]]:
-    """Return the cluster's nodes as Ray describes them."""
-    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-
-
-def what_there_is() -> str:
-    """Return a text for users about the cluster's nodes and their resources."""
-    nodes = alive_nodes()
-    totals: dict[str, float] = {}
-    for node in nodes:
-        for name, amount in node["Resources"].items():
-            if name in ("CPU", "GPU", "TPU") or not (name.startswith("node:") or name in _INTERNAL):
-                totals[name] = totals.get(name, 0) + amount
-    totals.setdefault("GPU", 0)
-    listed = ", ".join(f"{amount:g} {name}" for name, amount in sorted(totals.items()))
-    return f"{len(nodes)} node{'s' if len(nodes) != 1 else ''} with {listed}"
-
-
-def is_ready(member: Member) -> bool:
-    """Return True if the member's process has started, or failed to start."""
-    return bool(ray.wait([member.ready], timeout=0)[0])
-
-
-def has_plugin(platform: str) -> bool:
-    """Return True if JAX is installed with support for `cuda` or `tpu`."""
-    names = {"cuda": ("jax_cuda12_plugin", "jax_cuda13_plugin"), "tpu": ("libtpu",)}[platform]
-    return any(importlib.util.find_spec(name) for name in names)
+    @property
+    def is_ready(self) -> bool:
+        """True if its process has started, or failed to start."""
+        return bool(ray.wait([self.ready], timeout=0)[0])

@@ -1,4 +1,4 @@
-"""A local Ray node on this machine: its vital processes, and the cleanup after them."""
+"""A local Ray node on this machine: its start, the watch over its vital processes, and its end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -18,9 +18,12 @@ import ray
 
 from render.config.schema import FarmConfig
 from render.errors import NodeLost, UserError
-from render.farm.ray.actors import has_plugin
+from render.farm.ray.failures import first_line
+from render.farm.ray.private_api import differing_parts, vital_processes
+from render.farm.ray.quick_start import quick_start
+from render.farm.ray.resources import has_plugin
 from render.farm.ray.session_directory import Session, open_session
-from render.farm.ray.startup import first_line, init_ray, large_pages, system_config
+from render.farm.ray.startup import init_ray, large_pages, system_config
 from render.system.surroundings import clean_environment, private_token
 
 log = logging.getLogger(__name__)
@@ -28,7 +31,7 @@ log = logging.getLogger(__name__)
 #: Ray's names of its vital processes, and their names for users.
 _VITAL = {"raylet": "raylet", "gcs_server": "control store"}
 #: Time between checks of them, and how long one may be stopped, s.
-_LOOK_EVERY, _STOPPED = 0.5, 60.0
+_CHECK_PERIOD_S, _MAX_STOPPED_S = 0.5, 60.0
 
 
 class RayNode:
@@ -38,26 +41,35 @@ class RayNode:
         """Store the vital processes by their names for users, and the session."""
         self._processes = dict(processes)
         self._session = session
+        #: All processes of the node, to be ended with it.
         self._family: set[psutil.Process] = set()
-        self._stopped: dict[str, float] = {}
-        self._lost = ""
-        self._looked = 0.0
+        #: Times since when vital processes have been stopped, by their names.
+        self._stopped_since: dict[str, float] = {}
+        self._loss = ""
+        self._checked_at = 0.0
         self._lock = threading.Lock()
 
     @classmethod
     def start(cls, config: FarmConfig, memory: int, say: Callable[[str], None]) -> RayNode:
-        """Start Ray, with a second attempt if the machine was too busy; `memory` is the size of its object store, bytes.
+        """Start Ray; the second attempt, if the first one fails, starts all of Ray's processes.
 
-        Raise `UserError` if it does not start.
+        Args:
+            config: The farm's settings.
+            memory: Size of the object store, bytes.
+            say: Called with a message for users before the second attempt.
+
+        Raises:
+            UserError: Ray does not start.
         """
-        for last in (False, True):
+        for is_last in (False, True):
             session = open_session()
             try:
-                _init(config, memory, session)
-                node = getattr(ray._private.worker, "_global_node", None)
-                table = getattr(node, "all_processes", {})
+                _init(config, memory, session, all_processes=is_last)
                 log.info("Ray %s started in %s", ray.__version__, session.home)
-                return cls({called: table[name][0].process for name, called in _VITAL.items() if table.get(name)}, session)
+                node = cls(vital_processes(_VITAL), session)
+                if parts := ", ".join(differing_parts()):
+                    say(f"Ray {ray.__version__} differs from the one expected and may start more slowly ({parts})")
+                return node
             except BaseException as error:
                 ray.shutdown()
                 _end_children()
@@ -65,7 +77,7 @@ class RayNode:
                 # Ray may raise any exception here, even a plain Exception.
                 if not isinstance(error, Exception):
                     raise
-                if last:
+                if is_last:
                     raise UserError(
                         f"Ray cannot be started on this machine ({first_line(error)}): end what else keeps it busy and run "
                         "the command again, or set farm.executor=inline to do without Ray"
@@ -83,17 +95,18 @@ class RayNode:
     @property
     def is_lost(self) -> bool:
         """True if one of the vital processes was seen to have ended."""
-        return bool(self._lost)
+        return bool(self._loss)
 
     def check(self) -> None:
         """Raise `NodeLost` once one of the vital processes has ended or been stopped for too long. Cheap."""
         with self._lock:
             now = time.monotonic()
-            if not self._lost and now - self._looked >= _LOOK_EVERY:
-                self._looked = now
-                self._lost = next(filter(None, (self._fate(*process, now) for process in self._processes.items())), "")
-        if self._lost:
-            raise NodeLost(f"Ray's {self._lost}")
+            if not self._loss and now - self._checked_at >= _CHECK_PERIOD_S:
+                self._checked_at = now
+                losses = (self._read_loss(name, process, now) for name, process in self._processes.items())
+                self._loss = next(filter(None, losses), "")
+        if self._loss:
+            raise NodeLost(f"Ray's {self._loss}")
 
     def remember(self) -> None:
         """Record the current processes, to end them with the node if they do not end by themselves."""
@@ -103,29 +116,32 @@ class RayNode:
                 self._family |= {vital, *vital.children(recursive=True)}
 
     def end(self) -> None:
-        """End all processes that are left: Ray's agents would take a minute to notice that they are alone."""
+        """End all processes that are left.
+
+        Ray's agents would take a minute to notice that they are alone.
+        """
         processes = [process for process in self._family if process.is_running()]
         for process in processes:
             with suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(processes, timeout=5.0)
 
-    def _fate(self, called: str, process: Popen[bytes], now: float) -> str:
+    def _read_loss(self, name: str, process: Popen[bytes], now: float) -> str:
         """Return why a process counts as lost, or an empty string if it runs."""
         code = process.poll()
         if code is not None:
             ending = f"was ended by {_signal_name(-code)}" if code < 0 else f"ended with code {code}"
-            return f"{called} on this machine {ending}"
+            return f"{name} on this machine {ending}"
         with suppress(psutil.Error):
             if psutil.Process(process.pid).status() == psutil.STATUS_STOPPED:
-                if now - self._stopped.setdefault(called, now) > _STOPPED:
-                    return f"{called} on this machine has been stopped for {_STOPPED:.0f} s"
+                if now - self._stopped_since.setdefault(name, now) > _MAX_STOPPED_S:
+                    return f"{name} on this machine has been stopped for {_MAX_STOPPED_S:.0f} s"
                 return ""
-        self._stopped.pop(called, None)
+        self._stopped_since.pop(name, None)
         return ""
 
 
-def _init(config: FarmConfig, memory: int, session: Session) -> None:
+def _init(config: FarmConfig, memory: int, session: Session, *, all_processes: bool) -> None:
     worker = config.worker
     on_gpu = worker.num_gpus if worker.num_gpus is not None else has_plugin("cuda")
     cpus = (config.workers or os.cpu_count() or 1) * max(1, int(worker.num_cpus or 1))
@@ -140,6 +156,7 @@ def _init(config: FarmConfig, memory: int, session: Session) -> None:
         os.environ.update(private_token())
     with clean_environment():
         init_ray(
+            nullcontext() if config.dashboard else quick_start(all_processes=all_processes),
             # A local Ray even if RAY_ADDRESS names a cluster.
             address="local",
             num_cpus=cpus,
@@ -154,15 +171,18 @@ def _init(config: FarmConfig, memory: int, session: Session) -> None:
 
 
 def _end_children() -> None:
-    """End the Ray processes that this process has started, after a failed start that Ray itself does not clean up."""
-    ray_processes = [child for child in psutil.Process().children(recursive=True) if _is_rays(child)]
+    """End the Ray processes that this process has started.
+
+    After a failed start Ray itself does not clean up.
+    """
+    ray_processes = [child for child in psutil.Process().children(recursive=True) if _is_ray_process(child)]
     for child in ray_processes:
         with suppress(psutil.Error):
             child.kill()
     psutil.wait_procs(ray_processes, timeout=5.0)
 
 
-def _is_rays(process: psutil.Process) -> bool:
+def _is_ray_process(process: psutil.Process) -> bool:
     try:
         words = process.cmdline()
     except psutil.Error:

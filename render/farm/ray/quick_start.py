@@ -1,72 +1,99 @@
-"""Quick start of a local Ray, with only the processes that it needs and no longer wait than necessary.
+"""Quick start of a local Ray: only the processes that a render needs, and frequent polls for the node.
 
-Ray has no options for this, so some of its functions are replaced while it starts. A Ray version that does not have these
-functions, or calls them differently, starts as usual.
+Ray has no options for this, so some of its private functions are replaced while it starts. Each one is replaced only if
+this Ray has it with the expected parameters; otherwise Ray starts as usual there, which takes longer.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import psutil
-import ray
-from ray._private import node, services, utils
 
-#: Longest wait for a node to register, and time between polls, s.
-_REGISTER, _LOOK_EVERY = 90.0, 0.02
-#: Starters of processes only for Ray's dashboard, its autoscaler, and printing workers' output.
-_UNUSED = ("start_api_server", "start_monitor", "start_log_monitor")
+from render.farm.ray.private_api import PrivatePart, find_private, note_difference
+
+#: Longest wait for the node to register, and time between polls, s.
+_MAX_REGISTER_S, _POLL_S = 90.0, 0.02
+#: Functions that start processes only for the dashboard, the autoscaler and printed output, with their parameters.
+_UNUSED_STARTERS: Mapping[str, Sequence[str]] = {
+    "node.Node.start_api_server": ("self", "include_dashboard", "raise_on_failure"),
+    "node.Node.start_monitor": ("self",),
+    "node.Node.start_log_monitor": ("self",),
+}
 
 
 @contextmanager
-def bare() -> Iterator[None]:
-    """Inside, `ray.init` starts Ray without dashboard, autoscaler and printed logs. Not safe for concurrent threads."""
-    replacements: list[tuple[Any, str, Callable[[Any], Any]]] = [
-        *((node.Node, name, lambda _own: _start_nothing) for name in _UNUSED),
-        # With this error, Ray's agent, which is vital, does not load the dashboard's modules.
-        (utils, "get_dashboard_dependency_error", lambda _own: _no_dashboard),
-        (services, "get_node", _looking_often),
-    ]
-    originals = [(owner, name, getattr(owner, name), patch) for owner, name, patch in replacements if hasattr(owner, name)]
-    for owner, name, original, patch in originals:
-        setattr(owner, name, patch(original))
+def quick_start(*, all_processes: bool = False) -> Iterator[None]:
+    """Inside the context, have `ray.init` start a local Ray quickly. Not safe for concurrent threads.
+
+    Args:
+        all_processes: Start also the processes for dashboard, autoscaler and printed output, as Ray does by itself.
+    """
+    replaced: list[PrivatePart] = []
+
+    def replace(path: str, parameters: Sequence[str], replacement: Callable[[Any], Any]) -> None:
+        part = find_private(path, parameters)
+        if part and part.replace(replacement(part.value)):
+            replaced.append(part)
+
     try:
+        if not all_processes:
+            for path, parameters in _UNUSED_STARTERS.items():
+                replace(path, parameters, lambda _start: _start_nothing)
+            # With this error, Ray's agent, which is vital, does not load the dashboard's modules.
+            replace("utils.get_dashboard_dependency_error", (), lambda _get_error: _dashboard_error)
+        replace("services.get_node", ("gcs_address", "node_id"), _polling_often)
         yield
     finally:
-        for owner, name, original, _ in originals:
-            setattr(owner, name, original)
+        for part in replaced:
+            part.replace(part.value)
 
 
 def _start_nothing(*_: Any, **__: Any) -> None:
     """Stand in for a function that starts a process."""
 
 
-def _no_dashboard() -> ImportError:
+def _dashboard_error() -> ImportError:
+    """Stand in for the function that reports why the dashboard cannot be loaded."""
     return ImportError("the dashboard is not wanted")
 
 
-def _looking_often(own: Callable[[str, str], Any]) -> Callable[[str, str], Any]:
-    """Return a `get_node` that first polls often until the node is up: Ray itself polls once a second."""
+def _polling_often(get_node: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a `get_node` that first waits until the node has registered.
 
-    def get_node(address: str, node_id: str) -> Any:
-        state: Any = ray._private.state.GlobalState()  # type: ignore[no-untyped-call]
-        options = services._get_gcs_client_options(address)  # type: ignore[no-untyped-call]
-        state._initialize_global_state(options)
-        deadline = time.monotonic() + _REGISTER
-        while time.monotonic() < deadline and all(node_record["NodeID"] != node_id for node_record in state.node_table()):
-            if not _is_coming():
-                break
-            time.sleep(_LOOK_EVERY)
+    It looks often; Ray itself looks once a second.
+    """
+
+    def get_registered_node(gcs_address: str, node_id: str) -> Any:
+        try:
+            _await_registration(gcs_address)
+        except Exception as error:
+            # Another Ray may raise anything here; its own function follows anyway.
+            note_difference("state.GlobalState", error)
+        return get_node(gcs_address, node_id)
+
+    return get_registered_node
+
+
+def _await_registration(gcs_address: str) -> None:
+    """Wait until the new cluster at `gcs_address` has a node, or until no node will come."""
+    global_state, client_options = find_private("state.GlobalState"), find_private("services._get_gcs_client_options")
+    if global_state is None or client_options is None:
+        return
+    state = global_state.value()
+    state._initialize_global_state(client_options.value(gcs_address))
+    try:
+        deadline = time.monotonic() + _MAX_REGISTER_S
+        while not state.node_table() and _has_raylet() and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+    finally:
         state.disconnect()
-        return own(address, node_id)
-
-    return get_node
 
 
-def _is_coming() -> bool:
+def _has_raylet() -> bool:
     """Return True if a raylet that this process has started is alive."""
     raylets = [child for child in psutil.Process().children() if child.name() == "raylet"]
     return any(raylet.status() != psutil.STATUS_ZOMBIE for raylet in raylets)

@@ -25,10 +25,12 @@ from render.errors import UserError
 PREFIX = "dream"
 #: Longest path of a socket below Ray's directory; process numbers have up to seven digits.
 _LONGEST_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1"
-#: An unlocked directory younger than this is still being made, s.
-_MAKING = 60.0
+#: Least age of an unlocked directory to be removed, s: a younger one is still being made.
+_MIN_STALE_AGE_S = 60.0
+#: Names of the lock and of Ray's directory in a session's.
 _LOCK, _ROOT = ".lock", "ray"
-_PLAIN = re.compile(r"[\w./+-]+", re.ASCII)
+#: Paths that Ray does not split.
+_PLAIN_PATH = re.compile(r"[\w./+-]+", re.ASCII)
 
 
 @dataclass
@@ -54,7 +56,8 @@ class Session:
 def open_session() -> Session:
     """Return a new session, after removing those of processes that are gone.
 
-    Raise `UserError` if no directory can be written, or none allows sockets.
+    Raises:
+        UserError: No directory can be written, or none allows sockets.
     """
     try:
         base = Path(tempfile.gettempdir())
@@ -78,7 +81,7 @@ def open_session() -> Session:
 
 def takes_sockets(root: Path) -> bool:
     """Return True if Ray's sockets can be made below `root`, for any process number."""
-    if not _PLAIN.fullmatch(str(root)):
+    if not _PLAIN_PATH.fullmatch(str(root)):
         return False
     name = Path(f"{root}{_LONGEST_SOCKET}")
     try:
@@ -102,14 +105,14 @@ def remove_stale(base: Path) -> None:
 
 def _remove_if_stale(directory: Path) -> None:
     try:
-        facts = directory.lstat()
-        if not directory.is_dir() or directory.is_symlink() or facts.st_uid != os.getuid():
+        status = directory.lstat()
+        if not directory.is_dir() or directory.is_symlink() or status.st_uid != os.getuid():
             return
         # A reused process number does not matter: the user of a session holds its lock.
         names = {path.name for path in directory.iterdir()}
         if _LOCK not in names or not names <= {_LOCK, _ROOT}:
             return
-        is_young = time.time() - facts.st_mtime < _MAKING
+        is_young = time.time() - status.st_mtime < _MIN_STALE_AGE_S
         if psutil.pid_exists(int(directory.name.split("-")[1])) and is_young:
             return
         lock = FileLock(directory / _LOCK)
@@ -136,7 +139,10 @@ def _make(base: Path) -> tuple[Path, FileLock]:
 
 
 def _link(session: Session) -> None:
-    """Set `root` to a link to the session's files in a place with a short name. Raise `UserError` if none works."""
+    """Set `root` to a link to the session's files in a place with a short name.
+
+    Raise `UserError` if no place works.
+    """
     for place in _short_places():
         try:
             remove_stale(place)

@@ -18,19 +18,19 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 #: A silence is suspicious if it is this many times as long as the longest that ended by itself.
-_FAR_LONGER = 20
+SUSPICIOUS_FACTOR = 20
 #: Longest answer time of an idle worker, and longest start of the process that calls it, s.
-_PATIENCE, _START = 60.0, 60.0
+_MAX_ANSWER_S, _MAX_START_S = 60.0, 60.0
 #: Share of a CPU above which a process works; Ray's threads in an idle one use about 0.01.
-_WORKING = 0.05
+_MIN_WORKING_SHARE = 0.05
 
 
 class Silence:
     """Time without any result, and whether it is suspicious."""
 
-    def __init__(self, least: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start the clock. `least` is how long results may always be missing, s."""
-        self.least = least
+    def __init__(self, min_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start the clock. `min_seconds` is how long results may always be missing, s."""
+        self.min_seconds = min_seconds
         self._clock = clock
         self._longest = 0.0
         self._since = clock()
@@ -38,10 +38,10 @@ class Silence:
     @property
     def bound(self) -> float:
         """Seconds of silence after which a worker that waits for its accelerator counts as hanging."""
-        return max(self.least, _FAR_LONGER * self._longest)
+        return max(self.min_seconds, SUSPICIOUS_FACTOR * self._longest)
 
     @property
-    def is_far_longer(self) -> bool:
+    def exceeds_bound(self) -> bool:
         """True if it lasts far longer than any silence that ended by itself."""
         return self.seconds >= self.bound
 
@@ -54,7 +54,7 @@ class Silence:
         """Start to wait for a result."""
         self._since = self._clock()
 
-    def heard(self) -> None:
+    def end(self) -> None:
         """Note that a result came."""
         self._longest = max(self._longest, self.seconds)
         self._since = self._clock()
@@ -62,7 +62,7 @@ class Silence:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A worker's actor and its process; `may_wait` is True if it may work without using a CPU."""
+    """A worker's actor, its node and process; `may_wait` is True if it may work without using a CPU."""
 
     handle: Any
     node: str
@@ -70,51 +70,56 @@ class Suspect:
     may_wait: bool = False
 
 
-def hanging(suspects: Mapping[int, Suspect], least: float, check: Callable[[], None] = lambda: None) -> set[int]:
-    """Return the numbers of the workers that neither answer nor work for `least` seconds, or a minute if that is shorter.
+def find_hanging(suspects: Mapping[int, Suspect], seconds: float, check: Callable[[], None] = lambda: None) -> set[int]:
+    """Return the keys of the workers that neither answer nor work.
 
     Each worker is called from a process on its own machine. A call from here would queue behind calls that wait for other
     workers' results, so that a worker that waits for a hanging one would seem to hang, too. Workers on machines that cannot
     be reached are not reported: Ray reports a lost machine.
+
+    Args:
+        suspects: The workers, by any numbers.
+        seconds: Time in which they must answer or work, s; at most a minute is waited.
+        check: Called while waiting; may raise.
     """
-    patience = min(_PATIENCE, least)
+    patience = min(_MAX_ANSWER_S, seconds)
     by_node: dict[str, dict[int, Suspect]] = defaultdict(dict)
     for number, suspect in suspects.items():
         by_node[suspect.node][number] = suspect
-    looks = [
-        _Look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(node_suspects, patience)
-        for node, node_suspects in by_node.items()
+    inspections = [
+        _Inspection.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(group, patience)
+        for node, group in by_node.items()
     ]
     numbers: set[int] = set()
-    deadline = time.monotonic() + patience + _START
-    while looks and time.monotonic() < deadline:
+    deadline = time.monotonic() + patience + _MAX_START_S
+    while inspections and time.monotonic() < deadline:
         check()
-        ready, looks = ray.wait(looks, num_returns=len(looks), timeout=1.0)
-        for look in ready:
+        ready, inspections = ray.wait(inspections, num_returns=len(inspections), timeout=1.0)
+        for inspection in ready:
             try:
-                numbers |= ray.get(look)
+                numbers |= ray.get(inspection)
             except RayError:
                 continue
     return numbers
 
 
-def _look(suspects: Mapping[int, Suspect], patience: float) -> set[int]:
-    """Find the hanging workers on this machine, which is the suspects' own."""
-    before = {number: _cpu_seconds(suspect.pid) for number, suspect in suspects.items()}
+def _inspect(suspects: Mapping[int, Suspect], patience: float) -> set[int]:
+    """Return the keys of the hanging workers on this machine, which is the suspects' own."""
+    cpu_seconds_before = {number: _cpu_seconds(suspect.pid) for number, suspect in suspects.items()}
     pings = {suspect.handle.call.remote("ping"): number for number, suspect in suspects.items()}
     _, silent = ray.wait(list(pings), num_returns=len(pings), timeout=patience)
     numbers = set()
     for reference in silent:
         number = pings[reference]
         suspect = suspects[number]
-        cpu_seconds = _cpu_seconds(suspect.pid) - before[number]
-        is_idle = cpu_seconds < _WORKING * patience and not _awaits_disk(suspect.pid)
+        cpu_seconds = _cpu_seconds(suspect.pid) - cpu_seconds_before[number]
+        is_idle = cpu_seconds < _MIN_WORKING_SHARE * patience and not _awaits_disk(suspect.pid)
         if _is_stopped(suspect.pid) or (is_idle and not suspect.may_wait):
             numbers.add(number)
     return numbers
 
 
-_Look: Any = ray.remote(num_cpus=0, max_retries=0)(_look)
+_Inspection: Any = ray.remote(num_cpus=0, max_retries=0)(_inspect)
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -133,7 +138,7 @@ def _is_stopped(pid: int) -> bool:
 
 
 def _awaits_disk(pid: int) -> bool:
-    """Return True if a thread of the process is in an uninterruptible sleep, as while a file is flushed."""
+    """Return True if a thread of the process sleeps uninterruptibly, as while a file is flushed."""
     try:
         threads = [psutil.Process(thread.id) for thread in psutil.Process(pid).threads()]
         return any(thread.status() == psutil.STATUS_DISK_SLEEP for thread in threads)

@@ -12,17 +12,23 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+#: Remedy for users: the slices that can be used.
 SHAPES = "take slices of one host, as many as you like: v5e (v5litepod) or v6e of 1, 4 or 8 chips, v4-8 or v5p-8"
+#: Ray's labels of a node.
 _NAME, _TOPOLOGY, _KIND = "ray.io/tpu-slice-name", "ray.io/tpu-topology", "ray.io/tpu-pod-type"
+#: Ray's resource of the first host of a slice.
 _HEAD = re.compile(r"TPU-(?P<kind>.+-\d+)-head")
 #: Generations whose slices are named by chips; the others are named by cores, two to a chip.
 _ONE_CORE = ("v5litepod", "v5e", "v6e")
 
 
 def multi_host_slice(nodes: Sequence[Mapping[str, Any]]) -> str | None:
-    """Return a text for users that names a slice of several hosts among Ray's nodes (see `ray.nodes`), or None.
+    """Return a text for users that names a slice of several hosts, or None.
 
     A slice has several hosts if several nodes have its name, or if it has more chips than its node.
+
+    Args:
+        nodes: Ray's nodes, as `ray.nodes` returns them.
     """
     node_counts = Counter(node.get("Labels", {}).get(_NAME) for node in nodes if node["Resources"].get("TPU"))
     for node in nodes:
@@ -41,7 +47,7 @@ def multi_host_slice(nodes: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def _chips(kind: str | None, topology: str | None) -> int:
-    """Return the number of chips of a slice, by its topology (4x4) or its kind (v6e-16); 1 if neither tells."""
+    """Return a slice's number of chips by its topology (4x4) or kind (v6e-16), or else 1."""
     if topology and re.fullmatch(r"\d+(x\d+)+", topology):
         return math.prod(map(int, topology.split("x")))
     if kind:

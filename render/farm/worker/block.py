@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from render.dreaming.resample import Pixels
 from render.errors import NumericalError
 from render.farm.messages import Assignment
+from render.farm.parts import CANVAS, moment_index
 from render.farm.worker import scratch
 from render.geometry.blocks import Block, Piece, deal_blocks, pieces_of
 from render.geometry.geometry import Rect, Tile, boundary_runs
-
-CANVAS, _MOMENT = "canvas", "moment-"
 
 
 class SourceOfPixels(Protocol):
@@ -33,21 +32,21 @@ class MaskOfPixels(Protocol):
 
 
 class BlockArrays:
-    """Arrays of a worker's block. `canvas` covers the block with its margin, `own` is the view of the block in it."""
+    """Arrays of a worker's block. `canvas` covers it with its margin, and `block_pixels` is the view of the block alone."""
 
     def __init__(
-        self, given: Assignment, source: SourceOfPixels, masks: Sequence[MaskOfPixels], *, needs_source: bool
+        self, assignment: Assignment, source: SourceOfPixels, masks: Sequence[MaskOfPixels], *, needs_source: bool
     ) -> None:
         """Allocate the canvas, and fill masks and source. With `needs_source`, keep the source under margins, too."""
-        self.given = given
-        block, stage = given.block, given.stage
+        self.assignment = assignment
+        block, stage = assignment.block, assignment.stage
         self.canvas: Pixels = self._room((*block.padded.shape, 3))
-        self.own: Pixels = self.canvas[block.pixels.slices_from(block.padded)]
+        self.block_pixels: Pixels = self.canvas[block.pixels.slices_from(block.padded)]
         #: Each region's mask, None if it has none.
         self.masks = [self._mask(number, masks) for number in range(len(stage.regions))]
         #: For each region, the numbers of the tiles that it has no part in.
         self.idle = [self._idle(number, masks) for number in range(len(stage.regions))]
-        #: The source: under the whole of `canvas`, under `own` alone, or None if it is not used.
+        #: The source: under the whole of `canvas`, under `block_pixels` alone, or None if it is not used.
         self.source: Pixels | None = None
         if needs_source:
             self.source = self._padded_source(source)
@@ -66,7 +65,8 @@ class BlockArrays:
 
     @property
     def block(self) -> Block:
-        return self.given.block
+        """The tiles that the worker owns."""
+        return self.assignment.block
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -76,7 +76,7 @@ class BlockArrays:
     @property
     def gradient_rect(self) -> Rect:
         """Rectangle that `gradients` cover: the block grown by the reach of the filter."""
-        return self.block.pixels.grown(self.given.stage.conditioning.reach)
+        return self.block.pixels.grown(self.assignment.stage.conditioning.reach)
 
     @property
     def gradients(self) -> list[Pixels]:
@@ -93,10 +93,10 @@ class BlockArrays:
     @property
     def conditioned(self) -> list[Pixels]:
         """Each region's gradient for the update, over the block alone: filtered, if there is a filter."""
-        if not self.given.stage.conditioning.filters:
+        if not self.assignment.stage.conditioning.filters:
             return [gradient[self.block.pixels.slices_from(self.gradient_rect)] for gradient in self.gradients]
         if not self._filtered:
-            self._filtered = [self._room((*self.block.pixels.shape, 3)) for _ in self.given.stage.regions]
+            self._filtered = [self._room((*self.block.pixels.shape, 3)) for _ in self.assignment.stage.regions]
         return self._filtered
 
     def fill_margin(self, *parts: Sequence[Pixels]) -> None:
@@ -104,7 +104,7 @@ class BlockArrays:
 
         `parts` are the pixels that `Gathering.others` of the margin names, in that order.
         """
-        margin, padded = self.given.margin, self.block.padded
+        margin, padded = self.assignment.margin, self.block.padded
         put(self.canvas, padded, margin.own, (self.part(piece.source) for piece in margin.own))
         for (_, pieces), pixels in zip(margin.others, parts, strict=True):
             put(self.canvas, padded, pieces, pixels)
@@ -116,8 +116,8 @@ class BlockArrays:
     def array(self, part: str) -> Pixels:
         """Return the block's own pixels of the canvas, or of a moment, by the part's name in checkpoints."""
         if part == CANVAS:
-            return self.own
-        return self.moments[int(part.removeprefix(_MOMENT)) - 1]
+            return self.block_pixels
+        return self.moments[moment_index(part)]
 
     def part(self, rect: Rect, part: str = CANVAS) -> Pixels:
         """Return the view of the block's own pixels in a rectangle of the canvas."""
@@ -144,10 +144,10 @@ class BlockArrays:
         return tile.number not in self.idle[region]
 
     def _room(self, shape: tuple[int, ...]) -> NDArray:
-        return scratch.empty(shape, self.given.directory)
+        return scratch.empty(shape, self.assignment.directory)
 
     def _mask_at(self, number: int, masks: Sequence[MaskOfPixels], rect: Rect) -> NDArray[np.float32]:
-        region = self.given.stage.regions[number]
+        region = self.assignment.stage.regions[number]
         value = np.ones(rect.shape, np.float32)
         for mask in region.masks:
             value *= masks[mask].at(self.shape, rect)
@@ -157,7 +157,7 @@ class BlockArrays:
         return value
 
     def _mask(self, number: int, masks: Sequence[MaskOfPixels]) -> NDArray[np.float32] | None:
-        if self.given.stage.regions[number].everywhere:
+        if self.assignment.stage.regions[number].everywhere:
             return None
         mask_array = self._room(self.block.pixels.shape)
         for rect in self.block.pixels.bands():
@@ -166,7 +166,7 @@ class BlockArrays:
 
     def _idle(self, number: int, masks: Sequence[MaskOfPixels]) -> frozenset[int]:
         """Return the numbers of the tiles where a region's mask is 0, also within the filter's reach."""
-        mask, reach = self.masks[number], self.given.stage.conditioning.reach
+        mask, reach = self.masks[number], self.assignment.stage.conditioning.reach
         if mask is None:
             return frozenset()
         grid, idle = self.block.grid, []
@@ -195,11 +195,6 @@ def not_finite(octave: int, step: int, tile: Tile) -> NumericalError:
         f"the gradient is not finite at octave {octave + 1}, step {step + 1}, tile {tile.number} "
         f"(row {tile.row}, column {tile.column}): lower step_size or the objective's weights"
     )
-
-
-def moment_parts(count: int) -> tuple[str, ...]:
-    """Return the names of the optimizer's moments in checkpoints."""
-    return tuple(f"{_MOMENT}{number + 1}" for number in range(count))
 
 
 def put(target: Pixels, where: Rect, pieces: Iterable[Piece], pixels: Iterable[Pixels]) -> None:

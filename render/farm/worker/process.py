@@ -20,9 +20,11 @@ from render.dreaming.kernel import Kernel
 from render.dreaming.objectives import KernelInputs
 from render.dreaming.programs import Programs
 from render.errors import UserError
-from render.farm.messages import Facts
+from render.farm.messages import WorkerFacts
+from render.farm.remote import remote_methods
 from render.farm.versions import own_versions
 from render.farm.worker.block import MaskOfPixels, SourceOfPixels
+from render.farm.worker.interface import RemoteProcess
 from render.farm.worker.kernel_recipe import KernelRecipe
 from render.farm.worker.resident_block import Residency
 from render.farm.worker.worker import Worker
@@ -33,11 +35,10 @@ from render.system.paths import cache_directory
 
 #: Directory of compiled kernels in the user's cache.
 KERNELS = "kernels"
-#: Networks that a process keeps, each with its weights.
-_KERNELS_KEPT = 8
+#: Largest number of networks that a process keeps, each with its weights.
+_MAX_CACHED_NETWORKS = 8
 #: Platforms that can be requested, with their names for users.
 _PLATFORMS = {"cuda": "GPU", "tpu": "TPU"}
-_OWN = ("open", "ping", "window_bytes", "window_seconds", "compile_seconds", "class_scores")
 
 
 class KernelCache:
@@ -46,7 +47,7 @@ class KernelCache:
     def __init__(self) -> None:
         self._programs: OrderedDict[tuple[str, ...], Programs] = OrderedDict()
         #: Number of networks built here, including forgotten ones.
-        self.made = 0
+        self.networks_built = 0
         self._forgotten = 0
 
     @property
@@ -59,9 +60,9 @@ class KernelCache:
         key = recipe.network_key
         if key not in self._programs:
             self._programs[key] = recipe.make_programs()
-            self.made += 1
+            self.networks_built += 1
         self._programs.move_to_end(key)
-        while len(self._programs) > _KERNELS_KEPT:
+        while len(self._programs) > _MAX_CACHED_NETWORKS:
             _, forgotten = self._programs.popitem(last=False)
             self._forgotten += forgotten.compilations
         return recipe.make(self._programs[key])
@@ -74,10 +75,10 @@ class OtherRecipe(Protocol):
         """Return the object that does the work in this process."""
 
 
-class WorkerProcess:
+class WorkerProcess(RemoteProcess):
     """Host of a `Worker` for each job, or of the object that another recipe makes.
 
-    The conductor calls their methods through `call`.
+    Other processes call the methods of both that are declared as `remote`, through `call`.
     """
 
     def __init__(self, kernels: KernelCache | None = None) -> None:
@@ -85,36 +86,33 @@ class WorkerProcess:
         self._kernels = kernels or KernelCache()
         self._recipe: KernelRecipe | None = None
         self._kernel: Kernel | None = None
-        self._worker: Any = None
+        #: The object that has each remote method: this one, or the job's worker.
+        self._targets: dict[str, object] = {}
+        self._serve(None)
 
     def open(
         self,
         recipe: KernelRecipe | OtherRecipe,
         source: SourceOfPixels | None = None,
         masks: Sequence[MaskOfPixels] = (),
-    ) -> Facts:
+    ) -> WorkerFacts:
         """Prepare for a job. Only a dream has a source. Raise the errors of the recipe's `make`."""
-        self._worker = self._kernel = None
+        self._kernel = None
+        self._serve(None)
         _devices()
         if not isinstance(recipe, KernelRecipe):
-            self._worker = recipe.make(self._kernels)
+            self._serve(recipe.make(self._kernels))
             return self.ping()
         assert source is not None, "a dream has a source"
         # In parallel with building and compiling the kernel.
         threading.Thread(target=store.get_ready).start()
         self._recipe = recipe
         self._kernel = self._kernels.find(recipe)
-        process_facts = self.ping()
-        self._worker = Worker(
-            self._kernel,
-            source,
-            recipe.objectives,
-            recipe.loaded.architecture,
-            masks,
-            self._kernel.devices,
-            Residency(self._kernel, recipe.residence, process_facts.platform, process_facts.device_bytes),
-        )
-        return process_facts
+        facts = self.ping()
+        residency = Residency(self._kernel, recipe.residence, facts.platform, facts.device_bytes)
+        architecture, devices = recipe.loaded.architecture, self._kernel.devices
+        self._serve(Worker(self._kernel, source, recipe.objectives, architecture, masks, devices, residency))
+        return facts
 
     def window_bytes(self, objective: int, window: tuple[int, int], core: tuple[int, int]) -> int:
         """Return the bytes that a kernel call on such a window needs, by XLA's analysis. Compile the objective's kernel."""
@@ -123,20 +121,21 @@ class WorkerProcess:
 
     def window_seconds(self, objective: int, window: tuple[int, int], core: tuple[int, int]) -> float:
         """Return the seconds for one such window: the mean of two kernel calls after a first, divided by the devices."""
-        assert self._kernel is not None, "open comes first"
+        kernel = self._kernel
+        assert kernel is not None, "open comes first"
         shape = KernelShape(window, core)
         pixels = np.random.default_rng(0).normal(128, 30, (*window, 3)).astype(np.float32)
-        kernel_inputs = KernelInputs(objective, (1.0,) * len(self._kernel.objectives[objective].terms))
+        kernel_inputs = KernelInputs(objective, (1.0,) * len(kernel.objectives[objective].terms))
 
-        def run() -> None:
-            assert self._kernel is not None
-            self._kernel(shape, pixels, kernel_inputs, (0, 0), pixels).block_until_ready()
+        def compute_window() -> None:
+            """Compute the gradient of the window, and wait for it."""
+            kernel(shape, pixels, kernel_inputs, (0, 0), pixels).block_until_ready()
 
-        run()
+        compute_window()
         start = time.perf_counter()
         for _ in range(2):
-            run()
-        return (time.perf_counter() - start) / 2 / self._kernel.devices
+            compute_window()
+        return (time.perf_counter() - start) / 2 / kernel.devices
 
     def compile_seconds(self) -> float:
         """Return the seconds spent on compiling for this job's network, in this process."""
@@ -151,26 +150,29 @@ class WorkerProcess:
         loaded = self._recipe.loaded
         return class_scores(Network(loaded.architecture, loaded.parameters), pictures)
 
-    def ping(self) -> Facts:
+    def ping(self) -> WorkerFacts:
         """Return the current facts, as a sign of life."""
-        return facts(self._kernels.made)
+        return process_facts(self._kernels.networks_built)
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """Call a method of this object or of the job's worker."""
-        if method in _OWN:
-            return getattr(self, method)(*arguments)
-        assert self._worker is not None, "open comes first"
-        return getattr(self._worker, method)(*arguments)
+        """Call a remote method of this object or of the job's worker, by its name."""
+        if method not in self._targets:
+            raise AttributeError(f"{method} is no remote method here: declare it with @remote, and call open first")
+        return getattr(self._targets[method], method)(*arguments)
+
+    def _serve(self, worker: object) -> None:
+        """Offer the remote methods of this object and of a job's worker, which may be None."""
+        self._targets = {name: target for target in (worker, self) for name in remote_methods(type(target))}
 
 
-def facts(kernels_made: int = 0) -> Facts:
+def process_facts(kernels_made: int = 0) -> WorkerFacts:
     """Return the facts of this process and its machine. Raise `UserError` if it cannot use its platform."""
     devices = _devices()
     device = devices[0]
     host = host_memory()
     on_cpu = device.platform == "cpu"
     memory = host if on_cpu else min(int((entry.memory_stats() or {}).get("bytes_limit", host)) for entry in devices)
-    return Facts(
+    return WorkerFacts(
         host=platform.node(),
         pid=os.getpid(),
         device=device.device_kind,

@@ -28,8 +28,9 @@ from render.dreaming.resident import (
     zeros,
 )
 from render.errors import UserError
-from render.farm.messages import Assignment, TileSum
-from render.farm.worker.block import CANVAS, BlockArrays, MaskOfPixels, SourceOfPixels, not_finite
+from render.farm.messages import Assignment, GradientSums
+from render.farm.parts import CANVAS
+from render.farm.worker.block import BlockArrays, MaskOfPixels, SourceOfPixels, not_finite
 from render.geometry.blocks import Block
 from render.geometry.geometry import KernelShape, Rect, Tile
 from render.planning.plan import size_text
@@ -52,16 +53,16 @@ _IN_FLIGHT = 3
 class Ascent:
     """Program that computes the gradients of a block's tiles on the device, a few at once."""
 
-    def __init__(self, kernel: Kernel, given: KernelInputs, form: BatchSpec) -> None:
+    def __init__(self, kernel: Kernel, kernel_inputs: KernelInputs, form: BatchSpec) -> None:
         self.form = form
-        self.cores = compile_gradient(kernel, given, form)
+        self.cores = compile_gradient(kernel, kernel_inputs, form)
         self._kernel = kernel
-        self._given: KernelInputs | None = None
+        self._kernel_inputs: KernelInputs | None = None
         self._constants: tuple = ()
 
     def __call__(
         self,
-        given: KernelInputs,
+        kernel_inputs: KernelInputs,
         canvas: jax.Array,
         slots: jax.Array,
         positions: Sequence[Position],
@@ -71,9 +72,10 @@ class Ascent:
 
         `slots` are donated. If there are fewer positions than windows in a call, the last is computed again.
         """
-        if given is not self._given:
-            self._given = given
-            self._constants = jax.device_put((self._kernel.constants(given), np.asarray(given.divisors, np.float32)))
+        if kernel_inputs is not self._kernel_inputs:
+            self._kernel_inputs = kernel_inputs
+            divisors = np.asarray(kernel_inputs.divisors, np.float32)
+            self._constants = jax.device_put((self._kernel.constants(kernel_inputs), divisors))
         missing_count = self.form.windows - len(positions)
         padded_positions = np.asarray([*positions, *[positions[-1]] * missing_count], np.int32)
         padded_places, offsets = np.stack([*places, *[places[-1]] * missing_count]), padded_positions[:, 1]
@@ -84,33 +86,33 @@ class Ascent:
         cores = self.cores(GradientArguments(self._kernel.programs.state, windows, None, *self._constants, *arguments))
         return store_gradients(slots, cores, device_positions, self.form)
 
-    def places(self, given: KernelInputs, block: Block, window: Rect, jitter: tuple[int, int]) -> np.ndarray:
-        """See `Objective.places`."""
-        objective = self._kernel.objectives[given.objective]
+    def places(self, kernel_inputs: KernelInputs, block: Block, window: Rect, jitter: tuple[int, int]) -> np.ndarray:
+        """Return the places of the objective in a window: see `Objective.places`."""
+        objective = self._kernel.objectives[kernel_inputs.objective]
         return objective.places(self._kernel.programs.network.architecture, block.grid, window, jitter)
 
 
 class Residency:
     """Rule that decides which blocks stay on this process' device."""
 
-    def __init__(self, kernel: Kernel, asked: Residence, platform: str, memory: int) -> None:
-        """Store the device's `platform` and `memory` in bytes, and the residence that the config asks for."""
+    def __init__(self, kernel: Kernel, residence: Residence, platform: str, memory: int) -> None:
+        """Store the device's `platform` and `memory` in bytes, and the `residence` that the config asks for."""
         self._kernel = kernel
-        self._asked = asked
+        self._residence = residence
         self._platform = platform
         self._memory = memory
 
-    def ascent(self, given: Assignment) -> Ascent | None:
+    def ascent(self, assignment: Assignment) -> Ascent | None:
         """Return the program that steps a block on the device, or None if the block stays on the host.
 
         Raise `UserError` if `farm.worker.resident=true` and it does not fit.
         """
-        stage, block, kernel_inputs = given.stage, given.block, given.given[0]
-        if not self._asked.asked(self._platform) or self._kernel.devices > 1:
+        stage, block, kernel_inputs = assignment.stage, assignment.block, assignment.kernel_inputs[0]
+        if not self._residence.asked(self._platform) or self._kernel.devices > 1:
             return None
         if not suits(stage, self._kernel.objectives[kernel_inputs.objective]):
             return None
-        if self._platform == "cpu" and given.directory is not None:
+        if self._platform == "cpu" and assignment.directory is not None:
             # A CPU's memory is the host's. Stepping on the host instead would round sums differently.
             raise UserError(
                 "farm.worker.resident=true: blocks have outgrown this machine's memory and lie in scratch files: set "
@@ -118,7 +120,7 @@ class Residency:
             )
         shape = KernelShape.of(block.grid)
         window_bytes = estimated_bytes(self._kernel.programs.network.architecture, shape.window)
-        together = self._asked.together(self._platform, shape.window, window_bytes, int(self._memory * WINDOWS_SHARE))
+        together = self._residence.together(self._platform, shape.window, window_bytes, int(self._memory * WINDOWS_SHARE))
         # Limited by the whole grid, not by the block, so that it does not depend on the number of workers.
         together = min(together, block.grid.tiles)
         form = BatchSpec(shape, together, stage.conditioning.normalize, stage.conditioning.luminance_only)
@@ -132,7 +134,7 @@ class Residency:
             needed = input_bytes + stepping_bytes(canvas, slots, kernel_bytes)
         if needed <= limit:
             return ascent
-        if self._asked.resident == "auto":
+        if self._residence.resident == "auto":
             return None
         raise UserError(
             f"farm.worker.resident=true: a block of {block.pixels.columns.size:,} x {block.pixels.rows.size:,} px needs "
@@ -146,14 +148,14 @@ class ResidentBlock(BlockArrays):
 
     def __init__(
         self,
-        given: Assignment,
+        assignment: Assignment,
         source: SourceOfPixels,
         masks: Sequence[MaskOfPixels],
         *,
         needs_source: bool,
         ascent: Ascent,
     ) -> None:
-        super().__init__(given, source, masks, needs_source=needs_source)
+        super().__init__(assignment, source, masks, needs_source=needs_source)
         self._ascent = ascent
         self._canvas: jax.Array | None = None
         self._slots: jax.Array | None = None
@@ -166,7 +168,7 @@ class ResidentBlock(BlockArrays):
     @property
     def gradients(self) -> list[Pixels]:
         """The gradient, fetched from the device: (rows, columns, 3) float32 over the block."""
-        assert self._slots is not None, "ascend comes first"
+        assert self._slots is not None, "compute_gradient comes first"
         return [jax.device_get(read_rect(self._slots, (0, 0), self.block.pixels.shape))]
 
     def part(self, rect: Rect, part: str = CANVAS) -> Pixels:
@@ -177,7 +179,7 @@ class ResidentBlock(BlockArrays):
 
     def fill_margin(self, *parts: Sequence[Pixels]) -> None:
         """Fill the margin as on the host; the block's own pixels stay on the device."""
-        canvas, margin = self._resident(), self.given.margin
+        canvas, margin = self._resident(), self.assignment.margin
         for piece in margin.own:
             pixels = read_rect(
                 canvas, self._corner(piece.source), piece.source.shape, (piece.flip_rows, piece.flip_columns)
@@ -189,9 +191,9 @@ class ResidentBlock(BlockArrays):
                 canvas = write_rect(canvas, self._corner(piece.target), np.ascontiguousarray(flipped))
         self._canvas = canvas
 
-    def ascend(self, step: int, jitter: tuple[int, int], tiles: Sequence[Tile]) -> list[TileSum]:
+    def compute_gradient(self, step: int, jitter: tuple[int, int], tiles: Sequence[Tile]) -> list[GradientSums]:
         """Compute the gradient of some tiles, which stays on the device, and return its sums. Raise `NumericalError`."""
-        canvas, kernel_inputs, form = self._resident(), self.given.given[0], self._ascent.form
+        canvas, kernel_inputs, form = self._resident(), self.assignment.kernel_inputs[0], self._ascent.form
         if self._slots is None:
             self._slots = zeros((*slots_shape(self.block), 3))
         rows: list[jax.Array] = []
@@ -209,10 +211,10 @@ class ResidentBlock(BlockArrays):
         # Only the last call can have fewer tiles than windows.
         return [self._measured(step, tile, sums) for tile, sums in zip(tiles, by_row, strict=False)]
 
-    def move(self, statistics: Sequence[float]) -> None:
-        """Move the block's own pixels along the gradient: see `update.move`."""
-        assert self._slots is not None, "ascend comes first"
-        scale = jax.device_put(np.float32(self.given.stage.step_size / statistics[0]))
+    def apply_update(self, divisors: Sequence[float]) -> None:
+        """Move the block's own pixels along the gradient: see `block_update.apply_update`."""
+        assert self._slots is not None, "compute_gradient comes first"
+        scale = jax.device_put(np.float32(self.assignment.stage.step_size / divisors[0]))
         pixels = self.block.pixels
         self._canvas = apply_update(self._resident(), self._slots, scale, self._corner(pixels), pixels.shape)
 
@@ -221,9 +223,9 @@ class ResidentBlock(BlockArrays):
         self._slots = None
         if self._canvas is not None:
             self.canvas = self._room((*self.block.padded.shape, 3))
-            self.own = self.canvas[self.block.pixels.slices_from(self.block.padded)]
+            self.block_pixels = self.canvas[self.block.pixels.slices_from(self.block.padded)]
             for rect in self.block.pixels.bands():
-                self.own[rect.slices_from(self.block.pixels)] = self.part(rect)
+                self.block_pixels[rect.slices_from(self.block.pixels)] = self.part(rect)
             self._canvas = None
         super().forget_gradients()
 
@@ -234,7 +236,7 @@ class ResidentBlock(BlockArrays):
             for rect in self.block.pixels.bands():
                 canvas = write_rect(canvas, self._corner(rect), np.array(super().part(rect)))
             self._canvas = canvas
-            del self.canvas, self.own
+            del self.canvas, self.block_pixels
         return self._canvas
 
     def _corner(self, rect: Rect) -> tuple[int, int]:
@@ -256,9 +258,9 @@ class ResidentBlock(BlockArrays):
             (core.rows.start - pixels.rows.start, core.columns.start - pixels.columns.start),
         )
 
-    def _measured(self, step: int, tile: Tile, rows: np.ndarray) -> TileSum:
+    def _measured(self, step: int, tile: Tile, rows: np.ndarray) -> GradientSums:
         # The device summed each short row in float32; sum the rows in float64.
         totals = rows.sum(axis=1, dtype=np.float64)
         if not np.isfinite(totals).all():
-            raise not_finite(self.given.octave, step, tile)
-        return TileSum(tile.number, 0, (*map(float, totals), float(3 * self.block.grid.core(tile).area)))
+            raise not_finite(self.assignment.octave, step, tile)
+        return GradientSums(tile.number, 0, (*map(float, totals), float(3 * self.block.grid.core(tile).area)))

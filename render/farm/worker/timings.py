@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-class Spent:
+class PhaseTimer:
     """Counter of seconds by phase. A phase that begins within another pauses the other's count until it ends."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -22,9 +22,9 @@ class Spent:
         self._since = 0.0
 
     @contextmanager
-    def on(self, phase: str) -> Iterator[None]:
-        """Count the time in the block as that of `phase`."""
-        outer = self._turn_to(phase)
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the time in the block as that of the phase `name`."""
+        outer = self._turn_to(name)
         try:
             yield
         finally:
@@ -44,13 +44,13 @@ class Spent:
         return previous
 
 
-def spends_on(phase: str) -> Callable[[Method], Method]:
-    """Return a decorator that counts a method's calls as `phase` in its object's `spent`, a `Spent`."""
+def timed(phase: str) -> Callable[[Method], Method]:
+    """Return a decorator that counts a method's calls as `phase` in its object's `timer`, a `PhaseTimer`."""
 
     def counting(method: Method) -> Method:
         @wraps(method)
         def counted(self: Any, *arguments: Any, **keywords: Any) -> Any:
-            with self.spent.on(phase):
+            with self.timer.phase(phase):
                 return method(self, *arguments, **keywords)
 
         return cast(Method, counted)

@@ -17,7 +17,8 @@ from omegaconf import OmegaConf
 
 from render.__main__ import make_overrides
 from render.config.compose import load_config, root_configs, schema_keys
-from render.config.schema import Config, OutputConfig, picture_format, picture_width, validate
+from render.config.schema import Config, OutputConfig, picture_format, picture_width
+from render.config.validation import validate
 from render.dreaming.term_syntax import parse_term
 from render.dreaming.terms import Energy
 from render.errors import UserError

@@ -20,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.cluster_utils import Cluster
 
-from render.config.schema import Config, FarmConfig, WorkerConfig, validate
+from render.config.schema import Config, FarmConfig, WorkerConfig
+from render.config.validation import validate
 from render.farm.conductor import _next_tiles
 from render.farm.messages import Ascended
 from render.farm.ray import pool as ray_farm

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from render.config.schema import Config, validate
+from render.config.schema import Config
+from render.config.validation import validate
 from render.errors import UserError
 from render.geometry.geometry import Grid, KernelShape, deal_blocks
 from render.networks.googlenet import GOOGLENET

@@ -22,8 +22,9 @@ from render.config.atlas_schema import AtlasConfig, validate_atlas
 from render.config.hydra_files import check_tree, use_checked_files
 from render.config.octave_settings import check_octaves
 from render.config.references import check_references
-from render.config.schema import Config, NodeConfig, validate
+from render.config.schema import Config, NodeConfig
 from render.config.sweep_schema import SweepJob, validate_sweep
+from render.config.validation import validate
 from render.config.yaml_files import LONGEST_NUMBER, UnsafeYaml, load_yaml, read_yaml_text
 from render.errors import UserError
 from render.system.paths import shipped_configs

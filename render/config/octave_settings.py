@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from render.config.schema import Config, OptimizerConfig, require
+from render.config.schema import Config, OptimizerConfig
+from render.config.validation import require
 from render.errors import UserError
 
 NORMALIZATIONS = ("mean_abs", "std")

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from render.config.schema import Config, FarmConfig, validate
+from render.config.schema import Config, FarmConfig
+from render.config.validation import validate
 from render.dreaming.objectives import Objective
 from render.farm.conductor import Conductor, bytes_exchanged
 from render.farm.events import StepDone

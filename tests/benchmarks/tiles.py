@@ -14,7 +14,8 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from render.config.schema import Config, validate
+from render.config.schema import Config
+from render.config.validation import validate
 from render.dreaming.kernel import Kernel, Programs
 from render.dreaming.objectives import Given, resolve
 from render.farm.worker.process import use_compilation_cache

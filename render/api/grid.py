@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from render.api.jobs import Source, Target, objective_settings, running
-from render.config.command_words import hydra_text, name_text
 from render.config.compose import PATH_KEYS
+from render.config.hydra_text import hydra_text, name_text
 from render.config.keywords import flattened, plain, untouched_hydra
 from render.errors import UserError
 from render.sweeps.axes import find_axes

@@ -19,8 +19,9 @@ from render.atlas.channels import draw_channels
 from render.atlas.display import Tally
 from render.atlas.page import Entry, page
 from render.config.atlas_schema import AtlasConfig, chosen_channels, ranges_text
-from render.config.command_words import hydra_text, make_command, name_text
+from render.config.command_words import make_command
 from render.config.formats import SMALL_PICTURES
+from render.config.hydra_text import hydra_text, name_text
 from render.errors import UserError
 from render.export.labelled_sheet import Cell, draw_sheets, sheet_layouts
 from render.export.metadata import Metadata

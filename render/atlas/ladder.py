@@ -16,7 +16,8 @@ from render.atlas.display import Tally
 from render.atlas.page import Entry, page
 from render.canvas.image import to_integers
 from render.config.atlas_schema import AtlasConfig, rung_config
-from render.config.command_words import hydra_text, make_command, name_text, render_command
+from render.config.command_words import make_command, render_command
+from render.config.hydra_text import hydra_text, name_text
 from render.config.formats import SMALL_PICTURES
 from render.config.schema import Config
 from render.export.labelled_sheet import Cell

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from render.config.command_words import hydra_text, make_command
+from render.config.command_words import make_command
+from render.config.hydra_text import hydra_text
 from render.job.targets import targets
 from render.pages.zoom_page import setting_text
 from render.sweeps.axes import Found

@@ -258,7 +258,7 @@ def _render_or_plan(command: str, config: Config) -> int:
         # The inline executor has the same machine and kernels, and starts no Ray.
         config.farm.executor = "inline"
     draft = jobs.draft(config)
-    directory = draft.directory
+    directory = draft.resolved.directory
     if directory.is_finished() and command == "render":
         say("already finished (fresh=true dreams it again)", quiet=config.quiet)
         say(*map(str, jobs.make_again(draft)), quiet=config.quiet)

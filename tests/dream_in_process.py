@@ -25,7 +25,6 @@ from render.farm.worker.resident_block import Residency
 from render.farm.worker.worker import Gradient, Worker
 from render.geometry.geometry import KernelShape
 from render.job import job as jobs
-from render.networks.weights import find_model
 from tests.conftest import INLINE
 from tests.farm_job import held
 
@@ -162,13 +161,11 @@ class Dream:
         residency: Residency | None = None,
     ) -> tuple[Pixels, list[Event]]:
         """To the end, or to where `stop` raises; with a real `kernel` in place of ripples, on the device by `residency`."""
-        draft, model = self._draft, find_model(self._draft.config.model.name)
-        objectives = draft.schedule.objectives
+        job, model = self._draft.resolved, self._draft.resolved.network.model
+        objectives = job.schedule.objectives
 
         def make() -> InProcess:
-            made = Worker(
-                kernel or Ripples(), draft.source, objectives, model.architecture, draft.masks, residency=residency
-            )
+            made = Worker(kernel or Ripples(), job.source, objectives, model.architecture, job.masks, residency=residency)
             return InProcess(made)
 
         executor = kind(make, workers, stop or Stop())
@@ -180,7 +177,7 @@ class Dream:
             Saving(self.checkpoints, every, FIXED),
             self.directory / "scratch" if mapped else None,
         )
-        events = list(conductor.run(self._draft.config.seed))
+        events = list(conductor.run(self._draft.resolved.seed))
         self.history = conductor.history
         return held(conductor), events
 
@@ -192,12 +189,12 @@ class Dream:
     def source(self) -> Pixels:
         """What it departs from, at the final size."""
         final = self._draft.plan.final
-        return self._draft.source.at(final.shape, final.grid.canvas)
+        return self._draft.resolved.source.at(final.shape, final.grid.canvas)
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
         """What the job dreams of."""
-        return self._draft.schedule.objectives
+        return self._draft.resolved.schedule.objectives
 
     @property
     def gradients(self) -> list[tuple[float, ...]]:

@@ -12,10 +12,12 @@ from render.config.schema import Config
 from render.config.validation import validate
 from render.errors import UserError
 from render.geometry.geometry import Grid, KernelShape, deal_blocks
+from render.job.resolve import plan_request, schedule_of
 from render.networks.googlenet import GOOGLENET
 from render.networks.inception_v3 import INCEPTION_V3
-from render.planning.plan import Machine, Plan, make_plan
-from render.planning.schedule import make_schedule
+from render.planning.layout import lay_out
+from render.planning.plan import Machine, Plan
+from render.planning.planner import make_plan
 
 ROOMY = Machine(host_bytes=64 * 10**9, device_bytes=64 * 10**9, disk_free=10**12, held_bytes=10_000_000)
 GB = 10**9
@@ -30,8 +32,12 @@ def job(**sections: object) -> Config:
     return validate(config)
 
 
-def plan(config: Config, layers=("mixed4",), source=(872, 1000), machine: Machine = ROOMY, **more) -> Plan:
-    return make_plan(config, INCEPTION_V3, make_schedule(config, INCEPTION_V3, layers), source, machine, **more)
+def plan(
+    config: Config, layers=("mixed4",), source=(872, 1000), machine: Machine = ROOMY, network=INCEPTION_V3, **more
+) -> Plan:
+    """The plan of a config for a source of (height, width) px."""
+    schedule = schedule_of(config, network, layers)
+    return make_plan(plan_request(config, network, schedule, lay_out(config.output, source).shape), machine, **more)
 
 
 def test_octaves_go_from_coarse_to_the_size_asked_for() -> None:
@@ -53,11 +59,13 @@ def test_octaves_keep_their_ratio_and_never_get_useless(
 ) -> None:
     huge = replace(ROOMY, host_bytes=10**13, device_bytes=10**13)
     height = max(300, round(width * aspect))
-    config = job(octaves={"count": count, "scale": scale}, output={"width": width, "height": height})
+    octaves = {"count": count, "scale": scale, "steps": list(range(count))}
+    config = job(octaves=octaves, output={"width": width, "height": height})
     made = plan(config, (layer,), machine=huge)
     shapes = [octave.shape for octave in made.octaves]
     assert shapes[-1] == (height, width)
     assert len(shapes) + made.skipped_octaves == count
+    assert [octave.steps for octave in made.octaves] == list(range(count))[made.skipped_octaves :]
     for coarse, fine in zip(shapes, shapes[1:], strict=False):
         assert min(coarse) >= made.useful_side
         assert coarse[0] == pytest.approx(fine[0] / scale, abs=1.01)
@@ -76,7 +84,7 @@ def test_halo_is_in_whole_strides_and_at_most_exact(halo: str | int, pixels: int
      (INCEPTION_V3, "mixed2", 128), (INCEPTION_V3, "mixed5", 544)],
 )  # fmt: skip
 def test_exact_halos_are_those_of_the_design(model, layer: str, exact: int) -> None:
-    assert make_plan(job(), model, make_schedule(job(), model, (layer,)), (872, 1000), ROOMY).halo == exact
+    assert plan(job(), (layer,), network=model).halo == exact
 
 
 def test_several_layers_take_the_widest_field_and_stride() -> None:
@@ -388,7 +396,7 @@ def test_tiles_of_an_earlier_plan_make_the_same_grids(width: int, parallel: int,
     """On whatever machine a run goes on, and whatever `auto` would take there."""
     config = job(output={"width": width}, tiles={"parallel": parallel, "size": size})
     made = plan(config, machine=replace(ROOMY, device_bytes=int(gigabytes * GB), shares_memory=False))
-    again = plan(config, machine=ROOMY, workers=3, tiles=cores_of(made))
+    again = plan(config, machine=ROOMY, workers=3, core_shapes=cores_of(made))
     for mine, theirs in zip(grids_of(again), grids_of(made), strict=True):
         assert KernelShape.of(mine) == KernelShape.of(theirs)
         for ours, others in ((mine.rows, theirs.rows), (mine.columns, theirs.columns)):
@@ -401,4 +409,4 @@ def test_tiles_of_an_earlier_plan_too_large_for_this_machine_are_refused() -> No
     config = job(output={"width": 6000})
     made = plan(config)
     with pytest.raises(UserError, match=r"a window of .* px \(halo 352\) needs"):
-        plan(config, machine=replace(ROOMY, device_bytes=4 * GB), tiles=cores_of(made))
+        plan(config, machine=replace(ROOMY, device_bytes=4 * GB), core_shapes=cores_of(made))

@@ -18,12 +18,13 @@ from render.config.schema import Config, NodeConfig
 from render.errors import UserError
 from render.farm.conductor import bytes_exchanged
 from render.geometry.geometry import CHUNK, Axis, Block, Gathering, Grid, chunk_extent, deal_blocks, margin_pieces, round_up
+from render.job.resolve import plan_request, schedule_of
 from render.networks.architecture import Conv
 from render.networks.inception_v3 import INCEPTION_V3
 from render.planning.cost import StepCost, Traffic, step_cost
-from render.planning.plan import Machine, Octave, Plan, make_plan
+from render.planning.plan import Machine, Octave, Plan
+from render.planning.planner import make_plan
 from render.planning.price import estimate, machine_of, network_bound_from
-from render.planning.schedule import make_schedule
 
 NODE = NodeConfig("made up", 8, 10.0, 100.0, 80.0, 1000.0, 100.0, 50.0, 8.0, 4.0)
 ROOMY = Machine(1 << 50, 40_000_000_000, 1 << 60, shares_memory=False)
@@ -106,8 +107,8 @@ def planned(
     config.octaves.count = 1
     config.tiles.parallel = parallel
     config.output.width, config.output.height = width, height
-    schedule = make_schedule(config, INCEPTION_V3, [terms])
-    return make_plan(config, INCEPTION_V3, schedule, None, ROOMY, workers=parallel)
+    schedule = schedule_of(config, INCEPTION_V3, [terms])
+    return make_plan(plan_request(config, INCEPTION_V3, schedule, (height, width)), ROOMY, workers=parallel)
 
 
 def cost(octave: Octave, workers: int, node: NodeConfig = NODE, tflops: float = 100.0) -> StepCost:

@@ -24,7 +24,7 @@ from render.farm.events import OctaveStarted, StepDone
 from render.farm.worker import scratch
 from render.farm.worker.worker import Worker
 from render.geometry.geometry import Grid, KernelShape, Rect, deal_blocks, whole
-from render.planning.plan import _block_bytes
+from render.planning.footprint import block_bytes
 from tests.dream_in_process import Dream, Ripples, Stop, chunks_of, small_draft
 from tests.test_filters import KERNEL
 from tests.untiled import extended
@@ -187,7 +187,7 @@ def test_blocks_take_what_the_plan_says(
     with chunks_of(64):
         Dream(tmp_path, *words).run(workers=workers, every=1e9)
     draft = small_draft(*words)
-    planned = sum(_block_bytes(draft.plan.octaves, workers, draft.schedule))
+    planned = sum(block_bytes(draft.plan.octaves, workers, draft.resolved.schedule))
     assert 0.9 * planned < most <= planned
 
 
@@ -250,11 +250,11 @@ def dream_whole(words: Sequence[str]) -> Pixels:
     canvas, detail = None, None
     for octave in draft.plan.octaves:
         shape = octave.shape
-        source = draft.source.at(shape, whole(*shape))
+        source = draft.resolved.source.at(shape, whole(*shape))
         canvas = source.copy()
         if detail is not None:
             canvas = np.clip(canvas + widened(detail, shape, octave.grid), 0, 255)
-        masks = [mask.at(shape, whole(*shape)) for mask in draft.masks]
+        masks = [mask.at(shape, whole(*shape)) for mask in draft.resolved.masks]
         moments = [np.zeros_like(canvas) for _ in range(octave.stage.optimizer.moments)]
         for step in range(octave.steps):
             canvas = step_whole(draft, octave, canvas, source, masks, moments, step)
@@ -274,7 +274,7 @@ def widened(detail: Pixels, shape: tuple[int, int], grid: Grid) -> Pixels:
 def step_whole(draft, octave, canvas: Pixels, source: Pixels, masks, moments, step: int) -> Pixels:
     stage: Stage = octave.stage
     grid, conditioning = octave.grid, stage.conditioning
-    shift = jitter(draft.config.seed, octave.index, step, grid.rows.stride, stage.jitter)
+    shift = jitter(draft.resolved.seed, octave.index, step, grid.rows.stride, stage.jitter)
     gradients, weights, statistics = [], [], []
     for region in stage.regions:
         given = GivenTo(region.objective)

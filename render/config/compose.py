@@ -335,10 +335,11 @@ def _refuse_unknown(composed: DictConfig, root: str, schema: Schema) -> None:
             raise UserError(f"{_unknown_key(key, schema_names)} (in config {root!r})")
 
 
-def _unknown_key(key: str, known: Sequence[str]) -> str:
+def _unknown_key(key: str, names: Sequence[str]) -> str:
+    """Return a message for a key that is none of `names`, with the most similar one."""
     # Users often write only the last word of a key, such as steps for octaves.steps.
-    keys_by_last_word = {name.rpartition(".")[2]: name for name in reversed(known)}
-    close_matches = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+    keys_by_last_word = {name.rpartition(".")[2]: name for name in reversed(names)}
+    close_matches = difflib.get_close_matches(key, names, n=1, cutoff=0.75)
     close_matches = close_matches or [
         keys_by_last_word[word]
         for word in difflib.get_close_matches(key.rpartition(".")[2], keys_by_last_word, n=1, cutoff=0.75)
@@ -346,7 +347,7 @@ def _unknown_key(key: str, known: Sequence[str]) -> str:
     close_matches = (
         [keys_by_last_word[key]]
         if key in keys_by_last_word
-        else close_matches or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        else close_matches or difflib.get_close_matches(key, names, n=1, cutoff=0.5)
     )
     return f"unknown config key {key!r}" + (f": did you mean {close_matches[0]!r}?" if close_matches else "")
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from render.config.octave_settings import OctaveConditioning
 from render.dreaming.filters import cascade_reach, laplacian_reach
 from render.dreaming.optimizer import Optimizer
 
 
 @dataclass(frozen=True)
-class Conditioning:
+class Conditioning(OctaveConditioning):
     """Processing of a gradient before it moves pixels.
 
     `normalize` names the statistic of the whole canvas that the gradient is divided by: `mean_abs`, the mean of its
@@ -19,13 +20,6 @@ class Conditioning:
     smoothing against a gradient of mean 1. `pull` is the share of its distance from the source that a pixel goes back
     at each step.
     """
-
-    normalize: str = "mean_abs"
-    laplacian: int = 0
-    smoothing: float = 0.0
-    total_variation: float = 0.0
-    pull: float = 0.0
-    luminance_only: bool = False
 
     @property
     def filters(self) -> bool:

@@ -90,7 +90,7 @@ def probe(root: str, words: Sequence[str]) -> None:
     interrupts.hold()
     report.start_logging(quiet=config.quiet)
     draft = jobs.draft(config)
-    directory = draft.directory
+    directory = draft.resolved.directory
     record = read_record(directory.place).get(RECORD)
     if directory.is_finished() and isinstance(record, dict) and fits(record, _Answer) and record["asked"] == asdict(target):
         say("already finished (fresh=true dreams it again)", quiet=config.quiet)
@@ -132,7 +132,7 @@ def answer(job: jobs.Job, asked: ClassName) -> dict[str, Any]:
     shape = job.plan.final.shape
     views = [
         view(read, shape, job.loaded.architecture.native_side)
-        for read in (lambda rect: job.source.at(shape, rect), job.directory.canvas().read)
+        for read in (lambda rect: job.resolved.source.at(shape, rect), job.resolved.directory.canvas().read)
     ]
     names = _names(job)
     before, after = (sight(scores, names, asked.index) for scores in _scores(job, views))
@@ -173,15 +173,15 @@ def _refuse_without_classifier(job: jobs.Job) -> None:
     classifier = job.loaded.architecture.classifier
     if f"{classifier}/weight" not in job.loaded.parameters:
         raise UserError(
-            f"model.weights={job.config.model.weights} has no {classifier}, without which nothing can be asked: take a "
-            "file that has it"
+            f"model.weights={job.resolved.config.model.weights} has no {classifier}, without which nothing can be asked: "
+            "take a file that has it"
         )
 
 
 def _names(job: jobs.Job) -> Sequence[Sequence[str]]:
     """Return the names of the classes; numbers if the names are not available, as a class may be given by number."""
     try:
-        return class_names(job.config.model.name)
+        return class_names(job.resolved.network.name)
     except UserError:
         return [(f"class {index}",) for index in range(job.loaded.architecture.classes)]
 

@@ -142,7 +142,7 @@ class Renderer:
         return replace(outcome, peak_bytes=peak_bytes(), compiled=self._kernels.compilations)
 
     def _compile(self, order: Order, draft: jobs.Draft) -> float:
-        if draft.directory.is_finished():
+        if draft.resolved.directory.is_finished():
             return 0.0
         with jobs.prepared(draft, self._farm(order), self._weights(order)) as job:
             for octave in job.plan.octaves:
@@ -174,7 +174,7 @@ def go_to(place: Path) -> None:
 
 def render_draft(draft: jobs.Draft, farm: Farm, loaded: Loaded, thumbnail: int) -> float:
     """Render a point, or its missing pictures, and its thumbnail; return the window megapixels of its dream."""
-    directory, megapixels = draft.directory, 0.0
+    directory, megapixels = draft.resolved.directory, 0.0
     if directory.is_finished():
         jobs.make_again(draft)
     else:

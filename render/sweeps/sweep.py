@@ -19,6 +19,8 @@ from render.farm.farms import Farm, open_farm
 from render.job import job as jobs
 from render.job.progress import duration_text, say
 from render.job.report import start_logging
+from render.job.resolve import NetworkChoice
+from render.job.resources import store_bytes
 from render.networks.weights import Loaded
 from render.sweeps.axes import Found, axis_names, find_axes
 from render.sweeps.board import Board, BoardPoint, Standing
@@ -228,7 +230,7 @@ class _Run:
             key = weights_key(point.config)
             if key not in loaded and key not in reasons:
                 try:
-                    loaded[key] = jobs.load_weights(point.config)
+                    loaded[key] = jobs.load_weights(NetworkChoice.of(point.config.model))
                 except RenderError as error:
                     reasons[key] = str(error)
             if key in reasons:
@@ -347,4 +349,5 @@ def _store_bytes(points: Sequence[Drafted], workers: int) -> int:
     if not large_points:
         return _STORED_BYTES + weights
     largest = max(large_points, key=lambda point: point.megapixels)
-    return _STORED_BYTES + weights + jobs.store_bytes(jobs.draft(largest.config))
+    draft = jobs.draft(largest.config)
+    return _STORED_BYTES + weights + store_bytes(draft.resolved, draft.plan)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
+import render
 from render.config.compose import load_config
 from render.job.dream import dream
 from render.job.resolve import resolve
@@ -86,3 +91,40 @@ def test_a_finished_dream_is_found_and_its_pictures_are_written_again(
     assert (again.directory, again.pictures) == (first.directory, first.pictures)
     assert picture.read_bytes() == content
     assert capsys.readouterr().out.splitlines() == ["already finished (fresh=true dreams it again)", str(picture)]
+
+
+class _Cell:
+    """Stands for `IPython.display`: the output of a notebook's cell."""
+
+    def __init__(self) -> None:
+        self.outputs: dict[str | None, list[dict[str, str]]] = {}
+
+    def display(self, content: dict[str, str], *, raw: bool, display_id: str | None = None) -> None:
+        assert raw
+        self.outputs.setdefault(display_id, []).append(content)
+
+    def update_display(self, content: dict[str, str], *, raw: bool, display_id: str) -> None:
+        assert raw
+        self.outputs[display_id].append(content)
+
+
+def test_a_notebook_shows_a_bar_that_disappears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cell: Any = _Cell()
+    module = ModuleType("IPython.display")
+    module.__dict__.update(display=cell.display, update_display=cell.update_display)
+    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    monkeypatch.setattr(builtins, "get_ipython", type("ZMQInteractiveShell", (), {}), raising=False)
+    monkeypatch.setattr("render.job.notebook_display._MIN_INTERVAL_S", 0.0)
+    settings = {"octaves": {"count": 1, "steps": 2}, "farm": {"executor": "inline"}, "output.dir": tmp_path}
+    render.dream("sample:chelsea", objective="mixed0", width=64, **settings)
+    ((identifier, drawn),) = cell.outputs.items()
+    assert identifier is not None
+    texts = [content["text/plain"] for content in drawn]
+    assert texts[0].startswith("0 % octave 1/1 64x43 step 0/2")
+    assert any(text.startswith("100 % octave 1/1 64x43 step 2/2") for text in texts)
+    assert all("<progress" in content["text/html"] for content in drawn[:-1])
+    assert drawn[-1] == {"text/plain": "", "text/html": ""}
+    assert capfd.readouterr().out == ""

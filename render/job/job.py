@@ -22,6 +22,7 @@ from render.farm.ray.metrics import open_metrics
 from render.farm.worker.kernel_recipe import KernelRecipe
 from render.job import resources
 from render.job.event_report import record_event, show_event
+from render.job.notebook_display import NotebookDisplay, in_notebook
 from render.job.pictures import cut_for, make_pictures
 from render.job.progress import Display, Displays, make_display, say
 from render.job.progress_file import ProgressFile
@@ -232,7 +233,7 @@ def render(job: Job, final_facts: Callable[[], Mapping[str, Any]] = dict) -> lis
     with directory.opened():
         # `status` reads the file from another terminal.
         progress = ProgressFile(directory.path, job.plan, directory.tell)
-        display = Displays(make_display(job.plan, quiet=not job.resolved.shows_progress), progress)
+        display = Displays(_display(job), progress)
         try:
             with interrupts.deferred(quiet=quiet):
                 return _render(job, display, final_facts)
@@ -247,6 +248,13 @@ def render(job: Job, final_facts: Callable[[], Mapping[str, Any]] = dict) -> lis
             raise type(error)(f"{error} ({_resume_hint(job)})" if _newest(job) else str(error)) from None
         finally:
             display.close()
+
+
+def _display(job: Job) -> Display:
+    """Return the display that suits where the job runs."""
+    if job.resolved.shows_progress and in_notebook():
+        return NotebookDisplay(job.plan)
+    return make_display(job.plan, quiet=not job.resolved.shows_progress)
 
 
 def _render(job: Job, display: Display, final_facts: Callable[[], Mapping[str, Any]]) -> list[Place]:

@@ -137,8 +137,8 @@ def test_an_axis_that_wraps_still_wraps_in_a_window(size: Shape, trim: Shape, mo
     window = lay_out(OutputConfig(width=trim[1], height=trim[0], fit=fit), size, modes).window
     assert window is not None
     for span, axis_mode in zip((window.rows, window.columns), modes, strict=True):
-        wanted = "background" if span.overhangs else {"wrap": "wrap", "reflect": "cut"}[axis_mode]
-        assert span.beyond == wanted
+        expected = "background" if span.overhangs else {"wrap": "wrap", "reflect": "cut"}[axis_mode]
+        assert span.beyond == expected
 
 
 def test_noise_fills_any_canvas() -> None:
@@ -159,8 +159,8 @@ def test_a_crop_is_pillows_box(size: Shape, trim: Shape) -> None:
     assert layout.window is not None
     coarse = max(1, round(trim[0] / 2.7)), max(1, round(trim[1] / 2.7))
     for shape in (trim, coarse):
-        wanted = by_pillow(pixels, shape, box(layout.window))
-        np.testing.assert_allclose(shown(pixels, layout, shape), wanted, atol=0.02)
+        expected = by_pillow(pixels, shape, box(layout.window))
+        np.testing.assert_allclose(shown(pixels, layout, shape), expected, atol=0.02)
 
 
 @given(
@@ -198,8 +198,8 @@ def test_bleed_at_the_sources_own_size_is_numpys_padding() -> None:
 def test_a_crop_at_the_sources_own_scale_bleeds_into_the_source() -> None:
     pixels = picture((30, 60))
     layout = lay_out(OutputConfig(width=30, height=30, bleed_mm=5, dpi=25.4), (30, 60))
-    wanted = np.pad(pixels, ((5, 5), (0, 0), (0, 0)), mode="reflect")[:, 10:50]
-    np.testing.assert_array_equal(shown(pixels, layout), wanted)
+    expected = np.pad(pixels, ((5, 5), (0, 0), (0, 0)), mode="reflect")[:, 10:50]
+    np.testing.assert_array_equal(shown(pixels, layout), expected)
 
 
 @given(
@@ -233,8 +233,8 @@ def test_contain_lays_the_source_on_the_background(size: Shape, trim: Shape, ble
             framed = mirrored
             for edge in (1 - axis, 3 - axis):
                 edges[edge] += pad
-    wanted = by_pillow(framed, layout.shape, (edges[0], edges[1], edges[2], edges[3]))
-    np.testing.assert_allclose(shown(pixels, layout, background=colour), wanted, atol=0.02)
+    expected = by_pillow(framed, layout.shape, (edges[0], edges[1], edges[2], edges[3]))
+    np.testing.assert_allclose(shown(pixels, layout, background=colour), expected, atol=0.02)
 
 
 @given(

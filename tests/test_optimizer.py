@@ -29,22 +29,22 @@ def gradients(shape: tuple[int, int] = SHAPE, steps: int = STEPS) -> list[np.nda
     """As the ascent gives them, mean|g| = 1, with a part that stays from step to step, and a pixel that has none."""
     rng = np.random.default_rng(0)
     steady = rng.standard_normal((*shape, 3))
-    found = []
+    gradient_steps = []
     for _ in range(steps):
         gradient = steady + rng.standard_normal((*shape, 3))
         gradient[0, 0] = 0
-        found.append((gradient / np.abs(gradient).mean()).astype(np.float32))
-    return found
+        gradient_steps.append((gradient / np.abs(gradient).mean()).astype(np.float32))
+    return gradient_steps
 
 
-def optax_itself(optimizer: Optimizer, found: list[np.ndarray]) -> list[np.ndarray]:
+def optax_itself(optimizer: Optimizer, gradient_steps: list[np.ndarray]) -> list[np.ndarray]:
     """The directions of a run over the whole canvas that nothing interrupts."""
     if optimizer.name == "momentum":
         transformation = optax.ema(optimizer.momentum, debias=True)
     else:
         transformation = optax.scale_by_adam(optimizer.momentum, optimizer.decay, 1e-3)
-    state, directions = transformation.init(np.zeros_like(found[0])), []
-    for gradient in found:
+    state, directions = transformation.init(np.zeros_like(gradient_steps[0])), []
+    for gradient in gradient_steps:
         direction, state = transformation.update(gradient, state)
         directions.append(np.asarray(direction))
     return directions
@@ -57,10 +57,14 @@ def tiles(shape: tuple[int, int], size: tuple[int, int]) -> Iterator[tuple[slice
 
 
 def by_tiles(
-    optimizer: Optimizer, found: list[np.ndarray], size: tuple[int, int], moments: list[np.ndarray], done: int = 0
+    optimizer: Optimizer,
+    gradient_steps: list[np.ndarray],
+    size: tuple[int, int],
+    moments: list[np.ndarray],
+    steps_done: int = 0,
 ) -> list[np.ndarray]:
     directions = []
-    for count, gradient in enumerate(found, done):
+    for count, gradient in enumerate(gradient_steps, steps_done):
         direction = np.full_like(gradient, np.nan)
         for tile in tiles(gradient.shape[:2], size):
             direction[tile] = optimizer.update(gradient[tile], [moment[tile] for moment in moments], count)
@@ -76,9 +80,9 @@ def nothing(optimizer: Optimizer, shape: tuple[int, int] = SHAPE) -> list[np.nda
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
 def test_tiles_are_optax_over_the_whole_canvas(optimizer: Optimizer, size: tuple[int, int]) -> None:
     directions = by_tiles(optimizer, gradients(), size, nothing(optimizer))
-    for mine, wanted in zip(directions, optax_itself(optimizer, gradients()), strict=True):
+    for mine, expected in zip(directions, optax_itself(optimizer, gradients()), strict=True):
         assert mine.dtype == np.float32
-        np.testing.assert_allclose(mine, wanted, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(mine, expected, rtol=1e-5, atol=1e-6)
     # Each step differs from the gradient by what was before it.
     assert np.abs(directions[-1] - gradients()[-1]).mean() > 0.1
 
@@ -88,15 +92,15 @@ def test_tiles_are_optax_over_the_whole_canvas(optimizer: Optimizer, size: tuple
 def test_from_saved_moments_it_goes_on_to_the_same_bits(stop: int, optimizer: Optimizer) -> None:
     size = (10, 7)
     straight = nothing(optimizer)
-    wanted = by_tiles(optimizer, gradients(), size, straight)
+    expected = by_tiles(optimizer, gradients(), size, straight)
     first = nothing(optimizer)
     directions = by_tiles(optimizer, gradients()[:stop], size, first)
     taken_up = [np.frombuffer(moment.tobytes(), np.float32).reshape(moment.shape).copy() for moment in first]
     directions += by_tiles(optimizer, gradients()[stop:], size, taken_up, stop)
-    for mine, one in zip(directions, wanted, strict=True):
-        assert mine.tobytes() == one.tobytes()
-    for mine, one in zip(taken_up, straight, strict=True):
-        assert mine.tobytes() == one.tobytes()
+    for mine, other in zip(directions, expected, strict=True):
+        assert mine.tobytes() == other.tobytes()
+    for mine, other in zip(taken_up, straight, strict=True):
+        assert mine.tobytes() == other.tobytes()
 
 
 @settings(max_examples=30)
@@ -109,9 +113,9 @@ def test_a_tile_does_not_depend_on_where_it_lies(optimizer: Optimizer, at: tuple
     before = [canvas.copy() for canvas in canvases]
     tile = slice(at[0], at[0] + 10), slice(at[1], at[1] + 11)
     copies = [canvas[tile].copy() for canvas in canvases]
-    there = optimizer.update(gradient[tile], [canvas[tile] for canvas in canvases], count)
+    of_tile = optimizer.update(gradient[tile], [canvas[tile] for canvas in canvases], count)
     alone = optimizer.update(gradient[tile].copy(), copies, count)
-    assert there.tobytes() == alone.tobytes()
+    assert of_tile.tobytes() == alone.tobytes()
     for canvas, copy, old in zip(canvases, copies, before, strict=True):
         assert canvas[tile].tobytes() == copy.tobytes()
         assert (canvas[tile] != old[tile]).all()
@@ -172,5 +176,5 @@ def test_every_name_of_the_config_is_an_optimiser() -> None:
 
 def test_whoever_reads_the_module_does_not_load_jax() -> None:
     words = "import sys, render.dreaming.optimizer as o; o.Optimizer('adam'); print({'jax', 'optax'} & sys.modules.keys())"
-    done = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("set()\n", "")
+    process = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (process.stdout, process.stderr) == ("set()\n", "")

@@ -68,7 +68,7 @@ def test_a_resolved_job_has_what_the_config_says(tmp_path: Path) -> None:
     assert (job.network.name, job.network.weights, job.network.precision) == ("inception_v3", None, "float32")
     assert [target.path for target in job.directory.targets] == [
         tmp_path / "run" / "cat.png",
-        tmp_path / "run" / "cat.tiff",
+        tmp_path / "run" / "cat.tif",
     ]
     assert job.scratch == tmp_path
     assert (job.quiet, job.shows_progress, job.workers) == (True, False, 1)
@@ -90,7 +90,8 @@ def test_a_finished_dream_is_found_and_its_pictures_are_written_again(
     again = dream(config)
     assert (again.directory, again.pictures) == (first.directory, first.pictures)
     assert picture.read_bytes() == content
-    assert capsys.readouterr().out.splitlines() == ["already finished (fresh=true dreams it again)", str(picture)]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["already finished (fresh=true dreams it again)", f"writing {picture}", str(picture)]
 
 
 class _Cell:
@@ -120,8 +121,9 @@ def test_a_notebook_shows_a_bar_that_disappears(
     monkeypatch.setattr("render.job.notebook_display._MIN_INTERVAL_S", 0.0)
     settings = {"octaves": {"count": 1, "steps": 2}, "farm": {"executor": "inline"}, "output.dir": tmp_path}
     render.dream("sample:chelsea", objective="mixed0", width=64, **settings)
-    ((identifier, drawn),) = cell.outputs.items()
-    assert identifier is not None
+    lines = [content["text/plain"] for content in cell.outputs.pop(None)]
+    assert lines == [f"writing {tmp_path / 'preview.png'}"]
+    (drawn,) = cell.outputs.values()
     texts = [content["text/plain"] for content in drawn]
     assert texts[0].startswith("0 % octave 1/1 64x43 step 0/2")
     assert any(text.startswith("100 % octave 1/1 64x43 step 2/2") for text in texts)

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from render.config.compose import load_config, node_types
 from render.config.schema import Config, NodeConfig
-from render.job.progress import duration_text, plain_console
+from render.job.progress import duration_text
 from render.job.projection import assumptions, bytes_table, times_table
 from render.job.resolve import plan_request, schedule_of
 from render.networks.inception_v3 import INCEPTION_V3
@@ -27,6 +27,7 @@ from render.planning.layout import lay_out
 from render.planning.plan import Plan
 from render.planning.planner import make_plan
 from render.planning.price import Estimate, estimate, kernel_tflops, machine_of, network_bound_from
+from render.terminal.console import plain_console
 
 #: Farms that are tried for the point at which the network bounds a step; tiles smaller than a halo make no sense beyond.
 _MOST = 2048

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 from render.system.version import __version__
 
 if TYPE_CHECKING:
+    from render.api.dreams import Result, dream, plan
     from render.api.grid import SweepResult, sweep
-    from render.api.jobs import Result, dream, plan
     from render.api.layers import LayerSummary, activations, models
-    from render.api.objective import Objective
+    from render.api.objective import ObjectiveExpression as Objective
 
-#: Where each public name lies. It is imported when it is first used: a worker's process needs none of them.
-_HOMES = {
-    "LayerSummary": "layers",
-    "Objective": "objective",
-    "Result": "jobs",
-    "SweepResult": "grid",
-    "activations": "layers",
-    "dream": "jobs",
-    "models": "layers",
-    "plan": "jobs",
-    "sweep": "grid",
+#: Module and object behind each public name. It is imported when it is first used: a worker's process needs none of them.
+_PUBLIC = {
+    "LayerSummary": ("layers", "LayerSummary"),
+    "Objective": ("objective", "ObjectiveExpression"),
+    "Result": ("dreams", "Result"),
+    "SweepResult": ("grid", "SweepResult"),
+    "activations": ("layers", "activations"),
+    "dream": ("dreams", "dream"),
+    "models": ("layers", "models"),
+    "plan": ("dreams", "plan"),
+    "sweep": ("grid", "sweep"),
 }
 
 __all__ = [
@@ -44,6 +44,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    """Return a public name, imported now; raise `AttributeError` for any other."""
+    if name not in _PUBLIC:
         raise AttributeError(f"module 'render' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"render.api.{_HOMES[name]}"), name)
+    module, attribute = _PUBLIC[name]
+    return getattr(importlib.import_module(f"render.api.{module}"), attribute)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from render.api.jobs import Source, Target, objective_settings, running
-from render.config.command_words import hydra_text, name_text
+from render.api.dreams import ImageArgument, ObjectiveArgument, objective_settings, running
 from render.config.compose import PATH_KEYS
+from render.config.hydra_text import hydra_text, name_text
 from render.config.keywords import flattened, plain, untouched_hydra
 from render.errors import UserError
 from render.sweeps.axes.parsing import parse_sweep
@@ -20,7 +20,7 @@ from render.sweeps.sweep_directory import sweep_path
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """A point of a sweep: `label` says its values, `directory` is its run directory."""
+    """Point of a sweep: `label` names its values, `directory` is its run directory."""
 
     label: str
     directory: Path
@@ -28,7 +28,7 @@ class SweepPoint:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """A sweep that has ended.
+    """Sweep that has ended. In a notebook it shows its contact sheet.
 
     Attributes:
         directory: The sweep's directory, with `index.html` to choose from and `sheet.png`.
@@ -47,10 +47,10 @@ class SweepResult:
 
 
 def sweep(
-    image: Source = None,
+    image: ImageArgument = None,
     *,
     axes: Mapping[str, Sequence[Any]],
-    objective: Target = None,
+    objective: ObjectiveArgument = None,
     root: str = "preview",
     quiet: bool = False,
     **settings: Any,

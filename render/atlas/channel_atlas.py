@@ -17,7 +17,8 @@ from render.atlas.page import Entry, page
 from render.atlas.resources import atlas_farm, atlas_path, changed_words, load_weights, model_words
 from render.atlas.sheets import write_sheets
 from render.config.atlas_schema import AtlasConfig, chosen_channels, ranges_text
-from render.config.command_words import hydra_text, make_command
+from render.config.command_words import make_command
+from render.config.hydra_text import hydra_text
 from render.errors import UserError
 from render.export.labelled_sheet import Cell
 from render.export.metadata import Metadata

@@ -17,8 +17,9 @@ from render.atlas.resources import atlas_farm, atlas_path, changed_words, load_w
 from render.atlas.sheets import write_sheets
 from render.canvas.image import to_integers
 from render.config.atlas_schema import AtlasConfig, rung_config
-from render.config.command_words import hydra_text, make_command, name_text, render_command
+from render.config.command_words import make_command, render_command
 from render.config.formats import SMALL_PICTURES
+from render.config.hydra_text import hydra_text, name_text
 from render.config.schema import Config
 from render.export.labelled_sheet import Cell
 from render.export.picture import image_of, write_picture
@@ -54,11 +55,13 @@ def make_ladder(config: AtlasConfig) -> list[Path]:
     for rung in rungs.values():
         draft = jobs.draft(rung)
     assert draft is not None
-    directory = AtlasDirectory(path, _settings(config, loaded, draft.source.sha256), fresh=config.fresh)
+    directory = AtlasDirectory(path, _settings(config, loaded, draft.resolved.source.sha256), fresh=config.fresh)
     directory.check()
     area = draft.plan.final.grid.canvas.area
     weights = sum(array.nbytes for array in loaded.parameters.values())
-    store_bytes = _STORED_BYTES + round(1.2 * (draft.source.nbytes + weights)) + _MAX_CANVASES * _PIXEL_BYTES * area
+    store_bytes = (
+        _STORED_BYTES + round(1.2 * (draft.resolved.source.nbytes + weights)) + _MAX_CANVASES * _PIXEL_BYTES * area
+    )
     with directory.opened():
         progress = AtlasProgress("layers", len(layers), 0, quiet=config.quiet)
         try:
@@ -96,10 +99,10 @@ def _rung(config: AtlasConfig, layer: str, path: Path) -> Config:
 def _dream_rung(layer: str, rung: Config, directory: AtlasDirectory, farm: Farm) -> None:
     """Dream one rung, or use its finished run; record the path of its picture."""
     draft = jobs.draft(rung)
-    if draft.directory.is_finished():
+    if draft.resolved.directory.is_finished():
         (picture,) = jobs.make_again(draft)
     else:
-        draft.directory.check()
+        draft.resolved.directory.check()
         try:
             with jobs.prepared(draft, farm) as job:
                 (picture,) = jobs.render(job)
@@ -115,9 +118,9 @@ def _write_source(draft: jobs.Draft, directory: AtlasDirectory) -> None:
     if directory.has(_SOURCE):
         return
     shape = draft.plan.final.shape
-    draft.source.prepare(shape, log.info)
-    pixels = draft.source.at(shape, whole(*shape))
-    draft.source.discard()
+    draft.resolved.source.prepare(shape, log.info)
+    pixels = draft.resolved.source.at(shape, whole(*shape))
+    draft.resolved.source.discard()
     write_picture(directory.path / _SOURCE, image_of(to_integers(pixels, 8)), "png")
     directory.add_picture(_SOURCE)
 

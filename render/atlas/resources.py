@@ -9,7 +9,7 @@ from pathlib import Path
 
 from render.atlas.display import AtlasProgress
 from render.config.atlas_schema import AtlasConfig
-from render.config.command_words import hydra_text, name_text
+from render.config.hydra_text import hydra_text, name_text
 from render.errors import UserError
 from render.farm.farms import Farm, open_farm
 from render.networks.weights import Loaded, load

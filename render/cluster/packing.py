@@ -9,8 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from render.config.compose import check_job, literal
+from render.config.compose import check_job
 from render.config.formats import FORMATS
+from render.config.hydra_text import literal
 from render.config.schema import Config
 from render.errors import UserError
 from render.storage.url import checked_url, is_url

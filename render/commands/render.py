@@ -14,7 +14,7 @@ from render.system import interrupts
 
 def render_command(root: str, words: Sequence[str]) -> int:
     """Dream the picture of a config and print its place."""
-    return _render_or_plan("render", load_config(root, words))
+    return _dream(load_config(root, words))
 
 
 def plan_command(root: str, words: Sequence[str]) -> int:
@@ -25,7 +25,7 @@ def plan_command(root: str, words: Sequence[str]) -> int:
 
         print_sweep_plan(root, overrides)
         return 0
-    return _render_or_plan("plan", load_config(root, overrides))
+    return _plan(load_config(root, overrides))
 
 
 def sweep_command(root: str, words: Sequence[str]) -> int:
@@ -35,37 +35,33 @@ def sweep_command(root: str, words: Sequence[str]) -> int:
     return sweep(root, words)
 
 
-def _render_or_plan(command: str, config: Config) -> int:
+def _dream(config: Config) -> int:
+    """Dream one picture."""
+    from render.job.dream import dream
+    from render.job.report import start_logging
+
+    interrupts.hold()
+    start_logging(quiet=config.quiet)
+    dream(config)
+    return 0
+
+
+def _plan(config: Config) -> int:
+    """Print the plan of one job, which is made with its real kernels."""
     from render.job import job as jobs
     from render.job import report
-    from render.job.progress import say
+    from render.job.projection import is_projected, print_projection
 
     interrupts.hold()
     report.start_logging(quiet=config.quiet)
-    if command == "plan":
-        from render.job.projection import is_projected, print_projection
-
-        if is_projected(config):
-            print_projection(config)
-            return 0
-    if command == "plan" and config.farm.address is None:
+    if is_projected(config):
+        print_projection(config)
+        return 0
+    if config.farm.address is None:
         # The inline executor has the same machine and kernels, and starts no Ray.
         config.farm.executor = "inline"
     draft = jobs.draft(config)
-    directory = draft.directory
-    if directory.is_finished() and command == "render":
-        say("already finished (fresh=true dreams it again)", quiet=config.quiet)
-        say(*map(str, jobs.make_again(draft)), quiet=config.quiet)
-        return 0
-    directory.check()
-    if command == "render":
-        directory.refuse_busy()
-        jobs.say_resumption(draft)
+    draft.resolved.directory.check()
     with jobs.prepared(draft) as job:
-        if command == "plan":
-            report.print_plan(job, jobs.calibrate(job))
-            return 0
-        say(report.summary(job), quiet=config.quiet)
-        pictures = jobs.render(job)
-        say(report.finished(job), *map(str, pictures), quiet=config.quiet)
+        report.print_plan(job, jobs.calibrate(job))
     return 0

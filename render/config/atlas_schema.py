@@ -14,9 +14,8 @@ from render.config.schema import (
     ObjectiveConfig,
     OctavesConfig,
     OutputConfig,
-    require,
-    validate,
 )
+from render.config.validation import require, validate
 from render.errors import UserError
 
 #: Largest side of a channel's picture, px, and most steps. Both are far beyond useful values.

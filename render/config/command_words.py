@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -12,11 +11,9 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from render.config.compose import load_config, root_configs, schema_keys
+from render.config.hydra_text import hydra_text, name_text
 from render.system.paths import shipped_configs
 
-#: Text that Hydra's grammar reads without quotes: layers, terms such as 0.5*mixed5, modes.
-_PLAIN = re.compile(r"(?:\d[\d.]*\*)?[A-Za-z_][\w./*:+-]*")
-_RESERVED = {"null", "true", "false", "nan", "inf", "yes", "no", "on", "off"}
 #: Sections and keys that do not affect the picture.
 _ASIDE = ("farm", "checkpoint", "overwrite", "fresh", "quiet", "log", "output.dir", "output.path")
 #: Key whose value identifies an objective of `conf/objective`.
@@ -94,30 +91,3 @@ def _leaves(settings: Mapping[str, Any]) -> dict[str, Any]:
         else:
             leaves[key] = value
     return leaves
-
-
-def name_text(value: object) -> str:
-    """Return a file name or free text as a word's value, for keys where Hydra's grammar reads only quoted text."""
-    text = "null" if value is None else str(value)
-    # Hydra would remove quotes that are part of the name.
-    return _quoted(text) if value == "null" or (len(text) > 1 and text[0] in "'\"" and text[0] == text[-1]) else text
-
-
-def hydra_text(value: object) -> str:
-    """Return a value in Hydra's grammar."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(hydra_text, value)) + "]"
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{hydra_text(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, str):
-        return value if _PLAIN.fullmatch(value) and value.lower() not in _RESERVED else _quoted(value)
-    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else repr(value)
-
-
-def _quoted(text: str) -> str:
-    escaped = re.sub(r'(\\*)"', lambda match: match[1] * 2 + r"\"", text)
-    return '"' + re.sub(r"(\\+)$", lambda match: match[1] * 2, escaped) + '"'

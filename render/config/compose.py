@@ -13,17 +13,18 @@ from typing import Any, Generic, TypeVar
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from render.config.atlas_schema import AtlasConfig, validate_atlas
 from render.config.hydra_files import check_tree, use_checked_files
+from render.config.hydra_text import first_line, is_hydras, literal, literals, one_line, parsed_word, quoted
 from render.config.octave_settings import check_octaves
 from render.config.references import check_references
-from render.config.schema import Config, NodeConfig, validate
+from render.config.schema import Config, NodeConfig
 from render.config.sweep_schema import SweepJob, validate_sweep
+from render.config.validation import validate
 from render.config.yaml_files import LONGEST_NUMBER, UnsafeYaml, load_yaml, read_yaml_text
 from render.errors import UserError
 from render.system.paths import shipped_configs
@@ -115,7 +116,7 @@ def compose_root(schema: Schema[C], root: str, overrides: Sequence[str]) -> Dict
             # ++ also sets keys of the schema that a user's YAML file does not mention.
             words.append(f"++{word}" if key in settable_keys or key.startswith(_AXES) else word)
     if directory != shipped_configs():
-        words.append(f"hydra.searchpath=[{_quote('file://' + str(shipped_configs()))}]")
+        words.append(f"hydra.searchpath=[{quoted('file://' + str(shipped_configs()))}]")
     try:
         check_tree(name, (directory, shipped_configs()))
         config = _composed(directory, name, words)
@@ -125,7 +126,7 @@ def compose_root(schema: Schema[C], root: str, overrides: Sequence[str]) -> Dict
         if "Cannot merge" in str(error.__cause__) and "object_type=list" in str(error.__cause__):
             key = getattr(error.__cause__, "full_key", root)
             raise UserError(f"{key}: must be a list in brackets, such as {key}=[A,B]") from None
-        raise UserError(f"{_one_line(error)} (while composing config {root!r})") from None
+        raise UserError(f"{one_line(error)} (while composing config {root!r})") from None
     except UnsafeYaml as error:
         raise UserError(f"config {root!r} is not valid YAML: {error}") from None
     except RecursionError:
@@ -176,7 +177,7 @@ def fill_missing(composed: DictConfig, schema: Schema[C]) -> set[str]:
 def type_error(error: OmegaConfBaseException, root: str) -> str:
     """Return a one-line message for a value of the wrong type. It names `root` if the error names no key."""
     key = getattr(error, "full_key", None) or root
-    reason = _first_line(error)
+    reason = first_line(error)
     return (
         f"{key}: must be a list in brackets, such as {key}=[A,B]" if "is not a ListConfig" in reason else f"{key}: {reason}"
     )
@@ -199,7 +200,7 @@ def recorded_config(recorded: Mapping[str, Any], overrides: Sequence[str], allow
     try:
         composed = OmegaConf.create(literals(dict(recorded)))
     except OmegaConfBaseException as error:
-        raise UserError(f"run.json: {_first_line(error)}") from None
+        raise UserError(f"run.json: {first_line(error)}") from None
     assert isinstance(composed, DictConfig)
     for word in overrides:
         key, _, value = _checked(word, {}, JOB).partition("=")
@@ -211,12 +212,12 @@ def recorded_config(recorded: Mapping[str, Any], overrides: Sequence[str], allow
             parsed = literal(value) if is_literal else OverridesParser.create().parse_override(word).value()
             OmegaConf.update(composed, key, parsed, force_add=True)
         except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(f"{word!r}: {_first_line(error)}") from None
+            raise UserError(f"{word!r}: {first_line(error)}") from None
     try:
         return to_config(composed, "run.json", JOB)
     except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
         # A record can hold values that no command line can produce.
-        raise UserError(f"run.json: its config is none of this program ({_one_line(error)})") from None
+        raise UserError(f"run.json: its config is none of this program ({one_line(error)})") from None
 
 
 def root_configs(schema: Schema = JOB) -> list[str]:
@@ -258,16 +259,6 @@ def refuse_unknown(key: str, groups: Mapping[str, Sequence[str]], schema: Schema
         raise UserError(_unknown_key(key, [*keys, *groups]))
 
 
-def parsed_word(word: str) -> Override:
-    """Return `key=value` as parsed by Hydra. Raise `UserError` if Hydra cannot read it."""
-    try:
-        return OverridesParser.create().parse_override(word)
-    except HydraException as error:
-        raise UserError(f"{word!r} cannot be read ({_first_line(error)}): put the value in quotes") from None
-    except RecursionError:
-        raise UserError(f"{word[:80]}... is nested too deep: write fewer brackets") from None
-
-
 @cache
 def schema_keys(schema: Schema = JOB) -> tuple[str, ...]:
     """Return all dotted keys that a config may set."""
@@ -280,7 +271,7 @@ def _locate(root: str, schema: Schema) -> tuple[Path, str]:
             path = Path(root).expanduser()
             exists, regular = path.exists(), path.is_file()
         except (OSError, RuntimeError, ValueError) as error:
-            raise UserError(f"conf={root}: {_one_line(error)}") from None
+            raise UserError(f"conf={root}: {one_line(error)}") from None
         if not regular:
             raise UserError(f"conf={root}: {'this is no file' if exists else 'there is no such file'}")
         if path.suffix != ".yaml":
@@ -344,10 +335,11 @@ def _refuse_unknown(composed: DictConfig, root: str, schema: Schema) -> None:
             raise UserError(f"{_unknown_key(key, schema_names)} (in config {root!r})")
 
 
-def _unknown_key(key: str, known: Sequence[str]) -> str:
+def _unknown_key(key: str, names: Sequence[str]) -> str:
+    """Return a message for a key that is none of `names`, with the most similar one."""
     # Users often write only the last word of a key, such as steps for octaves.steps.
-    keys_by_last_word = {name.rpartition(".")[2]: name for name in reversed(known)}
-    close_matches = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+    keys_by_last_word = {name.rpartition(".")[2]: name for name in reversed(names)}
+    close_matches = difflib.get_close_matches(key, names, n=1, cutoff=0.75)
     close_matches = close_matches or [
         keys_by_last_word[word]
         for word in difflib.get_close_matches(key.rpartition(".")[2], keys_by_last_word, n=1, cutoff=0.75)
@@ -355,7 +347,7 @@ def _unknown_key(key: str, known: Sequence[str]) -> str:
     close_matches = (
         [keys_by_last_word[key]]
         if key in keys_by_last_word
-        else close_matches or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        else close_matches or difflib.get_close_matches(key, names, n=1, cutoff=0.5)
     )
     return f"unknown config key {key!r}" + (f": did you mean {close_matches[0]!r}?" if close_matches else "")
 
@@ -371,40 +363,3 @@ def _leaves(container: Any, prefix: str = "") -> list[str]:
     if not container:
         return [prefix[:-1]] if prefix else []
     return [leaf for key, value in container.items() for leaf in _leaves(value, f"{prefix}{key}.")]
-
-
-def is_hydras(value: str) -> bool:
-    """Return True if Hydra's grammar reads the value of a `PATH_KEYS` key: null or in quotes. Others are literal text."""
-    return value == "null" or (len(value) > 1 and value[0] in "'\"" and value[-1] == value[0])
-
-
-def literals(value: Any) -> Any:
-    """Return recorded settings with all text escaped, so that OmegaConf resolves no interpolation in it."""
-    if isinstance(value, dict):
-        return {key: literals(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [literals(inner) for inner in value]
-    return literal(value) if isinstance(value, str) else value
-
-
-def literal(value: str) -> str:
-    """Return text escaped so that OmegaConf resolves no interpolation in it."""
-    return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", value)
-
-
-def _quote(value: str) -> str:
-    """Return text quoted for Hydra's grammar. Backslashes before a quotation mark have to be doubled."""
-    escaped = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", value)
-    return "'" + re.sub(r"(\\+)$", lambda match: match[1] * 2, escaped) + "'"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
-
-
-def _one_line(error: Exception) -> str:
-    """Return the error's message on one line, without Hydra's list of search paths."""
-    # If Hydra's message is empty, OmegaConf's gives the reason.
-    message = (str(error) or str(error.__cause__ or "")).partition("Config search path:")[0]
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return " ".join(lines) if lines else type(error).__name__

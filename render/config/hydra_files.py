@@ -32,6 +32,7 @@ class CheckedFiles(FileConfigSource):
     """
 
     def load_config(self, config_path: str) -> ConfigResult:
+        """Return a checked config file of this source, as Hydra asks for it."""
         path = Path(self.path) / self._normalize_file_name(config_path)
         text = read_yaml_text(path)
         check_yaml(text, MAX_CONFIG_NODES, one_document=True)

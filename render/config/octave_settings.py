@@ -8,14 +8,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from render.config.schema import Config, OptimizerConfig, require
+from render.config.schema import ConditioningConfig, Config, OptimizerConfig
+from render.config.validation import require
 from render.errors import UserError
 
 NORMALIZATIONS = ("mean_abs", "std")
 OPTIMIZERS = ("none", "momentum", "adam")
 #: Most levels of a Laplacian pyramid. The coarsest of nine has a sample every 512 px.
-_MOST_LEVELS = 9
+_MAX_LEVELS = 9
 _REGION_KEYS = ("mask", "terms")
+
+
+@dataclass(frozen=True)
+class OctaveConditioning:
+    """Values of the section `conditioning` for one octave, as `render.dreaming.stage.Conditioning` explains them."""
+
+    normalize: str = "mean_abs"
+    laplacian: int = 0
+    smoothing: float = 0.0
+    total_variation: float = 0.0
+    pull: float = 0.0
+    luminance_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -25,12 +38,7 @@ class OctaveSettings:
     steps: int
     step_size: float
     jitter: int | None
-    normalize: str
-    laplacian: int
-    smoothing: float
-    total_variation: float
-    pull: float
-    luminance_only: bool
+    conditioning: OctaveConditioning
 
 
 def check_octaves(config: Config) -> Config:
@@ -51,40 +59,49 @@ def check_octaves(config: Config) -> Config:
 
 def settings_by_octave(config: Config) -> tuple[OctaveSettings, ...]:
     """Return the settings of each of `octaves.count` octaves, coarse to fine. Raise `UserError` for an invalid value."""
-    count, conditioning = config.octaves.count, config.conditioning
-
-    def each(value: object, key: str, holds: Callable[[Any], bool], rule: str) -> list[Any]:
-        values = value if isinstance(value, list | tuple) else [value] * count
-        refuse_length(values, count, key)
-        for octave_value in values:
-            require(holds(octave_value), key, octave_value, rule)
-        return list(values)
-
+    count = config.octaves.count
     _check_optimizer(config.optimizer)
-    steps = each(config.octaves.steps, "octaves.steps", _whole(0, 1_000_000), "must be a whole number from 0 to 1,000,000")
-    sizes = each(
-        config.step_size, "step_size", lambda v: _number(0, 255)(v) and v > 0, "must be above 0 and at most 255 levels"
-    )
+    rule = "must be a whole number from 0 to 1,000,000"
+    steps = _by_octave(config.octaves.steps, count, "octaves.steps", _whole(0, 1_000_000), rule)
+    rule = "must be above 0 and at most 255 levels"
+    sizes = _by_octave(config.step_size, count, "step_size", lambda size: _number(0, 255)(size) and size > 0, rule)
     rule = "must be null, or a whole number from 0 to 4096 px"
-    jitters = each(config.jitter, "jitter", lambda v: v is None or _whole(0, 4096)(v), rule)
+    jitters = _by_octave(config.jitter, count, "jitter", lambda shift: shift is None or _whole(0, 4096)(shift), rule)
+    return tuple(
+        OctaveSettings(*octave)
+        for octave in zip(steps, map(float, sizes), jitters, _conditioning(config.conditioning, count), strict=True)
+    )
 
-    def conditioned(name: str, holds: Callable[[Any], bool], rule: str) -> list[Any]:
-        return each(getattr(conditioning, name), f"conditioning.{name}", holds, f"must be {rule}")
 
-    normalize = conditioned("normalize", lambda v: v in NORMALIZATIONS, " or ".join(NORMALIZATIONS))
-    laplacian = conditioned("laplacian", _whole(0, _MOST_LEVELS), f"a whole number from 0 (off) to {_MOST_LEVELS}")
-    smoothing = conditioned("smoothing", _number(0, 64), "from 0 (off) to 64 px")
-    variation = conditioned("total_variation", _number(0, 100), "from 0 (off) to 100")
-    pull = conditioned("pull", _number(0, 1), "from 0 (off) to 1")
-    luminance = conditioned("luminance_only", lambda v: isinstance(v, bool), "true or false")
+def _conditioning(section: ConditioningConfig, count: int) -> list[OctaveConditioning]:
+    """Return the section's values for each of `count` octaves. Raise `UserError` for an invalid one."""
+
+    def values(name: str, is_valid: Callable[[Any], bool], rule: str) -> list[Any]:
+        return _by_octave(getattr(section, name), count, f"conditioning.{name}", is_valid, f"must be {rule}")
+
+    normalize = values("normalize", lambda name: name in NORMALIZATIONS, " or ".join(NORMALIZATIONS))
+    laplacian = values("laplacian", _whole(0, _MAX_LEVELS), f"a whole number from 0 (off) to {_MAX_LEVELS}")
+    smoothing = values("smoothing", _number(0, 64), "from 0 (off) to 64 px")
+    variation = values("total_variation", _number(0, 100), "from 0 (off) to 100")
+    pull = values("pull", _number(0, 1), "from 0 (off) to 1")
+    luminance = values("luminance_only", lambda switch: isinstance(switch, bool), "true or false")
     for levels, sigma in zip(laplacian, smoothing, strict=True):
         if levels and sigma:
             raise UserError(
                 f"conditioning.laplacian={levels} and conditioning.smoothing={sigma:g} both filter the gradient: "
                 "set one of them to 0"
             )
-    values = (steps, map(float, sizes), jitters, normalize, laplacian, map(float, smoothing), variation, pull, luminance)
-    return tuple(OctaveSettings(*octave) for octave in zip(*values, strict=True))
+    columns = (normalize, laplacian, map(float, smoothing), variation, pull, luminance)
+    return [OctaveConditioning(*octave) for octave in zip(*columns, strict=True)]
+
+
+def _by_octave(value: object, count: int, key: str, is_valid: Callable[[Any], bool], rule: str) -> list[Any]:
+    """Return a setting's value for each of `count` octaves. Raise `UserError` with `rule` for an invalid one."""
+    values = list(value) if isinstance(value, list | tuple) else [value] * count
+    refuse_length(values, count, key)
+    for octave_value in values:
+        require(is_valid(octave_value), key, octave_value, rule)
+    return values
 
 
 def _check_optimizer(optimizer: OptimizerConfig) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from render.config.schema import Config, require
+from render.config.schema import Config
+from render.config.validation import require
 
 
 @dataclass

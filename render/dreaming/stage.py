@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from render.config.octave_settings import OctaveConditioning
 from render.dreaming.filters import cascade_reach, laplacian_reach
 from render.dreaming.optimizer import Optimizer
 
 
 @dataclass(frozen=True)
-class Conditioning:
+class Conditioning(OctaveConditioning):
     """Processing of a gradient before it moves pixels.
 
     At most one filter is applied, before the gradient is divided by its statistic.
@@ -23,13 +24,6 @@ class Conditioning:
         pull: Share of its distance from the source that a pixel goes back at each step, 0..1.
         luminance_only: If true, all channels move alike, which keeps the source's colours.
     """
-
-    normalize: str = "mean_abs"
-    laplacian: int = 0
-    smoothing: float = 0.0
-    total_variation: float = 0.0
-    pull: float = 0.0
-    luminance_only: bool = False
 
     @property
     def filters(self) -> bool:

@@ -8,7 +8,7 @@ import tokenize
 
 import numpy as np
 
-from render.config.schema import Config
+from render.config.schema import SourceConfig
 from render.dreaming.term_syntax import Picture
 from render.errors import UserError
 from render.networks.labels import find_class
@@ -20,7 +20,7 @@ from render.system.reading import read_regular
 #: Most pixels of a guide after shrinking: at stride 16 about a thousand features to match.
 GUIDE_AREA = 512 * 512
 #: Most bytes of a direction file: ample for one number for each channel of a layer.
-_LONGEST = 16_000_000
+_MAX_FILE_BYTES = 16_000_000
 
 
 def _refuse_size(content: io.BytesIO) -> None:
@@ -34,21 +34,28 @@ def _refuse_size(content: io.BytesIO) -> None:
 
 
 class Library:
-    """The `Materials` of a job."""
+    """The `Materials` of a job: classes of its network, pictures and files on this machine."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, network: str, source: SourceConfig) -> None:
+        """Store where to look.
 
-    def find_class(self, written: str | int) -> tuple[int, str]:
+        Args:
+            network: Name of the network, whose classes are meant.
+            source: Reading of pictures.
+        """
+        self._network = network
+        self._source = source
+
+    def find_class(self, name: str | int) -> tuple[int, str]:
         """Return the number and name of a class of the job's model."""
-        label = find_class(written, self._config.model.name)
+        label = find_class(name, self._network)
         return label.index, label.name
 
     def picture(self, path: str) -> Picture:
         """Return a guide, shrunk to about `GUIDE_AREA` px where it is larger; raise `UserError` as `open_source` does."""
         try:
             image_path, digest = find_picture(path, "a path or sample:NAME")
-            return Picture(read_small(image_path, self._config.source, GUIDE_AREA), digest)
+            return Picture(read_small(image_path, self._source, GUIDE_AREA), digest)
         except UserError as error:
             raise UserError(f"objective guide: {error}") from None
 
@@ -56,7 +63,7 @@ class Library:
         """Return the numbers of a one-dimensional .npy file; raise `UserError` for any other file."""
         vector_path = input_path(path, "objective direction")
         try:
-            content = io.BytesIO(read_regular(vector_path, _LONGEST))
+            content = io.BytesIO(read_regular(vector_path, _MAX_FILE_BYTES))
             _refuse_size(content)
             # Not np.load: it takes other files for pickles, and its error tells the user how to trust them.
             vector = np.lib.format.read_array(content, allow_pickle=False)

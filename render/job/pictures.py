@@ -29,11 +29,11 @@ from render.export.print_layout import KEY as LAYOUT_KEY
 from render.export.print_layout import PrintLayout
 from render.export.profile import Profile, read_profile
 from render.geometry.geometry import whole
+from render.job.recorded_source import reopen_source
 from render.job.run_directory import RunDirectory
 from render.job.targets import Target
 from render.pages.run_facts import facts_of
 from render.pages.zoom_page import write_viewer
-from render.source.source import reopen_source
 from render.storage.url import Place
 from render.system.version import __version__
 

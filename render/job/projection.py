@@ -62,7 +62,7 @@ def print_projection(config: Config) -> None:
     # Opened once for all node types.
     source = open_source(config.image, config.seed, config.source)
     draft = jobs.draft(config, lambda *_: source, machine_of(node))
-    report.print_octaves(draft.plan, config, draft.schedule)
+    report.print_octaves(draft.plan, draft.resolved)
     sizes = sorted({*_SIZES, workers})
     final = draft.plan.final
     # Bytes do not depend on the kernels' speed.
@@ -80,7 +80,7 @@ def print_projection(config: Config) -> None:
         bound_workers = network_bound_from(lambda size: step_cost(final, size, node, tflops), min(_MOST, tiles))
         console.write_line(f"network      {_network(bound_workers, tiles)}")
     console.print(_prices(draft, source, workers))
-    console.write_line(f"disk         up to {size_text(draft.plan.disk_bytes)} in {draft.directory.place}")
+    console.write_line(f"disk         up to {size_text(draft.plan.disk_bytes)} in {draft.resolved.directory.place}")
     console.write_line(f"arithmetic   {draft.plan.flops / 1e12:,.1f} TFLOP in convolutions")
     print_lines(*assumptions(node))
 
@@ -169,7 +169,7 @@ def assumptions(node: NodeConfig) -> list[str]:
 
 def _prices(draft: jobs.Draft, source: Source, workers: int) -> Table:
     """Return a table of the whole render on the given node, or on each node type, with tiles that its memory allows."""
-    config = draft.config
+    config = draft.resolved.config
     farm = f"{workers} worker{'s' * (workers != 1)}"
     table = Table(title=f"the whole render, {farm}, {config.model.precision}", title_justify="left")
     for heading in ("node", "nodes", "step", "steps", "checkpoints", "octave changes", "time", "on demand", "spot"):

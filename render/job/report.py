@@ -8,11 +8,10 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from render.config.schema import Config
 from render.job.job import Job
 from render.job.progress import duration_text
+from render.job.resolve import ResolvedJob
 from render.planning.plan import Plan, size_text
-from render.planning.schedule import Schedule
 from render.system.logs import EscapedLines
 from render.terminal.console import plain_console
 from render.terminal.text import escaped
@@ -31,9 +30,10 @@ def start_logging(*, quiet: bool) -> None:
 
 def summary(job: Job) -> str:
     """Return one line about the picture that is about to be dreamed."""
+    resolved = job.resolved
     height, width = job.plan.final.shape
     return (
-        f"{job.config.image} -> {width} x {height} px, {job.config.model.name} {job.schedule}, "
+        f"{resolved.image} -> {width} x {height} px, {resolved.network.name} {resolved.schedule}, "
         f"{len(job.plan.octaves)} octaves x {_steps(job)} steps, "
         f"{sum(octave.grid.tiles for octave in job.plan.octaves)} tiles, {size_text(job.plan.memory_bytes)}"
     )
@@ -47,15 +47,22 @@ def _steps(job: Job) -> str:
 
 def finished(job: Job) -> str:
     """Return one line about how long the run took."""
-    seconds = job.directory.record["seconds"]
+    directory = job.resolved.directory
+    seconds = directory.record["seconds"]
     rate = job.plan.window_pixels / 1e6 / max(1e-9, seconds["dream"])
-    return f"finished in {duration_text(seconds['total'])} ({rate:.2f} Mpx/s); run directory {job.directory.place}"
+    return f"finished in {duration_text(seconds['total'])} ({rate:.2f} Mpx/s); run directory {directory.place}"
 
 
-def print_octaves(plan: Plan, config: Config, schedule: Schedule, seconds: Sequence[float] | None = None) -> None:
-    """Print the octaves as a table, with the seconds of each where they are known, and the number of skipped ones."""
+def print_octaves(plan: Plan, job: ResolvedJob, seconds: Sequence[float] | None = None) -> None:
+    """Print the octaves as a table, and the number of those left out.
+
+    Args:
+        plan: The job's plan.
+        job: The job.
+        seconds: Time of each octave, if it is known, s.
+    """
     console = plain_console()
-    title = escaped(f"{config.name}: {schedule} of {config.model.name} on {config.image}")
+    title = escaped(f"{job.name}: {job.schedule} of {job.network.name} on {job.image}")
     table = Table(title=title, title_justify="left")
     for heading in ("octave", "canvas px", "tiles", "tile px", "window px", "halo work", "steps", "time")[
         : None if seconds else -1
@@ -75,18 +82,18 @@ def print_octaves(plan: Plan, config: Config, schedule: Schedule, seconds: Seque
     console.print(table)
     if plan.skipped_octaves:
         console.write_line(
-            f"{plan.skipped_octaves} of {config.octaves.count} octaves left out: "
-            f"their short side would be under {plan.useful_side} px, too small for {', '.join(schedule.layers)}"
+            f"{plan.skipped_octaves} of {len(job.schedule.stages)} octaves left out: "
+            f"their short side would be under {plan.useful_side} px, too small for {', '.join(job.schedule.layers)}"
         )
 
 
 def print_plan(job: Job, window_seconds: float) -> None:
     """Print the plan as tables with memory, disk and time; a window of the smallest octave takes `window_seconds`."""
-    plan = job.plan
+    plan, directory = job.plan, job.resolved.directory
     console = plain_console()
     rate = plan.octaves[0].window_flops / window_seconds
     seconds = [octave.flops / rate for octave in plan.octaves]
-    print_octaves(plan, job.config, job.schedule, seconds)
+    print_octaves(plan, job.resolved, seconds)
     halo = "exact" if plan.halo == plan.exact_halo else f"exact would be {plan.exact_halo}: seams are possible"
     console.write_line(f"halo         {plan.halo} px ({halo}), stride {plan.stride} px")
     console.write_line(f"device       {job.device}, kernel {size_text(plan.kernel_bytes)}")
@@ -96,15 +103,15 @@ def print_plan(job: Job, window_seconds: float) -> None:
         console.write_line(
             f"scratch      {size_text(plan.scratch_bytes)} of mapped files: the canvas is larger than the memory"
         )
-    console.write_line(f"disk         up to {size_text(plan.disk_bytes)} in {job.directory.place}")
+    console.write_line(f"disk         up to {size_text(plan.disk_bytes)} in {directory.place}")
     console.write_line(f"arithmetic   {plan.flops / 1e12:,.1f} TFLOP in convolutions")
     console.write_line(
         f"time         about {duration_text(sum(seconds))}"
         + (f" at {plan.window_pixels / sum(seconds) / 1e6:.2f} Mpx/s" if sum(seconds) else "")
         + ", from what a window took just now"
     )
-    for target in job.directory.targets:
-        console.write_line(f"picture      {', '.join(map(str, (job.directory.pictures.place(target), *target.copies)))}")
+    for target in directory.targets:
+        console.write_line(f"picture      {', '.join(map(str, (directory.pictures.place(target), *target.copies)))}")
 
 
 def print_table(table: Table) -> None:

@@ -58,6 +58,13 @@ class Cover:
 
     @classmethod
     def of(cls, axis: Axis, owned: Sequence[Interval], padded: Sequence[Interval]) -> Cover:
+        """Return the cover of an axis.
+
+        Args:
+            axis: The axis.
+            owned: Intervals that workers own, in order, without gaps.
+            padded: The same intervals with their margins.
+        """
         bounds = np.asarray([owned[0].start, *(part.stop for part in owned)], np.int64)
         needs = np.zeros((len(padded), len(owned)), np.int64)
         for row, interval in enumerate(padded):
@@ -85,6 +92,7 @@ class Traffic:
 
     @classmethod
     def of(cls, grid: Grid, workers: int, per_node: int = 1) -> Traffic:
+        """Deal a grid to `workers` workers, `per_node` of them on a machine."""
         blocks = deal_blocks(grid, workers)
         across = sum(block.tile_rows == blocks[0].tile_rows for block in blocks)
         first_row, first_column = blocks[:across], blocks[::across]
@@ -220,10 +228,10 @@ def step_cost(octave: Octave, workers: int, node: NodeConfig, tflops: float) -> 
     does it instead, with tens of bytes per pixel of its own memory: negligible beside the kernels.
 
     Args:
-        octave: the octave.
-        workers: the number of workers.
-        node: the kind of node.
-        tflops: the rate that a worker's kernels reach, 10^12 operations a second.
+        octave: The octave.
+        workers: The number of workers.
+        node: The kind of node.
+        tflops: The rate that a worker's kernels reach, 10^12 operations a second.
     """
     traffic = Traffic.of(octave.grid, workers, node.workers)
     windows = traffic.busiest_tiles * len(octave.stage.regions)

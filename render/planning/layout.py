@@ -11,7 +11,7 @@ from render.geometry.source_window import Beyond, SourceWindow, Span
 
 
 @dataclass(frozen=True)
-class Layout:
+class SourceLayout:
     """Layout of the source on the canvas.
 
     `shape` is the canvas with its bleed, (height, width) px; `trim` is the part left after the print is cut. `window`
@@ -25,7 +25,7 @@ class Layout:
 
 def lay_out(
     output: OutputConfig, source: tuple[int, int] | None, modes: tuple[AxisMode, AxisMode] = ("reflect", "reflect")
-) -> Layout:
+) -> SourceLayout:
     """Return the layout of a source of (height, width) px for an output section.
 
     If width and height are both set and do not have the source's aspect, `output.fit` decides: `crop` shows the largest
@@ -34,23 +34,23 @@ def lay_out(
     background).
 
     Args:
-        output: the output section.
+        output: The output section.
         source: (height, width) px; None if the source has no size of its own.
-        modes: the boundary modes of rows and columns.
+        modes: The boundary modes of rows and columns.
 
     Raises:
-        UserError: the size is not known.
+        UserError: The size is not known.
     """
     trim, bleed = trim_shape(output, source), picture_bleed(output)
     shape = trim[0] + 2 * bleed, trim[1] + 2 * bleed
     rect = Rect(Interval(bleed, bleed + trim[0]), Interval(bleed, bleed + trim[1]))
     if source is None:
-        return Layout(shape, rect, None)
+        return SourceLayout(shape, rect, None)
     rows, columns = (
         _with_bleed(span, length, bleed, mode)
         for span, length, mode in zip(_fitted(output, trim, source), trim, modes, strict=True)
     )
-    return Layout(shape, rect, SourceWindow(rows, columns))
+    return SourceLayout(shape, rect, SourceWindow(rows, columns))
 
 
 def trim_shape(output: OutputConfig, source: tuple[int, int] | None) -> tuple[int, int]:

@@ -31,6 +31,7 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
+        """Seconds of the render."""
         return self.steps + self.saves + self.changes
 
     @property
@@ -55,14 +56,14 @@ def estimate(
     """Estimate a plan's render on `workers` workers.
 
     Args:
-        plan: the plan.
-        workers: the number of workers.
-        node: the kind of node.
-        precision: the precision of the kernels.
-        every: seconds between checkpoints within an octave.
+        plan: The plan.
+        workers: The number of workers.
+        node: The kind of node.
+        precision: The precision of the kernels.
+        every: Seconds between checkpoints within an octave.
 
     Raises:
-        UserError: the node does not say what its kernels reach.
+        UserError: The node does not say what its kernels reach.
     """
     tflops = kernel_tflops(node, precision)
     costs = [step_cost(octave, workers, node, tflops) for octave in plan.octaves]
@@ -85,7 +86,7 @@ def kernel_tflops(node: NodeConfig, precision: str) -> float:
     """Return the rate that a worker's kernels reach on a node, 10^12 operations a second.
 
     Raises:
-        UserError: the rate is not known.
+        UserError: The rate is not known.
     """
     tflops: float | None = getattr(node, f"tflops_{precision}")
     if tflops is None:
@@ -121,5 +122,5 @@ def network_bound_from(cost: Callable[[int], StepCost], most: int) -> int | None
     return high
 
 
-def _dollars(made: Estimate, hourly: float | None) -> float | None:
-    return None if hourly is None else hourly * made.nodes * made.seconds / 3600
+def _dollars(estimate: Estimate, hourly: float | None) -> float | None:
+    return None if hourly is None else hourly * estimate.nodes * estimate.seconds / 3600

@@ -36,10 +36,10 @@ class Residence:
         `auto` takes as many as occupy an accelerator, and one on a CPU. The number of workers does not matter.
 
         Args:
-            platform: the device's platform.
+            platform: The device's platform.
             window: (rows, columns) px.
-            window_bytes: bytes of each window.
-            limit: the most bytes of all windows, for `auto`.
+            window_bytes: Bytes of each window.
+            limit: The most bytes of all windows, for `auto`.
         """
         if self.batch != "auto":
             return int(self.batch)

@@ -1,4 +1,4 @@
-"""Schedule of a job, from its config: objectives, masks and a stage for each octave. Pure but for the materials.
+"""Schedule of a job: objectives, masks and a stage for each octave. Pure but for the materials.
 
 A setting that may change from octave to octave is written once, or as a list with one entry for each, coarse to fine.
 """
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from render.config.octave_settings import refuse_length, region_terms, settings_by_octave
-from render.config.schema import Config
+from render.config.octave_settings import OctaveSettings, refuse_length, region_terms
+from render.config.schema import ObjectiveConfig
 from render.dreaming.objectives import Objective, resolve
 from render.dreaming.optimizer import Optimizer
 from render.dreaming.picture_terms import Guide
@@ -20,7 +20,7 @@ from render.errors import UserError
 from render.networks.architecture import Architecture
 
 #: Most models that a message names, and most letters for their names.
-_MOST_NAMED, _LONGEST_NAMES = 10, 400
+_MAX_NAMES, _MAX_NAME_LETTERS = 10, 400
 
 
 @dataclass(frozen=True)
@@ -46,49 +46,75 @@ class Schedule:
         guides = [term.sha256 for objective in self.objectives for term in objective.terms if isinstance(term, Guide)]
         return " ".join(guides) or None
 
-    def last(self, count: int) -> tuple[Stage, ...]:
-        """Return the stages of the finest `count` octaves: if octaves are left out, they are the coarsest."""
-        return self.stages[len(self.stages) - count :]
-
 
 def make_schedule(
-    config: Config, architecture: Architecture, default_terms: Sequence[str], materials: Materials | None = None
+    objective: ObjectiveConfig,
+    octaves: Sequence[OctaveSettings],
+    optimizer: Optimizer,
+    architecture: Architecture,
+    default_terms: Sequence[str],
+    materials: Materials | None = None,
 ) -> Schedule:
-    """Return the schedule of a validated config on a network.
+    """Return the schedule of a job on a network.
+
+    Args:
+        objective: Terms, mask and regions, checked.
+        octaves: Settings of every octave that the job asks for, coarse to fine.
+        optimizer: Use of earlier gradients, the same in all octaves.
+        architecture: The network.
+        default_terms: Terms of a job that names none.
+        materials: What terms refer to; None for terms that refer to nothing.
 
     Raises:
-        UserError: a setting has no meaning.
+        UserError: A setting has no meaning.
     """
-    count = config.octaves.count
-    objectives: list[Objective] = []
-    masks: list[tuple[str, Any]] = []
-
-    def numbers(terms: object, key: str) -> list[int]:
-        """Return for each octave the number of the objective that the terms mean there."""
-        objective_numbers = []
-        for octave_terms in _terms_by_octave(terms, count, key):
-            objective = resolve(octave_terms, architecture, materials)
-            if objective not in objectives:
-                objectives.append(objective)
-            objective_numbers.append(objectives.index(objective))
-        return objective_numbers
-
-    whole = [] if config.objective.mask is None else [0]
-    if whole:
-        masks.append(("objective.mask", config.objective.mask))
-    regions: list[list[Region]] = [[] for _ in range(count)]
-    for position, region in enumerate(config.objective.regions):
+    collected = _Objectives(architecture, materials, len(octaves))
+    masks: list[tuple[str, Any]] = [] if objective.mask is None else [("objective.mask", objective.mask)]
+    whole = tuple(range(len(masks)))
+    regions: list[list[Region]] = [[] for _ in octaves]
+    for position, region in enumerate(objective.regions):
         key = f"objective.regions[{position}]"
         terms = region_terms(region, key)
         masks.append((f"{key}.mask", region["mask"]))
-        for octave, number in enumerate(numbers(terms, f"{key}.terms")):
+        for octave, number in enumerate(collected.numbers(terms, f"{key}.terms")):
             regions[octave].append(Region(number, (*whole, len(masks) - 1)))
-    terms = _terms_of(config, architecture.name)
-    if terms is not None or not config.objective.regions:
+    terms = _canvas_terms(objective, architecture.name)
+    if terms is not None or not objective.regions:
         elsewhere = tuple(range(len(whole), len(masks)))
-        for octave, number in enumerate(numbers(default_terms if terms is None else terms, "objective.terms")):
-            regions[octave].append(Region(number, tuple(whole), elsewhere))
-    return Schedule(tuple(objectives), tuple(masks), _stages(config, regions))
+        for octave, number in enumerate(collected.numbers(default_terms if terms is None else terms, "objective.terms")):
+            regions[octave].append(Region(number, whole, elsewhere))
+    stages = tuple(
+        Stage(
+            settings.steps,
+            settings.step_size,
+            tuple(octave_regions),
+            settings.jitter,
+            Conditioning(**vars(settings.conditioning)),
+            optimizer,
+        )
+        for settings, octave_regions in zip(octaves, regions, strict=True)
+    )
+    return Schedule(tuple(collected.objectives), tuple(masks), stages)
+
+
+class _Objectives:
+    """Objectives of a job, each once, so that it is compiled once."""
+
+    def __init__(self, architecture: Architecture, materials: Materials | None, octaves: int) -> None:
+        self.objectives: list[Objective] = []
+        self._architecture = architecture
+        self._materials = materials
+        self._octaves = octaves
+
+    def numbers(self, terms: object, key: str) -> list[int]:
+        """Return for each octave the number of the objective that the terms mean there; raise `UserError`."""
+        numbers = []
+        for octave_terms in _terms_by_octave(terms, self._octaves, key):
+            objective = resolve(octave_terms, self._architecture, self._materials)
+            if objective not in self.objectives:
+                self.objectives.append(objective)
+            numbers.append(self.objectives.index(objective))
+        return numbers
 
 
 def _terms_by_octave(terms: object, count: int, key: str) -> list[Sequence[object]]:
@@ -100,37 +126,14 @@ def _terms_by_octave(terms: object, count: int, key: str) -> list[Sequence[objec
     return [terms] * count
 
 
-def _terms_of(config: Config, model: str) -> object:
-    """Return the terms for the whole canvas, or for what regions leave over; None if the config names none."""
-    objective = config.objective
+def _canvas_terms(objective: ObjectiveConfig, model: str) -> object:
+    """Return the terms for the whole canvas, or for what regions leave over; None if the job names none."""
     if objective.terms is not None or not objective.by_model:
         return objective.terms
     if model not in objective.by_model:
-        model_names = ", ".join(list(map(str, objective.by_model))[:_MOST_NAMED])[:_LONGEST_NAMES]
+        model_names = ", ".join(list(map(str, objective.by_model))[:_MAX_NAMES])[:_MAX_NAME_LETTERS]
         raise UserError(
             f"this objective has terms for {model_names}, not for {model}: add model={next(iter(objective.by_model))}, or "
             "choose another objective"
         )
     return objective.by_model[model]
-
-
-def _stages(config: Config, regions: Sequence[Sequence[Region]]) -> tuple[Stage, ...]:
-    optimizer = Optimizer(config.optimizer.name, config.optimizer.momentum, config.optimizer.decay)
-    return tuple(
-        Stage(
-            octave.steps,
-            octave.step_size,
-            tuple(where),
-            octave.jitter,
-            Conditioning(
-                octave.normalize,
-                octave.laplacian,
-                octave.smoothing,
-                octave.total_variation,
-                octave.pull,
-                octave.luminance_only,
-            ),
-            optimizer,
-        )
-        for octave, where in zip(settings_by_octave(config), regions, strict=True)
-    )

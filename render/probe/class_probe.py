@@ -68,7 +68,7 @@ def run_probe(config: Config, target: ClassName) -> None:
     interrupts.hold()
     report.start_logging(quiet=config.quiet)
     draft = jobs.draft(config)
-    directory = draft.directory
+    directory = draft.resolved.directory
     record = read_record(directory.place).get(RECORD)
     if directory.is_finished() and isinstance(record, dict) and fits(record, _Answer) and record["asked"] == asdict(target):
         say("already finished (fresh=true dreams it again)", quiet=config.quiet)
@@ -103,7 +103,7 @@ def answer(job: jobs.Job, target: ClassName) -> dict[str, Any]:
     shape = job.plan.final.shape
     views = [
         view(read, shape, job.loaded.architecture.native_side)
-        for read in (lambda rect: job.source.at(shape, rect), job.directory.canvas().read)
+        for read in (lambda rect: job.resolved.source.at(shape, rect), job.resolved.directory.canvas().read)
     ]
     names = _names(job)
     before, after = (sight(scores, names, target.index) for scores in _scores(job, views))
@@ -114,15 +114,15 @@ def _refuse_without_classifier(job: jobs.Job) -> None:
     classifier = job.loaded.architecture.classifier
     if f"{classifier}/weight" not in job.loaded.parameters:
         raise UserError(
-            f"model.weights={job.config.model.weights} has no {classifier}, without which nothing can be asked: take a "
-            "file that has it"
+            f"model.weights={job.resolved.config.model.weights} has no {classifier}, without which nothing can be asked: "
+            "take a file that has it"
         )
 
 
 def _names(job: jobs.Job) -> Sequence[Sequence[str]]:
     """Return the names of the classes; numbers if names are not available."""
     try:
-        return class_names(job.config.model.name)
+        return class_names(job.resolved.network.name)
     except UserError:
         # The user may have given the class by its number.
         return [(f"class {index}",) for index in range(job.loaded.architecture.classes)]

@@ -6,17 +6,16 @@ import difflib
 import hashlib
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from render.config.schema import Config, SourceConfig
+from render.config.schema import SourceConfig
 from render.dreaming.noise import fractal_noise
 from render.dreaming.resample import Pixels
 from render.errors import UserError
-from render.geometry.geometry import BOUNDARY_MODES, Rect
+from render.geometry.geometry import Rect
 from render.geometry.source_window import SourceWindow
-from render.planning.layout import lay_out
 from render.source.levels import OnProgress
 from render.source.orientation import read_orientation
 from render.source.photo import PhotoSource, open_picture, read_photo
@@ -180,27 +179,6 @@ def picture_path(image: str, choices: str) -> Path:
         raise UserError(f"image {image!r} cannot be opened: {error.strerror}") from None
     except RuntimeError:
         raise UserError(f"image {image!r} begins with the home directory of a user who does not exist") from None
-
-
-def reopen_source(config: Config, sha256: str | None, levels: Path) -> Source | None:
-    """Return the source of a finished run with the run's layout; None where it is gone or its content has changed.
-
-    A record may come from an untrusted person: no URL in it is fetched, and a file is decoded only after its content is
-    known to match the record. `levels` is a directory for the files of a source larger than memory.
-    """
-    try:
-        if config.image != "noise":
-            if checked_url(config.image, "image") is not None:
-                return None
-            if find_picture(config.image, "a path, sample:NAME or noise")[1] != sha256:
-                return None
-        # A record must not raise the size limit that the user trusts.
-        megapixels = min(config.source.max_megapixels, SourceConfig.max_megapixels)
-        source = open_source(config.image, config.seed, replace(config.source, max_megapixels=megapixels))
-        layout = lay_out(config.output, source.size, BOUNDARY_MODES[config.boundary.mode])
-    except UserError:
-        return None
-    return source.laid_out(layout.window, levels) if source.sha256 == sha256 else None
 
 
 def sample_path(name: str) -> Path:

@@ -25,13 +25,14 @@ from render.dreaming.resample import Pixels, resample
 from render.errors import DamagedCheckpoint, RenderError, UserError
 from render.farm.checkpoint import Checkpoint
 from render.geometry.geometry import Rect
+from render.job.recorded_source import reopen_source
 from render.job.run_directory import stored_checkpoints
 from render.job.run_record import missing_record_message, planned_steps, read_record, read_run
 from render.job.targets import preview_path
 from render.pages.run_facts import facts_of
 from render.pages.zoom_levels import Pyramid
 from render.pages.zoom_page import PAGE, page
-from render.source.source import MAX_IN_MEMORY_PX, Source, reopen_source
+from render.source.source import MAX_IN_MEMORY_PX, Source
 from render.sweeps.monitor.sweep_record import read_sweep
 from render.viewer.shrink import shrink_rect
 

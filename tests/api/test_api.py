@@ -58,11 +58,11 @@ def test_workers_of_their_own_beside_a_jax_that_runs(tmp_path: Path) -> None:
         "    print(done.paths[0], done.plan.final.steps)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    assert process.returncode == 0, process.stderr
+    lines = process.stdout.splitlines()
     assert len(lines) == len(set(lines)) == 2
     assert all((tmp_path / line.split()[0]).is_file() for line in lines)
 
@@ -179,14 +179,14 @@ def test_what_the_readme_shows_runs(tmp_path: Path) -> None:
     assert len(blocks) == 2
     (tmp_path / "page.py").write_text("if __name__ == '__main__':\n" + textwrap.indent("".join(blocks), "    "))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "page.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     assert (tmp_path / "cat.png").is_file()
 
 
 def test_importing_it_waits_for_nothing() -> None:
     words = "import sys, render; print(sorted({'jax', 'ray', 'hydra', 'numpy'} & sys.modules.keys()))"
-    done = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.stdout == "[]\n"
+    process = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert process.stdout == "[]\n"

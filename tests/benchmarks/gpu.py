@@ -41,6 +41,7 @@ from render.farm.messages import WorkerFacts
 from render.farm.worker.process import process_facts, use_compilation_cache
 from render.geometry.geometry import KernelShape
 from render.job.job import draft, load_weights, prepared, render
+from render.job.resolve import NetworkChoice
 from render.networks.weights import Loaded
 from tests.benchmarks.device import kernel_of, measure_batch, measure_step, seconds_of
 
@@ -148,9 +149,9 @@ def measure_render(config: Config) -> tuple[dict[str, Any], np.ndarray]:
         begun = time.perf_counter()
         (picture, *_) = render(job)
         seconds = time.perf_counter() - begun
-        record = json.loads((job.directory.path / "run.json").read_text())
+        record = json.loads((job.resolved.directory.path / "run.json").read_text())
         step, final = statistics.median(record["octaves"][-1]["seconds"]), job.plan.final
-        network = job.loaded.architecture.truncated(job.schedule.layers)
+        network = job.loaded.architecture.truncated(job.resolved.schedule.layers)
         results = {
             "seconds": seconds,
             "step_seconds": step,
@@ -197,7 +198,7 @@ def measure(settings: argparse.Namespace) -> dict[str, Any]:
         "quiet=true",
         *([f"model.weights={settings.weights.absolute()}"] if settings.weights else []),
     ]
-    loaded = load_weights(load_config("preview", words))
+    loaded = load_weights(NetworkChoice.of(load_config("preview", words).model))
     kernels, gradients, renders, pictures = {}, [], {}, []
     for precision in PRECISIONS:
         kernels[precision], gradient = measure_kernel(loaded, settings.layer, side, precision, min_seconds)

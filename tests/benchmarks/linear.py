@@ -13,7 +13,8 @@ from typing import NamedTuple
 from render.config.compose import load_config
 from render.config.schema import Config
 from render.farm.farms import Farm, open_farm
-from render.job.job import draft, load_weights, prepared, store_bytes
+from render.job.job import draft, load_weights, prepared
+from render.job.resources import store_bytes
 from render.networks.weights import Loaded
 from render.system import interrupts
 from tests.benchmarks.table import Table
@@ -58,12 +59,12 @@ def measure(quick: bool) -> Table:
             return load_config("preview", words)
 
         largest = draft(config(*sizes[-1]))
-        loaded = load_weights(largest.config)
+        loaded = load_weights(largest.resolved.network)
         found: dict[int, list[Cost]] = defaultdict(list)
         with open_farm(
-            largest.config.farm,
+            largest.resolved.farm,
             threads=largest.threads,
-            store_bytes=store_bytes(largest),
+            store_bytes=store_bytes(largest.resolved, largest.plan),
             check=interrupts.check,
             say=_nothing,
         ) as farm:
@@ -100,7 +101,7 @@ def measure(quick: bool) -> Table:
 
 def _rendered(config: Config, farm: Farm, loaded: Loaded) -> Cost:
     with prepared(draft(config), farm, loaded) as job:
-        conductor = job.conductor(told=_nothing)
+        conductor = job.conductor(tell=_nothing)
         begun = time.perf_counter()
         for _ in conductor.run(config.seed):
             pass

@@ -68,7 +68,7 @@ def _row(quick: bool, workers: int, threads: int) -> dict[str, str | float]:
         ]
         with prepared(draft(load_config("preview", words))) as job:
             steps = stepped(job)
-            grid, used = job.plan.final.grid, job.fixed.threads
+            grid, used = job.plan.final.grid, job.resume_key.threads
     rows, columns = grid.window_shape
     return {
         "workers": workers,
@@ -98,7 +98,7 @@ def stepped(job: Job) -> list[Step]:
         return everyone("window_seconds", 0, grid.window_shape, grid.core_shape)
 
     begun = 0.0
-    for event in job.conductor().run(job.config.seed):
+    for event in job.conductor().run(job.resolved.seed):
         if isinstance(event, StepDone):
             # Answered after the update and the loans, which have been asked for before.
             everyone("bytes_sent")

@@ -61,8 +61,8 @@ def measure(quick: bool) -> Table:
     rows = split(spent, record["seconds"], started - begun, closing)
     return Table(
         name="phases",
-        title=f"a whole render, {width} x {height} px, {', '.join(job.schedule.layers)}, {workers} worker of "
-        f"{job.fixed.threads} threads: where its time goes",
+        title=f"a whole render, {width} x {height} px, {', '.join(job.resolved.schedule.layers)}, {workers} worker of "
+        f"{job.resume_key.threads} threads: where its time goes",
         columns=("phase", "seconds", "percent"),
         rows=[{"phase": name, "seconds": seconds, "percent": 100 * seconds / total} for name, seconds in rows.items()]
         + [{"phase": "all", "seconds": total, "percent": 100.0}],

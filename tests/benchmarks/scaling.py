@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from render.config.schema import Config, FarmConfig, validate
+from render.config.schema import Config, FarmConfig
+from render.config.validation import validate
 from render.dreaming.objectives import Objective
 from render.farm.conductor import Conductor, bytes_exchanged
 from render.farm.events import StepDone
@@ -20,9 +21,11 @@ from render.farm.worker.process import KernelCache
 from render.farm.worker.worker import Worker
 from render.geometry.blocks import deal_blocks
 from render.geometry.geometry import KernelShape, Rect
+from render.job.resolve import plan_request, schedule_of
 from render.networks.inception_v3 import INCEPTION_V3
-from render.planning.plan import Machine, Plan, make_plan
-from render.planning.schedule import Schedule, make_schedule
+from render.planning.plan import Machine, Plan
+from render.planning.planner import make_plan
+from render.planning.schedule import Schedule
 from tests.benchmarks.table import Table
 
 #: What kernels should be of the busiest worker's time.
@@ -81,8 +84,9 @@ def measure(quick: bool) -> Table:
     config.octaves.count, config.octaves.steps = 1, steps
     config.tiles.size = 256
     config.output.width = config.output.height = tiles * config.tiles.size
-    schedule = make_schedule(validate(config), INCEPTION_V3, ["mixed0"])
-    plan = make_plan(config, INCEPTION_V3, schedule, None, Machine(1 << 40, 1 << 40, 1 << 40), workers=max(counts))
+    schedule = schedule_of(validate(config), INCEPTION_V3, ["mixed0"])
+    request = plan_request(config, INCEPTION_V3, schedule, (config.output.height, config.output.width))
+    plan = make_plan(request, Machine(1 << 40, 1 << 40, 1 << 40), workers=max(counts))
     farm = RayFarm(FarmConfig(workers=max(counts)), threads=1, store_bytes=400_000_000)
     try:
         rows = []

@@ -14,16 +14,18 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from render.config.schema import Config, validate
+from render.config.schema import Config
+from render.config.validation import validate
 from render.dreaming.kernel import Kernel
 from render.dreaming.objectives import KernelInputs, resolve
 from render.dreaming.programs import Programs
 from render.farm.worker.process import use_compilation_cache
 from render.geometry.geometry import Grid, KernelShape
+from render.job.resolve import plan_request, schedule_of
 from render.networks.network import Network
 from render.networks.weights import Loaded
-from render.planning.plan import Machine, make_plan
-from render.planning.schedule import make_schedule
+from render.planning.plan import Machine
+from render.planning.planner import make_plan
 from render.system.machine import host_memory
 from tests.benchmarks.table import Table, interleaved
 from tests.benchmarks.trained import missing, trained
@@ -90,7 +92,7 @@ def _grid(
     config = Config()
     config.tiles.size, config.octaves.count = size, 1
     config.output.height, config.output.width = shape
-    schedule = make_schedule(validate(config), loaded.architecture, [layer])
+    schedule = schedule_of(validate(config), loaded.architecture, [layer])
     # Host memory is not what is in question: a fixed size may need more than there is, and is left out then.
     device = int(memory) if size == "auto" else 1 << 50
     machine = Machine(host_bytes=1 << 50, device_bytes=device, disk_free=1 << 50, shares_memory=False)
@@ -98,7 +100,7 @@ def _grid(
     def needed(objective: int, window: tuple[int, int], core: tuple[int, int]) -> int:
         return kernel.memory(KernelShape(window, core), objective)
 
-    plan = make_plan(config, loaded.architecture, schedule, shape, machine, needed)
+    plan = make_plan(plan_request(config, loaded.architecture, schedule, shape), machine, needed)
     return plan.final.grid, plan.kernel_bytes
 
 

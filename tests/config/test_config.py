@@ -17,7 +17,8 @@ from omegaconf import OmegaConf
 
 from render.__main__ import make_overrides
 from render.config.compose import load_config, root_configs, schema_keys
-from render.config.schema import Config, OutputConfig, picture_format, picture_width, validate
+from render.config.schema import Config, OutputConfig, picture_format, picture_width
+from render.config.validation import validate
 from render.dreaming.term_syntax import parse_term
 from render.dreaming.terms import Energy
 from render.errors import UserError
@@ -65,7 +66,11 @@ def keys_in(path: Path) -> dict[str, Any]:
     def leaves(value: Any, prefix: str) -> dict[str, Any]:
         if not isinstance(value, dict) or (prefix and not value):
             return {prefix[:-1]: value}
-        return {leaf: found for key, inner in value.items() for leaf, found in leaves(inner, f"{prefix}{key}.").items()}
+        return {
+            leaf: leaf_value
+            for key, inner in value.items()
+            for leaf, leaf_value in leaves(inner, f"{prefix}{key}.").items()
+        }
 
     return leaves(content, "")
 
@@ -102,11 +107,11 @@ def test_every_choice_of_every_group_composes(group: str, choice: str) -> None:
 
 def shipped_keys() -> dict[str, Path]:
     """Every key that conf/ documents, and where."""
-    found = dict.fromkeys(keys_in(CONF / "job" / "default.yaml"), CONF / "job" / "default.yaml")
+    paths = dict.fromkeys(keys_in(CONF / "job" / "default.yaml"), CONF / "job" / "default.yaml")
     for group, paths in (("model", "*.yaml"), ("node", "*.yaml"), ("objective", "auto.yaml")):
         for path in (CONF / group).glob(paths):
-            found |= {f"{group}.{key}": path for key in keys_in(path)}
-    return found
+            paths |= {f"{group}.{key}": path for key in keys_in(path)}
+    return paths
 
 
 def test_a_preset_says_what_it_is_and_names_terms_for_models() -> None:
@@ -153,7 +158,7 @@ def test_the_keys_that_stay_put_are_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "get", "wanted"),
+    ("overrides", "get", "expected"),
     [
         (["octaves.steps=3"], lambda c: c.octaves.steps, 3),
         (["octaves.scale=2"], lambda c: c.octaves.scale, 2.0),
@@ -211,8 +216,8 @@ def test_the_keys_that_stay_put_are_there() -> None:
     ],
     ids=lambda value: None if callable(value) else str(value),
 )
-def test_overrides_change_the_config(overrides: list[str], get: Callable[[Config], Any], wanted: Any) -> None:
-    assert get(load(*overrides)) == wanted
+def test_overrides_change_the_config(overrides: list[str], get: Callable[[Config], Any], expected: Any) -> None:
+    assert get(load(*overrides)) == expected
 
 
 def test_overrides_change_nothing_else() -> None:
@@ -725,8 +730,8 @@ def test_a_key_like_no_other_suggests_nothing() -> None:
 )
 def test_what_hydra_would_stumble_over_is_one_line(word: str, words: list[str]) -> None:
     message = refusal(word)
-    for wanted in words:
-        assert wanted in message
+    for text in words:
+        assert text in message
     assert "Search path" not in message
 
 
@@ -934,12 +939,12 @@ def test_the_digest_is_the_identitys_too() -> None:
 
 def test_directories_are_neither_in_the_digest_nor_in_the_picture() -> None:
     """The content counts, not where it lies; and a published picture does not tell its maker's directories."""
-    here = load("image=/home/me/cat.jpg", "model.weights=/home/me/mine.npz", "output.dir=/home/me/out")
-    there = load("image=/srv/cat.jpg", "model.weights=mine.npz")
-    assert here.digest({}) == there.digest({})
-    assert "home" not in str(here.picture_settings())
-    assert here.picture_settings()["image"] == "cat.jpg"
-    assert (here.image, here.model.weights) == ("/home/me/cat.jpg", "/home/me/mine.npz")
+    at_home = load("image=/home/me/cat.jpg", "model.weights=/home/me/mine.npz", "output.dir=/home/me/out")
+    on_server = load("image=/srv/cat.jpg", "model.weights=mine.npz")
+    assert at_home.digest({}) == on_server.digest({})
+    assert "home" not in str(at_home.picture_settings())
+    assert at_home.picture_settings()["image"] == "cat.jpg"
+    assert (at_home.image, at_home.model.weights) == ("/home/me/cat.jpg", "/home/me/mine.npz")
 
 
 def test_a_picture_does_not_tell_where_its_makers_files_lie() -> None:
@@ -958,7 +963,7 @@ def test_a_picture_does_not_tell_where_its_makers_files_lie() -> None:
 
 def test_the_usual_precision_changes_no_name_of_a_canvas() -> None:
     """Runs that were begun before there was a choice are gone on with by the same command."""
-    usual, other = (load_config("preview", [f"model.precision={one}"]) for one in ("float32", "bfloat16"))
+    usual, other = (load_config("preview", [f"model.precision={precision}"]) for precision in ("float32", "bfloat16"))
     assert "precision" not in usual.canvas_settings()["model"]
     assert other.canvas_settings()["model"]["precision"] == "bfloat16"
     assert usual.digest({}) != other.digest({})

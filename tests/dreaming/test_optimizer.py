@@ -32,22 +32,22 @@ def gradients(shape: tuple[int, int] = SHAPE, steps: int = STEPS) -> list[np.nda
     """
     rng = np.random.default_rng(0)
     steady = rng.standard_normal((*shape, 3))
-    normalised = []
+    gradient_steps = []
     for _ in range(steps):
         gradient = steady + rng.standard_normal((*shape, 3))
         gradient[0, 0] = 0
-        normalised.append((gradient / np.abs(gradient).mean()).astype(np.float32))
-    return normalised
+        gradient_steps.append((gradient / np.abs(gradient).mean()).astype(np.float32))
+    return gradient_steps
 
 
-def optax_itself(optimizer: Optimizer, step_gradients: list[np.ndarray]) -> list[np.ndarray]:
+def optax_itself(optimizer: Optimizer, gradient_steps: list[np.ndarray]) -> list[np.ndarray]:
     """The directions of a run over the whole canvas that nothing interrupts."""
     if optimizer.name == "momentum":
         transformation = optax.ema(optimizer.momentum, debias=True)
     else:
         transformation = optax.scale_by_adam(optimizer.momentum, optimizer.decay, 1e-3)
-    state, directions = transformation.init(np.zeros_like(step_gradients[0])), []
-    for gradient in step_gradients:
+    state, directions = transformation.init(np.zeros_like(gradient_steps[0])), []
+    for gradient in gradient_steps:
         direction, state = transformation.update(gradient, state)
         directions.append(np.asarray(direction))
     return directions
@@ -61,13 +61,13 @@ def tiles(shape: tuple[int, int], size: tuple[int, int]) -> Iterator[tuple[slice
 
 def by_tiles(
     optimizer: Optimizer,
-    step_gradients: list[np.ndarray],
+    gradient_steps: list[np.ndarray],
     size: tuple[int, int],
     moments: list[np.ndarray],
-    first_step: int = 0,
+    steps_done: int = 0,
 ) -> list[np.ndarray]:
     directions = []
-    for count, gradient in enumerate(step_gradients, first_step):
+    for count, gradient in enumerate(gradient_steps, steps_done):
         direction = np.full_like(gradient, np.nan)
         for tile in tiles(gradient.shape[:2], size):
             direction[tile] = optimizer.update(gradient[tile], [moment[tile] for moment in moments], count)

@@ -25,7 +25,7 @@ from render.farm.worker import scratch
 from render.farm.worker.worker import Worker
 from render.geometry.blocks import deal_blocks
 from render.geometry.geometry import Grid, KernelShape, Rect, whole
-from render.planning.plan import _block_bytes
+from render.planning.footprint import block_bytes
 from tests.dreaming.test_filters import KERNEL
 from tests.support.dream_in_process import Dream, Ripples, Stop, chunks_of, small_draft
 from tests.support.untiled import extended
@@ -188,7 +188,7 @@ def test_blocks_take_what_the_plan_says(
     with chunks_of(64):
         Dream(tmp_path, *words).run(workers=workers, every=1e9)
     draft = small_draft(*words)
-    planned = sum(_block_bytes(draft.plan.octaves, workers, draft.schedule))
+    planned = sum(block_bytes(draft.plan.octaves, workers, draft.resolved.schedule))
     assert 0.9 * planned < most <= planned
 
 
@@ -254,11 +254,11 @@ def dream_whole(words: Sequence[str]) -> Pixels:
     canvas, detail = None, None
     for octave in draft.plan.octaves:
         shape = octave.shape
-        source = draft.source.at(shape, whole(*shape))
+        source = draft.resolved.source.at(shape, whole(*shape))
         canvas = source.copy()
         if detail is not None:
             canvas = np.clip(canvas + widened(detail, shape, octave.grid), 0, 255)
-        masks = [mask.at(shape, whole(*shape)) for mask in draft.masks]
+        masks = [mask.at(shape, whole(*shape)) for mask in draft.resolved.masks]
         moments = [np.zeros_like(canvas) for _ in range(octave.stage.optimizer.moments)]
         for step in range(octave.steps):
             canvas = step_whole(draft, octave, canvas, source, masks, moments, step)
@@ -281,7 +281,7 @@ def widened(detail: Pixels, shape: tuple[int, int], grid: Grid) -> Pixels:
 def step_whole(draft, octave, canvas: Pixels, source: Pixels, masks, moments, step: int) -> Pixels:
     stage: Stage = octave.stage
     grid, conditioning = octave.grid, stage.conditioning
-    shift = jitter(draft.config.seed, octave.index, step, grid.rows.stride, stage.jitter)
+    shift = jitter(draft.resolved.seed, octave.index, step, grid.rows.stride, stage.jitter)
     gradients, weights, statistics = [], [], []
     for region in stage.regions:
         kernel_inputs = GivenTo(region.objective)

@@ -153,8 +153,8 @@ def test_another_dpi_inside_the_run_and_none_at_all(run: Path) -> None:
     assert "output.bleed_mm" in refusal(lambda: export_run(run, ["output.dpi=null", "output.path=a.png"], say))
     # The run itself is gone on with as before.
     drafted = draft(load_config("preview", [*PRINT, f"output.dir={run}"]))
-    drafted.directory.check()
-    assert drafted.directory.is_finished()
+    drafted.resolved.directory.check()
+    assert drafted.resolved.directory.is_finished()
 
 
 @contextmanager
@@ -400,7 +400,7 @@ def test_starting_over_removes_what_runs_write_and_nothing_else(run: Path) -> No
     for name in ("canvas/notes.txt", "previews/octave-1.txt", "previews/octave-mine.png", "notes.txt"):
         (run / name).write_bytes(b"precious")
     drafted = draft(load_config("preview", [*PRINT, f"output.dir={run}", "fresh=true"]))
-    with drafted.directory.opened():
+    with drafted.resolved.directory.opened():
         pass
     for name in ("canvas/notes.txt", "previews/octave-1.txt", "previews/octave-mine.png", "notes.txt"):
         assert (run / name).read_bytes() == b"precious"

@@ -896,7 +896,7 @@ def test_a_manifest_that_finds_no_room_leaves_the_one_before(name: str, tmp_path
 def test_why_a_run_stopped_is_told_though_the_record_finds_no_room(
     error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    directory = jobs.draft(load_config("preview", [*SMALL, f"output.dir={tmp_path / 'run'}"])).directory
+    directory = jobs.draft(load_config("preview", [*SMALL, f"output.dir={tmp_path / 'run'}"])).resolved.directory
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

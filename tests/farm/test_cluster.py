@@ -180,7 +180,7 @@ def test_when_all_nodes_are_about_to_go_it_says_how_to_go_on(
 
                 with pytest.raises(UserError, match=r"no other came within 2 s.*the same command goes on from it"):
                     dreamed(job, job.conductor(), watch)
-                read = job.directory.checkpoints.read()
+                read = job.resolved.directory.checkpoints.read()
                 assert read is not None
                 assert (read[1][0].octave, read[1][0].steps) == (0, 2)
                 # The room that was made is not used again, though Ray offers it.

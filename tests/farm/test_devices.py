@@ -20,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.cluster_utils import Cluster
 
-from render.config.schema import Config, FarmConfig, WorkerConfig, validate
+from render.config.schema import Config, FarmConfig, WorkerConfig
+from render.config.validation import validate
 from render.farm.conductor.octave_stepper import next_tile_count
 from render.farm.messages import GradientReport
 from render.farm.ray import starter

@@ -32,7 +32,7 @@ from render.farm.ray.session_directory import Session, open_session
 from render.farm.ray.silence import Silence
 from render.farm.worker.kernel_recipe import KernelRecipe
 from render.geometry.blocks import deal_blocks
-from render.job import job as jobs
+from render.job import resources
 from render.job.job import Job, draft, prepared
 from render.system.machine import cores
 from tests.conftest import ROOT, Finished, dreamed_here, refusal
@@ -167,7 +167,7 @@ def test_killed_workers_are_replaced_and_nothing_shows(
             if isinstance(event, StepDone) and (event.octave.index, event.step) == (1, 0):
                 kill_once("mid-octave", 1)
 
-        begin = job.directory.checkpoints.begin
+        begin = job.resolved.directory.checkpoints.begin
 
         def begin_and_kill(shape, octave: int, steps: int, history, parts=()):
             checkpoint = begin(shape, octave, steps, history, parts)
@@ -175,7 +175,7 @@ def test_killed_workers_are_replaced_and_nothing_shows(
                 kill_once("checkpoint write", 1)
             return checkpoint
 
-        monkeypatch.setattr(job.directory.checkpoints, "begin", begin_and_kill)
+        monkeypatch.setattr(job.resolved.directory.checkpoints, "begin", begin_and_kill)
         canvas = dreamed(job, job.conductor(), watch)
         assert list(killed) == ["octave change", "mid-octave", "checkpoint write"]
         assert not any(psutil.pid_exists(pid) for pid in killed.values())
@@ -193,12 +193,12 @@ def test_a_worker_killed_once_the_canvas_is_saved_costs_nothing(
     """Pictures are made of what is on disk; whoever leases the dead worker next gets another."""
     with job_on(farm, 2, tmp_path / "run") as job:
         conductor = job.conductor()
-        for _ in conductor.run(job.config.seed):
+        for _ in conductor.run(job.resolved.seed):
             pass
         pid = job.executor.members[1].facts.pid
         kill_worker(job, 1)
         conductor.release()
-        canvas = job.directory.canvas()
+        canvas = job.resolved.directory.canvas()
         np.testing.assert_array_equal(canvas.read(canvas.rect), expected)
     with job_on(farm, 5, tmp_path / "again") as job:
         assert pid not in {member.facts.pid for member in job.executor.members}
@@ -317,8 +317,8 @@ def test_workers_lost_while_a_job_is_made_ready_are_replaced(
             os.kill(kill[1], signal.SIGKILL)
         return read_machine(*arguments)
 
-    read_machine = jobs._farms_machine
-    monkeypatch.setattr(jobs, "_farms_machine", machine)
+    read_machine = resources.farm_machine
+    monkeypatch.setattr(resources, "farm_machine", machine)
     with job_on(farm, 2, tmp_path / "run") as job:
         facts = job.executor.fetch([job.executor.call(worker, "ping") for worker in range(2)])
         assert [worker_facts.pid for worker_facts in job.workers] == [worker_facts.pid for worker_facts in facts]

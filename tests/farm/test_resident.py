@@ -254,7 +254,7 @@ def test_a_block_that_does_not_fit_is_refused_where_it_was_asked_for(kernel: Ker
 def test_stages_that_suit(word: str, fits: bool) -> None:
     draft = small_draft(*([word] if word else []))
     for octave in draft.plan.octaves:
-        assert suits(octave.stage, draft.schedule.objectives[octave.stage.regions[0].objective]) is fits
+        assert suits(octave.stage, draft.resolved.schedule.objectives[octave.stage.regions[0].objective]) is fits
 
 
 def test_masked_and_several_regions_do_not_suit(inception: Loaded) -> None:

@@ -19,9 +19,10 @@ from render.config.compose import load_config
 from render.config.schema import SourceConfig
 from render.errors import UserError
 from render.job.job import draft
+from render.job.recorded_source import reopen_source
 from render.job.run_download import LEDGER, Ledger
 from render.networks.weights import check_sha256
-from render.source.source import open_source, reopen_source
+from render.source.source import open_source
 from render.storage.records import MAX_ITEMS, MalformedRecord, parse_record
 from render.system.paths import file_sha256
 from tests.conftest import ROOT, TINY, Finished, refusal, rendered

@@ -218,8 +218,8 @@ def test_nothing_is_written_through_links_in_a_run_directory(name: str, run: Pat
     before = contents(tmp_path)
     config = load_config("preview", [*PRINT, f"output.dir={run}", "fresh=true", "overwrite=true"])
     drafted = draft(config)
-    assert "link" in refusal(drafted.directory.check)
-    with pytest.raises(UserError, match="link"), drafted.directory.opened():
+    assert "link" in refusal(drafted.resolved.directory.check)
+    with pytest.raises(UserError, match="link"), drafted.resolved.directory.opened():
         pass
     assert contents(tmp_path) == before
 
@@ -336,7 +336,7 @@ def test_a_lost_record_is_found_again_with_the_canvas(kind: str, run: Path, tmp_
     # The render itself goes on as if nothing had been, and writes it anew.
     before = contents(run)
     drafted = draft(load_config("preview", [*PRINT, f"output.dir={run}"]))
-    assert drafted.directory.is_finished()
+    assert drafted.resolved.directory.is_finished()
     make_again(drafted)
     after = contents(run)
     assert {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)} <= {"run.json"}
@@ -355,7 +355,7 @@ def test_where_nothing_says_which_run_it_is_every_command_says_so(kind: str, run
         lambda: status_command([f"run={run}"]),
         lambda: LiveRun(run),
         lambda: preflight_command([f"file={run / 'preview.png'}", f"run={run}"]),
-        draft(load_config("preview", [*PRINT, f"output.dir={run}"])).directory.check,
+        draft(load_config("preview", [*PRINT, f"output.dir={run}"])).resolved.directory.check,
     ):
         assert "run" in refusal(command)
     # Begun anew it works, and what nobody can vouch for is kept.
@@ -378,7 +378,7 @@ def test_files_that_no_run_made_are_refused_begun_anew_or_not(tmp_path: Path) ->
     (tmp_path / "run.json").write_text('{"mine": true}')
     for words in ((), ("fresh=true",), ("fresh=true", "overwrite=true")):
         drafted = draft(load_config("preview", [*PRINT, f"output.dir={tmp_path}", *words]))
-        assert "that no run made" in refusal(drafted.directory.check)
+        assert "that no run made" in refusal(drafted.resolved.directory.check)
     assert names(tmp_path) == ["previews", "run.json"]
 
 

@@ -66,7 +66,7 @@ def test_blocks_in_scratch_files_make_the_same_canvas(tmp_path: Path) -> None:
         canvases = []
         for each in (job, in_files):
             conductor = each.conductor()
-            for _ in conductor.run(job.config.seed):
+            for _ in conductor.run(job.resolved.seed):
                 pass
             canvases.append(held(conductor))
             each.directory.checkpoints.discard()
@@ -87,7 +87,7 @@ def test_detail_is_carried_from_octave_to_octave(tmp_path: Path) -> None:
     """With no steps the result is the source; detail made in the coarse octave alone survives in the fine one."""
     still = dream("preview", [*SMALL, "octaves.steps=0"])
     with prepared(draft(load_config("preview", [*SMALL, f"output.dir={tmp_path}"]))) as job:
-        source = job.source.at((160, 240), job.plan.final.grid.canvas)
+        source = job.resolved.source.at((160, 240), job.plan.final.grid.canvas)
         np.testing.assert_allclose(still, source, atol=1e-3)
 
         conductor = job.conductor()
@@ -306,7 +306,7 @@ def test_a_picture_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
     """Between check and publication another program may take the name: it wins, the run directory has the dream."""
     words = [*TINY, f"output.dir={tmp_path / 'run'}", f"output.path={tmp_path / 'late.png'}"]
     with prepared(draft(load_config("preview", words))) as job:
-        job.directory.check()
+        job.resolved.directory.check()
         (tmp_path / "late.png").write_bytes(b"theirs")
         with pytest.raises(UserError, match="exists"):
             render(job)
@@ -318,7 +318,7 @@ def test_when_the_copy_cannot_be_written_the_picture_is_in_the_run_directory(tmp
     with prepared(draft(load_config("preview", words))) as job:
         (tmp_path / "gone").write_text("a file where a directory should come")
         with pytest.raises(UserError, match="late"):
-            job.directory.pictures.publish()
+            job.resolved.directory.pictures.publish()
         (tmp_path / "gone").unlink()
         assert render(job) == [tmp_path / "gone" / "late.png"]
     assert (tmp_path / "run" / "preview.png").read_bytes() == (tmp_path / "gone" / "late.png").read_bytes()

@@ -116,7 +116,7 @@ def test_dreams_in_bfloat16_look_like_those_in_float32(tmp_path: Path) -> None:
             final = job.plan.final
             canvas = dreamed(job, job.conductor())
             assert canvas.dtype == np.float32
-            return canvas - job.source.at(final.shape, final.grid.canvas)
+            return canvas - job.resolved.source.at(final.shape, final.grid.canvas)
 
     exact, rounded, other = change("float32"), change("bfloat16"), change("float32", seed=1)
     # Measured: 3.3 levels of 255, and 5.4 between the seeds; correlated by 0.80, and 0.49.

@@ -230,7 +230,7 @@ def test_a_graph_is_refused_for_another_network(package: Path) -> None:
 
 def test_the_model_is_chosen_by_its_config_and_dreams_its_default(slim: Loaded) -> None:
     job = draft(load_config("preview", ["model=inception_v3_slim", *TINY[:4], *TINY[5:]]))
-    assert (job.config.model.name, job.schedule.layers) == ("inception_v3_slim", ("mixed3", "mixed4"))
+    assert (job.resolved.network.name, job.resolved.schedule.layers) == ("inception_v3_slim", ("mixed3", "mixed4"))
 
 
 def npm_that(directory: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> None:

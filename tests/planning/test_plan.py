@@ -8,14 +8,17 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from render.config.schema import Config, validate
+from render.config.schema import Config
+from render.config.validation import validate
 from render.errors import UserError
 from render.geometry.blocks import deal_blocks
 from render.geometry.geometry import Grid, KernelShape
+from render.job.resolve import plan_request, schedule_of
 from render.networks.googlenet import GOOGLENET
 from render.networks.inception_v3 import INCEPTION_V3
-from render.planning.plan import Machine, Plan, make_plan
-from render.planning.schedule import make_schedule
+from render.planning.layout import lay_out
+from render.planning.plan import Machine, Plan
+from render.planning.planner import make_plan
 
 ROOMY = Machine(host_bytes=64 * 10**9, device_bytes=64 * 10**9, disk_free=10**12, held_bytes=10_000_000)
 GB = 10**9
@@ -30,15 +33,19 @@ def job(**sections: object) -> Config:
     return validate(config)
 
 
-def plan(config: Config, layers=("mixed4",), source=(872, 1000), machine: Machine = ROOMY, **more) -> Plan:
-    return make_plan(config, INCEPTION_V3, make_schedule(config, INCEPTION_V3, layers), source, machine, **more)
+def plan(
+    config: Config, layers=("mixed4",), source=(872, 1000), machine: Machine = ROOMY, network=INCEPTION_V3, **more
+) -> Plan:
+    """The plan of a config for a source of (height, width) px."""
+    schedule = schedule_of(config, network, layers)
+    return make_plan(plan_request(config, network, schedule, lay_out(config.output, source).shape), machine, **more)
 
 
 def test_octaves_go_from_coarse_to_the_size_asked_for() -> None:
-    made = plan(job(output={"width": 800}))
-    assert [octave.shape for octave in made.octaves] == [(182, 208), (254, 292), (356, 408), (499, 571), (698, 800)]
-    assert [octave.index for octave in made.octaves] == [0, 1, 2, 3, 4]
-    assert made.skipped_octaves == 0
+    planned = plan(job(output={"width": 800}))
+    assert [octave.shape for octave in planned.octaves] == [(182, 208), (254, 292), (356, 408), (499, 571), (698, 800)]
+    assert [octave.index for octave in planned.octaves] == [0, 1, 2, 3, 4]
+    assert planned.skipped_octaves == 0
 
 
 @given(
@@ -53,21 +60,23 @@ def test_octaves_keep_their_ratio_and_never_get_useless(
 ) -> None:
     huge = replace(ROOMY, host_bytes=10**13, device_bytes=10**13)
     height = max(300, round(width * aspect))
-    config = job(octaves={"count": count, "scale": scale}, output={"width": width, "height": height})
-    made = plan(config, (layer,), machine=huge)
-    shapes = [octave.shape for octave in made.octaves]
+    octaves = {"count": count, "scale": scale, "steps": list(range(count))}
+    config = job(octaves=octaves, output={"width": width, "height": height})
+    planned = plan(config, (layer,), machine=huge)
+    shapes = [octave.shape for octave in planned.octaves]
     assert shapes[-1] == (height, width)
-    assert len(shapes) + made.skipped_octaves == count
+    assert len(shapes) + planned.skipped_octaves == count
+    assert [octave.steps for octave in planned.octaves] == list(range(count))[planned.skipped_octaves :]
     for coarse, fine in zip(shapes, shapes[1:], strict=False):
-        assert min(coarse) >= made.useful_side
+        assert min(coarse) >= planned.useful_side
         assert coarse[0] == pytest.approx(fine[0] / scale, abs=1.01)
         assert coarse[1] == pytest.approx(fine[1] / scale, abs=1.01)
 
 
 @pytest.mark.parametrize(("halo", "pixels"), [("exact", 352), ("balanced", 176), (0, 0), (100, 112), (5000, 352)])
 def test_halo_is_in_whole_strides_and_at_most_exact(halo: str | int, pixels: int) -> None:
-    made = plan(job(tiles={"halo": halo}))
-    assert (made.halo, made.exact_halo, made.stride) == (pixels, 352, 16)
+    planned = plan(job(tiles={"halo": halo}))
+    assert (planned.halo, planned.exact_halo, planned.stride) == (pixels, 352, 16)
 
 
 @pytest.mark.parametrize(
@@ -76,12 +85,12 @@ def test_halo_is_in_whole_strides_and_at_most_exact(halo: str | int, pixels: int
      (INCEPTION_V3, "mixed2", 128), (INCEPTION_V3, "mixed5", 544)],
 )  # fmt: skip
 def test_exact_halos_are_those_of_the_design(model, layer: str, exact: int) -> None:
-    assert make_plan(job(), model, make_schedule(job(), model, (layer,)), (872, 1000), ROOMY).halo == exact
+    assert plan(job(), (layer,), network=model).halo == exact
 
 
 def test_several_layers_take_the_widest_field_and_stride() -> None:
-    made = plan(job(), ("mixed0", "mixed4"))
-    assert (made.halo, made.stride) == (352, 16)
+    planned = plan(job(), ("mixed0", "mixed4"))
+    assert (planned.halo, planned.stride) == (352, 16)
 
 
 def test_auto_fits_the_memory_with_as_little_halo_work_as_it_can() -> None:
@@ -94,10 +103,10 @@ def test_auto_fits_the_memory_with_as_little_halo_work_as_it_can() -> None:
     work = []
     for gigabytes in (32, 16, 8, 4, 3):
         machine = replace(ROOMY, device_bytes=gigabytes * 10**9, shares_memory=False)
-        made = plan(config, machine=machine, window_bytes=cost)
-        largest = max(octave.grid.window_shape[0] * octave.grid.window_shape[1] for octave in made.octaves)
-        assert made.kernel_bytes == 1700 * largest <= machine.device_bytes / 2
-        work.append(made.window_pixels)
+        planned = plan(config, machine=machine, window_bytes=cost)
+        largest = max(octave.grid.window_shape[0] * octave.grid.window_shape[1] for octave in planned.octaves)
+        assert planned.kernel_bytes == 1700 * largest <= machine.device_bytes / 2
+        work.append(planned.window_pixels)
     assert work == sorted(work)
     assert work[-1] > 1.2 * work[0]
     by_hand = [plan(job(output={"width": 9000}, tiles={"size": size}), machine=ROOMY) for size in (512, 1024, 2048)]
@@ -106,30 +115,30 @@ def test_auto_fits_the_memory_with_as_little_halo_work_as_it_can() -> None:
 
 def test_auto_takes_the_memory_that_the_first_guess_left_unused() -> None:
     """Where a window needs a fourth of what was guessed, it asks once more, for larger ones, and has less work."""
-    asked: list[tuple[int, int]] = []
+    windows: list[tuple[int, int]] = []
 
     def cost(objective: int, window: tuple[int, int], core: tuple[int, int]) -> int:
-        asked.append(window)
+        windows.append(window)
         return 125 * window[0] * window[1]
 
     config = job(output={"width": 9000}, octaves={"count": 1})
     machine = replace(ROOMY, device_bytes=2 * GB, shares_memory=False)
-    guessed, made = plan(config, machine=machine), plan(config, machine=machine, window_bytes=cost)
-    assert len(asked) == 2
-    assert made.window_pixels < 0.75 * guessed.window_pixels
-    assert 0.8 * GB < made.kernel_bytes <= GB
+    guessed, planned = plan(config, machine=machine), plan(config, machine=machine, window_bytes=cost)
+    assert len(windows) == 2
+    assert planned.window_pixels < 0.75 * guessed.window_pixels
+    assert 0.8 * GB < planned.kernel_bytes <= GB
 
 
 def test_auto_does_not_cut_what_fits_in_one_window() -> None:
-    made = plan(job(output={"width": 2700}, octaves={"count": 3}))
-    assert [octave.grid.tiles for octave in made.octaves] == [1, 1, 1]
+    planned = plan(job(output={"width": 2700}, octaves={"count": 3}))
+    assert [octave.grid.tiles for octave in planned.octaves] == [1, 1, 1]
 
 
 @given(st.integers(50, 9000), st.integers(50, 9000))
 def test_auto_tiles_are_even(height: int, width: int) -> None:
     """No slivers: the last tile is nearly as large as the others."""
-    made = plan(job(output={"width": width, "height": height}, octaves={"count": 1}), ("mixed0",))
-    for axis in (made.final.grid.rows, made.final.grid.columns):
+    planned = plan(job(output={"width": width, "height": height}, octaves={"count": 1}), ("mixed0",))
+    for axis in (planned.final.grid.rows, planned.final.grid.columns):
         assert axis.core(axis.tiles - 1).size >= axis.core_size - axis.tiles
 
 
@@ -189,11 +198,11 @@ def test_noise_needs_a_size() -> None:
 
 
 def test_predicted_work_is_what_the_grid_does() -> None:
-    made = plan(job(output={"width": 2500}, tiles={"size": 256}, octaves={"count": 2, "steps": 3}))
-    assert made.window_pixels == sum(
-        3 * octave.grid.tiles * octave.grid.window_shape[0] * octave.grid.window_shape[1] for octave in made.octaves
+    planned = plan(job(output={"width": 2500}, tiles={"size": 256}, octaves={"count": 2, "steps": 3}))
+    assert planned.window_pixels == sum(
+        3 * octave.grid.tiles * octave.grid.window_shape[0] * octave.grid.window_shape[1] for octave in planned.octaves
     )
-    assert made.final.grid.tiles == 10 * 9
+    assert planned.final.grid.tiles == 10 * 9
 
 
 def test_scratch_files_on_another_disk_are_not_counted_here() -> None:
@@ -202,17 +211,17 @@ def test_scratch_files_on_another_disk_are_not_counted_here() -> None:
     assert "scratch" not in str(refusal.value)
 
 
-def cores_of(made: Plan) -> list[tuple[int, int]]:
-    return [octave.grid.core_shape for octave in made.octaves]
+def cores_of(planned: Plan) -> list[tuple[int, int]]:
+    return [octave.grid.core_shape for octave in planned.octaves]
 
 
-def grids_of(made: Plan) -> list[Grid]:
-    return [octave.grid for octave in made.octaves]
+def grids_of(planned: Plan) -> list[Grid]:
+    return [octave.grid for octave in planned.octaves]
 
 
-def block_bytes(made: Plan, workers: int) -> list[int]:
+def block_bytes(planned: Plan, workers: int) -> list[int]:
     """What the workers hold at the final size: canvas with its margin and gradient, both three float32."""
-    return [12 * (block.padded.area + block.pixels.area) for block in deal_blocks(made.final.grid, workers)]
+    return [12 * (block.padded.area + block.pixels.area) for block in deal_blocks(planned.final.grid, workers)]
 
 
 @given(
@@ -236,38 +245,38 @@ def test_what_memory_cannot_hold_goes_to_scratch_files(
     )
     config = job(output={"width": width}, tiles={"size": 256})
     try:
-        made = plan(config, ("mixed0",), machine=machine, workers=workers)
+        planned = plan(config, ("mixed0",), machine=machine, workers=workers)
     except UserError as refusal:
         # Not for the canvas: a window, a few strips and the program are too much already.
         assert "a worker needs" in str(refusal)
         assert machine.limit < 12 * 8 * 2_000_000 + 10**9
         return
-    blocks = block_bytes(made, workers)
-    assert made.worker_bytes <= machine.limit
-    assert made.memory_bytes <= 0.9 * machine.host_bytes
-    assert made.memory_bytes >= shared + (len(blocks) if crowded else 1) * made.worker_bytes
-    if made.scratch_bytes:
-        assert made.scratch_bytes >= sum(blocks)
+    blocks = block_bytes(planned, workers)
+    assert planned.worker_bytes <= machine.limit
+    assert planned.memory_bytes <= 0.9 * machine.host_bytes
+    assert planned.memory_bytes >= shared + (len(blocks) if crowded else 1) * planned.worker_bytes
+    if planned.scratch_bytes:
+        assert planned.scratch_bytes >= sum(blocks)
         # Octaves in between may need a little more than the last.
-        assert made.worker_bytes + 2 * max(blocks) > machine.limit
-        assert made.worker_bytes < plan(config, ("mixed0",), workers=workers).worker_bytes
+        assert planned.worker_bytes + 2 * max(blocks) > machine.limit
+        assert planned.worker_bytes < plan(config, ("mixed0",), workers=workers).worker_bytes
     else:
-        assert made.worker_bytes >= max(blocks) + machine.held_bytes + (made.kernel_bytes if shares else 0)
+        assert planned.worker_bytes >= max(blocks) + machine.held_bytes + (planned.kernel_bytes if shares else 0)
         more = replace(machine, host_bytes=2 * machine.host_bytes)
-        assert plan(config, ("mixed0",), machine=more, workers=workers) == made
+        assert plan(config, ("mixed0",), machine=more, workers=workers) == planned
 
 
 def test_a_large_poster_is_dreamed_in_a_small_machine() -> None:
     """600 megapixels on 4 GB: every block on disk, one window at a time in memory."""
     small = replace(ROOMY, host_bytes=4 * GB, device_bytes=4 * GB, held_bytes=GB // 2)
-    made = plan(job(output={"width": 30_000, "height": 20_000}), machine=small)
-    assert made.scratch_bytes > 12 * 2 * 600 * 10**6
-    assert made.worker_bytes <= 3.6 * GB
+    planned = plan(job(output={"width": 30_000, "height": 20_000}), machine=small)
+    assert planned.scratch_bytes > 12 * 2 * 600 * 10**6
+    assert planned.worker_bytes <= 3.6 * GB
     # More workers on machines of their own hold the same canvas in memory.
     many = plan(job(output={"width": 30_000, "height": 20_000}), machine=small, workers=40)
     assert many.scratch_bytes == 0
     assert max(block_bytes(many, 40)) < many.worker_bytes <= 3.6 * GB
-    assert grids_of(many) == grids_of(made)
+    assert grids_of(many) == grids_of(planned)
 
 
 @pytest.mark.parametrize("elsewhere", [None, 40 * GB])
@@ -275,23 +284,23 @@ def test_scratch_files_count_against_the_disk_they_lie_on(elsewhere: int | None)
     """At the run's disk or at another: as much as is free is enough, and a byte less is refused."""
     config = job(output={"width": 20_000, "height": 15_000})
     machine = replace(ROOMY, host_bytes=5 * GB, device_bytes=5 * GB, scratch_free=elsewhere)
-    made = plan(config, machine=machine)
-    assert made.scratch_bytes
-    here = made.disk_bytes + (made.scratch_bytes if elsewhere is None else 0)
-    assert plan(config, machine=replace(machine, disk_free=here)) == made
+    planned = plan(config, machine=machine)
+    assert planned.scratch_bytes
+    disk_bytes = planned.disk_bytes + (planned.scratch_bytes if elsewhere is None else 0)
+    assert plan(config, machine=replace(machine, disk_free=disk_bytes)) == planned
     with pytest.raises(UserError, match=r"of disk.*output\.dir"):
-        plan(config, machine=replace(machine, disk_free=here - 1))
+        plan(config, machine=replace(machine, disk_free=disk_bytes - 1))
     if elsewhere:
-        assert plan(config, machine=replace(machine, scratch_free=made.scratch_bytes)) == made
+        assert plan(config, machine=replace(machine, scratch_free=planned.scratch_bytes)) == planned
         with pytest.raises(UserError, match=r"scratch disk.*farm\.scratch"):
-            plan(config, machine=replace(machine, scratch_free=made.scratch_bytes - 1))
+            plan(config, machine=replace(machine, scratch_free=planned.scratch_bytes - 1))
 
 
 def test_the_disk_holds_two_checkpoints_and_two_pictures() -> None:
     """One canvas that counts, one being written; the picture and its copy; neither compressed."""
-    made = plan(job(output={"width": 5000, "height": 4000}))
-    assert made.disk_bytes >= 20_000_000 * (2 * 12 + 2 * 3)
-    assert made.disk_bytes <= 1.1 * 20_000_000 * (2 * 12 + 2 * 3)
+    planned = plan(job(output={"width": 5000, "height": 4000}))
+    assert planned.disk_bytes >= 20_000_000 * (2 * 12 + 2 * 3)
+    assert planned.disk_bytes <= 1.1 * 20_000_000 * (2 * 12 + 2 * 3)
 
 
 @given(st.floats(0.9, 60), st.integers(500, 12_000), st.booleans())
@@ -300,20 +309,20 @@ def test_a_worker_stays_within_what_the_config_allows_it(allowed: float, width: 
     machine = replace(ROOMY, worker_bytes=int(allowed * GB), shares_memory=shares)
     config = job(output={"width": width})
     try:
-        made = plan(config, machine=machine)
+        planned = plan(config, machine=machine)
     except UserError as refusal:
         assert "farm.worker.memory_gb" in str(refusal)
         assert allowed < 2
         return
-    assert made.worker_bytes <= machine.limit <= allowed * GB
+    assert planned.worker_bytes <= machine.limit <= allowed * GB
     if allowed >= 1.5:
         # Below, half of it is less than the smallest window that shows mixed4 anything.
-        assert made.kernel_bytes <= (allowed / 2 if shares else 32) * GB
+        assert planned.kernel_bytes <= (allowed / 2 if shares else 32) * GB
     free = plan(config, machine=replace(ROOMY, shares_memory=shares))
-    assert made.window_pixels >= free.window_pixels
+    assert planned.window_pixels >= free.window_pixels
     if not shares:
         # What a device computes does not depend on the memory beside it.
-        assert grids_of(made) == grids_of(free)
+        assert grids_of(planned) == grids_of(free)
 
 
 @given(
@@ -331,25 +340,25 @@ def test_the_grid_does_not_depend_on_the_workers(
     config = job(output={"width": width}, tiles={"parallel": parallel, "size": size})
     alone = replace(ROOMY, host_bytes=10**13)
     crowded = replace(alone, workers=crowd, held_bytes=held, shared_bytes=held)
-    made = plan(config, machine=crowded, workers=workers)
-    assert made.workers == workers
-    assert grids_of(made) == grids_of(plan(config, machine=alone))
+    planned = plan(config, machine=crowded, workers=workers)
+    assert planned.workers == workers
+    assert grids_of(planned) == grids_of(plan(config, machine=alone))
 
 
 @pytest.mark.parametrize("layer", ["mixed0", "mixed3", "mixed4"])
 @pytest.mark.parametrize("parallel", [2, 3, 4, 6, 8, 12, 16])
 def test_auto_cuts_for_as_many_workers_as_it_is_told(parallel: int, layer: str) -> None:
     """Every octave that is worth cutting has a tile for each, and the busiest worker of a step has less to do."""
-    one, made = (
+    for_one, planned = (
         plan(job(output={"width": 6000}, tiles={"parallel": count}), (layer,), machine=ROOMY) for count in (1, parallel)
     )
-    for single, several in zip(grids_of(one), grids_of(made), strict=True):
+    for single, several in zip(grids_of(for_one), grids_of(planned), strict=True):
         before, after = busiest(single, parallel), busiest(several, parallel)
         assert after <= before
         assert several.tiles >= parallel or several.tiles == single.tiles
-    assert made.final.grid.tiles >= parallel
-    assert busiest(made.final.grid, parallel) <= 0.75 * one.final.step_window_pixels
-    assert made.window_pixels >= one.window_pixels
+    assert planned.final.grid.tiles >= parallel
+    assert busiest(planned.final.grid, parallel) <= 0.75 * for_one.final.step_window_pixels
+    assert planned.window_pixels >= for_one.window_pixels
 
 
 def busiest(grid: Grid, workers: int) -> int:
@@ -378,8 +387,8 @@ def test_auto_for_many_does_no_worse_than_tiles_by_hand(width: int, aspect: floa
 def test_where_nothing_is_won_auto_does_not_cut() -> None:
     """A canvas as small as the halo is seen whole by every window: more workers would do the same again."""
     for parallel in (2, 8, 64):
-        made = plan(job(output={"width": 400}, tiles={"parallel": parallel}))
-        assert [octave.grid.tiles for octave in made.octaves] == [1, 1, 1, 1, 1]
+        planned = plan(job(output={"width": 400}, tiles={"parallel": parallel}))
+        assert [octave.grid.tiles for octave in planned.octaves] == [1, 1, 1, 1, 1]
 
 
 @settings(max_examples=40)
@@ -387,18 +396,18 @@ def test_where_nothing_is_won_auto_does_not_cut() -> None:
 def test_tiles_of_an_earlier_plan_make_the_same_grids(width: int, parallel: int, gigabytes: float, size: int | str) -> None:
     """On whatever machine a run goes on, and whatever `auto` would take there."""
     config = job(output={"width": width}, tiles={"parallel": parallel, "size": size})
-    made = plan(config, machine=replace(ROOMY, device_bytes=int(gigabytes * GB), shares_memory=False))
-    again = plan(config, machine=ROOMY, workers=3, tiles=cores_of(made))
-    for mine, theirs in zip(grids_of(again), grids_of(made), strict=True):
+    planned = plan(config, machine=replace(ROOMY, device_bytes=int(gigabytes * GB), shares_memory=False))
+    again = plan(config, machine=ROOMY, workers=3, core_shapes=cores_of(planned))
+    for mine, theirs in zip(grids_of(again), grids_of(planned), strict=True):
         assert KernelShape.of(mine) == KernelShape.of(theirs)
         for ours, others in ((mine.rows, theirs.rows), (mine.columns, theirs.columns)):
             # A tile that is larger than the canvas may be written down as large as the canvas.
             assert replace(ours, tile=ours.core_size) == replace(others, tile=others.core_size)
-    assert again.kernel_bytes == made.kernel_bytes
+    assert again.kernel_bytes == planned.kernel_bytes
 
 
 def test_tiles_of_an_earlier_plan_too_large_for_this_machine_are_refused() -> None:
     config = job(output={"width": 6000})
-    made = plan(config)
+    planned = plan(config)
     with pytest.raises(UserError, match=r"a window of .* px \(halo 352\) needs"):
-        plan(config, machine=replace(ROOMY, device_bytes=4 * GB), tiles=cores_of(made))
+        plan(config, machine=replace(ROOMY, device_bytes=4 * GB), core_shapes=cores_of(planned))

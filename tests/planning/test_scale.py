@@ -19,12 +19,13 @@ from render.errors import UserError
 from render.farm.conductor import bytes_exchanged
 from render.geometry.blocks import Block, Gathering, chunk_extent, deal_blocks, margin_pieces
 from render.geometry.geometry import CHUNK, Axis, Grid, round_up
+from render.job.resolve import plan_request, schedule_of
 from render.networks.inception_v3 import INCEPTION_V3
 from render.networks.nodes import Conv
 from render.planning.cost import StepCost, Traffic, step_cost
-from render.planning.plan import Machine, Octave, Plan, make_plan
+from render.planning.plan import Machine, Octave, Plan
+from render.planning.planner import make_plan
 from render.planning.price import estimate, machine_of, network_bound_from
-from render.planning.schedule import make_schedule
 
 NODE = NodeConfig("made up", 8, 10.0, 100.0, 80.0, 1000.0, 100.0, 50.0, 8.0, 4.0)
 ROOMY = Machine(1 << 50, 40_000_000_000, 1 << 60, shares_memory=False)
@@ -58,10 +59,10 @@ def test_bytes_of_margins_are_those_that_the_conductor_sends(grid: Grid, workers
     assert traffic.workers == len(blocks)
     assert traffic.bytes == bytes_exchanged(blocks)
     around = margins(blocks)
-    assert traffic.received.tolist() == [12 * one.foreign_pixels for one in around]
+    assert traffic.received.tolist() == [12 * gathering.foreign_pixels for gathering in around]
     sent = [0] * len(blocks)
-    for one in around:
-        for owner, pieces in one.others:
+    for gathering in around:
+        for owner, pieces in gathering.others:
             sent[owner] += 12 * sum(piece.source.area for piece in pieces)
     assert traffic.sent.tolist() == sent
 
@@ -73,8 +74,8 @@ def test_a_machines_network_carries_what_its_workers_do_not_have_from_each_other
     blocks = deal_blocks(grid, workers)
     traffic = Traffic.of(grid, workers, per_node)
     incoming, outgoing = [0] * traffic.nodes, [0] * traffic.nodes
-    for number, one in enumerate(margins(blocks)):
-        for owner, pieces in one.others:
+    for number, gathering in enumerate(margins(blocks)):
+        for owner, pieces in gathering.others:
             if owner // per_node != number // per_node:
                 size = 12 * sum(piece.source.area for piece in pieces)
                 incoming[number // per_node] += size
@@ -107,8 +108,8 @@ def planned(
     config.octaves.count = 1
     config.tiles.parallel = parallel
     config.output.width, config.output.height = width, height
-    schedule = make_schedule(config, INCEPTION_V3, [terms])
-    return make_plan(config, INCEPTION_V3, schedule, None, ROOMY, workers=parallel)
+    schedule = schedule_of(config, INCEPTION_V3, [terms])
+    return make_plan(plan_request(config, INCEPTION_V3, schedule, (height, width)), ROOMY, workers=parallel)
 
 
 def cost(octave: Octave, workers: int, node: NodeConfig = NODE, tflops: float = 100.0) -> StepCost:
@@ -121,8 +122,10 @@ def test_arithmetic_is_the_architectures() -> None:
     octave = plan.final
     rows, columns = octave.grid.window_shape
     flops = octave.window_flops
-    convolutions = [one for one in INCEPTION_V3.truncated(["mixed5"]).layers.values() if isinstance(one.node, Conv)]
-    by_stride = sum(4 * one.channels * one.in_channels * math.prod(one.node.kernel) / one.stride**2 for one in convolutions)
+    convolutions = [layer for layer in INCEPTION_V3.truncated(["mixed5"]).layers.values() if isinstance(layer.node, Conv)]
+    by_stride = sum(
+        4 * layer.channels * layer.in_channels * math.prod(layer.node.kernel) / layer.stride**2 for layer in convolutions
+    )
     # All activations are computed, and followed back from around the core alone.
     assert 0.5 * by_stride < flops / (rows * columns) < 0.95 * by_stride
     assert flops == INCEPTION_V3.truncated(["mixed5"]).gradient_flops((rows, columns), octave.grid.core_shape)
@@ -148,17 +151,21 @@ def test_a_slow_network_bounds_a_step_and_a_fast_one_does_not() -> None:
 def test_blocks_that_live_on_devices_cost_the_host_nothing() -> None:
     """As workers would have it: where the stage can be stepped there, nobody forbids it, and there is room."""
     octave, node = planned().final, replace(NODE, device_gb=80.0)
-    there, here = cost(octave, 8, node), cost(octave, 8, replace(node, device_gb=None))
-    assert (there.host, there.update) == (0, 0)
-    assert min(here.host, here.update) > 0
-    assert (there.kernels, there.exchange, there.driver) == (here.kernels, here.exchange, here.driver)
+    resident, in_memory = cost(octave, 8, node), cost(octave, 8, replace(node, device_gb=None))
+    assert (resident.host, resident.update) == (0, 0)
+    assert min(in_memory.host, in_memory.update) > 0
+    assert (resident.kernels, resident.exchange, resident.driver) == (
+        in_memory.kernels,
+        in_memory.exchange,
+        in_memory.driver,
+    )
     # A block's canvas with its margin, a whole core for each of its tiles, and that once more for an update.
-    canvas, slots = there.traffic.canvas_bytes, there.traffic.slots_bytes
+    canvas, slots = resident.traffic.canvas_bytes, resident.traffic.slots_bytes
     blocks = deal_blocks(octave.grid, 8)
-    assert canvas == max(12 * one.padded.area for one in blocks)
-    assert slots == max(12 * one.size * math.prod(octave.grid.core_shape) for one in blocks)
+    assert canvas == max(12 * block.padded.area for block in blocks)
+    assert slots == max(12 * block.size * math.prod(octave.grid.core_shape) for block in blocks)
     # JAX has nine tenths of a device, and of those a block with its windows may have nine.
-    assert cost(octave, 8, replace(node, device_gb=0.99 * (canvas + 2 * slots) / 0.81e9)).host == here.host
+    assert cost(octave, 8, replace(node, device_gb=0.99 * (canvas + 2 * slots) / 0.81e9)).host == in_memory.host
     assert octave.residence is not None
     together = octave.residence.together("gpu", octave.grid.window_shape, octave.device_window_bytes, 10**12)
     enough = canvas + slots + max(slots, together * octave.device_window_bytes)
@@ -169,7 +176,7 @@ def test_blocks_that_live_on_devices_cost_the_host_nothing() -> None:
     for config in (forbidden, filtered):
         octave = planned(config=config).final
         assert octave.residence is None
-        assert cost(octave, 8, node).host == here.host
+        assert cost(octave, 8, node).host == in_memory.host
 
 
 def test_one_worker_sends_nothing() -> None:
@@ -197,13 +204,13 @@ def test_a_hundred_gigapixels_on_512_workers_are_counted_at_once() -> None:
 
 def test_a_price_is_nodes_times_hours() -> None:
     plan = planned()
-    made = estimate(plan, 20, NODE, precision="bfloat16", every=300.0)
-    assert made.nodes == 3
+    price = estimate(plan, 20, NODE, precision="bfloat16", every=300.0)
+    assert price.nodes == 3
     octave = cost(plan.final, 20)
-    assert made.steps == pytest.approx(plan.final.steps * octave.seconds)
-    assert made.saves == pytest.approx(octave.save)
-    assert made.price == pytest.approx(3 * 8.0 * made.seconds / 3600)
-    assert made.spot_price == pytest.approx(made.price / 2)
+    assert price.steps == pytest.approx(plan.final.steps * octave.seconds)
+    assert price.saves == pytest.approx(octave.save)
+    assert price.price == pytest.approx(3 * 8.0 * price.seconds / 3600)
+    assert price.spot_price == pytest.approx(price.price / 2)
     often = estimate(plan, 20, NODE, precision="bfloat16", every=0.0)
     assert often.saves == pytest.approx((1 + plan.final.steps) * octave.save)
 
@@ -233,14 +240,14 @@ def test_a_plan_for_512_workers_starts_none_and_prices_them(capsys: pytest.Captu
     assert main(["plan", *words]) == 0
     # Seconds on a laptop: generous for a machine that runs other tests.
     assert time.monotonic() - begun < 60
-    told = capsys.readouterr().out
-    (tiles,) = re.findall(r"40000 x 25000 │ +([\d,]+) │", told)
-    assert "40000 x 25000 px" in told and f"idle         {512 - int(tiles)} of 512 workers" in told
-    assert all(node.name in told for node in node_types())
+    printed = capsys.readouterr().out
+    (tiles,) = re.findall(r"40000 x 25000 │ +([\d,]+) │", printed)
+    assert "40000 x 25000 px" in printed and f"idle         {512 - int(tiles)} of 512 workers" in printed
+    assert all(node.name in printed for node in node_types())
     assert main(["plan", *words, "node=aws_p5", "tiles.parallel=512", "node.price_per_hour=null"]) == 0
-    told = capsys.readouterr().out
-    assert "idle         2 of 512 workers" in told and "gcp_a3" not in told and "bound by" in told
-    assert "price_per_hour=98.32" not in told
+    printed = capsys.readouterr().out
+    assert "idle         2 of 512 workers" in printed and "gcp_a3" not in printed and "bound by" in printed
+    assert "price_per_hour=98.32" not in printed
 
 
 @pytest.mark.parametrize("word", ["farm.worker.num_gpus=4", "farm.worker.resources={TPU: 4}"])
@@ -251,13 +258,13 @@ def test_several_devices_a_worker_are_not_priced_as_one(word: str, capsys: pytes
 
 def test_one_worker_and_one_tile_are_said_as_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "image=noise", "output.width=300", "output.height=200", "node=cpu"]) == 0
-    told = capsys.readouterr().out
-    assert "it has 1 tile," in told and "the whole render, 1 worker," in told
+    printed = capsys.readouterr().out
+    assert "it has 1 tile," in printed and "the whole render, 1 worker," in printed
 
 
 def test_nodes_that_ship_are_whole() -> None:
     for node in node_types():
-        figures = {one.name: getattr(node, one.name) for one in fields(node)}
+        figures = {setting.name: getattr(node, setting.name) for setting in fields(node)}
         assert all(value is not None for key, value in figures.items() if key != "device_gb"), figures
         assert figures["spot_price_per_hour"] < figures["price_per_hour"]
         assert figures["tflops_float32"] is not None and machine_of(node).host_bytes == int(figures["memory_gb"] * 1e9)

@@ -16,23 +16,24 @@ from render.dreaming.stage import Conditioning, Region
 from render.dreaming.term_syntax import NoMaterials, Picture
 from render.dreaming.terms import Energy
 from render.errors import UserError
+from render.job.resolve import schedule_of
 from render.networks.googlenet import GOOGLENET
 from render.networks.inception_v3 import INCEPTION_V3
 from render.networks.weights import MODELS
-from render.planning.schedule import Schedule, make_schedule
+from render.planning.schedule import Schedule
 from tests.conftest import TINY
 
 
 def schedule(*words: str, architecture=INCEPTION_V3, materials=None) -> Schedule:
-    return make_schedule(load_config("preview", list(words)), architecture, ["mixed4"], materials)
+    return schedule_of(load_config("preview", list(words)), architecture, ["mixed4"], materials)
 
 
 def test_a_config_that_says_nothing_dreams_as_ever() -> None:
-    made = schedule()
-    assert len(made.objectives) == 1
-    assert made.masks == ()
-    assert len(made.stages) == 5
-    (stage,) = set(made.stages)
+    resolved = schedule()
+    assert len(resolved.objectives) == 1
+    assert resolved.masks == ()
+    assert len(resolved.stages) == 5
+    (stage,) = set(resolved.stages)
     assert (stage.steps, stage.step_size, stage.jitter) == (10, 1.5, None)
     assert stage.regions == (Region(0),)
     assert stage.conditioning == Conditioning()
@@ -41,7 +42,7 @@ def test_a_config_that_says_nothing_dreams_as_ever() -> None:
 
 
 def test_lists_have_one_entry_for_each_octave() -> None:
-    made = schedule(
+    resolved = schedule(
         "octaves.count=3",
         "octaves.steps=[20,10,5]",
         "step_size=[2,1.5,1]",
@@ -51,23 +52,26 @@ def test_lists_have_one_entry_for_each_octave() -> None:
         "conditioning.smoothing=[0,0,0.5]",
         "conditioning.luminance_only=[true,false,false]",
     )
-    assert [stage.steps for stage in made.stages] == [20, 10, 5]
-    assert [stage.step_size for stage in made.stages] == [2.0, 1.5, 1.0]
-    assert [stage.jitter for stage in made.stages] == [None, 8, 0]
-    assert [stage.conditioning.laplacian for stage in made.stages] == [4, 3, 0]
-    assert [stage.conditioning.luminance_only for stage in made.stages] == [True, False, False]
+    assert [stage.steps for stage in resolved.stages] == [20, 10, 5]
+    assert [stage.step_size for stage in resolved.stages] == [2.0, 1.5, 1.0]
+    assert [stage.jitter for stage in resolved.stages] == [None, 8, 0]
+    assert [stage.conditioning.laplacian for stage in resolved.stages] == [4, 3, 0]
+    assert [stage.conditioning.luminance_only for stage in resolved.stages] == [True, False, False]
     # What is the same is one objective, so that it is compiled once.
-    assert [str(one) for one in made.objectives] == ["mixed2", "mixed3 + mixed4"]
-    assert [stage.regions[0].objective for stage in made.stages] == [0, 1, 0]
-    assert [stage.steps for stage in made.last(2)] == [10, 5]
+    assert [str(objective) for objective in resolved.objectives] == ["mixed2", "mixed3 + mixed4"]
+    assert [stage.regions[0].objective for stage in resolved.stages] == [0, 1, 0]
 
 
 def test_regions_and_what_is_left_over() -> None:
     regions = "objective.regions=[{mask: a.png, terms: [mixed1]}, {mask: {image: b.png, invert: true}, terms: [mixed2]}]"
-    made = schedule("objective.mask=all.png", regions, "objective.terms=[mixed3]")
-    assert [key for key, _ in made.masks] == ["objective.mask", "objective.regions[0].mask", "objective.regions[1].mask"]
-    assert made.masks[2][1] == {"image": "b.png", "invert": True}
-    assert made.stages[0].regions == (Region(0, (0, 1)), Region(1, (0, 2)), Region(2, (0,), (1, 2)))
+    resolved = schedule("objective.mask=all.png", regions, "objective.terms=[mixed3]")
+    assert [key for key, _ in resolved.masks] == [
+        "objective.mask",
+        "objective.regions[0].mask",
+        "objective.regions[1].mask",
+    ]
+    assert resolved.masks[2][1] == {"image": "b.png", "invert": True}
+    assert resolved.stages[0].regions == (Region(0, (0, 1)), Region(1, (0, 2)), Region(2, (0,), (1, 2)))
     # Without terms of its own, nothing is dreamed elsewhere.
     assert schedule(regions).stages[0].regions == (Region(0, (0,)), Region(1, (1,)))
     assert not schedule(regions).stages[0].plain
@@ -85,11 +89,11 @@ def test_a_preset_has_terms_for_several_models() -> None:
 
 
 def test_a_regular_expression_names_layers_in_their_order() -> None:
-    made = schedule("objective.terms=['0.5*/mixed[357]/']")
-    assert [term.layer for term in made.objectives[0].terms] == ["mixed3", "mixed5", "mixed7"]
-    assert {term.weight for term in made.objectives[0].terms} == {0.5}
-    made = schedule("objective.terms=['/mixed4|mixed2/:3+5-7']")
-    assert made.objectives[0].terms == (Energy("mixed2", (3, 5, 6, 7)), Energy("mixed4", (3, 5, 6, 7)))
+    resolved = schedule("objective.terms=['0.5*/mixed[357]/']")
+    assert [term.layer for term in resolved.objectives[0].terms] == ["mixed3", "mixed5", "mixed7"]
+    assert {term.weight for term in resolved.objectives[0].terms} == {0.5}
+    resolved = schedule("objective.terms=['/mixed4|mixed2/:3+5-7']")
+    assert resolved.objectives[0].terms == (Energy("mixed2", (3, 5, 6, 7)), Energy("mixed4", (3, 5, 6, 7)))
 
 
 class Guides(NoMaterials):
@@ -98,8 +102,8 @@ class Guides(NoMaterials):
 
 
 def test_what_a_guide_shows_is_part_of_what_is_dreamed() -> None:
-    made = schedule("objective.terms=[{layer: conv2d_1a_3x3, guide: a.png}]", materials=Guides())
-    assert made.content == "sha of a.png"
+    resolved = schedule("objective.terms=[{layer: conv2d_1a_3x3, guide: a.png}]", materials=Guides())
+    assert resolved.content == "sha of a.png"
     assert schedule().content is None
 
 
@@ -196,8 +200,8 @@ def test_every_preset_suits_the_models_it_names() -> None:
     for preset in presets:
         config = load_config("preview", [f"objective={preset}"])
         for name in config.objective.by_model or MODELS:
-            made = make_schedule(config, MODELS[name].architecture, MODELS[name].default_terms)
-            assert made.objectives
+            resolved = schedule_of(config, MODELS[name].architecture, MODELS[name].default_terms)
+            assert resolved.objectives
 
 
 # As a user meets them

@@ -27,11 +27,11 @@ def dreamed(words: list[str]) -> tuple[Pixels, Pixels]:
     with tempfile.TemporaryDirectory() as place:
         words = ["farm.executor=inline", "quiet=true", *words, f"output.dir={place}/run"]
         with prepared(draft(load_config("preview", words))) as job:
-            for _ in job.conductor().run(job.config.seed):
+            for _ in job.conductor().run(job.resolved.seed):
                 pass
-            canvas = job.directory.canvas()
+            canvas = job.resolved.directory.canvas()
             shape = canvas.shape
-            return job.source.at(shape, whole(*shape)), canvas.read(canvas.rect)
+            return job.resolved.source.at(shape, whole(*shape)), canvas.read(canvas.rect)
 
 
 def low_share(change: Pixels, blur: float) -> float:

@@ -20,11 +20,13 @@ from render.config.compose import load_config, node_types
 from render.config.schema import Config, NodeConfig
 from render.job.progress import duration_text
 from render.job.projection import assumptions, bytes_table, times_table
+from render.job.resolve import plan_request, schedule_of
 from render.networks.inception_v3 import INCEPTION_V3
 from render.planning.cost import StepCost, step_cost
-from render.planning.plan import Plan, make_plan
+from render.planning.layout import lay_out
+from render.planning.plan import Plan
+from render.planning.planner import make_plan
 from render.planning.price import Estimate, estimate, kernel_tflops, machine_of, network_bound_from
-from render.planning.schedule import make_schedule
 from render.terminal.console import plain_console
 
 #: Largest farm that is tried for the point at which the network bounds a step; beyond it tiles are smaller than a halo.
@@ -75,8 +77,9 @@ def _config(gigapixels: float, parallel: int, octaves: int) -> Config:
 
 def _plan(gigapixels: float, workers: int, layer: str, node: NodeConfig, octaves: int = 20) -> Plan:
     config = _config(gigapixels, workers, octaves)
-    schedule = make_schedule(config, INCEPTION_V3, [layer])
-    return make_plan(config, INCEPTION_V3, schedule, None, machine_of(node), workers=workers)
+    schedule = schedule_of(config, INCEPTION_V3, [layer])
+    request = plan_request(config, INCEPTION_V3, schedule, lay_out(config.output, None).shape)
+    return make_plan(request, machine_of(node), workers=workers)
 
 
 def _points(gigapixels: float, layer: str, precision: str, node: NodeConfig) -> list[str]:

@@ -29,7 +29,7 @@ def dream(root: str, overrides: Sequence[str], workers: int = 1, arrangement: tu
         words = ["farm.executor=inline", f"farm.workers={workers}", *overrides, f"output.dir={directory}"]
         with prepared(draft(load_config(root, words))) as job:
             conductor = job.conductor(arrangement)
-            for _ in conductor.run(job.config.seed):
+            for _ in conductor.run(job.resolved.seed):
                 pass
             return held(conductor)
 

@@ -19,7 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from render.config.compose import load_config
 from render.config.schema import SourceConfig
 from render.errors import UserError
 from render.export.metadata import read_settings
@@ -195,7 +194,7 @@ def test_whatever_a_file_begins_with_it_is_read_or_refused(
 
 
 def vector_of(path: str | Path) -> Any:
-    return Library(load_config("preview", [INLINE])).vector(str(path))
+    return Library("inception_v3", SourceConfig()).vector(str(path))
 
 
 def test_a_direction_is_read_whole(tmp_path: Path) -> None:

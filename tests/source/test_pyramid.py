@@ -573,9 +573,9 @@ def dreamed(run: Path, image: Path, *words: str, stop: Callable[[Event], bool] |
         if stop is None:
             jobs.render(job)
             return job
-        with job.directory.opened():
-            job.directory.start_record()
-            events = job.conductor().run(job.config.seed)
+        with job.resolved.directory.opened():
+            job.resolved.directory.start_record()
+            events = job.conductor().run(job.resolved.seed)
             next(event for event in events if stop(event))
     return job
 
@@ -589,7 +589,7 @@ def test_a_render_that_goes_on_comes_to_the_same_bytes(
     image = tmp_path / "photo.jpg"
     Image.fromarray(photo(500, 620)).save(image, quality=95)
     job = dreamed(tmp_path / "whole", image)
-    assert isinstance(job.source, PyramidSource)
+    assert isinstance(job.resolved.source, PyramidSource)
     assert job.plan.final.shape == (100, 130)
     expected = stored(tmp_path / "whole")
 
@@ -620,8 +620,8 @@ def test_the_plan_counts_the_levels(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(source_module, "MAX_IN_MEMORY_PX", 0)
     large = jobs.draft(load_config("preview", words))
     shapes = [octave.shape for octave in large.plan.octaves]
-    assert large.source.disk_bytes(shapes) > 0
-    assert large.plan.disk_bytes == plain.plan.disk_bytes + large.source.disk_bytes(shapes)
+    assert large.resolved.source.disk_bytes(shapes) > 0
+    assert large.plan.disk_bytes == plain.plan.disk_bytes + large.resolved.source.disk_bytes(shapes)
 
 
 def test_a_truncated_source_ends_a_render_with_one_line(command, tmp_path: Path) -> None:

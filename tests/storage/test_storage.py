@@ -291,14 +291,14 @@ def test_a_store_that_is_gone_for_good_ends_a_run_soon_and_in_one_line(
         place = f"{dying.make_bucket('dying')}/run"
         words = [*SMALL, INLINE, "checkpoint.every=0", f"output.dir={place}"]
         with prepared(draft(load_config("preview", words))) as job:
-            commit = job.directory.checkpoints.commit
+            commit = job.resolved.directory.checkpoints.commit
 
             def commit_and_lose(*words: Any) -> None:
                 commit(*words)
                 dying.process.kill()
                 dying.process.wait(30)
 
-            monkeypatch.setattr(job.directory.checkpoints, "commit", commit_and_lose)
+            monkeypatch.setattr(job.resolved.directory.checkpoints, "commit", commit_and_lose)
             begun = time.monotonic()
             message = refusal(lambda: render(job))
             assert time.monotonic() - begun < 40
@@ -407,7 +407,7 @@ def test_what_lies_below_a_name_is_never_replaced_by_a_copy(bucket: str) -> None
     storage.write("a.png/one.jpg", b"mine")
     for path in ("photos.dzi", "a.png"):
         words = [*TINY, "overwrite=true", f"output.dir={bucket}/run", f"output.path={bucket}/{path}"]
-        assert "other things below it" in refusal(draft(load_config("preview", words)).directory.check)
+        assert "other things below it" in refusal(draft(load_config("preview", words)).resolved.directory.check)
     assert names(bucket) == ["a.png/one.jpg", "photos/one.jpg"]
     bare = load_config("preview", [*TINY, "output.path=s3://bucket.png"])
     assert refusal(lambda: draft(bare)) == "output.path=s3://bucket.png: it names a bucket: name an object in it"
@@ -538,14 +538,14 @@ def test_a_run_that_was_killed_while_it_sent_a_picture_sends_it_again(bucket: st
 
 def test_another_run_and_a_second_driver_are_refused(bucket: str) -> None:
     words = [*TINY, f"output.dir={bucket}/run"]
-    with prepared(draft(load_config("preview", words))) as job, job.directory.opened():
+    with prepared(draft(load_config("preview", words))) as job, job.resolved.directory.opened():
         other = draft(load_config("preview", words))
         assert refusal(other.directory.refuse_busy) == (
             f"{bucket}/run belongs to a run that is still going: wait for it or choose another output.dir"
         )
         with pytest.raises(UserError, match="still going"), other.directory.opened():
             pass
-        job.directory.start_record(status="running")
+        job.resolved.directory.start_record(status="running")
     third = draft(load_config("preview", [*words, "seed=3"]))
     assert "holds another run (differs in seed)" in refusal(third.directory.check)
     coarse = draft(load_config("preview", [*words, "model.precision=bfloat16"]))
@@ -560,7 +560,7 @@ def test_a_driver_that_lost_its_lease_stops_and_touches_nothing(bucket: str, mon
     monkeypatch.setattr(leases, "_REFRESH_EVERY_S", 0.05)
     storage = ObjectStorage(f"{bucket}/run")
     with prepared(draft(load_config("preview", [*SMALL, INLINE, "checkpoint.every=0", f"output.dir={bucket}/run"]))) as job:
-        commit = job.directory.checkpoints.commit
+        commit = job.resolved.directory.checkpoints.commit
 
         def commit_and_be_overtaken(*words: Any) -> None:
             commit(*words)
@@ -568,7 +568,7 @@ def test_a_driver_that_lost_its_lease_stops_and_touches_nothing(bucket: str, mon
                 storage.write(name, b"theirs")
             time.sleep(1)
 
-        monkeypatch.setattr(job.directory.checkpoints, "commit", commit_and_be_overtaken)
+        monkeypatch.setattr(job.resolved.directory.checkpoints, "commit", commit_and_be_overtaken)
         assert "may be another run's" in refusal(lambda: render(job))
     assert {storage.load(name)[0] for name in (LEASE, "run.json", "render.log")} == {b"theirs"}
 
@@ -585,7 +585,7 @@ def test_a_store_that_cannot_work_is_found_before_rendering(
     def refused(place: str) -> str:
         # The message may come of either: the record is looked for first.
         def look() -> None:
-            draft(load_config("preview", [*TINY, f"output.dir={place}"])).directory.check()
+            draft(load_config("preview", [*TINY, f"output.dir={place}"])).resolved.directory.check()
 
         return refusal(look)
 

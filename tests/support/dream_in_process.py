@@ -26,7 +26,6 @@ from render.farm.worker.tile_gradients import Gradient
 from render.farm.worker.worker import Worker
 from render.geometry.geometry import KernelShape
 from render.job import job as jobs
-from render.networks.weights import find_model
 from tests.conftest import INLINE
 from tests.support.farm_job import held
 
@@ -166,13 +165,11 @@ class Dream:
 
         A real `kernel` can take the place of ripples, on the device by `residency`.
         """
-        draft, model = self._draft, find_model(self._draft.config.model.name)
-        objectives = draft.schedule.objectives
+        job, model = self._draft.resolved, self._draft.resolved.network.model
+        objectives = job.schedule.objectives
 
         def make() -> InProcess:
-            worker = Worker(
-                kernel or Ripples(), draft.source, objectives, model.architecture, draft.masks, residency=residency
-            )
+            worker = Worker(kernel or Ripples(), job.source, objectives, model.architecture, job.masks, residency=residency)
             return InProcess(worker)
 
         executor = kind(make, workers, stop or Stop())
@@ -184,7 +181,7 @@ class Dream:
             Saving(self.checkpoints, every, FIXED),
             BlockOptions(self.directory / "scratch" if mapped else None),
         )
-        events = list(conductor.run(self._draft.config.seed))
+        events = list(conductor.run(self._draft.resolved.seed))
         self.history = conductor.history
         return held(conductor), events
 
@@ -196,12 +193,12 @@ class Dream:
     def source(self) -> Pixels:
         """The source at the final size: (rows, columns, 3) float32."""
         final = self._draft.plan.final
-        return self._draft.source.at(final.shape, final.grid.canvas)
+        return self._draft.resolved.source.at(final.shape, final.grid.canvas)
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
         """The objectives of the job."""
-        return self._draft.schedule.objectives
+        return self._draft.resolved.schedule.objectives
 
     @property
     def gradients(self) -> list[tuple[float, ...]]:

@@ -35,10 +35,10 @@ def stored(run: Path) -> np.ndarray:
 
 def dreamed(job: Job, conductor: Conductor, watch: Callable[[Event], None] = lambda _event: None) -> np.ndarray:
     """Run to the end and return the float canvas, which must be the one on disk."""
-    for event in conductor.run(job.config.seed):
+    for event in conductor.run(job.resolved.seed):
         watch(event)
     canvas = held(conductor)
-    np.testing.assert_array_equal(stored(job.directory.path), canvas)
+    np.testing.assert_array_equal(stored(job.resolved.directory.path), canvas)
     return canvas
 
 

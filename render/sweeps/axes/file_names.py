@@ -11,8 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from render.config.command_words import name_text
-from render.config.compose import is_hydras, parsed_word
+from render.config.hydra_text import is_hydras, name_text, parsed_word
 from render.errors import UserError
 from render.storage.user_paths import user_path
 

@@ -25,14 +25,12 @@ from render.config.compose import (
     compose_root,
     fill_missing,
     groups_of,
-    is_hydras,
-    literal,
     load,
-    parsed_word,
     schema_keys,
     to_config,
     type_error,
 )
+from render.config.hydra_text import is_hydras, literal, parsed_word
 from render.config.schema import Config
 from render.errors import UserError
 from render.sweeps.axes.definition import AxisValue, SweepDefinition, key_of, names_value

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from render.config.atlas_schema import chosen_channels
-from render.config.command_words import hydra_text
-from render.config.compose import PATH_KEYS, SWEEP, is_hydras, parsed_word, refuse_unknown
+from render.config.compose import PATH_KEYS, SWEEP, refuse_unknown
+from render.config.hydra_text import hydra_text, is_hydras, parsed_word
 from render.config.yaml_files import UnsafeYaml, load_yaml, read_yaml_text
 from render.errors import UserError
 from render.networks.architecture import Architecture

@@ -21,8 +21,8 @@ from hydra.core.override_parser.types import (
 )
 from hydra.errors import HydraException
 
-from render.config.command_words import hydra_text, name_text
-from render.config.compose import PATH_KEYS, is_hydras, parsed_word
+from render.config.compose import PATH_KEYS
+from render.config.hydra_text import hydra_text, is_hydras, name_text, parsed_word
 from render.errors import UserError
 from render.sweeps.axes.file_names import FILE_KEYS, display_names, listed_names, matching_files, unquoted_name
 

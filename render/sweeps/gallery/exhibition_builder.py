@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from render.config.command_words import hydra_text
+from render.config.hydra_text import hydra_text
 from render.job.targets import targets
 from render.pages.zoom_page import setting_text
 from render.sweeps.axes.definition import SweepDefinition

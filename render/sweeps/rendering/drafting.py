@@ -14,7 +14,6 @@ from render.errors import RenderError, UserError
 from render.job import job as jobs
 from render.job.pictures import is_complete
 from render.job.run_directory import RunDirectory
-from render.networks.weights import find_model
 from render.sweeps.axes.definition import SweepAxis, SweepDefinition, point_label
 from render.sweeps.axes.points import GridPoint
 from render.sweeps.rendering.orders import weights_key
@@ -144,15 +143,15 @@ class _Drafter:
         draft, fits_worker = self._job_draft(config)
         plan = draft.plan
         # Use picture settings, not canvas settings: points may differ in colours alone.
-        settings = json.dumps([_as_numbers(config.picture_settings()), draft.directory.identity], sort_keys=True)
+        settings = json.dumps([_as_numbers(config.picture_settings()), draft.resolved.directory.identity], sort_keys=True)
         digest = hashlib.sha256(settings.encode()).hexdigest()[:_DIGEST_DIGITS]
         name = self._directory_names.get(digest) or f"{_slug(self._definition.axes, point.value_indices)}-{digest}"
         is_done, is_begun, seconds = False, False, 0.0
         if self._sweep_directory is not None:
             directory = self._sweep_directory / POINTS / name
             config = replace(config, output=replace(config.output, dir=str(directory)), quiet=True)
-            run = draft.directory.moved(directory)
-            is_done = run.is_finished() and (directory / THUMBNAIL).exists() and is_complete(run, config, draft.profile)
+            run, profile = draft.resolved.directory.moved(directory), draft.resolved.profile
+            is_done = run.is_finished() and (directory / THUMBNAIL).exists() and is_complete(run, config, profile)
             if is_done:
                 seconds = float(run.record.get("seconds", {}).get("total", 0.0))
             else:
@@ -201,11 +200,11 @@ def _check(run: RunDirectory, directory: Path) -> None:
 
 def _kernels(draft: jobs.Draft) -> frozenset[KernelKey]:
     """Return the keys of the compiled kernels that a job needs."""
-    config, schedule = draft.config, draft.schedule
-    architecture = find_model(config.model.name).architecture.truncated(schedule.layers)
-    network = (weights_key(config), architecture.nodes[-1].name, config.model.precision)
+    config, schedule, network = draft.resolved.config, draft.resolved.schedule, draft.resolved.network
+    architecture = network.model.architecture.truncated(schedule.layers)
+    network_key = (weights_key(config), architecture.nodes[-1].name, network.precision)
     return frozenset(
-        (network, schedule.objectives[number].structure, octave.grid.window_shape, octave.grid.core_shape)
+        (network_key, schedule.objectives[number].structure, octave.grid.window_shape, octave.grid.core_shape)
         for octave in draft.plan.octaves
         for number in octave.stage.objectives
     )

@@ -11,6 +11,8 @@ from render.config.schema import FarmConfig
 from render.errors import RenderError
 from render.farm.farms import Farm, open_farm
 from render.job import job as jobs
+from render.job.resolve import NetworkChoice
+from render.job.resources import store_bytes
 from render.networks.weights import Loaded
 from render.sweeps.axes.definition import SweepDefinition
 from render.sweeps.axes.points import rank
@@ -98,7 +100,7 @@ def _load_weights(points: Sequence[DraftedPoint], reporter: Reporter) -> dict[We
         key = weights_key(point.config)
         if key not in loaded and key not in reasons:
             try:
-                loaded[key] = jobs.load_weights(point.config)
+                loaded[key] = jobs.load_weights(NetworkChoice.of(point.config.model))
             except RenderError as error:
                 reasons[key] = str(error)
         if key in reasons:
@@ -145,4 +147,5 @@ def _store_bytes(points: Sequence[DraftedPoint], workers: int) -> int:
     if not large_points:
         return _STORED_BYTES + weights
     largest = max(large_points, key=lambda point: point.megapixels)
-    return _STORED_BYTES + weights + jobs.store_bytes(jobs.draft(largest.config))
+    draft = jobs.draft(largest.config)
+    return _STORED_BYTES + weights + store_bytes(draft.resolved, draft.plan)

@@ -82,7 +82,7 @@ class Renderer:
         return replace(outcome, peak_bytes=peak_bytes(), compiled=self._kernels.compilations)
 
     def _compile(self, order: RenderOrder, draft: jobs.Draft) -> float:
-        if draft.directory.is_finished():
+        if draft.resolved.directory.is_finished():
             return 0.0
         with jobs.prepared(draft, self._farm(order), self._weights(order)) as job:
             workers = Workers(job.executor)
@@ -123,7 +123,7 @@ def render_draft(draft: jobs.Draft, farm: Farm, loaded: Loaded, thumbnail_side: 
 
     Return the window megapixels of its dream.
     """
-    directory, megapixels = draft.directory, 0.0
+    directory, megapixels = draft.resolved.directory, 0.0
     if directory.is_finished():
         jobs.make_again(draft)
     else:

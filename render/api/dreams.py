@@ -15,21 +15,24 @@ from typing import Any
 
 from PIL import Image
 
-from render.api.objective import Objective
+from render.api.objective import ObjectiveExpression
 from render.config.compose import groups_of
 from render.config.keywords import config_of
 from render.config.schema import Config
 from render.errors import UserError
-from render.job import job as jobs
+from render.job.dream import dream as finish_dream
+from render.job.job import draft
 from render.job.run_record import read_run
 from render.planning.plan import Plan
 from render.storage.url import Place
 from render.system import interrupts
 
 #: Longest side of the picture that a notebook shows, px.
-_SHOWN_SIDE = 1024
-Source = str | os.PathLike[str] | None
-Target = Objective | str | Sequence[Any] | Mapping[str, Any] | None
+_MAX_SHOWN_SIDE = 1024
+#: Argument `image` of `dream`: a path or URL, `sample:NAME`, `noise`, or None for the root config's.
+ImageArgument = str | os.PathLike[str] | None
+#: Argument `objective` of `dream`.
+ObjectiveArgument = ObjectiveExpression | str | Sequence[Any] | Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -68,16 +71,16 @@ class Result:
     def _repr_png_(self) -> bytes:
         """Return the picture as PNG, at most 1,024 px a side."""
         small = self.picture.convert("RGB")
-        small.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
+        small.thumbnail((_MAX_SHOWN_SIDE, _MAX_SHOWN_SIDE))
         content = io.BytesIO()
         small.save(content, "png")
         return content.getvalue()
 
 
 def dream(
-    image: Source = None,
+    image: ImageArgument = None,
     *,
-    objective: Target = None,
+    objective: ObjectiveArgument = None,
     width: int | None = None,
     height: int | None = None,
     root: str = "preview",
@@ -105,22 +108,16 @@ def dream(
     """
     config = job_config(image, objective, root, settings, width=width, height=height, quiet=quiet)
     with running():
-        draft = jobs.draft(config)
-        if draft.directory.is_finished():
-            paths = jobs.make_again(draft)
-            return _result(draft.directory.place, draft.plan, paths)
-        draft.directory.check()
-        draft.directory.refuse_busy()
-        jobs.say_resumption(draft)
-        with jobs.prepared(draft) as job:
-            paths = jobs.render(job)
-            return _result(job.directory.place, job.plan, paths)
+        finished = finish_dream(config, summarize=False)
+    record = read_run(finished.directory).record or {}
+    gradients = tuple(tuple(map(float, octave["mean_gradient"])) for octave in record.get("octaves", []))
+    return Result(finished.pictures, finished.directory, finished.plan, gradients)
 
 
 def plan(
-    image: Source = None,
+    image: ImageArgument = None,
     *,
-    objective: Target = None,
+    objective: ObjectiveArgument = None,
     width: int | None = None,
     height: int | None = None,
     root: str = "preview",
@@ -128,16 +125,27 @@ def plan(
 ) -> Plan:
     """Return what `dream` would do with the same arguments: octaves, tiles, memory, disk and arithmetic.
 
-    Nothing is written, fetched or compiled, and memory is estimated. Raises what `dream` raises.
+    Nothing is written, fetched or compiled, and memory is estimated.
+
+    Args:
+        image: As for `dream`.
+        objective: As for `dream`.
+        width: As for `dream`.
+        height: As for `dream`.
+        root: As for `dream`.
+        **settings: As for `dream`.
+
+    Raises:
+        UserError: For settings that cannot work, in one line.
     """
     config = job_config(image, objective, root, settings, width=width, height=height, quiet=True)
     with running():
-        return jobs.draft(config).plan
+        return draft(config).plan
 
 
 def job_config(
-    image: Source,
-    objective: Target,
+    image: ImageArgument,
+    objective: ObjectiveArgument,
     root: str,
     settings: Mapping[str, Any],
     *,
@@ -145,17 +153,21 @@ def job_config(
     height: int | None,
     quiet: bool,
 ) -> Config:
-    """Return the config that the arguments of `dream` mean; raises `UserError`."""
+    """Return the config that the arguments of `dream` mean; `settings` are its other keywords. Raises `UserError`."""
     shorthands = {"image": image, "output.width": width, "output.height": height, "quiet": quiet}
     named = {key: value for key, value in shorthands.items() if value is not None}
     return config_of(root, {**named, **objective_settings(objective), **settings})
 
 
-def objective_settings(objective: Target) -> dict[str, Any]:
-    """Return the settings that an objective stands for: a preset where there is one of that name, else terms."""
+def objective_settings(objective: ObjectiveArgument) -> dict[str, Any]:
+    """Return the settings that an objective stands for: a preset where there is one of that name, else terms.
+
+    Raises:
+        UserError: For what is neither an `Objective`, a term nor a list of terms.
+    """
     if objective is None:
         return {}
-    if isinstance(objective, Objective):
+    if isinstance(objective, ObjectiveExpression):
         return {"objective.terms": list(objective.terms)}
     if isinstance(objective, str):
         presets = groups_of("preview").get("objective", [])
@@ -169,23 +181,17 @@ def objective_settings(objective: Target) -> dict[str, Any]:
 
 @contextmanager
 def running() -> Iterator[None]:
-    """Around a job in somebody else's process: the log is kept in full, and an interrupt saves the canvas first."""
+    """Run a job inside a caller's own process: keep the log in full, and save the canvas first at an interrupt."""
     logger = logging.getLogger("render")
     level = logger.level
     logger.setLevel(logging.INFO)
-    silence = logging.NullHandler()
-    logger.addHandler(silence)
+    null_handler = logging.NullHandler()
+    logger.addHandler(null_handler)
     try:
         with interrupts.handled_here(), warnings.catch_warnings():
             # Ray's processes begin with a fork that is followed by exec, which ends the threads that this warns of.
             warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
             yield
     finally:
-        logger.removeHandler(silence)
+        logger.removeHandler(null_handler)
         logger.setLevel(level)
-
-
-def _result(place: Place, planned: Plan, paths: Sequence[Place]) -> Result:
-    record = read_run(place).record or {}
-    gradients = tuple(tuple(map(float, octave["mean_gradient"])) for octave in record.get("octaves", []))
-    return Result(tuple(paths), place, planned, gradients)

@@ -1,0 +1,229 @@
+"""Resolution of a job: the one place where a config is interpreted. What runs afterwards sees values, not the config."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from render.config.octave_settings import settings_by_octave
+from render.config.schema import Config, FarmConfig, ModelConfig, SourceConfig, pictures
+from render.dreaming.optimizer import Optimizer
+from render.dreaming.term_syntax import Materials
+from render.errors import UserError
+from render.export.profile import Profile
+from render.geometry.geometry import BOUNDARY_MODES
+from render.job.materials import Library
+from render.job.pictures import usable_profile
+from render.job.run_directory import RunDirectory
+from render.networks.architecture import Architecture
+from render.networks.weights import Model, check_local, find_model
+from render.planning.footprint import PictureFiles
+from render.planning.layout import lay_out
+from render.planning.planner import PlanRequest, SourceDisk
+from render.planning.residence import Residence
+from render.planning.schedule import Schedule, make_schedule
+from render.source.mask import Mask, open_mask
+from render.source.source import Source, open_source
+from render.storage.user_paths import input_path, user_path
+from render.system.logs import is_cluster_job
+from render.system.paths import file_sha256
+from render.system.version import __version__
+
+#: Function that opens the image of a config, as `open_source` does.
+OpenSource = Callable[[str, int, SourceConfig], Source]
+
+
+@dataclass(frozen=True)
+class NetworkChoice:
+    """Network to dream with, and where its weights come from.
+
+    Attributes:
+        name: Name of the network, a key of `MODELS`.
+        model: Its architecture, published weights and default terms.
+        weights: File of weights on this machine; None for the published ones.
+        sha256: Checksum that the file must have, if any.
+        precision: Number type of kernels: `float32` or `bfloat16`.
+    """
+
+    name: str
+    model: Model
+    weights: Path | None
+    sha256: str | None
+    precision: str
+
+    @classmethod
+    def of(cls, section: ModelConfig) -> NetworkChoice:
+        """Return what the section `model` of a config chooses; raise `UserError` for no such network or file."""
+        model = find_model(section.name)
+        weights = None if section.weights is None else input_path(section.weights, "model.weights")
+        if weights is not None:
+            check_local(weights)
+        return cls(section.name, model, weights, section.sha256, section.precision)
+
+
+@dataclass(frozen=True)
+class ResolvedJob:
+    """Everything that a config means: checked values, opened pictures, and the places of what is written.
+
+    Attributes:
+        config: The config itself, for what records it: `run.json` and the pictures' metadata.
+        name: Name of the job, and of its pictures.
+        image: Source as the user named it.
+        seed: Seed of jitter and noise.
+        network: The network and its weights.
+        schedule: Objectives, masks and a stage for each octave.
+        masks: Opened masks, in the schedule's order, laid onto the canvas.
+        source: Opened source, laid onto the canvas.
+        directory: Run directory, with the pictures to make.
+        profile: Colour profile of the pictures.
+        plan_request: Values that the plan depends on.
+        farm: Executor and workers.
+        scratch: Directory of the mapped files for blocks larger than memory.
+        checkpoint_interval: Seconds between checkpoints; 0 saves after every step.
+        quiet: True if nothing but errors is printed.
+        shows_progress: True if progress is printed: not if quiet, nor where the log on standard output has it.
+    """
+
+    config: Config
+    name: str
+    image: str
+    seed: int
+    network: NetworkChoice
+    schedule: Schedule
+    masks: tuple[Mask, ...]
+    source: Source
+    directory: RunDirectory
+    profile: Profile
+    plan_request: PlanRequest
+    farm: FarmConfig
+    scratch: Path
+    checkpoint_interval: float
+    quiet: bool
+    shows_progress: bool
+
+    @property
+    def workers(self) -> int:
+        """Workers that the job asks for."""
+        return self.farm.workers or 1
+
+    @property
+    def picture_bytes(self) -> int:
+        """Bytes of source and masks, which are held once for all workers of a machine."""
+        return self.source.nbytes + sum(mask.nbytes for mask in self.masks)
+
+
+def resolve(config: Config, opener: OpenSource = open_source) -> ResolvedJob:
+    """Return what a validated config means; nothing is started or written.
+
+    Args:
+        config: The config.
+        opener: Opens the source; a caller that resolves many jobs of one picture can open it once.
+
+    Raises:
+        UserError: A file is missing or bad, or a value has no meaning for this network or picture.
+    """
+    network = NetworkChoice.of(config.model)
+    model = network.model
+    materials = Library(network.name, config.source)
+    schedule = schedule_of(config, model.architecture, model.default_terms, materials)
+    modes = BOUNDARY_MODES[config.boundary.mode]
+    masks = tuple(open_mask(value, config.source, key, modes) for key, value in schedule.masks)
+    source = opener(config.image, config.seed, config.source)
+    directory = RunDirectory(config, _identity(network, schedule, masks, source))
+    layout = lay_out(config.output, source.size, modes)
+    source = source.laid_out(layout.window, directory.home.levels)
+    profile = usable_profile(config)
+    return ResolvedJob(
+        config=config,
+        name=config.name,
+        image=config.image,
+        seed=config.seed,
+        network=network,
+        schedule=schedule,
+        masks=tuple(mask.laid_out(layout.window) for mask in masks),
+        source=source,
+        directory=directory,
+        profile=profile,
+        plan_request=plan_request(
+            config, model.architecture, schedule, layout.shape, channels=profile.channels, source_disk=source.disk_bytes
+        ),
+        farm=config.farm,
+        scratch=_scratch_directory(config.farm, directory),
+        checkpoint_interval=config.checkpoint.every,
+        quiet=config.quiet,
+        # In a cluster job, the JSON log on standard output already says everything.
+        shows_progress=not (config.quiet or (config.log == "json" and is_cluster_job())),
+    )
+
+
+def schedule_of(
+    config: Config, architecture: Architecture, default_terms: Sequence[str], materials: Materials | None = None
+) -> Schedule:
+    """Return the schedule that a config has on a network; see `make_schedule`."""
+    optimizer = Optimizer(config.optimizer.name, config.optimizer.momentum, config.optimizer.decay)
+    return make_schedule(config.objective, settings_by_octave(config), optimizer, architecture, default_terms, materials)
+
+
+def plan_request(
+    config: Config,
+    architecture: Architecture,
+    schedule: Schedule,
+    shape: tuple[int, int],
+    *,
+    channels: int = 3,
+    source_disk: SourceDisk = lambda _: 0,
+) -> PlanRequest:
+    """Return the values that a job's plan depends on.
+
+    Args:
+        config: The config.
+        architecture: The network.
+        schedule: The job's objectives and stages.
+        shape: (height, width) px of the canvas, bleed included.
+        channels: Channels of the finished picture; 4 is CMYK.
+        source_disk: Returns the bytes that the source stores in the run directory.
+    """
+    copies = {form: len(paths) for form, paths in pictures(config.output).items()}
+    return PlanRequest(
+        shape=shape,
+        scale=config.octaves.scale,
+        architecture=architecture,
+        schedule=schedule,
+        tiles=config.tiles,
+        boundary=config.boundary,
+        residence=Residence(config.farm.worker.resident, config.farm.worker.batch),
+        files=PictureFiles(copies, config.output.bits, channels),
+        source_disk=source_disk,
+    )
+
+
+def _identity(network: NetworkChoice, schedule: Schedule, masks: Sequence[Mask], source: Source) -> dict[str, str | None]:
+    """Return the facts that distinguish jobs with equal settings."""
+    return {
+        "image content": source.sha256,
+        "weights content": None if network.weights is None else _content(network.weights),
+        "objective": str(schedule),
+        "looked at": schedule.content,
+        "masks": " ".join(mask.sha256 for mask in masks) or None,
+        "program": __version__,
+    }
+
+
+def _content(weights: Path) -> str:
+    """Return the sha256 of a weights file; raise `UserError` where it cannot be read."""
+    try:
+        return file_sha256(weights)
+    except OSError as error:
+        raise UserError(f"model.weights={weights} cannot be read: {error.strerror}") from None
+
+
+def _scratch_directory(farm: FarmConfig, directory: RunDirectory) -> Path:
+    """Return the directory of the mapped files for blocks larger than memory."""
+    if farm.scratch is not None:
+        return user_path(farm.scratch, "farm.scratch").absolute()
+    if directory.place is not directory.path:
+        # The mirror of a run at a URL exists on this machine only.
+        return Path(tempfile.gettempdir())
+    return directory.path.absolute()

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from concurrent.futures import wait as wait_for_futures
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,8 +84,8 @@ def write_in_thread(work: Callable[[threading.Event], None], path: Path) -> None
     """
     stop = threading.Event()
 
-    def wait(future: Future[None]) -> None:
-        _await_bytes(future.done, lambda: _size(path))
+    def wait(thread: threading.Thread) -> None:
+        _await_bytes(lambda: not thread.is_alive(), lambda: _size(path))
 
     try:
         _call_in_thread(lambda: work(stop), "download", wait)
@@ -119,20 +118,22 @@ def in_thread(work: Callable[[], T]) -> T:
     return _call_in_thread(work, "encoder", _poll, finish=True)
 
 
-def _call_in_thread(work: Callable[[], T], name: str, wait: Callable[[Future[T]], None], *, finish: bool = False) -> T:
+def _call_in_thread(
+    work: Callable[[], T], name: str, wait: Callable[[threading.Thread], None], *, finish: bool = False
+) -> T:
     """Return the result of a call in a thread, or raise its error.
 
     Args:
         work: The call.
         name: Name of the thread.
-        wait: Wait until the future is done; may raise.
+        wait: Wait until the thread has ended; may raise.
         finish: Let the call end before the error of `wait` leaves; otherwise it continues in the background.
     """
     future: Future[T] = Future()
     thread = threading.Thread(target=_fulfil, args=(future, work), name=name, daemon=not finish)
     thread.start()
     try:
-        wait(future)
+        wait(thread)
         return future.result()
     finally:
         if finish:
@@ -150,10 +151,11 @@ def _fulfil(future: Future[T], work: Callable[[], T]) -> None:
         del future
 
 
-def _poll(future: Future[T]) -> None:
-    """Wait until a future is done. Between polls Python handles signals."""
-    while not future.done():
-        wait_for_futures([future], _POLL_S)
+def _poll(thread: threading.Thread) -> None:
+    """Wait until a thread has ended. Between polls Python handles signals."""
+    # Not by the future: a signal while its lock is acquired would leave the thread waiting for the lock for ever.
+    while thread.is_alive():
+        thread.join(_POLL_S)
 
 
 def _await_bytes(is_done: Callable[[], bool], count_bytes: Callable[[], int], stall_s: float | None = None) -> None:

@@ -84,8 +84,8 @@ def write_in_thread(work: Callable[[threading.Event], None], path: Path) -> None
     """
     stop = threading.Event()
 
-    def wait(thread: threading.Thread) -> None:
-        _await_bytes(lambda: not thread.is_alive(), lambda: _size(path))
+    def wait(running: threading.Lock) -> None:
+        _await_bytes(lambda: not running.locked(), lambda: _size(path))
 
     try:
         _call_in_thread(lambda: work(stop), "download", wait)
@@ -118,44 +118,47 @@ def in_thread(work: Callable[[], T]) -> T:
     return _call_in_thread(work, "encoder", _poll, finish=True)
 
 
-def _call_in_thread(
-    work: Callable[[], T], name: str, wait: Callable[[threading.Thread], None], *, finish: bool = False
-) -> T:
+def _call_in_thread(work: Callable[[], T], name: str, wait: Callable[[threading.Lock], None], *, finish: bool = False) -> T:
     """Return the result of a call in a thread, or raise its error.
 
     Args:
         work: The call.
         name: Name of the thread.
-        wait: Wait until the thread has ended; may raise.
+        wait: Wait until the lock, which the call holds, is free; may raise.
         finish: Let the call end before the error of `wait` leaves; otherwise it continues in the background.
     """
     future: Future[T] = Future()
-    thread = threading.Thread(target=_fulfil, args=(future, work), name=name, daemon=not finish)
+    running = threading.Lock()
+    running.acquire()
+    thread = threading.Thread(target=_fulfil, args=(future, work, running), name=name, daemon=not finish)
     thread.start()
     try:
-        wait(thread)
+        wait(running)
         return future.result()
     finally:
         if finish:
-            thread.join()
+            while running.locked():
+                time.sleep(_POLL_S)
         # The error in the future refers to this frame: this reference cycle would keep its open files open.
         del future
 
 
-def _fulfil(future: Future[T], work: Callable[[], T]) -> None:
+def _fulfil(future: Future[T], work: Callable[[], T], running: threading.Lock) -> None:
     try:
         future.set_result(work())
     except BaseException as error:
         future.set_exception(error)
         # As above.
         del future
+    finally:
+        running.release()
 
 
-def _poll(thread: threading.Thread) -> None:
-    """Wait until a thread has ended. Between polls Python handles signals."""
-    # Not by the future: a signal while its lock is acquired would leave the thread waiting for the lock for ever.
-    while thread.is_alive():
-        thread.join(_POLL_S)
+def _poll(running: threading.Lock) -> None:
+    """Wait until a lock is free, and leave it so. Between polls Python handles signals."""
+    # Neither by the future nor by `Thread.join`: a signal may leave the one locked, and the other seemingly ended.
+    while running.locked():
+        time.sleep(_POLL_S / 25)
 
 
 def _await_bytes(is_done: Callable[[], bool], count_bytes: Callable[[], int], stall_s: float | None = None) -> None:

@@ -23,6 +23,8 @@ T = TypeVar("T")
 STALL_S, STALL_BYTES = 120.0, 64 << 10
 #: Seconds between two polls, and seconds that a program gets to clean up after SIGINT.
 _POLL_S, _GRACE_S = 0.05, 3.0
+#: Seconds between two polls of a call in a thread: many take a few milliseconds.
+_CALL_POLL_S = 0.002
 #: Bytes of a program's standard error that are read.
 _MAX_ERROR_BYTES = 1 << 20
 
@@ -158,7 +160,7 @@ def _poll(running: threading.Lock) -> None:
     """Wait until a lock is free, and leave it so. Between polls Python handles signals."""
     # Neither by the future nor by `Thread.join`: a signal may leave the one locked, and the other seemingly ended.
     while running.locked():
-        time.sleep(_POLL_S / 25)
+        time.sleep(_CALL_POLL_S)
 
 
 def _await_bytes(is_done: Callable[[], bool], count_bytes: Callable[[], int], stall_s: float | None = None) -> None:

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from concurrent.futures import wait as wait_for_futures
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,8 @@ T = TypeVar("T")
 STALL_S, STALL_BYTES = 120.0, 64 << 10
 #: Seconds between two polls, and seconds that a program gets to clean up after SIGINT.
 _POLL_S, _GRACE_S = 0.05, 3.0
+#: Seconds between two polls of a call in a thread: many take a few milliseconds.
+_CALL_POLL_S = 0.002
 #: Bytes of a program's standard error that are read.
 _MAX_ERROR_BYTES = 1 << 20
 
@@ -85,8 +86,8 @@ def write_in_thread(work: Callable[[threading.Event], None], path: Path) -> None
     """
     stop = threading.Event()
 
-    def wait(future: Future[None]) -> None:
-        _await_bytes(future.done, lambda: _size(path))
+    def wait(running: threading.Lock) -> None:
+        _await_bytes(lambda: not running.locked(), lambda: _size(path))
 
     try:
         _call_in_thread(lambda: work(stop), "download", wait)
@@ -119,41 +120,47 @@ def in_thread(work: Callable[[], T]) -> T:
     return _call_in_thread(work, "encoder", _poll, finish=True)
 
 
-def _call_in_thread(work: Callable[[], T], name: str, wait: Callable[[Future[T]], None], *, finish: bool = False) -> T:
+def _call_in_thread(work: Callable[[], T], name: str, wait: Callable[[threading.Lock], None], *, finish: bool = False) -> T:
     """Return the result of a call in a thread, or raise its error.
 
     Args:
         work: The call.
         name: Name of the thread.
-        wait: Wait until the future is done; may raise.
+        wait: Wait until the lock, which the call holds, is free; may raise.
         finish: Let the call end before the error of `wait` leaves; otherwise it continues in the background.
     """
     future: Future[T] = Future()
-    thread = threading.Thread(target=_fulfil, args=(future, work), name=name, daemon=not finish)
+    running = threading.Lock()
+    running.acquire()
+    thread = threading.Thread(target=_fulfil, args=(future, work, running), name=name, daemon=not finish)
     thread.start()
     try:
-        wait(future)
+        wait(running)
         return future.result()
     finally:
         if finish:
-            thread.join()
+            while running.locked():
+                time.sleep(_POLL_S)
         # The error in the future refers to this frame: this reference cycle would keep its open files open.
         del future
 
 
-def _fulfil(future: Future[T], work: Callable[[], T]) -> None:
+def _fulfil(future: Future[T], work: Callable[[], T], running: threading.Lock) -> None:
     try:
         future.set_result(work())
     except BaseException as error:
         future.set_exception(error)
         # As above.
         del future
+    finally:
+        running.release()
 
 
-def _poll(future: Future[T]) -> None:
-    """Wait until a future is done. Between polls Python handles signals."""
-    while not future.done():
-        wait_for_futures([future], _POLL_S)
+def _poll(running: threading.Lock) -> None:
+    """Wait until a lock is free, and leave it so. Between polls Python handles signals."""
+    # Neither by the future nor by `Thread.join`: a signal may leave the one locked, and the other seemingly ended.
+    while running.locked():
+        time.sleep(_CALL_POLL_S)
 
 
 def _await_bytes(is_done: Callable[[], bool], count_bytes: Callable[[], int], stall_s: float | None = None) -> None:

@@ -14,7 +14,7 @@ from render.atlas.channel_recipe import ChannelRecipe
 from render.atlas.channels import draw_channels
 from render.atlas.display import AtlasProgress
 from render.atlas.page import Entry, page
-from render.atlas.resources import atlas_farm, atlas_path, changed_words, load_weights, model_words
+from render.atlas.setup import atlas_farm, atlas_path, changed_words, load_weights, model_words
 from render.atlas.sheets import write_sheets
 from render.config.atlas_schema import AtlasConfig, chosen_channels, ranges_text
 from render.config.command_words import make_command

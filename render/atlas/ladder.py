@@ -13,7 +13,7 @@ from PIL import Image
 from render.atlas.atlas_directory import PAGE, RUNGS, AtlasDirectory
 from render.atlas.display import AtlasProgress
 from render.atlas.page import Entry, page
-from render.atlas.resources import atlas_farm, atlas_path, changed_words, load_weights, model_words
+from render.atlas.setup import atlas_farm, atlas_path, changed_words, load_weights, model_words
 from render.atlas.sheets import write_sheets
 from render.canvas.image import to_integers
 from render.config.atlas_schema import AtlasConfig, rung_config

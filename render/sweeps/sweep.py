@@ -72,6 +72,6 @@ def sweep_farm(farm: FarmConfig, points: int) -> FarmConfig:
         return replace(farm, workers=1)
     if farm.executor != "ray" or farm.address is not None or farm.workers is not None or points < 2 or cores() < 2:
         return farm
-    from render.farm.ray.resources import has_plugin
+    from render.farm.ray.demands import has_plugin
 
     return farm if has_plugin("cuda") or has_plugin("tpu") else replace(farm, workers=2)

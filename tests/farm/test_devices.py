@@ -25,8 +25,8 @@ from render.config.validation import validate
 from render.farm.conductor.octave_stepper import next_tile_count
 from render.farm.messages import GradientReport
 from render.farm.ray import starter
+from render.farm.ray.demands import Demand
 from render.farm.ray.pool import RayFarm
-from render.farm.ray.resources import Demand
 from render.farm.ray.startup import join
 from render.farm.ray.tpu_slices import multi_host_slice
 from render.planning.plan import Machine

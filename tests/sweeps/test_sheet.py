@@ -24,7 +24,7 @@ from render.sweeps.gallery import sheet as drawing
 from render.sweeps.gallery.exhibition import Exhibition, ShownPoint
 from render.sweeps.gallery.sheet import check_sheets, write_sheets
 from render.sweeps.gallery.sheet_blocks import MAX_SHEET_SIDE
-from render.sweeps.gallery.sheet_layout import MIN_CELL_SIDE, SheetLayout, lay_out
+from render.sweeps.gallery.sheet_layout import MIN_CELL_SIDE, ContactSheetLayout, lay_out
 from render.sweeps.gallery.sheet_pages import pages_of
 from render.sweeps.gallery.sheet_text import cell_texts
 from render.sweeps.rendering.thumbnails import make_thumbnail
@@ -58,7 +58,7 @@ def exhibition(
     return Exhibition("layers", tuple(axes), points, rows, columns, MADE, "make sweep conf=layers")
 
 
-def check(shown: Exhibition, sheets: Sequence[SheetLayout], largest: int = LARGEST_SHEET) -> None:
+def check(shown: Exhibition, sheets: Sequence[ContactSheetLayout], largest: int = LARGEST_SHEET) -> None:
     """Check what holds for all contact sheets: every point once, nothing overlaps, text fits."""
     assert sorted(cell.point for sheet in sheets for cell in sheet.cells) == list(range(len(shown.points)))
     for sheet in sheets:

@@ -11,8 +11,8 @@ from ray.exceptions import RayError
 
 from render.errors import UserError
 from render.farm.ray.actors import MAX_START_S, Member
+from render.farm.ray.demands import describe_nodes
 from render.farm.ray.failures import cause_of_death
-from render.farm.ray.resources import describe_nodes
 from render.farm.ray.starter import WorkerStarter
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ import ray
 
 from render.errors import UserError
 from render.farm.ray.actors import Member
+from render.farm.ray.demands import alive_nodes, describe_nodes, find_demand
 from render.farm.ray.ray_cluster import RayCluster
-from render.farm.ray.resources import alive_nodes, describe_nodes, find_demand
 from render.farm.ray.tpu_slices import SHAPES, multi_host_slice
 
 

@@ -9,9 +9,9 @@ import ray
 
 from render.config.schema import FarmConfig
 from render.farm.notice import Warned
+from render.farm.ray.demands import alive_nodes
 from render.farm.ray.node import RayNode
 from render.farm.ray.notice_watch import NoticeWatch
-from render.farm.ray.resources import alive_nodes
 from render.farm.ray.startup import join, knock
 
 

@@ -19,7 +19,7 @@ from render.export.lettering import EMPTY, GROUND, draw_line, line_height
 from render.export.metadata import Metadata, read_settings
 from render.export.picture import image_of, write_picture
 from render.sweeps.gallery.exhibition import Exhibition, ShownPoint
-from render.sweeps.gallery.sheet_layout import SheetLayout, lay_out
+from render.sweeps.gallery.sheet_layout import ContactSheetLayout, lay_out
 from render.sweeps.gallery.sheet_text import SheetText, cell_texts
 from render.system.version import __version__
 
@@ -81,7 +81,7 @@ def _settings(path: Path) -> dict[str, object]:
         return {}
 
 
-def _digest(directory: Path, exhibition: Exhibition, layout: SheetLayout) -> str:
+def _digest(directory: Path, exhibition: Exhibition, layout: ContactSheetLayout) -> str:
     """Return a digest of a sheet's content."""
     contents: list[object] = []
     for cell in layout.cells:
@@ -98,7 +98,7 @@ def _digest(directory: Path, exhibition: Exhibition, layout: SheetLayout) -> str
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _draw(directory: Path, points: Sequence[ShownPoint], layout: SheetLayout) -> np.ndarray:
+def _draw(directory: Path, points: Sequence[ShownPoint], layout: ContactSheetLayout) -> np.ndarray:
     """Return the sheet as (rows, columns, 3) uint8 RGB."""
     height, width = layout.shape
     sheet = Image.new("RGB", (width, height), GROUND)

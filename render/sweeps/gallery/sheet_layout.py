@@ -29,7 +29,7 @@ class SheetCell:
 
 
 @dataclass(frozen=True)
-class SheetLayout:
+class ContactSheetLayout:
     """Sheet of `shape` (rows, columns) px; `font` is its font size, px."""
 
     shape: tuple[int, int]
@@ -38,7 +38,7 @@ class SheetLayout:
     cells: tuple[SheetCell, ...]
 
 
-def lay_out(exhibition: Exhibition, side: int = 320, max_bytes: int = LARGEST_SHEET) -> list[SheetLayout]:
+def lay_out(exhibition: Exhibition, side: int = 320, max_bytes: int = LARGEST_SHEET) -> list[ContactSheetLayout]:
     """Return the sheets of a sweep.
 
     Cells are as large as possible without more sheets than the smallest cells need.
@@ -62,7 +62,7 @@ def lay_out(exhibition: Exhibition, side: int = 320, max_bytes: int = LARGEST_SH
         sheets = sum(len(blocks_by_sheet(measured, cut)) for measured, _, cut in cuts)
         if sheets < count:
             best, count = cuts, sheets
-    layouts: list[SheetLayout] = []
+    layouts: list[ContactSheetLayout] = []
     for measured, head, cut in best:
         for blocks in blocks_by_sheet(measured, cut):
             number = f" ({len(layouts) + 1} of {count})" if count > 1 else ""
@@ -100,7 +100,7 @@ def _aspect(sizes: Sequence[tuple[int, int]]) -> tuple[float, float]:
     return max(size[0] / max(size) for size in valid_sizes), max(size[1] / max(size) for size in valid_sizes)
 
 
-def _sheet(page: MeasuredPage, head: SheetHead, cut: BlockCut, blocks: Sequence[Rect], number: str) -> SheetLayout:
+def _sheet(page: MeasuredPage, head: SheetHead, cut: BlockCut, blocks: Sequence[Rect], number: str) -> ContactSheetLayout:
     """Return one sheet: its head, then its blocks below each other or side by side."""
     style = page.style
     width = page.sheet_width(cut.columns, cut.across)
@@ -116,7 +116,7 @@ def _sheet(page: MeasuredPage, head: SheetHead, cut: BlockCut, blocks: Sequence[
             left += page.width(cut.columns) + page.apart
         else:
             top = bottom + page.apart
-    return SheetLayout((bottom + style.margin, width), style.font, tuple(texts), tuple(cells))
+    return ContactSheetLayout((bottom + style.margin, width), style.font, tuple(texts), tuple(cells))
 
 
 def _names(measured: MeasuredPage, block: Rect, top: int, left: int) -> Iterator[SheetText]:

@@ -12,7 +12,7 @@ from typing import Any
 from render.config.compose import check_job
 from render.config.formats import FORMATS
 from render.config.hydra_text import literal
-from render.config.schema import Config
+from render.config.schema import OBJECTIVE_FILE_KEYS, Config
 from render.errors import UserError
 from render.storage.url import checked_url, is_url
 from render.storage.user_paths import user_path
@@ -23,8 +23,6 @@ JOB_FILE = "job.yaml"
 MAX_BYTES = 100_000_000
 
 _INPUTS = "inputs"
-#: Keys of an objective that name files.
-_FILE_KEYS = ("mask", "image", "guide", "direction")
 #: Colour profiles that are part of the program.
 _BUILT_IN_PROFILES = ("srgb", "p3", "cmyk")
 
@@ -123,7 +121,7 @@ def _pack_files(key: str, value: Any, pack_file: Callable[[str, str], str]) -> A
         return value
     return {
         inner: _pack_picture(f"{key}.{inner}", part, pack_file)
-        if inner in _FILE_KEYS and isinstance(part, str)
+        if inner in OBJECTIVE_FILE_KEYS and isinstance(part, str)
         else _pack_files(f"{key}.{inner}", part, pack_file)
         for inner, part in value.items()
     }

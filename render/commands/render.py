@@ -14,7 +14,7 @@ from render.system import interrupts
 
 def render_command(root: str, words: Sequence[str]) -> int:
     """Dream the picture of a config and print its place."""
-    return _dream(load_config(root, words))
+    return _run_dream(load_config(root, words))
 
 
 def plan_command(root: str, words: Sequence[str]) -> int:
@@ -35,7 +35,7 @@ def sweep_command(root: str, words: Sequence[str]) -> int:
     return sweep(root, words)
 
 
-def _dream(config: Config) -> int:
+def _run_dream(config: Config) -> int:
     """Dream one picture."""
     from render.job.dream import dream
     from render.job.report import start_logging

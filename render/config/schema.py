@@ -14,7 +14,7 @@ from typing import Any
 from render.config.formats import FORMATS, format_of, suffix_of
 
 #: Keys of an objective that name files.
-_FILES = ("mask", "image", "guide", "direction")
+OBJECTIVE_FILE_KEYS = ("mask", "image", "guide", "direction")
 _CM_PER_INCH, _MM_PER_INCH = 2.54, 25.4
 
 
@@ -271,7 +271,7 @@ def named_files(value: Any, key: str = "objective") -> Iterator[tuple[str, str]]
     """Yield the dotted key and name of every file in an objective's settings."""
     if isinstance(value, dict):
         for inner, part in value.items():
-            if isinstance(part, str) and inner in _FILES:
+            if isinstance(part, str) and inner in OBJECTIVE_FILE_KEYS:
                 yield f"{key}.{inner}", part
             yield from named_files(part, f"{key}.{inner}")
     elif isinstance(value, list):
@@ -285,7 +285,7 @@ def _without_directories(value: Any, key: str = "") -> Any:
         return {inner: _without_directories(part, inner) for inner, part in value.items()}
     if isinstance(value, list):
         return [_without_directories(part) for part in value]
-    return value.rpartition("/")[2] if isinstance(value, str) and key in _FILES else value
+    return value.rpartition("/")[2] if isinstance(value, str) and key in OBJECTIVE_FILE_KEYS else value
 
 
 def picture_width(output: OutputConfig) -> int | None:

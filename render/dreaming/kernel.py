@@ -131,7 +131,7 @@ class Kernel:
             window=window,
             source=source if objective.needs_source else None,
             constants=constants,
-            divisors=np.asarray(kernel_inputs.divisors, np.float32),
+            factors=np.asarray(kernel_inputs.factors, np.float32),
             places=places,
             offset=offset,
         )

@@ -62,7 +62,7 @@ class Objective:
         """True if the objective needs the source, in the kernel or for a statistic."""
         return self.needs_source or bool(self.statistics)
 
-    def divisors(self, architecture: Architecture, extended: tuple[int, int]) -> tuple[float, ...]:
+    def factors(self, architecture: Architecture, extended: tuple[int, int]) -> tuple[float, ...]:
         """Return for each term its weight over its number of positions in the extended canvas.
 
         Weights are relative to the largest: the ascent divides the gradient by its mean, so only ratios matter, and
@@ -131,7 +131,7 @@ class Objective:
     def total(
         self,
         activations: Mapping[str, jax.Array],
-        divisors: jax.Array,
+        factors: jax.Array,
         constants: Sequence[tuple[jax.Array, ...]] | None = None,
         places: jax.Array | None = None,
     ) -> jax.Array:
@@ -141,7 +141,7 @@ class Objective:
 
         Args:
             activations: Those of each layer, (rows, columns, channels) float32.
-            divisors: (terms,) float32, results of `divisors`.
+            factors: (terms,) float32, results of `factors`.
             constants: Arrays of each term; None if no term has any.
             places: (terms, 2, `MOST_COPIES`) int32, result of `places`; None if no term looks at a place.
 
@@ -158,7 +158,7 @@ class Objective:
                 for term, arrays, place in zip(self.terms, term_constants, term_places, strict=True)
             ]
         )
-        return jnp.dot(shares, divisors)
+        return jnp.dot(shares, factors)
 
 
 @dataclass(frozen=True)
@@ -167,12 +167,12 @@ class KernelInputs:
 
     Attributes:
         objective: Index of one of the kernel's objectives.
-        divisors: For each of its terms, the weight over the number of positions: see `Objective.divisors`.
+        factors: For each of its terms, the weight over the number of positions: see `Objective.factors`.
         chosen: Channels of the terms that need a statistic, by the term's number: see `Strongest.choose`.
     """
 
     objective: int
-    divisors: tuple[float, ...]
+    factors: tuple[float, ...]
     chosen: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
 

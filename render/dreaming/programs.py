@@ -39,8 +39,8 @@ class GradientArguments(NamedTuple, Generic[Leaf]):
     source: Leaf | None
     #: Constant arrays of each term, `TermConstants`.
     constants: Any
-    #: Weight of each term over its number of positions, (terms,) float32: see `Objective.divisors`.
-    divisors: Leaf
+    #: Weight of each term over its number of positions, (terms,) float32: see `Objective.factors`.
+    factors: Leaf
     #: Activations that each term looks at, (terms, 2, `MOST_COPIES`) int32: see `Objective.places`.
     places: Leaf
     #: First row and column of the core in the window, (2,) int32; clamped so that the core fits.
@@ -49,7 +49,7 @@ class GradientArguments(NamedTuple, Generic[Leaf]):
 
 #: True for the arguments that differ from window to window; the others are the same for all windows of a call.
 PER_WINDOW: GradientArguments[bool] = GradientArguments(
-    state=False, window=True, source=True, constants=False, divisors=False, places=True, offset=True
+    state=False, window=True, source=True, constants=False, factors=False, places=True, offset=True
 )
 
 
@@ -127,7 +127,7 @@ class Programs:
             window=window,
             source=window if objective.needs_source else None,
             constants=constants,
-            divisors=jax.ShapeDtypeStruct((terms,), jnp.float32),
+            factors=jax.ShapeDtypeStruct((terms,), jnp.float32),
             places=jax.ShapeDtypeStruct((*batch, terms, 2, MOST_COPIES), jnp.int32),
             offset=jax.ShapeDtypeStruct((*batch, 2), jnp.int32),
         )
@@ -203,7 +203,7 @@ class Programs:
 
         activations, tape = network.taped(window, objective.layers)
         cotangents = jax.grad(
-            lambda layer_activations: objective.total(layer_activations, arguments.divisors, constants, arguments.places)
+            lambda layer_activations: objective.total(layer_activations, arguments.factors, constants, arguments.places)
         )(activations)
         return core_gradient(network, tape, cotangents, (window.shape[0], window.shape[1]), core, arguments.offset)
 

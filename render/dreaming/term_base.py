@@ -60,7 +60,7 @@ class Term(ABC):
     layer: str
     weight: float = field(default=1.0, kw_only=True)
 
-    #: Name of the kind in a config, and one line about what it amplifies.
+    #: Name of the kind in listings and in a kernel's key, and one line about what it amplifies.
     kind: ClassVar[str]
     about: ClassVar[str]
     examples: ClassVar[tuple[str, ...]]

@@ -17,14 +17,14 @@ class Executor(Protocol):
     """Transport of calls to numbered workers. References may be passed as arguments and arrive there as values.
 
     Callers use `remote.Workers`, whose calls have types. Every method may raise `WorkersLost`; after `mend` all workers
-    answer again, without the data that they held.
+    answer again, but the new ones hold no block, so the conductor deals all blocks anew.
     """
 
     @property
     def workers(self) -> int:
         """Number of workers."""
 
-    def place(self, worker: int) -> str:
+    def node_of(self, worker: int) -> str:
         """Return a worker's node. Results for several workers on one node should share one object."""
 
     def open(self, *job: Any) -> list[WorkerFacts]:
@@ -93,7 +93,7 @@ class InlineExecutor:
         """Number of workers."""
         return len(self._workers)
 
-    def place(self, worker: int) -> str:  # noqa: ARG002
+    def node_of(self, worker: int) -> str:  # noqa: ARG002
         """Return the same place for all workers."""
         return "here"
 

@@ -237,7 +237,7 @@ def render(job: Job, final_facts: Callable[[], Mapping[str, Any]] = dict) -> lis
         display = Displays(_display(job), progress)
         try:
             with interrupts.deferred(quiet=quiet):
-                return _render(job, display, final_facts)
+                return _render_and_export(job, display, final_facts)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"interrupted; {_resume_hint(job)}") from None
         except Overtaken:
@@ -258,7 +258,7 @@ def _display(job: Job) -> Display:
     return make_display(job.plan, quiet=not job.resolved.shows_progress)
 
 
-def _render(job: Job, display: Display, final_facts: Callable[[], Mapping[str, Any]]) -> list[Place]:
+def _render_and_export(job: Job, display: Display, final_facts: Callable[[], Mapping[str, Any]]) -> list[Place]:
     resolved, directory = job.resolved, job.resolved.directory
     started = time.perf_counter()
     log.info(
@@ -268,7 +268,7 @@ def _render(job: Job, display: Display, final_facts: Callable[[], Mapping[str, A
     _start_record(job)
     if directory.resume_key() not in (None, job.resume_key):
         log.warning("going on with other settings of the farm than before: sums may be rounded differently")
-    conductor = _dream(job, display)
+    conductor = _conduct(job, display)
     # The pictures are made from the checkpoint, so the workers' memory can be freed.
     conductor.release()
     dreamed = time.perf_counter()
@@ -304,7 +304,7 @@ def _start_record(job: Job) -> None:
     )
 
 
-def _dream(job: Job, display: Display) -> Conductor:
+def _conduct(job: Job, display: Display) -> Conductor:
     """Run a conductor to its end, show and record its events, and return it."""
     directory = job.resolved.directory
 

@@ -22,7 +22,7 @@ from render.networks.weights import Model, check_local, find_model
 from render.planning.footprint import PictureFiles
 from render.planning.layout import lay_out
 from render.planning.planner import PlanRequest, SourceDisk
-from render.planning.residence import Residence
+from render.planning.residence import ResidencySettings
 from render.planning.schedule import Schedule, make_schedule
 from render.source.mask import Mask, open_mask
 from render.source.source import Source, open_source
@@ -193,7 +193,7 @@ def plan_request(
         schedule=schedule,
         tiles=config.tiles,
         boundary=config.boundary,
-        residence=Residence(config.farm.worker.resident, config.farm.worker.batch),
+        residence=ResidencySettings(config.farm.worker.resident, config.farm.worker.batch),
         files=PictureFiles(copies, config.output.bits, channels),
         source_disk=source_disk,
     )

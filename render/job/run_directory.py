@@ -122,12 +122,14 @@ class RunDirectory:
     def resume_key(self) -> ResumeKey | None:
         """Return the values that the checkpoints of this job share; None if there are none."""
         manifest = self.checkpoints.read()
-        return manifest[0] if manifest and manifest[1] and manifest[0].digest == self.digest else None
+        return (
+            manifest.resume_key if manifest and manifest.checkpoints and manifest.resume_key.digest == self.digest else None
+        )
 
     def newest(self) -> Checkpoint | None:
         """Return the newest checkpoint; None if there is none."""
         manifest = self.checkpoints.read()
-        return manifest[1][0] if manifest and manifest[1] else None
+        return manifest.checkpoints[0] if manifest and manifest.checkpoints else None
 
     def canvas(self) -> CanvasStore:
         """Return the canvas of the newest checkpoint.

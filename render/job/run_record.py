@@ -217,10 +217,10 @@ def _read_backup(directory: Place) -> dict[str, Any]:
     try:
         manifest, about = checkpoints.read(), checkpoints.read_about()
         record = checked_record(about)
-        if manifest is None or not manifest[1] or manifest[0].digest != record["digest"]:
+        if manifest is None or not manifest.checkpoints or manifest.resume_key.digest != record["digest"]:
             return {}
     except (UserError, MalformedRecord):
         return {}
-    newest, planned = manifest[1][0], planned_steps(record)
+    newest, planned = manifest.checkpoints[0], planned_steps(record)
     is_finished = len(planned) == newest.octave + 1 and newest.steps >= planned[-1]
     return {**record, "status": "finished" if is_finished else "interrupted"}

@@ -25,13 +25,13 @@ def tiles_a_call(seconds: float) -> int:
 class Deal:
     """Blocks of one octave, the pieces of each block's margin, and the pixels that owners lend for the margins.
 
-    `loans` is by owner and place. All that is lent to one place is one object, because many small objects would cost
+    `loans` is by owner and node. All that is lent to one node is one object, because many small objects would cost
     more than the pixels in them.
     """
 
     octave: Octave
     blocks: tuple[Block, ...]
-    places: tuple[str, ...]
+    nodes: tuple[str, ...]
     margins: tuple[Gathering, ...]
     loans: tuple[dict[str, dict[int, list[Rect]]], ...]
     #: Pieces that the gradient's filter needs around each block; empty if there is no filter.
@@ -39,14 +39,14 @@ class Deal:
 
     @classmethod
     def of(cls, octave: Octave, workers: Sequence[str], arrangement: tuple[int, int] | None) -> Deal:
-        """Deal an octave's tiles to workers, each given by its place."""
+        """Deal an octave's tiles to workers, each given by its node."""
         blocks = deal_blocks(octave.grid, len(workers), arrangement)
-        places = tuple(workers[: len(blocks)])
+        nodes = tuple(workers[: len(blocks)])
         margins = tuple(Gathering.of(margin_pieces(block, blocks), number) for number, block in enumerate(blocks))
         loans: tuple[dict[str, dict[int, list[Rect]]], ...] = tuple({} for _ in blocks)
         for borrower, margin in enumerate(margins):
             for owner, pieces in margin.others:
-                loan = loans[owner].setdefault(places[borrower], {})
+                loan = loans[owner].setdefault(nodes[borrower], {})
                 loan[borrower] = [piece.source for piece in pieces]
         reach = octave.stage.conditioning.reach
         around = tuple(
@@ -55,7 +55,7 @@ class Deal:
             )
             for number, block in enumerate(blocks if reach else ())
         )
-        return cls(octave, blocks, places, margins, loans, around)
+        return cls(octave, blocks, nodes, margins, loans, around)
 
     def owners(self, rect: Rect) -> Iterator[tuple[int, Rect]]:
         """Yield each block that owns a part of a canvas rectangle, with that part."""

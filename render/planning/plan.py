@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from render.dreaming.stage import Stage
 from render.geometry.geometry import Grid
-from render.planning.residence import Residence
+from render.planning.residence import ResidencySettings
 
 #: Share of a device's memory for a kernel call, and of all memory for everything.
 _KERNEL_SHARE, TOTAL_SHARE = 0.5, 0.9
@@ -66,7 +66,7 @@ class Octave:
     stage: Stage
     window_flops: int
     device_window_bytes: int
-    residence: Residence | None
+    residence: ResidencySettings | None
 
     @property
     def steps(self) -> int:

@@ -20,7 +20,7 @@ from render.planning.footprint import PictureFiles, block_bytes, disk_bytes, wor
 from render.planning.limits import refuse_disk, refuse_memory, refuse_reach, refuse_small
 from render.planning.network_view import NetworkView
 from render.planning.plan import Machine, Octave, Plan
-from render.planning.residence import Residence, estimated_bytes, suits
+from render.planning.residence import ResidencySettings, estimated_bytes, suits
 from render.planning.schedule import Schedule
 
 #: Function of an objective's number, a window and a core, both (rows, columns) px; returns the bytes that the kernel needs.
@@ -61,7 +61,7 @@ class PlanRequest:
     schedule: Schedule
     tiles: TilesConfig
     boundary: BoundaryConfig
-    residence: Residence
+    residence: ResidencySettings
     files: PictureFiles
     source_disk: SourceDisk = lambda _: 0
 

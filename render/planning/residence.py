@@ -20,13 +20,13 @@ _ESTIMATE = 2
 
 
 @dataclass(frozen=True)
-class Residence:
+class ResidencySettings:
     """Settings `farm.worker.resident`: true, false or auto, and `farm.worker.batch`: a number or auto."""
 
     resident: bool | str = "auto"
     batch: int | str = "auto"
 
-    def asked(self, platform: str) -> bool:
+    def is_requested(self, platform: str) -> bool:
         """Return whether blocks should be resident on a device of this platform, if they can; `auto` excludes CPUs."""
         return platform != "cpu" if self.resident == "auto" else bool(self.resident)
 

@@ -219,7 +219,7 @@ def _ours(model: str, layer: str, side: int) -> tuple[Gradient, dict[str, float]
     core = core_side(loaded.architecture.layer(layer), side) or side
     shape = KernelShape((side, side), (core, core))
     # The size of the whole canvas makes a factor of the gradient: here the window is all there is.
-    given = KernelInputs(0, objective.divisors(loaded.architecture, shape.window))
+    given = KernelInputs(0, objective.factors(loaded.architecture, shape.window))
     offset = ((side - core) // 2, (side - core) // 2)
     kernel.memory(shape)
     made = {

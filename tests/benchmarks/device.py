@@ -23,13 +23,13 @@ from render.dreaming.resident import BatchSpec, compile_gradient
 from render.dreaming.stage import Stage
 from render.errors import UserError
 from render.farm.messages import Assignment, GradientReport, GradientSums, WorkerFacts
-from render.farm.worker.resident_block import Residency
+from render.farm.worker.resident_block import ResidencyRule
 from render.farm.worker.worker import Worker
 from render.geometry.blocks import Gathering, deal_blocks, margin_pieces
 from render.geometry.geometry import Axis, Grid, Interval, KernelShape, Rect, round_up, whole
 from render.networks.network import Network
 from render.networks.weights import Loaded
-from render.planning.residence import Residence
+from render.planning.residence import ResidencySettings
 
 _GIGAPIXEL = 1e9
 #: Share of a memory that windows, or a block, may take here, and the longest that a step may be expected to take, s.
@@ -160,9 +160,9 @@ def _worker(
     arrays = 24 * block.padded.area
     if grid.tiles * axis.window**2 / rate > _LONGEST or arrays > _SHARE * facts.host_bytes:
         return None
-    given = KernelInputs(0, kernel.objectives[0].divisors(loaded.architecture, grid.extended_shape))
+    given = KernelInputs(0, kernel.objectives[0].factors(loaded.architecture, grid.extended_shape))
     assignment = Assignment(0, 0, block, Gathering.of(margin_pieces(block, blocks), 0), (), Stage(1, 1.5), (given,))
-    residency = Residency(kernel, Residence(resident), facts.platform, facts.device_bytes)
+    residency = ResidencyRule(kernel, ResidencySettings(resident), facts.platform, facts.device_bytes)
     worker = Worker(kernel, Noise.made(), kernel.objectives, loaded.architecture, residency=residency)
     try:
         worker.begin_octave(assignment)

@@ -127,7 +127,7 @@ def test_pytorch_computes_the_same_gradient(loaded_by_name, model: str, layer: s
     rows, columns = 178, 203
     theirs = TorchKernel(loaded.architecture.truncated([layer]), loaded.parameters, channels_last=channels_last)
     objective = resolve([layer], loaded.architecture)
-    given = KernelInputs(0, objective.divisors(loaded.architecture, (rows, columns)))
+    given = KernelInputs(0, objective.factors(loaded.architecture, (rows, columns)))
     shape, kernel = KernelShape((rows, columns), (rows, columns)), kernel_of(loaded, objective)
     apart = []
     for seed in range(3):

@@ -202,7 +202,7 @@ import render.farm.conductor, render.farm.ray.pool, render.job.job
 from render.dreaming.objectives import resolve
 from render.networks.weights import MODELS
 objective = resolve(["mixed3", "0.5*mixed5:1+2"], MODELS["inception_v3"].architecture)
-print(len(objective.divisors(MODELS["inception_v3"].architecture, (300, 203))), "jax" in sys.modules)
+print(len(objective.factors(MODELS["inception_v3"].architecture, (300, 203))), "jax" in sys.modules)
 """
     process = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert process.stdout.split() == ["2", "False"], process.stderr
@@ -227,7 +227,7 @@ def test_a_term_is_the_mean_over_its_channels(chosen: tuple[int, ...]) -> None:
 
 
 def test_the_objective_is_the_weighted_mean_over_positions() -> None:
-    """Shares of a partition of the positions add up; the divisors make it a mean.
+    """Shares of a partition of the positions add up; the factors make it a mean.
 
     Weights count relative to the largest, here 2.
     """
@@ -238,14 +238,14 @@ def test_the_objective_is_the_weighted_mean_over_positions() -> None:
         name: rng.normal(size=(*sizes[name], INCEPTION.layer(name).channels)).astype(np.float32)
         for name in objective.layers
     }
-    divisors = jnp.asarray(objective.divisors(INCEPTION, (300, 203)))
+    factors = jnp.asarray(objective.factors(INCEPTION, (300, 203)))
     model = TrainedModel(architecture=INCEPTION, parameters={}, activations=None)
     constants = [term.constants(model) for term in objective.terms]
-    whole = objective.total({name: jnp.asarray(values) for name, values in activations.items()}, divisors, constants)
+    whole = objective.total({name: jnp.asarray(values) for name, values in activations.items()}, factors, constants)
     expected = np.mean(activations["mixed3"] ** 2) - 0.25 * np.mean(activations["mixed4"][..., [1, 2]])
     np.testing.assert_allclose(whole, expected, rtol=1e-4)
     top, bottom = (
-        objective.total({name: jnp.asarray(values[part]) for name, values in activations.items()}, divisors, constants)
+        objective.total({name: jnp.asarray(values[part]) for name, values in activations.items()}, factors, constants)
         for part in (slice(0, 5), slice(5, None))
     )
     np.testing.assert_allclose(top + bottom, whole, rtol=1e-4)
@@ -255,7 +255,7 @@ def test_the_objective_is_the_weighted_mean_over_positions() -> None:
 def test_only_the_ratio_of_weights_matters(unit: float) -> None:
     """And their sign: the ascent divides by the mean gradient, so any unit stays in float32."""
     terms = [{"layer": "mixed4", "weight": 2 * unit}, {"layer": "mixed5", "weight": -unit}]
-    divisors = resolve(terms, INCEPTION).divisors(INCEPTION, (300, 203))
-    plain = resolve(["mixed4", "-0.5*mixed5"], INCEPTION).divisors(INCEPTION, (300, 203))
-    assert divisors == pytest.approx(plain)
-    assert divisors[0] > 0 > divisors[1]
+    factors = resolve(terms, INCEPTION).factors(INCEPTION, (300, 203))
+    plain = resolve(["mixed4", "-0.5*mixed5"], INCEPTION).factors(INCEPTION, (300, 203))
+    assert factors == pytest.approx(plain)
+    assert factors[0] > 0 > factors[1]

@@ -319,7 +319,7 @@ class GivenTo:
 
     def __init__(self, objective: int) -> None:
         self.objective = objective
-        self.divisors = (1.0,)
+        self.factors = (1.0,)
 
 
 def padded(pixels: Pixels, by: int, grid: Grid) -> Pixels:

@@ -17,13 +17,13 @@ from render.dreaming.objectives import KernelInputs, Objective, resolve
 from render.dreaming.stage import Conditioning, Region, Stage
 from render.errors import NumericalError
 from render.farm.messages import Assignment
-from render.farm.worker.resident_block import Residency, ResidentBlock
+from render.farm.worker.resident_block import ResidencyRule, ResidentBlock
 from render.farm.worker.worker import Worker
 from render.geometry.blocks import Gathering, deal_blocks, margin_pieces
 from render.geometry.geometry import Grid
 from render.job.job import draft, prepared
 from render.networks.weights import Loaded
-from render.planning.residence import Residence, suits
+from render.planning.residence import ResidencySettings, suits
 from tests.conftest import refusal
 from tests.support.dream_in_process import Dream, Stop, chunks_of, small_draft
 from tests.support.farm_job import JOB, dreamed
@@ -32,8 +32,10 @@ from tests.support.untiled import Still, assert_equal, kernel_of, make_grid, pho
 MEMORY = 64 * 10**9
 
 
-def residency_of(kernel: Kernel, batch: int | str = "auto", resident: bool | str = True, memory: int = MEMORY) -> Residency:
-    return Residency(kernel, Residence(resident, batch), "cpu", memory)
+def residency_of(
+    kernel: Kernel, batch: int | str = "auto", resident: bool | str = True, memory: int = MEMORY
+) -> ResidencyRule:
+    return ResidencyRule(kernel, ResidencySettings(resident, batch), "cpu", memory)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +107,7 @@ def test_resident_dreams_are_the_same_from_any_number_of_workers_and_after_a_sto
 def assignment(grid: Grid, objective: Objective, loaded: Loaded) -> Assignment:
     """The only worker's."""
     blocks = deal_blocks(grid, 1)
-    kernel_inputs = KernelInputs(0, objective.divisors(loaded.architecture, grid.extended_shape))
+    kernel_inputs = KernelInputs(0, objective.factors(loaded.architecture, grid.extended_shape))
     return Assignment(
         0, 0, blocks[0], Gathering.of(margin_pieces(blocks[0], blocks), 0), (), Stage(2, 1.5), (kernel_inputs,)
     )
@@ -202,7 +204,7 @@ def test_the_canvas_comes_back_for_the_next_octave(worker: Worker) -> None:
 def test_a_gradient_that_is_not_finite_names_its_tile(worker: Worker) -> None:
     """The first in the order of tiles; and what is given anew is heeded."""
     (kernel_inputs,) = worker.arrays.assignment.kernel_inputs
-    worker.choose((replace(kernel_inputs, divisors=(np.inf,)),))
+    worker.choose((replace(kernel_inputs, factors=(np.inf,)),))
     with pytest.raises(NumericalError, match=r"octave 1, step 2, tile 4 \(row 1, column 0\)"):
         worker.compute_gradient(1, (0, 0), 4, 100)
 
@@ -211,13 +213,13 @@ def test_what_a_device_cannot_step_stays_on_the_host(kernel: Kernel, inception: 
     objective = kernel.objectives[0]
     grid = make_grid(inception, objective, (150, 211), 64, "reflect")
     plain = assignment(grid, objective, inception)
-    assert residency_of(kernel).ascent(plain) is not None
+    assert residency_of(kernel).program(plain) is not None
     # By itself a CPU keeps to the host; blocks that have outgrown its memory cannot be kept there.
-    assert residency_of(kernel, resident="auto").ascent(plain) is None
-    assert residency_of(kernel, resident=False).ascent(plain) is None
+    assert residency_of(kernel, resident="auto").program(plain) is None
+    assert residency_of(kernel, resident=False).program(plain) is None
     outgrown = replace(plain, directory=Path("/nowhere"))
-    assert "farm.worker.resident=true" in refusal(lambda: residency_of(kernel).ascent(outgrown))
-    assert residency_of(kernel).ascent(replace(plain, stage=Stage(2, 1.5, conditioning=Conditioning(pull=0.1)))) is None
+    assert "farm.worker.resident=true" in refusal(lambda: residency_of(kernel).program(outgrown))
+    assert residency_of(kernel).program(replace(plain, stage=Stage(2, 1.5, conditioning=Conditioning(pull=0.1)))) is None
 
 
 def test_a_block_that_does_not_fit_is_refused_where_it_was_asked_for(kernel: Kernel, inception: Loaded) -> None:
@@ -228,12 +230,12 @@ def test_a_block_that_does_not_fit_is_refused_where_it_was_asked_for(kernel: Ker
     objective = kernel.objectives[0]
     work = assignment(make_grid(inception, objective, (150, 211), 64, "reflect"), objective, inception)
     for memory in (1_000_000, 12_000_000):
-        required, auto = (Residency(kernel, Residence(resident), "gpu", memory) for resident in (True, "auto"))
-        message = refusal(lambda required=required: required.ascent(work))
+        required, auto = (ResidencyRule(kernel, ResidencySettings(resident), "gpu", memory) for resident in (True, "auto"))
+        message = refusal(lambda required=required: required.program(work))
         assert "farm.worker.resident=true" in message
         assert "211 x 150 px" in message
-        assert auto.ascent(work) is None
-    assert Residency(kernel, Residence(), "gpu", MEMORY).ascent(work) is not None
+        assert auto.program(work) is None
+    assert ResidencyRule(kernel, ResidencySettings(), "gpu", MEMORY).program(work) is not None
 
 
 @pytest.mark.parametrize(
@@ -266,7 +268,7 @@ def test_masked_and_several_regions_do_not_suit(inception: Loaded) -> None:
 
 def test_windows_go_together_while_a_device_has_room_and_is_not_full() -> None:
     """About four megapixels a call, and never more than memory or 16."""
-    residence, window = Residence(), (1000, 1000)
+    residence, window = ResidencySettings(), (1000, 1000)
     assert residence.together("gpu", window, 10**9, 10**11) == 4
     assert residence.together("gpu", window, 10**9, 25 * 10**8) == 2
     assert residence.together("gpu", window, 10**9, 10) == 1
@@ -274,7 +276,7 @@ def test_windows_go_together_while_a_device_has_room_and_is_not_full() -> None:
     assert residence.together("gpu", (3000, 3000), 10**9, 10**11) == 1
     assert residence.together("cpu", window, 10**9, 10**11) == 1
     for platform, batch in itertools.product(("cpu", "gpu"), (1, 5)):
-        assert Residence(batch=batch).together(platform, window, 10**9, 10) == batch
+        assert ResidencySettings(batch=batch).together(platform, window, 10**9, 10) == batch
 
 
 @pytest.mark.slow

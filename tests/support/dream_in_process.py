@@ -21,7 +21,7 @@ from render.farm.checkpoint import Checkpoints, OctaveHistory, ResumeKey
 from render.farm.conductor import BlockOptions, Conductor, Saving
 from render.farm.events import Event
 from render.farm.executors import InlineExecutor, Reference
-from render.farm.worker.resident_block import Residency
+from render.farm.worker.resident_block import ResidencyRule
 from render.farm.worker.tile_gradients import Gradient
 from render.farm.worker.worker import Worker
 from render.geometry.geometry import KernelShape
@@ -66,7 +66,7 @@ class Ripples:
         assert window.shape[:2] == shape.window
         length = 9 + 4 * given.objective
         gradient = sum(np.sin(np.roll(window, shift, axis) / length) for shift, axis in ((3, 0), (-5, 1))) - window / 500
-        return gradient[offset[0] : offset[0] + shape.core[0], offset[1] : offset[1] + shape.core[1]] / given.divisors[0]
+        return gradient[offset[0] : offset[0] + shape.core[0], offset[1] : offset[1] + shape.core[1]] / given.factors[0]
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class Dream:
         mapped: bool = False,
         kind: type[MendingExecutor] = MendingExecutor,
         kernel: Gradient | None = None,
-        residency: Residency | None = None,
+        residency: ResidencyRule | None = None,
     ) -> tuple[Pixels, list[Event]]:
         """Run to the end, or to where `stop` raises; return the canvas and the events.
 

@@ -25,7 +25,7 @@ from render.dreaming.stage import Stage
 from render.dreaming.term_base import Term
 from render.dreaming.terms import Class, Direction, Energy, Neuron, Strongest
 from render.farm.messages import Assignment
-from render.farm.worker.resident_block import Residency
+from render.farm.worker.resident_block import ResidencyRule
 from render.farm.worker.worker import Worker
 from render.geometry.blocks import Gathering, deal_blocks, margin_pieces
 from render.geometry.geometry import BOUNDARY_MODES, Axis, Grid, Rect, round_up
@@ -201,14 +201,14 @@ def tiled_gradient(
     jitter,
     workers: int = 1,
     source: Pixels | None = None,
-    residency: Residency | None = None,
+    residency: ResidencyRule | None = None,
 ) -> Pixels:
     """The same by the program's own workers, blocks, margins and windows."""
     blocks = deal_blocks(grid, workers)
     objective = kernel.objectives[0]
     shown = Still(canvas if source is None else source)
     farm = [Worker(kernel, shown, kernel.objectives, loaded.architecture, residency=residency) for _ in blocks]
-    kernel_inputs = KernelInputs(0, objective.divisors(loaded.architecture, grid.extended_shape))
+    kernel_inputs = KernelInputs(0, objective.factors(loaded.architecture, grid.extended_shape))
     margins = [Gathering.of(margin_pieces(block, blocks), number) for number, block in enumerate(blocks)]
     for number, (worker, block) in enumerate(zip(farm, blocks, strict=True)):
         worker.begin_octave(Assignment(number, 0, block, margins[number], (), Stage(1, 1.0), (kernel_inputs,)))

@@ -101,8 +101,8 @@ class BlockDealer:
 
     def _deal(self, octave: Octave) -> DealtWorkers:
         """Deal an octave's tiles to all workers that there are now."""
-        places = [self._executor.place(worker) for worker in range(self._executor.workers)]
-        return DealtWorkers(self._executor, Deal.of(octave, places, self._options.arrangement))
+        nodes = [self._executor.node_of(worker) for worker in range(self._executor.workers)]
+        return DealtWorkers(self._executor, Deal.of(octave, nodes, self._options.arrangement))
 
     def _assignments(self, deal: Deal) -> list[Assignment]:
         """Return every worker's assignment."""
@@ -125,7 +125,7 @@ class BlockDealer:
         """Return the kernel's inputs for each region, with no channels chosen."""
         extended_shape = octave.grid.extended_shape
         return tuple(
-            KernelInputs(region.objective, self._objectives[region.objective].divisors(self._architecture, extended_shape))
+            KernelInputs(region.objective, self._objectives[region.objective].factors(self._architecture, extended_shape))
             for region in octave.stage.regions
         )
 

@@ -84,7 +84,7 @@ class Conductor:
         """
         while True:
             try:
-                if (yield from self._dream(seed)):
+                if (yield from self._run_octaves(seed)):
                     return
             except WorkersLost as lost:
                 yield self._membership.replace_lost(str(lost))
@@ -120,7 +120,7 @@ class Conductor:
         assert self._stepper is not None, "no octave has begun"
         return self._stepper
 
-    def _dream(self, seed: int) -> Generator[Event, None, bool]:
+    def _run_octaves(self, seed: int) -> Generator[Event, None, bool]:
         """Dream to the end. Return False if stopped at a checkpoint, to resume from it with more workers."""
         resumed = self._resume()
         first = self.stepper.deal.octave.index if resumed else 0

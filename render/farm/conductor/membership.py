@@ -24,7 +24,10 @@ class MachinesLeaving(Exception):
 
 
 class Membership:
-    """The set of an executor's workers, and its changes. After each but a join, their blocks are lost."""
+    """The set of an executor's workers, and its changes.
+
+    After each change the conductor deals the blocks anew: from the newest checkpoint, or at an octave's start.
+    """
 
     def __init__(self, executor: Executor, arrangement: tuple[int, int] | None) -> None:
         """Store the settings; `arrangement` is the requested (rows, columns) of blocks."""

@@ -159,7 +159,7 @@ class OctaveStepper:
     def _by_borrower(self, loans: dict[tuple[int, str], Promise[LentPixels]]) -> Loans:
         """Sort loans, which are by owner and place, into those that each worker's margin needs."""
         return [
-            [loans[owner, self.deal.places[borrower]] for owner, _ in margin.others]
+            [loans[owner, self.deal.nodes[borrower]] for owner, _ in margin.others]
             for borrower, margin in enumerate(self.deal.margins)
         ]
 

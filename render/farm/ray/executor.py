@@ -71,8 +71,8 @@ class RayExecutor:
         results = self.members[worker].handle.call_parts.options(num_returns=parts).remote(method, *arguments)
         return [results] if parts == 1 else list(results)
 
-    def place(self, worker: int) -> str:
-        """See `Executor.place`."""
+    def node_of(self, worker: int) -> str:
+        """See `Executor.node_of`."""
         return self.members[worker].node or ""
 
     def wait(self, references: Sequence[Reference]) -> list[Reference]:

@@ -18,7 +18,7 @@ from render.geometry.geometry import Rect, Tile, boundary_runs
 
 
 class SourceOfPixels(Protocol):
-    """The part of `canvas.source.Source` that a worker uses."""
+    """The part of `source.source.Source` that a worker uses."""
 
     def at(self, shape: tuple[int, int], rect: Rect) -> Pixels:
         """Return a rectangle of the source resampled to `shape`: (rows, columns, 3) float32 RGB, 0..255."""

@@ -10,7 +10,7 @@ from render.dreaming.objectives import Objective
 from render.errors import UserError
 from render.networks.parameters import fingerprint
 from render.networks.weights import Loaded
-from render.planning.residence import Residence
+from render.planning.residence import ResidencySettings
 
 if TYPE_CHECKING:
     from render.dreaming.kernel import Kernel
@@ -24,7 +24,7 @@ class KernelRecipe:
     loaded: Loaded
     objectives: tuple[Objective, ...]
     precision: str = "float32"
-    residence: Residence = field(default_factory=Residence)
+    residence: ResidencySettings = field(default_factory=ResidencySettings)
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from render.farm.versions import own_versions
 from render.farm.worker.block import MaskOfPixels, SourceOfPixels
 from render.farm.worker.interface import RemoteProcess
 from render.farm.worker.kernel_recipe import KernelRecipe
-from render.farm.worker.resident_block import Residency
+from render.farm.worker.resident_block import ResidencyRule
 from render.farm.worker.worker import Worker
 from render.geometry.geometry import KernelShape
 from render.networks.network import Network, class_scores
@@ -104,12 +104,12 @@ class WorkerProcess(RemoteProcess):
             self._serve(recipe.make(self._kernels))
             return self.ping()
         assert source is not None, "a dream has a source"
-        # In parallel with building and compiling the kernel.
+        # In parallel with building the network.
         threading.Thread(target=store.get_ready).start()
         self._recipe = recipe
         self._kernel = self._kernels.find(recipe)
         facts = self.ping()
-        residency = Residency(self._kernel, recipe.residence, facts.platform, facts.device_bytes)
+        residency = ResidencyRule(self._kernel, recipe.residence, facts.platform, facts.device_bytes)
         architecture, devices = recipe.loaded.architecture, self._kernel.devices
         self._serve(Worker(self._kernel, source, recipe.objectives, architecture, masks, devices, residency))
         return facts

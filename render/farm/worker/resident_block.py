@@ -37,7 +37,7 @@ from render.planning.plan import size_text
 from render.planning.residence import (
     TOTAL_SHARE,
     WINDOWS_SHARE,
-    Residence,
+    ResidencySettings,
     canvas_bytes,
     estimated_bytes,
     slots_bytes,
@@ -50,7 +50,7 @@ from render.planning.residence import (
 _IN_FLIGHT = 3
 
 
-class Ascent:
+class ResidentProgram:
     """Program that computes the gradients of a block's tiles on the device, a few at once."""
 
     def __init__(self, kernel: Kernel, kernel_inputs: KernelInputs, form: BatchSpec) -> None:
@@ -74,8 +74,8 @@ class Ascent:
         """
         if kernel_inputs is not self._kernel_inputs:
             self._kernel_inputs = kernel_inputs
-            divisors = np.asarray(kernel_inputs.divisors, np.float32)
-            self._constants = jax.device_put((self._kernel.constants(kernel_inputs), divisors))
+            factors = np.asarray(kernel_inputs.factors, np.float32)
+            self._constants = jax.device_put((self._kernel.constants(kernel_inputs), factors))
         missing_count = self.form.windows - len(positions)
         padded_positions = np.asarray([*positions, *[positions[-1]] * missing_count], np.int32)
         padded_places, offsets = np.stack([*places, *[places[-1]] * missing_count]), padded_positions[:, 1]
@@ -92,23 +92,23 @@ class Ascent:
         return objective.places(self._kernel.programs.network.architecture, block.grid, window, jitter)
 
 
-class Residency:
+class ResidencyRule:
     """Rule that decides which blocks stay on this process' device."""
 
-    def __init__(self, kernel: Kernel, residence: Residence, platform: str, memory: int) -> None:
+    def __init__(self, kernel: Kernel, residence: ResidencySettings, platform: str, memory: int) -> None:
         """Store the device's `platform` and `memory` in bytes, and the `residence` that the config asks for."""
         self._kernel = kernel
         self._residence = residence
         self._platform = platform
         self._memory = memory
 
-    def ascent(self, assignment: Assignment) -> Ascent | None:
+    def program(self, assignment: Assignment) -> ResidentProgram | None:
         """Return the program that steps a block on the device, or None if the block stays on the host.
 
         Raise `UserError` if `farm.worker.resident=true` and it does not fit.
         """
         stage, block, kernel_inputs = assignment.stage, assignment.block, assignment.kernel_inputs[0]
-        if not self._residence.asked(self._platform) or self._kernel.devices > 1:
+        if not self._residence.is_requested(self._platform) or self._kernel.devices > 1:
             return None
         if not suits(stage, self._kernel.objectives[kernel_inputs.objective]):
             return None
@@ -126,14 +126,14 @@ class Residency:
         form = BatchSpec(shape, together, stage.conditioning.normalize, stage.conditioning.luminance_only)
         limit = int(self._memory * TOTAL_SHARE)
         # Before compiling: check the memory that is needed in any case.
-        canvas, slots, ascent = canvas_bytes(block), slots_bytes(block), None
+        canvas, slots, program = canvas_bytes(block), slots_bytes(block), None
         needed = canvas + slots
         if needed <= limit:
-            ascent = Ascent(self._kernel, kernel_inputs, form)
-            input_bytes, kernel_bytes = call_bytes(ascent.cores)
+            program = ResidentProgram(self._kernel, kernel_inputs, form)
+            input_bytes, kernel_bytes = call_bytes(program.cores)
             needed = input_bytes + stepping_bytes(canvas, slots, kernel_bytes)
         if needed <= limit:
-            return ascent
+            return program
         if self._residence.resident == "auto":
             return None
         raise UserError(
@@ -153,17 +153,17 @@ class ResidentBlock(BlockArrays):
         masks: Sequence[MaskOfPixels],
         *,
         needs_source: bool,
-        ascent: Ascent,
+        program: ResidentProgram,
     ) -> None:
         super().__init__(assignment, source, masks, needs_source=needs_source)
-        self._ascent = ascent
+        self._program = program
         self._canvas: jax.Array | None = None
         self._slots: jax.Array | None = None
 
     @property
     def together(self) -> int:
         """Number of windows that are computed at once."""
-        return self._ascent.form.windows
+        return self._program.form.windows
 
     @property
     def gradients(self) -> list[Pixels]:
@@ -193,7 +193,7 @@ class ResidentBlock(BlockArrays):
 
     def compute_gradient(self, step: int, jitter: tuple[int, int], tiles: Sequence[Tile]) -> list[GradientSums]:
         """Compute the gradient of some tiles, which stays on the device, and return its sums. Raise `NumericalError`."""
-        canvas, kernel_inputs, form = self._resident(), self.assignment.kernel_inputs[0], self._ascent.form
+        canvas, kernel_inputs, form = self._resident(), self.assignment.kernel_inputs[0], self._program.form
         if self._slots is None:
             self._slots = zeros((*slots_shape(self.block), 3))
         rows: list[jax.Array] = []
@@ -203,9 +203,9 @@ class ResidentBlock(BlockArrays):
                 rows[-_IN_FLIGHT].block_until_ready()
             batch = tiles[first : first + form.windows]
             windows = [self.block.grid.window(tile, jitter) for tile in batch]
-            places = [self._ascent.places(kernel_inputs, self.block, window, jitter) for window in windows]
+            places = [self._program.places(kernel_inputs, self.block, window, jitter) for window in windows]
             positions = [self._position(tile, window) for tile, window in zip(batch, windows, strict=True)]
-            self._slots, sums = self._ascent(kernel_inputs, canvas, self._slots, positions, places)
+            self._slots, sums = self._program(kernel_inputs, canvas, self._slots, positions, places)
             rows.append(sums)
         by_row = np.concatenate(jax.device_get(rows)) if rows else np.empty((0, form.sums, 0))
         # Only the last call can have fewer tiles than windows.
@@ -244,7 +244,7 @@ class ResidentBlock(BlockArrays):
         return rect.rows.start - self.block.padded.rows.start, rect.columns.start - self.block.padded.columns.start
 
     def _position(self, tile: Tile, window: Rect) -> Position:
-        grid, shape, pixels = self.block.grid, self._ascent.form.shape, self.block.pixels
+        grid, shape, pixels = self.block.grid, self._program.form.shape, self.block.pixels
         # A device would silently cut another window.
         assert window.intersect(self.block.padded) == window, "the window lies beyond the margin"
         core = grid.core(tile)

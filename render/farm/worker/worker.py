@@ -20,7 +20,7 @@ from render.farm.parts import CANVAS
 from render.farm.worker import block_preview, block_store, block_update, exchange
 from render.farm.worker.block import BlockArrays, MaskOfPixels, SourceOfPixels
 from render.farm.worker.interface import LentPixels, RemoteWorker
-from render.farm.worker.resident_block import Residency, ResidentBlock
+from render.farm.worker.resident_block import ResidencyRule, ResidentBlock
 from render.farm.worker.tile_gradients import Gradient, TileGradients
 from render.farm.worker.timings import PhaseTimer, timed
 from render.geometry.blocks import Gathering
@@ -32,8 +32,8 @@ from render.storage.url import Place
 class Worker(RemoteWorker):
     """Owner of one block, which it steps.
 
-    Methods are called in the conductor's order: begin_octave or load; then, for each step, lend, begin_step,
-    compute_gradient until all tiles are done, update.
+    Methods are called in the conductor's order: begin_octave or load; lend, for the first step; then, for each step,
+    begin_step, compute_gradient until all tiles are done, and update_and_lend, or update in the last step.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Worker(RemoteWorker):
         architecture: Architecture | None = None,
         masks: Sequence[MaskOfPixels] = (),
         devices: int = 1,
-        residency: Residency | None = None,
+        residency: ResidencyRule | None = None,
     ) -> None:
         """Store the settings; no block is held yet.
 
@@ -110,9 +110,9 @@ class Worker(RemoteWorker):
         )
         # May compile: counted as the first kernel call's compilation is.
         with self.timer.phase("kernel"):
-            ascent = self._residency.ascent(assignment) if self._residency is not None else None
-        if ascent is not None:
-            return ResidentBlock(assignment, self._source, self._masks, needs_source=needs_source, ascent=ascent)
+            program = self._residency.program(assignment) if self._residency is not None else None
+        if program is not None:
+            return ResidentBlock(assignment, self._source, self._masks, needs_source=needs_source, program=program)
         return BlockArrays(assignment, self._source, self._masks, needs_source=needs_source)
 
     @timed("kernel")

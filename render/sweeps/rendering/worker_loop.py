@@ -95,7 +95,7 @@ class WorkerLoop:
         """
         facts = executor.open(recipe)[0]
         lost_points = 0
-        self.queue.join(self.worker, executor.place(0))
+        self.queue.join(self.worker, executor.node_of(0))
         while (task := self.queue.next_task(self.worker)) is not None:
             worker_name = f"pid {facts.pid} on {facts.host}"
             attempt = self.queue.attempt(task.number)
@@ -111,7 +111,7 @@ class WorkerLoop:
                     # The point caused the losses, not the worker.
                     executor.settled()
                 (facts,) = Workers(executor).run([0], RemoteProcess.ping)
-                self.queue.join(self.worker, executor.place(0))
+                self.queue.join(self.worker, executor.node_of(0))
                 continue
             lost_points = 0
             executor.settled()

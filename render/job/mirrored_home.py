@@ -174,8 +174,8 @@ class MirroredHome:
         foreign_name = stored_pictures.foreign_object(self._quick, name)
         if foreign_name is not None:
             raise UserError(
-                f"{self.picture_place(name)} has other things below it, such as {foreign_name}, which are never replaced: "
-                "move them away, or choose another output.dir"
+                f"{self.picture_place(name)} holds {foreign_name}, which is not as a run wrote it and is never replaced: "
+                "move it away, or choose another output.dir"
             )
 
     def adopt_picture(self, name: str, sha256: str, run: str) -> None:

@@ -34,7 +34,7 @@ def check_url(url: str, entry: Mapping[str, Any], inputs: Iterable[tuple[str, st
     foreign_name = foreign_object(storage, name)
     if foreign_name is not None:
         raise UserError(
-            f"{url} has other things below it, such as {foreign_name}, which are never replaced: choose another output.path"
+            f"{url} holds {foreign_name}, which is not as a run wrote it and is never replaced: choose another output.path"
         )
     is_partial = bool(entry.get("sending")) and next(storage.tree(name), None) is not None
     if not overwrite and not is_partial:

@@ -36,7 +36,7 @@ class PhotoSource:
         pixels: (height, width, 3) float32 sRGB, 0..255, upright.
         sha256: Digest of the file.
         background: R,G,B, 0..255, around the picture.
-        window: Part that the canvas ssource_configs; None for all of it.
+        window: Part that the canvas shows; None for all of it.
     """
 
     pixels: Pixels
@@ -55,7 +55,7 @@ class PhotoSource:
         return self.pixels.nbytes
 
     def laid_out(self, window: SourceWindow | None, _directory: Place) -> PhotoSource:
-        """Return the photo as the canvas ssource_configs it through `window`."""
+        """Return the photo as the canvas shows it through `window`."""
         return replace(self, window=window)
 
     def disk_bytes(self, _shapes: object) -> int:

@@ -407,7 +407,7 @@ def test_what_lies_below_a_name_is_never_replaced_by_a_copy(bucket: str) -> None
     storage.write("a.png/one.jpg", b"mine")
     for path in ("photos.dzi", "a.png"):
         words = [*TINY, "overwrite=true", f"output.dir={bucket}/run", f"output.path={bucket}/{path}"]
-        assert "other things below it" in refusal(draft(load_config("preview", words)).resolved.directory.check)
+        assert "which is not as a run wrote it" in refusal(draft(load_config("preview", words)).resolved.directory.check)
     assert names(bucket) == ["a.png/one.jpg", "photos/one.jpg"]
     bare = load_config("preview", [*TINY, "output.path=s3://bucket.png"])
     assert refusal(lambda: draft(bare)) == "output.path=s3://bucket.png: it names a bucket: name an object in it"

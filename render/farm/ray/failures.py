@@ -27,12 +27,13 @@ def read_failure(error: RayError) -> CallFailure:
     """Return the failure behind an error of `ray.get`.
 
     Raises:
-        RenderError: The worker has raised one, or the object store is full.
+        RenderError: The worker has raised one, or the object store is full on this machine. On a worker's, it may have room
+            again when the call is repeated.
         RayTaskError: The worker has raised another error, which is a defect of the program.
     """
-    if isinstance(error, ObjectStoreFullError):
-        raise UserError(f"Ray's object store is full ({first_line(error)}): free some memory or disk")
     if not isinstance(error, RayTaskError):
+        if isinstance(error, ObjectStoreFullError):
+            raise UserError(f"Ray's object store is full ({first_line(error)}): free some memory or disk")
         return CallFailure(cause_of_death(error))
     # Ray wraps the worker's error; the cause has the message for the user.
     cause = error.cause

@@ -102,7 +102,7 @@ def init_ray(startup: AbstractContextManager[None] | None = None, **options: Any
     """
     divert_native()
     log_worker_output()
-    with startup or nullcontext(), _signals_postponed():
+    with _signals_postponed(), startup or nullcontext():
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
 
 

@@ -104,7 +104,7 @@ COMMANDS: dict[str, Command] = {
     "status": Command(
         "show the state of a sweep, a run or a cluster; exit code 1 if anything failed",
         (
-            ("run=DIR", "directory of a sweep or a run, or the URL of a run"),
+            ("[run=DIR]", "directory of a sweep or a run, or the URL of a run; this or cluster= is needed"),
             ("[watch=true]", "show it until it ends"),
             ("[cluster=NAME]", "show a cluster, as cluster-status does"),
         ),
@@ -113,8 +113,8 @@ COMMANDS: dict[str, Command] = {
     "preflight": Command(
         "check a picture before it is printed: resolution, colours, clipping, seams",
         (
-            ("file=PICTURE", "the picture to check"),
-            ("[run=DIR]", "run that made it; without file=, the run's picture is checked"),
+            ("[file=PICTURE]", "the picture to check; this or run= is needed"),
+            ("[run=DIR]", "the run that made it; without file=, its own picture is checked"),
             ("[tile=PX]", "tile size, or WIDTHxHEIGHT, if the file does not state it"),
             ("[json=true]", "print the report as JSON"),
         ),

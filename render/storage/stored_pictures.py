@@ -118,7 +118,11 @@ def foreign_object(storage: ObjectStorage, name: str) -> str | None:
 
     def has_changed(pair: tuple[ObjectInfo, WrittenFile]) -> bool:
         entry, file = pair
-        return storage.sha256(f"{name}/{entry.name}", entry) != file["sha256"]
+        try:
+            return storage.sha256(f"{name}/{entry.name}", entry) != file["sha256"]
+        except FileNotFoundError:
+            # It went after it was listed: there is nothing to lose.
+            return False
 
     changed = _in_parallel(has_changed, listed)
     return next((entry.name for (entry, _), is_changed in zip(listed, changed, strict=True) if is_changed), None)

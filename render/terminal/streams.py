@@ -50,10 +50,14 @@ def accept_any_text() -> None:
 
 
 def outlast() -> None:
-    """Make standard output and error of this process survive the terminal.
+    """Make standard output and error of this process survive the terminal, and stand in for those that are closed.
 
     Call it once, when a command starts.
     """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # Closed, as by `>&-`. The lowest free descriptor is its own: no other file may get it.
+            setattr(sys, name, open(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))  # noqa: PTH123, SIM115
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         # A replaced stream, for example of a test, is left alone.

@@ -54,7 +54,7 @@ def test_a_step_size_reaches_the_update_through_six_files() -> None:
         "render/config/octave_settings.py",
         "render/planning/schedule.py",
         "render/dreaming/stage.py",
-        "render/farm/worker/update.py",
+        "render/farm/worker/block_update.py",
     )
     assert all("step_size" in (ROOT / path).read_text() for path in trip)
     settings = resolve(load_config("preview", [*SMALL, "octaves.count=2", "step_size=[2,0.5]"])).schedule

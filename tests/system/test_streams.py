@@ -96,3 +96,15 @@ def test_what_native_code_prints_goes_to_the_log_and_not_to_the_terminal() -> No
     )
     assert ended.stderr == "words of ours\n"
     assert ended.stdout == "['native code says: [E 1 2] core_worker.cc: words of C++']\n"
+
+
+@pytest.mark.parametrize(("words", "code"), [("classes words=fish", 0), ("helo", 2), ("status run=nowhere", 2)])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_change_no_exit_code(words: str, code: int, closed: str, tmp_path: Path) -> None:
+    command = f'exec "$0" -m render {words} {closed}'
+    finished = subprocess.run(
+        ["sh", "-c", command, sys.executable], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+    )
+    assert finished.returncode == code
+    assert "Traceback" not in finished.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,11 +56,11 @@ def signals() -> Iterator[None]:
     """What a command run in this process has changed of its signals ends with the test."""
     handlers = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
     hook = sys.unraisablehook
-    state = {name: value for name, value in vars(interrupts).items() if isinstance(value, bool | float)}
+    state = replace(interrupts._handling)
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    vars(interrupts).update(state)
+    vars(interrupts._handling).update(vars(state))
     sys.unraisablehook = hook
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from render.config.schema import FarmConfig
 from render.farm.executors import Executor, InlineExecutor, Reference
 from render.system import interrupts
-from render.system.surroundings import check_xla_flags, settle_jax
+from render.system.surroundings import changed_environment, check_xla_flags, settle_jax
 
 if TYPE_CHECKING:
     from render.farm.worker.process import KernelCache
@@ -51,19 +50,21 @@ class InlineFarm:
         kernels: KernelCache | None = None,
         platform: str | None = None,
     ) -> None:
-        self._platform_before = os.environ.get("JAX_PLATFORMS")
+        # XLA reads it when it starts its threads, at the first use of a device.
+        variables = {"NPROC": str(threads)}
         if platform is not None:
             # With this set, a device that is in use is an error and not a slow render. Read when JAX is imported.
-            os.environ["JAX_PLATFORMS"] = platform
-        self._platform = platform
-        # Read by XLA when it starts its threads, at the first use of a device.
-        os.environ["NPROC"] = str(threads)
-        if kernels is None:
-            with interrupts.postponed():
-                settle_jax()
-                from render.farm.worker.process import KernelCache
+            variables["JAX_PLATFORMS"] = platform
+        with ExitStack() as environment:
+            environment.enter_context(changed_environment(variables))
+            if kernels is None:
+                with interrupts.postponed():
+                    settle_jax()
+                    from render.farm.worker.process import KernelCache
 
-            kernels = KernelCache()
+                kernels = KernelCache()
+            #: Restores the variables.
+            self._environment = environment.pop_all()
         self._workers = workers
         self._check = check
         self._kernels = kernels
@@ -91,11 +92,8 @@ class InlineFarm:
         return value
 
     def close(self) -> None:
-        """Restore `JAX_PLATFORMS`. Nothing else is kept but memory."""
-        if self._platform is not None:
-            os.environ.pop("JAX_PLATFORMS")
-            if self._platform_before is not None:
-                os.environ["JAX_PLATFORMS"] = self._platform_before
+        """Restore the environment. Nothing else is kept but memory."""
+        self._environment.close()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import secrets
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -96,6 +96,26 @@ def clean_environment() -> Iterator[None]:
         yield
     finally:
         os.environ.update(removed)
+
+
+@contextmanager
+def changed_environment(variables: Mapping[str, str], restored: Sequence[str] = ()) -> Iterator[None]:
+    """Inside the context, set variables for this process and those that it starts; restore them at its end.
+
+    Args:
+        variables: Their values.
+        restored: Names of other variables that are restored, because code inside the context sets them.
+    """
+    before = {name: os.environ.get(name) for name in (*variables, *restored)}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def private_token() -> dict[str, str]:

@@ -108,8 +108,8 @@ def test_every_choice_of_every_group_composes(group: str, choice: str) -> None:
 def shipped_keys() -> dict[str, Path]:
     """Every key that conf/ documents, and where."""
     paths = dict.fromkeys(keys_in(CONF / "job" / "default.yaml"), CONF / "job" / "default.yaml")
-    for group, paths in (("model", "*.yaml"), ("node", "*.yaml"), ("objective", "auto.yaml")):
-        for path in (CONF / group).glob(paths):
+    for group, pattern in (("model", "*.yaml"), ("node", "*.yaml"), ("objective", "auto.yaml")):
+        for path in (CONF / group).glob(pattern):
             paths |= {f"{group}.{key}": path for key in keys_in(path)}
     return paths
 

@@ -30,7 +30,7 @@ from render.farm.ray.actors import Member
 from render.farm.ray.pool import RayFarm
 from render.farm.ray.starter import WorkerStarter
 from render.geometry.geometry import Rect
-from render.job.job import draft, prepared
+from render.job.job import Draft, draft, prepared
 from render.system.machine import cores
 from tests.conftest import dreamed_here
 from tests.support.farm_job import JOB, dreamed
@@ -248,6 +248,11 @@ class Deadly:
         return self.source.at(shape, rect)
 
 
+def with_source(job_draft: Draft, source: Any) -> Draft:
+    """Return the draft with another source, which its plan does not know."""
+    return replace(job_draft, resolved=replace(job_draft.resolved, source=source))
+
+
 @pytest.fixture(scope="module")
 def frail() -> Iterator[RayFarm]:
     """Return two workers that may fail once each between two checkpoints."""
@@ -301,7 +306,7 @@ def test_a_worker_that_fails_again_and_again_is_set_aside(
 
     with (
         caplog.at_level("INFO", "render"),
-        prepared(replace(job_draft, source=Deadly(job_draft.source, tmp_path / "alive")), frail) as job,
+        prepared(with_source(job_draft, Deadly(job_draft.resolved.source, tmp_path / "alive")), frail) as job,
     ):
         waiting = threading.Thread(target=lease_both)
         waiting.start()
@@ -324,7 +329,7 @@ def test_when_no_worker_survives_the_reason_is_told(frail: RayFarm, tmp_path: Pa
     (tmp_path / "alive").mkdir()
     (tmp_path / "alive" / "first").touch()
     with (
-        prepared(replace(job_draft, source=Deadly(job_draft.source, tmp_path / "alive")), frail) as job,
+        prepared(with_source(job_draft, Deadly(job_draft.resolved.source, tmp_path / "alive")), frail) as job,
         pytest.raises(UserError, match=r"no worker is left after 1 retries \(the last: (its process died|out of memory)"),
     ):
         dreamed(job, job.conductor())

@@ -345,8 +345,8 @@ def test_a_job_may_not_ask_for_more_than_the_farm_has(farm: RayFarm) -> None:
 
 def test_weights_that_changed_on_the_way_are_refused(farm: RayFarm, inception, tmp_path: Path) -> None:
     with farm.lease(1) as executor, pytest.raises(UserError, match="not those of the job"):
-        job_draft = draft(load_config("preview", [*JOB, f"output.dir={tmp_path / 'run'}"]))
-        executor.open(KernelRecipe(replace(inception, sha256="0" * 64), job_draft.schedule.objectives), job_draft.source)
+        job = draft(load_config("preview", [*JOB, f"output.dir={tmp_path / 'run'}"])).resolved
+        executor.open(KernelRecipe(replace(inception, sha256="0" * 64), job.schedule.objectives), job.source)
 
 
 def run_command(*words: str, cwd: Path, timeout: float = 300) -> Finished:

@@ -321,3 +321,30 @@ def test_on_a_cluster_the_lines_are_the_jobs_output_too(
 def test_the_formatter_alone_knows_nothing_of_octaves() -> None:
     record = logging.LogRecord("render", logging.INFO, "x", 1, "hello", None, None)
     assert set(json.loads(JsonLines("r").format(record))) == {"time", "level", "run", "message"}
+
+
+@pytest.mark.slow
+def test_a_process_dreams_by_itself_joins_a_cluster_with_another_token_and_dreams_again(
+    watched: Watched, tmp_path: Path
+) -> None:
+    """As a notebook may: nothing of one Ray is left in the environment, or in Ray's own memory, for the next."""
+    script = f"""
+import json, os, render, render.farm
+from pathlib import Path
+settings = dict(objective="mixed0", width=96, octaves={{"count": 1, "steps": 1}}, quiet=True)
+before = dict(os.environ)
+for name, farm in (("one", {{}}), ("two", {{}}), ("three", {{"address": {watched.head.address!r}}}), ("four", {{}})):
+    theirs = {{"RAY_AUTH_MODE": "token", **{watched.head.environment!r}}} if farm else {{}}
+    os.environ.update(theirs)
+    render.dream("sample:chelsea", farm=farm, output={{"dir": name}}, **settings)
+    for variable in theirs:
+        os.environ.pop(variable, None)
+    changed = {{key for key in before.keys() | os.environ.keys() if before.get(key) != os.environ.get(key)}}
+    assert farm or not changed, changed
+    before = dict(os.environ)
+"""
+    environment = {key: value for key, value in watched.environment.items() if not key.startswith("RAY_AUTH")}
+    finished = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr

@@ -361,7 +361,7 @@ def test_where_nothing_says_which_run_it_is_every_command_says_so(kind: str, run
     # Begun anew it works, and what nobody can vouch for is kept.
     pictures = contents(run)
     fresh = draft(load_config("preview", [*PRINT, f"output.dir={run}", "fresh=true"]))
-    assert "preview.png" in refusal(fresh.directory.check)
+    assert "preview.png" in refusal(fresh.resolved.directory.check)
     assert contents(run) == pictures
     for name in ("preview.png", "preview-zoom"):
         (run / name).rename(run / f"moved-{name}")

@@ -69,7 +69,7 @@ def test_blocks_in_scratch_files_make_the_same_canvas(tmp_path: Path) -> None:
             for _ in conductor.run(job.resolved.seed):
                 pass
             canvases.append(held(conductor))
-            each.directory.checkpoints.discard()
+            each.resolved.directory.checkpoints.discard()
     np.testing.assert_array_equal(*canvases)
     assert [path.name for path in (tmp_path / "run").iterdir()] == []
 

@@ -380,7 +380,7 @@ def test_finished_pictures_are_known_without_reading_them(bucket: str) -> None:
     with prepared(first) as job:
         assert render(job) == [f"{bucket}/out/dream.png"]
     again = draft(load_config("preview", words))
-    assert again.directory.is_finished() and again.directory.pictures.missing(_style_of(bucket)) == []
+    assert again.resolved.directory.is_finished() and again.resolved.directory.pictures.missing(_style_of(bucket)) == []
     # A run that starts over replaces its own copy.
     with prepared(draft(load_config("preview", [*words, "fresh=true", "output.quality=80"]))) as job:
         assert render(job) == [f"{bucket}/out/dream.png"]
@@ -388,10 +388,10 @@ def test_finished_pictures_are_known_without_reading_them(bucket: str) -> None:
     again = draft(load_config("preview", words))
     # A copy that has changed since is not replaced, nor is a picture in the run's place.
     storage.write("out/dream.png", b"mine")
-    assert "exists" in refusal(again.directory.check)
+    assert "exists" in refusal(again.resolved.directory.check)
     storage.remove("out/dream.png")
     storage.write("run/preview.png", b"mine")
-    assert "is not as the run left it" in refusal(again.directory.check)
+    assert "is not as the run left it" in refusal(again.resolved.directory.check)
     assert storage.load("run/preview.png")[0] == b"mine"
 
 
@@ -469,8 +469,8 @@ def test_overwriting_a_run_s_picture_removes_nothing_of_others(bucket: str) -> N
     (index_name,) = (entry.name for entry in storage.tree() if entry.name.endswith("dream.dzi"))
     index = storage.load(index_name)[0]
     storage.write(index_name, index.swapcase())
-    assert "is not as the run left it" in refusal(draft(load_config("preview", words)).directory.check)
-    overwriting = draft(load_config("preview", [*words, "overwrite=true"])).directory
+    assert "is not as the run left it" in refusal(draft(load_config("preview", words)).resolved.directory.check)
+    overwriting = draft(load_config("preview", [*words, "overwrite=true"])).resolved.directory
     assert "such as dream.dzi, which are never replaced" in refusal(overwriting.check)
     storage.write(index_name, index)
     overwriting.check()
@@ -540,10 +540,10 @@ def test_another_run_and_a_second_driver_are_refused(bucket: str) -> None:
     words = [*TINY, f"output.dir={bucket}/run"]
     with prepared(draft(load_config("preview", words))) as job, job.resolved.directory.opened():
         other = draft(load_config("preview", words))
-        assert refusal(other.directory.refuse_busy) == (
+        assert refusal(other.resolved.directory.refuse_busy) == (
             f"{bucket}/run belongs to a run that is still going: wait for it or choose another output.dir"
         )
-        with pytest.raises(UserError, match="still going"), other.directory.opened():
+        with pytest.raises(UserError, match="still going"), other.resolved.directory.opened():
             pass
         job.resolved.directory.start_record(status="running")
     third = draft(load_config("preview", [*words, "seed=3"]))
@@ -738,9 +738,9 @@ def test_fetch_brings_a_run_that_is_whole_and_never_replaces_what_is_not_its_own
     assert (here / "preview.png").stat().st_mtime_ns == stamp
     # It is a run as on disk: finished, with nothing to be done, and its canvas is the one that was dreamed.
     again = draft(load_config("preview", [*TINY, "output.also=[dzi]", f"output.dir={here}"]))
-    assert again.directory.is_finished()
-    again.directory.check()
-    np.testing.assert_array_equal(again.directory.canvas().read(whole(64, 96)), canvas_at(url))
+    assert again.resolved.directory.is_finished()
+    again.resolved.directory.check()
+    np.testing.assert_array_equal(again.resolved.directory.canvas().read(whole(64, 96)), canvas_at(url))
 
     # What has changed there since is brought, what has been changed here is not replaced.
     storage.write("render.log", b"more")

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -20,11 +20,11 @@ from render.config.schema import FarmConfig
 from render.errors import NodeLost, UserError
 from render.farm.ray.demands import has_plugin
 from render.farm.ray.failures import first_line
-from render.farm.ray.private_api import differing_parts, vital_processes
+from render.farm.ray.private_api import differing_parts, forget_token, vital_processes
 from render.farm.ray.quick_start import quick_start
 from render.farm.ray.session_directory import Session, open_session
 from render.farm.ray.startup import init_ray, large_pages, system_config
-from render.system.surroundings import clean_environment, private_token
+from render.system.surroundings import changed_environment, clean_environment, private_token
 
 log = logging.getLogger(__name__)
 
@@ -32,15 +32,18 @@ log = logging.getLogger(__name__)
 _VITAL = {"raylet": "raylet", "gcs_server": "control store"}
 #: Time between checks of them, and how long one may be stopped, s.
 _CHECK_PERIOD_S, _MAX_STOPPED_S = 0.5, 60.0
+#: Variables that `ray.init` sets in this process.
+_RAY_SETS = ("RAY_AUTH_MODE", "RAY_CLIENT_MODE", "PYTHONBREAKPOINT")
 
 
 class RayNode:
     """Local Ray node: started, watched, and ended with all its processes and files."""
 
-    def __init__(self, processes: Mapping[str, Popen[bytes]], session: Session) -> None:
-        """Store the vital processes by their names for users, and the session."""
+    def __init__(self, processes: Mapping[str, Popen[bytes]], session: Session, environment: ExitStack) -> None:
+        """Store the vital processes by their names for users, the session, and what restores the environment."""
         self._processes = dict(processes)
         self._session = session
+        self._environment = environment
         #: All processes of the node, to be ended with it.
         self._family: set[psutil.Process] = set()
         #: Times since when vital processes have been stopped, by their names.
@@ -62,11 +65,12 @@ class RayNode:
             UserError: Ray does not start.
         """
         for is_last in (False, True):
-            session = open_session()
+            session, environment = open_session(), ExitStack()
             try:
+                _enter_environment(environment, config)
                 _init(config, memory, session, all_processes=is_last)
                 log.info("Ray %s started in %s", ray.__version__, session.home)
-                node = cls(vital_processes(_VITAL), session)
+                node = cls(vital_processes(_VITAL), session, environment)
                 if parts := ", ".join(differing_parts()):
                     say(f"Ray {ray.__version__} differs from the one expected and may start more slowly ({parts})")
                 return node
@@ -74,6 +78,7 @@ class RayNode:
                 ray.shutdown()
                 _end_children()
                 session.close()
+                environment.close()
                 # Ray may raise any exception here, even a plain Exception.
                 if not isinstance(error, Exception):
                     raise
@@ -87,10 +92,11 @@ class RayNode:
         raise AssertionError("the last attempt returns or raises")
 
     def close(self) -> None:
-        """Stop Ray, and end and remove all that is left of it."""
+        """Stop Ray, and end and remove all that is left of it, also in this process' environment."""
         ray.shutdown()
         self.end()
         self._session.close()
+        self._environment.close()
 
     @property
     def is_lost(self) -> bool:
@@ -150,10 +156,6 @@ def _init(config: FarmConfig, memory: int, session: Session, *, all_processes: b
     if shared.is_dir() and psutil.disk_usage(str(shared)).free < memory:
         # Containers often have little shared memory; a file works too, but is slower.
         options["_plasma_directory"] = str(session.root)
-    # Ray's processes inherit this environment.
-    os.environ.update(large_pages())
-    if not config.dashboard:
-        os.environ.update(private_token())
     with clean_environment():
         init_ray(
             nullcontext() if config.dashboard else quick_start(all_processes=all_processes),
@@ -168,6 +170,15 @@ def _init(config: FarmConfig, memory: int, session: Session, *, all_processes: b
             _system_config=system_config(dashboard=config.dashboard),
             **options,
         )
+
+
+def _enter_environment(environment: ExitStack, config: FarmConfig) -> None:
+    """Set the variables that Ray's processes inherit; `environment` restores them."""
+    # Last, when the variables are restored: Ray must not keep our token.
+    environment.callback(forget_token)
+    token = {} if config.dashboard else private_token()
+    environment.enter_context(changed_environment({**large_pages(), **token}, _RAY_SETS))
+    forget_token()
 
 
 def _end_children() -> None:

@@ -111,6 +111,21 @@ def draining_nodes() -> dict[str, int]:
     return dict(state.value()) if state else {}
 
 
+def forget_token() -> None:
+    """Have Ray read its token for authentication again, from the environment as it is now.
+
+    Ray keeps the first one for the process. Without this part of Ray, a process that has started a Ray of ours can join no
+    cluster that has another token.
+    """
+    instance = find_private("authentication.authentication_token_setup.AuthenticationTokenLoader.instance")
+    if instance is None:
+        return
+    try:
+        instance.value().reset_cache()
+    except Exception as error:
+        note_difference("authentication.authentication_token_setup.AuthenticationTokenLoader.reset_cache", error)
+
+
 def log_worker_output() -> None:
     """Have Ray log the lines that it would print on standard output.
 

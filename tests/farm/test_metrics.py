@@ -329,8 +329,7 @@ def test_a_process_dreams_by_itself_joins_a_cluster_with_another_token_and_dream
 ) -> None:
     """As a notebook may: nothing of one Ray is left in the environment, or in Ray's own memory, for the next."""
     script = f"""
-import json, os, render, render.farm
-from pathlib import Path
+import os, ray, render, render.farm
 settings = dict(objective="mixed0", width=96, octaves={{"count": 1, "steps": 1}}, quiet=True)
 before = dict(os.environ)
 for name, farm in (("one", {{}}), ("two", {{}}), ("three", {{"address": {watched.head.address!r}}}), ("four", {{}})):

@@ -33,7 +33,7 @@ _VITAL = {"raylet": "raylet", "gcs_server": "control store"}
 #: Time between checks of them, and how long one may be stopped, s.
 _CHECK_PERIOD_S, _MAX_STOPPED_S = 0.5, 60.0
 #: Variables that `ray.init` sets in this process.
-_RAY_SETS = ("RAY_AUTH_MODE", "RAY_CLIENT_MODE", "PYTHONBREAKPOINT")
+_RAY_SETS = ("RAY_AUTH_MODE", "PYTHONBREAKPOINT")
 
 
 class RayNode:

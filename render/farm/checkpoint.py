@@ -161,8 +161,12 @@ class Checkpoints:
         self.about: Callable[[], Mapping[str, Any]] = dict
 
     def path(self, checkpoint: Checkpoint, part: str = CANVAS) -> Place:
-        """Return the place of a checkpoint's canvas, or of another of its parts: a Zarr array."""
-        return joined(self._place, checkpoint.slot if part == CANVAS else f"{checkpoint.slot}.{part}")
+        """Return the place of a checkpoint's canvas, or of another of its parts: a Zarr array.
+
+        Paths are absolute: workers of a running cluster have other working directories.
+        """
+        place = joined(self._place, checkpoint.slot if part == CANVAS else f"{checkpoint.slot}.{part}")
+        return place.absolute() if isinstance(place, Path) else place
 
     def read(self) -> Manifest | None:
         """Return the manifest, or None if there is none.

@@ -471,11 +471,11 @@ def test_overwriting_a_run_s_picture_removes_nothing_of_others(bucket: str) -> N
     storage.write(index_name, index.swapcase())
     assert "is not as the run left it" in refusal(draft(load_config("preview", words)).resolved.directory.check)
     overwriting = draft(load_config("preview", [*words, "overwrite=true"])).resolved.directory
-    assert "such as dream.dzi, which are never replaced" in refusal(overwriting.check)
+    assert "holds dream.dzi, which is not as a run wrote it and is never replaced" in refusal(overwriting.check)
     storage.write(index_name, index)
     overwriting.check()
     storage.write(index_name.replace("dream.dzi", "notes.txt"), b"mine")
-    assert "such as notes.txt, which are never replaced" in refusal(overwriting.check)
+    assert "holds notes.txt, which is not as a run wrote it and is never replaced" in refusal(overwriting.check)
 
 
 def test_exports_write_to_and_from_a_store_what_was_asked_for(bucket: str, tmp_path: Path) -> None:
@@ -492,7 +492,7 @@ def test_exports_write_to_and_from_a_store_what_was_asked_for(bucket: str, tmp_p
     assert export_run(run, [*zoom, "overwrite=true", "output.quality=30"], print) == [f"{bucket}/out/a"]
     for name in ("notes.txt", "dream_files/0/9_9.jpg"):
         storage.write(f"out/a/{name}", b"mine")
-        assert f"such as {name}, which are never replaced" in refusal(
+        assert f"holds {name}, which is not as a run wrote it and is never replaced" in refusal(
             lambda: export_run(run, [*zoom, "overwrite=true"], print)
         )
         assert storage.load(f"out/a/{name}")[0] == b"mine"
@@ -547,12 +547,12 @@ def test_another_run_and_a_second_driver_are_refused(bucket: str) -> None:
             pass
         job.resolved.directory.start_record(status="running")
     third = draft(load_config("preview", [*words, "seed=3"]))
-    assert "holds another run (differs in seed)" in refusal(third.directory.check)
+    assert "holds another run (differs in seed)" in refusal(third.resolved.directory.check)
     coarse = draft(load_config("preview", [*words, "model.precision=bfloat16"]))
-    assert "holds another run (differs in model.precision)" in refusal(coarse.directory.check)
+    assert "holds another run (differs in model.precision)" in refusal(coarse.resolved.directory.check)
     ObjectStorage(bucket).write("mine/previews/a.png", b"1")
     fourth = draft(load_config("preview", [*TINY, f"output.dir={bucket}/mine"]))
-    assert "holds a previews that no run made" in refusal(fourth.directory.check)
+    assert "holds a previews that no run made" in refusal(fourth.resolved.directory.check)
 
 
 def test_a_driver_that_lost_its_lease_stops_and_touches_nothing(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,9 @@ use_compilation_cache()
 # Under nohup, which ignores it, whatever the tests start would ignore it too.
 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# In a shell's background, the same is so of SIGINT.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Examples share these two cores with whatever else runs: a time limit on one would fail by chance.
 settings.register_profile("render", deadline=None, print_blob=True)
 settings.load_profile("render")

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -565,7 +565,7 @@ def test_a_node_that_is_stopped_counts_as_lost(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(ray_node, "_CHECK_PERIOD_S", 0.0)
     sleeping = subprocess.Popen(["sleep", "60"])
     try:
-        node = ray_node.RayNode({"raylet": sleeping}, open_session())
+        node = ray_node.RayNode({"raylet": sleeping}, open_session(), ExitStack())
         node.check()
         sleeping.send_signal(signal.SIGSTOP)
         deadline = time.monotonic() + 20

@@ -31,7 +31,7 @@ class HangingExecutor:
     def open(self, *_job: Any) -> list[Any]:
         return [SimpleNamespace(pid=1, host="here", host_bytes=1 << 30)]
 
-    def place(self, _worker: int) -> str:
+    def node_of(self, _worker: int) -> str:
         return "here"
 
     def call(self, _worker: int, method: str, *order: Any) -> Any:

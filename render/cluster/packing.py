@@ -11,7 +11,7 @@ from typing import Any
 
 from render.config.compose import check_job
 from render.config.formats import FORMATS
-from render.config.hydra_text import literal
+from render.config.hydra_text import literals
 from render.config.schema import OBJECTIVE_FILE_KEYS, Config
 from render.errors import UserError
 from render.storage.url import checked_url, is_url
@@ -75,7 +75,7 @@ def portable_settings(config: Config, *, shared: bool) -> tuple[dict[str, Any], 
 def pack(settings: dict[str, Any], files: dict[str, Path], directory: Path) -> None:
     """Write the job's working directory: `job.yaml` with all settings, and the files."""
     # JSON is valid YAML and marks text clearly, such as "1e5", "on" and "null".
-    text = json.dumps(_plain(settings), ensure_ascii=False, indent=1)
+    text = json.dumps(literals(settings), ensure_ascii=False, indent=1)
     (directory / JOB_FILE).write_text(text + "\n", encoding="utf-8")
     for name, path in files.items():
         copy = directory / name
@@ -125,12 +125,3 @@ def _pack_files(key: str, value: Any, pack_file: Callable[[str, str], str]) -> A
         else _pack_files(f"{key}.{inner}", part, pack_file)
         for inner, part in value.items()
     }
-
-
-def _plain(value: Any) -> Any:
-    """Return the value with its text escaped, so that OmegaConf does not interpolate it."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    return literal(value) if isinstance(value, str) else value

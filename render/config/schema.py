@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from render.config.formats import FORMATS, format_of, suffix_of
+from render.geometry.units import CM_PER_INCH, MM_PER_INCH
 
 #: Keys of an objective that name files.
 OBJECTIVE_FILE_KEYS = ("mask", "image", "guide", "direction")
-_CM_PER_INCH, _MM_PER_INCH = 2.54, 25.4
 
 
 @dataclass
@@ -298,13 +298,13 @@ def picture_bleed(output: OutputConfig) -> int:
     """Return the bleed on every side of the picture, px; 0 for none."""
     if output.bleed_mm is None or output.dpi is None:
         return 0
-    return round(output.bleed_mm / _MM_PER_INCH * output.dpi)
+    return round(output.bleed_mm / MM_PER_INCH * output.dpi)
 
 
 def exact_width(output: OutputConfig) -> float | None:
     """Return the width of the picture before rounding, px, or None for the source's width."""
     if output.width_cm is not None and output.dpi is not None:
-        return output.width_cm / _CM_PER_INCH * output.dpi
+        return output.width_cm / CM_PER_INCH * output.dpi
     if output.width_in is not None and output.dpi is not None:
         return output.width_in * output.dpi
     return output.width

@@ -17,7 +17,7 @@ from typing import Any
 
 from render.canvas.store import CanvasStore
 from render.config.compose import recorded_config
-from render.config.formats import FORMATS, refuse_size
+from render.config.formats import refuse_size
 from render.config.schema import (
     Config,
     FarmConfig,
@@ -32,6 +32,7 @@ from render.errors import UserError
 from render.export.export import Style
 from render.export.metadata import read_settings
 from render.export.profile import BUILT_IN, Profile
+from render.geometry.units import MM_PER_INCH
 from render.job.copies import Copies, picture_sha256
 from render.job.pictures import (
     Say,
@@ -61,7 +62,6 @@ ALLOWED = (
 )  # fmt: skip
 #: Facts of a record that a picture's metadata needs.
 _REQUIRED_FACTS = ("objective", "image_sha256", "weights_sha256", "plan")
-_MM_PER_INCH = 25.4
 #: Largest profile that is read if only the record names it: press profiles have 2 MB.
 _MAX_PROFILE_BYTES = 64 << 20
 
@@ -137,13 +137,13 @@ class _Export:
         if isinstance(place, Path):
             refuse_unwritable(place.parent)
         if not (isinstance(place, Path) and _has_settings_of(place, style)):
-            self.copies.check(place, tree=_is_tree(target))
+            self.copies.check(place, tree=target.is_directory)
 
     def write_outside(self, target: Target, place: Place, style: Style) -> Place:
         """Write one picture to its place, and nothing anywhere else. Return the place."""
         self.say(f"writing {place}")
         if isinstance(place, Path) and not _has_settings_of(place, style):
-            replaceable = self.copies.check(place, tree=_is_tree(target))
+            replaceable = self.copies.check(place, tree=target.is_directory)
             self._write(replace(target, path=place), style, keep=not replaceable)
             return place
         parent = cache_directory() / "exports" if isinstance(place, str) else place.parent
@@ -228,7 +228,7 @@ def exported_config(record: Mapping[str, Any], overrides: Sequence[str]) -> Conf
     config = recorded_config(settings, overrides, ALLOWED)
     bleed = picture_bleed(recorded.output)
     if "output.dpi" in requested_keys and bleed and config.output.dpi:
-        config.output.bleed_mm = bleed / config.output.dpi * _MM_PER_INCH
+        config.output.bleed_mm = bleed / config.output.dpi * MM_PER_INCH
     return config
 
 
@@ -271,7 +271,3 @@ def _has_settings_of(place: Path, style: Style) -> bool:
         return read_settings(place) == json.loads(json.dumps(style.metadata.settings))
     except OSError:
         return False
-
-
-def _is_tree(target: Target) -> bool:
-    return target.panels or FORMATS[target.form].directory

@@ -223,7 +223,7 @@ def _scratch_directory(farm: FarmConfig, directory: RunDirectory) -> Path:
     """Return the directory of the mapped files for blocks larger than memory."""
     if farm.scratch is not None:
         return user_path(farm.scratch, "farm.scratch").absolute()
-    if directory.place is not directory.path:
+    if directory.home.is_remote:
         # The mirror of a run at a URL exists on this machine only.
         return Path(tempfile.gettempdir())
     return directory.path.absolute()

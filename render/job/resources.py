@@ -66,18 +66,13 @@ def farm_machine(job: ResolvedJob, workers: Sequence[WorkerFacts]) -> Machine:
     )
 
 
-def _has_mirror(job: ResolvedJob) -> bool:
-    """Return True if the run lies in an object store, with a mirror on this machine."""
-    return job.directory.place is not job.directory.path
-
-
 def _disk_free(job: ResolvedJob) -> int:
-    return _UNLIMITED_DISK if _has_mirror(job) else free_disk(job.directory.path.absolute())
+    return _UNLIMITED_DISK if job.directory.home.is_remote else free_disk(job.directory.path.absolute())
 
 
 def _scratch_free(job: ResolvedJob) -> int | None:
     """Return the free bytes for blocks larger than memory; None if they lie on the run directory's disk."""
-    shares_disk = not _has_mirror(job) and same_disk(job.scratch, job.directory.path.absolute())
+    shares_disk = not job.directory.home.is_remote and same_disk(job.scratch, job.directory.path.absolute())
     return None if shares_disk else free_disk(job.scratch)
 
 

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 from render.config.formats import DREAM, SOURCE
 from render.errors import UserError
+from render.geometry.units import CM_PER_INCH
 from render.pages import openseadragon
 from render.pages.templates import fill, script_json
 from render.pages.zoom_levels import Pyramid
@@ -19,8 +20,6 @@ from render.storage.local import replacing
 from render.terminal.text import encoded
 
 PAGE = "index.html"
-
-_CM_PER_INCH = 2.54
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class ViewerFacts:
 
     def plain(self) -> dict[str, Any]:
         """Return the facts as JSON-compatible data for the page's script."""
-        cm = None if self.dpi is None else [side / self.dpi * _CM_PER_INCH for side in (self.width, self.height)]
+        cm = None if self.dpi is None else [side / self.dpi * CM_PER_INCH for side in (self.width, self.height)]
         return {
             "title": self.title,
             "print": None if cm is None else {"width": cm[0], "height": cm[1], "dpi": f"{self.dpi:g}"},

@@ -12,6 +12,7 @@ from typing import IO, Any
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin
 
 from render.canvas import tiff_tags as tags
+from render.geometry.units import CM_PER_INCH, MM_PER_INCH
 from render.source.tiff import DamagedTiff, Tiff, is_tiff, read_tiff
 
 _MAGIC = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
@@ -22,7 +23,7 @@ _READERS: dict[str, Callable[[Path], ImageFile.ImageFile]] = {
 }
 _EXIF_X, _EXIF_Y, _EXIF_UNIT = 0x011A, 0x011B, 0x0128
 #: Values that mean "no resolution": 1 dpi states only an aspect ratio, and libvips writes 1 pixel per mm (25.4 dpi).
-_ASPECT_ONLY, _NONE_BY_LIBVIPS = 1.0, 25.4
+_ASPECT_ONLY, _NONE_BY_LIBVIPS = 1.0, MM_PER_INCH
 #: Most chunks of a WebP that are read.
 _MAX_CHUNKS = 1000
 
@@ -76,7 +77,7 @@ def _dpi(path: Path, form: str) -> tuple[float, float] | None:
 def _exif_dpi(exif: Image.Exif) -> tuple[float, float] | None:
     if _EXIF_X not in exif:
         return None
-    per_inch = 2.54 if exif.get(_EXIF_UNIT) == 3 else 1.0
+    per_inch = CM_PER_INCH if exif.get(_EXIF_UNIT) == 3 else 1.0
     return _valid_dpi((_number(exif[_EXIF_X]) * per_inch, _number(exif.get(_EXIF_Y, exif[_EXIF_X])) * per_inch))
 
 
@@ -119,7 +120,7 @@ def _webp(file: IO[bytes]) -> Header:
 def _tiff(tiff: Tiff) -> Header:
     first = tiff.first
     copies = sum(directory.is_reduced for directory in tiff.directories[1:])
-    per_inch = {2: 1.0, 3: 2.54}.get(first.integer(tags.RESOLUTION_UNIT, 2), 0.0)
+    per_inch = {2: 1.0, 3: CM_PER_INCH}.get(first.integer(tags.RESOLUTION_UNIT, 2), 0.0)
     across, down = ((*first.numbers(tag), 0.0)[0] * per_inch for tag in (tags.X_RESOLUTION, tags.Y_RESOLUTION))
     number = first.integer(tags.COMPRESSION, 1)
     return Header(

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from render.export.print_layout import PrintLayout
+from render.geometry.units import CM_PER_INCH
 from render.planning.plan import size_text
 from render.preflight.header import Header
 from render.preflight.seams import Seams
 
-_CM = 2.54
 #: Below this resolution, dpi, people see single pixels from a usual distance.
 _MIN_DPI = 100
 #: Share of pixels at the end of a channel's range above which a warning is given.
@@ -64,7 +64,7 @@ class Report:
         """(width, height) on paper in cm, bleed included; None if no dpi is stated."""
         if self.header.dpi is None:
             return None
-        return self.shape[1] / self.header.dpi[0] * _CM, self.shape[0] / self.header.dpi[1] * _CM
+        return self.shape[1] / self.header.dpi[0] * CM_PER_INCH, self.shape[0] / self.header.dpi[1] * CM_PER_INCH
 
     @property
     def dpi(self) -> float | None:
@@ -125,7 +125,7 @@ def verdict(report: Report) -> str:
 
 def viewing_cm(dpi: float) -> float:
     """Return the distance in cm from which an eye of 20/20 vision no longer sees single pixels."""
-    return _CM / dpi / math.tan(_RESOLVED_ANGLE)
+    return CM_PER_INCH / dpi / math.tan(_RESOLVED_ANGLE)
 
 
 def report_lines(report: Report) -> Iterator[str]:
@@ -210,8 +210,8 @@ def _bleed(report: Report) -> str:
     if report.header.dpi is None:
         return f"{bleed} px on every side, trimmed to {trim[1]:,} x {trim[0]:,} px"
     across, down = report.header.dpi
-    size = _size((trim[1] / across * _CM, trim[0] / down * _CM))
-    return f"{10 * _CM * bleed / across:.1f} mm ({bleed} px) on every side, trimmed to {size}"
+    size = _size((trim[1] / across * CM_PER_INCH, trim[0] / down * CM_PER_INCH))
+    return f"{10 * CM_PER_INCH * bleed / across:.1f} mm ({bleed} px) on every side, trimmed to {size}"
 
 
 def _seams(seams: Seams | None, note: str | None, layout: PrintLayout) -> str:
@@ -233,7 +233,7 @@ def _ratio(seams: Seams) -> str:
 
 
 def _size(cm: tuple[float, float]) -> str:
-    return f"{cm[0]:.1f} x {cm[1]:.1f} cm ({cm[0] / _CM:.1f} x {cm[1] / _CM:.1f} in)"
+    return f"{cm[0]:.1f} x {cm[1]:.1f} cm ({cm[0] / CM_PER_INCH:.1f} x {cm[1] / CM_PER_INCH:.1f} in)"
 
 
 def _share(share: float) -> str:

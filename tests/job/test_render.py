@@ -433,7 +433,7 @@ def test_ctrl_c_while_jax_is_imported_waits_for_the_import() -> None:
         "from render.farm.farms import InlineFarm\n"
         "class Stopping:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.startswith(('jax', 'flax')):\n"
+        "        if name.startswith(('jax', 'flax')) and not interrupts.is_stop_requested():\n"
         "            os.kill(os.getpid(), signal.SIGINT)\n"
         "interrupts.install()\n"
         "interrupts.hold()\n"
@@ -447,6 +447,40 @@ def test_ctrl_c_while_jax_is_imported_waits_for_the_import() -> None:
         [sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True, timeout=60, check=False
     )
     assert ended.returncode == 130, ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("signals", "output", "messages"),
+    [(1, "compiled\n", ""), (2, "", "render: interrupted\n")],
+    ids=["once", "twice"],
+)
+def test_ctrl_c_while_a_worker_of_this_process_compiles(signals: int, output: str, messages: str) -> None:
+    """Once waits for the compiler, because JAX stopped halfway makes Python crash at its end; twice ends at once."""
+    program = (
+        "import os, signal, sys, time\n"
+        "import jax\n"
+        "from render.farm.executors import InlineExecutor\n"
+        "from render.system import interrupts\n"
+        "def traced(x):\n"
+        f"    for _ in range({signals}):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(0.5)\n"
+        "    return x + 1\n"
+        "class Worker:\n"
+        "    def call(self, method, *arguments):\n"
+        "        jax.jit(traced)(1.0)\n"
+        "        print('compiled', flush=True)\n"
+        "interrupts.install()\n"
+        "interrupts.hold()\n"
+        "try:\n"
+        "    InlineExecutor([Worker()]).open()\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(130)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, output, messages)
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

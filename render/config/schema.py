@@ -75,7 +75,7 @@ class SourceConfig:
 class OctavesConfig:
     """Resolutions of the canvas and the steps taken at each."""
 
-    count: int = 5
+    count: int | str = "auto"
     scale: float = 1.4
     steps: Any = 10
 

@@ -377,7 +377,7 @@ def start(directory: Path, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "render", *words],
         cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": "", "PYTHONFAULTHANDLER": "1"},
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -398,7 +398,12 @@ def test_ctrl_c_at_any_moment_ends_with_130(delay: float, tmp_path: Path) -> Non
     process = start(tmp_path, *SMALL, "octaves.steps=400", "output.dir=run")
     time.sleep(delay)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        _, errors = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        # Python then prints where its threads are.
+        process.send_signal(signal.SIGABRT)
+        pytest.fail(process.communicate(timeout=60)[1])
     assert process.returncode == 130, errors
     assert errors.count("render: interrupted") == 1
     assert "Traceback" not in errors

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from render.dreaming.resample import Pixels, resample
+from render.dreaming.shoulder import limit_detail
 from render.farm.worker.block import BlockArrays, put
 from render.geometry.blocks import Gathering
 from render.geometry.geometry import Rect
@@ -14,6 +15,8 @@ from render.geometry.geometry import Rect
 
 def add_detail(arrays: BlockArrays, rect: Rect, detail: Pixels, detail_rect: Rect, detail_shape: tuple[int, int]) -> None:
     """Add the detail of the octave before, resampled, to a rectangle of the block, and clip to 0..255.
+
+    With `conditioning.shoulder` the detail is limited before.
 
     Args:
         arrays: The block of the new octave.
@@ -23,13 +26,14 @@ def add_detail(arrays: BlockArrays, rect: Rect, detail: Pixels, detail_rect: Rec
         detail_shape: (rows, columns) px of the whole old canvas.
     """
     target = arrays.part(rect)
-    target += resample(
+    change = resample(
         lambda part: detail[part.slices_from(detail_rect)],
         detail_shape,
         arrays.shape,
         rect,
         (arrays.block.grid.rows.mode, arrays.block.grid.columns.mode),
     )
+    target += limit_detail(target, change) if arrays.assignment.stage.conditioning.shoulder else change
     np.clip(target, 0.0, 255.0, out=target)
 
 

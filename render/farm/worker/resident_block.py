@@ -123,7 +123,8 @@ class ResidencyRule:
         together = self._residence.together(self._platform, shape.window, window_bytes, int(self._memory * WINDOWS_SHARE))
         # Limited by the whole grid, not by the block, so that it does not depend on the number of workers.
         together = min(together, block.grid.tiles)
-        form = BatchSpec(shape, together, stage.conditioning.normalize, stage.conditioning.luminance_only)
+        conditioning = stage.conditioning
+        form = BatchSpec(shape, together, conditioning.normalize, conditioning.luminance_only, conditioning.decorrelate)
         limit = int(self._memory * TOTAL_SHARE)
         # Before compiling: check the memory that is needed in any case.
         canvas, slots, program = canvas_bytes(block), slots_bytes(block), None
@@ -214,9 +215,10 @@ class ResidentBlock(BlockArrays):
     def apply_update(self, divisors: Sequence[float]) -> None:
         """Move the block's own pixels along the gradient: see `block_update.apply_update`."""
         assert self._slots is not None, "compute_gradient comes first"
-        scale = jax.device_put(np.float32(self.assignment.stage.step_size / divisors[0]))
-        pixels = self.block.pixels
-        self._canvas = apply_update(self._resident(), self._slots, scale, self._corner(pixels), pixels.shape)
+        stage, pixels = self.assignment.stage, self.block.pixels
+        scale = jax.device_put(np.float32(stage.step_size / divisors[0]))
+        corner, shoulder = self._corner(pixels), stage.conditioning.shoulder
+        self._canvas = apply_update(self._resident(), self._slots, scale, corner, pixels.shape, shoulder)
 
     def forget_gradients(self) -> None:
         """Free the gradients as on the host, and bring the canvas back to the host."""

@@ -90,7 +90,13 @@ def statistic(sums: Sequence[float], normalize: str, support: float = 1.0) -> fl
     return math.sqrt(max(0.0, totals[1] / counted - (totals[0] / counted) ** 2))
 
 
-def update(canvas: NDArray[np.float32], gradient: NDArray[np.float32], scale: float, shoulder: float = 0.0) -> None:
+def update(
+    canvas: NDArray[np.float32],
+    gradient: NDArray[np.float32],
+    scale: float,
+    source: NDArray[np.float32] | None = None,
+    shoulder: float = 0.0,
+) -> None:
     """Add scale * gradient to the canvas in place, and clip it to the pixel range 0..255.
 
     Args:
@@ -98,10 +104,11 @@ def update(canvas: NDArray[np.float32], gradient: NDArray[np.float32], scale: fl
         gradient: (rows, columns, 3) float32.
         scale: step_size / mean|gradient| of the whole canvas, so that a step moves pixels by `step_size` levels on
             average.
-        shoulder: Distance from black and white at which changes begin to shrink, levels; 0 only clips.
+        source: (rows, columns, 3) float32; needed with a shoulder.
+        shoulder: Room, in levels, from which on detail is limited near black and white; 0 only clips.
     """
     change = np.float32(scale) * gradient
-    canvas += limit_change(canvas, change, shoulder) if shoulder else change
+    canvas += limit_change(canvas, source, change, shoulder) if shoulder else change
     np.clip(canvas, 0.0, 255.0, out=canvas)
 
 

@@ -184,6 +184,7 @@ def apply_update(
     scale: jax.Array,
     corner: tuple[int, int],
     shape: tuple[int, int],
+    source: jax.Array | None = None,
     shoulder: float = 0.0,
 ) -> jax.Array:
     """Return the canvas after a step: clip(canvas + scale * gradient, 0, 255) in the block.
@@ -194,13 +195,14 @@ def apply_update(
         scale: step_size / mean|gradient|, a float32 scalar.
         corner: First row and column of the block in the canvas, static.
         shape: (rows, columns) of the block, static.
-        shoulder: Distance from black and white at which changes begin to shrink, levels, static; 0 only clips.
+        source: The block's source, (*shape, 3) float32; needed with a shoulder.
+        shoulder: Room, in levels, from which on detail is limited near black and white, static; 0 only clips.
     """
     start, size = (*corner, 0), (*shape, 3)
     block = lax.slice(canvas, start, tuple(map(sum, zip(start, size, strict=True))))
     change = scale * lax.slice(slots, (0, 0, 0), size)
     if shoulder:
-        change = limit_change(block, change, shoulder, jnp)
+        change = limit_change(block, source, change, shoulder, jnp)
     block = jnp.clip(block + change, 0.0, 255.0)
     return lax.dynamic_update_slice(canvas, block, start)
 

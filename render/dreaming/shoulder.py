@@ -1,77 +1,93 @@
-"""Soft limits of pixel changes, so that dreaming makes no new black and white.
+"""Soft limits of detail near black and white, so that dreaming makes no new black and white.
 
-The room of a pixel is its distance from the end that the change leads to. A change is applied as it is until the room is
-smaller than the shoulder. From there on a change d leaves room * shoulder / (shoulder + d): at first it moves the pixel by
-d * room / shoulder, and it never uses the whole room. The result grows with d, and has no kink. It needs no more than the
-four operations, which round alike on all machines.
+The room of a pixel is the distance of its source from the end that its detail leads to. Detail moves the pixel as it is
+while at least `shoulder` levels of room are left. Of detail that goes on by d, with at most that much room r left, the
+pixel follows r * d / (shoulder + d): at first the share r / shoulder, and never the whole room. Detail that leads away from
+an end is not changed.
+
+The limit depends on source and detail alone, not on the steps that led there, and it has an inverse: so the detail is found
+again from canvas and source. Were single steps limited instead, a pixel near black would go up by whole steps and down by
+short ones, and a gradient that only wavers would lift all shadows. It takes the four operations alone, which round alike on
+all machines.
 """
 
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 Array = TypeVar("Array", bound=Any)
 
-#: Levels that changes may approach and never pass. They are one level from the ends, because a picture of 8 bits rounds.
+#: Levels that detail may approach and never pass. They are one level from the ends, because a picture of 8 bits rounds.
 DARKEST, BRIGHTEST = 1.0, 254.0
-#: Share of the room in which detail of an octave is limited when it is added to the source of the next.
-_DETAIL_SHOULDER = 0.25
-#: Levels; keeps the quotient defined where there is no room.
+#: Most detail beyond the free room, levels: more would have to be undone before a pixel moves again.
+_MAX_EXCESS = 255.0
+#: Levels; keeps a quotient defined where there is no room.
 _TINY = 1e-6
 
 
-def limit_change(pixels: Array, change: Array, shoulder: float, arrays: ModuleType = np) -> Array:
-    """Return the change of pixels in a step, limited near black and white.
-
-    A pixel that is already beyond `DARKEST` or `BRIGHTEST` goes no further, and may come back.
+def limit_detail(source: Array, detail: Array, shoulder: float, arrays: ModuleType = np) -> Array:
+    """Return the distance by which detail moves the pixels of a source.
 
     Args:
-        pixels: Float32, 0..255, of any shape.
-        change: Intended change in levels, float32, any sign, of the same shape.
-        shoulder: Distance from the ends at which the limit begins, levels, above 0.
+        source: Float32, 0..255, of any shape. Where it is beyond `DARKEST` or `BRIGHTEST`, nothing leads further.
+        detail: Detail in levels, float32, any sign, of the same shape.
+        shoulder: Room, in levels, from which on detail is limited; above 0.
         arrays: `numpy` or `jax.numpy`, for arrays of either.
 
     Returns:
         Float32 of the same shape.
     """
-    room = _room(pixels, change, arrays)
-    return _limited(change, room, arrays.minimum(room, shoulder), shoulder, arrays)
+    room = _room(source, detail, shoulder, arrays)
+    excess = arrays.maximum(abs(detail) - room.free, 0)
+    moved = room.free + room.limited * (excess / (shoulder + excess))
+    return arrays.where(excess > 0, arrays.copysign(moved, detail), detail)
 
 
-def limit_detail(source: Array, detail: Array) -> Array:
-    """Return detail to be added to a source, limited near black and white.
+def restore_detail(source: Array, distance: Array, shoulder: float, arrays: ModuleType = np) -> Array:
+    """Return the detail that `limit_detail` limited to `distance`, up to 255 levels beyond the free room.
 
-    Detail comes from an octave whose steps were limited already, so it is kept as it is where it leaves a quarter of the
-    source's room; otherwise it would shrink from octave to octave.
+    Args and result are as there.
+    """
+    room = _room(source, distance, shoulder, arrays)
+    used = arrays.maximum(abs(distance) - room.free, 0)
+    most = _MAX_EXCESS / (shoulder + _MAX_EXCESS)
+    share = arrays.minimum(used / arrays.maximum(room.limited, _TINY), most)
+    detail = room.free + shoulder * (share / (1 - share))
+    return arrays.where(used > 0, arrays.copysign(detail, distance), distance)
+
+
+def limit_change(pixels: Array, source: Array, change: Array, shoulder: float, arrays: ModuleType = np) -> Array:
+    """Return the change of pixels in a step, so that their detail stays limited.
 
     Args:
-        source: Float32, 0..255, of any shape.
-        detail: Resampled detail in levels, float32, any sign, of the same shape.
+        pixels: The canvas, float32, 0..255, of any shape.
+        source: The source, of the same shape and range.
+        change: Intended change in levels, float32, any sign, of the same shape.
+        shoulder: As for `limit_detail`.
+        arrays: As for `limit_detail`.
+
+    Returns:
+        Float32 of the same shape; `change` itself wherever nothing is limited.
     """
-    room = _room(source, detail, np)
-    shoulder = room * np.float32(_DETAIL_SHOULDER)
-    return _limited(detail, room, shoulder, shoulder, np)
+    distance = pixels - source
+    detail = restore_detail(source, distance, shoulder, arrays) + change
+    moved = limit_detail(source, detail, shoulder, arrays)
+    is_free = (abs(distance) <= _room(source, distance, shoulder, arrays).free) & (moved == detail)
+    return arrays.where(is_free | (change == 0), change, moved - distance)
 
 
-def _room(pixels: Array, change: Array, arrays: ModuleType) -> Array:
-    """Return the distance of pixels from the end that the change leads to; 0 beyond it."""
-    return arrays.maximum(arrays.where(change > 0, BRIGHTEST - pixels, pixels - DARKEST), 0)
+class _Room(NamedTuple):
+    """Room of every pixel, levels: the part where detail is free, and the part where it is limited."""
+
+    free: Any
+    limited: Any
 
 
-def _limited(change: Array, room: Array, limited_room: Array, shoulder: Any, arrays: ModuleType) -> Array:
-    """Return a change that is limited in the last part of the room.
-
-    Args:
-        change: Intended change.
-        room: Room of every pixel.
-        limited_room: The part of the room where the change is limited.
-        shoulder: Divisor of the limit; `limited_room` or more.
-        arrays: `numpy` or `jax.numpy`.
-    """
-    free_room = room - limited_room
-    excess = arrays.maximum(abs(change) - free_room, 0)
-    limited = free_room + limited_room * (excess / (shoulder + excess + _TINY))
-    return arrays.where(excess > 0, arrays.copysign(limited, change), change)
+def _room(source: Array, detail: Array, shoulder: float, arrays: ModuleType) -> _Room:
+    """Return the room of the source's pixels on the side to which detail leads; none where they are beyond the end."""
+    room = arrays.maximum(arrays.where(detail > 0, BRIGHTEST - source, source - DARKEST), 0)
+    limited = arrays.minimum(room, shoulder)
+    return _Room(room - limited, limited)

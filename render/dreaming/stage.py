@@ -27,7 +27,7 @@ class Conditioning(OctaveConditioning):
         pull: Share of its distance from the source that a pixel goes back at each step, 0..1.
         luminance_only: If true, all channels move alike, which keeps the source's colours.
         decorrelate: If true, the ascent is in a colour space whose axes are independent in natural images.
-        shoulder: Distance from black and white at which steps begin to shrink, levels; 0 only clips.
+        shoulder: Room, in levels, from which on detail is limited near black and white; 0 only clips.
     """
 
     def mix_channels(self, gradient: Pixels) -> Pixels:
@@ -35,6 +35,11 @@ class Conditioning(OctaveConditioning):
         if self.luminance_only:
             return luminance(gradient)
         return decorrelate(gradient) if self.decorrelate else gradient
+
+    @property
+    def compares(self) -> bool:
+        """True if an update needs the source's pixels."""
+        return self.pull > 0 or self.shoulder > 0
 
     @property
     def filters(self) -> bool:

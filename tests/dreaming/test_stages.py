@@ -18,7 +18,7 @@ from scipy.ndimage import correlate1d
 from render.dreaming.ascent import blend, jitter, luminance, measure, statistic
 from render.dreaming.filters import total_variation
 from render.dreaming.resample import Pixels, resample_array
-from render.dreaming.shoulder import limit_change, limit_detail
+from render.dreaming.shoulder import limit_change, limit_detail, restore_detail
 from render.dreaming.stage import Conditioning, Stage
 from render.errors import UserError
 from render.farm.conductor import filter_bytes_exchanged
@@ -165,6 +165,7 @@ PLANNED = {
         "octaves.scale=1.05",
     ],
     "laplacian, adam, pull": ["conditioning.laplacian=3", "optimizer.name=adam", "conditioning.pull=0.1"],
+    "shoulder": ["conditioning.shoulder=32"],
     "caricature": ["objective.terms=[{layer: mixed1, caricature: true}]", "conditioning.laplacian=[3,0]"],
 }
 
@@ -266,13 +267,15 @@ def dream_whole(words: Sequence[str]) -> Pixels:
         if detail is not None:
             change = widened(detail, shape, octave.grid)
             if octave.stage.conditioning.shoulder:
-                change = limit_detail(canvas, change)
+                change = limit_detail(canvas, change, octave.stage.conditioning.shoulder)
             canvas = np.clip(canvas + change, 0, 255)
         masks = [mask.at(shape, whole(*shape)) for mask in draft.resolved.masks]
         moments = [np.zeros_like(canvas) for _ in range(octave.stage.optimizer.moments)]
         for step in range(octave.steps):
             canvas = step_whole(draft, octave, canvas, source, masks, moments, step)
         detail = canvas - source
+        if octave.stage.conditioning.shoulder:
+            detail = restore_detail(source, detail, octave.stage.conditioning.shoulder)
     assert canvas is not None
     return canvas
 
@@ -323,7 +326,7 @@ def step_whole(draft, octave, canvas: Pixels, source: Pixels, masks, moments, st
     displacement = stage.step_size * direction - conditioning.pull * (canvas - source)
     change = (follow[..., None] * displacement).astype(np.float32)
     if conditioning.shoulder:
-        change = limit_change(canvas, change, conditioning.shoulder)
+        change = limit_change(canvas, source, change, conditioning.shoulder)
     return np.clip(canvas + change, 0, 255).astype(np.float32)
 
 

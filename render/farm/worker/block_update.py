@@ -59,17 +59,23 @@ def apply_update(arrays: BlockArrays, step: int, divisors: Sequence[float]) -> N
         step: Index of the step, from 0.
         divisors: Divisor of each region's gradient, such as mean|g|; 0 for a region without a part in this step.
     """
-    stage, shoulder = arrays.assignment.stage, arrays.assignment.stage.conditioning.shoulder
+    stage = arrays.assignment.stage
     if stage.plain:
-        for rect in arrays.block.pixels.bands():
-            update(arrays.part(rect), _conditioned(arrays, 0, rect), stage.step_size / divisors[0], shoulder)
+        _move(arrays, stage.step_size / divisors[0])
         return
     # Compute all steps before any pixel moves, because the total variation of the canvas depends on neighbours.
     for tile in arrays.block.tiles():
         core = arrays.block.grid.core(tile)
         _conditioned(arrays, 0, core)[...] = _step(arrays, step, tile, core, divisors)
+    _move(arrays, 1.0)
+
+
+def _move(arrays: BlockArrays, scale: float) -> None:
+    """Add scale times the first region's conditioned gradient to the block's pixels."""
+    shoulder = arrays.assignment.stage.conditioning.shoulder
     for rect in arrays.block.pixels.bands():
-        update(arrays.part(rect), _conditioned(arrays, 0, rect), 1.0, shoulder)
+        source = arrays.own_source(rect) if shoulder else None
+        update(arrays.part(rect), _conditioned(arrays, 0, rect), scale, source, shoulder)
 
 
 def _step(arrays: BlockArrays, step: int, tile: Tile, core: Rect, divisors: Sequence[float]) -> Pixels:

@@ -14,9 +14,7 @@ from render.geometry.geometry import Rect
 
 
 def add_detail(arrays: BlockArrays, rect: Rect, detail: Pixels, detail_rect: Rect, detail_shape: tuple[int, int]) -> None:
-    """Add the detail of the octave before, resampled, to a rectangle of the block, and clip to 0..255.
-
-    With `conditioning.shoulder` the detail is limited before.
+    """Add the detail of the octave before, resampled, to a rectangle of the block, and limit or clip it to 0..255.
 
     Args:
         arrays: The block of the new octave.
@@ -33,7 +31,8 @@ def add_detail(arrays: BlockArrays, rect: Rect, detail: Pixels, detail_rect: Rec
         rect,
         (arrays.block.grid.rows.mode, arrays.block.grid.columns.mode),
     )
-    target += limit_detail(target, change) if arrays.assignment.stage.conditioning.shoulder else change
+    shoulder = arrays.assignment.stage.conditioning.shoulder
+    target += limit_detail(target, change, shoulder) if shoulder else change
     np.clip(target, 0.0, 255.0, out=target)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from render.dreaming.objectives import KernelInputs, Objective
 from render.dreaming.resample import Pixels
+from render.dreaming.shoulder import restore_detail
 from render.farm.messages import Assignment, GradientReport, GradientSums, TileSums
 from render.farm.parts import CANVAS
 from render.farm.worker import block_preview, block_store, block_update, exchange
@@ -132,8 +133,12 @@ class Worker(RemoteWorker):
         """Replace the canvas by its detail, canvas minus source, which the next octave builds on."""
         arrays = self.arrays
         arrays.forget_gradients()
+        shoulder = arrays.assignment.stage.conditioning.shoulder
         for rect in arrays.block.pixels.bands():
-            arrays.part(rect)[...] -= self._source.at(arrays.shape, rect)
+            source, pixels = self._source.at(arrays.shape, rect), arrays.part(rect)
+            pixels -= source
+            if shoulder:
+                pixels[...] = restore_detail(source, pixels, shoulder)
         self._detail, self._arrays = arrays, None
 
     @timed("resample")

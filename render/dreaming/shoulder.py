@@ -42,8 +42,8 @@ def limit_detail(source: Array, detail: Array, shoulder: float, arrays: ModuleTy
     """
     room = _room(source, detail, shoulder, arrays)
     excess = arrays.maximum(abs(detail) - room.free, 0)
-    moved = room.free + room.limited * (excess / (shoulder + excess))
-    return arrays.where(excess > 0, arrays.copysign(moved, detail), detail)
+    distance = room.free + room.limited * (excess / (shoulder + excess))
+    return arrays.where(excess > 0, arrays.copysign(distance, detail), detail)
 
 
 def restore_detail(source: Array, distance: Array, shoulder: float, arrays: ModuleType = np) -> Array:
@@ -74,9 +74,9 @@ def limit_change(pixels: Array, source: Array, change: Array, shoulder: float, a
     """
     distance = pixels - source
     detail = restore_detail(source, distance, shoulder, arrays) + change
-    moved = limit_detail(source, detail, shoulder, arrays)
-    is_free = (abs(distance) <= _room(source, distance, shoulder, arrays).free) & (moved == detail)
-    return arrays.where(is_free | (change == 0), change, moved - distance)
+    new_distance = limit_detail(source, detail, shoulder, arrays)
+    is_free = (abs(distance) <= _room(source, distance, shoulder, arrays).free) & (new_distance == detail)
+    return arrays.where(is_free | (change == 0), change, new_distance - distance)
 
 
 class _Room(NamedTuple):

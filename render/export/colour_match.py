@@ -76,8 +76,8 @@ class _Sums:
         channels = [pixels[..., channel].astype(np.float64) - _MIDDLE for channel in range(3)]
         self._count += channels[0].size
         self._totals += [channel.sum() for channel in channels]
-        for one, other in _PAIRS:
-            self._products[one, other] += (channels[one] * channels[other]).sum()
+        for row, column in _PAIRS:
+            self._products[row, column] += (channels[row] * channels[column]).sum()
 
     def statistics(self) -> ColourStatistics:
         """Return the statistics of all pixels so far."""
@@ -142,9 +142,8 @@ def colour_map(canvas: ColourStatistics, reference: ColourStatistics) -> ColourM
         canvas: Statistics of the canvas.
         reference: Statistics that it gets.
     """
-    own, wanted = np.asarray(canvas.covariance), np.asarray(reference.covariance)
-    root, inverse = _roots(own)
-    matrix = inverse @ _roots(root @ wanted @ root)[0] @ inverse
+    root, inverse = _roots(np.asarray(canvas.covariance))
+    matrix = inverse @ _roots(root @ np.asarray(reference.covariance) @ root)[0] @ inverse
     strengths, directions = np.linalg.eigh((matrix + matrix.T) / 2)
     matrix = directions @ np.diag(np.clip(strengths, 0.0, _MAX_GAIN)) @ directions.T
     offset = np.asarray(reference.mean) - matrix @ np.asarray(canvas.mean)

@@ -7,10 +7,23 @@ from collections.abc import Sequence
 import numpy as np
 
 from render.dreaming.resample import Pixels, resample
-from render.dreaming.shoulder import limit_detail
-from render.farm.worker.block import BlockArrays, put
+from render.dreaming.shoulder import limit_detail, restore_detail
+from render.farm.worker.block import BlockArrays, SourceOfPixels, put
 from render.geometry.blocks import Gathering
 from render.geometry.geometry import Rect
+
+
+def subtract_source(arrays: BlockArrays, source: SourceOfPixels) -> None:
+    """Replace the canvas of a block by its detail, float32, any sign.
+
+    Detail is canvas minus source; with `conditioning.shoulder`, it is the detail that was limited to that.
+    """
+    shoulder = arrays.assignment.stage.conditioning.shoulder
+    for rect in arrays.block.pixels.bands():
+        source_pixels, pixels = source.at(arrays.shape, rect), arrays.part(rect)
+        pixels -= source_pixels
+        if shoulder:
+            pixels[...] = restore_detail(source_pixels, pixels, shoulder)
 
 
 def add_detail(arrays: BlockArrays, rect: Rect, detail: Pixels, detail_rect: Rect, detail_shape: tuple[int, int]) -> None:

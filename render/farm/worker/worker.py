@@ -15,7 +15,6 @@ import numpy as np
 
 from render.dreaming.objectives import KernelInputs, Objective
 from render.dreaming.resample import Pixels
-from render.dreaming.shoulder import restore_detail
 from render.farm.messages import Assignment, GradientReport, GradientSums, TileSums
 from render.farm.parts import CANVAS
 from render.farm.worker import block_preview, block_store, block_update, exchange
@@ -133,12 +132,7 @@ class Worker(RemoteWorker):
         """Replace the canvas by its detail, canvas minus source, which the next octave builds on."""
         arrays = self.arrays
         arrays.forget_gradients()
-        shoulder = arrays.assignment.stage.conditioning.shoulder
-        for rect in arrays.block.pixels.bands():
-            source, pixels = self._source.at(arrays.shape, rect), arrays.part(rect)
-            pixels -= source
-            if shoulder:
-                pixels[...] = restore_detail(source, pixels, shoulder)
+        exchange.subtract_source(arrays, self._source)
         self._detail, self._arrays = arrays, None
 
     @timed("resample")

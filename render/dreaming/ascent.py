@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from render.dreaming.shoulder import limit_change
+from render.dreaming.shoulder import limit_change, row_strips
 
 #: Rec. 709 weights of R, G and B in luminance.
 LUMINANCE = np.asarray((0.2126, 0.7152, 0.0722), np.float32)
@@ -108,7 +108,11 @@ def update(
         shoulder: Room, in levels, from which on detail is limited near black and white; 0 only clips.
     """
     change = np.float32(scale) * gradient
-    canvas += limit_change(canvas, source, change, shoulder) if shoulder else change
+    if shoulder:
+        assert source is not None, "a limit is measured from the source"
+        for rows in row_strips(canvas):
+            change[rows] = limit_change(canvas[rows], source[rows], change[rows], shoulder)
+    canvas += change
     np.clip(canvas, 0.0, 255.0, out=canvas)
 
 

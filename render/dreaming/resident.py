@@ -202,6 +202,7 @@ def apply_update(
     block = lax.slice(canvas, start, tuple(map(sum, zip(start, size, strict=True))))
     change = scale * lax.slice(slots, (0, 0, 0), size)
     if shoulder:
+        assert source is not None, "a limit is measured from the source"
         change = limit_change(block, source, change, shoulder, jnp)
     block = jnp.clip(block + change, 0.0, 255.0)
     return lax.dynamic_update_slice(canvas, block, start)

@@ -13,10 +13,12 @@ all machines.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 Array = TypeVar("Array", bound=Any)
 
@@ -24,6 +26,8 @@ Array = TypeVar("Array", bound=Any)
 DARKEST, BRIGHTEST = 1.0, 254.0
 #: Most detail beyond the free room, levels: more would have to be undone before a pixel moves again.
 _MAX_EXCESS = 255.0
+#: Samples of a strip: 200 kB of float32, so that what is computed on the way stays in the processor's cache.
+_STRIP_SAMPLES = 50_000
 #: Levels; keeps a quotient defined where there is no room.
 _TINY = 1e-6
 
@@ -77,6 +81,13 @@ def limit_change(pixels: Array, source: Array, change: Array, shoulder: float, a
     new_distance = limit_detail(source, detail, shoulder, arrays)
     is_free = (abs(distance) <= _room(source, distance, shoulder, arrays).free) & (new_distance == detail)
     return arrays.where(is_free | (change == 0), change, new_distance - distance)
+
+
+def row_strips(pixels: NDArray[np.float32]) -> Iterator[slice]:
+    """Yield the rows of small strips of an array, in order; limits take several times a strip's memory."""
+    rows = max(1, _STRIP_SAMPLES * len(pixels) // max(1, pixels.size))
+    for start in range(0, len(pixels), rows):
+        yield slice(start, start + rows)
 
 
 class _Room(NamedTuple):

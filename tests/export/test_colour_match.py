@@ -23,8 +23,10 @@ from render.export.export import Style, export, export_panels
 from render.export.metadata import Metadata, read_settings
 from render.export.panels import cut_panels
 from render.export.print_layout import PrintLayout
+from render.geometry.geometry import whole
 from render.job.job import draft
 from render.job.reexport import export_run
+from render.source import source as sources
 from render.source.source import sample_path
 from render.system.paths import file_sha256
 from tests.conftest import TINY, refusal
@@ -151,6 +153,23 @@ def test_statistics_are_plain_numbers() -> None:
     statistics = measure_pixels(pale((5, 6)))
     assert isinstance(statistics, ColourStatistics)
     assert json.loads(json.dumps([statistics.mean, statistics.covariance]))
+
+
+def test_a_source_larger_than_memory_is_measured_alike(tmp_path: Path) -> None:
+    """And noise, which has no size of its own; cropped as the canvas shows it."""
+    shape = (120, 160)
+    for image in ("sample:chelsea", "noise"):
+        words = [*TINY, f"image={image}", "output.match=source", "output.width=160", "output.height=120"]
+        config = load_config("preview", words)
+        resolved = draft(config).resolved
+        assert resolved.reference is not None
+        statistics = resolved.reference.measure(shape)
+        expected = measure_pixels(resolved.source.at(shape, whole(*shape)))
+        assert statistics == expected
+        with mock.patch.object(sources, "MAX_IN_MEMORY_PX", 1000):
+            streamed = resolved.reference.measure(shape)
+        np.testing.assert_allclose(streamed.mean, expected.mean, atol=0.5)
+        np.testing.assert_allclose(streamed.covariance, expected.covariance, rtol=0.05, atol=5)
 
 
 # The command

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from render.dreaming.resample import Pixels, resample
-from render.dreaming.shoulder import limit_detail, restore_detail
+from render.dreaming.shoulder import limit_detail, restore_detail, row_strips
 from render.farm.worker.block import BlockArrays, SourceOfPixels, put
 from render.geometry.blocks import Gathering
 from render.geometry.geometry import Rect
@@ -23,7 +23,8 @@ def subtract_source(arrays: BlockArrays, source: SourceOfPixels) -> None:
         source_pixels, pixels = source.at(arrays.shape, rect), arrays.part(rect)
         pixels -= source_pixels
         if shoulder:
-            pixels[...] = restore_detail(source_pixels, pixels, shoulder)
+            for rows in row_strips(pixels):
+                pixels[rows] = restore_detail(source_pixels[rows], pixels[rows], shoulder)
 
 
 def add_detail(arrays: BlockArrays, rect: Rect, detail: Pixels, detail_rect: Rect, detail_shape: tuple[int, int]) -> None:
@@ -45,7 +46,11 @@ def add_detail(arrays: BlockArrays, rect: Rect, detail: Pixels, detail_rect: Rec
         (arrays.block.grid.rows.mode, arrays.block.grid.columns.mode),
     )
     shoulder = arrays.assignment.stage.conditioning.shoulder
-    target += limit_detail(target, change, shoulder) if shoulder else change
+    if shoulder:
+        for rows in row_strips(target):
+            target[rows] += limit_detail(target[rows], change[rows], shoulder)
+    else:
+        target += change
     np.clip(target, 0.0, 255.0, out=target)
 
 

@@ -16,6 +16,8 @@ from render.errors import UserError
 AUTO = "auto"
 NORMALIZATIONS = ("mean_abs", "std")
 OPTIMIZERS = ("none", "momentum", "adam")
+#: Widest shoulder, levels: wider ones would meet in the middle.
+_MAX_SHOULDER = 127
 #: Most levels of a Laplacian pyramid. The coarsest of nine has a sample every 512 px.
 _MAX_LEVELS = 9
 _REGION_KEYS = ("mask", "terms")
@@ -31,6 +33,8 @@ class OctaveConditioning:
     total_variation: float = 0.0
     pull: float = 0.0
     luminance_only: bool = False
+    decorrelate: bool = False
+    shoulder: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -109,13 +113,22 @@ def _conditioning(section: ConditioningConfig, count: int) -> list[OctaveConditi
     variation = values("total_variation", _number(0, 100), "from 0 (off) to 100")
     pull = values("pull", _number(0, 1), "from 0 (off) to 1")
     luminance = values("luminance_only", lambda switch: isinstance(switch, bool), "true or false")
+    decorrelate = values("decorrelate", lambda switch: isinstance(switch, bool), "true or false")
+    shoulder = values("shoulder", _number(0, _MAX_SHOULDER), f"from 0 (off) to {_MAX_SHOULDER} levels")
     for levels, sigma in zip(laplacian, smoothing, strict=True):
         if levels and sigma:
             raise UserError(
                 f"conditioning.laplacian={levels} and conditioning.smoothing={sigma:g} both filter the gradient: "
                 "set one of them to 0"
             )
-    columns = (normalize, laplacian, map(float, smoothing), variation, pull, luminance)
+    if any(map(all, zip(luminance, decorrelate, strict=True))):
+        raise UserError(
+            "conditioning.luminance_only=true and conditioning.decorrelate=true: the first moves no colour, and the second "
+            "says how far colours move: set one of them to false"
+        )
+    columns = (
+        normalize, laplacian, map(float, smoothing), variation, pull, luminance, decorrelate, map(float, shoulder)
+    )  # fmt: skip
     return [OctaveConditioning(*octave) for octave in zip(*columns, strict=True)]
 
 

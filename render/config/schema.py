@@ -16,6 +16,14 @@ from render.geometry.units import CM_PER_INCH, MM_PER_INCH
 
 #: Keys of an objective that name files.
 OBJECTIVE_FILE_KEYS = ("mask", "image", "guide", "direction")
+#: Keys that the runs of older versions lack, with the value that they had then. With this value a key is left out of what
+#: identifies a run or a picture, so that older ones are continued.
+LATER_KEYS: dict[str, Any] = {
+    "model.precision": "float32",
+    "conditioning.decorrelate": False,
+    "conditioning.shoulder": 0.0,
+    "output.match": None,
+}
 
 
 @dataclass
@@ -52,6 +60,8 @@ class ConditioningConfig:
     total_variation: Any = 0.0
     pull: Any = 0.0
     luminance_only: Any = False
+    decorrelate: Any = False
+    shoulder: Any = 0.0
 
 
 @dataclass
@@ -129,6 +139,7 @@ class OutputConfig:
     author: str | None = None
     saturation: float = 1.0
     contrast: list[float] | None = None
+    match: str | None = None
     panels: PanelsConfig = field(default_factory=PanelsConfig)
 
 
@@ -234,9 +245,10 @@ class Config:
         settings = asdict(self)
         for key in ("overwrite", "fresh", "quiet", "log", "farm", "node", "checkpoint"):
             del settings[key]
-        if self.model.precision == ModelConfig.precision:
-            # Leave out the default, so that runs from before this key existed can still be resumed.
-            del settings["model"]["precision"]
+        for name, older_value in LATER_KEYS.items():
+            section, _, key = name.partition(".")
+            if settings[section][key] == older_value:
+                del settings[section][key]
         for key in ("dir", "path", "format", "also"):
             del settings["output"][key]
         # Remove directories from file names: pictures are published, and only the files' content matters.
@@ -244,6 +256,8 @@ class Config:
         settings["objective"] = _without_directories(settings["objective"])
         if self.model.weights is not None:
             settings["model"]["weights"] = self.model.weights.rpartition("/")[2]
+        if self.output.match is not None:
+            settings["output"]["match"] = self.output.match.rpartition("/")[2]
         return settings
 
     def canvas_settings(self) -> dict[str, Any]:

@@ -201,6 +201,9 @@ def _validate_colour(output: OutputConfig) -> None:
     is_valid = 0 <= output.saturation <= _MAX_SATURATION
     rule = f"must be from 0 (grey) over 1 (as dreamed) to {_MAX_SATURATION}"
     require(is_valid, "output.saturation", output.saturation, rule)
+    require(
+        output.match is None or output.match.strip() != "", "output.match", output.match, "must be null, source or a path"
+    )
     contrast = output.contrast
     # Comparisons with NaN are false.
     is_valid = contrast is None or (len(contrast) == 2 and 0 <= contrast[0] < contrast[1] <= 100)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from render.dreaming.shoulder import limit_change, row_strips
+
 #: Rec. 709 weights of R, G and B in luminance.
 LUMINANCE = np.asarray((0.2126, 0.7152, 0.0722), np.float32)
 
@@ -88,7 +90,13 @@ def statistic(sums: Sequence[float], normalize: str, support: float = 1.0) -> fl
     return math.sqrt(max(0.0, totals[1] / counted - (totals[0] / counted) ** 2))
 
 
-def update(canvas: NDArray[np.float32], gradient: NDArray[np.float32], scale: float) -> None:
+def update(
+    canvas: NDArray[np.float32],
+    gradient: NDArray[np.float32],
+    scale: float,
+    source: NDArray[np.float32] | None = None,
+    shoulder: float = 0.0,
+) -> None:
     """Add scale * gradient to the canvas in place, and clip it to the pixel range 0..255.
 
     Args:
@@ -96,8 +104,15 @@ def update(canvas: NDArray[np.float32], gradient: NDArray[np.float32], scale: fl
         gradient: (rows, columns, 3) float32.
         scale: step_size / mean|gradient| of the whole canvas, so that a step moves pixels by `step_size` levels on
             average.
+        source: (rows, columns, 3) float32; needed with a shoulder.
+        shoulder: Room, in levels, from which on detail is limited near black and white; 0 only clips.
     """
-    canvas += np.float32(scale) * gradient
+    change = np.float32(scale) * gradient
+    if shoulder:
+        assert source is not None, "a limit is measured from the source"
+        for rows in row_strips(canvas):
+            change[rows] = limit_change(canvas[rows], source[rows], change[rows], shoulder)
+    canvas += change
     np.clip(canvas, 0.0, 255.0, out=canvas)
 
 

@@ -22,10 +22,12 @@ import numpy as np
 from jax import lax
 
 from render.dreaming.ascent import LUMINANCE
+from render.dreaming.decorrelation import DECORRELATION
 from render.dreaming.kernel import Kernel
 from render.dreaming.objectives import KernelInputs
 from render.dreaming.programs import PER_WINDOW, GradientArguments
 from render.dreaming.resample import Pixels
+from render.dreaming.shoulder import limit_change
 from render.geometry.geometry import KernelShape
 
 
@@ -55,12 +57,14 @@ class BatchSpec:
         windows: Number of windows in a kernel call.
         normalize: Statistic of the gradient, `mean_abs` or `std`: see `ascent.measure`.
         luminance_only: If true, all channels of a gradient become its luminance: see `ascent.luminance`.
+        decorrelate: If true, channels are mixed for a decorrelated ascent: see `decorrelation.decorrelate`.
     """
 
     shape: KernelShape
     windows: int = 1
     normalize: str = "mean_abs"
     luminance_only: bool = False
+    decorrelate: bool = False
 
     @property
     def sums(self) -> int:
@@ -144,9 +148,11 @@ def store_gradients(
     for number in range(spec.windows):
         _, _, shift, size, slot = positions[number]
         gradient = _shift_core(cores if spec.windows == 1 else cores[number], shift, size)
+        # Not matrix products: accelerators may compute those at a lower precision.
         if spec.luminance_only:
-            # Not a matrix product: accelerators may compute those at a lower precision.
             gradient = jnp.broadcast_to((gradient * LUMINANCE).sum(-1, keepdims=True), gradient.shape)
+        elif spec.decorrelate:
+            gradient = jnp.stack([(gradient * weights).sum(-1) for weights in DECORRELATION], axis=-1)
         slots = lax.dynamic_update_slice(slots, gradient, (slot[0], slot[1], 0))
         if spec.normalize == "mean_abs":
             row_sums.append(jnp.abs(gradient).sum((1, 2))[None])
@@ -171,9 +177,15 @@ def zeros(shape: tuple[int, ...]) -> jax.Array:
     return jnp.zeros(shape, jnp.float32)
 
 
-@partial(jax.jit, donate_argnames="canvas", static_argnames=("corner", "shape"))
+@partial(jax.jit, donate_argnames="canvas", static_argnames=("corner", "shape", "shoulder"))
 def apply_update(
-    canvas: jax.Array, slots: jax.Array, scale: jax.Array, corner: tuple[int, int], shape: tuple[int, int]
+    canvas: jax.Array,
+    slots: jax.Array,
+    scale: jax.Array,
+    corner: tuple[int, int],
+    shape: tuple[int, int],
+    source: jax.Array | None = None,
+    shoulder: float = 0.0,
 ) -> jax.Array:
     """Return the canvas after a step: clip(canvas + scale * gradient, 0, 255) in the block.
 
@@ -183,10 +195,16 @@ def apply_update(
         scale: step_size / mean|gradient|, a float32 scalar.
         corner: First row and column of the block in the canvas, static.
         shape: (rows, columns) of the block, static.
+        source: The block's source, (*shape, 3) float32; needed with a shoulder.
+        shoulder: Room, in levels, from which on detail is limited near black and white, static; 0 only clips.
     """
     start, size = (*corner, 0), (*shape, 3)
     block = lax.slice(canvas, start, tuple(map(sum, zip(start, size, strict=True))))
-    block = jnp.clip(block + scale * lax.slice(slots, (0, 0, 0), size), 0.0, 255.0)
+    change = scale * lax.slice(slots, (0, 0, 0), size)
+    if shoulder:
+        assert source is not None, "a limit is measured from the source"
+        change = limit_change(block, source, change, shoulder, jnp)
+    block = jnp.clip(block + change, 0.0, 255.0)
     return lax.dynamic_update_slice(canvas, block, start)
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from render.config.octave_settings import OctaveConditioning
+from render.dreaming.ascent import luminance
+from render.dreaming.decorrelation import decorrelate
 from render.dreaming.filters import cascade_reach, laplacian_reach
 from render.dreaming.optimizer import Optimizer
+from render.dreaming.resample import Pixels
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,20 @@ class Conditioning(OctaveConditioning):
         total_variation: Weight of the canvas' smoothing against a gradient of mean 1.
         pull: Share of its distance from the source that a pixel goes back at each step, 0..1.
         luminance_only: If true, all channels move alike, which keeps the source's colours.
+        decorrelate: If true, the ascent is in a colour space whose axes are independent in natural images.
+        shoulder: Room, in levels, from which on detail is limited near black and white; 0 only clips.
     """
+
+    def mix_channels(self, gradient: Pixels) -> Pixels:
+        """Return a gradient with its channels mixed as the settings say: (rows, columns, 3) float32, as before."""
+        if self.luminance_only:
+            return luminance(gradient)
+        return decorrelate(gradient) if self.decorrelate else gradient
+
+    @property
+    def compares(self) -> bool:
+        """True if an update needs the source's pixels."""
+        return self.pull > 0 or self.shoulder > 0
 
     @property
     def filters(self) -> bool:

@@ -1,8 +1,8 @@
-"""Saturation and contrast of exported pictures.
+"""Colours of exported pictures: match with another picture, contrast and saturation.
 
-They are changed in the pictures, never in the canvas. Both settings are linear in the canvas' sRGB values and the same
-everywhere, so the parts of a picture fit together. They commute: saturation does not change the luma from which contrast
-is measured.
+They are changed in the pictures, never in the canvas. All are linear in the canvas' sRGB values and the same everywhere, so
+the parts of a picture fit together. The match comes first. Contrast and saturation commute: saturation does not change the
+luma from which contrast is measured.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from render.canvas.store import CanvasStore
 from render.dreaming.resample import Pixels
+from render.export.colour_match import ColourMap
 from render.geometry.geometry import CHUNK
 from render.source.colour_space import LUMA_WEIGHTS
 from render.system import interrupts
 
 #: Keys of `output` by which the colours of pictures differ from the canvas.
-COLOUR_KEYS = ("saturation", "contrast")
+COLOUR_KEYS = ("saturation", "contrast", "match")
 _WHITE = 255.0
 #: Bins of the histogram of luma: one for each value of 16 bits.
 _LUMA_BINS = 2**16
@@ -34,15 +35,19 @@ class ColourAdjustment:
         saturation: Factor on the difference between a pixel and the grey of its luma: 0 gives grey, 1 changes nothing.
         black: Level of the canvas, 0..255, that becomes 0.
         white: Level of the canvas, 0..255, that becomes 255.
+        match: Map that comes before all others; None for none.
     """
 
     saturation: float = 1.0
     black: float = 0.0
     white: float = _WHITE
+    match: ColourMap | None = None
 
     def __call__(self, pixels: Pixels) -> Pixels:
         """Return adjusted pixels, (rows, columns, 3) float32, not clipped."""
-        if self == ColourAdjustment():
+        if self.match is not None:
+            pixels = self.match(pixels)
+        if self == ColourAdjustment(match=self.match):
             return pixels
         gain = _WHITE / (self.white - self.black)
         adjusted = pixels * np.float32(gain * self.saturation)
@@ -62,7 +67,9 @@ def luma(pixels: Pixels) -> NDArray[np.float32]:
     return weighted
 
 
-def measure_adjustment(canvas: CanvasStore, saturation: float, contrast: Sequence[float] | None) -> ColourAdjustment:
+def measure_adjustment(
+    canvas: CanvasStore, saturation: float, contrast: Sequence[float] | None, match: ColourMap | None = None
+) -> ColourAdjustment:
     """Return the adjustment for `output.saturation` and `output.contrast`.
 
     The level of a percentile is the smallest luma that this share of the pixels does not exceed, to 1/257 level. If both
@@ -72,16 +79,18 @@ def measure_adjustment(canvas: CanvasStore, saturation: float, contrast: Sequenc
         canvas: The canvas; with `contrast` it is read once, strip by strip.
         saturation: Factor; 1 changes nothing.
         contrast: Percentiles of luma, 0..100, that become black and white; None changes nothing.
+        match: Map of colours before saturation and contrast; None for none.
 
     Raises:
         DamagedCheckpoint: the canvas cannot be read.
     """
     if contrast is None:
-        return ColourAdjustment(saturation)
+        return ColourAdjustment(saturation, match=match)
     counts = np.zeros(_LUMA_BINS, np.int64)
     for rect in canvas.rect.bands(multiple=CHUNK):
         interrupts.check()
-        lumas = luma(canvas.read(rect))
+        pixels = canvas.read(rect)
+        lumas = luma(pixels if match is None else match(pixels))
         lumas *= np.float32((_LUMA_BINS - 1) / _WHITE)
         np.rint(lumas, out=lumas)
         np.clip(lumas, 0, _LUMA_BINS - 1, out=lumas)
@@ -93,4 +102,4 @@ def measure_adjustment(canvas: CanvasStore, saturation: float, contrast: Sequenc
         / (_LUMA_BINS - 1)
         for percentile in contrast
     )
-    return ColourAdjustment(saturation, black, white) if black < white else ColourAdjustment(saturation)
+    return ColourAdjustment(saturation, black, white, match) if black < white else ColourAdjustment(saturation, match=match)

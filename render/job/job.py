@@ -272,7 +272,7 @@ def _render_and_export(job: Job, display: Display, final_facts: Callable[[], Map
     # The pictures are made from the checkpoint, so the workers' memory can be freed.
     conductor.release()
     dreamed = time.perf_counter()
-    pictures = make_pictures(directory, resolved.config, resolved.profile, display.say)
+    pictures = make_pictures(directory, resolved.config, resolved.profile, display.say, resolved.reference)
     directory.checkpoints.keep_newest()
     # The history too: where the canvas was finished before, nothing was saved this time.
     directory.save(octaves=[asdict(octave) for octave in conductor.history], **final_facts())
@@ -300,6 +300,7 @@ def _start_record(job: Job) -> None:
         objective=str(job.resolved.schedule),
         weights_sha256=job.loaded.sha256,
         profile_sha256=job.resolved.profile.sha256,
+        match_sha256=None if job.resolved.reference is None else job.resolved.reference.sha256,
         plan=asdict(job.plan),
     )
 
@@ -331,7 +332,11 @@ def make_again(draft: Draft) -> list[Place]:
     with resolved.directory.opened(begins=False):
         resolved.directory.reopen_record()
         return make_pictures(
-            resolved.directory, resolved.config, resolved.profile, lambda line: say(line, quiet=resolved.quiet)
+            resolved.directory,
+            resolved.config,
+            resolved.profile,
+            lambda line: say(line, quiet=resolved.quiet),
+            resolved.reference,
         )
 
 

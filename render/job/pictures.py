@@ -21,6 +21,7 @@ from render.config.schema import Config, picture_bleed
 from render.config.schema import pictures as requested_pictures
 from render.errors import DamagedCheckpoint, UserError
 from render.export.colour import measure_adjustment
+from render.export.colour_match import colour_map, measure_canvas
 from render.export.export import Style, export, export_panels, write_zoom
 from render.export.metadata import Metadata
 from render.export.panels import Panels, cut_panels
@@ -29,6 +30,7 @@ from render.export.print_layout import KEY as LAYOUT_KEY
 from render.export.print_layout import PrintLayout
 from render.export.profile import Profile, read_profile
 from render.geometry.geometry import whole
+from render.job.colour_reference import ColourReference
 from render.job.recorded_source import reopen_source
 from render.job.run_directory import RunDirectory
 from render.job.targets import Target
@@ -44,14 +46,19 @@ Say = Callable[[str], None]
 _MAX_SOURCE_SIDE = 4096
 
 
-def style_of(config: Config, profile: Profile, record: Mapping[str, Any]) -> Style:
+def style_of(
+    config: Config, profile: Profile, record: Mapping[str, Any], reference: ColourReference | None = None
+) -> Style:
     """Return the style and metadata of a run's pictures, from its config and its `run.json`."""
     output = config.output
+    settings = settings_of(config, record)
+    if reference is not None and reference.sha256 is not None:
+        settings["match_sha256"] = reference.sha256
     return Style(
         bits=output.bits,
         profile=profile,
         encoding=Encoding(output.quality, output.compression),
-        metadata=Metadata(settings_of(config, record), output.title, output.author, output.dpi),
+        metadata=Metadata(settings, output.title, output.author, output.dpi),
     )
 
 
@@ -71,22 +78,33 @@ def settings_of(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def measure_colours(style: Style, targets: Sequence[Target], canvas: CanvasStore, config: Config, say: Say) -> Style:
+def measure_colours(
+    style: Style,
+    targets: Sequence[Target],
+    canvas: CanvasStore,
+    config: Config,
+    say: Say,
+    reference: ColourReference | None = None,
+) -> Style:
     """Return the style with the colours that the config asks for.
 
-    With `output.contrast`, the canvas is read once for all targets.
+    With `output.match` and with `output.contrast`, the canvas is read once for all targets.
 
     Raises:
-        UserError: The canvas cannot be read.
+        UserError: The canvas, or the source with `output.match=source`, cannot be read.
     """
     output = config.output
     # Zarr targets hold the canvas unchanged, without colours.
     if all(target.form == "zarr" for target in targets):
         return style
-    if output.contrast is not None:
-        say("measuring the canvas' luma for output.contrast")
+    match = None
     with explain_damage():
-        return replace(style, colour=measure_adjustment(canvas, output.saturation, output.contrast))
+        if reference is not None:
+            say("measuring the canvas' colours for output.match")
+            match = colour_map(measure_canvas(canvas), reference.measure(canvas.shape))
+        if output.contrast is not None:
+            say("measuring the canvas' luma for output.contrast")
+        return replace(style, colour=measure_adjustment(canvas, output.saturation, output.contrast, match))
 
 
 def style_digest(style: Style, canvas: str) -> str:
@@ -107,16 +125,22 @@ def style_digest(style: Style, canvas: str) -> str:
     return hashlib.sha256(json.dumps([values, canvas, __version__], sort_keys=True).encode()).hexdigest()
 
 
-def make_pictures(directory: RunDirectory, config: Config, profile: Profile, say: Say = lambda _line: None) -> list[Place]:
+def make_pictures(
+    directory: RunDirectory,
+    config: Config,
+    profile: Profile,
+    say: Say = lambda _line: None,
+    reference: ColourReference | None = None,
+) -> list[Place]:
     """Write the missing pictures and the copies, and return the places of all pictures.
 
     The directory must be open. Raises what `export` raises.
     """
-    style = style_of(config, profile, directory.record)
+    style = style_of(config, profile, directory.record, reference)
     canvas = directory.canvas()
     digest = style_digest(style, canvas.token)
     missing = directory.pictures.missing(digest)
-    style = measure_colours(style, missing, canvas, config, say)
+    style = measure_colours(style, missing, canvas, config, say, reference)
     for target in missing:
         place = directory.pictures.place(target)
         say(f"writing {place}")
@@ -127,13 +151,16 @@ def make_pictures(directory: RunDirectory, config: Config, profile: Profile, say
     return directory.pictures.publish()
 
 
-def is_complete(directory: RunDirectory, config: Config, profile: Profile) -> bool:
+def is_complete(
+    directory: RunDirectory, config: Config, profile: Profile, reference: ColourReference | None = None
+) -> bool:
     """Return whether a finished run has every picture that a config asks for, in its style."""
     directory.reopen_record()
     newest = directory.newest()
     if newest is None:
         return False
-    return not directory.pictures.missing(style_digest(style_of(config, profile, directory.record), newest.token))
+    style = style_of(config, profile, directory.record, reference)
+    return not directory.pictures.missing(style_digest(style, newest.token))
 
 
 def _add_source(zoom: Path, shape: tuple[int, int], config: Config, record: Mapping[str, Any], style: Style) -> bool:

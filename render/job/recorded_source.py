@@ -13,15 +13,16 @@ from render.source.source import Source, find_picture, open_source
 from render.storage.url import checked_url
 
 
-def reopen_source(config: Config, sha256: str | None, levels: Path) -> Source | None:
+def reopen_source(config: Config, sha256: str | None, levels: Path, *, fetches: bool = False) -> Source | None:
     """Return the source of a finished run with the run's layout; None where it is gone or its content has changed.
 
     A record may come from an untrusted person: no URL in it is fetched, and a file is decoded only after its content is
-    known to match the record. `levels` is a directory for the files of a source larger than memory.
+    known to match the record. `levels` is a directory for the files of a source larger than memory. With `fetches`, the
+    config is the user's own, and a source at a URL is read, too.
     """
     try:
         if config.image != "noise":
-            if checked_url(config.image, "image") is not None:
+            if not fetches and checked_url(config.image, "image") is not None:
                 return None
             if find_picture(config.image, "a path, sample:NAME or noise")[1] != sha256:
                 return None

@@ -33,6 +33,7 @@ from render.export.export import Style
 from render.export.metadata import read_settings
 from render.export.profile import BUILT_IN, Profile
 from render.geometry.units import MM_PER_INCH
+from render.job.colour_reference import SOURCE, open_reference
 from render.job.copies import Copies, picture_sha256
 from render.job.pictures import (
     Say,
@@ -48,6 +49,7 @@ from render.job.pictures import (
 from render.job.run_directory import RunDirectory
 from render.job.run_record import RECORD, missing_record_message, read_run
 from render.job.targets import Target, refuse_unwritable, targets
+from render.source.source import find_picture
 from render.storage.url import Place, checked_url
 from render.storage.user_paths import user_path
 from render.system.paths import cache_directory, file_sha256
@@ -58,7 +60,7 @@ _PICTURE_KEYS = ("output.path", "output.format", "output.also")
 ALLOWED = (
     *_PICTURE_KEYS, "output.dpi", "output.bits", "output.compression", "output.quality",
     "output.profile", "output.title", "output.author", "output.panels", "output.saturation", "output.contrast",
-    "overwrite", "quiet", "log",
+    "output.match", "overwrite", "quiet", "log",
 )  # fmt: skip
 #: Facts of a record that a picture's metadata needs.
 _REQUIRED_FACTS = ("objective", "image_sha256", "weights_sha256", "plan")
@@ -87,7 +89,8 @@ def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:
     config = exported_config(record, overrides)
     config.output.dir = str(run)
     _refuse_unknown_profile(run, config, record, overrides)
-    profile = usable_profile(config)
+    _refuse_unknown_match(run, config, record, overrides)
+    profile, reference = usable_profile(config), open_reference(config, record["image_sha256"], recorded=True)
     directory = RunDirectory(config, record.get("identity", {}), record["digest"])
     with explain_damage():
         canvas = directory.canvas()
@@ -95,7 +98,7 @@ def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:
     finished = record["status"] == "finished"
     canvas_record = record if finished else _name_unfinished(directory, config, record, say)
     directory.pictures.targets, outside = _divided(directory)
-    style = style_of(config, profile, canvas_record)
+    style = style_of(config, profile, canvas_record, reference)
     export = _Export(canvas, config, record, Copies(config, record["digest"], dict, lambda **_facts: None), say)
     if directory.targets:
         directory.home.check_exportable()
@@ -105,12 +108,12 @@ def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:
     if directory.targets and finished:
         with directory.opened(begins=False):
             directory.reopen_record()
-            written += make_pictures(directory, config, profile, say)
+            written += make_pictures(directory, config, profile, say, reference)
     elif directory.targets:
-        style = measure_colours(style, directory.targets, canvas, config, say)
+        style = measure_colours(style, directory.targets, canvas, config, say, reference)
         written += export.write_unfinished(directory, style)
     if outside:
-        style = measure_colours(style, [target for target, _ in outside], canvas, config, say)
+        style = measure_colours(style, [target for target, _ in outside], canvas, config, say, reference)
         written += [export.write_outside(target, place, style) for target, place in outside]
     return written
 
@@ -246,6 +249,21 @@ def _refuse_unknown_profile(run: Place, config: Config, record: Mapping[str, Any
     raise UserError(
         f"run={run} was made with output.profile={name}, which is not read unasked: say output.profile=FILE, or "
         "output.profile=srgb"
+    )
+
+
+def _refuse_unknown_match(run: Place, config: Config, record: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Raise `UserError` for a picture to match that only the record names, unless the run used it."""
+    name = config.output.match
+    is_requested = any(word.lstrip("+").startswith("output.match=") for word in overrides)
+    if name is None or name == SOURCE or is_requested:
+        return
+    sha256 = record.get("match_sha256")
+    if sha256 and checked_url(name, "output.match") is None and find_picture(name, "a path or sample:NAME")[1] == sha256:
+        return
+    raise UserError(
+        f"run={run} was made with output.match={name}, which is not read unasked: say output.match=FILE, or "
+        "output.match=null"
     )
 
 

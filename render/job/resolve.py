@@ -14,6 +14,7 @@ from render.dreaming.term_syntax import Materials
 from render.errors import UserError
 from render.export.profile import Profile
 from render.geometry.geometry import BOUNDARY_MODES
+from render.job.colour_reference import ColourReference, open_reference
 from render.job.materials import Library
 from render.job.pictures import usable_profile
 from render.job.run_directory import RunDirectory
@@ -81,6 +82,7 @@ class ResolvedJob:
         source: Opened source, laid onto the canvas.
         directory: Run directory, with the pictures to make.
         profile: Colour profile of the pictures.
+        reference: Picture whose colours the pictures take; None for none.
         plan_request: Values that the plan depends on.
         farm: Executor and workers.
         scratch: Directory of the mapped files for blocks larger than memory.
@@ -100,6 +102,7 @@ class ResolvedJob:
     source: Source
     directory: RunDirectory
     profile: Profile
+    reference: ColourReference | None
     plan_request: PlanRequest
     farm: FarmConfig
     scratch: Path
@@ -153,6 +156,7 @@ def resolve(config: Config, opener: OpenSource = open_source) -> ResolvedJob:
         source=source,
         directory=directory,
         profile=profile,
+        reference=open_reference(config, source.sha256),
         plan_request=plan_request(
             config, model.architecture, schedule, layout.shape, channels=profile.channels, source_disk=source.disk_bytes
         ),

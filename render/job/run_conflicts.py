@@ -6,15 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from render.config.schema import Config, ModelConfig, dotted
+from render.config.schema import LATER_KEYS, Config, dotted
 from render.errors import StorageError, UserError
 from render.farm.checkpoint import Checkpoints
 from render.job.run_home import LOG, RUN_FILES, RunHome
 from render.job.run_record import RECORD, RecordReading
 from render.storage.url import joined
-
-#: A canvas setting that older records lack; they used its default.
-_PRECISION = "model.precision"
 
 
 def refuse_other_run(home: RunHome, record: Mapping[str, Any], config: Config, identity: Mapping[str, str | None]) -> None:
@@ -28,8 +25,9 @@ def refuse_other_run(home: RunHome, record: Mapping[str, Any], config: Config, i
 def _differences(record: Mapping[str, Any], config: Config, identity: Mapping[str, str | None]) -> str:
     """Return the keys of the settings that decide the canvas and differ, as text."""
     settings = dotted(asdict(config)) | dict(identity)
-    recorded_settings = {_PRECISION: ModelConfig.precision} | dotted(record["config"]) | record.get("identity", {})
-    relevant = dotted(config.canvas_settings()).keys() | identity.keys() | {_PRECISION}
+    recorded_settings = LATER_KEYS | dotted(record["config"]) | record.get("identity", {})
+    later_keys = {key for key in LATER_KEYS if not key.startswith("output.")}
+    relevant = dotted(config.canvas_settings()).keys() | identity.keys() | later_keys
     keys = [key for key in sorted(relevant) if settings.get(key) != recorded_settings.get(key)]
     return "differs in " + ", ".join(keys) if keys else "of another version of the program"
 

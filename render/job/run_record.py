@@ -133,6 +133,7 @@ class RunRecord(_Required, total=False):
     image_sha256: str | None
     weights_sha256: str
     profile_sha256: str | None
+    match_sha256: str | None
     plan: _Plan
     seconds: dict[str, Seconds]
 

@@ -270,7 +270,9 @@ def resides(octave: Octave, traffic: Traffic, node: NodeConfig) -> bool:
     memory, window_bytes = int(ALLOCATED * 1e9 * node.device_gb), octave.device_window_bytes
     batch = octave.residence.together("gpu", octave.grid.window_shape, window_bytes, int(WINDOWS_SHARE * memory))
     windows = min(batch, octave.grid.tiles) * window_bytes
-    return stepping_bytes(traffic.canvas_bytes, traffic.slots_bytes, windows) <= TOTAL_SHARE * memory
+    # The source under a block takes about as much as the slots.
+    source = traffic.slots_bytes if octave.stage.conditioning.shoulder else 0
+    return stepping_bytes(traffic.canvas_bytes + source, traffic.slots_bytes, windows) <= TOTAL_SHARE * memory
 
 
 def _rate(gbit: float | None) -> float:

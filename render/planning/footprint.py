@@ -67,7 +67,7 @@ def _arrays(stage: Stage, schedule: Schedule, block: Block) -> tuple[int, int]:
     source = 0
     if any(schedule.objectives[number].looks_at_source for number in stage.objectives):
         source = block.padded.area
-    elif conditioning.pull:
+    elif conditioning.compares:
         source = area
     return _PIXEL * gradients, _PIXEL * (source + stage.optimizer.moments * area) + _PIXEL // 3 * masks * area
 

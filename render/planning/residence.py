@@ -73,6 +73,11 @@ def canvas_bytes(block: Block) -> int:
     return 12 * block.padded.area
 
 
+def source_bytes(block: Block) -> int:
+    """Return the bytes of the source under a block on a device, float32 RGB."""
+    return 12 * block.pixels.area
+
+
 def slots_bytes(block: Block) -> int:
     """Return the bytes of the gradient's slots of a block's tiles on a device, float32 RGB."""
     rows, columns = slots_shape(block)

@@ -18,7 +18,20 @@ from pathlib import Path
 from render.__main__ import make_overrides
 
 #: Each a module here with `measure(quick: bool) -> Table`.
-NAMES = ("kernels", "layers", "compiling", "memory", "tiles", "phases", "overhead", "scaling", "linear", "starting")
+NAMES = (
+    "kernels",
+    "layers",
+    "compiling",
+    "memory",
+    "tiles",
+    "phases",
+    "overhead",
+    "scaling",
+    "linear",
+    "starting",
+    "colour",
+    "forms",
+)
 
 
 def main(words: list[str]) -> int:

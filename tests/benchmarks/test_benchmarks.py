@@ -19,7 +19,7 @@ from render.geometry.geometry import Axis, KernelShape, round_up
 from render.networks.googlenet import GOOGLENET
 from render.networks.inception_v3 import INCEPTION_V3
 from render.networks.nodes import InceptionBlock
-from tests.benchmarks import compiling, kernels, layers, trained
+from tests.benchmarks import colour, compiling, forms, kernels, layers, trained
 from tests.benchmarks.contender import CHANNELS_LAST, EAGER, OURS, TENSORFLOW, TENSORFLOW_READY, Contender, core_side
 from tests.benchmarks.gpu import report, summary
 from tests.benchmarks.others import Others
@@ -257,3 +257,18 @@ def test_compiling_is_measured_cold_and_cached() -> None:
     assert (row["compiled"], row["compiled again"]) == (1, 0)
     assert 0 < row["cached s"] < row["cold s"]
     assert row["MB kept"] > 0
+
+
+@pytest.mark.slow
+def test_colours_and_forms_are_measured() -> None:
+    table = colour.measure(quick=True)
+    assert [row["settings"] for row in table.rows] == list(colour.SETTINGS) * len(colour.PICTURES)
+    for picture in colour.PICTURES:
+        noise = {row["settings"]: row["noise of colour"] for row in table.rows if row["picture"] == picture}
+        assert noise["both"] < noise["shoulder"] and noise["decorrelate"] < noise["default"]
+    assert len(table.goals) == 2 * len(colour.PICTURES)
+    table = forms.measure(quick=True)
+    assert [row["width px"] for row in table.rows] == [96, 128]
+    for row in table.rows:
+        assert 0 < row["coarse %"] < 100
+        assert row["/ width"] == pytest.approx(row["largest form px"] / row["width px"])

@@ -17,7 +17,8 @@ from omegaconf import OmegaConf
 
 from render.__main__ import make_overrides
 from render.config.compose import load_config, root_configs, schema_keys
-from render.config.schema import Config, OutputConfig, picture_format, picture_width
+from render.config.hydra_text import hydra_text
+from render.config.schema import LATER_KEYS, Config, OutputConfig, dotted, picture_format, picture_width
 from render.config.validation import validate
 from render.dreaming.term_syntax import parse_term
 from render.dreaming.terms import Energy
@@ -417,6 +418,8 @@ BAD_VALUES = [
     ("conditioning.total_variation", "-0.1"),
     ("conditioning.pull", "1.1"),
     ("conditioning.luminance_only", "1"),
+    ("conditioning.decorrelate", "1"),
+    ("conditioning.shoulder", "-1"),
     ("optimizer.name", "sgd"),
     ("optimizer.momentum", "1"),
     ("optimizer.momentum", "inf"),
@@ -526,6 +529,7 @@ BAD_VALUES = [
     ("output.contrast", "[]"),
     ("output.contrast", "[1,50,99]"),
     ("output.contrast", "high"),
+    ("output.match", ""),
     ("output.path", "picture"),
     ("output.path", "picture.bmp"),
     ("output.path", "folder.png/picture"),
@@ -835,6 +839,8 @@ CHANGES = {
     "conditioning.total_variation": "0.5",
     "conditioning.pull": "0.1",
     "conditioning.luminance_only": "true",
+    "conditioning.decorrelate": "true",
+    "conditioning.shoulder": "32",
     "optimizer.name": "adam",
     "optimizer.momentum": "0.8",
     "optimizer.decay": "0.99",
@@ -866,6 +872,7 @@ KEEPS = {
     "output.author": "A dreamer",
     "output.saturation": "1.5",
     "output.contrast": "[0.5,99.5]",
+    "output.match": "source",
     "output.panels.width_cm": "100",
     "output.panels.height_cm": "100",
     "output.panels.overlap_mm": "5",
@@ -961,12 +968,16 @@ def test_a_picture_does_not_tell_where_its_makers_files_lie() -> None:
     assert settings["objective"]["terms"] == [{"layer": "mixed4", "guide": "d.png"}, "/mixed[34]/"]
 
 
-def test_the_usual_precision_changes_no_name_of_a_canvas() -> None:
+@pytest.mark.parametrize("key", LATER_KEYS)
+def test_the_older_value_of_a_later_key_changes_no_name_of_a_picture(key: str) -> None:
     """Runs that were begun before there was a choice are gone on with by the same command."""
-    usual, other = (load_config("preview", [f"model.precision={precision}"]) for precision in ("float32", "bfloat16"))
-    assert "precision" not in usual.canvas_settings()["model"]
-    assert other.canvas_settings()["model"]["precision"] == "bfloat16"
-    assert usual.digest({}) != other.digest({})
+    other_values = {"model.precision": "bfloat16", "output.match": "photos/b.png"} | CHANGES
+    assert key not in dotted(load(f"{key}={hydra_text(LATER_KEYS[key])}").picture_settings())
+    assert str(dotted(load(f"{key}={other_values[key]}").picture_settings())[key]).lower() in (
+        other_values[key],
+        "b.png",
+        "32.0",
+    )
 
 
 @pytest.mark.parametrize(

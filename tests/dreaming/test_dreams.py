@@ -13,6 +13,7 @@ from render.dreaming.resample import Pixels
 from render.networks.network import Network
 from render.networks.weights import Loaded
 from tests.reports.conditioning import dreamed, low_share
+from tests.support.picture_measures import chroma_noise, clipped_share
 from tests.support.untiled import photo
 
 SMALL = ["image=sample:chelsea", "output.width=224", "octaves.count=3", "octaves.steps=6"]
@@ -87,3 +88,25 @@ def test_nothing_is_dreamed_where_the_mask_is_black(tmp_path: Path) -> None:
     assert (canvas[:, 165:] == source[:, 165:]).all()
     # The step is what it says where the mask is white.
     assert np.abs(canvas[:, :155] - source[:, :155]).mean() > 2
+
+
+@pytest.mark.slow
+def test_colours_of_a_decorrelated_dream_hold() -> None:
+    """Half the noise of colour at most, and nothing newly black or white."""
+    words = ["image=sample:coffee", "output.width=240", "octaves.count=3", "octaves.steps=6", "objective.terms=[mixed3]"]
+    source, plain = dreamed(words)
+    _, canvas = dreamed([*words, "conditioning.decorrelate=true", "conditioning.shoulder=32"])
+    assert chroma_noise(canvas - source) < 0.5 * chroma_noise(plain - source)
+    assert clipped_share(canvas) <= clipped_share(source) + 0.002 < clipped_share(plain)
+    assert np.abs(canvas - source).mean() > 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["none", "adam"])
+def test_a_decorrelated_step_does_not_depend_on_tiles(optimizer: str) -> None:
+    """With the real network: a step by tiles of 48 px and in one window, where pixels move by 6 levels on average."""
+    words = ["image=sample:coffee", "output.width=160", "octaves.count=1", "octaves.steps=1", "objective.terms=[mixed2]"]
+    words += ["conditioning.decorrelate=true", "conditioning.shoulder=48", "step_size=6", f"optimizer.name={optimizer}"]
+    (source, tiled), (_, untiled) = (dreamed([*words, f"tiles.size={size}"]) for size in (48, 512))
+    assert np.abs(untiled - source).mean() > 3
+    assert np.abs(tiled - untiled).mean() < 1e-4 * 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,8 @@ from scipy.ndimage import correlate1d
 from render.dreaming.ascent import blend, jitter, luminance, measure, statistic
 from render.dreaming.filters import total_variation
 from render.dreaming.resample import Pixels, resample_array
-from render.dreaming.stage import Stage
+from render.dreaming.shoulder import limit_change, limit_detail, restore_detail
+from render.dreaming.stage import Conditioning, Stage
 from render.errors import UserError
 from render.farm.conductor import filter_bytes_exchanged
 from render.farm.events import OctaveStarted, StepDone
@@ -39,6 +41,9 @@ STAGES = {
     "total variation": ["conditioning.total_variation=0.7"],
     "pull": ["conditioning.pull=0.1", "step_size=4"],
     "luminance": ["conditioning.luminance_only=true"],
+    "decorrelated": ["conditioning.decorrelate=true", "conditioning.total_variation=0.4"],
+    "decorrelated, adam": ["conditioning.decorrelate=[true,false]", "optimizer.name=adam"],
+    "shoulder": ["conditioning.shoulder=40", "step_size=12"],
     "momentum": ["optimizer.name=momentum"],
     "adam": ["optimizer.name=adam", "optimizer.momentum=0.8"],
     "mask": ["objective.mask={mask}"],
@@ -55,6 +60,8 @@ STAGES = {
         "conditioning.laplacian=[2,0]",
         "conditioning.smoothing=[0,0.8]",
         "conditioning.pull=[0,0.05]",
+        "conditioning.decorrelate=[false,true]",
+        "conditioning.shoulder=[0,24]",
     ],
     "everything": [
         "objective.mask={half}",
@@ -158,6 +165,7 @@ PLANNED = {
         "octaves.scale=1.05",
     ],
     "laplacian, adam, pull": ["conditioning.laplacian=3", "optimizer.name=adam", "conditioning.pull=0.1"],
+    "shoulder": ["conditioning.shoulder=32"],
     "caricature": ["objective.terms=[{layer: mixed1, caricature: true}]", "conditioning.laplacian=[3,0]"],
 }
 
@@ -257,12 +265,17 @@ def dream_whole(words: Sequence[str]) -> Pixels:
         source = draft.resolved.source.at(shape, whole(*shape))
         canvas = source.copy()
         if detail is not None:
-            canvas = np.clip(canvas + widened(detail, shape, octave.grid), 0, 255)
+            change = widened(detail, shape, octave.grid)
+            if octave.stage.conditioning.shoulder:
+                change = limit_detail(canvas, change, octave.stage.conditioning.shoulder)
+            canvas = np.clip(canvas + change, 0, 255)
         masks = [mask.at(shape, whole(*shape)) for mask in draft.resolved.masks]
         moments = [np.zeros_like(canvas) for _ in range(octave.stage.optimizer.moments)]
         for step in range(octave.steps):
             canvas = step_whole(draft, octave, canvas, source, masks, moments, step)
         detail = canvas - source
+        if octave.stage.conditioning.shoulder:
+            detail = restore_detail(source, detail, octave.stage.conditioning.shoulder)
     assert canvas is not None
     return canvas
 
@@ -293,8 +306,7 @@ def step_whole(draft, octave, canvas: Pixels, source: Pixels, masks, moments, st
             mask = mask * masks[number]
         if region.outside:
             mask = mask * (1 - np.minimum(1, sum(masks[number] for number in region.outside)))
-        if conditioning.luminance_only:
-            gradient = luminance(gradient)
+        gradient = in_colour(gradient, conditioning)
         if conditioning.laplacian:
             gradient = laplacian_whole(gradient, conditioning.laplacian, grid, mask)
         if conditioning.smoothing:
@@ -306,12 +318,28 @@ def step_whole(draft, octave, canvas: Pixels, source: Pixels, masks, moments, st
     if conditioning.total_variation:
         around = padded(canvas, 1, grid)
         rough = total_variation(around, whole(*canvas.shape[:2]).grown(1), whole(*canvas.shape[:2]))
-        direction = direction - conditioning.total_variation * (luminance(rough) if conditioning.luminance_only else rough)
+        direction = direction - conditioning.total_variation * in_colour(rough, conditioning)
     if moments:
-        direction = stage.optimizer.update(direction.astype(np.float32), moments, step)
+        axes = np.linalg.inv(AXES) if conditioning.decorrelate else np.eye(3)
+        direction = stage.optimizer.update((direction @ axes.T).astype(np.float32), moments, step) @ np.linalg.inv(axes).T
     assert follow is not None
     displacement = stage.step_size * direction - conditioning.pull * (canvas - source)
-    return np.clip(canvas + follow[..., None] * displacement, 0, 255).astype(np.float32)
+    change = (follow[..., None] * displacement).astype(np.float32)
+    if conditioning.shoulder:
+        change = limit_change(canvas, source, change, conditioning.shoulder)
+    return np.clip(canvas + change, 0, 255).astype(np.float32)
+
+
+#: Lucid's color_correlation_svd_sqrt, so long that a sum of its columns changes a channel by 1 on average.
+AXES = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
+AXES /= np.mean([np.abs(AXES @ signs) for signs in itertools.product((1, -1), repeat=3)])
+
+
+def in_colour(gradient: Pixels, conditioning: Conditioning) -> Pixels:
+    if conditioning.luminance_only:
+        return luminance(gradient)
+    longest = np.linalg.norm(AXES[:, 0])
+    return gradient @ ((AXES / longest) @ (AXES / longest).T) if conditioning.decorrelate else gradient
 
 
 class GivenTo:

@@ -51,12 +51,16 @@ def test_lists_have_one_entry_for_each_octave() -> None:
         "conditioning.laplacian=[4,3,0]",
         "conditioning.smoothing=[0,0,0.5]",
         "conditioning.luminance_only=[true,false,false]",
+        "conditioning.decorrelate=[false,true,false]",
+        "conditioning.shoulder=[0,16,32]",
     )
     assert [stage.steps for stage in resolved.stages] == [20, 10, 5]
     assert [stage.step_size for stage in resolved.stages] == [2.0, 1.5, 1.0]
     assert [stage.jitter for stage in resolved.stages] == [None, 8, 0]
     assert [stage.conditioning.laplacian for stage in resolved.stages] == [4, 3, 0]
     assert [stage.conditioning.luminance_only for stage in resolved.stages] == [True, False, False]
+    assert [stage.conditioning.decorrelate for stage in resolved.stages] == [False, True, False]
+    assert [stage.conditioning.shoulder for stage in resolved.stages] == [0, 16, 32]
     # What is the same is one objective, so that it is compiled once.
     assert [str(objective) for objective in resolved.objectives] == ["mixed2", "mixed3 + mixed4"]
     assert [stage.regions[0].objective for stage in resolved.stages] == [0, 1, 0]
@@ -149,6 +153,17 @@ REFUSED = [
     (["conditioning.pull=2"], ["conditioning.pull=2"]),
     (["conditioning.total_variation=-1"], ["conditioning.total_variation=-1"]),
     (["conditioning.luminance_only=1"], ["conditioning.luminance_only=1", "true or false"]),
+    (["conditioning.decorrelate=yes"], ["conditioning.decorrelate=yes", "true or false"]),
+    (["conditioning.decorrelate=[true,false]"], ["conditioning.decorrelate", "2 octaves"]),
+    (
+        [
+            "conditioning.decorrelate=[true,true,true,true,false]",
+            "conditioning.luminance_only=[false,false,false,true,true]",
+        ],
+        ["luminance_only=true", "decorrelate=true", "one of them"],
+    ),
+    (["conditioning.shoulder=128"], ["conditioning.shoulder=128", "to 127 levels"]),
+    (["conditioning.shoulder=[0,0,0,0,nan]"], ["conditioning.shoulder=nan"]),
     (["optimizer.name=adm"], ["optimizer.name", "adam"]),
     (["optimizer.momentum=1"], ["optimizer.momentum"]),
     (["objective.terms=mixed4"], ["objective.terms", "list"]),

@@ -50,7 +50,7 @@ class BlockArrays:
         self.source: Pixels | None = None
         if needs_source:
             self.source = self._padded_source(source)
-        elif stage.conditioning.pull:
+        elif stage.conditioning.compares:
             self.source = self._room((*block.pixels.shape, 3))
             for rect in block.pixels.bands():
                 self.source[rect.slices_from(block.pixels)] = source.at(self.shape, rect)

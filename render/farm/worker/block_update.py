@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from render.dreaming.ascent import blend, luminance, measure, update
+from render.dreaming.ascent import blend, measure, update
+from render.dreaming.decorrelation import from_axes, to_axes
 from render.dreaming.filters import cascade, laplacian_merge, laplacian_squares, total_variation
 from render.dreaming.resample import Pixels
 from render.farm.messages import GradientSums, TileSums
@@ -60,15 +61,21 @@ def apply_update(arrays: BlockArrays, step: int, divisors: Sequence[float]) -> N
     """
     stage = arrays.assignment.stage
     if stage.plain:
-        for rect in arrays.block.pixels.bands():
-            update(arrays.part(rect), _conditioned(arrays, 0, rect), stage.step_size / divisors[0])
+        _move(arrays, stage.step_size / divisors[0])
         return
     # Compute all steps before any pixel moves, because the total variation of the canvas depends on neighbours.
     for tile in arrays.block.tiles():
         core = arrays.block.grid.core(tile)
         _conditioned(arrays, 0, core)[...] = _step(arrays, step, tile, core, divisors)
+    _move(arrays, 1.0)
+
+
+def _move(arrays: BlockArrays, scale: float) -> None:
+    """Add scale times the first region's conditioned gradient to the block's pixels."""
+    shoulder = arrays.assignment.stage.conditioning.shoulder
     for rect in arrays.block.pixels.bands():
-        update(arrays.part(rect), _conditioned(arrays, 0, rect), 1.0)
+        source = arrays.own_source(rect) if shoulder else None
+        update(arrays.part(rect), _conditioned(arrays, 0, rect), scale, source, shoulder)
 
 
 def _step(arrays: BlockArrays, step: int, tile: Tile, core: Rect, divisors: Sequence[float]) -> Pixels:
@@ -81,12 +88,15 @@ def _step(arrays: BlockArrays, step: int, tile: Tile, core: Rect, divisors: Sequ
         divisors,
     )
     if conditioning.total_variation:
-        variation = total_variation(arrays.canvas, arrays.block.padded, core)
-        variation = luminance(variation) if conditioning.luminance_only else variation
+        variation = conditioning.mix_channels(total_variation(arrays.canvas, arrays.block.padded, core))
         direction = direction - np.float32(conditioning.total_variation) * variation
     if arrays.moments:
         moments = [moment[core.slices_from(arrays.block.pixels)] for moment in arrays.moments]
-        direction = stage.optimizer.update(direction, moments, step)
+        if conditioning.decorrelate:
+            # The optimizer's moments are those of the independent axes.
+            direction = from_axes(stage.optimizer.update(to_axes(direction), moments, step))
+        else:
+            direction = stage.optimizer.update(direction, moments, step)
     change = np.float32(stage.step_size) * direction
     if conditioning.pull:
         change = change - np.float32(conditioning.pull) * (arrays.part(core) - arrays.own_source(core))

@@ -7,13 +7,28 @@ from collections.abc import Sequence
 import numpy as np
 
 from render.dreaming.resample import Pixels, resample
-from render.farm.worker.block import BlockArrays, put
+from render.dreaming.shoulder import limit_detail, restore_detail, row_strips
+from render.farm.worker.block import BlockArrays, SourceOfPixels, put
 from render.geometry.blocks import Gathering
 from render.geometry.geometry import Rect
 
 
+def subtract_source(arrays: BlockArrays, source: SourceOfPixels) -> None:
+    """Replace the canvas of a block by its detail, float32, any sign.
+
+    Detail is canvas minus source; with `conditioning.shoulder`, it is the detail that was limited to that.
+    """
+    shoulder = arrays.assignment.stage.conditioning.shoulder
+    for rect in arrays.block.pixels.bands():
+        source_pixels, pixels = source.at(arrays.shape, rect), arrays.part(rect)
+        pixels -= source_pixels
+        if shoulder:
+            for rows in row_strips(pixels):
+                pixels[rows] = restore_detail(source_pixels[rows], pixels[rows], shoulder)
+
+
 def add_detail(arrays: BlockArrays, rect: Rect, detail: Pixels, detail_rect: Rect, detail_shape: tuple[int, int]) -> None:
-    """Add the detail of the octave before, resampled, to a rectangle of the block, and clip to 0..255.
+    """Add the detail of the octave before, resampled, to a rectangle of the block, and limit or clip it to 0..255.
 
     Args:
         arrays: The block of the new octave.
@@ -23,13 +38,19 @@ def add_detail(arrays: BlockArrays, rect: Rect, detail: Pixels, detail_rect: Rec
         detail_shape: (rows, columns) px of the whole old canvas.
     """
     target = arrays.part(rect)
-    target += resample(
+    change = resample(
         lambda part: detail[part.slices_from(detail_rect)],
         detail_shape,
         arrays.shape,
         rect,
         (arrays.block.grid.rows.mode, arrays.block.grid.columns.mode),
     )
+    shoulder = arrays.assignment.stage.conditioning.shoulder
+    if shoulder:
+        for rows in row_strips(target):
+            target[rows] += limit_detail(target[rows], change[rows], shoulder)
+    else:
+        target += change
     np.clip(target, 0.0, 255.0, out=target)
 
 

@@ -42,6 +42,7 @@ from render.planning.residence import (
     estimated_bytes,
     slots_bytes,
     slots_shape,
+    source_bytes,
     stepping_bytes,
     suits,
 )
@@ -123,10 +124,13 @@ class ResidencyRule:
         together = self._residence.together(self._platform, shape.window, window_bytes, int(self._memory * WINDOWS_SHARE))
         # Limited by the whole grid, not by the block, so that it does not depend on the number of workers.
         together = min(together, block.grid.tiles)
-        form = BatchSpec(shape, together, stage.conditioning.normalize, stage.conditioning.luminance_only)
+        conditioning = stage.conditioning
+        form = BatchSpec(shape, together, conditioning.normalize, conditioning.luminance_only, conditioning.decorrelate)
         limit = int(self._memory * TOTAL_SHARE)
         # Before compiling: check the memory that is needed in any case.
         canvas, slots, program = canvas_bytes(block), slots_bytes(block), None
+        if conditioning.shoulder:
+            canvas += source_bytes(block)
         needed = canvas + slots
         if needed <= limit:
             program = ResidentProgram(self._kernel, kernel_inputs, form)
@@ -158,6 +162,8 @@ class ResidentBlock(BlockArrays):
         super().__init__(assignment, source, masks, needs_source=needs_source)
         self._program = program
         self._canvas: jax.Array | None = None
+        #: The source under the block, if updates need it.
+        self._device_source: jax.Array | None = None
         self._slots: jax.Array | None = None
 
     @property
@@ -214,13 +220,21 @@ class ResidentBlock(BlockArrays):
     def apply_update(self, divisors: Sequence[float]) -> None:
         """Move the block's own pixels along the gradient: see `block_update.apply_update`."""
         assert self._slots is not None, "compute_gradient comes first"
-        scale = jax.device_put(np.float32(self.assignment.stage.step_size / divisors[0]))
-        pixels = self.block.pixels
-        self._canvas = apply_update(self._resident(), self._slots, scale, self._corner(pixels), pixels.shape)
+        stage, pixels = self.assignment.stage, self.block.pixels
+        scale = jax.device_put(np.float32(stage.step_size / divisors[0]))
+        self._canvas = apply_update(
+            self._resident(),
+            self._slots,
+            scale,
+            self._corner(pixels),
+            pixels.shape,
+            self._device_source,
+            stage.conditioning.shoulder,
+        )
 
     def forget_gradients(self) -> None:
         """Free the gradients as on the host, and bring the canvas back to the host."""
-        self._slots = None
+        self._slots = self._device_source = None
         if self._canvas is not None:
             self.canvas = self._room((*self.block.padded.shape, 3))
             self.block_pixels = self.canvas[self.block.pixels.slices_from(self.block.padded)]
@@ -237,7 +251,18 @@ class ResidentBlock(BlockArrays):
                 canvas = write_rect(canvas, self._corner(rect), np.array(super().part(rect)))
             self._canvas = canvas
             del self.canvas, self.block_pixels
+            if self.assignment.stage.conditioning.shoulder:
+                self._device_source = self._uploaded_source()
         return self._canvas
+
+    def _uploaded_source(self) -> jax.Array:
+        """Return the source under the block, on the device."""
+        pixels = self.block.pixels
+        source = zeros((*pixels.shape, 3))
+        for rect in pixels.bands():
+            corner = rect.rows.start - pixels.rows.start, rect.columns.start - pixels.columns.start
+            source = write_rect(source, corner, np.array(self.own_source(rect)))
+        return source
 
     def _corner(self, rect: Rect) -> tuple[int, int]:
         """Return the first (row, column) of a rectangle in the canvas on the device."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from render.dreaming.ascent import luminance, measure
+from render.dreaming.ascent import measure
 from render.dreaming.objectives import KernelInputs, Objective
 from render.dreaming.resample import Pixels
 from render.farm.messages import GradientSums
@@ -186,9 +186,7 @@ class TileGradients:
         """Store a tile's gradient, and return its sums."""
         tile, region = window.tile, window.region
         core, conditioning = arrays.block.grid.core(tile), arrays.assignment.stage.conditioning
-        gradient = np.ascontiguousarray(result[core.slices_from(window.cut)])
-        if conditioning.luminance_only:
-            gradient = luminance(gradient)
+        gradient = conditioning.mix_channels(np.ascontiguousarray(result[core.slices_from(window.cut)]))
         sums = measure(gradient, arrays.mask(region, core), conditioning.normalize)
         if not np.isfinite(sums).all():
             raise not_finite(arrays.assignment.octave, step, tile)

@@ -132,8 +132,7 @@ class Worker(RemoteWorker):
         """Replace the canvas by its detail, canvas minus source, which the next octave builds on."""
         arrays = self.arrays
         arrays.forget_gradients()
-        for rect in arrays.block.pixels.bands():
-            arrays.part(rect)[...] -= self._source.at(arrays.shape, rect)
+        exchange.subtract_source(arrays, self._source)
         self._detail, self._arrays = arrays, None
 
     @timed("resample")

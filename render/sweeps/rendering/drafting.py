@@ -143,7 +143,11 @@ class _Drafter:
         draft, fits_worker = self._job_draft(config)
         plan = draft.plan
         # Use picture settings, not canvas settings: points may differ in colours alone.
-        settings = json.dumps([_as_numbers(config.picture_settings()), draft.resolved.directory.identity], sort_keys=True)
+        facts = [_as_numbers(config.picture_settings()), draft.resolved.directory.identity]
+        reference = draft.resolved.reference
+        if reference is not None and reference.sha256 is not None:
+            facts.append(reference.sha256)
+        settings = json.dumps(facts, sort_keys=True)
         digest = hashlib.sha256(settings.encode()).hexdigest()[:_DIGEST_DIGITS]
         name = self._directory_names.get(digest) or f"{_slug(self._definition.axes, point.value_indices)}-{digest}"
         is_done, is_begun, seconds = False, False, 0.0
@@ -151,7 +155,9 @@ class _Drafter:
             directory = self._sweep_directory / POINTS / name
             config = replace(config, output=replace(config.output, dir=str(directory)), quiet=True)
             run, profile = draft.resolved.directory.moved(directory), draft.resolved.profile
-            is_done = run.is_finished() and (directory / THUMBNAIL).exists() and is_complete(run, config, profile)
+            is_done = (
+                run.is_finished() and (directory / THUMBNAIL).exists() and is_complete(run, config, profile, reference)
+            )
             if is_done:
                 seconds = float(run.record.get("seconds", {}).get("total", 0.0))
             else:

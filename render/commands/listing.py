@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from render.config.schema import ModelConfig
 from render.dreaming.terms import KINDS
 from render.errors import UserError
+from render.job.resolve import NetworkChoice
 from render.networks.labels import class_names, describe_classes
 from render.networks.nodes import Conv
-from render.networks.weights import MODELS, find_model
+from render.networks.weights import MODELS
 from render.system.paths import shipped_configs
 from render.terminal.console import plain_console
 from render.terminal.lines import print_lines
@@ -20,7 +22,7 @@ def models_command(_words: Sequence[str]) -> int:
     """Print every network's layers with kind, channels, stride and receptive field."""
     console = plain_console()
     for name, model in MODELS.items():
-        title = f"{name} (weights: {model.published.source}; {describe_classes(name)})"
+        title = f"{name} (weights: {model.published.sources[0].name}; {describe_classes(name)})"
         table = Table(title=title, title_justify="left")
         table.add_column("layer")
         table.add_column("kind")
@@ -59,13 +61,17 @@ def objectives_command(_words: Sequence[str]) -> int:
 def classes_command(words: Sequence[str]) -> int:
     """Print the classes of a network, or those with a text in their name."""
     options = dict(word.partition("=")[::2] for word in words)
-    unknown_keys = sorted(options.keys() - {"model", "words"})
+    unknown_keys = sorted(options.keys() - {"model", "words", "model.weights", "model.labels"})
     if unknown_keys:
-        raise UserError(f"classes takes model=NAME and words=TEXT, not {unknown_keys[0]!r}")
-    model = options.get("model", "googlenet")
-    find_model(model)
+        raise UserError(
+            f"classes takes model=NAME, words=TEXT, model.weights=FILE and model.labels=FILE, not {unknown_keys[0]!r}"
+        )
+    model, weights, labels = (options.get(key) for key in ("model", "model.weights", "model.labels"))
+    model = model or "googlenet"
+    section = ModelConfig(name=model, weights=weights, labels=labels)
     text = options.get("words", "").lower()
-    classes = [(number, ", ".join(names)) for number, names in enumerate(class_names(model))]
+    names_by_class = class_names(NetworkChoice.of(section).classifier)
+    classes = [(number, ", ".join(names)) for number, names in enumerate(names_by_class)]
     matches = [(number, names) for number, names in classes if text in names.lower()]
     if not matches:
         raise UserError(f"no class of {model} has {text!r} in its name")

@@ -131,6 +131,8 @@ COMMANDS: dict[str, Command] = {
         "list the classes that a network can tell apart",
         (
             ("[model=NAME]", "the network; default: googlenet"),
+            ("[model.weights=FILE]", "weights with a classifier of their own"),
+            ("[model.labels=FILE]", "names of its classes, one on each line"),
             ("[words=TEXT]", "list only classes with this text in their name"),
         ),
         "model=googlenet words=dog", "listing:classes_command",

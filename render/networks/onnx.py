@@ -114,7 +114,7 @@ class _Walk:
     def add_the_rest(self) -> None:
         """Add the constants that were not passed: those with a layer's name as its parameters, others as they are."""
         for tensor in constant_inputs(self._graph):
-            if tensor.name in self._used or not tensor.shape:
+            if tensor.name in self._used or not tensor.shape or tensor.is_index:
                 continue
             name = _layers_name(tensor.name, self._architecture.parameters())
             fits = name is not None and name not in self.reading.arrays

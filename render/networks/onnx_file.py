@@ -28,6 +28,8 @@ _GRAPH, _NODE, _INITIALIZER, _OUTPUT = 7, 1, 5, 12
 _FLOAT, _FLOAT16, _DOUBLE = 1, 10, 11
 _REAL = {_FLOAT: "<f4", _FLOAT16: "<f2", _DOUBLE: "<f8"}
 _OTHER = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 16: "bfloat16"}
+#: Those of them that are shapes, positions and conditions.
+_INDICES = (6, 7, 9)
 #: TensorProto.data_location of values in another file.
 _EXTERNAL = 1
 #: Most axes of an array.
@@ -58,6 +60,11 @@ class Tensor:
         if self.is_external:
             return "values in another file"
         return np.dtype(_REAL[self.kind]).name if self.kind in _REAL else _OTHER.get(self.kind, f"type {self.kind}")
+
+    @property
+    def is_index(self) -> bool:
+        """True for shapes, positions and conditions, which are no weights."""
+        return self.kind in _INDICES
 
     @cached_property
     def value(self) -> NDArray | Declared:

@@ -81,8 +81,7 @@ def fetch_parameters(published: Published, architecture: Architecture, scratch: 
         except UserError as error:
             reason = str(error)
         failures.append(f"{source.name} ({reason:.{_MAX_REASON}})")
-        if number + 1 < len(published.sources):
-            log.info("not from %s; next is %s", failures[-1], published.sources[number + 1].name)
+        log.info("not from %s", failures[-1])
     raise UserError(f"the weights of {architecture.name} cannot be fetched from {'; '.join(failures)}: {published.remedy}")
 
 

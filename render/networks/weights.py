@@ -110,14 +110,13 @@ def cached_path(model: Model) -> Path:
     return cache_directory() / "weights" / f"{model.architecture.name}-{model.published.parameters_sha256[:12]}.safetensors"
 
 
-def keep(model: Model, parameters: Parameters) -> Path | None:
-    """Write a local file's parameters to the cache if they are the published ones, so that nothing has to be fetched.
+def is_published(loaded: Loaded, model: Model) -> bool:
+    """Return True if weights are a model's published ones, from wherever they were read."""
+    return loaded.sha256 == model.published.parameters_sha256
 
-    Returns:
-        The file in the cache; None if these are other parameters.
-    """
-    if fingerprint(parameters) != model.published.parameters_sha256:
-        return None
+
+def keep(model: Model, parameters: Parameters) -> Path:
+    """Write a model's published parameters to the cache, so that nothing has to be fetched; return the file there."""
     path = cached_path(model)
     with _locked(path):
         if _read_cached(path, model) is None:

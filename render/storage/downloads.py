@@ -247,7 +247,8 @@ def from_url(url: str, path: Path, patience: Patience = ALONE) -> Path:
             if error.code in (401, 403, 404, 410):
                 break
         except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
-            reason = " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
+            cause = getattr(error, "reason", error)
+            reason = " ".join(str(getattr(cause, "strerror", None) or cause).split()) or type(error).__name__
         log.info("attempt %d of %d: %s", attempt + 1, patience.attempts, reason)
         if time.monotonic() > deadline:
             reason = f"it took over {patience.limit_s:g} s"

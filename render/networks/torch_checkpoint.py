@@ -31,6 +31,7 @@ _OTHER_STORAGES = {
     "torch.LongStorage": 8, "torch.IntStorage": 4, "torch.ShortStorage": 2, "torch.BFloat16Storage": 2,
     "torch.CharStorage": 1, "torch.ByteStorage": 1, "torch.BoolStorage": 1,
 }  # fmt: skip
+_ORDERED = "collections.OrderedDict"
 _REBUILD = "torch._utils._rebuild_tensor_v2"
 #: torchvision's blocks, in the order of mixed0 to mixed10.
 _BLOCKS = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
@@ -139,7 +140,8 @@ def _table(described: Any) -> dict[str, _Stored]:
     """Return the arrays of a state dictionary by name; an array of other than real numbers has an empty type."""
     if isinstance(described, dict) and isinstance(described.get("state_dict"), Call | dict):
         described = described["state_dict"]
-    items = described.items if isinstance(described, Call) else described
+    is_ordered = isinstance(described, Call) and described.function == Name(_ORDERED)
+    items = described.items if is_ordered else described
     if not isinstance(items, dict) or len(items) > MAX_PARTS:
         raise ValueError("it holds no table of arrays")
     return {name: _stored(value) for name, value in items.items() if isinstance(name, str)}

@@ -5,9 +5,12 @@ Protobuf messages are written here byte by byte, by a writer that shares nothing
 
 from __future__ import annotations
 
+import pickle
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,7 +119,8 @@ class OnnxWriter:
         value = self.head(self.follow(self.architecture.nodes, "data_0"))
         graph = b"".join(inside(1, node) for node in self.nodes) + inside(2, "net")
         graph += b"".join(inside(5, tensor) for tensor in self.initializers)
-        graph += inside(11, inside(1, "data_0")) + inside(12, inside(1, value))
+        kind = inside(2, inside(1, whole(1, FLOAT)))
+        graph += inside(11, inside(1, "data_0") + kind) + inside(12, inside(1, value) + kind)
         return whole(1, 3) + inside(2, "writer of the tests") + inside(7, graph) + inside(8, whole(2, 9))
 
     def fresh(self) -> str:
@@ -223,6 +227,127 @@ def onnx_file(architecture: Architecture, parameters: Parameters, style: OnnxSty
     return OnnxWriter(architecture, parameters, style or OnnxStyle()).file()
 
 
-def chunks(content: bytes, size: int) -> Iterator[bytes]:
-    for start in range(0, len(content), size):
-        yield content[start : start + size]
+# --- PyTorch ------------------------------------------------------------------------------------------------------------
+
+#: torchvision's names of InceptionV3's blocks and of the parts of a convolution.
+TORCH_BLOCKS = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
+TORCH_PARTS = {"weight": "conv.weight", "beta": "bn.bias", "mean": "bn.running_mean", "var": "bn.running_var"}
+
+
+def torch_names(raw: Parameters) -> dict[str, NDArray]:
+    """A state dictionary as pytorch-fid has it, with gammas, counters and a classifier."""
+    state: dict[str, NDArray] = {}
+    for name, array in raw.items():
+        layer, _, part = name.rpartition("/")
+        block, _, branch = layer.partition("/")
+        place = f"Mixed_{TORCH_BLOCKS[int(block[5:])]}.{branch}" if branch else f"C{layer[1:]}"
+        state[f"{place}.{TORCH_PARTS[part]}"] = array
+        if part == "beta":
+            state[f"{place}.bn.weight"] = np.ones_like(array)
+            state[f"{place}.bn.num_batches_tracked"] = np.zeros((), np.int64)
+    return state | {"fc.weight": np.zeros((8, 2048), np.float32), "fc.bias": np.zeros(8, np.float32)}
+
+
+def pickled_text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
+
+
+def pickled_number(value: int) -> bytes:
+    return b"J" + struct.pack("<i", value)
+
+
+def pickled_table(state: Mapping[str, NDArray], keys: Mapping[str, str]) -> bytes:
+    """The pickle of a state dictionary, in the operations that PyTorch writes (protocol 2)."""
+    out = b"\x80\x02ccollections\nOrderedDict\n)R("
+    for name, array in state.items():
+        kind = {"f4": "FloatStorage", "f2": "HalfStorage", "f8": "DoubleStorage", "i8": "LongStorage"}[array.dtype.str[1:]]
+        strides = [int(np.prod(array.shape[axis + 1 :])) for axis in range(array.ndim)]
+        storage = b"(" + pickled_text("storage") + f"ctorch\n{kind}\n".encode() + pickled_text(keys[name])
+        storage += pickled_text("cpu") + pickled_number(array.size) + b"tQ"
+        shape = b"(" + b"".join(map(pickled_number, array.shape)) + b"t(" + b"".join(map(pickled_number, strides)) + b"t"
+        out += pickled_text(name) + b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + pickled_number(0) + shape
+        out += b"\x89ccollections\nOrderedDict\n)RtR"
+    return out + b"u."
+
+
+def torch_zip(state: Mapping[str, NDArray], path: Path) -> None:
+    """A checkpoint as PyTorch has written it since 1.6."""
+    keys = {name: str(number) for number, name in enumerate(state)}
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled_table(state, keys))
+        for name, array in state.items():
+            archive.writestr(f"archive/data/{keys[name]}", array.tobytes())
+
+
+def torch_legacy(state: Mapping[str, NDArray], path: Path) -> None:
+    """A checkpoint of before PyTorch 1.6: storages lie in the order of their keys, which is that of addresses."""
+    order = np.random.default_rng(0).permutation(len(state))
+    keys = {name: str(94_000_000 + 16 * int(number)) for number, name in zip(order, state, strict=True)}
+    with path.open("wb") as file:
+        for preface in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}):
+            pickle.dump(preface, file, 2)
+        file.write(pickled_table(state, keys))
+        pickle.dump(sorted(keys.values()), file, 2)
+        for name in sorted(state, key=keys.__getitem__):
+            file.write(struct.pack("<q", state[name].size) + state[name].tobytes())
+
+
+# --- TensorFlow ---------------------------------------------------------------------------------------------------------
+
+_35 = {
+    "branch1x1": "conv", "branch5x5_1": "tower/conv", "branch5x5_2": "tower/conv_1", "branch3x3dbl_1": "tower_1/conv",
+    "branch3x3dbl_2": "tower_1/conv_1", "branch3x3dbl_3": "tower_1/conv_2", "branch_pool": "tower_2/conv",
+}  # fmt: skip
+_17 = {
+    "branch1x1": "conv", "branch7x7_1": "tower/conv", "branch7x7_2": "tower/conv_1", "branch7x7_3": "tower/conv_2",
+    "branch7x7dbl_1": "tower_1/conv", "branch7x7dbl_2": "tower_1/conv_1", "branch7x7dbl_3": "tower_1/conv_2",
+    "branch7x7dbl_4": "tower_1/conv_3", "branch7x7dbl_5": "tower_1/conv_4", "branch_pool": "tower_2/conv",
+}  # fmt: skip
+_8 = {
+    "branch1x1": "conv", "branch3x3_1": "tower/conv", "branch3x3_2a": "tower/mixed/conv",
+    "branch3x3_2b": "tower/mixed/conv_1", "branch3x3dbl_1": "tower_1/conv", "branch3x3dbl_2": "tower_1/conv_1",
+    "branch3x3dbl_3a": "tower_1/mixed/conv", "branch3x3dbl_3b": "tower_1/mixed/conv_1", "branch_pool": "tower_2/conv",
+}  # fmt: skip
+#: Names in the graph of December 2015, as others that convert it list them: of each block's convolutions.
+TENSORFLOW_BLOCKS = {
+    **dict.fromkeys(("mixed0", "mixed1", "mixed2"), _35),
+    "mixed3": {
+        "branch3x3": "conv", "branch3x3dbl_1": "tower/conv", "branch3x3dbl_2": "tower/conv_1",
+        "branch3x3dbl_3": "tower/conv_2",
+    },
+    **dict.fromkeys(("mixed4", "mixed5", "mixed6", "mixed7"), _17),
+    "mixed8": {
+        "branch3x3_1": "tower/conv", "branch3x3_2": "tower/conv_1", "branch7x7x3_1": "tower_1/conv",
+        "branch7x7x3_2": "tower_1/conv_1", "branch7x7x3_3": "tower_1/conv_2", "branch7x7x3_4": "tower_1/conv_3",
+    },
+    **dict.fromkeys(("mixed9", "mixed10"), _8),
+}  # fmt: skip
+TENSORFLOW_STEM = ("conv2d_1a_3x3", "conv2d_2a_3x3", "conv2d_2b_3x3", "conv2d_3b_1x1", "conv2d_4a_3x3")
+TENSORFLOW_PARTS = {
+    "weight": "conv2d_params", "beta": "batchnorm/beta", "mean": "batchnorm/moving_mean",
+    "var": "batchnorm/moving_variance",
+}  # fmt: skip
+
+
+def tensorflow_name(name: str) -> str:
+    layer, _, part = name.rpartition("/")
+    block, _, branch = layer.partition("/")
+    if not branch:
+        number = TENSORFLOW_STEM.index(layer)
+        place = f"conv_{number}" if number else "conv"
+    else:
+        place = f"{'mixed' if block == 'mixed0' else f'mixed_{block[5:]}'}/{TENSORFLOW_BLOCKS[block][branch]}"
+    return f"{place}/{TENSORFLOW_PARTS[part]}"
+
+
+def tensorflow_graph(raw: Parameters) -> bytes:
+    """A frozen graph with the constants of an InceptionV3."""
+    nodes = [inside(1, inside(1, "DecodeJpeg/contents") + inside(2, "Placeholder"))]
+    for name, values in raw.items():
+        array = np.ascontiguousarray(values.transpose(2, 3, 1, 0) if values.ndim == 4 else values)
+        shape = b"".join(inside(2, whole(1, size)) for size in array.shape)
+        tensor = whole(1, 1) + inside(2, shape) + inside(4, array.tobytes())
+        value = inside(5, inside(1, "value") + inside(2, inside(8, tensor)))
+        kind = inside(5, inside(1, "dtype") + inside(2, whole(6, 1)))
+        nodes.append(inside(1, inside(1, tensorflow_name(name)) + inside(2, "Const") + kind + value))
+    return b"".join(nodes)

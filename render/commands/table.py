@@ -131,7 +131,7 @@ COMMANDS: dict[str, Command] = {
             ("[model=NAME]", "the network whose weights to fetch, unless they are here"),
             ("[model.weights=FILE]", "a file to check; published weights are kept, so that no file is needed any more"),
         ),
-        "model=googlenet", "weights:weights_command",
+        "model=googlenet", "weight_sources:weights_command",
     ),
     "models": Command("list the networks and their layers", (), "", "listing:models_command"),
     "objectives": Command("list the kinds of objectives, and the presets", (), "", "listing:objectives_command"),

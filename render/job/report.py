@@ -123,8 +123,8 @@ def _weights(job: Job) -> str:
     origin = "the published ones" if is_published(loaded, network.model) else "not the published ones"
     classes = loaded.architecture.classes
     named = f", named in {network.labels}" if network.labels is not None else ""
-    told = f", {classes:,} classes{named}" if named or classes != network.model.architecture.classes else ""
-    return f"{loaded.file}, sha256 {loaded.sha256[:12]}: {origin}{told}"
+    class_text = f", {classes:,} classes{named}" if named or classes != network.model.architecture.classes else ""
+    return f"{loaded.file}, sha256 {loaded.sha256[:12]}: {origin}{class_text}"
 
 
 def print_table(table: Table) -> None:

@@ -69,5 +69,5 @@ def _parsed(lines: Sequence[str]) -> Names:
 
 def _all(lines: Sequence[str], match: Callable[[str], re.Match[str] | None]) -> list[re.Match[str]] | None:
     """Return the match of every line, or None if there is a line without one."""
-    matches = [found for found in map(match, lines) if found is not None]
+    matches = [result for result in map(match, lines) if result is not None]
     return matches if len(matches) == len(lines) else None

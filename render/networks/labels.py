@@ -65,8 +65,8 @@ class Classifier:
     weights: Path | None = None
 
     @property
-    def known(self) -> str:
-        """What the classes are called, for messages."""
+    def set_name(self) -> str:
+        """Name of the set of classes, for messages."""
         return "ImageNet's classes" if self.labels is None else f"the classes of {self.labels.name}"
 
 
@@ -122,7 +122,7 @@ def find_class(written: str | int, model: str | Classifier) -> ClassName:
         if matches:
             choice = _choice([ClassName(index, names[index][0]) for index in matches])
             raise UserError(f"class {written!r} of {classifier.model} may be {choice}")
-    raise UserError(f"{classifier.model} has no class {written!r}: {_suggestion(words, names, classifier.known)}")
+    raise UserError(f"{classifier.model} has no class {written!r}: {_suggestion(words, names, classifier.set_name)}")
 
 
 def describe_classes(model: str) -> str:
@@ -212,7 +212,7 @@ def _choice(candidates: list[ClassName]) -> str:
     return f"{shown}: give its index" if same_name else f"{shown}: give more of its name, or its index"
 
 
-def _suggestion(words: str, names: Names, known: str) -> str:
+def _suggestion(words: str, names: Names, set_name: str) -> str:
     """Return the text that suggests classes with similar names."""
     spelled = {
         _normalised(synonym): ClassName(index, synonym) for index, synonyms in enumerate(names) for synonym in synonyms
@@ -220,7 +220,7 @@ def _suggestion(words: str, names: Names, known: str) -> str:
     close_matches = difflib.get_close_matches(words, spelled, n=3, cutoff=0.6)
     if close_matches:
         return f"did you mean {', '.join(str(spelled[name]) for name in close_matches)}?"
-    return f"give one of {known}, or an index from 0 to {len(names) - 1}"
+    return f"give one of {set_name}, or an index from 0 to {len(names) - 1}"
 
 
 @cache

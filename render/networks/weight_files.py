@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
@@ -158,25 +159,35 @@ def _by_format(path: Path, suffix: str, architecture: Architecture, expected: Ex
 
 
 def _with_classes(reading: FileReading) -> FileReading:
-    """Return a reading with the number of classes that its classifier has.
-
-    A file with one more layer of the classifier's inputs, and without the classifier itself, has it under another name: a
-    network that was trained further often has, such as `loss3/classifier_flowers`.
-    """
-    architecture, found = reading.architecture, dict(reading.arrays)
+    """Return a reading with the number of classes that its classifier has."""
+    architecture = reading.architecture
     if not architecture.classes:
         return reading
-    name = architecture.classifier
-    inputs = architecture.parameters()[f"{name}/weight"][1]
-    if not any(key.startswith(f"{name}/") for key in found):
-        known = architecture.parameters()
-        others = [key for key, array in found.items() if key not in known and array.ndim == 2 and array.shape[1] == inputs]
-        if len(others) == 1 and others[0].endswith("/weight"):
-            other = others[0].removesuffix("/weight")
-            found = {
-                key.replace(f"{other}/", f"{name}/") if key.startswith(f"{other}/") else key: a for key, a in found.items()
-            }
-    weight = found.get(f"{name}/weight")
+    inputs = architecture.parameters()[f"{architecture.classifier}/weight"][1]
+    arrays_by_name = _with_usual_classifier(dict(reading.arrays), architecture, inputs)
+    weight = arrays_by_name.get(f"{architecture.classifier}/weight")
     if weight is not None and weight.ndim == 2 and weight.shape[1] == inputs and 0 < weight.shape[0] <= MAX_CLASSES:
         architecture = replace(architecture, classes=weight.shape[0])
-    return FileReading(found, architecture, reading.differences)
+    return FileReading(arrays_by_name, architecture, reading.differences)
+
+
+def _with_usual_classifier(
+    arrays_by_name: dict[str, NDArray | Declared], architecture: Architecture, inputs: int
+) -> dict[str, NDArray | Declared]:
+    """Return arrays in which a classifier under another name has its usual one.
+
+    Networks that were trained further often have one, such as `loss3/classifier_flowers`. It is taken for the classifier if
+    it is the only other layer with that number of inputs, and the usual one is missing.
+    """
+    usual, expected = f"{architecture.classifier}/", architecture.parameters()
+    others = [
+        name.removesuffix("weight")
+        for name, array in arrays_by_name.items()
+        if name not in expected and isinstance(array, np.ndarray) and array.ndim == 2 and array.shape[1] == inputs
+    ]
+    if len(others) != 1 or not others[0].endswith("/") or any(name.startswith(usual) for name in arrays_by_name):
+        return arrays_by_name
+    return {
+        usual + name.removeprefix(others[0]) if name.startswith(others[0]) else name: array
+        for name, array in arrays_by_name.items()
+    }

@@ -50,22 +50,22 @@ class Unfetched(UserError):
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long a download is tried before it is given up.
+class DownloadLimits:
+    """Limits after which a download is given up.
 
     Attributes:
         attempts: Number of connections.
         timeout_s: Seconds without a byte after which a connection is given up.
-        limit_s: Seconds for all of it.
+        total_s: Seconds for all of it.
     """
 
     attempts: int = 4
     timeout_s: float = 60
-    limit_s: float = math.inf
+    total_s: float = math.inf
 
 
 #: For a file that nobody else has, and for one that another source has too.
-ALONE, WITH_ALTERNATIVES = Patience(), Patience(attempts=2, timeout_s=20, limit_s=900)
+ALONE, WITH_ALTERNATIVES = DownloadLimits(), DownloadLimits(attempts=2, timeout_s=20, total_s=900)
 
 
 @contextmanager
@@ -217,7 +217,7 @@ def _unpacked(packed: Path) -> Path:
     return path
 
 
-def from_url(url: str, path: Path, patience: Patience = ALONE) -> Path:
+def from_url(url: str, path: Path, limits: DownloadLimits = ALONE) -> Path:
     """Download `url` to `path` and return `path`.
 
     Resume after a dropped connection.
@@ -225,18 +225,18 @@ def from_url(url: str, path: Path, patience: Patience = ALONE) -> Path:
     Args:
         url: The file.
         path: Where to write it.
-        patience: When to give up.
+        limits: When to give up.
 
     Raises:
         Unfetched: The download cannot be completed.
     """
     log.info("fetching weights, once: %s", url)
-    deadline = time.monotonic() + patience.limit_s
-    for attempt in range(patience.attempts):
+    deadline = time.monotonic() + limits.total_s
+    for attempt in range(limits.attempts):
         if attempt:
             time.sleep(2 ** (attempt - 1))
         try:
-            watched.write_in_thread(lambda stop: _download(url, path, stop, patience.timeout_s, deadline), path)
+            watched.write_in_thread(lambda stop: _download(url, path, stop, limits.timeout_s, deadline), path)
             return path
         except watched.Stalled as error:
             reason = str(error)
@@ -249,9 +249,9 @@ def from_url(url: str, path: Path, patience: Patience = ALONE) -> Path:
         except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
             cause = getattr(error, "reason", error)
             reason = " ".join(str(getattr(cause, "strerror", None) or cause).split()) or type(error).__name__
-        log.info("attempt %d of %d: %s", attempt + 1, patience.attempts, reason)
+        log.info("attempt %d of %d: %s", attempt + 1, limits.attempts, reason)
         if time.monotonic() > deadline:
-            reason = f"it took over {patience.limit_s:g} s"
+            reason = f"it took over {limits.total_s:g} s"
             break
     raise Unfetched(url, reason, "connect to the internet once, or give model.weights=FILE")
 

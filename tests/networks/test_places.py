@@ -102,11 +102,12 @@ def test_a_classifier_that_does_not_fit_the_network_is_refused(
     assert said in refusal(lambda: load("googlenet", tmp_path / "other.npz"))
 
 
-def test_its_class_is_dreamed_of_by_tiles(places: Parameters, caffemodel: Path) -> None:
+@pytest.mark.slow
+def test_its_class_is_dreamed_of_by_tiles(caffemodel: Path) -> None:
     """Its view is 715 px wide: one long canvas, whose windows are true parts of it."""
     loaded = load("googlenet", caffemodel)
     objective = resolve([{"class": CLASSES - 1}], loaded.architecture)
-    canvas = photo(64, 1500)
+    canvas = photo(64, 1900)
     grid = make_grid(loaded, objective, canvas.shape[:2], 96, "reflect")
     assert grid.window_shape[1] < grid.extended_shape[1]
     untiled = untiled_gradient(loaded, objective, grid, canvas, (3, 17))
@@ -117,7 +118,8 @@ def test_its_class_is_dreamed_of_by_tiles(places: Parameters, caffemodel: Path) 
 # --- as a user ------------------------------------------------------------------------------------------------------------
 
 SMALL = (
-    "image=sample:chelsea", "output.width=96", "octaves.count=1", "octaves.steps=1", "model=googlenet", "quiet=true", INLINE,
+    "image=sample:chelsea", "output.width=96", "octaves.count=1", "octaves.steps=1", "model=googlenet", "quiet=true",
+    INLINE,
 )  # fmt: skip
 
 

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from render.commands.weights import weights_command
+from render.commands.weight_sources import weights_command
 from render.networks import published
 from render.networks.googlenet import GOOGLENET
 from render.networks.inception_v3 import INCEPTION_V3
 from render.networks.parameters import fingerprint
 from render.networks.weights import MODELS, Loaded, load
 from render.storage import downloads
-from render.storage.downloads import Patience
+from render.storage.downloads import DownloadLimits
 from tests.conftest import TINY, refusal
 from tests.support.caffe_files import legacy_caffemodel, modern_caffemodel
 from tests.support.weight_files import onnx_file, tensorflow_graph, torch_names, torch_zip
@@ -157,7 +157,7 @@ def test_a_source_that_takes_too_long_is_left_for_the_next(
     site: Site, publish: Publish, googlenet: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Although it never falls silent, and its connection never breaks."""
-    monkeypatch.setattr(downloads, "WITH_ALTERNATIVES", Patience(attempts=2, timeout_s=5, limit_s=3))
+    monkeypatch.setattr(downloads, "WITH_ALTERNATIVES", DownloadLimits(attempts=2, timeout_s=5, total_s=3))
     publish("googlenet", slow__caffemodel=30.0, zoo__onnx=onnx_file(GOOGLENET, googlenet.parameters))
     started = time.monotonic()
     assert load("googlenet").sha256 == GOOGLENET_SHA256

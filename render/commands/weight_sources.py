@@ -60,8 +60,8 @@ def _checked(name: str, model: Model, path: Path) -> Iterator[str]:
     yield f"{path} fits {name}"
     yield f"  {_facts(loaded)}"
     if is_published(loaded, model):
-        kept = keep(model, loaded.parameters)
-        yield f"  these are the published weights: kept as {kept}, so model={name} needs no file"
+        cached = keep(model, loaded.parameters)
+        yield f"  these are the published weights: kept as {cached}, so model={name} needs no file"
     else:
         yield f"  these are other weights than the published ones: use them with model={name} model.weights={path}"
 
@@ -71,5 +71,5 @@ def _facts(loaded: Loaded) -> str:
     values = sum(array.size for array in loaded.parameters.values())
     classes = loaded.architecture.classes
     has_classifier = f"{loaded.architecture.classifier}/weight" in loaded.parameters
-    told = f"{classes:,} classes" if classes and has_classifier else "no classifier"
-    return f"{values:,} numbers, {told}, sha256 {loaded.sha256[:12]}"
+    class_text = f"{classes:,} classes" if classes and has_classifier else "no classifier"
+    return f"{values:,} numbers, {class_text}, sha256 {loaded.sha256[:12]}"

@@ -28,7 +28,8 @@ export PIP_DRY_RUN := 0
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup render sweep probe export plan models objectives looks classes atlas settings preflight view status fetch \
+.PHONY: help setup render sweep probe export plan weights models objectives looks classes atlas settings preflight view status \
+  fetch \
   cluster-up cluster-status cluster-down submit attach stop test lint bench wheel clean
 
 help: ## list these commands
@@ -50,6 +51,9 @@ probe: $(INSTALLED) ## dream a class and say what the network sees before and af
 
 export: $(INSTALLED) ## write a run's canvas to other files: make export run=dreams/poster-1a2b3c4d output.format=bigtiff
 	@$(BIN)/python -m render export
+
+weights: $(INSTALLED) ## fetch a network's weights, or say where they are: make weights model=googlenet
+	@$(BIN)/python -m render weights
 
 models: $(INSTALLED) ## list the networks and their layers, with channels, stride and receptive field
 	@RENDER_OVERRIDES= $(BIN)/python -m render models

@@ -19,7 +19,7 @@ from render.errors import UserError
 from render.farm.worker.process import use_compilation_cache
 from render.job.job import draft, prepared, render
 from render.networks.network import Network
-from render.networks.weights import Loaded, load
+from render.networks.weights import MODELS, Loaded, load
 from render.system import interrupts
 from tests.support import browser
 from tests.support.farm_job import JOB, dreamed
@@ -76,6 +76,13 @@ def needs(path: Path) -> Path:
 @pytest.fixture(scope="session")
 def inception() -> Loaded:
     return load("inception_v3")
+
+
+@pytest.fixture(scope="session")
+def inception_raw(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    """Weights and batch norm of the FID network before folding, as they are published."""
+    source = MODELS["inception_v3"].published.sources[0]
+    return dict(source.read(source.fetch(tmp_path_factory.mktemp("archive")), MODELS["inception_v3"].architecture))
 
 
 @pytest.fixture(scope="session")

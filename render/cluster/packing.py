@@ -64,7 +64,8 @@ def portable_settings(config: Config, *, shared: bool) -> tuple[dict[str, Any], 
     if settings["image"] != "noise":
         settings["image"] = _pack_picture("image", settings["image"], pack_file)
     settings["objective"] = _pack_files("objective", settings["objective"], pack_file)
-    for section, key, names in (("model", "weights", ()), ("output", "profile", _BUILT_IN_PROFILES)):
+    names_of = (("model", "weights", ()), ("model", "labels", ()), ("output", "profile", _BUILT_IN_PROFILES))
+    for section, key, names in names_of:
         value = settings[section][key]
         if value is not None and value not in names:
             settings[section][key] = pack_file(f"{section}.{key}", value)

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from render.config.schema import ModelConfig
 from render.dreaming.terms import KINDS
 from render.errors import UserError
 from render.job.looks import looks
+from render.job.resolve import NetworkChoice
 from render.networks.labels import class_names, describe_classes
 from render.networks.nodes import Conv
-from render.networks.weights import MODELS, find_model
+from render.networks.weights import MODELS
 from render.system.paths import shipped_configs
 from render.terminal.console import plain_console
 from render.terminal.lines import print_lines
@@ -21,7 +23,7 @@ def models_command(_words: Sequence[str]) -> int:
     """Print every network's layers with kind, channels, stride and receptive field."""
     console = plain_console()
     for name, model in MODELS.items():
-        title = f"{name} (weights: {model.published.source}; {describe_classes(name)})"
+        title = f"{name} (weights: {model.published.sources[0].name}; {describe_classes(name)})"
         table = Table(title=title, title_justify="left")
         table.add_column("layer")
         table.add_column("kind")
@@ -64,7 +66,7 @@ def looks_command(_words: Sequence[str]) -> int:
     for heading in ("name", "what it shows", "network", "objective", "weights"):
         table.add_column(heading)
     for look in looks():
-        place = "on this machine" if look.has_weights else find_model(look.model).published.source
+        place = "on this machine" if look.has_weights else f"make weights model={look.model}"
         table.add_row(look.name, look.about, look.model, look.objective, place)
     console.print(table)
     return 0
@@ -73,13 +75,17 @@ def looks_command(_words: Sequence[str]) -> int:
 def classes_command(words: Sequence[str]) -> int:
     """Print the classes of a network, or those with a text in their name."""
     options = dict(word.partition("=")[::2] for word in words)
-    unknown_keys = sorted(options.keys() - {"model", "words"})
+    unknown_keys = sorted(options.keys() - {"model", "words", "model.weights", "model.labels"})
     if unknown_keys:
-        raise UserError(f"classes takes model=NAME and words=TEXT, not {unknown_keys[0]!r}")
-    model = options.get("model", "googlenet")
-    find_model(model)
+        raise UserError(
+            f"classes takes model=NAME, words=TEXT, model.weights=FILE and model.labels=FILE, not {unknown_keys[0]!r}"
+        )
+    model, weights, labels = (options.get(key) for key in ("model", "model.weights", "model.labels"))
+    model = model or "googlenet"
+    section = ModelConfig(name=model, weights=weights, labels=labels)
     text = options.get("words", "").lower()
-    classes = [(number, ", ".join(names)) for number, names in enumerate(class_names(model))]
+    names_by_class = class_names(NetworkChoice.of(section).classifier)
+    classes = [(number, ", ".join(names)) for number, names in enumerate(names_by_class)]
     matches = [(number, names) for number, names in classes if text in names.lower()]
     if not matches:
         raise UserError(f"no class of {model} has {text!r} in its name")

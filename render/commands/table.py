@@ -125,6 +125,14 @@ COMMANDS: dict[str, Command] = {
         (("image=PICTURE", "a picture that this program made"),),
         "image=dream.png", "settings:settings_command",
     ),
+    "weights": Command(
+        "say where the weights of networks are; fetch them, or check a file of them",
+        (
+            ("[model=NAME]", "the network whose weights to fetch, unless they are here"),
+            ("[model.weights=FILE]", "a file to check; published weights are kept, so that no file is needed any more"),
+        ),
+        "model=googlenet", "weight_sources:weights_command",
+    ),
     "models": Command("list the networks and their layers", (), "", "listing:models_command"),
     "objectives": Command("list the kinds of objectives, and the presets", (), "", "listing:objectives_command"),
     "looks": Command("list the looks, with what each shows and needs", (), "", "listing:looks_command"),
@@ -132,6 +140,8 @@ COMMANDS: dict[str, Command] = {
         "list the classes that a network can tell apart",
         (
             ("[model=NAME]", "the network; default: googlenet"),
+            ("[model.weights=FILE]", "weights with a classifier of their own"),
+            ("[model.labels=FILE]", "names of its classes, one on each line"),
             ("[words=TEXT]", "list only classes with this text in their name"),
         ),
         "model=googlenet words=dog", "listing:classes_command",

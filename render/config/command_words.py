@@ -12,16 +12,17 @@ import yaml  # type: ignore[import-untyped]
 
 from render.config.compose import load_config, root_configs, schema_keys
 from render.config.hydra_text import hydra_text, name_text
+from render.config.schema import NO_LOOK
 from render.system.paths import shipped_configs
 
 #: Sections and keys that do not affect the picture.
 _ASIDE = ("farm", "checkpoint", "overwrite", "fresh", "quiet", "log", "output.dir", "output.path")
-#: Name of the look that changes nothing.
-NO_LOOK = "none"
 #: Key whose value identifies an objective of `conf/objective`.
 _BY_MODEL = "objective.by_model"
 #: Keys whose values may hold any character. Hydra's grammar reads these values only if they are in quotes.
-_NAMES = ("name", "image", "model.weights", "output.profile", "output.match", "output.title", "output.author")
+_NAMES = (
+    "name", "image", "model.weights", "model.labels", "output.profile", "output.match", "output.title", "output.author",
+)  # fmt: skip
 
 
 def render_command(settings: Mapping[str, Any]) -> str:

@@ -31,8 +31,8 @@ from render.system.paths import shipped_configs
 
 #: Keys of all schemas whose values are file names or free text. These may hold characters that Hydra's grammar reserves.
 PATH_KEYS = (
-    "name", "image", "model.weights", "output.dir", "output.path", "output.profile", "output.match", "output.title",
-    "output.author", "farm.scratch", "layer", "channels", "sweep.dir", "sweep.points", "sweep.channels",
+    "name", "image", "model.weights", "model.labels", "output.dir", "output.path", "output.profile", "output.match",
+    "output.title", "output.author", "farm.scratch", "layer", "channels", "sweep.dir", "sweep.points", "sweep.channels",
 )  # fmt: skip
 
 #: Root configs of the atlas and of sweeps.

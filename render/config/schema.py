@@ -16,10 +16,13 @@ from render.geometry.units import CM_PER_INCH, MM_PER_INCH
 
 #: Keys of an objective that name files.
 OBJECTIVE_FILE_KEYS = ("mask", "image", "guide", "direction")
+#: Name of the look that changes nothing.
+NO_LOOK = "none"
 #: Keys that the runs of older versions lack, with the value that they had then. With this value a key is left out of what
 #: identifies a run or a picture, so that older ones are continued.
 LATER_KEYS: dict[str, Any] = {
     "model.precision": "float32",
+    "model.labels": None,
     "conditioning.decorrelate": False,
     "conditioning.shoulder": 0.0,
     "output.match": None,
@@ -28,12 +31,13 @@ LATER_KEYS: dict[str, Any] = {
 
 @dataclass
 class ModelConfig:
-    """Network, its weights (None for the published ones) and the number type of kernels."""
+    """Network, its weights and class names (None for the published ones) and the number type of kernels."""
 
     name: str = "inception_v3"
     weights: str | None = None
     sha256: str | None = None
     precision: str = "float32"
+    labels: str | None = None
 
 
 @dataclass
@@ -238,7 +242,7 @@ class Config:
     fresh: bool = False
     quiet: bool = False
     log: str = "text"
-    look: str = "none"
+    look: str = NO_LOOK
 
     def picture_settings(self) -> dict[str, Any]:
         """Return the settings that affect the picture, as plain data for its file, without its place and execution."""
@@ -249,24 +253,27 @@ class Config:
             section, _, key = name.partition(".")
             if settings[section][key] == older_value:
                 del settings[section][key]
+        if self.look == NO_LOOK:
+            del settings["look"]
         for key in ("dir", "path", "format", "also"):
             del settings["output"][key]
         # Remove directories from file names: pictures are published, and only the files' content matters.
         settings["image"] = self.image.rpartition("/")[2]
         settings["objective"] = _without_directories(settings["objective"])
-        if self.model.weights is not None:
-            settings["model"]["weights"] = self.model.weights.rpartition("/")[2]
-        if self.output.match is not None:
-            settings["output"]["match"] = self.output.match.rpartition("/")[2]
+        for name in ("model.weights", "model.labels", "output.match"):
+            section, _, key = name.partition(".")
+            if settings[section].get(key) is not None:
+                settings[section][key] = settings[section][key].rpartition("/")[2]
         return settings
 
     def canvas_settings(self) -> dict[str, Any]:
         """Return the settings that affect the canvas: those of the picture, with only size, fit and bleed of its output."""
-        output = self.output
+        output, settings = self.output, self.picture_settings()
+        # Names of classes only say which index a term has.
+        settings["model"].pop("labels", None)
         laid_out = {"fit": output.fit, "bleed": picture_bleed(output)}
-        settings = self.picture_settings()
         # A look's values count, not its name.
-        del settings["look"]
+        settings.pop("look", None)
         return settings | {"output": {"width": picture_width(output), "height": output.height, **laid_out}}
 
     def digest(self, identity: Mapping[str, str | None]) -> str:

@@ -271,7 +271,7 @@ class Class(_Linear):
     """
 
     kind = "class"
-    about = "a class of a network that has a classifier: class: NAME or number"
+    about = "a class of a network that has a classifier: class: NAME or number; `make classes` lists the names"
     examples = (
         "class:goldfish",
         "{class: 543}",

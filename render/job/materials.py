@@ -11,7 +11,7 @@ import numpy as np
 from render.config.schema import SourceConfig
 from render.dreaming.term_syntax import Picture
 from render.errors import UserError
-from render.networks.labels import find_class
+from render.networks.labels import Classifier, find_class
 from render.source.photo import read_small
 from render.source.source import find_picture
 from render.storage.user_paths import input_path
@@ -36,11 +36,11 @@ def _refuse_size(content: io.BytesIO) -> None:
 class Library:
     """The `Materials` of a job: classes of its network, pictures and files on this machine."""
 
-    def __init__(self, network: str, source: SourceConfig) -> None:
+    def __init__(self, network: str | Classifier, source: SourceConfig) -> None:
         """Store where to look.
 
         Args:
-            network: Name of the network, whose classes are meant.
+            network: Name of the network, or its classifier, whose classes are meant.
             source: Reading of pictures.
         """
         self._network = network

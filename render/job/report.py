@@ -11,6 +11,7 @@ from rich.table import Table
 from render.job.job import Job
 from render.job.progress import duration_text
 from render.job.resolve import ResolvedJob
+from render.networks.weights import is_published
 from render.planning.plan import Plan, size_text
 from render.system.logs import EscapedLines
 from render.terminal.console import plain_console
@@ -25,7 +26,8 @@ def start_logging(*, quiet: bool) -> None:
     if not quiet:
         handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(EscapedLines("%(message)s"))
-        logging.getLogger("render.storage.downloads").addHandler(handler)
+        for messages in ("render.storage.downloads", "render.networks.sources"):
+            logging.getLogger(messages).addHandler(handler)
 
 
 def summary(job: Job) -> str:
@@ -101,6 +103,7 @@ def print_plan(job: Job, window_seconds: float) -> None:
     print_octaves(plan, job.resolved, seconds)
     halo = "exact" if plan.halo == plan.exact_halo else f"exact would be {plan.exact_halo}: seams are possible"
     console.write_line(f"halo         {plan.halo} px ({halo}), stride {plan.stride} px")
+    console.write_line(f"weights      {_weights(job)}")
     console.write_line(f"device       {job.device}, kernel {size_text(plan.kernel_bytes)}")
     each = f", {size_text(plan.worker_bytes)} of it for each of {plan.workers} workers" if plan.workers > 1 else ""
     console.write_line(f"memory       {size_text(plan.memory_bytes)} in all{each}")
@@ -117,6 +120,16 @@ def print_plan(job: Job, window_seconds: float) -> None:
     )
     for target in directory.targets:
         console.write_line(f"picture      {', '.join(map(str, (directory.pictures.place(target), *target.copies)))}")
+
+
+def _weights(job: Job) -> str:
+    """Return which weights a job uses and where they are, as text."""
+    network, loaded = job.resolved.network, job.loaded
+    origin = "the published ones" if is_published(loaded, network.model) else "not the published ones"
+    classes = loaded.architecture.classes
+    named = f", named in {network.labels}" if network.labels is not None else ""
+    class_text = f", {classes:,} classes{named}" if named or classes != network.model.architecture.classes else ""
+    return f"{loaded.file}, sha256 {loaded.sha256[:12]}: {origin}{class_text}"
 
 
 def print_table(table: Table) -> None:

@@ -19,7 +19,9 @@ from render.job.materials import Library
 from render.job.pictures import usable_profile
 from render.job.run_directory import RunDirectory
 from render.networks.architecture import Architecture
-from render.networks.weights import Model, check_local, find_model
+from render.networks.labels import Classifier, class_names
+from render.networks.weight_files import check_local, variant_of
+from render.networks.weights import Model, find_model
 from render.planning.footprint import PictureFiles
 from render.planning.layout import lay_out
 from render.planning.octave_count import auto_octave_count
@@ -43,26 +45,42 @@ class NetworkChoice:
 
     Attributes:
         name: Name of the network, a key of `MODELS`.
-        model: Its architecture, published weights and default terms.
+        model: Its published architecture, weights and default terms.
+        architecture: Its architecture, with the number of classes that the weights are for.
         weights: File of weights on this machine; None for the published ones.
         sha256: Checksum that the file must have, if any.
         precision: Number type of kernels: `float32` or `bfloat16`.
+        labels: File with the names of its classes; None for ImageNet's.
     """
 
     name: str
     model: Model
+    architecture: Architecture
     weights: Path | None
     sha256: str | None
     precision: str
+    labels: Path | None
+
+    @property
+    def classifier(self) -> Classifier:
+        """The network's classifier, whose classes terms may name."""
+        return Classifier(self.name, self.architecture.classes, self.labels, self.weights)
 
     @classmethod
     def of(cls, section: ModelConfig) -> NetworkChoice:
         """Return what the section `model` of a config chooses; raise `UserError` for no such network or file."""
         model = find_model(section.name)
         weights = None if section.weights is None else input_path(section.weights, "model.weights")
+        architecture = model.architecture
         if weights is not None:
             check_local(weights)
-        return cls(section.name, model, weights, section.sha256, section.precision)
+            architecture = variant_of(weights, architecture)
+        labels = None if section.labels is None else input_path(section.labels, "model.labels")
+        network = cls(section.name, model, architecture, weights, section.sha256, section.precision, labels)
+        if labels is not None:
+            # The names must fit the classes even if no term names one.
+            class_names(network.classifier)
+        return network
 
 
 @dataclass(frozen=True)
@@ -132,9 +150,8 @@ def resolve(config: Config, opener: OpenSource = open_source) -> ResolvedJob:
         UserError: A file is missing or bad, or a value has no meaning for this network or picture.
     """
     network = NetworkChoice.of(config.model)
-    model = network.model
-    materials = Library(network.name, config.source)
-    schedule = schedule_of(config, model.architecture, model.default_terms, materials)
+    materials = Library(network.classifier, config.source)
+    schedule = schedule_of(config, network.architecture, network.model.default_terms, materials)
     modes = BOUNDARY_MODES[config.boundary.mode]
     masks = tuple(open_mask(value, config.source, key, modes) for key, value in schedule.masks)
     source = opener(config.image, config.seed, config.source)
@@ -158,7 +175,7 @@ def resolve(config: Config, opener: OpenSource = open_source) -> ResolvedJob:
         profile=profile,
         reference=open_reference(config, source.sha256),
         plan_request=plan_request(
-            config, model.architecture, schedule, layout.shape, channels=profile.channels, source_disk=source.disk_bytes
+            config, network.architecture, schedule, layout.shape, channels=profile.channels, source_disk=source.disk_bytes
         ),
         farm=config.farm,
         scratch=_scratch_directory(config.farm, directory),

@@ -19,6 +19,8 @@ from render.system.reading import open_regular
 MAX_FILE_BYTES = 1 << 30
 #: Most arrays and other parts that a file may hold. The largest model has 378 parameters.
 MAX_PARTS = 10_000
+#: Most classes of a classifier. ImageNet has 21,841 in all.
+MAX_CLASSES = 50_000
 
 _NORM_PARTS = ("beta", "mean", "var")
 
@@ -30,15 +32,21 @@ class Declared:
     shape: tuple[int, ...]
     dtype: str
 
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
 
 class Expected:
     """Arrays that a file for an architecture may hold.
 
-    These are its parameters, and batch norm statistics in place of biases.
+    These are its parameters, with any number of classes, and batch norm statistics in place of biases.
     """
 
     def __init__(self, architecture: Architecture) -> None:
         self._shapes = architecture.parameters()
+        self._classifier = f"{architecture.classifier}/" if architecture.classes else None
         for name, shape in architecture.parameters().items():
             layer, _, kind = name.rpartition("/")
             if kind == "bias":
@@ -57,7 +65,20 @@ class Expected:
             shape: Its shape.
             dtype: Its type.
         """
-        return self._shapes.get(name) == tuple(shape) and dtype.kind in "fiub"
+        shape, expected = tuple(shape), self._shapes.get(name)
+        if self._classifier is not None and expected is not None and name.startswith(self._classifier):
+            fits = len(shape) == len(expected) and shape[1:] == expected[1:] and 0 < shape[0] <= MAX_CLASSES
+        else:
+            fits = shape == expected
+        return fits and dtype.kind in "fiub"
+
+
+class NothingExpected(Expected):
+    """Expectation of no array: readers return declarations only."""
+
+    def has(self, *_: object) -> bool:
+        """Return False."""
+        return False
 
 
 def check_file(path: Path) -> None:

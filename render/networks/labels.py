@@ -1,6 +1,6 @@
-"""Names of ImageNet's 1000 classes, for the networks that have a classifier.
+"""Names of the classes of a network's classifier: ImageNet's 1000, or those of a user's file.
 
-The names come from a wheel on PyPI: `timm` lists the synsets in the order of the logits, with their names. The result is
+ImageNet's names come from a wheel on PyPI: `timm` lists the synsets in the order of the logits, with their names. They are
 kept in the user's cache, one line a class, in ImageNet's own format: synset, blank, synonyms separated by commas.
 """
 
@@ -19,13 +19,11 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from render.errors import UserError
+from render.networks.label_files import Names, read_names
 from render.networks.weights import MODELS, find_model, unreadable_cache
 from render.storage import downloads as fetch
 from render.system.paths import cache_directory
 from render.system.reading import read_regular
-
-#: Synonyms of each logit's class, the usual name first.
-Names = tuple[tuple[str, ...], ...]
 
 _REQUIREMENT = "timm==1.0.31"
 _SYNSETS, _NAMES = "timm/data/_info/imagenet_synsets.txt", "timm/data/_info/imagenet_synset_to_lemma.txt"
@@ -50,41 +48,81 @@ class ClassName:
         return f"{self.name} ({self.index})"
 
 
-def class_names(model: str) -> Names:
-    """Return the synonyms of each logit's class, in order. The names are fetched on first use.
+@dataclass(frozen=True)
+class Classifier:
+    """Classifier whose classes are meant.
+
+    Attributes:
+        model: Name of the model.
+        classes: Number of its logits; 0 for a model without a classifier.
+        labels: File with their names; None for ImageNet's.
+        weights: File of weights that the classifier is from; None for the published ones.
+    """
+
+    model: str
+    classes: int
+    labels: Path | None = None
+    weights: Path | None = None
+
+    @property
+    def set_name(self) -> str:
+        """Name of the set of classes, for messages."""
+        return "ImageNet's classes" if self.labels is None else f"the classes of {self.labels.name}"
+
+
+def class_names(model: str | Classifier) -> Names:
+    """Return the synonyms of each logit's class, in order. ImageNet's names are fetched on first use.
+
+    Args:
+        model: Name of the model, for its published classifier, or a classifier.
 
     Raises:
-        UserError: The model has no classifier, or the names cannot be fetched.
+        UserError: The model has no classifier, there are other names than classes, or the names cannot be fetched.
     """
-    classes = _class_count(model)
+    classifier = _classifier(model)
+    classes, labels = classifier.classes, classifier.labels
+    if labels is not None:
+        names = read_names(labels)
+        if len(names) != classes:
+            raise UserError(
+                f"model.labels={labels} has {len(names):,} names, and {classifier.model} tells {classes:,} classes apart: "
+                "write one name on each line, in the classifier's order"
+            )
+        return names
+    if classes not in _DUMMIES:
+        raise UserError(
+            f"the {classes:,} classes of model.weights={classifier.weights} are not ImageNet's, so their names are not "
+            f"known: give model.labels=FILE with one name on each line, or the class by its index, 0 to {classes - 1}"
+        )
     return _DUMMIES[classes] + _imagenet_names(cache_directory() / "labels")
 
 
-def find_class(written: str | int, model: str) -> ClassName:
+def find_class(written: str | int, model: str | Classifier) -> ClassName:
     """Return the class that the user means.
 
     Args:
         written: An index, a synonym, or words that only one class has in one of its synonyms. Case does not matter, and
             `_` and `-` count as blanks. If several classes share a synonym, the one with that usual name is returned.
-        model: Name of the model.
+        model: Name of the model, for its published classifier, or a classifier.
 
     Returns:
-        The class. If `written` is an index and the names cannot be fetched, its name is `class INDEX`.
+        The class. If `written` is an index and the names are not known, its name is `class INDEX`.
 
     Raises:
         UserError: No class or several classes fit (the message suggests some), or the model has no classifier.
     """
-    classes = _class_count(model)
+    classifier = _classifier(model)
     text = str(written).strip()
     if re.fullmatch(r"-?\d{1,9}", text, re.ASCII):
-        return _by_index(int(text), classes, model)
-    words, names = _normalised(text), class_names(model)
+        return _by_index(int(text), classifier)
+    words, names = _normalised(text), class_names(classifier)
     for matches in (_called(words, names), _with_synonym(words, names), _with_words(words, names)):
         if len(matches) == 1:
             return ClassName(matches[0], names[matches[0]][0])
         if matches:
-            raise UserError(f"class {written!r} of {model} may be {_choice([ClassName(i, names[i][0]) for i in matches])}")
-    raise UserError(f"{model} has no class {written!r}: {_suggestion(words, names)}")
+            choice = _choice([ClassName(index, names[index][0]) for index in matches])
+            raise UserError(f"class {written!r} of {classifier.model} may be {choice}")
+    raise UserError(f"{classifier.model} has no class {written!r}: {_suggestion(words, names, classifier.set_name)}")
 
 
 def describe_classes(model: str) -> str:
@@ -118,27 +156,29 @@ def top_classes(logits: NDArray, names: Sequence[Sequence[str]], count: int = 5)
     return [(int(index), names[index][0], float(shares[index])) for index in best]
 
 
-def _class_count(model: str) -> int:
-    """Return the number of the model's classes; raise `UserError` if it has none."""
-    classes = find_model(model).architecture.classes
-    if not classes:
+def _classifier(model: str | Classifier) -> Classifier:
+    """Return the classifier that is meant; raise `UserError` if the model has none."""
+    classifier = Classifier(model, find_model(model).architecture.classes) if isinstance(model, str) else model
+    if not classifier.classes:
         classifier_models = " or ".join(f"model={name}" for name, entry in MODELS.items() if entry.architecture.classes)
-        raise UserError(f"{model} has no classes, for it has no classifier: choose {classifier_models}")
-    return classes
+        raise UserError(f"{classifier.model} has no classes, for it has no classifier: choose {classifier_models}")
+    return classifier
 
 
 def _normalised(text: str) -> str:
     """Return the text in lower case, with words separated by single blanks."""
-    return " ".join(text.lower().replace("_", " ").replace("-", " ").split())
+    return " ".join(re.sub(r"[_/-]", " ", text.lower()).split())
 
 
-def _by_index(index: int, classes: int, model: str) -> ClassName:
-    """Return the class with an index, even if the names cannot be fetched."""
-    if not 0 <= index < classes:
-        raise UserError(f"{model} has no class {index}: its classes are 0 to {classes - 1}")
+def _by_index(index: int, classifier: Classifier) -> ClassName:
+    """Return the class with an index, even if the names are not known."""
+    if not 0 <= index < classifier.classes:
+        raise UserError(f"{classifier.model} has no class {index}: its classes are 0 to {classifier.classes - 1}")
     try:
-        return ClassName(index, class_names(model)[index][0])
+        return ClassName(index, class_names(classifier)[index][0])
     except UserError:
+        if classifier.labels is not None:
+            raise
         return ClassName(index, f"class {index}")
 
 
@@ -172,7 +212,7 @@ def _choice(candidates: list[ClassName]) -> str:
     return f"{shown}: give its index" if same_name else f"{shown}: give more of its name, or its index"
 
 
-def _suggestion(words: str, names: Names) -> str:
+def _suggestion(words: str, names: Names, set_name: str) -> str:
     """Return the text that suggests classes with similar names."""
     spelled = {
         _normalised(synonym): ClassName(index, synonym) for index, synonyms in enumerate(names) for synonym in synonyms
@@ -180,7 +220,7 @@ def _suggestion(words: str, names: Names) -> str:
     close_matches = difflib.get_close_matches(words, spelled, n=3, cutoff=0.6)
     if close_matches:
         return f"did you mean {', '.join(str(spelled[name]) for name in close_matches)}?"
-    return f"give one of ImageNet's classes, or an index from 0 to {len(names) - 1}"
+    return f"give one of {set_name}, or an index from 0 to {len(names) - 1}"
 
 
 @cache

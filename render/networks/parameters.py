@@ -6,7 +6,7 @@ Parameters are named `LAYER/weight` (out, in, rows, columns; classifiers (classe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,16 @@ from render.networks.declared import Declared
 Parameters = dict[str, NDArray[np.float32]]
 
 #: Added to the variance of a batch norm, as in training.
-_BATCH_NORM_EPSILON = 1e-3
+BATCH_NORM_EPSILON = 1e-3
 #: Most faults in one message: more than the largest model has parameters.
 _MAX_FAULTS = 1000
 #: Most characters of a parameter's name in a message.
 _MAX_NAME_LENGTH = 200
 
 
-def check_parameters(raw: Mapping[str, NDArray | Declared], architecture: Architecture, source: str) -> Parameters:
+def check_parameters(
+    raw: Mapping[str, NDArray | Declared], architecture: Architecture, source: str, differences: Sequence[str] = ()
+) -> Parameters:
     """Return the architecture's parameters from the arrays of a file.
 
     They are float32, with batch norm folded into the convolutions.
@@ -37,17 +39,19 @@ def check_parameters(raw: Mapping[str, NDArray | Declared], architecture: Archit
         raw: Arrays of the file by name.
         architecture: The network.
         source: Name of the file, for messages.
+        differences: What else of the file is not as in the architecture; the message names these first.
 
     Raises:
-        UserError: Parameters are missing, extra, of the wrong shape, not real numbers or not finite. The message names
-            them all.
+        UserError: There are differences, or parameters are missing, extra, of the wrong shape, not real numbers or not
+            finite. The message names them all.
     """
     folded = fold_batch_norm(raw)
     expected = architecture.parameters()
     classifier = {name for name in expected if architecture.classes and name.startswith(f"{architecture.classifier}/")}
     if not classifier & folded.keys():
         expected = {name: shape for name, shape in expected.items() if name not in classifier}
-    faults = [f"missing {name} {shape}" for name, shape in expected.items() if name not in folded]
+    faults = list(differences)
+    faults += [f"missing {name} {shape}" for name, shape in expected.items() if name not in folded]
     # Names in a damaged file may be very long and hold any character.
     faults += [f"extra {name[:_MAX_NAME_LENGTH]} {array.shape}" for name, array in folded.items() if name not in expected]
     parameters: Parameters = {}
@@ -96,7 +100,7 @@ def fold_batch_norm(raw: Mapping[str, NDArray | Declared]) -> dict[str, NDArray 
         if weight.ndim != 4 or any(part.shape != weight.shape[:1] for part in (beta, mean, var)):
             continue
         with np.errstate(all="ignore"):
-            factor = 1.0 / np.sqrt(np.where(np.isfinite(var), var, np.nan) + _BATCH_NORM_EPSILON)
+            factor = 1.0 / np.sqrt(np.where(np.isfinite(var), var, np.nan) + BATCH_NORM_EPSILON)
             folded[f"{layer}/weight"] = (weight * factor[:, None, None, None]).astype(np.float32)
             folded[f"{layer}/bias"] = (beta - mean * factor).astype(np.float32)
         for part in parts[1:]:

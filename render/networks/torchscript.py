@@ -22,6 +22,15 @@ _FOLDER = "out_jit_module/data"
 _PARTS = ("weight", "beta", "mean", "var")
 
 
+def is_archive(path: Path) -> bool:
+    """Return True if a file is a zip archive with tensors where the published one has them."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return f"{_FOLDER}/0" in archive.NameToInfo
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, RuntimeError):
+        return False
+
+
 def read_parameters(path: Path, architecture: Architecture) -> dict[str, NDArray[np.float32]]:
     """Return the weights of every convolution, and the statistics of its batch norm.
 

@@ -20,6 +20,7 @@ from render.errors import UserError, WorkersLost
 from render.job import job as jobs
 from render.job import report
 from render.job.progress import say
+from render.job.resolve import NetworkChoice
 from render.job.run_record import read_record
 from render.networks.labels import ClassName, class_names, find_class
 from render.probe.sight import sight, sight_line, sight_table, view
@@ -92,7 +93,7 @@ def aim(config: Config, class_text: str) -> tuple[Config, ClassName]:
     A config without terms gets the class as its objective. Raise `UserError` if there is no such class, or if the model
     has no classifier.
     """
-    target = find_class(class_text, config.model.name)
+    target = find_class(class_text, NetworkChoice.of(config.model).classifier)
     if config.objective.terms is None:
         config.objective.terms = [{"class": target.index}]
     return config, target
@@ -122,7 +123,7 @@ def _refuse_without_classifier(job: jobs.Job) -> None:
 def _names(job: jobs.Job) -> Sequence[Sequence[str]]:
     """Return the names of the classes; numbers if names are not available."""
     try:
-        return class_names(job.resolved.network.name)
+        return class_names(job.resolved.network.classifier)
     except UserError:
         # The user may have given the class by its number.
         return [(f"class {index}",) for index in range(job.loaded.architecture.classes)]

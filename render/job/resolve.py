@@ -110,8 +110,8 @@ class ResolvedJob:
 
     @property
     def picture_bytes(self) -> int:
-        """Bytes of source and masks, which are held once for all workers of a machine."""
-        return self.source.nbytes + sum(mask.nbytes for mask in self.masks)
+        """Bytes of source, masks and other pictures, which are held once for all workers of a machine."""
+        return self.source.nbytes + sum(mask.nbytes for mask in self.masks) + self.schedule.picture_bytes
 
 
 def resolve(config: Config, opener: OpenSource = open_source) -> ResolvedJob:

@@ -194,6 +194,12 @@ class Kernel:
         products = program(self.programs.state, window, tuple(weights.values()))
         return dict(zip(layers, map(np.asarray, products), strict=True))
 
+    def measure_empty(self, objective: int, window: np.ndarray) -> None:
+        """Measure a window for an objective's sums over the canvas without counting any position, to time it."""
+        layers = self.objectives[objective].measured_layers
+        sizes = self.programs.network.architecture.output_sizes(window.shape[0], window.shape[1])
+        self.gram_products(window, {layer: np.zeros(sizes[layer], np.float32) for layer in layers})
+
     def _constants_of(self, number: int) -> list[tuple[jax.Array, ...]]:
         if number not in self._constants:
             self._constants[number] = self.programs.devices.replicated(

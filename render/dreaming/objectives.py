@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from render.dreaming.gram import span_inside
+from render.dreaming.gram import measuring_grid, span_inside
 from render.dreaming.term_base import Term, Vector
 from render.dreaming.term_syntax import Materials, expand, parse_terms
 from render.dreaming.terms import Class, Strongest
@@ -68,6 +68,16 @@ class Objective:
     def measured_layers(self) -> tuple[str, ...]:
         """Layers of which the sums over the whole canvas are needed, without repeats."""
         return tuple(dict.fromkeys(term.layer for term in self.terms if term.needs_canvas_sums))
+
+    def measuring_grid(self, architecture: Architecture, grid: Grid) -> Grid | None:
+        """Return the grid in which the sums over the whole canvas are measured; None if none are needed.
+
+        Args:
+            architecture: The network.
+            grid: Grid of the octave.
+        """
+        layers = [architecture.layer(name) for name in self.measured_layers]
+        return measuring_grid(grid, layers) if layers else None
 
     @property
     def looks_at_source(self) -> bool:

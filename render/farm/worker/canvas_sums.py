@@ -69,9 +69,10 @@ class CanvasMeasurer:
             NumericalError: A sum is not finite.
         """
         for region, inputs in enumerate(arrays.assignment.kernel_inputs):
-            layers = [self._architecture.layer(name) for name in self._objectives[inputs.objective].measured_layers]
-            if not layers:
+            objective = self._objectives[inputs.objective]
+            if not objective.textures:
                 continue
+            layers = [self._architecture.layer(name) for name in objective.measured_layers]
             grid = measuring_grid(arrays.block.grid, layers)
             for tile in tiles:
                 if not arrays.works_on(region, tile):

@@ -45,8 +45,10 @@ class RemoteProcess(Protocol):
         """Return the bytes that a kernel call on such a window needs. Compile the objective's kernel."""
 
     @remote
-    def window_seconds(self, objective: int, window: tuple[int, int], core: tuple[int, int], /) -> float:
-        """Return the seconds that the kernel takes for one such window."""
+    def window_seconds(
+        self, objective: int, window: tuple[int, int], core: tuple[int, int], measured: tuple[int, int] | None = None, /
+    ) -> float:
+        """Return the seconds that the kernel takes for one such window, and to measure one of `measured` before."""
 
     @remote
     def compile_seconds(self) -> float:

@@ -13,15 +13,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from render.dreaming.exact_sums import ExactSums
 from render.dreaming.objectives import KernelInputs, Objective
 from render.dreaming.resample import Pixels
-from render.farm.messages import Assignment, CanvasSums, GradientReport, GradientSums, TermMatrices, TileSums
+from render.farm.messages import Assignment, GradientReport, GradientSums, TileSums
 from render.farm.parts import CANVAS
 from render.farm.worker import block_preview, block_store, block_update, exchange
 from render.farm.worker.block import BlockArrays, MaskOfPixels, SourceOfPixels
 from render.farm.worker.canvas_sums import CanvasMeasurer
-from render.farm.worker.interface import LentPixels, RemoteWorker
+from render.farm.worker.interface import LentPixels
+from render.farm.worker.measuring_worker import MeasuringWorker
 from render.farm.worker.resident_block import ResidencyRule, ResidentBlock
 from render.farm.worker.tile_gradients import Gradient, TileGradients
 from render.farm.worker.timings import PhaseTimer, timed
@@ -31,13 +31,12 @@ from render.networks.architecture import Architecture
 from render.storage.url import Place
 
 
-class Worker(RemoteWorker):
+class Worker(MeasuringWorker):
     """Owner of one block, which it steps.
 
     Methods are called in the conductor's order: begin_octave or load; lend, for the first step; then, for each step,
     begin_step, compute_gradient until all tiles are done, and update_and_lend, or update in the last step. If an objective
-    needs sums over the canvas, begin_measuring, measure_canvas, canvas_sums, set_matrices and compute_gradient come
-    in place of begin_step.
+    needs sums over the canvas, the methods of `MeasuringWorker` and compute_gradient come in place of begin_step.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class Worker(RemoteWorker):
         #: Seconds of this worker's calls, by phase.
         self.timer = PhaseTimer()
         self._tile_gradients = TileGradients(kernel, objectives, architecture, devices, self.timer)
-        self._measurer = CanvasMeasurer(kernel, objectives, architecture)
+        self.measurer = CanvasMeasurer(kernel, objectives, architecture)
         self._residency = residency
         self._devices = devices
         self._source = source
@@ -196,33 +195,6 @@ class Worker(RemoteWorker):
         """
         self.fill_margin(*(loan[self.arrays.assignment.number] for loan in loans))
         return self.compute_gradient(step, jitter, 0, count)
-
-    def begin_measuring(self, *loans: LentPixels) -> None:
-        """Fill the margin as `begin_step` does, and begin new sums over the canvas."""
-        self.fill_margin(*(loan[self.arrays.assignment.number] for loan in loans))
-        self._measurer.begin()
-
-    @timed("kernel")
-    def measure_canvas(self, first: int, count: int, jitter: tuple[int, int]) -> list[None]:
-        """Add `count` of the block's tiles to the sums over the canvas: see `CanvasMeasurer.add`."""
-        self._measurer.add(self.arrays, jitter, list(self.arrays.block.tiles_from(first, count)))
-        return []
-
-    def canvas_sums(self) -> list[CanvasSums]:
-        """Return the sums over all tiles of the block since `begin_measuring`."""
-        return self._measurer.collect()
-
-    def set_matrices(self, matrices: Sequence[TermMatrices]) -> None:
-        """Give the kernel the step's matrices of each region's textures."""
-        assignment = self.arrays.assignment
-        inputs = zip(assignment.kernel_inputs, matrices, strict=True)
-        with_matrices = tuple(replace(part, matrices=values) if values else part for part, values in inputs)
-        self.arrays.assignment = replace(assignment, kernel_inputs=with_matrices)
-
-    @timed("kernel")
-    def texture_sums(self, objective: int, term: int, first: int, count: int) -> ExactSums:
-        """Return the sums over some tiles of a texture at the octave's size: see `CanvasMeasurer.texture_sums`."""
-        return self._measurer.texture_sums(self.arrays.block.grid, objective, term, first, count)
 
     def compute_gradient(self, step: int, jitter: tuple[int, int], first: int, count: int) -> GradientReport:
         """Compute the gradient of `count` of the block's tiles from the `first` on, in tile order.

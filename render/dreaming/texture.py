@@ -122,7 +122,7 @@ class Texture(Term):
     def grid(self, canvas: Grid, layer: Layer) -> Grid:
         """Return the grid in which the picture is measured at an octave: its tiles are as large as the canvas'."""
         axes = [
-            Axis(side, axis.tile, axis.halo, _FILL, axis.stride, "reflect")
+            Axis(side, axis.core_size, axis.halo, _FILL, axis.stride, "reflect")
             for side, axis in zip(self.shown_shape(canvas.canvas.shape, layer), (canvas.rows, canvas.columns), strict=True)
         ]
         return measuring_grid(Grid(*axes), [layer])

@@ -160,7 +160,7 @@ def test_two_passes_over_tiles_are_one_over_the_canvas(model: str, loaded_by_nam
     loaded = loaded_by_name(model)
     layers = {"inception_v3": ("conv2d_2b_3x3", "mixed0"), "googlenet": ("conv2/3x3", "inception_3a")}[model]
 
-    @settings(SLOW, max_examples=6)
+    @settings(SLOW, max_examples=3)
     @given(
         boundary=st.sampled_from(sorted(BOUNDARY_MODES)),
         shape=st.tuples(st.integers(70, 150), st.integers(70, 190)),

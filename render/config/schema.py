@@ -15,7 +15,7 @@ from render.config.formats import FORMATS, format_of, suffix_of
 from render.geometry.units import CM_PER_INCH, MM_PER_INCH
 
 #: Keys of an objective that name files.
-OBJECTIVE_FILE_KEYS = ("mask", "image", "guide", "direction")
+OBJECTIVE_FILE_KEYS = ("mask", "image", "guide", "texture", "direction")
 #: Name of the look that changes nothing.
 NO_LOOK = "none"
 #: Keys that the runs of older versions lack, with the value that they had then. With this value a key is left out of what

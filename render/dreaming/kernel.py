@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from render.dreaming.objectives import MOST_COPIES, KernelInputs, Objective, centred_in
+from render.dreaming.gram import centred_in
+from render.dreaming.objectives import MOST_COPIES, KernelInputs, Objective
 from render.dreaming.programs import GradientArguments, Programs
 from render.dreaming.term_base import TrainedModel, Vector, mean_vector
 from render.geometry.geometry import KernelShape, Rect
@@ -36,6 +37,8 @@ class Kernel:
             architecture=loaded.architecture, parameters=loaded.parameters, activations=self._activations
         )
         self._constants: dict[int, list[tuple[jax.Array, ...]]] = {}
+        #: The last inputs of each objective, and its constants with them put in.
+        self._filled: dict[int, tuple[KernelInputs, list[tuple[jax.Array, ...]]]] = {}
 
     @property
     def devices(self) -> int:
@@ -138,12 +141,17 @@ class Kernel:
         return self.programs.gradient(objective, constants, shape)(arguments)
 
     def constants(self, kernel_inputs: KernelInputs) -> list[tuple[jax.Array, ...]]:
-        """Return the constants of each term of an objective, with the chosen channels put in."""
-        constants = self._constants_of(kernel_inputs.objective)
+        """Return the constants of each term of an objective, with the chosen channels and the matrices put in."""
+        filled_inputs, filled = self._filled.get(kernel_inputs.objective, (None, []))
+        if filled_inputs is kernel_inputs:
+            return filled
+        filled = list(self._constants_of(kernel_inputs.objective))
         for number, channels in kernel_inputs.chosen.items():
-            vector = jnp.asarray(mean_vector(channels, constants[number][0].size))
-            constants = [*constants[:number], (vector,), *constants[number + 1 :]]
-        return constants
+            filled[number] = (jnp.asarray(mean_vector(channels, filled[number][0].size)),)
+        for number, matrix in kernel_inputs.matrices.items():
+            filled[number] = self.programs.devices.replicated((jnp.asarray(matrix),))
+        self._filled[kernel_inputs.objective] = (kernel_inputs, filled)
+        return filled
 
     def channel_sums(
         self, shape: KernelShape, window: np.ndarray, window_rect: Rect, core: Rect, layer: str
@@ -165,9 +173,32 @@ class Kernel:
         axis_weights = []
         for field, window_side, core_side, size in zip(fields, window_rect, core, sizes, strict=True):
             weights = np.zeros(size, np.float32)
-            weights[[index for index in centred_in(field, window_side, core_side) if 0 <= index < size]] = 1.0
+            weights[centred_in(field, window_side, core_side, size)[0]] = 1.0
             axis_weights.append(weights)
         return np.asarray(self.programs.sums(layer, shape)(self.programs.state, window, *axis_weights), np.float64)
+
+    def gram_products(
+        self, window: np.ndarray | jax.Array, weights: Mapping[str, NDArray[np.float32]]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return the sums over a window's positions of weight * activation * activation, for some layers.
+
+        Args:
+            window: (rows, columns, 3) float32 RGB, 0..255.
+            weights: Weight of each position, (rows, columns) float32, by layer: see `gram.position_weights`.
+
+        Returns:
+            (channels, channels) float32 by layer.
+        """
+        layers = tuple(weights)
+        program = self.programs.grams(layers, (window.shape[0], window.shape[1]))
+        products = program(self.programs.state, window, tuple(weights.values()))
+        return dict(zip(layers, map(np.asarray, products), strict=True))
+
+    def measure_empty(self, objective: int, window: np.ndarray) -> None:
+        """Measure a window for an objective's sums over the canvas without counting any position, to time it."""
+        layers = self.objectives[objective].measured_layers
+        sizes = self.programs.network.architecture.output_sizes(window.shape[0], window.shape[1])
+        self.gram_products(window, {layer: np.zeros(sizes[layer], np.float32) for layer in layers})
 
     def _constants_of(self, number: int) -> list[tuple[jax.Array, ...]]:
         if number not in self._constants:

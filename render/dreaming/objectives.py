@@ -6,16 +6,18 @@ JAX is imported only where it computes: planning and the conductor work without 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from render.dreaming.term_base import Term
-from render.dreaming.term_syntax import Materials, expand, parse_term
+from render.dreaming.gram import measuring_grid, span_inside
+from render.dreaming.term_base import Term, Vector
+from render.dreaming.term_syntax import Materials, expand, parse_terms
 from render.dreaming.terms import Class, Strongest
+from render.dreaming.texture import Texture
 from render.errors import UserError
 from render.geometry.geometry import MOST_TURNS, Axis, Grid, Rect
 from render.networks.architecture import Architecture, ReceptiveField
@@ -58,6 +60,26 @@ class Objective:
         return {number: term for number, term in enumerate(self.terms) if isinstance(term, Strongest)}
 
     @property
+    def textures(self) -> dict[int, Texture]:
+        """Terms that need sums over the whole canvas before each step's gradient, by number."""
+        return {number: term for number, term in enumerate(self.terms) if isinstance(term, Texture)}
+
+    @property
+    def measured_layers(self) -> tuple[str, ...]:
+        """Layers of which the sums over the whole canvas are needed, without repeats."""
+        return tuple(dict.fromkeys(term.layer for term in self.terms if term.needs_canvas_sums))
+
+    def measuring_grid(self, architecture: Architecture, grid: Grid) -> Grid | None:
+        """Return the grid in which the sums over the whole canvas are measured; None if none are needed.
+
+        Args:
+            architecture: The network.
+            grid: Grid of the octave.
+        """
+        layers = [architecture.layer(name) for name in self.measured_layers]
+        return measuring_grid(grid, layers) if layers else None
+
+    @property
     def looks_at_source(self) -> bool:
         """True if the objective needs the source, in the kernel or for a statistic."""
         return self.needs_source or bool(self.statistics)
@@ -76,8 +98,8 @@ class Objective:
         largest = max(abs(term.weight) for term in self.terms)
 
         def positions(term: Term) -> int:
-            """Return the number of positions that the term is the mean over."""
-            return 1 if term.place else sizes[term.layer][0] * sizes[term.layer][1]
+            """Return the number of positions that the term is the mean over; a texture's matrix is divided already."""
+            return 1 if term.place or term.needs_canvas_sums else sizes[term.layer][0] * sizes[term.layer][1]
 
         return tuple(term.weight / largest / positions(term) for term in self.terms)
 
@@ -100,9 +122,10 @@ class Objective:
         return min(1.0, area / (canvas[0] * canvas[1]))
 
     def places(self, architecture: Architecture, grid: Grid, window: Rect, jitter: tuple[int, int]) -> NDArray[np.int32]:
-        """Return the rows and columns of a window's activations at the places that terms look at.
+        """Return the rows and columns of a window's activations that terms look at, if they do not look at all.
 
-        Where an axis wraps, the extended canvas repeats the place, and the term looks at every copy.
+        A neuron looks at one place. Where an axis wraps, the extended canvas repeats the place, and the term looks at every
+        copy. A texture looks at the activations from the first to before the second.
 
         Args:
             architecture: The network.
@@ -115,17 +138,19 @@ class Objective:
                 activations, -1 among them, stand for none.
         """
         places = np.full((len(self.terms), 2, MOST_COPIES), -1, np.int32)
-        if not any(term.place for term in self.terms):
+        if not any(term.place or term.needs_canvas_sums for term in self.terms):
             return places
         sizes = architecture.output_sizes(*grid.extended_shape)
         for number, term in enumerate(self.terms):
-            if term.place is None:
-                continue
-            axis_fields, shares = architecture.layer(term.layer).axis_fields, term.place[::-1]
-            axes = zip((grid.rows, grid.columns), axis_fields, sizes[term.layer], shares, window, jitter, strict=True)
-            for side, (axis, receptive_field, count, share, interval, shift) in enumerate(axes):
-                copies = _nearest_activations(axis, receptive_field, count, share, interval.start, shift)
-                places[number, side, : len(copies)] = copies
+            axis_fields = architecture.layer(term.layer).axis_fields
+            axes = zip((grid.rows, grid.columns), axis_fields, sizes[term.layer], window, jitter, strict=True)
+            for side, (axis, receptive_field, count, interval, shift) in enumerate(axes):
+                if term.place:
+                    share = term.place[1 - side]
+                    copies = _nearest_activations(axis, receptive_field, count, share, interval.start, shift)
+                    places[number, side, : len(copies)] = copies
+                elif term.needs_canvas_sums:
+                    places[number, side, :2] = span_inside(axis, receptive_field, count, interval.start, shift)
         return places
 
     def total(
@@ -169,11 +194,14 @@ class KernelInputs:
         objective: Index of one of the kernel's objectives.
         factors: For each of its terms, the weight over the number of positions: see `Objective.factors`.
         chosen: Channels of the terms that need a statistic, by the term's number: see `Strongest.choose`.
+        matrices: Matrices of the terms that need sums over the canvas, by the term's number, new in each step: see
+            `Texture.ascent_matrix`.
     """
 
     objective: int
     factors: tuple[float, ...]
     chosen: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    matrices: Mapping[int, Vector] = field(default_factory=dict, compare=False, repr=False)
 
 
 def _nearest_activations(
@@ -209,26 +237,11 @@ def _nearest_activations(
     return [copy - first for copy in copies if 0 <= copy < count]
 
 
-def centred_in(field: ReceptiveField, window: tuple[int, int], core: tuple[int, int]) -> Iterator[int]:
-    """Yield the activations of a window that are centred in a core, along one axis.
-
-    Args:
-        field: Receptive field of the layer along this axis.
-        window: [start, stop) of the window, px.
-        core: [start, stop) of the core, px.
-    """
-    middle = (field.low + field.high) // 2
-    index = -(-(core[0] - window[0] - middle) // field.stride)
-    while index * field.stride + middle + window[0] < core[1]:
-        yield index
-        index += 1
-
-
 def resolve(terms: Sequence[object], architecture: Architecture, materials: Materials | None = None) -> Objective:
     """Return the objective that a config's terms mean on this network.
 
     Args:
-        terms: Texts or mappings: see `parse_term`.
+        terms: Texts or mappings: see `parse_terms`.
         architecture: The network.
         materials: Source of the classes, pictures and vectors that terms name; None if they name none.
 
@@ -239,11 +252,11 @@ def resolve(terms: Sequence[object], architecture: Architecture, materials: Mate
         raise UserError("objective.terms is empty: name at least one layer, such as objective.terms=[mixed4]")
     resolved: list[Term] = []
     for written in terms:
-        term = parse_term(written, materials)
-        if isinstance(term, Class):
-            resolved.append(_on_classifier(term, architecture))
-        else:
-            resolved += expand(term, tuple(architecture.layers), architecture.name)
+        for term in parse_terms(written, materials):
+            if isinstance(term, Class):
+                resolved.append(_on_classifier(term, architecture))
+            else:
+                resolved += expand(term, tuple(architecture.layers), architecture.name)
     for term in resolved:
         term.check(architecture.layer(term.layer), architecture)
     return Objective(tuple(resolved))

@@ -17,6 +17,9 @@ from render.geometry.geometry import KernelShape
 from render.networks.backward import core_gradient
 from render.networks.network import Network
 
+#: Positions whose products are added in plain float32; the sums of more of them are compensated.
+_POSITIONS_AT_ONCE = 4096
+
 #: Constant arrays of each term of an objective: see `Term.constants`.
 TermConstants = Sequence[tuple[jax.Array, ...]]
 
@@ -156,6 +159,31 @@ class Programs:
             self._compile(key, jax.jit(total), arguments)
         return self._compiled[key]
 
+    def grams(self, layers: tuple[str, ...], window: tuple[int, int]) -> jax.stages.Compiled:
+        """Return the executable that adds up products of activations over a window: see `Kernel.gram_products`.
+
+        It takes `state`, the window, and for each layer the weights of its positions, (rows, columns) float32. It returns
+        (channels, channels) float32 for each layer.
+
+        Args:
+            layers: Names of the layers.
+            window: (rows, columns) of the window, px.
+        """
+
+        def build() -> tuple[jax.stages.Wrapped, tuple]:
+            """Return the program, and the arguments to compile it for."""
+            sizes = self.network.architecture.output_sizes(*window)
+
+            def grams(state: nnx.State, pixels: jax.Array, weights: tuple[jax.Array, ...]) -> list[jax.Array]:
+                """Return the weighted sum of products of each layer."""
+                activations = nnx.merge(self._graph, state)(pixels, layers)
+                return [_products(activations[name], part) for name, part in zip(layers, weights, strict=True)]
+
+            weights = tuple(jax.ShapeDtypeStruct(sizes[name], jnp.float32) for name in layers)
+            return jax.jit(grams), (self.state, jax.ShapeDtypeStruct((*window, 3), jnp.float32), weights)
+
+        return self.program(("grams", layers, window), build)
+
     def activations(self, layer: str, shape: tuple[int, int]) -> jax.stages.Compiled:
         """Return the executable for a layer's activations on a picture of (rows, columns) px.
 
@@ -212,3 +240,34 @@ class Programs:
         self._compiled[key] = program.lower(*arguments).compile()
         self.compile_seconds[key] = time.perf_counter() - start
         self.compilations += _cache_hits.count == hits
+
+
+def _products(activations: jax.Array, weights: jax.Array) -> jax.Array:
+    """Return the sum over positions of weight * a * a: (channels, channels) float32.
+
+    Rows are added a few at a time, with the error of each addition carried on (Kahan's summation), so that the sum of many
+    positions is as good as that of few.
+
+    Args:
+        activations: a, (rows, columns, channels) float32.
+        weights: (rows, columns) float32.
+    """
+    rows, columns, channels = activations.shape
+    together = min(rows, max(1, _POSITIONS_AT_ONCE // columns))
+    missing = -rows % together
+    parts = jnp.pad(activations, ((0, missing), (0, 0), (0, 0))).reshape(-1, together * columns, channels)
+    part_weights = jnp.pad(weights, ((0, missing), (0, 0))).reshape(-1, together * columns)
+
+    def add(
+        carry: tuple[jax.Array, jax.Array], part: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
+        """Add the products of some rows."""
+        total, error = carry
+        values, weight = part
+        products = jnp.matmul((values * weight[:, None]).T, values, precision=jax.lax.Precision.HIGHEST) - error
+        new_total = total + products
+        return (new_total, (new_total - total) - products), None
+
+    zeros = jnp.zeros((channels, channels), jnp.float32)
+    (total, _), _ = jax.lax.scan(add, (zeros, zeros), (parts, part_weights))
+    return total

@@ -66,6 +66,8 @@ class Term(ABC):
     examples: ClassVar[tuple[str, ...]]
     #: True if the kernel needs the source's pixels under the window.
     needs_source: ClassVar[bool] = False
+    #: True if the gradient needs sums over the whole canvas, in a pass of their own before each step's gradient.
+    needs_canvas_sums: ClassVar[bool] = False
 
     @property
     def structure(self) -> str:
@@ -99,7 +101,8 @@ class Term(ABC):
         Args:
             activations: (rows, columns, channels) float32.
             constants: The arrays of `constants`; if `needs_source`, then the source's activations of the same shape.
-            place: (2, n) int32, rows and columns of the activations at the term's `place`; they may lie outside.
+            place: (2, n) int32, rows and columns of the activations that the term looks at; they may lie outside: see
+                `Objective.places`.
         """
 
     def mapping(self) -> dict[str, Any]:

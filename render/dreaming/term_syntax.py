@@ -22,6 +22,7 @@ from render.dreaming.terms import (
     Neuron,
     Strongest,
 )
+from render.dreaming.texture import Texture
 from render.errors import UserError
 
 #: A weight and its star before a term, both of which may be left out.
@@ -46,14 +47,17 @@ _KIND_KEYS: dict[str, tuple[str, ...]] = {
     "class": (),
     "guide": (),
     "caricature": ("power",),
+    "texture": ("layers", "scale"),
 }
 _ENERGY_KEYS = ("channels", "measure")
-_ALL_KEYS = ("layer", "weight", *_ENERGY_KEYS, *_KIND_KEYS, "power")
+_ALL_KEYS = ("layer", "weight", *_ENERGY_KEYS, *_KIND_KEYS, "power", "layers", "scale")
+#: Bounds of a texture's scale.
+_MIN_SCALE, _MAX_SCALE = 0.01, 100.0
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Guide picture: float32 RGB pixels (rows, columns, 3), 0..255, and the sha256 of its file."""
+    """Picture that a term names: float32 RGB pixels (rows, columns, 3), 0..255, and the sha256 of its file."""
 
     pixels: Vector
     sha256: str
@@ -67,6 +71,9 @@ class Materials(Protocol):
 
     def picture(self, path: str) -> Picture:
         """Return a guide's pixels; raise `UserError` if there are none."""
+
+    def texture(self, path: str) -> Picture:
+        """Return a texture's pixels; raise `UserError` if there are none."""
 
     def vector(self, path: str) -> tuple[float, ...]:
         """Return the numbers of a direction; raise `UserError` if there are none."""
@@ -84,6 +91,10 @@ class NoMaterials:
     def picture(self, path: str) -> Picture:
         """Raise `UserError`: there are no pictures."""
         raise UserError(f"guide {path!r} cannot be opened here")
+
+    def texture(self, path: str) -> Picture:
+        """Raise `UserError`: there are no pictures."""
+        raise UserError(f"texture {path!r} cannot be opened here")
 
     def vector(self, path: str) -> tuple[float, ...]:
         """Raise `UserError`: there are no vectors."""
@@ -104,19 +115,43 @@ def parse_term(written: object, materials: Materials | None = None) -> Term:
         UserError: The term has no meaning.
     """
     materials = materials or NoMaterials()
-    if isinstance(written, str) and written.lstrip().startswith("{"):
-        try:
-            loaded = json.loads(written)
-        except (ValueError, RecursionError):
-            loaded = None
-        if not isinstance(loaded, dict):
-            raise UserError(f"objective term {written!r} is not a mapping such as {{'layer': 'mixed4', 'strongest': 5}}")
-        return parse_term(loaded, materials)
-    if isinstance(written, str):
-        return _parse_text(written, materials)
-    if isinstance(written, Mapping):
-        return _parse_mapping(written, materials)
+    loaded = _loaded(written)
+    if isinstance(loaded, str):
+        return _parse_text(loaded, materials)
+    if isinstance(loaded, Mapping):
+        return _parse_mapping(loaded, materials)
     raise UserError(f"objective term {written!r} is neither text nor a mapping with a `layer`")
+
+
+def parse_terms(written: object, materials: Materials | None = None) -> list[Term]:
+    """Return the terms that a config means by text or by a mapping: several if it names several `layers`.
+
+    Arguments and errors are those of `parse_term`.
+    """
+    loaded = _loaded(written)
+    if not isinstance(loaded, Mapping) or "layers" not in loaded:
+        return [parse_term(loaded, materials)]
+    layers = loaded["layers"]
+    if "layer" in loaded:
+        raise UserError(f"objective term {dict(loaded)!r} has both 'layer' and 'layers': keep one of them")
+    if isinstance(layers, str) or not isinstance(layers, Sequence) or not layers:
+        raise UserError(f"objective layers: {layers!r} must be a list of layers, such as [mixed0, mixed2]")
+    if any(layers.count(layer) > 1 for layer in layers):
+        raise UserError(f"objective layers: {list(layers)!r} names a layer twice")
+    return [parse_term({**loaded, "layer": layer}, materials) for layer in layers]
+
+
+def _loaded(written: object) -> object:
+    """Return a term whose text is a mapping as that mapping, and any other as it is."""
+    if not isinstance(written, str) or not written.lstrip().startswith("{"):
+        return written
+    try:
+        loaded = json.loads(written)
+    except (ValueError, RecursionError):
+        loaded = None
+    if not isinstance(loaded, dict):
+        raise UserError(f"objective term {written!r} is not a mapping such as {{'layer': 'mixed4', 'strongest': 5}}")
+    return loaded
 
 
 def _parse_text(written: str, materials: Materials) -> Term:
@@ -176,12 +211,8 @@ def _of_kind(kind: str, layer: str, weight: float, written: Mapping[Any, Any], m
         case "direction":
             vector, named = _vector(written["direction"], materials)
             return Direction(layer, vector, _power(written.get("power", 0)), named, weight=weight)
-        case "guide":
-            path = written["guide"]
-            if not isinstance(path, str) or not path:
-                raise UserError(f"objective guide: {path!r} must be the path of a picture")
-            picture = materials.picture(path)
-            return Guide(layer, path, picture.sha256, picture.pixels, weight=weight)
+        case "guide" | "texture":
+            return _of_picture(kind, layer, weight, written, materials)
         case "caricature":
             if written["caricature"] is not True:
                 raise UserError(f"objective caricature: {written['caricature']!r} must be true")
@@ -192,6 +223,19 @@ def _of_kind(kind: str, layer: str, weight: float, written: Mapping[Any, Any], m
                 raise UserError(f"objective measure: {measure!r} must be one of {', '.join(MEASURES)}")
             channels = _channels(written.get("channels"), written)
             return Energy(layer, channels, measure, weight=weight)
+
+
+def _of_picture(kind: str, layer: str, weight: float, written: Mapping[Any, Any], materials: Materials) -> Guide | Texture:
+    """Return the term that compares with another picture; `kind` is also the key of its path."""
+    path = written[kind]
+    if not isinstance(path, str) or not path:
+        raise UserError(f"objective {kind}: {path!r} must be the path of a picture")
+    if kind == "guide":
+        guide = materials.picture(path)
+        return Guide(layer, path, guide.sha256, guide.pixels, weight=weight)
+    scale = _scale(written.get("scale", 1))
+    texture = materials.texture(path)
+    return Texture(layer, path, texture.sha256, texture.pixels, scale, weight=weight)
 
 
 def _class(name: object, weight: float, materials: Materials) -> Class:
@@ -246,6 +290,17 @@ def _power(value: object) -> float:
     is_valid = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
     if not is_valid:
         raise UserError(f"objective power: {value!r} must be a number, 0 or more")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _scale(value: object) -> float:
+    """Return the scale of a texture."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not _MIN_SCALE <= value <= _MAX_SCALE:  # type: ignore[operator]
+        raise UserError(
+            f"objective scale: {value!r} must be a number from {_MIN_SCALE:g} to {_MAX_SCALE:g}, the texture's long side "
+            "over the canvas'"
+        )
     return float(value)  # type: ignore[arg-type]
 
 

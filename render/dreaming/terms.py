@@ -1,8 +1,8 @@
 """Kinds of objective terms, each defined once; `KINDS` lists them.
 
 All are tile-separable: see `render.dreaming.term_base`. Those that compare the canvas with another picture are defined in
-`render.dreaming.picture_terms`. `Strongest` needs a sum over the whole source, computed in a separate pass before the
-ascent.
+`render.dreaming.picture_terms` and `render.dreaming.texture`. `Strongest` needs a sum over the whole source, computed in a
+separate pass before the ascent, and `Texture` one over the whole canvas, before each step.
 
 JAX is imported only where it computes: planning and the conductor work without it.
 """
@@ -27,6 +27,7 @@ from render.dreaming.term_base import (
     mean_vector,
     weighted_text,
 )
+from render.dreaming.texture import Texture
 from render.errors import UserError
 from render.networks.architecture import Architecture, Layer
 
@@ -304,4 +305,4 @@ class Class(_Linear):
         return weighted_text(self.weight, f"class:{self.number}")
 
 
-KINDS: tuple[type[Term], ...] = (Energy, Neuron, Strongest, Direction, Class, Guide, Caricature)
+KINDS: tuple[type[Term], ...] = (Energy, Neuron, Strongest, Direction, Class, Guide, Caricature, Texture)

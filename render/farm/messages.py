@@ -10,10 +10,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from render.dreaming.exact_sums import ExactSums
 from render.dreaming.objectives import KernelInputs
 from render.dreaming.stage import Stage
 from render.geometry.blocks import Block, Gathering
 from render.geometry.geometry import Rect
+
+#: Matrices of textures, by the number of the term in its objective: see `Texture.ascent_matrix`.
+TermMatrices = Mapping[int, NDArray[np.float32]]
 
 #: The rectangles that workers at one place borrow from an owner, by the borrower's number.
 Loan = Mapping[int, Sequence[Rect]]
@@ -58,6 +62,14 @@ class TileSums(NamedTuple):
     tile: int
     number: int
     sums: NDArray[np.float64]
+
+
+class CanvasSums(NamedTuple):
+    """Sums over all tiles of a worker that a region's textures need of a layer: see `gram.packed`."""
+
+    region: int
+    layer: str
+    sums: ExactSums
 
 
 def tile_number(sums: TileSums) -> int:

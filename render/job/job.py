@@ -355,5 +355,7 @@ def calibrate(job: Job) -> float:
     """Return the seconds that a window of the smallest octave takes, from two calls on one worker."""
     octave, workers = job.plan.octaves[0], Workers(job.executor)
     grid, objective = octave.grid, octave.stage.regions[0].objective
-    (seconds,) = workers.run([0], RemoteProcess.window_seconds, objective, grid.window_shape, grid.core_shape)
+    measuring_grid = job.resolved.schedule.objectives[objective].measuring_grid(job.loaded.architecture, grid)
+    measured = measuring_grid.window_shape if measuring_grid else None
+    (seconds,) = workers.run([0], RemoteProcess.window_seconds, objective, grid.window_shape, grid.core_shape, measured)
     return seconds

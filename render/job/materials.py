@@ -1,4 +1,4 @@
-"""The materials that an objective refers to: classes of the model, guide pictures, and vectors in files."""
+"""The materials that an objective refers to: classes of the model, guides, textures, and vectors in files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from render.dreaming.term_syntax import Picture
 from render.errors import UserError
 from render.networks.labels import Classifier, find_class
 from render.source.photo import read_small
-from render.source.source import find_picture
+from render.source.source import MAX_IN_MEMORY_PX, find_picture
 from render.storage.user_paths import input_path
 from render.system.reading import read_regular
 
@@ -45,6 +45,8 @@ class Library:
         """
         self._network = network
         self._source = source
+        #: Textures by path: several terms of one picture share its pixels.
+        self._textures: dict[str, Picture] = {}
 
     def find_class(self, name: str | int) -> tuple[int, str]:
         """Return the number and name of a class of the job's model."""
@@ -58,6 +60,16 @@ class Library:
             return Picture(read_small(image_path, self._source, GUIDE_AREA), digest)
         except UserError as error:
             raise UserError(f"objective guide: {error}") from None
+
+    def texture(self, path: str) -> Picture:
+        """Return a texture, shrunk to about `MAX_IN_MEMORY_PX` if larger; raise `UserError` as `open_source` does."""
+        try:
+            if path not in self._textures:
+                image_path, digest = find_picture(path, "a path or sample:NAME")
+                self._textures[path] = Picture(read_small(image_path, self._source, MAX_IN_MEMORY_PX), digest)
+            return self._textures[path]
+        except UserError as error:
+            raise UserError(f"objective texture: {error}") from None
 
     def vector(self, path: str) -> tuple[float, ...]:
         """Return the numbers of a one-dimensional .npy file; raise `UserError` for any other file."""

@@ -135,8 +135,8 @@ class ResolvedJob:
 
     @property
     def picture_bytes(self) -> int:
-        """Bytes of source and masks, which are held once for all workers of a machine."""
-        return self.source.nbytes + sum(mask.nbytes for mask in self.masks)
+        """Bytes of source, masks and other pictures, which are held once for all workers of a machine."""
+        return self.source.nbytes + sum(mask.nbytes for mask in self.masks) + self.schedule.picture_bytes
 
 
 def resolve(config: Config, opener: OpenSource = open_source) -> ResolvedJob:
@@ -157,7 +157,7 @@ def resolve(config: Config, opener: OpenSource = open_source) -> ResolvedJob:
     source = opener(config.image, config.seed, config.source)
     layout = lay_out(config.output, source.size, modes)
     has_auto_octaves = config.octaves.count == AUTO and listed_octaves(config) is None
-    config, schedule = with_octave_count(config, schedule, layout.shape, model.architecture)
+    config, schedule = with_octave_count(config, schedule, layout.shape, network.architecture)
     directory = RunDirectory(config, _identity(network, schedule, masks, source))
     source = source.laid_out(layout.window, directory.home.levels)
     profile = usable_profile(config)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -283,13 +283,24 @@ class Architecture:
             window: (rows, columns) of the window, px.
             core: (rows, columns) of the core, px.
         """
-        sizes, followed = self.output_sizes(*window), self.followed_sizes(window, core)
-        total = 0
-        for layer in self.layers.values():
-            if isinstance(layer.node, Conv):
-                positions = math.prod(sizes[layer.name]) + math.prod(followed[layer.name])
-                total += 2 * positions * layer.channels * layer.in_channels * math.prod(layer.node.kernel)
-        return total
+        followed = self.followed_sizes(window, core)
+        return self.activation_flops(window) + self._convolution_flops(followed)
+
+    def activation_flops(self, window: tuple[int, int]) -> int:
+        """Return the floating-point operations for the activations of a window, of convolutions alone.
+
+        Args:
+            window: (rows, columns) of the window, px.
+        """
+        return self._convolution_flops(self.output_sizes(*window))
+
+    def _convolution_flops(self, sizes: Mapping[str, tuple[int, int]]) -> int:
+        """Return the operations of all convolutions, with the (rows, columns) of each layer's positions."""
+        return sum(
+            2 * math.prod(sizes[layer.name]) * layer.channels * layer.in_channels * math.prod(layer.node.kernel)
+            for layer in self.layers.values()
+            if isinstance(layer.node, Conv)
+        )
 
     def activation_bytes(self, height: int, width: int) -> int:
         """Return the bytes of all float32 activations of one window of `height` x `width` px.

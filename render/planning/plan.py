@@ -55,7 +55,8 @@ class Machine:
 class Octave:
     """One resolution of the canvas and the work done on it.
 
-    `window_flops` are the floating-point operations of a kernel call for one window, those of convolutions alone.
+    `window_flops` are the floating-point operations of a kernel call for one window, those of convolutions alone,
+    and of the pass before it that measures the canvas, if an objective needs one.
     Wherever time is estimated from work, windows count by them: of two windows of one size, that with the smaller core
     takes less. `residence` says how blocks are resident on devices that have the memory, with about
     `device_window_bytes` for each window in addition; None if they cannot be.

@@ -12,6 +12,7 @@ from functools import partial
 
 from render.config.formats import refuse_size
 from render.config.schema import BoundaryConfig, TilesConfig
+from render.dreaming.objectives import Objective
 from render.dreaming.stage import Stage
 from render.geometry.geometry import BOUNDARY_MODES, Axis, AxisMode, Grid
 from render.networks.architecture import Architecture
@@ -214,7 +215,7 @@ def _octaves(request: PlanRequest, resolutions: Sequence[_Resolution], grids: Se
             index,
             grid,
             resolution.stage,
-            resolution.view.network.gradient_flops(grid.window_shape, grid.core_shape),
+            _window_flops(resolution, grid, [objectives[number] for number in resolution.stage.objectives]),
             estimated_bytes(resolution.view.network, grid.window_shape),
             residence
             if all(suits(resolution.stage, objectives[number]) for number in resolution.stage.objectives)
@@ -222,6 +223,17 @@ def _octaves(request: PlanRequest, resolutions: Sequence[_Resolution], grids: Se
         )
         for index, (grid, resolution) in enumerate(zip(grids, resolutions, strict=True))
     )
+
+
+def _window_flops(resolution: _Resolution, grid: Grid, objectives: Sequence[Objective]) -> int:
+    """Return the work on a window: that of its gradient, and of measuring it before if an objective needs that."""
+    network, measuring = resolution.view.network, 0
+    for objective in objectives:
+        measuring_grid = objective.measuring_grid(network, grid)
+        if measuring_grid is not None:
+            measured_part = network.truncated(objective.measured_layers)
+            measuring = max(measuring, measured_part.activation_flops(measuring_grid.window_shape))
+    return network.gradient_flops(grid.window_shape, grid.core_shape) + measuring
 
 
 def _host_memory(

@@ -16,6 +16,7 @@ from render.dreaming.optimizer import Optimizer
 from render.dreaming.picture_terms import Guide
 from render.dreaming.stage import Conditioning, Region, Stage
 from render.dreaming.term_syntax import Materials
+from render.dreaming.texture import Texture
 from render.errors import UserError
 from render.networks.architecture import Architecture
 
@@ -43,8 +44,15 @@ class Schedule:
     @property
     def content(self) -> str | None:
         """Checksums of the pictures that objectives look at, which their names do not identify; None if there are none."""
-        guides = [term.sha256 for objective in self.objectives for term in objective.terms if isinstance(term, Guide)]
-        return " ".join(guides) or None
+        terms = [term for objective in self.objectives for term in objective.terms]
+        return " ".join(term.sha256 for term in terms if isinstance(term, Guide | Texture)) or None
+
+    @property
+    def picture_bytes(self) -> int:
+        """Bytes of the pixels of guides and textures, each picture counted once."""
+        terms = [term for objective in self.objectives for term in objective.terms]
+        pictures = {id(term.pixels): term.pixels.nbytes for term in terms if isinstance(term, Guide | Texture)}
+        return sum(pictures.values())
 
 
 def make_schedule(

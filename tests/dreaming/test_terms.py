@@ -14,10 +14,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from render.dreaming.objectives import Objective, resolve
+from render.dreaming.picture_terms import Guide
 from render.dreaming.resample import Pixels
 from render.dreaming.term_base import TrainedModel
 from render.dreaming.term_syntax import NoMaterials, Picture
 from render.dreaming.terms import KINDS, Class, Neuron, Strongest
+from render.dreaming.texture import Texture
 from render.errors import UserError
 from render.farm.events import StepDone
 from render.geometry.geometry import BOUNDARY_MODES, Interval, KernelShape, Rect
@@ -30,6 +32,7 @@ from tests.support.untiled import (
     kernel_of,
     make_grid,
     photo,
+    plain_target,
     plain_value,
     strongest_channels,
     tiled_gradient,
@@ -44,6 +47,9 @@ class Guides(NoMaterials):
 
     def picture(self, path: str) -> Picture:
         return Picture(photo(120, 140, path), path)
+
+    def texture(self, path: str) -> Picture:
+        return Picture(photo(230, 270, path), path)
 
 
 #: At least one term of every kind, on shallow layers so that windows are true parts of a small canvas.
@@ -68,6 +74,8 @@ TERMS = {
     "guide": ("inception_v3", [{"layer": "mixed1", "guide": "coffee"}]),
     "caricature": ("inception_v3", [{"layer": "mixed1", "caricature": True}]),
     "strict caricature": ("googlenet", [{"layer": "inception_3a", "caricature": True, "power": 2}]),
+    "texture": ("inception_v3", [{"layer": "mixed1", "texture": "coffee"}]),
+    "textures": ("googlenet", [{"layers": ["pool1/norm1", "inception_3a"], "texture": "rocket", "scale": 0.7}]),
     "several": (
         "inception_v3",
         ["mixed0:5", {"layer": "mixed1", "caricature": True, "weight": 0.5}, {"layer": "mixed0", "strongest": 2}],
@@ -160,8 +168,9 @@ def raises_its_objective(loaded: Loaded, objective: Objective, source: Pixels, c
             "guide": {
                 term: network(jnp.asarray(term.pixels), [term.layer])[term.layer]
                 for term in objective.terms
-                if hasattr(term, "pixels")
+                if isinstance(term, Guide)
             },
+            "textures": {term: plain_target(loaded, term, grid) for term in objective.terms if isinstance(term, Texture)},
         }
         shape = pixels.shape[:2]
         return sum(
@@ -318,6 +327,7 @@ EVERY_KIND = (
     f"{{layer: mixed0, direction: {[round(math.sin(i), 3) for i in range(256)]}, power: 1}}",
     "{layer: mixed1, guide: 'sample:coffee'}",
     "{layer: mixed1, caricature: true}",
+    "{layers: [mixed0, mixed1], texture: 'sample:coffee'}",
 )
 
 

@@ -76,13 +76,13 @@ def test_two_workers_with_two_devices_each_make_the_same_floats(expected: np.nda
     np.testing.assert_array_equal(canvas, expected)
 
 
-#: Two regions whose objectives differ, one of which needs the source under the window and one a statistic of it.
+#: Two regions whose objectives differ: one needs the source under the window, one sums over the source and the canvas.
 MIXED = (
     "farm.executor=inline",
     "octaves.count=1",
     "octaves.steps=2",
     "objective.terms=[{layer: mixed0, caricature: true}]",
-    "objective.regions=[{mask: MASK, terms: [{layer: mixed1, strongest: 3}]}]",
+    "objective.regions=[{mask: MASK, terms: [{layer: mixed1, strongest: 3}, {layer: mixed0, texture: 'sample:coffee'}]}]",
 )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from render.config.compose import load_config
+from render.config.schema import SourceConfig
 from render.dreaming.kernel import Kernel
 from render.dreaming.objectives import KernelInputs, Objective, resolve
 from render.dreaming.stage import Conditioning, Region, Stage
@@ -22,6 +23,7 @@ from render.farm.worker.worker import Worker
 from render.geometry.blocks import Gathering, deal_blocks, margin_pieces
 from render.geometry.geometry import Grid
 from render.job.job import draft, prepared
+from render.job.materials import Library
 from render.networks.weights import Loaded
 from render.planning.residence import ResidencySettings, suits
 from tests.conftest import refusal
@@ -46,13 +48,15 @@ def residency_of(
         (["mixed0"], (150, 211), 64, "wrap", 3),
         (["mixed0", "0.5*mixed1"], (67, 300), 96, "wrap_x", 2),
         ([{"layer": "mixed0", "channels": 3, "at": [0.4, 0.6]}], (161, 130), 48, "wrap", 2),
+        ([{"layers": ["conv2d_2b_3x3", "mixed0"], "texture": "sample:coffee"}], (150, 131), 64, "wrap_x", 2),
+        ([{"layers": ["mixed0"], "texture": "sample:coffee"}], (150, 131), 64, "reflect", 1),
     ],
 )
 def test_a_resident_gradient_is_that_of_the_host_and_that_of_the_whole(
     terms: list, shape: tuple[int, int], tile: int, boundary: str, batch: int, inception: Loaded
 ) -> None:
     """Equal to the last bit with one worker and with three, with jitter."""
-    objective = resolve(terms, inception.architecture)
+    objective = resolve(terms, inception.architecture, Library("inception_v3", SourceConfig()))
     kernel = kernel_of(inception, objective)
     grid, canvas, jitter = make_grid(inception, objective, shape, tile, boundary), photo(*shape), (6, 3)
     residency = residency_of(kernel, batch)
@@ -257,6 +261,7 @@ def test_a_block_that_does_not_fit_is_refused_where_it_was_asked_for(kernel: Ker
         ("optimizer.name=adam", False),
         ("objective.terms=[{layer: mixed1, caricature: true}]", False),
         ("objective.terms=[{layer: mixed1, strongest: 3}]", True),
+        ("objective.terms=[{layer: mixed1, texture: 'sample:coffee'}]", True),
     ],
 )
 def test_stages_that_suit(word: str, fits: bool) -> None:

@@ -276,7 +276,8 @@ def test_the_source_is_never_replaced(command, tmp_path: Path) -> None:
         command(*TINY, "image=in.png", f"output.path={path}", "overwrite=true").refused("image itself")
     mask = ("objective.mask={image: in.png}", "objective.mask.image itself")
     guide = ("objective.terms=[{layer: conv2d_1a_3x3, guide: in.png}]", "objective.terms[0].guide itself")
-    for word, said in (mask, guide):
+    texture = ("objective.terms=[{layer: conv2d_1a_3x3, texture: in.png}]", "objective.terms[0].texture itself")
+    for word, said in (mask, guide, texture):
         command(*TINY, word, "output.path=in.png", "overwrite=true").refused(said)
     assert (tmp_path / "in.png").read_bytes() == before
 

@@ -104,10 +104,14 @@ class Guides(NoMaterials):
     def picture(self, path: str) -> Picture:
         return Picture(np.zeros((20, 30, 3), np.float32), "sha of " + path)
 
+    texture = picture
+
 
 def test_what_a_guide_shows_is_part_of_what_is_dreamed() -> None:
     resolved = schedule("objective.terms=[{layer: conv2d_1a_3x3, guide: a.png}]", materials=Guides())
     assert resolved.content == "sha of a.png"
+    term = "{layers: [conv2d_1a_3x3, conv2d_2a_3x3], texture: b.png}"
+    assert schedule(f"objective.terms=[{term}]", materials=Guides()).content == "sha of b.png sha of b.png"
     assert schedule().content is None
 
 
@@ -237,6 +241,12 @@ def test_the_command_refuses_in_one_line_and_touches_nothing(command, tmp_path: 
         (["objective.regions=[{mask: {image: black.png, invrt: true}, terms: [mixed0]}]"], ["regions[0].mask", "invert"]),
         ([terms % "guide: tiny.png"], ["guide tiny.png is 12 x 12 px", "mixed0"]),
         ([terms % "guide: none.png"], ["objective guide", "none.png"]),
+        ([terms % "texture: tiny.png"], ["texture tiny.png is 12 x 12 px", "mixed0", "63 px a side"]),
+        ([terms % "texture: none.png"], ["objective texture", "none.png", "does not exist"]),
+        ([terms % "texture: text.npy"], ["objective texture", "text.npy", "JPEG"]),
+        ([terms % "texture: directory.npy"], ["objective texture", "is a directory"]),
+        ([terms % "texture: tiny.png, scale: -1"], ["objective scale: -1", "from 0.01 to 100"]),
+        ([terms % "texture: tiny.png, scal: 2"], ["unknown key 'scal'", "did you mean 'scale'"]),
         ([terms % "direction: short.npy"], ["3 numbers", "256"]),
         ([terms % "direction: text.npy"], ["text.npy", "is no .npy file", "numpy.save"]),
         ([terms % "direction: directory.npy"], ["directory.npy", "cannot be read", "directory"]),
@@ -253,7 +263,7 @@ def test_the_command_refuses_in_one_line_and_touches_nothing(command, tmp_path: 
 def test_all_there_is_can_be_listed(command) -> None:
     listed = command("objectives")
     assert listed.code == 0, listed.err
-    for word in ("energy", "neuron", "strongest", "direction", "class", "guide", "caricature", "auto"):
+    for word in ("energy", "neuron", "strongest", "direction", "class", "guide", "caricature", "texture", "auto"):
         assert word in listed.out
     classes = command("classes", "model=googlenet", "words=dumbbell")
     assert (classes.code, classes.out) == (0, " 543  dumbbell\n")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, reduce
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 
 from render.dreaming.ascent import statistic
+from render.dreaming.exact_sums import ExactSums
+from render.dreaming.gram import unpacked
 from render.dreaming.kernel import Kernel
 from render.dreaming.objectives import KernelInputs, Objective
 from render.dreaming.picture_terms import Caricature, Guide
@@ -24,6 +26,7 @@ from render.dreaming.resample import Pixels, resample_array
 from render.dreaming.stage import Stage
 from render.dreaming.term_base import Term
 from render.dreaming.terms import Class, Direction, Energy, Neuron, Strongest
+from render.dreaming.texture import Texture
 from render.farm.messages import Assignment
 from render.farm.worker.resident_block import ResidencyRule
 from render.farm.worker.worker import Worker
@@ -139,8 +142,45 @@ def plain_value(term: Term, loaded: Loaded, activations, source, before, canvas)
             dot = (a * b).sum(-1)
             cosine = dot / jnp.sqrt((a**2).sum(-1) + 1e-12) / jnp.sqrt((b**2).sum(-1) + 1e-12)
             return (dot * jnp.maximum(0.1, cosine) ** term.power).mean()
+        case Texture():
+            target = source["textures"][term]
+            axes = inside(loaded, term.layer, a.shape[:2], before, canvas)
+            counted = jnp.asarray(np.outer(*axes), jnp.float32)
+            gram = plain_gram(a, counted)
+            if not any(source["wraps"]):
+                return -((gram - target) ** 2).sum() / (target**2).sum()
+            # On a torus every position counts once, but pulls on the pixels at either side of the seam: the positions of
+            # the extended canvas have the gradient that their originals have.
+            matrix = jax.lax.stop_gradient(-2 * (gram - target) / (target**2).sum() / counted.sum())
+            pulls = np.outer(*(axis | wraps for axis, wraps in zip(axes, source["wraps"], strict=True)))
+            return (((a @ matrix) * a).sum(-1) * pulls).sum()
         case _:
             raise AssertionError(term)
+
+
+def inside(loaded: Loaded, layer: str, count: Sequence[int], before: tuple[int, int], canvas) -> list[np.ndarray]:
+    """Along each axis, whether each activation's view is centred on the canvas."""
+    return [
+        (np.floor(axis) >= 0) & (np.floor(axis) < length)
+        for axis, length in zip(centres(loaded, layer, count, before), canvas, strict=False)
+    ]
+
+
+def plain_gram(a: jax.Array, counted: jax.Array) -> jax.Array:
+    """The mean over the counted positions of the products of every two channels."""
+    return jnp.einsum("rcf,rcg,rc->fg", a, a, counted, precision="highest") / counted.sum()
+
+
+def plain_target(loaded: Loaded, term: Texture, grid: Grid) -> np.ndarray:
+    """The Gram matrix of a texture beside a canvas, from one array that is the whole picture."""
+    network = Network(loaded.architecture.truncated([term.layer]), loaded.parameters)
+    shape = term.shown_shape(grid.canvas.shape, loaded.architecture.layer(term.layer))
+    shown = np.clip(resample_array(term.pixels, shape), 0, 255)
+    alone = Grid(*(Axis(side, side, 0, 32, grid.rows.stride, "reflect") for side in shape))
+    pixels, before = extended(alone, shown, (0, 0))
+    a = network(jnp.asarray(pixels), [term.layer])[term.layer]
+    axes = inside(loaded, term.layer, a.shape[:2], before, shape)
+    return np.asarray(plain_gram(a, jnp.asarray(np.outer(*axes), jnp.float32)))
 
 
 def strongest_channels(loaded: Loaded, term: Strongest, grid: Grid, picture: Pixels) -> tuple[int, ...]:
@@ -148,12 +188,8 @@ def strongest_channels(loaded: Loaded, term: Strongest, grid: Grid, picture: Pix
     network = Network(loaded.architecture.truncated([term.layer]), loaded.parameters)
     pixels, before = extended(grid, picture, (0, 0))
     a = np.asarray(network(jnp.asarray(pixels), [term.layer])[term.layer], np.float64)
-    rows, columns = centres(loaded, term.layer, a.shape[:2], before)
-    inside = [
-        (np.floor(axis) >= 0) & (np.floor(axis) < length)
-        for axis, length in zip((rows, columns), picture.shape, strict=False)
-    ]
-    sums = a[inside[0]][:, inside[1]].sum((0, 1))
+    rows, columns = inside(loaded, term.layer, a.shape[:2], before, picture.shape[:2])
+    sums = a[rows][:, columns].sum((0, 1))
     order = np.argsort(sums if term.weakest else -sums, kind="stable")
     fire = [channel for channel in order if sums[channel] > 0]
     return tuple(int(channel) for channel in (fire if term.weakest else order)[: term.count])
@@ -165,7 +201,12 @@ def untiled_gradient(
     """Gradient of the objective over the whole extended canvas, cut to the canvas."""
     network = Network(loaded.architecture.truncated(objective.layers), loaded.parameters)
     extended_canvas, before = extended(grid, canvas, jitter)
-    references: dict = {"chosen": {}, "guide": {}, "wraps": [axis.mode == "wrap" for axis in (grid.rows, grid.columns)]}
+    references: dict = {
+        "chosen": {},
+        "guide": {},
+        "textures": {},
+        "wraps": [axis.mode == "wrap" for axis in (grid.rows, grid.columns)],
+    }
     if source is not None:
         shown, _ = extended(grid, source, jitter)
         references["activations"] = network(jnp.asarray(shown), objective.layers)
@@ -174,6 +215,8 @@ def untiled_gradient(
             references["chosen"][term] = strongest_channels(loaded, term, grid, source)
         if isinstance(term, Guide):
             references["guide"][term] = network(jnp.asarray(term.pixels), [term.layer])[term.layer]
+        if isinstance(term, Texture):
+            references["textures"][term] = plain_target(loaded, term, grid)
 
     @jax.jit
     def gradient(pixels: jax.Array) -> jax.Array:
@@ -226,6 +269,7 @@ def tiled_gradient(
     result = np.full_like(canvas, np.nan)
     for worker, margin in zip(farm, margins, strict=True):
         worker.fill_margin(*(farm[owner].read([piece.source for piece in pieces]) for owner, pieces in margin.others))
+    match_textures(farm, [block.size for block in blocks], objective, loaded, grid, jitter)
     for worker, block in zip(farm, blocks, strict=True):
         # In parts, as the conductor asks for them.
         sums = [part for first in range(0, block.size, 3) for part in worker.compute_gradient(0, jitter, first, 3).sums]
@@ -234,6 +278,24 @@ def tiled_gradient(
         total = [sum(values) for values in zip(*(part.sums for part in sums), strict=True)]
         assert statistic(total, "mean_abs") == pytest.approx(np.abs(worker.gradient).mean(dtype=float))
     return result
+
+
+def match_textures(farm: Sequence[Worker], sizes: Sequence[int], objective: Objective, loaded, grid: Grid, jitter) -> None:
+    """Give workers with filled margins the matrices of an objective's textures."""
+    if not objective.textures:
+        return
+    for worker, size in zip(farm, sizes, strict=True):
+        for first in range(0, size, 2):
+            worker.measure_canvas(first, 2, jitter)
+    matrices = {}
+    for number, term in objective.textures.items():
+        sums = [part.sums for worker in farm for part in worker.canvas_sums() if part.layer == term.layer]
+        gram, weight = unpacked(reduce(ExactSums.plus, sums))
+        tiles = term.grid(grid, loaded.architecture.layer(term.layer)).tiles
+        targets = [farm[first % len(farm)].texture_sums(0, number, first, 2) for first in range(0, tiles, 2)]
+        matrices[number] = term.ascent_matrix(gram, weight, unpacked(reduce(ExactSums.plus, targets))[0])
+    for worker in farm:
+        worker.set_matrices([matrices])
 
 
 def assert_equal(tiled: Pixels, untiled: Pixels, label: object) -> None:

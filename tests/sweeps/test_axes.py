@@ -72,6 +72,10 @@ def refusal(*words: str, root: str = "preview") -> str:
         ("objective.terms=[mixed4],[mixed3,0.5*mixed5]", ["mixed4", "mixed3 + 0.5*mixed5"]),
         ("objective.terms=[[mixed5],[mixed3]],[mixed4]", ["mixed5 | mixed3", "mixed4"]),
         ("objective.terms=[{layer: mixed4, strongest: 5}],['mixed4:12']", ["mixed4 strongest=5", "mixed4:12"]),
+        (
+            "objective.terms=[{layers: [mixed0, mixed1], texture: b.png, weight: 0.5}],[{layer: mixed0, texture: b.png}]",
+            ["layers=mixed0, mixed1 texture=b.png weight=0.5", "mixed0 texture=b.png"],
+        ),
         ("octaves={count: 2},{count: 3, steps: 4}", ["count=2", "count=3 steps=4"]),
         ("name='a','b c'", ["a", "b c"]),
         ("+step_size=1,2", ["1", "2"]),

@@ -11,6 +11,7 @@ from render.dreaming.filters import laplacian_gains
 from render.dreaming.objectives import Objective
 from render.farm.conductor.dealt_workers import DealtWorkers
 from render.farm.conductor.divisors import mean_divisor, region_divisors
+from render.farm.conductor.textures import TextureMatcher
 from render.farm.events import TilesDone
 from render.farm.messages import GradientReport, GradientSums, tile_number
 from render.farm.remote import Promise, as_arguments
@@ -51,6 +52,7 @@ class OctaveStepper:
         self._architecture = architecture
         self._objectives = objectives
         self._check_notices = check_notices
+        self._textures = TextureMatcher(workers, architecture, objectives)
         #: Loans for the next step, if already requested.
         self._loans: Loans | None = None
         #: Updates that have been started but not yet checked for errors.
@@ -104,13 +106,15 @@ class OctaveStepper:
         running: dict[Promise[GradientReport], int] = {}
         # Request all loans before any worker begins, so that no worker waits for another that waits.
         loans, self._loans = self._loans or self._request_loans(), None
+        if self._textures.is_needed:
+            self._match_textures(shift, loans)
 
         def hand_out(worker: int) -> None:
             """Start a worker's next call, if tiles are left."""
             first, count = next_tiles[worker], self._tiles_per_call.get(worker, 1)
             if first >= blocks[worker].size:
                 return
-            if first:
+            if first or self._textures.is_needed:
                 promise = self.workers.start(worker, RemoteWorker.compute_gradient, step, shift, first, count)
             else:
                 margin = as_arguments(loans[worker])
@@ -133,6 +137,17 @@ class OctaveStepper:
             self._check_notices()
         self.settle_updates()
         return sums
+
+    def _match_textures(self, shift: tuple[int, int], loans: Loans) -> None:
+        """Fill every margin, measure the canvas, and give the workers the matrices that follow."""
+        workers = self.workers
+        workers.fetch(
+            [
+                workers.start(worker, RemoteWorker.begin_measuring, *as_arguments(loans[worker]))
+                for worker in workers.numbers
+            ]
+        )
+        workers.run_all(RemoteWorker.set_matrices, self._textures.match(shift))
 
     def _request_loans(self) -> Loans:
         """Return promises of the pixels that every worker's margin borrows from others."""

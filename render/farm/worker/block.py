@@ -123,6 +123,10 @@ class BlockArrays:
         """Return the view of the block's own pixels in a rectangle of the canvas."""
         return self.array(part)[rect.slices_from(self.block.pixels)]
 
+    def window(self, rect: Rect) -> Pixels:
+        """Return the canvas' pixels in a window, which the margin covers: (rows, columns, 3) float32."""
+        return np.ascontiguousarray(self.canvas[rect.slices_from(self.block.padded)])
+
     def own_source(self, rect: Rect) -> Pixels:
         """Return the source's pixels in a rectangle of the block."""
         assert self.source is not None, "nobody asked for the source"

@@ -7,9 +7,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from render.dreaming.exact_sums import ExactSums
 from render.dreaming.objectives import KernelInputs
 from render.dreaming.resample import Pixels
-from render.farm.messages import Assignment, GradientReport, GradientSums, TileSums, WorkerFacts
+from render.farm.messages import (
+    Assignment,
+    CanvasSums,
+    GradientReport,
+    GradientSums,
+    TermMatrices,
+    TileSums,
+    WorkerFacts,
+)
 from render.farm.parts import CANVAS
 from render.farm.remote import remote
 from render.geometry.blocks import Gathering
@@ -36,8 +45,10 @@ class RemoteProcess(Protocol):
         """Return the bytes that a kernel call on such a window needs. Compile the objective's kernel."""
 
     @remote
-    def window_seconds(self, objective: int, window: tuple[int, int], core: tuple[int, int], /) -> float:
-        """Return the seconds that the kernel takes for one such window."""
+    def window_seconds(
+        self, objective: int, window: tuple[int, int], core: tuple[int, int], measured: tuple[int, int] | None = None, /
+    ) -> float:
+        """Return the seconds that the kernel takes for one such window, and to measure one of `measured` before."""
 
     @remote
     def compile_seconds(self) -> float:
@@ -71,6 +82,10 @@ class RemoteWorker(Protocol):
         """Replace the kernel's inputs of each region by those with the chosen channels."""
 
     @remote
+    def texture_sums(self, objective: int, term: int, first: int, count: int, /) -> ExactSums:
+        """Return the sums over `count` tiles of a texture, from `first` on."""
+
+    @remote
     def end_octave(self) -> None:
         """Replace the canvas by its detail, canvas minus source."""
 
@@ -95,6 +110,22 @@ class RemoteWorker(Protocol):
     @remote
     def begin_step(self, step: int, jitter: tuple[int, int], count: int, /, *loans: LentPixels) -> GradientReport:
         """Fill the margin, and compute the gradient of the first `count` tiles."""
+
+    @remote
+    def begin_measuring(self, /, *loans: LentPixels) -> None:
+        """Fill the margin, in place of `begin_step`, and begin new sums over the canvas."""
+
+    @remote
+    def measure_canvas(self, first: int, count: int, jitter: tuple[int, int], /) -> list[None]:
+        """Add `count` tiles from `first` on to the sums over the canvas."""
+
+    @remote
+    def canvas_sums(self) -> list[CanvasSums]:
+        """Return the sums over all tiles of the block."""
+
+    @remote
+    def set_matrices(self, matrices: Sequence[TermMatrices], /) -> None:
+        """Give the kernel the step's matrices of each region."""
 
     @remote
     def compute_gradient(self, step: int, jitter: tuple[int, int], first: int, count: int, /) -> GradientReport:

@@ -119,8 +119,13 @@ class WorkerProcess(RemoteProcess):
         assert self._kernel is not None, "open comes first"
         return self._kernel.memory(KernelShape(window, core), objective)
 
-    def window_seconds(self, objective: int, window: tuple[int, int], core: tuple[int, int]) -> float:
-        """Return the seconds for one such window: the mean of two kernel calls after a first, divided by the devices."""
+    def window_seconds(
+        self, objective: int, window: tuple[int, int], core: tuple[int, int], measured: tuple[int, int] | None = None
+    ) -> float:
+        """Return the seconds for one such window: the mean of two kernel calls after a first, divided by the devices.
+
+        A window of `measured` px is measured before each, if the objective needs sums over the canvas.
+        """
         kernel = self._kernel
         assert kernel is not None, "open comes first"
         shape = KernelShape(window, core)
@@ -129,6 +134,8 @@ class WorkerProcess(RemoteProcess):
 
         def compute_window() -> None:
             """Compute the gradient of the window, and wait for it."""
+            if measured is not None:
+                kernel.measure_empty(objective, pixels[: measured[0], : measured[1]])
             kernel(shape, pixels, kernel_inputs, (0, 0), pixels).block_until_ready()
 
         compute_window()

@@ -183,6 +183,10 @@ class ResidentBlock(BlockArrays):
             return super().part(rect, part)
         return jax.device_get(read_rect(self._canvas, self._corner(rect), rect.shape))
 
+    def window(self, rect: Rect) -> jax.Array:  # type: ignore[override]
+        """Return the canvas' pixels in a window as on the host; they stay on the device."""
+        return read_rect(self._resident(), self._corner(rect), rect.shape)
+
     def fill_margin(self, *parts: Sequence[Pixels]) -> None:
         """Fill the margin as on the host; the block's own pixels stay on the device."""
         canvas, margin = self._resident(), self.assignment.margin

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -48,6 +48,11 @@ class Gradient(Protocol):
         /,
     ) -> ArrayLike:
         """Compute several windows at once, one for each device, and return an array of results."""
+
+    def gram_products(
+        self, window: Pixels, weights: Mapping[str, NDArray[np.float32]], /
+    ) -> Mapping[str, NDArray[np.float32]]:
+        """Return the weighted sums of products of activations over a window, by layer: (channels, channels) each."""
 
     def channel_sums(
         self, shape: KernelShape, window: Pixels, window_rect: Rect, core: Rect, layer: str, /
@@ -141,7 +146,7 @@ class TileGradients:
         grid, kernel_inputs = arrays.block.grid, arrays.assignment.kernel_inputs[region]
         shape = KernelShape.of(grid)
         window, core = grid.window(tile, jitter), grid.core(tile)
-        pixels = np.ascontiguousarray(arrays.canvas[window.slices_from(arrays.block.padded)])
+        pixels = arrays.window(window)
         rows, columns = shape.offset(window, core)
         cut = Rect(
             Interval(window.rows.start + rows, window.rows.start + rows + shape.core[0]),

@@ -19,7 +19,9 @@ from render.farm.messages import Assignment, GradientReport, GradientSums, TileS
 from render.farm.parts import CANVAS
 from render.farm.worker import block_preview, block_store, block_update, exchange
 from render.farm.worker.block import BlockArrays, MaskOfPixels, SourceOfPixels
-from render.farm.worker.interface import LentPixels, RemoteWorker
+from render.farm.worker.canvas_sums import CanvasMeasurer
+from render.farm.worker.interface import LentPixels
+from render.farm.worker.measuring_worker import MeasuringWorker
 from render.farm.worker.resident_block import ResidencyRule, ResidentBlock
 from render.farm.worker.tile_gradients import Gradient, TileGradients
 from render.farm.worker.timings import PhaseTimer, timed
@@ -29,11 +31,12 @@ from render.networks.architecture import Architecture
 from render.storage.url import Place
 
 
-class Worker(RemoteWorker):
+class Worker(MeasuringWorker):
     """Owner of one block, which it steps.
 
     Methods are called in the conductor's order: begin_octave or load; lend, for the first step; then, for each step,
-    begin_step, compute_gradient until all tiles are done, and update_and_lend, or update in the last step.
+    begin_step, compute_gradient until all tiles are done, and update_and_lend, or update in the last step. If an objective
+    needs sums over the canvas, the methods of `MeasuringWorker` and compute_gradient come in place of begin_step.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Worker(RemoteWorker):
         #: Seconds of this worker's calls, by phase.
         self.timer = PhaseTimer()
         self._tile_gradients = TileGradients(kernel, objectives, architecture, devices, self.timer)
+        self.measurer = CanvasMeasurer(kernel, objectives, architecture)
         self._residency = residency
         self._devices = devices
         self._source = source

@@ -36,7 +36,7 @@ PATH_KEYS = (
 )  # fmt: skip
 
 #: Root configs of the atlas and of sweeps.
-_ATLASES = ("atlas",)
+_ATLASES = ("atlas", "classes")
 _SWEEPS = ("channels", "grid", "layers")
 #: Prefix of the axes of a sweep. Any key may follow it.
 _AXES = "sweep.axes."

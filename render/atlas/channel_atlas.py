@@ -178,7 +178,9 @@ def _publish(config: AtlasConfig, directory: AtlasDirectory, subjects: Subjects)
 def class_record(subjects: Subjects, index: int, scores: Sequence[NDArray[np.float32]]) -> dict[str, Any]:
     """Return what the network saw in the starting noise and in a class' picture, as plain data for a record."""
     names = [(subjects.label(number),) for number in range(subjects.total)]
-    before, after = (asdict(sight(array, names, index)) for array in scores)
+    sights = [asdict(sight(array, names, index)) for array in scores]
+    # Lists, as JSON will have them.
+    before, after = (facts | {"top": list(facts["top"])} for facts in sights)
     return {"asked": {"index": index, "name": subjects.label(index)}, "before": before, "after": after}
 
 

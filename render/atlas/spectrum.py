@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 #: Square root of the colour covariance in ImageNet: rows are R, G, B, columns independent colours (published by Lucid).
 _COLOURS = np.asarray([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
 _DECORRELATED = (_COLOURS / np.linalg.norm(_COLOURS, axis=0).max()).astype(np.float32)
-#: Strength of the two axes of chroma relative to brightness, in the magnitudes of photographs.
-_CHROMA = 0.6
+#: Exponent of the frequency in the magnitudes of photographs (Tolhurst 1992: 1.2 in the mean of 135), and the strength of
+#: the two axes of chroma relative to brightness (0.5 to 0.8 in the program's sample photographs).
+_SLOPE, _CHROMA = 1.2, 0.5
 #: Contrast of a spectrum of unit noise, and standard deviation of the starting noise (Lucid's values).
 _CONTRAST, _START_DEVIATION = 0.25, 0.01
 
@@ -53,11 +54,11 @@ def pixels_of(spectrum: jax.Array, side: int) -> jax.Array:
 def natural_magnitudes(side: int) -> NDArray[np.float32]:
     """Return the magnitudes of a natural picture's spectrum: (3, side, side // 2 + 1) float32.
 
-    The first axis is brightness and two axes of chroma. Magnitudes follow the law for photographs, 1 / frequency (Field
-    1987), without a mean; those of chroma are `_CHROMA` times those of brightness.
+    The first axis is brightness and two axes of chroma. Magnitudes follow the law for photographs, 1 / frequency ** 1.2
+    (Tolhurst 1992, "Amplitude spectra of natural images"), without a mean.
     """
     rows, columns = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None, :]
-    magnitudes = 1 / np.maximum(np.hypot(rows, columns), 1 / side)
+    magnitudes = np.maximum(np.hypot(rows, columns), 1 / side) ** -_SLOPE
     magnitudes[0, 0] = 0
     return (np.asarray([1, _CHROMA, _CHROMA])[:, None, None] * magnitudes).astype(np.float32)
 

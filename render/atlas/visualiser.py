@@ -48,16 +48,16 @@ class Visualiser(RemoteVisualiser):
         method, steps = self._method, self._recipe.steps
         # A last group that is smaller repeats a channel: another shape would have to be compiled.
         drawn = [*channels, *[channels[-1]] * (batch - len(channels))]
-        indices = _stacked([np.int32(channel) for channel in drawn])
-        state = _stacked([method.start(channel) for channel in drawn])
+        indices = self._stacked([np.int32(channel) for channel in drawn])
+        state = self._stacked([method.start(channel) for channel in drawn])
         first_pixels = self._rounded(state, batch) if self._recipe.classifies else []
-        still = _stacked([method.still] * batch)
+        still = self._stacked([method.still] * batch)
         compiled = self._step(batch)
         steepest = np.zeros(batch)
         # One more step before and after, with a still view and its update dropped, measures the activation.
         start = np.atleast_1d(compiled(state, self._activation.state, indices, still)[1])
         for step in range(steps):
-            draws = _stacked([method.draw(channel, step) for channel in drawn])
+            draws = self._stacked([method.draw(channel, step) for channel in drawn])
             state, values, gradients = compiled(state, self._activation.state, indices, draws)
             values, gradients = np.atleast_1d(values), np.atleast_1d(gradients)
             self._check(drawn, values, gradients, step)
@@ -69,21 +69,29 @@ class Visualiser(RemoteVisualiser):
         return [
             ChannelPicture(
                 pixels[number], float(start[number]), float(end[number]), bool(steepest[number] > 0),
-                method.mask(_entry(state, number, batch)), tuple(scores[number]) if scores else None,
+                method.mask(self._entry(state, number, batch)), tuple(scores[number]) if scores else None,
             )
             for number in range(len(channels))
         ]  # fmt: skip
 
     def _step(self, batch: int) -> Step:
-        """Return the compiled step of `batch` pictures; of one picture, without the axis of the batch."""
+        """Return the compiled step of `batch` pictures."""
         if batch not in self._steps:
             step = self._method.step
-            self._steps[batch] = jax.jit(step if batch == 1 else jax.vmap(step, in_axes=(0, None, 0, 0)))
+            self._steps[batch] = jax.jit(jax.vmap(step, in_axes=(0, None, 0, 0)) if self._has_axis(batch) else step)
         return self._steps[batch]
+
+    def _has_axis(self, batch: int) -> bool:
+        """Return whether arrays of a batch have a first axis for it.
+
+        A single ascent has none: it is then the same to the bit as that of older versions, which drew no batches. Ascents
+        in batches may differ from it in the last bit of a float. MACO's pictures never depend on the batch.
+        """
+        return batch > 1 or self._recipe.method != "ascent"
 
     def _rounded(self, state: Any, batch: int) -> list[np.ndarray]:
         """Return the picture of each entry of the batch, (size, size, 3) uint8."""
-        pictures = [self._pixels(_entry(state, number, batch)) for number in range(batch)]
+        pictures = [self._pixels(self._entry(state, number, batch)) for number in range(batch)]
         return [np.rint(np.asarray(picture)).astype(np.uint8) for picture in pictures]
 
     def _check(self, channels: Sequence[int], values: np.ndarray, gradients: np.ndarray, step: int) -> None:
@@ -93,12 +101,10 @@ class Visualiser(RemoteVisualiser):
                     f"the activation of {self._recipe.layer}:{channel} or its gradient is not finite at step {step + 1}"
                 )
 
+    def _stacked(self, trees: Sequence[Any]) -> Any:
+        """Return trees of arrays as one tree, with a first axis for them if `_has_axis`."""
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees) if self._has_axis(len(trees)) else trees[0]
 
-def _stacked(trees: Sequence[Any]) -> Any:
-    """Return trees of arrays as one tree with a first axis for them; a single tree as it is."""
-    return trees[0] if len(trees) == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
-
-def _entry(tree: Any, number: int, batch: int) -> Any:
-    """Return one tree of those that `_stacked` has joined."""
-    return tree if batch == 1 else jax.tree.map(lambda leaf: leaf[number], tree)
+    def _entry(self, tree: Any, number: int, batch: int) -> Any:
+        """Return one tree of those that `_stacked` has joined."""
+        return jax.tree.map(lambda leaf: leaf[number], tree) if self._has_axis(batch) else tree

@@ -4,8 +4,8 @@ From Fel et al. 2023, "Unlocking Feature Visualization for Deeper Networks with 
 picture whose every frequency is as strong as in photographs cannot turn into the high frequencies that excite a network
 and show nothing. Each step sees random crops, with noise, and moves the phases by Nadam.
 
-Where the authors keep a rate of 1 radian, the rate here begins lower and falls, so that the phases of fine detail come to
-rest; and crops stay large, because a class' score needs to see the whole of a thing.
+Where the authors keep a rate of 1 radian, the rate here falls, so that the phases of fine detail come to rest; and crops
+stay large, because a class' score needs to see the whole of a thing.
 """
 
 from __future__ import annotations

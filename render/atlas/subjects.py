@@ -56,7 +56,7 @@ class Subjects:
     def words(self, indices: Sequence[int], ranges: str) -> list[str]:
         """Return the command-line words that choose `indices`, which are `ranges` as text."""
         if self.classes and len(indices) < self.total:
-            return [f"classes={hydra_text([str(index) for index in indices])}"]
+            return [f"classes={hydra_text(list(indices))}"]
         return [f"layer={self.layer}", *([f"channels={ranges}"] if len(indices) < self.total else [])]
 
     def _name(self, index: int) -> str:

@@ -50,10 +50,10 @@ class MacoConfig:
     crops: int = 8
     view: int = 192
     box: list[float] = field(default_factory=lambda: [0.4, 0.9])
-    noise: float = 0.04
-    rate: float = 0.3
-    decay: float = 0.1
-    contrast: float = 1.6
+    noise: float = 0.05
+    rate: float = 1.0
+    decay: float = 0.05
+    contrast: float = 2.0
     mask: bool = False
 
 
@@ -160,9 +160,9 @@ def _check_maco(maco: MacoConfig) -> None:
     is_range = len(maco.box) == 2 and 0.02 <= maco.box[0] <= maco.box[1] <= 1
     require(is_range, "maco.box", maco.box, "must be two shares of the side, from 0.02 to 1, such as [0.4,0.9]")
     require(0 <= maco.noise <= 1, "maco.noise", maco.noise, "must be from 0 (off) to 1, a share of the range of pixels")
-    require(0 < maco.rate <= 10, "maco.rate", maco.rate, "must be above 0 and at most 10 (0.3 is usual)")
+    require(0 < maco.rate <= 10, "maco.rate", maco.rate, "must be above 0 and at most 10 (1 is usual)")
     require(0 < maco.decay <= 1, "maco.decay", maco.decay, "must be above 0 and at most 1 (no decay)")
-    require(0 < maco.contrast <= 20, "maco.contrast", maco.contrast, "must be above 0 and at most 20 (1.6 is usual)")
+    require(0 < maco.contrast <= 20, "maco.contrast", maco.contrast, "must be above 0 and at most 20 (2 is usual)")
 
 
 def rung_config(config: AtlasConfig, name: str, layer: str, directory: str | None) -> Config:

@@ -186,7 +186,8 @@ def test_a_batch_fits_into_the_memory_and_leaves_no_worker_idle(googlenet: Loade
     gpu = replace(cpu, platform="gpu", device_bytes=80_000_000_000)
     assert batch_size([cpu], drawing, 64, "auto") == 1
     assert batch_size([cpu, cpu], drawing, 64, 4) == 4
-    assert batch_size([gpu], drawing, 64, "auto") == 4_000_000 // (8 * 160 * 160)
+    assert batch_size([gpu], drawing, 64, "auto") == 16
+    assert batch_size([gpu], replace(drawing, size=1000, method="ascent"), 64, "auto") == 4
     small = replace(gpu, device_bytes=5 * drawing.picture_bytes)
     assert batch_size([gpu, small], drawing, 64, "auto") == 2
     assert batch_size([gpu, gpu], drawing, 6, "auto") == 3
@@ -264,7 +265,7 @@ def test_a_class_by_ascent_is_drawn_too(tmp_path: Path) -> None:
         ([f"layer={LAYER}", "neuron=true"], ["neuron=true and method=maco"]),
         ([f"layer={LAYER}", "maco.crops=0"], ["maco.crops=0: must be from 1"]),
         ([f"layer={LAYER}", "maco.crops=100000"], ["maco.crops=100000: must be from 1"]),
-        ([f"layer={LAYER}", "maco.view=8"], ["maco.view=8: inception_3a of googlenet needs at least"]),
+        (["layer=inception_4c", "maco.view=8"], ["maco.view=8: inception_4c of googlenet needs at least"]),
         ([f"layer={LAYER}", "maco.box=[0.9,0.4]"], ["maco.box=[0.9, 0.4]: must be two shares"]),
         ([f"layer={LAYER}", "maco.box=[0.4]"], ["maco.box=[0.4]: must be two shares"]),
         ([f"layer={LAYER}", "maco.box=[0.4,nan]"], ["maco.box=[0.4, nan]: must be two shares"]),

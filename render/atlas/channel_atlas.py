@@ -28,7 +28,7 @@ from render.errors import UserError
 from render.export.labelled_sheet import Cell
 from render.export.metadata import Metadata
 from render.export.picture import image_of, write_picture
-from render.networks.sight import sight
+from render.networks.classification import sight
 from render.networks.weights import Loaded, find_model
 from render.pages.zoom_page import flat
 from render.system import interrupts

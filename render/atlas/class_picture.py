@@ -10,7 +10,7 @@ from render.atlas.channel_atlas import draw_missing, picture_name
 from render.atlas.subjects import subjects_of
 from render.config.atlas_schema import AtlasConfig
 from render.errors import UserError
-from render.networks.sight import ProbeRecord
+from render.networks.classification import ProbeRecord
 from render.networks.weights import find_model
 from render.storage.records import fits
 

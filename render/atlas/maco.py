@@ -39,7 +39,7 @@ class MacoState(NamedTuple):
 
 
 class MacoDraw(NamedTuple):
-    """What is random in a step: crops from `draw_crops`, noise's seed as two uint32, and its standard deviation, 0..255."""
+    """Random draws of a step: crops from `draw_crops`; the noise's seed, two uint32, and its standard deviation, 0..255."""
 
     crops: Any
     seed: Any

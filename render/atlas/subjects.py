@@ -15,7 +15,7 @@ from render.networks.labels import class_names, find_class
 
 @dataclass(frozen=True)
 class Subjects:
-    """What an atlas draws.
+    """Channels or classes that an atlas draws.
 
     Attributes:
         model: name of the network.

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from render.atlas.activation import ChannelActivation
-from render.atlas.ascent import Ascent
 from render.atlas.channel_picture import ChannelPicture, RemoteVisualiser
 from render.atlas.maco import Maco
+from render.atlas.spectrum_ascent import Ascent
 from render.errors import NumericalError
 from render.system import interrupts
 
@@ -24,13 +24,36 @@ if TYPE_CHECKING:
 Step = Any
 
 
+class Method(Protocol):
+    """A way to draw pictures. States and draws are trees of arrays; everything but `step` and `pixels` runs on the host."""
+
+    @property
+    def still(self) -> Any:
+        """The draw of a step at which nothing is random."""
+
+    def start(self, channel: int) -> Any:
+        """Return the state of a channel's picture before the first step."""
+
+    def draw(self, channel: int, step: int) -> Any:
+        """Return what is random in a step: the same for the same recipe, channel and step."""
+
+    def step(self, state: Any, weights: Any, channel: jax.Array, draw: Any) -> tuple[Any, jax.Array, jax.Array]:
+        """Return the state after a step, the activation before it, and the largest |gradient|; to be compiled."""
+
+    def pixels(self, state: Any) -> jax.Array:
+        """Return the picture, (size, size, 3) float32 RGB, 0..255; to be compiled."""
+
+    def mask(self, state: Any) -> np.ndarray | None:
+        """Return the picture's opacity, (size, size) uint8; None if it is opaque."""
+
+
 class Visualiser(RemoteVisualiser):
     """Visualiser of the channels of a layer. One compiled step serves all of them."""
 
     def __init__(self, recipe: ChannelRecipe) -> None:
         self._recipe = recipe
         self._activation = ChannelActivation(recipe.loaded, recipe.layer, neuron=recipe.neuron)
-        self._method: Any = (Maco if recipe.method == "maco" else Ascent)(recipe, self._activation)
+        self._method: Method = (Maco if recipe.method == "maco" else Ascent)(recipe, self._activation)
         self._steps: dict[int, Step] = {}
         self._pixels = jax.jit(self._method.pixels)
 

@@ -21,8 +21,8 @@ from render.job import job as jobs
 from render.job import report
 from render.job.progress import say
 from render.job.run_record import read_record
+from render.networks.classification import ProbeRecord, sight
 from render.networks.labels import ClassName, class_names, find_class
-from render.networks.sight import ProbeRecord, sight
 from render.probe.sight import sight_line, sight_table, view
 from render.storage.records import fits
 from render.system import interrupts

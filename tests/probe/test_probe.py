@@ -25,9 +25,9 @@ from render.errors import UserError, WorkersLost
 from render.farm.farms import InlineFarm
 from render.geometry.geometry import Rect
 from render.job.job import draft, prepared, render
+from render.networks.classification import sight as network_sight
 from render.networks.labels import class_names, find_class
 from render.networks.network import Network
-from render.networks.sight import sight as network_sight
 from render.networks.weights import Loaded
 from render.probe import class_probe, sight
 from render.system.machine import cores

@@ -1,4 +1,4 @@
-"""What a network sees in a picture: its likeliest classes, and the place of one that is asked for."""
+"""Classification of a picture: its likeliest classes, and the place of one that is asked for."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class _StoredClass(TypedDict):
 
 
 class ProbeRecord(TypedDict):
-    """What a network saw before and after, as it is read back from a record: `sight` twice, and the probed class."""
+    """Record of a probe, as it is read back: the probed class, and `Sight` before and after."""
 
     asked: _StoredClass
     before: _StoredSight

@@ -21,7 +21,7 @@ from render.atlas.page import Entry, page
 from render.atlas.setup import atlas_farm, atlas_path, changed_words, load_weights, model_words
 from render.atlas.sheets import write_sheets
 from render.atlas.subjects import Subjects, subjects_of
-from render.config.atlas_schema import AtlasConfig, ranges_text
+from render.config.atlas_schema import AtlasConfig
 from render.config.command_words import make_command
 from render.config.hydra_text import hydra_text
 from render.errors import UserError
@@ -152,7 +152,7 @@ def _publish(config: AtlasConfig, directory: AtlasDirectory, subjects: Subjects)
         for index, name, facts in drawn
     ]
     indices = [index for index, _, _ in drawn]
-    words = [*model_words(config), *subjects.words(indices, ranges_text(indices)), *changed_words(config, _keys(config))]
+    words = [*model_words(config), *subjects.words(indices, changed_words(config, _keys(config)))]
     maco = "the phases of a picture with the magnitudes of photographs, by Nadam on random crops (MACO)"
     origin_facts = [
         ("network", f"{config.model.name}, weights sha256 {directory.record['settings']['weights content'][:12]}"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from render.config.atlas_schema import AtlasConfig, chosen_channels, class_words
+from render.config.atlas_schema import AtlasConfig, chosen_channels, class_words, ranges_text
 from render.config.hydra_text import hydra_text
 from render.errors import UserError
 from render.networks.architecture import Architecture
@@ -53,11 +53,12 @@ class Subjects:
         """Return the objective term that dreams of a subject."""
         return f"class:{index}" if self.classes else f"{self.layer}:{index}"
 
-    def words(self, indices: Sequence[int], ranges: str) -> list[str]:
-        """Return the command-line words that choose `indices`, which are `ranges` as text."""
+    def words(self, indices: Sequence[int], settings: Sequence[str]) -> list[str]:
+        """Return the command-line words that choose `indices`, ascending, with the words of other settings."""
         if self.classes and len(indices) < self.total:
-            return [f"classes={hydra_text(list(indices))}"]
-        return [f"layer={self.layer}", *([f"channels={ranges}"] if len(indices) < self.total else [])]
+            return [f"classes={hydra_text(list(indices))}", *settings]
+        channels = [f"channels={ranges_text(indices)}"] if len(indices) < self.total else []
+        return [f"layer={self.layer}", *settings, *channels]
 
     def _name(self, index: int) -> str:
         return self._names[index] if self._names else f"class {index}"

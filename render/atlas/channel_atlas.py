@@ -28,9 +28,10 @@ from render.errors import UserError
 from render.export.labelled_sheet import Cell
 from render.export.metadata import Metadata
 from render.export.picture import image_of, write_picture
-from render.networks.classification import sight
+from render.networks.classification import ProbeRecord, sight
 from render.networks.weights import Loaded, find_model
 from render.pages.zoom_page import flat
+from render.storage.records import fits
 from render.system import interrupts
 from render.system.version import __version__
 
@@ -213,8 +214,10 @@ def picture_name(index: int) -> str:
 def _facts(facts: dict[str, Any]) -> str:
     if not facts["found"]:
         return f"{_SILENT}: no step had a gradient to follow, so this is still noise"
-    if "sight" in facts:
-        guess = facts["sight"]["after"]["top"][0]
+    record = facts.get("sight")
+    # The record may come from somebody else.
+    if fits(record, ProbeRecord) and record["after"]["top"]:
+        guess = record["after"]["top"][0]
         return f"the network sees {guess['name']}, {100 * guess['probability']:.1f} %"
     return f"activation {facts['start']:.3g} of the noise, {facts['end']:.4g} of the picture"
 

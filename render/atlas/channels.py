@@ -46,7 +46,7 @@ def draw_channels(
         KeyboardInterrupt: if the user interrupts.
     """
     size = batch_size(executor.open(recipe), recipe, len(channels), batch)
-    log.info("%d channels in a call", size)
+    log.info("drawn in one call: %d", size)
     waiting_groups = deque(tuple(channels[first : first + size]) for first in range(0, len(channels), size))
     workers = Workers(executor)
     pending: dict[Promise[list[ChannelPicture]], tuple[Group, int]] = {}

@@ -78,7 +78,9 @@ class Maco:
         def activation(picture: jax.Array) -> jax.Array:
             view = self._recipe.maco.view
             views = jax.vmap(lambda crop: cropped(picture, crop, view))(draw.crops)
-            views = views + draw.noise * jax.random.normal(jax.random.wrap_key_data(draw.seed), views.shape)
+            views = views + draw.noise * jax.random.normal(
+                jax.random.wrap_key_data(draw.seed, impl="threefry2x32"), views.shape
+            )
             return jax.vmap(lambda pixels: self._activation(weights, pixels, channel))(views).mean()
 
         picture, pull_back = jax.vjp(self._picture, state.phases)

@@ -214,7 +214,7 @@ def picture_name(index: int) -> str:
 def _facts(facts: dict[str, Any]) -> str:
     if not facts["found"]:
         return f"{_SILENT}: no step had a gradient to follow, so this is still noise"
-    record = facts.get("sight")
+    record: Any = facts.get("sight")
     # The record may come from somebody else.
     if fits(record, ProbeRecord) and record["after"]["top"]:
         guess = record["after"]["top"][0]

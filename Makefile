@@ -46,7 +46,7 @@ sweep: $(INSTALLED) ## render a grid of pictures, and a page to choose from: mak
 plan: $(INSTALLED) ## say what a render would do and take: make plan conf=poster
 	@$(BIN)/python -m render plan
 
-probe: $(INSTALLED) ## dream a class and say what the network sees before and after: make probe class=dumbbell
+probe: $(INSTALLED) ## dream a class and say what the network sees before and after: make probe class=dumbbell, or method=maco
 	@$(BIN)/python -m render probe
 
 export: $(INSTALLED) ## write a run's canvas to other files: make export run=dreams/poster-1a2b3c4d output.format=bigtiff
@@ -67,7 +67,7 @@ looks: $(INSTALLED) ## list the looks, and what each needs: make render look=NAM
 classes: $(INSTALLED) ## list what a network can tell apart: make classes model=googlenet words=dog
 	@$(BIN)/python -m render classes
 
-atlas: $(INSTALLED) ## see inside a network: make atlas layer=mixed4 channels=0-63; without a layer, every layer
+atlas: $(INSTALLED) ## see inside a network: make atlas layer=mixed4 channels=0-63; method=maco, conf=classes; without a layer, every layer
 	@$(BIN)/python -m render atlas
 
 settings: $(INSTALLED) ## print the settings inside a finished picture: make settings image=dream.png

@@ -11,4 +11,4 @@ from render.config.atlas_schema import AtlasConfig
 
 def make_atlas(config: AtlasConfig) -> list[Path]:
     """Make the missing pictures of an atlas; return the paths of its page and sheets."""
-    return make_ladder(config) if config.layer is None else make_channel_atlas(config)
+    return make_ladder(config) if config.layer is None and config.classes is None else make_channel_atlas(config)

@@ -1,4 +1,4 @@
-"""Atlas of a layer: a page and sheets of the pictures that excite its channels most."""
+"""Atlas of a layer or of classes: a page and sheets of the pictures that excite channels or classes most."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyvips
+from numpy.typing import NDArray
+
 from render.atlas.atlas_directory import CHANNELS, PAGE, AtlasDirectory
 from render.atlas.channel_picture import ChannelPicture
 from render.atlas.channel_recipe import ChannelRecipe
@@ -16,16 +20,18 @@ from render.atlas.display import AtlasProgress
 from render.atlas.page import Entry, page
 from render.atlas.setup import atlas_farm, atlas_path, changed_words, load_weights, model_words
 from render.atlas.sheets import write_sheets
-from render.config.atlas_schema import AtlasConfig, chosen_channels, ranges_text
+from render.atlas.subjects import Subjects, subjects_of
+from render.config.atlas_schema import AtlasConfig
 from render.config.command_words import make_command
 from render.config.hydra_text import hydra_text
 from render.errors import UserError
 from render.export.labelled_sheet import Cell
 from render.export.metadata import Metadata
 from render.export.picture import image_of, write_picture
-from render.networks.architecture import Architecture
+from render.networks.classification import ProbeRecord, sight
 from render.networks.weights import Loaded, find_model
 from render.pages.zoom_page import flat
+from render.storage.records import fits
 from render.system import interrupts
 from render.system.version import __version__
 
@@ -37,45 +43,59 @@ _STORED_BYTES = 150_000_000
 _PICTURE_KEYS = (
     "seed", "neuron", "size", "steps", "rate", "transforms.jitter", "transforms.scale", "transforms.rotate",
 )  # fmt: skip
+#: The same for `method: maco`.
+_MACO_KEYS = (
+    "seed", "method", "size", "steps", "maco.crops", "maco.view", "maco.box", "maco.noise", "maco.rate", "maco.decay",
+    "maco.contrast", "maco.mask",
+)  # fmt: skip
 #: Text for a channel without a gradient.
 _SILENT = "nothing excites it"
 
 
 def make_channel_atlas(config: AtlasConfig) -> list[Path]:
-    """Make the missing pictures of a layer's atlas; return the paths of its page and sheets."""
-    assert config.layer is not None
-    architecture = find_model(config.model.name).architecture
-    layer = architecture.layer(config.layer)
-    channels = chosen_channels(config.channels, layer.name, layer.channels)
-    _refuse_small(config, architecture.truncated([layer.name]))
+    """Make the missing pictures of an atlas; return the paths of its page and sheets."""
+    subjects = subjects_of(config, find_model(config.model.name).architecture)
+    return draw_missing(config, subjects)[1]
+
+
+def draw_missing(config: AtlasConfig, subjects: Subjects) -> tuple[AtlasDirectory, list[Path]]:
+    """Make the missing pictures of an atlas; return its directory, and the paths of its page and sheets."""
+    _refuse_small(config, subjects)
     loaded = load_weights(config)
-    directory = AtlasDirectory(atlas_path(config), _settings(config, loaded), fresh=config.fresh)
+    _refuse_without_classifier(config, subjects, loaded)
+    directory = AtlasDirectory(atlas_path(config), _settings(config, subjects, loaded), fresh=config.fresh)
     directory.check()
+    chosen, noun = subjects.chosen, subjects.noun
     with directory.opened():
-        missing = [channel for channel in channels if not directory.has(_file(channel))]
-        progress = AtlasProgress("channels", len(channels), len(channels) - len(missing), quiet=config.quiet)
-        if missing and len(missing) < len(channels):
-            progress.say(f"going on after {len(channels) - len(missing)} of {len(channels)} channels, which are drawn")
+        missing = [index for index in chosen if not directory.has(picture_name(index))]
+        progress = AtlasProgress(noun, len(chosen), len(chosen) - len(missing), quiet=config.quiet)
+        if missing and len(missing) < len(chosen):
+            progress.say(f"going on after {len(chosen) - len(missing)} of {len(chosen)} {noun}, which are drawn")
         try:
             if missing:
-                _draw(config, loaded, directory, missing, progress)
-            return _publish(config, directory, architecture, layer.name)
+                _draw(config, subjects, loaded, directory, missing, progress)
+            return directory, _publish(config, directory, subjects)
         except KeyboardInterrupt:
-            drawn = sum(directory.has(_file(channel)) for channel in channels)
+            drawn = sum(directory.has(picture_name(index)) for index in chosen)
             raise KeyboardInterrupt(
-                f"interrupted; {drawn} of {len(channels)} channels are drawn, and the same command goes on with the others"
+                f"interrupted; {drawn} of {len(chosen)} {noun} are drawn, and the same command goes on with the others"
             ) from None
         finally:
             progress.close()
 
 
 def _draw(
-    config: AtlasConfig, loaded: Loaded, directory: AtlasDirectory, channels: Sequence[int], progress: AtlasProgress
+    config: AtlasConfig,
+    subjects: Subjects,
+    loaded: Loaded,
+    directory: AtlasDirectory,
+    missing: Sequence[int],
+    progress: AtlasProgress,
 ) -> None:
-    """Draw channels and write each picture as soon as it arrives."""
-    recipe = ChannelRecipe.of(config, loaded)
+    """Draw channels or classes and write each picture as soon as it arrives."""
+    recipe = ChannelRecipe.of(config, subjects.layer, loaded)
     weights = sum(array.nbytes for array in loaded.parameters.values())
-    log.info("%s of %s: %d channels to draw", config.layer, config.model.name, len(channels))
+    log.info("%s of %s: %d %s to draw", subjects.layer, subjects.model, len(missing), subjects.noun)
 
     def warn(line: str) -> None:
         """Log a line and show it to the user."""
@@ -90,96 +110,143 @@ def _draw(
     ):
         # The inline executor runs each call at once, so there is nothing to queue.
         queued = 1 if config.farm.executor == "inline" else 2
-        for channel, picture in draw_channels(executor, recipe, channels, warn, queued):
-            _store(config, directory, channel, picture)
-            log.info("channel %d: activation %.4g of noise, %.4g of the picture", channel, picture.start, picture.end)
-            progress.count(f"channel {channel}")
+        for index, picture in draw_channels(executor, recipe, missing, warn, queued, config.farm.worker.batch):
+            _store(directory, subjects, index, picture)
+            log.info("channel %d: activation %.4g of noise, %.4g of the picture", index, picture.start, picture.end)
+            progress.count(subjects.label(index) if subjects.classes else f"channel {index}")
 
 
-def _store(config: AtlasConfig, directory: AtlasDirectory, channel: int, picture: ChannelPicture) -> None:
-    name = _file(channel)
-    settings = {**directory.record["settings"], "channel": channel}
-    write_picture(
-        directory.path / name,
-        image_of(picture.pixels),
-        "png",
-        Metadata(settings, f"{config.model.name} {config.layer}, channel {channel}"),
-    )
-    directory.add_picture(name, channel=channel, start=picture.start, end=picture.end, found=picture.has_gradient)
+def _store(directory: AtlasDirectory, subjects: Subjects, index: int, picture: ChannelPicture) -> None:
+    """Write a picture, and record its facts."""
+    name = picture_name(index)
+    settings = {**directory.record["settings"], "channel": index}
+    image = image_of(picture.pixels)
+    if picture.mask is not None:
+        rows, columns = picture.mask.shape
+        image = image.bandjoin(pyvips.Image.new_from_memory(picture.mask.data, columns, rows, 1, "uchar"))
+    write_picture(directory.path / name, image, "png", Metadata(settings, f"{subjects.model} {subjects.describe(index)}"))
+    facts: dict[str, Any] = {
+        "channel": index, "start": picture.start, "end": picture.end, "found": picture.has_gradient,
+    }  # fmt: skip
+    if picture.scores is not None:
+        facts["sight"] = class_record(subjects, index, picture.scores)
+    directory.add_picture(name, **facts)
 
 
-def _publish(config: AtlasConfig, directory: AtlasDirectory, architecture: Architecture, layer: str) -> list[Path]:
-    """Write sheets and page of all drawn channels, also of earlier commands; return their paths."""
+def _publish(config: AtlasConfig, directory: AtlasDirectory, subjects: Subjects) -> list[Path]:
+    """Write sheets and page of all drawn subjects, also of earlier commands; return their paths."""
     recorded = {facts["channel"]: (name, facts) for name, facts in directory.pictures.items() if "channel" in facts}
-    drawn = [(channel, *recorded[channel]) for channel in sorted(recorded) if directory.has(recorded[channel][0])]
-    cells = [Cell(str(channel), "" if facts["found"] else _SILENT) for channel, _, facts in drawn]
-    title = f"{config.model.name} {layer}"
-    sheets = write_sheets(
-        directory, title, _method_text(config), cells, [name for _, name, _ in drawn], config.output.columns
-    )
+    drawn = [(index, *recorded[index]) for index in sorted(recorded) if directory.has(recorded[index][0])]
+    cells = [Cell(subjects.label(index), "" if facts["found"] else _SILENT) for index, _, facts in drawn]
+    method = _method_text(config, subjects)
+    sheets = write_sheets(directory, subjects.title, method, cells, [name for _, name, _ in drawn], config.output.columns)
+    purpose = f"Dream with this {'class' if subjects.classes else 'channel'}"
     entries = [
         Entry(
-            anchor=f"channel-{channel}",
-            label=str(channel),
-            title=f"{layer}, channel {channel}",
+            anchor=f"channel-{index}",
+            label=subjects.label(index),
+            title=subjects.describe(index),
             picture=name,
             facts=_facts(facts),
-            commands=(("Dream with this channel", _dream_command(config, layer, channel)),),
+            commands=((purpose, _dream_command(config, subjects.term(index))),),
         )
-        for channel, name, facts in drawn
+        for index, name, facts in drawn
     ]
-    words = [*model_words(config), f"layer={layer}", *changed_words(config, _PICTURE_KEYS)]
-    if len(drawn) < architecture.layer(layer).channels:
-        words.append(f"channels={ranges_text([channel for channel, _, _ in drawn])}")
+    indices = [index for index, _, _ in drawn]
+    words = [*model_words(config), *subjects.words(indices, changed_words(config, _keys(config)))]
+    maco = "the phases of a picture with the magnitudes of photographs, by Nadam on random crops (MACO)"
     origin_facts = [
         ("network", f"{config.model.name}, weights sha256 {directory.record['settings']['weights content'][:12]}"),
-        ("layer", layer),
-        ("shown", f"{len(drawn)} channels"),
-        ("method", "gradient ascent from noise on a Fourier spectrum in decorrelated colours, by Adam"),
-        ("settings", _method_text(config)),
+        ("layer", subjects.layer),
+        ("shown", f"{len(drawn)} {subjects.noun}"),
+        (
+            "method",
+            maco
+            if config.method == "maco"
+            else "gradient ascent from noise on a Fourier spectrum in decorrelated colours, by Adam",
+        ),
+        ("settings", method),
         ("program", f"version {__version__}"),
     ]
-    directory.write(
-        PAGE, page(title, "channels", (config.size, config.size), entries, origin_facts, make_command("atlas", words))
+    text = page(
+        subjects.title, subjects.noun, (config.size, config.size), entries, origin_facts, make_command("atlas", words)
     )
+    directory.write(PAGE, text)
     directory.save(sheets=[path.name for path in sheets])
     return [directory.path / PAGE, *sheets]
 
 
-def _method_text(config: AtlasConfig) -> str:
-    """Return one line about how a layer's channels are drawn."""
+def class_record(subjects: Subjects, index: int, scores: Sequence[NDArray[np.float32]]) -> dict[str, Any]:
+    """Return what the network saw in the starting noise and in a class' picture, as plain data for a record."""
+    names = [(subjects.label(number),) for number in range(subjects.total)]
+    sights = [asdict(sight(array, names, index)) for array in scores]
+    # Lists, as JSON will have them.
+    before, after = (facts | {"top": list(facts["top"])} for facts in sights)
+    return {"asked": {"index": index, "name": subjects.label(index)}, "before": before, "after": after}
+
+
+def _method_text(config: AtlasConfig, subjects: Subjects) -> str:
+    """Return one line about how the pictures are drawn."""
+    if config.method == "maco":
+        maco = config.maco
+        return (
+            f"MACO, {config.size} px, {config.steps} steps at rate {maco.rate:g}, {maco.crops} crops of "
+            f"{maco.box[0]:g} to {maco.box[1]:g} of the side at {maco.view} px, seed {config.seed}"
+        )
     moves = config.transforms
-    target = "the middle neuron" if config.neuron else "the whole channel"
+    target = "the middle neuron" if config.neuron else "the score" if subjects.classes else "the whole channel"
     return (
         f"{target} from noise, {config.size} px, {config.steps} steps at rate {config.rate:g}, jitter {moves.jitter} px, "
         f"scale {moves.scale:g}, rotate {moves.rotate:g}\N{DEGREE SIGN}, seed {config.seed}"
     )
 
 
-def _file(channel: int) -> str:
-    return f"{CHANNELS}/channel-{channel}.png"
+def _keys(config: AtlasConfig) -> tuple[str, ...]:
+    """Return the settings that decide a picture with the config's method."""
+    return _MACO_KEYS if config.method == "maco" else _PICTURE_KEYS
+
+
+def picture_name(index: int) -> str:
+    """Return the name of a subject's picture in the directory of an atlas."""
+    return f"{CHANNELS}/channel-{index}.png"
 
 
 def _facts(facts: dict[str, Any]) -> str:
     if not facts["found"]:
         return f"{_SILENT}: no step had a gradient to follow, so this is still noise"
+    record: Any = facts.get("sight")
+    # The record may come from somebody else.
+    if fits(record, ProbeRecord) and record["after"]["top"]:
+        guess = record["after"]["top"][0]
+        return f"the network sees {guess['name']}, {100 * guess['probability']:.1f} %"
     return f"activation {facts['start']:.3g} of the noise, {facts['end']:.4g} of the picture"
 
 
-def _dream_command(config: AtlasConfig, layer: str, channel: int) -> str:
-    return make_command("render", [*model_words(config), f"objective.terms={hydra_text([f'{layer}:{channel}'])}"])
+def _dream_command(config: AtlasConfig, term: str) -> str:
+    return make_command("render", [*model_words(config), f"objective.terms={hydra_text([term])}"])
 
 
-def _settings(config: AtlasConfig, loaded: Loaded) -> dict[str, Any]:
-    """Return everything that decides a channel's picture."""
-    settings = dict(flat(asdict(config)))
-    return {key: settings[key] for key in ("model.name", "layer", *_PICTURE_KEYS)} | {
+def _settings(config: AtlasConfig, subjects: Subjects, loaded: Loaded) -> dict[str, Any]:
+    """Return everything that decides a picture."""
+    settings = dict(flat(asdict(config))) | {"layer": subjects.layer, "maco.box": list(config.maco.box)}
+    return {key: settings[key] for key in ("model.name", "layer", *_keys(config))} | {
         "weights content": loaded.sha256,
         "program": __version__,
     }
 
 
-def _refuse_small(config: AtlasConfig, architecture: Architecture) -> None:
-    smallest_side = architecture.smallest_input()
-    if config.size < smallest_side:
-        raise UserError(f"size={config.size}: {config.layer} of {architecture.name} needs at least {smallest_side} px")
+def _refuse_small(config: AtlasConfig, subjects: Subjects) -> None:
+    """Raise `UserError` if the network cannot see a picture, or a crop, of the config's size."""
+    architecture = find_model(config.model.name).architecture
+    smallest_side = (architecture if subjects.classes else architecture.truncated([subjects.layer])).smallest_input()
+    key, side = ("maco.view", config.maco.view) if config.method == "maco" else ("size", config.size)
+    if side < smallest_side:
+        raise UserError(f"{key}={side}: {subjects.layer} of {architecture.name} needs at least {smallest_side} px")
+
+
+def _refuse_without_classifier(config: AtlasConfig, subjects: Subjects, loaded: Loaded) -> None:
+    if subjects.classes and f"{subjects.layer}/weight" not in loaded.parameters:
+        raise UserError(
+            f"model.weights={config.model.weights} has no {subjects.layer}, without which there are no classes: take a "
+            "file that has it"
+        )

@@ -11,6 +11,7 @@ from PIL import Image
 from render.atlas.atlas_directory import AtlasDirectory
 from render.config.formats import SMALL_PICTURES
 from render.export.labelled_sheet import Cell, draw_sheets, sheet_layouts
+from render.export.lettering import GROUND
 from render.export.metadata import Metadata
 from render.export.picture import image_of, write_picture
 
@@ -38,9 +39,10 @@ def write_sheets(
     """
 
     def picture(number: int) -> np.ndarray:
-        """Return a picture of the atlas: (rows, columns, 3) uint8 RGB."""
+        """Return a picture of the atlas on the sheet's ground: (rows, columns, 3) uint8 RGB."""
         with Image.open(directory.path / names[number], formats=SMALL_PICTURES) as image:
-            return np.asarray(image.convert("RGB"))
+            ground = Image.new("RGBA", image.size, GROUND)
+            return np.asarray(Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB"))
 
     single_sheet = len(sheet_layouts(len(cells), picture(0).shape[:2], columns)) == 1
     sheet_names = []

@@ -1,109 +1,133 @@
-"""Feature visualisation: gradient ascent from noise on a picture's spectrum.
-
-One compiled step serves all channels of a layer.
-"""
+"""Feature visualisation: pictures of channels or classes, several in one compiled call."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import nnx
 
+from render.atlas.activation import ChannelActivation
 from render.atlas.channel_picture import ChannelPicture, RemoteVisualiser
-from render.atlas.spectrum import noise_spectrum, pixels_of
-from render.atlas.transforms import STILL, draw_view, margin, seen
+from render.atlas.maco import Maco
+from render.atlas.spectrum_ascent import Ascent
 from render.errors import NumericalError
-from render.networks.network import Network
 from render.system import interrupts
 
 if TYPE_CHECKING:
     from render.atlas.channel_recipe import ChannelRecipe
 
+#: Compiled step: variables of the pictures, weights, channels and random draws in; variables, activations, gradients out.
+Step = Any
+
+
+class Method(Protocol):
+    """A way to draw pictures. States and draws are trees of arrays; everything but `step` and `pixels` runs on the host."""
+
+    @property
+    def still(self) -> Any:
+        """The draw of a step at which nothing is random."""
+
+    def start(self, channel: int) -> Any:
+        """Return the state of a channel's picture before the first step."""
+
+    def draw(self, channel: int, step: int) -> Any:
+        """Return what is random in a step: the same for the same recipe, channel and step."""
+
+    def step(self, state: Any, weights: Any, channel: jax.Array, draw: Any) -> tuple[Any, jax.Array, jax.Array]:
+        """Return the state after a step, the activation before it, and the largest |gradient|; to be compiled."""
+
+    def pixels(self, state: Any) -> jax.Array:
+        """Return the picture, (size, size, 3) float32 RGB, 0..255; to be compiled."""
+
+    def mask(self, state: Any) -> np.ndarray | None:
+        """Return the picture's opacity, (size, size) uint8; None if it is opaque."""
+
 
 class Visualiser(RemoteVisualiser):
-    """Visualiser of the channels of a layer. A picture depends only on recipe and channel."""
+    """Visualiser of the channels of a layer. One compiled step serves all of them."""
 
     def __init__(self, recipe: ChannelRecipe) -> None:
         self._recipe = recipe
-        layer, neuron, size = recipe.layer, recipe.neuron, recipe.size
-        self._margin = margin(recipe.transforms, size)
-        side = self._side = size + 2 * self._margin
-        self._optimizer = optimizer = optax.adam(recipe.rate)
-        network = Network(recipe.loaded.architecture.truncated([layer]), recipe.loaded.parameters, waking_relu)
-        graph, self._state = nnx.split(network)
+        self._activation = ChannelActivation(recipe.loaded, recipe.layer, neuron=recipe.neuron)
+        self._method: Method = (Maco if recipe.method == "maco" else Ascent)(recipe, self._activation)
+        self._steps: dict[int, Step] = {}
+        self._pixels = jax.jit(self._method.pixels)
 
-        def activation(spectrum: jax.Array, state: nnx.State, channel: jax.Array, view: jax.Array) -> jax.Array:
-            """Return the activation of a channel in a view: its mean, or that of its middle neuron."""
-            pixels = seen(pixels_of(spectrum, side), view, size)
-            activations = nnx.merge(graph, state)(pixels, [layer])[layer]
-            rows, columns = activations.shape[:2]
-            # The channel is an argument, so that one executable serves the whole layer.
-            return jnp.take(activations[rows // 2, columns // 2] if neuron else activations.mean((0, 1)), channel)
-
-        def step(
-            spectrum: jax.Array, moments: optax.OptState, state: nnx.State, channel: jax.Array, view: jax.Array
-        ) -> tuple[jax.Array, optax.OptState, jax.Array, jax.Array]:
-            """Return spectrum and moments after a step, the activation, and the largest |gradient|."""
-            value, gradient = jax.value_and_grad(activation)(spectrum, state, channel, view)
-            # Adam descends.
-            change, moments = optimizer.update(-gradient, moments)
-            return spectrum + change, moments, value, jnp.abs(gradient).max()
-
-        self._step = jax.jit(step)
-        self._pixels = jax.jit(lambda spectrum: pixels_of(spectrum, side))
-
-    def channel_picture(self, channel: int) -> ChannelPicture:
-        """Return the picture of a channel.
+    def channel_pictures(self, channels: Sequence[int], batch: int = 1) -> list[ChannelPicture]:
+        """Return the pictures of channels, drawn `batch` at a time.
 
         Raises:
             NumericalError: if an activation or its gradient is not finite.
         """
-        recipe = self._recipe
-        spectrum = jnp.asarray(noise_spectrum(recipe.seed, channel, self._side))
-        moments = self._optimizer.init(spectrum)
-        channel_index = np.int32(channel)
-        steepest = 0.0
+        groups = [channels[first : first + batch] for first in range(0, len(channels), batch)]
+        return [picture for group in groups for picture in self._draw(group, batch)]
+
+    def _draw(self, channels: Sequence[int], batch: int) -> list[ChannelPicture]:
+        """Draw at most `batch` channels in one sequence of compiled steps."""
+        method, steps = self._method, self._recipe.steps
+        # A last group that is smaller repeats a channel: another shape would have to be compiled.
+        drawn = [*channels, *[channels[-1]] * (batch - len(channels))]
+        indices = self._stacked([np.int32(channel) for channel in drawn])
+        state = self._stacked([method.start(channel) for channel in drawn])
+        first_pixels = self._rounded(state, batch) if self._recipe.classifies else []
+        still = self._stacked([method.still] * batch)
+        compiled = self._step(batch)
+        steepest = np.zeros(batch)
         # One more step before and after, with a still view and its update dropped, measures the activation.
-        start = float(self._step(spectrum, moments, self._state, channel_index, STILL)[2])
-        for step in range(recipe.steps):
-            view = draw_view(recipe.transforms, recipe.seed, channel, step)
-            spectrum, moments, value, gradient = self._step(spectrum, moments, self._state, channel_index, view)
-            if not (math.isfinite(float(value)) and math.isfinite(float(gradient))):
-                raise NumericalError(
-                    f"the activation of {recipe.layer}:{channel} or its gradient is not finite at step {step + 1}"
-                )
-            steepest = max(steepest, float(gradient))
+        start = np.atleast_1d(compiled(state, self._activation.state, indices, still)[1])
+        for step in range(steps):
+            draws = self._stacked([method.draw(channel, step) for channel in drawn])
+            state, values, gradients = compiled(state, self._activation.state, indices, draws)
+            values, gradients = np.atleast_1d(values), np.atleast_1d(gradients)
+            self._check(drawn, values, gradients, step)
+            steepest = np.maximum(steepest, gradients)
             interrupts.check()
-        end = float(self._step(spectrum, moments, self._state, channel_index, STILL)[2])
-        core = slice(self._margin, self._margin + recipe.size)
-        pixels = np.asarray(self._pixels(spectrum))[core, core]
-        return ChannelPicture(np.rint(pixels).astype(np.uint8), start, end, steepest > 0)
+        end = np.atleast_1d(compiled(state, self._activation.state, indices, still)[1])
+        pixels = self._rounded(state, batch)
+        scores = [self._activation.scores(pair) for pair in zip(first_pixels, pixels, strict=False)]
+        return [
+            ChannelPicture(
+                pixels[number], float(start[number]), float(end[number]), bool(steepest[number] > 0),
+                method.mask(self._entry(state, number, batch)), tuple(scores[number]) if scores else None,
+            )
+            for number in range(len(channels))
+        ]  # fmt: skip
 
+    def _step(self, batch: int) -> Step:
+        """Return the compiled step of `batch` pictures."""
+        if batch not in self._steps:
+            step = self._method.step
+            self._steps[batch] = jax.jit(jax.vmap(step, in_axes=(0, None, 0, 0)) if self._has_axis(batch) else step)
+        return self._steps[batch]
 
-@jax.custom_vjp
-def waking_relu(x: jax.Array) -> jax.Array:
-    """Return ReLU of `x`, with an exact gradient unless that is zero everywhere.
+    def _has_axis(self, batch: int) -> bool:
+        """Return whether arrays of a batch have a first axis for it.
 
-    A channel that is silent everywhere on noise has no gradient to follow. So if the gradient of a whole layer is zero,
-    gradients that would raise a value pass as if the value were above zero (Lucid's redirected ReLU).
-    If a max pool follows, this applies to the values after the pool.
-    """
-    return jax.nn.relu(x)
+        A single ascent has none: it is then the same to the bit as that of older versions, which drew no batches. Ascents
+        in batches may differ from it in the last bit of a float. MACO's pictures never depend on the batch.
+        """
+        return batch > 1 or self._recipe.method != "ascent"
 
+    def _rounded(self, state: Any, batch: int) -> list[np.ndarray]:
+        """Return the picture of each entry of the batch, (size, size, 3) uint8."""
+        pictures = [self._pixels(self._entry(state, number, batch)) for number in range(batch)]
+        return [np.rint(np.asarray(picture)).astype(np.uint8) for picture in pictures]
 
-def _forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return jax.nn.relu(x), x > 0
+    def _check(self, channels: Sequence[int], values: np.ndarray, gradients: np.ndarray, step: int) -> None:
+        for channel, value, gradient in zip(channels, values, gradients, strict=True):
+            if not (math.isfinite(value) and math.isfinite(gradient)):
+                raise NumericalError(
+                    f"the activation of {self._recipe.layer}:{channel} or its gradient is not finite at step {step + 1}"
+                )
 
+    def _stacked(self, trees: Sequence[Any]) -> Any:
+        """Return trees of arrays as one tree, with a first axis for them if `_has_axis`."""
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees) if self._has_axis(len(trees)) else trees[0]
 
-def _backward(positive: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
-    exact = jnp.where(positive, gradient, 0)
-    waking = jnp.where(positive | (gradient > 0), gradient, 0)
-    return (jnp.where(jnp.any(exact != 0), exact, waking),)
-
-
-waking_relu.defvjp(_forward, _backward)
+    def _entry(self, tree: Any, number: int, batch: int) -> Any:
+        """Return one tree of those that `_stacked` has joined."""
+        return jax.tree.map(lambda leaf: leaf[number], tree) if self._has_axis(batch) else tree

@@ -150,16 +150,19 @@ COMMANDS: dict[str, Command] = {
         "dream a class, and print what the network sees before and after",
         (
             ("class=NAME", "name or index of the class"),
-            ("[conf=NAME]", f"{_ROOT_CONFIG}probe"),
+            ("[method=maco]", "draw it into an atlas of classes, by MACO; keys are those of conf/atlas.yaml"),
+            ("[conf=NAME]", f"{_ROOT_CONFIG}probe, or classes with method=maco"),
             _CONFIG_WORDS[1],
         ),
         "class=dumbbell model=googlenet", "probe:probe_command", "probe", ends_with_reader=False,
     ),
     "atlas": Command(
-        "draw what each channel of a layer responds to, or what each layer does to a picture",
+        "draw what each channel of a layer responds to, classes, or what each layer does to a picture",
         (
             ("[layer=NAME]", "layer whose channels are drawn; without it, one picture for every layer"),
             ("[channels=LIST]", "channels to draw, such as 0-63 or 3,12; default: all"),
+            ("[classes=LIST]", "classes to draw instead, such as [dumbbell,goldfish]; conf=classes is made for them"),
+            ("[method=maco]", "draw with the magnitudes of photographs; default: ascent"),
             ("[conf=NAME]", f"{_ROOT_CONFIG}atlas"),
             ("[key=value ...]", "change of a key of the config, such as model=googlenet image=me.jpg"),
         ),

@@ -18,8 +18,10 @@ from render.config.schema import (
 from render.config.validation import require, validate
 from render.errors import UserError
 
-#: Largest side of a channel's picture, px, and most steps. Both are far beyond useful values.
-_LARGEST, _MOST_STEPS = 8192, 1_000_000
+#: Largest side of a channel's picture, px, most steps, and most crops of a step. All are far beyond useful values.
+_LARGEST, _MOST_STEPS, _MOST_CROPS = 8192, 1_000_000, 256
+#: Ways to draw a channel's picture.
+METHODS = ("ascent", "maco")
 _RANGE = re.compile(r"(\d{1,9})(?:\s*-\s*(\d{1,9}))?", re.ASCII)
 
 
@@ -36,6 +38,26 @@ class TransformsConfig:
 
 
 @dataclass
+class MacoConfig:
+    """Settings of `method: maco`.
+
+    `rate` is the learning rate of the phases, in radians, at the first step; at the last it is `decay` times that. A step
+    sees `crops` random squares of the picture, resampled to `view` px; their sides are between the two values of `box`, as
+    shares of the picture's. `noise` is the standard deviation of the noise on each crop, as a share of the range of pixels,
+    and `contrast` that of the picture before the sigmoid. `mask` makes what the network does not look at transparent.
+    """
+
+    crops: int = 8
+    view: int = 192
+    box: list[float] = field(default_factory=lambda: [0.4, 0.9])
+    noise: float = 0.05
+    rate: float = 1.0
+    decay: float = 0.05
+    contrast: float = 1.6
+    mask: bool = False
+
+
+@dataclass
 class AtlasOutputConfig:
     """Output of an atlas: `width` of the ladder's pictures, px, and `columns`, the pictures per row of a sheet."""
 
@@ -46,18 +68,21 @@ class AtlasOutputConfig:
 
 @dataclass
 class AtlasConfig:
-    """One atlas: pictures of the channels of `layer`, or without `layer` one picture for each layer (the ladder)."""
+    """One atlas: pictures of the channels of `layer`, of `classes`, or of every layer in turn (the ladder)."""
 
     name: str | None = None
     seed: int = 0
     model: ModelConfig = field(default_factory=ModelConfig)
     layer: str | None = None
     channels: Any = None
+    classes: Any = None
+    method: str = "ascent"
     neuron: bool = False
     size: int = 160
     steps: int = 128
     rate: float = 0.05
     transforms: TransformsConfig = field(default_factory=TransformsConfig)
+    maco: MacoConfig = field(default_factory=MacoConfig)
     layers: list[str] | None = None
     image: str = "sample:chelsea"
     octaves: OctavesConfig = field(default_factory=lambda: OctavesConfig(count=4, steps=20))
@@ -69,12 +94,32 @@ class AtlasConfig:
 
     @property
     def title(self) -> str:
-        """Name of the atlas: `name`, or else a plain file name made of the model and the layer."""
-        return self.name or f"{self.model.name}-{self.layer or 'ladder'}".replace("/", "_")
+        """Name of the atlas: `name`, or else one made of the model, the layer and a method other than ascent."""
+        subject = "classes" if self.classes is not None else self.layer or "ladder"
+        suffix = "" if self.method == "ascent" else f"-{self.method}"
+        return self.name or f"{self.model.name}-{subject}{suffix}".replace("/", "_")
 
 
 def validate_atlas(config: AtlasConfig) -> AtlasConfig:
     """Return the same config. Raise `UserError` for the first invalid value."""
+    _check_subject(config)
+    require(1 <= config.size <= _LARGEST, "size", config.size, f"must be from 1 to {_LARGEST} px")
+    require(1 <= config.steps <= _MOST_STEPS, "steps", config.steps, f"must be from 1 to {_MOST_STEPS:,}")
+    require(0 < config.rate <= 10, "rate", config.rate, "must be above 0 and at most 10 (0.05 is usual)")
+    _check_transforms(config.transforms)
+    _check_maco(config.maco)
+    columns = config.output.columns
+    require(columns is None or 1 <= columns <= 1000, "output.columns", columns, "must be null or from 1 to 1000")
+    # The rules of a dream job check the keys that both kinds of config have.
+    validate(rung_config(config, config.title, "layer", None))
+    return config
+
+
+def _check_subject(config: AtlasConfig) -> None:
+    """Raise `UserError` unless the keys name one kind of picture: channels, classes or a ladder."""
+    if config.classes is not None and (config.layer is not None or config.channels is not None):
+        key = "layer" if config.layer is not None else "channels"
+        raise UserError(f"classes={class_text(config.classes)} and {key}={getattr(config, key)}: drop one of them")
     if config.layer is None and config.channels is not None:
         raise UserError(f"channels={config.channels}: of which layer? Name one, such as layer=mixed4")
     if config.layer is not None and config.layers is not None:
@@ -85,10 +130,19 @@ def validate_atlas(config: AtlasConfig) -> AtlasConfig:
         require(len(config.layers) > 0, "layers", "[]", "is empty: name at least one, or null for every block")
         require(len(set(config.layers)) == len(config.layers), "layers", config.layers, "names a layer twice")
     channel_ranges(config.channels)
-    require(1 <= config.size <= _LARGEST, "size", config.size, f"must be from 1 to {_LARGEST} px")
-    require(1 <= config.steps <= _MOST_STEPS, "steps", config.steps, f"must be from 1 to {_MOST_STEPS:,}")
-    require(0 < config.rate <= 10, "rate", config.rate, "must be above 0 and at most 10 (0.05 is usual)")
-    transforms = config.transforms
+    class_words(config.classes)
+    if config.method not in METHODS:
+        raise UserError(f"method={config.method}: must be {' or '.join(METHODS)}")
+    if config.method != "ascent" and config.layer is None and config.classes is None:
+        raise UserError(
+            f"method={config.method} draws channels or classes: name some, such as layer=mixed4 or classes=[goldfish]"
+        )
+    if config.method != "ascent" and config.neuron:
+        raise UserError(f"neuron=true and method={config.method}: crops have no middle neuron; drop one of them")
+
+
+def _check_transforms(transforms: TransformsConfig) -> None:
+    """Raise `UserError` for the first invalid value."""
     require(0 <= transforms.jitter <= _LARGEST, "transforms.jitter", transforms.jitter, "must be 0 (off) or more px")
     require(
         0 <= transforms.scale <= 0.9,
@@ -97,11 +151,18 @@ def validate_atlas(config: AtlasConfig) -> AtlasConfig:
         "must be from 0 (off) to 0.9, a part of the size",
     )
     require(0 <= transforms.rotate <= 180, "transforms.rotate", transforms.rotate, "must be from 0 (off) to 180 degrees")
-    columns = config.output.columns
-    require(columns is None or 1 <= columns <= 1000, "output.columns", columns, "must be null or from 1 to 1000")
-    # The rules of a dream job check the keys that both kinds of config have.
-    validate(rung_config(config, config.title, "layer", None))
-    return config
+
+
+def _check_maco(maco: MacoConfig) -> None:
+    """Raise `UserError` for the first invalid value."""
+    require(1 <= maco.crops <= _MOST_CROPS, "maco.crops", maco.crops, f"must be from 1 to {_MOST_CROPS}")
+    require(1 <= maco.view <= _LARGEST, "maco.view", maco.view, f"must be from 1 to {_LARGEST} px")
+    is_range = len(maco.box) == 2 and 0.02 <= maco.box[0] <= maco.box[1] <= 1
+    require(is_range, "maco.box", maco.box, "must be two shares of the side, from 0.02 to 1, such as [0.4,0.9]")
+    require(0 <= maco.noise <= 1, "maco.noise", maco.noise, "must be from 0 (off) to 1, a share of the range of pixels")
+    require(0 < maco.rate <= 10, "maco.rate", maco.rate, "must be above 0 and at most 10 (1 is usual)")
+    require(0 < maco.decay <= 1, "maco.decay", maco.decay, "must be above 0 and at most 1 (no decay)")
+    require(0 < maco.contrast <= 20, "maco.contrast", maco.contrast, "must be above 0 and at most 20 (1.6 is usual)")
 
 
 def rung_config(config: AtlasConfig, name: str, layer: str, directory: str | None) -> Config:
@@ -151,6 +212,21 @@ def channel_ranges(written: object) -> tuple[tuple[int, int], ...] | None:
     if not ranges:
         raise UserError("channels is empty: write 0-63, or null for all of the layer")
     return tuple(ranges)
+
+
+def class_words(written: object) -> tuple[str, ...] | None:
+    """Return the names or indices of a config's `classes`, or None. Raise `UserError` if it is empty."""
+    if written is None:
+        return None
+    words = tuple(str(word).strip() for word in (written if isinstance(written, list | tuple) else [written]))
+    if not words or not all(words):
+        raise UserError("classes names none, or an empty one: write classes=[dumbbell,goldfish]")
+    return words
+
+
+def class_text(written: object) -> str:
+    """Return a config's `classes` as it is written on a command line."""
+    return f"[{','.join(class_words(written) or ())}]"
 
 
 def ranges_text(channels: Sequence[int]) -> str:

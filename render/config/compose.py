@@ -36,7 +36,7 @@ PATH_KEYS = (
 )  # fmt: skip
 
 #: Root configs of the atlas and of sweeps.
-_ATLASES = ("atlas",)
+_ATLASES = ("atlas", "classes")
 _SWEEPS = ("channels", "grid", "layers")
 #: Groups that a user's root config need not name in its defaults list.
 _OPTIONAL_GROUPS = ("node", "look")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,37 +22,14 @@ from render.job import report
 from render.job.progress import say
 from render.job.resolve import NetworkChoice
 from render.job.run_record import read_record
+from render.networks.classification import ProbeRecord, sight
 from render.networks.labels import ClassName, class_names, find_class
-from render.probe.sight import sight, sight_line, sight_table, view
+from render.probe.sight import sight_line, sight_table, view
 from render.storage.records import fits
 from render.system import interrupts
 
 #: Key of the answer in `run.json`.
 RECORD = "probe"
-
-
-class _StoredGuess(TypedDict):
-    name: str
-    probability: float
-
-
-class _StoredSight(TypedDict):
-    top: list[_StoredGuess]
-    rank: int
-    probability: float
-
-
-class _StoredClass(TypedDict):
-    index: int
-    name: str
-
-
-class _Answer(TypedDict):
-    """The record that `answer` returns, as it is read back from `run.json`."""
-
-    asked: _StoredClass
-    before: _StoredSight
-    after: _StoredSight
 
 
 def run_probe(config: Config, target: ClassName) -> None:
@@ -71,7 +48,12 @@ def run_probe(config: Config, target: ClassName) -> None:
     draft = jobs.draft(config)
     directory = draft.resolved.directory
     record = read_record(directory.place).get(RECORD)
-    if directory.is_finished() and isinstance(record, dict) and fits(record, _Answer) and record["asked"] == asdict(target):
+    if (
+        directory.is_finished()
+        and isinstance(record, dict)
+        and fits(record, ProbeRecord)
+        and record["asked"] == asdict(target)
+    ):
         say("already finished (fresh=true dreams it again)", quiet=config.quiet)
         _print(record, config)
         say(*map(str, jobs.make_again(draft)), quiet=config.quiet)

@@ -1,46 +1,20 @@
-"""Classification of a picture: the network's view of it, its classes, and texts about them."""
+"""The network's view of a picture, and texts about the classes that it sees."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.table import Table
 
 from render.dreaming.resample import Pixels, ReadPixels, resample
 from render.geometry.geometry import whole
-from render.networks.labels import top_classes
 
-#: Classes that are listed.
-_TOP_CLASSES = 5
 #: Side of the squares that are resampled one at a time, px. On a gigapixel canvas one of them reads 200 MB.
 _PART_PX = 32
 #: Smallest probability that is printed as a number.
 _MIN_PROBABILITY = 0.0005
-
-
-@dataclass(frozen=True)
-class Guess:
-    """A class that a network sees in a picture, and its probability, 0..1, among all classes."""
-
-    index: int
-    name: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class Sight:
-    """Classification of a picture: its most likely classes, and the place of the probed class.
-
-    `top` has the best first. `rank`, which counts from 1, and `probability`, 0..1, are those of the probed class.
-    """
-
-    top: tuple[Guess, ...]
-    rank: int
-    probability: float
 
 
 def view(read: ReadPixels, shape: tuple[int, int], side: int) -> Pixels:
@@ -60,19 +34,6 @@ def view(read: ReadPixels, shape: tuple[int, int], side: int) -> Pixels:
     for rect in whole(*view_shape).bands(_PART_PX * _PART_PX, _PART_PX):
         pixels[slice(*rect.rows), slice(*rect.columns)] = resample(read, shape, view_shape, rect)
     return np.clip(pixels, 0.0, 255.0, out=pixels)
-
-
-def sight(scores: NDArray[np.float32], names: Sequence[Sequence[str]], target: int) -> Sight:
-    """Return the classification for scores before softmax.
-
-    Args:
-        scores: (classes,); of equal scores the first ranks higher.
-        names: names of every class.
-        target: index of the probed class.
-    """
-    guesses = [Guess(*guess) for guess in top_classes(scores, names, len(names))]
-    position = next(number for number, guess in enumerate(guesses) if guess.index == target)
-    return Sight(tuple(guesses[:_TOP_CLASSES]), position + 1, guesses[position].probability)
 
 
 def sight_table(record: Mapping[str, Any], model: str) -> Table:

@@ -27,6 +27,7 @@ from safetensors.numpy import save_file
 from scipy import ndimage
 
 from render.__main__ import split_arguments
+from render.atlas.activation import waking_relu
 from render.atlas.build import make_atlas
 from render.atlas.channel_recipe import ChannelRecipe
 from render.atlas.channels import draw_channels
@@ -34,7 +35,6 @@ from render.atlas.ladder import ladder_layers
 from render.atlas.page import Entry, page
 from render.atlas.spectrum import noise_spectrum, pixels_of
 from render.atlas.transforms import STILL, draw_view, margin, seen
-from render.atlas.visualiser import waking_relu
 from render.config.atlas_schema import AtlasConfig, TransformsConfig, chosen_channels, ranges_text
 from render.config.compose import ATLAS, load, load_config, root_configs, schema_keys
 from render.config.schema import FarmConfig
@@ -88,7 +88,7 @@ def pictures(directory: Path) -> dict[str, bytes]:
 def test_what_a_channel_likes_excites_it(googlenet: Loaded, transforms: TransformsConfig, neuron: bool) -> None:
     visualiser = recipe(googlenet, transforms=transforms, neuron=neuron, steps=16).make()
     for channel in (3, 70, 200):
-        picture = visualiser.channel_picture(channel)
+        picture = visualiser.channel_pictures([channel])[0]
         assert picture.pixels.shape == (64, 64, 3)
         assert picture.pixels.dtype == np.uint8
         assert picture.has_gradient
@@ -99,7 +99,7 @@ def test_the_network_itself_says_that_the_channel_rises(googlenet: Loaded) -> No
     """Measured on the stored pixels, with an ordinary network."""
     from render.networks.network import Network
 
-    picture = recipe(googlenet, transforms=STILL_ONES, steps=16).make().channel_picture(12)
+    picture = recipe(googlenet, transforms=STILL_ONES, steps=16).make().channel_pictures([12])[0]
     network = Network(googlenet.architecture.truncated([LAYER]), googlenet.parameters)
     means = np.asarray(network(jnp.asarray(picture.pixels, jnp.float32), [LAYER])[LAYER]).mean((0, 1))
     assert means[12] == pytest.approx(picture.end, rel=0.02)
@@ -108,7 +108,7 @@ def test_the_network_itself_says_that_the_channel_rises(googlenet: Loaded) -> No
 
 
 def test_inception_v3_rises_too(inception: Loaded) -> None:
-    picture = recipe(inception, "mixed0", size=80).make().channel_picture(5)
+    picture = recipe(inception, "mixed0", size=80).make().channel_pictures([5])[0]
     assert picture.end > 2 * picture.start
 
 
@@ -116,10 +116,10 @@ def test_inception_v3_rises_too(inception: Loaded) -> None:
 def test_a_channel_that_noise_leaves_silent_is_woken(googlenet: Loaded) -> None:
     """Three of the first sixteen channels of inception_4c have no activation on the starting noise."""
     visualiser = recipe(googlenet, "inception_4c", size=80, steps=12).make()
-    silent = [channel for channel in (2, 9, 12) if visualiser.channel_picture(channel).start == 0]
+    silent = [channel for channel in (2, 9, 12) if visualiser.channel_pictures([channel])[0].start == 0]
     assert silent
     for channel in silent:
-        picture = visualiser.channel_picture(channel)
+        picture = visualiser.channel_pictures([channel])[0]
         assert picture.has_gradient
         assert picture.end > 50
 
@@ -408,7 +408,7 @@ def test_nothing_of_somebody_elses_is_replaced(tmp_path: Path) -> None:
 
 
 def test_the_config_documents_every_key_with_its_default() -> None:
-    assert root_configs(ATLAS) == ["atlas"]
+    assert root_configs(ATLAS) == ["atlas", "classes"]
     assert "atlas" not in root_configs()
     assert load(ATLAS, "atlas", []) == AtlasConfig()
     path = ROOT / "conf" / "atlas.yaml"
@@ -516,7 +516,7 @@ def test_what_cannot_be_is_refused_in_one_line(more: list[str], parts: list[str]
 
 def test_the_command_refuses_with_code_2(command: Any, tmp_path: Path) -> None:
     command("atlas", "model=googlenet", "layer=inception_4z").refused("no layer 'inception_4z'", "inception_4")
-    command("atlas", "conf=preview").refused("there is no config 'preview'", "there is atlas")
+    command("atlas", "conf=preview").refused("there is no config 'preview'", "there are atlas, classes")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -25,6 +25,7 @@ from render.errors import UserError, WorkersLost
 from render.farm.farms import InlineFarm
 from render.geometry.geometry import Rect
 from render.job.job import draft, prepared, render
+from render.networks.classification import sight as network_sight
 from render.networks.labels import class_names, find_class
 from render.networks.network import Network
 from render.networks.weights import Loaded
@@ -129,7 +130,7 @@ def test_classifying_is_what_the_whole_network_says(googlenet: Loaded, farm: Inl
 def test_the_top_five_are_in_order_and_the_asked_class_has_its_rank(seed: int, spread: float, target: int) -> None:
     names = tuple((f"class {index}", "another name") for index in range(1000))
     scores = np.random.default_rng(seed).normal(0, spread, 1000).astype(np.float32)
-    seen = sight.sight(scores, names, target)
+    seen = network_sight(scores, names, target)
     shares = [guess.probability for guess in seen.top]
     assert shares == sorted(shares, reverse=True)
     assert len(shares) == 5

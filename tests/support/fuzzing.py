@@ -36,7 +36,7 @@ from render.networks.inception_v3_slim import INCEPTION_V3_SLIM
 from render.networks.nodes import Conv, Preprocess
 from render.preflight.header import read_header
 from render.source.source import open_source
-from render.sweeps.axes.shorthands import read_points
+from render.sweeps.axes.points_file import read_points
 from tests.networks.test_slim import small_graph
 
 #: What one read may take, s, and by how much the process may grow in all, bytes.

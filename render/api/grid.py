@@ -13,7 +13,7 @@ from render.config.compose import PATH_KEYS
 from render.config.hydra_text import hydra_text, name_text
 from render.config.keywords import flattened, plain, untouched_hydra
 from render.errors import UserError
-from render.sweeps.axes.parsing import parse_sweep
+from render.sweeps.breeding.generation import define_sweep
 from render.sweeps.sweep import render_sweep
 from render.sweeps.sweep_directory import sweep_path
 
@@ -75,7 +75,7 @@ def sweep(
             raise UserError(f"axes: {key} needs a list of values, not {values!r}")
         words.append(_word(key, [plain(value) for value in values]))
     with untouched_hydra(), running():
-        definition = parse_sweep(root, words)
+        definition = define_sweep(root, words)
         directory = sweep_path(definition)
         render_sweep(definition, words)
     record = json.loads((directory / "sweep.json").read_text())

@@ -67,6 +67,7 @@ COMMANDS: dict[str, Command] = {
         (
             *_CONFIG_WORDS,
             ("[key=a,b,c ...]", "values of an axis of the grid; `render -m` is the same command"),
+            ("[from=FILE]", "with conf=breed: favourites of an earlier sweep, from which new points are bred"),
         ),
         "step_size=1,2,4 image=photos/*.jpg", "render:sweep_command", "preview", ends_with_reader=False,
     ),

@@ -32,14 +32,17 @@ from render.system.paths import shipped_configs
 #: Keys of all schemas whose values are file names or free text. These may hold characters that Hydra's grammar reserves.
 PATH_KEYS = (
     "name", "image", "model.weights", "output.dir", "output.path", "output.profile", "output.title", "output.author",
-    "farm.scratch", "layer", "channels", "sweep.dir", "sweep.points", "sweep.channels",
+    "farm.scratch", "layer", "channels", "sweep.dir", "sweep.points", "sweep.channels", "sweep.breed.favourites",
 )  # fmt: skip
+
+#: Beginning of the word that names the favourites to breed from.
+BREED_FROM = "from="
 
 #: Root configs of the atlas and of sweeps.
 _ATLASES = ("atlas",)
-_SWEEPS = ("channels", "grid", "layers")
-#: Prefix of the axes of a sweep. Any key may follow it.
-_AXES = "sweep.axes."
+_SWEEPS = ("breed", "channels", "grid", "layers")
+#: Prefixes of the keys of a sweep that any key may follow.
+_AXES = ("sweep.axes.", "sweep.breed.ranges.")
 #: A number that is too long to be intended.
 _ENDLESS = re.compile(rf"\d{{{LONGEST_NUMBER + 1},}}")
 C = TypeVar("C", Config, AtlasConfig, SweepJob)
@@ -228,7 +231,7 @@ def root_configs(schema: Schema = JOB) -> list[str]:
 
 def is_sweep(root: str, words: Sequence[str]) -> bool:
     """Return True if a root config has a `sweep` section, or if words set one."""
-    if root in _SWEEPS or any(word.lstrip("+~").startswith("sweep.") for word in words):
+    if root in _SWEEPS or any(word.lstrip("+~").startswith(("sweep.", BREED_FROM)) for word in words):
         return True
     directory, name = _locate(root, SWEEP)
     try:

@@ -76,7 +76,9 @@ def read_document(path: str, key: str) -> PointsDocument:
         names = tuple(map(str, document))
         for name in names:
             if not (name.strip() and name.isprintable() and len(name) <= _MAX_NAME):
-                raise UserError(f"{where}: the name {name[:_MAX_NAME]!r} cannot be shown: give it {_MAX_NAME} letters at most")
+                raise UserError(
+                    f"{where}: the name {name[:_MAX_NAME]!r} cannot be shown: give it {_MAX_NAME} letters at most"
+                )
         return PointsDocument(where, _mappings(list(document.values()), where), names)
     raise UserError(f"{where} is no list of points: {_EXAMPLE}")
 
@@ -95,7 +97,9 @@ def read_points(path: str, groups: Mapping[str, Sequence[str]]) -> list[PointVal
 def document_points(document: PointsDocument, groups: Mapping[str, Sequence[str]]) -> list[PointValues]:
     """Return the points of a document, of favourites their prints. Raise `UserError` for an invalid one."""
     entries = document.prints or document.points
-    return [point_values(entry, f"{document.where}, point {number}", groups) for number, entry in enumerate(entries, start=1)]
+    return [
+        point_values(entry, f"{document.where}, point {number}", groups) for number, entry in enumerate(entries, start=1)
+    ]
 
 
 def point_values(entry: Mapping[Any, Any], where: str, groups: Mapping[str, Sequence[str]]) -> PointValues:

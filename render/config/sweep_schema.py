@@ -14,7 +14,7 @@ class BreedConfig:
     """The `sweep.breed` section: points bred from favourites.
 
     Attributes:
-        favourites: File of favourites that a gallery exported; None for a sweep that is not bred. `from=` is its short form.
+        favourites: File of favourites that a gallery exported, in short `from=`; None for a sweep that is not bred.
         size: Number of new points.
         mutation: Share of a point's settings that change, 0 to 1.
         spread: Size of a change, as a share of the range of the favourites.

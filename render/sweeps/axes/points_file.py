@@ -66,7 +66,7 @@ def read_document(path: str, key: str) -> PointsDocument:
         raise UserError(f"{where}: {error.strerror}") from None
     except UnsafeYaml as error:
         raise UserError(f"{where} is not valid YAML: {error}") from None
-    if document is None or document == [] or document == {}:
+    if document is None or document in ([], {}):
         raise UserError(f"{where} lists no points: {_EXAMPLE}")
     if isinstance(document, list):
         return PointsDocument(where, _mappings(document, where))

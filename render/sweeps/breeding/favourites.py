@@ -88,8 +88,8 @@ def version_note(favourites: Favourites) -> str:
     if favourites.version in ("", __version__):
         return ""
     return (
-        f"{favourites.where} is of version {favourites.version} and this is {__version__}: the favourites, dreamed again, may "
-        "look different"
+        f"{favourites.where} is of version {favourites.version} and this is {__version__}: dreamed again, the favourites "
+        "may look different"
     )
 
 

@@ -120,8 +120,11 @@ class _Breeder:
         section = self._section
         favourites = self._favourites.points
         points = [Child(point, (number,)) for number, point in enumerate(favourites)] if section.keep else []
+        # Points of an earlier command stay, even if one of them cannot be rendered any more.
         children = [
-            child for child in _recorded_children(recorded, groups, len(favourites)) if self._nursery.admit(child.values)[0]
+            child
+            for child in _recorded_children(recorded, groups, len(favourites))
+            if any(self._nursery.admit(child.values))
         ][: section.size]
         children += self._offspring.children(len(children), section.size - len(children), self._nursery)
         if not children:
@@ -133,8 +136,8 @@ class _Breeder:
             )
         if len(children) < section.size:
             self.note = (
-                f"only {len(children)} of {section.size} new points differ and can be rendered: sweep.breed.vary names more "
-                "keys to change"
+                f"only {len(children)} of {section.size} new points differ and can be rendered: name more keys in "
+                "sweep.breed.vary"
             )
         return points + children
 
@@ -197,8 +200,8 @@ def _changed_note(start: _Start, favourites: Favourites) -> str:
     if not start.is_changed:
         return ""
     return (
-        f"{favourites.where} has changed since {start.directory} began: going on with the points that it began with; another "
-        "sweep.dir breeds from the file as it is now"
+        f"{favourites.where} has changed since {start.directory} began: going on with the points that it began with; "
+        "another sweep.dir breeds from the file as it is now"
     )
 
 

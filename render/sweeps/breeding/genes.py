@@ -18,7 +18,7 @@ from render.sweeps.breeding.term_genes import changed_terms, crossed_terms
 
 #: Words that a key may have, for keys that have no other values.
 _CHOICES: Mapping[str, Sequence[Any]] = {
-    "boundary.mode": BOUNDARY_MODES,
+    "boundary.mode": tuple(BOUNDARY_MODES),
     "conditioning.normalize": NORMALIZATIONS,
     "optimizer.name": OPTIMIZERS,
 }
@@ -70,12 +70,12 @@ class NumberGene:
     """Gene of a number, or of a list of numbers with one for each octave.
 
     Attributes:
-        range: Range of the numbers.
+        numbers: Range of the numbers.
         spread: Size of a change, as a share of the range's width.
         others: Values of the favourites that are no numbers, such as null.
     """
 
-    range: NumberRange
+    numbers: NumberRange
     spread: float
     others: Sequence[Any] = ()
 
@@ -86,14 +86,14 @@ class NumberGene:
             return [*value[:number], self.changed(value[number], draws, None), *value[number + 1 :]]
         if not is_number(value):
             return ChoiceGene(self.others).changed(value, draws, None)
-        return self.range.changed(value, draws, self.spread)
+        return self.numbers.changed(value, draws, self.spread)
 
     def crossed(self, first: Any, second: Any, draws: Draws) -> Any:
         """Return the number of either parent, or one between."""
         if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
             return [self.crossed(*pair, draws) for pair in zip(first, second, strict=True)]
         if is_number(first) and is_number(second) and draws.happens(_BLENDED):
-            return self.range.between(first, second, draws)
+            return self.numbers.between(first, second, draws)
         return draws.pick((first, second))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from render.storage.records import Sha256, WholeNumber, fits
-from render.sweeps.axes.definition import POINT, Lineage, SweepDefinition
+from render.sweeps.axes.definition import POINT, SweepDefinition
 from render.sweeps.monitor.sweep_record import read_sweep
 
 #: Key of the lineage in `sweep.json`.

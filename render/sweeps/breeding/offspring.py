@@ -145,9 +145,9 @@ class Offspring:
                 if key in lead.values:
                     child[key] = lead.values[key]
                 if key == TERMS and len(both) == 2 and lead.network == other.network:
-                    child[key] = self._genes[key].crossed(*both, draws)
+                    child[key] = self._genes[key].crossed(both[0], both[1], draws)
             elif len(both) == 2:
-                child[key] = self._genes[key].crossed(*both, draws)
+                child[key] = self._genes[key].crossed(both[0], both[1], draws)
             elif both and draws.happens(0.5):
                 child[key] = both[0]
         return child, lead

@@ -1,6 +1,6 @@
 """Ranges of the numbers that breeding changes.
 
-What is valid is what `render.config` accepts: a change that it refuses is reversed and halved until it accepts it, so that no
+What is valid is what `render.config` accepts: a change that it refuses is reversed and halved until it accepts it. So no
 limit stands in two places. How far a change goes follows from the favourites and from the axes of their sweep.
 """
 

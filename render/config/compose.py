@@ -42,7 +42,7 @@ BREED_FROM = "from="
 _ATLASES = ("atlas",)
 _SWEEPS = ("breed", "channels", "grid", "layers")
 #: Prefixes of the keys of a sweep that any key may follow.
-_AXES = ("sweep.axes.", "sweep.breed.ranges.")
+FREE_KEYS = ("sweep.axes.", "sweep.breed.ranges.")
 #: A number that is too long to be intended.
 _ENDLESS = re.compile(rf"\d{{{LONGEST_NUMBER + 1},}}")
 C = TypeVar("C", Config, AtlasConfig, SweepJob)
@@ -117,7 +117,7 @@ def compose_root(schema: Schema[C], root: str, overrides: Sequence[str]) -> Dict
         else:
             paths.pop(key, None)
             # ++ also sets keys of the schema that a user's YAML file does not mention.
-            words.append(f"++{word}" if key in settable_keys or key.startswith(_AXES) else word)
+            words.append(f"++{word}" if key in settable_keys or key.startswith(FREE_KEYS) else word)
     if directory != shipped_configs():
         words.append(f"hydra.searchpath=[{quoted('file://' + str(shipped_configs()))}]")
     try:
@@ -299,7 +299,7 @@ def _checked(word: str, groups: Mapping[str, Sequence[str]], schema: Schema) -> 
         raise UserError(f"{word!r} is not key=value")
     if schema.kind is Config and (key == "sweep" or key.startswith("sweep.")):
         raise UserError(f"{key} is of sweeps alone: make sweep {word}")
-    axis = schema.kind is SweepJob and key.startswith(_AXES)
+    axis = schema.kind is SweepJob and key.startswith(FREE_KEYS)
     if not axis:
         refuse_unknown(key, groups, schema)
     if full_key in PATH_KEYS and not is_hydras(value):

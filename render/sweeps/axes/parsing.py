@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from render.config.compose import BREED_FROM, SWEEP, compose_root, fill_missing, groups_of, refuse_unknown, to_config
+from render.config.compose import (
+    BREED_FROM,
+    FREE_KEYS,
+    SWEEP,
+    compose_root,
+    fill_missing,
+    groups_of,
+    refuse_unknown,
+    to_config,
+)
 from render.errors import UserError
 from render.sweeps.axes.definition import POINT, SweepAxis, SweepDefinition, axis_index, key_of, names_value
 from render.sweeps.axes.refusals import refuse_axis, refuse_shared
@@ -71,7 +80,7 @@ def _split_words(
 def _axis_of_word(word: str, key: str, groups: Mapping[str, Sequence[str]]) -> SweepAxis | None:
     """Return the axis that a word defines; None for a word with a single value."""
     key_text, equals, text = word.partition("=")
-    if not equals or key.startswith("sweep.axes."):
+    if not equals or key.startswith(FREE_KEYS):
         return None
     refuse_unknown(key, groups, SWEEP)
     if not text.strip() and key not in _TEXT_KEYS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from render.config.compose import PATH_KEYS
@@ -54,7 +54,8 @@ class Nursery:
     def __init__(self, definition: SweepDefinition) -> None:
         """Check points of a sweep whose axes, besides the points, are those of `definition`."""
         self._factory = PointFactory(definition)
-        self._drafter = Drafter(definition, None, None)
+        # Points are drafted without axes: what they are called does not matter yet.
+        self._drafter = Drafter(replace(definition, axes=()), None, None)
         self._other_values = list(itertools.product(*(axis.values for axis in definition.axes)))
         self._jobs: set[str] = set()
         self._words: set[tuple[str, ...]] = set()

@@ -71,6 +71,22 @@ COMMANDS: dict[str, Command] = {
         ),
         "step_size=1,2,4 image=photos/*.jpg", "render:sweep_command", "preview", ends_with_reader=False,
     ),
+    "sheet": Command(
+        "draw one labelled contact sheet: of a sweep, which is rendered first, or of runs",
+        (
+            *_CONFIG_WORDS,
+            ("[key=a,b,c ...]", "values of the two axes of a sweep, such as objective=dogs,eyes image=a.jpg,b.jpg"),
+            ("[run=DIR]", "a sweep, or runs with commas between, that are drawn as they are"),
+            ("[to=FILE]", "the file, .webp, .png or .jpg; default: sheet.webp"),
+            ("[width=PX]", "width of the sheet; default: 1600"),
+            ("[kilobytes=NUMBER]", "largest size of the file; its quality is lowered to keep it"),
+            ("[rows=KEY]", "axis along the rows; default: the last but one"),
+            ("[columns=KEY]", "axis along the columns; default: the last"),
+            ("[title=TEXT]", "title of the sheet; default: the name of the sweep"),
+            ("[overwrite=true]", "replace the file if it exists"),
+        ),
+        "objective=dogs,eyes image=a.jpg,b.jpg to=sheet.webp", "sheet:sheet_command", "preview", ends_with_reader=False,
+    ),
     "export": Command(
         "write a run's canvas to other picture files, without dreaming again",
         (

@@ -96,7 +96,7 @@ class SweepRun:
             for point in self._points
         ]
         facts = {"name": self._definition.config.name, "command": self._command, "axes": axes, "points": points}
-        return facts | lineage_facts(self._definition)
+        return facts | {"table": self._definition.table_axes()} | lineage_facts(self._definition)
 
     def _render(self, reporter: SweepReporter) -> None:
         """Report the beginning and the points that are not rendered, then render the others."""

@@ -51,7 +51,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def write(*points: object, name: str = "favourites.yaml", **facts: object) -> None:
     """Write a file of favourites: a list, or with facts as a gallery exports it."""
     content = {**facts, "points": list(points)} if facts else list(points)
-    Path(name).write_text(yaml.safe_dump(content), encoding="utf-8")
+    Path(name).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 def bred(*words: str, root: str = "breed", source: str = "favourites.yaml") -> SweepDefinition:

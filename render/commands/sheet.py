@@ -31,6 +31,8 @@ def sheet_command(root: str, words: Sequence[str]) -> int:
     check_switches(options, ["overwrite"])
     path, format_name = _target(options["to"], overwrite=options["overwrite"] == "true")
     width, kilobytes = _whole(options, "width"), _whole(options, "kilobytes") if options["kilobytes"] else None
+    if "run=" in words:
+        raise UserError("run= has no value: name the directory of a sweep, or of runs with commas between")
     if options["run"] and other_words:
         raise UserError(f"sheet run={options['run']} draws what is rendered already: drop {other_words[0]}, or run=")
     from render.sweeps.gallery.recorded_exhibition import run_exhibition, sweep_exhibition

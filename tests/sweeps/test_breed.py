@@ -162,6 +162,18 @@ def test_a_group_of_the_users_own_is_a_choice(tmp_path: Path) -> None:
         assert point.config.step_size == next(steps[word] for word in point.words if word in steps)
 
 
+def test_a_group_that_is_typed_replaces_what_the_favourites_shared(tmp_path: Path) -> None:
+    (tmp_path / "look").mkdir()
+    (tmp_path / "look" / "calm.yaml").write_text("# @package _global_\nstep_size: 1\n")
+    (tmp_path / "mine.yaml").write_text(
+        "defaults: [{job: default}, {model: inception_v3}, {objective: auto}, {look: calm}, _self_]\nname: mine\n"
+    )
+    write({"seed": "1"}, {"seed": "2"}, shared={"step_size": "7", "image": "sample:chelsea"})
+    assert bred("sweep.breed.size=1", root="mine.yaml").config.step_size == 7
+    definition = bred("look=calm", "sweep.breed.size=1", root="mine.yaml")
+    assert (definition.config.step_size, definition.config.image) == (1, "sample:chelsea")
+
+
 def test_what_a_sweep_exports_is_bred_as_it_was_dreamed() -> None:
     grid = define_sweep("grid", ["image=sample:hubble", "octaves.count=3", "model=googlenet,inception_v3"])
     assert dict(word.split("=", 1) for word in shared_words(grid)) == {"image": "sample:hubble", "octaves.count": "3"}
@@ -295,6 +307,7 @@ def test_settings_without_meaning_are_refused() -> None:
     assert "must be above 0" in refused("sweep.breed.spread=0")
     assert "must be from 1" in refused("sweep.breed.size=0")
     assert "did you mean 'step_size'?" in refused("sweep.breed.vary=[stepsize]")
+    assert "103 points are more than sweep.max=100" in refused("sweep.breed.size=100", "sweep.max=100")
     assert "no single setting" in refused("sweep.breed.vary=[octaves]")
     assert "both list points" in refused("sweep.points=favourites.yaml")
     write({"step_size": "2"})

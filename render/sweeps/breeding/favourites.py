@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from render.config.compose import SWEEP, refuse_unknown
+from render.config.compose import SWEEP, refuse_unknown, schema_keys
 from render.errors import UserError
 from render.sweeps.axes.definition import SweepDefinition, key_of
 from render.sweeps.axes.points_file import PointsDocument, PointValues, point_values, read_document
 from render.sweeps.axes.refusals import refuse_axis
 from render.system.version import __version__
 
+#: Keys and sections that belong to the picture and not to how it is dreamed.
+_PICTURE_KEYS = ("image", "seed", "source", "output", "boundary")
 #: Keys that say how wide a picture is, of which a config has one.
 _WIDTHS = ("output.width", "output.width_cm", "output.width_in")
 
@@ -41,7 +43,7 @@ class Favourites:
     version: str
     digest: str
 
-    def without(self, definition: SweepDefinition) -> Favourites:
+    def without(self, definition: SweepDefinition, groups: Mapping[str, Sequence[str]]) -> Favourites:
         """Return the favourites without the keys that fixed words and axes of a sweep set, each point once.
 
         Raises:
@@ -49,6 +51,10 @@ class Favourites:
         """
         typed_keys = [*map(key_of, definition.fixed_words), *(axis.key for axis in definition.axes)]
         shared = _left(self.shared, typed_keys)
+        sections = {key.partition(".")[0] for key in schema_keys() if "." in key}
+        if any(key in groups and key not in sections for key in typed_keys):
+            # A group such as `look` has values for many keys: what the favourites' sweep had in their place gives way.
+            shared = {key: value for key, value in shared.items() if key.partition(".")[0] in _PICTURE_KEYS}
         points = {json.dumps(_texts(point), sort_keys=True): point for point in (_left(p, typed_keys) for p in self.points)}
         if not any(points.values()) and not definition.config.sweep.breed.vary:
             raise UserError(f"{self.where}: the command sets all that its points do: leave a key to the favourites")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -60,7 +61,8 @@ def _bred(definition: SweepDefinition, words: Sequence[str]) -> SweepDefinition:
     start = _start(definition, favourites, generation, settings)
     if start.recorded is not None:
         favourites = _recorded_favourites(start.recorded, favourites, groups, start.directory)
-    favourites = favourites.without(definition)
+    favourites = favourites.without(definition, groups)
+    _refuse_many(definition, len(favourites.points))
     shared = words_of(favourites.shared)
     base = replace(parse_sweep(definition.root, [*shared, *words]), lineage=None)
     breeder = _Breeder(base, favourites, groups, generation)
@@ -80,6 +82,15 @@ def _bred(definition: SweepDefinition, words: Sequence[str]) -> SweepDefinition:
     base.config.sweep.dir = str(start.directory)
     axis = points_axis([point.values for point in points], favourites.where)
     return replace(base, axes=(axis, *base.axes), lineage=lineage)
+
+
+def _refuse_many(definition: SweepDefinition, favourites: int) -> None:
+    """Raise `UserError` for more points than `sweep.max`, before they are drawn."""
+    section = definition.config.sweep
+    points = section.breed.size + (favourites if section.breed.keep else 0)
+    total = points * math.prod(len(axis.values) for axis in definition.axes)
+    if total > section.max:
+        raise UserError(f"{total:,} points are more than sweep.max={section.max:,}: raise it, or lower sweep.breed.size")
 
 
 class _Breeder:

@@ -242,6 +242,7 @@ def _profile() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
+_POINTS = (b"- {step_size: 2, seed: 1}\n- {objective.terms: [mixed4]}\n", b"eyes: {objective: eyes}\n")
 _FAVOURITES = (
     b'version: "1"\ngeneration: 1\nshared: {image: "me.jpg"}\nranges: {step_size: [1, 4]}\n'
     b'points:\n- {step_size: "2"}\n- {objective: eyes}\nprints:\n- {step_size: "2", octaves.count: "9"}\n'
@@ -333,7 +334,7 @@ TARGETS: dict[str, Target] = {
     "points": Target(
         "p.yaml",
         lambda path: read_points(str(path), {}),
-        (b"- {step_size: 2, seed: 1}\n- {objective.terms: [mixed4]}\n", _FAVOURITES),
+        _POINTS,
     ),
     "favourites": Target(
         "f.yaml", lambda path: read_favourites(str(path), {"objective": ["eyes"]}), (_FAVOURITES, b"- {seed: 1}\n")

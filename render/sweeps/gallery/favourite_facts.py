@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from render.config.command_words import differing_words
 from render.config.compose import PATH_KEYS
-from render.config.hydra_text import parsed_word
+from render.config.hydra_text import name_text, parsed_word
 from render.sweeps.axes.definition import POINT, SweepDefinition, axis_index, key_of
 
 #: Root config of a bred sweep.
@@ -22,8 +22,9 @@ def shared_words(definition: SweepDefinition) -> tuple[str, ...]:
     Keys that an axis sets, and keys in a group that an axis chooses, are left out.
     """
     axis_keys = {key_of(word) for axis in definition.axes for value in axis.values for word in value.words}
-    words = differing_words(asdict(definition.config.job()), BREED_CONFIG, aside=_BREED_KEYS)
-    # A preset of `objective` has no effect beside terms, which an axis may set.
+    words = differing_words(asdict(definition.config.job()), BREED_CONFIG, aside=(*_BREED_KEYS, "image"))
+    # The picture is always there, so that no later default takes its place.
+    words = [f"image={name_text(definition.config.image)}", *words]
     return tuple(word for word in words if not any(_covers(key, key_of(word)) for key in axis_keys))
 
 

@@ -6,13 +6,15 @@ Listing or refusing a command must not wait for JAX: a command's module is impor
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 PROGRAM = "python -m render"
 DEFAULT_COMMAND, DEFAULT_ROOT = "render", "preview"
 #: Flags of Hydra for a grid of jobs.
 MULTIRUN_FLAGS = ("-m", "--multirun")
+#: Longest line of a help text, in characters.
+_MAX_LINE = 118
 HELP_WORDS = ("-h", "--help", "help")
 
 _ROOT_CONFIG = "config in conf/, or the path of a YAML file of your own; default: "
@@ -219,12 +221,23 @@ def usage() -> str:
     )
 
 
+def _call_lines(call: str, words: Sequence[str]) -> list[str]:
+    """Return a call with its words, on as many lines as their length takes."""
+    lines = [call]
+    for word in words:
+        if len(lines[-1]) + len(word) < _MAX_LINE:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(f"{' ' * len(call)} {word}")
+    return lines
+
+
 def command_usage(name: str) -> str:
     """Return the help text of a command: how to call it, what each word means, and an example."""
     command = COMMANDS[name]
     width = max((len(word) for word, _ in command.words), default=0)
     call = " ".join([PROGRAM, name])
-    lines = [" ".join([f"usage: {call}", *(word for word, _ in command.words)]), "", command.summary]
+    lines = [*_call_lines(f"usage: {call}", [word for word, _ in command.words]), "", command.summary]
     if command.words:
         lines += ["", *(f"  {word:{width}}  {meaning}" for word, meaning in command.words)]
     if command.example:

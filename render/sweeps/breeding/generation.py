@@ -32,7 +32,7 @@ _MAX_SWEEPS = 1000
 
 @dataclass(frozen=True)
 class _Start:
-    """Where a bred sweep begins: its directory, and the lineage of an earlier command in it, if there is one."""
+    """Directory of a bred sweep, with the lineage that an earlier command recorded in it; None if there is none."""
 
     directory: Path
     recorded: RecordedLineage | None = None

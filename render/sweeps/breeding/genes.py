@@ -111,7 +111,7 @@ class TermsGene:
 
 @dataclass(frozen=True)
 class GeneSource:
-    """What genes are made of.
+    """Facts from which genes are made.
 
     Attributes:
         groups: The choices of each config group.

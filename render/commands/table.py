@@ -87,7 +87,8 @@ COMMANDS: dict[str, Command] = {
             ("[title=TEXT]", "title of the sheet; default: the name of the sweep"),
             ("[overwrite=true]", "replace the file if it exists"),
         ),
-        "objective=dogs,eyes image=a.jpg,b.jpg to=sheet.webp", "contact_sheet:sheet_command", "preview", ends_with_reader=False,
+        "objective=dogs,eyes image=a.jpg,b.jpg to=sheet.webp", "contact_sheet:sheet_command", "preview",
+        ends_with_reader=False,
     ),
     "export": Command(
         "write a run's canvas to other picture files, without dreaming again",

@@ -66,12 +66,12 @@ class NumberRange:
         """Return a number that differs from `value` by about `spread` of the range's width; `value` itself if none does."""
         shift = spread * self.width * draws.normal()
         for _ in range(_MAX_HALVINGS):
-            moved = self.rounded(value * math.exp(shift) if self.is_log and value > 0 else value + shift)
-            if self.is_integer and moved == value:
-                moved = value + (1 if shift > 0 else -1)
-            moved = self.rounded(min(max(moved, self.least), self.largest))
-            if moved != value and self.accepts(moved):
-                return moved
+            candidate = self.rounded(value * math.exp(shift) if self.is_log and value > 0 else value + shift)
+            if self.is_integer and candidate == value:
+                candidate = value + (1 if shift > 0 else -1)
+            candidate = self.rounded(min(max(candidate, self.least), self.largest))
+            if candidate != value and self.accepts(candidate):
+                return candidate
             # Try the other direction, half as far.
             shift /= -2
         return value

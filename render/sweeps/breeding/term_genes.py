@@ -104,7 +104,7 @@ def _reweighted(terms: list[Any], draws: Draws, _network: Architecture | None) -
 def _moved(terms: list[Any], draws: Draws, network: Architecture | None) -> list[Any]:
     """Return the terms with another layer in one of them: one that follows or precedes soon."""
 
-    def moved(term: Any) -> Any:
+    def with_near_layer(term: Any) -> Any:
         layer = term.get("layer") if isinstance(term, Mapping) else (_parsed(term) or _Term(1, "")).layer
         names = _alike(layer, network)
         if len(names) < 2:
@@ -120,7 +120,7 @@ def _moved(terms: list[Any], draws: Draws, network: Architecture | None) -> list
         channels = parsed.channels if name == layer else tuple(sorted({draws.below(count) for _ in parsed.channels}))
         return str(replace(parsed, layer=name, channels=channels))
 
-    return _with_change(terms, draws, moved)
+    return _with_change(terms, draws, with_near_layer)
 
 
 def _with_other_channel(terms: list[Any], draws: Draws, network: Architecture | None) -> list[Any]:

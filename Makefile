@@ -28,8 +28,8 @@ export PIP_DRY_RUN := 0
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup render sweep probe export plan weights models objectives looks classes atlas settings preflight view status \
-  fetch \
+.PHONY: help setup render sweep sheet probe export plan weights models objectives looks classes atlas settings preflight view \
+  status fetch \
   cluster-up cluster-status cluster-down submit attach stop test lint bench wheel clean
 
 help: ## list these commands
@@ -42,6 +42,9 @@ render: $(INSTALLED) ## dream a picture: make render conf=preview image=me.jpg
 
 sweep: $(INSTALLED) ## render a grid of pictures, and a page to choose from: make sweep conf=layers
 	@$(BIN)/python -m render sweep
+
+sheet: $(INSTALLED) ## draw one labelled contact sheet of a sweep: make sheet run=sweeps/NAME to=sheet.webp width=1600
+	@$(BIN)/python -m render sheet
 
 plan: $(INSTALLED) ## say what a render would do and take: make plan conf=poster
 	@$(BIN)/python -m render plan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from render.config.compose import PATH_KEYS
 from render.config.hydra_text import hydra_text, name_text
 from render.config.keywords import flattened, plain, untouched_hydra
 from render.errors import UserError
-from render.sweeps.axes.parsing import parse_sweep
+from render.sweeps.axes.parsing import FAVOURITES_KEY
+from render.sweeps.breeding.generation import define_sweep
 from render.sweeps.sweep import render_sweep
 from render.sweeps.sweep_directory import sweep_path
 
@@ -49,7 +51,8 @@ class SweepResult:
 def sweep(
     image: ImageArgument = None,
     *,
-    axes: Mapping[str, Sequence[Any]],
+    axes: Mapping[str, Sequence[Any]] | None = None,
+    favourites: str | os.PathLike[str] | None = None,
     objective: ObjectiveArgument = None,
     root: str = "preview",
     quiet: bool = False,
@@ -60,6 +63,7 @@ def sweep(
     Args:
         image: As for `dream`.
         axes: Values by key, such as `{"step_size": [1, 2], "objective.terms": [["mixed3"], ["mixed4"]]}`.
+        favourites: File of favourites that a sweep's page exported, from which points are bred; with `root="breed"`.
         objective: As for `dream`, for all points.
         root: The root config, by name or path.
         quiet: Show no progress.
@@ -70,12 +74,14 @@ def sweep(
     """
     shared = dict(flattened({**({} if image is None else {"image": image}), **objective_settings(objective), **settings}))
     words = [_word(key, [value]) for key, value in {**shared, "quiet": quiet}.items()]
-    for key, values in axes.items():
+    if favourites is not None:
+        words.append(_word(FAVOURITES_KEY, [plain(favourites)]))
+    for key, values in (axes or {}).items():
         if isinstance(values, str | Mapping) or not list(values):
             raise UserError(f"axes: {key} needs a list of values, not {values!r}")
         words.append(_word(key, [plain(value) for value in values]))
     with untouched_hydra(), running():
-        definition = parse_sweep(root, words)
+        definition = define_sweep(root, words)
         directory = sweep_path(definition)
         render_sweep(definition, words)
     record = json.loads((directory / "sweep.json").read_text())

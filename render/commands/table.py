@@ -6,13 +6,15 @@ Listing or refusing a command must not wait for JAX: a command's module is impor
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 PROGRAM = "python -m render"
 DEFAULT_COMMAND, DEFAULT_ROOT = "render", "preview"
 #: Flags of Hydra for a grid of jobs.
 MULTIRUN_FLAGS = ("-m", "--multirun")
+#: Longest line of a help text, in characters.
+_MAX_LINE = 118
 HELP_WORDS = ("-h", "--help", "help")
 
 _ROOT_CONFIG = "config in conf/, or the path of a YAML file of your own; default: "
@@ -67,8 +69,26 @@ COMMANDS: dict[str, Command] = {
         (
             *_CONFIG_WORDS,
             ("[key=a,b,c ...]", "values of an axis of the grid; `render -m` is the same command"),
+            ("[from=FILE]", "with conf=breed: favourites of an earlier sweep, from which new points are bred"),
         ),
         "step_size=1,2,4 image=photos/*.jpg", "render:sweep_command", "preview", ends_with_reader=False,
+    ),
+    "sheet": Command(
+        "draw one labelled contact sheet: of a sweep, which is rendered first, or of runs",
+        (
+            *_CONFIG_WORDS,
+            ("[key=a,b,c ...]", "values of the two axes of a sweep, such as objective=dogs,eyes image=a.jpg,b.jpg"),
+            ("[run=DIR]", "a sweep, or runs with commas between, that are drawn as they are"),
+            ("[to=FILE]", "the file, .webp, .png or .jpg; default: sheet.webp"),
+            ("[width=PX]", "width of the sheet; default: 1600"),
+            ("[kilobytes=NUMBER]", "largest size of the file; its quality is lowered to keep it"),
+            ("[rows=KEY]", "axis along the rows; default: the last but one"),
+            ("[columns=KEY]", "axis along the columns; default: the last"),
+            ("[title=TEXT]", "title of the sheet; default: the name of the sweep"),
+            ("[overwrite=true]", "replace the file if it exists"),
+        ),
+        "objective=dogs,eyes image=a.jpg,b.jpg to=sheet.webp", "contact_sheet:sheet_command", "preview",
+        ends_with_reader=False,
     ),
     "export": Command(
         "write a run's canvas to other picture files, without dreaming again",
@@ -216,12 +236,23 @@ def usage() -> str:
     )
 
 
+def _call_lines(call: str, words: Sequence[str]) -> list[str]:
+    """Return a call with its words, on as many lines as their length takes."""
+    lines = [call]
+    for word in words:
+        if len(lines[-1]) + len(word) < _MAX_LINE:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(f"{' ' * len(call)} {word}")
+    return lines
+
+
 def command_usage(name: str) -> str:
     """Return the help text of a command: how to call it, what each word means, and an example."""
     command = COMMANDS[name]
     width = max((len(word) for word, _ in command.words), default=0)
     call = " ".join([PROGRAM, name])
-    lines = [" ".join([f"usage: {call}", *(word for word, _ in command.words)]), "", command.summary]
+    lines = [*_call_lines(f"usage: {call}", [word for word, _ in command.words]), "", command.summary]
     if command.words:
         lines += ["", *(f"  {word:{width}}  {meaning}" for word, meaning in command.words)]
     if command.example:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from render.config.compose import load_config, root_configs, schema_keys
+from render.config.compose import SWEEP, load, root_configs, schema_keys
 from render.config.hydra_text import hydra_text, name_text
 from render.config.schema import NO_LOOK
 from render.system.paths import shipped_configs
@@ -70,7 +70,7 @@ def make_command(command: str, words: Sequence[str]) -> str:
 @cache
 def _usual(root: str, look: str) -> dict[str, Any]:
     """Return the settings of a root config in `conf/` with a look, by dotted key."""
-    return _leaves(asdict(load_config(root, [f"look={look}"])))
+    return _leaves(asdict(load(SWEEP, root, [f"look={look}"]).job()))
 
 
 @cache

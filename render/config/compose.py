@@ -33,15 +33,19 @@ from render.system.paths import shipped_configs
 PATH_KEYS = (
     "name", "image", "model.weights", "model.labels", "output.dir", "output.path", "output.profile", "output.match",
     "output.title", "output.author", "farm.scratch", "layer", "channels", "sweep.dir", "sweep.points", "sweep.channels",
+    "sweep.breed.favourites",
 )  # fmt: skip
+
+#: Beginning of the word that names the favourites to breed from.
+BREED_FROM = "from="
 
 #: Root configs of the atlas and of sweeps.
 _ATLASES = ("atlas", "classes")
-_SWEEPS = ("channels", "grid", "layers")
+_SWEEPS = ("breed", "channels", "grid", "layers")
 #: Groups that a user's root config need not name in its defaults list.
 _OPTIONAL_GROUPS = ("node", "look")
-#: Prefix of the axes of a sweep. Any key may follow it.
-_AXES = "sweep.axes."
+#: Prefixes of the keys of a sweep that any key may follow.
+FREE_KEYS = ("sweep.axes.", "sweep.breed.ranges.")
 #: A number that is too long to be intended.
 _ENDLESS = re.compile(rf"\d{{{LONGEST_NUMBER + 1},}}")
 C = TypeVar("C", Config, AtlasConfig, SweepJob)
@@ -116,7 +120,7 @@ def compose_root(schema: Schema[C], root: str, overrides: Sequence[str]) -> Dict
         else:
             paths.pop(key, None)
             # ++ also sets keys of the schema that a user's YAML file does not mention.
-            words.append(f"++{word}" if key in settable_keys or key.startswith(_AXES) else word)
+            words.append(f"++{word}" if key in settable_keys or key.startswith(FREE_KEYS) else word)
     if directory != shipped_configs():
         words.append(f"hydra.searchpath=[{quoted('file://' + str(shipped_configs()))}]")
     try:
@@ -237,7 +241,7 @@ def root_configs(schema: Schema = JOB) -> list[str]:
 
 def is_sweep(root: str, words: Sequence[str]) -> bool:
     """Return True if a root config has a `sweep` section, or if words set one."""
-    if root in _SWEEPS or any(word.lstrip("+~").startswith("sweep.") for word in words):
+    if root in _SWEEPS or any(word.lstrip("+~").startswith(("sweep.", BREED_FROM)) for word in words):
         return True
     directory, name = _locate(root, SWEEP)
     try:
@@ -305,7 +309,7 @@ def _checked(word: str, groups: Mapping[str, Sequence[str]], schema: Schema) -> 
         raise UserError(f"{word!r} is not key=value")
     if schema.kind is Config and (key == "sweep" or key.startswith("sweep.")):
         raise UserError(f"{key} is of sweeps alone: make sweep {word}")
-    axis = schema.kind is SweepJob and key.startswith(_AXES)
+    axis = schema.kind is SweepJob and key.startswith(FREE_KEYS)
     if not axis:
         refuse_unknown(key, groups, schema)
     if full_key in PATH_KEYS and not is_hydras(value):

@@ -5,8 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from render.config.schema import Config
+from render.config.schema import Config, dotted
 from render.config.validation import require
+
+
+@dataclass
+class BreedConfig:
+    """The `sweep.breed` section: points bred from favourites.
+
+    Attributes:
+        favourites: File of favourites that a gallery exported, in short `from=`; None for a sweep that is not bred.
+        size: Number of new points.
+        mutation: Share of a point's settings that change, 0 to 1.
+        spread: Size of a change, as a share of the range of the favourites.
+        crossover: Share of the points that have two parents, 0 to 1.
+        seed: Seed of all choices.
+        keep: True if the favourites are points of the new sweep, too.
+        vary: Keys to change besides those of the favourites.
+        ranges: By key the least and largest number, or the choices, that a change may give.
+    """
+
+    favourites: str | None = None
+    size: int = 24
+    mutation: float = 0.4
+    spread: float = 0.25
+    crossover: float = 0.7
+    seed: int = 0
+    keep: bool = True
+    vary: list[str] = field(default_factory=list)
+    ranges: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -22,6 +49,7 @@ class SweepConfig:
         rows: Key of the axis along the rows of the contact sheet and the page.
         columns: Key of the axis along their columns.
         thumbnail: Size of a thumbnail, px.
+        breed: Points bred from favourites, instead of a grid.
     """
 
     axes: dict[str, Any] = field(default_factory=dict)
@@ -36,6 +64,7 @@ class SweepConfig:
     rows: str | None = None
     columns: str | None = None
     thumbnail: int = 320
+    breed: BreedConfig = field(default_factory=BreedConfig)
 
 
 @dataclass
@@ -54,4 +83,14 @@ def validate_sweep(sweep: SweepConfig) -> SweepConfig:
     require(sweep.max >= 1, "sweep.max", sweep.max, "must be at least 1")
     require(sweep.retries >= 0, "sweep.retries", sweep.retries, "must be 0 or more")
     require(32 <= sweep.thumbnail <= 1024, "sweep.thumbnail", sweep.thumbnail, "must be from 32 to 1024 px")
+    breed = sweep.breed
+    require(1 <= breed.size <= 100_000, "sweep.breed.size", breed.size, "must be from 1 to 100,000")
+    for key in ("mutation", "crossover"):
+        share = getattr(breed, key)
+        require(0 <= share <= 1, f"sweep.breed.{key}", share, "must be from 0 to 1")
+    require(0 < breed.spread <= 1, "sweep.breed.spread", breed.spread, "must be above 0 and at most 1")
+    require(0 <= breed.seed < 2**63, "sweep.breed.seed", breed.seed, "must be from 0 to 2^63 - 1")
+    for key, limits in dotted(breed.ranges).items():
+        rule = "must be two numbers, the smaller first, such as [0.5,4], or a list of choices"
+        require(limits is None or (isinstance(limits, list) and len(limits) > 0), f"sweep.breed.ranges.{key}", limits, rule)
     return sweep

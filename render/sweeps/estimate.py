@@ -14,8 +14,8 @@ from render.job import job as jobs
 from render.job.progress import duration_text
 from render.planning.plan import size_text
 from render.sweeps.axes.definition import SweepAxis, SweepDefinition
-from render.sweeps.axes.parsing import parse_sweep
 from render.sweeps.axes.points import expand, point_count
+from render.sweeps.breeding.generation import define_sweep
 from render.sweeps.rendering.drafting import DraftedPoint, RefusedPoint, draft_points, kernels_of
 from render.sweeps.sweep_directory import sweep_path
 from render.terminal.console import plain_console
@@ -55,7 +55,7 @@ def print_sweep_plan(root: str, words: Sequence[str]) -> None:
 
     Nothing is written.
     """
-    definition = parse_sweep(root, words)
+    definition = define_sweep(root, words)
     console, total, limit = plain_console(), point_count(definition), definition.config.sweep.max
     table = Table(title=f"{definition.config.name}: {total:,} points", title_justify="left")
     for heading in ("axis", "values", "of them"):
@@ -63,6 +63,8 @@ def print_sweep_plan(root: str, words: Sequence[str]) -> None:
     for axis in definition.axes:
         table.add_row(axis.key, _listed([value.label for value in axis.values]), f"{len(axis.values):,}")
     console.print(table)
+    for note in definition.lineage.notes if definition.lineage else ():
+        console.write_line(f"note         {note}")
     for line in (
         _point_lines(definition) if total <= limit else [f"maximum      sweep.max={limit:,}: raise it to render them"]
     ):

@@ -10,8 +10,8 @@ from render.errors import UserError
 from render.job.progress import say
 from render.job.report import start_logging
 from render.sweeps.axes.definition import SweepDefinition
-from render.sweeps.axes.parsing import parse_sweep
 from render.sweeps.axes.points import expand, point_count
+from render.sweeps.breeding.generation import define_sweep
 from render.sweeps.estimate import estimate_sweep
 from render.sweeps.gallery.make_commands import sweep_command
 from render.sweeps.rendering.drafting import RefusedPoint, draft_points
@@ -32,7 +32,7 @@ def sweep(root: str, words: Sequence[str]) -> int:
     Raises:
         UserError: Before anything is rendered, for words that do not make a valid sweep.
     """
-    return render_sweep(parse_sweep(root, words), words)
+    return render_sweep(define_sweep(root, words), words)
 
 
 def render_sweep(definition: SweepDefinition, words: Sequence[str]) -> int:
@@ -48,6 +48,8 @@ def render_sweep(definition: SweepDefinition, words: Sequence[str]) -> int:
         )
     directory = SweepDirectory(sweep_path(definition))
     directory.check()
+    for note in definition.lineage.notes if definition.lineage else ():
+        say(note, quiet=config.quiet)
     if total > _MAX_SILENT_POINTS:
         say(f"checking {total:,} points", quiet=config.quiet)
     farm = sweep_farm(config.farm, total)

@@ -15,6 +15,7 @@ from render.config.schema import FarmConfig
 from render.errors import UrgentInterrupt, UserError
 from render.job.progress import duration_text, say
 from render.sweeps.axes.definition import SweepDefinition, axis_names
+from render.sweeps.breeding.lineage_record import lineage_facts
 from render.sweeps.monitor.board import PointStatus
 from render.sweeps.monitor.event_log import Event
 from render.sweeps.rendering.drafting import DraftedPoint, RefusedPoint, kernels_of
@@ -94,7 +95,8 @@ class SweepRun:
             asdict(recorded_point(point)) | {"at": point.point.value_indices, "words": point.point.words}
             for point in self._points
         ]
-        return {"name": self._definition.config.name, "command": self._command, "axes": axes, "points": points}
+        facts = {"name": self._definition.config.name, "command": self._command, "axes": axes, "points": points}
+        return facts | {"table": self._definition.table_axes()} | lineage_facts(self._definition)
 
     def _render(self, reporter: SweepReporter) -> None:
         """Report the beginning and the points that are not rendered, then render the others."""

@@ -28,7 +28,7 @@ from tests.conftest import ROOT
 
 CONF = ROOT / "conf"
 #: Root configs of other commands.
-OTHERS = {"atlas", "channels", "classes", "grid", "layers"}
+OTHERS = {"atlas", "breed", "channels", "classes", "grid", "layers"}
 ROOTS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem not in OTHERS)
 GROUPS = {
     folder.name: sorted(path.stem for path in folder.glob("*.yaml"))

@@ -10,7 +10,7 @@ import pytest
 
 from render.config.compose import is_sweep, load_config
 from render.config.yaml_files import MAX_DEPTH, UnsafeYaml, check_yaml, load_all_yaml, load_yaml
-from render.sweeps.axes.shorthands import read_points
+from render.sweeps.axes.points_file import read_points
 from tests.conftest import SHARED, needs, refusal
 
 DEFAULTS = "defaults: [{job: default}, {model: inception_v3}, {objective: auto}, _self_]\n"

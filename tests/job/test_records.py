@@ -33,7 +33,7 @@ from render.storage import inputs
 from render.storage.local import LocalStorage, refuse_links, replacing, write_durably
 from render.storage.locking import lock_directory
 from render.storage.records import MalformedRecord, Side, WholeNumber, check_shape, fits, parse_record
-from render.sweeps.axes.shorthands import read_points
+from render.sweeps.axes.points_file import read_points
 from render.sweeps.monitor.board import Board
 from render.sweeps.monitor.sweep_record import read_sweep
 from render.viewer.live_run import LiveRun

@@ -36,7 +36,8 @@ from render.networks.inception_v3_slim import INCEPTION_V3_SLIM
 from render.networks.nodes import Conv, Preprocess
 from render.preflight.header import read_header
 from render.source.source import open_source
-from render.sweeps.axes.shorthands import read_points
+from render.sweeps.axes.points_file import read_points
+from render.sweeps.breeding.favourites import read_favourites
 from tests.networks.test_slim import small_graph
 
 #: What one read may take, s, and by how much the process may grow in all, bytes.
@@ -241,6 +242,11 @@ def _profile() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
+_POINTS = (b"- {step_size: 2, seed: 1}\n- {objective.terms: [mixed4]}\n", b"eyes: {objective: eyes}\n")
+_FAVOURITES = (
+    b'version: "1"\ngeneration: 1\nshared: {image: "me.jpg"}\nranges: {step_size: [1, 4]}\n'
+    b'points:\n- {step_size: "2"}\n- {objective: eyes}\nprints:\n- {step_size: "2", octaves.count: "9"}\n'
+)
 _XMP = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
     b'<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:description><rdf:Alt><rdf:li xml:lang="x-default">'
@@ -326,7 +332,12 @@ TARGETS: dict[str, Target] = {
     "labels": Target("names.txt", labels._read_cached, (b"n01440764 tench, Tinca tinca\n" * 9,)),
     "config": Target("c.yaml", lambda path: load_config(str(path), []), _YAML),
     "points": Target(
-        "p.yaml", lambda path: read_points(str(path), {}), (b"- {step_size: 2, seed: 1}\n- {objective.terms: [mixed4]}\n",)
+        "p.yaml",
+        lambda path: read_points(str(path), {}),
+        _POINTS,
+    ),
+    "favourites": Target(
+        "f.yaml", lambda path: read_favourites(str(path), {"objective": ["eyes"]}), (_FAVOURITES, b"- {seed: 1}\n")
     ),
     "xmp": Target("x.png", read_settings, (_picture("PNG"), _picture("PNG", xmp=_XMP)), allowed=(OSError,)),
     "icc": Target("p.icc", lambda path: read_profile(str(path)), (_profile(),)),

@@ -477,15 +477,22 @@ def test_favourites_are_kept_and_exported(shown: browser.Page, tmp_path: Path) -
     assert links(shown) == [point(number) for number in (0, 2, 14)]
     assert shown.run("location.hash") == "#favourites=only"
     content = downloaded(shown, tmp_path)
-    assert content.splitlines()[:2] == [
+    assert content.splitlines()[:4] == [
         "# Favourites of layers-1a2b3c4d: 3. This dreams them as prints:",
         "#   make sweep conf=poster sweep.points=favourites.yaml octaves.count=13",
+        "# This breeds new points from them:",
+        "#   make sweep conf=breed from=favourites.yaml",
     ]
-    assert yaml.safe_load(content) == [
-        {"image": f"sample:{image}", "objective.terms": f"[{layer}]", "step_size": step}
-        for image, layer, step in (("chelsea", "mixed3", "1"), ("chelsea", "mixed3", "2"), ("hubble", "mixed3", "2"))
-    ]
-    for item in yaml.safe_load(content):
+    exported = yaml.safe_load(content)
+    assert (
+        exported["points"]
+        == exported["prints"]
+        == [
+            {"image": f"sample:{image}", "objective.terms": f"[{layer}]", "step_size": step}
+            for image, layer, step in (("chelsea", "mixed3", "1"), ("chelsea", "mixed3", "2"), ("hubble", "mixed3", "2"))
+        ]
+    )
+    for item in exported["prints"]:
         config = load_config("poster", [f"{key}={value}" for key, value in item.items()])
         assert (config.image, config.objective.terms) == (item["image"], [item["objective.terms"][1:-1]])
     # One that is no favourite any more leaves the page, and the next has the focus.
@@ -578,7 +585,7 @@ def test_text_stays_text_to_the_end(chromium: browser.Browser, tmp_path: Path) -
     press(opened, "Escape")
     (tmp_path / "downloads").mkdir()
     content = downloaded(opened, tmp_path / "downloads")
-    assert yaml.safe_load(content) == [{"image": NASTY, "name": NASTY}]
+    assert yaml.safe_load(content)["points"] == [{"image": NASTY, "name": NASTY}]
     assert opened.complaints == []
     opened.close()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from render.config.sweep_schema import SweepJob
@@ -43,6 +43,33 @@ class SweepAxis:
 
 
 @dataclass(frozen=True)
+class Lineage:
+    """Origin of the points of a bred sweep.
+
+    Attributes:
+        generation: Number of times that the points have been bred, from 1.
+        favourites: The file of favourites, as the user named it.
+        digest: sha256 of the favourites and of what they share.
+        settings: sha256 of everything else that the points depend on.
+        parents: The `key=value` of each favourite.
+        shared: The `key=value` that the favourites' sweep had for all points.
+        ranges: (least, largest) of the numbers on the axes of that sweep, by key.
+        origins: For each value of the axis of points the indices of its parents; a favourite that is kept has itself alone.
+        notes: Lines for the user.
+    """
+
+    generation: int
+    favourites: str
+    digest: str
+    settings: str
+    parents: tuple[tuple[str, ...], ...]
+    shared: tuple[str, ...]
+    ranges: Mapping[str, tuple[float, float]]
+    origins: tuple[tuple[int, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class SweepDefinition:
     """Sweep as its root config and its words define it.
 
@@ -51,12 +78,14 @@ class SweepDefinition:
         config: Config of the root config and the fixed words. Its keys that are axes have the root config's values.
         axes: The axes, outermost first.
         fixed_words: The words that hold for all points.
+        lineage: Origin of the points of a bred sweep; None for any other.
     """
 
     root: str
     config: SweepJob
     axes: tuple[SweepAxis, ...]
     fixed_words: tuple[str, ...]
+    lineage: Lineage | None = None
 
     def table_axes(self) -> tuple[int | None, int | None]:
         """Return the indices of the row and column axes: as configured, else the last two.

@@ -5,13 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from render.config.compose import SWEEP, compose_root, fill_missing, groups_of, refuse_unknown, to_config
+from render.config.compose import (
+    BREED_FROM,
+    FREE_KEYS,
+    SWEEP,
+    compose_root,
+    fill_missing,
+    groups_of,
+    refuse_unknown,
+    to_config,
+)
 from render.errors import UserError
-from render.sweeps.axes.definition import SweepAxis, SweepDefinition, axis_index, key_of, names_value
+from render.sweeps.axes.definition import POINT, SweepAxis, SweepDefinition, axis_index, key_of, names_value
 from render.sweeps.axes.refusals import refuse_axis, refuse_shared
 from render.sweeps.axes.section_axes import labelled_axis, section_axes
 from render.sweeps.axes.values import values_of_word
 
+#: Key of the favourites that a sweep is bred from.
+FAVOURITES_KEY = "sweep.breed.favourites"
 #: Keys of free text, which may be empty.
 _TEXT_KEYS = ("output.title", "output.author")
 
@@ -27,7 +38,7 @@ def parse_sweep(root: str, words: Sequence[str]) -> SweepDefinition:
     if "," in root and not root.endswith((".yaml", ".yml")):
         raise UserError(f"conf={root}: conf cannot be an axis; sweep one config at a time")
     groups = groups_of(root, SWEEP)
-    word_axes, fixed_words = _split_words(words, groups)
+    word_axes, fixed_words = _split_words(list(map(_written_out, words)), groups)
     composed = compose_root(SWEEP, root, fixed_words)
     # A root config may leave mandatory values to the axes; points that lack them are refused.
     fill_missing(composed, SWEEP)
@@ -37,6 +48,11 @@ def parse_sweep(root: str, words: Sequence[str]) -> SweepDefinition:
     definition = SweepDefinition(root, config, tuple(axes.values()), tuple(fixed_words))
     _check(definition)
     return definition
+
+
+def _written_out(word: str) -> str:
+    """Return a word with `sweep.breed.favourites=` in place of its short form `from=`."""
+    return f"{FAVOURITES_KEY}={word.removeprefix(BREED_FROM)}" if word.startswith(BREED_FROM) else word
 
 
 def _split_words(
@@ -64,7 +80,7 @@ def _split_words(
 def _axis_of_word(word: str, key: str, groups: Mapping[str, Sequence[str]]) -> SweepAxis | None:
     """Return the axis that a word defines; None for a word with a single value."""
     key_text, equals, text = word.partition("=")
-    if not equals or key.startswith("sweep.axes."):
+    if not equals or key.startswith(FREE_KEYS):
         return None
     refuse_unknown(key, groups, SWEEP)
     if not text.strip() and key not in _TEXT_KEYS:
@@ -86,7 +102,10 @@ def _check(definition: SweepDefinition) -> None:
     It needs an axis; points may not share an output path; axes of rows, columns and `sweep.first` must exist.
     """
     axes, section = definition.axes, definition.config.sweep
-    if not axes:
+    is_bred = section.breed.favourites is not None
+    if is_bred and any(axis.key == POINT for axis in axes):
+        raise UserError(f"sweep.points and {FAVOURITES_KEY} both list points: set one of them to null")
+    if not axes and not is_bred:
         raise UserError("nothing to sweep: give a key several values, such as step_size=1,2,4 or image=photos/*.jpg")
     refuse_shared(definition.config.output)
     axes_text = f"there {'are' if len(axes) > 1 else 'is'} {', '.join(axis.key for axis in axes)}"
@@ -98,6 +117,6 @@ def _check(definition: SweepDefinition) -> None:
             raise UserError(f"sweep.{key}={axis_key} is no axis: {axes_text}")
     if rows is not None and rows == columns:
         raise UserError(f"sweep.rows and sweep.columns are both {section.rows}: set one of them to null")
-    for item in section.first:
+    for item in () if is_bred else section.first:
         if not any(names_value(item, axis, value) for axis in axes for value in axis.values):
             raise UserError(f"sweep.first has {item}, which is no value of an axis: {axes_text}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
@@ -66,19 +66,31 @@ def point_count(definition: SweepDefinition) -> int:
 
 def expand(definition: SweepDefinition) -> Iterator[GridPoint]:
     """Yield every combination in order, the last axis fastest."""
-    groups = groups_of(definition.root, SWEEP)
-    bases: dict[tuple[str, ...], _BaseConfig] = {}
+    factory = PointFactory(definition)
     grid = itertools.product(*(range(len(axis.values)) for axis in definition.axes))
     for number, value_indices in enumerate(grid):
         values = [axis.values[index] for axis, index in zip(definition.axes, value_indices, strict=True)]
+        yield factory.point(number, value_indices, values)
+
+
+class PointFactory:
+    """Factory of the points of a sweep, which composes one config for each combination of group choices."""
+
+    def __init__(self, definition: SweepDefinition) -> None:
+        self._definition = definition
+        self._groups = groups_of(definition.root, SWEEP)
+        self._bases: dict[tuple[str, ...], _BaseConfig] = {}
+
+    def point(self, number: int, value_indices: tuple[int, ...], values: Sequence[AxisValue]) -> GridPoint:
+        """Return the point of these values, with its checked config or the error that refuses it."""
         words = tuple(word for value in values for word in value.words)
-        choices = tuple(word for word in words if key_of(word) in groups)
-        if choices not in bases:
-            bases[choices] = _BaseConfig(definition, choices)
+        choices = tuple(word for word in words if key_of(word) in self._groups)
+        if choices not in self._bases:
+            self._bases[choices] = _BaseConfig(self._definition, choices)
         try:
-            yield GridPoint(number, value_indices, words, bases[choices].config(values, words))
+            return GridPoint(number, value_indices, words, self._bases[choices].config(values, words))
         except UserError as error:
-            yield GridPoint(number, value_indices, words, None, str(error))
+            return GridPoint(number, value_indices, words, None, str(error))
 
 
 def rank(definition: SweepDefinition, point: GridPoint) -> int:
@@ -117,7 +129,7 @@ class _BaseConfig:
             assert isinstance(typed, DictConfig)
             self._typed = typed
 
-    def config(self, values: list[AxisValue], words: tuple[str, ...]) -> Config:
+    def config(self, values: Sequence[AxisValue], words: tuple[str, ...]) -> Config:
         """Return the config of one point. Raise `UserError` if it is invalid."""
         if self._error:
             raise UserError(self._error)
@@ -133,7 +145,7 @@ class _BaseConfig:
             if isinstance(patch, str):
                 raise UserError(patch)
             for key, typed_value in patch:
-                _set(config, key, deepcopy(typed_value))
+                set_value(config, key, deepcopy(typed_value))
         return check_job(config)
 
     def _composed(self, words: tuple[str, ...]) -> Config:
@@ -174,7 +186,7 @@ def _typed(config: DictConfig, key: str, value: Any) -> Any:
         OmegaConf.update(config, key, old_value, merge=False, force_add=True)
 
 
-def _set(config: Config, key: str, value: Any) -> None:
+def set_value(config: Config, key: str, value: Any) -> None:
     """Set the field of a config that a dotted key names."""
     *sections, leaf = key.split(".")
     section_config: Any = config

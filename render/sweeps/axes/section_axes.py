@@ -12,8 +12,9 @@ from render.errors import UserError
 from render.networks.architecture import Architecture
 from render.networks.weights import find_model
 from render.sweeps.axes.definition import POINT, AxisValue, SweepAxis
+from render.sweeps.axes.points_file import document_points, read_document
 from render.sweeps.axes.refusals import refuse_axis, refuse_twice
-from render.sweeps.axes.shorthands import TERMS, channel_values, layer_values, point_names, read_points
+from render.sweeps.axes.shorthands import TERMS, channel_values, layer_values, point_names
 from render.sweeps.axes.values import ValueText, labels, values_of_config
 
 _MODEL_KEYS = ("model", "model.name")
@@ -52,7 +53,8 @@ def section_axes(
     def is_in_words(entry: str) -> bool:
         return any(entry == key or entry.startswith(f"{key}.") for key in word_axes)
 
-    points = [] if section.points is None else read_points(section.points, groups)
+    document = None if section.points is None else read_document(section.points, "sweep.points")
+    points = [] if document is None else document_points(document, groups)
     point_keys = {key for point in points for key in point}
     for key in point_keys:
         refuse_axis(key, groups, f"sweep.points={section.points}")
@@ -60,8 +62,8 @@ def section_axes(
             raise UserError(f"the points of {section.points} have {key} of their own: drop it here, or there")
     axis_keys = [*point_keys, *(key for key, axis in word_axes.items() if axis is not None)]
     sources = list(_sources(config, axis_keys, groups))
-    if points:
-        yield _points_axis(points, str(section.points))
+    if document is not None:
+        yield points_axis(points, document.where, document.names)
     for source in sources:
         entry, key = source.entry, source.key
         if key in word_axes:
@@ -120,10 +122,14 @@ def _sources(
         yield _AxisSource(entry, key, partial(values_of_config, key, value, groups))
 
 
-def _points_axis(points: Sequence[Mapping[str, ValueText]], path: str) -> SweepAxis:
-    """Return the axis of a file of points, one value for each point."""
+def points_axis(points: Sequence[Mapping[str, ValueText]], where: str, names: Sequence[str] = ()) -> SweepAxis:
+    """Return the axis of listed points, one value for each point.
+
+    `names` are the points' names; if empty, they follow from the values. Raise `UserError`, naming `where`, for points that
+    are there twice.
+    """
     words = [tuple(f"{key}={value.text}" for key, value in point.items()) for point in points]
-    refuse_twice([" ".join(sorted(point_words)) for point_words in words], f"sweep.points={path}")
-    named_points = zip(words, point_names(points), strict=True)
-    names = labels([ValueText(" ".join(point_words), (name,)) for point_words, name in named_points])
-    return SweepAxis(POINT, tuple(map(AxisValue, names, words)))
+    refuse_twice([" ".join(sorted(point_words)) for point_words in words], where)
+    named_points = zip(words, names or point_names(points), strict=True)
+    axis_labels = labels([ValueText(" ".join(point_words), (name,)) for point_words, name in named_points])
+    return SweepAxis(POINT, tuple(map(AxisValue, axis_labels, words)))

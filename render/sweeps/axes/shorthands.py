@@ -1,24 +1,18 @@
-"""Shorthands of the `sweep` section: all layers, a layer's channels, a file of points."""
+"""Shorthands of the `sweep` section: all layers, a layer's channels, names of points."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from render.config.atlas_schema import chosen_channels
-from render.config.compose import PATH_KEYS, SWEEP, refuse_unknown
-from render.config.hydra_text import hydra_text, is_hydras, parsed_word
-from render.config.yaml_files import UnsafeYaml, load_yaml, read_yaml_text
+from render.config.hydra_text import hydra_text
 from render.errors import UserError
 from render.networks.architecture import Architecture
 from render.networks.nodes import InceptionBlock
-from render.storage.url import SCHEMES
-from render.storage.user_paths import user_path
-from render.sweeps.axes.values import ValueText, labels, plain_text, value_of_name, value_of_text, values_of_word
+from render.sweeps.axes.values import ValueText, labels
 
 #: Key whose values are layers and channels.
 TERMS = "objective.terms"
-#: Keys whose values are free text, which may look like a URL.
-_TEXT_KEYS = ("name", "output.title", "output.author")
 
 
 def layer_values(layers: object, architecture: Architecture | None) -> list[ValueText]:
@@ -63,30 +57,6 @@ def channel_values(channels: str, architecture: Architecture | None) -> list[Val
     return [ValueText(hydra_text([f"{layer.name}:{channel}"]), (str(channel),)) for channel in numbers]
 
 
-def read_points(path: str, groups: Mapping[str, Sequence[str]]) -> list[dict[str, ValueText]]:
-    """Read the points that a YAML file lists, each a mapping of keys to values.
-
-    Values are spelled as on the command line.
-
-    Raises:
-        UserError: For a file that is not such a list, and for unknown keys.
-    """
-    where = f"sweep.points={path}"
-    try:
-        points = load_yaml(read_yaml_text(user_path(path, "sweep.points")))
-    except FileNotFoundError:
-        raise UserError(f"{where}: there is no such file") from None
-    except OSError as error:
-        raise UserError(f"{where}: {error.strerror}") from None
-    except UnsafeYaml as error:
-        raise UserError(f"{where} is not valid YAML: {error}") from None
-    if points is None or points == []:
-        raise UserError(f"{where} lists no points: write one in a line, such as - {{step_size: 2}}")
-    if not isinstance(points, list):
-        raise UserError(f"{where} is no list of points: write one in a line, such as - {{step_size: 2}}")
-    return [_point(point, f"{where}, point {number}", groups) for number, point in enumerate(points, start=1)]
-
-
 def point_names(points: Sequence[Mapping[str, ValueText]]) -> list[str]:
     """Return a name for each point, from the values of the keys in which points differ."""
     keys = list(dict.fromkeys(key for point in points for key in point))
@@ -103,36 +73,3 @@ def point_names(points: Sequence[Mapping[str, ValueText]]) -> list[str]:
         )
 
     return [name(point) or "as it is" for point in points]
-
-
-def _point(entry: object, where: str, groups: Mapping[str, Sequence[str]]) -> dict[str, ValueText]:
-    """Return the values of one entry in a file of points; errors begin with `where`."""
-    if not isinstance(entry, dict) or not entry:
-        raise UserError(f"{where} is no mapping of keys to values: write it as {{step_size: 2, seed: 1}}")
-    point: dict[str, ValueText] = {}
-    for key, value in entry.items():
-        try:
-            refuse_unknown(str(key), groups, SWEEP)
-            text = value if isinstance(value, str) else plain_text(key, value)
-            _refuse_references(key, text)
-            if key in PATH_KEYS:
-                point[key] = value_of_name(key, text)
-                continue
-            if values_of_word(key, text, groups) is not None:
-                raise UserError(f"{key}={text} has several values: a point has one of each")
-            point[key] = value_of_text(key, text)
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from None
-    return point
-
-
-def _refuse_references(key: str, text: str) -> None:
-    """Raise `UserError` for a value with a reference: the file may come from somebody else.
-
-    References are `${...}`, in any spelling, and URLs of object stores.
-    """
-    value = text if key in PATH_KEYS and not is_hydras(text) else str(parsed_word(f"{key}={text}").value())
-    if "${" in value and not (key in PATH_KEYS and not is_hydras(text)):
-        raise UserError(f"{key}={text}: a file of points has values alone: write out what ${{...}} stands for")
-    if key not in _TEXT_KEYS and any(f"{scheme}://" in value for scheme in SCHEMES):
-        raise UserError(f"{key}={text}: a file of points names no URLs: bring the file, and name it here")

@@ -174,17 +174,17 @@ def _of_element(key: str, element: Any, text: str | None = None) -> ValueText:
     if key in PATH_KEYS:
         return value_of_name(key, Transformer.str(element))
     value_text = Transformer.str(element) if text is None else text
-    return ValueText(value_text, (_display_name(_unquoted(element), " + " if key == _TERMS else ", "),))
+    return ValueText(value_text, (_display_name(unquoted(element), " + " if key == _TERMS else ", "),))
 
 
-def _unquoted(element: Any) -> Any:
+def unquoted(element: Any) -> Any:
     """Return an element of Hydra's grammar without its quotes."""
     if isinstance(element, QuotedString):
         return element.text
     if isinstance(element, list):
-        return [_unquoted(item) for item in element]
+        return [unquoted(item) for item in element]
     if isinstance(element, dict):
-        return {_unquoted(key): _unquoted(item) for key, item in element.items()}
+        return {unquoted(key): unquoted(item) for key, item in element.items()}
     return element
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from render.sweeps.axes.definition import SweepAxis
@@ -28,7 +29,8 @@ class ShownPoint:
         words: The `key=value` of its axes.
         command: The command that renders it again.
         poster_command: The command that renders it as a print.
-        favourite_words: The `key=value` for it in a file of favourites; if empty, `words` are used.
+        favourite_words: The `key=value` for its print in a file of favourites; if empty, `words` are used.
+        parents: In a bred sweep the numbers of its parents among the exhibition's; a kept favourite has itself.
     """
 
     value_indices: tuple[int, ...]
@@ -45,6 +47,7 @@ class ShownPoint:
     command: str
     poster_command: str
     favourite_words: tuple[str, ...] = ()
+    parents: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,10 @@ class Exhibition:
         settings: (name, text) of the settings that all points share.
         command: The command that makes the sweep again.
         favourites_command: The command that renders a file of favourites as prints; empty for the default one.
+        shared_words: The `key=value` that a file of favourites says of all points.
+        ranges: (least, largest) of the numbers on each axis, by key.
+        generation: Number of times that the points have been bred; 0 for a grid.
+        parents: In a bred sweep the `key=value` of each parent.
     """
 
     title: str
@@ -70,3 +77,7 @@ class Exhibition:
     settings: tuple[tuple[str, str], ...]
     command: str
     favourites_command: str = ""
+    shared_words: tuple[str, ...] = ()
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    generation: int = 0
+    parents: tuple[tuple[str, ...], ...] = ()

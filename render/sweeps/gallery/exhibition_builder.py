@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from render.config.hydra_text import hydra_text
 from render.job.targets import targets
 from render.pages.zoom_page import setting_text
-from render.sweeps.axes.definition import SweepDefinition
+from render.sweeps.axes.definition import Lineage, SweepDefinition
 from render.sweeps.gallery.exhibition import Exhibition, ShownPoint
+from render.sweeps.gallery.favourite_facts import axis_ranges, point_origins, shared_words
 from render.sweeps.gallery.make_commands import favourites_as_prints, point_command, poster_command
 from render.sweeps.monitor.board import Board
 from render.sweeps.rendering.drafting import DraftedPoint, RefusedPoint
@@ -39,16 +40,34 @@ def build_exhibition(
     first = drafted[0] if drafted else None
     prints = favourites_as_prints([(point.point.words, point.config, point.size) for point in drafted])
     print_words = {point.point.number: words for point, words in zip(drafted, prints.words, strict=True)}
+    shown_points = [
+        _shown_point(point, board, sweep_directory, print_words.get(point.point.number, ())) for point in points
+    ]
+    lineage = definition.lineage
+    origins = point_origins(definition, [point.point.value_indices for point in points])
     return Exhibition(
         sweep_directory.name,
         definition.axes,
-        tuple(_shown_point(point, board, sweep_directory, print_words.get(point.point.number, ())) for point in points),
+        tuple(replace(point, parents=parents) for point, parents in zip(shown_points, origins, strict=True)),
         rows,
         columns,
-        (*_shared_settings(definition, first), ("program", f"version {__version__}")),
+        (*_shared_settings(definition, first), *_lineage_settings(lineage), ("program", f"version {__version__}")),
         command,
         prints.command if drafted else "",
+        shared_words(definition),
+        axis_ranges(definition),
+        lineage.generation if lineage else 0,
+        lineage.parents if lineage else (),
     )
+
+
+def _lineage_settings(lineage: Lineage | None) -> list[tuple[str, str]]:
+    """Return (name, text) of the origin of a bred sweep."""
+    if lineage is None:
+        return []
+    count = len(lineage.parents)
+    parents_text = f"{count} favourite{'' if count == 1 else 's'} in {lineage.favourites}"
+    return [("generation", f"{lineage.generation}, bred from {parents_text}")]
 
 
 def _shared_settings(definition: SweepDefinition, first: DraftedPoint | None) -> list[tuple[str, str]]:

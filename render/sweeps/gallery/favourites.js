@@ -2,7 +2,7 @@
 class Favourites {
   constructor({ storage, title, points, favourites }) {
     [this.storage, this.title, this.points] = [storage, title, points];
-    [this.name, this.command] = [favourites.file, favourites.command];
+    [this.name, this.command, this.origin] = [favourites.file, favourites.command, favourites];
     this.names = new Set();
     this.read();
   }
@@ -36,18 +36,27 @@ class Favourites {
     }
   }
 
-  /** Return YAML for `sweep.points`. JSON strings are valid YAML, except for some characters that end a line in YAML. */
+  /**
+   * Return YAML for `sweep.points`, which reads the prints, and for `from`, which reads the rest. JSON strings are valid YAML,
+   * except for some characters that end a line in YAML.
+   */
   file() {
     const quoted = (text) => JSON.stringify(text).replace(/[\u007f-\u009f\u2028\u2029\ufeff]/g, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`);
     const key = (text) => (/^[A-Za-z_][\w.]*$/.test(text) ? text : quoted(text));
     const comment = (text) => text.split(/[\r\n\u0085\u2028\u2029]/).map((line) => `# ${line}\n`).join("");
-    // Points that differ only in size give one print.
-    const items = [...new Set(this.numbers().map((number) => this.points[number].listed.map((word) => {
+    const mapping = (words) => words.map((word) => {
       const equals = word.indexOf("=");
       return `${key(word.slice(0, equals))}: ${quoted(word.slice(equals + 1))}`;
-    }).join(", ")))];
-    return comment(`Favourites of ${this.title}: ${items.length}. This dreams them as prints:`) + comment(`  ${this.command}`) +
-      items.map((item) => `- {${item}}\n`).join("");
+    }).join(", ");
+    // Points that differ only in size give one print.
+    const list = (field) => [...new Set(this.numbers().map((number) => mapping(this.points[number][field])))];
+    const points = list("words"), prints = list("listed"), { version, generation, shared, ranges } = this.origin;
+    const lines = (name, items) => `${name}:${items.length ? "" : " []"}\n${items.map((item) => `- {${item}}\n`).join("")}`;
+    const spans = Object.entries(ranges).map(([name, pair]) => `${key(name)}: ${JSON.stringify(pair)}`).join(", ");
+    return comment(`Favourites of ${this.title}: ${points.length}. This dreams them as prints:`) + comment(`  ${this.command}`) +
+      comment("This breeds new points from them:") + comment(`  ${this.origin.breed}`) +
+      `version: ${quoted(version)}\ngeneration: ${generation}\nshared: {${mapping(shared)}}\nranges: {${spans}}\n` +
+      lines("points", points) + lines("prints", prints);
   }
 
   save() {

@@ -322,6 +322,12 @@
     return row(called, select);
   }
 
+  /** Return rows that name a bred point's parents; those on the page are buttons that lead to them. */
+  function parentRows(number) {
+    return points[number].parents.map(([text, parent], place) => row(place ? "and" : "bred from",
+      parent === number ? "a favourite itself" : parent === null ? text : element("button", { onclick: () => go(parent) }, text)));
+  }
+
   function command(purpose, text, number) {
     const id = `command-${number}`;
     return !text ? [] : [element("h3", {}, purpose), element("div", { className: "command" },
@@ -346,6 +352,7 @@
     const facts = [["state", state === "done" ? "" : state], ["reason", reason], ["size", size[0] ? `${size[1]} × ${size[0]} px` : ""],
       ["time", state === "done" && seconds > 0 ? duration(seconds) : ""], ["file", file ? decodeURIComponent(file) : ""], ["words", words.join(" ")]];
     $("settings").append(...facts.filter(([, value]) => value).map(([key, value]) => row(key, value)));
+    $("settings").append(...parentRows(number));
     $("commands").replaceChildren(...command("Make it again", again, 1), ...command("Make it as a print", poster, 2));
     for (const [id, address] of [["large-file", file ?? points[number].large], ["large-deep", zoom]]) {
       $(id).hidden = !address;

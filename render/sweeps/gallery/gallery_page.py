@@ -11,9 +11,11 @@ from urllib.parse import quote
 
 from render.export.picture import write_whole
 from render.pages.templates import fill, script_json, table_rows
-from render.sweeps.axes.definition import axis_names, point_label
+from render.sweeps.axes.definition import POINT, axis_index, axis_names, point_label
 from render.sweeps.gallery.exhibition import Exhibition, ShownPoint
+from render.sweeps.gallery.favourite_facts import BREED_CONFIG
 from render.sweeps.gallery.make_commands import FAVOURITES
+from render.system.version import __version__
 from render.terminal.text import encoded
 
 #: File name of the page in a sweep's directory.
@@ -97,9 +99,34 @@ def _data(exhibition: Exhibition, names: list[str]) -> dict[str, Any]:
         "favourites": {
             "file": FAVOURITES,
             "command": exhibition.favourites_command or f"make sweep conf=poster sweep.points={FAVOURITES}",
+            "breed": f"make sweep conf={BREED_CONFIG} from={FAVOURITES}",
+            "version": __version__,
+            "generation": exhibition.generation,
+            "shared": exhibition.shared_words,
+            "ranges": exhibition.ranges,
         },
-        "points": [_point(shown, number) for number, shown in enumerate(exhibition.points)],
+        "points": [
+            _point(shown, number) | {"parents": parents}
+            for number, (shown, parents) in enumerate(zip(exhibition.points, _parents(exhibition), strict=True))
+        ],
     }
+
+
+def _parents(exhibition: Exhibition) -> list[list[tuple[str, int | None]]]:
+    """Return for each point its parents: their words, and their number on the page, None if they are not on it."""
+    point_axis = axis_index(exhibition.axes, POINT)
+    if not exhibition.parents or point_axis is None:
+        return [[] for _ in exhibition.points]
+    places = {shown.value_indices: number for number, shown in enumerate(exhibition.points)}
+    indices_by_words = {value.words: index for index, value in enumerate(exhibition.axes[point_axis].values)}
+
+    def entry(shown: ShownPoint, parent: int) -> tuple[str, int | None]:
+        words = exhibition.parents[parent]
+        indices = list(shown.value_indices)
+        indices[point_axis] = indices_by_words.get(words, -1)
+        return " ".join(words), places.get(tuple(indices))
+
+    return [[entry(shown, parent) for parent in shown.parents] for shown in exhibition.points]
 
 
 def _point(shown: ShownPoint, number: int) -> dict[str, Any]:

@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def write_sheets(directory: Path, exhibition: Exhibition, side: int = 320) -> li
         digest = _digest(directory, exhibition, layout)
         if _settings(path).get(_DIGEST) != digest:
             settings = {"command": exhibition.command, "made": dict(exhibition.settings), _DIGEST: digest}
-            image = image_of(_draw(directory, exhibition.points, layout))
+            image = image_of(draw_sheet(exhibition.points, layout, partial(fitted_thumbnail, directory)))
             write_picture(path, image, "png", Metadata(settings, title=exhibition.title))
     for path in _sheet_files(directory):
         if path not in paths and _DIGEST in _settings(path):
@@ -98,8 +99,15 @@ def _digest(directory: Path, exhibition: Exhibition, layout: ContactSheetLayout)
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _draw(directory: Path, points: Sequence[ShownPoint], layout: ContactSheetLayout) -> np.ndarray:
-    """Return the sheet as (rows, columns, 3) uint8 RGB."""
+def draw_sheet(
+    points: Sequence[ShownPoint],
+    layout: ContactSheetLayout,
+    picture_of: Callable[[ShownPoint, tuple[int, int]], Image.Image | None],
+) -> np.ndarray:
+    """Return the sheet as (rows, columns, 3) uint8 RGB.
+
+    `picture_of` returns the picture of a point scaled to fit into (rows, columns) px; None if it cannot be read.
+    """
     height, width = layout.shape
     sheet = Image.new("RGB", (width, height), GROUND)
     for text in layout.texts:
@@ -107,7 +115,7 @@ def _draw(directory: Path, points: Sequence[ShownPoint], layout: ContactSheetLay
     draw = ImageDraw.Draw(sheet)
     for cell in layout.cells:
         point, (rows, columns) = points[cell.point], cell.rect
-        picture = _thumbnail(directory, point, cell.rect.shape) if point.state == "done" else None
+        picture = picture_of(point, cell.rect.shape) if point.state == "done" else None
         if picture is None:
             draw.rectangle((columns.start, rows.start, columns.stop - 1, rows.stop - 1), EMPTY)
             for text in cell_texts(point, cell.rect, layout.font):
@@ -118,7 +126,7 @@ def _draw(directory: Path, points: Sequence[ShownPoint], layout: ContactSheetLay
     return np.asarray(sheet)
 
 
-def _thumbnail(directory: Path, point: ShownPoint, room: tuple[int, int]) -> Image.Image | None:
+def fitted_thumbnail(directory: Path, point: ShownPoint, room: tuple[int, int]) -> Image.Image | None:
     """Return the point's picture scaled to fit into `room`, (rows, columns) px.
 
     Return None if it cannot be read.

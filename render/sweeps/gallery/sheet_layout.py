@@ -66,7 +66,7 @@ def lay_out(exhibition: Exhibition, side: int = 320, max_bytes: int = LARGEST_SH
     for measured, head, cut in best:
         for blocks in blocks_by_sheet(measured, cut):
             number = f" ({len(layouts) + 1} of {count})" if count > 1 else ""
-            layouts.append(_sheet(measured, head, cut, blocks, number))
+            layouts.append(sheet_layout(measured, head, cut, blocks, number))
     return layouts
 
 
@@ -76,7 +76,7 @@ def _styles(points: Sequence[ShownPoint], pages: Sequence[SheetPage], side: int)
     All cells of a page have one size, in which all its pictures fit. The longest side of a cell is the same on all pages.
     """
     sizes = [point.size for point in points if min(point.size) > 0]
-    aspects = [_aspect([points[number].size for number in page.cells.values()] or sizes) for page in pages]
+    aspects = page_aspects(points, pages)
     longest = max(map(max, sizes), default=side)
     longest = max(MIN_CELL_SIDE, min(side, max(longest, _USUAL_CELL_SIDE)))
     while True:
@@ -91,6 +91,12 @@ def _styles(points: Sequence[ShownPoint], pages: Sequence[SheetPage], side: int)
         longest = max(MIN_CELL_SIDE, int(longest * 0.87))
 
 
+def page_aspects(points: Sequence[ShownPoint], pages: Sequence[SheetPage]) -> list[tuple[float, float]]:
+    """Return for each page the (rows, columns) of the box in which all its pictures fit, its longest side 1."""
+    sizes = [point.size for point in points if min(point.size) > 0]
+    return [_aspect([points[number].size for number in page.cells.values()] or sizes) for page in pages]
+
+
 def _aspect(sizes: Sequence[tuple[int, int]]) -> tuple[float, float]:
     """Return (rows, columns) of the box in which all pictures fit.
 
@@ -100,7 +106,9 @@ def _aspect(sizes: Sequence[tuple[int, int]]) -> tuple[float, float]:
     return max(size[0] / max(size) for size in valid_sizes), max(size[1] / max(size) for size in valid_sizes)
 
 
-def _sheet(page: MeasuredPage, head: SheetHead, cut: BlockCut, blocks: Sequence[Rect], number: str) -> ContactSheetLayout:
+def sheet_layout(
+    page: MeasuredPage, head: SheetHead, cut: BlockCut, blocks: Sequence[Rect], number: str = ""
+) -> ContactSheetLayout:
     """Return one sheet: its head, then its blocks below each other or side by side."""
     style = page.style
     width = page.sheet_width(cut.columns, cut.across)

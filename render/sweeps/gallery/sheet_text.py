@@ -37,14 +37,15 @@ class SheetText:
 
 @dataclass(frozen=True)
 class SheetStyle:
-    """Measures of a page, px, for cells of `tile` (rows, columns) px."""
+    """Measures of a page, px, for cells of `tile` (rows, columns) px. A `font_size` of 0 follows from the cells."""
 
     tile: tuple[int, int]
+    font_size: int = 0
 
     @property
     def font(self) -> int:
         """Font size."""
-        return max(12, min(20, round(max(self.tile) * 0.065)))
+        return self.font_size or max(12, min(20, round(max(self.tile) * 0.065)))
 
     @property
     def line(self) -> int:

@@ -98,7 +98,7 @@ def draft_points(
     Raises:
         UserError: If two points are the same job.
     """
-    drafter = _Drafter(definition, sweep_directory, memory_gb)
+    drafter = Drafter(definition, sweep_directory, memory_gb)
     labels_by_job: dict[str, str] = {}
     for point in points:
         check()
@@ -123,7 +123,7 @@ def kernels_of(points: Iterable[DraftedPoint]) -> frozenset[KernelKey]:
     return frozenset[KernelKey]().union(*(point.kernels for point in points))
 
 
-class _Drafter:
+class Drafter:
     """Drafter of points, for one worker if possible, else for all workers together."""
 
     def __init__(self, definition: SweepDefinition, sweep_directory: Path | None, memory_gb: float | None) -> None:

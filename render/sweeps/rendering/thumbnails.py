@@ -62,21 +62,54 @@ def make_thumbnail(run_directory: Path, picture: Path, side: int) -> None:
     Raises:
         UserError: If the picture cannot be read or a file cannot be written.
     """
+    image, is_large = _in_memory(picture, lambda is_large: MAX_LARGE_SIDE if is_large else side)
+    if is_large:
+        _write(run_directory / LARGE, image, _LARGE_QUALITY)
+    _write(run_directory / THUMBNAIL, _shrunk(image, side) if is_large else image, _THUMBNAIL_QUALITY)
+    if not is_large:
+        (run_directory / LARGE).unlink(missing_ok=True)
+
+
+def small_picture(picture: Path, side: int) -> pyvips.Image:
+    """Return a finished picture of any format with a longest side of at most `side` px, 8-bit sRGB, in memory.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    return _in_memory(picture, lambda _: side)[0]
+
+
+def _in_memory(picture: Path, side_of: Callable[[bool], int]) -> tuple[pyvips.Image, bool]:
+    """Return a picture in memory, and whether a browser cannot show it whole.
+
+    `side_of` returns its longest side, px, given the latter. Raise `UserError` if the picture cannot be read.
+    """
     try:
         with _open_picture(picture) as opened:
             # Keep it in memory: it may be needed twice, and later errors are then errors of writing.
-            image = opened.shrunk(MAX_LARGE_SIDE if opened.is_large else side).copy_memory()
+            image = opened.shrunk(side_of(opened.is_large)).copy_memory()
             opened.check()
     except DamagedCheckpoint as damage:
         raise _unreadable(picture, str(damage)) from None
     except (OSError, pyvips.Error) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise _unreadable(picture, lines[-1] if lines else "it is damaged") from None
-    if opened.is_large:
-        _write(run_directory / LARGE, image, _LARGE_QUALITY)
-    _write(run_directory / THUMBNAIL, _shrunk(image, side) if opened.is_large else image, _THUMBNAIL_QUALITY)
-    if not opened.is_large:
-        (run_directory / LARGE).unlink(missing_ok=True)
+    return image, opened.is_large
+
+
+def picture_size(picture: Path) -> tuple[int, int] | None:
+    """Return (rows, columns) px of a picture; None if it cannot be read or is none that a sheet can show."""
+    if picture.is_dir():
+        try:
+            image = small_picture(picture, MAX_LARGE_SIDE)
+        except UserError:
+            return None
+        return image.height, image.width
+    try:
+        image, _ = open_file(picture)
+    except (UserError, OSError, pyvips.Error):
+        return None
+    return image.height, image.width
 
 
 def shown_files(

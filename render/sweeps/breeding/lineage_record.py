@@ -1,0 +1,68 @@
+"""Lineage in `sweep.json`: the points of a bred sweep, from which a broken-off one goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypedDict
+
+from render.storage.records import Sha256, WholeNumber, fits
+from render.sweeps.axes.definition import POINT, SweepDefinition
+from render.sweeps.monitor.sweep_record import read_sweep
+
+#: Key of the lineage in `sweep.json`.
+BREED = "breed"
+
+
+class _RecordedPoint(TypedDict):
+    words: list[str]
+    parents: list[WholeNumber]
+
+
+class RecordedLineage(TypedDict):
+    """Lineage as `sweep.json` has it; words are checked like those of a file of points."""
+
+    generation: WholeNumber
+    favourites: str
+    digest: Sha256
+    settings: Sha256
+    parents: list[list[str]]
+    shared: list[str]
+    ranges: dict[str, list[float]]
+    points: list[_RecordedPoint]
+
+
+def lineage_facts(definition: SweepDefinition) -> dict[str, Any]:
+    """Return what `sweep.json` says of the origin of a sweep's points; nothing for a sweep that is not bred."""
+    lineage = definition.lineage
+    if lineage is None:
+        return {}
+    axis = next(axis for axis in definition.axes if axis.key == POINT)
+    recorded: RecordedLineage = {
+        "generation": lineage.generation,
+        "favourites": lineage.favourites,
+        "digest": lineage.digest,
+        "settings": lineage.settings,
+        "parents": [list(words) for words in lineage.parents],
+        "shared": list(lineage.shared),
+        "ranges": {key: list(pair) for key, pair in lineage.ranges.items()},
+        "points": [
+            {"words": list(value.words), "parents": list(parents)}
+            for value, parents in zip(axis.values, lineage.origins, strict=True)
+        ],
+    }
+    return {BREED: recorded}
+
+
+def read_lineage(directory: Path) -> tuple[Mapping[str, Any], RecordedLineage | None]:
+    """Return the record in a sweep's directory, empty if there is none, and the lineage in it, None if it has none."""
+    record = read_sweep(directory)
+    lineage = record.get(BREED)
+    if not fits(lineage, RecordedLineage):
+        return record, None
+    return record, lineage
+
+
+def point_texts(words: list[str]) -> dict[str, str]:
+    """Return recorded words as an entry of a file of points."""
+    return {key: text for key, _, text in (word.partition("=") for word in words)}

@@ -155,6 +155,11 @@ def _composed(directory: Path, name: str, words: Sequence[str]) -> DictConfig:
             try:
                 return compose(name, overrides=list(words))
             except HydraException as error:
+                if (needed := re.match(r"In 'look/(.*?)': Could not override", str(error))) is not None:
+                    raise UserError(
+                        f"look={needed[1]} chooses a model and an objective: have the config's defaults list name a model "
+                        "and an objective"
+                    ) from None
                 missing = next(
                     (group for group in _OPTIONAL_GROUPS if str(error).startswith(f"Could not override '{group}'")), None
                 )
@@ -324,8 +329,10 @@ def _checked(word: str, groups: Mapping[str, Sequence[str]], schema: Schema) -> 
     # For a group in another package (objective@x), Hydra lists the choices itself.
     if equals and key in groups and (choice not in groups[key] if full_key == key else not isinstance(choice, str)):
         subkeys = ", ".join(name for name in schema_keys(schema) if name.startswith(f"{key}."))
-        hint = "" if isinstance(choice, str) else f"; or do you mean {subkeys}?"
-        raise UserError(f"there is no {key} {value!r}: choose {' or '.join(groups[key])}{hint}")
+        hint = "" if isinstance(choice, str) or not subkeys else f"; or do you mean {subkeys}?"
+        close_matches = difflib.get_close_matches(str(choice), groups[key], n=1)
+        guess = f"did you mean {close_matches[0]}? " if close_matches else ""
+        raise UserError(f"there is no {key} {value!r}: {guess}choose {' or '.join(groups[key])}{hint}")
     return word
 
 

@@ -158,6 +158,7 @@ class Copies:
         """Yield the inputs of the job: config key, then path or URL."""
         yield "image", self._config.image
         yield "model.weights", self._config.model.weights
+        yield "output.match", self._config.output.match
         yield from named_files(asdict(self._config.objective))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from render.config.compose import check_job
 from render.config.formats import FORMATS
 from render.config.hydra_text import literals
-from render.config.schema import OBJECTIVE_FILE_KEYS, Config
+from render.config.schema import MATCH_SOURCE, OBJECTIVE_FILE_KEYS, Config
 from render.errors import UserError
 from render.storage.url import checked_url, is_url
 from render.storage.user_paths import user_path
@@ -69,6 +69,9 @@ def portable_settings(config: Config, *, shared: bool) -> tuple[dict[str, Any], 
         value = settings[section][key]
         if value is not None and value not in names:
             settings[section][key] = pack_file(f"{section}.{key}", value)
+    match = settings["output"]["match"]
+    if match not in (None, MATCH_SOURCE):
+        settings["output"]["match"] = _pack_picture("output.match", match, pack_file)
     _check_size(files)
     return settings, files
 

@@ -18,6 +18,8 @@ from render.geometry.units import CM_PER_INCH, MM_PER_INCH
 OBJECTIVE_FILE_KEYS = ("mask", "image", "guide", "texture", "direction")
 #: Name of the look that changes nothing.
 NO_LOOK = "none"
+#: Value of `output.match` that means the picture that is dreamed on.
+MATCH_SOURCE = "source"
 #: Keys that the runs of older versions lack, with the value that they had then. With this value a key is left out of what
 #: identifies a run or a picture, so that older ones are continued.
 LATER_KEYS: dict[str, Any] = {

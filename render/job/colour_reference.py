@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from render.config.schema import Config, SourceConfig
+from render.config.schema import MATCH_SOURCE, Config, SourceConfig
 from render.errors import UserError
 from render.export.colour_match import MAX_SIDE, ColourStatistics, measure_pixels, measured_shape
 from render.geometry.geometry import whole
@@ -14,8 +14,6 @@ from render.job.recorded_source import reopen_source
 from render.source.photo import read_small
 from render.source.source import find_picture
 
-#: Value of `output.match` that means the picture that was dreamed on.
-SOURCE = "source"
 _CHOICES = "source, a path or sample:NAME"
 
 
@@ -69,7 +67,7 @@ def open_reference(config: Config, image_sha256: str | None, *, recorded: bool =
     match = config.output.match
     if match is None:
         return None
-    if match == SOURCE:
+    if match == MATCH_SOURCE:
         return ColourReference(config, None, None, image_sha256, not recorded)
     limit = min(config.source.max_megapixels, SourceConfig.max_megapixels) if recorded else config.source.max_megapixels
     try:

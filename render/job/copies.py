@@ -159,6 +159,7 @@ class Copies:
         yield "image", self._config.image
         yield "model.weights", self._config.model.weights
         yield "model.labels", self._config.model.labels
+        yield "output.match", self._config.output.match
         yield from named_files(asdict(self._config.objective))
 
 

@@ -118,6 +118,9 @@ def style_digest(style: Style, canvas: str) -> str:
         A sha256, hex.
     """
     values = asdict(style)
+    if style.colour.match is None:
+        # Pictures from before there was one are still those of their style.
+        del values["colour"]["match"]
     for section in (values["profile"], values["metadata"]):
         for key, value in section.items():
             if isinstance(value, bytes):

@@ -19,6 +19,7 @@ from render.canvas.store import CanvasStore
 from render.config.compose import recorded_config
 from render.config.formats import refuse_size
 from render.config.schema import (
+    MATCH_SOURCE,
     Config,
     FarmConfig,
     NodeConfig,
@@ -33,7 +34,7 @@ from render.export.export import Style
 from render.export.metadata import read_settings
 from render.export.profile import BUILT_IN, Profile
 from render.geometry.units import MM_PER_INCH
-from render.job.colour_reference import SOURCE, open_reference
+from render.job.colour_reference import open_reference
 from render.job.copies import Copies, picture_sha256
 from render.job.pictures import (
     Say,
@@ -256,7 +257,7 @@ def _refuse_unknown_match(run: Place, config: Config, record: Mapping[str, Any],
     """Raise `UserError` for a picture to match that only the record names, unless the run used it."""
     name = config.output.match
     is_requested = any(word.lstrip("+").startswith("output.match=") for word in overrides)
-    if name is None or name == SOURCE or is_requested:
+    if name is None or name == MATCH_SOURCE or is_requested:
         return
     sha256 = record.get("match_sha256")
     if sha256 and checked_url(name, "output.match") is None and find_picture(name, "a path or sample:NAME")[1] == sha256:

@@ -234,6 +234,11 @@ def check_refusals(tmp_path: Path) -> None:
         for message in (exported, drafted):
             assert message.startswith("output.match") and "\n" not in message
             assert all(word in message for word in words)
+    # The picture to match is not what is written.
+    words = [f"output.match={tmp_path}/huge.png", f"output.path={tmp_path}/huge.png", "overwrite=true"]
+    assert "is the output.match itself" in refusal(lambda words=words: export_run(tmp_path / "run", words, print))
+    directory = draft(load_config("preview", [*TINY, f"output.dir={other}", *words])).resolved.directory
+    assert "is the output.match itself" in refusal(directory.check)
     words = [*TINY, f"output.match={tmp_path}/huge.png", "source.max_megapixels=5"]
     assert "over the limit source.max_megapixels=5" in refusal(lambda: draft(load_config("preview", words)))
     assert not other.exists()

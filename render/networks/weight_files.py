@@ -19,11 +19,12 @@ from safetensors import SafetensorError
 from render.errors import UserError
 from render.networks import arrays, caffe, onnx, tensorflow_graph, tflite, torch_checkpoint, torchscript
 from render.networks.architecture import Architecture
-from render.networks.declared import MAX_CLASSES, Declared, Expected, NothingExpected, check_file
+from render.networks.declared import MAX_CLASSES, MAX_FILE_BYTES, Declared, Expected, NothingExpected, check_file
 from render.networks.inception_v3 import INCEPTION_V3, INCEPTION_V3_KERAS
 from render.networks.inception_v3_slim import INCEPTION_V3_SLIM
 from render.networks.parameters import Parameters, check_parameters
 from render.system.paths import file_sha256
+from render.system.reading import open_regular
 
 #: Suffixes of the files that are read.
 SUFFIXES = (
@@ -42,8 +43,14 @@ _SINGLE_NETWORK = {
 }
 #: Formats whose classifier can be looked up without reading the rest.
 _PEEKED = (".safetensors", ".npz", ".onnx", ".caffemodel")
+#: Beginnings of what is sent in place of a file.
+_STAND_INS = {
+    b"version https://git-lfs": "a pointer of Git LFS",
+    b"<!doctype html": "a web page",
+    b"<html": "a web page",
+}
 #: Errors of readers on damaged files. zipfile raises `RuntimeError` for unusual compression, HDF5 for damaged content.
-_UNREADABLE = (SafetensorError, zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError)
+UNREADABLE = (SafetensorError, zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,20 @@ def _class_count(path: Path, architecture: Architecture, _size: int, _time: int)
     return _read(path, architecture, NothingExpected(architecture)).architecture.classes
 
 
+def refuse_stand_in(path: Path) -> None:
+    """Refuse what servers send in place of a file: a page, or a pointer of Git LFS.
+
+    Raises:
+        UserError: The file is one of these.
+        OSError: It cannot be read.
+    """
+    with open_regular(path, MAX_FILE_BYTES) as file:
+        beginning = file.read(64).lstrip().lower()
+    for start, kind in _STAND_INS.items():
+        if beginning.startswith(start):
+            raise UserError(f"{path.name} is {kind}, not a file of weights: download the file itself")
+
+
 def check_local(path: Path) -> None:
     """Raise `UserError` unless the path is a regular file of at most `MAX_FILE_BYTES`."""
     try:
@@ -128,8 +149,9 @@ def _read(path: Path, architecture: Architecture, expected: Expected) -> FileRea
     if only.name != architecture.name:
         raise UserError(f"{path!s}: {kind} are read for {only.name} only, not for {architecture.name}")
     try:
+        refuse_stand_in(path)
         return _with_classes(_by_format(path, suffix, architecture, expected))
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise UserError(f"model.weights={path!s} cannot be read: {first_line(error)}") from None
 
 

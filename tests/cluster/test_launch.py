@@ -381,12 +381,12 @@ def test_files_of_this_machine_are_brought_along_under_their_own_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("me.jpg", "weights.npz", "flower.jpg", "sky.png"):
+    for name in ("me.jpg", "weights.npz", "places.txt", "flower.jpg", "sky.png"):
         (tmp_path / name).write_bytes(name.encode())
     config = load_config(
         "preview",
         [
-            "image=me.jpg", "model.weights=weights.npz", "output.dir=gs://b/run",
+            "image=me.jpg", "model.weights=weights.npz", "model.labels=places.txt", "output.dir=gs://b/run",
             "objective.mask={image: sky.png, invert: true}",
             "objective.terms=[{layer: mixed4, guide: flower.jpg}, {layer: mixed3, guide: 'sample:rocket'}]",
             "objective.regions=[{mask: sky.png, terms: [mixed2]}, {mask: 's3://b/hair.png', terms: [mixed3]}]",
@@ -396,14 +396,17 @@ def test_files_of_this_machine_are_brought_along_under_their_own_names(
     (tmp_path / "job").mkdir()
     pack(settings, files, tmp_path / "job")
     arrived = load_config(str(tmp_path / "job" / JOB_FILE), [])
-    named = [arrived.image, arrived.model.weights, arrived.objective.mask["image"], arrived.objective.terms[0]["guide"]]
-    for name, original in zip(named, ("me.jpg", "weights.npz", "sky.png", "flower.jpg"), strict=True):
+    named = [
+        arrived.image, arrived.model.weights, arrived.model.labels, arrived.objective.mask["image"],
+        arrived.objective.terms[0]["guide"],
+    ]  # fmt: skip
+    for name, original in zip(named, ("me.jpg", "weights.npz", "places.txt", "sky.png", "flower.jpg"), strict=True):
         assert name.rpartition("/")[2] == original
         assert (tmp_path / "job" / name).read_bytes() == original.encode()
     assert arrived.objective.terms[1]["guide"] == "sample:rocket"
     assert arrived.objective.regions[0]["mask"] == arrived.objective.mask["image"]
     assert arrived.objective.regions[1]["mask"] == "s3://b/hair.png"
-    assert len(files) == 4
+    assert len(files) == 5
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +23,7 @@ from render.networks.architecture import Architecture
 from render.networks.declared import MAX_CLASSES, MAX_FILE_BYTES, Declared, Expected, NothingExpected, check_file
 from render.networks.inception_v3 import INCEPTION_V3, INCEPTION_V3_KERAS
 from render.networks.inception_v3_slim import INCEPTION_V3_SLIM
-from render.networks.parameters import Parameters, check_parameters
+from render.networks.parameters import Parameters, check_parameters, fingerprint
 from render.system.paths import file_sha256
 from render.system.reading import open_regular
 
@@ -68,17 +69,24 @@ class FileReading:
     differences: tuple[str, ...] = ()
 
 
-def read_file(path: Path, architecture: Architecture) -> tuple[Parameters, Architecture]:
+def read_file(path: Path, architecture: Architecture, published_sha256: str = "") -> tuple[Parameters, Architecture]:
     """Return the checked parameters of a file, and the variant of the architecture that they are for.
 
     Args:
         path: The file.
         architecture: The network. A file may have another number of classes, if the network has a classifier.
+        published_sha256: Fingerprint of the published parameters. In a file that has these, it does not matter how an
+            exporter wrote the graph.
 
     Raises:
         UserError: The file cannot be read, or does not fit; every difference is named.
     """
     reading = _read(path, architecture, Expected(architecture))
+    if reading.differences:
+        with suppress(UserError):
+            parameters = check_parameters(reading.arrays, architecture, str(path))
+            if fingerprint(parameters) == published_sha256:
+                return parameters, architecture
     parameters = check_parameters(reading.arrays, reading.architecture, str(path), reading.differences)
     return parameters, reading.architecture
 

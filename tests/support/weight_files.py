@@ -87,6 +87,7 @@ class OnnxStyle:
         classifier: `gemm` (classes, in), `gemm_transposed` (in, classes), `matmul`, or `conv`.
         branch_order: Order in which the branches of a block are computed and written.
         wrap: Puts an `Identity` behind every ReLU.
+        quotients: Response norms are quotients, as from PyTorch.
     """
 
     name: Callable[[str], str] = lambda name: name.replace("/weight", "_w_0").replace("/bias", "_b_0")
@@ -98,6 +99,7 @@ class OnnxStyle:
     classifier: str = "gemm"
     branch_order: Callable[[int], Iterable[int]] = range
     wrap: bool = False
+    quotients: bool = False
 
 
 @dataclass
@@ -165,6 +167,8 @@ class OnnxWriter:
                 pads = [node.size // 2] * 4
                 return self.operation("AveragePool", [value], node.name, kernel_shape=[node.size] * 2, pads=pads)
             case LocalResponseNorm():
+                if self.style.quotients:
+                    return self.operation("Div", [value, self.operation("Pow", [value])], node.name)
                 numbers = {"alpha": node.alpha, "beta": node.beta, "bias": node.k}
                 return self.operation("LRN", [value], node.name, size=node.n, **numbers)
             case InceptionBlock():

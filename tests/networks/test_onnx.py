@@ -199,7 +199,7 @@ def test_quantised_weights_and_those_in_other_files_are_refused(tmp_path: Path) 
     last = f"v{writer.count}"
     (tmp_path / "external.onnx").write_bytes(inside(7, graph + inside(12, inside(1, last))))
     message = refusal(lambda: read(tmp_path / "external.onnx", SMALL))
-    assert "stem/weight holds values in another file, not real numbers" in message
+    assert message == "external.onnx keeps its values in another file, which is not read: save the model as one file"
 
 
 # --- hostile files --------------------------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ class SourceConfig:
 class OctavesConfig:
     """Resolutions of the canvas and the steps taken at each."""
 
-    count: int = 5
+    count: int | str = "auto"
     scale: float = 1.4
     steps: Any = 10
 
@@ -228,6 +228,7 @@ class Config:
     fresh: bool = False
     quiet: bool = False
     log: str = "text"
+    look: str = "none"
 
     def picture_settings(self) -> dict[str, Any]:
         """Return the settings that affect the picture, as plain data for its file, without its place and execution."""
@@ -255,6 +256,8 @@ class Config:
         # Names of classes only say which index a term has.
         settings["model"].pop("labels", None)
         laid_out = {"fit": output.fit, "bleed": picture_bleed(output)}
+        # A look's values count, not its name.
+        del settings["look"]
         return settings | {"output": {"width": picture_width(output), "height": output.height, **laid_out}}
 
     def digest(self, identity: Mapping[str, str | None]) -> str:

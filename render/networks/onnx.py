@@ -285,6 +285,11 @@ class _Walk:
         return pool.inputs[0]
 
     def _response_norm(self, node: LocalResponseNorm, value: str) -> str:
+        producer = self._producer(self._past(value, _PLAIN, node.name), node.name)
+        if producer.kind == "Div":
+            # PyTorch writes it as a quotient, whose divisor takes a dozen operations.
+            self.reading.differences.append(f"{node.name} is written as a quotient, whose numbers are not read")
+            return producer.inputs[0]
         norm = self._expect("LRN", node, value)
         self._compare(node.name, "size", norm.number("size", 0), node.n)
         for name, default, expected in (("alpha", 1e-4, node.alpha), ("beta", 0.75, node.beta), ("bias", 1.0, node.k)):

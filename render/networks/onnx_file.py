@@ -148,9 +148,12 @@ def read_graph(path: Path) -> OnnxGraph:
         graphs = list(messages(memoryview(read_regular(path, MAX_FILE_BYTES)), _GRAPH, budget))
         if len(graphs) != 1:
             raise ValueError("it holds no graph" if not graphs else f"it holds {len(graphs)} graphs")
-        return _graph(graphs[0], budget)
+        graph = _graph(graphs[0], budget)
     except (*DAMAGED, struct.error) as error:
         raise UserError(f"{path.name} is not an ONNX model, or is cut short: {error}") from None
+    if any(tensor.is_external for tensor in graph.constants.values()):
+        raise UserError(f"{path.name} keeps its values in another file, which is not read: save the model as one file")
+    return graph
 
 
 def _graph(message: memoryview, budget: Budget) -> OnnxGraph:

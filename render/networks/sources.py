@@ -17,7 +17,7 @@ from render.errors import UserError
 from render.networks.architecture import Architecture
 from render.networks.declared import Declared
 from render.networks.parameters import Parameters, check_parameters, fingerprint
-from render.networks.weight_files import check_sha256
+from render.networks.weight_files import UNREADABLE, check_sha256, first_line, refuse_stand_in
 from render.storage.downloads import Unfetched
 
 log = logging.getLogger(__name__)
@@ -88,9 +88,14 @@ def fetch_parameters(published: Published, architecture: Architecture, scratch: 
 def _parameters_of(source: WeightSource, parameters_sha256: str, architecture: Architecture, directory: Path) -> Parameters:
     """Return the checked parameters of one source; raise `UserError` unless they have the fingerprint."""
     path = source.fetch(directory)
+    refuse_stand_in(path)
     if source.sha256 is not None:
         check_sha256(path, source.sha256)
-    parameters = check_parameters(source.read(path, architecture), architecture, path.name)
+    try:
+        raw = source.read(path, architecture)
+    except UNREADABLE as error:
+        raise UserError(f"{path.name} cannot be read: {first_line(error)}") from None
+    parameters = check_parameters(raw, architecture, path.name)
     if fingerprint(parameters) != parameters_sha256:
         raise UserError("it does not hold the weights expected: not used")
     return parameters

@@ -8,6 +8,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,11 +20,12 @@ from safetensors import SafetensorError
 from render.errors import UserError
 from render.networks import arrays, caffe, onnx, tensorflow_graph, tflite, torch_checkpoint, torchscript
 from render.networks.architecture import Architecture
-from render.networks.declared import MAX_CLASSES, Declared, Expected, NothingExpected, check_file
+from render.networks.declared import MAX_CLASSES, MAX_FILE_BYTES, Declared, Expected, NothingExpected, check_file
 from render.networks.inception_v3 import INCEPTION_V3, INCEPTION_V3_KERAS
 from render.networks.inception_v3_slim import INCEPTION_V3_SLIM
-from render.networks.parameters import Parameters, check_parameters
+from render.networks.parameters import Parameters, check_parameters, fingerprint
 from render.system.paths import file_sha256
+from render.system.reading import open_regular
 
 #: Suffixes of the files that are read.
 SUFFIXES = (
@@ -42,8 +44,14 @@ _SINGLE_NETWORK = {
 }
 #: Formats whose classifier can be looked up without reading the rest.
 _PEEKED = (".safetensors", ".npz", ".onnx", ".caffemodel")
+#: Beginnings of what is sent in place of a file.
+_STAND_INS = {
+    b"version https://git-lfs": "a pointer of Git LFS",
+    b"<!doctype html": "a web page",
+    b"<html": "a web page",
+}
 #: Errors of readers on damaged files. zipfile raises `RuntimeError` for unusual compression, HDF5 for damaged content.
-_UNREADABLE = (SafetensorError, zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError)
+UNREADABLE = (SafetensorError, zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -61,17 +69,24 @@ class FileReading:
     differences: tuple[str, ...] = ()
 
 
-def read_file(path: Path, architecture: Architecture) -> tuple[Parameters, Architecture]:
+def read_file(path: Path, architecture: Architecture, published_sha256: str = "") -> tuple[Parameters, Architecture]:
     """Return the checked parameters of a file, and the variant of the architecture that they are for.
 
     Args:
         path: The file.
         architecture: The network. A file may have another number of classes, if the network has a classifier.
+        published_sha256: Fingerprint of the published parameters. In a file that has these, it does not matter how an
+            exporter wrote the graph.
 
     Raises:
         UserError: The file cannot be read, or does not fit; every difference is named.
     """
     reading = _read(path, architecture, Expected(architecture))
+    if reading.differences:
+        with suppress(UserError):
+            parameters = check_parameters(reading.arrays, architecture, str(path))
+            if fingerprint(parameters) == published_sha256:
+                return parameters, architecture
     parameters = check_parameters(reading.arrays, reading.architecture, str(path), reading.differences)
     return parameters, reading.architecture
 
@@ -92,6 +107,20 @@ def variant_of(path: Path, architecture: Architecture) -> Architecture:
 @lru_cache(maxsize=64)
 def _class_count(path: Path, architecture: Architecture, _size: int, _time: int) -> int:
     return _read(path, architecture, NothingExpected(architecture)).architecture.classes
+
+
+def refuse_stand_in(path: Path) -> None:
+    """Refuse what servers send in place of a file: a page, or a pointer of Git LFS.
+
+    Raises:
+        UserError: The file is one of these.
+        OSError: It cannot be read.
+    """
+    with open_regular(path, MAX_FILE_BYTES) as file:
+        beginning = file.read(64).lstrip().lower()
+    for start, kind in _STAND_INS.items():
+        if beginning.startswith(start):
+            raise UserError(f"{path.name} is {kind}, not a file of weights: download the file itself")
 
 
 def check_local(path: Path) -> None:
@@ -128,8 +157,9 @@ def _read(path: Path, architecture: Architecture, expected: Expected) -> FileRea
     if only.name != architecture.name:
         raise UserError(f"{path!s}: {kind} are read for {only.name} only, not for {architecture.name}")
     try:
+        refuse_stand_in(path)
         return _with_classes(_by_format(path, suffix, architecture, expected))
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise UserError(f"model.weights={path!s} cannot be read: {first_line(error)}") from None
 
 

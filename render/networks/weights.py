@@ -88,7 +88,7 @@ def load(name: str, local: Path | None = None, sha256: str | None = None) -> Loa
     """
     model = find_model(name)
     if local is not None:
-        return _load_local(model.architecture, local, sha256)
+        return _load_local(model, local, sha256)
     if sha256 is not None:
         raise UserError("model.sha256 checks a local file: give model.weights=PATH too, or drop it")
     return _load_published(model)
@@ -186,10 +186,10 @@ def _write(parameters: Parameters, scratch: Path, path: Path) -> None:
     temporary.replace(path)
 
 
-def _load_local(architecture: Architecture, path: Path, sha256: str | None) -> Loaded:
+def _load_local(model: Model, path: Path, sha256: str | None) -> Loaded:
     """Return the weights of a local file; raise `UserError` if they do not fit the architecture."""
     check_local(path)
     if sha256 is not None:
         check_sha256(path, sha256)
-    parameters, variant = read_file(path, architecture)
+    parameters, variant = read_file(path, model.architecture, model.published.parameters_sha256)
     return Loaded(variant, parameters, fingerprint(parameters), path)

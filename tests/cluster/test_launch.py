@@ -381,12 +381,13 @@ def test_files_of_this_machine_are_brought_along_under_their_own_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("me.jpg", "weights.npz", "flower.jpg", "sky.png", "brick.jpg", "warm.png"):
+    for name in ("me.jpg", "weights.npz", "places.txt", "flower.jpg", "sky.png", "brick.jpg", "warm.png"):
         (tmp_path / name).write_bytes(name.encode())
     config = load_config(
         "preview",
         [
-            "image=me.jpg", "model.weights=weights.npz", "output.dir=gs://b/run", "output.match=warm.png",
+            "image=me.jpg", "model.weights=weights.npz", "model.labels=places.txt", "output.dir=gs://b/run",
+            "output.match=warm.png",
             "objective.mask={image: sky.png, invert: true}",
             "objective.terms=[{layer: mixed4, guide: flower.jpg}, {layer: mixed3, guide: 'sample:rocket'},"
             "{layers: [mixed0], texture: brick.jpg}]",
@@ -398,16 +399,18 @@ def test_files_of_this_machine_are_brought_along_under_their_own_names(
     pack(settings, files, tmp_path / "job")
     arrived = load_config(str(tmp_path / "job" / JOB_FILE), [])
     assert arrived.output.match is not None
-    named = [arrived.image, arrived.model.weights, arrived.objective.mask["image"], arrived.objective.terms[0]["guide"]]
-    named += [arrived.objective.terms[2]["texture"], arrived.output.match]
-    originals = ("me.jpg", "weights.npz", "sky.png", "flower.jpg", "brick.jpg", "warm.png")
+    named = [
+        arrived.image, arrived.model.weights, arrived.model.labels, arrived.objective.mask["image"],
+        arrived.objective.terms[0]["guide"], arrived.objective.terms[2]["texture"], arrived.output.match,
+    ]  # fmt: skip
+    originals = ("me.jpg", "weights.npz", "places.txt", "sky.png", "flower.jpg", "brick.jpg", "warm.png")
     for name, original in zip(named, originals, strict=True):
         assert name.rpartition("/")[2] == original
         assert (tmp_path / "job" / name).read_bytes() == original.encode()
     assert arrived.objective.terms[1]["guide"] == "sample:rocket"
     assert arrived.objective.regions[0]["mask"] == arrived.objective.mask["image"]
     assert arrived.objective.regions[1]["mask"] == "s3://b/hair.png"
-    assert len(files) == 6
+    assert len(files) == 7
     for match in ("source", "sample:coffee"):
         config = load_config("preview", ["output.dir=gs://b/run", f"output.match={match}"])
         assert portable_settings(config, shared=False)[0]["output"]["match"] == match

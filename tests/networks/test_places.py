@@ -140,6 +140,12 @@ def test_its_classes_are_dreamed_by_name_and_index_alike(caffemodel: Path, label
     assert record["weights_sha256"] == load("googlenet", caffemodel).sha256
 
 
+def test_its_class_is_the_same_from_any_number_of_workers(caffemodel: Path, tmp_path: Path) -> None:
+    words = (f"model.weights={caffemodel}", "objective.terms=[class:7]", "tiles.size=32", "octaves.steps=2")
+    alone = dreamed(tmp_path / "one", *words)
+    np.testing.assert_array_equal(alone, dreamed(tmp_path / "four", *words, "farm.workers=4"))
+
+
 def test_names_are_needed_for_classes_by_name_alone(command, caffemodel: Path, labels: Path, tmp_path: Path) -> None:
     words = (*SMALL, f"model.weights={caffemodel}")
     command(*words, "objective.terms=[class:abbey]").refused("365 classes", "are not ImageNet's", "give model.labels=FILE")

@@ -28,7 +28,7 @@ from render.storage import downloads
 from render.storage.downloads import DownloadLimits
 from tests.conftest import TINY, refusal
 from tests.support.caffe_files import legacy_caffemodel, modern_caffemodel
-from tests.support.weight_files import onnx_file, tensorflow_graph, torch_names, torch_zip
+from tests.support.weight_files import onnx_file, tensorflow_graph, torch_names, torch_zip, whole
 
 GOOGLENET_SHA256 = MODELS["googlenet"].published.parameters_sha256
 
@@ -117,28 +117,39 @@ def test_the_next_source_is_taken_where_one_is_gone_broken_or_other(
     caffemodel = modern_caffemodel(googlenet.parameters)
     forged = dict(googlenet.parameters)
     forged["conv1/7x7_s2/bias"] = forged["conv1/7x7_s2/bias"] * np.float32(1.0001)
+    zoo = onnx_file(GOOGLENET, googlenet.parameters)
     publish(
         "googlenet",
         gone__caffemodel=404,
         cut__caffemodel=caffemodel[: len(caffemodel) // 2],
         page__onnx=b"<html>see our new site</html>",
+        damaged__onnx=zoo.replace(whole(1, 64) + whole(2, 1), whole(1, 65) + whole(2, 1), 1),
         forged__caffemodel=legacy_caffemodel(forged),
-        zoo__onnx=onnx_file(GOOGLENET, googlenet.parameters),
+        zoo__onnx=zoo,
         never__caffemodel=caffemodel,
     )
     loaded = load("googlenet")
     assert fingerprint(loaded.parameters) == loaded.sha256 == GOOGLENET_SHA256
-    assert site.asked == ["gone.caffemodel", "cut.caffemodel", "page.onnx", "forged.caffemodel", "zoo.onnx"]
+    assert site.asked == [
+        "gone.caffemodel", "cut.caffemodel", "page.onnx", "damaged.onnx", "forged.caffemodel", "zoo.onnx",
+    ]  # fmt: skip
     assert cached_files(tmp_path) == [f"googlenet-{GOOGLENET_SHA256[:12]}.safetensors"]
     assert load("googlenet").sha256 == GOOGLENET_SHA256
-    assert len(site.asked) == 5, "fetched again"
+    assert len(site.asked) == 6, "fetched again"
 
 
 def test_if_all_fail_one_line_names_each_with_its_reason_and_the_way_out(
     site: Site, publish: Publish, googlenet: Loaded, tmp_path: Path
 ) -> None:
     half = {name: array.astype(np.float16).astype(np.float32) for name, array in googlenet.parameters.items()}
-    publish("googlenet", gone__caffemodel=410, busy__caffemodel=503, half__onnx=onnx_file(GOOGLENET, half), text__onnx=b"")
+    publish(
+        "googlenet",
+        gone__caffemodel=410,
+        busy__caffemodel=503,
+        half__onnx=onnx_file(GOOGLENET, half),
+        text__onnx=b"",
+        page__pb=b" <!DOCTYPE html><html>moved</html>",
+    )
     message = refusal(lambda: load("googlenet"))
     assert message.startswith("the weights of googlenet cannot be fetched from ")
     for said in (
@@ -146,10 +157,11 @@ def test_if_all_fail_one_line_names_each_with_its_reason_and_the_way_out(
         f"{site.url}busy.caffemodel (the server answered 503 Service Unavailable)",
         f"{site.url}half.onnx (it does not hold the weights expected: not used)",
         f"{site.url}text.onnx (text.onnx is not an ONNX model, or is cut short: it holds no graph)",
+        f"{site.url}page.pb (page.pb is a web page, not a file of weights: download the file itself)",
         "bring bvlc_googlenet.caffemodel or googlenet-9.onnx to this machine and give model.weights=FILE",
     ):
         assert said in message
-    assert site.asked == ["gone.caffemodel", "busy.caffemodel", "busy.caffemodel", "half.onnx", "text.onnx"]
+    assert site.asked == ["gone.caffemodel", "busy.caffemodel", "busy.caffemodel", "half.onnx", "text.onnx", "page.pb"]
     assert cached_files(tmp_path) == []
 
 

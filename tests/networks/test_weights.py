@@ -926,6 +926,15 @@ def test_a_text_or_nothing_under_any_suffix_is_refused(content: bytes, suffix: s
     assert "allow_pickle" not in message, "no advice to unpickle"
 
 
+@pytest.mark.parametrize("suffix", [".caffemodel", ".onnx", ".safetensors", ".npz"])
+def test_what_servers_send_in_place_of_a_file_is_called_by_its_name(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"weights{suffix}"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:c99c\nsize 28011710\n")
+    assert f"weights{suffix} is a pointer of Git LFS, not a file of weights" in refusal(lambda: load("googlenet", path))
+    path.write_text("\n<HTML><body>Sign in</body>")
+    assert f"weights{suffix} is a web page, not a file of weights" in refusal(lambda: load("googlenet", path))
+
+
 def test_one_array_called_npz_and_other_things_in_it_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.npz"
     with path.open("wb") as file:

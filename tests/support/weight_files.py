@@ -87,6 +87,7 @@ class OnnxStyle:
         classifier: `gemm` (classes, in), `gemm_transposed` (in, classes), `matmul`, or `conv`.
         branch_order: Order in which the branches of a block are computed and written.
         wrap: Puts an `Identity` behind every ReLU.
+        quotients: Response norms are quotients, as from PyTorch.
     """
 
     name: Callable[[str], str] = lambda name: name.replace("/weight", "_w_0").replace("/bias", "_b_0")
@@ -98,6 +99,7 @@ class OnnxStyle:
     classifier: str = "gemm"
     branch_order: Callable[[int], Iterable[int]] = range
     wrap: bool = False
+    quotients: bool = False
 
 
 @dataclass
@@ -119,9 +121,9 @@ class OnnxWriter:
         value = self.head(self.follow(self.architecture.nodes, "data_0"))
         graph = b"".join(inside(1, node) for node in self.nodes) + inside(2, "net")
         graph += b"".join(inside(5, tensor) for tensor in self.initializers)
-        kind = inside(2, inside(1, whole(1, FLOAT)))
+        kind = inside(2, inside(1, whole(1, FLOAT) + inside(2, b"")))
         graph += inside(11, inside(1, "data_0") + kind) + inside(12, inside(1, value) + kind)
-        return whole(1, 3) + inside(2, "writer of the tests") + inside(7, graph) + inside(8, whole(2, 9))
+        return whole(1, 7) + inside(2, "writer of the tests") + inside(7, graph) + inside(8, whole(2, 9))
 
     def fresh(self) -> str:
         self.count += 1
@@ -165,6 +167,8 @@ class OnnxWriter:
                 pads = [node.size // 2] * 4
                 return self.operation("AveragePool", [value], node.name, kernel_shape=[node.size] * 2, pads=pads)
             case LocalResponseNorm():
+                if self.style.quotients:
+                    return self.operation("Div", [value, self.operation("Pow", [value])], node.name)
                 numbers = {"alpha": node.alpha, "beta": node.beta, "bias": node.k}
                 return self.operation("LRN", [value], node.name, size=node.n, **numbers)
             case InceptionBlock():

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from render.dreaming.resample import resample_array
-from render.networks.network import Network, class_scores
+from render.networks.network import Network
 from render.networks.weights import Loaded
 
 
@@ -32,10 +32,12 @@ class ChannelActivation:
         architecture = loaded.architecture
         self._classifies = layer == architecture.classifier
         self._layer, self._neuron, self._side = layer, neuron, architecture.native_side
-        self._network = Network(
+        network = Network(
             architecture if self._classifies else architecture.truncated([layer]), loaded.parameters, waking_relu
         )
-        self._graph, self.state = nnx.split(self._network)
+        graph, self.state = nnx.split(network)
+        self._graph = graph
+        self._logits = jax.jit(lambda state, pixels: nnx.merge(graph, state).logits(pixels))
 
     def __call__(self, state: nnx.State, pixels: jax.Array, channel: jax.Array) -> jax.Array:
         """Return the activation of a channel: its mean, or that of its middle neuron; of a class, its score before softmax.
@@ -67,7 +69,7 @@ class ChannelActivation:
             return []
         side = self._side, self._side
         views = [np.clip(resample_array(picture.astype(np.float32), side), 0, 255) for picture in pictures]
-        return class_scores(self._network, views)
+        return [np.asarray(self._logits(self.state, view)) for view in views]
 
 
 @jax.custom_vjp

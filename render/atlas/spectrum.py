@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 _COLOURS = np.asarray([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
 _DECORRELATED = (_COLOURS / np.linalg.norm(_COLOURS, axis=0).max()).astype(np.float32)
 #: Exponent of the frequency in the magnitudes of photographs (Tolhurst 1992: 1.2 in the mean of 135), and the strength of
-#: the two axes of chroma relative to brightness (0.5 to 0.8 in the program's sample photographs).
+#: the two axes of chroma relative to brightness (0.5 to 0.8 in four of five sample photographs of scikit-image).
 _SLOPE, _CHROMA = 1.2, 0.5
 #: Contrast of a spectrum of unit noise, and standard deviation of the starting noise (Lucid's values).
 _CONTRAST, _START_DEVIATION = 0.25, 0.01

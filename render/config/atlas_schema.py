@@ -53,7 +53,7 @@ class MacoConfig:
     noise: float = 0.05
     rate: float = 1.0
     decay: float = 0.05
-    contrast: float = 1.6
+    contrast: float = 2.0
     mask: bool = False
 
 
@@ -162,7 +162,7 @@ def _check_maco(maco: MacoConfig) -> None:
     require(0 <= maco.noise <= 1, "maco.noise", maco.noise, "must be from 0 (off) to 1, a share of the range of pixels")
     require(0 < maco.rate <= 10, "maco.rate", maco.rate, "must be above 0 and at most 10 (1 is usual)")
     require(0 < maco.decay <= 1, "maco.decay", maco.decay, "must be above 0 and at most 1 (no decay)")
-    require(0 < maco.contrast <= 20, "maco.contrast", maco.contrast, "must be above 0 and at most 20 (1.6 is usual)")
+    require(0 < maco.contrast <= 20, "maco.contrast", maco.contrast, "must be above 0 and at most 20 (2 is usual)")
 
 
 def rung_config(config: AtlasConfig, name: str, layer: str, directory: str | None) -> Config:

@@ -28,7 +28,7 @@ export PIP_DRY_RUN := 0
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup render sweep sheet probe export plan models objectives classes atlas settings preflight view status fetch \
+.PHONY: help setup render sweep sheet probe export plan models objectives looks classes atlas settings preflight view status fetch \
   cluster-up cluster-status cluster-down submit attach stop test lint bench wheel clean
 
 help: ## list these commands
@@ -59,6 +59,9 @@ models: $(INSTALLED) ## list the networks and their layers, with channels, strid
 
 objectives: $(INSTALLED) ## list what can be dreamed of, and the presets: make render objective=NAME
 	@RENDER_OVERRIDES= $(BIN)/python -m render objectives
+
+looks: $(INSTALLED) ## list the looks, and what each needs: make render look=NAME image=me.jpg
+	@RENDER_OVERRIDES= $(BIN)/python -m render looks
 
 classes: $(INSTALLED) ## list what a network can tell apart: make classes model=googlenet words=dog
 	@$(BIN)/python -m render classes

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from render.commands.table import COMMANDS, DEFAULT_COMMAND, DEFAULT_ROOT, HELP_WORDS, MULTIRUN_FLAGS, command_usage, usage
+from render.config.options import AUTO_LOOK
 from render.errors import NodeLost, RenderError, UserError, WorkersLost
 from render.system import interrupts
 from render.system.surroundings import settle_warnings
@@ -134,6 +135,14 @@ def _run(name: str, root: str, words: list[str]) -> int:
 
         refuse_other_version(sender)
     command = COMMANDS[name]
+    if command.root is not None and AUTO_LOOK in words:
+        # Imported only then: it would slow down every start.
+        from render.job.looks import best_look
+
+        look, reason = best_look(words)
+        words = [f"look={look}" if word == AUTO_LOOK else word for word in words]
+        if "quiet=true" not in words:
+            print_lines(f"look={look}: {reason}")
     arguments = [words] if command.root is None else [root, words]
     if not command.ends_with_reader:
         return command.load()(*arguments)

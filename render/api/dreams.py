@@ -22,6 +22,7 @@ from render.config.schema import Config
 from render.errors import UserError
 from render.job.dream import dream as finish_dream
 from render.job.job import draft
+from render.job.looks import best_look
 from render.job.run_record import read_run
 from render.planning.plan import Plan
 from render.storage.url import Place
@@ -156,6 +157,8 @@ def job_config(
     """Return the config that the arguments of `dream` mean; `settings` are its other keywords. Raises `UserError`."""
     shorthands = {"image": image, "output.width": width, "output.height": height, "quiet": quiet}
     named = {key: value for key, value in shorthands.items() if value is not None}
+    if settings.get("look") == "auto":
+        settings = {**settings, "look": best_look()[0]}
     return config_of(root, {**named, **objective_settings(objective), **settings})
 
 

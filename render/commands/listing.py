@@ -1,4 +1,4 @@
-"""Commands `models`, `objectives` and `classes`: print what a user can choose from."""
+"""Commands `models`, `objectives`, `looks` and `classes`: print what a user can choose from."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from rich.table import Table
 
 from render.dreaming.terms import KINDS
 from render.errors import UserError
+from render.job.looks import looks
 from render.networks.labels import class_names, describe_classes
 from render.networks.nodes import Conv
 from render.networks.weights import MODELS, find_model
@@ -52,6 +53,19 @@ def objectives_command(_words: Sequence[str]) -> int:
     for path in sorted((shipped_configs() / "objective").glob("*.yaml")):
         first = path.read_text(encoding="utf-8").partition("\n")[0]
         table.add_row(path.stem, first.removeprefix("# "))
+    console.print(table)
+    return 0
+
+
+def looks_command(_words: Sequence[str]) -> int:
+    """Print every look with its network and objective, and whether its weights are here."""
+    console = plain_console()
+    table = Table(title="looks: look=NAME, or look=auto for the best with the weights here", title_justify="left")
+    for heading in ("name", "what it shows", "network", "objective", "weights"):
+        table.add_column(heading)
+    for look in looks():
+        place = "on this machine" if look.has_weights else find_model(look.model).published.source
+        table.add_row(look.name, look.about, look.model, look.objective, place)
     console.print(table)
     return 0
 

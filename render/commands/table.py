@@ -147,6 +147,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "models": Command("list the networks and their layers", (), "", "listing:models_command"),
     "objectives": Command("list the kinds of objectives, and the presets", (), "", "listing:objectives_command"),
+    "looks": Command("list the looks, with what each shows and needs", (), "", "listing:looks_command"),
     "classes": Command(
         "list the classes that a network can tell apart",
         (

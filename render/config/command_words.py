@@ -16,6 +16,8 @@ from render.system.paths import shipped_configs
 
 #: Sections and keys that do not affect the picture.
 _ASIDE = ("farm", "checkpoint", "overwrite", "fresh", "quiet", "log", "output.dir", "output.path")
+#: Name of the look that changes nothing.
+NO_LOOK = "none"
 #: Key whose value identifies an objective of `conf/objective`.
 _BY_MODEL = "objective.by_model"
 #: Keys whose values may hold any character. Hydra's grammar reads these values only if they are in quotes.
@@ -43,11 +45,12 @@ def differing_words(settings: Mapping[str, Any], root: str, aside: Sequence[str]
         root: Name of a root config in `conf/`.
         aside: More sections or keys to leave out.
     """
-    root_settings = _usual(root)
-    words = []
+    look = settings.get("look", NO_LOOK)
+    words = [f"look={look}"] if look in _looks() and look != NO_LOOK else []
+    root_settings = _usual(root, look if words else NO_LOOK)
     for key, value in _leaves(settings).items():
         if root_settings[key] == value or any(
-            key == section or key.startswith(f"{section}.") for section in (*_ASIDE, *aside)
+            key == section or key.startswith(f"{section}.") for section in (*_ASIDE, "look", *aside)
         ):
             continue
         preset = next((name for name, by_model in _presets() if by_model == value), None) if key == _BY_MODEL else None
@@ -64,9 +67,15 @@ def make_command(command: str, words: Sequence[str]) -> str:
 
 
 @cache
-def _usual(root: str) -> dict[str, Any]:
-    """Return the settings of a root config in `conf/` by dotted key."""
-    return _leaves(asdict(load(SWEEP, root, []).job()))
+def _usual(root: str, look: str) -> dict[str, Any]:
+    """Return the settings of a root config in `conf/` with a look, by dotted key."""
+    return _leaves(asdict(load(SWEEP, root, [f"look={look}"]).job()))
+
+
+@cache
+def _looks() -> frozenset[str]:
+    """Return the names of the looks in `conf/look`."""
+    return frozenset(path.stem for path in (shipped_configs() / "look").glob("*.yaml"))
 
 
 @cache

@@ -41,6 +41,8 @@ BREED_FROM = "from="
 #: Root configs of the atlas and of sweeps.
 _ATLASES = ("atlas",)
 _SWEEPS = ("breed", "channels", "grid", "layers")
+#: Groups that a user's root config need not name in its defaults list.
+_OPTIONAL_GROUPS = ("node", "look")
 #: Prefixes of the keys of a sweep that any key may follow.
 FREE_KEYS = ("sweep.axes.", "sweep.breed.ranges.")
 #: A number that is too long to be intended.
@@ -141,16 +143,23 @@ def compose_root(schema: Schema[C], root: str, overrides: Sequence[str]) -> Dict
 
 
 def _composed(directory: Path, name: str, words: Sequence[str]) -> DictConfig:
-    """Return Hydra's composition of a root config. `node=` words also work if its defaults list names no node."""
+    """Return Hydra's composition of a root config.
+
+    Words for the groups `_OPTIONAL_GROUPS` also work if its defaults list does not name these groups.
+    """
     GlobalHydra.instance().clear()
     use_checked_files()
     with initialize_config_dir(str(directory.resolve()), version_base="1.3"):
-        try:
-            return compose(name, overrides=list(words))
-        except HydraException as error:
-            if not str(error).startswith("Could not override 'node'"):
-                raise
-            return compose(name, overrides=[f"+{word}" if word.startswith("node=") else word for word in words])
+        while True:
+            try:
+                return compose(name, overrides=list(words))
+            except HydraException as error:
+                missing = next(
+                    (group for group in _OPTIONAL_GROUPS if str(error).startswith(f"Could not override '{group}'")), None
+                )
+                if missing is None or not any(word.startswith(f"{missing}=") for word in words):
+                    raise
+                words = [f"+{word}" if word.startswith(f"{missing}=") else word for word in words]
 
 
 def to_config(composed: DictConfig, root: str, schema: Schema[C]) -> C:

@@ -12,6 +12,8 @@ from render.config.schema import ConditioningConfig, Config, OptimizerConfig
 from render.config.validation import require
 from render.errors import UserError
 
+#: Value of `octaves.count` that leaves the number to the picture's size and the network.
+AUTO = "auto"
 NORMALIZATIONS = ("mean_abs", "std")
 OPTIMIZERS = ("none", "momentum", "adam")
 #: Most levels of a Laplacian pyramid. The coarsest of nine has a sample every 512 px.
@@ -57,9 +59,31 @@ def check_octaves(config: Config) -> Config:
     return config
 
 
+def listed_octaves(config: Config) -> int | None:
+    """Return the number of octaves in the lists of a config; None if no setting is a list with one entry for each.
+
+    Lists may differ in length here; `settings_by_octave` and `make_schedule` refuse that.
+    """
+    objective = config.objective
+    all_terms = [objective.terms, *objective.by_model.values()]
+    all_terms += [region["terms"] for region in objective.regions if isinstance(region, dict) and "terms" in region]
+    lists = [terms for terms in all_terms if is_by_octave(terms)]
+    settings = (config.octaves.steps, config.step_size, config.jitter, *vars(config.conditioning).values())
+    lists += [values for values in settings if isinstance(values, list | tuple)]
+    return max(map(len, lists), default=None)
+
+
+def is_by_octave(terms: object) -> bool:
+    """Return True for a list of lists of terms, one for each octave."""
+    return isinstance(terms, list | tuple) and bool(terms) and all(isinstance(term, list | tuple) for term in terms)
+
+
 def settings_by_octave(config: Config) -> tuple[OctaveSettings, ...]:
-    """Return the settings of each of `octaves.count` octaves, coarse to fine. Raise `UserError` for an invalid value."""
-    count = config.octaves.count
+    """Return the settings of every octave, coarse to fine. Raise `UserError` for an invalid value.
+
+    If `octaves.count` is auto, there are as many as lists have entries, and else one, which stands for all.
+    """
+    count = (listed_octaves(config) or 1) if config.octaves.count == AUTO else int(config.octaves.count)
     _check_optimizer(config.optimizer)
     rule = "must be a whole number from 0 to 1,000,000"
     steps = _by_octave(config.octaves.steps, count, "octaves.steps", _whole(0, 1_000_000), rule)
@@ -125,8 +149,8 @@ def refuse_length(values: Sequence[object], count: int, key: str) -> None:
     """Raise `UserError` unless a list has `count` entries, one for each octave."""
     if len(values) != count:
         raise UserError(
-            f"{key} lists {len(values)} octaves and octaves.count={count}: give one entry for each, coarse to fine, "
-            "or one value"
+            f"{key} lists {len(values)} octaves, and there are {count}: give one entry for each, coarse to fine, or one "
+            "value"
         )
 
 

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from render.errors import UserError
 
+#: Word that leaves the choice of a look to `render.job.looks`.
+AUTO_LOOK = "look=auto"
+
 
 def split_words(words: Sequence[str], usual: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """Split words into options and other words.

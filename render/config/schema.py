@@ -75,7 +75,7 @@ class SourceConfig:
 class OctavesConfig:
     """Resolutions of the canvas and the steps taken at each."""
 
-    count: int = 5
+    count: int | str = "auto"
     scale: float = 1.4
     steps: Any = 10
 
@@ -227,6 +227,7 @@ class Config:
     fresh: bool = False
     quiet: bool = False
     log: str = "text"
+    look: str = "none"
 
     def picture_settings(self) -> dict[str, Any]:
         """Return the settings that affect the picture, as plain data for its file, without its place and execution."""
@@ -249,7 +250,10 @@ class Config:
         """Return the settings that affect the canvas: those of the picture, with only size, fit and bleed of its output."""
         output = self.output
         laid_out = {"fit": output.fit, "bleed": picture_bleed(output)}
-        return self.picture_settings() | {"output": {"width": picture_width(output), "height": output.height, **laid_out}}
+        settings = self.picture_settings()
+        # A look's values count, not its name.
+        del settings["look"]
+        return settings | {"output": {"width": picture_width(output), "height": output.height, **laid_out}}
 
     def digest(self, identity: Mapping[str, str | None]) -> str:
         """Return a sha256, in hex, that identifies the canvas.

@@ -45,7 +45,8 @@ def validate(config: Config) -> Config:
     is_file_name = config.name.strip(" .") != "" and "/" not in config.name and config.name.isprintable()
     require(is_file_name and len(config.name.encode()) <= 200, "name", config.name, "must be a plain file name")
     require(0 <= config.seed < 2**63, "seed", config.seed, "must be from 0 to 2^63 - 1")
-    require(1 <= config.octaves.count <= 1000, "octaves.count", config.octaves.count, "must be from 1 to 1000")
+    count = config.octaves.count
+    require(count == "auto" or 1 <= _whole(count) <= 1000, "octaves.count", count, "must be auto or from 1 to 1000")
     require(1 < config.octaves.scale <= 100, "octaves.scale", config.octaves.scale, "must be above 1 (1.4 is usual)")
 
     size, halo = config.tiles.size, config.tiles.halo

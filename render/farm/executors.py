@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from render.farm.messages import WorkerFacts
 from render.farm.notice import Notice
+from render.system import interrupts
 
 #: Reference to a result, which stays on the worker until it is needed. `remote.Promise` is one with its type.
 Reference = Any
@@ -82,7 +83,10 @@ class Callee(Protocol):
 
 
 class InlineExecutor:
-    """Executor of plain objects in this process: calls run at once. `check` is called in `wait` and may raise."""
+    """Executor of plain objects in this process: calls run at once, and Ctrl-C waits for their end.
+
+    `check` is called in `wait` and may raise.
+    """
 
     def __init__(self, workers: Sequence[Callee], check: Callable[[], None] = lambda: None) -> None:
         self._workers = list(workers)
@@ -99,12 +103,14 @@ class InlineExecutor:
 
     def open(self, *job: Any) -> list[WorkerFacts]:
         """Prepare every worker for a job, one after the other."""
-        return [worker.call("open", *job) for worker in self._workers]
+        with interrupts.postponed():
+            return [worker.call("open", *job) for worker in self._workers]
 
     def call(self, worker: int, method: str, *arguments: Any) -> Reference:
         """Call the method, and return a reference to its result."""
         values = [argument.value if isinstance(argument, _Result) else argument for argument in arguments]
-        return _Result(self._workers[worker].call(method, *values))
+        with interrupts.postponed():
+            return _Result(self._workers[worker].call(method, *values))
 
     def call_parts(self, worker: int, method: str, parts: int, *arguments: Any) -> list[Reference]:
         """Call a method that returns a list of `parts` parts, and return a reference to each part."""

@@ -80,6 +80,11 @@ def print_octaves(plan: Plan, job: ResolvedJob, seconds: Sequence[float] | None 
             f"x {work:.2f}", str(octave.steps), *times,
         )  # fmt: skip
     console.print(table)
+    if job.has_auto_octaves:
+        console.write_line(
+            f"octaves      {len(plan.octaves)} (auto): the coarsest has {min(plan.octaves[0].shape)} px on its short side, "
+            f"about what {', '.join(job.schedule.layers)} sees at once"
+        )
     if plan.skipped_octaves:
         console.write_line(
             f"{plan.skipped_octaves} of {len(job.schedule.stages)} octaves left out: "

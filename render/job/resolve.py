@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from render.config.octave_settings import settings_by_octave
+from render.config.octave_settings import AUTO, listed_octaves, settings_by_octave
 from render.config.schema import Config, FarmConfig, ModelConfig, SourceConfig, pictures
 from render.dreaming.optimizer import Optimizer
 from render.dreaming.term_syntax import Materials
@@ -21,6 +21,7 @@ from render.networks.architecture import Architecture
 from render.networks.weights import Model, check_local, find_model
 from render.planning.footprint import PictureFiles
 from render.planning.layout import lay_out
+from render.planning.octave_count import auto_octave_count
 from render.planning.planner import PlanRequest, SourceDisk
 from render.planning.residence import ResidencySettings
 from render.planning.schedule import Schedule, make_schedule
@@ -68,12 +69,14 @@ class ResolvedJob:
     """Everything that a config means: checked values, opened pictures, and the places of what is written.
 
     Attributes:
-        config: The config itself, for what records it: `run.json` and the pictures' metadata.
+        config: The config itself, for what records it: `run.json` and the pictures' metadata. It has the number of octaves
+            where the user's has auto.
         name: Name of the job, and of its pictures.
         image: Source as the user named it.
         seed: Seed of jitter and noise.
         network: The network and its weights.
         schedule: Objectives, masks and a stage for each octave.
+        has_auto_octaves: True if the number of octaves follows from the picture's size and the network.
         masks: Opened masks, in the schedule's order, laid onto the canvas.
         source: Opened source, laid onto the canvas.
         directory: Run directory, with the pictures to make.
@@ -92,6 +95,7 @@ class ResolvedJob:
     seed: int
     network: NetworkChoice
     schedule: Schedule
+    has_auto_octaves: bool
     masks: tuple[Mask, ...]
     source: Source
     directory: RunDirectory
@@ -131,8 +135,10 @@ def resolve(config: Config, opener: OpenSource = open_source) -> ResolvedJob:
     modes = BOUNDARY_MODES[config.boundary.mode]
     masks = tuple(open_mask(value, config.source, key, modes) for key, value in schedule.masks)
     source = opener(config.image, config.seed, config.source)
-    directory = RunDirectory(config, _identity(network, schedule, masks, source))
     layout = lay_out(config.output, source.size, modes)
+    has_auto_octaves = config.octaves.count == AUTO and listed_octaves(config) is None
+    config, schedule = with_octave_count(config, schedule, layout.shape, model.architecture)
+    directory = RunDirectory(config, _identity(network, schedule, masks, source))
     source = source.laid_out(layout.window, directory.home.levels)
     profile = usable_profile(config)
     return ResolvedJob(
@@ -142,6 +148,7 @@ def resolve(config: Config, opener: OpenSource = open_source) -> ResolvedJob:
         seed=config.seed,
         network=network,
         schedule=schedule,
+        has_auto_octaves=has_auto_octaves,
         masks=tuple(mask.laid_out(layout.window) for mask in masks),
         source=source,
         directory=directory,
@@ -158,10 +165,33 @@ def resolve(config: Config, opener: OpenSource = open_source) -> ResolvedJob:
     )
 
 
+def with_octave_count(
+    config: Config, schedule: Schedule, shape: tuple[int, int], architecture: Architecture
+) -> tuple[Config, Schedule]:
+    """Return a config with the number of octaves instead of auto, and its schedule with a stage for each.
+
+    Args:
+        config: The config.
+        schedule: Its schedule, as `schedule_of` returns it.
+        shape: (height, width) px of the canvas, bleed included.
+        architecture: The network.
+    """
+    if config.octaves.count != AUTO:
+        return config, schedule
+    count = listed_octaves(config)
+    if count is None:
+        count = auto_octave_count(shape, config.octaves.scale, schedule, architecture)
+        schedule = replace(schedule, stages=schedule.stages * count)
+    return replace(config, octaves=replace(config.octaves, count=count)), schedule
+
+
 def schedule_of(
     config: Config, architecture: Architecture, default_terms: Sequence[str], materials: Materials | None = None
 ) -> Schedule:
-    """Return the schedule that a config has on a network; see `make_schedule`."""
+    """Return the schedule that a config has on a network; see `make_schedule`.
+
+    If the number of octaves is auto and no setting lists octaves, it has one stage, which stands for all.
+    """
     optimizer = Optimizer(config.optimizer.name, config.optimizer.momentum, config.optimizer.decay)
     return make_schedule(config.objective, settings_by_octave(config), optimizer, architecture, default_terms, materials)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from render.config.octave_settings import OctaveSettings, refuse_length, region_terms
+from render.config.octave_settings import OctaveSettings, is_by_octave, refuse_length, region_terms
 from render.config.schema import ObjectiveConfig
 from render.dreaming.objectives import Objective, resolve
 from render.dreaming.optimizer import Optimizer
@@ -25,7 +25,7 @@ _MAX_NAMES, _MAX_NAME_LETTERS = 10, 400
 
 @dataclass(frozen=True)
 class Schedule:
-    """Objectives of a job, its masks (key and value in the config), and a stage for each of `octaves.count`."""
+    """Objectives of a job, its masks (key and value in the config), and a stage for each octave."""
 
     objectives: tuple[Objective, ...]
     masks: tuple[tuple[str, Any], ...]
@@ -120,7 +120,7 @@ class _Objectives:
 def _terms_by_octave(terms: object, count: int, key: str) -> list[Sequence[object]]:
     if not isinstance(terms, list | tuple):
         raise UserError(f"{key}={terms!r}: must be a list of terms, such as [mixed4]")
-    if terms and all(isinstance(term, list | tuple) for term in terms):
+    if is_by_octave(terms):
         refuse_length(terms, count, key)
         return list(terms)
     return [terms] * count

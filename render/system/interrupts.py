@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NoReturn
 
 from render.errors import UrgentInterrupt
 from render.terminal import streams
@@ -86,16 +87,24 @@ def deferred(*, quiet: bool) -> Iterator[None]:
 
 @contextmanager
 def postponed() -> Iterator[None]:
-    """Inside the context, record signals and raise them at its end.
+    """Inside the context, record a signal and raise it at its end; a second one ends the process at once.
 
-    Use it for about a second at most, while a native module starts: an exception then would abort the process.
+    Inside `deferred` it changes nothing.
+
+    This is for native code: an exception would abort the process while a module starts, and leave JAX with half a program
+    while it compiles, with which Python crashes at its end.
     """
-    _handling.postpones = True
+    if threading.current_thread() is not threading.main_thread():
+        # Python handles signals in its main thread alone.
+        yield
+        return
+    previous, _handling.postpones = _handling.postpones, True
     try:
         yield
     finally:
-        _handling.postpones = False
-    check()
+        _handling.postpones = previous
+    if not (_handling.defers or previous):
+        check()
 
 
 def check() -> None:
@@ -144,18 +153,25 @@ def _on_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
         sys.__unraisablehook__(unraisable)
 
 
+def _end_process() -> NoReturn:
+    """End the process at once, without any clean-up."""
+    streams.write_error(b"render: interrupted\n")
+    os._exit(EXIT_CODE)
+
+
 def _on_signal(_number: int, _frame: object) -> None:
     if not _handling.raises:
-        streams.write_error(b"render: interrupted\n")
-        os._exit(EXIT_CODE)
+        _end_process()
     now = time.monotonic()
     if _handling.is_requested and now - _handling.requested_at < _REPEAT_S:
         return
     is_second, _handling.is_requested, _handling.requested_at = _handling.is_requested, True, now
-    if _handling.postpones:
-        return
     if _handling.defers and not is_second:
         if not _handling.is_quiet:
             streams.write_error(_STOPPING)
+        return
+    if _handling.postpones and not _handling.defers:
+        if is_second:
+            _end_process()
         return
     raise UrgentInterrupt if is_second else KeyboardInterrupt

@@ -453,7 +453,7 @@ BAD_VALUES = [
     ("octaves.scale", "inf"),
     ("octaves.steps", "-1"),
     ("octaves.steps", ""),
-    ("octaves.steps", "[1,2]"),
+    ("octaves.steps", "[1,-2]"),
     ("octaves.steps", "{a: 1}"),
     ("tiles.size", "0"),
     ("tiles.size", "-64"),

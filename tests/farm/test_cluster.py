@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
-from ray._raylet import AuthenticationMode, get_authentication_mode
 from ray.cluster_utils import Cluster
 from ray.exceptions import RayActorError
 
@@ -40,14 +39,10 @@ from tests.support.metadata_server import metadata_service
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A Ray cluster of real nodes on this machine; its head has no CPU to lend."""
-    # A Ray of our own that a test had here before made this process ask for a token: the cluster is to know, too.
-    mode = "token" if get_authentication_mode() == AuthenticationMode.TOKEN else "disabled"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", mode)
-        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        yield nodes
-        ray.shutdown()
-        nodes.shutdown()
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    yield nodes
+    ray.shutdown()
+    nodes.shutdown()
 
 
 @pytest.fixture
@@ -56,6 +51,16 @@ def bare(cluster: Cluster) -> Cluster:
     for node in list(cluster.worker_nodes):
         cluster.remove_node(node)
     return cluster
+
+
+@pytest.mark.slow
+def test_a_process_that_had_a_ray_of_its_own_joins_a_cluster(bare: Cluster) -> None:
+    """A Ray of its own asks for a token, which this cluster's processes do not have."""
+    bare.add_node(num_cpus=1)
+    RayFarm(FarmConfig(workers=1), threads=1).close()
+    farm = RayFarm(FarmConfig(address=bare.address, retries=0), threads=1)
+    assert farm.size == 1
+    farm.close()
 
 
 @pytest.mark.slow

@@ -377,7 +377,7 @@ def start(directory: Path, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "render", *words],
         cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": "", "PYTHONFAULTHANDLER": "1"},
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -398,7 +398,12 @@ def test_ctrl_c_at_any_moment_ends_with_130(delay: float, tmp_path: Path) -> Non
     process = start(tmp_path, *SMALL, "octaves.steps=400", "output.dir=run")
     time.sleep(delay)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        _, errors = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        # Python then prints where its threads are.
+        process.send_signal(signal.SIGABRT)
+        pytest.fail(process.communicate(timeout=60)[1])
     assert process.returncode == 130, errors
     assert errors.count("render: interrupted") == 1
     assert "Traceback" not in errors
@@ -433,7 +438,7 @@ def test_ctrl_c_while_jax_is_imported_waits_for_the_import() -> None:
         "from render.farm.farms import InlineFarm\n"
         "class Stopping:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.startswith(('jax', 'flax')):\n"
+        "        if name.startswith(('jax', 'flax')) and not interrupts.is_stop_requested():\n"
         "            os.kill(os.getpid(), signal.SIGINT)\n"
         "interrupts.install()\n"
         "interrupts.hold()\n"
@@ -447,6 +452,40 @@ def test_ctrl_c_while_jax_is_imported_waits_for_the_import() -> None:
         [sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True, timeout=60, check=False
     )
     assert ended.returncode == 130, ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("signals", "output", "messages"),
+    [(1, "compiled\n", ""), (2, "", "render: interrupted\n")],
+    ids=["once", "twice"],
+)
+def test_ctrl_c_while_a_worker_of_this_process_compiles(signals: int, output: str, messages: str) -> None:
+    """Once waits for the compiler, because JAX stopped halfway makes Python crash at its end; twice ends at once."""
+    program = (
+        "import os, signal, sys, time\n"
+        "import jax\n"
+        "from render.farm.executors import InlineExecutor\n"
+        "from render.system import interrupts\n"
+        "def traced(x):\n"
+        f"    for _ in range({signals}):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(0.5)\n"
+        "    return x + 1\n"
+        "class Worker:\n"
+        "    def call(self, method, *arguments):\n"
+        "        jax.jit(traced)(1.0)\n"
+        "        print('compiled', flush=True)\n"
+        "interrupts.install()\n"
+        "interrupts.hold()\n"
+        "try:\n"
+        "    InlineExecutor([Worker()]).open()\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(130)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, output, messages)
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

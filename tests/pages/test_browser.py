@@ -9,6 +9,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -346,6 +347,14 @@ def test_without_the_script_the_page_says_what_to_do_and_shows_a_small_picture(p
 # ---- A run
 
 
+@contextmanager
+def replaced(page: browser.Page) -> Iterator[None]:
+    """At its end, waits until another picture has replaced the one that was shown at its start."""
+    page.do("window.previous = dreamViewer.world.getItemAt(0)")
+    yield
+    page.until("dreamViewer.world.getItemCount() === 1 && dreamViewer.world.getItemAt(0) !== previous")
+
+
 def test_a_run_is_followed_from_nothing_to_its_end(
     page: browser.Page, script: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,9 +377,9 @@ def test_a_run_is_followed_from_nothing_to_its_end(
         before = page.run("dreamViewer.viewport.getBounds(true)")
 
         canvas = smooth(*SHAPE, seed=2)
-        job.save(1, 1, canvas)
-        page.until(f"document.querySelector('#size').textContent === '1000 {TIMES} 872 px'")
-        page.until("dreamViewer.world.getItemCount() === 1")
+        with replaced(page):
+            job.save(1, 1, canvas)
+            page.until(f"document.querySelector('#size').textContent === '1000 {TIMES} 872 px'")
         shown(page, "live")
         assert page.run("dreamViewer.viewport.getBounds(true)") == before
 
@@ -380,10 +389,10 @@ def test_a_run_is_followed_from_nothing_to_its_end(
         assert np.abs(stage[where] - part).max() <= JPEG_LEVELS
 
         last = smooth(*SHAPE, seed=3)
-        job.save(1, 3, last)
-        job.finish()
-        page.until("document.querySelector('#state').textContent === 'finished'")
-        page.until("dreamViewer.world.getItemCount() === 1")
+        with replaced(page):
+            job.save(1, 3, last)
+            job.finish()
+            page.until("document.querySelector('#state').textContent === 'finished'")
         stage = shown(page)
         part, where = expected_at(last, corner(page), stage.shape[:2])
         assert np.abs(stage[where] - part).max() <= JPEG_LEVELS

@@ -13,7 +13,7 @@ from render.config.validation import validate
 from render.errors import UserError
 from render.geometry.blocks import deal_blocks
 from render.geometry.geometry import Grid, KernelShape
-from render.job.resolve import plan_request, schedule_of
+from render.job.resolve import plan_request, schedule_of, with_octave_count
 from render.networks.googlenet import GOOGLENET
 from render.networks.inception_v3 import INCEPTION_V3
 from render.planning.layout import lay_out
@@ -37,12 +37,13 @@ def plan(
     config: Config, layers=("mixed4",), source=(872, 1000), machine: Machine = ROOMY, network=INCEPTION_V3, **more
 ) -> Plan:
     """The plan of a config for a source of (height, width) px."""
-    schedule = schedule_of(config, network, layers)
-    return make_plan(plan_request(config, network, schedule, lay_out(config.output, source).shape), machine, **more)
+    shape = lay_out(config.output, source).shape
+    config, schedule = with_octave_count(config, schedule_of(config, network, layers), shape, network)
+    return make_plan(plan_request(config, network, schedule, shape), machine, **more)
 
 
 def test_octaves_go_from_coarse_to_the_size_asked_for() -> None:
-    planned = plan(job(output={"width": 800}))
+    planned = plan(job(octaves={"count": 5}, output={"width": 800}))
     assert [octave.shape for octave in planned.octaves] == [(182, 208), (254, 292), (356, 408), (499, 571), (698, 800)]
     assert [octave.index for octave in planned.octaves] == [0, 1, 2, 3, 4]
     assert planned.skipped_octaves == 0
@@ -71,6 +72,48 @@ def test_octaves_keep_their_ratio_and_never_get_useless(
         assert min(coarse) >= planned.useful_side
         assert coarse[0] == pytest.approx(fine[0] / scale, abs=1.01)
         assert coarse[1] == pytest.approx(fine[1] / scale, abs=1.01)
+
+
+@given(
+    st.integers(64, 30_000),
+    st.floats(0.3, 3),
+    st.floats(1.05, 3),
+    st.sampled_from(["mixed0", "mixed2", "mixed4", "mixed5", "mixed9"]),
+)
+@example(700, 0.75, 1.4, "mixed4")
+def test_without_a_number_the_coarsest_octave_shows_one_whole_thing(
+    width: int, aspect: float, scale: float, layer: str
+) -> None:
+    """Its short side is the nearest to half the receptive field, and to 150 to 220 px, that the scale allows."""
+    height = max(64, round(width * aspect))
+    config = job(octaves={"scale": scale}, output={"width": width, "height": height})
+    resolved, schedule = with_octave_count(
+        config, schedule_of(config, INCEPTION_V3, (layer,)), (height, width), INCEPTION_V3
+    )
+    assert len(schedule.stages) == resolved.octaves.count
+    short = min(width, height) / scale ** (resolved.octaves.count - 1)
+    wanted = {"mixed0": 150, "mixed2": 150, "mixed4": 175.5}.get(layer, 220)
+    if min(width, height) > wanted:
+        assert wanted / scale**0.501 < short < wanted * scale**0.501
+    else:
+        assert resolved.octaves.count == 1
+    # Exactly so many, if they are given as a number.
+    again = replace(config, octaves=resolved.octaves)
+    assert with_octave_count(again, schedule, (height, width), INCEPTION_V3) == (again, schedule)
+
+
+def test_a_list_says_how_many_octaves_there_are() -> None:
+    planned = plan(job(octaves={"steps": [3, 2]}, step_size=[1.0, 2.0]))
+    assert [octave.steps for octave in planned.octaves] == [3, 2]
+    with pytest.raises(UserError, match=r"step_size lists 2 octaves, and there are 3: give one entry for each"):
+        plan(job(octaves={"steps": [3, 2, 1]}, step_size=[1.0, 2.0]))
+
+
+def test_forms_are_as_large_against_a_picture_of_any_width() -> None:
+    planned = [plan(job(output={"width": width})) for width in (700, 1400, 2800)]
+    coarsest = [plan.octaves[0].shape[1] for plan in planned]
+    assert max(coarsest) / min(coarsest) < 1.1
+    assert [len(plan.octaves) for plan in planned] == [5, 7, 9]
 
 
 @pytest.mark.parametrize(("halo", "pixels"), [("exact", 352), ("balanced", 176), (0, 0), (100, 112), (5000, 352)])
@@ -350,7 +393,8 @@ def test_the_grid_does_not_depend_on_the_workers(
 def test_auto_cuts_for_as_many_workers_as_it_is_told(parallel: int, layer: str) -> None:
     """Every octave that is worth cutting has a tile for each, and the busiest worker of a step has less to do."""
     for_one, planned = (
-        plan(job(output={"width": 6000}, tiles={"parallel": count}), (layer,), machine=ROOMY) for count in (1, parallel)
+        plan(job(octaves={"count": 5}, output={"width": 6000}, tiles={"parallel": count}), (layer,), machine=ROOMY)
+        for count in (1, parallel)
     )
     for single, several in zip(grids_of(for_one), grids_of(planned), strict=True):
         before, after = busiest(single, parallel), busiest(several, parallel)

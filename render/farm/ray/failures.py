@@ -62,7 +62,14 @@ def cause_of_death(error: BaseException) -> str:
     if isinstance(error, OutOfMemoryError) or "memory monitor" in text or "low on memory" in text:
         return "it was ended because its node ran out of memory"
     if "creation task" in text:
-        return f"it could not start ({text.strip().splitlines()[-1].strip()})"
+        return f"it could not start ({_last_line(text)})"
     if isinstance(error, ActorDiedError):
-        return "its process died: it was killed, ran out of memory, or crashed"
+        if "worker process has died" in text:
+            return "its process died: it was killed, ran out of memory, or crashed"
+        return f"Ray ended it ({_last_line(text)})"
     return first_line(error)
+
+
+def _last_line(text: str) -> str:
+    """Return the last line of Ray's text, where the cause stands, without the stop at its end."""
+    return text.strip().splitlines()[-1].strip().rstrip(".")

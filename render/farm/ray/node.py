@@ -20,7 +20,7 @@ from render.config.schema import FarmConfig
 from render.errors import NodeLost, UserError
 from render.farm.ray.demands import has_plugin
 from render.farm.ray.failures import first_line
-from render.farm.ray.private_api import differing_parts, forget_token, vital_processes
+from render.farm.ray.private_api import differing_parts, forget_authentication, vital_processes
 from render.farm.ray.quick_start import quick_start
 from render.farm.ray.session_directory import Session, open_session
 from render.farm.ray.startup import init_ray, large_pages, system_config
@@ -175,10 +175,10 @@ def _init(config: FarmConfig, memory: int, session: Session, *, all_processes: b
 def _enter_environment(environment: ExitStack, config: FarmConfig) -> None:
     """Set the variables that Ray's processes inherit; `environment` restores them."""
     # Last, when the variables are restored: Ray must not keep our token.
-    environment.callback(forget_token)
+    environment.callback(forget_authentication)
     token = {} if config.dashboard else private_token()
     environment.enter_context(changed_environment({**large_pages(), **token}, _RAY_SETS))
-    forget_token()
+    forget_authentication()
 
 
 def _end_children() -> None:

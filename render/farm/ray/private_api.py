@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from subprocess import Popen
 from typing import Any
@@ -111,19 +111,29 @@ def draining_nodes() -> dict[str, int]:
     return dict(state.value()) if state else {}
 
 
-def forget_token() -> None:
-    """Have Ray read its token for authentication again, from the environment as it is now.
+def forget_authentication() -> None:
+    """Have Ray read again, from the environment as it is now, whether it needs a token, and the token.
 
-    Ray keeps the first one for the process. Without this part of Ray, a process that has started a Ray of ours can join no
-    cluster that has another token.
+    Ray keeps the first ones for the process. Without these parts of Ray, a process that has started a Ray of ours can join
+    no cluster that has another token, and none without tokens: there its actors end before they start, because this
+    process does not answer the cluster.
     """
-    instance = find_private("authentication.authentication_token_setup.AuthenticationTokenLoader.instance")
-    if instance is None:
+    _call_private("authentication.authentication_token_setup.Config.initialize", lambda initialize: initialize(""))
+    _call_private(
+        "authentication.authentication_token_setup.AuthenticationTokenLoader.instance",
+        lambda instance: instance().reset_cache(),
+    )
+
+
+def _call_private(path: str, call: Callable[[Any], None]) -> None:
+    """Call a private function of Ray, if this Ray has it; note what differs."""
+    part = find_private(path)
+    if part is None:
         return
     try:
-        instance.value().reset_cache()
+        call(part.value)
     except Exception as error:
-        note_difference("authentication.authentication_token_setup.AuthenticationTokenLoader.reset_cache", error)
+        note_difference(path, error)
 
 
 def log_worker_output() -> None:

@@ -112,6 +112,7 @@ class _Breeder:
             Parent(_typed(point) | self._varied(point, config), config.model.name)
             for point, config in zip(favourites.points, configs, strict=True)
         ]
+        self._nursery.networks = frozenset(parent.network for parent in parents)
         section = self._section
         check = ValueCheck(configs[0])
         limits = {key: value for key, value in dotted(section.ranges).items() if value is not None}

@@ -57,6 +57,8 @@ class Nursery:
         # Points are drafted without axes: what they are called does not matter yet.
         self._drafter = Drafter(replace(definition, axes=()), None, None)
         self._other_values = list(itertools.product(*(axis.values for axis in definition.axes)))
+        #: Networks that a point may have: those of the favourites, whose weights are at hand; None for any.
+        self.networks: frozenset[str] | None = None
         self._jobs: set[str] = set()
         self._words: set[tuple[str, ...]] = set()
 
@@ -75,6 +77,8 @@ class Nursery:
             point = self._factory.point(0, (), (AxisValue("", words), *others))
             if point.config is None:
                 return None, point.error
+            if self.networks is not None and point.config.model.name not in self.networks:
+                return None, f"no favourite has the network {point.config.model.name}"
             try:
                 digests.append(self._drafter.draft(point, "", point.config).job_digest)
             except RenderError as error:

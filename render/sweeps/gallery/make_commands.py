@@ -10,6 +10,7 @@ from typing import Any
 
 from render.config.command_words import differing_words, make_command, render_command
 from render.config.compose import load_config
+from render.config.octave_settings import listed_octaves
 from render.config.schema import Config, picture_bleed, picture_width
 
 #: File that a gallery exports and `sweep.points` reads.
@@ -39,8 +40,8 @@ def poster_command(config: Config, size: tuple[int, int]) -> str:
 
     `size` is (rows, columns) px of its picture.
 
-    The print has as many octaves as its coarsest one needs to be as large as the point's, or as many as the point if a
-    setting lists one value per octave. A point with a configured height keeps its aspect.
+    The print has as many octaves as its coarsest one needs to be as large as the point's (auto if the point has auto), or
+    as many as the point if a setting lists one value per octave. A point with a configured height keeps its aspect.
     """
     return make_command("render", [f"conf={_PRINT_CONFIG}", *_with_count(*_poster_words(config, size))])
 
@@ -98,22 +99,22 @@ def favourites_as_prints(points: Sequence[tuple[Sequence[str], Config, tuple[int
     )
 
 
-def _poster_words(config: Config, size: tuple[int, int]) -> tuple[list[str], int]:
-    """Return the words that differ from the default print, and the number of octaves."""
+def _poster_words(config: Config, size: tuple[int, int]) -> tuple[list[str], int | str]:
+    """Return the words that differ from the default print, and the number of octaves or auto."""
     print_width = picture_width(_print_config().output) or size[1]
     rows, columns = (max(1, side - 2 * picture_bleed(config.output)) for side in size)
     words = differing_words(asdict(config), _PRINT_CONFIG, aside=_PRINT_KEYS)
     if config.output.height is not None:
         words.append(f"output.height={max(1, round(print_width * rows / columns))}")
     count = config.octaves.count
-    if not _differs_by_octave(config):
+    if isinstance(count, int) and listed_octaves(config) is None:
         # The coarsest is columns / scale^(count - 1) px wide.
         count += round(math.log(print_width / columns) / math.log(config.octaves.scale))
         count = min(max(1, count), _MAX_OCTAVES)
     return words, count
 
 
-def _with_count(words: list[str], count: int) -> list[str]:
+def _with_count(words: list[str], count: int | str) -> list[str]:
     """Return the words with the number of octaves, if it is not the default print's."""
     return words if count == _print_config().octaves.count else [*words, f"octaves.count={count}"]
 
@@ -122,13 +123,3 @@ def _with_count(words: list[str], count: int) -> list[str]:
 def _print_config() -> Config:
     """Return the config of the default print."""
     return load_config(_PRINT_CONFIG, [])
-
-
-def _differs_by_octave(config: Config) -> bool:
-    """Return whether any setting lists a value for each octave."""
-    objective = config.objective
-    terms = [objective.terms, *objective.by_model.values(), *(region["terms"] for region in objective.regions)]
-    values_by_octave = (config.octaves.steps, config.step_size, config.jitter, *vars(config.conditioning).values())
-    return any(isinstance(value, list) for value in values_by_octave) or any(
-        isinstance(item, list) for value in terms if isinstance(value, list) for item in value
-    )

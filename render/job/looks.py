@@ -1,0 +1,73 @@
+"""Looks of `conf/look`: what each needs, and the best one for the weights on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from render.config.compose import load_config
+from render.networks.weights import cached_path, find_model
+from render.system.paths import shipped_configs
+
+#: Looks that suit most photographs, the best first. The last one needs only weights from package registries.
+_BEST = ("creatures", "filigree")
+
+
+@dataclass(frozen=True)
+class Look:
+    """A look: model, objective, conditioning and schedule that were chosen together.
+
+    Attributes:
+        name: Its name, a file in `conf/look`.
+        about: What it shows, in a line.
+        model: Network that it dreams with.
+        objective: Terms of its objective on this network, as text.
+        has_weights: True if the network's published weights are on this machine.
+    """
+
+    name: str
+    about: str
+    model: str
+    objective: str
+    has_weights: bool
+
+
+def looks() -> tuple[Look, ...]:
+    """Return all looks but `none`, sorted by name."""
+    return tuple(
+        _read(path.stem, path.read_text(encoding="utf-8").splitlines()[1].removeprefix("# "))
+        for path in sorted((shipped_configs() / "look").glob("*.yaml"))
+        if path.stem != "none"
+    )
+
+
+def best_look(words: Sequence[str] = ()) -> tuple[str, str]:
+    """Return the name of the best look for the weights on this machine, and the reason in words.
+
+    Args:
+        words: Words `key=value` of the job, which may name a network and its weights.
+    """
+    chosen = next((name for name in _BEST[:-1] if _has_weights(name, words)), _BEST[-1])
+    look = load_config("preview", [f"look={chosen}"])
+    best = load_config("preview", [f"look={_BEST[0]}"])
+    reason = f"{look.model.name}'s weights are on this machine"
+    if chosen != _BEST[0]:
+        reason = (
+            f"the best without {best.model.name}'s weights; with them (make weights model={best.model.name}) it would be "
+            f"{_BEST[0]}"
+        )
+    return chosen, reason
+
+
+def _has_weights(name: str, words: Sequence[str]) -> bool:
+    """Return True if a look's weights are in the cache, or if the words name its model and a file."""
+    model = load_config("preview", [f"look={name}"]).model.name
+    has_file = any(word.startswith("model.weights=") for word in words) and f"model={model}" in words
+    return has_file or cached_path(find_model(model)).exists()
+
+
+def _read(name: str, about: str) -> Look:
+    config = load_config("preview", [f"look={name}"])
+    model = find_model(config.model.name)
+    terms = config.objective.terms or config.objective.by_model.get(config.model.name) or model.default_terms
+    return Look(name, about, config.model.name, ", ".join(map(str, terms)), cached_path(model).exists())

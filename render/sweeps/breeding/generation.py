@@ -116,8 +116,9 @@ class _Breeder:
         section = self._section
         check = ValueCheck(configs[0])
         limits = {key: value for key, value in dotted(section.ranges).items() if value is not None}
-        source = GeneSource(groups, section.spread, favourites.ranges, limits, check)
         keys = dict.fromkeys(key for parent in parents for key in parent.values)
+        choices = {key: self._nursery.choices_at_hand(key, groups[key]) for key in keys if key in groups}
+        source = GeneSource(choices, section.spread, favourites.ranges, limits, check)
         genes: dict[str, Gene] = {
             key: source.gene(key, [parent.values[key] for parent in parents if key in parent.values]) for key in keys
         }

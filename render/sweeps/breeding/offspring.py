@@ -62,6 +62,15 @@ class Nursery:
         self._jobs: set[str] = set()
         self._words: set[tuple[str, ...]] = set()
 
+    def choices_at_hand(self, group: str, choices: Sequence[str]) -> list[str]:
+        """Return the choices of a group that lead to one of `networks`; a look may name another one."""
+        others = self._other_values[0]
+        points = [self._factory.point(0, (), (AxisValue("", (f"{group}={choice}",)), *others)) for choice in choices]
+        return [choice for choice, point in zip(choices, points, strict=True) if self._has_network(point.config)]
+
+    def _has_network(self, config: Config | None) -> bool:
+        return self.networks is None or (config is not None and config.model.name in self.networks)
+
     def admit(self, values: PointValues) -> tuple[Config | None, str]:
         """Admit a point if it can be rendered with all values of the other axes and is new.
 
@@ -77,7 +86,7 @@ class Nursery:
             point = self._factory.point(0, (), (AxisValue("", words), *others))
             if point.config is None:
                 return None, point.error
-            if self.networks is not None and point.config.model.name not in self.networks:
+            if not self._has_network(point.config):
                 return None, f"no favourite has the network {point.config.model.name}"
             try:
                 digests.append(self._drafter.draft(point, "", point.config).job_digest)

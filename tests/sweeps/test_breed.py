@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from render.__main__ import main
+from render.api.grid import sweep
 from render.config.compose import is_sweep, load_config
 from render.dreaming.term_syntax import parse_term
 from render.networks.weights import MODELS
@@ -32,6 +33,7 @@ from render.sweeps.rendering.drafting import DraftedPoint, draft_points
 from tests.conftest import ROOT, Finished, refusal
 
 TINY = ("output.width=96", "octaves.count=1", "octaves.steps=1", "farm.executor=inline")
+TINY_SETTINGS = {"output.width": 96, "octaves.count": 1, "octaves.steps": 1, "farm.executor": "inline"}
 BREED = ("conf=breed", "from=favourites.yaml", "sweep.breed.size=3")
 FAVOURITES = (
     {"objective.terms": "[mixed0]", "step_size": "2"},
@@ -322,6 +324,9 @@ def test_settings_without_meaning_are_refused() -> None:
     assert "must be from 1" in refused("sweep.breed.size=0")
     assert "did you mean 'step_size'?" in refused("sweep.breed.vary=[stepsize]")
     assert "103 points are more than sweep.max=100" in refused("sweep.breed.size=100", "sweep.max=100")
+    assert "the smaller first" in refused("sweep.breed.ranges.step_size=[3,1]")
+    assert "the smaller first" in refused("sweep.breed.ranges.step_size=3")
+    assert "did you mean 'step_size'?" in refused("sweep.breed.ranges.stepsize=[1,3]")
     assert "no single setting" in refused("sweep.breed.vary=[octaves]")
     assert "both list points" in refused("sweep.points=favourites.yaml")
     write({"step_size": "2"})
@@ -414,3 +419,12 @@ def test_a_named_directory_holds_one_sweep() -> None:
     assert "bred otherwise" in refused("sweep.dir=night", "sweep.breed.seed=9")
     Path("night/sweep.json").write_text(json.dumps({"status": "finished", "points": []}))
     assert "another sweep" in refused("sweep.dir=night")
+
+
+def test_python_breeds_too() -> None:
+    result = sweep(
+        favourites=Path("favourites.yaml"), root="breed", quiet=True,
+        **{"sweep.breed.size": 1, "sweep.dir": "night", **TINY_SETTINGS},
+    )  # fmt: skip
+    assert not result.failures
+    assert len(result.points) == 4

@@ -69,7 +69,8 @@ class Nursery:
         return [choice for choice, point in zip(choices, points, strict=True) if self._has_network(point.config)]
 
     def _has_network(self, config: Config | None) -> bool:
-        return self.networks is None or (config is not None and config.model.name in self.networks)
+        # A choice that makes no valid config by itself may do so with a point's other values.
+        return self.networks is None or config is None or config.model.name in self.networks
 
     def admit(self, values: PointValues) -> tuple[Config | None, str]:
         """Admit a point if it can be rendered with all values of the other axes and is new.

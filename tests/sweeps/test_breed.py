@@ -428,3 +428,27 @@ def test_python_breeds_too() -> None:
     )  # fmt: skip
     assert not result.failures
     assert len(result.points) == 4
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("output.path=/tmp/mine.png", "output.path"),
+        ("farm.workers=9", "farm.workers"),
+        ("seed=${oc.env:HOME}", "values alone"),
+        ("image=s3://bucket/me.png", "no URLs"),
+        ("sead=1", "did you mean 'seed'?"),
+        ("seed", "seed"),
+    ],
+)
+def test_a_record_that_somebody_sent_is_data(word: str, said: str) -> None:
+    Path("night").mkdir()
+    lineage = bred("sweep.dir=night").lineage
+    assert lineage is not None
+    for part in ({"points": [{"words": [word], "parents": [0]}]}, {"parents": [[word]]}, {"shared": [word]}):
+        fact = {
+            "generation": 1, "favourites": "f", "digest": lineage.digest, "settings": lineage.settings,
+            "parents": [["step_size=2"]], "shared": [], "ranges": {}, "points": [], **part,
+        }  # fmt: skip
+        Path("night/sweep.json").write_text(json.dumps({"status": "interrupted", "points": [], "breed": fact}))
+        assert said in refused("sweep.dir=night")

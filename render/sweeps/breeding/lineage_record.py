@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+from render.errors import UserError
 from render.storage.records import Sha256, WholeNumber, fits
 from render.sweeps.axes.definition import POINT, SweepDefinition
 from render.sweeps.axes.points_file import PointValues, point_values
@@ -71,7 +72,11 @@ def recorded_values(words: Sequence[str], where: str, groups: Mapping[str, Seque
     Raises:
         UserError: A word could not stand in a file of points. The message begins with `where`.
     """
-    texts = {key: text for key, _, text in (word.partition("=") for word in words)}
-    for key in texts:
+    texts = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals:
+            raise UserError(f"{where}: {word[:80]!r} is not key=value")
         refuse_axis(key, groups, where)
+        texts[key] = text
     return point_values(texts, where, groups)

@@ -92,5 +92,8 @@ def validate_sweep(sweep: SweepConfig) -> SweepConfig:
     require(0 <= breed.seed < 2**63, "sweep.breed.seed", breed.seed, "must be from 0 to 2^63 - 1")
     for key, limits in dotted(breed.ranges).items():
         rule = "must be two numbers, the smaller first, such as [0.5,4], or a list of choices"
-        require(limits is None or (isinstance(limits, list) and len(limits) > 0), f"sweep.breed.ranges.{key}", limits, rule)
+        is_list = limits is None or (isinstance(limits, list) and len(limits) > 0)
+        numbers = [limit for limit in limits or () if isinstance(limit, int | float)] if is_list else []
+        is_ordered = len(numbers) != 2 or numbers[0] <= numbers[1]
+        require(is_list and is_ordered, f"sweep.breed.ranges.{key}", limits, rule)
     return sweep

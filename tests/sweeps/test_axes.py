@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from render.config.compose import SWEEP, load, load_config, root_configs, schema_keys
-from render.config.sweep_schema import SweepConfig, SweepJob
+from render.config.sweep_schema import BreedConfig, SweepConfig, SweepJob
 from render.errors import UserError
 from render.networks.weights import MODELS
 from render.sweeps.axes.definition import SweepDefinition, point_label
@@ -524,8 +524,9 @@ def test_every_sweep_says_what_it_is_for_and_how_to_run_it(root: str) -> None:
 
 
 def test_sweeps_are_root_configs_of_their_own() -> None:
-    assert set(SWEEPS) == set(root_configs(SWEEP)) - set(root_configs())
-    for root in SWEEPS:
+    bred_or_swept = (*SWEEPS, "breed")
+    assert set(bred_or_swept) == set(root_configs(SWEEP)) - set(root_configs())
+    for root in bred_or_swept:
         assert f"make sweep conf={root}" in conftest.refusal(lambda root=root: load_config(root, []))
 
 
@@ -539,10 +540,10 @@ def test_render_says_that_a_sweep_is_one(tmp_path: Path) -> None:
 def test_defaults_of_the_section_are_documented_once_and_are_the_schemas() -> None:
     path = CONF / "sweep" / "default.yaml"
     section = yaml.safe_load(path.read_text())
-    assert SweepConfig(**section) == SweepConfig()
-    assert [f"sweep.{key}" for key in section] == [key for key in schema_keys(SWEEP) if key.startswith("sweep.")]
+    assert SweepConfig(**{**section, "breed": BreedConfig(**section["breed"])}) == SweepConfig()
+    assert [f"sweep.{key}" for key in keys_in(path)] == [key for key in schema_keys(SWEEP) if key.startswith("sweep.")]
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
-    assert len(lines) == len(keys_in(path))
+    assert len(lines) == len(keys_in(path)) + len(["breed:"])
     assert all(re.search(r" # \S", line) for line in lines)
 
 

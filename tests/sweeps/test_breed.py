@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from render.__main__ import main
+from render.api.grid import sweep
 from render.config.compose import is_sweep, load_config
 from render.dreaming.term_syntax import parse_term
 from render.networks.weights import MODELS
@@ -32,6 +33,7 @@ from render.sweeps.rendering.drafting import DraftedPoint, draft_points
 from tests.conftest import ROOT, Finished, refusal
 
 TINY = ("output.width=96", "octaves.count=1", "octaves.steps=1", "farm.executor=inline")
+TINY_SETTINGS = {"output.width": 96, "octaves.count": 1, "octaves.steps": 1, "farm.executor": "inline"}
 BREED = ("conf=breed", "from=favourites.yaml", "sweep.breed.size=3")
 FAVOURITES = (
     {"objective.terms": "[mixed0]", "step_size": "2"},
@@ -144,33 +146,47 @@ def test_shared_settings_come_along_until_a_word_replaces_them() -> None:
 
 
 def test_a_group_of_the_users_own_is_a_choice(tmp_path: Path) -> None:
-    (tmp_path / "look").mkdir()
+    (tmp_path / "mood").mkdir()
     for name, step in (("calm", 1), ("wild", 5), ("odd", 3)):
-        (tmp_path / "look" / f"{name}.yaml").write_text(f"# @package _global_\nstep_size: {step}\n")
+        (tmp_path / "mood" / f"{name}.yaml").write_text(f"# @package _global_\nstep_size: {step}\n")
     (tmp_path / "mine.yaml").write_text(
-        "defaults: [{job: default}, {model: inception_v3}, {objective: auto}, {look: calm}, _self_]\n"
+        "defaults: [{job: default}, {model: inception_v3}, {objective: auto}, {mood: calm}, _self_]\n"
         "name: mine\nimage: sample:chelsea\nsweep: {breed: {size: 2}}\n"
     )
-    write({"look": "calm", "seed": "1"}, {"look": "wild", "seed": "2"})
+    write({"mood": "calm", "seed": "1"}, {"mood": "wild", "seed": "2"})
     definition = bred("objective.terms=[mixed0]", root="mine.yaml")
-    looks = {word for words in points_of(definition) for word in words if word.startswith("look=")}
-    assert looks <= {"look=calm", "look=wild", "look=odd"}
-    assert len(looks) > 1
-    steps = {"look=calm": 1, "look=wild": 5, "look=odd": 3}
+    moods = {word for words in points_of(definition) for word in words if word.startswith("mood=")}
+    assert moods <= {"mood=calm", "mood=wild", "mood=odd"}
+    assert len(moods) > 1
+    steps = {"mood=calm": 1, "mood=wild": 5, "mood=odd": 3}
     for point in expand(definition):
         assert point.config is not None
         assert point.config.step_size == next(steps[word] for word in point.words if word in steps)
 
 
+def test_looks_are_inherited_and_change_among_networks_at_hand() -> None:
+    write({"look": "none", "seed": "1"}, {"look": "dogs", "seed": "2"})
+    definition = bred("sweep.breed.size=4")
+    points = list(expand(definition))
+    for point in points:
+        assert point.config is not None
+        is_dogs = "look=dogs" in point.words
+        assert point.config.model.name == ("googlenet" if is_dogs else "inception_v3")
+    # Without a favourite of its network a look is not drawn.
+    write({"look": "none", "seed": "1"}, {"look": "none", "seed": "2"})
+    alone = [point.config for point in expand(bred("sweep.breed.mutation=1", "sweep.breed.size=3")) if point.config]
+    assert {config.model.name for config in alone} == {"inception_v3"}
+
+
 def test_a_group_that_is_typed_replaces_what_the_favourites_shared(tmp_path: Path) -> None:
-    (tmp_path / "look").mkdir()
-    (tmp_path / "look" / "calm.yaml").write_text("# @package _global_\nstep_size: 1\n")
+    (tmp_path / "mood").mkdir()
+    (tmp_path / "mood" / "calm.yaml").write_text("# @package _global_\nstep_size: 1\n")
     (tmp_path / "mine.yaml").write_text(
-        "defaults: [{job: default}, {model: inception_v3}, {objective: auto}, {look: calm}, _self_]\nname: mine\n"
+        "defaults: [{job: default}, {model: inception_v3}, {objective: auto}, {mood: calm}, _self_]\nname: mine\n"
     )
     write({"seed": "1"}, {"seed": "2"}, shared={"step_size": "7", "image": "sample:chelsea"})
     assert bred("sweep.breed.size=1", root="mine.yaml").config.step_size == 7
-    definition = bred("look=calm", "sweep.breed.size=1", root="mine.yaml")
+    definition = bred("mood=calm", "sweep.breed.size=1", root="mine.yaml")
     assert (definition.config.step_size, definition.config.image) == (1, "sample:chelsea")
 
 
@@ -308,6 +324,9 @@ def test_settings_without_meaning_are_refused() -> None:
     assert "must be from 1" in refused("sweep.breed.size=0")
     assert "did you mean 'step_size'?" in refused("sweep.breed.vary=[stepsize]")
     assert "103 points are more than sweep.max=100" in refused("sweep.breed.size=100", "sweep.max=100")
+    assert "the smaller first" in refused("sweep.breed.ranges.step_size=[3,1]")
+    assert "the smaller first" in refused("sweep.breed.ranges.step_size=3")
+    assert "did you mean 'step_size'?" in refused("sweep.breed.ranges.stepsize=[1,3]")
     assert "no single setting" in refused("sweep.breed.vary=[octaves]")
     assert "both list points" in refused("sweep.points=favourites.yaml")
     write({"step_size": "2"})
@@ -400,3 +419,36 @@ def test_a_named_directory_holds_one_sweep() -> None:
     assert "bred otherwise" in refused("sweep.dir=night", "sweep.breed.seed=9")
     Path("night/sweep.json").write_text(json.dumps({"status": "finished", "points": []}))
     assert "another sweep" in refused("sweep.dir=night")
+
+
+def test_python_breeds_too() -> None:
+    result = sweep(
+        favourites=Path("favourites.yaml"), root="breed", quiet=True,
+        **{"sweep.breed.size": 1, "sweep.dir": "night", **TINY_SETTINGS},
+    )  # fmt: skip
+    assert not result.failures
+    assert len(result.points) == 4
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("output.path=/tmp/mine.png", "output.path"),
+        ("farm.workers=9", "farm.workers"),
+        ("seed=${oc.env:HOME}", "values alone"),
+        ("image=s3://bucket/me.png", "no URLs"),
+        ("sead=1", "did you mean 'seed'?"),
+        ("seed", "seed"),
+    ],
+)
+def test_a_record_that_somebody_sent_is_data(word: str, said: str) -> None:
+    Path("night").mkdir()
+    lineage = bred("sweep.dir=night").lineage
+    assert lineage is not None
+    for part in ({"points": [{"words": [word], "parents": [0]}]}, {"parents": [[word]]}, {"shared": [word]}):
+        fact = {
+            "generation": 1, "favourites": "f", "digest": lineage.digest, "settings": lineage.settings,
+            "parents": [["step_size=2"]], "shared": [], "ranges": {}, "points": [], **part,
+        }  # fmt: skip
+        Path("night/sweep.json").write_text(json.dumps({"status": "interrupted", "points": [], "breed": fact}))
+        assert said in refused("sweep.dir=night")

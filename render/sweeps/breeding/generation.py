@@ -17,12 +17,12 @@ from render.errors import UserError
 from render.storage.user_paths import user_path
 from render.sweeps.axes.definition import Lineage, SweepDefinition
 from render.sweeps.axes.parsing import parse_sweep
-from render.sweeps.axes.points_file import PointValues, point_values
+from render.sweeps.axes.points_file import PointValues
 from render.sweeps.axes.section_axes import points_axis
 from render.sweeps.axes.values import unquoted
 from render.sweeps.breeding.favourites import Favourites, read_favourites, version_note
 from render.sweeps.breeding.genes import Gene, GeneSource
-from render.sweeps.breeding.lineage_record import RecordedLineage, point_texts, read_lineage
+from render.sweeps.breeding.lineage_record import RecordedLineage, read_lineage, recorded_values
 from render.sweeps.breeding.offspring import MAX_TRIES, Child, Nursery, Offspring, Parent, words_of
 from render.sweeps.breeding.ranges import ValueCheck
 
@@ -112,11 +112,13 @@ class _Breeder:
             Parent(_typed(point) | self._varied(point, config), config.model.name)
             for point, config in zip(favourites.points, configs, strict=True)
         ]
+        self._nursery.networks = frozenset(parent.network for parent in parents)
         section = self._section
         check = ValueCheck(configs[0])
         limits = {key: value for key, value in dotted(section.ranges).items() if value is not None}
-        source = GeneSource(groups, section.spread, favourites.ranges, limits, check)
         keys = dict.fromkeys(key for parent in parents for key in parent.values)
+        choices = {key: self._nursery.choices_at_hand(key, groups[key]) for key in keys if key in groups}
+        source = GeneSource(choices, section.spread, favourites.ranges, limits, check)
         genes: dict[str, Gene] = {
             key: source.gene(key, [parent.values[key] for parent in parents if key in parent.values]) for key in keys
         }
@@ -186,7 +188,7 @@ def _recorded_children(recorded: RecordedLineage | None, groups: Mapping[str, Se
     """Return the children in a record; words that a file of points could not have raise `UserError`."""
     children = []
     for number, point in enumerate(recorded["points"] if recorded is not None else (), start=1):
-        values = point_values(point_texts(point["words"]), f"sweep.json, breed, point {number}", groups)
+        values = recorded_values(point["words"], f"sweep.json, breed, point {number}", groups)
         children.append(Child(values, tuple(parent for parent in point["parents"] if parent < parents)))
     return children
 
@@ -197,12 +199,12 @@ def _recorded_favourites(
     """Return the favourites that the points of a record were bred from."""
     where = f"{directory}/sweep.json"
     points = [
-        point_values(point_texts(words), f"{where}, parent {number}", groups)
+        recorded_values(words, f"{where}, parent {number}", groups)
         for number, words in enumerate(recorded["parents"], start=1)
     ]
     if not points:
         raise UserError(f"{where} names no favourites: move it away, and the command breeds anew")
-    shared = point_values(point_texts(recorded["shared"]), f"{where}, shared", groups)
+    shared = recorded_values(recorded["shared"], f"{where}, shared", groups)
     ranges = {key: (pair[0], pair[-1]) for key, pair in recorded["ranges"].items() if len(pair) == 2}
     return replace(favourites, points=tuple(points), shared=shared, ranges=ranges, digest=recorded["digest"])
 

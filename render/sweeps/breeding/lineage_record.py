@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+from render.errors import UserError
 from render.storage.records import Sha256, WholeNumber, fits
 from render.sweeps.axes.definition import POINT, SweepDefinition
+from render.sweeps.axes.points_file import PointValues, point_values
+from render.sweeps.axes.refusals import refuse_axis
 from render.sweeps.monitor.sweep_record import read_sweep
 
 #: Key of the lineage in `sweep.json`.
@@ -63,6 +66,17 @@ def read_lineage(directory: Path) -> tuple[Mapping[str, Any], RecordedLineage | 
     return record, lineage
 
 
-def point_texts(words: list[str]) -> dict[str, str]:
-    """Return recorded words as an entry of a file of points."""
-    return {key: text for key, _, text in (word.partition("=") for word in words)}
+def recorded_values(words: Sequence[str], where: str, groups: Mapping[str, Sequence[str]]) -> PointValues:
+    """Return the values of recorded words, which are checked like those of a file: somebody may have sent the record.
+
+    Raises:
+        UserError: A word could not stand in a file of points. The message begins with `where`.
+    """
+    texts = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals:
+            raise UserError(f"{where}: {word[:80]!r} is not key=value")
+        refuse_axis(key, groups, where)
+        texts[key] = text
+    return point_values(texts, where, groups)

@@ -57,8 +57,20 @@ class Nursery:
         # Points are drafted without axes: what they are called does not matter yet.
         self._drafter = Drafter(replace(definition, axes=()), None, None)
         self._other_values = list(itertools.product(*(axis.values for axis in definition.axes)))
+        #: Networks that a point may have: those of the favourites, whose weights are at hand; None for any.
+        self.networks: frozenset[str] | None = None
         self._jobs: set[str] = set()
         self._words: set[tuple[str, ...]] = set()
+
+    def choices_at_hand(self, group: str, choices: Sequence[str]) -> list[str]:
+        """Return the choices of a group that lead to one of `networks`; a look may name another one."""
+        others = self._other_values[0]
+        points = [self._factory.point(0, (), (AxisValue("", (f"{group}={choice}",)), *others)) for choice in choices]
+        return [choice for choice, point in zip(choices, points, strict=True) if self._has_network(point.config)]
+
+    def _has_network(self, config: Config | None) -> bool:
+        # A choice that makes no valid config by itself may do so with a point's other values.
+        return self.networks is None or config is None or config.model.name in self.networks
 
     def admit(self, values: PointValues) -> tuple[Config | None, str]:
         """Admit a point if it can be rendered with all values of the other axes and is new.
@@ -75,6 +87,8 @@ class Nursery:
             point = self._factory.point(0, (), (AxisValue("", words), *others))
             if point.config is None:
                 return None, point.error
+            if not self._has_network(point.config):
+                return None, f"no favourite has the network {point.config.model.name}"
             try:
                 digests.append(self._drafter.draft(point, "", point.config).job_digest)
             except RenderError as error:

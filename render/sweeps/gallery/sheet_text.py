@@ -133,7 +133,7 @@ class SheetHead:
         large = round(1.6 * style.font)
         title = shortened(self.title, large, room - text_width(number, large)) + number
         parts = (
-            ((title,), large, INK),
+            ((title,) if title else (), large, INK),
             (tuple(wrapped(self.heading, style.font, room, _MAX_HEADING_LINES)), style.font, INK),
             (tuple(wrapped(self.settings, style.font, room, _MAX_SETTING_LINES)), style.font, QUIET),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from render.errors import UserError
 from render.export.picture import Encoding, image_of, write_picture
+from render.sweeps.axes.definition import POINT
 from render.sweeps.gallery.exhibition import Exhibition, ShownPoint
 from render.sweeps.gallery.sheet import draw_sheet, fitted_thumbnail
 from render.sweeps.gallery.sheet_blocks import BlockCut, MeasuredPage, blocks_by_sheet
@@ -79,7 +81,8 @@ def layout_of_width(exhibition: Exhibition, width: int) -> ContactSheetLayout:
     if len(pages) != 1:
         names = ", ".join(axis.key for axis in exhibition.axes)
         raise UserError(f"a sheet has two axes, and there are {names}: give one of them a single value")
-    (page,) = pages
+    # Named points say themselves what they are.
+    page = replace(pages[0], row_axis=_shown_name(pages[0].row_axis), column_axis=_shown_name(pages[0].column_axis))
     font = max(_MIN_FONT, min(_MAX_FONT, round(width / _WIDTH_PER_FONT)))
     for measured, cut in _candidates(exhibition, page, font, width):
         head = SheetHead(exhibition.title, page.heading if page.rows else "", "", measured.style)
@@ -89,6 +92,10 @@ def layout_of_width(exhibition: Exhibition, width: int) -> ContactSheetLayout:
     raise UserError(
         f"width={width} is too narrow for {page.shape[1]} columns with their names: give more, or fewer columns"
     )
+
+
+def _shown_name(axis_name: str) -> str:
+    return "" if axis_name == POINT else axis_name
 
 
 def _candidates(exhibition: Exhibition, page: SheetPage, font: int, width: int) -> Iterator[tuple[MeasuredPage, BlockCut]]:

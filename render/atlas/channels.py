@@ -80,7 +80,7 @@ def batch_size(workers: Sequence[WorkerFacts], recipe: ChannelRecipe, channels: 
     """
     views, side = (recipe.maco.crops, recipe.maco.view) if recipe.method == "maco" else (1, recipe.size)
     sizes = [
-        ResidencySettings(batch=batch).together(
+        ResidencySettings(batch=batch).windows_per_call(
             facts.platform, (side, views * side), recipe.picture_bytes, int(WINDOWS_SHARE * facts.device_bytes)
         )
         for facts in workers

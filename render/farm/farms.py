@@ -26,7 +26,7 @@ class Farm(Protocol):
         """Number of workers, leased or not."""
 
     @property
-    def together(self) -> int:
+    def workers_per_machine(self) -> int:
         """Largest number of workers on one machine."""
 
     def share(self, value: Any) -> Reference:
@@ -83,7 +83,7 @@ class InlineFarm:
         return self._workers
 
     @property
-    def together(self) -> int:
+    def workers_per_machine(self) -> int:
         """Number of workers on this machine."""
         return self._workers
 

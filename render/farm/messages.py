@@ -84,13 +84,13 @@ class GradientReport(NamedTuple):
         sums: Sums of every tile and region, in tile order.
         tiles: Number of tiles.
         seconds: Time that they took together.
-        together: Number of tiles that the worker's devices compute at once.
+        tiles_at_once: Number of tiles that the worker's devices compute at once.
     """
 
     sums: tuple[GradientSums, ...]
     tiles: int
     seconds: float
-    together: int = 1
+    tiles_at_once: int = 1
 
 
 @dataclass(frozen=True)

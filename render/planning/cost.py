@@ -268,7 +268,7 @@ def resides(octave: Octave, traffic: Traffic, node: NodeConfig) -> bool:
     if octave.residence is None or node.device_gb is None:
         return False
     memory, window_bytes = int(ALLOCATED * 1e9 * node.device_gb), octave.device_window_bytes
-    batch = octave.residence.together("gpu", octave.grid.window_shape, window_bytes, int(WINDOWS_SHARE * memory))
+    batch = octave.residence.windows_per_call("gpu", octave.grid.window_shape, window_bytes, int(WINDOWS_SHARE * memory))
     windows = min(batch, octave.grid.tiles) * window_bytes
     # The source under a block takes about as much as the slots.
     source = traffic.slots_bytes if octave.stage.conditioning.shoulder else 0

@@ -35,7 +35,7 @@ class Deal:
     margins: tuple[Gathering, ...]
     loans: tuple[dict[str, dict[int, list[Rect]]], ...]
     #: Pieces that the gradient's filter needs around each block; empty if there is no filter.
-    around: tuple[Gathering, ...]
+    filter_rings: tuple[Gathering, ...]
 
     @classmethod
     def of(cls, octave: Octave, workers: Sequence[str], arrangement: tuple[int, int] | None) -> Deal:
@@ -49,13 +49,13 @@ class Deal:
                 loan = loans[owner].setdefault(nodes[borrower], {})
                 loan[borrower] = [piece.source for piece in pieces]
         reach = octave.stage.conditioning.reach
-        around = tuple(
+        filter_rings = tuple(
             Gathering.of(
                 (piece for piece in pieces_of(block.pixels.grown(reach), blocks) if piece.target != block.pixels), number
             )
             for number, block in enumerate(blocks if reach else ())
         )
-        return cls(octave, blocks, nodes, margins, loans, around)
+        return cls(octave, blocks, nodes, margins, loans, filter_rings)
 
     def owners(self, rect: Rect) -> Iterator[tuple[int, Rect]]:
         """Yield each block that owns a part of a canvas rectangle, with that part."""

@@ -30,7 +30,7 @@ class ResidencySettings:
         """Return whether blocks should be resident on a device of this platform, if they can; `auto` excludes CPUs."""
         return platform != "cpu" if self.resident == "auto" else bool(self.resident)
 
-    def together(self, platform: str, window: tuple[int, int], window_bytes: int, limit: int) -> int:
+    def windows_per_call(self, platform: str, window: tuple[int, int], window_bytes: int, limit: int) -> int:
         """Return the number of windows of (rows, columns) px in a kernel call.
 
         `auto` takes as many as occupy an accelerator, and one on a CPU. The number of workers does not matter.

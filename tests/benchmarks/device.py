@@ -139,7 +139,7 @@ def measure_step(
         "tile": grid.core_shape[0],
         "window": rows,
         "tiles": grid.tiles,
-        "batch": last.together,
+        "batch": last.tiles_at_once,
         "step_seconds": step_seconds,
         "megapixels_per_second": side**2 / step_seconds / 1e6,
         "window_megapixels_per_second": grid.tiles * rows * columns / step_seconds / 1e6,

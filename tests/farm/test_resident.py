@@ -280,14 +280,14 @@ def test_masked_and_several_regions_do_not_suit(inception: Loaded) -> None:
 def test_windows_go_together_while_a_device_has_room_and_is_not_full() -> None:
     """About four megapixels a call, and never more than memory or 16."""
     residence, window = ResidencySettings(), (1000, 1000)
-    assert residence.together("gpu", window, 10**9, 10**11) == 4
-    assert residence.together("gpu", window, 10**9, 25 * 10**8) == 2
-    assert residence.together("gpu", window, 10**9, 10) == 1
-    assert residence.together("tpu", (100, 100), 10**6, 10**11) == 16
-    assert residence.together("gpu", (3000, 3000), 10**9, 10**11) == 1
-    assert residence.together("cpu", window, 10**9, 10**11) == 1
+    assert residence.windows_per_call("gpu", window, 10**9, 10**11) == 4
+    assert residence.windows_per_call("gpu", window, 10**9, 25 * 10**8) == 2
+    assert residence.windows_per_call("gpu", window, 10**9, 10) == 1
+    assert residence.windows_per_call("tpu", (100, 100), 10**6, 10**11) == 16
+    assert residence.windows_per_call("gpu", (3000, 3000), 10**9, 10**11) == 1
+    assert residence.windows_per_call("cpu", window, 10**9, 10**11) == 1
     for platform, batch in itertools.product(("cpu", "gpu"), (1, 5)):
-        assert ResidencySettings(batch=batch).together(platform, window, 10**9, 10) == batch
+        assert ResidencySettings(batch=batch).windows_per_call(platform, window, 10**9, 10) == batch
 
 
 @pytest.mark.slow
@@ -301,6 +301,6 @@ def test_a_job_asks_its_workers_for_resident_blocks(tmp_path: Path) -> None:
             executor = job.executor
             calls = [executor.call(worker, "compute_gradient", 2, (0, 0), 0, 1) for worker in range(executor.workers)]
             # What a host's block would have one of.
-            assert [ascended.together for ascended in executor.fetch(calls)] == [2] * len(calls)
+            assert [ascended.tiles_at_once for ascended in executor.fetch(calls)] == [2] * len(calls)
     assert len(calls) == 2
     np.testing.assert_array_equal(*canvases)

@@ -167,8 +167,8 @@ def test_blocks_that_live_on_devices_cost_the_host_nothing() -> None:
     # JAX has nine tenths of a device, and of those a block with its windows may have nine.
     assert cost(octave, 8, replace(node, device_gb=0.99 * (canvas + 2 * slots) / 0.81e9)).host == in_memory.host
     assert octave.residence is not None
-    together = octave.residence.together("gpu", octave.grid.window_shape, octave.device_window_bytes, 10**12)
-    enough = canvas + slots + max(slots, together * octave.device_window_bytes)
+    batch = octave.residence.windows_per_call("gpu", octave.grid.window_shape, octave.device_window_bytes, 10**12)
+    enough = canvas + slots + max(slots, batch * octave.device_window_bytes)
     assert cost(octave, 8, replace(node, device_gb=1.01 * enough / 0.81e9)).host == 0
     forbidden, filtered = Config(), Config()
     forbidden.farm.worker.resident = False

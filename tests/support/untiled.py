@@ -104,7 +104,7 @@ def centres(loaded: Loaded, layer: str, count: Sequence[int], before: tuple[int,
     ]
 
 
-def plain_value(term: Term, loaded: Loaded, activations, source, before, canvas) -> jax.Array:
+def plain_value(term: Term, loaded: Loaded, activations, references, before, canvas) -> jax.Array:
     """Return a term's value on the extended canvas, without its weight, by the plain formula."""
     a = activations[term.layer]
     match term:
@@ -115,7 +115,7 @@ def plain_value(term: Term, loaded: Loaded, activations, source, before, canvas)
         case Neuron():
             nearest = []
             for axis, share, length, wraps in zip(
-                centres(loaded, term.layer, a.shape[:2], before), term.at[::-1], canvas, source["wraps"], strict=True
+                centres(loaded, term.layer, a.shape[:2], before), term.at[::-1], canvas, references["wraps"], strict=True
             ):
                 pixel = min(int(share * length), length - 1)
                 copies = [pixel + turn * length for turn in range(-20, 21)] if wraps else [pixel]
@@ -126,7 +126,7 @@ def plain_value(term: Term, loaded: Loaded, activations, source, before, canvas)
             return sum(a[row, column, term.channel] for row in nearest[0] for column in nearest[1])
         case Strongest():
             # The choice is made on the source's own grid, without jitter: see `strongest_channels`.
-            return a[..., list(source["chosen"][term])].mean()
+            return a[..., list(references["chosen"][term])].mean()
         case Direction():
             v = np.asarray(term.vector) / np.linalg.norm(term.vector)
             dot = a @ v.astype(np.float32)
@@ -135,24 +135,24 @@ def plain_value(term: Term, loaded: Loaded, activations, source, before, canvas)
             weights = loaded.parameters[f"{loaded.architecture.classifier}/weight"]
             return (a.mean((0, 1)) * weights[term.number]).sum()
         case Guide():
-            features = source["guide"][term].reshape(-1, a.shape[-1])
+            features = references["guide"][term].reshape(-1, a.shape[-1])
             return jnp.einsum("rcf,nf->rcn", a, features).max(-1).mean()
         case Caricature():
-            b = source["activations"][term.layer]
+            b = references["activations"][term.layer]
             dot = (a * b).sum(-1)
             cosine = dot / jnp.sqrt((a**2).sum(-1) + 1e-12) / jnp.sqrt((b**2).sum(-1) + 1e-12)
             return (dot * jnp.maximum(0.1, cosine) ** term.power).mean()
         case Texture():
-            target = source["textures"][term]
+            target = references["textures"][term]
             axes = inside(loaded, term.layer, a.shape[:2], before, canvas)
             counted = jnp.asarray(np.outer(*axes), jnp.float32)
             gram = plain_gram(a, counted)
-            if not any(source["wraps"]):
+            if not any(references["wraps"]):
                 return -((gram - target) ** 2).sum() / (target**2).sum()
             # On a torus every position counts once, but pulls on the pixels at either side of the seam: the positions of
             # the extended canvas have the gradient that their originals have.
             matrix = jax.lax.stop_gradient(-2 * (gram - target) / (target**2).sum() / counted.sum())
-            pulls = np.outer(*(axis | wraps for axis, wraps in zip(axes, source["wraps"], strict=True)))
+            pulls = np.outer(*(axis | wraps for axis, wraps in zip(axes, references["wraps"], strict=True)))
             return (((a @ matrix) * a).sum(-1) * pulls).sum()
         case _:
             raise AssertionError(term)

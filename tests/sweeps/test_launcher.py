@@ -65,7 +65,7 @@ class HangingExecutor:
 class Farm:
     """Farm of workers that share a lock."""
 
-    together = 2
+    workers_per_machine = 2
 
     def __init__(self, size: int) -> None:
         self.size = size

@@ -182,12 +182,13 @@ class OctaveStepper:
         """Exchange the gradients around blocks, filter the gradient, and return the sums of the filtered gradient."""
         workers, stage = self.workers, self.deal.octave.stage
         pieces_by_worker = [
-            as_arguments(workers.request_pieces(gathering, RemoteWorker.read_gradient)) for gathering in self.deal.around
+            as_arguments(workers.request_pieces(gathering, RemoteWorker.read_gradient))
+            for gathering in self.deal.filter_rings
         ]
         workers.fetch(
             [
                 workers.start(worker, RemoteWorker.fill_gradient, gathering, *pieces)
-                for worker, (gathering, pieces) in enumerate(zip(self.deal.around, pieces_by_worker, strict=True))
+                for worker, (gathering, pieces) in enumerate(zip(self.deal.filter_rings, pieces_by_worker, strict=True))
             ]
         )
         gains: list[Sequence[float]] = [()] * len(stage.regions)
@@ -203,4 +204,4 @@ def next_tile_count(report: GradientReport) -> int:
     """Return how many tiles to ask a worker for next, from the time that the last ones took."""
     count = tiles_a_call(report.seconds / max(1, report.tiles))
     # A multiple of the worker's devices, so that none is idle.
-    return -(-count // report.together) * report.together
+    return -(-count // report.tiles_at_once) * report.tiles_at_once

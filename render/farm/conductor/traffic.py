@@ -23,5 +23,5 @@ def filter_bytes_exchanged(blocks: Sequence[Block], stage: Stage) -> int:
     dealt, reach = tuple(blocks), stage.conditioning.reach
     if not reach:
         return 0
-    around = (Gathering.of(pieces_of(block.pixels.grown(reach), dealt), number) for number, block in enumerate(dealt))
-    return _PIXEL_BYTES * len(stage.regions) * sum(gathering.foreign_pixels for gathering in around)
+    filter_rings = (Gathering.of(pieces_of(block.pixels.grown(reach), dealt), number) for number, block in enumerate(dealt))
+    return _PIXEL_BYTES * len(stage.regions) * sum(gathering.foreign_pixels for gathering in filter_rings)

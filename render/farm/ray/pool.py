@@ -57,7 +57,7 @@ class RayFarm:
             self._starter = WorkerStarter(self._cluster, Placement(self._cluster), threads)
             self._idle = start_workers(self._starter, say)
             self._cluster.remember_processes()
-            self._together = max(Counter(member.node for member in self._idle).values())
+            self._workers_per_machine = max(Counter(member.node for member in self._idle).values())
         except BaseException:
             self.close()
             raise
@@ -68,9 +68,9 @@ class RayFarm:
         return len(self._idle) + self._leased_count
 
     @property
-    def together(self) -> int:
+    def workers_per_machine(self) -> int:
         """Largest number of workers on one machine when the farm was opened."""
-        return self._together
+        return self._workers_per_machine
 
     @contextmanager
     def lease(self, workers: int | None = None) -> Iterator[RayExecutor]:

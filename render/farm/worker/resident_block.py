@@ -121,11 +121,13 @@ class ResidencyRule:
             )
         shape = KernelShape.of(block.grid)
         window_bytes = estimated_bytes(self._kernel.programs.network.architecture, shape.window)
-        together = self._residence.together(self._platform, shape.window, window_bytes, int(self._memory * WINDOWS_SHARE))
+        batch = self._residence.windows_per_call(
+            self._platform, shape.window, window_bytes, int(self._memory * WINDOWS_SHARE)
+        )
         # Limited by the whole grid, not by the block, so that it does not depend on the number of workers.
-        together = min(together, block.grid.tiles)
+        batch = min(batch, block.grid.tiles)
         conditioning = stage.conditioning
-        form = BatchSpec(shape, together, conditioning.normalize, conditioning.luminance_only, conditioning.decorrelate)
+        form = BatchSpec(shape, batch, conditioning.normalize, conditioning.luminance_only, conditioning.decorrelate)
         limit = int(self._memory * TOTAL_SHARE)
         # Before compiling: check the memory that is needed in any case.
         canvas, slots, program = canvas_bytes(block), slots_bytes(block), None
@@ -167,7 +169,7 @@ class ResidentBlock(BlockArrays):
         self._slots: jax.Array | None = None
 
     @property
-    def together(self) -> int:
+    def tiles_at_once(self) -> int:
         """Number of windows that are computed at once."""
         return self._program.form.windows
 

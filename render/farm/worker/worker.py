@@ -207,7 +207,7 @@ class Worker(MeasuringWorker):
         if isinstance(arrays, ResidentBlock):
             with self.timer.phase("kernel"):
                 sums = arrays.compute_gradient(step, jitter, tiles)
-            return GradientReport(tuple(sums), len(tiles), time.perf_counter() - start, arrays.together)
+            return GradientReport(tuple(sums), len(tiles), time.perf_counter() - start, arrays.tiles_at_once)
         sums = self._tile_gradients.compute(arrays, step, jitter, tiles)
         return GradientReport(tuple(sums), len(tiles), time.perf_counter() - start, self._devices)
 

@@ -180,7 +180,7 @@ class WorkerLoop:
         """
         config = self.configs[task.number]
         worker = config.farm.worker
-        memory_bytes = int(worker.memory_gb * 1e9) if worker.memory_gb else host_bytes // self.farm.together
+        memory_bytes = int(worker.memory_gb * 1e9) if worker.memory_gb else host_bytes // self.farm.workers_per_machine
         threads = worker.threads or cores()
         return RenderOrder(Path.cwd(), config, self.settings.thumbnail_side, threads, memory_bytes, self.settings.stop_file)
 

@@ -123,7 +123,7 @@ class OnnxWriter:
         graph += b"".join(inside(5, tensor) for tensor in self.initializers)
         kind = inside(2, inside(1, whole(1, FLOAT) + inside(2, b"")))
         graph += inside(11, inside(1, "data_0") + kind) + inside(12, inside(1, value) + kind)
-        return whole(1, 7) + inside(2, "writer of the tests") + inside(7, graph) + inside(8, whole(2, 9))
+        return whole(1, 7) + inside(2, "writer of the tests") + inside(7, graph) + inside(8, whole(2, 11))
 
     def fresh(self) -> str:
         self.count += 1

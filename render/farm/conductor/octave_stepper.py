@@ -52,7 +52,7 @@ class OctaveStepper:
         self._architecture = architecture
         self._objectives = objectives
         self._check_notices = check_notices
-        self._textures = TextureMatcher(workers, architecture, objectives)
+        self._textures = TextureMatcher(workers, architecture, objectives, check_notices)
         #: Loans for the next step, if already requested.
         self._loans: Loans | None = None
         #: Updates that have been started but not yet checked for errors.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,27 +14,38 @@ from render.dreaming.gram import unpacked
 from render.dreaming.objectives import Objective
 from render.farm.conductor.dealt_workers import DealtWorkers
 from render.farm.messages import CanvasSums, TermMatrices
+from render.farm.remote import Promise
 from render.farm.worker.interface import RemoteWorker
 from render.networks.architecture import Architecture
 
 log = logging.getLogger(__name__)
 
-#: Most tiles of a texture in a call.
-_TILES_PER_CALL = 8
+#: Most tiles of a texture, and of the canvas, in a call.
+_TILES_PER_CALL, _CANVAS_TILES_PER_CALL = 8, 4
+#: Calls queued at each worker, so that it does not wait for the conductor.
+_QUEUED_CALLS = 2
 
 
 class TextureMatcher:
     """Measures the textures of an octave once, and its canvas in every step."""
 
-    def __init__(self, workers: DealtWorkers, architecture: Architecture, objectives: Sequence[Objective]) -> None:
+    def __init__(
+        self,
+        workers: DealtWorkers,
+        architecture: Architecture,
+        objectives: Sequence[Objective],
+        check_notices: Callable[[], None],
+    ) -> None:
         """Store the parts; nothing is measured yet.
 
         Args:
             workers: The workers, whose blocks are filled.
             architecture: The network's architecture.
             objectives: All objectives, to which the octave's regions refer by index.
+            check_notices: Called while the canvas is measured; may raise to stop a step.
         """
         self._workers = workers
+        self._check_notices = check_notices
         self._architecture = architecture
         self._objectives = tuple(objectives)
         #: Gram matrix of each texture, by the numbers of objective and term.
@@ -52,13 +64,36 @@ class TextureMatcher:
         Args:
             shift: The step's shift of the network's grid, px.
         """
-        self._workers.run_over_tiles(RemoteWorker.measure_canvas, shift)
+        self._measure_canvas(shift)
         totals: dict[tuple[int, str], ExactSums] = {}
         for sums in self._workers.run_all(RemoteWorker.canvas_sums):
             for part in sums:
                 totals[part.region, part.layer] = _added(totals.get((part.region, part.layer)), part)
         regions = self._workers.deal.octave.stage.regions
         return [self._matrices(number, region.objective, totals) for number, region in enumerate(regions)]
+
+    def _measure_canvas(self, shift: tuple[int, int]) -> None:
+        """Have every worker measure its tiles, a few in each call, so that a request to stop is heard soon."""
+        workers = self._workers
+        calls = [deque(range(0, block.size, _CANVAS_TILES_PER_CALL)) for block in workers.deal.blocks]
+        running: dict[Promise[list[None]], int] = {}
+
+        def hand_out(worker: int) -> None:
+            """Start a worker's next call, if tiles are left."""
+            if calls[worker]:
+                first = calls[worker].popleft()
+                promise = workers.start(worker, RemoteWorker.measure_canvas, first, _CANVAS_TILES_PER_CALL, shift)
+                running[promise] = worker
+
+        for _ in range(_QUEUED_CALLS):
+            for worker in workers.numbers:
+                hand_out(worker)
+        while running:
+            ready = workers.wait(running)
+            workers.fetch(ready)
+            for promise in ready:
+                hand_out(running.pop(promise))
+            self._check_notices()
 
     def _matrices(self, region: int, objective: int, totals: dict[tuple[int, str], ExactSums]) -> TermMatrices:
         """Return the matrices of one region's textures."""

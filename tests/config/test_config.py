@@ -402,6 +402,7 @@ def test_yml_is_refused_with_the_way_out(tmp_path: Path) -> None:
 # Bad values
 
 BAD_VALUES = [
+    ("look", "nothing"),
     ("model.precision", "float16"),
     ("model.precision", "bf16"),
     ("model.precision", "null"),
@@ -829,6 +830,7 @@ def test_format_is_the_one_asked_for_or_the_suffix(output: OutputConfig, form: s
 # The digest
 
 CHANGES = {
+    "look": "dogs",
     "name": "other",
     "seed": "1",
     "image": "other.png",

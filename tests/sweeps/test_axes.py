@@ -417,7 +417,7 @@ def test_a_file_of_points_that_is_not_there(tmp_path: Path) -> None:
         (["seed=1,2", "sweep.max=0"], ["sweep.max=0"]),
         (["seed=1,2", "sweep.thumbnail=3"], ["sweep.thumbnail=3"]),
         (["seed=1,2", "sweep.retries=-1"], ["sweep.retries=-1"]),
-        (["seed=1,2", "octaves.count=many"], ["octaves.count"]),
+        (["seed=1,2", "octaves.scale=many"], ["octaves.scale"]),
         (["seed"], ["'seed' is not key=value"]),
     ],
 )  # fmt: skip

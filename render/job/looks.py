@@ -10,7 +10,7 @@ from render.networks.weights import cached_path, find_model
 from render.system.paths import shipped_configs
 
 #: Looks that suit most photographs, the best first. The last one needs only weights from package registries.
-_BEST = ("creatures", "filigree")
+_BEST = ("creatures", "palaces")
 
 
 @dataclass(frozen=True)

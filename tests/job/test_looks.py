@@ -129,7 +129,7 @@ def test_auto_takes_the_best_look_that_the_weights_allow(tmp_path: Path, monkeyp
 
 
 def test_auto_says_which_look_it_took_and_records_it(command, tmp_path: Path) -> None:
-    words = ("look=auto", "model=inception_v3", "objective.terms=[mixed0]", "output.width=64", "octaves.steps=0", INLINE)
+    words = ("look=auto", "model=inception_v3", "objective.terms=[mixed0]", "output.width=96", "octaves.steps=0", INLINE)
     output = succeeded(command("render", *words, "output.dir=run"))
     name = best_look()[0]
     assert output.splitlines()[0].startswith(f"look={name}: ")

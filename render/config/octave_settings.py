@@ -33,7 +33,7 @@ class OctaveConditioning:
     total_variation: float = 0.0
     pull: float = 0.0
     luminance_only: bool = False
-    decorrelate: bool = False
+    decorrelate: float = 0.0
     shoulder: float = 0.0
 
 
@@ -113,7 +113,7 @@ def _conditioning(section: ConditioningConfig, count: int) -> list[OctaveConditi
     variation = values("total_variation", _number(0, 100), "from 0 (off) to 100")
     pull = values("pull", _number(0, 1), "from 0 (off) to 1")
     luminance = values("luminance_only", lambda switch: isinstance(switch, bool), "true or false")
-    decorrelate = values("decorrelate", lambda switch: isinstance(switch, bool), "true or false")
+    decorrelate = values("decorrelate", _number(0, 1), "from 0 (off) to 1")
     shoulder = values("shoulder", _number(0, _MAX_SHOULDER), f"from 0 (off) to {_MAX_SHOULDER} levels")
     for levels, sigma in zip(laplacian, smoothing, strict=True):
         if levels and sigma:
@@ -123,11 +123,12 @@ def _conditioning(section: ConditioningConfig, count: int) -> list[OctaveConditi
             )
     if any(map(all, zip(luminance, decorrelate, strict=True))):
         raise UserError(
-            "conditioning.luminance_only=true and conditioning.decorrelate=true: the first moves no colour, and the second "
-            "says how far colours move: set one of them to false"
+            "conditioning.luminance_only=true moves no colour, and conditioning.decorrelate says how far colours move: set "
+            "one of them to false or 0"
         )
     columns = (
-        normalize, laplacian, map(float, smoothing), variation, pull, luminance, decorrelate, map(float, shoulder)
+        normalize, laplacian, map(float, smoothing), variation, pull, luminance, map(float, decorrelate),
+        map(float, shoulder),
     )  # fmt: skip
     return [OctaveConditioning(*octave) for octave in zip(*columns, strict=True)]
 

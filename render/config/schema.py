@@ -25,7 +25,7 @@ MATCH_SOURCE = "source"
 LATER_KEYS: dict[str, Any] = {
     "model.precision": "float32",
     "model.labels": None,
-    "conditioning.decorrelate": False,
+    "conditioning.decorrelate": 0.0,
     "conditioning.shoulder": 0.0,
     "output.match": None,
 }
@@ -66,7 +66,7 @@ class ConditioningConfig:
     total_variation: Any = 0.0
     pull: Any = 0.0
     luminance_only: Any = False
-    decorrelate: Any = False
+    decorrelate: Any = 0.0
     shoulder: Any = 0.0
 
 

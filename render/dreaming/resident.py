@@ -22,7 +22,7 @@ import numpy as np
 from jax import lax
 
 from render.dreaming.ascent import LUMINANCE
-from render.dreaming.decorrelation import DECORRELATION
+from render.dreaming.decorrelation import mixing_matrix
 from render.dreaming.kernel import Kernel
 from render.dreaming.objectives import KernelInputs
 from render.dreaming.programs import PER_WINDOW, GradientArguments
@@ -57,14 +57,14 @@ class BatchSpec:
         windows: Number of windows in a kernel call.
         normalize: Statistic of the gradient, `mean_abs` or `std`: see `ascent.measure`.
         luminance_only: If true, all channels of a gradient become its luminance: see `ascent.luminance`.
-        decorrelate: If true, channels are mixed for a decorrelated ascent: see `decorrelation.decorrelate`.
+        decorrelate: Strength of the decorrelation of colours, 0 to 1: see `decorrelation.decorrelate`.
     """
 
     shape: KernelShape
     windows: int = 1
     normalize: str = "mean_abs"
     luminance_only: bool = False
-    decorrelate: bool = False
+    decorrelate: float = 0.0
 
     @property
     def sums(self) -> int:
@@ -152,7 +152,7 @@ def store_gradients(
         if spec.luminance_only:
             gradient = jnp.broadcast_to((gradient * LUMINANCE).sum(-1, keepdims=True), gradient.shape)
         elif spec.decorrelate:
-            gradient = jnp.stack([(gradient * weights).sum(-1) for weights in DECORRELATION], axis=-1)
+            gradient = jnp.stack([(gradient * weights).sum(-1) for weights in mixing_matrix(spec.decorrelate)], axis=-1)
         slots = lax.dynamic_update_slice(slots, gradient, (slot[0], slot[1], 0))
         if spec.normalize == "mean_abs":
             row_sums.append(jnp.abs(gradient).sum((1, 2))[None])

@@ -26,7 +26,7 @@ class Conditioning(OctaveConditioning):
         total_variation: Weight of the canvas' smoothing against a gradient of mean 1.
         pull: Share of its distance from the source that a pixel goes back at each step, 0..1.
         luminance_only: If true, all channels move alike, which keeps the source's colours.
-        decorrelate: If true, the ascent is in a colour space whose axes are independent in natural images.
+        decorrelate: Strength, 0 to 1, of ascent in a colour space whose axes are independent in natural images.
         shoulder: Room, in levels, from which on detail is limited near black and white; 0 only clips.
     """
 
@@ -34,7 +34,7 @@ class Conditioning(OctaveConditioning):
         """Return a gradient with its channels mixed as the settings say: (rows, columns, 3) float32, as before."""
         if self.luminance_only:
             return luminance(gradient)
-        return decorrelate(gradient) if self.decorrelate else gradient
+        return decorrelate(gradient, self.decorrelate) if self.decorrelate else gradient
 
     @property
     def compares(self) -> bool:

@@ -14,9 +14,9 @@ MAX_NOISE, MAX_CLIPPED = 0.5, 0.01
 #: Settings that are compared; the goals are of the last.
 SETTINGS = {
     "default": (),
-    "decorrelate": ("conditioning.decorrelate=true",),
+    "decorrelate": ("conditioning.decorrelate=1",),
     "shoulder": ("conditioning.shoulder=32",),
-    "both": ("conditioning.decorrelate=true", "conditioning.shoulder=32"),
+    "both": ("conditioning.decorrelate=1", "conditioning.shoulder=32"),
 }
 PICTURES = ("sample:hubble", "sample:coffee")
 MODELS = {"inception_v3": (), "googlenet": ("model=googlenet", f"model.weights={GOOGLENET}")}

@@ -420,7 +420,7 @@ BAD_VALUES = [
     ("conditioning.total_variation", "-0.1"),
     ("conditioning.pull", "1.1"),
     ("conditioning.luminance_only", "1"),
-    ("conditioning.decorrelate", "1"),
+    ("conditioning.decorrelate", "true"),
     ("conditioning.shoulder", "-1"),
     ("optimizer.name", "sgd"),
     ("optimizer.momentum", "1"),
@@ -850,7 +850,7 @@ CHANGES = {
     "conditioning.total_variation": "0.5",
     "conditioning.pull": "0.1",
     "conditioning.luminance_only": "true",
-    "conditioning.decorrelate": "true",
+    "conditioning.decorrelate": "0.5",
     "conditioning.shoulder": "32",
     "optimizer.name": "adam",
     "optimizer.momentum": "0.8",
@@ -983,11 +983,16 @@ def test_a_picture_does_not_tell_where_its_makers_files_lie() -> None:
 @pytest.mark.parametrize("key", LATER_KEYS)
 def test_the_older_value_of_a_later_key_changes_no_name_of_a_picture(key: str) -> None:
     """Runs that were begun before there was a choice are gone on with by the same command."""
-    other_values = {"model.precision": "bfloat16", "output.match": "photos/b.png"} | CHANGES
+    other_values = {
+        "model.precision": "bfloat16",
+        "model.labels": "lists/places.txt",
+        "output.match": "photos/b.png",
+    } | CHANGES
     assert key not in dotted(load(f"{key}={hydra_text(LATER_KEYS[key])}").picture_settings())
     assert str(dotted(load(f"{key}={other_values[key]}").picture_settings())[key]).lower() in (
         other_values[key],
         "b.png",
+        "places.txt",
         "32.0",
     )
 

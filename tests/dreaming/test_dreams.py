@@ -95,7 +95,7 @@ def test_colours_of_a_decorrelated_dream_hold() -> None:
     """Half the noise of colour at most, and nothing newly black or white."""
     words = ["image=sample:coffee", "output.width=240", "octaves.count=3", "octaves.steps=6", "objective.terms=[mixed3]"]
     source, plain = dreamed(words)
-    _, canvas = dreamed([*words, "conditioning.decorrelate=true", "conditioning.shoulder=32"])
+    _, canvas = dreamed([*words, "conditioning.decorrelate=1", "conditioning.shoulder=32"])
     assert chroma_noise(canvas - source) < 0.5 * chroma_noise(plain - source)
     assert clipped_share(canvas) <= clipped_share(source) + 0.002 < clipped_share(plain)
     assert np.abs(canvas - source).mean() > 4
@@ -106,7 +106,7 @@ def test_colours_of_a_decorrelated_dream_hold() -> None:
 def test_a_decorrelated_step_does_not_depend_on_tiles(optimizer: str) -> None:
     """With the real network: a step by tiles of 48 px and in one window, where pixels move by 6 levels on average."""
     words = ["image=sample:coffee", "output.width=160", "octaves.count=1", "octaves.steps=1", "objective.terms=[mixed2]"]
-    words += ["conditioning.decorrelate=true", "conditioning.shoulder=48", "step_size=6", f"optimizer.name={optimizer}"]
+    words += ["conditioning.decorrelate=1", "conditioning.shoulder=48", "step_size=6", f"optimizer.name={optimizer}"]
     (source, tiled), (_, untiled) = (dreamed([*words, f"tiles.size={size}"]) for size in (48, 512))
     assert np.abs(untiled - source).mean() > 3
     assert np.abs(tiled - untiled).mean() < 1e-4 * 6

@@ -41,8 +41,8 @@ STAGES = {
     "total variation": ["conditioning.total_variation=0.7"],
     "pull": ["conditioning.pull=0.1", "step_size=4"],
     "luminance": ["conditioning.luminance_only=true"],
-    "decorrelated": ["conditioning.decorrelate=true", "conditioning.total_variation=0.4"],
-    "decorrelated, adam": ["conditioning.decorrelate=[true,false]", "optimizer.name=adam"],
+    "decorrelated": ["conditioning.decorrelate=1", "conditioning.total_variation=0.4"],
+    "decorrelated, adam": ["conditioning.decorrelate=[0.5,0]", "optimizer.name=adam"],
     "shoulder": ["conditioning.shoulder=40", "step_size=12"],
     "momentum": ["optimizer.name=momentum"],
     "adam": ["optimizer.name=adam", "optimizer.momentum=0.8"],
@@ -60,7 +60,7 @@ STAGES = {
         "conditioning.laplacian=[2,0]",
         "conditioning.smoothing=[0,0.8]",
         "conditioning.pull=[0,0.05]",
-        "conditioning.decorrelate=[false,true]",
+        "conditioning.decorrelate=[0,0.7]",
         "conditioning.shoulder=[0,24]",
     ],
     "everything": [
@@ -320,7 +320,7 @@ def step_whole(draft, octave, canvas: Pixels, source: Pixels, masks, moments, st
         rough = total_variation(around, whole(*canvas.shape[:2]).grown(1), whole(*canvas.shape[:2]))
         direction = direction - conditioning.total_variation * in_colour(rough, conditioning)
     if moments:
-        axes = np.linalg.inv(AXES) if conditioning.decorrelate else np.eye(3)
+        axes = np.linalg.inv(axes_of(conditioning.decorrelate)) if conditioning.decorrelate else np.eye(3)
         direction = stage.optimizer.update((direction @ axes.T).astype(np.float32), moments, step) @ np.linalg.inv(axes).T
     assert follow is not None
     displacement = stage.step_size * direction - conditioning.pull * (canvas - source)
@@ -330,16 +330,23 @@ def step_whole(draft, octave, canvas: Pixels, source: Pixels, masks, moments, st
     return np.clip(canvas + change, 0, 255).astype(np.float32)
 
 
-#: Lucid's color_correlation_svd_sqrt, so long that a sum of its columns changes a channel by 1 on average.
-AXES = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
-AXES /= np.mean([np.abs(AXES @ signs) for signs in itertools.product((1, -1), repeat=3)])
+#: Lucid's color_correlation_svd_sqrt over the length of its longest column.
+ROOT = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
+ROOT /= np.linalg.norm(ROOT[:, 0])
+
+
+def axes_of(strength: float) -> np.ndarray:
+    """The root with its singular values raised to a power, scaled so that a sum of its columns moves a channel by 1."""
+    left, values, right = np.linalg.svd(ROOT)
+    axes = left @ np.diag(values**strength) @ right
+    return axes / np.mean([np.abs(axes @ signs) for signs in itertools.product((1, -1), repeat=3)])
 
 
 def in_colour(gradient: Pixels, conditioning: Conditioning) -> Pixels:
     if conditioning.luminance_only:
         return luminance(gradient)
-    longest = np.linalg.norm(AXES[:, 0])
-    return gradient @ ((AXES / longest) @ (AXES / longest).T) if conditioning.decorrelate else gradient
+    left, values, _ = np.linalg.svd(ROOT)
+    return gradient @ (left @ np.diag(values ** (2 * conditioning.decorrelate)) @ left.T)
 
 
 class GivenTo:

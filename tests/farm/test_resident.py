@@ -86,7 +86,7 @@ def kernel(inception: Loaded) -> Kernel:
     [
         (),
         ("conditioning.normalize=std", "conditioning.luminance_only=true", "boundary.mode=wrap"),
-        ("conditioning.decorrelate=true", "conditioning.shoulder=[0,48]"),
+        ("conditioning.decorrelate=0.5", "conditioning.shoulder=[0,48]"),
     ],
 )
 def test_resident_dreams_are_the_same_from_any_number_of_workers_and_after_a_stop(
@@ -252,7 +252,7 @@ def test_a_block_that_does_not_fit_is_refused_where_it_was_asked_for(kernel: Ker
         ("", True),
         ("conditioning.normalize=std", True),
         ("conditioning.luminance_only=true", True),
-        ("conditioning.decorrelate=true", True),
+        ("conditioning.decorrelate=0.5", True),
         ("conditioning.shoulder=32", True),
         ("conditioning.laplacian=2", False),
         ("conditioning.smoothing=1", False),

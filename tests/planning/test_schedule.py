@@ -51,7 +51,7 @@ def test_lists_have_one_entry_for_each_octave() -> None:
         "conditioning.laplacian=[4,3,0]",
         "conditioning.smoothing=[0,0,0.5]",
         "conditioning.luminance_only=[true,false,false]",
-        "conditioning.decorrelate=[false,true,false]",
+        "conditioning.decorrelate=[0,1,0.5]",
         "conditioning.shoulder=[0,16,32]",
     )
     assert [stage.steps for stage in resolved.stages] == [20, 10, 5]
@@ -59,7 +59,7 @@ def test_lists_have_one_entry_for_each_octave() -> None:
     assert [stage.jitter for stage in resolved.stages] == [None, 8, 0]
     assert [stage.conditioning.laplacian for stage in resolved.stages] == [4, 3, 0]
     assert [stage.conditioning.luminance_only for stage in resolved.stages] == [True, False, False]
-    assert [stage.conditioning.decorrelate for stage in resolved.stages] == [False, True, False]
+    assert [stage.conditioning.decorrelate for stage in resolved.stages] == [0, 1, 0.5]
     assert [stage.conditioning.shoulder for stage in resolved.stages] == [0, 16, 32]
     # What is the same is one objective, so that it is compiled once.
     assert [str(objective) for objective in resolved.objectives] == ["mixed2", "mixed3 + mixed4"]
@@ -138,7 +138,7 @@ def test_where_files_lie_is_no_part_of_what_is_dreamed(tmp_path: Path) -> None:
 
 
 REFUSED = [
-    (["octaves.steps=[10,5]"], ["octaves.steps", "2", "octaves.count=5"]),
+    (["octaves.count=5", "octaves.steps=[10,5]"], ["octaves.steps", "2 octaves", "there are 5"]),
     (["octaves.count=2", "step_size=[1,2,3]"], ["step_size", "3 octaves"]),
     (["octaves.count=2", "objective.terms=[[mixed2],[mixed3],[mixed4]]"], ["objective.terms", "3 octaves"]),
     (["octaves.count=2", "conditioning.laplacian=[4]"], ["conditioning.laplacian", "1 octaves"]),
@@ -157,14 +157,15 @@ REFUSED = [
     (["conditioning.pull=2"], ["conditioning.pull=2"]),
     (["conditioning.total_variation=-1"], ["conditioning.total_variation=-1"]),
     (["conditioning.luminance_only=1"], ["conditioning.luminance_only=1", "true or false"]),
-    (["conditioning.decorrelate=yes"], ["conditioning.decorrelate=yes", "true or false"]),
-    (["conditioning.decorrelate=[true,false]"], ["conditioning.decorrelate", "2 octaves"]),
+    (["conditioning.decorrelate=half"], ["conditioning.decorrelate=half", "from 0 (off) to 1"]),
+    (["conditioning.decorrelate=1.5"], ["conditioning.decorrelate=1.5", "from 0 (off) to 1"]),
+    (["octaves.count=5", "conditioning.decorrelate=[1,0]"], ["conditioning.decorrelate", "2 octaves"]),
     (
         [
-            "conditioning.decorrelate=[true,true,true,true,false]",
+            "conditioning.decorrelate=[1,1,1,0.5,0]",
             "conditioning.luminance_only=[false,false,false,true,true]",
         ],
-        ["luminance_only=true", "decorrelate=true", "one of them"],
+        ["luminance_only=true", "conditioning.decorrelate", "one of them"],
     ),
     (["conditioning.shoulder=128"], ["conditioning.shoulder=128", "to 127 levels"]),
     (["conditioning.shoulder=[0,0,0,0,nan]"], ["conditioning.shoulder=nan"]),

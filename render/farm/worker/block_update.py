@@ -94,7 +94,8 @@ def _step(arrays: BlockArrays, step: int, tile: Tile, core: Rect, divisors: Sequ
         moments = [moment[core.slices_from(arrays.block.pixels)] for moment in arrays.moments]
         if conditioning.decorrelate:
             # The optimizer's moments are those of the independent axes.
-            direction = from_axes(stage.optimizer.update(to_axes(direction), moments, step))
+            strength = conditioning.decorrelate
+            direction = from_axes(stage.optimizer.update(to_axes(direction, strength), moments, step), strength)
         else:
             direction = stage.optimizer.update(direction, moments, step)
     change = np.float32(stage.step_size) * direction

@@ -431,7 +431,7 @@ def test_auto_for_many_does_no_worse_than_tiles_by_hand(width: int, aspect: floa
 def test_where_nothing_is_won_auto_does_not_cut() -> None:
     """A canvas as small as the halo is seen whole by every window: more workers would do the same again."""
     for parallel in (2, 8, 64):
-        planned = plan(job(output={"width": 400}, tiles={"parallel": parallel}))
+        planned = plan(job(octaves={"count": 5}, output={"width": 400}, tiles={"parallel": parallel}))
         assert [octave.grid.tiles for octave in planned.octaves] == [1, 1, 1, 1, 1]
 
 

@@ -28,7 +28,7 @@ from render.export.metadata import read_settings
 from render.export.profile import read_profile
 from render.farm.checkpoint import Checkpoints, _sha256
 from render.job.progress_file import read_progress
-from render.networks import keras_h5, labels, tflite, torchscript, weights
+from render.networks import keras_h5, labels, tflite, torchscript, weight_files, weights
 from render.networks.architecture import Architecture
 from render.networks.declared import Expected
 from render.networks.inception_v3 import INCEPTION_V3_KERAS
@@ -286,7 +286,8 @@ class _Anything(Expected):
 
 
 def _load(path: Path) -> None:
-    weights._load_local(TINY, path, None)
+    weights.check_local(path)
+    weight_files.read_file(path, TINY, "")
 
 
 def _read_run(path: Path) -> None:
@@ -323,7 +324,7 @@ TARGETS: dict[str, Target] = {
         _read_h5,
         (_hdf5(3, keras3=False), _hdf5(3, keras3=True)),
         # As the reader and `load` have it.
-        allowed=(*weights._UNREADABLE, *keras_h5._DAMAGED),
+        allowed=(*weight_files.UNREADABLE, *keras_h5._DAMAGED),
     ),
     "tflite": Target(
         "w.tflite", lambda path: tflite.read_parameters(path, INCEPTION_V3_SLIM), (small_graph(), small_graph(0.25))

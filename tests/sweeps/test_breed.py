@@ -170,8 +170,9 @@ def test_looks_are_inherited_and_change_among_networks_at_hand() -> None:
     points = list(expand(definition))
     for point in points:
         assert point.config is not None
-        is_dogs = "look=dogs" in point.words
-        assert point.config.model.name == ("googlenet" if is_dogs else "inception_v3")
+        look = dict(word.split("=", 1) for word in point.words).get("look", "none")
+        assert point.config.model.name == load_config("preview", [f"look={look}"]).model.name
+    assert {point.config.model.name for point in points if point.config} == {"googlenet", "inception_v3"}
     # Without a favourite of its network a look is not drawn.
     write({"look": "none", "seed": "1"}, {"look": "none", "seed": "2"})
     alone = [point.config for point in expand(bred("sweep.breed.mutation=1", "sweep.breed.size=3")) if point.config]

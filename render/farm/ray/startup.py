@@ -17,7 +17,7 @@ from ray.exceptions import RayError
 
 from render.errors import UserError
 from render.farm.ray.failures import first_line
-from render.farm.ray.private_api import log_worker_output
+from render.farm.ray.private_api import forget_authentication, log_worker_output
 from render.farm.versions import rays_mismatch
 from render.system import interrupts
 from render.terminal.streams import divert_native
@@ -54,6 +54,8 @@ def system_config(*, dashboard: bool) -> dict[str, Any]:
 
 def join(address: str) -> None:
     """Connect to a running cluster: `auto`, or HOST:PORT. Raise `UserError` if there is none."""
+    # An earlier Ray of this process may have had other variables.
+    forget_authentication()
     try:
         init_ray(address=address)
     except (RayError, RuntimeError, ConnectionError, ValueError, OSError) as error:

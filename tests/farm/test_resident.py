@@ -86,7 +86,7 @@ def kernel(inception: Loaded) -> Kernel:
     [
         (),
         ("conditioning.normalize=std", "conditioning.luminance_only=true", "boundary.mode=wrap"),
-        ("conditioning.decorrelate=0.5", "conditioning.shoulder=[0,48]"),
+        ("conditioning.decorrelate=1", "conditioning.shoulder=[0,48]"),
     ],
 )
 def test_resident_dreams_are_the_same_from_any_number_of_workers_and_after_a_stop(

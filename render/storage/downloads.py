@@ -272,7 +272,8 @@ def _download(url: str, path: Path, stop: threading.Event, timeout_s: float, dea
     offset = path.stat().st_size if path.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={offset}-"} if offset else {})
     try:
-        answer = urllib.request.urlopen(request, timeout=timeout_s)
+        # Not `urlopen`, which keeps for the process the proxies that the environment names at its first call.
+        answer = urllib.request.build_opener().open(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
         if error.code == 416 and offset:
             error.close()

@@ -6,6 +6,8 @@ Servers on this machine stand for the published ones; files are written from the
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,8 +28,9 @@ from render.networks.parameters import fingerprint
 from render.networks.weights import MODELS, Loaded, load
 from render.storage import downloads
 from render.storage.downloads import DownloadLimits
-from tests.conftest import TINY, refusal
+from tests.conftest import ROOT, TINY, refusal
 from tests.support.caffe_files import legacy_caffemodel, modern_caffemodel
+from tests.support.http_server import answering
 from tests.support.weight_files import onnx_file, tensorflow_graph, torch_names, torch_zip, whole
 
 GOOGLENET_SHA256 = MODELS["googlenet"].published.parameters_sha256
@@ -81,13 +84,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     handler = type("Files", (Handler,), {"site": served})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         served.url = f"http://127.0.0.1:{server.server_port}/"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
+        with answering(server):
             yield served
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 Publish = Callable[..., None]
@@ -271,3 +269,27 @@ def test_a_plan_says_which_weights_are_used(command, tmp_path: Path, inception: 
     assert finished.code == 0, finished.err
     (line,) = (line for line in finished.out.splitlines() if line.startswith("weights "))
     assert line.endswith(f"sha256 {inception.sha256[:12]}: the published ones")
+
+
+def test_a_download_follows_the_environment_as_it_is_and_leaves_nothing_of_it(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a notebook where proxies are set and removed: urllib would keep those of its first request."""
+    script = (
+        "import os, sys, urllib.request\n"
+        "from pathlib import Path\n"
+        "from render.storage import downloads\n"
+        "url, path = sys.argv[1], Path(sys.argv[2])\n"
+        "os.environ.update(http_proxy='http://127.0.0.1:9', no_proxy='')\n"
+        "try:\n"
+        "    downloads.from_url(url, path, downloads.WITH_ALTERNATIVES)\n"
+        "except downloads.Unfetched:\n"
+        "    print('refused')\n"
+        "del os.environ['http_proxy']\n"
+        "print(urllib.request.urlopen(url, timeout=10).read().decode())\n"
+        "print(downloads.from_url(url, path, downloads.WITH_ALTERNATIVES).read_text())\n"
+    )
+    site.files["words.txt"] = b"hello"
+    words = [sys.executable, "-c", script, f"{site.url}words.txt", str(tmp_path / "words.txt")]
+    finished = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (finished.stdout.split(), finished.returncode) == (["refused", "hello", "hello"], 0), finished.stderr

@@ -42,6 +42,7 @@ from render.networks.weights import MODELS, Loaded, load
 from render.storage import downloads as fetch
 from tests.conftest import GOOGLENET_WEIGHTS, ROOT, TINY, Finished, needs
 from tests.support.caffe_files import UNPACKED, legacy_caffemodel, modern_caffemodel
+from tests.support.http_server import answering
 
 INCEPTION_SHA256 = MODELS["inception_v3"].published.parameters_sha256
 GOOGLENET_SHA256 = MODELS["googlenet"].published.parameters_sha256
@@ -445,13 +446,8 @@ def served() -> Iterator[Published]:
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, pytest.MonkeyPatch.context() as environment:
         environment.setenv("no_proxy", "127.0.0.1")
         published.url = f"http://127.0.0.1:{server.server_port}/bvlc_googlenet.caffemodel"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
+        with answering(server):
             yield published
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @pytest.fixture

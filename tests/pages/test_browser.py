@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -27,6 +26,7 @@ from render.system.paths import file_sha256
 from render.viewer import live_run as live
 from render.viewer.live_run import LiveRun
 from tests.support import browser
+from tests.support.http_server import answering
 from tests.support.live_run import LiveJob, smooth
 from tests.viewer.test_view import JPEG_LEVELS, served
 
@@ -83,12 +83,8 @@ def address(request: pytest.FixtureRequest, export: Path) -> Iterator[str]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(export))) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(export))) as server, answering(server):
         yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

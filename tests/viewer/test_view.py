@@ -36,6 +36,7 @@ from render.viewer.live_run import LiveRun, NoTile
 from render.viewer.server import ViewServer, serving
 from render.viewer.shrink import shrink_rect
 from tests.conftest import ROOT
+from tests.support.http_server import answering
 from tests.support.live_run import LiveJob, smooth, sparse
 
 #: What JPEG at quality 92 may change smooth pixels by, levels.
@@ -44,14 +45,8 @@ JPEG_LEVELS = 6
 
 @contextmanager
 def served(run: LiveRun, script: bytes | None = b"OpenSeadragon") -> Iterator[ViewServer]:
-    with serving(run, script) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(run, script) as server, answering(server):
+        yield server
 
 
 def get(server: ViewServer, address: str, **headers: str) -> tuple[int, bytes]:

@@ -53,6 +53,10 @@ class ExactSums:
         """Return the sums of both, exactly."""
         return self._normalised(self.high + other.high, self.low + other.low)
 
+    def added_to(self, earlier: ExactSums | None) -> ExactSums:
+        """Return the sums of both, exactly; these alone if there are no earlier ones."""
+        return self if earlier is None else earlier.plus(self)
+
     def totals(self) -> NDArray[np.float64]:
         """Return the sums as floating-point numbers: (n,) float64."""
         return self.high * _HIGH_UNIT + self.low * 2.0**-_FRACTION_DIGITS

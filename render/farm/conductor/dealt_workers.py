@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Concatenate
 
 from render.dreaming.resample import Pixels
@@ -12,6 +12,8 @@ from render.geometry.blocks import Gathering
 from render.geometry.geometry import Rect
 from render.planning.deal import Deal
 
+#: Calls queued at each worker, so that it does not wait for the conductor.
+_QUEUED_CALLS = 2
 #: Tiles in a call that runs no kernel, or only its first half.
 _TILES_PER_CALL = 16
 
@@ -56,6 +58,36 @@ class DealtWorkers(Workers):
             for first in range(0, block.size, _TILES_PER_CALL)
         ]
         return [result for results in self.fetch(promises) for result in results]
+
+    def run_queued(
+        self,
+        start_next: Callable[[int], Promise[Value] | None],
+        note_result: Callable[[int, Value], None] = lambda _worker, _result: None,
+    ) -> Iterator[list[Value]]:
+        """Keep a few calls queued at every worker until there are no more, and yield results as they arrive.
+
+        Args:
+            start_next: Starts a worker's next call; returns None if it has none left.
+            note_result: Called with a worker and the result of its call, before its next call starts.
+        """
+        running: dict[Promise[Value], int] = {}
+
+        def hand_out(worker: int) -> None:
+            promise = start_next(worker)
+            if promise is not None:
+                running[promise] = worker
+
+        for _ in range(_QUEUED_CALLS):
+            for worker in self.numbers:
+                hand_out(worker)
+        while running:
+            ready = self.wait(running)
+            results = self.fetch(ready)
+            for promise, result in zip(ready, results, strict=True):
+                worker = running.pop(promise)
+                note_result(worker, result)
+                hand_out(worker)
+            yield results
 
     def request_pieces(
         self,

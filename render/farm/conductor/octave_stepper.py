@@ -19,9 +19,6 @@ from render.farm.worker.interface import LentPixels, RemoteWorker
 from render.networks.architecture import Architecture
 from render.planning.deal import Deal, tiles_a_call
 
-#: Calls queued at each worker, so that it does not wait for the conductor.
-_QUEUED_CALLS = 2
-
 #: For every worker, the loans of its margin's owners, in the margin's order.
 Loans = list[list[Promise[LentPixels]]]
 
@@ -103,36 +100,27 @@ class OctaveStepper:
         sums: list[GradientSums] = []
         blocks = self.deal.blocks
         next_tiles = [0] * len(blocks)
-        running: dict[Promise[GradientReport], int] = {}
         # Request all loans before any worker begins, so that no worker waits for another that waits.
         loans, self._loans = self._loans or self._request_loans(), None
         if self._textures.is_needed:
             self._match_textures(shift, loans)
 
-        def hand_out(worker: int) -> None:
+        def start_next(worker: int) -> Promise[GradientReport] | None:
             """Start a worker's next call, if tiles are left."""
             first, count = next_tiles[worker], self._tiles_per_call.get(worker, 1)
             if first >= blocks[worker].size:
-                return
-            if first or self._textures.is_needed:
-                promise = self.workers.start(worker, RemoteWorker.compute_gradient, step, shift, first, count)
-            else:
-                margin = as_arguments(loans[worker])
-                promise = self.workers.start(worker, RemoteWorker.begin_step, step, shift, count, *margin)
+                return None
             next_tiles[worker] += count
-            running[promise] = worker
+            if first or self._textures.is_needed:
+                return self.workers.start(worker, RemoteWorker.compute_gradient, step, shift, first, count)
+            return self.workers.start(worker, RemoteWorker.begin_step, step, shift, count, *as_arguments(loans[worker]))
 
-        for _ in range(_QUEUED_CALLS):
-            for worker in self.workers.numbers:
-                hand_out(worker)
-        while running:
-            ready = self.workers.wait(running)
-            reports = self.workers.fetch(ready)
-            for promise, report in zip(ready, reports, strict=True):
-                worker = running.pop(promise)
-                sums.extend(report.sums)
-                self._tiles_per_call[worker] = next_tile_count(report)
-                hand_out(worker)
+        def note_report(worker: int, report: GradientReport) -> None:
+            """Add a call's sums, and set how many tiles the worker's next call has."""
+            sums.extend(report.sums)
+            self._tiles_per_call[worker] = next_tile_count(report)
+
+        for reports in self.workers.run_queued(start_next, note_report):
             yield TilesDone(self.deal.octave, sum(report.tiles for report in reports))
             self._check_notices()
         self.settle_updates()

@@ -13,7 +13,7 @@ from render.dreaming.exact_sums import ExactSums
 from render.dreaming.gram import unpacked
 from render.dreaming.objectives import Objective
 from render.farm.conductor.dealt_workers import DealtWorkers
-from render.farm.messages import CanvasSums, TermMatrices
+from render.farm.messages import TermMatrices
 from render.farm.remote import Promise
 from render.farm.worker.interface import RemoteWorker
 from render.networks.architecture import Architecture
@@ -22,8 +22,6 @@ log = logging.getLogger(__name__)
 
 #: Most tiles of a texture, and of the canvas, in a call.
 _TILES_PER_CALL, _CANVAS_TILES_PER_CALL = 8, 4
-#: Calls queued at each worker, so that it does not wait for the conductor.
-_QUEUED_CALLS = 2
 
 
 class TextureMatcher:
@@ -68,7 +66,7 @@ class TextureMatcher:
         totals: dict[tuple[int, str], ExactSums] = {}
         for sums in self._workers.run_all(RemoteWorker.canvas_sums):
             for part in sums:
-                totals[part.region, part.layer] = _added(totals.get((part.region, part.layer)), part)
+                totals[part.region, part.layer] = part.sums.added_to(totals.get((part.region, part.layer)))
         regions = self._workers.deal.octave.stage.regions
         return [self._matrices(number, region.objective, totals) for number, region in enumerate(regions)]
 
@@ -76,23 +74,15 @@ class TextureMatcher:
         """Have every worker measure its tiles, a few in each call, so that a request to stop is heard soon."""
         workers = self._workers
         calls = [deque(range(0, block.size, _CANVAS_TILES_PER_CALL)) for block in workers.deal.blocks]
-        running: dict[Promise[list[None]], int] = {}
 
-        def hand_out(worker: int) -> None:
+        def start_next(worker: int) -> Promise[list[None]] | None:
             """Start a worker's next call, if tiles are left."""
-            if calls[worker]:
-                first = calls[worker].popleft()
-                promise = workers.start(worker, RemoteWorker.measure_canvas, first, _CANVAS_TILES_PER_CALL, shift)
-                running[promise] = worker
+            if not calls[worker]:
+                return None
+            first = calls[worker].popleft()
+            return workers.start(worker, RemoteWorker.measure_canvas, first, _CANVAS_TILES_PER_CALL, shift)
 
-        for _ in range(_QUEUED_CALLS):
-            for worker in workers.numbers:
-                hand_out(worker)
-        while running:
-            ready = workers.wait(running)
-            workers.fetch(ready)
-            for promise in ready:
-                hand_out(running.pop(promise))
+        for _ in workers.run_queued(start_next):
             self._check_notices()
 
     def _matrices(self, region: int, objective: int, totals: dict[tuple[int, str], ExactSums]) -> TermMatrices:
@@ -131,7 +121,3 @@ class TextureMatcher:
             octave = workers.deal.octave.index + 1
             log.info("octave %d: %s: measured at %d x %d px", octave, texture, columns, rows)
         return self._targets[objective, number]
-
-
-def _added(earlier: ExactSums | None, part: CanvasSums) -> ExactSums:
-    return part.sums if earlier is None else earlier.plus(part.sums)

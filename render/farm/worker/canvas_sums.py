@@ -80,8 +80,7 @@ class CanvasMeasurer:
                 window, core = grid.window(tile, jitter), grid.core(tile)
                 pixels, mask = arrays.window(window), arrays.mask(region, core)
                 for layer, sums in self._measure(pixels, window, core, layers, mask).items():
-                    earlier = self._sums.get((region, layer))
-                    self._sums[region, layer] = sums if earlier is None else earlier.plus(sums)
+                    self._sums[region, layer] = sums.added_to(self._sums.get((region, layer)))
 
     def collect(self) -> list[CanvasSums]:
         """Return the sums of all tiles added since `begin`, by region and layer."""
@@ -100,13 +99,14 @@ class CanvasMeasurer:
         texture = self._objectives[objective].textures[term]
         layer = self._architecture.layer(texture.layer)
         grid = texture.grid(canvas, layer)
-        totals: list[ExactSums] = []
+        total: ExactSums | None = None
         for number in range(first, min(first + count, grid.tiles)):
             tile = grid.tile(*divmod(number, grid.columns.tiles))
             window = grid.window(tile, (0, 0))
             sums = self._measure(texture.window(grid, window), window, grid.core(tile), [layer], None)[layer.name]
-            totals = [totals[0].plus(sums)] if totals else [sums]
-        return totals[0]
+            total = sums.added_to(total)
+        assert total is not None, "there is a tile to measure"
+        return total
 
     def _measure(
         self, pixels: Pixels, window: Rect, core: Rect, layers: Sequence[Layer], mask: NDArray[np.float32] | None

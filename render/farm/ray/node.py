@@ -178,7 +178,6 @@ def _enter_environment(environment: ExitStack, config: FarmConfig) -> None:
     environment.callback(forget_authentication)
     token = {} if config.dashboard else private_token()
     environment.enter_context(changed_environment({**large_pages(), **token}, _RAY_SETS))
-    forget_authentication()
 
 
 def _end_children() -> None:

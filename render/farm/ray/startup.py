@@ -54,8 +54,6 @@ def system_config(*, dashboard: bool) -> dict[str, Any]:
 
 def join(address: str) -> None:
     """Connect to a running cluster: `auto`, or HOST:PORT. Raise `UserError` if there is none."""
-    # An earlier Ray of this process may have had other variables.
-    forget_authentication()
     try:
         init_ray(address=address)
     except (RayError, RuntimeError, ConnectionError, ValueError, OSError) as error:
@@ -104,6 +102,8 @@ def init_ray(startup: AbstractContextManager[None] | None = None, **options: Any
     """
     divert_native()
     log_worker_output()
+    # An earlier Ray of this process may have had other variables.
+    forget_authentication()
     with _signals_postponed(), startup or nullcontext():
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
 

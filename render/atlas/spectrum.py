@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-#: Square root of the colour covariance in ImageNet: rows are R, G, B, columns independent colours (published by Lucid).
-_COLOURS = np.asarray([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
-_DECORRELATED = (_COLOURS / np.linalg.norm(_COLOURS, axis=0).max()).astype(np.float32)
+from render.dreaming.decorrelation import COLOUR_ROOT
+
+#: Rows are R, G, B, columns independent colours.
+_DECORRELATED = COLOUR_ROOT.astype(np.float32)
 #: Exponent of the frequency in the magnitudes of photographs (Tolhurst 1992: 1.2 in the mean of 135), and the strength of
 #: the two axes of chroma relative to brightness (0.5 to 0.8 in four of five sample photographs of scikit-image).
 _SLOPE, _CHROMA = 1.2, 0.5

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from render.config.compose import SWEEP, load, root_configs, schema_keys
+from render.config.compose import SWEEP, groups_of, load, root_configs, schema_keys
 from render.config.hydra_text import hydra_text, name_text
 from render.config.schema import NO_LOOK
 from render.system.paths import shipped_configs
@@ -76,7 +76,7 @@ def _usual(root: str, look: str) -> dict[str, Any]:
 @cache
 def _looks() -> frozenset[str]:
     """Return the names of the looks in `conf/look`."""
-    return frozenset(path.stem for path in (shipped_configs() / "look").glob("*.yaml"))
+    return frozenset(groups_of("preview")["look"])
 
 
 @cache

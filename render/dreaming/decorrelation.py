@@ -19,8 +19,8 @@ from render.dreaming.resample import Pixels
 
 #: Square root of the covariance of colours in ImageNet (Lucid, `color_correlation_svd_sqrt` in optvis/param/color.py).
 _COVARIANCE_ROOT = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
-#: M: the root over the length of its longest column, so that lightness keeps its strength.
-_ROOT = _COVARIANCE_ROOT / np.linalg.norm(_COVARIANCE_ROOT, axis=0).max()
+#: M, (3, 3) float64: the root over the length of its longest column, so that lightness keeps its strength.
+COLOUR_ROOT = _COVARIANCE_ROOT / np.linalg.norm(_COVARIANCE_ROOT, axis=0).max()
 
 
 @cache
@@ -63,8 +63,8 @@ def apply_matrix(pixels: Pixels, matrix: NDArray[np.float32]) -> Pixels:
 def _root(strength: float) -> NDArray[np.float64]:
     """Return M with its singular values raised to the power of `strength`, (3, 3) float64; M itself for 1."""
     if strength == 1:
-        return _ROOT
-    left, values, right = np.linalg.svd(_ROOT)
+        return COLOUR_ROOT
+    left, values, right = np.linalg.svd(COLOUR_ROOT)
     raised: NDArray[np.float64] = (left * values**strength) @ right
     return raised
 

@@ -9,8 +9,8 @@ from render.config.compose import load_config
 from render.networks.weights import cached_path, find_model
 from render.system.paths import shipped_configs
 
-#: Looks that suit most photographs, the best first. The last one needs only weights from package registries.
-_BEST = ("creatures", "palaces")
+#: The look that suits most photographs, and the one that needs only weights from package registries.
+_BEST_LOOK, _NEXT_LOOK = "creatures", "palaces"
 
 
 @dataclass(frozen=True)
@@ -47,21 +47,15 @@ def best_look(words: Sequence[str] = ()) -> tuple[str, str]:
     Args:
         words: Words `key=value` of the job, which may name a network and its weights.
     """
-    chosen = next((name for name in _BEST[:-1] if _has_weights(name, words)), _BEST[-1])
-    look = load_config("preview", [f"look={chosen}"])
-    best = load_config("preview", [f"look={_BEST[0]}"])
-    reason = f"{look.model.name}'s weights are on this machine"
-    if chosen != _BEST[0]:
-        reason = (
-            f"the best without {best.model.name}'s weights; with them (make weights model={best.model.name}) it would be "
-            f"{_BEST[0]}"
-        )
-    return chosen, reason
+    model = load_config("preview", [f"look={_BEST_LOOK}"]).model.name
+    if _has_weights(model, words):
+        return _BEST_LOOK, f"{model}'s weights are on this machine"
+    reason = f"the best without {model}'s weights; with them (make weights model={model}) it would be {_BEST_LOOK}"
+    return _NEXT_LOOK, reason
 
 
-def _has_weights(name: str, words: Sequence[str]) -> bool:
-    """Return True if a look's weights are in the cache, or if the words name its model and a file."""
-    model = load_config("preview", [f"look={name}"]).model.name
+def _has_weights(model: str, words: Sequence[str]) -> bool:
+    """Return True if a model's weights are in the cache, or if the words name it and a file."""
     has_file = any(word.startswith("model.weights=") for word in words) and f"model={model}" in words
     return has_file or cached_path(find_model(model)).exists()
 

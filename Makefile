@@ -5,14 +5,17 @@ override VENV := $(or $(value VENV),.venv)
 override EXTRAS := $(value EXTRAS)
 override BIN := $(VENV)/bin
 override comma := ,
-override unknown_extras := $(filter-out aws cluster cuda gcp tpu,$(subst $(comma), ,$(EXTRAS)))
+override unknown_extras := $(filter-out aws cluster cuda cuda12 cuda13 gcp tpu,$(subst $(comma), ,$(EXTRAS)))
 ifneq ($(unknown_extras),)
-  $(error EXTRAS has no $(firstword $(unknown_extras)): choose from aws, cluster, cuda, gcp and tpu, with commas between)
+  $(error EXTRAS has no $(firstword $(unknown_extras)): choose from aws, cluster, cuda, cuda12, cuda13, gcp and tpu, with commas between)
 endif
 override INSTALLED := $(VENV)/installed$(if $(EXTRAS),-$(EXTRAS))
 
 # What talks to a cluster needs more of Ray. status does where it is asked of one: make status cluster=NAME.
 override CLUSTER := $(VENV)/installed-cluster
+# A Slurm cluster needs no more than any environment has, whatever its EXTRAS: its login node may have no internet.
+override ENVIRONMENTS := $(filter-out %-bench %-cluster %-test,$(wildcard $(VENV)/installed-*))
+override JOBS := $(if $(filter slurm %.sh,$(value cluster)),$(firstword $(ENVIRONMENTS) $(INSTALLED)),$(CLUSTER))
 
 # The user's key=value words in make's own escapes, which render/__main__.py undoes: no shell splits or expands them.
 export RENDER_OVERRIDES := $(MAKEOVERRIDES)
@@ -37,7 +40,7 @@ help: ## list these commands
 	@echo
 	@echo "  make render conf=poster image=me.jpg octaves.steps=20: any key of conf/job/default.yaml can be set so"
 
-render: $(INSTALLED) ## dream a picture: make render conf=preview image=me.jpg
+render: $(INSTALLED) ## dream a picture: make render look=auto image=me.jpg
 	@$(BIN)/python -m render render
 
 sweep: $(INSTALLED) ## render a grid of pictures, and a page to choose from: make sweep conf=layers
@@ -82,7 +85,7 @@ preflight: $(INSTALLED) ## say what a print shop asks of a picture: make preflig
 view: $(INSTALLED) ## show a run in the browser, also while it is going: make view run=dreams/NAME
 	@$(BIN)/python -m render view
 
-status: $(INSTALLED) $(if $(filter command,$(firstword $(origin cluster))),$(CLUSTER)) ## say how a sweep or a run stands: make status run=DIR, or watch=true until it ends
+status: $(if $(filter command,$(firstword $(origin cluster))),$(JOBS),$(INSTALLED)) ## say how a sweep or a run stands: make status run=DIR, or watch=true until it ends
 	@$(BIN)/python -m render status
 
 fetch: $(INSTALLED) ## bring a run from an object store: make fetch run=s3://bucket/dreams/poster pictures=true
@@ -91,31 +94,31 @@ fetch: $(INSTALLED) ## bring a run from an object store: make fetch run=s3://buc
 cluster-up: $(CLUSTER) ## start a cluster: make cluster-up cluster=aws-gpu EXTRAS=aws; cluster/README.md says which there are
 	@$(BIN)/python -m render cluster-up
 
-cluster-status: $(CLUSTER) ## say how a cluster stands, with its nodes and jobs: make cluster-status cluster=aws-gpu
+cluster-status: $(JOBS) ## say how a cluster stands, with its nodes and jobs: make cluster-status cluster=aws-gpu
 	@$(BIN)/python -m render cluster-status
 
 cluster-down: $(CLUSTER) ## end a cluster: make cluster-down cluster=aws-gpu
 	@$(BIN)/python -m render cluster-down
 
-submit: $(CLUSTER) ## render on a cluster, which goes on without this machine: make submit cluster=aws-gpu conf=poster output.dir=s3://BUCKET/poster
+submit: $(JOBS) ## render on a cluster, which goes on without this machine: make submit cluster=aws-gpu conf=poster output.dir=s3://BUCKET/poster
 	@$(BIN)/python -m render submit
 
-attach: $(CLUSTER) ## follow a submitted job again: make attach cluster=aws-gpu job=ID
+attach: $(JOBS) ## follow a submitted job again: make attach cluster=aws-gpu job=ID
 	@$(BIN)/python -m render attach
 
-stop: $(CLUSTER) ## have a submitted job save its canvas and end: make stop cluster=aws-gpu job=ID
+stop: $(JOBS) ## have a submitted job save its canvas and end: make stop cluster=aws-gpu job=ID
 	@$(BIN)/python -m render stop
 
 setup: $(INSTALLED) ## make the environment (EXTRAS=cuda or EXTRAS=tpu for accelerators)
 
-test: export PYTEST_ADDOPTS := -n 2 --dist loadfile $(value PYTEST)
-test: $(VENV)/installed-test ## prove the program right, two files at a time; PYTEST="-m 'not slow'" for the quick part
+test: export PYTEST_ADDOPTS := -n 2 --dist loadfile --no-loadscope-reorder $(value PYTEST)
+test: $(VENV)/installed-test $(VENV)/compilers/installed ## prove the program right, two files at a time; PYTEST="-m 'not slow'" for the quick part
 	@RENDER_OVERRIDES= $(BIN)/python -m pytest
 
 lint: $(VENV)/installed-test ## style, types and layers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 
-bench: $(VENV)/installed-test $(VENV)/installed-bench $(if $(filter true,$(value tensorflow)),$(VENV)/tensorflow/installed) ## measure speed and memory, beside PyTorch: make bench names="kernels linear" quick=true
+bench: $(VENV)/installed-test $(VENV)/installed-bench $(if $(filter aot,$(value names)),$(VENV)/compilers/installed) $(if $(filter true,$(value tensorflow)),$(VENV)/tensorflow/installed) ## measure speed and memory, beside PyTorch: make bench names="kernels linear" quick=true
 	@$(BIN)/python -m tests.benchmarks
 
 wheel: $(INSTALLED) ## build the wheel into dist/
@@ -159,3 +162,10 @@ $(VENV)/installed-test: $(INSTALLED)
 	@echo "installing what the tests need (once)" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .constraints.txt -e '.[test]'
 	@touch $@
+
+# Apart: in the environment, every process that starts JAX would load them. Without them their tests are skipped.
+$(VENV)/compilers/installed: tests/accelerators/requirements.txt | $(INSTALLED)
+	@echo "installing compilers for accelerators (once, 1.3 GB)" >&2
+	@rm -rf $(@D)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(@D) -r $< && touch $@ || \
+	  { rm -rf $(@D); echo "render: the tests in tests/accelerators are skipped: their compilers cannot be installed" >&2; }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from render.cluster.tools import last_line, output_of, ray_command
+from render.cluster.tool_calls import last_line, output_of, ray_command
 from render.errors import UserError
 
 #: Ray's token file, on this machine and on nodes.

@@ -11,7 +11,8 @@ import yaml  # type: ignore[import-untyped]
 from render.cluster.access import TOKEN_FILE, local_token, make_token
 from render.cluster.cluster_files import DASHBOARD_PORT, Cluster, job_words
 from render.cluster.dashboard import Dashboard
-from render.cluster.tools import google_project, output_of, ray_command, run
+from render.cluster.tool_calls import output_of, ray_command, run
+from render.cluster.tools import google_project
 from render.cluster.tunnel import forwarded
 from render.errors import UserError
 from render.export.picture import write_whole

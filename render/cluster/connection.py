@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from render.cluster import autoscaler, kubernetes
+from render.cluster import autoscaler, kubernetes, own
 from render.cluster.access import local_token
-from render.cluster.cluster_files import AUTOSCALER, KUBERNETES, KUBERNETES_JOB, Cluster
+from render.cluster.cluster_files import AUTOSCALER, KUBERNETES, KUBERNETES_JOB, OWN, Cluster
 from render.cluster.dashboard import Dashboard
 
 
@@ -16,6 +16,9 @@ def connected(cluster: Cluster, job: str = "") -> Iterator[Dashboard]:
     """Yield the dashboard of a cluster that is up; for a RayJob, that of `job`."""
     if cluster.kind == AUTOSCALER:
         with autoscaler.reached(cluster) as dashboard:
+            yield dashboard
+    elif cluster.kind == OWN:
+        with own.reached(cluster) as dashboard:
             yield dashboard
     elif cluster.kind in (KUBERNETES, KUBERNETES_JOB):
         with kubernetes.reached(cluster, job if cluster.kind == KUBERNETES_JOB else "") as dashboard:

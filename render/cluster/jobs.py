@@ -28,8 +28,13 @@ if TYPE_CHECKING:
 
 #: Environment variable of a job with the version of the program that sent it; see `refuse_other_version`.
 SENT_BY = "RENDER_SENT_BY"
-#: Command of a job. `exec`, so that only one process, and no shell, gets the signal to stop.
-ENTRY_POINT = f"exec python -m render render conf={JOB_FILE}"
+#: Command of a job. Its interpreter is that of the process of Ray's that runs it, which is known by the library in its
+#: memory: the environment need not be on PATH. `exec`, so that only one process, and no shell, gets the signal to stop.
+ENTRY_POINT = (
+    r'python=$(sed -n "s|^.* \(/.*\)/lib/python[0-9.]*/site-packages/ray/_raylet[.]so$|\1/bin/python|p" "/proc/$PPID/maps" '
+    r'2>/dev/null | head -n 1); [ -x "$python" ] || python=python; '
+    f'exec "$python" -m render render conf={JOB_FILE}'
+)
 #: Longest time for a job to finish its current tile and save its canvas, s. Ray's default of 3 s would kill it before.
 MAX_STOP_S = 1800
 END_STATES = ("SUCCEEDED", "FAILED", "STOPPED")
@@ -70,7 +75,14 @@ def environment() -> dict[str, str]:
     return {SENT_BY: __version__, "RAY_JOB_STOP_WAIT_TIME_S": str(MAX_STOP_S)}
 
 
-def send(dashboard: Dashboard, job: str, settings: dict[str, Any], files: dict[str, Path], resubmit_command: str) -> None:
+def send(
+    dashboard: Dashboard,
+    job: str,
+    settings: dict[str, Any],
+    files: dict[str, Path],
+    resubmit_command: str,
+    driver_cpus: float = 0,
+) -> None:
     """Send a job with its files.
 
     Args:
@@ -79,6 +91,7 @@ def send(dashboard: Dashboard, job: str, settings: dict[str, Any], files: dict[s
         settings: All settings of its config, as plain data.
         files: Its files, by their names in the job's directory.
         resubmit_command: Command that sends the same job once more.
+        driver_cpus: CPUs that the job's driver reserves; 0 has it run on the head.
     """
     client = dashboard.client()
     with tempfile.TemporaryDirectory(prefix="render-job-") as directory:
@@ -89,6 +102,7 @@ def send(dashboard: Dashboard, job: str, settings: dict[str, Any], files: dict[s
                 submission_id=job,
                 runtime_env={"working_dir": directory, "env_vars": environment()},
                 metadata={"again": resubmit_command, "output": str(settings["output"]["dir"])},
+                entrypoint_num_cpus=driver_cpus or None,
             )
         except (RuntimeError, ValueError, OSError) as error:
             raise UserError(f"cluster={dashboard.word} does not take the job ({_first_line(error)})") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,31 +13,37 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from render.cluster.access import local_token
-from render.cluster.cluster_files import DASHBOARD_PORT, KUBERNETES_JOB, Cluster, job_words
+from render.cluster.cluster_files import DASHBOARD_PORT, KUBERNETES, KUBERNETES_JOB, Cluster, job_words
 from render.cluster.dashboard import Dashboard
-from render.cluster.tools import last_line, output_of, run
+from render.cluster.kubernetes_options import SUBMIT_ANNOTATION, KubernetesOptions, secret_names
+from render.cluster.tool_calls import last_line, output_of, run
 from render.cluster.tunnel import forwarded
 from render.errors import UserError
 
-#: Annotation with farm settings for jobs that do not set them.
-SUBMIT_ANNOTATION = "pareidolia/submit"
 #: Label of RayJobs: the metadata.name in the cluster's file.
 _LABEL = "pareidolia/cluster"
 _TOKEN_KEY = "auth_token"
+_KINDS = ("RayCluster", "RayJob")
+_DRIVER_CPUS = 1.0
 
 
-def up(cluster: Cluster, container: str) -> None:
-    """Apply the file, with `container` as the image of its containers unless it is empty."""
-    documents = [part for part in yaml.safe_load_all(cluster.path.read_text(encoding="utf-8")) if part]
-    run(["kubectl", "apply", "-f", "-"], stdin=yaml.safe_dump_all(_with_image(documents, container)))
+def up(cluster: Cluster, options: KubernetesOptions) -> None:
+    """Apply the cluster's manifests with the options."""
+    manifests = _with_options(cluster, options)
+    _check_references(cluster, manifests, options)
+    run(["kubectl", "apply", "-f", "-"], stdin=yaml.safe_dump_all(manifests))
 
 
 def down(cluster: Cluster) -> None:
-    """Delete what the file describes; for a RayJob, also its jobs."""
+    """Delete what the file or directory describes; for a RayJob, also its jobs."""
     if cluster.kind == KUBERNETES_JOB:
         selector = f"{_LABEL}={cluster.document['metadata']['name']}"
         run(["kubectl", *_namespace(cluster), "delete", "rayjobs", "--selector", selector])
-    run(["kubectl", "delete", "--ignore-not-found", "-f", cluster.path])
+    command = ["kubectl", "delete", "--ignore-not-found", "-f"]
+    if cluster.path.is_dir():
+        run([*command, "-"], stdin=yaml.safe_dump_all(cluster.manifests))
+    else:
+        run([*command, cluster.path])
 
 
 def pods(cluster: Cluster) -> str:
@@ -75,13 +82,13 @@ def reached(cluster: Cluster, job: str = "") -> Iterator[Dashboard]:
 
 def submit_words(cluster: Cluster) -> list[str]:
     """Return the farm settings in the cluster's file, for jobs that do not set them."""
+    annotations = cluster.document["metadata"].get("annotations") or {}
     if cluster.kind == KUBERNETES_JOB:
         try:
             words = shlex.split(str(cluster.document["spec"].get("entrypoint") or ""))
         except ValueError as error:
             raise UserError(f"{cluster.path}: spec.entrypoint is no command of a shell ({str(error).lower()})") from None
         return [word for word in words if word.startswith("farm.") and not word.startswith("farm.address=")]
-    annotations = cluster.document["metadata"].get("annotations") or {}
     try:
         annotated_words: object = json.loads(annotations.get(SUBMIT_ANNOTATION, "[]"))
     except (AttributeError, TypeError, ValueError):
@@ -89,8 +96,25 @@ def submit_words(cluster: Cluster) -> list[str]:
     return job_words(cluster, f"the annotation {SUBMIT_ANNOTATION}", annotated_words)
 
 
+def driver_cpus(cluster: Cluster) -> float:
+    """Return the CPUs that a job's driver reserves: one, on a worker, if the cluster would survive the loss of its head.
+
+    0 leaves the driver on the head, which is lost with it.
+    """
+    if cluster.kind != KUBERNETES:
+        return 0
+    name, path = cluster.document["metadata"]["name"], "jsonpath={.spec.gcsFaultToleranceOptions}"
+    result = output_of(["kubectl", *_namespace(cluster), "get", "raycluster", name, "--output", path])
+    return _DRIVER_CPUS if result.returncode == 0 and result.stdout.strip() else 0
+
+
 def send_job(
-    cluster: Cluster, job: str, words: Sequence[str], environment: dict[str, str], resubmit_command: str, container: str
+    cluster: Cluster,
+    job: str,
+    words: Sequence[str],
+    environment: dict[str, str],
+    resubmit_command: str,
+    options: KubernetesOptions,
 ) -> None:
     """Make a RayJob, which renders on a cluster of its own and removes that cluster afterwards.
 
@@ -100,9 +124,11 @@ def send_job(
         words: Arguments of the render command.
         environment: Environment variables of the job.
         resubmit_command: Command that sends the same job once more.
-        container: Image of the containers; empty keeps the file's.
+        options: What the user's words change in the manifests.
     """
-    (document,) = _with_image([cluster.document], container)
+    manifests = _with_options(cluster, options)
+    document = next(manifest for manifest in manifests if manifest.get("kind") == "RayJob")
+    manifests.remove(document)
     metadata, spec = document["metadata"], document["spec"]
     runtime = yaml.safe_load(spec.get("runtimeEnvYAML") or "{}")
     runtime["env_vars"] = {**runtime.get("env_vars", {}), **environment}
@@ -114,21 +140,70 @@ def send_job(
         "metadata": {"again": resubmit_command},
         "runtimeEnvYAML": yaml.safe_dump(runtime),
     }
-    result = output_of(["kubectl", *_namespace(cluster), "create", "-f", "-"], stdin=yaml.safe_dump(document))
+    _check_references(cluster, [document], options)
+    if manifests:
+        # Service account, network policy and others, which all jobs of the cluster share.
+        _hand_over(cluster, "apply", yaml.safe_dump_all(manifests))
+    _hand_over(cluster, "create", yaml.safe_dump(document))
+
+
+def _hand_over(cluster: Cluster, verb: str, text: str) -> None:
+    result = output_of(["kubectl", *_namespace(cluster), verb, "-f", "-"], stdin=text)
     if result.returncode:
         raise UserError(f"cluster={cluster.word}: kubectl does not take the job ({last_line(result.stderr)})")
 
 
-def _with_image(value: Any, container: str) -> Any:
-    """Return a copy of a document with `container`, unless empty, as image of its containers."""
-    if isinstance(value, list):
-        return [_with_image(part, container) for part in value]
-    if not isinstance(value, dict):
-        return value
-    return {
-        key: container if container and key == "image" and isinstance(part, str) else _with_image(part, container)
-        for key, part in value.items()
-    }
+def _with_options(cluster: Cluster, options: KubernetesOptions) -> list[dict[str, Any]]:
+    """Return copies of the manifests with the options. Raise `UserError` if the user's own are misshapen."""
+    try:
+        manifests = options.applied(cluster.manifests)
+        for manifest in manifests:
+            if manifest.get("kind") in _KINDS:
+                secret_names(manifest)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        raise UserError(
+            f"cluster={cluster.word}: the spec of its {cluster.document['kind']} is not what KubeRay reads: compare it "
+            "with those in cluster/kubernetes"
+        ) from None
+    return manifests
+
+
+def _check_references(cluster: Cluster, manifests: Sequence[dict[str, Any]], options: KubernetesOptions) -> None:
+    """Raise `UserError` if the manifests name a Secret or a queue that is not there.
+
+    What this machine's user may not look up is left to Kubernetes.
+    """
+    secrets: dict[str, str] = {}
+    for manifest in manifests:
+        if manifest.get("kind") in _KINDS:
+            secrets |= secret_names(manifest)
+    for name, use in secrets.items():
+        if _is_missing(cluster, "secret", name):
+            raise UserError(
+                f"cluster={cluster.word} needs the Secret {name} {use}, which is not there: make it with `kubectl create "
+                f"secret` in namespace {_namespace_name(cluster)}"
+            )
+    kueue = (("queue", "localqueues", options.queue), ("priority", "workloadpriorityclasses", options.priority))
+    for key, kind, name in kueue:
+        if name and _is_missing(cluster, f"{kind}.kueue.x-k8s.io", name):
+            raise UserError(
+                f"{key}={name} is not there: `kubectl get {kind}` lists those there are, if Kueue is installed there"
+            )
+
+
+def _is_missing(cluster: Cluster, kind: str, name: str) -> bool:
+    """Return whether Kubernetes says that an object, or its whole kind, does not exist."""
+    result = output_of(["kubectl", *_namespace(cluster), "get", kind, name, "--output", "name"])
+    return result.returncode != 0 and bool(re.search(r"\(NotFound\)|doesn't have a resource type", result.stderr))
+
+
+def _namespace_name(cluster: Cluster) -> str:
+    """Return the namespace of the cluster: its manifests' own, or that of kubectl's context."""
+    namespace = cluster.document["metadata"].get("namespace")
+    if namespace:
+        return str(namespace)
+    result = output_of(["kubectl", "config", "view", "--minify", "--output", "jsonpath={..namespace}"])
+    return result.stdout.strip() or "default"
 
 
 def _ray_cluster(cluster: Cluster, name: str) -> str:

@@ -1,16 +1,14 @@
-"""Programs, packages and credentials that clusters need: checks, and running of programs."""
+"""Programs, packages and credentials that clusters need: checks that they are there."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
 import shutil
-import subprocess
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-from render.cluster.cluster_files import AUTOSCALER, KUBERNETES, KUBERNETES_JOB, SLURM, Cluster
+from render.cluster.cluster_files import AUTOSCALER, KUBERNETES, KUBERNETES_JOB, LOCAL, OWN, SLURM, Cluster
+from render.cluster.tool_calls import last_line, output_of
 from render.errors import UserError
 
 #: Remedy for each missing program.
@@ -25,19 +23,20 @@ _REMEDIES = {
 }
 _PROGRAMS = {
     AUTOSCALER: ("ssh", "rsync"),
+    OWN: ("ssh",),
     KUBERNETES: ("kubectl",),
     KUBERNETES_JOB: ("kubectl",),
     SLURM: ("sbatch", "squeue", "scancel", "scontrol"),
 }
 #: The package that Ray's autoscaler imports for a cloud, and the extra of this package that installs it.
 _MODULES = {"aws": ("boto3", "aws"), "gcp": ("googleapiclient", "gcp")}
-_MAX_ANSWER_S = 20.0
 
 
 def require_tools(cluster: Cluster, command: str) -> None:
     """Raise `UserError` if this machine lacks what `command` needs for the cluster."""
-    require_ray()
-    for program in _PROGRAMS.get(cluster.kind, ()):
+    if cluster.kind != SLURM:
+        require_ray()
+    for program in () if cluster.word == LOCAL else _PROGRAMS.get(cluster.kind, ()):
         if shutil.which(program) is None:
             raise UserError(f"cluster={cluster.word} needs {program}, which is not on this machine: {_REMEDIES[program]}")
     module, extra = _MODULES.get(cluster.cloud, ("", ""))
@@ -120,57 +119,3 @@ def _require_context(cluster: Cluster) -> None:
             f"cluster={cluster.word}: kubectl has no context ({last_line(result.stderr)}): log in to a Kubernetes cluster, "
             "then `kubectl config use-context NAME`"
         )
-
-
-def ray_command(*arguments: str) -> list[str]:
-    """Return a command line of Ray's own program, with the Ray that this process would import."""
-    return [sys.executable, "-m", "ray.scripts.scripts", *arguments]
-
-
-def output_of(
-    arguments: Sequence[str | Path], *, timeout_s: float = _MAX_ANSWER_S, directory: Path | None = None, stdin: str = ""
-) -> subprocess.CompletedProcess[str]:
-    """Run a program; return its exit code and output.
-
-    Args:
-        arguments: The program and its arguments.
-        timeout_s: Longest time that it may take, s.
-        directory: Its working directory; None for that of this process.
-        stdin: Text on its standard input.
-
-    Raises:
-        UserError: It takes longer.
-    """
-    try:
-        return subprocess.run(
-            [*map(str, arguments)],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=timeout_s,
-            cwd=directory,
-        )
-    except subprocess.TimeoutExpired:
-        raise UserError(f"`{_command_text(arguments)}` gives no answer in {timeout_s:g} s: is the network up?") from None
-
-
-def run(arguments: Sequence[str | Path], *, directory: Path | None = None, stdin: str | None = None) -> None:
-    """Run a program that prints for the user itself. Raise `UserError` if it fails."""
-    sys.stdout.flush()
-    code = subprocess.run([*map(str, arguments)], cwd=directory, input=stdin, text=True, check=False).returncode
-    if code:
-        raise UserError(f"`{_command_text(arguments)}` failed with exit code {code}: what it printed above says why")
-
-
-def last_line(text: str) -> str:
-    """Return the last line that is not empty: in most programs' output, it states the reason."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1].rstrip(".") if lines else "no reason given"
-
-
-def _command_text(arguments: Sequence[str | Path]) -> str:
-    words = [*map(str, arguments)]
-    if words[:3] == ray_command():
-        words[:3] = ["ray"]
-    return " ".join(words)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from render.cluster.tools import last_line
+from render.cluster.tool_calls import last_line
 from render.errors import UserError
 
 _MAX_START_S = 60.0

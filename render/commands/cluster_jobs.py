@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from render.cluster import autoscaler, kubernetes, slurm
+from render.cluster import autoscaler, kubernetes, kubernetes_options, slurm
 from render.cluster.cluster_files import AUTOSCALER, KUBERNETES, KUBERNETES_JOB, SLURM, Cluster
 from render.cluster.connection import connected
+from render.cluster.kubernetes_options import KubernetesOptions
 from render.cluster.packing import portable_settings
 from render.cluster.tools import require_tools
 from render.commands.clusters import cluster_options, open_cluster
@@ -26,12 +27,18 @@ def submit_command(root: str, words: Sequence[str]) -> int:
 
     Return the job's exit code, or 0 if it is not followed.
     """
-    options, job_words = split_words(words, {"cluster": "", "follow": "true", "shared": "false", "container": ""})
+    known_words = {"cluster": "", "follow": "true", "shared": "false", **kubernetes_options.WORDS}
+    options, job_words = split_words(words, known_words)
     check_switches(options, ("follow", "shared"))
-    cluster = open_cluster(options["cluster"])
+    pod_options = KubernetesOptions.of(options)
+    cluster = open_cluster(options["cluster"], pod_options.parts)
+    if pod_options.words and cluster.kind != KUBERNETES_JOB:
+        key = pod_options.words[0].partition("=")[0]
+        hint = "deadline= is for the jobs of k8s-...-job" if key == "deadline" else f"{key}= goes with make cluster-up"
+        raise UserError(f"cluster={cluster.word} is up already: {hint}")
     if cluster.kind == SLURM:
         return _submit_to_slurm(cluster, root, job_words, follow=options["follow"] == "true")
-    resubmit_command = _resubmit_command(cluster, root, job_words, options)
+    resubmit_command = _resubmit_command(cluster, root, job_words, pod_options, shared=options["shared"] == "true")
     job_words = [*_cluster_defaults(cluster, root, job_words), *job_words]
     config = load_config(root, job_words)
     settings, files = portable_settings(config, shared=options["shared"] == "true")
@@ -48,14 +55,12 @@ def submit_command(root: str, words: Sequence[str]) -> int:
                 "bucket and name its URL, or take a cluster that is up"
             )
         job_words = [f"conf={root}", *job_words, "farm.address=auto"]
-        kubernetes.send_job(cluster, job, job_words, jobs.environment(), resubmit_command, options["container"])
+        kubernetes.send_job(cluster, job, job_words, jobs.environment(), resubmit_command, pod_options)
         print_lines(f"job {job}: its pods are starting; make attach cluster={cluster.word} job={job} follows it")
         return 0
-    if options["container"]:
-        raise UserError(f"cluster={cluster.word} is up already: container= goes with make cluster-up")
     with connected(cluster) as dashboard:
         jobs.refuse_other_ray(dashboard)
-        jobs.send(dashboard, job, settings, files, resubmit_command)
+        jobs.send(dashboard, job, settings, files, resubmit_command, kubernetes.driver_cpus(cluster))
         print_lines(f"job {job} on {cluster.word}: {settings['output']['dir']}")
         if options["follow"] != "true":
             print_lines(_attach_hint(cluster, job))
@@ -84,7 +89,8 @@ def stop_command(words: Sequence[str]) -> int:
     """Have a job save its canvas and end; print its output until it has."""
     cluster, job = _open_job("stop", words)
     if cluster.kind == SLURM:
-        slurm.stop(cluster, job)
+        with _detaching(cluster, job):
+            slurm.stop(cluster, job)
         return 0
     from render.cluster import jobs
 
@@ -109,11 +115,12 @@ def _open_job(command: str, words: Sequence[str]) -> tuple[Cluster, str]:
     return cluster, options["job"]
 
 
-def _resubmit_command(cluster: Cluster, root: str, job_words: Sequence[str], options: Mapping[str, str]) -> str:
+def _resubmit_command(
+    cluster: Cluster, root: str, job_words: Sequence[str], options: KubernetesOptions, *, shared: bool
+) -> str:
     """Return the command that sends the same job once more."""
-    command = shlex.join(["make", "submit", f"cluster={cluster.word}", f"conf={root}", *job_words])
-    command += " shared=true" * (options["shared"] == "true")
-    return command + f" {shlex.quote('container=' + options['container'])}" * bool(options["container"])
+    words = ["make", "submit", f"cluster={cluster.word}", f"conf={root}", *job_words]
+    return shlex.join([*words, *(["shared=true"] if shared else []), *options.words])
 
 
 def _cluster_defaults(cluster: Cluster, root: str, job_words: Sequence[str]) -> list[str]:
@@ -143,15 +150,10 @@ def _setting(config: Config, key: str) -> object:
 
 
 def _submit_to_slurm(cluster: Cluster, root: str, job_words: Sequence[str], *, follow: bool) -> int:
-    # All Slurm nodes see this directory, so paths stay as they are.
-    config = load_config(root, job_words)
-    if config.farm.address is not None:
-        raise UserError(f"farm.address={config.farm.address}: the script starts a farm of its own; drop it")
-    if config.output.dir is None:
-        raise UserError("a job on a cluster needs output.dir: a directory that all nodes see, or one in an object store")
-    require_tools(cluster, "submit")
-    job = slurm.send(cluster, config.name, [f"conf={root}", *job_words])
-    print_lines(f"job {job} on {cluster.word}: {config.output.dir}")
+    from render.commands.slurm_jobs import send_job
+
+    job, place = send_job(cluster, root, job_words)
+    print_lines(f"job {job} on {cluster.word}: {place}")
     if not follow:
         print_lines(_attach_hint(cluster, job))
         return 0

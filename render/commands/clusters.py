@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
-from render.cluster import autoscaler, kubernetes, slurm
-from render.cluster.cluster_files import AUTOSCALER, KUBERNETES, KUBERNETES_JOB, RUNNING, SLURM, Cluster, find_cluster
+from render.cluster import autoscaler, kubernetes, kubernetes_options, own, slurm
+from render.cluster.cluster_files import (
+    AUTOSCALER,
+    KUBERNETES,
+    KUBERNETES_JOB,
+    OWN,
+    RUNNING,
+    SLURM,
+    Cluster,
+    find_cluster,
+)
 from render.cluster.connection import connected
+from render.cluster.kubernetes_options import KubernetesOptions
 from render.cluster.tools import require_ray, require_tools
 from render.config.options import split_words
 from render.errors import UserError
@@ -25,37 +36,57 @@ if TYPE_CHECKING:
 
     from render.cluster.dashboard import Dashboard
 
+#: Words for machines of the user's own, with their default values.
+_OWN_WORDS = {"nodes": "", "python": ""}
+
+#: Commands that follow `cluster-up`, and what they do.
+_NEXT = (("cluster-status", "says how it stands"), ("cluster-down", "ends it"))
+
 
 def cluster_up_command(words: Sequence[str]) -> int:
     """Start a cluster."""
-    options = cluster_options("cluster-up", words, {"container": ""})
-    cluster, container = open_cluster(options["cluster"]), options["container"]
-    if container and cluster.kind != KUBERNETES:
-        raise UserError(f"cluster={cluster.word} starts no containers: container= is for Kubernetes")
+    words_by_key = cluster_options("cluster-up", words, {**_OWN_WORDS, **kubernetes_options.WORDS})
+    options = KubernetesOptions.of(words_by_key)
+    cluster = open_cluster(words_by_key["cluster"], options.parts)
+    _refuse_own_words(cluster, words_by_key)
+    if options.words and cluster.kind not in (KUBERNETES, KUBERNETES_JOB):
+        key = options.words[0].partition("=")[0]
+        raise UserError(f"cluster={cluster.word} starts no containers: {key}= is for Kubernetes")
     if cluster.kind == RUNNING:
         raise UserError(f"cluster={cluster.word} is whatever Ray runs there: start it with `ray start --head`")
     if cluster.kind in (SLURM, KUBERNETES_JOB):
         raise UserError(
             f"cluster={cluster.word} comes with each job and goes with it: make submit cluster={cluster.word} ..."
         )
+    if options.deadline_s is not None:
+        raise UserError(f"cluster={cluster.word} stays until make cluster-down: deadline= is for the jobs of k8s-...-job")
     require_tools(cluster, "cluster-up")
-    if cluster.kind == AUTOSCALER:
-        autoscaler.up(cluster)
-    else:
-        kubernetes.up(cluster, container)
+    with _telling_what_may_run(cluster):
+        if cluster.kind == OWN:
+            own.up(cluster, words_by_key["nodes"], words_by_key["python"])
+            print_lines(*(f"make {what} cluster={cluster.word} {does}" for what, does in _NEXT))
+            return 0
+        if cluster.kind == AUTOSCALER:
+            autoscaler.up(cluster)
+        else:
+            kubernetes.up(cluster, options)
     print_lines(f"{cluster.word} is starting; make cluster-status cluster={cluster.word} says how it stands")
     return 0
 
 
 def cluster_down_command(words: Sequence[str]) -> int:
     """End a cluster that was started from here."""
-    cluster = open_cluster(cluster_options("cluster-down", words)["cluster"])
+    options = cluster_options("cluster-down", words, {**_OWN_WORDS, "parts": ""})
+    cluster = open_cluster(options["cluster"], tuple(filter(None, options["parts"].split(","))))
+    _refuse_own_words(cluster, options)
     if cluster.kind == RUNNING:
         raise UserError(f"cluster={cluster.word} was not started from here: end it with `ray stop` on its nodes")
     if cluster.kind == SLURM:
         raise UserError(f"cluster={cluster.word} goes with its job: make stop cluster={cluster.word} job=ID")
     require_tools(cluster, "cluster-down")
-    if cluster.kind == AUTOSCALER:
+    if cluster.kind == OWN:
+        own.down(cluster, options["nodes"], options["python"])
+    elif cluster.kind == AUTOSCALER:
         autoscaler.down(cluster)
     else:
         kubernetes.down(cluster)
@@ -87,10 +118,31 @@ def cluster_options(command: str, words: Sequence[str], defaults: Mapping[str, s
     return options
 
 
-def open_cluster(word: str) -> Cluster:
-    """Return the cluster that `cluster=WORD` names; from now on signals raise."""
-    require_ray()
-    cluster = find_cluster(word)
+def _refuse_own_words(cluster: Cluster, options: Mapping[str, str]) -> None:
+    """Raise `UserError` if words for machines of the user's own are given with another cluster."""
+    given_words = [key for key in _OWN_WORDS if options[key]]
+    if given_words and cluster.kind != OWN:
+        raise UserError(f"cluster={cluster.word} names its machines itself: {given_words[0]}= is for cluster=own")
+
+
+@contextmanager
+def _telling_what_may_run(cluster: Cluster) -> Iterator[None]:
+    """Turn Ctrl-C inside into a message that machines may be running, and how to end them."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        costs = "" if cluster.kind == OWN else ", and costing money"
+        raise KeyboardInterrupt(
+            f"interrupted: its head may be running{costs}: make cluster-status cluster={cluster.word} shows "
+            f"it, and make cluster-down cluster={cluster.word} ends it"
+        ) from None
+
+
+def open_cluster(word: str, parts: Sequence[str] = ()) -> Cluster:
+    """Return the cluster that `cluster=WORD` names, with parts if it is one of Kubernetes; from now on signals raise."""
+    cluster = find_cluster(word, parts)
+    if cluster.kind != SLURM:
+        require_ray()
     interrupts.hold()
     return cluster
 

@@ -64,7 +64,7 @@ def looks_command(_words: Sequence[str]) -> int:
     console = plain_console()
     table = Table(title="looks: look=NAME, or look=auto for the best with the weights here", title_justify="left")
     for heading in ("name", "what it shows", "network", "objective", "weights"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for look in looks():
         place = "on this machine" if look.has_weights else f"make weights model={look.model}"
         table.add_row(look.name, look.about, look.model, look.objective, place)

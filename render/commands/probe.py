@@ -55,11 +55,8 @@ def _probe_picture(root: str, class_text: str, words: Sequence[str]) -> None:
     from render.atlas.class_picture import class_picture
     from render.job import report
     from render.job.progress import say
-    from render.networks.labels import find_class
     from render.system import interrupts
 
-    # A wrong class is refused before anything is fetched.
-    find_class(class_text, config.model.name)
     interrupts.hold()
     report.start_logging(quiet=config.quiet)
     record, paths = class_picture(config)

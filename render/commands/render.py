@@ -6,15 +6,22 @@ from collections.abc import Sequence
 
 from render.commands.table import MULTIRUN_FLAGS
 from render.config.compose import is_sweep, load_config
-from render.config.schema import Config
+from render.config.schema import NO_LOOK, Config
 from render.system import interrupts
+from render.terminal.lines import print_lines
+
+#: Beginnings of words that say what is dreamed, or how.
+_CHOICES = ("look", "model", "objective", "conditioning")
 
 # Modules that need JAX are imported by the functions, so that a wrong word is refused before.
 
 
 def render_command(root: str, words: Sequence[str]) -> int:
     """Dream the picture of a config and print its place."""
-    return _run_dream(load_config(root, words))
+    config = load_config(root, words)
+    if not config.quiet and _is_plain_photo(config, root, words):
+        print_lines("plain dream; a look suits most photographs better: add look=auto, or choose one of `make looks`")
+    return _run_dream(config)
 
 
 def plan_command(root: str, words: Sequence[str]) -> int:
@@ -35,6 +42,14 @@ def sweep_command(root: str, words: Sequence[str]) -> int:
     return sweep(root, words)
 
 
+def _is_plain_photo(config: Config, root: str, words: Sequence[str]) -> bool:
+    """Return True for a picture of the user's of which nothing was said but its name and size."""
+    is_theirs = config.image != "noise" and not config.image.startswith("sample:")
+    return (
+        root == "preview" and config.look == NO_LOOK and is_theirs and not any(word.startswith(_CHOICES) for word in words)
+    )
+
+
 def _run_dream(config: Config) -> int:
     """Dream one picture."""
     from render.job.dream import dream
@@ -50,6 +65,7 @@ def _plan(config: Config) -> int:
     """Print the plan of one job, which is made with its real kernels."""
     from render.job import job as jobs
     from render.job import report
+    from render.job.program_report import shape_states
     from render.job.projection import is_projected, print_projection
 
     interrupts.hold()
@@ -63,5 +79,7 @@ def _plan(config: Config) -> int:
     draft = jobs.draft(config)
     draft.resolved.directory.check()
     with jobs.prepared(draft) as job:
-        report.print_plan(job, jobs.calibrate(job))
+        window_seconds = jobs.calibrate(job)
+        # Afterwards: calibration may compile a kernel.
+        report.print_plan(job, window_seconds, shape_states(job))
     return 0

@@ -22,7 +22,24 @@ _CONFIG_WORDS = (
     ("[conf=NAME]", f"{_ROOT_CONFIG}{DEFAULT_ROOT}"),
     ("[key=value ...]", "change of a key of the config, such as image=me.jpg octaves.steps=20"),
 )
-_CLUSTER = ("cluster=NAME", "name in cluster/, a .yaml or .sh file, local, or the http address of a Ray dashboard")
+_CLUSTER = (
+    "cluster=NAME",
+    "name in cluster/, a file, a Kustomize directory, own, local, or a dashboard's address",
+)
+_OWN_WORDS = (
+    ("[nodes=HOSTS]", "with cluster=own: machines as ssh knows them, with commas between, the head first"),
+    (
+        "[python=PATH]",
+        "cluster=own: interpreter there that has the program; default: as here, or pareidolia's",
+    ),
+)
+_KUBERNETES_WORDS = (
+    ("[container=IMAGE]", "image of the containers, on Kubernetes"),
+    ("[queue=NAME]", "Kueue's queue for the pods, on Kubernetes"),
+    ("[priority=NAME]", "Kueue's priority class in that queue"),
+    ("[pull_secret=NAME]", "Secret with the registry's credentials, on Kubernetes"),
+    ("[parts=NAMES]", "what it has besides, on Kubernetes: cache, monitoring, redis, rocksdb"),
+)
 _JOB = ("[job=ID]", "the job; not needed if only one is running")
 
 
@@ -57,12 +74,12 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "render": Command(
         "dream a picture (the default command)", _CONFIG_WORDS,
-        "conf=poster image=me.jpg octaves.steps=20", "render:render_command", "preview", ends_with_reader=False,
+        "look=auto image=me.jpg octaves.steps=20", "render:render_command", "preview", ends_with_reader=False,
     ),
     "plan": Command(
         "show what a render or a sweep would do and need, and refuse what cannot work",
         (*_CONFIG_WORDS, ("[-m]", "plan a sweep")),
-        "conf=poster image=me.jpg", "render:plan_command", "preview", ends_with_reader=False,
+        "conf=poster image=me.jpg", "render:plan_command", "preview",
     ),
     "sweep": Command(
         "render a grid of pictures, and a page to choose from; exit code 1 if any failed",
@@ -189,13 +206,16 @@ COMMANDS: dict[str, Command] = {
         "layer=mixed4 channels=0-63", "atlas:atlas_command", "atlas", ends_with_reader=False,
     ),
     "cluster-up": Command(
-        "start a cluster", (_CLUSTER, ("[container=IMAGE]", "image of its containers, on Kubernetes")),
+        "start a cluster", (_CLUSTER, *_OWN_WORDS, *_KUBERNETES_WORDS),
         "cluster=aws-gpu", "clusters:cluster_up_command",
     ),
     "cluster-status": Command(
         "show the nodes and the jobs of a cluster", (_CLUSTER,), "cluster=aws-gpu", "clusters:cluster_status_command"
     ),
-    "cluster-down": Command("end a cluster", (_CLUSTER,), "cluster=aws-gpu", "clusters:cluster_down_command"),
+    "cluster-down": Command(
+        "end a cluster", (_CLUSTER, *_OWN_WORDS, ("[parts=NAMES]", "also its parts, on Kubernetes")), "cluster=aws-gpu",
+        "clusters:cluster_down_command",
+    ),
     "submit": Command(
         "render on a cluster, without need of this machine; Ctrl-C detaches",
         (
@@ -203,7 +223,9 @@ COMMANDS: dict[str, Command] = {
             *_CONFIG_WORDS,
             ("[follow=false]", "do not show the job's output"),
             ("[shared=true]", "absolute paths are those of the cluster's shared file system"),
-            ("[container=IMAGE]", "image of the containers, on Kubernetes"),
+            *_KUBERNETES_WORDS,
+            ("[deadline=SECONDS]", "longest time of a job with a cluster of its own, on Kubernetes"),
+            ("[sbatch.OPTION=VALUE ...]", "long option of sbatch, on Slurm, such as sbatch.partition=gpu sbatch.nodes=4"),
         ),
         "cluster=aws-gpu conf=poster output.dir=s3://BUCKET/poster", "cluster_jobs:submit_command", "preview",
     ),

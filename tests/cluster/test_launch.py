@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +51,9 @@ def head() -> Iterator[ray_head.Head]:
 class Command:
     """`python -m render` in an empty directory and an empty home: no credentials, no token, no Ray."""
 
+    #: Longest time that a command may take, s.
+    patience_s = 240.0
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.programs = directory / "bin"
@@ -79,7 +83,7 @@ class Command:
 
     def __call__(self, *words: str, **environment: str) -> tuple[int, str, str]:
         process = self.start(*words, **environment)
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate(timeout=self.patience_s)
         return process.returncode, out, err
 
     def refused(self, *words: str, **environment: str) -> str:
@@ -213,13 +217,14 @@ def test_a_jobs_id_is_a_name_that_kubernetes_takes(name: str) -> None:
 
 def test_every_file_in_cluster_that_is_offered_is_a_cluster() -> None:
     for name in cluster_names():
-        assert find_cluster(name).word == name
+        if not name.startswith("k8s-") or shutil.which("kubectl"):
+            assert find_cluster(name).word == name
 
 
 def test_options_of_other_commands_are_refused() -> None:
     assert "attach does not know 'run=x'" in refused("attach", "cluster=local", "run=x")
     assert "follow=maybe: must be true or false" in refused("submit", "cluster=local", "follow=maybe")
-    assert "start it with `ray start --head`" in refused("cluster-up", "cluster=local")
+    assert "start it with `ray start --head`" in refused("cluster-up", "cluster=http://127.0.0.1:1")
 
 
 # Tools and credentials
@@ -608,7 +613,8 @@ place = pathlib.Path(os.environ["PLACE"]); name = os.path.basename(sys.argv[0])
 if name == "sbatch":
     script = next(i for i, word in enumerate(words) if not word.startswith("-"))
     with (place / "log").open("w") as log:
-        process = subprocess.Popen(["bash", *words[script:]], stdout=log, stderr=log, start_new_session=True)
+        text = pathlib.Path(words[script]).read_text()
+        process = subprocess.Popen(["bash", "-c", text, *words[script:]], stdout=log, stderr=log, start_new_session=True)
     (place / "pid").write_text(str(process.pid)); print("17;cluster")
 elif name == "scontrol":
     if words[-1] != "17": sys.exit("slurm_load_jobs error: Invalid job id specified")
@@ -641,7 +647,7 @@ def test_slurm_jobs_are_queued_followed_and_stopped(command: Command) -> None:
         if line.startswith("words:"):
             break
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=240)
     assert process.returncode == 130
     assert f"make attach cluster={batch} job=17" in err
     assert "17 preview" in command("cluster-status", f"cluster={batch}", **environment)[1]

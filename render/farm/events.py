@@ -69,7 +69,7 @@ class Recovered:
 class Noticed:
     """The machines of `gone` workers are about to go: these workers are released, and `workers` go on.
 
-    `saved` is True if the canvas was saved first; otherwise the run resumes from the last checkpoint.
+    `saved` is True if all finished steps are saved; otherwise the run loses those since the last checkpoint.
     """
 
     reason: str

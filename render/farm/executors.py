@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
+from render.errors import PeerLost
 from render.farm.messages import WorkerFacts
 from render.farm.notice import Notice
 from render.system import interrupts
@@ -34,8 +38,17 @@ class Executor(Protocol):
     def call(self, worker: int, method: str, *arguments: Any) -> Reference:
         """Start `worker.method(*arguments)`. Calls to one worker run in the order in which they were made."""
 
-    def call_parts(self, worker: int, method: str, parts: int, *arguments: Any) -> list[Reference]:
-        """Start a call whose result is a list of `parts` parts, and return one reference for each part."""
+    def call_together(self, method: str, arguments: Sequence[Sequence[Any]]) -> list[Reference]:
+        """Start a call on each of the first workers, with its own arguments. The calls may wait for one another."""
+
+    def poll(self, references: Sequence[Reference], *, heard: bool) -> list[Reference]:
+        """Return the references whose results are ready, without waiting. Raise KeyboardInterrupt on a request to stop.
+
+        `heard` says that a sign of life has come from the workers on another way since the last call.
+        """
+
+    def end_waiting(self, ready: Sequence[Reference]) -> None:
+        """If a call of these has failed, have workers whose calls wait for it fail, too, instead of when they notice."""
 
     def wait(self, references: Sequence[Reference]) -> list[Reference]:
         """Return the references whose results are ready, at least one. Raise KeyboardInterrupt on a request to stop."""
@@ -73,6 +86,43 @@ class _Result:
     """Result that is available."""
 
     value: Any
+    is_ready = True
+
+    def wait(self) -> None:
+        """Return at once."""
+
+
+class _Running:
+    """Call that runs in a thread of its own.
+
+    Python ends only after it, because XLA cannot be left in the middle of a call.
+    """
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        """Start the call."""
+        self.value: Any = None
+        self._error: BaseException | None = None
+        # Not the thread's own end: a signal that interrupts `join` would make Python believe that it has ended.
+        self._ended = threading.Event()
+        threading.Thread(target=self._run, args=(call,)).start()
+
+    @property
+    def is_ready(self) -> bool:
+        """True if it has ended."""
+        return self._ended.is_set()
+
+    def wait(self) -> BaseException | None:
+        """Wait for its end, and return the error that it raised."""
+        self._ended.wait()
+        return self._error
+
+    def _run(self, call: Callable[[], Any]) -> None:
+        try:
+            self.value = call()
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._ended.set()
 
 
 class Callee(Protocol):
@@ -85,12 +135,18 @@ class Callee(Protocol):
 class InlineExecutor:
     """Executor of plain objects in this process: calls run at once, and Ctrl-C waits for their end.
 
-    `check` is called in `wait` and may raise.
+    `check` is called in `wait` and may raise. Every call runs inside a new context of `guard`, which may word its errors.
     """
 
-    def __init__(self, workers: Sequence[Callee], check: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        workers: Sequence[Callee],
+        check: Callable[[], None] = lambda: None,
+        guard: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._workers = list(workers)
         self._check = check
+        self._guard = guard
 
     @property
     def workers(self) -> int:
@@ -110,13 +166,19 @@ class InlineExecutor:
         """Call the method, and return a reference to its result."""
         values = [argument.value if isinstance(argument, _Result) else argument for argument in arguments]
         with interrupts.postponed():
-            return _Result(self._workers[worker].call(method, *values))
+            return _Result(self._guarded(worker, method, values))
 
-    def call_parts(self, worker: int, method: str, parts: int, *arguments: Any) -> list[Reference]:
-        """Call a method that returns a list of `parts` parts, and return a reference to each part."""
-        results = self.call(worker, method, *arguments).value
-        assert len(results) == parts
-        return [_Result(result) for result in results]
+    def call_together(self, method: str, arguments: Sequence[Sequence[Any]]) -> list[Reference]:
+        """Start the calls, each in a thread of its own."""
+        return [_Running(partial(self._guarded, worker, method, values)) for worker, values in enumerate(arguments)]
+
+    def poll(self, references: Sequence[Reference], *, heard: bool) -> list[Reference]:  # noqa: ARG002
+        """Return the references whose results are ready. Raise what `check` raises."""
+        self._check()
+        return [reference for reference in references if reference.is_ready]
+
+    def end_waiting(self, ready: Sequence[Reference]) -> None:
+        """Do nothing: a call that fails here closes its connections."""
 
     def wait(self, references: Sequence[Reference]) -> list[Reference]:
         """Return all references, as their results are there. Raise what `check` raises."""
@@ -124,7 +186,10 @@ class InlineExecutor:
         return list(references)
 
     def fetch(self, references: Sequence[Reference]) -> list[Any]:
-        """Return the values."""
+        """Return the values. Of several errors raise the one from which the others followed."""
+        errors = [error for error in (reference.wait() for reference in references) if error is not None]
+        for error in sorted(errors, key=lambda error: isinstance(error, PeerLost)):
+            raise error
         return [reference.value for reference in references]
 
     def grow(self) -> int:
@@ -153,3 +218,7 @@ class InlineExecutor:
     def close(self) -> None:
         """Release the workers."""
         self._workers.clear()
+
+    def _guarded(self, worker: int, method: str, arguments: Sequence[Any]) -> Any:
+        with self._guard():
+            return self._workers[worker].call(method, *arguments)

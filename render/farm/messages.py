@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 from render.dreaming.exact_sums import ExactSums
 from render.dreaming.objectives import KernelInputs
 from render.dreaming.stage import Stage
+from render.farm.peers.group import Team
 from render.geometry.blocks import Block, Gathering
 from render.geometry.geometry import Rect
+from render.planning.plan import Octave
 
 #: Matrices of textures, by the number of the term in its objective: see `Texture.ascent_matrix`.
 TermMatrices = Mapping[int, NDArray[np.float32]]
 
-#: The rectangles that workers at one place borrow from an owner, by the borrower's number.
-Loan = Mapping[int, Sequence[Rect]]
+#: The rectangles that others borrow from an owner, by the borrower's number.
+Loans = Mapping[int, Sequence[Rect]]
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Assignment:
         octave: Index of the octave.
         block: The worker's block.
         margin: How the block's margin is put together.
-        loans: For each place that borrows from this worker, the rectangles that it lends.
+        loans: The rectangles that this worker lends for the margins of others.
         stage: The octave's settings.
         kernel_inputs: The kernel's inputs for each of the stage's regions.
         directory: Directory of scratch files, or None to use none.
@@ -42,10 +44,33 @@ class Assignment:
     octave: int
     block: Block
     margin: Gathering
-    loans: tuple[Loan, ...]
+    loans: Loans
     stage: Stage
     kernel_inputs: tuple[KernelInputs, ...]
     directory: Path | None = None
+
+
+@dataclass(frozen=True)
+class StepOrders:
+    """Steps that a worker takes in time with the others.
+
+    Attributes:
+        team: Its peers.
+        octave: The octave.
+        seed: Seed of the jitter.
+        first: Number of steps that the canvas has behind it.
+        stop: Number of steps after which the workers stop.
+        ring: Pieces that the gradient's filter needs around the block.
+        ring_loans: The rectangles of its gradient that this worker lends for the rings of others.
+    """
+
+    team: Team
+    octave: Octave
+    seed: int
+    first: int
+    stop: int
+    ring: Gathering
+    ring_loans: Loans
 
 
 class GradientSums(NamedTuple):
@@ -91,6 +116,34 @@ class GradientReport(NamedTuple):
     tiles: int
     seconds: float
     tiles_at_once: int = 1
+
+
+class ProgramTimes(NamedTuple):
+    """Costs of a process' compiled programs. Runs record the fields by these names.
+
+    Attributes:
+        loaded: Number of programs loaded from our own files, without tracing.
+        traced: Number of programs traced, which XLA then compiled or JAX found in its cache.
+        compiled: Number of programs that XLA compiled.
+        seconds: Seconds that all of it took.
+        waited: Seconds of it for which the work had to wait; the rest passed beside other work.
+    """
+
+    loaded: int = 0
+    traced: int = 0
+    compiled: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+
+    def since(self, earlier: ProgramTimes) -> ProgramTimes:
+        """Return what was added since an earlier count."""
+        return ProgramTimes(
+            self.loaded - earlier.loaded,
+            self.traced - earlier.traced,
+            self.compiled - earlier.compiled,
+            self.seconds - earlier.seconds,
+            self.waited - earlier.waited,
+        )
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 A class declares with `@remote` which of its methods other processes may call. The driver names such a method, and mypy
 checks the name, the arguments and the result:
 
-    promise = workers.start(3, RemoteWorker.compute_gradient, step, shift, first, count)
-    (report,) = workers.fetch([promise])
+    promise = workers.start(3, RemoteWorker.thumbnail, every)
+    ((rect, pixels),) = workers.fetch([promise])
 
 The transport below, an `Executor`, knows the method by its name alone.
 """
@@ -70,18 +70,6 @@ class Workers:
         """
         promise: Promise[Value] = self._executor.call(worker, method.__name__, *arguments)
         return promise
-
-    def start_parts(
-        self,
-        worker: int,
-        parts: int,
-        method: Callable[Concatenate[Any, Arguments], Sequence[Value]],
-        /,
-        *arguments: Arguments.args,
-        **_keywords: Arguments.kwargs,
-    ) -> list[Promise[Value]]:
-        """Start a method that returns a list of `parts` parts, and return a promise of each part."""
-        return self._executor.call_parts(worker, method.__name__, parts, *arguments)
 
     def run(
         self,

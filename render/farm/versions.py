@@ -6,10 +6,9 @@ import re
 import sys
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import version
 
 from render.errors import UserError
-from render.system.version import __version__
+from render.system.version import __version__, package_version
 
 _REMEDY = "install the same on both (the project's .constraints.txt pins all of it)"
 #: Ray's text when a process joins a cluster with another version of Ray or Python.
@@ -19,7 +18,7 @@ _RAY_VERSIONS = re.compile(r"Ray: (?P<ray>\S+)\s+Python: (?P<python>\S+)")
 @cache
 def own_versions() -> Mapping[str, str]:
     """Return this process' versions of the program, JAX (which is not imported) and Python up to its minor version."""
-    return {"render": __version__, "jax": version("jax"), "python": "{}.{}".format(*sys.version_info)}
+    return {"render": __version__, "jax": package_version("jax"), "python": "{}.{}".format(*sys.version_info)}
 
 
 def refuse_mismatch(driver: Mapping[str, str], worker: Mapping[str, str], host: str) -> None:

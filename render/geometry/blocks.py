@@ -5,13 +5,16 @@ Nothing here holds a pixel. Coordinates are those of `render.geometry.geometry`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 from render.geometry.geometry import Grid, Interval, Rect, Run, Tile, boundary_runs, round_up
+
+#: Most places at which a piece of a margin is cut for the sake of tiles.
+_MOST_CUTS = 4
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,37 @@ def _split(count: int, parts: int) -> list[Interval]:
     return [Interval(start, stop) for start, stop in zip(cuts, cuts[1:], strict=False)]
 
 
+def node_order(blocks: Sequence[Block], per_node: int) -> list[int]:
+    """Return the indices of blocks in an order in which the blocks of each machine lie close to each other.
+
+    Every `per_node` consecutive ones are those of a machine. Of all rectangles of that many blocks, the shape is taken that
+    leaves the least border between machines, so that least crosses the network.
+
+    Args:
+        blocks: All blocks of a grid, as `deal_blocks` returns them.
+        per_node: Number of workers on each machine.
+    """
+    across = sum(block.tile_rows == blocks[0].tile_rows for block in blocks)
+    orders = [
+        sorted(range(len(blocks)), key=lambda i: (i // across // down, i % across // (per_node // down), i // across, i))
+        for down in range(1, per_node + 1)
+        if per_node % down == 0
+    ]
+    return min(orders, key=lambda order: _border_between(blocks, across, order, per_node))
+
+
+def _border_between(blocks: Sequence[Block], across: int, order: Sequence[int], per_node: int) -> int:
+    """Return the length of the borders between blocks of different machines, px."""
+    nodes = {index: position // per_node for position, index in enumerate(order)}
+    border = 0
+    for index, block in enumerate(blocks):
+        if (index + 1) % across and nodes[index] != nodes[index + 1]:
+            border += block.pixels.rows.size
+        if index + across < len(blocks) and nodes[index] != nodes[index + across]:
+            border += block.pixels.columns.size
+    return border
+
+
 class Piece(NamedTuple):
     """Rectangle of extended pixels, and the canvas rectangle that it repeats."""
 
@@ -158,6 +192,45 @@ def margin_pieces(block: Block, blocks: tuple[Block, ...]) -> list[Piece]:
         blocks: All blocks of the grid.
     """
     return [piece for piece in pieces_of(block.padded, blocks) if piece.target != block.pixels]
+
+
+def cut_by_tiles(block: Block, pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Cut pieces of a block's margin where its tiles need no more of them, in the order of tiles.
+
+    So a tile's window can be filled before all of an owner's pixels have come. Pieces above and below the block are cut
+    from left to right, the others from top to bottom, each into a few.
+
+    Args:
+        block: The block.
+        pieces: Pieces of its margin.
+    """
+    rows, columns = block.grid.rows, block.grid.columns
+    row_stops = [rows.windows_extent(index, index).stop for index in range(*block.tile_rows)]
+    column_stops = [columns.windows_extent(index, index).stop for index in range(*block.tile_columns)]
+    for piece in pieces:
+        target, source = piece.target, piece.source
+        if target.rows.intersect(block.pixels.rows).size:
+            for part in _cut(target.rows, row_stops):
+                lent = _lent(target.rows, source.rows, part, flip=piece.flip_rows)
+                yield piece._replace(target=Rect(part, target.columns), source=Rect(lent, source.columns))
+        else:
+            for part in _cut(target.columns, column_stops):
+                lent = _lent(target.columns, source.columns, part, flip=piece.flip_columns)
+                yield piece._replace(target=Rect(target.rows, part), source=Rect(source.rows, lent))
+
+
+def _cut(interval: Interval, stops: Sequence[int]) -> list[Interval]:
+    """Return an interval cut at some of the stops that lie inside of it."""
+    inside = sorted({stop for stop in stops if interval.start < stop < interval.stop})
+    inside = inside[:: -(-len(inside) // _MOST_CUTS) or 1]
+    return [Interval(start, stop) for start, stop in pairwise([interval.start, *inside, interval.stop])]
+
+
+def _lent(target: Interval, source: Interval, part: Interval, *, flip: bool) -> Interval:
+    """Return the part of a source that a part of its target repeats."""
+    if flip:
+        return Interval(source.stop - (part.stop - target.start), source.stop - (part.start - target.start))
+    return part.shifted(source.start - target.start)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,9 @@ BOUNDARY_MODES: dict[str, tuple[AxisMode, AxisMode]] = {
 #: Most repetitions of a wrapping axis on either side, within the network's receptive field.
 MOST_TURNS = 16
 
+#: Bytes of a pixel of a canvas or a gradient: three channels of float32.
+PIXEL_BYTES = 12
+
 #: Pixels of a strip, for work on a block that is too large to be done at once: 24 MB of float32.
 BAND = 2_000_000
 

@@ -50,6 +50,7 @@ from tests.support.dream_in_process import (
     LateExecutor,
     Stop,
     chunks_of,
+    watched,
 )
 
 
@@ -152,7 +153,7 @@ def workers_of(blocks: tuple[Block, ...], source: Still, path: Path | None = Non
     """Workers that hold their block of the source, or of a stored canvas."""
     workers = [Worker(no_kernel, source) for _ in blocks]
     for number, (worker, block) in enumerate(zip(workers, blocks, strict=True)):
-        given = Assignment(number, 0, block, Gathering.of(margin_pieces(block, blocks), number), (), Stage(1, 1.0), ())
+        given = Assignment(number, 0, block, Gathering.of(margin_pieces(block, blocks), number), {}, Stage(1, 1.0), ())
         if path is None:
             worker.begin_octave(given)
         else:
@@ -1091,15 +1092,14 @@ def test_an_update_that_fails_is_never_taken_for_done(
 
 
 def test_lost_workers_and_a_damaged_checkpoint_at_once(dream: Dream, straight: Undisturbed) -> None:
-    def lose_and_spoil() -> None:
-        if stop.calls + 1 == straight.moments:
-            spoil(dream.checkpoints.path(dream.checkpoints.read()[1][0]))
-
     class Spoiling(Stop):
-        def __call__(self) -> None:
-            lose_and_spoil()
-            super().__call__()
+        def check(self) -> None:
+            if self.is_requested and not spoiled:
+                spoiled.append(dream.checkpoints.path(dream.checkpoints.read()[1][0]))
+                spoil(spoiled[0])
+            super().check()
 
+    spoiled: list[Path] = []
     stop = Spoiling(straight.moments, WorkersLost)
     canvas, events = dream.run(stop)
     assert [(event.octave.index, event.steps) for event in events if isinstance(event, OctaveStarted)][-1] == (1, 1)
@@ -1127,12 +1127,11 @@ def test_an_interrupted_job_ends_as_if_nothing_had_been(tmp_path: Path, monkeypa
     monkeypatch.setenv("NPROC", str(cores()))
     monkeypatch.setattr("render.planning.deal._CALL_SECONDS", 0)
     stop = Stop()
-    farm = InlineFarm(2, cores(), lambda: stop())  # noqa: PLW0108 - another one from time to time
+    farm = InlineFarm(2, cores(), lambda: stop.check())  # noqa: PLW0108 - another one from time to time
 
     def render(name: str) -> Path:
-        with jobs.prepared(
-            jobs.draft(load_config("preview", [*SMALL, "quiet=true", f"output.dir={tmp_path / name}"])), farm
-        ) as job:
+        config = load_config("preview", [*SMALL, "quiet=true", f"output.dir={tmp_path / name}"])
+        with watched(stop), jobs.prepared(jobs.draft(config), farm) as job:
             return jobs.render(job)
 
     def final(name: str) -> Pixels:

@@ -188,7 +188,8 @@ def test_when_all_nodes_are_about_to_go_it_says_how_to_go_on(
                     dreamed(job, job.conductor(), watch)
                 read = job.resolved.directory.checkpoints.read()
                 assert read is not None
-                assert (read[1][0].octave, read[1][0].steps) == (0, 2)
+                # The workers may have done another step while the notice came.
+                assert (read[1][0].octave, read[1][0].steps) in ((0, 2), (0, 3))
                 # The room that was made is not used again, though Ray offers it.
                 assert farm._starter.placement.room() == 0
         finally:

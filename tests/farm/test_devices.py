@@ -18,17 +18,18 @@ import pytest
 import ray
 from hypothesis import given
 from hypothesis import strategies as st
+from ray._private.accelerators.tpu import TPUAcceleratorManager
 from ray.cluster_utils import Cluster
 
 from render.config.schema import Config, FarmConfig, WorkerConfig
 from render.config.validation import validate
-from render.farm.conductor.octave_stepper import next_tile_count
 from render.farm.messages import GradientReport
 from render.farm.ray import starter
 from render.farm.ray.demands import Demand
 from render.farm.ray.pool import RayFarm
 from render.farm.ray.startup import join
-from render.farm.ray.tpu_slices import multi_host_slice
+from render.farm.ray.tpu_slices import bound_visible_chips, hidden_chips, multi_host_slice
+from render.farm.worker.stepping import next_tile_count
 from render.planning.plan import Machine
 from tests.conftest import ROOT, TINY, refusal
 from tests.planning.test_plan import plan
@@ -187,6 +188,49 @@ def test_a_slice_of_several_hosts_is_found_and_named(nodes: list[dict[str, Any]]
 )
 def test_slices_of_one_host_are_not(nodes: list[dict[str, Any]]) -> None:
     assert multi_host_slice(nodes) is None
+
+
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [
+        (node(7, "v6e-8", "a", "2x4", "TPU-v6e-8-head"), "shows 7 of its 8 TPU chips (v6e-8)"),
+        (node(7), "shows 7 of its 8 TPU chips"),
+        (node(3, "v5p-8", "a", "2x2x1"), "shows 3 of its 4 TPU chips (v5p-8)"),
+    ],
+)
+def test_a_host_that_shows_too_few_chips_is_named(shown: dict[str, Any], words: str) -> None:
+    """Ray counts 7 on some machines of 8; a slice of several hosts it is not."""
+    text = hidden_chips([node(8, "v6e-8"), shown | {"NodeName": "tpu-1"}])
+    assert text == f"tpu-1 {words}"
+
+
+def test_hosts_that_show_all_their_chips_are_not_named() -> None:
+    assert hidden_chips([node(count) for count in (0, 1, 2, 4, 8)] + [node(4, "v6e-16", "a", "4x4")]) is None
+
+
+@pytest.mark.parametrize(
+    ("chips", "of", "expected"),
+    [
+        (1, 8, {"TPU_VISIBLE_CHIPS": "0", "TPU_CHIPS_PER_HOST_BOUNDS": "1,1,1", "TPU_HOST_BOUNDS": "1,1,1"}),
+        (2, 8, {"TPU_VISIBLE_CHIPS": "0,1", "TPU_CHIPS_PER_HOST_BOUNDS": "1,2,1", "TPU_HOST_BOUNDS": "1,1,1"}),
+        (4, 8, {"TPU_VISIBLE_CHIPS": "0,1,2,3", "TPU_CHIPS_PER_HOST_BOUNDS": "2,2,1", "TPU_HOST_BOUNDS": "1,1,1"}),
+        (8, 8, {}),
+        (4, 4, {}),
+        (1, 1, {}),
+    ],
+)
+def test_a_worker_says_how_its_chips_lie(
+    monkeypatch: pytest.MonkeyPatch, chips: int, of: int, expected: dict[str, str]
+) -> None:
+    """By Ray's own function, and by ours where Ray's says nothing."""
+    names = ("TPU_VISIBLE_CHIPS", "TPU_CHIPS_PER_HOST_BOUNDS", "TPU_HOST_BOUNDS")
+    for name in names:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(TPUAcceleratorManager, "get_current_node_num_accelerators", staticmethod(lambda: of))
+    TPUAcceleratorManager.set_current_process_visible_accelerator_ids([str(chip) for chip in range(chips)])
+    bound_visible_chips(os.environ)
+    assert {name: os.environ[name] for name in names if name in os.environ} == expected
 
 
 # On real nodes

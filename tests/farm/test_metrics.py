@@ -97,7 +97,7 @@ def test_every_event_moves_its_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in ("Gauge", "Counter", "Histogram"):
         monkeypatch.setattr(f"ray.util.metrics.{kind}", Told)
     now = [100.0]
-    metrics = Metrics("poster-1a2b", lambda: now[0])
+    metrics = Metrics("poster-1a2b", lambda: now[0], repeat_period_s=None)
     octave = draft(load_config("preview", [*JOB, "octaves.count=1"])).plan.final
     octave = replace(octave, stage=replace(octave.stage, regions=octave.stage.regions * 2))
     rows, columns = octave.grid.window_shape
@@ -114,17 +114,27 @@ def test_every_event_moves_its_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told("step_seconds") == [2.5]
     assert told("step")[-1] == 4
     assert told("exchanged_bytes_total") == [bytes_exchanged(deal_blocks(octave.grid, 2))]
-    assert told("megapixels_per_second") == [pytest.approx(4 * 2 * rows * columns / 1e6 / 10)]
+    pace = 4 * 2 * rows * columns / 1e6 / 10
+    assert told("megapixels_per_second") == [pytest.approx(pace)]
     # Nothing was saved yet: since the beginning.
+    metrics.repeat()
     assert told("checkpoint_age_seconds") == [10]
     now[0] = 112.0
     metrics.update(Saved(octave, 4, 0.1))
     now[0] = 120.0
     metrics.update(Recovered("gone", 1))
+    metrics.repeat()
     assert told("checkpoint_age_seconds")[-1] == 8
-    assert told("losses_total") == [1.0]
+    # Told before anything was lost: Prometheus sees an increase only from a value that it knew.
+    assert told("losses_total") == [0.0, 1.0, 1.0]
     metrics.update(Noticed("spot", 1, 1, saved=True))
-    assert told("notices_total") == [1.0]
+    assert told("notices_total") == [0.0, 0.0, 1.0]
+    # No tile for 30 s: the pace is at most that of the last tiles over this time.
+    now[0] = 140.0
+    metrics.repeat()
+    assert told("checkpoint_age_seconds")[-1] == 28
+    assert told("megapixels_per_second")[-1] == pytest.approx(pace * 10 / 30)
+    assert (told("workers")[-1], told("octave"), told("step")[-1]) == (2, [1, 1, 1, 1], 4)
     metrics.close()
     assert (told("workers")[-1], told("megapixels_per_second")[-1]) == (0, 0)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from render.dreaming.resample import Pixels
 from render.farm.events import Noticed, OctaveStarted, Recovered, StepDone
+from render.farm.executors import Reference
 from render.farm.notice import Notice, Warned, read_aws_action, read_gcp_maintenance, read_gcp_preempted
 from render.farm.ray import notice_watch
 from render.farm.ray.cloud_metadata import Aws, Gcp, find_service
 from render.farm.ray.notice_watch import NoticeWatch, Watcher
-from tests.support.dream_in_process import Dream, InProcess, MendingExecutor, Stop, chunks_of
+from tests.support.dream_in_process import Dream, MendingExecutor, Stop, chunks_of
 from tests.support.metadata_server import MetadataServer, metadata_service
 
 TERMINATE = '{"action": "terminate", "time": "2026-03-01T08:22:00Z"}'
@@ -151,20 +152,24 @@ def test_a_watcher_answers_at_the_first_notice(service: MetadataServer, monkeypa
 # The canvas
 
 
+class Notified(Stop):
+    """Notice at the n-th moment, which is no request to stop."""
+
+    def check(self) -> None:
+        """A wait of the conductor looks for notices by itself."""
+
+
 class ComingAndGoing(MendingExecutor):
-    """Executor of which one worker's machine gives notice at a moment, and workers join at checkpoints."""
+    """Executor of which one worker's machine gives notice when a stop is requested, and workers join at checkpoints."""
 
-    at = -1
     joins = False
+    waiting = 0
 
-    def __init__(self, make: Callable[[], InProcess], workers: int, check: Callable[[], None]) -> None:
-        super().__init__(make, workers, check)
-        self.heeded = 0
-        self.waiting = 0
+    def poll(self, references: Sequence[Reference], *, heard: bool) -> list[Reference]:
+        return [reference for reference in references if reference.is_ready]
 
     def notices(self) -> list[Notice]:
-        self.heeded += 1
-        return [Notice((0,), "spot", 100.0)] if self.heeded == self.at else []
+        return [Notice((0,), "spot", 100.0)] if self.stop.take() else []
 
     def retire(self, workers: Sequence[int]) -> None:
         assert list(workers) == [0]
@@ -192,9 +197,9 @@ def test_a_notice_at_any_moment_leaves_the_same_canvas(tmp_path: Path, straight:
     notice_count = 0
     for every in (0.0, 1e9):
         for moment in range(1, 40, 3):
-            kind = type("Kind", (ComingAndGoing,), {"at": moment})
+            dream = Dream(tmp_path / f"{every:g}-{moment}")
             with chunks_of(64):
-                canvas, events = Dream(tmp_path / f"{every:g}-{moment}").run(workers=3, every=every, kind=kind)
+                canvas, events = dream.run(Notified(moment), workers=3, every=every, kind=ComingAndGoing)
             assert canvas.tobytes() == straight.tobytes()
             assert not any(isinstance(event, Recovered) for event in events)
             noticed = [event for event in events if isinstance(event, Noticed)]
@@ -203,6 +208,8 @@ def test_a_notice_at_any_moment_leaves_the_same_canvas(tmp_path: Path, straight:
             for event in noticed:
                 notice_count += 1
                 assert (event.gone, event.workers, event.reason) == (1, 2, "spot, in 100 s")
+                earlier = events[: events.index(event)]
+                assert event.saved or not any(isinstance(other, StepDone) for other in earlier)
     assert notice_count > 20
 
 

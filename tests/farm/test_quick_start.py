@@ -26,7 +26,7 @@ TINY_ON_RAY = (
     "octaves.count=1",
     "octaves.steps=1",
     "objective.terms=[mixed0]",
-    "farm.workers=1",
+    "farm.executor=ray",
 )
 
 

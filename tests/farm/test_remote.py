@@ -20,19 +20,12 @@ class RemoteAdder(Protocol):
     def add(self, first: int, second: int, /) -> int:
         """Return the sum."""
 
-    @remote
-    def split(self, number: int, /) -> list[int]:
-        """Return two parts of a number."""
-
 
 class Adder(RemoteAdder):
     """Has a method more than it declares."""
 
     def add(self, first: int, second: int) -> int:
         return first + second
-
-    def split(self, number: int) -> list[int]:
-        return [number // 2, number - number // 2]
 
     def forget(self) -> None:
         raise AssertionError("not declared, so not called")
@@ -63,9 +56,8 @@ def test_a_declared_method_is_called_by_its_declaration(executor: InlineExecutor
 
 def test_promises_arrive_as_values(executor: InlineExecutor) -> None:
     workers = Workers(executor)
-    parts = workers.start_parts(0, 2, RemoteAdder.split, 7)
-    assert workers.fetch(parts) == [3, 4]
-    assert workers.run([1], RemoteAdder.add, *as_arguments(parts)) == [7]
+    promises = [workers.start(0, RemoteAdder.add, 1, 2), workers.start(1, RemoteAdder.add, 2, 2)]
+    assert workers.run([1], RemoteAdder.add, *as_arguments(promises)) == [7]
 
 
 @pytest.mark.parametrize("method", ["forget", "call", "_serve", "__init__", "update"])

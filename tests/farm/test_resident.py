@@ -10,13 +10,15 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import ray
 
 from render.config.compose import load_config
 from render.config.schema import SourceConfig
 from render.dreaming.kernel import Kernel
 from render.dreaming.objectives import KernelInputs, Objective, resolve
-from render.dreaming.stage import Conditioning, Region, Stage
+from render.dreaming.stage import Stage
 from render.errors import NumericalError
+from render.farm.executors import Executor, InlineExecutor
 from render.farm.messages import Assignment
 from render.farm.worker.resident_block import ResidencyRule, ResidentBlock
 from render.farm.worker.worker import Worker
@@ -25,9 +27,9 @@ from render.geometry.geometry import Grid
 from render.job.job import draft, prepared
 from render.job.materials import Library
 from render.networks.weights import Loaded
-from render.planning.residence import ResidencySettings, suits
+from render.planning.residence import ResidencySettings
 from tests.conftest import refusal
-from tests.support.dream_in_process import Dream, Stop, chunks_of, small_draft
+from tests.support.dream_in_process import Dream, Stop, chunks_of
 from tests.support.farm_job import JOB, dreamed
 from tests.support.untiled import Still, assert_equal, kernel_of, make_grid, photo, tiled_gradient, untiled_gradient
 
@@ -117,7 +119,7 @@ def assignment(grid: Grid, objective: Objective, loaded: Loaded) -> Assignment:
     blocks = deal_blocks(grid, 1)
     kernel_inputs = KernelInputs(0, objective.factors(loaded.architecture, grid.extended_shape))
     return Assignment(
-        0, 0, blocks[0], Gathering.of(margin_pieces(blocks[0], blocks), 0), (), Stage(2, 1.5), (kernel_inputs,)
+        0, 0, blocks[0], Gathering.of(margin_pieces(blocks[0], blocks), 0), {}, Stage(2, 1.5), (kernel_inputs,)
     )
 
 
@@ -134,7 +136,8 @@ def worker(kernel: Kernel, inception: Loaded) -> Worker:
 
 
 def step(worker: Worker, number: int) -> None:
-    ascended = worker.begin_step(number, (number, 2), 100)
+    worker.fill_margin()
+    ascended = worker.compute_gradient(number, (number, 2), list(worker.arrays.block.tiles()))
     total, weight = np.sum([tile.sums for tile in ascended.sums], axis=0)
     worker.update(number, [total / weight])
 
@@ -175,8 +178,7 @@ def test_a_step_writes_canvas_and_gradient_where_they_were(worker: Worker) -> No
 
     def held() -> list[jax.Array]:
         assert block._canvas is not None
-        assert block._slots is not None
-        return [block._canvas, block._slots]
+        return [block._canvas, *block.device.slots]
 
     before = held()
     addresses = [array.unsafe_buffer_pointer() for array in before]
@@ -214,10 +216,10 @@ def test_a_gradient_that_is_not_finite_names_its_tile(worker: Worker) -> None:
     (kernel_inputs,) = worker.arrays.assignment.kernel_inputs
     worker.choose((replace(kernel_inputs, factors=(np.inf,)),))
     with pytest.raises(NumericalError, match=r"octave 1, step 2, tile 4 \(row 1, column 0\)"):
-        worker.compute_gradient(1, (0, 0), 4, 100)
+        worker.compute_gradient(1, (0, 0), list(worker.arrays.block.tiles_from(4, 100)))
 
 
-def test_what_a_device_cannot_step_stays_on_the_host(kernel: Kernel, inception: Loaded) -> None:
+def test_a_cpu_steps_blocks_on_the_host_unless_it_is_told_and_has_the_memory(kernel: Kernel, inception: Loaded) -> None:
     objective = kernel.objectives[0]
     grid = make_grid(inception, objective, (150, 211), 64, "reflect")
     plain = assignment(grid, objective, inception)
@@ -227,7 +229,6 @@ def test_what_a_device_cannot_step_stays_on_the_host(kernel: Kernel, inception: 
     assert residency_of(kernel, resident=False).program(plain) is None
     outgrown = replace(plain, directory=Path("/nowhere"))
     assert "farm.worker.resident=true" in refusal(lambda: residency_of(kernel).program(outgrown))
-    assert residency_of(kernel).program(replace(plain, stage=Stage(2, 1.5, conditioning=Conditioning(pull=0.1)))) is None
 
 
 def test_a_block_that_does_not_fit_is_refused_where_it_was_asked_for(kernel: Kernel, inception: Loaded) -> None:
@@ -246,37 +247,6 @@ def test_a_block_that_does_not_fit_is_refused_where_it_was_asked_for(kernel: Ker
     assert ResidencyRule(kernel, ResidencySettings(), "gpu", MEMORY).program(work) is not None
 
 
-@pytest.mark.parametrize(
-    ("word", "fits"),
-    [
-        ("", True),
-        ("conditioning.normalize=std", True),
-        ("conditioning.luminance_only=true", True),
-        ("conditioning.decorrelate=0.5", True),
-        ("conditioning.shoulder=32", True),
-        ("conditioning.laplacian=2", False),
-        ("conditioning.smoothing=1", False),
-        ("conditioning.total_variation=0.5", False),
-        ("conditioning.pull=0.1", False),
-        ("optimizer.name=adam", False),
-        ("objective.terms=[{layer: mixed1, caricature: true}]", False),
-        ("objective.terms=[{layer: mixed1, strongest: 3}]", True),
-        ("objective.terms=[{layer: mixed1, texture: 'sample:coffee'}]", True),
-    ],
-)
-def test_stages_that_suit(word: str, fits: bool) -> None:
-    draft = small_draft(*([word] if word else []))
-    for octave in draft.plan.octaves:
-        assert suits(octave.stage, draft.resolved.schedule.objectives[octave.stage.regions[0].objective]) is fits
-
-
-def test_masked_and_several_regions_do_not_suit(inception: Loaded) -> None:
-    objective = resolve(["mixed0"], inception.architecture)
-    assert suits(Stage(1, 1.0, (Region(0),)), objective)
-    assert not suits(Stage(1, 1.0, (Region(0, (0,)),)), objective)
-    assert not suits(Stage(1, 1.0, (Region(0), Region(1))), objective)
-
-
 def test_windows_go_together_while_a_device_has_room_and_is_not_full() -> None:
     """About four megapixels a call, and never more than memory or 16."""
     residence, window = ResidencySettings(), (1000, 1000)
@@ -290,6 +260,18 @@ def test_windows_go_together_while_a_device_has_room_and_is_not_full() -> None:
         assert ResidencySettings(batch=batch).windows_per_call(platform, window, 10**9, 10) == batch
 
 
+def tiles_at_once(executor: Executor) -> list[int]:
+    """For every worker, the number of windows that its block computes at once."""
+    if isinstance(executor, InlineExecutor):
+        return [process._worker.arrays.tiles_at_once for process in executor._workers]
+    return ray.get(
+        [
+            member.handle.__ray_call__.remote(lambda actor: actor._process._worker.arrays.tiles_at_once)
+            for member in executor.members
+        ]
+    )
+
+
 @pytest.mark.slow
 def test_a_job_asks_its_workers_for_resident_blocks(tmp_path: Path) -> None:
     """From the config to workers in processes of their own: the same bytes from one and two."""
@@ -298,9 +280,6 @@ def test_a_job_asks_its_workers_for_resident_blocks(tmp_path: Path) -> None:
     for name, words in (("inline", ["farm.executor=inline"]), ("ray", ["farm.workers=2"])):
         with prepared(draft(load_config("preview", [*words_of_job, *words, f"output.dir={tmp_path / name}"]))) as job:
             canvases.append(dreamed(job, job.conductor()))
-            executor = job.executor
-            calls = [executor.call(worker, "compute_gradient", 2, (0, 0), 0, 1) for worker in range(executor.workers)]
             # What a host's block would have one of.
-            assert [ascended.tiles_at_once for ascended in executor.fetch(calls)] == [2] * len(calls)
-    assert len(calls) == 2
+            assert tiles_at_once(job.executor) == [2] * (1 if name == "inline" else 2)
     np.testing.assert_array_equal(*canvases)

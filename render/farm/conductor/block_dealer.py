@@ -16,8 +16,8 @@ from render.farm.conductor.dealt_workers import DealtWorkers
 from render.farm.conductor.saver import StoredCanvas
 from render.farm.executors import Executor
 from render.farm.messages import Assignment, tile_number
-from render.farm.remote import Promise, as_arguments
-from render.farm.worker.interface import RemoteWorker
+from render.farm.remote import Promise, Workers, as_arguments
+from render.farm.worker.interface import RemoteProcess, RemoteWorker
 from render.geometry.blocks import Gathering, pieces_of
 from render.geometry.geometry import Rect
 from render.networks.architecture import Architecture
@@ -67,6 +67,15 @@ class BlockDealer:
         """Prepare the source for an octave, before its blocks are filled."""
         self._options.prepare_source(octave.shape)
 
+    def prepare_programs(self, octaves: Sequence[Octave]) -> None:
+        """Have every worker prepare the programs of octaves to come in the background, in this order."""
+        by_worker: dict[int, list[Assignment]] = {}
+        for octave in octaves:
+            for assignment in self._assignments(self._deal(octave).deal):
+                by_worker.setdefault(assignment.number, []).append(assignment)
+        workers = Workers(self._executor)
+        workers.fetch([workers.start(number, RemoteProcess.prepare_octaves, work) for number, work in by_worker.items()])
+
     def begin(self, octave: Octave, previous: DealtWorkers | None) -> DealtWorkers:
         """Deal an octave, and fill its blocks with the source plus the detail of the octave before.
 
@@ -75,7 +84,7 @@ class BlockDealer:
             previous: The workers of the octave before, which hold its detail; None at the first octave.
         """
         workers = self._deal(octave)
-        workers.fetch(
+        strip_pixels = workers.fetch(
             [
                 workers.start(assignment.number, RemoteWorker.begin_octave, assignment)
                 for assignment in self._assignments(workers.deal)
@@ -83,7 +92,7 @@ class BlockDealer:
         )
         self._choose_channels(workers)
         if previous is not None:
-            self._add_detail(previous, workers)
+            self._add_detail(previous, workers, strip_pixels)
             previous.run_all(RemoteWorker.drop_detail)
         return workers
 
@@ -106,14 +115,14 @@ class BlockDealer:
 
     def _assignments(self, deal: Deal) -> list[Assignment]:
         """Return every worker's assignment."""
-        kernel_inputs = self._kernel_inputs(deal.octave)
+        kernel_inputs, loans = self._kernel_inputs(deal.octave), deal.margin_loans
         return [
             Assignment(
                 number,
                 deal.octave.index,
                 block,
                 deal.margins[number],
-                tuple(deal.loans[number].values()),
+                loans[number],
                 deal.octave.stage,
                 kernel_inputs,
                 self._options.scratch_directory,
@@ -148,9 +157,14 @@ class BlockDealer:
             log.info("octave %d: %s: channels %s", octave, term, ", ".join(map(str, channels[number])))
         return replace(kernel_inputs, chosen=channels) if channels else kernel_inputs
 
-    def _add_detail(self, previous: DealtWorkers, workers: DealtWorkers) -> None:
-        """Add the detail of the octave before to every block, in strips so that only a few are in transit at once."""
-        strips = [deque(block.pixels.bands()) for block in workers.deal.blocks]
+    def _add_detail(self, previous: DealtWorkers, workers: DealtWorkers, strip_pixels: Sequence[int]) -> None:
+        """Add the detail of the octave before to every block, in strips so that only a few are in transit at once.
+
+        `strip_pixels` are the most pixels of the strips of each block.
+        """
+        strips = [
+            deque(block.pixels.bands(pixels)) for block, pixels in zip(workers.deal.blocks, strip_pixels, strict=True)
+        ]
         in_transit: dict[Promise[None], int] = {}
         idle = deque(worker for worker in range(len(strips)) for _ in range(_STRIPS_IN_FLIGHT))
         while idle or in_transit:

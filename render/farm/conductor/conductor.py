@@ -35,8 +35,8 @@ PREVIEW_SIDE = 1024
 class Conductor:
     """Runner of a plan on an executor's workers.
 
-    It holds the loop alone. `BlockDealer` fills the blocks at an octave's start, `OctaveStepper` steps them, `Saver` writes
-    checkpoints, and `Membership` replaces, releases and adds workers.
+    It holds the loop alone. `BlockDealer` fills the blocks at an octave's start, `OctaveStepper` has the workers step them
+    by themselves, `Saver` writes checkpoints, and `Membership` replaces, releases and adds workers.
     """
 
     def __init__(
@@ -123,6 +123,8 @@ class Conductor:
     def _run_octaves(self, seed: int) -> Generator[Event, None, bool]:
         """Dream to the end. Return False if stopped at a checkpoint, to resume from it with more workers."""
         resumed = self._resume()
+        if not resumed:
+            self._dealer.prepare_programs(self._plan.octaves)
         first = self.stepper.deal.octave.index if resumed else 0
         for octave in self._plan.octaves[first:]:
             if not (resumed and octave.index == first):
@@ -130,13 +132,13 @@ class Conductor:
             stepper = self.stepper
             assert stepper.steps_done is not None
             yield OctaveStarted(octave, len(stepper.deal.blocks), stepper.steps_done)
-            for step in range(stepper.steps_done, octave.steps):
-                start = time.perf_counter()
-                mean = yield from stepper.step(seed, step)
-                seconds = time.perf_counter() - start
-                self._record(mean, seconds)
-                yield StepDone(octave, step, mean, seconds)
-                if self._saver and step + 1 < octave.steps and self._saver.is_due:
+            while (done := stepper.steps_done) is not None and done < octave.steps:
+                most = 1 if self._saver and self._saver.saves_every_step else None
+                for event in stepper.run(seed, most):
+                    yield event
+                    if isinstance(event, StepDone) and self._saver and self._saver.is_due:
+                        stepper.stop_soon()
+                if self._saver and stepper.steps_done < octave.steps:
                     yield replace(self._save(self._saver), preview=self.preview())
                     if self._membership.admit_at_checkpoint(stepper.deal):
                         return False
@@ -152,6 +154,7 @@ class Conductor:
             return False
         for checkpoint in self._saver.resumable(self._plan.octaves):
             octave = self._plan.octaves[checkpoint.octave]
+            self._dealer.prepare_programs(self._plan.octaves[checkpoint.octave :])
             self._dealer.prepare_source(octave)
             try:
                 workers = self._dealer.load(octave, self._saver.stored(checkpoint))
@@ -179,7 +182,7 @@ class Conductor:
         self._stepper = self._make_stepper(workers, 0)
 
     def _make_stepper(self, workers: DealtWorkers, steps_done: int) -> OctaveStepper:
-        return OctaveStepper(workers, self._architecture, self._objectives, self._membership.check_notices, steps_done)
+        return OctaveStepper(workers, self._membership.check_notices, self._record, steps_done)
 
     def _record(self, mean: float, seconds: float) -> None:
         """Add a step to the history."""
@@ -192,15 +195,19 @@ class Conductor:
         """Save the canvas, which must be whole."""
         start, stepper = time.monotonic(), self.stepper
         assert stepper.steps_done is not None
-        stepper.settle_updates()
         saver.save(stepper.workers, stepper.steps_done, self.history)
         self._executor.settled()
         return Saved(stepper.deal.octave, stepper.steps_done, time.monotonic() - start)
 
     def _save_before_leaving(self) -> bool:
-        """Save the canvas if possible. Return True if it is the newest checkpoint."""
+        """Save the canvas if possible. Return True if every finished step is in the newest checkpoint."""
         stepper, saver = self._stepper, self._saver
-        if saver is None or stepper is None or stepper.steps_done is None:
+        if saver is None:
+            return False
+        if stepper is None:
+            # Blocks are being filled: what was saved last is all there is.
+            return bool(self.history)
+        if stepper.steps_done is None:
             return False
         if saver.is_newest(stepper.deal.octave, stepper.steps_done):
             return True

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Concatenate
+from collections.abc import Callable, Sequence
+from typing import Any, Concatenate, TypeVar
 
 from render.dreaming.resample import Pixels
 from render.farm.executors import Executor
@@ -12,8 +12,8 @@ from render.geometry.blocks import Gathering
 from render.geometry.geometry import Rect
 from render.planning.deal import Deal
 
-#: Calls queued at each worker, so that it does not wait for the conductor.
-_QUEUED_CALLS = 2
+Result = TypeVar("Result")
+
 #: Tiles in a call that runs no kernel, or only its first half.
 _TILES_PER_CALL = 16
 
@@ -59,35 +59,19 @@ class DealtWorkers(Workers):
         ]
         return [result for results in self.fetch(promises) for result in results]
 
-    def run_queued(
-        self,
-        start_next: Callable[[int], Promise[Value] | None],
-        note_result: Callable[[int, Value], None] = lambda _worker, _result: None,
-    ) -> Iterator[list[Value]]:
-        """Keep a few calls queued at every worker until there are no more, and yield results as they arrive.
+    def start_together(
+        self, method: Callable[[Any, Value], Result], arguments: Sequence[Value], /
+    ) -> Sequence[Promise[Result]]:
+        """Start a method on all workers, in which they wait for one another; each gets its own argument."""
+        return self._executor.call_together(method.__name__, [(argument,) for argument in arguments])
 
-        Args:
-            start_next: Starts a worker's next call; returns None if it has none left.
-            note_result: Called with a worker and the result of its call, before its next call starts.
-        """
-        running: dict[Promise[Value], int] = {}
+    def poll(self, promises: Sequence[Promise[Result]], *, heard: bool) -> Sequence[Promise[Result]]:
+        """Return the promises whose results are ready, without waiting: see `Executor.poll`."""
+        return self._executor.poll(promises, heard=heard)
 
-        def hand_out(worker: int) -> None:
-            promise = start_next(worker)
-            if promise is not None:
-                running[promise] = worker
-
-        for _ in range(_QUEUED_CALLS):
-            for worker in self.numbers:
-                hand_out(worker)
-        while running:
-            ready = self.wait(running)
-            results = self.fetch(ready)
-            for promise, result in zip(ready, results, strict=True):
-                worker = running.pop(promise)
-                note_result(worker, result)
-                hand_out(worker)
-            yield results
+    def end_waiting(self, ready: Sequence[Promise[Result]]) -> None:
+        """Have the workers that wait for a failed call fail, too: see `Executor.end_waiting`."""
+        self._executor.end_waiting(ready)
 
     def request_pieces(
         self,

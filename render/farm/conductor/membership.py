@@ -50,7 +50,7 @@ class Membership:
             raise leaving
 
     def retire(self, leaving: MachinesLeaving, *, saved: bool) -> Noticed:
-        """Release the workers whose machines are about to go; `saved` says if the canvas was saved first."""
+        """Release the workers whose machines are about to go; `saved` says if all finished steps are saved."""
         self._executor.retire(leaving.workers)
         log.info("going on with %d workers", self._executor.workers)
         return Noticed(str(leaving), len(leaving.workers), self._executor.workers, saved)

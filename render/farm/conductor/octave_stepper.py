@@ -1,195 +1,192 @@
-"""The steps of one octave: gradient, filters, divisors, update."""
+"""The steps of one octave, which the workers take by themselves: started, followed and stopped from here."""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 
-import numpy as np
-
-from render.dreaming.ascent import jitter
-from render.dreaming.filters import laplacian_gains
-from render.dreaming.objectives import Objective
+from render.errors import PeerLost, UrgentInterrupt, WorkersLost
 from render.farm.conductor.dealt_workers import DealtWorkers
-from render.farm.conductor.divisors import mean_divisor, region_divisors
-from render.farm.conductor.textures import TextureMatcher
-from render.farm.events import TilesDone
-from render.farm.messages import GradientReport, GradientSums, tile_number
-from render.farm.remote import Promise, as_arguments
-from render.farm.worker.interface import LentPixels, RemoteWorker
-from render.networks.architecture import Architecture
-from render.planning.deal import Deal, tiles_a_call
+from render.farm.events import StepDone, TilesDone
+from render.farm.messages import StepOrders
+from render.farm.peers.group import RootLink, teams
+from render.farm.peers.listening import new_key
+from render.farm.remote import Promise
+from render.farm.worker.interface import RemoteProcess
+from render.planning.deal import Deal
 
-#: For every worker, the loans of its margin's owners, in the margin's order.
-Loans = list[list[Promise[LentPixels]]]
+#: Longest wait for a report before the workers are looked at, and for the last report after they have ended, s.
+_PATIENCE_S, _LAST_WAIT_S = 0.25, 10.0
 
 
 class OctaveStepper:
-    """Steps the workers that hold an octave's blocks."""
+    """Has the workers that hold an octave's blocks take its steps."""
 
     def __init__(
         self,
         workers: DealtWorkers,
-        architecture: Architecture,
-        objectives: Sequence[Objective],
-        check_notices: Callable[[], None],
+        check_notices: Callable[[], None] = lambda: None,
+        note_step: Callable[[float, float], None] = lambda _mean, _seconds: None,
         steps_done: int = 0,
     ) -> None:
         """Store the settings.
 
         Args:
             workers: The workers, whose blocks are filled.
-            architecture: The network's architecture.
-            objectives: All objectives, to which the octave's regions refer by index.
-            check_notices: Called while gradients are computed; may raise to stop a step.
+            check_notices: Called a few times a second; may raise to stop the steps.
+            note_step: Called after each step with the mean over all regions of mean|g|, or of the normalisation in use, and
+                the seconds that the step took.
             steps_done: Number of steps that the canvas has behind it.
         """
         self.workers = workers
-        #: Steps done while the canvas is whole; None while some workers have updated and others have not.
+        #: Steps done while the canvas is whole; None while the workers step.
         self.steps_done: int | None = steps_done
-        self._architecture = architecture
-        self._objectives = objectives
         self._check_notices = check_notices
-        self._textures = TextureMatcher(workers, architecture, objectives, check_notices)
-        #: Loans for the next step, if already requested.
-        self._loans: Loans | None = None
-        #: Updates that have been started but not yet checked for errors.
-        self._updates: list[Promise[object]] = []
-        #: Tiles to ask each worker for at once, from the time that the last ones took.
-        self._tiles_per_call: dict[int, int] = {}
+        self._note_step = note_step
+        self._link: RootLink | None = None
+        #: Steps before the current run, what of it has been told, and whether more steps come.
+        self._first = self._steps_told = self._tiles_told = 0
+        self._goes_on = False
 
     @property
     def deal(self) -> Deal:
         """The octave, and its blocks."""
         return self.workers.deal
 
-    def step(self, seed: int, step: int) -> Generator[TilesDone, None, float]:
-        """Update the whole canvas once.
+    def run(self, seed: int, most: int | None = None) -> Generator[TilesDone | StepDone, None, None]:
+        """Have the workers step until the octave is done, or `stop_soon` is heard before, and yield their progress.
+
+        If it ends early, by an exception of `check_notices`, a request to stop or a consumer that wants no more, the step
+        in hand is given up and the canvas is whole all the same.
 
         Args:
             seed: Seed of the jitter.
-            step: Index of the step, from 0.
+            most: Most steps to take.
 
-        Returns:
-            The mean over all regions of mean|g|, or of the normalisation in use.
+        Raises:
+            WorkersLost: Workers have died or do not answer. The canvas is lost.
+            UserError: The gradient is zero everywhere.
+            NumericalError: A gradient is not finite.
         """
+        running = self._start(seed, most)
+        try:
+            yield from self._follow(running)
+            self._finish(running)
+            yield from self._rest()
+        except PeerLost as lost:
+            raise WorkersLost(str(lost)) from None
+        except (WorkersLost, UrgentInterrupt):
+            raise
+        except GeneratorExit:
+            self._stop_at_once(running)
+            for _ in self._rest():
+                """Noted; nobody wants to hear it."""
+            raise
+        except BaseException:
+            self._stop_at_once(running)
+            yield from self._rest()
+            raise
+        finally:
+            self._close_link()
+
+    def stop_soon(self) -> None:
+        """Have the workers stop after the step in hand."""
+        self._request_stop(at_once=False)
+
+    def _start(self, seed: int, most: int | None) -> Sequence[Promise[int]]:
+        """Have all workers begin, and connect to the root."""
+        assert self.steps_done is not None, "the canvas is whole"
+        deal = self.deal
+        addresses = self.workers.run_all(RemoteProcess.listen)
+        key = new_key()
+        parts = zip(teams(key, addresses, deal.neighbours), deal.rings, deal.ring_loans, strict=True)
+        first, stop = self.steps_done, deal.octave.steps
+        if most is not None:
+            stop = min(stop, first + most)
+        orders = [StepOrders(team, deal.octave, seed, first, stop, ring, loans) for team, ring, loans in parts]
+        self.steps_done, self._first = None, first
+        self._steps_told, self._tiles_told, self._goes_on = 0, 0, True
+        running = self.workers.start_together(RemoteProcess.run_steps, orders)
+        try:
+            self._link = RootLink(key, addresses[0])
+        except PeerLost as unreachable:
+            # Another error than that they have waited for the driver tells more.
+            with suppress(WorkersLost, PeerLost):
+                self.workers.fetch(running)
+            raise WorkersLost(str(unreachable)) from None
+        return running
+
+    def _follow(self, running: Sequence[Promise[int]]) -> Generator[TilesDone | StepDone, None, None]:
+        """Yield progress until the root has taken the last step, or a worker has ended before."""
+        next_look, heard = 0.0, False
+        while self._goes_on:
+            try:
+                for event in self._told(_PATIENCE_S):
+                    heard = True
+                    yield event
+            except PeerLost:
+                # The root has failed: its call says why.
+                self.workers.end_waiting(self.workers.poll(running, heard=True))
+                return
+            if (now := time.monotonic()) >= next_look:
+                if ended := self.workers.poll(running, heard=heard):
+                    self.workers.end_waiting(ended)
+                    return
+                self._check_notices()
+                next_look, heard = now + _PATIENCE_S, False
+
+    def _told(self, seconds: float) -> Generator[TilesDone | StepDone, None, None]:
+        """Yield what the root has told since the last call; wait for the first at most `seconds`. Raise `PeerLost`."""
         octave = self.deal.octave
-        shift = jitter(seed, octave.index, step, octave.grid.rows.stride, octave.stage.jitter)
-        sums = yield from self._compute_gradient(step, shift)
-        if octave.stage.conditioning.filters:
-            sums = self._filter()
-        divisors = region_divisors(octave, step, sums, self._objectives, self._architecture)
-        self.steps_done = None
-        if step + 1 < octave.steps:
-            # No need to wait: a worker runs its next call after its update.
-            self._loans = self._update_and_request_loans(step, divisors)
-        else:
-            self._updates = [
-                self.workers.start(worker, RemoteWorker.update, step, divisors) for worker in self.workers.numbers
-            ]
-            self.settle_updates()
-        self.steps_done = step + 1
-        return mean_divisor(divisors)
+        if self._link is None:
+            return
+        for report in self._link.reports(seconds):
+            tiles = math.floor(report.share * octave.grid.tiles)
+            if tiles > self._tiles_told:
+                yield TilesDone(octave, tiles - self._tiles_told)
+                self._tiles_told = tiles
+            if report.is_step:
+                self._tiles_told = 0
+                self._steps_told += 1
+                self._goes_on = report.goes_on
+                self._note_step(report.mean, report.seconds)
+                yield StepDone(octave, report.step, report.mean, report.seconds)
 
-    def settle_updates(self) -> None:
-        """Raise the errors of updates. A worker that lacked memory for one is alive, but its canvas is wrong."""
-        updates, self._updates = self._updates, []
-        self.workers.fetch(updates)
+    def _finish(self, running: Sequence[Promise[int]]) -> None:
+        """Wait until all workers have ended, and note how many steps the canvas has."""
+        counts = set(self.workers.fetch(running))
+        assert len(counts) == 1, f"workers have ended after different steps: {counts}"
+        self.steps_done = counts.pop()
 
-    def _compute_gradient(self, step: int, shift: tuple[int, int]) -> Generator[TilesDone, None, list[GradientSums]]:
-        """Compute the gradient of every block on its worker. Return the sums of all tiles, in any order."""
-        sums: list[GradientSums] = []
-        blocks = self.deal.blocks
-        next_tiles = [0] * len(blocks)
-        # Request all loans before any worker begins, so that no worker waits for another that waits.
-        loans, self._loans = self._loans or self._request_loans(), None
-        if self._textures.is_needed:
-            self._match_textures(shift, loans)
+    def _stop_at_once(self, running: Sequence[Promise[int]]) -> None:
+        """Have all workers give the step in hand up, and wait for them. The step may end all the same."""
+        self._request_stop(at_once=True)
+        self._finish(running)
 
-        def start_next(worker: int) -> Promise[GradientReport] | None:
-            """Start a worker's next call, if tiles are left."""
-            first, count = next_tiles[worker], self._tiles_per_call.get(worker, 1)
-            if first >= blocks[worker].size:
-                return None
-            next_tiles[worker] += count
-            if first or self._textures.is_needed:
-                return self.workers.start(worker, RemoteWorker.compute_gradient, step, shift, first, count)
-            return self.workers.start(worker, RemoteWorker.begin_step, step, shift, count, *as_arguments(loans[worker]))
+    def _rest(self) -> Generator[TilesDone | StepDone, None, None]:
+        """Yield what the root has told of the steps taken. Reports come on another way than results, and may come later."""
+        while self._steps_told < self._steps_taken:
+            yield from self._told(_LAST_WAIT_S)
 
-        def note_report(worker: int, report: GradientReport) -> None:
-            """Add a call's sums, and set how many tiles the worker's next call has."""
-            sums.extend(report.sums)
-            self._tiles_per_call[worker] = next_tile_count(report)
+    @property
+    def _steps_taken(self) -> int:
+        """Number of steps of the current run, once all workers have ended."""
+        assert self.steps_done is not None, "the workers still step"
+        return self.steps_done - self._first
 
-        for reports in self.workers.run_queued(start_next, note_report):
-            yield TilesDone(self.deal.octave, sum(report.tiles for report in reports))
-            self._check_notices()
-        self.settle_updates()
-        return sums
+    def _request_stop(self, *, at_once: bool) -> None:
+        """Ask the root to stop."""
+        if self._link is None:
+            return
+        try:
+            self._link.stop(at_once=at_once)
+        except PeerLost:
+            # It has failed: its call says why.
+            return
 
-    def _match_textures(self, shift: tuple[int, int], loans: Loans) -> None:
-        """Fill every margin, measure the canvas, and give the workers the matrices that follow."""
-        workers = self.workers
-        workers.fetch(
-            [
-                workers.start(worker, RemoteWorker.begin_measuring, *as_arguments(loans[worker]))
-                for worker in workers.numbers
-            ]
-        )
-        workers.run_all(RemoteWorker.set_matrices, self._textures.match(shift))
-
-    def _request_loans(self) -> Loans:
-        """Return promises of the pixels that every worker's margin borrows from others."""
-        loans: dict[tuple[int, str], Promise[LentPixels]] = {}
-        for owner, by_place in enumerate(self.deal.loans):
-            if by_place:
-                parts = self.workers.start_parts(owner, len(by_place), RemoteWorker.lend)
-                loans |= {(owner, place): part for place, part in zip(by_place, parts, strict=True)}
-        return self._by_borrower(loans)
-
-    def _update_and_request_loans(self, step: int, divisors: Sequence[float]) -> Loans:
-        """Start every worker's update, and then the loans for the next step, in one call where a worker lends."""
-        loans: dict[tuple[int, str], Promise[LentPixels]] = {}
-        for owner, by_place in enumerate(self.deal.loans):
-            if by_place:
-                parts_count = len(by_place) + 1
-                *parts, update = self.workers.start_parts(owner, parts_count, RemoteWorker.update_and_lend, step, divisors)
-                self._updates.append(update)
-                loans |= {(owner, place): part for place, part in zip(by_place, parts, strict=True)}
-            else:
-                self._updates.append(self.workers.start(owner, RemoteWorker.update, step, divisors))
-        return self._by_borrower(loans)
-
-    def _by_borrower(self, loans: dict[tuple[int, str], Promise[LentPixels]]) -> Loans:
-        """Sort loans, which are by owner and place, into those that each worker's margin needs."""
-        return [
-            [loans[owner, self.deal.nodes[borrower]] for owner, _ in margin.others]
-            for borrower, margin in enumerate(self.deal.margins)
-        ]
-
-    def _filter(self) -> list[GradientSums]:
-        """Exchange the gradients around blocks, filter the gradient, and return the sums of the filtered gradient."""
-        workers, stage = self.workers, self.deal.octave.stage
-        pieces_by_worker = [
-            as_arguments(workers.request_pieces(gathering, RemoteWorker.read_gradient))
-            for gathering in self.deal.filter_rings
-        ]
-        workers.fetch(
-            [
-                workers.start(worker, RemoteWorker.fill_gradient, gathering, *pieces)
-                for worker, (gathering, pieces) in enumerate(zip(self.deal.filter_rings, pieces_by_worker, strict=True))
-            ]
-        )
-        gains: list[Sequence[float]] = [()] * len(stage.regions)
-        if stage.conditioning.laplacian:
-            level_sums = sorted(workers.run_over_tiles(RemoteWorker.level_sums), key=tile_number)
-            for region in range(len(gains)):
-                levels = [tile.sums for tile in level_sums if tile.number == region]
-                gains[region] = laplacian_gains(np.sum(levels, axis=0)) if levels else ()
-        return workers.run_over_tiles(RemoteWorker.filter, gains)
-
-
-def next_tile_count(report: GradientReport) -> int:
-    """Return how many tiles to ask a worker for next, from the time that the last ones took."""
-    count = tiles_a_call(report.seconds / max(1, report.tiles))
-    # A multiple of the worker's devices, so that none is idle.
-    return -(-count // report.tiles_at_once) * report.tiles_at_once
+    def _close_link(self) -> None:
+        if self._link is not None:
+            self._link.close()
+            self._link = None

@@ -57,6 +57,11 @@ class Saver:
         self._saved_at = time.monotonic()
 
     @property
+    def saves_every_step(self) -> bool:
+        """True if each step is to be saved."""
+        return self._every == 0
+
+    @property
     def is_due(self) -> bool:
         """True if the last save was long enough ago."""
         return time.monotonic() - self._saved_at >= self._every

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from render.dreaming.stage import Stage
-from render.geometry.blocks import Block, Gathering, margin_pieces, pieces_of
-
-#: Three channels of float32.
-_PIXEL_BYTES = 12
+from render.geometry.blocks import Block, Gathering, chunk_extent, margin_pieces, pieces_of
+from render.geometry.geometry import CHUNK, PIXEL_BYTES
 
 
 def bytes_exchanged(blocks: Sequence[Block]) -> int:
     """Return the bytes of pixels that workers send each other in a step when the tiles are dealt to `blocks`."""
     dealt = tuple(blocks)
     pixels = sum(Gathering.of(margin_pieces(block, dealt), number).foreign_pixels for number, block in enumerate(dealt))
-    return _PIXEL_BYTES * pixels
+    return PIXEL_BYTES * pixels
 
 
 def filter_bytes_exchanged(blocks: Sequence[Block], stage: Stage) -> int:
@@ -24,4 +22,13 @@ def filter_bytes_exchanged(blocks: Sequence[Block], stage: Stage) -> int:
     if not reach:
         return 0
     filter_rings = (Gathering.of(pieces_of(block.pixels.grown(reach), dealt), number) for number, block in enumerate(dealt))
-    return _PIXEL_BYTES * len(stage.regions) * sum(gathering.foreign_pixels for gathering in filter_rings)
+    return PIXEL_BYTES * len(stage.regions) * sum(gathering.foreign_pixels for gathering in filter_rings)
+
+
+def chunk_bytes_exchanged(blocks: Sequence[Block]) -> int:
+    """Return the bytes of pixels that workers send each other to write the canvas, or a moment: parts of shared chunks."""
+    pixels = 0
+    for block in blocks:
+        extent = chunk_extent(block.pixels, block.grid.canvas, CHUNK)
+        pixels += extent.area - extent.intersect(block.pixels).area
+    return PIXEL_BYTES * pixels

@@ -16,43 +16,58 @@ from render.farm.messages import WorkerFacts
 MAX_START_S = 120.0
 
 
+#: Ray's group of the calls that are answered while another runs.
+_SIGNS = "signs"
+
+
 class WorkerActor:
     """Ray actor around a `WorkerProcess`.
 
     That imports JAX, so it is imported only in the actor's process.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        """Set `environment` before JAX can read it, then make the `WorkerProcess`.
+    def __init__(self, environment: Mapping[str, str], xla_flags: str = "") -> None:
+        """Set `environment` and `xla_flags` before JAX can read them, then make the `WorkerProcess`.
 
         A runtime environment of the actor would have the same effect, but then Ray would start two processes for each
         worker, one after the other.
         """
+        from render.farm.ray.tpu_slices import bound_visible_chips
+        from render.system.surroundings import settle_jax, settle_warnings, with_xla_flags
+
         os.environ.update(environment)
-        from render.system.surroundings import settle_jax, settle_warnings
+        os.environ.update(with_xla_flags(xla_flags))
 
         settle_warnings()
+        bound_visible_chips(os.environ)
         settle_jax()
         from render.farm.worker.process import WorkerProcess
 
-        self._process = WorkerProcess()
+        host: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        self._process = WorkerProcess(host=host)
 
     def call(self, method: str, *arguments: Any) -> Any:
         """See `WorkerProcess.call`."""
         return self._process.call(method, *arguments)
 
+    @ray.method(concurrency_group=_SIGNS)
+    def is_at_work(self) -> bool:
+        """Return whether the worker computes something now, and waits for no other. Answers also during a call."""
+        return self._process.is_at_work
+
+    @ray.method(concurrency_group=_SIGNS)
+    def give_up(self) -> None:
+        """See `WorkerProcess.give_up`. Done also during a call."""
+        self._process.give_up()
+
     def start(self) -> tuple[str, Any]:
         """Return the ID of this actor's node, and the result of `WorkerProcess.ping`."""
         return ray.get_runtime_context().get_node_id(), self._process.ping()
 
-    def call_parts(self, method: str, *arguments: Any) -> Any:
-        """Call a method that returns a list, so that Ray stores each part as an object of its own."""
-        parts = self._process.call(method, *arguments)
-        return parts[0] if len(parts) == 1 else tuple(parts)
-
 
 #: Ray must not restart it: a new worker needs its block, and then all others get theirs again.
-Actor: Any = ray.remote(max_restarts=0, max_task_retries=0)(WorkerActor)
+_options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "concurrency_groups": {_SIGNS: 1}}
+Actor: Any = ray.remote(**_options)(WorkerActor)
 
 
 @dataclass(eq=False)

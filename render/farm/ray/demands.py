@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import ray
 
 from render.config.schema import FarmConfig
+from render.system.accelerators import has_plugin
 
 #: Resources that Ray lists for a node but users never request by name.
 _INTERNAL = ("memory", "object_store_memory")
@@ -90,9 +90,3 @@ def describe_nodes() -> str:
     totals.setdefault("GPU", 0)
     amounts = ", ".join(f"{amount:g} {name}" for name, amount in sorted(totals.items()))
     return f"{len(nodes)} node{'s' if len(nodes) != 1 else ''} with {amounts}"
-
-
-def has_plugin(platform: str) -> bool:
-    """Return True if JAX is installed with support for `cuda` or `tpu`."""
-    names = {"cuda": ("jax_cuda12_plugin", "jax_cuda13_plugin"), "tpu": ("libtpu",)}[platform]
-    return any(importlib.util.find_spec(name) for name in names)

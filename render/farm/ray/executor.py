@@ -15,7 +15,7 @@ from render.farm.executors import Reference
 from render.farm.messages import WorkerFacts
 from render.farm.notice import Notice
 from render.farm.ray.actors import Member
-from render.farm.ray.failures import read_failure
+from render.farm.ray.failures import first_cause
 from render.farm.ray.health import WorkerHealth
 from render.farm.ray.joining import JoiningWorkers
 from render.farm.ray.starter import WorkerStarter
@@ -66,10 +66,28 @@ class RayExecutor:
         """See `Executor.call`."""
         return self.members[worker].handle.call.remote(method, *arguments)
 
-    def call_parts(self, worker: int, method: str, parts: int, *arguments: Any) -> list[Reference]:
-        """See `Executor.call_parts`."""
-        results = self.members[worker].handle.call_parts.options(num_returns=parts).remote(method, *arguments)
-        return [results] if parts == 1 else list(results)
+    def call_together(self, method: str, arguments: Sequence[Sequence[Any]]) -> list[Reference]:
+        """See `Executor.call_together`."""
+        self._health.begin_wait()
+        return [self.call(worker, method, *values) for worker, values in enumerate(arguments)]
+
+    def poll(self, references: Sequence[Reference], *, heard: bool) -> list[Reference]:
+        """See `Executor.poll`."""
+        self._cluster.check()
+        ready = ray.wait(list(references), num_returns=len(references), timeout=0)[0]
+        if ready or heard:
+            self._health.note_result()
+        else:
+            self._health.check_silence(self.members)
+        return ready
+
+    def end_waiting(self, ready: Sequence[Reference]) -> None:
+        """See `Executor.end_waiting`. Connections to a machine that has vanished may stay open for a quarter of an hour."""
+        try:
+            ray.get(list(ready))
+        except RayError:
+            for member in self.members:
+                member.handle.give_up.remote()
 
     def node_of(self, worker: int) -> str:
         """See `Executor.node_of`."""
@@ -101,8 +119,8 @@ class RayExecutor:
                 self._health.check_silence(self.members)
         try:
             return ray.get(list(references))
-        except RayError as error:
-            raise self._health.note_failure(read_failure(error), self.members) from None
+        except RayError:
+            raise self._health.note_failure(first_cause(references), self.members) from None
 
     def grow(self) -> int:
         """See `Executor.grow`."""

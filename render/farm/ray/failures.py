@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import ray
 from ray.exceptions import ActorDiedError, ObjectStoreFullError, OutOfMemoryError, RayError, RayTaskError
 
-from render.errors import RenderError, UserError
+from render.errors import PeerLost, RenderError, UserError
+from render.farm.executors import Reference
+from render.system.accelerators import runtime_problem
 
 
 @dataclass(frozen=True)
@@ -17,10 +21,26 @@ class CallFailure:
     Attributes:
         reason: Reason in few words.
         pids: Numbers of the processes at fault, if they are known and do not end by themselves.
+        followed: True if another failure is likely to be the cause.
     """
 
     reason: str
     pids: frozenset[int] = frozenset()
+    followed: bool = False
+
+
+def first_cause(references: Sequence[Reference]) -> CallFailure:
+    """Return the failure from which those of other calls followed; all calls have ended. See `read_failure` for errors.
+
+    Workers that step together lose their peers when one fails: that says nothing about the cause.
+    """
+    failures = []
+    for reference in references:
+        try:
+            ray.get(reference)
+        except RayError as error:
+            failures.append(read_failure(error))
+    return min(failures, key=lambda failure: failure.followed)
 
 
 def read_failure(error: RayError) -> CallFailure:
@@ -39,12 +59,16 @@ def read_failure(error: RayError) -> CallFailure:
     cause = error.cause
     if isinstance(cause, RayError):
         return CallFailure(cause_of_death(cause))
+    if isinstance(cause, PeerLost):
+        return CallFailure(first_line(cause), followed=True)
     if isinstance(cause, RenderError):
         raise cause
+    # Only the text names the worker's process: the attributes are those of the cause.
+    pids = frozenset(int(pid) for pid in re.findall(r"\(pid=(\d+)", str(error)))
     if isinstance(cause, MemoryError) or "RESOURCE_EXHAUSTED" in str(cause):
-        # Only the text names the worker's process: the attributes are those of the cause.
-        pids = frozenset(int(pid) for pid in re.findall(r"\(pid=(\d+)", str(error)))
         return CallFailure(f"out of memory ({first_line(cause)})", pids)
+    if problem := runtime_problem(cause):
+        return CallFailure(f"its device: {problem.reason} ({first_line(cause)})", pids)
     raise error
 
 

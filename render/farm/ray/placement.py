@@ -11,7 +11,7 @@ from render.errors import UserError
 from render.farm.ray.actors import Member
 from render.farm.ray.demands import alive_nodes, describe_nodes, find_demand
 from render.farm.ray.ray_cluster import RayCluster
-from render.farm.ray.tpu_slices import SHAPES, multi_host_slice
+from render.farm.ray.tpu_slices import SHAPES, hidden_chips, multi_host_slice
 
 
 class Placement:
@@ -71,7 +71,13 @@ class Placement:
         )
 
     def refuse_slices(self) -> None:
-        """Raise `UserError` if the workers would run on a TPU slice of several hosts."""
+        """Raise `UserError` if the workers would run on a TPU slice of several hosts, or a host lacks chips."""
+        hidden_text = hidden_chips(alive_nodes()) if self.demand.platform == "tpu" else None
+        if hidden_text:
+            raise UserError(
+                f"{hidden_text}: restart that machine, or start Ray on it with all of them, "
+                """as `ray start --resources='{"TPU": 8}'` does"""
+            )
         slice_text = multi_host_slice(alive_nodes()) if self.demand.platform == "tpu" else None
         if slice_text:
             raise UserError(f"{slice_text}, which a worker cannot use by itself: {SHAPES}")

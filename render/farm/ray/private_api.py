@@ -100,6 +100,16 @@ def vital_processes(names: Mapping[str, str]) -> dict[str, Popen[bytes]]:
     return processes
 
 
+def raylet_socket() -> str:
+    """Return the path of the raylet's socket on this machine; empty if this Ray does not tell."""
+    node = find_private("worker._global_node")
+    try:
+        return str(node.value.raylet_socket_name) if node and node.value.raylet_socket_name else ""
+    except Exception as error:
+        note_difference("worker._global_node.raylet_socket_name", error)
+        return ""
+
+
 def draining_nodes() -> dict[str, int]:
     """Return the nodes that Ray drains, each with its deadline.
 

@@ -17,11 +17,13 @@ from render.farm.ray.private_api import PrivatePart, find_private, note_differen
 
 #: Longest wait for the node to register, and time between polls, s.
 _MAX_REGISTER_S, _POLL_S = 90.0, 0.02
-#: Functions that start processes only for the dashboard, the autoscaler and printed output, with their parameters.
+#: Functions that start processes only for the dashboard, the autoscaler, printed output and remote clients, with their
+#: parameters.
 _UNUSED_STARTERS: Mapping[str, Sequence[str]] = {
     "node.Node.start_api_server": ("self", "include_dashboard", "raise_on_failure"),
     "node.Node.start_monitor": ("self",),
     "node.Node.start_log_monitor": ("self",),
+    "node.Node.start_ray_client_server": ("self",),
 }
 
 

@@ -9,6 +9,7 @@ import ray
 
 from render.config.schema import FarmConfig
 from render.farm.notice import Warned
+from render.farm.ray.cluster_link import ClusterLink
 from render.farm.ray.demands import alive_nodes
 from render.farm.ray.node import RayNode
 from render.farm.ray.notice_watch import NoticeWatch
@@ -33,6 +34,7 @@ class RayCluster:
         self.config = config
         self._check = check
         self._node: RayNode | None = None
+        self._link: ClusterLink | None = None
         self._notice_watch: NoticeWatch | None = None
         if config.address not in (None, "auto"):
             knock(config.address)
@@ -41,6 +43,7 @@ class RayCluster:
                 self._node = RayNode.start(config, store_bytes, say)
             else:
                 join(config.address)
+                self._link = ClusterLink()
                 # A local Ray has no notices.
                 self._notice_watch = NoticeWatch() if config.notices else None
         except BaseException:
@@ -54,8 +57,8 @@ class RayCluster:
 
     @property
     def is_lost(self) -> bool:
-        """True if Ray's own processes on this machine were seen to have ended."""
-        return self._node is not None and self._node.is_lost
+        """True if Ray's own processes were seen to have ended: on this machine, or the cluster's control store."""
+        return (self._node is not None and self._node.is_lost) or (self._link is not None and self._link.is_lost)
 
     @property
     def leaving_nodes(self) -> dict[str, Warned]:
@@ -88,19 +91,23 @@ class RayCluster:
             self._node.remember()
 
     def check(self) -> None:
-        """Raise the errors of the caller's `check`, such as KeyboardInterrupt, and `NodeLost`."""
+        """Raise the errors of the caller's `check`, such as KeyboardInterrupt, `NodeLost` and `ClusterLost`."""
         self._check()
         self.check_node()
 
     def check_node(self) -> None:
-        """Raise `NodeLost` once Ray's own processes on this machine have ended."""
+        """Raise `NodeLost` once Ray's own processes on this machine have ended, or `ClusterLost`."""
         if self._node is not None:
             self._node.check()
+        if self._link is not None:
+            self._link.check()
 
     def close(self) -> None:
         """Leave the cluster, or stop Ray if it was started here."""
         if self._notice_watch is not None:
             self._notice_watch.close()
+        if self._link is not None:
+            self._link.close()
         if self._node is not None:
             self._node.close()
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 SUSPICIOUS_FACTOR = 20
 #: Longest answer time of an idle worker, and longest start of the process that calls it, s.
 _MAX_ANSWER_S, _MAX_START_S = 60.0, 60.0
+#: Longest second answer of a worker that has given the first, s.
+_MAX_SECOND_ANSWER_S = 10.0
 #: Share of a CPU above which a process works; Ray's threads in an idle one use about 0.01.
 _MIN_WORKING_SHARE = 0.05
 
@@ -73,9 +76,9 @@ class Suspect:
 def find_hanging(suspects: Mapping[int, Suspect], seconds: float, check: Callable[[], None] = lambda: None) -> set[int]:
     """Return the keys of the workers that neither answer nor work.
 
-    Each worker is called from a process on its own machine. A call from here would queue behind calls that wait for other
-    workers' results, so that a worker that waits for a hanging one would seem to hang, too. Workers on machines that cannot
-    be reached are not reported: Ray reports a lost machine.
+    Each worker is called from a process on its own machine, and says whether it is at work or waits for others: one that
+    waits for a hanging one does not hang itself. Workers on machines that cannot be reached are not reported: Ray reports a
+    lost machine.
 
     Args:
         suspects: The workers, by any numbers.
@@ -104,19 +107,37 @@ def find_hanging(suspects: Mapping[int, Suspect], seconds: float, check: Callabl
 
 
 def _inspect(suspects: Mapping[int, Suspect], patience: float) -> set[int]:
-    """Return the keys of the hanging workers on this machine, which is the suspects' own."""
+    """Return the keys of the hanging workers on this machine, which is the suspects' own.
+
+    A worker that waits for others answers that it is not at work: it hangs only if they do.
+    """
+    deadline = time.monotonic() + patience
     cpu_seconds_before = {number: _cpu_seconds(suspect.pid) for number, suspect in suspects.items()}
-    pings = {suspect.handle.call.remote("ping"): number for number, suspect in suspects.items()}
-    _, silent = ray.wait(list(pings), num_returns=len(pings), timeout=patience)
+    silent = set(suspects) - _answers(suspects, patience).keys()
+    time.sleep(max(0.0, deadline - time.monotonic()))
+    at_work = {number for number, works in _answers(_without(suspects, silent), _MAX_SECOND_ANSWER_S).items() if works}
     numbers = set()
-    for reference in silent:
-        number = pings[reference]
+    for number in silent | at_work:
         suspect = suspects[number]
         cpu_seconds = _cpu_seconds(suspect.pid) - cpu_seconds_before[number]
         is_idle = cpu_seconds < _MIN_WORKING_SHARE * patience and not _awaits_disk(suspect.pid)
         if _is_stopped(suspect.pid) or (is_idle and not suspect.may_wait):
             numbers.add(number)
     return numbers
+
+
+def _answers(suspects: Mapping[int, Suspect], seconds: float) -> dict[int, bool]:
+    """Return which suspects answer within some seconds, and whether each is at work."""
+    asked = {suspect.handle.is_at_work.remote(): number for number, suspect in suspects.items()}
+    answered: dict[int, bool] = {}
+    for reference in ray.wait(list(asked), num_returns=len(asked), timeout=seconds)[0] if asked else ():
+        with suppress(RayError):
+            answered[asked[reference]] = ray.get(reference)
+    return answered
+
+
+def _without(suspects: Mapping[int, Suspect], numbers: set[int]) -> dict[int, Suspect]:
+    return {number: suspect for number, suspect in suspects.items() if number not in numbers}
 
 
 _Inspection: Any = ray.remote(num_cpus=0, max_retries=0)(_inspect)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Sequence
 
@@ -19,6 +18,7 @@ from render.farm.ray.ray_cluster import RayCluster
 from render.farm.ray.startup import large_pages
 from render.farm.versions import own_versions, refuse_mismatch
 from render.planning.residence import ALLOCATED
+from render.system.surroundings import determinism_flags, memory_share
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +90,10 @@ class WorkerStarter:
             "JAX_PLATFORMS": demand.platform,
             "NPROC": str(self._threads),
             # A worker has the accelerator, or its share, to itself; the user's own value has priority.
-            "XLA_PYTHON_CLIENT_MEM_FRACTION": os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{ALLOCATED * share:.2f}"),
+            **memory_share(ALLOCATED * share),
         }
+        deterministic = self.cluster.config.worker.deterministic
+        xla_flags = determinism_flags(deterministic) if demand.platform == "cuda" else ""
         handle = Actor.options(
             num_cpus=self.placement.cpus_on(node),
             num_gpus=demand.num_gpus,
@@ -99,5 +101,5 @@ class WorkerStarter:
             scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False) if node else "SPREAD",
             # A local Ray's workers inherit this from the node.
             runtime_env=None if self.cluster.is_local else {"env_vars": large_pages()},
-        ).remote(environment)
+        ).remote(environment, xla_flags)
         return Member(handle, node, handle.start.remote())

@@ -13,7 +13,6 @@ from types import FrameType
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
 
 from render.errors import UserError
 from render.farm.ray.failures import first_line
@@ -56,7 +55,8 @@ def join(address: str) -> None:
     """Connect to a running cluster: `auto`, or HOST:PORT. Raise `UserError` if there is none."""
     try:
         init_ray(address=address)
-    except (RayError, RuntimeError, ConnectionError, ValueError, OSError) as error:
+    except Exception as error:
+        # Ray may raise any exception here, even a plain Exception, as of a busy machine.
         if mismatch := rays_mismatch(error):
             raise UserError(f"farm.address={address}: {mismatch}") from None
         reason = first_line(error.__cause__ or error)

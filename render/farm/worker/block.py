@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -12,9 +12,10 @@ from render.dreaming.resample import Pixels
 from render.errors import NumericalError
 from render.farm.messages import Assignment
 from render.farm.parts import CANVAS, moment_index
+from render.farm.peers.frames import Buffers
 from render.farm.worker import scratch
 from render.geometry.blocks import Block, Piece, deal_blocks, pieces_of
-from render.geometry.geometry import Rect, Tile, boundary_runs
+from render.geometry.geometry import PIXEL_BYTES, Rect, Tile, boundary_runs
 
 
 class SourceOfPixels(Protocol):
@@ -104,10 +105,43 @@ class BlockArrays:
 
         `parts` are the pixels that `Gathering.others` of the margin names, in that order.
         """
-        margin, padded = self.assignment.margin, self.block.padded
-        put(self.canvas, padded, margin.own, (self.part(piece.source) for piece in margin.own))
-        for (_, pieces), pixels in zip(margin.others, parts, strict=True):
-            put(self.canvas, padded, pieces, pixels)
+        self.fill_own_margin()
+        for (_, pieces), pixels in zip(self.assignment.margin.others, parts, strict=True):
+            self.fill_margin_from(pieces, pixels)
+
+    def fill_own_margin(self) -> None:
+        """Write the block's own pixels into the margin, where it is mirrored or wrapped."""
+        own = self.assignment.margin.own
+        put(self.canvas, self.block.padded, own, (self.part(piece.source) for piece in own))
+
+    def fill_margin_from(self, pieces: Sequence[Piece], pixels: Sequence[Pixels]) -> None:
+        """Write another owner's pixels into the margin, piece by piece."""
+        put(self.canvas, self.block.padded, pieces, pixels)
+
+    def lender(self, rects: Sequence[Rect]) -> Callable[[], Callable[[], Buffers]]:
+        """Return a function that begins to read rectangles inside the block, and returns one that returns their pixels.
+
+        The latter may be called in another thread, while the block's own pixels do not change. Here both do nothing: the
+        buffers are rows of the canvas itself.
+        """
+        buffers = [row for rect in rects for row in self._rows(rect)]
+        return lambda: lambda: buffers
+
+    def margin_rows(self, pieces: Sequence[Piece]) -> Buffers | None:
+        """Return the rows of the canvas that pieces of the margin fill; None if they cannot be written there directly."""
+        if any(piece.flip_rows or piece.flip_columns for piece in pieces):
+            return None
+        return [row for piece in pieces for row in self._rows(piece.target)]
+
+    def _rows(self, rect: Rect) -> list[memoryview]:
+        """Return the bytes of a rectangle in the canvas: a buffer for each row, or one if it has whole rows."""
+        flat, padded = self.canvas.data.cast("B"), self.block.padded
+        rows, columns = rect.slices_from(padded)
+        pitch = PIXEL_BYTES * padded.columns.size
+        if rect.columns == padded.columns:
+            return [flat[rows.start * pitch : rows.stop * pitch]]
+        first, last = PIXEL_BYTES * columns.start, PIXEL_BYTES * columns.stop
+        return [flat[row * pitch + first : row * pitch + last] for row in range(rows.start, rows.stop)]
 
     def forget_gradients(self) -> None:
         """Free gradients, masks, moments and source; the canvas stays."""
@@ -132,11 +166,16 @@ class BlockArrays:
         assert self.source is not None, "nobody asked for the source"
         return self.source[rect.slices_from(self.block.padded if self._covers_margin else self.block.pixels)]
 
+    def padded_source(self, rect: Rect) -> Pixels:
+        """Return the source's pixels in a rectangle of the block with its margin."""
+        assert self.source is not None and self._covers_margin, "nobody asked for the source under the margin"
+        return self.source[rect.slices_from(self.block.padded)]
+
     def source_window(self, window: Rect) -> Pixels | None:
         """Return the source's pixels under a window, or None if the kernel does not need them."""
         if self.source is None or not self._covers_margin:
             return None
-        return np.ascontiguousarray(self.source[window.slices_from(self.block.padded)])
+        return np.ascontiguousarray(self.padded_source(window))
 
     def mask(self, region: int, rect: Rect) -> NDArray[np.float32] | None:
         """Return a region's mask in a rectangle of the block, or None if it is 1."""

@@ -9,26 +9,43 @@ import numpy as np
 from render.dreaming.resample import Pixels, resample
 from render.dreaming.shoulder import limit_detail, restore_detail, row_strips
 from render.farm.worker.block import BlockArrays, SourceOfPixels, put
+from render.farm.worker.threads import for_each_piece
 from render.geometry.blocks import Gathering
 from render.geometry.geometry import Rect
 
 
+def fill_with_source(arrays: BlockArrays, source: SourceOfPixels) -> None:
+    """Fill a new block with the source, in threads."""
+
+    def fill(rect: Rect) -> None:
+        arrays.part(rect)[...] = source.at(arrays.shape, rect)
+
+    for band in arrays.block.pixels.bands():
+        for_each_piece(fill, band)
+
+
 def subtract_source(arrays: BlockArrays, source: SourceOfPixels) -> None:
-    """Replace the canvas of a block by its detail, float32, any sign.
+    """Replace the canvas of a block by its detail, float32, any sign, in threads.
 
     Detail is canvas minus source; with `conditioning.shoulder`, it is the detail that was limited to that.
     """
     shoulder = arrays.assignment.stage.conditioning.shoulder
-    for rect in arrays.block.pixels.bands():
+
+    def subtract(rect: Rect) -> None:
         source_pixels, pixels = source.at(arrays.shape, rect), arrays.part(rect)
         pixels -= source_pixels
         if shoulder:
             for rows in row_strips(pixels):
                 pixels[rows] = restore_detail(source_pixels[rows], pixels[rows], shoulder)
 
+    for band in arrays.block.pixels.bands():
+        for_each_piece(subtract, band)
+
 
 def add_detail(arrays: BlockArrays, rect: Rect, detail: Pixels, detail_rect: Rect, detail_shape: tuple[int, int]) -> None:
     """Add the detail of the octave before, resampled, to a rectangle of the block, and limit or clip it to 0..255.
+
+    Threads work on pieces of the rectangle.
 
     Args:
         arrays: The block of the new octave.
@@ -37,21 +54,25 @@ def add_detail(arrays: BlockArrays, rect: Rect, detail: Pixels, detail_rect: Rec
         detail_rect: Rectangle of the old canvas on which `rect` depends.
         detail_shape: (rows, columns) px of the whole old canvas.
     """
-    target = arrays.part(rect)
-    change = resample(
-        lambda part: detail[part.slices_from(detail_rect)],
-        detail_shape,
-        arrays.shape,
-        rect,
-        (arrays.block.grid.rows.mode, arrays.block.grid.columns.mode),
-    )
-    shoulder = arrays.assignment.stage.conditioning.shoulder
-    if shoulder:
-        for rows in row_strips(target):
-            target[rows] += limit_detail(target[rows], change[rows], shoulder)
-    else:
-        target += change
-    np.clip(target, 0.0, 255.0, out=target)
+    grid, shoulder = arrays.block.grid, arrays.assignment.stage.conditioning.shoulder
+
+    def add(piece: Rect) -> None:
+        target = arrays.part(piece)
+        change = resample(
+            lambda part: detail[part.slices_from(detail_rect)],
+            detail_shape,
+            arrays.shape,
+            piece,
+            (grid.rows.mode, grid.columns.mode),
+        )
+        if shoulder:
+            for rows in row_strips(target):
+                target[rows] += limit_detail(target[rows], change[rows], shoulder)
+        else:
+            target += change
+        np.clip(target, 0.0, 255.0, out=target)
+
+    for_each_piece(add, rect)
 
 
 def read_gradient(arrays: BlockArrays, rects: Sequence[Rect]) -> list[Pixels]:

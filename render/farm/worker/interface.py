@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from render.dreaming.exact_sums import ExactSums
 from render.dreaming.objectives import KernelInputs
 from render.dreaming.resample import Pixels
 from render.farm.messages import (
     Assignment,
-    CanvasSums,
-    GradientReport,
-    GradientSums,
-    TermMatrices,
+    ProgramTimes,
+    StepOrders,
     TileSums,
     WorkerFacts,
 )
 from render.farm.parts import CANVAS
+from render.farm.peers.listening import Address
 from render.farm.remote import remote
 from render.geometry.blocks import Gathering
 from render.geometry.geometry import Rect
 from render.storage.url import Place
-
-#: Pixels lent to the workers at one place, by the borrower's number and in the order of `messages.Loan`.
-LentPixels = Mapping[int, list[Pixels]]
 
 
 class RemoteProcess(Protocol):
@@ -51,8 +46,28 @@ class RemoteProcess(Protocol):
         """Return the seconds that the kernel takes for one such window, and to measure one of `measured` before."""
 
     @remote
+    def prepare_octaves(self, assignments: Sequence[Assignment], /) -> None:
+        """Load or compile the programs of octaves to come, in the background."""
+
+    @remote
     def compile_seconds(self) -> float:
         """Return the seconds spent on compiling for this job's network."""
+
+    @remote
+    def compile_state(self, objective: int, window: tuple[int, int], core: tuple[int, int], /) -> tuple[bool, float | None]:
+        """Return whether the kernel of such a window need not be compiled, and the seconds that it takes."""
+
+    @remote
+    def program_times(self) -> ProgramTimes:
+        """Return what the compiled programs of this job's network have cost since the job was opened."""
+
+    @remote
+    def listen(self) -> Address:
+        """Return where the other workers can connect to this one."""
+
+    @remote
+    def run_steps(self, orders: StepOrders, /) -> int:
+        """Take the octave's steps in time with the other workers, and return how many are done then."""
 
     @remote
     def class_scores(self, pictures: Sequence[np.ndarray], /) -> list[np.ndarray]:
@@ -66,8 +81,8 @@ class RemoteWorker(Protocol):
     """
 
     @remote
-    def begin_octave(self, assignment: Assignment, /) -> None:
-        """Make the block of a new octave, filled with the source."""
+    def begin_octave(self, assignment: Assignment, /) -> int:
+        """Make the block of a new octave; return the most pixels of the strips in which it takes the detail."""
 
     @remote
     def load(self, path: Place, token: str, moments: Sequence[Place], assignment: Assignment, /) -> None:
@@ -80,10 +95,6 @@ class RemoteWorker(Protocol):
     @remote
     def choose(self, kernel_inputs: Sequence[KernelInputs], /) -> None:
         """Replace the kernel's inputs of each region by those with the chosen channels."""
-
-    @remote
-    def texture_sums(self, objective: int, term: int, first: int, count: int, /) -> ExactSums:
-        """Return the sums over `count` tiles of a texture, from `first` on."""
 
     @remote
     def end_octave(self) -> None:
@@ -102,58 +113,6 @@ class RemoteWorker(Protocol):
     @remote
     def drop_detail(self) -> None:
         """Free the detail of the octave before."""
-
-    @remote
-    def lend(self) -> list[LentPixels]:
-        """Return the pixels lent to each place of the assignment's loans."""
-
-    @remote
-    def begin_step(self, step: int, jitter: tuple[int, int], count: int, /, *loans: LentPixels) -> GradientReport:
-        """Fill the margin, and compute the gradient of the first `count` tiles."""
-
-    @remote
-    def begin_measuring(self, /, *loans: LentPixels) -> None:
-        """Fill the margin, in place of `begin_step`, and begin new sums over the canvas."""
-
-    @remote
-    def measure_canvas(self, first: int, count: int, jitter: tuple[int, int], /) -> list[None]:
-        """Add `count` tiles from `first` on to the sums over the canvas."""
-
-    @remote
-    def canvas_sums(self) -> list[CanvasSums]:
-        """Return the sums over all tiles of the block."""
-
-    @remote
-    def set_matrices(self, matrices: Sequence[TermMatrices], /) -> None:
-        """Give the kernel the step's matrices of each region."""
-
-    @remote
-    def compute_gradient(self, step: int, jitter: tuple[int, int], first: int, count: int, /) -> GradientReport:
-        """Compute the gradient of `count` tiles from the `first` on."""
-
-    @remote
-    def read_gradient(self, rects: Sequence[Rect], /) -> list[Pixels]:
-        """Return the gradients of rectangles inside the block, region by region."""
-
-    @remote
-    def fill_gradient(self, gathering: Gathering, /, *parts: list[Pixels]) -> None:
-        """Write the gradient around the block, within the filter's reach."""
-
-    @remote
-    def level_sums(self, first: int, count: int, /) -> list[TileSums]:
-        """Return the energy of every level of the gradient's Laplacian pyramid, by tile and region."""
-
-    @remote
-    def filter(self, first: int, count: int, gains: Sequence[Sequence[float]], /) -> list[GradientSums]:
-        """Filter the gradient of `count` tiles, and return the sums of the filtered gradient."""
-
-    @remote
-    def update(self, step: int, divisors: Sequence[float], /) -> None:
-        """Move the block's pixels along the gradient."""
-
-    @remote
-    def update_and_lend(self, step: int, divisors: Sequence[float], /) -> list[LentPixels]:
-        """Update, then `lend` for the next step; an empty loan follows, for the update."""
 
     @remote
     def read(self, rects: Sequence[Rect], part: str = CANVAS, /) -> list[Pixels]:

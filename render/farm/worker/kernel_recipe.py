@@ -15,11 +15,12 @@ from render.planning.residence import ResidencySettings
 if TYPE_CHECKING:
     from render.dreaming.kernel import Kernel
     from render.dreaming.programs import Programs
+    from render.storage.program_files import ProgramFiles
 
 
 @dataclass(frozen=True)
 class KernelRecipe:
-    """A network's weights, the objectives, the kernels' precision (`float32` or `bfloat16`), and where blocks live."""
+    """A network's weights, the objectives, the kernels' precision, and where blocks live."""
 
     loaded: Loaded
     objectives: tuple[Objective, ...]
@@ -36,17 +37,20 @@ class KernelRecipe:
         """Key of the network: its weights, its last layer and its precision. Equal keys can share a network."""
         return self.loaded.sha256, self.loaded.architecture.truncated(self.layers).nodes[-1].name, self.precision
 
-    def make_programs(self) -> Programs:
+    def make_programs(self, files: ProgramFiles | None = None) -> Programs:
         """Build the network, up to the deepest layer that is needed, with nothing compiled yet.
+
+        `files` are compiled programs on disk; None keeps none there.
 
         Raise `UserError` if the weights do not match their checksum, as after a broken transfer.
         """
         from render.dreaming.programs import Programs
-        from render.networks.network import Network
+        from render.dreaming.stored_network import StoredNetwork
 
         loaded = self.loaded
         check_arrival(loaded)
-        return Programs(Network(loaded.architecture.truncated(self.layers), loaded.parameters, precision=self.precision))
+        network = StoredNetwork(loaded.architecture.truncated(self.layers), loaded.parameters, precision=self.precision)
+        return Programs(network, files=files)
 
     def make(self, programs: Programs) -> Kernel:
         """Return the kernel for a network from `make_programs`."""

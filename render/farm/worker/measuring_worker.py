@@ -7,19 +7,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from render.dreaming.exact_sums import ExactSums
-from render.dreaming.resample import Pixels
 from render.farm.messages import CanvasSums, TermMatrices
 from render.farm.worker.block import BlockArrays
 from render.farm.worker.canvas_sums import CanvasMeasurer
-from render.farm.worker.interface import LentPixels, RemoteWorker
+from render.farm.worker.interface import RemoteWorker
 from render.farm.worker.timings import PhaseTimer, timed
 
 
 class MeasuringWorker(RemoteWorker):
     """Owner of a block that adds up what textures need of it.
 
-    In each step begin_measuring comes first, then measure_canvas until all tiles are done, canvas_sums, and set_matrices
-    with what follows from the sums of all workers. texture_sums may come at any time within an octave.
+    In each step measure_canvas is called until all tiles are done, then canvas_sums, and set_matrices with what follows
+    from the sums of all workers. texture_sums may come at any time within an octave.
 
     Attributes:
         timer: Seconds of this worker's calls, by phase.
@@ -34,15 +33,6 @@ class MeasuringWorker(RemoteWorker):
     def arrays(self) -> BlockArrays:
         """Arrays of the block."""
 
-    @abstractmethod
-    def fill_margin(self, *parts: Sequence[Pixels]) -> None:
-        """Write pixels into the margin."""
-
-    def begin_measuring(self, *loans: LentPixels) -> None:
-        """Fill the margin as `begin_step` does, and begin new sums over the canvas."""
-        self.fill_margin(*(loan[self.arrays.assignment.number] for loan in loans))
-        self.measurer.begin()
-
     @timed("kernel")
     def measure_canvas(self, first: int, count: int, jitter: tuple[int, int]) -> list[None]:
         """Add `count` of the block's tiles to the sums over the canvas: see `CanvasMeasurer.add`."""
@@ -50,7 +40,7 @@ class MeasuringWorker(RemoteWorker):
         return []
 
     def canvas_sums(self) -> list[CanvasSums]:
-        """Return the sums over all tiles of the block since `begin_measuring`."""
+        """Return the sums over all tiles of the block since the measurer began."""
         return self.measurer.collect()
 
     @timed("kernel")

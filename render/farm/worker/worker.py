@@ -10,23 +10,27 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from render.dreaming.objectives import KernelInputs, Objective
 from render.dreaming.resample import Pixels
-from render.farm.messages import Assignment, GradientReport, GradientSums, TileSums
+from render.farm.messages import Assignment, GradientReport, GradientSums, StepOrders, TileSums
 from render.farm.parts import CANVAS
+from render.farm.peers.group import Group
 from render.farm.worker import block_preview, block_store, block_update, exchange
 from render.farm.worker.block import BlockArrays, MaskOfPixels, SourceOfPixels
 from render.farm.worker.canvas_sums import CanvasMeasurer
-from render.farm.worker.interface import LentPixels
 from render.farm.worker.measuring_worker import MeasuringWorker
+from render.farm.worker.octave_change import OctaveChange
 from render.farm.worker.resident_block import ResidencyRule, ResidentBlock
+from render.farm.worker.stepping import Stepping
+from render.farm.worker.textures import Targets, TextureMatcher
 from render.farm.worker.tile_gradients import Gradient, TileGradients
 from render.farm.worker.timings import PhaseTimer, timed
 from render.geometry.blocks import Gathering
-from render.geometry.geometry import Rect
+from render.geometry.geometry import Rect, Tile
 from render.networks.architecture import Architecture
 from render.storage.url import Place
 
@@ -34,9 +38,8 @@ from render.storage.url import Place
 class Worker(MeasuringWorker):
     """Owner of one block, which it steps.
 
-    Methods are called in the conductor's order: begin_octave or load; lend, for the first step; then, for each step,
-    begin_step, compute_gradient until all tiles are done, and update_and_lend, or update in the last step. If an objective
-    needs sums over the canvas, the methods of `MeasuringWorker` and compute_gradient come in place of begin_step.
+    The conductor calls begin_octave or load, and then `WorkerProcess.run_steps`, in which this worker and the others step
+    by themselves: see `Stepping`, which calls the methods for single parts of a step.
     """
 
     def __init__(
@@ -65,13 +68,17 @@ class Worker(MeasuringWorker):
         self._tile_gradients = TileGradients(kernel, objectives, architecture, devices, self.timer)
         self.measurer = CanvasMeasurer(kernel, objectives, architecture)
         self._residency = residency
+        self._architecture = architecture
+        #: Matrices of textures, at the root, and the octave that they are for.
+        self._targets: Targets = {}
+        self._targets_of: int | None = None
         self._devices = devices
         self._source = source
-        self._objectives = tuple(objectives)
+        #: All objectives, to which the stages' regions refer by index.
+        self.objectives = tuple(objectives)
         self._masks = masks
         self._arrays: BlockArrays | None = None
-        #: The detail of the octave before, while the next block is filled.
-        self._detail: BlockArrays | None = None
+        self._change = OctaveChange(source, residency)
         self._bytes_sent = 0
 
     @property
@@ -81,6 +88,12 @@ class Worker(MeasuringWorker):
         return self._arrays
 
     @property
+    def architecture(self) -> Architecture:
+        """The network's architecture."""
+        assert self._architecture is not None, "stepping needs the network's architecture"
+        return self._architecture
+
+    @property
     def gradient(self) -> Pixels:
         """The block's gradient toward the first region's objective: (rows, columns, 3) float32."""
         return self.arrays.conditioned[0]
@@ -88,30 +101,32 @@ class Worker(MeasuringWorker):
     # Octaves
 
     @timed("resample")
-    def begin_octave(self, assignment: Assignment) -> None:
-        """Make the block of a new octave, filled with the source."""
+    def begin_octave(self, assignment: Assignment) -> int:
+        """Make the block of a new octave. Return the most pixels of the strips in which it takes the detail.
+
+        The block of the first octave is filled with the source, and so is any on the host. Any other block on the device
+        is filled by `add_detail`.
+        """
         # Free the block of an interrupted attempt first, to save memory.
         self._arrays = None
         if assignment.octave == 0:
-            self._detail = None
-        self._arrays = arrays = self._allocate(assignment)
-        for rect in assignment.block.pixels.bands():
-            arrays.part(rect)[...] = self._source.at(arrays.shape, rect)
+            self._change.forget()
+        self._arrays = self._allocate(assignment)
+        return self._change.begin(self._arrays)
 
     @timed("checkpoint")
     def load(self, path: Place, token: str, moments: Sequence[Place], assignment: Assignment) -> None:
         """Make a block as `begin_octave` does, filled from a checkpoint: see `block_store.load_block`."""
         # Free the block of an interrupted attempt first, to save memory.
-        self._arrays = self._detail = None
+        self.release()
         arrays = self._allocate(assignment)
         block_store.load_block(arrays, path, token, moments)
         self._arrays = arrays
 
     def _allocate(self, assignment: Assignment) -> BlockArrays:
         """Return the arrays of a block, with the canvas still to be filled."""
-        needs_source = any(
-            self._objectives[number].looks_at_source for number in assignment.stage.objectives if self._objectives
-        )
+        numbers = assignment.stage.objectives if self.objectives else ()
+        needs_source = any(self.objectives[number].looks_at_source for number in numbers)
         # May compile: counted as the first kernel call's compilation is.
         with self.timer.phase("kernel"):
             program = self._residency.program(assignment) if self._residency is not None else None
@@ -134,17 +149,13 @@ class Worker(MeasuringWorker):
     @timed("resample")
     def end_octave(self) -> None:
         """Replace the canvas by its detail, canvas minus source, which the next octave builds on."""
-        arrays = self.arrays
-        arrays.forget_gradients()
-        exchange.subtract_source(arrays, self._source)
-        self._detail, self._arrays = arrays, None
+        self._change.end(self.arrays)
+        self._arrays = None
 
     @timed("resample")
     def read_detail(self, rects: Sequence[Rect]) -> list[Pixels]:
         """Return the detail of the octave that ended, for rectangles inside the block: float32, any sign."""
-        assert self._detail is not None, "no octave has ended"
-        detail = self._detail
-        return [np.array(detail.part(rect)) for rect in rects]
+        return self._change.read(rects)
 
     @timed("resample")
     def add_detail(
@@ -159,25 +170,25 @@ class Worker(MeasuringWorker):
             gathering: Pieces of `needed`.
             parts: The other owners' pixels in it.
         """
-        own_parts = self.read_detail([piece.source for piece in gathering.own]) if gathering.own else []
-        exchange.add_detail(self.arrays, rect, exchange.gather_pixels(needed, gathering, own_parts, parts), needed, shape)
+        self._change.add(self.arrays, rect, shape, needed, gathering, parts)
 
     def drop_detail(self) -> None:
         """Free the detail of the octave before; no worker needs it any more."""
-        self._detail = None
+        self._change.forget()
 
     def release(self) -> None:
         """Free the block."""
-        self._arrays = self._detail = None
+        self._arrays = None
+        self._change.forget()
 
     # Steps
 
-    @timed("margin")
-    def lend(self) -> list[LentPixels]:
-        """Return, for each place in the assignment's loans, the pixels of all borrowers there, by the borrower's number."""
-        return [
-            {borrower: self._copies(rects) for borrower, rects in loan.items()} for loan in self.arrays.assignment.loans
-        ]
+    def take_steps(self, group: Group, orders: StepOrders) -> int:
+        """Take the octave's steps in time with the others of a group: see `Stepping.run`. Return how many are done then."""
+        if orders.octave.index != self._targets_of:
+            self._targets, self._targets_of = {}, orders.octave.index
+        with self.timer.phase("waiting"):
+            return Stepping(self, group, orders, TextureMatcher(self, group, orders, self._targets)).run()
 
     @timed("margin")
     def fill_margin(self, *parts: Sequence[Pixels]) -> None:
@@ -187,23 +198,14 @@ class Worker(MeasuringWorker):
         """
         self.arrays.fill_margin(*parts)
 
-    def begin_step(self, step: int, jitter: tuple[int, int], count: int, *loans: LentPixels) -> GradientReport:
-        """Fill the margin and compute the gradient of the first `count` tiles, in one call.
-
-        `loans` are those of the margin's owners, in its order, for all borrowers at this worker's place.
-        """
-        self.fill_margin(*(loan[self.arrays.assignment.number] for loan in loans))
-        return self.compute_gradient(step, jitter, 0, count)
-
-    def compute_gradient(self, step: int, jitter: tuple[int, int], first: int, count: int) -> GradientReport:
-        """Compute the gradient of `count` of the block's tiles from the `first` on, in tile order.
+    def compute_gradient(self, step: int, jitter: tuple[int, int], tiles: Sequence[Tile]) -> GradientReport:
+        """Compute the gradient of some of the block's tiles, in tile order.
 
         Raises:
             NumericalError: A gradient is not finite. The error names octave, step and tile.
         """
         start = time.perf_counter()
         arrays = self.arrays
-        tiles = list(arrays.block.tiles_from(first, count))
         if isinstance(arrays, ResidentBlock):
             with self.timer.phase("kernel"):
                 sums = arrays.compute_gradient(step, jitter, tiles)
@@ -214,43 +216,49 @@ class Worker(MeasuringWorker):
     @timed("filter")
     def read_gradient(self, rects: Sequence[Rect]) -> list[Pixels]:
         """Return the gradients of rectangles inside the block, region by region: each (rows, columns, 3) float32."""
-        return exchange.read_gradient(self.arrays, rects)
+        arrays = self.arrays
+        return arrays.read_gradient(rects) if isinstance(arrays, ResidentBlock) else exchange.read_gradient(arrays, rects)
 
     @timed("filter")
     def fill_gradient(self, gathering: Gathering, *parts: list[Pixels]) -> None:
         """Write the gradient around the block, within the filter's reach: see `exchange.fill_gradient`."""
-        exchange.fill_gradient(self.arrays, gathering, parts)
+        arrays = self.arrays
+        fill = arrays.fill_gradient if isinstance(arrays, ResidentBlock) else partial(exchange.fill_gradient, arrays)
+        fill(gathering, parts)
 
     @timed("filter")
     def level_sums(self, first: int, count: int) -> list[TileSums]:
         """Return the energy of every level of the gradient's Laplacian pyramid: see `block_update.level_sums`."""
-        return block_update.level_sums(self.arrays, first, count)
+        arrays = self.arrays
+        if isinstance(arrays, ResidentBlock):
+            return arrays.level_sums(first, count)
+        return block_update.level_sums(arrays, first, count)
 
     @timed("filter")
     def filter(self, first: int, count: int, gains: Sequence[Sequence[float]]) -> list[GradientSums]:
         """Filter the gradient of `count` tiles: see `block_update.filter_tiles`."""
-        return block_update.filter_tiles(self.arrays, first, count, gains)
+        arrays = self.arrays
+        if isinstance(arrays, ResidentBlock):
+            return arrays.filter_tiles(first, count, gains)
+        return block_update.filter_tiles(arrays, first, count, gains)
 
     @timed("update")
     def update(self, step: int, divisors: Sequence[float]) -> None:
         """Move the block's pixels along the gradient: see `block_update.apply_update`."""
         arrays = self.arrays
         if isinstance(arrays, ResidentBlock):
-            arrays.apply_update(divisors)
+            arrays.apply_update(step, divisors)
         else:
             block_update.apply_update(arrays, step, divisors)
-
-    def update_and_lend(self, step: int, divisors: Sequence[float]) -> list[LentPixels]:
-        """Update, then `lend` for the next step, in one call. An empty loan follows, for the update."""
-        self.update(step, divisors)
-        return [*self.lend(), {}]
 
     # Pixels and figures for the conductor
 
     @timed("checkpoint")
     def read(self, rects: Sequence[Rect], part: str = CANVAS) -> list[Pixels]:
         """Return pixels of rectangles inside the block, (rows, columns, 3) float32: the canvas', 0..255, or a moment's."""
-        return self._copies(rects, part)
+        copies = [np.array(self.arrays.part(rect, part)) for rect in rects]
+        self._bytes_sent += sum(pixels.nbytes for pixels in copies)
+        return copies
 
     @timed("checkpoint")
     def save(self, path: Place, token: str, part: str, extent: Rect, gathering: Gathering, *parts: list[Pixels]) -> None:
@@ -270,7 +278,6 @@ class Worker(MeasuringWorker):
         """Return the bytes of canvas pixels that this worker has sent so far."""
         return self._bytes_sent
 
-    def _copies(self, rects: Sequence[Rect], part: str = CANVAS) -> list[Pixels]:
-        copies = [np.array(self.arrays.part(rect, part)) for rect in rects]
-        self._bytes_sent += sum(pixels.nbytes for pixels in copies)
-        return copies
+    def count_sent(self, nbytes: int) -> None:
+        """Count bytes of canvas pixels as sent."""
+        self._bytes_sent += nbytes

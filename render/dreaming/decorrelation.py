@@ -37,12 +37,18 @@ def decorrelate(gradient: Pixels, strength: float) -> Pixels:
 
 def to_axes(move: Pixels, strength: float) -> Pixels:
     """Return a move of RGB as moves along the three independent axes: (rows, columns, 3) float32."""
-    return apply_matrix(move, np.linalg.inv(_unit_root(strength)).astype(np.float32))
+    return apply_matrix(move, axes_matrix(strength, inverse=True))
 
 
 def from_axes(move: Pixels, strength: float) -> Pixels:
     """Return the inverse of `to_axes`; a move of 1 or -1 along each axis changes channels by 1 on average."""
-    return apply_matrix(move, _unit_root(strength).astype(np.float32))
+    return apply_matrix(move, axes_matrix(strength))
+
+
+def axes_matrix(strength: float, *, inverse: bool = False) -> NDArray[np.float32]:
+    """Return the matrix of `from_axes`, (3, 3) float32, or with `inverse` that of `to_axes`."""
+    root = _unit_root(strength)
+    return (np.linalg.inv(root) if inverse else root).astype(np.float32)
 
 
 def apply_matrix(pixels: Pixels, matrix: NDArray[np.float32]) -> Pixels:

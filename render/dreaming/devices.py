@@ -70,6 +70,21 @@ class Devices:
         )
         return jax.jit(spread), jax.tree.map(batched, per_window, arguments)
 
+    def sharded(self, values: np.ndarray) -> jax.Array:
+        """Return (devices, ...) values with each device's entry on it."""
+        return jax.device_put(values, NamedSharding(self._mesh, _spec(differs=True)))
+
+    def spread(self, entries: Sequence[jax.Array]) -> jax.Array:
+        """Return a batch of arrays, (1, ...) each, one for each device, copied to it from device to device."""
+        moved = [jax.device_put(entry, device) for entry, device in zip(entries, self._mesh.devices, strict=True)]
+        shape = (self.count, *entries[0].shape[1:])
+        return jax.make_array_from_single_device_arrays(shape, NamedSharding(self._mesh, _spec(differs=True)), moved)
+
+    def gathered(self, batch: jax.Array) -> list[jax.Array]:
+        """Return the entries of a batch, (1, ...) each, copied to the first device in the order of devices."""
+        shards = sorted(batch.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+        return [jax.device_put(shard.data, self._mesh.devices[0]) for shard in shards]
+
     def batch(self, values: Sequence[np.ndarray]) -> np.ndarray:
         """Return the values stacked, one for each device: (devices, ...).
 

@@ -18,11 +18,11 @@ from render.geometry.geometry import Interval, Rect
 
 _CHANNELS = 3
 #: Taps on either side of the middle of the pyramid's kernel (1, 4, 6, 4, 1) / 16.
-_TAPS = 2
+TAPS = 2
 #: Levels weaker than this share of the strongest are float32 rounding errors: amplifying them would draw noise.
 _MIN_STRENGTH = 1e-6
 #: Sigmas of the cascade's blurs, relative to the cascade's own sigma.
-_SIGMAS = (0.5, 1.0, 2.0)
+SIGMAS = (0.5, 1.0, 2.0)
 #: Distance from the middle, in sigmas, at which a Gaussian is cut off.
 _CUT_SIGMAS = 3.0
 #: Samples per strip of the cascade: 200 kB of float32, which stays in the processor's cache.
@@ -44,7 +44,7 @@ def laplacian_reach(levels: int) -> int:
     That is two lattice points of every level on the way to the coarsest, and two on the way back. Some rectangles need
     less, depending on how their edges lie on the lattices.
     """
-    return 2 * _TAPS * (2**levels - 1)
+    return 2 * TAPS * (2**levels - 1)
 
 
 def laplacian_squares(
@@ -130,7 +130,7 @@ def laplacian_merge(gradient: Pixels, extent: Rect, core: Rect, gains: Sequence[
         ValueError: `extent` is too small.
     """
     lattices = _lattices(gradient, extent, core, len(gains) - 1)
-    supports = _supports(core, len(gains) - 1)
+    supports = pyramid_supports(core, len(gains) - 1)
     coarse = np.multiply(lattices[-1].pixels, np.float32(gains[-1]))
     for level in reversed(range(len(gains) - 1)):
         # gain * (fine - expanded(low)) + expanded(merged) with one expansion instead of two: it is linear.
@@ -148,7 +148,7 @@ def cascade_reach(sigma: float) -> int:
 
     That is three sigmas of the widest blur, 6 * sigma, rounded up.
     """
-    return int(np.ceil(_CUT_SIGMAS * _SIGMAS[-1] * sigma))
+    return int(np.ceil(_CUT_SIGMAS * SIGMAS[-1] * sigma))
 
 
 def cascade(gradient: Pixels, extent: Rect, core: Rect, sigma: float) -> Pixels:
@@ -178,7 +178,7 @@ def cascade(gradient: Pixels, extent: Rect, core: Rect, sigma: float) -> Pixels:
     # A row holds the channels of its pixels side by side, so a shift by one pixel is a shift by three samples.
     flat = gradient.reshape(extent.rows.size, -1)
     result = np.zeros((height, width * _CHANNELS), np.float32)
-    kernels = [_half_gaussian(sigma * factor) for factor in _SIGMAS]
+    kernels = [half_gaussian(sigma * factor) for factor in SIGMAS]
     for rows in _strips(core.rows, flat.shape[1]):
         target = result[rows.slice_from(core.rows.start)]
         for kernel in kernels:
@@ -233,7 +233,7 @@ def _require(extent: Rect, needed: Rect) -> None:
         raise ValueError(f"{needed} is needed, and only {extent} is there")
 
 
-def _supports(core: Rect, levels: int) -> list[Rect]:
+def pyramid_supports(core: Rect, levels: int) -> list[Rect]:
     """Return the lattice points of every level from which the pixels of `core` are put together.
 
     Levels go from fine to coarse.
@@ -242,17 +242,22 @@ def _supports(core: Rect, levels: int) -> list[Rect]:
     for _ in range(levels):
         # The expansion of point k covers 2k - 2 to 2k + 2.
         supports.append(
-            Rect(*(Interval(-(-(side.start - _TAPS) // 2), (side.stop - 1 + _TAPS) // 2 + 1) for side in supports[-1]))
+            Rect(*(Interval(-(-(side.start - TAPS) // 2), (side.stop - 1 + TAPS) // 2 + 1) for side in supports[-1]))
         )
     return supports
 
 
+def pyramid_rects(core: Rect, levels: int) -> list[Rect]:
+    """Return the lattice points of every level, fine to coarse, that a core's pixels depend on."""
+    rects = [pyramid_supports(core, levels)[-1]]
+    for _ in range(levels):
+        rects.append(Rect(*(Interval(2 * side.start - TAPS, 2 * side.stop - 1 + TAPS) for side in rects[-1])))
+    return rects[::-1]
+
+
 def _lattices(gradient: Pixels, extent: Rect, core: Rect, levels: int) -> list[_Lattice]:
     """Return the Gaussian pyramid, fine to coarse, at the points that a core's pixels depend on."""
-    needed = [_supports(core, levels)[-1]]
-    for _ in range(levels):
-        needed.append(Rect(*(Interval(2 * side.start - _TAPS, 2 * side.stop - 1 + _TAPS) for side in needed[-1])))
-    needed.reverse()
+    needed = pyramid_rects(core, levels)
     _require(extent, needed[0])
     pixels = np.ascontiguousarray(gradient[needed[0].slices_from(extent)].transpose(2, 0, 1))
     lattices = [_Lattice(pixels, needed[0])]
@@ -275,7 +280,7 @@ def _along(axis: int, part: slice) -> tuple[slice, ...]:
 
 def _reduced(fine: Pixels, axis: int) -> Pixels:
     """Convolve with (1, 4, 6, 4, 1) / 16 along an axis, and return every second point."""
-    count = (fine.shape[axis] - 2 * _TAPS + 1) // 2
+    count = (fine.shape[axis] - 2 * TAPS + 1) // 2
 
     def tap(number: int) -> Pixels:
         """Return the points that one of the five weights belongs to."""
@@ -332,7 +337,7 @@ def _expanded_along(coarse: Pixels, inputs: Interval, outputs: Interval, axis: i
     return fine
 
 
-def _half_gaussian(sigma: float) -> NDArray[np.float32]:
+def half_gaussian(sigma: float) -> NDArray[np.float32]:
     """Return a Gaussian's weights from the middle on, cut off at `_CUT_SIGMAS` sigmas.
 
     With their mirror image they sum to 1.
@@ -354,7 +359,7 @@ def _blurred(pixels: Pixels, kernel: NDArray[np.float32], axis: int, step: int) 
 
     Args:
         pixels: (rows, samples) float32.
-        kernel: Weights from the middle on, from `_half_gaussian`.
+        kernel: Weights from the middle on, from `half_gaussian`.
         axis: The axis.
         step: Distance of neighbours, in elements.
     """

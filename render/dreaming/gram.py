@@ -119,6 +119,11 @@ def packed(products: NDArray[np.floating], weight: float) -> ExactSums:
     return ExactSums.of(np.append(upper, weight))
 
 
+def packed_size(channels: int) -> int:
+    """Return the number of sums that `packed` makes of a layer with `channels` channels."""
+    return channels * (channels + 1) // 2 + 1
+
+
 def unpacked(sums: ExactSums) -> tuple[NDArray[np.float64], float]:
     """Return the Gram matrix, (channels, channels) float64, and the sum of the positions' weights.
 

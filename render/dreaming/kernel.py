@@ -13,11 +13,8 @@ from render.dreaming.gram import centred_in
 from render.dreaming.objectives import MOST_COPIES, KernelInputs, Objective
 from render.dreaming.programs import GradientArguments, Programs
 from render.dreaming.term_base import TrainedModel, Vector, mean_vector
-from render.geometry.geometry import KernelShape, Rect
+from render.geometry.geometry import PIXEL_BYTES, Grid, KernelShape, Rect
 from render.networks.weights import Loaded
-
-#: Bytes of a pixel: three channels of float32.
-_PIXEL_BYTES = 12
 
 
 class Kernel:
@@ -55,11 +52,32 @@ class Kernel:
             objective: Index of the objective.
         """
         target = self.objectives[objective]
-        analysis = self.programs.gradient(target, self._constants_of(objective), shape).memory_analysis()
-        assert analysis is not None, "this backend does not say what a kernel needs"
+        memory = self.programs.gradient_memory(target, self._constants_of(objective), shape)
         windows = 2 if target.needs_source else 1
-        pixels = _PIXEL_BYTES * windows * shape.window[0] * shape.window[1]
-        return analysis.temp_size_in_bytes + analysis.output_size_in_bytes + pixels
+        pixels = PIXEL_BYTES * windows * shape.window[0] * shape.window[1]
+        return memory.temporary + memory.output + pixels
+
+    def compile_state(self, shape: KernelShape, objective: int = 0) -> tuple[bool, float | None]:
+        """Return whether the kernel of a shape need not be compiled, and the seconds that it takes; None if not known.
+
+        Args:
+            shape: Shapes of window and core.
+            objective: Index of the objective.
+        """
+        return self.programs.gradient_state(self.objectives[objective], self._constants_of(objective), shape)
+
+    def prepare(self, grid: Grid, kernel_inputs: KernelInputs) -> None:
+        """Load or compile the programs that steps of an octave need, without calling them.
+
+        Args:
+            grid: Tile grid of the octave.
+            kernel_inputs: The objective; its numbers do not matter.
+        """
+        objective = self.objectives[kernel_inputs.objective]
+        self.programs.gradient(objective, self._constants_of(kernel_inputs.objective), KernelShape.of(grid))
+        measuring_grid = objective.measuring_grid(self.programs.network.architecture, grid)
+        if measuring_grid is not None:
+            self.programs.grams(objective.measured_layers, measuring_grid.window_shape)
 
     def __call__(
         self,

@@ -89,6 +89,18 @@ class Optimizer:
             moment[...] = values
         return result
 
+    def traced_update(
+        self, gradient: jax.Array, moments: Sequence[jax.Array], count: jax.Array
+    ) -> tuple[jax.Array, list[jax.Array]]:
+        """Return the direction and the new moments as `update` does, inside of a program that is traced.
+
+        Args:
+            gradient: As for `update`.
+            moments: As for `update`; they stay as they are.
+            count: As for `update`, int32.
+        """
+        return _compiled(self)(gradient, list(moments), count) if moments else (gradient, [])
+
 
 @cache
 def _compiled(optimizer: Optimizer) -> Compiled:

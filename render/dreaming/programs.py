@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from render.dreaming.devices import Devices
+from render.dreaming.executables import Build, Executables
 from render.dreaming.objectives import MOST_COPIES, Objective
+from render.dreaming.serialized import ProgramMemory
+from render.dreaming.stored_network import SeparableNetwork
 from render.geometry.geometry import KernelShape
-from render.networks.backward import core_gradient
-from render.networks.network import Network
+from render.networks.network_state import State
+from render.storage.program_files import ProgramFiles
 
 #: Positions whose products are added in plain float32; the sums of more of them are compensated.
 _POSITIONS_AT_ONCE = 4096
@@ -56,40 +57,28 @@ PER_WINDOW: GradientArguments[bool] = GradientArguments(
 )
 
 
-class _CacheHits:
-    """Number of times that JAX has found a compiled program in its cache on disk."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        jax.monitoring.register_event_listener(self._on_event)
-
-    def _on_event(self, event: str, **_details: object) -> None:
-        self.count += event == "/jax/compilation_cache/cache_hits"
-
-
-_cache_hits = _CacheHits()
-
-
 class Programs:
     """Compiled programs of one network, by the objective's structure and the window's shape."""
 
-    def __init__(self, network: Network, devices: Sequence[jax.Device] | None = None) -> None:
+    def __init__(
+        self, network: SeparableNetwork, devices: Sequence[jax.Device] | None = None, files: ProgramFiles | None = None
+    ) -> None:
         """Split the network into its graph and its weights; nothing is compiled yet.
 
         Args:
             network: The network, up to the deepest layer that is needed.
             devices: Devices that windows are spread over; None for all devices of this process.
+            files: Compiled programs on disk, used if there is one device; None keeps none there.
         """
         self.network = network
         self.devices = Devices(jax.local_devices() if devices is None else devices)
-        #: Seconds that each program took to compile, or to load from JAX's cache on disk.
-        self.compile_seconds: dict[object, float] = {}
-        #: Number of programs that were not in that cache.
-        self.compilations = 0
-        self._compiled: dict[object, jax.stages.Compiled] = {}
-        # Splitting once and merging inside the traced function costs no more per call than plain jax.jit.
-        self._graph, state = nnx.split(network)
-        self.state = self.devices.replicated(state)
+        #: The executables, with what they have cost.
+        self.executables = Executables(
+            (network.architecture, network.precision), files if self.devices.count == 1 else None
+        )
+        state, self._merged = network.separated()
+        #: The network's weights.
+        self.state: State = self.devices.replicated(state)
 
     def gradient(self, objective: Objective, constants: TermConstants, shape: KernelShape) -> jax.stages.Compiled:
         """Return the executable for the gradient of an objective.
@@ -104,14 +93,30 @@ class Programs:
             constants: Constants of its terms; only their shapes matter.
             shape: Shapes of window and core.
         """
-        constant_shapes = tuple(tuple(array.shape for array in arrays) for arrays in constants)
-        key = (objective.structure, constant_shapes, shape)
-        if key not in self._compiled:
+        return self.program(*self._gradient(objective, constants, shape))
+
+    def gradient_memory(self, objective: Objective, constants: TermConstants, shape: KernelShape) -> ProgramMemory:
+        """Return the memory of the executable for the gradient of an objective: see `gradient` and `Executables.memory`."""
+        return self.executables.memory(*self._gradient(objective, constants, shape))
+
+    def gradient_state(
+        self, objective: Objective, constants: TermConstants, shape: KernelShape
+    ) -> tuple[bool, float | None]:
+        """Return whether the executable for a gradient need not be compiled: see `Executables.is_ready`."""
+        return self.executables.is_ready(*self._gradient(objective, constants, shape))
+
+    def _gradient(self, objective: Objective, constants: TermConstants, shape: KernelShape) -> tuple[object, Build]:
+        """Return the key of a gradient's program, and the function that builds it."""
+
+        def build() -> tuple[jax.stages.Wrapped, tuple]:
+            """Return the program, and the arguments to compile it for."""
             gradient = partial(self.objective_gradient, objective, shape.core)
             arguments = self.argument_shapes(objective, constants, shape)
             program, batched_arguments = self.devices.program(gradient, arguments, PER_WINDOW)
-            self._compile(key, program, (batched_arguments,))
-        return self._compiled[key]
+            return program, (batched_arguments,)
+
+        constant_shapes = tuple(tuple(array.shape for array in arrays) for arrays in constants)
+        return (objective.structure, constant_shapes, shape), build
 
     def argument_shapes(
         self, objective: Objective, constants: TermConstants, shape: KernelShape, batch: tuple[int, ...] = ()
@@ -141,23 +146,24 @@ class Programs:
         It takes `state`, the window, and the weights of the layer's rows and of its columns, float32. It returns
         (channels,) float32.
         """
-        key = (layer, shape.window)
-        if key not in self._compiled:
+
+        def build() -> tuple[jax.stages.Wrapped, tuple]:
+            """Return the program, and the arguments to compile it for."""
             rows, columns = self.network.architecture.output_sizes(*shape.window)[layer]
 
-            def total(state: nnx.State, window: jax.Array, down: jax.Array, across: jax.Array) -> jax.Array:
+            def total(state: State, window: jax.Array, down: jax.Array, across: jax.Array) -> jax.Array:
                 """Return the sum over positions of weight times activation, by channel."""
-                activations = nnx.merge(self._graph, state)(window, [layer])[layer]
+                activations = self._merged(state)(window, [layer])[layer]
                 return jnp.einsum("rcf,r,c->f", activations, down, across)
 
-            arguments = (
+            return jax.jit(total), (
                 self.state,
                 jax.ShapeDtypeStruct((*shape.window, 3), jnp.float32),
                 jax.ShapeDtypeStruct((rows,), jnp.float32),
                 jax.ShapeDtypeStruct((columns,), jnp.float32),
             )
-            self._compile(key, jax.jit(total), arguments)
-        return self._compiled[key]
+
+        return self.program(("sums", layer, shape.window), build)
 
     def grams(self, layers: tuple[str, ...], window: tuple[int, int]) -> jax.stages.Compiled:
         """Return the executable that adds up products of activations over a window: see `Kernel.gram_products`.
@@ -174,9 +180,9 @@ class Programs:
             """Return the program, and the arguments to compile it for."""
             sizes = self.network.architecture.output_sizes(*window)
 
-            def grams(state: nnx.State, pixels: jax.Array, weights: tuple[jax.Array, ...]) -> list[jax.Array]:
+            def grams(state: State, pixels: jax.Array, weights: tuple[jax.Array, ...]) -> list[jax.Array]:
                 """Return the weighted sum of products of each layer."""
-                activations = nnx.merge(self._graph, state)(pixels, layers)
+                activations = self._merged(state)(pixels, layers)
                 return [_products(activations[name], part) for name, part in zip(layers, weights, strict=True)]
 
             weights = tuple(jax.ShapeDtypeStruct(sizes[name], jnp.float32) for name in layers)
@@ -189,23 +195,23 @@ class Programs:
 
         It takes `state` and the picture, (*shape, 3) float32 RGB, 0..255, and returns (rows, columns, channels) float32.
         """
-        key = ("activations", layer, *shape)
-        if key not in self._compiled:
-            # The weights are an argument: as constants of the closure, every compiled program would hold a copy.
-            program = jax.jit(lambda state, pixels: nnx.merge(self._graph, state)(pixels, [layer])[layer])
-            self._compile(key, program, (self.state, jax.ShapeDtypeStruct((*shape, 3), jnp.float32)))
-        return self._compiled[key]
 
-    def program(self, key: object, build: Callable[[], tuple[jax.stages.Wrapped, tuple]]) -> jax.stages.Compiled:
-        """Return the executable of another program; the first call for a key compiles it.
+        def build() -> tuple[jax.stages.Wrapped, tuple]:
+            """Return the program, and the arguments to compile it for."""
+            # The weights are an argument: as constants of the closure, every compiled program would hold a copy.
+            program = jax.jit(lambda state, pixels: self._merged(state)(pixels, [layer])[layer])
+            return program, (self.state, jax.ShapeDtypeStruct((*shape, 3), jnp.float32))
+
+        return self.program(("activations", layer, *shape), build)
+
+    def program(self, key: object, build: Build) -> jax.stages.Compiled:
+        """Return the executable of another program; the first call for a key loads or compiles it.
 
         Args:
-            key: Key of the program among those of this network.
+            key: Key of the program among those of this network, of values with a stable `repr`.
             build: Function that returns the program and the arguments to compile it for.
         """
-        if key not in self._compiled:
-            self._compile(key, *build())
-        return self._compiled[key]
+        return self.executables.get(key, build)
 
     def objective_gradient(
         self, objective: Objective, core: tuple[int, int], arguments: GradientArguments[jax.Array]
@@ -220,7 +226,11 @@ class Programs:
         Returns:
             (*core, 3) float32.
         """
-        network = nnx.merge(self._graph, arguments.state)
+        # Imported only to trace: it needs Flax. What modules compute at import is none of the trace's.
+        with jax.ensure_compile_time_eval():
+            from render.networks.backward import core_gradient
+
+        network = self._merged(arguments.state)
         window, constants = arguments.window, list(arguments.constants)
         if arguments.source is not None:
             source_activations = network(arguments.source, objective.layers)
@@ -234,12 +244,6 @@ class Programs:
             lambda layer_activations: objective.total(layer_activations, arguments.factors, constants, arguments.places)
         )(activations)
         return core_gradient(network, tape, cotangents, (window.shape[0], window.shape[1]), core, arguments.offset)
-
-    def _compile(self, key: object, program: jax.stages.Wrapped, arguments: tuple) -> None:
-        start, hits = time.perf_counter(), _cache_hits.count
-        self._compiled[key] = program.lower(*arguments).compile()
-        self.compile_seconds[key] = time.perf_counter() - start
-        self.compilations += _cache_hits.count == hits
 
 
 def _products(activations: jax.Array, weights: jax.Array) -> jax.Array:

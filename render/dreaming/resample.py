@@ -7,6 +7,7 @@ rectangle it is computed in: the parts are bit-identical to the whole.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -22,6 +23,13 @@ Pixels = NDArray[np.float32]
 
 #: Function that reads a rectangle of the picture being resampled as (rows, columns, channels) float32.
 ReadPixels = Callable[[Rect], Pixels]
+
+
+class Samples(NamedTuple):
+    """Picture that is resampled to the size of an octave: a reader of its samples, and the part that the octave shows."""
+
+    read: ReadPixels
+    window: SourceWindow
 
 
 class ResamplingFilter(NamedTuple):
@@ -93,6 +101,52 @@ def span_taps(
     )
     matrix.sort_indices()
     return inputs, matrix
+
+
+class AxisTaps(NamedTuple):
+    """Inputs and weights of outputs along one axis, with as many taps for every output.
+
+    Attributes:
+        inputs: The interval of inputs that the outputs need.
+        indices: (outputs, taps) int32, counted from the first of `inputs`.
+        weights: (outputs, taps) float32; 0 where an output has fewer taps.
+    """
+
+    inputs: Interval
+    indices: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+
+def taps_per_output(span: Span, out_length: int) -> int:
+    """Return the most taps that an output of an axis has: 6 unless the axis shrinks, 1 if it only shifts."""
+    if span.shift(out_length) is not None:
+        return 1
+    return int(np.ceil(2 * LANCZOS.support * max(span.extent / out_length, 1.0)))
+
+
+@lru_cache(maxsize=128)
+def axis_taps(span: Span, out_length: int, out: Interval) -> AxisTaps:
+    """Return the taps by which `resample_window` computes the outputs `out` of an axis, in its order.
+
+    All tiles of a row share those of its rows, and all of a column those of its columns: the last ones are kept.
+
+    Args:
+        span: The part of the input that the axis shows.
+        out_length: The number of outputs of the whole axis.
+        out: The outputs to compute.
+    """
+    count, shift = taps_per_output(span, out_length), span.shift(out_length)
+    if shift is not None:
+        indices = np.arange(out.size, dtype=np.int32)[:, None]
+        return AxisTaps(out.shifted(shift), indices, np.ones(indices.shape, np.float32))
+    inputs, matrix = span_taps(span, out_length, out)
+    lengths = np.diff(matrix.indptr)
+    numbers = np.arange(count)
+    present = numbers < lengths[:, None]
+    # Missing taps repeat the first index, with weight 0.
+    places = matrix.indptr[:-1, None] + np.where(present, numbers, 0)
+    weights = np.where(present, matrix.data[places], np.float32(0))
+    return AxisTaps(inputs, matrix.indices[places].astype(np.int32), weights)
 
 
 def resample(

@@ -23,7 +23,7 @@ from jax import lax
 
 from render.networks.architecture import AxisFields, Layer
 from render.networks.array_ops import wide
-from render.networks.convolutions import convolve_back, mix_back
+from render.networks.convolutions import convolve_back, mix_back, mixing_weights
 from render.networks.network import Head, Network, Tape, head_of, preprocess
 from render.networks.nodes import (
     AvgPool,
@@ -172,14 +172,13 @@ class _BackwardPass:
             return None
         match node:
             case Conv():
-                return convolve_back(node, inputs.size, self._kernel(node), g)
+                return convolve_back(node, inputs.size, self._kernel(node), g, self._network.products)
             case MaxPool():
                 return max_pool_back(node, inputs.size, materialized(part.of, self._tape.winners[node.name], g), g)
             case AvgPool():
                 return self._through_average(node, part, g)
             case LocalResponseNorm():
-                x = part.of(self._tape.normed[node.name])
-                return local_response_norm_back(node, wide(x), wide(g)).astype(g.dtype)
+                return local_response_norm_back(node, part.of(self._tape.normed[node.name]), g)
 
     def _before_relu(self, name: str, part: Part, g: jax.Array | None) -> jax.Array | None:
         """Return the gradient before the node's ReLU, if it has one.
@@ -214,10 +213,11 @@ class _BackwardPass:
             head_gradient = self._through_head(head, inputs, self._through_branch(branch[head.length :], inputs, share))
             if head_gradient is not None:
                 head_gradients.append(head_gradient)
-                kernels.append(self._kernel(head.conv)[0, 0])
+                kernels.append(mixing_weights(self._kernel(head.conv)))
         if head_gradients:
             # The forward pass computes them as one product too.
-            input_gradients.append(mix_back(jnp.concatenate(head_gradients, axis=-1), jnp.concatenate(kernels, axis=1)))
+            joined = jnp.concatenate(head_gradients, axis=-1), jnp.concatenate(kernels, axis=1)
+            input_gradients.append(mix_back(*joined, self._network.products))
         gradients = [gradient for gradient in input_gradients if gradient is not None]
         return sum(gradients[1:], gradients[0]) if gradients else None
 

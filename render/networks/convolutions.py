@@ -12,48 +12,76 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from render.networks.array_ops import pad
 from render.networks.nodes import Conv, window_output
+from render.networks.platforms import platform
 
+#: How float32 is multiplied: as it is; or on GPUs in TensorFloat-32, on TPUs in three bfloat16 passes, on CPUs as it is.
+#: Both multiply bfloat16 as it is.
+EXACT, REDUCED = lax.Precision.HIGHEST, lax.Precision.HIGH
 #: Most input channels for which a strided convolution is folded.
 _MAX_FOLDED_CHANNELS = 4
 
 
-def convolve(x: jax.Array, kernel: jax.Array, node: Conv) -> jax.Array:
+def stored_kernel(weight: np.ndarray) -> np.ndarray:
+    """Return weights (out, in, rows, columns) in the order of axes that convolutions of this platform read.
+
+    It is (out, rows, columns, in) on GPUs, where cuDNN reads it, and (rows, columns, in, out) elsewhere. In another order
+    every call would transpose all weights.
+    """
+    return weight.transpose(["OIHW".index(axis) for axis in _kernel_layout()])
+
+
+def mixing_weights(kernel: jax.Array) -> jax.Array:
+    """Return the weights (in, out) of a 1x1 convolution."""
+    return kernel[:, 0, 0].T if _kernel_layout() == "OHWI" else kernel[0, 0]
+
+
+def _kernel_layout() -> str:
+    return "OHWI" if platform() == "gpu" else "HWIO"
+
+
+def convolve(x: jax.Array, kernel: jax.Array, node: Conv, precision: lax.Precision = EXACT) -> jax.Array:
     """Return the convolution of `x` with a kernel, without the bias.
 
     Args:
         x: (1, rows, columns, in).
-        kernel: (rows, columns, in, out), of the type of `x`.
+        kernel: Weights from `stored_kernel`, of the type of `x`.
         node: Stride and padding.
+        precision: `EXACT` or `REDUCED`.
     """
     if is_mix(node):
-        return mix(x, kernel[0, 0])
-    if jax.default_backend() == "cpu":
+        return mix(x, mixing_weights(kernel), precision)
+    if platform() == "cpu":
         if node.stride > 1 and x.shape[3] <= _MAX_FOLDED_CHANNELS:
             return _convolve_folded(node, x, kernel)
         if node.padding == (0, 0):
             return _convolve_unpadded(node, x, kernel)
-    return _convolve(node, x, kernel)
+    return _convolve(node, x, kernel, precision=precision)
 
 
-def convolve_back(node: Conv, size: tuple[int, int], kernel: jax.Array, g: jax.Array) -> jax.Array:
+def convolve_back(
+    node: Conv, size: tuple[int, int], kernel: jax.Array, g: jax.Array, precision: lax.Precision = EXACT
+) -> jax.Array:
     """Return the gradient of the input of `convolve`, its transpose.
 
     Args:
         node: The convolution.
         size: (rows, columns) of the input.
-        kernel: (rows, columns, in, out).
+        kernel: Weights from `stored_kernel`.
         g: Gradient of the output.
+        precision: `EXACT` or `REDUCED`.
     """
     if is_mix(node):
-        return mix_back(g, kernel[0, 0])
-    if jax.default_backend() == "cpu" and node.stride > 1 and kernel.shape[2] <= _MAX_FOLDED_CHANNELS:
+        return mix_back(g, mixing_weights(kernel), precision)
+    in_channels = kernel.shape[_kernel_layout().index("I")]
+    if platform() == "cpu" and node.stride > 1 and in_channels <= _MAX_FOLDED_CHANNELS:
         return _folded_back(node, size, kernel, g)
-    x = jax.ShapeDtypeStruct((1, *size, kernel.shape[2]), g.dtype)
-    return jax.linear_transpose(lambda x: _convolve(node, x, kernel), x)(g)[0]
+    x = jax.ShapeDtypeStruct((1, *size, in_channels), g.dtype)
+    return jax.linear_transpose(lambda x: _convolve(node, x, kernel, precision=precision), x)(g)[0]
 
 
 def is_mix(node: Conv) -> bool:
@@ -61,24 +89,38 @@ def is_mix(node: Conv) -> bool:
     return node.kernel == (1, 1) and node.stride == 1 and node.padding == (0, 0)
 
 
-def mix(x: jax.Array, weights: jax.Array) -> jax.Array:
+def mix(x: jax.Array, weights: jax.Array, precision: lax.Precision = EXACT) -> jax.Array:
     """Return a 1x1 convolution: every position's channels times `weights` (in, out)."""
-    return lax.dot_general(x, weights, (((3,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)
+    return lax.dot_general(x, weights, (((3,), (0,)), ((), ())), precision=_of_dot(precision))
 
 
-def mix_back(g: jax.Array, weights: jax.Array) -> jax.Array:
+def mix_back(g: jax.Array, weights: jax.Array, precision: lax.Precision = EXACT) -> jax.Array:
     """Return the gradient of the input of `mix` from that of its output, its transpose."""
-    return lax.dot_general(g, weights, (((3,), (1,)), ((), ())), precision=lax.Precision.HIGHEST)
+    return lax.dot_general(g, weights, (((3,), (1,)), ((), ())), precision=_of_dot(precision))
 
 
-def _convolve(node: Conv, x: jax.Array, kernel: jax.Array, below: int = 0) -> jax.Array:
+def _of_dot(precision: lax.Precision) -> lax.Precision | lax.DotAlgorithmPreset:
+    """Return the precision of a matrix product that goes with that of a convolution.
+
+    On GPUs XLA lets cuDNN's convolutions use TensorFloat-32 with `HIGH`, but multiplies matrices in float32 then.
+    """
+    return lax.DotAlgorithmPreset.TF32_TF32_F32 if precision == REDUCED and platform() == "gpu" else precision
+
+
+def _convolve(node: Conv, x: jax.Array, kernel: jax.Array, below: int = 0, precision: lax.Precision = EXACT) -> jax.Array:
     """Return the plain convolution, with `below` more rows of zeros at the bottom."""
     rows, columns = node.padding
-    return _slide(x, kernel, node.stride, ((rows, rows + below), (columns, columns)))
+    return _slide(x, kernel, node.stride, ((rows, rows + below), (columns, columns)), precision)
 
 
-def _slide(x: jax.Array, kernel: jax.Array, stride: int, padding: Sequence[tuple[int, int]]) -> jax.Array:
-    """Return XLA's convolution of NHWC activations with an HWIO kernel.
+def _slide(
+    x: jax.Array,
+    kernel: jax.Array,
+    stride: int,
+    padding: Sequence[tuple[int, int]],
+    precision: lax.Precision = EXACT,
+) -> jax.Array:
+    """Return XLA's convolution of NHWC activations with a kernel as it is stored.
 
     `padding` is (before, after) of rows and of columns.
     """
@@ -87,9 +129,9 @@ def _slide(x: jax.Array, kernel: jax.Array, stride: int, padding: Sequence[tuple
         kernel,
         window_strides=(stride, stride),
         padding=padding,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        dimension_numbers=("NHWC", _kernel_layout(), "NHWC"),
         # With a float32 result type, JAX would compute the gradient's convolution in float32 too.
-        precision=lax.Precision.HIGHEST,
+        precision=precision,
     )
 
 

@@ -3,9 +3,10 @@
 Padding is explicit everywhere: XLA's `SAME` pads odd and even sizes differently at stride 2, so tiles would differ from the
 whole picture.
 
-A network computes in float32 or, faster on accelerators, in bfloat16. Pixels are scaled in float32. Then the inputs and
-outputs of convolutions and pools have 8 bits of mantissa, and sums have 24: matrix units accumulate products so, and other
-operations are widened. Activations are returned in float32 in both cases.
+A network computes in float32 or, faster on accelerators, in TensorFloat-32 or bfloat16. Pixels are scaled in float32. In
+TensorFloat-32 only products differ: GPUs round their factors to 11 bits of mantissa. In bfloat16 the inputs and outputs of
+convolutions and pools have 8 bits, and sums have 24: matrix units accumulate products so, and other operations are widened,
+except off CPUs the addition of the bias. Activations are returned in float32 in all cases.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import lax
 
 from render.networks.architecture import Architecture
 from render.networks.array_ops import wide
-from render.networks.convolutions import convolve, is_mix, mix
+from render.networks.convolutions import EXACT, REDUCED, convolve, is_mix, mix, mixing_weights
+from render.networks.network_state import State, by_layer, narrow_type, stored_state
 from render.networks.nodes import AvgPool, Conv, InceptionBlock, LocalResponseNorm, MaxPool, Node, Preprocess
-from render.networks.pools import average_pool, max_pool, winners
+from render.networks.platforms import platform
+from render.networks.pools import average_pool, max_pool, no_winner, winners
 from render.networks.residuals import materialized
 from render.networks.response_norm import local_response_norm
 
@@ -32,8 +36,8 @@ class ConvParameters(nnx.Module):
     """Weights of one convolution, or of the classifier.
 
     Attributes:
-        kernel: (rows, columns, in, out), or (in, classes) of the classifier, in the network's number type.
-        bias: (out,) float32.
+        kernel: Weights from `stored_kernel`, or (in, classes) of the classifier, in the network's number type.
+        bias: (out,); float32 on CPUs and of the classifier, else in the network's number type.
     """
 
     def __init__(self, kernel: jax.Array, bias: jax.Array) -> None:
@@ -48,7 +52,8 @@ class Tape(NamedTuple):
 
     Attributes:
         signs: True where the ReLU after the node is above 0 or not a number, bool.
-        winners: Position of each maximum of a pool, as `render.networks.pools.winners` returns it.
+        winners: Position of each maximum of a pool, as `render.networks.pools.winners` returns it; except on CPUs
+            `no_winner` where a ReLU after the pool is 0.
         normed: Input of a response norm.
     """
 
@@ -90,41 +95,32 @@ class Network(nnx.Module):
     Args:
         architecture: The network's nodes.
         parameters: A float32 array for every name in `architecture.parameters()`, of that shape. Other names are ignored,
-            so a truncated architecture loads from the whole network's weights.
+            so a truncated architecture loads from the whole network's weights. Or a state of `stored_state`.
         rectify: Function applied after every convolution, or after the max pool that follows it: a ReLU, perhaps with
             another gradient.
-        precision: `float32` or `bfloat16`.
+        precision: One of `render.config.schema.PRECISIONS`.
     """
 
     def __init__(
         self,
         architecture: Architecture,
-        parameters: Mapping[str, np.ndarray],
+        parameters: Mapping[str, np.ndarray] | State,
         rectify: Callable[[jax.Array], jax.Array] = jax.nn.relu,
         precision: str = "float32",
     ) -> None:
         self.architecture = architecture
+        self.precision = precision
         self._rectify = rectify
         #: Type that activations and weights are narrowed to; None keeps their own.
-        self._narrow = None if precision == "float32" else jnp.dtype(precision)
-        self.convolutions = nnx.Dict(
-            {
-                layer.name: ConvParameters(
-                    # Stored weights are OIHW; XLA's CPU and TPU backends prefer HWIO.
-                    jax.device_put(
-                        np.ascontiguousarray(parameters[f"{layer.name}/weight"].transpose(2, 3, 1, 0), self._narrow)
-                    ),
-                    jax.device_put(parameters[f"{layer.name}/bias"]),
-                )
-                for layer in architecture.layers.values()
-                if isinstance(layer.node, Conv)
-            }
-        )
+        self._narrow = narrow_type(precision)
+        #: Precision of the products of convolutions.
+        self.products = REDUCED if precision == "tensorfloat32" else EXACT
+        state = parameters if isinstance(parameters, tuple) else stored_state(architecture, parameters, precision)
+        arrays = by_layer(architecture, state)
         if architecture.classes:
-            self.classifier = ConvParameters(
-                jax.device_put(np.ascontiguousarray(parameters[f"{architecture.classifier}/weight"].T)),
-                jax.device_put(parameters[f"{architecture.classifier}/bias"]),
-            )
+            bias, kernel = arrays.pop(architecture.classifier)
+            self.classifier = ConvParameters(kernel, bias)
+        self.convolutions = nnx.Dict({name: ConvParameters(kernel, bias) for name, (bias, kernel) in arrays.items()})
 
     def __call__(self, pixels: jax.Array, layers: Iterable[str]) -> dict[str, jax.Array]:
         """Return the activations of the named layers.
@@ -156,6 +152,10 @@ class Network(nnx.Module):
         # Keep the order of `layers`: an order that changes from process to process would change the compiled program.
         return {name: wide(activations[name][0]) for name in layer_names}
 
+    def separated(self) -> tuple[State, Callable[[State], Network]]:
+        """Return the weights, and the function that returns the network with weights put back: see `separated`."""
+        return separated(self)
+
     @property
     def number_type(self) -> np.dtype:
         """Type of the activations inside the network."""
@@ -179,7 +179,8 @@ class Network(nnx.Module):
 
         With a tape, store the signs on it under `name`.
         """
-        y = (wide(y) + self.convolutions[node.name].bias[...]).astype(y.dtype)
+        bias = self.convolutions[node.name].bias[...]
+        y = y + bias if bias.dtype == y.dtype else (wide(y) + bias).astype(y.dtype)
         if tape is None:
             return self._rectify(y)
         assert self._rectify is jax.nn.relu, "the backward pass has the gradient of plain ReLUs only"
@@ -187,6 +188,25 @@ class Network(nnx.Module):
         # Also True for NaN: it has to reach the gradient, where it is checked for.
         tape.signs[name] = materialized(lambda y: ~(y <= 0), y)
         return y
+
+    def _pooled(self, node: MaxPool, x: jax.Array, conv: Conv | None, tape: Tape | None) -> jax.Array:
+        """Return a max pool of `x`, and then the bias and the ReLU of a convolution that still lacks them, if there is one.
+
+        Bias and ReLU commute with the maximum, and there are fewer values after the pool.
+        """
+        if tape is not None:
+            tape.winners[node.name] = materialized(partial(winners, node), x)
+        x = max_pool(node, x)
+        if conv is None:
+            return x
+        x = self._rectified(x, conv, tape, node.name)
+        if tape is not None and platform() != "cpu":
+            # One array less to write and to read: maxima without a gradient win nowhere.
+            is_positive, winner = tape.signs.pop(node.name), tape.winners[node.name]
+            winner = jnp.where(is_positive, winner, no_winner(node))
+            # Otherwise XLA may compute the winners later, from the pool's input read once more.
+            x, tape.winners[node.name] = lax.optimization_barrier((x, winner))
+        return x
 
     def _run(
         self,
@@ -209,24 +229,19 @@ class Network(nnx.Module):
         for node, following in zip(nodes, (*nodes, None)[1:], strict=True):
             match node:
                 case Conv():
-                    x = convolve(x, self.convolutions[node.name].kernel[...], node)
+                    x = convolve(x, self.convolutions[node.name].kernel[...], node, self.products)
                     if isinstance(following, MaxPool) and node.name not in output_layers:
                         pending_conv = node
                     else:
                         x = self._rectified(x, node, tape, node.name)
                 case MaxPool():
-                    if tape is not None:
-                        tape.winners[node.name] = materialized(partial(winners, node), x)
-                    x = max_pool(node, x)
-                    if pending_conv is not None:
-                        # Bias and ReLU commute with the maximum, and there are fewer values after the pool.
-                        x, pending_conv = self._rectified(x, pending_conv, tape, node.name), None
+                    x, pending_conv = self._pooled(node, x, pending_conv, tape), None
                 case AvgPool():
                     x = average_pool(wide(x), node).astype(x.dtype)
                 case LocalResponseNorm():
                     if tape is not None:
                         tape.normed[node.name] = x
-                    x = local_response_norm(node, wide(x)).astype(x.dtype)
+                    x = local_response_norm(node, x)
                 case InceptionBlock():
                     x = jnp.concatenate(self._branches(node, x, output_layers, activations, tape), axis=-1)
             if node.name in output_layers:
@@ -249,8 +264,8 @@ class Network(nnx.Module):
         merged_heads = [head for head in heads if head is not None]
         if not merged_heads:
             return [self._run(branch, x, output_layers, activations, tape) for branch in block.branches]
-        kernels = [self.convolutions[head.conv.name].kernel[...][0, 0] for head in merged_heads]
-        parts = iter(jnp.split(mix(x, jnp.concatenate(kernels, axis=1)), _ends(kernels), axis=-1))
+        kernels = [mixing_weights(self.convolutions[head.conv.name].kernel[...]) for head in merged_heads]
+        parts = iter(jnp.split(mix(x, jnp.concatenate(kernels, axis=1), self.products), _ends(kernels), axis=-1))
         outputs = []
         for branch, head in zip(block.branches, heads, strict=True):
             if head is None:
@@ -267,6 +282,17 @@ class Network(nnx.Module):
         return outputs
 
 
+def separated(network: Network) -> tuple[State, Callable[[State], Network]]:
+    """Return a network's weights, and the function that returns the network with weights put back.
+
+    Compiled functions take the weights as an argument and call the function while they are traced: as constants in it,
+    every program would hold a copy. They are a plain tuple, because JAX flattens an `nnx.State` in Python at every call.
+    """
+    graph, state = nnx.split(network)
+    arrays, structure = jax.tree.flatten(state)
+    return tuple(arrays), lambda arrays: nnx.merge(graph, jax.tree.unflatten(structure, arrays))
+
+
 def class_scores(network: Network, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Return `Network.logits` of each picture as host arrays, (classes,) float32.
 
@@ -274,9 +300,8 @@ def class_scores(network: Network, pictures: Sequence[np.ndarray]) -> list[np.nd
         network: A network with a classifier.
         pictures: Arrays of (rows, columns, 3) float32 RGB, 0..255.
     """
-    # Merge inside the compiled function, so that the weights are its arguments and not constants in it.
-    graph, state = nnx.split(network)
-    scores = jax.jit(lambda state, pixels: nnx.merge(graph, state).logits(pixels))
+    state, merged = separated(network)
+    scores = jax.jit(lambda state, pixels: merged(state).logits(pixels))
     return [np.asarray(scores(state, picture)) for picture in pictures]
 
 

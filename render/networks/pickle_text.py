@@ -8,6 +8,7 @@ other operation is refused. (`pickletools.genops` only splits the bytes into ope
 from __future__ import annotations
 
 import pickletools
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -62,14 +63,22 @@ def read_pickle(content: BytesIO) -> Any:
     """
     machine = _Machine()
     try:
-        for count, (operation, argument, _) in enumerate(pickletools.genops(content)):
-            if count > _MAX_OPERATIONS:
-                raise ValueError(f"its pickle has more than {_MAX_OPERATIONS:,} operations")
-            if operation.name == "STOP":
-                return machine.stack.pop()
-            machine.follow(operation.name, argument)
+        with warnings.catch_warnings():
+            # Python's, of odd escapes in a text.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return _result(machine, content)
     except DAMAGED as error:
         raise ValueError(f"its pickle is damaged ({type(error).__name__})") from None
+
+
+def _result(machine: _Machine, content: BytesIO) -> Any:
+    """Have a machine follow a pickle to its end, and return what is left on its stack."""
+    for count, (operation, argument, _) in enumerate(pickletools.genops(content)):
+        if count > _MAX_OPERATIONS:
+            raise ValueError(f"its pickle has more than {_MAX_OPERATIONS:,} operations")
+        if operation.name == "STOP":
+            return machine.stack.pop()
+        machine.follow(operation.name, argument)
     raise ValueError("its pickle has no end")
 
 
@@ -145,7 +154,10 @@ class _Machine:
                 stack.append(Name(str(argument).replace(" ", ".")))
             case "STACK_GLOBAL":
                 name, module = stack.pop(), stack.pop()
-                stack.append(Name(f"{module!s:.100}.{name!s:.100}"))
+                # The text of nested containers could be endless.
+                if not (isinstance(name, str) and isinstance(module, str)):
+                    raise ValueError("its pickle names a class by other than text")
+                stack.append(Name(f"{module}.{name}"))
             case "REDUCE":
                 arguments, function = stack.pop(), stack.pop()
                 stack.append(Call(function, arguments))

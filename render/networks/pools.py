@@ -15,6 +15,7 @@ import numpy as np
 
 from render.networks.array_ops import pad, wide
 from render.networks.nodes import AvgPool, MaxPool, window_output
+from render.networks.platforms import platform
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -31,6 +32,11 @@ def winners(node: MaxPool, x: jax.Array) -> jax.Array:
     return _max_and_winner(node, x)[1]
 
 
+def no_winner(node: MaxPool) -> jax.Array:
+    """Return the number, of the type of `winners`, of a maximum whose gradient no input gets."""
+    return jnp.asarray(node.size**2, _number_type(node))
+
+
 def _max_and_winner(node: MaxPool, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the maxima and the position of each in its window, counted row by row."""
     sizes = [window_output(length, node, axis) for axis, length in enumerate(x.shape[1:3])]
@@ -41,10 +47,10 @@ def _max_and_winner(node: MaxPool, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     ]
     padded = pad(x, (0, 0), *edges, (0, 0), value=-np.inf)
     best, winner, number_type = None, None, _number_type(node)
+    # On TPUs every strided slice is a copy: compare at all positions, and slice once.
+    stride = 1 if platform() == "tpu" else node.stride
     for number, (row, column) in enumerate(_positions(node.size)):
-        rows, columns = (
-            slice(start, start + extent, node.stride) for start, extent in zip((row, column), extents, strict=True)
-        )
+        rows, columns = (slice(start, start + extent, stride) for start, extent in zip((row, column), extents, strict=True))
         value = padded[:, rows, columns]
         if best is None or winner is None:
             best, winner = value, jnp.zeros(value.shape, number_type)
@@ -52,7 +58,9 @@ def _max_and_winner(node: MaxPool, x: jax.Array) -> tuple[jax.Array, jax.Array]:
             winner = jnp.where(value > best, number_type(number), winner)
             best = jnp.maximum(best, value)
     assert best is not None and winner is not None
-    return best, winner
+    if stride == node.stride:
+        return best, winner
+    return best[:, :: node.stride, :: node.stride], winner[:, :: node.stride, :: node.stride]
 
 
 def _number_type(node: MaxPool) -> type[jnp.uint8] | type[jnp.int32]:
@@ -76,14 +84,23 @@ def _max_pool_backward(node: MaxPool, residuals: tuple[jax.Array, tuple[int, ...
 def max_pool_back(node: MaxPool, size: Sequence[int], winner: jax.Array, g: jax.Array) -> jax.Array:
     """Return the gradient of the input of a max pool.
 
-    The gradient of each input is gathered from the windows that contain it. Inputs at the same position modulo the stride
-    are computed together, so every pass is dense.
+    The gradient of each input is gathered from the windows that contain it.
 
     Args:
         node: The pool.
         size: (rows, columns) of the input.
-        winner: Position of each maximum in its window, as from `winners`.
+        winner: Position of each maximum in its window, as from `winners`, or `no_winner`.
         g: Gradient of the output.
+    """
+    if platform() == "gpu":
+        return _gather_dense(node, size, winner, g)
+    return _gather_by_phase(node, size, winner, g)
+
+
+def _gather_by_phase(node: MaxPool, size: Sequence[int], winner: jax.Array, g: jax.Array) -> jax.Array:
+    """Return `max_pool_back`, computed together for inputs at the same position modulo the stride.
+
+    Every pass is dense, and the results are interleaved.
     """
     shape = (1, *size, g.shape[3])
     stride, dtype = node.stride, g.dtype
@@ -113,6 +130,43 @@ def max_pool_back(node: MaxPool, size: Sequence[int], winner: jax.Array, g: jax.
     full_gradient = jnp.stack(lines, axis=2).reshape(1, stride * counts[0], stride * counts[1], shape[3])
     top, rows, columns = node.padding, shape[1], shape[2]
     return full_gradient[:, top : top + rows, top : top + columns]
+
+
+def _gather_dense(node: MaxPool, size: Sequence[int], winner: jax.Array, g: jax.Array) -> jax.Array:
+    """Return `max_pool_back`, computed for all inputs in one expression, which XLA fuses with what reads it on GPUs."""
+    stride, reach = node.stride, (node.size - 1) // node.stride
+    counts = [-(-(length + node.padding) // stride) for length in size]
+    edges = [(reach, count - length) for count, length in zip(counts, g.shape[1:3], strict=True)]
+    gradients = pad(g, (0, 0), *edges, (0, 0))
+    winners = pad(winner, (0, 0), *edges, (0, 0), value=node.size**2)
+
+    def inputs_of(x: jax.Array, tops: Sequence[int]) -> jax.Array:
+        """Return, for each input, the value of the window that starts `tops` windows after the first."""
+        rows, columns = (slice(top, top + count) for top, count in zip(tops, counts, strict=True))
+        x = x[:, rows, None, columns, None]
+        x = jnp.broadcast_to(x, (1, counts[0], stride, counts[1], stride, x.shape[5]))
+        x = x.reshape(1, stride * counts[0], stride * counts[1], x.shape[5])
+        return x[:, node.padding : node.padding + size[0], node.padding : node.padding + size[1]]
+
+    total = zero = jnp.zeros((1, *size, g.shape[3]), wide(g).dtype)
+    for before in np.ndindex(reach + 1, reach + 1):
+        rows = _numbers(node, node.size, size[0], before[0])
+        columns = _numbers(node, 1, size[1], before[1])
+        number = (rows[:, None] + columns[None, :])[None, :, :, None]
+        tops = [reach - count for count in before]
+        is_winner = inputs_of(winners, tops).astype(jnp.int32) == number
+        total = total + jnp.where(is_winner, wide(inputs_of(gradients, tops)), zero)
+    return total.astype(g.dtype)
+
+
+def _numbers(node: MaxPool, step: int, length: int, before: int) -> jax.Array:
+    """Return `step` times the offset of each input in a window that contains it, along one axis, (length,) int32.
+
+    The window is the one `before` windows before the last that contains the input. For an offset beyond that window it is
+    more than `no_winner`: whatever is added to it, it is the number of no maximum.
+    """
+    offsets = (np.arange(length, dtype=np.int32) + node.padding) % node.stride + node.stride * before
+    return jnp.asarray(np.where(offsets < node.size, step * offsets, node.size**2 + 1))
 
 
 max_pool.defvjp(_max_pool_forward, _max_pool_backward)

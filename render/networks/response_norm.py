@@ -1,6 +1,6 @@
 """Local response normalisation, with a gradient written by hand, because XLA's own is slow on CPUs.
 
-Activations are (1, rows, columns, channels) float32. The formula is that of `LocalResponseNorm`.
+Activations are (1, rows, columns, channels) float32 or bfloat16. The formula is that of `LocalResponseNorm`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from render.networks.array_ops import pad
+from render.networks.array_ops import pad, wide
 from render.networks.nodes import LocalResponseNorm
+from render.networks.platforms import platform
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def local_response_norm(node: LocalResponseNorm, x: jax.Array) -> jax.Array:
-    """Return the across-channel normalisation of `x`."""
-    return x * _power(_response(node, x), -node.beta)
+    """Return the across-channel normalisation of `x`, of its number type; it is computed in float32."""
+    values = wide(x)
+    return (values * _power(_response(node, values), -node.beta)).astype(x.dtype)
 
 
 def _response(node: LocalResponseNorm, x: jax.Array) -> jax.Array:
@@ -36,11 +38,30 @@ def _norm_backward(node: LocalResponseNorm, x: jax.Array, g: jax.Array) -> tuple
 
 
 def local_response_norm_back(node: LocalResponseNorm, x: jax.Array, g: jax.Array) -> jax.Array:
-    """Return the gradient of the input `x` of `local_response_norm`."""
-    response = _response(node, x)
+    """Return the gradient of the input `x` of `local_response_norm`, of the number type of `g`."""
+    if platform() != "cpu":
+        return _back_in_two_passes(node, x, g)
+    values, gradient = wide(x), wide(g)
+    response = _response(node, values)
     power = _power(response, -node.beta)
-    shared = _sum_channels(node.n, g * x * power / response)
-    return g * power - (2 * node.beta * node.alpha / node.n) * x * shared
+    shared = _sum_channels(node.n, gradient * values * power / response)
+    return (gradient * power - (2 * node.beta * node.alpha / node.n) * values * shared).astype(g.dtype)
+
+
+def _back_in_two_passes(node: LocalResponseNorm, x: jax.Array, g: jax.Array) -> jax.Array:
+    """Return `local_response_norm_back` in two passes that store only the terms of its sum, in the type of `g`.
+
+    Each computes the response anew from `x`. Without the barriers XLA would store the forward pass's, in float32.
+    """
+    x = lax.optimization_barrier(x)
+    values, gradient = wide(x), wide(g)
+    response = _response(node, values)
+    terms = gradient * values * _power(response, -node.beta) / response
+    terms, x = lax.optimization_barrier((terms.astype(g.dtype), x))
+    values = wide(x)
+    power = _power(_response(node, values), -node.beta)
+    shared = _sum_channels(node.n, wide(terms))
+    return (gradient * power - (2 * node.beta * node.alpha / node.n) * values * shared).astype(g.dtype)
 
 
 local_response_norm.defvjp(_norm_forward, _norm_backward)
@@ -49,7 +70,7 @@ local_response_norm.defvjp(_norm_forward, _norm_backward)
 def _sum_channels(n: int, x: jax.Array) -> jax.Array:
     """Return the sum over the `n` (odd) channels around each; it is its own transpose."""
     half = n // 2
-    if jax.default_backend() == "cpu":
+    if platform() == "cpu":
         # XLA would fuse a sum of slices and compute everything before it `n` times.
         channel = np.arange(x.shape[3])
         band = jnp.asarray(np.abs(channel[:, None] - channel) <= half, x.dtype)

@@ -26,6 +26,10 @@ log = logging.getLogger(__name__)
 _MAX_REASON = 300
 
 
+class WeightsUnavailable(UserError):
+    """Published weights that no source has; the message names each source with its reason."""
+
+
 @dataclass(frozen=True)
 class WeightSource:
     """Place where weights are published.
@@ -67,7 +71,7 @@ def fetch_parameters(published: Published, architecture: Architecture, scratch: 
         scratch: Directory for what is fetched; each source gets one of its own in it.
 
     Raises:
-        UserError: No source has them; the message names each with the reason.
+        WeightsUnavailable: No source has them.
         OSError: The directory cannot be written.
     """
     failures = []
@@ -82,7 +86,8 @@ def fetch_parameters(published: Published, architecture: Architecture, scratch: 
             reason = str(error)
         failures.append(f"{source.name} ({reason:.{_MAX_REASON}})")
         log.info("not from %s", failures[-1])
-    raise UserError(f"the weights of {architecture.name} cannot be fetched from {'; '.join(failures)}: {published.remedy}")
+    places = "; ".join(failures)
+    raise WeightsUnavailable(f"the weights of {architecture.name} cannot be fetched from {places}: {published.remedy}")
 
 
 def _parameters_of(source: WeightSource, parameters_sha256: str, architecture: Architecture, directory: Path) -> Parameters:

@@ -23,7 +23,7 @@ from render.networks.architecture import Architecture
 from render.networks.declared import MAX_FILE_BYTES, Declared
 from render.networks.nodes import Conv
 from render.networks.protobuf import DAMAGED, Budget, fields, joined, messages, signed, text
-from render.system.reading import open_regular, read_regular
+from render.system.reading import open_member, open_regular, read_regular
 
 #: Member of the published archive.
 _MEMBER = "classify_image_graph_def.pb"
@@ -77,10 +77,7 @@ def _unpacked(path: Path) -> bytes:
     if len(content) > _MAX_ARCHIVE_BYTES:
         raise ValueError(f"it unpacks to over {_MAX_ARCHIVE_BYTES >> 20} MiB")
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
-        member = archive.extractfile(_MEMBER)
-        if member is None:
-            raise ValueError(f"{_MEMBER} is no file in it")
-        return member.read()
+        return open_member(archive, _MEMBER, _MAX_ARCHIVE_BYTES).read()
 
 
 def _constants(graph: memoryview, names: set[str]) -> Iterator[tuple[str, NDArray[np.float32]]]:

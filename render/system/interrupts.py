@@ -57,11 +57,13 @@ _handling = _Handling()
 def install() -> None:
     """Install the signal handler. Until `hold` is called, a signal ends the process at once.
 
-    An ignored SIGHUP stays ignored, because `nohup` sets that.
+    An ignored SIGHUP stays ignored, because `nohup` sets that. A SIGINT that the parent had blocked comes now.
     """
     for number in SIGNALS:
         if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _on_signal)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     sys.unraisablehook = _on_unraisable
 
 

@@ -11,12 +11,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from render.errors import UserError
-from render.system.version import __version__
+from render.system.version import __version__, package_version
 from render.terminal.text import escaped
 
 
@@ -28,7 +27,7 @@ def opening(old: Mapping[str, Any], packages: Sequence[str]) -> dict[str, Any]:
         packages: Packages whose versions are recorded.
     """
     now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    versions = {name: version(name) for name in packages}
+    versions = {name: package_version(name) for name in packages}
     return {
         "status": "running",
         "started": old.get("started", now),

@@ -29,6 +29,18 @@ def host_memory() -> int:
     return host
 
 
+def memory_maps() -> tuple[int, int] | None:
+    """Return the number of memory maps of this process, and the most that Linux allows it; None on other systems.
+
+    A process that reaches the limit can allocate nothing more, however much memory is free.
+    """
+    try:
+        with Path("/proc/self/maps").open("rb") as maps:
+            return sum(1 for _ in maps), int(Path("/proc/sys/vm/max_map_count").read_text())
+    except OSError:
+        return None
+
+
 def free_disk(path: Path) -> int:
     """Return the free bytes on the disk of `path`, which need not exist yet."""
     return shutil.disk_usage(nearest(path)).free

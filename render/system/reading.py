@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tarfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 
 def open_regular(path: Path, limit: int, *, follow: bool = True) -> BinaryIO:
@@ -42,6 +43,24 @@ def read_regular(path: Path, limit: int, *, follow: bool = True) -> bytes:
     if len(content) > limit:
         raise _too_large(path, limit)
     return content
+
+
+def open_member(archive: tarfile.TarFile, name: str, limit: int) -> IO[bytes]:
+    """Open a regular file of at most `limit` bytes in an archive, not through a link.
+
+    Raises:
+        KeyError: There is no such file.
+        ValueError: It is larger than `limit`.
+        tarfile.TarError: The archive is damaged.
+    """
+    member = archive.getmember(name)
+    # A sparse member of a few bytes stands for zeros of any size.
+    if member.size > limit:
+        raise ValueError(f"{name} is larger than {_size(limit)}, the most that is read")
+    file = archive.extractfile(member) if member.isreg() else None
+    if file is None:
+        raise KeyError(f"{name} is no file")
+    return file
 
 
 def _refuse_special(path: Path, status: os.stat_result) -> None:

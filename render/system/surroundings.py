@@ -27,7 +27,7 @@ _JAX: dict[str, Any] = {
     "jax_debug_infs": False,
     "jax_debug_key_reuse": False,
     "jax_debug_nans": False,
-    "jax_default_matmul_precision": None,
+    "jax_default_matmul_precision": "highest",
     "jax_default_prng_impl": "threefry2x32",
     "jax_disable_jit": False,
     "jax_disable_most_optimizations": False,
@@ -66,8 +66,96 @@ _PYTHON = (
 _RAY = ("RAY_ADDRESS", "RAY_NAMESPACE", "RAY_RUNTIME_ENV_HOOK", "RAY_TMPDIR", "RAY_REDIS_ADDRESS", "RAY_CLIENT_MODE")
 
 
+#: JAX's variable for the share of a GPU's memory that a process allocates, and its older name.
+_MEMORY_SHARE, _OLD_MEMORY_SHARE = "XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"
+#: XLA's flags for GPUs: without operations whose result depends on the order of arrival, and without autotuning.
+_EXCLUDING, _UNTUNED = ("--xla_gpu_exclude_nondeterministic_ops=true",), ("--xla_gpu_autotune_level=0",)
+
+
+class _Devices:
+    """Environment with which JAX has started its devices in this process, or is to start them.
+
+    Attributes:
+        environment: Its variables; None as long as `settle_devices` was not called in time.
+        is_unknown: True once it was called too late.
+    """
+
+    environment: Mapping[str, str] | None = None
+    is_unknown = False
+
+
+def settle_devices() -> None:
+    """Note the environment, because JAX starts its devices with it; call it before that, in every process that computes."""
+    if not has_started_devices():
+        _Devices.environment, _Devices.is_unknown = dict(os.environ), False
+    elif _Devices.environment is None:
+        _Devices.is_unknown = True
+
+
+def unsettle_devices() -> None:
+    """Forget the environment if JAX has not started its devices with it: it is about to change."""
+    if not has_started_devices():
+        _Devices.environment = None
+
+
+def devices_environment() -> Mapping[str, str] | None:
+    """Return the environment that JAX has started its devices with; None if nobody knows which that was.
+
+    A notebook, for example, may have used JAX before our variables were set, which it then no longer reads.
+    """
+    if _Devices.is_unknown:
+        return None
+    return os.environ if _Devices.environment is None else _Devices.environment
+
+
+def has_started_devices() -> bool:
+    """Return True if JAX uses devices in this process. From then on it reads neither XLA_FLAGS nor NPROC."""
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    # Not public. A JAX that lacks it is taken for one that has started.
+    is_initialized = getattr(bridge, "backends_are_initialized", lambda: bridge is not None)
+    return bool(is_initialized())
+
+
+def memory_share(default: float) -> dict[str, str]:
+    """Return the variables by which JAX allocates a share of a GPU's memory: the user's own, if there is one.
+
+    JAX refuses to start if both its variable and the older name of it have a value, so the older one gets none.
+
+    Args:
+        default: The share, 0 to 1, if the user has set neither variable.
+    """
+    chosen = os.environ.get(_MEMORY_SHARE) or os.environ.get(_OLD_MEMORY_SHARE) or f"{default:.2f}"
+    return {_MEMORY_SHARE: chosen, _OLD_MEMORY_SHARE: ""}
+
+
+def determinism_flags(deterministic: bool | str) -> str:
+    """Return XLA's flags by which GPUs of one kind compute the same bytes.
+
+    Args:
+        deterministic: True for programs without atomic additions in any order, and without measuring which of several
+            algorithms is the fastest, which neighbours on the machine decide; "auto" for the former alone; False for
+            neither.
+    """
+    flags = {True: _EXCLUDING + _UNTUNED, "auto": _EXCLUDING, False: ()}[deterministic]
+    return " ".join(flags)
+
+
+def with_xla_flags(flags: str) -> dict[str, str]:
+    """Return the variable by which XLA gets flags besides those of the user, whose own values have priority.
+
+    Args:
+        flags: Flags of the form --NAME=VALUE with spaces between them. XLA ends a process for one that it does not know.
+    """
+    chosen = os.environ.get("XLA_FLAGS", "").split()
+    names = {flag.partition("=")[0] for flag in chosen}
+    added = [flag for flag in flags.split() if flag.partition("=")[0] not in names]
+    return {"XLA_FLAGS": " ".join([*chosen, *added])} if added else {}
+
+
 def settle_jax() -> None:
     """Import JAX with the options that the kernels need; call it once in every process that computes."""
+    if os.environ.get(_MEMORY_SHARE):
+        os.environ.pop(_OLD_MEMORY_SHARE, None)
     for name in _JAX:
         # JAX reads them at import, and fails on a value that it does not know.
         os.environ.pop(name.upper(), None)
@@ -77,6 +165,7 @@ def settle_jax() -> None:
     for name, value in _JAX.items():
         if name in current and current[name] != value:
             jax.config.update(name, value)
+    settle_devices()
 
 
 def settle_warnings() -> None:

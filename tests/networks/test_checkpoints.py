@@ -135,6 +135,10 @@ def test_nothing_in_a_checkpoint_is_run(form: str, tmp_path: Path) -> None:
     assert not sprung.exists()
 
 
+#: Tuples of 2^60 empty tuples in all, each the pair of the one before: their text would fill any memory.
+DOUBLED = b")" + b"".join(b"q%ch%c\x86" % (level, level) for level in range(60))
+
+
 def hostile_pickles() -> Iterator[tuple[str, bytes]]:
     yield "empty", b""
     yield "no end", b"\x80\x02}"
@@ -151,6 +155,12 @@ def hostile_pickles() -> Iterator[tuple[str, bytes]]:
     yield "an extension", b"\x80\x02\x82\x01."
     yield "long number", b"\x80\x02\x8b\xff\xff\xff\x7f."
     yield "text where a number is", b"\x80\x02Iabc\n."
+    yield "a class named by endless text", b"\x80\x02" + DOUBLED + pickled_text("a") + b"\x93."
+    shape = b"X" + (7).to_bytes(4, "little") + b"storagectorch\nFloatStorage\nX" + (1).to_bytes(4, "little") + b"0tQ"
+    yield (
+        "a shape of endless text",
+        b"\x80\x02}" + pickled_text("a") + b"ctorch._utils\n_rebuild_tensor_v2\n((" + shape + b"K\x00" + DOUBLED + b")tRs.",
+    )
 
 
 @pytest.mark.parametrize(("name", "content"), list(hostile_pickles()))
@@ -250,6 +260,19 @@ def test_an_archive_that_unpacks_to_too_much_or_holds_no_graph_is_refused(
         archive.addfile(link)
     path.write_bytes(packed.getvalue())
     assert "is no TensorFlow graph" in refusal(lambda: load("inception_v3", path))
+
+
+@pytest.mark.parametrize("form", ["sparse", "link to itself"])
+def test_a_member_of_an_archive_that_is_no_plain_file_is_refused(form: str, tmp_path: Path) -> None:
+    member = tarfile.TarInfo("classify_image_graph_def.pb")
+    if form == "sparse":
+        # As GNU tar writes sparse files: no bytes are stored for 40 GB of zeros.
+        member.pax_headers = {"GNU.sparse.size": str(40 << 30), "GNU.sparse.numblocks": "1", "GNU.sparse.map": "0,0"}
+    else:
+        member.type, member.linkname = tarfile.SYMTYPE, member.name
+    with tarfile.open(tmp_path / "graph.tgz", "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(member)
+    assert "is no TensorFlow graph" in refusal(lambda: load("inception_v3", tmp_path / "graph.tgz"))
 
 
 def test_references_of_a_pickle_stay_descriptions() -> None:

@@ -138,7 +138,7 @@ def test_each_form_is_chosen_for_what_it_is_fast_at(
 ) -> None:
     used = []
     for name in ("_convolve_folded", "_convolve_unpadded", "_convolve", "mix"):
-        monkeypatch.setattr(convolutions, name, lambda *_, name=name: used.append(name))
+        monkeypatch.setattr(convolutions, name, lambda *_, name=name, **__: used.append(name))
     convolve(jnp.zeros((1, 15, 15, channels)), jnp.zeros((*kernel, channels, 8)), Conv("c", 8, kernel, stride, padding))
     assert used == [form]
 

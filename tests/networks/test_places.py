@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from render.config.compose import load_config
+from render.atlas.subjects import subjects_of
+from render.commands.probe import probe_command
+from render.config.compose import ATLAS, load_config
+from render.config.compose import load as load_atlas
 from render.dreaming.objectives import resolve
 from render.job.job import draft, prepared, render
 from render.networks.googlenet import GOOGLENET
@@ -171,3 +174,14 @@ def test_a_probe_names_what_it_sees_from_the_file(command, caffemodel: Path, lab
     assert "place_7/indoor (7): before" in finished.out
     unnamed = command("probe", "class=7", *small, "fresh=true")
     assert "class 7 (7): before" in unnamed.out, unnamed.err
+
+
+def test_an_atlas_and_a_probe_by_maco_have_the_classes_of_the_file(caffemodel: Path, labels: Path) -> None:
+    words = ["model=googlenet", f"model.weights={caffemodel}", f"model.labels={labels}"]
+    subjects = subjects_of(load_atlas(ATLAS, "atlas", [*words, "classes=[place 7, 364]"]))
+    assert (subjects.chosen, subjects.total) == ((7, 364), CLASSES)
+    assert [subjects.describe(index) for index in subjects.chosen] == ["place_7/indoor (7)", "place_364/indoor (364)"]
+    assert subjects_of(load_atlas(ATLAS, "atlas", [*words, "layer=loss3/classifier"])).chosen == tuple(range(CLASSES))
+    said = "give one of the classes of categories_places365.txt"
+    assert said in refusal(lambda: subjects_of(load_atlas(ATLAS, "atlas", [*words, "classes=[goldfish]"])))
+    assert said in refusal(lambda: probe_command("atlas", [*words, "class=goldfish"]))

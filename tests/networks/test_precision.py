@@ -1,7 +1,8 @@
-"""Kernels in bfloat16: the distance of their gradients and dreams from float32, which stays exact."""
+"""Kernels in bfloat16 and TensorFloat-32: the distance of their gradients and dreams from float32, which stays exact."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from render.config.compose import load_config
+from render.dreaming.executables import Build
 from render.dreaming.kernel import Kernel
 from render.dreaming.objectives import KernelInputs, resolve
 from render.dreaming.programs import Programs
@@ -17,6 +19,7 @@ from render.farm.worker.process import KernelCache
 from render.geometry.geometry import KernelShape
 from render.job.job import draft, prepared
 from render.networks.network import Network
+from render.networks.platforms import tracing_for
 from render.networks.weights import Loaded
 from tests.conftest import INLINE
 from tests.support.farm_job import dreamed
@@ -34,11 +37,11 @@ def lowered(precision: str, loaded: Loaded, layer: str, monkeypatch: pytest.Monk
     """The gradient's program as it is given to XLA."""
     texts: list[str] = []
 
-    def keep(self: Programs, key: object, program: jax.stages.Wrapped, arguments: tuple) -> None:
+    def keep(self: Programs, key: object, build: Build) -> None:
+        program, arguments = build()
         texts.append(program.lower(*arguments).as_text())
-        self._compiled[key] = None
 
-    monkeypatch.setattr(Programs, "_compile", keep)
+    monkeypatch.setattr(Programs, "program", keep)
     kernel = kernel_in(precision, loaded, layer)
     kernel.programs.gradient(kernel.objectives[0], kernel._constants_of(0), SHAPE)
     return texts[0]
@@ -90,20 +93,55 @@ def test_bfloat16_gradients_are_near_those_of_float32(model: str, layer: str, bo
     assert np.abs(rounded).mean() == pytest.approx(np.abs(exact).mean(), rel=0.02)
 
 
+def test_tensorfloat32_is_float32_on_cpus(inception: Loaded) -> None:
+    """To the bit: only tensor cores and matrix units multiply otherwise."""
+    shape = KernelShape((96, 96), (96, 96))
+    exact, reduced = (
+        np.asarray(kernel_in(precision, inception, "mixed0")(shape, photo(96, 96), KernelInputs(0, (1.0,)), (0, 0)))
+        for precision in ("float32", "tensorfloat32")
+    )
+    assert np.abs(exact).mean() > 0
+    assert exact.tobytes() == reduced.tobytes()
+
+
+def test_gpus_are_told_by_name_to_multiply_matrices_in_tensorfloat32(inception: Loaded) -> None:
+    """And convolutions by `HIGH`, in the gradient too; float32 and bfloat16 multiply as they are everywhere."""
+    architecture = inception.architecture.truncated(["mixed0"])
+
+    def lowered_for_gpus(precision: str) -> list[str]:
+        with tracing_for("gpu"):
+            programs = Programs(Network(architecture, inception.parameters, precision=precision))
+            objective = resolve(["mixed0"], inception.architecture)
+            arguments = programs.argument_shapes(objective, [()], KernelShape((96, 96), (96, 96)))
+            traced = jax.jit(partial(programs.objective_gradient, objective, (96, 96))).trace(arguments)
+            program = traced.lower(lowering_platforms=("cuda",)).as_text()
+        return [
+            line for line in program.splitlines() if "stablehlo.convolution" in line or "contracting_dims = [3]" in line
+        ]
+
+    reduced = lowered_for_gpus("tensorfloat32")
+    assert sum("algorithm = <lhs_precision_type = tf32" in line for line in reduced) == 4
+    assert sum("precision HIGH>" in line for line in reduced) == len(reduced) - 4 >= 14
+    for precision in ("float32", "bfloat16"):
+        exact = lowered_for_gpus(precision)
+        assert len(exact) == len(reduced)
+        assert all("HIGHEST" in line and "HIGH>" not in line and "tf32" not in line for line in exact)
+
+
 def test_kernels_tell_precisions_apart(inception: Loaded) -> None:
     """A process that has rendered in one precision builds another kernel for the other."""
     kernels = KernelCache()
     objectives = (resolve(["mixed0"], inception.architecture),)
     programs_by_precision = {
         precision: kernels.find(KernelRecipe(inception, objectives, precision)).programs
-        for precision in ("float32", "bfloat16", "float32")
+        for precision in ("float32", "bfloat16", "tensorfloat32", "float32")
     }
-    assert kernels.networks_built == 2
+    assert kernels.networks_built == 3
     dtypes = {
         precision: {array.dtype.name for array in jax.tree.leaves(programs.state)}
         for precision, programs in programs_by_precision.items()
     }
-    assert dtypes == {"float32": {"float32"}, "bfloat16": {"float32", "bfloat16"}}
+    assert dtypes == {"float32": {"float32"}, "tensorfloat32": {"float32"}, "bfloat16": {"float32", "bfloat16"}}
 
 
 def test_dreams_in_bfloat16_look_like_those_in_float32(tmp_path: Path) -> None:

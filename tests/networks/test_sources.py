@@ -21,6 +21,9 @@ import numpy as np
 import pytest
 
 from render.commands.weight_sources import weights_command
+from render.config.compose import load_config
+from render.job.resolve import NetworkChoice
+from render.job.weight_loading import load_weights
 from render.networks import published
 from render.networks.googlenet import GOOGLENET
 from render.networks.inception_v3 import INCEPTION_V3
@@ -293,3 +296,12 @@ def test_a_download_follows_the_environment_as_it_is_and_leaves_nothing_of_it(
     words = [sys.executable, "-c", script, f"{site.url}words.txt", str(tmp_path / "words.txt")]
     finished = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert (finished.stdout.split(), finished.returncode) == (["refused", "hello", "hello"], 0), finished.stderr
+
+
+def test_a_look_whose_weights_cannot_be_had_names_one_that_does_without(publish: Publish) -> None:
+    publish("googlenet", gone__caffemodel=404)
+    message = refusal(lambda: load_weights(NetworkChoice.of(load_config("preview", ["look=dogs"]).model), "dogs"))
+    assert "gone.caffemodel" in message
+    other = message.rpartition("take look=")[2].partition(",")[0]
+    assert load_config("preview", [f"look={other}"]).model.name != "googlenet"
+    assert "look=" not in refusal(lambda: load_weights(NetworkChoice.of(load_config("preview", ["look=dogs"]).model)))

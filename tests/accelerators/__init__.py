@@ -1,0 +1,1 @@
+"""What XLA makes of our programs for accelerators, compiled on a machine that has none."""

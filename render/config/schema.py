@@ -14,6 +14,8 @@ from typing import Any
 from render.config.formats import FORMATS, format_of, suffix_of
 from render.geometry.units import CM_PER_INCH, MM_PER_INCH
 
+#: Number types of kernels, from the most precise on: values of `model.precision`.
+PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 #: Keys of an objective that name files.
 OBJECTIVE_FILE_KEYS = ("mask", "image", "guide", "texture", "direction")
 #: Name of the look that changes nothing.
@@ -160,13 +162,14 @@ class WorkerConfig:
     threads: int | None = None
     resident: bool | str = "auto"
     batch: int | str = "auto"
+    deterministic: bool | str = True
 
 
 @dataclass
 class FarmConfig:
     """Executor and workers."""
 
-    executor: str = "ray"
+    executor: str = "auto"
     address: str | None = None
     workers: int | None = None
     worker: WorkerConfig = field(default_factory=WorkerConfig)
@@ -186,7 +189,12 @@ class NodeConfig:
         name: Name of the machine type.
         workers: Workers on a machine.
         tflops_float32: Speed of a worker's kernels in float32, 10^12 operations a second.
+        tflops_tensorfloat32: The same in TensorFloat-32.
         tflops_bfloat16: The same in bfloat16.
+        peak_tflops_float32: Peak rate of products of a worker's accelerator in float32, for a speed that is not measured.
+        peak_tflops_tensorfloat32: The same in TensorFloat-32.
+        peak_tflops_bfloat16: The same in bfloat16.
+        device_gb_per_s: Peak bandwidth of the accelerator's memory, GB a second.
         device_gb: Accelerator memory of each worker.
         memory_gb: Memory that all workers of a machine share.
         network_gbit: Speed to other machines, shared by all workers of a machine.
@@ -198,6 +206,7 @@ class NodeConfig:
     name: str = "here"
     workers: int = 1
     tflops_float32: float | None = None
+    tflops_tensorfloat32: float | None = None
     tflops_bfloat16: float | None = None
     device_gb: float | None = None
     memory_gb: float | None = None
@@ -205,11 +214,16 @@ class NodeConfig:
     store_gbit: float | None = None
     price_per_hour: float | None = None
     spot_price_per_hour: float | None = None
+    peak_tflops_float32: float | None = None
+    peak_tflops_tensorfloat32: float | None = None
+    peak_tflops_bfloat16: float | None = None
+    device_gb_per_s: float | None = None
 
     @property
     def known(self) -> bool:
         """True if a speed is known, so that times can be estimated."""
-        return self.tflops_float32 is not None or self.tflops_bfloat16 is not None
+        kinds = ("tflops", "peak_tflops")
+        return any(getattr(self, f"{kind}_{precision}") is not None for kind in kinds for precision in PRECISIONS)
 
 
 @dataclass

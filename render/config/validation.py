@@ -8,6 +8,7 @@ from typing import Any
 
 from render.config.formats import FORMATS, format_of, known_suffixes, names_of, suffix_of
 from render.config.schema import (
+    PRECISIONS,
     Config,
     FarmConfig,
     NodeConfig,
@@ -18,9 +19,10 @@ from render.config.schema import (
 from render.errors import UserError
 from render.geometry.geometry import BOUNDARY_MODES
 
+#: Largest number of octaves. With the smallest useful scales there are a few dozen.
+MAX_OCTAVES = 1000
 _HALOS = ("exact", "balanced")
-_EXECUTORS = ("ray", "inline")
-_PRECISIONS = ("float32", "bfloat16")
+_EXECUTORS = ("auto", "ray", "inline")
 _LOGS = ("text", "json")
 _FITS = ("crop", "contain", "stretch")
 #: Numbers of a host's TPU chips that libtpu and Ray can give to a process.
@@ -46,7 +48,12 @@ def validate(config: Config) -> Config:
     require(is_file_name and len(config.name.encode()) <= 200, "name", config.name, "must be a plain file name")
     require(0 <= config.seed < 2**63, "seed", config.seed, "must be from 0 to 2^63 - 1")
     count = config.octaves.count
-    require(count == "auto" or 1 <= _whole(count) <= 1000, "octaves.count", count, "must be auto or from 1 to 1000")
+    require(
+        count == "auto" or 1 <= _whole(count) <= MAX_OCTAVES,
+        "octaves.count",
+        count,
+        f"must be auto or from 1 to {MAX_OCTAVES}",
+    )
     require(1 < config.octaves.scale <= 100, "octaves.scale", config.octaves.scale, "must be above 1 (1.4 is usual)")
 
     size, halo = config.tiles.size, config.tiles.halo
@@ -64,7 +71,7 @@ def validate(config: Config) -> Config:
     require(limit > 0, "source.max_megapixels", limit, "must be above 0")
 
     precision = config.model.precision
-    require(precision in _PRECISIONS, "model.precision", precision, f"must be {' or '.join(_PRECISIONS)}")
+    require(precision in PRECISIONS, "model.precision", precision, f"must be one of {', '.join(PRECISIONS)}")
     require(config.log in _LOGS, "log", config.log, f"must be {' or '.join(_LOGS)}")
     _validate_output(config.output)
     if config.output.bleed_mm and mode != "reflect":
@@ -89,7 +96,7 @@ def _validate_farm(farm: FarmConfig) -> None:
     require(is_valid, "farm.timeout", farm.timeout, f"must be from 0 to {_MAX_WAIT_S:,} seconds")
     is_valid = _is_finite(farm.silence) and 0 < farm.silence <= _MAX_WAIT_S
     require(is_valid, "farm.silence", farm.silence, f"must be above 0 and at most {_MAX_WAIT_S:,} seconds")
-    if farm.address is not None and farm.executor != "ray":
+    if farm.address is not None and farm.executor == "inline":
         raise UserError(f"farm.address={farm.address} needs farm.executor=ray: drop one of them")
     worker = farm.worker
     for key, least in (("num_gpus", 0.0), ("num_cpus", 0.0), ("memory_gb", 1e-3), ("threads", 1)):
@@ -100,6 +107,8 @@ def _validate_farm(farm: FarmConfig) -> None:
     require(is_countable, "farm.worker.num_gpus", worker.num_gpus, "must be a share of one GPU, or a whole number of them")
     is_valid = worker.resident == "auto" or isinstance(worker.resident, bool)
     require(is_valid, "farm.worker.resident", worker.resident, "must be auto, true or false")
+    is_valid = worker.deterministic == "auto" or isinstance(worker.deterministic, bool)
+    require(is_valid, "farm.worker.deterministic", worker.deterministic, "must be auto, true or false")
     is_valid = worker.batch == "auto" or 1 <= _whole(worker.batch) <= 1024
     require(is_valid, "farm.worker.batch", worker.batch, "must be auto or from 1 to 1024")
     for name, amount in worker.resources.items():

@@ -15,6 +15,7 @@ from render.config.schema import Config
 from render.errors import Overtaken, RenderError, StorageError, UserError, WorkersLost
 from render.farm.checkpoint import ResumeKey
 from render.farm.conductor import BlockOptions, Conductor, Saving
+from render.farm.events import OctaveDone, StepDone
 from render.farm.executors import Executor
 from render.farm.farms import Farm, open_farm
 from render.farm.messages import WorkerFacts
@@ -24,12 +25,15 @@ from render.farm.worker.interface import RemoteProcess
 from render.farm.worker.kernel_recipe import KernelRecipe
 from render.job import resources
 from render.job.event_report import record_event, show_event
+from render.job.farm_changes import device_change, mixed_devices
 from render.job.notebook_display import NotebookDisplay, in_notebook
 from render.job.pictures import cut_for, make_pictures
+from render.job.program_report import report_first_step, report_programs
 from render.job.progress import Display, Displays, make_display, say
 from render.job.progress_file import ProgressFile
-from render.job.resolve import NetworkChoice, OpenSource, ResolvedJob, resolve
-from render.networks.weights import Loaded, load
+from render.job.resolve import OpenSource, ResolvedJob, resolve
+from render.job.weight_loading import load_weights
+from render.networks.weights import Loaded
 from render.planning.plan import Machine, Plan
 from render.planning.planner import make_plan
 from render.source.source import open_source
@@ -157,11 +161,11 @@ def prepared(draft: Draft, farm: Farm | None = None, loaded: Loaded | None = Non
     resolved = draft.resolved
     if farm is not None:
         with farm.lease() as executor:
-            yield _prepare(draft, loaded or load_weights(resolved.network), executor)
+            yield _prepare(draft, loaded or load_weights(resolved.network, resolved.config.look), executor)
         return
     # In a thread, because starting Ray and reading weights both take seconds and wait for different things.
     with ThreadPoolExecutor(1) as background:
-        loading = background.submit(load_weights, resolved.network)
+        loading = background.submit(load_weights, resolved.network, resolved.config.look)
         with (
             open_farm(
                 resolved.farm,
@@ -196,7 +200,8 @@ def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
             break
         except WorkersLost:
             executor.mend()
-    log.info("kernel ready")
+    (programs,) = Workers(executor).run([0], RemoteProcess.program_times)
+    log.info("kernel ready, %.2f s of it waiting for programs", programs.waited)
     resume_key = ResumeKey(
         resolved.directory.digest,
         loaded.sha256,
@@ -209,13 +214,6 @@ def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
             f"{loaded.sha256[:12]}): restore them, or fresh=true to start over"
         )
     return Job(resolved, plan, resume_key, loaded, executor, tuple(facts), draft.begun)
-
-
-def load_weights(network: NetworkChoice) -> Loaded:
-    """Load the weights of a network, published or local; raise `UserError` where they cannot be had."""
-    loaded = load(network.name, network.weights, network.sha256)
-    log.info("weights loaded: sha256 %s", loaded.sha256)
-    return loaded
 
 
 def render(job: Job, final_facts: Callable[[], Mapping[str, Any]] = dict) -> list[Place]:
@@ -265,10 +263,10 @@ def _render_and_export(job: Job, display: Display, final_facts: Callable[[], Map
         "rendering %s: %s of %s on %s",
         directory.pictures.place(directory.targets[0]), resolved.schedule, resolved.network.name, job.device,
     )  # fmt: skip
+    _warn_of_rounding(job, display)
     _start_record(job)
-    if directory.resume_key() not in (None, job.resume_key):
-        log.warning("going on with other settings of the farm than before: sums may be rounded differently")
-    conductor = _conduct(job, display)
+    conductor, first_step = _conduct(job, display)
+    report_programs(job.executor, directory)
     # The pictures are made from the checkpoint, so the workers' memory can be freed.
     conductor.release()
     dreamed = time.perf_counter()
@@ -280,6 +278,7 @@ def _render_and_export(job: Job, display: Display, final_facts: Callable[[], Map
     ended = time.perf_counter()
     timings = {
         "prepare": started - job.begun,
+        **({} if first_step is None else {"first_step": first_step - job.begun}),
         "dream": dreamed - started,
         "export": ended - dreamed,
         "total": ended - job.begun,
@@ -287,6 +286,21 @@ def _render_and_export(job: Job, display: Display, final_facts: Callable[[], Map
     directory.save(status="finished", seconds={name: round(seconds, 3) for name, seconds in timings.items()})
     log.info("finished in %.1f s: %s", timings["total"], ", ".join(map(str, pictures)))
     return pictures
+
+
+def _warn_of_rounding(job: Job, display: Display) -> None:
+    """Say if sums may be rounded differently than before, or from tile to tile."""
+    directory, warnings = job.resolved.directory, []
+    if directory.resume_key() not in (None, job.resume_key):
+        log.warning("going on with other settings of the farm than before: sums may be rounded differently")
+    change = device_change(directory.recorded_workers(), job.workers) if directory.unfinished() else None
+    if change:
+        warnings.append(f"going on with other devices ({change}): sums may be rounded differently")
+    if mixture := mixed_devices(job.workers):
+        warnings.append(f"workers differ ({mixture}): which pixels each rounds depends on who computes them")
+    for line in warnings:
+        log.warning(line)
+        display.say(line)
 
 
 def _start_record(job: Job) -> None:
@@ -305,9 +319,13 @@ def _start_record(job: Job) -> None:
     )
 
 
-def _conduct(job: Job, display: Display) -> Conductor:
-    """Run a conductor to its end, show and record its events, and return it."""
-    directory = job.resolved.directory
+def _conduct(job: Job, display: Display) -> tuple[Conductor, float | None]:
+    """Run a conductor to its end, and show and record its events.
+
+    Returns:
+        The conductor, and the time of `time.perf_counter` at which its first step was done, s; None if it did none.
+    """
+    directory, first_step, is_reported = job.resolved.directory, None, False
 
     def tell(line: str) -> None:
         log.info(line)
@@ -321,9 +339,15 @@ def _conduct(job: Job, display: Display) -> Conductor:
             metrics.update(event)
             show_event(event, display)
             record_event(event, directory, conductor.history)
+            if first_step is None and isinstance(event, StepDone):
+                first_step = time.perf_counter()
+            # Workers answer no calls while they step.
+            if first_step is not None and not is_reported and isinstance(event, OctaveDone):
+                report_first_step(job.executor, first_step - job.begun)
+                is_reported = True
     finally:
         metrics.close()
-    return conductor
+    return conductor, first_step
 
 
 def make_again(draft: Draft) -> list[Place]:

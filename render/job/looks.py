@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from render.config.compose import load_config
+from render.config.hydra_text import hydra_text
 from render.networks.weights import cached_path, find_model
 from render.system.paths import shipped_configs
 
 #: The look that suits most photographs, and the one that needs only weights from package registries.
-_BEST_LOOK, _NEXT_LOOK = "creatures", "palaces"
+_BEST_LOOK, _NEXT_LOOK = "pelt", "eyes"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,12 @@ def best_look(words: Sequence[str] = ()) -> tuple[str, str]:
     return _NEXT_LOOK, reason
 
 
+def look_without(model: str) -> Look:
+    """Return the best look of other models, one whose weights are here if there is one."""
+    others = [look for look in looks() if look.model != model]
+    return max(others, key=lambda look: (look.has_weights, look.name in (_BEST_LOOK, _NEXT_LOOK)))
+
+
 def _has_weights(model: str, words: Sequence[str]) -> bool:
     """Return True if a model's weights are in the cache, or if the words name it and a file."""
     has_file = any(word.startswith("model.weights=") for word in words) and f"model={model}" in words
@@ -64,4 +71,4 @@ def _read(name: str, about: str) -> Look:
     config = load_config("preview", [f"look={name}"])
     model = find_model(config.model.name)
     terms = config.objective.terms or config.objective.by_model.get(config.model.name) or model.default_terms
-    return Look(name, about, config.model.name, ", ".join(map(str, terms)), cached_path(model).exists())
+    return Look(name, about, config.model.name, ", ".join(map(hydra_text, terms)), cached_path(model).exists())

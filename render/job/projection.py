@@ -16,21 +16,23 @@ from render.errors import UserError
 from render.job import job as jobs
 from render.job import report
 from render.job.progress import duration_text
+from render.planning.change_cost import PREPARE_TILE, RESAMPLE, SENT_RATE, START_TILE, THREADS
 from render.planning.cost import (
-    CALL,
-    CALL_WITH_MARGINS,
+    CALL_WITH_PIXELS,
     CUT,
+    HOP,
     KEEP,
-    LEND,
     REACHED,
-    RESAMPLE,
     UPDATE,
     StepCost,
     Traffic,
+    ideal_cost,
     step_cost,
 )
+from render.planning.kernel_speed import KernelSpeed, kernel_speed
+from render.planning.margin_cost import FRAME, LANES, RECEIVE, SEND
 from render.planning.plan import size_text
-from render.planning.price import estimate, kernel_tflops, machine_of, network_bound_from
+from render.planning.price import COMPILE, COMPILING_THREADS, Estimate, estimate, machine_of, network_bound_from
 from render.source.source import Source, open_source
 from render.system.machine import cores
 from render.terminal.console import plain_console
@@ -38,6 +40,8 @@ from render.terminal.lines import print_lines
 
 #: Farm sizes that are shown beside the requested one, in workers.
 _SIZES = (1, 8, 64, 512)
+#: Twice the workers are worth it if they take at most this share of the time, and machines still do this share as much.
+_FASTER, _WORTH = 0.9, 0.75
 #: Most workers that a config may ask for.
 _MOST = 10_000
 
@@ -58,7 +62,7 @@ def print_projection(config: Config) -> None:
     workers = config.farm.workers or node.workers
     config = replace(config, farm=replace(config.farm, workers=workers))
     # First, so that a node of unknown speed is refused before anything is opened.
-    tflops = kernel_tflops(node, config.model.precision) if node.known else 1.0
+    speed = kernel_speed(node, config.model.precision) if node.known else KernelSpeed(1.0)
     # Opened once for all node types.
     source = open_source(config.image, config.seed, config.source)
     draft = jobs.draft(config, lambda *_: source, machine_of(node))
@@ -66,10 +70,11 @@ def print_projection(config: Config) -> None:
     sizes = sorted({*_SIZES, workers})
     final = draft.plan.final
     # Bytes do not depend on the kernels' speed.
-    costs = {size: step_cost(final, size, node, tflops) for size in sizes}
+    costs = {size: step_cost(final, size, node, speed) for size in sizes}
     console.print(bytes_table(costs, f"a step at {final.shape[1]} x {final.shape[0]} px"))
     if node.known:
-        console.print(times_table(costs, f"s a step on {node.name}, {config.model.precision}"))
+        alone = ideal_cost(final, node, speed)
+        console.print(times_table(costs, alone, f"s a step on {node.name}, {config.model.precision}"))
     tiles, busy = final.grid.tiles, Traffic.of(final.grid, workers, node.workers).workers
     if busy < workers:
         console.write_line(
@@ -77,9 +82,12 @@ def print_projection(config: Config) -> None:
             f"tiles.parallel={workers} cuts more, with more halo"
         )
     if node.known:
-        bound_workers = network_bound_from(lambda size: step_cost(final, size, node, tflops), min(_MOST, tiles))
+        bound_workers = network_bound_from(lambda size: step_cost(final, size, node, speed), min(_MOST, tiles))
         console.write_line(f"network      {_network(bound_workers, tiles)}")
+        console.write_line(f"kernels      {speed.source(final)}")
     console.print(_prices(draft, source, workers))
+    if node.known:
+        console.write_line(f"advice       {_advice(draft)}")
     console.write_line(f"disk         up to {size_text(draft.plan.disk_bytes)} in {draft.resolved.directory.place}")
     console.write_line(f"arithmetic   {draft.plan.flops / 1e12:,.1f} TFLOP in convolutions")
     print_lines(*assumptions(node))
@@ -91,6 +99,35 @@ def _network(point: int | None, tiles: int) -> str:
             f"never what bounds a step of this grid: it has {tiles} tile{'s' * (tiles != 1)}, for as many workers at most"
         )
     return f"bounds a step from {point} workers on"
+
+
+def _advice(draft: jobs.Draft) -> str:
+    """Return how many workers of the node to take: by powers of two, as long as more are worth their machines."""
+    config, plan = draft.resolved.config, draft.plan
+    node = config.node
+
+    def render_cost(workers: int) -> Estimate:
+        return estimate(plan, workers, node, precision=config.model.precision, every=config.checkpoint.every)
+
+    workers, chosen = 1, render_cost(1)
+    twice = render_cost(2)
+    while 2 * workers <= min(_MOST, plan.final.grid.tiles) and _is_worth(twice, chosen):
+        workers, chosen = 2 * workers, twice
+        twice = render_cost(2 * workers)
+    plural = "s" * (workers != 1)
+    return (
+        f"{workers} worker{plural} on {chosen.nodes} node{'s' * (chosen.nodes != 1)}: {_bill(chosen)}; "
+        f"{2 * workers} would take {_bill(twice)}"
+    )
+
+
+def _is_worth(more: Estimate, fewer: Estimate) -> bool:
+    """Return whether more workers are clearly faster, and their machines are used almost as well."""
+    return more.seconds < _FASTER * fewer.seconds and fewer.seconds * fewer.nodes >= _WORTH * more.seconds * more.nodes
+
+
+def _bill(cost: Estimate) -> str:
+    return duration_text(cost.seconds) + (f", {_dollars(cost.price)}" if cost.price is not None else "")
 
 
 def bytes_table(costs: Mapping[int, StepCost], title: str) -> Table:
@@ -111,19 +148,19 @@ def bytes_table(costs: Mapping[int, StepCost], title: str) -> Table:
     return table
 
 
-def times_table(costs: Mapping[int, StepCost], title: str) -> Table:
+def times_table(costs: Mapping[int, StepCost], alone: StepCost, title: str) -> Table:
     """Return a table of a step's and a checkpoint's seconds by the number of workers, and of what bounds the step.
 
-    Efficiency is one worker's time for the same tiles over that of all workers together.
+    Efficiency is one worker's time for the same tiles, `alone`, over that of all workers together.
     """
     table = Table(title=title, title_justify="left")
     headings = (
         "workers",
         "kernels",
         "host",
-        "driver",
         "update",
         "exchange",
+        "sums",
         "step",
         "efficiency",
         "checkpoint",
@@ -131,9 +168,8 @@ def times_table(costs: Mapping[int, StepCost], title: str) -> Table:
     )
     for heading in headings:
         table.add_column(heading, justify="right")
-    alone = next(iter(costs.values()))
     for workers, cost in costs.items():
-        seconds = (cost.kernels, cost.host, cost.driver, cost.update, cost.exchange, cost.seconds)
+        seconds = (cost.kernels, cost.host, cost.update, cost.exchange, cost.sums, cost.seconds)
         table.add_row(
             f"{workers:,}", *map(_seconds, seconds), f"{100 * efficiency(cost, workers, alone):.0f} %",
             _seconds(cost.save), cost.bound,
@@ -151,11 +187,17 @@ def assumptions(node: NodeConfig) -> list[str]:
     lines = [
         "exact        windows, halos, bytes of margins and checkpoints, operations: counted as the conductor deals tiles",
         f"measured     {CUT * 1e9:.1f} ns to cut a window's pixel out, {KEEP * 1e9:.1f} to keep a gradient's, "
-        f"{UPDATE * 1e9:.1f} to update one, {LEND * 1e9:.1f} to lend one",
-        f"             {RESAMPLE * 1e9:.0f} ns a pixel between octaves, {CALL_WITH_MARGINS * 1e3:.1f} ms of the driver for "
-        f"a call with margins, {CALL * 1e3:.1f} for others; on a two-core machine",
-        f"assumed      {REACHED:.0%} of net and store; what kernels reach; a node's workers numbered one after another",
-        "not counted  starting machines, compiling, PCIe, reading a large source, writing pictures, filters, lost machines",
+        f"{UPDATE * 1e9:.1f} to update one",
+        f"             of a thread {SEND * 1e9:.1f} ns to send a margin's pixel, {RECEIVE * 1e9:.1f} to receive one, "
+        f"{FRAME * 1e6:.0f} us for a frame",
+        f"             {3 * RESAMPLE * 1e9:.0f} ns of a thread for a pixel between octaves, or on a device "
+        f"{(PREPARE_TILE + START_TILE) * 1e3:.1f} ms for a tile",
+        f"             {CALL_WITH_PIXELS * 1e3:.1f} ms of the driver for a call at an octave change; on a two-core machine",
+        f"             {COMPILE:.0f} s to compile a kernel for an accelerator, {COMPILING_THREADS} at once, before octaves",
+        f"assumed      {REACHED:.0%} of net and store, {HOP * 1e6:.0f} us on the way; a node's blocks side by side",
+        f"             between octaves {THREADS} threads for each accelerator, in steps {2 * LANES} for margins; "
+        f"{SENT_RATE / 1e9:.0f} GB/s to it and back",
+        "not counted  starting machines, compiling for CPUs, reading a large source, pictures, filters, lost nodes",
     ]
     if node.known:
         node_values = [
@@ -172,7 +214,18 @@ def _prices(draft: jobs.Draft, source: Source, workers: int) -> Table:
     config = draft.resolved.config
     farm = f"{workers} worker{'s' * (workers != 1)}"
     table = Table(title=f"the whole render, {farm}, {config.model.precision}", title_justify="left")
-    for heading in ("node", "nodes", "step", "steps", "checkpoints", "octave changes", "time", "on demand", "spot"):
+    for heading in (
+        "node",
+        "nodes",
+        "step",
+        "steps",
+        "checkpoints",
+        "changes",
+        "compiling",
+        "time",
+        "on demand",
+        "spot",
+    ):
         table.add_column(heading, justify="left" if heading == "node" else "right")
     for node in [config.node] if config.node.known else node_types():
         try:
@@ -186,7 +239,8 @@ def _prices(draft: jobs.Draft, source: Source, workers: int) -> Table:
             continue
         table.add_row(
             node.name, f"{render_cost.nodes:,}", _seconds(render_cost.final.seconds), duration_text(render_cost.steps),
-            duration_text(render_cost.saves), duration_text(render_cost.changes), duration_text(render_cost.seconds),
+            duration_text(render_cost.saves), duration_text(render_cost.changes), duration_text(render_cost.compiling),
+            duration_text(render_cost.seconds),
             _dollars(render_cost.price), _dollars(render_cost.spot_price),
         )  # fmt: skip
     return table

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from render.job.job import Job
+from render.job.program_report import ShapeState, shapes_text
 from render.job.progress import duration_text
 from render.job.resolve import ResolvedJob
 from render.networks.weights import is_published
@@ -94,8 +95,14 @@ def print_octaves(plan: Plan, job: ResolvedJob, seconds: Sequence[float] | None 
         )
 
 
-def print_plan(job: Job, window_seconds: float) -> None:
-    """Print the plan as tables with memory, disk and time; a window of the smallest octave takes `window_seconds`."""
+def print_plan(job: Job, window_seconds: float, shapes: Sequence[ShapeState] = ()) -> None:
+    """Print the plan as tables with memory, disk and time.
+
+    Args:
+        job: The prepared job.
+        window_seconds: Time of a window of the smallest octave, s.
+        shapes: The plan's kernel shapes, if they are known.
+    """
     plan, directory = job.plan, job.resolved.directory
     console = plain_console()
     rate = plan.octaves[0].window_flops / window_seconds
@@ -105,6 +112,8 @@ def print_plan(job: Job, window_seconds: float) -> None:
     console.write_line(f"halo         {plan.halo} px ({halo}), stride {plan.stride} px")
     console.write_line(f"weights      {_weights(job)}")
     console.write_line(f"device       {job.device}, kernel {size_text(plan.kernel_bytes)}")
+    if shapes:
+        console.write_line(f"kernels      {shapes_text(shapes, len(plan.octaves))}")
     each = f", {size_text(plan.worker_bytes)} of it for each of {plan.workers} workers" if plan.workers > 1 else ""
     console.write_line(f"memory       {size_text(plan.memory_bytes)} in all{each}")
     if plan.scratch_bytes:

@@ -9,11 +9,14 @@ from pathlib import Path
 
 from render.config.octave_settings import AUTO, listed_octaves, settings_by_octave
 from render.config.schema import Config, FarmConfig, ModelConfig, SourceConfig, pictures
+from render.config.validation import MAX_OCTAVES
 from render.dreaming.optimizer import Optimizer
 from render.dreaming.term_syntax import Materials
 from render.errors import UserError
 from render.export.profile import Profile
+from render.farm.farms import chosen_executor
 from render.geometry.geometry import BOUNDARY_MODES
+from render.geometry.source_window import SourceWindow
 from render.job.colour_reference import ColourReference, open_reference
 from render.job.materials import Library
 from render.job.pictures import usable_profile
@@ -49,7 +52,7 @@ class NetworkChoice:
         architecture: Its architecture, with the number of classes that the weights are for.
         weights: File of weights on this machine; None for the published ones.
         sha256: Checksum that the file must have, if any.
-        precision: Number type of kernels: `float32` or `bfloat16`.
+        precision: Number type of kernels, one of `render.config.schema.PRECISIONS`.
         labels: File with the names of its classes; None for ImageNet's.
     """
 
@@ -102,7 +105,7 @@ class ResolvedJob:
         profile: Colour profile of the pictures.
         reference: Picture whose colours the pictures take; None for none.
         plan_request: Values that the plan depends on.
-        farm: Executor and workers.
+        farm: Executor, `ray` or `inline`, and workers.
         scratch: Directory of the mapped files for blocks larger than memory.
         checkpoint_interval: Seconds between checkpoints; 0 saves after every step.
         quiet: True if nothing but errors is printed.
@@ -161,6 +164,10 @@ def resolve(config: Config, opener: OpenSource = open_source) -> ResolvedJob:
     directory = RunDirectory(config, _identity(network, schedule, masks, source))
     source = source.laid_out(layout.window, directory.home.levels)
     profile = usable_profile(config)
+    request = plan_request(
+        config, network.architecture, schedule, layout.shape,
+        channels=profile.channels, source_disk=source.disk_bytes, source_window=layout.window,
+    )  # fmt: skip
     return ResolvedJob(
         config=config,
         name=config.name,
@@ -174,10 +181,8 @@ def resolve(config: Config, opener: OpenSource = open_source) -> ResolvedJob:
         directory=directory,
         profile=profile,
         reference=open_reference(config, source.sha256),
-        plan_request=plan_request(
-            config, network.architecture, schedule, layout.shape, channels=profile.channels, source_disk=source.disk_bytes
-        ),
-        farm=config.farm,
+        plan_request=request,
+        farm=replace(config.farm, executor=chosen_executor(config.farm)),
         scratch=_scratch_directory(config.farm, directory),
         checkpoint_interval=config.checkpoint.every,
         quiet=config.quiet,
@@ -196,12 +201,20 @@ def with_octave_count(
         schedule: Its schedule, as `schedule_of` returns it.
         shape: (height, width) px of the canvas, bleed included.
         architecture: The network.
+
+    Raises:
+        UserError: The scale is so near to 1 that there would be more than `MAX_OCTAVES`.
     """
     if config.octaves.count != AUTO:
         return config, schedule
     count = listed_octaves(config)
     if count is None:
         count = auto_octave_count(shape, config.octaves.scale, schedule, architecture)
+        if count > MAX_OCTAVES:
+            raise UserError(
+                f"octaves.count=auto would take {count:,} octaves with octaves.scale={config.octaves.scale}, and "
+                f"{MAX_OCTAVES:,} is the most: set a larger octaves.scale (1.4 is usual)"
+            )
         schedule = replace(schedule, stages=schedule.stages * count)
     return replace(config, octaves=replace(config.octaves, count=count)), schedule
 
@@ -225,6 +238,7 @@ def plan_request(
     *,
     channels: int = 3,
     source_disk: SourceDisk = lambda _: 0,
+    source_window: SourceWindow | None = None,
 ) -> PlanRequest:
     """Return the values that a job's plan depends on.
 
@@ -235,6 +249,7 @@ def plan_request(
         shape: (height, width) px of the canvas, bleed included.
         channels: Channels of the finished picture; 4 is CMYK.
         source_disk: Returns the bytes that the source stores in the run directory.
+        source_window: Part of the source that the canvas shows; None for noise.
     """
     copies = {form: len(paths) for form, paths in pictures(config.output).items()}
     return PlanRequest(
@@ -247,6 +262,8 @@ def plan_request(
         residence=ResidencySettings(config.farm.worker.resident, config.farm.worker.batch),
         files=PictureFiles(copies, config.output.bits, channels),
         source_disk=source_disk,
+        source_window=source_window,
+        precision=config.model.precision,
     )
 
 

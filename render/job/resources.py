@@ -7,12 +7,11 @@ from collections.abc import Sequence
 
 import psutil
 
-from render.farm.conductor import filter_bytes_exchanged
+from render.farm.conductor import chunk_bytes_exchanged
 from render.farm.messages import WorkerFacts
 from render.geometry.blocks import deal_blocks
-from render.geometry.geometry import BAND
+from render.geometry.geometry import BAND, PIXEL_BYTES
 from render.job.resolve import ResolvedJob
-from render.planning.cost import Traffic
 from render.planning.plan import Machine, Plan
 from render.system.machine import free_disk, host_memory, same_disk
 
@@ -22,8 +21,6 @@ _PROGRAM_BYTES, _RAY_BYTES = 450_000_000, 300_000_000
 _STORED_STRIPS, _STORED_BYTES = 4, 150_000_000
 #: Ray's object store is this much larger than what is known to lie in it.
 _STORE_RESERVE = 1.2
-#: Bytes of a pixel, three channels of float32.
-_PIXEL = 12
 #: Memory assumed for machines of a cluster before its workers exist, and free space for an object store, bytes.
 _UNKNOWN_MEMORY, _UNLIMITED_DISK = 1 << 50, 1 << 62
 
@@ -85,13 +82,9 @@ def _worker_limit(job: ResolvedJob) -> int | None:
 def store_bytes(job: ResolvedJob, plan: Plan) -> int:
     """Return the bytes that Ray holds at once on this machine.
 
-    They are weights, source and masks, and pixels on their way between workers.
+    They are weights, source and masks, and pixels on their way between workers: strips of the canvas while octaves change,
+    or parts of chunks for a checkpoint. What workers exchange in a step goes through connections of their own.
     """
-    strip_bytes = job.workers * _STORED_STRIPS * _PIXEL * min(BAND, plan.final.grid.canvas.area)
-    # The margins of two steps, and the neighbours' pixels that the gradient's filter needs.
-    exchanged_bytes = max(
-        2 * Traffic.of(octave.grid, job.workers).bytes
-        + filter_bytes_exchanged(deal_blocks(octave.grid, job.workers), octave.stage)
-        for octave in plan.octaves
-    )
-    return int(_STORE_RESERVE * (job.picture_bytes + _STORED_BYTES + strip_bytes + exchanged_bytes))
+    strip_bytes = job.workers * _STORED_STRIPS * PIXEL_BYTES * min(BAND, plan.final.grid.canvas.area)
+    chunk_bytes = max(chunk_bytes_exchanged(deal_blocks(octave.grid, job.workers)) for octave in plan.octaves)
+    return int(_STORE_RESERVE * (job.picture_bytes + _STORED_BYTES + max(strip_bytes, chunk_bytes)))

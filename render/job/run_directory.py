@@ -32,6 +32,7 @@ from render.job.targets import Target, preview_path, targets
 from render.source.pyramid import discard_levels
 from render.storage.url import Place, checked_url, joined
 from render.storage.user_paths import user_path
+from render.system.beginning import note_beginning
 from render.system.logs import log_to
 
 
@@ -184,6 +185,8 @@ class RunDirectory:
                 self.pictures.continue_record()
                 if begins and self.unfinished() is None:
                     self._remove_run()
+                if begins:
+                    note_beginning()
                 json_name = self.run_id if self._config.log == "json" else None
                 with self.home.working(), log_to(self.path / LOG, self._recorder.save_failure, json_of=json_name):
                     try:
@@ -223,6 +226,10 @@ class RunDirectory:
                 **facts,
             }
         )
+
+    def recorded_workers(self) -> Any:
+        """Return the facts of the workers that the stored record has; None without any."""
+        return self._recorder.read().record.get("workers")
 
     def reopen_record(self) -> None:
         """Continue the record of a finished run.

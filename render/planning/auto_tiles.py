@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from render.geometry.geometry import Grid
+from render.planning.shared_shapes import SharingSettings, shared_cores
 
 #: Largest window, px: with larger ones progress shows too rarely, and there are too few tiles to deal.
 _MAX_WINDOW = 4096 * 4096
@@ -30,6 +32,7 @@ def auto_grids(
     budget: int,
     bytes_per_pixel: float,
     kernel_bytes: Callable[[Sequence[Grid]], int],
+    sharing: SharingSettings | None = None,
 ) -> tuple[list[Grid], int]:
     """Return the least-work grid of every octave whose windows fit the budget, and the bytes of the largest window.
 
@@ -42,10 +45,14 @@ def auto_grids(
         budget: Most bytes of a kernel call.
         bytes_per_pixel: First guess of a kernel call's bytes for a pixel of its window.
         kernel_bytes: Returns the most bytes that a kernel call of these grids takes.
+        sharing: Settings by which octaves share shapes; None lets each have its own. Its `area` is not used.
     """
     area, has_grown = min(float(_MAX_WINDOW), budget / bytes_per_pixel), False
     while True:
         grids = [_least_work(shape, partial(make_grid, octave), area, parallel) for octave, shape in enumerate(shapes)]
+        if sharing is not None:
+            cores = shared_cores(grids, _work_of, replace(sharing, area=area))
+            grids = [make_grid(octave, core) for octave, core in enumerate(cores)]
         needed = kernel_bytes(grids)
         largest_window = max(math.prod(octave_grid.window_shape) for octave_grid in grids)
         if needed > budget and largest_window <= area:
@@ -99,10 +106,19 @@ def _least_work(shape: tuple[int, int], make_grid: Callable[[tuple[int, int]], G
 
 
 def _window_work(grid: Grid) -> int:
+    """Return the work of a window of a grid, in pixels: see `_work_of`."""
+    return _work_of(grid.window_shape, grid.core_shape, (grid.rows.halo, grid.columns.halo))
+
+
+def _work_of(window: tuple[int, int], core: tuple[int, int], halo: tuple[int, int]) -> int:
     """Return the work of a window, in pixels: all of it forward, and a part back.
 
     The part that goes back is on average half a halo wider than the core on every side.
+
+    Args:
+        window: (rows, columns) of the window, px.
+        core: (rows, columns) of the core, px.
+        halo: Halo along rows and columns, px.
     """
-    sides = zip(grid.window_shape, grid.core_shape, (grid.rows.halo, grid.columns.halo), strict=True)
-    rows, columns = (min(window, core + halo) for window, core, halo in sides)
-    return math.prod(grid.window_shape) + rows * columns
+    rows, columns = (min(whole, inner + around) for whole, inner, around in zip(window, core, halo, strict=True))
+    return math.prod(window) + rows * columns

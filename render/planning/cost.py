@@ -8,7 +8,7 @@ milliseconds. Seconds are a model on top of them: `step_cost` says which numbers
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -16,34 +16,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from render.config.schema import NodeConfig
-from render.geometry.blocks import Block, chunk_extent, deal_blocks
-from render.geometry.geometry import CHUNK, Axis, Grid, Interval, Rect, boundary_runs
-from render.planning.deal import tiles_a_call
+from render.geometry.blocks import Block, chunk_extent, deal_blocks, node_order
+from render.geometry.geometry import CHUNK, PIXEL_BYTES, Axis, Grid, Interval, Rect
+from render.planning.change_cost import change_seconds, strip_count
+from render.planning.deal import FAN_OUT
+from render.planning.kernel_speed import KernelSpeed
+from render.planning.margin_cost import FRAME, ExchangeCost, exchange_cost, owner_pixels
 from render.planning.plan import Octave
 from render.planning.residence import (
     ALLOCATED,
     TOTAL_SHARE,
     WINDOWS_SHARE,
-    canvas_bytes,
-    slots_bytes,
     stepping_bytes,
 )
 
 #: The part that takes most of a step's time.
-Bound = Literal["kernels", "host", "driver", "network"]
+Bound = Literal["kernels", "host", "sums", "margins", "network"]
 
 #: Seconds per pixel of one process, measured with NumPy on one core of a two-core cloud machine: to cut out a window, to
-#: measure and store a gradient, to update the canvas, and to copy a margin three times (out of the canvas, into the object
-#: store, out of it).
-CUT, KEEP, UPDATE, LEND = 1.7e-9, 4.8e-9, 2.2e-9, 3 * 1.7e-9
-#: Seconds to resample a pixel, measured on the same machine. An octave resamples three times: detail and source at its
-#: beginning, the source again at its end.
-RESAMPLE = 3 * 21e-9
-#: Seconds of the driver for a call that passes on eight margins, and for a plain call, measured with Ray on that machine.
-CALL_WITH_MARGINS, CALL = 1.0e-3, 0.3e-3
+#: measure and store a gradient, and to update the canvas.
+CUT, KEEP, UPDATE = 1.7e-9, 4.8e-9, 2.2e-9
+#: Seconds of a frame on its way. Assumed.
+HOP = 100e-6
+#: Seconds of the driver for a call that passes on pixels at an octave change, measured with Ray on that machine.
+CALL_WITH_PIXELS = 1.0e-3
 #: Share of the nominal rate that a network or a store reaches. Assumed.
 REACHED = 0.5
-_PIXEL = 12
+#: Stands for a device that holds any canvas, GB.
+_LARGEST_DEVICE_GB = 1e9
 
 
 @dataclass(frozen=True)
@@ -65,19 +65,15 @@ class Cover:
             owned: Intervals that workers own, in order, without gaps.
             padded: The same intervals with their margins.
         """
-        bounds = np.asarray([owned[0].start, *(part.stop for part in owned)], np.int64)
-        needs = np.zeros((len(padded), len(owned)), np.int64)
-        for row, interval in enumerate(padded):
-            for run in boundary_runs(interval, axis.length, axis.mode):
-                needs[row] += np.diff(np.clip(bounds, run.source.start, run.source.stop))
-        return cls(tuple(owned), needs)
+        return cls(tuple(owned), np.stack([owner_pixels(axis, tuple(owned), interval) for interval in padded]))
 
 
 @dataclass(frozen=True)
 class Traffic:
     """Deal of a grid to workers, and the bytes that they send each other for every step, float32 RGB.
 
-    `per_node` workers share a machine and are numbered consecutively; traffic between them does not cross the network.
+    `per_node` workers share a machine; traffic between them does not cross the network. `order` has the blocks of each
+    machine together: see `node_order`.
     """
 
     grid: Grid
@@ -86,9 +82,8 @@ class Traffic:
     per_node: int
     largest: tuple[int, int]
     busiest_tiles: int
-    #: Bytes of a device's memory for the largest canvas and the largest slots of a block, if they are resident there.
-    canvas_bytes: int
-    slots_bytes: int
+    blocks: tuple[Block, ...]
+    order: tuple[int, ...]
 
     @classmethod
     def of(cls, grid: Grid, workers: int, per_node: int = 1) -> Traffic:
@@ -107,8 +102,8 @@ class Traffic:
             per_node,
             _largest(blocks),
             max(block.size for block in blocks),
-            max(map(canvas_bytes, blocks)),
-            max(map(slots_bytes, blocks)),
+            blocks,
+            tuple(node_order(blocks, per_node)),
         )
 
     @property
@@ -126,14 +121,21 @@ class Traffic:
         """Bytes that each worker receives from others in a step: (workers,)."""
         padded = np.outer(self.rows.needs.sum(axis=1), self.columns.needs.sum(axis=1))
         inner = np.outer(self.rows.needs.diagonal(), self.columns.needs.diagonal())
-        return _PIXEL * (padded - inner).ravel()
+        return PIXEL_BYTES * (padded - inner).ravel()
+
+    def frames(self, worker: int) -> NDArray[np.int64]:
+        """Return the bytes that a worker receives from each other in a step: (rows, columns) of blocks."""
+        row, column = divmod(worker, len(self.columns.owned))
+        frames = PIXEL_BYTES * np.outer(self.rows.needs[row], self.columns.needs[column])
+        frames[row, column] = 0
+        return frames
 
     @cached_property
     def sent(self) -> NDArray[np.int64]:
         """Bytes that each worker sends to others in a step: (workers,)."""
         lent = np.outer(self.rows.needs.sum(axis=0), self.columns.needs.sum(axis=0))
         inner = np.outer(self.rows.needs.diagonal(), self.columns.needs.diagonal())
-        return _PIXEL * (lent - inner).ravel()
+        return PIXEL_BYTES * (lent - inner).ravel()
 
     @property
     def bytes(self) -> int:
@@ -145,11 +147,11 @@ class Traffic:
         """Bytes that the busiest machine's network carries in a step, in or out, whichever is more."""
         incoming, outgoing = [], []
         for node in range(self.nodes):
-            members = np.arange(node * self.per_node, min((node + 1) * self.per_node, self.workers))
+            members = np.asarray(self.order[node * self.per_node : (node + 1) * self.per_node])
             down, across = np.divmod(members, len(self.columns.owned))
             inside = self.rows.needs[np.ix_(down, down)] * self.columns.needs[np.ix_(across, across)]
             # Bytes between the machine's own workers. The diagonal, each worker's own pixels, is no traffic.
-            local_bytes = _PIXEL * int(inside.sum() - inside.diagonal().sum())
+            local_bytes = PIXEL_BYTES * int(inside.sum() - inside.diagonal().sum())
             incoming.append(int(self.received[members].sum()) - local_bytes)
             outgoing.append(int(self.sent[members].sum()) - local_bytes)
         return max(*incoming, *outgoing)
@@ -160,12 +162,13 @@ class Traffic:
         canvas = self.grid.canvas
         down = [chunk_extent(Rect(part, canvas.columns), canvas, CHUNK).rows.size for part in self.rows.owned]
         across = [chunk_extent(Rect(canvas.rows, part), canvas, CHUNK).columns.size for part in self.columns.owned]
-        return _PIXEL * np.outer(np.asarray(down, np.int64), np.asarray(across, np.int64)).ravel()
+        return PIXEL_BYTES * np.outer(np.asarray(down, np.int64), np.asarray(across, np.int64)).ravel()
 
     @cached_property
     def node_saved(self) -> int:
         """Bytes of canvas that the busiest machine writes to a checkpoint."""
-        return int(max(np.add.reduceat(self.saved, np.arange(0, self.workers, self.per_node))))
+        by_node = self.saved[np.asarray(self.order)]
+        return int(max(np.add.reduceat(by_node, np.arange(0, self.workers, self.per_node))))
 
 
 @dataclass(frozen=True)
@@ -181,48 +184,54 @@ class StepCost:
     halo_work: float
     kernels: float
     host: float
-    driver: float
+    sums: float
     update: float
-    network: float
-    copies: float
+    margins: ExchangeCost
     save: float
     save_bytes: int
     change: float
 
     @property
     def seconds(self) -> float:
-        """Seconds of a step: kernels, the host's work and the driver's run in parallel, update and exchange follow."""
-        return max(self.kernels, self.host, self.driver) + self.update + self.exchange
+        """Seconds of a step: kernels and the host's work run in parallel, and so does most of the exchange."""
+        return self.tiles + self.sums + self.update + self.exchange
+
+    @property
+    def tiles(self) -> float:
+        """Seconds of the tiles, if all windows are there."""
+        return max(self.kernels, self.host)
 
     @property
     def exchange(self) -> float:
-        """Seconds in which margins travel. Nothing hides them: a step's first window waits for its whole margin."""
-        return self.network + self.copies
+        """Seconds in which tiles wait for margins."""
+        return self.margins.exposed(self.tiles)
 
     @property
     def bound(self) -> Bound:
         """The part whose speed limits the step most."""
+        waits_for_network = self.margins.network > self.margins.copies
         shares: dict[Bound, float] = {
             "kernels": self.kernels,
-            "host": self.host + self.update + self.copies,
-            "driver": self.driver,
-            "network": self.network,
+            "host": self.host + self.update,
+            "sums": self.sums,
+            "margins": 0.0 if waits_for_network else self.exchange,
+            "network": self.exchange if waits_for_network else 0.0,
         }
         return max(shares, key=lambda name: shares[name])
 
     @property
     def network_bound(self) -> bool:
         """True if margins take longer on the network than the pixels take in kernels or host, and the update."""
-        return self.network > max(self.kernels, self.host) + self.update
+        return self.margins.network > self.tiles + self.update
 
 
-def step_cost(octave: Octave, workers: int, node: NodeConfig, tflops: float) -> StepCost:
+def step_cost(octave: Octave, workers: int, node: NodeConfig, speed: KernelSpeed) -> StepCost:
     """Return the cost of a step of an octave on `workers` workers of a kind of node.
 
-    Measured: the seconds of a process per pixel, and of the driver per call. Assumed: `tflops`, the rates of network
-    and store, and that `REACHED` of these is reached. Counted exactly: windows, bytes of margins and of checkpoints.
-    Not counted: filters of the gradient, PCIe (24 bytes per pixel that travels to a device and back, less than the
-    host's own work), an oversubscribed network, stragglers.
+    Measured: the seconds of a process per pixel and per frame. Assumed: the rates of network and store, and
+    that `REACHED` of these is reached. `speed` says whether that of kernels is measured. Counted exactly: windows, bytes of
+    margins and of checkpoints. Not counted: filters of the gradient, windows on their way to a device and back (24 bytes a
+    pixel, less than the host's own work), an oversubscribed network, stragglers.
 
     If a block is resident on its device, the host neither cuts windows nor stores gradients nor updates. The device
     does it instead, with tens of bytes per pixel of its own memory: negligible beside the kernels.
@@ -231,15 +240,13 @@ def step_cost(octave: Octave, workers: int, node: NodeConfig, tflops: float) -> 
         octave: The octave.
         workers: The number of workers.
         node: The kind of node.
-        tflops: The rate that a worker's kernels reach, 10^12 operations a second.
+        speed: Speed of a worker's kernels.
     """
     traffic = Traffic.of(octave.grid, workers, node.workers)
     windows = traffic.busiest_tiles * len(octave.stage.regions)
     area = octave.grid.window_shape[0] * octave.grid.window_shape[1]
     block = traffic.largest[0] * traffic.largest[1]
-    kernels = windows * octave.window_flops / (tflops * 1e12)
-    more_calls = -(-max(0, traffic.busiest_tiles - 1) // tiles_a_call(kernels / traffic.busiest_tiles))
-    received = int(traffic.received.max())
+    kernels = windows * speed.window_seconds(octave)
     hosted = not resides(octave, traffic, node)
     parts = 1 + octave.stage.optimizer.moments
     return StepCost(
@@ -248,15 +255,29 @@ def step_cost(octave: Octave, workers: int, node: NodeConfig, tflops: float) -> 
         halo_work=octave.step_window_pixels / octave.grid.canvas.area,
         kernels=kernels,
         host=hosted * (windows * area * CUT + len(octave.stage.regions) * block * KEEP),
-        # Two calls for each step: one begins it, one updates and lends margins.
-        driver=traffic.workers * (2 * (CALL_WITH_MARGINS if received else CALL) + more_calls * CALL),
+        sums=sums_seconds(traffic.workers),
         update=hosted * block * UPDATE,
-        network=traffic.node_bytes / _rate(node.network_gbit),
-        copies=received / _PIXEL * LEND,
+        margins=exchange_cost(traffic, _rate(node.network_gbit), resident=not hosted),
         save=parts * traffic.node_saved / _rate(node.store_gbit),
-        save_bytes=parts * _PIXEL * octave.grid.canvas.area,
-        change=block * RESAMPLE,
+        save_bytes=parts * PIXEL_BYTES * octave.grid.canvas.area,
+        change=change_seconds(octave, block, resident=not hosted, accelerated=node.device_gb is not None)
+        + traffic.workers * strip_count(traffic.largest, resident=not hosted) * CALL_WITH_PIXELS,
     )
+
+
+def ideal_cost(octave: Octave, node: NodeConfig, speed: KernelSpeed) -> StepCost:
+    """Return the cost of a step for one worker whose device holds any canvas: no number of workers is more efficient."""
+    return step_cost(octave, 1, node if node.device_gb is None else replace(node, device_gb=_LARGEST_DEVICE_GB), speed)
+
+
+def sums_seconds(workers: int) -> float:
+    """Return the seconds from a step's last gradient to its divisors on all workers: sums up the tree, divisors down."""
+    seconds, last = 0.0, workers - 1
+    while last > 0:
+        # On each level a worker receives from all its children, and answers each.
+        seconds += 2 * (min(last, FAN_OUT) * FRAME + HOP)
+        last = (last - 1) // FAN_OUT
+    return seconds
 
 
 def resides(octave: Octave, traffic: Traffic, node: NodeConfig) -> bool:
@@ -270,9 +291,8 @@ def resides(octave: Octave, traffic: Traffic, node: NodeConfig) -> bool:
     memory, window_bytes = int(ALLOCATED * 1e9 * node.device_gb), octave.device_window_bytes
     batch = octave.residence.windows_per_call("gpu", octave.grid.window_shape, window_bytes, int(WINDOWS_SHARE * memory))
     windows = min(batch, octave.grid.tiles) * window_bytes
-    # The source under a block takes about as much as the slots.
-    source = traffic.slots_bytes if octave.stage.conditioning.shoulder else 0
-    return stepping_bytes(traffic.canvas_bytes + source, traffic.slots_bytes, windows) <= TOTAL_SHARE * memory
+    needed = max(stepping_bytes(block, octave.stage, windows, needs_source=octave.needs_source) for block in traffic.blocks)
+    return needed <= TOTAL_SHARE * memory
 
 
 def _rate(gbit: float | None) -> float:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from render.config.formats import FORMATS
 from render.dreaming.stage import Stage
 from render.geometry.blocks import Block, deal_blocks
-from render.geometry.geometry import BAND
+from render.geometry.geometry import BAND, PIXEL_BYTES
 from render.planning.plan import Octave
 from render.planning.schedule import Schedule
 
-_PIXEL, _PICTURE_PIXEL = 12, 3  # bytes of three float32 or uint8 channels
+#: Bytes of a pixel of a picture: three channels of uint8.
+_PICTURE_PIXEL = 3
 #: Strips of `BAND` px in memory at once while octaves change, including those of the source.
 _STRIPS_IN_TRANSIT = 8
 #: Most pixels of an octave's preview.
@@ -52,10 +53,23 @@ def block_bytes(octaves: Sequence[Octave], workers: int, schedule: Schedule) -> 
         blocks = deal_blocks(octave.grid, workers)
         for number, block in enumerate(blocks):
             gradients, other_bytes = _arrays(octave.stage, schedule, block)
-            gradient_or_old_block = max(gradients, _PIXEL * before[number].padded.area if number < len(before) else 0)
-            largest[number] = max(largest.get(number, 0), _PIXEL * block.padded.area + gradient_or_old_block + other_bytes)
+            gradient_or_old_block = max(gradients, PIXEL_BYTES * before[number].padded.area if number < len(before) else 0)
+            largest[number] = max(
+                largest.get(number, 0), PIXEL_BYTES * block.padded.area + gradient_or_old_block + other_bytes
+            )
         before = blocks
     return list(largest.values())
+
+
+def margin_bytes(octaves: Sequence[Octave], workers: int) -> int:
+    """Return the bytes of what a worker sends and receives in a step, at most: each about as many pixels as its margin.
+
+    Blocks on a device need them on its host. Blocks of the host send and receive rows in place, but copy what a filter of
+    the gradient reads around them, which is less.
+    """
+    dealt = (deal_blocks(octave.grid, workers) for octave in octaves)
+    margins = (block.padded.area - block.pixels.area for blocks in dealt if len(blocks) > 1 for block in blocks)
+    return 2 * PIXEL_BYTES * max(margins, default=0)
 
 
 def _arrays(stage: Stage, schedule: Schedule, block: Block) -> tuple[int, int]:
@@ -69,7 +83,9 @@ def _arrays(stage: Stage, schedule: Schedule, block: Block) -> tuple[int, int]:
         source = block.padded.area
     elif conditioning.compares:
         source = area
-    return _PIXEL * gradients, _PIXEL * (source + stage.optimizer.moments * area) + _PIXEL // 3 * masks * area
+    return PIXEL_BYTES * gradients, PIXEL_BYTES * (
+        source + stage.optimizer.moments * area
+    ) + PIXEL_BYTES // 3 * masks * area
 
 
 def working_bytes(final: Octave, devices: int) -> int:
@@ -77,7 +93,7 @@ def working_bytes(final: Octave, devices: int) -> int:
     rows, columns = final.grid.window_shape
     # Two windows are in flight for each device; several devices need them once more, stacked in one array.
     windows = 2 if devices == 1 else 4 * devices
-    return _PIXEL * (_STRIPS_IN_TRANSIT * min(BAND, final.grid.canvas.area) + windows * rows * columns)
+    return PIXEL_BYTES * (_STRIPS_IN_TRANSIT * min(BAND, final.grid.canvas.area) + windows * rows * columns)
 
 
 def disk_bytes(shapes: Sequence[tuple[int, int]], files: PictureFiles, moments: int) -> int:
@@ -90,5 +106,5 @@ def disk_bytes(shapes: Sequence[tuple[int, int]], files: PictureFiles, moments: 
     """
     area = shapes[-1][0] * shapes[-1][1]
     previews = sum(min(height * width, _PREVIEW_AREA) for height, width in shapes)
-    checkpoints = 2 * (1 + moments) * _PIXEL * area
+    checkpoints = 2 * (1 + moments) * PIXEL_BYTES * area
     return round(checkpoints + files.nbytes(area) + _PICTURE_PIXEL * previews + _LOG_BYTES)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from render.dreaming.stage import Stage
 from render.geometry.geometry import Grid
+from render.geometry.source_window import SourceWindow
 from render.planning.residence import ResidencySettings
 
 #: Share of a device's memory for a kernel call, and of all memory for everything.
@@ -59,7 +60,9 @@ class Octave:
     and of the pass before it that measures the canvas, if an objective needs one.
     Wherever time is estimated from work, windows count by them: of two windows of one size, that with the smaller core
     takes less. `residence` says how blocks are resident on devices that have the memory, with about
-    `device_window_bytes` for each window in addition; None if they cannot be.
+    `device_window_bytes` for each window in addition; None if the config forbids it. With `needs_source` an objective
+    compares windows with the source's. `device_traffic_bytes` are what a window's kernels move in an accelerator's memory.
+    `source_window` is the part of the source that the canvas shows; None for noise.
     """
 
     index: int
@@ -68,6 +71,9 @@ class Octave:
     window_flops: int
     device_window_bytes: int
     residence: ResidencySettings | None
+    needs_source: bool = False
+    device_traffic_bytes: int = 0
+    source_window: SourceWindow | None = None
 
     @property
     def steps(self) -> int:

@@ -15,14 +15,18 @@ from render.config.schema import BoundaryConfig, TilesConfig
 from render.dreaming.objectives import Objective
 from render.dreaming.stage import Stage
 from render.geometry.geometry import BOUNDARY_MODES, Axis, AxisMode, Grid
+from render.geometry.source_window import SourceWindow
 from render.networks.architecture import Architecture
 from render.planning.auto_tiles import auto_grids
-from render.planning.footprint import PictureFiles, block_bytes, disk_bytes, working_bytes
+from render.planning.device_memory import estimated_bytes
+from render.planning.device_traffic import kernel_work
+from render.planning.footprint import PictureFiles, block_bytes, disk_bytes, margin_bytes, working_bytes
 from render.planning.limits import refuse_disk, refuse_memory, refuse_reach, refuse_small
 from render.planning.network_view import NetworkView
 from render.planning.plan import Machine, Octave, Plan
-from render.planning.residence import ResidencySettings, estimated_bytes, suits
+from render.planning.residence import ResidencySettings
 from render.planning.schedule import Schedule
+from render.planning.shared_shapes import SharingSettings
 
 #: Function of an objective's number, a window and a core, both (rows, columns) px; returns the bytes that the kernel needs.
 WindowBytes = Callable[[int, tuple[int, int], tuple[int, int]], int]
@@ -54,6 +58,8 @@ class PlanRequest:
         residence: Blocks on devices: whether, and windows of a kernel call.
         files: Files of the finished picture.
         source_disk: Bytes that the source stores in the run directory.
+        source_window: Part of the source that the canvas shows; None for noise.
+        precision: Precision of the kernels.
     """
 
     shape: tuple[int, int]
@@ -65,6 +71,8 @@ class PlanRequest:
     residence: ResidencySettings
     files: PictureFiles
     source_disk: SourceDisk = lambda _: 0
+    source_window: SourceWindow | None = None
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,7 @@ def make_plan(
         refuse_size(form, request.shape, request.files.bits, request.files.channels)
     for resolution in resolutions:
         refuse_reach(resolution.shape, resolution.stage.conditioning)
-    grids, kernel_bytes = _choose_grids(request, resolutions, machine.kernel_limit, window_bytes, core_shapes)
+    grids, kernel_bytes = _choose_grids(request, resolutions, machine, window_bytes, core_shapes)
     octaves = _octaves(request, resolutions, grids)
     worker_bytes, block_sizes = _host_memory(request, resolutions, octaves, machine, kernel_bytes, workers)
     in_memory = worker_bytes + max(block_sizes) <= machine.limit
@@ -158,11 +166,11 @@ def _fill(mode: AxisMode, fill: int, exact_halo: int) -> int:
 def _choose_grids(
     request: PlanRequest,
     resolutions: Sequence[_Resolution],
-    budget: int,
+    machine: Machine,
     window_bytes: WindowBytes | None,
     core_shapes: Sequence[tuple[int, int]] | None,
 ) -> tuple[list[Grid], int]:
-    """Return every octave's grid, and the most bytes that a kernel call takes; `budget` bounds those of `auto`."""
+    """Return every octave's grid, and the most bytes that a kernel call takes; the machine bounds those of `auto`."""
     size = request.tiles.size
     kernel_bytes = partial(_kernel_bytes, resolutions, window_bytes)
 
@@ -174,10 +182,24 @@ def _choose_grids(
     elif size == "auto":
         shapes = [resolution.shape for resolution in resolutions]
         largest = max(_estimated_kernel_bytes(resolution.view, (_GUESS_SIDE, _GUESS_SIDE)) for resolution in resolutions)
-        return auto_grids(shapes, make_grid, request.tiles.parallel, budget, largest / _GUESS_SIDE**2, kernel_bytes)
+        # CPUs compile fast, and every pixel more takes long. Accelerators compile slowly.
+        sharing = None if machine.shares_memory else _sharing(request, resolutions)
+        guess = largest / _GUESS_SIDE**2
+        return auto_grids(shapes, make_grid, request.tiles.parallel, machine.kernel_limit, guess, kernel_bytes, sharing)
     else:
         grids = [make_grid(octave, (int(size), int(size))) for octave in range(len(resolutions))]
     return grids, kernel_bytes(grids)
+
+
+def _sharing(request: PlanRequest, resolutions: Sequence[_Resolution]) -> SharingSettings:
+    """Return the settings by which octaves share kernel shapes."""
+    stages = [resolution.stage for resolution in resolutions]
+    return SharingSettings(
+        steps=[stage.steps for stage in stages],
+        programs=[stage.objectives for stage in stages],
+        parallel=max(1, request.tiles.parallel),
+        area=0,
+    )
 
 
 def _kernel_bytes(resolutions: Sequence[_Resolution], window_bytes: WindowBytes | None, grids: Sequence[Grid]) -> int:
@@ -216,10 +238,11 @@ def _octaves(request: PlanRequest, resolutions: Sequence[_Resolution], grids: Se
             grid,
             resolution.stage,
             _window_flops(resolution, grid, [objectives[number] for number in resolution.stage.objectives]),
-            estimated_bytes(resolution.view.network, grid.window_shape),
-            residence
-            if all(suits(resolution.stage, objectives[number]) for number in resolution.stage.objectives)
-            else None,
+            estimated_bytes(resolution.view.network, grid.window_shape, request.precision),
+            residence,
+            any(objectives[number].needs_source for number in resolution.stage.objectives),
+            kernel_work(resolution.view.network, grid.window_shape, grid.core_shape, request.precision).bytes,
+            request.source_window,
         )
         for index, (grid, resolution) in enumerate(zip(grids, resolutions, strict=True))
     )
@@ -247,7 +270,7 @@ def _host_memory(
     """Return the bytes of a worker's process without its block, and the bytes of every worker's block."""
     residence = request.residence
     compiled = _COMPILER_BYTES + _LAYER_BYTES * max(len(resolution.view.network.layers) for resolution in resolutions)
-    working = machine.held_bytes + compiled + working_bytes(octaves[-1], machine.devices)
+    working = machine.held_bytes + compiled + working_bytes(octaves[-1], machine.devices) + margin_bytes(octaves, workers)
     if machine.shares_memory:
         # A kernel on a CPU takes host memory, so it counts among the worker's bytes.
         windows = int(residence.batch) if residence.resident is True and residence.batch != "auto" else 1

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from render.config.schema import NodeConfig
-from render.errors import UserError
 from render.planning.cost import StepCost, step_cost
+from render.planning.kernel_speed import kernel_speed
 from render.planning.plan import Machine, Plan
 
+#: Seconds to compile a kernel for an accelerator without autotuning. Assumed: mixed5 at 512 px takes 5 s on two idle cores,
+#: and larger windows longer.
+COMPILE = 8.0
+#: Most kernels that a worker compiles at once for an accelerator. Tracing them takes turns anyway.
+COMPILING_THREADS = 4
 #: Stands for memory and disk of unknown size, bytes.
 _PLENTY = 1 << 60
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimate of a render on `nodes` machines: seconds of steps, of checkpoints, and of octave changes.
+    """Estimate of a render on `nodes` machines: seconds of steps, of checkpoints, of octave changes, and for kernels.
 
-    `final` is a step of the last octave. Beginning and end of the render are not counted: starting machines, compiling
-    kernels, reading a large source, writing the pictures.
+    `compiling` is the time that steps wait for kernels, which are compiled ahead while the octaves before are dreamed.
+
+    `final` is a step of the last octave. Beginning and end of the render are not counted: starting machines, reading a
+    large source, writing the pictures; nor is compiling for CPUs.
     """
 
     node: NodeConfig
@@ -28,11 +35,12 @@ class Estimate:
     steps: float
     saves: float
     changes: float
+    compiling: float = 0.0
 
     @property
     def seconds(self) -> float:
         """Seconds of the render."""
-        return self.steps + self.saves + self.changes
+        return self.steps + self.saves + self.changes + self.compiling
 
     @property
     def price(self) -> float | None:
@@ -65,33 +73,40 @@ def estimate(
     Raises:
         UserError: The node does not say what its kernels reach.
     """
-    tflops = kernel_tflops(node, precision)
-    costs = [step_cost(octave, workers, node, tflops) for octave in plan.octaves]
+    speed = kernel_speed(node, precision)
+    costs = [step_cost(octave, workers, node, speed) for octave in plan.octaves]
     steps = [octave.steps * cost.seconds for octave, cost in zip(plan.octaves, costs, strict=True)]
     # One checkpoint at each octave's end, and before it one per `every` seconds, at most one per step.
     counts = [
         1 + min(octave.steps, int(seconds / max(every, 1e-9))) for octave, seconds in zip(plan.octaves, steps, strict=True)
     ]
-    return Estimate(
-        node,
-        -(-workers // node.workers),
-        costs[-1],
-        sum(steps),
-        sum(count * cost.save for count, cost in zip(counts, costs, strict=True)),
-        sum(cost.change for cost in costs),
-    )
+    saves = [count * cost.save for count, cost in zip(counts, costs, strict=True)]
+    changes = [cost.change for cost in costs]
+    busy = [sum(parts) for parts in zip(steps, saves, changes, strict=True)]
+    waits = 0.0 if node.device_gb is None else compiling_waits(plan, busy)
+    return Estimate(node, -(-workers // node.workers), costs[-1], sum(steps), sum(saves), sum(changes), waits)
 
 
-def kernel_tflops(node: NodeConfig, precision: str) -> float:
-    """Return the rate that a worker's kernels reach on a node, 10^12 operations a second.
+def compiling_waits(plan: Plan, busy: Sequence[float]) -> float:
+    """Return the seconds in which a render waits for kernels.
 
-    Raises:
-        UserError: The rate is not known.
+    Each shape of window and core, and each objective, has a kernel. They are compiled in the order in which they are
+    needed, `COMPILING_THREADS` at once.
+
+    Args:
+        plan: The plan.
+        busy: Seconds of each octave, without waiting.
     """
-    tflops: float | None = getattr(node, f"tflops_{precision}")
-    if tflops is None:
-        raise UserError(f"node.tflops_{precision} is not known of {node.name}: set it, or take another model.precision")
-    return tflops
+    ready: dict[object, float] = {}
+    elapsed = waited = 0.0
+    for octave, seconds in zip(plan.octaves, busy, strict=True):
+        for objective in octave.stage.objectives:
+            kernel = octave.grid.window_shape, octave.grid.core_shape, objective
+            ready.setdefault(kernel, COMPILE * (1 + len(ready) // COMPILING_THREADS))
+            wait = max(0.0, ready[kernel] - elapsed)
+            elapsed, waited = elapsed + wait, waited + wait
+        elapsed += seconds
+    return waited
 
 
 def machine_of(node: NodeConfig) -> Machine:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from render.dreaming.objectives import Objective
-from render.dreaming.stage import Stage
+from render.dreaming.stage import Conditioning, Stage
 from render.geometry.blocks import Block
-from render.networks.architecture import Architecture
+from render.geometry.geometry import PIXEL_BYTES
 
+#: Channels of a pixel.
+_CHANNELS = 3
+#: Arrays as large as a tile with its surroundings that filters and optimizers need at once, at most, by XLA's analysis for
+#: an H200.
+_TILE_COPIES = 14
 #: Pixels of windows, about, that occupy an accelerator fully in one kernel call, and the most windows of a call.
 _FULL, _MOST_WINDOWS = 4_000_000, 16
 #: Share of a device's memory for windows, and for everything.
 WINDOWS_SHARE, TOTAL_SHARE = 0.5, 0.9
 #: Share of an accelerator's memory that JAX allocates; JAX reports this share as the whole memory.
 ALLOCATED = 0.9
-#: Memory of a window relative to the size of its activations, about.
-_ESTIMATE = 2
 
 
 @dataclass(frozen=True)
@@ -48,46 +50,74 @@ class ResidencySettings:
         return max(1, min(_FULL // (window[0] * window[1]), limit // max(1, window_bytes), _MOST_WINDOWS))
 
 
-def suits(stage: Stage, objective: Objective) -> bool:
-    """Return whether a stage can be stepped on a device.
-
-    It can if it has one region without a mask, the update is the scaled gradient, there is no filter, and the objective
-    does not compare with the source.
-    """
-    return stage.plain and not stage.conditioning.filters and not objective.needs_source
-
-
-def estimated_bytes(architecture: Architecture, window: tuple[int, int]) -> int:
-    """Estimate the bytes of the kernel on a device for a window of (rows, columns) px, before it is compiled."""
-    return _ESTIMATE * architecture.activation_bytes(*window)
-
-
 def slots_shape(block: Block) -> tuple[int, int]:
     """Return (rows, columns) px of the slots of a block's tiles."""
     rows, columns = block.grid.core_shape
     return block.tile_rows.size * rows, block.tile_columns.size * columns
 
 
+def slots_ring(conditioning: Conditioning) -> int:
+    """Return the px around the slots of a gradient that its filter reads, on every side.
+
+    A pyramid's rectangle begins and ends at points of its coarsest lattice, so it may reach farther than the filter.
+    """
+    return conditioning.reach + (2 * 2**conditioning.laplacian if conditioning.laplacian else 0)
+
+
+def slots_bytes(block: Block, ring: int = 0) -> int:
+    """Return the bytes of the gradient's slots of a block's tiles on a device with their ring, float32 RGB."""
+    rows, columns = slots_shape(block)
+    return PIXEL_BYTES * (rows + 2 * ring) * (columns + 2 * ring)
+
+
 def canvas_bytes(block: Block) -> int:
     """Return the bytes of a block's canvas with its margin on a device, float32 RGB."""
-    return 12 * block.padded.area
+    return PIXEL_BYTES * block.padded.area
 
 
-def source_bytes(block: Block) -> int:
-    """Return the bytes of the source under a block on a device, float32 RGB."""
-    return 12 * block.pixels.area
+def array_bytes(block: Block, stage: Stage, *, needs_source: bool) -> int:
+    """Return the bytes of all arrays of a block on a device while it is stepped.
+
+    These are the canvas, every region's gradient, once more if it is filtered, masks, the optimizer's moments, and the
+    source.
+
+    Args:
+        block: The block.
+        stage: The octave's settings.
+        needs_source: True if an objective compares windows with the source's: then the source covers the margin, too.
+    """
+    conditioning, slots = stage.conditioning, slots_bytes(block)
+    gradients = slots_bytes(block, slots_ring(conditioning)) + (slots if conditioning.filters else 0)
+    source = 0
+    if needs_source:
+        source = canvas_bytes(block)
+    elif conditioning.compares:
+        source = slots
+    masks = sum(not region.everywhere for region in stage.regions)
+    total = canvas_bytes(block) + len(stage.regions) * gradients + source + stage.optimizer.moments * slots
+    return total + masks * slots // _CHANNELS
 
 
-def slots_bytes(block: Block) -> int:
-    """Return the bytes of the gradient's slots of a block's tiles on a device, float32 RGB."""
-    rows, columns = slots_shape(block)
-    return 12 * rows * columns
+def update_bytes(block: Block, stage: Stage) -> int:
+    """Return the bytes that an update may need beside the arrays: a copy of the block's pixels, or the parts of a tile."""
+    around = slots_ring(stage.conditioning)
+    rows, columns = (side + 2 * around for side in block.grid.core_shape)
+    tile = 0 if stage.plain and not around else _TILE_COPIES * PIXEL_BYTES * rows * columns
+    return max(slots_bytes(block), tile)
 
 
-def stepping_bytes(canvas: int, slots: int, windows: int) -> int:
+def stepping_bytes(block: Block, stage: Stage, windows: int, *, needs_source: bool) -> int:
     """Return the bytes of a block on a device while it is stepped, without weights.
 
-    `windows` is the bytes of a kernel call. The update comes after the kernel and may need a copy of the block's
-    pixels, so the larger of the two counts.
+    The update comes after the kernel, so the larger of the two counts. Beside the kernel lie the pixels that neighbours
+    borrow, about as many as the margin has.
+
+    Args:
+        block: The block.
+        stage: The octave's settings.
+        windows: Bytes of a kernel call.
+        needs_source: As for `array_bytes`.
     """
-    return canvas + slots + max(windows, slots)
+    alone = block.pixels.shape == block.grid.canvas.shape
+    loans = 0 if alone else PIXEL_BYTES * (block.padded.area - block.pixels.area)
+    return array_bytes(block, stage, needs_source=needs_source) + max(windows + loans, update_bytes(block, stage))

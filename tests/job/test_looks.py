@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from render.config.command_words import render_command
 from render.config.compose import JOB, load_config, root_configs
@@ -14,6 +15,7 @@ from render.config.schema import NO_LOOK, Config
 from render.errors import UserError
 from render.job import looks as job_looks
 from render.job.looks import best_look, looks
+from render.job.materials import Library
 from render.job.resolve import schedule_of
 from render.networks.weights import find_model
 from tests.conftest import INLINE, ROOT, Finished
@@ -39,7 +41,8 @@ def test_every_look_suits_every_root_config(root: str, name: str) -> None:
     config = load(f"look={name}", root=root)
     model = find_model(config.model.name)
     assert config.look == name
-    assert schedule_of(config, model.architecture, model.default_terms).objectives
+    materials = Library(model.architecture.name, config.source)
+    assert schedule_of(config, model.architecture, model.default_terms, materials).objectives
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != NO_LOOK])
@@ -135,6 +138,15 @@ def test_auto_says_which_look_it_took_and_records_it(command, tmp_path: Path) ->
     assert output.splitlines()[0].startswith(f"look={name}: ")
     assert json.loads((tmp_path / "run" / "run.json").read_text())["config"]["look"] == name
     assert "look=" not in succeeded(command("render", *words, "output.dir=quiet", "quiet=true"))
+
+
+def test_a_plain_dream_of_ones_own_photograph_is_told_of_looks(command, tmp_path: Path) -> None:
+    Image.effect_noise((96, 80), 60).convert("RGB").save(tmp_path / "me.png")
+    words = ("octaves.steps=0", INLINE, "overwrite=true")
+    assert "look=auto" in succeeded(command("render", *words, "image=me.png")).splitlines()[0]
+    for more in ("quiet=true", "objective.terms=[mixed0]", "look=furs", "conditioning.laplacian=2"):
+        assert "plain dream" not in succeeded(command("render", *words, "image=me.png", more))
+    assert "plain dream" not in succeeded(command("render", *words, "output.width=96"))
 
 
 def test_the_list_says_what_each_look_needs(command) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,12 +24,14 @@ from render.config.compose import load_config, root_configs
 from render.errors import UserError
 from render.farm.checkpoint import Checkpoints
 from render.farm.events import Saved
+from render.farm.executors import InlineExecutor
 from render.job.job import draft, prepared, render
 from render.system.logs import log_to
 from render.system.machine import cores
-from tests.conftest import INLINE, ROOT, TINY, Finished
+from tests.conftest import INLINE, ROOT, TINY, Finished, rendered
 from tests.reports.seam import dream, psnr
 from tests.support.farm_job import held
+from tests.support.preloaded import Process, start_command
 
 #: A few real octaves, small enough for a test; tiles are smaller than the canvas.
 SMALL = (
@@ -355,6 +358,19 @@ def test_nobody_reading_does_not_stop_a_render(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
 
 
+@pytest.mark.parametrize("name", ["plan", "looks", "objectives", "render"])
+def test_a_reader_that_stops_reading_is_no_error(name: str, tmp_path: Path) -> None:
+    """Standard output is a pipe whose other end is closed, as behind `head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [sys.executable, "-m", "render", name, *(TINY if name in ("plan", "render") else ())]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, stdout=writer, stderr=subprocess.PIPE, timeout=120)
+    os.close(writer)
+    assert done.returncode == 0
+    assert b"BrokenPipeError" not in done.stderr
+
+
 @pytest.mark.parametrize("boundary", ["wrap", "wrap_x"])
 def test_a_wrapped_picture_has_no_seam(boundary: str) -> None:
     """Lines meet across the ends as they do anywhere else: steps, detail and source all go round."""
@@ -373,8 +389,8 @@ def test_a_wrapped_picture_has_no_seam(boundary: str) -> None:
 GOES_ON = re.compile(r"render: interrupted; the same command goes on from octave (\d+), step (\d+)")
 
 
-def start(directory: Path, *words: str) -> subprocess.Popen[str]:
-    """`python -m render` in a directory, still running."""
+def start_anew(directory: Path, *words: str) -> subprocess.Popen[str]:
+    """`python -m render` in a directory, still running; in a Python that has just been started."""
     return subprocess.Popen(
         [sys.executable, "-m", "render", *words],
         cwd=directory,
@@ -385,7 +401,12 @@ def start(directory: Path, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(log: Path, text: str, process: subprocess.Popen[str]) -> None:
+def start(directory: Path, *words: str) -> Process:
+    """`python -m render` in a directory, still running."""
+    return start_command(*words, cwd=directory)
+
+
+def wait_for(log: Path, text: str, process: Process) -> None:
     """Returns once the log of a running render has the text."""
     deadline = time.monotonic() + 120
     while not (log.exists() and text in log.read_text()):
@@ -396,7 +417,7 @@ def wait_for(log: Path, text: str, process: subprocess.Popen[str]) -> None:
 
 @pytest.mark.parametrize("delay", [0.4, 0.6, 0.9, 1.4, 2.0])
 def test_ctrl_c_at_any_moment_ends_with_130(delay: float, tmp_path: Path) -> None:
-    process = start(tmp_path, *SMALL, "octaves.steps=400", "output.dir=run")
+    process = start_anew(tmp_path, *SMALL, "octaves.steps=400", "output.dir=run")
     time.sleep(delay)
     process.send_signal(signal.SIGINT)
     try:
@@ -721,3 +742,28 @@ def test_a_disk_too_small_is_refused_before_work(command, tmp_path: Path) -> Non
         command(*TINY, "output.dir=small/run").refused("disk", "output.dir")
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+def test_no_worker_is_called_while_the_workers_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process answers one call at a time: the driver would hear nothing until the octave's end."""
+    running: list[Any] = []
+    calls: list[str] = []
+    call, together = InlineExecutor.call, InlineExecutor.call_together
+
+    def call_idle(self: InlineExecutor, worker: int, method: str, *arguments: Any) -> Any:
+        assert all(step.is_ready for step in running), f"{method} is called amid steps"
+        calls.append(method)
+        return call(self, worker, method, *arguments)
+
+    def note_together(self: InlineExecutor, method: str, arguments: Any) -> Any:
+        running[:] = together(self, method, arguments)
+        return list(running)
+
+    monkeypatch.setattr(InlineExecutor, "call", call_idle)
+    monkeypatch.setattr(InlineExecutor, "call_together", note_together)
+    with caplog.at_level(logging.INFO):
+        rendered(tmp_path / "run", *TINY, "octaves.count=2", "octaves.steps=3", "farm.workers=2", "tiles.size=48")
+    assert {"program_times", "thumbnail", "begin_octave", "save"} <= set(calls)
+    assert "first step done" in caplog.text

@@ -13,6 +13,7 @@ import pytest
 
 import render
 from render.config.compose import load_config
+from render.farm.farms import chosen_executor
 from render.job.dream import dream
 from render.job.resolve import resolve
 from tests.conftest import INLINE, ROOT
@@ -130,3 +131,28 @@ def test_a_notebook_shows_a_bar_that_disappears(
     assert all("<progress" in content["text/html"] for content in drawn[:-1])
     assert drawn[-1] == {"text/plain": "", "text/html": ""}
     assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "executor"),
+    [
+        ([], "inline"),
+        (["farm.workers=1"], "inline"),
+        (["farm.workers=2"], "ray"),
+        (["farm.address=auto"], "ray"),
+        (["farm.dashboard=true"], "ray"),
+        (["farm.executor=ray"], "ray"),
+        (["farm.executor=inline", "farm.workers=2"], "inline"),
+        (["farm.worker.num_gpus=0"], "inline"),
+        (["farm.worker.num_gpus=1"], "ray"),
+        (["farm.worker.resources={TPU: 4}"], "ray"),
+    ],
+)
+def test_one_worker_on_this_machines_cpus_needs_no_ray(words: list[str], executor: str) -> None:
+    assert chosen_executor(load_config("preview", words).farm) == executor
+
+
+def test_a_machine_with_a_gpu_takes_a_worker_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("render.farm.farms.has_nvidia_gpu", lambda: True)
+    assert chosen_executor(load_config("preview", []).farm) == "ray"
+    assert chosen_executor(load_config("preview", ["farm.worker.num_gpus=0"]).farm) == "inline"

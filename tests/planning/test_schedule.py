@@ -16,6 +16,7 @@ from render.dreaming.stage import Conditioning, Region
 from render.dreaming.term_syntax import NoMaterials, Picture
 from render.dreaming.terms import Energy
 from render.errors import UserError
+from render.job.materials import Library
 from render.job.resolve import schedule_of
 from render.networks.googlenet import GOOGLENET
 from render.networks.inception_v3 import INCEPTION_V3
@@ -220,8 +221,8 @@ def test_every_preset_suits_the_models_it_names() -> None:
     for preset in presets:
         config = load_config("preview", [f"objective={preset}"])
         for name in config.objective.by_model or MODELS:
-            resolved = schedule_of(config, MODELS[name].architecture, MODELS[name].default_terms)
-            assert resolved.objectives
+            materials = Library(name, config.source)
+            assert schedule_of(config, MODELS[name].architecture, MODELS[name].default_terms, materials).objectives
 
 
 # As a user meets them

@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,9 @@ def dream(
         KeyboardInterrupt: At an interrupt; the canvas is saved, and the same call goes on.
     """
     config = job_config(image, objective, root, settings, width=width, height=height, quiet=quiet)
+    if config.farm.executor == "auto":
+        # The caller's process stays as it is: its JAX may have other settings, and its notebook goes on.
+        config = replace(config, farm=replace(config.farm, executor="ray"))
     with running():
         finished = finish_dream(config, summarize=False)
     record = read_run(finished.directory).record or {}

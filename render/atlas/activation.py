@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from render.dreaming.resample import resample_array
-from render.networks.network import Network
+from render.networks.network import Network, separated
+from render.networks.network_state import State
 from render.networks.weights import Loaded
 
 
@@ -35,11 +35,10 @@ class ChannelActivation:
         network = Network(
             architecture if self._classifies else architecture.truncated([layer]), loaded.parameters, waking_relu
         )
-        graph, self.state = nnx.split(network)
-        self._graph = graph
-        self._logits = jax.jit(lambda state, pixels: nnx.merge(graph, state).logits(pixels))
+        self.state, self._merged = separated(network)
+        self._logits = jax.jit(lambda state, pixels: self._merged(state).logits(pixels))
 
-    def __call__(self, state: nnx.State, pixels: jax.Array, channel: jax.Array) -> jax.Array:
+    def __call__(self, state: State, pixels: jax.Array, channel: jax.Array) -> jax.Array:
         """Return the activation of a channel: its mean, or that of its middle neuron; of a class, its score before softmax.
 
         The channel is an argument, so that one executable serves the whole layer.
@@ -49,7 +48,7 @@ class ChannelActivation:
             pixels: (rows, columns, 3) float32 RGB, 0..255.
             channel: index, int32.
         """
-        network = nnx.merge(self._graph, state)
+        network = self._merged(state)
         if self._classifies:
             return jnp.take(network.logits(pixels), channel)
         activations = network(pixels, [self._layer])[self._layer]

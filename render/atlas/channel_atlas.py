@@ -54,7 +54,7 @@ _SILENT = "nothing excites it"
 
 def make_channel_atlas(config: AtlasConfig) -> list[Path]:
     """Make the missing pictures of an atlas; return the paths of its page and sheets."""
-    subjects = subjects_of(config, find_model(config.model.name).architecture)
+    subjects = subjects_of(config)
     return draw_missing(config, subjects)[1]
 
 

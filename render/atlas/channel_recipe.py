@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from render.config.atlas_schema import AtlasConfig, MacoConfig, TransformsConfig
 from render.farm.worker.kernel_recipe import check_arrival
 from render.networks.weights import Loaded
-from render.planning.residence import estimated_bytes
 
 if TYPE_CHECKING:
     from render.atlas.visualiser import Visualiser
+
+#: Memory of a picture relative to the size of its activations, about: their gradient keeps them all.
+_PER_ACTIVATIONS = 2
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class ChannelRecipe:
         if not self.classifies:
             architecture = architecture.truncated([self.layer])
         views, side = (self.maco.crops, self.maco.view) if self.method == "maco" else (1, self.size)
-        return views * estimated_bytes(architecture, (side, side))
+        return views * _PER_ACTIVATIONS * architecture.activation_bytes(side, side)
 
     def make(self, _kernels: object = None) -> Visualiser:
         """Return a visualiser for the layer. Raise `UserError` if the weights arrived damaged."""

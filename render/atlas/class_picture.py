@@ -11,7 +11,6 @@ from render.atlas.subjects import subjects_of
 from render.config.atlas_schema import AtlasConfig
 from render.errors import UserError
 from render.networks.classification import ProbeRecord
-from render.networks.weights import find_model
 from render.storage.records import fits
 
 
@@ -21,7 +20,8 @@ def class_picture(config: AtlasConfig) -> tuple[dict[str, Any], list[Path]]:
     Raises:
         UserError: the network has no such class, or the atlas' record does not say what the network saw.
     """
-    subjects = subjects_of(config, find_model(config.model.name).architecture)
+    # A wrong class is refused before anything is fetched.
+    subjects = subjects_of(config)
     directory = draw_missing(config, subjects)[0]
     name = picture_name(subjects.chosen[0])
     record = directory.pictures[name].get("sight")

@@ -24,7 +24,7 @@ from render.config.schema import Config
 from render.export.labelled_sheet import Cell
 from render.export.picture import image_of, write_picture
 from render.farm.farms import Farm
-from render.geometry.geometry import whole
+from render.geometry.geometry import PIXEL_BYTES, whole
 from render.job import job as jobs
 from render.networks.architecture import Architecture
 from render.networks.nodes import Conv, InceptionBlock
@@ -37,10 +37,10 @@ log = logging.getLogger(__name__)
 #: Settings that decide a rung, besides network, layer and picture.
 _PICTURE_KEYS = ("seed", "octaves.count", "octaves.scale", "octaves.steps", "step_size", "output.width")
 _SOURCE = f"{RUNGS}/source.png"
-#: Bytes that Ray stores besides weights and source: strips and margins of small canvases.
+#: Bytes that Ray stores besides weights and source: strips of small canvases.
 _STORED_BYTES = 300_000_000
-#: Bytes of a canvas pixel (3 x float32), and the most canvases that are in transfer at once.
-_PIXEL_BYTES, _MAX_CANVASES = 12, 4
+#: Most canvases that are in transfer at once.
+_MAX_CANVASES = 4
 
 
 def make_ladder(config: AtlasConfig) -> list[Path]:
@@ -59,9 +59,7 @@ def make_ladder(config: AtlasConfig) -> list[Path]:
     directory.check()
     area = draft.plan.final.grid.canvas.area
     weights = sum(array.nbytes for array in loaded.parameters.values())
-    store_bytes = (
-        _STORED_BYTES + round(1.2 * (draft.resolved.source.nbytes + weights)) + _MAX_CANVASES * _PIXEL_BYTES * area
-    )
+    store_bytes = _STORED_BYTES + round(1.2 * (draft.resolved.source.nbytes + weights)) + _MAX_CANVASES * PIXEL_BYTES * area
     with directory.opened():
         progress = AtlasProgress("layers", len(layers), 0, quiet=config.quiet)
         try:

@@ -9,8 +9,8 @@ from functools import cached_property
 from render.config.atlas_schema import AtlasConfig, chosen_channels, class_words, ranges_text
 from render.config.hydra_text import hydra_text
 from render.errors import UserError
-from render.networks.architecture import Architecture
-from render.networks.labels import class_names, find_class
+from render.job.resolve import NetworkChoice
+from render.networks.labels import Classifier, class_names, find_class
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Subjects:
         chosen: indices of channels or classes, ascending.
         total: number of channels or classes that there are.
         classes: True for classes.
+        classifier: the classifier whose classes have names.
     """
 
     model: str
@@ -30,6 +31,7 @@ class Subjects:
     chosen: tuple[int, ...]
     total: int
     classes: bool
+    classifier: Classifier
 
     @property
     def noun(self) -> str:
@@ -67,28 +69,28 @@ class Subjects:
     def _names(self) -> tuple[str, ...]:
         """The usual name of each class; empty if names are not available."""
         try:
-            return tuple(names[0] for names in class_names(self.model))
+            return tuple(names[0] for names in class_names(self.classifier))
         except UserError:
             # The user may have given the classes by their numbers.
             return ()
 
 
-def subjects_of(config: AtlasConfig, architecture: Architecture) -> Subjects:
+def subjects_of(config: AtlasConfig) -> Subjects:
     """Return the subjects that a config names.
 
     Raises:
-        UserError: the network does not have the layer, a channel or a class.
+        UserError: the network does not have the layer, a channel or a class, or its file or names cannot be read.
     """
+    network = NetworkChoice.of(config.model)
+    name, architecture, classifier = network.name, network.architecture, network.classifier
     words = class_words(config.classes)
     if words is not None:
-        indices = {find_class(word, config.model.name).index for word in words}
-        return Subjects(
-            config.model.name, architecture.classifier, tuple(sorted(indices)), architecture.classes, classes=True
-        )
+        chosen = tuple(sorted({find_class(word, classifier).index for word in words}))
+        return Subjects(name, architecture.classifier, chosen, architecture.classes, True, classifier)
     assert config.layer is not None
     if config.layer == architecture.classifier and architecture.classes:
         chosen = chosen_channels(config.channels, config.layer, architecture.classes)
-        return Subjects(config.model.name, config.layer, chosen, architecture.classes, classes=True)
+        return Subjects(name, config.layer, chosen, architecture.classes, True, classifier)
     layer = architecture.layer(config.layer)
     chosen = chosen_channels(config.channels, layer.name, layer.channels)
-    return Subjects(config.model.name, layer.name, chosen, layer.channels, classes=False)
+    return Subjects(name, layer.name, chosen, layer.channels, False, classifier)

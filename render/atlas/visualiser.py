@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
@@ -15,11 +16,14 @@ from render.atlas.channel_picture import ChannelPicture, RemoteVisualiser
 from render.atlas.maco import Maco
 from render.atlas.spectrum_ascent import Ascent
 from render.errors import NumericalError
+from render.networks.platforms import platform
 from render.system import interrupts
 
 if TYPE_CHECKING:
     from render.atlas.channel_recipe import ChannelRecipe
 
+#: Steps that an accelerator is told ahead. Their results, two numbers for each picture, are read that much later.
+_IN_FLIGHT = 16
 #: Compiled step: variables of the pictures, weights, channels and random draws in; variables, activations, gradients out.
 Step = Any
 
@@ -68,7 +72,7 @@ class Visualiser(RemoteVisualiser):
 
     def _draw(self, channels: Sequence[int], batch: int) -> list[ChannelPicture]:
         """Draw at most `batch` channels in one sequence of compiled steps."""
-        method, steps = self._method, self._recipe.steps
+        method = self._method
         # A last group that is smaller repeats a channel: another shape would have to be compiled.
         drawn = [*channels, *[channels[-1]] * (batch - len(channels))]
         indices = self._stacked([np.int32(channel) for channel in drawn])
@@ -76,16 +80,9 @@ class Visualiser(RemoteVisualiser):
         first_pixels = self._rounded(state, batch) if self._recipe.classifies else []
         still = self._stacked([method.still] * batch)
         compiled = self._step(batch)
-        steepest = np.zeros(batch)
         # One more step before and after, with a still view and its update dropped, measures the activation.
         start = np.atleast_1d(compiled(state, self._activation.state, indices, still)[1])
-        for step in range(steps):
-            draws = self._stacked([method.draw(channel, step) for channel in drawn])
-            state, values, gradients = compiled(state, self._activation.state, indices, draws)
-            values, gradients = np.atleast_1d(values), np.atleast_1d(gradients)
-            self._check(drawn, values, gradients, step)
-            steepest = np.maximum(steepest, gradients)
-            interrupts.check()
+        state, steepest = self._ascend(drawn, indices, state)
         end = np.atleast_1d(compiled(state, self._activation.state, indices, still)[1])
         pixels = self._rounded(state, batch)
         scores = [self._activation.scores(pair) for pair in zip(first_pixels, pixels, strict=False)]
@@ -96,6 +93,29 @@ class Visualiser(RemoteVisualiser):
             )
             for number in range(len(channels))
         ]  # fmt: skip
+
+    def _ascend(self, channels: Sequence[int], indices: Any, state: Any) -> tuple[Any, np.ndarray]:
+        """Do all steps; return the state after them and the largest |gradient| of each picture.
+
+        On a CPU each step is awaited. An accelerator is told many steps ahead, so that it never waits for the host.
+        """
+        in_flight = 0 if platform() == "cpu" else _IN_FLIGHT
+        compiled, weights, count = self._step(len(channels)), self._activation.state, len(channels)
+        steepest = np.zeros(count)
+        waiting: deque[tuple[int, Any, Any]] = deque()
+        for step in range(self._recipe.steps + in_flight):
+            if step < self._recipe.steps:
+                # Still on the host: the call itself brings them to the device.
+                draws = self._stacked([self._method.draw(channel, step) for channel in channels], np.stack)
+                state, values, gradients = compiled(state, weights, indices, draws)
+                waiting.append((step, values, gradients))
+            if step >= in_flight and waiting:
+                done, values, gradients = waiting.popleft()
+                values, gradients = np.atleast_1d(values), np.atleast_1d(gradients)
+                self._check(channels, values, gradients, done)
+                steepest = np.maximum(steepest, gradients)
+                interrupts.check()
+        return state, steepest
 
     def _step(self, batch: int) -> Step:
         """Return the compiled step of `batch` pictures."""
@@ -124,9 +144,12 @@ class Visualiser(RemoteVisualiser):
                     f"the activation of {self._recipe.layer}:{channel} or its gradient is not finite at step {step + 1}"
                 )
 
-    def _stacked(self, trees: Sequence[Any]) -> Any:
-        """Return trees of arrays as one tree, with a first axis for them if `_has_axis`."""
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees) if self._has_axis(len(trees)) else trees[0]
+    def _stacked(self, trees: Sequence[Any], stack: Callable[..., Any] = jnp.stack) -> Any:
+        """Return trees of arrays as one tree, with a first axis for them if `_has_axis`.
+
+        `stack` is `np.stack` for a tree that stays on the host.
+        """
+        return jax.tree.map(lambda *leaves: stack(leaves), *trees) if self._has_axis(len(trees)) else trees[0]
 
     def _entry(self, tree: Any, number: int, batch: int) -> Any:
         """Return one tree of those that `_stacked` has joined."""

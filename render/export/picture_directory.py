@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,8 @@ from render.storage.markers import foreign_entry, mark, remove_written
 
 #: Names of pictures that are moved aside while another takes their place.
 _MOVED_ASIDE = re.compile(r"\.render-\d+-[0-9a-f]{8}-old")
+#: Seconds for which an unfinished directory is removed again, and between two looks.
+_REMOVAL_S, _LOOK_S = 5.0, 0.05
 
 
 @contextmanager
@@ -66,8 +69,19 @@ def replacing_directory(path: Path, run: str = "", *, keep: bool = False) -> Ite
         raise unwritable(path, error, "a directory") from None
     finally:
         # An unfinished directory belongs to this call alone.
+        _remove_unfinished(temporary)
+
+
+def _remove_unfinished(directory: Path) -> None:
+    """Remove a directory, if it is there.
+
+    Where a write has failed, other threads of Zarr may still add files for a moment, and even the directory itself.
+    """
+    deadline = time.monotonic() + _REMOVAL_S
+    while os.path.lexists(directory) and time.monotonic() < deadline:
         with suppress(OSError):
-            shutil.rmtree(temporary)
+            shutil.rmtree(directory)
+        time.sleep(_LOOK_S)
 
 
 def refuse_foreign(path: Path) -> None:

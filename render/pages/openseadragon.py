@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tarfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from render.errors import UserError
 from render.storage import downloads as fetch
 from render.storage.user_paths import user_path
 from render.system.paths import cache_directory
+from render.system.reading import open_member
 
 PACKAGE = "openseadragon@6.1.1"
 #: Names of the files beside a page. The licence must be passed on with the script.
@@ -117,13 +119,8 @@ def _from_package(path: Path) -> Assets:
     try:
         with tarfile.open(path, "r:gz") as package:
             for name, (inside, _) in _FILES.items():
-                try:
-                    member = package.extractfile(inside)
-                except KeyError:
-                    continue
-                if member is not None:
-                    # The limit keeps a wrong file from filling the memory.
-                    files[name] = member.read(_MAX_FILE_BYTES)
-    except (tarfile.TarError, EOFError) as error:
+                with suppress(KeyError):
+                    files[name] = open_member(package, inside, _MAX_FILE_BYTES).read()
+    except (tarfile.TarError, EOFError, ValueError) as error:
         raise UserError(f"{path.name} is no package of npm's ({error})") from None
     return Assets(files)

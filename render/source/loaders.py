@@ -23,6 +23,17 @@ for _class in ("Png", "Jpeg", "Webp", "Tiff"):
     pyvips.operation_block_set(f"VipsForeignLoad{_class}", False)
 pyvips.block_untrusted_set(True)
 
+
+def _text_of(characters: Any) -> str:
+    """Return a text of libvips as pyvips does, but whatever bytes of a damaged file it quotes."""
+    return "NULL" if characters == pyvips.ffi.NULL else bytes(pyvips.ffi.string(characters)).decode("utf-8", "replace")
+
+
+# Otherwise a warning of libvips that quotes such bytes prints a traceback. pyvips has no option for that.
+for _module in (pyvips, pyvips.error):
+    if hasattr(_module, "_to_string"):
+        _module._to_string = _text_of
+
 #: Names of libvips for the metadata of a file, as bytes: ICC profile, EXIF block, XMP packet.
 ICC_FIELD, EXIF_FIELD, XMP_FIELD = "icc-profile-data", "exif-data", "xmp-data"
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyvips
 
 from render.config.schema import SourceConfig
-from render.dreaming.resample import Pixels, resample_window
+from render.dreaming.resample import Pixels, Samples, resample_window
 from render.errors import UserError
 from render.geometry.geometry import Rect
 from render.geometry.source_window import SourceWindow
@@ -70,10 +70,14 @@ class PhotoSource:
 
     def at(self, shape: tuple[int, int], rect: Rect) -> Pixels:
         """Return a rectangle of the photo, resampled to an octave; see `Source.at`."""
+        samples = self.samples(shape)
+        return np.clip(resample_window(samples.read, samples.window, shape, rect), 0.0, 255.0)
+
+    def samples(self, _shape: tuple[int, int]) -> Samples:
+        """Return the samples that `at` resamples: the photo's own pixels."""
         window = self.window or SourceWindow.whole(self.size)
         rows, columns = (Sampling(length, length) for length in self.size)
-        read = extend_reader(self._read, rows, columns, window, self.background)
-        return np.clip(resample_window(read, window, shape, rect), 0.0, 255.0)
+        return Samples(extend_reader(self._read, rows, columns, window, self.background), window)
 
     def _read(self, rect: Rect) -> Pixels:
         return self.pixels[slice(*rect.rows), slice(*rect.columns)]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from render.dreaming.resample import Pixels, resample_window
+from render.dreaming.resample import Pixels, Samples, resample_window
 from render.errors import UserError
 from render.geometry.geometry import Interval, Rect
 from render.geometry.source_window import SourceWindow
@@ -142,14 +142,19 @@ class PyramidSource:
 
         `prepare` must have made the level. Memory is at most a few times the rectangle.
         """
+        samples = self.samples(shape)
+        pixels = np.empty((*rect.shape, 3), np.float32)
+        for piece in _pieces(rect):
+            pixels[piece.slices_from(rect)] = resample_window(samples.read, samples.window, shape, piece)
+        return np.clip(pixels, 0.0, 255.0, out=pixels)
+
+    def samples(self, shape: tuple[int, int]) -> Samples:
+        """Return the samples that `at` resamples: those of the octave's level."""
         level, steps = self._level(self.shrink_for(shape)), self._steps
         rows, columns = upright_samplings(self.stored_shape, level.shape, level.factors, steps)
         window = SourceWindow(rows.to_samples(self._window.rows), columns.to_samples(self._window.columns))
         read = extend_reader(lambda part: _read_upright(level, steps, part), rows, columns, window, self.background)
-        pixels = np.empty((*rect.shape, 3), np.float32)
-        for piece in _pieces(rect):
-            pixels[piece.slices_from(rect)] = resample_window(read, window, shape, piece)
-        return np.clip(pixels, 0.0, 255.0, out=pixels)
+        return Samples(read, window)
 
     def _level(self, shrink: int) -> Level:
         """Return an open level; raise `UserError` if it is missing or of another picture."""

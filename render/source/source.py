@@ -24,15 +24,18 @@ from render.storage.url import Place, checked_url
 from render.storage.user_paths import input_path
 from render.system.paths import file_sha256
 
-#: Photos in the scikit-image package, CC0 or public domain: file name by name of the sample.
+#: Sample pictures: file name by name. The photos, CC0 or public domain, are in the scikit-image package.
 SAMPLES = {
     "astronaut": "astronaut.png",
+    "brush": "brush.jpg",
     "chelsea": "chelsea.png",
     "coffee": "coffee.png",
     "hubble": "hubble_deep_field.jpg",
     "retina": "retina.jpg",
     "rocket": "rocket.jpg",
 }
+#: Samples that a program drew; their files are in `samples`, beside this one.
+_DRAWN = frozenset({"brush"})
 
 #: Largest picture that is held in memory, px; it takes 400 MB as float32.
 MAX_IN_MEMORY_PX = 32_000_000
@@ -182,15 +185,17 @@ def picture_path(image: str, choices: str) -> Path:
 
 
 def sample_path(name: str) -> Path:
-    """Return the path of the sample photo `name` in the installed scikit-image package.
+    """Return the path of the sample picture `name`.
 
     Raises:
-        UserError: there is no such sample, or scikit-image is not installed.
+        UserError: there is no such sample, or it is a photo and scikit-image is not installed.
     """
     if name not in SAMPLES:
         close_names = difflib.get_close_matches(name, SAMPLES, n=1)
         hint = f"did you mean sample:{close_names[0]}?" if close_names else "there are"
         raise UserError(f"there is no sample {name!r}: {hint} ({', '.join(SAMPLES)})")
+    if name in _DRAWN:
+        return Path(__file__).parent / "samples" / SAMPLES[name]
     package = importlib.util.find_spec("skimage")
     if package is None or package.origin is None:
         raise UserError("sample photos need the scikit-image package: run `make setup`, or give image=PATH")

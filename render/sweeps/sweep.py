@@ -14,14 +14,13 @@ from render.sweeps.axes.points import expand, point_count
 from render.sweeps.breeding.generation import define_sweep
 from render.sweeps.estimate import estimate_sweep
 from render.sweeps.gallery.make_commands import sweep_command
-from render.sweeps.rendering.drafting import RefusedPoint, draft_points
+from render.sweeps.rendering.drafting import MAX_SILENT_POINTS, RefusedPoint, draft_points
+from render.sweeps.rendering.point_progress import PointProgress
 from render.sweeps.sweep_directory import SweepDirectory, sweep_path
 from render.sweeps.sweep_run import SweepRun
 from render.system import interrupts
+from render.system.accelerators import has_plugin
 from render.system.machine import cores, host_memory
-
-#: Largest number of points that are checked without a message.
-_MAX_SILENT_POINTS = 200
 
 
 def sweep(root: str, words: Sequence[str]) -> int:
@@ -50,11 +49,15 @@ def render_sweep(definition: SweepDefinition, words: Sequence[str]) -> int:
     directory.check()
     for note in definition.lineage.notes if definition.lineage else ():
         say(note, quiet=config.quiet)
-    if total > _MAX_SILENT_POINTS:
+    if total > MAX_SILENT_POINTS:
         say(f"checking {total:,} points", quiet=config.quiet)
     farm = sweep_farm(config.farm, total)
     worker_gb = host_memory() / (farm.workers or 1) / 1e9
-    points = list(draft_points(definition, expand(definition), directory.path, worker_gb, interrupts.check))
+    progress = PointProgress("checking", total, quiet=config.quiet)
+    points = []
+    for drafted in draft_points(definition, expand(definition), directory.path, worker_gb, interrupts.check):
+        points.append(drafted)
+        progress.advance()
     refused = [point for point in points if isinstance(point, RefusedPoint)]
     if refused and (config.sweep.strict or len(refused) == len(points)):
         others_text = f" (and {len(refused) - 1} more of {len(points)} points)" if len(refused) > 1 else ""
@@ -72,8 +75,12 @@ def sweep_farm(farm: FarmConfig, points: int) -> FarmConfig:
     """
     if farm.executor == "inline":
         return replace(farm, workers=1)
-    if farm.executor != "ray" or farm.address is not None or farm.workers is not None or points < 2 or cores() < 2:
+    if (
+        farm.executor not in ("auto", "ray")
+        or farm.address is not None
+        or farm.workers is not None
+        or points < 2
+        or cores() < 2
+    ):
         return farm
-    from render.farm.ray.demands import has_plugin
-
     return farm if has_plugin("cuda") or has_plugin("tpu") else replace(farm, workers=2)

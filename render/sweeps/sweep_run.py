@@ -24,6 +24,7 @@ from render.sweeps.rendering.worker_loop import LaunchSettings
 from render.sweeps.sweep_directory import SweepDirectory
 from render.sweeps.sweep_reporter import SweepReporter, recorded_point
 from render.system import interrupts
+from render.system.beginning import note_beginning
 from render.terminal.lines import print_lines
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ class SweepRun:
         waiting = [point for point in self._points if isinstance(point, DraftedPoint) and not point.is_done]
         if not waiting:
             return
+        note_beginning()
         reporter.say(self._waiting_text(waiting))
         section = self._definition.config.sweep
         settings = LaunchSettings(section.retries, section.thumbnail, self._directory.stop)

@@ -27,6 +27,7 @@ from safetensors.numpy import save_file
 from scipy import ndimage
 
 from render.__main__ import split_arguments
+from render.atlas import visualiser
 from render.atlas.activation import waking_relu
 from render.atlas.build import make_atlas
 from render.atlas.channel_recipe import ChannelRecipe
@@ -47,6 +48,7 @@ from render.farm.executors import InlineExecutor
 from render.farm.ray.pool import RayFarm
 from render.farm.worker.process import WorkerProcess
 from render.networks.googlenet import GOOGLENET
+from render.networks.platforms import tracing_for
 from render.networks.weights import Loaded
 from render.system.machine import cores
 from tests.conftest import GOOGLENET_WEIGHTS, ROOT, needs
@@ -266,6 +268,27 @@ def test_a_picture_does_not_depend_on_its_neighbours_or_on_the_number_of_workers
     assert len({picture.pixels.tobytes() for picture in together.values()}) == 7
     ((_, other),) = draw_channels(alone, replace(drawing, seed=1), [5])
     assert (other.pixels != together[5].pixels).any()
+
+
+def test_an_accelerator_is_told_steps_ahead_and_draws_the_same(googlenet: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its way, forced onto the CPU: two pictures in one call, and steps dispatched before the last results are read."""
+    drawing = recipe(googlenet, size=48, steps=4)
+
+    def ascended(in_flight: int, channels: list[int]) -> list[np.ndarray]:
+        monkeypatch.setattr(visualiser, "_IN_FLIGHT", in_flight)
+        made, steps = drawing.make(), []
+        monkeypatch.setattr(made, "_check", lambda *facts: steps.append(facts[-1]))
+        state = made._stacked([made._method.start(channel) for channel in channels])
+        after, steepest = made._ascend(channels, made._stacked([np.int32(channel) for channel in channels]), state)
+        assert (steepest > 0).all()
+        assert steps == [0, 1, 2, 3]
+        count = len(channels)
+        return [np.asarray(made._pixels(made._entry(after, number, count))) for number in range(count)]
+
+    with tracing_for("gpu"):
+        batch, singles = ascended(2, [12, 40]), [ascended(0, [channel])[0] for channel in (12, 40)]
+    for picture, single in zip(batch, singles, strict=True):
+        assert np.linalg.norm(picture - single) < 1e-5 * np.linalg.norm(single)
 
 
 @pytest.mark.slow

@@ -26,10 +26,12 @@ from render.canvas.image import canvas_image, to_integers
 from render.canvas.store import CanvasStore
 from render.dreaming.resample import resample_array
 from render.errors import DamagedCheckpoint, UserError
+from render.export import picture_directory
 from render.export.export import Style, export, export_panels
 from render.export.metadata import Metadata, read_settings, srgb_profile
 from render.export.panels import cut_panels
 from render.export.picture import Encoding
+from render.export.picture_directory import replacing_directory
 from render.export.print_layout import PrintLayout
 from render.export.profile import Profile, read_profile
 from render.farm.checkpoint import Checkpoints
@@ -285,6 +287,24 @@ def test_a_disk_that_fills_up_leaves_nothing(form: str, canvas: CanvasStore, tmp
         assert names(small) == []
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+def test_what_is_still_being_written_after_a_failure_is_removed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zarr writes chunks in threads, and does not wait for the others when one has failed."""
+    late = ["0", "1"]
+
+    def sleep(_seconds: float) -> None:
+        """Another thread writes once more."""
+        if late:
+            (directory / "c" / late.pop()).mkdir(parents=True)
+
+    monkeypatch.setattr(picture_directory.time, "sleep", sleep)
+    with pytest.raises(UserError, match="disk"), replacing_directory(tmp_path / "out") as directory:
+        raise UserError("the disk is full")
+    assert not late
+    assert names(tmp_path) == []
 
 
 def test_a_descriptor_that_is_cut_short_is_a_full_disk(

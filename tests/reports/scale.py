@@ -22,11 +22,12 @@ from render.job.progress import duration_text
 from render.job.projection import assumptions, bytes_table, times_table
 from render.job.resolve import plan_request, schedule_of
 from render.networks.inception_v3 import INCEPTION_V3
-from render.planning.cost import StepCost, step_cost
+from render.planning.cost import StepCost, ideal_cost, step_cost
+from render.planning.kernel_speed import kernel_speed
 from render.planning.layout import lay_out
 from render.planning.plan import Plan
 from render.planning.planner import make_plan
-from render.planning.price import Estimate, estimate, kernel_tflops, machine_of, network_bound_from
+from render.planning.price import Estimate, estimate, machine_of, network_bound_from
 from render.terminal.console import plain_console
 
 #: Largest farm that is tried for the point at which the network bounds a step; beyond it tiles are smaller than a halo.
@@ -49,7 +50,10 @@ def main() -> None:
     )
     for heading in ("gigapixels", "workers", "nodes", "steps", "checkpoints", "changes", "time", "on demand", "spot"):
         whole.add_column(heading, justify="right")
+    speed = kernel_speed(node, words["precision"])
     for gigapixels in map(float, words["gigapixels"].split(",")):
+        # Cut for one worker: tiles for more have more halo, which is what they cost.
+        alone = ideal_cost(_plan(gigapixels, 1, words["objective"], node).final, node, speed)
         costs: dict[int, StepCost] = {}
         for count in workers:
             plan = _plan(gigapixels, count, words["objective"], node)
@@ -59,7 +63,7 @@ def main() -> None:
         height, width = plan.final.shape
         title = f"{gigapixels:g} Gpx, {width} x {height} px, InceptionV3 {words['objective']}"
         console.print(bytes_table(costs, f"a step at {title}"))
-        console.print(times_table(costs, f"s a step at {title} on {node.name}, {words['precision']}"))
+        console.print(times_table(costs, alone, f"s a step at {title} on {node.name}, {words['precision']}"))
         console.print(
             "network-bound from " + ", ".join(_points(gigapixels, words["objective"], words["precision"], node)) + "\n"
         )
@@ -93,7 +97,7 @@ def _points(gigapixels: float, layer: str, precision: str, node: NodeConfig) -> 
             if workers not in plans:
                 plans[workers] = _plan(gigapixels, workers, layer, node, octaves=1)
             slower = replace(node, network_gbit=gbit)
-            return step_cost(plans[workers].final, workers, slower, kernel_tflops(node, precision))
+            return step_cost(plans[workers].final, workers, slower, kernel_speed(node, precision))
 
         point = network_bound_from(cost, _MAX_WORKERS)
         texts.append(f"{f'{point} workers' if point else f'none of {_MAX_WORKERS}'} at {gbit:g} Gbit/s a node")

@@ -267,3 +267,12 @@ def test_no_altered_picture_breaks_a_reader(tmp_path_factory: pytest.TempPathFac
             assert len(str(error).splitlines()) == 1
     with suppress(OSError):
         read_settings(path)
+
+
+def test_a_text_of_libvips_with_any_bytes_is_a_text(capfd: pytest.CaptureFixture[str]) -> None:
+    """It quotes bytes of damaged files in warnings; a callback that fails prints a traceback."""
+    quoted = pyvips.ffi.new("char[]", b"unknown field \x9c\xff")
+    assert pyvips._to_string(quoted) == "unknown field \ufffd\ufffd"
+    pyvips._log_handler_callback(pyvips.ffi.new("char[]", b"VIPS"), 1 << 4, quoted, pyvips.ffi.NULL)
+    assert pyvips._to_string(pyvips.ffi.NULL) == "NULL"
+    assert "Traceback" not in capfd.readouterr().err

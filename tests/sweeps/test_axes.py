@@ -64,7 +64,7 @@ def refusal(*words: str, root: str = "preview") -> str:
         ("step_size=range(1.8,2,0.1)", ["1.8", "1.9"]),
         ("model=inception_v3,googlenet", ["inception_v3", "googlenet"]),
         ("model=glob(*)", sorted(MODELS)),
-        ("objective=glob(*,exclude=[a*,b*,c*,d*,e*,f*,i*,l*,m*,o*,p*,s*])", ["jewels"]),
+        ("objective=glob(*,exclude=[a*,b*,c*,d*,e*,f*,i*,k*,l*,m*,o*,p*,s*,v*])", ["jewels"]),
         ("boundary.mode=reflect,wrap", ["reflect", "wrap"]),
         ("conditioning.luminance_only=true,false", ["true", "false"]),
         ("output.width=null,640", ["null", "640"]),

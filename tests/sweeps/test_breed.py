@@ -29,7 +29,9 @@ from render.sweeps.breeding.genes import GeneSource, NumberGene
 from render.sweeps.breeding.ranges import ValueCheck
 from render.sweeps.breeding.term_genes import changed_terms, crossed_terms
 from render.sweeps.gallery.favourite_facts import axis_ranges, shared_words
+from render.sweeps.rendering import point_progress
 from render.sweeps.rendering.drafting import DraftedPoint, draft_points
+from render.sweeps.rendering.point_progress import PointProgress
 from tests.conftest import ROOT, Finished, refusal
 
 TINY = ("output.width=96", "octaves.count=1", "octaves.steps=1", "farm.executor=inline")
@@ -126,6 +128,20 @@ def test_words_take_precedence_and_further_axes_multiply() -> None:
     assert [axis.key for axis in definition.axes] == ["point", "image"]
     assert all("step_size" not in word for words in points_of(definition) for word in words)
     assert {point.config.step_size for point in expand(definition) if point.config} == {3}
+
+
+def test_a_key_of_free_text_that_is_null_varies_among_its_choices() -> None:
+    definition = bred("sweep.breed.vary=[output.match]", "sweep.breed.ranges.output.match=[source,null]")
+    words = [word for point in points_of(definition)[3:] for word in point if word.startswith("output.match=")]
+    assert {*words} == {"output.match=source", "output.match=null"}
+    assert all(point.error == "" for point in expand(definition))
+
+
+def test_colour_settings_that_are_off_change_by_as_much_as_is_of_use() -> None:
+    definition = bred("sweep.breed.vary=[conditioning.decorrelate,conditioning.shoulder]", "sweep.breed.size=24")
+    for key, least in (("conditioning.decorrelate", 0.1), ("conditioning.shoulder", 6)):
+        texts = [word for point in points_of(definition) for word in point if word.startswith(f"{key}=")]
+        assert max(float(text.partition("=")[2]) for text in texts) > least, key
 
 
 def test_further_keys_vary_within_their_ranges() -> None:
@@ -329,6 +345,8 @@ def test_settings_without_meaning_are_refused() -> None:
     assert "the smaller first" in refused("sweep.breed.ranges.step_size=3")
     assert "did you mean 'step_size'?" in refused("sweep.breed.ranges.stepsize=[1,3]")
     assert "no single setting" in refused("sweep.breed.vary=[octaves]")
+    assert "no picture depends on it" in refused("sweep.breed.vary=[farm.workers]")
+    assert "every point has a directory of its own" in refused("sweep.breed.vary=[output.dir]")
     assert "both list points" in refused("sweep.points=favourites.yaml")
     write({"step_size": "2"})
     assert "leave a key to the favourites" in refused("step_size=3")
@@ -453,3 +471,27 @@ def test_a_record_that_somebody_sent_is_data(word: str, said: str) -> None:
         }  # fmt: skip
         Path("night/sweep.json").write_text(json.dumps({"status": "interrupted", "points": [], "breed": fact}))
         assert said in refused("sweep.dir=night")
+
+
+def test_points_are_counted_while_they_are_drawn(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(point_progress, "LINE_EVERY_S", 0.0)
+    bred("sweep.breed.keep=false", "sweep.breed.size=2")
+    line = capsys.readouterr().out
+    assert line.startswith("drawing: 1 of 2 points, ")
+    assert line.count("\n") == 1
+
+
+def test_a_line_about_points_comes_every_quarter_of_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = iter([0.0, 5.0, 16.0, 20.0, 32.0, 50.0])
+    progress = PointProgress("checking", 5, quiet=False, clock=lambda: next(seconds))
+    for _ in range(5):
+        progress.advance()
+    assert capsys.readouterr().out.splitlines() == [
+        "checking: 2 of 5 points, 16 s so far, about 24 s left",
+        "checking: 4 of 5 points, 32 s so far, about 8 s left",
+    ]
+    progress = PointProgress("checking", 5, quiet=True, clock=iter([0.0, 50.0]).__next__)
+    progress.advance()
+    assert capsys.readouterr().out == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -144,7 +145,7 @@ def test_points_share_nothing_that_can_be_changed() -> None:
     first.config.objective.terms.append("mixed5")
     assert first.config.output.contrast is not None
     first.config.output.contrast.append(3)
-    assert (second.config.farm.executor, second.config.objective.terms) == ("ray", ["mixed4"])
+    assert (second.config.farm.executor, second.config.objective.terms) == ("auto", ["mixed4"])
     assert second.config.output.contrast == [1, 99]
 
 
@@ -168,38 +169,44 @@ def test_a_config_may_leave_a_key_to_the_axes(tmp_path: Path) -> None:
     assert all(point.config is None and point.error.startswith("image has no value") for point in points)
 
 
+def _fastest_s(work: Callable[[], object]) -> float:
+    """Seconds of this thread in the fastest of three calls, which other threads and collected garbage slow least."""
+    seconds = []
+    for _ in range(3):
+        started = time.thread_time()
+        work()
+        seconds.append(time.thread_time() - started)
+    return min(seconds)
+
+
 def test_a_thousand_points_take_under_two_milliseconds_each() -> None:
     definition = parse_sweep(
         "preview", ["seed=range(0,25)", "step_size=range(1,5,0.1)", "objective.terms=[mixed3],[mixed4]"]
     )
     assert point_count(definition) == 2000
-    started = time.process_time()
-    points = list(islice(expand(definition), 1000))
-    seconds = time.process_time() - started
-    assert all(point.config is not None for point in points)
-    assert seconds < 2.0
+
+    def expand_a_thousand() -> None:
+        assert all(point.config is not None for point in islice(expand(definition), 1000))
+
+    assert _fastest_s(expand_a_thousand) < 2.0
 
 
 def test_an_axis_of_a_thousand_values_takes_under_two_milliseconds_each() -> None:
-    seconds = []
-    # Take the fastest of three: other processes slow this one down.
-    for _ in range(3):
-        started = time.process_time()
-        points = list(expand(parse_sweep("preview", ["sweep.channels=mixed10:0-999"])))
-        seconds.append(time.process_time() - started)
-        assert len(points) == 1000
-    assert min(seconds) < 2.0
+    def expand_all() -> None:
+        assert len(list(expand(parse_sweep("preview", ["sweep.channels=mixed10:0-999"])))) == 1000
+
+    assert _fastest_s(expand_all) < 2.0
 
 
 def test_a_billion_points_are_counted_at_once() -> None:
-    started = time.process_time()
-    definition = parse_sweep(
-        "preview", ["seed=range(0,1000)", "step_size=range(1,101,0.1)", "octaves.scale=range(2,102,0.1)"]
-    )
-    assert point_count(definition) == 10**9
-    first = next(iter(expand(definition)))
-    assert first.config is not None
-    assert time.process_time() - started < 2.0
+    def count() -> None:
+        definition = parse_sweep(
+            "preview", ["seed=range(0,1000)", "step_size=range(1,101,0.1)", "octaves.scale=range(2,102,0.1)"]
+        )
+        assert point_count(definition) == 10**9
+        assert next(iter(expand(definition))).config is not None
+
+    assert _fastest_s(count) < 2.0
 
 
 def test_points_with_more_of_what_comes_first_rank_higher(tmp_path: Path) -> None:

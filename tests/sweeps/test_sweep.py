@@ -8,8 +8,6 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,28 +17,28 @@ import psutil
 import pytest
 from PIL import Image
 
+from render.config.compose import load_config
 from render.sweeps.gallery.exhibition import Exhibition
 from render.sweeps.gallery.gallery_page import write_gallery
 from render.sweeps.monitor.board import Board
 from render.sweeps.monitor.event_log import EVENTS, Event, last_command, read_events
+from render.sweeps.sweep import sweep_farm
+from render.system.machine import cores
 from render.viewer.live_run import LiveRun
-from tests.conftest import INLINE, ROOT, Finished, refusal
+from tests.conftest import INLINE, Finished, refusal
+from tests.support.preloaded import Process, start_command
 
 #: Points that take a fraction of a second.
 SMALL = ("image=sample:chelsea", "output.width=96", "octaves.count=2", "octaves.steps=2", "sweep.dir=night")
 LAYERS = "objective.terms=[mixed0],[mixed1]"
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""}
 
 
-def start(directory: Path, *words: str) -> subprocess.Popen[str]:
+def start(directory: Path, *words: str) -> Process:
     """Start a sweep in a session of its own, so that its processes can be recognised."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "render", "sweep", *words],
-        cwd=directory, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+    return start_command("sweep", *words, cwd=directory, new_session=True)
 
 
-def told(directory: Path, process: subprocess.Popen[str]) -> Iterator[Event]:
+def told(directory: Path, process: Process) -> Iterator[Event]:
     """Yield the events of the running command as they come, until it ends."""
     heard, begun = 0, time.time()
     while True:
@@ -53,7 +51,7 @@ def told(directory: Path, process: subprocess.Popen[str]) -> Iterator[Event]:
         time.sleep(0.02)
 
 
-def done(process: subprocess.Popen[str], timeout: float = 240) -> Finished:
+def done(process: Process, timeout: float = 240) -> Finished:
     """Wait for a command to end."""
     out, err = process.communicate(timeout=timeout)
     return Finished(process.returncode, out, err)
@@ -145,7 +143,7 @@ def test_the_same_command_renders_nothing_and_new_values_only_themselves(night: 
 class Killer:
     """Kill the worker that renders a point, so many times, each time during its work."""
 
-    def __init__(self, directory: Path, process: subprocess.Popen[str], label: str, times: int) -> None:
+    def __init__(self, directory: Path, process: Process, label: str, times: int) -> None:
         self.killed = 0
         self._directory, self._process, self._label, self._times = directory, process, label, times
         self._thread = threading.Thread(target=self._watch)
@@ -395,3 +393,13 @@ def test_what_breaks_inside_a_point_is_its_reason_and_not_the_end(tmp_path: Path
     with pytest.raises(UrgentInterrupt):
         outcome(UrgentInterrupt())
     assert attempt_point(Config(), lambda: 2.5).megapixels == 2.5
+
+
+def test_a_sweep_on_cpus_has_two_workers_unless_it_is_told() -> None:
+    def workers(*words: str, points: int = 48) -> int | None:
+        return sweep_farm(load_config("preview", words).farm, points).workers
+
+    assert workers() == workers("farm.executor=ray") == (2 if cores() > 1 else None)
+    assert workers(points=1) is None
+    assert workers("farm.workers=3") == 3
+    assert workers("farm.executor=inline") == 1

@@ -14,10 +14,12 @@ from render.config.compose import PATH_KEYS, SWEEP, groups_of, refuse_unknown
 from render.config.hydra_text import parsed_word
 from render.config.schema import Config, dotted
 from render.errors import UserError
+from render.job.progress import say
 from render.storage.user_paths import user_path
 from render.sweeps.axes.definition import Lineage, SweepDefinition
 from render.sweeps.axes.parsing import parse_sweep
 from render.sweeps.axes.points_file import PointValues
+from render.sweeps.axes.refusals import refuse_axis
 from render.sweeps.axes.section_axes import points_axis
 from render.sweeps.axes.values import unquoted
 from render.sweeps.breeding.favourites import Favourites, read_favourites, version_note
@@ -25,6 +27,8 @@ from render.sweeps.breeding.genes import Gene, GeneSource
 from render.sweeps.breeding.lineage_record import RecordedLineage, read_lineage, recorded_values
 from render.sweeps.breeding.offspring import MAX_TRIES, Child, Nursery, Offspring, Parent, words_of
 from render.sweeps.breeding.ranges import ValueCheck
+from render.sweeps.rendering.drafting import MAX_SILENT_POINTS
+from render.sweeps.rendering.point_progress import PointProgress
 
 #: Largest number of sweeps of one generation, bred by one command from one file that changes.
 _MAX_SWEEPS = 1000
@@ -53,7 +57,9 @@ def _bred(definition: SweepDefinition, words: Sequence[str]) -> SweepDefinition:
     """Return a sweep with its points bred, or read from its record if an earlier command has bred them."""
     section = definition.config.sweep.breed
     groups = groups_of(definition.root, SWEEP)
-    for key in (*section.vary, *dotted(section.ranges)):
+    for key in section.vary:
+        refuse_axis(key, groups, "sweep.breed.vary")
+    for key in dotted(section.ranges):
         refuse_unknown(key, groups, SWEEP)
     favourites = read_favourites(str(section.favourites), groups)
     generation = favourites.generation + 1
@@ -63,6 +69,8 @@ def _bred(definition: SweepDefinition, words: Sequence[str]) -> SweepDefinition:
         favourites = _recorded_favourites(start.recorded, favourites, groups, start.directory)
     favourites = favourites.without(definition, groups)
     _refuse_many(definition, len(favourites.points))
+    if section.size > MAX_SILENT_POINTS:
+        say(f"drawing {section.size:,} points", quiet=definition.config.quiet)
     shared = words_of(favourites.shared)
     base = replace(parse_sweep(definition.root, [*shared, *words]), lineage=None)
     breeder = _Breeder(base, favourites, groups, generation)
@@ -104,6 +112,7 @@ class _Breeder:
         self, definition: SweepDefinition, favourites: Favourites, groups: Mapping[str, Sequence[str]], generation: int
     ) -> None:
         self._section = definition.config.sweep.breed
+        self._quiet = definition.config.quiet
         self._favourites = favourites
         self._nursery = Nursery(definition)
         self.note = ""
@@ -139,7 +148,10 @@ class _Breeder:
             for child in _recorded_children(recorded, groups, len(favourites))
             if any(self._nursery.admit(child.values))
         ][: section.size]
-        children += self._offspring.children(len(children), section.size - len(children), self._nursery)
+        progress = PointProgress("drawing", section.size - len(children), quiet=self._quiet)
+        for child in self._offspring.children(len(children), section.size - len(children), self._nursery):
+            children.append(child)
+            progress.advance()
         if not children:
             reason = self._offspring.last_refusal
             raise UserError(

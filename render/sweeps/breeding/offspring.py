@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from render.config.compose import PATH_KEYS
+from render.config.hydra_text import name_text
 from render.config.schema import Config
 from render.errors import RenderError, UserError
 from render.networks.architecture import Architecture
@@ -186,7 +187,9 @@ def words_of(values: PointValues) -> tuple[str, ...]:
 
 def value_of(key: str, value: Any) -> Any:
     """Return a typed value as text that a word writes."""
-    return value_of_name(key, value) if key in PATH_KEYS else value_of_text(key, plain_text(key, value))
+    if key in PATH_KEYS:
+        return value_of_name(key, value if isinstance(value, str) else name_text(value))
+    return value_of_text(key, plain_text(key, value))
 
 
 def network_of(name: str) -> Architecture | None:

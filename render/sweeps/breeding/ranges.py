@@ -21,6 +21,8 @@ from render.sweeps.breeding.draws import Draws
 _DIGITS = 3
 #: Largest number of times that a change is halved.
 _MAX_HALVINGS = 12
+#: Share of the range's width that is always another number after rounding.
+_LEAST_SHARE = 0.02
 #: Ratio of the least to the largest value that is assumed for a positive number at least, and at most.
 _MIN_RATIO, _MAX_RATIO = 4.0, 64.0
 
@@ -64,16 +66,16 @@ class NumberRange:
 
     def changed(self, value: float, draws: Draws, spread: float) -> float:
         """Return a number that differs from `value` by about `spread` of the range's width; `value` itself if none does."""
-        shift = spread * self.width * draws.normal()
-        for _ in range(_MAX_HALVINGS):
+        drawn = spread * self.width * draws.normal()
+        # In turns in both directions, each half as far; at last by a step that no rounding undoes.
+        shifts = [drawn / (-2) ** halvings for halvings in range(_MAX_HALVINGS)]
+        for shift in (*shifts, _LEAST_SHARE * self.width, -_LEAST_SHARE * self.width):
             candidate = self.rounded(value * math.exp(shift) if self.is_log and value > 0 else value + shift)
             if self.is_integer and candidate == value:
                 candidate = value + (1 if shift > 0 else -1)
             candidate = self.rounded(min(max(candidate, self.least), self.largest))
             if candidate != value and self.accepts(candidate):
                 return candidate
-            # Try the other direction, half as far.
-            shift /= -2
         return value
 
     def between(self, first: float, second: float, draws: Draws) -> float:

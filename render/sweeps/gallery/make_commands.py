@@ -12,6 +12,7 @@ from render.config.command_words import differing_words, make_command, render_co
 from render.config.compose import load_config
 from render.config.octave_settings import listed_octaves
 from render.config.schema import Config, picture_bleed, picture_width
+from render.config.validation import MAX_OCTAVES
 
 #: File that a gallery exports and `sweep.points` reads.
 FAVOURITES = "favourites.yaml"
@@ -21,8 +22,6 @@ _PRINT_CONFIG = "poster"
 #: Keys that a print sets itself: name, size and tiles. None of them changes the dreamed content.
 _PRINT_KEYS = ("name", "output.width", "output.width_cm", "output.width_in", "output.height", "output.dpi", "tiles.size",
                "tiles.parallel", "octaves.count")  # fmt: skip
-#: Largest valid `octaves.count`.
-_MAX_OCTAVES = 1000
 
 
 def sweep_command(root: str, words: Sequence[str]) -> str:
@@ -110,7 +109,7 @@ def _poster_words(config: Config, size: tuple[int, int]) -> tuple[list[str], int
     if isinstance(count, int) and listed_octaves(config) is None:
         # The coarsest is columns / scale^(count - 1) px wide.
         count += round(math.log(print_width / columns) / math.log(config.octaves.scale))
-        count = min(max(1, count), _MAX_OCTAVES)
+        count = min(max(1, count), MAX_OCTAVES)
     return words, count
 
 

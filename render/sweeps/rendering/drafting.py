@@ -23,6 +23,8 @@ from render.sweeps.rendering.thumbnails import THUMBNAIL
 
 #: Subdirectory of a sweep's directory that holds the run directories.
 POINTS = "points"
+#: Largest number of points that are drafted without a message.
+MAX_SILENT_POINTS = 200
 #: Longest text of values at the beginning of a run directory's name.
 _MAX_SLUG_LENGTH = 60
 #: Hexadecimal digits of the digest at the end of a run directory's name.

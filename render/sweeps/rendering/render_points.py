@@ -13,6 +13,7 @@ from render.farm.farms import Farm, open_farm
 from render.job import job as jobs
 from render.job.resolve import NetworkChoice
 from render.job.resources import store_bytes
+from render.job.weight_loading import load_weights
 from render.networks.weights import Loaded
 from render.sweeps.axes.definition import SweepDefinition
 from render.sweeps.axes.points import rank
@@ -100,7 +101,7 @@ def _load_weights(points: Sequence[DraftedPoint], reporter: Reporter) -> dict[We
         key = weights_key(point.config)
         if key not in loaded and key not in reasons:
             try:
-                loaded[key] = jobs.load_weights(NetworkChoice.of(point.config.model))
+                loaded[key] = load_weights(NetworkChoice.of(point.config.model), point.config.look)
             except RenderError as error:
                 reasons[key] = str(error)
         if key in reasons:

@@ -8,14 +8,17 @@ MAKEOVERRIDES, so that no shell splits or expands them.
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
 import re
 import sys
+import threading
 from collections.abc import Sequence
 
 from render.commands.table import COMMANDS, DEFAULT_COMMAND, DEFAULT_ROOT, HELP_WORDS, MULTIRUN_FLAGS, command_usage, usage
 from render.config.options import AUTO_LOOK
-from render.errors import NodeLost, RenderError, UserError, WorkersLost
+from render.errors import ClusterLost, NodeLost, RenderError, UserError, WorkersLost
 from render.system import interrupts
 from render.system.surroundings import settle_warnings
 from render.terminal.lines import print_lines
@@ -120,7 +123,7 @@ def _run_again(command: str, root: str, overrides: list[str]) -> int:
     try:
         return _run(command, root, overrides)
     except NodeLost as lost:
-        if interrupts.is_stop_requested():
+        if interrupts.is_stop_requested() or isinstance(lost, ClusterLost):
             raise
         print_lines(f"render: {lost}: starting Ray anew to go on", file=sys.stderr)
     # The first attempt has already started over, so the second one must resume it.
@@ -156,7 +159,36 @@ def _run(name: str, root: str, words: list[str]) -> int:
     return code
 
 
+def _end_at_once() -> None:
+    """End this process without freeing every object of JAX's one by one, which takes half a second.
+
+    Python calls it after waiting for threads and after the functions that libraries have registered since. Do nothing if
+    the process ends by an error, or if its output cannot be written: Python says so then.
+    """
+    if not _exit_codes:
+        return
+    logging.shutdown()
+    try:
+        # A process whose parent has closed one of them has None.
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+    except (OSError, ValueError):
+        return
+    os._exit(_exit_codes[0])
+
+
+#: The exit code, once it is known.
+_exit_codes: list[int] = []
+
 if __name__ == "__main__":
+    atexit.register(_end_at_once)
     _code = main()
     interrupts.ignore_signals()
+    if _code == interrupts.EXIT_CODE and any(not thread.daemon for thread in threading.enumerate()[1:]):
+        # A call of a worker in this process, which Python would wait for: whoever asks twice wants it to end at once.
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_code)
+    _exit_codes.append(_code)
     sys.exit(_code)

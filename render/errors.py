@@ -7,6 +7,8 @@ RenderError
   - NumericalError      the gradient stopped being finite; names octave, step and tile (exit code 2)
   - DamagedCheckpoint   a canvas on disk is not as it was written; the checkpoint before it is used instead
   - NodeLost            Ray's processes on this machine have ended; the command runs once more from the last checkpoint
+    - ClusterLost       a running cluster that the command had joined has ended; the same command goes on once it is back
+  - PeerLost            a worker's connection to another has ended; the driver looks for the one that is to blame
   - WorkersLost         workers died or cannot be reached; they are replaced and continue from the last checkpoint
 
 UrgentInterrupt, a KeyboardInterrupt, asks to stop at once and to leave everything as in the last checkpoint.
@@ -51,11 +53,19 @@ class WorkersLost(RenderError):
     """Workers that no longer answer or ran out of memory; the message says which and why, if known."""
 
 
+class PeerLost(RenderError):
+    """The end of a worker's connection to another: the other has gone, or cannot be reached."""
+
+
 class NodeLost(RenderError):
     """The end of Ray's processes on this machine; Ray has to be started again.
 
     All workers are lost.
     """
+
+
+class ClusterLost(NodeLost):
+    """The end of a running cluster that this process had joined, which nothing here can start again."""
 
 
 class UrgentInterrupt(KeyboardInterrupt):

@@ -21,14 +21,18 @@ from render.job.job import draft, prepared, render
 from render.networks.network import Network
 from render.networks.weights import MODELS, Loaded, load
 from render.system import interrupts
+from render.system.surroundings import settle_devices
 from tests.support import browser
 from tests.support.farm_job import JOB, dreamed
+from tests.support.preloaded import PRELOADED
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("RENDER_SHARED", ROOT.parent / "shared"))
 GOOGLENET_WEIGHTS = SHARED / "weights" / "bvlc_googlenet.npz"
 REFERENCE = SHARED / "reference" / "chelsea.npz"
 
+# Before any test starts JAX's devices: the farms of later tests in this process then know what they were started with.
+settle_devices()
 use_compilation_cache()
 # Under nohup, which ignores it, whatever the tests start would ignore it too.
 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
@@ -41,17 +45,33 @@ settings.register_profile("render", deadline=None, print_blob=True)
 settings.load_profile("render")
 
 
-#: The files that take longest come first, so that processes that share the suite end at about the same time.
+#: The files that take longest, by their seconds on one core, come first, so that processes that share the suite end at
+#: about the same time. `make test` keeps xdist from sorting files by their numbers of tests.
 LONGEST = (
-    "farm", "terms", "tiles", "render", "architecture", "weights", "probe", "dreams", "atlas", "stages", "cluster",
-    "sweep", "devices", "resident", "cluster_files", "launch", "gallery", "axes", "config", "storage", "hosts", "metrics",
+    "sweeps/test_sweep", "farm/test_resident_features", "dreaming/test_textures", "farm/test_farm", "farm/test_resident",
+    "farm/test_quick_start", "job/test_render", "cluster/test_kubernetes_commands", "cluster/test_slurm",
+    "cluster/test_own", "accelerators/test_compiled",
+    "storage/test_storage", "probe/test_probe", "sweeps/test_breed", "cluster/test_kubernetes_files",
+    "farm/test_cluster", "farm/test_checkpoint", "benchmarks/test_benchmarks_farm", "farm/test_metrics",
+    "networks/test_architecture", "atlas/test_atlas", "dreaming/test_terms", "test_install", "job/test_older_runs",
+    "accelerators/test_determinism", "atlas/test_maco", "api/test_api", "dreaming/test_stages",
+    "benchmarks/test_benchmarks_gpu", "cluster/test_launch", "cluster/test_cluster_files", "dreaming/test_tiles",
+    "networks/test_weights", "planning/test_schedule", "export/test_colour", "networks/test_places", "job/test_records",
+    "job/test_looks", "sweeps/test_gallery", "config/test_config", "export/test_export", "dreaming/test_objectives",
+    "source/test_pyramid", "farm/test_devices", "networks/test_networks", "planning/test_plan", "networks/test_slim",
+    "farm/test_device_check", "terminal/test_terminal", "farm/test_hosts", "job/test_hostile_files",
 )  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first; the order within a file, and of all others, stays."""
-    ranks = {f"test_{name}.py": rank for rank, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+    ranks = {ROOT / "tests" / f"{name}.py": rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
+
+def pytest_sessionfinish() -> None:
+    """End the process that the commands of tests are forks of."""
+    PRELOADED.close()
 
 
 @pytest.fixture(autouse=True)
@@ -153,15 +173,14 @@ def command(tmp_path: Path):
     """Runs `python -m render` as a user would, in an empty directory."""
 
     def run(*words: str, env: dict[str, str] | None = None, timeout: float = 600) -> Finished:
-        finished = subprocess.run(
-            [sys.executable, "-m", "render", *words],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": "", **(env or {})},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": "", **(env or {})}
+        if PRELOADED.suits(environment):
+            finished = PRELOADED.run(words, tmp_path, environment, timeout)
+        else:
+            finished = subprocess.run(
+                [sys.executable, "-m", "render", *words],
+                cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=timeout, check=False,
+            )  # fmt: skip
         return Finished(finished.returncode, finished.stdout, finished.stderr)
 
     return run

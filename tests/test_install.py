@@ -59,8 +59,29 @@ def test_what_a_cluster_needs_is_installed_where_one_is_asked_for() -> None:
     assert ".[cluster]" not in make("-n", "-W", "pyproject.toml", "status", "run=x").stdout
 
 
+def test_compilers_for_accelerators_are_kept_out_of_the_environment() -> None:
+    """Only the tests need them; without a network these are skipped, and all others run."""
+    for target, names in (("test", ""), ("bench", "names=aot")):
+        shown = make("-n", "-W", "tests/accelerators/requirements.txt", target, *filter(None, [names])).stdout
+        (line,) = [line for line in shown.splitlines() if "requirements.txt" in line]
+        assert "--no-deps --target .venv/compilers " in line
+        assert "||" in shown.partition("requirements.txt")[2]
+    assert "requirements.txt" not in make("-n", "-W", "tests/accelerators/requirements.txt", "bench", "names=tiles").stdout
+
+
 def test_make_does_nothing_twice() -> None:
     assert make("-n", "setup").stdout.strip() in ("", "make: Nothing to be done for 'setup'.")
+
+
+@pytest.mark.parametrize("stamp", ["installed", "installed-cuda", "installed-aws,cuda"])
+def test_slurm_jobs_are_sent_without_a_network_once_there_is_an_environment(tmp_path: Path, stamp: str) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").touch()
+    submit = ("-n", f"VENV={tmp_path}", "submit", "conf=poster")
+    assert "pip install" in make(*submit, "cluster=slurm").stdout
+    (tmp_path / stamp).touch()
+    assert "pip install" not in make(*submit, "cluster=slurm").stdout
+    assert "pip install" in make(*submit, "cluster=aws-gpu").stdout
 
 
 def test_make_hands_on_any_key_and_value(tmp_path: Path) -> None:
@@ -81,6 +102,8 @@ def words_of_make(tmp_path: Path) -> Callable[..., list[str]]:
     interpreter.chmod(0o755)
     for name in ("", "-cluster", "-test", "-bench"):
         (tmp_path / "venv" / f"installed{name}").touch()
+    (tmp_path / "venv" / "compilers").mkdir()
+    (tmp_path / "venv" / "compilers" / "installed").touch()
 
     def run(*words: str) -> list[str]:
         done = make(f"VENV={tmp_path / 'venv'}", *words)
@@ -120,7 +143,7 @@ def test_no_value_is_run_by_make(words_of_make, tmp_path: Path) -> None:
     for word in (f"EXTRAS=$(shell touch {mark})", f"EXTRAS=x]';touch {mark};'"):
         refused = make("render", word)
         assert refused.returncode == 2
-        assert "choose from aws, cluster, cuda, gcp and tpu" in refused.stderr
+        assert "choose from aws, cluster, cuda, cuda12, cuda13, gcp and tpu" in refused.stderr
         assert not mark.exists()
 
 
@@ -198,7 +221,9 @@ def test_the_wheel_renders_in_a_clean_environment(tmp_path: Path) -> None:
             "sweeps/gallery/gallery.js",
         )
         assert {f"render/{name}" for name in pages} <= set(inside.namelist())
-        clusters = {f"render/cluster/files/{path.name}" for path in (ROOT / "cluster").iterdir()}
+        cluster = ROOT / "cluster"
+        files = [path.relative_to(cluster).as_posix() for path in cluster.rglob("*") if path.is_file()]
+        clusters = {f"render/cluster/files/{name}" for name in files}
         assert clusters <= set(inside.namelist())
     environment = tmp_path / "venv"
     venv.create(environment, with_pip=True)

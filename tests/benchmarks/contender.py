@@ -173,7 +173,7 @@ class _Side:
             from tests.benchmarks.tensorflow_network import TensorFlowKernel
 
             with np.load(parameters) as found:
-                self._gradient = TensorFlowKernel(_architecture(model).truncated([layer]), found)
+                self._gradient = TensorFlowKernel(architecture_named(model).truncated([layer]), found)
         else:
             from tests.benchmarks.torch_network import TorchKernel
             from tests.benchmarks.trained import trained
@@ -223,14 +223,14 @@ def _ours(model: str, layer: str, side: int) -> tuple[Gradient, dict[str, float]
     offset = ((side - core) // 2, (side - core) // 2)
     kernel.memory(shape)
     made = {
-        "compile_seconds": sum(kernel.programs.compile_seconds.values()),
-        "compilations": kernel.programs.compilations,
+        "compile_seconds": kernel.programs.executables.counts.seconds,
+        "compilations": kernel.programs.executables.counts.compiled,
     }
     return lambda window: np.asarray(kernel(shape, window, given, offset)), made
 
 
-def _architecture(model: str) -> Architecture:
-    """By name, without what reads weights."""
+def architecture_named(model: str) -> Architecture:
+    """Return an architecture by its name, without importing what reads weights."""
     from render.networks.googlenet import GOOGLENET
     from render.networks.inception_v3 import INCEPTION_V3
 

@@ -161,7 +161,7 @@ def _worker(
     if grid.tiles * axis.window**2 / rate > _LONGEST or arrays > _SHARE * facts.host_bytes:
         return None
     given = KernelInputs(0, kernel.objectives[0].factors(loaded.architecture, grid.extended_shape))
-    assignment = Assignment(0, 0, block, Gathering.of(margin_pieces(block, blocks), 0), (), Stage(1, 1.5), (given,))
+    assignment = Assignment(0, 0, block, Gathering.of(margin_pieces(block, blocks), 0), {}, Stage(1, 1.5), (given,))
     residency = ResidencyRule(kernel, ResidencySettings(resident), facts.platform, facts.device_bytes)
     worker = Worker(kernel, Noise.made(), kernel.objectives, loaded.architecture, residency=residency)
     try:
@@ -174,10 +174,12 @@ def _worker(
 def _step(worker: Worker, grid: Grid, step: int) -> GradientReport:
     """Run a step as the conductor does, in calls of several tiles, until the new canvas is computed."""
     shift = 5 * step % grid.rows.stride, 3 * step % grid.columns.stride
-    last = done = worker.begin_step(step, shift, _TILES)
-    sums: list[GradientSums] = list(done.sums)
-    while (done := worker.compute_gradient(step, shift, len(sums), _TILES)).tiles:
-        sums += done.sums
+    worker.fill_margin()
+    block, sums = worker.arrays.block, list[GradientSums]()
+    reports = []
+    for first in range(0, block.size, _TILES):
+        reports.append(worker.compute_gradient(step, shift, list(block.tiles_from(first, _TILES))))
+        sums += reports[-1].sums
     worker.update(step, [statistic(np.sum([one.sums for one in sums], axis=0).tolist(), "mean_abs")])
     worker.read([Rect(Interval(0, 1), Interval(0, 1))])
-    return last
+    return reports[0]

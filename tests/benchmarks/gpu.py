@@ -1,295 +1,229 @@
-"""Speed of the kernel and of a whole render on one machine's accelerator, in float32 and bfloat16.
+"""Figures of one machine's accelerator in at most eight minutes, the most telling first.
 
-    python -m tests.benchmarks.gpu [--quick] [--json] [--model M] [--weights FILE] [--layer L] [--side PX] [--width PX]
-                                   [--canvas PX] [--tile PX] [--profile DIR]
+    python -m tests.benchmarks.gpu [--quick] [--out FILE] [--minutes M] [NAME ...]
 
-From a checkout with `make setup EXTRAS=cuda` (or tpu); installs nothing. Says what a plain matrix product reaches, then for
-each precision what the gradient of a window of `side` px does: megapixels of window a second, TFLOP/s by the network's own
-count, and how much that is of the product in bfloat16. Then how far the two gradients are apart; in bfloat16 what smaller
-windows do by the batch; and one worker's whole step of a gigapixel, `canvas` px a side in tiles of `tile`, its block in the
-device's memory, beside that of a block in the host's. Where there is no memory or time for so much a part is stepped, and
-said to be one. Last a real render of sample:hubble at `width` px in each precision: its speed, how busy the device was, and
-how far the pictures are apart. `--profile` has the profiler trace one step of the resident block, for TensorBoard or
-Perfetto. `--quick` does all of it with tiny sizes, for a machine without an accelerator; `--json` prints one JSON object
-and nothing else.
+From a checkout, without network and without Ray, with random weights. Every figure is a line of JSON, written as soon as
+it is there, so that a run that is cut off loses nothing. An item that fails, hangs or crashes becomes one line with
+`error`, and the next begins in a new process; the exit code is then 1. `--quick` forces the accelerator's programs onto
+the CPU, in tiny sizes, to see that all works; its figures mean nothing. NAMEs choose items; `--list` shows them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-import statistics
+import os
+import queue
 import subprocess
 import sys
-import tempfile
 import threading
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from shutil import which
-from typing import Any
+from typing import Any, TextIO
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from PIL import Image
+from render.system.surroundings import determinism_flags
 
-from render.config.compose import load_config
-from render.config.schema import Config
-from render.dreaming.objectives import KernelInputs
-from render.farm.messages import WorkerFacts
-from render.farm.worker.process import process_facts, use_compilation_cache
-from render.geometry.geometry import KernelShape
-from render.job.job import draft, load_weights, prepared, render
-from render.job.resolve import NetworkChoice
-from render.networks.weights import Loaded
-from tests.benchmarks.device import kernel_of, measure_batch, measure_step, seconds_of
+Line = dict[str, Any]
 
-PRECISIONS = ("float32", "bfloat16")
-_SMI = "utilization.gpu,memory.used,power.draw"
+ROOT = Path(__file__).resolve().parents[2]
+
+#: Minutes for all items; seconds that a process may take to start JAX, and that must be left where an item begins.
+_MINUTES, _START_S, _LEAST_S = 8.0, 60.0, 1.0
+_TOLD_CHARACTERS = 300
 
 
-def measure_product(side: int, precision: str, min_seconds: float) -> float:
-    """Return the TFLOP/s of the product of two square matrices."""
-    matrix = jax.random.normal(jax.random.key(0), (side, side), jnp.float32).astype(precision)
-    product = jax.jit(lambda a, b: a @ b)
-    return 2 * side**3 / seconds_of(lambda: product(matrix, matrix), min_seconds) / 1e12
+@dataclass(frozen=True)
+class Item:
+    """Something to measure.
 
-
-def measure_kernel(
-    loaded: Loaded, layer: str, side: int, precision: str, min_seconds: float
-) -> tuple[dict[str, float], np.ndarray]:
-    """Return the speed of one device on a window in its memory, and the gradient."""
-    kernel = kernel_of(loaded, layer, precision)
-    architecture = kernel.programs.network.architecture
-    shape = KernelShape((side, side), (side, side))
-    window = jnp.asarray(np.random.default_rng(0).normal(128, 30, (side, side, 3)).clip(0, 255), jnp.float32)
-    given = KernelInputs(0, (1.0,))
-    memory = kernel.memory(shape)
-    seconds = seconds_of(lambda: kernel(shape, window, given, (0, 0)), min_seconds)  # type: ignore[arg-type]
-    gradient = np.asarray(kernel(shape, window, given, (0, 0)))  # type: ignore[arg-type]
-    results = {
-        "seconds": seconds,
-        "megapixels_per_second": side**2 / seconds / 1e6,
-        "tflops": architecture.gradient_flops(shape.window, shape.core) / seconds / 1e12,
-        "memory_gb": memory / 1e9,
-        "compile_seconds": sum(kernel.programs.compile_seconds.values()),
-    }
-    return results, gradient
-
-
-def measure_resident(
-    settings: argparse.Namespace, loaded: Loaded, machine: WorkerFacts, min_seconds: float
-) -> dict[str, Any]:
-    """Return the speed on batches of small windows, and of steps of one worker, in bfloat16."""
-    quick = settings.quick
-    kernel = kernel_of(loaded, settings.layer, "bfloat16")
-    sides, batches = ((96, 128), (1, 2)) if quick else ((512, 1024, 2048), (1, 2, 4, 8, 16))
-    tried = (measure_batch(kernel, side, batch, min_seconds, machine.device_bytes) for side in sides for batch in batches)
-    windows = [row for row in tried if row]
-    rate = 1e6 * max(row["megapixels_per_second"] for row in windows)
-    canvas, tile = settings.canvas or (160 if quick else 32768), settings.tile or (64 if quick else 2048)
-    # The host's is only beside it: by the pixel it takes as long for a part.
-    blocks = (canvas, True, settings.profile), (min(canvas, max(2 * tile, 8192)), False, None)
-    steps = [
-        measure_step(kernel, loaded, machine, side=side, tile=tile, rate=rate, resident=resident, profile=profile)
-        for side, resident, profile in blocks
-    ]
-    return {"batches": windows, "steps": steps}
-
-
-class Watch:
-    """Samples how busy the NVIDIA devices are while something runs, where nvidia-smi is there."""
-
-    def __enter__(self) -> Watch:
-        self._lines: list[str] = []
-        command = ["nvidia-smi", f"--query-gpu={_SMI}", "--format=csv,noheader,nounits", "-lms", "200"]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True) if which("nvidia-smi") else None
-        if self._process is not None and (stream := self._process.stdout) is not None:
-            self._reader = threading.Thread(target=lambda: self._lines.extend(stream), daemon=True)
-            self._reader.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
-            self._reader.join()
-
-    @property
-    def summary(self) -> dict[str, float] | None:
-        """Return means over the samples, and the peak memory; None without samples."""
-        return summary(self._lines)
-
-
-def summary(lines: list[str]) -> dict[str, float] | None:
-    """Return the summary of nvidia-smi's lines, without quantities that they do not report."""
-    columns: list[list[float]] = [[], [], []]
-    for line in lines:
-        for column, word in zip(columns, line.split(","), strict=False):
-            try:
-                column.append(float(word))
-            except ValueError:
-                continue
-    busy, memory, power = columns
-    if not busy:
-        return None
-    results = {"utilization_percent": statistics.fmean(busy)}
-    if memory:
-        results["memory_gb"] = max(memory) * 2**20 / 1e9
-    return results | ({"watts": statistics.fmean(power)} if power else {})
-
-
-def measure_render(config: Config) -> tuple[dict[str, Any], np.ndarray]:
-    """Render a whole job in this process; return its speed and the finished picture.
-
-    Rates are those of the last octave's median step: compiling is in the first.
+    Attributes:
+        name: Its name; what follows a colon is its variant.
+        seconds: The longest that it may take.
+        flags: XLA's flags, those of a render by default.
+        apart: True for a process of its own.
     """
-    with prepared(draft(config)) as job, Watch() as watch:
-        begun = time.perf_counter()
-        (picture, *_) = render(job)
-        seconds = time.perf_counter() - begun
-        record = json.loads((job.resolved.directory.path / "run.json").read_text())
-        step, final = statistics.median(record["octaves"][-1]["seconds"]), job.plan.final
-        network = job.loaded.architecture.truncated(job.resolved.schedule.layers)
-        results = {
-            "seconds": seconds,
-            "step_seconds": step,
-            "megapixels_per_second": final.grid.canvas.area / step / 1e6,
-            "window_megapixels_per_second": final.step_window_pixels / step / 1e6,
-            "tflops": final.grid.tiles
-            * network.gradient_flops(final.grid.window_shape, final.grid.core_shape)
-            / step
-            / 1e12,
-            "tiles": final.grid.tiles,
-            "device": watch.summary,
-        }
-    with Image.open(picture) as image:
-        return results, np.asarray(image.convert("RGB"), np.float32)
+
+    name: str
+    seconds: float
+    flags: str = field(default_factory=lambda: determinism_flags(True))
+    apart: bool = False
 
 
-def measure(settings: argparse.Namespace) -> dict[str, Any]:
-    """Measure everything."""
-    machine = process_facts()
-    quick, min_seconds = settings.quick, 0.05 if settings.quick else 2.0
-    side = settings.side or (128 if quick else 2048)
-    width = settings.width or (96 if quick else 4000)
-    order = 256 if quick else 8192
-    results: dict[str, Any] = {
-        "device": machine.device,
-        "platform": machine.platform,
-        "devices": machine.devices,
-        "device_gb": machine.device_bytes / 1e9,
-        "versions": dict(machine.versions),
-        "model": settings.model,
-        "layer": settings.layer,
-        "side": side,
-        "width": width,
-        "product_tflops": {precision: measure_product(order, precision, min_seconds) for precision in PRECISIONS},
-    }
-    words = [
-        "image=sample:hubble",
-        f"model={settings.model}",
-        f"objective.terms=[{settings.layer}]",
-        f"output.width={width}",
-        f"octaves.count={2 if quick else 5}",
-        f"octaves.steps={2 if quick else 10}",
-        "farm.executor=inline",
-        "quiet=true",
-        *([f"model.weights={settings.weights.absolute()}"] if settings.weights else []),
+def _items() -> list[Item]:
+    """Return all items, by the value of their figures."""
+    tuned, excluding = "", determinism_flags("auto")
+    precisions = ("bfloat16", "tensorfloat32", "float32")
+    return [
+        Item("device", 30),
+        Item("products", 40),
+        Item("gradient", 90),
+        *(Item(f"kernel:mixed5:{precision}", 90) for precision in precisions),
+        *(Item(f"kernel:inception_4c:{precision}", 60) for precision in precisions),
+        Item("checksum:first", 60, apart=True),
+        Item("checksum:second", 60, apart=True),
+        Item("steps", 120, apart=True),
+        Item("trace", 60, apart=True),
+        Item("laplacian", 90),
+        Item("batches", 90),
+        Item("variant:autotuned", 90, excluding, apart=True),
+        Item("variant:unrestricted", 90, tuned, apart=True),
+        Item("variant:host forms", 90, apart=True),
+        Item("checksum:autotuned first", 60, tuned, apart=True),
+        Item("checksum:autotuned second", 60, tuned, apart=True),
     ]
-    loaded = load_weights(NetworkChoice.of(load_config("preview", words).model))
-    kernels, gradients, renders, pictures = {}, [], {}, []
-    for precision in PRECISIONS:
-        kernels[precision], gradient = measure_kernel(loaded, settings.layer, side, precision, min_seconds)
-        kernels[precision]["share_of_product"] = kernels[precision]["tflops"] / results["product_tflops"]["bfloat16"]
-        gradients.append(gradient)
-    exact, rounded = gradients
-    results["kernel"] = kernels
-    results |= measure_resident(settings, loaded, machine, min_seconds)
-    for row in (*results["batches"], *results["steps"]):
-        row["share_of_product"] = row["tflops"] / results["product_tflops"]["bfloat16"]
-    results["gradient_error"] = float(np.linalg.norm(rounded - exact) / np.linalg.norm(exact))
-    with tempfile.TemporaryDirectory() as place:
-        for precision in PRECISIONS:
-            run = [*words, f"model.precision={precision}", f"output.dir={Path(place) / precision}"]
-            renders[precision], picture = measure_render(load_config("preview", run))
-            pictures.append(picture)
-    apart = pictures[1] - pictures[0]
-    error = float(np.square(apart).mean())
-    results["render"] = renders
-    results["picture"] = {
-        "mean_difference": float(np.abs(apart).mean()),
-        "psnr_db": 10 * math.log10(255**2 / error) if error else None,
-    }
-    return results
 
 
-def report(results: dict[str, Any]) -> str:
-    """Return the results as text for people."""
-    products = ", ".join(f"{name} {value:.2f}" for name, value in results["product_tflops"].items())
-    lines = [
-        f"device    {results['devices']} x {results['device']} ({results['platform']}), {results['device_gb']:.1f} GB; "
-        + ", ".join(f"{name} {value}" for name, value in results["versions"].items()),
-        f"product   {products} TFLOP/s",
-    ]
-    for name, row in results["kernel"].items():
-        lines.append(
-            f"kernel    {name:<8}  {results['side']} px, {results['model']} {results['layer']}: "
-            f"{row['megapixels_per_second']:.2f} Mpx/s, {row['tflops']:.2f} TFLOP/s, {100 * row['share_of_product']:.0f} % "
-            f"of the bfloat16 product, {row['memory_gb']:.2f} GB"
+class _Child:
+    """A process that measures items one after the other, and its lines."""
+
+    def __init__(self, items: Sequence[Item], *, quick: bool) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        for name in ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR"):
+            environment.pop(name, None)
+        if items[0].flags:
+            environment["XLA_FLAGS"] = items[0].flags
+        if quick:
+            environment |= {"JAX_PLATFORMS": "cpu"}
+        words = [sys.executable, "-m", "tests.benchmarks.gpu_items", *["--quick"] * quick, *(item.name for item in items)]
+        self._messages: list[str] = []
+        self._process = subprocess.Popen(
+            words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
         )
-    lines.append(f"gradient  bfloat16 is {results['gradient_error']:.3f} from float32 (L2, relative)")
-    for row in results["batches"]:
-        lines.append(
-            f"windows   bfloat16  {row['batch']} x {row['side']} px: {row['megapixels_per_second']:.2f} Mpx/s, "
-            f"{row['tflops']:.2f} TFLOP/s, {100 * row['share_of_product']:.0f} % of the bfloat16 product"
-        )
-    for row in results["steps"]:
-        where = "device's" if row["resident"] else "host's"
-        lines.append(
-            f"step      bfloat16  block of {row['side']} px in the {where} memory, {row['tiles']} tiles of {row['tile']} "
-            f"px in windows of {row['window']}, {row['batch']} a call: {row['step_seconds']:.2f} s, "
-            f"{row['megapixels_per_second']:.2f} Mpx/s of canvas, {row['tflops']:.2f} TFLOP/s, "
-            f"{100 * row['share_of_product']:.0f} % of the bfloat16 product"
-        )
-    first = results["steps"][0]
-    how = f"extrapolated from a block of {first['side']} px" if first["extrapolated"] else "measured"
-    lines.append(f"gigapixel a step of 10^9 px of canvas takes {first['gigapixel_seconds']:.2f} s ({how})")
-    for name, row in results["render"].items():
-        busy = row["device"]
-        watched = f", {busy['utilization_percent']:.0f} % busy" if busy else ""
-        lines.append(
-            f"render    {name:<8}  {results['width']} px: {row['megapixels_per_second']:.2f} Mpx/s of canvas, "
-            f"{row['tflops']:.2f} TFLOP/s, {row['tiles']} tiles, a step {row['step_seconds']:.2f} s, all "
-            f"{row['seconds']:.1f} s{watched}"
-        )
-    picture = results["picture"]
-    lines.append(
-        f"picture   {picture['mean_difference']:.2f} levels apart on average"
-        + (f", PSNR {picture['psnr_db']:.1f} dB" if picture["psnr_db"] is not None else "")
-    )
-    return "\n".join(lines)
+        #: Lines of JSON; None at the end.
+        self.lines: queue.Queue[str | None] = queue.Queue()
+        streams = self._process.stdout, self._process.stderr
+        assert streams[0] is not None
+        assert streams[1] is not None
+        self._threads = [
+            threading.Thread(target=self._read_lines, args=(streams[0],), daemon=True),
+            threading.Thread(target=lambda: self._messages.extend(streams[1]), daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _read_lines(self, stream: TextIO) -> None:
+        for line in stream:
+            self.lines.put(line)
+        self.lines.put(None)
+
+    def end(self) -> str:
+        """End the process, if it has not ended, and return why: its exit code, and the last that it said."""
+        code = self._process.poll()
+        if code is None:
+            self._process.kill()
+        code = self._process.wait()
+        for thread in self._threads:
+            thread.join(timeout=5)
+        last = next((line.strip() for line in reversed(self._messages) if line.strip()), "")
+        return f"exit code {code}: {last[:_TOLD_CHARACTERS]}"
 
 
-def main(words: list[str]) -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description="Kernel and render on this machine's accelerator, in both precisions.")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--model", default="inception_v3")
-    parser.add_argument("--weights", type=Path, help="a file of weights instead of the published ones")
-    parser.add_argument("--layer", default="mixed5")
-    parser.add_argument("--side", type=int, help="of the kernel's window, px")
-    parser.add_argument("--width", type=int, help="of the render, px")
-    parser.add_argument("--canvas", type=int, help="side of the block that is stepped, px (32768)")
-    parser.add_argument("--tile", type=int, help="of that block, px (2048)")
-    parser.add_argument("--profile", type=Path, metavar="DIR", help="trace a step into this directory")
-    settings = parser.parse_args(words)
-    use_compilation_cache()
-    results = measure(settings)
-    print(json.dumps(results) if settings.json else report(results))
+def measured(items: Sequence[Item], seconds: float, *, quick: bool) -> Iterator[Line]:
+    """Measure items, each in its time, and yield their lines. The last of each item has `seconds` or `error`.
+
+    Args:
+        items: What to measure, in this order.
+        seconds: Time for all; what would begin later is left out, with a line that says so.
+        quick: Tiny sizes on the CPU.
+    """
+    deadline = time.monotonic() + seconds
+    waiting = list(items)
+    while waiting:
+        group = _together(waiting)
+        child = _Child(group, quick=quick)
+        try:
+            # Where one has failed, the others of its process go on in another.
+            done = yield from _of_child(child, group, deadline)
+        finally:
+            child.end()
+        del waiting[:done]
+        if waiting and deadline - time.monotonic() < _LEAST_S:
+            yield from ({"item": item.name, "error": "not begun: the time is over"} for item in waiting)
+            return
+
+
+def _of_child(child: _Child, items: Sequence[Item], deadline: float) -> Iterator[Line]:
+    """Yield a process' lines; return the number of items that are done, failed ones included."""
+    grace = _START_S
+    for done, item in enumerate(items):
+        if deadline - time.monotonic() < _LEAST_S:
+            return done
+        limit = min(time.monotonic() + item.seconds + grace, deadline)
+        grace = 0.0
+        while True:
+            try:
+                text = child.lines.get(timeout=max(0.0, limit - time.monotonic()))
+            except queue.Empty:
+                reason = "not done: the time is over" if limit == deadline else f"took longer than {item.seconds:g} s"
+                yield {"item": item.name, "error": reason}
+                return done + 1
+            if text is None:
+                yield {"item": item.name, "error": f"its process ended with {child.end()}"}
+                return done + 1
+            line = json.loads(text)
+            yield line
+            if "seconds" in line or "error" in line:
+                break
+    return len(items)
+
+
+def _together(items: Sequence[Item]) -> list[Item]:
+    """Return the items from the first on that share a process."""
+    group = [items[0]]
+    for item in items[1:]:
+        if item.apart or item.flags != group[0].flags:
+            break
+        group.append(item)
+    return group
+
+
+def completed(lines: Iterator[Line]) -> Iterator[Line]:
+    """Add to lines what follows from several of them: shares of the product rates, agreement of checksums."""
+    rates: dict[str, float] = {}
+    checksums: dict[str, str] = {}
+    for line in lines:
+        if line["item"] == "products" and "tflops" in line:
+            rates[line["precision"]] = line["tflops"]
+        elif "tflops" in line and rates.get(line.get("precision", "")):
+            line |= {"share_of_product": line["tflops"] / rates[line["precision"]]}
+        yield line
+        if "sha256" in line:
+            kind, _, order = line["item"].removeprefix("checksum:").rpartition(" ")
+            checksums[f"{kind}:{order}"] = line["sha256"]
+            if order == "second" and f"{kind}:first" in checksums:
+                agree = checksums[f"{kind}:first"] == line["sha256"]
+                # Only the default flags promise it.
+                failure = {"error": "two processes computed different bytes"} if not (agree or kind) else {}
+                yield {"item": "checksums", "flags": kind or "deterministic", "agree": agree, **failure}
+
+
+def main(words: list[str]) -> int:
+    """Measure and write lines; return 1 if anything failed or was left out."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.gpu", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="items, or what their names begin with; all by default")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, on the CPU")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="append the lines to this file, too")
+    parser.add_argument("--minutes", type=float, default=_MINUTES, help=f"time for all ({_MINUTES:g})")
+    parser.add_argument("--list", action="store_true", help="print the names of the items and end")
+    given = parser.parse_args(words)
+    items = [item for item in _items() if not given.names or item.name.startswith(tuple(given.names))]
+    if not items:
+        parser.error(f"there is no item {given.names[0]!r}: --list shows them")
+    if given.list:
+        print("\n".join(item.name for item in items))
+        return 0
+    failed = False
+    for line in completed(measured(items, 60 * given.minutes, quick=given.quick)):
+        failed = failed or "error" in line
+        text = json.dumps(line)
+        print(text, flush=True)
+        if given.out is not None:
+            with given.out.open("a") as file:
+                file.write(f"{text}\n")
+    return int(failed)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

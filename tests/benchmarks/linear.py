@@ -13,8 +13,9 @@ from typing import NamedTuple
 from render.config.compose import load_config
 from render.config.schema import Config
 from render.farm.farms import Farm, open_farm
-from render.job.job import draft, load_weights, prepared
+from render.job.job import draft, prepared
 from render.job.resources import store_bytes
+from render.job.weight_loading import load_weights
 from render.networks.weights import Loaded
 from render.system import interrupts
 from tests.benchmarks.table import Table

@@ -20,6 +20,7 @@ PHASES = {
     "margin": "margins: lent, and filled in",
     "windows": "windows: cut out of the block",
     "gradients": "gradients: kept and summed",
+    "waiting": "steps: order, and the wait for other workers",
     "filter": "filter of the gradient",
     "update": "update of the canvas",
     "resample": "octave changes: source, detail, resampling",
@@ -73,6 +74,8 @@ def measure(quick: bool) -> Table:
 def split(spent: Mapping[str, float], recorded: Mapping[str, float], starting: float, closing: float) -> dict[str, float]:
     """Seconds by phase, for people: what workers `spent`, and what the run `recorded` of the rest, s."""
     rows = {"start-up: farm, weights, first program": starting, "other programs: compiled, or loaded": spent["compiling"]}
-    rows |= {text: spent[name] for name, text in PHASES.items() if name in spent}
+    # Sorting fails on a phase that has no text, whose time would be missing here.
+    named = sorted(spent.keys() - {"compiling"}, key=list(PHASES).index)
+    rows |= {PHASES[name]: spent[name] for name in named}
     rows["driver: calls, results, waiting"] = recorded["dream"] - sum(spent.values())
     return rows | {"export": recorded["export"], "closing": closing}

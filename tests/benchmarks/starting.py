@@ -6,6 +6,7 @@ Each run is a process of its own, with the default executor. It ends there: it i
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,19 +19,20 @@ from statistics import median
 from tests.benchmarks.table import Table
 
 #: From the command to the first finished step, s.
-GOAL = 6.0
+GOAL = 3.0
 #: What ends each phase, and how the line of the log begins, or goes on, that says so.
 PHASES = {
     "imports, config, draft": "drafted in ",
     "weights loaded": "weights loaded: ",
-    "Ray up": " started in ",
-    "worker ready": "worker started: ",
     "kernel ready": "kernel ready",
     "first step": " step 1: ",
 }
+#: Row of the seconds until then for which the job waited for programs to be loaded or compiled, and their place in the log.
+WAITED = "of it waiting for programs"
+_WAITED = re.compile(r"([\d.]+) s " + WAITED)
 _ROUNDS, _LONGEST = 3, 300.0
 #: `python -m render`, with a log that begins before there is a run directory to keep it in.
-_COMMAND = """
+LOGGED_COMMAND = """
 import logging, sys
 handler = logging.FileHandler(sys.argv[1])
 handler.setFormatter(logging.Formatter("%(created)f %(message)s"))
@@ -54,13 +56,14 @@ def measure(quick: bool) -> Table:
         # What happens beside something longer takes nothing.
         rows.append({"phase": phase, "ended s": ended, "took s": max(0.0, ended - before)})
         before = max(before, ended)
+    rows.append({"phase": WAITED, "took s": median(run[WAITED] for run in runs)})
     return Table(
         "starting",
         f"A second `make render` to its first step, {len(runs)} run{'s' if len(runs) > 1 else ''}",
         ("phase", "ended s", "took s"),
         rows,
         {f"the first step is finished within {GOAL:g} s": before < GOAL},
-        ("weights are loaded while Ray starts",),
+        ("one worker, in this process: the default on the CPUs of one machine",),
     )
 
 
@@ -72,7 +75,7 @@ def start(words: Sequence[str]) -> dict[str, float]:
         root = str(Path(__file__).parents[2])
         begun = time.time()
         process = subprocess.Popen(
-            [sys.executable, "-c", _COMMAND, str(log), "render", f"output.dir={directory}/run", *words],
+            [sys.executable, "-c", LOGGED_COMMAND, str(log), "render", f"output.dir={directory}/run", *words],
             cwd=directory,
             env={**environment, "PYTHONPATH": root},
             stdout=subprocess.PIPE,
@@ -81,7 +84,7 @@ def start(words: Sequence[str]) -> dict[str, float]:
         )
         try:
             found: dict[str, float] = {}
-            while len(found) < len(PHASES) and process.poll() is None and time.time() < begun + _LONGEST:
+            while len(found) <= len(PHASES) and process.poll() is None and time.time() < begun + _LONGEST:
                 time.sleep(0.05)
                 found = _ended(log, begun)
             # One that has finished meanwhile has all of them.
@@ -90,7 +93,7 @@ def start(words: Sequence[str]) -> dict[str, float]:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
             said, _ = process.communicate(timeout=_LONGEST)
-    if len(found) < len(PHASES):
+    if len(found) <= len(PHASES):
         raise RuntimeError(f"the render did not get to its first step: {said}")
     return found
 
@@ -103,4 +106,6 @@ def _ended(log: Path, begun: float) -> dict[str, float]:
         for phase, mark in PHASES.items():
             if mark in message:
                 found.setdefault(phase, float(when) - begun)
+        if waited := _WAITED.search(message):
+            found[WAITED] = float(waited[1])
     return found

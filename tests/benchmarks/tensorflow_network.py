@@ -30,7 +30,11 @@ class TensorFlowKernel:
 
     def __call__(self, window: np.ndarray) -> np.ndarray:
         """d(mean of squares)/d(pixel): (rows, columns, 3) float32. `window`: such RGB pixels, 0..255."""
-        return self._gradient(tf.constant(window)).numpy()
+        return self.differentiate(tf.constant(window)).numpy()
+
+    def differentiate(self, pixels):
+        """Return the same of a tensor, as a tensor."""
+        return self._gradient(pixels)
 
     def _gradient_of(self, pixels):
         with tf.GradientTape() as tape:

@@ -21,7 +21,7 @@ from render.networks.inception_v3 import INCEPTION_V3
 from render.networks.nodes import InceptionBlock
 from tests.benchmarks import colour, compiling, forms, kernels, layers, trained
 from tests.benchmarks.contender import CHANNELS_LAST, EAGER, OURS, TENSORFLOW, TENSORFLOW_READY, Contender, core_side
-from tests.benchmarks.gpu import report, summary
+from tests.benchmarks.gpu_render import report, summary
 from tests.benchmarks.others import Others
 from tests.benchmarks.table import Table, interleaved, ratio
 from tests.conftest import ROOT
@@ -35,7 +35,17 @@ needs_torch = pytest.mark.skipif(
 @pytest.mark.slow
 def test_the_gpu_benchmark_measures_both_precisions(tmp_path: Path) -> None:
     finished = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.gpu", "--quick", "--json", "--layer", "mixed0", "--profile", "trace"],
+        [
+            sys.executable,
+            "-m",
+            "tests.benchmarks.gpu_render",
+            "--quick",
+            "--json",
+            "--layer",
+            "mixed0",
+            "--profile",
+            "trace",
+        ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT), "RENDER_OVERRIDES": ""},
         capture_output=True,

@@ -36,9 +36,13 @@ class TorchKernel:
 
     def __call__(self, window: np.ndarray) -> np.ndarray:
         """d(mean of squares)/d(pixel): (rows, columns, 3) float32. `window`: such RGB pixels, 0..255."""
-        pixels = torch.from_numpy(window).requires_grad_()
+        return self.differentiate(torch.from_numpy(window)).numpy()
+
+    def differentiate(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the same of a tensor, as a tensor."""
+        pixels = pixels.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(self._run(self._nodes, self._enter(pixels)).square().mean(), pixels)
-        return gradient.numpy()
+        return gradient
 
     def _enter(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the network's input, (1, channels, rows, columns)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,30 @@ def test_flag_for_a_grid_makes_a_sweep() -> None:
     assert split_arguments(["plan", "-m", "seed=1,2"]) == ("plan", "preview", ["seed=1,2", "-m"])
     with pytest.raises(UserError, match="--multirun renders a grid, and models has none: drop it"):
         split_arguments(["models", "--multirun"])
+
+
+@pytest.mark.parametrize(("words", "code"), [("help", 0), ("modles", 2)])
+def test_a_process_ends_with_its_code_and_all_of_its_output(words: str, code: int, tmp_path: Path) -> None:
+    """It ends without Python's tidying up, after the functions that were registered for its end."""
+    script = (
+        "import atexit, runpy, sys; from render.commands import table; usage = table.usage; "
+        "table.usage = lambda: (atexit.register(print, 'registered'), usage())[1]; "
+        "runpy.run_module('render', run_name='__main__', alter_sys=True)"
+    )
+    environment = {"PYTHONPATH": str(ROOT)}
+
+    def run(end: str = "") -> subprocess.CompletedProcess[str]:
+        command = f"exec {shlex.quote(sys.executable)} -c {shlex.quote(script)} {words} {end}"
+        return subprocess.run(
+            ["sh", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+
+    ended = run()
+    assert ended.returncode == code
+    assert [ended.stdout.endswith("registered\n"), "there is no command" in ended.stderr] == [code == 0, code == 2]
+    # Whoever starts it may have closed its output.
+    closed = run(">&-")
+    assert (closed.returncode, closed.stderr) == (code, ended.stderr)
 
 
 @pytest.mark.parametrize("words", [["help"], ["export", "help"], ["modles"], ["models", "-m"]])

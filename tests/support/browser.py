@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import fcntl
 import io
 import json
@@ -19,6 +20,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from tests.support.debian_packages import NotInstalled, install
 
 _FLAGS = [
     "--headless",
@@ -48,10 +51,9 @@ def find() -> str | None:
     """Where Chromium is; where there is none, root gets it from Debian's packages. None where that cannot be."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     found = next(filter(None, map(shutil.which, names)), None)
-    if found is None and shutil.which("apt-get") and os.geteuid() == 0:
-        for command in (["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", "chromium"]):
-            quietly = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-            subprocess.run(command, env=quietly, capture_output=True, check=False, timeout=600)
+    if found is None:
+        with contextlib.suppress(NotInstalled):
+            install(("chromium",), ("chromium",))
         found = shutil.which("chromium")
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from render.farm.checkpoint import Checkpoints, OctaveHistory, ResumeKey
 from render.farm.conductor import BlockOptions, Conductor, Saving
 from render.farm.events import Event
 from render.farm.executors import InlineExecutor, Reference
+from render.farm.messages import GradientReport
+from render.farm.peers.group import RootLink
+from render.farm.worker.process import KernelCache, WorkerProcess
 from render.farm.worker.resident_block import ResidencyRule
 from render.farm.worker.tile_gradients import Gradient
 from render.farm.worker.worker import Worker
@@ -51,6 +55,7 @@ def chunks_of(side: int) -> Iterator[None]:
         stack.enter_context(mock.patch("os.fsync"))
         # One tile a call, however fast they are, so that a run has the same moments each time.
         stack.enter_context(mock.patch("render.planning.deal._CALL_SECONDS", 0))
+        stack.enter_context(mock.patch("render.farm.conductor.octave_stepper._PATIENCE_S", 0.01))
         yield
 
 
@@ -69,41 +74,126 @@ class Ripples:
         return gradient[offset[0] : offset[0] + shape.core[0], offset[1] : offset[1] + shape.core[1]] / given.factors[0]
 
 
-@dataclass(frozen=True)
-class InProcess:
-    worker: Worker
-
-    def call(self, method: str, *arguments: Any) -> Any:
-        return getattr(self.worker, method)(*arguments)
-
-
 class Stop:
-    """Check that raises at its n-th call, and counts its calls."""
+    """Request to stop at the n-th moment of a run, and the number of moments.
+
+    A moment is a call of a worker's kernel, or a wait of the conductor. The worker at work then goes on only after the root
+    has been asked to stop, or has been left, so that the step in hand is never done: see `watched`.
+    """
 
     def __init__(self, moment: int = -1, error: type[BaseException] = KeyboardInterrupt) -> None:
         self.calls = 0
+        self.is_requested = False
         self._moment = moment
         self._error = error
+        self._lock = threading.Lock()
+        self._told = threading.Event()
+        self._is_taken = False
 
     def __call__(self) -> None:
-        self.calls += 1
-        if self.calls == self._moment:
+        """A wait of the conductor."""
+        self._count()
+        self.check()
+
+    def work(self) -> None:
+        """A call of a kernel."""
+        if self._count():
+            assert self._told.wait(60), "the conductor has not seen the request"
+
+    def check(self) -> None:
+        """Raise the error if a stop is requested."""
+        if self.take():
             raise self._error("stopped by the test")
+
+    def take(self) -> bool:
+        """Return whether a stop is requested, only once."""
+        is_new, self._is_taken = self.is_requested and not self._is_taken, self._is_taken or self.is_requested
+        return is_new
+
+    def tell(self) -> None:
+        """The root knows."""
+        if self._is_taken:
+            self._told.set()
+
+    def _count(self) -> bool:
+        with self._lock:
+            self.calls += 1
+            is_now = self.calls == self._moment
+        self.is_requested = self.is_requested or is_now
+        return is_now
+
+
+@contextmanager
+def watched(stop: Stop) -> Iterator[None]:
+    """Make every kernel call of a worker in this process a moment, and let `stop` know when the root has been asked."""
+    compute, request, close = Worker.compute_gradient, RootLink.stop, RootLink.close
+
+    def compute_watched(self: Worker, *arguments: Any) -> GradientReport:
+        stop.work()
+        return compute(self, *arguments)
+
+    def request_watched(self: RootLink, *, at_once: bool) -> None:
+        request(self, at_once=at_once)
+        stop.tell()
+
+    def close_watched(self: RootLink) -> None:
+        close(self)
+        stop.tell()
+
+    with (
+        mock.patch.object(Worker, "compute_gradient", compute_watched),
+        mock.patch.object(RootLink, "stop", request_watched),
+        mock.patch.object(RootLink, "close", close_watched),
+    ):
+        yield
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Recipe of a worker that is there already."""
+
+    worker: Worker
+
+    def make(self, _kernels: KernelCache) -> Worker:
+        return self.worker
+
+
+def process_of(worker: Worker) -> WorkerProcess:
+    """Return a process, which is this one, that serves a worker."""
+    process = WorkerProcess()
+    process.open(Ready(worker))
+    return process
 
 
 class MendingExecutor(InlineExecutor):
     """Executor that loses everything that its workers hold when it is mended."""
 
-    def __init__(self, make: Callable[[], InProcess], workers: int, check: Callable[[], None]) -> None:
-        self._make = make
-        super().__init__([make() for _ in range(workers)], check)
+    def __init__(self, make: Callable[[], Worker], workers: int, stop: Stop) -> None:
+        self._make_worker = make
+        self.stop = stop
+        self._made: list[WorkerProcess] = []
+        super().__init__([self._make() for _ in range(workers)], stop)
 
     def wait(self, references: Sequence[Reference]) -> list[Reference]:
         # One at a time, so that there are as many moments as there are results.
         return super().wait(references)[:1]
 
+    def poll(self, references: Sequence[Reference], *, heard: bool) -> list[Reference]:
+        self.stop.check()
+        return [reference for reference in references if reference.is_ready]
+
     def mend(self) -> None:
         self._workers = [self._make() for _ in self._workers]
+
+    def end(self) -> None:
+        """Close what all workers have opened."""
+        for process in self._made:
+            process.close()
+
+    def _make(self) -> WorkerProcess:
+        process = process_of(self._make_worker())
+        self._made.append(process)
+        return process
 
 
 @dataclass(eq=False)
@@ -125,15 +215,14 @@ class LateExecutor(MendingExecutor):
         except MemoryError as error:
             return Failed(error)
 
-    def call_parts(self, worker: int, method: str, parts: int, *arguments: Any) -> list[Reference]:
-        done = self.call(worker, method, *arguments)
-        return [done] * parts if isinstance(done, Failed) else [type(done)(part) for part in done.value]
-
     def fetch(self, references: Sequence[Reference]) -> list[Any]:
         for reference in references:
             if isinstance(reference, Failed):
                 raise WorkersLost("out of memory") from reference.error
-        return super().fetch(references)
+        try:
+            return super().fetch(references)
+        except MemoryError as error:
+            raise WorkersLost("out of memory") from error
 
 
 @cache
@@ -150,6 +239,8 @@ class Dream:
         self.checkpoints = Checkpoints(directory / "canvas")
         self.directory = directory
         self.history: list[OctaveHistory] = []
+        #: Workers of the last run.
+        self.workers: list[Worker] = []
 
     def run(
         self,
@@ -168,11 +259,16 @@ class Dream:
         job, model = self._draft.resolved, self._draft.resolved.network.model
         objectives = job.schedule.objectives
 
-        def make() -> InProcess:
-            worker = Worker(kernel or Ripples(), job.source, objectives, model.architecture, job.masks, residency=residency)
-            return InProcess(worker)
+        stop = stop or Stop()
+        self.workers = []
 
-        executor = kind(make, workers, stop or Stop())
+        def make() -> Worker:
+            used = kernel or Ripples()
+            worker = Worker(used, job.source, objectives, model.architecture, job.masks, residency=residency)
+            self.workers.append(worker)
+            return worker
+
+        executor = kind(make, workers, stop)
         conductor = Conductor(
             self._draft.plan,
             model.architecture,
@@ -181,9 +277,13 @@ class Dream:
             Saving(self.checkpoints, every, FIXED),
             BlockOptions(self.directory / "scratch" if mapped else None),
         )
-        events = list(conductor.run(self._draft.resolved.seed))
-        self.history = conductor.history
-        return held(conductor), events
+        try:
+            with watched(stop):
+                events = list(conductor.run(self._draft.resolved.seed))
+            self.history = conductor.history
+            return held(conductor), events
+        finally:
+            executor.end()
 
     def stopped(self, stop: Stop, **arguments: Any) -> None:
         with pytest.raises(KeyboardInterrupt):

@@ -61,6 +61,8 @@ def started(*, cpus: int = 2, **settings: str) -> Iterator[Head]:
         **{key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "RENDER_"))},
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
+        # Ray's default is 15, with which workers hardly run beside other tests.
+        "RAY_worker_niceness": "0",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         **settings,

@@ -23,12 +23,14 @@ from render.dreaming.objectives import KernelInputs, Objective
 from render.dreaming.picture_terms import Caricature, Guide
 from render.dreaming.programs import Programs
 from render.dreaming.resample import Pixels, resample_array
+from render.dreaming.resident import write_rect, zeros
 from render.dreaming.stage import Stage
 from render.dreaming.term_base import Term
 from render.dreaming.terms import Class, Direction, Energy, Neuron, Strongest
 from render.dreaming.texture import Texture
 from render.farm.messages import Assignment
-from render.farm.worker.resident_block import ResidencyRule
+from render.farm.worker.block import BlockArrays
+from render.farm.worker.resident_block import ResidencyRule, ResidentBlock
 from render.farm.worker.worker import Worker
 from render.geometry.blocks import Gathering, deal_blocks, margin_pieces
 from render.geometry.geometry import BOUNDARY_MODES, Axis, Grid, Rect, round_up
@@ -236,6 +238,16 @@ def untiled_gradient(
     return whole[before[0] : before[0] + canvas.shape[0], before[1] : before[1] + canvas.shape[1]]
 
 
+def set_pixels(arrays: BlockArrays, pixels: Pixels) -> None:
+    """Replace a block's own pixels, wherever it is."""
+    if isinstance(arrays, ResidentBlock):
+        padded, own = arrays.block.padded, arrays.block.pixels
+        corner = own.rows.start - padded.rows.start, own.columns.start - padded.columns.start
+        arrays.adopt(write_rect(zeros((*padded.shape, 3)), corner, np.array(pixels)))
+    else:
+        arrays.block_pixels[...] = pixels
+
+
 def tiled_gradient(
     kernel: Kernel,
     loaded: Loaded,
@@ -254,8 +266,8 @@ def tiled_gradient(
     kernel_inputs = KernelInputs(0, objective.factors(loaded.architecture, grid.extended_shape))
     margins = [Gathering.of(margin_pieces(block, blocks), number) for number, block in enumerate(blocks)]
     for number, (worker, block) in enumerate(zip(farm, blocks, strict=True)):
-        worker.begin_octave(Assignment(number, 0, block, margins[number], (), Stage(1, 1.0), (kernel_inputs,)))
-        worker.arrays.block_pixels[...] = canvas[slice(*block.pixels.rows), slice(*block.pixels.columns)]
+        worker.begin_octave(Assignment(number, 0, block, margins[number], {}, Stage(1, 1.0), (kernel_inputs,)))
+        set_pixels(worker.arrays, canvas[slice(*block.pixels.rows), slice(*block.pixels.columns)])
     for number, term in objective.statistics.items():
         tile_sums = [
             part
@@ -272,7 +284,8 @@ def tiled_gradient(
     match_textures(farm, [block.size for block in blocks], objective, loaded, grid, jitter)
     for worker, block in zip(farm, blocks, strict=True):
         # In parts, as the conductor asks for them.
-        sums = [part for first in range(0, block.size, 3) for part in worker.compute_gradient(0, jitter, first, 3).sums]
+        parts = [list(block.tiles_from(first, 3)) for first in range(0, block.size, 3)]
+        sums = [part for tiles in parts for part in worker.compute_gradient(0, jitter, tiles).sums]
         assert [part.tile for part in sums] == [tile.number for tile in block.tiles()]
         result[slice(*block.pixels.rows), slice(*block.pixels.columns)] = worker.gradient
         total = [sum(values) for values in zip(*(part.sums for part in sums), strict=True)]

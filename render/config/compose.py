@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from render.config.atlas_schema import AtlasConfig, validate_atlas
+from render.config.film_schema import FilmJob
 from render.config.hydra_files import check_tree, use_checked_files
 from render.config.hydra_text import first_line, is_hydras, literal, literals, one_line, parsed_word, quoted
 from render.config.octave_settings import check_octaves
@@ -39,16 +40,17 @@ PATH_KEYS = (
 #: Beginning of the word that names the favourites to breed from.
 BREED_FROM = "from="
 
-#: Root configs of the atlas and of sweeps.
+#: Root configs of the atlas, of sweeps and of films.
 _ATLASES = ("atlas", "classes")
 _SWEEPS = ("breed", "channels", "grid", "layers")
+_FILMS = ("flight", "footage", "zoom")
 #: Groups that a user's root config need not name in its defaults list.
 _OPTIONAL_GROUPS = ("node", "look")
 #: Prefixes of the keys of a sweep that any key may follow.
 FREE_KEYS = ("sweep.axes.", "sweep.breed.ranges.")
 #: A number that is too long to be intended.
 _ENDLESS = re.compile(rf"\d{{{LONGEST_NUMBER + 1},}}")
-C = TypeVar("C", Config, AtlasConfig, SweepJob)
+C = TypeVar("C", Config, AtlasConfig, SweepJob, FilmJob)
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,17 @@ def _check_sweep(job: SweepJob) -> SweepJob:
     return job
 
 
-JOB = Schema(Config, check_job, others=(*_ATLASES, *_SWEEPS))
+def _check_film(job: FilmJob) -> FilmJob:
+    check_job(job.job())
+    return job
+
+
+JOB = Schema(Config, check_job, others=(*_ATLASES, *_SWEEPS, *_FILMS))
 ATLAS = Schema(AtlasConfig, validate_atlas, groups=("model",), roots=_ATLASES)
 #: A job with a `sweep` section. A root config without this section may be swept too.
-SWEEP = Schema(SweepJob, _check_sweep, others=_ATLASES)
+SWEEP = Schema(SweepJob, _check_sweep, others=(*_ATLASES, *_FILMS))
+#: A job with a `film` section. A root config without this section may be filmed too.
+FILM = Schema(FilmJob, _check_film, others=(*_ATLASES, *_SWEEPS))
 
 
 def load_config(root: str, overrides: Sequence[str]) -> Config:

@@ -21,6 +21,7 @@ from render.job.job import draft, prepared, render
 from render.networks.network import Network
 from render.networks.weights import MODELS, Loaded, load
 from render.system import interrupts
+from render.system.machine import trim_heap
 from render.system.surroundings import settle_devices
 from tests.support import browser
 from tests.support.farm_job import JOB, dreamed
@@ -72,6 +73,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_sessionfinish() -> None:
     """End the process that the commands of tests are forks of."""
     PRELOADED.close()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def trimmed_heap() -> Iterator[None]:
+    """What the tests of a file have freed is there for other processes: the heap of a whole suite grew to 7 GB."""
+    yield
+    trim_heap()
 
 
 @pytest.fixture(autouse=True)

@@ -35,7 +35,7 @@ from render.farm.worker.resident_block import ResidencyRule
 from render.farm.worker.worker import Worker
 from render.geometry.geometry import KernelShape
 from render.storage.program_files import ProgramFiles, make_private
-from render.system.machine import host_memory, memory_maps
+from render.system.machine import host_memory, memory_maps, trim_heap
 from render.system.paths import cache_directory
 
 #: Directories in the user's cache: of what XLA has compiled, by JAX; and of our programs, which load without tracing.
@@ -144,6 +144,7 @@ class WorkerProcess(RemoteProcess):
             self._preparation.stop()
         self._kernel = self._preparation = None
         self._serve(None)
+        trim_heap()
         usable_devices()
         if not isinstance(recipe, KernelRecipe):
             self._serve(recipe.make(self._kernels))

@@ -7,7 +7,7 @@ on the deal of blocks nor on tiles.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
@@ -83,9 +83,9 @@ class FrameSource:
 
     canvas: WarpedCanvas
     modes: tuple[AxisMode, AxisMode] = ("reflect", "reflect")
-    colours: ColourShift = ColourShift()
+    colours: ColourShift = field(default_factory=ColourShift)
     fade: float = 0.0
-    to_picture: Affine = Affine()
+    to_picture: Affine = field(default_factory=Affine)
     picture_detail: float = 1.0
     noise: int | None = None
     ending: tuple[WarpedCanvas, float] | None = None

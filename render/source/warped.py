@@ -96,16 +96,14 @@ class FrameSource:
 
     def picture_shape(self, shape: tuple[int, int]) -> tuple[int, int]:
         """Return (rows, columns) px at which the picture is read for an octave of `shape`: near the octave's own scale."""
-        scale = self._to_picture_at(shape).scale
+        if self.to_picture == Affine():
+            return shape
+        scale = self.to_picture.after(from_octave(shape, self.canvas.shape)).scale
         nearest = -math.floor(math.log2(scale)) if scale > 0 else 0
         sharpest = math.ceil(math.log2(max(1.0, self.picture_detail)))
         factor = 2.0 ** max(-_MOST_LEVELS, min(nearest, sharpest, _MOST_LEVELS))
         rows, columns = (max(1, round(length * factor)) for length in self.canvas.shape)
         return rows, columns
-
-    def _to_picture_at(self, shape: tuple[int, int]) -> Affine:
-        """Return the map from points of an octave to those of the picture on the first frame's canvas."""
-        return self.to_picture.after(from_octave(shape, self.canvas.shape))
 
 
 class FramePixels:
@@ -127,11 +125,15 @@ class FramePixels:
         if frame.noise is not None:
             pixels = self._with_noise(pixels, shape, rect)
         if frame.fade:
-            pixels = _blended(pixels, self._picture_at(shape, rect), frame.fade)
+            # Where noise is dreamed on beyond the picture's ends, the picture does not go on there.
+            share = np.full((1, 1, 1), frame.fade, np.float32)
+            if frame.noise is not None:
+                share = share * self._covered(frame.to_picture, shape, rect)
+            pixels = _blended(pixels, self._picture_at(shape, rect), share)
         if frame.ending is not None:
-            ending, share = frame.ending
+            ending, ending_share = frame.ending
             assert self._ending_store is not None
-            pixels = _blended(pixels, self._canvas_at(self._ending_store, ending, shape, rect), share)
+            pixels = _blended(pixels, self._canvas_at(self._ending_store, ending, shape, rect), ending_share)
         return np.clip(pixels, 0.0, 255.0)
 
     @cached_property
@@ -163,12 +165,17 @@ class FramePixels:
         """Return pixels with noise where they lie beyond the canvas' ends."""
         frame = self._frame
         assert frame.noise is not None
-        covered = _coverage(frame.canvas.to_canvas.after(from_octave(shape, frame.canvas.shape)), frame.canvas.shape, rect)
-        if covered.min() == 1:
+        covered = self._covered(frame.canvas.to_canvas, shape, rect)
+        if (covered == 1).all():
             return pixels
         noise = fractal_noise(frame.noise, shape, rect)
         # Pixels inside stay as they are to the last bit, whatever rectangle they are computed in.
-        return np.where(covered[..., None] == 1, pixels, noise + (pixels - noise) * covered[..., None])
+        return np.where(covered == 1, pixels, _blended(noise, pixels, covered))
+
+    def _covered(self, to_canvas: Affine, shape: tuple[int, int], rect: Rect) -> NDArray[np.float32]:
+        """Return the share of every pixel that a canvas covers which the frame sees by a map: (rows, columns, 1)."""
+        full_shape = self._frame.canvas.shape
+        return _coverage(to_canvas.after(from_octave(shape, full_shape)), full_shape, rect)[..., None]
 
 
 def from_octave(shape: tuple[int, int], full_shape: tuple[int, int]) -> Affine:
@@ -176,9 +183,9 @@ def from_octave(shape: tuple[int, int], full_shape: tuple[int, int]) -> Affine:
     return Affine.scaling(full_shape[1] / shape[1], full_shape[0] / shape[0])
 
 
-def _blended(pixels: Pixels, others: Pixels, share: float) -> Pixels:
+def _blended(pixels: Pixels, others: Pixels, share: float | NDArray[np.float32]) -> Pixels:
     """Return pixels with a share, 0 to 1, of others."""
-    return pixels + (others - pixels) * np.float32(share)
+    return pixels + (others - pixels) * np.asarray(share, np.float32)
 
 
 def _coverage(to_canvas: Affine, shape: tuple[int, int], rect: Rect) -> NDArray[np.float32]:

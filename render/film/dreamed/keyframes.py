@@ -24,7 +24,7 @@ _MAX_KEYFRAMES, _LAST_S = 10_000, 1e6
 class _Range(NamedTuple):
     """Numbers that a setting may have: how many, from where to where, and the rule in words."""
 
-    count: int
+    numbers: int
     least: float
     most: float
     rule: str
@@ -87,8 +87,8 @@ def read_keyframes(film: FilmConfig) -> tuple[Keyframe, ...]:
         keyframe = _read(written, f"film.keyframes[{position}]")
         if position and keyframe.at <= read[-1].at:
             raise UserError(
-                f"film.keyframes[{position}].at={keyframe.at:g} is not after {read[-1].at:g}, the one before: write keyframes "
-                "in the order of time"
+                f"film.keyframes[{position}].at={keyframe.at:g} is not after {read[-1].at:g}, the one before: write "
+                "keyframes in the order of time"
             )
         read.append(keyframe)
     return tuple(read)
@@ -127,7 +127,7 @@ def _numbers(value: Any, key: str, name: str) -> Numbers:
     """Return the numbers of a setting; raise `UserError` if they have no meaning."""
     bounds = _RANGES[key]
     values = list(value) if isinstance(value, list | tuple) else [value]
-    fits = len(values) == bounds.count and (bounds.count > 1) == isinstance(value, list | tuple)
+    fits = len(values) == bounds.numbers and (bounds.numbers > 1) == isinstance(value, list | tuple)
     fits = fits and all(_is_number(number) and bounds.least <= number <= bounds.most for number in values)
     fits = fits and (key != "octaves.steps" or isinstance(value, int))
     require(fits, name, value, bounds.rule)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from render.farm.farms import Farm, InlineFarm
 from render.film.dreamed.dreamed_film import DreamedFilm, dreamed_film
 from render.film.dreamed.opening import opened_frames
 from render.job.resolve import resolve
+from render.networks import weights
+from render.networks.weights import Loaded
 
 #: Several tiles a frame, of a shallow layer, so that a frame takes a fraction of a second.
 TINY = (
@@ -32,6 +35,8 @@ TINY = (
     "film.octaves.steps=2",
 )
 RATE = Fraction(4)
+#: Digest of all tiny films.
+DIGEST = "0" * 64
 
 
 @dataclass
@@ -64,7 +69,10 @@ class TinyFilm:
         self.pictures.mkdir(parents=True, exist_ok=True)
         canvases = (self.directory / "film" / "canvases").absolute()
         farm = inline_farm(farm) if isinstance(farm, int) else farm
-        with opened_frames(self.film(), canvases, "0" * 64, time.perf_counter(), on_event=watch, farm=farm) as maker:
+        film = self.film()
+        loaded = _loaded(film.resolved.network.name)
+        opened = opened_frames(film, canvases, DIGEST, time.perf_counter(), on_event=watch, farm=farm, loaded=loaded)
+        with opened as maker:
             for made in maker.make(first, self.frames if last is None else last):
                 canvas = made.canvas.open()
                 pixels = canvas.read(canvas.rect)
@@ -72,6 +80,11 @@ class TinyFilm:
                 self.canvases[made.number] = hashlib.sha256(pixels.tobytes()).hexdigest()
                 made.write(self.pictures / f"{made.number:06}.png")
         return self.canvases
+
+
+@cache
+def _loaded(model: str) -> Loaded:
+    return weights.load(model)
 
 
 def inline_farm(workers: int) -> Farm:

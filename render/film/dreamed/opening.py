@@ -17,6 +17,7 @@ from render.film.dreamed.dreamed_film import DreamedFilm
 from render.film.dreamed.dreamed_frames import DreamedFrames, OnEvent
 from render.job import resources
 from render.job.job import Draft, Job, prepared
+from render.networks.weights import Loaded
 from render.planning.plan import Machine, Plan
 from render.planning.planner import make_plan
 from render.storage.url import Place
@@ -51,6 +52,7 @@ def opened_frames(
     on_event: OnEvent = lambda _frame, _event, _conductor: None,
     tell: Callable[[str], None] = log.info,
     farm: Farm | None = None,
+    loaded: Loaded | None = None,
 ) -> Iterator[DreamedFrames]:
     """Yield the maker of a film's frames, with its workers.
 
@@ -63,6 +65,7 @@ def opened_frames(
         on_event: Receiver of what happens within a frame.
         tell: Called with lines about how a large picture is read.
         farm: Farm to lease workers from; None opens one for this film.
+        loaded: The film's weights, if a farm is given and they are loaded already.
 
     Raises:
         UserError: The film cannot be prepared, or its canvases are of another film or of other weights.
@@ -72,7 +75,7 @@ def opened_frames(
     first_key, later_key = _resume_keys(canvases)
     first, _ = film_plans(film)
     draft = Draft(resolved, first, first_key, begun)
-    with prepared(draft, farm) as job:
+    with prepared(draft, farm, loaded) as job:
         for key in (first_key, later_key):
             if key is not None and key.weights_sha256 != job.loaded.sha256:
                 raise UserError(

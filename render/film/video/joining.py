@@ -19,7 +19,13 @@ from render.film.video.formats import VideoSettings
 from render.film.video.opening import opened_input
 
 #: Options of containers: the index of MP4 and MOV comes first, so that players start before all is there.
-_OPTIONS = {"mp4": {"movflags": "+faststart"}, "mov": {"movflags": "+faststart"}}
+_OPTIONS = {
+    "mp4": {"movflags": "+faststart"},
+    "mov": {"movflags": "+faststart"},
+    # FFmpeg would else shift all streams by the first packet of sound, whose samples come before 0.
+    "matroska": {"avoid_negative_ts": "disabled"},
+    "webm": {"avoid_negative_ts": "disabled"},
+}
 #: Apple's players know H.265 in MP4 only by this tag.
 _TAGS = {("h265", "mp4"): "hvc1", ("h265", "mov"): "hvc1"}
 #: Most frames that an encoder holds back before it writes one that is shown earlier.
@@ -97,14 +103,15 @@ def join_segments(
         template = first.streams.video[0]
         video = container.add_stream_from_template(template, opaque=True)
         video.time_base = timing.time_base
-        video.average_rate = settings.rate  # type: ignore[misc]
         if tag := _TAGS.get((settings.codec.name, muxer)):
             video.codec_tag = tag
         packets: list[Iterator[Packet]] = [_video_packets(segments, video, template.codec_context.extradata, timing)]
         if sound is not None:
             source = inputs.enter_context(opened_input(sound.path))
             copies = _add_sounds(container, source, settings)
-            packets.append(_sound_packets(source, copies, sound.origin, timing.end))
+            # Matroska has no times below 0.
+            start = Fraction(0) if muxer in ("matroska", "webm") else None
+            packets.append(_sound_packets(source, copies, sound.origin, (start, timing.end)))
         _start(container, path, settings)
         for packet in _interleaved(packets):
             container.mux(packet)
@@ -141,7 +148,7 @@ def _video_packets(
     delay = max((index - number for numbers in counts for index, number in enumerate(numbers)), default=0)
     if delay > _MAX_REORDER:
         raise UserError(f"the film's segments in {segments[0].parent} are damaged: remove them and make the film again")
-    done = 0
+    done, lead = 0, min(_duration(number, timing) for number in range(total))
     for path, numbers in zip(segments, counts, strict=True):
         with opened_input(path) as segment:
             for index, packet in enumerate(_packets_of(segment.demux(video=0))):
@@ -149,8 +156,11 @@ def _video_packets(
                 packet.stream = stream  # type: ignore[assignment]
                 packet.time_base = timing.time_base
                 packet.pts = timing.pts[number]
-                packet.dts = _time_of(done + index - delay, timing)
+                packet.dts = _decoding_time(done + index - delay, timing, lead)
                 packet.duration = _duration(number, timing)
+                if done + index == total - 1:
+                    # MP4 adds up the intervals of decoding times to the duration of the film.
+                    packet.duration = timing.pts[-1] + timing.duration - packet.dts - delay * lead
                 yield packet
         done += len(numbers)
 
@@ -177,9 +187,9 @@ def _packets_of(packets: Iterator[Packet]) -> Iterator[Packet]:
     return (packet for packet in packets if packet.size > 0)
 
 
-def _time_of(number: int, timing: Timing) -> int:
-    """Return a frame's time in ticks; frames before the first have the first one's duration."""
-    return timing.pts[number] if number >= 0 else timing.pts[0] + number * _duration(0, timing)
+def _decoding_time(number: int, timing: Timing, lead: int) -> int:
+    """Return a frame's time in ticks; `lead` ticks lie between those before the first."""
+    return timing.pts[number] if number >= 0 else timing.pts[0] + number * lead
 
 
 def _duration(number: int, timing: Timing) -> int:
@@ -207,11 +217,12 @@ def _add_sounds(container: OutputContainer, source: InputContainer, settings: Vi
 
 
 def _sound_packets(
-    source: InputContainer, copies: dict[int, Stream], origin: Fraction, end: Fraction
+    source: InputContainer, copies: dict[int, Stream], origin: Fraction, span: tuple[Fraction | None, Fraction]
 ) -> Iterator[Packet]:
-    """Yield packets of sound that begin before the film's end, with the file's times less `origin`."""
+    """Yield packets of sound that end after the start and begin before the end of `span`, with times less `origin`."""
     if not copies:
         return
+    start, end = span
     ended: set[int] = set()
     for packet in _packets_of(source.demux(*source.streams.audio)):
         index = packet.stream_index
@@ -223,6 +234,8 @@ def _sound_packets(
             ended.add(index)
             if len(ended) == len(copies):
                 return
+            continue
+        if start is not None and (packet.pts - shift + (packet.duration or 0)) * base <= start:
             continue
         packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
         packet.stream = copies[index]  # type: ignore[assignment]

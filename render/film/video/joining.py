@@ -159,8 +159,9 @@ def _video_packets(
                 packet.dts = _decoding_time(done + index - delay, timing, lead)
                 packet.duration = _duration(number, timing)
                 if done + index == total - 1:
-                    # MP4 adds up the intervals of decoding times to the duration of the film.
-                    packet.duration = timing.pts[-1] + timing.duration - packet.dts - delay * lead
+                    # MP4 adds up the intervals of decoding times to the stream's duration, but shows none longer than its end.
+                    end = timing.pts[-1] + timing.duration
+                    packet.duration = max(packet.duration, min(end - packet.dts - delay * lead, end - packet.pts))
                 yield packet
         done += len(numbers)
 

@@ -123,7 +123,11 @@ def _options(settings: VideoSettings) -> dict[str, str]:
             return {"crf": f"{quality:g}", "preset": "medium"}
         case "h265":
             threads = f"pools={ENCODER_THREADS}:frame-threads=2"
-            return {"crf": f"{quality:g}", "preset": "medium", "x265-params": f"log-level=error:open-gop=0:info=0:{threads}"}
+            return {
+                "crf": f"{quality:g}",
+                "preset": "medium",
+                "x265-params": f"log-level=error:open-gop=0:info=0:{threads}",
+            }
         case "av1":
             return {"crf": f"{round(quality)}", "preset": "7", "svtav1-params": f"lp={ENCODER_THREADS}"}
         case "vp9":

@@ -127,9 +127,7 @@ def _start(container: OutputContainer, path: Path, settings: VideoSettings) -> N
         ) from error
 
 
-def _video_packets(
-    segments: Sequence[Path], stream: Stream, extradata: bytes | None, timing: Timing
-) -> Iterator[Packet]:
+def _video_packets(segments: Sequence[Path], stream: Stream, extradata: bytes | None, timing: Timing) -> Iterator[Packet]:
     """Yield the packets of all segments in order of decoding, with their final times.
 
     Frames are decoded in the order of packets and shown in the order of `timing`. The decoding time of packet n is the time of
@@ -175,7 +173,9 @@ def _numbers(path: Path, extradata: bytes | None) -> list[int]:
     with opened_input(path) as segment:
         stream = segment.streams.video[0]
         if stream.codec_context.extradata != extradata:
-            raise UserError(f"{path} was encoded with other settings than the segments before it: remove it and make the film again")
+            raise UserError(
+                f"{path} was encoded with other settings than the segments before it: remove it and make the film again"
+            )
         base = stream.time_base or Fraction(1, 1000)
         numbers = [round((packet.pts or 0) * base * 1000 / TICKS) for packet in _packets_of(segment.demux(video=0))]
     if sorted(numbers) != list(range(len(numbers))):

@@ -142,7 +142,9 @@ class FrameReader:
 
     def _from_start(self) -> Iterator[VideoFrame]:
         with opened_input(self.path) as container:
-            stream: VideoStream = next(s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic)
+            stream: VideoStream = next(
+                s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic
+            )
             yield from self._packets_decoded(container.demux(stream))
 
     def _packets_decoded(self, packets: Iterator[av.Packet]) -> Iterator[VideoFrame]:
@@ -164,7 +166,9 @@ class FrameReader:
                 yield from (frame for frame in frames if not (self.damaged and frame.is_corrupt))
         except av.FFmpegError as error:
             if not self.damaged:
-                raise UserError(f"{self.path} is damaged ({error.strerror}): use a whole copy, or set film.damaged=true") from error
+                raise UserError(
+                    f"{self.path} is damaged ({error.strerror}): use a whole copy, or set film.damaged=true"
+                ) from error
 
     def _rgb(self, frame: VideoFrame, bits: int) -> Picture:
         """Return a frame in RGB by its own matrix and range.

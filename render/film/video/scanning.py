@@ -103,7 +103,9 @@ def _counted(stream: VideoStream, frames: int, path: Path) -> list[int]:
     """Return times by the stated rate, for a film without any."""
     rate = stream.average_rate or stream.guessed_rate
     if not rate or not stream.time_base:
-        raise UserError(f"{path} has neither timestamps nor a frame rate: wrap it into another container, such as MKV, first")
+        raise UserError(
+            f"{path} has neither timestamps nor a frame rate: wrap it into another container, such as MKV, first"
+        )
     return [round(number / rate / stream.time_base) for number in range(frames)]
 
 

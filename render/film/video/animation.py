@@ -121,9 +121,10 @@ def read_picture(path: Path) -> Picture:
 
 def _checked(path: Path, settings: VideoSettings) -> np.ndarray:
     picture = to_uint8(read_picture(path))
-    if picture.shape != (*settings.shape, 3):
+    rows, columns = settings.shape
+    if picture.shape != (rows, columns, 3):
         raise UserError(
-            f"{path} is {picture.shape[1]} x {picture.shape[0]} px, and the film {settings.shape[1]} x {settings.shape[0]}: "
+            f"{path} is {picture.shape[1]} x {picture.shape[0]} px, and the film {columns} x {rows}: "
             "remove it and make the film again"
         )
     return np.ascontiguousarray(picture)

@@ -113,6 +113,8 @@ class FrameReader:
                     continue
                 if frame.pts != self.pts[expected]:
                     break
+            if frame.is_corrupt and not self.damaged:
+                break
             expected += 1
             yield frame
         if expected < len(self.pts):

@@ -6,12 +6,13 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
 from av import VideoFrame
 from av.filter import Graph
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideData, Type
 from av.video import VideoStream
 from av.video.reformatter import Colorspace
 
@@ -42,10 +43,10 @@ class Turn:
     @classmethod
     def of(cls, frame: VideoFrame) -> Turn:
         """Return the turn of a frame's display matrix: 16.16 numbers a, b, u, c, d, v, x, y, w by rows."""
-        data = frame.side_data.get(Type.DISPLAYMATRIX)
+        data = cast(SideData | None, frame.side_data.get(Type.DISPLAYMATRIX.name))
         if data is None or data.buffer_size < 36:
             return cls(0, False)
-        a, b, _, c, d = struct.unpack("=5i", bytes(data)[:20])
+        a, b, _, c, d = struct.unpack("=5i", bytes(memoryview(data))[:20])
         flipped = a * d - b * c < 0
         if flipped:
             a, b = -a, -b
@@ -112,6 +113,8 @@ class FrameReader:
                     continue
                 if frame.pts != self.pts[expected]:
                     break
+            if frame.is_corrupt and not self.damaged:
+                break
             expected += 1
             yield frame
         if expected < len(self.pts):
@@ -179,7 +182,7 @@ class FrameReader:
         wide = bits == 16 or self.hdr is not None
         code = frame.colorspace
         matrix = _SCALER_MATRICES.get(code, 5 if frame.height <= _SD_ROWS else 1)
-        picture = frame.reformat(
+        picture: Picture = frame.reformat(
             format="rgb48le" if wide else "rgb24",
             src_colorspace=Colorspace(matrix) if code != 0 else None,
             src_color_range=FULL if self.colour_range == FULL or code == 0 else LIMITED,

@@ -70,7 +70,7 @@ def opened_frames(
     Raises:
         UserError: The film cannot be prepared, or its canvases are of another film or of other weights.
     """
-    resolved = film.resolved
+    resolved, digest = film.resolved, film.canvas_digest(digest)
     canvases = FrameCanvases(place, digest, confirm)
     first_key, later_key = _resume_keys(canvases)
     first, _ = film_plans(film)
@@ -84,6 +84,8 @@ def opened_frames(
                 )
         later = _later_plan(film, job, later_key)
         yield DreamedFrames(film, job, later, canvases, digest, on_event, tell)
+        # Not after an error: what goes on then needs the levels of a large picture again.
+        resolved.source.discard()
 
 
 def _resume_keys(canvases: FrameCanvases) -> tuple[ResumeKey | None, ResumeKey | None]:

@@ -17,6 +17,8 @@ MAX_POINTS = 1000
 _MAX_TURN = 36_000.0
 #: Largest time of a point, s: a day.
 _MAX_SECONDS = 86_400.0
+#: Share of the canvas by which a view may overhang it and is fitted.
+_MAX_FITTED_SHARE = 0.02
 _EXAMPLE = "{at: 0, x: 0.5, y: 0.5, width: 1}"
 
 
@@ -41,6 +43,7 @@ def read_tour(
     for number, entry in enumerate(tour, 1):
         name = f"film.tour: point {number}"
         point = _read_point(entry, name, canvas)
+        point = PathPoint(point.at, _fitted(point.view, canvas, frame[0] / frame[1]))
         _check_view(point.view, name, canvas, frame)
         if points and point.at <= points[-1].at:
             raise UserError(
@@ -83,6 +86,18 @@ def _number(entry: Mapping[Any, Any], key: str, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise UserError(f"{name}: {key}={str(value)[:80]} is no number")
     return float(value)
+
+
+def _fitted(view: View, canvas: tuple[int, int], aspect: float) -> View:
+    """Return an upright view that overhangs the canvas by little, as by the frame's even sides, shrunk and moved inside."""
+    largest = whole_view(canvas, aspect).width
+    width = min(view.width, largest)
+    x, y = (
+        min(max(centre, extent / 2), side - extent / 2)
+        for centre, extent, side in zip((view.x, view.y), (width, width * aspect), canvas[::-1], strict=True)
+    )
+    moved = max(abs(x - view.x) / canvas[1], abs(y - view.y) / canvas[0], view.width / width - 1)
+    return View(x, y, width) if not view.turn and moved <= _MAX_FITTED_SHARE else view
 
 
 def _check_view(view: View, name: str, canvas: tuple[int, int], frame: tuple[int, int]) -> None:

@@ -31,9 +31,12 @@ from render.film.rate import frame_count, parse_rate
 from render.geometry.geometry import Interval, Rect
 from render.job.pictures import explain_damage
 from render.storage.url import Place
+from render.system.paths import cache_directory
 
 #: Frames a second, and seconds, of a film that says nothing else.
 USUAL_RATE, USUAL_SECONDS = 24, 10.0
+#: Memory in which levels are built, bytes.
+_BUILDING_BYTES = 512 << 20
 #: Directory of a canvas' levels in that of the film.
 LEVELS = "levels"
 #: Side of the parts in which the small copy is made, px.
@@ -148,7 +151,9 @@ def opened_levels(canvas: CanvasStore, count: int, surroundings: FilmSurrounding
         surroundings.confirm()
         yield build_levels(canvas, count, place / LEVELS, surroundings.tell)
         return
-    with tempfile.TemporaryDirectory(prefix="render-levels-") as directory:
+    cache = cache_directory() / LEVELS
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as directory:
         yield build_levels(canvas, count, Path(directory), surroundings.tell)
 
 
@@ -178,7 +183,7 @@ def small_copy(store: CanvasStore) -> Pixels:
 
 def making_memory(shape: tuple[int, int]) -> int:
     """Return the most memory, bytes, that frames of (rows, columns) px take while they are computed."""
-    return thread_count() * (_BYTES_PER_THREAD + shape[0] * shape[1] * _BYTES_PER_PIXEL)
+    return _BUILDING_BYTES + thread_count() * (_BYTES_PER_THREAD + shape[0] * shape[1] * _BYTES_PER_PIXEL)
 
 
 def _refuse_much_enlarged(canvas: tuple[int, int], shape: tuple[int, int]) -> None:

@@ -21,7 +21,9 @@ from render.film.film_draft import FilmDraft, FilmSurroundings
 from render.film.flight.growth import cross_fade
 from render.film.flight.rich_places import default_tour, rich_places
 from render.film.makers import draft_film
+from render.storage.opening import open_storage
 from tests.conftest import TINY, refusal, rendered
+from tests.support.s3 import serving
 
 POINTS = [{"at": 0, "width": 1}, {"at": 1, "x": 0.4, "y": 0.4, "width": 0.5, "turn": 10}]
 
@@ -75,6 +77,29 @@ def test_flight_goes_on_to_the_same_frames_and_leaves_the_run_alone(run: Path, t
     for other, picture in zip(frames(longer, tmp_path / "longer"), pictures, strict=False):
         np.testing.assert_array_equal(other, picture)
     assert snapshot(run) == before
+
+
+def test_run_in_an_object_store_has_the_same_films(run: Path, tmp_path: Path) -> None:
+    kinds: tuple[tuple[str, dict[str, Any]], ...] = (("flight", {"tour": POINTS}), ("steps", {"seconds": 1.0}))
+    with serving(tmp_path / "log") as server:
+        url = f"{server.make_bucket('flown')}/run"
+        storage = open_storage(url)
+        for path in run.rglob("*"):
+            if path.is_file():
+                storage.write_file(path.relative_to(run).as_posix(), path)
+        objects = [entry.name for entry in storage.tree()]
+        for of, settings in kinds:
+            films = (
+                draft(run, of, **settings),
+                draft_film(film_job({"of": of, "run": url, "rate": 8, **settings}), lambda *_facts: Path("unused")),
+            )
+            assert films[0].identity == films[1].identity
+            here, there = (frames(film, tmp_path / f"{of}-{number}") for number, film in enumerate(films))
+            np.testing.assert_array_equal(here, there)
+        assert [entry.name for entry in storage.tree()] == objects
+        assert "there is no run" in refusal(
+            lambda: draft_film(film_job({"of": "flight", "run": f"{url}-2"}), lambda *_facts: Path("unused"))
+        )
 
 
 def test_tour_of_rich_places_begins_and_ends_with_the_whole_picture(run: Path, tmp_path: Path) -> None:

@@ -30,4 +30,5 @@ def film_position(directory: Place, state: FilmState, *, live: bool) -> str:
 def film_files(directory: Place, record: Mapping[str, Any]) -> list[str]:
     """Return the name of the film's file, if the record names one that is there."""
     name = record.get("film_file")
-    return [name] if fits(name, FileName) and open_storage(directory).info(str(name)) is not None else []
+    is_there = isinstance(name, str) and fits(name, FileName) and open_storage(directory).info(name) is not None
+    return [str(name)] if is_there else []

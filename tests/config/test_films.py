@@ -60,7 +60,7 @@ def test_every_command_at_the_head_of_a_film_composes(root: str) -> None:
     lines = re.findall(rf"^#   make (?:film|plan) conf={root}(.*)", (CONF / f"{root}.yaml").read_text(), re.MULTILINE)
     assert len(lines) > 1
     for line in lines:
-        words = [word for word in line.split("  ")[0].split()]
+        words = line.split("  ")[0].split()
         assert load(FILM, root, [*NEEDED[root], *film_words(words)]).name == root
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -31,6 +32,7 @@ class Shots:
     def __init__(self, clip: Clip, *, finds_cuts: bool = True) -> None:
         """Store the clip; nothing is read. Without `finds_cuts` it is all one shot."""
         self._found: list[bool] = []
+        self._lock = threading.Lock()
         self._finds_cuts = finds_cuts
         self._marks = mark_cuts(thumbnail(grey(frame)) for frame in clip.frames())
 
@@ -42,13 +44,15 @@ class Shots:
         """
         if not self._finds_cuts:
             return number == 0
-        while len(self._found) <= number:
-            interrupts.check()
-            mark = next(self._marks, None)
-            if mark is None:
-                raise ends_early(number)
-            self._found.append(mark)
-        return self._found[number]
+        # The next frame's input is prepared in a thread, which asks as well.
+        with self._lock:
+            while len(self._found) <= number:
+                interrupts.check()
+                mark = next(self._marks, None)
+                if mark is None:
+                    raise ends_early(number)
+                self._found.append(mark)
+            return self._found[number]
 
 
 def ends_early(number: int) -> UserError:

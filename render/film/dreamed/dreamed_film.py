@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -49,6 +50,11 @@ class DreamedFilm:
     schedule: FilmSchedule
     sources: FrameSources
     request: PlanRequest
+
+    @property
+    def identity(self) -> dict[str, str | None]:
+        """Facts that distinguish films with equal settings, beside those of the first frame's job."""
+        return {"dreams": hashlib.sha256(self.schedule.identity.encode()).hexdigest()}
 
     def plan(
         self,

@@ -6,6 +6,7 @@ of compiled kernels, so nothing is compiled while one dream becomes another.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
@@ -51,6 +52,11 @@ class FilmSchedule:
     def octaves(self) -> int:
         """Number of octaves of every frame."""
         return len(self._dreams[0].stages)
+
+    @property
+    def identity(self) -> str:
+        """Text that distinguishes films: what every dream is, with the content of the pictures that it looks at."""
+        return json.dumps([[str(dream), dream.content, *map(repr, dream.stages)] for dream in self._dreams])
 
     def frame(self, settings: FrameSettings) -> tuple[tuple[Stage, ...], tuple[Objective, ...]]:
         """Return a frame's stages, coarse to fine, and all objectives with the weights that its own have."""

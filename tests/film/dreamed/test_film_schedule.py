@@ -104,3 +104,15 @@ def test_frames_draw_other_numbers_than_the_picture_and_each_other() -> None:
     assert len(seeds) == 1000
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert frame_number(7, 3, 1) != frame_number(7, 3, 2)
+
+
+def test_films_of_other_dreams_have_another_identity() -> None:
+    first = schedule(objective("mixed3"))
+    others = (
+        schedule(objective("mixed4")),
+        schedule(objective("2*mixed3", "mixed4")),
+        schedule(objective("mixed3"), stage=Stage(3, 1.0)),
+    )
+    identities = [FilmSchedule(first, [first, dream]).identity for dream in (first, *others)]
+    assert len(set(identities)) == 4
+    assert identities[0] == FilmSchedule(first, [first, schedule(objective("mixed3"))]).identity

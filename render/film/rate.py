@@ -42,8 +42,8 @@ def parse_rate(value: Any, key: str = "film.rate") -> Fraction:
         if MIN_RATE <= rate <= MAX_RATE:
             return rate
     raise UserError(
-        f"{key}={str(value)[:200]}: must be frames a second from {MIN_RATE} to {MAX_RATE}, as a number or a fraction such as "
-        "24, 12.5 or 30000/1001"
+        f"{key}={str(value)[:200]}: must be frames a second from {MIN_RATE} to {MAX_RATE}, as a number or a fraction "
+        "such as 24, 12.5 or 30000/1001"
     )
 
 

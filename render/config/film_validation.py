@@ -51,7 +51,7 @@ def check_film(job: FilmJob) -> FilmJob:
 
 
 def still_config(job: FilmJob) -> Config:
-    """Return the config of a film's first frame as a picture: without the film's file, and with as many bits as it needs."""
+    """Return the config of a film's first frame as a picture, with as many bits as the film needs."""
     config = job.job()
     bits = 8 if job.film.bits == 8 else 16
     return replace(config, output=replace(config.output, path=None, format=None, also=[], bits=bits))

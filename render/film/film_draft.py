@@ -126,6 +126,6 @@ class FilmDraft(Protocol):
     def opened(self, surroundings: FilmSurroundings) -> AbstractContextManager[FrameMaker]:
         """Yield the maker of the frames, with its farm if it dreams.
 
-        Ctrl-C: a maker calls `interrupts.check` (or waits by functions that do) often enough to stop within seconds, and lets
-        KeyboardInterrupt pass with what it has on disk complete.
+        Ctrl-C: a maker calls `interrupts.check` (or waits by functions that do) often enough to stop within seconds, and
+        lets KeyboardInterrupt pass with what it has on disk complete.
         """

@@ -86,6 +86,8 @@ def opened_frames(
                 )
         later = _later_plan(film, job, later_key)
         yield maker(film, job, later, canvases, digest, on_event, tell)
+        # Not after an error: what goes on then needs the levels of a large picture again.
+        resolved.source.discard()
 
 
 def _resume_keys(canvases: FrameCanvases) -> tuple[ResumeKey | None, ResumeKey | None]:

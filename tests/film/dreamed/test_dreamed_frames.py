@@ -153,3 +153,11 @@ def test_a_film_keeps_the_first_frames_spread_of_colours(tmp_path: Path) -> None
     loose.make(1)
     drift = np.abs(last_canvas(loose, 9).std((0, 1)) - first.std((0, 1))).max()
     assert np.abs(last.std((0, 1)) - first.std((0, 1))).max() < drift
+
+
+@pytest.mark.slow
+def test_blocks_on_devices_make_the_same_frames_for_any_number_of_workers(tmp_path: Path) -> None:
+    words = (*EVENTFUL, "farm.worker.resident=true")
+    one = TinyFilm(tmp_path / "one", words, frames=3).make(1)
+    assert len(set(one.values())) == 3
+    assert TinyFilm(tmp_path / "four", words, frames=3).make(4) == one

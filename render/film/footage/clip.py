@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from render.errors import UserError
@@ -18,7 +17,7 @@ from render.system import interrupts
 class Clip(Protocol):
     """Footage that is read frame by frame."""
 
-    def frames(self, first: int = 0) -> Iterator[NDArray[np.uint8]]:
+    def frames(self, first: int = 0) -> Iterator[NDArray[Any]]:
         """Yield the frames from `first` on: (rows, columns, 3) uint8 sRGB, upright, all of one size."""
 
 

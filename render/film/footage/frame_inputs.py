@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,7 +102,7 @@ class FrameInputs:
                 yield FrameInput(number, picture, before, Carrier.of(motion, self._shape, self._settings.carry))
             before, grey_before, number = picture, greys, number + 1
 
-    def _laid_out(self, frame: NDArray[np.uint8] | None, number: int) -> PhotoSource:
+    def _laid_out(self, frame: NDArray[Any] | None, number: int) -> PhotoSource:
         """Return a frame as the canvas shows it."""
         if frame is None or frame.shape != self._source.pixels.shape:
             raise ends_early(number)

@@ -123,6 +123,9 @@ class FilmDraft(Protocol):
             UserError: The film cannot work on this machine.
         """
 
+    def pace(self) -> float | None:
+        """Return the floating-point operations a second of the first worker's kernels, measured; None without dreaming."""
+
     def opened(self, surroundings: FilmSurroundings) -> AbstractContextManager[FrameMaker]:
         """Yield the maker of the frames, with its farm if it dreams.
 

@@ -185,7 +185,7 @@ def segment_ranges(frames: int) -> list[tuple[int, int]]:
 
 
 class SegmentEncoder:
-    """Encoder of a film's parts, each a file that is complete if it is there; finished frames are encoded beside the maker."""
+    """Encoder of a film's parts, in a thread beside the maker. A part's file is complete if it is there."""
 
     def __init__(self, film_file: FilmFile) -> None:
         """Store the film; nothing is encoded yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from render.config.film_schema import FilmJob
+from render.film.film_draft import FilmNeeds
 from render.film.film_run import OpenedFilm, check_disk, open_film
 from render.film.rate import rate_text
 from render.job.progress import duration_text
@@ -17,14 +18,20 @@ def print_film_plan(job: FilmJob) -> None:
         job.farm.executor = "inline"
     film = open_film(job)
     needs = film.draft.needs()
-    lines = plan_lines(film)
     check_disk(film, needs)
+    lines = plan_lines(film, needs, film.draft.pace())
     print_lines(*lines, *(f"{name:12} {text}" for name, text in needs.lines))
 
 
-def plan_lines(film: OpenedFilm) -> list[str]:
-    """Return the plan as lines of text."""
-    draft, settings, needs = film.draft, film.file.settings, film.draft.needs()
+def plan_lines(film: OpenedFilm, needs: FilmNeeds, pace: float | None) -> list[str]:
+    """Return the plan as lines of text.
+
+    Args:
+        film: The film.
+        needs: Needs of making its frames.
+        pace: Floating-point operations a second of a worker's kernels; None if nothing is dreamed.
+    """
+    draft, settings = film.draft, film.file.settings
     rows, columns = draft.shape
     finished = min(film.directory.finished(), draft.frames)
     done = f", {finished} of them finished" if finished else ""
@@ -44,7 +51,10 @@ def plan_lines(film: OpenedFilm) -> list[str]:
             f"arithmetic   {flops / 1e12:,.1f} TFLOP in convolutions: {needs.first_flops / 1e12:,.2f} for the first frame, "
             f"{needs.later_flops / 1e12:,.3f} for each later one"
         )
-        rate = draft.flops_rate() if hasattr(draft, "flops_rate") else None
-        if rate:
-            lines.append(f"time         about {duration_text(flops / rate)}, from what a window took just now")
+        workers = film.job.farm.workers or 1
+        if pace:
+            lines.append(
+                f"time         about {duration_text(flops / pace / workers)}, from what a window took just now"
+                + (f", on {workers} workers" if workers > 1 else "")
+            )
     return lines

@@ -24,6 +24,7 @@ from render.film.makers import draft_film
 from render.film.rate import parse_rate, rate_text
 from render.job.progress import duration_text, say
 from render.job.targets import PREVIEWS
+from render.planning.plan import size_text
 from render.storage.url import Place
 from render.system import interrupts
 from render.system.logs import is_cluster_job
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 
 #: Name, longest side (px) and least interval (s) of the small picture of the newest frame.
 PREVIEW, _PREVIEW_SIDE, _PREVIEW_EVERY_S = "frame.png", 480, 2.0
-#: Bytes of a pixel with 8 bits a channel, of which dreams compress little; share of the pictures that the file takes at most.
+#: Bytes of a pixel of 8 bits a channel, of which dreams compress little, and the share of them that the file takes.
 _PICTURE_BYTES, _FILE_SHARE = 3, 0.5
 
 
@@ -111,7 +112,7 @@ def check_disk(film: OpenedFilm, needs: FilmNeeds) -> None:
     free = free_disk(place)
     if needed > free:
         raise UserError(
-            f"the film needs up to {needed / 1e9:,.1f} GB in {film.directory.place} and {free / 1e9:,.1f} GB are free: set a "
+            f"the film needs up to {size_text(needed)} in {film.directory.place} and {size_text(free)} are free: set a "
             "smaller output.width or film.seconds, or another output.dir"
         )
 
@@ -216,9 +217,8 @@ def _summary(film: OpenedFilm, finished: int) -> str:
     rows, columns = film.draft.shape
     frames, settings = film.draft.frames, film.file.settings
     begin = "" if not finished else f", {finished} of them finished" if finished < frames else ", all finished"
-    length = (
-        duration_text(float(frames / film.draft.rate)) if frames >= film.draft.rate else f"{frames / film.draft.rate} s"
-    )
+    seconds = float(frames / film.draft.rate)
+    length = duration_text(seconds) if seconds >= 1 else f"{seconds:.2f} s"
     return (
         f"{film.job.film.of} of {film.job.film.run or film.job.image}: {frames} frames of {columns} x {rows} px{begin}, "
         f"{length} at {rate_text(film.draft.rate)} frames/s, {settings.format.name} {settings.codec.name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from render.film.dreamed.opening import film_plans, opened_frames
 from render.film.film_directory import CANVASES
 from render.film.film_draft import FilmNeeds, FilmSurroundings
 from render.film.rate import frame_count, parse_rate
+from render.job.job import Draft, calibrate, prepared
 from render.job.resolve import resolve
 from render.source.source import Source, open_source
 from render.storage.url import Place, joined
@@ -59,6 +61,12 @@ class ZoomFilm:
             first_flops=first.flops,
             later_flops=later.flops,
         )
+
+    def pace(self) -> float:
+        """Return the floating-point operations a second of the first worker's kernels, from a window that it computes."""
+        first, _ = film_plans(self.film)
+        with prepared(Draft(self.film.resolved, first, None, time.perf_counter())) as job:
+            return job.plan.octaves[0].window_flops / max(1e-9, calibrate(job))
 
     @contextmanager
     def opened(self, surroundings: FilmSurroundings) -> Iterator[DreamedFrames]:

@@ -7,7 +7,21 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from render.film.video.encoding import Picture
+import av
+from av import VideoFrame
+from av.container import InputContainer
+from av.video import VideoStream
+
+from render.errors import UserError
+from render.film.video.colour_tags import MATRICES, PRIMARIES, TRANSFERS, tag_name
+from render.film.video.opening import opened_input
+from render.film.video.planes import Picture
+from render.film.video.reading import FrameReader, Turn
+from render.film.video.scanning import scan
+
+#: Largest frame that is read, px: 16K by 16K. FFmpeg would allocate what a header states.
+MAX_PIXELS = 16_384**2
+_HDR = {"smpte2084": "pq", "arib-std-b67": "hlg"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,7 @@ class Footage:
     sounds: tuple[str, ...]
     damaged: int
     notes: tuple[str, ...]
+    reader: FrameReader
 
     @property
     def duration(self) -> Fraction:
@@ -78,7 +93,7 @@ class Footage:
         Raises:
             UserError: A frame cannot be decoded.
         """
-        raise NotImplementedError
+        return self.reader.frames(first, bits)
 
 
 def open_footage(path: Path, damaged: bool = False) -> Footage:
@@ -91,4 +106,104 @@ def open_footage(path: Path, damaged: bool = False) -> Footage:
     Raises:
         UserError: It is no film that can be read, or part of it is broken and `damaged` is False.
     """
-    raise NotImplementedError
+    sample = _first_frame(path)
+    with opened_input(path) as container:
+        stream = video_stream(container, path)
+        times = scan(container, stream, path, damaged=damaged)
+        context = stream.codec_context
+        base = stream.time_base or Fraction(1, 1000)
+        origin = Fraction(max(container.start_time or 0, 0), av.time_base)
+        shift = round(origin / base)
+        pts = tuple(time - shift for time in times.pts)
+        turn = Turn.of(sample)
+        interlaced = sample.interlaced_frame
+        transfer = tag_name(TRANSFERS, context.color_trc)
+        hdr = _HDR.get(transfer)
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        aspect = Fraction(1) if aspect <= 0 else aspect
+        stored = (context.height, context.width)
+        average = (len(pts) - 1) / ((pts[-1] - pts[0]) * base) if len(pts) > 1 else stream.average_rate or Fraction(25)
+        stated = stream.average_rate
+        if stated and abs(stated / average - 1) < Fraction(1, 1000):
+            average = stated
+        reader = FrameReader(path, times.pts, times.timed, turn, interlaced, hdr, context.color_range, damaged)
+        return Footage(
+            path=path,
+            shape=turn.shape(stored),
+            stored_shape=stored,
+            rotation=turn.quarters * 90,
+            flipped=turn.flipped,
+            aspect=1 / aspect if turn.quarters % 2 else aspect,
+            pts=pts,
+            time_base=base,
+            last_duration=times.last_duration,
+            origin=origin,
+            average_rate=Fraction(average),
+            variable=_is_variable(pts, base, Fraction(average)),
+            bits=context.format.components[0].bits if context.format else 8,
+            primaries=tag_name(PRIMARIES, context.color_primaries),
+            transfer=transfer,
+            matrix=tag_name(MATRICES, context.colorspace),
+            full_range=context.color_range == 2,
+            interlaced=interlaced,
+            hdr=hdr,
+            sounds=tuple(sound.codec_context.name for sound in container.streams.audio),
+            damaged=times.missing,
+            notes=tuple(_notes(interlaced, hdr, times.timed, times.missing)),
+            reader=reader,
+        )
+
+
+def video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """Return a film's video stream: the first that is no cover picture.
+
+    Raises:
+        UserError: There is none, or its codec or size cannot be read.
+    """
+    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not streams:
+        kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+        raise UserError(f"{path} has no video stream (only {kinds}): use a film")
+    stream = streams[0]
+    if stream.codec_tag in ("encv", "drmi"):
+        raise UserError(f"{path} is encrypted (DRM) and cannot be read: use a copy without protection")
+    context = stream.codec_context
+    if context is None:
+        raise UserError(f"{path} has video of a codec that FFmpeg does not know here: convert it to H.264, H.265, AV1, VP9 or ProRes")
+    if context.width <= 0 or context.height <= 0:
+        raise UserError(f"{path} states no size of its frames: use another file")
+    if context.width * context.height > MAX_PIXELS:
+        raise UserError(f"{path} states frames of {context.width:,} x {context.height:,} px: at most {MAX_PIXELS:,} px are read")
+    return stream
+
+
+def _first_frame(path: Path) -> VideoFrame:
+    """Return the first frame that can be decoded, which shows whether the film is interlaced or turned."""
+    with opened_input(path) as container:
+        stream = video_stream(container, path)
+        for packet in container.demux(stream):
+            if packet.has_sidedata("encryption_info") or packet.has_sidedata("encryption_init_info"):
+                raise UserError(f"{path} is encrypted (DRM) and cannot be read: use a copy without protection")
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                continue
+            if frames:
+                return frames[0]
+    raise UserError(f"{path} has no frames that can be read: use another file")
+
+
+def _is_variable(pts: tuple[int, ...], base: Fraction, rate: Fraction) -> bool:
+    """Return True if a frame lies more than a tick from where the average rate has it."""
+    return any(abs((time - pts[0]) * base - number / rate) > base for number, time in enumerate(pts))
+
+
+def _notes(interlaced: bool, hdr: str | None, timed: bool, missing: int) -> Iterator[str]:
+    if interlaced:
+        yield "The footage is interlaced: each frame's two fields become one (bwdif)."
+    if hdr:
+        yield f"The footage is HDR ({hdr.upper()}): it is tone-mapped to BT.709."
+    if not timed:
+        yield "The footage has no timestamps: its frames are shown at its stated rate."
+    if missing:
+        yield f"The footage is damaged: {missing} frames cannot be read and are left out."

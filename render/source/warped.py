@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol
 
 import numpy as np
@@ -24,6 +24,8 @@ from render.storage.url import Place
 
 #: Width of the soft edge where noise begins, px of the canvas before.
 _NOISE_EDGE_PX = 1.0
+#: Mean of the noise, levels, and the distance of the seeds of its scales.
+_NOISE_MEAN, _LEVEL_KEY = 127.5, 0x1E3779B97F4A7C15
 #: Most halvings and doublings at which a picture is read.
 _MOST_LEVELS = 12
 
@@ -168,9 +170,32 @@ class FramePixels:
         covered = self._covered(frame.canvas.to_canvas, shape, rect)
         if (covered == 1).all():
             return pixels
-        noise = fractal_noise(frame.noise, shape, rect)
+        noise = self._noise_at(frame.noise, shape, rect)
         # Pixels inside stay as they are to the last bit, whatever rectangle they are computed in.
         return np.where(covered == 1, pixels, _blended(noise, pixels, covered))
+
+    def _noise_at(self, seed: int, shape: tuple[int, int], rect: Rect) -> Pixels:
+        """Return noise that moves with the picture, so that what came in before goes on in what comes in now.
+
+        Noise of one scale would be too fine or too coarse when the camera has gone far. So there is one for every doubling,
+        and a frame between two has both, weighted so that their contrast is that of one.
+        """
+        full_shape = self._frame.canvas.shape
+        level = math.log2(self._frame.to_picture.scale)
+        coarse = math.floor(level)
+        shares = {coarse: 1 - (level - coarse), coarse + 1: level - coarse}
+        length = math.hypot(*shares.values())
+        total = np.full((*rect.shape, 3), _NOISE_MEAN, np.float32)
+        for doublings, share in shares.items():
+            if share:
+                key = (seed + doublings * _LEVEL_KEY) % 2**63
+                to_noise = Affine.scaling(2.0**-doublings, 2.0**-doublings).after(self._frame.to_picture)
+                noise = warp(
+                    partial(fractal_noise, key, full_shape), full_shape, ("wrap", "wrap"),
+                    to_noise.after(from_octave(shape, full_shape)), shape, rect,
+                )  # fmt: skip
+                total += (noise - np.float32(_NOISE_MEAN)) * np.float32(share / length)
+        return total
 
     def _covered(self, to_canvas: Affine, shape: tuple[int, int], rect: Rect) -> NDArray[np.float32]:
         """Return the share of every pixel that a canvas covers which the frame sees by a map: (rows, columns, 1)."""

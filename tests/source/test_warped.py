@@ -170,8 +170,28 @@ def test_noise_begins_where_the_canvas_ends(tmp_path: Path) -> None:
     frame = FrameSource(WarpedCanvas(canvas.path, canvas.token, canvas.shape, out), noise=9)
     pixels = frame.applied_to(NoiseSource(8)).at(SHAPE, whole(*SHAPE))
     noise = fractal_noise(9, SHAPE, whole(*SHAPE))
-    np.testing.assert_array_equal(pixels[:9], noise[:9])
+    np.testing.assert_allclose(pixels[:9], noise[:9].clip(0, 255), atol=1e-4)
     np.testing.assert_array_equal(pixels[20:40, 30:50], warped(picture(), out, SHAPE)[20:40, 30:50].clip(0, 255))
+
+
+def test_noise_moves_with_the_picture_and_keeps_its_contrast(tmp_path: Path) -> None:
+    """A frame that zooms out shows, nearer to the middle, the noise that the frame before had at its edge."""
+    canvas = stored(tmp_path / "canvas", picture())
+    away = Affine(x0=-1e5)
+
+    def noise(camera: Affine) -> Pixels:
+        frame = FrameSource(WarpedCanvas(canvas.path, canvas.token, canvas.shape, away), to_picture=camera, noise=9)
+        return frame.applied_to(NoiseSource(8)).at(SHAPE, whole(*SHAPE))
+
+    def camera(scale: float) -> Affine:
+        return Affine.similarity(scale, 0, Point(42, 30), Point(0, 0))
+
+    earlier, later = noise(camera(1.30)), noise(camera(1.33))
+    seen = warped(earlier, camera(1.33 / 1.30), SHAPE)
+    inside = np.s_[4:-4, 4:-4]
+    assert np.abs(later - seen)[inside].mean() < 0.2 * earlier.std()
+    for scale in (1.0, 1.4, 2.0, 37.0):
+        assert noise(camera(scale)).std() == pytest.approx(picture(seed=9).std(), rel=0.4)
 
 
 def test_a_near_picture_is_read_as_sharp_as_it_is(tmp_path: Path) -> None:

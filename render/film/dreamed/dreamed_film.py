@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -55,6 +56,16 @@ class DreamedFilm:
     def identity(self) -> dict[str, str | None]:
         """Facts that distinguish films with equal settings, beside those of the first frame's job."""
         return {"dreams": hashlib.sha256(self.schedule.identity.encode()).hexdigest()}
+
+    def canvas_digest(self, digest: str) -> str:
+        """Return the sha256, in hex, that canvases and colours are saved with, so that no other film goes on from them.
+
+        Args:
+            digest: Digest of the film, which need not cover what its dreams and colours look at.
+        """
+        output, reference = self.resolved.config.output, self.resolved.reference
+        colours = [output.saturation, output.contrast, None if reference is None else reference.sha256]
+        return hashlib.sha256(json.dumps([digest, self.identity, colours]).encode()).hexdigest()
 
     def plan(
         self,

@@ -87,7 +87,7 @@ class FrameSources:
             fade=settings.fade * min(1.0, to_first.scale * self.picture_detail),
             to_picture=to_first,
             picture_detail=self.picture_detail,
-            noise=None if self.noise_seed is None else frame_number(self.noise_seed, frame, _NOISE),
+            noise=None if self.noise_seed is None else frame_number(self.noise_seed, 0, _NOISE),
         )
         left = None if self.loop is None else self.loop.left(frame)
         if self.loop is None or left is None:

@@ -72,7 +72,7 @@ def opened_frames(
     Raises:
         UserError: The film cannot be prepared, or its canvases are of another film or of other weights.
     """
-    resolved = film.resolved
+    resolved, digest = film.resolved, film.canvas_digest(digest)
     canvases = FrameCanvases(place, digest, confirm)
     first_key, later_key = _resume_keys(canvases)
     first, _ = film_plans(film)

@@ -161,3 +161,11 @@ def test_blocks_on_devices_make_the_same_frames_for_any_number_of_workers(tmp_pa
     one = TinyFilm(tmp_path / "one", words, frames=3).make(1)
     assert len(set(one.values())) == 3
     assert TinyFilm(tmp_path / "four", words, frames=3).make(4) == one
+
+
+@pytest.mark.parametrize("words", [("output.saturation=0.5",), ("film.keyframes=[{at: 1, objective: [mixed1]}]",)])
+def test_canvases_of_other_dreams_or_colours_are_not_gone_on_from(words: tuple[str, ...], tmp_path: Path) -> None:
+    """Even where the film's digest is the same, as if a picture that a keyframe names had changed."""
+    TinyFilm(tmp_path, frames=1).make(1)
+    with pytest.raises(UserError, match=r"canvas of another film: fresh=true"):
+        TinyFilm(tmp_path, words, frames=1).make(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +90,11 @@ def test_flow_has_the_same_bytes_in_another_process_with_threads_of_its_own() ->
     root = Path(__file__).parents[3]
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert {ran.stdout.strip()} == digests
+
+
+def test_flow_has_the_same_bytes_in_any_thread() -> None:
+    """OpenCV keeps settings that change its rounding for each thread."""
+    first, second = map(grey, clips.pan(clips.photo("coffee"), SHAPE, 2, (1.0, 2.0)))
+    with ThreadPoolExecutor(2) as threads:
+        flows = [measure_flow(second, first), *threads.map(lambda _: measure_flow(second, first), range(4))]
+    assert len({flow.tobytes() for flow in flows}) == 1

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import av
 from av.container import OutputContainer
@@ -48,7 +48,7 @@ def encode_segment(path: Path, frames: Iterable[Picture], settings: VideoSetting
     os.environ.setdefault("SVT_LOG", "1")
     count = 0
     with written_whole(path) as file, opened_output(file, "matroska", path) as container:
-        stream = container.add_stream(settings.codec.encoder, rate=settings.rate)
+        stream = cast(VideoStream, container.add_stream(settings.codec.encoder, rate=settings.rate))
         _set_up(stream, settings)
         for count, picture in enumerate(frames, 1):
             if picture.shape != (*settings.shape, 3):
@@ -120,10 +120,14 @@ def _options(settings: VideoSettings) -> dict[str, str]:
     quality = scaled_quality(settings) if settings.codec.scale else 0.0
     match settings.codec.name:
         case "h264":
-            return {"crf": f"{quality:g}", "preset": "medium"}
+            return {"crf": f"{quality:g}", "preset": "medium", **({"bf": "0"} if settings.variable else {})}
         case "h265":
-            threads = f"pools={ENCODER_THREADS}:frame-threads=2"
-            return {"crf": f"{quality:g}", "preset": "medium", "x265-params": f"log-level=error:open-gop=0:info=0:{threads}"}
+            threads = f"pools={ENCODER_THREADS}:frame-threads=2" + (":bframes=0" if settings.variable else "")
+            return {
+                "crf": f"{quality:g}",
+                "preset": "medium",
+                "x265-params": f"log-level=error:open-gop=0:info=0:{threads}",
+            }
         case "av1":
             return {"crf": f"{round(quality)}", "preset": "7", "svtav1-params": f"lp={ENCODER_THREADS}"}
         case "vp9":
@@ -148,5 +152,5 @@ def _mux(container: OutputContainer, stream: Stream, packets: list[Packet], sett
         order = number if packet.dts is None else round(packet.dts * base * settings.rate)
         packet.time_base = _SEGMENT_BASE
         packet.pts, packet.dts, packet.duration = number * TICKS, order * TICKS, TICKS
-        packet.stream = stream  # type: ignore[assignment]
+        packet.stream = stream
         container.mux(packet)

@@ -169,11 +169,15 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
         raise UserError(f"{path} is encrypted (DRM) and cannot be read: use a copy without protection")
     context = stream.codec_context
     if context is None:
-        raise UserError(f"{path} has video of a codec that FFmpeg does not know here: convert it to H.264, H.265, AV1, VP9 or ProRes")
+        raise UserError(
+            f"{path} has video of a codec that FFmpeg does not know here: convert it to H.264, H.265, AV1, VP9 or ProRes"
+        )
     if context.width <= 0 or context.height <= 0:
         raise UserError(f"{path} states no size of its frames: use another file")
     if context.width * context.height > MAX_PIXELS:
-        raise UserError(f"{path} states frames of {context.width:,} x {context.height:,} px: at most {MAX_PIXELS:,} px are read")
+        raise UserError(
+            f"{path} states frames of {context.width:,} x {context.height:,} px: at most {MAX_PIXELS:,} px are read"
+        )
     return stream
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 from av.codec import Codec
 from av.codec.codec import UnknownCodecError
 
+from render.config.formats import names_of
 from render.errors import UserError
 
 #: Kinds of formats: encoded in segments that are joined; written from all pictures at once; pictures in files of their own.
@@ -73,6 +74,8 @@ class VideoSettings:
         rate: Frames a second; for variable rates, the average.
         quality: 1 to 100.
         aspect: Width of a pixel by its height.
+        variable: True if frames are not shown equally long. H.264 and H.265 then store frames in the order that they are
+            shown: MP4 adds up the times of decoding, which would not end with the film.
     """
 
     format: FilmFormat
@@ -82,6 +85,7 @@ class VideoSettings:
     rate: Fraction = field(default=Fraction(24))
     quality: int = 80
     aspect: Fraction = field(default=Fraction(1))
+    variable: bool = False
 
     @property
     def pixels(self) -> str:
@@ -144,6 +148,7 @@ def choose(
     quality: int = 80,
     rate: Fraction = Fraction(24),
     aspect: Fraction = Fraction(1),
+    variable: bool = False,
 ) -> VideoSettings:
     """Return the settings of a film's encoding.
 
@@ -155,6 +160,7 @@ def choose(
         quality: 1 to 100.
         rate: Frames a second.
         aspect: Width of a pixel by its height.
+        variable: True if frames are not shown equally long.
 
     Raises:
         UserError: The format or codec is unknown or not installed, or cannot hold such frames. The message names those
@@ -169,21 +175,20 @@ def choose(
             f"film.format={format} needs the codec {film_format.codecs[0]}, which this FFmpeg lacks: {_formats_here(here)}"
         )
     if codec is not None and codec not in possible:
-        raise UserError(f"film.codec={codec} is not there for {format}: use {_names(possible)}")
+        raise UserError(f"film.codec={codec} is not there for {format}: use {names_of(possible)}")
     fitting = [name for name in possible if bits in here[name]]
     if codec is None and fitting:
         codec = fitting[0]
     codec = codec or possible[0]
     if bits not in here[codec]:
-        others = f", or film.codec={_names(fitting)}" if fitting else ""
-        raise UserError(
-            f"film.bits={bits}: {codec} has {_names(map(str, here[codec]))} bits here: use one of these{others}"
-        )
+        numbers = names_of([str(number) for number in here[codec]])
+        others = f", or film.codec={names_of(fitting)}" if fitting else ""
+        raise UserError(f"film.bits={bits}: {codec} has {numbers} bits here: use these{others}")
     _refuse_size(film_format, CODECS[codec], shape)
     if not 1 <= quality <= 100:
         raise UserError(f"film.quality={quality} is outside 1 to 100")
     _refuse_rate(film_format, rate)
-    return VideoSettings(film_format, CODECS[codec], shape, bits, rate, quality, aspect)
+    return VideoSettings(film_format, CODECS[codec], shape, bits, rate, quality, aspect, variable)
 
 
 def scaled_quality(settings: VideoSettings) -> float:
@@ -238,15 +243,10 @@ def _refuse_rate(form: FilmFormat, rate: Fraction) -> None:
 
 def _known(name: str, names: list[str], key: str) -> str:
     if name not in names:
-        raise UserError(f"{key}={name} is unknown: use {_names(names)}")
+        raise UserError(f"{key}={name} is unknown: use {names_of(names)}")
     return name
 
 
 def _formats_here(here: dict[str, tuple[int, ...]]) -> str:
     formats = [form.name for form in FORMATS.values() if any(name in here for name in form.codecs)]
-    return f"use {_names(formats)}" if formats else "install the package av"
-
-
-def _names(names: object) -> str:
-    words = list(names)  # type: ignore[call-overload]
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+    return f"use {names_of(formats)}" if formats else "install the package av"

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-
-Values = np.ndarray[Any, np.dtype[np.float32]]
 
 #: Diffuse white of HDR, cd/m2 (BT.2408), which becomes white here, and the brightest light that is still told apart.
 WHITE_NITS = 203.0
@@ -20,11 +17,11 @@ _BT2020_LUMA = np.array([0.2627, 0.6780, 0.0593], np.float32)
 _STRIP_ROWS = 64
 
 
-def tone_mapped(picture: np.ndarray[Any, np.dtype[np.uint16]], transfer: str) -> np.ndarray[Any, np.dtype[np.uint16]]:
+def tone_mapped(picture: np.ndarray, transfer: str) -> np.ndarray:
     """Return a picture in BT.709.
 
-    Light is divided by diffuse white; the largest of R, G, B follows Reinhard's extended curve x (1 + x / p^2) / (1 + x), p the
-    peak, and the others keep their ratio to it.
+    Light is divided by diffuse white; the largest of R, G, B follows Reinhard's extended curve
+    x (1 + x / p^2) / (1 + x), p the peak, and the others keep their ratio to it.
 
     Args:
         picture: (rows, columns, 3), BT.2020, 0..65535.
@@ -57,7 +54,7 @@ def _mapped_strip(strip: np.ndarray, transfer: str) -> np.ndarray:
 
 
 @lru_cache(maxsize=2)
-def _light_table(transfer: str) -> Values:
+def _light_table(transfer: str) -> np.ndarray:
     """Return light by coded value: PQ in units of diffuse white, HLG's scene light 0..1."""
     coded = np.arange(65536) / 65535
     if transfer == "hlg":

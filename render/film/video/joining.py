@@ -127,12 +127,10 @@ def _start(container: OutputContainer, path: Path, settings: VideoSettings) -> N
         ) from error
 
 
-def _video_packets(
-    segments: Sequence[Path], stream: Stream, extradata: bytes | None, timing: Timing
-) -> Iterator[Packet]:
+def _video_packets(segments: Sequence[Path], stream: Stream, extradata: bytes | None, timing: Timing) -> Iterator[Packet]:
     """Yield the packets of all segments in order of decoding, with their final times.
 
-    Frames are decoded in the order of packets and shown in the order of `timing`. The decoding time of packet n is the time of
+    Frames are decoded in the order of packets and shown in the order of `timing`. The decoding time of packet n is that of
     frame n - delay, where delay is the most places that a packet lies behind its frame: so none is decoded too late.
 
     Raises:
@@ -153,13 +151,13 @@ def _video_packets(
         with opened_input(path) as segment:
             for index, packet in enumerate(_packets_of(segment.demux(video=0))):
                 number = done + numbers[index]
-                packet.stream = stream  # type: ignore[assignment]
+                packet.stream = stream
                 packet.time_base = timing.time_base
                 packet.pts = timing.pts[number]
                 packet.dts = _decoding_time(done + index - delay, timing, lead)
                 packet.duration = _duration(number, timing)
                 if done + index == total - 1:
-                    # MP4 adds up the intervals of decoding times to the stream's duration, but shows none longer than its end.
+                    # MP4 adds up the intervals of decoding times to the stream's duration; none may end after the film.
                     end = timing.pts[-1] + timing.duration
                     packet.duration = max(packet.duration, min(end - packet.dts - delay * lead, end - packet.pts))
                 yield packet
@@ -175,7 +173,9 @@ def _numbers(path: Path, extradata: bytes | None) -> list[int]:
     with opened_input(path) as segment:
         stream = segment.streams.video[0]
         if stream.codec_context.extradata != extradata:
-            raise UserError(f"{path} was encoded with other settings than the segments before it: remove it and make the film again")
+            raise UserError(
+                f"{path} was encoded with other settings than the segments before it: remove it and make the film again"
+            )
         base = stream.time_base or Fraction(1, 1000)
         numbers = [round((packet.pts or 0) * base * 1000 / TICKS) for packet in _packets_of(segment.demux(video=0))]
     if sorted(numbers) != list(range(len(numbers))):
@@ -210,7 +210,8 @@ def _add_sounds(container: OutputContainer, source: InputContainer, settings: Vi
             copy = container.add_stream_from_template(stream, opaque=True)
         except (ValueError, av.FFmpegError) as error:
             raise UserError(
-                f"{settings.format.name} cannot hold sound as {name}, which is copied unchanged: set film.format=mkv or film.sound=false"
+                f"{settings.format.name} cannot hold sound as {name}, which is copied: "
+                "set film.format=mkv or film.sound=false"
             ) from error
         copy.time_base = stream.time_base
         copies[stream.index] = copy
@@ -239,7 +240,7 @@ def _sound_packets(
         if start is not None and (packet.pts - shift + (packet.duration or 0)) * base <= start:
             continue
         packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-        packet.stream = copies[index]  # type: ignore[assignment]
+        packet.stream = copies[index]
         yield packet
 
 

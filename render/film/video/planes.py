@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from av import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 
 #: Frame of a film: (rows, columns, 3) RGB, uint8 of 0..255 or uint16 of 0..65535.
-Picture = np.ndarray[Any, np.dtype[np.uint8]] | np.ndarray[Any, np.dtype[np.uint16]]
+Picture = np.ndarray
 
 #: Options of FFmpeg's scaler by which its results are the same with and without vector instructions.
 EXACT = (
@@ -31,17 +29,17 @@ _RED, _BLUE = 0.2126, 0.0722
 _STRIP_ROWS = 64
 
 
-def to_uint8(picture: Picture) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def to_uint8(picture: Picture) -> np.ndarray:
     """Return a picture with 8 bits a channel, rounded to the nearest level."""
     if picture.dtype == np.uint8:
-        return picture  # type: ignore[return-value]
+        return picture
     return ((picture.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def to_uint16(picture: Picture) -> np.ndarray[Any, np.dtype[np.uint16]]:
+def to_uint16(picture: Picture) -> np.ndarray:
     """Return a picture with 16 bits a channel: 255 becomes 65535."""
     if picture.dtype == np.uint16:
-        return picture  # type: ignore[return-value]
+        return picture
     return picture.astype(np.uint16) * np.uint16(257)
 
 
@@ -86,7 +84,7 @@ def _rgb_frame(picture: Picture, pixels: str) -> VideoFrame:
     return frame
 
 
-def _ten_bits(picture: np.ndarray[Any, np.dtype[np.uint16]], pixels: str) -> VideoFrame:
+def _ten_bits(picture: np.ndarray, pixels: str) -> VideoFrame:
     """Return a frame of 10-bit luma and colour differences, by integers.
 
     FFmpeg's scaler takes 16-bit white for 65280, so its 10-bit white is 3 levels off.
@@ -142,7 +140,7 @@ def _halved(strip: np.ndarray, vertical: int) -> np.ndarray:
 def _fill(frame: VideoFrame, plane: int, values: np.ndarray) -> None:
     """Write the rows of a plane, whose lines FFmpeg may have padded."""
     target = frame.planes[plane]
-    lines = np.frombuffer(target, np.uint8).reshape(-1, target.line_size)
+    lines = np.frombuffer(memoryview(target), np.uint8).reshape(-1, target.line_size)
     content = np.ascontiguousarray(values).view(np.uint8)
     lines[: len(content), : content.shape[1]] = content
     lines[: len(content), content.shape[1] :] = 0

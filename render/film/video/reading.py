@@ -6,12 +6,13 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
 from av import VideoFrame
 from av.filter import Graph
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideData, Type
 from av.video import VideoStream
 from av.video.reformatter import Colorspace
 
@@ -42,10 +43,10 @@ class Turn:
     @classmethod
     def of(cls, frame: VideoFrame) -> Turn:
         """Return the turn of a frame's display matrix: 16.16 numbers a, b, u, c, d, v, x, y, w by rows."""
-        data = frame.side_data.get(Type.DISPLAYMATRIX)
+        data = cast(SideData | None, frame.side_data.get(Type.DISPLAYMATRIX.name))
         if data is None or data.buffer_size < 36:
             return cls(0, False)
-        a, b, _, c, d = struct.unpack("=5i", bytes(data)[:20])
+        a, b, _, c, d = struct.unpack("=5i", bytes(memoryview(data))[:20])
         flipped = a * d - b * c < 0
         if flipped:
             a, b = -a, -b
@@ -112,6 +113,8 @@ class FrameReader:
                     continue
                 if frame.pts != self.pts[expected]:
                     break
+            if frame.is_corrupt and not self.damaged:
+                break
             expected += 1
             yield frame
         if expected < len(self.pts):
@@ -142,7 +145,9 @@ class FrameReader:
 
     def _from_start(self) -> Iterator[VideoFrame]:
         with opened_input(self.path) as container:
-            stream: VideoStream = next(s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic)
+            stream: VideoStream = next(
+                s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic
+            )
             yield from self._packets_decoded(container.demux(stream))
 
     def _packets_decoded(self, packets: Iterator[av.Packet]) -> Iterator[VideoFrame]:
@@ -164,7 +169,9 @@ class FrameReader:
                 yield from (frame for frame in frames if not (self.damaged and frame.is_corrupt))
         except av.FFmpegError as error:
             if not self.damaged:
-                raise UserError(f"{self.path} is damaged ({error.strerror}): use a whole copy, or set film.damaged=true") from error
+                raise UserError(
+                    f"{self.path} is damaged ({error.strerror}): use a whole copy, or set film.damaged=true"
+                ) from error
 
     def _rgb(self, frame: VideoFrame, bits: int) -> Picture:
         """Return a frame in RGB by its own matrix and range.
@@ -175,7 +182,7 @@ class FrameReader:
         wide = bits == 16 or self.hdr is not None
         code = frame.colorspace
         matrix = _SCALER_MATRICES.get(code, 5 if frame.height <= _SD_ROWS else 1)
-        picture = frame.reformat(
+        picture: Picture = frame.reformat(
             format="rgb48le" if wide else "rgb24",
             src_colorspace=Colorspace(matrix) if code != 0 else None,
             src_color_range=FULL if self.colour_range == FULL or code == 0 else LIMITED,

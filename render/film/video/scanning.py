@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
+from av import VideoFrame
 from av.container import InputContainer
 from av.video import VideoStream
 
@@ -15,7 +17,8 @@ from render.errors import UserError
 #: Most frames of a film: two days at 60 a second.
 MAX_FRAMES = 10_000_000
 #: Share of the stated duration that may be missing before a file counts as cut off: headers are rounded.
-_MISSING_SHARE = 0.02
+_MISSING_SHARE = Fraction(1, 50)
+MAX_MISSING_S = Fraction(1, 2)
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def scan(container: InputContainer, stream: VideoStream, path: Path, *, damaged:
     Raises:
         UserError: The film is damaged and `damaged` is False, encrypted, or without frames, rate or order.
     """
-    times, durations, broken = _read(container, stream, path, damaged=damaged)
+    times, durations, broken, end = _read(container, stream, path, damaged=damaged)
     stated = stream.frames
     missing = max(broken, stated - len(times), 0)
     if not times:
@@ -55,22 +58,25 @@ def scan(container: InputContainer, stream: VideoStream, path: Path, *, damaged:
         pts = sorted(time for time in times if time is not None)
         missing += _refuse_repeats(pts, path, damaged=damaged)
         pts = sorted(set(pts))
-    last = durations.get(pts[-1], 0) if not untimed else 0
-    last = last or _usual_duration(pts, stream)
+    last = _last_duration(pts, durations, stream)
     if not damaged:
-        _refuse_cut_off(container, stream, pts[-1] + last, missing, path)
+        _refuse_cut_off(container, end, missing, path)
     return Scan(tuple(pts), not untimed, last, missing)
 
 
 def _read(
     container: InputContainer, stream: VideoStream, path: Path, *, damaged: bool
-) -> tuple[list[int | None], dict[int, int], int]:
-    """Return the times of packets or frames, durations by time, and the number of unreadable packets."""
+) -> tuple[list[int | None], dict[int, int], int, Fraction]:
+    """Return the times of packets or frames, durations by time, the number of unreadable packets, and the end of all, s."""
     times: list[int | None] = []
     durations: dict[int, int] = {}
-    broken = 0
+    broken, end = 0, Fraction(0)
     try:
-        for packet in container.demux(stream):
+        for packet in container.demux(stream, *container.streams.audio):
+            if packet.pts is not None:
+                end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+            if packet.stream_index != stream.index:
+                continue
             if packet.size and (packet.has_sidedata("encryption_info") or packet.has_sidedata("encryption_init_info")):
                 raise UserError(f"{path} is encrypted (DRM) and cannot be read: use a copy without protection")
             if not damaged:
@@ -80,7 +86,7 @@ def _read(
                     durations[packet.pts or 0] = packet.duration or 0
             else:
                 try:
-                    for frame in packet.decode():
+                    for frame in cast(list[VideoFrame], packet.decode()):
                         broken += frame.is_corrupt
                         times += [] if frame.is_corrupt else [frame.pts]
                         durations[frame.pts or 0] = frame.duration or 0
@@ -92,7 +98,7 @@ def _read(
         if not damaged:
             raise UserError(_damage(path, f"reading ends at frame {len(times)}: {error.strerror}")) from error
         broken += 1
-    return times, durations, broken
+    return times, durations, broken, end
 
 
 def _damage(path: Path, problem: str) -> str:
@@ -103,7 +109,9 @@ def _counted(stream: VideoStream, frames: int, path: Path) -> list[int]:
     """Return times by the stated rate, for a film without any."""
     rate = stream.average_rate or stream.guessed_rate
     if not rate or not stream.time_base:
-        raise UserError(f"{path} has neither timestamps nor a frame rate: wrap it into another container, such as MKV, first")
+        raise UserError(
+            f"{path} has neither timestamps nor a frame rate: wrap it into another container, such as MKV, first"
+        )
     return [round(number / rate / stream.time_base) for number in range(frames)]
 
 
@@ -124,14 +132,22 @@ def _usual_duration(pts: list[int], stream: VideoStream) -> int:
     return max(1, round(1 / rate / (stream.time_base or Fraction(1, 1000))))
 
 
-def _refuse_cut_off(container: InputContainer, stream: VideoStream, end: int, missing: int, path: Path) -> None:
+def _last_duration(pts: list[int], durations: dict[int, int], stream: VideoStream) -> int:
+    """Return the duration of the last frame, ticks: to the stream's stated end, or that of its packet, or the usual one."""
+    usual = _usual_duration(pts, stream)
+    if stream.duration is not None:
+        to_end = (stream.start_time or 0) + stream.duration - pts[-1]
+        if 0 < to_end <= 100 * usual:
+            return to_end
+    return durations.get(pts[-1], 0) or usual
+
+
+def _refuse_cut_off(container: InputContainer, end: Fraction, missing: int, path: Path) -> None:
+    """Refuse a film of which frames are missing, or that ends before its header says."""
     if missing:
         raise UserError(_damage(path, f"{missing} of its frames are missing or damaged"))
-    base = stream.time_base or Fraction(1, 1000)
-    stated = stream.duration
-    if stated is None and container.duration is not None and not container.streams.audio:
-        stated, base = container.duration, Fraction(1, av.time_base)
-        end = round(end * (stream.time_base or base) / base)
-    start = stream.start_time or 0 if stated == stream.duration else container.start_time or 0
-    if stated and (end - start) < stated * (1 - _MISSING_SHARE) and (stated - (end - start)) * base > Fraction(1, 2):
-        raise UserError(_damage(path, f"it ends at {float((end - start) * base):.1f} of {float(stated * base):.1f} s"))
+    if container.duration is None:
+        return
+    stated = Fraction(container.duration + max(container.start_time or 0, 0), av.time_base)
+    if stated - end > max(MAX_MISSING_S, stated * _MISSING_SHARE):
+        raise UserError(_damage(path, f"it ends at {float(end):.1f} of {float(stated):.1f} s"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pyvips
@@ -15,6 +15,8 @@ from render.config.schema import Config
 from render.errors import RenderError, StorageError, UserError
 from render.farm.conductor import Conductor
 from render.farm.events import Event
+from render.farm.farms import chosen_executor
+from render.farm.ray.metrics import open_metrics
 from render.film.film_directory import FilmDirectory, film_digest, film_place
 from render.film.film_draft import FilmDraft, FilmNeeds, FilmSurroundings
 from render.film.film_file import FilmFile, SegmentEncoder, video_settings
@@ -142,6 +144,7 @@ def make_film(job: FilmJob) -> list[Place]:
             with interrupts.deferred(quiet=quiet):
                 if finished < frames:
                     _make_frames(film, finished)
+                framed = time.perf_counter()
                 directory.note_length(max(frames, _stored_length(directory)))
                 say("writing the film", quiet=quiet)
                 places = film.file.write()
@@ -152,7 +155,12 @@ def make_film(job: FilmJob) -> list[Place]:
         except RenderError as error:
             raise type(error)(f"{error} ({_resume_hint(directory, frames)})") from None
         seconds = time.perf_counter() - film.begun
-        directory.run.save(status="finished", seconds={"total": round(seconds, 3)}, film_file=film.file.path.name)
+        timings = {"frames": framed - film.begun, "file": seconds - (framed - film.begun), "total": seconds}
+        directory.run.save(
+            status="finished",
+            seconds={name: round(value, 3) for name, value in timings.items()},
+            film_file=film.file.path.name,
+        )
         log.info("finished in %.1f s: %s", seconds, ", ".join(map(str, places)))
     say(f"finished in {duration_text(seconds)}; film directory {directory.place}", *map(str, places), quiet=quiet)
     return places
@@ -168,10 +176,13 @@ def _make_frames(film: OpenedFilm, finished: int) -> None:
     directory, frames, home = film.directory, film.draft.frames, film.directory.run.home
     is_quiet = film.job.quiet or (film.job.log == "json" and is_cluster_job())
     display, encoder = FilmDisplay(home, finished, frames, quiet=is_quiet), SegmentEncoder(film.file)
+    farm = film.draft.config.farm
+    metrics = open_metrics(replace(farm, executor=chosen_executor(farm)), directory.run.run_id)
     failed, preview_at = True, 0.0
 
     def on_event(frame: int, event: Event, _conductor: Conductor) -> None:
         home.check_held()
+        metrics.update(event)
         display.event(frame, event)
 
     surroundings = FilmSurroundings(
@@ -195,8 +206,9 @@ def _make_frames(film: OpenedFilm, finished: int) -> None:
                     interrupts.check()
         failed = False
     finally:
-        encoder.close(failed=failed)
+        metrics.close()
         display.close()
+        encoder.close(failed=failed)
 
 
 def _write_preview(directory: FilmDirectory, picture: Path) -> None:

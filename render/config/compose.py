@@ -201,9 +201,8 @@ def type_error(error: OmegaConfBaseException, root: str) -> str:
     """Return a one-line message for a value of the wrong type. It names `root` if the error names no key."""
     key = getattr(error, "full_key", None) or root
     reason = first_line(error)
-    return (
-        f"{key}: must be a list in brackets, such as {key}=[A,B]" if "is not a ListConfig" in reason else f"{key}: {reason}"
-    )
+    is_list = "is not a ListConfig" in reason
+    return f"{key}: " + (f"must be a list in brackets, such as {key}=[A,B]" if is_list else reason)
 
 
 def recorded_config(recorded: Mapping[str, Any], overrides: Sequence[str], allowed: Sequence[str]) -> Config:
@@ -245,21 +244,20 @@ def recorded_config(recorded: Mapping[str, Any], overrides: Sequence[str], allow
 
 def root_configs(schema: Schema = JOB) -> list[str]:
     """Return the names of the root configs in `conf/` that a schema may use, sorted."""
-    shipped = sorted(path.stem for path in shipped_configs().glob("*.yaml"))
-    return [name for name in shipped if name not in schema.others and (schema.roots is None or name in schema.roots)]
+    names = sorted(path.stem for path in shipped_configs().glob("*.yaml"))
+    return [name for name in names if name not in schema.others and (schema.roots is None or name in schema.roots)]
 
 
 def is_sweep(root: str, words: Sequence[str]) -> bool:
     """Return True if a root config has a `sweep` section, or if words set one."""
-    is_said = any(word.lstrip("+~").startswith(("sweep.", BREED_FROM)) for word in words)
-    return root in _SWEEPS or is_said or _has_section(root, "sweep", SWEEP)
+    is_said = root in _SWEEPS or any(word.lstrip("+~").startswith(("sweep.", BREED_FROM)) for word in words)
+    return is_said or _has_section(root, "sweep", SWEEP)
 
 
 def is_film(root: str, words: Sequence[str]) -> bool:
     """Return True if a root config has a `film` section, or if words set one."""
-    if root in _FILMS or any(word.lstrip("+~").startswith("film.") for word in words):
-        return True
-    return root.endswith((".yaml", ".yml")) and _has_section(root, "film", FILM)
+    is_said = root in _FILMS or any(word.lstrip("+~").startswith("film.") for word in words)
+    return is_said or (root.endswith((".yaml", ".yml")) and _has_section(root, "film", FILM))
 
 
 def _has_section(root: str, section: str, schema: Schema) -> bool:
@@ -267,15 +265,13 @@ def _has_section(root: str, section: str, schema: Schema) -> bool:
     try:
         document = load_yaml(read_yaml_text(directory / f"{name}.yaml"))
     except (OSError, UnsafeYaml):
-        # Composing the config reports the error.
-        return False
+        return False  # Composing the config reports the error.
     return isinstance(document, dict) and section in document
 
 
 def node_types() -> list[NodeConfig]:
     """Return the node types in `conf/node` that have the speeds needed for time estimates."""
-    schema = OmegaConf.structured(NodeConfig)
-    paths = sorted((shipped_configs() / "node").glob("*.yaml"))
+    schema, paths = OmegaConf.structured(NodeConfig), sorted((shipped_configs() / "node").glob("*.yaml"))
     nodes = [OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.load(path))) for path in paths]
     return [node for node in nodes if isinstance(node, NodeConfig) and node.known]
 

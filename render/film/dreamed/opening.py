@@ -53,6 +53,7 @@ def opened_frames(
     tell: Callable[[str], None] = log.info,
     farm: Farm | None = None,
     loaded: Loaded | None = None,
+    maker: Callable[..., DreamedFrames] = DreamedFrames,
 ) -> Iterator[DreamedFrames]:
     """Yield the maker of a film's frames, with its workers.
 
@@ -66,6 +67,7 @@ def opened_frames(
         tell: Called with lines about how a large picture is read.
         farm: Farm to lease workers from; None opens one for this film.
         loaded: The film's weights, if a farm is given and they are loaded already.
+        maker: Returns the maker, by the arguments of `DreamedFrames`.
 
     Raises:
         UserError: The film cannot be prepared, or its canvases are of another film or of other weights.
@@ -83,7 +85,7 @@ def opened_frames(
                     f"{job.loaded.sha256[:12]}): restore them, or fresh=true to start over"
                 )
         later = _later_plan(film, job, later_key)
-        yield DreamedFrames(film, job, later, canvases, digest, on_event, tell)
+        yield maker(film, job, later, canvases, digest, on_event, tell)
         # Not after an error: what goes on then needs the levels of a large picture again.
         resolved.source.discard()
 

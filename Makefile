@@ -31,7 +31,7 @@ export PIP_DRY_RUN := 0
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup render sweep sheet probe export plan weights models objectives looks classes atlas settings preflight view \
+.PHONY: help setup render film sweep sheet probe export plan weights models objectives looks classes atlas settings preflight view \
   status fetch \
   cluster-up cluster-status cluster-down submit attach stop test lint bench wheel clean
 
@@ -42,6 +42,9 @@ help: ## list these commands
 
 render: $(INSTALLED) ## dream a picture: make render look=auto image=me.jpg
 	@$(BIN)/python -m render render
+
+film: $(INSTALLED) ## make a film: make film conf=zoom image=me.jpg film.seconds=20, conf=footage, or conf=flight run=dreams/NAME
+	@$(BIN)/python -m render film
 
 sweep: $(INSTALLED) ## render a grid of pictures, and a page to choose from: make sweep conf=layers
 	@$(BIN)/python -m render sweep

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from render.commands.table import MULTIRUN_FLAGS
-from render.config.compose import is_sweep, load_config
+from render.config.compose import is_film, is_sweep, load_config
 from render.config.schema import NO_LOOK, Config
 from render.system import interrupts
 from render.terminal.lines import print_lines
@@ -25,8 +25,13 @@ def render_command(root: str, words: Sequence[str]) -> int:
 
 
 def plan_command(root: str, words: Sequence[str]) -> int:
-    """Print what a job, or with a grid or a flag of `MULTIRUN_FLAGS` a sweep, would do."""
+    """Print what a job or a film, or with a grid or a flag of `MULTIRUN_FLAGS` a sweep, would do."""
     overrides = [word for word in words if word not in MULTIRUN_FLAGS]
+    if len(overrides) == len(words) and is_film(root, overrides):
+        from render.commands.film import plan_film
+
+        plan_film(root, overrides)
+        return 0
     if len(overrides) < len(words) or is_sweep(root, overrides):
         from render.sweeps.estimate import print_sweep_plan
 

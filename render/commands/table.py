@@ -77,9 +77,18 @@ COMMANDS: dict[str, Command] = {
         "look=auto image=me.jpg octaves.steps=20", "render:render_command", "preview", ends_with_reader=False,
     ),
     "plan": Command(
-        "show what a render or a sweep would do and need, and refuse what cannot work",
+        "show what a render, a film or a sweep would do and need, and refuse what cannot work",
         (*_CONFIG_WORDS, ("[-m]", "plan a sweep")),
         "conf=poster image=me.jpg", "render:plan_command", "preview",
+    ),
+    "film": Command(
+        "make a film: a zoom, dreamed footage, a flight over a picture, or its growth",
+        (
+            ("[conf=NAME]", f"{_ROOT_CONFIG}zoom; footage and flight are others"),
+            ("[run=DIR]", "with conf=flight: run directory or URL of the picture to fly over"),
+            ("[key=value ...]", "change of a key of the config, such as image=me.jpg film.seconds=20"),
+        ),
+        "conf=zoom image=me.jpg film.seconds=20", "film:film_command", "zoom", ends_with_reader=False,
     ),
     "sweep": Command(
         "render a grid of pictures, and a page to choose from; exit code 1 if any failed",

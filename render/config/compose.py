@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from render.config.atlas_schema import AtlasConfig, validate_atlas
 from render.config.film_schema import FilmJob
+from render.config.film_validation import check_film
 from render.config.hydra_files import check_tree, use_checked_files
 from render.config.hydra_text import first_line, is_hydras, literal, literals, one_line, parsed_word, quoted
 from render.config.octave_settings import check_octaves
@@ -34,7 +35,7 @@ from render.system.paths import shipped_configs
 PATH_KEYS = (
     "name", "image", "model.weights", "model.labels", "output.dir", "output.path", "output.profile", "output.match",
     "output.title", "output.author", "farm.scratch", "layer", "channels", "sweep.dir", "sweep.points", "sweep.channels",
-    "sweep.breed.favourites",
+    "sweep.breed.favourites", "film.run",
 )  # fmt: skip
 
 #: Beginning of the word that names the favourites to breed from.
@@ -83,17 +84,12 @@ def _check_sweep(job: SweepJob) -> SweepJob:
     return job
 
 
-def _check_film(job: FilmJob) -> FilmJob:
-    check_job(job.job())
-    return job
-
-
 JOB = Schema(Config, check_job, others=(*_ATLASES, *_SWEEPS, *_FILMS))
 ATLAS = Schema(AtlasConfig, validate_atlas, groups=("model",), roots=_ATLASES)
 #: A job with a `sweep` section. A root config without this section may be swept too.
 SWEEP = Schema(SweepJob, _check_sweep, others=(*_ATLASES, *_FILMS))
 #: A job with a `film` section. A root config without this section may be filmed too.
-FILM = Schema(FilmJob, _check_film, others=(*_ATLASES, *_SWEEPS))
+FILM = Schema(FilmJob, check_film, others=(*_ATLASES, *_SWEEPS))
 
 
 def load_config(root: str, overrides: Sequence[str]) -> Config:
@@ -205,9 +201,8 @@ def type_error(error: OmegaConfBaseException, root: str) -> str:
     """Return a one-line message for a value of the wrong type. It names `root` if the error names no key."""
     key = getattr(error, "full_key", None) or root
     reason = first_line(error)
-    return (
-        f"{key}: must be a list in brackets, such as {key}=[A,B]" if "is not a ListConfig" in reason else f"{key}: {reason}"
-    )
+    is_list = "is not a ListConfig" in reason
+    return f"{key}: " + (f"must be a list in brackets, such as {key}=[A,B]" if is_list else reason)
 
 
 def recorded_config(recorded: Mapping[str, Any], overrides: Sequence[str], allowed: Sequence[str]) -> Config:
@@ -249,27 +244,34 @@ def recorded_config(recorded: Mapping[str, Any], overrides: Sequence[str], allow
 
 def root_configs(schema: Schema = JOB) -> list[str]:
     """Return the names of the root configs in `conf/` that a schema may use, sorted."""
-    shipped = sorted(path.stem for path in shipped_configs().glob("*.yaml"))
-    return [name for name in shipped if name not in schema.others and (schema.roots is None or name in schema.roots)]
+    names = sorted(path.stem for path in shipped_configs().glob("*.yaml"))
+    return [name for name in names if name not in schema.others and (schema.roots is None or name in schema.roots)]
 
 
 def is_sweep(root: str, words: Sequence[str]) -> bool:
     """Return True if a root config has a `sweep` section, or if words set one."""
-    if root in _SWEEPS or any(word.lstrip("+~").startswith(("sweep.", BREED_FROM)) for word in words):
-        return True
-    directory, name = _locate(root, SWEEP)
+    is_said = root in _SWEEPS or any(word.lstrip("+~").startswith(("sweep.", BREED_FROM)) for word in words)
+    return is_said or _has_section(root, "sweep", SWEEP)
+
+
+def is_film(root: str, words: Sequence[str]) -> bool:
+    """Return True if a root config has a `film` section, or if words set one."""
+    is_said = root in _FILMS or any(word.lstrip("+~").startswith("film.") for word in words)
+    return is_said or (root.endswith((".yaml", ".yml")) and _has_section(root, "film", FILM))
+
+
+def _has_section(root: str, section: str, schema: Schema) -> bool:
+    directory, name = _locate(root, schema)
     try:
         document = load_yaml(read_yaml_text(directory / f"{name}.yaml"))
     except (OSError, UnsafeYaml):
-        # Composing the config reports the error.
-        return False
-    return isinstance(document, dict) and "sweep" in document
+        return False  # Composing the config reports the error.
+    return isinstance(document, dict) and section in document
 
 
 def node_types() -> list[NodeConfig]:
     """Return the node types in `conf/node` that have the speeds needed for time estimates."""
-    schema = OmegaConf.structured(NodeConfig)
-    paths = sorted((shipped_configs() / "node").glob("*.yaml"))
+    schema, paths = OmegaConf.structured(NodeConfig), sorted((shipped_configs() / "node").glob("*.yaml"))
     nodes = [OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.load(path))) for path in paths]
     return [node for node in nodes if isinstance(node, NodeConfig) and node.known]
 
@@ -307,6 +309,8 @@ def _locate(root: str, schema: Schema) -> tuple[Path, str]:
     root_names = root_configs(schema)
     if schema.kind is Config and root in _SWEEPS:
         raise UserError(f"conf={root} is a sweep: make sweep conf={root}")
+    if schema.kind is not FilmJob and root in _FILMS:
+        raise UserError(f"conf={root} is a film: make film conf={root}")
     if root not in root_names:
         close_matches = difflib.get_close_matches(root, root_names, n=1)
         hint = f"did you mean {close_matches[0]}? " if close_matches else ""
@@ -321,8 +325,9 @@ def _checked(word: str, groups: Mapping[str, Sequence[str]], schema: Schema) -> 
     key = full_key.lstrip("+~").partition("@")[0]
     if not equals and not word.startswith("~"):
         raise UserError(f"{word!r} is not key=value")
-    if schema.kind is Config and (key == "sweep" or key.startswith("sweep.")):
-        raise UserError(f"{key} is of sweeps alone: make sweep {word}")
+    section = key.partition(".")[0]
+    if schema.kind is Config and section in ("sweep", "film"):
+        raise UserError(f"{key} is of {section}s alone: make {section} {word}")
     axis = schema.kind is SweepJob and key.startswith(FREE_KEYS)
     if not axis:
         refuse_unknown(key, groups, schema)
@@ -359,8 +364,9 @@ def _refuse_unknown(composed: DictConfig, root: str, schema: Schema) -> None:
     schema_names = schema_keys(schema)
     for key in _leaves(OmegaConf.to_container(composed)):
         if key not in schema_names and not any(key.startswith(f"{parent_key}.") for parent_key in schema_names):
-            if schema.kind is Config and key.startswith("sweep."):
-                raise UserError(f"config {root!r} is a sweep: make sweep conf={root}")
+            section = key.partition(".")[0]
+            if schema.kind is Config and section in ("sweep", "film"):
+                raise UserError(f"config {root!r} is a {section}: make {section} conf={root}")
             raise UserError(f"{_unknown_key(key, schema_names)} (in config {root!r})")
 
 

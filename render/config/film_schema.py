@@ -76,7 +76,7 @@ class FilmConfig:
     keyframes: list[Any] = field(default_factory=list)
     loop: bool = False
     octaves: OctavesConfig = field(default_factory=lambda: OctavesConfig(count=1, steps=2))
-    fade: float = 0.05
+    fade: float = 0.1
     hold: float = 1.0
     run: str | None = None
     tour: list[Any] = field(default_factory=list)

@@ -14,6 +14,7 @@ from render.dreaming.exact_sums import ExactSums
 from render.dreaming.objectives import KernelInputs
 from render.dreaming.stage import Stage
 from render.farm.peers.group import Team
+from render.farm.pixel_sources import SourceChange
 from render.geometry.blocks import Block, Gathering
 from render.geometry.geometry import Rect
 from render.planning.plan import Octave
@@ -38,6 +39,7 @@ class Assignment:
         stage: The octave's settings.
         kernel_inputs: The kernel's inputs for each of the stage's regions.
         directory: Directory of scratch files, or None to use none.
+        source: Change of the job's source for this run; None dreams on the source itself.
     """
 
     number: int
@@ -48,6 +50,7 @@ class Assignment:
     stage: Stage
     kernel_inputs: tuple[KernelInputs, ...]
     directory: Path | None = None
+    source: SourceChange | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from render.errors import UserError
+from render.film.film_state import read_state
+from render.film.film_status import film_files, film_position
 from render.job.progress import duration_text
 from render.job.progress_file import read_progress
 from render.job.run_directory import stored_checkpoints
@@ -20,7 +22,11 @@ def run_lines(directory: Place, record: Mapping[str, Any], *, gone: bool) -> lis
     `gone` is true if its process has disappeared.
     """
     state = "broken off" if gone else str(record["status"])
-    where = "" if state == "finished" else _where(directory, record, live=state == "running")
+    film = read_state(directory)
+    if film is not None:
+        where = film_position(directory, film, live=state == "running")
+    else:
+        where = "" if state == "finished" else _where(directory, record, live=state == "running")
     lines = [f"{directory}: {state}" + (f", {where}" if where else "")]
     lines += [_line("dream", dream) for dream in _dream(record)]
     start_text, resumed = _local_time(str(record.get("started", ""))), len(record.get("resumed", []))
@@ -34,6 +40,9 @@ def run_lines(directory: Place, record: Mapping[str, Any], *, gone: bool) -> lis
         lines.append(_line("reason", str(record.get("error") or "none was given")))
     if state == "finished":
         lines += [_line("picture", str(joined(directory, name))) for name in record.get("pictures", {})]
+        lines += [_line("film", str(joined(directory, name))) for name in film_files(directory, record)]
+    elif film is not None and state != "running":
+        lines.append(_line("go on", "the command that began it goes on from the next frame"))
     elif state != "running":
         lines.append(_line("go on", "the command that began it goes on from its last checkpoint"))
     return lines

@@ -28,12 +28,12 @@ from tests.conftest import ROOT
 
 CONF = ROOT / "conf"
 #: Root configs of other commands.
-OTHERS = {"atlas", "breed", "channels", "classes", "grid", "layers"}
+OTHERS = {"atlas", "breed", "channels", "classes", "flight", "footage", "grid", "layers", "zoom"}
 ROOTS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem not in OTHERS)
 GROUPS = {
     folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
     for folder in sorted(CONF.iterdir())
-    if folder.is_dir() and folder.name != "sweep"
+    if folder.is_dir() and folder.name not in ("film", "sweep")
 }
 
 #: Keys that DESIGN promises to keep.

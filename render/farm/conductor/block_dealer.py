@@ -16,6 +16,7 @@ from render.farm.conductor.dealt_workers import DealtWorkers
 from render.farm.conductor.saver import StoredCanvas
 from render.farm.executors import Executor
 from render.farm.messages import Assignment, tile_number
+from render.farm.pixel_sources import SourceChange
 from render.farm.remote import Promise, Workers, as_arguments
 from render.farm.worker.interface import RemoteProcess, RemoteWorker
 from render.geometry.blocks import Gathering, pieces_of
@@ -38,11 +39,13 @@ class BlockOptions:
         scratch_directory: Directory of files that hold the blocks; None keeps them in memory.
         arrangement: Requested (rows, columns) of blocks, used while there are enough workers.
         prepare_source: Called with an octave's shape before any worker asks the source for its pixels.
+        source: Change of the job's source for this run; None dreams on the source itself.
     """
 
     scratch_directory: Path | None = None
     arrangement: tuple[int, int] | None = None
     prepare_source: Callable[[tuple[int, int]], None] = lambda _: None
+    source: SourceChange | None = None
 
 
 class BlockDealer:
@@ -126,6 +129,7 @@ class BlockDealer:
                 deal.octave.stage,
                 kernel_inputs,
                 self._options.scratch_directory,
+                self._options.source,
             )
             for number, block in enumerate(deal.blocks)
         ]

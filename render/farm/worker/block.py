@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,23 +12,10 @@ from render.errors import NumericalError
 from render.farm.messages import Assignment
 from render.farm.parts import CANVAS, moment_index
 from render.farm.peers.frames import Buffers
+from render.farm.pixel_sources import MaskOfPixels, SourceOfPixels
 from render.farm.worker import scratch
 from render.geometry.blocks import Block, Piece, deal_blocks, pieces_of
 from render.geometry.geometry import PIXEL_BYTES, Rect, Tile, boundary_runs
-
-
-class SourceOfPixels(Protocol):
-    """The part of `source.source.Source` that a worker uses."""
-
-    def at(self, shape: tuple[int, int], rect: Rect) -> Pixels:
-        """Return a rectangle of the source resampled to `shape`: (rows, columns, 3) float32 RGB, 0..255."""
-
-
-class MaskOfPixels(Protocol):
-    """The part of `source.mask.Mask` that a worker uses."""
-
-    def at(self, shape: tuple[int, int], rect: Rect) -> NDArray[np.float32]:
-        """Return a rectangle of the mask resampled to `shape`: (rows, columns) float32, 0..1."""
 
 
 class BlockArrays:

@@ -28,8 +28,9 @@ from render.dreaming.device_resample import (
 )
 from render.dreaming.resample import Pixels, Samples, axis_taps, taps_per_output
 from render.dreaming.resident import zeros
+from render.farm.pixel_sources import SourceOfPixels
 from render.farm.worker import scratch
-from render.farm.worker.block import SourceOfPixels, put
+from render.farm.worker.block import put
 from render.farm.worker.resident_block import ResidentBlock
 from render.farm.worker.threads import map_ordered, thread_count
 from render.geometry.blocks import Block, Gathering

@@ -8,7 +8,8 @@ import numpy as np
 
 from render.dreaming.resample import Pixels, resample
 from render.dreaming.shoulder import limit_detail, restore_detail, row_strips
-from render.farm.worker.block import BlockArrays, SourceOfPixels, put
+from render.farm.pixel_sources import SourceOfPixels
+from render.farm.worker.block import BlockArrays, put
 from render.farm.worker.threads import for_each_piece
 from render.geometry.blocks import Gathering
 from render.geometry.geometry import Rect

@@ -24,9 +24,9 @@ from render.dreaming.programs import Programs
 from render.farm.messages import Assignment, ProgramTimes, StepOrders, WorkerFacts
 from render.farm.peers.group import Group
 from render.farm.peers.listening import Address, Listener
+from render.farm.pixel_sources import MaskOfPixels, SourceOfPixels
 from render.farm.remote import remote_methods
 from render.farm.versions import own_versions
-from render.farm.worker.block import MaskOfPixels, SourceOfPixels
 from render.farm.worker.device_check import device_versions, readable_errors, usable_devices
 from render.farm.worker.interface import RemoteProcess
 from render.farm.worker.kernel_recipe import KernelRecipe

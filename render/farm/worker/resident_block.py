@@ -18,8 +18,9 @@ from render.errors import UserError
 from render.farm.messages import Assignment, GradientSums, TileSums
 from render.farm.parts import CANVAS, moment_index
 from render.farm.peers.frames import Buffers
+from render.farm.pixel_sources import MaskOfPixels, SourceOfPixels
 from render.farm.worker import resident_update
-from render.farm.worker.block import BlockArrays, MaskOfPixels, SourceOfPixels, not_finite
+from render.farm.worker.block import BlockArrays, not_finite
 from render.farm.worker.device_arrays import DeviceArrays, uploaded
 from render.farm.worker.resident_program import RegionArrays, ResidentProgram, TileInput
 from render.geometry.blocks import Gathering, Piece

@@ -16,11 +16,13 @@ import numpy as np
 
 from render.dreaming.objectives import KernelInputs, Objective
 from render.dreaming.resample import Pixels
+from render.dreaming.stage import Region
 from render.farm.messages import Assignment, GradientReport, GradientSums, StepOrders, TileSums
 from render.farm.parts import CANVAS
 from render.farm.peers.group import Group
+from render.farm.pixel_sources import MaskOfPixels, RunSources, SourceOfPixels
 from render.farm.worker import block_preview, block_store, block_update, exchange
-from render.farm.worker.block import BlockArrays, MaskOfPixels, SourceOfPixels
+from render.farm.worker.block import BlockArrays
 from render.farm.worker.canvas_sums import CanvasMeasurer
 from render.farm.worker.measuring_worker import MeasuringWorker
 from render.farm.worker.octave_change import OctaveChange
@@ -30,7 +32,7 @@ from render.farm.worker.textures import Targets, TextureMatcher
 from render.farm.worker.tile_gradients import Gradient, TileGradients
 from render.farm.worker.timings import PhaseTimer, timed
 from render.geometry.blocks import Gathering
-from render.geometry.geometry import Rect, Tile
+from render.geometry.geometry import Grid, Rect, Tile
 from render.networks.architecture import Architecture
 from render.storage.url import Place
 
@@ -69,16 +71,16 @@ class Worker(MeasuringWorker):
         self.measurer = CanvasMeasurer(kernel, objectives, architecture)
         self._residency = residency
         self._architecture = architecture
-        #: Matrices of textures, at the root, and the octave that they are for.
+        #: Matrices of textures, at the root, and the grid and regions that they are for.
         self._targets: Targets = {}
-        self._targets_of: int | None = None
+        self._targets_of: tuple[Grid, tuple[Region, ...]] | None = None
         self._devices = devices
-        self._source = source
+        self._sources = RunSources(source)
         #: All objectives, to which the stages' regions refer by index.
         self.objectives = tuple(objectives)
         self._masks = masks
         self._arrays: BlockArrays | None = None
-        self._change = OctaveChange(source, residency)
+        self._change = OctaveChange(residency)
         self._bytes_sent = 0
 
     @property
@@ -112,7 +114,7 @@ class Worker(MeasuringWorker):
         if assignment.octave == 0:
             self._change.forget()
         self._arrays = self._allocate(assignment)
-        return self._change.begin(self._arrays)
+        return self._change.begin(self._arrays, self._sources.of(assignment.source))
 
     @timed("checkpoint")
     def load(self, path: Place, token: str, moments: Sequence[Place], assignment: Assignment) -> None:
@@ -127,12 +129,13 @@ class Worker(MeasuringWorker):
         """Return the arrays of a block, with the canvas still to be filled."""
         numbers = assignment.stage.objectives if self.objectives else ()
         needs_source = any(self.objectives[number].looks_at_source for number in numbers)
+        source = self._sources.of(assignment.source)
         # May compile: counted as the first kernel call's compilation is.
         with self.timer.phase("kernel"):
             program = self._residency.program(assignment) if self._residency is not None else None
         if program is not None:
-            return ResidentBlock(assignment, self._source, self._masks, needs_source=needs_source, program=program)
-        return BlockArrays(assignment, self._source, self._masks, needs_source=needs_source)
+            return ResidentBlock(assignment, source, self._masks, needs_source=needs_source, program=program)
+        return BlockArrays(assignment, source, self._masks, needs_source=needs_source)
 
     @timed("kernel")
     def channel_sums(self, first: int, count: int, region: int, term: int) -> list[TileSums]:
@@ -149,7 +152,7 @@ class Worker(MeasuringWorker):
     @timed("resample")
     def end_octave(self) -> None:
         """Replace the canvas by its detail, canvas minus source, which the next octave builds on."""
-        self._change.end(self.arrays)
+        self._change.end(self.arrays, self._sources.of(self.arrays.assignment.source))
         self._arrays = None
 
     @timed("resample")
@@ -185,8 +188,10 @@ class Worker(MeasuringWorker):
 
     def take_steps(self, group: Group, orders: StepOrders) -> int:
         """Take the octave's steps in time with the others of a group: see `Stepping.run`. Return how many are done then."""
-        if orders.octave.index != self._targets_of:
-            self._targets, self._targets_of = {}, orders.octave.index
+        # Octaves of one index may differ from run to run, such as those of a film's first frame and of later ones.
+        targets_of = orders.octave.grid, orders.octave.stage.regions
+        if targets_of != self._targets_of:
+            self._targets, self._targets_of = {}, targets_of
         with self.timer.phase("waiting"):
             return Stepping(self, group, orders, TextureMatcher(self, group, orders, self._targets)).run()
 

@@ -1,0 +1,1 @@
+"""Dreamed films: every frame is dreamed on what its camera sees of the one before."""

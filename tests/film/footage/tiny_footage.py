@@ -1,0 +1,98 @@
+"""Tiny dreamed footage on workers in this process, with a digest for every frame's canvas."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from render.config.compose import FILM, load
+from render.config.film_schema import FilmJob
+from render.farm.conductor import Conductor
+from render.farm.events import Event
+from render.film.dreamed.dreamed_film import DreamedFilm, dreamed_film
+from render.film.dreamed.opening import opened_frames
+from render.film.footage.footage_frames import FootageFrames
+from render.job.resolve import resolve
+from render.networks import weights
+from render.source.photo import PhotoSource
+from tests.film.footage.clips import Frame
+from tests.support.film_on_farm import inline_farm
+
+TINY = (
+    "octaves.count=2",
+    "octaves.steps=2",
+    "objective.terms=[mixed0]",
+    "tiles.size=32",
+    "film.of=footage",
+    "film.octaves.steps=2",
+)
+DIGEST = "0" * 64
+
+
+@dataclass(frozen=True)
+class ArrayClip:
+    """A clip whose frames are held in memory: see `Clip`."""
+
+    pictures: Sequence[Frame]
+
+    def frames(self, first: int = 0) -> Iterator[Frame]:
+        yield from self.pictures[first:]
+
+
+@dataclass
+class TinyFootage:
+    """Dreamed footage of the words `TINY` and more, in a directory."""
+
+    directory: Path
+    clip: Sequence[Frame]
+    words: tuple[str, ...] = ()
+    #: Digest of every frame's canvas, and the pixels, as far as they were made.
+    canvases: dict[int, str] = field(default_factory=dict)
+    pixels: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def film(self) -> DreamedFilm:
+        words = [*TINY, "image=sample:chelsea", f"output.dir={self.directory / 'film'}", *self.words]
+        height, width = self.clip[0].shape[:2]
+        if not any(word.startswith("output.width=") for word in words):
+            words += [f"output.width={width}", f"output.height={height}"]
+        job = load(FILM, "preview", words)
+        assert isinstance(job, FilmJob)
+        resolved = resolve(job.job(), lambda *_: PhotoSource(self.clip[0].astype(np.float32), DIGEST))
+        return dreamed_film(job, resolved, Fraction(24), len(self.clip))
+
+    def make(
+        self,
+        workers: int = 1,
+        first: int = 0,
+        last: int | None = None,
+        watch: Callable[[int, Event, Conductor], None] = lambda _frame, _event, _conductor: None,
+    ) -> dict[int, str]:
+        """Make frames and their pictures, and return the digests of all canvases so far."""
+        (self.directory / "pictures").mkdir(parents=True, exist_ok=True)
+        film = self.film()
+        opened = opened_frames(
+            film,
+            (self.directory / "film" / "canvases").absolute(),
+            DIGEST,
+            time.perf_counter(),
+            on_event=watch,
+            farm=inline_farm(workers),
+            loaded=weights.load(film.resolved.network.name),
+            maker=partial(FootageFrames, ArrayClip(self.clip)),
+        )
+        with opened as maker:
+            for made in maker.make(first, len(self.clip) if last is None else last):
+                canvas = made.canvas.open()
+                pixels = canvas.read(canvas.rect)
+                assert np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 255
+                self.pixels[made.number] = pixels
+                self.canvases[made.number] = hashlib.sha256(pixels.tobytes()).hexdigest()
+                made.write(self.directory / "pictures" / f"{made.number:06}.png")
+        return self.canvases

@@ -1,0 +1,3 @@
+from tests.film.video.clips import ffprobe
+
+__all__ = ["ffprobe"]

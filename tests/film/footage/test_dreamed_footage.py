@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -40,7 +41,7 @@ def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.write_bytes(b"a film")
     footage = ArrayFootage(
         path, SHAPE, SHAPE, 0, False, Fraction(1), PTS, Fraction(1, 1000), 40, Fraction(0), Fraction(25), True, 8,
-        "bt709", "bt709", "bt709", False, False, None, ("aac",), 0, ("fields are deinterlaced",),
+        "bt709", "bt709", "bt709", False, False, None, ("aac",), 0, ("fields are deinterlaced",), cast(Any, None),
     )  # fmt: skip
     monkeypatch.setattr(dreamed_footage, "open_footage", lambda _path, _damaged: footage)
     return path

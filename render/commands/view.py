@@ -1,4 +1,4 @@
-"""Command `view run=DIR [port=NUMBER] [open=false]`: show a run in the browser."""
+"""Command `view run=DIR [port=NUMBER] [open=false]`: show a run or a film in the browser."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from render.config.options import check_switches, split_words
 from render.errors import UserError
+from render.job.run_record import read_run
 from render.pages import openseadragon
 from render.storage.url import checked_url
 from render.storage.user_paths import user_path
 from render.system import interrupts
+from render.viewer.film_server import serving_film
+from render.viewer.live_film import LiveFilm, is_film
 from render.viewer.live_run import LiveRun
-from render.viewer.server import serving
+from render.viewer.server import LoopbackServer, serving
 
 _MAX_PORT = 65535
 
 
 def view_command(words: Sequence[str], say: Callable[[str], None] = print) -> int:
-    """Serve a run until interrupted.
+    """Serve a run or a film until interrupted.
 
     Args:
         words: `run=DIR`, and perhaps `port=NUMBER` (0, the default, takes a free port) and `open=false` (do not open the
@@ -36,13 +40,8 @@ def view_command(words: Sequence[str], say: Callable[[str], None] = print) -> in
     url = checked_url(options["run"], "run")
     if url is not None:
         raise UserError(f"run={url} is not on this machine: make fetch run={url} canvas=true brings it")
-    run = LiveRun(user_path(options["run"], "run"))
-    script = None
-    try:
-        script = openseadragon.load().script
-    except UserError as error:
-        say(f"the page can show no more than this: {error}; {openseadragon.OVERRIDE}=FILE names an openseadragon.min.js")
-    with serving(run, script, _port(options["port"])) as server:
+    directory, port = user_path(options["run"], "run"), _port(options["port"])
+    with _film_server(directory, port) or _run_server(directory, port, say) as server:
         say(f"{options['run']} is shown at {server.url} (Ctrl-C ends it)")
         sys.stdout.flush()
         if options["open"] == "true":
@@ -53,6 +52,23 @@ def view_command(words: Sequence[str], say: Callable[[str], None] = print) -> in
         except KeyboardInterrupt:
             return 0
     return 0
+
+
+def _film_server(directory: Path, port: int) -> LoopbackServer | None:
+    """Return the server of a film's directory; None if the directory is no film's."""
+    if not is_film(read_run(directory).record):
+        return None
+    return serving_film(LiveFilm(directory), port)
+
+
+def _run_server(directory: Path, port: int, say: Callable[[str], None]) -> LoopbackServer:
+    """Return the server of a run directory."""
+    run, script = LiveRun(directory), None
+    try:
+        script = openseadragon.load().script
+    except UserError as error:
+        say(f"the page can show no more than this: {error}; {openseadragon.OVERRIDE}=FILE names an openseadragon.min.js")
+    return serving(run, script, port)
 
 
 def _options(words: Sequence[str]) -> dict[str, str]:

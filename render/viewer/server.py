@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -21,19 +22,18 @@ _MAX_IDLE_S = 60.0
 _TILE = re.compile(r"/(dream|source)/([0-9a-f]{1,32}-[0-9a-f]{1,16})_files/(\d{1,2})/(\d{1,7})_(\d{1,7})\.jpg")
 #: Content security policy: the page may load nothing from other servers.
 _POLICY = "default-src 'self' 'unsafe-inline' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-_HTML, _TEXT = "text/html; charset=utf-8", "text/plain; charset=utf-8"
-_JSON, _SCRIPT = "application/json", "text/javascript"
+HTML, TEXT = "text/html; charset=utf-8", "text/plain; charset=utf-8"
+JSON, _SCRIPT = "application/json", "text/javascript"
+NOT_FROM_HERE = b"this server is for the browser on its own machine\n"
 
 
-class ViewServer(ThreadingHTTPServer):
-    """HTTP server of one run, on loopback."""
+class LoopbackServer(ThreadingHTTPServer):
+    """HTTP server that only this machine can reach."""
 
     daemon_threads = True
 
-    def __init__(self, run: LiveRun, script: bytes | None, port: int) -> None:
-        self.run = run
-        self.script = script
-        super().__init__((_HOST, port), _Handler)
+    def __init__(self, port: int, handler: type[LoopbackHandler]) -> None:
+        super().__init__((_HOST, port), handler)
         # Allowed Host headers: a page from another site could reach this server under a host name of its own.
         self.hosts = {f"{host}:{self.server_port}" for host in (_HOST, "localhost")}
 
@@ -48,41 +48,74 @@ class ViewServer(ThreadingHTTPServer):
             log.exception("while answering the browser")
 
 
+class ViewServer(LoopbackServer):
+    """HTTP server of one run."""
+
+    def __init__(self, run: LiveRun, script: bytes | None, port: int) -> None:
+        self.run = run
+        self.script = script
+        super().__init__(port, _Handler)
+
+
 def serving(run: LiveRun, script: bytes | None, port: int = 0) -> ViewServer:
     """Return a server at `port` (0: a free one). Raise `UserError` if the port is taken."""
     try:
         return ViewServer(run, script, port)
     except OSError as error:
-        reason = str(error.strerror).lower()
-        raise UserError(f"port={port} cannot be used ({reason}): choose another, or port=0 for any that is free") from None
+        raise port_refused(port, error) from None
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """Request handler for a few fixed addresses. No address is ever turned into a file path."""
+def port_refused(port: int, error: OSError) -> UserError:
+    """Return the error for a port that cannot be used."""
+    reason = str(error.strerror).lower()
+    return UserError(f"port={port} cannot be used ({reason}): choose another, or port=0 for any that is free")
 
-    server: ViewServer
+
+class LoopbackHandler(BaseHTTPRequestHandler):
+    """Request handler that answers only the browser on this machine."""
+
+    server: LoopbackServer
     protocol_version = "HTTP/1.1"
     timeout = _MAX_IDLE_S
     # Send small answers at once.
     disable_nagle_algorithm = True
+
+    def is_from_here(self) -> bool:
+        """Return whether the request names this server as its host."""
+        return self.headers.get("Host") in self.server.hosts
+
+    def begin(self, status: HTTPStatus, content_type: str, size: int, headers: Mapping[str, str]) -> None:
+        """Send the head of an answer of `size` bytes."""
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(size))
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Security-Policy", _POLICY)
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Print nothing for a request."""
+
+
+class _Handler(LoopbackHandler):
+    """Request handler for a few fixed addresses. No address is ever turned into a file path."""
+
+    server: ViewServer
 
     def do_GET(self) -> None:
         """Answer a request; for HEAD, without the content."""
         try:
             status, content_type, content, is_final = self._answer()
         except NoTile as error:
-            status, content_type, content, is_final = HTTPStatus.NOT_FOUND, _TEXT, f"{error}\n".encode(), False
+            status, content_type, content, is_final = HTTPStatus.NOT_FOUND, TEXT, f"{error}\n".encode(), False
         except DamagedCheckpoint as error:
             # Most likely a newer checkpoint is overwriting it.
-            status, content_type, content, is_final = HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, f"{error}\n".encode(), False
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(content)))
+            status, content_type, content, is_final = HTTPStatus.SERVICE_UNAVAILABLE, TEXT, f"{error}\n".encode(), False
         # A tile's address names its checkpoint, so its content never changes.
-        self.send_header("Cache-Control", "max-age=86400, immutable" if is_final else "no-store")
-        self.send_header("Content-Security-Policy", _POLICY)
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.end_headers()
+        caching = "max-age=86400, immutable" if is_final else "no-store"
+        self.begin(status, content_type, len(content), {"Cache-Control": caching})
         if self.command != "HEAD":
             self.wfile.write(content)
 
@@ -91,21 +124,18 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> tuple[HTTPStatus, str, bytes, bool]:
         """Return status, content type and content, and whether the content never changes."""
         run = self.server.run
-        if self.headers.get("Host") not in self.server.hosts:
-            return HTTPStatus.FORBIDDEN, _TEXT, b"this server is for the browser on its own machine\n", False
+        if not self.is_from_here():
+            return HTTPStatus.FORBIDDEN, TEXT, NOT_FROM_HERE, False
         address = self.path.partition("?")[0]
         match address:
             case "/":
-                return HTTPStatus.OK, _HTML, encoded(run.page()), False
+                return HTTPStatus.OK, HTML, encoded(run.page()), False
             case "/status.json":
-                return HTTPStatus.OK, _JSON, json.dumps(run.status()).encode(), False
+                return HTTPStatus.OK, JSON, json.dumps(run.status()).encode(), False
             case "/openseadragon.min.js" if self.server.script is not None:
                 return HTTPStatus.OK, _SCRIPT, self.server.script, True
         tile = _TILE.fullmatch(address)
         if tile is None:
-            return HTTPStatus.NOT_FOUND, _TEXT, b"there is nothing here\n", False
+            return HTTPStatus.NOT_FOUND, TEXT, b"there is nothing here\n", False
         level, column, row = map(int, tile.groups()[2:])
         return HTTPStatus.OK, "image/jpeg", run.tile(tile[1], tile[2], level, row, column), True
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Print nothing for a request."""

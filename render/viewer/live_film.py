@@ -20,6 +20,7 @@ from render.job.progress import duration_text
 from render.job.run_record import missing_record_message, read_record, read_run
 from render.pages.film_page import FilmFacts, film_page
 from render.pages.zoom_page import flat, setting_text
+from render.storage.locking import is_locked
 from render.storage.records import Between, FileName, Matching, fits
 from render.viewer.film_sources import SourceJpegs, open_frame_sources
 
@@ -96,7 +97,7 @@ class LiveFilm:
         film, config = record["film"], record["config"]
         seconds = float(record["frames"] / rate)
         facts = [
-            ("Length", duration_text(seconds) if seconds >= 1 else f"{seconds:.2f} s"),
+            ("Length", duration_text(seconds) if seconds >= 60 else f"{seconds:.2f} s"),
             ("Frames", f"{record['frames']:,}"),
             ("Size", f"{columns} x {rows} px"),
             ("Rate", f"{rate_text(rate)} frames/s"),
@@ -131,6 +132,9 @@ class LiveFilm:
         if state == "finished":
             return status | {"words": "finished", "video": self._video_address()}
         words = f"{finished} of {frames} frames finished"
+        if state == "running" and not is_locked(self._directory):
+            broken = f"broken off: {words}; the command that began it goes on from the next"
+            return status | {"state": "interrupted", "words": broken}
         if state != "running":
             return status | {"words": f"{state}: {words}"}
         progress = read_film_progress(self._directory)

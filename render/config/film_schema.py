@@ -57,6 +57,7 @@ class FilmConfig:
         flow: Dreams that are carried along footage.
         sound: True to copy the sound of the footage.
         damaged: True to dream what can be read of damaged footage.
+        pictures: `auto` to remove pictures of frames once an encoded part of a video holds them; `keep` to keep all.
         keep: Canvases of the newest frames that are kept.
     """
 
@@ -83,6 +84,7 @@ class FilmConfig:
     flow: FlowConfig = field(default_factory=FlowConfig)
     sound: bool = True
     damaged: bool = False
+    pictures: str = "auto"
     keep: int = 2
 
 

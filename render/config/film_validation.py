@@ -17,6 +17,7 @@ from render.errors import UserError
 MAX_SECONDS = 86_400
 #: Kinds of films that are made of a run, and kinds that dream.
 OF_RUNS, DREAMED = ("flight", "steps"), ("zoom", "footage")
+_PICTURES = ("auto", "keep")
 _BITS = (8, 10, 16)
 _EDGES = ("reflect", "noise")
 _EASINGS = ("linear", "in", "out", "in_out")
@@ -41,6 +42,7 @@ def check_film(job: FilmJob) -> FilmJob:
     _require_point("film.pan", film.pan)
     _require_point("film.centre", film.centre)
     require(abs(film.turn) <= 3600, "film.turn", film.turn, "must be from -3600 to 3600 degrees in a second")
+    require(film.pictures in _PICTURES, "film.pictures", film.pictures, f"must be {' or '.join(_PICTURES)}")
     require(1 <= film.keep <= _MAX_KEEP, "film.keep", film.keep, f"must be from 1 to {_MAX_KEEP:,}")
     _check_path("film.keyframes", film.keyframes)
     _check_path("film.tour", film.tour)
@@ -117,7 +119,8 @@ def _check_output(job: FilmJob) -> None:
         raise UserError(f"output.format={output.format} is for pictures: a film has film.format, such as film.format=mp4")
     if output.also:
         raise UserError(
-            "output.also is for pictures: make the film again with another film.format, which dreams nothing anew"
+            "output.also is for pictures: with film.pictures=keep, make the film again with another film.format, which "
+            "dreams nothing anew"
         )
     if output.panels.width_cm or output.panels.height_cm or output.bleed_mm:
         raise UserError("output.panels and output.bleed_mm are for prints: drop them for a film")

@@ -1,6 +1,6 @@
 """Directory of a film: its record, lease and log, the pictures of finished frames, and the place of canvases.
 
-The pictures, lossless, stay: from them the film's file is encoded, in any format, without dreaming again.
+With `film.pictures=keep` the pictures, lossless, stay: from them the film is encoded in any format without dreaming again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
@@ -26,14 +26,15 @@ from render.storage.opening import open_storage
 from render.storage.url import Place, checked_url, joined
 from render.storage.user_paths import user_path
 
-#: Names in the directory: pictures of frames, canvases of frames, encoded parts of the film.
-PICTURES, CANVASES, SEGMENTS = "frames", "canvases", "segments"
+#: Names in the directory: pictures of frames, canvases of frames, encoded parts of the film, shrunk copies of a canvas.
+PICTURES, CANVASES, SEGMENTS, LEVELS = "frames", "canvases", "segments", "levels"
 #: Keys of a film that change no frame, or only how many there are.
-_OTHER_KEYS = ("seconds", "format", "codec", "quality", "keep", "sound", "damaged")
+_OTHER_KEYS = ("seconds", "format", "codec", "quality", "keep", "pictures", "sound", "damaged")
 #: Keys of a picture's file that change no frame.
 _OTHER_OUTPUT = ("quality", "compression", "title", "author", "panels", "profile")
 _PICTURE_NAME = re.compile(r"\d{6,9}\.png")
 _CANVAS_NAME = re.compile(r"\d{6,9}")
+_LEVEL_NAME = re.compile(r"level-\d{2}")
 _SEGMENT_DIRECTORY = re.compile(r"[0-9a-f]{8}")
 
 
@@ -120,7 +121,7 @@ class FilmDirectory:
     def check(self) -> None:
         """Raise `UserError` if the place holds something else, or cannot be written; changes nothing on disk."""
         if isinstance(self.place, Path):
-            refuse_links(self.path, FRAMES, PICTURES, CANVASES, SEGMENTS)
+            refuse_links(self.path, FRAMES, PICTURES, CANVASES, SEGMENTS, LEVELS)
         record = {} if self._fresh else self._recorded_film()
         if record and record.get("digest") != self.digest:
             raise UserError(
@@ -164,9 +165,34 @@ class FilmDirectory:
             if _CANVAS_NAME.fullmatch(name):
                 storage.remove_tree(f"{CANVASES}/{name}")
         self.remove_segments()
+        self.remove_levels()
+
+    def remove_levels(self) -> None:
+        """Remove the shrunk copies of a canvas, which a flight only needs while frames are made."""
+        directory = self.path / LEVELS
+        if directory.is_dir() and not directory.is_symlink():
+            for path in directory.iterdir():
+                if _LEVEL_NAME.fullmatch(path.name) and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+            with suppress(OSError):
+                directory.rmdir()
+
+    def remove_pictures(self, first: int, end: int) -> None:
+        """Remove the pictures of the frames from `first` to before `end`."""
+        storage = open_storage(self.place, patient=True)
+        for number in range(first, end):
+            path = self.picture(number)
+            if self.run.home.is_remote:
+                storage.remove(path.relative_to(self.path).as_posix())
+            path.unlink(missing_ok=True)
 
     def remove_segments(self, but: str = "") -> None:
         """Remove the encoded parts of all settings of encoding but those of one digest."""
+        if self.run.home.is_remote:
+            storage = open_storage(self.place, patient=True)
+            for name in storage.children(SEGMENTS):
+                if _SEGMENT_DIRECTORY.fullmatch(name) and name != but[:8]:
+                    storage.remove_tree(f"{SEGMENTS}/{name}")
         directory = self.path / SEGMENTS
         if directory.is_dir() and not directory.is_symlink():
             for path in directory.iterdir():
@@ -191,17 +217,21 @@ class FilmDirectory:
         """Write how many frames the film is to have."""
         write_state(self.place, FilmState(self.digest, min(self.finished(), frames), frames))
 
-    def pictures(self, frames: int) -> list[Path]:
-        """Return the pictures of the first frames, fetched from a store if necessary.
+    def pictures(self, first: int, end: int) -> list[Path]:
+        """Return the pictures of the frames from `first` to before `end`, fetched from a store if necessary.
 
         Raises:
             UserError: One is gone.
         """
-        paths = [self.picture(number) for number in range(frames)]
-        for number, path in enumerate(paths):
+        paths = [self.picture(number) for number in range(first, end)]
+        for number, path in enumerate(paths, first):
             if self.run.home.is_remote and not path.is_file():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 open_storage(self.place, patient=True).fetch(path.relative_to(self.path).as_posix(), path)
             if not path.is_file():
-                raise UserError(f"{path}, the picture of frame {number}, is gone: restore it, or fresh=true starts over")
+                raise UserError(self.lost_picture(number))
         return paths
+
+    def lost_picture(self, number: int) -> str:
+        """Return the message for a frame whose picture is gone."""
+        return f"{self.picture(number)}, the picture of frame {number}, is gone: restore it, or fresh=true starts over"

@@ -1,26 +1,20 @@
-"""File of a film: its format and place, the encoding of finished parts beside the making of others, and its copy."""
+"""File of a film: its format and place, what it is written from, and its copy."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pyvips
 
 from render.config.film_schema import FilmJob
 from render.errors import UserError
 from render.export.picture_directory import refuse_foreign, replacing_directory
 from render.film.film_directory import FilmDirectory
 from render.film.film_draft import FilmDraft
+from render.film.film_parts import FilmParts, segment_ranges
 from render.film.video.animation import write_animation, write_numbered
-from render.film.video.encoding import encode_segment
 from render.film.video.formats import FORMATS, VideoSettings, choose, format_of
 from render.film.video.joining import Sound, Timing, constant, join_segments
 from render.job.targets import probe_url, refuse_unwritable
@@ -30,8 +24,6 @@ from render.storage.url import Place, checked_url, joined, last_name
 from render.storage.user_paths import is_same_file, user_path
 from render.system.paths import file_sha256
 
-#: Frames of a part that is encoded by itself.
-SEGMENT_FRAMES = 48
 _DEFAULT_FORMAT = "mp4"
 
 
@@ -45,7 +37,15 @@ def video_settings(job: FilmJob, draft: FilmDraft) -> VideoSettings:
     name = film.format or suffix_format or _DEFAULT_FORMAT
     if name in FORMATS and suffix_format not in (None, name) and FORMATS[name].suffixes:
         raise UserError(f"output.path={path} and film.format={name} disagree: drop one of them")
-    return choose(name, film.codec, film.bits, draft.shape, quality=film.quality, rate=draft.rate)
+    return choose(
+        name, film.codec, film.bits, draft.shape, quality=film.quality, rate=draft.rate, variable=_is_variable(draft)
+    )
+
+
+def _is_variable(draft: FilmDraft) -> bool:
+    """Return whether the frames are not shown equally long."""
+    times = () if draft.timing is None else (*draft.timing.times, draft.timing.end)
+    return len({later - earlier for earlier, later in pairwise(times)}) > 1
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,16 @@ class FilmFile:
         return self.directory.path / f"{self.job.name}{ending}"
 
     @property
+    def parts(self) -> FilmParts:
+        """The encoded parts that the film is joined from."""
+        return FilmParts(self.directory, self.settings)
+
+    @property
+    def removes_pictures(self) -> bool:
+        """Whether pictures of frames are removed once a part of the film holds them."""
+        return self.job.film.pictures == "auto" and self.settings.format.kind == "video"
+
+    @property
     def copy(self) -> Place | None:
         """Path or URL of the copy that `output.path` asks for."""
         path = self.job.output.path
@@ -80,7 +90,8 @@ class FilmFile:
         return checked_url(path, "output.path") or Path(os.path.realpath(user_path(path, "output.path")))
 
     def check(self) -> None:
-        """Raise `UserError` if the copy's place cannot be written, or holds something that is not this film."""
+        """Raise `UserError` if the film cannot be written from what there is, or its copy would replace something else."""
+        self.parts.refuse_lost(self.directory.finished(), self.draft.frames)
         copy = self.copy
         if copy is None:
             return
@@ -111,25 +122,28 @@ class FilmFile:
             return False
         return file_sha256(copy) == file_sha256(self.path)
 
-    def write(self) -> list[Place]:
-        """Write the film from the pictures of all its frames, and its copy; return their places.
+    def write(self, *, removes: bool = False) -> list[Place]:
+        """Write the film from its parts and the pictures of frames, and its copy; return their places.
+
+        Args:
+            removes: True to remove the pictures of whole parts.
 
         Raises:
             UserError: A picture is gone, or the disk refuses.
         """
-        pictures, kind = self.directory.pictures(self.draft.frames), self.settings.format.kind
+        frames, kind = self.draft.frames, self.settings.format.kind
         is_replaceable = self.job.overwrite or (self.copy is not None and self._is_this_film(self.copy))
         if kind == "directory":
             with replacing_directory(self.path, self.directory.digest) as place:
-                for number, picture in enumerate(pictures):
+                for number, picture in enumerate(self.directory.pictures(0, frames)):
                     write_numbered(place, number, picture, self.settings)
         elif kind == "animation":
-            write_animation(self.path, pictures, self.settings, self._timing(), overwrite=True)
+            write_animation(self.path, self.directory.pictures(0, frames), self.settings, self._timing(), overwrite=True)
         else:
-            encoder = SegmentEncoder(self)
-            segments = [encoder.encode(first, last) for first, last in segment_ranges(self.draft.frames)]
+            segments = [self.parts.encode(first, end, removes=removes) for first, end in segment_ranges(frames)]
             sound = self._sound() if self.settings.format.takes_sound else None
             join_segments(self.path, segments, self.settings, self._timing(), sound, overwrite=True)
+        self.parts.remove_others(frames)
         return self._placed(is_replaceable)
 
     def _placed(self, is_replaceable: bool) -> list[Place]:
@@ -163,72 +177,3 @@ class FilmFile:
 
     def _sound(self) -> Sound | None:
         return None if self.draft.sound is None or not self.job.film.sound else Sound(self.draft.sound)
-
-    @property
-    def settings_digest(self) -> str:
-        """Digest of the settings that decide the bytes of a part of the film."""
-        settings = self.settings
-        values = (
-            settings.codec.name,
-            settings.shape,
-            settings.bits,
-            str(settings.rate),
-            settings.quality,
-            str(settings.aspect),
-        )
-        return hashlib.sha256(repr(values).encode()).hexdigest()
-
-
-def segment_ranges(frames: int) -> list[tuple[int, int]]:
-    """Return the ranges of frames, (first, end), that are encoded by themselves."""
-    return [(first, min(first + SEGMENT_FRAMES, frames)) for first in range(0, frames, SEGMENT_FRAMES)]
-
-
-class SegmentEncoder:
-    """Encoder of a film's parts, in a thread beside the maker. A part's file is complete if it is there."""
-
-    def __init__(self, film_file: FilmFile) -> None:
-        """Store the film; nothing is encoded yet."""
-        self._file = film_file
-        self._directory = film_file.directory.segments(film_file.settings_digest)
-        self._thread = ThreadPoolExecutor(1, "encoder")
-        self._running: list[Future[Path]] = []
-
-    def encode(self, first: int, end: int) -> Path:
-        """Return the part with the frames from `first` to before `end`; encode it if it is not there."""
-        path = self._directory / f"{first:06}-{end:06}.mkv"
-        if not path.is_file():
-            pictures = [self._file.directory.picture(number) for number in range(first, end)]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            encode_segment(path, read_pictures(pictures), self._file.settings, first)
-        return path
-
-    def frame_finished(self, number: int) -> None:
-        """Encode the part that ends with a frame in the background, if it is a whole one; raise an earlier part's error."""
-        for future in [future for future in self._running if future.done()]:
-            self._running.remove(future)
-            future.result()
-        if self._file.settings.format.kind == "video" and (number + 1) % SEGMENT_FRAMES == 0:
-            self._running.append(self._thread.submit(self.encode, number + 1 - SEGMENT_FRAMES, number + 1))
-
-    def close(self, *, failed: bool) -> None:
-        """Wait for the part in hand; drop those that wait if the film stops."""
-        self._thread.shutdown(wait=True, cancel_futures=failed)
-        if not failed:
-            for future in self._running:
-                future.result()
-
-
-def read_pictures(paths: Sequence[Path]) -> Iterator[np.ndarray[Any, Any]]:
-    """Yield the pixels of pictures, (rows, columns, 3) RGB, uint8 or uint16, one at a time.
-
-    Raises:
-        UserError: A picture is gone or damaged.
-    """
-    for path in paths:
-        try:
-            image = pyvips.Image.new_from_file(os.fspath(path), access="sequential", fail_on="error")
-            yield np.ascontiguousarray(image.numpy()[:, :, :3])
-        except pyvips.Error as error:
-            reason = str(error).splitlines()[0].strip()
-            raise UserError(f"{path} cannot be read ({reason}): restore it, or fresh=true starts over") from None

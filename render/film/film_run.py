@@ -19,7 +19,8 @@ from render.farm.farms import chosen_executor
 from render.farm.ray.metrics import open_metrics
 from render.film.film_directory import FilmDirectory, film_digest, film_place
 from render.film.film_draft import FilmDraft, FilmNeeds, FilmSurroundings
-from render.film.film_file import FilmFile, SegmentEncoder, video_settings
+from render.film.film_file import FilmFile, video_settings
+from render.film.film_parts import MAX_WAITING, SEGMENT_FRAMES, SegmentEncoder
 from render.film.film_progress import FilmDisplay
 from render.film.film_state import read_state
 from render.film.makers import draft_film
@@ -68,7 +69,8 @@ class OpenedFilm:
         """Return the most disk space that the rest of the film takes, bytes."""
         left = max(0, self.draft.frames - self.directory.finished())
         file_bytes = round(_FILE_SHARE * self.frame_bytes * self.draft.frames)
-        return left * self.frame_bytes + file_bytes + (needs.canvas_bytes if left else 0)
+        pictures = min(left, (MAX_WAITING + 2) * SEGMENT_FRAMES) if self.file.removes_pictures else left
+        return pictures * self.frame_bytes + file_bytes + (needs.canvas_bytes if left else 0)
 
 
 def open_film(job: FilmJob) -> OpenedFilm:
@@ -147,7 +149,8 @@ def make_film(job: FilmJob) -> list[Place]:
                 framed = time.perf_counter()
                 directory.note_length(max(frames, _stored_length(directory)))
                 say("writing the film", quiet=quiet)
-                places = film.file.write()
+                places = film.file.write(removes=film.file.removes_pictures and finished < frames)
+                directory.remove_levels()
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"interrupted; {_resume_hint(directory, frames)}") from None
         except StorageError as error:
@@ -175,7 +178,10 @@ def _make_frames(film: OpenedFilm, finished: int) -> None:
     """Make the frames from `finished` on, each picture on disk before the next is made; encode whole parts beside."""
     directory, frames, home = film.directory, film.draft.frames, film.directory.run.home
     is_quiet = film.job.quiet or (film.job.log == "json" and is_cluster_job())
-    display, encoder = FilmDisplay(home, finished, frames, quiet=is_quiet), SegmentEncoder(film.file)
+    display, encoder = (
+        FilmDisplay(home, finished, frames, quiet=is_quiet),
+        SegmentEncoder(film.file.parts, removes=film.file.removes_pictures),
+    )
     farm = film.draft.config.farm
     metrics = open_metrics(replace(farm, executor=chosen_executor(farm)), directory.run.run_id)
     failed, preview_at = True, 0.0
@@ -189,6 +195,7 @@ def _make_frames(film: OpenedFilm, finished: int) -> None:
         directory.absolute_place, directory.digest, film.begun, home.confirm_held, on_event, display.say
     )
     try:
+        encoder.catch_up(finished)
         with film.draft.opened(surroundings) as maker:
             for frame in maker.make(finished, frames):
                 path = directory.picture(frame.number)
@@ -198,10 +205,11 @@ def _make_frames(film: OpenedFilm, finished: int) -> None:
                 directory.store_frame(frame.number, frames)
                 log.info("frame %d of %d", frame.number + 1, frames)
                 display.frame_finished(frame.number)
-                encoder.frame_finished(frame.number)
                 if time.monotonic() - preview_at > _PREVIEW_EVERY_S or frame.number + 1 == frames:
                     preview_at = time.monotonic()
                     _write_preview(directory, path)
+                # The last use of the picture: once its part is encoded, it may be removed.
+                encoder.frame_finished(frame.number)
                 if frame.number + 1 < frames:
                     interrupts.check()
         failed = False

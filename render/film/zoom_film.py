@@ -103,7 +103,8 @@ def draft_zoom(job: FilmJob, place_of: Callable[[Config, Mapping[str, str | None
     config = still_config(job)
     rate, frames = zoom_length(job)
     first = resolve(config, opener)
-    place = place_of(first.config, first.directory.identity)
+    identity = {**first.directory.identity, **dreamed_film(job, first, rate, frames).identity}
+    place = place_of(first.config, identity)
     # Again, in the film's own directory, where the levels of a large picture lie.
     resolved = resolve(replace(config, output=replace(config.output, dir=str(place))), opener)
-    return ZoomFilm(first.config, first.directory.identity, rate, frames, dreamed_film(job, resolved, rate, frames))
+    return ZoomFilm(first.config, identity, rate, frames, dreamed_film(job, resolved, rate, frames))

@@ -24,7 +24,7 @@ from render.__main__ import main
 from render.config.film_schema import FilmJob
 from render.config.film_validation import still_config
 from render.config.schema import Config
-from render.film import film_directory, film_file, makers
+from render.film import film_directory, film_file, film_parts, makers
 from render.film.film_draft import FilmNeeds, FilmSurroundings
 from render.film.frame_maker import MadeFrame
 from render.film.zoom_film import zoom_length
@@ -126,7 +126,7 @@ def use_plain_films() -> None:
     from render.film import zoom_film
 
     zoom_film.draft_plain = draft_plain  # type: ignore[attr-defined]
-    film_file.encode_segment, film_file.join_segments, film_file.SEGMENT_FRAMES = encode_segment, join_segments, 4
+    film_parts.encode_segment, film_file.join_segments, film_parts.SEGMENT_FRAMES = encode_segment, join_segments, 4
     store = film_directory.FilmDirectory.store_frame
 
     def store_frame(self: film_directory.FilmDirectory, number: int, frames: int) -> None:

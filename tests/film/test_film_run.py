@@ -59,17 +59,21 @@ def test_a_film_killed_anywhere_goes_on_to_the_same_frames_and_file(
 
 def test_a_film_made_longer_equals_one_made_long_at_once(whole: Path, tmp_path: Path) -> None:
     short = finished_film(tmp_path, "film.seconds=0.5")
-    counted = {path: path.stat().st_mtime_ns for path in (tmp_path / "film" / "frames").iterdir()}
-    assert len(counted) == 5
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "film" / "states").iterdir()}
+    assert len(made) == 5
     assert finished_film(tmp_path, "film.seconds=0.9") == (whole / "out.mp4").read_bytes() != short
-    assert all(path.stat().st_mtime_ns == time for path, time in counted.items()), "a finished frame was made again"
+    assert all(path.stat().st_mtime_ns == time for path, time in made.items()), "a finished frame was made again"
     assert pictures(tmp_path) == pictures(whole)
 
 
 def test_another_quality_is_encoded_from_the_frames_that_are_there(tmp_path: Path) -> None:
-    first = finished_film(tmp_path, "film.seconds=0.5")
+    first = finished_film(tmp_path, "film.seconds=0.5", "film.pictures=keep")
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "film" / "states").iterdir()}
+    assert len(pictures(tmp_path)) == 5
+    # Without `keep`: pictures of a finished film are removed by no later encoding.
     assert finished_film(tmp_path, "film.seconds=0.5", "film.quality=50") != first
+    assert len(pictures(tmp_path)) == 5
+    assert finished_film(tmp_path, "film.seconds=0.5") == first
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "film" / "states").iterdir()} == made
 
 
@@ -98,11 +102,49 @@ def test_another_film_in_the_directory_is_refused_and_replaced_only_when_asked(t
 
 
 def test_a_lost_picture_is_named(tmp_path: Path) -> None:
-    finished_film(tmp_path, "film.seconds=0.5")
+    finished_film(tmp_path, "film.seconds=0.5", "film.pictures=keep")
     (tmp_path / "film" / "frames" / "000003.png").unlink()
     run = film(tmp_path, "film.seconds=0.5", "film.quality=50")
     assert run.returncode == 2
     assert "000003.png" in run.stderr
+
+
+def parts(directory: Path) -> list[str]:
+    return sorted(path.name for path in (directory / "film" / "segments").glob("*/*"))
+
+
+def test_pictures_stay_only_until_their_part_is_encoded(whole: Path, tmp_path: Path) -> None:
+    assert sorted(pictures(whole)) == ["000008.png"]
+    assert parts(whole) == ["000000-000004.mkv", "000004-000008.mkv", "000008-000009.mkv"]
+    finished_film(tmp_path, "film.seconds=0.5")
+    assert parts(tmp_path) == ["000000-000004.mkv", "000004-000005.mkv"]
+    finished_film(tmp_path, "film.seconds=0.9")
+    assert parts(tmp_path) == parts(whole), "the end of a shorter film stays"
+
+
+def test_frames_that_are_only_encoded_are_never_encoded_again(tmp_path: Path) -> None:
+    film_bytes = finished_film(tmp_path, "film.seconds=0.9")
+    for words, remedy in (
+        (["film.quality=50"], "film.pictures=keep"),
+        (["film.format=gif", "output.path=out.gif"], "film.pictures=keep"),
+        (["film.seconds=0.6"], "4 or 8 frames"),
+    ):
+        run = film(tmp_path, "film.seconds=0.9", *words)
+        assert run.returncode == 2, words
+        assert len(run.stderr.splitlines()) == 1, run.stderr
+        assert remedy in run.stderr
+    assert finished_film(tmp_path, "film.seconds=0.9") == film_bytes
+    assert finished_film(tmp_path, "film.seconds=0.8", "overwrite=true") != film_bytes
+    assert finished_film(tmp_path, "film.seconds=0.9", "overwrite=true") == film_bytes
+
+
+def test_parts_of_other_encodings_are_removed_when_the_film_is_written(tmp_path: Path) -> None:
+    finished_film(tmp_path, "film.seconds=0.5", "film.pictures=keep")
+    (mine := tmp_path / "film" / "segments" / "mine").mkdir()
+    assert len(parts(tmp_path)) == 2
+    finished_film(tmp_path, "film.seconds=0.5", "film.pictures=keep", "film.quality=50")
+    assert len(parts(tmp_path)) == 2
+    assert mine.is_dir()
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,11 @@ class DreamedFilm:
     @property
     def identity(self) -> dict[str, str | None]:
         """Facts that distinguish films with equal settings, beside those of the first frame's job."""
-        return {"dreams": hashlib.sha256(self.schedule.identity.encode()).hexdigest()}
+        reference = self.resolved.reference
+        return {
+            "dreams": hashlib.sha256(self.schedule.identity.encode()).hexdigest(),
+            "match": None if reference is None else reference.sha256,
+        }
 
     def canvas_digest(self, digest: str) -> str:
         """Return the sha256, in hex, that canvases and colours are saved with, so that no other film goes on from them.

@@ -17,6 +17,7 @@ from render.config.schema import Config
 from render.dreaming.resample import Pixels, resample
 from render.errors import UserError
 from render.export.colour import ColourAdjustment
+from render.film.film_directory import LEVELS
 from render.film.film_draft import FilmNeeds, FilmSurroundings, Timing
 from render.film.flight.camera_path import CameraPath, View, check_views, whole_view
 from render.film.flight.flown_run import FlownRun, frame_shape, open_run
@@ -37,8 +38,6 @@ from render.system.paths import cache_directory
 USUAL_RATE, USUAL_SECONDS = 24, 10.0
 #: Memory in which levels are built, bytes.
 _BUILDING_BYTES = 512 << 20
-#: Directory of a canvas' levels in that of the film.
-LEVELS = "levels"
 #: Side of the parts in which the small copy is made, px.
 _SMALL_PART = 32
 #: Bytes that a frame takes while it is computed, for each of its pixels, and besides them.

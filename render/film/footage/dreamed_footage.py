@@ -128,21 +128,22 @@ def draft_footage(job: FilmJob, place_of: Callable[[Config, Mapping[str, str | N
 
     config = still_config(job)
     first = resolve(config, opener)
-    place = place_of(first.config, first.directory.identity)
-    resolved = resolve(replace(config, output=replace(config.output, dir=str(place))), opener)
     timing = film_timing(footage, film)
-    frames = len(timing.times)
+    frames, rate = len(timing.times), footage.average_rate
     # The flow's bytes follow from the library that measures it.
-    opencv = importlib.metadata.version("opencv-python-headless")
+    flow = f"DIS of OpenCV {importlib.metadata.version('opencv-python-headless')}"
+    identity = {**first.directory.identity, **dreamed_film(job, first, rate, frames).identity, "flow": flow}
+    place = place_of(first.config, identity)
+    resolved = resolve(replace(config, output=replace(config.output, dir=str(place))), opener)
     return FootageFilm(
         config=first.config,
-        identity={**first.directory.identity, "flow": f"DIS of OpenCV {opencv}"},
-        rate=footage.average_rate,
+        identity=identity,
+        rate=rate,
         frames=frames,
         timing=timing,
         sound=path if film.sound and footage.sounds else None,
         footage=footage,
-        film=dreamed_film(job, resolved, footage.average_rate, frames),
+        film=dreamed_film(job, resolved, rate, frames),
     )
 
 

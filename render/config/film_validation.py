@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from render.config.film_schema import FILM_KINDS, FilmConfig, FilmJob, FlowConfig
-from render.config.octave_settings import check_octaves
+from render.config.octave_settings import AUTO, check_octaves
 from render.config.schema import Config
-from render.config.validation import require, validate
+from render.config.validation import MAX_OCTAVES, require, validate
 from render.errors import UserError
 
 #: Longest film, s: a day.
@@ -44,6 +44,7 @@ def check_film(job: FilmJob) -> FilmJob:
     require(abs(film.turn) <= 3600, "film.turn", film.turn, "must be from -3600 to 3600 degrees in a second")
     require(film.pictures in _PICTURES, "film.pictures", film.pictures, f"must be {' or '.join(_PICTURES)}")
     require(1 <= film.keep <= _MAX_KEEP, "film.keep", film.keep, f"must be from 1 to {_MAX_KEEP:,}")
+    _check_frame_octaves(film)
     _check_path("film.keyframes", film.keyframes)
     _check_path("film.tour", film.tour)
     _check_flow(film.flow)
@@ -63,6 +64,15 @@ def _check_length(film: FilmConfig) -> None:
     seconds = film.seconds
     is_length = seconds is None or (math.isfinite(seconds) and 0 < seconds <= MAX_SECONDS)
     require(is_length, "film.seconds", seconds, f"must be above 0 and at most {MAX_SECONDS:,}, or null")
+
+
+def _check_frame_octaves(film: FilmConfig) -> None:
+    """Raise `UserError` for octaves that no frame can have; their steps are checked with the dreams."""
+    count, scale = film.octaves.count, film.octaves.scale
+    is_number = isinstance(count, int) and not isinstance(count, bool) and 1 <= count <= MAX_OCTAVES
+    rule = f"must be auto or a whole number from 1 to {MAX_OCTAVES}"
+    require(count == AUTO or is_number, "film.octaves.count", count, rule)
+    require(1 < scale <= 100, "film.octaves.scale", scale, "must be above 1 and at most 100 (1.4 is usual)")
 
 
 def _require_share(key: str, value: float) -> None:

@@ -91,6 +91,8 @@ def open_run(job: FilmJob) -> FlownRun:
     record = reading.record
     if not record:
         raise UserError(missing_record_message(place, reading))
+    if "film" in record:
+        raise UserError(f"film.run={place} is a film: name the run directory of a picture, such as dreams/poster-1a2b3c4d")
     if record["status"] != "finished":
         raise UserError(
             f"film.run={place} is not finished (it is {str(record['status'])[:40]}): finish it first, with the command "

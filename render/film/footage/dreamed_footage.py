@@ -115,6 +115,8 @@ def draft_footage(job: FilmJob, place_of: Callable[[Config, Mapping[str, str | N
         raise UserError(f"film.rate={film.rate}: dreamed footage keeps the times of its frames: drop it")
     if film.loop:
         raise UserError("film.loop=true: footage ends where it ends: drop it")
+    if job.image.startswith("sample:"):
+        raise UserError(f"image={job.image} is a picture, and footage is dreamed of a film: set image=clip.mp4")
     path, digest = find_picture(job.image, "a film, such as image=clip.mp4")
     footage = open_footage(path, film.damaged)
     picture = next(footage.frames(), None)

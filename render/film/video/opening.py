@@ -44,4 +44,6 @@ def opened_input(path: Path) -> Iterator[InputContainer]:
 
 
 def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
+    # FFmpeg refuses containers outside of the whitelist by these words.
+    reason = getattr(error, "strerror", None) or str(error)
+    return "it is a picture, a playlist or of another kind" if reason == "Invalid argument" else reason

@@ -19,6 +19,8 @@ MAX_FRAMES = 10_000_000
 #: Share of the stated duration that may be missing before a file counts as cut off: headers are rounded.
 _MISSING_SHARE = Fraction(1, 50)
 MAX_MISSING_S = Fraction(1, 2)
+#: Bytes of a packet of a transport stream: as broadcast, with a time before it, or with a checksum behind it.
+_TRANSPORT_PACKETS = (188, 192, 204)
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,9 @@ def _refuse_cut_off(container: InputContainer, end: Fraction, missing: int, path
     """Refuse a film of which frames are missing, or that ends before its header says."""
     if missing:
         raise UserError(_damage(path, f"{missing} of its frames are missing or damaged"))
+    if container.format.name == "mpegts" and all(path.stat().st_size % size for size in _TRANSPORT_PACKETS):
+        # A transport stream states no duration, so only a packet that is cut tells.
+        raise UserError(_damage(path, "it ends within a packet"))
     if container.duration is None:
         return
     stated = Fraction(container.duration + max(container.start_time or 0, 0), av.time_base)

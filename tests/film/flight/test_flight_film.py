@@ -195,6 +195,13 @@ def test_unfinished_run_is_refused(run: Path, tmp_path: Path) -> None:
     assert "is not finished" in refusal(lambda: draft(copy))
 
 
+def test_film_is_no_picture_to_fly_over(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    record = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**record, "film": {"of": "zoom"}}))
+    assert "is a film: name the run directory of a picture" in refusal(lambda: draft(copy))
+
+
 def test_run_without_its_canvas_is_refused(run: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     shutil.rmtree(copy / "canvas")

@@ -77,6 +77,11 @@ def test_settings_without_meaning_are_refused(clip: Path, word: str) -> None:
         _draft(clip, word)
 
 
+def test_sample_picture_is_no_footage(clip: Path) -> None:
+    with pytest.raises(UserError, match=r"image=sample:hubble is a picture.*set image=clip\.mp4"):
+        _draft(clip, "image=sample:hubble")
+
+
 def test_a_film_of_footage_is_identified_by_its_file(clip: Path) -> None:
     first = _draft(clip).identity
     assert _draft(clip).identity == first

@@ -105,6 +105,17 @@ def test_truncated_footage_is_dreamed_only_if_asked(tmp_path, suffix):
     assert 10 < len(frames) == len(footage.pts) < 90
 
 
+def test_transport_stream_that_ends_within_a_packet_is_dreamed_only_if_asked(tmp_path):
+    clip = write_clip(tmp_path / "a.ts", pictures(50))
+    assert len(open_footage(clip).pts) == 50
+    half = clip.stat().st_size // 2
+    clip.write_bytes(clip.read_bytes()[: half - half % 188 + 100])
+    with pytest.raises(UserError, match=r"is damaged \(it ends within a packet\).*film\.damaged=true"):
+        open_footage(clip)
+    footage = open_footage(clip, damaged=True)
+    assert 10 < len(list(footage.frames())) == len(footage.pts) < 45
+
+
 def test_encrypted_footage_is_refused(tmp_path):
     key = "00112233445566778899aabbccddeeff"
     options = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": key, "encryption_kid": key}
@@ -149,7 +160,7 @@ def test_sound_alone_and_pictures_are_no_footage(tmp_path):
         open_footage(tmp_path / "a.mp4")
     av.VideoFrame.from_ndarray(next(pictures(1)), "rgb24").to_image().save(tmp_path / "b.png")
     (tmp_path / "b.png").rename(tmp_path / "b.mp4")
-    with pytest.raises(UserError, match="no film file"):
+    with pytest.raises(UserError, match=r"no film file that can be read \(it is a picture"):
         open_footage(tmp_path / "b.mp4")
     with pytest.raises(UserError, match="does not exist"):
         open_footage(tmp_path / "c.mp4")

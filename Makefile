@@ -85,7 +85,7 @@ settings: $(INSTALLED) ## print the settings inside a finished picture: make set
 preflight: $(INSTALLED) ## say what a print shop asks of a picture: make preflight file=dream.tif
 	@$(BIN)/python -m render preflight
 
-view: $(INSTALLED) ## show a run in the browser, also while it is going: make view run=dreams/NAME
+view: $(INSTALLED) ## show a run or a film in the browser, also while it is going: make view run=dreams/NAME
 	@$(BIN)/python -m render view
 
 status: $(if $(filter command,$(firstword $(origin cluster))),$(JOBS),$(INSTALLED)) ## say how a sweep or a run stands: make status run=DIR, or watch=true until it ends

@@ -139,9 +139,9 @@ COMMANDS: dict[str, Command] = {
         "run=s3://bucket/dreams/poster pictures=true", "fetch:fetch_command",
     ),
     "view": Command(
-        "show a run in the browser, also while it is rendering",
+        "show a run or a film in the browser, also while it is rendered",
         (
-            ("run=DIR", "run directory"),
+            ("run=DIR", "directory of a run or a film"),
             ("[port=NUMBER]", "port of this machine; default: 0, any free port"),
             ("[open=false]", "do not open the browser"),
         ),

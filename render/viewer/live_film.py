@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from render.pages.film_page import FilmFacts, film_page
 from render.pages.zoom_page import flat, setting_text
 from render.storage.locking import is_locked
 from render.storage.records import Between, FileName, Matching, fits
+from render.viewer.encoded_frames import encoded_frame
 from render.viewer.film_sources import SourceJpegs, open_frame_sources
 
 #: Content types of the files that browsers may be able to play, by suffix; they tell the page whether they can.
@@ -151,7 +153,14 @@ class LiveFilm:
         directory = self._directory / PICTURES
         if number >= self._finished() or directory.is_symlink():
             raise NoSuchPart(f"frame {number} is not finished")
-        return _opened(directory / f"{number:06}.png", "image/png")
+        path = directory / f"{number:06}.png"
+        if os.path.lexists(path):
+            return _opened(path, "image/png")
+        try:
+            content = encoded_frame(self._directory, number)
+        except UserError as error:
+            raise NoSuchPart(str(error)) from None
+        return OpenPart(io.BytesIO(content), len(content), "image/png")
 
     def source(self, number: int) -> bytes:
         """Return the source of a frame as JPEG. Raise `NoSuchPart` if there is none."""

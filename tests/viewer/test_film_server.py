@@ -14,10 +14,12 @@ from PIL import Image
 
 from render.commands.view import view_command
 from render.errors import UserError
+from render.film.video.encoding import encode_segment
+from render.film.video.formats import choose
 from render.viewer.film_server import byte_range
 from render.viewer.live_film import LiveFilm, NoSuchPart
 from tests.film.video.clips import write_clip
-from tests.support.tiny_film import TinyFilm, shown
+from tests.support.tiny_film import RATE, SHAPE, TinyFilm, frame, shown
 from tests.viewer.test_view import get
 
 
@@ -151,3 +153,22 @@ def test_footage_is_shown_frame_by_frame_with_its_times(tmp_path: Path) -> None:
     clip.write_bytes(clip.read_bytes() + b"x")
     with pytest.raises(NoSuchPart):
         LiveFilm(film.directory).source(0)
+
+
+def test_frames_whose_pictures_are_gone_come_from_their_encoded_part(tmp_path: Path) -> None:
+    film = TinyFilm(tmp_path / "film")
+    film.make(12)
+    part = film.directory / "segments" / "ab" / "000004-000012.mkv"
+    part.parent.mkdir(parents=True)
+    encode_segment(part, map(frame, range(4, 12)), choose("mkv", "ffv1", 8, SHAPE, rate=RATE), 4)
+    for number in range(3, 12):
+        (film.directory / "frames" / f"{number:06}.png").unlink()
+    with shown(film) as server:
+        for number in (2, 4, 9, 11):
+            status, content = get(server, f"/frames/{number}.png")
+            assert status == 200
+            np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), frame(number))
+        assert get(server, "/frames/3.png")[0] == 404
+        part.rename(tmp_path / "elsewhere.mkv")
+        part.symlink_to(tmp_path / "elsewhere.mkv")
+        assert get(server, "/frames/9.png")[0] == 404

@@ -52,7 +52,7 @@ class FilmSurroundings:
 
 
 @dataclass(frozen=True)
-class Timing:
+class FrameTimes:
     """Times of a film's frames, where they are not equally spaced.
 
     Attributes:
@@ -109,7 +109,7 @@ class FilmDraft(Protocol):
         """(rows, columns) px of every frame, both even."""
 
     @property
-    def timing(self) -> Timing | None:
+    def timing(self) -> FrameTimes | None:
         """Times of the frames; None if they follow each other at `rate`."""
 
     @property

@@ -15,8 +15,8 @@ from render.film.film_directory import FilmDirectory
 from render.film.film_draft import FilmDraft
 from render.film.film_parts import FilmParts, segment_ranges
 from render.film.video.animation import write_animation, write_numbered
-from render.film.video.formats import FORMATS, VideoSettings, choose, format_of
-from render.film.video.joining import Sound, Timing, constant, join_segments
+from render.film.video.film_formats import FORMATS, VideoSettings, choose, format_of
+from render.film.video.segment_joining import Sound, Timing, constant, join_segments
 from render.job.targets import probe_url, refuse_unwritable
 from render.storage.local import replacing
 from render.storage.opening import open_storage

@@ -15,7 +15,7 @@ import pyvips
 from render.errors import UserError
 from render.film.film_directory import PICTURES, SEGMENTS, FilmDirectory
 from render.film.video.encoding import encode_segment
-from render.film.video.formats import VideoSettings
+from render.film.video.film_formats import VideoSettings
 from render.storage.opening import open_storage
 
 #: Frames of a part that is encoded by itself.

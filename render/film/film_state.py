@@ -21,7 +21,7 @@ _Count = Annotated[int, Between(0, MAX_FRAMES)]
 
 @dataclass(frozen=True)
 class FilmState:
-    """How far a film is.
+    """Progress of a film, as it is stored.
 
     Attributes:
         digest: Digest of the film.

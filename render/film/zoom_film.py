@@ -14,7 +14,7 @@ from render.config.film_validation import still_config
 from render.config.schema import Config, SourceConfig
 from render.film.dreamed.dreamed_film import DreamedFilm, dreamed_film
 from render.film.dreamed.dreamed_frames import DreamedFrames, even_shape
-from render.film.dreamed.opening import film_plans, opened_frames
+from render.film.dreamed.film_farm import film_plans, opened_frames
 from render.film.film_directory import CANVASES
 from render.film.film_draft import FilmNeeds, FilmSurroundings
 from render.film.rate import frame_count, parse_rate

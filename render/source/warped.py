@@ -30,7 +30,7 @@ _NOISE_MEAN, _LEVEL_KEY = 127.5, 0x1E3779B97F4A7C15
 _MOST_LEVELS = 12
 
 
-class Picture(Protocol):
+class PixelSource(Protocol):
     """The part of `Source` that a film's frames use."""
 
     def at(self, shape: tuple[int, int], rect: Rect) -> Pixels:
@@ -92,7 +92,7 @@ class FrameSource:
     noise: int | None = None
     ending: tuple[WarpedCanvas, float] | None = None
 
-    def applied_to(self, source: Picture) -> FramePixels:
+    def applied_to(self, source: PixelSource) -> FramePixels:
         """Return the frame's source."""
         return FramePixels(self, source)
 
@@ -111,7 +111,7 @@ class FrameSource:
 class FramePixels:
     """Pixels of a frame's source at any octave: see `Source.at`."""
 
-    def __init__(self, frame: FrameSource, picture: Picture) -> None:
+    def __init__(self, frame: FrameSource, picture: PixelSource) -> None:
         """Store the parts; nothing is read yet."""
         self._frame = frame
         self._picture = picture

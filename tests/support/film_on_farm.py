@@ -18,7 +18,7 @@ from render.farm.conductor import Conductor
 from render.farm.events import Event
 from render.farm.farms import Farm, InlineFarm
 from render.film.dreamed.dreamed_film import DreamedFilm, dreamed_film
-from render.film.dreamed.opening import opened_frames
+from render.film.dreamed.film_farm import opened_frames
 from render.job.resolve import resolve
 from render.networks import weights
 from render.networks.weights import Loaded

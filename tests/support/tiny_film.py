@@ -16,8 +16,8 @@ from PIL import Image
 from render.config.compose import FILM, load
 from render.film.film_state import FilmState, write_state
 from render.film.video.encoding import encode_segment
-from render.film.video.formats import choose
-from render.film.video.joining import constant, join_segments
+from render.film.video.film_formats import choose
+from render.film.video.segment_joining import constant, join_segments
 from render.source.source import find_picture
 from render.viewer.film_server import FilmServer, serving_film
 from render.viewer.live_film import LiveFilm

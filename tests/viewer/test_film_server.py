@@ -15,7 +15,7 @@ from PIL import Image
 from render.commands.view import view_command
 from render.errors import UserError
 from render.film.video.encoding import encode_segment
-from render.film.video.formats import choose
+from render.film.video.film_formats import choose
 from render.viewer.film_server import byte_range
 from render.viewer.live_film import LiveFilm, NoSuchPart
 from tests.film.video.clips import write_clip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from render.film.dreamed.timeline import Motion, Timeline
+from render.film.dreamed.timeline import CameraMotion, Timeline
 from render.geometry.affine import Affine, Point
 
 
@@ -42,13 +42,13 @@ class Camera:
         return iter(range(frame + 1, later + 1))
 
 
-def step_map(motion: Motion, rate: Fraction, shape: tuple[int, int]) -> Affine:
+def step_map(motion: CameraMotion, rate: Fraction, shape: tuple[int, int]) -> Affine:
     """Return the map from points of a frame to those of the one before.
 
     The picture is magnified and turned about the centre, then shifted; the map undoes that.
 
     Args:
-        motion: Motion of the picture, a second.
+        motion: CameraMotion of the picture, a second.
         rate: Frames a second.
         shape: (rows, columns) px of the frames.
     """

@@ -14,9 +14,9 @@ from render.dreaming.objectives import Objective
 from render.dreaming.stage import Stage
 from render.errors import UserError
 from render.film.dreamed.camera import Camera
-from render.film.dreamed.dreams import dream_schedules, finest_step_size, finest_steps, first_config
-from render.film.dreamed.film_plan import plan_frames
 from render.film.dreamed.film_schedule import FilmSchedule
+from render.film.dreamed.frame_dreams import dream_schedules, finest_step_size, finest_steps, first_config
+from render.film.dreamed.frame_plans import plan_frames
 from render.film.dreamed.frame_sources import FrameSources, LoopEnd
 from render.film.dreamed.keyframes import read_keyframes
 from render.film.dreamed.timeline import Timeline

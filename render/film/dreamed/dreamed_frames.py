@@ -22,7 +22,7 @@ from render.farm.events import Event
 from render.film.dreamed.canvases import FrameCanvas, FrameCanvases
 from render.film.dreamed.colours import FilmColours, measure_spread, read_colours, write_colours
 from render.film.dreamed.dreamed_film import DreamedFilm
-from render.film.dreamed.film_plan import frame_plan
+from render.film.dreamed.frame_plans import frame_plan
 from render.film.dreamed.frame_sources import frame_seed
 from render.job.job import Job
 from render.job.pictures import explain_damage

@@ -24,8 +24,8 @@ _COURSES: dict[str, Callable[[float], float]] = {
 }
 
 
-class Motion(NamedTuple):
-    """Motion of the picture at a time, a second.
+class CameraMotion(NamedTuple):
+    """CameraMotion of the picture at a time, a second.
 
     Attributes:
         zoom: Magnification.
@@ -137,12 +137,12 @@ class Timeline:
         """Return the time of a frame, s."""
         return float(frame / self._rate)
 
-    def motion(self, frame: int) -> Motion:
+    def motion(self, frame: int) -> CameraMotion:
         """Return the motion from the frame before to this one, at the middle between them."""
         time = float(Fraction(2 * frame - 1, 2) / self._rate)
         pan, centre = self._value("pan", time), self._value("centre", time)
         (log_zoom,) = self._zooms.at(time, self._course)
-        return Motion(math.exp(log_zoom), (pan[0], pan[1]), self._value("turn", time)[0], (centre[0], centre[1]))
+        return CameraMotion(math.exp(log_zoom), (pan[0], pan[1]), self._value("turn", time)[0], (centre[0], centre[1]))
 
     def settings(self, frame: int) -> FrameSettings:
         """Return the settings of a frame."""

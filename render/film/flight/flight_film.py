@@ -18,14 +18,14 @@ from render.dreaming.resample import Pixels, resample
 from render.errors import UserError
 from render.export.colour import ColourAdjustment
 from render.film.film_directory import LEVELS
-from render.film.film_draft import FilmNeeds, FilmSurroundings, Timing
+from render.film.film_draft import FilmNeeds, FilmSurroundings, FrameTimes
 from render.film.flight.camera_path import CameraPath, View, check_views, whole_view
+from render.film.flight.canvas_levels import build_levels, level_count, levels_bytes
+from render.film.flight.flight_frames import IndependentFrames, thread_count
 from render.film.flight.flown_run import FlownRun, frame_shape, open_run
-from render.film.flight.frames import IndependentFrames, thread_count
-from render.film.flight.levels import build_levels, level_count, levels_bytes
 from render.film.flight.rich_places import SMALL_SIDE, default_tour
-from render.film.flight.sampling import ViewReader
 from render.film.flight.tour_points import read_tour
+from render.film.flight.view_sampling import ViewReader
 from render.film.frame_maker import FrameMaker
 from render.film.makers import PlaceOf
 from render.film.rate import frame_count, parse_rate
@@ -71,7 +71,7 @@ class FlightDraft:
     bits: int
 
     @property
-    def timing(self) -> Timing | None:
+    def timing(self) -> FrameTimes | None:
         """None: the frames follow each other at `rate`."""
         return None
 

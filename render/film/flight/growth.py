@@ -21,13 +21,13 @@ from render.config.film_schema import FilmJob
 from render.config.schema import Config
 from render.dreaming.resample import Pixels, resample_window
 from render.errors import UserError
-from render.film.film_draft import FilmNeeds, FilmSurroundings, Timing
+from render.film.film_draft import FilmNeeds, FilmSurroundings, FrameTimes
 from render.film.flight.camera_path import View, whole_view
+from render.film.flight.canvas_levels import level_count, levels_bytes
 from render.film.flight.flight_film import USUAL_RATE, making_memory, opened_levels, picture_of_view
+from render.film.flight.flight_frames import IndependentFrames
 from render.film.flight.flown_run import FlownRun, frame_shape, open_run
-from render.film.flight.frames import IndependentFrames
-from render.film.flight.levels import level_count, levels_bytes
-from render.film.flight.sampling import ViewReader
+from render.film.flight.view_sampling import ViewReader
 from render.film.frame_maker import FrameMaker
 from render.film.makers import PlaceOf
 from render.film.rate import frame_count, parse_rate
@@ -73,7 +73,7 @@ class GrowthDraft:
     bits: int
 
     @property
-    def timing(self) -> Timing | None:
+    def timing(self) -> FrameTimes | None:
         """None: the frames follow each other at `rate`."""
         return None
 

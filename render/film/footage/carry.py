@@ -26,7 +26,7 @@ _TAPS = 4
 
 @dataclass(frozen=True)
 class Carrier:
-    """What carries a dream from a frame to the next: a motion, at the size of the canvas.
+    """Motion between two frames at the size of the canvas, by which a dream is carried.
 
     Attributes:
         shape: (rows, columns) px of the canvas.

@@ -22,7 +22,7 @@ class Clip(Protocol):
 
 
 class Shots:
-    """Where the shots of a clip begin, found as far as it is asked for.
+    """First frames of the shots of a clip, searched only as far as they are asked for.
 
     Each frame's answer depends on the frames before it and `cuts.LOOKAHEAD` after it, so a film that is made longer keeps
     its shots.

@@ -18,8 +18,8 @@ from render.config.schema import Config, SourceConfig
 from render.errors import UserError
 from render.film.dreamed.dreamed_film import DreamedFilm, dreamed_film
 from render.film.dreamed.dreamed_frames import DreamedFrames, even_shape
-from render.film.dreamed.opening import film_plans, opened_frames
-from render.film.film_draft import FilmNeeds, FilmSurroundings, Timing
+from render.film.dreamed.film_farm import film_plans, opened_frames
+from render.film.film_draft import FilmNeeds, FilmSurroundings, FrameTimes
 from render.film.footage.footage_frames import FootageFrames
 from render.film.footage.frame_inputs import flow_shape
 from render.film.video.footage import Footage, open_footage
@@ -56,7 +56,7 @@ class FootageFilm:
     identity: Mapping[str, str | None]
     rate: Fraction
     frames: int
-    timing: Timing
+    timing: FrameTimes
     sound: Path | None
     footage: Footage
     film: DreamedFilm
@@ -149,7 +149,7 @@ def draft_footage(job: FilmJob, place_of: Callable[[Config, Mapping[str, str | N
     )
 
 
-def film_timing(footage: Footage, film: FilmConfig) -> Timing:
+def film_timing(footage: Footage, film: FilmConfig) -> FrameTimes:
     """Return the times of the film's frames: those of the footage's that begin before `film.seconds` are over."""
     times = footage.pts
     end = times[-1] + footage.last_duration
@@ -159,4 +159,4 @@ def film_timing(footage: Footage, film: FilmConfig) -> Timing:
         frames = sum(time - times[0] < length for time in times)
         end = times[frames] if frames < len(times) else end
         times = times[:frames]
-    return Timing(times, footage.time_base, end)
+    return FrameTimes(times, footage.time_base, end)

@@ -1,4 +1,4 @@
-"""What each frame of dreamed footage begins with: its picture, that of the frame before, and the motion between them.
+"""Inputs of each frame of dreamed footage: its picture, that of the frame before, and the motion between them.
 
 None of it depends on dreams, so the next frame's is prepared in a thread while workers dream.
 """
@@ -29,7 +29,7 @@ _POLL_S = 0.2
 
 @dataclass(frozen=True)
 class FrameInput:
-    """What a frame begins with.
+    """Inputs of a frame.
 
     Attributes:
         number: Number of the frame.

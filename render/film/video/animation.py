@@ -16,9 +16,9 @@ from av.video import VideoStream
 
 from render.errors import UserError
 from render.film.video.encoding import opened_output, written_whole
-from render.film.video.formats import VideoSettings
-from render.film.video.joining import Timing
+from render.film.video.film_formats import VideoSettings
 from render.film.video.planes import Picture, to_uint8, video_frame
+from render.film.video.segment_joining import Timing
 from render.storage.local import replacing
 
 #: Duration of a tick of each format, s.

@@ -17,7 +17,7 @@ from av.video import VideoStream
 from av.video.codeccontext import VideoCodecContext
 
 from render.errors import UserError
-from render.film.video.formats import VideoSettings, scaled_quality
+from render.film.video.film_formats import VideoSettings, scaled_quality
 from render.film.video.planes import BT709, FULL, LIMITED, RGB_MATRIX, Picture, video_frame
 from render.storage.local import replacing
 

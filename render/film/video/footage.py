@@ -14,9 +14,9 @@ from av.video import VideoStream
 
 from render.errors import UserError
 from render.film.video.colour_tags import MATRICES, PRIMARIES, TRANSFERS, tag_name
-from render.film.video.opening import opened_input
+from render.film.video.containers import opened_input
+from render.film.video.frame_reader import FrameReader, Turn
 from render.film.video.planes import Picture
-from render.film.video.reading import FrameReader, Turn
 from render.film.video.scanning import scan
 
 #: Largest frame that is read, px: 16K by 16K. FFmpeg would allocate what a header states.

@@ -13,7 +13,7 @@ from render.config.film_schema import FilmConfig
 from render.errors import UserError
 from render.film.dreamed.camera import Camera, step_map
 from render.film.dreamed.keyframes import EASINGS, read_keyframes
-from render.film.dreamed.timeline import Crossfade, Motion, Timeline
+from render.film.dreamed.timeline import CameraMotion, Crossfade, Timeline
 from render.geometry.affine import Affine, Point
 
 RATE = Fraction(24)
@@ -123,9 +123,9 @@ def test_a_zoom_keeps_its_centre_and_magnifies_as_much_in_a_second() -> None:
 
 def test_a_picture_that_turns_and_shifts_shows_in_a_frame_what_was_elsewhere_before() -> None:
     """Turned counterclockwise, what is at the top now was at the right; shifted to the right, it came from the left."""
-    quarter = step_map(Motion(1.0, (0, 0), 90.0, (0.5, 0.5)), Fraction(1), (100, 100))
+    quarter = step_map(CameraMotion(1.0, (0, 0), 90.0, (0.5, 0.5)), Fraction(1), (100, 100))
     assert quarter(Point(50, 10)) == pytest.approx((90, 50))
-    shifted = step_map(Motion(1.0, (0.2, 0.1), 0.0, (0.5, 0.5)), Fraction(2), (100, 100))
+    shifted = step_map(CameraMotion(1.0, (0.2, 0.1), 0.0, (0.5, 0.5)), Fraction(2), (100, 100))
     assert shifted(Point(50, 50)) == pytest.approx((40, 45))
 
 

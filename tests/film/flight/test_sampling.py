@@ -10,11 +10,11 @@ import pytest
 from render.canvas.store import CanvasStore, create
 from render.dreaming.resample import Pixels, resample_array
 from render.errors import UserError
-from render.film.flight import levels as levels_module
-from render.film.flight import sampling
+from render.film.flight import canvas_levels as levels_module
+from render.film.flight import view_sampling
 from render.film.flight.camera_path import View, whole_view
-from render.film.flight.levels import build_levels, level_count, level_shape, levels_bytes
-from render.film.flight.sampling import ViewReader
+from render.film.flight.canvas_levels import build_levels, level_count, level_shape, levels_bytes
+from render.film.flight.view_sampling import ViewReader
 
 FRAME = (90, 160)
 
@@ -81,7 +81,7 @@ def test_strips_of_a_turned_frame_are_the_whole(tmp_path: Path, monkeypatch: pyt
     view = View(250, 200, 300, 20)
     whole = ViewReader([canvas], FRAME).read(view)
     upright = ViewReader([canvas], FRAME).read(View(250, 200, 300))
-    monkeypatch.setattr(sampling, "_STRIP_PIXELS", 16 * FRAME[1])
+    monkeypatch.setattr(view_sampling, "_STRIP_PIXELS", 16 * FRAME[1])
     np.testing.assert_allclose(ViewReader([canvas], FRAME).read(view), whole, atol=0.01)
     np.testing.assert_array_equal(ViewReader([canvas], FRAME).read(View(250, 200, 300)), upright)
 

@@ -17,7 +17,7 @@ from render.config.film_schema import FilmJob
 from render.farm.conductor import Conductor
 from render.farm.events import Event
 from render.film.dreamed.dreamed_film import DreamedFilm, dreamed_film
-from render.film.dreamed.opening import opened_frames
+from render.film.dreamed.film_farm import opened_frames
 from render.film.footage.footage_frames import FootageFrames
 from render.job.resolve import resolve
 from render.networks import weights

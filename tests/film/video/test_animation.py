@@ -7,8 +7,8 @@ from PIL import Image
 
 from render.errors import UserError
 from render.film.video.animation import read_picture, write_animation, write_numbered
-from render.film.video.formats import choose
-from render.film.video.joining import constant
+from render.film.video.film_formats import choose
+from render.film.video.segment_joining import constant
 from tests.film.video.clips import SHAPE, pictures
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from render.errors import UserError
 from render.film.video.encoding import encode_segment
-from render.film.video.formats import VideoSettings, choose, codecs_here
-from render.film.video.joining import Sound, Timing, constant, join_segments
+from render.film.video.film_formats import VideoSettings, choose, codecs_here
+from render.film.video.segment_joining import Sound, Timing, constant, join_segments
 from tests.film.video.clips import SHAPE, pictures, write_clip
 
 NTSC = Fraction(30_000, 1001)

@@ -17,8 +17,8 @@ from av.video import VideoStream
 from av.video.reformatter import Colorspace
 
 from render.errors import UserError
+from render.film.video.containers import opened_input
 from render.film.video.high_range import tone_mapped
-from render.film.video.opening import opened_input
 from render.film.video.planes import EXACT, FULL, LIMITED, Picture, to_uint8
 
 #: FFmpeg's scaler names matrices by its own numbers; untagged films follow the usual: BT.601 for SD, BT.709 above.

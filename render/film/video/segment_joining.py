@@ -14,9 +14,9 @@ from av.packet import Packet
 from av.stream import Stream
 
 from render.errors import UserError
+from render.film.video.containers import opened_input
 from render.film.video.encoding import TICKS, opened_output, written_whole
-from render.film.video.formats import VideoSettings
-from render.film.video.opening import opened_input
+from render.film.video.film_formats import VideoSettings
 
 #: Options of containers: the index of MP4 and MOV comes first, so that players start before all is there.
 _OPTIONS = {

@@ -113,6 +113,10 @@ class FilmDraft(Protocol):
         """Times of the frames; None if they follow each other at `rate`."""
 
     @property
+    def aspect(self) -> Fraction:
+        """Width of a pixel by its height."""
+
+    @property
     def sound(self) -> Path | None:
         """File whose sound goes with the film; None for none."""
 

@@ -38,7 +38,14 @@ def video_settings(job: FilmJob, draft: FilmDraft) -> VideoSettings:
     if name in FORMATS and suffix_format not in (None, name) and FORMATS[name].suffixes:
         raise UserError(f"output.path={path} and film.format={name} disagree: drop one of them")
     return choose(
-        name, film.codec, film.bits, draft.shape, quality=film.quality, rate=draft.rate, variable=_is_variable(draft)
+        name,
+        film.codec,
+        film.bits,
+        draft.shape,
+        quality=film.quality,
+        rate=draft.rate,
+        aspect=draft.aspect,
+        variable=_is_variable(draft),
     )
 
 

@@ -46,6 +46,7 @@ class ZoomFilm:
     film: DreamedFilm
     timing: None = None
     sound: None = None
+    aspect: Fraction = Fraction(1)
 
     @property
     def shape(self) -> tuple[int, int]:

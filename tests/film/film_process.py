@@ -85,6 +85,7 @@ class PlainFilm:
     shape: tuple[int, int] = SHAPE
     timing: None = None
     sound: None = None
+    aspect: Fraction = Fraction(1)
 
     def needs(self) -> FilmNeeds:
         return FilmNeeds(memory_bytes=1 << 20, canvas_bytes=1 << 20)

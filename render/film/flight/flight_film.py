@@ -76,6 +76,11 @@ class FlightDraft:
         return None
 
     @property
+    def aspect(self) -> Fraction:
+        """1: pixels are square."""
+        return Fraction(1)
+
+    @property
     def sound(self) -> Path | None:
         """None: a flight is silent."""
         return None

@@ -78,6 +78,11 @@ class GrowthDraft:
         return None
 
     @property
+    def aspect(self) -> Fraction:
+        """1: pixels are square."""
+        return Fraction(1)
+
+    @property
     def sound(self) -> Path | None:
         """None: growth is silent."""
         return None

@@ -62,6 +62,11 @@ class FootageFilm:
     film: DreamedFilm
 
     @property
+    def aspect(self) -> Fraction:
+        """Width of a pixel by its height: that of the footage's."""
+        return self.footage.aspect
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(rows, columns) px of every frame, both even."""
         return even_shape(self.film.sources.shape)

@@ -41,8 +41,12 @@ def measure(quick: bool) -> Table:
             def asked(method: str) -> list[Any]:
                 return job.executor.fetch([job.executor.call(number, method) for number in range(job.executor.workers)])
 
+            def waited() -> float:
+                """Seconds for which kernels waited for their programs; others were made beside the work."""
+                return fmean(programs.waited for programs in asked("program_times"))
+
             def finding() -> dict[str, Any]:
-                compiling = fmean(asked("compile_seconds")) - before
+                compiling = waited() - before
                 own = asked("seconds_spent")
                 spent.update({name: fmean(one.get(name, 0.0) for one in own) for one in own for name in one})
                 # Whoever calls a kernel first waits for its program too.
@@ -50,7 +54,7 @@ def measure(quick: bool) -> Table:
                 spent["compiling"] = compiling
                 return {}
 
-            before = fmean(asked("compile_seconds"))
+            before = waited()
             started = time.perf_counter()
             render(job, finding)
             workers = job.executor.workers
@@ -73,7 +77,7 @@ def measure(quick: bool) -> Table:
 
 def split(spent: Mapping[str, float], recorded: Mapping[str, float], starting: float, closing: float) -> dict[str, float]:
     """Seconds by phase, for people: what workers `spent`, and what the run `recorded` of the rest, s."""
-    rows = {"start-up: farm, weights, first program": starting, "other programs: compiled, or loaded": spent["compiling"]}
+    rows = {"start-up: farm, weights, first program": starting, "other programs: the wait for them": spent["compiling"]}
     # Sorting fails on a phase that has no text, whose time would be missing here.
     named = sorted(spent.keys() - {"compiling"}, key=list(PHASES).index)
     rows |= {PHASES[name]: spent[name] for name in named}

@@ -40,7 +40,14 @@ def test_dream_of_a_clip_has_its_times_sound_rotation_and_pixels(tmp_path: Path,
         tmp_path / "clip.mp4", pictures, sound=True, rotation=90, pts=PTS, tags=(1, 1, 1), aspect=Fraction(4, 3)
     )
     film = tmp_path / "dream.mp4"
-    words = [*TINY, f"image={clip}", f"output.dir={tmp_path / 'film'}", "film.octaves.steps=1", "output.width=50", "quiet=true"]
+    words = [
+        *TINY,
+        f"image={clip}",
+        f"output.dir={tmp_path / 'film'}",
+        "film.octaves.steps=1",
+        "output.width=50",
+        "quiet=true",
+    ]
     assert main(["film", "conf=footage", f"output.path={film}", *words]) == 0
     stream = ffprobe("-select_streams", "v", "-show_streams", film)["streams"][0]
     # Upright now: width and height are exchanged, and so is the aspect of pixels.

@@ -50,10 +50,6 @@ class RemoteProcess(Protocol):
         """Load or compile the programs of octaves to come, in the background."""
 
     @remote
-    def compile_seconds(self) -> float:
-        """Return the seconds spent on compiling for this job's network."""
-
-    @remote
     def compile_state(self, objective: int, window: tuple[int, int], core: tuple[int, int], /) -> tuple[bool, float | None]:
         """Return whether the kernel of such a window need not be compiled, and the seconds that it takes."""
 

@@ -226,10 +226,6 @@ class WorkerProcess(RemoteProcess):
         if self._preparation is not None:
             self._preparation.start(assignments)
 
-    def compile_seconds(self) -> float:
-        """Return the seconds spent on compiling for this job's network, in this process."""
-        return self._kernel.programs.executables.counts.seconds if self._kernel else 0.0
-
     def compile_state(self, objective: int, window: tuple[int, int], core: tuple[int, int]) -> tuple[bool, float | None]:
         """Return whether the kernel of such a window need not be compiled: see `Kernel.compile_state`."""
         assert self._kernel is not None, "open comes first"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
@@ -14,14 +14,13 @@ from render.config.film_validation import still_config
 from render.config.schema import Config, SourceConfig
 from render.film.dreamed.dreamed_film import DreamedFilm, dreamed_film
 from render.film.dreamed.dreamed_frames import DreamedFrames, even_shape
-from render.film.dreamed.film_farm import film_plans, opened_frames
-from render.film.film_directory import CANVASES
+from render.film.dreamed.film_farm import film_plans, frames_in
 from render.film.film_draft import FilmNeeds, FilmSurroundings
 from render.film.rate import frame_count, parse_rate
 from render.job.job import Draft, calibrate, prepared
 from render.job.resolve import resolve
 from render.source.source import Source, open_source
-from render.storage.url import Place, joined
+from render.storage.url import Place
 
 #: Length and rate of a zoom film that says neither, s and frames a second.
 DEFAULT_SECONDS, DEFAULT_RATE = 10.0, Fraction(24)
@@ -69,20 +68,9 @@ class ZoomFilm:
         with prepared(Draft(self.film.resolved, first, None, time.perf_counter())) as job:
             return job.plan.octaves[0].window_flops / max(1e-9, calibrate(job))
 
-    @contextmanager
-    def opened(self, surroundings: FilmSurroundings) -> Iterator[DreamedFrames]:
-        """Yield the maker of the frames, with its farm."""
-        with opened_frames(
-            self.film,
-            joined(surroundings.place, CANVASES),
-            surroundings.digest,
-            surroundings.begun,
-            confirm=surroundings.confirm,
-            on_event=surroundings.on_event,
-            tell=surroundings.tell,
-            farm=surroundings.farm,
-        ) as frames:
-            yield frames
+    def opened(self, surroundings: FilmSurroundings) -> AbstractContextManager[DreamedFrames]:
+        """Return the maker of the frames, with its farm."""
+        return frames_in(self.film, surroundings)
 
 
 def zoom_length(job: FilmJob) -> tuple[Fraction, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
 from render.errors import UserError, WorkersLost
@@ -15,12 +15,14 @@ from render.farm.worker.interface import RemoteProcess
 from render.film.dreamed.canvases import FrameCanvases
 from render.film.dreamed.dreamed_film import DreamedFilm
 from render.film.dreamed.dreamed_frames import DreamedFrames, OnEvent
+from render.film.film_directory import CANVASES
+from render.film.film_draft import FilmSurroundings
 from render.job import resources
 from render.job.job import Draft, Job, prepared
 from render.networks.weights import Loaded
 from render.planning.plan import Machine, Plan
 from render.planning.planner import make_plan
-from render.storage.url import Place
+from render.storage.url import Place, joined
 
 log = logging.getLogger(__name__)
 
@@ -121,3 +123,20 @@ def _later_plan(film: DreamedFilm, job: Job, key: ResumeKey | None) -> Plan:
             )
         except WorkersLost:
             job.executor.mend()
+
+
+def frames_in(
+    film: DreamedFilm, surroundings: FilmSurroundings, maker: Callable[..., DreamedFrames] = DreamedFrames
+) -> AbstractContextManager[DreamedFrames]:
+    """Return `opened_frames` of a film in its surroundings."""
+    return opened_frames(
+        film,
+        joined(surroundings.place, CANVASES),
+        surroundings.digest,
+        surroundings.begun,
+        confirm=surroundings.confirm,
+        on_event=surroundings.on_event,
+        tell=surroundings.tell,
+        farm=surroundings.farm,
+        maker=maker,
+    )

@@ -18,7 +18,7 @@ from render.dreaming.resample import Pixels, resample
 from render.errors import UserError
 from render.export.colour import ColourAdjustment
 from render.film.film_directory import LEVELS
-from render.film.film_draft import FilmNeeds, FilmSurroundings, FrameTimes
+from render.film.film_draft import FilmNeeds, FilmSurroundings
 from render.film.flight.camera_path import CameraPath, View, check_views, whole_view
 from render.film.flight.canvas_levels import build_levels, level_count, levels_bytes
 from render.film.flight.flight_frames import IndependentFrames, thread_count
@@ -69,21 +69,9 @@ class FlightDraft:
     path: CameraPath | None
     seconds: float
     bits: int
-
-    @property
-    def timing(self) -> FrameTimes | None:
-        """None: the frames follow each other at `rate`."""
-        return None
-
-    @property
-    def aspect(self) -> Fraction:
-        """1: pixels are square."""
-        return Fraction(1)
-
-    @property
-    def sound(self) -> Path | None:
-        """None: a flight is silent."""
-        return None
+    timing: None = None
+    sound: None = None
+    aspect: Fraction = Fraction(1)
 
     def needs(self) -> FilmNeeds:
         """Return the memory and disk of the levels and frames."""

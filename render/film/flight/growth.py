@@ -21,7 +21,7 @@ from render.config.film_schema import FilmJob
 from render.config.schema import Config
 from render.dreaming.resample import Pixels, resample_window
 from render.errors import UserError
-from render.film.film_draft import FilmNeeds, FilmSurroundings, FrameTimes
+from render.film.film_draft import FilmNeeds, FilmSurroundings
 from render.film.flight.camera_path import View, whole_view
 from render.film.flight.canvas_levels import level_count, levels_bytes
 from render.film.flight.flight_film import USUAL_RATE, making_memory, opened_levels, picture_of_view
@@ -71,21 +71,9 @@ class GrowthDraft:
     previews: Sequence[np.ndarray] = field(repr=False)
     seconds: float
     bits: int
-
-    @property
-    def timing(self) -> FrameTimes | None:
-        """None: the frames follow each other at `rate`."""
-        return None
-
-    @property
-    def aspect(self) -> Fraction:
-        """1: pixels are square."""
-        return Fraction(1)
-
-    @property
-    def sound(self) -> Path | None:
-        """None: growth is silent."""
-        return None
+    timing: None = None
+    sound: None = None
+    aspect: Fraction = Fraction(1)
 
     def needs(self) -> FilmNeeds:
         """Return the memory and disk of the pictures that fade into each other."""

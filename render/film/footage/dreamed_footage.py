@@ -18,7 +18,7 @@ from render.config.schema import Config, SourceConfig
 from render.errors import UserError
 from render.film.dreamed.dreamed_film import DreamedFilm, dreamed_film
 from render.film.dreamed.dreamed_frames import DreamedFrames, even_shape
-from render.film.dreamed.film_farm import film_plans, opened_frames
+from render.film.dreamed.film_farm import film_plans, frames_in
 from render.film.film_draft import FilmNeeds, FilmSurroundings, FrameTimes
 from render.film.footage.footage_frames import FootageFrames
 from render.film.footage.frame_inputs import flow_shape
@@ -27,10 +27,8 @@ from render.geometry.geometry import PIXEL_BYTES
 from render.job.resolve import resolve
 from render.source.photo import PhotoSource
 from render.source.source import find_picture
-from render.storage.url import Place, joined
+from render.storage.url import Place
 
-#: Directory of the canvases, in the film's.
-_CANVASES = "canvases"
 #: Frames of footage that are held at once as float32: two that are compared, and two that are prepared.
 _FRAMES_HELD = 4
 #: Bytes for each pixel that a flow is measured on, of both directions and what they are compared by.
@@ -95,17 +93,7 @@ class FootageFilm:
         """Yield the maker of the frames, with its farm."""
         for note in self.footage.notes:
             surroundings.tell(note)
-        with opened_frames(
-            self.film,
-            joined(surroundings.place, _CANVASES),
-            surroundings.digest,
-            surroundings.begun,
-            confirm=surroundings.confirm,
-            on_event=surroundings.on_event,
-            tell=surroundings.tell,
-            farm=surroundings.farm,
-            maker=partial(FootageFrames, self.footage),
-        ) as frames:
+        with frames_in(self.film, surroundings, partial(FootageFrames, self.footage)) as frames:
             yield frames
 
 

@@ -34,6 +34,7 @@ NAMES = (
     "margins",
     "linear",
     "starting",
+    "films",
     "job",
     "colour",
     "forms",

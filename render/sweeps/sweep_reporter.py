@@ -20,8 +20,8 @@ from render.sweeps.rendering.drafting import DraftedPoint, RefusedPoint
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two updates of the page while points are rendered.
-_PAGE_EVERY_S = 30.0
+#: Least seconds between two updates of the page while points are rendered, and the largest share of the time they may take.
+_PAGE_EVERY_S, _MAX_PAGE_SHARE = 5.0, 0.05
 
 
 class SweepReporter:
@@ -54,7 +54,9 @@ class SweepReporter:
         self._sweep_directory = sweep_directory
         self._command = command
         self._events = events
-        self._page_time = time.monotonic()
+        #: When the page is due. The first one is written at once, so that people can watch from the beginning.
+        self._page_due = time.monotonic()
+        self._page_interval = _PAGE_EVERY_S
         self._screen = Screen(self.board, sweep_directory, quiet=definition.config.quiet)
 
     def report(self, event: Event) -> None:
@@ -87,22 +89,27 @@ class SweepReporter:
     def tick(self) -> None:
         """Update the screen, and now and then the page."""
         self._screen.tick()
-        if time.monotonic() - self._page_time > _PAGE_EVERY_S:
+        begun = time.monotonic()
+        if begun < self._page_due:
+            return
+        try:
+            self.write_pages(sheets=False)
+        except (UserError, OSError) as error:
             # A disk that is full for a while does not stop the sweep; the write at the end reports it.
-            self._page_time = time.monotonic()
-            try:
-                self.write_pages(sheets=False)
-            except (UserError, OSError) as error:
-                log.warning("the page is not up to date: %s", error)
+            log.warning("the page is not up to date: %s", error)
+        ended = time.monotonic()
+        self._page_interval = max(_PAGE_EVERY_S, (ended - begun) / _MAX_PAGE_SHARE)
+        self._page_due = ended + self._page_interval
 
     def write_pages(self, *, sheets: bool) -> tuple[Path, list[Path]]:
         """Write the page, and on request the contact sheets, for the current state.
 
         Return their paths.
         """
-        exhibition = build_exhibition(self._definition, self._points, self.board, self._sweep_directory, self._command)
+        exhibition = build_exhibition(
+            self._definition, self._points, self.board, self._sweep_directory, self._command, self._page_interval
+        )
         page = write_gallery(self._sweep_directory, exhibition)
-        self._page_time = time.monotonic()
         thumbnail_side = self._definition.config.sweep.thumbnail
         return page, write_sheets(self._sweep_directory, exhibition, thumbnail_side) if sheets else []
 

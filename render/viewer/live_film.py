@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
-from render.errors import RenderError, UserError
+from render.errors import UserError
 from render.film.film_directory import PICTURES
 from render.film.film_progress import read_film_progress
 from render.film.film_state import read_state
@@ -25,6 +23,7 @@ from render.storage.locking import is_locked
 from render.storage.records import Between, FileName, Matching, fits
 from render.viewer.encoded_frames import encoded_frame
 from render.viewer.film_sources import SourceJpegs, open_frame_sources
+from render.viewer.open_part import NoSuchPart, OpenPart, opened_part
 
 #: Content types of the files that browsers may be able to play, by suffix; they tell the page whether they can.
 VIDEO_TYPES = {
@@ -38,25 +37,6 @@ _POLL_MS = 2000
 _MAX_SIDE = 1_000_000
 _Rate = Annotated[str, Matching(r"[1-9]\d{0,8}(/[1-9]\d{0,8})?")]
 _Side, _Count = Annotated[int, Between(1, _MAX_SIDE)], Annotated[int, Between(1, MAX_FRAMES)]
-
-
-class NoSuchPart(RenderError):
-    """A frame, source or file that the film does not have, or not yet."""
-
-
-@dataclass(frozen=True)
-class OpenPart:
-    """A file of a film, open for reading.
-
-    Attributes:
-        file: The file; whoever asked for it closes it.
-        size: Its size, bytes.
-        content_type: Its content type.
-    """
-
-    file: BinaryIO
-    size: int
-    content_type: str
 
 
 def is_film(record: Mapping[str, Any]) -> bool:
@@ -132,7 +112,7 @@ class LiveFilm:
         frames = max(finished, self._record["frames"])
         status: dict[str, Any] = {"state": state, "finished": finished, "frames": frames, "left": None, "video": None}
         if state == "finished":
-            return status | {"words": "finished", "video": self._video_address()}
+            return status | {"words": "finished", "video": self._video_address(), "file": self._video_name()}
         words = f"{finished} of {frames} frames finished"
         if state == "running" and not is_locked(self._directory):
             broken = f"broken off: {words}; the command that began it goes on from the next"
@@ -155,7 +135,7 @@ class LiveFilm:
             raise NoSuchPart(f"frame {number} is not finished")
         path = directory / f"{number:06}.png"
         if os.path.lexists(path):
-            return _opened(path, "image/png")
+            return opened_part(path, "image/png")
         try:
             content = encoded_frame(self._directory, number)
         except UserError as error:
@@ -178,7 +158,7 @@ class LiveFilm:
         name = self._video_name()
         if name is None:
             raise NoSuchPart("the film's file is not here")
-        return _opened(self._directory / name, VIDEO_TYPES[Path(name).suffix.lower()])
+        return opened_part(self._directory / name, VIDEO_TYPES[Path(name).suffix.lower()])
 
     def _video_name(self) -> str | None:
         name = self._record.get("film_file")
@@ -216,16 +196,3 @@ def _has_facts(record: Mapping[str, Any]) -> bool:
 def _objective(record: Mapping[str, Any]) -> Any:
     identity = record.get("identity")
     return identity.get("objective") if isinstance(identity, Mapping) else None
-
-
-def _opened(path: Path, content_type: str) -> OpenPart:
-    """Return a file, opened. Raise `NoSuchPart` if it is gone, a link, or no plain file."""
-    try:
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
-    except OSError:
-        raise NoSuchPart(f"{path.name} is not here") from None
-    facts = os.fstat(file.fileno())
-    if not stat.S_ISREG(facts.st_mode):
-        file.close()
-        raise NoSuchPart(f"{path.name} is no file")
-    return OpenPart(file, facts.st_size, content_type)

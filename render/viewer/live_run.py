@@ -34,6 +34,8 @@ from render.pages.zoom_levels import Pyramid
 from render.pages.zoom_page import PAGE, page
 from render.source.source import MAX_IN_MEMORY_PX, Source
 from render.sweeps.monitor.sweep_record import read_sweep
+from render.viewer.open_part import OpenPart
+from render.viewer.run_news import finished_pictures, newest_progress, opened_picture, progress_words
 from render.viewer.shrink import shrink_rect
 
 #: Most canvas pixels that are read for one tile; tiles that need more are cut from the run's preview.
@@ -76,10 +78,22 @@ class LiveRun:
         return page(facts_of(self._newest_record()), {}, {"status": _STATUS, "every": _POLL_MS})
 
     def status(self) -> dict[str, Any]:
-        """Return what the page polls: progress, and addresses of the newest tiles."""
+        """Return what the page polls: progress, addresses of the newest tiles, and the pictures that can be downloaded.
+
+        `progress` has the share of the work that is done, 0..1, and the seconds left, None if unknown; it is None if the
+        run does not report any.
+        """
         record = self._newest_record()
         state = str(record.get("status", "running"))
-        status: dict[str, Any] = {"state": state, "version": None, "images": {}, "waiting": ""}
+        progress = newest_progress(self._directory) if state == "running" else None
+        status: dict[str, Any] = {
+            "state": state,
+            "version": None,
+            "images": {},
+            "waiting": "",
+            "progress": None if progress is None else {"share": progress.share, "left": progress.left},
+            "pictures": [{"name": name, "size": size} for name, size in finished_pictures(self._directory, record)],
+        }
         try:
             newest = next(iter(self._newest()), None)
         except UserError as error:
@@ -88,11 +102,19 @@ class LiveRun:
             waiting = "No checkpoint yet: the picture appears here as soon as the render has saved its first."
             if state in ("failed", "interrupted"):
                 waiting = f"The run was {state} before its first checkpoint: the same render command goes on with it."
-            return status | {"words": "waiting for the first checkpoint", "waiting": waiting}
+            words = "waiting for the first checkpoint"
+            return status | {"words": progress_words(progress, words) if progress else words, "waiting": waiting}
         pyramid, version = _pyramid(newest), self._version(newest)
         stems = (DREAM,) if self._source is None else (DREAM, SOURCE)
         images = {stem: pyramid.descriptor(f"{stem}/{version}_files/", "jpg") for stem in stems}
-        return status | {"version": version, "images": images, "words": _words(state, newest, record)}
+        words = _words(state, newest, record)
+        if progress is not None:
+            words = progress_words(progress, newest.saved_at("saved %H:%M:%S"))
+        return status | {"version": version, "images": images, "words": words}
+
+    def picture(self, number: int) -> OpenPart:
+        """Return the finished picture with a number in the `pictures` of `status`. Raise `NoSuchPart` if there is none."""
+        return opened_picture(self._directory, self._newest_record(), number)
 
     def tile(self, picture: str, version: str, level: int, row: int, column: int) -> bytes:
         """Return a JPEG tile of the dream or of its source.

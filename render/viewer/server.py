@@ -10,20 +10,26 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import quote
 
 from render.errors import DamagedCheckpoint, UserError
 from render.terminal.text import encoded
 from render.viewer.live_run import LiveRun, NoTile
+from render.viewer.open_part import NoSuchPart, OpenPart, byte_range
 
 log = logging.getLogger(__name__)
 
 _HOST = "127.0.0.1"
 _MAX_IDLE_S = 60.0
+_PICTURE = re.compile(r"/pictures/(\d{1,3})")
 _TILE = re.compile(r"/(dream|source)/([0-9a-f]{1,32}-[0-9a-f]{1,16})_files/(\d{1,2})/(\d{1,7})_(\d{1,7})\.jpg")
 #: Content security policy: the page may load nothing from other servers.
 _POLICY = "default-src 'self' 'unsafe-inline' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 HTML, TEXT = "text/html; charset=utf-8", "text/plain; charset=utf-8"
 JSON, _SCRIPT = "application/json", "text/javascript"
+UNSTORED = {"Cache-Control": "no-store"}
+#: Bytes that are read of a file at once.
+_CHUNK = 1 << 20
 NOT_FROM_HERE = b"this server is for the browser on its own machine\n"
 
 
@@ -95,6 +101,35 @@ class LoopbackHandler(BaseHTTPRequestHandler):
         self.send_header("X-Content-Type-Options", "nosniff")
         self.end_headers()
 
+    def send_part(self, part: OpenPart) -> None:
+        """Send a file, or the range of it that the request asks for; for HEAD, without the content."""
+        headers = {**UNSTORED, "Accept-Ranges": "bytes"}
+        if part.download_name:
+            headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(part.download_name, safe='')}"
+        with part.file as file:
+            try:
+                asked = byte_range(self.headers.get("Range"), part.size)
+            except ValueError:
+                headers["Content-Range"] = f"bytes */{part.size}"
+                return self.begin(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, part.content_type, 0, headers)
+            start, stop = asked or (0, part.size)
+            if asked is not None:
+                headers["Content-Range"] = f"bytes {start}-{stop - 1}/{part.size}"
+            status = HTTPStatus.OK if asked is None else HTTPStatus.PARTIAL_CONTENT
+            self.begin(status, part.content_type, stop - start, headers)
+            if self.command == "HEAD":
+                return None
+            file.seek(start)
+            while start < stop:
+                content = file.read(min(_CHUNK, stop - start))
+                if not content:
+                    # Cut off meanwhile: what was promised cannot be sent.
+                    self.close_connection = True
+                    return None
+                self.wfile.write(content)
+                start += len(content)
+        return None
+
     def log_message(self, format: str, *args: Any) -> None:
         """Print nothing for a request."""
 
@@ -106,9 +141,12 @@ class _Handler(LoopbackHandler):
 
     def do_GET(self) -> None:
         """Answer a request; for HEAD, without the content."""
+        picture = _PICTURE.fullmatch(self.path.partition("?")[0])
         try:
+            if picture is not None and self.is_from_here():
+                return self.send_part(self.server.run.picture(int(picture[1])))
             status, content_type, content, is_final = self._answer()
-        except NoTile as error:
+        except (NoTile, NoSuchPart) as error:
             status, content_type, content, is_final = HTTPStatus.NOT_FOUND, TEXT, f"{error}\n".encode(), False
         except DamagedCheckpoint as error:
             # Most likely a newer checkpoint is overwriting it.
@@ -118,6 +156,7 @@ class _Handler(LoopbackHandler):
         self.begin(status, content_type, len(content), {"Cache-Control": caching})
         if self.command != "HEAD":
             self.wfile.write(content)
+        return None
 
     do_HEAD = do_GET
 

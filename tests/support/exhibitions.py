@@ -48,7 +48,7 @@ def exhibition(
         columns,
         (("network", "inception_v3"), ("octaves", "5, scale 1.4"), ("seed", "0")),
         "make sweep conf=layers image=sample:chelsea,sample:hubble step_size=1,1.5,2",
-        "make sweep conf=poster sweep.points=favourites.yaml octaves.count=13",
+        "make sweep conf=poster sweep.points=ratings.yaml octaves.count=13",
     )
 
 

@@ -310,7 +310,7 @@ def test_a_picture_is_shown_pixel_by_pixel(shown: browser.Page, sweep: Path) -> 
     fit = shown.box("#large .pane img")
     stage = shown.box("#large-stage")
     assert fit[2] == pytest.approx(stage[2], abs=1)
-    shown.key("1")
+    shown.key("z")
     screen = look(shown, "pixels")
     x, y, width, height = map(round, shown.box("#large .pane img"))
     assert (width, height) == (450, 300)
@@ -331,7 +331,7 @@ def test_a_picture_is_shown_pixel_by_pixel(shown: browser.Page, sweep: Path) -> 
     assert ((at[0] - left) / width, (at[1] - top) / height) == pytest.approx(held, abs=2e-3)
     shown.drag(at, (at[0] + 120, at[1] - 40))
     assert shown.box("#large .pane img")[:2] == pytest.approx((left + 120, top - 40), abs=1.5)
-    shown.key("0")
+    shown.key("z")
     assert shown.box("#large .pane img") == pytest.approx(fit)
 
 
@@ -386,7 +386,7 @@ def test_two_points_are_zoomed_and_moved_as_one(shown: browser.Page) -> None:
     assert place(shown, 1)[0] > moved[0]
     assert place(shown, 1) == pytest.approx(place(shown, 2), abs=3e-3)
     look(shown, "side-zoomed")
-    shown.key("0")
+    shown.key("z")
     assert place(shown, 1) == pytest.approx((0.5, 0.5), abs=3e-3)
 
 
@@ -421,7 +421,7 @@ def test_a_swipe_shows_one_left_and_the_other_right(shown: browser.Page) -> None
     assert shown.run("new URLSearchParams(location.hash.slice(1)).getAll('compare')") == list(names.values())
     shown.open(shown.run("location.href").replace("again", "once-more"))
     shown.until("document.querySelector('#pair').open && !document.querySelector('#divider').hidden")
-    shown.key("x")
+    shown.key("e")
     assert text(shown, "#pair .pane .tag span") == "A: chelsea \N{MIDDLE DOT} mixed4 \N{MIDDLE DOT} 1"
     press(shown, "Escape")
     shown.until("!document.querySelector('#pair').open && location.hash === ''")
@@ -456,7 +456,7 @@ def downloaded(page: browser.Page, directory: Path) -> str:
     while not (found := list(directory.glob("*.yaml"))) or not found[0].stat().st_size:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert [path.name for path in directory.iterdir()] == ["favourites.yaml"]
+    assert [path.name for path in directory.iterdir()] == ["ratings.yaml"]
     return found[0].read_text()
 
 
@@ -479,10 +479,10 @@ def test_favourites_are_kept_and_exported(shown: browser.Page, tmp_path: Path) -
     assert shown.run("location.hash") == "#favourites=only"
     content = downloaded(shown, tmp_path)
     assert content.splitlines()[:4] == [
-        "# Favourites of layers-1a2b3c4d: 3. This dreams them as prints:",
-        "#   make sweep conf=poster sweep.points=favourites.yaml octaves.count=13",
+        "# Ratings of layers-1a2b3c4d. Its points have 4 stars or more, or are favourites: 3. This dreams them as prints:",
+        "#   make sweep conf=poster sweep.points=ratings.yaml octaves.count=13",
         "# This breeds new points from them:",
-        "#   make sweep conf=breed from=favourites.yaml",
+        "#   make sweep conf=breed from=ratings.yaml",
     ]
     exported = yaml.safe_load(content)
     assert (
@@ -596,13 +596,13 @@ def test_text_stays_text_to_the_end(chromium: browser.Browser, tmp_path: Path) -
 
 def test_the_page_is_reached_by_keys_alone(shown: browser.Page) -> None:
     reached = []
-    for _ in range(12):
+    for _ in range(21):
         press(shown, "Tab")
         reached.append(
             shown.run("document.activeElement.id || document.activeElement.title || document.activeElement.tagName")
         )
-    assert reached[:3] == ["filter", "rows", "columns"]
-    assert reached[3:8] == ["SUMMARY", "SUMMARY", "SUMMARY", "size", "favourites"]
+    assert reached[:4] == ["filter", "rows", "columns", "sort"]
+    assert reached[4:10] == ["SUMMARY", "SUMMARY", "SUMMARY", "stars", "unrejected", "size"]
     # All points are one stop.
     assert [name for name in reached if name.startswith("image ")] == [point(0)]
     focus(shown, 0)
@@ -884,18 +884,18 @@ def prints(root: str, words: list[str], sizes: list[tuple[int, int]]) -> tuple[F
 
 def read_back(made: FavouritePrints, directory: Path) -> list[Config]:
     """Return the configs that the command reads from a file of all points, each once as the page lists them."""
-    file = directory / "favourites.yaml"
+    file = directory / "ratings.yaml"
     points = [dict(word.split("=", 1) for word in words) for words in dict.fromkeys(made.words)]
     file.write_text(yaml.safe_dump(points), encoding="utf-8")
     words = shlex.split(made.command)[3:]
-    assert words[0] == "sweep.points=favourites.yaml"
+    assert words[0] == "sweep.points=ratings.yaml"
     points = expand(parse_sweep("poster", [f"sweep.points={file}", *words[1:]]))
     return [point.config for point in points if point.config is not None]
 
 
 def test_favourites_become_prints_with_what_all_points_share() -> None:
     words = ["objective=eyes,dogs", "step_size=2,3", "seed=3", "image=me.jpg"]
-    command = "make sweep conf=poster sweep.points=favourites.yaml seed=3 image=me.jpg"
+    command = "make sweep conf=poster sweep.points=ratings.yaml seed=3 image=me.jpg"
     for octaves, more in ([], ""), (["octaves.count=5"], " octaves.count=11"):
         made, _ = prints("preview", [*words, *octaves], [(400, 720)])
         assert made.command == command + more

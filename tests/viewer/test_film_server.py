@@ -16,8 +16,8 @@ from render.commands.view import view_command
 from render.errors import UserError
 from render.film.video.encoding import encode_segment
 from render.film.video.film_formats import choose
-from render.viewer.film_server import byte_range
-from render.viewer.live_film import LiveFilm, NoSuchPart
+from render.viewer.live_film import LiveFilm
+from render.viewer.open_part import NoSuchPart, byte_range
 from tests.film.video.clips import write_clip
 from tests.support.tiny_film import RATE, SHAPE, TinyFilm, frame, shown
 from tests.viewer.test_view import get

@@ -1,4 +1,4 @@
-"""Files of points in YAML: plain lists, points with names, and the favourites that a gallery exports."""
+"""Files of points in YAML: plain lists, points with names, and the ratings that a gallery saves."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from render.sweeps.axes.values import ValueText, plain_text, value_of_name, valu
 #: Point: a value for each of its keys.
 PointValues = dict[str, ValueText]
 
-#: Keys of a file of favourites.
-_FAVOURITES_KEYS = ("version", "generation", "shared", "ranges", "points", "prints")
+#: Keys of a file that a gallery saves. `sweep` and `ratings` are for its page, which checks them when it opens the file.
+_GALLERY_KEYS = ("version", "sweep", "generation", "shared", "ranges", "points", "prints", "ratings")
 #: Keys whose values are free text, which may look like a URL.
 _TEXT_KEYS = ("name", "output.title", "output.author")
 #: Largest generation of a file, and most characters of the version in it and of a point's name.
@@ -71,7 +71,7 @@ def read_document(path: str, key: str) -> PointsDocument:
     if isinstance(document, list):
         return PointsDocument(where, _mappings(document, where))
     if isinstance(document, dict) and isinstance(document.get("points"), list):
-        return _favourites(document, where)
+        return _chosen_points(document, where)
     if isinstance(document, dict) and all(isinstance(point, dict) for point in document.values()):
         names = tuple(map(str, document))
         for name in names:
@@ -131,13 +131,13 @@ def _mappings(entries: Sequence[object], where: str) -> tuple[Mapping[Any, Any],
     return tuple(entry for entry in entries if isinstance(entry, dict))
 
 
-def _favourites(document: Mapping[Any, Any], where: str) -> PointsDocument:
-    """Return the content of a file that a gallery has exported."""
-    unknown_keys = [key for key in document if key not in _FAVOURITES_KEYS]
+def _chosen_points(document: Mapping[Any, Any], where: str) -> PointsDocument:
+    """Return the points in a file that a gallery has saved: favourites, and those with four stars or more."""
+    unknown_keys = [key for key in document if key not in _GALLERY_KEYS]
     if unknown_keys:
-        raise UserError(f"{where} has {unknown_keys[0]!r}, which no file of favourites has: {', '.join(_FAVOURITES_KEYS)}")
-    lists = {key: document.get(key) or [] for key in ("points", "prints")}
-    mappings = {key: document.get(key) or {} for key in ("shared", "ranges")}
+        raise UserError(f"{where} has {unknown_keys[0]!r}, which no file of favourites has: {', '.join(_GALLERY_KEYS)}")
+    lists = {key: document.get(key) or [] for key in ("points", "prints", "ratings")}
+    mappings = {key: document.get(key) or {} for key in ("shared", "ranges", "sweep")}
     generation, version = document.get("generation", 0), document.get("version", "")
     misshapen = [
         *(key for key, value in lists.items() if not isinstance(value, list)),
@@ -146,9 +146,12 @@ def _favourites(document: Mapping[Any, Any], where: str) -> PointsDocument:
         *([] if isinstance(version, str) and version.isprintable() and len(version) <= _MAX_VERSION else ["version"]),
     ]
     if misshapen:
-        raise UserError(f"{where}: its {misshapen[0]!r} is not what a gallery writes: export the favourites again")
+        raise UserError(f"{where}: its {misshapen[0]!r} is not what a gallery writes: save the ratings again")
     if not lists["points"]:
-        raise UserError(f"{where} lists no points: choose favourites on the page of a sweep and export them again")
+        raise UserError(
+            f"{where} lists no points: give points 4 stars or more on the page of a sweep, or make them favourites, and "
+            "save the ratings again"
+        )
     return PointsDocument(
         where,
         _mappings(lists["points"], where),

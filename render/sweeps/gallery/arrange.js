@@ -1,8 +1,12 @@
+/** Name of the order by rating, in place of an axis. */
+const RATING = "rating";
+
 /** Filter and arrange the points of a view. Uses the data alone, not the page. */
 function arranging(axes, points) {
   const several = axes.map((axis) => axis.values.length > 1);
-  const texts = points.map(({ at, words, state, reason }) =>
-    [...axes.map((axis, number) => `${axis.name}=${axis.values[at[number]]}`), ...words, state, reason].join(" ").toLowerCase());
+  const textOf = ({ at, words, state, reason }) =>
+    [...axes.map((axis, number) => `${axis.name}=${axis.values[at[number]]}`), ...words, state, reason].join(" ").toLowerCase();
+  const texts = points.map(textOf);
 
   const labels = (at, of, joint) => of.map((axis) => axes[axis].values[at[axis]]).join(joint);
   const named = (at, of) => of.map((axis) => `${axes[axis].name} ${axes[axis].values[at[axis]]}`).join(" · ");
@@ -12,7 +16,7 @@ function arranging(axes, points) {
   function testFor(word) {
     const equals = word.indexOf("="), key = word.slice(0, equals), text = word.slice(equals + 1);
     const axis = equals < 1 ? -1 : axes.findIndex((candidate) => [candidate.key, candidate.name].some((name) => name.toLowerCase() === key));
-    if (axis < 0) return (number) => texts[number].includes(word);
+    if (axis < 0) return (number, { note }) => texts[number].includes(word) || note.toLowerCase().includes(word);
     const values = axes[axis].values.map((value) => value.toLowerCase());
     const choices = values.includes(text) ? [text] : text.split(",");
     // A text that is not a value, perhaps typed in part, matches the values that begin with it.
@@ -21,13 +25,43 @@ function arranging(axes, points) {
     return (number) => fitting.has(points[number].at[axis]);
   }
 
-  /** Return the numbers of the points that pass a view's filters, in order. */
-  function left({ text, only, favourites }, isFavourite) {
+  /** Return the numbers of the points that pass a view's filters, in its order. `rating` returns the rating of a point. */
+  function left({ text, only, stars, favourites, unrejected, sort }, rating) {
     const words = (text.toLowerCase().match(/(?:"[^"]*"|[^\s"])+/g) || []).map((word) => word.replaceAll('"', ""));
     const tests = words.filter(Boolean).map(testFor);
     only.forEach((allowed, axis) => { if (allowed) tests.push((number) => allowed.has(points[number].at[axis])); });
-    if (favourites) tests.push(isFavourite);
-    return [...points.keys()].filter((number) => tests.every((holds) => holds(number)));
+    if (stars !== null) tests.push((_, rated) => (stars ? rated.stars >= stars : rated.stars === 0));
+    if (favourites) tests.push((_, { favourite }) => favourite);
+    if (unrejected) tests.push((_, { rejected }) => !rejected);
+    return sorted([...points.keys()].filter((number) => tests.every((holds) => holds(number, rating(number)))), sort, rating);
+  }
+
+  const collator = new Intl.Collator("en", { numeric: true });
+  /** Return the place of each value of an axis in order: by number if all are numbers, else by text. */
+  function ranksOf({ values }) {
+    const numbers = values.map(Number), areNumbers = values.every((label, value) => label.trim() && Number.isFinite(numbers[value]));
+    const order = [...values.keys()].sort((a, b) => (areNumbers ? numbers[a] - numbers[b] : collator.compare(values[a], values[b])));
+    const ranks = [];
+    order.forEach((value, place) => { ranks[value] = place; });
+    return ranks;
+  }
+
+  /** Return points by the value of an axis, or the best rated first; `reversed` turns that round. Equals keep their order. */
+  function sorted(numbers, sort, rating) {
+    if (!sort) return numbers;
+    const ranks = sort.by === RATING ? null : ranksOf(axes[sort.by]), sign = sort.reversed ? -1 : 1;
+    const rank = (number) => {
+      if (ranks) return ranks[points[number].at[sort.by]];
+      const { stars, favourite, rejected } = rating(number);
+      return rejected ? 1 : -2 * stars - favourite;
+    };
+    const keys = new Map(numbers.map((number) => [number, rank(number)]));
+    return numbers.sort((a, b) => sign * (keys.get(a) - keys.get(b)) || a - b);
+  }
+
+  /** Take note of points whose state has changed, for the filter by words. */
+  function renew(numbers) {
+    for (const number of numbers) texts[number] = textOf(points[number]);
   }
 
   /** Return lists of the points with equal keys, in the order of their first points. */
@@ -111,5 +145,5 @@ function arranging(axes, points) {
     return columnCells[to];
   }
 
-  return { left, sections, neighbour, labels, several };
+  return { left, sections, neighbour, labels, several, renew };
 }

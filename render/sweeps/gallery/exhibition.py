@@ -51,6 +51,27 @@ class ShownPoint:
 
 
 @dataclass(frozen=True)
+class SweepProgress:
+    """Progress of the command that renders a sweep, when its page was written.
+
+    Attributes:
+        state: `running`, or how the command ended.
+        share: Share of the work that is over, 0..1.
+        running: Number of points that are being rendered.
+        seconds_left: Seconds until all points are done; None if unknown.
+        time: When this was so, seconds since the epoch.
+        interval: Seconds after which the page is written again while the command runs.
+    """
+
+    state: str
+    share: float
+    running: int
+    seconds_left: float | None
+    time: float
+    interval: float
+
+
+@dataclass(frozen=True)
 class Exhibition:
     """Sweep as it is shown.
 
@@ -67,6 +88,7 @@ class Exhibition:
         ranges: (least, largest) of the numbers on each axis, by key.
         generation: Number of times that the points have been bred; 0 for a grid.
         parents: In a bred sweep the `key=value` of each parent.
+        progress: Progress of the command that renders it; None if there is none.
     """
 
     title: str
@@ -81,3 +103,4 @@ class Exhibition:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     generation: int = 0
     parents: tuple[tuple[str, ...], ...] = ()
+    progress: SweepProgress | None = None

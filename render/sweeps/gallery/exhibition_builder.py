@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,10 +11,11 @@ from render.config.hydra_text import hydra_text
 from render.job.targets import targets
 from render.pages.zoom_page import setting_text
 from render.sweeps.axes.definition import Lineage, SweepDefinition
-from render.sweeps.gallery.exhibition import Exhibition, ShownPoint
+from render.sweeps.gallery.exhibition import Exhibition, ShownPoint, SweepProgress
 from render.sweeps.gallery.favourite_facts import axis_ranges, point_origins, shared_words
 from render.sweeps.gallery.make_commands import favourites_as_prints, point_command, poster_command
 from render.sweeps.monitor.board import Board
+from render.sweeps.monitor.forecast import Forecast
 from render.sweeps.rendering.drafting import DraftedPoint, RefusedPoint
 from render.sweeps.rendering.thumbnails import shown_files
 from render.system.version import __version__
@@ -25,6 +27,7 @@ def build_exhibition(
     board: Board,
     sweep_directory: Path,
     command: str,
+    interval: float = 0.0,
 ) -> Exhibition:
     """Return the content of contact sheet and gallery for the current state of a sweep.
 
@@ -34,6 +37,7 @@ def build_exhibition(
         board: Their states.
         sweep_directory: The sweep's directory, whose name is the title.
         command: The command that makes the sweep again.
+        interval: Seconds after which this is built again while the command runs.
     """
     rows, columns = definition.table_axes()
     drafted = [point for point in points if isinstance(point, DraftedPoint)]
@@ -58,7 +62,17 @@ def build_exhibition(
         axis_ranges(definition),
         lineage.generation if lineage else 0,
         lineage.parents if lineage else (),
+        _progress(board, interval),
     )
+
+
+def _progress(board: Board, interval: float) -> SweepProgress | None:
+    """Return the progress of a sweep's command; None before it begins."""
+    if board.status is None:
+        return None
+    now = time.time()
+    forecast = Forecast(board, now)
+    return SweepProgress(board.status, forecast.share, board.counts.running, forecast.seconds_left, now, interval)
 
 
 def _lineage_settings(lineage: Lineage | None) -> list[tuple[str, str]]:

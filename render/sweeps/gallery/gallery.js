@@ -1,7 +1,8 @@
 (() => {
+  if (isFrameOfNewest) return;
   const $ = (id) => document.getElementById(id);
   const data = JSON.parse($("data").textContent), { axes, points } = data;
-  const { left, sections, neighbour, labels, several } = arranging(axes, points);
+  const { left, sections, neighbour, labels, several, renew } = arranging(axes, points);
   const byName = new Map(points.map(({ id }, number) => [id, number]));
   const byPlace = new Map(points.map(({ at }, number) => [at.join(), number]));
   const plural = (count, what) => `${count.toLocaleString("en")} ${what}${count === 1 ? "" : "s"}`;
@@ -34,18 +35,26 @@
     }
   }, { root: $("scroller"), rootMargin: "320px" });
 
-  /** Create a point's cell on the page; the link's address is for opening it in another tab. */
-  const cells = points.map(({ state, thumbnail, large: file, picture: whole }, number) => {
+  /** The points' cells on the page: links with a picture or words, and a caption. */
+  const cells = points.map((_, number) =>
+    element("div", { className: "cell" }, element("a", { title: full(number), tabIndex: -1 }, element("b"), element("span"))));
+
+  /** Show a point's state in its cell; the link's address is for opening it in another tab. */
+  function fillCell(number) {
+    const { state, thumbnail, large: file, picture: whole } = points[number], link = cells[number].firstElementChild;
     const source = thumbnail ?? file, words = { failed: "failed", waiting: "not dreamed yet" }[state] ?? "no picture to show";
     const inside = source === null ? element("b", { className: state }, words) : element("img", { alt: "", decoding: "async" });
     if (source !== null) {
       inside.dataset.src = source;
       near.observe(inside);
     }
-    const link = element("a", { title: full(number), tabIndex: -1 }, inside, element("span"));
-    if (file ?? whole) link.href = file ?? whole; else link.setAttribute("role", "link");
-    return element("div", { className: "cell" }, link);
-  });
+    link.firstElementChild.replaceWith(inside);
+    if (file ?? whole) {
+      link.href = file ?? whole;
+      link.removeAttribute("role");
+    } else link.setAttribute("role", "link");
+  }
+  points.forEach((_, number) => fillCell(number));
 
   const numberOf = (target) => cells.indexOf(target.closest?.(".cell"));
   const tools = $("tools-template").content.firstElementChild; // buttons on the current point
@@ -54,28 +63,54 @@
     $("said").textContent = text;
   }
 
-  // ---- Favourites
+  // ---- Ratings: stars, favourites, rejected points and notes
 
-  const favourites = new Favourites(data);
+  const ratings = new Ratings(data);
+  const starsText = (stars) => "★".repeat(stars);
 
-  function toggleFavourite(number) {
-    const kept = favourites.toggle(number), words = favourites.has(number) ? "a favourite" : "no favourite any more";
-    say(`${brief(number)} is ${words}${kept ? "" : "; this browser keeps it only while the page is open: export it"}`);
-    showFavourites();
-    if (view.favourites) update();
+  /** Return a rating in words. */
+  function ratingText({ stars, favourite, rejected, note }) {
+    const words = [stars ? plural(stars, "star") : "", favourite ? "favourite" : "", rejected ? "rejected" : "", note ? "has a note" : ""];
+    return words.filter(Boolean).join(", ");
   }
 
-  function showFavourites() {
-    cells.forEach((cell, number) => {
-      cell.classList.toggle("favourite", favourites.has(number));
-      name(number);
-    });
-    const count = favourites.numbers().length;
-    $("favourites").textContent = `★ ${plural(count, "favourite")}`;
+  function rate(number, changes) {
+    const isStored = ratings.set(number, changes), words = ratingText(ratings.of(number)) || "no stars, no favourite";
+    say(`${brief(number)}: ${words}${isStored ? "" : "; this browser keeps it only while the page is open: save the ratings"}`);
+    showRating(number);
+    showRatingControls();
+    // The order stays until the view is changed, so that a point that was rated stays under the eye.
+    if (left({ ...view, sort: null }, (at) => ratings.of(at)).includes(number) !== shown.includes(number)) update();
+  }
+
+  const toggleFavourite = (number) => rate(number, { favourite: !ratings.of(number).favourite });
+  const toggleRejected = (number) => rate(number, { rejected: !ratings.of(number).rejected });
+  /** Give stars; the same stars again take them away. */
+  const toggleStars = (number, stars) => rate(number, { stars: ratings.of(number).stars === stars ? 0 : stars });
+
+  function showRating(number) {
+    const { stars, favourite, rejected, note } = ratings.of(number), { classList, firstElementChild: { dataset } } = cells[number];
+    classList.toggle("favourite", favourite);
+    classList.toggle("rejected", rejected);
+    const marksText = [starsText(stars), note ? "✎" : ""].filter(Boolean).join(" ");
+    if (marksText) dataset.rating = marksText; else delete dataset.rating;
+    name(number);
+  }
+
+  function showRatings() {
+    cells.forEach((_, number) => showRating(number));
+    showRatingControls();
+  }
+
+  /** Update the controls that tell ratings. */
+  function showRatingControls() {
+    const count = ratings.numbers(({ favourite }) => favourite).length;
+    $("favourites").textContent = `♥ ${plural(count, "favourite")}`;
     $("favourites").setAttribute("aria-pressed", view.favourites);
     $("favourites").title = view.favourites ? "Show all points again" : "Show the favourites alone";
-    $("export").disabled = count === 0;
-    if (open >= 0) $("large-favourite").setAttribute("aria-pressed", favourites.has(open));
+    $("unrejected").setAttribute("aria-pressed", view.unrejected);
+    $("export").disabled = ratings.numbers(isRated).length === 0;
+    if (open >= 0) showLargeRating();
     showTags();
     showTools();
   }
@@ -83,24 +118,79 @@
   /** Return a point's name for screen readers. */
   function name(number) {
     const { state } = points[number], mark = marks.indexOf(number);
-    const more = [state === "done" ? "" : state, favourites.has(number) ? "favourite" : "", mark < 0 ? "" : `${"AB"[mark]} of the comparison`];
+    const more = [state === "done" ? "" : state, ratingText(ratings.of(number)), mark < 0 ? "" : `${"AB"[mark]} of the comparison`];
     cells[number].firstElementChild.ariaLabel = [full(number), ...more.filter(Boolean)].join(", ");
   }
 
+  /** Show a message, which a button may take back. */
+  function tell(text, isProblem = false, undo = null) {
+    $("message").hidden = false;
+    $("message").classList.toggle("problem", isProblem);
+    $("message-text").textContent = text;
+    $("message-undo").hidden = !undo;
+    $("message-undo").onclick = () => {
+      undo();
+      $("message").hidden = true;
+      showRatings();
+      update();
+    };
+  }
+  $("message-close").onclick = () => {
+    $("message").hidden = true;
+    cells[current]?.firstElementChild.focus();
+  };
+
   $("export").onclick = () => {
-    favourites.save();
+    flushNote();
+    saveFile(data.favourites.file, ratingsText(data, ratings), "application/yaml");
     say(`${data.favourites.file} is saved`);
   };
+  async function openRatings(file) {
+    const called = plainNote(file.name).slice(0, 80);
+    try {
+      if (file.size > LARGEST_FILE) throw new Error(`it is larger than ${LARGEST_FILE / 1e6} MB, which no file of ratings is`);
+      const entries = readRatings(await file.text(), data);
+      flushNote();
+      const { changed, undo } = ratings.merge(entries);
+      showRatings();
+      update();
+      tell(`${called}: ${plural(entries.length, "rating")} read, ${changed ? `${changed.toLocaleString("en")} changed here` : "nothing changed here"}`, false, changed ? undo : null);
+    } catch (error) {
+      tell(`${called}: ${error.message}`, true);
+    }
+  }
+  $("import").onclick = () => $("import-file").click();
+  $("import-file").onchange = () => {
+    const [file] = $("import-file").files;
+    if (file) openRatings(file);
+    $("import-file").value = "";
+  };
+  addEventListener("dragover", (event) => { if (event.dataTransfer?.types.includes("Files")) event.preventDefault(); });
+  addEventListener("drop", (event) => {
+    const [file] = event.dataTransfer?.files ?? [];
+    if (!file) return;
+    event.preventDefault();
+    openRatings(file);
+  });
   $("favourites").onclick = () => {
     view.favourites = !view.favourites;
-    showFavourites();
+    showRatingControls();
+    update();
+  };
+  $("unrejected").onclick = () => {
+    view.unrejected = !view.unrejected;
+    showRatingControls();
+    update();
+  };
+  $("stars").onchange = () => {
+    view.stars = $("stars").value === "" ? null : Number($("stars").value);
     update();
   };
   addEventListener("storage", (event) => {
-    if (event.key !== data.storage) return;
-    favourites.read();
-    showFavourites();
-    if (view.favourites) update();
+    if (event.key !== data.storage.ratings) return;
+    ratings.read();
+    showRatings();
+    if (view.favourites || view.unrejected || view.stars !== null) update();
   });
 
   // ---- The page: sections of points
@@ -147,8 +237,8 @@
 
   function lay() {
     const active = document.activeElement?.closest?.(".cell");
-    shown = left(view, (number) => favourites.has(number));
-    laid = sections(view, shown);
+    shown = left(view, (number) => ratings.of(number));
+    laid = sections(fitting(), shown);
     const parts = laid.map((section) => {
       const part = element("section");
       const size = section.flow?.length ?? section.rows.flatMap((row) => row.cells).filter((cell) => cell !== null).length;
@@ -158,12 +248,26 @@
     });
     $("grid").replaceChildren(...parts);
     $("none").hidden = shown.length > 0;
-    const states = ["failed", "waiting"].map((state) => [state, points.filter((point) => point.state === state).length]).filter(([, count]) => count);
-    const total = plural(points.length, "point");
-    $("count").textContent = [shown.length < points.length ? `${shown.length.toLocaleString("en")} of ${total}` : total, ...states.map(([state, count]) => `${count.toLocaleString("en")} ${state}`)].join(" · ");
+    showCount();
     if (!shown.includes(current)) rove(shown[0] ?? 0);
     if (active && active.isConnected) active.firstElementChild.focus();
     else if (active && shown.length) cells[current].firstElementChild.focus();
+  }
+
+  function showCount() {
+    const states = ["failed", "waiting"].map((state) => [state, points.filter((point) => point.state === state).length]).filter(([, count]) => count);
+    const total = plural(points.length, "point");
+    $("count").textContent = [shown.length < points.length ? `${shown.length.toLocaleString("en")} of ${total}` : total, ...states.map(([state, count]) => `${count.toLocaleString("en")} ${state}`)].join(" · ");
+  }
+
+  const narrow = matchMedia("(max-width: 720px)");
+  /** Return the largest width of a picture, px, with which so many columns fit beside their head. */
+  const roomFor = (columns) => Math.floor(($("scroller").clientWidth - lengthOf("--head") - (narrow.matches ? 20 : 32)) / columns);
+
+  /** Return the view as the screen has room for it: on a narrow one, too many columns become lines of pictures. */
+  function fitting() {
+    const columns = view.columns === null ? 0 : new Set(shown.map((number) => points[number].at[view.columns])).size;
+    return narrow.matches && columns && roomFor(columns) < $("size").min ? { ...view, columns: null } : view;
   }
 
   function rove(number) {
@@ -191,6 +295,7 @@
     $(id).onchange = () => {
       const before = view[id];
       view[id] = $(id).value === "" ? null : Number($(id).value);
+      if (id === "columns" && view.columns !== null) view.sort = null;
       // An axis has one direction: swap the axes.
       if (view[id] !== null && view[id] === view[other]) view[other] = before;
       showControls();
@@ -198,6 +303,26 @@
       if (!sized) fitSize();
     };
   }
+
+  $("sort").append(element("option", { value: "" }, "as the grid"), element("option", { value: RATING }, RATING),
+    ...all.filter((axis) => several[axis]).map((axis) => element("option", { value: axis }, axes[axis].name)));
+  let unsorted = null; // rows and columns before points were sorted
+  $("sort").onchange = () => {
+    const by = $("sort").value;
+    if (by !== "") {
+      // The order goes through all points: neither rows nor columns part them, until they are chosen again.
+      if (!view.sort) unsorted = { rows: view.rows, columns: view.columns };
+      Object.assign(view, { rows: null, columns: null, sort: { by: by === RATING ? RATING : Number(by), reversed: false } });
+    } else Object.assign(view, { sort: null }, unsorted ?? { rows: data.rows, columns: data.columns });
+    showControls();
+    update();
+    if (!sized) fitSize();
+  };
+  $("direction").onclick = () => {
+    view.sort = { ...view.sort, reversed: !view.sort.reversed };
+    showControls();
+    update();
+  };
 
   const menus = axes.map((axis, number) => {
     if (!several[number]) return null;
@@ -238,7 +363,10 @@
   });
 
   function showControls() {
-    for (const id of ["rows", "columns"]) $(id).value = view[id] ?? "";
+    for (const id of ["rows", "columns", "stars"]) $(id).value = view[id] ?? "";
+    $("sort").value = view.sort?.by ?? "";
+    $("direction").disabled = !view.sort;
+    $("direction").setAttribute("aria-pressed", Boolean(view.sort?.reversed));
     if ($("filter").value !== view.text) $("filter").value = view.text;
     for (const entry of menus) entry?.showMenu();
   }
@@ -252,9 +380,9 @@
     });
   };
   $("clear").onclick = () => {
-    Object.assign(view, { text: "", only: axes.map(() => null), favourites: false });
+    Object.assign(view, { text: "", only: axes.map(() => null), stars: null, favourites: false, unrejected: false });
     showControls();
-    showFavourites();
+    showRatingControls();
     update();
     $("filter").focus();
   };
@@ -271,13 +399,20 @@
     return lengthOf("--cell");
   }
 
-  /** Enlarge the pictures of a grid with few columns. */
+  /** Enlarge the pictures of a grid with few columns; on a narrow screen, make them as small as it takes. */
   function fitSize() {
     const usual = usualSize(), columns = Math.max(0, ...laid.map((section) => section.columns?.length ?? 0));
-    const room = columns ? Math.floor(($("scroller").clientWidth - lengthOf("--head") - 32) / columns / 8) * 8 : 0;
-    $("size").value = Math.min(Math.max(room, usual), 256);
+    const room = columns ? Math.floor(roomFor(columns) / 8) * 8 : 0;
+    $("size").value = Math.min(narrow.matches && columns ? room : Math.max(room, usual), 256);
     setSize();
   }
+  let width = innerWidth;
+  addEventListener("resize", () => {
+    if (innerWidth === width || !(narrow.matches || width <= 720)) return;
+    width = innerWidth;
+    lay();
+    if (!sized) fitSize();
+  });
   $("controls-toggle").onclick = () => {
     $("controls-toggle").setAttribute("aria-expanded", $("controls").classList.toggle("open"));
   };
@@ -342,6 +477,7 @@
 
   function show(number) {
     const { state, reason, size, seconds, picture: file, zoom, words, command: again, poster } = points[number];
+    flushNote();
     open = number;
     $("large-title").textContent = full(number);
     const place = shown.indexOf(number);
@@ -358,7 +494,8 @@
       $(id).hidden = !address;
       if (address) $(id).href = address;
     }
-    $("large-favourite").setAttribute("aria-pressed", favourites.has(number));
+    showLargeRating();
+    $("large-note").value = ratings.of(number).note;
     $("large-mark").setAttribute("aria-pressed", marks.includes(number));
     document.title = `${brief(number)} · ${title}`;
     if (!$("large").open) {
@@ -398,8 +535,39 @@
   $("previous").onclick = () => step(-1);
   $("next").onclick = () => step(1);
   $("large-favourite").onclick = () => toggleFavourite(open);
+  $("large-rejected").onclick = () => toggleRejected(open);
+  for (const button of document.querySelectorAll("#large [data-stars]")) button.onclick = () => toggleStars(open, Number(button.dataset.stars));
+
+  function showLargeRating() {
+    const { stars, favourite, rejected, note } = ratings.of(open);
+    for (const button of document.querySelectorAll("#large [data-stars]")) {
+      button.classList.toggle("lit", Number(button.dataset.stars) <= stars);
+      button.setAttribute("aria-pressed", Number(button.dataset.stars) === stars);
+    }
+    $("large-favourite").setAttribute("aria-pressed", favourite);
+    $("large-rejected").setAttribute("aria-pressed", rejected);
+    if (document.activeElement !== $("large-note")) $("large-note").value = note;
+  }
+
+  let noted = -1, noteTimer = 0; // point whose note has been changed and not stored
+  function flushNote() {
+    clearTimeout(noteTimer);
+    const number = noted, note = plainNote($("large-note").value).trim().slice(0, LONGEST_NOTE);
+    noted = -1;
+    if (number >= 0 && note !== ratings.of(number).note) rate(number, { note });
+  }
+  $("large-note").maxLength = LONGEST_NOTE;
+  $("large-note").oninput = () => {
+    noted = open;
+    clearTimeout(noteTimer);
+    noteTimer = setTimeout(flushNote, 400);
+  };
+  $("large-note").onblur = flushNote;
+  addEventListener("pagehide", flushNote);
+
   $("large-mark").onclick = () => mark(open);
   $("large").addEventListener("close", () => {
+    flushNote();
     const last = open;
     open = -1;
     document.title = title;
@@ -475,9 +643,10 @@
   function showTags() {
     if (marks.length < 2) return;
     pair.panes.forEach((pane, place) => {
-      const button = pane.querySelector(".tag button");
+      const button = pane.querySelector(".tag button"), { stars, favourite, rejected } = ratings.of(marks[place]);
       pane.querySelector(".tag span").textContent = `${"AB"[place]}: ${brief(marks[place])}`;
-      button.setAttribute("aria-pressed", favourites.has(marks[place]));
+      pane.querySelector(".tag i").textContent = [starsText(stars), rejected ? "rejected" : ""].filter(Boolean).join(" ");
+      button.setAttribute("aria-pressed", favourite);
       button.ariaLabel = `${"AB"[place]} is a favourite`;
       button.onclick = () => toggleFavourite(marks[place]);
     });
@@ -558,7 +727,7 @@
     const words = new URLSearchParams(location.hash.slice(1));
     Object.assign(view, viewOf(words, data));
     showControls();
-    showFavourites();
+    showRatings();
     lay();
     const pairOf = words.getAll("compare").map((id) => byName.get(id)).filter((number) => number !== undefined);
     const number = byName.get(words.get("point"));
@@ -587,8 +756,9 @@
   }
   /** Update the buttons on a point to its state, also after a key press. */
   function showTools() {
-    const number = numberOf(tools);
-    tools.querySelector("[data-tool=favourite]").setAttribute("aria-pressed", favourites.has(number));
+    const number = numberOf(tools), { favourite, rejected } = ratings.of(number);
+    tools.querySelector("[data-tool=favourite]").setAttribute("aria-pressed", favourite);
+    tools.querySelector("[data-tool=reject]").setAttribute("aria-pressed", rejected);
     tools.querySelector("[data-tool=mark]").setAttribute("aria-pressed", marks.includes(number));
   }
   $("grid").addEventListener("pointerover", (event) => { if (event.pointerType !== "touch") bring(event); });
@@ -602,7 +772,7 @@
     if (number < 0 || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     if (!tool) return enlarge(number);
-    if (tool === "favourite") toggleFavourite(number); else mark(number);
+    ({ favourite: toggleFavourite, reject: toggleRejected, mark })[tool](number);
     tools.remove();
     if (cells[number].isConnected && !comparing) cells[number].firstElementChild.focus();
     bring({ target: cells[number] });
@@ -610,19 +780,33 @@
 
   const MOVES = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "PageUp", "PageDown", "Home", "End"];
 
+  /** Rate a point by a key; return false for other keys. Digits count by their place where they are typed with Shift, too. */
+  function keyOfRating(event, number) {
+    const key = event.key.toLowerCase();
+    const digit = /^[0-5]$/.test(key) ? key : "+-=/?".includes(key) ? undefined : /^Digit([0-5])$/.exec(event.code)?.[1];
+    if (digit !== undefined) rate(number, { stars: Number(digit) });
+    else if (key !== "f" && key !== "x") return false;
+    else if (!event.repeat) (key === "f" ? toggleFavourite : toggleRejected)(number);
+    return true;
+  }
+
   function keyOfPair(event) {
     if (event.target === $("divider")) {
       const to = { ArrowLeft: split - 0.02, ArrowDown: split - 0.02, ArrowRight: split + 0.02, ArrowUp: split + 0.02, PageDown: split - 0.1, PageUp: split + 0.1, Home: 0, End: 1 }[event.key];
       if (to !== undefined && !event.shiftKey) return divide(to), true;
     }
+    if (keyOfRating(event, marks[event.shiftKey ? 1 : 0])) return true;
     if (event.key === "s") return swipe(!swiping), true;
-    if (event.key === "x") return exchange(), true;
+    if (event.key === "e") return exchange(), true;
     return pair.key(event, true);
   }
 
   function keyOfLarge(event) {
+    if (event.target === $("large-note")) return event.key === "Escape" && ($("large-stage").focus(), true);
     if (event.target.matches("select")) return false;
-    if (event.key === "f") return toggleFavourite(open), true;
+    if (keyOfRating(event, open)) return true;
+    if (event.key === "n") return $("large-note").focus(), true;
+    if (event.key === "d") return download.open("open"), true;
     if (event.key === "c") return mark(open), true;
     if (event.shiftKey || !MOVES.includes(event.key)) return large.key(event, event.shiftKey);
     if (event.target.closest("pre, aside summary") || (event.target.closest("aside") && /Page|Home|End/.test(event.key))) return false;
@@ -644,9 +828,11 @@
       menu.firstElementChild.focus();
       return true;
     }
+    if (event.key === "d") return download.open("chosen"), true;
     const number = numberOf(event.target);
     if (number < 0) return false;
-    if (event.key === "f") return toggleFavourite(number), true;
+    if (keyOfRating(event, number)) return true;
+    if (event.key === "n") return enlarge(number), $("large-note").focus(), true;
     if (event.key === "c") return mark(number), true;
     if (event.key === "Enter" && !event.target.closest("button")) return enlarge(number), true;
     if (!MOVES.includes(event.key)) return false;
@@ -656,10 +842,45 @@
   }
 
   addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || $("keys").open || $("take").open) return;
+    if (event.key === "?" && !event.target.matches("input, textarea")) {
+      event.preventDefault();
+      return $("keys").showModal();
+    }
     const handled = $("pair").open ? keyOfPair(event) : $("large").open ? keyOfLarge(event) : keyOfPage(event);
     if (handled) event.preventDefault();
   });
+
+  // ---- Files to take away, and what is new
+
+  const download = new Download(
+    { dialog: $("take"), which: $("take-which"), zip: $("take-zip"), list: $("take-list"), folder: $("take-folder"), how: $("take-how"), count: $("take-count"), links: $("take-links") },
+    data, { chosen: () => ratings.numbers(isChosen), shown: () => shown, open: () => (open < 0 ? [] : [open]) }, brief);
+  $("take-open").onclick = () => download.open("chosen");
+  $("large-take").onclick = () => download.open("open");
+  $("keys-open").onclick = () => $("keys").showModal();
+  for (const dialog of [$("take"), $("keys")]) dialog.querySelector(".close").onclick = () => dialog.close();
+
+  /** Show what has changed since the page was opened; return false if it has other points, which takes another page. */
+  function takeNewest(newest) {
+    const place = ({ id, at }) => `${id} ${at}`;
+    const isSame = newest.identity === data.identity && newest.points.length === points.length && JSON.stringify(newest.axes) === JSON.stringify(axes) &&
+      newest.points.every((point, number) => place(point) === place(points[number]));
+    if (!isSame) return false;
+    const changed = newest.points.flatMap((point, number) =>
+      ["state", "reason", "picture", "large", "thumbnail", "zoom", "seconds"].some((key) => point[key] !== points[number][key]) ? [number] : []);
+    for (const number of changed) {
+      Object.assign(points[number], newest.points[number]);
+      fillCell(number);
+      name(number);
+    }
+    renew(changed);
+    showCount();
+    if (changed.includes(open)) show(open);
+    if (comparing && changed.some((number) => marks.includes(number))) showPair();
+    return true;
+  }
+  new Progress({ bar: $("progress-bar"), fill: $("progress-fill"), text: $("progress-text"), reload: $("progress-reload") }, data, takeNewest);
 
   // ---- The beginning
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import html
 import statistics
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from render.config.formats import FORMATS
 from render.export.picture import write_whole
 from render.pages.templates import fill, script_json, table_rows
 from render.sweeps.axes.definition import POINT, axis_index, axis_names, point_label
 from render.sweeps.gallery.exhibition import Exhibition, ShownPoint
 from render.sweeps.gallery.favourite_facts import BREED_CONFIG
-from render.sweeps.gallery.make_commands import FAVOURITES
+from render.sweeps.gallery.make_commands import RATINGS
 from render.system.version import __version__
 from render.terminal.text import encoded
 
@@ -86,10 +88,14 @@ def _address(path: str) -> str:
 
 def _data(exhibition: Exhibition, names: list[str]) -> dict[str, Any]:
     """Return the data that the page's scripts read."""
-    identity = hashlib.sha256(encoded("\n".join([exhibition.title, *(axis.key for axis in exhibition.axes)])))
+    keys_text = "\n".join([exhibition.title, *(axis.key for axis in exhibition.axes)])
+    identity = hashlib.sha256(encoded(keys_text)).hexdigest()[:16]
     return {
         "title": exhibition.title,
-        "storage": f"favourites of {identity.hexdigest()[:16]}",
+        "identity": identity,
+        # Pages of earlier versions stored favourites alone.
+        "storage": {"ratings": f"ratings of {identity}", "favourites": f"favourites of {identity}"},
+        "progress": None if exhibition.progress is None else asdict(exhibition.progress),
         "axes": [
             {"key": axis.key, "name": name, "values": [value.label for value in axis.values]}
             for axis, name in zip(exhibition.axes, names, strict=True)
@@ -97,9 +103,9 @@ def _data(exhibition: Exhibition, names: list[str]) -> dict[str, Any]:
         "rows": exhibition.rows,
         "columns": exhibition.columns,
         "favourites": {
-            "file": FAVOURITES,
-            "command": exhibition.favourites_command or f"make sweep conf=poster sweep.points={FAVOURITES}",
-            "breed": f"make sweep conf={BREED_CONFIG} from={FAVOURITES}",
+            "file": RATINGS,
+            "command": exhibition.favourites_command or f"make sweep conf=poster sweep.points={RATINGS}",
+            "breed": f"make sweep conf={BREED_CONFIG} from={RATINGS}",
             "version": __version__,
             "generation": exhibition.generation,
             "shared": exhibition.shared_words,
@@ -139,6 +145,7 @@ def _point(shown: ShownPoint, number: int) -> dict[str, Any]:
         "at": shown.value_indices,
         "state": shown.state,
         "reason": shown.reason,
+        "isFolder": _is_folder(shown.picture),
         "size": shown.size,
         "seconds": shown.seconds,
         "words": shown.words,
@@ -146,3 +153,8 @@ def _point(shown: ShownPoint, number: int) -> dict[str, Any]:
         "command": shown.command,
         "poster": shown.poster_command,
     } | {key: None if path is None else quote(path) for key, path in files.items()}
+
+
+def _is_folder(picture: str | None) -> bool:
+    """Return whether a picture is a directory of files."""
+    return picture is not None and any(picture.endswith(form.ending) for form in FORMATS.values() if form.directory)

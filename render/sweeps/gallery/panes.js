@@ -161,8 +161,7 @@ class Panes {
   /** Apply a key to the pictures; return false if it does nothing. `move` is true if arrow keys move the pictures. */
   key({ key }, move) {
     const step = 60, moves = { ArrowLeft: [step, 0], ArrowRight: [-step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] };
-    if (key === "0") this.fit();
-    else if (key === "1") this.pixels();
+    if (key === "z") this.zoom === 1 ? this.pixels() : this.fit();
     else if (key === "+" || key === "=") this.zoomBy(1.25);
     else if (key === "-") this.zoomBy(0.8);
     else if (move && key in moves) this.moveBy(...moves[key]);

@@ -1,3 +1,6 @@
+/** Return a text as a file name that every system takes. */
+const safeName = (text) => text.replace(/[\/\\:*?"<>|\u0000-\u001f]/g, "_");
+
 /** Dialog that downloads the pictures of several points: as one ZIP file, one by one, or as a list for other programs. */
 class Download {
   /**
@@ -14,18 +17,24 @@ class Download {
     list.onclick = () => saveFile("chosen.txt", this.files().map(({ path }) => `${path}\n`).join(""), "text/plain");
     dialog.addEventListener("close", () => { this.running = null; });
     elements.how.textContent = this.isOnDisk
-      ? `A page on a disk may not read the files beside it. For the ZIP file, the browser asks for the folder ${title}: choose it, and the file is made here; nothing is sent anywhere.`
+      ? `A page on a disk may not read the files beside it. To save them, the browser asks for the folder ${title}: choose it. Nothing is sent anywhere.`
       : "The pictures are fetched from this server, one after another.";
   }
 
-  /** Return {name, path, address, isFolder, whole} of each picture that can be downloaded. */
+  /**
+   * Return the picture of a point as {number, name, path, address, isFolder}, or null if it has none: the name that it is saved
+   * under, its path in the sweep's folder, and the address of a file, which for a folder is that of a smaller picture, or null.
+   */
+  file(number) {
+    const { id, picture, large, isFolder } = this.points[number], address = (isFolder ? large : picture) ?? large;
+    if (!picture && !large) return null;
+    const ending = /\.[A-Za-z0-9]{1,8}$/.exec(address ?? "")?.[0] ?? "";
+    return { number, name: `${safeName(id)}${ending}`, path: decodeURIComponent(picture ?? large), address, isFolder };
+  }
+
+  /** Return the pictures of the points that are chosen. */
   files() {
-    return this.choices[this.elements.which.value]().flatMap((number) => {
-      const { id, picture, large, isFolder } = this.points[number], address = (isFolder ? large : picture) ?? large;
-      if (!picture && !large) return [];
-      const ending = /\.[A-Za-z0-9]{1,8}$/.exec(address ?? "")?.[0] ?? "";
-      return [{ number, name: `${id.replace(/[\/\\:*?"<>|\u0000-\u001f]/g, "_")}${ending}`, path: decodeURIComponent(picture ?? large), address, isFolder }];
-    });
+    return this.choices[this.elements.which.value]().map((number) => this.file(number)).filter(Boolean);
   }
 
   open(which) {
@@ -38,6 +47,7 @@ class Download {
     const { links, count, zip, list } = this.elements, files = this.files(), folders = files.filter(({ isFolder }) => isFolder).length;
     const nothing = this.choices[this.elements.which.value]().length ? "None of these points has a picture yet." : "No point is chosen: give points 4 stars or more, or make them favourites.";
     count.textContent = files.length ? `${files.length.toLocaleString("en")} picture${files.length === 1 ? "" : "s"}${folders ? `; ${folders} of them are folders, of which the ZIP file has a smaller picture, the list the whole` : ""}` : nothing;
+    zip.textContent = files.length === 1 ? "Save the picture" : "One ZIP file";
     zip.disabled = list.disabled = !files.length;
     links.replaceChildren(...files.map(({ number, name, address, path }) => {
       const line = document.createElement("li"), link = document.createElement("a");
@@ -75,7 +85,7 @@ class Download {
     });
   }
 
-  /** Collect the pictures and save the ZIP file, unless the dialog is closed or another attempt begins. */
+  /** Collect the pictures and save them, several as a ZIP file, unless the dialog is closed or another attempt begins. */
   async pack(contentOf) {
     const { count, zip } = this.elements, files = this.files(), attempt = this.running = {}, contents = [];
     zip.disabled = true;
@@ -85,10 +95,13 @@ class Download {
         contents.push([file.name, await contentOf(file)]);
         if (this.running !== attempt) return;
       }
-      count.textContent = "writing the ZIP file";
-      const content = await archive(contents);
-      if (this.running !== attempt) return;
-      saveFile(`${this.title.replace(/[\/\\:*?"<>|\u0000-\u001f]/g, "_").slice(0, 80)}.zip`, content, "application/zip");
+      if (files.length === 1) saveFile(...contents[0], contents[0][1].type);
+      else {
+        count.textContent = "writing the ZIP file";
+        const content = await archive(contents);
+        if (this.running !== attempt) return;
+        saveFile(`${safeName(this.title).slice(0, 80)}.zip`, content, "application/zip");
+      }
       count.textContent = `${files.length.toLocaleString("en")} picture${files.length === 1 ? " is" : "s are"} saved`;
     } catch (error) {
       count.textContent = `Nothing was saved: ${error.message}`;

@@ -490,10 +490,7 @@
     $("settings").append(...facts.filter(([, value]) => value).map(([key, value]) => row(key, value)));
     $("settings").append(...parentRows(number));
     $("commands").replaceChildren(...command("Make it again", again, 1), ...command("Make it as a print", poster, 2));
-    for (const [id, address] of [["large-file", file ?? points[number].large], ["large-deep", zoom]]) {
-      $(id).hidden = !address;
-      if (address) $(id).href = address;
-    }
+    showFiles(number);
     showLargeRating();
     $("large-note").value = ratings.of(number).note;
     $("large-mark").setAttribute("aria-pressed", marks.includes(number));
@@ -504,6 +501,18 @@
       $("large-stage").focus();
     }
     large.draw();
+  }
+
+  /** Show the links to a point's files. A server's files are saved by their link; a page on a disk may only open its own. */
+  function showFiles(number) {
+    const { picture: whole, large: file, zoom } = points[number], taken = download.file(number);
+    const address = download.isOnDisk ? whole ?? file : taken?.address;
+    for (const [id, to] of [["large-file", address], ["large-deep", zoom]]) {
+      $(id).hidden = !to;
+      if (to) $(id).href = to;
+    }
+    $("large-take").hidden = !taken || !download.isOnDisk;
+    if (!download.isOnDisk && taken) Object.assign($("large-file"), { download: taken.name, textContent: "Download", title: "Download (D)", target: "" });
   }
 
   function go(number) {
@@ -806,7 +815,7 @@
     if (event.target.matches("select")) return false;
     if (keyOfRating(event, open)) return true;
     if (event.key === "n") return $("large-note").focus(), true;
-    if (event.key === "d") return download.open("open"), true;
+    if (event.key === "d") return [$("large-take"), $("large-file")].find(({ hidden }) => !hidden)?.click(), true;
     if (event.key === "c") return mark(open), true;
     if (event.shiftKey || !MOVES.includes(event.key)) return large.key(event, event.shiftKey);
     if (event.target.closest("pre, aside summary") || (event.target.closest("aside") && /Page|Home|End/.test(event.key))) return false;

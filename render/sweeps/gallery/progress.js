@@ -53,7 +53,7 @@ class Progress {
     const since = new Date(1000 * this.progress?.time).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
     const words = isOld ? `no news since ${since}: it may have been broken off; the same command goes on`
       : !this.isGoing ? (share < 1 ? `${state}: the same command goes on` : "")
-        : [running ? `${running.toLocaleString("en")} being dreamed` : "", left === null ? "time left not known yet" : left - this.age > 1 ? `about ${spanText(left - this.age)} left` : "about to finish"].filter(Boolean).join(" · ");
+        : [running ? `${running.toLocaleString("en")} being dreamed` : "", left === null ? "time left not known yet" : left - this.age >= 1 ? `about ${spanText(left - this.age)} left` : "about to finish"].filter(Boolean).join(" · ");
     const line = [`${percent} %`, words, reload.hidden ? "" : "there are other points now"].filter(Boolean).join(" · ");
     if (text.textContent !== line) text.textContent = line;
   }

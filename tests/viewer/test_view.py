@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -416,3 +417,86 @@ def test_a_directory_that_is_no_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("[]")
     with pytest.raises(UserError, match="no run directory"):
         LiveRun(tmp_path)
+
+
+# ---- Progress and finished pictures
+
+
+def says_progress(directory: Path, **changes: object) -> None:
+    """Write the progress file of a run that is going on."""
+    facts = {"octave": 2, "octaves": 3, "step": 4, "steps": 10, "share": 0.4, "worked": 0.4, "rate": 1.5, "left": 200.0}
+    (directory / "progress.json").write_text(json.dumps(facts | {"time": time.time()} | changes))
+
+
+def test_a_run_that_is_going_on_says_how_much_is_left(tmp_path: Path) -> None:
+    job = LiveJob(tmp_path / "run", (40, 50), (80, 100), (160, 200))
+    run = LiveRun(tmp_path / "run")
+    assert (run.status()["progress"], run.status()["words"]) == (None, "waiting for the first checkpoint")
+    says_progress(job.directory, octave=1)
+    assert run.status()["words"] == ("octave 1 of 3, step 4 of 10, about 3 min 20 s left, waiting for the first checkpoint")
+    job.save(0, 2, smooth(40, 50))
+    says_progress(job.directory)
+    status = run.status()
+    assert status["progress"] == {"share": 0.4, "left": pytest.approx(200, abs=3)}
+    assert status["words"].startswith("octave 2 of 3, step 4 of 10, about 3 min 20 s left, saved ")
+    # It counts down between two reports.
+    says_progress(job.directory, time=time.time() - 60)
+    assert run.status()["progress"]["left"] == pytest.approx(140, abs=3)
+    says_progress(job.directory, left=None)
+    assert run.status()["words"].startswith("octave 2 of 3, step 4 of 10, saved ")
+    # What a killed run has left, or nobody could have written, says nothing.
+    for changes in ({"time": time.time() - 3600}, {"share": 7}, {"left": "soon"}, {"octave": -1}):
+        says_progress(job.directory, **changes)
+        assert run.status()["progress"] is None, changes
+        assert run.status()["words"].startswith("octave 1 of 3, step 2 of 3, saved ")
+    says_progress(job.directory)
+    job.save(2, 3, smooth(160, 200))
+    job.finish()
+    assert (run.status()["progress"], run.status()["words"]) == (None, "finished")
+
+
+def test_finished_pictures_are_downloaded_whole_or_from_where_it_broke_off(tmp_path: Path) -> None:
+    job = LiveJob(tmp_path / "run", (40, 50))
+    job.save(0, 3, smooth(40, 50))
+    content = os.urandom(3_000_000)
+    (job.directory / "dream.tif").write_bytes(content)
+    (job.directory / "dream é.png").write_bytes(b"png")
+    (job.directory / "dream-zoom").mkdir()
+    (tmp_path / "secret").write_text("secret")
+    (job.directory / "link.png").symlink_to(tmp_path / "secret")
+    entry = {"sha256": "", "style": ""}
+    names = ("dream é.png", "dream.tif", "dream-zoom", "link.png", "gone.png")
+    job.record |= {"picture": "dream.tif", "pictures": dict.fromkeys(names, entry)}
+    job.says("running")
+    run = LiveRun(job.directory)
+    with served(run) as server:
+        assert run.status()["pictures"] == []
+        assert get(server, "/pictures/0")[0] == 404
+        job.finish()
+        assert run.status()["pictures"] == [{"name": "dream.tif", "size": 3_000_000}, {"name": "dream é.png", "size": 3}]
+        assert get(server, "/pictures/0") == (200, content)
+        assert get(server, "/pictures/0", Range="bytes=2999990-") == (206, content[-10:])
+        assert get(server, "/pictures/0", Range="bytes=3000000-")[0] == 416
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
+        connection.request("HEAD", "/pictures/1")
+        answer = connection.getresponse()
+        assert answer.read() == b""
+        assert answer.headers["Content-Disposition"] == "attachment; filename*=UTF-8''dream%20%C3%A9.png"
+        assert answer.headers["Content-Length"] == "3"
+        connection.close()
+        for address in ("/pictures/2", "/pictures/9", "/pictures/", "/pictures/-1", "/pictures/0/", "/pictures/dream.tif"):
+            status, body = get(server, address)
+            assert (status, b"secret" in body) == (404, False), address
+        assert get(server, "/pictures/0", Host=f"elsewhere.example:{server.server_port}")[0] == 403
+
+
+def test_names_that_leave_the_run_directory_are_no_pictures(tmp_path: Path) -> None:
+    job = LiveJob(tmp_path / "run", (40, 50))
+    job.save(0, 3, smooth(40, 50))
+    job.finish()
+    (tmp_path / "secret").write_text("secret")
+    run = LiveRun(job.directory)
+    for name in ("../secret", str(tmp_path / "secret"), "..", ".", "", "canvas/../../secret"):
+        job.record |= {"picture": name}
+        job.says("finished")
+        assert run.status()["pictures"] == [], name

@@ -9,6 +9,7 @@ import base64
 import io
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,6 +109,23 @@ def test_the_film_s_file_is_played_from_the_frame_that_is_shown(
         difference = pixels_of(page, "#video").astype(int) - frame(number)
         assert np.abs(difference[8:-8, 8:-8]).mean() < 10
         assert page.complaints == []
+
+
+def test_a_finished_film_can_be_downloaded(page: browser.Page, tmp_path: Path) -> None:
+    film = TinyFilm(tmp_path / "film")
+    film.finish()
+    (tmp_path / "downloads").mkdir()
+    with shown(film) as server:
+        page.open(server.url)
+        until_frame(page, 0)
+        page.ask("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path / "downloads"))
+        page.key("d")
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "downloads" / "zoom.mp4").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert (tmp_path / "downloads" / "zoom.mp4").read_bytes() == (film.directory / "zoom.mp4").read_bytes()
+    assert page.complaints == []
 
 
 def test_a_film_that_no_browser_plays_is_played_by_its_pictures(page: browser.Page, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -28,7 +29,7 @@ from render.viewer.live_run import LiveRun
 from tests.support import browser
 from tests.support.http_server import answering
 from tests.support.live_run import LiveJob, smooth
-from tests.viewer.test_view import JPEG_LEVELS, served
+from tests.viewer.test_view import JPEG_LEVELS, says_progress, served
 
 FACTS = ViewerFacts(
     "hubble <b>&amp;</b>",
@@ -394,6 +395,51 @@ def test_a_run_is_followed_from_nothing_to_its_end(
         assert np.abs(stage[where] - part).max() <= JPEG_LEVELS
         assert page.complaints == []
         assert all(url.startswith((server.url, "data:")) for url in page.requests)
+
+
+def test_a_run_shows_how_much_is_left_and_offers_its_pictures_at_the_end(
+    page: browser.Page, script: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_POLL_MS", 300)
+    job = LiveJob(tmp_path / "run", SHAPE)
+    job.save(0, 1, smooth(*SHAPE))
+    says_progress(job.directory, share=0.4, left=200.0)
+    with served(LiveRun(job.directory), script) as server:
+        page.open(server.url)
+        page.until("document.querySelector('#state').textContent.includes('about 3 min')")
+        page.until("document.querySelector('#progress').getAttribute('aria-valuenow') === '40'")
+        stage, bar = page.box("#stage"), page.box("#progress div")
+        assert bar[2] == pytest.approx(0.4 * stage[2], abs=1)
+        shown(page, "progress")
+        assert not page.run("document.querySelector('#download').checkVisibility()")
+        (job.directory / "dream.tif").write_bytes(b"tiff" * 1000)
+        (job.directory / "dream.png").write_bytes(b"png")
+        entry = {"sha256": "", "style": ""}
+        job.record |= {"picture": "dream.tif", "pictures": {"dream.png": entry, "dream.tif": entry}}
+        job.finish()
+        page.until("document.querySelector('#download').checkVisibility()")
+        assert not page.run("document.querySelector('#progress').checkVisibility()")
+        page.key("?")
+        files = page.run(
+            "[...document.querySelectorAll('#files tr')].map((row) => [row.cells[0].innerText, row.cells[1].innerText])"
+        )
+        assert files == [["dream.tif", "4 kB"], ["dream.png", "3 bytes"]]
+        shown(page, "finished")
+        (tmp_path / "downloads").mkdir()
+        page.ask("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path / "downloads"))
+        page.key("d")
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "downloads" / "dream.tif").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert (tmp_path / "downloads" / "dream.tif").read_bytes() == b"tiff" * 1000
+        assert contrast(page, "#download") >= 4.5
+        page.resize(390, 844)
+        shown(page, "narrow-finished")
+        x, _, width, _ = page.box("#download")
+        assert x >= 0
+        assert x + width <= 390
+        assert page.complaints == []
 
 
 def test_a_run_is_compared_with_its_source(page: browser.Page, script: bytes, tmp_path: Path, source: np.ndarray) -> None:

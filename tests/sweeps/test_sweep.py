@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from render.config.compose import load_config
-from render.sweeps.gallery.exhibition import Exhibition
+from render.sweeps.gallery.exhibition import Exhibition, SweepProgress
 from render.sweeps.gallery.gallery_page import write_gallery
 from render.sweeps.monitor.board import Board
 from render.sweeps.monitor.event_log import EVENTS, Event, last_command, read_events
@@ -314,9 +314,11 @@ def test_a_page_that_cannot_be_written_for_a_while_stops_nothing(tmp_path: Path,
     from render.sweeps.sweep import sweep
 
     written: list[Path] = []
+    told: list[SweepProgress | None] = []
 
     def write(home: Path, exhibition: Exhibition) -> Path:
         written.append(home)
+        told.append(exhibition.progress)
         if len(written) == 1:
             raise UserError("index.html cannot be written (No space left on device): free some space")
         return write_gallery(home, exhibition)
@@ -327,6 +329,12 @@ def test_a_page_that_cannot_be_written_for_a_while_stops_nothing(tmp_path: Path,
     assert sweep("preview", [*SMALL, "objective.terms=[mixed0]", "seed=1,2", INLINE, "quiet=true"]) == 0
     assert len(written) > 1
     assert (tmp_path / "night" / "index.html").exists()
+    # The page tells the progress from the beginning to the end.
+    first, last = told[0], told[-1]
+    assert first is not None
+    assert last is not None
+    assert (first.state, first.share < 0.5) == ("running", True)
+    assert (last.state, last.share, last.running, last.seconds_left) == ("finished", 1.0, 0, 0.0)
 
 
 def test_a_point_whose_directory_is_not_its_own_says_what_to_do_about_it(tmp_path: Path, command):

@@ -13,7 +13,7 @@
    the `renderer.py` in the worker's process. Large points get all workers.
 4. Every event of a point goes through `sweep_reporter.py` to `events.jsonl` (`monitor/event_log.py`) and the `Board`;
    `monitor/forecast.py` estimates from it what is left. The screen and `status` show both.
-5. `breeding/generation.py` makes the points of a sweep with favourites: mutated and crossed, recorded in `sweep.json`.
+5. `breeding/generation.py` makes the points of a sweep from chosen ones: mutated and crossed, recorded in `sweep.json`.
 6. `gallery/exhibition_builder.py` collects the points' pictures, from which `sheet.py` draws contact sheets and
    `gallery_page.py` writes the page. `single_sheet.py` draws a sheet of a given width from what lies on the disk.
 """

@@ -246,6 +246,7 @@ _POINTS = (b"- {step_size: 2, seed: 1}\n- {objective.terms: [mixed4]}\n", b"eyes
 _FAVOURITES = (
     b'version: "1"\ngeneration: 1\nshared: {image: "me.jpg"}\nranges: {step_size: [1, 4]}\n'
     b'points:\n- {step_size: "2"}\n- {objective: eyes}\nprints:\n- {step_size: "2", octaves.count: "9"}\n'
+    b'sweep: {"id": "1a2b", "title": "grid"}\nratings:\n- {"point": "eyes-1", "stars": 5, "note": "good"}\n'
 )
 _XMP = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'

@@ -876,8 +876,8 @@
     const isSame = newest.identity === data.identity && newest.points.length === points.length && JSON.stringify(newest.axes) === JSON.stringify(axes) &&
       newest.points.every((point, number) => place(point) === place(points[number]));
     if (!isSame) return false;
-    const changed = newest.points.flatMap((point, number) =>
-      ["state", "reason", "picture", "large", "thumbnail", "zoom", "seconds"].some((key) => point[key] !== points[number][key]) ? [number] : []);
+    const isChanged = (point, number) => Object.keys(point).some((key) => !Array.isArray(point[key]) && point[key] !== points[number][key]);
+    const changed = newest.points.flatMap((point, number) => (isChanged(point, number) ? [number] : []));
     for (const number of changed) {
       Object.assign(points[number], newest.points[number]);
       fillCell(number);

@@ -16,7 +16,7 @@ from render.pages.templates import fill, script_json, table_rows
 from render.sweeps.axes.definition import POINT, axis_index, axis_names, point_label
 from render.sweeps.gallery.exhibition import Exhibition, ShownPoint
 from render.sweeps.gallery.favourite_facts import BREED_CONFIG
-from render.sweeps.gallery.make_commands import RATINGS
+from render.sweeps.gallery.make_commands import FAVOURITES
 from render.system.version import __version__
 from render.terminal.text import encoded
 
@@ -103,9 +103,10 @@ def _data(exhibition: Exhibition, names: list[str]) -> dict[str, Any]:
         "rows": exhibition.rows,
         "columns": exhibition.columns,
         "favourites": {
-            "file": RATINGS,
-            "command": exhibition.favourites_command or f"make sweep conf=poster sweep.points={RATINGS}",
-            "breed": f"make sweep conf={BREED_CONFIG} from={RATINGS}",
+            "file": FAVOURITES,
+            "command": exhibition.favourites_command or f"make sweep conf=poster sweep.points={FAVOURITES}",
+            "purpose": "This dreams them as prints:",
+            "breed": f"make sweep conf={BREED_CONFIG} from={FAVOURITES}",
             "version": __version__,
             "generation": exhibition.generation,
             "shared": exhibition.shared_words,

@@ -14,8 +14,8 @@ from render.config.octave_settings import listed_octaves
 from render.config.schema import Config, picture_bleed, picture_width
 from render.config.validation import MAX_OCTAVES
 
-#: File of ratings that a gallery saves, and `sweep.points` and `from` read.
-RATINGS = "ratings.yaml"
+#: File of ratings that a gallery saves; `sweep.points` and `from` read the favourites in it.
+FAVOURITES = "ratings.yaml"
 
 #: Root config of a print.
 _PRINT_CONFIG = "poster"
@@ -94,7 +94,7 @@ def favourites_as_prints(points: Sequence[tuple[Sequence[str], Config, tuple[int
     ]
     command_words = common if differ or not counts else _with_count(common, counts[0])
     return FavouritePrints(
-        make_command("sweep", [f"conf={_PRINT_CONFIG}", f"sweep.points={RATINGS}", *command_words]), tuple(file_words)
+        make_command("sweep", [f"conf={_PRINT_CONFIG}", f"sweep.points={FAVOURITES}", *command_words]), tuple(file_words)
     )
 
 

@@ -20,7 +20,7 @@ function ratingsText({ title, identity, favourites: origin }, ratings) {
   const lines = (name, items) => `${name}:${items.length ? "" : " []"}\n${items.map((item) => `- {${item}}\n`).join("")}`;
   const spans = Object.entries(ranges).map(([name, pair]) => `${key(name)}: ${JSON.stringify(pair)}`).join(", ");
   const entry = (rating) => RATING_KEYS.map((name) => `"${name}": ${typeof rating[name] === "string" ? quoted(rating[name]) : rating[name]}`).join(", ");
-  return comment(`Ratings of ${title}. Its points have 4 stars or more, or are favourites: ${points.length}. This dreams them as prints:`) +
+  return comment(`Ratings of ${title}. Its points have 4 stars or more, or are favourites: ${points.length}. ${origin.purpose}`) +
     comment(`  ${origin.command}`) + comment("This breeds new points from them:") + comment(`  ${origin.breed}`) +
     comment("The page of the sweep opens this file again, and merges it.") +
     `version: ${quoted(version)}\nsweep: {"id": ${quoted(identity)}, "title": ${quoted(title.slice(0, 200))}}\n` +

@@ -30,6 +30,10 @@ LATER_KEYS: dict[str, Any] = {
     "conditioning.decorrelate": 0.0,
     "conditioning.shoulder": 0.0,
     "output.match": None,
+    "output.height_cm": None,
+    "output.height_in": None,
+    "output.marks": False,
+    "output.iiif_id": None,
 }
 
 
@@ -136,9 +140,12 @@ class OutputConfig:
     height: int | None = None
     width_cm: float | None = None
     width_in: float | None = None
+    height_cm: float | None = None
+    height_in: float | None = None
     dpi: float | None = None
     fit: str = "crop"
     bleed_mm: float | None = None
+    marks: bool = False
     bits: int = 8
     compression: str = "lzw"
     quality: int = 92
@@ -148,6 +155,7 @@ class OutputConfig:
     saturation: float = 1.0
     contrast: list[float] | None = None
     match: str | None = None
+    iiif_id: str | None = None
     panels: PanelsConfig = field(default_factory=PanelsConfig)
 
 
@@ -276,7 +284,7 @@ class Config:
         # Remove directories from file names: pictures are published, and only the files' content matters.
         settings["image"] = self.image.rpartition("/")[2]
         settings["objective"] = _without_directories(settings["objective"])
-        for name in ("model.weights", "model.labels", "output.match"):
+        for name in ("model.weights", "model.labels", "output.match", "output.profile"):
             section, _, key = name.partition(".")
             if settings[section].get(key) is not None:
                 settings[section][key] = settings[section][key].rpartition("/")[2]
@@ -290,7 +298,7 @@ class Config:
         laid_out = {"fit": output.fit, "bleed": picture_bleed(output)}
         # A look's values count, not its name.
         settings.pop("look", None)
-        return settings | {"output": {"width": picture_width(output), "height": output.height, **laid_out}}
+        return settings | {"output": {"width": picture_width(output), "height": picture_height(output), **laid_out}}
 
     def digest(self, identity: Mapping[str, str | None]) -> str:
         """Return a sha256, in hex, that identifies the canvas.
@@ -344,11 +352,27 @@ def picture_bleed(output: OutputConfig) -> int:
 
 def exact_width(output: OutputConfig) -> float | None:
     """Return the width of the picture before rounding, px, or None for the source's width."""
-    if output.width_cm is not None and output.dpi is not None:
-        return output.width_cm / CM_PER_INCH * output.dpi
-    if output.width_in is not None and output.dpi is not None:
-        return output.width_in * output.dpi
-    return output.width
+    return _exact_side(output, output.width, output.width_cm, output.width_in)
+
+
+def picture_height(output: OutputConfig) -> int | None:
+    """Return the height of the picture, px, or None for the height that follows from the width."""
+    exact = exact_height(output)
+    return None if exact is None else max(1, round(exact))
+
+
+def exact_height(output: OutputConfig) -> float | None:
+    """Return the height of the picture before rounding, px, or None for the height that follows from the width."""
+    return _exact_side(output, output.height, output.height_cm, output.height_in)
+
+
+def _exact_side(output: OutputConfig, pixels: int | None, cm: float | None, inches: float | None) -> float | None:
+    """Return the length of a side before rounding, px, that is set in pixels, cm or inches; None if it is not set."""
+    if cm is not None and output.dpi is not None:
+        return cm / CM_PER_INCH * output.dpi
+    if inches is not None and output.dpi is not None:
+        return inches * output.dpi
+    return pixels
 
 
 def picture_format(output: OutputConfig) -> str:

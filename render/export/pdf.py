@@ -16,7 +16,7 @@ from render.errors import UserError
 from render.export.metadata import Metadata, xml_text
 from render.export.pdf_colour import PrintingCondition, device_space, printing_condition
 from render.export.pdf_images import PlacedImage, write_images
-from render.export.pdf_objects import Name, PdfWriter, Reference
+from render.export.pdf_objects import Name, PdfWriter, Reference, encoded
 from render.export.pdf_sheets import Box, Sheet
 from render.export.picture import Encoding, unwritable
 from render.export.profile import Profile
@@ -131,16 +131,17 @@ def _drawing(sheet: Sheet, images: Sequence[PlacedImage], names: Sequence[str]) 
     lines = []
     for image, name in zip(images, names, strict=True):
         box: Box = sheet.box_of(image.rect)
-        lines.append("q " + " ".join(_number(value) for value in (box.size[0], 0, 0, box.size[1], box.left, box.bottom)))
-        lines.append(f"cm /{name} Do Q")
-    marks = [f"{_number(x)} {_number(y)} m {_number(to_x)} {_number(to_y)} l S" for x, y, to_x, to_y in sheet.marks()]
+        matrix = _numbers(box.size[0], 0.0, 0.0, box.size[1], box.left, box.bottom)
+        lines.append(f"q {matrix} cm /{name} Do Q")
+    marks = [f"{_numbers(x, y)} m {_numbers(to_x, to_y)} l S" for x, y, to_x, to_y in sheet.marks()]
     if marks:
-        lines += [f"q /All CS 1 SCN {_number(_MARK_WIDTH)} w", *marks, "Q"]
+        lines += [f"q /All CS 1 SCN {_numbers(_MARK_WIDTH)} w", *marks, "Q"]
     return "\n".join(lines).encode()
 
 
-def _number(value: float) -> str:
-    return f"{round(value, 6) + 0.0:.6f}".rstrip("0").rstrip(".")
+def _numbers(*values: float) -> str:
+    """Return numbers as a page's content has them."""
+    return b" ".join(map(encoded, values)).decode()
 
 
 def _add_profile(writer: PdfWriter, profile: Profile) -> Reference:

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from render.config.formats import FORMATS, format_of, suffix_of
+from render.config.objective_files import without_directories
 from render.geometry.units import CM_PER_INCH, MM_PER_INCH
 
 #: Number types of kernels, from the most precise on: values of `model.precision`.
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
-#: Keys of an objective that name files.
-OBJECTIVE_FILE_KEYS = ("mask", "image", "guide", "texture", "direction")
 #: Name of the look that changes nothing.
 NO_LOOK = "none"
 #: Value of `output.match` that means the picture that is dreamed on.
@@ -283,7 +282,7 @@ class Config:
             del settings["output"][key]
         # Remove directories from file names: pictures are published, and only the files' content matters.
         settings["image"] = self.image.rpartition("/")[2]
-        settings["objective"] = _without_directories(settings["objective"])
+        settings["objective"] = without_directories(settings["objective"])
         for name in ("model.weights", "model.labels", "output.match", "output.profile"):
             section, _, key = name.partition(".")
             if settings[section].get(key) is not None:
@@ -314,27 +313,6 @@ def dotted(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in settings.items():
         flat |= dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
-
-
-def named_files(value: Any, key: str = "objective") -> Iterator[tuple[str, str]]:
-    """Yield the dotted key and name of every file in an objective's settings."""
-    if isinstance(value, dict):
-        for inner, part in value.items():
-            if isinstance(part, str) and inner in OBJECTIVE_FILE_KEYS:
-                yield f"{key}.{inner}", part
-            yield from named_files(part, f"{key}.{inner}")
-    elif isinstance(value, list):
-        for number, part in enumerate(value):
-            yield from named_files(part, f"{key}[{number}]")
-
-
-def _without_directories(value: Any, key: str = "") -> Any:
-    """Return an objective's settings with the directories removed from file names."""
-    if isinstance(value, dict):
-        return {inner: _without_directories(part, inner) for inner, part in value.items()}
-    if isinstance(value, list):
-        return [_without_directories(part) for part in value]
-    return value.rpartition("/")[2] if isinstance(value, str) and key in OBJECTIVE_FILE_KEYS else value
 
 
 def picture_width(output: OutputConfig) -> int | None:

@@ -12,7 +12,8 @@ from typing import Any
 from render.config.compose import check_job
 from render.config.formats import FORMATS
 from render.config.hydra_text import literals
-from render.config.schema import MATCH_SOURCE, OBJECTIVE_FILE_KEYS, Config
+from render.config.objective_files import OBJECTIVE_FILE_KEYS
+from render.config.schema import MATCH_SOURCE, Config
 from render.errors import UserError
 from render.storage.url import checked_url, is_url
 from render.storage.user_paths import user_path

@@ -30,6 +30,7 @@ class Format:
         takes_cmyk: True if it can hold CMYK.
         directory: True if it is a directory of files.
         pyramid: Stored pixels per pixel of the canvas.
+        is_read: True if this program reads its files again, for thumbnails and reports.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Format:
     takes_cmyk: bool = False
     directory: bool = False
     pyramid: float = 1.0
+    is_read: bool = True
 
 
 #: TIFF's compressions, the usual one first.
@@ -61,6 +63,9 @@ FORMATS = {
         ),
         Format("dzi", ("dzi",), "-zoom", directory=True, pyramid=4 / 3),
         Format("zarr", ("zarr",), ".zarr", bits=(32,), directory=True),
+        Format("pdf", ("pdf",), ".pdf", bits=(8, 16), takes_cmyk=True, is_read=False),
+        Format("psb", ("psb",), ".psb", bits=(8, 16), longest=300_000, takes_cmyk=True, is_read=False),
+        Format("iiif", ("iiif",), "-iiif", directory=True, pyramid=4 / 3, is_read=False),
     )
 }
 

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from render.config.formats import FORMATS, format_of, suffix_of
+from render.config.objective_files import without_directories
 from render.geometry.units import CM_PER_INCH, MM_PER_INCH
 
 #: Number types of kernels, from the most precise on: values of `model.precision`.
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
-#: Keys of an objective that name files.
-OBJECTIVE_FILE_KEYS = ("mask", "image", "guide", "texture", "direction")
 #: Name of the look that changes nothing.
 NO_LOOK = "none"
 #: Value of `output.match` that means the picture that is dreamed on.
@@ -30,6 +29,10 @@ LATER_KEYS: dict[str, Any] = {
     "conditioning.decorrelate": 0.0,
     "conditioning.shoulder": 0.0,
     "output.match": None,
+    "output.height_cm": None,
+    "output.height_in": None,
+    "output.marks": False,
+    "output.iiif_id": None,
 }
 
 
@@ -136,9 +139,12 @@ class OutputConfig:
     height: int | None = None
     width_cm: float | None = None
     width_in: float | None = None
+    height_cm: float | None = None
+    height_in: float | None = None
     dpi: float | None = None
     fit: str = "crop"
     bleed_mm: float | None = None
+    marks: bool = False
     bits: int = 8
     compression: str = "lzw"
     quality: int = 92
@@ -148,6 +154,7 @@ class OutputConfig:
     saturation: float = 1.0
     contrast: list[float] | None = None
     match: str | None = None
+    iiif_id: str | None = None
     panels: PanelsConfig = field(default_factory=PanelsConfig)
 
 
@@ -275,8 +282,8 @@ class Config:
             del settings["output"][key]
         # Remove directories from file names: pictures are published, and only the files' content matters.
         settings["image"] = self.image.rpartition("/")[2]
-        settings["objective"] = _without_directories(settings["objective"])
-        for name in ("model.weights", "model.labels", "output.match"):
+        settings["objective"] = without_directories(settings["objective"])
+        for name in ("model.weights", "model.labels", "output.match", "output.profile"):
             section, _, key = name.partition(".")
             if settings[section].get(key) is not None:
                 settings[section][key] = settings[section][key].rpartition("/")[2]
@@ -290,7 +297,7 @@ class Config:
         laid_out = {"fit": output.fit, "bleed": picture_bleed(output)}
         # A look's values count, not its name.
         settings.pop("look", None)
-        return settings | {"output": {"width": picture_width(output), "height": output.height, **laid_out}}
+        return settings | {"output": {"width": picture_width(output), "height": picture_height(output), **laid_out}}
 
     def digest(self, identity: Mapping[str, str | None]) -> str:
         """Return a sha256, in hex, that identifies the canvas.
@@ -308,27 +315,6 @@ def dotted(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def named_files(value: Any, key: str = "objective") -> Iterator[tuple[str, str]]:
-    """Yield the dotted key and name of every file in an objective's settings."""
-    if isinstance(value, dict):
-        for inner, part in value.items():
-            if isinstance(part, str) and inner in OBJECTIVE_FILE_KEYS:
-                yield f"{key}.{inner}", part
-            yield from named_files(part, f"{key}.{inner}")
-    elif isinstance(value, list):
-        for number, part in enumerate(value):
-            yield from named_files(part, f"{key}[{number}]")
-
-
-def _without_directories(value: Any, key: str = "") -> Any:
-    """Return an objective's settings with the directories removed from file names."""
-    if isinstance(value, dict):
-        return {inner: _without_directories(part, inner) for inner, part in value.items()}
-    if isinstance(value, list):
-        return [_without_directories(part) for part in value]
-    return value.rpartition("/")[2] if isinstance(value, str) and key in OBJECTIVE_FILE_KEYS else value
-
-
 def picture_width(output: OutputConfig) -> int | None:
     """Return the width of the picture, px, or None for the source's width."""
     exact = exact_width(output)
@@ -344,11 +330,27 @@ def picture_bleed(output: OutputConfig) -> int:
 
 def exact_width(output: OutputConfig) -> float | None:
     """Return the width of the picture before rounding, px, or None for the source's width."""
-    if output.width_cm is not None and output.dpi is not None:
-        return output.width_cm / CM_PER_INCH * output.dpi
-    if output.width_in is not None and output.dpi is not None:
-        return output.width_in * output.dpi
-    return output.width
+    return _exact_side(output, output.width, output.width_cm, output.width_in)
+
+
+def picture_height(output: OutputConfig) -> int | None:
+    """Return the height of the picture, px, or None for the height that follows from the width."""
+    exact = exact_height(output)
+    return None if exact is None else max(1, round(exact))
+
+
+def exact_height(output: OutputConfig) -> float | None:
+    """Return the height of the picture before rounding, px, or None for the height that follows from the width."""
+    return _exact_side(output, output.height, output.height_cm, output.height_in)
+
+
+def _exact_side(output: OutputConfig, pixels: int | None, cm: float | None, inches: float | None) -> float | None:
+    """Return the length of a side before rounding, px, that is set in pixels, cm or inches; None if it is not set."""
+    if cm is not None and output.dpi is not None:
+        return cm / CM_PER_INCH * output.dpi
+    if inches is not None and output.dpi is not None:
+        return inches * output.dpi
+    return pixels
 
 
 def picture_format(output: OutputConfig) -> str:

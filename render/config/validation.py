@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -13,8 +14,10 @@ from render.config.schema import (
     FarmConfig,
     NodeConfig,
     OutputConfig,
+    exact_height,
     exact_width,
     picture_format,
+    pictures,
 )
 from render.errors import UserError
 from render.geometry.geometry import BOUNDARY_MODES
@@ -24,7 +27,12 @@ MAX_OCTAVES = 1000
 _HALOS = ("exact", "balanced")
 _EXECUTORS = ("auto", "ray", "inline")
 _LOGS = ("text", "json")
+#: Keys that set the length of a side, of which a config has at most one for each; and words for messages.
+_SIDES = {side: (side, f"{side}_cm", f"{side}_in") for side in ("width", "height")}
+_EXTENTS = {"width": "wide", "height": "high"}
 _FITS = ("crop", "contain", "stretch")
+#: Address of a directory on the web, without the slash at its end.
+_WEB_ADDRESS = r"https?://[!#-;=?-\[\]_a-z~]{1,2000}(?<!/)"
 #: Numbers of a host's TPU chips that libtpu and Ray can give to a process.
 _TPU_CHIPS = (1, 2, 4, 8)
 #: Longest side of a picture, px. It is far beyond any printer.
@@ -137,23 +145,15 @@ def _validate_node(node: NodeConfig) -> None:
 
 
 def _validate_output(output: OutputConfig) -> None:
-    for key in ("width", "height", "width_cm", "width_in", "dpi"):
+    for key in (*_SIDES["width"], *_SIDES["height"], "dpi"):
         value = getattr(output, key)
         if value is not None:
             require(_is_finite(value) and value > 0, f"output.{key}", value, "must be above 0")
     if output.dpi is not None:
         # The JPEG field has 16 bits.
         require(1 <= output.dpi <= 65535, "output.dpi", output.dpi, "must be from 1 to 65535")
-    if output.height is not None:
-        require(output.height <= _MAX_SIDE, "output.height", output.height, f"must be at most {_MAX_SIDE:,} px")
-    widths = [key for key in ("width", "width_cm", "width_in") if getattr(output, key) is not None]
-    if len(widths) > 1:
-        raise UserError(f"output.{widths[0]} and output.{widths[1]} both say how wide: set one of them to null")
-    if output.width is None and widths and output.dpi is None:
-        raise UserError(f"output.{widths[0]} needs output.dpi to become pixels (150 suits a poster, 300 a book)")
-    for key in widths:
-        fits = (exact_width(output) or 0) <= _MAX_SIDE
-        require(fits, f"output.{key}", getattr(output, key), f"must come to at most {_MAX_SIDE:,} px")
+    for side, exact in (("width", exact_width(output)), ("height", exact_height(output))):
+        _validate_side(output, side, exact or 0)
     require(1 <= output.quality <= 100, "output.quality", output.quality, "must be from 1 to 100")
     suffixes = f"must be a name that ends in .{', .'.join(known_suffixes())}"
     if output.format is not None:
@@ -171,6 +171,23 @@ def _validate_output(output: OutputConfig) -> None:
     _validate_colour(output)
 
 
+def _validate_side(output: OutputConfig, side: str, exact: float) -> None:
+    """Raise `UserError` if a side is set twice, has no resolution to become pixels, or is too long.
+
+    Args:
+        output: The output section.
+        side: `width` or `height`.
+        exact: Length of the side, px; 0 if it is not set.
+    """
+    keys = [key for key in _SIDES[side] if getattr(output, key) is not None]
+    if len(keys) > 1:
+        raise UserError(f"output.{keys[0]} and output.{keys[1]} both say how {_EXTENTS[side]}: set one of them to null")
+    if keys and keys[0] != side and output.dpi is None:
+        raise UserError(f"output.{keys[0]} needs output.dpi to become pixels (150 suits a poster, 300 a book)")
+    for key in keys:
+        require(exact <= _MAX_SIDE, f"output.{key}", getattr(output, key), f"must come to at most {_MAX_SIDE:,} px")
+
+
 def _validate_layout(output: OutputConfig) -> None:
     require(output.fit in _FITS, "output.fit", output.fit, f"must be one of {', '.join(_FITS)}")
     bleed = output.bleed_mm
@@ -179,6 +196,11 @@ def _validate_layout(output: OutputConfig) -> None:
         require(is_valid, "output.bleed_mm", bleed, f"must be null or from 0 to {_MAX_BLEED_MM} mm")
         if output.dpi is None:
             raise UserError("output.bleed_mm needs output.dpi to become pixels (150 suits a poster, 300 a book)")
+    if output.marks and "pdf" not in pictures(output):
+        raise UserError("output.marks=true is for PDF: set output.format=pdf or output.also=[pdf]")
+    address = output.iiif_id
+    is_valid = address is None or re.fullmatch(_WEB_ADDRESS, address) is not None
+    require(is_valid, "output.iiif_id", address, "must be null or an address such as https://example.org/iiif/poster")
 
 
 def _validate_style(output: OutputConfig) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,15 +16,20 @@ from render.canvas import store as stores
 from render.canvas.image import CanvasImage, canvas_image
 from render.canvas.store import CanvasStore
 from render.config.formats import DREAM, FORMATS
+from render.config.schema import OutputConfig
 from render.export.colour import COLOUR_KEYS, ColourAdjustment
+from render.export.iiif import write_iiif
 from render.export.metadata import Metadata
 from render.export.panel_map import map_picture
 from render.export.panels import Panels
+from render.export.pdf import PrintFile, write_pdf
+from render.export.pdf_sheets import Sheet, lay_out_sheets
 from render.export.picture import Encoding, unwritable, write_picture
 from render.export.picture_directory import replacing_directory
 from render.export.print_layout import KEY as LAYOUT_KEY
 from render.export.print_layout import PrintLayout
 from render.export.profile import Profile, convert
+from render.export.psb import write_psb
 from render.system import interrupts
 from render.system.watched import in_thread
 
@@ -64,17 +69,19 @@ def export(
     *,
     run: str = "",
     keep: bool = False,
+    sheets: Sequence[Sheet] = (),
 ) -> None:
     """Write the canvas as a picture of any format.
 
     Args:
         canvas: The canvas.
-        path: File, or directory for `dzi` and `zarr`. It gets this name only when it is complete.
+        path: File, or directory for `dzi`, `iiif` and `zarr`. It gets this name only when it is complete.
         format_name: A key of `FORMATS`.
         style: Settings of the picture.
-        complete: Function that adds further files to a Deep Zoom directory.
+        complete: Function that completes a Deep Zoom or IIIF directory.
         run: Digest of the run, for a directory's marker.
         keep: True to raise `UserError` instead of replacing an existing picture.
+        sheets: Pages of a PDF; empty for one page of the whole canvas.
 
     Raises:
         UserError: the picture cannot be written.
@@ -83,14 +90,25 @@ def export(
     if format_name == "zarr":
         _write_zarr(canvas, path, style, run, keep)
         return
-    with styled_image(canvas, style, format_name) as picture:
-        if format_name == "dzi":
-            with replacing_directory(path, run, keep=keep) as directory:
-                write_zoom(picture, directory / DREAM, style.encoding.quality)
-                complete(directory)
-        else:
-            metadata = replace(style.metadata, profile=style.profile.icc)
-            write_picture(path, picture.image, format_name, metadata, style.encoding, picture.check, keep=keep)
+    metadata = replace(style.metadata, profile=style.profile.icc)
+    # Pages of a print overlap, so the canvas is not read in order.
+    with styled_image(canvas, style, format_name, random_access=format_name == "pdf") as picture:
+        match format_name:
+            case "dzi":
+                with replacing_directory(path, run, keep=keep) as directory:
+                    write_zoom(picture, directory / DREAM, style.encoding.quality)
+                    complete(directory)
+            case "iiif":
+                with replacing_directory(path, run, keep=keep) as directory:
+                    write_iiif(picture, directory, path.name, style.encoding.quality)
+                    complete(directory)
+            case "pdf":
+                pages = sheets or lay_out_sheets(canvas.shape, OutputConfig(dpi=metadata.dpi))
+                write_pdf(path, PrintFile(picture, pages, style.profile, metadata, style.encoding), keep=keep)
+            case "psb":
+                write_psb(path, picture, metadata, keep=keep)
+            case _:
+                write_picture(path, picture.image, format_name, metadata, style.encoding, picture.check, keep=keep)
 
 
 @contextmanager
@@ -145,6 +163,8 @@ def export_panels(
 ) -> None:
     """Write every panel of a print as a file, and their map as `map.png`.
 
+    In PDF the panels are pages of the picture itself, so there is only the map.
+
     Args:
         canvas: The canvas, bleed included.
         path: Directory of the panels.
@@ -163,7 +183,7 @@ def export_panels(
         styled_image(canvas, style, format_name, random_access=True) as picture,
         replacing_directory(path, run) as directory,
     ):
-        for panel in panels.panels:
+        for panel in () if format_name == "pdf" else panels.panels:
             rows, columns = panel.rect
             part = picture.image.crop(columns.start, rows.start, columns.size, rows.size)
             panel_layout = replace(layout, origin=(rows.start, columns.start))

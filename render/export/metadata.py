@@ -19,7 +19,9 @@ import pyvips
 from PIL import Image, ImageCms
 
 from render.errors import UserError
+from render.export.panorama import panorama_properties
 from render.export.xmp import read_description
+from render.export.xmp_search import find_packet
 from render.geometry.units import MM_PER_INCH
 from render.source.loaders import EXIF_FIELD, ICC_FIELD, XMP_FIELD, open_stream
 from render.system.paths import APPLICATION
@@ -37,10 +39,18 @@ _MAX_DEPTH = 64
 _REMARK_START = " ("
 #: Characters that XML 1.0 does not allow.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+#: Namespaces of XMP that only some pictures use, by their usual prefix.
+_NAMESPACES = {
+    "GPano": "http://ns.google.com/photos/1.0/panorama/",
+    "pdf": "http://ns.adobe.com/pdf/1.3/",
+    "pdfxid": "http://www.npes.org/pdfx/ns/id/",
+    "xmpMM": "http://ns.adobe.com/xap/1.0/mm/",
+}
 _PACKET = """\
 <?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
-<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmp="http://ns.adobe.com/xap/1.0/">
+<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmp="http://ns.adobe.com/xap/1.0/"\
+{namespaces}>
 <xmp:CreatorTool>{software}</xmp:CreatorTool>
 {elements}</rdf:Description></rdf:RDF></x:xmpmeta>
 <?xpacket end="r"?>"""
@@ -83,19 +93,31 @@ class Metadata:
         """The settings as JSON text; None without settings."""
         return None if self.settings is None else json.dumps(self.settings, sort_keys=True)
 
-    def packet(self) -> bytes:
-        """Return the XMP packet (ISO 16684-1): title, creator, description and program."""
-        elements = ""
+    def packet(self, properties: Mapping[str, str] | None = None) -> bytes:
+        """Return the XMP packet (ISO 16684-1): title, creator, description and program.
+
+        Args:
+            properties: Further simple properties, by name with prefix, such as `pdf:Trapped`.
+        """
+        elements = "".join(f"<{name}>{escape(text)}</{name}>\n" for name, text in (properties or {}).items())
         for name, text, kind, language in (
             ("title", self.title, "Alt", ' xml:lang="x-default"'),
             ("creator", self.author, "Seq", ""),
             ("description", self.description, "Alt", ' xml:lang="x-default"'),
         ):
             if text is not None:
-                item = f"<rdf:{kind}><rdf:li{language}>{escape(_NOT_XML.sub('', text))}</rdf:li></rdf:{kind}>"
+                item = f"<rdf:{kind}><rdf:li{language}>{escape(xml_text(text))}</rdf:li></rdf:{kind}>"
                 elements += f"<dc:{name}>{item}</dc:{name}>\n"
+        prefixes = sorted({name.partition(":")[0] for name in properties or {}} & _NAMESPACES.keys())
+        namespaces = "".join(f' xmlns:{prefix}="{_NAMESPACES[prefix]}"' for prefix in prefixes)
+        packet = _PACKET.format(software=escape(self.software), elements=elements, namespaces=namespaces)
         # In ASCII, with character references: not every format's text is UTF-8.
-        return _PACKET.format(software=escape(self.software), elements=elements).encode("ascii", "xmlcharrefreplace")
+        return packet.encode("ascii", "xmlcharrefreplace")
+
+
+def xml_text(text: str) -> str:
+    """Return a text without the characters that XML 1.0 does not allow."""
+    return _NOT_XML.sub("", text)
 
 
 def with_metadata(image: pyvips.Image, metadata: Metadata, format_name: str) -> pyvips.Image:
@@ -109,7 +131,7 @@ def with_metadata(image: pyvips.Image, metadata: Metadata, format_name: str) -> 
     Raises:
         ValueError: the metadata does not fit into a JPEG.
     """
-    packet = metadata.packet()
+    packet = metadata.packet(panorama_properties(metadata.settings, (image.height, image.width)))
     dots_per_mm = (metadata.dpi or _SCREEN_DPI) / MM_PER_INCH
     annotated = image.copy(xres=dots_per_mm, yres=dots_per_mm)
     annotated.set_type(pyvips.GValue.blob_type, ICC_FIELD, metadata.profile)
@@ -160,8 +182,10 @@ def read_settings(path: Path) -> dict[str, Any]:
         OSError: the file cannot be read, or is no picture.
     """
     try:
-        image = open_stream(path)
-        packet = image.get(XMP_FIELD) if image.get_typeof(XMP_FIELD) else b""
+        packet = find_packet(path)
+        if packet is None:
+            image = open_stream(path)
+            packet = image.get(XMP_FIELD) if image.get_typeof(XMP_FIELD) else b""
     except UserError as error:
         raise OSError(f"it {str(error).removeprefix(f'image {str(path)!r} ')}") from None
     except pyvips.Error as error:

@@ -14,11 +14,16 @@ import pyvips
 
 from render.errors import UserError
 from render.export.metadata import Metadata, with_metadata
+from render.geometry.geometry import round_up
 from render.storage.local import replacing, write_durably
 from render.system.watched import in_thread
 
 #: Side of the tiles in a pyramid, px.
 _TILE = 256
+#: Usual size of a strip of a flat TIFF, bytes, and the rows that each must have a multiple of if it is a JPEG.
+_STRIP_BYTES, _JPEG_ROWS = 256 << 10, 16
+#: Most rows of a strip: libvips' limit.
+_MAX_STRIP_ROWS = 32_768
 #: Compressions of TIFF that work better on differences of neighbours: tag Predictor (TIFF 6.0, section 14).
 _PREDICTED_COMPRESSIONS = ("lzw", "deflate", "zstd")
 
@@ -99,13 +104,20 @@ def _encode(image: pyvips.Image, path: bytes, format_name: str, encoding: Encodi
                 Q=encoding.quality,
                 tile=format_name == "bigtiff",
                 tile_width=_TILE,
-                tile_height=_TILE,
+                tile_height=_TILE if format_name == "bigtiff" else _strip_rows(image, encoding.compression),
                 pyramid=format_name == "bigtiff",
                 bigtiff=format_name == "bigtiff",
                 resunit="inch",
             )
         case _:
             raise ValueError(f"{format_name} is no file format")
+
+
+def _strip_rows(image: pyvips.Image, compression: str) -> int:
+    """Return the rows of a strip of a flat TIFF, which readers decode as a whole."""
+    row_bytes = image.width * image.bands * (1 if image.format == "uchar" else 2)
+    rows = min(max(1, _STRIP_BYTES // row_bytes), _MAX_STRIP_ROWS)
+    return round_up(rows, _JPEG_ROWS) if compression == "jpeg" else rows
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from render.config.schema import Config, named_files
+from render.config.objective_files import named_files
+from render.config.schema import Config
 from render.errors import UserError
 from render.export.metadata import says_its_settings
 from render.export.picture_directory import refuse_foreign, replacing_directory

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from render.canvas import store
-from render.config.schema import Config
+from render.config.schema import Config, picture_bleed
 from render.errors import Overtaken, RenderError, StorageError, UserError, WorkersLost
 from render.farm.checkpoint import ResumeKey
 from render.farm.conductor import BlockOptions, Conductor, Saving
@@ -27,7 +27,8 @@ from render.job import resources
 from render.job.event_report import record_event, show_event
 from render.job.farm_changes import device_change, mixed_devices
 from render.job.notebook_display import NotebookDisplay, in_notebook
-from render.job.pictures import cut_for, make_pictures
+from render.job.pictures import make_pictures
+from render.job.print_pages import refuse_pages
 from render.job.program_report import report_first_step, report_programs
 from render.job.progress import Display, Displays, make_display, say
 from render.job.progress_file import ProgressFile
@@ -133,8 +134,7 @@ def draft(config: Config, opener: OpenSource = open_source, machine: Machine | N
         workers=resolved.workers,
         core_shapes=resume_key.tiles if resume_key else None,
     )
-    if any(target.panels for target in resolved.directory.targets):
-        cut_for(config, plan.final.shape)
+    refuse_pages(resolved.directory.targets, config, plan.final.shape, picture_bleed(config.output))
     log.info("drafted in %.2f s", time.perf_counter() - begun)
     return Draft(resolved, plan, resume_key, begun)
 

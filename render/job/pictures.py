@@ -23,14 +23,15 @@ from render.errors import DamagedCheckpoint, UserError
 from render.export.colour import measure_adjustment
 from render.export.colour_match import colour_map, measure_canvas
 from render.export.export import Style, export, export_panels, write_zoom
+from render.export.iiif import set_address
 from render.export.metadata import Metadata
-from render.export.panels import Panels, cut_panels
 from render.export.picture import Encoding, can_compress, image_of
 from render.export.print_layout import KEY as LAYOUT_KEY
 from render.export.print_layout import PrintLayout
 from render.export.profile import Profile, read_profile
 from render.geometry.geometry import whole
 from render.job.colour_reference import ColourReference
+from render.job.print_pages import cut_for, pages_for
 from render.job.recorded_source import reopen_source
 from render.job.run_directory import RunDirectory
 from render.job.targets import Target
@@ -188,18 +189,6 @@ def _add_source(zoom: Path, shape: tuple[int, int], config: Config, record: Mapp
     return True
 
 
-def cut_for(config: Config, shape: tuple[int, int]) -> Panels:
-    """Return the panels of a print of `shape` (rows, columns) px, bleed included.
-
-    Raises:
-        UserError: The print cannot be cut so.
-    """
-    panels = config.output.panels
-    return cut_panels(
-        shape, config.output.dpi, width_cm=panels.width_cm, height_cm=panels.height_cm, overlap_mm=panels.overlap_mm
-    )
-
-
 def usable_profile(config: Config) -> Profile:
     """Return the profile to convert to, if all pictures can be made with it.
 
@@ -242,22 +231,28 @@ def write_target(
     With `keep`, nothing is replaced.
     """
 
-    def complete_zoom(zoom: Path) -> None:
-        """Add the page, and the source to compare with."""
-        if not _add_source(zoom, canvas.shape, config, record, style):
+    def complete(directory: Path) -> None:
+        """Add the page to a deep zoom picture, with the source to compare with; set the address of IIIF tiles."""
+        if target.form == "iiif":
+            if config.output.iiif_id is not None:
+                set_address(directory, config.output.iiif_id)
+            return
+        if not _add_source(directory, canvas.shape, config, record, style):
             say("the page has no source to compare with: the image is gone or has changed, or is not on this machine")
-        notice = write_viewer(zoom, facts_of(record))
+        # The page is published: it has the settings of the picture, which name no directories.
+        notice = write_viewer(directory, facts_of({**record, "config": config.picture_settings()}))
         if notice:
             say(notice)
 
     run = str(record["digest"])
+    layout = PrintLayout.from_settings(style.metadata.settings or {})
     with explain_damage():
         if target.panels:
-            layout = PrintLayout.from_settings(style.metadata.settings or {})
             panels = cut_for(config, canvas.shape)
             export_panels(canvas, target.path, target.form, style, panels, layout, run=run)
         else:
-            export(canvas, target.path, target.form, style, complete_zoom, run=run, keep=keep)
+            pages = pages_for(config, canvas.shape, layout.bleed_px) if target.form == "pdf" else ()
+            export(canvas, target.path, target.form, style, complete, run=run, keep=keep, sheets=pages)
 
 
 @contextmanager

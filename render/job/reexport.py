@@ -26,6 +26,7 @@ from render.config.schema import (
     PanelsConfig,
     picture_bleed,
     picture_format,
+    picture_height,
     picture_width,
     pictures,
 )
@@ -38,7 +39,6 @@ from render.job.colour_reference import open_reference
 from render.job.copies import Copies, picture_sha256
 from render.job.pictures import (
     Say,
-    cut_for,
     explain_damage,
     make_pictures,
     measure_colours,
@@ -47,6 +47,7 @@ from render.job.pictures import (
     usable_profile,
     write_target,
 )
+from render.job.print_pages import refuse_pages
 from render.job.run_directory import RunDirectory
 from render.job.run_record import RECORD, missing_record_message, read_run
 from render.job.targets import Target, refuse_unwritable, targets
@@ -61,8 +62,10 @@ _PICTURE_KEYS = ("output.path", "output.format", "output.also")
 ALLOWED = (
     *_PICTURE_KEYS, "output.dpi", "output.bits", "output.compression", "output.quality",
     "output.profile", "output.title", "output.author", "output.panels", "output.saturation", "output.contrast",
-    "output.match", "overwrite", "quiet", "log",
+    "output.match", "output.marks", "output.iiif_id", "overwrite", "quiet", "log",
 )  # fmt: skip
+#: Beginnings of the keys of a picture's size.
+_SIZE_KEYS = ("output.width", "output.height")
 #: Facts of a record that a picture's metadata needs.
 _REQUIRED_FACTS = ("objective", "image_sha256", "weights_sha256", "plan")
 #: Largest profile that is read if only the record names it: press profiles have 2 MB.
@@ -95,8 +98,9 @@ def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:
     directory = RunDirectory(config, record.get("identity", {}), record["digest"])
     with explain_damage():
         canvas = directory.canvas()
-    _refuse_sizes(directory.targets, canvas, config, profile)
     finished = record["status"] == "finished"
+    _refuse_sizes(directory.targets, canvas, config, profile)
+    refuse_pages(directory.targets, config, canvas.shape, picture_bleed(config.output) if finished else None)
     canvas_record = record if finished else _name_unfinished(directory, config, record, say)
     directory.pictures.targets, outside = _divided(directory)
     style = style_of(config, profile, canvas_record, reference)
@@ -189,11 +193,9 @@ def _name_unfinished(directory: RunDirectory, config: Config, record: Mapping[st
 
 
 def _refuse_sizes(targets: Iterable[Target], canvas: CanvasStore, config: Config, profile: Profile) -> None:
-    """Raise `UserError` if a format cannot hold the canvas, or panels do not fit on it."""
+    """Raise `UserError` if a format cannot hold the canvas."""
     for target in targets:
-        if target.panels:
-            cut_for(config, canvas.shape)
-        else:
+        if not target.panels:
             refuse_size(target.form, canvas.shape, config.output.bits, profile.channels)
 
 
@@ -220,6 +222,11 @@ def exported_config(record: Mapping[str, Any], overrides: Sequence[str]) -> Conf
     settings |= {"fresh": False, "overwrite": False, "quiet": False, "log": "text"}
     settings |= {"farm": asdict(FarmConfig()), "node": asdict(NodeConfig())}
     requested_keys = [word.partition("=")[0].lstrip("+") for word in overrides]
+    sizes = [key for key in requested_keys if key.startswith(_SIZE_KEYS)]
+    if sizes:
+        raise UserError(
+            f"{sizes[0]} cannot be changed without dreaming again: another output.dpi prints its canvas in another size"
+        )
     other_formats = list(pictures(recorded.output))[1:]
     output |= {"dir": None, "path": None, "format": picture_format(recorded.output), "also": other_formats}
     if any(key.startswith(_PICTURE_KEYS) for key in requested_keys):
@@ -227,8 +234,11 @@ def exported_config(record: Mapping[str, Any], overrides: Sequence[str]) -> Conf
         output |= {"format": None, "also": []}
         if not any(key.startswith("output.panels") for key in requested_keys):
             output["panels"] = asdict(PanelsConfig())
+        if "output.marks" not in requested_keys:
+            output["marks"] = False
     if "output.dpi" in requested_keys:
         output |= {"width": picture_width(recorded.output), "width_cm": None, "width_in": None}
+        output |= {"height": picture_height(recorded.output), "height_cm": None, "height_in": None}
     config = recorded_config(settings, overrides, ALLOWED)
     bleed = picture_bleed(recorded.output)
     if "output.dpi" in requested_keys and bleed and config.output.dpi:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from render.config.schema import OutputConfig, picture_bleed, picture_width
+from render.config.schema import OutputConfig, picture_bleed, picture_height, picture_width
 from render.errors import UserError
 from render.geometry.geometry import AxisMode, Interval, Rect
 from render.geometry.source_window import Beyond, SourceWindow, Span
@@ -58,7 +58,7 @@ def trim_shape(output: OutputConfig, source: tuple[int, int] | None) -> tuple[in
 
     A height that is not set follows the source's aspect, and so does a width if the height is set.
     """
-    width, height = picture_width(output), output.height
+    width, height = picture_width(output), picture_height(output)
     if width is None:
         if source is None:
             raise UserError("noise has no size of its own: set output.width (and output.height)")

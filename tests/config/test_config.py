@@ -508,6 +508,11 @@ BAD_VALUES = [
     ("output.bleed_mm", "-1"),
     ("output.bleed_mm", "nan"),
     ("output.bleed_mm", "101"),
+    ("output.marks", "true"),
+    ("output.marks", "corners"),
+    ("output.iiif_id", "example.org"),
+    ("output.iiif_id", "https://example.org/"),
+    ("output.iiif_id", "'https://example.org/\"x'"),
     ("output.quality", "0"),
     ("output.quality", "101"),
     ("output.format", "bmp"),
@@ -642,13 +647,15 @@ def test_every_section_has_bad_values() -> None:
         "output.dir",
         "output.width_cm",
         "output.width_in",
+        "output.height_cm",
+        "output.height_in",
     }
     free |= {"output.profile", "output.title", "output.author", "output.panels.width_cm", "output.panels.height_cm"}
     free |= {"farm.address", "farm.scratch", "objective.by_model"}
     assert {key for key, _ in BAD_VALUES} | free == set(schema_keys())
 
 
-@pytest.mark.parametrize("key", ["output.width_cm", "output.width_in"])
+@pytest.mark.parametrize("key", ["output.width_cm", "output.width_in", "output.height_cm", "output.height_in"])
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "wide", "1e300"])
 def test_a_bad_width_in_centimetres_or_inches_is_refused(key: str, value: str) -> None:
     assert refusal("output.width=null", "output.dpi=300", f"{key}={value}").startswith(key)
@@ -661,9 +668,16 @@ def test_a_bad_width_in_centimetres_or_inches_is_refused(key: str, value: str) -
         (["output.width=null", "output.width_cm=10", "output.width_in=4", "output.dpi=100"], ["width_cm", "width_in"]),
         (["output.width=null", "output.width_cm=10"], ["output.width_cm", "output.dpi"]),
         (["output.width=null", "output.width_in=10"], ["output.width_in", "output.dpi"]),
+        (
+            ["output.height=10", "output.height_cm=10", "output.dpi=100"],
+            ["output.height", "output.height_cm", "how high", "null"],
+        ),
+        (["output.height_cm=10", "output.height_in=4", "output.dpi=100"], ["output.height_cm", "output.height_in"]),
+        (["output.height_in=10"], ["output.height_in", "output.dpi"]),
+        (["output.marks=true", "output.also=[tiff]"], ["output.marks=true", "output.format=pdf"]),
         (["output.format=png", "output.path=a.jpg"], ["output.format=png", "output.path=a.jpg"]),
         (["output.format=webp", "output.path=a.PNG"], ["disagree"]),
-        (["output.format=jpeg", "output.bits=16"], ["output.bits=16", "png, tiff or bigtiff"]),
+        (["output.format=jpeg", "output.bits=16"], ["output.bits=16", "png, tiff, bigtiff, pdf or psb"]),
         (["output.format=tiff", "output.bits=16", "output.compression=jpeg"], ["compression", "8 bits"]),
         (["farm.worker.num_gpus=1", "farm.worker.resources={TPU: 4}"], ["num_gpus=1", "resources.TPU=4", "one kind"]),
         (["output.panels.width_cm=10"], ["output.panels", "output.dpi"]),
@@ -894,6 +908,7 @@ KEEPS = {
     "output.saturation": "1.5",
     "output.contrast": "[0.5,99.5]",
     "output.match": "source",
+    "output.iiif_id": "https://example.org/dream",
     "output.panels.width_cm": "100",
     "output.panels.height_cm": "100",
     "output.panels.overlap_mm": "5",
@@ -948,6 +963,8 @@ def test_the_digest_changes_with_every_setting_of_the_picture() -> None:
     digests.append(digest("output.bleed_mm=3", "output.dpi=150"))
     digests.append(digest("output.width=null", "output.width_cm=10", "output.dpi=100"))
     digests.append(digest("output.width=null", "output.width_in=10", "output.dpi=100"))
+    digests.append(digest("output.height_cm=7", "output.dpi=100"))
+    digests.append(digest("output.height_in=7", "output.dpi=100"))
     assert len(set(digests)) == len(digests)
 
 
@@ -955,10 +972,20 @@ def test_the_digest_does_not_depend_on_where_and_how() -> None:
     """Nor on the file that the canvas becomes: that can be had without dreaming again."""
     assert {digest("output.dpi=300", f"{key}={value}") for key, value in KEEPS.items()} == {digest()}
     assert digest("output.width=null", "output.width_in=8", "output.dpi=100") == digest("output.width=800")
+    assert digest("output.height_in=7", "output.dpi=100") == digest("output.height=700")
+    assert digest("output.marks=true", "output.also=[pdf]") == digest()
 
 
 def test_every_key_is_known_to_change_the_digest_or_not_to() -> None:
-    assert {*CHANGES, *KEEPS, "output.width_cm", "output.width_in", "output.bleed_mm"} == set(schema_keys())
+    with_others = {
+        "output.width_cm",
+        "output.width_in",
+        "output.height_cm",
+        "output.height_in",
+        "output.bleed_mm",
+        "output.marks",
+    }
+    assert {*CHANGES, *KEEPS, *with_others} == set(schema_keys())
 
 
 def test_the_digest_is_the_identitys_too() -> None:
@@ -973,11 +1000,13 @@ def test_the_digest_is_the_identitys_too() -> None:
 
 def test_directories_are_neither_in_the_digest_nor_in_the_picture() -> None:
     """The content counts, not where it lies; and a published picture does not tell its maker's directories."""
-    at_home = load("image=/home/me/cat.jpg", "model.weights=/home/me/mine.npz", "output.dir=/home/me/out")
-    on_server = load("image=/srv/cat.jpg", "model.weights=mine.npz")
+    words = ("model.weights=/home/me/mine.npz", "output.dir=/home/me/out", "output.profile=/home/me/press.icc")
+    at_home = load("image=/home/me/cat.jpg", *words)
+    on_server = load("image=/srv/cat.jpg", "model.weights=mine.npz", "output.profile=press.icc")
     assert at_home.digest({}) == on_server.digest({})
     assert "home" not in str(at_home.picture_settings())
     assert at_home.picture_settings()["image"] == "cat.jpg"
+    assert at_home.picture_settings()["output"]["profile"] == "press.icc"
     assert (at_home.image, at_home.model.weights) == ("/home/me/cat.jpg", "/home/me/mine.npz")
 
 
@@ -1002,9 +1031,15 @@ def test_the_older_value_of_a_later_key_changes_no_name_of_a_picture(key: str) -
         "model.precision": "bfloat16",
         "model.labels": "lists/places.txt",
         "output.match": "photos/b.png",
+        "output.height_cm": "7.0",
+        "output.height_in": "7.5",
+        "output.marks": "true",
+        "output.iiif_id": "https://example.org/dream",
     } | CHANGES
     assert key not in dotted(load(f"{key}={hydra_text(LATER_KEYS[key])}").picture_settings())
-    assert str(dotted(load(f"{key}={other_values[key]}").picture_settings())[key]).lower() in (
+    assert str(
+        dotted(load(f"{key}={other_values[key]}", "output.dpi=100", "output.also=[pdf]").picture_settings())[key]
+    ).lower() in (
         other_values[key],
         "b.png",
         "places.txt",

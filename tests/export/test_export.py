@@ -275,7 +275,7 @@ def test_a_damaged_chunk_ends_the_export_and_leaves_what_was_there(form: str, ca
     assert names(tmp_path) == ["broken", "out"]
 
 
-@pytest.mark.parametrize("form", [*FILES, "dzi", "zarr"])
+@pytest.mark.parametrize("form", [*FILES, "dzi", "zarr", "pdf", "psb", "iiif"])
 def test_a_disk_that_fills_up_leaves_nothing(form: str, canvas: CanvasStore, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
@@ -327,7 +327,7 @@ def test_a_descriptor_that_is_cut_short_is_a_full_disk(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to tell whose memory it is")
-@pytest.mark.parametrize("form", ["png", "bigtiff", "dzi"])
+@pytest.mark.parametrize("form", ["png", "bigtiff", "dzi", "pdf"])
 def test_memory_does_not_grow_with_the_canvas(form: str, tmp_path: Path) -> None:
     """Three times the pixels, in a process of its own, take about the same memory."""
     script = """
@@ -417,6 +417,7 @@ def test_bad_words_to_export(command, tmp_path: Path) -> None:
         (("run=empty",), ("empty", "no run")),
         (("run=run", "octaves.steps=3"), ("octaves.steps", "dreaming again")),
         (("run=run", "output.widht=3"), ("output.widht",)),
+        (("run=run", "output.width_cm=45"), ("output.width_cm", "dreaming again", "output.dpi")),
         (("run=run", "output.format=gif"), ("gif", "bigtiff")),
         (("run=run", "output.path=mine.jpg"), ("mine.jpg", "overwrite=true")),
         (("run=run", "output.format=png", "output.profile=cmyk"), ("CMYK", "output.format=tiff")),

@@ -153,6 +153,16 @@ def test_noise_fills_any_canvas() -> None:
         lay_out(OutputConfig(), None)
 
 
+@pytest.mark.parametrize("fit", ["crop", "contain", "stretch"])
+def test_sides_on_paper_are_laid_out_as_the_pixels_that_they_are(fit: str) -> None:
+    on_paper = OutputConfig(width_cm=10.0, height_in=4.5, dpi=100.0, fit=fit, bleed_mm=2.54)
+    in_pixels = OutputConfig(width=394, height=450, dpi=100.0, fit=fit, bleed_mm=2.54)
+    assert lay_out(on_paper, (300, 400)) == lay_out(in_pixels, (300, 400))
+    # One side alone keeps the aspect.
+    for output in (OutputConfig(height_cm=5.08, dpi=100.0), OutputConfig(height_in=2.0, dpi=100.0)):
+        assert lay_out(output, (300, 400)) == lay_out(OutputConfig(height=200), (300, 400))
+
+
 # Pixels
 
 

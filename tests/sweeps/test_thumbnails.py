@@ -60,7 +60,7 @@ def exported(directory: Path, form: str, pixels: np.ndarray) -> Path:
     return target.path
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", [form.name for form in FORMATS.values() if form.is_read])
 def test_a_picture_of_any_format_has_a_thumbnail(form: str, tmp_path: Path) -> None:
     picture = exported(tmp_path, form, scene())
     make_thumbnail(tmp_path, picture, 140)

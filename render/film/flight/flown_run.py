@@ -11,7 +11,7 @@ from typing import Any
 
 from render.canvas.store import CanvasStore
 from render.config.film_schema import FilmJob
-from render.config.schema import MATCH_SOURCE, Config, OutputConfig, picture_width
+from render.config.schema import MATCH_SOURCE, Config, OutputConfig, picture_height, picture_width
 from render.errors import UserError
 from render.export.colour import COLOUR_KEYS, ColourAdjustment, measure_adjustment
 from render.export.colour_match import colour_map, measure_canvas
@@ -120,7 +120,7 @@ def frame_shape(job: FilmJob, canvas: tuple[int, int]) -> tuple[int, int]:
         UserError: A side is too small or too large for a film.
     """
     width = picture_width(job.output) or min(canvas[1], _USUAL_WIDTH)
-    height = job.output.height or round(width * canvas[0] / canvas[1])
+    height = picture_height(job.output) or round(width * canvas[0] / canvas[1])
     for key, side in (("output.width", width), ("output.height", height)):
         if not _MIN_SIDE <= side <= _MAX_SIDE:
             raise UserError(f"{key}={side}: frames have sides from {_MIN_SIDE} to {_MAX_SIDE:,} px")

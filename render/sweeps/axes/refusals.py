@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from render.config.compose import SWEEP, refuse_unknown
 from render.config.formats import FORMATS
-from render.config.schema import OutputConfig
+from render.config.schema import OutputConfig, picture_format
 from render.errors import UserError
 
 #: Sections and keys that cannot be axes, since no picture depends on them.
@@ -52,3 +52,8 @@ def refuse_shared(output: OutputConfig) -> None:
     shared_paths = [also for also in output.also if also not in FORMATS]
     if shared_paths:
         raise UserError(f"output.also has {shared_paths[0]}, to which all points would write: name formats, such as [dzi]")
+    form = picture_format(output)
+    if not FORMATS[form].is_read:
+        raise UserError(
+            f"output.format={form}: a gallery shows pictures, which this is not: set output.also=[{form}] instead"
+        )

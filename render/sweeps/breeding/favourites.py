@@ -17,8 +17,8 @@ from render.system.version import __version__
 
 #: Keys and sections that belong to the picture and not to how it is dreamed.
 _PICTURE_KEYS = ("image", "seed", "source", "output", "boundary")
-#: Keys that say how wide a picture is, of which a config has one.
-_WIDTHS = ("output.width", "output.width_cm", "output.width_in")
+#: Keys that say how wide or high a picture is, of which a config has one for each side.
+_SIDES = tuple(tuple(f"output.{side}{unit}" for unit in ("", "_cm", "_in")) for side in ("width", "height"))
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,10 @@ def _left(values: PointValues, typed_keys: Sequence[str]) -> PointValues:
 
 def _replaces(typed_key: str, key: str) -> bool:
     """Return whether a word with `typed_key` leaves the value of `key` without effect."""
-    same_width = typed_key in _WIDTHS and key in _WIDTHS
+    same_side = any(typed_key in keys and key in keys for keys in _SIDES)
     # Terms take precedence over a preset.
     is_preset = key == "objective" and typed_key == "objective.terms"
-    return key == typed_key or key.startswith(f"{typed_key}.") or same_width or is_preset
+    return key == typed_key or key.startswith(f"{typed_key}.") or same_side or is_preset
 
 
 def _texts(point: PointValues) -> dict[str, str]:

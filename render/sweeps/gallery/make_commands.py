@@ -11,7 +11,7 @@ from typing import Any
 from render.config.command_words import differing_words, make_command, render_command
 from render.config.compose import load_config
 from render.config.octave_settings import listed_octaves
-from render.config.schema import Config, picture_bleed, picture_width
+from render.config.schema import Config, picture_bleed, picture_height, picture_width
 from render.config.validation import MAX_OCTAVES
 
 #: File of ratings that a gallery saves; `sweep.points` and `from` read the favourites in it.
@@ -20,8 +20,8 @@ FAVOURITES = "ratings.yaml"
 #: Root config of a print.
 _PRINT_CONFIG = "poster"
 #: Keys that a print sets itself: name, size and tiles. None of them changes the dreamed content.
-_PRINT_KEYS = ("name", "output.width", "output.width_cm", "output.width_in", "output.height", "output.dpi", "tiles.size",
-               "tiles.parallel", "octaves.count")  # fmt: skip
+_PRINT_KEYS = ("name", "output.width", "output.width_cm", "output.width_in", "output.height", "output.height_cm",
+               "output.height_in", "output.dpi", "tiles.size", "tiles.parallel", "octaves.count")  # fmt: skip
 
 
 def sweep_command(root: str, words: Sequence[str]) -> str:
@@ -103,7 +103,7 @@ def _poster_words(config: Config, size: tuple[int, int]) -> tuple[list[str], int
     print_width = picture_width(_print_config().output) or size[1]
     rows, columns = (max(1, side - 2 * picture_bleed(config.output)) for side in size)
     words = differing_words(asdict(config), _PRINT_CONFIG, aside=_PRINT_KEYS)
-    if config.output.height is not None:
+    if picture_height(config.output) is not None:
         words.append(f"output.height={max(1, round(print_width * rows / columns))}")
     count = config.octaves.count
     if isinstance(count, int) and listed_octaves(config) is None:

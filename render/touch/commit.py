@@ -92,15 +92,21 @@ def commit(run: TouchedRun, change: Change) -> list[Place]:
     directory.record[TOUCHES] = change.log.record(changed.token)
     directory.checkpoints.commit(run.resume_key, changed)
     directory.save()
-    directory.checkpoints.keep_newest()
     log.info("canvas %s replaced by %s", run.checkpoint.token, changed.token)
-    _update_preview(run, CanvasStore(directory.checkpoints.path(changed), changed.token), change.box)
-    return finish(replace(run, checkpoint=changed, log=change.log))
+    return finish(replace(run, checkpoint=changed, log=change.log), change.box)
 
 
-def finish(run: TouchedRun) -> list[Place]:
-    """Write the pictures that a run lacks since its canvas was changed; return the places of all."""
+def finish(run: TouchedRun, box: Rect | None = None) -> list[Place]:
+    """Write the pictures that a run lacks since its canvas was changed; return the places of all.
+
+    Args:
+        run: The run, with the canvas as it is now.
+        box: Rectangle that has changed; None for all of it.
+    """
     directory = run.directory
+    if run.log.pending:
+        directory.checkpoints.keep_newest()
+        _update_preview(run, run.canvas, box or run.canvas.rect)
     discard_work(run)
     pictures = make_pictures(
         directory, run.config, run.profile, lambda line: say(line, quiet=run.config.quiet), run.reference
@@ -108,6 +114,8 @@ def finish(run: TouchedRun) -> list[Place]:
     if run.log.pending:
         directory.record[TOUCHES] = replace(run.log, pending="").record(run.checkpoint.token)
         directory.save()
+        # Once more, for the manifest's copy of the record, which now tells of the pictures.
+        directory.checkpoints.keep_newest()
     return pictures
 
 

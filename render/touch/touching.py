@@ -120,9 +120,10 @@ def farm_plan(draft: TouchDraft, job: Job) -> Plan:
 def summary(draft: TouchDraft, plan: Plan) -> str:
     """Return one line about the touch that is about to be dreamed."""
     resolved, box = draft.resolved, draft.touch.area.box
+    octaves = f"{len(plan.octaves)} octave{'s' if len(plan.octaves) > 1 else ''}"
     return (
         f"{draft.touch.run.place}: {box.columns.size} x {box.rows.size} px at {box.columns.start},{box.rows.start}, "
-        f"{resolved.network.name} {resolved.schedule}, {len(plan.octaves)} octaves, "
+        f"{resolved.network.name} {resolved.schedule}, {octaves}, "
         f"work x{work_ratio(plan, draft.octaves):.2f} of the area with its halo"
     )
 

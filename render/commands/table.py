@@ -127,7 +127,7 @@ COMMANDS: dict[str, Command] = {
         "run=dreams/poster-1a2b3c4d output.format=bigtiff", "export_run:export_command",
     ),
     "touch": Command(
-        "dream a part of a finished picture again, or take it back to the source; undo=true takes back the last touch",
+        "dream a part of a finished picture again, take it back to its source, or undo that",
         (
             ("run=DIR", "run directory of the finished picture, or the URL of a run"),
             ("[box=X,Y,W,H]", "the part, in px of the picture, per cent (10%,10%,30%,30%) or shares (0.1,0.1,0.3,0.3)"),

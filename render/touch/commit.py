@@ -151,18 +151,22 @@ def _update_preview(run: TouchedRun, canvas: CanvasStore, box: Rect) -> None:
             if picture.size != tuple(-(-side // factor) for side in canvas.shape[::-1]):
                 return
             small = np.array(picture.convert("RGB"))
-        for row in range(box.rows.start // factor, -(-box.rows.stop // factor)):
-            strip = Rect(
-                Interval(row * factor, min((row + 1) * factor, canvas.shape[0])),
-                Interval(
-                    box.columns.start // factor * factor, min(-(-box.columns.stop // factor) * factor, canvas.shape[1])
-                ),
-            )
-            starts = np.arange(0, strip.columns.size, factor)
-            counts = np.diff([*starts, strip.columns.size])[:, None] * strip.rows.size
-            sums = np.add.reduceat(canvas.read(strip).sum(axis=0, dtype=np.float64), starts, axis=0)
-            first = strip.columns.start // factor
-            small[row, first : first + len(starts)] = to_integers((sums / counts).astype(np.float32)[None], 8)[0]
+        rows, columns = (
+            Interval(span.start // factor * factor, min(-(-span.stop // factor) * factor, length))
+            for span, length in zip(box, canvas.shape, strict=True)
+        )
+        for rect in Rect(rows, columns).bands(multiple=factor):
+            top, left = rect.rows.start // factor, rect.columns.start // factor
+            means = _means(canvas.read(rect), factor)
+            small[top : top + len(means), left : left + means.shape[1]] = to_integers(means, 8)
         directory.write_preview(octave, small)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, RenderError) as error:
         log.warning("the preview shows the canvas before: %s", error)
+
+
+def _means(pixels: Pixels, factor: int) -> Pixels:
+    """Return the means of squares of `factor` px, the last of a side perhaps smaller: (rows, columns, 3) float32."""
+    starts = [np.arange(0, length, factor) for length in pixels.shape[:2]]
+    sums = np.add.reduceat(np.add.reduceat(pixels, starts[0], axis=0), starts[1], axis=1)
+    lengths = [np.diff([*start, length]) for start, length in zip(starts, pixels.shape[:2], strict=True)]
+    return sums / np.outer(*lengths)[..., None].astype(np.float32)

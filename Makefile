@@ -31,7 +31,7 @@ export PIP_DRY_RUN := 0
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup render film sweep sheet probe export plan weights models objectives looks classes atlas settings preflight view \
+.PHONY: help setup render film sweep sheet probe export touch plan weights models objectives looks classes atlas settings preflight view \
   status fetch \
   cluster-up cluster-status cluster-down submit attach stop test lint bench wheel clean
 
@@ -60,6 +60,9 @@ probe: $(INSTALLED) ## dream a class and say what the network sees before and af
 
 export: $(INSTALLED) ## write a run's canvas to other files: make export run=dreams/poster-1a2b3c4d output.format=bigtiff
 	@$(BIN)/python -m render export
+
+touch: $(INSTALLED) ## dream a part of a finished picture again: make touch run=dreams/NAME box=10%,20%,30%,30%, or undo=true
+	@$(BIN)/python -m render touch
 
 weights: $(INSTALLED) ## fetch a network's weights, or say where they are: make weights model=googlenet
 	@$(BIN)/python -m render weights

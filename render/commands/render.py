@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from render.commands.table import MULTIRUN_FLAGS
+from render.commands.touch import is_touch, plan_touch
 from render.config.compose import is_film, is_sweep, load_config
 from render.config.schema import NO_LOOK, Config
 from render.system import interrupts
@@ -25,8 +26,11 @@ def render_command(root: str, words: Sequence[str]) -> int:
 
 
 def plan_command(root: str, words: Sequence[str]) -> int:
-    """Print what a job or a film, or with a grid or a flag of `MULTIRUN_FLAGS` a sweep, would do."""
+    """Print what a job, a film or a touch, or with a grid or a flag of `MULTIRUN_FLAGS` a sweep, would do."""
     overrides = [word for word in words if word not in MULTIRUN_FLAGS]
+    if is_touch(overrides):
+        plan_touch(overrides)
+        return 0
     if len(overrides) == len(words) and is_film(root, overrides):
         from render.commands.film import plan_film
 

@@ -126,6 +126,20 @@ COMMANDS: dict[str, Command] = {
         ),
         "run=dreams/poster-1a2b3c4d output.format=bigtiff", "export_run:export_command",
     ),
+    "touch": Command(
+        "dream a part of a finished picture again, take it back to its source, or undo that",
+        (
+            ("run=DIR", "run directory of the finished picture, or the URL of a run"),
+            ("[box=X,Y,W,H]", "the part, in px of the picture, per cent (10%,10%,30%,30%) or shares (0.1,0.1,0.3,0.3)"),
+            ("[mask=FILE]", "the part, painted white on black over the whole picture, at any size"),
+            ("[to=source]", "take it back to the picture that was dreamed on"),
+            ("[feather=PX]", "width of the soft edge inside, px or per cent of the part's short side; default: 10%"),
+            ("[undo=true]", "take back the newest touch, to the bit; again, the one before"),
+            ("[replay=true]", "do the touches of its record again on a canvas dreamed anew, or with DIR another run's"),
+            ("[octaves.steps=20 ...]", "change of what is dreamed, such as objective.terms=[mixed4] or look=eyes"),
+        ),
+        "run=dreams/poster-1a2b3c4d box=10%,20%,30%,30% octaves.steps=20", "touch:touch_command", ends_with_reader=False,
+    ),
     "fetch": Command(
         "copy a run from an object store to a directory; repeated, it copies only changes",
         (

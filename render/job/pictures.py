@@ -33,6 +33,7 @@ from render.geometry.geometry import whole
 from render.job.colour_reference import ColourReference
 from render.job.print_pages import cut_for, pages_for
 from render.job.recorded_source import reopen_source
+from render.job.recorded_touches import TOUCHES, touch_settings
 from render.job.run_directory import RunDirectory
 from render.job.targets import Target
 from render.pages.run_facts import facts_of
@@ -70,8 +71,10 @@ def settings_of(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
     bleed = picture_bleed(config.output)
     if layout.canvas is not None and not record.get("partial"):
         layout = replace(layout, bleed_px=bleed, trim=(layout.canvas[0] - 2 * bleed, layout.canvas[1] - 2 * bleed))
+    touches = touch_settings(record)
     return {
         **config.picture_settings(),
+        **({TOUCHES: touches} if touches else {}),
         "dreamed": record["objective"],
         "image_sha256": record["image_sha256"],
         "weights_sha256": record["weights_sha256"],

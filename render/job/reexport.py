@@ -35,7 +35,7 @@ from render.export.export import Style
 from render.export.metadata import read_settings
 from render.export.profile import BUILT_IN, Profile
 from render.geometry.units import MM_PER_INCH
-from render.job.colour_reference import open_reference
+from render.job.colour_reference import ColourReference, open_reference
 from render.job.copies import Copies, picture_sha256
 from render.job.pictures import (
     Say,
@@ -89,12 +89,8 @@ def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:
     Raises:
         UserError: if the run or a word is wrong, or a picture would replace one that is not the run's.
     """
-    record = _whole_record(run)
-    config = exported_config(record, overrides)
-    config.output.dir = str(run)
-    _refuse_unknown_profile(run, config, record, overrides)
-    _refuse_unknown_match(run, config, record, overrides)
-    profile, reference = usable_profile(config), open_reference(config, record["image_sha256"], recorded=True)
+    record = whole_record(run)
+    config, profile, reference = picture_config(run, record, overrides)
     directory = RunDirectory(config, record.get("identity", {}), record["digest"])
     with explain_damage():
         canvas = directory.canvas()
@@ -199,7 +195,22 @@ def _refuse_sizes(targets: Iterable[Target], canvas: CanvasStore, config: Config
             refuse_size(target.form, canvas.shape, config.output.bits, profile.channels)
 
 
-def _whole_record(run: Place) -> dict[str, Any]:
+def picture_config(
+    run: Place, record: Mapping[str, Any], overrides: Sequence[str]
+) -> tuple[Config, Profile, ColourReference | None]:
+    """Return the config of a run's pictures, with the overrides, and the profile and colours that it names.
+
+    Raises:
+        UserError: A word is wrong, or a file that only the record names is not the one that the run used.
+    """
+    config = exported_config(record, overrides)
+    config.output.dir = str(run)
+    _refuse_unknown_profile(run, config, record, overrides)
+    _refuse_unknown_match(run, config, record, overrides)
+    return config, usable_profile(config), open_reference(config, record["image_sha256"], recorded=True)
+
+
+def whole_record(run: Place) -> dict[str, Any]:
     """Return the record of a run. Raise `UserError` if a fact that pictures need is missing."""
     reading = read_run(run)
     if not reading.record:

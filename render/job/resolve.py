@@ -6,6 +6,10 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from render.config.octave_settings import AUTO, listed_octaves, settings_by_octave
 from render.config.schema import Config, FarmConfig, ModelConfig, SourceConfig, pictures
@@ -15,7 +19,7 @@ from render.dreaming.term_syntax import Materials
 from render.errors import UserError
 from render.export.profile import Profile
 from render.farm.farms import chosen_executor
-from render.geometry.geometry import BOUNDARY_MODES
+from render.geometry.geometry import BOUNDARY_MODES, Rect
 from render.geometry.source_window import SourceWindow
 from render.job.colour_reference import ColourReference, open_reference
 from render.job.materials import Library
@@ -40,6 +44,17 @@ from render.system.version import __version__
 
 #: Function that opens the image of a config, as `open_source` does.
 OpenSource = Callable[[str, int, SourceConfig], Source]
+
+
+class CanvasMask(Protocol):
+    """Mask that workers read, and that is held in memory once on every machine."""
+
+    @property
+    def nbytes(self) -> int:
+        """Host memory held, bytes."""
+
+    def at(self, shape: tuple[int, int], rect: Rect) -> NDArray[np.float32]:
+        """Return a rectangle of the mask resampled to an octave: see `Mask.at`."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +134,7 @@ class ResolvedJob:
     network: NetworkChoice
     schedule: Schedule
     has_auto_octaves: bool
-    masks: tuple[Mask, ...]
+    masks: tuple[CanvasMask, ...]
     source: Source
     directory: RunDirectory
     profile: Profile

@@ -23,6 +23,7 @@ from render.errors import StorageError, UserError
 from render.export.picture import image_of, write_picture
 from render.farm.checkpoint import Checkpoint, Checkpoints, ResumeKey
 from render.job.local_home import LocalHome
+from render.job.recorded_touches import TOUCHES, discard_touches
 from render.job.run_conflicts import check_without_record, refuse_other_run
 from render.job.run_home import LOG, RunHome
 from render.job.run_pictures import RunPictures
@@ -65,6 +66,8 @@ class RunDirectory:
         self.home = _open_home(config, self.digest)
         self._recorder = RunRecorder(self.home)
         self._is_held = False
+        #: Touches that the record has of a canvas that is gone: they can be done again.
+        self._earlier_touches: dict[str, Any] = {}
         self.checkpoints = Checkpoints(joined(self.home.place, CANVAS), self.home.confirm_held)
         self.checkpoints.about = lambda: backup_facts(self.record)
         self.pictures = RunPictures(
@@ -183,6 +186,8 @@ class RunDirectory:
                 # Again, now that it is held: another run may have changed the directory since the first check.
                 self.check()
                 self.pictures.continue_record()
+                record = self._recorder.read().record
+                self._earlier_touches = {key: record[key] for key in (TOUCHES,) if key in record and not self._config.fresh}
                 if begins and self.unfinished() is None:
                     self._remove_run()
                 if begins:
@@ -200,10 +205,12 @@ class RunDirectory:
     def _remove_run(self) -> None:
         """Remove the files of a run that is not continued.
 
-        These are canvas, levels, previews, log and record. Pictures stay.
+        These are canvas, levels, previews, log and record, and what touches left. Pictures stay.
         """
         has_record = bool(self._recorder.read().record)
         self.checkpoints.discard()
+        if has_record:
+            discard_touches(self.home.place, masks=self._config.fresh)
         discard_levels(self.home.levels)
         self.home.remove_run(has_record=has_record)
 
@@ -223,6 +230,7 @@ class RunDirectory:
                 "config": asdict(self._config),
                 "identity": self.identity,
                 **({"copies": copies} if copies else {}),
+                **self._earlier_touches,
                 **facts,
             }
         )

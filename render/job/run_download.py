@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from render.errors import UserError
+from render.job.recorded_touches import TOUCHES
 from render.job.run_record import missing_record_message, read_run
 from render.storage.local import LocalStorage, read_record_file
 from render.storage.locking import lock_directory
@@ -25,6 +26,7 @@ from render.system.paths import file_sha256
 LEDGER = ".fetched.json"
 #: Objects that only the run itself uses; they are not fetched.
 _INTERNAL = (".lease", ".clock-", ".probe-", "progress.json", "source/")
+_TOUCHES = f"{TOUCHES}/"
 _CANVAS, _MANIFEST, _RECORD = "canvas/", "canvas/manifest.json", "run.json"
 #: Objects that are fetched at once, and seconds between two lines about progress.
 _CONCURRENT_FETCHES, _LINE_EVERY_S = 8, 5.0
@@ -77,7 +79,7 @@ def fetch_run(
 
 
 def _is_included(name: str, picture_names: Sequence[str], *, pictures: bool, canvas: bool) -> bool:
-    if name.startswith(_INTERNAL) or (name.startswith(_CANVAS) and not canvas):
+    if name.startswith(_INTERNAL) or (name.startswith((_CANVAS, _TOUCHES)) and not canvas):
         return False
     return not pictures or name.partition("/")[0] in picture_names
 

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
+from render.job.recorded_touches import TOUCHES
 from render.job.run_record import CANVAS, RECORD
 from render.job.targets import PREVIEWS
 from render.storage.url import Place
@@ -19,7 +20,7 @@ from render.storage.url import Place
 #: Name of the log, and of the directory of the stored levels of a source that is larger than memory.
 LOG, LEVELS = "render.log", "source"
 #: Names that a run writes in its home, pictures excepted.
-RUN_FILES = (RECORD, LOG, PREVIEWS, CANVAS, LEVELS)
+RUN_FILES = (RECORD, LOG, PREVIEWS, CANVAS, LEVELS, TOUCHES)
 #: Name of a preview, for the removal of those of an earlier run.
 PREVIEW_NAME = re.compile(r"octave-[1-9]\d*\.png")
 #: Description of a process that holds a home, for messages.

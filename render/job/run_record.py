@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypedDict
 from render.errors import UserError
 from render.farm.checkpoint import MANIFEST, Checkpoints
 from render.geometry.geometry import BOUNDARY_MODES
+from render.job.recorded_touches import RecordedTouches
 from render.storage.opening import open_storage
 from render.storage.records import (
     Between,
@@ -136,6 +137,7 @@ class RunRecord(_Required, total=False):
     match_sha256: str | None
     plan: _Plan
     seconds: dict[str, Seconds]
+    touches: RecordedTouches
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def page(facts: ViewerFacts, images: Mapping[str, Any], live: Mapping[str, Any] 
     Args:
         facts: facts about the picture.
         images: a descriptor for `dream` and perhaps one for `source`.
-        live: for a run that may still be going, the address to poll and the interval in ms.
+        live: for a run that may still be going, the address to poll, the interval in ms, and the run's name in a shell.
     """
     data = {**facts.plain(), "images": dict(images), "live": live}
     values = {"title": html.escape(facts.title), "data": script_json(data), "script": openseadragon.SCRIPT}

@@ -65,6 +65,17 @@ class LocalStorage:
         _copy(path, target)
         return ObjectInfo(name, target.stat().st_size, _tag(target))
 
+    def copy(self, name: str, target: str) -> None:
+        """Give a file a second name: a hard link, or a copy where the file system has none."""
+        path, other = self._path(name), self._path(target)
+        other.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, other, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in (*_HARD_LINK_REFUSALS, errno.EXDEV):
+                raise
+            _copy(path, other)
+
     def fetch(self, name: str, path: Path, info: ObjectInfo | None = None) -> None:  # noqa: ARG002
         """Copy a file out of the directory, completely or not at all."""
         _copy(self._path(name), path)

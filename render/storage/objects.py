@@ -122,6 +122,10 @@ class ObjectStorage:
         put = self._call(lambda: obstore.put(self._sender, name, path, chunk_size=part_bytes, max_concurrency=4))
         return ObjectInfo(name, size, put["e_tag"] or "")
 
+    def copy(self, name: str, target: str) -> None:
+        """Copy an object within the store."""
+        self._call(lambda: obstore.copy(self._sender, name, target))
+
     def fetch(self, name: str, path: Path, info: ObjectInfo | None = None) -> None:
         """Copy an object to a file in parts, after those that an earlier attempt left.
 

@@ -67,6 +67,15 @@ class Storage(Protocol):
     def write_file(self, name: str, path: Path) -> ObjectInfo:
         """Copy a file into the storage, completely or not at all."""
 
+    def copy(self, name: str, target: str) -> None:
+        """Give an object a second name, without transferring it where the storage can.
+
+        Neither of the two may be changed in place afterwards.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+
     def fetch(self, name: str, path: Path, info: ObjectInfo | None = None) -> None:
         """Copy an object to a file, completely or not at all.
 

@@ -7,6 +7,7 @@ manifest first. So pixels are valid only if the manifest still names their canva
 from __future__ import annotations
 
 import io
+import shlex
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -75,7 +76,8 @@ class LiveRun:
 
     def page(self) -> str:
         """Return the HTML of the viewer's page for this run."""
-        return page(facts_of(self._newest_record()), {}, {"status": _STATUS, "every": _POLL_MS})
+        live = {"status": _STATUS, "every": _POLL_MS, "run": shlex.quote(str(self._directory))}
+        return page(facts_of(self._newest_record()), {}, live)
 
     def status(self) -> dict[str, Any]:
         """Return what the page polls: progress, addresses of the newest tiles, and the pictures that can be downloaded.

@@ -442,6 +442,48 @@ def test_a_run_shows_how_much_is_left_and_offers_its_pictures_at_the_end(
         assert page.complaints == []
 
 
+def test_a_box_drawn_on_a_finished_run_becomes_a_command(page: browser.Page, script: bytes, tmp_path: Path) -> None:
+    """Drawn with the mouse or taken from the view; too small a box becomes none; a run that goes on has no button."""
+    job = LiveJob(tmp_path / "a run", SHAPE)
+    job.save(0, 3, smooth(*SHAPE))
+    with served(LiveRun(tmp_path / "a run"), script) as server:
+        page.open(server.url)
+        page.settled()
+        page.until("document.querySelector('#state').textContent.startsWith('octave 1')")
+        assert page.run("document.querySelector('#touch').hidden")
+        job.finish()
+        page.open(server.url)
+        page.until("!document.querySelector('#touch').hidden")
+        page.key("1")
+        page.settled()
+        top, left = beginning(page)
+        x, y, _, _ = page.box("#stage")
+        page.click("#touch")
+        page.drag((x + left + 300, y + top + 250), (x + left + 640, y + top + 430))
+        shown(page, "touch")
+        told = page.run("document.querySelector('#touch-command').textContent")
+        name, _, box = told.partition(" box=")
+        assert name == f"make touch run='{tmp_path}/a run'"
+        np.testing.assert_allclose([int(number) for number in box.split(",")], [300, 250, 340, 180], atol=2)
+        drawn = page.box("#box")
+        np.testing.assert_allclose(drawn, [x + left + 300, y + top + 250, 340, 180], atol=3)
+        page.drag((x + left + 300, y + top + 250), (x + left + 310, y + top + 430))
+        assert page.run("document.querySelector('#touch-command').hidden")
+        assert "too small" in page.run("document.querySelector('#touch-text').textContent")
+        page.key("f")
+        page.settled()
+        page.key("Enter")
+        box = page.run("document.querySelector('#touch-command').textContent").partition(" box=")[2]
+        np.testing.assert_allclose([int(number) for number in box.split(",")], [100, 87, 800, 698], atol=2)
+        page.key("Escape")
+        assert page.run("document.querySelector('#touch-bar').hidden")
+        assert page.complaints == []
+        page.resize(390, 720)
+        page.key("t")
+        shown(page, "touch-phone")
+        assert page.run("document.documentElement.scrollWidth") <= 390
+
+
 def test_a_run_is_compared_with_its_source(page: browser.Page, script: bytes, tmp_path: Path, source: np.ndarray) -> None:
     job = LiveJob(tmp_path / "run", SHAPE, image="sample:hubble", image_sha256=file_sha256(sample_path("hubble")))
     job.save(0, 3, smooth(*SHAPE))

@@ -51,7 +51,7 @@ settings.load_profile("render")
 LONGEST = (
     "sweeps/test_sweep", "farm/test_resident_features", "dreaming/test_textures", "farm/test_farm", "farm/test_resident",
     "farm/test_quick_start", "job/test_render", "cluster/test_kubernetes_commands", "cluster/test_slurm",
-    "cluster/test_own", "accelerators/test_compiled",
+    "cluster/test_own", "touch/test_touching", "accelerators/test_compiled",
     "storage/test_storage", "probe/test_probe", "sweeps/test_breed", "cluster/test_kubernetes_files",
     "farm/test_cluster", "farm/test_checkpoint", "benchmarks/test_benchmarks_farm", "farm/test_metrics",
     "networks/test_architecture", "atlas/test_atlas", "dreaming/test_terms", "test_install", "job/test_older_runs",

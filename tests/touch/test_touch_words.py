@@ -164,6 +164,33 @@ def test_make_plan_with_a_box_plans_a_touch(small: Path, command) -> None:  # ty
     command("touch", f"run={small}", "box=10,10,4,4").refused("box=10,10,4,4 is 4 x 4 px", "32 px")
 
 
+@pytest.mark.slow
+def test_a_canvas_that_wraps_is_touched_at_its_end(tmp_path: Path) -> None:
+    """The network sees what lies beyond the end, and at the end the edge is soft."""
+    run = rendered(tmp_path / "run", *TINY, "boundary.mode=wrap", "quiet=true")
+    before = pixels(run)
+    assert touch_command([f"run={run}", "box=0,10,40,40", "octaves.steps=2", "quiet=true", INLINE]) == 0
+    changed = np.abs(pixels(run) - before).max(axis=-1)
+    assert (changed[15:45, 5:35] > 0).mean() > 0.9
+    assert changed[10:50, 0].max() < changed[15:45, 10:30].mean()
+    changed[10:50, :40] = 0
+    assert not changed.any()
+
+
+def test_a_run_that_starts_over_has_no_touches(small: Path, tmp_path: Path) -> None:
+    run = copied(small, tmp_path / "run")
+    before = pixels(run)
+    assert touch_command([f"run={run}", *WORDS]) == 0
+    assert (run / "touches" / "0001").is_dir()
+    # A directory of the user's own stays.
+    (run / "touches" / "0002").mkdir()
+    (run / "touches" / "0002" / "mine.txt").write_text("mine")
+    rendered(run, *TINY, "quiet=true", "fresh=true")
+    assert "touches" not in json.loads((run / "run.json").read_text())
+    assert [path.name for path in (run / "touches").iterdir()] == ["0002"]
+    np.testing.assert_array_equal(pixels(run), before)
+
+
 def test_a_run_in_a_bucket_is_touched_and_undone(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("render.job.mirrored_home.cache_directory", lambda: tmp_path / "cache")
     with serving(tmp_path / "log") as server:

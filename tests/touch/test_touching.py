@@ -158,7 +158,9 @@ def test_the_source_comes_back_in_the_box(run: Path) -> None:
     np.testing.assert_array_equal(after[100:360, 120:480], picture[100:360, 120:480])
 
 
-def test_a_mask_changes_only_what_is_painted(run: Path, tmp_path: Path) -> None:
+def test_a_mask_changes_only_what_is_painted_and_is_kept_for_another_render(
+    original: Path, run: Path, tmp_path: Path
+) -> None:
     before = stored(run)
     painted = np.zeros((300, 320), np.uint8)
     rows, columns = np.mgrid[:300, :320]
@@ -172,6 +174,10 @@ def test_a_mask_changes_only_what_is_painted(run: Path, tmp_path: Path) -> None:
     assert changed[distance < 90].mean() > 0.9
     (told,) = touches(run)
     assert (run / "touches" / f"mask-{told['mask']}").read_bytes() == (tmp_path / "mask.png").read_bytes()
+    (tmp_path / "mask.png").unlink()
+    other = copied(original, tmp_path / "other")
+    touch(other, f"replay={run}", "quiet=true", INLINE)
+    np.testing.assert_array_equal(stored(other), stored(run))
 
 
 def test_the_same_command_again_changes_nothing(touched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -169,5 +169,5 @@ def _means(pixels: Pixels, factor: int) -> Pixels:
     starts = [np.arange(0, length, factor) for length in pixels.shape[:2]]
     sums = np.add.reduceat(np.add.reduceat(pixels, starts[0], axis=0), starts[1], axis=1)
     lengths = [np.diff([*start, length]) for start, length in zip(starts, pixels.shape[:2], strict=True)]
-    areas: Pixels = np.outer(*lengths)[..., None].astype(np.float32)
-    return sums / areas
+    means: Pixels = (sums / np.outer(*lengths)[..., None]).astype(np.float32)
+    return means

@@ -11,9 +11,10 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from render.config.compose import check_job, load_config, recorded_config
+from render.config.objective_files import named_files
 from render.config.octave_settings import AUTO
 from render.config.options import AUTO_LOOK
-from render.config.schema import Config, FarmConfig, NodeConfig, OutputConfig, named_files
+from render.config.schema import Config, FarmConfig, NodeConfig, OutputConfig
 from render.errors import UserError
 from render.job.looks import best_look
 from render.storage.user_paths import user_path

@@ -68,13 +68,13 @@ weights: $(INSTALLED) ## fetch a network's weights, or say where they are: make 
 	@$(BIN)/python -m render weights
 
 models: $(INSTALLED) ## list the networks and their layers, with channels, stride and receptive field
-	@RENDER_OVERRIDES= $(BIN)/python -m render models
+	@$(BIN)/python -m render models
 
 objectives: $(INSTALLED) ## list what can be dreamed of, and the presets: make render objective=NAME
-	@RENDER_OVERRIDES= $(BIN)/python -m render objectives
+	@$(BIN)/python -m render objectives
 
 looks: $(INSTALLED) ## list the looks, and what each needs: make render look=NAME image=me.jpg
-	@RENDER_OVERRIDES= $(BIN)/python -m render looks
+	@$(BIN)/python -m render looks
 
 classes: $(INSTALLED) ## list what a network can tell apart: make classes model=googlenet words=dog
 	@$(BIN)/python -m render classes

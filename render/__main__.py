@@ -145,7 +145,8 @@ def _run(name: str, root: str, words: list[str]) -> int:
         look, reason = best_look(words)
         words = [f"look={look}" if word == AUTO_LOOK else word for word in words]
         if "quiet=true" not in words:
-            print_lines(f"look={look}: {reason}")
+            # With `json=true`, standard output is for the document alone.
+            print_lines(f"look={look}: {reason}", file=sys.stderr if "json=true" in words else None)
     arguments = [words] if command.root is None else [root, words]
     if not command.ends_with_reader:
         return command.load()(*arguments)

@@ -32,6 +32,8 @@ SHARED = Path(os.environ.get("RENDER_SHARED", ROOT.parent / "shared"))
 GOOGLENET_WEIGHTS = SHARED / "weights" / "bvlc_googlenet.npz"
 REFERENCE = SHARED / "reference" / "chelsea.npz"
 
+# Messages are read whole: they are not wrapped at the width of the terminal in which the tests run.
+os.environ["COLUMNS"] = "200"
 # Before any test starts JAX's devices: the farms of later tests in this process then know what they were started with.
 settle_devices()
 use_compilation_cache()

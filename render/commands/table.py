@@ -41,6 +41,7 @@ _KUBERNETES_WORDS = (
     ("[parts=NAMES]", "what it has besides, on Kubernetes: cache, monitoring, redis, rocksdb"),
 )
 _JOB = ("[job=ID]", "the job; not needed if only one is running")
+_JSON = ("[json=true]", "print one JSON document for programs, and nothing else")
 
 
 class Command(NamedTuple):
@@ -78,7 +79,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "plan": Command(
         "show what a render, a film or a sweep would do and need, and refuse what cannot work",
-        (*_CONFIG_WORDS, ("[-m]", "plan a sweep")),
+        (*_CONFIG_WORDS, ("[-m]", "plan a sweep"), _JSON),
         "conf=poster image=me.jpg", "render:plan_command", "preview",
     ),
     "film": Command(
@@ -167,6 +168,7 @@ COMMANDS: dict[str, Command] = {
             ("[run=DIR]", "directory of a sweep or a run, or the URL of a run; this or cluster= is needed"),
             ("[watch=true]", "show it until it ends"),
             ("[cluster=NAME]", "show a cluster, as cluster-status does"),
+            _JSON,
         ),
         "run=dreams/NAME watch=true", "status:status_command",
     ),
@@ -182,7 +184,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "settings": Command(
         "print the settings that are stored in a finished picture",
-        (("image=PICTURE", "a picture that this program made"),),
+        (("image=PICTURE", "a picture that this program made"), ("[json=true]", "change nothing: they are JSON anyway")),
         "image=dream.png", "settings:settings_command",
     ),
     "weights": Command(
@@ -190,12 +192,13 @@ COMMANDS: dict[str, Command] = {
         (
             ("[model=NAME]", "the network whose weights to fetch, unless they are here"),
             ("[model.weights=FILE]", "a file to check; published weights are kept, so that no file is needed any more"),
+            _JSON,
         ),
         "model=googlenet", "weight_sources:weights_command",
     ),
-    "models": Command("list the networks and their layers", (), "", "listing:models_command"),
-    "objectives": Command("list the kinds of objectives, and the presets", (), "", "listing:objectives_command"),
-    "looks": Command("list the looks, with what each shows and needs", (), "", "listing:looks_command"),
+    "models": Command("list the networks and their layers", (_JSON,), "", "listing:models_command"),
+    "objectives": Command("list the kinds of objectives, and the presets", (_JSON,), "", "listing:objectives_command"),
+    "looks": Command("list the looks, with what each shows and needs", (_JSON,), "", "listing:looks_command"),
     "classes": Command(
         "list the classes that a network can tell apart",
         (
@@ -203,6 +206,7 @@ COMMANDS: dict[str, Command] = {
             ("[model.weights=FILE]", "weights with a classifier of their own"),
             ("[model.labels=FILE]", "names of its classes, one on each line"),
             ("[words=TEXT]", "list only classes with this text in their name"),
+            _JSON,
         ),
         "model=googlenet words=dog", "listing:classes_command",
     ),
@@ -233,7 +237,8 @@ COMMANDS: dict[str, Command] = {
         "cluster=aws-gpu", "clusters:cluster_up_command",
     ),
     "cluster-status": Command(
-        "show the nodes and the jobs of a cluster", (_CLUSTER,), "cluster=aws-gpu", "clusters:cluster_status_command"
+        "show the nodes and the jobs of a cluster", (_CLUSTER, _JSON),
+        "cluster=aws-gpu", "clusters:cluster_status_command",
     ),
     "cluster-down": Command(
         "end a cluster", (_CLUSTER, *_OWN_WORDS, ("[parts=NAMES]", "also its parts, on Kubernetes")), "cluster=aws-gpu",

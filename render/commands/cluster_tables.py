@@ -86,7 +86,8 @@ def _add(document: Document, key: str, table: Table) -> None:
     if table.records:
         document.table(table, key=key)
     else:
-        document.sentence(f"no {key}", **{key: []})
+        document.values(**{key: []})
+        document.sentence(f"no {key}")
 
 
 def _node_record(node: Mapping[str, Any]) -> dict[str, Any]:

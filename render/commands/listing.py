@@ -110,7 +110,7 @@ def classes_command(words: Sequence[str]) -> int:
     section = ModelConfig(name=model, weights=weights, labels=labels)
     text = options.get("words", "").lower()
     names_by_class = class_names(NetworkChoice.of(section).classifier)
-    classes = [
+    classes: list[dict[str, Any]] = [
         {"index": index, "names": list(names)}
         for index, names in enumerate(names_by_class)
         if text in ", ".join(names).lower()
@@ -120,8 +120,7 @@ def classes_command(words: Sequence[str]) -> int:
     document = Document("classes")
     document.values(model=model, classes=classes)
     for record in classes:
-        index, names = record["index"], ", ".join(record["names"])
-        document.fact(f"{index:4d}", names, indent=6)
+        document.fact(f"{record['index']:4d}", ", ".join(record["names"]), indent=6)
     document.print(as_json=as_json)
     return 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -14,6 +14,31 @@ from render.planning.margin_cost import FRAME, LANES, RECEIVE, SEND
 from render.planning.plan import size_text
 from render.planning.price import COMPILE, COMPILING_THREADS, Estimate
 from render.terminal.document import Column, Record, Table
+
+
+def seconds_text(value: float) -> str:
+    """Return seconds as text of two digits below one second."""
+    return f"{value:.2g} s" if value < 1 else f"{value:,.1f} s"
+
+
+def dollar_text(value: float) -> str:
+    """Return an amount of dollars as text."""
+    return f"${value:,.2f}"
+
+
+def _short_duration(seconds: float) -> str:
+    return duration_text(seconds, tenths=True)
+
+
+def _price(dollars: float | None) -> str:
+    """Return a price as text; empty if it is not known."""
+    return "" if dollars is None else dollar_text(dollars)
+
+
+def _time_column(name: str, text: Callable[[float], str]) -> Column:
+    """Return a column of seconds, which are below the name in records."""
+    return Column(name, lambda record: text(record[f"{name}_seconds"]), is_number=True)
+
 
 _BYTE_COLUMNS = (
     Column("workers", lambda step: f"{step['workers']:,}", is_number=True),
@@ -28,10 +53,7 @@ _BYTE_COLUMNS = (
 )
 _STEP_COLUMNS = (
     Column("workers", lambda step: f"{step['workers']:,}", is_number=True),
-    *(
-        Column(name, lambda step, key=f"{name}_seconds": seconds_text(step[key]), is_number=True)
-        for name in ("kernels", "host", "update", "exchange", "sums", "step")
-    ),
+    *(_time_column(name, seconds_text) for name in ("kernels", "host", "update", "exchange", "sums", "step")),
     Column("efficiency", lambda step: f"{100 * step['efficiency']:.0f} %", is_number=True),
     Column("checkpoint", lambda step: seconds_text(step["checkpoint_seconds"]), is_number=True),
     Column("bound by", lambda step: step["bound_by"], is_number=True),
@@ -46,10 +68,7 @@ _PRICE_COLUMNS = (
 )
 _TIME_COLUMNS = (
     Column("node", lambda render: render["node"]),
-    *(
-        Column(name, lambda render, key=f"{name}_seconds": _short_duration(render[key]), is_number=True)
-        for name in ("steps", "checkpoints", "changes", "compiling")
-    ),
+    *(_time_column(name, _short_duration) for name in ("steps", "checkpoints", "changes", "compiling")),
 )
 
 
@@ -133,16 +152,6 @@ def assumptions(node: NodeConfig) -> list[tuple[str, str]]:
     return facts
 
 
-def seconds_text(value: float) -> str:
-    """Return seconds as text of two digits below one second."""
-    return f"{value:.2g} s" if value < 1 else f"{value:,.1f} s"
-
-
-def dollar_text(value: float) -> str:
-    """Return an amount of dollars as text."""
-    return f"${value:,.2f}"
-
-
 def _bytes_record(workers: int, cost: StepCost) -> dict[str, Any]:
     """Return the work and bytes of a step."""
     traffic = cost.traffic
@@ -153,12 +162,3 @@ def _bytes_record(workers: int, cost: StepCost) -> dict[str, Any]:
         "largest_margin_bytes": int(traffic.received.max()), "margin_bytes": traffic.bytes,
         "node_network_bytes": traffic.node_bytes, "checkpoint_bytes": cost.save_bytes,
     }  # fmt: skip
-
-
-def _short_duration(seconds: float) -> str:
-    return duration_text(seconds, tenths=True)
-
-
-def _price(dollars: float | None) -> str:
-    """Return a price as text; empty if it is not known."""
-    return "" if dollars is None else dollar_text(dollars)

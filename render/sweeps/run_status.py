@@ -50,7 +50,8 @@ def run_document(directory: Place, record: Mapping[str, Any], *, gone: bool) -> 
     _add_dream(document, record)
     start_text, resumed = _local_time(str(record.get("started", ""))), len(record.get("resumed", []))
     resumed_text = f", taken up again {resumed} time{'s'[: resumed > 1]}" if resumed else ""
-    _add(document, "begun", start_text + resumed_text)
+    if start_text:
+        _add(document, "begun", start_text + resumed_text)
     document.values(started=record.get("started"), resumed=resumed)
     seconds = record.get("seconds")
     document.values(seconds=dict(seconds) if seconds else None)

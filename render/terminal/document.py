@@ -101,7 +101,7 @@ class Document:
         self._parts.append(lambda width, rule: table.lines(width, rule=rule))
 
     def lines(self, width: int, *, rule: str = _PLAIN_RULE) -> list[str]:
-        """Return the text in lines of at most `width` columns; only a single word can be longer.
+        """Return the text in lines of at most `width` columns, or of a single word that is longer.
 
         A blank line parts tables from what is around them.
         """

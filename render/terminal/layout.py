@@ -1,7 +1,7 @@
 """Layout of text and tables in lines of a given width. Pure.
 
 A line is broken between words only, and never between a number and its unit: `1 min 46 s` and `184 x 160 px` stay whole. A
-word that is longer than a line has one of its own, so that a path can still be copied. Widths are columns of a terminal.
+word that is longer than a line stays whole, too, so that a path can still be copied. Widths are columns of a terminal.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def wrapped(text: str, width: int, *, label: str = "", indent: int = 0) -> list[
 
     Args:
         text: Text on one line.
-        width: Width of the lines. Only a single word can be longer.
+        width: Width of the lines. Only one with a word that is longer itself is longer.
         label: Beginning of the first line, which is filled up to `indent` columns.
-        indent: Spaces before every line after the first, fewer before a word that has no room otherwise.
+        indent: Spaces before every line after the first, fewer before a word that only fits so.
     """
     lines: list[str] = []
     line = label + " " * max(1, indent - cell_len(label)) if label else ""
@@ -45,13 +45,13 @@ def wrapped(text: str, width: int, *, label: str = "", indent: int = 0) -> list[
             if cell_len(line) + len(gap) + cell_len(part) <= width:
                 line += gap + part
                 continue
-        elif cell_len(line) + cell_len(part) <= width:
+        elif cell_len(line) + cell_len(part) <= width or cell_len(part) > width:
             line += part
             has_words = True
             continue
         if line.strip(" "):
             lines.append(line.rstrip(" "))
-        line = " " * max(0, min(indent, width - cell_len(part))) + part
+        line = " " * (min(indent, width - cell_len(part)) if cell_len(part) <= width else indent) + part
         has_words = True
     return [*lines, line.rstrip(" ")]
 
@@ -68,7 +68,7 @@ def table_lines(
         headings: Headings of the columns.
         rows: Text of every cell, row by row. A line break begins a new line in the cell.
         numbers: Whether each column has numbers, which are aligned to the right.
-        width: Width of the lines. Only a single word can be longer.
+        width: Width of the lines. Only one with a word that is longer itself is longer.
         rule: Character of the line below the headings.
     """
     widths = _column_widths(headings, rows, width)

@@ -130,7 +130,9 @@ def test_every_failure_is_listed_last_with_its_whole_reason() -> None:
     lines = document.lines(1000)
     assert lines[0] == "failed"
     assert len(lines) == 31
-    assert lines[-1] == f"  mixed31 step_size=2: reason 31: there is no such layer, {'because ' * 19}because (tried 2 times)"
+    assert (
+        lines[-1] == f"  mixed31 step_size=2: reason 31: there is no such layer, {'because ' * 19}because (tried 2 times)"
+    )
     assert " ".join(line.strip() for line in document.lines(60)[-4:]).endswith(lines[-1][-150:])
     nothing = Document("sweep-status")
     add_failures(nothing, board_of(2, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
@@ -56,6 +57,17 @@ def test_outside_text_moves_no_cursor_in_either_form() -> None:
 def test_a_value_cannot_replace_another() -> None:
     with pytest.raises(AssertionError):
         document().values(workers=3)
+
+
+@pytest.mark.parametrize(("encoding", "rule"), [("utf-8", "──────"), ("ascii", "------"), ("latin-1", "------")])
+def test_lines_below_headings_are_as_the_output_can_write_them(
+    encoding: str, rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr("sys.stdout", stream)
+    document().print(as_json=False)
+    stream.seek(0)
+    assert f"\n{rule}  " in stream.read()
 
 
 @pytest.mark.parametrize(

@@ -203,13 +203,6 @@ def test_make_models_lists_layers() -> None:
     assert rows["inception_4c/3x3"][-3:] == ["256", "16", "267"]
 
 
-def test_make_hands_json_to_every_listing() -> None:
-    for name in ("models", "objectives", "looks"):
-        done = make(name, "json=true")
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["document"] == name
-
-
 @pytest.mark.slow
 def test_the_wheel_renders_in_a_clean_environment(tmp_path: Path) -> None:
     """The wheel has package and configs: it runs far from the checkout."""

@@ -21,7 +21,7 @@ from render.config.options import AUTO_LOOK
 from render.errors import ClusterLost, NodeLost, RenderError, UserError, WorkersLost
 from render.system import interrupts
 from render.system.surroundings import settle_warnings
-from render.terminal.lines import print_lines
+from render.terminal.lines import line_width, print_lines
 from render.terminal.streams import accept_any_text, outlast
 
 #: Variables of the Makefile that a user may set besides the keys of a config.
@@ -65,9 +65,9 @@ def help_text(words: Sequence[str]) -> str:
     """Return the help on the command in the words, or on the program. Raise `UserError`."""
     subjects = [word for word in words if word not in HELP_WORDS and word not in MULTIRUN_FLAGS and _may_be_command(word)]
     if not subjects:
-        return usage()
+        return usage(line_width())
     _refuse_unknown(subjects[0])
-    return command_usage(subjects[0])
+    return command_usage(subjects[0], line_width())
 
 
 def split_arguments(words: Sequence[str]) -> tuple[str, str, list[str]]:

@@ -9,12 +9,12 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from render.terminal.layout import wrapped
+
 PROGRAM = "python -m render"
 DEFAULT_COMMAND, DEFAULT_ROOT = "render", "preview"
 #: Flags of Hydra for a grid of jobs.
 MULTIRUN_FLAGS = ("-m", "--multirun")
-#: Longest line of a help text, in characters.
-_MAX_LINE = 118
 HELP_WORDS = ("-h", "--help", "help")
 
 _ROOT_CONFIG = "config in conf/, or the path of a YAML file of your own; default: "
@@ -268,43 +268,40 @@ COMMANDS: dict[str, Command] = {
 }  # fmt: skip
 
 
-def usage() -> str:
-    """Return the help text of the program: how to call it, and a line for each command."""
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
+def usage(width: int) -> str:
+    """Return the help text of the program in lines of `width` columns: how to call it, and what each command does."""
+    sentences = (
+        f"`{PROGRAM} COMMAND help` lists the words that a command takes.",
+        "conf=NAME names a config in conf/ (default: preview), or is the path of a YAML file of your own.",
+        "Every other key=value changes a key of that config, such as image=me.jpg octaves.steps=20.",
+    )
     return "\n".join(
         [
             f"usage: {PROGRAM} [COMMAND] [conf=NAME] [key=value ...]",
             "",
             "commands",
-            *lines,
+            *_entries([(name, command.summary) for name, command in COMMANDS.items()], width),
             "",
-            f"`{PROGRAM} COMMAND help` lists the words that a command takes.",
-            "conf=NAME names a config in conf/ (default: preview), or is the path of a YAML file of your own.",
-            "Every other key=value changes a key of that config, such as image=me.jpg octaves.steps=20.",
+            *(line for sentence in sentences for line in wrapped(sentence, width)),
         ]
     )
 
 
-def _call_lines(call: str, words: Sequence[str]) -> list[str]:
-    """Return a call with its words, on as many lines as their length takes."""
-    lines = [call]
-    for word in words:
-        if len(lines[-1]) + len(word) < _MAX_LINE:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(f"{' ' * len(call)} {word}")
-    return lines
-
-
-def command_usage(name: str) -> str:
-    """Return the help text of a command: how to call it, what each word means, and an example."""
-    command = COMMANDS[name]
-    width = max((len(word) for word, _ in command.words), default=0)
-    call = " ".join([PROGRAM, name])
-    lines = [*_call_lines(f"usage: {call}", [word for word, _ in command.words]), "", command.summary]
+def command_usage(name: str, width: int) -> str:
+    """Return the help text of a command in lines of `width` columns: its call, what each word means, and an example."""
+    command, call = COMMANDS[name], " ".join([PROGRAM, name])
+    label = f"usage: {call}"
+    words = " ".join(word for word, _ in command.words)
+    lines = [*wrapped(words, width, label=label, indent=len(label) + 1), "", *wrapped(command.summary, width)]
     if command.words:
-        lines += ["", *(f"  {word:{width}}  {meaning}" for word, meaning in command.words)]
+        lines += ["", *_entries(command.words, width)]
     if command.example:
-        lines += ["", f"example: {call} {command.example}"]
+        lines += ["", *wrapped(f"example: {call} {command.example}", width, indent=2)]
     return "\n".join(lines)
+
+
+def _entries(entries: Sequence[tuple[str, str]], width: int) -> list[str]:
+    """Return names with what they mean beside them, or below them where the width is small."""
+    longest = max(len(name) for name, _ in entries)
+    indent = longest + 4 if longest + 4 <= width // 2 else 6
+    return [line for name, meaning in entries for line in wrapped(meaning, width, label=f"  {name}", indent=indent)]

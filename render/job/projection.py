@@ -94,10 +94,9 @@ def _add_steps(document: Document, config: Config, plan: Plan, speed: KernelSpee
     tiles, busy = final.grid.tiles, Traffic.of(final.grid, workers, node.workers).workers
     document.values(idle_workers=workers - busy)
     if busy < workers:
+        dealt = f"{tiles} tiles are dealt in {busy} block{'s' * (busy != 1)}" if tiles > 1 else "1 tile is all there is"
         document.fact(
-            "idle",
-            f"{workers - busy} of {workers} workers: {tiles} tiles are dealt in {busy} blocks; "
-            f"tiles.parallel={workers} cuts more, with more halo",
+            "idle", f"{workers - busy} of {workers} workers: {dealt}; tiles.parallel={workers} cuts more, with more halo"
         )
     if node.known:
 
@@ -149,7 +148,7 @@ def _is_worth(more: Estimate, fewer: Estimate) -> bool:
 
 
 def _bill(cost: Estimate) -> str:
-    return duration_text(cost.seconds) + (f", {dollar_text(cost.price)}" if cost.price is not None else "")
+    return duration_text(cost.seconds, tenths=True) + (f", {dollar_text(cost.price)}" if cost.price is not None else "")
 
 
 def _price_records(draft: jobs.Draft, source: Source, workers: int) -> list[Record]:

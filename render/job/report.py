@@ -45,4 +45,4 @@ def finished(job: Job) -> str:
     directory = job.resolved.directory
     seconds = directory.record["seconds"]
     rate = job.plan.window_pixels / 1e6 / max(1e-9, seconds["dream"])
-    return f"finished in {duration_text(seconds['total'])} ({rate:.2f} Mpx/s); run directory {directory.place}"
+    return f"finished in {duration_text(seconds['total'], tenths=True)} ({rate:.2f} Mpx/s); run directory {directory.place}"

@@ -10,8 +10,6 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
-from rich.cells import cell_len
-
 #: Words with the spaces before them.
 _WORD = re.compile(r"( *)([^ ]+)")
 #: Word that ends in a number, to which the next word belongs, such as `46` before `s`, or `(40,000` before `px)`.
@@ -26,6 +24,16 @@ _LARGE_UNITS = frozenset(("min", "h"))
 _GAP = 2
 #: Width to which a column of prose is narrowed at most; a table with less room has one fact on each line.
 _MIN_PROSE = 18
+
+
+def cell_len(text: str) -> int:
+    """Return the columns of a terminal that a text takes."""
+    if text.isascii():
+        return len(text)
+    # Imported only then: help must not wait for it.
+    from rich.cells import cell_len as columns_of
+
+    return columns_of(text)
 
 
 def wrapped(text: str, width: int, *, label: str = "", indent: int = 0) -> list[str]:

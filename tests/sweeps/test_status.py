@@ -419,7 +419,7 @@ def test_status_is_a_command_with_exit_codes(command, tmp_path: Path) -> None:
     finished = command("status", "run=sweep")
     assert (finished.code, finished.err) == (0, "")
     assert "finished after" in finished.out
-    assert "status" in COMMANDS and "\n  status " in usage()
+    assert "status" in COMMANDS and "\n  status " in usage(200)
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from render.job.progress import duration_text
+from render.job.progress_file import Progress
 from render.sweeps.monitor.board import Board, PointStatus
 from render.sweeps.monitor.forecast import Forecast
 from render.sweeps.monitor.screen import counts_text, failure_text, pace_text
@@ -13,16 +14,15 @@ from render.terminal.document import Column, Document, Record, Table
 from render.terminal.text import one_line
 
 
-def _position(point: Record) -> str:
-    """Return the octave and step of a running point; empty before its run reports them."""
-    if point["octave"] is None:
-        return ""
-    return f"octave {point['octave']}/{point['octaves']} step {point['step']}/{point['steps']}"
+def _position(point: Record, unit: str) -> str:
+    """Return the octave or step of a running point, and how many there are; empty before its run reports them."""
+    return "" if point[unit] is None else f"{point[unit]}/{point[f'{unit}s']}"
 
 
 _POINT_COLUMNS = (
     Column("running", lambda point: one_line(point["label"])),
-    Column("position", _position),
+    Column("octave", lambda point: _position(point, "octave"), is_number=True),
+    Column("step", lambda point: _position(point, "step"), is_number=True),
     Column("done", lambda point: f"{100 * point['share']:.0f} %", is_number=True),
     Column("since", lambda point: duration_text(point["elapsed_seconds"]), is_number=True),
     Column("attempt", lambda point: str(point["attempt"]), is_number=True),
@@ -69,7 +69,7 @@ def add_failures(document: Document, board: Board) -> None:
 
 def _point_record(status: PointStatus, forecast: Forecast) -> dict[str, Any]:
     """Return the values of a running point."""
-    progress = status.progress
+    progress = status.progress if isinstance(status.progress, Progress) else None
     return {
         "point": status.point.number, "label": status.point.label, "directory": status.point.directory,
         "worker": status.worker, "attempt": status.attempt, "share": forecast.share_of(status),

@@ -15,6 +15,7 @@ import termios
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,6 +53,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "sweep-status": ("status", "run=sweep"),
     "film-status": ("status", "run=film"),
     "weights": ("weights",),
+    "weights-file": ("weights", "model=inception_v3"),
     "models": ("models",),
     "objectives": ("objectives",),
     "looks": ("looks",),
@@ -59,7 +61,9 @@ CALLS: dict[str, tuple[str, ...]] = {
 }
 WIDTHS = (60, 80, 100, 200)
 #: Keys that only programs see: the sources of weights that are here, numbers that are in words, what a person has typed.
-UNSHOWN = {"weights": {"sources"}, "models": {"classes"}, "classes": {"model"}}
+UNSHOWN = {
+    "weights": {"sources"}, "weights-file": {"classes"}, "render-plan": {"classes"}, "models": {"classes"}, "classes": {"model"},
+}  # fmt: skip
 
 
 @dataclass
@@ -179,8 +183,11 @@ def test_listings_fit_into_the_width_and_keep_their_facts(name: str, width: int,
     for line in lines:
         assert cell_len(line) <= width or max(map(cell_len, line.split())) > width, line
     assert set("\n".join(lines).split()) >= {word for word in listings[name].text().split() if word.strip("-")}
-    for line in lines:
-        assert not re.search(r"(?<![\w-])\d[\d.]*$", line) or not re.search(r"(?:about|at) [\d.]+$", line), line
+    for line, next_line in pairwise(lines):
+        is_broken = re.search(r"(^|\s)[\d.,]*\d$", line) and re.match(
+            r"\s*(s|min|px|[kMG]B|%|Mpx/s|TFLOP|x \d)\b", next_line
+        )
+        assert not is_broken, (line, next_line)
 
 
 # --- facts ----------------------------------------------------------------------------------------------------------------
@@ -242,17 +249,18 @@ def test_lists_are_whole(listings: dict[str, Listing]) -> None:
 
 def test_keys_are_those_that_the_readme_lists(listings: dict[str, Listing]) -> None:
     rows = re.findall(r"^\| `([\w-]+)` \|[^|]*\| `([^`]+)` \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    documented = {name: keys for name, keys in rows if name in CALLS}
-    assert documented.keys() == CALLS.keys()
-    for name, keys in documented.items():
-        data = {key: value for key, value in listings[name].data.items() if key not in ("document", "version")}
-        assert key_text(data) == keys, name
+    assert {name: keys for name, keys in rows if name != "cluster-status"} == {
+        name: key_text(listing.data) for name, listing in listings.items()
+    }
+    assert dict(rows)["cluster-status"] == key_text(cluster_of_two().data)
 
 
 def key_text(value: dict[str, Any]) -> str:
-    """Return keys with a space between, those of records in brackets after their key."""
+    """Return keys with a space between, those of records in brackets after their key, without what all documents have."""
     texts = []
     for key, inner in value.items():
+        if key in ("document", "version"):
+            continue
         record = inner[0] if isinstance(inner, list) and inner and isinstance(inner[0], dict) else inner
         texts.append(f"{key}({key_text(record)})" if isinstance(record, dict) and key != "assumptions" else key)
     return " ".join(texts)
@@ -339,16 +347,25 @@ def test_a_sweep_of_many_points_is_listed_whole() -> None:
     assert empty.data["running_points"] == [] and json.loads(empty.json())
 
 
-def test_nodes_and_jobs_of_ray_are_listed() -> None:
-    nodes = [
-        {"node_ip": "10.0.0.1", "is_head_node": True, "resources_total": {"CPU": 8.0, "memory": 64e9}},
-        {"node_ip": "10.0.0.2", "is_head_node": False, "resources_total": {"CPU": 16.0, "GPU": 4.0, "memory": 128e9}},
-    ]
+#: Nodes as Ray's state API describes them.
+NODES = [
+    {"node_ip": "10.0.0.1", "is_head_node": True, "resources_total": {"CPU": 8.0, "memory": 64e9}},
+    {"node_ip": "10.0.0.2", "is_head_node": False, "resources_total": {"CPU": 16.0, "GPU": 4.0, "memory": 128e9}},
+]
+
+
+def cluster_of_two() -> Document:
+    """Return the state of a cluster with two nodes and a job."""
     job: Any = SimpleNamespace(
         submission_id="poster-f12e5c", status="RUNNING", start_time=1_700_000_000_000, metadata={"output": "s3://b/\x1b[2J"}
     )
     document = cluster_document("k8s-gpu", "kubernetes")
-    add_ray(document, "k8s-gpu", "2.60.0", nodes, [job])
+    add_ray(document, "k8s-gpu", "2.60.0", NODES, [job])
+    return document
+
+
+def test_nodes_and_jobs_of_ray_are_listed() -> None:
+    document = cluster_of_two()
     data = json.loads(document.json())
     assert [(node["node"], node["gpus"], node["memory_bytes"]) for node in data["nodes"]] == [
         ("10.0.0.1", 0, 64_000_000_000), ("10.0.0.2", 4.0, 128_000_000_000),
@@ -359,5 +376,5 @@ def test_nodes_and_jobs_of_ray_are_listed() -> None:
     text = "\n".join(document.lines(80))
     assert "k8s-gpu: Ray 2.60.0, 2 nodes" in text and "10.0.0.1 (head)" in text and r"s3://b/\x1b[2J" in text
     nothing = cluster_document("local", "running")
-    add_ray(nothing, "local", "2.60.0", nodes[:1], [])
+    add_ray(nothing, "local", "2.60.0", NODES[:1], [])
     assert nothing.lines(80)[-1] == "no jobs" and nothing.data["jobs"] == []

@@ -62,7 +62,8 @@ CALLS: dict[str, tuple[str, ...]] = {
 WIDTHS = (60, 80, 100, 200)
 #: Keys that only programs see: the sources of weights that are here, numbers that are in words, what a person has typed.
 UNSHOWN = {
-    "weights": {"sources"}, "weights-file": {"classes"}, "render-plan": {"classes"}, "models": {"classes"}, "classes": {"model"},
+    "weights": {"sources"}, "weights-file": {"classes"}, "render-plan": {"classes"}, "models": {"classes"},
+    "classes": {"model"},
 }  # fmt: skip
 
 

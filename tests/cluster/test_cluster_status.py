@@ -175,3 +175,16 @@ def test_an_empty_queue_is_said(program: Callable[..., None], capsys: pytest.Cap
     program("squeue", {"--me": ""})
     assert status(capsys, "cluster=slurm") == (0, "no jobs\n", "")
     assert json.loads(status(capsys, "cluster=slurm", "json=true")[1])["jobs"] == []
+
+
+def test_pods_are_told_where_nothing_answers(
+    program: Callable[..., None], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """They say why: here an image that cannot be had."""
+    (tmp_path / "up.yaml").write_text("apiVersion: ray.io/v1\nkind: RayCluster\nmetadata: {name: up}\nspec: {}\n")
+    program("kubectl", {"current-context": "here", "pods": listed(PODS)})
+    code, out, err = status(capsys, f"cluster={tmp_path / 'up.yaml'}")
+    assert code == 2 and "ImagePullBackOff" in out
+    assert err.startswith("render: ") and len(err.splitlines()) == 1
+    code, out, err = status(capsys, f"cluster={tmp_path / 'up.yaml'}", "json=true")
+    assert (code, out) == (2, "") and err.startswith("render: ")

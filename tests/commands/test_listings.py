@@ -30,7 +30,7 @@ from render.networks.labels import class_names
 from render.sweeps.monitor.board import Board
 from render.sweeps.monitor.board_report import add_failures, board_document
 from render.terminal.document import Document
-from tests.conftest import ROOT, TINY
+from tests.conftest import ROOT, TINY, rendered
 from tests.support.live_run import LiveJob, smooth
 from tests.support.tiny_film import TinyFilm
 from tests.sweeps.test_status import NOW, SweepOnDisk, board_of
@@ -38,7 +38,7 @@ from tests.sweeps.test_status import NOW, SweepOnDisk, board_of
 #: Commands that do something and list nothing.
 ACTIONS = {
     "render", "film", "sweep", "sheet", "export", "fetch", "view", "probe", "atlas", "cluster-up", "cluster-down", "submit",
-    "attach", "stop",
+    "attach", "stop", "touch",
 }  # fmt: skip
 #: Listings whose JSON is a report of its own, not a document.
 OTHERS = {"preflight", "settings"}
@@ -49,6 +49,8 @@ CALLS: dict[str, tuple[str, ...]] = {
     "sweep-plan": ("plan", "-m", *TINY, "seed=1,2", "step_size=1,2,x"),
     "film-plan": ("plan", "conf=zoom", "image=sample:chelsea", "output.width=96", "output.height=64", "film.seconds=1"),
     "farm-plan": ("plan", *NAMES, "node=aws_p5", "farm.workers=8"),
+    "touch-plan": ("plan", "run=dream", "box=25%,25%,50%,50%"),
+    "source-plan": ("plan", "run=dream", "box=25%,25%,50%,50%", "to=source"),
     "run-status": ("status", "run=run"),
     "sweep-status": ("status", "run=sweep"),
     "film-status": ("status", "run=film"),
@@ -106,6 +108,7 @@ def listings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Lis
     sweep.tell("started", 1, worker="pid 9", attempt=1)
     sweep.tell("failed", 2, reason="there is no such layer")
     TinyFilm(directory / "film").make(3)
+    rendered(directory / "dream", *TINY)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(directory)
         patch.setenv("RENDER_OVERRIDES", "")

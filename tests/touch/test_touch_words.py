@@ -14,6 +14,7 @@ from render.canvas.store import CanvasStore
 from render.commands.touch import plan_touch, touch_command
 from render.farm.checkpoint import Checkpoints
 from render.geometry.geometry import whole
+from render.job.reexport import export_run
 from render.job.run_directory import stored_checkpoints
 from render.storage.locking import lock_directory
 from render.touch.settings import touch_config
@@ -122,6 +123,16 @@ def pixels(run: Any) -> np.ndarray:
     assert manifest is not None
     store = CanvasStore(checkpoints.path(manifest.checkpoints[0]))
     return store.read(whole(*store.shape))
+
+
+def test_pictures_that_are_not_written_anew_are_named(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copied(small, tmp_path / "run")
+    export_run(run, ["output.format=webp"], lambda _line: None)
+    capsys.readouterr()
+    assert touch_command([f"run={run}", *WORDS[:2]]) == 0
+    assert f"preview.webp as before: make export run={run} output.path=FILE" in capsys.readouterr().out
 
 
 def test_files_that_only_the_record_names_are_not_read(small: Path, tmp_path: Path) -> None:

@@ -48,10 +48,10 @@ def proof(image: pyvips.Image, profile: Profile, intent: str, space: bytes | Non
     seen = "absolute" if paper else RELATIVE
     lab = printed.icc_import(embedded=True, pcs="lab", intent=seen, black_point_compensation=not paper)
     shown = _with_profile(lab, srgb_profile()).icc_export(depth=8, intent=RELATIVE).numpy()
-    # A colour that the press has comes back as it was; without compensation, which moves blacks on purpose.
+    # A colour that the press has comes back as it was. Both ways compensate for black points: the ink's black is no loss.
     before = _with_profile(image, space or srgb_profile()).icc_import(embedded=True, pcs="lab", intent=RELATIVE)
-    inks = _with_profile(before, profile.icc).icc_export(depth=16, intent=RELATIVE)
-    after = _with_profile(inks, profile.icc).icc_import(embedded=True, pcs="lab", intent=RELATIVE)
+    inks = _with_profile(convert(image, profile, 16, RELATIVE, space), profile.icc)
+    after = inks.icc_import(embedded=True, pcs="lab", intent=RELATIVE, black_point_compensation=True)
     is_beyond = before.dE00(after).numpy()[..., np.newaxis] > MIN_DIFFERENCE
     grey = np.repeat(shown.mean(axis=2, keepdims=True), 3, axis=2)
     warning = np.where(is_beyond, np.array(WARNING_COLOUR), np.rint(grey)).astype(np.uint8)

@@ -18,7 +18,6 @@ from render.config.schema import SourceConfig
 from render.dreaming.resample import Pixels
 from render.source.colour_space import PCS_WHITE, SRGB, matrix_to_xyz
 from render.source.decoding import decode
-from render.source.loaders import ICC_FIELD
 from render.source.matrix_profile import read_matrix_profile
 from render.source.photo import damaged_picture, open_picture, turn_upright
 from render.source.picture_info import PictureInfo
@@ -103,14 +102,14 @@ def _linear_light(colours: pyvips.Image, info: PictureInfo) -> pyvips.Image | No
     if info.space is not None and colours.bands == 3:
         return space_light(colours, info.space)
     if is_lab(colours, info):
-        xyz = to_lab(colours).Lab2XYZ(temp=[_WHITE_Y * part for part in PCS_WHITE])
+        lab = to_lab(colours)
     elif info.profile is None or colours.bands == 1:
         return None
     else:
         space = read_matrix_profile(info.profile) if colours.bands == 3 else None
         if space is not None:
             return space_light(colours, space)
-        xyz = with_profile(colours, info.profile).icc_import(embedded=True, pcs="xyz", intent="relative")
-        xyz.remove(ICC_FIELD)
+        lab = with_profile(colours, info.profile).icc_import(embedded=True, pcs="lab", intent="relative")
+    xyz = lab.Lab2XYZ(temp=[_WHITE_Y * part for part in PCS_WHITE])
     matrix = np.linalg.inv(matrix_to_xyz(SRGB, PCS_WHITE)) / _WHITE_Y
     return xyz.copy(interpretation="multiband").recomb(pyvips.Image.new_from_array(matrix.tolist()))

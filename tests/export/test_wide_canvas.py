@@ -13,11 +13,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageCms
 
+from render.canvas.image import to_integers
 from render.canvas.store import CanvasStore
 from render.config.schema import SourceConfig
-from render.export.metadata import srgb_profile
+from render.export.export import Style, export, export_panels
+from render.export.metadata import Metadata, srgb_profile
+from render.export.panels import cut_panels
+from render.export.print_layout import PrintLayout
+from render.export.profile import Profile, read_profile
 from render.export.wide_canvas import WideCanvas, working_space
-from render.geometry.geometry import Interval, Rect, whole
+from render.geometry.geometry import BAND, Interval, Rect, whole
 from render.source import source as sources
 from render.source import wide_source as module
 from render.source.colour_space import SRGB, matrix_to_xyz
@@ -27,6 +32,7 @@ from render.source.source import open_source
 from render.source.wide_source import OpenedWideSource, wide_source
 from tests.conftest import TINY
 from tests.export.test_colour import written
+from tests.export.test_export import SHAPE, smooth, stored
 from tests.support.icc_files import SPACES, rgb_profile
 
 HOW = SourceConfig()
@@ -168,6 +174,37 @@ def test_turned_and_transparent_pictures_are_as_the_canvas_shows_them(tmp_path: 
     assert np.abs(beyond[30:]).max() > 10
 
 
+def test_inks_of_a_press_are_seen_as_the_canvas_sees_them(tmp_path: Path) -> None:
+    """Where sRGB has their colours; elsewhere they are farther out in the same direction."""
+    inks = np.random.default_rng(0).integers(0, 256, (40, 60, 4), np.uint8)
+    path = tmp_path / "press.tif"
+    Image.fromarray(inks, "CMYK").save(path, icc_profile=read_profile("cmyk").icc)
+    canvas, beyond = read_photo(path, HOW), opened(path, (40, 60), tmp_path)
+    assert beyond.min() < -30
+    assert canvas[beyond < -3].max() < 20, "its 8 bits are converted by a coarse table"
+    assert canvas[beyond < -3].mean() < 2
+
+
+def test_parts_of_a_large_picture_are_those_of_the_whole(tmp_path: Path) -> None:
+    """Chunk by chunk, strip by strip and panel by panel: the same bits."""
+    assert SHAPE[0] * SHAPE[1] > BAND
+    path = saved(tmp_path / "wide.png", strip(), rgb_profile("adobe"))
+    source = wide_source(path, open_source(str(path), 0, HOW).sha256, HOW, None)
+    canvas, profile = stored(tmp_path / "a", smooth(SHAPE)), Profile(rgb_profile("p3-gamma"))
+    style = Style(16, profile=profile, wide_source=source, metadata=Metadata({}, dpi=100))
+    assert source is not None
+    with source.opened(SHAPE, tmp_path) as pair:
+        extended = WideCanvas(canvas, pair).read(whole(*SHAPE))
+    expected = to_integers(working_space(profile.icc)(extended), 16)
+    export(canvas, tmp_path / "out.tif", "tiff", style)
+    np.testing.assert_array_equal(written(tmp_path / "out.tif"), expected)
+    panels = cut_panels(SHAPE, 100.0, width_cm=25, height_cm=25, overlap_mm=5)
+    export_panels(canvas, tmp_path / "p", "tiff", style, panels, PrintLayout(canvas=SHAPE, tiles=SHAPE))
+    for panel in panels.panels:
+        part = expected[slice(*panel.rect.rows), slice(*panel.rect.columns)]
+        np.testing.assert_array_equal(written(tmp_path / "p" / f"{panel.name}.tif"), part)
+
+
 class Fixed:
     """A canvas or source of these pixels."""
 
@@ -219,7 +256,8 @@ def test_the_working_space_is_what_little_cms_makes_of_srgb(name: str) -> None:
 def test_a_press_shows_colours_that_srgb_lacks(command, tmp_path: Path) -> None:
     """Cyan ink is outside of sRGB; a profile of tables is converted by the colour engine."""
     saved(tmp_path / "wide.png", strip(), rgb_profile("adobe"))
-    assert command(*TINY, *UNDREAMED, "output.profile=cmyk").code == 0
+    done = command(*TINY, *UNDREAMED, "output.profile=cmyk")
+    assert "output.profile=cmyk is a generic CMYK and no press" in done.out + done.err
     wide = written(tmp_path / "run" / "preview.tif").astype(int)
     saved(tmp_path / "wide.png", np.rint(read_photo(tmp_path / "wide.png", HOW)).astype(np.uint8), srgb_profile())
     command(*TINY, *UNDREAMED, "output.dir=clipped", "output.profile=cmyk")
@@ -241,9 +279,3 @@ def test_a_source_that_is_gone_is_said_and_no_picture_is_replaced(command, tmp_p
     done = command("export", "run=run", "output.path=p3.png", "output.profile=p3")
     assert "the image wide.png is gone or has changed" in done.out
     assert (tmp_path / "p3.png").exists()
-
-
-def test_the_generic_cmyk_is_said_to_be_no_press(command, tmp_path: Path) -> None:
-    assert command(*TINY, "octaves.steps=0", "output.dir=run").code == 0
-    done = command("export", "run=run", "output.path=out.tif", "output.profile=cmyk")
-    assert "output.profile=cmyk is a generic CMYK and no press" in done.out

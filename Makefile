@@ -31,7 +31,7 @@ export PIP_DRY_RUN := 0
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup render film sweep sheet probe export touch plan weights models objectives looks classes atlas settings preflight view \
+.PHONY: help setup render film sweep sheet probe export touch plan weights models objectives looks classes atlas settings preflight proof view \
   status fetch \
   cluster-up cluster-status cluster-down submit attach stop test lint bench wheel clean
 
@@ -87,6 +87,9 @@ settings: $(INSTALLED) ## print the settings inside a finished picture: make set
 
 preflight: $(INSTALLED) ## say what a print shop asks of a picture: make preflight file=dream.tif
 	@$(BIN)/python -m render preflight
+
+proof: $(INSTALLED) ## show what a press makes of a run's picture: make proof run=dreams/NAME profile=press.icc
+	@$(BIN)/python -m render proof
 
 view: $(INSTALLED) ## show a run or a film in the browser, also while it is going: make view run=dreams/NAME
 	@$(BIN)/python -m render view

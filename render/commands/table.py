@@ -182,6 +182,19 @@ COMMANDS: dict[str, Command] = {
         ),
         "file=dream.tif", "preflight:preflight_command",
     ),
+    "proof": Command(
+        "show on the screen what a press makes of a run's picture, and where it lacks colours",
+        (
+            ("run=DIR", "run directory, or the URL of a run"),
+            ("profile=FILE", "profile of the press, printer or display: an .icc file, p3 or cmyk"),
+            ("[intent=NAME]", "relative, perceptual or absolute; default: relative"),
+            ("[paper=true]", "show the paper's white and the ink's black"),
+            ("[width=PX]", "longest side of the pictures, at most 8000; default: 1600"),
+            ("[to=FILE]", "the proof, a .png; default: proof.png, with the warning in proof-gamut.png"),
+            ("[overwrite=true]", "replace the files if they exist"),
+        ),
+        "run=dreams/poster-1a2b3c4d profile=press.icc", "proof:proof_command",
+    ),
     "settings": Command(
         "print the settings that are stored in a finished picture",
         (("image=PICTURE", "a picture that this program made"), ("[json=true]", "change nothing: they are JSON anyway")),

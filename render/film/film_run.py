@@ -11,17 +11,17 @@ from pathlib import Path
 import pyvips
 
 from render.config.film_schema import FilmJob
+from render.config.film_validation import DREAMED
 from render.config.schema import Config
 from render.errors import RenderError, StorageError, UserError
-from render.farm.conductor import Conductor
-from render.farm.events import Event
 from render.farm.farms import chosen_executor
-from render.farm.ray.metrics import open_metrics
+from render.farm.ray.metrics import Metrics, NoMetrics, open_metrics
 from render.film.film_directory import FilmDirectory, film_digest, film_place
 from render.film.film_draft import FilmDraft, FilmNeeds, FilmSurroundings
 from render.film.film_file import FilmFile, video_settings
 from render.film.film_parts import MAX_WAITING, SEGMENT_FRAMES, SegmentEncoder
 from render.film.film_progress import FilmDisplay
+from render.film.film_report import FilmReport
 from render.film.film_state import read_state
 from render.film.makers import draft_film
 from render.film.rate import parse_rate, rate_text
@@ -178,25 +178,21 @@ def _make_frames(film: OpenedFilm, finished: int) -> None:
     """Make the frames from `finished` on, each picture on disk before the next is made; encode whole parts beside."""
     directory, frames, home = film.directory, film.draft.frames, film.directory.run.home
     is_quiet = film.job.quiet or (film.job.log == "json" and is_cluster_job())
-    display, encoder = (
-        FilmDisplay(home, finished, frames, quiet=is_quiet),
-        SegmentEncoder(film.file.parts, removes=film.file.removes_pictures),
-    )
-    farm = film.draft.config.farm
-    metrics = open_metrics(replace(farm, executor=chosen_executor(farm)), directory.run.run_id)
-    failed, preview_at = True, 0.0
-
-    def on_event(frame: int, event: Event, _conductor: Conductor) -> None:
-        home.check_held()
-        metrics.update(event)
-        display.event(frame, event)
-
+    report = FilmReport(home, FilmDisplay(home, finished, frames, quiet=is_quiet))
+    encoder = SegmentEncoder(film.file.parts, removes=film.file.removes_pictures)
     surroundings = FilmSurroundings(
-        directory.absolute_place, directory.digest, film.begun, home.confirm_held, on_event, display.say
+        place=directory.absolute_place,
+        digest=directory.digest,
+        begun=film.begun,
+        confirm=home.confirm_held,
+        on_event=report.event,
+        tell=report.say,
+        on_ahead=report.ahead,
     )
+    failed, preview_at = True, 0.0
     try:
         encoder.catch_up(finished)
-        with film.draft.opened(surroundings) as maker:
+        with film.draft.opened(surroundings) as maker, report.published(_metrics(film)):
             for frame in maker.make(finished, frames):
                 path = directory.picture(frame.number)
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -204,7 +200,7 @@ def _make_frames(film: OpenedFilm, finished: int) -> None:
                 home.confirm_held()
                 directory.store_frame(frame.number, frames)
                 log.info("frame %d of %d", frame.number + 1, frames)
-                display.frame_finished(frame.number)
+                report.finished(frame.number)
                 if time.monotonic() - preview_at > _PREVIEW_EVERY_S or frame.number + 1 == frames:
                     preview_at = time.monotonic()
                     _write_preview(directory, path)
@@ -214,9 +210,16 @@ def _make_frames(film: OpenedFilm, finished: int) -> None:
                     interrupts.check()
         failed = False
     finally:
-        metrics.close()
-        display.close()
+        report.close()
         encoder.close(failed=failed)
+
+
+def _metrics(film: OpenedFilm) -> Metrics | NoMetrics:
+    """Return the metrics of a film whose farm has started."""
+    farm = film.draft.config.farm
+    if film.job.film.of not in DREAMED:
+        return NoMetrics()
+    return open_metrics(replace(farm, executor=chosen_executor(farm)), film.directory.run.run_id)
 
 
 def _write_preview(directory: FilmDirectory, picture: Path) -> None:

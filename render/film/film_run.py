@@ -32,6 +32,7 @@ from render.storage.url import Place
 from render.system import interrupts
 from render.system.logs import is_cluster_job
 from render.system.machine import free_disk, nearest
+from render.system.version import package_version
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,10 @@ log = logging.getLogger(__name__)
 PREVIEW, _PREVIEW_SIDE, _PREVIEW_EVERY_S = "frame.png", 480, 2.0
 #: Bytes of a pixel of 8 bits a channel, of which dreams compress little, and the share of them that the file takes.
 _PICTURE_BYTES, _FILE_SHARE = 3, 0.5
+#: Length under which tenths of a second are told, s.
+_EXACT_S = 60
+#: Packages whose versions are recorded beside those of a picture: they decide the bytes of frames and files.
+_FILM_PACKAGES = ("av", "opencv-python-headless")
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,8 @@ def make_film(job: FilmJob) -> list[Place]:
             shape=list(film.draft.shape),
             rate=str(film.draft.rate),
         )
+        versions = {name: package_version(name) for name in _FILM_PACKAGES}
+        directory.run.save(versions=directory.run.record["versions"] | versions)
         try:
             with interrupts.deferred(quiet=quiet):
                 if finished < frames:
@@ -241,7 +248,7 @@ def _summary(film: OpenedFilm, finished: int) -> str:
     frames, settings = film.draft.frames, film.file.settings
     begin = "" if not finished else f", {finished} of them finished" if finished < frames else ", all finished"
     seconds = float(frames / film.draft.rate)
-    length = duration_text(seconds) if seconds >= 1 else f"{seconds:.2f} s"
+    length = f"{seconds:.3g} s" if seconds < _EXACT_S else duration_text(seconds)
     return (
         f"{film.job.film.of} of {film.job.film.run or film.job.image}: {frames} frames of {columns} x {rows} px{begin}, "
         f"{length} at {rate_text(film.draft.rate)} frames/s, {settings.format.name} {settings.codec.name}"

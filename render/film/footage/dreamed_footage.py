@@ -47,9 +47,14 @@ class FootageLevels:
 
     footage: Footage
 
+    @property
+    def is_deep(self) -> bool:
+        """True if frames are read with 16 bits a channel."""
+        return self.footage.bits > _PLAIN_BITS or self.footage.hdr is not None
+
     def frames(self, first: int = 0) -> Iterator[NDArray[np.float32]]:
         """Yield the frames from `first` on: (rows, columns, 3) float32 sRGB, 0..255."""
-        if self.footage.bits <= _PLAIN_BITS:
+        if not self.is_deep:
             yield from (picture.astype(np.float32) for picture in self.footage.frames(first))
             return
         for picture in self.footage.frames(first, 16):
@@ -167,7 +172,7 @@ def draft_footage(job: FilmJob, place_of: Callable[[Config, Mapping[str, str | N
     # The flow's bytes follow from the library that measures it.
     flow = f"DIS of OpenCV {importlib.metadata.version('opencv-python-headless')}"
     identity = {**first.directory.identity, **dreamed_film(job, first, rate, frames).identity, "flow": flow}
-    if footage.bits > _PLAIN_BITS:
+    if FootageLevels(footage).is_deep:
         # Earlier versions read it with 8 bits.
         identity["levels"] = "16 bits"
     place = place_of(first.config, identity)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from render.__main__ import main
 from render.film.film_state import read_state
 from render.storage.opening import open_storage
 from tests.conftest import ROOT, TINY
@@ -25,56 +26,59 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def film(directory: Path, *words: str, kill_at: int | None = None, place: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the film's command, killed by SIGKILL once some frames are finished at a place."""
+def killed(directory: Path, place: str, finished: int, *words: str) -> int:
+    """Run the film's command, killed by SIGKILL once some frames are finished at a place; return its exit code."""
     command = [sys.executable, "-m", "render", "film", *WORDS, *words]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, cwd=directory, env=environment, stderr=subprocess.PIPE, text=True)
-    while kill_at is not None and process.poll() is None:
+    process = subprocess.Popen(command, cwd=directory, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    while process.poll() is None:
         state = read_state(place)
-        if state is not None and state.finished >= kill_at:
+        if state is not None and state.finished >= finished:
             process.kill()
         time.sleep(0.02)
-    _, errors = process.communicate(timeout=300)
-    return subprocess.CompletedProcess(command, process.returncode, "", errors)
+    return process.wait()
+
+
+def film(*words: str) -> int:
+    """Run the film's command in this process and directory; return its exit code."""
+    return main(["film", *WORDS, *words])
 
 
 @pytest.mark.slow
-def test_a_film_in_an_object_store_is_killed_gone_on_with_and_made_longer(server: Server, tmp_path: Path) -> None:
+def test_a_film_in_an_object_store_is_killed_gone_on_with_and_made_longer(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     bucket = server.make_bucket("films")
     place, copy = f"{bucket}/film", f"{bucket}/out.mp4"
     words = (f"output.dir={place}", f"output.path={copy}")
-    assert film(tmp_path, *words, "film.seconds=0.6", kill_at=2, place=place).returncode == -9
-    other = tmp_path / "other"
-    other.mkdir()
-    ended = film(other, *words, "film.seconds=0.6")
-    assert ended.returncode == 0, ended.stderr
+    assert killed(tmp_path, place, 2, *words, "film.seconds=0.6") == -9
+    assert film(*words, "film.seconds=0.6") == 0
     short = open_storage(bucket).load("out.mp4")[0]
     # The same command again, and a longer film, replace the copy that the film itself is.
-    assert film(other, *words, "film.seconds=0.6").returncode == 0
-    longer = film(other, *words, "film.seconds=0.9")
-    assert longer.returncode == 0, longer.stderr
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    assert film(whole, "output.dir=film", "output.path=short.mp4", "film.seconds=0.6").returncode == 0
-    assert (whole / "short.mp4").read_bytes() == short
-    assert film(whole, "output.dir=film", "output.path=long.mp4", "film.seconds=0.9").returncode == 0
-    assert (whole / "long.mp4").read_bytes() == open_storage(bucket).load("out.mp4")[0]
-    assert (whole / "long.mp4").read_bytes() == open_storage(place).load("zoom.mp4")[0]
+    assert film(*words, "film.seconds=0.6") == 0
+    assert film(*words, "film.seconds=0.9") == 0
+    assert film("output.dir=whole", "output.path=short.mp4", "film.seconds=0.6") == 0
+    assert (tmp_path / "short.mp4").read_bytes() == short
+    assert film("output.dir=whole", "output.path=long.mp4", "film.seconds=0.9") == 0
+    long = (tmp_path / "long.mp4").read_bytes()
+    assert long == open_storage(bucket).load("out.mp4")[0]
+    assert long == open_storage(place).load("zoom.mp4")[0]
 
 
-@pytest.mark.slow
-def test_what_others_have_at_a_url_is_refused_before_anything_starts(server: Server, tmp_path: Path) -> None:
+def test_what_others_have_at_a_url_is_refused_before_anything_starts(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     bucket = server.make_bucket("others")
     open_storage(bucket).write("out.mp4", b"mine")
-    for words, message in (
-        ([f"output.path={bucket}/out.mp4"], "out.mp4 exists"),
-        (["output.path=s3://others"], "output.path=s3://others"),
-        ([f"output.path={bucket}/none/../out.mp4"], "output.path"),
+    for path, message in (
+        (f"{bucket}/out.mp4", "out.mp4 exists"),
+        ("s3://others", "output.path=s3://others"),
+        (f"{bucket}/none/../out.mp4", "output.path"),
     ):
-        ended = film(tmp_path, *words, "film.seconds=0.2")
-        assert ended.returncode == 2, words
-        assert len(ended.stderr.splitlines()) == 1, ended.stderr
-        assert message in ended.stderr
+        assert film(f"output.path={path}", "film.seconds=0.2") == 2, path
+        errors = capsys.readouterr().err
+        assert len(errors.splitlines()) == 1, errors
+        assert message in errors
     assert open_storage(bucket).load("out.mp4")[0] == b"mine"
     assert not list(tmp_path.iterdir())

@@ -7,8 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from render.errors import UserError
-from render.film.film_state import read_state
-from render.film.film_status import film_files, film_position
+from render.film.film_status import film_files, film_position, film_state
 from render.job.progress import duration_text
 from render.job.progress_file import read_progress
 from render.job.run_directory import stored_checkpoints
@@ -22,7 +21,7 @@ def run_lines(directory: Place, record: Mapping[str, Any], *, gone: bool) -> lis
     `gone` is true if its process has disappeared.
     """
     state = "broken off" if gone else str(record["status"])
-    film = read_state(directory)
+    film = film_state(directory, record)
     if film is not None:
         where = film_position(directory, film, live=state == "running")
     else:

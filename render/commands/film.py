@@ -50,7 +50,7 @@ def _say_kind(job: FilmJob, root: str, words: Sequence[str]) -> None:
         print_lines(f"a first film, short and small ({' '.join(FIRST_FILM)}); yours: make film image=me.jpg")
     elif not is_film(root, words):
         films = sorted(set(root_configs(FILM)) - set(root_configs()))
-        print_lines(f"conf={root} is a picture, filmed as a zoom; configs of films are {names_of(films)}")
+        print_lines(f"conf={root} is a picture, filmed as a zoom: films of their own are conf={names_of(films)}")
 
 
 def film_words(words: Sequence[str]) -> list[str]:

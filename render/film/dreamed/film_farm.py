@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from render.film.dreamed.frame_grids import resume_keys, write_grids
 from render.film.film_directory import CANVASES
 from render.film.film_draft import FilmSurroundings
 from render.job import resources
-from render.job.job import Draft, Job, prepared
+from render.job.job import Draft, Job, calibrate, prepared
 from render.networks.weights import Loaded
 from render.planning.plan import Machine, Plan
 from render.planning.planner import WindowBytes, make_plan
@@ -68,6 +69,13 @@ def film_draft(film: DreamedFilm, surroundings: FilmSurroundings) -> Draft:
     digest = film.canvas_digest(surroundings.digest)
     first_key, _ = resume_keys(_canvases(film, surroundings), digest)
     return Draft(film.resolved, film_plans(film)[0], first_key, surroundings.begun)
+
+
+def measured_pace(film: DreamedFilm) -> float:
+    """Return the floating-point operations a second of the first worker's kernels, from a window that it computes."""
+    first, _ = film_plans(film)
+    with prepared(Draft(film.resolved, first, None, time.perf_counter())) as job:
+        return job.plan.octaves[0].window_flops / max(1e-9, calibrate(job))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from render.errors import UserError
 from render.film.dreamed.canvases import canvas_bytes
 from render.film.dreamed.dreamed_film import DreamedFilm, dreamed_film
 from render.film.dreamed.dreamed_frames import DreamedFrames, even_shape
-from render.film.dreamed.film_farm import film_plans
+from render.film.dreamed.film_farm import film_plans, measured_pace
 from render.film.film_draft import FilmNeeds, FilmSurroundings, FrameTimes
 from render.film.footage.frame_inputs import flow_shape
 from render.film.footage.shot_frames import MIN_AHEAD, opened_footage
@@ -132,6 +132,10 @@ class FootageFilm:
             later_flops=later.flops,
             lines=lines,
         )
+
+    def pace(self) -> float:
+        """Return the pace of kernels: see `FilmDraft.pace`."""
+        return measured_pace(self.film)
 
     @contextmanager
     def opened(self, surroundings: FilmSurroundings) -> Iterator[DreamedFrames]:

@@ -200,7 +200,7 @@ def fill_missing(composed: DictConfig, schema: Schema[C]) -> set[str]:
 def type_error(error: OmegaConfBaseException, root: str) -> str:
     """Return a one-line message for a value of the wrong type. It names `root` if the error names no key."""
     key = getattr(error, "full_key", None) or root
-    reason = first_line(error)
+    reason = first_line(error).replace("value 'None'", "value null")
     is_list = "is not a ListConfig" in reason
     return f"{key}: " + (f"must be a list in brackets, such as {key}=[A,B]" if is_list else reason)
 

@@ -59,6 +59,7 @@ class FilmConfig:
         damaged: True to dream what can be read of damaged footage.
         pictures: `auto` to remove pictures of frames once an encoded part of a video holds them; `keep` to keep all.
         keep: Canvases of the newest frames that are kept.
+        ahead_gb: Most disk for frames of later shots of footage, which several workers dream ahead, GB; 0 for none.
     """
 
     of: str = "zoom"
@@ -86,6 +87,7 @@ class FilmConfig:
     damaged: bool = False
     pictures: str = "auto"
     keep: int = 2
+    ahead_gb: float = 8.0
 
 
 @dataclass

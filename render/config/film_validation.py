@@ -23,6 +23,8 @@ _EDGES = ("reflect", "noise")
 _EASINGS = ("linear", "in", "out", "in_out")
 #: Most points of a path, and most canvases that are kept.
 _MAX_POINTS, _MAX_KEEP = 10_000, 1000
+#: Most disk for frames that are dreamed ahead, GB.
+_MAX_AHEAD_GB = 1_000_000
 
 
 def check_film(job: FilmJob) -> FilmJob:
@@ -44,6 +46,8 @@ def check_film(job: FilmJob) -> FilmJob:
     require(abs(film.turn) <= 3600, "film.turn", film.turn, "must be from -3600 to 3600 degrees in a second")
     require(film.pictures in _PICTURES, "film.pictures", film.pictures, f"must be {' or '.join(_PICTURES)}")
     require(1 <= film.keep <= _MAX_KEEP, "film.keep", film.keep, f"must be from 1 to {_MAX_KEEP:,}")
+    is_disk = 0 <= film.ahead_gb <= _MAX_AHEAD_GB
+    require(is_disk, "film.ahead_gb", film.ahead_gb, f"must be from 0 to {_MAX_AHEAD_GB:,} GB")
     _check_frame_octaves(film)
     _check_path("film.keyframes", film.keyframes)
     _check_path("film.tour", film.tour)

@@ -255,7 +255,7 @@ def _whole(value: int | str) -> int:
 def require(holds: bool, key: str, value: object, rule: str) -> None:
     """Raise `UserError` with the key, its value and the rule, unless `holds`."""
     if not holds:
-        text = str(value)
+        text = "null" if value is None else str(value)
         text = text if len(text) <= _MAX_VALUE_TEXT else f"{text[:_MAX_VALUE_TEXT]}..."
         raise UserError(f"{key}={text}: {rule}")
 

@@ -28,8 +28,10 @@ from render.storage.user_paths import user_path
 
 #: Names in the directory: pictures of frames, canvases of frames, encoded parts of the film, shrunk copies of a canvas.
 PICTURES, CANVASES, SEGMENTS, LEVELS = "frames", "canvases", "segments", "levels"
+#: Record of the tile grids of frames, beside their canvases.
+GRIDS = "grids.json"
 #: Keys of a film that change no frame, or only how many there are.
-_OTHER_KEYS = ("seconds", "format", "codec", "quality", "keep", "pictures", "sound", "damaged")
+_OTHER_KEYS = ("seconds", "format", "codec", "quality", "keep", "ahead_gb", "pictures", "sound", "damaged")
 #: Keys of a picture's file that change no frame.
 _OTHER_OUTPUT = ("quality", "compression", "title", "author", "panels", "profile", "intent", "dither")
 _PICTURE_NAME = re.compile(r"\d{6,9}\.png")
@@ -164,6 +166,7 @@ class FilmDirectory:
         for name in storage.children(CANVASES):
             if _CANVAS_NAME.fullmatch(name):
                 storage.remove_tree(f"{CANVASES}/{name}")
+        storage.remove(f"{CANVASES}/{GRIDS}")
         self.remove_segments()
         self.remove_levels()
 

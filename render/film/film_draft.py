@@ -37,9 +37,10 @@ class FilmSurroundings:
         digest: Digest of the film, a sha256 in hex. Two films of one digest have the same frames, as far as both go.
         begun: Time of `time.perf_counter` when the job began, s.
         confirm: Raises if another process has taken the film over; to be called before what is on disk is replaced.
-        on_event: Receiver of what happens within a frame, for progress.
+        on_event: Receiver of what happens within a frame, for progress; from any thread, one call at a time.
         tell: Called with a line that the user should know of.
         farm: Farm to lease workers from; None: a maker that dreams opens one.
+        on_ahead: Called, from any thread, with the number of frames that are made before their turn and wait for it.
     """
 
     place: Place
@@ -49,6 +50,7 @@ class FilmSurroundings:
     on_event: OnEvent = _ignore_event
     tell: Callable[[str], None] = lambda _line: None
     farm: Farm | None = None
+    on_ahead: Callable[[int], None] = lambda _count: None
 
 
 @dataclass(frozen=True)

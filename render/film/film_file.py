@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from render.config.film_schema import FilmJob
 from render.errors import UserError
-from render.export.picture_directory import refuse_foreign, replacing_directory
+from render.export.picture_directory import replacing_directory
+from render.film.film_copy import FILM_SHA256, FilmCopy
 from render.film.film_directory import FilmDirectory
 from render.film.film_draft import FilmDraft
 from render.film.film_parts import FilmParts, segment_ranges
 from render.film.video.animation import write_animation, write_numbered
 from render.film.video.film_formats import FORMATS, VideoSettings, choose, format_of
 from render.film.video.segment_joining import Sound, Timing, constant, join_segments
-from render.job.targets import probe_url, refuse_unwritable
-from render.storage.local import replacing
-from render.storage.opening import open_storage
-from render.storage.url import Place, checked_url, joined, last_name
-from render.storage.user_paths import is_same_file, user_path
+from render.storage.url import Place, checked_url, joined
+from render.storage.user_paths import user_path
 from render.system.paths import file_sha256
 
 _DEFAULT_FORMAT = "mp4"
@@ -99,35 +96,14 @@ class FilmFile:
     def check(self) -> None:
         """Raise `UserError` if the film cannot be written from what there is, or its copy would replace something else."""
         self.parts.refuse_lost(self.directory.finished(), self.draft.frames)
-        copy = self.copy
-        if copy is None:
-            return
-        exists = self._exists_remotely(copy) if isinstance(copy, str) else os.path.lexists(copy)
-        if isinstance(copy, Path):
-            self._check_local(copy)
-        if exists and not (self.job.overwrite or self._is_this_film(copy)):
-            raise UserError(f"{copy} exists: choose another output.path, or overwrite=true to replace it")
+        copy = self._copy()
+        if copy is not None:
+            copy.check()
 
-    def _exists_remotely(self, url: str) -> bool:
-        probe_url(url.rpartition("/")[0])
-        return open_storage(url.rpartition("/")[0]).info(str(last_name(url))) is not None
-
-    def _check_local(self, copy: Path) -> None:
-        refuse_unwritable(copy.parent)
+    def _copy(self) -> FilmCopy | None:
+        place = self.copy
         is_tree = self.settings.format.kind == "directory"
-        if copy.is_dir() and not is_tree:
-            raise UserError(f"output.path={copy} is a directory: name a file")
-        if is_tree and os.path.lexists(copy):
-            refuse_foreign(copy)
-        for key, name in (("image", self.job.image), ("model.weights", self.job.model.weights)):
-            if is_same_file(name, copy):
-                raise UserError(f"output.path={copy} is the {key} itself: choose another output.path")
-
-    def _is_this_film(self, copy: Place) -> bool:
-        """Return whether the copy has the bytes of the film in its directory, as an earlier command wrote both."""
-        if isinstance(copy, str) or not copy.is_file() or not self.path.is_file():
-            return False
-        return file_sha256(copy) == file_sha256(self.path)
+        return None if place is None else FilmCopy(place, self.path, self.directory, self.job, is_tree)
 
     def write(self, *, removes: bool = False) -> list[Place]:
         """Write the film from its parts and the pictures of frames, and its copy; return their places.
@@ -139,7 +115,8 @@ class FilmFile:
             UserError: A picture is gone, or the disk refuses.
         """
         frames, kind = self.draft.frames, self.settings.format.kind
-        is_replaceable = self.job.overwrite or (self.copy is not None and self._is_this_film(self.copy))
+        copy = self._copy()
+        replaces = copy is not None and copy.may_replace()
         if kind == "directory":
             with replacing_directory(self.path, self.directory.digest) as place:
                 for number, picture in enumerate(self.directory.pictures(0, frames)):
@@ -151,30 +128,20 @@ class FilmFile:
             sound = self._sound() if self.settings.format.takes_sound else None
             join_segments(self.path, segments, self.settings, self._timing(), sound, overwrite=True)
         self.parts.remove_others(frames)
-        return self._placed(is_replaceable)
+        own = self._stored()
+        if copy is not None:
+            copy.write(replaces=replaces)
+        if self.path.is_file():
+            self.directory.run.save(**{FILM_SHA256: file_sha256(self.path)})
+        return [own] if copy is None else [copy.place, own]
 
-    def _placed(self, is_replaceable: bool) -> list[Place]:
-        """Store the film where its directory is, and its copy; return the places, the user's first."""
-        home, copy = self.directory.run.home, self.copy
-        own = joined(self.directory.place, self.path.name)
-        if home.is_remote and self.path.is_file():
-            open_storage(self.directory.place, patient=True).write_file(self.path.name, self.path)
-        if copy is None:
-            return [own]
-        try:
-            if isinstance(copy, str):
-                open_storage(copy.rpartition("/")[0], patient=True).write_file(str(last_name(copy)), self.path)
-            elif self.path.is_dir():
-                with replacing_directory(copy, self.directory.digest) as place:
-                    shutil.copytree(self.path, place, dirs_exist_ok=True)
-            else:
-                with self.path.open("rb") as source, replacing(copy, keep=not is_replaceable) as target:
-                    shutil.copyfileobj(source, target)
-        except FileExistsError:
-            raise UserError(f"{copy} exists by now and is left alone: the film is {self.path}") from None
-        except OSError as error:
-            raise UserError(f"{copy} cannot be written ({error.strerror}): the film is {self.path}") from None
-        return [copy, own]
+    def _stored(self) -> Place:
+        """Store the film where its directory is, and return its place there."""
+        if self.directory.run.home.is_remote:
+            from render.job.stored_copies import send_copy
+
+            send_copy(self.path, str(joined(self.directory.place, self.path.name)))
+        return joined(self.directory.place, self.path.name)
 
     def _timing(self) -> Timing:
         timing = self.draft.timing

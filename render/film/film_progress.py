@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
 from typing import Annotated, TypedDict
 
@@ -38,10 +38,11 @@ class FilmPosition:
     Attributes:
         finished: Finished frames.
         frames: Frames of the film.
-        rate: Frames a second since this process began; 0 before the first.
+        rate: Frames a second since this process began, those ahead included; 0 before the first.
         left: Estimated seconds left; None if unknown.
         within: Octave and step within the frame in hand, as text; empty if nothing is dreamed.
         time: When this was recorded, in seconds since the epoch.
+        ahead: Frames that are made before their turn, and wait for it.
     """
 
     finished: int
@@ -50,16 +51,18 @@ class FilmPosition:
     left: float | None = None
     within: str = ""
     time: float = 0.0
+    ahead: int = 0
 
     @property
     def text(self) -> str:
         """Frame, position within it and rate, for a person."""
         pace = f"{self.rate:.2f} frames/s" if self.rate >= 0.1 or not self.rate else f"{1 / self.rate:.1f} s a frame"
         within = f" {self.within}" if self.within else ""
-        return f"frame {min(self.finished + 1, self.frames)}/{self.frames}{within} {pace}"
+        ahead = f" (+{self.ahead} ahead)" if self.ahead else ""
+        return f"frame {min(self.finished + 1, self.frames)}/{self.frames}{ahead}{within} {pace}"
 
 
-class _StoredPosition(TypedDict):
+class _StoredRequired(TypedDict):
     finished: _Count
     frames: _Count
     rate: Annotated[float, Between(0, 1e9)]
@@ -68,12 +71,17 @@ class _StoredPosition(TypedDict):
     time: Seconds
 
 
+class _StoredPosition(_StoredRequired, total=False):
+    #: Missing in older files.
+    ahead: _Count
+
+
 class FilmDisplay:
     """Display of a film's progress, which also keeps the file up to date."""
 
     def __init__(self, home: RunHome, finished: int, frames: int, *, quiet: bool) -> None:
         """Begin with the frames that were finished before; remove the file that a killed process may have left."""
-        self._home, self._first = home, finished
+        self._home, self._first, self._counts_ahead = home, finished, False
         self.position = FilmPosition(finished, frames)
         self._begun = self._written_at = self._line_at = time.monotonic()
         self._console = None if quiet else PatientConsole(file=sys.stderr)
@@ -95,18 +103,23 @@ class FilmDisplay:
         """Show what happens within a frame, and log it."""
         match event:
             case OctaveStarted():
-                self._within(event.octave.index + 1, event.steps, event.octave.steps)
+                self._within(frame, event.octave.index + 1, event.steps, event.octave.steps)
             case StepDone():
-                self._within(event.octave.index + 1, event.step + 1, event.octave.steps)
+                self._within(frame, event.octave.index + 1, event.step + 1, event.octave.steps)
                 log.info("frame %d octave %d step %d", frame, event.octave.index + 1, event.step + 1)
 
     def frame_finished(self, number: int) -> None:
         """Count a finished frame."""
-        position = self.position
-        position.finished, position.within = number + 1, ""
-        elapsed = max(1e-9, time.monotonic() - self._begun)
-        position.rate = (position.finished - self._first) / elapsed
-        position.left = (position.frames - position.finished) / position.rate
+        self.position.finished, self.position.within = number + 1, ""
+        self._measure_pace()
+        self._show()
+
+    def ahead(self, count: int) -> None:
+        """Show how many frames are made before their turn; the first call has those of earlier processes."""
+        if not self._counts_ahead:
+            self._counts_ahead, self._first = True, self._first + count
+        self.position.ahead = count
+        self._measure_pace()
         self._show()
 
     def say(self, line: str) -> None:
@@ -122,7 +135,18 @@ class FilmDisplay:
             (self._home.path / FILM_PROGRESS).unlink(missing_ok=True)
         self._home.store_progress(FILM_PROGRESS, None)
 
-    def _within(self, octave: int, step: int, steps: int) -> None:
+    def _measure_pace(self) -> None:
+        """Measure the pace of all frames that this process has made, in whatever order."""
+        position = self.position
+        made = position.finished + position.ahead
+        if made > self._first:
+            position.rate = (made - self._first) / max(1e-9, time.monotonic() - self._begun)
+            position.left = max(0, position.frames - made) / position.rate
+
+    def _within(self, frame: int, octave: int, step: int, steps: int) -> None:
+        """Note where the frame in hand is; others are made ahead of their turn."""
+        if frame != self.position.finished:
+            return
         self.position.within = f"octave {octave} step {step}/{steps}"
         self._show()
 
@@ -152,4 +176,4 @@ def read_film_progress(directory: Place) -> FilmPosition | None:
         check_shape(stored, _StoredPosition)
     except (OSError, MalformedRecord):
         return None
-    return FilmPosition(**{key: stored[key] for key in _StoredPosition.__annotations__})
+    return FilmPosition(**{field.name: stored[field.name] for field in fields(FilmPosition) if field.name in stored})

@@ -11,17 +11,17 @@ from pathlib import Path
 import pyvips
 
 from render.config.film_schema import FilmJob
+from render.config.film_validation import DREAMED
 from render.config.schema import Config
 from render.errors import RenderError, StorageError, UserError
-from render.farm.conductor import Conductor
-from render.farm.events import Event
 from render.farm.farms import chosen_executor
-from render.farm.ray.metrics import open_metrics
+from render.farm.ray.metrics import Metrics, NoMetrics, open_metrics
 from render.film.film_directory import FilmDirectory, film_digest, film_place
 from render.film.film_draft import FilmDraft, FilmNeeds, FilmSurroundings
 from render.film.film_file import FilmFile, video_settings
 from render.film.film_parts import MAX_WAITING, SEGMENT_FRAMES, SegmentEncoder
 from render.film.film_progress import FilmDisplay
+from render.film.film_report import FilmReport
 from render.film.film_state import read_state
 from render.film.makers import draft_film
 from render.film.rate import parse_rate, rate_text
@@ -32,6 +32,7 @@ from render.storage.url import Place
 from render.system import interrupts
 from render.system.logs import is_cluster_job
 from render.system.machine import free_disk, nearest
+from render.system.version import package_version
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,10 @@ log = logging.getLogger(__name__)
 PREVIEW, _PREVIEW_SIDE, _PREVIEW_EVERY_S = "frame.png", 480, 2.0
 #: Bytes of a pixel of 8 bits a channel, of which dreams compress little, and the share of them that the file takes.
 _PICTURE_BYTES, _FILE_SHARE = 3, 0.5
+#: Length under which tenths of a second are told, s.
+_EXACT_S = 60
+#: Packages whose versions are recorded beside those of a picture: they decide the bytes of frames and files.
+_FILM_PACKAGES = ("av", "opencv-python-headless")
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,8 @@ def make_film(job: FilmJob) -> list[Place]:
             shape=list(film.draft.shape),
             rate=str(film.draft.rate),
         )
+        versions = {name: package_version(name) for name in _FILM_PACKAGES}
+        directory.run.save(versions=directory.run.record["versions"] | versions)
         try:
             with interrupts.deferred(quiet=quiet):
                 if finished < frames:
@@ -182,25 +189,21 @@ def _make_frames(film: OpenedFilm, finished: int) -> None:
     """Make the frames from `finished` on, each picture on disk before the next is made; encode whole parts beside."""
     directory, frames, home = film.directory, film.draft.frames, film.directory.run.home
     is_quiet = film.job.quiet or (film.job.log == "json" and is_cluster_job())
-    display, encoder = (
-        FilmDisplay(home, finished, frames, quiet=is_quiet),
-        SegmentEncoder(film.file.parts, removes=film.file.removes_pictures),
-    )
-    farm = film.draft.config.farm
-    metrics = open_metrics(replace(farm, executor=chosen_executor(farm)), directory.run.run_id)
-    failed, preview_at = True, 0.0
-
-    def on_event(frame: int, event: Event, _conductor: Conductor) -> None:
-        home.check_held()
-        metrics.update(event)
-        display.event(frame, event)
-
+    report = FilmReport(home, FilmDisplay(home, finished, frames, quiet=is_quiet))
+    encoder = SegmentEncoder(film.file.parts, removes=film.file.removes_pictures)
     surroundings = FilmSurroundings(
-        directory.absolute_place, directory.digest, film.begun, home.confirm_held, on_event, display.say
+        place=directory.absolute_place,
+        digest=directory.digest,
+        begun=film.begun,
+        confirm=home.confirm_held,
+        on_event=report.event,
+        tell=report.say,
+        on_ahead=report.ahead,
     )
+    failed, preview_at = True, 0.0
     try:
         encoder.catch_up(finished)
-        with film.draft.opened(surroundings) as maker:
+        with film.draft.opened(surroundings) as maker, report.published(_metrics(film)):
             for frame in maker.make(finished, frames):
                 path = directory.picture(frame.number)
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -208,7 +211,7 @@ def _make_frames(film: OpenedFilm, finished: int) -> None:
                 home.confirm_held()
                 directory.store_frame(frame.number, frames)
                 log.info("frame %d of %d", frame.number + 1, frames)
-                display.frame_finished(frame.number)
+                report.finished(frame.number)
                 if time.monotonic() - preview_at > _PREVIEW_EVERY_S or frame.number + 1 == frames:
                     preview_at = time.monotonic()
                     _write_preview(directory, path)
@@ -218,9 +221,16 @@ def _make_frames(film: OpenedFilm, finished: int) -> None:
                     interrupts.check()
         failed = False
     finally:
-        metrics.close()
-        display.close()
+        report.close()
         encoder.close(failed=failed)
+
+
+def _metrics(film: OpenedFilm) -> Metrics | NoMetrics:
+    """Return the metrics of a film whose farm has started."""
+    farm = film.draft.config.farm
+    if film.job.film.of not in DREAMED:
+        return NoMetrics()
+    return open_metrics(replace(farm, executor=chosen_executor(farm)), film.directory.run.run_id)
 
 
 def _write_preview(directory: FilmDirectory, picture: Path) -> None:
@@ -242,7 +252,7 @@ def _summary(film: OpenedFilm, finished: int) -> str:
     frames, settings = film.draft.frames, film.file.settings
     begin = "" if not finished else f", {finished} of them finished" if finished < frames else ", all finished"
     seconds = float(frames / film.draft.rate)
-    length = duration_text(seconds) if seconds >= 1 else f"{seconds:.2f} s"
+    length = f"{seconds:.3g} s" if seconds < _EXACT_S else duration_text(seconds)
     return (
         f"{film.job.film.of} of {film.job.film.run or film.job.image}: {frames} frames of {columns} x {rows} px{begin}, "
         f"{length} at {rate_text(film.draft.rate)} frames/s, {settings.format.name} {settings.codec.name}"

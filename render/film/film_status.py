@@ -6,11 +6,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from render.film.film_progress import read_film_progress
-from render.film.film_state import FilmState
+from render.film.film_state import FilmState, read_state
+from render.film.rate import MAX_FRAMES
 from render.job.progress import duration_text
 from render.storage.opening import open_storage
 from render.storage.records import FileName, fits
 from render.storage.url import Place
+
+
+def film_state(directory: Place, record: Mapping[str, Any]) -> FilmState | None:
+    """Return how many frames of a film are finished: none before its manifest is written; None for a picture's run.
+
+    Args:
+        directory: Directory or URL of the run.
+        record: Its record.
+    """
+    state, frames = read_state(directory), record.get("frames")
+    if state is None and isinstance(record.get("film"), dict) and isinstance(frames, int) and 0 < frames <= MAX_FRAMES:
+        return FilmState(str(record["digest"]), 0, frames)
+    return state
 
 
 def film_position(directory: Place, state: FilmState, *, live: bool) -> str:

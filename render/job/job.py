@@ -158,36 +158,44 @@ def prepared(draft: Draft, farm: Farm | None = None, loaded: Loaded | None = Non
     Raises:
         UserError: The job cannot be prepared.
     """
+    with equipped(draft, farm, loaded) as (leased, weights), leased.lease() as executor:
+        yield _prepare(draft, weights, executor)
+
+
+@contextmanager
+def equipped(draft: Draft, farm: Farm | None = None, loaded: Loaded | None = None) -> Iterator[tuple[Farm, Loaded]]:
+    """Yield a farm and the weights for a job: see `prepared`. Nothing is leased or sent yet."""
     resolved = draft.resolved
     if farm is not None:
-        with farm.lease() as executor:
-            yield _prepare(draft, loaded or load_weights(resolved.network, resolved.config.look), executor)
+        yield farm, loaded or load_weights(resolved.network, resolved.config.look)
         return
     # In a thread, because starting Ray and reading weights both take seconds and wait for different things.
     with ThreadPoolExecutor(1) as background:
         loading = background.submit(load_weights, resolved.network, resolved.config.look)
-        with (
-            open_farm(
-                resolved.farm,
-                threads=draft.threads,
-                store_bytes=resources.store_bytes(resolved, draft.plan),
-                check=interrupts.check,
-                say=lambda line: say(line, quiet=resolved.quiet),
-            ) as job_farm,
-            job_farm.lease() as executor,
-        ):
+        with open_farm(
+            resolved.farm,
+            threads=draft.threads,
+            store_bytes=resources.store_bytes(resolved, draft.plan),
+            check=interrupts.check,
+            say=lambda line: say(line, quiet=resolved.quiet),
+        ) as job_farm:
             loaded = loading.result()
             # Only after the workers have started: Ray's processes need every core until then.
             background.submit(store.get_ready)
-            yield _prepare(draft, loaded, executor)
+            yield job_farm, loaded
+
+
+def opening_arguments(resolved: ResolvedJob, loaded: Loaded) -> tuple[Any, ...]:
+    """Return what every worker of a job is opened with: see `WorkerProcess.open`."""
+    recipe = KernelRecipe(loaded, resolved.schedule.objectives, resolved.network.precision, resolved.plan_request.residence)
+    return recipe, resolved.source, resolved.masks
 
 
 def _prepare(draft: Draft, loaded: Loaded, executor: Executor) -> Job:
     resolved = draft.resolved
     request = resolved.plan_request
-    recipe = KernelRecipe(loaded, resolved.schedule.objectives, resolved.network.precision, request.residence)
     while True:
-        facts = executor.open(recipe, resolved.source, resolved.masks)
+        facts = executor.open(*opening_arguments(resolved, loaded))
         try:
             plan = make_plan(
                 # A local file of weights may be of a variant of the architecture.

@@ -7,8 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from render.errors import UserError
-from render.film.film_state import read_state
-from render.film.film_status import film_files, film_position, film_values
+from render.film.film_status import film_files, film_position, film_state, film_values
 from render.job.progress import duration_text
 from render.job.progress_file import read_progress
 from render.job.run_directory import stored_checkpoints
@@ -26,7 +25,7 @@ def run_summary(directory: Place, record: Mapping[str, Any], *, gone: bool) -> s
     `gone` is true if its process has disappeared.
     """
     state = _state(record, gone=gone)
-    film = read_state(directory)
+    film = film_state(directory, record)
     if film is not None:
         where = film_position(directory, film, live=state == "running")
     else:
@@ -39,7 +38,7 @@ def run_document(directory: Place, record: Mapping[str, Any], *, gone: bool) -> 
 
     `gone` is true if its process has disappeared.
     """
-    state, film = _state(record, gone=gone), read_state(directory)
+    state, film = _state(record, gone=gone), film_state(directory, record)
     document = Document("run-status" if film is None else "film-status")
     document.sentence(run_summary(directory, record, gone=gone), directory=str(directory), state=state)
     if film is None:

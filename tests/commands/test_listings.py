@@ -38,7 +38,7 @@ from tests.sweeps.test_status import NOW, SweepOnDisk, board_of
 #: Commands that do something and list nothing.
 ACTIONS = {
     "render", "film", "sweep", "sheet", "export", "fetch", "view", "probe", "atlas", "cluster-up", "cluster-down", "submit",
-    "attach", "stop", "touch",
+    "attach", "stop", "touch", "proof",
 }  # fmt: skip
 #: Listings whose JSON is a report of its own, not a document.
 OTHERS = {"preflight", "settings"}

@@ -61,3 +61,16 @@ def test_dream_of_a_clip_has_its_times_sound_rotation_and_pixels(tmp_path: Path,
     sound = _packets(ffprobe, film)
     assert sound
     assert sound == _packets(ffprobe, clip)[: len(sound)]
+
+
+def test_a_plan_of_footage_says_what_two_workers_may_dream_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    clip = write_clip(tmp_path / "clip.mp4", [np.full((50, 64, 3), 90, np.uint8)] * 6)
+    words = [*(word for word in TINY if not word.startswith("farm.")), f"image={clip}", "output.width=64"]
+    assert main(["plan", "conf=footage", *words, "farm.workers=2"]) == 0
+    plan = capsys.readouterr().out
+    assert "frames       6 of 64 x 50 px" in plan
+    assert "ahead        up to 6 frames of later shots, 19 MB (film.ahead_gb)" in plan
+    assert "time         about" in plan

@@ -18,7 +18,8 @@ from render.farm.conductor import Conductor
 from render.farm.events import Event
 from render.farm.farms import Farm, InlineFarm
 from render.film.dreamed.dreamed_film import DreamedFilm, dreamed_film
-from render.film.dreamed.film_farm import opened_frames
+from render.film.dreamed.film_farm import frames_in
+from render.film.film_draft import FilmSurroundings
 from render.job.resolve import resolve
 from render.networks import weights
 from render.networks.weights import Loaded
@@ -67,12 +68,12 @@ class TinyFilm:
     ) -> dict[int, str]:
         """Make frames and their pictures, and return the digests of all canvases so far."""
         self.pictures.mkdir(parents=True, exist_ok=True)
-        canvases = (self.directory / "film" / "canvases").absolute()
         farm = inline_farm(farm) if isinstance(farm, int) else farm
         film = self.film()
         loaded = _loaded(film.resolved.network.name)
-        opened = opened_frames(film, canvases, DIGEST, time.perf_counter(), on_event=watch, farm=farm, loaded=loaded)
-        with opened as maker:
+        place = (self.directory / "film").absolute()
+        surroundings = FilmSurroundings(place, DIGEST, time.perf_counter(), on_event=watch, farm=farm)
+        with frames_in(film, surroundings, loaded=loaded) as maker:
             for made in maker.make(first, self.frames if last is None else last):
                 canvas = made.canvas.open()
                 pixels = canvas.read(canvas.rect)

@@ -142,17 +142,20 @@ class OctaveStepper:
         octave = self.deal.octave
         if self._link is None:
             return
+        # All are counted before any is told: whoever wants no more ends this here, and what is counted is not waited for.
+        events: list[TilesDone | StepDone] = []
         for report in self._link.reports(seconds):
             tiles = math.floor(report.share * octave.grid.tiles)
             if tiles > self._tiles_told:
-                yield TilesDone(octave, tiles - self._tiles_told)
+                events.append(TilesDone(octave, tiles - self._tiles_told))
                 self._tiles_told = tiles
             if report.is_step:
                 self._tiles_told = 0
                 self._steps_told += 1
                 self._goes_on = report.goes_on
                 self._note_step(report.mean, report.seconds)
-                yield StepDone(octave, report.step, report.mean, report.seconds)
+                events.append(StepDone(octave, report.step, report.mean, report.seconds))
+        yield from events
 
     def _finish(self, running: Sequence[Promise[int]]) -> None:
         """Wait until all workers have ended, and note how many steps the canvas has."""

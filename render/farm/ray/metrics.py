@@ -47,6 +47,8 @@ METRICS = {
     "render_workers": MetricSpec("gauge", "Workers that have a block"),
     "render_octave": MetricSpec("gauge", "The octave under way, from 1"),
     "render_step": MetricSpec("gauge", "Steps done of the octave"),
+    "render_frames": MetricSpec("gauge", "Frames of the film that are finished, in order"),
+    "render_frames_ahead": MetricSpec("gauge", "Frames of later shots that are dreamed and wait for their turn"),
     "render_losses_total": MetricSpec("count", "Times that workers were lost and the last checkpoint was taken up"),
     "render_notices_total": MetricSpec("count", "Times that workers were let go because their machines were about to go"),
 }
@@ -57,6 +59,12 @@ class NoMetrics:
 
     def update(self, event: Event) -> None:
         """Ignore an event."""
+
+    def set_frames(self, finished: int, ahead: int) -> None:
+        """Ignore the frames of a film."""
+
+    def set_workers(self, workers: int) -> None:
+        """Ignore the number of workers."""
 
     def close(self) -> None:
         """Do nothing."""
@@ -111,6 +119,17 @@ class Metrics:
         with self._lock:
             self._update(event)
             self._measure_pace()
+
+    def set_frames(self, finished: int, ahead: int) -> None:
+        """Set the frames of a film that are finished, and those that wait for their turn."""
+        with self._lock:
+            self._set("render_frames", finished)
+            self._set("render_frames_ahead", ahead)
+
+    def set_workers(self, workers: int) -> None:
+        """Set the number of workers that dream, in all lanes of a film."""
+        with self._lock:
+            self._set("render_workers", workers)
 
     def repeat(self) -> None:
         """Set all gauges again: the last values, and those that change with time."""

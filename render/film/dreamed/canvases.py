@@ -9,6 +9,7 @@ from typing import NamedTuple
 from render.canvas.store import CanvasStore
 from render.errors import UserError
 from render.farm.checkpoint import Checkpoints, ResumeKey
+from render.geometry.geometry import CHUNK, PIXEL_BYTES
 from render.planning.plan import Octave
 from render.storage.opening import open_storage
 from render.storage.url import Place, joined
@@ -81,3 +82,15 @@ class FrameCanvases:
         for number in self.frames():
             if number < frame and number != but:
                 self.checkpoints(number).discard()
+
+    def remove_from(self, frame: int) -> None:
+        """Remove the canvases of a frame and all after it."""
+        for number in self.frames():
+            if number >= frame:
+                self.checkpoints(number).discard()
+
+
+def canvas_bytes(shape: tuple[int, int]) -> int:
+    """Return the disk that the canvas of a frame of (rows, columns) px takes, bytes: whole chunks."""
+    rows, columns = (-(-length // CHUNK) * CHUNK for length in shape)
+    return rows * columns * PIXEL_BYTES

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-import logging
+import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from render.errors import UserError, WorkersLost
 from render.farm.checkpoint import ResumeKey
-from render.farm.farms import Farm
 from render.farm.remote import Workers
 from render.farm.worker.interface import RemoteProcess
 from render.film.dreamed.canvases import FrameCanvases
 from render.film.dreamed.dreamed_film import DreamedFilm
-from render.film.dreamed.dreamed_frames import DreamedFrames, OnEvent
+from render.film.dreamed.dreamed_frames import DreamedFrames
+from render.film.dreamed.frame_grids import resume_keys, write_grids
 from render.film.film_directory import CANVASES
 from render.film.film_draft import FilmSurroundings
 from render.job import resources
-from render.job.job import Draft, Job, prepared
+from render.job.job import Draft, Job, calibrate, prepared
 from render.networks.weights import Loaded
 from render.planning.plan import Machine, Plan
-from render.planning.planner import make_plan
-from render.storage.url import Place, joined
+from render.planning.planner import WindowBytes, make_plan
+from render.storage.url import joined
 
-log = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class PreparedFilm:
+    """A film whose workers are ready for its first frame.
+
+    Attributes:
+        film: The film.
+        job: Job of its first frame.
+        later: Plan of later frames.
+        canvases: The film's canvases.
+        digest: Digest that they are saved with.
+    """
+
+    film: DreamedFilm
+    job: Job
+    later: Plan
+    canvases: FrameCanvases
+    digest: str
 
 
 def film_plans(film: DreamedFilm, machine: Machine | None = None) -> tuple[Plan, Plan]:
@@ -43,100 +60,96 @@ def film_plans(film: DreamedFilm, machine: Machine | None = None) -> tuple[Plan,
     return first, film.plan(machine, workers=resolved.workers)
 
 
+def film_draft(film: DreamedFilm, surroundings: FilmSurroundings) -> Draft:
+    """Return the draft of a film's first frame, which goes on with the grids of an earlier run.
+
+    Raises:
+        UserError: The film cannot work, or its canvases are another film's.
+    """
+    digest = film.canvas_digest(surroundings.digest)
+    first_key, _ = resume_keys(_canvases(film, surroundings), digest)
+    return Draft(film.resolved, film_plans(film)[0], first_key, surroundings.begun)
+
+
+def measured_pace(film: DreamedFilm) -> float:
+    """Return the floating-point operations a second of the first worker's kernels, from a window that it computes."""
+    first, _ = film_plans(film)
+    with prepared(Draft(film.resolved, first, None, time.perf_counter())) as job:
+        return job.plan.octaves[0].window_flops / max(1e-9, calibrate(job))
+
+
 @contextmanager
-def opened_frames(
-    film: DreamedFilm,
-    place: Place,
-    digest: str,
-    begun: float,
-    *,
-    confirm: Callable[[], None] = lambda: None,
-    on_event: OnEvent = lambda _frame, _event, _conductor: None,
-    tell: Callable[[str], None] = log.info,
-    farm: Farm | None = None,
-    loaded: Loaded | None = None,
-    maker: Callable[..., DreamedFrames] = DreamedFrames,
-) -> Iterator[DreamedFrames]:
-    """Yield the maker of a film's frames, with its workers.
+def prepared_film(
+    film: DreamedFilm, surroundings: FilmSurroundings, loaded: Loaded | None = None
+) -> Iterator[PreparedFilm]:
+    """Yield a film with its workers.
 
     Args:
         film: The film. Its run directory holds the levels of a large picture.
-        place: Path or URL of the directory of its canvases; absolute, as workers read it.
-        digest: Digest of the film, a sha256 in hex: two films of one digest have the same frames.
-        begun: Time of `time.perf_counter` when the job began, s.
-        confirm: Raises if another process has taken the film over.
-        on_event: Receiver of what happens within a frame.
-        tell: Called with lines about how a large picture is read.
-        farm: Farm to lease workers from; None opens one for this film.
-        loaded: The film's weights, if a farm is given and they are loaded already.
-        maker: Returns the maker, by the arguments of `DreamedFrames`.
+        surroundings: Its directory, and its farm if there is one.
+        loaded: The film's weights, if a farm is there and they are loaded already.
 
     Raises:
         UserError: The film cannot be prepared, or its canvases are of another film or of other weights.
     """
-    resolved, digest = film.resolved, film.canvas_digest(digest)
-    canvases = FrameCanvases(place, digest, confirm)
-    first_key, later_key = _resume_keys(canvases)
-    first, _ = film_plans(film)
-    draft = Draft(resolved, first, first_key, begun)
-    with prepared(draft, farm, loaded) as job:
+    digest, canvases = film.canvas_digest(surroundings.digest), _canvases(film, surroundings)
+    first_key, later_key = resume_keys(canvases, digest)
+    with prepared(film_draft(film, surroundings), surroundings.farm, loaded) as job:
         for key in (first_key, later_key):
             if key is not None and key.weights_sha256 != job.loaded.sha256:
                 raise UserError(
-                    f"{place} was begun with other weights (sha256 {key.weights_sha256[:12]}, now "
+                    f"{canvases.place} was begun with other weights (sha256 {key.weights_sha256[:12]}, now "
                     f"{job.loaded.sha256[:12]}): restore them, or fresh=true to start over"
                 )
-        later = _later_plan(film, job, later_key)
-        yield maker(film, job, later, canvases, digest, on_event, tell)
-        # Not after an error: what goes on then needs the levels of a large picture again.
-        resolved.source.discard()
+        machine = resources.farm_machine(film.resolved, job.workers)
+        later = with_window_bytes(job, lambda window_bytes: _later_plan(film, job, machine, window_bytes, later_key))
+        first = ResumeKey(digest, job.loaded.sha256, core_shapes(job.plan), job.resume_key.threads)
+        write_grids(canvases.place, first, core_shapes(later))
+        yield PreparedFilm(film, job, later, canvases, digest)
 
 
-def _resume_keys(canvases: FrameCanvases) -> tuple[ResumeKey | None, ResumeKey | None]:
-    """Return the values that the first frame and later ones were saved with, as far as there are canvases of them.
-
-    Threads of kernels are the same in all frames, so those of a later one stand for the first's.
-    """
-    first = later = None
-    for frame in canvases.frames():
-        key = canvases.resume_key(frame)
-        if key is not None and frame == 0:
-            first = key
-        elif key is not None:
-            later = key
-    if first is None and later is not None:
-        first = replace(later, tiles=())
-    return first, later
+def core_shapes(plan: Plan) -> tuple[tuple[int, int], ...]:
+    """Return the core of every octave's grid, (rows, columns) px."""
+    return tuple(octave.grid.core_shape for octave in plan.octaves)
 
 
-def _later_plan(film: DreamedFilm, job: Job, key: ResumeKey | None) -> Plan:
-    """Return the plan of later frames, with XLA's figures for the memory."""
+def with_window_bytes(job: Job, make: Callable[[WindowBytes], Plan]) -> Plan:
+    """Return a plan that is made with the first worker's figures for the memory of windows."""
     workers = Workers(job.executor)
-    machine = resources.farm_machine(film.resolved, job.workers)
     while True:
         try:
-            return film.plan(
-                machine,
-                lambda *window: workers.run([0], RemoteProcess.window_bytes, *window)[0],
-                workers=job.executor.workers,
-                core_shapes=key.tiles if key else None,
-            )
+            return make(lambda *window: workers.run([0], RemoteProcess.window_bytes, *window)[0])
         except WorkersLost:
             job.executor.mend()
 
 
+def _later_plan(film: DreamedFilm, job: Job, machine: Machine, window_bytes: WindowBytes, key: ResumeKey | None) -> Plan:
+    """Return the plan of later frames, with the grids that they have already."""
+    tiles = key.tiles if key else None
+    return film.plan(machine, window_bytes, workers=job.executor.workers, core_shapes=tiles)
+
+
+def _canvases(film: DreamedFilm, surroundings: FilmSurroundings) -> FrameCanvases:
+    place = joined(surroundings.place, CANVASES)
+    return FrameCanvases(place, film.canvas_digest(surroundings.digest), surroundings.confirm)
+
+
+@contextmanager
 def frames_in(
-    film: DreamedFilm, surroundings: FilmSurroundings, maker: Callable[..., DreamedFrames] = DreamedFrames
-) -> AbstractContextManager[DreamedFrames]:
-    """Return `opened_frames` of a film in its surroundings."""
-    return opened_frames(
-        film,
-        joined(surroundings.place, CANVASES),
-        surroundings.digest,
-        surroundings.begun,
-        confirm=surroundings.confirm,
-        on_event=surroundings.on_event,
-        tell=surroundings.tell,
-        farm=surroundings.farm,
-        maker=maker,
-    )
+    film: DreamedFilm,
+    surroundings: FilmSurroundings,
+    maker: Callable[..., DreamedFrames] = DreamedFrames,
+    loaded: Loaded | None = None,
+) -> Iterator[DreamedFrames]:
+    """Yield the maker of a film's frames in its surroundings, with its workers: see `prepared_film`.
+
+    Args:
+        film: The film.
+        surroundings: Its surroundings.
+        maker: Returns the maker, by the arguments of `DreamedFrames`.
+        loaded: The film's weights, if a farm is there and they are loaded already.
+    """
+    with prepared_film(film, surroundings, loaded) as ready:
+        yield maker(film, ready.job, ready.later, ready.canvases, ready.digest, surroundings.on_event, surroundings.tell)
+        # Not after an error: what goes on then needs the levels of a large picture again.
+        film.resolved.source.discard()

@@ -1,9 +1,10 @@
 """Path of a camera over a canvas: what each moment of a flight shows. Pure.
 
 Between two points the logarithm of the view's width follows the time, so that a zoom seems even to the eye (van Wijk and
-Nuij, Smooth and Efficient Zooming and Panning, 2003). The view's edges move in proportion to its width: every view of a
-segment without a turn lies between those at its ends, and so within the canvas. At inner points the camera rests for a
-moment, which keeps its speed continuous.
+Nuij, Smooth and Efficient Zooming and Panning, 2003), and the view's edges move in proportion to its width: such a view
+lies between those at its ends, and so within the canvas. Through inner points the camera flies without a rest: widths and
+turns are monotone cubics of time (Fritsch and Butland, 1984), and centres leave their straight way just so much that their
+speed is the same on both sides of a point.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 from render.errors import UserError
 
@@ -66,6 +69,18 @@ class PathPoint:
     view: View
 
 
+class _Speed(NamedTuple):
+    """Speed of the camera at a point, a second: of the logarithm of the width, of the turn, and of the centre in px."""
+
+    zoom: float
+    turn: float
+    x: float
+    y: float
+
+
+_REST = _Speed(0.0, 0.0, 0.0, 0.0)
+
+
 @dataclass(frozen=True)
 class CameraPath:
     """Smooth course of views through points; before the first and after the last one the camera stands still.
@@ -74,11 +89,15 @@ class CameraPath:
         points: Points in order of time, at least one.
         eases_in: True to begin at rest.
         eases_out: True to end at rest.
+        canvas: (rows, columns) px of the canvas that upright views stay within; None for any.
+        aspect: Rows / columns of a frame.
     """
 
     points: Sequence[PathPoint]
     eases_in: bool = True
     eases_out: bool = True
+    canvas: tuple[int, int] | None = None
+    aspect: float = 1.0
 
     def view(self, seconds: float) -> View:
         """Return the view at a time, s."""
@@ -86,10 +105,8 @@ class CameraPath:
             return self.points[0].view
         for number, (first, second) in enumerate(zip(self.points, self.points[1:], strict=False)):
             if seconds < second.at:
-                share = (seconds - first.at) / (second.at - first.at)
-                start_speed = 1.0 if number == 0 and not self.eases_in else 0.0
-                end_speed = 1.0 if number == len(self.points) - 2 and not self.eases_out else 0.0
-                return _between(first.view, second.view, _eased(share, start_speed, end_speed))
+                view = _between(first, second, self._speeds[number], self._speeds[number + 1], seconds)
+                return view if self.canvas is None or view.turn else _moved_inside(view, self.canvas, self.aspect)
         return self.points[-1].view
 
     def widest(self) -> float:
@@ -99,6 +116,23 @@ class CameraPath:
     def narrowest(self) -> float:
         """Return the smallest width of a view, px."""
         return min(point.view.width for point in self.points)
+
+    @cached_property
+    def _speeds(self) -> list[_Speed]:
+        """Speed of the camera at every point."""
+        points = self.points
+        segments = list(zip(points, points[1:], strict=False))
+        arrivals = [_straight_speed(first, second, second.view) for first, second in segments]
+        departures = [_straight_speed(first, second, first.view) for first, second in segments]
+        inner = [
+            _Speed(*(_joined_speed(*speeds, before.at, at.at, after.at) for speeds in zip(arrival, departure, strict=True)))
+            for arrival, departure, before, at, after in zip(
+                arrivals, departures[1:], points, points[1:], points[2:], strict=False
+            )
+        ]
+        first = _REST if self.eases_in or not segments else departures[0]
+        last = _REST if self.eases_out or not segments else arrivals[-1]
+        return [first, *inner, last]
 
 
 def whole_view(canvas: tuple[int, int], aspect: float) -> View:
@@ -127,20 +161,68 @@ def check_views(path: CameraPath, times: Sequence[float], canvas: tuple[int, int
             )
 
 
-def _eased(share: float, start_speed: float, end_speed: float) -> float:
-    """Return the progress at a share of a segment's time: the cubic from 0 to 1 with these speeds at its ends."""
-    square, cube = share * share, share * share * share
-    return (3 * square - 2 * cube) + start_speed * (cube - 2 * square + share) + end_speed * (cube - square)
-
-
-def _between(first: View, second: View, progress: float) -> View:
-    """Return the view at a share of the way from one view to another."""
-    ratio = math.log(second.width / first.width)
-    # Where the width is between both; of a mere shift the share itself.
-    moved = progress if abs(ratio) < _SAME_WIDTH else math.expm1(progress * ratio) / math.expm1(ratio)
-    return View(
-        first.x + (second.x - first.x) * moved,
-        first.y + (second.y - first.y) * moved,
-        first.width + (second.width - first.width) * moved,
-        first.turn + (second.turn - first.turn) * progress,
+def _straight_speed(first: PathPoint, second: PathPoint, at: View) -> _Speed:
+    """Return the speed at one end of the straight way between two points, flown evenly."""
+    seconds = second.at - first.at
+    ratio = math.log(second.view.width / first.view.width)
+    # Of the share of the way that the centre has moved.
+    moved = 1.0 if abs(ratio) < _SAME_WIDTH else at.width * ratio / (second.view.width - first.view.width)
+    return _Speed(
+        ratio / seconds,
+        (second.view.turn - first.view.turn) / seconds,
+        (second.view.x - first.view.x) * moved / seconds,
+        (second.view.y - first.view.y) * moved / seconds,
     )
+
+
+def _joined_speed(arrival: float, departure: float, before: float, at: float, after: float) -> float:
+    """Return the speed between those of a point's two sides: their harmonic mean, weighted by time; 0 at a turn back."""
+    if arrival * departure <= 0:
+        return 0.0
+    near, far = at - before, after - at
+    return 3 * (near + far) / ((2 * far + near) / arrival + (far + 2 * near) / departure)
+
+
+def _between(first: PathPoint, second: PathPoint, start: _Speed, end: _Speed, time: float) -> View:
+    """Return the view at a time between two points, which are passed with these speeds."""
+    seconds = second.at - first.at
+    share = (time - first.at) / seconds
+    before, after = first.view, second.view
+    ratio = math.log(after.width / before.width)
+    grown = _cubic(0.0, ratio, start.zoom * seconds, end.zoom * seconds, share)
+    width = before.width * math.exp(grown)
+    is_shift = abs(ratio) < _SAME_WIDTH
+    # Share of the way that the centre moves where it follows the width, and the speed of that at both ends.
+    moved = share if is_shift else math.expm1(grown) / math.expm1(ratio)
+    speeds = (1.0, 1.0) if is_shift else (start.zoom * seconds, end.zoom * seconds * math.exp(ratio))
+    speeds = speeds if is_shift else (speeds[0] / math.expm1(ratio), speeds[1] / math.expm1(ratio))
+
+    def centre(from_: float, to: float, leaving: float, arriving: float) -> float:
+        """Return a coordinate of the centre: on the straight way, and off it by what the speeds at its ends ask for."""
+        off_start = (leaving * seconds - speeds[0] * (to - from_)) / before.width
+        off_end = (arriving * seconds - speeds[1] * (to - from_)) / after.width
+        return from_ + (to - from_) * moved + width * _cubic(0.0, 0.0, off_start, off_end, share)
+
+    return View(
+        centre(before.x, after.x, start.x, end.x),
+        centre(before.y, after.y, start.y, end.y),
+        width,
+        _cubic(before.turn, after.turn, start.turn * seconds, end.turn * seconds, share),
+    )
+
+
+def _cubic(first: float, last: float, first_slope: float, last_slope: float, share: float) -> float:
+    """Return the value at a share of the way of the cubic with these ends and slopes."""
+    square, cube = share * share, share * share * share
+    eased = 3 * square - 2 * cube
+    slopes = first_slope * (cube - 2 * square + share) + last_slope * (cube - square)
+    return first + (last - first) * eased + slopes
+
+
+def _moved_inside(view: View, canvas: tuple[int, int], aspect: float) -> View:
+    """Return an upright view that lies in the canvas: moved, if it is not too large."""
+    x, y = (
+        min(max(centre, extent / 2), max(side - extent / 2, extent / 2))
+        for centre, extent, side in zip((view.x, view.y), (view.width, view.width * aspect), canvas[::-1], strict=True)
+    )
+    return View(x, y, view.width, view.turn)

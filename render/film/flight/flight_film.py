@@ -121,7 +121,8 @@ def draft_flight(job: FilmJob, _place_of: PlaceOf | None = None) -> FlightDraft:
     shape = frame_shape(job, canvas)
     rate = parse_rate(USUAL_RATE if film.rate is None else film.rate)
     path, seconds = None, film.seconds or USUAL_SECONDS
-    identity = run.identity
+    # The course between the points; films of other courses have other frames.
+    identity = {**run.identity, "course": "smooth"}
     if film.tour:
         path = read_tour(film.tour, canvas, shape, film.easing, film.seconds if film.loop else None)
         # One frame more than the time between the points, so that the last one is seen.

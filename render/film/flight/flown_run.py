@@ -120,10 +120,12 @@ def frame_shape(job: FilmJob, canvas: tuple[int, int]) -> tuple[int, int]:
         UserError: A side is too small or too large for a film.
     """
     width = picture_width(job.output) or min(canvas[1], _USUAL_WIDTH)
-    height = picture_height(job.output) or round(width * canvas[0] / canvas[1])
-    for key, side in (("output.width", width), ("output.height", height)):
+    asked_height = picture_height(job.output)
+    height = asked_height or round(width * canvas[0] / canvas[1])
+    for key, side, asked in (("output.width", width, width), ("output.height", height, asked_height)):
         if not _MIN_SIDE <= side <= _MAX_SIDE:
-            raise UserError(f"{key}={side}: frames have sides from {_MIN_SIDE} to {_MAX_SIDE:,} px")
+            problem = f"{key}={side}" if asked else f"output.width={width} makes frames of {width} x {height} px"
+            raise UserError(f"{problem}: frames have sides from {_MIN_SIDE} to {_MAX_SIDE:,} px")
     return height - height % 2, width - width % 2
 
 

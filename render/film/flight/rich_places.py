@@ -44,7 +44,7 @@ def default_tour(small: Pixels, canvas: tuple[int, int], frame: tuple[int, int],
         if second is not None:
             views.append(_view_of_both(first, second, width, whole, canvas, aspect))
     views.append(whole)
-    return CameraPath(_timed(views, seconds))
+    return CameraPath(_timed(views, seconds), canvas=canvas, aspect=aspect)
 
 
 def rich_places(small: Pixels, canvas: tuple[int, int], size: tuple[float, float], count: int) -> list[tuple[float, float]]:

@@ -58,7 +58,7 @@ def read_tour(
                 "to more, or let it be where the first one is"
             )
         points.append(PathPoint(loop_seconds, points[0].view))
-    return CameraPath(points, easing in ("in", "in_out"), easing in ("out", "in_out"))
+    return CameraPath(points, easing in ("in", "in_out"), easing in ("out", "in_out"), canvas, frame[0] / frame[1])
 
 
 def _read_point(entry: Any, name: str, canvas: tuple[int, int]) -> PathPoint:

@@ -18,7 +18,7 @@ class Clip(Protocol):
     """Footage that is read frame by frame."""
 
     def frames(self, first: int = 0) -> Iterator[NDArray[Any]]:
-        """Yield the frames from `first` on: (rows, columns, 3) uint8 sRGB, upright, all of one size."""
+        """Yield the frames from `first` on: (rows, columns, 3) sRGB, 0..255, upright, all of one size."""
 
 
 class Shots:

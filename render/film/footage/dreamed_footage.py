@@ -7,32 +7,58 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from render.config.film_schema import FilmConfig, FilmJob
 from render.config.film_validation import still_config
 from render.config.schema import Config, SourceConfig
 from render.errors import UserError
+from render.film.dreamed.canvases import canvas_bytes
 from render.film.dreamed.dreamed_film import DreamedFilm, dreamed_film
 from render.film.dreamed.dreamed_frames import DreamedFrames, even_shape
-from render.film.dreamed.film_farm import film_plans, frames_in
+from render.film.dreamed.film_farm import film_plans, measured_pace
 from render.film.film_draft import FilmNeeds, FilmSurroundings, FrameTimes
-from render.film.footage.footage_frames import FootageFrames
 from render.film.footage.frame_inputs import flow_shape
+from render.film.footage.shot_frames import MIN_AHEAD, opened_footage
 from render.film.video.footage import Footage, open_footage
-from render.geometry.geometry import PIXEL_BYTES
 from render.job.resolve import resolve
+from render.planning.plan import size_text
 from render.source.photo import PhotoSource
 from render.source.source import find_picture
 from render.storage.url import Place
+from render.system.machine import free_disk
 
 #: Frames of footage that are held at once as float32: two that are compared, and two that are prepared.
 _FRAMES_HELD = 4
 #: Bytes for each pixel that a flow is measured on, of both directions and what they are compared by.
 _FLOW_BYTES = 200
+#: Bits of a channel that footage is read with, unless it has more.
+_PLAIN_BITS = 8
+#: Share of the free disk that frames ahead may take.
+_FREE_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class FootageLevels:
+    """Frames of footage in levels, 0..255, of all the bits that it has: see `Clip`."""
+
+    footage: Footage
+
+    @property
+    def is_deep(self) -> bool:
+        """True if frames are read with 16 bits a channel."""
+        return self.footage.bits > _PLAIN_BITS or self.footage.hdr is not None
+
+    def frames(self, first: int = 0) -> Iterator[NDArray[np.float32]]:
+        """Yield the frames from `first` on: (rows, columns, 3) float32 sRGB, 0..255."""
+        if not self.is_deep:
+            yield from (picture.astype(np.float32) for picture in self.footage.frames(first))
+            return
+        for picture in self.footage.frames(first, 16):
+            yield picture.astype(np.float32) / np.float32(257)
 
 
 @dataclass(frozen=True)
@@ -69,31 +95,54 @@ class FootageFilm:
         """(rows, columns) px of every frame, both even."""
         return even_shape(self.film.sources.shape)
 
+    @property
+    def frames_ahead(self) -> int:
+        """Most frames that several workers may dream ahead of their turn; 0 where shots are not told apart."""
+        settings, directory = self.film.film, self.film.resolved.directory
+        if not settings.flow.cuts:
+            return 0
+        disk = settings.ahead_gb * 1e9
+        if not directory.home.is_remote:
+            disk = min(disk, free_disk(directory.path) * _FREE_SHARE)
+        return min(self.frames, int(disk // canvas_bytes(self.film.sources.shape)))
+
     def needs(self) -> FilmNeeds:
         """Return what making the frames needs: see `FilmDraft.needs`."""
         first, later = film_plans(self.film)
         source, shape = self.film.resolved.source, self.film.sources.shape
         assert isinstance(source, PhotoSource)
         rows, columns = flow_shape(source, shape, self.film.film.flow.scale)
+        farm, ahead = self.film.resolved.farm, self.frames_ahead
+        if ahead < MIN_AHEAD or (self.film.resolved.workers == 1 and farm.address is None):
+            ahead = 0
+        lanes = self.film.resolved.workers if ahead else 1
+        ahead_bytes = ahead * canvas_bytes(shape)
+        lines = [("footage", note) for note in self.footage.notes]
+        if ahead:
+            lines.append(("ahead", f"up to {ahead} frames of later shots, {size_text(ahead_bytes)} (film.ahead_gb)"))
         return FilmNeeds(
             memory_bytes=max(first.memory_bytes, later.memory_bytes)
-            + _FRAMES_HELD * source.nbytes
-            + _FLOW_BYTES * rows * columns,
-            # Beside the newest canvases, the one that a frame starts from.
+            + lanes * (_FRAMES_HELD * source.nbytes + _FLOW_BYTES * rows * columns),
+            # Beside the newest canvases, those that frames start from.
             canvas_bytes=first.disk_bytes
-            + (self.film.film.keep + 1) * later.disk_bytes
-            + PIXEL_BYTES * shape[0] * shape[1],
+            + (self.film.film.keep + lanes) * later.disk_bytes
+            + lanes * canvas_bytes(shape)
+            + ahead_bytes,
             first_flops=first.flops,
             later_flops=later.flops,
-            lines=[("footage", note) for note in self.footage.notes],
+            lines=lines,
         )
+
+    def pace(self) -> float:
+        """Return the pace of kernels: see `FilmDraft.pace`."""
+        return measured_pace(self.film)
 
     @contextmanager
     def opened(self, surroundings: FilmSurroundings) -> Iterator[DreamedFrames]:
         """Yield the maker of the frames, with its farm."""
         for note in self.footage.notes:
             surroundings.tell(note)
-        with frames_in(self.film, surroundings, partial(FootageFrames, self.footage)) as frames:
+        with opened_footage(FootageLevels(self.footage), self.film, surroundings, self.frames_ahead) as frames:
             yield frames
 
 
@@ -112,10 +161,9 @@ def draft_footage(job: FilmJob, place_of: Callable[[Config, Mapping[str, str | N
         raise UserError(f"image={job.image} is a picture, and footage is dreamed of a film: set image=clip.mp4")
     path, digest = find_picture(job.image, "a film, such as image=clip.mp4")
     footage = open_footage(path, film.damaged)
-    picture = next(footage.frames(), None)
-    if picture is None:
+    first_frame = next(FootageLevels(footage).frames(), None)
+    if first_frame is None:
         raise UserError(f"image {job.image!r} has no frame that can be read: name another film")
-    first_frame = np.asarray(picture, np.float32)
 
     def opener(_image: str, _seed: int, source: SourceConfig) -> PhotoSource:
         """Return the first frame as the job's picture."""
@@ -128,6 +176,9 @@ def draft_footage(job: FilmJob, place_of: Callable[[Config, Mapping[str, str | N
     # The flow's bytes follow from the library that measures it.
     flow = f"DIS of OpenCV {importlib.metadata.version('opencv-python-headless')}"
     identity = {**first.directory.identity, **dreamed_film(job, first, rate, frames).identity, "flow": flow}
+    if FootageLevels(footage).is_deep:
+        # Earlier versions read it with 8 bits.
+        identity["levels"] = "16 bits"
     place = place_of(first.config, identity)
     resolved = resolve(replace(config, output=replace(config.output, dir=str(place))), opener)
     return FootageFilm(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from render.canvas import store
@@ -57,7 +57,18 @@ class FootageFrames(DreamedFrames):
         if first >= last:
             return
         self._remove_starts()
-        colours = self._colours() if first > 0 else None
+        dreamed = self.dreamed(first, lambda number: number < last)
+        yield from self._in_pictures(first, (canvas for _, canvas in dreamed))
+        # Dreamed ahead by more workers, for a longer film.
+        self._canvases.remove_from(last)
+
+    def dreamed(self, first: int, goes_on: Callable[[int], bool]) -> Iterator[tuple[int, FrameCanvas]]:
+        """Yield the numbers and canvases of frames, dreamed if they are not there yet.
+
+        Args:
+            first: Number of the first frame. If it begins no shot, the canvas of the frame before is on disk.
+            goes_on: Returns whether to go on with a frame, asked for each but the first.
+        """
         before: FrameCanvas | None = None
         for frame in self._inputs.from_frame(first):
             canvas = self._finished(frame.number)
@@ -65,13 +76,19 @@ class FootageFrames(DreamedFrames):
                 if before is None and frame.carrier is not None:
                     before = self._canvas_before(frame.number)
                 canvas = self._dream_frame(frame, before)
+            before = canvas
+            yield frame.number, canvas
+            if not goes_on(frame.number + 1):
+                return
+
+    def _in_pictures(self, first: int, canvases: Iterable[FrameCanvas]) -> Iterator[DreamedFrame]:
+        """Yield frames with their pictures' colours, and remove the canvases of those before that are not kept."""
+        colours = self._colours() if first > 0 else None
+        for number, canvas in enumerate(canvases, first):
             if colours is None:
                 colours = self._measured(canvas)
-            self._canvases.remove_before(frame.number - self._film.film.keep + 1)
-            before = canvas
-            yield DreamedFrame(frame.number, canvas, self.shape, self._style(colours))
-            if frame.number + 1 == last:
-                return
+            self._canvases.remove_before(number - self._film.film.keep + 1)
+            yield DreamedFrame(number, canvas, self.shape, self._style(colours))
 
     def _plan(self, number: int) -> tuple[Plan, Sequence[Objective]]:
         """Return a frame's plan, and all objectives with its weights: where a shot begins, those of a picture."""
@@ -87,7 +104,7 @@ class FootageFrames(DreamedFrames):
             self._on_event(frame.number, event, conductor)
         conductor.release()
         self._canvases.checkpoints(frame.number).keep_newest()
-        self._remove_starts()
+        open_storage(self._canvases.place, patient=True).remove_tree(_start_name(frame.number))
         canvas = self._canvases.finished(frame.number, plan.octaves)
         assert canvas is not None, "the last octave is saved at its end"
         return canvas
@@ -98,7 +115,7 @@ class FootageFrames(DreamedFrames):
         It is written again after an interruption, with the same pixels.
         """
         shape, token = self._film.sources.shape, secrets.token_hex(8)
-        place = joined(self._canvases.place, f"start-{frame.number:06}")
+        place = joined(self._canvases.place, _start_name(frame.number))
         try:
             store.create(place, shape, token)
             start = CanvasStore(place, token, mode="r+")
@@ -119,7 +136,7 @@ class FootageFrames(DreamedFrames):
         )
 
     def _remove_starts(self) -> None:
-        """Remove the starts of frames that are finished or begin anew."""
+        """Remove the starts of frames that an earlier run left: they are written anew."""
         storage = open_storage(self._canvases.place, patient=True)
         for name in storage.children():
             if _START_NAME.fullmatch(name):
@@ -141,3 +158,8 @@ def _start_pixels(frame: FrameInput, canvas: CanvasStore | None, shape: tuple[in
     if canvas is None or frame.carrier is None:
         return footage(rect)
     return frame.carrier.start(rect, footage, detail)
+
+
+def _start_name(number: int) -> str:
+    """Return the name of the canvas from which a frame is dreamed."""
+    return f"start-{number:06}"

@@ -120,7 +120,13 @@ def _options(settings: VideoSettings) -> dict[str, str]:
     quality = scaled_quality(settings) if settings.codec.scale else 0.0
     match settings.codec.name:
         case "h264":
-            return {"crf": f"{quality:g}", "preset": "medium", **({"bf": "0"} if settings.variable else {})}
+            # x264's macroblock tree gives other bytes each time on processors with AVX-512, and others again without.
+            return {
+                "crf": f"{quality:g}",
+                "preset": "medium",
+                "mbtree": "0",
+                **({"bf": "0"} if settings.variable else {}),
+            }
         case "h265":
             threads = f"pools={ENCODER_THREADS}:frame-threads=2" + (":bframes=0" if settings.variable else "")
             return {

@@ -183,7 +183,7 @@ def choose(
     if bits not in here[codec]:
         numbers = names_of([str(number) for number in here[codec]])
         others = f", or film.codec={names_of(fitting)}" if fitting else ""
-        raise UserError(f"film.bits={bits}: {codec} has {numbers} bits here: use these{others}")
+        raise UserError(f"film.bits={bits}: {codec} has {numbers} bits here: set film.bits={here[codec][0]}{others}")
     _refuse_size(film_format, CODECS[codec], shape)
     if not 1 <= quality <= 100:
         raise UserError(f"film.quality={quality} is outside 1 to 100")

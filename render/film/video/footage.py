@@ -17,7 +17,7 @@ from render.film.video.colour_tags import MATRICES, PRIMARIES, TRANSFERS, tag_na
 from render.film.video.containers import opened_input
 from render.film.video.frame_reader import FrameReader, Turn
 from render.film.video.planes import Picture
-from render.film.video.scanning import scan
+from render.film.video.scanning import Scan, scan
 
 #: Largest frame that is read, px: 16K by 16K. FFmpeg would allocate what a header states.
 MAX_PIXELS = 16_384**2
@@ -111,47 +111,54 @@ def open_footage(path: Path, damaged: bool = False) -> Footage:
         stream = video_stream(container, path)
         times = scan(container, stream, path, damaged=damaged)
         context = stream.codec_context
-        base = stream.time_base or Fraction(1, 1000)
-        origin = Fraction(max(container.start_time or 0, 0), av.time_base)
-        shift = round(origin / base)
-        pts = tuple(time - shift for time in times.pts)
-        turn = Turn.of(sample)
-        interlaced = sample.interlaced_frame
-        transfer = tag_name(TRANSFERS, context.color_trc)
-        hdr = _HDR.get(transfer)
-        aspect = stream.sample_aspect_ratio or Fraction(1)
-        aspect = Fraction(1) if aspect <= 0 else aspect
-        stored = (context.height, context.width)
-        average = (len(pts) - 1) / ((pts[-1] - pts[0]) * base) if len(pts) > 1 else stream.average_rate or Fraction(25)
-        stated = stream.average_rate
-        if stated and abs(stated / average - 1) < Fraction(1, 1000):
-            average = stated
+        hdr = _HDR.get(tag_name(TRANSFERS, context.color_trc))
+        turn, interlaced = Turn.of(sample), sample.interlaced_frame
         reader = FrameReader(path, times.pts, times.timed, turn, interlaced, hdr, context.color_range, damaged)
-        return Footage(
-            path=path,
-            shape=turn.shape(stored),
-            stored_shape=stored,
-            rotation=turn.quarters * 90,
-            flipped=turn.flipped,
-            aspect=1 / aspect if turn.quarters % 2 else aspect,
-            pts=pts,
-            time_base=base,
-            last_duration=times.last_duration,
-            origin=origin,
-            average_rate=Fraction(average),
-            variable=_is_variable(pts, base, Fraction(average)),
-            bits=context.format.components[0].bits if context.format else 8,
-            primaries=tag_name(PRIMARIES, context.color_primaries),
-            transfer=transfer,
-            matrix=tag_name(MATRICES, context.colorspace),
-            full_range=context.color_range == 2,
-            interlaced=interlaced,
-            hdr=hdr,
-            sounds=tuple(sound.codec_context.name for sound in container.streams.audio),
-            damaged=times.missing,
-            notes=tuple(_notes(interlaced, hdr, times.timed, times.missing)),
-            reader=reader,
-        )
+        return _described(container, stream, times, reader)
+
+
+def _described(container: InputContainer, stream: VideoStream, times: Scan, reader: FrameReader) -> Footage:
+    """Return the facts of footage that has been read through."""
+    context, turn = stream.codec_context, reader.turn
+    base = stream.time_base or Fraction(1, 1000)
+    origin = Fraction(max(container.start_time or 0, 0), av.time_base)
+    shift = round(origin / base)
+    pts = tuple(time - shift for time in times.pts)
+    rate = _average_rate(pts, base, stream.average_rate)
+    stored = (context.height, context.width)
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    aspect = Fraction(1) if aspect <= 0 else aspect
+    return Footage(
+        path=reader.path,
+        shape=turn.shape(stored),
+        stored_shape=stored,
+        rotation=turn.quarters * 90,
+        flipped=turn.flipped,
+        aspect=1 / aspect if turn.quarters % 2 else aspect,
+        pts=pts,
+        time_base=base,
+        last_duration=times.last_duration,
+        origin=origin,
+        average_rate=rate,
+        variable=_is_variable(pts, base, rate),
+        bits=context.format.components[0].bits if context.format else 8,
+        primaries=tag_name(PRIMARIES, context.color_primaries),
+        transfer=tag_name(TRANSFERS, context.color_trc),
+        matrix=tag_name(MATRICES, context.colorspace),
+        full_range=context.color_range == 2,
+        interlaced=reader.interlaced,
+        hdr=reader.hdr,
+        sounds=tuple(sound.codec_context.name for sound in container.streams.audio),
+        damaged=times.missing,
+        notes=tuple(_notes(reader.interlaced, reader.hdr, times.timed, times.missing)),
+        reader=reader,
+    )
+
+
+def _average_rate(pts: tuple[int, ...], base: Fraction, stated: Fraction | None) -> Fraction:
+    """Return the frames a second on average: the stated rate, if the times say nearly the same."""
+    average = (len(pts) - 1) / ((pts[-1] - pts[0]) * base) if len(pts) > 1 else stated or Fraction(25)
+    return Fraction(stated if stated and abs(stated / average - 1) < Fraction(1, 1000) else average)
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:

@@ -19,7 +19,7 @@ from av.video.reformatter import Colorspace
 from render.errors import UserError
 from render.film.video.containers import opened_input
 from render.film.video.high_range import tone_mapped
-from render.film.video.planes import EXACT, FULL, LIMITED, Picture, to_uint8
+from render.film.video.planes import EXACT, FULL, LIMITED, Picture, stretched, to_uint8
 
 #: FFmpeg's scaler names matrices by its own numbers; untagged films follow the usual: BT.601 for SD, BT.709 above.
 _SCALER_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
@@ -182,17 +182,28 @@ class FrameReader:
         wide = bits == 16 or self.hdr is not None
         code = frame.colorspace
         matrix = _SCALER_MATRICES.get(code, 5 if frame.height <= _SD_ROWS else 1)
+        is_full = self.colour_range == FULL or code == 0
         picture: Picture = frame.reformat(
             format="rgb48le" if wide else "rgb24",
             src_colorspace=Colorspace(matrix) if code != 0 else None,
-            src_color_range=FULL if self.colour_range == FULL or code == 0 else LIMITED,
+            src_color_range=FULL if is_full else LIMITED,
             dst_color_range=FULL,
             interpolation=EXACT,
             threads=1,
         ).to_ndarray()
+        if wide:
+            picture = stretched(picture, _scaler_white(frame, is_full=is_full))
         if self.hdr:
             picture = tone_mapped(picture, self.hdr)
         return picture if bits == 16 else to_uint8(picture)
+
+
+def _scaler_white(frame: VideoFrame, *, is_full: bool) -> int:
+    """Return what FFmpeg's scaler makes of white with 16 bits: it shifts luma, and fills up the bits of RGB alone."""
+    if frame.format.is_rgb:
+        return 65535
+    bits = frame.format.components[0].bits
+    return ((1 << bits) - 1) << (16 - bits) if is_full else 255 << 8
 
 
 def _after(frames: Iterator[VideoFrame], count: int) -> Iterator[VideoFrame]:

@@ -27,6 +27,8 @@ LIMITED, FULL = int(ColorRange.MPEG), int(ColorRange.JPEG)
 _SHIFT = 24
 _RED, _BLUE = 0.2126, 0.0722
 _STRIP_ROWS = 64
+#: White with 16 bits a channel.
+_WHITE = 65535
 
 
 def to_uint8(picture: Picture) -> np.ndarray:
@@ -41,6 +43,22 @@ def to_uint16(picture: Picture) -> np.ndarray:
     if picture.dtype == np.uint16:
         return picture
     return picture.astype(np.uint16) * np.uint16(257)
+
+
+def stretched(picture: np.ndarray, white: int) -> np.ndarray:
+    """Return a picture whose white becomes 65535.
+
+    Args:
+        picture: (rows, columns, 3) uint16, black 0.
+        white: Its white.
+    """
+    if white == _WHITE:
+        return picture
+    result = np.empty_like(picture)
+    for top in range(0, len(picture), _STRIP_ROWS):
+        strip = picture[top : top + _STRIP_ROWS].astype(np.uint32)
+        result[top : top + _STRIP_ROWS] = np.minimum((strip * _WHITE + white // 2) // white, _WHITE)
+    return result
 
 
 def video_frame(picture: Picture, pixels: str) -> VideoFrame:

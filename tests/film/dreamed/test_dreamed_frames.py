@@ -94,7 +94,7 @@ def test_only_the_canvases_of_the_newest_frames_are_kept(tmp_path: Path) -> None
     film = TinyFilm(tmp_path, ("film.keep=2", "film.octaves.steps=1"), frames=5)
     film.make(1)
     names = sorted(path.name for path in (tmp_path / "film" / "canvases").iterdir())
-    assert names == ["000003", "000004", "colours.json"]
+    assert names == ["000003", "000004", "colours.json", "grids.json"]
 
 
 def test_a_missing_canvas_is_named_with_the_way_out(tmp_path: Path) -> None:

@@ -117,3 +117,25 @@ def test_loop_flies_back_to_its_first_point() -> None:
 def test_bad_point_is_refused_by_its_number(point: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_tour([TOUR[0], point], CANVAS, FRAME, "linear")
+
+
+def test_camera_flies_through_inner_points_without_a_rest() -> None:
+    """A zoom in three steps and a shift in two have their speed at the points between, too."""
+    steps = [(0, 0.5, 0.8), (1, 0.5, 0.4), (2, 0.5, 0.2), (3, 0.55, 0.2), (4, 0.6, 0.2)]
+    course = path("linear", [{"at": at, "x": x, "width": width} for at, x, width in steps])
+
+    def speed(name: str, seconds: float) -> float:
+        before, after = (getattr(course.view(seconds + shift), name) for shift in (-1e-3, 1e-3))
+        return abs(after - before) / 2e-3 / course.view(seconds).width
+
+    np.testing.assert_allclose([speed("width", seconds) for seconds in (0.5, 1.0)], math.log(2), rtol=0.01)
+    np.testing.assert_allclose([speed("x", seconds) for seconds in (3.0, 3.5)], 0.25, rtol=0.01)
+
+
+def test_camera_does_not_fly_beyond_a_point_at_which_it_turns_back() -> None:
+    steps = [(0, 0.5, 0.5), (1, 0.5, 0.05), (2, 0.5, 0.5), (3, 0.6, 0.1), (4, 0.4, 0.1)]
+    course = path("linear", [{"at": at, "x": x, "width": width} for at, x, width in steps])
+    views = [course.view(seconds) for seconds in np.linspace(0, 4, 401)]
+    assert min(view.width for view in views) == pytest.approx(0.05 * CANVAS[1])
+    assert max(view.width for view in views) == pytest.approx(0.5 * CANVAS[1])
+    assert max(view.x for view in views) == pytest.approx(0.6 * CANVAS[1], rel=0.002)

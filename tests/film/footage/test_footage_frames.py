@@ -117,7 +117,7 @@ def test_starts_are_removed_and_only_the_newest_canvases_kept(tmp_path: Path, tw
     film = TinyFootage(tmp_path, _two_shots()[:4], ("film.keep=2", "film.octaves.steps=1"))
     film.make()
     names = sorted(path.name for path in (tmp_path / "film" / "canvases").iterdir())
-    assert names == ["000002", "000003", "colours.json"]
+    assert names == ["000002", "000003", "colours.json", "grids.json"]
 
 
 def test_a_missing_canvas_is_named_with_the_way_out(tmp_path: Path) -> None:

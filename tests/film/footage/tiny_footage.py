@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,10 @@ from render.config.compose import FILM, load
 from render.config.film_schema import FilmJob
 from render.farm.conductor import Conductor
 from render.farm.events import Event
+from render.farm.farms import Farm
 from render.film.dreamed.dreamed_film import DreamedFilm, dreamed_film
-from render.film.dreamed.film_farm import opened_frames
-from render.film.footage.footage_frames import FootageFrames
+from render.film.film_draft import FilmSurroundings
+from render.film.footage.shot_frames import opened_footage
 from render.job.resolve import resolve
 from render.networks import weights
 from render.source.photo import PhotoSource
@@ -56,6 +56,8 @@ class TinyFootage:
     #: Digest of every frame's canvas, and the pixels, as far as they were made.
     canvases: dict[int, str] = field(default_factory=dict)
     pixels: dict[int, np.ndarray] = field(default_factory=dict)
+    #: Numbers of frames that were ahead, as they were told.
+    ahead: list[int] = field(default_factory=list)
 
     def film(self) -> DreamedFilm:
         words = [*TINY, "image=sample:chelsea", f"output.dir={self.directory / 'film'}", *self.words]
@@ -73,21 +75,19 @@ class TinyFootage:
         first: int = 0,
         last: int | None = None,
         watch: Callable[[int, Event, Conductor], None] = lambda _frame, _event, _conductor: None,
+        *,
+        ahead: int = 0,
+        farm: Farm | None = None,
     ) -> dict[int, str]:
-        """Make frames and their pictures, and return the digests of all canvases so far."""
+        """Make frames and their pictures, at most `ahead` before their turn; return the digests of all canvases so far."""
         (self.directory / "pictures").mkdir(parents=True, exist_ok=True)
         film = self.film()
-        opened = opened_frames(
-            film,
-            (self.directory / "film" / "canvases").absolute(),
-            DIGEST,
-            time.perf_counter(),
-            on_event=watch,
-            farm=inline_farm(workers),
-            loaded=weights.load(film.resolved.network.name),
-            maker=partial(FootageFrames, ArrayClip(self.clip)),
-        )
-        with opened as maker:
+        surroundings = FilmSurroundings(
+            (self.directory / "film").absolute(), DIGEST, time.perf_counter(), on_event=watch,
+            farm=inline_farm(workers) if farm is None else farm, on_ahead=self.ahead.append,
+        )  # fmt: skip
+        loaded = weights.load(film.resolved.network.name)
+        with opened_footage(ArrayClip(self.clip), film, surroundings, ahead, loaded) as maker:
             for made in maker.make(first, len(self.clip) if last is None else last):
                 canvas = made.canvas.open()
                 pixels = canvas.read(canvas.rect)

@@ -10,6 +10,7 @@ from render.errors import UserError
 from render.film.video.encoding import encode_segment
 from render.film.video.film_formats import VideoSettings, choose, codecs_here
 from render.film.video.segment_joining import Sound, Timing, constant, join_segments
+from tests.film.footage import clips
 from tests.film.video.clips import SHAPE, pictures, write_clip
 
 NTSC = Fraction(30_000, 1001)
@@ -147,3 +148,16 @@ def test_damaged_missing_and_foreign_segments_are_refused(tmp_path):
 def test_impossible_files_are_refused_with_a_remedy(words, message):
     with pytest.raises(UserError, match=message):
         choose(*words)
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265"])
+def test_frames_with_detail_that_moves_make_the_same_bytes_every_time(tmp_path, codec):
+    """Unlike gradients, such frames have an encoder weigh what later ones take from them."""
+    clip = [*clips.pan(clips.photo("astronaut"), (140, 160), 24, (1.0, 2.5))]
+    settings = choose("mp4", codec, 8, (140, 160), rate=Fraction(24))
+    made = set()
+    for number in range(4):
+        path = tmp_path / f"{number}.mkv"
+        encode_segment(path, clip, settings)
+        made.add(path.read_bytes())
+    assert len(made) == 1

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from render.errors import UserError
+from render.film.footage.dreamed_footage import FootageLevels
 from render.film.video import footage as footage_module
 from render.film.video.footage import open_footage
 from tests.film.video.clips import SHAPE, pictures, write_clip
@@ -171,3 +172,30 @@ def test_frames_beyond_the_limit_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(footage_module, "MAX_PIXELS", 1000)
     with pytest.raises(UserError, match="at most 1,000 px"):
         open_footage(clip)
+
+
+@pytest.mark.parametrize("full_range", [False, True])
+def test_ten_bits_are_read_with_their_precision(tmp_path, full_range):
+    """Black and white of any range are 0 and 65535, and levels between those of 8 bits are told apart."""
+    columns = 1024
+    black, white = (0, 1023) if full_range else (64, 940)
+    codes = np.linspace(black, white, columns).round().astype(np.uint16)
+    path = tmp_path / "ten.mkv"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("ffv1", rate=10)
+        video.width, video.height, video.pix_fmt = columns, 16, "yuv444p10le"
+        video.codec_context.color_range, video.codec_context.colorspace = 1 + full_range, 1
+        frame = av.VideoFrame(columns, 16, "yuv444p10le")
+        for plane, row in zip(frame.planes, (codes, np.full_like(codes, 512), np.full_like(codes, 512)), strict=True):
+            plane.update(np.tile(row, (16, 1)).tobytes())
+        frame.color_range, frame.colorspace = 1 + full_range, 1
+        container.mux([*video.encode(frame), *video.encode(None)])
+    footage = open_footage(path)
+    assert (footage.bits, footage.full_range) == (10, full_range)
+    (picture,) = footage.frames(bits=16)
+    expected = (codes.astype(float) - black) / (white - black) * 65535
+    assert np.abs(picture[8] - expected[:, None]).max() <= 4
+    (levels,) = FootageLevels(footage).frames()
+    assert levels.dtype == np.float32
+    assert (levels.min(), levels.max()) == (0, 255)
+    assert len(np.unique(levels[8, :, 1])) > 800

@@ -67,6 +67,7 @@ def inspect(request: Request) -> Report:
         icc = read_icc(_field(picture, "icc-profile-data"))
         meters = _Meters(picture, colours, layout, _ink_meter(picture, colours, icc, request.order))
         meters.read()
+        tones = meters.tones.result()
     except pyvips.Error as error:
         raise _damaged(path, error) from None
     blocks = layout.block_borders(shape)
@@ -91,8 +92,8 @@ def inspect(request: Request) -> Report:
         exact=_exact(settings or (request.record or {}).get("config", {})),
         icc=icc,
         ink=None if meters.ink is None else meters.ink.result(),
-        tones=meters.tones.result(),
-        detail=meters.detail.result(),
+        tones=tones,
+        detail=meters.detail.result(tones.levels),
         order=request.order,
     )
 

@@ -26,6 +26,8 @@ _MAX_PIECE, MIN_PIECE = 4096, 128
 MIN_FACTOR, MAX_FACTOR = 1.7, 40.0
 #: Fewest pixels that a picture had along an axis before it was enlarged: fewer are a chessboard.
 _MIN_SOURCE_PX = 24
+#: Mean step between pixels, levels of 255, below which a line is flat and counts the less.
+_LEAST_ROUGHNESS = 0.5
 #: Most pairs of frequencies on either side of a mirror, and the part of its frequency up to which they lie.
 _MAX_PAIRS, _PAIR_PART = 24, 1 / 6
 #: Frequencies of the bands below and above a mirror, in units of the mirror's.
@@ -74,7 +76,9 @@ class ResamplingMeter:
         self.lines += len(lines)
         for index, start in enumerate(self._starts):
             piece = lines[:, start : start + self._piece]
-            spectrum = rfft((piece - piece.mean(axis=1, keepdims=True)) * self._window, axis=1)
+            # Lines of equal weight: a few letters that were added to an enlargement hide it on their own lines alone.
+            roughness = np.abs(np.diff(piece, axis=1)).mean(axis=1, keepdims=True) + _LEAST_ROUGHNESS
+            spectrum = rfft((piece - piece.mean(axis=1, keepdims=True)) / roughness * self._window, axis=1)
             self._power += (np.abs(spectrum) ** 2).sum(axis=0, dtype=np.float64)
             for below, above, used in self._pairs():
                 self._products[index, used] += (spectrum[:, below] * spectrum[:, above]).sum(axis=0)

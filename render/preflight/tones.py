@@ -15,7 +15,7 @@ _MIN_BAND_STEP, _MAX_BAND_STEP = 3.0, 40.0
 #: Fewest pixels of a band, and fewest steps of one direction in a row that make bands a gradient.
 _MIN_BAND_PX, _MIN_STEPS = 4, 3
 #: Least number of levels of a picture that is no flat graphic, and most that 8 bits have.
-_MIN_LEVELS, _LEVELS_OF_8_BITS = 48, 256
+MIN_LEVELS, _LEVELS_OF_8_BITS = 48, 256
 #: Level of 255 of the brightest channel, below which a pixel is dark: nobody misses the colour of black.
 _DARK = 64
 #: Fewest samples of a channel that tell how many levels it has.
@@ -44,7 +44,7 @@ class Tones:
     @property
     def is_8_bit(self) -> bool:
         """Whether samples of 16 bits hold a picture of 8."""
-        return _MIN_LEVELS <= self.levels <= _LEVELS_OF_8_BITS and self.samples >= _MIN_SAMPLES
+        return MIN_LEVELS <= self.levels <= _LEVELS_OF_8_BITS and self.samples >= _MIN_SAMPLES
 
 
 class ToneMeter:

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pyvips
 import skimage.data
 from PIL import Image, ImageDraw
+from PIL.ImageFilter import UnsharpMask
 from scipy.ndimage import convolve, gaussian_filter
 
 from render.canvas.image import to_integers
@@ -115,6 +117,26 @@ def detail() -> np.ndarray:
     pixels[140:280] = 255 * ((columns[140:280] % (2 + columns[140:280] // 60)) > 0)
     pixels[280:] = np.random.default_rng(3).integers(0, 2, (140, 560)) * 255
     return np.dstack([pixels] * 3)
+
+
+def mosaic(pixels: np.ndarray) -> np.ndarray:
+    """A photograph of which a camera saw one colour a pixel, and interpolated the others."""
+    seen = noisy(gaussian_filter(pixels.astype(float), (0.9, 0.9, 0)), 1.5)
+    raw = seen[..., 1].copy()
+    raw[::2, ::2], raw[1::2, 1::2] = seen[::2, ::2, 0], seen[1::2, 1::2, 2]
+    return cv2.cvtColor(raw, cv2.COLOR_BayerBG2RGB)
+
+
+def checkerboard() -> np.ndarray:
+    fields = (np.indices((60, 80)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    return np.dstack([fields.repeat(8, 0).repeat(8, 1)] * 3)
+
+
+def halftone() -> np.ndarray:
+    """A photograph as dots of 6 px."""
+    rows, columns = np.mgrid[:400, :600]
+    screen = (np.cos(2 * np.pi * columns / 6) + np.cos(2 * np.pi * rows / 6)) / 4 + 0.5
+    return np.dstack([eight(255 * (screen < photograph("coffee").mean(axis=2) / 255))] * 3)
 
 
 def white_background() -> np.ndarray:
@@ -266,6 +288,11 @@ GOOD: dict[str, Sample] = {
     "more-contrast": file(lambda: eight((photograph("coffee").astype(float) - 60) * 1.4 + 60).clip(4, 251)),
     "white-background": file(white_background, ".jpg", Q=92),
     "of-16-bits": file(lambda: wide(photograph("coffee")), ".tif", compression="deflate"),
+    "camera-mosaic": file(lambda: mosaic(photograph("hubble_deep_field"))),
+    "halftone": file(halftone),
+    "checkerboard": file(checkerboard),
+    "pattern": file(lambda: np.tile(photograph("coffee")[:200, :256], (3, 3, 1))),
+    "mirrored": file(lambda: np.concatenate([photograph("chelsea"), photograph("chelsea")[:, ::-1]], axis=1)),
     "tiny": file(lambda: photograph("chelsea")[100:148, 100:164]),
     "panorama": file(lambda: photograph("retina")[600:760]),
     "cmyk": file(lambda: cmyk(photograph("coffee")), ".tif", words=FOGRA),
@@ -304,6 +331,17 @@ BAD: dict[str, Sample] = {
     "astronaut-bicubic-2.5x": enlargement(2.5, BICUBIC, "astronaut"),
     "rocket-bilinear-3.3x": enlargement(3.3, BILINEAR, "rocket"),
     "gravel-lanczos-2x": enlargement(2, LANCZOS, "gravel"),
+    "retina-bicubic-3x": file(lambda: resized(photograph("retina")[:300, :400], 3, BICUBIC), faults="enlarged"),
+    "enlarged-twice": file(lambda: resized(resized(small("coffee", 240, 320), 2, BICUBIC), 2, BICUBIC), faults="enlarged"),
+    "enlarged-and-sharpened": file(
+        lambda: np.asarray(Image.fromarray(resized(small("coffee", 240, 320), 4, LANCZOS)).filter(UnsharpMask(2, 150, 2))),
+        faults="enlarged",
+    ),
+    "enlarged-with-a-border": file(
+        lambda: np.pad(resized(small("chelsea", 240, 320), 3, BICUBIC), ((90, 90), (90, 90), (0, 0)), constant_values=255),
+        faults="enlarged",
+    ),
+    "enlarged-jpeg-of-80": enlargement(2, BICUBIC, suffix=".jpg", Q=80),
     "nearest-3.7x": enlargement(3.7, NEAREST, "rocket"),
     "vips-3x": file(lambda: pyvips.Image.new_from_array(small("coffee", 240, 320)).resize(3).numpy(), faults="enlarged"),
     "enlarged-and-cut": file(

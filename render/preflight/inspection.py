@@ -35,6 +35,8 @@ from render.source.picture_info import PictureInfo, open_file
 #: Smallest strip, bytes. glibc returns pieces of more than 32 MB (its largest M_MMAP_THRESHOLD) to the system when they
 #: are freed; smaller ones left holes in the heap, in some runs as large as the picture.
 _MIN_STRIP_BYTES = 40_000_000
+#: Sampled columns that are measured at once.
+_COLUMN_BATCH = 32
 _WHITE = {"uchar": 255, "ushort": 65535}
 _DTYPE = {"uchar": np.uint8, "ushort": np.uint16}
 _COLOURS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("cyan", "magenta", "yellow", "black")}
@@ -135,7 +137,9 @@ class _Meters:
                 if self.ink is not None:
                     self.ink.add(strip)
                 self._add_lines(self._sampler.rows(strip), axis=1)
-        self._add_lines(self._sampler.columns, axis=0)
+        columns = self._sampler.columns
+        for first in range(0, len(columns), _COLUMN_BATCH):
+            self._add_lines(columns[first : first + _COLUMN_BATCH], axis=0)
 
     def _add_lines(self, lines: NDArray[Any], axis: int) -> None:
         self.tones.add(lines, axis)

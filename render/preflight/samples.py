@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 #: Most rows that are sampled, and most columns: shares and spectra of so many are near those of all.
 MAX_LINES = 512
 #: Most bytes of the sampled columns, which are collected until the last row has come.
-_MAX_COLUMN_BYTES = 32 << 20
+_MAX_COLUMN_BYTES = 4 << 20
 #: Fewest columns, also of a picture as tall as pictures can be.
 _MIN_COLUMNS = 16
 

@@ -13,7 +13,7 @@ from render.errors import UserError
 from render.export.profile import Profile, read_profile
 from render.preflight.order import FILE, Order, checked
 from render.storage.user_paths import input_path
-from render.system.paths import shipped_configs
+from render.system.paths import shipped_orders
 
 #: Most bytes and values of a spec.
 _MAX_BYTES, _MAX_NODES = 64 << 10, 1000
@@ -23,7 +23,7 @@ _BUILT_IN_PRESS = "cmyk"
 
 def spec_names() -> list[str]:
     """Return the names of the specs in `conf/spec`, sorted."""
-    return sorted(path.stem for path in (shipped_configs() / "spec").glob("*.yaml"))
+    return sorted(path.stem for path in shipped_orders().glob("*.yaml"))
 
 
 def read_order(spec: str | None, words: Mapping[str, str]) -> Order | None:
@@ -75,7 +75,7 @@ def _spec_path(spec: str) -> Path:
         close_matches = difflib.get_close_matches(spec, names, n=1)
         hint = f"did you mean {close_matches[0]}? " if close_matches else ""
         raise UserError(f"there is no spec {spec!r}: {hint}there are {', '.join(names)}, or a path to a .yaml file")
-    return shipped_configs() / "spec" / f"{spec}.yaml"
+    return shipped_orders() / f"{spec}.yaml"
 
 
 def _beside(name: str | None, spec: Path | None) -> str | None:

@@ -6,7 +6,7 @@ libvips reads the file once, strip by strip, so that memory does not grow with i
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyvips
 from numpy.typing import NDArray
+from PIL import ImageCms
 
 from render.errors import UserError
 from render.export.metadata import read_settings, srgb_profile
@@ -163,7 +164,10 @@ def _ink_meter(picture: pyvips.Image, colours: Sequence[str], icc: IccFacts | No
         return None
     is_usable = len(colours) == 3 and icc is not None and icc.space == "RGB" and icc.device_class in PICTURE_CLASSES
     source = _field(picture, "icc-profile-data") if is_usable and icc is not None and icc.name else srgb_profile()
-    return InkMeter(separation(source, order.profile.icc))
+    for profile in (source, srgb_profile()):
+        with suppress(ImageCms.PyCMSError):
+            return InkMeter(separation(profile, order.profile.icc))
+    raise UserError("spec.profile cannot be converted to: name the profile of a press, with tables for both directions")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from render.preflight.jpeg_quality import estimate_quality
 from render.preflight.resampling import ResamplingMeter
 from render.preflight.samples import Sampler
 from render.preflight.tones import bands
-from tests.preflight.pictures import BICUBIC, photograph, resized
+from tests.preflight.scenes import BICUBIC, photograph, resized
 
 
 @pytest.mark.parametrize("quality", [1, 5, 20, 49, 50, 51, 70, 75, 90, 95, 100])

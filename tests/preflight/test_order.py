@@ -16,7 +16,8 @@ from render.export.metadata import srgb_profile
 from render.preflight.order import KEYS
 from render.preflight.order_files import read_order, spec_names
 from tests.conftest import ROOT, refusal
-from tests.preflight.pictures import BAD, GOOD, photograph, press_profile
+from tests.preflight.pictures import BAD, GOOD, press_profile
+from tests.preflight.scenes import photograph
 
 SPECS = sorted((ROOT / "conf" / "spec").glob("*.yaml"))
 

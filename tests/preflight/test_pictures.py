@@ -10,7 +10,8 @@ from render.commands.preflight import parse
 from render.preflight.inspection import inspect
 from render.preflight.print_report import Report, faults, report_lines, verdict
 from tests.conftest import INLINE, rendered
-from tests.preflight.pictures import BAD, GOOD, LANCZOS, Sample, photograph, resized, vips
+from tests.preflight.pictures import BAD, GOOD, Sample, vips
+from tests.preflight.scenes import LANCZOS, photograph, resized
 
 
 def checked(sample: Sample, path: Path) -> Report:

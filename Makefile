@@ -85,7 +85,7 @@ atlas: $(INSTALLED) ## see inside a network: make atlas layer=mixed4 channels=0-
 settings: $(INSTALLED) ## print the settings inside a finished picture: make settings image=dream.png
 	@$(BIN)/python -m render settings
 
-preflight: $(INSTALLED) ## say what a print shop asks of a picture: make preflight file=dream.tif
+preflight: $(INSTALLED) ## check a picture against what a print shop asks: make preflight file=dream.tif spec=fogra39-tac300
 	@$(BIN)/python -m render preflight
 
 proof: $(INSTALLED) ## show what a press makes of a run's picture: make proof run=dreams/NAME profile=press.icc

@@ -59,7 +59,7 @@ LONGEST = (
     "networks/test_architecture", "atlas/test_atlas", "dreaming/test_terms", "test_install", "job/test_older_runs",
     "accelerators/test_determinism", "atlas/test_maco", "api/test_api", "dreaming/test_stages",
     "benchmarks/test_benchmarks_gpu", "cluster/test_launch", "cluster/test_cluster_files", "dreaming/test_tiles",
-    "networks/test_weights", "planning/test_schedule", "export/test_colour", "networks/test_places", "job/test_records",
+    "networks/test_weights", "preflight/test_pictures", "planning/test_schedule", "export/test_colour", "networks/test_places", "job/test_records",
     "job/test_looks", "sweeps/test_gallery", "config/test_config", "export/test_export", "dreaming/test_objectives",
     "source/test_pyramid", "farm/test_devices", "networks/test_networks", "planning/test_plan", "networks/test_slim",
     "farm/test_device_check", "terminal/test_terminal", "farm/test_hosts", "job/test_hostile_files",

@@ -173,14 +173,16 @@ COMMANDS: dict[str, Command] = {
         "run=dreams/NAME watch=true", "status:status_command",
     ),
     "preflight": Command(
-        "check a picture before it is printed: resolution, colours, clipping, seams",
+        "check a picture before it is printed, against an order: exit code 1 if it is not as ordered",
         (
             ("[file=PICTURE]", "the picture to check; this or run= is needed"),
             ("[run=DIR]", "the run that made it; without file=, its own picture is checked"),
+            ("[spec=NAME]", "what the shop asks: a file in conf/spec, such as fogra39-tac300, or the path of your own"),
+            ("[spec.KEY=VALUE ...]", "a limit of the order, such as spec.tac=300 spec.dpi=200 spec.width_cm=50"),
             ("[tile=PX]", "tile size, or WIDTHxHEIGHT, if the file does not state it"),
             ("[json=true]", "print the report as JSON"),
         ),
-        "file=dream.tif", "preflight:preflight_command",
+        "file=dream.tif spec=fogra39-tac300", "preflight:preflight_command",
     ),
     "proof": Command(
         "show on the screen what a press makes of a run's picture, and where it lacks colours",

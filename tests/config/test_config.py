@@ -33,7 +33,7 @@ ROOTS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem not in OTH
 GROUPS = {
     folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
     for folder in sorted(CONF.iterdir())
-    if folder.is_dir() and folder.name not in ("film", "sweep")
+    if folder.is_dir() and folder.name not in ("film", "spec", "sweep")
 }
 
 #: Keys that DESIGN promises to keep.

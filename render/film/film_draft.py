@@ -16,7 +16,9 @@ from render.config.schema import Config
 from render.farm.conductor import Conductor
 from render.farm.events import Event
 from render.farm.farms import Farm
+from render.film.film_dreams import FilmDreams
 from render.film.frame_maker import FrameMaker
+from render.networks.weights import Loaded
 from render.storage.url import Place
 
 #: Receiver of what happens within a frame: its number, the event, and the conductor of the frame's dream.
@@ -40,6 +42,7 @@ class FilmSurroundings:
         on_event: Receiver of what happens within a frame, for progress.
         tell: Called with a line that the user should know of.
         farm: Farm to lease workers from; None: a maker that dreams opens one.
+        loaded: The film's weights, if a farm is given and they are loaded already.
     """
 
     place: Place
@@ -49,6 +52,7 @@ class FilmSurroundings:
     on_event: OnEvent = _ignore_event
     tell: Callable[[str], None] = lambda _line: None
     farm: Farm | None = None
+    loaded: Loaded | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class FilmNeeds:
         canvas_bytes: Disk for the newest frames' canvases and other files of the maker.
         first_flops: Work of the first frame, floating-point operations of its kernels; 0 without dreaming.
         later_flops: The same of each later frame.
+        dreams: What is dreamed; None without dreaming.
         lines: Further lines for people, each a name and a text.
     """
 
@@ -82,6 +87,7 @@ class FilmNeeds:
     canvas_bytes: int
     first_flops: int = 0
     later_flops: int = 0
+    dreams: FilmDreams | None = None
     lines: Sequence[tuple[str, str]] = ()
 
 
@@ -126,9 +132,6 @@ class FilmDraft(Protocol):
         Raises:
             UserError: The film cannot work on this machine.
         """
-
-    def pace(self) -> float | None:
-        """Return the floating-point operations a second of the first worker's kernels, measured; None without dreaming."""
 
     def opened(self, surroundings: FilmSurroundings) -> AbstractContextManager[FrameMaker]:
         """Yield the maker of the frames, with its farm if it dreams.

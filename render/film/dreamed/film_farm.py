@@ -17,6 +17,7 @@ from render.film.dreamed.dreamed_film import DreamedFilm
 from render.film.dreamed.dreamed_frames import DreamedFrames, OnEvent
 from render.film.film_directory import CANVASES
 from render.film.film_draft import FilmSurroundings
+from render.film.film_dreams import FilmDreams
 from render.job import resources
 from render.job.job import Draft, Job, prepared
 from render.networks.weights import Loaded
@@ -41,6 +42,11 @@ def film_plans(film: DreamedFilm, machine: Machine | None = None) -> tuple[Plan,
     machine = machine or resources.estimated_machine(resolved)
     first = make_plan(resolved.plan_request, machine, workers=resolved.workers)
     return first, film.plan(machine, workers=resolved.workers)
+
+
+def film_dreams(film: DreamedFilm) -> FilmDreams:
+    """Return the dreams of a film's frames as this machine would plan them; raise `UserError` if they cannot work."""
+    return FilmDreams(film.resolved, *film_plans(film), film.schedule.all_stages())
 
 
 @contextmanager
@@ -138,5 +144,6 @@ def frames_in(
         on_event=surroundings.on_event,
         tell=surroundings.tell,
         farm=surroundings.farm,
+        loaded=surroundings.loaded,
         maker=maker,
     )

@@ -18,7 +18,7 @@ from render.config.schema import Config, SourceConfig
 from render.errors import UserError
 from render.film.dreamed.dreamed_film import DreamedFilm, dreamed_film
 from render.film.dreamed.dreamed_frames import DreamedFrames, even_shape
-from render.film.dreamed.film_farm import film_plans, frames_in
+from render.film.dreamed.film_farm import film_dreams, frames_in
 from render.film.film_draft import FilmNeeds, FilmSurroundings, FrameTimes
 from render.film.footage.footage_frames import FootageFrames
 from render.film.footage.frame_inputs import flow_shape
@@ -71,7 +71,8 @@ class FootageFilm:
 
     def needs(self) -> FilmNeeds:
         """Return what making the frames needs: see `FilmDraft.needs`."""
-        first, later = film_plans(self.film)
+        dreams = film_dreams(self.film)
+        first, later = dreams.first, dreams.later
         source, shape = self.film.resolved.source, self.film.sources.shape
         assert isinstance(source, PhotoSource)
         rows, columns = flow_shape(source, shape, self.film.film.flow.scale)
@@ -85,6 +86,7 @@ class FootageFilm:
             + PIXEL_BYTES * shape[0] * shape[1],
             first_flops=first.flops,
             later_flops=later.flops,
+            dreams=dreams,
             lines=[("footage", note) for note in self.footage.notes],
         )
 

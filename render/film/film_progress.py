@@ -42,6 +42,7 @@ class FilmPosition:
         left: Estimated seconds left; None if unknown.
         within: Octave and step within the frame in hand, as text; empty if nothing is dreamed.
         time: When this was recorded, in seconds since the epoch.
+        first: Frames that were finished when this process began.
     """
 
     finished: int
@@ -50,6 +51,17 @@ class FilmPosition:
     left: float | None = None
     within: str = ""
     time: float = 0.0
+    first: int = 0
+
+    @property
+    def share(self) -> float:
+        """Share of the frames that are finished, 0 to 1."""
+        return self.finished / max(1, self.frames)
+
+    @property
+    def worked(self) -> float:
+        """Share of the frames that this process has finished, 0 to 1."""
+        return max(0, self.finished - self.first) / max(1, self.frames)
 
     @property
     def text(self) -> str:
@@ -66,6 +78,7 @@ class _StoredPosition(TypedDict):
     left: Seconds | None
     within: Annotated[str, Matching(r"[ -~]{0,80}")]
     time: Seconds
+    first: _Count
 
 
 class FilmDisplay:
@@ -74,7 +87,7 @@ class FilmDisplay:
     def __init__(self, home: RunHome, finished: int, frames: int, *, quiet: bool) -> None:
         """Begin with the frames that were finished before; remove the file that a killed process may have left."""
         self._home, self._first = home, finished
-        self.position = FilmPosition(finished, frames)
+        self.position = FilmPosition(finished, frames, first=finished)
         self._begun = self._written_at = self._line_at = time.monotonic()
         self._console = None if quiet else PatientConsole(file=sys.stderr)
         self._bar: Progress | None = None

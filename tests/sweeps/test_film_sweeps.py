@@ -278,3 +278,16 @@ def test_equal_films_are_one_job_whatever_is_kept(tmp_path: Path) -> None:
     assert usual == digests("seed=0,1", "film.keep=3", "film.pictures=keep", "film.codec=h264", "film.rate=10.0")
     for other in ("film.quality=50", "film.seconds=0.4", "film.format=webm", "film.loop=true"):
         assert not set(usual) & set(digests("seed=0,1", other)), other
+
+
+@pytest.mark.slow
+def test_a_film_that_is_most_of_the_work_gets_all_workers(command: Callable[..., Finished], tmp_path: Path) -> None:
+    words = (*SHORT[:-1], "objective.terms=[mixed0]", "output.width=96", "tiles.size=32")
+    finished = command("sweep", "conf=zoom", *words, "film.seconds=0.2,0.6", "farm.workers=2", "sweep.dir=grid")
+    assert finished.code == 0, finished.err
+    events = [event for event in read_events(tmp_path / "grid" / EVENTS) if event.kind == "started"]
+    assert [event.facts["worker"] for event in events if event.point == 1] == ["all 2 workers"]
+    finished = command("film", "conf=zoom", *words, "film.seconds=0.6", INLINE, "output.dir=again", "quiet=true")
+    assert finished.code == 0, finished.err
+    (shared,) = (tmp_path / "grid").glob("points/0.6-*/zoom.mp4")
+    assert shared.read_bytes() == (tmp_path / "again" / "zoom.mp4").read_bytes()

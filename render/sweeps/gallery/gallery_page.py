@@ -109,7 +109,6 @@ def _data(exhibition: Exhibition, names: list[str]) -> dict[str, Any]:
         "favourites": {
             "file": FAVOURITES,
             "command": exhibition.favourites_command or f"make sweep conf=poster sweep.points={FAVOURITES}",
-            "purpose": "This dreams them as prints:",
             "breed": f"make sweep conf={BREED_CONFIG} from={FAVOURITES}",
             "purpose": "This makes them larger:" if exhibition.has_films else "This dreams them as prints:",
             "version": __version__,

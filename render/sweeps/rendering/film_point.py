@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -78,11 +79,12 @@ class FilmPoint:
         film = self.film
         if self.needs.dreams is None or film.directory.finished() >= film.draft.frames:
             return
-        directory = film.directory
-        surroundings = FilmSurroundings(directory.absolute_place, directory.digest, film.begun, farm=farm, loaded=loaded)
-        with film.draft.opened(surroundings) as maker:
-            assert isinstance(maker, DreamedFrames)
-            maker.compile()
+        # Elsewhere: the film's own directory is not held yet.
+        with tempfile.TemporaryDirectory() as place:
+            surroundings = FilmSurroundings(Path(place), film.directory.digest, film.begun, farm=farm, loaded=loaded)
+            with film.draft.opened(surroundings) as maker:
+                assert isinstance(maker, DreamedFrames)
+                maker.compile()
 
     def render(self, farm: Farm, loaded: Loaded | None, thumbnail_side: int, check: Callable[[], None]) -> float:
         """Make the film, or go on with it: see `PointJob.render`."""

@@ -19,7 +19,7 @@ def print_film_plan(job: FilmJob) -> None:
     film = open_film(job)
     needs = film.draft.needs()
     check_disk(film, needs)
-    lines = plan_lines(film, needs, film.draft.pace())
+    lines = plan_lines(film, needs, None if needs.dreams is None else needs.dreams.pace())
     print_lines(*lines, *(f"{name:12} {text}" for name, text in needs.lines))
 
 

@@ -31,7 +31,7 @@ export PIP_DRY_RUN := 0
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup render film sweep sheet probe export touch plan weights models objectives looks classes atlas settings preflight view \
+.PHONY: help setup render film sweep sheet probe export touch plan weights models objectives looks classes atlas settings preflight proof view \
   status fetch \
   cluster-up cluster-status cluster-down submit attach stop test lint bench wheel clean
 
@@ -68,13 +68,13 @@ weights: $(INSTALLED) ## fetch a network's weights, or say where they are: make 
 	@$(BIN)/python -m render weights
 
 models: $(INSTALLED) ## list the networks and their layers, with channels, stride and receptive field
-	@RENDER_OVERRIDES= $(BIN)/python -m render models
+	@$(BIN)/python -m render models
 
 objectives: $(INSTALLED) ## list what can be dreamed of, and the presets: make render objective=NAME
-	@RENDER_OVERRIDES= $(BIN)/python -m render objectives
+	@$(BIN)/python -m render objectives
 
 looks: $(INSTALLED) ## list the looks, and what each needs: make render look=NAME image=me.jpg
-	@RENDER_OVERRIDES= $(BIN)/python -m render looks
+	@$(BIN)/python -m render looks
 
 classes: $(INSTALLED) ## list what a network can tell apart: make classes model=googlenet words=dog
 	@$(BIN)/python -m render classes
@@ -85,8 +85,11 @@ atlas: $(INSTALLED) ## see inside a network: make atlas layer=mixed4 channels=0-
 settings: $(INSTALLED) ## print the settings inside a finished picture: make settings image=dream.png
 	@$(BIN)/python -m render settings
 
-preflight: $(INSTALLED) ## say what a print shop asks of a picture: make preflight file=dream.tif
+preflight: $(INSTALLED) ## check a picture against what a print shop asks: make preflight file=dream.tif spec=fogra39-tac300
 	@$(BIN)/python -m render preflight
+
+proof: $(INSTALLED) ## show what a press makes of a run's picture: make proof run=dreams/NAME profile=press.icc
+	@$(BIN)/python -m render proof
 
 view: $(INSTALLED) ## show a run or a film in the browser, also while it is going: make view run=dreams/NAME
 	@$(BIN)/python -m render view

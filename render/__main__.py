@@ -21,7 +21,7 @@ from render.config.options import AUTO_LOOK
 from render.errors import ClusterLost, NodeLost, RenderError, UserError, WorkersLost
 from render.system import interrupts
 from render.system.surroundings import settle_warnings
-from render.terminal.lines import print_lines
+from render.terminal.lines import line_width, print_lines
 from render.terminal.streams import accept_any_text, outlast
 
 #: Variables of the Makefile that a user may set besides the keys of a config.
@@ -65,9 +65,9 @@ def help_text(words: Sequence[str]) -> str:
     """Return the help on the command in the words, or on the program. Raise `UserError`."""
     subjects = [word for word in words if word not in HELP_WORDS and word not in MULTIRUN_FLAGS and _may_be_command(word)]
     if not subjects:
-        return usage()
+        return usage(line_width())
     _refuse_unknown(subjects[0])
-    return command_usage(subjects[0])
+    return command_usage(subjects[0], line_width())
 
 
 def split_arguments(words: Sequence[str]) -> tuple[str, str, list[str]]:
@@ -145,7 +145,8 @@ def _run(name: str, root: str, words: list[str]) -> int:
         look, reason = best_look(words)
         words = [f"look={look}" if word == AUTO_LOOK else word for word in words]
         if "quiet=true" not in words:
-            print_lines(f"look={look}: {reason}")
+            # With `json=true`, standard output is for the document alone.
+            print_lines(f"look={look}: {reason}", file=sys.stderr if "json=true" in words else None)
     arguments = [words] if command.root is None else [root, words]
     if not command.ends_with_reader:
         return command.load()(*arguments)

@@ -32,6 +32,8 @@ SHARED = Path(os.environ.get("RENDER_SHARED", ROOT.parent / "shared"))
 GOOGLENET_WEIGHTS = SHARED / "weights" / "bvlc_googlenet.npz"
 REFERENCE = SHARED / "reference" / "chelsea.npz"
 
+# Messages are read whole: they are not wrapped at the width of the terminal in which the tests run.
+os.environ["COLUMNS"] = "200"
 # Before any test starts JAX's devices: the farms of later tests in this process then know what they were started with.
 settle_devices()
 use_compilation_cache()
@@ -57,7 +59,8 @@ LONGEST = (
     "networks/test_architecture", "atlas/test_atlas", "dreaming/test_terms", "test_install", "job/test_older_runs",
     "accelerators/test_determinism", "atlas/test_maco", "api/test_api", "dreaming/test_stages",
     "benchmarks/test_benchmarks_gpu", "cluster/test_launch", "cluster/test_cluster_files", "dreaming/test_tiles",
-    "networks/test_weights", "planning/test_schedule", "export/test_colour", "networks/test_places", "job/test_records",
+    "networks/test_weights", "preflight/test_pictures", "planning/test_schedule", "export/test_colour",
+    "networks/test_places", "job/test_records",
     "job/test_looks", "sweeps/test_gallery", "config/test_config", "export/test_export", "dreaming/test_objectives",
     "source/test_pyramid", "farm/test_devices", "networks/test_networks", "planning/test_plan", "networks/test_slim",
     "farm/test_device_check", "terminal/test_terminal", "farm/test_hosts", "job/test_hostile_files",

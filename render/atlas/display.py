@@ -65,5 +65,5 @@ class AtlasProgress:
     def _time_text(self) -> str:
         elapsed_s = time.monotonic() - self._start_s
         if self._finished == self._total:
-            return f"took {duration_text(elapsed_s)}"
+            return f"took {duration_text(elapsed_s, tenths=True)}"
         return f"about {duration_text(elapsed_s / (self._finished - self._existing) * (self._total - self._finished))} left"

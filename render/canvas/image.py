@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pyvips
 
 from render.canvas import tiff_tags as tags
-from render.canvas.store import CanvasStore
 from render.dreaming.resample import Pixels
 from render.geometry.geometry import BAND, CHUNK, Interval, Rect, whole
 from render.system import interrupts
@@ -33,6 +33,22 @@ _MAX_CACHED_SAMPLES = 25_000
 #: Multiple at which the first tile begins in the file, bytes: a page of memory.
 _ALIGNMENT = 4096
 _CHANNELS = 3
+
+
+class CanvasPixels(Protocol):
+    """A canvas, or what is read like one."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) px."""
+
+    @property
+    def rect(self) -> Rect:
+        """Rectangle of the whole canvas."""
+
+    def read(self, rect: Rect) -> Pixels:
+        """Return the pixels of a rectangle: (rows, columns, 3) float32; see `CanvasStore.read`."""
+
 
 #: Function from float pixels (rows, columns, 3) of the canvas to those of the picture; it computes each pixel on its own.
 PixelTransform = Callable[[Pixels], Pixels]
@@ -75,7 +91,7 @@ class CanvasImage:
 
 @contextmanager
 def canvas_image(
-    store: CanvasStore, bits: int = 8, *, random_access: bool = False, transform: PixelTransform = lambda pixels: pixels
+    store: CanvasPixels, bits: int = 8, *, random_access: bool = False, transform: PixelTransform = lambda pixels: pixels
 ) -> Iterator[CanvasImage]:
     """Yield the canvas as an image, valid inside the context.
 
@@ -107,7 +123,7 @@ def canvas_image(
 class _VirtualTiff:
     """A BigTIFF file whose tiles are a store's chunks; read by position like a real file."""
 
-    def __init__(self, store: CanvasStore, bits: int, transform: PixelTransform) -> None:
+    def __init__(self, store: CanvasPixels, bits: int, transform: PixelTransform) -> None:
         self._store = store
         self._bits = bits
         self._transform = transform

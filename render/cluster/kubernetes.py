@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from render.cluster import kubernetes_listing
 from render.cluster.access import local_token
 from render.cluster.cluster_files import DASHBOARD_PORT, KUBERNETES, KUBERNETES_JOB, Cluster, job_words
 from render.cluster.dashboard import Dashboard
@@ -46,23 +47,14 @@ def down(cluster: Cluster) -> None:
         run([*command, cluster.path])
 
 
-def pods(cluster: Cluster) -> str:
-    """Return kubectl's table of the cluster's pods."""
-    name = cluster.document["metadata"]["name"]
-    selector = "ray.io/originated-from-crd=RayJob" if cluster.kind == KUBERNETES_JOB else f"ray.io/cluster={name}"
-    result = output_of(["kubectl", *_namespace(cluster), "get", "pods", "--selector", selector, "--output", "wide"])
-    if result.returncode:
-        raise UserError(f"cluster={cluster.word}: kubectl tells of no pods ({last_line(result.stderr)})")
-    return result.stdout
+def pods(cluster: Cluster) -> list[dict[str, Any]]:
+    """Return the cluster's pods; see `kubernetes_listing.pods`."""
+    return kubernetes_listing.pods(cluster, _namespace(cluster))
 
 
-def job_list(cluster: Cluster) -> str:
-    """Return kubectl's table of the RayJobs that were sent from the cluster's file."""
-    selector = f"{_LABEL}={cluster.document['metadata']['name']}"
-    result = output_of(["kubectl", *_namespace(cluster), "get", "rayjobs", "--selector", selector])
-    if result.returncode:
-        raise UserError(f"cluster={cluster.word}: kubectl tells of no jobs ({last_line(result.stderr)})")
-    return result.stdout
+def job_list(cluster: Cluster) -> list[dict[str, Any]]:
+    """Return the RayJobs that were sent from the cluster's file; see `kubernetes_listing.jobs`."""
+    return kubernetes_listing.jobs(cluster, _namespace(cluster), _LABEL)
 
 
 @contextmanager

@@ -9,11 +9,12 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from render.cluster.cluster_files import Cluster
 from render.cluster.slurm_options import arguments, refusal, script_text
 from render.cluster.slurm_step import own_environment
+from render.cluster.slurm_time import limit_s
 from render.cluster.tool_calls import last_line, output_of
 from render.errors import UserError
 from render.system import interrupts
@@ -33,6 +34,8 @@ _RUNNING_STATES = (
     "STAGE_OUT",
     "STOPPED",
 )
+#: What squeue prints of a job: number, state, time used, nodes, reason for waiting, name; see squeue(1).
+_QUEUE_FORMAT = "%i|%T|%M|%D|%r|%j"
 _POLL_S = 2.0
 _MAX_SBATCH_S = 60.0
 
@@ -112,12 +115,25 @@ def stop(cluster: Cluster, job: str) -> int:
     return follow(cluster, job, skip=log_sizes)
 
 
-def queue(cluster: Cluster) -> str:
-    """Return Slurm's list of the user's jobs."""
-    result = output_of(["squeue", "--me"])
+def queue(cluster: Cluster) -> list[dict[str, Any]]:
+    """Return the user's jobs in Slurm's queue: number, name, state, time and nodes used, and why one waits."""
+    result = output_of(["squeue", "--me", "--noheader", f"--format={_QUEUE_FORMAT}"])
     if result.returncode:
         raise UserError(f"cluster={cluster.word}: squeue gives no answer ({last_line(result.stderr)})")
-    return result.stdout
+    # A name may hold a bar, and comes last.
+    rows = [line.strip().split("|", 5) for line in result.stdout.splitlines()]
+    return [
+        {
+            "job": job, "name": name, "state": state.lower(), "elapsed_seconds": _elapsed_s(elapsed),
+            "nodes": int(nodes) if nodes.isdigit() else None, "reason": None if reason == "None" else reason,
+        }
+        for job, state, elapsed, nodes, reason, name in (row for row in rows if len(row) == 6)
+    ]  # fmt: skip
+
+
+def _elapsed_s(text: str) -> int | None:
+    """Return the seconds that squeue says a job has run; None if it says none."""
+    return limit_s(text) or (0 if re.fullmatch(r"[0:]+", text) else None)
 
 
 class Task(NamedTuple):

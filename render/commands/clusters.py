@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-
-from rich.table import Table
-from rich.text import Text
 
 from render.cluster import autoscaler, kubernetes, kubernetes_options, own, slurm
 from render.cluster.cluster_files import (
@@ -24,17 +19,11 @@ from render.cluster.cluster_files import (
 from render.cluster.connection import connected
 from render.cluster.kubernetes_options import KubernetesOptions
 from render.cluster.tools import require_ray, require_tools
-from render.config.options import split_words
+from render.commands.cluster_tables import add_pods, add_queue, add_ray, add_ray_jobs, cluster_document
+from render.config.options import split_words, take_json
 from render.errors import UserError
 from render.system import interrupts
-from render.terminal.console import PatientConsole, plain_console
 from render.terminal.lines import print_lines
-from render.terminal.text import escaped
-
-if TYPE_CHECKING:
-    from ray.dashboard.modules.job.pydantic_models import JobDetails
-
-    from render.cluster.dashboard import Dashboard
 
 #: Words for machines of the user's own, with their default values.
 _OWN_WORDS = {"nodes": "", "python": ""}
@@ -95,18 +84,28 @@ def cluster_down_command(words: Sequence[str]) -> int:
 
 def cluster_status_command(words: Sequence[str]) -> int:
     """Print the nodes and the jobs of a cluster."""
-    cluster = open_cluster(cluster_options("cluster-status", words)["cluster"])
+    as_json, other_words = take_json(words)
+    cluster = open_cluster(cluster_options("cluster-status", other_words)["cluster"])
     require_tools(cluster, "cluster-status")
+    document = cluster_document(cluster.word, cluster.kind)
     if cluster.kind == SLURM:
-        print_lines(*slurm.queue(cluster).splitlines())
-        return 0
+        add_queue(document, slurm.queue(cluster))
     if cluster.kind in (KUBERNETES, KUBERNETES_JOB):
-        print_lines(*kubernetes.pods(cluster).splitlines())
+        add_pods(document, kubernetes.pods(cluster))
     if cluster.kind == KUBERNETES_JOB:
-        print_lines(*kubernetes.job_list(cluster).splitlines())
-        return 0
-    with connected(cluster) as dashboard:
-        _print_status(dashboard)
+        add_ray_jobs(document, kubernetes.job_list(cluster))
+    if cluster.kind not in (SLURM, KUBERNETES_JOB):
+        from render.cluster import jobs  # It imports Ray.
+
+        try:
+            with connected(cluster) as dashboard:
+                add_ray(document, dashboard.word, dashboard.ray, dashboard.nodes(), jobs.listed(dashboard.client()))
+        except UserError:
+            # The pods say why nothing answers.
+            if cluster.kind == KUBERNETES and not as_json:
+                document.print(as_json=False)
+            raise
+    document.print(as_json=as_json)
     return 0
 
 
@@ -145,36 +144,3 @@ def open_cluster(word: str, parts: Sequence[str] = ()) -> Cluster:
         require_ray()
     interrupts.hold()
     return cluster
-
-
-def _print_status(dashboard: Dashboard) -> None:
-    from render.cluster import jobs  # It imports Ray.
-
-    nodes, job_list = dashboard.nodes(), jobs.listed(dashboard.client())
-    console = plain_console()
-    console.write_line(f"{dashboard.word}: Ray {dashboard.ray}, {len(nodes)} node{'s' * (len(nodes) != 1)}")
-    _print_nodes(nodes, console)
-    _print_jobs(job_list, console)
-
-
-def _print_nodes(nodes: Sequence[Mapping[str, Any]], console: PatientConsole) -> None:
-    table = Table("node", "", "CPUs", "GPUs", "TPUs", "memory")
-    for node in nodes:
-        resources = node["resources_total"]
-        amounts = [f"{resources.get(name, 0):g}" for name in ("CPU", "GPU", "TPU")]
-        table.add_row(
-            node["node_ip"], "head" * node["is_head_node"], *amounts, f"{resources.get('memory', 0) / 1e9:.0f} GB"
-        )
-    console.print(table)
-
-
-def _print_jobs(job_list: Sequence[JobDetails], console: PatientConsole) -> None:
-    if not job_list:
-        console.write_line("no jobs")
-        return
-    table = Table("job", "how", "since", "run directory")
-    for job in job_list:
-        since = time.strftime("%Y-%m-%d %H:%M", time.localtime((job.start_time or 0) / 1e3))
-        output = (job.metadata or {}).get("output", "")
-        table.add_row(job.submission_id, job.status.lower(), since, Text(escaped(output), overflow="fold"))
-    console.print(table)

@@ -8,6 +8,7 @@ from render.config.compose import FILM, is_film, load, root_configs
 from render.config.film_schema import FilmJob
 from render.config.formats import names_of
 from render.system import interrupts
+from render.terminal.document import Document
 from render.terminal.lines import print_lines
 
 # Modules that need JAX are imported by the functions, so that a wrong word is refused before.
@@ -31,15 +32,15 @@ def film_command(root: str, words: Sequence[str]) -> int:
     return 0
 
 
-def plan_film(root: str, words: Sequence[str]) -> None:
-    """Print the plan of the film of a config."""
+def plan_film(root: str, words: Sequence[str], *, quiet: bool = False) -> Document:
+    """Return the plan of the film of a config; with `quiet`, print nothing on the way."""
     job = load(FILM, root, film_words(words))
-    from render.film.film_plan import print_film_plan
+    from render.film.film_plan import film_plan
     from render.job.report import start_logging
 
     interrupts.hold()
-    start_logging(quiet=job.quiet)
-    print_film_plan(job)
+    start_logging(quiet=job.quiet or quiet)
+    return film_plan(job)
 
 
 def _say_kind(job: FilmJob, root: str, words: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Command `preflight file=PICTURE`: check a picture before it is printed."""
+"""Command `preflight file=PICTURE`: check a picture before it is printed, against an order if there is one."""
 
 from __future__ import annotations
 
@@ -10,35 +10,43 @@ from typing import Any
 from render.errors import UserError
 from render.job.run_record import missing_record_message, read_run
 from render.preflight.inspection import Request, inspect
-from render.preflight.print_report import report_data, report_lines
+from render.preflight.order_files import read_order
+from render.preflight.print_report import faults, report_data, report_lines
 from render.preflight.seams import MIN_TILE_PX
 from render.storage.user_paths import input_path, user_path
 from render.terminal.lines import print_lines
 
-_KEYS = ("file", "tile", "run", "json")
+_KEYS = ("file", "tile", "run", "spec", "json")
+#: Beginning of the words that state limits of an order.
+_LIMIT = "spec."
 
 
 def preflight_command(words: Sequence[str]) -> int:
-    """Print the report on the picture that the words name."""
+    """Print the report on the picture that the words name; return 1 if it is not as ordered."""
     request = parse(words)
     report = inspect(request)
     if request.as_json:
         print(json.dumps(report_data(report), indent=1))
     else:
         print_lines(*report_lines(report))
-    return 0
+    return 1 if request.order is not None and faults(report) else 0
 
 
 def parse(words: Sequence[str]) -> Request:
     """Return the request that the command's words make. Raise `UserError` for wrong words."""
-    options = {}
+    options, limits = {}, {}
     for word in words:
-        key, _, value = word.partition("=")
+        key, equals, value = word.partition("=")
+        if key.startswith(_LIMIT) and equals:
+            limits[key.removeprefix(_LIMIT)] = value
+            continue
         if key not in _KEYS:
-            raise UserError(f"preflight does not know {key!r}: it takes {', '.join(f'{key}=' for key in _KEYS)}")
+            known = ", ".join(f"{key}=" for key in (*_KEYS, f"{_LIMIT}KEY"))
+            raise UserError(f"preflight does not know {key!r}: it takes {known}")
         options[key] = value
     if options.get("json", "false") not in ("true", "false"):
         raise UserError(f"json={options['json']}: must be true or false")
+    order = read_order(options.get("spec") or None, limits)
     record = None
     if options.get("run"):
         directory = user_path(options["run"], "run")
@@ -49,7 +57,8 @@ def parse(words: Sequence[str]) -> Request:
                 raise UserError(f"run={directory} has no finished picture: go on with the run, or name one with file=")
     if not options.get("file"):
         raise UserError("preflight needs a picture: file=PICTURE, or run=DIR for the picture of a run")
-    return Request(input_path(options["file"], "file"), _tile(options.get("tile")), record, options.get("json") == "true")
+    path, is_json = input_path(options["file"], "file"), options.get("json") == "true"
+    return Request(path, _tile(options.get("tile")), record, is_json, order)
 
 
 def _record(directory: Path) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from render.config.compose import ATLAS, load, load_config, root_configs
 from render.errors import UserError
 from render.probe.class_probe import aim, run_probe
 from render.probe.sight import sight_line, sight_table
+from render.terminal.document import print_table
 
 _CLASS, _METHOD = "class=", "method="
 #: Root config of dreams, and that of pictures by MACO.
@@ -61,5 +62,5 @@ def _probe_picture(root: str, class_text: str, words: Sequence[str]) -> None:
     report.start_logging(quiet=config.quiet)
     record, paths = class_picture(config)
     if not config.quiet:
-        report.print_table(sight_table(record, config.model.name))
+        print_table(sight_table(record, config.model.name))
     say(sight_line(record), *map(str, paths), quiet=config.quiet)

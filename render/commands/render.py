@@ -8,8 +8,10 @@ from render.commands.film import film_words, plan_film
 from render.commands.table import MULTIRUN_FLAGS
 from render.commands.touch import is_touch, plan_touch
 from render.config.compose import is_film, is_sweep, load_config
+from render.config.options import take_json
 from render.config.schema import NO_LOOK, Config
 from render.system import interrupts
+from render.terminal.document import Document
 from render.terminal.lines import print_lines
 
 #: Beginnings of words that say what is dreamed, or how.
@@ -28,21 +30,27 @@ def render_command(root: str, words: Sequence[str]) -> int:
 
 def plan_command(root: str, words: Sequence[str]) -> int:
     """Print what a job, a film or a touch, or with a grid or a flag of `MULTIRUN_FLAGS` a sweep of them, would do."""
-    overrides = [word for word in words if word not in MULTIRUN_FLAGS]
+    as_json, other_words = take_json(words)
+    overrides = [word for word in other_words if word not in MULTIRUN_FLAGS]
+    is_grid = len(overrides) < len(other_words)
     if is_touch(overrides):
-        plan_touch(overrides)
+        plan_touch(overrides).print(as_json=as_json)
         return 0
     films = is_film(root, overrides)
     overrides = film_words(overrides) if films else overrides
-    if len(overrides) < len(words) or is_sweep(root, overrides) or (films and _has_axes(root, overrides)):
-        from render.sweeps.estimate import print_sweep_plan
+    if is_grid or is_sweep(root, overrides) or (films and _has_axes(root, overrides)):
+        from render.sweeps.estimate import sweep_plan
 
-        print_sweep_plan(root, overrides)
-        return 0
-    if films:
-        plan_film(root, overrides)
-        return 0
-    return _plan(load_config(root, overrides))
+        document = sweep_plan(root, overrides)
+    elif films:
+        document = plan_film(root, overrides, quiet=as_json)
+    else:
+        config = load_config(root, overrides)
+        # What is fetched is told on standard output, which belongs to the document in JSON.
+        config.quiet |= as_json
+        document = _plan(config)
+    document.print(as_json=as_json)
+    return 0
 
 
 def sweep_command(root: str, words: Sequence[str]) -> int:
@@ -78,18 +86,18 @@ def _run_dream(config: Config) -> int:
     return 0
 
 
-def _plan(config: Config) -> int:
-    """Print the plan of one job, which is made with its real kernels."""
+def _plan(config: Config) -> Document:
+    """Return the plan of one job, which is made with its real kernels."""
     from render.job import job as jobs
-    from render.job import report
+    from render.job.plan_report import plan_document
     from render.job.program_report import shape_states
-    from render.job.projection import is_projected, print_projection
+    from render.job.projection import is_projected, projection_document
+    from render.job.report import start_logging
 
     interrupts.hold()
-    report.start_logging(quiet=config.quiet)
+    start_logging(quiet=config.quiet)
     if is_projected(config):
-        print_projection(config)
-        return 0
+        return projection_document(config)
     if config.farm.address is None:
         # The inline executor has the same machine and kernels, and starts no Ray.
         config.farm.executor = "inline"
@@ -98,5 +106,4 @@ def _plan(config: Config) -> int:
     with jobs.prepared(draft) as job:
         window_seconds = jobs.calibrate(job)
         # Afterwards: calibration may compile a kernel.
-        report.print_plan(job, window_seconds, shape_states(job))
-    return 0
+        return plan_document(job, window_seconds, shape_states(job))

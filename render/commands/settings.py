@@ -6,14 +6,16 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from render.config.options import split_words
+from render.config.options import split_words, take_json
 from render.errors import UserError
 from render.export.metadata import read_settings
 
 
 def settings_command(words: Sequence[str]) -> int:
     """Print the settings inside the picture that `image=` names."""
-    options, unknown_words = split_words(words, {"image": ""})
+    # The settings are JSON anyway.
+    _, other_words = take_json(words)
+    options, unknown_words = split_words(other_words, {"image": ""})
     if unknown_words:
         raise UserError(f"settings does not know {unknown_words[0]!r}: give it image=PICTURE")
     if not options["image"]:

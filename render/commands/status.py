@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from render.config.options import check_switches, split_words
+from render.config.options import check_switches, split_words, take_json
 from render.errors import UserError
 from render.storage.url import checked_url
 from render.storage.user_paths import user_path
@@ -23,9 +23,10 @@ def status_command(words: Sequence[str]) -> int:
         from render.commands.clusters import cluster_status_command
 
         return cluster_status_command(words)
-    options, unknown_words = split_words(words, {"run": "", "watch": "false"})
+    as_json, other_words = take_json(words)
+    options, unknown_words = split_words(other_words, {"run": "", "watch": "false"})
     if unknown_words:
-        raise UserError(f"status does not know {unknown_words[0]!r}: give it run=DIR, and perhaps watch=true")
+        raise UserError(f"status does not know {unknown_words[0]!r}: give it run=DIR, and perhaps watch=true or json=true")
     if not options["run"]:
         raise UserError("status needs the directory of a sweep or a run: run=sweeps/NAME")
     check_switches(options, ["watch"])
@@ -33,4 +34,4 @@ def status_command(words: Sequence[str]) -> int:
     from render.sweeps.directory_status import print_status
 
     place = checked_url(options["run"], "run") or user_path(options["run"], "run")
-    return print_status(place, watch=options["watch"] == "true")
+    return print_status(place, watch=options["watch"] == "true", as_json=as_json)

@@ -9,12 +9,12 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from render.terminal.layout import wrapped
+
 PROGRAM = "python -m render"
 DEFAULT_COMMAND, DEFAULT_ROOT = "render", "preview"
 #: Flags of Hydra for a grid of jobs.
 MULTIRUN_FLAGS = ("-m", "--multirun")
-#: Longest line of a help text, in characters.
-_MAX_LINE = 118
 HELP_WORDS = ("-h", "--help", "help")
 
 _ROOT_CONFIG = "config in conf/, or the path of a YAML file of your own; default: "
@@ -41,6 +41,7 @@ _KUBERNETES_WORDS = (
     ("[parts=NAMES]", "what it has besides, on Kubernetes: cache, monitoring, redis, rocksdb"),
 )
 _JOB = ("[job=ID]", "the job; not needed if only one is running")
+_JSON = ("[json=true]", "print one JSON document for programs, and nothing else")
 
 
 class Command(NamedTuple):
@@ -78,7 +79,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "plan": Command(
         "show what a render, a film or a sweep would do and need, and refuse what cannot work",
-        (*_CONFIG_WORDS, ("[-m]", "plan a sweep")),
+        (*_CONFIG_WORDS, ("[-m]", "plan a sweep"), _JSON),
         "conf=poster image=me.jpg", "render:plan_command", "preview",
     ),
     "film": Command(
@@ -167,22 +168,38 @@ COMMANDS: dict[str, Command] = {
             ("[run=DIR]", "directory of a sweep or a run, or the URL of a run; this or cluster= is needed"),
             ("[watch=true]", "show it until it ends"),
             ("[cluster=NAME]", "show a cluster, as cluster-status does"),
+            _JSON,
         ),
         "run=dreams/NAME watch=true", "status:status_command",
     ),
     "preflight": Command(
-        "check a picture before it is printed: resolution, colours, clipping, seams",
+        "check a picture before it is printed, against an order: exit code 1 if it is not as ordered",
         (
             ("[file=PICTURE]", "the picture to check; this or run= is needed"),
             ("[run=DIR]", "the run that made it; without file=, its own picture is checked"),
+            ("[spec=NAME]", "what the shop asks: a file in conf/spec, such as fogra39-tac300, or the path of your own"),
+            ("[spec.KEY=VALUE ...]", "a limit of the order, such as spec.tac=300 spec.dpi=200 spec.width_cm=50"),
             ("[tile=PX]", "tile size, or WIDTHxHEIGHT, if the file does not state it"),
             ("[json=true]", "print the report as JSON"),
         ),
-        "file=dream.tif", "preflight:preflight_command",
+        "file=dream.tif spec=fogra39-tac300", "preflight:preflight_command",
+    ),
+    "proof": Command(
+        "show on the screen what a press makes of a run's picture, and where it lacks colours",
+        (
+            ("run=DIR", "run directory, or the URL of a run"),
+            ("profile=FILE", "profile of the press, printer or display: an .icc file, p3 or cmyk"),
+            ("[intent=NAME]", "relative, perceptual or absolute; default: relative"),
+            ("[paper=true]", "show the paper's white and the ink's black"),
+            ("[width=PX]", "longest side of the pictures, at most 8000; default: 1600"),
+            ("[to=FILE]", "the proof, a .png; default: proof.png, with the warning in proof-gamut.png"),
+            ("[overwrite=true]", "replace the files if they exist"),
+        ),
+        "run=dreams/poster-1a2b3c4d profile=press.icc", "proof:proof_command",
     ),
     "settings": Command(
         "print the settings that are stored in a finished picture",
-        (("image=PICTURE", "a picture that this program made"),),
+        (("image=PICTURE", "a picture that this program made"), ("[json=true]", "change nothing: they are JSON anyway")),
         "image=dream.png", "settings:settings_command",
     ),
     "weights": Command(
@@ -190,12 +207,13 @@ COMMANDS: dict[str, Command] = {
         (
             ("[model=NAME]", "the network whose weights to fetch, unless they are here"),
             ("[model.weights=FILE]", "a file to check; published weights are kept, so that no file is needed any more"),
+            _JSON,
         ),
         "model=googlenet", "weight_sources:weights_command",
     ),
-    "models": Command("list the networks and their layers", (), "", "listing:models_command"),
-    "objectives": Command("list the kinds of objectives, and the presets", (), "", "listing:objectives_command"),
-    "looks": Command("list the looks, with what each shows and needs", (), "", "listing:looks_command"),
+    "models": Command("list the networks and their layers", (_JSON,), "", "listing:models_command"),
+    "objectives": Command("list the kinds of objectives, and the presets", (_JSON,), "", "listing:objectives_command"),
+    "looks": Command("list the looks, with what each shows and needs", (_JSON,), "", "listing:looks_command"),
     "classes": Command(
         "list the classes that a network can tell apart",
         (
@@ -203,6 +221,7 @@ COMMANDS: dict[str, Command] = {
             ("[model.weights=FILE]", "weights with a classifier of their own"),
             ("[model.labels=FILE]", "names of its classes, one on each line"),
             ("[words=TEXT]", "list only classes with this text in their name"),
+            _JSON,
         ),
         "model=googlenet words=dog", "listing:classes_command",
     ),
@@ -233,7 +252,8 @@ COMMANDS: dict[str, Command] = {
         "cluster=aws-gpu", "clusters:cluster_up_command",
     ),
     "cluster-status": Command(
-        "show the nodes and the jobs of a cluster", (_CLUSTER,), "cluster=aws-gpu", "clusters:cluster_status_command"
+        "show the nodes and the jobs of a cluster", (_CLUSTER, _JSON),
+        "cluster=aws-gpu", "clusters:cluster_status_command",
     ),
     "cluster-down": Command(
         "end a cluster", (_CLUSTER, *_OWN_WORDS, ("[parts=NAMES]", "also its parts, on Kubernetes")), "cluster=aws-gpu",
@@ -263,43 +283,40 @@ COMMANDS: dict[str, Command] = {
 }  # fmt: skip
 
 
-def usage() -> str:
-    """Return the help text of the program: how to call it, and a line for each command."""
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
+def usage(width: int) -> str:
+    """Return the help text of the program in lines of `width` columns: how to call it, and what each command does."""
+    sentences = (
+        f"`{PROGRAM} COMMAND help` lists the words that a command takes.",
+        "conf=NAME names a config in conf/ (default: preview), or is the path of a YAML file of your own.",
+        "Every other key=value changes a key of that config, such as image=me.jpg octaves.steps=20.",
+    )
     return "\n".join(
         [
             f"usage: {PROGRAM} [COMMAND] [conf=NAME] [key=value ...]",
             "",
             "commands",
-            *lines,
+            *_entries([(name, command.summary) for name, command in COMMANDS.items()], width),
             "",
-            f"`{PROGRAM} COMMAND help` lists the words that a command takes.",
-            "conf=NAME names a config in conf/ (default: preview), or is the path of a YAML file of your own.",
-            "Every other key=value changes a key of that config, such as image=me.jpg octaves.steps=20.",
+            *(line for sentence in sentences for line in wrapped(sentence, width)),
         ]
     )
 
 
-def _call_lines(call: str, words: Sequence[str]) -> list[str]:
-    """Return a call with its words, on as many lines as their length takes."""
-    lines = [call]
-    for word in words:
-        if len(lines[-1]) + len(word) < _MAX_LINE:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(f"{' ' * len(call)} {word}")
-    return lines
-
-
-def command_usage(name: str) -> str:
-    """Return the help text of a command: how to call it, what each word means, and an example."""
-    command = COMMANDS[name]
-    width = max((len(word) for word, _ in command.words), default=0)
-    call = " ".join([PROGRAM, name])
-    lines = [*_call_lines(f"usage: {call}", [word for word, _ in command.words]), "", command.summary]
+def command_usage(name: str, width: int) -> str:
+    """Return the help text of a command in lines of `width` columns: its call, what each word means, and an example."""
+    command, call = COMMANDS[name], " ".join([PROGRAM, name])
+    label = f"usage: {call}"
+    words = " ".join(word for word, _ in command.words)
+    lines = [*wrapped(words, width, label=label, indent=len(label) + 1), "", *wrapped(command.summary, width)]
     if command.words:
-        lines += ["", *(f"  {word:{width}}  {meaning}" for word, meaning in command.words)]
+        lines += ["", *_entries(command.words, width)]
     if command.example:
-        lines += ["", f"example: {call} {command.example}"]
+        lines += ["", *wrapped(f"example: {call} {command.example}", width, indent=2)]
     return "\n".join(lines)
+
+
+def _entries(entries: Sequence[tuple[str, str]], width: int) -> list[str]:
+    """Return names with what they mean beside them, or below them where the width is small."""
+    longest = max(len(name) for name, _ in entries)
+    indent = longest + 4 if longest + 4 <= width // 2 else 6
+    return [line for name, meaning in entries for line in wrapped(meaning, width, label=f"  {name}", indent=indent)]

@@ -9,6 +9,7 @@ from render.errors import UserError
 from render.storage.url import Place, checked_url
 from render.storage.user_paths import user_path
 from render.system import interrupts
+from render.terminal.document import Document
 from render.touch.boxes import USUAL_FEATHER
 from render.touch.settings import ALLOWED, GROUPS, touch_config
 
@@ -41,12 +42,12 @@ def is_touch(words: Sequence[str]) -> bool:
     return any(word.startswith("run=") for word in words) and any(word.startswith(("box=", "mask=")) for word in words)
 
 
-def plan_touch(words: Sequence[str]) -> None:
-    """Print what a touch would compute and need."""
+def plan_touch(words: Sequence[str]) -> Document:
+    """Return what a touch would compute and need."""
     options, others = _checked(words)
     from render.job.report import start_logging
     from render.touch.draft import TouchWords, draft_touch, open_touch
-    from render.touch.touch_plan import print_source_plan, print_touch_plan
+    from render.touch.touch_plan import source_plan, touch_plan
     from render.touch.touched_run import open_touched
 
     start_logging(quiet=True)
@@ -54,10 +55,7 @@ def plan_touch(words: Sequence[str]) -> None:
     area_words = TouchWords(options["box"], options["mask"], options["feather"], options["to"])
     config = run.config if area_words.to == "source" else touch_config(run.record, others)
     touch = open_touch(run, config, area_words)
-    if touch.to == "source":
-        print_source_plan(touch)
-    else:
-        print_touch_plan(draft_touch(touch))
+    return source_plan(touch) if touch.to == "source" else touch_plan(draft_touch(touch))
 
 
 def _touch(options: dict[str, str], place: Place, others: Sequence[str], picture_words: Sequence[str]) -> list[Place]:

@@ -29,7 +29,7 @@ from render.config.sweep_schema import SweepJob, validate_sweep
 from render.config.validation import validate
 from render.config.yaml_files import LONGEST_NUMBER, UnsafeYaml, load_yaml, read_yaml_text
 from render.errors import UserError
-from render.system.paths import shipped_configs
+from render.system.paths import shipped_configs, shipped_orders
 
 #: Keys of all schemas whose values are file names or free text. These may hold characters that Hydra's grammar reserves.
 PATH_KEYS = (
@@ -355,6 +355,8 @@ def _groups(directory: Path, schema: Schema) -> dict[str, list[str]]:
     choices_by_group: dict[str, set[str]] = {}
     for folder in (directory, shipped_configs()):
         for path in folder.glob("*/*.yaml"):
+            if path.parent == shipped_orders():
+                continue
             if schema.groups is None or path.parent.name in schema.groups:
                 choices_by_group.setdefault(path.parent.name, set()).add(path.stem)
     return {group: sorted(choices) for group, choices in choices_by_group.items()}

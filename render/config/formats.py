@@ -31,6 +31,7 @@ class Format:
         directory: True if it is a directory of files.
         pyramid: Stored pixels per pixel of the canvas.
         is_read: True if this program reads its files again, for thumbnails and reports.
+        srgb_only: True if its pictures are in sRGB, whatever `output.profile` says: many small ones, for browsers.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Format:
     directory: bool = False
     pyramid: float = 1.0
     is_read: bool = True
+    srgb_only: bool = False
 
 
 #: TIFF's compressions, the usual one first.
@@ -61,11 +63,11 @@ FORMATS = {
         Format(
             "bigtiff", ("btf", "tf8", "tif", "tiff"), ".btf", (8, 16), None, None, _TIFF, takes_cmyk=True, pyramid=4 / 3
         ),
-        Format("dzi", ("dzi",), "-zoom", directory=True, pyramid=4 / 3),
+        Format("dzi", ("dzi",), "-zoom", directory=True, pyramid=4 / 3, srgb_only=True),
         Format("zarr", ("zarr",), ".zarr", bits=(32,), directory=True),
         Format("pdf", ("pdf",), ".pdf", bits=(8, 16), takes_cmyk=True, is_read=False),
         Format("psb", ("psb",), ".psb", bits=(8, 16), longest=300_000, takes_cmyk=True, is_read=False),
-        Format("iiif", ("iiif",), "-iiif", directory=True, pyramid=4 / 3, is_read=False),
+        Format("iiif", ("iiif",), "-iiif", directory=True, pyramid=4 / 3, is_read=False, srgb_only=True),
     )
 }
 

@@ -35,3 +35,13 @@ def check_switches(options: Mapping[str, str], keys: Iterable[str]) -> None:
     for key in keys:
         if options[key] not in ("true", "false"):
             raise UserError(f"{key}={options[key]}: must be true or false")
+
+
+def take_json(words: Sequence[str]) -> tuple[bool, list[str]]:
+    """Return whether `json=true` asks for JSON, of several words the last, and the other words.
+
+    Raise `UserError` if its value is neither true nor false.
+    """
+    options, other_words = split_words(words, {"json": "false"})
+    check_switches(options, ["json"])
+    return options["json"] == "true", other_words

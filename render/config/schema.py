@@ -21,6 +21,11 @@ PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 NO_LOOK = "none"
 #: Value of `output.match` that means the picture that is dreamed on.
 MATCH_SOURCE = "source"
+#: Value of `output.dither` that dithers the pictures of every run but those that are older than the choice.
+AUTO = "auto"
+#: Rendering intents of ICC: values of `output.intent`. The relative one compensates for black points.
+RELATIVE = "relative"
+INTENTS = ("perceptual", RELATIVE, "absolute")
 #: Keys that the runs of older versions lack, with the value that they had then. With this value a key is left out of what
 #: identifies a run or a picture, so that older ones are continued.
 LATER_KEYS: dict[str, Any] = {
@@ -33,6 +38,8 @@ LATER_KEYS: dict[str, Any] = {
     "output.height_in": None,
     "output.marks": False,
     "output.iiif_id": None,
+    "output.dither": AUTO,
+    "output.intent": RELATIVE,
 }
 
 
@@ -149,6 +156,8 @@ class OutputConfig:
     compression: str = "lzw"
     quality: int = 92
     profile: str | None = None
+    intent: str = RELATIVE
+    dither: bool | str = AUTO
     title: str | None = None
     author: str | None = None
     saturation: float = 1.0

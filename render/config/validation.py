@@ -9,6 +9,8 @@ from typing import Any
 
 from render.config.formats import FORMATS, format_of, known_suffixes, names_of, suffix_of
 from render.config.schema import (
+    AUTO,
+    INTENTS,
     PRECISIONS,
     Config,
     FarmConfig,
@@ -229,6 +231,9 @@ def _validate_style(output: OutputConfig) -> None:
 
 
 def _validate_colour(output: OutputConfig) -> None:
+    require(output.intent in INTENTS, "output.intent", output.intent, f"must be {names_of(INTENTS)}")
+    is_valid = output.dither == AUTO or isinstance(output.dither, bool)
+    require(is_valid, "output.dither", output.dither, "must be auto, true or false")
     is_valid = 0 <= output.saturation <= _MAX_SATURATION
     rule = f"must be from 0 (grey) over 1 (as dreamed) to {_MAX_SATURATION}"
     require(is_valid, "output.saturation", output.saturation, rule)

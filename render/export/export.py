@@ -13,11 +13,13 @@ import numpy as np
 import pyvips
 
 from render.canvas import store as stores
-from render.canvas.image import CanvasImage, canvas_image
+from render.canvas.image import CanvasImage, CanvasPixels, canvas_image
 from render.canvas.store import CanvasStore
 from render.config.formats import DREAM, FORMATS
-from render.config.schema import OutputConfig
+from render.config.schema import RELATIVE, OutputConfig
+from render.dreaming.resample import Pixels
 from render.export.colour import COLOUR_KEYS, ColourAdjustment
+from render.export.dither import dithered
 from render.export.iiif import write_iiif
 from render.export.metadata import Metadata
 from render.export.panel_map import map_picture
@@ -30,6 +32,8 @@ from render.export.print_layout import KEY as LAYOUT_KEY
 from render.export.print_layout import PrintLayout
 from render.export.profile import Profile, convert
 from render.export.psb import write_psb
+from render.export.wide_canvas import WideCanvas, working_space
+from render.source.wide_source import WideSource
 from render.system import interrupts
 from render.system.watched import in_thread
 
@@ -47,7 +51,10 @@ class Style:
 
     Attributes:
         bits: Bits of a channel, 8 or 16; formats that have only 8 ignore it.
-        profile: ICC profile that the colours are converted to.
+        profile: ICC profile that the colours are converted to, except in formats that are always in sRGB.
+        intent: Rendering intent of that conversion, one of `INTENTS`.
+        dither: True to dither pictures of 8 bits.
+        wide_source: Source whose colours beyond sRGB the pictures show; None for none.
         colour: Saturation and contrast.
         encoding: Quality and compression.
         metadata: Title, author, settings and resolution.
@@ -55,6 +62,9 @@ class Style:
 
     bits: int = 8
     profile: Profile = field(default_factory=Profile)
+    intent: str = RELATIVE
+    dither: bool = False
+    wide_source: WideSource | None = None
     colour: ColourAdjustment = field(default_factory=ColourAdjustment)
     encoding: Encoding = field(default_factory=Encoding)
     metadata: Metadata = field(default_factory=Metadata)
@@ -90,9 +100,12 @@ def export(
     if format_name == "zarr":
         _write_zarr(canvas, path, style, run, keep)
         return
-    metadata = replace(style.metadata, profile=style.profile.icc)
+    metadata = replace(style.metadata, profile=style.profile.embedded)
     # Pages of a print overlap, so the canvas is not read in order.
-    with styled_image(canvas, style, format_name, random_access=format_name == "pdf") as picture:
+    with (
+        extended_canvas(canvas, style, format_name, path.parent) as extended,
+        styled_image(extended, style, format_name, random_access=format_name == "pdf") as picture,
+    ):
         match format_name:
             case "dzi":
                 with replacing_directory(path, run, keep=keep) as directory:
@@ -112,15 +125,54 @@ def export(
 
 
 @contextmanager
+def extended_canvas(canvas: CanvasStore, style: Style, format_name: str, directory: Path) -> Iterator[CanvasPixels]:
+    """Yield the canvas with its source's colours beyond sRGB, if the style has any and the format can show them.
+
+    Args:
+        canvas: The canvas.
+        style: Settings of the picture.
+        format_name: Format of the picture.
+        directory: Directory for files of a source larger than memory meanwhile.
+
+    Raises:
+        UserError: the source cannot be read.
+    """
+    if style.wide_source is None or FORMATS[format_name].srgb_only:
+        yield canvas
+        return
+    with style.wide_source.opened(canvas.shape, directory) as opened:
+        yield WideCanvas(canvas, opened)
+
+
+@contextmanager
 def styled_image(
-    canvas: CanvasStore, style: Style, format_name: str, *, random_access: bool = False
+    canvas: CanvasPixels, style: Style, format_name: str, *, random_access: bool = False
 ) -> Iterator[CanvasImage]:
     """Yield the canvas as an image in the bits and colours of a format; see `canvas_image`."""
-    bits = style.bits if style.bits in FORMATS[format_name].bits else 8
-    # Colours are converted from 16 bits, whatever the picture has.
-    canvas_bits = bits if style.profile.is_srgb else 16
-    with canvas_image(canvas, canvas_bits, random_access=random_access, transform=style.colour) as picture:
-        yield replace(picture, image=convert(picture.image, style.profile, bits))
+    form = FORMATS[format_name]
+    bits = style.bits if style.bits in form.bits else 8
+    profile = Profile() if form.srgb_only else style.profile
+    is_dithered = style.dither and bits == 8
+    # Colours are converted and dithered from 16 bits, whatever the picture has.
+    canvas_bits = bits if profile.is_srgb and not is_dithered else 16
+    with working_image(canvas, profile, style.colour, canvas_bits, random_access=random_access) as (picture, space):
+        image = convert(picture.image, profile, 16 if is_dithered else bits, style.intent, space)
+        yield replace(picture, image=dithered(image) if is_dithered else image)
+
+
+@contextmanager
+def working_image(
+    canvas: CanvasPixels, profile: Profile, colour: ColourAdjustment, bits: int, *, random_access: bool = False
+) -> Iterator[tuple[CanvasImage, bytes | None]]:
+    """Yield the canvas as an image, to be converted to `profile`, and the profile that it is in; None for sRGB."""
+    space = working_space(profile.icc) if isinstance(canvas, WideCanvas) else None
+
+    def to_space(pixels: Pixels) -> Pixels:
+        adjusted = colour(pixels)
+        return adjusted if space is None else space(adjusted)
+
+    with canvas_image(canvas, bits, random_access=random_access, transform=to_space) as picture:
+        yield picture, None if space is None else space.profile
 
 
 def write_zoom(picture: CanvasImage, stem: Path, quality: int) -> None:
@@ -180,7 +232,8 @@ def export_panels(
     """
     # Random access, because the panels overlap.
     with (
-        styled_image(canvas, style, format_name, random_access=True) as picture,
+        extended_canvas(canvas, style, format_name, path.parent) as extended,
+        styled_image(extended, style, format_name, random_access=True) as picture,
         replacing_directory(path, run) as directory,
     ):
         for panel in () if format_name == "pdf" else panels.panels:
@@ -188,7 +241,7 @@ def export_panels(
             part = picture.image.crop(columns.start, rows.start, columns.size, rows.size)
             panel_layout = replace(layout, origin=(rows.start, columns.start))
             settings = {**(style.metadata.settings or {}), LAYOUT_KEY: panel_layout.to_settings()}
-            metadata = replace(style.metadata, settings=settings, profile=style.profile.icc)
+            metadata = replace(style.metadata, settings=settings, profile=style.profile.embedded)
             name = f"{panel.name}{FORMATS[format_name].ending}"
             write_picture(directory / name, part, format_name, metadata, style.encoding, picture.check)
         map_picture(panels, _thumbnail(canvas, style)).save(directory / "map.png")

@@ -74,14 +74,14 @@ class Metadata:
         title: Title of the picture.
         author: Its author.
         dpi: Resolution in print; None for 72, a screen's.
-        profile: ICC profile of its colours.
+        profile: ICC profile of its colours; None for colours of a device that it does not name.
     """
 
     settings: Mapping[str, Any] | None = None
     title: str | None = None
     author: str | None = None
     dpi: float | None = None
-    profile: bytes = field(default_factory=srgb_profile)
+    profile: bytes | None = field(default_factory=srgb_profile)
 
     @property
     def software(self) -> str:
@@ -134,7 +134,8 @@ def with_metadata(image: pyvips.Image, metadata: Metadata, format_name: str) -> 
     packet = metadata.packet(panorama_properties(metadata.settings, (image.height, image.width)))
     dots_per_mm = (metadata.dpi or _SCREEN_DPI) / MM_PER_INCH
     annotated = image.copy(xres=dots_per_mm, yres=dots_per_mm)
-    annotated.set_type(pyvips.GValue.blob_type, ICC_FIELD, metadata.profile)
+    if metadata.profile is not None:
+        annotated.set_type(pyvips.GValue.blob_type, ICC_FIELD, metadata.profile)
     annotated.set_type(pyvips.GValue.blob_type, XMP_FIELD, packet)
     if format_name in ("jpeg", "webp"):
         exif = _exif(metadata)

@@ -77,6 +77,7 @@ def _head(image: pyvips.Image, metadata: Metadata) -> bytes:
     resources = b"".join(
         _resource(number, content)
         for number, content in ((_RESOLUTION, 2 * side), (_PROFILE, metadata.profile), (XMP_RESOURCE, packet))
+        if content is not None
     )
     colour_mode, layers, uncompressed = struct.pack(">I", 0), struct.pack(">Q", 0), struct.pack(">H", 0)
     return header + colour_mode + struct.pack(">I", len(resources)) + resources + layers + uncompressed

@@ -33,7 +33,7 @@ GRIDS = "grids.json"
 #: Keys of a film that change no frame, or only how many there are.
 _OTHER_KEYS = ("seconds", "format", "codec", "quality", "keep", "ahead_gb", "pictures", "sound", "damaged")
 #: Keys of a picture's file that change no frame.
-_OTHER_OUTPUT = ("quality", "compression", "title", "author", "panels", "profile")
+_OTHER_OUTPUT = ("quality", "compression", "title", "author", "panels", "profile", "intent", "dither")
 _PICTURE_NAME = re.compile(r"\d{6,9}\.png")
 _CANVAS_NAME = re.compile(r"\d{6,9}")
 _LEVEL_NAME = re.compile(r"level-\d{2}")

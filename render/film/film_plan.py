@@ -8,23 +8,26 @@ from render.film.film_run import OpenedFilm, check_disk, open_film
 from render.film.rate import rate_text
 from render.job.progress import duration_text
 from render.planning.plan import size_text
-from render.terminal.lines import print_lines
+from render.terminal.document import Document
 
 
-def print_film_plan(job: FilmJob) -> None:
-    """Print the plan of a film; raise `UserError` for what cannot work. Nothing is dreamed or written."""
+def film_plan(job: FilmJob) -> Document:
+    """Return the plan of a film; raise `UserError` for what cannot work. Nothing is dreamed or written."""
     if job.farm.address is None:
         # The inline executor has the same machine and kernels, and starts no Ray.
         job.farm.executor = "inline"
     film = open_film(job)
     needs = film.draft.needs()
     check_disk(film, needs)
-    lines = plan_lines(film, needs, None if needs.dreams is None else needs.dreams.pace())
-    print_lines(*lines, *(f"{name:12} {text}" for name, text in needs.lines))
+    document = plan_document(film, needs, None if needs.dreams is None else needs.dreams.pace())
+    for label, text in needs.lines:
+        document.fact(label, text)
+    document.values(notes=[list(line) for line in needs.lines])
+    return document
 
 
-def plan_lines(film: OpenedFilm, needs: FilmNeeds, pace: float | None) -> list[str]:
-    """Return the plan as lines of text.
+def plan_document(film: OpenedFilm, needs: FilmNeeds, pace: float | None) -> Document:
+    """Return the plan.
 
     Args:
         film: The film.
@@ -35,26 +38,48 @@ def plan_lines(film: OpenedFilm, needs: FilmNeeds, pace: float | None) -> list[s
     rows, columns = draft.shape
     finished = min(film.directory.finished(), draft.frames)
     done = f", {finished} of them finished" if finished else ""
-    lines = [
-        f"{film.job.name}: {film.job.film.of} of {film.job.film.run or film.job.image}",
-        f"frames       {draft.frames} of {columns} x {rows} px at {rate_text(draft.rate)} frames/s{done}",
-        f"file         {settings.format.name}, {settings.codec.name}, {settings.bits} bits, quality {settings.quality}: "
-        f"{film.file.copy or film.file.path}",
-        f"memory       {size_text(needs.memory_bytes)}",
-        f"disk         up to {size_text(film.disk_bytes(needs))} in {film.directory.place}: pictures of "
-        f"{size_text(film.frame_bytes)} a frame at most, canvases of {size_text(needs.canvas_bytes)}",
-    ]
-    if needs.first_flops or needs.later_flops:
-        left = draft.frames - finished
-        flops = (needs.first_flops if not finished else 0) + max(0, left - (not finished)) * needs.later_flops
-        lines.append(
-            f"arithmetic   {flops / 1e12:,.1f} TFLOP in convolutions: {needs.first_flops / 1e12:,.2f} for the first frame, "
-            f"{needs.later_flops / 1e12:,.3f} for each later one"
-        )
-        workers = film.job.farm.workers or 1
-        if pace:
-            lines.append(
-                f"time         about {duration_text(flops / pace / workers)}, from what a window took just now"
-                + (f", on {workers} workers" if workers > 1 else "")
-            )
-    return lines
+    document = Document("film-plan")
+    document.sentence(f"{film.job.name}: {film.job.film.of} of {film.job.film.run or film.job.image}")
+    document.values(name=film.job.name, of=film.job.film.of, source=str(film.job.film.run or film.job.image))
+    document.fact(
+        "frames", f"{draft.frames} of {columns} x {rows} px at {rate_text(draft.rate)} frames/s{done}",
+        frames=draft.frames, finished_frames=finished, width_px=columns, height_px=rows,
+        frames_per_second=float(draft.rate), film_seconds=float(draft.frames / draft.rate),
+    )  # fmt: skip
+    place = str(film.file.copy or film.file.path)
+    document.fact(
+        "file",
+        f"{settings.format.name}, {settings.codec.name}, {settings.bits} bits, quality {settings.quality}: {place}",
+        format=settings.format.name, codec=settings.codec.name, bits=settings.bits, quality=settings.quality, file=place,
+    )  # fmt: skip
+    document.fact("memory", size_text(needs.memory_bytes), memory_bytes=needs.memory_bytes)
+    disk_bytes = film.disk_bytes(needs)
+    document.fact(
+        "disk",
+        f"up to {size_text(disk_bytes)} in {film.directory.place}: pictures of {size_text(film.frame_bytes)} a frame at "
+        f"most, canvases of {size_text(needs.canvas_bytes)}",
+        disk_bytes=disk_bytes, directory=str(film.directory.place), frame_bytes=film.frame_bytes,
+        canvas_bytes=needs.canvas_bytes,
+    )  # fmt: skip
+    _add_work(document, needs, pace, workers=film.job.farm.workers or 1, left=draft.frames - finished, is_new=not finished)
+    return document
+
+
+def _add_work(document: Document, needs: FilmNeeds, pace: float | None, *, workers: int, left: int, is_new: bool) -> None:
+    """Add the arithmetic and the time of the frames that are left; nothing to show if nothing is dreamed."""
+    flops = (needs.first_flops if is_new else 0) + max(0, left - is_new) * needs.later_flops
+    seconds = flops / pace / workers if pace else None
+    document.values(
+        operations=flops, first_frame_operations=needs.first_flops, later_frame_operations=needs.later_flops,
+        workers=workers, seconds=seconds,
+    )  # fmt: skip
+    if not (needs.first_flops or needs.later_flops):
+        return
+    document.fact(
+        "arithmetic",
+        f"{flops / 1e12:,.1f} TFLOP in convolutions: {needs.first_flops / 1e12:,.2f} for the first frame, "
+        f"{needs.later_flops / 1e12:,.3f} for each later one",
+    )
+    if seconds is not None:
+        farm = f", on {workers} workers" if workers > 1 else ""
+        document.fact("time", f"about {duration_text(seconds, tenths=True)}, from what a window took just now{farm}")

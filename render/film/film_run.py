@@ -210,7 +210,11 @@ def make_opened_film(film: OpenedFilm, workers: FilmWorkers) -> list[Place]:
             film_file=film.file.path.name,
         )
         log.info("finished in %.1f s: %s", seconds, ", ".join(map(str, places)))
-    say(f"finished in {duration_text(seconds)}; film directory {directory.place}", *map(str, places), quiet=quiet)
+    say(
+        f"finished in {duration_text(seconds, tenths=True)}; film directory {directory.place}",
+        *map(str, places),
+        quiet=quiet,
+    )
     return places
 
 

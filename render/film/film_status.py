@@ -1,4 +1,4 @@
-"""State of a film's directory as text, for `status`."""
+"""State of a film's directory, for `status`."""
 
 from __future__ import annotations
 
@@ -39,6 +39,17 @@ def film_position(directory: Place, state: FilmState, *, live: bool) -> str:
     if progress is None:
         return f"{state.finished} of {state.frames} frames finished"
     return progress.text + ("" if progress.left is None else f", about {duration_text(progress.left)} left")
+
+
+def film_values(directory: Place, state: FilmState, *, live: bool) -> dict[str, Any]:
+    """Return the same as values for programs: frames, frames a second, and the seconds that are left."""
+    progress = read_film_progress(directory) if live else None
+    return {
+        "finished_frames": state.finished if progress is None else progress.finished,
+        "frames": state.frames if progress is None else progress.frames,
+        "frames_per_second": None if progress is None else progress.rate,
+        "seconds_left": None if progress is None else progress.left,
+    }
 
 
 def film_files(directory: Place, record: Mapping[str, Any]) -> list[str]:

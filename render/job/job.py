@@ -278,7 +278,7 @@ def _render_and_export(job: Job, display: Display, final_facts: Callable[[], Map
     # The pictures are made from the checkpoint, so the workers' memory can be freed.
     conductor.release()
     dreamed = time.perf_counter()
-    pictures = make_pictures(directory, resolved.config, resolved.profile, display.say, resolved.reference)
+    pictures = make_pictures(directory, resolved.config, resolved.profile, display.say, resolved.reference, fetches=True)
     directory.checkpoints.keep_newest()
     # The history too: where the canvas was finished before, nothing was saved this time.
     directory.save(octaves=[asdict(octave) for octave in conductor.history], **final_facts())
@@ -369,6 +369,7 @@ def make_again(draft: Draft) -> list[Place]:
             resolved.profile,
             lambda line: say(line, quiet=resolved.quiet),
             resolved.reference,
+            fetches=True,
         )
 
 

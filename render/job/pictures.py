@@ -17,7 +17,7 @@ import numpy as np
 from render.canvas.image import CanvasImage, to_integers
 from render.canvas.store import CanvasStore
 from render.config.formats import FORMATS, SOURCE
-from render.config.schema import Config, picture_bleed
+from render.config.schema import AUTO, RELATIVE, Config, picture_bleed
 from render.config.schema import pictures as requested_pictures
 from render.errors import DamagedCheckpoint, UserError
 from render.export.colour import measure_adjustment
@@ -28,7 +28,7 @@ from render.export.metadata import Metadata
 from render.export.picture import Encoding, can_compress, image_of
 from render.export.print_layout import KEY as LAYOUT_KEY
 from render.export.print_layout import PrintLayout
-from render.export.profile import Profile, read_profile
+from render.export.profile import GENERIC_CMYK, Profile, read_profile
 from render.geometry.geometry import whole
 from render.job.colour_reference import ColourReference
 from render.job.print_pages import cut_for, pages_for
@@ -36,22 +36,31 @@ from render.job.recorded_source import reopen_source
 from render.job.recorded_touches import TOUCHES, touch_settings
 from render.job.run_directory import RunDirectory
 from render.job.targets import Target
+from render.job.wide_pictures import SourceSearch, find_wide_source
 from render.pages.run_facts import facts_of
 from render.pages.zoom_page import write_viewer
+from render.source.wide_source import WideSource
 from render.storage.url import Place
 from render.system.version import __version__
 
 log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
+#: Formats that always name the profile of their colours.
+_PROFILED = ("pdf", "psb")
 #: Longest side in px of the source that a zoom page shows for comparison.
 _MAX_SOURCE_SIDE = 4096
 
 
 def style_of(
-    config: Config, profile: Profile, record: Mapping[str, Any], reference: ColourReference | None = None
+    config: Config,
+    profile: Profile,
+    record: Mapping[str, Any],
+    reference: ColourReference | None = None,
+    wide_source: WideSource | None = None,
 ) -> Style:
     """Return the style and metadata of a run's pictures, from its config and its `run.json`."""
+    config = _with_dither(config, record)
     output = config.output
     settings = settings_of(config, record)
     if reference is not None and reference.sha256 is not None:
@@ -59,9 +68,24 @@ def style_of(
     return Style(
         bits=output.bits,
         profile=profile,
+        intent=output.intent,
+        dither=output.dither is True,
+        wide_source=wide_source,
         encoding=Encoding(output.quality, output.compression),
         metadata=Metadata(settings, output.title, output.author, output.dpi),
     )
+
+
+def _with_dither(config: Config, record: Mapping[str, Any]) -> Config:
+    """Return the config with `output.dither=true` instead of auto, unless the run is older than the key.
+
+    Pictures of older runs stay as they are.
+    """
+    recorded = record.get("config")
+    output = recorded.get("output") if isinstance(recorded, Mapping) else None
+    if config.output.dither != AUTO or not isinstance(output, Mapping) or "dither" not in output:
+        return config
+    return replace(config, output=replace(config.output, dither=True))
 
 
 def settings_of(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,20 +135,30 @@ def measure_colours(
         return replace(style, colour=measure_adjustment(canvas, output.saturation, output.contrast, match))
 
 
-def style_digest(style: Style, canvas: str) -> str:
+def style_digest(style: Style, canvas: str, *, is_wide: bool = False) -> str:
     """Return a digest of all that decides the bytes of a picture.
 
     Args:
         style: The picture's style.
         canvas: Token of the canvas.
+        is_wide: True if the picture shows its source's colours beyond sRGB.
 
     Returns:
         A sha256, hex.
     """
-    values = asdict(style)
+    values = asdict(replace(style, wide_source=None))
+    del values["wide_source"]
+    if is_wide:
+        values["wide"] = True
+    # Pictures from before there was a choice are still those of their style.
     if style.colour.match is None:
-        # Pictures from before there was one are still those of their style.
         del values["colour"]["match"]
+    if not style.profile.is_link:
+        del values["profile"]["is_link"]
+    if not style.dither:
+        del values["dither"]
+    if style.intent == RELATIVE:
+        del values["intent"]
     for section in (values["profile"], values["metadata"]):
         for key, value in section.items():
             if isinstance(value, bytes):
@@ -138,15 +172,21 @@ def make_pictures(
     profile: Profile,
     say: Say = lambda _line: None,
     reference: ColourReference | None = None,
+    *,
+    fetches: bool = False,
 ) -> list[Place]:
     """Write the missing pictures and the copies, and return the places of all pictures.
 
-    The directory must be open. Raises what `export` raises.
+    The directory must be open. With `fetches`, the config is the user's own, and a source at a URL is read, too.
+    Raises what `export` raises.
     """
-    style = style_of(config, profile, directory.record, reference)
+    search = find_wide_source(config, profile, directory.record.get("image_sha256"), fetches=fetches)
+    style = style_of(config, profile, directory.record, reference, search.source)
     canvas = directory.canvas()
-    digest = style_digest(style, canvas.token)
-    missing = directory.pictures.missing(digest)
+    digest = style_digest(style, canvas.token, is_wide=search.source is not None)
+    missing = _missing(directory, style, canvas.token, search)
+    if missing:
+        say_of_colours(config, search, say)
     style = measure_colours(style, missing, canvas, config, say, reference)
     for target in missing:
         place = directory.pictures.place(target)
@@ -166,8 +206,32 @@ def is_complete(
     newest = directory.newest()
     if newest is None:
         return False
-    style = style_of(config, profile, directory.record, reference)
-    return not directory.pictures.missing(style_digest(style, newest.token))
+    search = find_wide_source(config, profile, directory.record.get("image_sha256"), fetches=True)
+    style = style_of(config, profile, directory.record, reference, search.source)
+    return not _missing(directory, style, newest.token, search)
+
+
+def _missing(directory: RunDirectory, style: Style, canvas: str, search: SourceSearch) -> list[Target]:
+    """Return the pictures that do not exist yet in a style, of the canvas with this token.
+
+    If the source is missing, those with its colours beyond sRGB are as good.
+    """
+    digests = [style_digest(style, canvas, is_wide=search.source is not None)]
+    if search.is_missing:
+        digests.append(style_digest(style, canvas, is_wide=True))
+    missing = [directory.pictures.missing(digest) for digest in digests]
+    return [target for target in missing[0] if all(target in targets for targets in missing)]
+
+
+def say_of_colours(config: Config, search: SourceSearch, say: Say) -> None:
+    """Say what a picture's colours lack, or do not mean."""
+    if config.output.profile == GENERIC_CMYK:
+        say("output.profile=cmyk is a generic CMYK and no press: for a print, take the profile that the shop names")
+    if search.is_missing:
+        say(
+            f"the image {config.image} is gone or has changed, or is not on this machine: if it has colours beyond sRGB, "
+            "the pictures are without them"
+        )
 
 
 def _add_source(zoom: Path, shape: tuple[int, int], config: Config, record: Mapping[str, Any], style: Style) -> bool:
@@ -200,10 +264,15 @@ def usable_profile(config: Config) -> Profile:
     """
     profile = read_profile(config.output.profile)
     for form in requested_pictures(config.output):
-        if profile.channels != 3 and not FORMATS[form].takes_cmyk:
+        if profile.channels != 3 and not FORMATS[form].takes_cmyk and not FORMATS[form].srgb_only:
             raise UserError(
                 f"output.profile={config.output.profile} is of {profile.space}, which {form} does not hold: "
                 "set output.format=tiff"
+            )
+        if profile.is_link and form in _PROFILED:
+            raise UserError(
+                f"output.profile={config.output.profile} is a device link, and {form} needs the profile of a press: set "
+                "output.format=tiff"
             )
         if FORMATS[form].compressions and not can_compress(config.output.compression):
             raise UserError(

@@ -263,8 +263,10 @@ def make_display(plan: Plan, *, quiet: bool) -> Display:
     return BarDisplay(plan, console) if console.is_terminal else LineDisplay(plan, console)
 
 
-def duration_text(seconds: float) -> str:
-    """Return seconds as readable text: 45 s, 3 min 20 s, 2 h 5 min."""
+def duration_text(seconds: float, *, tenths: bool = False) -> str:
+    """Return seconds as readable text: 45 s, 3 min 20 s, 2 h 5 min; with `tenths`, 1.2 s below ten seconds."""
+    if tenths and seconds < 9.95:
+        return f"{seconds:.1f} s" if seconds >= 0.05 else "< 0.1 s" if seconds > 0 else "0 s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -5,38 +5,30 @@ Nothing is started or measured, and only the source is fetched.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields, replace
-
-from rich.table import Table
+from dataclasses import replace
+from typing import Any
 
 from render.config.compose import node_types
-from render.config.schema import Config, NodeConfig
+from render.config.schema import Config
 from render.errors import UserError
 from render.job import job as jobs
-from render.job import report
+from render.job.plan_report import add_disk, add_octaves
 from render.job.progress import duration_text
-from render.planning.change_cost import PREPARE_TILE, RESAMPLE, SENT_RATE, START_TILE, THREADS
-from render.planning.cost import (
-    CALL_WITH_PIXELS,
-    CUT,
-    HOP,
-    KEEP,
-    REACHED,
-    UPDATE,
-    StepCost,
-    Traffic,
-    ideal_cost,
-    step_cost,
+from render.job.projection_tables import (
+    assumptions,
+    bytes_table,
+    dollar_text,
+    price_record,
+    price_tables,
+    times_table,
 )
+from render.planning.cost import StepCost, Traffic, ideal_cost, step_cost
 from render.planning.kernel_speed import KernelSpeed, kernel_speed
-from render.planning.margin_cost import FRAME, LANES, RECEIVE, SEND
-from render.planning.plan import size_text
-from render.planning.price import COMPILE, COMPILING_THREADS, Estimate, estimate, machine_of, network_bound_from
+from render.planning.plan import Plan
+from render.planning.price import Estimate, estimate, machine_of, network_bound_from
 from render.source.source import Source, open_source
 from render.system.machine import cores
-from render.terminal.console import plain_console
-from render.terminal.lines import print_lines
+from render.terminal.document import Document, Record
 
 #: Farm sizes that are shown beside the requested one, in workers.
 _SIZES = (1, 8, 64, 512)
@@ -51,9 +43,9 @@ def is_projected(config: Config) -> bool:
     return config.node.known or (config.farm.address is None and (config.farm.workers or 1) > cores())
 
 
-def print_projection(config: Config) -> None:
-    """Print the plan for `farm.workers` workers of `config.node`, or of every node type; raise `UserError`."""
-    node, console, worker = config.node, plain_console(), config.farm.worker
+def projection_document(config: Config) -> Document:
+    """Return the plan for `farm.workers` workers of `config.node`, or of every node type; raise `UserError`."""
+    node, worker = config.node, config.farm.worker
     if max(worker.num_gpus or 1, worker.resources.get("TPU", 1)) > 1:
         raise UserError(
             "a plan for other machines reckons with one accelerator a worker: leave out farm.worker.num_gpus and "
@@ -66,31 +58,55 @@ def print_projection(config: Config) -> None:
     # Opened once for all node types.
     source = open_source(config.image, config.seed, config.source)
     draft = jobs.draft(config, lambda *_: source, machine_of(node))
-    report.print_octaves(draft.plan, draft.resolved)
-    sizes = sorted({*_SIZES, workers})
-    final = draft.plan.final
-    # Bytes do not depend on the kernels' speed.
-    costs = {size: step_cost(final, size, node, speed) for size in sizes}
-    console.print(bytes_table(costs, f"a step at {final.shape[1]} x {final.shape[0]} px"))
+    document = Document("farm-plan")
+    document.values(workers=workers, node=node.name if node.known else None, precision=config.model.precision)
+    add_octaves(document, draft.plan, draft.resolved)
+    _add_steps(document, config, draft.plan, speed)
+    farm = f"{workers} worker{'s' * (workers != 1)}"
+    records = _price_records(draft, source, workers)
+    prices, times = price_tables(records, f"the whole render, {farm}, {config.model.precision}")
+    document.values(renders=records)
+    if prices.records:
+        document.table(prices)
+        document.table(times)
+    for record in records:
+        if record["problem"]:
+            document.fact(record["node"], record["problem"])
     if node.known:
-        alone = ideal_cost(final, node, speed)
-        console.print(times_table(costs, alone, f"s a step on {node.name}, {config.model.precision}"))
+        _add_advice(document, draft)
+    add_disk(document, draft.plan, draft.resolved)
+    facts = assumptions(node)
+    for kind, text in facts:
+        document.fact(kind, text)
+    document.values(assumptions=dict(facts))
+    return document
+
+
+def _add_steps(document: Document, config: Config, plan: Plan, speed: KernelSpeed) -> None:
+    """Add bytes of a step, and its seconds on a node whose speed is known."""
+    node, workers, final = config.node, config.farm.workers or 1, plan.final
+    # Bytes do not depend on the kernels' speed.
+    costs = {size: step_cost(final, size, node, speed) for size in sorted({*_SIZES, workers})}
+    document.table(bytes_table(costs, f"a step at {final.shape[1]} x {final.shape[0]} px"), key="step_traffic")
+    if node.known:
+        title = f"seconds of a step on {node.name}, {config.model.precision}"
+        document.table(times_table(costs, ideal_cost(final, node, speed), title), key="step_times")
     tiles, busy = final.grid.tiles, Traffic.of(final.grid, workers, node.workers).workers
+    document.values(idle_workers=workers - busy)
     if busy < workers:
-        console.write_line(
-            f"idle         {workers - busy} of {workers} workers: {tiles} tiles are dealt in {busy} blocks; "
-            f"tiles.parallel={workers} cuts more, with more halo"
+        dealt = f"{tiles} tiles are dealt in {busy} block{'s' * (busy != 1)}" if tiles > 1 else "1 tile is all there is"
+        document.fact(
+            "idle", f"{workers - busy} of {workers} workers: {dealt}; tiles.parallel={workers} cuts more, with more halo"
         )
     if node.known:
-        bound_workers = network_bound_from(lambda size: step_cost(final, size, node, speed), min(_MOST, tiles))
-        console.write_line(f"network      {_network(bound_workers, tiles)}")
-        console.write_line(f"kernels      {speed.source(final)}")
-    console.print(_prices(draft, source, workers))
-    if node.known:
-        console.write_line(f"advice       {_advice(draft)}")
-    console.write_line(f"disk         up to {size_text(draft.plan.disk_bytes)} in {draft.resolved.directory.place}")
-    console.write_line(f"arithmetic   {draft.plan.flops / 1e12:,.1f} TFLOP in convolutions")
-    print_lines(*assumptions(node))
+
+        def cost(size: int) -> StepCost:
+            """Return the cost of a step on `size` workers."""
+            return step_cost(final, size, node, speed)
+
+        bound_workers = network_bound_from(cost, min(_MOST, tiles))
+        document.fact("network", _network(bound_workers, tiles), network_bound_workers=bound_workers)
+        document.fact("kernels", speed.source(final), kernel_speed=speed.source(final))
 
 
 def _network(point: int | None, tiles: int) -> str:
@@ -101,8 +117,8 @@ def _network(point: int | None, tiles: int) -> str:
     return f"bounds a step from {point} workers on"
 
 
-def _advice(draft: jobs.Draft) -> str:
-    """Return how many workers of the node to take: by powers of two, as long as more are worth their machines."""
+def _add_advice(document: Document, draft: jobs.Draft) -> None:
+    """Add how many workers of the node to take: by powers of two, as long as more are worth their machines."""
     config, plan = draft.resolved.config, draft.plan
     node = config.node
 
@@ -115,10 +131,15 @@ def _advice(draft: jobs.Draft) -> str:
         workers, chosen = 2 * workers, twice
         twice = render_cost(2 * workers)
     plural = "s" * (workers != 1)
-    return (
+    text = (
         f"{workers} worker{plural} on {chosen.nodes} node{'s' * (chosen.nodes != 1)}: {_bill(chosen)}; "
         f"{2 * workers} would take {_bill(twice)}"
     )
+    advice: list[dict[str, Any]] = [
+        {"workers": count, "nodes": cost.nodes, "seconds": cost.seconds, "dollars": cost.price}
+        for count, cost in ((workers, chosen), (2 * workers, twice))
+    ]
+    document.fact("advice", text, advice=advice[0], next_farm=advice[1])
 
 
 def _is_worth(more: Estimate, fewer: Estimate) -> bool:
@@ -127,128 +148,19 @@ def _is_worth(more: Estimate, fewer: Estimate) -> bool:
 
 
 def _bill(cost: Estimate) -> str:
-    return duration_text(cost.seconds) + (f", {_dollars(cost.price)}" if cost.price is not None else "")
+    return duration_text(cost.seconds, tenths=True) + (f", {dollar_text(cost.price)}" if cost.price is not None else "")
 
 
-def bytes_table(costs: Mapping[int, StepCost], title: str) -> Table:
-    """Return a table of a step's work and bytes by the number of workers; exact for any machine."""
-    table = Table(title=title, title_justify="left")
-    for heading in (
-        "workers", "busy", "Mpx each", "window Mpx", "halo work", "margin, most", "margins, all", "a node's net",
-        "checkpoint",
-    ):  # fmt: skip
-        table.add_column(heading, justify="right")
-    for workers, cost in costs.items():
-        traffic = cost.traffic
-        table.add_row(
-            f"{workers:,}", f"{traffic.workers:,}", f"{traffic.largest[0] * traffic.largest[1] / 1e6:,.1f}",
-            f"{cost.window_pixels / 1e6:,.1f}", f"x {cost.halo_work:.2f}", size_text(int(traffic.received.max())),
-            size_text(traffic.bytes), size_text(traffic.node_bytes), size_text(cost.save_bytes),
-        )  # fmt: skip
-    return table
-
-
-def times_table(costs: Mapping[int, StepCost], alone: StepCost, title: str) -> Table:
-    """Return a table of a step's and a checkpoint's seconds by the number of workers, and of what bounds the step.
-
-    Efficiency is one worker's time for the same tiles, `alone`, over that of all workers together.
-    """
-    table = Table(title=title, title_justify="left")
-    headings = (
-        "workers",
-        "kernels",
-        "host",
-        "update",
-        "exchange",
-        "sums",
-        "step",
-        "efficiency",
-        "checkpoint",
-        "bound by",
-    )
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    for workers, cost in costs.items():
-        seconds = (cost.kernels, cost.host, cost.update, cost.exchange, cost.sums, cost.seconds)
-        table.add_row(
-            f"{workers:,}", *map(_seconds, seconds), f"{100 * efficiency(cost, workers, alone):.0f} %",
-            _seconds(cost.save), cost.bound,
-        )  # fmt: skip
-    return table
-
-
-def efficiency(cost: StepCost, workers: int, alone: StepCost) -> float:
-    """Return one worker's time over the summed time of all workers, idle ones included."""
-    return alone.seconds / (workers * cost.seconds)
-
-
-def assumptions(node: NodeConfig) -> list[str]:
-    """Return the assumptions behind the seconds, one on each line."""
-    lines = [
-        "exact        windows, halos, bytes of margins and checkpoints, operations: counted as the conductor deals tiles",
-        f"measured     {CUT * 1e9:.1f} ns to cut a window's pixel out, {KEEP * 1e9:.1f} to keep a gradient's, "
-        f"{UPDATE * 1e9:.1f} to update one",
-        f"             of a thread {SEND * 1e9:.1f} ns to send a margin's pixel, {RECEIVE * 1e9:.1f} to receive one, "
-        f"{FRAME * 1e6:.0f} us for a frame",
-        f"             {3 * RESAMPLE * 1e9:.0f} ns of a thread for a pixel between octaves, or on a device "
-        f"{(PREPARE_TILE + START_TILE) * 1e3:.1f} ms for a tile",
-        f"             {CALL_WITH_PIXELS * 1e3:.1f} ms of the driver for a call at an octave change; on a two-core machine",
-        f"             {COMPILE:.0f} s to compile a kernel for an accelerator, {COMPILING_THREADS} at once, before octaves",
-        f"assumed      {REACHED:.0%} of net and store, {HOP * 1e6:.0f} us on the way; a node's blocks side by side",
-        f"             between octaves {THREADS} threads for each accelerator, in steps {2 * LANES} for margins; "
-        f"{SENT_RATE / 1e9:.0f} GB/s to it and back",
-        "not counted  starting machines, compiling for CPUs, reading a large source, pictures, filters, lost nodes",
-    ]
-    if node.known:
-        node_values = [
-            f"{field.name}={getattr(node, field.name):g}"
-            for field in fields(node)
-            if field.name != "name" and getattr(node, field.name) is not None
-        ]
-        lines.append(f"{node.name:<12} {' '.join(node_values)}")
-    return lines
-
-
-def _prices(draft: jobs.Draft, source: Source, workers: int) -> Table:
-    """Return a table of the whole render on the given node, or on each node type, with tiles that its memory allows."""
+def _price_records(draft: jobs.Draft, source: Source, workers: int) -> list[Record]:
+    """Return the whole render on the given node, or on each node type, with tiles that its memory allows."""
     config = draft.resolved.config
-    farm = f"{workers} worker{'s' * (workers != 1)}"
-    table = Table(title=f"the whole render, {farm}, {config.model.precision}", title_justify="left")
-    for heading in (
-        "node",
-        "nodes",
-        "step",
-        "steps",
-        "checkpoints",
-        "changes",
-        "compiling",
-        "time",
-        "on demand",
-        "spot",
-    ):
-        table.add_column(heading, justify="left" if heading == "node" else "right")
+    records: list[Record] = []
     for node in [config.node] if config.node.known else node_types():
         try:
             plan = draft.plan if node is config.node else jobs.draft(config, lambda *_: source, machine_of(node)).plan
-            render_cost = estimate(
-                plan, workers, node,
-                precision=config.model.precision, every=config.checkpoint.every,
-            )  # fmt: skip
+            cost = estimate(plan, workers, node, precision=config.model.precision, every=config.checkpoint.every)
         except UserError as error:
-            table.add_row(node.name, str(error).partition(":")[0])
+            records.append(price_record(node, None, str(error).partition(":")[0]))
             continue
-        table.add_row(
-            node.name, f"{render_cost.nodes:,}", _seconds(render_cost.final.seconds), duration_text(render_cost.steps),
-            duration_text(render_cost.saves), duration_text(render_cost.changes), duration_text(render_cost.compiling),
-            duration_text(render_cost.seconds),
-            _dollars(render_cost.price), _dollars(render_cost.spot_price),
-        )  # fmt: skip
-    return table
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.2g} s" if value < 1 else f"{value:,.1f} s"
-
-
-def _dollars(value: float | None) -> str:
-    return "" if value is None else f"${value:,.2f}"
+        records.append(price_record(node, cost))
+    return records

@@ -43,6 +43,7 @@ from render.job.pictures import (
     make_pictures,
     measure_colours,
     record_at_octave,
+    say_of_colours,
     style_of,
     usable_profile,
     write_target,
@@ -51,6 +52,7 @@ from render.job.print_pages import refuse_pages
 from render.job.run_directory import RunDirectory
 from render.job.run_record import RECORD, missing_record_message, read_run
 from render.job.targets import Target, refuse_unwritable, targets
+from render.job.wide_pictures import find_wide_source
 from render.source.source import find_picture
 from render.storage.url import Place, checked_url
 from render.storage.user_paths import user_path
@@ -60,7 +62,7 @@ from render.system.paths import cache_directory, file_sha256
 _PICTURE_KEYS = ("output.path", "output.format", "output.also")
 #: Keys whose values may differ from the run's when its canvas is exported again.
 ALLOWED = (
-    *_PICTURE_KEYS, "output.dpi", "output.bits", "output.compression", "output.quality",
+    *_PICTURE_KEYS, "output.dpi", "output.bits", "output.intent", "output.dither", "output.compression", "output.quality",
     "output.profile", "output.title", "output.author", "output.panels", "output.saturation", "output.contrast",
     "output.match", "output.marks", "output.iiif_id", "overwrite", "quiet", "log",
 )  # fmt: skip
@@ -99,12 +101,15 @@ def export_run(run: Place, overrides: Sequence[str], say: Say) -> list[Place]:
     refuse_pages(directory.targets, config, canvas.shape, picture_bleed(config.output) if finished else None)
     canvas_record = record if finished else _name_unfinished(directory, config, record, say)
     directory.pictures.targets, outside = _divided(directory)
-    style = style_of(config, profile, canvas_record, reference)
+    search = find_wide_source(config, profile, record["image_sha256"])
+    style = style_of(config, profile, canvas_record, reference, search.source)
     export = _Export(canvas, config, record, Copies(config, record["digest"], dict, lambda **_facts: None), say)
     if directory.targets:
         directory.home.check_exportable()
     for target, place in outside:
         export.refuse_other(target, place, style)
+    if outside or not finished:
+        say_of_colours(config, search, say)
     written: list[Place] = []
     if directory.targets and finished:
         with directory.opened(begins=False):
@@ -206,7 +211,7 @@ def picture_config(
     config = exported_config(record, overrides)
     config.output.dir = str(run)
     _refuse_unknown_profile(run, config, record, overrides)
-    _refuse_unknown_match(run, config, record, overrides)
+    refuse_unknown_match(run, config, record, overrides)
     return config, usable_profile(config), open_reference(config, record["image_sha256"], recorded=True)
 
 
@@ -274,7 +279,7 @@ def _refuse_unknown_profile(run: Place, config: Config, record: Mapping[str, Any
     )
 
 
-def _refuse_unknown_match(run: Place, config: Config, record: Mapping[str, Any], overrides: Sequence[str]) -> None:
+def refuse_unknown_match(run: Place, config: Config, record: Mapping[str, Any], overrides: Sequence[str]) -> None:
     """Raise `UserError` for a picture to match that only the record names, unless the run used it."""
     name = config.output.match
     is_requested = any(word.lstrip("+").startswith("output.match=") for word in overrides)

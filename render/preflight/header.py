@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,7 +14,8 @@ from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin
 
 from render.canvas import tiff_tags as tags
 from render.geometry.units import CM_PER_INCH, MM_PER_INCH
-from render.source.tiff import DamagedTiff, Tiff, is_tiff, read_tiff
+from render.preflight.jpeg_quality import estimate_quality
+from render.source.tiff import DamagedTiff, Tiff, is_tiff, read_integers, read_tiff
 
 _MAGIC = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
 #: Pillow's classes, because `Image.open` refuses large prints as decompression bombs. No pixel is decoded here.
@@ -26,6 +28,8 @@ _EXIF_X, _EXIF_Y, _EXIF_UNIT = 0x011A, 0x011B, 0x0128
 _ASPECT_ONLY, _NONE_BY_LIBVIPS = 1.0, MM_PER_INCH
 #: Most chunks of a WebP that are read.
 _MAX_CHUNKS = 1000
+#: Compression of a TIFF whose strips and tiles are JPEGs, and the most bytes of its tables, or of a strip's beginning.
+_JPEG_IN_TIFF, _MAX_TABLES_BYTES = 7, 64 << 10
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class Header:
     """Facts from a picture file's header.
 
     `dpi` is (horizontal, vertical), None if the file states none; `tile` is (rows, columns) px. `levels` counts the
-    picture and its smaller copies in the same file; `pages` counts the pictures that are not copies.
+    picture and its smaller copies in the same file; `pages` counts the pictures that are not copies. `interlaced` is true
+    of an interlaced PNG and of a progressive JPEG. `jpeg_quality` is estimated, 1..100, for a JPEG or a TIFF of JPEGs.
     """
 
     format: str
@@ -42,6 +47,8 @@ class Header:
     tile: tuple[int, int] | None = None
     levels: int = 1
     pages: int = 1
+    interlaced: bool = False
+    jpeg_quality: int | None = None
 
 
 def read_header(path: Path) -> Header | None:
@@ -53,25 +60,30 @@ def read_header(path: Path) -> Header | None:
         start = file.read(16)
         if is_tiff(start):
             try:
-                return _tiff(read_tiff(file))
+                tiff = read_tiff(file)
+                return replace(_tiff(tiff), jpeg_quality=_quality_in_tiff(file, tiff))
             except DamagedTiff:
                 return None
         if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
             return _webp(file)
-    for magic, form in _MAGIC.items():
-        if start.startswith(magic):
-            return Header(form, "deflate" if form == "PNG" else "JPEG", _dpi(path, form))
+        for magic, form in _MAGIC.items():
+            if start.startswith(magic):
+                file.seek(0)
+                quality = estimate_quality(file) if form == "JPEG" else None
+                return replace(_plain(path, form), jpeg_quality=quality)
     return None
 
 
-def _dpi(path: Path, form: str) -> tuple[float, float] | None:
-    """Return the resolution that a PNG or JPEG states in pHYs, JFIF or EXIF."""
+def _plain(path: Path, form: str) -> Header:
+    """Return the header of a PNG or JPEG, with the resolution that it states in pHYs, JFIF or EXIF."""
+    header = Header(form, "deflate" if form == "PNG" else "JPEG", None)
     try:
         with _READERS[form](path) as picture:
+            header = replace(header, interlaced=bool(picture.info.get("interlace") or picture.info.get("progressive")))
             stated = picture.info.get("dpi")
-            return _valid_dpi(stated) if stated is not None else _exif_dpi(picture.getexif())
+            return replace(header, dpi=_valid_dpi(stated) if stated is not None else _exif_dpi(picture.getexif()))
     except (OSError, SyntaxError, ValueError, struct.error):
-        return None
+        return header
 
 
 def _exif_dpi(exif: Image.Exif) -> tuple[float, float] | None:
@@ -131,3 +143,28 @@ def _tiff(tiff: Tiff) -> Header:
         1 + copies + sum(directory.is_reduced for directory in first.children),
         len(tiff.directories) - copies,
     )
+
+
+def _quality_in_tiff(file: IO[bytes], tiff: Tiff) -> int | None:
+    """Return the quality of the JPEGs in a TIFF: from the tables that they share, or from the first of them."""
+    first = tiff.first
+    if first.integer(tags.COMPRESSION, 1) != _JPEG_IN_TIFF:
+        return None
+    tables = first.values.get(tags.JPEG_TABLES)
+    if isinstance(tables, bytes) and (quality := estimate_quality(io.BytesIO(tables))) is not None:
+        return quality
+    try:
+        offset = _first_offset(file, tiff)
+    except DamagedTiff:
+        return None
+    file.seek(offset)
+    return estimate_quality(io.BytesIO(file.read(_MAX_TABLES_BYTES)))
+
+
+def _first_offset(file: IO[bytes], tiff: Tiff) -> int:
+    """Return where the tables that strips or tiles share begin, or else the first of these, bytes."""
+    first = tiff.first
+    if tags.JPEG_TABLES in first.deferred:
+        return min(first.deferred[tags.JPEG_TABLES][2], tiff.size)
+    offsets = read_integers(file, tiff, first, tags.TILE_OFFSETS if first.tile else tags.STRIP_OFFSETS)
+    return min(int(offsets[0]), tiff.size) if len(offsets) else tiff.size

@@ -5,9 +5,8 @@ libvips reads the file once, strip by strip, so that memory does not grow with i
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,18 @@ from numpy.typing import NDArray
 from PIL import ImageCms
 
 from render.errors import UserError
-from render.export.metadata import read_settings
+from render.export.metadata import read_settings, srgb_profile
 from render.export.print_layout import PrintLayout
 from render.geometry.geometry import whole
+from render.preflight.detail import DetailMeter
+from render.preflight.facts import Clipping, Report
 from render.preflight.header import Header, read_header
-from render.preflight.print_report import Clipping, Report
+from render.preflight.icc import PICTURE_CLASSES, IccFacts, read_icc
+from render.preflight.ink import InkMeter, separation
+from render.preflight.order import Order
+from render.preflight.samples import Sampler
 from render.preflight.seams import MIN_TILE_PX, SeamMeter
+from render.preflight.tones import ToneMeter
 from render.source.decoding import tiles_checked
 from render.source.loaders import identify
 from render.source.picture_info import PictureInfo, open_file
@@ -31,7 +36,10 @@ from render.source.picture_info import PictureInfo, open_file
 #: Smallest strip, bytes. glibc returns pieces of more than 32 MB (its largest M_MMAP_THRESHOLD) to the system when they
 #: are freed; smaller ones left holes in the heap, in some runs as large as the picture.
 _MIN_STRIP_BYTES = 40_000_000
+#: Sampled columns that are measured at once.
+_COLUMN_BATCH = 32
 _WHITE = {"uchar": 255, "ushort": 65535}
+_DTYPE = {"uchar": np.uint8, "ushort": np.uint16}
 _COLOURS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("cyan", "magenta", "yellow", "black")}
 
 
@@ -39,13 +47,15 @@ _COLOURS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("cyan", "magenta", "y
 class Request:
     """File to check.
 
-    `tile`, (rows, columns) px, or a run's `record` tell the tile borders if the file does not.
+    `tile`, (rows, columns) px, or a run's `record` tell the tile borders if the file does not. `order` has the limits that
+    it must keep.
     """
 
     file: Path
     tile: tuple[int, int] | None = None
     record: Mapping[str, Any] | None = None
     as_json: bool = False
+    order: Order | None = None
 
 
 def inspect(request: Request) -> Report:
@@ -57,9 +67,10 @@ def inspect(request: Request) -> Report:
         picture, facts, colours = _open(path)
         shape = picture.height, picture.width
         layout, note = _layout(request, settings, shape)
-        white = _WHITE[picture.format]
-        meter = SeamMeter(shape, *layout.tile_borders(shape), white=white)
-        clipped = _measure(picture, colours, white, meter)
+        icc = read_icc(_field(picture, "icc-profile-data"))
+        meters = _Meters(picture, colours, layout, _ink_meter(picture, colours, icc, request.order))
+        meters.read()
+        tones = meters.tones.result()
     except pyvips.Error as error:
         raise _damaged(path, error) from None
     blocks = layout.block_borders(shape)
@@ -68,20 +79,25 @@ def inspect(request: Request) -> Report:
         file_bytes=path.stat().st_size,
         header=header,
         shape=shape,
-        bits=8 if white == 255 else 16,
+        bits=8 if meters.white == 255 else 16,
         colour="CMYK" if len(colours) == 4 else "RGB" if len(colours) == 3 else "grey",
         transparent=facts.channels.alpha is not None,
         turned=_field(picture, "orientation") not in (None, 1),
-        profile=_profile(picture),
+        profile=None if icc is None else icc.name,
         has_profile=_field(picture, "icc-profile-data") is not None,
         layout=layout,
-        clipped=clipped,
-        seams=meter.result(),
-        block_seams=meter.result(*blocks) if blocks[0] or blocks[1] else None,
+        clipped=meters.clipped,
+        seams=meters.seams.result(),
+        block_seams=meters.seams.result(*blocks) if blocks[0] or blocks[1] else None,
         seams_note=note,
         space=None if facts.space is None else facts.space.name,
         extra_channels=picture.bands - len(colours) - (facts.channels.alpha is not None),
         exact=_exact(settings or (request.record or {}).get("config", {})),
+        icc=icc,
+        ink=None if meters.ink is None else meters.ink.result(),
+        tones=tones,
+        detail=meters.detail.result(tones.levels),
+        order=request.order,
     )
 
 
@@ -97,19 +113,61 @@ def _open(path: Path) -> tuple[pyvips.Image, PictureInfo, tuple[str, ...]]:
     return picture, facts, colours
 
 
-def _measure(picture: pyvips.Image, colours: Sequence[str], white: int, meter: SeamMeter) -> tuple[Clipping, ...]:
-    """Read the picture once: feed the seam meter, and return the clipped shares by colour."""
-    low, high = np.zeros(len(colours), np.int64), np.zeros(len(colours), np.int64)
-    with tiles_checked(picture):
-        for strip in _strips(picture, len(colours)):
-            # Channel by channel: twenty times as fast as one call along axes.
-            low += [np.count_nonzero(strip[..., channel] == 0) for channel in range(len(colours))]
-            high += [np.count_nonzero(strip[..., channel] == white) for channel in range(len(colours))]
-            meter.add(strip)
-    area = picture.height * picture.width
-    return tuple(
-        Clipping(name, int(low[channel]) / area, int(high[channel]) / area) for channel, name in enumerate(colours)
-    )
+class _Meters:
+    """All that is measured while a picture is read once, strip by strip."""
+
+    def __init__(self, picture: pyvips.Image, colours: Sequence[str], layout: PrintLayout, ink: InkMeter | None) -> None:
+        self._picture, self._colours, self.ink = picture, colours, ink
+        shape = picture.height, picture.width
+        self.white = _WHITE[picture.format]
+        self.seams = SeamMeter(shape, *layout.tile_borders(shape), white=self.white)
+        self.tones = ToneMeter(len(colours), self.white)
+        self.detail = DetailMeter(shape, self.white)
+        self._sampler = Sampler(shape, len(colours), _DTYPE[picture.format])
+        self._low, self._high = np.zeros(len(colours), np.int64), np.zeros(len(colours), np.int64)
+
+    def read(self) -> None:
+        """Read the picture. Raise `pyvips.Error` if it is damaged."""
+        with tiles_checked(self._picture):
+            for strip in _strips(self._picture, len(self._colours)):
+                # Channel by channel: twenty times as fast as one call along axes.
+                channels = range(len(self._colours))
+                self._low += [np.count_nonzero(strip[..., channel] == 0) for channel in channels]
+                self._high += [np.count_nonzero(strip[..., channel] == self.white) for channel in channels]
+                self.seams.add(strip)
+                if self.ink is not None:
+                    self.ink.add(strip)
+                self._add_lines(self._sampler.rows(strip), axis=1)
+        columns = self._sampler.columns
+        for first in range(0, len(columns), _COLUMN_BATCH):
+            self._add_lines(columns[first : first + _COLUMN_BATCH], axis=0)
+
+    def _add_lines(self, lines: NDArray[Any], axis: int) -> None:
+        self.tones.add(lines, axis)
+        self.detail.add(lines, axis)
+
+    @property
+    def clipped(self) -> tuple[Clipping, ...]:
+        """The clipped shares by colour."""
+        area = self._picture.height * self._picture.width
+        return tuple(
+            Clipping(name, int(self._low[channel]) / area, int(self._high[channel]) / area)
+            for channel, name in enumerate(self._colours)
+        )
+
+
+def _ink_meter(picture: pyvips.Image, colours: Sequence[str], icc: IccFacts | None, order: Order | None) -> InkMeter | None:
+    """Return a meter of the ink of CMYK pixels, or of those that the ordered press makes of others; None without either."""
+    if len(colours) == 4:
+        return InkMeter()
+    if order is None or order.profile is None:
+        return None
+    is_usable = len(colours) == 3 and icc is not None and icc.space == "RGB" and icc.device_class in PICTURE_CLASSES
+    source = _field(picture, "icc-profile-data") if is_usable and icc is not None and icc.name else srgb_profile()
+    for profile in (source, srgb_profile()):
+        with suppress(ImageCms.PyCMSError):
+            return InkMeter(separation(profile, order.profile.icc))
+    raise UserError("spec.profile cannot be converted to: name the profile of a press, with tables for both directions")
 
 
 @contextmanager
@@ -176,23 +234,11 @@ def _exact(settings: Mapping[str, Any]) -> bool | None:
 def _strips(picture: pyvips.Image, channels: int) -> Iterator[NDArray[Any]]:
     """Yield the picture from the top in strips: (rows, columns, channels), without transparency."""
     region = pyvips.Region.new(picture)
-    dtype = np.uint8 if picture.format == "uchar" else np.uint16
+    dtype: Any = _DTYPE[picture.format]
     rows = max(1, -(-_MIN_STRIP_BYTES // (picture.width * picture.bands * np.dtype(dtype).itemsize)))
     for rect in whole(picture.height, picture.width).bands(rows * picture.width):
         fetched = region.fetch(0, rect.rows.start, picture.width, rect.rows.size)
         yield np.frombuffer(fetched, dtype).reshape(*rect.shape, picture.bands)[..., :channels]
-
-
-def _profile(picture: pyvips.Image) -> str | None:
-    """Return the name of the ICC profile inside; None if there is none, or if it cannot be read."""
-    content = _field(picture, "icc-profile-data")
-    if content is None:
-        return None
-    try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(content))
-        return ImageCms.getProfileDescription(profile).strip() or "without a name"
-    except (OSError, ImageCms.PyCMSError):
-        return None
 
 
 def _field(picture: pyvips.Image, name: str) -> Any:

@@ -2,130 +2,40 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from render.export.print_layout import PrintLayout
+from render.export.profile import Profile
 from render.geometry.units import CM_PER_INCH
 from render.planning.plan import size_text
-from render.preflight.header import Header
+from render.preflight.detail import Detail
+from render.preflight.facts import Clipping, Report
+from render.preflight.faults import Fault, effective_dpi, general_faults, percent, viewing_cm
+from render.preflight.order import KEYS, Order
+from render.preflight.order_faults import order_faults
 from render.preflight.seams import Seams
 
-#: Below this resolution, dpi, people see single pixels from a usual distance.
-_MIN_DPI = 100
-#: Share of pixels at the end of a channel's range above which a warning is given.
-_MAX_CLIPPED = 0.01
-#: Smallest angle that an eye of 20/20 vision resolves: one minute of arc, in radians.
-_RESOLVED_ANGLE = math.radians(1 / 60)
+__all__ = ["Clipping", "Fault", "Report", "faults", "report_data", "report_lines", "verdict", "viewing_cm", "warnings"]
 
 
-@dataclass(frozen=True)
-class Clipping:
-    """Shares, 0..1, of pixels at the lowest and at the highest value of a channel."""
-
-    channel: str
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Report:
-    """Measured facts of a file.
-
-    `shape` is (rows, columns) px; `block_seams` are measured along block borders only.
-    """
-
-    file: str
-    file_bytes: int
-    header: Header
-    shape: tuple[int, int]
-    bits: int
-    colour: str
-    transparent: bool
-    turned: bool
-    profile: str | None
-    has_profile: bool
-    layout: PrintLayout
-    clipped: tuple[Clipping, ...]
-    seams: Seams | None
-    block_seams: Seams | None
-    seams_note: str | None
-    #: Whether the settings have exact halos; None if they do not say.
-    exact: bool | None = None
-    #: Means other than an ICC profile by which the file states its colours; it may have a profile as well.
-    space: str | None = None
-    #: Number of channels that are neither colour nor transparency.
-    extra_channels: int = 0
-
-    @property
-    def size_cm(self) -> tuple[float, float] | None:
-        """(width, height) on paper in cm, bleed included; None if no dpi is stated."""
-        if self.header.dpi is None:
-            return None
-        return self.shape[1] / self.header.dpi[0] * CM_PER_INCH, self.shape[0] / self.header.dpi[1] * CM_PER_INCH
-
-    @property
-    def dpi(self) -> float | None:
-        """The smaller of the two resolutions, dpi; None if none is stated."""
-        return None if self.header.dpi is None else min(self.header.dpi)
+def faults(report: Report) -> list[Fault]:
+    """Return the faults of a file, those by the order last; empty if all is well."""
+    return [*general_faults(report), *order_faults(report)]
 
 
 def warnings(report: Report) -> list[str]:
-    """Return the warnings, one short clause each; empty if all is well."""
-    return [*_file_warnings(report), *_pixel_warnings(report)]
-
-
-def _file_warnings(report: Report) -> Iterator[str]:
-    header = report.header
-    if report.dpi is None:
-        yield "no resolution stated: the shop cannot know its size"
-    elif report.dpi < _MIN_DPI:
-        yield f"{report.dpi:.0f} dpi is under {_MIN_DPI}: for viewing from {viewing_cm(report.dpi):.0f} cm and more"
-    if header.dpi is not None and abs(header.dpi[0] / header.dpi[1] - 1) > 0.01:
-        yield "pixels are not square: horizontal and vertical dpi differ"
-    if report.space is not None:
-        yield f"its colours are stated by {report.space}, which presses do not read: convert it to an ICC profile"
-    elif not report.has_profile:
-        yield "no ICC profile: colours are anybody's guess"
-    elif report.profile is None:
-        yield "the ICC profile cannot be read"
-    if report.transparent:
-        yield "transparent: lay it over a background"
-    if report.extra_channels:
-        yield "a channel that is neither colour nor transparency: take it out, for it may be printed as an ink"
-    if report.turned:
-        yield "turned by EXIF alone, which a press may ignore"
-    if header.pages > 1:
-        yield f"{header.pages} pages: only the first was looked at"
-
-
-def _pixel_warnings(report: Report) -> Iterator[str]:
-    shares = [(channel.channel, max(channel.low, channel.high)) for channel in report.clipped]
-    clipped = [f"{name} {100 * share:.1f} %" for name, share in shares if share > _MAX_CLIPPED]
-    # In CMYK, 0 % or 100 % of an ink is part of many normal colours, so nothing is lost there.
-    if clipped and report.colour != "CMYK":
-        yield f"clipped: {', '.join(clipped)}"
-    if report.seams is not None and report.seams.are_present:
-        # Enlarged blocks of 16 px may fall on every border: at a factor of 1.25, ten of them are 200 px.
-        exact = "it was rendered with exact halos, so these are the source's: blocks of an enlarged JPEG look so"
-        yield f"seams along the borders of tiles: {exact if report.exact else 'render with tiles.halo=exact'}"
-    elif report.block_seams is not None and report.block_seams.are_present:
-        yield "seams along the borders of blocks"
+    """Return the texts of the faults, one short clause each."""
+    return [fault.text for fault in faults(report)]
 
 
 def verdict(report: Report) -> str:
     """Return the verdict, one clause."""
-    problems = warnings(report)
+    problems = faults(report)
     if not problems:
-        return "ready to print"
-    return f"{len(problems)} thing{'s' if len(problems) > 1 else ''} to look at before it is printed"
-
-
-def viewing_cm(dpi: float) -> float:
-    """Return the distance in cm from which an eye of 20/20 vision no longer sees single pixels."""
-    return CM_PER_INCH / dpi / math.tan(_RESOLVED_ANGLE)
+        return "ready to print" if report.order is None or report.order.is_printed else "ready for screens"
+    count = f"{len(problems)} thing{'s' if len(problems) > 1 else ''}"
+    return f"not as ordered: {count} to change" if report.order else f"{count} to look at before it is printed"
 
 
 def report_lines(report: Report) -> Iterator[str]:
@@ -153,12 +63,48 @@ def report_lines(report: Report) -> Iterator[str]:
     yield f"ICC profile  {profile}"
     shares = (f"{channel.channel} {_share(channel.low)} / {_share(channel.high)}" for channel in report.clipped)
     yield f"clipped      {', '.join(shares)} (at 0 / at {2**report.bits - 1})"
+    yield from _quality_lines(report)
     yield f"seams        {_seams(report.seams, report.seams_note, layout)}"
     if report.block_seams is not None:
         yield f"block seams  {_ratio(report.block_seams)}"
+    if report.order is not None:
+        yield f"order        {_order(report.order)}"
     for warning in warnings(report):
         yield f"warning      {warning}"
     yield f"verdict      {verdict(report)}"
+
+
+def _quality_lines(report: Report) -> Iterator[str]:
+    """Yield the lines on ink and detail, as far as they were measured."""
+    if report.ink is not None:
+        separated = ", converted for the press" if report.ink.separated else ""
+        limit = None if report.order is None else report.order.tac
+        over = "" if limit is None else f", over {limit:g} % on {percent(report.ink.share_over(limit))}"
+        yield f"ink          up to {report.ink.maximum:.0f} %{over}{separated}"
+    if report.header.jpeg_quality is not None:
+        yield f"JPEG         of quality {report.header.jpeg_quality} or about"
+    if report.detail is None:
+        yield "detail       the picture is too small to measure"
+    elif report.detail.is_enlarged:
+        dpi = effective_dpi(report)
+        yield f"detail       enlarged {report.detail.factor:.1f} times{'' if dpi is None else f', shows {dpi:.0f} dpi'}"
+    else:
+        yield "detail       not enlarged"
+
+
+def _order(order: Order) -> str:
+    """Return the limits of an order, in its keys."""
+    limits = {key: getattr(order, key) for key in KEYS if getattr(order, key) not in (None, ())}
+    words = [f"{key}={_limit(value)}" for key, value in limits.items()]
+    return f"{order.spec or 'as said'}: {' '.join(words) or 'no limits'}"
+
+
+def _limit(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else "CMYK" if isinstance(value, Profile) else str(value)
 
 
 def report_data(report: Report) -> dict[str, Any]:
@@ -185,12 +131,49 @@ def report_data(report: Report) -> dict[str, Any]:
         "bits": report.bits,
         "profile": report.profile,
         "clipped": {channel.channel: {"least": channel.low, "greatest": channel.high} for channel in report.clipped},
+        "ink": _plain_ink(report),
+        "jpeg_quality": header.jpeg_quality,
+        "interlaced": header.interlaced,
+        "detail": None if report.detail is None else _plain_detail(report, report.detail),
+        "tones": _plain_tones(report),
         "seams": _plain_seams(report.seams),
         "block_seams": _plain_seams(report.block_seams),
         "seams_note": report.seams_note,
+        "order": None if report.order is None else _order_data(report.order) | {"met": not faults(report)},
+        "faults": [fault._asdict() for fault in faults(report)],
         "warnings": warnings(report),
         "verdict": verdict(report),
     }
+
+
+def _order_data(order: Order) -> dict[str, Any]:
+    limits = {key: getattr(order, key) for key in KEYS}
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in limits.items()}
+    return plain | {"spec": order.spec, "profile": None if order.profile is None else order.profile.sha256}
+
+
+def _plain_ink(report: Report) -> dict[str, Any] | None:
+    ink = report.ink
+    if ink is None:
+        return None
+    limit = None if report.order is None else report.order.tac
+    over = None if limit is None else ink.share_over(limit)
+    return {"maximum": ink.maximum, "over_tac": over, "mixed_black": ink.mixed_black, "converted": ink.separated}
+
+
+def _plain_detail(report: Report, detail: Detail) -> dict[str, Any]:
+    factor = detail.factor if detail.is_enlarged else 1.0
+    return {
+        "enlarged": factor,
+        "repeated": detail.repeated,
+        "effective_dpi": effective_dpi(report),
+        "blocking": detail.blocking.ratio,
+    }
+
+
+def _plain_tones(report: Report) -> dict[str, Any] | None:
+    tones = report.tones
+    return None if tones is None else {"levels": tones.levels, "banded": tones.banded, "band_step": tones.band_step}
 
 
 def _plain_seams(seams: Seams | None) -> dict[str, Any] | None:

@@ -27,6 +27,7 @@ from render.networks.labels import ClassName, class_names, find_class
 from render.probe.sight import sight_line, sight_table, view
 from render.storage.records import fits
 from render.system import interrupts
+from render.terminal.document import print_table
 
 #: Key of the answer in `run.json`.
 RECORD = "probe"
@@ -124,5 +125,5 @@ def _scores(job: jobs.Job, views: Sequence[Pixels]) -> list[NDArray[np.float32]]
 def _print(record: Mapping[str, Any], config: Config) -> None:
     if config.quiet:
         return
-    report.print_table(sight_table(record, config.model.name))
+    print_table(sight_table(record, config.model.name))
     say(sight_line(record), quiet=False)

@@ -6,15 +6,22 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from render.dreaming.resample import Pixels, ReadPixels, resample
 from render.geometry.geometry import whole
+from render.terminal.document import Column, Table
 
 #: Side of the squares that are resampled one at a time, px. On a gigapixel canvas one of them reads 200 MB.
 _PART_PX = 32
 #: Smallest probability that is printed as a number.
 _MIN_PROBABILITY = 0.0005
+_COLUMNS = (
+    Column("", lambda guesses: str(guesses["number"]), is_number=True),
+    Column("before", lambda guesses: guesses["before"]["name"]),
+    Column("", lambda guesses: _percent(guesses["before"]["probability"]), is_number=True),
+    Column("after", lambda guesses: guesses["after"]["name"]),
+    Column("", lambda guesses: _percent(guesses["after"]["probability"]), is_number=True),
+)
 
 
 def view(read: ReadPixels, shape: tuple[int, int], side: int) -> Pixels:
@@ -38,15 +45,11 @@ def view(read: ReadPixels, shape: tuple[int, int], side: int) -> Pixels:
 
 def sight_table(record: Mapping[str, Any], model: str) -> Table:
     """Return the table of the classes before and after, from a record of `class_probe.answer`."""
-    table = Table(title=f"what {model} sees", title_justify="left")
-    table.add_column("", justify="right")
-    for moment in ("before", "after"):
-        table.add_column(moment)
-        table.add_column("", justify="right")
-    for number, pair in enumerate(zip(record["before"]["top"], record["after"]["top"], strict=False)):
-        cells = [cell for guess in pair for cell in (guess["name"], _percent(guess["probability"]))]
-        table.add_row(str(number + 1), *cells)
-    return table
+    records = [
+        {"number": number, "before": before, "after": after}
+        for number, (before, after) in enumerate(zip(record["before"]["top"], record["after"]["top"], strict=False), 1)
+    ]
+    return Table(f"what {model} sees", _COLUMNS, records)
 
 
 def sight_line(record: Mapping[str, Any]) -> str:

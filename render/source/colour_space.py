@@ -23,6 +23,8 @@ Chromaticities = tuple[float, ...]
 LUMA_WEIGHTS = (0.2126, 0.7152, 0.0722)
 
 _D65 = (0.3127, 0.3290)
+#: X, Y, Z of the white of ICC's profile connection space, D50 (ICC.1:2022, 6.3.4.3).
+PCS_WHITE = (0.9642, 1.0, 0.8249)
 SRGB: Chromaticities = (*_D65, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
 ADOBE: Chromaticities = (*_D65, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
 #: Adobe RGB (1998), 4.3.1.2.
@@ -86,7 +88,7 @@ class ColourSpace:
         """Matrix (3, 3) from this space's linear R,G,B to sRGB's; None if the primaries are sRGB's."""
         if same_chromaticities(self.chromaticities, SRGB):
             return None
-        return np.linalg.inv(_to_d65(SRGB)) @ _to_d65(self.chromaticities)
+        return np.linalg.inv(matrix_to_xyz(SRGB)) @ matrix_to_xyz(self.chromaticities)
 
 
 def same_chromaticities(first: Sequence[float], second: Sequence[float]) -> bool:
@@ -115,6 +117,13 @@ def table_curve(table: Sequence[float] | NDArray[np.float64]) -> Curve:
     """Return the curve that interpolates in a table of light, 0..1, for evenly spaced values."""
     entries = np.asarray(table, np.float64)
     return lambda values: np.interp(values * (len(entries) - 1), np.arange(len(entries)), entries)
+
+
+def extended_light(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the linear light of extended sRGB values, 0..1 and beyond: the curve, continued with the sign of values."""
+    sizes = np.abs(values)
+    light = np.where(sizes <= 0.04045, sizes / np.float32(12.92), ((sizes + np.float32(0.055)) / np.float32(1.055)) ** 2.4)
+    return np.copysign(light, values).astype(np.float32, copy=False)
 
 
 def srgb_curve(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -182,9 +191,15 @@ def _xyz(chromaticities: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(columns / pairs[0, 1] if len(pairs) == 1 else columns, np.float64)
 
 
-def _to_d65(chromaticities: Chromaticities) -> NDArray[np.float64]:
-    """Return the matrix (3, 3) from linear R,G,B to X, Y, Z, adapted to a white of D65."""
+def matrix_to_xyz(chromaticities: Chromaticities, adapted_white: Sequence[float] | None = None) -> NDArray[np.float64]:
+    """Return the matrix (3, 3) from linear R,G,B to X, Y, Z, adapted to another white.
+
+    Args:
+        chromaticities: x, y of white, red, green and blue.
+        adapted_white: X, Y, Z of that white; None for D65.
+    """
     numbers = np.asarray(chromaticities, np.float64)
     to_xyz = _xyz(numbers[2:]) * _primary_amounts(numbers)
-    white, d65 = _BRADFORD @ _xyz(numbers[:2])[:, 0], _BRADFORD @ _xyz(np.array(_D65))[:, 0]
-    return np.asarray(np.linalg.inv(_BRADFORD) @ np.diag(d65 / white) @ _BRADFORD @ to_xyz, np.float64)
+    target = _xyz(np.array(_D65))[:, 0] if adapted_white is None else np.asarray(adapted_white, np.float64)
+    white, adapted = _BRADFORD @ _xyz(numbers[:2])[:, 0], _BRADFORD @ target
+    return np.asarray(np.linalg.inv(_BRADFORD) @ np.diag(adapted / white) @ _BRADFORD @ to_xyz, np.float64)

@@ -9,19 +9,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from render.dreaming.resample import Pixels, Samples, resample_window
+from render.dreaming.resample import Pixels, ReadPixels, Samples, resample_window
 from render.errors import UserError
 from render.geometry.geometry import Interval, Rect
 from render.geometry.source_window import SourceWindow
 from render.source.extension import extend_reader
 from render.source.levels import Level, OnProgress, level_bytes, write_level
 from render.source.orientation import ORIENTATIONS, Orientation
-from render.source.sampling import upright_samplings
-from render.source.streaming import open_shrunk
+from render.source.sampling import Sampling, upright_samplings
+from render.source.streaming import ShrunkPicture, open_shrunk
 from render.storage.opening import open_storage
 from render.storage.url import Place, joined
 from render.system.paths import file_sha256
@@ -81,7 +81,7 @@ class PyramidSource:
         """Return the state to be pickled, without open levels."""
         return {**self.__dict__, "_opened": {}}
 
-    def laid_out(self, window: SourceWindow | None, directory: Place) -> PyramidSource:
+    def laid_out(self, window: SourceWindow | None, directory: Place) -> Self:
         """Return the photo as the canvas shows it, with its levels in `directory`."""
         return replace(self, window=window, directory=directory, _opened={})
 
@@ -126,7 +126,7 @@ class PyramidSource:
         self._opened.pop(shrink, None)
         write_level(
             path,
-            open_shrunk(self.path, self.background, shrink),
+            self._shrunk(shrink),
             identity,
             lambda share: on_progress(f"reading {self.path.name} at {size}: {share}"),
         )
@@ -150,11 +150,19 @@ class PyramidSource:
 
     def samples(self, shape: tuple[int, int]) -> Samples:
         """Return the samples that `at` resamples: those of the octave's level."""
+        read, rows, columns, window = self.stored_samples(shape)
+        return Samples(extend_reader(read, rows, columns, window, self.background), window)
+
+    def stored_samples(self, shape: tuple[int, int]) -> tuple[ReadPixels, Sampling, Sampling, SourceWindow]:
+        """Return a reader of the octave's level, upright, the samplings of its rows and columns, and the window in them."""
         level, steps = self._level(self.shrink_for(shape)), self._steps
         rows, columns = upright_samplings(self.stored_shape, level.shape, level.factors, steps)
         window = SourceWindow(rows.to_samples(self._window.rows), columns.to_samples(self._window.columns))
-        read = extend_reader(lambda part: _read_upright(level, steps, part), rows, columns, window, self.background)
-        return Samples(read, window)
+        return lambda part: _read_upright(level, steps, part), rows, columns, window
+
+    def _shrunk(self, shrink: int) -> ShrunkPicture:
+        """Return the file to be decoded, `shrink` times smaller."""
+        return open_shrunk(self.path, self.background, shrink)
 
     def _level(self, shrink: int) -> Level:
         """Return an open level; raise `UserError` if it is missing or of another picture."""

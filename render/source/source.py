@@ -17,7 +17,7 @@ from render.errors import UserError
 from render.geometry.geometry import Rect
 from render.geometry.source_window import SourceWindow
 from render.source.levels import OnProgress
-from render.source.orientation import read_orientation
+from render.source.orientation import ORIENTATIONS, read_orientation
 from render.source.photo import PhotoSource, open_picture, read_photo
 from render.source.pyramid import PyramidSource
 from render.storage.url import Place, checked_url
@@ -146,6 +146,13 @@ def open_source(image: str, seed: int, source_config: SourceConfig) -> Source:
     if picture.width * picture.height <= MAX_IN_MEMORY_PX:
         return PhotoSource(read_photo(path, source_config), digest, background)
     return PyramidSource(path.absolute(), digest, (picture.height, picture.width), read_orientation(picture), background)
+
+
+def open_source_size(path: Path, source_config: SourceConfig) -> tuple[int, int]:
+    """Return (height, width) px, upright, of a picture file by its header; raise `UserError` if it is none."""
+    picture, _ = open_picture(path, source_config)
+    size = (picture.height, picture.width)
+    return size[::-1] if ORIENTATIONS[read_orientation(picture) - 1].transposed else size
 
 
 def find_picture(image: str, choices: str) -> tuple[Path, str]:

@@ -11,7 +11,7 @@ holds everything while it decodes (3 to 9 bytes a pixel, measured).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,13 +65,18 @@ class ShrunkPicture:
             raise damaged_picture(self.path, error) from None
 
 
-def open_shrunk(path: Path, background: Sequence[int], shrink: int) -> ShrunkPicture:
+#: Converts a picture with these properties, over a background, to levels of 0..255: `to_srgb` is one.
+Conversion = Callable[[pyvips.Image, PictureInfo, Sequence[int]], pyvips.Image]
+
+
+def open_shrunk(path: Path, background: Sequence[int], shrink: int, conversion: Conversion = to_srgb) -> ShrunkPicture:
     """Open a picture to be decoded `shrink` times smaller.
 
     Args:
         path: File of the picture.
         background: R,G,B, 0..255, laid under transparent pixels.
         shrink: A power of two.
+        conversion: Converts the decoded picture.
 
     Raises:
         UserError: the file is no longer a valid picture.
@@ -84,7 +89,7 @@ def open_shrunk(path: Path, background: Sequence[int], shrink: int) -> ShrunkPic
         if "scale" in options:
             # The decoder rounds the picture's size to whole pixels.
             factors = picture.height / shrunk.height, picture.width / shrunk.width
-        image = (to_srgb(shrunk, info, background) * float(UINT16_PER_LEVEL)).rint().cast("ushort")
+        image = (conversion(shrunk, info, background) * float(UINT16_PER_LEVEL)).rint().cast("ushort")
         mean_factor = shrink // decoder_factor
         if mean_factor > 1:
             image = image.shrink(mean_factor, mean_factor, ceil=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,12 +16,13 @@ from render.job.run_record import missing_record_message, read_record, read_run
 from render.storage.locking import is_locked
 from render.storage.url import Place
 from render.sweeps.monitor.board import Board
+from render.sweeps.monitor.board_report import add_failures, board_document
 from render.sweeps.monitor.event_log import EVENTS, Event
-from render.sweeps.monitor.screen import Screen, board_view, failure_lines, update_progress
+from render.sweeps.monitor.screen import Screen, update_progress
 from render.sweeps.monitor.sweep_record import SWEEP, command_events, listed_points, read_sweep
-from render.sweeps.run_status import run_lines
+from render.sweeps.run_status import run_document, run_summary
 from render.system import interrupts
-from render.terminal.console import PatientConsole, plain_console
+from render.terminal.console import PatientConsole
 from render.terminal.text import one_line
 
 #: Seconds between two reads of a directory on disk, and in an object store.
@@ -29,12 +31,13 @@ _POLL_S, _POLL_STORE_S = 0.5, 10.0
 _LINE_EVERY_S = 15.0
 
 
-def print_status(place: Place, *, watch: bool) -> int:
+def print_status(place: Place, *, watch: bool, as_json: bool = False) -> int:
     """Print the state of a sweep or a run.
 
     Args:
         place: The directory of a sweep or a run, or the URL of a run in an object store.
-        watch: Print it repeatedly until the sweep or run ends.
+        watch: Show it until the sweep or run ends, and print it then. With `as_json` it is shown on standard error.
+        as_json: Print JSON for programs.
 
     Returns:
         The exit code: 0, or 1 if a point or the run failed or its process is gone.
@@ -45,18 +48,18 @@ def print_status(place: Place, *, watch: bool) -> int:
     if not isinstance(place, Path):
         reading = read_run(place)
         if reading.record:
-            return _run_status(place, watch, plain_console())
+            return _run_status(place, _watch_console(as_json) if watch else None, as_json=as_json)
         raise UserError(missing_record_message(place, reading))
     if not place.is_dir():
         raise UserError(f"run={place}: there is no such directory")
-    console = plain_console()
+    console = _watch_console(as_json) if watch else None
     if watch:
         interrupts.hold()
     if read_sweep(place):
-        return _sweep_status(place, watch, console)
+        return _sweep_status(place, console, as_json=as_json)
     reading = read_run(place)
     if reading.record:
-        return _run_status(place, watch, console)
+        return _run_status(place, console, as_json=as_json)
     if reading.damage:
         raise UserError(missing_record_message(place, reading))
     if (place / SWEEP).exists():
@@ -69,8 +72,9 @@ def is_gone(directory: Place, record: Mapping[str, Any]) -> bool:
     return record.get("status") == "running" and not is_locked(directory)
 
 
-def _sweep_status(directory: Path, watch: bool, console: PatientConsole) -> int:
-    if watch:
+def _sweep_status(directory: Path, console: PatientConsole | None, *, as_json: bool) -> int:
+    """Print the state of a sweep, after it was watched on the console if there is one."""
+    if console is not None:
         _watch_sweep(directory, console)
     sweep = _settled(directory, read_sweep)
     board = Board.of(directory)
@@ -78,13 +82,14 @@ def _sweep_status(directory: Path, watch: bool, console: PatientConsole) -> int:
     if gone:
         board.apply(Event("ended", board.latest, None, {"status": "broken off"}))
     update_progress(board, directory)
-    console.print(board_view(board, str(directory), time.time(), console.width))
+    document = board_document(board, str(directory), time.time())
+    document.values(pid=sweep.get("pid"), is_gone=gone, command=_command(sweep) or None)
     if gone:
-        console.write_line(f"the process that ran it (pid {sweep.get('pid', 'unknown')}) is gone: {_again(sweep)}")
+        document.sentence(f"the process that ran it (pid {sweep.get('pid', 'unknown')}) is gone: {_again(sweep)}")
     elif board.ended and board.counts.waiting + board.counts.failed:
-        console.write_line(_again(sweep))
-    for line in failure_lines(board):
-        console.write_line(line)
+        document.sentence(_again(sweep))
+    add_failures(document, board)
+    document.print(as_json=as_json)
     return 1 if gone or board.counts.failed or board.status in ("failed", "stopped") else 0
 
 
@@ -113,13 +118,13 @@ def _watch_sweep(directory: Path, console: PatientConsole) -> None:
         screen.close()
 
 
-def _run_status(directory: Place, watch: bool, console: PatientConsole) -> int:
+def _run_status(directory: Place, console: PatientConsole | None, *, as_json: bool) -> int:
+    """Print the state of a run, after it was watched on the console if there is one."""
     record = _settled(directory, read_record)
-    if watch:
+    if console is not None:
         record = _watch_run(directory, record, console)
     gone = is_gone(directory, record)
-    for line in run_lines(directory, record, gone=gone):
-        console.write_line(line)
+    run_document(directory, record, gone=gone).print(as_json=as_json)
     return 1 if gone or record.get("status") == "failed" else 0
 
 
@@ -129,7 +134,7 @@ def _watch_run(directory: Place, record: dict[str, Any], console: PatientConsole
     try:
         with console.status("") as status:
             while record.get("status") == "running" and not is_gone(directory, record):
-                summary = next(iter(run_lines(directory, record, gone=False)))
+                summary = run_summary(directory, record, gone=False)
                 status.update(Text(one_line(summary)))
                 if not console.is_terminal and time.monotonic() - last_line_time > _LINE_EVERY_S:
                     last_line_time = time.monotonic()
@@ -158,6 +163,16 @@ def _stamp(directory: Path) -> tuple[object, ...]:
 
 def _again(sweep: Mapping[str, Any]) -> str:
     """Return a sentence about the command that resumes a sweep."""
-    command = sweep.get("command") or ""
-    text = command if isinstance(command, str) else shlex.join(map(str, command))
+    text = _command(sweep)
     return f"the same command goes on with it: {text}" if text else "the same command goes on with it"
+
+
+def _command(sweep: Mapping[str, Any]) -> str:
+    """Return the command that made a sweep; empty if it is not recorded."""
+    command = sweep.get("command") or ""
+    return command if isinstance(command, str) else shlex.join(map(str, command))
+
+
+def _watch_console(as_json: bool) -> PatientConsole:
+    """Return the console on which a sweep or run is watched: standard output belongs to the document in JSON."""
+    return PatientConsole(file=sys.stderr if as_json else sys.stdout, soft_wrap=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
-
-from rich.table import Table
 
 from render.config.schema import FarmConfig
 from render.errors import UserError
@@ -19,12 +17,17 @@ from render.sweeps.rendering.drafting import DraftedPoint, RefusedPoint, draft_p
 from render.sweeps.rendering.point_kinds import point_job
 from render.sweeps.rendering.source_cache import SourceCache
 from render.sweeps.sweep_directory import sweep_path
-from render.terminal.console import plain_console
+from render.terminal.document import Column, Document, Table
 
 #: Largest number of points in the sample.
 _MAX_SAMPLE_POINTS = 12
-#: Largest number of values of an axis, and of refused points, that are listed.
+#: Largest number of values of an axis, and of refused points, that are listed for people.
 _MAX_LISTED = 12
+_AXIS_COLUMNS = (
+    Column("axis", lambda axis: axis["key"]),
+    Column("values", lambda axis: _listed(axis["values"])),
+    Column("of them", lambda axis: f"{len(axis['values']):,}", is_number=True),
+)
 
 
 @dataclass(frozen=True)
@@ -47,44 +50,56 @@ class SweepEstimate:
         disk_text = f"{size_text(round(self.disk_bytes))} of disk"
         if self.seconds is None:
             return f"{disk_text}; nothing is dreamed"
-        rate = f" at {self.megapixels / self.seconds:.2f} Mpx/s" if self.seconds else ""
-        return f"about {duration_text(self.seconds)}{rate} as this machine does them, and {disk_text}"
+        rate = "" if self.rate is None else f" at {self.rate:.2f} Mpx/s"
+        return f"about {duration_text(self.seconds, tenths=True)}{rate} as this machine does them, and {disk_text}"
+
+    @property
+    def rate(self) -> float | None:
+        """Window megapixels a second; None if there is nothing to dream."""
+        return self.megapixels / self.seconds if self.seconds else None
 
 
-def print_sweep_plan(root: str, words: Sequence[str]) -> None:
-    """Print the axes of a sweep, the points that cannot be rendered, and the total cost.
+def sweep_plan(root: str, words: Sequence[str]) -> Document:
+    """Return the axes of a sweep, the points that cannot be rendered, and the total cost.
 
     Nothing is written.
     """
     definition = define_sweep(root, words)
-    console, total, limit = plain_console(), point_count(definition), definition.config.sweep.max
-    table = Table(title=f"{definition.config.name}: {total:,} points", title_justify="left")
-    for heading in ("axis", "values", "of them"):
-        table.add_column(heading, justify="right" if heading == "of them" else "left", overflow="fold")
-    for axis in definition.axes:
-        table.add_row(axis.key, _listed([value.label for value in axis.values]), f"{len(axis.values):,}")
-    console.print(table)
-    for note in definition.lineage.notes if definition.lineage else ():
-        console.write_line(f"note         {note}")
-    for line in (
-        _point_lines(definition) if total <= limit else [f"maximum      sweep.max={limit:,}: raise it to render them"]
-    ):
-        console.write_line(line)
-    console.write_line(f"takes        {estimate_sweep(definition)}")
+    total, limit = point_count(definition), definition.config.sweep.max
+    document = Document("sweep-plan")
+    document.values(name=definition.config.name, points=total, directory=str(sweep_path(definition)))
+    axes = [{"key": axis.key, "values": [value.label for value in axis.values]} for axis in definition.axes]
+    document.table(Table(f"{definition.config.name}: {total:,} points", _AXIS_COLUMNS, axes), key="axes")
+    notes = list(definition.lineage.notes) if definition.lineage else []
+    for note in notes:
+        document.fact("note", note)
+    document.values(notes=notes, max_points=limit)
+    if total <= limit:
+        _add_points(document, definition)
+    else:
+        document.fact("maximum", f"sweep.max={limit:,}: raise it to render them", kernels=None, done=None, impossible=None)
+    estimate = estimate_sweep(definition)
+    document.fact(
+        "takes", str(estimate), seconds=estimate.seconds, disk_bytes=round(estimate.disk_bytes),
+        megapixels=estimate.megapixels, megapixels_per_second=estimate.rate,
+    )  # fmt: skip
+    return document
 
 
-def _point_lines(definition: SweepDefinition) -> Iterator[str]:
-    """Yield lines about kernels, points that are done, and points that cannot be rendered."""
+def _add_points(document: Document, definition: SweepDefinition) -> None:
+    """Add kernels, points that are done, and points that cannot be rendered."""
     directory = sweep_path(definition)
     points = list(draft_points(definition, expand(definition), directory))
     drafted = [point for point in points if isinstance(point, DraftedPoint)]
     refused = [point for point in points if isinstance(point, RefusedPoint)]
-    yield f"kernels      {len(kernels_of(drafted))} to compile"
-    yield f"done         {sum(point.is_done for point in drafted)} of them in {directory}"
+    kernels, done = len(kernels_of(drafted)), sum(point.is_done for point in drafted)
+    document.fact("kernels", f"{kernels} to compile", kernels=kernels)
+    document.fact("done", f"{done} of them in {directory}", done=done)
+    document.values(impossible=[{"label": point.label, "reason": point.reason} for point in refused])
     for point in refused[:_MAX_LISTED]:
-        yield f"impossible   {point.label}: {point.reason}"
+        document.fact("impossible", f"{point.label}: {point.reason}")
     if len(refused) > _MAX_LISTED:
-        yield f"impossible   and {len(refused) - _MAX_LISTED} more"
+        document.fact("impossible", f"and {len(refused) - _MAX_LISTED} more; json=true lists them all")
 
 
 def _listed(labels: Sequence[str]) -> str:

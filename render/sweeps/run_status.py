@@ -1,4 +1,4 @@
-"""Status of a run as lines of text: from its record, newest checkpoint and `progress.json`."""
+"""Status of a run as a document: from its record, newest checkpoint and `progress.json`."""
 
 from __future__ import annotations
 
@@ -7,65 +7,114 @@ from datetime import datetime
 from typing import Any
 
 from render.errors import UserError
-from render.film.film_status import film_files, film_position, film_state
+from render.film.film_status import film_files, film_position, film_state, film_values
 from render.job.progress import duration_text
 from render.job.progress_file import read_progress
 from render.job.run_directory import stored_checkpoints
 from render.job.run_record import planned_steps
 from render.storage.url import Place, joined
+from render.terminal.document import Document
+
+#: Columns of the label before a fact.
+_LABEL = 11
 
 
-def run_lines(directory: Place, record: Mapping[str, Any], *, gone: bool) -> list[str]:
-    """Return lines about the run in a directory, a summary first.
+def run_summary(directory: Place, record: Mapping[str, Any], *, gone: bool) -> str:
+    """Return a line about the run in a directory: its state, and how far it is.
 
     `gone` is true if its process has disappeared.
     """
-    state = "broken off" if gone else str(record["status"])
+    state = _state(record, gone=gone)
     film = film_state(directory, record)
     if film is not None:
         where = film_position(directory, film, live=state == "running")
     else:
-        where = "" if state == "finished" else _where(directory, record, live=state == "running")
-    lines = [f"{directory}: {state}" + (f", {where}" if where else "")]
-    lines += [_line("dream", dream) for dream in _dream(record)]
+        where = "" if state == "finished" else _where(directory, record, live=state == "running")[0]
+    return f"{directory}: {state}" + (f", {where}" if where else "")
+
+
+def run_document(directory: Place, record: Mapping[str, Any], *, gone: bool) -> Document:
+    """Return the status of the run in a directory, a summary first.
+
+    `gone` is true if its process has disappeared.
+    """
+    state, film = _state(record, gone=gone), film_state(directory, record)
+    document = Document("run-status" if film is None else "film-status")
+    document.sentence(run_summary(directory, record, gone=gone), directory=str(directory), state=state)
+    if film is None:
+        progress = {} if state == "finished" else _where(directory, record, live=state == "running")[1]
+        document.values(progress=progress or None)
+    else:
+        document.values(**film_values(directory, film, live=state == "running"))
+    _add_dream(document, record)
     start_text, resumed = _local_time(str(record.get("started", ""))), len(record.get("resumed", []))
     resumed_text = f", taken up again {resumed} time{'s'[: resumed > 1]}" if resumed else ""
-    lines.append(_line("begun", start_text + resumed_text))
+    if start_text:
+        _add(document, "begun", start_text + resumed_text)
+    document.values(started=record.get("started"), resumed=resumed)
     seconds = record.get("seconds")
+    document.values(seconds=dict(seconds) if seconds else None)
     if seconds:
-        parts = ", ".join(f"{name} {duration_text(value)}" for name, value in seconds.items() if name != "total")
-        lines.append(_line("took", f"{duration_text(seconds.get('total', 0.0))} ({parts})"))
-    if state == "failed":
-        lines.append(_line("reason", str(record.get("error") or "none was given")))
-    if state == "finished":
-        lines += [_line("picture", str(joined(directory, name))) for name in record.get("pictures", {})]
-        lines += [_line("film", str(joined(directory, name))) for name in film_files(directory, record)]
-    elif film is not None and state != "running":
-        lines.append(_line("go on", "the command that began it goes on from the next frame"))
-    elif state != "running":
-        lines.append(_line("go on", "the command that began it goes on from its last checkpoint"))
-    return lines
+        parts = ", ".join(f"{name} {_duration(value)}" for name, value in seconds.items() if name != "total")
+        _add(document, "took", f"{_duration(seconds.get('total', 0.0))} ({parts})")
+    error = str(record.get("error") or "none was given") if state == "failed" else None
+    document.values(error=error)
+    if error is not None:
+        _add(document, "reason", error)
+    _add_results(document, directory, record, state=state, is_film=film is not None)
+    return document
 
 
-def _where(directory: Place, record: Mapping[str, Any], *, live: bool) -> str:
-    """Return octave and step, as a live run reports them, or else of the newest checkpoint."""
+def _state(record: Mapping[str, Any], *, gone: bool) -> str:
+    return "broken off" if gone else str(record["status"])
+
+
+def _add_results(document: Document, directory: Place, record: Mapping[str, Any], *, state: str, is_film: bool) -> None:
+    """Add the files of a finished run, or how another one goes on."""
+    is_finished = state == "finished"
+    pictures = [str(joined(directory, name)) for name in record.get("pictures", {})] if is_finished else []
+    films = [str(joined(directory, name)) for name in film_files(directory, record)] if is_finished else []
+    document.values(pictures=pictures, films=films)
+    for label, places in (("picture", pictures), ("film", films)):
+        for place in places:
+            _add(document, label, place)
+    if state not in ("finished", "running"):
+        position = "the next frame" if is_film else "its last checkpoint"
+        _add(document, "go on", f"the command that began it goes on from {position}")
+
+
+def _where(directory: Place, record: Mapping[str, Any], *, live: bool) -> tuple[str, dict[str, Any]]:
+    """Return octave and step, as a live run reports them, or else of the newest checkpoint: as text and as values.
+
+    There are no values where nothing is known.
+    """
     progress = read_progress(directory) if live else None
     if progress is not None:
-        return (
+        text = (
             f"octave {progress.octave} of {progress.octaves}, step {progress.step} of {progress.steps}, "
             f"{100 * progress.share:.0f} %, {progress.rate:.2f} Mpx/s"
         ) + ("" if progress.left is None else f", about {duration_text(progress.left)} left")
+        return text, {
+            "octave": progress.octave, "octaves": progress.octaves, "step": progress.step, "steps": progress.steps,
+            "share": progress.share, "megapixels_per_second": progress.rate, "seconds_left": progress.left,
+            "checkpoint_time": None,
+        }  # fmt: skip
     try:
         stored = stored_checkpoints(directory).read()
     except UserError as error:
-        return f"its checkpoint cannot be read: {error}"
+        return f"its checkpoint cannot be read: {error}", {}
     if not stored or not stored[1]:
-        return "no step is done yet" if live else "no checkpoint yet"
+        return "no step is done yet" if live else "no checkpoint yet", {}
     newest, planned = stored[1][0], planned_steps(record)
     steps = planned[newest.octave] if newest.octave < len(planned) else newest.steps
-    saved = newest.saved_at("%Y-%m-%d %H:%M:%S")
-    where = f"octave {newest.octave + 1} of {len(planned)}, step {newest.steps} of {steps}"
-    return f"{where} (checkpoint of {saved})"
+    text = (
+        f"octave {newest.octave + 1} of {len(planned)}, step {newest.steps} of {steps} "
+        f"(checkpoint of {newest.saved_at('%Y-%m-%d %H:%M:%S')})"
+    )
+    return text, {
+        "octave": newest.octave + 1, "octaves": len(planned), "step": newest.steps, "steps": steps, "share": None,
+        "megapixels_per_second": None, "seconds_left": None, "checkpoint_time": newest.saved_at("%Y-%m-%dT%H:%M:%S%z"),
+    }  # fmt: skip
 
 
 def _local_time(text: str) -> str:
@@ -76,19 +125,23 @@ def _local_time(text: str) -> str:
         return text
 
 
-def _dream(record: Mapping[str, Any]) -> list[str]:
-    """Return a line about source, size, network and objective; none for a record without them."""
+def _add_dream(document: Document, record: Mapping[str, Any]) -> None:
+    """Add source, size, network and objective; none for a record without them."""
     try:
-        grid = record["plan"]["octaves"][-1]["grid"]
-        config = record["config"]
-        return [
-            f"{config['image']} -> {grid['columns']['length']} x {grid['rows']['length']} px, "
-            f"{config['model']['name']} {record['objective']}"
-        ]
+        grid, config = record["plan"]["octaves"][-1]["grid"], record["config"]
+        width, height = grid["columns"]["length"], grid["rows"]["length"]
+        image, model, objective = config["image"], config["model"]["name"], record["objective"]
     except (KeyError, IndexError, TypeError):
-        return []
+        document.values(image=None, width_px=None, height_px=None, model=None, objective=None)
+        return
+    document.values(image=image, width_px=width, height_px=height, model=model, objective=objective)
+    _add(document, "dream", f"{image} -> {width} x {height} px, {model} {objective}")
 
 
-def _line(name: str, text: str) -> str:
-    """Return text as an indented line behind a name."""
-    return f"  {name:8} {text}"
+def _duration(seconds: float) -> str:
+    return duration_text(seconds, tenths=True)
+
+
+def _add(document: Document, label: str, text: str) -> None:
+    """Add text behind a label, indented."""
+    document.fact(f"  {label}", text, indent=_LABEL)

@@ -151,7 +151,9 @@ class SweepRun:
         counts = reporter.board.counts
         seconds = reporter.board.elapsed(time.time())
         skipped_text = f", {counts.skipped} of them before" if counts.skipped else ""
-        summary = f"{counts.done} of {counts.total} points are done{skipped_text}; took {duration_text(seconds)}"
+        summary = (
+            f"{counts.done} of {counts.total} points are done{skipped_text}; took {duration_text(seconds, tenths=True)}"
+        )
         say(summary, *map(str, [*sheets, page]), quiet=self._quiet)
         _print_failures(reporter)
 

@@ -51,6 +51,11 @@ def shipped_configs() -> Path:
     return installed if installed.is_dir() else package.parent / "conf"
 
 
+def shipped_orders() -> Path:
+    """Return the directory of the orders of prints, which lies among the configs but is no group of them."""
+    return shipped_configs() / "spec"
+
+
 def shipped_clusters() -> Path:
     """Return the directory of launch files: inside the package in a wheel, beside it in a checkout."""
     package = Path(__file__).parents[1]

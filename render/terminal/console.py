@@ -1,9 +1,8 @@
-"""Tables and progress bars for people, drawn by rich, which is slow to import."""
+"""Progress bars for people, drawn by rich, which is slow to import."""
 
 from __future__ import annotations
 
 import io
-import sys
 from typing import Any
 
 from rich.console import Console
@@ -35,8 +34,3 @@ class PatientConsole(Console):
     def write_line(self, line: str) -> None:
         """Print one escaped line without wrapping it."""
         self.print(Text(escaped(line)), soft_wrap=True)
-
-
-def plain_console() -> PatientConsole:
-    """Return a console for tables on standard output, 110 columns wide when that is not a terminal."""
-    return PatientConsole(file=sys.stdout, soft_wrap=True, width=None if sys.stdout.isatty() else 110)

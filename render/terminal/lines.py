@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from typing import IO
 
 from render.terminal.text import escaped
+
+#: Width of lines where neither COLUMNS nor a terminal says another, and the smallest one.
+_USUAL_WIDTH, _MIN_WIDTH = 80, 20
+
+
+def line_width() -> int:
+    """Return the width for text on standard output, in columns: COLUMNS, or else that of the terminal, or else 80."""
+    return max(_MIN_WIDTH, shutil.get_terminal_size((_USUAL_WIDTH, 24)).columns)
 
 
 def print_lines(*lines: str, file: IO[str] | None = None) -> None:

@@ -7,14 +7,15 @@ any size is changed at the cost of the rectangle. Until the manifest names the n
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from render.canvas import store
 from render.canvas.store import CanvasStore
 from render.dreaming.resample import Pixels
-from render.errors import DamagedCheckpoint, RenderError, UserError
+from render.errors import DamagedCheckpoint, UserError
 from render.farm.checkpoint import Checkpoint
 from render.geometry.geometry import CHUNK, Interval, Rect, round_up, whole
 from render.job.recorded_touches import TOUCHES, undo_place
@@ -54,11 +55,24 @@ def keep_replaced(home: Place, number: int, canvas: CanvasStore, box: Rect) -> N
     if isinstance(place, Path):
         place.parent.mkdir(parents=True, exist_ok=True)
     token = secrets.token_hex(8)
-    store.create(place, extent.shape, token)
-    replaced = CanvasStore(place, token, mode="r+")
-    for rect in whole(*extent.shape).bands(_BAND_PX, CHUNK):
-        replaced.write(rect, canvas.read(_moved(rect, extent)))
-        replaced.flush([rect])
+    with writing(place):
+        store.create(place, extent.shape, token)
+        replaced = CanvasStore(place, token, mode="r+")
+        for rect in whole(*extent.shape).bands(_BAND_PX, CHUNK):
+            replaced.write(rect, canvas.read(_moved(rect, extent)))
+            replaced.flush([rect])
+
+
+@contextmanager
+def writing(place: Place) -> Iterator[None]:
+    """Turn errors of a disk inside the context into a `UserError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{place} cannot be written ({error.strerror or error}): free some space; the canvas is as it was, and the "
+            "same command goes on"
+        ) from None
 
 
 def repainted(
@@ -81,22 +95,21 @@ def repainted(
     extent = chunk_rect(box, canvas.shape)
     changed = checkpoints.begin(canvas.shape, current.octave, current.steps, current.history)
     try:
-        _share_chunks(directory.place, current, changed, extent, canvas.shape, check)
-        target = CanvasStore(checkpoints.path(changed), changed.token, mode="r+")
-        for rect in extent.bands(_BAND_PX, CHUNK):
-            check()
-            pixels = canvas.read(rect)
-            inner = rect.intersect(box)
-            if inner.area:
-                where = inner.slices_from(rect)
-                pixels = pixels.copy()
-                pixels[where] = repaint(inner, pixels[where])
-            target.write(rect, pixels)
-        target.flush([canvas.rect])
-    except BaseException as error:
+        with writing(directory.place):
+            _share_chunks(directory.place, current, changed, extent, canvas.shape, check)
+            target = CanvasStore(checkpoints.path(changed), changed.token, mode="r+")
+            for rect in extent.bands(_BAND_PX, CHUNK):
+                check()
+                pixels = canvas.read(rect)
+                inner = rect.intersect(box)
+                if inner.area:
+                    where = inner.slices_from(rect)
+                    pixels = pixels.copy()
+                    pixels[where] = repaint(inner, pixels[where])
+                target.write(rect, pixels)
+            target.flush([canvas.rect])
+    except BaseException:
         checkpoints.abandon(changed)
-        if isinstance(error, OSError) and not isinstance(error, RenderError):
-            raise UserError(f"{directory.place} cannot be written ({error.strerror or error}): free some space") from None
         raise
     return changed
 

@@ -116,7 +116,21 @@ def finish(run: TouchedRun, box: Rect | None = None) -> list[Place]:
         directory.save()
         # Once more, for the manifest's copy of the record, which now tells of the pictures.
         directory.checkpoints.keep_newest()
+        _tell_of_others(run)
     return pictures
+
+
+def _tell_of_others(run: TouchedRun) -> None:
+    """Say which pictures of the run still show the canvas before: those of later exports, and copies elsewhere."""
+    target_names = {target.path.name for target in run.directory.targets}
+    others = sorted(set(run.directory.record.get("pictures", {})) - target_names)
+    copy = run.record["config"]["output"].get("path")
+    others += [copy] if isinstance(copy, str) else []
+    if others:
+        say(
+            f"{', '.join(others)} as before: make export run={run.place} output.path=FILE overwrite=true writes it anew",
+            quiet=run.config.quiet,
+        )
 
 
 def discard_work(run: TouchedRun) -> None:

@@ -24,6 +24,7 @@ from render.job.job import Job
 from render.job.pictures import explain_damage
 from render.job.recorded_touches import work_place
 from render.planning.plan import Plan
+from render.touch.canvas_change import writing
 from render.touch.canvas_part import CanvasPart, PartPixels, read_repeated, shifted
 from render.touch.draft import TouchDraft
 
@@ -136,8 +137,9 @@ class DreamedOctaves:
         source, shape = PartPixels(self._part(number)), octave.window.shape
         history = (*before.history, OctaveHistory(*shape))
         checkpoint = self._checkpoints.begin(shape, number, 0, history)
-        with explain_damage():
-            store = CanvasStore(self._checkpoints.path(checkpoint), checkpoint.token, mode="r+")
+        place = self._checkpoints.path(checkpoint)
+        with explain_damage(), writing(place):
+            store = CanvasStore(place, checkpoint.token, mode="r+")
             detail = self._detail(before, number - 1)
             for rect in whole(*shape).bands(_BAND_PX, CHUNK):
                 self._check()

@@ -30,7 +30,7 @@ from render.planning.plan import Plan
 from render.storage.opening import open_storage
 from render.storage.url import Place
 from render.system import interrupts
-from render.touch.canvas_change import Repaint, forget_replaced, restoring
+from render.touch.canvas_change import Repaint, forget_replaced, restoring, writing
 from render.touch.commit import Change, blended, commit, finish, held
 from render.touch.draft import Touch, TouchDraft, draft_touch, extent_text
 from render.touch.dreamed_octaves import DreamedOctaves
@@ -141,7 +141,8 @@ def _commit_touch(touch: Touch, repaint: Repaint, record: RecordedTouch, entry: 
     """Make a touch count, and return the places of the pictures."""
     run = touch.run
     if touch.mask_path is not None and touch.mask_sha256 is not None:
-        open_storage(run.directory.place, patient=True).write_file(mask_name(touch.mask_sha256), touch.mask_path)
+        with writing(run.directory.place):
+            open_storage(run.directory.place, patient=True).write_file(mask_name(touch.mask_sha256), touch.mask_path)
     lost = run.log.lost
     if entry is not None and lost and lost[0] == entry:
         lost = lost[1:]

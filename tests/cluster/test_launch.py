@@ -624,7 +624,7 @@ elif name == "scontrol":
     state = "RUNNING" if going else "COMPLETED" if code == "0" else "FAILED"
     print(f"JobId=17 JobName=x JobState={state} ExitCode={code}:0 StdIn=/dev/null StdOut={place / 'log'} Power=")
 elif name == "scancel": os.kill(int((place / "pid").read_text()), signal.SIGTERM)
-else: print("JOBID NAME\\n17 preview")
+else: print("17|RUNNING|0:05|1|None|preview")
 """
 
 
@@ -650,7 +650,7 @@ def test_slurm_jobs_are_queued_followed_and_stopped(command: Command) -> None:
     _, err = process.communicate(timeout=240)
     assert process.returncode == 130
     assert f"make attach cluster={batch} job=17" in err
-    assert "17 preview" in command("cluster-status", f"cluster={batch}", **environment)[1]
+    assert "17   preview  running" in command("cluster-status", f"cluster={batch}", **environment)[1]
     assert "has no job 18" in command.refused("attach", f"cluster={batch}", "job=18", **environment)
     code, out, err = command("stop", f"cluster={batch}", "job=17", **environment)
     assert "saving" in out

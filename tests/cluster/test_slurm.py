@@ -309,6 +309,22 @@ def test_nodes_must_have_one_environment() -> None:
     assert "node two has program 9 and Ray 2.1, and the job was started with program 0.1.0 and Ray 2.60.0" in line
 
 
+@pytest.mark.slow
+def test_queue_is_listed_for_people_and_programs(cluster: SlurmCluster, directory: Path) -> None:
+    job = Job(cluster, directory, ENDS)
+    number = job.send("sbatch.begin=now+1hour", "sbatch.nodes=2")
+    listed = cluster.render("cluster-status", RENDER_OVERRIDES="cluster=slurm json=true")
+    assert listed.returncode == 0, listed.stderr
+    (record,) = (job for job in json.loads(listed.stdout)["jobs"] if job["job"] == number)
+    assert record == {
+        "job": number, "name": "noise", "state": "pending", "elapsed_seconds": 0, "nodes": 2, "reason": "BeginTime",
+    }  # fmt: skip
+    shown = cluster.render("cluster-status", RENDER_OVERRIDES="cluster=slurm")
+    assert re.search(rf"^{number} +noise +pending +0 s +2 +BeginTime$", shown.stdout, re.MULTILINE)
+    assert cluster.run("scancel", number).returncode == 0
+    assert cluster.end(number) == "CANCELLED"
+
+
 def test_words_have_the_number_of_the_arrays_task() -> None:
     assert words_of_task(["output.dir=a-%a", "seed=%a"], "7") == ["output.dir=a-7", "seed=7"]
     assert words_of_task(["output.title=100%a"], None) == ["output.title=100%a"]

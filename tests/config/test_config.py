@@ -33,7 +33,7 @@ ROOTS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem not in OTH
 GROUPS = {
     folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
     for folder in sorted(CONF.iterdir())
-    if folder.is_dir() and folder.name not in ("film", "sweep")
+    if folder.is_dir() and folder.name not in ("film", "spec", "sweep")
 }
 
 #: Keys that DESIGN promises to keep.
@@ -538,6 +538,8 @@ BAD_VALUES = [
     ("output.contrast", "[1,50,99]"),
     ("output.contrast", "high"),
     ("output.match", ""),
+    ("output.intent", "best"),
+    ("output.dither", "often"),
     ("output.path", "picture"),
     ("output.path", "picture.bmp"),
     ("output.path", "folder.png/picture"),
@@ -903,6 +905,8 @@ KEEPS = {
     "output.compression": "deflate",
     "output.quality": "93",
     "output.profile": "p3",
+    "output.intent": "perceptual",
+    "output.dither": "false",
     "output.title": "A dream",
     "output.author": "A dreamer",
     "output.saturation": "1.5",
@@ -1035,6 +1039,8 @@ def test_the_older_value_of_a_later_key_changes_no_name_of_a_picture(key: str) -
         "output.height_in": "7.5",
         "output.marks": "true",
         "output.iiif_id": "https://example.org/dream",
+        "output.dither": "false",
+        "output.intent": "absolute",
     } | CHANGES
     assert key not in dotted(load(f"{key}={hydra_text(LATER_KEYS[key])}").picture_settings())
     assert str(

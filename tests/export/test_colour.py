@@ -227,7 +227,7 @@ def test_colours_are_of_the_picture_and_not_of_the_canvas() -> None:
 
 
 def test_a_run_is_exported_in_other_colours_without_dreaming(command, tmp_path: Path) -> None:
-    assert command(*TINY, "output.dir=run").code == 0
+    assert command(*TINY, "output.dir=run", "output.dither=false").code == 0
     (stored_at,) = (tmp_path / "run" / "canvas").glob("*/zarr.json")
     canvas = CanvasStore(stored_at.parent)
     pixels = canvas.read(canvas.rect)

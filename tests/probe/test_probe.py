@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -157,6 +158,11 @@ def test_what_is_shown_is_the_whole_picture_with_its_aspect(height: int, width: 
     np.testing.assert_array_equal(shown, np.clip(resample_array(pixels, shown.shape[:2]), 0, 255))
 
 
+def table_rows(text: str) -> list[list[str]]:
+    """Return the cells of the table, row by row."""
+    return [re.split(r"\s{2,}", line.strip()) for line in text.splitlines() if re.match(r"\s*\d  ", line)]
+
+
 def test_the_command_prints_the_table_records_it_and_repeats_it(command, tmp_path: Path) -> None:
     words = ("probe", "class=Great_White shark", *SHALLOW, *weights_of("googlenet"))
     first = command(*words)
@@ -165,17 +171,17 @@ def test_the_command_prints_the_table_records_it_and_repeats_it(command, tmp_pat
     answer = record["probe"]
     assert answer["asked"] == {"index": 2, "name": "great white shark"}
     # A row for each place: the guesses before and after, side by side.
-    rows = [line.split("│")[1:-1] for line in first.out.splitlines() if line.startswith("│")]
-    assert [row[0].strip() for row in rows] == list("12345")
-    assert [row[1].strip() for row in rows] == named(answer["before"])
-    assert [row[3].strip() for row in rows] == named(answer["after"])
+    rows = table_rows(first.out)
+    assert [row[0] for row in rows] == list("12345")
+    assert [row[1] for row in rows] == named(answer["before"])
+    assert [row[3] for row in rows] == named(answer["after"])
     assert f"rank {answer['before']['rank']}" in first.out
     assert "great white shark (2): before" in first.out
     assert str(Path("run") / "probe.png") in first.out.splitlines()
     again = command(*words)
     assert again.code == 0, again.err
     assert "already finished" in again.out
-    assert [line.split("│")[1:-1] for line in again.out.splitlines() if line.startswith("│")] == rows
+    assert table_rows(again.out) == rows
     assert json.loads((tmp_path / "run" / "run.json").read_text()) == record
 
     # The same dream, asked for another class: classified again, but not dreamed again.

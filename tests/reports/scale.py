@@ -14,12 +14,10 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from rich.table import Table
-
 from render.config.compose import load_config, node_types
 from render.config.schema import Config, NodeConfig
 from render.job.progress import duration_text
-from render.job.projection import assumptions, bytes_table, times_table
+from render.job.projection_tables import assumptions, bytes_table, dollar_text, times_table
 from render.job.resolve import plan_request, schedule_of
 from render.networks.inception_v3 import INCEPTION_V3
 from render.planning.cost import StepCost, ideal_cost, step_cost
@@ -28,10 +26,12 @@ from render.planning.layout import lay_out
 from render.planning.plan import Plan
 from render.planning.planner import make_plan
 from render.planning.price import Estimate, estimate, machine_of, network_bound_from
-from render.terminal.console import plain_console
+from render.terminal.document import Column, Document, Record, Table
 
 #: Largest farm that is tried for the point at which the network bounds a step; beyond it tiles are smaller than a halo.
 _MAX_WORKERS = 2048
+_HEADINGS = ("gigapixels", "workers", "nodes", "steps", "checkpoints", "changes", "time", "on demand", "spot")
+_COLUMNS = tuple(Column(heading, lambda record, key=heading: record[key], is_number=True) for heading in _HEADINGS)
 
 
 def main() -> None:
@@ -44,12 +44,8 @@ def main() -> None:
         raise SystemExit(f"there is no node {words['node']!r}: choose {', '.join(nodes)}")
     node = nodes[words["node"]]
     workers = [int(word) for word in words["workers"].split(",")]
-    console = plain_console()
-    whole = Table(
-        title=f"the whole render, octaves from 700 px on, 8 steps each, {words['precision']}", title_justify="left"
-    )
-    for heading in ("gigapixels", "workers", "nodes", "steps", "checkpoints", "changes", "time", "on demand", "spot"):
-        whole.add_column(heading, justify="right")
+    document = Document("scale")
+    renders: list[Record] = []
     speed = kernel_speed(node, words["precision"])
     for gigapixels in map(float, words["gigapixels"].split(",")):
         # Cut for one worker: tiles for more have more halo, which is what they cost.
@@ -59,16 +55,19 @@ def main() -> None:
             plan = _plan(gigapixels, count, words["objective"], node)
             projection = estimate(plan, count, node, precision=words["precision"], every=300.0)
             costs[count] = projection.final
-            whole.add_row(f"{gigapixels:g}", str(count), *_whole(projection))
+            renders.append(_record(gigapixels, count, projection))
         height, width = plan.final.shape
         title = f"{gigapixels:g} Gpx, {width} x {height} px, InceptionV3 {words['objective']}"
-        console.print(bytes_table(costs, f"a step at {title}"))
-        console.print(times_table(costs, alone, f"s a step at {title} on {node.name}, {words['precision']}"))
-        console.print(
-            "network-bound from " + ", ".join(_points(gigapixels, words["objective"], words["precision"], node)) + "\n"
+        document.table(bytes_table(costs, f"a step at {title}"))
+        document.table(times_table(costs, alone, f"s a step at {title} on {node.name}, {words['precision']}"))
+        document.fact(
+            "network", "bounds from " + ", ".join(_points(gigapixels, words["objective"], words["precision"], node))
         )
-    console.print(whole)
-    console.print("\n".join(assumptions(node)))
+    title = f"the whole render, octaves from 700 px on, 8 steps each, {words['precision']}"
+    document.table(Table(title, _COLUMNS, renders))
+    for kind, text in assumptions(node):
+        document.fact(kind, text)
+    document.print(as_json=False)
 
 
 def _config(gigapixels: float, parallel: int, octaves: int) -> Config:
@@ -104,10 +103,12 @@ def _points(gigapixels: float, layer: str, precision: str, node: NodeConfig) -> 
     return texts
 
 
-def _whole(projection: Estimate) -> list[str]:
-    dollars = ["" if price is None else f"${price:,.2f}" for price in (projection.price, projection.spot_price)]
+def _record(gigapixels: float, workers: int, projection: Estimate) -> Record:
+    """Return a row of the table of whole renders: texts by heading."""
     times = (projection.steps, projection.saves, projection.changes, projection.seconds)
-    return [str(projection.nodes), *map(duration_text, times), *dollars]
+    dollars = ["" if price is None else dollar_text(price) for price in (projection.price, projection.spot_price)]
+    cells = [f"{gigapixels:g}", str(workers), str(projection.nodes), *map(duration_text, times), *dollars]
+    return dict(zip(_HEADINGS, cells, strict=True))
 
 
 if __name__ == "__main__":

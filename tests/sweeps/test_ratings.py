@@ -20,11 +20,11 @@ import pytest
 import yaml
 
 from render.sweeps.breeding.generation import define_sweep
-from render.sweeps.gallery.exhibition import Exhibition, SweepProgress
+from render.sweeps.gallery.exhibition import Exhibition, ShownPoint, SweepProgress
 from render.sweeps.gallery.gallery_page import write_gallery
 from tests.conftest import refusal
 from tests.support import browser
-from tests.support.exhibitions import FAILED, WAITING, write_pictures, write_sweep
+from tests.support.exhibitions import FAILED, WAITING, axis, exhibition, write_pictures, write_sweep
 from tests.support.http_server import answering
 from tests.sweeps.test_gallery import choose, close, focused, links, look, point, press, text
 
@@ -226,9 +226,6 @@ def test_points_are_left_by_stars_and_rejection_and_sorted_by_rating_or_an_axis(
 
 
 def test_values_are_sorted_by_number_where_all_are_numbers(chromium: browser.Browser, tmp_path: Path) -> None:
-    from render.sweeps.gallery.exhibition import ShownPoint
-    from tests.support.exhibitions import axis, exhibition
-
     axes = (
         axis("step_size", {label: label for label in ("10", "2", "1e-1")}),
         axis("name", {"b": "b", "a10": "c", "a9": "d"}),
@@ -285,7 +282,7 @@ def test_the_file_of_ratings_is_opened_again_and_bred_from(
     look(page, "opened")
     assert name_of(page, 16) == f"{point(16)}, 5 stars, rejected"
     page.do("document.querySelector('.cell a').click()")
-    assert page.run("document.querySelector('#large-note').value") == note.replace("\u2028", "\u2028")
+    assert page.run("document.querySelector('#large-note').value") == note
     close(page)
     assert opened(page, file) == "ratings.yaml: 4 ratings read, nothing changed here"
 

@@ -30,10 +30,12 @@ from render.job.run_record import read_record
 from render.storage.locking import is_locked, lock_directory
 from render.sweeps.monitor import screen as screens
 from render.sweeps.monitor.board import Board
+from render.sweeps.monitor.board_report import add_failures
 from render.sweeps.monitor.event_log import Event, EventLog
-from render.sweeps.monitor.screen import Screen, board_view, counts_text, failure_lines, shortened
+from render.sweeps.monitor.screen import Screen, board_view, counts_text, shortened
 from render.sweeps.monitor.sweep_record import RecordedPoint
 from render.terminal.console import PatientConsole
+from render.terminal.document import Document
 from render.viewer.live_run import LiveRun
 from tests.conftest import ROOT, TINY, refusal
 from tests.support.live_run import LiveJob, smooth
@@ -59,7 +61,7 @@ def board_of(running: int, failed: int, *, total: int | None = None, label: str 
     return board
 
 
-def drawn(board: Board, width: int, height: int | None = None, *, tty: bool = True) -> list[str]:
+def drawn(board: Board, width: int, height: int, *, tty: bool = True) -> list[str]:
     console = PatientConsole(file=io.StringIO(), width=width, force_terminal=tty, color_system=None, legacy_windows=False)
     console.print(board_view(board, "sweeps/layers-1a2b3c4d", NOW, width, height))
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
@@ -121,13 +123,20 @@ def test_a_failure_on_a_narrow_screen_says_why() -> None:
     assert "image a-very-long-name-of-a-picture, objective mixed1, step_size 2: reason 1" in whole
 
 
-def test_every_failure_is_listed_last_each_in_a_line() -> None:
-    lines = failure_lines(board_of(2, 30))
+def test_every_failure_is_listed_last_with_its_whole_reason() -> None:
+    board = board_of(2, 30)
+    document = Document("sweep-status")
+    add_failures(document, board)
+    lines = document.lines(1000)
     assert lines[0] == "failed"
     assert len(lines) == 31
-    assert lines[-1].startswith("  mixed31 step_size=2: reason 31: there is no such layer, because")
-    assert all(len(line.splitlines()) == 1 for line in lines)
-    assert failure_lines(board_of(2, 0)) == []
+    assert (
+        lines[-1] == f"  mixed31 step_size=2: reason 31: there is no such layer, {'because ' * 19}because (tried 2 times)"
+    )
+    assert " ".join(line.strip() for line in document.lines(60)[-4:]).endswith(lines[-1][-150:])
+    nothing = Document("sweep-status")
+    add_failures(nothing, board_of(2, 0))
+    assert nothing.lines(80) == []
 
 
 def test_labels_cannot_write_to_the_terminal() -> None:
@@ -257,8 +266,8 @@ def test_status_of_a_sweep_under_way(tmp_path: Path, capsys: pytest.CaptureFixtu
     sweep.tell("failed", 1, reason="image=x.jpg: there is no such file " + "and more " * 30)
     assert status_command([f"run={sweep.directory}"]) == 1
     out = capsys.readouterr().out
-    assert out.splitlines()[-2] == "failed"
-    assert out.splitlines()[-1].startswith("  mixed1: image=x.jpg: there is no such file and more")
+    heading = out.splitlines().index("failed")
+    assert out.splitlines()[heading + 1].startswith("  mixed1: image=x.jpg: there is no such file and more")
     sweep.finish("failed")
     assert status_command([f"run={sweep.directory}"]) == 1
     out = capsys.readouterr().out
@@ -410,7 +419,7 @@ def test_status_is_a_command_with_exit_codes(command, tmp_path: Path) -> None:
     finished = command("status", "run=sweep")
     assert (finished.code, finished.err) == (0, "")
     assert "finished after" in finished.out
-    assert "status" in COMMANDS and "\n  status " in usage()
+    assert "status" in COMMANDS and "\n  status " in usage(200)
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")

@@ -14,6 +14,7 @@ from render.canvas.store import CanvasStore
 from render.commands.touch import plan_touch, touch_command
 from render.farm.checkpoint import Checkpoints
 from render.geometry.geometry import whole
+from render.job.reexport import export_run
 from render.job.run_directory import stored_checkpoints
 from render.storage.locking import lock_directory
 from render.touch.settings import touch_config
@@ -124,6 +125,16 @@ def pixels(run: Any) -> np.ndarray:
     return store.read(whole(*store.shape))
 
 
+def test_pictures_that_are_not_written_anew_are_named(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copied(small, tmp_path / "run")
+    export_run(run, ["output.format=webp"], lambda _line: None)
+    capsys.readouterr()
+    assert touch_command([f"run={run}", *WORDS[:2]]) == 0
+    assert f"preview.webp as before: make export run={run} output.path=FILE" in capsys.readouterr().out
+
+
 def test_files_that_only_the_record_names_are_not_read(small: Path, tmp_path: Path) -> None:
     record = json.loads((small / "run.json").read_text())
     record["config"]["objective"]["terms"] = [{"layer": "mixed0", "guide": "/etc/passwd"}]
@@ -148,12 +159,11 @@ def test_words_change_the_run_s_settings_and_looks_replace_them(small: Path) -> 
     assert other.objective.by_model
 
 
-def test_a_plan_says_the_work_and_changes_nothing(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_says_the_work_and_changes_nothing(small: Path) -> None:
     before = sorted(small.rglob("*"))
-    plan_touch([f"run={small}", "box=10,10,40,40", INLINE])
-    out = capsys.readouterr().out
+    out = "\n".join(plan_touch([f"run={small}", "box=10,10,40,40", INLINE]).lines(200))
     assert "area         40 x 40 px at 10,10 of 96 x" in out
-    assert "of the area with its halo" in " ".join(out.split())
+    assert "of the area with its halo" in out
     assert sorted(small.rglob("*")) == before
 
 

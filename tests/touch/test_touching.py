@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from render.canvas.store import CanvasStore
+from render.dreaming.resample import Pixels
 from render.farm.checkpoint import Checkpoints
 from render.farm.conductor import Conductor
 from render.farm.events import Saved
+from render.geometry.geometry import Rect
 from render.job.run_directory import RunDirectory
 from render.touch import canvas_change, commit, dreamed_octaves
 from render.touch.draft import TouchWords, draft_touch, open_touch
@@ -78,7 +82,7 @@ def test_only_the_box_changes_and_every_picture_is_written_anew(original: Path, 
     assert shown.keys() == was_shown.keys() == {"preview.png", "preview.jpg"}
     assert all(shown[name] != was_shown[name] for name in shown)
     with Image.open(touched / "preview.png") as picture:
-        np.testing.assert_array_equal(np.asarray(picture), np.rint(after).astype(np.uint8))
+        np.testing.assert_allclose(np.asarray(picture).astype(float), after, atol=1)
     with Image.open(touched / "previews" / "octave-1.png") as small:
         np.testing.assert_array_equal(np.asarray(small), np.rint(after).astype(np.uint8))
 
@@ -231,6 +235,28 @@ def test_a_touch_killed_at_any_moment_has_happened_or_not_and_the_same_command_g
     assert len([path for path in (run / "canvas").iterdir() if path.is_dir()]) == 1
     touch(run, "undo=true", "quiet=true")
     np.testing.assert_array_equal(stored(run), stored(original))
+
+
+def test_a_full_disk_leaves_the_canvas_as_it_was_and_the_same_command_goes_on(
+    original: Path, touched: Path, run: Path
+) -> None:
+    writing, writes_left = CanvasStore.write, 0
+
+    def full(self: CanvasStore, rect: Rect, pixels: Pixels) -> None:
+        nonlocal writes_left
+        if not writes_left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        writes_left -= 1
+        writing(self, rect, pixels)
+
+    with mock.patch.object(CanvasStore, "write", full):
+        # At an octave's end, at the next one's beginning, at its end, among the replaced chunks, and among the new ones.
+        for count in (0, 1, 1, 1, 1):
+            writes_left = count
+            assert "No space left on device): free some space" in refusal(lambda: touch(run, *TOUCH))
+            np.testing.assert_array_equal(stored(run), stored(original))
+    touch(run, *TOUCH)
+    np.testing.assert_array_equal(stored(run), stored(touched))
 
 
 @pytest.mark.parametrize("name", ["_begin", "_detail"])

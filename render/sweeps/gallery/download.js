@@ -60,7 +60,7 @@ class Download {
 
   async fetchAll() {
     await this.pack(async ({ address, path }) => {
-      const answer = address ? await fetch(address) : { ok: false, status: "no file" };
+      const answer = address ? await fetch(address, { cache: "no-cache" }) : { ok: false, status: "no file" };
       if (!answer.ok) throw new Error(`${path} cannot be fetched (${answer.status})`);
       return answer.blob();
     });

@@ -97,16 +97,13 @@ def update_progress(board: Board, directory: Path) -> None:
             board.set_progress(status.point.number, progress)
 
 
-def board_view(board: Board, title: str, now: float, width: int, height: int | None = None) -> RenderableType:
-    """Return the state of a sweep at `now` for a terminal of `width` columns.
+def board_view(board: Board, title: str, now: float, width: int, height: int) -> RenderableType:
+    """Return the state of a sweep at `now` for a terminal of `width` columns and `height` lines.
 
-    With `height`, points that do not fit into so many lines are counted instead, and the last failures are shown, each cut
-    to a line. Without it, all running points are shown, and no failures: use `failure_lines` for those.
+    Points that do not fit are counted instead, and the last failures are shown, each cut to a line.
     """
     running = board.running
     parts: list[RenderableType] = _head(board, title, now, width)
-    if height is None:
-        return Group(*parts, _table(running, board, now, width)) if running else Group(*parts)
     line_count, failures = max(_MIN_POINT_LINES, height - _HEAD_LINES), board.failures
     if failures:
         # Failures get a quarter of the lines, or more if running points leave lines free.
@@ -122,15 +119,6 @@ def board_view(board: Board, title: str, now: float, width: int, height: int | N
         parts.append(Text(f"failed ({omitted_failures} more before)" if omitted_failures else "failed", style="bold red"))
         parts += [Text(f"  {failure_text(failure, width - 2)}", no_wrap=True, overflow="ellipsis") for failure in failures]
     return Group(*parts)
-
-
-def failure_lines(board: Board) -> list[str]:
-    """Return a heading and a line with the reason for each failed point.
-
-    Without failures there are no lines.
-    """
-    failures = board.failures
-    return ["failed", *(f"  {failure_text(failure)}" for failure in failures)] if failures else []
 
 
 def _head(board: Board, title: str, now: float, width: int) -> list[RenderableType]:

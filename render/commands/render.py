@@ -1,9 +1,10 @@
-"""Commands `render`, `plan` and `sweep`: dream a picture or a grid of them, or plan that."""
+"""Commands `render`, `plan` and `sweep`: dream a picture, or a grid of pictures or films, or plan that."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from render.commands.film import film_words, plan_film
 from render.commands.table import MULTIRUN_FLAGS
 from render.commands.touch import is_touch, plan_touch
 from render.config.compose import is_film, is_sweep, load_config
@@ -28,20 +29,21 @@ def render_command(root: str, words: Sequence[str]) -> int:
 
 
 def plan_command(root: str, words: Sequence[str]) -> int:
-    """Print what a job, a film or a touch, or with a grid or a flag of `MULTIRUN_FLAGS` a sweep, would do."""
+    """Print what a job, a film or a touch, or with a grid or a flag of `MULTIRUN_FLAGS` a sweep of them, would do."""
     as_json, other_words = take_json(words)
     overrides = [word for word in other_words if word not in MULTIRUN_FLAGS]
     is_grid = len(overrides) < len(other_words)
     if is_touch(overrides):
-        document = plan_touch(overrides)
-    elif not is_grid and is_film(root, overrides):
-        from render.commands.film import plan_film
-
-        document = plan_film(root, overrides, quiet=as_json)
-    elif is_grid or is_sweep(root, overrides):
+        plan_touch(overrides).print(as_json=as_json)
+        return 0
+    films = is_film(root, overrides)
+    overrides = film_words(overrides) if films else overrides
+    if is_grid or is_sweep(root, overrides) or (films and _has_axes(root, overrides)):
         from render.sweeps.estimate import sweep_plan
 
         document = sweep_plan(root, overrides)
+    elif films:
+        document = plan_film(root, overrides, quiet=as_json)
     else:
         config = load_config(root, overrides)
         # What is fetched is told on standard output, which belongs to the document in JSON.
@@ -52,10 +54,17 @@ def plan_command(root: str, words: Sequence[str]) -> int:
 
 
 def sweep_command(root: str, words: Sequence[str]) -> int:
-    """Render a grid of pictures; return 1 if any failed."""
+    """Render a grid of pictures or films; return 1 if any failed."""
     from render.sweeps.sweep import sweep
 
-    return sweep(root, words)
+    return sweep(root, film_words(words) if is_film(root, words) else words)
+
+
+def _has_axes(root: str, words: Sequence[str]) -> bool:
+    """Return whether the words of a film give a key several values."""
+    from render.sweeps.axes.parsing import has_axes
+
+    return has_axes(root, words)
 
 
 def _is_plain_photo(config: Config, root: str, words: Sequence[str]) -> bool:

@@ -251,12 +251,12 @@ def root_configs(schema: Schema = JOB) -> list[str]:
 def is_sweep(root: str, words: Sequence[str]) -> bool:
     """Return True if a root config has a `sweep` section, or if words set one."""
     is_said = root in _SWEEPS or any(word.lstrip("+~").startswith(("sweep.", BREED_FROM)) for word in words)
-    return is_said or _has_section(root, "sweep", SWEEP)
+    return is_said or (root not in _FILMS and _has_section(root, "sweep", SWEEP))
 
 
 def is_film(root: str, words: Sequence[str]) -> bool:
-    """Return True if a root config has a `film` section, or if words set one."""
-    is_said = root in _FILMS or any(word.lstrip("+~").startswith("film.") for word in words)
+    """Return True if a root config has a `film` section, or if words set one or sweep its keys."""
+    is_said = root in _FILMS or any(word.lstrip("+~").startswith(("film.", "sweep.axes.film.")) for word in words)
     return is_said or (root.endswith((".yaml", ".yml")) and _has_section(root, "film", FILM))
 
 
@@ -309,7 +309,7 @@ def _locate(root: str, schema: Schema) -> tuple[Path, str]:
     root_names = root_configs(schema)
     if schema.kind is Config and root in _SWEEPS:
         raise UserError(f"conf={root} is a sweep: make sweep conf={root}")
-    if schema.kind is not FilmJob and root in _FILMS:
+    if root in _FILMS and root in schema.others:
         raise UserError(f"conf={root} is a film: make film conf={root}")
     if root not in root_names:
         close_matches = difflib.get_close_matches(root, root_names, n=1)
@@ -328,7 +328,7 @@ def _checked(word: str, groups: Mapping[str, Sequence[str]], schema: Schema) -> 
     section = key.partition(".")[0]
     if schema.kind is Config and section in ("sweep", "film"):
         raise UserError(f"{key} is of {section}s alone: make {section} {word}")
-    axis = schema.kind is SweepJob and key.startswith(FREE_KEYS)
+    axis = issubclass(schema.kind, SweepJob) and key.startswith(FREE_KEYS)
     if not axis:
         refuse_unknown(key, groups, schema)
     if full_key in PATH_KEYS and not is_hydras(value):
@@ -337,7 +337,7 @@ def _checked(word: str, groups: Mapping[str, Sequence[str]], schema: Schema) -> 
         raise UserError(f"{full_key}: a number of {len(number[0]):,} digits is too long")
     parsed = parsed_word(word)
     if parsed.is_sweep_override():
-        hint = "; make sweep renders each" if schema.kind is Config else ""
+        hint = "; make sweep renders each" if schema.kind in (Config, FilmJob) else ""
         raise UserError(f"{word!r} has several values where one is needed: a list is {full_key}=[A,B]{hint}")
     choice = parsed.value()
     # For a group in another package (objective@x), Hydra lists the choices itself.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from render.config.film_schema import FilmConfig, FilmJob
 from render.config.schema import Config, dotted
 from render.config.validation import require
 
@@ -76,6 +77,17 @@ class SweepJob(Config):
     def job(self) -> Config:
         """Return the config without the `sweep` section."""
         return Config(**{config_field.name: getattr(self, config_field.name) for config_field in fields(Config)})
+
+
+@dataclass
+class FilmSweepJob(SweepJob):
+    """Config of a film with a `sweep` section."""
+
+    film: FilmConfig = field(default_factory=FilmConfig)
+
+    def job(self) -> FilmJob:
+        """Return the config of the film, without the `sweep` section."""
+        return FilmJob(**{config_field.name: getattr(self, config_field.name) for config_field in fields(FilmJob)})
 
 
 def validate_sweep(sweep: SweepConfig) -> SweepConfig:

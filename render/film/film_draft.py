@@ -16,7 +16,9 @@ from render.config.schema import Config
 from render.farm.conductor import Conductor
 from render.farm.events import Event
 from render.farm.farms import Farm
+from render.film.film_dreams import FilmDreams
 from render.film.frame_maker import FrameMaker
+from render.networks.weights import Loaded
 from render.storage.url import Place
 
 #: Receiver of what happens within a frame: its number, the event, and the conductor of the frame's dream.
@@ -41,6 +43,7 @@ class FilmSurroundings:
         tell: Called with a line that the user should know of.
         farm: Farm to lease workers from; None: a maker that dreams opens one.
         on_ahead: Called, from any thread, with the number of frames that are made before their turn and wait for it.
+        loaded: The film's weights, if a farm is given and they are loaded already.
     """
 
     place: Place
@@ -51,6 +54,7 @@ class FilmSurroundings:
     tell: Callable[[str], None] = lambda _line: None
     farm: Farm | None = None
     on_ahead: Callable[[int], None] = lambda _count: None
+    loaded: Loaded | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class FilmNeeds:
         canvas_bytes: Disk for the newest frames' canvases and other files of the maker.
         first_flops: Work of the first frame, floating-point operations of its kernels; 0 without dreaming.
         later_flops: The same of each later frame.
+        dreams: What is dreamed; None without dreaming.
         lines: Further lines for people, each a name and a text.
     """
 
@@ -84,6 +89,7 @@ class FilmNeeds:
     canvas_bytes: int
     first_flops: int = 0
     later_flops: int = 0
+    dreams: FilmDreams | None = None
     lines: Sequence[tuple[str, str]] = ()
 
 
@@ -128,9 +134,6 @@ class FilmDraft(Protocol):
         Raises:
             UserError: The film cannot work on this machine.
         """
-
-    def pace(self) -> float | None:
-        """Return the floating-point operations a second of the first worker's kernels, measured; None without dreaming."""
 
     def opened(self, surroundings: FilmSurroundings) -> AbstractContextManager[FrameMaker]:
         """Yield the maker of the frames, with its farm if it dreams.

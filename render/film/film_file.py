@@ -24,6 +24,18 @@ from render.system.paths import file_sha256
 _DEFAULT_FORMAT = "mp4"
 
 
+def format_name(job: FilmJob) -> str:
+    """Return the name of a film's format, which may be unknown."""
+    path = job.output.path
+    return job.film.format or (None if path is None else format_of(path)) or _DEFAULT_FORMAT
+
+
+def file_name(job: FilmJob) -> str:
+    """Return the name of a film's file in its directory, or of its directory of pictures."""
+    form = FORMATS[format_name(job)]
+    return f"{job.name}-frames" if form.kind == "directory" else f"{job.name}.{form.suffixes[0]}"
+
+
 def video_settings(job: FilmJob, draft: FilmDraft) -> VideoSettings:
     """Return the settings of a film's encoding; raise `UserError` for a format or codec that is not there."""
     film, path = job.film, job.output.path
@@ -31,7 +43,7 @@ def video_settings(job: FilmJob, draft: FilmDraft) -> VideoSettings:
     if path is not None and suffix_format is None and not (film.format or "").startswith("frames-"):
         suffixes = ", .".join(suffix for form in FORMATS.values() for suffix in form.suffixes)
         raise UserError(f"output.path={path}: must be a name that ends in .{suffixes}")
-    name = film.format or suffix_format or _DEFAULT_FORMAT
+    name = format_name(job)
     if name in FORMATS and suffix_format not in (None, name) and FORMATS[name].suffixes:
         raise UserError(f"output.path={path} and film.format={name} disagree: drop one of them")
     return choose(
@@ -71,9 +83,7 @@ class FilmFile:
     @property
     def path(self) -> Path:
         """The film in its directory: a file, or a directory of pictures."""
-        form = self.settings.format
-        ending = "-frames" if form.kind == "directory" else f".{form.suffixes[0]}"
-        return self.directory.path / f"{self.job.name}{ending}"
+        return self.directory.path / file_name(self.job)
 
     @property
     def parts(self) -> FilmParts:

@@ -19,7 +19,7 @@ def film_plan(job: FilmJob) -> Document:
     film = open_film(job)
     needs = film.draft.needs()
     check_disk(film, needs)
-    document = plan_document(film, needs, film.draft.pace())
+    document = plan_document(film, needs, None if needs.dreams is None else needs.dreams.pace())
     for label, text in needs.lines:
         document.fact(label, text)
     document.values(notes=[list(line) for line in needs.lines])

@@ -43,6 +43,7 @@ class FilmPosition:
         within: Octave and step within the frame in hand, as text; empty if nothing is dreamed.
         time: When this was recorded, in seconds since the epoch.
         ahead: Frames that are made before their turn, and wait for it.
+        first: Frames that were finished when this process began.
     """
 
     finished: int
@@ -52,6 +53,17 @@ class FilmPosition:
     within: str = ""
     time: float = 0.0
     ahead: int = 0
+    first: int = 0
+
+    @property
+    def share(self) -> float:
+        """Share of the frames that are finished, 0 to 1."""
+        return self.finished / max(1, self.frames)
+
+    @property
+    def worked(self) -> float:
+        """Share of the frames that this process has finished, 0 to 1."""
+        return max(0, self.finished - self.first) / max(1, self.frames)
 
     @property
     def text(self) -> str:
@@ -74,6 +86,7 @@ class _StoredRequired(TypedDict):
 class _StoredPosition(_StoredRequired, total=False):
     #: Missing in older files.
     ahead: _Count
+    first: _Count
 
 
 class FilmDisplay:
@@ -82,7 +95,7 @@ class FilmDisplay:
     def __init__(self, home: RunHome, finished: int, frames: int, *, quiet: bool) -> None:
         """Begin with the frames that were finished before; remove the file that a killed process may have left."""
         self._home, self._first, self._counts_ahead = home, finished, False
-        self.position = FilmPosition(finished, frames)
+        self.position = FilmPosition(finished, frames, first=finished)
         self._begun = self._written_at = self._line_at = time.monotonic()
         self._console = None if quiet else PatientConsole(file=sys.stderr)
         self._bar: Progress | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from render.config.film_schema import FilmJob
 from render.config.film_validation import DREAMED
 from render.config.schema import Config
 from render.errors import RenderError, StorageError, UserError
-from render.farm.farms import chosen_executor
+from render.farm.farms import Farm, chosen_executor
 from render.farm.ray.metrics import Metrics, NoMetrics, open_metrics
 from render.film.film_directory import FilmDirectory, film_digest, film_place
 from render.film.film_draft import FilmDraft, FilmNeeds, FilmSurroundings
@@ -27,6 +27,7 @@ from render.film.makers import draft_film
 from render.film.rate import parse_rate, rate_text
 from render.job.progress import duration_text, say
 from render.job.targets import PREVIEWS
+from render.networks.weights import Loaded
 from render.planning.plan import size_text
 from render.storage.url import Place
 from render.system import interrupts
@@ -47,8 +48,23 @@ _FILM_PACKAGES = ("av", "opencv-python-headless")
 
 
 @dataclass(frozen=True)
+class FilmWorkers:
+    """Workers that several films share.
+
+    Attributes:
+        farm: Farm to lease them from; None: a film that dreams opens one.
+        loaded: The film's weights, if a farm is given and they are loaded already.
+        check: Called between frames; raises KeyboardInterrupt on a request to stop.
+    """
+
+    farm: Farm | None = None
+    loaded: Loaded | None = None
+    check: Callable[[], None] = interrupts.check
+
+
+@dataclass(frozen=True)
 class OpenedFilm:
-    """A checked film with its place and file.
+    """A resolved film with its place and file.
 
     Attributes:
         job: Its config.
@@ -70,6 +86,18 @@ class OpenedFilm:
         rows, columns = self.draft.shape
         return rows * columns * _PICTURE_BYTES * (1 if self.job.film.bits == 8 else 2)
 
+    def moved(self, path: Path) -> OpenedFilm:
+        """Return the same film in another directory."""
+        job = replace(self.job, output=replace(self.job.output, dir=str(path)))
+        config = replace(self.draft.config, output=job.output)
+        directory = FilmDirectory(config, job.film, self.draft.identity, self.directory.digest)
+        return OpenedFilm(job, self.draft, directory, FilmFile(job, self.draft, directory, self.file.settings), self.begun)
+
+    def check(self) -> None:
+        """Raise `UserError` if the film would replace something that no film wrote, or cannot be written."""
+        self.directory.check()
+        self.file.check()
+
     def disk_bytes(self, needs: FilmNeeds) -> int:
         """Return the most disk space that the rest of the film takes, bytes."""
         left = max(0, self.draft.frames - self.directory.finished())
@@ -84,6 +112,13 @@ def open_film(job: FilmJob) -> OpenedFilm:
     Raises:
         UserError: The film cannot work, or would replace something that no film wrote.
     """
+    film = resolve_film(job)
+    film.check()
+    return film
+
+
+def resolve_film(job: FilmJob) -> OpenedFilm:
+    """Resolve a film without a look at its directory; raise `UserError` if it cannot work."""
     begun = time.perf_counter()
     if job.film.rate is not None:
         parse_rate(job.film.rate)
@@ -95,8 +130,6 @@ def open_film(job: FilmJob) -> OpenedFilm:
     digest = _digest(job, draft.config, draft.identity, draft)
     directory = FilmDirectory(draft.config, job.film, draft.identity, digest)
     film_file = FilmFile(job, draft, directory, video_settings(job, draft))
-    directory.check()
-    film_file.check()
     return OpenedFilm(job, draft, directory, film_file, begun)
 
 
@@ -127,13 +160,18 @@ def check_disk(film: OpenedFilm, needs: FilmNeeds) -> None:
 
 
 def make_film(job: FilmJob) -> list[Place]:
-    """Make a film, or continue it, and write its file; return its places, `output.path` first.
+    """Make a film, or continue it, and write its file; return its places, `output.path` first. See `make_opened_film`."""
+    return make_opened_film(open_film(job), FilmWorkers())
+
+
+def make_opened_film(film: OpenedFilm, workers: FilmWorkers) -> list[Place]:
+    """Make a checked film, or continue it, and write its file; return its places, `output.path` first.
 
     Raises:
         RenderError: The film cannot work, or it stopped; the message says from which frame the same command goes on.
         KeyboardInterrupt: The user stopped it; finished frames are on disk.
     """
-    film = open_film(job)
+    job = film.job
     directory, frames, quiet = film.directory, film.draft.frames, job.quiet
     finished = min(directory.finished(), frames)
     directory.run.refuse_busy()
@@ -152,7 +190,7 @@ def make_film(job: FilmJob) -> list[Place]:
         try:
             with interrupts.deferred(quiet=quiet):
                 if finished < frames:
-                    _make_frames(film, finished)
+                    _make_frames(film, finished, workers)
                 framed = time.perf_counter()
                 directory.note_length(max(frames, _stored_length(directory)))
                 say("writing the film", quiet=quiet)
@@ -185,7 +223,7 @@ def _stored_length(directory: FilmDirectory) -> int:
     return state.frames if state is not None and state.digest == directory.digest else 0
 
 
-def _make_frames(film: OpenedFilm, finished: int) -> None:
+def _make_frames(film: OpenedFilm, finished: int, workers: FilmWorkers) -> None:
     """Make the frames from `finished` on, each picture on disk before the next is made; encode whole parts beside."""
     directory, frames, home = film.directory, film.draft.frames, film.directory.run.home
     is_quiet = film.job.quiet or (film.job.log == "json" and is_cluster_job())
@@ -199,6 +237,8 @@ def _make_frames(film: OpenedFilm, finished: int) -> None:
         on_event=report.event,
         tell=report.say,
         on_ahead=report.ahead,
+        farm=workers.farm,
+        loaded=workers.loaded,
     )
     failed, preview_at = True, 0.0
     try:
@@ -218,7 +258,7 @@ def _make_frames(film: OpenedFilm, finished: int) -> None:
                 # The last use of the picture: once its part is encoded, it may be removed.
                 encoder.frame_finished(frame.number)
                 if frame.number + 1 < frames:
-                    interrupts.check()
+                    workers.check()
         failed = False
     finally:
         report.close()

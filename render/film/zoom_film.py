@@ -13,7 +13,7 @@ from render.config.film_validation import still_config
 from render.config.schema import Config, SourceConfig
 from render.film.dreamed.dreamed_film import DreamedFilm, dreamed_film
 from render.film.dreamed.dreamed_frames import DreamedFrames, even_shape
-from render.film.dreamed.film_farm import film_plans, frames_in, measured_pace
+from render.film.dreamed.film_farm import film_dreams, frames_in
 from render.film.film_draft import FilmNeeds, FilmSurroundings
 from render.film.rate import frame_count, parse_rate
 from render.job.resolve import resolve
@@ -52,17 +52,15 @@ class ZoomFilm:
 
     def needs(self) -> FilmNeeds:
         """Return what making the frames needs: see `FilmDraft.needs`."""
-        first, later = film_plans(self.film)
+        dreams = film_dreams(self.film)
+        first, later = dreams.first, dreams.later
         return FilmNeeds(
             memory_bytes=max(first.memory_bytes, later.memory_bytes),
             canvas_bytes=first.disk_bytes + (self.film.film.keep + 1) * later.disk_bytes,
             first_flops=first.flops,
             later_flops=later.flops,
+            dreams=dreams,
         )
-
-    def pace(self) -> float:
-        """Return the pace of kernels: see `FilmDraft.pace`."""
-        return measured_pace(self.film)
 
     def opened(self, surroundings: FilmSurroundings) -> AbstractContextManager[DreamedFrames]:
         """Return the maker of the frames, with its farm."""

@@ -8,13 +8,14 @@ from statistics import mean
 
 from render.config.schema import FarmConfig
 from render.errors import UserError
-from render.job import job as jobs
 from render.job.progress import duration_text
 from render.planning.plan import size_text
 from render.sweeps.axes.definition import SweepAxis, SweepDefinition
 from render.sweeps.axes.points import expand, point_count
 from render.sweeps.breeding.generation import define_sweep
 from render.sweeps.rendering.drafting import DraftedPoint, RefusedPoint, draft_points, kernels_of
+from render.sweeps.rendering.point_kinds import point_job
+from render.sweeps.rendering.source_cache import SourceCache
 from render.sweeps.sweep_directory import sweep_path
 from render.terminal.document import Column, Document, Table
 
@@ -36,21 +37,21 @@ class SweepEstimate:
     Attributes:
         points: Their number.
         megapixels: Window area to dream.
-        seconds: Time that this machine needs.
+        seconds: Time that this machine needs to dream them; None if nothing is dreamed.
         disk_bytes: Bytes on disk.
     """
 
     points: int
     megapixels: float
-    seconds: float
+    seconds: float | None
     disk_bytes: float
 
     def __str__(self) -> str:
+        disk_text = f"{size_text(round(self.disk_bytes))} of disk"
+        if self.seconds is None:
+            return f"{disk_text}; nothing is dreamed"
         rate = "" if self.rate is None else f" at {self.rate:.2f} Mpx/s"
-        return (
-            f"about {duration_text(self.seconds, tenths=True)}{rate} as this machine does them, and "
-            f"{size_text(round(self.disk_bytes))} of disk"
-        )
+        return f"about {duration_text(self.seconds, tenths=True)}{rate} as this machine does them, and {disk_text}"
 
     @property
     def rate(self) -> float | None:
@@ -119,10 +120,11 @@ def estimate_sweep(definition: SweepDefinition) -> SweepEstimate:
         raise UserError(f"{points[0].label}: {getattr(points[0], 'reason', '')}")
     total = point_count(definition)
     typical = sorted(drafted, key=lambda point: point.teraflops)[len(drafted) // 2]
+    pace = _seconds_per_teraflop(typical)
     return SweepEstimate(
         total,
         total * mean(point.megapixels for point in drafted),
-        total * mean(point.teraflops for point in drafted) * _seconds_per_teraflop(typical),
+        None if pace is None else total * mean(point.teraflops for point in drafted) * pace,
         total * mean(point.disk_bytes for point in drafted),
     )
 
@@ -142,9 +144,8 @@ def _sampled(axes: Sequence[SweepAxis]) -> list[SweepAxis]:
     return sampled
 
 
-def _seconds_per_teraflop(point: DraftedPoint) -> float:
-    """Measure the seconds that 10^12 operations of a point's kernels take in this process."""
+def _seconds_per_teraflop(point: DraftedPoint) -> float | None:
+    """Measure the seconds that 10^12 operations of a point's kernels take in this process; None if it dreams nothing."""
     farm = FarmConfig(executor="inline", worker=point.config.farm.worker)
     config = replace(point.config, farm=farm, quiet=True)
-    with jobs.prepared(jobs.draft(config)) as job:
-        return jobs.calibrate(job) / (job.plan.octaves[0].window_flops / 1e12)
+    return point_job(config, SourceCache()).seconds_per_teraflop()

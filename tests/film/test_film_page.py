@@ -144,7 +144,15 @@ def test_a_film_that_no_browser_plays_is_played_by_its_pictures(page: browser.Pa
 def test_frames_appear_as_they_are_finished(page: browser.Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_film, "_POLL_MS", 200)
     film = TinyFilm(tmp_path / "film")
-    progress = {"finished": 3, "frames": 12, "rate": 0.5, "left": 18.0, "within": "octave 1 step 2/2", "time": 1.0}
+    progress = {
+        "finished": 3,
+        "frames": 12,
+        "rate": 0.5,
+        "left": 18.0,
+        "within": "octave 1 step 2/2",
+        "time": 1.0,
+        "first": 0,
+    }
     with lock_directory(film.directory, "the test"), shown(film) as server:
         page.open(server.url)
         page.until("document.querySelector('#state').textContent.startsWith('0 of 12 frames finished')")

@@ -19,11 +19,14 @@ from render.export.picture import unwritable
 from render.farm.checkpoint import ResumeKey
 from render.farm.conductor import BlockOptions, Conductor, Saving
 from render.farm.events import Event
+from render.farm.remote import Workers
+from render.farm.worker.interface import RemoteProcess
 from render.film.dreamed.canvases import FrameCanvas, FrameCanvases
 from render.film.dreamed.colours import FilmColours, measure_spread, read_colours, write_colours
 from render.film.dreamed.dreamed_film import DreamedFilm
 from render.film.dreamed.frame_plans import frame_plan
 from render.film.dreamed.frame_sources import frame_seed
+from render.film.film_dreams import FilmDreams
 from render.job.job import Job
 from render.job.pictures import explain_damage
 from render.planning.plan import Plan
@@ -101,6 +104,17 @@ class DreamedFrames:
     def shape(self) -> tuple[int, int]:
         """(rows, columns) px of every frame, both even: those of the canvas without a last odd row or column."""
         return even_shape(self._film.sources.shape)
+
+    def compile(self) -> None:
+        """Have the first worker compile the kernels of all frames, or load them from the cache.
+
+        Raises:
+            WorkersLost: The worker is gone.
+        """
+        workers = Workers(self._job.executor)
+        dreams = FilmDreams(self._film.resolved, self._job.plan, self._later, self._film.schedule.all_stages())
+        for window in dreams.windows():
+            workers.run([0], RemoteProcess.window_bytes, *window)
 
     def make(self, first: int, last: int) -> Iterator[DreamedFrame]:
         """Yield the frames from `first` to before `last`: see `FrameMaker.make`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ from render.film.dreamed.dreamed_frames import DreamedFrames
 from render.film.dreamed.frame_grids import resume_keys, write_grids
 from render.film.film_directory import CANVASES
 from render.film.film_draft import FilmSurroundings
+from render.film.film_dreams import FilmDreams
 from render.job import resources
-from render.job.job import Draft, Job, calibrate, prepared
+from render.job.job import Draft, Job, prepared
 from render.networks.weights import Loaded
 from render.planning.plan import Machine, Plan
 from render.planning.planner import WindowBytes, make_plan
@@ -71,11 +71,9 @@ def film_draft(film: DreamedFilm, surroundings: FilmSurroundings) -> Draft:
     return Draft(film.resolved, film_plans(film)[0], first_key, surroundings.begun)
 
 
-def measured_pace(film: DreamedFilm) -> float:
-    """Return the floating-point operations a second of the first worker's kernels, from a window that it computes."""
-    first, _ = film_plans(film)
-    with prepared(Draft(film.resolved, first, None, time.perf_counter())) as job:
-        return job.plan.octaves[0].window_flops / max(1e-9, calibrate(job))
+def film_dreams(film: DreamedFilm) -> FilmDreams:
+    """Return the dreams of a film's frames as this machine would plan them; raise `UserError` if they cannot work."""
+    return FilmDreams(film.resolved, *film_plans(film), film.schedule.all_stages())
 
 
 @contextmanager
@@ -94,7 +92,7 @@ def prepared_film(
     """
     digest, canvases = film.canvas_digest(surroundings.digest), _canvases(film, surroundings)
     first_key, later_key = resume_keys(canvases, digest)
-    with prepared(film_draft(film, surroundings), surroundings.farm, loaded) as job:
+    with prepared(film_draft(film, surroundings), surroundings.farm, loaded or surroundings.loaded) as job:
         for key in (first_key, later_key):
             if key is not None and key.weights_sha256 != job.loaded.sha256:
                 raise UserError(

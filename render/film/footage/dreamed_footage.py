@@ -19,7 +19,7 @@ from render.errors import UserError
 from render.film.dreamed.canvases import canvas_bytes
 from render.film.dreamed.dreamed_film import DreamedFilm, dreamed_film
 from render.film.dreamed.dreamed_frames import DreamedFrames, even_shape
-from render.film.dreamed.film_farm import film_plans, measured_pace
+from render.film.dreamed.film_farm import film_dreams
 from render.film.film_draft import FilmNeeds, FilmSurroundings, FrameTimes
 from render.film.footage.frame_inputs import flow_shape
 from render.film.footage.shot_frames import MIN_AHEAD, opened_footage
@@ -108,7 +108,8 @@ class FootageFilm:
 
     def needs(self) -> FilmNeeds:
         """Return what making the frames needs: see `FilmDraft.needs`."""
-        first, later = film_plans(self.film)
+        dreams = film_dreams(self.film)
+        first, later = dreams.first, dreams.later
         source, shape = self.film.resolved.source, self.film.sources.shape
         assert isinstance(source, PhotoSource)
         rows, columns = flow_shape(source, shape, self.film.film.flow.scale)
@@ -130,12 +131,9 @@ class FootageFilm:
             + ahead_bytes,
             first_flops=first.flops,
             later_flops=later.flops,
+            dreams=dreams,
             lines=lines,
         )
-
-    def pace(self) -> float:
-        """Return the pace of kernels: see `FilmDraft.pace`."""
-        return measured_pace(self.film)
 
     @contextmanager
     def opened(self, surroundings: FilmSurroundings) -> Iterator[DreamedFrames]:

@@ -174,7 +174,7 @@ def opened_footage(
         ahead: Most frames that may be dreamed ahead; 0 for one shot after the other.
         loaded: The film's weights, if a farm is there and they are loaded already.
     """
-    with equipped(film_draft(film, surroundings), surroundings.farm, loaded) as (farm, weights):
+    with equipped(film_draft(film, surroundings), surroundings.farm, loaded or surroundings.loaded) as (farm, weights):
         with prepared_film(film, replace(surroundings, farm=farm), weights) as ready:
             plans = LanePlans.of(ready, farm.size) if farm.size > 1 and ahead >= MIN_AHEAD else None
             if plans is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from render.config.compose import SWEEP, Schema
 from render.config.sweep_schema import SweepJob
 
 #: Key of the axis that a list of points makes.
@@ -79,6 +80,7 @@ class SweepDefinition:
         axes: The axes, outermost first.
         fixed_words: The words that hold for all points.
         lineage: Origin of the points of a bred sweep; None for any other.
+        schema: Schema of the sweep: of pictures, or of films.
     """
 
     root: str
@@ -86,6 +88,7 @@ class SweepDefinition:
     axes: tuple[SweepAxis, ...]
     fixed_words: tuple[str, ...]
     lineage: Lineage | None = None
+    schema: Schema[SweepJob] = SWEEP
 
     def table_axes(self) -> tuple[int | None, int | None]:
         """Return the indices of the row and column axes: as configured, else the last two.

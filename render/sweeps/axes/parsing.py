@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from render.config.compose import (
     BREED_FROM,
     FREE_KEYS,
-    SWEEP,
+    Schema,
     compose_root,
     fill_missing,
     groups_of,
     refuse_unknown,
     to_config,
 )
+from render.config.sweep_kinds import sweep_schema
+from render.config.sweep_schema import SweepJob
 from render.errors import UserError
 from render.sweeps.axes.definition import POINT, SweepAxis, SweepDefinition, axis_index, key_of, names_value
 from render.sweeps.axes.refusals import refuse_axis, refuse_shared
@@ -37,17 +39,25 @@ def parse_sweep(root: str, words: Sequence[str]) -> SweepDefinition:
     """
     if "," in root and not root.endswith((".yaml", ".yml")):
         raise UserError(f"conf={root}: conf cannot be an axis; sweep one config at a time")
-    groups = groups_of(root, SWEEP)
-    word_axes, fixed_words = _split_words(list(map(_written_out, words)), groups)
-    composed = compose_root(SWEEP, root, fixed_words)
+    schema = sweep_schema(root, words)
+    groups = groups_of(root, schema)
+    word_axes, fixed_words = _split_words(list(map(_written_out, words)), groups, schema)
+    composed = compose_root(schema, root, fixed_words)
     # A root config may leave mandatory values to the axes; points that lack them are refused.
-    fill_missing(composed, SWEEP)
-    config = to_config(composed, root, SWEEP)
-    axes = {axis.key: axis for axis in section_axes(config, word_axes, groups)}
+    fill_missing(composed, schema)
+    config = to_config(composed, root, schema)
+    axes = {axis.key: axis for axis in section_axes(config, word_axes, groups, schema)}
     axes |= {key: axis for key, axis in word_axes.items() if axis is not None}
-    definition = SweepDefinition(root, config, tuple(axes.values()), tuple(fixed_words))
+    definition = SweepDefinition(root, config, tuple(axes.values()), tuple(fixed_words), schema=schema)
     _check(definition)
     return definition
+
+
+def has_axes(root: str, words: Sequence[str]) -> bool:
+    """Return whether a word gives a key several values; raise `UserError` for a word that cannot be read."""
+    schema = sweep_schema(root, words)
+    word_axes, _ = _split_words(words, groups_of(root, schema), schema)
+    return any(axis is not None for axis in word_axes.values())
 
 
 def _written_out(word: str) -> str:
@@ -56,7 +66,7 @@ def _written_out(word: str) -> str:
 
 
 def _split_words(
-    words: Sequence[str], groups: Mapping[str, Sequence[str]]
+    words: Sequence[str], groups: Mapping[str, Sequence[str]], schema: Schema[SweepJob]
 ) -> tuple[dict[str, SweepAxis | None], list[str]]:
     """Return the axes that words define, by key, and the words that define none.
 
@@ -66,7 +76,7 @@ def _split_words(
     fixed_words: list[str] = []
     for word in words:
         key = key_of(word)
-        axis = _axis_of_word(word, key, groups)
+        axis = _axis_of_word(word, key, groups, schema)
         # Insert again: the last word of a key decides its place among the axes.
         word_axes.pop(key, None)
         word_axes[key] = axis
@@ -77,12 +87,12 @@ def _split_words(
     return word_axes, fixed_words
 
 
-def _axis_of_word(word: str, key: str, groups: Mapping[str, Sequence[str]]) -> SweepAxis | None:
+def _axis_of_word(word: str, key: str, groups: Mapping[str, Sequence[str]], schema: Schema[SweepJob]) -> SweepAxis | None:
     """Return the axis that a word defines; None for a word with a single value."""
     key_text, equals, text = word.partition("=")
     if not equals or key.startswith(FREE_KEYS):
         return None
-    refuse_unknown(key, groups, SWEEP)
+    refuse_unknown(key, groups, schema)
     if not text.strip() and key not in _TEXT_KEYS:
         raise UserError(f"{word} has no value: give it one, or several with commas between them")
     if key == "sweep.first" and "=" in text and not re.search(r"""['"\\]""", text):
@@ -92,7 +102,7 @@ def _axis_of_word(word: str, key: str, groups: Mapping[str, Sequence[str]]) -> S
         return None
     if "@" in key_text:
         raise UserError(f"{word}: a group in a package of its own has one value; write {key}={text}")
-    refuse_axis(key, groups, word)
+    refuse_axis(key, groups, word, schema)
     return labelled_axis(key, values, word)
 
 

@@ -20,8 +20,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from render.config.compose import (
     PATH_KEYS,
-    SWEEP,
-    check_job,
     compose_root,
     fill_missing,
     groups_of,
@@ -32,6 +30,7 @@ from render.config.compose import (
 )
 from render.config.hydra_text import is_hydras, literal, parsed_word
 from render.config.schema import Config
+from render.config.sweep_kinds import check_point
 from render.errors import UserError
 from render.sweeps.axes.definition import AxisValue, SweepDefinition, key_of, names_value
 
@@ -78,7 +77,7 @@ class PointFactory:
 
     def __init__(self, definition: SweepDefinition) -> None:
         self._definition = definition
-        self._groups = groups_of(definition.root, SWEEP)
+        self._groups = groups_of(definition.root, definition.schema)
         self._bases: dict[tuple[str, ...], _BaseConfig] = {}
 
     def point(self, number: int, value_indices: tuple[int, ...], values: Sequence[AxisValue]) -> GridPoint:
@@ -110,22 +109,22 @@ class _BaseConfig:
     """
 
     def __init__(self, definition: SweepDefinition, choices: tuple[str, ...]) -> None:
-        self._definition, self._choices = definition, choices
+        self._definition, self._choices, self._schema = definition, choices, definition.schema
         self._patches: dict[AxisValue, _ValuePatch] = {}
         self._pickled: bytes | None = None
         self._error = ""
         try:
-            composed = compose_root(SWEEP, definition.root, [*definition.fixed_words, *choices])
+            composed = compose_root(self._schema, definition.root, [*definition.fixed_words, *choices])
         except UserError as error:
             self._error = str(error)
             return
-        self._missing = fill_missing(composed, SWEEP)
+        self._missing = fill_missing(composed, self._schema)
         # Leave configs to Hydra if a value could refer to another one, or makes an invalid config valid.
         with suppress(UserError):
             if "${" in str(OmegaConf.to_container(composed)):
                 return
-            self._pickled = pickle.dumps(to_config(composed, definition.root, SWEEP).job())
-            typed = OmegaConf.merge(OmegaConf.structured(SWEEP.kind), composed)
+            self._pickled = pickle.dumps(to_config(composed, definition.root, self._schema).job())
+            typed = OmegaConf.merge(OmegaConf.structured(self._schema.kind), composed)
             assert isinstance(typed, DictConfig)
             self._typed = typed
 
@@ -146,11 +145,11 @@ class _BaseConfig:
                 raise UserError(patch)
             for key, typed_value in patch:
                 set_value(config, key, deepcopy(typed_value))
-        return check_job(config)
+        return check_point(config)
 
     def _composed(self, words: tuple[str, ...]) -> Config:
         """Return the config that Hydra composes for a point."""
-        return check_job(load(SWEEP, self._definition.root, [*self._definition.fixed_words, *words]).job())
+        return check_point(load(self._schema, self._definition.root, [*self._definition.fixed_words, *words]).job())
 
     def _patch(self, value: AxisValue) -> _ValuePatch:
         """Return the typed values that a value of an axis sets, apart from group choices."""
@@ -160,7 +159,7 @@ class _BaseConfig:
             if word in self._choices:
                 continue
             is_plain = key in PATH_KEYS and not is_hydras(text)
-            if key not in schema_keys(SWEEP):
+            if key not in schema_keys(self._schema):
                 return None
             try:
                 parsed_value = literal(text) if is_plain else parsed_word(word).value()

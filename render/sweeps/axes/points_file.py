@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from render.config.compose import PATH_KEYS, SWEEP, refuse_unknown
+from render.config.compose import PATH_KEYS, SWEEP, Schema, refuse_unknown
 from render.config.hydra_text import is_hydras, parsed_word
+from render.config.sweep_schema import SweepJob
 from render.config.yaml_files import UnsafeYaml, load_yaml, read_yaml_text
 from render.errors import UserError
 from render.storage.url import SCHEMES
 from render.storage.user_paths import user_path
+from render.sweeps.axes.refusals import refuse_film_key
 from render.sweeps.axes.values import ValueText, plain_text, value_of_name, value_of_text, values_of_word
 
 #: Point: a value for each of its keys.
@@ -94,20 +96,26 @@ def read_points(path: str, groups: Mapping[str, Sequence[str]]) -> list[PointVal
     return document_points(read_document(path, "sweep.points"), groups)
 
 
-def document_points(document: PointsDocument, groups: Mapping[str, Sequence[str]]) -> list[PointValues]:
+def document_points(
+    document: PointsDocument, groups: Mapping[str, Sequence[str]], schema: Schema[SweepJob] = SWEEP
+) -> list[PointValues]:
     """Return the points of a document, of favourites their prints. Raise `UserError` for an invalid one."""
     entries = document.prints or document.points
     return [
-        point_values(entry, f"{document.where}, point {number}", groups) for number, entry in enumerate(entries, start=1)
+        point_values(entry, f"{document.where}, point {number}", groups, schema)
+        for number, entry in enumerate(entries, start=1)
     ]
 
 
-def point_values(entry: Mapping[Any, Any], where: str, groups: Mapping[str, Sequence[str]]) -> PointValues:
-    """Return the values of one point; errors begin with `where`."""
+def point_values(
+    entry: Mapping[Any, Any], where: str, groups: Mapping[str, Sequence[str]], schema: Schema[SweepJob] = SWEEP
+) -> PointValues:
+    """Return the values of one point of a sweep of this schema; errors begin with `where`."""
     point: PointValues = {}
     for key, value in entry.items():
+        refuse_film_key(str(key), where, schema)
         try:
-            refuse_unknown(str(key), groups, SWEEP)
+            refuse_unknown(str(key), groups, schema)
             text = value if isinstance(value, str) else plain_text(key, value)
             _refuse_references(key, text)
             if key in PATH_KEYS:

@@ -4,34 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from render.config.compose import SWEEP, refuse_unknown
+from render.config.compose import FILM, SWEEP, Schema, refuse_unknown, schema_keys
 from render.config.formats import FORMATS
 from render.config.schema import OutputConfig, picture_format
+from render.config.sweep_schema import SweepJob
 from render.errors import UserError
 
-#: Sections and keys that cannot be axes, since no picture depends on them.
-_NEVER_AXES = ("farm", "checkpoint", "quiet", "log", "fresh", "overwrite", "hydra", "output.also")
+#: Sections and keys that cannot be axes, since no picture or film depends on them.
+_NEVER_AXES = (
+    "farm",
+    "checkpoint",
+    "quiet",
+    "log",
+    "fresh",
+    "overwrite",
+    "hydra",
+    "output.also",
+    "film.keep",
+    "film.ahead_gb",
+    "film.pictures",
+)
 #: Keys of output paths.
 _PATH_KEYS = ("output.dir", "output.path")
 
 
-def refuse_axis(key: str, groups: Mapping[str, Sequence[str]], where: str) -> None:
-    """Raise `UserError` for a key that is unknown or changes no picture.
+def refuse_axis(key: str, groups: Mapping[str, Sequence[str]], where: str, schema: Schema[SweepJob] = SWEEP) -> None:
+    """Raise `UserError` for a key that is unknown to a sweep of this schema, or changes no picture.
 
     The message begins with `where`.
     """
+    refuse_film_key(key, where, schema)
     if key == "conf":
         raise UserError(f"{where}: conf cannot be an axis; sweep one config at a time")
     section = key.partition(".")[0]
     if section == "sweep":
         raise UserError(f"{where}: {key} is of the sweep itself and has one value; a list is {key}=[A,B]")
     if section in _NEVER_AXES or key in _NEVER_AXES:
-        raise UserError(f"{where}: {key} cannot be an axis, for no picture depends on it; give it one value")
+        kind = "picture" if schema is SWEEP else "film"
+        raise UserError(f"{where}: {key} cannot be an axis, for no {kind} depends on it; give it one value")
     if key == "output.format":
         raise UserError(f"{where}: {key} cannot be an axis; further formats of every picture are output.also=[dzi] or such")
     if key in _PATH_KEYS:
         raise UserError(f"{where}: {key} cannot be an axis: every point has a directory of its own, in sweep.dir")
-    refuse_unknown(key, groups, SWEEP)
+    refuse_unknown(key, groups, schema)
+
+
+def refuse_film_key(key: str, where: str, schema: Schema[SweepJob]) -> None:
+    """Raise `UserError`, beginning with `where`, for a film's key in a sweep of pictures."""
+    if schema is SWEEP and key in schema_keys(FILM) and key not in schema_keys(SWEEP):
+        raise UserError(
+            f"{where}: {key} is of films, and this is a sweep of pictures: add film.of=zoom, or name conf=zoom, footage or "
+            "flight"
+        )
 
 
 def refuse_twice(texts: Sequence[str], where: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from render.config.compose import SWEEP, Schema
 from render.config.schema import dotted
 from render.config.sweep_schema import SweepJob
 from render.errors import UserError
@@ -36,7 +37,10 @@ class _AxisSource:
 
 
 def section_axes(
-    config: SweepJob, word_axes: Mapping[str, SweepAxis | None], groups: Mapping[str, Sequence[str]]
+    config: SweepJob,
+    word_axes: Mapping[str, SweepAxis | None],
+    groups: Mapping[str, Sequence[str]],
+    schema: Schema[SweepJob] = SWEEP,
 ) -> Iterator[SweepAxis]:
     """Yield the axes of the `sweep` section, or the axes of words that replace them.
 
@@ -44,6 +48,7 @@ def section_axes(
         config: The composed config.
         word_axes: For each key on the command line its axis; None for a single value.
         groups: The options of each config group.
+        schema: Schema of the sweep.
 
     Raises:
         UserError: If two entries, or an entry and a word, give the same key values.
@@ -54,14 +59,14 @@ def section_axes(
         return any(entry == key or entry.startswith(f"{key}.") for key in word_axes)
 
     document = None if section.points is None else read_document(section.points, "sweep.points")
-    points = [] if document is None else document_points(document, groups)
+    points = [] if document is None else document_points(document, groups, schema)
     point_keys = {key for point in points for key in point}
     for key in point_keys:
-        refuse_axis(key, groups, f"sweep.points={section.points}")
+        refuse_axis(key, groups, f"sweep.points={section.points}", schema)
         if key in word_axes:
             raise UserError(f"the points of {section.points} have {key} of their own: drop it here, or there")
     axis_keys = [*point_keys, *(key for key, axis in word_axes.items() if axis is not None)]
-    sources = list(_sources(config, axis_keys, groups))
+    sources = list(_sources(config, axis_keys, groups, schema))
     if document is not None:
         yield points_axis(points, document.where, document.names)
     for source in sources:
@@ -96,7 +101,7 @@ def labelled_axis(key: str, values: Sequence[ValueText], where: str) -> SweepAxi
 
 
 def _sources(
-    config: SweepJob, other_axis_keys: Sequence[str], groups: Mapping[str, Sequence[str]]
+    config: SweepJob, other_axis_keys: Sequence[str], groups: Mapping[str, Sequence[str]], schema: Schema[SweepJob]
 ) -> Iterator[_AxisSource]:
     """Yield each entry of the section that makes an axis.
 
@@ -118,7 +123,7 @@ def _sources(
         yield _AxisSource("sweep.channels", TERMS, lambda: channel_values(channels, architecture()))
     for key, value in axis_values.items():
         entry = f"sweep.axes.{key}"
-        refuse_axis(key, groups, entry)
+        refuse_axis(key, groups, entry, schema)
         yield _AxisSource(entry, key, partial(values_of_config, key, value, groups))
 
 

@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from render.config.compose import SWEEP, refuse_unknown, schema_keys
+from render.config.compose import refuse_unknown, schema_keys
+from render.config.sweep_kinds import FILM_SWEEP
 from render.errors import UserError
 from render.sweeps.axes.definition import SweepDefinition, key_of
 from render.sweeps.axes.points_file import PointsDocument, PointValues, point_values, read_document
 from render.sweeps.axes.refusals import refuse_axis
 from render.system.version import __version__
 
-#: Keys and sections that belong to the picture and not to how it is dreamed.
-_PICTURE_KEYS = ("image", "seed", "source", "output", "boundary")
+#: Keys and sections that belong to the picture or film and not to how it is dreamed.
+_PICTURE_KEYS = ("image", "seed", "source", "output", "boundary", "film")
 #: Keys that say how wide or high a picture is, of which a config has one for each side.
 _SIDES = tuple(tuple(f"output.{side}{unit}" for unit in ("", "_cm", "_in")) for side in ("width", "height"))
 
@@ -78,12 +79,12 @@ def read_favourites(path: str, groups: Mapping[str, Sequence[str]]) -> Favourite
     _refuse_gone_keys(document, entries, groups)
     for entry in entries:
         for key in entry:
-            refuse_axis(str(key), groups, document.where)
+            refuse_axis(str(key), groups, document.where, FILM_SWEEP)
     points = [
-        point_values(entry, f"{document.where}, point {number}", groups)
+        point_values(entry, f"{document.where}, point {number}", groups, FILM_SWEEP)
         for number, entry in enumerate(document.points, start=1)
     ]
-    shared = point_values(document.shared, f"{document.where}, shared", groups)
+    shared = point_values(document.shared, f"{document.where}, shared", groups, FILM_SWEEP)
     content = [sorted(map(json.dumps, map(_sorted_texts, points))), _sorted_texts(shared)]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     return Favourites(document.where, tuple(points), shared, document.ranges, document.generation, document.version, digest)
@@ -106,7 +107,7 @@ def _refuse_gone_keys(
     hints: dict[str, str] = {}
     for key in (str(key) for entry in entries for key in entry):
         try:
-            refuse_unknown(key, groups, SWEEP)
+            refuse_unknown(key, groups, FILM_SWEEP)
         except UserError as error:
             hints[key[:80]] = str(error).rpartition("': ")[2] if "did you mean" in str(error) else ""
     if hints:

@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from render.config.compose import PATH_KEYS, SWEEP, groups_of, refuse_unknown
+from render.config.compose import PATH_KEYS, groups_of, refuse_unknown
 from render.config.hydra_text import parsed_word
 from render.config.schema import Config, dotted
+from render.config.sweep_kinds import FILM_SWEEP
 from render.errors import UserError
 from render.job.progress import say
 from render.storage.user_paths import user_path
@@ -56,11 +57,11 @@ def define_sweep(root: str, words: Sequence[str]) -> SweepDefinition:
 def _bred(definition: SweepDefinition, words: Sequence[str]) -> SweepDefinition:
     """Return a sweep with its points bred, or read from its record if an earlier command has bred them."""
     section = definition.config.sweep.breed
-    groups = groups_of(definition.root, SWEEP)
+    groups = groups_of(definition.root, definition.schema)
     for key in section.vary:
-        refuse_axis(key, groups, "sweep.breed.vary")
+        refuse_axis(key, groups, "sweep.breed.vary", FILM_SWEEP)
     for key in dotted(section.ranges):
-        refuse_unknown(key, groups, SWEEP)
+        refuse_unknown(key, groups, FILM_SWEEP)
     favourites = read_favourites(str(section.favourites), groups)
     generation = favourites.generation + 1
     settings = _settings_digest(definition, favourites)

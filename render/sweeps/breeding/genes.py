@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from render.config.compose import PATH_KEYS
+from render.config.film_schema import FilmJob
 from render.config.octave_settings import NORMALIZATIONS, OPTIMIZERS
-from render.config.schema import Config
 from render.geometry.geometry import BOUNDARY_MODES
 from render.networks.architecture import Architecture
 from render.sweeps.axes.shorthands import TERMS
@@ -173,7 +173,7 @@ def is_number(value: object) -> bool:
 
 def default_of(key: str) -> Any:
     """Return the schema's default of a dotted key; None for a section or a group."""
-    value: Any = Config()
+    value: Any = FilmJob()
     for part in key.split("."):
         value = getattr(value, part, None)
     return value

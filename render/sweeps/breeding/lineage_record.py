@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+from render.config.sweep_kinds import FILM_SWEEP
 from render.errors import UserError
 from render.storage.records import Sha256, WholeNumber, fits
 from render.sweeps.axes.definition import POINT, SweepDefinition
@@ -77,6 +78,6 @@ def recorded_values(words: Sequence[str], where: str, groups: Mapping[str, Seque
         key, equals, text = word.partition("=")
         if not equals:
             raise UserError(f"{where}: {word[:80]!r} is not key=value")
-        refuse_axis(key, groups, where)
+        refuse_axis(key, groups, where, FILM_SWEEP)
         texts[key] = text
-    return point_values(texts, where, groups)
+    return point_values(texts, where, groups, FILM_SWEEP)

@@ -11,8 +11,8 @@ import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from render.config.compose import check_job
 from render.config.schema import Config
+from render.config.sweep_kinds import check_point
 from render.errors import UserError
 from render.sweeps.axes.points import set_value
 from render.sweeps.breeding.draws import Draws
@@ -38,7 +38,7 @@ class ValueCheck:
         config = pickle.loads(self._pickled)
         try:
             set_value(config, key, value)
-            check_job(config)
+            check_point(config)
         except (UserError, TypeError, ValueError, ArithmeticError):
             return False
         return True

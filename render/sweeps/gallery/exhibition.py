@@ -21,7 +21,7 @@ class ShownPoint:
         reason: Why it failed; else empty.
         directory: Its run directory.
         picture: The finished file.
-        large: A version that a browser can show whole: the picture itself if possible.
+        large: A version that a browser can show whole as a picture: the file itself if possible.
         thumbnail: A small WebP.
         zoom: A page that shows it as deep zoom.
         size: (rows, columns) of the picture, px.
@@ -31,6 +31,8 @@ class ShownPoint:
         poster_command: The command that renders it as a print.
         favourite_words: The `key=value` for its print in a file of favourites; if empty, `words` are used.
         parents: In a bred sweep the numbers of its parents among the exhibition's; a kept favourite has itself.
+        motion: A small animated WebP of a film.
+        film: The film, if browsers play its format.
     """
 
     value_indices: tuple[int, ...]
@@ -48,6 +50,8 @@ class ShownPoint:
     poster_command: str
     favourite_words: tuple[str, ...] = ()
     parents: tuple[int, ...] = ()
+    motion: str | None = None
+    film: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ class Exhibition:
         generation: Number of times that the points have been bred; 0 for a grid.
         parents: In a bred sweep the `key=value` of each parent.
         progress: Progress of the command that renders it; None if there is none.
+        has_films: True if its points are films.
     """
 
     title: str
@@ -104,3 +109,4 @@ class Exhibition:
     generation: int = 0
     parents: tuple[tuple[str, ...], ...] = ()
     progress: SweepProgress | None = None
+    has_films: bool = False

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
+from render.config.film_schema import FilmJob
 from render.config.hydra_text import hydra_text
-from render.job.targets import targets
+from render.config.sweep_kinds import FILM_SWEEP
 from render.pages.zoom_page import setting_text
 from render.sweeps.axes.definition import Lineage, SweepDefinition
 from render.sweeps.gallery.exhibition import Exhibition, ShownPoint, SweepProgress
 from render.sweeps.gallery.favourite_facts import axis_ranges, point_origins, shared_words
-from render.sweeps.gallery.make_commands import favourites_as_prints, point_command, poster_command
+from render.sweeps.gallery.point_commands import favourites_larger, point_again, point_larger
 from render.sweeps.monitor.board import Board
 from render.sweeps.monitor.forecast import Forecast
 from render.sweeps.rendering.drafting import DraftedPoint, RefusedPoint
-from render.sweeps.rendering.thumbnails import shown_files
+from render.sweeps.rendering.point_kinds import ShownFiles, point_files
 from render.system.version import __version__
 
 
@@ -42,7 +43,7 @@ def build_exhibition(
     rows, columns = definition.table_axes()
     drafted = [point for point in points if isinstance(point, DraftedPoint)]
     first = drafted[0] if drafted else None
-    prints = favourites_as_prints([(point.point.words, point.config, point.size) for point in drafted])
+    prints = favourites_larger([(point.point.words, point.config, point.size) for point in drafted])
     print_words = {point.point.number: words for point, words in zip(drafted, prints.words, strict=True)}
     shown_points = [
         _shown_point(point, board, sweep_directory, print_words.get(point.point.number, ())) for point in points
@@ -63,6 +64,7 @@ def build_exhibition(
         lineage.generation if lineage else 0,
         lineage.parents if lineage else (),
         _progress(board, interval),
+        has_films=definition.schema is FILM_SWEEP,
     )
 
 
@@ -100,17 +102,24 @@ def _shared_settings(definition: SweepDefinition, first: DraftedPoint | None) ->
         "octaves": ("octaves", f"{config.octaves.count} x {setting_text(config.octaves.steps)} steps"),
         "step_size": ("step size", setting_text(config.step_size)),
     }
-    swept_sections = {
-        word.partition("=")[0].partition(".")[0]
-        for axis in definition.axes
-        for value in axis.values
-        for word in value.words
-    }
+    if isinstance(config, FilmJob):
+        settings |= _film_settings(config)
+    swept_keys = {word.partition("=")[0] for axis in definition.axes for value in axis.values for word in value.words}
+    swept_sections = swept_keys | {key.partition(".")[0] for key in swept_keys}
     if "image" in swept_sections:
         swept_sections.add("output")
     if config.objective.terms is None:
         swept_sections.add("objective")
     return [pair for section, pair in settings.items() if section not in swept_sections]
+
+
+def _film_settings(job: FilmJob) -> dict[str, tuple[str, str]]:
+    """Return (name, text) of what films show and how long they are, by the keys that set it."""
+    film = job.film
+    settings = {"film.of": ("film", film.of), "film.run": ("of", film.run or ""), "film.seconds": ("length", "")}
+    if film.seconds is not None:
+        settings["film.seconds"] = ("length", f"{film.seconds:g} s")
+    return {key: pair for key, pair in settings.items() if pair[1]}
 
 
 def _shown_point(
@@ -121,25 +130,25 @@ def _shown_point(
     if isinstance(point, RefusedPoint):
         return ShownPoint(value_indices, "failed", point.reason, "", None, None, None, None, (0, 0), 0.0, words, "", "")
     status = board.point_statuses[point.point.number]
-    picture = large = thumbnail = zoom = None
+    files = ShownFiles()
     if status.state == "done":
-        run_directory = sweep_directory / point.directory
-        finished = targets(run_directory, point.config.name, point.config.output)[0].path
-        picture, large, thumbnail, zoom = shown_files(run_directory, finished, sweep_directory)
+        files = point_files(point.config, sweep_directory / point.directory, sweep_directory)
     return ShownPoint(
         value_indices,
         "waiting" if status.state == "running" else status.state,
         status.reason if status.state == "failed" else "",
         point.directory,
-        picture,
-        large,
-        thumbnail,
-        zoom,
+        files.picture,
+        files.large,
+        files.thumbnail,
+        files.zoom,
         point.size,
         # Points of earlier commands have their recorded time.
         status.seconds or point.seconds,
         words,
-        point_command(asdict(point.config)),
-        poster_command(point.config, point.size),
+        point_again(point.config),
+        point_larger(point.config, point.size),
         favourite_words,
+        motion=files.motion,
+        film=files.film,
     )

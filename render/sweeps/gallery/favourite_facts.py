@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from render.config.command_words import differing_words
 from render.config.compose import PATH_KEYS
+from render.config.film_schema import FilmJob
 from render.config.hydra_text import name_text, parsed_word
 from render.sweeps.axes.definition import POINT, SweepDefinition, axis_index, key_of
 
@@ -22,9 +23,11 @@ def shared_words(definition: SweepDefinition) -> tuple[str, ...]:
     Keys that an axis sets, and keys in a group that an axis chooses, are left out.
     """
     axis_keys = {key_of(word) for axis in definition.axes for value in axis.values for word in value.words}
-    words = differing_words(asdict(definition.config.job()), BREED_CONFIG, aside=(*_BREED_KEYS, "image"))
-    # The picture is always there, so that no later default takes its place.
-    words = [f"image={name_text(definition.config.image)}", *words]
+    job = definition.config.job()
+    words = differing_words(asdict(job), BREED_CONFIG, aside=(*_BREED_KEYS, "image", "film.of"))
+    # The picture is always there, so that no later default takes its place, and the kind of film, which makes it films.
+    kind = [f"film.of={job.film.of}"] if isinstance(job, FilmJob) else []
+    words = [f"image={name_text(job.image)}", *kind, *words]
     return tuple(word for word in words if not any(_covers(key, key_of(word)) for key in axis_keys))
 
 

@@ -26,12 +26,17 @@
     return made;
   }
 
+  /** Load a cell's picture: the moving one of a film, unless a person prefers that it stands still. */
+  function load(picture) {
+    picture.src = (still.matches ? null : picture.dataset.motion) ?? picture.dataset.src;
+  }
+
   // Load pictures near the view: loading="lazy" fetches hundreds around it before it shows those in it.
   const near = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
       if (!isIntersecting) continue;
       near.unobserve(target);
-      target.src = target.dataset.src;
+      load(target);
     }
   }, { root: $("scroller"), rootMargin: "320px" });
 
@@ -41,11 +46,12 @@
 
   /** Show a point's state in its cell; the link's address is for opening it in another tab. */
   function fillCell(number) {
-    const { state, thumbnail, large: file, picture: whole } = points[number], link = cells[number].firstElementChild;
+    const { state, thumbnail, motion, large: file, picture: whole } = points[number], link = cells[number].firstElementChild;
     const source = thumbnail ?? file, words = { failed: "failed", waiting: "not dreamed yet" }[state] ?? "no picture to show";
     const inside = source === null ? element("b", { className: state }, words) : element("img", { alt: "", decoding: "async" });
     if (source !== null) {
       inside.dataset.src = source;
+      if (motion) inside.dataset.motion = motion;
       near.observe(inside);
     }
     link.firstElementChild.replaceWith(inside);
@@ -55,6 +61,10 @@
     } else link.setAttribute("role", "link");
   }
   points.forEach((_, number) => fillCell(number));
+
+  still.addEventListener("change", () => {
+    for (const picture of document.querySelectorAll(".cell img[data-motion][src]")) load(picture);
+  });
 
   const numberOf = (target) => cells.indexOf(target.closest?.(".cell"));
   const tools = $("tools-template").content.firstElementChild; // buttons on the current point
@@ -422,14 +432,17 @@
   const large = new Panes($("large-stage"), [...$("large-stage").querySelectorAll(".pane")], (panes) => showZoom(panes, "large"));
 
   function showZoom(panes, which) {
-    const [picture] = panes.pictures.filter(Boolean);
+    const [picture] = panes.pictures.filter(Boolean), films = panes.films().length;
+    $(`${which}-play`).hidden = !films;
+    if (films) $(`${which}-play`).textContent = panes.playing() ? "Pause" : "Play";
     const scale = picture ? panes.fitting(panes.pictures.indexOf(picture)) * panes.zoom * devicePixelRatio : 0;
     $(`${which}-zoom`).textContent = picture ? `${(scale * 100).toPrecision(scale < 0.1 ? 2 : 3).replace(/\.0+$/, "").replace(/e.*/, "")} %` : "";
   }
 
   function picture(number) {
-    const { large: file, picture: whole, thumbnail, size } = points[number], src = file ?? thumbnail;
-    return src === null && whole === null ? null : src && { src, small: thumbnail, width: size[1], height: size[0], alt: full(number) };
+    const { large: file, picture: whole, thumbnail, motion, film, size } = points[number];
+    const src = (still.matches && motion ? thumbnail : file) ?? thumbnail;
+    return src === null && whole === null ? null : src && { src, film, small: thumbnail, width: size[1], height: size[0], alt: full(number) };
   }
 
   function notice(place, number) {
@@ -489,7 +502,7 @@
       ["time", state === "done" && seconds > 0 ? duration(seconds) : ""], ["file", file ? decodeURIComponent(file) : ""], ["words", words.join(" ")]];
     $("settings").append(...facts.filter(([, value]) => value).map(([key, value]) => row(key, value)));
     $("settings").append(...parentRows(number));
-    $("commands").replaceChildren(...command("Make it again", again, 1), ...command("Make it as a print", poster, 2));
+    $("commands").replaceChildren(...command("Make it again", again, 1), ...command(data.larger, poster, 2));
     showFiles(number);
     showLargeRating();
     $("large-note").value = ratings.of(number).note;
@@ -577,6 +590,7 @@
   $("large-mark").onclick = () => mark(open);
   $("large").addEventListener("close", () => {
     flushNote();
+    large.stop();
     const last = open;
     open = -1;
     document.title = title;
@@ -700,6 +714,7 @@
     divide((event.clientX - box.x) / box.width);
   });
   $("pair").addEventListener("close", () => {
+    pair.stop();
     comparing = false;
     document.title = title;
     const back = marks.at(-1);
@@ -710,7 +725,7 @@
     dialog.querySelector(".close").onclick = () => dialog.close();
     dialog.addEventListener("click", (event) => {
       const action = event.target.closest("[data-view]")?.dataset.view;
-      if (action) ({ fit: () => panes.fit(), pixels: () => panes.pixels(), in: () => panes.zoomBy(1.25), out: () => panes.zoomBy(0.8) })[action]();
+      if (action) ({ fit: () => panes.fit(), pixels: () => panes.pixels(), in: () => panes.zoomBy(1.25), out: () => panes.zoomBy(0.8), play: () => panes.pause() })[action]();
     });
   }
 

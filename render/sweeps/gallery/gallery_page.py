@@ -72,10 +72,13 @@ def _cell(shown: ShownPoint, label: str) -> str:
     thumbnail = shown.thumbnail or shown.large
     if thumbnail is not None:
         content = f'<img src="{_address(thumbnail)}" alt="{text}" loading="lazy" decoding="async">'
+        if shown.motion is not None:
+            source = f'<source media="(prefers-reduced-motion: no-preference)" srcset="{_address(shown.motion)}">'
+            content = f"<picture>{source}{content}</picture>"
     else:
         words = {"failed": "failed", "waiting": "not dreamed yet"}.get(shown.state, "no picture to show")
         content = f'<b class="{html.escape(shown.state)}">{words}</b>'
-    link = shown.large or shown.picture
+    link = shown.film or shown.large or shown.picture
     href = "" if link is None else f' href="{_address(link)}"'
     reason = f'<span class="quiet">{html.escape(shown.reason)}</span>' if shown.reason else ""
     return f'<div class="cell"><a{href} title="{text}">{content}<span>{text}</span></a>{reason}</div>'
@@ -100,13 +103,14 @@ def _data(exhibition: Exhibition, names: list[str]) -> dict[str, Any]:
             {"key": axis.key, "name": name, "values": [value.label for value in axis.values]}
             for axis, name in zip(exhibition.axes, names, strict=True)
         ],
+        "larger": "Make it larger" if exhibition.has_films else "Make it as a print",
         "rows": exhibition.rows,
         "columns": exhibition.columns,
         "favourites": {
             "file": FAVOURITES,
             "command": exhibition.favourites_command or f"make sweep conf=poster sweep.points={FAVOURITES}",
-            "purpose": "This dreams them as prints:",
             "breed": f"make sweep conf={BREED_CONFIG} from={FAVOURITES}",
+            "purpose": "This makes them larger:" if exhibition.has_films else "This dreams them as prints:",
             "version": __version__,
             "generation": exhibition.generation,
             "shared": exhibition.shared_words,
@@ -140,7 +144,7 @@ def _point(shown: ShownPoint, number: int) -> dict[str, Any]:
     """Return a point's data."""
     # Use the directory's name, which depends on the point alone, so that links and favourites survive new points.
     name = shown.directory.rstrip("/").rpartition("/")[2] or str(number)
-    files = {key: getattr(shown, key) for key in ("picture", "large", "thumbnail", "zoom")}
+    files = {key: getattr(shown, key) for key in ("picture", "large", "thumbnail", "zoom", "motion", "film")}
     return {
         "id": name,
         "at": shown.value_indices,
@@ -157,5 +161,6 @@ def _point(shown: ShownPoint, number: int) -> dict[str, Any]:
 
 
 def _is_folder(picture: str | None) -> bool:
-    """Return whether a picture is a directory of files."""
-    return picture is not None and any(picture.endswith(form.ending) for form in FORMATS.values() if form.directory)
+    """Return whether a picture, or a film of numbered pictures, is a directory of files."""
+    endings = ("-frames", *(form.ending for form in FORMATS.values() if form.directory))
+    return picture is not None and picture.endswith(endings)

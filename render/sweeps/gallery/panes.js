@@ -1,5 +1,8 @@
+/** Matches if a person has asked for less motion. */
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+
 /**
- * Pictures, one per pane, that zoom and move together, whatever their sizes. They share the zoom (1 fits a picture into its
+ * Pictures or films, one per pane, that zoom and move together, whatever their sizes. They share the zoom (1 fits a picture into its
  * pane) and the point of the pictures in the middle of the panes (0..1 along each side).
  */
 class Panes {
@@ -20,12 +23,13 @@ class Panes {
     });
   }
 
-  /** Show a picture in each pane: {src, small, width, height, alt}, or null for an empty pane. */
+  /** Show a picture in each pane: {src, film, small, width, height, alt}, or null for an empty pane. */
   show(pictures) {
     this.pictures = pictures.map((picture, number) => {
       const pane = this.panes[number];
-      pane.querySelector("img")?.remove();
+      pane.querySelector("img, video")?.remove();
       if (!picture) return null;
+      if (picture.film) return this.play(picture, pane);
       const image = document.createElement("img"), shown = { ...picture, image };
       image.alt = picture.alt;
       image.draggable = false;
@@ -40,6 +44,46 @@ class Panes {
       return shown;
     });
     this.draw();
+  }
+
+  /** Show a film in a pane: silent, again and again, and still at first for those who prefer that. */
+  play(picture, pane) {
+    const film = document.createElement("video"), shown = { ...picture, image: film };
+    Object.assign(film, { muted: true, loop: true, playsInline: true, autoplay: !still.matches, ariaLabel: picture.alt });
+    if (picture.small) film.poster = picture.small;
+    film.addEventListener("loadedmetadata", () => {
+      [shown.width, shown.height] = [film.videoWidth, film.videoHeight];
+      this.draw();
+    });
+    for (const kind of ["play", "pause"]) film.addEventListener(kind, () => this.changed?.(this));
+    // A browser without the film's codec shows its small moving picture.
+    film.addEventListener("error", () => this.show(this.pictures.map((other) => other && { ...other, film: other === shown ? null : other.film })));
+    film.src = picture.film;
+    pane.prepend(film);
+    return shown;
+  }
+
+  films() {
+    return this.pictures.filter((picture) => picture?.film).map(({ image }) => image);
+  }
+
+  playing() {
+    return this.films().some((film) => !film.paused);
+  }
+
+  /** Stop the films, if there are any. */
+  stop() {
+    for (const film of this.films()) film.pause();
+  }
+
+  /** Stop the films, or play them on together; return false if there are none. */
+  pause() {
+    const films = this.films(), stops = this.playing();
+    for (const film of films) {
+      if (stops) film.pause(); else film.play().catch(() => {}); // a film that cannot be played says so by its error event
+      if (film !== films[0]) film.currentTime = films[0].currentTime;
+    }
+    return films.length > 0;
   }
 
   reset() {
@@ -159,11 +203,12 @@ class Panes {
   }
 
   /** Apply a key to the pictures; return false if it does nothing. `move` is true if arrow keys move the pictures. */
-  key({ key }, move) {
+  key({ key, target }, move) {
     const step = 60, moves = { ArrowLeft: [step, 0], ArrowRight: [-step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] };
     if (key === "z") this.zoom === 1 ? this.pixels() : this.fit();
     else if (key === "+" || key === "=") this.zoomBy(1.25);
     else if (key === "-") this.zoomBy(0.8);
+    else if (key === " ") return !target.closest("button, a, summary, textarea") && this.pause();
     else if (move && key in moves) this.moveBy(...moves[key]);
     else return false;
     return true;

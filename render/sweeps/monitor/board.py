@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from render.film.film_progress import FilmPosition
 from render.job.progress_file import Progress
 from render.sweeps.monitor.event_log import Event
 from render.sweeps.monitor.pace import Pace, fit_pace
 from render.sweeps.monitor.sweep_record import RecordedPoint, command_events, listed_points, read_sweep
 
 State = Literal["waiting", "running", "done", "failed"]
+#: Progress that the run of a running point reports: of a picture, or of a film.
+PointProgress = Progress | FilmPosition
 
 
 @dataclass
@@ -43,7 +46,7 @@ class PointStatus:
     seconds: float = 0.0
     megapixels: float = 0.0
     reason: str = ""
-    progress: Progress | None = None
+    progress: PointProgress | None = None
 
     @property
     def dreamed_share(self) -> float:
@@ -148,7 +151,7 @@ class Board:
             case "interrupted":
                 status.leave("waiting", event.time)
 
-    def set_progress(self, number: int, progress: Progress | None) -> None:
+    def set_progress(self, number: int, progress: PointProgress | None) -> None:
         """Store the progress that the run of a point reports."""
         if number in self.point_statuses:
             self.point_statuses[number].progress = progress

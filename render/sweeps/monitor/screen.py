@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from render.film.film_progress import FilmPosition, read_film_progress
 from render.job.progress import duration_text
 from render.job.progress_file import read_progress
 from render.sweeps.monitor.board import Board, PointStatus
@@ -90,7 +91,8 @@ class Screen:
 def update_progress(board: Board, directory: Path) -> None:
     """Read the progress of the running points of the sweep in `directory` into its board."""
     for status in board.running:
-        progress = read_progress(directory / status.point.directory)
+        run_directory = directory / status.point.directory
+        progress = read_progress(run_directory) or read_film_progress(run_directory)
         if progress is not None:
             board.set_progress(status.point.number, progress)
 
@@ -167,10 +169,12 @@ def _table(running: Sequence[PointStatus], board: Board, now: float, width: int)
 
 
 def _position(status: PointStatus, now: float, *, is_long: bool) -> Text:
-    """Return the octave and step of a running point, or for how long it has been running."""
+    """Return the octave and step of a running point, or the frame of a film, or for how long it has been running."""
     progress = status.progress
     if progress is None:
         return Text(f"for {duration_text(max(0.0, now - status.since))}", style="dim")
+    if isinstance(progress, FilmPosition):
+        return Text(f"frame {min(progress.finished + 1, progress.frames)}/{progress.frames}", style="cyan")
     octave, step = f"{progress.octave}/{progress.octaves}", f"step {progress.step}/{progress.steps}"
     return Text(f"octave {octave} {step}" if is_long else f"{octave} {step}", style="cyan")
 

@@ -11,15 +11,12 @@ from pathlib import Path
 
 from render.config.schema import Config, FarmConfig, WorkerConfig
 from render.errors import RenderError, UserError
-from render.job import job as jobs
-from render.job.pictures import is_complete
-from render.job.run_directory import RunDirectory
 from render.sweeps.axes.definition import SweepAxis, SweepDefinition, point_label
 from render.sweeps.axes.points import GridPoint
-from render.sweeps.rendering.orders import weights_key
+from render.sweeps.rendering.point_job import PointJob, PointState
+from render.sweeps.rendering.point_kinds import point_job
 from render.sweeps.rendering.point_queue import KernelKey
 from render.sweeps.rendering.source_cache import SourceCache
-from render.sweeps.rendering.thumbnails import THUMBNAIL
 
 #: Subdirectory of a sweep's directory that holds the run directories.
 POINTS = "points"
@@ -40,10 +37,10 @@ class DraftedPoint:
         label: Its display name.
         config: Its config, which names its run directory.
         directory: The run directory, relative to the sweep's.
-        job_digest: Equal for points that give the same picture.
-        is_done: True if its pictures exist.
-        seconds: Time that its pictures took; 0 if they do not exist.
-        size: (rows, columns) of its picture, px.
+        job_digest: Equal for points that give the same picture or film.
+        is_done: True if its files exist.
+        seconds: Time that they took; 0 if they do not exist.
+        size: (rows, columns) of its picture or frames, px.
         megapixels: Window area to dream.
         teraflops: Work in 10^12 operations.
         max_tiles: Largest number of tiles of an octave.
@@ -142,80 +139,46 @@ class Drafter:
 
     def draft(self, point: GridPoint, label: str, config: Config) -> DraftedPoint:
         """Return the drafted point. Raise `RenderError` if it cannot be rendered."""
-        draft, fits_worker = self._job_draft(config)
-        plan = draft.plan
-        # Use picture settings, not canvas settings: points may differ in colours alone.
-        facts = [_as_numbers(config.picture_settings()), draft.resolved.directory.identity]
-        reference = draft.resolved.reference
-        if reference is not None and reference.sha256 is not None:
-            facts.append(reference.sha256)
-        settings = json.dumps(facts, sort_keys=True)
-        digest = hashlib.sha256(settings.encode()).hexdigest()[:_DIGEST_DIGITS]
+        job, fits_worker = self._job(config)
+        identity = json.dumps(_as_numbers(job.identity), sort_keys=True)
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:_DIGEST_DIGITS]
         name = self._directory_names.get(digest) or f"{_slug(self._definition.axes, point.value_indices)}-{digest}"
-        is_done, is_begun, seconds = False, False, 0.0
+        state = PointState()
         if self._sweep_directory is not None:
             directory = self._sweep_directory / POINTS / name
             config = replace(config, output=replace(config.output, dir=str(directory)), quiet=True)
-            run, profile = draft.resolved.directory.moved(directory), draft.resolved.profile
-            is_done = (
-                run.is_finished() and (directory / THUMBNAIL).exists() and is_complete(run, config, profile, reference)
-            )
-            if is_done:
-                seconds = float(run.record.get("seconds", {}).get("total", 0.0))
-            else:
-                _check(run, directory)
-                is_begun = run.unfinished() is not None
+            state = job.state_in(directory)
+        cost = job.cost
         return DraftedPoint(
             point,
             label,
             config,
             f"{POINTS}/{name}",
             digest,
-            is_done,
-            seconds,
-            plan.final.shape,
-            plan.window_pixels / 1e6,
-            plan.flops / 1e12,
-            max(octave.grid.tiles for octave in plan.octaves),
+            state.is_done,
+            state.seconds,
+            cost.size,
+            cost.megapixels,
+            cost.teraflops,
+            cost.max_tiles,
             fits_worker,
-            plan.disk_bytes,
-            _kernels(draft),
-            is_begun,
+            cost.disk_bytes,
+            cost.kernels,
+            state.is_begun,
         )
 
-    def _job_draft(self, config: Config) -> tuple[jobs.Draft, bool]:
-        """Return a draft, and whether it is for one worker.
+    def _job(self, config: Config) -> tuple[PointJob, bool]:
+        """Return the job of a point, and whether it is for one worker.
 
-        If one worker's memory is too small, the draft is for the config's farm.
+        If one worker's memory is too small, the job is for the config's farm.
         """
         limit_gb = config.farm.worker.memory_gb or self._memory_gb
         one_worker = FarmConfig(executor="inline", workers=1, worker=WorkerConfig(memory_gb=limit_gb))
         try:
-            draft = jobs.draft(replace(config, farm=one_worker), self._sources)
+            job = point_job(replace(config, farm=one_worker), self._sources)
         except RenderError:
-            return jobs.draft(config, self._sources), False
-        return draft, not draft.plan.scratch_bytes
-
-
-def _check(run: RunDirectory, directory: Path) -> None:
-    """Raise `UserError`, with a remedy for sweeps, if a point's directory cannot be used."""
-    try:
-        run.check()
-    except UserError as error:
-        problem = str(error).rpartition(": ")[0]
-        raise UserError(f"{problem}: move {directory} away, or choose another sweep.dir") from None
-
-
-def _kernels(draft: jobs.Draft) -> frozenset[KernelKey]:
-    """Return the keys of the compiled kernels that a job needs."""
-    config, schedule, network = draft.resolved.config, draft.resolved.schedule, draft.resolved.network
-    architecture = network.model.architecture.truncated(schedule.layers)
-    network_key = (weights_key(config), architecture.nodes[-1].name, network.precision)
-    return frozenset(
-        (network_key, schedule.objectives[number].structure, octave.grid.window_shape, octave.grid.core_shape)
-        for octave in draft.plan.octaves
-        for number in octave.stage.objectives
-    )
+            return point_job(config, self._sources), False
+        return job, not job.cost.uses_scratch
 
 
 def _as_numbers(value: object) -> object:

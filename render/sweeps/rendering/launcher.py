@@ -9,15 +9,17 @@ from functools import partial
 from render.config.schema import Config
 from render.errors import UserError
 from render.farm.farms import Farm
-from render.job import job as jobs
 from render.networks.weights import Loaded
 from render.sweeps.monitor.event_log import Event, point_event
 from render.sweeps.rendering.orders import WeightsKey, weights_key
+from render.sweeps.rendering.point_kinds import point_job
 from render.sweeps.rendering.point_queue import PointTask
-from render.sweeps.rendering.renderer import RendererRecipe, attempt_point, render_draft
+from render.sweeps.rendering.renderer import RendererRecipe, attempt_point
 from render.sweeps.rendering.shared_queue import SharedQueue
+from render.sweeps.rendering.source_cache import SourceCache
 from render.sweeps.rendering.worker_loop import LaunchSettings, LaunchTotals, WorkerLoop, finished_event
 from render.sweeps.rendering.worker_threads import run_in_threads
+from render.system import interrupts
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,9 @@ class Launcher:
         """Render a point with all workers, and retry it if that might help."""
 
         def render() -> float:
-            draft = jobs.draft(point.config)
-            loaded = self._loaded[weights_key(point.config)]
-            return render_draft(draft, self._farm, loaded, self._settings.thumbnail_side)
+            job = point_job(point.config, SourceCache())
+            loaded = self._loaded.get(weights_key(point.config))
+            return job.render(self._farm, loaded, self._settings.thumbnail_side, interrupts.check)
 
         is_retried, attempt = True, 0
         while is_retried:

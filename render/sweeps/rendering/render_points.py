@@ -10,9 +10,7 @@ from render.canvas import store
 from render.config.schema import FarmConfig
 from render.errors import RenderError
 from render.farm.farms import Farm, open_farm
-from render.job import job as jobs
 from render.job.resolve import NetworkChoice
-from render.job.resources import store_bytes
 from render.job.weight_loading import load_weights
 from render.networks.weights import Loaded
 from render.sweeps.axes.definition import SweepDefinition
@@ -21,7 +19,9 @@ from render.sweeps.monitor.event_log import Event, point_event
 from render.sweeps.rendering.drafting import DraftedPoint, kernels_of
 from render.sweeps.rendering.launcher import AssignedPoint, Launcher
 from render.sweeps.rendering.orders import WeightsKey, weights_key
+from render.sweeps.rendering.point_kinds import point_job
 from render.sweeps.rendering.point_queue import PointTask
+from render.sweeps.rendering.source_cache import SourceCache
 from render.sweeps.rendering.worker_loop import LaunchSettings
 from render.system import interrupts
 from render.system.machine import cores
@@ -78,7 +78,7 @@ def render_points(
         ) as farm:
             loaded = loading.result()
             launcher = Launcher(farm, loaded, settings, report=reporter.report, tick=reporter.tick)
-            loaded_points = [point for point in points if weights_key(point.config) in loaded]
+            loaded_points = [point for point in points if not point.kernels or weights_key(point.config) in loaded]
             try:
                 _launch(definition, loaded_points, farm, launcher)
             finally:
@@ -91,13 +91,15 @@ def render_points(
 
 
 def _load_weights(points: Sequence[DraftedPoint], reporter: Reporter) -> dict[WeightsKey, Loaded]:
-    """Load the weights of all networks.
+    """Load the weights of all networks that points dream with.
 
     Points whose weights cannot be loaded are reported as failed.
     """
     loaded: dict[WeightsKey, Loaded] = {}
     reasons: dict[WeightsKey, str] = {}
     for point in points:
+        if not point.kernels:
+            continue
         key = weights_key(point.config)
         if key not in loaded and key not in reasons:
             try:
@@ -148,5 +150,4 @@ def _store_bytes(points: Sequence[DraftedPoint], workers: int) -> int:
     if not large_points:
         return _STORED_BYTES + weights
     largest = max(large_points, key=lambda point: point.megapixels)
-    draft = jobs.draft(largest.config)
-    return _STORED_BYTES + weights + store_bytes(draft.resolved, draft.plan)
+    return _STORED_BYTES + weights + point_job(largest.config, SourceCache()).store_bytes()

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING
 from render.config.schema import Config
 from render.errors import NodeLost, RenderError, UrgentInterrupt, UserError, WorkersLost
 from render.farm.farms import Farm, InlineFarm
-from render.farm.remote import Workers, remote
-from render.farm.worker.interface import RemoteProcess
+from render.farm.remote import remote
 from render.farm.worker.kernel_recipe import check_arrival
-from render.job import job as jobs
 from render.networks.weights import Loaded
 from render.sweeps.rendering.orders import PointOutcome, RenderOrder, WeightsKey, weights_key
+from render.sweeps.rendering.point_job import PointJob
+from render.sweeps.rendering.point_kinds import point_job
 from render.sweeps.rendering.source_cache import SourceCache
-from render.sweeps.rendering.thumbnails import make_thumbnail
 
 if TYPE_CHECKING:
     from render.farm.worker.process import KernelCache
@@ -68,38 +67,32 @@ class Renderer:
 
     @remote
     def render_point(self, order: RenderOrder) -> PointOutcome:
-        """Render or resume a job, or write the missing pictures of a finished one."""
+        """Render or resume a job, or write the missing files of a finished one."""
         return self._attempt(order, self._render)
 
-    def _attempt(self, order: RenderOrder, work: Callable[[RenderOrder, jobs.Draft], float]) -> PointOutcome:
+    def _attempt(self, order: RenderOrder, work: Callable[[RenderOrder, PointJob], float]) -> PointOutcome:
         """Draft the order's job, pass it to `work`, and return the outcome."""
 
         def attempt() -> float:
             change_directory(order.working_directory)
-            return work(order, jobs.draft(order.inline_config, self._sources))
+            return work(order, point_job(order.inline_config, self._sources))
 
         outcome = attempt_point(order.config, attempt)
         return replace(outcome, peak_bytes=peak_bytes(), compiled=self._kernels.compilations)
 
-    def _compile(self, order: RenderOrder, draft: jobs.Draft) -> float:
-        if draft.resolved.directory.is_finished():
-            return 0.0
-        with jobs.prepared(draft, self._farm(order), self._weights(order)) as job:
-            workers = Workers(job.executor)
-            for octave in job.plan.octaves:
-                window, core = octave.grid.window_shape, octave.grid.core_shape
-                for objective in octave.stage.objectives:
-                    workers.start(0, RemoteProcess.window_bytes, objective, window, core)
+    def _compile(self, order: RenderOrder, job: PointJob) -> float:
+        job.compile(self._farm(order), self._weights(order))
         return 0.0
 
-    def _render(self, order: RenderOrder, draft: jobs.Draft) -> float:
-        return render_draft(draft, self._farm(order), self._weights(order), order.thumbnail_side)
+    def _render(self, order: RenderOrder, job: PointJob) -> float:
+        return job.render(self._farm(order), self._weights(order), order.thumbnail_side, _StopFile(order.stop_file))
 
     def _farm(self, order: RenderOrder) -> Farm:
         return InlineFarm(1, order.threads, _StopFile(order.stop_file), self._kernels)
 
-    def _weights(self, order: RenderOrder) -> Loaded:
-        return self._loaded[weights_key(order.config)]
+    def _weights(self, order: RenderOrder) -> Loaded | None:
+        # Jobs that dream nothing need none.
+        return self._loaded.get(weights_key(order.config))
 
 
 def change_directory(directory: Path) -> None:
@@ -116,23 +109,6 @@ def change_directory(directory: Path) -> None:
             f"{platform.node()} has no {directory} ({error.strerror}): "
             "a sweep needs a directory that all its machines share"
         ) from None
-
-
-def render_draft(draft: jobs.Draft, farm: Farm, loaded: Loaded, thumbnail_side: int) -> float:
-    """Render a point, or its missing pictures, and its thumbnail.
-
-    Return the window megapixels of its dream.
-    """
-    directory, megapixels = draft.resolved.directory, 0.0
-    if directory.is_finished():
-        jobs.make_again(draft)
-    else:
-        directory.check()
-        with jobs.prepared(draft, farm, loaded) as job:
-            jobs.render(job)
-            megapixels = job.plan.window_pixels / 1e6
-    make_thumbnail(directory.path, directory.picture, thumbnail_side)
-    return megapixels
 
 
 def attempt_point(config: Config, work: Callable[[], float]) -> PointOutcome:

@@ -145,6 +145,7 @@ def test_shots_lease_workers_of_their_own(tmp_path: Path, in_turn: dict[int, str
     assert leases.count(1) >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_what_was_dreamed_ahead_is_found_again_on_any_number_of_workers(
     seed: int, tmp_path: Path, in_turn: dict[int, str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -10,10 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from render.canvas import store
 from render.config.schema import FarmConfig
 from render.errors import UserError
 from render.farm.conductor import Conductor
@@ -21,6 +24,7 @@ from render.farm.events import Event, OctaveStarted, Recovered, StepDone, TilesD
 from render.farm.farms import InlineFarm
 from render.farm.ray.pool import RayFarm
 from render.film.dreamed.canvases import FrameCanvas
+from render.film.footage import footage_frames
 from render.film.footage.shot_lanes import ShotLanes
 from render.film.footage.shot_schedule import ShotSchedule
 from tests.film.footage import clips
@@ -145,6 +149,7 @@ def test_shots_lease_workers_of_their_own(tmp_path: Path, in_turn: dict[int, str
     assert leases.count(1) >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_what_was_dreamed_ahead_is_found_again_on_any_number_of_workers(
     seed: int, tmp_path: Path, in_turn: dict[int, str]
@@ -207,6 +212,25 @@ def test_a_clip_that_is_cut_off_is_dreamed_to_its_end_and_named(tmp_path: Path, 
     with pytest.raises(UserError, match="footage has no frame 9"):
         film.make(2, last=11, ahead=9)
     assert film.canvases == in_turn
+
+
+def test_a_full_disk_stops_all_shots_with_one_line_and_loses_nothing(
+    tmp_path: Path, in_turn: dict[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = TinyFootage(tmp_path, _shots(), WORDS)
+    create = store.create
+
+    def create_until_full(place: Path, *arguments: Any) -> None:
+        if place.name == "start-000004":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        create(place, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(footage_frames.store, "create", create_until_full)
+        with pytest.raises(UserError, match=r"start-000004 cannot be written \(No space left on device\): free some space"):
+            film.make(2, ahead=9)
+    assert len(film.canvases) <= 4
+    assert film.make(2, len(film.canvases), ahead=9) == in_turn
 
 
 @pytest.mark.slow

@@ -224,7 +224,9 @@ def _missing(directory: RunDirectory, style: Style, canvas: str, search: SourceS
 
 
 def say_of_colours(config: Config, search: SourceSearch, say: Say) -> None:
-    """Say what a picture's colours lack, or do not mean."""
+    """Say what the pictures' colours lack, or do not mean."""
+    if all(FORMATS[form].srgb_only for form in requested_pictures(config.output)):
+        return
     if config.output.profile == GENERIC_CMYK:
         say("output.profile=cmyk is a generic CMYK and no press: for a print, take the profile that the shop names")
     if search.is_missing:

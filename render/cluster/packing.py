@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from render.config.compose import check_job
 from render.config.formats import FORMATS
 from render.config.hydra_text import literals
 from render.config.objective_files import OBJECTIVE_FILE_KEYS
+from render.config.root_kinds import check_job
 from render.config.schema import MATCH_SOURCE, Config
 from render.errors import UserError
 from render.storage.url import checked_url, is_url

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from render.config.compose import ATLAS, load
+from render.config.compose import load
+from render.config.root_kinds import ATLAS
 from render.system import interrupts
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from render.config.compose import FILM, is_film, load, root_configs
+from render.config.compose import is_film, load, root_configs
 from render.config.film_schema import FilmJob
 from render.config.formats import names_of
+from render.config.root_kinds import FILM
 from render.system import interrupts
 from render.terminal.document import Document
 from render.terminal.lines import print_lines

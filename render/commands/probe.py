@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from render.config.atlas_schema import METHODS, validate_atlas
-from render.config.compose import ATLAS, load, load_config, root_configs
+from render.config.compose import load, load_config, root_configs
+from render.config.root_kinds import ATLAS
 from render.errors import UserError
 from render.probe.class_probe import aim, run_probe
 from render.probe.sight import sight_line, sight_table

@@ -10,8 +10,9 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from render.config.compose import FILM, JOB, SWEEP, groups_of, load, root_configs, schema_keys
+from render.config.compose import groups_of, load, root_configs, schema_keys
 from render.config.hydra_text import hydra_text, name_text
+from render.config.root_kinds import FILM, JOB, SWEEP
 from render.config.schema import NO_LOOK
 from render.config.sweep_kinds import FILM_SWEEP
 from render.system.paths import shipped_configs

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -17,16 +16,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from render.config.atlas_schema import AtlasConfig, validate_atlas
 from render.config.film_schema import FilmJob
-from render.config.film_validation import check_film
 from render.config.hydra_files import check_tree, use_checked_files
 from render.config.hydra_text import first_line, is_hydras, literal, literals, one_line, parsed_word, quoted
-from render.config.octave_settings import check_octaves
 from render.config.references import check_references
+from render.config.root_kinds import FILM, FILM_ROOTS, JOB, SWEEP, SWEEP_ROOTS, C, Schema
 from render.config.schema import Config, NodeConfig
-from render.config.sweep_schema import SweepJob, validate_sweep
-from render.config.validation import validate
+from render.config.sweep_schema import SweepJob
 from render.config.yaml_files import LONGEST_NUMBER, UnsafeYaml, load_yaml, read_yaml_text
 from render.errors import UserError
 from render.system.paths import shipped_configs, shipped_orders
@@ -41,55 +37,12 @@ PATH_KEYS = (
 #: Beginning of the word that names the favourites to breed from.
 BREED_FROM = "from="
 
-#: Root configs of the atlas, of sweeps and of films.
-_ATLASES = ("atlas", "classes")
-_SWEEPS = ("breed", "channels", "grid", "layers")
-_FILMS = ("flight", "footage", "zoom")
 #: Groups that a user's root config need not name in its defaults list.
 _OPTIONAL_GROUPS = ("node", "look")
 #: Prefixes of the keys of a sweep that any key may follow.
 FREE_KEYS = ("sweep.axes.", "sweep.breed.ranges.")
 #: A number that is too long to be intended.
 _ENDLESS = re.compile(rf"\d{{{LONGEST_NUMBER + 1},}}")
-C = TypeVar("C", Config, AtlasConfig, SweepJob, FilmJob)
-
-
-@dataclass(frozen=True)
-class Schema(Generic[C]):
-    """Kind of config.
-
-    Attributes:
-        kind: Dataclass of the config.
-        check: Function that returns the config, or raises `UserError` for an invalid value.
-        groups: Config groups in `conf/` that it may use; None for all.
-        roots: Root configs in `conf/` of this kind; None for all except `others`.
-        others: Root configs in `conf/` of other kinds.
-    """
-
-    kind: type[C]
-    check: Callable[[C], C]
-    groups: tuple[str, ...] | None = None
-    roots: tuple[str, ...] | None = None
-    others: tuple[str, ...] = ()
-
-
-def check_job(config: Config) -> Config:
-    """Return the same config. Raise `UserError` for the first invalid value."""
-    return check_octaves(validate(config))
-
-
-def _check_sweep(job: SweepJob) -> SweepJob:
-    # Check only the sweep section: values for all points may depend on an axis, so each point's job is checked later.
-    validate_sweep(job.sweep)
-    return job
-
-
-JOB = Schema(Config, check_job, others=(*_ATLASES, *_SWEEPS, *_FILMS))
-ATLAS = Schema(AtlasConfig, validate_atlas, groups=("model",), roots=_ATLASES)
-#: A job with a `sweep` section. A root config without this section may be swept too.
-SWEEP = Schema(SweepJob, _check_sweep, others=(*_ATLASES, *_FILMS))
-#: A job with a `film` section. A root config without this section may be filmed too.
-FILM = Schema(FilmJob, check_film, others=(*_ATLASES, *_SWEEPS))
 
 
 def load_config(root: str, overrides: Sequence[str]) -> Config:
@@ -250,13 +203,13 @@ def root_configs(schema: Schema = JOB) -> list[str]:
 
 def is_sweep(root: str, words: Sequence[str]) -> bool:
     """Return True if a root config has a `sweep` section, or if words set one."""
-    is_said = root in _SWEEPS or any(word.lstrip("+~").startswith(("sweep.", BREED_FROM)) for word in words)
-    return is_said or (root not in _FILMS and _has_section(root, "sweep", SWEEP))
+    is_said = root in SWEEP_ROOTS or any(word.lstrip("+~").startswith(("sweep.", BREED_FROM)) for word in words)
+    return is_said or (root not in FILM_ROOTS and _has_section(root, "sweep", SWEEP))
 
 
 def is_film(root: str, words: Sequence[str]) -> bool:
     """Return True if a root config has a `film` section, or if words set one or sweep its keys."""
-    is_said = root in _FILMS or any(word.lstrip("+~").startswith(("film.", "sweep.axes.film.")) for word in words)
+    is_said = root in FILM_ROOTS or any(word.lstrip("+~").startswith(("film.", "sweep.axes.film.")) for word in words)
     return is_said or (root.endswith((".yaml", ".yml")) and _has_section(root, "film", FILM))
 
 
@@ -307,9 +260,9 @@ def _locate(root: str, schema: Schema) -> tuple[Path, str]:
             raise UserError(f"conf={root}: give the file a name that ends in .yaml")
         return path.parent.absolute(), path.stem
     root_names = root_configs(schema)
-    if schema.kind is Config and root in _SWEEPS:
+    if schema.kind is Config and root in SWEEP_ROOTS:
         raise UserError(f"conf={root} is a sweep: make sweep conf={root}")
-    if root in _FILMS and root in schema.others:
+    if root in FILM_ROOTS and root in schema.others:
         raise UserError(f"conf={root} is a film: make film conf={root}")
     if root not in root_names:
         close_matches = difflib.get_close_matches(root, root_names, n=1)

@@ -12,8 +12,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from render.config.compose import JOB, compose_root, groups_of, refuse_unknown, to_config, type_error
+from render.config.compose import compose_root, groups_of, refuse_unknown, to_config, type_error
 from render.config.hydra_text import literals
+from render.config.root_kinds import JOB
 from render.config.schema import Config
 from render.errors import UserError
 

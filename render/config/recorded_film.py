@@ -8,9 +8,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from render.config.compose import FILM, to_config
+from render.config.compose import to_config
 from render.config.film_schema import FilmJob
 from render.config.hydra_text import literals
+from render.config.root_kinds import FILM
 from render.errors import UserError
 
 

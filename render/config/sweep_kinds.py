@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from render.config.compose import ATLAS, SWEEP, Schema, check_job, is_film
+from render.config.compose import is_film
 from render.config.film_schema import FilmJob
 from render.config.film_validation import check_film
+from render.config.root_kinds import ATLAS, SWEEP, Schema, check_job
 from render.config.schema import Config
 from render.config.sweep_schema import FilmSweepJob, SweepJob, validate_sweep
 

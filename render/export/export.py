@@ -107,13 +107,12 @@ def export(
         styled_image(extended, style, format_name, random_access=format_name == "pdf") as picture,
     ):
         match format_name:
-            case "dzi":
+            case "dzi" | "iiif":
                 with replacing_directory(path, run, keep=keep) as directory:
-                    write_zoom(picture, directory / DREAM, style.encoding.quality)
-                    complete(directory)
-            case "iiif":
-                with replacing_directory(path, run, keep=keep) as directory:
-                    write_iiif(picture, directory, path.name, style.encoding.quality)
+                    if format_name == "dzi":
+                        write_zoom(picture, directory / DREAM, style.encoding.quality)
+                    else:
+                        write_iiif(picture, directory, path.name, style.encoding.quality)
                     complete(directory)
             case "pdf":
                 pages = sheets or lay_out_sheets(canvas.shape, OutputConfig(dpi=metadata.dpi))

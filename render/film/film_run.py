@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -187,21 +188,14 @@ def make_opened_film(film: OpenedFilm, workers: FilmWorkers) -> list[Place]:
         )
         versions = {name: package_version(name) for name in _FILM_PACKAGES}
         directory.run.save(versions=directory.run.record["versions"] | versions)
-        try:
-            with interrupts.deferred(quiet=quiet):
-                if finished < frames:
-                    _make_frames(film, finished, workers)
-                framed = time.perf_counter()
-                directory.note_length(max(frames, _stored_length(directory)))
-                say("writing the film", quiet=quiet)
-                places = film.file.write(removes=film.file.removes_pictures and finished < frames)
-                directory.remove_levels()
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"interrupted; {_resume_hint(directory, frames)}") from None
-        except StorageError as error:
-            raise StorageError(f"{error} (then the same command goes on from what was saved)") from None
-        except RenderError as error:
-            raise type(error)(f"{error} ({_resume_hint(directory, frames)})") from None
+        with _resumable(directory, frames), interrupts.deferred(quiet=quiet):
+            if finished < frames:
+                _make_frames(film, finished, workers)
+            framed = time.perf_counter()
+            directory.note_length(max(frames, _stored_length(directory)))
+            say("writing the film", quiet=quiet)
+            places = film.file.write(removes=film.file.removes_pictures and finished < frames)
+            directory.remove_levels()
         seconds = time.perf_counter() - film.begun
         timings = {"frames": framed - film.begun, "file": seconds - (framed - film.begun), "total": seconds}
         directory.run.save(
@@ -216,6 +210,19 @@ def make_opened_film(film: OpenedFilm, workers: FilmWorkers) -> list[Place]:
         quiet=quiet,
     )
     return places
+
+
+@contextmanager
+def _resumable(directory: FilmDirectory, frames: int) -> Iterator[None]:
+    """Say in errors of this context from which frame the same command goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; {_resume_hint(directory, frames)}") from None
+    except StorageError as error:
+        raise StorageError(f"{error} (then the same command goes on from what was saved)") from None
+    except RenderError as error:
+        raise type(error)(f"{error} ({_resume_hint(directory, frames)})") from None
 
 
 def _stored_length(directory: FilmDirectory) -> int:

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from render.config.compose import check_job, load_config, recorded_config
+from render.config.compose import load_config, recorded_config
 from render.config.objective_files import named_files
 from render.config.octave_settings import AUTO
 from render.config.options import AUTO_LOOK
+from render.config.root_kinds import check_job
 from render.config.schema import Config, FarmConfig, NodeConfig, OutputConfig
 from render.errors import UserError
 from render.job.looks import best_look

@@ -37,7 +37,8 @@ from render.atlas.page import Entry, page
 from render.atlas.spectrum import noise_spectrum, pixels_of
 from render.atlas.transforms import STILL, draw_view, margin, seen
 from render.config.atlas_schema import AtlasConfig, TransformsConfig, chosen_channels, ranges_text
-from render.config.compose import ATLAS, load, load_config, root_configs, schema_keys
+from render.config.compose import load, load_config, root_configs, schema_keys
+from render.config.root_kinds import ATLAS
 from render.config.schema import FarmConfig
 from render.errors import UserError
 from render.export import labelled_sheet as sheets

@@ -28,7 +28,8 @@ from render.atlas.crops import cropped, draw_crops
 from render.atlas.spectrum import _DECORRELATED, natural_magnitudes, noise_phases, pixels_of_phases
 from render.commands.probe import probe_command
 from render.config.atlas_schema import MacoConfig, TransformsConfig
-from render.config.compose import ATLAS, load
+from render.config.compose import load
+from render.config.root_kinds import ATLAS
 from render.errors import UserError
 from render.farm.executors import InlineExecutor
 from render.farm.worker.process import WorkerProcess, process_facts

@@ -30,7 +30,8 @@ from render.cluster.packing import JOB_FILE, MAX_BYTES, pack, portable_settings
 from render.cluster.tools import google_project, require_ray, require_tools
 from render.commands import cluster_jobs
 from render.commands.table import COMMANDS
-from render.config.compose import JOB, load_config, root_configs
+from render.config.compose import load_config, root_configs
+from render.config.root_kinds import JOB
 from render.system.version import __version__
 from tests.conftest import ROOT, refusal
 from tests.support import ray_head

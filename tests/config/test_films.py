@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from render.commands.film import film_words
-from render.config.compose import FILM, JOB, is_film, load, load_config, root_configs, schema_keys
+from render.config.compose import is_film, load, load_config, root_configs, schema_keys
 from render.config.film_schema import FilmJob
 from render.config.film_validation import still_config
+from render.config.root_kinds import FILM, JOB
 from render.errors import UserError
 from tests.conftest import ROOT
 

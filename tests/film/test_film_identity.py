@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from render.config.compose import FILM, load
+from render.config.compose import load
 from render.config.film_schema import FilmJob
+from render.config.root_kinds import FILM
 from render.config.schema import Config
 from render.film import film_run
 from render.film.film_draft import FilmDraft

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from render.config.command_words import render_command
-from render.config.compose import JOB, load_config, root_configs
+from render.config.compose import load_config, root_configs
+from render.config.root_kinds import JOB
 from render.config.schema import NO_LOOK, Config
 from render.errors import UserError
 from render.job import looks as job_looks

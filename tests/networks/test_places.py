@@ -12,8 +12,9 @@ from safetensors.numpy import save_file
 
 from render.atlas.subjects import subjects_of
 from render.commands.probe import probe_command
-from render.config.compose import ATLAS, load_config
 from render.config.compose import load as load_atlas
+from render.config.compose import load_config
+from render.config.root_kinds import ATLAS
 from render.dreaming.objectives import resolve
 from render.job.job import draft, prepared, render
 from render.networks.googlenet import GOOGLENET

@@ -14,7 +14,8 @@ import time
 
 from render.atlas.channel_recipe import ChannelRecipe
 from render.atlas.setup import load_weights
-from render.config.compose import ATLAS, load
+from render.config.compose import load
+from render.config.root_kinds import ATLAS
 from render.farm.worker.process import use_compilation_cache
 
 _OWN_WORDS = {"batch": 4, "channels": 8, "rounds": 3}

@@ -27,7 +27,8 @@ from render.commands.export_run import export_command
 from render.commands.fetch import fetch_command
 from render.commands.status import status_command
 from render.commands.view import view_command
-from render.config.compose import ATLAS, load, load_config
+from render.config.compose import load, load_config
+from render.config.root_kinds import ATLAS
 from render.errors import DamagedCheckpoint, Overtaken, StorageError, UserError
 from render.farm.checkpoint import Checkpoints, ResumeKey
 from render.geometry.geometry import whole

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from render.config.compose import FILM, load
+from render.config.compose import load
 from render.config.film_schema import FilmJob
+from render.config.root_kinds import FILM
 from render.farm.conductor import Conductor
 from render.farm.events import Event
 from render.farm.farms import Farm, InlineFarm

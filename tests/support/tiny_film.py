@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from render.config.compose import FILM, load
+from render.config.compose import load
+from render.config.root_kinds import FILM
 from render.film.film_state import FilmState, write_state
 from render.film.video.encoding import encode_segment
 from render.film.video.film_formats import choose

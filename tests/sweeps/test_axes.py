@@ -11,7 +11,8 @@ import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from render.config.compose import SWEEP, load, load_config, root_configs, schema_keys
+from render.config.compose import load, load_config, root_configs, schema_keys
+from render.config.root_kinds import SWEEP
 from render.config.sweep_schema import BreedConfig, SweepConfig, SweepJob
 from render.errors import UserError
 from render.networks.weights import MODELS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from render.config.compose import SWEEP, Schema
+from render.config.root_kinds import SWEEP, Schema
 from render.config.sweep_schema import SweepJob
 
 #: Key of the axis that a list of points makes.

@@ -5,16 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from render.config.compose import (
-    BREED_FROM,
-    FREE_KEYS,
-    Schema,
-    compose_root,
-    fill_missing,
-    groups_of,
-    refuse_unknown,
-    to_config,
-)
+from render.config.compose import BREED_FROM, FREE_KEYS, compose_root, fill_missing, groups_of, refuse_unknown, to_config
+from render.config.root_kinds import Schema
 from render.config.sweep_kinds import sweep_schema
 from render.config.sweep_schema import SweepJob
 from render.errors import UserError

@@ -18,16 +18,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from render.config.compose import (
-    PATH_KEYS,
-    compose_root,
-    fill_missing,
-    groups_of,
-    load,
-    schema_keys,
-    to_config,
-    type_error,
-)
+from render.config.compose import PATH_KEYS, compose_root, fill_missing, groups_of, load, schema_keys, to_config, type_error
 from render.config.hydra_text import is_hydras, literal, parsed_word
 from render.config.schema import Config
 from render.config.sweep_kinds import check_point

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from render.config.compose import PATH_KEYS, SWEEP, Schema, refuse_unknown
+from render.config.compose import PATH_KEYS, refuse_unknown
 from render.config.hydra_text import is_hydras, parsed_word
+from render.config.root_kinds import SWEEP, Schema
 from render.config.sweep_schema import SweepJob
 from render.config.yaml_files import UnsafeYaml, load_yaml, read_yaml_text
 from render.errors import UserError

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from render.config.compose import FILM, SWEEP, Schema, refuse_unknown, schema_keys
+from render.config.compose import refuse_unknown, schema_keys
 from render.config.formats import FORMATS
+from render.config.root_kinds import FILM, SWEEP, Schema
 from render.config.schema import OutputConfig, picture_format
 from render.config.sweep_schema import SweepJob
 from render.errors import UserError

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from render.config.compose import SWEEP, Schema
+from render.config.root_kinds import SWEEP, Schema
 from render.config.schema import dotted
 from render.config.sweep_schema import SweepJob
 from render.errors import UserError

@@ -11,8 +11,9 @@ from typing import Any, cast
 
 import pytest
 
-from render.config.compose import FILM, load
+from render.config.compose import load
 from render.config.film_schema import FilmJob
+from render.config.root_kinds import FILM
 from render.errors import UserError
 from render.film.film_draft import FilmSurroundings
 from render.film.footage import dreamed_footage
